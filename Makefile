@@ -1,0 +1,119 @@
+# The two that matter: `make run` serves http://localhost:3000, `make test` checks everything.
+# Both make .venv themselves and need only Python 3.11 or later; the JavaScript tests need Node 20 or later.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+# Every folder with a package.json is a project of its own; one with dependencies has a lock beside it.
+FIND_IN_TREE := find . \( -name node_modules -o -name '.*' -not -name . \) -prune -o -name
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help run test lint format types layers test-python test-js soak bench lock dev clean
+
+help:  ## Show what can be asked for
+	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+# --- Running ---------------------------------------------------------------------------------------------------------
+
+run: $(VENV)/.stamp-run  ## Serve http://localhost:3000 (PORT, DATABASE_URL and the like are read from the environment)
+	@exec $(BIN)/orbital serve
+
+# --- The environment -------------------------------------------------------------------------------------------------
+
+$(VENV)/pyvenv.cfg:
+	@for candidate in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+		if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found="$$candidate"; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+		echo "Orbital needs Python 3.11 or later, and found none: neither python3 nor python3.11 to python3.14 is on PATH with such a version." >&2; \
+		echo "Install one (https://www.python.org/downloads/, or: apt-get install python3 python3-venv), then run make again." >&2; \
+		exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$found" --version)."; \
+	if ! "$$found" -m venv $(VENV); then \
+		rm -rf $(VENV); \
+		echo "$$found could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv, then run make again." >&2; \
+		exit 1; \
+	fi
+
+# The locks of both hold the same versions, so either order of installing ends in the same place.
+$(VENV)/.stamp-run: requirements/run.txt pyproject.toml hatch_build.py | $(VENV)/pyvenv.cfg
+	@$(PYTHON) -c '' || { echo "$(VENV) is broken (did its Python move?). Remove it, then run make again." >&2; exit 1; }
+	@echo "Installing what the server needs; the next time this is skipped."
+	@$(PYTHON) -m pip install --quiet --require-hashes -r requirements/run.txt
+	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-run
+	@echo "Installing what the tests need; the next time this is skipped."
+	@$(PYTHON) -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@touch $@
+
+dev: $(VENV)/.stamp-dev  ## Install what the tests need, Python and JavaScript
+	@command -v npm >/dev/null || { echo "The JavaScript parts need Node 20 or later with npm (https://nodejs.org/); none is on PATH." >&2; exit 1; }
+	@$(FIND_IN_TREE) package-lock.json -print | sort | while read -r lock; do \
+		folder=$$(dirname "$$lock"); \
+		if [ ! -e "$$folder/node_modules/.package-lock.json" ] || [ "$$lock" -nt "$$folder/node_modules/.package-lock.json" ]; then \
+			echo "npm ci in $$folder"; (cd "$$folder" && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json); \
+		fi; \
+	done
+
+# --- Checking --------------------------------------------------------------------------------------------------------
+
+test: dev  ## Check everything: lint, types, layers, and every test but the soaks
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory types
+	@$(MAKE) --no-print-directory layers
+	@$(MAKE) --no-print-directory test-js
+	@$(MAKE) --no-print-directory test-python
+
+lint: $(VENV)/.stamp-dev  ## Run ruff
+	$(BIN)/ruff check
+
+format: $(VENV)/.stamp-dev  ## Let ruff format and mend what it can
+	$(BIN)/ruff check --fix --exit-zero
+	$(BIN)/ruff format
+
+types: $(VENV)/.stamp-dev  ## Run mypy, strictly
+	$(BIN)/mypy
+
+layers: $(VENV)/.stamp-dev  ## Hold the floors: imports point down
+	$(BIN)/lint-imports
+
+# The core is measured by the unit tests alone: what only a larger test reaches is not proven there.
+test-python: dev  ## Run the Python tests; the core at 100 % of its branches
+	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage report
+	$(PYTHON) -m pytest -q tests --ignore=tests/unit -m "not soak"
+
+# A package says in its scripts what it has: lint, types, test.
+test-js: dev  ## Run each JavaScript package's lint, types and tests
+	@$(FIND_IN_TREE) package.json -print | sort | while read -r manifest; do \
+		folder=$$(dirname "$$manifest"); \
+		for script in lint types test; do (cd "$$folder" && npm run --silent --if-present "$$script" </dev/null); done; \
+	done
+
+soak: dev  ## Run the tests that take minutes
+	$(PYTHON) -m pytest -q tests -m soak -s
+
+bench: dev  ## Measure, each figure beside a peer's of the same minute
+	@for bench in fan_out append idle; do echo "== $$bench"; $(PYTHON) -m bench.$$bench; done
+
+# --- Keeping ---------------------------------------------------------------------------------------------------------
+
+# The locks name versions and hashes, never where to fetch them: that is the machine's to say.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --custom-compile-command "make lock" --no-annotate
+
+lock: $(VENV)/.stamp-dev  ## Resolve the locked requirements anew (UPGRADE=1 to take newer versions)
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra postgres --extra redis --extra media --group build -o requirements/run.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+
+clean:  ## Remove what was made, the data in var/ aside
+	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
+	find . -name node_modules -prune -exec rm -rf {} +
