@@ -1,0 +1,1 @@
+"""What decides and never waits: plain functions of their inputs, time included."""

@@ -1,0 +1,50 @@
+"""The hash chain, by the shared vectors and by an independent hash."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+
+from orbital.core.chain import HASH_LENGTH, Chain, digest, first_prev, prev_of
+from tests.support.vectors import cases, load, named
+
+
+def test_hashes() -> None:
+    """[CHN1] A hash is the SHA-256 of the UTF-8 text, base64url without padding: 43 characters."""
+    for case in load("chain")["digests"]:
+        assert digest(case["text"].encode()) == case["hash"]
+        raw = base64.urlsafe_b64decode(case["hash"] + "=")
+        assert raw == hashlib.sha256(case["text"].encode()).digest()
+        assert len(case["hash"]) == HASH_LENGTH
+
+
+def test_first_prev() -> None:
+    """[CHN2] The first event of a group carries the hash of the group's id."""
+    for case in cases("chain", key="first_prev"):
+        assert first_prev(case["group_id"]) == case["prev"]
+
+
+def test_prev_of() -> None:
+    """[CHN3] The hash of the frame before stands at the very end of a frame."""
+    for case in cases("chain", key="prev_of"):
+        assert prev_of(case["frame"].encode()) == case["prev"]
+
+
+@pytest.mark.parametrize("case", cases("chain"), ids=named)
+def test_vectors(case: Any) -> None:
+    """[CHN4] A frame that was dropped, changed or moved does not fit, and a refused frame moves nothing."""
+    chain = Chain(case["start"])
+
+    for offer in case["offers"]:
+        assert chain.offer(offer["frame"].encode()) is offer["accepted"]
+    assert chain.prev == case["end"]
+
+
+@pytest.mark.parametrize("frame", [b"", b"{}", b'"}', b'{"seq":1,"prev":"' + b"\xff" * 43 + b'"}'])
+def test_prev_of_something_else(frame: bytes) -> None:
+    """[CHN5] What does not end with a hash is refused with a sentence, whatever its bytes."""
+    with pytest.raises(ValueError, match="prev"):
+        prev_of(frame)
