@@ -1,0 +1,184 @@
+"""The table of public errors: code, HTTP status, WebSocket close code, whether trying again helps."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+
+class OrbitalError(Exception):
+    """
+    An answer that a client gets, as an HTTP body, as an `error` frame or as a close reason.
+
+    Args:
+        message: A sentence for a person; it tells the next step when there is one.
+        details: More for programs.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    status: ClassVar[int] = 500
+    close: ClassVar[int | None] = None
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, **details: Any) -> None:
+        self.message = message
+        self.details: dict[str, Any] = details
+        super().__init__(message)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """HTTP headers that belong to the error."""
+        return {}
+
+    def body(self) -> bytes:
+        """Return the JSON error body of the protocol's section 1."""
+        return msgspec.json.encode({"error": self.code, "message": self.message, "details": self.details})
+
+
+class ValidationFailed(OrbitalError):
+    """What was sent does not have the form that the protocol asks for; `details.field` names the place."""
+
+    code, status, close = "VALIDATION_ERROR", 400, 1008
+
+    def __init__(self, message: str, *, field: str | None = None, **details: Any) -> None:
+        super().__init__(message, **({"field": field} if field is not None else {}), **details)
+
+
+class InvalidChunk(OrbitalError):
+    """A chunk does not fit the upload that it names."""
+
+    code, status = "INVALID_CHUNK", 400
+
+
+class Unauthorized(OrbitalError):
+    """There is no token, or it does not hold."""
+
+    code, status, close = "UNAUTHORIZED", 401, 1008
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 6750 §3: say which scheme would be accepted."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class InvalidCredentials(OrbitalError):
+    """The username and the password do not belong together, or the name does not exist: nobody can tell which."""
+
+    code, status = "INVALID_CREDENTIALS", 401
+
+
+class Forbidden(OrbitalError):
+    """The thing exists, and the caller may not."""
+
+    code, status = "FORBIDDEN", 403
+
+
+class NotFound(OrbitalError):
+    """There is no such thing."""
+
+    code, status = "NOT_FOUND", 404
+
+
+class MethodNotAllowed(OrbitalError):
+    """The path exists, but not for this method."""
+
+    code, status = "METHOD_NOT_ALLOWED", 405
+
+
+class UpgradeRequired(OrbitalError):
+    """The path speaks WebSocket only (RFC 9110 §15.5.22)."""
+
+    code, status = "UPGRADE_REQUIRED", 426
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 6455 §4.4: name the version that is spoken."""
+        return {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+
+
+class UsernameTaken(OrbitalError):
+    """Somebody signed up with that name, in whatever case."""
+
+    code, status = "USERNAME_TAKEN", 409
+
+
+class AlreadyMember(OrbitalError):
+    """The caller is in the group."""
+
+    code, status = "ALREADY_MEMBER", 409
+
+
+class Conflict(OrbitalError):
+    """The same key or index was used before for something else."""
+
+    code, status = "CONFLICT", 409
+
+
+class Gone(OrbitalError):
+    """What was asked for was kept once, and no longer is."""
+
+    code, status = "GONE", 410
+
+
+class PositionLost(Gone):
+    """Events after the reader's position are no longer kept; `details.oldest_seq` is the first that is."""
+
+    def __init__(self, *, oldest_seq: int) -> None:
+        super().__init__(
+            f"Some events after that position are no longer kept; the oldest is number {oldest_seq}.",
+            oldest_seq=oldest_seq,
+        )
+
+
+class PayloadTooLarge(OrbitalError):
+    """The body, or an envelope in it, is over its limit."""
+
+    code, status, close = "PAYLOAD_TOO_LARGE", 413, 1009
+
+
+class FileTooLarge(OrbitalError):
+    """The file is over the limit for one file."""
+
+    code, status = "FILE_TOO_LARGE", 413
+
+
+class QuotaExceeded(OrbitalError):
+    """The group has no room for it."""
+
+    code, status = "QUOTA_EXCEEDED", 413
+
+
+class _RetryLater(OrbitalError):
+    """An answer with a `Retry-After`."""
+
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, **details: Any) -> None:
+        self.retry_after_s = max(1, retry_after_s)
+        super().__init__(message, retry_after=self.retry_after_s, **details)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110 §10.2.3, in whole seconds."""
+        return {"Retry-After": str(self.retry_after_s)}
+
+
+class TooManyRequests(_RetryLater):
+    """A limit was reached; `Retry-After` says when to come back."""
+
+    code, status, close = "TOO_MANY_REQUESTS", 429, 1008
+
+
+class Unavailable(_RetryLater):
+    """The server is going down, or its database is away; nothing was done."""
+
+    code, status, close = "UNAVAILABLE", 503, 1012
+
+
+class SettingsInvalid(Exception):
+    """A setting cannot be used; the text is a sentence for whoever starts the server."""
+
+
+class DatabaseRefused(Exception):
+    """The database cannot be opened; the text is a sentence for whoever starts the server."""

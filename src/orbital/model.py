@@ -1,0 +1,248 @@
+"""The nouns that cross rooms: ids, people, drafts, events, pages. No behaviour."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Literal, NewType
+
+import msgspec
+
+UserId = NewType("UserId", str)
+GroupId = NewType("GroupId", str)
+ThreadId = NewType("ThreadId", str)
+MediaId = NewType("MediaId", str)
+
+EventKind = Literal[
+    "new_message",
+    "new_thread",
+    "new_reply",
+    "media_uploaded",
+    "member_joined",
+    "member_left",
+    "media_expired",
+]
+
+
+class Access(Enum):
+    """What a user may do with a group."""
+
+    MEMBER = "member"
+    STRANGER = "stranger"
+    UNKNOWN = "unknown"
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """
+    Who a valid token speaks for.
+
+    Attributes:
+        key: The user's row number in the store; never leaves the server.
+        user_id: The public id, 1-64 visible ASCII characters.
+        username: The name the token carries.
+        expires_at_s: When the token ends, seconds since the epoch.
+        issued_at_s: When it was made; 0 when the token does not say.
+        token_digest: SHA-256 of the token; revocation names tokens by it.
+    """
+
+    key: int
+    user_id: UserId
+    username: str
+    expires_at_s: float
+    issued_at_s: float = 0
+    token_digest: bytes = b""
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A user as the store keeps it. `password_hash` is None for users of an outside identity provider."""
+
+    key: int
+    user_id: UserId
+    username: str
+    public_key: msgspec.Raw
+    password_hash: str | None
+
+
+class Once(msgspec.Struct, frozen=True):
+    """
+    The promise to do a thing once: an idempotency key and what it was first used for.
+
+    Attributes:
+        key: 1-128 visible ASCII characters, chosen by the client; unique within its user.
+        fingerprint: SHA-256 over the operation and its body as parsed JSON.
+    """
+
+    key: str
+    fingerprint: bytes
+
+
+# What a client asks to be appended. The store decides, inside the transaction that commits it, whether it may.
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What every draft has.
+
+    Attributes:
+        actor: Who asks.
+        at_ms: The wall clock when it was asked, milliseconds; `created_at` and its kin.
+        once: The idempotency key, when the client gave one.
+    """
+
+    actor: Principal
+    at_ms: int
+    once: Once | None = None
+
+
+class PostMessage(Draft, frozen=True, kw_only=True):
+    """A Signal Protocol envelope for a group."""
+
+    group_id: GroupId
+    message_id: str
+    encrypted_envelope: str
+
+
+class PostThread(Draft, frozen=True, kw_only=True):
+    """A new thread."""
+
+    group_id: GroupId
+    thread_id: ThreadId
+    encrypted_title: str
+    encrypted_body: str
+    root_message_id: str | None = None
+
+
+class PostReply(Draft, frozen=True, kw_only=True):
+    """A reply in a thread; the thread tells the group."""
+
+    thread_id: ThreadId
+    reply_id: str
+    encrypted_body: str
+    message_id: str | None = None
+
+
+class CreateGroup(Draft, frozen=True, kw_only=True):
+    """A new group, whose first member is the actor."""
+
+    group_id: GroupId
+    encrypted_name: str
+    encrypted_group_key: str
+    invite_code: str
+    invite_expires_ms: int
+
+
+class JoinGroup(Draft, frozen=True, kw_only=True):
+    """The actor enters the group whose code it is when it commits."""
+
+    invite_code: str
+    encrypted_group_key: str
+
+
+class LeaveGroup(Draft, frozen=True, kw_only=True):
+    """The actor leaves, or, as the group's creator, removes `user_id`."""
+
+    group_id: GroupId
+    user_id: UserId
+
+
+class FinishMedia(Draft, frozen=True, kw_only=True):
+    """A medium whose last chunk has come; its bytes are already stored as one blob of `size_bytes`."""
+
+    media_id: MediaId
+    thread_id: ThreadId
+    size_bytes: int
+    expires_ms: int
+
+
+class ExpireMedia(Draft, frozen=True, kw_only=True):
+    """A medium whose time is over; asked by the server itself, `actor` is who uploaded it."""
+
+    media_id: MediaId
+
+
+AnyDraft = PostMessage | PostThread | PostReply | CreateGroup | JoinGroup | LeaveGroup | FinishMedia | ExpireMedia
+
+
+class Event(msgspec.Struct, frozen=True):
+    """
+    One numbered entry of a group's log.
+
+    Attributes:
+        group_id: The group.
+        seq: Its number in the group, from 1, without holes.
+        stamp_ms: Its `server_timestamp`.
+        frame: The UTF-8 text that every subscriber gets, made once.
+    """
+
+    group_id: GroupId
+    seq: int
+    stamp_ms: int
+    frame: bytes
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What became of a draft: the answer to give, and the event unless the answer is a repeated one."""
+
+    status: int
+    answer: bytes
+    event: Event | None
+
+
+class Head(msgspec.Struct, frozen=True):
+    """
+    Where a group's log stands.
+
+    Attributes:
+        seq: Number of the last event; 0 is possible for no group that exists.
+        floor: Number of the last event that is no longer kept; 0 when all are.
+        stamp_ms: `server_timestamp` of the last event.
+        hash: SHA-256 of the last frame as the chain writes it: base64url, 43 characters.
+    """
+
+    seq: int
+    floor: int
+    stamp_ms: int
+    hash: str
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """A user's access to a group together with the group's head, both read in one transaction."""
+
+    access: Access
+    head: Head
+
+
+class Page(msgspec.Struct, frozen=True):
+    """
+    Some of a group's events, oldest first and gapless.
+
+    Attributes:
+        events: Starts at the number after the one asked for, or is empty.
+        head: The group's head when the page was read.
+    """
+
+    events: list[Event]
+    head: Head
+
+
+class Resume(msgspec.Struct, frozen=True):
+    """Where a client says it stands: the last number it has, and the hash of that frame if it checks the chain."""
+
+    seq: int
+    hash: str | None = None
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """
+    Tokens that no longer hold: one by its digest, or all of a user issued up to a moment.
+
+    Attributes:
+        number: Its place in the list of revocations, rising.
+        token_digest: SHA-256 of the revoked token, or None.
+        user_id: The user all of whose tokens end, or None.
+        at_s: Tokens of `user_id` issued at or before this second are void.
+    """
+
+    number: int
+    token_digest: bytes | None
+    user_id: UserId | None
+    at_s: float
