@@ -89,7 +89,7 @@ layers: $(VENV)/.stamp-dev  ## Hold the floors: imports point down
 test-python: dev  ## Run the Python tests; the core at 100 % of its branches
 	$(BIN)/coverage run -m pytest -q tests/unit
 	$(BIN)/coverage report
-	$(PYTHON) -m pytest -q tests --ignore=tests/unit -m "not soak"
+	$(PYTHON) -m pytest -q tests --ignore=tests/unit
 
 # A package says in its scripts what it has: lint, types, test.
 test-js: dev  ## Run each JavaScript package's lint, types and tests
@@ -99,7 +99,7 @@ test-js: dev  ## Run each JavaScript package's lint, types and tests
 	done
 
 soak: dev  ## Run the tests that take minutes
-	$(PYTHON) -m pytest -q tests -m soak -s
+	$(PYTHON) -m pytest -q tests -m soak -s -o faulthandler_timeout=0
 
 bench: dev  ## Measure, each figure beside a peer's of the same minute
 	@for bench in fan_out append idle; do echo "== $$bench"; $(PYTHON) -m bench.$$bench; done

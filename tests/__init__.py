@@ -1,0 +1,1 @@
+"""The tests of Orbital; `tests.support` is what they share."""

@@ -1,0 +1,190 @@
+"""
+Fixtures that every test may ask for: a real server, a PostgreSQL, a Redis, people, a seed.
+
+Asking for one of the outside parts marks the test by its name (`-m "not postgres"` leaves those out).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import hypothesis
+import pytest
+
+from tests.support import programs
+from tests.support.client import Person
+from tests.support.postgres import Postgres
+from tests.support.proxy import Proxy
+from tests.support.redis import Redis
+from tests.support.server import Server
+
+# A machine that is busy with other tests is slow, not wrong; and a failure says how to have it again.
+hypothesis.settings.register_profile("orbital", deadline=None, print_blob=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "orbital"))
+
+_MARKED_BY = {
+    "postgres_cluster": "postgres",
+    "postgres_url": "postgres",
+    "own_postgres": "postgres",
+    "redis_server": "redis",
+    "chromium": "browser",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark a test by the outside parts that its fixtures need."""
+    for item in items:
+        for name in getattr(item, "fixturenames", ()):
+            if name in _MARKED_BY:
+                item.add_marker(_MARKED_BY[name])
+
+
+# --- Disorder --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def seed() -> int:
+    """The seed of this test's disorder: `ORBITAL_SEED`, or a new one; printed, so that a failure shows it."""
+    chosen = int(os.environ.get("ORBITAL_SEED") or random.SystemRandom().randrange(2**32))
+    print(f"ORBITAL_SEED={chosen}")
+    return chosen
+
+
+# --- The server ------------------------------------------------------------------------------------------------------
+
+
+class Serve(Protocol):
+    """What the fixture `serve` gives."""
+
+    def __call__(
+        self,
+        *,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        data_dir: Path | None = None,
+        start: bool = True,
+    ) -> Server:
+        """Make a server, started and ready unless `start` is False."""
+        ...
+
+
+@pytest.fixture
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """
+    Make real servers, as `server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.2"})`.
+
+    Each has a port and, unless `data_dir` is given, a data folder of its own; no limit is met that a test does not
+    set. At the end they are ended, which has to work, and what they printed may hold neither a traceback nor a token.
+    """
+    made: list[Server] = []
+
+    def make(
+        *,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        data_dir: Path | None = None,
+        start: bool = True,
+    ) -> Server:
+        server = Server(data_dir or tmp_path_factory.mktemp("data"), env=env, args=args)
+        made.append(server)
+        return server.start() if start else server
+
+    yield make
+    statuses = {server.url: server.close() for server in made}
+    complaints = [line for server in made for line in server.complaints()]
+    if complaints or any(statuses.values()):
+        for server in made:
+            print(f"--- {server.url}", *server.log, sep="\n")
+    assert not complaints, f"a server printed what none may: {complaints[:3]}"
+    assert not any(statuses.values()), f"a server did not end well: {statuses}"
+
+
+@pytest.fixture
+def server(serve: Serve) -> Server:
+    """One server with everything as by default, but no limits."""
+    return serve()
+
+
+@pytest.fixture
+async def people() -> AsyncIterator[Callable[..., object]]:
+    """Make people, as `ada = await people(server.url)`; they are closed at the end."""
+    made: list[Person] = []
+
+    async def make(url: str, username: str | None = None) -> Person:
+        made.append(await Person.sign_up(url, username))
+        return made[-1]
+
+    yield make
+    for person in made:
+        await person.close()
+
+
+# --- What a server stands on -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_cluster() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests, which nobody harms; see `own_postgres` for that."""
+    cluster = Postgres()
+    try:
+        yield cluster.start()
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def postgres_url(postgres_cluster: Postgres) -> str:
+    """The URL of an empty database."""
+    return postgres_cluster.create_database()
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL for this test alone, to be stopped, killed, restarted."""
+    cluster = Postgres()
+    try:
+        yield cluster.start()
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[Redis]:
+    """A Redis for this test alone: it starts empty, and may be killed, frozen, restarted."""
+    redis = Redis()
+    try:
+        yield redis.start()
+    finally:
+        redis.close()
+
+
+# --- What stands between, and at the other end -----------------------------------------------------------------------
+
+
+@pytest.fixture
+async def proxy(server: Server, seed: int) -> AsyncIterator[Proxy]:
+    """A proxy to `server` that does what networks do."""
+    async with await Proxy.open(server.port, seed=seed) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium."""
+    return programs.chromium()
+
+
+@pytest.fixture(scope="session")
+def nginx() -> str:
+    """The path of an nginx."""
+    return programs.nginx()
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of Node."""
+    return programs.node()

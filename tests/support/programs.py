@@ -1,0 +1,84 @@
+"""Finding programs of the machine; a missing one is a skip with a line on a laptop and a failure in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def missing(what: str, *, remedy: str) -> NoReturn:
+    """
+    Skip the test that asks, or fail it when `CI` is set: there nothing may be missing.
+
+    Args:
+        what: The thing that is not here, as "nginx".
+        remedy: What brings it, as "apt-get install nginx".
+    """
+    line = f"{what} is missing; {remedy}"
+    if os.environ.get("CI", "").lower() in {"1", "true", "yes"}:
+        pytest.fail(line, pytrace=False)
+    pytest.skip(line)
+
+
+def find(*names: str, also: tuple[str, ...] = ()) -> str | None:
+    """Return the first of `names` that is on PATH, else the first of the paths `also` that can be run."""
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    return next((path for path in also if os.access(path, os.X_OK)), None)
+
+
+def chromium() -> str:
+    """Return the path of a Chromium (or Chrome) that starts; `ORBITAL_CHROMIUM` names another."""
+    found = find(
+        os.environ.get("ORBITAL_CHROMIUM", "chromium"),
+        "chromium-browser",
+        "google-chrome",
+        also=("/usr/bin/chromium", "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"),
+    )
+    return found or missing("Chromium", remedy="apt-get install chromium")
+
+
+def nginx() -> str:
+    """Return the path of an nginx; Debian keeps it in a place that only root's PATH has."""
+    found = find("nginx", also=("/usr/sbin/nginx", "/usr/local/sbin/nginx", "/opt/homebrew/bin/nginx"))
+    return found or missing("nginx", remedy="apt-get install nginx")
+
+
+def node() -> str:
+    """Return the path of a Node of version 20 or later."""
+    found = find("node", "nodejs")
+    if found is not None:
+        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
+        if int(version.lstrip("v").split(".")[0]) >= 20:
+            return found
+    return missing("Node 20 or later", remedy="see https://nodejs.org/")
+
+
+def node_package(folder: Path, package: str) -> Path:
+    """Return the place of an installed npm `package` of the project in `folder`."""
+    place = folder / "node_modules" / package
+    if not place.is_dir():
+        missing(f"the npm package {package}", remedy=f"`make dev`, or npm ci in {folder.relative_to(CHECKOUT)}")
+    return place
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that was free a moment ago; for programs that cannot be given port 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def readable_by_others(path: Path) -> bool:
+    """Tell whether another user may go down to `path`: every folder above must let it through."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)

@@ -1,0 +1,189 @@
+"""What the other tests stand on is itself tried: the launched programs, the proxy, the tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support import published
+from tests.support.client import link, opaque
+from tests.support.postgres import Postgres
+from tests.support.process import Gone, Program
+from tests.support.programs import CHECKOUT
+from tests.support.proxy import Proxy
+from tests.support.redis import Redis
+from tests.support.tokens import sign
+
+
+def test_program_lines_and_end():
+    """[SUPPORT] A program's lines are kept, its status is told, and silence is not waited for beyond its end."""
+    program = Program([sys.executable, "-c", "print('one'); print('two'); raise SystemExit(3)"])
+
+    assert program.wait_for("t(w)o")[1] == "w"
+    with pytest.raises(Gone, match="ended without"):
+        program.wait_for("three")
+    assert program.wait() == 3
+    assert program.lines == ["one", "two"]
+
+
+def test_program_killed():
+    """[SUPPORT] A killed program is gone when `kill` returns, frozen or not."""
+    program = Program([sys.executable, "-c", "print('up', flush=True); input()"], stdin=True)
+    program.wait_for("up")
+
+    program.freeze()
+    program.kill()
+
+    assert not program.alive
+
+
+def test_postgres_is_there_and_comes_back(own_postgres: Postgres):
+    """[SUPPORT] A database outlives a crash of its PostgreSQL."""
+    url = own_postgres.create_database()
+    name = url.rsplit("/", 1)[1]
+    own_postgres.execute("CREATE TABLE t AS SELECT 7 AS n", database=name)
+
+    own_postgres.restart(kill=True)
+
+    assert own_postgres.execute("SELECT n FROM t", database=name) == [{"n": 7}]
+
+
+async def _resp(redis: Redis, command: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", redis.port)
+    writer.write(command + b"\r\n")
+    answer = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    await writer.wait_closed()
+    return answer
+
+
+async def test_redis_comes_back_empty(redis_server: Redis):
+    """[SUPPORT] A Redis that is started again is on the same port, and empty."""
+    assert await _resp(redis_server, b"SET k v") == b"+OK\r\n"
+
+    redis_server.restart()
+
+    assert await _resp(redis_server, b"GET k") == b"$-1\r\n"
+
+
+# The proxy
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[int]:
+    """The port of a server that sends back what it gets."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("how", ["whole", "some", "bytes"])
+async def test_proxy_changes_nothing_by_slicing(echo: int, how: str, seed: int):
+    """[SUPPORT] However a stream is sliced and delayed, its bytes arrive all and in order."""
+    sent = os.urandom(3_000)
+    async with await Proxy.open(echo, seed=seed) as proxy:
+        await proxy.set(slice=how, delay_ms=[0, 0.1])
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(sent)
+
+        assert await asyncio.wait_for(reader.readexactly(len(sent)), 30) == sent
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_proxy_cut_and_reset_differ(echo: int):
+    """[SUPPORT] A cut is an end of file at the client, a reset an error."""
+    async with await Proxy.open(echo) as proxy:
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"x")
+        await reader.readexactly(1)
+        assert await proxy.cut() == 1
+        assert await asyncio.wait_for(reader.read(), 10) == b""
+        writer.close()
+
+        reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.write(b"x")
+        await reader.readexactly(1)
+        assert await proxy.reset() == 1
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+
+
+async def test_proxy_lifetime_is_the_seeds(echo: int):
+    """[SUPPORT] The same seed ends a connection at the same byte."""
+    ends = []
+    for _ in range(2):
+        async with await Proxy.open(echo, seed=7) as proxy:
+            await proxy.set("down", lifetime_bytes=(10, 1_000), ending="cut")
+            reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+            writer.write(bytes(2_000))
+            ends.append(len(await asyncio.wait_for(reader.read(), 10)))
+            writer.close()
+
+    assert ends[0] == ends[1]
+    assert 10 <= ends[0] <= 1_000
+
+
+async def test_proxy_by_command(echo: int):
+    """[SUPPORT] The proxy obeys JSON lines, so that Node drives it as Python does, and says what it does not know."""
+    command = [sys.executable, "-m", "tests.support.proxy", "--to", f"127.0.0.1:{echo}"]
+    program = Program(command, stdin=True, cwd=CHECKOUT)
+    port = int((await asyncio.to_thread(program.wait_for, r'"listening": (\d+)'))[1])
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"x")
+    await reader.readexactly(1)
+    for order in ({"do": "set", "slice": "bytes"}, {"do": "set", "rain": 1}, {"do": "stats"}, {"do": "cut"}):
+        program.say(json.dumps(order))
+    await asyncio.to_thread(program.wait_for, '"done": "cut", "ended": 1')
+    writer.close()
+    program.terminate()
+
+    answers = [json.loads(line) for line in program.lines[1:5]]
+    assert answers[0] == {"done": "set"}
+    assert answers[1] == {"error": "ValueError: no such weather: rain"}
+    assert answers[2] == {"done": "stats", "accepted": 1, "open": 1, "bytes_up": 1, "bytes_down": 1}
+
+
+# Small things
+
+
+def test_link_and_opaque():
+    """[SUPPORT] The hash and the base64 are the standard's: SHA-256 of "abc" (FIPS 180-2, appendix B.1)."""
+    assert link("abc") == "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"
+    assert opaque("hi") == "aGk="
+
+
+def test_sign_is_rfc_7515s():
+    """[SUPPORT] A signature is made as RFC 7515, appendix A.1 makes it, checked by the server's own library."""
+    jwt = pytest.importorskip("jwt")
+    made = sign({"userId": "u", "exp": 4_000_000_000}, secret="k" * 32)
+
+    assert jwt.decode(made, "k" * 32, algorithms=["HS256"]) == {"userId": "u", "exp": 4_000_000_000}
+
+
+def test_published_class_is_whole():
+    """[SUPPORT] What is cut out of the published document is the one class, to its last brace."""
+    text = published.client_class()
+
+    assert text.startswith("class OrbitalWebSocketManager {")
+    assert text.endswith("\n}")
+    assert text.count("{") == text.count("}")
