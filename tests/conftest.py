@@ -75,7 +75,7 @@ class Serve(Protocol):
 @pytest.fixture
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """
-    Make real servers, as `server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.2"})`.
+    Make real servers, with the settings and flags that a test gives.
 
     Each has a port and, unless `data_dir` is given, a data folder of its own; no limit is met that a test does not
     set. At the end they are ended, which has to work, and what they printed may hold neither a traceback nor a token.
@@ -111,7 +111,7 @@ def server(serve: Serve) -> Server:
 
 @pytest.fixture
 async def people() -> AsyncIterator[Callable[..., object]]:
-    """Make people, as `ada = await people(server.url)`; they are closed at the end."""
+    """Make people of a server, who are closed at the end."""
     made: list[Person] = []
 
     async def make(url: str, username: str | None = None) -> Person:

@@ -44,6 +44,16 @@ def _user() -> str | None:
     return "postgres" if "postgres" in users else "nobody"
 
 
+def _copy(binaries: Path, to: Path) -> Path:
+    """Copy the wheel's PostgreSQL to where another user can reach it, its libraries to where it looks for them."""
+    program, package = binaries.parent, binaries.parent.parent
+    shutil.copytree(program, to / package.name / program.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, to / libraries.name)
+    return to / package.name / program.name / binaries.name
+
+
 class Postgres:
     """
     One cluster in a folder of its own, on a port of its own; `close` removes it.
@@ -64,8 +74,7 @@ class Postgres:
         if self._user is not None:
             self.folder.chmod(0o755)
             if not readable_by_others(self._bin):
-                shutil.copytree(self._bin.parent, self.folder / "program", symlinks=True)
-                self._bin = self.folder / "program" / "bin"
+                self._bin = _copy(self._bin, self.folder / "program")
         self._data = self.folder / "data"
         self._data.mkdir(mode=0o700)
         if self._user is not None:
