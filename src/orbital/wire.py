@@ -198,6 +198,52 @@ def event_data(frame: bytes) -> EventData:
     return msgspec.json.decode(parts.data, type=EVENTS[parts.type])
 
 
+# Chapter: answers of the POSTs that append, the same over HTTP and in a `posted` frame
+
+
+class MessagePosted(msgspec.Struct):
+    """The message is durable and has its place."""
+
+    message_id: str
+    server_timestamp: int
+    seq: int
+
+
+class ThreadCreated(msgspec.Struct):
+    """The thread is there."""
+
+    thread_id: str
+    group_id: str
+    created_at: str
+    seq: int
+
+
+class ReplyCreated(msgspec.Struct):
+    """The reply is there."""
+
+    reply_id: str
+    thread_id: str
+    created_at: str
+    seq: int
+
+
+class GroupCreated(msgspec.Struct):
+    """The group is there, and its creator in it."""
+
+    group_id: str
+    invite_code: str
+    created_at: str
+
+
+class GroupJoined(msgspec.Struct):
+    """The caller is a member."""
+
+    group_id: str
+    encrypted_name: str
+    member_count: int
+    joined_at: str
+
+
 # Chapter: the server's other frames
 
 

@@ -1,0 +1,184 @@
+"""The store's methods that are one text for both databases: each names its query and hands it to the adapter."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, text
+
+from orbital.errors import OrbitalError
+from orbital.model import (
+    Access,
+    Account,
+    AnyDraft,
+    Appended,
+    Event,
+    GroupId,
+    Head,
+    Page,
+    Revocation,
+    Standing,
+    ThreadId,
+    UserId,
+)
+from orbital.ports import Json
+from orbital.store import queries
+
+T = TypeVar("T")
+
+
+class SqlStore(ABC):
+    """
+    A `ports.Store` over SQLAlchemy Core.
+
+    An adapter says how a query runs in one transaction, for reading or for writing, and how drafts are appended.
+    """
+
+    @abstractmethod
+    async def _read(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run `query(connection, …)` in a transaction that sees one moment."""
+
+    @abstractmethod
+    async def _write(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """Run `query(connection, …)` in a transaction that is committed, durably, when it returns."""
+
+    @abstractmethod
+    async def append(
+        self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int
+    ) -> list[Appended | OrbitalError]:
+        """Decide, number, seal and store drafts; see `ports.Store.append`."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what is under way and let go of the database."""
+
+    # Chapter: the log
+
+    async def read(self, group_id: GroupId, *, after: int, limit: int) -> Page:
+        """See `ports.Store.read`."""
+        return await self._read(queries.read, group_id, after=after, limit=limit)
+
+    async def heads(self, group_ids: Collection[GroupId]) -> dict[GroupId, Head]:
+        """See `ports.Store.heads`."""
+        return await self._read(queries.heads, group_ids)
+
+    async def last_stamp_ms(self) -> int:
+        """See `ports.Store.last_stamp_ms`."""
+        return await self._read(queries.last_stamp_ms)
+
+    async def standings(self, user: int, group_ids: Collection[GroupId]) -> dict[GroupId, Standing]:
+        """See `ports.Store.standings`."""
+        return await self._read(queries.standings, user, group_ids)
+
+    async def hash_at(self, group_id: GroupId, seq: int) -> str | None:
+        """See `ports.Store.hash_at`."""
+        return await self._read(queries.hash_at, group_id, seq)
+
+    async def prune(self, *, before_ms: int, limit: int) -> int:
+        """See `ports.Store.prune`."""
+        return await self._write(queries.prune, before_ms=before_ms, limit=limit)
+
+    async def prune_keys(self, *, before_ms: int, limit: int) -> int:
+        """See `ports.Store.prune_keys`."""
+        return await self._write(queries.prune_keys, before_ms=before_ms, limit=limit)
+
+    # Chapter: accounts
+
+    async def add_account(
+        self, *, user_id: UserId, username: str, public_key: bytes, password_hash: str, at_ms: int
+    ) -> Account:
+        """See `ports.Store.add_account`."""
+        return await self._write(
+            queries.add_account,
+            user_id=user_id,
+            username=username,
+            public_key=public_key,
+            password_hash=password_hash,
+            at_ms=at_ms,
+        )
+
+    async def account(self, username: str) -> Account | None:
+        """See `ports.Store.account`."""
+        return await self._read(queries.account, username)
+
+    async def enter_user(self, *, user_id: UserId, username: str, at_ms: int) -> int:
+        """See `ports.Store.enter_user`."""
+        known = await self._read(queries.user_key, user_id)
+        if known is not None:
+            return known
+        return await self._write(queries.enter_user, user_id=user_id, username=username, at_ms=at_ms)
+
+    async def find_user(self, user_id: UserId) -> Account | None:
+        """See `ports.Store.find_user`."""
+        return await self._read(queries.find_user, user_id)
+
+    async def revoke(
+        self, *, token_digest: bytes | None, user_id: UserId | None, at_s: float, until_s: float
+    ) -> None:
+        """See `ports.Store.revoke`."""
+        await self._write(queries.revoke, token_digest=token_digest, user_id=user_id, at_s=at_s, until_s=until_s)
+
+    async def revocations(self, *, after: int) -> list[Revocation]:
+        """See `ports.Store.revocations`."""
+        return await self._read(queries.revocations, after=after)
+
+    # Chapter: groups, threads, messages
+
+    async def groups_of(self, user: int, *, now_ms: int) -> Json:
+        """See `ports.Store.groups_of`."""
+        return await self._read(queries.groups_of, user, now_ms=now_ms)
+
+    async def members(self, user: int, group_id: GroupId) -> Json:
+        """See `ports.Store.members`."""
+        return await self._read(queries.members, user, group_id)
+
+    async def access(self, user: int, group_id: GroupId) -> Access:
+        """See `ports.Store.access`."""
+        return await self._read(queries.access, user, group_id)
+
+    async def replace_code(self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int) -> None:
+        """See `ports.Store.replace_code`."""
+        await self._write(queries.replace_code, user, group_id, invite_code=invite_code, expires_ms=expires_ms)
+
+    async def thread_group(self, thread_id: ThreadId) -> GroupId | None:
+        """See `ports.Store.thread_group`."""
+        return await self._read(queries.thread_group, thread_id)
+
+    async def threads(self, user: int, group_id: GroupId, *, limit: int, offset: int, newest_first: bool) -> Json:
+        """See `ports.Store.threads`."""
+        return await self._read(
+            queries.threads, user, group_id, limit=limit, offset=offset, newest_first=newest_first
+        )
+
+    async def thread(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
+        """See `ports.Store.thread`."""
+        return await self._read(queries.thread, user, thread_id, now_ms=now_ms)
+
+    async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> Json:
+        """See `ports.Store.replies`."""
+        return await self._read(queries.replies, user, thread_id, limit=limit, offset=offset)
+
+    async def messages(
+        self, user: int, *, since_ms: int, limit: int, group_id: GroupId | None
+    ) -> tuple[list[Event], bool]:
+        """See `ports.Store.messages`."""
+        return await self._read(queries.messages, user, since_ms=since_ms, limit=limit, group_id=group_id)
+
+    async def events(self, user: int, group_id: GroupId, *, after: int, limit: int) -> Page:
+        """See `ports.Store.events`."""
+        return await self._read(queries.events, user, group_id, after=after, limit=limit)
+
+    # Chapter: running
+
+    async def ready(self) -> bool:
+        """Tell whether the database answers."""
+        try:
+            return await self._read(_one) == 1
+        except OrbitalError:
+            return False
+
+
+def _one(conn: Connection) -> int:
+    return int(conn.execute(text("SELECT 1")).scalar_one())

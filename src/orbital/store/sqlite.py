@@ -1,0 +1,208 @@
+"""The store on SQLite: synchronous, on threads of its own, one that writes and a few that read."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
+
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event
+from sqlalchemy.exc import DBAPIError
+
+from orbital.errors import DatabaseRefused, OrbitalError, Unavailable
+from orbital.model import AnyDraft, Appended
+from orbital.ports import Store
+from orbital.store import schema
+from orbital.store.append_sqlite import SqliteAppender
+from orbital.store.sql import SqlStore
+
+T = TypeVar("T")
+log = logging.getLogger("orbital.store")
+
+READERS: Final = 3
+"""Threads that read. SQLite's work releases the lock of the interpreter; more than a few only take turns for it."""
+
+BUSY_S: Final = 5.0
+"""How long a connection waits for another program that holds the file, such as a backup."""
+
+
+class SqliteStore(SqlStore):
+    """
+    The log in one file, written by one server.
+
+    A commit returns after the write-ahead log is on the disk (`synchronous=FULL`). It never shares the file with
+    another server: a lock file beside it says so.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._local = threading.local()
+        self._opened: list[Connection] = []
+        self._opened_lock = threading.Lock()
+        self._appender = SqliteAppender()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="orbital-writer")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="orbital-reader")
+        self._write_engine = _engine(path, begin="BEGIN IMMEDIATE", query_only=False)
+        self._read_engine = _engine(path, begin="BEGIN", query_only=True)
+        self._lock: IO[str] | None = None
+
+    @classmethod
+    async def open(cls, path: Path) -> SqliteStore:
+        """
+        Open the file, made if need be, and bring it to this program's schema.
+
+        Raises:
+            DatabaseRefused: If another server has it open, it is newer than the program, or it cannot be opened.
+        """
+        store = cls(path)
+        try:
+            await asyncio.get_running_loop().run_in_executor(store._writer, store._prepare)
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    def _prepare(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = _lock(self._path)
+            with self._connection(self._write_engine).begin() as transaction:
+                schema.migrate(transaction.connection)
+        except (DBAPIError, OSError) as exc:
+            cause = exc.orig if isinstance(exc, DBAPIError) else exc
+            raise DatabaseRefused(f"The database {self._path} cannot be opened: {cause}.") from exc
+
+    def _connection(self, engine: Engine) -> Connection:
+        """Return this thread's connection; threads keep theirs, since opening costs more than a query."""
+        conn: Connection | None = getattr(self._local, "connection", None)
+        if conn is None:
+            conn = engine.connect()
+            self._local.connection = conn
+            with self._opened_lock:
+                self._opened.append(conn)
+        return conn
+
+    async def _read(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return await self._run(self._readers, self._read_engine, query, args, kwargs)
+
+    async def _write(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        return await self._run(self._writer, self._write_engine, query, args, kwargs)
+
+    async def _run(
+        self,
+        threads: ThreadPoolExecutor,
+        engine: Engine,
+        query: Callable[..., T],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> T:
+        def transact() -> T:
+            conn = self._connection(engine)
+            try:
+                with conn.begin():
+                    return query(conn, *args, **kwargs)
+            except DBAPIError as exc:
+                raise _away(exc) from exc
+
+        return await asyncio.get_running_loop().run_in_executor(threads, transact)
+
+    async def append(
+        self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int
+    ) -> list[Appended | OrbitalError]:
+        """See `ports.Store.append`."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._writer, self._append, drafts, first_stamp_ms
+        )
+
+    def _append(self, drafts: Sequence[AnyDraft], first_stamp_ms: int) -> list[Appended | OrbitalError]:
+        conn = self._connection(self._write_engine)
+        try:
+            with conn.begin():
+                return self._appender.append(conn, drafts, first_stamp_ms=first_stamp_ms)
+        except DBAPIError as exc:
+            self._appender.forget()
+            raise _away(exc) from exc
+        except sqlite3.Error as exc:
+            self._appender.forget()
+            raise _away(exc) from exc
+        except Exception as exc:
+            self._appender.forget()
+            if len(drafts) == 1:
+                log.exception("a draft could not be appended", extra={"kind": type(drafts[0]).__name__})
+                return [OrbitalError("The server made a mistake; nothing was stored. Its log tells more.")]
+            log.warning("a batch of drafts failed and is taken apart", extra={"error": type(exc).__name__})
+        # One of them is at fault: alone, each of the others goes through.
+        outcomes: list[Appended | OrbitalError] = []
+        for index, draft in enumerate(drafts):
+            outcomes += self._append([draft], first_stamp_ms + index)
+        return outcomes
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the file."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._readers.shutdown()
+        self._writer.shutdown()
+        for conn in self._opened:
+            conn.close()
+        self._read_engine.dispose()
+        self._write_engine.dispose()
+        if self._lock is not None:
+            self._lock.close()
+
+
+_: type[Store] = SqliteStore
+
+
+def _away(exc: Exception) -> OrbitalError:
+    """Turn a failure of SQLite into the answer for whoever asked; the log gets its words."""
+    log.error("the database failed", extra={"error": str(exc.orig if isinstance(exc, DBAPIError) else exc)})
+    return Unavailable("The database cannot be used right now; nothing was stored. Try again.", retry_after_s=2)
+
+
+def _engine(path: Path, *, begin: str, query_only: bool) -> Engine:
+    def connect() -> sqlite3.Connection:
+        raw = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256)
+        raw.execute("PRAGMA journal_mode=WAL")
+        raw.execute("PRAGMA synchronous=FULL")
+        raw.execute("PRAGMA foreign_keys=ON")
+        # 16 MB: the tail of the log and the inner pages of its indexes.
+        raw.execute("PRAGMA cache_size=-16000")
+        if query_only:
+            raw.execute("PRAGMA query_only=ON")
+        return raw
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+    # isolation_level=None leaves transactions to us: SQLAlchemy's begin is where ours begins.
+    @event.listens_for(engine, "begin")
+    def _begin(conn: Connection) -> None:
+        conn.exec_driver_sql(begin)
+
+    return engine
+
+
+def _lock(path: Path) -> IO[str]:
+    """
+    Hold the lock file of a database until it is closed or the process ends.
+
+    Raises:
+        DatabaseRefused: If another process holds it.
+    """
+    import fcntl  # noqa: PLC0415 - the server runs where POSIX locks are; the SDK imports nothing of this
+
+    file = path.with_name(path.name + ".lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        file.close()
+        raise DatabaseRefused(
+            f"Another server is using {path}. Stop it first, or give this one another folder with --data-dir."
+        ) from exc
+    return file

@@ -1,0 +1,155 @@
+"""The tables. Rows refer to each other by integers; public ids stand in a unique column of their own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    literal_column,
+    text,
+)
+
+metadata: Final = MetaData()
+
+# SQLite numbers rows by itself only where the type is exactly INTEGER; there it is 64 bits wide too.
+RowId: Final = BigInteger().with_variant(Integer(), "sqlite")
+
+SEQ_BITS: Final = 40
+"""An event's key is `group << 40 | seq`: one integer, in the order of the log, so a replay reads neighbours.
+
+A trillion events a group and eight million groups fit in 63 bits. With UUID text keys SQLite took a quarter of the
+appends a second.
+"""
+
+
+def place(group: int, seq: int) -> int:
+    """Return the key of a group's event."""
+    return group << SEQ_BITS | seq
+
+
+users: Final = Table(
+    "users",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("user_id", Text, nullable=False, unique=True),
+    Column("username", Text, nullable=False),
+    # Lower case, for sign-ups alone: users of an outside identity provider may share a name.
+    Column("signup_name", Text, unique=True),
+    Column("password_hash", Text),
+    Column("public_key", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+groups: Final = Table(
+    "groups",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("group_id", Text, nullable=False, unique=True),
+    Column("creator", RowId, ForeignKey("users.id"), nullable=False),
+    Column("encrypted_name", Text, nullable=False),
+    Column("invite_code", Text, nullable=False, unique=True),
+    Column("invite_expires_ms", BigInteger, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    # The head of the log: changed only under this row's lock, in the transaction that stores the event.
+    Column("last_seq", BigInteger, nullable=False),
+    Column("last_stamp_ms", BigInteger, nullable=False),
+    Column("last_hash", Text, nullable=False),
+    Column("floor_seq", BigInteger, nullable=False, server_default=text("0")),
+)
+
+members: Final = Table(
+    "members",
+    metadata,
+    Column("group", RowId, ForeignKey("groups.id"), primary_key=True),
+    Column("user", RowId, ForeignKey("users.id"), primary_key=True),
+    Column("encrypted_group_key", Text, nullable=False),
+    Column("joined_ms", BigInteger, nullable=False),
+    Column("joined_seq", BigInteger, nullable=False),
+)
+Index("members_by_user", members.c.user)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("place", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column("group", RowId, nullable=False),
+    Column("stamp_ms", BigInteger, nullable=False),
+    # 1 for new_message, else 0. An integer, since both databases match it with the index below.
+    Column("message", Integer, nullable=False),
+    Column("frame", LargeBinary, nullable=False),
+)
+MESSAGES_ONLY: Final = events.c.message == literal_column("1")
+"""A literal, not a parameter: SQLite uses a partial index only for a condition that it can see."""
+Index(
+    "messages_by_stamp",
+    events.c.group,
+    events.c.stamp_ms,
+    sqlite_where=MESSAGES_ONLY,
+    postgresql_where=MESSAGES_ONLY,
+)
+
+threads: Final = Table(
+    "threads",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("thread_id", Text, nullable=False, unique=True),
+    Column("group", RowId, ForeignKey("groups.id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("author", RowId, ForeignKey("users.id"), nullable=False),
+    Column("author_username", Text, nullable=False),
+    Column("encrypted_title", Text, nullable=False),
+    Column("encrypted_body", Text, nullable=False),
+    Column("root_message_id", Text),
+    Column("reply_count", Integer, nullable=False, server_default=text("0")),
+    Column("media_count", Integer, nullable=False, server_default=text("0")),
+    Column("created_ms", BigInteger, nullable=False),
+)
+Index("threads_by_group", threads.c.group, threads.c.seq, unique=True)
+
+replies: Final = Table(
+    "replies",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("reply_id", Text, nullable=False, unique=True),
+    Column("thread", RowId, ForeignKey("threads.id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("author", RowId, ForeignKey("users.id"), nullable=False),
+    Column("author_username", Text, nullable=False),
+    Column("encrypted_body", Text, nullable=False),
+    Column("message_id", Text),
+    Column("media_count", Integer, nullable=False, server_default=text("0")),
+    Column("created_ms", BigInteger, nullable=False),
+)
+Index("replies_by_thread", replies.c.thread, replies.c.seq, unique=True)
+
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("user", RowId, ForeignKey("users.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    Column("used_ms", BigInteger, nullable=False),
+)
+Index("idempotency_keys_by_age", idempotency_keys.c.used_ms)
+
+revocations: Final = Table(
+    "revocations",
+    metadata,
+    Column("number", RowId, primary_key=True),
+    Column("token_digest", LargeBinary),
+    Column("user_id", Text),
+    Column("at_s", Float, nullable=False),
+    Column("until_s", Float, nullable=False),
+)
