@@ -1,0 +1,65 @@
+"""Messages: opaque Signal Protocol envelopes. They have no table of their own; they are the log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+
+from orbital import wire
+from orbital.model import Appended, GroupId, Once, PostMessage, Principal
+from orbital.services.facilities import Facilities
+from orbital.services.forms import Encrypted, Uuid, check_encrypted, check_uuid, new_id
+
+JsonSafeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+"""A number that every client can hold: JavaScript's are exact up to 2^53 - 1 (RFC 8259 §6)."""
+
+
+class MessageBody(msgspec.Struct):
+    """An envelope for a group."""
+
+    conversation_id: Annotated[Uuid, msgspec.Meta(description="The group.")]
+    encrypted_envelope: Encrypted
+    timestamp: Annotated[JsonSafeInt, msgspec.Meta(description="The sender's clock, milliseconds since the epoch.")]
+
+
+def post(
+    facilities: Facilities, principal: Principal, body: MessageBody, *, once: Once | None = None
+) -> asyncio.Future[Appended]:
+    """
+    Queue a message for its group; the future ends when it is durable.
+
+    It is queued before this returns: messages posted one after the other are stored in that order.
+
+    Raises:
+        ValidationFailed: If a field does not have its form.
+        PayloadTooLarge: If the envelope is over the limit.
+    """
+    check_uuid("conversation_id", body.conversation_id)
+    check_encrypted("encrypted_envelope", body.encrypted_envelope, limit_bytes=facilities.envelope_bytes)
+    return facilities.append(
+        PostMessage(
+            actor=principal,
+            at_ms=facilities.clock.wall_ms(),
+            once=once,
+            group_id=GroupId(body.conversation_id),
+            message_id=new_id(),
+            encrypted_envelope=body.encrypted_envelope,
+        )
+    )
+
+
+async def page(
+    facilities: Facilities, principal: Principal, *, since_ms: int, limit: int, group_id: GroupId | None
+) -> bytes:
+    """
+    Answer `GET /v1/messages`; the envelopes are copied from the stored frames, not written anew.
+
+    Raises:
+        NotFound: If there is no such group.
+        Forbidden: If the caller is not in it.
+    """
+    events, has_more = await facilities.store.messages(principal.key, since_ms=since_ms, limit=limit, group_id=group_id)
+    messages = [b'%b,"seq":%d}' % (bytes(wire.open_frame(event.frame).data)[:-1], event.seq) for event in events]
+    return b'{"messages":[%b],"has_more":%b}' % (b",".join(messages), b"true" if has_more else b"false")
