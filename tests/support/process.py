@@ -183,4 +183,4 @@ def until(fact: Callable[[], bool], *, what: str, deadline_s: float = 30, every_
     while not fact():
         if time.monotonic() >= end:
             raise Gone(f"{what}: not within {deadline_s} s")
-        time.sleep(every_s)
+        time.sleep(every_s)  # nobody announces the fact

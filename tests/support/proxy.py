@@ -241,7 +241,7 @@ class Proxy:
     async def _deliver(self, data: bytes, weather: Weather, drawn: random.Random, writer: asyncio.StreamWriter) -> None:
         for piece in _slices(data, weather.slice, drawn):
             if weather.delay_ms[1]:
-                await asyncio.sleep(drawn.uniform(*weather.delay_ms) / 1000)
+                await asyncio.sleep(drawn.uniform(*weather.delay_ms) / 1000)  # the weather, not a wait
             writer.write(piece)
             await writer.drain()
             if weather.slice != "whole":

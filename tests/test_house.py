@@ -1,0 +1,185 @@
+"""The house itself: floors, first lines, locks, and what the tree never holds."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import orbital
+from tests.support.programs import CHECKOUT
+
+SOURCE = CHECKOUT / "src" / "orbital"
+_MADE = {"node_modules", "var", "dist", "__pycache__"}
+# Spelt in pieces, so that this file does not hold what it looks for.
+_UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
+_OF_ONE_MACHINE = re.compile(r"(?<![\w.])/(?:ro" + r"ot|wo" + r"rk|ho" + r"me/[a-z]+)/")
+_REGISTRY = re.compile(
+    r"(?:files\.python" + r"hosted|py" + r"pi|registry\.np" + r"mjs|registry\.yarn" + r"pkg)\.(?:org|com)"
+)
+
+
+def files(*suffixes: str, below: str = ".") -> Iterator[Path]:
+    """Yield the tree's own files with these suffixes (all if none), what was made in it left out."""
+    for folder, inside, names in os.walk(CHECKOUT / below):
+        inside[:] = sorted(
+            name
+            for name in inside
+            if name not in _MADE and not name.endswith(".egg-info") and (not name.startswith(".") or name == ".ci")
+        )
+        for name in sorted(names):
+            if not suffixes or name.endswith(suffixes):
+                yield Path(folder, name)
+
+
+def lines(*suffixes: str) -> Iterator[tuple[str, str]]:
+    """Yield "file:number" and text of each line of the tree's text files."""
+    for path in files(*suffixes):
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            yield f"{path.relative_to(CHECKOUT)}:{number}", line
+
+
+def modules(*folders: str) -> list[str]:
+    """Return every Python file below `folders`, as parameters of tests."""
+    return [str(path.relative_to(CHECKOUT)) for folder in folders for path in files(".py", below=folder)]
+
+
+def test_floors():
+    """[HOUSE1] Imports point down; what decides imports nothing that waits."""
+    found = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=CHECKOUT, capture_output=True, text=True
+    )
+
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+@pytest.mark.parametrize("module", modules("src", "tests", "bench", "examples"))
+def test_first_line(module: str):
+    """[HOUSE2] Every module says in its first line what room it is."""
+    said = ast.get_docstring(ast.parse((CHECKOUT / module).read_text("utf-8")))
+
+    assert said, f"{module} has no docstring"
+    assert said.splitlines()[0].rstrip().endswith((".", "?", "!", ":")), f"{module}: its first line is no sentence"
+
+
+def test_core_is_proven_alone():
+    """[HOUSE3] Every module of the core has its own file of unit tests."""
+    proven = {path.name for path in files(".py", below="tests/unit")}
+    unproven = [
+        path.name for path in files(".py", below="src/orbital/core")
+        if path.name != "__init__.py" and f"test_{path.name}" not in proven
+    ]  # fmt: skip
+
+    assert unproven == []
+
+
+def _tests(module: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(ast.parse((CHECKOUT / module).read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node
+
+
+@pytest.mark.parametrize("module", [name for name in modules("tests") if Path(name).name.startswith("test_")])
+def test_every_test_claims(module: str):
+    """[HOUSE4] Every test's docstring starts with the rule that it carries, as `[ORD3]`, and says a claim."""
+    claim = re.compile(r"\[[A-Z][A-Z0-9-]*(?:[, ]+[A-Z][A-Z0-9-]*)*\] \S")
+    mute = [test.name for test in _tests(module) if not claim.match(ast.get_docstring(test) or "")]
+
+    assert mute == []
+
+
+def test_environment_is_read_in_one_place():
+    """[HOUSE5] Only `config.py` reads the environment."""
+    readers = [
+        where for where, line in lines(".py")
+        if where.startswith("src/") and re.search(r"\bos\.(?:environ|getenv)\b", line)
+        and not where.startswith("src/orbital/config.py:")
+    ]  # fmt: skip
+
+    assert readers == []
+
+
+def test_core_does_not_look_at_the_clock():
+    """[HOUSE6] What decides gets the time as an argument: no `now()`, no `today()`, no random UUID."""
+    deciding = [
+        *files(".py", below="src/orbital/core"),
+        *(SOURCE / f"{name}.py" for name in ("wire", "model", "errors")),
+    ]
+    asked = [
+        f"{path.relative_to(CHECKOUT)}:{node.lineno}"
+        for path in deciding
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) in {"now", "utcnow", "today", "uuid1", "uuid4"}
+    ]
+
+    assert asked == []
+
+
+def test_locks_name_no_place():
+    """[HOUSE7] Locks hold versions and hashes; where to fetch from is the machine's to say."""
+    python = [where for where, line in lines(".txt") if where.startswith("requirements/") and "://" in line]
+    javascript = [where for where, line in lines("package-lock.json") if '"resolved"' in line]
+
+    assert python + javascript == []
+
+
+def test_locks_agree():
+    """[HOUSE8] The two Python locks name the same versions, each with hashes."""
+    pinned: dict[str, dict[str, str]] = {}
+    for name in ("run", "dev"):
+        text = (CHECKOUT / "requirements" / f"{name}.txt").read_text("utf-8")
+        pinned[name] = dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE))
+        unhashed = re.findall(r"^[a-z0-9-]+==[^\\\n]*$", text, re.MULTILINE)
+        assert unhashed == []
+
+    both = pinned["run"].keys() & pinned["dev"].keys()
+    assert len(both) > 5
+    assert {name: pinned["run"][name] for name in both} == {name: pinned["dev"][name] for name in both}
+
+
+def test_nothing_is_left_open():
+    """[HOUSE9] The tree holds no note of work that was not done."""
+    assert [where for where, line in lines() if _UNFINISHED.search(line)] == []
+
+
+def test_nothing_of_one_machine():
+    """[HOUSE10] The tree names no path of one machine and no registry's host."""
+    named = [where for where, line in lines() if _OF_ONE_MACHINE.search(line) or _REGISTRY.search(line)]
+
+    assert named == []
+
+
+def test_one_version():
+    """[HOUSE11] The distribution and the package tell the same version."""
+    manifest = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
+
+    assert manifest["project"]["version"] == orbital.__version__
+
+
+@pytest.mark.parametrize("module", modules("tests"))
+def test_a_sleep_has_a_reason(module: str):
+    """[HOUSE12] A sleep is not a way to wait: one that is more than a turn of the loop says why, beside it."""
+    text = (CHECKOUT / module).read_text("utf-8").splitlines()
+    bare = [
+        node.lineno
+        for node in ast.walk(ast.parse("\n".join(text)))
+        if isinstance(node, ast.Call)
+        and getattr(node.func, "attr", "") == "sleep"
+        and not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0)
+        and "#" not in text[node.lineno - 1]
+        and not text[node.lineno - 2].lstrip().startswith("#")
+    ]
+
+    assert bare == []
