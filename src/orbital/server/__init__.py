@@ -1,0 +1,1 @@
+"""The server: HTTP, the WebSocket edge, and who may come in."""
