@@ -221,8 +221,8 @@ class Socket:
         """Send a text or a binary message as it is."""
         await self.connection.send(message)
 
-    async def receive(self, *, deadline_s: float = 30) -> Frame:
-        """Return the next frame that is no ping."""
+    async def receive(self, *, deadline_s: float = 30, pings: bool = False) -> Frame:
+        """Return the next frame; one that is no ping, unless `pings`."""
         async with asyncio.timeout(deadline_s):
             while True:
                 text = await self.connection.recv()
@@ -231,10 +231,10 @@ class Socket:
                 assert isinstance(frame["server_timestamp"], int), frame
                 self.frames.append(frame)
                 self.texts.append(text)
-                if frame["type"] != "ping":
-                    return frame
-                if self.answering:
+                if frame["type"] == "ping" and self.answering:
                     await self.send("pong", {"client_time": frame["data"]["server_time"]})
+                if pings or frame["type"] != "ping":
+                    return frame
 
     async def until(self, wanted: Callable[[Frame], bool] | str, *, deadline_s: float = 30) -> Frame:
         """

@@ -116,6 +116,11 @@ class Program:
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
 
+    def end_input(self) -> None:
+        """Close the program's standard input, as Ctrl-D does."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; one that has ended takes none, and that is fine."""
         with contextlib.suppress(ProcessLookupError):

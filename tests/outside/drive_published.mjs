@@ -1,0 +1,62 @@
+/**
+ * Runs a client class that others wrote, unchanged, under Node, and lets a test drive it by lines.
+ *
+ * Called as `node drive_published.mjs <file with the class> <its name> <apiUrl> <token>`. Standard input takes one
+ * order a line (`connect`, `close`, `on <event>`, `subscribe <id> …`, `unsubscribe <id> …`); standard output tells
+ * what happens, one line each: `open`, `sent <text>`, `received <text>`, `closed <code>`, `event <name> <data>`,
+ * `log <level> <words>`.
+ */
+
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import WebSocket from "ws";
+
+const [file, name, apiUrl, token] = process.argv.slice(2);
+const tell = (...words) => process.stdout.write(`${words.join(" ")}\n`);
+
+/** The same socket, which also tells what passes through it. */
+class TellingWebSocket extends WebSocket {
+  constructor(...options) {
+    super(...options);
+    this.addEventListener("open", () => tell("open"));
+    this.addEventListener("message", (event) => tell("received", event.data));
+    this.addEventListener("close", (event) => tell("closed", event.code));
+  }
+
+  send(text, ...options) {
+    tell("sent", text);
+    super.send(text, ...options);
+  }
+}
+
+const words = (level) => (...said) => tell("log", level, ...said.map((word) => word?.message ?? String(word)));
+const quietConsole = { log: words("log"), warn: words("warn"), error: words("error") };
+
+// The class names WebSocket and console as globals of a browser.
+const make = new Function("WebSocket", "console", `${readFileSync(file, "utf8")}\nreturn ${name};`);
+const Manager = make(TellingWebSocket, quietConsole);
+const manager = new Manager(apiUrl, token);
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [order, ...rest] = line.split(" ");
+  switch (order) {
+    case "on":
+      manager.on(rest[0], (data) => tell("event", rest[0], JSON.stringify(data)));
+      break;
+    case "connect":
+      manager.connect();
+      break;
+    case "close":
+      manager.close();
+      break;
+    case "subscribe":
+      manager.subscribe(rest);
+      break;
+    case "unsubscribe":
+      manager.unsubscribe(rest);
+      break;
+    default:
+      throw new Error(`no such order: ${line}`);
+  }
+}
+process.exit(0);
