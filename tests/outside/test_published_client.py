@@ -164,7 +164,7 @@ async def test_comes_back_after_a_kill(serve: Serve, people: People, shipped_cli
 
 
 async def test_recovers_by_any_frames_stamp(serve: Serve, people: People, shipped_client: Shipped):
-    """[OUT6] The document's client remembers the stamp of the last frame, whatever it was: asking with it skips nothing."""
+    """[OUT6] Asking with the stamp of the last frame, whatever it was, as the document's client does, skips nothing."""
     server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.2"})
     ada = await people(server.url)
     group = await ada.make_group()

@@ -133,7 +133,7 @@ async def test_another_path(server: Server, people: People, path: str):
 
 
 async def test_not_a_member(server: Server, people: People):
-    """[OUT27] Who is not in a group cannot subscribe to it, and sees nothing of it; the rest of the request goes through."""
+    """[OUT27] Who is not in a group cannot subscribe to it and sees nothing of it; the rest goes through."""
     ada, eve = await people(server.url), await people(server.url)
     group, own = await ada.make_group(), await eve.make_group()
     nowhere = "00000000-0000-4000-8000-000000000000"
