@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import msgspec
 from sqlalchemy import Connection, delete, func, insert, select, update
 
@@ -168,11 +167,15 @@ def apply(
     """
     match draft:
         case PostMessage():
-            return _message(draft, group, seq=seq, stamp_ms=stamp_ms, member=member)
+            return posted(draft, group.group_id, seq=seq, stamp_ms=stamp_ms, member=member)
         case PostThread():
-            return _thread(conn, draft, group, seq=seq, member=member)
+            effect = posted(draft, group.group_id, seq=seq, stamp_ms=stamp_ms, member=member)
+            _add_thread(conn, draft, group, seq=seq)
+            return effect
         case PostReply():
-            return _reply(conn, draft, seq=seq, member=member)
+            effect = posted(draft, group.group_id, seq=seq, stamp_ms=stamp_ms, member=member)
+            _add_reply(conn, draft, seq=seq)
+            return effect
         case CreateGroup():
             return _create(conn, draft, group, seq=seq)
         case JoinGroup():
@@ -183,20 +186,44 @@ def apply(
             raise AssertionError(f"{type(draft).__name__} has no rule")
 
 
-def _message(draft: PostMessage, group: GroupRow, *, seq: int, stamp_ms: int, member: bool) -> Effect:
+def posted(
+    draft: PostMessage | PostThread | PostReply, group_id: str, *, seq: int, stamp_ms: int, member: bool
+) -> Effect:
+    """
+    Decide a post, without its row.
+
+    Raises:
+        Forbidden: If the actor is not in the group.
+    """
     if not member:
         raise not_member()
-    return Effect(
-        wire.NewMessage(draft.message_id, group.group_id, draft.encrypted_envelope, stamp_ms, draft.actor.user_id),
-        200,
-        wire.MessagePosted(draft.message_id, stamp_ms, seq),
-    )
+    actor = draft.actor
+    match draft:
+        case PostMessage():
+            return Effect(
+                wire.NewMessage(draft.message_id, group_id, draft.encrypted_envelope, stamp_ms, actor.user_id),
+                200,
+                wire.MessagePosted(draft.message_id, stamp_ms, seq),
+            )
+        case PostThread():
+            at = wire.iso(draft.at_ms)
+            title, body = draft.encrypted_title, draft.encrypted_body
+            return Effect(
+                wire.NewThread(draft.thread_id, group_id, actor.user_id, actor.username, title, body, at),
+                201,
+                wire.ThreadCreated(draft.thread_id, group_id, at, seq),
+            )
+        case PostReply():
+            at = wire.iso(draft.at_ms)
+            thread, body = draft.thread_id, draft.encrypted_body
+            return Effect(
+                wire.NewReply(draft.reply_id, thread, actor.user_id, actor.username, body, at),
+                201,
+                wire.ReplyCreated(draft.reply_id, thread, at, seq),
+            )
 
 
-def _thread(conn: Connection, draft: PostThread, group: GroupRow, *, seq: int, member: bool) -> Effect:
-    if not member:
-        raise not_member()
-    created_at = wire.iso(draft.at_ms)
+def _add_thread(conn: Connection, draft: PostThread, group: GroupRow, *, seq: int) -> None:
     conn.execute(
         insert(t.threads).values(
             thread_id=draft.thread_id,
@@ -210,25 +237,9 @@ def _thread(conn: Connection, draft: PostThread, group: GroupRow, *, seq: int, m
             created_ms=draft.at_ms,
         )
     )
-    return Effect(
-        wire.NewThread(
-            draft.thread_id,
-            group.group_id,
-            draft.actor.user_id,
-            draft.actor.username,
-            draft.encrypted_title,
-            draft.encrypted_body,
-            created_at,
-        ),
-        201,
-        wire.ThreadCreated(draft.thread_id, group.group_id, created_at, seq),
-    )
 
 
-def _reply(conn: Connection, draft: PostReply, *, seq: int, member: bool) -> Effect:
-    if not member:
-        raise not_member()
-    created_at = wire.iso(draft.at_ms)
+def _add_reply(conn: Connection, draft: PostReply, *, seq: int) -> None:
     thread = conn.execute(
         update(t.threads)
         .where(t.threads.c.thread_id == draft.thread_id)
@@ -246,18 +257,6 @@ def _reply(conn: Connection, draft: PostReply, *, seq: int, member: bool) -> Eff
             message_id=draft.message_id,
             created_ms=draft.at_ms,
         )
-    )
-    return Effect(
-        wire.NewReply(
-            draft.reply_id,
-            draft.thread_id,
-            draft.actor.user_id,
-            draft.actor.username,
-            draft.encrypted_body,
-            created_at,
-        ),
-        201,
-        wire.ReplyCreated(draft.reply_id, draft.thread_id, created_at, seq),
     )
 
 

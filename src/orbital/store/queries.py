@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from heapq import merge
 from itertools import islice
 from typing import Any
@@ -73,8 +73,19 @@ def standings(conn: Connection, user: int, group_ids: Collection[str]) -> dict[G
 
 def heads(conn: Connection, group_ids: Collection[str]) -> dict[GroupId, Head]:
     """Return the heads of those groups that exist."""
-    rows = conn.execute(select(t.groups.c.group_id, *_HEAD).where(t.groups.c.group_id.in_(list(group_ids))))
-    return {row.group_id: Head(*row[1:]) for row in rows}
+    found: dict[GroupId, Head] = {}
+    # A server may follow more groups than either database takes parameters (some 32,000).
+    for some in batched(group_ids, 500):
+        rows = conn.execute(select(t.groups.c.group_id, *_HEAD).where(t.groups.c.group_id.in_(some)))
+        found.update({GroupId(group_id): Head(*head) for group_id, *head in rows})
+    return found
+
+
+def batched(items: Collection[str], size: int) -> Iterator[list[str]]:
+    """Split into lists of at most `size`, the last one shorter."""
+    left = iter(items)
+    while some := list(islice(left, size)):
+        yield some
 
 
 def last_stamp_ms(conn: Connection) -> int:
@@ -96,7 +107,7 @@ def events(conn: Connection, user: int, group_id: str, *, after: int, limit: int
     return read(conn, group_id, after=after, limit=limit)
 
 
-def _page(conn: Connection, row: Row[Any], group_id: str, *, after: int, limit: int) -> Page:
+def _page(conn: Connection, row: Row[*tuple[Any, ...]], group_id: str, *, after: int, limit: int) -> Page:
     head = Head(*row[1:])
     if after < head.floor:
         raise PositionLost(oldest_seq=head.floor + 1)
@@ -122,6 +133,19 @@ def hash_at(conn: Connection, group_id: str, seq: int) -> str | None:
         return first_prev(group_id)
     following = conn.execute(select(t.events.c.frame).where(t.events.c.place == t.place(row.id, seq + 1))).scalar()
     return None if following is None else prev_of(bytes(following))
+
+
+def stamp_after(conn: Connection, group_id: str, seq: int) -> int | None:
+    """Return the stamp of the first event after a number."""
+    group = conn.execute(select(t.groups.c.id).where(t.groups.c.group_id == group_id)).scalar()
+    if group is None:
+        return None
+    return conn.execute(
+        select(t.events.c.stamp_ms)
+        .where(t.events.c.place > t.place(group, seq), t.events.c.place < t.place(group + 1, 0))
+        .order_by(t.events.c.place)
+        .limit(1)
+    ).scalar()
 
 
 def messages(
@@ -240,7 +264,7 @@ _ACCOUNT = (
 )
 
 
-def _account(row: Row[Any]) -> Account:
+def _account(row: Row[*tuple[Any, ...]]) -> Account:
     return Account(row.id, row.user_id, row.username, msgspec.Raw(row.public_key.encode()), row.password_hash)
 
 
@@ -401,11 +425,15 @@ def replace_code(conn: Connection, user: int, group_id: str, *, invite_code: str
     taken = exists().where(t.groups.c.invite_code == invite_code)
     if conn.execute(select(taken)).scalar_one():
         raise Conflict("The invite code that was drawn is in use. Try again.")
-    conn.execute(
-        update(t.groups)
-        .where(t.groups.c.id == group)
-        .values(invite_code=invite_code, invite_expires_ms=expires_ms)
-    )
+    try:
+        conn.execute(
+            update(t.groups)
+            .where(t.groups.c.id == group)
+            .values(invite_code=invite_code, invite_expires_ms=expires_ms)
+        )
+    except IntegrityError as exc:
+        # Two servers at once: the other one's code was first.
+        raise Conflict("The invite code that was drawn is in use. Try again.") from exc
 
 
 # Chapter: threads
@@ -440,7 +468,7 @@ def _threads() -> Select[Any]:
     )
 
 
-def _thread_json(row: Row[Any]) -> Json:
+def _thread_json(row: Row[*tuple[Any, ...]]) -> Json:
     return {
         "thread_id": row.thread_id,
         "group_id": row.group_id,
