@@ -1,0 +1,5 @@
+"""Run the bench's commands: `python -m bench`."""
+
+from bench.cli import main
+
+main()

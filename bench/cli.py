@@ -1,0 +1,282 @@
+"""The bench's commands."""
+
+import functools
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench import report, scenarios
+from bench.load import LoadFailed
+from bench.measure import Bench, Figures
+from bench.report import Column, Report
+from bench.scenarios import Pace
+from bench.systems import SYSTEMS, Layout, Missing, System, elsewhere
+
+LATENCY: list[Column] = [("p50", "each.p50", "ms"), ("p99", "each.p99", "ms")]
+COST: list[Column] = [("server CPU a delivery", "cpu_us_delivery", "us"), ("server's core", "server_share", "share"), ("load's core", "load_share", "share")]
+
+
+def common(*peers: str, base: str):
+    """The options that every scenario has; `peers` are the systems measured when none is named."""
+
+    def wrap(command):
+        @click.option("--system", "-s", "names", multiple=True, type=click.Choice(list(SYSTEMS)), help=f"What to measure, in this order; may be repeated. By default: {', '.join(peers)}.")
+        @click.option("--base", type=click.Choice(list(SYSTEMS)), default=base, show_default=True, help="The peer that ratios are taken to.")
+        @click.option("--url", help="Measure a server of your own too, as http://host:port; its limits must be raised and --secret be its JWT_SECRET.")
+        @click.option("--secret", envvar="JWT_SECRET", help="The secret that tokens for --url are signed with.")
+        @click.option("--rounds", default=3, show_default=True, help="Runs of each, in turns: A B A B A B.")
+        @click.option("--server-core", default=0, show_default=True, help="The core that each server is pinned to.")
+        @click.option("--load-core", default=1, show_default=True, help="The core of the load side.")
+        @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG picture.")
+        @click.option("--keep", type=click.Path(dir_okay=False, path_type=Path), help="Append every run to this file, a line of JSON for each system.")
+        @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+        @functools.wraps(command)
+        def run(*, names, base, url, secret, rounds, server_core, load_core, plot, keep, markdown, **options):
+            systems: list[System] = []
+            try:
+                if url:
+                    if not secret:
+                        raise click.UsageError("--url needs --secret (or JWT_SECRET): the bench makes the tokens of its users itself")
+                    kinds = [SYSTEMS[name] for name in names if name.startswith("orbital")] or [SYSTEMS[next(p for p in peers if p.startswith("orbital"))]]
+                    systems += [elsewhere(url, secret, kind) for kind in kinds[:1]]
+                systems += [SYSTEMS[name]() for name in (names or ([p for p in peers if not p.startswith("orbital")] if url else peers)) if not (url and name.startswith("orbital"))]
+                with Bench(systems, server_core=server_core, load_core=load_core) as bench:
+                    title, figures, columns = command(bench=bench, rounds=rounds, plot=plot, **options)
+            except (Missing, LoadFailed) as failed:
+                raise click.ClickException(str(failed)) from None
+            told = Report(title, figures, columns, base=base, notes=bench.notes)
+            # A file or a pipe has no width; a table cut to 80 columns helps nobody.
+            told.show(Console() if sys.stdout.isatty() else Console(width=200), markdown=markdown)
+            if keep:
+                told.keep(keep)
+            if not figures:
+                sys.exit(1)
+
+        return run
+
+    return wrap
+
+
+def paced(command):
+    """The options of a scenario with a window."""
+
+    @click.option("--seconds", default=3.0, show_default=True, help="Length of the measured window.")
+    @click.option("--warm", default=1.0, show_default=True, help="Seconds under load before it.")
+    @functools.wraps(command)
+    def run(*, seconds, warm, rounds, **options):
+        return command(pace=Pace(rounds=rounds, warm_s=warm, window_s=seconds), **options)
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+def main() -> None:
+    """Measure Orbital, each figure beside a peer's of the same minute.
+
+    Servers are started by the bench, pinned to one core, and loaded from another by a program in C. What a peer needs is
+    fetched into bench/.cache; a peer that cannot be had is left out with a line.
+
+    \b
+    Examples:
+      python -m bench fan_out                                 # 1 group of 1,000, 64 events in flight
+      python -m bench fan_out --rate 300 --plot latency.svg   # a fixed 300 events a second: latencies
+      python -m bench fan_out --over 10,100,1000 --plot n.svg # deliveries a second over the group's size
+      python -m bench append -s orbital -s express            # durable posts a second, nobody listening
+      python -m bench fan_out --url http://10.0.0.5:3000 --secret "$JWT_SECRET"
+    """
+
+
+@main.command("fan_out")
+@common("orbital", "node-map", "node-search", "socketio", "uws", "websockets", "starlette", "c-one", "c-joined", base="node-map")
+@paced
+@click.option("--listeners", default=1000, show_default=True, help="Members of the group.")
+@click.option("--over", help="Several sizes instead, as 10,100,1000; --plot then shows deliveries over them.")
+@click.option("--in-flight", default=64, show_default=True, help="Events kept on their way: sent, and not yet with every listener.")
+@click.option("--rate", type=float, help="Events a second, sent on time whatever comes back, instead of --in-flight.")
+@click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form; Orbital adds its own fields.")
+def fan_out(*, bench: Bench, pace: Pace, listeners: int, over: str | None, in_flight: int, rate: float | None, size: int, plot: Path | None):
+    """One group: every event goes to all of its listeners.
+
+    \b
+    Examples:
+      python -m bench fan_out --in-flight 1     # see the column "last of all": how long one event takes
+      python -m bench fan_out --rate 300 -s orbital -s node-map
+    """
+    how = f"{rate:g} events a second" if rate else f"{in_flight} in flight"
+    kind, amount = ("open", rate) if rate else ("closed", in_flight)
+    sizes = [int(n) for n in over.split(",")] if over else [listeners]
+    figures: dict[str, Figures] = {}
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for n in sizes:
+        found = scenarios.broadcast(bench, Layout(groups=1, members=n, size=size), pace, kind=kind, amount=amount)
+        for key, one in found.items():
+            lines.setdefault(one.label, []).append((n, one.median("deliveries_s") or 0))
+            figures[key if not over else f"{key}:{n}"] = one
+            if over:
+                one.label = f"{one.label}, {n:,}"
+    if plot and over:
+        report.over(f"Deliveries a second, {how}", list(lines.items()), plot, across="listeners", up="deliveries a second")
+    elif plot:
+        report.latencies(f"1 group of {listeners:,}, {how}", figures, plot)
+    lead: Column = ("last of all, p50", "last.p50", "ms") if in_flight == 1 and not rate else ("p50", "each.p50", "ms") if rate else ("deliveries/s", "deliveries_s", "count")
+    rest = [c for c in [("deliveries/s", "deliveries_s", "count"), *LATENCY, ("last of all, p99", "last.p99", "ms"), *COST, ("bytes a frame", "frame_bytes", "count")] if c != lead]
+    return f"1 group of {', '.join(f'{n:,}' for n in sizes)}; {how}", figures, [lead, *rest]
+
+
+@main.command()
+@common("orbital", "orbital-post", "node-map", "node-search", "socketio", "uws", "websockets", "starlette", "c-one", "c-joined", "express", base="node-map")
+@paced
+@click.option("--groups", "count", default=200, show_default=True, help="Groups.")
+@click.option("--members", default=10, show_default=True, help="Listeners in each.")
+@click.option("--in-flight", default=64, show_default=True, help="Events kept on their way over all groups.")
+@click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form.")
+def groups(*, bench: Bench, pace: Pace, count: int, members: int, in_flight: int, size: int, plot: Path | None):
+    """Many small groups, as families are.
+
+    \b
+    Examples:
+      python -m bench groups -s orbital-post -s express    # the whole path: durable, then delivered
+      python -m bench groups --groups 1000 --members 5
+    """
+    layout = Layout(groups=count, members=members, posters=min(64, count), size=size)
+    figures = scenarios.broadcast(bench, layout, pace, kind="closed", amount=in_flight)
+    if plot:
+        report.latencies(f"{count} groups of {members}, {in_flight} in flight", figures, plot)
+    columns: list[Column] = [("deliveries/s", "deliveries_s", "count"), ("events/s", "events_s", "count"), *LATENCY, *COST]
+    return f"{count} groups of {members}; {in_flight} in flight", figures, columns
+
+
+@main.command()
+@common("orbital-post", "orbital", "express", base="express")
+@paced
+@click.option("--rate", default=500.0, show_default=True, help="Events a second over all groups.")
+@click.option("--groups", "count", default=50, show_default=True, help="Groups.")
+@click.option("--members", default=10, show_default=True, help="Listeners in each.")
+@click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form.")
+def publish(*, bench: Bench, pace: Pace, rate: float, count: int, members: int, size: int, plot: Path | None):
+    """From the POST to the last member's socket, at a fixed rate.
+
+    \b
+    Examples:
+      python -m bench publish
+      python -m bench publish --rate 2000 --plot publish.svg
+    """
+    layout = Layout(groups=count, members=members, posters=min(64, count), size=size)
+    figures = scenarios.broadcast(bench, layout, pace, kind="open", amount=rate)
+    if plot:
+        report.latencies(f"POST to each of {members}, {rate:g} a second", figures, plot, name="last")
+    columns: list[Column] = [
+        ("last member, p50", "last.p50", "ms"), ("p90", "last.p90", "ms"), ("p99", "last.p99", "ms"), ("most", "last.max", "ms"),
+        ("answer, p50", "answer.p50", "ms"), ("answer, p99", "answer.p99", "ms"), ("events/s", "events_s", "count"), ("server's core", "server_share", "share"),
+    ]
+    return f"POST to the last of {members} members; {rate:g} a second", figures, columns
+
+
+@main.command()
+@common("orbital-post", "orbital", "orbital-post-pg", "orbital-pg", "express", base="express")
+@paced
+@click.option("--senders", default=64, show_default=True, help="Users who post, each to a group of its own, one event in flight for each.")
+@click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form.")
+def append(*, bench: Bench, pace: Pace, senders: int, size: int, plot: Path | None):
+    """Durable posts a second, nobody listening.
+
+    \b
+    Examples:
+      python -m bench append
+      python -m bench append -s orbital --senders 256
+    """
+    layout = Layout(groups=senders, members=0, posters=senders, size=size)
+    figures = scenarios.broadcast(bench, layout, pace, kind="closed", amount=senders)
+    if plot:
+        report.latencies(f"{senders} senders, nobody listening", figures, plot, name="answer")
+    columns: list[Column] = [
+        ("durable posts/s", "answers_s", "count"), ("answer, p50", "answer.p50", "ms"), ("p99", "answer.p99", "ms"),
+        ("server CPU a post", "cpu_us_event", "us"), ("server's core", "server_share", "share"), ("load's core", "load_share", "share"),
+    ]
+    return f"{senders} senders, nobody listening", figures, columns
+
+
+@main.command()
+@common("orbital", "node-map", base="node-map")
+@click.option("--connections", default=10_000, show_default=True, help="Listeners, in groups of 10.")
+@click.option("--seconds", default=60.0, show_default=True, help="How long they are watched; a multiple of the heartbeat (30 s) makes it fair.")
+def idle(*, bench: Bench, rounds: int, connections: int, seconds: float, plot: Path | None):
+    """Connections that only listen: memory for each, CPU of the heartbeats.
+
+    \b
+    Examples:
+      python -m bench idle --rounds 1
+      python -m bench idle --connections 18000 --rounds 1 -s orbital
+    """
+    figures = scenarios.idle(bench, connections=connections, seconds=seconds, rounds=rounds)
+    columns: list[Column] = [
+        ("memory a connection", "bytes_each", "kb"), ("after the watch", "settled_each", "kb"), ("CPU of a core", "cpu_share", "share"), ("pings answered", "pings", "count"),
+        ("handshakes/s", "handshakes_s", "count"), ("connections", "connections", "count"),
+    ]
+    return f"{connections:,} idle connections, authenticated and subscribed", figures, columns
+
+
+@main.command()
+@common("orbital", "node-map", base="node-map")
+@click.option("--clients", default=10_000, show_default=True, help="Clients that are cut and come back at once.")
+@click.option("--missed", default=20, show_default=True, help="Events that each has missed and resumes.")
+@click.option("--others", default=100, show_default=True, help="Clients who stayed, in groups of 10, served meanwhile.")
+def storm(*, bench: Bench, rounds: int, clients: int, missed: int, others: int, plot: Path | None):
+    """Everyone comes back after a power cut and resumes; a peer without a log only has to take them back.
+
+    \b
+    Examples:
+      python -m bench storm --rounds 1
+      python -m bench storm --clients 2000 --missed 100 -s orbital
+    """
+    figures = scenarios.storm(bench, clients=clients, missed=missed, others=others, rounds=rounds)
+    if plot:
+        report.latencies(f"{others} others while {clients:,} come back", figures, plot, name="others")
+    columns: list[Column] = [
+        ("all complete after", "took_s", "s"), ("complete", "full", "count"), ("clients/s", "resumed_s", "count"), ("events resumed/s", "events_s", "count"),
+        ("others' p50 before", "before.p50", "ms"), ("p99 before", "before.p99", "ms"), ("others' p50", "others.p50", "ms"), ("others' p99", "others.p99", "ms"), ("load's core", "load_share", "share"),
+    ]
+    return f"{clients:,} clients come back at once, each resuming {missed} events", figures, columns
+
+
+@main.command()
+@common("orbital", "node-map", "uws", base="node-map")
+@click.option("--listeners", default=1000, show_default=True, help="Members of the group.")
+@click.option("--deaf", default=100, show_default=True, help="How many of them never read.")
+@click.option("--rate", default=100.0, show_default=True, help="Events a second.")
+@click.option("--seconds", default=15.0, show_default=True, help="Length of the measured window.")
+def slow(*, bench: Bench, rounds: int, listeners: int, deaf: int, rate: float, seconds: float, plot: Path | None):
+    """Some listeners never read: the others' latency, and the server's memory.
+
+    \b
+    Examples:
+      python -m bench slow --rounds 1
+      python -m bench slow --deaf 0 --rounds 1      # the same without them, to compare
+    """
+    figures = scenarios.slow(bench, listeners=listeners, deaf=deaf, rate=rate, seconds=seconds, rounds=rounds)
+    if plot:
+        report.latencies(f"{listeners - deaf:,} listeners beside {deaf} that never read", figures, plot)
+    columns: list[Column] = [
+        ("the others' p50", "each.p50", "ms"), ("p99", "each.p99", "ms"), ("most", "each.max", "ms"), ("memory grown", "grown_bytes", "mb"),
+        ("for each deaf one", "grown_each", "kb"), ("deliveries/s", "deliveries_s", "count"), ("server's core", "server_share", "share"),
+    ]
+    return f"{listeners:,} listeners of whom {deaf} never read; {rate:g} events a second", figures, columns
+
+
+@main.command()
+@common("orbital", base="orbital")
+@click.option("--clients", default=100, show_default=True, help="Clients who resume at once.")
+@click.option("--events", default=2000, show_default=True, help="Events that each has missed.")
+def replay(*, bench: Bench, rounds: int, clients: int, events: int, plot: Path | None):
+    """Clients who resume from far back: events a second out of the log.
+
+    \b
+    Examples:
+      python -m bench replay
+      python -m bench replay --clients 1 --events 50000
+    """
+    figures = scenarios.replay(bench, clients=clients, events=events, rounds=rounds)
+    columns: list[Column] = [("events/s", "events_s", "count"), ("all complete after", "took_s", "s"), ("server CPU an event", "cpu_us_event", "us"), ("load's core", "load_share", "share")]
+    return f"{clients} clients resume {events:,} events each", figures, columns
