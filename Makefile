@@ -102,7 +102,7 @@ soak: dev  ## Run the tests that take minutes
 	$(PYTHON) -m pytest -q tests -m soak -s -o faulthandler_timeout=0
 
 bench: dev  ## Measure, each figure beside a peer's of the same minute
-	@for bench in fan_out append idle; do echo "== $$bench"; $(PYTHON) -m bench.$$bench; done
+	@for bench in fan_out groups append idle; do $(PYTHON) -m bench $$bench; done
 
 # --- Keeping ---------------------------------------------------------------------------------------------------------
 
