@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -183,3 +184,25 @@ def test_a_sleep_has_a_reason(module: str):
     ]
 
     assert bare == []
+
+
+def test_wheel_holds_everything(tmp_path: Path):
+    """[HOUSE13] The wheel carries every module, the migrations, the web page and the JavaScript SDK."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path],
+        cwd=CHECKOUT,
+        check=True,
+        capture_output=True,
+    )
+    [wheel] = tmp_path.glob("orbital-*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        carried = set(opened.namelist())
+
+    places = {"src/orbital": "orbital", "web": "orbital/_web", "clients/javascript/src": "orbital/_sdk"}
+    wanted = {
+        f"{inside}/{path.relative_to(CHECKOUT / source).as_posix()}"
+        for source, inside in places.items()
+        for path in files(below=source)
+    }
+    assert "orbital/_sdk/index.js" in wanted
+    assert wanted - carried == set()
