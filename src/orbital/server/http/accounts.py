@@ -1,0 +1,94 @@
+"""Signing up, logging in and out, and tickets for the WebSocket."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from orbital.errors import InvalidCredentials, UsernameTaken
+from orbital.server.http.endpoint import Answer, Call, Reply, count, endpoint
+from orbital.services import accounts
+from orbital.services.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
+
+_TAG: Final = "Accounts"
+_WINDOW_S: Final = 15 * 60
+# What comes without a token is kept short: a public key of 16 KiB, a name, a password.
+_BODY_BYTES: Final = 64 * 1024
+
+
+class WsTicket(msgspec.Struct):
+    """A ticket for one handshake."""
+
+    ticket: str
+    expires_in: int
+
+
+@endpoint(
+    "POST",
+    "/api/signup",
+    tag=_TAG,
+    answers=[Answer(201, "The account is there.", SignedUp)],
+    errors=[UsernameTaken],
+    auth=False,
+    limited=True,
+    body_limit=_BODY_BYTES,
+)
+async def signup(call: Call, body: SignupBody) -> Reply:
+    """
+    Sign up.
+
+    `public_key` is passed on to the members of the user's groups as it was sent.
+    """
+    accounts.check_signup(body)
+    limit = call.node.settings.signup_limit
+    await count(call.node, "signup", call.address, limit=limit, window_s=_WINDOW_S)
+    return Reply.json(await accounts.sign_up(call.node.facilities, body), status=201)
+
+
+@endpoint(
+    "POST",
+    "/api/login",
+    tag=_TAG,
+    answers=[Answer(200, "The password holds.", LoggedIn)],
+    errors=[InvalidCredentials],
+    auth=False,
+    limited=True,
+    body_limit=_BODY_BYTES,
+)
+async def login(call: Call, body: LoginBody) -> Reply:
+    """
+    Log in.
+
+    Whether a name exists cannot be told from the answer, nor from how long it takes.
+    """
+    limit = call.node.settings.login_limit
+    await count(call.node, "login", call.address, limit=limit, window_s=_WINDOW_S)
+    return Reply.json(await accounts.log_in(call.node.facilities, body))
+
+
+@endpoint("POST", "/api/logout", tag=_TAG, answers=[Answer(204, "The token no longer holds, on any server.")])
+async def logout(call: Call) -> Reply:
+    """
+    Log out: revoke the token that the request carries.
+
+    WebSockets that were opened with it are closed with 1008. Other tokens of the user go on to hold.
+    """
+    await call.node.auth.revoke(call.principal)
+    return Reply(204)
+
+
+@endpoint("POST", "/api/ws-ticket", tag=_TAG, answers=[Answer(200, "Good for one handshake.", WsTicket)])
+async def ws_ticket(call: Call) -> Reply:
+    """
+    Get a ticket for the WebSocket's `?ticket=`.
+
+    A browser cannot read why a handshake was refused; here it can read the 401, or the 429 with its `Retry-After`.
+    Asking takes none of the connection attempts, but is 429 while none is left.
+    """
+    await call.node.admission.peek(call.address, call.principal)
+    ticket, expires_in = await call.node.auth.issue_ticket(call.principal)
+    return Reply.json(WsTicket(ticket, expires_in))
+
+
+ENDPOINTS: Final = (signup, login, logout, ws_ticket)

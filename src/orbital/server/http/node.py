@@ -1,0 +1,98 @@
+"""What the routes need of a server's parts."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orbital.config import Settings
+from orbital.model import GroupId, Principal
+from orbital.ports import Bus, Clock, Json, Limiter, Store
+from orbital.server.auth import Auth
+from orbital.services.facilities import Facilities
+
+
+class Admission(Protocol):
+    """Who may connect now; see server/admission.py."""
+
+    def address(self, peer: str | None, forwarded_for: str | None) -> str:
+        """Return the client's address, behind trusted proxies too."""
+        ...
+
+    async def peek(self, address: str, principal: Principal) -> None:
+        """
+        Look, without counting, whether a handshake would be within the limits.
+
+        Raises:
+            TooManyRequests: If it would not.
+        """
+        ...
+
+
+class Metrics(Protocol):
+    """What is counted; see server/metrics.py."""
+
+    def answered(self, path: str, method: str, status: int) -> None:
+        """Count one HTTP answer; `path` is the declared one, `*` where there is none."""
+        ...
+
+    def render(self) -> tuple[bytes, str]:
+        """Return Prometheus' text and its content type."""
+        ...
+
+
+class Node(Protocol):
+    """One server, composed by server/app.py."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings."""
+        ...
+
+    @property
+    def facilities(self) -> Facilities:
+        """What the use cases work with."""
+        ...
+
+    @property
+    def store(self) -> Store:
+        """The log and its rows."""
+        ...
+
+    @property
+    def bus(self) -> Bus:
+        """The way to other servers."""
+        ...
+
+    @property
+    def auth(self) -> Auth:
+        """Tokens and tickets."""
+        ...
+
+    @property
+    def limiter(self) -> Limiter:
+        """Counts attempts."""
+        ...
+
+    @property
+    def admission(self) -> Admission:
+        """Who may connect."""
+        ...
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is counted."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        ...
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is going down."""
+        ...
+
+    async def presence(self, group_id: GroupId) -> Json:
+        """Tell who of a group is connected."""
+        ...
