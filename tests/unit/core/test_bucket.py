@@ -1,0 +1,89 @@
+"""Token buckets, against their own arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbital.core.bucket import Bucket
+
+
+def test_it_starts_full_and_empties():
+    """[BUC1] As many as it holds come at once, and not one more."""
+    bucket = Bucket(rate=50, capacity=100, now_s=0)
+
+    assert [bucket.take(0) for _ in range(101)] == [True] * 100 + [False]
+
+
+def test_it_fills_with_time():
+    """[BUC2] After a second there is as much as the rate says, after long as much as it holds."""
+    bucket = Bucket(rate=50, capacity=100, now_s=0)
+    assert bucket.take(0, cost=100)
+
+    assert [bucket.take(1) for _ in range(51)] == [True] * 50 + [False]
+    assert [bucket.take(1000) for _ in range(101)] == [True] * 100 + [False]
+
+
+def test_what_is_refused_takes_nothing():
+    """[BUC3] Knocking does not put off the moment when the door opens."""
+    bucket = Bucket(rate=1, capacity=1, now_s=0)
+    bucket.take(0)
+
+    for tenth in range(1, 10):
+        assert not bucket.take(tenth / 10)
+
+    assert bucket.take(1)
+
+
+def test_a_clock_that_steps_back_gives_nothing():
+    """[BUC4] A step back is no time at all, and does not count twice when the clock comes forward again."""
+    bucket = Bucket(rate=1, capacity=2, now_s=10)
+    assert bucket.take(10, cost=2)
+
+    assert not bucket.take(5)
+    assert bucket.wait_s(5) == 1
+    assert not bucket.take(10.5)
+    assert bucket.take(11)
+
+
+def test_it_tells_how_long():
+    """[BUC5] The wait is what is missing by the rate, and 0 when nothing is."""
+    bucket = Bucket(rate=2, capacity=10, now_s=0)
+    assert bucket.wait_s(0, cost=10) == 0
+    bucket.take(0, cost=9)
+
+    assert bucket.wait_s(0, cost=5) == 2
+    assert bucket.wait_s(1, cost=5) == 1
+    assert bucket.wait_s(1) == 0
+
+
+@pytest.mark.parametrize("rate, capacity", [(0, 1), (-1, 5), (1, 0.5)])
+def test_a_bucket_that_lets_nothing_through_is_refused(rate, capacity):
+    """[BUC6] A rate of nothing, or no room for one, is a mistake that shows at once."""
+    with pytest.raises(ValueError, match="lets nothing through"):
+        Bucket(rate=rate, capacity=capacity, now_s=0)
+
+
+@given(
+    st.floats(0.1, 1000),
+    st.floats(1, 1000),
+    st.lists(st.tuples(st.floats(0, 10), st.integers(1, 20)), max_size=60),
+)
+def test_never_more_than_the_rate_allows(rate, capacity, steps):
+    """[BUC7] No more passes than the bucket holds and the rate brings; whoever waits long enough does pass."""
+    bucket = Bucket(rate=rate, capacity=capacity, now_s=0)
+    now_s, taken = 0.0, 0.0
+
+    for pause_s, cost in steps:
+        now_s += pause_s
+        wait_s = bucket.wait_s(now_s, cost=cost)
+        if bucket.take(now_s, cost=cost):
+            taken += cost
+            assert wait_s == 0
+        elif cost <= capacity:
+            assert wait_s > 0
+            now_s += wait_s * 1.000001 + 1e-6
+            assert bucket.take(now_s, cost=cost)
+            taken += cost
+        assert taken <= capacity + rate * now_s + 1e-3

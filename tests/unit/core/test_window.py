@@ -1,0 +1,126 @@
+"""Moving windows, against a plain list of all that was counted."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbital.core.window import Windows
+
+
+def test_so_many_and_then_a_wait():
+    """[WIN1] The limit passes; the next is told to the second when the first one leaves the window."""
+    windows = Windows(limit=5, window_s=60)
+    for second in range(5):
+        assert windows.hit("a", second) is None
+
+    assert windows.hit("a", 10) == 50
+    assert windows.hit("a", 59.5) == 0.5
+    assert windows.hit("a", 60) is None
+    assert windows.hit("a", 60) == 1
+    assert windows.hit("a", 61) is None
+
+
+def test_what_is_refused_does_not_count():
+    """[WIN2] Who knocks all the time gets in when whoever waited would."""
+    windows = Windows(limit=1, window_s=60)
+    windows.hit("a", 0)
+
+    for second in range(1, 60):
+        assert windows.hit("a", second) == 60 - second
+
+    assert windows.hit("a", 60) is None
+
+
+def test_peek_does_not_count():
+    """[WIN3] Looking says what an attempt would be told, and changes nothing."""
+    windows = Windows(limit=2, window_s=60)
+    assert windows.peek("a", 0) is None
+    assert len(windows) == 0
+    windows.hit("a", 0)
+    assert [windows.peek("a", 1) for _ in range(5)] == [None] * 5
+    windows.hit("a", 1)
+
+    assert windows.peek("a", 2) == 58
+    assert windows.peek("a", 60) is None
+    assert windows.hit("a", 60) is None
+
+
+def test_keys_are_apart():
+    """[WIN4] One key's attempts are no other's."""
+    windows = Windows(limit=1, window_s=60)
+    windows.hit("a", 0)
+
+    assert windows.hit("b", 0) is None
+    assert windows.hit("a", 0) == 60
+
+
+def test_keys_whose_time_is_over_go():
+    """[WIN5] Keys that come once each do not stay: new ones push out two old ones at a time."""
+    windows = Windows(limit=5, window_s=60)
+    for number in range(1000):
+        windows.hit(f"old-{number}", 0)
+    assert len(windows) == 1000
+
+    for number in range(1000):
+        windows.hit(f"new-{number}", 60)
+
+    assert len(windows) == 1000
+    assert windows.peek("old-0", 60) is None
+
+
+def test_a_key_in_use_stays():
+    """[WIN6] A key that goes on counting is not pushed out by its age."""
+    windows = Windows(limit=3, window_s=60)
+    windows.hit("busy", 0)
+    windows.hit("idle", 1)
+    windows.hit("busy", 50)
+
+    for number in range(10):
+        windows.hit(f"new-{number}", 62)
+
+    assert windows.hit("busy", 62) is None
+    assert windows.hit("busy", 62) is None
+    assert windows.hit("busy", 62) == 48
+
+
+def test_keys_are_bounded():
+    """[WIN7] Over the bound the stalest key is forgotten, whatever its window."""
+    windows = Windows(limit=1, window_s=60, max_keys=3)
+    for key in "abcd":
+        windows.hit(key, 0)
+
+    assert len(windows) <= 3
+    assert windows.hit("d", 1) == 59
+    assert windows.hit("a", 1) is None
+
+
+@pytest.mark.parametrize("limit, window_s, max_keys", [(0, 60, 1), (5, 0, 1), (5, 60, 0)])
+def test_a_window_that_lets_nothing_through_is_refused(limit, window_s, max_keys):
+    """[WIN8] No attempts, no time or no keys is a mistake that shows at once."""
+    with pytest.raises(ValueError, match="nothing through"):
+        Windows(limit=limit, window_s=window_s, max_keys=max_keys)
+
+
+@given(
+    st.integers(1, 6),
+    st.integers(1, 20),
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from("ab"), st.booleans()), max_size=120),
+)
+def test_it_says_what_a_list_of_all_attempts_says(limit, window_s, steps):
+    """[WIN9] Hit and peek answer as the definition does: so many that counted in the last `window_s` seconds."""
+    windows = Windows(limit=limit, window_s=window_s)
+    counted: dict[str, list[int]] = {"a": [], "b": []}
+    now_s = 0
+
+    for pause_s, key, looking in steps:
+        now_s += pause_s
+        recent = [at_s for at_s in counted[key] if at_s + window_s > now_s]
+        expected = None if len(recent) < limit else recent[-limit] + window_s - now_s
+        if looking:
+            assert windows.peek(key, now_s) == expected
+            continue
+        assert windows.hit(key, now_s) == expected
+        if expected is None:
+            counted[key].append(now_s)
