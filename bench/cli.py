@@ -15,34 +15,72 @@ from bench.scenarios import Pace
 from bench.systems import SYSTEMS, Layout, Missing, System, elsewhere
 
 LATENCY: list[Column] = [("p50", "each.p50", "ms"), ("p99", "each.p99", "ms")]
-COST: list[Column] = [("server CPU a delivery", "cpu_us_delivery", "us"), ("server's core", "server_share", "share"), ("load's core", "load_share", "share")]
+COST: list[Column] = [
+    ("server CPU a delivery", "cpu_us_delivery", "us"),
+    ("server's core", "server_share", "share"),
+    ("load's core", "load_share", "share"),
+]
 
 
 def common(*peers: str, base: str):
     """The options that every scenario has; `peers` are the systems measured when none is named."""
 
     def wrap(command):
-        @click.option("--system", "-s", "names", multiple=True, type=click.Choice(list(SYSTEMS)), help=f"What to measure, in this order; may be repeated. By default: {', '.join(peers)}.")
-        @click.option("--base", type=click.Choice(list(SYSTEMS)), default=base, show_default=True, help="The peer that ratios are taken to.")
-        @click.option("--url", help="Measure a server of your own too, as http://host:port; its limits must be raised and --secret be its JWT_SECRET.")
+        @click.option(
+            "--system",
+            "-s",
+            "names",
+            multiple=True,
+            type=click.Choice(list(SYSTEMS)),
+            help=f"What to measure, in this order; may be repeated. By default: {', '.join(peers)}.",
+        )
+        @click.option(
+            "--base",
+            type=click.Choice(list(SYSTEMS)),
+            default=base,
+            show_default=True,
+            help="The peer that ratios are taken to.",
+        )
+        @click.option(
+            "--url",
+            help="Measure a server of your own too (http://host:port), its limits raised, --secret its JWT_SECRET.",
+        )
         @click.option("--secret", envvar="JWT_SECRET", help="The secret that tokens for --url are signed with.")
         @click.option("--rounds", default=3, show_default=True, help="Runs of each, in turns: A B A B A B.")
         @click.option("--server-core", default=0, show_default=True, help="The core that each server is pinned to.")
         @click.option("--load-core", default=1, show_default=True, help="The core of the load side.")
+        @click.option(
+            "--ahead",
+            default=0,
+            show_default=True,
+            help="Steps of priority before other work on the machine (needs root), when it is not idle.",
+        )
         @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG picture.")
-        @click.option("--keep", type=click.Path(dir_okay=False, path_type=Path), help="Append every run to this file, a line of JSON for each system.")
+        @click.option(
+            "--keep",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Append every run to this file, a line of JSON for each system.",
+        )
         @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
         @functools.wraps(command)
-        def run(*, names, base, url, secret, rounds, server_core, load_core, plot, keep, markdown, **options):
+        def run(*, names, base, url, secret, rounds, server_core, load_core, ahead, plot, keep, markdown, **options):
             systems: list[System] = []
             try:
                 if url:
                     if not secret:
-                        raise click.UsageError("--url needs --secret (or JWT_SECRET): the bench makes the tokens of its users itself")
-                    kinds = [SYSTEMS[name] for name in names if name.startswith("orbital")] or [SYSTEMS[next(p for p in peers if p.startswith("orbital"))]]
+                        raise click.UsageError(
+                            "--url needs --secret (or JWT_SECRET): the bench makes the tokens of its users itself"
+                        )
+                    kinds = [SYSTEMS[name] for name in names if name.startswith("orbital")] or [
+                        SYSTEMS[next(p for p in peers if p.startswith("orbital"))]
+                    ]
                     systems += [elsewhere(url, secret, kind) for kind in kinds[:1]]
-                systems += [SYSTEMS[name]() for name in (names or ([p for p in peers if not p.startswith("orbital")] if url else peers)) if not (url and name.startswith("orbital"))]
-                with Bench(systems, server_core=server_core, load_core=load_core) as bench:
+                systems += [
+                    SYSTEMS[name]()
+                    for name in (names or ([p for p in peers if not p.startswith("orbital")] if url else peers))
+                    if not (url and name.startswith("orbital"))
+                ]
+                with Bench(systems, server_core=server_core, load_core=load_core, steps=ahead) as bench:
                     title, figures, columns = command(bench=bench, rounds=rounds, plot=plot, **options)
             except (Missing, LoadFailed) as failed:
                 raise click.ClickException(str(failed)) from None
@@ -75,8 +113,8 @@ def paced(command):
 def main() -> None:
     """Measure Orbital, each figure beside a peer's of the same minute.
 
-    Servers are started by the bench, pinned to one core, and loaded from another by a program in C. What a peer needs is
-    fetched into bench/.cache; a peer that cannot be had is left out with a line.
+    Servers are started by the bench, pinned to one core, and loaded from another by a program in C. What a peer needs
+    is fetched into bench/.cache; a peer that cannot be had is left out with a line.
 
     \b
     Examples:
@@ -89,14 +127,45 @@ def main() -> None:
 
 
 @main.command("fan_out")
-@common("orbital", "node-map", "node-search", "socketio", "uws", "websockets", "starlette", "c-one", "c-joined", base="node-map")
+@common(
+    "orbital",
+    "node-map",
+    "node-search",
+    "socketio",
+    "uws",
+    "websockets",
+    "starlette",
+    "c-one",
+    "c-joined",
+    base="node-map",
+)
 @paced
 @click.option("--listeners", default=1000, show_default=True, help="Members of the group.")
 @click.option("--over", help="Several sizes instead, as 10,100,1000; --plot then shows deliveries over them.")
-@click.option("--in-flight", default=64, show_default=True, help="Events kept on their way: sent, and not yet with every listener.")
+@click.option(
+    "--in-flight",
+    default=64,
+    show_default=True,
+    help="Events kept on their way: sent, and not yet with every listener.",
+)
 @click.option("--rate", type=float, help="Events a second, sent on time whatever comes back, instead of --in-flight.")
-@click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form; Orbital adds its own fields.")
-def fan_out(*, bench: Bench, pace: Pace, listeners: int, over: str | None, in_flight: int, rate: float | None, size: int, plot: Path | None):
+@click.option(
+    "--size",
+    default=400,
+    show_default=True,
+    help="Bytes of the event in the published form; Orbital adds its own fields.",
+)
+def fan_out(
+    *,
+    bench: Bench,
+    pace: Pace,
+    listeners: int,
+    over: str | None,
+    in_flight: int,
+    rate: float | None,
+    size: int,
+    plot: Path | None,
+):
     """One group: every event goes to all of its listeners.
 
     \b
@@ -117,16 +186,47 @@ def fan_out(*, bench: Bench, pace: Pace, listeners: int, over: str | None, in_fl
             if over:
                 one.label = f"{one.label}, {n:,}"
     if plot and over:
-        report.over(f"Deliveries a second, {how}", list(lines.items()), plot, across="listeners", up="deliveries a second")
+        report.over(
+            f"Deliveries a second, {how}", list(lines.items()), plot, across="listeners", up="deliveries a second"
+        )
     elif plot:
         report.latencies(f"1 group of {listeners:,}, {how}", figures, plot)
-    lead: Column = ("last of all, p50", "last.p50", "ms") if in_flight == 1 and not rate else ("p50", "each.p50", "ms") if rate else ("deliveries/s", "deliveries_s", "count")
-    rest = [c for c in [("deliveries/s", "deliveries_s", "count"), *LATENCY, ("last of all, p99", "last.p99", "ms"), *COST, ("bytes a frame", "frame_bytes", "count")] if c != lead]
+    lead: Column = (
+        ("last of all, p50", "last.p50", "ms")
+        if in_flight == 1 and not rate
+        else ("p50", "each.p50", "ms")
+        if rate
+        else ("deliveries/s", "deliveries_s", "count")
+    )
+    rest = [
+        c
+        for c in [
+            ("deliveries/s", "deliveries_s", "count"),
+            *LATENCY,
+            ("last of all, p99", "last.p99", "ms"),
+            *COST,
+            ("bytes a frame", "frame_bytes", "count"),
+        ]
+        if c != lead
+    ]
     return f"1 group of {', '.join(f'{n:,}' for n in sizes)}; {how}", figures, [lead, *rest]
 
 
 @main.command()
-@common("orbital", "orbital-post", "node-map", "node-search", "socketio", "uws", "websockets", "starlette", "c-one", "c-joined", "express", base="node-map")
+@common(
+    "orbital",
+    "orbital-post",
+    "node-map",
+    "node-search",
+    "socketio",
+    "uws",
+    "websockets",
+    "starlette",
+    "c-one",
+    "c-joined",
+    "express",
+    base="node-map",
+)
 @paced
 @click.option("--groups", "count", default=200, show_default=True, help="Groups.")
 @click.option("--members", default=10, show_default=True, help="Listeners in each.")
@@ -144,7 +244,12 @@ def groups(*, bench: Bench, pace: Pace, count: int, members: int, in_flight: int
     figures = scenarios.broadcast(bench, layout, pace, kind="closed", amount=in_flight)
     if plot:
         report.latencies(f"{count} groups of {members}, {in_flight} in flight", figures, plot)
-    columns: list[Column] = [("deliveries/s", "deliveries_s", "count"), ("events/s", "events_s", "count"), *LATENCY, *COST]
+    columns: list[Column] = [
+        ("deliveries/s", "deliveries_s", "count"),
+        ("events/s", "events_s", "count"),
+        *LATENCY,
+        *COST,
+    ]
     return f"{count} groups of {members}; {in_flight} in flight", figures, columns
 
 
@@ -168,8 +273,14 @@ def publish(*, bench: Bench, pace: Pace, rate: float, count: int, members: int, 
     if plot:
         report.latencies(f"POST to each of {members}, {rate:g} a second", figures, plot, name="last")
     columns: list[Column] = [
-        ("last member, p50", "last.p50", "ms"), ("p90", "last.p90", "ms"), ("p99", "last.p99", "ms"), ("most", "last.max", "ms"),
-        ("answer, p50", "answer.p50", "ms"), ("answer, p99", "answer.p99", "ms"), ("events/s", "events_s", "count"), ("server's core", "server_share", "share"),
+        ("last member, p50", "last.p50", "ms"),
+        ("p90", "last.p90", "ms"),
+        ("p99", "last.p99", "ms"),
+        ("most", "last.max", "ms"),
+        ("answer, p50", "answer.p50", "ms"),
+        ("answer, p99", "answer.p99", "ms"),
+        ("events/s", "events_s", "count"),
+        ("server's core", "server_share", "share"),
     ]
     return f"POST to the last of {members} members; {rate:g} a second", figures, columns
 
@@ -177,7 +288,12 @@ def publish(*, bench: Bench, pace: Pace, rate: float, count: int, members: int, 
 @main.command()
 @common("orbital-post", "orbital", "orbital-post-pg", "orbital-pg", "express", base="express")
 @paced
-@click.option("--senders", default=64, show_default=True, help="Users who post, each to a group of its own, one event in flight for each.")
+@click.option(
+    "--senders",
+    default=64,
+    show_default=True,
+    help="Users who post, each to a group of its own, one event in flight for each.",
+)
 @click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form.")
 def append(*, bench: Bench, pace: Pace, senders: int, size: int, plot: Path | None):
     """Durable posts a second, nobody listening.
@@ -192,8 +308,12 @@ def append(*, bench: Bench, pace: Pace, senders: int, size: int, plot: Path | No
     if plot:
         report.latencies(f"{senders} senders, nobody listening", figures, plot, name="answer")
     columns: list[Column] = [
-        ("durable posts/s", "answers_s", "count"), ("answer, p50", "answer.p50", "ms"), ("p99", "answer.p99", "ms"),
-        ("server CPU a post", "cpu_us_event", "us"), ("server's core", "server_share", "share"), ("load's core", "load_share", "share"),
+        ("durable posts/s", "answers_s", "count"),
+        ("answer, p50", "answer.p50", "ms"),
+        ("p99", "answer.p99", "ms"),
+        ("server CPU a post", "cpu_us_event", "us"),
+        ("server's core", "server_share", "share"),
+        ("load's core", "load_share", "share"),
     ]
     return f"{senders} senders, nobody listening", figures, columns
 
@@ -201,7 +321,12 @@ def append(*, bench: Bench, pace: Pace, senders: int, size: int, plot: Path | No
 @main.command()
 @common("orbital", "node-map", base="node-map")
 @click.option("--connections", default=10_000, show_default=True, help="Listeners, in groups of 10.")
-@click.option("--seconds", default=60.0, show_default=True, help="How long they are watched; a multiple of the heartbeat (30 s) makes it fair.")
+@click.option(
+    "--seconds",
+    default=60.0,
+    show_default=True,
+    help="How long they are watched; a multiple of the heartbeat (30 s) makes it fair.",
+)
 def idle(*, bench: Bench, rounds: int, connections: int, seconds: float, plot: Path | None):
     """Connections that only listen: memory for each, CPU of the heartbeats.
 
@@ -212,8 +337,12 @@ def idle(*, bench: Bench, rounds: int, connections: int, seconds: float, plot: P
     """
     figures = scenarios.idle(bench, connections=connections, seconds=seconds, rounds=rounds)
     columns: list[Column] = [
-        ("memory a connection", "bytes_each", "kb"), ("after the watch", "settled_each", "kb"), ("CPU of a core", "cpu_share", "share"), ("pings answered", "pings", "count"),
-        ("handshakes/s", "handshakes_s", "count"), ("connections", "connections", "count"),
+        ("memory a connection", "bytes_each", "kb"),
+        ("after the watch", "settled_each", "kb"),
+        ("CPU of a core", "cpu_share", "share"),
+        ("pings answered", "pings", "count"),
+        ("handshakes/s", "handshakes_s", "count"),
+        ("connections", "connections", "count"),
     ]
     return f"{connections:,} idle connections, authenticated and subscribed", figures, columns
 
@@ -235,8 +364,15 @@ def storm(*, bench: Bench, rounds: int, clients: int, missed: int, others: int, 
     if plot:
         report.latencies(f"{others} others while {clients:,} come back", figures, plot, name="others")
     columns: list[Column] = [
-        ("all complete after", "took_s", "s"), ("complete", "full", "count"), ("clients/s", "resumed_s", "count"), ("events resumed/s", "events_s", "count"),
-        ("others' p50 before", "before.p50", "ms"), ("p99 before", "before.p99", "ms"), ("others' p50", "others.p50", "ms"), ("others' p99", "others.p99", "ms"), ("load's core", "load_share", "share"),
+        ("all complete after", "took_s", "s"),
+        ("complete", "full", "count"),
+        ("clients/s", "resumed_s", "count"),
+        ("events resumed/s", "events_s", "count"),
+        ("others' p50 before", "before.p50", "ms"),
+        ("p99 before", "before.p99", "ms"),
+        ("others' p50", "others.p50", "ms"),
+        ("others' p99", "others.p99", "ms"),
+        ("load's core", "load_share", "share"),
     ]
     return f"{clients:,} clients come back at once, each resuming {missed} events", figures, columns
 
@@ -259,8 +395,13 @@ def slow(*, bench: Bench, rounds: int, listeners: int, deaf: int, rate: float, s
     if plot:
         report.latencies(f"{listeners - deaf:,} listeners beside {deaf} that never read", figures, plot)
     columns: list[Column] = [
-        ("the others' p50", "each.p50", "ms"), ("p99", "each.p99", "ms"), ("most", "each.max", "ms"), ("memory grown", "grown_bytes", "mb"),
-        ("for each deaf one", "grown_each", "kb"), ("deliveries/s", "deliveries_s", "count"), ("server's core", "server_share", "share"),
+        ("the others' p50", "each.p50", "ms"),
+        ("p99", "each.p99", "ms"),
+        ("most", "each.max", "ms"),
+        ("memory grown", "grown_bytes", "mb"),
+        ("for each deaf one", "grown_each", "kb"),
+        ("deliveries/s", "deliveries_s", "count"),
+        ("server's core", "server_share", "share"),
     ]
     return f"{listeners:,} listeners of whom {deaf} never read; {rate:g} events a second", figures, columns
 
@@ -278,5 +419,10 @@ def replay(*, bench: Bench, rounds: int, clients: int, events: int, plot: Path |
       python -m bench replay --clients 1 --events 50000
     """
     figures = scenarios.replay(bench, clients=clients, events=events, rounds=rounds)
-    columns: list[Column] = [("events/s", "events_s", "count"), ("all complete after", "took_s", "s"), ("server CPU an event", "cpu_us_event", "us"), ("load's core", "load_share", "share")]
+    columns: list[Column] = [
+        ("events/s", "events_s", "count"),
+        ("all complete after", "took_s", "s"),
+        ("server CPU an event", "cpu_us_event", "us"),
+        ("load's core", "load_share", "share"),
+    ]
     return f"{clients} clients resume {events:,} events each", figures, columns

@@ -5,8 +5,9 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Self
 
-from bench.tools import compiled, ended
+from bench.tools import compiled, ended, placed
 
 MARK = "OrbitalBench" + "0" * 12
 """Stands inside each payload; the load side writes the event's number into the zeros. 24 characters of base64."""
@@ -39,16 +40,16 @@ class LoadFailed(Exception):
 class Load:
     """One load process on its core. Use as a context manager."""
 
-    def __init__(self, host: str, port: int, *, core: int | None, sources: int = 4) -> None:
+    def __init__(self, host: str, port: int, *, core: int | None, steps: int = 0, sources: int = 4) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="bench-load-")
         self._files = 0
         program = compiled("load")
         self.process = subprocess.Popen(
-            [program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_on(core), text=True, bufsize=1,
+            placed([program], core=core, steps=steps), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.ask(f"server {host} {port} {sources}")
 
-    def __enter__(self) -> "Load":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,7 +65,13 @@ class Load:
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def hear(self, *, progress: Progress | None = None, begin: Callable[[], None] | None = None, end: Callable[[], None] | None = None) -> dict:
+    def hear(
+        self,
+        *,
+        progress: Progress | None = None,
+        begin: Callable[[], None] | None = None,
+        end: Callable[[], None] | None = None,
+    ) -> dict:
         """The command's last word; `begin` and `end` are called at the edges of the measured window."""
         for line in self.process.stdout:
             word = json.loads(line)
@@ -119,7 +126,9 @@ class Load:
         """Whether each event is answered to its sender, and whether a frame may hold several events."""
         self.ask(f"options {int(answers)} {int(many_marks)}")
 
-    def connect(self, *, at_once: int = 200, within_s: float = 60, want: int = 0, progress: Progress | None = None) -> dict:
+    def connect(
+        self, *, at_once: int = 200, within_s: float = 60, want: int = 0, progress: Progress | None = None
+    ) -> dict:
         """Open everything prepared; with `want`, wait until each listener has had so many events.
 
         Raises:
@@ -130,7 +139,9 @@ class Load:
             raise LoadFailed(f"{result['failed']} of {result['tried']} connections failed: {result['error']}")
         return result
 
-    def batch(self, requests: Iterable[str], *, keep: bool = False, conns: int = 32, progress: Progress | None = None) -> list[tuple[int, str]]:
+    def batch(
+        self, requests: Iterable[str], *, keep: bool = False, conns: int = 32, progress: Progress | None = None
+    ) -> list[tuple[int, str]]:
         """Send requests, each once, and give (status, body) in their order when `keep`.
 
         Raises:
@@ -140,10 +151,14 @@ class Load:
         file = self._file(map(escaped, requests))
         result = self.ask(f"batch {file} {out if keep else '-'} {conns}", progress=progress)
         if result["good"] != result["of"]:
-            raise LoadFailed(f"{result['of'] - result['good']} of {result['of']} requests were refused: {result['error']}")
+            raise LoadFailed(
+                f"{result['of'] - result['good']} of {result['of']} requests were refused: {result['error']}"
+            )
         if not keep:
             return []
-        return [(int(status), body) for status, _, body in (line.partition("\t") for line in out.read_text().splitlines())]
+        return [
+            (int(status), body) for status, _, body in (line.partition("\t") for line in out.read_text().splitlines())
+        ]
 
     def run(self, kind: str, amount: float, *, warm_s: float, window_s: float, drain_s: float = 5, **hear) -> dict:
         """Publish: `closed` keeps `amount` events in flight, `open` sends `amount` a second whatever comes back."""
@@ -173,25 +188,17 @@ def upgrade(host: str, path: str, *, bearer: str | None = None, more: str = "") 
     """A WebSocket handshake (RFC 6455 §4.1) with a fixed key: the server does the same work for it."""
     auth = f"Authorization: Bearer {bearer}\r\n" if bearer else ""
     return (
-        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: T3JiaXRhbEJlbmNoS2V5IQ==\r\n"
-        f"Sec-WebSocket-Version: 13\r\n{auth}{more}\r\n"
+        f"GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: T3JiaXRhbEJlbmNoS2V5IQ==\r\nSec-WebSocket-Version: 13\r\n{auth}{more}\r\n"
     )
 
 
-def request(method: str, host: str, path: str, body: str = "", *, bearer: str | None = None, kind: str = "application/json") -> str:
+def request(
+    method: str, host: str, path: str, body: str = "", *, bearer: str | None = None, kind: str = "application/json"
+) -> str:
     """An HTTP/1.1 request, whole."""
     auth = f"Authorization: Bearer {bearer}\r\n" if bearer else ""
     head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{auth}"
     if body:
         head += f"Content-Type: {kind}\r\nContent-Length: {len(body.encode())}\r\n"
     return f"{head}\r\n{body}"
-
-
-def _on(core: int | None):
-    if core is None:
-        return None
-    import os
-
-    return lambda: os.sched_setaffinity(0, {core})
-
-

@@ -1,4 +1,4 @@
-"""Interleaved runs: every system once, then every system again, so that a figure and its peer's are of the same minute."""
+"""Interleaved runs: every system once, then again, so that a figure and its peer's are of the same minute."""
 
 import contextlib
 import os
@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -34,22 +35,31 @@ class Figures:
 class Bench:
     """One measurement: its place, its servers, its display. Use as a context manager."""
 
-    def __init__(self, systems: list[System], *, server_core: int, load_core: int, console: Console | None = None) -> None:
+    def __init__(
+        self, systems: list[System], *, server_core: int, load_core: int, steps: int = 0, console: Console | None = None
+    ) -> None:
         self.console = console or Console(stderr=True)
         cores = os.sched_getaffinity(0)
         apart = server_core in cores and load_core in cores and server_core != load_core
         if not apart:
-            self.console.print(f"[yellow]Cores {server_core} and {load_core} are not both here: server and load share, and figures are low.[/]")
-        self.place = Place(server_core if apart else None, load_core if apart else None)
+            self.console.print(
+                f"[yellow]Cores {server_core} and {load_core} are not both here: the two sides share, figures are low.[/]"
+            )
+        self.place = Place(server_core if apart else None, load_core if apart else None, steps)
         self.wanted = systems
         self.systems: list[System] = []
         self.notes: list[str] = []
         self.progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.fields[now]}"),
-            console=self.console, transient=True,
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[now]}"),
+            console=self.console,
+            transient=True,
         )
 
-    def __enter__(self) -> "Bench":
+    def __enter__(self) -> Self:
         self.progress.start()
         self.task = self.progress.add_task("starting", total=None, now="")
         for system in self.wanted:
@@ -57,7 +67,7 @@ class Bench:
             try:
                 system.start(self.place)
             except Missing as missing:
-                self.note(f"{system.label} is left out: it needs {missing}")
+                self.note(f"{system.label} is left out: {missing}")
             else:
                 self.systems.append(system)
         return self
@@ -73,31 +83,40 @@ class Bench:
 
     def show(self, text: str, *, now: str = "", done: int | None = None, total: int | None = None) -> None:
         """Say what is going on."""
-        self.progress.update(self.task, description=text, now=now, completed=done if done is not None else 0, total=total)
+        self.progress.update(
+            self.task, description=text, now=now, completed=done if done is not None else 0, total=total
+        )
 
     def note(self, text: str) -> None:
         """A sentence that belongs under the table."""
         if text not in self.notes:
             self.notes.append(text)
-            self.progress.console.print(f"[yellow]{text}[/]")
+            if self.console.is_terminal:
+                self.progress.console.print(f"[yellow]{text}[/]")
 
     def load(self, system: System) -> Load:
         """A load process for a system."""
-        return Load(system.host, system.port, core=self.place.load_core)
+        return Load(system.host, system.port, core=self.place.load_core, steps=self.place.steps)
 
     def live(self, text: str, *, seconds: float) -> Callable[[dict], None]:
         """What shows a run's progress lines."""
 
         def show(word: dict) -> None:
-            now = " ".join(f"{name}={word[name]:,}" for name in ("deliveries", "answers", "ready", "full", "pings", "done", "in_flight") if word.get(name))
-            self.progress.update(self.task, description=text, now=now, completed=min(word["at"], seconds), total=seconds)
+            now = " ".join(
+                f"{name}={word[name]:,}"
+                for name in ("deliveries", "answers", "ready", "full", "pings", "done", "in_flight")
+                if word.get(name)
+            )
+            self.progress.update(
+                self.task, description=text, now=now, completed=min(word["at"], seconds), total=seconds
+            )
 
         return show
 
     # Measuring
 
     def interleaved(self, rounds: int, one: Callable[[System, str], dict]) -> dict[str, Figures]:
-        """Call `one(system, text)` for each system in turn, `rounds` times over; a system that fails is left out from then on."""
+        """Call `one(system, text)` for each system in turn, `rounds` times; one that fails is left out from then on."""
         figures = {system.key: Figures(system.label) for system in self.systems}
         out: set[str] = set()
         for number in range(rounds):
@@ -113,7 +132,19 @@ class Bench:
                     self.note(f"{system.label} failed: {failed}")
         return {key: found for key, found in figures.items() if found.runs}
 
-    def window(self, system: System, load: Load, text: str, layout: Layout, *, kind: str, amount: float, warm_s: float, window_s: float, drain_s: float = 5) -> dict:
+    def window(
+        self,
+        system: System,
+        load: Load,
+        text: str,
+        layout: Layout,
+        *,
+        kind: str,
+        amount: float,
+        warm_s: float,
+        window_s: float,
+        drain_s: float = 5,
+    ) -> dict:
         """One run of published events, with the server's CPU time between the window's edges."""
         mark: dict[str, float] = {}
 
@@ -124,8 +155,14 @@ class Bench:
             return note
 
         result = load.run(
-            kind, amount, warm_s=warm_s, window_s=window_s, drain_s=drain_s, progress=self.live(text, seconds=warm_s + window_s),
-            begin=edge("begin"), end=edge("end"),
+            kind,
+            amount,
+            warm_s=warm_s,
+            window_s=window_s,
+            drain_s=drain_s,
+            progress=self.live(text, seconds=warm_s + window_s),
+            begin=edge("begin"),
+            end=edge("end"),
         )
         result["load_share"] = result["load_cpu"] / result["seconds"]
         result["deliveries_s"] = result["deliveries"] / result["seconds"]
@@ -138,11 +175,15 @@ class Bench:
             result["cpu_us_delivery"] = used_us / result["deliveries"] if result["deliveries"] else None
             result["cpu_us_event"] = used_us / result["events"] if result["events"] else None
         if result["load_share"] > SATURATED:
-            self.note(f"{system.label}: the load side used {result['load_share']:.0%} of its core, so the server may be faster than shown")
+            self.note(
+                f"{system.label}: the load side used {result['load_share']:.0%} of its core; the server may be faster"
+            )
         if result["errors"]:
             self.note(f"{system.label}: {result['errors']} errors, the first: {result['error'][:160]}")
         if result["in_flight"] and kind == "closed":
-            self.note(f"{system.label}: {result['in_flight']} events had not reached everyone {drain_s:.0f} s after the end")
+            self.note(
+                f"{system.label}: {result['in_flight']} events had not reached everyone {drain_s:.0f} s after the end"
+            )
         if result["extra"]:
             self.note(f"{system.label}: {result['extra']} deliveries more than there are listeners")
         return result

@@ -58,22 +58,35 @@ def written(value: float | None, kind: str) -> str:
 
 def spread(values: list[float], kind: str) -> str:
     """From the least to the most, without repeating the unit."""
-    return "" if len(values) < 2 else f" ({written(min(values), kind).split(' ')[0]}–{written(max(values), kind).split(' ')[0]})"
+    return (
+        ""
+        if len(values) < 2
+        else f" ({written(min(values), kind).split(' ')[0]}–{written(max(values), kind).split(' ')[0]})"
+    )
 
 
 class Report:
     """A table of systems, one of them the base that the ratios are taken to."""
 
-    def __init__(self, title: str, figures: dict[str, Figures], columns: list[Column], *, base: str | None, notes: list[str]) -> None:
+    def __init__(
+        self, title: str, figures: dict[str, Figures], columns: list[Column], *, base: str | None, notes: list[str]
+    ) -> None:
         self.title, self.figures, self.columns, self.notes = title, figures, columns, notes
-        self.base = base if base in figures else next(iter(figures), None)
+        self.base = base
+
+    def _base_of(self, key: str) -> str:
+        """The base among the systems of the same size (`system:size`), or the first of them where it is missing."""
+        size = key.partition(":")[2]
+        same = [other for other in self.figures if other.partition(":")[2] == size]
+        return next((other for other in same if other.partition(":")[0] == self.base), same[0])
 
     def rows(self) -> list[list[str]]:
         """The table's cells; the first column's figure is also given as a ratio to the base."""
         rows = []
         lead = self.columns[0]
-        base = middle(figure(self.figures[self.base], lead[1])) if self.base else None
-        for found in self.figures.values():
+        for key, found in self.figures.items():
+            beside = self._base_of(key)
+            base = middle(figure(self.figures[beside], lead[1])) if beside else None
             values = figure(found, lead[1])
             here = middle(values)
             ratio = f"{here / base:.2f} ×" if here is not None and base else "–"
@@ -85,8 +98,9 @@ class Report:
 
     def headings(self) -> list[str]:
         """Over the columns."""
-        base = self.figures[self.base].label if self.base else "–"
-        return ["server", self.columns[0][0], f"to {base}", *(heading for heading, *_ in self.columns[1:])]
+        base = self._base_of(next(iter(self.figures)))
+        label = self.figures[base].label.partition(", ")[0] if ":" in (base or "") else self.figures[base].label
+        return ["server", self.columns[0][0], f"to {label}", *(heading for heading, *_ in self.columns[1:])]
 
     def show(self, console: Console, *, markdown: bool) -> None:
         """Print it, for a terminal or for a page."""
@@ -94,10 +108,15 @@ class Report:
             console.print("Nothing could be measured.")
             return
         if markdown:
-            lines = ["| " + " | ".join(cells) + " |" for cells in [self.headings(), ["---"] * len(self.headings()), *self.rows()]]
+            lines = [
+                "| " + " | ".join(cells) + " |"
+                for cells in [self.headings(), ["---"] * len(self.headings()), *self.rows()]
+            ]
             print("\n".join([f"**{self.title}**", "", *lines, "", *(f"- {note}" for note in self.notes), ""]))
             return
-        table = Table(title=self.title, title_justify="left", caption="\n".join(self.notes) or None, caption_justify="left")
+        table = Table(
+            title=self.title, title_justify="left", caption="\n".join(self.notes) or None, caption_justify="left"
+        )
         for n, heading in enumerate(self.headings()):
             table.add_column(heading, justify="left" if n == 0 else "right", no_wrap=n == 0)
         for cells in self.rows():
@@ -132,8 +151,13 @@ def latencies(title: str, figures: dict[str, Figures], path: Path, *, name: str 
             rest = max(1 - seen / n, 0.5 / n)
             points.append((1 / rest, value / 1e3))
         lines.append((found.label, [p for p in points if p[0] <= 1e5]))
-    ticks = [(1 / (1 - q), text) for q, text in ((0, "0"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %"))]
-    path.write_text(_plot(title, lines, across="share of deliveries that were at least as fast", up="milliseconds", ticks=ticks))
+    ticks = [
+        (1 / (1 - q), text)
+        for q, text in ((0, "0"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %"))
+    ]
+    path.write_text(
+        _plot(title, lines, across="share of deliveries that were at least as fast", up="milliseconds", ticks=ticks)
+    )
 
 
 def over(title: str, lines: list[tuple[str, list[tuple[float, float]]]], path: Path, *, across: str, up: str) -> None:
@@ -142,9 +166,18 @@ def over(title: str, lines: list[tuple[str, list[tuple[float, float]]]], path: P
     path.write_text(_plot(title, lines, across=across, up=up, ticks=ticks))
 
 
-def _plot(title: str, lines: list[tuple[str, list[tuple[float, float]]]], *, across: str, up: str, ticks: list[tuple[float, str]]) -> str:
+def _plot(
+    title: str,
+    lines: list[tuple[str, list[tuple[float, float]]]],
+    *,
+    across: str,
+    up: str,
+    ticks: list[tuple[float, str]],
+) -> str:
     width, height, left, right, top, bottom = 900, 460, 80, 230, 50, 60
-    xs = [math.log10(max(x, 1e-9)) for _, points in lines for x, _ in points] + [math.log10(max(x, 1e-9)) for x, _ in ticks]
+    xs = [math.log10(max(x, 1e-9)) for _, points in lines for x, _ in points] + [
+        math.log10(max(x, 1e-9)) for x, _ in ticks
+    ]
     ys = [math.log10(max(y, 1e-6)) for _, points in lines for _, y in points]
     if not xs or not ys:
         xs, ys = [0, 1], [0, 1]
@@ -155,26 +188,36 @@ def _plot(title: str, lines: list[tuple[str, list[tuple[float, float]]]], *, acr
         across_ = left + (math.log10(max(x, 1e-9)) - x0) / (x1 - x0) * (width - left - right)
         return across_, height - bottom - (math.log10(max(y, 1e-6)) - y0) / (y1 - y0) * (height - top - bottom)
 
+    middle_x, middle_y, axis = (left + width - right) / 2, (top + height - bottom) / 2, height - bottom
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}" font-family="system-ui, sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"',
+        f' aria-label="{escape(title)}" font-family="system-ui, sans-serif" font-size="13">',
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
-        f'<text x="{left}" y="26" font-size="16" font-weight="600" fill="#222">{escape(title)}</text>',
+        _text(title, left, 26, more='font-size="16" font-weight="600"'),
+        _text(across, middle_x, height - 14, more='text-anchor="middle"'),
+        _text(up, 20, middle_y, more=f'text-anchor="middle" transform="rotate(-90 20 {middle_y})"'),
     ]
     for power in range(int(y0), int(y1) + 1):
         _, y = at(1, 10**power)
-        label = f"{10**power:,}" if power >= 0 else f"{10**power:g}"
-        out.append(f'<path d="M{left} {y:.1f}H{width - right}" stroke="#ddd"/><text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#444">{label}</text>')
+        out.append(f'<path d="M{left} {y:.1f}H{width - right}" stroke="#ddd"/>')
+        out.append(
+            _text(f"{10**power:,}" if power >= 0 else f"{10**power:g}", left - 8, y + 4, more='text-anchor="end"')
+        )
     for tick, text in ticks:
         x, _ = at(tick, 1)
-        out.append(f'<path d="M{x:.1f} {top}V{height - bottom}" stroke="#eee"/><text x="{x:.1f}" y="{height - bottom + 20}" text-anchor="middle" fill="#444">{escape(text)}</text>')
-    out.append(f'<text x="{(left + width - right) / 2}" y="{height - 14}" text-anchor="middle" fill="#444">{escape(across)}</text>')
-    out.append(f'<text x="20" y="{(top + height - bottom) / 2}" text-anchor="middle" fill="#444" transform="rotate(-90 20 {(top + height - bottom) / 2})">{escape(up)}</text>')
+        out.append(f'<path d="M{x:.1f} {top}V{axis}" stroke="#eee"/>')
+        out.append(_text(text, x, axis + 20, more='text-anchor="middle"'))
     for n, (label, points) in enumerate(lines):
         colour = COLOURS[n % len(COLOURS)]
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (at(*point) for point in points))
         out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         if len(points) < 12:
-            out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in (at(*point) for point in points)]
+            out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in (at(*p) for p in points)]
         y = top + 10 + n * 22
-        out.append(f'<path d="M{width - right + 16} {y}h22" stroke="{colour}" stroke-width="3"/><text x="{width - right + 44}" y="{y + 4}" fill="#222">{escape(label)}</text>')
+        out.append(f'<path d="M{width - right + 16} {y}h22" stroke="{colour}" stroke-width="3"/>')
+        out.append(_text(label, width - right + 44, y + 4))
     return "\n".join([*out, "</svg>", ""])
+
+
+def _text(text: str, x: float, y: float, *, more: str = "") -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" fill="#333" {more}>{escape(text)}</text>'

