@@ -8,6 +8,7 @@ The Python SDK: a client of Orbital that never misses an event.
             print(event.seq, event.type)
 """
 
+from orbital.client import answers
 from orbital.client.api import Api
 from orbital.client.connection import Orbital, Subscription, connect
 from orbital.client.errors import (
@@ -102,5 +103,6 @@ __all__ = [
     "Unnumbered",
     "Unreachable",
     "UploadInterrupted",
+    "answers",
     "connect",
 ]

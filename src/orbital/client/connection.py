@@ -118,7 +118,7 @@ THREADS_KNOWN: Final = 10_000
 """Threads whose group is remembered, for the order of replies; 1 MB."""
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
     """Tell the wall clock, milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
@@ -495,13 +495,13 @@ class Orbital:
         if known is not None and known.ended is None:
             raise AlreadySubscribed(group_id)
         # One that was dropped without being closed may still be known to the server.
-        self._apply(self._conversation.unsubscribe(group_id, now_ms=_now_ms()))
+        self._apply(self._conversation.unsubscribe(group_id, now_ms=now_ms()))
         subscription = Subscription(self, group_id, store=self._store, marks=marks)
         self._subscriptions[group_id] = subscription
         if self._over is not None:
             subscription._end(self._over, "refused")  # noqa: SLF001
         elif self._store is None:
-            self._apply(self._conversation.subscribe(group_id, since, now_ms=_now_ms()))
+            self._apply(self._conversation.subscribe(group_id, since, now_ms=now_ms()))
         else:
             self._own(self._begin(subscription, self._store, since))
         if on_event is not None:
@@ -551,7 +551,7 @@ class Orbital:
             ApiError: If the server refuses it for good.
             OutboxFull, OutboxExpired, Closed: As the names say.
         """
-        body = {"conversation_id": group_id, "encrypted_envelope": _text(encrypted_envelope), "timestamp": _now_ms()}
+        body = {"conversation_id": group_id, "encrypted_envelope": encoded(encrypted_envelope), "timestamp": now_ms()}
         return await self._outbox.post(group_id, "/v1/messages", body, answers.MessageSent, key=idempotency_key)
 
     async def open_thread(
@@ -564,7 +564,7 @@ class Orbital:
         idempotency_key: str | None = None,
     ) -> answers.ThreadCreated:
         """Open a thread; the same promises as `send`."""
-        body = thread_body(group_id, _text(encrypted_title), _text(encrypted_body), root_message_id)
+        body = thread_body(group_id, encoded(encrypted_title), encoded(encrypted_body), root_message_id)
         created = await self._outbox.post(group_id, "/api/threads", body, answers.ThreadCreated, key=idempotency_key)
         self._know_thread(created.thread_id, group_id)
         return created
@@ -590,7 +590,7 @@ class Orbital:
             idempotency_key: For a post that your own program may repeat; a new one when None.
         """
         lane = group_id or self._thread_groups.get(thread_id) or f"thread:{thread_id}"
-        body = reply_body(_text(encrypted_body), message_id)
+        body = reply_body(encoded(encrypted_body), message_id)
         return await self._outbox.post(lane, reply_path(thread_id), body, answers.ReplyCreated, key=idempotency_key)
 
     @property
@@ -634,8 +634,8 @@ class Orbital:
             self.api,
             thread_id,
             source,
-            encrypted_metadata=_text(encrypted_metadata),
-            encryption_iv=_text(encryption_iv),
+            encrypted_metadata=encoded(encrypted_metadata),
+            encryption_iv=encoded(encryption_iv),
             media_id=media_id,
             progress=progress,
             backoff=self._backoff,
@@ -760,7 +760,7 @@ class Orbital:
             except ConnectionClosed as exc:
                 return await self._closed(exc)
             if isinstance(message, str):
-                self._apply(self._conversation.received(message.encode(), now_ms=_now_ms()))
+                self._apply(self._conversation.received(message.encode(), now_ms=now_ms()))
             else:
                 self._tell(Problem(code="BAD_FRAME", message="The server sent a binary frame."))
             turn += 1
@@ -841,7 +841,7 @@ class Orbital:
     def _deliver(self, group_id: str, item: Item) -> None:
         subscription = self._subscriptions.get(group_id)
         if subscription is None:  # Dropped by the program without a close: nobody will read it.
-            self._apply(self._conversation.unsubscribe(group_id, now_ms=_now_ms()))
+            self._apply(self._conversation.unsubscribe(group_id, now_ms=now_ms()))
             return
         if isinstance(item, NewThread):
             self._know_thread(item.data.thread_id, group_id)
@@ -894,7 +894,7 @@ class Orbital:
         if await self._renewed():
             self._used_token = await self.api.tokens.get()
             if self._used_token is not None:
-                self._apply(self._conversation.authenticate(self._used_token, now_ms=_now_ms()))
+                self._apply(self._conversation.authenticate(self._used_token, now_ms=now_ms()))
 
     # Private: subscriptions
 
@@ -906,7 +906,7 @@ class Orbital:
             subscription._end(exc, "store")  # noqa: SLF001
             return
         if subscription.ended is None and self._subscriptions.get(subscription.group_id) is subscription:
-            self._apply(self._conversation.subscribe(subscription.group_id, known or since, now_ms=_now_ms()))
+            self._apply(self._conversation.subscribe(subscription.group_id, known or since, now_ms=now_ms()))
 
     async def _pump(self, subscription: Subscription, on_event: Callable[[Any], Awaitable[None] | None]) -> None:
         """Call back for each item of a subscription."""
@@ -923,7 +923,7 @@ class Orbital:
     def _unsubscribe(self, subscription: Subscription) -> None:
         if self._subscriptions.get(subscription.group_id) is subscription:
             if subscription.ended is None:
-                self._apply(self._conversation.unsubscribe(subscription.group_id, now_ms=_now_ms()))
+                self._apply(self._conversation.unsubscribe(subscription.group_id, now_ms=now_ms()))
             del self._subscriptions[subscription.group_id]
         subscription._end(None, "closed")  # noqa: SLF001
 
@@ -989,7 +989,7 @@ class Orbital:
             self._thread_groups.popitem(last=False)
 
     def _say_typing(self, thread_id: str, *, is_typing: bool) -> None:
-        self._apply(self._conversation.typing(thread_id, is_typing, now_ms=_now_ms()))
+        self._apply(self._conversation.typing(thread_id, is_typing, now_ms=now_ms()))
 
     def _typing_stop_later(self, thread_id: str, throttle: TypingThrottle, delay_ms: int) -> None:
         asyncio.get_running_loop().call_later(delay_ms / 1_000, self._typing_silent, thread_id, throttle)
@@ -1004,7 +1004,7 @@ class Orbital:
         self.typing(thread_id, is_typing=False)
 
 
-def _text(encrypted: bytes | str) -> str:
+def encoded(encrypted: bytes | str) -> str:
     """Write ciphertext as base64; text is base64 already."""
     return base64.b64encode(encrypted).decode("ascii") if isinstance(encrypted, bytes) else encrypted
 

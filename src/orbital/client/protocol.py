@@ -512,7 +512,7 @@ class Conversation:
 
     def _event(self, frame: Frame, text: bytes) -> list[Effect]:
         group = self._groups.get(frame.group_id)
-        # Before `subscribed` nothing can follow: what comes is left from an earlier request. The answer's seq covers it.
+        # Before `subscribed` nothing can follow: this is left from an earlier request, and the answer's seq covers it.
         if group is None or group.standing is not _Standing.ON:
             return []
         return self._offer(group, frame, text)

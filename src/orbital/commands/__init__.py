@@ -1,0 +1,1 @@
+"""The subcommands of `orbital`, one file each; `cli.py` registers them."""
