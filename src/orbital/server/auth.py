@@ -17,11 +17,10 @@ import logging
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Final, Protocol, TypeAlias
-from urllib.parse import parse_qsl
 
 import jwt
 import msgspec
@@ -384,14 +383,14 @@ def bearer(authorization: str | None) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
-def credential(*, authorization: str | None, protocols: str | None, query: str) -> Bearer | Ticket | None:
+def credential(*, authorization: str | None, protocols: str | None, query: Mapping[str, str]) -> Bearer | Ticket | None:
     """
     Find what a handshake brings, in the protocol's order: header, subprotocol, ticket, query.
 
     Args:
         authorization: The header of that name.
         protocols: The header `Sec-WebSocket-Protocol`.
-        query: The address after `?`.
+        query: The fields of the address after `?`, the first of each name, percent-decoded.
     """
     token = bearer(authorization)
     if token is not None:
@@ -400,15 +399,9 @@ def credential(*, authorization: str | None, protocols: str | None, query: str) 
         name = offer.strip()
         if name.startswith("bearer."):
             return Bearer(name.removeprefix("bearer."))
-    if not query:
-        return None
-    try:
-        fields = dict(reversed(parse_qsl(query, max_num_fields=50)))
-    except ValueError:
-        return None
-    if fields.get("ticket"):
-        return Ticket(fields["ticket"])
-    return Bearer(fields["token"]) if fields.get("token") else None
+    if query.get("ticket"):
+        return Ticket(query["ticket"])
+    return Bearer(query["token"]) if query.get("token") else None
 
 
 # Chapter: tickets
