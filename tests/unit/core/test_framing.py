@@ -1,0 +1,299 @@
+"""WebSocket framing: what the server's frames look like, and what a client's frames may not."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbital.core.framing import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    Close,
+    Fragment,
+    Message,
+    Ping,
+    Pong,
+    Reader,
+    Violation,
+    close_frame,
+    frame,
+    may_be_sent,
+    text_frame,
+)
+
+# RFC 6455 §7.4 and the registry: what may stand in a Close frame.
+GOOD_CODES = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
+BAD_CODES = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
+
+
+def reader(**options: Any) -> Reader:
+    """Make a reader with a limit of 1000 bytes."""
+    return Reader(**{"limit_bytes": 1000, **options})
+
+
+def refusal_of(reader: Reader, payload: bytes, *, fin: bool) -> int | None:
+    """Go on with a message; returns the close code if that is refused."""
+    try:
+        reader.hear(CONTINUATION, payload, fin=fin)
+    except Violation as violation:
+        return violation.code
+    return None
+
+
+def backwards(payload: bytes, limit_bytes: int) -> bytes:
+    """Stand for inflation."""
+    assert limit_bytes == 1000
+    return payload[::-1]
+
+
+def code_of(reader: Reader, opcode: int, payload: bytes = b"", **bits: bool) -> int:
+    """Give the reader a frame that it must refuse; returns the close code."""
+    with pytest.raises(Violation) as caught:
+        reader.hear(opcode, payload, **{"fin": True, **bits})
+    assert 0 < len(caught.value.reason) < 100
+    return caught.value.code
+
+
+# Making frames
+
+
+@pytest.mark.parametrize(
+    "size, head",
+    [
+        (0, b"\x81\x00"),
+        (125, b"\x81\x7d"),
+        (126, b"\x81\x7e\x00\x7e"),
+        (65535, b"\x81\x7e\xff\xff"),
+        (65536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
+    ],
+)
+def test_text_frame_has_the_shortest_length(size: int, head: bytes):
+    """[WS1] A frame is unmasked and its length takes the fewest bytes (RFC 6455 §5.1, §5.2)."""
+    assert text_frame(b"x" * size) == head + b"x" * size
+
+
+def test_frames_carry_their_bits():
+    """[WS1] The first byte holds FIN, RSV1 when compressed, and the opcode."""
+    assert frame(PONG, b"x") == b"\x8a\x01x"
+    assert frame(BINARY, b"x") == b"\x82\x01x"
+    assert frame(TEXT, b"x", deflated=True) == b"\xc1\x01x"
+
+
+def test_close_frame():
+    """[WS2] A Close holds a code and a reason, or nothing."""
+    assert close_frame() == b"\x88\x00"
+    assert close_frame(1000) == b"\x88\x02\x03\xe8"
+    assert close_frame(4999, "why") == b"\x88\x05\x13\x87why"
+
+
+def test_close_frame_cuts_the_reason_between_characters():
+    """[WS2] A Close fits a control frame, and its reason stays UTF-8."""
+    cut = close_frame(1000, "€" * 100)
+
+    assert len(cut) - 2 <= 125
+    assert cut[4:].decode() == "€" * 41
+
+
+@pytest.mark.parametrize("code", BAD_CODES)
+def test_close_frame_refuses_codes_that_are_never_sent(code: int):
+    """[WS2] A code that may not stand in a frame is a mistake of the caller's."""
+    with pytest.raises(ValueError, match=str(code)):
+        close_frame(code)
+
+
+def test_codes():
+    """[WS3] 1000-1003, 1007-1014 and 3000-4999 may be sent; nothing else."""
+    allowed = [code for code in range(65536) if may_be_sent(code)]
+
+    assert allowed == [*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)]
+
+
+# Judging frames
+
+
+def test_whole_messages():
+    """[WS4] A message in one frame is a message."""
+    taking = reader(binary=True)
+
+    assert taking.hear(TEXT, b"", fin=True) == Message(b"")
+    assert taking.hear(TEXT, "κόσμε".encode(), fin=True) == Message("κόσμε".encode())
+    assert taking.hear(BINARY, b"\xff", fin=True) == Message(b"\xff", binary=True)
+
+
+def test_fragments_with_control_frames_between():
+    """[WS5] Fragments make one message, and control frames may stand between them (RFC 6455 §5.4)."""
+    taking = reader()
+
+    said = [
+        taking.hear(TEXT, b"\xce", fin=False),
+        taking.hear(PING, b"a", fin=True),
+        taking.hear(CONTINUATION, b"", fin=False),
+        taking.hear(PONG, b"", fin=True),
+        taking.hear(CONTINUATION, b"\xba", fin=True),
+        taking.hear(TEXT, b"next", fin=True),
+    ]
+
+    assert said == [Fragment(), Ping(b"a"), Fragment(), Pong(), Message(b"\xce\xba"), Message(b"next")]
+
+
+def test_fragments_of_a_binary_message():
+    """[WS5] Binary fragments may hold any bytes."""
+    taking = reader(binary=True)
+
+    assert taking.hear(BINARY, b"\xff", fin=False) == Fragment()
+    assert taking.hear(CONTINUATION, b"\xfe", fin=True) == Message(b"\xff\xfe", binary=True)
+
+
+def test_compressed_messages():
+    """[WS6] RSV1 on the first frame says that the message is compressed, whole or in fragments (RFC 7692 §6)."""
+    taking = reader(inflate=backwards, binary=True)
+
+    assert taking.hear(TEXT, b"cba", fin=True, rsv1=True) == Message(b"abc")
+    assert taking.hear(TEXT, b"fed", fin=False, rsv1=True) == Fragment()
+    assert taking.hear(CONTINUATION, b"cba", fin=True) == Message(b"abcdef")
+    assert taking.hear(BINARY, b"\x01\xff", fin=True, rsv1=True) == Message(b"\xff\x01", binary=True)
+    assert taking.hear(TEXT, b"abc", fin=True) == Message(b"abc")
+
+
+def test_compressed_text_is_checked_after_inflation():
+    """[WS7] Compressed text that is not UTF-8 is refused as well."""
+    assert code_of(reader(inflate=backwards), TEXT, b"\xff", rsv1=True) == 1007
+
+
+@pytest.mark.parametrize("bits", [bits for n in (1, 2) for bits in combinations(("rsv2", "rsv3"), n)])
+@pytest.mark.parametrize("opcode", [TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE])
+def test_reserved_bits(opcode: int, bits: tuple[str, ...]):
+    """[WS8] RSV2 and RSV3 have no meaning here: 1002 (RFC 6455 §5.2)."""
+    assert code_of(reader(inflate=backwards, binary=True), opcode, **dict.fromkeys(bits, True)) == 1002
+
+
+def test_rsv1():
+    """[WS8] RSV1 stands only on the first frame of a message, and only when permessage-deflate was negotiated."""
+    assert code_of(reader(), TEXT, rsv1=True) == 1002
+    assert code_of(reader(inflate=backwards), PING, rsv1=True) == 1002
+    taking = reader(inflate=backwards)
+    taking.hear(TEXT, b"", fin=False, rsv1=True)
+    assert code_of(taking, CONTINUATION, rsv1=True) == 1002
+
+
+@pytest.mark.parametrize("opcode", [3, 4, 5, 6, 7, 11, 12, 13, 14, 15])
+def test_opcodes_without_a_meaning(opcode: int):
+    """[WS9] An opcode that RFC 6455 §5.2 reserves fails the connection."""
+    assert code_of(reader(binary=True), opcode) == 1002
+
+
+@pytest.mark.parametrize("opcode", [PING, PONG, CLOSE])
+def test_control_frames_are_short_and_whole(opcode: int):
+    """[WS10] A control frame is not fragmented and has at most 125 bytes (RFC 6455 §5.5)."""
+    assert code_of(reader(), opcode, fin=False) == 1002
+    assert code_of(reader(), opcode, b"x" * 126) == 1002
+    assert reader().hear(PING, b"x" * 125, fin=True) == Ping(b"x" * 125)
+
+
+def test_order_of_fragments():
+    """[WS5] Nothing is continued that was not begun, and messages are not interleaved."""
+    assert code_of(reader(), CONTINUATION) == 1002
+    assert code_of(reader(), CONTINUATION, fin=False) == 1002
+    for opcode in (TEXT, BINARY):
+        taking = reader(binary=True)
+        taking.hear(TEXT, b"", fin=False)
+        assert code_of(taking, opcode) == 1002
+    ended = reader()
+    ended.hear(TEXT, b"", fin=False)
+    ended.hear(CONTINUATION, b"", fin=True)
+    assert code_of(ended, CONTINUATION) == 1002
+
+
+def test_binary_is_refused_unless_it_is_taken():
+    """[WS11] A binary message is 1003, at its first frame."""
+    assert code_of(reader(), BINARY) == 1003
+    assert code_of(reader(), BINARY, fin=False) == 1003
+
+
+def test_limit():
+    """[WS12] A message over the limit is 1009, at the frame that goes over it."""
+    assert reader().hear(TEXT, b"x" * 1000, fin=True) == Message(b"x" * 1000)
+    assert code_of(reader(), TEXT, b"x" * 1001) == 1009
+    taking = reader()
+    taking.hear(TEXT, b"x" * 600, fin=False)
+    taking.hear(CONTINUATION, b"x" * 400, fin=False)
+    assert code_of(taking, CONTINUATION, b"x", fin=False) == 1009
+
+
+@given(st.text(max_size=40), st.data())
+def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
+    """[WS7] Text may be cut within a character, and comes out whole."""
+    payload = text.encode()
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(payload)), max_size=6)))
+    pieces = [payload[start:end] for start, end in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+    taking = reader()
+
+    said = [
+        taking.hear(CONTINUATION if index else TEXT, piece, fin=index == len(pieces) - 1)
+        for index, piece in enumerate(pieces)
+    ]
+
+    assert said == [Fragment()] * (len(pieces) - 1) + [Message(payload)]
+
+
+@given(st.binary(max_size=20), st.data())
+def test_broken_text_is_refused_at_its_first_bad_byte(payload: bytes, data: st.DataObject):
+    """[WS7] Byte by byte, text is refused exactly where no continuation could make it UTF-8, or at its end."""
+    taking = reader()
+    taking.hear(TEXT, b"", fin=False)
+
+    sound, code = 0, None
+    for byte in payload:
+        code = refusal_of(taking, bytes((byte,)), fin=False)
+        if code is not None:
+            break
+        sound += 1
+    else:
+        code = refusal_of(taking, b"", fin=True)
+
+    try:
+        payload.decode()
+    except UnicodeDecodeError as error:
+        # Python names the first byte of the bad sequence; the sequence goes bad within three bytes of it.
+        fault = error.start
+    else:
+        fault = None
+    assert code == (None if fault is None else 1007)
+    assert fault is None or fault <= sound <= fault + 3
+
+
+@pytest.mark.parametrize("payload", [b"\xff", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xce"])
+def test_whole_text_that_is_not_utf8(payload: bytes):
+    """[WS7] Text that is not UTF-8 is 1007: stray bytes, surrogates, beyond U+10FFFF, overlong, cut off."""
+    assert code_of(reader(), TEXT, payload) == 1007
+
+
+@pytest.mark.parametrize("code", GOOD_CODES)
+def test_close_with_a_good_code(code: int):
+    """[WS3] A Close is told with its code."""
+    assert reader().hear(CLOSE, code.to_bytes(2, "big") + "grüße".encode(), fin=True) == Close(code)
+
+
+def test_close_without_a_code():
+    """[WS3] A Close may be empty."""
+    assert reader().hear(CLOSE, b"", fin=True) == Close(None)
+
+
+@pytest.mark.parametrize("code", BAD_CODES)
+def test_close_with_a_bad_code(code: int):
+    """[WS3] A code that is never sent is 1002."""
+    assert code_of(reader(), CLOSE, code.to_bytes(2, "big")) == 1002
+
+
+def test_close_with_half_a_code_or_a_broken_reason():
+    """[WS3] One byte is no code (1002), and the reason is UTF-8 (1007)."""
+    assert code_of(reader(), CLOSE, b"\x03") == 1002
+    assert code_of(reader(), CLOSE, b"\x03\xe8\xff") == 1007
