@@ -113,6 +113,10 @@ class Load:
         """Prepare sockets that events are sent on."""
         self.ask(f"publishers {self._file(line.text() for line in lines)}")
 
+    def control(self, port: int) -> None:
+        """Where publishers with the flag `r` send their lines."""
+        self.ask(f"control {port}")
+
     def https(self, count: int) -> None:
         """Prepare keep-alive HTTP connections that events are posted on, one at a time on each."""
         self.ask(f"https {count}")

@@ -42,9 +42,7 @@ class Bench:
         cores = os.sched_getaffinity(0)
         apart = server_core in cores and load_core in cores and server_core != load_core
         if not apart:
-            self.console.print(
-                f"[yellow]Cores {server_core} and {load_core} are not both here: the two sides share, figures are low.[/]"
-            )
+            self.console.print(f"[yellow]Cores {server_core} and {load_core} are not both here: figures are low.[/]")
         self.place = Place(server_core if apart else None, load_core if apart else None, steps)
         self.wanted = systems
         self.systems: list[System] = []

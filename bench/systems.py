@@ -314,6 +314,24 @@ class OrbitalPost(Orbital):
         )
 
 
+class OrbitalEdge(Orbital):
+    """The edge alone: events handed to the relay inside the process, sealed and chained but not stored."""
+
+    key, label = "orbital-edge", "Orbital, the edge alone"
+    answers = False
+
+    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+        _, env = super().command(place)
+        self.control_port = tools.free_port()
+        return [sys.executable, str(HERE / "peers/orbital_edge.py"), str(self.control_port)], env
+
+    def publishers(self, load: Load, layout: Layout) -> None:
+        load.options(answers=False, many_marks=False)
+        load.control(self.control_port)
+        load.publishers(Line(-1, "-", flags="r") for _ in range(layout.posters))
+        load.templates(((g, p, f"{self.group_id(g)}\t{layout.envelope()}\n") for g, p in layout.pairs), opcode=0)
+
+
 class OrbitalPostgres(Orbital):
     """Orbital on PostgreSQL, frames."""
 
@@ -650,6 +668,7 @@ SYSTEMS: dict[str, type[System]] = {
     for kind in (
         Orbital,
         OrbitalPost,
+        OrbitalEdge,
         OrbitalPostgres,
         OrbitalPostPostgres,
         NodeMap,

@@ -52,7 +52,7 @@ enum state { CLOSED, CONNECTING, HANDSHAKE, SETUP, READY, FAILED };
 
 struct conn {
     int fd;
-    u8 kind, state, greeted, deaf, binary, want_out, ended;
+    u8 kind, state, greeted, deaf, binary, raw, want_out;
     int group;
     u32 received, steps, got, fifo_head, fifo_tail, event, source;
     u64 started_ns;
@@ -68,7 +68,7 @@ struct event { u64 at_ns; u32 number; int left; u8 waiting, measured, open; };
 struct hist { u64 n, sum, max, bucket[BUCKETS]; };
 
 static int ep = -1, timer_fd = -1;
-static struct sockaddr_in target;
+static struct sockaddr_in target, control;   /* control: where publishers that speak no WebSocket send lines to */
 static int sources = 1;
 static struct conn **conns, **https;
 static u32 n_conns, n_https, idle_head, idle_tail, *idle_ring;   /* free connections, the longest free first, lest a server's keep-alive end them */
@@ -261,11 +261,11 @@ static bool open_conn(struct conn *c) {
     }
     c->state = CONNECTING;
     c->received = c->got = 0;
-    c->ended = c->want_out = 0;
+    c->want_out = 0;
     c->fifo_head = c->fifo_tail = 0;
     c->started_ns = now_ns();
     opening++;
-    if (connect(c->fd, (struct sockaddr *)&target, sizeof target) && errno != EINPROGRESS) {
+    if (connect(c->fd, (struct sockaddr *)(c->raw ? &control : &target), sizeof target) && errno != EINPROGRESS) {
         note_error("connect failed", 14);
         close_conn(c, true, false);
         return false;
@@ -570,7 +570,7 @@ static void on_ready(struct conn *c, u32 events) {
             return;
         }
         watch(c, EPOLLIN, false);
-        if (c->kind == PUBLISHER_HTTP || c->kind == BATCH_HTTP) { finish_setup(c); return; }
+        if (c->kind == PUBLISHER_HTTP || c->kind == BATCH_HTTP || c->raw) { finish_setup(c); return; }
         c->state = HANDSHAKE;
         send_bytes(c, c->head, c->head_len);
         return;
@@ -838,7 +838,7 @@ static u32 fields_of(char *line, char *end, char **start, u32 *len, u32 most) {
     return k;
 }
 
-/* Each line: group, flags (g greeted, d deaf, b binary, o over at the 101), head, frames… */
+/* Each line: group, flags (g greeted, d deaf, b binary, o ready at the 101, r raw lines to the control port), head, frames… */
 static void load_conns(const char *path, u8 kind) {
     size_t n;
     char *p = slurp(path, &n), *end = p + n;
@@ -860,6 +860,7 @@ static void load_conns(const char *path, u8 kind) {
         c->greeted = strchr(start[1], 'g') ? 1 : strchr(start[1], 'o') ? 2 : 0;
         c->deaf = strchr(start[1], 'd') ? 1 : 0;
         c->binary = strchr(start[1], 'b') ? 1 : 0;
+        c->raw = strchr(start[1], 'r') ? 1 : 0;
         c->head = start[2];
         c->head_len = len[2];
         c->steps = fields - 3;
@@ -989,7 +990,11 @@ static void command(char *line) {
         say("{\"ev\":\"ok\"}");
     } else if (!strcmp(word, "listeners") && sscanf(line, "%*s %1023s", a) == 1) load_conns(a, LISTENER);
     else if (!strcmp(word, "publishers") && sscanf(line, "%*s %1023s", a) == 1) load_conns(a, PUBLISHER_WS);
-    else if (!strcmp(word, "https") && sscanf(line, "%*s %lf", &x) == 1) load_https((u32)x);
+    else if (!strcmp(word, "control") && sscanf(line, "%*s %lf", &x) == 1) {
+        control = target;
+        control.sin_port = htons((uint16_t)x);
+        say("{\"ev\":\"ok\"}");
+    } else if (!strcmp(word, "https") && sscanf(line, "%*s %lf", &x) == 1) load_https((u32)x);
     else if (!strcmp(word, "templates") && sscanf(line, "%*s %1023s %lf", a, &x) == 2) load_templates(a, (u8)x);
     else if (!strcmp(word, "options") && sscanf(line, "%*s %lf %lf", &x, &y) == 2) {
         answers = x > 0;
