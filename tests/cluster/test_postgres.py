@@ -1,0 +1,228 @@
+"""Several servers on one PostgreSQL, as far as the store goes: races between them, and a database that goes away."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from orbital.errors import DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
+from orbital.model import Appended, GroupId, UserId
+from orbital.store.postgres import PostgresStore
+from tests.contracts.drafts import (
+    Stamps,
+    assert_chain,
+    enter,
+    group_of,
+    join,
+    leave,
+    message,
+    new_id,
+    once,
+    put,
+    put_one,
+    refusals,
+    thread,
+)
+from tests.support.postgres import Postgres
+
+
+@pytest.fixture
+async def pair(postgres_url: str) -> AsyncIterator[tuple[PostgresStore, PostgresStore]]:
+    """The stores of two servers on one database."""
+    one, two = await asyncio.gather(PostgresStore.open(postgres_url), PostgresStore.open(postgres_url))
+    yield one, two
+    await one.close()
+    await two.close()
+
+
+async def test_several_servers_migrate_at_once(postgres_url: str):
+    """[RUN] Servers that start at once on an empty database all come up, and one of them made the schema."""
+    stores = await asyncio.gather(*(PostgresStore.open(postgres_url) for _ in range(5)))
+
+    assert [await store.ready() for store in stores] == [True] * 5
+    for store in stores:
+        await store.close()
+
+
+async def test_one_order_over_two_servers(pair: tuple[PostgresStore, PostgresStore]):
+    """[P2] Two servers that append to the same groups, in batches of opposite order, make one chain in each."""
+    stamps = Stamps()
+    ann = await enter(pair[0])
+    groups = [group_of(ann) for _ in range(4)]
+    await put(pair[0], stamps, *groups)
+    ids = [group.group_id for group in groups]
+
+    async def talk(store: PostgresStore, order: list[GroupId]) -> list[Appended | OrbitalError]:
+        told: list[Appended | OrbitalError] = []
+        for _ in range(25):
+            told += await put(store, stamps, *(message(ann, group_id) for group_id in order))
+        return told
+
+    told = await asyncio.gather(talk(pair[0], ids), talk(pair[1], ids[::-1]), talk(pair[1], ids[1:]))
+
+    assert {code for some in told for code in refusals(some)} == {None}
+    for group_id, count in zip(ids, [51, 76, 76, 76], strict=True):
+        page = await pair[0].read(group_id, after=0, limit=1000)
+        assert_chain(group_id, page.events)
+        assert page.head.seq == count
+        assert [event.stamp_ms for event in page.events] == sorted({event.stamp_ms for event in page.events})
+
+
+@pytest.mark.parametrize("kind", [message, thread])
+async def test_one_key_at_two_servers(pair: tuple[PostgresStore, PostgresStore], kind):
+    """[RETRY] The same key at two servers at once gives one event and the same answer, time and again."""
+    stamps = Stamps()
+    ann = await enter(pair[0])
+    group = group_of(ann)
+    await put_one(pair[0], stamps, group)
+
+    for index in range(20):
+        tries = [put(store, stamps, kind(ann, group.group_id, once=once(f"k{index}"))) for store in pair * 2]
+        flat = [outcome for some in await asyncio.gather(*tries) for outcome in some]
+        assert refusals(flat) == [None] * 4
+        assert len({outcome.answer for outcome in flat if isinstance(outcome, Appended)}) == 1
+        assert (await pair[1].heads([group.group_id]))[group.group_id].seq == index + 2
+
+
+async def test_a_removed_member_posts_no_more_anywhere(pair: tuple[PostgresStore, PostgresStore]):
+    """[P1] Removal at one server takes effect at its place in the order at the other, whoever is faster."""
+    stamps = Stamps()
+    ann, bob = await enter(pair[0], "ann"), await enter(pair[0], "bob")
+    for _ in range(10):
+        group = group_of(ann)
+        await put(pair[0], stamps, group, join(bob, group.invite_code))
+
+        async def talk(group_id: GroupId) -> list[Appended | OrbitalError]:
+            return [outcome for _ in range(6) for outcome in await put(pair[1], stamps, message(bob, group_id))]
+
+        removal = put_one(pair[0], stamps, leave(ann, group.group_id, bob))
+        said, left = await asyncio.gather(talk(group.group_id), removal)
+
+        seqs = [outcome.event.seq for outcome in said if isinstance(outcome, Appended) and outcome.event]
+        assert all(seq < left.seq for seq in seqs)
+        assert set(refusals(said[len(seqs) :])) <= {"FORBIDDEN"}
+        assert_chain(group.group_id, (await pair[0].read(group.group_id, after=0, limit=100)).events)
+
+
+async def test_refused_with_a_sentence(postgres_cluster: Postgres, postgres_url: str):
+    """[RUN] A database that is missing, newer or not there is refused with a sentence, without the password."""
+    missing = postgres_cluster.url("nowhere").replace("orbital@", "orbital:hunter2@")
+    with pytest.raises(DatabaseRefused, match='nowhere cannot be used: database "nowhere" does not exist') as refused:
+        await PostgresStore.open(missing)
+    assert "hunter2" not in str(refused.value)
+
+    await (await PostgresStore.open(postgres_url)).close()
+    postgres_cluster.execute("UPDATE alembic_version SET version_num = '9999'", database=postgres_url.rsplit("/", 1)[1])
+    with pytest.raises(DatabaseRefused, match="a newer Orbital has written it"):
+        await PostgresStore.open(postgres_url)
+
+    with pytest.raises(DatabaseRefused, match=r"cannot be used: .*[Cc]onnect"):
+        await PostgresStore.open("postgresql://orbital@127.0.0.1:1/orbital", patience_s=0.1)
+
+
+async def test_a_value_that_the_database_cannot_hold(pair: tuple[PostgresStore, PostgresStore]):
+    """[ERRORS] A NUL in a text is the asker's fault: 400, and nothing else suffers."""
+    with pytest.raises(ValidationFailed):
+        await pair[0].enter_user(user_id=UserId(new_id()), username="a\0b", at_ms=1)
+    with pytest.raises(ValidationFailed):
+        await pair[0].account("a\0b")
+
+    stamps = Stamps()
+    ann = await enter(pair[0])
+    group = group_of(ann)
+    await put_one(pair[0], stamps, group)
+    bad = message(ann, group.group_id, once=once("\0"))
+    outcomes = await put(pair[0], stamps, message(ann, group.group_id), bad, message(ann, group.group_id))
+    assert refusals(outcomes) == [None, "VALIDATION_ERROR", None]
+
+
+async def test_the_database_goes_and_comes(own_postgres: Postgres):
+    """[P3] While it is away: `Unavailable` within seconds, for reads and appends. Back, all goes on by itself."""
+    store = await PostgresStore.open(own_postgres.create_database())
+    stamps = Stamps()
+    ann = await enter(store)
+    group = group_of(ann)
+    await put_one(store, stamps, group)
+    answered = [1]
+    goes_on = asyncio.Event()
+
+    async def talk() -> None:
+        while not goes_on.is_set() or len(answered) < 40:
+            try:
+                (outcome,) = await put(store, stamps, message(ann, group.group_id))
+            except Unavailable:
+                await asyncio.sleep(0.02)
+            else:
+                assert isinstance(outcome, Appended), outcome
+                assert outcome.event is not None
+                answered.append(outcome.event.seq)
+
+    talking = [asyncio.create_task(talk()) for _ in range(3)]
+    for kill in (False, True):
+        said = len(answered)
+        while len(answered) < said + 5:
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(own_postgres.kill if kill else own_postgres.stop)
+        began = time.monotonic()
+        assert await store.ready() is False
+        with pytest.raises(Unavailable) as away:
+            await put(store, stamps, message(ann, group.group_id))
+        assert away.value.headers == {"Retry-After": "2"}
+        with pytest.raises(Unavailable):
+            await store.read(group.group_id, after=0, limit=1)
+        assert time.monotonic() - began < 5
+        await asyncio.to_thread(own_postgres.start)
+        assert await store.ready() is True
+    goes_on.set()
+    await asyncio.gather(*talking)
+
+    events = (await store.read(group.group_id, after=0, limit=10_000)).events
+    assert_chain(group.group_id, events)
+    assert len(answered) == len(set(answered))
+    assert set(answered) <= {event.seq for event in events}
+    await store.close()
+
+
+async def test_the_database_is_frozen(own_postgres: Postgres):
+    """[RUN] A PostgreSQL that no longer answers is given up after a while, and used again when it does."""
+    import orbital.store.postgres as adapter
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter, "ANSWER_S", 1.0)
+        patch.setattr(adapter, "CONNECT_S", 1.0)
+        store = await PostgresStore.open(own_postgres.create_database())
+        stamps = Stamps()
+        ann = await enter(store)
+        group = group_of(ann)
+        await put_one(store, stamps, group)
+        children = own_postgres.program.pid
+        await asyncio.to_thread(_signal_tree, children, "freeze")
+        try:
+            began = time.monotonic()
+            tries = [
+                put(store, stamps, message(ann, group.group_id)),
+                store.read(group.group_id, after=0, limit=1),
+                *(store.last_stamp_ms() for _ in range(12)),
+            ]
+            outcomes = await asyncio.gather(*tries, return_exceptions=True)
+            assert {type(outcome) for outcome in outcomes} == {Unavailable}
+            assert time.monotonic() - began < 12
+        finally:
+            await asyncio.to_thread(_signal_tree, children, "thaw")
+        while not await store.ready():
+            await asyncio.sleep(0.05)
+        event = await put_one(store, stamps, message(ann, group.group_id))
+        assert_chain(group.group_id, (await store.read(group.group_id, after=0, limit=10)).events)
+        assert event.seq in {2, 3}
+        await store.close()
+
+
+def _signal_tree(pid: int, what: str) -> None:
+    import psutil
+
+    postmaster = psutil.Process(pid)
+    for process in (postmaster, *postmaster.children(recursive=True)):
+        (process.suspend if what == "freeze" else process.resume)()

@@ -1,0 +1,140 @@
+"""People, drafts and stores for the suites of the contracts."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import string
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from orbital.core.chain import Chain, first_prev
+from orbital.errors import OrbitalError
+from orbital.model import (
+    AnyDraft,
+    Appended,
+    CreateGroup,
+    Event,
+    GroupId,
+    JoinGroup,
+    LeaveGroup,
+    Once,
+    PostMessage,
+    PostReply,
+    PostThread,
+    Principal,
+    ThreadId,
+    UserId,
+)
+
+NOW_MS = 1_800_000_000_000
+"""A moment; the stores look at no clock."""
+
+_numbers = itertools.count(1)
+
+
+def new_id() -> str:
+    """Return a UUID."""
+    return str(uuid.uuid4())
+
+
+def new_code() -> str:
+    """Return an invite code."""
+    return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(8))
+
+
+def once(key: str = "key", fingerprint: bytes = b"f") -> Once:
+    """Return the promise to do a thing once."""
+    return Once(key, fingerprint)
+
+
+async def enter(store: Any, username: str = "ann") -> Principal:
+    """Enter a user that the store does not know yet."""
+    user_id = UserId(new_id())
+    key = await store.enter_user(user_id=user_id, username=username, at_ms=NOW_MS)
+    return Principal(key, user_id, username, expires_at_s=4e9)
+
+
+def group_of(actor: Principal, **changes: Any) -> CreateGroup:
+    """Draft a group."""
+    values: dict[str, Any] = {
+        "at_ms": NOW_MS,
+        "group_id": GroupId(new_id()),
+        "encrypted_name": "bmFtZQ",
+        "encrypted_group_key": "a2V5",
+        "invite_code": new_code(),
+        "invite_expires_ms": NOW_MS + 1_000_000,
+    }
+    return CreateGroup(actor=actor, **values | changes)
+
+
+def join(actor: Principal, code: str, **changes: Any) -> JoinGroup:
+    """Draft a joining."""
+    return JoinGroup(actor=actor, **{"at_ms": NOW_MS, "invite_code": code, "encrypted_group_key": "a2V5"} | changes)
+
+
+def leave(actor: Principal, group_id: GroupId, who: Principal | None = None) -> LeaveGroup:
+    """Draft a leaving, or the removal of `who`."""
+    return LeaveGroup(actor=actor, at_ms=NOW_MS, group_id=group_id, user_id=(who or actor).user_id)
+
+
+def message(actor: Principal, group_id: GroupId, **changes: Any) -> PostMessage:
+    """Draft a message."""
+    values = {"at_ms": NOW_MS, "message_id": new_id(), "encrypted_envelope": f"bXNn{next(_numbers):08}"}
+    return PostMessage(actor=actor, group_id=group_id, **values | changes)
+
+
+def thread(actor: Principal, group_id: GroupId, **changes: Any) -> PostThread:
+    """Draft a thread."""
+    values = {
+        "at_ms": NOW_MS,
+        "thread_id": ThreadId(new_id()),
+        "encrypted_title": "dGl0bGU",
+        "encrypted_body": "Ym9keQ",
+    }
+    return PostThread(actor=actor, group_id=group_id, **values | changes)
+
+
+def reply(actor: Principal, thread_id: ThreadId, **changes: Any) -> PostReply:
+    """Draft a reply."""
+    values = {"at_ms": NOW_MS, "reply_id": new_id(), "encrypted_body": "cmVwbHk"}
+    return PostReply(actor=actor, thread_id=thread_id, **values | changes)
+
+
+class Stamps:
+    """The stamps that a relay would give: one a draft, rising."""
+
+    def __init__(self, first_ms: int = NOW_MS) -> None:
+        self.next_ms = first_ms
+
+    def take(self, count: int) -> int:
+        """Return the first of `count` new stamps."""
+        self.next_ms += count
+        return self.next_ms - count
+
+
+async def put(store: Any, stamps: Stamps, *drafts: AnyDraft) -> list[Appended | OrbitalError]:
+    """Append drafts as one batch."""
+    return list(await store.append(drafts, first_stamp_ms=stamps.take(len(drafts))))
+
+
+async def put_one(store: Any, stamps: Stamps, draft: AnyDraft) -> Event:
+    """Append one draft that has to succeed; return its event."""
+    (outcome,) = await put(store, stamps, draft)
+    if isinstance(outcome, OrbitalError):
+        raise outcome
+    assert outcome.event is not None
+    return outcome.event
+
+
+def refusals(outcomes: Sequence[Appended | OrbitalError]) -> list[str | None]:
+    """Return each outcome's error code, None for a success."""
+    return [outcome.code if isinstance(outcome, OrbitalError) else None for outcome in outcomes]
+
+
+def assert_chain(group_id: GroupId, events: Sequence[Event]) -> None:
+    """Every frame carries the hash of the one before, the first that of the group's id."""
+    chain = Chain(first_prev(group_id))
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert all(chain.offer(event.frame) for event in events)

@@ -1,0 +1,604 @@
+"""What `ports.Store` promises, of every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from orbital.core.chain import digest, first_prev
+from orbital.errors import Conflict, Forbidden, NotFound, PositionLost, UsernameTaken
+from orbital.model import Access, Appended, GroupId, Principal, ThreadId, UserId
+from orbital.ports import Store
+from orbital.store.append_postgres import KEY_LIFETIME_MS
+from tests.contracts.drafts import (
+    NOW_MS,
+    Stamps,
+    assert_chain,
+    enter,
+    group_of,
+    join,
+    leave,
+    message,
+    new_code,
+    new_id,
+    once,
+    put,
+    put_one,
+    refusals,
+    reply,
+    thread,
+)
+
+
+class Home:
+    """A group with its creator and one more member."""
+
+    def __init__(self, ann: Principal, bob: Principal, group_id: GroupId, code: str) -> None:
+        self.ann, self.bob, self.group_id, self.code = ann, bob, group_id, code
+
+
+@pytest.fixture
+def stamps() -> Stamps:
+    """The relay's stamps."""
+    return Stamps()
+
+
+@pytest.fixture
+async def home(store: Store, stamps: Stamps) -> Home:
+    """A group of ann's, with bob in it."""
+    ann, bob = await enter(store, "ann"), await enter(store, "bob")
+    made = group_of(ann)
+    await put_one(store, stamps, made)
+    await put_one(store, stamps, join(bob, made.invite_code))
+    return Home(ann, bob, made.group_id, made.invite_code)
+
+
+# Chapter: the log
+
+
+async def test_numbers_without_holes_and_a_chain(store: Store, stamps: Stamps, home: Home):
+    """[P2] In each group numbers run 1, 2, 3, …, stamps rise, and each frame carries the hash of the one before."""
+    other = group_of(home.bob)
+    await put_one(store, stamps, other)
+    opened = thread(home.ann, home.group_id)
+    outcomes = await put(
+        store,
+        stamps,
+        message(home.ann, home.group_id),
+        message(home.bob, other.group_id),
+        opened,
+        reply(home.bob, opened.thread_id),
+        message(home.ann, other.group_id),
+        message(home.bob, home.group_id),
+    )
+
+    assert refusals(outcomes) == [None, None, None, None, "FORBIDDEN", None]
+    for group_id, count in ((home.group_id, 6), (other.group_id, 2)):
+        page = await store.read(group_id, after=0, limit=100)
+        assert_chain(group_id, page.events)
+        assert len(page.events) == count == page.head.seq
+        assert [event.stamp_ms for event in page.events] == sorted({event.stamp_ms for event in page.events})
+        assert page.head.hash == digest(page.events[-1].frame)
+        assert page.head.stamp_ms == page.events[-1].stamp_ms
+        assert [json.loads(event.frame)["seq"] for event in page.events] == [event.seq for event in page.events]
+
+
+async def test_an_answer_holds_what_was_stored(store: Store, stamps: Stamps, home: Home):
+    """[P3] The event that `append` returns is the one that is read later, to the letter."""
+    (outcome,) = await put(store, stamps, message(home.ann, home.group_id))
+
+    assert isinstance(outcome, Appended)
+    assert outcome.event is not None
+    assert outcome.status == 200
+    body = json.loads(outcome.answer)
+    assert body["seq"] == outcome.event.seq == 3
+    assert body["server_timestamp"] == outcome.event.stamp_ms
+    assert (await store.read(home.group_id, after=2, limit=10)).events == [outcome.event]
+
+
+async def test_stamps_are_the_relays_unless_the_group_is_ahead(store: Store, stamps: Stamps, home: Home):
+    """[FRAMES] The draft with index i gets the stamp first + i, or one more than its group's last if that is higher."""
+    first = stamps.next_ms + 1_000
+    ahead = await store.append([message(home.ann, home.group_id) for _ in range(3)], first_stamp_ms=first)
+    behind = await store.append([message(home.ann, home.group_id) for _ in range(2)], first_stamp_ms=first - 500)
+
+    given = [outcome.event.stamp_ms for outcome in (*ahead, *behind) if isinstance(outcome, Appended) and outcome.event]
+    assert given == [first, first + 1, first + 2, first + 3, first + 4]
+    assert await store.last_stamp_ms() == first + 4
+
+
+async def test_a_refused_draft_leaves_no_trace(store: Store, stamps: Stamps, home: Home):
+    """[APPEND] Refusals disturb nobody: no number is used up, no row is there, the others go through."""
+    stranger = await enter(store, "eve")
+    outcomes = await put(
+        store,
+        stamps,
+        message(home.ann, home.group_id),
+        message(stranger, home.group_id),
+        message(home.ann, GroupId(new_id())),
+        reply(home.ann, ThreadId(new_id())),
+        thread(stranger, home.group_id),
+        join(home.bob, home.code),
+        join(stranger, "NOSUCHCD"),
+        leave(stranger, home.group_id),
+        leave(home.bob, home.group_id, home.ann),
+        leave(home.ann, home.group_id, stranger),
+        message(home.bob, home.group_id),
+    )
+
+    assert refusals(outcomes) == [
+        *(None, "FORBIDDEN", "NOT_FOUND", "NOT_FOUND", "FORBIDDEN", "ALREADY_MEMBER", "NOT_FOUND"),
+        *("FORBIDDEN", "FORBIDDEN", "NOT_FOUND", None),
+    ]
+    page = await store.read(home.group_id, after=0, limit=100)
+    assert_chain(home.group_id, page.events)
+    assert page.head.seq == 4
+
+
+async def test_membership_is_as_of_the_place_in_the_order(store: Store, stamps: Stamps, home: Home):
+    """[P1] Within one batch too, who left may no longer post, and who joined may."""
+    eve = await enter(store, "eve")
+    outcomes = await put(
+        store,
+        stamps,
+        message(eve, home.group_id),
+        join(eve, home.code),
+        message(eve, home.group_id),
+        message(home.bob, home.group_id),
+        leave(home.ann, home.group_id, home.bob),
+        message(home.bob, home.group_id),
+        leave(eve, home.group_id),
+        message(eve, home.group_id),
+    )
+
+    assert refusals(outcomes) == ["FORBIDDEN", None, None, None, None, "FORBIDDEN", None, "FORBIDDEN"]
+
+
+async def test_a_group_in_the_same_batch(store: Store, stamps: Stamps, home: Home):
+    """[APPEND] What a draft makes is seen by the next: a group, a thread, a reply."""
+    made = group_of(home.ann)
+    opened = thread(home.ann, made.group_id)
+    posts = [message(home.ann, made.group_id), opened, reply(home.ann, opened.thread_id)]
+    outcomes = await put(store, stamps, made, *posts)
+
+    assert refusals(outcomes) == [None] * 4
+    assert (await store.thread(home.ann.key, opened.thread_id, now_ms=NOW_MS))["reply_count"] == 1
+
+
+async def test_the_creator_is_handed_over(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] When the creator leaves, the member of longest standing looks after the group; an empty one waits."""
+    await put_one(store, stamps, leave(home.ann, home.group_id))
+    await store.replace_code(home.bob.key, home.group_id, invite_code=(code := new_code()), expires_ms=NOW_MS * 2)
+    await put_one(store, stamps, leave(home.bob, home.group_id))
+    with pytest.raises(Forbidden):
+        await store.members(home.bob.key, home.group_id)
+
+    await put_one(store, stamps, join(home.ann, code))
+
+    await store.replace_code(home.ann.key, home.group_id, invite_code=new_code(), expires_ms=NOW_MS * 2)
+
+
+async def test_many_at_once(store: Store, stamps: Stamps, home: Home):
+    """[P2] Batches that overlap in their groups give one order in each."""
+    other = group_of(home.ann)
+    await put_one(store, stamps, other)
+    await put_one(store, stamps, join(home.bob, other.invite_code))
+
+    async def talk(who: Principal, groups: list[GroupId]) -> list[Appended]:
+        told = []
+        for _ in range(10):
+            outcomes = await put(store, stamps, *(message(who, group_id) for group_id in groups))
+            told += [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+        return told
+
+    both = [home.group_id, other.group_id]
+    answered = await asyncio.gather(talk(home.ann, both), talk(home.bob, both[::-1]), talk(home.ann, [*both, *both]))
+
+    for group_id, first in ((home.group_id, 2), (other.group_id, 2)):
+        events = (await store.read(group_id, after=0, limit=1000)).events
+        assert_chain(group_id, events)
+        told = [a.event for told in answered for a in told if a.event is not None and a.event.group_id == group_id]
+        assert sorted(told, key=lambda event: event.seq) == events[first:]
+
+
+# Chapter: once
+
+
+async def test_a_repeated_key_gets_the_first_answer(store: Store, stamps: Stamps, home: Home):
+    """[RETRY] The same key gives the first answer and no event: in one batch, in the next, and after leaving."""
+    first, again = await put(
+        store, stamps, message(home.bob, home.group_id, once=once()), message(home.bob, home.group_id, once=once())
+    )
+    await put_one(store, stamps, leave(home.bob, home.group_id))
+    (later,) = await put(store, stamps, message(home.bob, home.group_id, once=once()))
+
+    assert isinstance(first, Appended)
+    assert first.event is not None
+    assert again == later == Appended(first.status, first.answer, None)
+    assert (await store.heads([home.group_id]))[home.group_id].seq == 4
+
+
+async def test_a_key_for_another_request_is_a_conflict(store: Store, stamps: Stamps, home: Home):
+    """[RETRY] The same key with another body is 409; another user's same key is another key."""
+    outcomes = await put(
+        store,
+        stamps,
+        message(home.ann, home.group_id, once=once("k", b"1")),
+        message(home.ann, home.group_id, once=once("k", b"2")),
+        message(home.bob, home.group_id, once=once("k", b"2")),
+    )
+    (later,) = await put(store, stamps, message(home.ann, home.group_id, once=once("k", b"2")))
+
+    assert refusals([*outcomes, later]) == [None, "CONFLICT", None, "CONFLICT"]
+
+
+async def test_a_refused_try_frees_its_key(store: Store, stamps: Stamps, home: Home):
+    """[RETRY] A key whose first try was refused is free again."""
+    eve = await enter(store, "eve")
+    outcomes = await put(
+        store,
+        stamps,
+        message(eve, home.group_id, once=once()),
+        join(eve, home.code),
+        message(eve, home.group_id, once=once(fingerprint=b"another")),
+    )
+
+    assert refusals(outcomes) == ["FORBIDDEN", None, None]
+
+
+async def test_a_key_answers_for_a_day(store: Store, stamps: Stamps, home: Home):
+    """[RETRY] After 24 hours a key may be used anew, whether or not it was pruned, and then stands for the new use."""
+    for kind in (message, thread):
+        later = NOW_MS + KEY_LIFETIME_MS
+        key = once(kind.__name__)
+        outcomes = [
+            *await put(store, stamps, kind(home.ann, home.group_id, once=key)),
+            *await put(store, stamps, kind(home.ann, home.group_id, once=key, at_ms=later - 1)),
+            *await put(store, stamps, kind(home.ann, home.group_id, once=key, at_ms=later)),
+            *await put(store, stamps, kind(home.ann, home.group_id, once=key, at_ms=later + 1)),
+        ]
+
+        fresh = [isinstance(outcome, Appended) and outcome.event is not None for outcome in outcomes]
+        assert fresh == [True, False, True, False]
+
+
+@pytest.mark.parametrize("kind", ["create", "join", "message", "thread", "reply"])
+async def test_one_key_many_tries_at_once(store: Store, stamps: Stamps, home: Home, kind: str):
+    """[RETRY] While the first is under way the others wait; one event comes of it, and one answer for all."""
+    eve = await enter(store, "eve")
+    opened = thread(home.ann, home.group_id)
+    await put_one(store, stamps, opened)
+    codes = {home.group_id: home.code}
+    for _ in range(3):
+        more = group_of(home.ann)
+        codes[more.group_id] = more.invite_code
+        await put_one(store, stamps, more)
+    before = {group_id: head.seq for group_id, head in (await store.heads(codes)).items()}
+    make = {
+        "create": lambda _: group_of(eve, once=once()),
+        "join": lambda _: join(eve, home.code, once=once()),
+        # The fingerprint is what tells requests apart: these race over four groups, as only a confused client does.
+        "message": lambda index: message(home.ann, list(codes)[index % 4], once=once()),
+        "thread": lambda index: thread(home.ann, list(codes)[index % 4], once=once()),
+        "reply": lambda _: reply(home.bob, opened.thread_id, once=once()),
+    }[kind]
+
+    outcomes = await asyncio.gather(*(put(store, stamps, make(index)) for index in range(8)))
+
+    flat = [outcome for some in outcomes for outcome in some]
+    assert refusals(flat) == [None] * 8
+    assert len({outcome.answer for outcome in flat if isinstance(outcome, Appended)}) == 1
+    assert sum(isinstance(outcome, Appended) and outcome.event is not None for outcome in flat) == 1
+    after = {group_id: head.seq for group_id, head in (await store.heads(codes)).items()}
+    assert sum(after.values()) - sum(before.values()) == (0 if kind == "create" else 1)
+
+
+async def test_one_user_joins_once(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] Of several tries at once to join, one succeeds."""
+    eve = await enter(store, "eve")
+
+    outcomes = await asyncio.gather(*(put(store, stamps, join(eve, home.code)) for _ in range(5)))
+
+    assert sorted(str(code) for some in outcomes for code in refusals(some)) == ["ALREADY_MEMBER"] * 4 + ["None"]
+
+
+async def test_a_code_is_one_groups(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] Two groups that draw the same invite code at once do not both get it."""
+    code = new_code()
+    outcomes = await asyncio.gather(*(put(store, stamps, group_of(home.ann, invite_code=code)) for _ in range(4)))
+
+    assert sorted(str(found) for some in outcomes for found in refusals(some)) == ["CONFLICT"] * 3 + ["None"]
+    with pytest.raises(Conflict):
+        await store.replace_code(home.ann.key, home.group_id, invite_code=code, expires_ms=NOW_MS)
+
+
+async def test_an_expired_code_opens_nothing(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] A code holds until its expiry, and is replaced at once."""
+    eve = await enter(store, "eve")
+    await store.replace_code(home.ann.key, home.group_id, invite_code=(code := new_code()), expires_ms=NOW_MS + 10)
+
+    tries = [join(eve, home.code), join(eve, code, at_ms=NOW_MS + 10), join(eve, code, at_ms=NOW_MS + 9)]
+
+    assert refusals(await put(store, stamps, *tries)) == ["NOT_FOUND", "NOT_FOUND", None]
+
+
+# Chapter: reading
+
+
+async def test_pages_are_gapless(store: Store, stamps: Stamps, home: Home):
+    """[P4] A page starts at the number after the one asked for, and holds at most its limit."""
+    await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(7)))
+
+    page = await store.read(home.group_id, after=2, limit=3)
+    rest = await store.events(home.bob.key, home.group_id, after=5, limit=1000)
+    none = await store.read(home.group_id, after=9, limit=10)
+    ahead = await store.read(home.group_id, after=99, limit=10)
+
+    assert [event.seq for event in page.events] == [3, 4, 5]
+    assert [event.seq for event in rest.events] == [6, 7, 8, 9]
+    assert none.events == ahead.events == []
+    assert page.head == rest.head == none.head == (await store.heads([home.group_id]))[home.group_id]
+
+
+async def test_reading_what_is_not_there(store: Store, stamps: Stamps, home: Home):
+    """[HTTP] 404 for a group or thread that does not exist, 403 for one that the caller is not in."""
+    eve = await enter(store, "eve")
+    opened = thread(home.ann, home.group_id)
+    await put_one(store, stamps, opened)
+    nowhere, no_thread = GroupId(new_id()), ThreadId(new_id())
+
+    for user, group_id, thread_id, error in (
+        (home.ann.key, nowhere, no_thread, NotFound),
+        (eve.key, home.group_id, opened.thread_id, Forbidden),
+    ):
+        for asked in (
+            store.members(user, group_id),
+            store.events(user, group_id, after=0, limit=1),
+            store.messages(user, since_ms=0, limit=1, group_id=group_id),
+            store.threads(user, group_id, limit=1, offset=0, newest_first=True),
+            store.thread(user, thread_id, now_ms=NOW_MS),
+            store.replies(user, thread_id, limit=1, offset=0),
+            store.replace_code(user, group_id, invite_code=new_code(), expires_ms=NOW_MS),
+        ):
+            with pytest.raises(error):
+                await asked
+    with pytest.raises(NotFound):
+        await store.read(nowhere, after=0, limit=1)
+    assert await store.heads([nowhere]) == {}
+    assert await store.thread_group(no_thread) is None
+    assert await store.thread_group(opened.thread_id) == home.group_id
+    assert await store.access(home.ann.key, nowhere) is Access.UNKNOWN
+    assert await store.access(eve.key, home.group_id) is Access.STRANGER
+    assert await store.access(home.bob.key, home.group_id) is Access.MEMBER
+
+
+async def test_standings_tell_access_and_head(store: Store, stamps: Stamps, home: Home):
+    """[SUBSCRIBE] Groups that exist are told with access and head; others are left out."""
+    other = group_of(home.bob)
+    await put_one(store, stamps, other)
+
+    found = await store.standings(home.ann.key, [home.group_id, other.group_id, GroupId(new_id())])
+
+    heads = await store.heads([home.group_id, other.group_id])
+    assert {group_id: (s.access, s.head) for group_id, s in found.items()} == {
+        home.group_id: (Access.MEMBER, heads[home.group_id]),
+        other.group_id: (Access.STRANGER, heads[other.group_id]),
+    }
+
+
+async def test_heads_of_more_groups_than_a_statement_takes(store: Store, home: Home):
+    """[CLUSTER] Heads are told for any number of groups: both databases take some 32,000 parameters."""
+    asked = [home.group_id, *(GroupId(new_id()) for _ in range(33_000))]
+
+    assert list(await store.heads(asked)) == [home.group_id]
+
+
+async def test_hashes(store: Store, stamps: Stamps, home: Home):
+    """[P4] The hash of any kept frame is told, of number 0 the group's own, of the floor by the frame after it."""
+    await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(3)))
+    events = (await store.read(home.group_id, after=0, limit=10)).events
+
+    assert await store.hash_at(home.group_id, 0) == first_prev(home.group_id)
+    for event in events:
+        assert await store.hash_at(home.group_id, event.seq) == digest(event.frame)
+    assert await store.hash_at(home.group_id, 6) is None
+    assert await store.hash_at(GroupId(new_id()), 1) is None
+
+    await store.prune(before_ms=events[2].stamp_ms, limit=10)
+    assert await store.hash_at(home.group_id, 1) is None
+    assert await store.hash_at(home.group_id, 2) == digest(events[1].frame)
+
+
+async def test_messages_over_groups(store: Store, stamps: Stamps, home: Home):
+    """[MESSAGES] Messages of the caller's groups alone, oldest first; nothing else of the log."""
+    other, foreign = group_of(home.ann), group_of(home.bob)
+    await put(store, stamps, other, foreign)
+    await put(
+        store,
+        stamps,
+        message(home.ann, other.group_id),
+        thread(home.ann, home.group_id),
+        message(home.bob, home.group_id),
+        message(home.bob, foreign.group_id),
+        message(home.ann, other.group_id),
+    )
+
+    everything, more = await store.messages(home.ann.key, since_ms=0, limit=10, group_id=None)
+    first, first_more = await store.messages(home.ann.key, since_ms=0, limit=2, group_id=None)
+    rest, rest_more = await store.messages(home.ann.key, since_ms=first[-1].stamp_ms, limit=2, group_id=None)
+    one, _ = await store.messages(home.ann.key, since_ms=0, limit=10, group_id=home.group_id)
+
+    assert [event.group_id for event in everything] == [other.group_id, home.group_id, other.group_id]
+    assert [event.stamp_ms for event in everything] == sorted(event.stamp_ms for event in everything)
+    assert (more, first_more, rest_more) == (False, True, False)
+    assert first + rest == everything
+    assert [event.group_id for event in one] == [home.group_id]
+
+
+async def test_a_page_never_parts_one_stamp(store: Store, stamps: Stamps, home: Home):
+    """[MESSAGES] Two servers may give one stamp to events of two groups: a page grows to hold both."""
+    groups = [group_of(home.ann) for _ in range(3)]
+    await put(store, stamps, *groups)
+    at = stamps.take(10)
+    for group in groups:
+        await store.append([message(home.ann, group.group_id)], first_stamp_ms=at)
+    await store.append([message(home.ann, home.group_id)], first_stamp_ms=at + 1)
+
+    page, more = await store.messages(home.ann.key, since_ms=0, limit=1, group_id=None)
+    rest, last = await store.messages(home.ann.key, since_ms=at, limit=1, group_id=None)
+
+    assert [event.stamp_ms for event in page] == [at] * 3
+    assert {event.group_id for event in page} == {group.group_id for group in groups}
+    assert ([event.group_id for event in rest], more, last) == ([home.group_id], True, False)
+
+
+async def test_threads_and_replies(store: Store, stamps: Stamps, home: Home):
+    """[THREADS] Threads in the log's order or its reverse, replies oldest first, counted."""
+    opened = [thread(home.ann, home.group_id, at_ms=NOW_MS + index) for index in range(3)]
+    await put(store, stamps, *opened)
+    written = [reply(home.bob, opened[0].thread_id) for _ in range(3)]
+    await put(store, stamps, written[0], reply(home.ann, opened[1].thread_id), *written[1:])
+
+    newest = await store.threads(home.bob.key, home.group_id, limit=2, offset=0, newest_first=True)
+    oldest = await store.threads(home.bob.key, home.group_id, limit=2, offset=2, newest_first=False)
+    replies = await store.replies(home.ann.key, opened[0].thread_id, limit=2, offset=1)
+
+    assert [one["thread_id"] for one in newest["threads"]] == [opened[2].thread_id, opened[1].thread_id]
+    assert [one["reply_count"] for one in newest["threads"]] == [0, 1]
+    assert (newest["total_count"], newest["has_more"]) == (3, True)
+    assert [one["thread_id"] for one in oldest["threads"]] == [opened[2].thread_id]
+    assert oldest["has_more"] is False
+    assert [one["reply_id"] for one in replies["replies"]] == [written[1].reply_id, written[2].reply_id]
+    assert (replies["total_count"], replies["has_more"]) == (3, False)
+    assert {one["author_id"] for one in replies["replies"]} == {home.bob.user_id}
+
+
+async def test_groups_and_members(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] A user's groups with head and code while it holds; a group's members in the order of joining."""
+    await put_one(store, stamps, message(home.ann, home.group_id))
+
+    (mine,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS))["groups"]
+    (late,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS * 2))["groups"]
+    members = (await store.members(home.bob.key, home.group_id))["members"]
+
+    assert (mine["group_id"], mine["member_count"], mine["last_seq"]) == (home.group_id, 2, 3)
+    assert (mine["invite_code"], late["invite_code"]) == (home.code, None)
+    assert [member["user_id"] for member in members] == [home.ann.user_id, home.bob.user_id]
+
+
+# Chapter: keeping
+
+
+async def test_prune_takes_the_beginning(store: Store, stamps: Stamps, home: Home):
+    """[KEEP] Events older than a moment go, oldest first and no more than asked; the numbers go on."""
+    await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(4)))
+    events = (await store.read(home.group_id, after=0, limit=10)).events
+
+    assert await store.prune(before_ms=events[4].stamp_ms, limit=3) == 3
+    assert await store.prune(before_ms=events[4].stamp_ms, limit=3) == 1
+    assert await store.prune(before_ms=events[4].stamp_ms, limit=3) == 0
+
+    with pytest.raises(PositionLost) as lost:
+        await store.read(home.group_id, after=3, limit=10)
+    assert lost.value.details == {"oldest_seq": 5}
+    page = await store.read(home.group_id, after=4, limit=10)
+    assert page.events == events[4:]
+    assert page.head.floor == 4
+    assert (await put_one(store, stamps, message(home.ann, home.group_id))).seq == 7
+
+
+async def test_prune_of_everything(store: Store, stamps: Stamps, home: Home):
+    """[KEEP] A group whose events are all gone keeps its number, and its chain goes on from the last hash."""
+    head = (await store.heads([home.group_id]))[home.group_id]
+    await store.prune(before_ms=stamps.next_ms + 1, limit=1000)
+
+    page = await store.read(home.group_id, after=head.seq, limit=10)
+    event = await put_one(store, stamps, message(home.ann, home.group_id))
+
+    assert (page.events, page.head.seq, page.head.floor) == ([], head.seq, head.seq)
+    assert event.seq == head.seq + 1
+    assert json.loads(event.frame)["prev"] == head.hash
+
+
+async def test_prune_keys(store: Store, stamps: Stamps, home: Home):
+    """[KEEP] Old keys go, no more than asked; those that still answer stay."""
+    drafts = [message(home.ann, home.group_id, once=once(f"k{index}"), at_ms=NOW_MS + index) for index in range(4)]
+    await put(store, stamps, *drafts)
+
+    assert await store.prune_keys(before_ms=NOW_MS + 3, limit=2) == 2
+    assert await store.prune_keys(before_ms=NOW_MS + 3, limit=2) == 1
+    assert await store.prune_keys(before_ms=NOW_MS + 3, limit=2) == 0
+    (again,) = await put(store, stamps, message(home.ann, home.group_id, once=once("k3"), at_ms=NOW_MS + 3))
+    assert isinstance(again, Appended)
+    assert again.event is None
+
+
+# Chapter: accounts
+
+
+async def test_accounts(store: Store):
+    """[ACCOUNTS] A name signs up once, in whatever case; the account is found by name and by id."""
+    user_id = UserId(new_id())
+    made = await store.add_account(
+        user_id=user_id, username="Ann_1", public_key=b'{"kty":"OKP"}', password_hash="$argon2", at_ms=NOW_MS
+    )
+
+    assert await store.account("aNN_1") == made == await store.find_user(user_id)
+    assert (made.username, bytes(made.public_key), made.password_hash) == ("Ann_1", b'{"kty":"OKP"}', "$argon2")
+    with pytest.raises(UsernameTaken):
+        await store.add_account(
+            user_id=UserId(new_id()), username="ann_1", public_key=b"{}", password_hash="", at_ms=NOW_MS
+        )
+    assert await store.account("nobody") is None
+    assert await store.find_user(UserId("nobody")) is None
+
+
+async def test_one_name_for_one_of_many(store: Store):
+    """[ACCOUNTS] Of several sign-ups with one name at once, one gets it."""
+
+    async def sign_up() -> bool:
+        try:
+            await store.add_account(
+                user_id=UserId(new_id()), username="same", public_key=b"{}", password_hash="", at_ms=NOW_MS
+            )
+        except UsernameTaken:
+            return False
+        return True
+
+    assert sum(await asyncio.gather(*(sign_up() for _ in range(6)))) == 1
+
+
+async def test_users_from_outside(store: Store):
+    """[TOKENS] A token's user is entered once, also by several requests at once; two may bear one name."""
+    first, second = UserId("outside|1"), UserId("outside|2")
+
+    keys = await asyncio.gather(*(store.enter_user(user_id=first, username="x", at_ms=NOW_MS) for _ in range(6)))
+    other = await store.enter_user(user_id=second, username="x", at_ms=NOW_MS)
+
+    assert len(set(keys)) == 1
+    assert other not in keys
+    entered = await store.find_user(first)
+    assert entered is not None
+    assert (entered.username, bytes(entered.public_key), entered.password_hash) == ("x", b"{}", None)
+    assert await store.account("x") is None
+
+
+async def test_revocations(store: Store):
+    """[TOKENS] Revocations are told in order after a number, and forgotten when their tokens have expired anyway."""
+    await store.revoke(token_digest=b"d" * 32, user_id=None, at_s=1.5, until_s=NOW_MS / 1000 + 5)
+    await store.revoke(token_digest=None, user_id=UserId("u"), at_s=2.5, until_s=NOW_MS / 1000 + 9)
+
+    first, second = await store.revocations(after=0)
+    assert (first.token_digest, first.user_id, first.at_s) == (b"d" * 32, None, 1.5)
+    assert (second.token_digest, second.user_id, second.at_s) == (None, UserId("u"), 2.5)
+    assert await store.revocations(after=first.number) == [second]
+
+    await store.prune_keys(before_ms=NOW_MS + 7_000, limit=10)
+    assert await store.revocations(after=0) == [second]
+
+
+async def test_ready(store: Store):
+    """[RUNNING] A database that answers is ready."""
+    assert await store.ready() is True
