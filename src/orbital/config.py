@@ -151,7 +151,9 @@ def _read_origins(text: str) -> frozenset[str]:
             raise ValueError(text)
         if "*" in word or "@" in parts.netloc:
             raise ValueError(text)
-        origins.append(word.rstrip("/"))
+        # A browser leaves the scheme's own port out, so it never matches one that is written.
+        default_port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+        origins.append(f"{parts.scheme}://{parts.netloc.removesuffix(default_port)}")
     return frozenset(origins)
 
 

@@ -118,8 +118,16 @@ def test_the_process_environment_is_read_when_none_is_given(monkeypatch):
         ),
         (
             "ORBITAL_ALLOWED_ORIGINS",
-            "https://Chat.example.org, http://localhost:5173/",
-            frozenset({"https://chat.example.org", "http://localhost:5173"}),
+            "https://Chat.example.org, http://localhost:5173/ https://a.example:443 http://[::1]:80 http://b.example:443",
+            frozenset(
+                {
+                    "https://chat.example.org",
+                    "http://localhost:5173",
+                    "https://a.example",
+                    "http://[::1]",
+                    "http://b.example:443",
+                }
+            ),
         ),
         ("ORBITAL_JWT_ALGORITHMS", "eddsa,RS256", ("EdDSA", "RS256")),
         ("ORBITAL_JWT_JWKS_URL", "http://127.0.0.1:8000/jwks", "http://127.0.0.1:8000/jwks"),
