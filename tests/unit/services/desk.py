@@ -1,0 +1,82 @@
+"""Facilities whose append only notes what was asked: what a use case makes of a body can be read there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+from orbital.errors import OrbitalError
+from orbital.model import AnyDraft, Appended, Principal, UserId
+from orbital.ports import Store
+from orbital.services.facilities import Facilities
+
+NOW_MS = 1_795_406_400_123
+ADA = Principal(key=7, user_id=UserId("ada"), username="ada", expires_at_s=2e9)
+GROUP = "6f1f7c0e-7d0b-4d52-9a53-3f6f2b1c8a11"
+OTHER = "0b8f3c4e-1111-4d52-9a53-3f6f2b1c8a22"
+ANSWER = Appended(200, b"{}", None)
+
+
+class Clock:
+    """A clock that stands."""
+
+    def wall_ms(self) -> int:
+        return NOW_MS
+
+    def steady_s(self) -> float:
+        return 0.0
+
+
+class Passwords:
+    """Hashes that can be read; `verified` keeps what was asked."""
+
+    def __init__(self) -> None:
+        self.verified: list[str | None] = []
+
+    async def hash(self, password: str) -> str:
+        return f"hash of {password}"
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        self.verified.append(password_hash)
+        return password_hash == f"hash of {password}"
+
+
+class Desk:
+    """
+    Notes drafts in the order in which they were queued.
+
+    Args:
+        outcome: What becomes of a draft: an answer, or the error that refuses it.
+        store: For the use cases that read.
+    """
+
+    def __init__(
+        self,
+        outcome: Callable[[AnyDraft], Appended | OrbitalError] = lambda _draft: ANSWER,
+        *,
+        store: object = None,
+        envelope_bytes: int = 30,
+    ) -> None:
+        self.drafts: list[Any] = []
+        self.passwords = Passwords()
+        self._outcome = outcome
+        self.facilities = Facilities(
+            store=cast("Store", store),
+            append=self._append,
+            clock=Clock(),
+            passwords=self.passwords,
+            mint=lambda user_id, username: (f"token of {user_id} {username}", 2_000_000_000),
+            envelope_bytes=envelope_bytes,
+            invite_days=0.5,
+        )
+
+    def _append(self, draft: AnyDraft) -> asyncio.Future[Appended]:
+        self.drafts.append(draft)
+        future: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+        outcome = self._outcome(draft)
+        if isinstance(outcome, Appended):
+            future.set_result(outcome)
+        else:
+            future.set_exception(outcome)
+        return future

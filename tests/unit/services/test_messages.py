@@ -1,0 +1,106 @@
+"""Messages: form, draft, and pages made from stored frames."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from orbital import wire
+from orbital.errors import PayloadTooLarge, ValidationFailed
+from orbital.model import Event, GroupId, Once, PostMessage
+from orbital.services import messages
+from orbital.services.messages import MessageBody
+from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, OTHER, Desk
+
+
+async def test_a_message_becomes_a_draft():
+    """[USE2] The draft says who, when, where and what; its id is new."""
+    desk, once = Desk(), Once("key", b"")
+
+    futures = [
+        messages.post(desk.facilities, ADA, MessageBody(GROUP, "AAAA", timestamp), once=once)
+        for timestamp in (0, 2**53 - 1)
+    ]
+
+    first, second = desk.drafts
+    assert isinstance(first, PostMessage)
+    assert (first.actor, first.at_ms, first.once) == (ADA, NOW_MS, once)
+    assert (first.group_id, first.encrypted_envelope) == (GROUP, "AAAA")
+    assert first.message_id != second.message_id
+    assert [await future for future in futures] == [ANSWER, ANSWER]
+
+
+async def test_messages_are_queued_at_once():
+    """[USE3] Messages stand in the order of the calls before anybody has awaited one."""
+    desk = Desk()
+
+    futures = [messages.post(desk.facilities, ADA, MessageBody(GROUP, text, 0)) for text in ("AAAA", "BBBB", "CCCC")]
+
+    assert [draft.encrypted_envelope for draft in desk.drafts] == ["AAAA", "BBBB", "CCCC"]
+    assert len({await future for future in futures}) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "error", "field"),
+    [
+        (MessageBody("nope", "AAAA", 0), ValidationFailed, "conversation_id"),
+        (MessageBody(GROUP, "hello!", 0), ValidationFailed, "encrypted_envelope"),
+        (MessageBody(GROUP, "AAAA" * 11, 0), PayloadTooLarge, "encrypted_envelope"),
+    ],
+)
+async def test_bad_form_queues_nothing(body: MessageBody, error: Any, field: str):
+    """[USE2] What does not have its form is refused at once, and nothing is queued."""
+    desk = Desk()
+
+    with pytest.raises(error) as refused:
+        messages.post(desk.facilities, ADA, body)
+
+    assert refused.value.details["field"] == field
+    assert desk.drafts == []
+
+
+class _Log:
+    def __init__(self, events: list[Event], *, more: bool) -> None:
+        self.answer, self.asked = (events, more), {}
+
+    async def messages(self, user: int, **asked: Any) -> tuple[list[Event], bool]:
+        self.asked = {"user": user, **asked}
+        return self.answer
+
+
+def _event(seq: int, envelope: str, group_id: str = GROUP) -> Event:
+    data = wire.NewMessage(f"id {seq}", group_id, envelope, 1000 + seq, "bob")
+    frame = wire.seal(data, group_id=group_id, seq=seq, stamp_ms=1000 + seq, prev="p" * 43)
+    return Event(GroupId(group_id), seq, 1000 + seq, frame)
+
+
+async def test_a_page_is_the_frames_own_data_and_the_number():
+    """[USE4] Each message of a page is its frame's data, to the letter, with `seq` behind."""
+    log = _Log([_event(3, "AAAA"), _event(12, "B+/=", OTHER)], more=True)
+
+    page = await messages.page(Desk(store=log).facilities, ADA, since_ms=5, limit=2, group_id=None)
+
+    assert log.asked == {"user": ADA.key, "since_ms": 5, "limit": 2, "group_id": None}
+    assert json.loads(page) == {
+        "messages": [
+            {
+                "message_id": f"id {seq}",
+                "conversation_id": group,
+                "encrypted_envelope": envelope,
+                "server_timestamp": 1000 + seq,
+                "sender_id": "bob",
+                "seq": seq,
+            }
+            for seq, envelope, group in ((3, "AAAA", GROUP), (12, "B+/=", OTHER))
+        ],
+        "has_more": True,
+    }
+
+
+async def test_an_empty_page():
+    """[USE4] No messages are an empty list."""
+    page = await messages.page(Desk(store=_Log([], more=False)).facilities, ADA, since_ms=0, limit=1, group_id=None)
+
+    assert json.loads(page) == {"messages": [], "has_more": False}
