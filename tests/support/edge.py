@@ -101,6 +101,13 @@ class EchoDoor:
         """Wait for the peer of the connection that was made longest ago and not asked for yet."""
         return self.peers.get(timeout=DEADLINE_S)
 
+    def latest_peer(self) -> EchoPeer:
+        """Wait for the peer of the connection that was made last; all others are forgotten."""
+        peer = self.next_peer()
+        while not self.peers.empty():
+            peer = self.next_peer()
+        return peer
+
 
 async def _no_application(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 426, "headers": [(b"content-length", b"0")]})
