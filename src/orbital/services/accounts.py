@@ -119,7 +119,7 @@ async def sign_up(facilities: Facilities, body: SignupBody) -> SignedUp:
         password_hash=await facilities.passwords.hash(body.password),
         at_ms=facilities.clock.wall_ms(),
     )
-    token, _ = facilities.mint(account.user_id, account.username)
+    token = facilities.mint(account.user_id, account.username)
     return SignedUp(account.user_id, account.username, token)
 
 
@@ -138,5 +138,5 @@ async def log_in(facilities: Facilities, body: LoginBody) -> LoggedIn:
     holds = await facilities.passwords.verify(None if account is None else account.password_hash, body.password)
     if account is None or not holds:
         raise InvalidCredentials("The username or the password is wrong.")
-    token, _ = facilities.mint(account.user_id, account.username)
+    token = facilities.mint(account.user_id, account.username)
     return LoggedIn(account.user_id, account.username, account.public_key, token)

@@ -34,7 +34,7 @@ class Facilities(msgspec.Struct, frozen=True, kw_only=True):
             when the draft is durable, or with the OrbitalError that refused it.
         clock: The time.
         passwords: Hashes.
-        mint: Makes a token for a user id and a username, and says when it ends, in seconds since the epoch.
+        mint: Makes a token for a user id and a username.
         envelope_bytes: Largest encrypted field, in bytes after decoding.
         invite_days: How long an invite code opens its group.
     """
@@ -43,6 +43,6 @@ class Facilities(msgspec.Struct, frozen=True, kw_only=True):
     append: Callable[[AnyDraft], asyncio.Future[Appended]]
     clock: Clock
     passwords: Passwords
-    mint: Callable[[str, str], tuple[str, int]]
+    mint: Callable[[str, str], str]
     envelope_bytes: int
     invite_days: float

@@ -66,7 +66,7 @@ class Desk:
             append=self._append,
             clock=Clock(),
             passwords=self.passwords,
-            mint=lambda user_id, username: (f"token of {user_id} {username}", 2_000_000_000),
+            mint=lambda user_id, username: f"token of {user_id} {username}",
             envelope_bytes=envelope_bytes,
             invite_days=0.5,
         )

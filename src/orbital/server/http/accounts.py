@@ -7,12 +7,11 @@ from typing import Final
 import msgspec
 
 from orbital.errors import InvalidCredentials, UsernameTaken
-from orbital.server.http.endpoint import Answer, Call, Reply, count, endpoint
+from orbital.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital.services import accounts
 from orbital.services.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
 
 _TAG: Final = "Accounts"
-_WINDOW_S: Final = 15 * 60
 # What comes without a token is kept short: a public key of 16 KiB, a name, a password.
 _BODY_BYTES: Final = 64 * 1024
 
@@ -41,8 +40,7 @@ async def signup(call: Call, body: SignupBody) -> Reply:
     `public_key` is passed on to the members of the user's groups as it was sent.
     """
     accounts.check_signup(body)
-    limit = call.node.settings.signup_limit
-    await count(call.node, "signup", call.address, limit=limit, window_s=_WINDOW_S)
+    await call.limits.signup(call.address)
     return Reply.json(await accounts.sign_up(call.node.facilities, body), status=201)
 
 
@@ -62,8 +60,7 @@ async def login(call: Call, body: LoginBody) -> Reply:
 
     Whether a name exists cannot be told from the answer, nor from how long it takes.
     """
-    limit = call.node.settings.login_limit
-    await count(call.node, "login", call.address, limit=limit, window_s=_WINDOW_S)
+    await call.limits.login(call.address)
     return Reply.json(await accounts.log_in(call.node.facilities, body))
 
 

@@ -13,15 +13,15 @@ from starlette.types import Message, Receive, Scope, Send
 
 from orbital.errors import MethodNotAllowed, NotFound, OrbitalError, Unauthorized, Unavailable, ValidationFailed
 from orbital.model import Principal
+from orbital.server.admission import RequestLimits
 from orbital.server.auth import bearer
-from orbital.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, count, read_body
+from orbital.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, read_body
 from orbital.server.http.node import Node
 from orbital.server.http.query import read_query, whole_fields
 from orbital.services.forms import read
 
 log = logging.getLogger("orbital.server")
 
-_MINUTE_S: Final = 60
 # 300 fields of 10 bytes round the two encrypted fields that a body has at most.
 _BODY_SLACK_BYTES: Final = 64 * 1024
 
@@ -82,8 +82,9 @@ class _Bound:
 class Resource:
     """One path: an ASGI application that chooses the endpoint by method, and answers for all that can go wrong."""
 
-    def __init__(self, node: Node, path: str, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, node: Node, limits: RequestLimits, path: str, endpoints: Iterable[Endpoint]) -> None:
         self._node = node
+        self._limits = limits
         self._path = path
         limit = body_limit(node.settings.envelope_bytes)
         self._endpoints = {endpoint.method: _Bound(endpoint, limit=limit) for endpoint in endpoints}
@@ -116,7 +117,7 @@ class Resource:
             else:
                 if self._node.draining and not bound.endpoint.always:
                     raise Unavailable("The server is going down; another one, or the next, will answer.")
-                call = Call(self._node, scope, receive, send)
+                call = Call(self._node, self._limits, scope, receive, send)
                 if bound.endpoint.auth:
                     call.principal = await self._admit(None if repeated else authorization)
                 if key is not None:
@@ -140,8 +141,10 @@ class Resource:
             raise Unauthorized("Send one header `Authorization: Bearer <token>`; signup and login give tokens.")
         node = self._node
         principal = node.auth.cached(token) or await node.auth.verify(token)
-        limit = node.settings.request_limit
-        await count(node, "request", principal.user_id, limit=limit, window_s=_MINUTE_S)
+        if self._limits.local:
+            self._limits.request_now(principal.user_id)
+        else:
+            await self._limits.request(principal.user_id)
         return principal
 
     def _without_endpoint(self, method: str, scope: Scope) -> Reply:
@@ -236,6 +239,7 @@ class Application:
     """The whole of HTTP: an ASGI application over a table of endpoints."""
 
     def __init__(self, node: Node, endpoints: Iterable[Endpoint], *, fallback: Endpoint) -> None:
+        limits = RequestLimits(node.settings, node.limiter)
         by_path: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             by_path.setdefault(endpoint.path, []).append(endpoint)
@@ -243,7 +247,7 @@ class Application:
         self._exact: dict[str, Resource] = {}
         routes: list[Route] = []
         for path, here in by_path.items():
-            resource = Resource(node, path, here)
+            resource = Resource(node, limits, path, here)
             if "{" not in path:
                 self._exact[path] = resource
                 continue
@@ -251,7 +255,7 @@ class Application:
             for name in here[0].spans:
                 pattern = pattern.replace(f"{{{name}}}", f"{{{name}:path}}")
             routes.append(Route(pattern, resource, name=path))
-        self._router = Router(routes, redirect_slashes=False, default=_Elsewhere(node, "*", [fallback]))
+        self._router = Router(routes, redirect_slashes=False, default=_Elsewhere(node, limits, "*", [fallback]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; uvicorn's lifespan is not used."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import math
 import typing
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -14,8 +13,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orbital import wire
-from orbital.errors import NotFound, OrbitalError, PayloadTooLarge, TooManyRequests, ValidationFailed
+from orbital.errors import NotFound, OrbitalError, PayloadTooLarge, ValidationFailed
 from orbital.model import Appended, Once, Principal
+from orbital.server.admission import RequestLimits
 from orbital.server.http.node import Node
 from orbital.services.forms import make_once, read
 
@@ -77,6 +77,7 @@ class Call:
 
     Attributes:
         node: The server's parts.
+        limits: How many requests somebody may make.
         scope: The ASGI scope.
         receive: The ASGI way to the body, for an endpoint that reads it itself.
         send: The ASGI way back, for an endpoint that streams.
@@ -84,10 +85,11 @@ class Call:
         raw_body: The body, when the endpoint declares one.
     """
 
-    __slots__ = ("_principal", "idempotency_key", "node", "raw_body", "receive", "scope", "send")
+    __slots__ = ("_principal", "idempotency_key", "limits", "node", "raw_body", "receive", "scope", "send")
 
-    def __init__(self, node: Node, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, node: Node, limits: RequestLimits, scope: Scope, receive: Receive, send: Send) -> None:
         self.node = node
+        self.limits = limits
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -143,29 +145,6 @@ class Call:
         if self.idempotency_key is None:
             return None
         return make_once(self.idempotency_key, operation, *ids, body=read(_any, self.raw_body))
-
-
-async def count(node: Node, name: str, key: str, *, limit: int, window_s: int) -> None:
-    """
-    Count one attempt.
-
-    Args:
-        node: The server.
-        name: What is limited.
-        key: Whose attempts are counted together.
-        limit: Most attempts in the window.
-        window_s: The window, in seconds.
-
-    Raises:
-        TooManyRequests: If there were more.
-    """
-    wait_s = await node.limiter.hit(name, key, limit=limit, window_s=window_s)
-    if wait_s is not None:
-        span = "a minute" if window_s == 60 else f"{window_s // 60} minutes"
-        raise TooManyRequests(
-            f"The limit of {limit} in {span} is reached; `retry_after` says in how many seconds to come back.",
-            retry_after_s=math.ceil(wait_s),
-        )
 
 
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()

@@ -9,12 +9,11 @@ import msgspec
 from orbital import wire
 from orbital.errors import AlreadyMember, Conflict, Forbidden, NotFound
 from orbital.model import GroupId, UserId
-from orbital.server.http.endpoint import Answer, Call, Reply, count, endpoint
+from orbital.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital.services import groups
 from orbital.services.groups import GroupBody, InviteCode, JoinBody
 
 _TAG: Final = "Groups"
-_WINDOW_S: Final = 15 * 60
 
 
 class Group(msgspec.Struct):
@@ -83,9 +82,7 @@ async def join_group(call: Call, body: JoinBody) -> Reply:
 
     Emits `member_joined`. Attempts are limited by user and by address, so that codes cannot be guessed.
     """
-    limit = call.node.settings.join_limit
-    await count(call.node, "join", f"user:{call.principal.user_id}", limit=limit, window_s=_WINDOW_S)
-    await count(call.node, "join", f"address:{call.address}", limit=limit, window_s=_WINDOW_S)
+    await call.limits.join(call.address, call.principal.user_id)
     once = call.once("join_group")
     return Reply.appended(await groups.join(call.node.facilities, call.principal, body, once=once))
 
