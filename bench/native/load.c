@@ -676,6 +676,12 @@ static void run(bool closed, bool counted, double amount, double warm_s, double 
     u64 start = now_ns(), begin = start + (u64)(warm_s * 1e9), end = begin + (u64)(window_s * 1e9), last_word = start;
     double cpu_begin = 0;
     u64 begun = 0, ended, step = closed_loop ? 0 : (u64)(1e9 / amount), due = start;
+    if (warm_s <= 0) {                  /* the first events count too */
+        in_window = true;
+        begun = now_ns();
+        cpu_begin = cpu_s();
+        say("{\"ev\":\"begin\"}");
+    }
     u32 first = counted && amount > 64 ? 64 : (u32)amount;
     if (closed_loop) for (u32 i = 0; i < first; i++) launch(now_ns());
     for (;;) {

@@ -1,0 +1,155 @@
+"""The bench itself: what it counts is what was there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from xml.etree import ElementTree as ET
+
+import jwt
+import pytest
+from click.testing import CliRunner
+
+from bench import cli, load, report, systems, tools
+from bench.measure import Figures
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the load side is written on epoll")
+
+
+@pytest.fixture(autouse=True)
+def _compiler():
+    if not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        if os.environ.get("CI") == "true":
+            pytest.fail("there is no C compiler, and CI is to have one")
+        pytest.skip("there is no C compiler for the load side")
+
+
+@pytest.fixture
+def floor(tmp_path):
+    """The C server with a tick's frames joined, as peers are started."""
+    place = systems.Place(None, None, folder=tmp_path)
+    system = systems.FloorJoined()
+    system.start(place)
+    yield system
+    system.stop()
+
+
+def test_every_delivery_is_counted_once(floor):
+    """[BENCH1] Of an event to N listeners exactly N deliveries are counted, and nothing is left in flight."""
+    layout = systems.Layout(groups=3, members=7, posters=3)
+    with load.Load(floor.host, floor.port, core=None) as side:
+        side.listeners(floor.listener(layout, g, m) for g in range(3) for m in range(7))
+        floor.publishers(side, layout)
+        assert side.connect()["ready"] == 21
+        result = side.run("count", 300, warm_s=0, window_s=20)
+
+    assert (result["events"], result["deliveries"], result["in_flight"]) == (300, 2100, 0)
+    assert (result["each"]["n"], result["last"]["n"]) == (2100, 300)
+    assert (result["errors"], result["extra"]) == (0, 0)
+    assert 0 < result["each"]["p50"] <= result["each"]["p99"] <= result["last"]["max"]
+
+
+def test_deaf_listeners_are_not_waited_for(floor):
+    """[BENCH2] A listener that never reads counts neither as delivered to nor as missing."""
+    layout = systems.Layout(groups=1, members=5, posters=1)
+    with load.Load(floor.host, floor.port, core=None) as side:
+        side.listeners(floor.listener(layout, 0, m, flags="gd" if m < 2 else "g") for m in range(5))
+        floor.publishers(side, layout)
+        side.connect()
+        result = side.run("count", 50, warm_s=0, window_s=20)
+
+    assert (result["events"], result["deliveries"], result["in_flight"]) == (50, 150, 0)
+
+
+def test_an_open_load_keeps_its_rate(floor):
+    """[BENCH3] At a fixed rate as many events are sent as the window has room for, whatever comes back."""
+    layout = systems.Layout(groups=1, members=2, posters=1)
+    with load.Load(floor.host, floor.port, core=None) as side:
+        side.listeners(floor.listener(layout, 0, m) for m in range(2))
+        floor.publishers(side, layout)
+        side.connect()
+        result = side.run("open", 200, warm_s=0, window_s=1)
+
+    assert abs(result["each"]["n"] - 400) <= 4
+
+
+def test_a_refused_handshake_is_told(floor):
+    """[BENCH4] A server that does not upgrade is reported with its own first words, not as silence."""
+    with load.Load(floor.host, floor.port, core=None) as side:
+        side.listeners([load.Line(0, "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", ["{}"])])
+        with pytest.raises(load.LoadFailed, match="1 of 1 connections failed"):
+            side.connect(within_s=5)
+
+
+def test_the_table_the_runs_and_the_picture(tmp_path):
+    """[BENCH5] A command gives a table, keeps every run, and draws a picture that a browser can read."""
+    kept, picture = tmp_path / "runs.jsonl", tmp_path / "picture.svg"
+    options = (
+        "--system c-one --system c-joined --base c-one --listeners 20 --rounds 2 --seconds 0.3 --warm 0.1 --markdown"
+    )
+
+    done = CliRunner().invoke(cli.main, ["fan_out", *options.split(), "--keep", str(kept), "--plot", str(picture)])
+
+    assert done.exit_code == 0, done.output
+    assert "| C, one send a delivery |" in done.output
+    assert "| C, a tick's frames joined |" in done.output
+    runs = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert [(run["system"], len(run["runs"])) for run in runs] == [("c-one", 2), ("c-joined", 2)]
+    assert all(one["in_flight"] == 0 and one["errors"] == 0 for run in runs for one in run["runs"])
+    root = ET.fromstring(picture.read_text())  # noqa: S314  # our own picture
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_a_peer_that_is_missing_is_left_out(monkeypatch):
+    """[BENCH6] What a peer needs and the machine lacks is said in a line; the others are measured all the same."""
+
+    def missing():
+        raise tools.Missing("it needs Node with npm")
+
+    monkeypatch.setattr(tools, "node", missing)
+    options = "--system node-map --system c-joined --listeners 5 --rounds 1 --seconds 0.2 --warm 0 --markdown"
+
+    done = CliRunner().invoke(cli.main, ["fan_out", *options.split()])
+
+    assert done.exit_code == 0, done.output
+    assert "Node ws, Map is left out: it needs Node with npm" in done.output
+    assert "| C, a tick's frames joined |" in done.output
+
+
+def test_tokens_hold():
+    """[BENCH7] The users' tokens are RFC 7519's, as another library reads them."""
+    claims = jwt.decode(tools.token("s" * 32, "somebody"), "s" * 32, algorithms=["HS256"])
+
+    assert claims["userId"] == "somebody"
+    assert claims["exp"] > claims["iat"]
+
+
+def test_events_have_their_size():
+    """[BENCH8] An event of the published form has the size that was asked for, within base64's steps of four."""
+    for size in (400, 1000, 5000):
+        event = systems.compact(systems.Layout(groups=1, members=1, size=size).event(tools.identity("group", 0)))
+        assert size - 4 < len(event) <= size
+
+
+def test_ratios_are_taken_size_by_size():
+    """[BENCH9] Over several sizes, each figure is set beside the base's of the same size."""
+    figures = {
+        key: Figures(key, [{"deliveries_s": value}])
+        for key, value in (("a:10", 100.0), ("b:10", 300.0), ("a:100", 50.0), ("b:100", 25.0))
+    }
+
+    rows = report.Report("", figures, [("deliveries/s", "deliveries_s", "count")], base="a", notes=[]).rows()
+
+    assert [row[2] for row in rows] == ["1.00 ×", "3.00 ×", "1.00 ×", "0.50 ×"]
+
+
+def test_escapes_bring_every_byte_back():
+    """[BENCH10] What a line cannot hold is written so that the load side reads the same bytes."""
+    raw = bytes(range(256))
+
+    text = load.escaped(raw)
+
+    assert not {"\n", "\t", "\r"} & set(text)
+    assert text.encode().decode("unicode_escape").encode("latin-1") == raw
