@@ -210,9 +210,7 @@ class FakeServer:
     async def _hear(self, socket: ServerConnection, groups: set[str], frame: dict[str, Any]) -> None:
         if frame["type"] == "unsubscribe":
             groups.difference_update(frame["data"]["group_ids"])
-            await self._say(
-                socket, "unsubscribed", {"group_ids": frame["data"]["group_ids"], "reason": "requested"}
-            )
+            await self._say(socket, "unsubscribed", {"group_ids": frame["data"]["group_ids"], "reason": "requested"})
         if frame["type"] != "subscribe":
             return
         wanted = frame["data"]["group_ids"]

@@ -39,7 +39,7 @@ class _Waiting:
     stored: asyncio.Future[None]
     answer: asyncio.Future[bytes]
     awaited: bool
-    """Whether somebody waits for the answer; nobody does for a post of an earlier run."""
+    """Whether somebody waits for the answer: not for a post of an earlier run, nor when the caller gave up."""
 
 
 class Outbox:
@@ -68,7 +68,7 @@ class Outbox:
             store: Where posts are kept; in memory when None.
             backoff: How long to wait between tries.
             random: Gives a number in [0, 1).
-            report: Hears of posts of an earlier run that the server refused.
+            report: Hears of refused posts that nobody waits for: those of an earlier run, and of callers who gave up.
             limit: Most posts that wait.
         """
         self._api = api
@@ -131,8 +131,12 @@ class Outbox:
         )
         waiting = self._enqueue(post, awaited=True)
         self._own(self._keep(waiting))
-        # Shielded: who gives up waiting does not take the post back.
-        content = await asyncio.shield(waiting.answer)
+        try:
+            # Shielded: who gives up waiting does not take the post back.
+            content = await asyncio.shield(waiting.answer)
+        except asyncio.CancelledError:
+            waiting.awaited = False
+            raise
         return msgspec.json.decode(content, type=answer)
 
     def wake(self) -> None:
@@ -203,7 +207,7 @@ class Outbox:
             self._report(
                 Problem(
                     code=exc.code if isinstance(exc, ApiError) else "OUTBOX",
-                    message=f"A post of an earlier run was not sent: {exc}",
+                    message=f"A post that nobody waits for was not sent: {exc}",
                     details={"idempotency_key": waiting.post.key, "path": waiting.post.path},
                 )
             )
@@ -273,6 +277,5 @@ def _check(content: bytes) -> None:
 def _fail(waiting: _Waiting, exc: Exception) -> None:
     if not waiting.answer.done():
         waiting.answer.set_exception(exc)
-        if not waiting.awaited:
-            # Nobody will ask: mark it as seen, or the loop would complain of an error never retrieved.
-            waiting.answer.exception()
+        # Nobody may ask any more: mark it as seen, or the loop would complain of an error never retrieved.
+        waiting.answer.exception()

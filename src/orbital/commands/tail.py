@@ -42,6 +42,7 @@ Examples:
 @server_options
 @click.option(
     "--since",
+    metavar="NUMBER|start",
     type=_Since(),
     help="Begin after this number; `start` is everything that is kept. Left out: what happens from now on.",
 )
