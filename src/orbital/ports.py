@@ -85,6 +85,10 @@ class Store(Protocol):
         """Return the hash of the frame with that number, or None when it can no longer be told."""
         ...
 
+    async def stamp_after(self, group_id: GroupId, seq: int) -> int | None:
+        """Return the stamp of the first event after a number, or None when there is none."""
+        ...
+
     async def prune(self, *, before_ms: int, limit: int) -> int:
         """Drop up to `limit` events with stamps below `before_ms`, oldest first; return how many went."""
         ...
@@ -166,7 +170,9 @@ class Store(Protocol):
         """Answer `GET /api/threads/{thread_id}/replies`."""
         ...
 
-    async def messages(self, user: int, *, since_ms: int, limit: int, group_id: GroupId | None) -> tuple[list[Event], bool]:
+    async def messages(
+        self, user: int, *, since_ms: int, limit: int, group_id: GroupId | None
+    ) -> tuple[list[Event], bool]:
         """Return the messages of a user's groups with stamps above `since_ms`, oldest first, and whether more follow."""
         ...
 
@@ -256,5 +262,3 @@ class Blobs(Protocol):
     def list(self, prefix: str) -> AsyncIterator[str]:
         """Return the names that begin so."""
         ...
-
-

@@ -322,9 +322,7 @@ class Authenticated(msgspec.Struct):
     expires_at: str
 
 
-ServerData = (
-    AuthSuccess | Subscribed | Unsubscribed | Ping | TypingIndicator | TokenExpiring | Authenticated
-)
+ServerData = AuthSuccess | Subscribed | Unsubscribed | Ping | TypingIndicator | TokenExpiring | Authenticated
 
 
 def frame(data: ServerData, *, stamp_ms: int, reply_to: str | int | None = None) -> bytes:
@@ -444,14 +442,7 @@ class PostReplyFrame(msgspec.Struct, tag_field="type", tag="post_reply"):
 
 PostFrame = PostMessageFrame | PostThreadFrame | PostReplyFrame
 ClientFrame = (
-    Subscribe
-    | Unsubscribe
-    | Pong
-    | Typing
-    | Authenticate
-    | PostMessageFrame
-    | PostThreadFrame
-    | PostReplyFrame
+    Subscribe | Unsubscribe | Pong | Typing | Authenticate | PostMessageFrame | PostThreadFrame | PostReplyFrame
 )
 
 _decode_client = msgspec.json.Decoder(ClientFrame).decode

@@ -12,7 +12,17 @@ from sqlalchemy import Connection
 from orbital import wire
 from orbital.core.chain import digest, first_prev
 from orbital.errors import Conflict, OrbitalError
-from orbital.model import AnyDraft, Appended, CreateGroup, Event, GroupId, JoinGroup, LeaveGroup, PostMessage, PostThread
+from orbital.model import (
+    AnyDraft,
+    Appended,
+    CreateGroup,
+    Event,
+    GroupId,
+    JoinGroup,
+    LeaveGroup,
+    PostMessage,
+    PostThread,
+)
 from orbital.store import effects
 from orbital.store.effects import GroupRow
 from orbital.store.tables import SEQ_BITS
@@ -121,9 +131,7 @@ class _Batch:
         """Write what was taken, each kind of row at once."""
         raw = self._raw
         raw.executemany(_ADD_EVENT, self._events)
-        raw.executemany(
-            _MOVE_HEAD, [(g.last_seq, g.last_stamp_ms, g.last_hash, g.id) for g in self._moved.values()]
-        )
+        raw.executemany(_MOVE_HEAD, [(g.last_seq, g.last_stamp_ms, g.last_hash, g.id) for g in self._moved.values()])
         if self._keys:
             raw.executemany(_ADD_KEY, [(user, key, *rest) for (user, key), rest in self._keys.items()])
 
@@ -149,9 +157,7 @@ class _Batch:
             member = False
         else:
             group_id = (
-                draft.group_id
-                if isinstance(draft, PostMessage | PostThread)
-                else effects.group_id_of(conn, draft)
+                draft.group_id if isinstance(draft, PostMessage | PostThread) else effects.group_id_of(conn, draft)
             )
             found = appender.group(conn, group_id)
             if found is None:
@@ -163,14 +169,10 @@ class _Batch:
         effect = effects.apply(conn, draft, group, seq=seq, stamp_ms=stamp_ms, member=member)
         if isinstance(draft, LeaveGroup | JoinGroup):
             appender.members_changed()
-        frame = wire.seal(
-            effect.data, group_id=group.group_id, seq=seq, stamp_ms=stamp_ms, prev=group.last_hash
-        )
+        frame = wire.seal(effect.data, group_id=group.group_id, seq=seq, stamp_ms=stamp_ms, prev=group.last_hash)
         group.last_seq, group.last_stamp_ms, group.last_hash = seq, stamp_ms, digest(frame)
         self._moved[group.id] = group
-        self._events.append(
-            (group.id << SEQ_BITS | seq, group.id, stamp_ms, effect.data.kind == "new_message", frame)
-        )
+        self._events.append((group.id << SEQ_BITS | seq, group.id, stamp_ms, effect.data.kind == "new_message", frame))
         answer = b"" if effect.answer is None else _encode(effect.answer)
         if draft.once is not None:
             self._keys[draft.actor.key, draft.once.key] = (

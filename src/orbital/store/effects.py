@@ -146,9 +146,7 @@ def create_group_row(conn: Connection, draft: CreateGroup, *, first_prev: str) -
     )
 
 
-def apply(
-    conn: Connection, draft: AnyDraft, group: GroupRow, *, seq: int, stamp_ms: int, member: bool
-) -> Effect:
+def apply(conn: Connection, draft: AnyDraft, group: GroupRow, *, seq: int, stamp_ms: int, member: bool) -> Effect:
     """
     Decide a draft and write its rows.
 

@@ -188,8 +188,7 @@ def messages(
         found = conn.execute(select(t.events.c.place, t.events.c.frame).where(t.events.c.place.in_(wanted)))
         frames.update({place: bytes(frame) for place, frame in found})
     return [
-        Event(GroupId(names[group]), place - t.place(group, 0), stamp, frames[place])
-        for stamp, place, group in chosen
+        Event(GroupId(names[group]), place - t.place(group, 0), stamp, frames[place]) for stamp, place, group in chosen
     ], more
 
 
@@ -336,17 +335,13 @@ def revoke(
     conn: Connection, *, token_digest: bytes | None, user_id: UserId | None, at_s: float, until_s: float
 ) -> None:
     """Note a revocation."""
-    conn.execute(
-        insert(t.revocations).values(token_digest=token_digest, user_id=user_id, at_s=at_s, until_s=until_s)
-    )
+    conn.execute(insert(t.revocations).values(token_digest=token_digest, user_id=user_id, at_s=at_s, until_s=until_s))
 
 
 def revocations(conn: Connection, *, after: int) -> list[Revocation]:
     """Return the revocations with a number above `after`."""
     r = t.revocations.c
-    rows = conn.execute(
-        select(r.number, r.token_digest, r.user_id, r.at_s).where(r.number > after).order_by(r.number)
-    )
+    rows = conn.execute(select(r.number, r.token_digest, r.user_id, r.at_s).where(r.number > after).order_by(r.number))
     return [Revocation(row.number, row.token_digest, row.user_id, row.at_s) for row in rows]
 
 
@@ -427,9 +422,7 @@ def replace_code(conn: Connection, user: int, group_id: str, *, invite_code: str
         raise Conflict("The invite code that was drawn is in use. Try again.")
     try:
         conn.execute(
-            update(t.groups)
-            .where(t.groups.c.id == group)
-            .values(invite_code=invite_code, invite_expires_ms=expires_ms)
+            update(t.groups).where(t.groups.c.id == group).values(invite_code=invite_code, invite_expires_ms=expires_ms)
         )
     except IntegrityError as exc:
         # Two servers at once: the other one's code was first.
@@ -510,7 +503,7 @@ def require_thread(conn: Connection, user: int, thread_id: str) -> int:
     return int(conn.execute(select(t.threads.c.id).where(t.threads.c.thread_id == thread_id)).scalar_one())
 
 
-def thread(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> Json:
+def thread(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> Json:  # noqa: ARG001 - for its media
     """Answer `GET /api/threads/{thread_id}`; `now_ms` decides which of its media are still there."""
     number = require_thread(conn, user, thread_id)
     return {**_thread_json(conn.execute(_threads().where(t.threads.c.id == number)).one()), "media": []}
@@ -551,4 +544,3 @@ def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: 
         "total_count": total,
         "has_more": offset + len(rows) < total,
     }
-

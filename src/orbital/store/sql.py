@@ -25,6 +25,7 @@ from orbital.model import (
 )
 from orbital.ports import Json
 from orbital.store import queries
+from orbital.store.verify import Report, group_ids, verify
 
 T = TypeVar("T")
 
@@ -45,9 +46,7 @@ class SqlStore(ABC):
         """Run `query(connection, …)` in a transaction that is committed, durably, when it returns."""
 
     @abstractmethod
-    async def append(
-        self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int
-    ) -> list[Appended | OrbitalError]:
+    async def append(self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int) -> list[Appended | OrbitalError]:
         """Decide, number, seal and store drafts; see `ports.Store.append`."""
 
     @abstractmethod
@@ -75,6 +74,10 @@ class SqlStore(ABC):
     async def hash_at(self, group_id: GroupId, seq: int) -> str | None:
         """See `ports.Store.hash_at`."""
         return await self._read(queries.hash_at, group_id, seq)
+
+    async def stamp_after(self, group_id: GroupId, seq: int) -> int | None:
+        """See `ports.Store.stamp_after`."""
+        return await self._read(queries.stamp_after, group_id, seq)
 
     async def prune(self, *, before_ms: int, limit: int) -> int:
         """See `ports.Store.prune`."""
@@ -114,9 +117,7 @@ class SqlStore(ABC):
         """See `ports.Store.find_user`."""
         return await self._read(queries.find_user, user_id)
 
-    async def revoke(
-        self, *, token_digest: bytes | None, user_id: UserId | None, at_s: float, until_s: float
-    ) -> None:
+    async def revoke(self, *, token_digest: bytes | None, user_id: UserId | None, at_s: float, until_s: float) -> None:
         """See `ports.Store.revoke`."""
         await self._write(queries.revoke, token_digest=token_digest, user_id=user_id, at_s=at_s, until_s=until_s)
 
@@ -148,9 +149,7 @@ class SqlStore(ABC):
 
     async def threads(self, user: int, group_id: GroupId, *, limit: int, offset: int, newest_first: bool) -> Json:
         """See `ports.Store.threads`."""
-        return await self._read(
-            queries.threads, user, group_id, limit=limit, offset=offset, newest_first=newest_first
-        )
+        return await self._read(queries.threads, user, group_id, limit=limit, offset=offset, newest_first=newest_first)
 
     async def thread(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
         """See `ports.Store.thread`."""
@@ -171,6 +170,14 @@ class SqlStore(ABC):
         return await self._read(queries.events, user, group_id, after=after, limit=limit)
 
     # Chapter: running
+
+    async def group_ids(self) -> list[str]:
+        """Return every group's id."""
+        return await self._read(group_ids)
+
+    async def verify(self, group_id: str) -> Report:
+        """Verify one group's log."""
+        return await self._read(verify, group_id)
 
     async def ready(self) -> bool:
         """Tell whether the database answers."""

@@ -52,27 +52,40 @@ class SqliteStore(SqlStore):
         self._lock: IO[str] | None = None
 
     @classmethod
-    async def open(cls, path: Path) -> SqliteStore:
+    async def open(cls, path: Path, *, alone: bool = True) -> SqliteStore:
         """
         Open the file, made if need be, and bring it to this program's schema.
+
+        Args:
+            path: The file.
+            alone: Whether nobody else may append meanwhile. Without it the store appends nothing, and a server may be
+                running.
 
         Raises:
             DatabaseRefused: If another server has it open, it is newer than the program, or it cannot be opened.
         """
         store = cls(path)
         try:
-            await asyncio.get_running_loop().run_in_executor(store._writer, store._prepare)
+            await asyncio.get_running_loop().run_in_executor(store._writer, store._prepare, alone)
         except BaseException:
             await store.close()
             raise
         return store
 
-    def _prepare(self) -> None:
+    def _prepare(self, alone: bool) -> None:  # noqa: FBT001 - an executor passes no keywords
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = _lock(self._path)
+            if self._lock is None and alone:
+                raise DatabaseRefused(
+                    f"Another server is using {self._path}. Stop it first, or give this one another folder with "
+                    "--data-dir."
+                )
             with self._connection(self._write_engine).begin() as transaction:
-                schema.migrate(transaction.connection)
+                if self._lock is not None:
+                    schema.migrate(transaction.connection)
+                elif schema.current(transaction.connection) != schema.newest():
+                    raise DatabaseRefused(f"The server that is using {self._path} is of another version than this.")
         except (DBAPIError, OSError) as exc:
             cause = exc.orig if isinstance(exc, DBAPIError) else exc
             raise DatabaseRefused(f"The database {self._path} cannot be opened: {cause}.") from exc
@@ -111,13 +124,11 @@ class SqliteStore(SqlStore):
 
         return await asyncio.get_running_loop().run_in_executor(threads, transact)
 
-    async def append(
-        self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int
-    ) -> list[Appended | OrbitalError]:
+    async def append(self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int) -> list[Appended | OrbitalError]:
         """See `ports.Store.append`."""
-        return await asyncio.get_running_loop().run_in_executor(
-            self._writer, self._append, drafts, first_stamp_ms
-        )
+        if self._lock is None:
+            raise AssertionError("a store that is not alone appends nothing")
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._append, drafts, first_stamp_ms)
 
     def _append(self, drafts: Sequence[AnyDraft], first_stamp_ms: int) -> list[Appended | OrbitalError]:
         conn = self._connection(self._write_engine)
@@ -168,7 +179,7 @@ def _away(exc: Exception) -> OrbitalError:
 
 def _engine(path: Path, *, begin: str, query_only: bool) -> Engine:
     def connect() -> sqlite3.Connection:
-        raw = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, cached_statements=256)
+        raw = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         raw.execute("PRAGMA journal_mode=WAL")
         raw.execute("PRAGMA synchronous=FULL")
         raw.execute("PRAGMA foreign_keys=ON")
@@ -188,21 +199,14 @@ def _engine(path: Path, *, begin: str, query_only: bool) -> Engine:
     return engine
 
 
-def _lock(path: Path) -> IO[str]:
-    """
-    Hold the lock file of a database until it is closed or the process ends.
-
-    Raises:
-        DatabaseRefused: If another process holds it.
-    """
+def _lock(path: Path) -> IO[str] | None:
+    """Hold the lock file of a database until it is closed or the process ends; None when another process holds it."""
     import fcntl  # noqa: PLC0415 - the server runs where POSIX locks are; the SDK imports nothing of this
 
     file = path.with_name(path.name + ".lock").open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
+    except BlockingIOError:
         file.close()
-        raise DatabaseRefused(
-            f"Another server is using {path}. Stop it first, or give this one another folder with --data-dir."
-        ) from exc
+        return None
     return file

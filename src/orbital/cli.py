@@ -1,0 +1,67 @@
+"""The command `orbital`: which subcommands there are; each lives in commands/ and is loaded when it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from orbital import __version__
+
+COMMANDS: Final = {
+    "serve": "Serve HTTP and WebSocket.",
+    "user": "Add users, and end their sessions.",
+    "token": "Make a token for a user.",
+    "tail": "Print a group's events as they happen.",
+    "send": "Post a message to a group.",
+    "migrate": "Bring the database to this version's schema.",
+    "check": "Verify the log: numbers, chain, rows.",
+}
+"""Name and line of help of each subcommand; `--help` shows them without loading anything."""
+
+
+class _Lazy(click.Group):
+    """A group whose subcommands are imported when used, so that `--help` is instant and the SDK alone suffices."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """Import a subcommand."""
+        if cmd_name not in COMMANDS:
+            return None
+        try:
+            module = import_module(f"orbital.commands.{cmd_name}")
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.split(".")[0] == "orbital":
+                raise
+            raise click.ClickException(
+                f"`orbital {cmd_name}` needs the server's parts, and {exc.name} is not installed: "
+                "pip install 'orbital[server]'"
+            ) from exc
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Write the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  orbital serve                          serve http://localhost:3000
+  orbital user add ada                   make an account; asks for a password
+  export ORBITAL_TOKEN=$(orbital token ada)
+  orbital tail GROUP                     watch a group
+  orbital COMMAND --help                 all about one command
+""",
+)
+@click.version_option(__version__, prog_name="orbital")
+def main() -> None:
+    """Relay end-to-end encrypted messages to families and other small groups."""

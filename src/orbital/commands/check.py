@@ -1,0 +1,51 @@
+"""`orbital check`: verify that the log is whole."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from orbital.commands.server_options import load, run, settings_options
+from orbital.config import Settings
+from orbital.server.app import open_store
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital check
+  orbital check --data-dir /var/lib/orbital
+"""
+)
+@settings_options("data_dir", "database_url")
+def check(**flags: str | None) -> None:
+    """
+    Verify every group's log.
+
+    Numbers without holes, stamps that rise, the hash chain intact, threads, replies and members as their events say.
+    Nothing is changed, and a server may be running meanwhile. The status is 1 when something is wrong.
+    """
+    findings = run(_check(load(flags)))
+    if findings:
+        raise click.ClickException(f"{findings} findings. A backup from before them can be restored: orbital restore")
+
+
+async def _check(settings: Settings) -> int:
+    store = await open_store(settings, alone=False)
+    console = Console(stderr=True)
+    found = events = 0
+    try:
+        groups = await store.group_ids()
+        columns = TextColumn("Checking"), BarColumn(), MofNCompleteColumn(), TextColumn("groups"), TimeRemainingColumn()
+        with Progress(*columns, console=console, transient=True) as progress:
+            for group_id in progress.track(groups):
+                report = await store.verify(group_id)
+                events += report.events
+                found += len(report.findings)
+                for sentence in report.findings:
+                    click.echo(f"{group_id}: {sentence}")
+    finally:
+        await store.close()
+    click.echo(f"{len(groups)} groups, {events} events: {'all is well' if not found else f'{found} findings'}.")
+    return found

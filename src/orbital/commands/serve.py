@@ -1,0 +1,75 @@
+"""`orbital serve`: run a server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from urllib.parse import urlsplit
+
+import click
+
+from orbital import config
+from orbital.commands.server_options import load, settings_options
+from orbital.config import Settings
+from orbital.errors import DatabaseRefused, SettingsInvalid
+from orbital.server import logs
+from orbital.server.app import Node
+from orbital.server.app import serve as serve_until_stopped
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital serve
+  orbital serve --host 0.0.0.0 --port 8080 --data-dir /var/lib/orbital
+  orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache
+
+Each flag can be given by its environment variable; docs/reference/settings.md tells the reasons for the defaults.
+"""
+)
+@settings_options()
+def serve(**flags: str | None) -> None:
+    """Serve HTTP and WebSocket on one port until SIGTERM or Ctrl-C."""
+    settings = load(flags)
+    logs.configure(level=settings.log_level, format=settings.log_format)
+    try:
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(serve_until_stopped(settings, on_started=_greet))
+    except (SettingsInvalid, DatabaseRefused) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop  # noqa: PLC0415 - there is none for Windows
+
+    return uvloop.new_event_loop()
+
+
+def _greet(node: Node, host: str, port: int) -> None:
+    """Tell a newcomer what to do next, and everybody where the server is."""
+    url = address(host, port)
+    click.echo(f"Orbital is serving {url}")
+    click.echo(f"  Open it in a browser: {url}")
+    click.echo(f"  The API, to read:     {url}/docs")
+    click.echo("  Make an account:")
+    click.echo(
+        f"""    curl -s {url}/api/signup -H 'Content-Type: application/json' """
+        """-d '{"username":"ada","password":"Correct-Horse-7","public_key":{}}'"""
+    )
+    click.echo(f"  Data: {_place(node.settings)}. Stop with Ctrl-C.")
+    for sentence in config.doubts(node.settings):
+        click.echo(f"  Note: {sentence}", err=True)
+
+
+def address(host: str, port: int) -> str:
+    """Return the address to open: one that reaches a server that listens everywhere."""
+    if host in {"0.0.0.0", "::", "127.0.0.1", "::1"}:  # noqa: S104 - compared, not bound
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _place(settings: Settings) -> str:
+    shown = settings.database.shown
+    return shown.removeprefix("sqlite:///") if urlsplit(shown).scheme == "sqlite" else shown

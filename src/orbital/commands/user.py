@@ -1,0 +1,97 @@
+"""`orbital user`: add users, and end their sessions."""
+
+from __future__ import annotations
+
+import uuid
+
+import click
+import msgspec
+
+from orbital.commands.server_options import load, run, settings_options
+from orbital.config import Settings
+from orbital.errors import NotFound
+from orbital.model import UserId
+from orbital.server.app import open_store
+from orbital.server.auth import Auth
+from orbital.server.clock import SystemClock
+from orbital.server.passwords import Passwords
+from orbital.services import accounts
+
+
+@click.group()
+def user() -> None:
+    """Add users, and end their sessions. A server may be running meanwhile."""
+
+
+@user.command(
+    epilog="""\b
+Examples:
+  orbital user add ada
+  orbital user add ada --public-key "$(cat ada.jwk)" < password.txt
+"""
+)
+@click.argument("username")
+@click.option("--public-key", default="{}", show_default=True, help="A JSON object, such as a JWK.")
+@settings_options("data_dir", "database_url")
+def add(username: str, public_key: str, **flags: str | None) -> None:
+    """
+    Make an account for USERNAME, as signing up does.
+
+    The password is asked for, or read from standard input when that is no terminal.
+    """
+    settings = load(flags)
+    stdin = click.get_text_stream("stdin")
+    password = (
+        click.prompt("Password", hide_input=True, confirmation_prompt=True)
+        if stdin.isatty()
+        else stdin.readline().rstrip("\n")
+    )
+    user_id = run(_add(settings, username, password, public_key))
+    click.echo(f"{username} has an account now; user id {user_id}")
+
+
+async def _add(settings: Settings, username: str, password: str, public_key: str) -> str:
+    body = accounts.SignupBody(username, password, msgspec.Raw(public_key.encode()))
+    accounts.check_signup(body)
+    store = await open_store(settings, alone=False)
+    try:
+        account = await store.add_account(
+            user_id=UserId(str(uuid.uuid4())),
+            username=username,
+            public_key=bytes(body.public_key),
+            password_hash=await Passwords().hash(password),
+            at_ms=SystemClock().wall_ms(),
+        )
+        return account.user_id
+    finally:
+        await store.close()
+
+
+@user.command(
+    epilog="""\b
+Examples:
+  orbital user revoke ada
+"""
+)
+@click.argument("username")
+@settings_options("data_dir", "database_url", "jwt_secret")
+def revoke(username: str, **flags: str | None) -> None:
+    """
+    End every session of USERNAME, by name or user id.
+
+    All tokens that the user has by now are void, and open connections are closed within seconds. A new login gives a
+    new token.
+    """
+    run(_revoke(load(flags), username))
+    click.echo(f"Every token that {username} had is void.")
+
+
+async def _revoke(settings: Settings, username: str) -> None:
+    store = await open_store(settings, alone=False)
+    try:
+        account = await store.account(username) or await store.find_user(UserId(username))
+        if account is None:
+            raise NotFound(f"There is no user {username} here.")
+        await Auth.of(settings, store=store, clock=SystemClock()).revoke_user(account.user_id)
+    finally:
+        await store.close()

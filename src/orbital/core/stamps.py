@@ -1,0 +1,74 @@
+"""The clock of `server_timestamp`: rises with every event, and lets no other frame overtake one that is on its way."""
+
+from __future__ import annotations
+
+
+class Stamps:
+    """
+    Gives the stamps of one server.
+
+    Events get consecutive stamps, reserved for a batch before it is stored. A frame that is no event gets a stamp below
+    every event that has not been handed on: so whoever remembers the last stamp it saw, and asks for messages after it,
+    misses none (the protocol's section 2, Frames). It never looks at a clock itself.
+    """
+
+    __slots__ = ("_last", "_reserved")
+
+    def __init__(self, last_ms: int = 0) -> None:
+        """
+        Go on after a stamp.
+
+        Args:
+            last_ms: The highest stamp that was ever given.
+        """
+        self._last = last_ms
+        self._reserved: int | None = None
+
+    def reserve(self, count: int, *, now_ms: int) -> int:
+        """
+        Take stamps for a batch of events, which is on its way until `settle`.
+
+        Args:
+            count: How many, at least 1.
+            now_ms: The wall clock.
+
+        Returns:
+            The first of them; the others follow it one by one.
+        """
+        if self._reserved is not None:
+            raise AssertionError("one batch at a time is on its way")
+        first = max(self._last + 1, now_ms)
+        self._last = first + count - 1
+        self._reserved = first
+        return first
+
+    def advance(self, stamp_ms: int) -> None:
+        """Say that the batch was handed on up to the event with this stamp."""
+        self._reserved = stamp_ms + 1
+
+    def settle(self, last_ms: int = 0) -> None:
+        """
+        Say that the batch was handed on to every listener, or refused.
+
+        Args:
+            last_ms: The highest stamp that the store gave in it, if a group's own was ahead of the clock.
+        """
+        self._reserved = None
+        self._last = max(self._last, last_ms)
+
+    def quiet(self, *, now_ms: int) -> int:
+        """
+        Give the stamp of a frame that is no event: now, or right below the batch that is on its way.
+
+        Args:
+            now_ms: The wall clock.
+        """
+        if self._reserved is not None:
+            return self._reserved - 1
+        self._last = max(self._last, now_ms)
+        return self._last
+
+    @property
+    def settled(self) -> int:
+        """The highest stamp below which every event has been stored and handed on."""
+        return self._last if self._reserved is None else self._reserved - 1

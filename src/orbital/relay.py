@@ -1,0 +1,606 @@
+"""From draft to sockets: append, hand on, subscribe, repair, catch up. It alone waits for both store and bus."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from orbital import wire
+from orbital.core.cursor import Verdict
+from orbital.core.framing import text_frame
+from orbital.core.hub import Delivery, Hub, Listener, LiveGroup, Subscription
+from orbital.core.stamps import Stamps
+from orbital.errors import NotFound, OrbitalError, PositionLost, Unavailable
+from orbital.model import Access, AnyDraft, Appended, Event, GroupId, Head, Resume, Standing, UserId
+from orbital.ports import Bus, Clock, Store
+
+log = logging.getLogger("orbital.relay")
+
+BATCH_DRAFTS: Final = 512
+"""Most drafts of one transaction. 512 events of 400 bytes are one write of 0.3 MB to the log: past that the others wait
+longer for it than they save."""
+
+QUEUE_DRAFTS: Final = 10_000
+"""Most drafts that wait. Past that a POST is refused with 503: the database does not keep up."""
+
+PAGE_EVENTS: Final = 500
+"""Most events of one read of the log."""
+
+CHUNK_BYTES: Final = 128 * 1024
+"""Most bytes written to a catching-up connection at once; it is asked in between whether it still takes them."""
+
+READS_AT_ONCE: Final = 8
+"""Reads of the log by those who catch up; more would only wait in the store, and keep others from it."""
+
+REPAIR_RETRY_S: Final = 1.0
+"""How long until a group whose log could not be read is tried again."""
+
+
+class Counters(msgspec.Struct):
+    """
+    What the relay counts; the metrics show it.
+
+    Attributes:
+        events: Events appended here, by kind.
+        batches: Transactions of the appender.
+        drafts: Drafts in them.
+        replayed: Events written to listeners that were behind.
+        reads: Pages of the log read for them.
+        gaps: Times that an event was missing and the log was read.
+        lost: Subscriptions whose position was no longer kept.
+    """
+
+    events: dict[str, int] = {}
+    batches: int = 0
+    drafts: int = 0
+    replayed: int = 0
+    reads: int = 0
+    gaps: int = 0
+    lost: int = 0
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """
+    What a request to subscribe came to.
+
+    Attributes:
+        groups: The state of each group that is subscribed now, in the order asked for.
+        refused: The ids that the user is not in, or that are no group's.
+    """
+
+    groups: dict[GroupId, wire.GroupState]
+    refused: list[str]
+
+
+def whom(frame: bytes) -> tuple[UserId, str]:
+    """Read whom a `member_…` frame is about, and its reason if it has one."""
+    data = wire.event_data(frame)
+    if isinstance(data, wire.MemberLeft):
+        return UserId(data.user_id), data.reason
+    if isinstance(data, wire.MemberJoined):
+        return UserId(data.user_id), ""
+    raise AssertionError("only member_joined and member_left are about a member")
+
+
+class Relay:
+    """
+    Appends drafts, and keeps every listener of this server in step with the log.
+
+    Order and durability are the store's. What the relay holds in memory can be lost at any moment, and nothing is lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        compress: Callable[[bytes], bytes],
+        on_batch: Callable[[int, float], None] = lambda _drafts, _seconds: None,
+    ) -> None:
+        """
+        Args:
+            store: The log.
+            clock: The time.
+            compress: Makes the compressed WebSocket frame of a text.
+            on_batch: Learns the size of each append batch and the seconds that it took.
+        """
+        self._store = store
+        self._bus: Bus | None = None
+        self._clock = clock
+        self._on_batch = on_batch
+        self.hub = Hub(who=whom, compress=compress, dropped=self._dropped)
+        self.stamps = Stamps()
+        self.counters = Counters()
+        self._queue: deque[tuple[AnyDraft, asyncio.Future[Appended]]] = deque()
+        self._appending: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._repairing: dict[GroupId, asyncio.Task[None]] = {}
+        self._catching_up: dict[Listener, asyncio.Task[None]] = {}
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._flush_due = False
+        self._loop = asyncio.get_running_loop()
+
+    async def start(self, bus: Bus | None = None) -> None:
+        """Take up the clock where the log left it; `bus` tells the other servers, if there are any."""
+        self._bus = bus
+        self.stamps = Stamps(await self._store.last_stamp_ms())
+
+    async def close(self) -> None:
+        """Append what is queued, then end every task."""
+        await self.drain()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Wait until nothing is queued or under way."""
+        while self._appending is not None:
+            await asyncio.wait([self._appending])
+
+    def _spawn(self, coroutine: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the relay failed", exc_info=error, extra={"task": task.get_name()})
+
+    # Chapter: appending
+
+    def append(self, draft: AnyDraft) -> asyncio.Future[Appended]:
+        """
+        Queue a draft; the order of calls is the order of the log.
+
+        Returns:
+            A future that ends when the draft is durable, or with the OrbitalError that refused it.
+        """
+        future: asyncio.Future[Appended] = self._loop.create_future()
+        if len(self._queue) >= QUEUE_DRAFTS:
+            future.set_exception(Unavailable("The server has more to store than it can right now. Try again."))
+            return future
+        self._queue.append((draft, future))
+        if self._appending is None:
+            self._appending = self._spawn(self._append_queued(), "append")
+        return future
+
+    async def _append_queued(self) -> None:
+        try:
+            while self._queue:
+                # What came in while the last batch was written is the next batch: idle, one draft does not wait; busy,
+                # a transaction carries many.
+                batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_DRAFTS))]
+                await self._append_batch(batch)
+        finally:
+            self._appending = None
+
+    async def _append_batch(self, batch: list[tuple[AnyDraft, asyncio.Future[Appended]]]) -> None:
+        started_s = self._clock.steady_s()
+        first_stamp_ms = self.stamps.reserve(len(batch), now_ms=self._clock.wall_ms())
+        last_ms = 0
+        try:
+            outcomes = await self._store.append([draft for draft, _ in batch], first_stamp_ms=first_stamp_ms)
+        except OrbitalError as refusal:
+            self.stamps.settle()
+            _refuse(batch, refusal)
+            return
+        except BaseException:
+            self.stamps.settle()
+            _refuse(batch, Unavailable("The server could not store this. Try again."))
+            raise
+        events = [outcome.event for outcome in outcomes if isinstance(outcome, Appended) and outcome.event is not None]
+        counts = self.counters.events
+        try:
+            for event in events:
+                last_ms = max(last_ms, event.stamp_ms)
+                kind = wire.kind_of(event.frame)
+                counts[kind] = counts.get(kind, 0) + 1
+                self.stamps.advance(event.stamp_ms)
+                self._ingest(event)
+            self.hub.flush()
+        finally:
+            self.stamps.settle(last_ms)
+            for (_, future), outcome in zip(batch, outcomes, strict=True):
+                if future.done():
+                    continue
+                if isinstance(outcome, Appended):
+                    future.set_result(outcome)
+                else:
+                    future.set_exception(outcome)
+        self.counters.batches += 1
+        self.counters.drafts += len(batch)
+        self._on_batch(len(batch), self._clock.steady_s() - started_s)
+        if self._bus is not None:
+            for event in events:
+                await self._bus.publish(event.group_id, encode_rumour(event))
+
+    # Chapter: events from anywhere
+
+    def receive(self, group_id: GroupId, payload: bytes) -> None:
+        """Take what another server published; bad or late, it does no harm."""
+        rumour = decode_rumour(group_id, payload)
+        if isinstance(rumour, Event):
+            self._ingest(rumour)
+            self._flush_soon()
+        elif rumour is not None:
+            self._tell_here(group_id, rumour)
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due and self.hub.dirty:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        self.hub.flush()
+
+    def _ingest(self, event: Event) -> None:
+        if self.hub.offer(event) is Verdict.GAP:
+            self.counters.gaps += 1
+            self._repair_soon(event.group_id)
+
+    def _repair_soon(self, group_id: GroupId) -> asyncio.Task[None]:
+        task = self._repairing.get(group_id)
+        if task is None:
+            task = self._repairing[group_id] = self._spawn(self._repair(group_id), "repair")
+            task.add_done_callback(lambda _: self._repairing.pop(group_id, None))
+        return task
+
+    async def _repair(self, group_id: GroupId) -> None:
+        """Read the log of a live group until all that is known to exist has been handed on."""
+        while (group := self.hub.groups.get(group_id)) is not None and group.cursor is not None:
+            after = group.last
+            try:
+                page = await self._store.read(group_id, after=after, limit=PAGE_EVENTS)
+            except PositionLost as lost:
+                # Pruned while this server was cut off from the log: what is gone cannot be handed on.
+                group.cursor.last = max(group.cursor.last, int(lost.details["oldest_seq"]) - 1)
+                self._reset_current(group)
+                continue
+            except NotFound:
+                return
+            except OrbitalError:
+                await asyncio.sleep(REPAIR_RETRY_S)
+                continue
+            for event in page.events:
+                self.hub.offer(event)
+            self.hub.flush()
+            if group.last >= max(page.head.seq, group.highest_seen):
+                return
+            if not page.events:
+                # Heard of a number that the log does not have: a log restored from a backup. The log is the truth.
+                group.highest_seen = group.last
+                return
+
+    def _reset_current(self, group: LiveGroup) -> None:
+        for listener in list(group.current):
+            listener.reset(group.group_id, group.last)
+
+    async def compare(self, group_ids: Collection[GroupId] | None = None) -> None:
+        """
+        Compare the heads of live groups with the store's, and read what is missing.
+
+        With this a last message that the bus lost arrives, too.
+        """
+        wanted = [group_id for group_id in group_ids or list(self.hub.groups) if group_id in self.hub.groups]
+        for start in range(0, len(wanted), 500):
+            heads = await self._store.heads(wanted[start : start + 500])
+            for group_id, head in heads.items():
+                self._note_head(group_id, head)
+
+    def _note_head(self, group_id: GroupId, head: Head) -> None:
+        group = self.hub.groups.get(group_id)
+        if group is None or group.cursor is None:
+            return
+        group.highest_seen = max(group.highest_seen, head.seq)
+        if group.last < head.seq:
+            self._repair_soon(group_id)
+
+    # Chapter: subscribing
+
+    async def subscribe(
+        self,
+        listener: Listener,
+        user: int,
+        group_ids: Collection[str],
+        since: Mapping[str, Resume],
+        *,
+        answer: Callable[[Granted], None],
+    ) -> None:
+        """
+        Let a listener hear groups, each from now on or from where it says it stands.
+
+        Membership is read from the store after the group came alive here, and looked at once more in the step that lets
+        the listener in: a `member_left` in between is seen.
+
+        Args:
+            listener: Who wants to hear.
+            user: Its user's row number.
+            group_ids: What it asks for.
+            since: Where it stands, for those groups that it wants replayed.
+            answer: Called in the very step in which the listener is let in, before any event reaches it.
+
+        Raises:
+            Unavailable: If the store is away; nothing has changed.
+        """
+        asked = list(dict.fromkeys(group_ids))
+        known = [GroupId(group_id) for group_id in asked if wire.is_uuid(group_id)]
+        groups = {group_id: self.hub.group(group_id) for group_id in known}
+        try:
+            if self._bus is not None:
+                # Follow before reading the head: an event stored in between would be in neither.
+                for group_id, group in groups.items():
+                    if group.cursor is None:
+                        await self._bus.follow(group_id)
+            standings = await self._store.standings(user, known)
+            await self._catch_up_groups(groups, standings)
+            found = await self._look_up(groups, standings, since)
+            if listener.gone:
+                return
+            self._let_in(listener, asked, groups, standings, found, since, answer=answer)
+        finally:
+            for group in groups.values():
+                self.hub.release(group)
+        self.catch_up(listener)
+
+    async def _catch_up_groups(
+        self, groups: Mapping[GroupId, LiveGroup], standings: Mapping[GroupId, Standing]
+    ) -> None:
+        """Open the groups that are new here, and bring each to the head that was read."""
+        behind = []
+        for group_id, standing in standings.items():
+            group = groups[group_id]
+            group.highest_seen = max(group.highest_seen, standing.head.seq)
+            if standing.access is Access.MEMBER and group.open(standing.head.seq):
+                behind.append(self._repair_soon(group_id))
+        if behind:
+            await asyncio.wait(behind)
+
+    async def _look_up(
+        self,
+        groups: Mapping[GroupId, LiveGroup],
+        standings: Mapping[GroupId, Standing],
+        since: Mapping[str, Resume],
+    ) -> dict[GroupId, int | None]:
+        """For each replay that is possible, return the stamp of its first event, or None if nothing is missing."""
+        found: dict[GroupId, int | None] = {}
+        for group_id in groups:
+            resume, standing = since.get(group_id), standings.get(group_id)
+            if resume is None or standing is None or standing.access is not Access.MEMBER:
+                continue
+            if not standing.head.floor <= resume.seq <= standing.head.seq:
+                continue
+            if resume.hash is not None and await self._store.hash_at(group_id, resume.seq) != resume.hash:
+                continue
+            found[group_id] = await self._store.stamp_after(group_id, resume.seq)
+        return found
+
+    def _let_in(
+        self,
+        listener: Listener,
+        asked: list[str],
+        groups: Mapping[GroupId, LiveGroup],
+        standings: Mapping[GroupId, Standing],
+        found: Mapping[GroupId, int | None],
+        since: Mapping[str, Resume],
+        *,
+        answer: Callable[[Granted], None],
+    ) -> None:
+        """Answer, and let the listener in, in one step: nothing is handed on in between."""
+        states: dict[GroupId, wire.GroupState] = {}
+        refused: list[str] = []
+        starts: dict[GroupId, int] = {}
+        for text in asked:
+            group_id = GroupId(text)
+            standing = standings.get(group_id)
+            if standing is None or standing.access is not Access.MEMBER:
+                refused.append(text)
+                continue
+            group = groups[group_id]
+            if group.left.get(listener.user_id, 0) > standing.head.seq:
+                refused.append(text)
+                continue
+            resume = since.get(text)
+            before = listener.subscriptions.get(group_id)
+            if before is not None:
+                # Each event once on a connection: it goes on from where it is, and says whether that is enough.
+                before.until = None
+                enough = msgspec.UNSET if resume is None else before.start <= resume.seq <= group.last
+                states[group_id] = wire.GroupState(group.last, enough)
+                continue
+            if resume is None:
+                starts[group_id] = group.last
+                states[group_id] = wire.GroupState(group.last)
+            else:
+                recovered = group_id in found
+                starts[group_id] = resume.seq if recovered else group.last
+                states[group_id] = wire.GroupState(group.last, recovered)
+        self.hub.flush()
+        replayed = [stamp for group_id in starts if (stamp := found.get(group_id)) is not None]
+        if replayed:
+            # What is said from now on must not bear a later stamp than the first event that is still to come.
+            self.hub.park(listener)
+            listener.last_stamp_ms = min(listener.last_stamp_ms, min(replayed) - 1)
+        answer(Granted(states, refused))
+        for group_id, start in starts.items():
+            self.hub.subscribe(listener, groups[group_id], start=start)
+
+    def unsubscribe(self, listener: Listener, group_ids: Collection[str]) -> None:
+        """Let a listener hear groups no longer; those that it does not hear do not matter."""
+        for group_id in group_ids:
+            self.hub.leave(listener, GroupId(group_id))
+        # Without the group that it was waiting for it may have caught up.
+        self.catch_up(listener)
+
+    def _dropped(self, group_id: GroupId) -> None:
+        """Follow a group no longer that nobody here listens to."""
+        if self._bus is not None:
+            self._spawn(self._unfollow(self._bus, group_id), "unfollow")
+
+    async def _unfollow(self, bus: Bus, group_id: GroupId) -> None:
+        if group_id not in self.hub.groups:
+            await bus.unfollow(group_id)
+
+    # Chapter: catching up
+
+    def catch_up(self, listener: Listener) -> None:
+        """Bring a listener that is behind back, unless its transport is full or it is on its way already."""
+        if not listener.behind or listener.choked or listener.gone or listener in self._catching_up:
+            return
+        if self.hub.rejoin(listener):
+            return
+        self._catching_up[listener] = self._spawn(self._catch_up(listener), "catch up")
+
+    async def _catch_up(self, listener: Listener) -> None:
+        try:
+            while listener.behind and not listener.choked and not listener.gone and not self.hub.rejoin(listener):
+                async with self._reads:
+                    missed = await self._read_missed(listener)
+                self._replay(listener, missed)
+        finally:
+            # Here, not when the task is done: whoever wakes the listener in between must find it free.
+            del self._catching_up[listener]
+
+    async def _read_missed(self, listener: Listener) -> list[Delivery]:
+        """
+        Read what a listener misses, over all its groups, in the order of stamps.
+
+        The goals are noted before the first read. All events up to them are stored, so nothing that is read later can
+        belong before them.
+        """
+        wanted = [
+            (subscription, subscription.position, subscription.goal)
+            for subscription in listener.subscriptions.values()
+            if subscription.position < subscription.goal
+        ]
+        limit = max(PAGE_EVENTS // max(len(wanted), 1), 20)
+        found: list[Delivery] = []
+        certain: int | None = None
+        for subscription, position, goal in wanted:
+            events = await self._read_group(listener, subscription, position, min(limit, goal - position))
+            found += events
+            if events and events[-1].event.seq < goal:
+                # More of this group follows: beyond it, the order over the groups is not known yet.
+                stamp_ms = events[-1].event.stamp_ms
+                certain = stamp_ms if certain is None else min(certain, stamp_ms)
+        found.sort(key=lambda delivery: (delivery.event.stamp_ms, delivery.event.group_id))
+        return [one for one in found if certain is None or one.event.stamp_ms <= certain]
+
+    async def _read_group(
+        self, listener: Listener, subscription: Subscription, position: int, limit: int
+    ) -> list[Delivery]:
+        group = subscription.group
+        remembered = group.after(position)
+        if remembered is not None:
+            return remembered[:limit]
+        self.counters.reads += 1
+        try:
+            page = await self._store.read(group.group_id, after=position, limit=limit)
+        except PositionLost:
+            self.counters.lost += 1
+            if listener.subscriptions.get(group.group_id) is subscription:
+                subscription.position = subscription.start = group.last
+                listener.reset(group.group_id, group.last)
+            return []
+        except OrbitalError:
+            await asyncio.sleep(REPAIR_RETRY_S)
+            return []
+        return [Delivery(event) for event in page.events]
+
+    def _replay(self, listener: Listener, missed: list[Delivery]) -> None:
+        """Write what was read, as far as the listener still wants it and its transport takes it."""
+        chunk: list[Delivery] = []
+        positions: dict[GroupId, int] = {}
+        size = 0
+        for delivery in missed:
+            event = delivery.event
+            subscription = listener.subscriptions.get(event.group_id)
+            if subscription is None or event.seq > subscription.goal:
+                continue
+            if event.seq != positions.get(event.group_id, subscription.position) + 1:
+                # Left and subscribed again while the log was read: the next read knows better.
+                continue
+            positions[event.group_id] = event.seq
+            chunk.append(delivery)
+            size += len(delivery.plain)
+            if size >= CHUNK_BYTES:
+                self.hub.write(listener, chunk)
+                self.counters.replayed += len(chunk)
+                chunk, size = [], 0
+                if listener.choked or listener.gone:
+                    break
+        if chunk and not listener.gone:
+            self.hub.write(listener, chunk)
+            self.counters.replayed += len(chunk)
+        for group_id, subscription in list(listener.subscriptions.items()):
+            if subscription.until is not None and subscription.position >= subscription.until:
+                self.hub.leave(listener, group_id)
+                listener.lost(group_id, subscription.reason)
+
+    # Chapter: what is not stored
+
+    def tell(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
+        """Tell a group's other members who is typing: those here now, those elsewhere by the bus, nobody later."""
+        self._tell_here(group_id, data)
+        if self._bus is not None:
+            self._spawn(self._bus.publish(group_id, encode_typing(data)), "tell")
+
+    def _tell_here(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
+        group = self.hub.groups.get(group_id)
+        if group is not None:
+            stamp_ms = self.quiet_ms()
+            frame = text_frame(wire.frame(data, stamp_ms=stamp_ms))
+            self.hub.tell(group, frame, but=UserId(data.user_id), stamp_ms=stamp_ms)
+
+    def quiet_ms(self) -> int:
+        """Return the stamp for a frame that is no event, to a listener that is current."""
+        self.hub.flush()
+        return self.stamps.quiet(now_ms=self._clock.wall_ms())
+
+
+def _refuse(batch: list[tuple[AnyDraft, asyncio.Future[Appended]]], refusal: OrbitalError) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(refusal)
+
+
+# What goes over the bus: one letter for the kind, and for an event its number and stamp before the frame's own bytes.
+
+_EVENT: Final = b"e"
+_TYPING: Final = b"t"
+_NUMBERS: Final = 8
+
+_decode_typing = msgspec.json.Decoder(wire.TypingIndicator).decode
+
+
+def encode_rumour(event: Event) -> bytes:
+    """Write an event for the bus."""
+    return b"".join(
+        (_EVENT, event.seq.to_bytes(_NUMBERS, "big"), event.stamp_ms.to_bytes(_NUMBERS, "big"), event.frame)
+    )
+
+
+def encode_typing(data: wire.TypingIndicator) -> bytes:
+    """Write a typing indicator for the bus."""
+    return _TYPING + msgspec.json.encode(data)
+
+
+def decode_rumour(group_id: GroupId, payload: bytes) -> Event | wire.TypingIndicator | None:
+    """Read what came over the bus; None when it is nothing that this program writes."""
+    if payload.startswith(_EVENT) and len(payload) > 1 + 2 * _NUMBERS:
+        seq = int.from_bytes(payload[1 : 1 + _NUMBERS], "big")
+        stamp_ms = int.from_bytes(payload[1 + _NUMBERS : 1 + 2 * _NUMBERS], "big")
+        return Event(group_id, seq, stamp_ms, payload[1 + 2 * _NUMBERS :])
+    if payload.startswith(_TYPING):
+        with suppress(msgspec.DecodeError):
+            return _decode_typing(payload[1:])
+    return None

@@ -1,0 +1,323 @@
+"""The composition root: settings in, a running server out. Opens its parts in order, closes them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Final
+
+import uvicorn
+
+from orbital import config
+from orbital.bus.local import LocalBus
+from orbital.config import Settings, SqliteFile
+from orbital.errors import DatabaseRefused, OrbitalError, SettingsInvalid
+from orbital.model import GroupId
+from orbital.ports import Bus, Json, Limiter, Store
+from orbital.relay import Relay
+from orbital.server.auth import Auth
+from orbital.server.clock import SystemClock
+from orbital.server.conversation import MAX_FRAME_BYTES, Conversations
+from orbital.server.deflate import deflated_text_frame
+from orbital.server.doorkeeper import Admission, Doorkeeper
+from orbital.server.http import build_app
+from orbital.server.limits import LocalLimiter
+from orbital.server.metrics import Metrics
+from orbital.server.passwords import Passwords
+from orbital.server.websocket import Line, websocket_protocol
+from orbital.services.facilities import Facilities
+from orbital.store.sql import SqlStore
+from orbital.store.sqlite import SqliteStore
+
+log = logging.getLogger("orbital.server")
+
+PRUNE_ROWS: Final = 1000
+"""Rows that one transaction of the periodic clean-up takes away: a few milliseconds, in which no POST is stored."""
+
+DAY_MS: Final = 24 * 3600 * 1000
+REVOCATION_CHECK_S: Final = 2.0
+"""How often the store is asked for revocations made elsewhere, such as by the command line."""
+COMPARE_S: Final = 5.0
+"""How often the heads of live groups are compared with the store's, when there are other servers."""
+CLOSE_WAIT_S: Final = 2.0
+"""How long a shutdown waits for clients to answer the close."""
+
+
+class Node:
+    """
+    One server: its adapters, the relay, the use cases, the connections.
+
+    It is made by `open_node` alone.
+    """
+
+    def __init__(self, settings: Settings, *, store: Store, bus: Bus, limiter: Limiter) -> None:
+        self.settings = settings
+        self.store = store
+        self.bus = bus
+        self.limiter = limiter
+        self.clock = SystemClock()
+        self.draining = False
+        self.lines: set[Line] = set()
+        self.refusals: Counter[str] = Counter()
+        self.metrics = Metrics()
+        self.auth = Auth.of(settings, store=store, clock=self.clock)
+        self.admission = Admission(settings, limiter=limiter)
+        self.passwords = Passwords()
+        self.relay = Relay(store=store, clock=self.clock, compress=deflated_text_frame, on_batch=self.metrics.batch)
+        self.facilities = Facilities(
+            store=store,
+            append=self.relay.append,
+            clock=self.clock,
+            passwords=self.passwords,
+            mint=lambda user_id, username: self.auth.mint(user_id, username)[0],
+            envelope_bytes=settings.envelope_bytes,
+            invite_days=settings.invite_days,
+        )
+        self.conversations = Conversations(
+            relay=self.relay, facilities=self.facilities, auth=self.auth, settings=settings
+        )
+        self.doorkeeper = Doorkeeper(
+            conversations=self.conversations,
+            auth=self.auth,
+            admission=self.admission,
+            draining=lambda: self.draining,
+            refusals=self.refusals,
+        )
+        self.metrics.watch(self)
+
+    async def presence(self, group_id: GroupId) -> Json:
+        """Tell who of a group's members is connected here."""
+        online: dict[str, Json] = {}
+        for conversation in self.conversations.open:
+            if group_id in conversation.subscriptions:
+                principal = conversation.session.principal
+                entry = online.setdefault(
+                    principal.user_id,
+                    {
+                        "user_id": principal.user_id,
+                        "username": principal.username,
+                        "connections": 0,
+                        "since": conversation.connected_ms,
+                    },
+                )
+                entry["connections"] += 1
+                entry["since"] = min(entry["since"], conversation.connected_ms)
+        return {"online": list(online.values())}
+
+    # Chapter: work that comes round
+
+    async def prune(self) -> None:
+        """Drop what is kept no longer, a little at a time."""
+        now_ms = self.clock.wall_ms()
+        before_ms = now_ms - int(self.settings.retention_days * DAY_MS)
+        while await self.store.prune(before_ms=before_ms, limit=PRUNE_ROWS) >= PRUNE_ROWS:
+            pass
+        while await self.store.prune_keys(before_ms=now_ms - DAY_MS, limit=PRUNE_ROWS) >= PRUNE_ROWS:
+            pass
+
+    async def compare(self) -> None:
+        """Find events of other servers that the bus lost."""
+        await self.relay.compare()
+
+    async def periodically(self, work: Callable[[], object], every_s: float) -> None:
+        """Do a piece of work for ever; when the database is away, the next time."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                result = work()
+                if asyncio.iscoroutine(result):
+                    await result
+            except OrbitalError as exc:
+                log.warning("periodic work was put off", extra={"reason": exc.message})
+
+    async def drain(self) -> None:
+        """
+        Let what is under way finish, then close every connection with 1012; take nothing new meanwhile.
+
+        What is not done after `drain_s` is cut short: its client has no answer, and asks again.
+        """
+        self.draining = True
+        log.info("draining", extra={"connections": len(self.conversations.open)})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s):
+                await self.conversations.posts_done()
+                await self.relay.drain()
+        await self.conversations.end_all(1012, "the server is restarting", pace=self.settings.close_pace)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_WAIT_S):
+                while self.lines:  # noqa: ASYNC110 - the edge's registry is a plain set, and a stop comes once
+                    await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def open_node(settings: Settings) -> AsyncIterator[Node]:
+    """
+    Open a server's parts; they are closed, in reverse, when the block ends.
+
+    Raises:
+        SettingsInvalid: If a setting cannot be used.
+        DatabaseRefused: If the database cannot be opened.
+    """
+    async with AsyncExitStack() as opened:
+        config.make_data_dir(settings)
+        store = await open_store(settings)
+        opened.push_async_callback(store.close)
+        bus = LocalBus()
+        opened.push_async_callback(bus.close)
+        node = Node(settings, store=store, bus=bus, limiter=LocalLimiter(SystemClock()))
+        opened.push_async_callback(node.auth.close)
+        await node.relay.start()
+        opened.push_async_callback(node.relay.close)
+        await node.auth.refresh()
+        node.conversations.start()
+        opened.callback(node.conversations.stop)
+        periodic = [
+            asyncio.create_task(node.periodically(work, every_s), name=name)
+            for name, work, every_s in (
+                ("prune", node.prune, settings.prune_s),
+                ("revocations", node.auth.refresh, REVOCATION_CHECK_S),
+            )
+        ]
+        opened.push_async_callback(_cancel, periodic)
+        yield node
+
+
+async def open_store(settings: Settings, *, alone: bool = True) -> SqlStore:
+    """
+    Open the database that the settings name, and bring it to this program's schema.
+
+    Args:
+        settings: Where it is.
+        alone: Whether this is the server that appends to a file; a command beside it does not.
+
+    Raises:
+        DatabaseRefused: If it cannot be opened.
+    """
+    match settings.database:
+        case SqliteFile(path=path):
+            return await SqliteStore.open(path, alone=alone)
+        case database:
+            raise DatabaseRefused(f"There is no adapter for {database.shown}.")
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but for its signals: a stop drains first, and the process ends with status 0."""
+
+    def __init__(self, config: uvicorn.Config, *, on_started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_started = on_started
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port, and say so."""
+        await super().startup(sockets)
+        self._on_started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to `serve`."""
+        yield
+
+
+async def serve(settings: Settings, *, on_started: Callable[[Node, str, int], None]) -> None:
+    """
+    Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once.
+
+    Args:
+        settings: All of them.
+        on_started: Called when the port is open, with the address and the port.
+
+    Raises:
+        SettingsInvalid: If a setting cannot be used, or the port is taken.
+        DatabaseRefused: If the database cannot be opened.
+    """
+    listening = _listen(settings)
+    try:
+        async with open_node(settings) as node:
+            server = _Server(
+                uvicorn.Config(
+                    build_app(node),
+                    http="httptools",
+                    ws=websocket_protocol(
+                        node.doorkeeper,
+                        registry=node.lines,
+                        max_message_bytes=MAX_FRAME_BYTES,
+                        deflate=settings.deflate,
+                    ),
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    proxy_headers=False,
+                    timeout_keep_alive=65,
+                    timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+                    backlog=4096,
+                ),
+                on_started=lambda: on_started(node, *listening.getsockname()[:2]),
+            )
+            with _signals(node, server):
+                # What is alive now stays alive: the collector need not walk through it again and again.
+                gc.collect()
+                gc.freeze()
+                await server.serve(sockets=[listening])
+    finally:
+        listening.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as exc:
+        raise SettingsInvalid(
+            f"Port {settings.port} of {settings.host} cannot be used: {exc.strerror}. "
+            "Choose another with --port, or an address of this machine with --host."
+        ) from exc
+    listening.setblocking(False)
+    return listening
+
+
+@contextlib.contextmanager
+def _signals(node: Node, server: uvicorn.Server) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    stopping: list[asyncio.Task[None]] = []
+
+    async def stop() -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(node.settings.drain_s):
+                node.draining = True
+                # Requests that were under way have their answers before any socket is closed.
+                while server.server_state.tasks:
+                    await asyncio.wait(list(server.server_state.tasks))
+        await node.drain()
+        server.should_exit = True
+
+    def on_signal() -> None:
+        if stopping:
+            server.should_exit = server.force_exit = True
+            return
+        stopping.append(loop.create_task(stop(), name="stop"))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

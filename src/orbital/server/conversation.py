@@ -1,0 +1,608 @@
+"""One connection: the socket's line on one side, its session, its posts and its groups on the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import OrderedDict, deque
+from functools import partial
+from typing import Final, assert_never
+
+from orbital import wire
+from orbital.config import Settings
+from orbital.core import session as says
+from orbital.core.framing import text_frame
+from orbital.core.hub import Listener
+from orbital.core.session import Session
+from orbital.core.wheel import Wheel
+from orbital.errors import Forbidden, NotFound, OrbitalError, Unauthorized, ValidationFailed
+from orbital.model import Access, Appended, GroupId, Principal, ThreadId
+from orbital.relay import Granted, Relay
+from orbital.server.auth import Auth
+from orbital.server.websocket import Line
+from orbital.services import posting
+from orbital.services.facilities import Facilities
+
+log = logging.getLogger("orbital.server")
+
+WAITING_MOST: Final = 256
+"""Frames of one client that wait for the store; past that nothing more is read from it until half are done."""
+
+OWN_BYTES: Final = 64 * 1024
+"""Answers that wait for a client that does not read; past that nothing more is read from it."""
+
+THREADS_REMEMBERED: Final = 50_000
+"""Threads whose group is known without asking the store, about 10 MB; only typing asks."""
+
+TURN_S: Final = 0.25
+"""The longest that a ping may be early: heartbeats are spread over slots of about this length."""
+
+
+class Conversations:
+    """
+    All connections of this server, and what they share: the relay, the use cases, one timer for all heartbeats.
+
+    It never decides who may connect; the doorkeeper does.
+    """
+
+    def __init__(self, *, relay: Relay, facilities: Facilities, auth: Auth, settings: Settings) -> None:
+        """
+        Args:
+            relay: Hands on events.
+            facilities: For posts that come as frames.
+            auth: For newer tokens.
+            settings: Heartbeat, rates, limits.
+        """
+        self.relay = relay
+        self.facilities = facilities
+        self.auth = auth
+        self.settings = settings
+        self.clock = facilities.clock
+        self.open: set[Conversation] = set()
+        self.frames_in = 0
+        self.cut: dict[str, int] = {}
+        self._loop = asyncio.get_running_loop()
+        slots = max(1, min(240, round(settings.heartbeat_s / TURN_S)))
+        self._turn_s = settings.heartbeat_s / slots
+        self._wheel: Wheel[Conversation] = Wheel(slots)
+        self._turning: asyncio.TimerHandle | None = None
+        self._next_s = 0.0
+        self._thread_groups: OrderedDict[str, GroupId] = OrderedDict()
+        auth.on_revoked(self._end_revoked)
+
+    def start(self) -> None:
+        """Start the heartbeats."""
+        self._next_s = self._loop.time() + self._turn_s
+        self._turning = self._loop.call_at(self._next_s, self._turn)
+
+    def stop(self) -> None:
+        """Stop the heartbeats."""
+        if self._turning is not None:
+            self._turning.cancel()
+
+    async def end_all(self, code: int, reason: str, *, pace: float) -> None:
+        """
+        Close every connection, after the answers that it waits for.
+
+        Args:
+            code: The close code.
+            reason: What the client is told.
+            pace: Connections a second; 0 closes all at once.
+        """
+        started_s = self._loop.time()
+        for number, conversation in enumerate(list(self.open)):
+            if pace and (wait_s := started_s + number / pace - self._loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            conversation.end(code, reason)
+
+    async def posts_done(self) -> None:
+        """Wait until every frame that asked for a post has its answer."""
+        while waiting := [future for conversation in self.open for future in conversation.posts_under_way()]:
+            await asyncio.wait(waiting)
+            # Let the answers be written.
+            await asyncio.sleep(0)
+
+    def add(self, conversation: Conversation) -> None:
+        """Take in a connection that was opened."""
+        self.open.add(conversation)
+        self._wheel.add(conversation)
+
+    def discard(self, conversation: Conversation) -> None:
+        """Let go of a connection that has ended."""
+        self.open.discard(conversation)
+        self._wheel.discard(conversation)
+
+    def _turn(self) -> None:
+        # Late turns are made up for: the interval between two pings of a client does not drift.
+        self._next_s = max(self._next_s + self._turn_s, self._loop.time() - self._turn_s)
+        self._turning = self._loop.call_at(self._next_s, self._turn)
+        due = self._wheel.turn()
+        if not due:
+            return
+        now_ms = self.clock.wall_ms()
+        stamp_ms = self.relay.quiet_ms()
+        shared = text_frame(wire.frame(wire.Ping(now_ms), stamp_ms=stamp_ms))
+        for conversation in due:
+            conversation.beat(shared, stamp_ms=stamp_ms, now_ms=now_ms)
+
+    def _end_revoked(self) -> None:
+        for conversation in list(self.open):
+            if self.auth.revoked(conversation.session.principal):
+                conversation.perform(conversation.session.revoked())
+
+    def group_of(self, thread_id: str) -> GroupId | None:
+        """Return the group of a thread that was asked for before."""
+        return self._thread_groups.get(thread_id)
+
+    async def find_group(self, thread_id: str) -> GroupId:
+        """
+        Return the group of a thread.
+
+        Raises:
+            NotFound: If there is no such thread.
+        """
+        known = self._thread_groups.get(thread_id)
+        if known is None:
+            known = await self.facilities.store.thread_group(ThreadId(thread_id))
+            if known is None:
+                raise NotFound("There is no such thread.", thread_id=thread_id)
+            if len(self._thread_groups) >= THREADS_REMEMBERED:
+                self._thread_groups.popitem(last=False)
+            self._thread_groups[thread_id] = known
+        return known
+
+
+_Waiting = says.Subscribe | says.Unsubscribe | says.Verify | says.Type
+
+
+class Conversation(Listener):
+    """
+    One client's connection, from 101 until the socket has gone.
+
+    Frames that need the store are dealt with one after the other; posts are queued at once and answered in order. It
+    never buffers more for a client than OWN_BYTES and what is under way: a client that does not read is not read from.
+    """
+
+    __slots__ = (
+        "_all",
+        "_choked_s",
+        "_expiry",
+        "_frozen",
+        "_line",
+        "_own",
+        "_own_bytes",
+        "_own_due",
+        "_paused",
+        "_posts",
+        "_typing",
+        "_waiting",
+        "_worker",
+        "connected_ms",
+        "session",
+        "session_id",
+    )
+
+    def __init__(self, conversations: Conversations, principal: Principal) -> None:
+        """
+        Args:
+            conversations: All of them.
+            principal: Whom the handshake's token speaks for.
+        """
+        super().__init__(principal.user_id)
+        self._all = conversations
+        self.session = Session(
+            principal, frame_rate=conversations.settings.frame_rate, now_s=conversations.clock.steady_s()
+        )
+        self.session_id = str(uuid.uuid4())
+        self.connected_ms = 0
+        self._line: Line | None = None
+        self._own: list[bytes] = []
+        self._own_bytes = 0
+        self._own_due = False
+        self._paused = False
+        # Until it has subscribed, the stamps stand still: a message posted before that must not look older than them.
+        self._frozen = True
+        self._posts: deque[tuple[asyncio.Future[Appended], str | int | None]] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._typing: asyncio.TimerHandle | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._choked_s = 0.0
+
+    # Chapter: what the edge calls
+
+    def opened(self, line: Line) -> None:
+        """Say `auth_success`."""
+        self._line = line
+        self.deflate = line.deflate
+        self._all.add(self)
+        self.connected_ms = self._all.clock.wall_ms()
+        self.last_stamp_ms = self._all.relay.quiet_ms()
+        principal = self.session.principal
+        self.say(
+            wire.AuthSuccess(
+                user_id=principal.user_id,
+                username=principal.username,
+                connected_at=wire.iso(self.connected_ms),
+                session_id=self.session_id,
+                heartbeat_seconds=self._all.settings.heartbeat_s,
+                max_frame_bytes=MAX_FRAME_BYTES,
+                expires_at=wire.iso(int(principal.expires_at_s * 1000)),
+            )
+        )
+        self._watch_expiry()
+        log.info("connection opened", extra={"session_id": self.session_id, "user_id": principal.user_id})
+
+    def text(self, payload: bytes) -> None:
+        """Take a text message."""
+        self._all.frames_in += 1
+        self.perform(self.session.receive(payload, now_s=self._all.clock.steady_s()))
+
+    def control(self) -> None:
+        """Count a frame that is no message."""
+        self.perform(self.session.control(now_s=self._all.clock.steady_s()))
+
+    def pong(self) -> None:
+        """Take a WebSocket pong."""
+        self.session.pong()
+
+    def paused(self) -> None:
+        """The transport is full: write no more, and read no more of what would need an answer."""
+        self._choked_s = self._all.clock.steady_s()
+        self._all.relay.hub.choke(self)
+
+    def resumed(self) -> None:
+        """The transport takes more."""
+        self.choked = False
+        self._flush_own()
+        self._read_on()
+        self._all.relay.catch_up(self)
+
+    def closed(self, code: int | None) -> None:
+        """Forget everything about the connection."""
+        for effect in self.session.closed():
+            if isinstance(effect, says.Type):
+                self._tell_stop(effect.thread_id)
+        self._all.discard(self)
+        self._all.relay.hub.drop(self)
+        if self._worker is not None:
+            self._worker.cancel()
+        for timer in (self._typing, self._expiry):
+            if timer is not None:
+                timer.cancel()
+        self._own.clear()
+        self._posts.clear()
+        self._waiting.clear()
+        self._line = None
+        log.info("connection closed", extra={"session_id": self.session_id, "code": code})
+
+    # Chapter: what the hub calls
+
+    def send(self, wire_bytes: bytes) -> None:
+        """Write frames, behind the answers that wait."""
+        line = self._line
+        if line is None:
+            return
+        if self._own:
+            self._own.append(wire_bytes)
+            wire_bytes = b"".join(self._own)
+            self._own.clear()
+            self._own_bytes = 0
+        line.write(wire_bytes)
+
+    def lost(self, group_id: GroupId, reason: str) -> None:
+        """Say that a group is no longer heard."""
+        self.say(wire.Unsubscribed([group_id], reason))
+
+    def reset(self, group_id: GroupId, seq: int) -> None:
+        """Say that a group goes on after a number, and that what was before it could not be sent."""
+        self.say(
+            wire.Subscribed(
+                [group_id], wire.iso(self._all.clock.wall_ms()), {group_id: wire.GroupState(seq, recovered=False)}
+            )
+        )
+
+    # Chapter: saying
+
+    def _stamp_ms(self) -> int:
+        if not self._frozen and not self.behind:
+            self.last_stamp_ms = self._all.relay.quiet_ms()
+        return self.last_stamp_ms
+
+    def say(self, data: wire.ServerData, reply_to: str | int | None = None) -> None:
+        """Send a frame that is no event, together with whatever else goes out in this tick."""
+        self._put(wire.frame(data, stamp_ms=self._stamp_ms(), reply_to=reply_to))
+
+    def complain(self, refusal: OrbitalError, *, reply_to: str | int | None) -> None:
+        """Send an `error` frame."""
+        details = {name: value for name, value in refusal.details.items() if name not in {"code", "message"}}
+        self._put(
+            wire.error_frame(refusal.code, refusal.message, details, stamp_ms=self._stamp_ms(), reply_to=reply_to)
+        )
+
+    def _put(self, frame: bytes) -> None:
+        if self._line is None:
+            return
+        self._own.append(text_frame(frame))
+        self._own_bytes += len(frame)
+        if self.choked:
+            if self._own_bytes > OWN_BYTES:
+                self._read_no_more()
+        elif not self._own_due:
+            self._own_due = True
+            asyncio.get_running_loop().call_soon(self._flush_own)
+
+    def _flush_own(self) -> None:
+        self._own_due = False
+        if self._own and self._line is not None and not self.choked:
+            wire_bytes = b"".join(self._own)
+            self._own.clear()
+            self._own_bytes = 0
+            self._line.write(wire_bytes)
+
+    def end(self, code: int, reason: str) -> None:
+        """Close the connection, after what waits to be said."""
+        self._flush_own()
+        if self._line is not None:
+            self._line.close(code, reason)
+
+    def cut(self, cause: str) -> None:
+        """Cut the connection."""
+        self._all.cut[cause] = self._all.cut.get(cause, 0) + 1
+        if self._line is not None:
+            self._line.abort()
+
+    def _read_no_more(self) -> None:
+        if not self._paused and self._line is not None:
+            self._paused = True
+            self._line.pause_reading()
+
+    def _read_on(self) -> None:
+        busy = max(len(self._posts), len(self._waiting)) > WAITING_MOST // 2 or self._own_bytes > OWN_BYTES
+        if self._paused and not busy and self._line is not None:
+            self._paused = False
+            self._line.resume_reading()
+
+    # Chapter: doing what the session says
+
+    def perform(self, effects: list[says.Effect]) -> None:
+        """Do what the session wants done, in order."""
+        for effect in effects:
+            match effect:
+                case says.Post(frame=frame):
+                    self._post(frame)
+                case says.Complain():
+                    self._put(
+                        wire.error_frame(
+                            effect.code,
+                            effect.message,
+                            effect.details,
+                            stamp_ms=self._stamp_ms(),
+                            reply_to=effect.reply_to,
+                        )
+                    )
+                case says.Say():
+                    self.say(effect.data, effect.reply_to)
+                case says.Subscribe() | says.Unsubscribe() | says.Verify() | says.Type():
+                    self._wait_for_turn(effect)
+                case says.End():
+                    self.end(effect.code, effect.reason)
+                case says.Cut():
+                    self.cut("heartbeat")
+                case says.Beat():
+                    raise AssertionError("only beat() asks for a ping")
+                case _:
+                    assert_never(effect)
+
+    def beat(self, shared: bytes, *, stamp_ms: int, now_ms: int) -> None:
+        """
+        Do what is due once an interval.
+
+        Args:
+            shared: The ping as everybody gets it who is not behind.
+            stamp_ms: Its stamp.
+            now_ms: Its time.
+        """
+        for effect in self.session.beat():
+            if isinstance(effect, says.Cut):
+                self.cut("heartbeat")
+                return
+            # A client that does not read gets no ping on top; that it does not answer counts all the same.
+            if self.choked:
+                continue
+            if self._frozen or self.behind:
+                self._put(wire.frame(wire.Ping(now_ms), stamp_ms=self.last_stamp_ms))
+            else:
+                self.last_stamp_ms = stamp_ms
+                self.send(shared)
+        if self.choked and self._all.clock.steady_s() - self._choked_s > self._all.settings.max_lag_s:
+            self.cut("lag")
+            return
+        self._watch_expiry()
+
+    def _watch_expiry(self) -> None:
+        """Set a timer for the end of the token, once it is near: most connections never have one."""
+        due_s = self.session.expiry_due_s() - self._all.clock.wall_ms() / 1000
+        if self._expiry is None and due_s < 2 * self._all.settings.heartbeat_s + 1:
+            self._expiry = asyncio.get_running_loop().call_later(max(due_s, 0), self._expire)
+
+    def _expire(self) -> None:
+        self._expiry = None
+        self.perform(self.session.expiry(wall_s=self._all.clock.wall_ms() / 1000))
+        if self._line is not None:
+            self._watch_expiry()
+
+    # Chapter: posts
+
+    def posts_under_way(self) -> list[asyncio.Future[Appended]]:
+        """Return the posts whose answers are still to come."""
+        return [future for future, _ in self._posts]
+
+    def _post(self, frame: wire.PostFrame) -> None:
+        try:
+            future = posting.from_frame(self._all.facilities, self.session.principal, frame)
+        except ValidationFailed as refusal:
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(refusal)
+            self._posts.append((future, frame.id))
+            self._answer_posts()
+            if self.session.struck():
+                self.end(says.POLICY_VIOLATION, "ten bad frames in a row")
+            return
+        except OrbitalError as refusal:
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(refusal)
+        self.session.accepted()
+        self._posts.append((future, frame.id))
+        future.add_done_callback(self._answer_posts)
+        if len(self._posts) > WAITING_MOST:
+            self._read_no_more()
+
+    def _answer_posts(self, _done: asyncio.Future[Appended] | None = None) -> None:
+        """Give the answers that are there, up to the first that is not: they come in the order of the frames."""
+        posts = self._posts
+        while posts and posts[0][0].done():
+            future, reply_to = posts.popleft()
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, OrbitalError):
+                self.complain(error, reply_to=reply_to)
+            elif error is not None or future.cancelled():
+                log.error("a post failed", exc_info=error)
+                self.complain(OrbitalError("The server made a mistake; try again."), reply_to=reply_to)
+            else:
+                answer = future.result().answer
+                self._put(wire.posted_frame(answer, stamp_ms=self._stamp_ms(), reply_to=reply_to))
+        if self._paused:
+            self._read_on()
+
+    # Chapter: frames that need the store, one after the other
+
+    def _wait_for_turn(self, effect: _Waiting) -> None:
+        if self._worker is None and self._do_now(effect):
+            return
+        self._waiting.append(effect)
+        if len(self._waiting) > WAITING_MOST:
+            self._read_no_more()
+        if self._worker is None:
+            self._worker = asyncio.get_running_loop().create_task(self._work(), name="conversation")
+
+    def _do_now(self, effect: _Waiting) -> bool:
+        """Do what needs no waiting; return whether that was so."""
+        match effect:
+            case says.Unsubscribe():
+                self._unsubscribe(effect)
+                return True
+            case says.Type():
+                group_id = self._all.group_of(effect.thread_id)
+                if group_id is not None and group_id in self.subscriptions:
+                    self._tell(group_id, effect)
+                    return True
+        return False
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting and self._line is not None:
+                effect = self._waiting.popleft()
+                try:
+                    await self._do(effect)
+                except OrbitalError as refusal:
+                    self.complain(refusal, reply_to=effect.reply_to)
+                except Exception:
+                    log.exception("a frame failed", extra={"session_id": self.session_id})
+                    self.complain(OrbitalError("The server made a mistake; try again."), reply_to=effect.reply_to)
+                if self._paused:
+                    self._read_on()
+        finally:
+            self._worker = None
+
+    async def _do(self, effect: _Waiting) -> None:
+        match effect:
+            case says.Subscribe():
+                await self._all.relay.subscribe(
+                    self,
+                    self.session.principal.key,
+                    effect.group_ids,
+                    effect.since,
+                    answer=partial(self._subscribed, effect),
+                )
+            case says.Unsubscribe():
+                self._unsubscribe(effect)
+            case says.Verify():
+                await self._verify(effect)
+            case says.Type():
+                await self._type(effect)
+            case _:
+                assert_never(effect)
+
+    def _subscribed(self, effect: says.Subscribe, granted: Granted) -> None:
+        """Answer a request to subscribe, in the step in which it takes effect."""
+        if granted.refused:
+            refusal = Forbidden("You are not in these groups, or they do not exist.", group_ids=granted.refused)
+            self.complain(refusal, reply_to=effect.reply_to)
+        self.say(
+            wire.Subscribed(list(granted.groups), wire.iso(self._all.clock.wall_ms()), {**granted.groups}),
+            effect.reply_to,
+        )
+        self._frozen = False
+
+    def _unsubscribe(self, effect: says.Unsubscribe) -> None:
+        self._all.relay.unsubscribe(self, effect.group_ids)
+        self.say(wire.Unsubscribed(effect.group_ids, "requested"), effect.reply_to)
+
+    async def _verify(self, effect: says.Verify) -> None:
+        try:
+            principal = await self._all.auth.verify(effect.token)
+        except Unauthorized as refusal:
+            self.perform(self.session.not_renewed(refusal, reply_to=effect.reply_to))
+            return
+        self.perform(self.session.renewed(principal, reply_to=effect.reply_to))
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        self._watch_expiry()
+
+    # Chapter: typing
+
+    async def _type(self, effect: says.Type) -> None:
+        try:
+            group_id = await self._all.find_group(effect.thread_id)
+            if group_id not in self.subscriptions:
+                access = await self._all.facilities.store.access(self.session.principal.key, group_id)
+                if access is not Access.MEMBER:
+                    raise Forbidden("You are not a member of this thread's group.", thread_id=effect.thread_id)
+        except OrbitalError:
+            self.session.typing_refused(effect.thread_id)
+            raise
+        if self._line is not None:
+            self._tell(group_id, effect)
+
+    def _tell(self, group_id: GroupId, effect: says.Type) -> None:
+        principal = self.session.principal
+        self._all.relay.tell(
+            group_id,
+            wire.TypingIndicator(effect.thread_id, principal.user_id, principal.username, effect.is_typing),
+        )
+        self._watch_typing()
+
+    def _tell_stop(self, thread_id: str) -> None:
+        group_id = self._all.group_of(thread_id)
+        if group_id is not None:
+            self._tell(group_id, says.Type(thread_id, is_typing=False))
+
+    def _watch_typing(self) -> None:
+        due_s = self.session.typing_due_s()
+        if due_s is not None and self._typing is None and self._line is not None:
+            wait_s = max(due_s - self._all.clock.steady_s(), 0)
+            self._typing = asyncio.get_running_loop().call_later(wait_s, self._stop_typing)
+
+    def _stop_typing(self) -> None:
+        self._typing = None
+        for effect in self.session.typing_stops(now_s=self._all.clock.steady_s()):
+            if isinstance(effect, says.Type):
+                self._tell_stop(effect.thread_id)
+        self._watch_typing()
+
+
+MAX_FRAME_BYTES: Final = 65_536
+"""Largest message of a client; a longer one is answered with close 1009."""
