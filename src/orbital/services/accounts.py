@@ -14,9 +14,10 @@ from orbital.services.facilities import Facilities
 from orbital.services.forms import new_id
 
 USERNAME: Final = re.compile(r"[A-Za-z0-9_]{3,50}")
-PASSWORD_CHARACTERS: Final = 12
-# A bound, not a rule: no person types more, and hashing time stays the hash's own.
-_PASSWORD_MAX: Final = 1024
+PASSWORD_MIN_CHARS: Final = 12
+"""The protocol's shortest password."""
+PASSWORD_MAX_CHARS: Final = 1024
+"""Longest password; more than anybody types, and little to hash."""
 # A JWK of RSA 4096 with its private half is 3.3 kB; a public key bundle of Signal's kind with 100 one-time keys 9 kB.
 PUBLIC_KEY_BYTES: Final = 16 * 1024
 
@@ -81,14 +82,26 @@ def check_signup(body: SignupBody) -> None:
     """
     if USERNAME.fullmatch(body.username) is None:
         raise ValidationFailed("A username is 3-50 of the characters A-Z, a-z, 0-9 and _.", field="username")
-    password = body.password
-    if not PASSWORD_CHARACTERS <= len(password) <= _PASSWORD_MAX:
-        raise ValidationFailed(f"A password has at least 12 characters, and at most {_PASSWORD_MAX}.", field="password")
-    rules = {"an upper-case letter": str.isupper, "a lower-case letter": str.islower, "a digit": str.isdigit}
-    for what, holds in rules.items():
-        if not any(map(holds, password)):
-            raise ValidationFailed(f"The password needs {what}.", field="password")
+    _check_password(body.password)
     _check_public_key(bytes(body.public_key))
+
+
+def _check_password(password: str) -> None:
+    """Tell all that is missing at once, and never repeat the password."""
+    missing = [
+        name
+        for name, found in (
+            (f"{PASSWORD_MIN_CHARS} characters", len(password) >= PASSWORD_MIN_CHARS),
+            ("an upper-case letter", any(letter.isupper() for letter in password)),
+            ("a lower-case letter", any(letter.islower() for letter in password)),
+            ("a digit", any(letter.isdecimal() for letter in password)),
+        )
+        if not found
+    ]
+    if missing:
+        raise ValidationFailed(f"The password needs {' and '.join(missing)}.", field="password")
+    if len(password) > PASSWORD_MAX_CHARS:
+        raise ValidationFailed(f"The password has more than {PASSWORD_MAX_CHARS} characters.", field="password")
 
 
 def _check_public_key(text: bytes) -> None:
