@@ -129,11 +129,12 @@ def _tick_ms() -> int:
 
 
 class _NoTokens(logging.Filter):
-    """Keeps the token out of websockets' own log of the handshake."""
+    """Keeps tokens out of websockets' own log: the header of the handshake, and the frame that carries a newer one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         args = record.args
-        return not (isinstance(args, tuple) and args and str(args[0]).lower() == "authorization")
+        what = str(args[0]) if isinstance(args, tuple) and args else ""
+        return what.lower() != "authorization" and '"authenticate"' not in what
 
 
 _websocket_log = logging.getLogger("orbital.client.websocket")
@@ -141,6 +142,39 @@ _websocket_log.addFilter(_NoTokens())
 
 
 # Chapter: subscriptions
+
+
+class _Progress:
+    """How far one group was handled, and how far that is saved. It outlives the iterator that a program drops."""
+
+    def __init__(self, group_id: str, store: PositionStore | None) -> None:
+        self.group_id = group_id
+        self.handed: Position | None = None
+        """After the item that was yielded last, when it is not known yet whether it was handled."""
+        self.handled: Position | None = None
+        self.unsaved = 0
+        self._store = store
+        self._saved: Position | None = None
+        self._saving = asyncio.Lock()
+
+    def settle(self) -> None:
+        """Count what was yielded last as handled."""
+        if self.handed is not None:
+            self.handled = self.handed
+            self.handed = None
+            self.unsaved += 1
+
+    async def save(self) -> None:
+        """Put the position into the store, if it moved."""
+        if self._store is None:
+            return
+        async with self._saving:
+            handled = self.handled
+            if handled is None or handled == self._saved:
+                return
+            self.unsaved = 0
+            await self._store.save(self.group_id, handled)
+            self._saved = handled
 
 
 class Subscription:
@@ -154,11 +188,11 @@ class Subscription:
     of the subscription or of the client ends without an error; the position in the store moves then, and not before.
     """
 
-    def __init__(self, orbital: Orbital, group_id: str, *, store: PositionStore | None, marks: bool) -> None:
+    def __init__(self, orbital: Orbital, progress: _Progress, *, marks: bool) -> None:
         self._orbital = orbital
-        self.group_id = group_id
-        self._store = store
+        self._progress = progress
         self._marks = marks
+        self.group_id = progress.group_id
         self._items: deque[Item] = deque()
         self._arrived = asyncio.Event()
         self._ready = asyncio.Event()
@@ -166,18 +200,13 @@ class Subscription:
         self._over = False
         self._error: BaseException | None = None
         self._reason: str | None = None
-        self._handed: Position | None = None
-        self._handled: Position | None = None
-        self._saved: Position | None = None
-        self._unsaved = 0
-        self._saving = asyncio.Lock()
 
     # Public
 
     @property
     def position(self) -> Position | None:
         """The position after the last event that was handled; None before the first."""
-        return self._handled
+        return self._progress.handled
 
     @property
     def ended(self) -> str | None:
@@ -207,30 +236,31 @@ class Subscription:
 
     async def commit(self) -> None:
         """Count the event that was yielded last as handled, and save the position."""
-        self._settle()
-        await self._save()
+        self._progress.settle()
+        await self._progress.save()
 
     async def close(self) -> None:
         """Stop listening; the position is saved."""
         self._orbital._unsubscribe(self)  # noqa: SLF001 - one room, two classes
-        await self._save()
+        await self._progress.save()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event | Reset | CaughtUp:
-        self._settle()
+        progress = self._progress
+        progress.settle()
         while True:
+            if progress.unsaved >= SAVE_EVERY:
+                await progress.save()
             while self._items:
                 item = self._items.popleft()
                 self._orbital._taken(self.group_id)  # noqa: SLF001
-                self._handed = _position_after(item, self._handled)
+                progress.handed = _position_after(item, progress.handled)
                 if not isinstance(item, CaughtUp) or self._marks:
-                    if self._unsaved >= SAVE_EVERY:
-                        await self._save()
                     return item
-                self._settle()
-            await self._save()
+                progress.settle()
+            await progress.save()
             if self._items:
                 continue
             if self._over:
@@ -248,7 +278,7 @@ class Subscription:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc_type is None:
-            self._settle()
+            self._progress.settle()
         await self.close()
 
     # For the client
@@ -268,26 +298,6 @@ class Subscription:
             self._reason = reason
         self._ready.set()
         self._arrived.set()
-
-    # Private
-
-    def _settle(self) -> None:
-        """Count what was yielded last as handled."""
-        if self._handed is not None:
-            self._handled = self._handed
-            self._handed = None
-            self._unsaved += 1
-
-    async def _save(self) -> None:
-        if self._store is None:
-            return
-        async with self._saving:
-            handled = self._handled
-            if handled is None or handled == self._saved:
-                return
-            self._unsaved = 0
-            await self._store.save(self.group_id, handled)
-            self._saved = handled
 
 
 def _position_after(item: Item, before: Position | None) -> Position:
@@ -350,6 +360,7 @@ class Orbital:
         self._line = Line(backoff)
         self._outbox = Outbox(self.api, store=outbox, backoff=backoff, random=random, report=self._tell)
         self._subscriptions: WeakValueDictionary[str, Subscription] = WeakValueDictionary()
+        self._progress: dict[str, _Progress] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
@@ -408,8 +419,8 @@ class Orbital:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc_type is None:
-            for subscription in list(self._subscriptions.values()):
-                await subscription.commit()
+            for progress in self._progress.values():
+                progress.settle()
         await self.close()
 
     async def close(self) -> None:
@@ -422,6 +433,9 @@ class Orbital:
             await asyncio.gather(self._runner, return_exceptions=True)
         await self._outbox.close()
         self._finish(None, "closed")
+        for progress in self._progress.values():
+            with suppress(OSError, ClientError):  # What is not saved comes again in the next run.
+                await progress.save()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -496,14 +510,16 @@ class Orbital:
             raise AlreadySubscribed(group_id)
         # One that was dropped without being closed may still be known to the server.
         self._apply(self._conversation.unsubscribe(group_id, now_ms=now_ms()))
-        subscription = Subscription(self, group_id, store=self._store, marks=marks)
+        before = self._progress.get(group_id)
+        progress = self._progress[group_id] = _Progress(group_id, self._store)
+        subscription = Subscription(self, progress, marks=marks)
         self._subscriptions[group_id] = subscription
         if self._over is not None:
             subscription._end(self._over, "refused")  # noqa: SLF001
         elif self._store is None:
             self._apply(self._conversation.subscribe(group_id, since, now_ms=now_ms()))
         else:
-            self._own(self._begin(subscription, self._store, since))
+            self._own(self._begin(subscription, self._store, before, since))
         if on_event is not None:
             self._own(self._pump(subscription, on_event))
         return subscription
@@ -898,9 +914,13 @@ class Orbital:
 
     # Private: subscriptions
 
-    async def _begin(self, subscription: Subscription, store: PositionStore, since: Position | None) -> None:
+    async def _begin(
+        self, subscription: Subscription, store: PositionStore, before: _Progress | None, since: Position | None
+    ) -> None:
         """Start a subscription at the position that the store knows."""
         try:
+            if before is not None:  # The subscription before this one may have been dropped without a close.
+                await before.save()
             known = await store.load(subscription.group_id)
         except Exception as exc:  # noqa: BLE001 - a store is other people's code; its error belongs to who reads
             subscription._end(exc, "store")  # noqa: SLF001
