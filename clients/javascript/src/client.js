@@ -1,0 +1,198 @@
+/** The modern face: subscriptions, sending, typing, media and the REST side on one connection. */
+import { OrbitalError } from './errors.js';
+import { Face, later } from './face.js';
+import { Subscription } from './subscription.js';
+import { Typing } from './typing.js';
+import { makeFrame } from './wire.js';
+
+/** @import {ConnectionState} from './connection.js' */
+/** @import {ClientOptions} from './face.js' */
+/** @import {TokenSource} from './http.js' */
+/** @import {DownloadOptions, Downloaded, UploadOptions, Uploaded} from './media.js' */
+/** @import {Answer, Draft, Outbox, Pending} from './outbox.js' */
+/** @import {CaughtUp, Reset, SubscribeOptions, Violation} from './subscription.js' */
+/** @import {AuthSuccess, Frame, TypingIndicator} from './wire.js' */
+
+/**
+ * What a client tells, by name.
+ *
+ * @typedef {object} ClientEvents
+ * @property {[state: ConnectionState]} state
+ * @property {[error: OrbitalError]} error What concerns no single call: a bad frame, a handler that threw, an error of the server.
+ * @property {[violation: Violation]} violation
+ * @property {[data: Reset['data'], reset: Reset]} reset Of any subscription.
+ * @property {[data: CaughtUp['data'], caughtUp: CaughtUp]} caught_up Of any subscription.
+ * @property {[data: TypingIndicator, frame: Frame]} typing_indicator
+ * @property {[data: AuthSuccess, frame: Frame]} auth_success
+ * @property {[sent: {key: string, group_id: string, draft: Draft, answer: any}]} sent
+ * @property {[failed: {key: string, group_id: string, draft: Draft, error: OrbitalError}]} failed
+ */
+
+/**
+ * A client of one server, for one user.
+ *
+ * It keeps one connection, comes back by itself, and hands every event of a group to each subscription once and in order.
+ * It never looks into what is encrypted.
+ */
+export class OrbitalClient extends Face {
+  #options;
+  #typing = new Typing((thread_id, is_typing) => this.connection.send(makeFrame('typing_indicator', { thread_id, is_typing })));
+  /** @type {Promise<Outbox> | undefined} */
+  #outbox;
+  #closed = false;
+
+  /**
+   * @param {string} [url] The server: `http://`, `https://`, `ws://` or `wss://`; in a page, its own when left out.
+   * @param {ClientOptions} [options]
+   */
+  constructor(url, options = {}) {
+    super(url, options);
+    this.#options = options;
+  }
+
+  /**
+   * @template {keyof ClientEvents} K
+   * @overload
+   * @param {K} event
+   * @param {(...args: ClientEvents[K]) => unknown} handler
+   * @returns {() => void}
+   */
+  /**
+   * Call `handler` whenever `event` happens: one of ClientEvents, or the `type` of any frame that is no event of a group.
+   *
+   * @overload
+   * @param {string} event
+   * @param {(data: any, frame: Frame) => unknown} handler
+   * @returns {() => void} Takes the handler away again.
+   */
+  /**
+   * @param {string} event
+   * @param {(...args: any[]) => unknown} handler
+   * @returns {() => void}
+   * @override
+   */
+  on(event, handler) {
+    return super.on(event, handler);
+  }
+
+  /** Use another token, or another source of tokens, from here on. @param {TokenSource} token */
+  setToken(token) {
+    this.http.credentials.set(token);
+  }
+
+  /** Connect and stay connected; `subscribe()` does it for you. Drafts that an earlier run left in the store are sent. */
+  connect() {
+    this.#closed = false;
+    this.#flush();
+    this.connection.open();
+  }
+
+  /**
+   * Close, and stay closed until `connect()`. Subscriptions end; pending drafts stay in the store.
+   *
+   * @param {number} [code] 1000, or 3000 to 4999.
+   * @param {string} [reason]
+   */
+  close(code, reason) {
+    this.#closed = true;
+    this.#typing.stop();
+    this.groups.close();
+    void this.#outbox?.then((outbox) => this.#closed && outbox.close());
+    this.connection.close(code, reason);
+  }
+
+  /**
+   * Hear a group: every event once, in order, from `since` or from where this client's store says that you stand, and then what comes.
+   * Iterate over the answer, or give callbacks.
+   *
+   * @param {string} groupId
+   * @param {SubscribeOptions} [options]
+   * @returns {Subscription}
+   */
+  subscribe(groupId, options = {}) {
+    const subscription = new Subscription(this.groups, groupId, options);
+    void this.groups.add(subscription);
+    this.connect();
+    return subscription;
+  }
+
+  /**
+   * Send a message, thread or reply. Within a group they reach the server in the order of the calls. It is tried until the server has it, under
+   * one `Idempotency-Key`, so that it is there once; with a store it survives a reload, and the next run sends it. `sent` and
+   * `failed` tell what became of each, also of those that an earlier run left.
+   *
+   * @template {Draft} D
+   * @param {string} groupId
+   * @param {D} draft
+   * @param {{key?: string}} [options] `key`: its `Idempotency-Key`, if you make your own.
+   * @returns {Promise<Answer<D>>} When the server has it.
+   * @throws {OrbitalError} When the server will not have it, or it is too old to be tried again: the draft is dropped. With `CLOSED` it
+   *   is kept in the store, if there is one.
+   */
+  send(groupId, draft, options) {
+    // Whoever does not look hears of a failure by the event: it is no reason to end a process.
+    const sending = this.#load().then((outbox) => outbox.send(groupId, draft, options));
+    sending.catch(() => {});
+    return sending;
+  }
+
+  /** What is not yet with the server, oldest first within a group. @returns {Promise<Pending[]>} */
+  async pending() {
+    return (await this.#load()).pending();
+  }
+
+  /**
+   * Tell the group that you write in a thread. Call it at each key; it is sent every 3 s at most, and stops by itself.
+   *
+   * @param {string} threadId
+   * @param {boolean} [isTyping] False stops at once.
+   */
+  typing(threadId, isTyping = true) {
+    this.#typing.typing(threadId, isTyping);
+  }
+
+  /**
+   * Upload an encrypted medium.
+   *
+   * @param {UploadOptions} options
+   * @returns {Promise<Uploaded>}
+   */
+  async uploadMedia(options) {
+    return (await import('./media.js')).uploadMedia(this.http, options);
+  }
+
+  /**
+   * Download an encrypted medium.
+   *
+   * @param {string} mediaId
+   * @param {DownloadOptions} [options]
+   * @returns {Promise<Downloaded>}
+   */
+  async downloadMedia(mediaId, options) {
+    return (await import('./media.js')).downloadMedia(this.http, mediaId, options);
+  }
+
+  /** @protected @override */
+  opened() {
+    super.opened();
+    this.#flush();
+  }
+
+  /** @param {Frame} message @override */
+  handleMessage(message) {
+    // An error of the conversation was told as such, and an event of a group that nobody hears any more came late.
+    if (message.type !== 'error' && !message.seq) super.handleMessage(message);
+  }
+
+  /** Let the outbox, if there is one or may be something in it, send now. */
+  #flush() {
+    if (this.#outbox || this.#options.store) this.#load().then((outbox) => this.#closed || outbox.flush(), () => {});
+  }
+
+  #load() {
+    const { store } = this.#options;
+    return (this.#outbox ??= later(import('./outbox.js'), () => (this.#outbox = undefined)).then(
+      ({ Outbox }) => new Outbox({ api: this.api, store, events: this }),
+    ));
+  }
+}

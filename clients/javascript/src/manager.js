@@ -1,0 +1,162 @@
+/** The published face: code that was written for the published class runs on this one unchanged. */
+import { OrbitalError } from './errors.js';
+import { Face } from './face.js';
+import { Subscription } from './subscription.js';
+
+/** @import {ConnectionState} from './connection.js' */
+/** @import {ClientOptions} from './face.js' */
+/** @import {TokenSource} from './http.js' */
+
+/** Messages that wait for a connection. */
+export const MAX_UNSENT = 256;
+
+/**
+ * A WebSocket connection with handlers by event type.
+ *
+ * What comes while it is away is asked for again and arrives in order, once. Beside the types of frames it tells: `state`, `open` and `close`,
+ * `reset`, `caught_up`, `error` (an OrbitalError), `unsent` (messages that will not be sent), `max_reconnect_attempts`.
+ */
+export class OrbitalWebSocketManager extends Face {
+  /** Failed attempts in a row after which it gives up, and tells `max_reconnect_attempts`. */
+  maxReconnectAttempts = 10;
+  /** @type {string[]} */
+  subscribedGroups = [];
+  apiUrl;
+
+  #token;
+  /** @type {Map<string, Subscription>} */
+  #subscriptions = new Map();
+  /** @type {object[]} */
+  #unsent = [];
+
+  /**
+   * @param {string} apiUrl `ws://` or `wss://` (or `http…`), without `/ws`.
+   * @param {TokenSource} token
+   * @param {ClientOptions} [options]
+   */
+  constructor(apiUrl, token, options) {
+    super(apiUrl, { ...options, token });
+    this.apiUrl = apiUrl;
+    this.#token = token;
+  }
+
+  /** The socket of now, or null. */
+  get ws() {
+    return this.connection.socket;
+  }
+
+  /** The token, or the function that gives one. */
+  get token() {
+    return this.#token;
+  }
+  set token(token) {
+    this.#token = token;
+    this.http.credentials.set(token);
+  }
+
+  /** Failed attempts in a row. */
+  get reconnectAttempts() {
+    return this.connection.failures;
+  }
+  set reconnectAttempts(failures) {
+    this.connection.failures = failures;
+  }
+
+  /** Shortest waits, in milliseconds, after 0, 1, 2, … failures in a row; the last one stands for all that follow. */
+  get reconnectDelays() {
+    return this.connection.backoff.steps_ms;
+  }
+  set reconnectDelays(steps_ms) {
+    this.connection.backoff.steps_ms = steps_ms;
+  }
+
+  /** Connect, and stay connected until `close()`. Called again, it changes nothing. */
+  connect() {
+    this.connection.open();
+  }
+
+  /** Give up the socket of now, if there is one, and connect as soon as the rules allow. */
+  reconnect() {
+    this.connection.reopen();
+  }
+
+  /** Close, and stay closed until `connect()`. What was not sent is told as `unsent`. */
+  close() {
+    this.connection.close();
+    const unsent = this.#unsent.splice(0);
+    if (unsent.length) this.emit('unsent', unsent);
+  }
+
+  /**
+   * Hear these groups from now on, and across reconnections without a hole.
+   *
+   * @param {string[]} groupIds
+   */
+  subscribe(groupIds) {
+    this.subscribedGroups = [...new Set([...this.subscribedGroups, ...groupIds])];
+    for (const id of groupIds) {
+      if (this.#subscriptions.has(id)) continue;
+      const subscription = new Subscription(this.groups, id, {
+        onEvent: (event) => this.handleMessage(event),
+        onEnd: (error) => {
+          if (this.#subscriptions.get(id) === subscription) this.unsubscribe([id]);
+          if (error) this.emit('error', error);
+        },
+      });
+      this.#subscriptions.set(id, subscription);
+      void this.groups.add(subscription);
+    }
+  }
+
+  /** @param {string[]} groupIds */
+  unsubscribe(groupIds) {
+    this.subscribedGroups = this.subscribedGroups.filter((id) => !groupIds.includes(id));
+    for (const id of groupIds) {
+      const subscription = this.#subscriptions.get(id);
+      this.#subscriptions.delete(id);
+      subscription?.close();
+    }
+  }
+
+  /** Ask for every group again, each from where it stands. Called for you when a connection opens. */
+  resubscribeToGroups() {
+    this.subscribe(this.subscribedGroups);
+    this.groups.opened();
+  }
+
+  /**
+   * Send a message; one that cannot go now goes when the connection opens.
+   *
+   * @param {object} message Its `timestamp` is set.
+   * @returns {boolean} Whether it went out now.
+   */
+  send(message) {
+    if (this.connection.send({ ...message, timestamp: Date.now() })) return true;
+    if (this.#unsent.length < MAX_UNSENT) this.#unsent.push(message);
+    else {
+      this.emit('error', new OrbitalError('UNSENT', `${MAX_UNSENT} messages wait for a connection already`));
+      this.emit('unsent', [message]);
+    }
+    return false;
+  }
+
+  /** @protected @override */
+  opened() {
+    this.resubscribeToGroups();
+    for (const message of this.#unsent.splice(0)) this.send(message);
+  }
+
+  /** @protected @param {ConnectionState} state @override */
+  changed(state) {
+    super.changed(state);
+    if (state.status !== 'connecting') this.emit(state.status === 'open' ? 'open' : 'close', state);
+  }
+
+  /** @protected @param {number} failures @override */
+  mayRetry(failures) {
+    if (failures < this.maxReconnectAttempts) return true;
+    // After the state has become `closed`.
+    setTimeout(() => this.emit('max_reconnect_attempts'));
+    return false;
+  }
+}

@@ -1,0 +1,124 @@
+/** Hooks for React 18 and later. */
+import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from 'react';
+
+/** @import {OrbitalClient} from './client.js' */
+/** @import {ConnectionState} from './connection.js' */
+/** @import {OrbitalError} from './errors.js' */
+/** @import {Position, Reset} from './subscription.js' */
+/** @import {OrbitalEvent, TypingIndicator} from './wire.js' */
+
+/** For so long somebody counts as typing after the last word of it: the server itself says stop after 6 s. */
+const TYPING_SHOWN_MS = 7000;
+
+/**
+ * @typedef {object} GroupEvents
+ * @property {OrbitalEvent[]} events The latest ones, oldest first.
+ * @property {boolean} caughtUp Whether these reach up to now.
+ * @property {Reset | undefined} reset Set when events are missing before the first of `events`; fetch the group anew.
+ * @property {OrbitalError | undefined} error Set when the server refused or removed us.
+ */
+
+/** @type {GroupEvents} */
+const NOTHING = { events: [], caughtUp: false, reset: undefined, error: undefined };
+
+/**
+ * Hear a group while the component is mounted.
+ *
+ * Events that arrive in one go make one render. Without `since` and without a position in the client's store it hears what comes from
+ * now on.
+ *
+ * @param {OrbitalClient} client
+ * @param {string | null | undefined} groupId Null hears nothing.
+ * @param {object} [options] Read when the group or the client changes.
+ * @param {number | Position} [options.since] 0 is from the group's first event.
+ * @param {number} [options.limit] How many events are kept in `events`; 500 when left out.
+ * @param {(event: OrbitalEvent) => void} [options.onEvent] Called with each, too.
+ * @returns {GroupEvents}
+ */
+export function useGroupEvents(client, groupId, options = {}) {
+  const [shown, show] = useState(NOTHING);
+  const latest = useRef(options);
+  useEffect(() => {
+    latest.current = options;
+  });
+  useEffect(() => {
+    show(NOTHING);
+    if (!groupId) return;
+    let now = NOTHING;
+    let due = false;
+    let live = true;
+    /** @param {Partial<GroupEvents>} change */
+    const change = (change) => {
+      now = { ...now, ...change };
+      if (due) return;
+      due = true;
+      queueMicrotask(() => {
+        due = false;
+        if (live) show(now);
+      });
+    };
+    const { since } = latest.current;
+    const subscription = client.subscribe(groupId, {
+      since,
+      // What a component shows begins with `since` each time it is mounted: it keeps no position of its own.
+      ...(since !== undefined && { store: null }),
+      onEvent(event) {
+        const { limit = 500, onEvent } = latest.current;
+        change({ events: [...now.events, event].slice(-limit) });
+        onEvent?.(event);
+      },
+      onReset: (reset) => change({ reset, events: [] }),
+      onCaughtUp: () => change({ caughtUp: true }),
+      onEnd: (error) => change({ error }),
+    });
+    return () => {
+      live = false;
+      subscription.close();
+    };
+  }, [client, groupId]);
+  return shown;
+}
+
+/**
+ * Where the connection stands.
+ *
+ * @param {OrbitalClient} client
+ * @returns {ConnectionState}
+ */
+export function useConnectionState(client) {
+  const subscribe = useCallback((/** @type {() => void} */ changed) => client.on('state', changed), [client]);
+  const read = () => client.state;
+  return useSyncExternalStore(subscribe, read, read);
+}
+
+/**
+ * Who else writes in a thread, and how to tell that we do.
+ *
+ * @param {OrbitalClient} client
+ * @param {string} threadId
+ * @returns {{typists: TypingIndicator[], typing: (isTyping?: boolean) => void}} Call `typing()` at each key; it is throttled, and stops by itself.
+ */
+export function useTyping(client, threadId) {
+  const [typists, show] = useState(/** @type {TypingIndicator[]} */ ([]));
+  useEffect(() => {
+    show([]);
+    /** @type {Map<string, any>} */
+    const timers = new Map();
+    /** @param {string} userId */
+    const gone = (userId) => show((now) => now.filter(({ user_id }) => user_id !== userId));
+    const off = client.on('typing_indicator', (/** @type {TypingIndicator} */ data) => {
+      if (data.thread_id !== threadId) return;
+      clearTimeout(timers.get(data.user_id));
+      if (!data.is_typing) return gone(data.user_id);
+      timers.set(data.user_id, setTimeout(() => gone(data.user_id), TYPING_SHOWN_MS));
+      show((now) => (now.some(({ user_id }) => user_id === data.user_id) ? now : [...now, data]));
+    });
+    return () => {
+      off();
+      for (const timer of timers.values()) clearTimeout(timer);
+      client.typing(threadId, false);
+    };
+  }, [client, threadId]);
+  const typing = useCallback((isTyping = true) => client.typing(threadId, isTyping), [client, threadId]);
+  return { typists, typing };
+}

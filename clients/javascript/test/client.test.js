@@ -1,0 +1,460 @@
+/** OrbitalClient against a server of the tests' own. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { digest } from '../src/chain.js';
+import { OrbitalClient, memoryStore } from '../src/node.js';
+import { FakeServer, FAST, hurry, until } from './fake.js';
+
+let server;
+let group;
+const clients = [];
+
+const connect = (options = {}) => {
+  const client = new OrbitalClient(server.url, { token: 't1', backoff: FAST, ...options });
+  client.errors = [];
+  client.violations = [];
+  client.states = [];
+  client.on('error', (error) => client.errors.push(error));
+  client.on('violation', (violation) => client.violations.push(violation));
+  client.on('state', (state) => client.states.push(state));
+  clients.push(client);
+  return client;
+};
+
+/** Listen to a group into lists. */
+const listen = (client, options = {}, id = group) => {
+  const heard = { seqs: [], events: [], resets: [], caughtUp: [], ends: [] };
+  heard.subscription = client.subscribe(id, {
+    onEvent: (event) => (heard.seqs.push(event.seq), heard.events.push(event)),
+    onReset: (reset) => heard.resets.push(reset),
+    onCaughtUp: (item) => heard.caughtUp.push(item.data.seq),
+    onEnd: (error) => heard.ends.push(error),
+    ...options,
+  });
+  return heard;
+};
+
+const post = (count) => {
+  for (let i = 0; i < count; i++) server.post(group);
+};
+
+const take = async (subscription, count) => {
+  const items = [];
+  if (count) for await (const item of subscription) if (items.push(item) === count) break;
+  return items;
+};
+
+beforeEach(async () => {
+  server = await new FakeServer().listen();
+  group = server.log.group();
+});
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.close();
+  await server.kill();
+});
+
+test('a subscription from the start hears everything, then what comes', async () => {
+  post(3);
+  const heard = listen(connect(), { since: 0 });
+
+  await until(() => heard.caughtUp.length);
+  assert.deepEqual(heard.seqs, [1, 2, 3, 4]);
+  assert.deepEqual(heard.caughtUp, [4]);
+  post(2);
+  await until(() => heard.seqs.length === 6);
+  assert.deepEqual(heard.events.at(-1), JSON.parse(server.log.groups.get(group)[5]));
+});
+
+test('without since only what comes is heard', async () => {
+  post(3);
+  const heard = listen(connect());
+
+  await until(() => heard.caughtUp.length);
+  post(1);
+  await until(() => heard.seqs.length);
+  assert.deepEqual(heard.seqs, [5]);
+});
+
+test('as an async iterable: events, caught_up in its place, and break unsubscribes', async () => {
+  post(1);
+  const client = connect();
+  const items = await take(client.subscribe(group, { since: 0 }), 3);
+
+  assert.deepEqual(items.map((item) => item.seq ?? item.type), [1, 2, 'caught_up']);
+  await until(() => [...server.connections][0].groups.size === 0, 'unsubscribed');
+});
+
+test('everything is there once and in order across cuts', async () => {
+  const heard = listen(connect(), { since: 0 });
+  await until(() => heard.caughtUp.length === 1);
+
+  for (let round = 2; round < 12; round++) {
+    post(3);
+    server.cut();
+    post(3);
+    await until(() => heard.caughtUp.length === round);
+  }
+  assert.deepEqual(heard.seqs, server.log.seqs(group));
+});
+
+test('resumed across a kill of the server', async () => {
+  const heard = listen(connect(), { since: 0 });
+  await until(() => heard.caughtUp.length === 1);
+  const { port, log } = server;
+  await server.kill();
+  log.append(group);
+  server = await new FakeServer(log).listen(port);
+
+  await until(() => heard.caughtUp.length === 2);
+  assert.deepEqual(heard.seqs, [1, 2]);
+});
+
+test('a gap is fetched over REST, and what came meanwhile is not lost', async () => {
+  const heard = listen(connect(), { since: 0 });
+  await until(() => heard.caughtUp.length);
+  server.delayMs = 30;
+  server.filter = (text) => (JSON.parse(text).seq === 3 ? [] : [text]);
+  post(2);
+  const more = setInterval(() => post(1), 5);
+  await until(() => heard.seqs.length > 20);
+  clearInterval(more);
+
+  await until(() => heard.seqs.length === server.log.seqs(group).length);
+  assert.deepEqual(heard.seqs, server.log.seqs(group));
+  const reads = server.requests.filter(({ path }) => path === '/v1/events').length;
+  assert.ok(reads <= 3, `${reads} reads of the log`);
+});
+
+test('a gap is fetched when the log answers 503 first', async () => {
+  const heard = listen(connect(), { since: 0 });
+  await until(() => heard.caughtUp.length);
+  let refusals = 0;
+  server.intercept = ({ path }, answer) =>
+    path === '/v1/events' && refusals++ < 1 && answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} });
+  server.filter = (text) => (JSON.parse(text).seq === 2 ? [] : [text]);
+  post(2);
+
+  await until(() => heard.seqs.length === 3);
+  assert.deepEqual(heard.seqs, [1, 2, 3]);
+});
+
+test('a second subscription catches up over REST, without a second replay', async () => {
+  const client = connect();
+  const first = listen(client, { since: 0 });
+  await until(() => first.caughtUp.length);
+  post(4);
+  await until(() => first.seqs.length === 5);
+  const second = listen(client, { since: 2 });
+
+  await until(() => second.caughtUp.length);
+  post(1);
+  await until(() => second.seqs.length === 4 && first.seqs.length === 6);
+  assert.deepEqual(second.seqs, [3, 4, 5, 6]);
+  assert.deepEqual(first.seqs, [1, 2, 3, 4, 5, 6]);
+  const subscribes = [...server.connections][0].frames.filter(({ type }) => type === 'subscribe');
+  assert.equal(subscribes.length, 1);
+});
+
+test('recovered: false is a reset, in its place, and what comes goes on', async () => {
+  post(9);
+  server.oldest = 6;
+  const heard = listen(connect(), { since: 2 });
+
+  await until(() => heard.resets.length);
+  assert.deepEqual({ last: heard.resets[0].data.last, seq: heard.resets[0].data.seq }, { last: 2, seq: 10 });
+  post(1);
+  await until(() => heard.seqs.length);
+  assert.deepEqual(heard.seqs, [11]);
+  assert.deepEqual(heard.caughtUp, [10]);
+});
+
+test('a position ahead of the log is a reset: the log was restored from an old backup', async () => {
+  const heard = listen(connect(), { since: { seq: 50 } });
+
+  await until(() => heard.resets.length);
+  assert.equal(heard.resets[0].data.seq, 1);
+});
+
+test('a gap that is no longer kept is a reset', async () => {
+  const heard = listen(connect(), { since: 0 });
+  await until(() => heard.caughtUp.length);
+  server.filter = (text) => (JSON.parse(text).seq < 5 ? [] : [text]);
+  server.oldest = 5;
+  post(5);
+
+  await until(() => heard.resets.length);
+  post(1);
+  await until(() => heard.seqs.includes(7));
+  assert.deepEqual(heard.seqs, [1, 7]);
+  assert.equal(heard.resets[0].data.last, 1);
+});
+
+test('a log with a hole in it is a reset, and the rest is delivered', async () => {
+  const heard = listen(connect(), { since: 0 });
+  await until(() => heard.caughtUp.length);
+  server.filter = () => [];
+  post(4);
+  server.filter = (text) => [text];
+  const texts = server.log.groups.get(group);
+  server.intercept = ({ path }, answer, response) => path === '/v1/events' && (response.end(`${texts.slice(3).join('\n')}\n`), true);
+  post(1);
+
+  await until(() => heard.seqs.includes(6));
+  assert.deepEqual(heard.seqs, [1, 4, 5, 6]);
+  assert.equal(heard.resets.length, 1);
+});
+
+test('the position is kept in the store, and a new client goes on from there', async () => {
+  const store = memoryStore();
+  const first = connect({ store });
+  const heard = listen(first, { since: 0 });
+  post(3);
+  await until(() => heard.seqs.length === 4);
+  first.close();
+  post(2);
+  const again = listen(connect({ store }), { since: 0 });
+
+  await until(() => again.caughtUp.length);
+  assert.deepEqual(again.seqs, [5, 6]);
+  assert.deepEqual(again.subscription.position, { seq: 6 });
+  assert.deepEqual(await store.get(`position:${group}`), { seq: 6 });
+});
+
+test('the position moves when the application is done with an event, not before', async () => {
+  const store = memoryStore();
+  const client = connect({ store });
+  let finish;
+  const heard = listen(client, { since: 0, onEvent: ({ seq }) => seq === 2 && new Promise((resolve) => (finish = resolve)) });
+  post(2);
+  await until(() => finish);
+
+  assert.deepEqual(await store.get(`position:${group}`), { seq: 1 });
+  finish();
+  await until(() => heard.subscription.position.seq === 3);
+
+  const items = client.subscribe(group, { since: 0, store: null })[Symbol.asyncIterator]();
+  const subscription = client.subscribe(group, { since: 0, store: null });
+  const iterator = subscription[Symbol.asyncIterator]();
+  await items.next();
+  await iterator.next();
+  assert.deepEqual(subscription.position, { seq: 0 });
+  await iterator.next();
+  assert.deepEqual(subscription.position, { seq: 1 });
+});
+
+test('a slow application: what waits is bounded, the rest stays in the log', async () => {
+  const client = connect();
+  const seqs = [];
+  const subscription = client.subscribe(group, { since: 0 });
+  const iterator = subscription[Symbol.asyncIterator]();
+  const quick = listen(client, { since: 0 });
+  await iterator.next();
+  await iterator.next();
+  post(5000);
+  await until(() => quick.seqs.length === 5001);
+  assert.deepEqual(server.requests.filter(({ path }) => path === '/v1/events'), []);
+  for (let i = 0; i < 5000; i++) seqs.push((await iterator.next()).value.seq);
+
+  assert.deepEqual(seqs, server.log.seqs(group).slice(1));
+  assert.ok(server.requests.filter(({ path }) => path === '/v1/events').length >= 1, 'it was read from the log');
+  await iterator.return();
+});
+
+test('a handler that throws hurts nobody else, and is reported', async () => {
+  const client = connect();
+  const heard = listen(client, { since: 0 });
+  listen(client, { since: 0, onEvent: () => { throw new Error('mine'); } });
+  const rejected = listen(client, { since: 0, onEvent: async () => { throw new Error('mine, later'); } });
+  post(2);
+
+  await until(() => heard.seqs.length === 3 && rejected.subscription.position?.seq === 3);
+  assert.ok(client.errors.every(({ code }) => code === 'HANDLER'));
+  assert.deepEqual([...new Set(client.errors.map(({ message }) => message))].sort(), ['mine', 'mine, later']);
+});
+
+test('a bad frame is reported, and the connection lives', async () => {
+  const client = connect();
+  const heard = listen(client, { since: 0 });
+  await until(() => heard.caughtUp.length);
+  const [connection] = server.connections;
+  connection.socket.send('}{');
+  connection.socket.send(Buffer.from('binary'));
+  connection.socket.send('{"type":"weather","data":{}}');
+  post(1);
+
+  await until(() => heard.seqs.length === 2);
+  assert.deepEqual(client.errors.map(({ code }) => code), ['BAD_FRAME', 'BAD_FRAME']);
+  assert.equal(client.errors[0].details.text, '}{');
+  assert.equal(server.handshakes.length, 1);
+});
+
+test('a group that is not ours ends the subscription with FORBIDDEN, and no other', async () => {
+  const client = connect();
+  const heard = listen(client, { since: 0 });
+  const other = listen(client, {}, 'not-mine');
+  const iterated = take(client.subscribe('not-mine-either'), 1);
+
+  await assert.rejects(iterated, { code: 'FORBIDDEN' });
+  await until(() => other.ends.length);
+  assert.equal(other.ends[0].code, 'FORBIDDEN');
+  post(1);
+  await until(() => heard.seqs.length === 2);
+});
+
+test('being removed ends the subscription after what was heard, and it is not asked for again', async () => {
+  const client = connect();
+  const heard = listen(client, { since: 0 });
+  await until(() => heard.caughtUp.length);
+  server.post(group, 'member_left', { group_id: group, user_id: 'u1', username: 'anna', left_at: 'x', reason: 'removed' });
+  for (const connection of server.connections) server.tell(connection, 'unsubscribed', { group_ids: [group], reason: 'removed' });
+
+  await heard.subscription.ended;
+  assert.deepEqual(heard.seqs, [1, 2]);
+  assert.equal(heard.ends[0].code, 'FORBIDDEN');
+  server.cut();
+  await until(() => server.handshakes.length === 2 && server.connections.size);
+  await until(() => client.state.status === 'open');
+  assert.deepEqual([...server.connections][0].frames.filter(({ type }) => type === 'subscribe'), []);
+});
+
+test('subscribe that fails for a while is asked again', async () => {
+  let asked = 0;
+  server.silent = false;
+  const log = server.log;
+  const texts = log.groups.get(group);
+  log.groups.delete(group);
+  server.onFrame = (connection, frame) => {
+    if (frame.type === 'subscribe' && asked++ === 0)
+      server.tell(connection, 'error', { code: 'UNAVAILABLE', message: 'the database is down', group_ids: [group] });
+    if (asked === 2) log.groups.set(group, texts);
+  };
+  const original = server.tell.bind(server);
+  server.tell = (connection, type, data, more) => (data.code === 'FORBIDDEN' ? undefined : original(connection, type, data, more));
+  const heard = listen(connect(), { since: 0 });
+
+  await until(() => heard.seqs.length === 1);
+  assert.equal(asked, 2);
+});
+
+test('state: connecting, open, closed, with code and reason', async () => {
+  const client = connect();
+  assert.deepEqual(client.state, { status: 'closed' });
+  client.connect();
+  await until(() => client.state.status === 'open');
+  server.cut(1012);
+  await until(() => client.states.at(-1).status === 'open' && client.states.length > 3);
+  client.close(4000, 'enough');
+
+  const words = client.states.map(({ status, code }) => [status, code]);
+  assert.deepEqual(words[0], ['connecting', undefined]);
+  assert.ok(client.states.some(({ status, code, reason, retry_at }) => status === 'connecting' && code === 1012 && reason === 'cut' && retry_at > 0));
+  assert.deepEqual(client.state, { status: 'closed', code: 4000, reason: 'enough' });
+  client.close();
+  assert.equal(client.states.length, words.length);
+});
+
+test('a closed client says nothing more, and connect() opens it again', async () => {
+  const client = connect();
+  const heard = listen(client, { since: 0 });
+  await until(() => heard.caughtUp.length);
+  client.close();
+  post(1);
+
+  await heard.subscription.ended;
+  assert.deepEqual(heard.ends, [undefined]);
+  const again = listen(client, { since: 0 });
+  await until(() => again.caughtUp.length);
+  assert.deepEqual(again.seqs, [1, 2]);
+  assert.deepEqual(heard.seqs, [1]);
+});
+
+test('verify: an honest server is not accused, across cuts and gaps of the network', async () => {
+  const client = connect({ verify: true });
+  const heard = listen(client, { since: 0 });
+  await until(() => heard.caughtUp.length === 1);
+  for (let round = 2; round < 6; round++) {
+    post(2);
+    server.cut();
+    post(2);
+    await until(() => heard.caughtUp.length === round);
+  }
+  const late = listen(client, { since: 3 });
+  await until(() => late.caughtUp.length);
+
+  assert.deepEqual(client.violations, []);
+  assert.deepEqual(heard.seqs, server.log.seqs(group));
+  const texts = server.log.groups.get(group);
+  assert.deepEqual(heard.subscription.position, { seq: texts.length, hash: digest(texts.at(-1)) });
+  const last = [...server.connections][0].frames.findLast(({ type }) => type === 'subscribe');
+  assert.equal(typeof last.data.since[group].hash, 'string');
+});
+
+for (const [what, filter, kind] of [
+  ['changed', (text) => [text.replace('"server_timestamp":3', '"server_timestamp":9')], 'changed'],
+  ['dropped', (text) => (text.includes('"seq":3,') ? [] : [text]), 'skipped'],
+  ['sent twice', (text) => [text, text], 'repeated'],
+])
+  test(`verify: a frame that was ${what} is noticed`, async () => {
+    const client = connect({ verify: true });
+    const heard = listen(client, { since: 0 });
+    await until(() => heard.caughtUp.length);
+    server.filter = filter;
+    post(4);
+
+    await until(() => heard.seqs.length === 5);
+    assert.ok(client.violations.length);
+    assert.equal(client.violations[0].kind, kind);
+    assert.equal(client.violations[0].group_id, group);
+    assert.deepEqual(heard.seqs, [1, 2, 3, 4, 5]);
+  });
+
+test('verify: two frames in the wrong order are noticed, and delivered in the right one', async () => {
+  const client = connect({ verify: true });
+  const heard = listen(client, { since: 0 });
+  await until(() => heard.caughtUp.length);
+  let kept;
+  server.filter = (text) => (text.includes('"seq":2,') ? ((kept = text), []) : kept ? [text, kept] : [text]);
+  post(2);
+
+  await until(() => heard.seqs.length === 3);
+  assert.deepEqual(heard.seqs, [1, 2, 3]);
+  assert.deepEqual(client.violations.map(({ kind }) => kind).slice(0, 2), ['skipped', 'repeated']);
+});
+
+test('verify: another log behind the same address is a reset', async () => {
+  const store = memoryStore();
+  const first = connect({ store, verify: true });
+  const heard = listen(first, { since: 0 });
+  post(2);
+  await until(() => heard.seqs.length === 3);
+  first.close();
+  const texts = server.log.groups.get(group);
+  texts.length = 1;
+  post(4);
+  const again = listen(connect({ store, verify: true }));
+
+  await until(() => again.resets.length);
+  assert.equal(again.resets[0].data.last, 3);
+});
+
+test('typing: sent at most every 3 s, others hear it, and it stops by itself', async (t) => {
+  const client = connect();
+  const other = connect();
+  const typed = [];
+  other.on('typing_indicator', ({ thread_id, is_typing }) => typed.push([thread_id, is_typing]));
+  client.connect();
+  other.connect();
+  await until(() => client.state.status === 'open' && other.state.status === 'open');
+  let now = Date.now();
+  t.mock.method(Date, 'now', () => now);
+  hurry(t, 40);
+  for (let key = 0; key < 8; key++, now += 500) client.typing('thread-1');
+  await until(() => typed.length === 3);
+  client.typing('thread-2');
+  client.typing('thread-2', false);
+  client.typing('thread-3', false);
+
+  await until(() => typed.length >= 5);
+  assert.deepEqual(typed, [['thread-1', true], ['thread-1', true], ['thread-1', false], ['thread-2', true], ['thread-2', false]]);
+});

@@ -1,0 +1,279 @@
+/** The machine: when it connects, when it does not, and how it notices that a line is dead. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { OrbitalClient } from '../src/node.js';
+import { FakeServer, FAST, hurry, until } from './fake.js';
+
+let server;
+const clients = [];
+const connect = (options = {}, url = server.url) => {
+  const client = new OrbitalClient(url, { token: 't1', backoff: FAST, ...options });
+  client.errors = [];
+  client.states = [];
+  client.on('error', (error) => client.errors.push(error));
+  client.on('state', (state) => client.states.push(state));
+  clients.push(client);
+  client.connect();
+  return client;
+};
+const open = (client) => until(() => client.state.status === 'open', 'open');
+const refuse = (status, code, headers) => ({ path }, answer) =>
+  path === '/api/ws-ticket' && answer(status, { error: code, message: code, details: {} }, headers);
+
+beforeEach(async () => {
+  server = await new FakeServer().listen();
+});
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.close();
+  await server.kill();
+});
+
+test('the token goes by ticket, and never into an address', async () => {
+  await open(connect());
+
+  assert.deepEqual(server.handshakes.map(({ ticket, query, token }) => ({ ticket, query, token })), [{ ticket: true, query: false, token: 't1' }]);
+});
+
+test('a server without tickets gets the token as the first clients sent it', async () => {
+  server.hasTickets = false;
+  await open(connect());
+
+  assert.deepEqual(server.handshakes.map(({ query }) => query), [true]);
+});
+
+test('a page of another origin that may not ask for a ticket offers the token as a subprotocol', async (t) => {
+  globalThis.location = { origin: 'https://elsewhere.example' };
+  t.after(() => delete globalThis.location);
+  server.wss.options.handleProtocols = (offered) => offered.has('orbital.v1') && 'orbital.v1';
+  await open(connect({ fetch: async () => { throw new TypeError('Failed to fetch'); } }));
+
+  assert.deepEqual(server.handshakes[0].offered, ['orbital.v1', 'bearer.t1']);
+});
+
+for (const [handshake, seen] of [['protocol', { query: false, ticket: false }], ['query', { query: true, ticket: false }]])
+  test(`handshake: ${handshake}`, async () => {
+    server.wss.options.handleProtocols = () => 'orbital.v1';
+    await open(connect({ handshake }));
+
+    const [{ query, ticket, token }] = server.handshakes;
+    assert.deepEqual({ query, ticket, token }, { ...seen, token: 't1' });
+  });
+
+test('a refused token is not tried again', async () => {
+  server.refused.add('t1');
+  const client = connect();
+
+  await until(() => client.state.status === 'closed');
+  assert.equal(client.state.code, 1008);
+  assert.equal(server.handshakes.length, 0);
+  assert.equal(server.requests.length, 1);
+});
+
+test('403 is not tried again', async () => {
+  server.intercept = refuse(403, 'FORBIDDEN');
+  const client = connect();
+
+  await until(() => client.state.status === 'closed');
+  assert.deepEqual(client.state, { status: 'closed', code: 1008, reason: 'FORBIDDEN' });
+});
+
+test('close 1008 is not tried again', async () => {
+  const client = connect();
+  await open(client);
+  server.cut(1008);
+
+  await until(() => client.state.status === 'closed');
+  assert.deepEqual(client.state, { status: 'closed', code: 1008, reason: 'cut' });
+  assert.equal(server.handshakes.length, 1);
+});
+
+test('a token that is a function is called again when the last one was refused, at the ticket and at 1008', async () => {
+  const tokens = ['old', 'good', 'better'];
+  let asked = 0;
+  server.refused.add('old');
+  const client = connect({ token: async () => tokens[asked++] });
+  await open(client);
+  assert.equal(server.handshakes.at(-1).token, 'good');
+  server.refused.add('good');
+  server.cut(1008);
+
+  await until(() => server.handshakes.length === 2);
+  await open(client);
+  assert.equal(server.handshakes.at(-1).token, 'better');
+  assert.equal(asked, 3);
+});
+
+test('a function that yields the refused token again ends it', async () => {
+  server.refused.add('t1');
+  let asked = 0;
+  const client = connect({ token: () => (asked++, 't1') });
+
+  await until(() => client.state.status === 'closed');
+  assert.ok(asked >= 2 && asked <= 3, `asked ${asked} times`);
+});
+
+test('a function that throws is tried again: whoever gives tokens may be away', async () => {
+  let asked = 0;
+  const client = connect({ token: () => { if (asked++ < 2) throw new Error('offline'); return 't1'; } });
+
+  await open(client);
+  assert.equal(asked, 3);
+});
+
+test('token_expiring: a function is asked for a newer one, which goes over the same connection', async () => {
+  let asked = 0;
+  const client = connect({ token: () => `t${++asked}` });
+  await open(client);
+  const [connection] = server.connections;
+  server.tell(connection, 'token_expiring', { expires_at: 'soon' });
+
+  await until(() => connection.frames.some(({ type }) => type === 'authenticate'));
+  assert.deepEqual(connection.frames.find(({ type }) => type === 'authenticate').data, { token: 't2' });
+  assert.equal(server.handshakes.length, 1);
+});
+
+for (const status of [429, 503])
+  test(`Retry-After of a ${status} is obeyed`, async () => {
+    let refusals = 0;
+    const plain = refuse(status, 'LATER', { 'Retry-After': '1' });
+    server.intercept = (call, answer) => refusals < 1 && plain(call, answer) && !!++refusals;
+    const began = Date.now();
+    const client = connect();
+    await until(() => client.state.retry_at);
+    client.wake();
+
+    await open(client);
+    assert.ok(Date.now() - began >= 1000, `${Date.now() - began} ms`);
+  });
+
+test('never more than five attempts in a window, whatever happens', async () => {
+  const rule = { ...FAST, steps_ms: [1], spread_ms: 1, window_ms: 400 };
+  const client = connect({ backoff: rule });
+  const poke = setInterval(() => client.wake(), 5);
+  server.onFrame = () => {};
+  const cut = setInterval(() => server.cut(), 3);
+  await until(() => server.handshakes.length >= 14);
+  clearInterval(poke);
+  clearInterval(cut);
+
+  const at = server.handshakes.map((handshake) => handshake.at);
+  for (let i = 5; i < at.length; i++) assert.ok(at[i] - at[i - 5] > 390, `six attempts in ${at[i] - at[i - 5]} ms`);
+});
+
+test('a line on which nothing arrives for an interval and a slack is replaced', async () => {
+  server.heartbeatSeconds = 0.1;
+  const client = connect({ slackMs: 100 });
+  await open(client);
+
+  await until(() => server.handshakes.length === 2);
+  assert.ok(client.states.some(({ reason }) => reason?.startsWith('nothing heard')));
+});
+
+test('pings keep a line, and are answered', async () => {
+  server.heartbeatSeconds = 0.2;
+  const client = connect({ slackMs: 100 });
+  await open(client);
+  const [connection] = server.connections;
+  const ping = setInterval(() => server.tell(connection, 'ping', { server_time: 1 }), 100);
+  await until(() => connection.frames.filter(({ type }) => type === 'pong').length > 6);
+  clearInterval(ping);
+
+  assert.equal(server.handshakes.length, 1);
+  assert.equal(typeof connection.frames[0].data.client_time, 'number');
+});
+
+test('wake: a waiting attempt begins at once', async () => {
+  const { port, log } = server;
+  const client = connect({ backoff: { ...FAST, steps_ms: [60_000] } });
+  await open(client);
+  await server.kill();
+  await until(() => client.state.retry_at);
+  server = await new FakeServer(log).listen(port);
+  client.wake();
+
+  await open(client);
+});
+
+test('wake: an open socket that gives no sign of life is replaced', async (t) => {
+  hurry(t, 50);
+  const client = connect();
+  await open(client);
+  server.silent = true;
+  client.wake();
+  await until(() => client.state.status === 'connecting');
+  server.silent = false;
+
+  await until(() => server.handshakes.length === 2);
+  await open(client);
+  assert.ok(client.states.some(({ reason }) => reason === 'no answer within 3000 ms'));
+});
+
+test('wake: an open socket that answers is kept', async (t) => {
+  hurry(t, 50);
+  const client = connect();
+  await open(client);
+  client.wake();
+  await new Promise((resolve) => client.on('subscribed', resolve));
+  await new Promise((resolve) => setTimeout(resolve, 10_000));
+
+  assert.equal(client.state.status, 'open');
+  assert.equal(server.handshakes.length, 1);
+});
+
+test('a subscribe that is never answered replaces the socket', async (t) => {
+  hurry(t, 50);
+  const client = connect();
+  await open(client);
+  server.silent = true;
+  client.subscribe(server.log.group());
+
+  await until(() => client.states.some(({ reason }) => reason === 'no answer within 10000 ms'));
+});
+
+test('the page shown, and the network back, are reasons to wake; after close() they are none', async (t) => {
+  const target = new EventTarget();
+  const page = Object.assign(new EventTarget(), { visibilityState: 'hidden' });
+  Object.assign(globalThis, {
+    document: page,
+    addEventListener: target.addEventListener.bind(target),
+    removeEventListener: target.removeEventListener.bind(target),
+  });
+  t.after(() => ['document', 'addEventListener', 'removeEventListener'].forEach((name) => delete globalThis[name]));
+  const client = connect();
+  await open(client);
+  const [connection] = server.connections;
+  const probes = () => connection.frames.filter(({ type, data }) => type === 'subscribe' && !data.group_ids.length).length;
+  page.dispatchEvent(new Event('visibilitychange'));
+  page.visibilityState = 'visible';
+  page.dispatchEvent(new Event('visibilitychange'));
+  await until(() => probes() === 1);
+  target.dispatchEvent(new Event('online'));
+  await until(() => probes() === 2);
+  client.close();
+  target.dispatchEvent(new Event('online'));
+  page.dispatchEvent(new Event('visibilitychange'));
+
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  assert.equal(server.handshakes.length, 1);
+});
+
+test('a server that accepts and then says nothing is given up after a time', async (t) => {
+  hurry(t, 50);
+  server.silent = true;
+  const client = connect();
+  await until(() => client.states.some(({ reason }) => reason === 'not open within 15000 ms'));
+  server.silent = false;
+
+  await open(client);
+});
+
+test('close() during an attempt ends it', async () => {
+  server.delayMs = 20;
+  const client = connect();
+  await until(() => server.requests.length);
+  client.close();
+  await new Promise((resolve) => setTimeout(resolve, 50));
+
+  assert.equal(server.handshakes.length, 0);
+  assert.equal(client.state.status, 'closed');
+});
