@@ -1,4 +1,4 @@
-"""Passwords: which are good enough, and how they are kept and checked without holding anybody up."""
+"""Passwords: how they are kept and checked, without holding anybody up."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from typing import Final, TypeVar
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerifyMismatchError
 
-from orbital.errors import Unavailable, ValidationFailed
+from orbital.errors import Unavailable
+from orbital.services import facilities
 
 Found = TypeVar("Found")
 
-MIN_CHARS: Final = 12
-"""The protocol's shortest password."""
 MAX_CHARS: Final = 1024
-"""Longest password; more than anybody types, and little to hash."""
+"""Longest password that is hashed; signing up takes none that is longer."""
 THREADS: Final = 2
 """Hashes under way at one time: at 19 MiB each, what a server with 512 MiB has to spare."""
 MAX_WAITING: Final = 100
@@ -30,31 +29,6 @@ MAX_WAITING: Final = 100
 MEMORY_KIB: Final = 19_456
 PASSES: Final = 2
 LANES: Final = 1
-
-
-def check_password(password: str) -> None:
-    """
-    See whether a password is good enough for a signup.
-
-    Raises:
-        ValidationFailed: If it is not; the sentence says what is missing, and never repeats it.
-    """
-    text = _normal(password)
-    missing = [
-        name
-        for name, found in (
-            ("an upper case letter", any(letter.isupper() for letter in text)),
-            ("a lower case letter", any(letter.islower() for letter in text)),
-            ("a digit", any(letter.isdecimal() for letter in text)),
-        )
-        if not found
-    ]
-    if len(text) < MIN_CHARS:
-        missing.insert(0, f"{MIN_CHARS} characters")
-    if missing:
-        raise ValidationFailed(f"The password needs {' and '.join(missing)}.", field="password")
-    if len(text) > MAX_CHARS:
-        raise ValidationFailed(f"The password has more than {MAX_CHARS} characters.", field="password")
 
 
 def _normal(password: str) -> str:
@@ -96,33 +70,33 @@ class Passwords:
         """
         return await self._run(lambda: self._hasher.hash(_bytes(password)))
 
-    async def verify_or_dummy(self, kept: str | None, password: str) -> bool:
+    async def verify(self, password_hash: str | None, password: str) -> bool:
         """
         Tell whether a password is the one that was kept.
 
         It takes the same time when there is none, so that nobody learns from a clock which names exist.
 
         Args:
-            kept: What `hash` returned; None when there is no such user, or one without a password.
+            password_hash: What `hash` returned; None when there is no such user, or one without a password.
             password: What was typed.
 
         Raises:
             Unavailable: If too many wait already.
         """
         if len(password) > MAX_CHARS:
-            # It can be nobody's: check_password() let none in.
-            kept, password = None, password[:MAX_CHARS]
-        known = kept is not None
-        against = self._nobody if kept is None else kept
+            # It can be nobody's.
+            password_hash, password = None, password[:MAX_CHARS]
+        known = password_hash is not None
+        against = self._nobody if password_hash is None else password_hash
         return await self._run(lambda: self._matches(against, password)) and known
 
     async def close(self) -> None:
         """Finish what is under way, and end the threads."""
         await asyncio.to_thread(self._pool.shutdown)
 
-    def _matches(self, kept: str, password: str) -> bool:
+    def _matches(self, password_hash: str, password: str) -> bool:
         try:
-            return self._hasher.verify(kept, _bytes(password))
+            return self._hasher.verify(password_hash, _bytes(password))
         except VerifyMismatchError:
             return False
 
@@ -139,3 +113,6 @@ class Passwords:
         self._under_way -= 1
         if not future.cancelled():
             future.exception()  # seen, also when nobody waits for it any more
+
+
+_: type[facilities.Passwords] = Passwords
