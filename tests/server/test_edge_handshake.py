@@ -1,0 +1,339 @@
+"""The handshake: what is refused, how, in which order, and what the doorkeeper gets to see."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from importlib.metadata import version
+
+import msgspec
+import pytest
+
+from orbital.errors import TooManyRequests
+from orbital.server import websocket
+from orbital.server.websocket import Admit, Handshake, Headers, Refuse, refusal
+from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
+
+KEY = f"Sec-WebSocket-Key: {Client.KEY}\r\n"
+VERSION = "Sec-WebSocket-Version: 13\r\n"
+UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def edge(request: pytest.FixtureRequest) -> Iterator[Edge]:
+    """An edge on each loop."""
+    with running_edge(loop=request.param) as edge:
+        yield edge
+
+
+def assert_refused(client: Client, status: int, error: str) -> dict[str, str]:
+    """The answer is a refusal with this code in its JSON body, and the connection ends; returns its headers."""
+    said, headers, body = client.answer()
+    assert said == status
+    assert headers["content-type"] == "application/json"
+    assert "close" in headers["connection"]
+    assert "date" in headers
+    told = msgspec.json.decode(body)
+    assert told["error"] == error
+    assert set(told) == {"error", "message", "details"}
+    client.hear_end()
+    return headers
+
+
+# What is refused by the edge itself
+
+
+def test_another_path(edge: Edge):
+    """[WS20] A path that does not exist is refused first, before the upgrade is looked at."""
+    with edge.connect() as client:
+        client.ask(UPGRADE, target="/wss")
+        assert_refused(client, 404, "NOT_FOUND")
+
+    assert edge.door.asked == []
+
+
+@pytest.mark.parametrize("headers", ["", "Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version: 13\r\n" * 2])
+def test_another_version(edge: Edge, headers: str):
+    """[WS21] A version other than 13 is 426, and the answer names 13 (RFC 6455 §4.4)."""
+    with edge.connect() as client:
+        client.ask(UPGRADE + KEY + headers)
+        answer = assert_refused(client, 426, "UPGRADE_REQUIRED")
+
+    assert answer["sec-websocket-version"] == "13"
+    assert answer["upgrade"] == "websocket"
+    assert answer["connection"] == "close, upgrade"
+    assert edge.door.asked == []
+
+
+@pytest.mark.parametrize("key", ["", "short", "!" * 24, "AAAAAAAAAAAAAAAAAAAAAAA=", "é" * 24])
+def test_bad_keys(edge: Edge, key: str):
+    """[WS22] A key that is not 16 bytes in base64 is 400."""
+    with edge.connect() as client:
+        client.ask(UPGRADE + VERSION + (f"Sec-WebSocket-Key: {key}\r\n" if key else ""))
+        assert_refused(client, 400, "VALIDATION_ERROR")
+
+
+def test_two_keys(edge: Edge):
+    """[WS22] A key stands once (RFC 6455 §11.3.1)."""
+    with edge.connect() as client:
+        client.ask(UPGRADE + VERSION + KEY + KEY)
+        assert_refused(client, 400, "VALIDATION_ERROR")
+
+
+def test_malformed_extensions(edge: Edge):
+    """[WS22] Extensions that do not have their form fail the handshake (RFC 6455 §9.1)."""
+    with edge.connect() as client:
+        client.ask_upgrade("Sec-WebSocket-Extensions: permessage-deflate; =\r\n")
+        assert_refused(client, 400, "VALIDATION_ERROR")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "HEAD"])
+def test_another_method(edge: Edge, method: str):
+    """[WS23] A WebSocket is opened with GET; anything else is 405."""
+    with edge.connect() as client:
+        client.ask_upgrade(method=method)
+        if method == "HEAD":
+            client.socket.shutdown(1)
+            assert client.take(13) == b"HTTP/1.1 405 "
+            return
+        assert assert_refused(client, 405, "METHOD_NOT_ALLOWED")["allow"] == "GET"
+
+
+# What is let in
+
+
+@pytest.mark.parametrize("connection", ["Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade,keep-alive"])
+def test_connection_headers(edge: Edge, connection: str):
+    """[WS24] `Connection` is a list: what Firefox sends is as good as what Chromium sends."""
+    with edge.connect() as client:
+        client.ask(f"upgrade: WebSocket\r\nConnection: {connection}\r\n" + VERSION + KEY)
+        assert client.answer()[0] == 101
+        client.frame(0x81, b"x")
+        assert client.hear().payload == b"x"
+
+
+def test_a_body_does_not_confuse(edge: Edge):
+    """[WS24] A body that comes with the upgrade is not taken for frames."""
+    with edge.connect() as client:
+        client.ask_upgrade("Content-Length: 5\r\n", body=b"\x81\x80abc")
+        assert client.answer()[0] == 101
+        client.frame(0x81, b"x")
+        assert client.hear().payload == b"x"
+
+
+def test_after_another_request(edge: Edge):
+    """[WS24] A connection that carried a plain request may be upgraded."""
+    with edge.connect() as client:
+        client.ask(target="/health")
+        assert client.answer()[0] == 426
+        client.upgrade()
+        client.frame(0x81, b"x")
+        assert client.hear().payload == b"x"
+
+
+def test_what_the_doorkeeper_sees(edge: Edge):
+    """[WS25] The doorkeeper gets method, path, query, headers and address, decoded."""
+    with edge.connect() as client:
+        client.ask_upgrade(
+            "X-Forwarded-For: 192.0.2.1\r\nx-forwarded-for: 192.0.2.2\r\nOrigin:  https://a.example \r\n",
+            target="/%77s?token=a%20b&token=c&empty=&ticket=%C3%BC",
+        )
+        assert client.answer()[0] == 101
+        (asked,) = edge.door.asked
+
+        assert (asked.method, asked.path) == ("GET", "/ws")
+        assert asked.query == {"token": "a b", "empty": "", "ticket": "ü"}
+        assert asked.headers["X-Forwarded-For"] == "192.0.2.1, 192.0.2.2"
+        assert asked.headers.get("ORIGIN") == "https://a.example"
+        assert "authorization" not in asked.headers
+        assert "host" in set(asked.headers)
+        assert asked.peer == client.socket.getsockname()
+
+
+def test_absolute_form(edge: Edge):
+    """[WS25] A target in absolute form has the same path (RFC 9112 §3.2.2)."""
+    with edge.connect() as client:
+        client.ask_upgrade(target="http://edge:80/ws?token=t")
+        assert client.answer()[0] == 101
+
+    assert edge.door.asked[0].query == {"token": "t"}
+
+
+def test_what_is_shown_of_a_handshake_holds_no_token():
+    """[WS26] Whoever logs a handshake logs no token."""
+    handshake = Handshake(
+        "GET", "/ws", {"token": "SECRET"}, Headers({"authorization": "Bearer SECRET"}), ("192.0.2.1", 1)
+    )
+
+    assert "SECRET" not in repr(handshake) + repr(handshake.headers) + str(handshake)
+    assert len(handshake.headers) == 1
+
+
+def test_subprotocol(edge: Edge):
+    """[WS27] The subprotocol that the doorkeeper chose is answered; without a choice there is none."""
+    edge.door.decision = lambda _: edge.door.admit("orbital.v1")
+    with edge.connect() as client:
+        assert (
+            client.upgrade("Sec-WebSocket-Protocol: orbital.v1, bearer.x\r\n")["sec-websocket-protocol"] == "orbital.v1"
+        )
+    edge.door.decision = None
+    with edge.connect() as client:
+        assert "sec-websocket-protocol" not in client.upgrade("Sec-WebSocket-Protocol: orbital.v1\r\n")
+
+
+# The doorkeeper's decision
+
+
+def test_refusal(edge: Edge):
+    """[WS28] What the doorkeeper refuses with is answered as it is, as plain HTTP."""
+    edge.door.decision = lambda _: refusal(TooManyRequests("Slowly.", retry_after_s=7))
+    with edge.connect() as client:
+        client.ask_upgrade()
+        assert assert_refused(client, 429, "TOO_MANY_REQUESTS")["retry-after"] == "7"
+
+
+def test_an_awaited_decision(edge: Edge):
+    """[WS28] A decision may take its time; what the client sends meanwhile is kept."""
+    asked, go = threading.Event(), threading.Event()
+
+    async def decide() -> Admit:
+        asked.set()
+        while not go.is_set():
+            await asyncio.sleep(0.001)
+        return edge.door.admit()
+
+    edge.door.decision = lambda _: decide()
+    with edge.connect() as client:
+        client.ask_upgrade()
+        assert asked.wait(DEADLINE_S)
+        wire = b"".join(masked(0x81, b"%d" % n * 100) for n in range(100))
+        client.send(wire)
+        go.set()
+
+        assert client.answer()[0] == 101
+        assert [client.hear().payload for _ in range(100)] == [b"%d" % n * 100 for n in range(100)]
+
+
+def test_what_is_sent_during_a_decision_is_bounded(edge: Edge):
+    """[WS28] A client that floods before it is let in is held back by TCP, and loses nothing."""
+    asked, go = threading.Event(), threading.Event()
+
+    async def decide() -> Admit:
+        asked.set()
+        while not go.is_set():
+            await asyncio.sleep(0.001)
+        return edge.door.admit()
+
+    edge.door.decision = lambda _: decide()
+    messages = 400
+    with edge.connect() as client:
+        client.ask_upgrade()
+        assert asked.wait(DEADLINE_S)
+        flood = threading.Thread(target=client.send, args=(masked(0x81, b"x" * 50_000) * messages,))
+        flood.start()
+        flood.join(0.3)
+        assert flood.is_alive(), "20 MB went somewhere"
+        go.set()
+
+        assert client.answer()[0] == 101
+        assert [len(client.hear().payload) for _ in range(messages)] == [50_000] * messages
+        flood.join()
+
+
+def test_a_client_that_leaves_during_the_decision(edge: Edge):
+    """[WS29] The decision is cancelled when the client has gone, and no peer is opened."""
+    asked, cancelled = threading.Event(), threading.Event()
+
+    async def decide() -> Admit:
+        asked.set()
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        raise AssertionError("nobody waits so long")
+
+    edge.door.decision = lambda _: decide()
+    with edge.connect() as client:
+        client.ask_upgrade()
+        assert asked.wait(DEADLINE_S)
+
+    assert cancelled.wait(DEADLINE_S)
+    assert edge.door.peers.empty()
+
+
+def test_a_decision_that_takes_too_long(edge: Edge, monkeypatch: pytest.MonkeyPatch):
+    """[WS29] A doorkeeper has a deadline; after it the answer is 503."""
+    monkeypatch.setattr(websocket, "DECISION_S", 0.05)
+    edge.door.decision = lambda _: asyncio.sleep(3600, Refuse(500, b""))
+    with edge.connect() as client:
+        client.ask_upgrade()
+        assert "retry-after" in assert_refused(client, 503, "UNAVAILABLE")
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_doorkeeper_that_fails(edge: Edge, awaited: bool, caplog: pytest.LogCaptureFixture):
+    """[WS29] A mistake of ours is a 500 without details, and goes to the log."""
+
+    async def later() -> Admit:
+        raise RuntimeError("the cellar is flooded")
+
+    def at_once(_: Handshake) -> Admit:
+        raise RuntimeError("the cellar is flooded")
+
+    edge.door.decision = (lambda _: later()) if awaited else at_once
+    with edge.connect() as client:
+        client.ask_upgrade()
+        status, _, body = client.answer()
+
+    assert status == 500
+    assert b"cellar" not in body
+    assert "the cellar is flooded" in caplog.text
+
+
+def test_a_doorkeeper_may_raise_an_error_of_the_table(edge: Edge):
+    """[WS28] An error of the table is answered as it says, awaited or not."""
+
+    async def later() -> Admit:
+        raise TooManyRequests("Slowly.", retry_after_s=9)
+
+    edge.door.decision = lambda _: later()
+    with edge.connect() as client:
+        client.ask_upgrade()
+        assert assert_refused(client, 429, "TOO_MANY_REQUESTS")["retry-after"] == "9"
+
+
+def test_a_stop_during_the_decision():
+    """[WS30] A handshake that is not decided when the server stops is refused with 503."""
+    asked = threading.Event()
+
+    async def decide() -> Admit:
+        asked.set()
+        await asyncio.sleep(3600)
+        raise AssertionError("nobody waits so long")
+
+    with running_edge() as edge, edge.connect() as client:
+        edge.door.decision = lambda _: decide()
+        client.ask_upgrade()
+        assert asked.wait(DEADLINE_S)
+        edge.server.should_exit = True
+
+        assert "retry-after" in assert_refused(client, 503, "UNAVAILABLE")
+
+
+def test_what_is_written_at_once_comes_right_behind_the_answer():
+    """[WS31] The peer's first frame needs no round trip: it follows the 101."""
+
+    class Greeter(EchoPeer):
+        def opened(self, line: websocket.Line) -> None:
+            super().opened(line)
+            self.text(b"welcome")
+
+    with running_edge(EchoDoor(Greeter)) as edge, edge.client() as client:
+        assert client.hear() == (0x81, b"welcome")
+
+
+def test_versions_that_were_tried():
+    """[WS32] picows' protocol has no public signature: another version than the one tried here may do anything."""
+    assert version("picows") == "2.3.1"
