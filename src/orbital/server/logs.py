@@ -1,0 +1,150 @@
+"""
+Lines for people or for programs, made by structlog out of the standard library's records.
+
+Rooms write with `logging.getLogger("orbital.…")`, a short sentence and `extra=`; nothing but this file knows the form.
+No room writes a token. Should one, or a library, ever do: `redact` is the last defence, over every word of a line.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from typing import Final, Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+Level = Literal["debug", "info", "warning", "error"]
+
+HIDDEN: Final = "***"
+"""What stands in the place of a secret."""
+
+_SECRET_KEYS: Final = ("access_token", "token", "ticket", "password", "secret", "jwt_secret", "authorization")
+_NAMES: Final = "|".join(_SECRET_KEYS)
+_PATTERNS: Final = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        # RFC 7519: header, payload, signature. The shortest header, {"alg":"HS256"}, has 20 characters, and no
+        # signature fewer than 43; three parts so long are no module's name.
+        (r"[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{20,}", HIDDEN),
+        # Of a token that was cut off, header and the beginning of its claims: base64 of `{"` each.
+        (r"\beyJ[A-Za-z0-9_-]{10,}(?:\.eyJ[A-Za-z0-9_-]*)?", HIDDEN),
+        # RFC 6750 §2.1, and the subprotocol of a browser.
+        (r"(?i)\b(bearer[ .])\s*[A-Za-z0-9_.~+/=-]{8,}", rf"\g<1>{HIDDEN}"),
+        # An address' query, a cookie, a keyword argument.
+        (rf"""(?i)\b({_NAMES})=(?!=)["']?[^\s"'&,;)}}\]]+""", rf"\g<1>={HIDDEN}"),
+        # JSON, or the repr of a dictionary.
+        (rf"""(?i)(["'](?:{_NAMES})["']\s*:\s*["'])[^"']+""", rf"\g<1>{HIDDEN}"),
+        # RFC 3986 §3.2.1: user and password of a database's address.
+        (r"(?i)\b([a-z][a-z0-9+.-]*://)[^\s/@'\"]*@", rf"\g<1>{HIDDEN}@"),
+    )
+)
+# None of them can be in a text without one of these: most texts are ids and plain words.
+_PERHAPS: Final = re.compile(r"[.=:@]|eyJ|(?i:bearer)")
+# What would move a terminal's cursor, or make one line look like two.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x80-\x9f\u2028\u2029]")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with everything hidden that looks like a token, a ticket or a password."""
+    if _PERHAPS.search(text) is None:
+        return text
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def redact(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:  # noqa: ARG001 - structlog's signature
+    """Hide what must not be in a line, and what would break one; the last step before it is written."""
+    for key, value in event.items():
+        if key == "exception":
+            event[key] = _CONTROL.sub("?", without_secrets(str(value)))
+        elif key.lower() in _SECRET_KEYS:
+            event[key] = HIDDEN
+        elif isinstance(value, str):
+            event[key] = _one_line(value)
+        elif not isinstance(value, (int, float, type(None))):
+            # A list, a dictionary, somebody's object: what would be written of it is its repr.
+            shown = repr(value)
+            if (safe := _one_line(shown)) != shown:
+                event[key] = safe
+    return event
+
+
+def _one_line(text: str) -> str:
+    return _CONTROL.sub("?", without_secrets(text).replace("\n", "\\n"))
+
+
+def configure(*, level: Level, format: Literal["text", "json"] | None = None, stream: TextIO | None = None) -> None:
+    """
+    Send every line of this process to one place, in one form; calling it again changes both.
+
+    Args:
+        level: The least serious of our own lines that is written; of libraries, warnings and worse are.
+        format: For people or programs; by whether the stream is a terminal when left out.
+        stream: Where to; standard error when left out.
+    """
+    stream = stream or sys.stderr
+    terminal = stream.isatty()
+    text = format == "text" or (format is None and terminal)
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_common(), processors=_written(as_text=text, colors=terminal), pass_foreign_args=False
+        )
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        if isinstance(old.formatter, structlog.stdlib.ProcessorFormatter):
+            root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+    logging.getLogger("orbital").setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    _route_uvicorn(level)
+
+
+def _common() -> Sequence[Processor]:
+    return (
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        _without_leftovers,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    )
+
+
+def _without_leftovers(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:  # noqa: ARG001 - structlog's
+    """Drop what another handler's formatter left on the record; nobody's `extra` can have these names."""
+    event.pop("message", None)
+    event.pop("asctime", None)
+    return event
+
+
+def _written(*, as_text: bool, colors: bool) -> Sequence[Processor]:
+    form: Processor = (
+        structlog.dev.ConsoleRenderer(colors=colors)
+        if as_text
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    return (
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        # As text, before `redact` looks: a renderer of its own would show local variables.
+        structlog.processors.format_exc_info,
+        redact,
+        form,
+    )
+
+
+def _route_uvicorn(level: Level) -> None:
+    """Let uvicorn's own lines come by our way; its line for each request, which has the query in it, by none."""
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access"):
+        log = logging.getLogger(name)
+        log.handlers.clear()
+        log.propagate = True
+    logging.getLogger("uvicorn.access").propagate = False
+    logging.getLogger("uvicorn.access").disabled = True
+    # At `info` it tells in six lines what ours tell in one.
+    logging.getLogger("uvicorn").setLevel(logging.INFO if level == "debug" else logging.WARNING)
