@@ -151,9 +151,7 @@ class Machine(RuleBasedStateMachine):
 
             self._plan(reply(who, thread_id, once=once), decide_reply)
         else:
-            self._plan(
-                message(who, group.id, once=once), lambda: None if who in group.members else "FORBIDDEN"
-            )
+            self._plan(message(who, group.id, once=once), lambda: None if who in group.members else "FORBIDDEN")
 
     @rule()
     def flush(self) -> None:

@@ -1,0 +1,271 @@
+"""The bus on a Redis that goes away, freezes, comes back empty, or is a Cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from orbital.bus import redis as adapter
+from orbital.bus.redis import RedisBus
+from orbital.model import GroupId
+from tests.contracts.drafts import new_id
+from tests.contracts.test_bus import Heard
+from tests.support.process import Program
+from tests.support.programs import find, free_port, missing
+from tests.support.proxy import Proxy
+from tests.support.redis import Redis
+
+
+class Ear(RedisBus):
+    """A bus that remembers what it heard, and how often it came back."""
+
+    def __init__(self, url: str) -> None:
+        self.heard = Heard()
+        self.back = asyncio.Event()
+        self.came_back = 0
+        super().__init__(url, receive=self.heard, on_reconnected=self._note)
+
+    def _note(self) -> None:
+        self.came_back += 1
+        self.back.set()
+
+    async def return_of(self, count: int) -> None:
+        """Wait until it has come back so often."""
+        async with asyncio.timeout(30):
+            while self.came_back < count:
+                self.back.clear()
+                await self.back.wait()
+
+
+@pytest.fixture
+async def ears(redis_server: Redis) -> AsyncIterator[Callable[..., object]]:
+    """Make started buses, closed at the end."""
+    made: list[Ear] = []
+
+    async def make(url: str = "") -> Ear:
+        made.append(Ear(url or redis_server.url))
+        await made[-1].start()
+        return made[-1]
+
+    yield make
+    for ear in made:
+        await ear.close()
+
+
+async def _until(fact: Callable[[], object]) -> None:
+    async with asyncio.timeout(30):
+        while not fact():
+            await asyncio.sleep(0.01)
+
+
+async def test_redis_restarts_empty(redis_server: Redis, ears):
+    """[CLUSTER] When Redis comes back, empty, every followed group is heard again before `on_reconnected` is called."""
+    one, two = await ears(), await ears()
+    groups = [GroupId(new_id()) for _ in range(2_500)]
+    await asyncio.gather(*(two.follow(group_id) for group_id in groups))
+
+    for count in (1, 2):
+        redis_server.kill()
+        await _until(lambda: one._session is None and two._session is None)
+        assert (await one.ready(), await two.ready()) == (False, False)
+        began = time.monotonic()
+        await one.publish(groups[0], b"lost")
+        late = GroupId(new_id())
+        await two.follow(late)
+        assert time.monotonic() - began < 0.5, "nobody waits for a Redis that is away"
+        redis_server.start()
+        await asyncio.gather(one.return_of(count), two.return_of(count))
+        two.heard.rumours.clear()
+        for group_id in (groups[0], groups[-1], late):
+            await one.publish(group_id, b"again")
+        assert await two.heard.until(3) == [(groups[0], b"again"), (groups[-1], b"again"), (late, b"again")]
+
+    assert one.dropped == 2
+
+
+async def test_redis_is_away_at_the_start(redis_server: Redis, ears):
+    """[CLUSTER] A server starts without Redis, and hears the others once it comes."""
+    redis_server.kill()
+    one, two = await ears(), await ears()
+    group_id = GroupId(new_id())
+    await two.follow(group_id)
+    assert await two.ready() is False
+
+    redis_server.start()
+    await asyncio.gather(one.return_of(1), two.return_of(1))
+
+    await one.publish(group_id, b"heard")
+    assert await two.heard.until(1) == [(group_id, b"heard")]
+
+
+async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
+    """[CLUSTER] A Redis that no longer answers is noticed, holds nobody up for long, and its backlog does no harm."""
+    monkeypatch.setattr(adapter, "PING_S", 0.3)
+    one, two = await ears(), await ears()
+    group_id = GroupId(new_id())
+    await two.follow(group_id)
+
+    redis_server.freeze()
+    began = time.monotonic()
+    await two.follow(GroupId(new_id()))
+    for _ in range(200):
+        await one.publish(group_id, bytes(100_000))
+    assert time.monotonic() - began < 3
+    assert one.dropped > 100, "what waits is bounded"
+    await _until(lambda: one._session is None and two._session is None)
+    redis_server.thaw()
+    await asyncio.gather(one.return_of(1), two.return_of(1))
+
+    two.heard.rumours.clear()
+    await one.publish(group_id, b"heard")
+    assert (await two.heard.until(1))[-1] == (group_id, b"heard")
+
+
+async def test_connections_are_cut(redis_server: Redis, ears, seed: int):
+    """[CLUSTER] A connection that is cut in the middle of anything is made anew, and all is heard again."""
+    async with await Proxy.open(redis_server.port, seed=seed) as proxy:
+        one, two = await ears(), await ears(f"redis://127.0.0.1:{proxy.port}")
+        group_id = GroupId(new_id())
+        await two.follow(group_id)
+        for count in range(1, 6):
+            await proxy.set(slice="some")
+            await (proxy.cut() if count % 2 else proxy.reset())
+            await two.return_of(count)
+            two.heard.rumours.clear()
+            await one.publish(group_id, b"%d" % count)
+            assert await two.heard.until(1) == [(group_id, b"%d" % count)]
+
+
+async def test_a_stranger_on_the_channel(redis_server: Redis, ears):
+    """[CLUSTER] What no server of ours wrote is handed on for the relay to judge, and breaks nothing."""
+    two = await ears()
+    group_id = GroupId(new_id())
+    await two.follow(group_id)
+    one = await ears()
+    one._node_id = b""
+
+    for payload in (b"", b"x", b"12345678", b"12345678payload"):
+        await one.publish(group_id, payload)
+
+    assert [payload for _, payload in await two.heard.until(4)] == [b"", b"", b"", b"payload"]
+
+
+async def test_a_password(tmp_path: Path, ears):
+    """[RUN] User and password of the URL are used, and a wrong one is a warning, not an end."""
+    redis = Redis()
+    try:
+        redis.start()
+        admin = await ears(redis.url)
+        await admin._session._links[0].ask(b"CONFIG", b"SET", b"requirepass", b"s3cret")
+        right = await ears(redis.url.replace("redis://", "redis://:s3cret@"))
+        wrong = await ears(redis.url.replace("redis://", "redis://:wrong@"))
+        assert (await right.ready(), await wrong.ready()) == (True, False)
+    finally:
+        redis.close()
+
+
+# Chapter: a Cluster
+
+
+class Cluster:
+    """Two masters that share the slots; needs Redis 7 or later."""
+
+    def __init__(self, folder: Path) -> None:
+        binary = find("redis-server", "valkey-server", also=("/usr/bin/redis-server",))
+        found = "" if binary is None else subprocess.run([binary, "--version"], capture_output=True, text=True).stdout
+        version = found.partition("v=")[2].partition(".")[0]
+        if binary is None or not version.isdigit() or int(version) < 7:
+            missing("Redis 7 or later", remedy="apt-get install redis-server")
+        self.ports = [free_port(), free_port()]
+        self.programs = []
+        for port in self.ports:
+            place = folder / str(port)
+            place.mkdir()
+            self.programs.append(
+                Program(
+                    [
+                        *(binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(place), "--save", ""),
+                        *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+                    ]
+                )
+            )
+        for program in self.programs:
+            program.wait_for("[Rr]eady to accept connections")
+
+    def close(self) -> None:
+        """End both."""
+        for program in self.programs:
+            program.kill()
+
+
+async def _ask(port: int, *command: str) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write((" ".join(command) + "\r\n").encode())
+    head = await asyncio.wait_for(reader.readline(), 10)
+    body = await reader.readexactly(int(head[1:]) + 2) if head.startswith(b"$") else head
+    writer.close()
+    await writer.wait_closed()
+    return body.strip()
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A Redis Cluster of two masters."""
+    made = Cluster(tmp_path)
+    try:
+        one, two = made.ports
+        assert await _ask(one, "CLUSTER", "ADDSLOTSRANGE", "0", "8191") == b"+OK"
+        assert await _ask(two, "CLUSTER", "ADDSLOTSRANGE", "8192", "16383") == b"+OK"
+        nodes = (await _ask(two, "CLUSTER", "NODES")).decode()
+        bus_port = nodes.partition("@")[2].partition(" ")[0]
+        assert await _ask(one, "CLUSTER", "MEET", "127.0.0.1", str(two), bus_port) == b"+OK"
+        async with asyncio.timeout(30):
+            for port in made.ports:
+                while b"cluster_state:ok" not in (info := await _ask(port, "CLUSTER", "INFO")) or (
+                    b"cluster_known_nodes:2" not in info
+                ):
+                    await asyncio.sleep(0.05)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.redis
+async def test_sharded_on_a_cluster(cluster: Cluster):
+    """[CLUSTER] On a Cluster each group's channel is on the master of its slot; a slot that moves is followed."""
+    url = f"redis://127.0.0.1:{cluster.ports[0]}"
+    one, two = Ear(url), Ear(url)
+    await one.start()
+    await two.start()
+    try:
+        groups = [GroupId(new_id()) for _ in range(40)]
+        await asyncio.gather(*(two.follow(group_id) for group_id in groups))
+        for group_id in groups:
+            await one.publish(group_id, b"heard")
+        assert sorted(await two.heard.until(40)) == sorted((group_id, b"heard") for group_id in groups)
+        assert len({id(two._session._of(adapter._channel(group_id))) for group_id in groups}) == 2
+
+        # The first group's slot moves to the other master.
+        from redis.crc import key_slot
+
+        slot = key_slot(adapter._channel(groups[0]))
+        taker = cluster.ports[1] if slot < 8192 else cluster.ports[0]
+        taker_id = (await _ask(taker, "CLUSTER", "MYID")).decode()
+        for port in (taker, *cluster.ports):
+            assert await _ask(port, "CLUSTER", "SETSLOT", str(slot), "NODE", taker_id) == b"+OK"
+        await two.return_of(1)
+        two.heard.rumours.clear()
+        async with asyncio.timeout(30):
+            # The first publish finds out that the slot has moved, and is lost.
+            while not two.heard.rumours:
+                await one.publish(groups[0], b"moved")
+                await asyncio.sleep(0.05)
+        assert two.heard.rumours[0] == (groups[0], b"moved")
+    finally:
+        await one.close()
+        await two.close()
