@@ -611,10 +611,13 @@ class Conversation:
         effects: list[Effect] = []
         for group_id in data.group_ids:
             group = self._groups.get(group_id)
-            if group is None or group.standing is not _Standing.ASKED:
+            state = data.groups.get(group_id)
+            if group is None or group.standing is _Standing.OFF:
+                continue
+            if group.standing is _Standing.ON:
+                effects += self._skipped(group, state)
                 continue
             group.standing = _Standing.ON
-            state = data.groups.get(group_id)
             effects.append(Subscribed(group_id, None if state is None else state.seq))
             if state is None:
                 continue
@@ -629,6 +632,15 @@ class Conversation:
             group.heard = max(group.heard, state.seq)
             effects += self._catch_up(group)
         return effects
+
+    def _skipped(self, group: _Group, state: wire.GroupState | None) -> list[Effect]:
+        """Hear, unasked, that the server could not hand on some events and goes on after `state.seq`."""
+        last = group.cursor.last if group.cursor else 0
+        if state is None or state.recovered is not False or last >= state.seq:
+            return []
+        effects = self._reset(group, state.seq, ResetReason.GONE)
+        group.heard = state.seq
+        return effects + self._catch_up(group)
 
     def _error(self, frame: Frame) -> list[Effect]:
         data = msgspec.json.decode(frame.data, type=_ErrorData)

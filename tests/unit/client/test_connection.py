@@ -473,9 +473,10 @@ async def test_wake_tries_at_once(server: FakeServer) -> None:
 async def test_wake_replaces_a_line_that_only_looks_open(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """[LIN5] After a wake, an open connection that does not answer is replaced without waiting for the watchdog."""
     monkeypatch.setattr(connection, "PROBE_S", 0.1)
-    async with await Proxy.open(int(server.url.rsplit(":", 1)[1])) as proxy, connect(
-        f"http://127.0.0.1:{proxy.port}", token="t", transport=server.transport, backoff=FAST
-    ) as orbital:
+    async with (
+        await Proxy.open(int(server.url.rsplit(":", 1)[1])) as proxy,
+        connect(f"http://127.0.0.1:{proxy.port}", token="t", transport=server.transport, backoff=FAST) as orbital,
+    ):
         states = heard(orbital, StateChange)
         orbital.wake()  # answered: nothing happens
         await proxy.set("down", swallow=True)

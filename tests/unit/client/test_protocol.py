@@ -261,6 +261,20 @@ def test_not_recovered_is_a_reset(head: int, reason: ResetReason) -> None:
     assert seqs(talk.received(log_of(head + 1).frames[head], now_ms=NOW)) == [head + 1]
 
 
+def test_a_reset_in_the_midst() -> None:
+    """[SUB14] A `subscribed` that nobody asked for, with `recovered: false`, is a Reset unless all was read already."""
+    log = log_of(9)
+    talk = listening(Position(0), 0, recovered=True)
+    talk.received(log.frames[0], now_ms=NOW)
+
+    assert talk.received(subscribed(1, recovered=False), now_ms=NOW) == []
+    assert talk.received(subscribed(7), now_ms=NOW) == []
+    effects = talk.received(subscribed(7, recovered=False), now_ms=NOW)
+
+    assert marks(effects) == [Reset(group_id=GROUP, last_seq=1, seq=7, reason=ResetReason.GONE)]
+    assert seqs(talk.received(log.frames[7], now_ms=NOW)) == [8]
+
+
 def test_forbidden_ends_only_the_groups_it_names() -> None:
     """[SUB9] A group that the user is not in ends with NotAMember, the others go on."""
     talk = Conversation()
