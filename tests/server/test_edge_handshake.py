@@ -20,11 +20,18 @@ VERSION = "Sec-WebSocket-Version: 13\r\n"
 UPGRADE = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
 
 
-@pytest.fixture(params=["uvloop", "asyncio"])
-def edge(request: pytest.FixtureRequest) -> Iterator[Edge]:
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def running(request: pytest.FixtureRequest) -> Iterator[Edge]:
     """An edge on each loop."""
     with running_edge(loop=request.param) as edge:
         yield edge
+
+
+@pytest.fixture
+def edge(running: Edge) -> Edge:
+    """An edge that remembers nothing of the test before."""
+    running.door.forget()
+    return running
 
 
 def assert_refused(client: Client, status: int, error: str) -> dict[str, str]:

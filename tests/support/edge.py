@@ -82,6 +82,12 @@ class EchoDoor:
         self.asked: list[Handshake] = []
         self.decision: Callable[[Handshake], Admit | Refuse | Awaitable[Admit | Refuse]] | None = None
 
+    def forget(self) -> None:
+        """Be as new."""
+        self.peers = queue.Queue()
+        self.asked.clear()
+        self.decision = None
+
     def route(self, path: str) -> Refuse | None:
         """Know one path."""
         return None if path == "/ws" else Refuse(404, b'{"error":"NOT_FOUND","message":"","details":{}}')

@@ -364,8 +364,8 @@ class _Gate(asyncio.Protocol):
     """
     Stands for a connection from uvicorn's handing over until the decision.
 
-    Reading goes on meanwhile, so that a client that leaves is noticed; what it sends too early is kept. What comes in one
-    piece with the request is lost in uvicorn: RFC 6455 §4.1 lets no client send before it has been answered.
+    Reading goes on meanwhile, so that a client that leaves is noticed; what it sends too early is kept. What comes in
+    one piece with the request is lost in uvicorn: RFC 6455 §4.1 lets no client send before it has been answered.
     """
 
     __slots__ = ("_awaited", "_early", "_edge", "_head", "_loop", "_server", "_timer", "_transport")
