@@ -117,9 +117,10 @@ def _common() -> Sequence[Processor]:
 
 
 def _without_leftovers(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:  # noqa: ARG001 - structlog's
-    """Drop what another handler's formatter left on the record; nobody's `extra` can have these names."""
+    """Drop what other formatters left on a record, and uvicorn's sentences with colours."""
     event.pop("message", None)
     event.pop("asctime", None)
+    event.pop("color_message", None)
     return event
 
 

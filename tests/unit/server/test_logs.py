@@ -129,10 +129,11 @@ def test_uvicorn_comes_by_our_way_and_its_requests_by_none():
     logging.getLogger("uvicorn.access").info('127.0.0.1 - "GET /ws?token=%s" 101', TOKEN)
     logging.getLogger("uvicorn.access").error('127.0.0.1 - "GET /ws?token=%s" 101', TOKEN)
     logging.getLogger("uvicorn.error").info("Uvicorn running")
-    logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    logging.getLogger("uvicorn.error").warning("Invalid request.", extra={"color_message": "\x1b[31mInvalid request."})
 
     (line,) = map(json.loads, _lines(stream))
-    assert (line["logger"], line["event"]) == ("uvicorn.error", "Invalid HTTP request received.")
+    assert (line["logger"], line["event"]) == ("uvicorn.error", "Invalid request.")
+    assert "color_message" not in line
 
 
 def test_calling_it_again_does_not_double():
