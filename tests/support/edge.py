@@ -29,10 +29,12 @@ class EchoPeer:
     def __init__(self) -> None:
         self.line: Line
         self.told: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        self.ready = threading.Event()
 
     def opened(self, line: Line) -> None:
         """Keep the line."""
         self.line = line
+        self.ready.set()
         self.told.put(("opened",))
 
     def text(self, payload: bytes) -> None:

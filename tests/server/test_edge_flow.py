@@ -1,0 +1,420 @@
+"""Flow and endings at the edge: slow readers, floods, closing by the peer, cut lines, stops."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from orbital.core.framing import PING, frame, text_frame
+from orbital.server import websocket
+from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
+
+HIGH, LOW = 65536, 16384
+
+
+@pytest.fixture(scope="module", params=["uvloop", "asyncio"])
+def running(request: pytest.FixtureRequest) -> Iterator[Edge]:
+    """An edge on each loop."""
+    with running_edge(loop=request.param, high_water_bytes=HIGH, low_water_bytes=LOW) as edge:
+        yield edge
+
+
+@pytest.fixture
+def edge(running: Edge) -> Edge:
+    """An edge that remembers nothing of the test before."""
+    running.door.forget()
+    return running
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that have to end do so soon."""
+    monkeypatch.setattr(websocket, "LINGER_S", 0.2)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that should end by themselves are not helped by the clock."""
+    monkeypatch.setattr(websocket, "LINGER_S", 600.0)
+
+
+def until(edge: Edge, what) -> None:
+    """Wait until something is true on the server's loop."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not edge.call(what):
+        assert time.monotonic() < deadline, "it never came true"
+
+
+def flood(edge: Edge, peer: EchoPeer, *, wire: bytes = text_frame(b"x" * 1000)) -> int:
+    """Write frames until the peer's line is not writable; returns how many."""
+    assert peer.ready.wait(DEADLINE_S)
+
+    def write() -> bool:
+        peer.line.write(wire)
+        return peer.line.writable
+
+    written = 1
+    while edge.call(write):
+        written += 1
+    return written
+
+
+def send_for_ever(client: Client) -> None:
+    """Send until the socket breaks."""
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        client.send(b"x" * 65536)
+
+
+# Flow
+
+
+def test_a_slow_reader_is_noticed_and_loses_nothing(edge: Edge):
+    """[WS40] Over high water the peer is told to pause, below low water to go on; all that was written arrives."""
+    with edge.client(receive_buffer_bytes=4096) as client:
+        peer = edge.door.next_peer()
+        written = flood(edge, peer)
+        assert peer.until("paused") == [("opened",), ("paused",)]
+        assert not peer.line.writable
+        assert HIGH < edge.call(lambda: peer.line.buffered_bytes) <= HIGH + 2000
+
+        assert all(client.hear() == (0x81, b"x" * 1000) for _ in range(written))
+        assert peer.until("resumed") == [("resumed",)]
+        assert peer.line.writable
+        until(edge, lambda: peer.line.buffered_bytes == 0)
+
+
+def test_the_system_hides_little(edge: Edge):
+    """[WS41] With its own buffer bounded, the system takes less than 1 MB for a client that does not read."""
+    with edge.client(receive_buffer_bytes=4096):
+        peer = edge.door.next_peer()
+
+        assert flood(edge, peer) < 1000
+
+
+def test_pings_of_a_client_that_does_not_read(edge: Edge):
+    """[WS42] While a line is not writable, no pings pile up: only the last is answered, later (RFC 6455 §5.5.3)."""
+    with edge.client(receive_buffer_bytes=4096) as client:
+        peer = edge.door.next_peer()
+        written = flood(edge, peer)
+        peer.until("paused")
+        before = edge.call(lambda: peer.line.buffered_bytes)
+        for n in range(1000):
+            client.frame(0x80 | PING, b"%d" % n)
+        for _ in range(1000):
+            peer.until("control")
+        assert edge.call(lambda: peer.line.buffered_bytes) <= before
+
+        for _ in range(written):
+            client.hear()
+        assert client.hear() == (0x8A, b"999")
+
+
+def test_reading_can_be_paused(edge: Edge):
+    """[WS43] While reading is paused nothing is heard; then all of it is."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+        edge.call(peer.line.pause_reading)
+        client.frame(0x81, b"x")
+        edge.call(lambda: peer.line.write(text_frame(b"mark")))
+        assert client.hear().payload == b"mark"
+        assert peer.told.empty()
+
+        edge.call(peer.line.resume_reading)
+        assert client.hear().payload == b"x"
+
+
+def test_frames_of_one_turn_are_joined(edge: Edge):
+    """[WS44] Frames may be written joined: what counts is the bytes."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+        edge.call(lambda: peer.line.write(text_frame(b"1") + text_frame(b"2")))
+
+        assert [client.hear().payload for _ in range(2)] == [b"1", b"2"]
+
+
+# Closing by the peer
+
+
+def test_close(edge: Edge, patient: None):
+    """[WS45] The peer's Close goes out once, behind what was written; the answer ends the line at once."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+
+        def close() -> None:
+            peer.line.write(text_frame(b"last words"))
+            peer.line.close(4001, "why")
+            peer.line.close(4002, "why not")
+            peer.line.write(text_frame(b"too late"))
+
+        edge.call(close)
+        assert client.hear() == (0x81, b"last words")
+        assert client.hear_close() == (4001, "why")
+        client.frame(0x81, b"not heard any more")
+        client.frame(0x88, b"\x0f\xa1")
+        client.hear_end()
+
+        assert peer.until("closed") == [("closed", 4001)]
+
+
+def test_close_that_nobody_answers(edge: Edge, impatient: None):
+    """[WS45] A client that does not answer the Close is cut after a short while; the peer hears its own code."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+        edge.call(lambda: peer.line.close(1008))
+
+        assert client.hear_close() == (1008, "")
+        assert peer.until("closed") == [("closed", 1008)]
+        client.hear_end()
+
+
+def test_close_behind_a_full_buffer(edge: Edge, impatient: None):
+    """[WS45] A client that reads nothing at all is cut as soon."""
+    with edge.client(receive_buffer_bytes=4096) as client:
+        peer = edge.door.next_peer()
+        flood(edge, peer)
+        edge.call(lambda: peer.line.close(1008))
+
+        assert peer.until("closed")[-1] == ("closed", 1008)
+        until(edge, lambda: not edge.registry and not edge.server.server_state.connections)
+        client.send(b"")
+
+
+def test_close_while_reading_is_paused(edge: Edge, patient: None):
+    """[WS45] The client's answer is read even if reading was paused."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+        edge.call(peer.line.pause_reading)
+        edge.call(lambda: peer.line.close(1001))
+        assert client.hear_close() == (1001, "")
+        client.frame(0x88, b"\x03\xe9")
+
+        client.hear_end()
+        assert peer.until("closed") == [("closed", 1001)]
+
+
+def test_a_client_that_misbehaves_after_our_close(edge: Edge, patient: None):
+    """[WS45] After our Close a bad frame ends the line; no second Close goes out."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+        edge.call(lambda: peer.line.close(4000))
+        assert client.hear_close() == (4000, "")
+        client.frame(0x83)
+
+        client.hear_end()
+        assert peer.until("closed") == [("closed", 4000)]
+
+
+def test_close_with_a_code_that_may_not_be_sent(edge: Edge):
+    """[WS2] A peer that would send such a code is told so, and the line lives."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+        with pytest.raises(ValueError, match="1006"):
+            edge.call(lambda: peer.line.close(1006))
+        client.frame(0x81, b"x")
+
+        assert client.hear().payload == b"x"
+
+
+def test_abort(edge: Edge):
+    """[WS46] An aborted line ends at once; the peer hears no code."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+        edge.call(peer.line.abort)
+
+        client.hear_end()
+        assert peer.until("closed") == [("closed", None)]
+
+
+def test_a_line_that_is_gone_takes_everything(edge: Edge):
+    """[WS46] After the end every method of a line does nothing."""
+    with edge.client():
+        peer = edge.door.next_peer()
+    peer.until("closed", None)
+
+    def use() -> int:
+        peer.line.write(text_frame(b"x"))
+        peer.line.close(1000)
+        peer.line.pause_reading()
+        peer.line.resume_reading()
+        peer.line.abort()
+        return peer.line.buffered_bytes
+
+    until(edge, lambda: not edge.registry)
+    assert edge.call(use) == 0
+    assert peer.told.empty()
+
+
+# Cut lines
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["FIN", "RST"])
+def test_a_client_that_goes_without_a_close(edge: Edge, hard: bool):
+    """[WS47] A line that is cut is told with no code, and forgotten."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        peer.until("opened")
+        assert len(edge.call(lambda: list(edge.registry))) == 1
+        if hard:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    assert peer.until("closed") == [("closed", None)]
+    until(edge, lambda: not edge.registry and not edge.server.server_state.connections)
+
+
+def test_half_a_close_with_a_full_buffer(edge: Edge, impatient: None):
+    """[WS47] A client that only ends its own half, and never reads, does not hold the line."""
+    with edge.client(receive_buffer_bytes=4096) as client:
+        peer = edge.door.next_peer()
+        flood(edge, peer)
+        client.socket.shutdown(socket.SHUT_WR)
+
+        assert peer.until("closed")[-1] == ("closed", None)
+        until(edge, lambda: not edge.registry)
+
+
+def test_a_bad_client_that_stays(edge: Edge, impatient: None):
+    """[WS17] A client that broke a rule and does not go is cut after a short while; it cannot make us read for ever."""
+    with edge.client() as client:
+        peer = edge.door.next_peer()
+        client.frame(0x83)
+        assert client.hear_close()[0] == 1002
+        assert peer.until("closed")[-1] == ("closed", 1002)
+        with pytest.raises(OSError, match=r"Broken pipe|reset"):
+            send_for_ever(client)
+
+        until(edge, lambda: not edge.server.server_state.connections)
+
+
+def test_an_unread_refusal(edge: Edge, impatient: None):
+    """[WS28] A client that does not read its refusal is cut as well."""
+    big = websocket.Refuse(404, b"x" * 3_000_000)
+    edge.door.decision = lambda _: big
+    with edge.connect(receive_buffer_bytes=4096) as client:
+        client.ask_upgrade()
+        until(edge, lambda: len(edge.door.asked) == 1)
+
+        until(edge, lambda: not edge.server.server_state.connections)
+
+
+# Peers that fail
+
+
+class Clumsy(EchoPeer):
+    """A peer with a mistake in one method."""
+
+    def __init__(self, method: str) -> None:
+        super().__init__()
+        setattr(self, method, self.fail)
+
+    def fail(self, *args: object) -> None:
+        """Fail."""
+        raise RuntimeError("clumsy")
+
+
+@pytest.mark.parametrize(
+    "method, wire",
+    [
+        ("opened", b""),
+        ("text", masked(0x81, b"x") + masked(0x81, b"y")),
+        ("control", masked(0x89)),
+        ("pong", masked(0x8A)),
+    ],
+)
+def test_a_peer_that_fails(method: str, wire: bytes, caplog: pytest.LogCaptureFixture):
+    """[WS48] A mistake in a peer is 1011 for its client, a line in the log, and nothing to anybody else."""
+    with running_edge(EchoDoor(lambda: Clumsy(method))) as edge, edge.client() as client:
+        peer = edge.door.next_peer()
+        client.send(wire)
+
+        assert client.hear_close() == (1011, "")
+        client.hear_end()
+        assert peer.until("closed")[-1] == ("closed", 1011)
+    assert caplog.text.count("RuntimeError: clumsy") == 1
+
+
+@pytest.mark.parametrize("method", ["paused", "closed"])
+def test_a_peer_that_fails_when_it_is_told(method: str, caplog: pytest.LogCaptureFixture):
+    """[WS48] The same when it fails at a pause or at its end: the server does not mind."""
+    with running_edge(EchoDoor(lambda: Clumsy(method))) as edge:
+        with edge.client(receive_buffer_bytes=4096):
+            peer = edge.door.next_peer()
+            flood(edge, peer)
+        until(edge, lambda: not edge.registry)
+    assert "RuntimeError: clumsy" in caplog.text
+
+
+# The server's stop
+
+
+def test_shutdown(patient: None):
+    """[WS49] A stop says 1012 to everyone and waits for the lines to end."""
+    with running_edge() as edge:
+        clients = [edge.client() for _ in range(20)]
+        peers = [edge.door.next_peer() for _ in clients]
+        edge.server.should_exit = True
+        for client in clients:
+            assert client.hear_close()[0] == 1012
+            client.frame(0x88, b"\x03\xf4")
+            client.hear_end()
+            client.socket.close()
+    assert [peer.until("closed")[-1] for peer in peers] == [("closed", 1012)] * 20
+    assert edge.registry == set()
+
+
+def test_shutdown_with_clients_that_do_not_answer():
+    """[WS49] A client that ignores the stop does not hold it up for longer than a line lingers."""
+    with running_edge() as edge:
+        client = edge.client()
+        started = time.monotonic()
+    assert time.monotonic() - started < websocket.LINGER_S + 2
+    assert client.hear_close()[0] == 1012
+    client.socket.close()
+
+
+# Many
+
+
+def test_storm_of_connections(edge: Edge):
+    """[WS50] Clients that come and go leave nothing behind."""
+
+    def come_and_go(ending: int) -> None:
+        for _ in range(25):
+            with edge.client() as client:
+                client.frame(0x81, b"x")
+                client.hear()
+                if ending == 0:
+                    client.frame(0x88, b"\x03\xe8")
+                    client.hear_close()
+                elif ending == 1:
+                    client.frame(0x8F)
+
+    threads = [threading.Thread(target=come_and_go, args=(n % 3,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    until(edge, lambda: not edge.registry and not edge.server.server_state.connections)
+    ends = [edge.door.next_peer().until("closed")[-1][1] for _ in range(150)]
+    assert sorted(ends, key=str) == [1000] * 50 + [1002] * 50 + [None] * 50
+
+
+def test_clients_helper_is_not_fooled():
+    """The client by hand masks as RFC 6455 §5.3 shows in its example."""
+    assert masked(0x81, b"Hello", key=b"\x37\xfa\x21\x3d") == bytes.fromhex("818537fa213d7f9f4d5158")
+    assert frame(1, b"Hello") == bytes.fromhex("810548656c6c6f")
+    assert Client.KEY
