@@ -242,13 +242,10 @@ class FakeServer:
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        own = self.rest(request)
-        if own is not None:
+        try:
+            return self.rest(request) or self._route(request)
+        finally:
             await self.changed()
-            return own
-        answer = self._route(request)
-        await self.changed()
-        return answer
 
     def _route(self, request: httpx.Request) -> httpx.Response:
         token = request.headers.get("Authorization", "").removeprefix("Bearer ")

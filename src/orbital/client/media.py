@@ -369,7 +369,7 @@ async def _download(api: Api, media_id: str, sink: _Sink, have: int, progress: P
             raise BadAnswer("What answered did not say how long the medium is.") from exc
         if fresh:
             await asyncio.to_thread(sink.write, b"", fresh=True)
-        async for data in response.aiter_raw(1024 * 1024):
+        async for data in response.aiter_raw():
             await asyncio.to_thread(sink.write, data, fresh=False)
             have += len(data)
             if progress:

@@ -1,0 +1,295 @@
+"""Media: up in chunks, down as a stream, resumed and cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+from email.parser import BytesParser
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from orbital.client import Api, ApiError, Unreachable, UploadInterrupted
+from orbital.client.media import download, upload
+from orbital.core.backoff import Backoff
+from tests.support.fake import refusal
+
+FAST = Backoff(steps_ms=(1,), spread_ms=1)
+DATA = bytes(range(256)) * 10
+KNOWN = "11111111-2222-4333-8444-555555555555"
+
+
+class Depot:
+    """The media side of a server; what it does wrong is set by `troubles`."""
+
+    def __init__(self) -> None:
+        self.chunks: dict[str, dict[int, bytes]] = {}
+        self.totals: dict[str, int] = {}
+        self.fields: list[dict[str, str]] = []
+        self.ranges: list[str | None] = []
+        self.troubles: list[Any] = []
+        self.whole = DATA
+        self.api = Api("http://orbital.test", token="t", transport=httpx.MockTransport(self.answer))
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        """Answer a request."""
+        path = request.url.path
+        trouble = self.troubles.pop(0) if self.troubles else None
+        if isinstance(trouble, httpx.Response):
+            return trouble
+        if path.endswith("/download"):
+            return self.down(request, trouble)
+        if isinstance(trouble, Exception):
+            raise trouble
+        if path == "/api/media/upload":
+            return self.up(request)
+        if path == "/api/media/upload/complete":
+            return self.stored(KNOWN, 200)
+        media_id = path.split("/")[3]
+        if media_id not in self.totals:
+            return refusal(404, "NOT_FOUND")
+        state = {"chunks_received": sorted(self.chunks[media_id]), "total_chunks": self.totals[media_id]}
+        return httpx.Response(200, json=state)
+
+    def up(self, request: httpx.Request) -> httpx.Response:
+        """Take a chunk."""
+        head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
+        fields: dict[str, bytes] = {}
+        for part in BytesParser().parsebytes(head + request.content).get_payload():
+            name = part.get_param("name", header="content-disposition")  # type: ignore[union-attr]
+            fields[str(name)] = part.get_payload(decode=True)  # type: ignore[union-attr, assignment]
+        plain = {name: value.decode() for name, value in fields.items() if name != "chunk"}
+        self.fields.append(plain)
+        media_id, index, total = plain["media_id"], int(plain["chunk_index"]), int(plain["total_chunks"])
+        self.totals[media_id] = total
+        chunks = self.chunks.setdefault(media_id, {})
+        chunks[index] = fields["chunk"]
+        if len(chunks) == total:
+            return self.stored(media_id, 201)
+        answer = {"media_id": media_id, "chunk_index": index, "chunks_received": len(chunks), "total_chunks": total}
+        return httpx.Response(200, json=answer)
+
+    def stored(self, media_id: str, status: int) -> httpx.Response:
+        """Say that all is there."""
+        size_bytes = len(self.joined(media_id))
+        answer = {"media_id": media_id, "size_bytes": size_bytes, "uploaded_at": "", "expires_at": "soon"}
+        return httpx.Response(status, json=answer)
+
+    def joined(self, media_id: str) -> bytes:
+        """Give what was uploaded."""
+        return b"".join(chunk for _, chunk in sorted(self.chunks[media_id].items()))
+
+    def down(self, request: httpx.Request, trouble: Any) -> httpx.Response:
+        """Give the medium, from a byte on; `trouble` is after how many bytes the line breaks."""
+        asked = request.headers.get("Range")
+        self.ranges.append(asked)
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0  # type: ignore[index]
+        if start >= len(self.whole):
+            return refusal(416, "RANGE_NOT_SATISFIABLE")
+        rest = self.whole[start:]
+
+        async def body() -> Any:
+            yield rest[: trouble if isinstance(trouble, int) else None]
+            if isinstance(trouble, int):
+                raise httpx.ReadError("the line broke")
+
+        headers = {"Content-Length": str(len(rest)), "X-Encryption-IV": "aXY=", "X-Expires-At": "soon"}
+        return httpx.Response(206 if asked else 200, headers=headers, content=body())
+
+
+async def send(depot: Depot, source: Any, **options: Any) -> Any:
+    """Upload with chunks of 300 bytes."""
+    options = {"chunk_bytes": 300, "encrypted_metadata": "bWV0YQ==", "encryption_iv": "aXY=", **options}
+    return await upload(depot.api, "thread", source, backoff=FAST, **options)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "path", "file"])
+async def test_up(kind: str, tmp_path: Path) -> None:
+    """[MED1] Bytes, a path or an open file go up in chunks with all fields, and the progress reaches the end."""
+    depot = Depot()
+    (tmp_path / "blob").write_bytes(DATA)
+    source: Any = {"bytes": DATA, "path": tmp_path / "blob", "file": io.BytesIO(DATA)}[kind]
+    progress: list[tuple[int, int]] = []
+
+    stored = await send(depot, source, progress=lambda done, total: progress.append((done, total)))
+
+    assert depot.joined(stored.media_id) == DATA
+    assert stored.size_bytes == len(DATA)
+    assert progress[0] == (0, len(DATA))
+    assert progress[-1] == (len(DATA), len(DATA))
+    assert progress == sorted(progress)
+    assert sorted(int(fields["chunk_index"]) for fields in depot.fields) == list(range(9))
+    assert {fields["total_chunks"] for fields in depot.fields} == {"9"}
+    assert {fields["encrypted_metadata"] for fields in depot.fields} == {"bWV0YQ=="}
+    if kind == "file":
+        assert not source.closed
+
+
+async def test_up_over_troubles() -> None:
+    """[MED2] A chunk whose way breaks, or whose server is in trouble, is sent again."""
+    depot = Depot()
+    depot.troubles = [httpx.ReadError("cut"), refusal(503, "UNAVAILABLE"), refusal(429, "TOO_MANY_REQUESTS")]
+
+    stored = await send(depot, DATA)
+
+    assert depot.joined(stored.media_id) == DATA
+
+
+async def test_up_resumed() -> None:
+    """[MED3] What the server has is not sent again."""
+    depot = Depot()
+    depot.totals[KNOWN] = 9
+    depot.chunks[KNOWN] = {index: DATA[index * 300 : index * 300 + 300] for index in (0, 1, 2, 5, 8)}
+
+    progress: list[int] = []
+    await send(depot, DATA, media_id=KNOWN, progress=lambda done, _: progress.append(done))
+
+    assert depot.joined(KNOWN) == DATA
+    assert sorted(int(fields["chunk_index"]) for fields in depot.fields) == [3, 4, 6, 7]
+    assert progress[0] == 4 * 300 + len(DATA) % 300
+
+
+async def test_up_when_all_is_there() -> None:
+    """[MED4] When only the last answer was lost, nothing is sent and the answer is had."""
+    depot = Depot()
+    depot.totals[KNOWN] = 9
+    depot.chunks[KNOWN] = {index: DATA[index * 300 : index * 300 + 300] for index in range(9)}
+
+    stored = await send(depot, DATA, media_id=KNOWN)
+
+    assert stored.size_bytes == len(DATA)
+    assert depot.fields == []
+
+
+async def test_up_of_another_file() -> None:
+    """[MED5] Resuming with a file of another length is refused before anything is sent."""
+    depot = Depot()
+    depot.totals[KNOWN], depot.chunks[KNOWN] = 4, {}
+
+    with pytest.raises(ValueError, match="begun with 4 chunks and now has 9"):
+        await send(depot, DATA, media_id=KNOWN)
+    with pytest.raises(ValueError, match="empty"):
+        await send(depot, b"")
+    with pytest.raises(ValueError, match="1 to 5242880 bytes"):
+        await send(depot, DATA, chunk_bytes=6 * 1024 * 1024)
+
+
+async def test_up_refused() -> None:
+    """[MED6] A refusal ends the upload with the server's code."""
+    depot = Depot()
+    depot.troubles = [refusal(413, "QUOTA_EXCEEDED")] * 3
+
+    with pytest.raises(ApiError) as caught:
+        await send(depot, DATA)
+
+    assert caught.value.code == "QUOTA_EXCEEDED"
+
+
+async def test_up_without_a_server() -> None:
+    """[MED7] When the server stays away, the error tells the media_id with which to resume."""
+    depot = Depot()
+    depot.troubles = [httpx.ConnectError("refused")] * 100
+
+    with pytest.raises(UploadInterrupted) as caught:
+        await send(depot, DATA, parallel=1)
+    assert isinstance(caught.value.__cause__, Unreachable)
+    depot.troubles.clear()
+    await send(depot, DATA, media_id=caught.value.media_id)
+
+    assert depot.joined(caught.value.media_id) == DATA
+
+
+async def test_up_cancelled() -> None:
+    """[MED8] Cancelling the task ends the upload, and resuming finishes it."""
+    depot = Depot()
+    begun = asyncio.Event()
+    sending = asyncio.create_task(send(depot, DATA, media_id=KNOWN, progress=lambda done, _: done and begun.set()))
+    await begun.wait()
+
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    await send(depot, DATA, media_id=KNOWN)
+
+    assert depot.joined(KNOWN) == DATA
+
+
+async def test_a_file_that_shrinks(tmp_path: Path) -> None:
+    """[MED9] A file that becomes shorter meanwhile is noticed."""
+    depot = Depot()
+    path = tmp_path / "blob"
+    path.write_bytes(DATA)
+
+    with pytest.raises(ValueError, match="became shorter"):
+        await send(depot, path, progress=lambda done, _: done == 0 and path.write_bytes(b"x"))
+
+
+async def test_down() -> None:
+    """[MED10] A medium comes into memory with what is needed to decrypt it."""
+    progress: list[tuple[int, int]] = []
+    got = await download(Depot().api, KNOWN, progress=lambda done, total: progress.append((done, total)))
+
+    assert got.data == DATA
+    assert (got.path, got.size_bytes, got.encryption_iv, got.expires_at) == (None, len(DATA), "aXY=", "soon")
+    assert progress[-1] == (len(DATA), len(DATA))
+
+
+@pytest.mark.parametrize("into", ["memory", "file"])
+async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
+    """[MED11] After a break only the rest is fetched."""
+    depot = Depot()
+    depot.troubles = [1000, 500, 0]
+
+    got = await download(depot.api, KNOWN, to=tmp_path / "blob" if into == "file" else None, backoff=FAST)
+
+    assert (got.data if into == "memory" else (tmp_path / "blob").read_bytes()) == DATA
+    assert depot.ranges == [None, "bytes=1000-", "bytes=1500-", "bytes=1500-"]
+    assert list(tmp_path.iterdir()) == ([tmp_path / "blob"] if into == "file" else [])
+
+
+async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
+    """[MED12] A part that an earlier run left is gone on with; one that does not fit is thrown away."""
+    depot = Depot()
+    part = tmp_path / "blob.part"
+    part.write_bytes(DATA[:2000])
+    await download(depot.api, KNOWN, to=tmp_path / "blob")
+    assert depot.ranges == ["bytes=2000-"]
+    assert (tmp_path / "blob").read_bytes() == DATA
+
+    part.write_bytes(DATA + b"too long")
+    await download(depot.api, KNOWN, to=tmp_path / "blob")
+    assert (tmp_path / "blob").read_bytes() == DATA
+
+
+async def test_down_refused() -> None:
+    """[MED13] An expired medium is told as such; a server that stays away is given up in the end."""
+    depot = Depot()
+    depot.troubles = [refusal(410, "GONE")]
+    with pytest.raises(ApiError) as caught:
+        await download(depot.api, KNOWN)
+    assert caught.value.status == 410
+    depot.troubles = [refusal(503, "UNAVAILABLE")] * 100
+    with pytest.raises(ApiError):
+        await download(depot.api, KNOWN, backoff=FAST)
+    depot.troubles = [0] * 100
+    with pytest.raises(Unreachable):
+        await download(depot.api, KNOWN, backoff=FAST)
+
+
+async def test_a_server_that_ignores_ranges(tmp_path: Path) -> None:
+    """[MED14] A 200 to a range is the whole medium again, and taken as that."""
+    depot = Depot()
+    (tmp_path / "blob.part").write_bytes(b"x" * 100)
+
+    async def body() -> Any:
+        yield DATA
+
+    headers = {"Content-Length": str(len(DATA))}
+    depot.troubles = [httpx.Response(200, headers=headers, content=body())]
+
+    await download(depot.api, KNOWN, to=tmp_path / "blob")
+
+    assert (tmp_path / "blob").read_bytes() == DATA

@@ -1,0 +1,288 @@
+"""Posts on their way: once, in order, over troubles and restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import msgspec
+import pytest
+
+from orbital.client import Api, ApiError, Closed, FileOutbox, OutboxExpired, OutboxFull, Problem, StoreDamaged, answers
+from orbital.client.outbox import KEY_LIFE_MS, Outbox
+from orbital.client.stores import MemoryOutbox, OutboxStore, Post
+from orbital.core.backoff import Backoff
+from tests.support.fake import GROUP, OTHER, FakeServer, contents, refusal
+
+FAST = Backoff(steps_ms=(1, 2), spread_ms=1)
+SLOW = Backoff(steps_ms=(600_000,), spread_ms=1)
+PATH = "/v1/messages"
+
+
+class Sender:
+    """An outbox over the fake server's REST side."""
+
+    def __init__(self, *, store: OutboxStore | None = None, backoff: Backoff = FAST, limit: int = 1_000) -> None:
+        self.server = FakeServer()
+        self.problems: list[Problem] = []
+        self.api = Api("http://orbital.test", token="t", transport=self.server.transport)
+        self.outbox = Outbox(
+            self.api, store=store, backoff=backoff, random=lambda: 0.5, report=self.problems.append, limit=limit
+        )
+
+    async def post(self, content: str, *, group_id: str = GROUP, key: str | None = None) -> answers.MessageSent:
+        """Post a message."""
+        body = {"conversation_id": group_id, "encrypted_envelope": content, "timestamp": 0}
+        return await self.outbox.post(group_id, PATH, body, answers.MessageSent, key=key)
+
+    async def __aenter__(self) -> Self:
+        await self.outbox.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.outbox.close()
+        await self.api.close()
+
+
+def waiting(content: str, *, key: str, tried_ms: int | None = None) -> Post:
+    """Make a post that an earlier run left."""
+    body = {"conversation_id": GROUP, "encrypted_envelope": content, "timestamp": 0}
+    return Post(
+        key=key, lane=GROUP, path=PATH, body=msgspec.Raw(json.dumps(body).encode()), created_ms=1, tried_ms=tried_ms
+    )
+
+
+async def test_every_try_has_the_same_key() -> None:
+    """[OUT4] A post that fails on the way is tried again with its first key and body."""
+    async with Sender() as sender:
+        troubles = [refusal(503, "UNAVAILABLE"), refusal(502, "x"), httpx.Response(200, text="<html>")]
+        sender.server.rest = lambda _: troubles.pop() if troubles else None
+
+        await sender.post("AAAA")
+
+        tries = [(r.headers["Idempotency-Key"], r.content) for r in sender.server.requests]
+        assert len(tries) == 4
+        assert len(set(tries)) == 1
+
+
+async def test_a_key_of_ones_own() -> None:
+    """[OUT5] A program that repeats a post itself gives the key; the answer is the first one."""
+    async with Sender() as sender:
+        first = await sender.post("AAAA", key="mine")
+        again = await sender.post("AAAA", key="mine")
+
+        assert first == again
+        assert len(sender.server.log().frames) == 1
+
+
+async def test_lanes_do_not_wait_for_each_other() -> None:
+    """[OUT6] A group whose post is stuck does not hold up another group's."""
+    async with Sender(backoff=SLOW) as sender:
+        sender.server.rest = lambda request: refusal(503, "UNAVAILABLE") if GROUP in request.content.decode() else None
+        stuck = asyncio.create_task(sender.post("AAAA"))
+
+        await sender.post("BBBB", group_id=OTHER)
+
+        assert not stuck.done()
+        assert sender.outbox.waiting == 1
+        stuck.cancel()
+
+
+async def test_waking_tries_at_once() -> None:
+    """[OUT7] When the connection is open again, what waits is tried without waiting longer."""
+    async with Sender(backoff=SLOW) as sender:
+        troubles = [refusal(503, "UNAVAILABLE")]
+        sender.server.rest = lambda _: troubles.pop() if troubles else None
+        posting = asyncio.create_task(sender.post("AAAA"))
+        await sender.server.until(lambda: len(sender.server.requests) == 1)
+        while not posting.done():
+            sender.outbox.wake()
+            await asyncio.sleep(0)
+
+        assert posting.result().seq == 1
+
+
+async def test_full() -> None:
+    """[OUT8] More posts than the outbox may hold are refused at once; the ones in it are kept."""
+    async with Sender(backoff=SLOW, limit=2) as sender:
+        sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
+        kept = [asyncio.create_task(sender.post("AAAA")) for _ in range(2)]
+        await sender.server.until(lambda: len(sender.server.requests) == 1)
+
+        with pytest.raises(OutboxFull):
+            await sender.post("BBBB")
+
+        assert sender.outbox.waiting == 2
+        assert not any(task.done() for task in kept)
+        for task in kept:
+            task.cancel()
+
+
+@pytest.mark.parametrize("kind", ["memory", "file"])
+async def test_a_restart_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
+    """[OUT9] What the server did not have when the program ended is sent by the next run: once, in order."""
+    memory = MemoryOutbox()
+
+    def store() -> OutboxStore:
+        return memory if kind == "memory" else FileOutbox(tmp_path / "outbox")
+
+    async with Sender(store=store(), backoff=SLOW) as first:
+
+        def lost(request: httpx.Request) -> httpx.Response:
+            first.server._post(request)  # it is done, and the answer never comes
+            raise httpx.ReadError("")
+
+        first.server.rest = lost
+        sending = [asyncio.create_task(first.post(f"AA{number:02d}")) for number in range(12)]
+        await first.server.until(lambda: len(first.server.requests) == 1)
+        while first.outbox.waiting < 12 or len(await store().load()) < 12:
+            await asyncio.sleep(0)
+    assert all(isinstance(result, Closed) for result in await asyncio.gather(*sending, return_exceptions=True))
+
+    second = Sender(store=store())
+    second.server.logs, second.server.posts = first.server.logs, first.server.posts
+    async with second:
+        while second.outbox.waiting:
+            await asyncio.sleep(0)
+
+        assert contents(second.server.log()) == [f"AA{number:02d}" for number in range(12)]
+        assert await store().load() == []
+        assert second.problems == []
+
+
+async def test_too_old_to_try_again() -> None:
+    """[OUT10] A post that was tried a day ago is not tried again, since its key is forgotten there: that is told."""
+    store = MemoryOutbox()
+    now_ms = time.time_ns() // 1_000_000
+    await store.put(waiting("AAAA", key="old", tried_ms=now_ms - KEY_LIFE_MS - 1_000))
+    await store.put(waiting("BBBB", key="never tried"))
+    async with Sender(store=store) as sender:
+        while sender.outbox.waiting:
+            await asyncio.sleep(0)
+
+        assert contents(sender.server.log()) == ["BBBB"]
+        (problem,) = sender.problems
+        assert problem.details["idempotency_key"] == "old"
+        assert "23 hours" in problem.message
+
+
+async def test_too_old_is_raised_to_who_waits() -> None:
+    """[OUT11] The same is raised when somebody waits for the answer."""
+    async with Sender() as sender:
+        sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
+        posting = asyncio.create_task(sender.post("AAAA"))
+        await sender.server.until(lambda: len(sender.server.requests) == 1)
+        (lane,) = sender.outbox._lanes.values()
+        lane[0].post = msgspec.structs.replace(lane[0].post, tried_ms=1)
+
+        with pytest.raises(OutboxExpired):
+            await posting
+
+
+async def test_a_refused_token_keeps_the_posts_of_an_earlier_run() -> None:
+    """[OUT12] When it is the token that is refused, what an earlier run left stays for a run with a better one."""
+    store = MemoryOutbox()
+    await store.put(waiting("AAAA", key="k"))
+    async with Sender(store=store) as sender:
+        sender.server.good_token = lambda _: False
+        sender.outbox.wake()
+        while not sender.problems:
+            await asyncio.sleep(0)
+
+        assert [post.key for post in await store.load()] == ["k"]
+        with pytest.raises(Closed):
+            await asyncio.gather(asyncio.create_task(sender.post("BBBB")), sender.outbox.close())
+
+
+class Broken(MemoryOutbox):
+    """A store whose disk is full."""
+
+    def __init__(self, *, puts: bool) -> None:
+        super().__init__()
+        self._puts = puts
+
+    async def put(self, post: Post) -> None:
+        """Fail, or not."""
+        if not self._puts:
+            raise OSError("no space left on device")
+        await super().put(post)
+
+    async def remove(self, key: str) -> None:
+        """Fail."""
+        raise OSError("no space left on device")
+
+
+async def test_a_store_that_cannot_keep() -> None:
+    """[OUT13] A post that the store cannot keep is not sent, and who posts hears why."""
+    async with Sender(store=Broken(puts=False)) as sender:
+        with pytest.raises(OSError, match="no space"):
+            await sender.post("AAAA")
+
+        assert sender.server.requests == []
+
+
+async def test_a_store_that_cannot_forget() -> None:
+    """[OUT14] A post that is sent counts as sent even when the store cannot forget it; that is told."""
+    async with Sender(store=Broken(puts=True)) as sender:
+        assert (await sender.post("AAAA")).seq == 1
+        assert [problem.code for problem in sender.problems] == ["STORE"]
+
+
+async def test_refused() -> None:
+    """[OUT15] What the server refuses for good is raised with its code, and is not tried again."""
+    async with Sender() as sender:
+        sender.server.rest = lambda _: refusal(409, "CONFLICT", details={"field": "x"})
+        with pytest.raises(ApiError) as caught:
+            await sender.post("AAAA")
+
+        assert (caught.value.code, caught.value.status, caught.value.details) == ("CONFLICT", 409, {"field": "x"})
+        assert len(sender.server.requests) == 1
+
+
+# Chapter: the folder
+
+
+async def test_files_keep_the_order(tmp_path: Path) -> None:
+    """[STO1] Posts come back in the order of putting, also when one is put again; a removed one is gone."""
+    store = FileOutbox(tmp_path / "new" / "folder")
+    for key in "cab":
+        await store.put(waiting("AAAA", key=key))
+    await store.put(waiting("BBBB", key="c", tried_ms=5))
+    await store.remove("a")
+    await store.remove("nobody")
+
+    again = FileOutbox(tmp_path / "new" / "folder")
+    assert [(post.key, post.tried_ms) for post in await again.load()] == [("c", 5), ("b", None)]
+    await again.put(waiting("CCCC", key="d"))
+    assert [post.key for post in await FileOutbox(tmp_path / "new" / "folder").load()] == ["c", "b", "d"]
+
+
+@pytest.mark.parametrize("content", ["", "half a fi", "{}"])
+async def test_a_damaged_folder(tmp_path: Path, content: str) -> None:
+    """[STO2] A file that cannot be read is named; nothing is thrown away."""
+    (tmp_path / "000000000000.json").write_text(content)
+
+    with pytest.raises(StoreDamaged, match=r"000000000000\.json is not a waiting post"):
+        await FileOutbox(tmp_path).load()
+
+    assert (tmp_path / "000000000000.json").exists()
+
+
+async def test_a_stranger_in_the_folder(tmp_path: Path) -> None:
+    """[STO3] A half-written new file of a crash is no post."""
+    store = FileOutbox(tmp_path)
+    await store.put(waiting("AAAA", key="a"))
+    (tmp_path / "000000000001.json.new").write_text("half")
+
+    assert [post.key for post in await FileOutbox(tmp_path).load()] == ["a"]
+
+
+def test_types() -> None:
+    """[STO4] The stores that come with the SDK are stores."""
+    stores: list[Any] = [MemoryOutbox(), FileOutbox("unused")]
+
+    assert all(callable(getattr(store, name)) for store in stores for name in ("load", "put", "remove"))
