@@ -74,9 +74,10 @@ export async function uploadMedia(api, options) {
     for (const [name, value] of Object.entries(fields)) form.set(name, String(value));
     form.set('chunk', new Blob([bytes]), 'chunk');
     await patiently(abort.signal, async () => {
-      const response = await api.request('POST', '/api/media/upload', { body: form, signal: abort.signal, timeoutMs: 0 });
-      const answer = await response.json();
-      if (response.status === 201) completed = answer;
+      await api.request('POST', '/api/media/upload', { body: form, signal: abort.signal, timeoutMs: 0 }, async (response) => {
+        const answer = await response.json();
+        if (response.status === 201) completed = answer;
+      });
     });
     arrived(bytes.length);
   };
@@ -278,8 +279,13 @@ async function patiently(signal, act) {
 async function pause(error, failures, signal) {
   const ms = delayMs({ failures: failures - 1, random: Math.random(), now_ms: 0, retry_after_ms: error.retryAfterMs }, RETRY);
   await new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener('abort', () => resolve(clearTimeout(timer)), { once: true });
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', done);
+      resolve(0);
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener('abort', done);
   });
   signal?.throwIfAborted();
 }

@@ -158,6 +158,7 @@ export class FakeServer {
       ws.on('error', () => {});
       ws.on('message', (bytes) => this.#heard(connection, JSON.parse(bytes.toString())));
       if (this.silent) return;
+      this.onOpen?.(connection);
       this.tell(connection, 'auth_success', { user_id: 'u1', username: 'anna', connected_at: '2026-01-01T00:00:00Z', heartbeat_seconds: this.heartbeatSeconds });
     });
   }

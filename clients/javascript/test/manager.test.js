@@ -1,0 +1,461 @@
+/** OrbitalWebSocketManager: the published class's ways, and what it does better, each beside the old way failing. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { OrbitalWebSocketManager } from '../src/node.js';
+import { FakeServer, FAST, hurry, until } from './fake.js';
+import { missing, publishedClass } from './published.js';
+
+let server;
+let group;
+const managers = [];
+const quiet = { WebSocket: undefined };
+
+/** Ours. */
+const ours = (options = {}, token = 't1', url = server.url.replace('http', 'ws')) => {
+  const manager = new OrbitalWebSocketManager(url, token, { backoff: FAST, ...options });
+  manager.errors = [];
+  manager.on('error', (error) => manager.errors.push(error));
+  managers.push(manager);
+  return manager;
+};
+/** Theirs, with waits a hundredth as long. */
+const theirs = (world = {}) => {
+  const Published = publishedClass({ ...quiet, ...world });
+  const manager = new Published(server.url.replace('http', 'ws'), 't1');
+  manager.reconnectDelays = [10, 20, 40, 80, 160, 320];
+  managers.push(manager);
+  return manager;
+};
+/** End one of theirs for good, which `close()` does not. */
+const finish = (manager) => {
+  manager.reconnect = () => {};
+  manager.close();
+};
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const isOpen = (manager) => until(() => manager.ws?.readyState === 1 && [...server.connections].length, 'open');
+const message = { message_id: 'm1', conversation_id: 'g', encrypted_envelope: 'AAAA', server_timestamp: 1 };
+
+beforeEach(async () => {
+  server = await new FakeServer().listen();
+  group = server.log.group();
+});
+afterEach(async () => {
+  for (const manager of managers.splice(0)) finish(manager);
+  await server.kill();
+});
+
+/** What code written for the published class does, on either. */
+const program = async (manager) => {
+  const told = [];
+  manager.on('new_thread', (data) => told.push(['new_thread', data.thread_id]));
+  manager.on('new_message', (data) => told.push(['new_message', data.message_id]));
+  manager.on('mine', (data) => told.push(['mine', data]));
+  manager.connect();
+  await isOpen(manager);
+  manager.subscribe([group]);
+  manager.subscribe([group]);
+  await until(() => [...server.connections][0]?.groups.has(group));
+  server.post(group, 'new_thread', { thread_id: 'th1' });
+  server.post(group, 'new_message', message);
+  manager.send({ type: 'typing_indicator', data: { thread_id: 'th1', is_typing: true } });
+  manager.emit('mine', 5);
+  await until(() => told.length === 3);
+  const typed = await until(() => [...server.connections][0].frames.find(({ type }) => type === 'typing_indicator'));
+  assert.equal(typeof typed.timestamp, 'number');
+  assert.deepEqual(manager.subscribedGroups, [group]);
+  manager.unsubscribe([group]);
+  await until(() => ![...server.connections][0].groups.has(group));
+  assert.deepEqual(manager.subscribedGroups, []);
+  return told.sort();
+};
+
+test('code written for the published class runs on ours, and hears the same', { skip: missing }, async () => {
+  const heard = await program(ours());
+  for (const manager of managers.splice(0)) finish(manager);
+  await until(() => !server.connections.size);
+
+  assert.deepEqual(heard, await program(theirs()));
+});
+
+test('code written for the published class runs on ours', async () => {
+  assert.deepEqual(await program(ours()), [['mine', 5], ['new_message', 'm1'], ['new_thread', 'th1']]);
+});
+
+test('every published member is there', { skip: missing }, () => {
+  const theirOne = theirs();
+  const ourOne = ours();
+  const names = [...Object.keys(theirOne), ...Object.getOwnPropertyNames(Object.getPrototypeOf(theirOne))];
+  for (const name of names) assert.ok(name in ourOne, name);
+  for (const name of names) assert.equal(typeof ourOne[name], typeof theirOne[name], name);
+});
+
+test('a subclass that overrides handleMessage sees each message', async () => {
+  const seen = [];
+  class Mine extends OrbitalWebSocketManager {
+    handleMessage(received) {
+      seen.push(received.type);
+      super.handleMessage(received);
+    }
+  }
+  const manager = new Mine(server.url, 't1', { backoff: FAST });
+  managers.push(manager);
+  manager.connect();
+  manager.subscribe([group]);
+  await until(() => seen.includes('subscribed'));
+  server.post(group);
+  await until(() => seen.includes('new_message'));
+
+  assert.deepEqual(seen, ['auth_success', 'subscribed', 'new_message']);
+});
+
+describe('close() stays closed', () => {
+  const closes = async (manager) => {
+    manager.connect();
+    await isOpen(manager);
+    manager.close();
+    await pause(100);
+    return server.handshakes.length;
+  };
+  test('ours', async () => assert.equal(await closes(ours()), 1));
+  test('theirs comes back', { skip: missing }, async () => assert.ok((await closes(theirs())) > 1));
+});
+
+describe('close() during back-off stays closed', () => {
+  const closes = async (manager) => {
+    manager.connect();
+    await isOpen(manager);
+    server.cut();
+    await until(() => manager.ws === null || manager.ws.readyState === 3);
+    manager.close();
+    await pause(100);
+    return server.handshakes.length;
+  };
+  test('ours', async () => assert.equal(await closes(ours()), 1));
+  test('theirs comes back', { skip: missing }, async () => assert.ok((await closes(theirs())) > 1));
+});
+
+describe('connect() twice is one socket', () => {
+  const connects = async (manager) => {
+    manager.connect();
+    manager.connect();
+    await until(() => server.connections.size);
+    await pause(50);
+    return server.connections.size;
+  };
+  test('ours', async () => assert.equal(await connects(ours()), 1));
+  test('theirs are two', { skip: missing }, async () => assert.equal(await connects(theirs()), 2));
+});
+
+describe('no retry after 1008', () => {
+  const cut = async (manager) => {
+    manager.connect();
+    await isOpen(manager);
+    server.cut(1008);
+    await pause(150);
+    return server.handshakes.length;
+  };
+  test('ours', async () => {
+    const manager = ours();
+    const closed = [];
+    manager.on('close', ({ code, reason }) => closed.push([code, reason]));
+    assert.equal(await cut(manager), 1);
+    assert.deepEqual(closed, [[1008, 'cut']]);
+  });
+  test('theirs retries', { skip: missing }, async () => assert.ok((await cut(theirs())) > 1));
+});
+
+describe('no retry with a refused token', () => {
+  const refused = async (manager) => {
+    server.refused.add('t1');
+    manager.connect();
+    await pause(150);
+    return server.handshakes.length + server.requests.length;
+  };
+  test('ours', async () => assert.equal(await refused(ours()), 1));
+  test('theirs retries', { skip: missing }, async () => assert.ok((await refused(theirs())) > 2));
+});
+
+describe('never more than 5 attempts in a minute', () => {
+  /** A minute and a half with a server that closes each connection as soon as it is open, at a hundredth of the time. */
+  const attempts = async (manager) => {
+    server.onOpen = ({ socket }) => socket.terminate();
+    manager.connect();
+    await pause(900);
+    return server.handshakes.map(({ at }) => at);
+  };
+  const most = (at) => Math.max(...at.map((from) => at.filter((one) => one >= from && one < from + 600).length));
+  test('ours', async () => {
+    const at = await attempts(ours({ backoff: { steps_ms: [10], spread_ms: 10, attempts: 5, window_ms: 610 } }));
+    assert.ok(at.length > 5, `${at.length} attempts`);
+    assert.ok(most(at) <= 5, `${most(at)} attempts in a minute`);
+  });
+  test('theirs makes one a second: each that opens sets its count to 0', { skip: missing }, async () => {
+    const at = await attempts(theirs());
+    assert.ok(most(at) > 10, `${most(at)} attempts in a minute`);
+  });
+});
+
+describe('delays have jitter', () => {
+  const waits = async (manager, delays) => {
+    manager.connect();
+    await isOpen(manager);
+    server.cut();
+    await until(() => delays.length);
+    return delays.at(-1);
+  };
+  test('ours: two clients of one server wait differently', async (t) => {
+    const delays = new Set();
+    const timer = globalThis.setTimeout;
+    globalThis.setTimeout = (then, ms, ...args) => (ms >= 1000 && ms < 7000 && delays.add(ms), timer(then, ms, ...args));
+    t.after(() => (globalThis.setTimeout = timer));
+    for (let i = 0; i < 5; i++) {
+      const manager = ours({ backoff: {} });
+      const before = delays.size;
+      const connected = new Promise((resolve) => manager.on('open', resolve));
+      manager.connect();
+      await connected;
+      server.cut();
+      await until(() => delays.size > before);
+    }
+    assert.equal(delays.size, 5);
+  });
+  test('theirs: every client waits the same', { skip: missing }, async () => {
+    const seen = new Set();
+    for (let i = 0; i < 3; i++) {
+      const delays = [];
+      const manager = theirs({ setTimeout: (then, ms) => (delays.push(ms), 0) });
+      seen.add(await waits(manager, delays));
+    }
+    assert.equal(seen.size, 1);
+  });
+});
+
+describe('a watchdog notices a dead line', () => {
+  const dead = async (manager) => {
+    server.heartbeatSeconds = 0.1;
+    manager.connect();
+    await isOpen(manager);
+    await pause(400);
+    return server.handshakes.length;
+  };
+  test('ours', async () => assert.ok((await dead(ours({ slackMs: 100 }))) > 1));
+  test('theirs waits for ever', { skip: missing }, async () => assert.equal(await dead(theirs()), 1));
+});
+
+describe('wakes at once when the network returns', () => {
+  const wakes = async (t, manager) => {
+    const target = new EventTarget();
+    globalThis.addEventListener = target.addEventListener.bind(target);
+    globalThis.removeEventListener = target.removeEventListener.bind(target);
+    t.after(() => ['addEventListener', 'removeEventListener'].forEach((name) => delete globalThis[name]));
+    manager.reconnectDelays = [30_000];
+    manager.connect();
+    await isOpen(manager);
+    server.cut();
+    await until(() => !server.connections.size);
+    await pause(20);
+    target.dispatchEvent(new Event('online'));
+    await pause(100);
+    return server.connections.size;
+  };
+  test('ours', async (t) => assert.equal(await wakes(t, ours()), 1));
+  test('theirs waits its delay out', { skip: missing }, async (t) => {
+    const timers = [];
+    const manager = theirs({ setTimeout: (then, ms) => timers.push(setTimeout(then, ms)) });
+    t.after(() => timers.forEach(clearTimeout));
+    assert.equal(await wakes(t, manager), 0);
+  });
+});
+
+describe('a socket that only looks open is replaced when the page is shown', () => {
+  const shown = async (t, manager) => {
+    const page = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+    globalThis.document = page;
+    t.after(() => delete globalThis.document);
+    hurry(t, 30);
+    manager.connect();
+    await isOpen(manager);
+    server.silent = true;
+    page.dispatchEvent(new Event('visibilitychange'));
+    await pause(12_000);
+    server.silent = false;
+    return server.handshakes.length;
+  };
+  test('ours', async (t) => assert.ok((await shown(t, ours())) > 1));
+  test('theirs is kept', { skip: missing }, async (t) => assert.equal(await shown(t, theirs()), 1));
+});
+
+describe('a handler that throws hurts nobody else', () => {
+  const throwing = async (manager) => {
+    const heard = [];
+    manager.on('new_message', () => { throw new Error('mine'); });
+    manager.on('new_message', (data) => heard.push(data));
+    manager.connect();
+    await isOpen(manager);
+    manager.subscribe([group]);
+    await until(() => [...server.connections][0]?.groups.has(group));
+    server.post(group);
+    await pause(50);
+    return heard.length;
+  };
+  test('ours', async () => {
+    const manager = ours();
+    assert.equal(await throwing(manager), 1);
+    assert.deepEqual(manager.errors.map(({ code, message: text }) => [code, text]), [['HANDLER', 'mine']]);
+  });
+  test('theirs: the second handler hears nothing', { skip: missing }, async () => {
+    const thrown = [];
+    const caught = (error) => thrown.push(error.message);
+    const manager = theirs();
+    const { handleMessage } = Object.getPrototypeOf(manager);
+    manager.handleMessage = (received) => { try { handleMessage.call(manager, received); } catch (error) { caught(error); } };
+    assert.equal(await throwing(manager), 0);
+    assert.deepEqual(thrown, ['mine']);
+  });
+});
+
+describe('a bad frame is reported, not thrown', () => {
+  test('ours', async () => {
+    const manager = ours();
+    manager.connect();
+    await isOpen(manager);
+    [...server.connections][0].socket.send('no frame');
+    await until(() => manager.errors.length);
+    assert.equal(manager.errors[0].code, 'BAD_FRAME');
+    assert.equal(manager.ws.readyState, 1);
+  });
+  test('theirs throws', { skip: missing }, async () => {
+    const manager = theirs();
+    manager.connect();
+    await isOpen(manager);
+    assert.throws(() => manager.ws.onmessage({ data: 'no frame' }), SyntaxError);
+  });
+});
+
+describe('nothing sent while closed is lost silently', () => {
+  const sends = async (manager) => {
+    manager.send({ type: 'typing_indicator', data: { thread_id: 'a', is_typing: true } });
+    manager.connect();
+    manager.send({ type: 'typing_indicator', data: { thread_id: 'b', is_typing: true } });
+    await isOpen(manager);
+    await pause(50);
+    return [...server.connections][0].frames.filter(({ type }) => type === 'typing_indicator').map(({ data }) => data.thread_id);
+  };
+  test('ours goes when the connection opens', async () => assert.deepEqual(await sends(ours()), ['a', 'b']));
+  test('theirs is lost', { skip: missing }, async () => assert.deepEqual(await sends(theirs()), []));
+  test('what is never sent is told, by close() and when too much waits', () => {
+    const manager = ours();
+    const unsent = [];
+    manager.on('unsent', (messages) => unsent.push(...messages));
+    for (let i = 0; i < 257; i++) assert.equal(manager.send({ type: 'x', data: { i } }), false);
+    assert.deepEqual(unsent.map(({ data }) => data.i), [256]);
+    assert.equal(manager.errors[0].code, 'UNSENT');
+    manager.close();
+    assert.deepEqual(unsent.map(({ data }) => data.i), [256, ...Array.from({ length: 256 }, (_, i) => i)]);
+  });
+});
+
+describe('the token may be a function', () => {
+  test('ours asks again when the last one was refused', async () => {
+    const tokens = ['stale', 'fresh'];
+    server.refused.add('stale');
+    const manager = ours({}, () => tokens.shift());
+    manager.connect();
+    await isOpen(manager);
+    assert.equal(server.handshakes.at(-1).token, 'fresh');
+  });
+  test('and may be set: the next attempt carries it', async () => {
+    server.refused.add('t1');
+    const manager = ours();
+    const closed = new Promise((resolve) => manager.on('close', resolve));
+    manager.connect();
+    await closed;
+    manager.token = 't2';
+    manager.connect();
+    await isOpen(manager);
+    assert.equal(manager.token, 't2');
+  });
+  test('theirs sends the function itself', { skip: missing }, async () => {
+    const manager = theirs();
+    manager.token = () => 't1';
+    manager.connect();
+    await until(() => server.handshakes.length);
+    assert.notEqual(server.handshakes[0].token, 't1');
+  });
+});
+
+describe('what comes while it is away is not missed', () => {
+  const away = async (manager) => {
+    const heard = [];
+    manager.on('new_message', (data) => heard.push(data.message_id));
+    manager.connect();
+    await isOpen(manager);
+    manager.subscribe([group]);
+    await until(() => [...server.connections][0]?.groups.has(group));
+    await pause(20);
+    server.cut();
+    await until(() => !server.connections.size);
+    server.post(group, 'new_message', { ...message, message_id: 'away' });
+    await until(() => [...server.connections][0]?.groups.has(group));
+    server.post(group, 'new_message', { ...message, message_id: 'back' });
+    await until(() => heard.includes('back'));
+    return heard;
+  };
+  test('ours', async () => assert.deepEqual(await away(ours()), ['away', 'back']));
+  test('theirs misses it', { skip: missing }, async () => assert.deepEqual(await away(theirs()), ['back']));
+});
+
+test('max_reconnect_attempts is told after the last of them, and connect() begins anew', async () => {
+  const { port, log } = server;
+  await server.kill();
+  const manager = ours({ backoff: { ...FAST, attempts: 50 } });
+  manager.maxReconnectAttempts = 3;
+  await new Promise((resolve) => {
+    manager.on('max_reconnect_attempts', resolve);
+    manager.connect();
+  });
+  assert.equal(manager.reconnectAttempts, 3);
+  assert.equal(manager.state.status, 'closed');
+  server = await new FakeServer(log).listen(port);
+  manager.connect();
+  await isOpen(manager);
+  assert.equal(manager.reconnectAttempts, 0);
+});
+
+test('reconnect() replaces the socket, and hears on without a hole', async () => {
+  const manager = ours();
+  const heard = [];
+  manager.on('new_message', (data, frame) => heard.push(frame.seq));
+  manager.connect();
+  manager.subscribe([group]);
+  await until(() => [...server.connections][0]?.groups.has(group));
+  server.post(group);
+  await until(() => heard.length === 1);
+  manager.reconnect();
+  server.log.append(group);
+  await until(() => heard.length === 2);
+
+  assert.deepEqual(heard, [2, 3]);
+  assert.equal(server.handshakes.length, 2);
+});
+
+test('reconnectDelays may be set, as before', async () => {
+  const manager = ours();
+  manager.reconnectDelays = [1234];
+  assert.deepEqual(manager.reconnectDelays, [1234]);
+  manager.connect();
+  await isOpen(manager);
+  server.cut();
+  await until(() => manager.state.retry_at);
+  assert.ok(manager.state.retry_at - Date.now() > 1000);
+});
+
+test('being refused a group is told, and the group is forgotten', async () => {
+  const manager = ours();
+  manager.connect();
+  manager.subscribe(['not-mine', group]);
+  await until(() => manager.errors.length);
+
+  assert.equal(manager.errors[0].code, 'FORBIDDEN');
+  assert.deepEqual(manager.subscribedGroups, [group]);
+});

@@ -1,0 +1,240 @@
+/** Media: up in chunks, down in pieces, both resumed where they stopped. */
+import assert from 'node:assert/strict';
+import { createHash, randomBytes } from 'node:crypto';
+import { createServer } from 'node:http';
+import { afterEach, beforeEach, test } from 'node:test';
+import { Sha256 } from '../src/chain.js';
+import { CHUNK_BYTES, PARALLEL } from '../src/media.js';
+import { OrbitalClient } from '../src/node.js';
+import { uuid } from '../src/uuid.js';
+import { hurry, until } from './fake.js';
+
+const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
+const about = { thread_id: 'th1', encrypted_metadata: 'bWV0YQ==', encryption_iv: 'aXY=' };
+
+/** A server of media alone, with handles to break it. */
+class MediaServer {
+  uploads = new Map();
+  calls = [];
+  busy = 0;
+  most = 0;
+  upload = () => null;
+  download = () => null;
+
+  async listen() {
+    this.http = createServer((request, response) => this.#serve(request, response).catch((error) => response.destroy(error)));
+    await new Promise((resolve) => this.http.listen(0, '127.0.0.1', resolve));
+    this.url = `http://127.0.0.1:${this.http.address().port}`;
+    return this;
+  }
+
+  async #serve(request, response) {
+    const chunks = [];
+    this.most = Math.max(this.most, ++this.busy);
+    try {
+      for await (const chunk of request) chunks.push(chunk);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    } finally {
+      this.busy--;
+    }
+    const answer = (status, body) => {
+      response.writeHead(status, { 'Content-Type': 'application/json' });
+      response.end(JSON.stringify(body));
+    };
+    const [, id, what] = /^\/api\/media\/([^/]+)(?:\/([^/]+))?$/.exec(request.url);
+    this.calls.push(`${request.method} ${request.url}`);
+    if (what === 'upload' && request.method === 'GET') {
+      const upload = this.uploads.get(id);
+      return upload ? answer(200, { chunks_received: [...upload.chunks.keys()], total_chunks: upload.total }) : answer(404, { error: 'NOT_FOUND', message: '', details: {} });
+    }
+    if (id === 'upload' && !what) {
+      const form = await new Response(Buffer.concat(chunks), { headers: { 'Content-Type': request.headers['content-type'] } }).formData();
+      const index = Number(form.get('chunk_index'));
+      const refusal = this.upload(index, form);
+      if (refusal === 'cut') return response.destroy();
+      if (refusal) return answer(...refusal);
+      const media = form.get('media_id');
+      const upload = this.uploads.get(media) ?? { chunks: new Map(), total: Number(form.get('total_chunks')), form: Object.fromEntries(form) };
+      this.uploads.set(media, upload);
+      upload.chunks.set(index, Buffer.from(await form.get('chunk').arrayBuffer()));
+      if (upload.chunks.size < upload.total) return answer(200, { media_id: media, chunk_index: index, chunks_received: upload.chunks.size, total_chunks: upload.total });
+      return answer(201, { media_id: media, size_bytes: this.bytes(media).length, uploaded_at: 'now', expires_at: 'later' });
+    }
+    if (id === 'upload') {
+      const { media_id } = JSON.parse(Buffer.concat(chunks).toString());
+      return answer(200, { media_id, status: 'complete', size_bytes: this.bytes(media_id).length, expires_at: 'later' });
+    }
+    const bytes = this.bytes(id);
+    const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
+    const limit = this.download(from, request.headers);
+    if (Array.isArray(limit)) return answer(...limit);
+    response.writeHead(from && limit !== 'changed' ? 206 : 200, {
+      'Content-Length': bytes.length - from,
+      ...(from && { 'Content-Range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` }),
+      ETag: '"e1"',
+      'X-Encryption-IV': 'aXY=',
+      'X-Expires-At': 'later',
+    });
+    if (typeof limit === 'number') return response.write(bytes.subarray(from, from + limit), () => response.destroy());
+    response.end(bytes.subarray(from));
+  }
+
+  bytes(id) {
+    const { chunks, total } = this.uploads.get(id);
+    return Buffer.concat(Array.from({ length: total }, (_, i) => chunks.get(i)));
+  }
+
+  keep(bytes) {
+    const id = uuid();
+    this.uploads.set(id, { chunks: new Map([[0, bytes]]), total: 1 });
+    return id;
+  }
+
+  close() {
+    this.http.closeAllConnections();
+    return new Promise((resolve) => this.http.close(resolve));
+  }
+}
+
+let server;
+let client;
+const bytes = randomBytes(CHUNK_BYTES * 5 + 12345);
+
+beforeEach(async () => {
+  server = await new MediaServer().listen();
+  client = new OrbitalClient(server.url, { token: 't1' });
+});
+afterEach(() => server.close());
+
+test('the hash, piece by piece, is the platform’s', () => {
+  for (const length of [0, 1, 55, 56, 63, 64, 65, 1000, 70_001]) {
+    const part = bytes.subarray(0, length);
+    const hash = new Sha256();
+    for (let at = 0; at < length; at += 37) hash.update(part.subarray(at, Math.min(at + 37, length)));
+    assert.equal(Buffer.from(hash.digest()).toString('hex'), sha256(part), `${length} bytes`);
+  }
+});
+
+test('uuid() is a version 4 UUID, each time another', () => {
+  const made = Array.from({ length: 100 }, uuid);
+  for (const one of made) assert.match(one, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  assert.equal(new Set(made).size, 100);
+});
+
+test('a Blob goes up in chunks, a few at a time, with progress and hash', async () => {
+  const progress = [];
+  const done = await client.uploadMedia({ ...about, data: new Blob([bytes]), onProgress: (one) => progress.push(one) });
+
+  assert.deepEqual(done, { media_id: done.media_id, size_bytes: bytes.length, expires_at: 'later', sha256: sha256(bytes) });
+  assert.ok(server.bytes(done.media_id).equals(bytes));
+  assert.equal(progress.length, 6);
+  assert.deepEqual(progress.at(-1), { loaded: bytes.length, total: bytes.length });
+  assert.ok(progress.every(({ loaded }, i) => !i || loaded > progress[i - 1].loaded));
+  assert.ok(server.most <= PARALLEL && server.most > 1, `${server.most} at a time`);
+  const { thread_id, encrypted_metadata, encryption_iv, total_chunks } = server.uploads.get(done.media_id).form;
+  assert.deepEqual({ thread_id, encrypted_metadata, encryption_iv, total_chunks }, { ...about, total_chunks: '6' });
+});
+
+for (const [what, make] of [
+  ['a ReadableStream', () => new Blob([bytes]).stream()],
+  ['an async iterable', async function* () { for (let at = 0; at < bytes.length; at += 100_003) yield bytes.subarray(at, at + 100_003); }],
+])
+  test(`${what} goes up without being held whole`, async () => {
+    const done = await client.uploadMedia({ ...about, data: make(), size: bytes.length });
+    assert.ok(server.bytes(done.media_id).equals(bytes));
+    assert.equal(done.sha256, sha256(bytes));
+  });
+
+test('a stream that is not of its size, or has none, is refused here', async () => {
+  const upload = (size) => client.uploadMedia({ ...about, data: new Blob([bytes]).stream(), ...(size && { size }) });
+  await assert.rejects(upload(), { code: 'VALIDATION_ERROR' });
+  await assert.rejects(upload(bytes.length - 1), { code: 'VALIDATION_ERROR' });
+  await assert.rejects(upload(bytes.length + 1), { code: 'VALIDATION_ERROR' });
+});
+
+test('a chunk that fails is sent again, and a lost 201 is asked for', async (t) => {
+  hurry(t, 100);
+  const failed = new Set();
+  server.upload = (index) => {
+    if (failed.has(index)) return null;
+    failed.add(index);
+    return index % 2 ? 'cut' : [503, { error: 'UNAVAILABLE', message: '', details: {} }];
+  };
+  const done = await client.uploadMedia({ ...about, data: new Blob([bytes]) });
+  assert.ok(server.bytes(done.media_id).equals(bytes));
+});
+
+test('a chunk that the server will not have ends the upload', async () => {
+  server.upload = (index) => (index === 1 ? [413, { error: 'QUOTA_EXCEEDED', message: 'full', details: {} }] : null);
+  await assert.rejects(client.uploadMedia({ ...about, data: new Blob([bytes]) }), { code: 'QUOTA_EXCEEDED', status: 413 });
+  assert.ok(server.calls.length < 6);
+});
+
+test('cancelled, and resumed under the same id: only what the server lacks is sent', async () => {
+  const media_id = uuid();
+  const abort = new AbortController();
+  const first = client.uploadMedia({ ...about, media_id, data: new Blob([bytes]), signal: abort.signal, onProgress: ({ loaded }) => loaded > 2 * CHUNK_BYTES && abort.abort(new Error('changed my mind')) });
+  await assert.rejects(first, { message: 'changed my mind' });
+  await until(() => !server.busy);
+  const had = server.uploads.get(media_id).chunks.size;
+  assert.ok(had >= 2 && had < 6, `${had} chunks`);
+  server.calls.length = 0;
+  const progress = [];
+  const done = await client.uploadMedia({ ...about, media_id, data: new Blob([bytes]), onProgress: (one) => progress.push(one.loaded) });
+
+  assert.equal(server.calls.filter((call) => call === 'POST /api/media/upload').length, 6 - had);
+  assert.equal(progress.at(-1), bytes.length);
+  assert.equal(done.sha256, sha256(bytes));
+  assert.ok(server.bytes(media_id).equals(bytes));
+  server.calls.length = 0;
+  assert.equal((await client.uploadMedia({ ...about, media_id, data: new Blob([bytes]) })).size_bytes, bytes.length);
+  assert.deepEqual(server.calls, [`GET /api/media/${media_id}/upload`, 'POST /api/media/upload/complete']);
+});
+
+test('another file under the same id is refused here', async () => {
+  const { media_id } = await client.uploadMedia({ ...about, data: new Blob([bytes]) });
+  await assert.rejects(client.uploadMedia({ ...about, media_id, data: new Blob(['x']) }), { code: 'INVALID_CHUNK' });
+});
+
+test('a download gives the bytes, their hash and what stands beside them, with progress', async () => {
+  const progress = [];
+  const { blob, ...rest } = await client.downloadMedia(server.keep(bytes), { sha256: sha256(bytes), onProgress: (one) => progress.push(one) });
+
+  assert.ok(Buffer.from(await blob.arrayBuffer()).equals(bytes));
+  assert.deepEqual(rest, { encryption_iv: 'aXY=', expires_at: 'later', sha256: sha256(bytes) });
+  assert.deepEqual(progress.at(-1), { loaded: bytes.length, total: bytes.length });
+});
+
+test('a line that breaks is taken up where it broke', async (t) => {
+  hurry(t, 100);
+  const seen = [];
+  server.download = (from, headers) => (seen.push([from > 0, headers['if-range']]), seen.length < 4 ? 5_000_000 : null);
+  const { blob } = await client.downloadMedia(server.keep(bytes));
+
+  assert.ok(Buffer.from(await blob.arrayBuffer()).equals(bytes));
+  assert.ok(seen.length >= 4);
+  assert.deepEqual(seen[0], [false, undefined]);
+  assert.deepEqual(seen.at(-1), [true, '"e1"']);
+});
+
+test('a medium that changed meanwhile is no continuation', async (t) => {
+  hurry(t, 100);
+  let calls = 0;
+  server.download = () => (calls++ ? 'changed' : 5_000_000);
+  await assert.rejects(client.downloadMedia(server.keep(bytes)), { code: 'GONE' });
+});
+
+test('other bytes than were announced are HASH_MISMATCH; an expired medium is GONE', async () => {
+  const id = server.keep(Buffer.from('forged'));
+  await assert.rejects(client.downloadMedia(id, { sha256: sha256('true') }), { code: 'HASH_MISMATCH' });
+  server.download = () => [410, { error: 'GONE', message: 'expired', details: {} }];
+  await assert.rejects(client.downloadMedia(id), { code: 'GONE', status: 410 });
+});
+
+test('a download can be cancelled', async () => {
+  const abort = new AbortController();
+  await assert.rejects(
+    client.downloadMedia(server.keep(bytes), { signal: abort.signal, onProgress: () => abort.abort(new Error('enough')) }),
+    { message: 'enough' },
+  );
+});

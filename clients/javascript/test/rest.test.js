@@ -1,0 +1,125 @@
+/** The REST side: each method makes the request that the protocol names, and errors carry the server's code. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { OrbitalClient, OrbitalError } from '../src/node.js';
+import { OrbitalApi } from '../src/rest.js';
+import { FakeServer } from './fake.js';
+
+let server;
+let api;
+beforeEach(async () => {
+  server = await new FakeServer().listen();
+  server.intercept = ({ path }, answer) => path !== '/v1/events' && answer(200, { groups: [1], members: [2], online: [3], media: [4], token: 'fresh' });
+  api = new OrbitalApi(server.url, { token: 't1' });
+});
+afterEach(() => server.kill());
+
+const id = 'a/b c';
+const part = 'a%2Fb%20c';
+for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
+  ['signup', [{ username: 'anna' }], 'POST', '/api/signup', { body: { username: 'anna' } }],
+  ['login', [{ username: 'anna' }], 'POST', '/api/login', { body: { username: 'anna' } }],
+  ['logout', [], 'POST', '/api/logout'],
+  ['wsTicket', [], 'POST', '/api/ws-ticket'],
+  ['groups', [], 'GET', '/api/groups', { gives: [1] }],
+  ['createGroup', [{ encrypted_name: 'x' }], 'POST', '/api/groups', { body: { encrypted_name: 'x' } }],
+  ['joinGroup', [{ invite_code: 'x' }], 'POST', '/api/groups/join', { body: { invite_code: 'x' } }],
+  ['members', [id], 'GET', `/api/groups/${part}/members`, { gives: [2] }],
+  ['removeMember', [id, 'u/1'], 'DELETE', `/api/groups/${part}/members/u%2F1`],
+  ['newInviteCode', [id], 'POST', `/api/groups/${part}/invite-codes`],
+  ['quota', [id], 'GET', `/api/groups/${part}/quota`],
+  ['presence', [id], 'GET', `/api/groups/${part}/presence`, { gives: [3] }],
+  ['postMessage', [{ conversation_id: 'g' }], 'POST', '/v1/messages', { body: { conversation_id: 'g' } }],
+  ['messages', [{ since: 5, limit: undefined, conversation_id: 'g' }], 'GET', '/v1/messages', { query: { since: '5', conversation_id: 'g' } }],
+  ['createThread', [{ group_id: 'g' }], 'POST', '/api/threads', { body: { group_id: 'g' } }],
+  ['threads', [id, { limit: 5, offset: 10, sort: 'created_asc' }], 'GET', `/api/groups/${part}/threads`, { query: { limit: '5', offset: '10', sort: 'created_asc' } }],
+  ['thread', [id], 'GET', `/api/threads/${part}`],
+  ['replies', [id, { offset: 0 }], 'GET', `/api/threads/${part}/replies`, { query: { offset: '0' } }],
+  ['createReply', [id, { encrypted_body: 'x' }], 'POST', `/api/threads/${part}/replies`, { body: { encrypted_body: 'x' } }],
+  ['media', [id], 'GET', `/api/media/${part}/info`],
+  ['threadMedia', [id], 'GET', `/api/threads/${part}/media`, { gives: [4] }],
+])
+  test(`api.${name}`, async () => {
+    const answer = await api[name](...args);
+    const [request] = server.requests;
+
+    assert.equal(`${request.method} ${request.path}`, `${method} ${path}`);
+    assert.deepEqual(Object.fromEntries(request.query), query);
+    if (body) assert.deepEqual(request.body, body);
+    if (gives) assert.deepEqual(answer, gives);
+    assert.equal(request.headers.authorization, 'Bearer t1');
+  });
+
+test('each POST that emits takes an Idempotency-Key', async () => {
+  await api.createGroup({ encrypted_name: 'x', encrypted_group_key: 'x' }, { key: 'k1' });
+  await api.joinGroup({ invite_code: 'x', encrypted_group_key: 'x' }, { key: 'k2' });
+  await api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { key: 'k3' });
+  await api.createThread({ group_id: 'g', encrypted_title: 'x', encrypted_body: 'x' }, { key: 'k4' });
+  await api.createReply('t', { encrypted_body: 'x' }, { key: 'k5' });
+
+  assert.deepEqual(server.requests.map(({ headers }) => headers['idempotency-key']), ['k1', 'k2', 'k3', 'k4', 'k5']);
+});
+
+test('events as objects and as texts', async () => {
+  const group = server.log.group();
+  server.log.append(group);
+  assert.deepEqual(await api.eventTexts({ group_id: group, after_seq: 1 }), [server.log.groups.get(group)[1]]);
+  server.intercept = (call, answer) => answer(200, { events: [], last_seq: 2, has_more: false });
+  assert.deepEqual(await api.events({ group_id: group, after_seq: 2 }), { events: [], last_seq: 2, has_more: false });
+});
+
+test('login and signup put the token to use, and client.api shares it with the connection', async () => {
+  const client = new OrbitalClient(server.url);
+  await client.api.login({ username: 'anna', password: 'x' });
+  await client.api.groups();
+  assert.equal(server.requests.at(-1).headers.authorization, 'Bearer fresh');
+  assert.equal(server.requests[0].headers.authorization, undefined);
+  assert.equal(await client.api.then, undefined);
+});
+
+test('an error carries code, status, details and Retry-After', async () => {
+  server.intercept = (call, answer) => answer(429, { error: 'TOO_MANY_REQUESTS', message: 'slowly', details: { retry_after: 7 } }, { 'Retry-After': '7' });
+  const error = await api.groups().catch((caught) => caught);
+
+  assert.ok(error instanceof OrbitalError);
+  const { code, status, message, details, retryAfterMs, retryable } = error;
+  assert.deepEqual({ code, status, message, details, retryAfterMs, retryable }, {
+    code: 'TOO_MANY_REQUESTS', status: 429, message: 'slowly', details: { retry_after: 7 }, retryAfterMs: 7000, retryable: true,
+  });
+});
+
+test('an answer that is not the protocol’s is an error all the same', async () => {
+  server.intercept = (call, answer, response) => (response.writeHead(502, 'Bad Gateway').end('<html>'), true);
+  await assert.rejects(api.groups(), { code: 'HTTP_502', status: 502, retryable: true });
+  await server.kill();
+  await assert.rejects(api.groups(), { code: 'NETWORK', status: 0, retryable: true });
+  server = await new FakeServer().listen();
+});
+
+test('a refused token is renewed once, by one call for all requests of the moment', async () => {
+  let asked = 0;
+  const tokens = ['old', 'new'];
+  const renewing = new OrbitalApi(server.url, { token: async () => tokens[asked++] });
+  server.intercept = ({ headers }, answer) =>
+    headers.authorization === 'Bearer new' ? answer(200, { groups: [] }) : answer(401, { error: 'UNAUTHORIZED', message: '', details: {} });
+  await Promise.all([renewing.groups(), renewing.groups(), renewing.groups()]);
+  assert.equal(asked, 2);
+});
+
+test('a request can be cancelled', async () => {
+  server.intercept = () => new Promise(() => {});
+  const abort = new AbortController();
+  setTimeout(() => abort.abort(new Error('enough')), 20);
+  await assert.rejects(api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { signal: abort.signal }), { message: 'enough' });
+  await assert.rejects(api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { signal: AbortSignal.abort(new Error('before')) }), { message: 'before' });
+});
+
+test('a request without an answer ends after a time, as NETWORK', async () => {
+  server.intercept = () => new Promise(() => {});
+  await assert.rejects(api.request('GET', '/api/groups', { timeoutMs: 30 }), { code: 'NETWORK', message: 'no answer within 30 ms' });
+});
+
+test('addresses: ws and http, with and without a slash', () => {
+  for (const [given, url] of [['ws://h:1', 'http://h:1'], ['wss://h/', 'https://h'], ['http://h//', 'http://h'], ['https://h/base', 'https://h/base']])
+    assert.equal(new OrbitalApi(given).url, url);
+});
