@@ -52,7 +52,8 @@ class Store(Protocol):
         Decide, number, seal and store drafts, in order, in one transaction.
 
         One outcome a draft, in the same order. A refused draft changes nothing and does not disturb the others. The
-        draft with index i gets the stamp `first_stamp_ms + i`, or one more than its group's last if that is higher.
+        draft with index i gets the stamp `first_stamp_ms + i`, or one more than its group's last if that is higher; a
+        store that several servers share may begin later, at its own clock.
 
         Raises:
             Unavailable: If the database is away; nothing was stored.
@@ -75,6 +76,10 @@ class Store(Protocol):
 
     async def last_stamp_ms(self) -> int:
         """Return the highest `server_timestamp` ever given, 0 when none was."""
+        ...
+
+    async def settled_ms(self) -> int | None:
+        """Return a stamp below that of every event committed from now on; None when this server alone appends."""
         ...
 
     async def standings(self, user: int, group_ids: Collection[GroupId]) -> dict[GroupId, Standing]:
@@ -173,7 +178,7 @@ class Store(Protocol):
     async def messages(
         self, user: int, *, since_ms: int, limit: int, group_id: GroupId | None
     ) -> tuple[list[Event], bool]:
-        """Return the messages of a user's groups with stamps above `since_ms`, oldest first, and whether more follow."""
+        """Return messages of a user's groups with stamps above `since_ms`, oldest first, and whether more follow."""
         ...
 
     async def events(self, user: int, group_id: GroupId, *, after: int, limit: int) -> Page:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 
@@ -105,6 +106,42 @@ async def test_a_removed_member_posts_no_more_anywhere(pair: tuple[PostgresStore
         assert all(seq < left.seq for seq in seqs)
         assert set(refusals(said[len(seqs) :])) <= {"FORBIDDEN"}
         assert_chain(group.group_id, (await pair[0].read(group.group_id, after=0, limit=100)).events)
+
+
+async def test_nothing_settled_is_joined_by_a_later_event(pair: tuple[PostgresStore, PostgresStore], seed: int):
+    """[FRAMES] What is committed after `settled_ms` was asked has a stamp above it, with other clocks slow or not."""
+    chance = random.Random(seed)
+    ann = await enter(pair[0])
+    groups = [group_of(ann) for _ in range(8)]
+    ids = [group.group_id for group in groups]
+    await pair[0].append(groups, first_stamp_ms=1)
+    over = asyncio.Event()
+
+    async def talk(store: PostgresStore) -> None:
+        while not over.is_set():
+            # A server whose clock is an hour behind.
+            slow_ms = int(time.time() * 1000) - chance.choice([0, 3_600_000])
+            some = chance.sample(ids, chance.randint(1, 8))
+            drafts = [message(ann, group_id) for group_id in some]
+            if chance.random() < 0.2:
+                drafts.insert(chance.randint(0, len(drafts)), group_of(ann))
+            assert {*refusals(await store.append(drafts, first_stamp_ms=slow_ms))} == {None}
+
+    talking = [asyncio.create_task(talk(store)) for store in pair]
+    looks = []
+    for _ in range(60):
+        settled = await pair[0].settled_ms()
+        assert settled is not None
+        looks.append((settled, {group_id: head.seq for group_id, head in (await pair[1].heads(ids)).items()}))
+    over.set()
+    await asyncio.gather(*talking)
+
+    now_ms = time.time() * 1000
+    assert now_ms - 30_000 < looks[0][0] < looks[-1][0] < now_ms
+    for group_id in ids:
+        events = (await pair[0].read(group_id, after=0, limit=10_000)).events
+        for settled, heads in looks:
+            assert all(event.stamp_ms > settled for event in events[heads[group_id] :])
 
 
 async def test_refused_with_a_sentence(postgres_cluster: Postgres, postgres_url: str):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from orbital import wire
@@ -47,7 +47,8 @@ KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
 # In the order of their row numbers, as every transaction here does: two of them never wait for each other in a ring.
 # NO KEY UPDATE is what the UPDATE below takes anyway; it lets foreign keys of other transactions through.
 _LOCK: Final = """
-SELECT id, group_id, creator, last_seq, last_stamp_ms, last_hash, floor_seq
+SELECT id, group_id, creator, last_seq, last_stamp_ms, last_hash, floor_seq,
+       floor(extract(epoch FROM transaction_timestamp()) * 1000)::bigint
 FROM groups WHERE group_id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE
 """
 
@@ -108,6 +109,8 @@ WITH added AS (
 SELECT count(*) FROM keyed
 """
 
+_BEGAN_MS: Final = text("SELECT floor(extract(epoch FROM transaction_timestamp()) * 1000)::bigint")
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -135,7 +138,8 @@ class PostgresAppender:
         Args:
             raw: An asyncpg connection in a transaction (READ COMMITTED).
             drafts: The posts.
-            first_stamp_ms: Stamp of the first; each has one more than the one before, or than its group's last.
+            first_stamp_ms: Stamp of the first, unless the database's clock is ahead; each has one more than the one
+                before, or than its group's last.
 
         Raises:
             KeyTaken: If the transaction has to be done again.
@@ -143,7 +147,10 @@ class PostgresAppender:
         batch = _Batch(await self._threads_of(raw, drafts))
         wanted = {group_id for draft in drafts if (group_id := batch.group_id(draft)) is not None}
         rows = await raw.fetch(_LOCK, list(wanted))
-        batch.groups = {row["group_id"]: GroupRow(*row) for row in rows}
+        for *group, began_ms in rows:
+            batch.groups[group[1]] = GroupRow(*group)
+            # Other servers rely on it: no stamp is below the moment at which its transaction began.
+            first_stamp_ms = max(first_stamp_ms, began_ms)
         await self._read_facts(raw, batch, drafts)
         outcomes = [batch.take(draft, first_stamp_ms + index) for index, draft in enumerate(drafts)]
         await batch.write(raw)
@@ -279,9 +286,7 @@ class _Batch:
         heads = [(group.id, group.last_seq, group.last_stamp_ms, group.last_hash) for group in self._moved.values()]
         # In the order of the key, so that two servers with the same keys do not wait for each other in a ring.
         keys = [(*key, *rest) for key, rest in sorted(self._new_keys.items())]
-        stored = await raw.fetchval(
-            _STORE, *_columns(self._events, 5), *_columns(heads, 4), *_columns(keys, 6)
-        )
+        stored = await raw.fetchval(_STORE, *_columns(self._events, 5), *_columns(heads, 4), *_columns(keys, 6))
         if stored != len(keys):
             raise KeyTaken
 
@@ -333,8 +338,9 @@ def append_one(conn: Connection, draft: AnyDraft, *, stamp_ms: int) -> Appended:
         if before is not None:
             return before
         member = effects.is_member(conn, group.id, draft.actor.key)
+    began_ms = conn.execute(_BEGAN_MS).scalar_one()
     seq = group.last_seq + 1
-    stamp_ms = max(stamp_ms, group.last_stamp_ms + 1)
+    stamp_ms = max(stamp_ms, began_ms, group.last_stamp_ms + 1)
     effect = effects.apply(conn, draft, group, seq=seq, stamp_ms=stamp_ms, member=member)
     frame = wire.seal(effect.data, group_id=group.group_id, seq=seq, stamp_ms=stamp_ms, prev=group.last_hash)
     conn.execute(

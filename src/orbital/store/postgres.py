@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
-from sqlalchemy import NullPool, text
+from sqlalchemy import Connection, NullPool, text
+from sqlalchemy.engine.interfaces import IsolationLevel
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -26,11 +27,14 @@ from orbital.store.sql import SqlStore
 T = TypeVar("T")
 log = logging.getLogger("orbital.store")
 
-CONNECTIONS: Final = 8
-"""Connections of a server for reads and rare writes; with those for appends 10 of PostgreSQL's 100 by default."""
+READERS: Final = 6
+"""Connections of a server that read; with those that write 10 of PostgreSQL's 100 by default."""
 
-APPEND_CONNECTIONS: Final = 2
-"""Connections that append: one at work, one that takes over at once when the first was lost."""
+WRITERS: Final = 2
+"""Connections for rare writes: memberships, accounts, pruning."""
+
+APPENDERS: Final = 2
+"""Connections for posts: one at work, one that takes over at once when the first was lost."""
 
 CONNECT_S: Final = 3.0
 """Longest wait for a new connection. Who asks meanwhile gets a 503 and comes back; waiting longer only piles up."""
@@ -53,6 +57,16 @@ PATIENCE_S: Final = 15.0
 TRIES: Final = 5
 """How often a transaction is done that another one made void; more than two in a row were not seen."""
 
+WRITING: Final = "orbital-write"
+"""How connections that append call themselves; what they are at is looked up by it."""
+
+# A second's grace: a transaction may have begun and not be shown yet, on a machine that is busy with others.
+_SETTLED_MS: Final = text(
+    "SELECT floor(extract(epoch FROM least(transaction_timestamp() - interval '1 second', min(xact_start))) * 1000) "
+    "::bigint - 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = :writing"
+).bindparams(writing=WRITING)
+"""The moment before the oldest transaction that may still append: no stamp is below the beginning of its own."""
+
 _MIGRATION_LOCK: Final = 0x6F72_6269_7461_6C01
 """Number of the advisory lock under which one server at a time looks at the schema: "orbital" and 1."""
 
@@ -74,30 +88,20 @@ class PostgresStore(SqlStore):
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._shown = _without_credentials(dsn)
-        self._engine = create_async_engine(
-            "postgresql+asyncpg://",
-            async_creator=self._connect,
-            pool_size=CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=CONNECT_S,
-            # Behind a proxy or a failover, no connection outlives half an hour.
-            pool_recycle=1800,
-        )
-        # One statement after the other sees the same moment, as one statement does.
-        self._reader = self._engine.execution_options(
-            isolation_level="REPEATABLE READ", postgresql_readonly=True
-        )
-        self._writer = self._engine.execution_options(isolation_level="READ COMMITTED")
-        self._appender = PostgresAppender()
-        self._append_pool: Any = None
         self._settings: dict[str, str] = {
-            "application_name": "orbital",
             "lock_timeout": _ms(LOCK_S),
             "statement_timeout": _ms(STATEMENT_S),
             "idle_in_transaction_session_timeout": _ms(IDLE_S),
             # A compiled plan pays for queries over millions of rows, and costs ours 20 ms now and then.
             "jit": "off",
         }
+        # One statement after the other sees the same moment, as one statement does.
+        self._reader = self._engine(self._connect_to_read, READERS, "REPEATABLE READ").execution_options(
+            postgresql_readonly=True
+        )
+        self._writer = self._engine(self._connect_to_write, WRITERS, "READ COMMITTED")
+        self._appender = PostgresAppender()
+        self._append_pool: Any = None
         self._away = False
 
     @classmethod
@@ -134,13 +138,13 @@ class PostgresStore(SqlStore):
                 log.warning("the database cannot be reached yet", extra={"error": _words(cause)})
                 await asyncio.sleep(0.5)
         self._append_pool = asyncpg.create_pool(
-            connect=self._connect, min_size=0, max_size=APPEND_CONNECTIONS, max_inactive_connection_lifetime=600
+            connect=self._connect_to_write, min_size=0, max_size=APPENDERS, max_inactive_connection_lifetime=600
         )
         await self._append_pool
 
     async def _migrate(self) -> None:
         # Without deadlines: who starts second waits for a migration of the first, however long that takes.
-        patient = {"application_name": "orbital", "lock_timeout": "0", "statement_timeout": "0"}
+        patient = {"application_name": "orbital-migrate", "lock_timeout": "0", "statement_timeout": "0"}
         engine = create_async_engine(
             "postgresql+asyncpg://",
             poolclass=NullPool,
@@ -161,10 +165,28 @@ class PostgresStore(SqlStore):
         finally:
             await engine.dispose()
 
-    async def _connect(self, *_args: object, **_options: object) -> asyncpg.Connection:
-        return await asyncpg.connect(
-            self._dsn, timeout=CONNECT_S, command_timeout=ANSWER_S, server_settings=self._settings
+    @staticmethod
+    def _engine(connect: Callable[..., Awaitable[Any]], size: int, isolation_level: IsolationLevel) -> AsyncEngine:
+        return create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=connect,
+            pool_size=size,
+            max_overflow=0,
+            pool_timeout=CONNECT_S,
+            # Behind a proxy or a failover, no connection outlives half an hour.
+            pool_recycle=1800,
+            isolation_level=isolation_level,
         )
+
+    async def _connect_to_read(self, *_args: object, **_options: object) -> asyncpg.Connection:
+        return await self._connect("orbital-read")
+
+    async def _connect_to_write(self, *_args: object, **_options: object) -> asyncpg.Connection:
+        return await self._connect(WRITING)
+
+    async def _connect(self, name: str) -> asyncpg.Connection:
+        settings = {"application_name": name, **self._settings}
+        return await asyncpg.connect(self._dsn, timeout=CONNECT_S, command_timeout=ANSWER_S, server_settings=settings)
 
     # Chapter: transactions
 
@@ -209,11 +231,17 @@ class PostgresStore(SqlStore):
         log.error("the database refused", extra={"error": _words(cause), "sqlstate": state})
         return OrbitalError("The server made a mistake; nothing was stored. Its log tells more.")
 
+    async def settled_ms(self) -> int | None:
+        """
+        See `ports.Store.settled_ms`.
+
+        Servers that log in under different names do not see each other's transactions there: use one for all.
+        """
+        return await self._read(_settled_ms)
+
     # Chapter: appending
 
-    async def append(
-        self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int
-    ) -> list[Appended | OrbitalError]:
+    async def append(self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int) -> list[Appended | OrbitalError]:
         """
         See `ports.Store.append`.
 
@@ -221,10 +249,14 @@ class PostgresStore(SqlStore):
         When the database goes away between them, those after are answered `Unavailable` one by one.
         """
         outcomes: list[Appended | OrbitalError] = []
+        next_ms = first_stamp_ms
         for start, end in pairwise(_cuts(drafts)):
-            some, stamp_ms = drafts[start:end], first_stamp_ms + start
             try:
-                outcomes += await self._append(some, stamp_ms)
+                some = await self._append(drafts[start:end], next_ms)
+                outcomes += some
+                # What comes later has later stamps, also where the database's clock was ahead.
+                given = [one.event.stamp_ms for one in some if isinstance(one, Appended) and one.event is not None]
+                next_ms = max(first_stamp_ms + end, next_ms, *(stamp_ms + 1 for stamp_ms in given))
             except Unavailable as away:
                 if not outcomes:
                     raise
@@ -286,7 +318,8 @@ class PostgresStore(SqlStore):
             except TimeoutError:
                 self._append_pool.terminate()
         with contextlib.suppress(SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            await self._engine.dispose()
+            await self._reader.dispose()
+            await self._writer.dispose()
 
 
 _: type[Store] = PostgresStore
@@ -307,6 +340,10 @@ def _cuts(drafts: Sequence[AnyDraft]) -> list[int]:
         elif isinstance(draft, PostThread):
             opened.add(draft.thread_id)
     return sorted({*cuts, len(drafts)})
+
+
+def _settled_ms(conn: Connection) -> int:
+    return int(conn.execute(_SETTLED_MS).scalar_one())
 
 
 def _ms(seconds: float) -> str:

@@ -67,6 +67,10 @@ class SqlStore(ABC):
         """See `ports.Store.last_stamp_ms`."""
         return await self._read(queries.last_stamp_ms)
 
+    async def settled_ms(self) -> int | None:
+        """See `ports.Store.settled_ms`."""
+        return None
+
     async def standings(self, user: int, group_ids: Collection[GroupId]) -> dict[GroupId, Standing]:
         """See `ports.Store.standings`."""
         return await self._read(queries.standings, user, group_ids)
