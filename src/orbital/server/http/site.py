@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from html import escape
 from typing import Final
 
@@ -34,26 +35,25 @@ class Site:
     def __init__(self, *, web: Files | None = None, sdk: Files | None = None) -> None:
         self._web = web or Files(folder("_web", "web"))
         self._sdk = sdk or Files(folder("_sdk", "clients/javascript/src"))
-        self._openapi = b""
-        self._docs = b""
+        self._described: Sequence[Endpoint] = ()
 
         @endpoint("GET", "/openapi.json", tag=_TAG, answers=[Answer(200, "An OpenAPI 3.1 document.", dict)], auth=False)
-        async def openapi(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
+        async def show_openapi(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
             """Describe this API for programs."""
-            return Reply(200, self._openapi, cache=b"no-cache")
+            return Reply(200, self.openapi, cache=b"no-cache")
 
         @endpoint(
             "GET", "/docs", tag=_TAG, answers=[Answer(200, "A page to read.", media_type="text/html")], auth=False
         )
-        async def docs(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
+        async def show_docs(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
             """Describe this API for people; one page that needs nothing from elsewhere."""
             policy = page.POLICY.encode()
             return Reply(
-                200, self._docs, content_type=_HTML, cache=b"no-cache", headers=[(b"content-security-policy", policy)]
+                200, self.docs, content_type=_HTML, cache=b"no-cache", headers=[(b"content-security-policy", policy)]
             )
 
         @endpoint("GET", "/", tag=_TAG, answers=[Answer(200, "The web page.", media_type="text/html")], auth=False)
-        async def index(call: Call) -> Reply:
+        async def show_web_page(call: Call) -> Reply:
             """Serve the web page."""
             reply = self._web.reply("index.html", if_none_match=call.header(b"if-none-match"))
             if reply is not None:
@@ -93,11 +93,19 @@ class Site:
                 raise missing()
             return reply
 
-        self.endpoints: tuple[Endpoint, ...] = (openapi, docs, index, sdk_file)
+        self.endpoints: tuple[Endpoint, ...] = (show_openapi, show_docs, show_web_page, sdk_file)
         self.fallback: Endpoint = web_file
 
     def describe(self, endpoints: Sequence[Endpoint]) -> None:
-        """Write the description of all endpoints."""
-        document = describe(endpoints)
-        self._openapi = msgspec.json.encode(document)
-        self._docs = page.render(document).encode()
+        """Say what there is to describe. It is written when somebody first asks: a start need not wait for it."""
+        self._described = endpoints
+
+    @cached_property
+    def openapi(self) -> bytes:
+        """The OpenAPI document."""
+        return msgspec.json.encode(describe(self._described))
+
+    @cached_property
+    def docs(self) -> bytes:
+        """The page to read."""
+        return page.render(describe(self._described)).encode()

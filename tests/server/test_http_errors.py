@@ -1,0 +1,427 @@
+"""What goes wrong between a request and its endpoint: paths, methods, bodies, faults of ours, other origins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orbital.errors import Unavailable
+from orbital.server.http import ENDPOINTS, build_app, endpoint
+from orbital.server.http.application import body_limit
+from tests.server.api import Api, opened
+
+_MESSAGE = {"conversation_id": "00000000-0000-4000-8000-000000000000", "encrypted_envelope": "AAAA", "timestamp": 0}
+
+
+# Paths and methods
+
+
+_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"]
+_NO_PATHS = [
+    "/nope",
+    "/api",
+    "/api/",
+    "/api/groups/",
+    "/v1",
+    "/v2/messages",
+    "//",
+    "/API/groups",
+    "/api/threads/a/b/c",
+    "/ws/",
+]
+
+
+@pytest.mark.parametrize("method", _METHODS)
+async def test_paths_that_are_none(api: Api, method: str):
+    """[ERR1] Another path is 404 in JSON, whatever the method, with or without a token."""
+    ada = api.user()
+    # httpx would take `//` for the beginning of a host.
+    answers = [
+        await api.ask(method, f"http://orbital.test{path}", headers=headers)
+        for path in _NO_PATHS
+        for headers in ({}, ada.headers)
+    ]
+
+    assert {answer.status_code for answer in answers} == {404}
+    if method != "HEAD":
+        assert {answer.json()["error"] for answer in answers} == {"NOT_FOUND"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("PUT", "/v1/messages", "GET, HEAD, OPTIONS, POST"),
+        ("GET", "/api/login", "OPTIONS, POST"),
+        ("HEAD", "/api/signup", "OPTIONS, POST"),
+        ("POST", "/ws", "GET, HEAD, OPTIONS"),
+        ("DELETE", "/api/threads/x/replies", "GET, HEAD, OPTIONS, POST"),
+        ("GET", "/api/groups/x/members/y", "DELETE, OPTIONS"),
+        ("POST", "/docs", "GET, HEAD, OPTIONS"),
+        ("get", "/api/groups", "GET, HEAD, OPTIONS, POST"),
+    ],
+)
+async def test_methods_that_are_not_for_the_path(api: Api, method: str, path: str, allow: str):
+    """[ERR2] The path's other methods are 405, and `Allow` names those that would do (RFC 9110 §15.5.6)."""
+    # httpx writes methods in capitals by itself; the application is asked without it.
+    status, headers, body = await _ask(api, method, path)
+
+    assert (status, headers["allow"]) == (405, allow)
+    assert b"METHOD_NOT_ALLOWED" in body or method == "HEAD"
+
+
+async def _ask(
+    api: Api,
+    method: str,
+    path: str,
+    *,
+    headers: list[tuple[bytes, bytes]] | None = None,
+    receive: Callable[[], Any] | None = None,
+) -> tuple[int, dict[str, str], bytes]:
+    """Ask the application itself, as a server would."""
+    sent: list[Any] = []
+
+    async def nothing() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": headers or [],
+        "client": ("192.0.2.7", 4711),
+    }
+    await build_app(api.node)(scope, receive or nothing, send)
+    if not sent:
+        return 0, {}, b""
+    found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return sent[0]["status"], found, b"".join(message["body"] for message in sent[1:])
+
+
+@pytest.mark.parametrize("path", ["/ws", "/v1/websocket"])
+async def test_the_socket_s_paths_want_an_upgrade(api: Api, path: str):
+    """[ERR3] Plain HTTP at the WebSocket's path is 426, with a token or without, draining or not."""
+    for draining in (False, True):
+        api.node.draining = draining
+        for headers in ({}, api.user().headers):
+            answer = await api.ask("GET", path, headers=headers)
+
+            assert (answer.status_code, answer.json()["error"]) == (426, "UPGRADE_REQUIRED")
+            assert (answer.headers["upgrade"], answer.headers["sec-websocket-version"]) == ("websocket", "13")
+
+
+@pytest.mark.parametrize("path", ["/health/ready", "/docs", "/openapi.json", "/", "/nope", "/ws"])
+async def test_head_is_get_without_its_body(api: Api, path: str):
+    """[ERR4] HEAD has the status and the headers of GET, and no body (RFC 9110 §9.3.2)."""
+    got, headed = await api.ask("GET", path), await api.ask("HEAD", path)
+
+    assert headed.content == b""
+    assert headed.status_code == got.status_code
+    assert dict(headed.headers) == dict(got.headers)
+    assert int(headed.headers["content-length"]) == len(got.content)
+
+
+# Bodies
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"null",
+        b"[]",
+        b"7",
+        b'"text"',
+        b"{",
+        b"{}}",
+        b"\xff\xfe",
+        b'{"timestamp": NaN}',
+        b"conversation_id=1",
+        b'{"conversation_id": "\xff"}',
+        b"[" * 100_000,
+        b'{"x":' * 100_000,
+    ],
+)
+async def test_bodies_that_are_no_json_object(api: Api, content: bytes):
+    """[ERR5] What is not a JSON object is 400 with a sentence, and the server goes on."""
+    ada = api.user()
+
+    answers = [
+        await api.ask("POST", path, content=content, headers=ada.headers)
+        for path in ("/v1/messages", "/api/groups", "/api/login")
+    ]
+
+    # What comes without a token may be 64 KiB.
+    login = 413 if len(content) > 65_536 else 400
+    assert [answer.status_code for answer in answers] == [400, 400, login]
+    assert (await api.ask("GET", "/health/ready")).status_code == 200
+
+
+async def test_a_long_body_is_refused_by_its_length(api: Api):
+    """[ERR6] A declared length over the limit is 413 before a byte of the body is read."""
+    headers = [
+        (b"authorization", f"Bearer {api.user().token}".encode()),
+        (b"content-length", str(body_limit(262_144) + 1).encode()),
+    ]
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    status, _, body = await _ask(api, "POST", "/v1/messages", headers=headers, receive=receive)
+
+    assert status == 413
+    assert b"PAYLOAD_TOO_LARGE" in body
+
+
+async def test_a_long_body_is_refused_while_it_comes(api: Api):
+    """[ERR6] Without a length, or with one that lies, bytes are counted: reading ends right after the limit."""
+    read = 0
+
+    async def receive() -> Any:
+        nonlocal read
+        read += 65_536
+        return {"type": "http.request", "body": b"x" * 65_536, "more_body": True}
+
+    for length in ([], [(b"content-length", b"10")]):
+        read = 0
+        headers = [(b"authorization", f"Bearer {api.user().token}".encode()), *length]
+        status, _, _ = await _ask(api, "POST", "/v1/messages", headers=headers, receive=receive)
+
+        assert status == 413
+        assert read <= body_limit(262_144) + 65_536
+
+
+async def test_what_comes_without_a_token_is_kept_short(api: Api):
+    """[ERR6] Signup and login take 64 KiB at most."""
+    answers = [
+        await api.ask("POST", path, content=b'{"username":"' + b"x" * size + b'"}')
+        for path in ("/api/signup", "/api/login")
+        for size in (65_000, 66_000)
+    ]
+
+    assert [answer.status_code for answer in answers] == [400, 413, 400, 413]
+
+
+async def test_a_length_that_is_no_number(api: Api):
+    """[ERR6] A Content-Length that no parser should have let through is 400."""
+    headers = [(b"authorization", f"Bearer {api.user().token}".encode()), (b"content-length", b"-1")]
+
+    status, _, _ = await _ask(api, "POST", "/v1/messages", headers=headers)
+
+    assert status == 400
+
+
+async def test_a_body_in_pieces(api: Api):
+    """[ERR7] A body that comes in pieces is put together."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in (b'{"username":', b'"nobody","pass', b"", b'word":"x"}'):
+            yield piece
+
+    answer = await api.ask("POST", "/api/login", content=pieces())
+
+    assert answer.status_code == 401
+
+
+async def test_a_body_that_never_comes(api: Api, monkeypatch: pytest.MonkeyPatch):
+    """[ERR8] Who sends a head and then nothing is answered after the deadline, and holds nothing any longer."""
+    monkeypatch.setattr(endpoint, "BODY_DEADLINE_S", 0.05)
+    came = iter([{"type": "http.request", "body": b"{", "more_body": True}])
+
+    async def receive() -> Any:
+        with contextlib.suppress(StopIteration):
+            return next(came)
+        return await asyncio.get_running_loop().create_future()
+
+    status, _, body = await _ask(api, "POST", "/api/login", receive=receive)
+
+    assert (status, b"did not arrive" in body) == (400, True)
+
+
+@pytest.mark.parametrize("pieces", [0, 1])
+async def test_a_client_that_hangs_up(api: Api, pieces: int):
+    """[ERR8] A client that is gone before its request was whole gets no answer, and nothing was done."""
+    came = [{"type": "http.request", "body": b'{"username":"ab', "more_body": True}] * pieces
+
+    async def receive() -> Any:
+        return came.pop() if came else {"type": "http.disconnect"}
+
+    assert await _ask(api, "POST", "/api/login", receive=receive) == (0, {}, b"")
+
+
+# Faults of ours
+
+
+@pytest.fixture
+def broken(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
+    """Make a method of the store raise."""
+
+    def break_store(error: Exception) -> None:
+        async def fail(*args: Any, **kwargs: Any) -> Any:
+            raise error
+
+        monkeypatch.setattr(api.node.store, "groups_of", fail)
+        monkeypatch.setattr(api.node.store, "append", fail)
+
+    return break_store
+
+
+async def test_a_bug_is_told_to_the_log_alone(
+    api: Api, broken: Callable[[Exception], None], caplog: pytest.LogCaptureFixture
+):
+    """[ERR9] What nobody foresaw is 500 without a word of it; the traceback is in the log, and no token with it."""
+    ada = api.user()
+    broken(RuntimeError("the secret reason"))
+
+    with caplog.at_level(logging.DEBUG):
+        answer = await ada.get("/api/groups")
+
+    assert (answer.status_code, answer.json()["error"]) == (500, "INTERNAL")
+    assert "secret reason" not in answer.text
+    assert "secret reason" in caplog.text
+    assert "Traceback" in caplog.text
+    assert ada.token not in caplog.text
+
+
+async def test_a_database_that_is_away(api: Api, broken: Callable[[Exception], None]):
+    """[ERR10] 503 with `Retry-After` on reads and posts."""
+    ada = api.user()
+    group = (await ada.make_group())["group_id"]
+    broken(Unavailable("The database is away.", retry_after_s=3))
+
+    answers = [await ada.get("/api/groups"), await ada.say(group)]
+
+    assert {(answer.status_code, answer.json()["error"]) for answer in answers} == {(503, "UNAVAILABLE")}
+    assert {answer.headers["retry-after"] for answer in answers} == {"3"}
+
+
+async def test_a_server_that_is_going_down(api: Api):
+    """[ERR11] Draining: 503 with `Retry-After` everywhere but where the server tells about itself."""
+    ada = api.user()
+    assert (await ada.get("/api/groups")).status_code == 200
+    api.node.draining = True
+
+    refused = [
+        await ada.get("/api/groups"),
+        await ada.post("/v1/messages", _MESSAGE),
+        await api.ask("POST", "/api/login", json={"username": "x", "password": "y"}),
+        await api.ask("GET", "/health/ready"),
+    ]
+    alive = [await api.ask("GET", path) for path in ("/health/live", "/metrics")]
+
+    assert {(answer.status_code, answer.json()["error"]) for answer in refused} == {(503, "UNAVAILABLE")}
+    assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
+    assert [answer.status_code for answer in alive] == [200, 200]
+
+
+# Headers, other origins
+
+
+@pytest.mark.parametrize("path", ["/api/groups", "/nope", "/health/live", "/metrics", "/v1/messages?limit=x"])
+async def test_answers_are_safe_to_give(api: Api, path: str):
+    """[SEC1] Nothing of the API is cached, sniffed at, or named to where a link leads."""
+    answer = await api.user().ask("GET", path)
+
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "file://", "app://orbital"])
+async def test_pages_of_any_origin_may_call(api: Api, origin: str):
+    """[CORS1] By default a page of whatever origin may call with a token, and read what it needs of the answer."""
+    asked = {
+        "Origin": origin,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+
+    preflight = await api.ask("OPTIONS", "/v1/messages", headers=asked)
+    answer = await api.user().ask("GET", "/api/groups", headers={"Origin": origin})
+    refused = await api.ask("GET", "/api/groups", headers={"Origin": origin})
+
+    assert preflight.status_code == 204
+    assert preflight.headers["access-control-allow-origin"] == "*"
+    assert "POST" in preflight.headers["access-control-allow-methods"]
+    assert {"authorization", "content-type", "idempotency-key", "range"} <= {
+        name.strip().lower() for name in preflight.headers["access-control-allow-headers"].split(",")
+    }
+    for each in (answer, refused):
+        assert each.headers["access-control-allow-origin"] == "*"
+        assert {"retry-after", "etag", "x-last-seq", "x-encryption-iv"} <= {
+            name.strip().lower() for name in each.headers["access-control-expose-headers"].split(",")
+        }
+    assert (answer.status_code, refused.status_code) == (200, 401)
+    assert "access-control-allow-credentials" not in answer.headers
+
+
+async def test_named_origins_alone_may_call(tmp_path: Path):
+    """[CORS2] When origins are named, pages of others may not read answers, and caches keep them apart."""
+    async with opened(tmp_path, allowed_origins="https://chat.example, http://localhost:5173") as api:
+        ask = {"Access-Control-Request-Method": "POST"}
+        mine, other, none = [
+            await api.ask("OPTIONS", "/v1/messages", headers={**ask, **headers})
+            for headers in ({"Origin": "https://chat.example"}, {"Origin": "https://evil.example"}, {})
+        ]
+
+        assert mine.headers["access-control-allow-origin"] == "https://chat.example"
+        assert {answer.headers["vary"] for answer in (mine, other, none)} == {"Origin"}
+        assert "access-control-allow-origin" not in other.headers
+        assert "access-control-allow-origin" not in none.headers
+        assert (
+            "access-control-expose-headers"
+            in (await api.ask("GET", "/health/live", headers={"Origin": "http://localhost:5173"})).headers
+        )
+
+
+async def test_options_without_a_preflight(api: Api):
+    """[CORS1] OPTIONS alone tells the methods (RFC 9110 §9.3.7); a path that is none has none."""
+    plain = await api.ask("OPTIONS", "/api/groups")
+    missing = await api.ask("OPTIONS", "/nope", headers={"Origin": "null", "Access-Control-Request-Method": "GET"})
+
+    assert (plain.status_code, plain.headers["allow"]) == (204, "GET, HEAD, OPTIONS, POST")
+    assert "access-control-allow-methods" not in plain.headers
+    assert missing.status_code == 404
+
+
+# Counting
+
+
+async def test_answers_are_counted_by_their_route(api: Api):
+    """[MET1] Each answer counts under the declared path, never under somebody's id."""
+    ada = api.user()
+    group = (await ada.make_group())["group_id"]
+    await ada.get(f"/api/groups/{group}/members")
+    await ada.get("/secret-path")
+
+    told = (await api.ask("GET", "/metrics")).text
+
+    assert 'method="GET",path="/api/groups/{group_id}/members",status="200"} 1.0' in told
+    assert 'method="GET",path="*",status="404"} 1.0' in told
+    assert group not in told
+    assert "secret-path" not in told
+
+
+async def test_only_http_comes_here(api: Api):
+    """[ERR12] An upgrade or a lifespan that reaches the application is a bug of ours, told at once."""
+    for kind in ("websocket", "lifespan"):
+        with pytest.raises(AssertionError):
+            await build_app(api.node)({"type": kind}, None, None)  # type: ignore[arg-type]
+
+
+def test_no_two_endpoints_are_one():
+    """[HTTP1] No two endpoints share a method and a path."""
+    keys = [(each.method, each.path) for each in ENDPOINTS]
+
+    assert len(set(keys)) == len(keys)
