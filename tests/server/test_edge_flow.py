@@ -414,7 +414,7 @@ def test_storm_of_connections(edge: Edge):
 
 
 def test_clients_helper_is_not_fooled():
-    """The client by hand masks as RFC 6455 §5.3 shows in its example."""
+    """[WS1] The client by hand masks as RFC 6455 §5.3 shows in its example."""
     assert masked(0x81, b"Hello", key=b"\x37\xfa\x21\x3d") == bytes.fromhex("818537fa213d7f9f4d5158")
     assert frame(1, b"Hello") == bytes.fromhex("810548656c6c6f")
     assert Client.KEY
