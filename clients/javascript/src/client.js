@@ -60,8 +60,9 @@ export class OrbitalClient extends Face {
   /**
    * Call `handler` whenever `event` happens: one of ClientEvents, or the `type` of any frame that is no event of a group.
    *
+   * @template {string} T
    * @overload
-   * @param {string} event
+   * @param {T extends keyof ClientEvents ? never : T} event
    * @param {(data: any, frame: Frame) => unknown} handler
    * @returns {() => void} Takes the handler away again.
    */

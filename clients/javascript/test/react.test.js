@@ -1,0 +1,135 @@
+/** The hooks, rendered. */
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, test } from 'node:test';
+import { createElement } from 'react';
+import { create } from 'react-test-renderer';
+import { OrbitalClient, memoryStore } from '../src/node.js';
+import { useConnectionState, useGroupEvents, useTyping } from '../src/react.js';
+import { FakeServer, FAST, hurry, until } from './fake.js';
+
+// react-test-renderer tells at each start that it is deprecated in favour of a library that needs a document; this one needs none.
+const { error } = console;
+console.error = (...args) => /react-test-renderer is deprecated/.test(args[0]) || error(...args);
+
+/** Let React render what an act brings about. */
+const act = async (does) => {
+  await does();
+  await new Promise((resolve) => setTimeout(resolve, 5));
+};
+
+let server;
+let group;
+let client;
+let root;
+beforeEach(async () => {
+  server = await new FakeServer().listen();
+  group = server.log.group();
+  client = new OrbitalClient(server.url, { token: 't1', backoff: FAST });
+});
+afterEach(async () => {
+  await act(async () => root?.unmount());
+  root = undefined;
+  client.close();
+  await server.kill();
+});
+
+/** Render a component that calls `hook` with its props; gives what the hook gave last, and a way to render again. */
+async function render(hook, props) {
+  const box = { renders: 0, now: undefined };
+  const Component = (given) => {
+    box.renders++;
+    box.now = hook(given);
+    return null;
+  };
+  await act(async () => void (root = create(createElement(Component, props))));
+  box.again = (next) => act(async () => root.update(createElement(Component, next)));
+  return box;
+}
+const settled = (fact) => until(fact);
+
+test('useGroupEvents: the group’s events, caught up, and live', async () => {
+  for (let i = 0; i < 4; i++) server.post(group);
+  const box = await render(() => useGroupEvents(client, group, { since: 0 }), {});
+  await settled(() => box.now.caughtUp);
+  assert.deepEqual(box.now.events.map(({ seq }) => seq), [1, 2, 3, 4, 5]);
+  assert.ok(box.renders < 8, `${box.renders} renders`);
+  server.post(group);
+  await settled(() => box.now.events.length === 6);
+  assert.equal(box.now.error, undefined);
+  assert.equal(box.now.reset, undefined);
+});
+
+test('useGroupEvents: the latest ones only, each to onEvent, and another group begins anew', async () => {
+  const other = server.log.group();
+  for (let i = 0; i < 9; i++) server.post(group);
+  const seen = [];
+  const box = await render(({ id }) => useGroupEvents(client, id, { since: 0, limit: 3, onEvent: ({ seq }) => seen.push(seq) }), { id: group });
+  await settled(() => box.now.caughtUp);
+  assert.deepEqual(box.now.events.map(({ seq }) => seq), [8, 9, 10]);
+  assert.deepEqual(seen, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  await box.again({ id: other });
+  await settled(() => box.now.events[0]?.group_id === other);
+  assert.equal(box.now.events.length, 1);
+  await settled(() => ![...server.connections][0].groups.has(group));
+  await box.again({ id: null });
+  await settled(() => !box.now.events.length);
+});
+
+test('useGroupEvents: a reset empties the list; a refusal is an error', async () => {
+  for (let i = 0; i < 5; i++) server.log.append(group);
+  server.oldest = 4;
+  const box = await render(({ id }) => useGroupEvents(client, id, { since: 1 }), { id: group });
+  await settled(() => box.now.reset);
+  assert.equal(box.now.reset.data.seq, 6);
+  assert.deepEqual(box.now.events, []);
+  await box.again({ id: 'not-mine' });
+  await settled(() => box.now.error);
+  assert.equal(box.now.error.code, 'FORBIDDEN');
+});
+
+test('useGroupEvents: with `since` it shows everything at each mount, whatever the store says', async () => {
+  client.close();
+  client = new OrbitalClient(server.url, { token: 't1', backoff: FAST, store: memoryStore() });
+  const box = await render(() => useGroupEvents(client, group, { since: 0 }), {});
+  await settled(() => box.now.caughtUp);
+  await act(async () => root.unmount());
+  const again = await render(() => useGroupEvents(client, group, { since: 0 }), {});
+  await settled(() => again.now.caughtUp);
+  assert.equal(again.now.events.length, 1);
+});
+
+test('useConnectionState follows the connection', async () => {
+  const box = await render(() => useConnectionState(client), {});
+  assert.equal(box.now.status, 'closed');
+  client.connect();
+  await settled(() => box.now.status === 'open');
+  client.close();
+  await settled(() => box.now.status === 'closed');
+});
+
+test('useTyping: who writes, until they stop or fall silent', async (t) => {
+  hurry(t, 20);
+  const other = new OrbitalClient(server.url, { token: 't2', backoff: FAST });
+  t.after(() => other.close());
+  other.connect();
+  client.connect();
+  await until(() => client.state.status === 'open' && other.state.status === 'open');
+  const box = await render(() => useTyping(client, 'th1'), {});
+  other.typing('elsewhere');
+  other.typing('th1');
+  await settled(() => box.now.typists.length === 1);
+  assert.equal(box.now.typists[0].username, 'ben');
+  other.typing('th1', false);
+  await settled(() => box.now.typists.length === 0);
+  for (const connection of server.connections) server.tell(connection, 'typing_indicator', { thread_id: 'th1', user_id: 'u3', username: 'cem', is_typing: true });
+  await settled(() => box.now.typists.length === 1);
+  await settled(() => box.now.typists.length === 0);
+
+  const heard = [];
+  other.on('typing_indicator', ({ thread_id, is_typing }) => heard.push([thread_id, is_typing]));
+  box.now.typing();
+  await settled(() => heard.length === 1);
+  await act(async () => root.unmount());
+  await until(() => heard.length === 2);
+  assert.deepEqual(heard, [['th1', true], ['th1', false]]);
+});

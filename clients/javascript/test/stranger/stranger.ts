@@ -1,0 +1,263 @@
+/** Every public name, used as somebody would who has only the package. Checked by tsc, never run. */
+import {
+  BACKOFF,
+  Cursor,
+  OrbitalClient,
+  OrbitalError,
+  OrbitalWebSocketManager,
+  Subscription,
+  delayMs,
+  localStorageStore,
+  memoryStore,
+  readFrame,
+  wakeMs,
+} from '@orbital/client';
+import type {
+  BackoffNumbers,
+  CaughtUp,
+  ClientEvents,
+  ClientOptions,
+  ConnectionOptions,
+  ConnectionState,
+  DownloadOptions,
+  Downloaded,
+  Draft,
+  Frame,
+  Group,
+  Media,
+  Member,
+  Message,
+  OrbitalApi as ApiType,
+  OrbitalEvent,
+  Pending,
+  Position,
+  Progress,
+  Quota,
+  Reading,
+  Reply,
+  Reset,
+  Store,
+  StreamItem,
+  SubscribeOptions,
+  Thread,
+  TokenSource,
+  TypingIndicator,
+  UploadOptions,
+  Uploaded,
+  Verdict,
+  Violation,
+} from '@orbital/client';
+import { Chain, Sha256, digest, firstPrev, prevOf } from '@orbital/client/chain';
+import { useConnectionState, useGroupEvents, useTyping } from '@orbital/client/react';
+import { OrbitalApi } from '@orbital/client/rest';
+
+/** A value of exactly this type, both ways. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+const same = <A, B>(..._: Same<A, B> extends true ? [] : [never]) => {};
+
+// Options
+
+const mine: Store = {
+  get: async (key: string) => JSON.parse(key) as unknown,
+  set: async () => {},
+  delete: () => true,
+  keys: async () => ['a'],
+};
+const token: TokenSource = async () => 'jwt';
+const numbers: Partial<BackoffNumbers> = { ...BACKOFF, attempts: 3 };
+const connection: ConnectionOptions = { handshake: 'protocol', backoff: numbers, slackMs: 5000, random: () => 0.5, WebSocket };
+const options: ClientOptions = { token, store: mine, verify: true, fetch, ...connection };
+// @ts-expect-error a token is no number
+const wrong: ClientOptions = { token: 5 };
+
+// The client
+
+const client = new OrbitalClient('https://orbital.example', options);
+new OrbitalClient();
+client.connect();
+client.wake();
+client.setToken('other');
+const state: ConnectionState = client.state;
+same<ConnectionState['status'], 'connecting' | 'open' | 'closed'>();
+if (state.status === 'closed') console.log(state.code?.toFixed(), state.reason?.trim(), state.retry_at);
+
+const off: () => void = client.on('state', (changed) => console.log(changed.status));
+client.on('error', (error) => {
+  same<typeof error, OrbitalError>();
+  console.log(error.code, error.status, error.details['field'], error.retryAfterMs, error.retryable, error.cause);
+});
+client.on('violation', ({ kind, group_id, seq, expected, found }: Violation) => {
+  same<typeof kind, 'changed' | 'skipped' | 'repeated'>();
+  console.log(group_id, seq, expected, found);
+});
+client.on('reset', ({ last, seq, reason }, reset: Reset) => console.log(last, seq, reason, reset.group_id));
+client.on('caught_up', ({ seq }, item: CaughtUp) => console.log(seq, item.type));
+client.on('typing_indicator', (data: TypingIndicator) => console.log(data.username, data.is_typing));
+client.on('auth_success', ({ user_id, expires_at }) => console.log(user_id, expires_at?.length));
+client.on('sent', ({ key, answer }) => console.log(key, answer));
+client.on('failed', ({ error, draft }) => console.log(error.code, draft.type));
+client.on('authenticated', (data, frame: Frame) => console.log(data.expires_at, frame.server_timestamp));
+// @ts-expect-error the state is no string
+client.on('state', (changed: string) => changed);
+const names: (keyof ClientEvents)[] = ['state', 'error'];
+off();
+
+// Hearing
+
+const subscription: Subscription = client.subscribe('group', { since: 0 });
+for await (const item of subscription) {
+  same<typeof item, StreamItem>();
+  switch (item.type) {
+    case 'new_message':
+      console.log(item.seq, item.data.encrypted_envelope, item.data.sender_id?.length);
+      break;
+    case 'new_thread':
+      console.log(item.data.encrypted_title);
+      break;
+    case 'new_reply':
+      console.log(item.data.thread_id);
+      break;
+    case 'media_uploaded':
+      console.log(item.data.size_bytes);
+      break;
+    case 'media_expired':
+      console.log(item.data.expired_at);
+      break;
+    case 'member_joined':
+      console.log(item.data.joined_at);
+      break;
+    case 'member_left':
+      same<typeof item.data.reason, 'left' | 'removed'>();
+      break;
+    case 'reset':
+      console.log(item.data.reason);
+      break;
+    case 'caught_up':
+      console.log(item.data.seq);
+      // @ts-expect-error a caught_up has no envelope
+      console.log(item.data.encrypted_envelope);
+      break;
+  }
+}
+const position: Position | undefined = subscription.position;
+const hearing: SubscribeOptions = {
+  ...(position ? { since: position } : {}),
+  store: null,
+  onEvent: async (event: OrbitalEvent) => console.log(event.group_id, event.prev),
+  onReset: (reset) => console.log(reset.data.last),
+  onCaughtUp: (item) => console.log(item.data.seq),
+  onEnd: (error) => console.log(error?.code),
+  signal: new AbortController().signal,
+};
+const heard = client.subscribe('group', hearing);
+heard.close();
+await heard.ended;
+console.log(heard.closed, heard.groupId);
+
+// Sending
+
+const draft: Draft = { type: 'message', encrypted_envelope: 'AAAA' };
+const { message_id } = await client.send('group', { type: 'message', encrypted_envelope: 'AAAA' });
+const { thread_id } = await client.send('group', { type: 'thread', encrypted_title: 'AAAA', encrypted_body: 'AAAA', root_message_id: message_id }, { key: 'k' });
+const { reply_id } = await client.send('group', { type: 'reply', thread_id, encrypted_body: 'AAAA' });
+await client.send('group', draft);
+// @ts-expect-error a reply needs its thread
+client.send('group', { type: 'reply', encrypted_body: 'AAAA' });
+const pending: Pending[] = await client.pending();
+console.log(pending[0]?.created_at, reply_id);
+client.typing(thread_id);
+client.typing(thread_id, false);
+
+// Media
+
+const upload: UploadOptions = {
+  thread_id,
+  data: new Blob(['x']),
+  encrypted_metadata: 'AAAA',
+  encryption_iv: 'AAAA',
+  onProgress: ({ loaded, total }: Progress) => console.log(loaded / total),
+};
+const uploaded: Uploaded = await client.uploadMedia(upload);
+await client.uploadMedia({ ...upload, data: new Blob(['x']).stream(), size: 1, media_id: uploaded.media_id });
+const download: DownloadOptions = { sha256: uploaded.sha256 };
+const { blob, encryption_iv }: Downloaded = await client.downloadMedia(uploaded.media_id, download);
+console.log(blob.size, encryption_iv?.length);
+
+// REST, by the client and alone
+
+const api: ApiType = client.api;
+const alone = new OrbitalApi('https://orbital.example', { token: 'jwt' });
+for (const one of [api, alone]) {
+  const { user_id } = await one.signup({ username: 'anna', password: 'Correct-horse-1', public_key: {} });
+  const { public_key } = await one.login({ username: 'anna', password: 'Correct-horse-1' });
+  const groups: Group[] = await one.groups();
+  const { group_id, invite_code } = await one.createGroup({ encrypted_name: 'AAAA', encrypted_group_key: 'AAAA' }, { key: 'k' });
+  const { member_count } = await one.joinGroup({ invite_code, encrypted_group_key: 'AAAA' });
+  const members: Member[] = await one.members(group_id);
+  await one.removeMember(group_id, user_id);
+  const { expires_at } = await one.newInviteCode(group_id);
+  const quota: Quota = await one.quota(group_id);
+  const [present] = await one.presence(group_id);
+  const { server_timestamp, seq } = await one.postMessage({ conversation_id: group_id, encrypted_envelope: 'AAAA', timestamp: 1 }, { signal: AbortSignal.timeout(5) });
+  const { messages, has_more }: { messages: Message[]; has_more: boolean } = await one.messages({ since: server_timestamp, limit: 5 });
+  const { events, last_seq } = await one.events({ group_id, after_seq: 0 });
+  const texts: string[] = await one.eventTexts({ group_id });
+  const posted = await one.createThread({ group_id, encrypted_title: 'AAAA', encrypted_body: 'AAAA' });
+  const { threads } = await one.threads(group_id, { sort: 'created_asc' });
+  const thread: Thread & { media: Media[] } = await one.thread(posted.thread_id);
+  const { replies }: { replies: Reply[] } = await one.replies(thread.thread_id, { offset: 5 });
+  const reply = await one.createReply(thread.thread_id, { encrypted_body: 'AAAA' });
+  const media: Media[] = await one.threadMedia(thread.thread_id);
+  const medium: Media = await one.media('m');
+  const { ticket } = await one.wsTicket();
+  await one.logout();
+  console.log(public_key, groups, member_count, members, expires_at, quota.is_full, present?.connections, seq, messages, has_more, events[0]?.type);
+  console.log(last_seq, texts, threads, replies, reply.created_at, media, medium.size_bytes, ticket);
+}
+
+// The published face
+
+const manager = new OrbitalWebSocketManager('wss://orbital.example', 'jwt');
+new OrbitalWebSocketManager('wss://orbital.example', token, connection);
+const stop: () => void = manager.on('new_thread', (data) => console.log(data.thread_id));
+manager.on('max_reconnect_attempts', () => {});
+manager.connect();
+manager.subscribe(['group']);
+manager.resubscribeToGroups();
+manager.unsubscribe(['group']);
+const went: boolean = manager.send({ type: 'typing_indicator', data: {} });
+manager.emit('mine', 5);
+manager.handleMessage({ type: 'mine', data: {} });
+manager.reconnect();
+manager.token = async () => 'other';
+manager.maxReconnectAttempts = 5;
+manager.reconnectDelays = [1000];
+console.log(manager.ws?.readyState, manager.subscribedGroups, manager.reconnectAttempts, manager.apiUrl, manager.eventHandlers, manager.state.status, went);
+manager.close();
+stop();
+
+// The rules
+
+const verdict: Verdict = new Cursor(4).offer(5);
+const reading: Reading = readFrame('{}');
+if (reading.makes === 'event') console.log(reading.frame.seq.toFixed());
+else if (reading.makes === 'bad') console.log(reading.reason);
+console.log(verdict, delayMs({ failures: 0, random: 0.5, now_ms: 0 }), wakeMs({ now_ms: 0 }), names, wrong);
+const chain = new Chain(firstPrev('group'));
+const fits: boolean = chain.offer('{}');
+console.log(fits, chain.prev, prevOf('{}'), digest('x'), new Sha256().update(new Uint8Array(1)).digest().length);
+memoryStore().set('a', 1);
+localStorageStore('orbital:anna:', sessionStorage).get('a');
+const error = new OrbitalError('MINE', 'mine', { status: 400 });
+console.log(error.message);
+
+// React
+
+export function Component() {
+  const { events, caughtUp, reset, error: refused } = useGroupEvents(client, 'group', { since: 0, limit: 100, onEvent: (event) => console.log(event.seq) });
+  const { status } = useConnectionState(client);
+  const { typists, typing } = useTyping(client, thread_id);
+  typing();
+  return `${events[0]?.type} ${caughtUp} ${reset?.data.seq} ${refused?.code} ${status} ${typists[0]?.username}`;
+}
+client.close(4000, 'done');
