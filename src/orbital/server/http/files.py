@@ -96,12 +96,17 @@ class Files:
 
     def _file(self, name: str) -> _File | None:
         """Read a file, or return what was read of it when it has not changed; some 100 KiB at most, so on the loop."""
-        if self._root is None or "\0" in name or any(part.startswith(".") for part in name.split("/")):
+        parts = name.split("/")
+        if self._root is None or "\0" in name or any(not part or part.startswith(".") for part in parts):
             return None
-        path = (self._root / name).resolve()
-        if not path.is_relative_to(self._root) or not path.is_file():
+        try:
+            path = (self._root / name).resolve()
+            if not path.is_relative_to(self._root) or not path.is_file():
+                return None
+            state = path.stat()
+        except (OSError, RuntimeError):
+            # A name longer than any file's, or a link that leads to itself.
             return None
-        state = path.stat()
         file = self._read.get(name)
         if file is None or (file.modified_ns, file.size) != (state.st_mtime_ns, state.st_size):
             content = path.read_bytes()

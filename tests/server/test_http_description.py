@@ -1,0 +1,181 @@
+"""`/openapi.json`, `/docs` and docs/reference/http.md: one description, made from the routes, and true."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from orbital.server.http import ENDPOINTS
+from orbital.server.http.reference import reference
+from tests.server.api import Api
+from tests.support.programs import CHECKOUT
+
+# Section 1 of the protocol, without the media and the presence, which have files of their own.
+_PROTOCOL = """
+POST /api/signup
+POST /api/login
+POST /api/ws-ticket
+POST /api/groups
+POST /api/groups/join
+GET /api/groups
+GET /api/groups/{group_id}/members
+DELETE /api/groups/{group_id}/members/{user_id}
+POST /api/groups/{group_id}/invite-codes
+POST /v1/messages
+GET /v1/messages
+POST /api/threads
+GET /api/groups/{group_id}/threads
+GET /api/threads/{thread_id}
+GET /api/threads/{thread_id}/replies
+POST /api/threads/{thread_id}/replies
+GET /v1/events
+GET /health/live
+GET /health/ready
+GET /metrics
+GET /openapi.json
+GET /docs
+GET /
+GET /ws
+GET /v1/websocket
+"""
+
+
+@pytest.fixture
+async def document(api: Api) -> Any:
+    """The document as a client gets it."""
+    answer = await api.ask("GET", "/openapi.json")
+    assert answer.headers["content-type"] == "application/json"
+    return answer.json()
+
+
+def _operations(document: Any) -> dict[str, Any]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    }
+
+
+async def test_everything_of_the_protocol_is_there(document: Any):
+    """[DOC1] The document has every path of the protocol, and every route of the table."""
+    found = set(_operations(document))
+
+    assert set(_PROTOCOL.strip().splitlines()) <= found
+    assert {f"{each.method} {each.path}" for each in ENDPOINTS} <= found
+
+
+async def test_the_document_is_whole(document: Any):
+    """[DOC2] Every reference leads somewhere, every name is used, operation ids are unique, path names are declared."""
+    text = str(document)
+    used = set(re.findall(r"#/components/schemas/(\w+)", text))
+    operations = _operations(document)
+
+    assert document["openapi"] == "3.1.0"
+    assert used == set(document["components"]["schemas"])
+    ids = [operation["operationId"] for operation in operations.values()]
+    assert len(set(ids)) == len(ids)
+    tags = {tag["name"] for tag in document["tags"]}
+    for name, operation in operations.items():
+        assert set(operation["tags"]) <= tags, name
+        assert operation["summary"], name
+        assert operation["responses"], name
+        in_path = [each["name"] for each in operation["parameters"] if each["in"] == "path"]
+        assert in_path == re.findall(r"{(\w+)}", name), name
+        for status, response in operation["responses"].items():
+            assert response["description"], (name, status)
+            assert re.fullmatch(r"[1-5]\d\d", status), name
+
+
+async def test_posts_that_emit_take_a_key(document: Any):
+    """[ONCE9] Every POST that emits an event declares `Idempotency-Key`, and no other request does."""
+    keyed = {
+        name
+        for name, operation in _operations(document).items()
+        if any(each["name"] == "Idempotency-Key" for each in operation["parameters"])
+    }
+
+    assert {
+        "POST /api/groups",
+        "POST /api/groups/join",
+        "POST /v1/messages",
+        "POST /api/threads",
+        "POST /api/threads/{thread_id}/replies",
+    } <= keyed
+    assert all(name.startswith("POST ") for name in keyed)
+    assert not keyed & {"POST /api/signup", "POST /api/login", "POST /api/ws-ticket", "POST /api/logout"}
+
+
+async def test_tokens_are_asked_for_where_the_document_says(api: Api, document: Any):
+    """[AUTH4] Without a token: 401 wherever the document asks for one, and nowhere else."""
+    for name, operation in _operations(document).items():
+        method, path = name.split()
+        answer = await api.http.request(method, re.sub(r"{\w+}", "x", path), json={})
+
+        wants = operation.get("security") != []
+        assert (answer.status_code == 401) == wants, (name, answer.status_code)
+
+
+class _Page(HTMLParser):
+    """What a page refers to, and the ids in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.links: set[str] = set()
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        for name, value in attrs:
+            self.attributes.add(name)
+            if name == "id":
+                self.ids.add(value or "")
+            if name in {"href", "src"}:
+                self.links.add(value or "")
+
+
+async def test_the_page_needs_nothing_else(api: Api, document: Any):
+    """[DOC3] `/docs` has every route and form, no script, no style but its own, and no link that leads nowhere."""
+    answer = await api.ask("GET", "/docs")
+
+    page = _Page(answer.text)
+    (style,) = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert f"style-src 'sha256-{digest}'" in answer.headers["content-security-policy"]
+    assert not page.tags & {"script", "link", "img", "iframe", "object", "form"}
+    assert not {name for name in page.attributes if name.startswith("on")} | (page.attributes & {"style", "src"})
+    inside = {link[1:] for link in page.links if link.startswith("#")}
+    assert inside <= page.ids
+    assert {link for link in page.links if not link.startswith("#")} == {"/openapi.json"}
+    for name, operation in _operations(document).items():
+        assert operation["operationId"] in inside, name
+    assert {f"form-{name}" for name in document["components"]["schemas"]} <= page.ids
+
+
+def test_the_reference_is_current():
+    """[DOC4] docs/reference/http.md is what the routes say today."""
+    written = (CHECKOUT / "docs" / "reference" / "http.md").read_text("utf-8")
+
+    assert written == reference(), "run: python -m orbital.server.http.reference > docs/reference/http.md"
+
+
+def test_the_reference_leads_somewhere():
+    """[DOC4] Every link in the reference is a heading's."""
+    text = reference()
+    headings = {
+        re.sub(r"[^\w -]", "", heading).strip().replace(" ", "-").lower()
+        for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    }
+
+    links = set(re.findall(r"\]\(#([^)]+)\)", text))
+    assert links
+    assert links <= headings

@@ -1,0 +1,69 @@
+"""Health and metrics over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orbital.server.http import running
+from tests.server.api import Api
+
+
+async def test_alive_and_ready(api: Api):
+    """[RUN1] A server whose database answers is alive and ready; neither asks for a token."""
+    live, ready = [await api.ask("GET", f"/health/{what}") for what in ("live", "ready")]
+
+    assert (live.status_code, live.json()) == (200, {"status": "alive"})
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
+
+
+@pytest.mark.parametrize("part", ["store", "bus"])
+async def test_a_part_that_is_away(api: Api, monkeypatch: pytest.MonkeyPatch, part: str):
+    """[RUN2] Not ready while the database or Redis is away, naming it; alive all the same."""
+
+    async def away() -> bool:
+        return False
+
+    monkeypatch.setattr(getattr(api.node, part), "ready", away)
+
+    ready, live = [await api.ask("GET", f"/health/{what}") for what in ("ready", "live")]
+
+    assert (ready.status_code, ready.json()["error"], live.status_code) == (503, "UNAVAILABLE", 200)
+    assert ready.json()["details"]["database"] is (part != "store")
+    assert ready.json()["details"]["redis"] is (part != "bus")
+
+
+async def test_a_part_that_hangs(api: Api, monkeypatch: pytest.MonkeyPatch):
+    """[RUN2] A probe is answered in time though the database is not."""
+
+    async def hang() -> bool:
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(running, "_PROBE_S", 0.05)
+    monkeypatch.setattr(api.node.store, "ready", hang)
+
+    answer = await api.ask("GET", "/health/ready")
+
+    assert answer.status_code == 503
+
+
+async def test_going_down_is_not_ready(api: Api):
+    """[RUN3] Draining: not ready, so that nobody new is sent here; alive until the end."""
+    api.node.draining = True
+
+    ready, live = [await api.ask("GET", f"/health/{what}") for what in ("ready", "live")]
+
+    assert (ready.status_code, live.status_code) == (503, 200)
+    assert int(ready.headers["retry-after"]) >= 1
+
+
+async def test_metrics_are_prometheus_text(api: Api):
+    """[MET2] The numbers come as Prometheus reads them, and follow what happens."""
+    ada = api.user()
+    await ada.say((await ada.make_group())["group_id"])
+
+    answer = await api.ask("GET", "/metrics")
+
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'orbital_events_total{kind="new_message"} 1.0' in answer.text

@@ -1,0 +1,177 @@
+"""Files over HTTP: the web page and the JavaScript SDK."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orbital
+from orbital.server.http import files
+from orbital.server.http.files import Files, folder
+from tests.server.api import Api
+
+_GONE = "/nowhere/at/all"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder with a page, beside something that nobody should see."""
+    (tmp_path / "secret.txt").write_text("secret")
+    web = tmp_path / "web"
+    (web / "deep").mkdir(parents=True)
+    (web / "index.html").write_text("<!doctype html><title>é</title>")
+    (web / "app.js").write_text("export {};")
+    (web / "deep" / "style.css").write_text("a {}")
+    (web / "notes.md").write_text("not for serving")
+    (web / ".hidden.js").write_text("secret")
+    (web / "out.js").symlink_to(tmp_path / "secret.txt")
+    (web / "loop.js").symlink_to(web / "loop.js")
+    return web
+
+
+def test_files_are_served_with_their_types(root: Path):
+    """[SITE1] Each kind of file has its content type, whatever the machine's own table says."""
+    found = {name: Files(root).reply(name, if_none_match=None) for name in ("index.html", "app.js", "deep/style.css")}
+
+    assert {name: reply.content_type for name, reply in found.items() if reply is not None} == {
+        "index.html": b"text/html; charset=utf-8",
+        "app.js": b"text/javascript; charset=utf-8",
+        "deep/style.css": b"text/css; charset=utf-8",
+    }
+    assert {reply.cache for reply in found.values() if reply is not None} == {b"no-cache"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "nope.js",
+        "deep",
+        "deep/",
+        "notes.md",
+        "../secret.txt",
+        "deep/../../secret.txt",
+        "/etc/passwd",
+        "//secret.txt",
+        ".hidden.js",
+        "out.js",
+        "app.js\0",
+        "app.js/",
+        "..\\secret.txt",
+        "./app.js/../../secret.txt",
+        "x" * 5000 + ".js",
+        "loop.js",
+    ],
+    ids=lambda name: repr(name[:30]),
+)
+def test_nothing_else_is_served(root: Path, name: str):
+    """[SITE2] No other kind, no folder, nothing hidden, nothing outside, however it is spelt or linked."""
+    reply = Files(root).reply(name, if_none_match=None)
+
+    assert reply is None
+
+
+def test_without_a_folder_there_is_nothing():
+    """[SITE2] An installation without the page serves none of its files."""
+    assert Files(None).reply("index.html", if_none_match=None) is None
+    assert folder("_nothing", _GONE.strip("/")) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "matches"),
+    [("{etag}", True), ("W/{etag}", True), ('"other", {etag}', True), ("*", True), ('"other"', False), ("", False)],
+)
+def test_what_the_client_has_is_not_sent_again(root: Path, header: str, *, matches: bool):
+    """[SITE3] 304 without a body for the version that the client has (RFC 9110 §13.1.2); any other gets the file."""
+    site = Files(root)
+    first = site.reply("app.js", if_none_match=None)
+    assert first is not None
+    etag = dict(first.headers)[b"etag"].decode()
+
+    again = site.reply("app.js", if_none_match=header.format(etag=etag))
+
+    assert again is not None
+    assert (again.status, again.body) == ((304, b"") if matches else (200, b"export {};"))
+    assert dict(again.headers)[b"etag"].decode() == etag
+
+
+def test_a_changed_file_is_another_version(root: Path):
+    """[SITE3] A file that was changed, or replaced within the same second, is read again and has another ETag."""
+    site = Files(root)
+    first = site.reply("app.js", if_none_match=None)
+    (root / "app.js").write_text("export 1;;")
+    os.utime(root / "app.js", ns=(1, 1))
+
+    second = site.reply("app.js", if_none_match=None)
+
+    assert first is not None
+    assert second is not None
+    assert second.body == b"export 1;;"
+    assert dict(first.headers)[b"etag"] != dict(second.headers)[b"etag"]
+
+
+def test_the_package_s_own_folder_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """[SITE4] An installed server serves what the wheel carries; a checkout what stands there."""
+    package = tmp_path / "site" / "orbital"
+    (package / "_web").mkdir(parents=True)
+    (tmp_path / "clients").mkdir()
+    monkeypatch.setattr(files.orbital, "__file__", str(package / "__init__.py"))
+
+    assert folder("_web", "clients") == package / "_web"
+    assert folder("_sdk", "clients") == tmp_path / "clients"
+    assert orbital.__version__
+
+
+async def test_the_sdk_is_served(api: Api):
+    """[SITE5] `/sdk/orbital.js` is the SDK's entry, and every module that it imports is there, for any page to load."""
+    import re
+
+    waiting, seen = ["orbital.js"], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        answer = await api.ask("GET", f"/sdk/{name}", headers={"Origin": "https://elsewhere.example"})
+        assert answer.status_code == 200, name
+        assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+        again = await api.ask("GET", f"/sdk/{name}", headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        waiting += re.findall(r"from '\./([\w.-]+)'", answer.text)
+    assert len(seen) > 1
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sdk/",
+        "/sdk/nope.js",
+        "/sdk/../README.md",
+        "/sdk/%2e%2e/package.json",
+        "/sdk/..%2fpackage.json",
+        "/%2e%2e/pyproject.toml",
+    ],
+)
+async def test_outside_is_404(api: Api, path: str):
+    """[SITE2] Whatever is no file of the SDK or the page is 404 in JSON."""
+    answer: Any = await api.http.get(path)
+
+    assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")
+
+
+async def test_the_front_door(api: Api):
+    """[SITE6] `/` is a page, with a policy that lets nothing in from elsewhere."""
+    answer = await api.ask("GET", "/")
+
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
