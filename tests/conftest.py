@@ -109,6 +109,26 @@ def server(serve: Serve) -> Server:
     return serve()
 
 
+@pytest.fixture(scope="session")
+def _server_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("data")).start()
+    yield server
+    assert server.close() == 0, "\n".join(server.log)
+
+
+@pytest.fixture
+def shared_server(_server_for_all: Server) -> Iterator[Server]:
+    """
+    One server for every test that neither sets anything up nor does it harm; starting one takes a second.
+
+    It has to survive each of them, without a traceback or a token in its lines.
+    """
+    before = len(_server_for_all.log)
+    yield _server_for_all
+    assert _server_for_all.program.alive, "\n".join(_server_for_all.log[before:])
+    assert not _server_for_all.complaints(after=before), "\n".join(_server_for_all.log[before:])
+
+
 @pytest.fixture
 async def people() -> AsyncIterator[Callable[..., object]]:
     """Make people of a server, who are closed at the end."""

@@ -29,47 +29,47 @@ async def converse(program: Program, who: Person) -> None:
     await asyncio.to_thread(program.wait_for, f'"type":"new_message".*{message["message_id"]}')
 
 
-async def test_wscat_token_in_query(server: Server, people: People, start: Start, wscat: tuple[str, str]):
+async def test_wscat_token_in_query(shared_server: Server, people: People, start: Start, wscat: tuple[str, str]):
     """[OUT11] `wscat -c "ws://…/ws?token=…"` is welcomed, subscribes, and gets events."""
-    ada = await people(server.url)
+    ada = await people(shared_server.url)
 
-    await converse(start(*wscat, "-c", f"{server.ws_url}?token={ada.token}"), ada)
+    await converse(start(*wscat, "-c", f"{shared_server.ws_url}?token={ada.token}"), ada)
 
 
-async def test_wscat_token_in_header(server: Server, people: People, start: Start, wscat: tuple[str, str]):
+async def test_wscat_token_in_header(shared_server: Server, people: People, start: Start, wscat: tuple[str, str]):
     """[OUT12] `wscat -H "Authorization: Bearer …"` too."""
-    ada = await people(server.url)
+    ada = await people(shared_server.url)
 
-    await converse(start(*wscat, "-c", server.ws_url, "-H", f"Authorization: Bearer {ada.token}"), ada)
+    await converse(start(*wscat, "-c", shared_server.ws_url, "-H", f"Authorization: Bearer {ada.token}"), ada)
 
 
-async def test_wscat_token_in_subprotocol(server: Server, people: People, start: Start, wscat: tuple[str, str]):
+async def test_wscat_token_in_subprotocol(shared_server: Server, people: People, start: Start, wscat: tuple[str, str]):
     """[OUT13] A browser's way, `-s orbital.v1 -s bearer.<token>`, is answered with `orbital.v1`; ws insists on that."""
-    ada = await people(server.url)
+    ada = await people(shared_server.url)
 
-    await converse(start(*wscat, "-c", server.ws_url, "-s", "orbital.v1", "-s", f"bearer.{ada.token}"), ada)
+    await converse(start(*wscat, "-c", shared_server.ws_url, "-s", "orbital.v1", "-s", f"bearer.{ada.token}"), ada)
 
 
-async def test_wscat_is_told_why_not(server: Server, start: Start, wscat: tuple[str, str]):
+async def test_wscat_is_told_why_not(shared_server: Server, start: Start, wscat: tuple[str, str]):
     """[OUT14] Without a token wscat shows the status of the refusal."""
-    program = start(*wscat, "-c", server.ws_url)
+    program = start(*wscat, "-c", shared_server.ws_url)
 
     await asyncio.to_thread(program.wait_for, "401")
     assert await asyncio.to_thread(program.wait) != 0
 
 
-async def test_wscat_older_path(server: Server, people: People, start: Start, wscat: tuple[str, str]):
+async def test_wscat_older_path(shared_server: Server, people: People, start: Start, wscat: tuple[str, str]):
     """[OUT15] `/v1/websocket` is the same endpoint."""
-    ada = await people(server.url)
-    older = f"ws://127.0.0.1:{server.port}/v1/websocket"
+    ada = await people(shared_server.url)
+    older = f"ws://127.0.0.1:{shared_server.port}/v1/websocket"
 
     await converse(start(*wscat, "-c", f"{older}?token={ada.token}"), ada)
 
 
-async def test_websockets_command_line(server: Server, people: People, start: Start):
+async def test_websockets_command_line(shared_server: Server, people: People, start: Start):
     """[OUT16] `python -m websockets "ws://…/ws?token=…"` is welcomed, subscribes, gets events, and closes with 1000."""
-    ada = await people(server.url)
-    program = start(sys.executable, "-m", "websockets", f"{server.ws_url}?token={ada.token}")
+    ada = await people(shared_server.url)
+    program = start(sys.executable, "-m", "websockets", f"{shared_server.ws_url}?token={ada.token}")
 
     await converse(program, ada)
     program.end_input()
@@ -77,9 +77,9 @@ async def test_websockets_command_line(server: Server, people: People, start: St
     await asyncio.to_thread(program.wait_for, "Connection closed: 1000")
 
 
-async def test_websockets_library_token_in_header(server: Server, people: People):
+async def test_websockets_library_token_in_header(shared_server: Server, people: People):
     """[OUT17] The websockets library with the token in the header, compression offered as it does by itself."""
-    ada = await people(server.url)
+    ada = await people(shared_server.url)
     group = await ada.make_group()
     async with await ada.listen(group) as socket:
         message = await ada.say(group)

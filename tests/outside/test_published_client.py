@@ -54,11 +54,11 @@ def events(client: Program, kind: str) -> list[dict[str, object]]:
     return [json.loads(line.removeprefix(start)) for line in client.lines if line.startswith(start)]
 
 
-async def test_connects_and_gets_every_kind(server: Server, people: People, shipped_client: Shipped):
+async def test_connects_and_gets_every_kind(shared_server: Server, people: People, shipped_client: Shipped):
     """[OUT1] The shipped class connects with `?token=`, subscribes, and its handlers get each event's data."""
-    ada, ben = await people(server.url), await people(server.url)
+    ada, ben = await people(shared_server.url), await people(shared_server.url)
     group = await ada.make_group()
-    client = await connected(shipped_client, server, ada)
+    client = await connected(shipped_client, shared_server, ada)
     await subscribed(client, group)
 
     await ben.join(group)
@@ -79,11 +79,11 @@ async def test_connects_and_gets_every_kind(server: Server, people: People, ship
     assert [data["thread_id"] for data in events(client, "new_reply")] == [thread["thread_id"]]
 
 
-async def test_subscribe_before_open(server: Server, people: People, shipped_client: Shipped):
+async def test_subscribe_before_open(shared_server: Server, people: People, shipped_client: Shipped):
     """[OUT2] What the class was told to subscribe to before the socket was open, it subscribes to on `open`."""
-    ada = await people(server.url)
+    ada = await people(shared_server.url)
     group = await ada.make_group()
-    client = shipped_client(server.ws_url.removesuffix("/ws"), ada.token)
+    client = shipped_client(shared_server.ws_url.removesuffix("/ws"), ada.token)
     client.say("on new_message")
     client.say("connect")
     client.say(f"subscribe {group.id}")
@@ -95,11 +95,11 @@ async def test_subscribe_before_open(server: Server, people: People, shipped_cli
     assert events(client, "new_message")[0]["conversation_id"] == group.id
 
 
-async def test_two_subscribes_add_up(server: Server, people: People, shipped_client: Shipped):
+async def test_two_subscribes_add_up(shared_server: Server, people: People, shipped_client: Shipped):
     """[OUT3] A second subscribe adds; an unsubscribe removes what it names and no more."""
-    ada = await people(server.url)
+    ada = await people(shared_server.url)
     first, second = await ada.make_group(), await ada.make_group()
-    client = await connected(shipped_client, server, ada)
+    client = await connected(shipped_client, shared_server, ada)
     await subscribed(client, first)
     await subscribed(client, second)
 
@@ -185,9 +185,9 @@ async def test_recovers_by_any_frames_stamp(serve: Serve, people: People, shippe
         assert arrived | recovered == {message["message_id"] for message in posted}, frame
 
 
-async def test_bad_token_is_refused_before_the_upgrade(server: Server, shipped_client: Shipped):
+async def test_bad_token_is_refused_before_the_upgrade(shared_server: Server, shipped_client: Shipped):
     """[OUT7] A token that does not hold is an HTTP 401, which the class sees as an error and a close."""
-    client = shipped_client(server.ws_url.removesuffix("/ws"), "not-a-token")
+    client = shipped_client(shared_server.ws_url.removesuffix("/ws"), "not-a-token")
     client.say("connect")
 
     await said(client, "^log error WebSocket error.*401")

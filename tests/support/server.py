@@ -170,8 +170,10 @@ class Server:
 
     # What no run may do
 
-    def complaints(self) -> list[str]:
-        """Return what no server may print, whatever a test does to it: tracebacks, and tokens."""
+    def complaints(self, *, after: int = 0) -> list[str]:
+        """Return what no server may print, from line number `after` on: tracebacks, and tokens."""
         return [
-            line for line in self.log if "Traceback (most recent call last)" in line or _JWT.search(line) is not None
+            line
+            for line in self.log[after:]
+            if "Traceback (most recent call last)" in line or _JWT.search(line) is not None
         ]
