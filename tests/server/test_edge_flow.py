@@ -140,6 +140,31 @@ def test_frames_of_one_turn_are_joined(edge: Edge):
         assert [client.hear().payload for _ in range(2)] == [b"1", b"2"]
 
 
+class Deaf(EchoPeer):
+    """A peer that answers nothing and remembers only the last."""
+
+    def text(self, payload: bytes) -> None:
+        """Remember it if it is the last."""
+        if payload == b"last":
+            self.told.put(("last",))
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_flood_of_small_frames_takes_no_memory(loop):
+    """[WS51] The read buffer grows for a long frame only: a flood of short ones leaves it as it was."""
+    with running_edge(EchoDoor(Deaf), loop=loop) as edge, edge.client() as client:
+        peer = edge.door.next_peer()
+        assert peer.ready.wait(DEADLINE_S)
+        (connection,) = edge.server.server_state.connections
+        client.send(masked(0x81, b"x" * 10) * 500_000 + masked(0x81, b"last"))
+        peer.until("last")
+        assert edge.call(lambda: len(connection.get_buffer(-1))) < 2048
+
+        client.send(masked(0x81, b"x" * 65536) * 20 + masked(0x81, b"last"))
+        peer.until("last")
+        assert edge.call(lambda: len(connection.get_buffer(-1))) < 4 * 65536
+
+
 # Closing by the peer
 
 

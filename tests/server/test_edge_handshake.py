@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ipaddress
+import ssl
 import threading
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from orbital.errors import TooManyRequests
 from orbital.server import websocket
@@ -194,6 +201,25 @@ def test_subprotocol(edge: Edge):
         assert "sec-websocket-protocol" not in client.upgrade("Sec-WebSocket-Protocol: orbital.v1\r\n")
 
 
+def test_an_answer_that_cannot_be_written(edge: Edge, caplog: pytest.LogCaptureFixture):
+    """[WS29] A mistake of ours behind the decision cuts the line, goes to the log, and leaves nothing."""
+    edge.door.decision = lambda _: edge.door.admit("ünfit for a header")
+    with edge.connect() as client:
+        client.ask_upgrade()
+        client.hear_end()
+
+    assert "UnicodeEncodeError" in caplog.text
+    assert edge.call(lambda: set(edge.registry) | edge.server.server_state.connections) == set()
+
+
+@pytest.mark.parametrize("target", ["http://[edge/ws", "http://edge"])
+def test_targets_that_are_no_path(edge: Edge, target: str):
+    """[WS25] A target that cannot be read, or has no path, is refused."""
+    with edge.connect() as client:
+        client.ask_upgrade(target=target)
+        assert client.answer()[0] in {400, 404}
+
+
 # The doorkeeper's decision
 
 
@@ -340,6 +366,49 @@ def test_what_is_written_at_once_comes_right_behind_the_answer():
 
     with running_edge(EchoDoor(Greeter)) as edge, edge.client() as client:
         assert client.hear() == (0x81, b"welcome")
+
+
+def test_without_the_systems_buffer_bounded():
+    """[WS41] The system's own buffer may be left to the system."""
+    with running_edge(send_buffer_bytes=None) as edge, edge.client() as client:
+        client.frame(0x81, b"x")
+        assert client.hear().payload == b"x"
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_over_tls(loop, tmp_path: Path):
+    """[WS33] The edge serves wss as well, and ends lines there too."""
+    files = self_signed(tmp_path)
+    context = ssl.create_default_context(cafile=files["ssl_certfile"])
+    with running_edge(loop=loop, settings=files) as edge, edge.connect() as client:
+        client.socket = context.wrap_socket(client.socket, server_hostname="127.0.0.1")
+        client.upgrade()
+        client.frame(0x81, b"x" * 50_000)
+        assert client.hear().payload == b"x" * 50_000
+        client.frame(0x83)
+        assert client.hear_close()[0] == 1002
+        client.hear_end()
+        assert edge.door.next_peer().until("closed")[-1] == ("closed", 1002)
+
+
+def self_signed(folder: Path) -> dict[str, str]:
+    """Make a certificate for 127.0.0.1; returns uvicorn's settings for it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "edge")])
+    now = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
+    return {"ssl_keyfile": str(folder / "key.pem"), "ssl_certfile": str(folder / "certificate.pem")}
 
 
 def test_versions_that_were_tried():

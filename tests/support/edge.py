@@ -11,7 +11,7 @@ import queue
 import socket
 import struct
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple, Self
 
 import uvicorn
@@ -152,9 +152,13 @@ class Edge(NamedTuple):
 
 @contextlib.contextmanager
 def running_edge(
-    door: EchoDoor | None = None, *, loop: Literal["uvloop", "asyncio"] = "uvloop", **options: Any
+    door: EchoDoor | None = None,
+    *,
+    loop: Literal["uvloop", "asyncio"] = "uvloop",
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Iterator[Edge]:
-    """Run an edge on a thread of its own, on a port of the system's choice."""
+    """Run an edge on a thread of its own, on a port of the system's choice; `settings` are uvicorn's."""
     door = door or EchoDoor()
     registry: set[Line] = set()
     config = uvicorn.Config(
@@ -165,6 +169,7 @@ def running_edge(
         lifespan="off",
         log_config=None,
         ws=websocket_protocol(door, registry=registry, **options),
+        **(settings or {}),
     )
     server = uvicorn.Server(config)
     started: queue.Queue[tuple[int, asyncio.AbstractEventLoop] | BaseException] = queue.Queue()

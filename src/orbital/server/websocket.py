@@ -257,7 +257,7 @@ class Line:
             self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Leave what the client sends in the operating system's buffer, so that it has to slow down."""
+        """Leave what the client sends with the operating system, so that it has to slow down; what is read is told."""
         if self._open:
             self._transport.pause_reading()
 
@@ -455,7 +455,10 @@ class _Gate(asyncio.Protocol):
 
     def _decided(self, awaited: asyncio.Future[Admit | Refuse]) -> None:
         if awaited is not self._awaited:
-            return  # It was given up, and the client has its answer or has gone.
+            # It was given up: the client has its answer, or has gone. What it still came to is of no interest.
+            if not awaited.cancelled():
+                awaited.exception()
+            return
         self._awaited = None
         if self._timer is not None:
             self._timer.cancel()
@@ -740,8 +743,11 @@ class _Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types fo
         """Say where to read to."""
         if self._peer is None:
             return _WASTE
-        buffer: memoryview = super().get_buffer(size_hint)
-        return buffer
+        free: memoryview = super().get_buffer(size_hint)
+        # Never all of it: picows doubles its buffer when a read has filled nine tenths, whatever is in it, so a flood
+        # of small frames would make it grow to what the system buffers. With a quarter kept free, only a frame that
+        # takes more than half of the buffer does.
+        return free[: len(free) * 3 // 4]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hear what was read."""
