@@ -72,8 +72,9 @@ test: dev  ## Check everything: lint, types, layers, and every test but the soak
 	@$(MAKE) --no-print-directory test-js
 	@$(MAKE) --no-print-directory test-python
 
-lint: $(VENV)/.stamp-dev  ## Run ruff
+lint: $(VENV)/.stamp-dev  ## Run ruff, rules and format
 	$(BIN)/ruff check
+	$(BIN)/ruff format --check
 
 format: $(VENV)/.stamp-dev  ## Let ruff format and mend what it can
 	$(BIN)/ruff check --fix --exit-zero

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import contextlib
 import os
@@ -173,6 +174,20 @@ class Program:
         if self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
+
+
+async def eventually(fact: Callable[[], bool], *, what: str, deadline_s: float = 30, every_s: float = 0.02) -> None:
+    """
+    Do as `until` does, and let the loop run meanwhile.
+
+    Raises:
+        Gone: If `deadline_s` passed before; `what` says what was awaited.
+    """
+    end = time.monotonic() + deadline_s
+    while not fact():
+        if time.monotonic() >= end:
+            raise Gone(f"{what}: not within {deadline_s} s")
+        await asyncio.sleep(every_s)  # nobody announces the fact
 
 
 def until(fact: Callable[[], bool], *, what: str, deadline_s: float = 30, every_s: float = 0.02) -> None:
