@@ -17,14 +17,27 @@ MAX_KEYS: Final = 100_000
 
 
 class _Hits:
-    """When the last attempts of one key were, as a ring: `times[oldest]` is the first to leave the window."""
+    """When the attempts of one key were, in order; those before `first` have left the window."""
 
-    __slots__ = ("newest_s", "oldest", "times")
+    __slots__ = ("first", "times")
 
     def __init__(self) -> None:
+        # 8 bytes an attempt, where a list of floats takes 32.
         self.times = array("d")
-        self.oldest = 0
-        self.newest_s = 0.0
+        self.first = 0
+
+    def count(self, window_s: float, now_s: float) -> int:
+        """Let go of what has left the window; return how many are in it."""
+        times, first = self.times, self.first
+        end = len(times)
+        while first < end and times[first] + window_s <= now_s:
+            first += 1
+        # Half of it is over: cut it off, so that no more is kept than twice what is in the window.
+        if first > 8 and first * 2 > end:
+            del times[:first]
+            first = 0
+        self.first = first
+        return len(times) - first
 
 
 class Windows:
@@ -32,7 +45,8 @@ class Windows:
     Counts attempts by key; one limit and one length of window for all of them.
 
     What is refused does not count, so whoever is told to wait for so long, and waits, gets through, however often
-    they knocked meanwhile. It never holds more than `max_keys` keys, nor more than `limit` times for each.
+    they knocked meanwhile. It never holds more than `max_keys` keys, nor for each
+    more than twice the attempts that are in its window, or 16.
     """
 
     __slots__ = ("_keys", "_limit", "_max_keys", "_window_s")
@@ -75,16 +89,9 @@ class Windows:
         if hits is None:
             self._make_room(now_s)
             hits = self._keys[key] = _Hits()
-        elif len(hits.times) == self._limit:
-            wait_s = hits.times[hits.oldest] + self._window_s - now_s
-            if wait_s > 0:
-                return wait_s
-        if len(hits.times) < self._limit:
-            hits.times.append(now_s)
-        else:
-            hits.times[hits.oldest] = now_s
-            hits.oldest = (hits.oldest + 1) % self._limit
-        hits.newest_s = now_s
+        elif hits.count(self._window_s, now_s) >= self._limit:
+            return hits.times[hits.first] + self._window_s - now_s
+        hits.times.append(now_s)
         self._keys.move_to_end(key)
         return None
 
@@ -97,10 +104,9 @@ class Windows:
             now_s: The time now, on a clock that does not step back.
         """
         hits = self._keys.get(key)
-        if hits is None or len(hits.times) < self._limit:
+        if hits is None or hits.count(self._window_s, now_s) < self._limit:
             return None
-        wait_s = hits.times[hits.oldest] + self._window_s - now_s
-        return wait_s if wait_s > 0 else None
+        return hits.times[hits.first] + self._window_s - now_s
 
     def _make_room(self, now_s: float) -> None:
         """Let go of up to two keys whose time is over, so that they go faster than new ones come; of one if full."""
@@ -108,6 +114,6 @@ class Windows:
             if not self._keys:
                 return
             stalest = next(iter(self._keys.values()))
-            if stalest.newest_s + self._window_s > now_s and len(self._keys) < self._max_keys:
+            if stalest.times[-1] + self._window_s > now_s and len(self._keys) < self._max_keys:
                 return
             self._keys.popitem(last=False)

@@ -96,6 +96,16 @@ def test_keys_are_bounded():
     assert windows.hit("a", 1) is None
 
 
+def test_a_key_keeps_what_is_in_its_window():
+    """[WIN10] A high limit costs memory for the attempts of the window alone, however many there were before it."""
+    windows = Windows(limit=1_000_000, window_s=60)
+
+    for second in range(100_000):
+        assert windows.hit("steady", second / 2) is None
+
+    assert len(windows._keys["steady"].times) <= 2 * 120 + 16
+
+
 @pytest.mark.parametrize("limit, window_s, max_keys", [(0, 60, 1), (5, 0, 1), (5, 60, 0)])
 def test_a_window_that_lets_nothing_through_is_refused(limit, window_s, max_keys):
     """[WIN8] No attempts, no time or no keys is a mistake that shows at once."""
