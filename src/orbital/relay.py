@@ -38,6 +38,9 @@ CHUNK_BYTES: Final = 128 * 1024
 READS_AT_ONCE: Final = 8
 """Reads of the log by those who catch up; more would only wait in the store, and keep others from it."""
 
+COMPARED_AT_ONCE: Final = 500
+"""Heads of one read."""
+
 REPAIR_RETRY_S: Final = 1.0
 """How long until a group whose log could not be read is tried again."""
 
@@ -74,7 +77,7 @@ class Granted(msgspec.Struct, frozen=True):
         refused: The ids that the user is not in, or that are no group's.
     """
 
-    groups: dict[GroupId, wire.GroupState]
+    groups: dict[str, wire.GroupState]
     refused: list[str]
 
 
@@ -102,6 +105,7 @@ class Relay:
         clock: Clock,
         compress: Callable[[bytes], bytes],
         on_batch: Callable[[int, float], None] = lambda _drafts, _seconds: None,
+        on_moved: Callable[[GroupId], None] = lambda _group_id: None,
     ) -> None:
         """
         Args:
@@ -109,26 +113,33 @@ class Relay:
             clock: The time.
             compress: Makes the compressed WebSocket frame of a text.
             on_batch: Learns the size of each append batch and the seconds that it took.
+            on_moved: Learns of each group that a listener began or ceased to hear.
         """
         self._store = store
         self._bus: Bus | None = None
         self._clock = clock
         self._on_batch = on_batch
-        self.hub = Hub(who=whom, compress=compress, dropped=self._dropped)
+        self.hub = Hub(who=whom, compress=compress, dropped=self._dropped, moved=on_moved)
         self.stamps = Stamps()
         self.counters = Counters()
         self._queue: deque[tuple[AnyDraft, asyncio.Future[Appended]]] = deque()
         self._appending: asyncio.Task[None] | None = None
+        # Ends when the batch that is with the store has been handed on.
+        self._handing_on: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._repairing: dict[GroupId, asyncio.Task[None]] = {}
         self._catching_up: dict[Listener, asyncio.Task[None]] = {}
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._flush_due = False
+        self._comparing: asyncio.Task[None] | None = None
+        # With other servers about: a stamp below every event that may still have to be handed on here.
+        self._settled_ms: int | None = None
         self._loop = asyncio.get_running_loop()
 
     async def start(self, bus: Bus | None = None) -> None:
         """Take up the clock where the log left it; `bus` tells the other servers, if there are any."""
         self._bus = bus
+        self._settled_ms = await self._store.settled_ms()
         self.stamps = Stamps(await self._store.last_stamp_ms())
 
     async def close(self) -> None:
@@ -179,7 +190,15 @@ class Relay:
                 # What came in while the last batch was written is the next batch: idle, one draft does not wait; busy,
                 # a transaction carries many.
                 batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_DRAFTS))]
-                await self._append_batch(batch)
+                self._handing_on = self._loop.create_future()
+                try:
+                    await self._append_batch(batch)
+                except Exception:
+                    # A mistake of ours in handing on: those who wait behind this batch must not wait for ever.
+                    log.exception("a batch could not be handed on")
+                finally:
+                    self._handing_on.set_result(None)
+                    self._handing_on = None
         finally:
             self._appending = None
 
@@ -263,8 +282,8 @@ class Relay:
                 page = await self._store.read(group_id, after=after, limit=PAGE_EVENTS)
             except PositionLost as lost:
                 # Pruned while this server was cut off from the log: what is gone cannot be handed on.
-                group.cursor.last = max(group.cursor.last, int(lost.details["oldest_seq"]) - 1)
-                self._reset_current(group)
+                for listener in self.hub.skip(group, int(lost.details["oldest_seq"]) - 1):
+                    self._spawn(self._subscribe_again(listener, group_id), "subscribe again")
                 continue
             except NotFound:
                 return
@@ -281,36 +300,70 @@ class Relay:
                 group.highest_seen = group.last
                 return
 
-    def _reset_current(self, group: LiveGroup) -> None:
-        for listener in list(group.current):
-            listener.reset(group.group_id, group.last)
+    async def _subscribe_again(self, listener: Listener, group_id: GroupId) -> None:
+        """
+        Let a listener go on after a hole in its group.
 
-    async def compare(self, group_ids: Collection[GroupId] | None = None) -> None:
+        Its user may have been removed in the hole, where nobody saw it: so it is asked for again.
+        """
+
+        def answer(granted: Granted) -> None:
+            if group_id in granted.groups:
+                listener.reset(group_id, granted.groups[group_id].seq)
+            else:
+                listener.lost(group_id, "removed")
+
+        while not listener.gone:
+            try:
+                await self.subscribe(listener, [group_id], {}, answer=answer)
+                return
+            except OrbitalError:
+                await asyncio.sleep(REPAIR_RETRY_S)
+
+    async def compare(self) -> None:
         """
         Compare the heads of live groups with the store's, and read what is missing.
 
-        With this a last message that the bus lost arrives, too.
-        """
-        wanted = [group_id for group_id in group_ids or list(self.hub.groups) if group_id in self.hub.groups]
-        for start in range(0, len(wanted), 500):
-            heads = await self._store.heads(wanted[start : start + 500])
-            for group_id, head in heads.items():
-                self._note_head(group_id, head)
+        With this a last message that the bus lost arrives, too; and up to what was settled before, nothing is missing.
 
-    def _note_head(self, group_id: GroupId, head: Head) -> None:
+        Raises:
+            Unavailable: If the store is away.
+        """
+        settled_ms = await self._store.settled_ms()
+        live = list(self.hub.groups)
+        repairs = []
+        for start in range(0, len(live), COMPARED_AT_ONCE):
+            heads = await self._store.heads(live[start : start + COMPARED_AT_ONCE])
+            for group_id, head in heads.items():
+                repair = self._note_head(group_id, head)
+                if repair is not None:
+                    repairs.append(repair)
+        if repairs:
+            await asyncio.wait(repairs)
+        self._settled_ms = settled_ms
+
+    def compare_soon(self) -> None:
+        """Compare once more, now: the bus was away, and rumours were lost."""
+        if self._comparing is None or self._comparing.done():
+            self._comparing = self._spawn(self._compare_again(), "compare")
+
+    async def _compare_again(self) -> None:
+        # If the store is away too, the periodic comparison comes after.
+        with suppress(OrbitalError):
+            await self.compare()
+
+    def _note_head(self, group_id: GroupId, head: Head) -> asyncio.Task[None] | None:
         group = self.hub.groups.get(group_id)
         if group is None or group.cursor is None:
-            return
+            return None
         group.highest_seen = max(group.highest_seen, head.seq)
-        if group.last < head.seq:
-            self._repair_soon(group_id)
+        return self._repair_soon(group_id) if group.last < head.seq else None
 
     # Chapter: subscribing
 
     async def subscribe(
         self,
         listener: Listener,
-        user: int,
         group_ids: Collection[str],
         since: Mapping[str, Resume],
         *,
@@ -324,7 +377,6 @@ class Relay:
 
         Args:
             listener: Who wants to hear.
-            user: Its user's row number.
             group_ids: What it asks for.
             since: Where it stands, for those groups that it wants replayed.
             answer: Called in the very step in which the listener is let in, before any event reaches it.
@@ -341,7 +393,7 @@ class Relay:
                 for group_id, group in groups.items():
                     if group.cursor is None:
                         await self._bus.follow(group_id)
-            standings = await self._store.standings(user, known)
+            standings = await self._store.standings(listener.user, known)
             await self._catch_up_groups(groups, standings)
             found = await self._look_up(groups, standings, since)
             if listener.gone:
@@ -361,9 +413,14 @@ class Relay:
             group = groups[group_id]
             group.highest_seen = max(group.highest_seen, standing.head.seq)
             if standing.access is Access.MEMBER and group.open(standing.head.seq):
-                behind.append(self._repair_soon(group_id))
-        if behind:
-            await asyncio.wait(behind)
+                behind.append(group)
+        if behind and self._bus is None and self._handing_on is not None:
+            # Alone, only a batch that is stored and not yet handed on can be ahead: reading it from the log would hand
+            # it on before older events of other groups.
+            await asyncio.wait([self._handing_on])
+        repairs = [self._repair_soon(group.group_id) for group in behind if group.last < group.highest_seen]
+        if repairs:
+            await asyncio.wait(repairs)
 
     async def _look_up(
         self,
@@ -396,7 +453,7 @@ class Relay:
         answer: Callable[[Granted], None],
     ) -> None:
         """Answer, and let the listener in, in one step: nothing is handed on in between."""
-        states: dict[GroupId, wire.GroupState] = {}
+        states: dict[str, wire.GroupState] = {}
         refused: list[str] = []
         starts: dict[GroupId, int] = {}
         for text in asked:
@@ -487,6 +544,9 @@ class Relay:
         certain: int | None = None
         for subscription, position, goal in wanted:
             events = await self._read_group(listener, subscription, position, min(limit, goal - position))
+            if events is None:
+                # What this group has is not known, so nothing of the others can be said to come before it.
+                return []
             found += events
             if events and events[-1].event.seq < goal:
                 # More of this group follows: beyond it, the order over the groups is not known yet.
@@ -497,7 +557,8 @@ class Relay:
 
     async def _read_group(
         self, listener: Listener, subscription: Subscription, position: int, limit: int
-    ) -> list[Delivery]:
+    ) -> list[Delivery] | None:
+        """Read some of what a listener misses of a group; None when the store is away."""
         group = subscription.group
         remembered = group.after(position)
         if remembered is not None:
@@ -513,7 +574,7 @@ class Relay:
             return []
         except OrbitalError:
             await asyncio.sleep(REPAIR_RETRY_S)
-            return []
+            return None
         return [Delivery(event) for event in page.events]
 
     def _replay(self, listener: Listener, missed: list[Delivery]) -> None:
@@ -564,7 +625,8 @@ class Relay:
     def quiet_ms(self) -> int:
         """Return the stamp for a frame that is no event, to a listener that is current."""
         self.hub.flush()
-        return self.stamps.quiet(now_ms=self._clock.wall_ms())
+        quiet_ms = self.stamps.quiet(now_ms=self._clock.wall_ms())
+        return quiet_ms if self._settled_ms is None else min(quiet_ms, self._settled_ms)
 
 
 def _refuse(batch: list[tuple[AnyDraft, asyncio.Future[Appended]]], refusal: OrbitalError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final
 
@@ -445,7 +446,7 @@ ClientFrame = (
     Subscribe | Unsubscribe | Pong | Typing | Authenticate | PostMessageFrame | PostThreadFrame | PostReplyFrame
 )
 
-_decode_client = msgspec.json.Decoder(ClientFrame).decode
+_decode_client: Callable[[bytes], ClientFrame] = msgspec.json.Decoder(ClientFrame).decode
 
 
 class _IdOnly(msgspec.Struct):

@@ -30,9 +30,10 @@ class Listener:
     groups. What it hears is one stretch of the log in the order of stamps, so it is behind as a whole.
     """
 
-    __slots__ = ("behind", "choked", "deflate", "gone", "last_stamp_ms", "subscriptions", "user_id")
+    __slots__ = ("behind", "choked", "deflate", "gone", "last_stamp_ms", "subscriptions", "user", "user_id")
 
-    def __init__(self, user_id: UserId) -> None:
+    def __init__(self, user: int, user_id: UserId) -> None:
+        self.user = user
         self.user_id = user_id
         self.subscriptions: dict[GroupId, Subscription] = {}
         self.behind = False
@@ -195,14 +196,17 @@ class Hub:
         who: Who,
         compress: Callable[[bytes], bytes],
         dropped: Callable[[GroupId], None] = lambda _group_id: None,
+        moved: Callable[[GroupId], None] = lambda _group_id: None,
     ) -> None:
         """
         Args:
             who: Reads whom a `member_…` frame is about.
             compress: Makes the compressed WebSocket frame of a text.
             dropped: Learns of each group that nobody here listens to any longer.
+            moved: Learns of each group that a listener began or ceased to hear.
         """
         self._dropped = dropped
+        self._moved = moved
         self._who = who
         self._compress = compress
         self.groups: dict[GroupId, LiveGroup] = {}
@@ -284,6 +288,24 @@ class Hub:
             if listener.user_id == user_id:
                 subscription = listener.subscriptions[group.group_id]
                 subscription.until, subscription.reason = seq, reason
+
+    def skip(self, group: LiveGroup, seq: int) -> list[Listener]:
+        """
+        Go on after number `seq`: the events up to it are no longer kept, and nobody here saw what they were.
+
+        Returns:
+            Who heard the group. They no longer do: a `member_left` may have been in the hole.
+        """
+        if group.cursor is None or seq <= group.cursor.last:
+            return []
+        group.pins += 1
+        listeners = [*group.current, *group.behind]
+        for listener in listeners:
+            self.leave(listener, group.group_id)
+        group.cursor.last = seq
+        group.forget_tail()
+        self.release(group)
+        return listeners
 
     @property
     def dirty(self) -> bool:
@@ -379,6 +401,7 @@ class Hub:
         self.flush()
         subscription = listener.subscriptions[group.group_id] = Subscription(group, start)
         self.subscriptions += 1
+        self._moved(group.group_id)
         if not listener.behind and start != group.last:
             self.park(listener)
         elif listener.behind:
@@ -406,6 +429,7 @@ class Hub:
         self.flush()
         subscription = listener.subscriptions.pop(group_id)
         self.subscriptions -= 1
+        self._moved(group_id)
         group = subscription.group
         self._unhear(group, listener)
         group.behind.discard(listener)

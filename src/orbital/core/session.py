@@ -130,7 +130,7 @@ class Session:
         "state",
     )
 
-    def __init__(self, principal: Principal, *, frame_rate: int, now_s: float) -> None:
+    def __init__(self, principal: Principal, *, frame_rate: float, now_s: float) -> None:
         """
         Args:
             principal: Whom the token speaks for.

@@ -17,20 +17,23 @@ import uvicorn
 
 from orbital import config
 from orbital.bus.local import LocalBus
-from orbital.config import Settings, SqliteFile
-from orbital.errors import DatabaseRefused, OrbitalError, SettingsInvalid
+from orbital.bus.redis import RedisBus
+from orbital.config import Postgres, Settings, SqliteFile
+from orbital.errors import OrbitalError, SettingsInvalid
 from orbital.model import GroupId
-from orbital.ports import Bus, Json, Limiter, Store
+from orbital.ports import Bus, Limiter, Store
 from orbital.relay import Relay
 from orbital.server.auth import Auth
 from orbital.server.clock import SystemClock
-from orbital.server.conversation import MAX_FRAME_BYTES, Conversations
+from orbital.server.conversation import MAX_FRAME_BYTES, Conversation, Conversations
 from orbital.server.deflate import deflated_text_frame
 from orbital.server.doorkeeper import Admission, Doorkeeper
 from orbital.server.http import build_app
-from orbital.server.limits import LocalLimiter
+from orbital.server.limits import LocalLimiter, SharedLimiter
 from orbital.server.metrics import Metrics
 from orbital.server.passwords import Passwords
+from orbital.server.presence import Connected, LocalPresence, Presence, SharedPresence
+from orbital.server.shared import SharedRedis, SharedTickets
 from orbital.server.websocket import Line, websocket_protocol
 from orbital.services.facilities import Facilities
 from orbital.store.sql import SqlStore
@@ -57,20 +60,40 @@ class Node:
     It is made by `open_node` alone.
     """
 
-    def __init__(self, settings: Settings, *, store: Store, bus: Bus, limiter: Limiter) -> None:
+    def __init__(
+        self, settings: Settings, *, store: Store, limiter: Limiter, shared: SharedRedis | None = None
+    ) -> None:
+        """
+        Args:
+            settings: All of them.
+            store: The log.
+            limiter: Where attempts are counted.
+            shared: The Redis of the cluster, if there is one.
+        """
         self.settings = settings
         self.store = store
-        self.bus = bus
+        self.bus: Bus = LocalBus()
         self.limiter = limiter
         self.clock = SystemClock()
         self.draining = False
         self.lines: set[Line] = set()
         self.refusals: Counter[str] = Counter()
         self.metrics = Metrics()
-        self.auth = Auth.of(settings, store=store, clock=self.clock)
+        tickets = None if shared is None else SharedTickets(shared, self.clock)
+        self.auth = Auth.of(settings, store=store, clock=self.clock, tickets=tickets)
         self.admission = Admission(settings, limiter=limiter)
         self.passwords = Passwords()
-        self.relay = Relay(store=store, clock=self.clock, compress=deflated_text_frame, on_batch=self.metrics.batch)
+        self.relay = Relay(
+            store=store,
+            clock=self.clock,
+            compress=deflated_text_frame,
+            on_batch=self.metrics.batch,
+            on_moved=self._moved,
+        )
+        self.shared_presence = (
+            None if shared is None else SharedPresence(shared, self._connected, lambda: self.relay.hub.groups)
+        )
+        self.presence: Presence = self.shared_presence or LocalPresence(self._connected)
         self.facilities = Facilities(
             store=store,
             append=self.relay.append,
@@ -92,24 +115,24 @@ class Node:
         )
         self.metrics.watch(self)
 
-    async def presence(self, group_id: GroupId) -> Json:
-        """Tell who of a group's members is connected here."""
-        online: dict[str, Json] = {}
-        for conversation in self.conversations.open:
-            if group_id in conversation.subscriptions:
-                principal = conversation.session.principal
-                entry = online.setdefault(
-                    principal.user_id,
-                    {
-                        "user_id": principal.user_id,
-                        "username": principal.username,
-                        "connections": 0,
-                        "since": conversation.connected_ms,
-                    },
-                )
-                entry["connections"] += 1
-                entry["since"] = min(entry["since"], conversation.connected_ms)
-        return {"online": list(online.values())}
+    def _connected(self, group_id: GroupId) -> Iterator[Connected]:
+        """Tell which connections of this server hear a group."""
+        group = self.relay.hub.groups.get(group_id)
+        if group is not None:
+            for listener in (*group.current, *group.behind):
+                if isinstance(listener, Conversation):
+                    username = listener.session.principal.username
+                    yield Connected(listener.user_id, username, listener.connected_ms)
+
+    def _moved(self, group_id: GroupId) -> None:
+        if self.shared_presence is not None:
+            self.shared_presence.moved(group_id)
+
+    def redis_came_back(self) -> None:
+        """Find what was lost meanwhile, and say again who is here: it may have come back empty."""
+        self.relay.compare_soon()
+        if self.shared_presence is not None:
+            self.shared_presence.rewrite()
 
     # Chapter: work that comes round
 
@@ -121,10 +144,6 @@ class Node:
             pass
         while await self.store.prune_keys(before_ms=now_ms - DAY_MS, limit=PRUNE_ROWS) >= PRUNE_ROWS:
             pass
-
-    async def compare(self) -> None:
-        """Find events of other servers that the bus lost."""
-        await self.relay.compare()
 
     async def periodically(self, work: Callable[[], object], every_s: float) -> None:
         """Do a piece of work for ever; when the database is away, the next time."""
@@ -169,11 +188,12 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
         config.make_data_dir(settings)
         store = await open_store(settings)
         opened.push_async_callback(store.close)
-        bus = LocalBus()
-        opened.push_async_callback(bus.close)
-        node = Node(settings, store=store, bus=bus, limiter=LocalLimiter(SystemClock()))
-        opened.push_async_callback(node.auth.close)
-        await node.relay.start()
+        if settings.redis_url is None:
+            node = Node(settings, store=store, limiter=LocalLimiter(SystemClock()))
+            opened.push_async_callback(node.auth.close)
+            await node.relay.start()
+        else:
+            node = await _open_shared(settings, settings.redis_url, store, opened)
         opened.push_async_callback(node.relay.close)
         await node.auth.refresh()
         node.conversations.start()
@@ -183,10 +203,30 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
             for name, work, every_s in (
                 ("prune", node.prune, settings.prune_s),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S),
+                *([] if isinstance(settings.database, SqliteFile) else [("compare", node.relay.compare, COMPARE_S)]),
             )
         ]
         opened.push_async_callback(_cancel, periodic)
         yield node
+
+
+async def _open_shared(settings: Settings, redis_url: str, store: Store, opened: AsyncExitStack) -> Node:
+    """Make a server that shares a Redis with others; it starts without when Redis is away."""
+    shared = SharedRedis(redis_url)
+    opened.push_async_callback(shared.close)
+    limiter = SharedLimiter.of(redis_url, clock=SystemClock())
+    opened.push_async_callback(limiter.close)
+    node = Node(settings, store=store, limiter=limiter, shared=shared)
+    opened.push_async_callback(node.auth.close)
+    bus = RedisBus(redis_url, receive=node.relay.receive, on_reconnected=node.redis_came_back)
+    opened.push_async_callback(bus.close)
+    await bus.start()
+    node.bus = bus
+    await node.relay.start(bus)
+    if node.shared_presence is not None:
+        node.shared_presence.start()
+        opened.push_async_callback(node.shared_presence.close)
+    return node
 
 
 async def open_store(settings: Settings, *, alone: bool = True) -> SqlStore:
@@ -203,8 +243,10 @@ async def open_store(settings: Settings, *, alone: bool = True) -> SqlStore:
     match settings.database:
         case SqliteFile(path=path):
             return await SqliteStore.open(path, alone=alone)
-        case database:
-            raise DatabaseRefused(f"There is no adapter for {database.shown}.")
+        case Postgres(dsn=dsn):
+            from orbital.store.postgres import PostgresStore  # noqa: PLC0415 - asyncpg is an extra
+
+            return await PostgresStore.open(dsn)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

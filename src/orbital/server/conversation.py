@@ -189,7 +189,7 @@ class Conversation(Listener):
             conversations: All of them.
             principal: Whom the handshake's token speaks for.
         """
-        super().__init__(principal.user_id)
+        super().__init__(principal.key, principal.user_id)
         self._all = conversations
         self.session = Session(
             principal, frame_rate=conversations.settings.frame_rate, now_s=conversations.clock.steady_s()
@@ -521,7 +521,6 @@ class Conversation(Listener):
             case says.Subscribe():
                 await self._all.relay.subscribe(
                     self,
-                    self.session.principal.key,
                     effect.group_ids,
                     effect.since,
                     answer=partial(self._subscribed, effect),
@@ -541,7 +540,7 @@ class Conversation(Listener):
             refusal = Forbidden("You are not in these groups, or they do not exist.", group_ids=granted.refused)
             self.complain(refusal, reply_to=effect.reply_to)
         self.say(
-            wire.Subscribed(list(granted.groups), wire.iso(self._all.clock.wall_ms()), {**granted.groups}),
+            wire.Subscribed(list(granted.groups), wire.iso(self._all.clock.wall_ms()), granted.groups),
             effect.reply_to,
         )
         self._frozen = False

@@ -60,8 +60,8 @@ def _events(conn: Connection, group: int) -> Iterator[tuple[int, int, bytes]]:
         ).all()
         if not rows:
             return
-        for place, stamp_ms, frame in rows:
-            yield place, stamp_ms, frame
+        for row in rows:
+            yield row.place, row.stamp_ms, row.frame
         after = rows[-1].place
 
 

@@ -1,0 +1,171 @@
+"""The relay under seeded disorder: whatever happens, each listener sees exactly what it should, in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import pytest
+
+from orbital.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage, Principal
+from tests.sim.world import Client, Node, World, uuid_of
+
+SEEDS = int(os.environ.get("ORBITAL_SIM_SEEDS", "40"))
+
+
+async def _found(world: World, groups: int) -> list[str]:
+    ids = []
+    for number in range(groups):
+        group_id = uuid_of(number)
+        owner = world.users[number % len(world.users)]
+        await world.append(
+            world.nodes[0],
+            CreateGroup(
+                actor=owner,
+                at_ms=0,
+                group_id=group_id,
+                encrypted_name="AA",
+                encrypted_group_key="AA",
+                invite_code=group_id,
+                invite_expires_ms=10,
+            ),
+        )
+        for user in world.users:
+            if user is not owner:
+                await world.append(
+                    world.nodes[0], JoinGroup(actor=user, at_ms=0, invite_code=group_id, encrypted_group_key="AA")
+                )
+        ids.append(group_id)
+    return ids
+
+
+def _message(user: Principal, group_id: str, number: int, size: int) -> PostMessage:
+    return PostMessage(
+        actor=user, at_ms=0, group_id=group_id, message_id=uuid_of(number), encrypted_envelope="A" * size
+    )
+
+
+async def _live(world: World, ids: list[str], *, steps: int) -> None:
+    """Let people post, come, go, crawl, be removed and come back; in no particular order."""
+    chance = world.disorder.random
+    posts: set[asyncio.Task[object]] = set()
+    for step in range(steps):
+        await world.disorder.turns(3)
+        for client in world.clients:
+            client.take()
+        act = chance.random()
+        node = chance.choice(world.nodes)
+        user = chance.choice(world.users)
+        group_id = chance.choice(ids)
+        if act < 0.55:
+            draft = _message(user, group_id, step, chance.choice((4, 40, 400)))
+            posts.add(asyncio.create_task(world.append(node, draft)))
+        elif act < 0.65:
+            _connect(world, node, user, ids)
+        elif act < 0.72 and world.clients:
+            _reconnect(world, chance.choice(world.clients), chance.choice(world.nodes), ids)
+        elif act < 0.78 and world.clients:
+            client = chance.choice(world.clients)
+            client.say("unsubscribe", group_ids=[group_id])
+        elif act < 0.84 and world.clients:
+            chance.choice(world.clients).subscribe([group_id, "no-group", uuid_of(9_999)])
+        elif act < 0.90:
+            owner = world.users[ids.index(group_id) % len(world.users)]
+            leave = LeaveGroup(actor=owner, at_ms=0, group_id=group_id, user_id=user.user_id)
+            if user is not owner:
+                posts.add(asyncio.create_task(world.append(node, leave)))
+        elif act < 0.96:
+            join = JoinGroup(actor=user, at_ms=0, invite_code=group_id, encrypted_group_key="AA")
+            posts.add(asyncio.create_task(world.append(node, join)))
+        elif act < 0.98:
+            group = world.store.groups[group_id]
+            group.floor = max(group.floor, group.head.seq - chance.choice((0, 3, 30)))
+    await asyncio.gather(*posts)
+
+
+def _connect(world: World, node: Node, user: Principal, ids: list[str]) -> None:
+    chance = world.disorder.random
+    room, pace = chance.choice(((100_000, 100_000), (2_000, 300), (600, 80)))
+    client = Client(world, node, user, room=room, pace=pace)
+    world.clients.append(client)
+    client.subscribe(chance.sample(ids, chance.randrange(1, len(ids) + 1)))
+
+
+def _reconnect(world: World, old: Client, node: Node, ids: list[str]) -> None:
+    """Come back, perhaps to another server, and ask for what was missed."""
+    since = {group_id: number - 1 for group_id, number in old.next.items()}
+    old.end()
+    world.clients.remove(old)
+    chance = world.disorder.random
+    client = Client(world, node, old.user, room=old.room, pace=old.pace)
+    world.clients.append(client)
+    groups = chance.sample(ids, chance.randrange(1, len(ids) + 1))
+    client.subscribe(sorted({*groups, *since}), since)
+
+
+def _assert_complete(world: World) -> None:
+    for client in world.clients:
+        for group_id, following in client.next.items():
+            group = world.store.groups[group_id]
+            assert client.user.key in group.members
+            assert following == group.head.seq + 1, f"{client.user.user_id} stands at {following} of {group.head.seq}"
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("nodes, loss", [(1, 0.0), (3, 0.0), (3, 0.3)])
+async def test_every_listener_sees_the_log(seed, nodes, loss):
+    """[PROM1] [PROM2] [PROM3] [PROM4] Members only, in order, nothing lost, resumed without gap or repeat."""
+    print(f"seed {seed}, {nodes} servers, {loss:.0%} of the rumours lost")
+    world = World(seed, nodes=nodes, loss=loss)
+    for node in world.nodes:
+        await node.start()
+    ids = await _found(world, 4)
+
+    await _live(world, ids, steps=250)
+    await world.settle()
+
+    _assert_complete(world)
+    assert world.checked > 100
+    await world.close()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS // 4))
+async def test_a_store_that_is_away_for_a_while(seed):
+    """[PROM3] While the store is away posts are refused and sockets stay; when it is back everything arrives."""
+    print(f"seed {seed}")
+    world = World(seed, nodes=2, loss=0.2)
+    for node in world.nodes:
+        await node.start()
+    ids = await _found(world, 3)
+    for user in world.users:
+        _connect(world, world.disorder.random.choice(world.nodes), user, ids)
+    await _live(world, ids, steps=60)
+
+    world.store.away = True
+    await _live(world, ids, steps=30)
+    world.store.away = False
+    await _live(world, ids, steps=60)
+    await world.settle()
+
+    _assert_complete(world)
+    await world.close()
+
+
+async def test_a_log_restored_from_a_backup():
+    """[PROM4] Who is ahead of a restored log is told so, and hears what happens from then on."""
+    world = World(7, nodes=1)
+    await world.nodes[0].start()
+    (group_id,) = await _found(world, 1)
+    for number in range(20):
+        await world.append(world.nodes[0], _message(world.users[0], group_id, number, 4))
+    world.store.groups[group_id].events = world.store.groups[group_id].events[:10]
+    client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
+    world.clients.append(client)
+
+    client.subscribe([group_id], {group_id: 20})
+    await world.settle()
+    await world.append(world.nodes[0], _message(world.users[0], group_id, 99, 4))
+    await world.settle()
+
+    assert client.received[group_id] == [-11, 11]
+    await world.close()
