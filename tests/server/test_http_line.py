@@ -1,0 +1,200 @@
+"""HTTP on a real line: what only a socket shows."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+
+from tests.server.api import opaque
+from tests.support import tokens
+from tests.support.server import Server
+
+_LIMIT = 2 * (262_144 * 4 // 3 + 4) + 64 * 1024
+
+
+class _Line:
+    """A TCP connection on which requests are written by hand."""
+
+    def __init__(self, server: Server) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+        self._left = b""
+
+    def send(self, *pieces: bytes) -> None:
+        for piece in pieces:
+            self.socket.sendall(piece)
+
+    def answer(self, *, head: bool = False) -> tuple[int, dict[str, str], bytes]:
+        """Read one answer, by its length."""
+        while b"\r\n\r\n" not in self._left:
+            self._read()
+        start, _, self._left = self._left.partition(b"\r\n\r\n")
+        first, *lines = start.decode("latin-1").split("\r\n")
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        length = 0 if head else int(headers.get("content-length", "0"))
+        while len(self._left) < length:
+            self._read()
+        body, self._left = self._left[:length], self._left[length:]
+        return int(first.split()[1]), headers, body
+
+    def _read(self) -> None:
+        piece = self.socket.recv(65_536)
+        assert piece, f"the line was closed after {self._left!r}"
+        self._left += piece
+
+
+@contextmanager
+def _line(server: Server) -> Iterator[_Line]:
+    line = _Line(server)
+    with line.socket:
+        yield line
+
+
+def _head(method: str, path: str, *headers: str, user: str | None = "ada") -> bytes:
+    bearer = [] if user is None else [f"Authorization: Bearer {tokens.token(user, user)}"]
+    return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: orbital.test", *bearer, *headers, "", ""]).encode()
+
+
+def _group(server: Server) -> str:
+    answer = httpx.post(
+        f"{server.url}/api/groups",
+        json={"encrypted_name": opaque(), "encrypted_group_key": opaque()},
+        headers={"Authorization": f"Bearer {tokens.token('ada', 'ada')}"},
+    )
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["group_id"])
+
+
+def _message(group: str) -> bytes:
+    return json.dumps({"conversation_id": group, "encrypted_envelope": "AAAA", "timestamp": 0}).encode()
+
+
+def test_requests_on_one_line(server: Server):
+    """[LINE1] Requests sent without waiting for the answers are answered in their order."""
+    group = _group(server)
+    body = _message(group)
+    post = _head("POST", "/v1/messages", f"Content-Length: {len(body)}") + body
+
+    with _line(server) as line:
+        line.send(post * 3 + _head("GET", "/nope") + post + _head("GET", "/health/live", user=None))
+        answers = [line.answer() for _ in range(6)]
+
+    assert [status for status, _, _ in answers] == [200, 200, 200, 404, 200, 200]
+    assert [json.loads(answers[index][2])["seq"] for index in (0, 1, 2, 4)] == [2, 3, 4, 5]
+
+
+def test_a_body_byte_by_byte(server: Server):
+    """[LINE2] A body that comes in pieces, by length or in chunks, is one body."""
+    body = _message(_group(server))
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+
+    with _line(server) as line:
+        head = _head("POST", "/v1/messages", f"Content-Length: {len(body)}")
+        line.send(*(bytes([byte]) for byte in head + body))
+        by_length = line.answer()
+        line.send(_head("POST", "/v1/messages", "Transfer-Encoding: chunked"), chunks)
+        by_chunks = line.answer()
+
+    assert (by_length[0], by_chunks[0]) == (200, 200)
+
+
+def test_a_client_that_asks_first(server: Server):
+    """[LINE3] `Expect: 100-continue`: too long a body is refused before it is sent, a good one is asked for."""
+    body = _message(_group(server))
+
+    with _line(server) as line:
+        line.send(_head("POST", "/v1/messages", f"Content-Length: {_LIMIT + 1}", "Expect: 100-continue"))
+        refused = line.answer()
+    with _line(server) as line:
+        line.send(_head("POST", "/v1/messages", f"Content-Length: {len(body)}", "Expect: 100-continue"))
+        asked = line.answer()
+        line.send(body)
+        answered = line.answer()
+
+    assert refused[0] == 413
+    assert (asked[0], answered[0]) == (100, 200)
+
+
+def test_too_long_a_body(server: Server):
+    """[LINE4] The refusal of a body that is too long can be read, also by a client that sends all of it first."""
+    body = b"x" * (2 * _LIMIT)
+
+    for how, sent in (
+        (f"Content-Length: {len(body)}", body),
+        ("Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)),
+    ):
+        with _line(server) as line:
+            line.send(_head("POST", "/v1/messages", how), sent)
+            status, _, answer = line.answer()
+
+        assert (status, json.loads(answer)["error"]) == (413, "PAYLOAD_TOO_LARGE"), how
+
+
+def test_head_has_no_body_on_the_line(server: Server):
+    """[ERR4] After the answer to a HEAD comes the next answer, and no body between."""
+    with _line(server) as line:
+        line.send(_head("HEAD", "/docs", user=None) + _head("GET", "/health/live", user=None))
+        headed, live = line.answer(head=True), line.answer()
+
+    assert headed[0] == 200
+    assert int(headed[1]["content-length"]) > 10_000
+    assert (live[0], live[2]) == (200, b'{"status":"alive"}')
+
+
+def test_no_upgrade_at_the_socket_s_path(server: Server):
+    """[ERR3] 426 on the line, with the token in the address or not; and the line can be used on."""
+    for path in ("/ws", "/v1/websocket"):
+        with _line(server) as line:
+            line.send(_head("GET", path, user=None))
+            plain = line.answer()
+            line.send(
+                _head("GET", f"{path}?token={tokens.token('ada')}", "Connection: Upgrade", "Upgrade: h2c", user=None)
+            )
+            other = line.answer()
+
+        assert (plain[0], other[0]) == (426, 426)
+        assert plain[1]["upgrade"].lower() == "websocket"
+
+
+_ADDRESSES = {
+    "/api/groups?token=x": 200,
+    "/api/groups/": 404,
+    "/api//groups": 404,
+    "/api/%67roups": 200,
+    "/api/groups%3Fx=1": 404,
+    "/api/groups/%00/members": 404,
+    "/api/groups/%ff%fe/members": 404,
+    "/api/groups/../groups": 404,
+    "/sdk/..%2f..%2f..%2fpyproject.toml": 404,
+    "/v1/messages?%ff=%fe&limit=1": 400,
+    "/v1/messages?" + "&".join(f"x{number}" for number in range(60)): 400,
+}
+
+
+def test_addresses_as_they_come(server: Server):
+    """[LINE5] Whatever stands in an address has an answer of ours."""
+    with _line(server) as line:
+        for target, status in _ADDRESSES.items():
+            line.send(_head("GET", target))
+            answer = line.answer()
+
+            assert answer[0] == status, target
+            assert status == 200 or "error" in json.loads(answer[2]), target
+
+
+def test_two_lengths_do_not_smuggle(server: Server):
+    """[LINE6] A request with two lengths is refused, and nothing behind it is taken for a request."""
+    inner = _head("GET", "/health/live", user=None)
+
+    for headers in (
+        ("Content-Length: 0", f"Content-Length: {len(inner)}"),
+        ("Transfer-Encoding: chunked", f"Content-Length: {len(inner)}"),
+    ):
+        with _line(server) as line:
+            line.send(_head("POST", "/api/login", *headers, user=None) + inner)
+            status, _, _ = line.answer()
+            assert status == 400
+            assert line.socket.recv(10) == b""
