@@ -318,8 +318,8 @@ class JwksKeys:
     async def _refresh(self) -> None:
         try:
             found = await asyncio.to_thread(self._fetch)
-        except (jwt.PyJWTError, OSError, ValueError) as exc:
-            log.warning("identity provider's keys not fetched", extra={"reason": str(exc)})
+        except Exception as exc:  # noqa: BLE001 - whatever the provider answers, the keys at hand serve on
+            log.warning("identity provider's keys not fetched", extra={"reason": f"{type(exc).__name__}: {exc}"})
         else:
             self._keys = self._sorted(found)
             self._fetched_s = self._clock.steady_s()

@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import jwt
 import pytest
@@ -895,6 +896,66 @@ async def test_keys_that_are_not_for_this(clock, store):
         assert "not known" in await refusal(auth, _outside_token("RS256", kid=kid))
     assert "not accepted" in await refusal(auth, _outside_token("ES256", kid="left-out"))
     assert "signature" in await refusal(auth, sign(claims(), secret=b"other", header={"alg": "HS256", "kid": "s"}))
+
+
+@pytest.fixture
+def jwks_server(monkeypatch):
+    """A provider that speaks HTTP; `answer` is what it says."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = self.server.answer
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args) -> None:
+            """Print nothing."""
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.answer = (200, json.dumps({"keys": [_jwk("ES256", "k")]}).encode())
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+async def test_keys_come_over_http(tmp_path, store, clock, jwks_server):
+    """[JWK8] The address in the settings is fetched and its keys are used; answers that are no keys change nothing."""
+    url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
+    auth = Auth.of(Settings(jwt_jwks_url=url, data_dir=tmp_path), store=store, clock=clock)
+    forever = START_S + 99_999
+
+    assert (await auth.verify(_outside_token("ES256", kid="k"))).user_id == "u-1"
+    for number, answer in enumerate([(500, b"oops"), (200, b"<html>"), (200, b"[]"), (200, b'{"keys": []}')]):
+        jwks_server.answer = answer
+        clock.now_s += JwksKeys.LIFE_S
+        token = _outside_token("ES256", kid="k", userId=f"later-{number}", exp=forever)
+        assert (await auth.verify(token)).user_id == f"later-{number}"
+
+
+async def test_an_address_that_never_gave_keys(tmp_path, store, clock, jwks_server):
+    """[JWK6] What was never a set of keys makes the answer 503, whatever it was instead."""
+    url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
+    answers = [
+        (404, b"{}"),
+        (200, b"\xff"),
+        (200, b"[" * 100_000),
+        (200, b'{"keys": 1}'),
+        (200, b'{"keys": [1]}'),
+        (200, b'{"keys": [{"kty": ["RSA"]}]}'),
+        (200, b'{"keys": [{"kty": "RSA", "n": 5, "e": "AQAB"}]}'),
+    ]
+    for answer in answers:
+        jwks_server.answer = answer
+        auth = Auth.of(Settings(jwt_jwks_url=url, data_dir=tmp_path), store=store, clock=clock)
+        with pytest.raises(Unavailable):
+            await auth.verify(_outside_token("ES256", kid="k"))
 
 
 async def test_closing_waits_for_a_fetch(clock, store):
