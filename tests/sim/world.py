@@ -486,8 +486,7 @@ class World:
             )
             quiet = 0 if busy or (self.bus is not None and self.bus.tasks) else quiet + 1
         states = [
-            (c.user.user_id, c.idle, c.writable, c.conversation.choked, c.conversation.behind)
-            + tuple((g[-2:], s.position, s.goal, s.group.last) for g, s in c.conversation.subscriptions.items())
+            (c.user.user_id, c.idle, c.writable, c.conversation.choked, c.conversation.behind, c.next)
             for c in self.clients
             if c.conversation.behind or not c.idle
         ]

@@ -12,9 +12,9 @@ from orbital import config
 from orbital.commands.server_options import load, settings_options
 from orbital.config import Settings
 from orbital.errors import DatabaseRefused, SettingsInvalid
-from orbital.server import logs
 from orbital.server.app import Node
 from orbital.server.app import serve as serve_until_stopped
+from orbital.server.logs import configure
 
 
 @click.command(
@@ -31,7 +31,7 @@ Each flag can be given by its environment variable; docs/reference/settings.md t
 def serve(**flags: str | None) -> None:
     """Serve HTTP and WebSocket on one port until SIGTERM or Ctrl-C."""
     settings = load(flags)
-    logs.configure(level=settings.log_level, format=settings.log_format)
+    configure(level=settings.log_level, format=settings.log_format)
     try:
         with asyncio.Runner(loop_factory=_loop) as runner:
             runner.run(serve_until_stopped(settings, on_started=_greet))

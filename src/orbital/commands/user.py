@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 
 import click
@@ -40,11 +41,10 @@ def add(username: str, public_key: str, **flags: str | None) -> None:
     The password is asked for, or read from standard input when that is no terminal.
     """
     settings = load(flags)
-    stdin = click.get_text_stream("stdin")
     password = (
         click.prompt("Password", hide_input=True, confirmation_prompt=True)
-        if stdin.isatty()
-        else stdin.readline().rstrip("\n")
+        if sys.stdin.isatty()
+        else sys.stdin.readline().rstrip("\n")
     )
     user_id = run(_add(settings, username, password, public_key))
     click.echo(f"{username} has an account now; user id {user_id}")
