@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server.api import Api, User
+from tests.server.api import Api, User, opened
 from tests.support.client import link
 
 _NOWHERE = "00000000-0000-4000-8000-000000000000"
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(shared_api: Api) -> Api:
+    """One node for all of these: opening one takes longer than most of them."""
+    return shared_api
+
+
 _NDJSON = {"Accept": "application/x-ndjson"}
 
 
@@ -103,19 +114,20 @@ async def test_nothing_new(api: Api):
     assert pages == [{"events": [], "last_seq": 2, "has_more": False}] * 3
 
 
-async def test_what_is_no_longer_kept(api: Api):
+async def test_what_is_no_longer_kept(tmp_path: Path):
     """[REC3] Before the oldest kept event: 410 with its number; from there on, all is well."""
-    ada = api.user()
-    group = await _talk(ada, 9)
-    stamps = [event["server_timestamp"] for event in (await ada.get("/v1/events", group_id=group)).json()["events"]]
-    assert await api.node.store.prune(before_ms=stamps[4], limit=100) == 4
+    async with opened(tmp_path) as api:
+        ada = api.user()
+        group = await _talk(ada, 9)
+        stamps = [event["server_timestamp"] for event in (await ada.get("/v1/events", group_id=group)).json()["events"]]
+        assert await api.node.store.prune(before_ms=stamps[4], limit=100) == 4
 
-    gone = await ada.get("/v1/events", group_id=group, after_seq=3)
-    kept = await ada.get("/v1/events", group_id=group, after_seq=4)
+        gone = await ada.get("/v1/events", group_id=group, after_seq=3)
+        kept = await ada.get("/v1/events", group_id=group, after_seq=4)
 
-    assert (gone.status_code, gone.json()["error"]) == (410, "GONE")
-    assert gone.json()["details"] == {"oldest_seq": 5}
-    assert [event["seq"] for event in kept.json()["events"]] == list(range(5, 11))
+        assert (gone.status_code, gone.json()["error"]) == (410, "GONE")
+        assert gone.json()["details"] == {"oldest_seq": 5}
+        assert [event["seq"] for event in kept.json()["events"]] == list(range(5, 11))
 
 
 async def test_logs_of_others(api: Api):

@@ -14,6 +14,14 @@ from tests.support.client import link
 
 _NOWHERE = "00000000-0000-4000-8000-000000000000"
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(shared_api: Api) -> Api:
+    """One node for all of these: opening one takes longer than most of them."""
+    return shared_api
+
 
 async def test_making_a_group(api: Api):
     """[GRP1] The answer has id, code and time; the creator's `member_joined` is number 1, chained to the group's id."""

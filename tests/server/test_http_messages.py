@@ -13,6 +13,14 @@ from tests.server.api import Api, User, opaque, opened
 
 _NOWHERE = "00000000-0000-4000-8000-000000000000"
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(shared_api: Api) -> Api:
+    """One node for all of these: opening one takes longer than most of them."""
+    return shared_api
+
 
 async def _three_groups(ada: User) -> list[str]:
     return [(await ada.make_group())["group_id"] for _ in range(3)]

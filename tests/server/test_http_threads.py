@@ -10,6 +10,14 @@ from tests.server.api import Api, opaque
 
 _NOWHERE = "00000000-0000-4000-8000-000000000000"
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest.fixture
+def api(shared_api: Api) -> Api:
+    """One node for all of these: opening one takes longer than most of them."""
+    return shared_api
+
 
 async def test_a_thread_s_life(api: Api):
     """[THR1] Opened, listed, shown and replied to: every answer tells the same of it, and the events do, too."""
