@@ -422,9 +422,8 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
-        if not isinstance(transport, asyncio.Transport):
-            raise TypeError("a stream is expected")
-        self._transport = transport
+        # uvloop's transports are no asyncio.Transport by name.
+        self._transport = cast("asyncio.Transport", transport)
         self._flush()
 
     def data_received(self, data: bytes) -> None:

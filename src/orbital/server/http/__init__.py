@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orbital.server.http import accounts, events, groups, messages, running, threads
+from orbital.server.http import accounts, events, groups, messages, presence, running, threads
 from orbital.server.http.application import Application
 from orbital.server.http.endpoint import Endpoint
 from orbital.server.http.node import Node
@@ -13,6 +13,7 @@ from orbital.server.http.site import Site
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *accounts.ENDPOINTS,
     *groups.ENDPOINTS,
+    *presence.ENDPOINTS,
     *messages.ENDPOINTS,
     *threads.ENDPOINTS,
     *events.ENDPOINTS,

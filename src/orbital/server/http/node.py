@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Protocol
 
 from orbital.config import Settings
-from orbital.model import GroupId, Principal
-from orbital.ports import Bus, Clock, Json, Limiter, Store
+from orbital.model import Principal
+from orbital.ports import Bus, Clock, Limiter, Store
 from orbital.server.auth import Auth
+from orbital.server.presence import Presence
 from orbital.services.facilities import Facilities
 
 
@@ -93,6 +94,7 @@ class Node(Protocol):
         """Whether the server is going down."""
         ...
 
-    async def presence(self, group_id: GroupId) -> Json:
-        """Tell who of a group is connected."""
+    @property
+    def presence(self) -> Presence:
+        """Who is connected."""
         ...

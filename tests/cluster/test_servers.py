@@ -1,0 +1,291 @@
+"""Servers that share one PostgreSQL and one Redis keep the promises of one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.contracts.drafts import NOW_MS
+from tests.support.client import Group, Person, Refused, Socket
+from tests.support.redis import Redis
+from tests.support.server import Server
+
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+pytestmark = [pytest.mark.postgres, pytest.mark.redis]
+
+
+@pytest.fixture
+async def pair(cluster_of: Callable[..., list[Server]]) -> list[Server]:
+    """Two servers."""
+    return await asyncio.to_thread(cluster_of, 2)
+
+
+async def _ann_and_bob(pair: list[Server]):
+    """Ann at the first server, Bob at the second, in one group."""
+    ann, bob = await Person.sign_up(pair[0].url), await Person.sign_up(pair[1].url)
+    group = await ann.make_group()
+    await bob.join(group)
+    return ann, bob, group
+
+
+async def _reach(socket: Socket, group: Group, seq: int, *, deadline_s: float = 30):
+    async with asyncio.timeout(deadline_s):
+        while max(socket.seqs(group), default=0) < seq:
+            await socket.receive()
+
+
+async def _until(fact, *, deadline_s: float = 30):
+    async with asyncio.timeout(deadline_s):
+        while not await fact():
+            await asyncio.sleep(0.05)
+
+
+async def test_events_cross(pair: list[Server]):
+    """[P2] What is posted at one server arrives at the other, to the letter, in order, and soon."""
+    ann, bob, group = await _ann_and_bob(pair)
+    async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
+        waits = []
+        for index in range(30):
+            began = time.perf_counter()
+            await (ann, bob)[index % 2].say(group)
+            frame = await (there, here)[index % 2].until_seq(group, index + 3)
+            waits.append(time.perf_counter() - began)
+            assert frame["seq"] == index + 3
+
+        events = await ann.events(group)
+        for socket in (here, there):
+            await _reach(socket, group, 32)
+            assert [frame for frame in socket.frames if "seq" in frame] == events[2:]
+        # With a comparison every five seconds as the only way, half of the waits would be over two.
+        assert sorted(waits)[len(waits) // 2] < 1
+
+
+async def test_leaving_and_removal_cross(pair: list[Server]):
+    """[P1] A removed member's socket at another server gets its own `member_left`, then nothing of the group."""
+    ann, bob, group = await _ann_and_bob(pair)
+    async with ann, bob, await bob.listen(group) as there:
+        await ann.say(group)
+        await ann.remove(group, bob)
+        for _ in range(5):
+            await ann.say(group)
+        gone = await there.until("unsubscribed")
+        assert gone["data"] == {"group_ids": [group.id], "reason": "removed"}
+        await there.send("subscribe", {"group_ids": [group.id]})
+        await there.until("error")
+
+        seqs = [frame["seq"] for frame in there.frames if "seq" in frame]
+        assert seqs == [3, 4]
+        with pytest.raises(Refused) as refused:
+            await bob.say(group)
+        assert refused.value.status == 403
+
+
+async def test_logout_crosses(pair: list[Server]):
+    """[TOKENS] A token that was revoked at one server ends its connections at the other."""
+    ann, bob, _ = await _ann_and_bob(pair)
+    async with ann, bob, await ann.connect(pair[1].url) as socket:
+        await ann.ask("POST", "/api/logout")
+
+        assert await socket.until_closed() == 1008
+
+
+async def test_typing_crosses(pair: list[Server]):
+    """[TYPING] Who is typing at one server is seen at the other; by the others alone."""
+    ann, bob, group = await _ann_and_bob(pair)
+    thread = await ann.open_thread(group)
+    async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
+        await here.send("typing_indicator", {"thread_id": thread["thread_id"], "is_typing": True})
+
+        frame = await there.until("typing_indicator")
+        assert frame["data"] == {
+            "thread_id": thread["thread_id"],
+            "user_id": ann.user_id,
+            "username": ann.username,
+            "is_typing": True,
+        }
+        assert "seq" not in frame
+        assert not [frame for frame in here.frames if frame["type"] == "typing_indicator"]
+
+
+async def test_a_ticket_from_another_server(pair: list[Server]):
+    """[HANDSHAKE] A ticket is good at any server, for one handshake."""
+    ann, bob, _ = await _ann_and_bob(pair)
+    async with ann, bob:
+        for giver, taker in (pair, pair[::-1]):
+            async with httpx.AsyncClient(base_url=giver.url, headers={"Authorization": f"Bearer {ann.token}"}) as http:
+                ticket = (await http.post("/api/ws-ticket")).json()["ticket"]
+            async with await Socket.open(f"{taker.ws_url}?ticket={ticket}") as socket:
+                assert socket.frames[0]["data"]["user_id"] == ann.user_id
+            for server in pair:
+                answer = httpx.get(
+                    f"{server.url}/ws?ticket={ticket}",
+                    headers=UPGRADE,
+                )
+                assert answer.status_code == 401
+
+
+async def test_limits_are_counted_together(cluster_of: Callable[..., list[Server]]):
+    """[LIMITS] Attempts at two servers count as one row."""
+    pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_LOGIN_LIMIT="4")
+    statuses = []
+    async with httpx.AsyncClient() as http:
+        for index in range(6):
+            answer = await http.post(
+                f"{pair[index % 2].url}/api/login", json={"username": "nobody", "password": "Wrong-Horse-7-Battery"}
+            )
+            statuses.append(answer.status_code)
+
+    assert statuses == [401] * 4 + [429] * 2
+    assert 0 < int(answer.headers["Retry-After"]) <= 900
+
+
+async def test_presence_over_servers(pair: list[Server]):
+    """[PRESENCE] Who is subscribed at any server is online; a server that is killed is forgotten within 30 s."""
+    ann, bob, group = await _ann_and_bob(pair)
+
+    async def online(person: Person = ann) -> dict[str, int]:
+        answer = await person.get(f"/api/groups/{group.id}/presence")
+        return {one["user_id"]: one["connections"] for one in answer["online"]}
+
+    async with ann, bob, await ann.listen(group) as here:
+        assert await online() == {ann.user_id: 1}
+        there, again = await bob.listen(group), await bob.listen(group)
+        await ann.listen(group, url=pair[1].url)
+
+        async def all_there() -> bool:
+            return await online() == await online(bob) == {ann.user_id: 2, bob.user_id: 2}
+
+        await _until(all_there)
+        await again.close()
+
+        async def one_less() -> bool:
+            return await online() == {ann.user_id: 2, bob.user_id: 1}
+
+        await _until(one_less)
+        await here.send("unsubscribe", {"group_ids": [group.id]})
+
+        async def not_here() -> bool:
+            return await online() == {ann.user_id: 1, bob.user_id: 1}
+
+        await _until(not_here)
+        with pytest.raises(Refused) as refused:
+            await online(await Person.sign_up(pair[0].url))
+        assert refused.value.status == 403
+
+        pair[1].kill()
+        await there.until_closed()
+
+        async def forgotten() -> bool:
+            return await online() == {}
+
+        await _until(forgotten, deadline_s=30)
+
+
+async def test_redis_is_away(pair: list[Server], redis_server: Redis):
+    """[P3] Without Redis: own events at once, the others' within 10 s, in order, without a repeat; readiness is 503."""
+    ann, bob, group = await _ann_and_bob(pair)
+    async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
+        await ann.say(group)
+        await there.until("new_message")
+        redis_server.kill()
+
+        async def not_ready() -> bool:
+            return [httpx.get(f"{server.url}/health/ready").status_code for server in pair] == [503, 503]
+
+        await _until(not_ready)
+        for _ in range(5):
+            began = time.monotonic()
+            posted = await ann.say(group)
+            await _reach(here, group, posted["seq"])
+            assert time.monotonic() - began < 3
+        await _reach(there, group, 8, deadline_s=10)
+
+        # A new subscription while Redis is away, and one that began before, both go on when it is back.
+        late = await bob.listen(group)
+        redis_server.start()
+
+        async def ready() -> bool:
+            return [httpx.get(f"{server.url}/health/ready").status_code for server in pair] == [200, 200]
+
+        await _until(ready)
+        began = time.monotonic()
+        for _ in range(5):
+            posted = await ann.say(group)
+        for socket in (here, there, late):
+            await _reach(socket, group, posted["seq"])
+        events = await bob.events(group)
+        for socket, after in ((here, 2), (there, 2), (late, 8)):
+            assert [frame for frame in socket.frames if "seq" in frame] == events[after:]
+
+        async def present() -> bool:
+            answer = await ann.get(f"/api/groups/{group.id}/presence")
+            return {one["user_id"]: one["connections"] for one in answer["online"]} == {ann.user_id: 1, bob.user_id: 2}
+
+        await _until(present)
+
+
+async def test_no_quiet_stamp_overtakes_an_event(cluster_of: Callable[..., list[Server]]):
+    """[FRAMES] In a cluster a frame that is no event bears a stamp below every event of its groups still to come."""
+    pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_HEARTBEAT_SECONDS="0.25")
+    ann, bob, group = await _ann_and_bob(pair)
+    async with ann, bob, await bob.listen(group) as there:
+        # Pings are answered while it reads.
+        reading = asyncio.create_task(_reach(there, group, 62))
+        for _ in range(60):
+            await ann.say(group)
+            await asyncio.sleep(0.02)
+        await reading
+        await there.receive(pings=True)
+
+    highest = 0
+    for frame in there.frames:
+        if "seq" in frame:
+            assert frame["server_timestamp"] > highest
+        highest = max(highest, frame["server_timestamp"])
+    pings = [frame["server_timestamp"] for frame in there.frames if frame["type"] == "ping"]
+    assert len(pings) > 3
+    assert max(pings) > time.time() * 1000 - 30_000, "the stamp of what is no event follows the clock"
+    assert highest < NOW_MS
+
+
+async def test_the_database_is_away(serve, own_postgres, redis_server: Redis):
+    """[P3] PostgreSQL away: 503 with Retry-After and readiness 503, sockets stay; back, everything goes on."""
+    env = {"DATABASE_URL": own_postgres.create_database(), "REDIS_URL": redis_server.url}
+    server: Server = await asyncio.to_thread(serve, env=env)
+    async with await Person.sign_up(server.url) as ann:
+        group = await ann.make_group()
+        async with await ann.listen(group) as socket:
+            await asyncio.to_thread(own_postgres.stop)
+
+            async def not_ready() -> bool:
+                return httpx.get(f"{server.url}/health/ready").status_code == 503
+
+            await _until(not_ready)
+            began = time.monotonic()
+            answer = await ann.http.post(
+                "/v1/messages", json={"conversation_id": group.id, "encrypted_envelope": "aGk=", "timestamp": 0}
+            )
+            assert (answer.status_code, answer.json()["error"]) == (503, "UNAVAILABLE")
+            assert int(answer.headers["Retry-After"]) >= 1
+            assert time.monotonic() - began < 5
+            await socket.send("subscribe", {"group_ids": [group.id]}, id=7)
+            assert (await socket.until("error"))["data"]["code"] == "UNAVAILABLE"
+
+            await asyncio.to_thread(own_postgres.start)
+
+            async def ready() -> bool:
+                return httpx.get(f"{server.url}/health/ready").status_code == 200
+
+            await _until(ready)
+            posted = await ann.say(group)
+            await _reach(socket, group, posted["seq"])
