@@ -53,7 +53,7 @@ def _samples(metrics) -> dict[tuple, float]:
 
 def _behind(hub, *positions) -> None:
     """Put a listener behind by so many events in each of some groups."""
-    listener = Listener("u")
+    listener = Listener(1, "u")
     for number, (position, last, until) in enumerate(positions):
         group = LiveGroup(f"g-{number}")
         group.open(last)
