@@ -209,7 +209,7 @@ class Proxy:
     ) -> None:
         drawn = random.Random(f"{connection.random.random()}/{direction}")
         left: int | None = None
-        with contextlib.suppress(OSError):
+        try:
             while True:
                 if self._weather[direction].stall:
                     async with self._changed:
@@ -237,6 +237,9 @@ class Proxy:
                     if writer.can_write_eof():
                         writer.write_eof()
                     return
+        except OSError:
+            # One end was reset: pass it on, or the other end would wait for ever.
+            asyncio.get_running_loop().call_soon(functools.partial(connection.end, reset=True))
 
     async def _deliver(self, data: bytes, weather: Weather, drawn: random.Random, writer: asyncio.StreamWriter) -> None:
         for piece in _slices(data, weather.slice, drawn):

@@ -28,6 +28,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 
 from orbital.client import answers, media
 from orbital.client.api import (
+    REQUEST_TIMEOUT_S,
     USER_AGENT,
     Api,
     TokenSource,
@@ -344,13 +345,14 @@ class Orbital:
         buffer: int = 1_000,
         open_timeout_s: float | None = 30.0,
         idle_slack_s: float = IDLE_SLACK_S,
+        request_timeout_s: float = REQUEST_TIMEOUT_S,
         backoff: Backoff = BACKOFF,
         random: Callable[[], float] = random_module.random,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         if buffer < 2:
             raise ValueError(f"A buffer holds 2 events or more, not {buffer}.")
-        self.api = Api(url, token=token, transport=transport)
+        self.api = Api(url, token=token, timeout_s=request_timeout_s, transport=transport)
         self._store = store
         self._open_timeout_s = open_timeout_s
         self._idle_slack_s = idle_slack_s
@@ -1039,6 +1041,7 @@ def connect(
     buffer: int = 1_000,
     open_timeout_s: float | None = 30.0,
     idle_slack_s: float = IDLE_SLACK_S,
+    request_timeout_s: float = REQUEST_TIMEOUT_S,
     backoff: Backoff = BACKOFF,
     random: Callable[[], float] = random_module.random,
     transport: httpx.AsyncBaseTransport | None = None,
@@ -1060,6 +1063,7 @@ def connect(
         buffer: Most events of one group that wait for a slow reader; further ones are read from the log later.
         open_timeout_s: How long to wait for the first connection; None to go on without it and connect meanwhile.
         idle_slack_s: How late a heartbeat may be before the line counts as dead.
+        request_timeout_s: How long the server may be silent within a request before it is tried again.
         backoff: How long to wait between attempts.
         random: Gives a number in [0, 1).
         transport: Another httpx transport for the REST side.
@@ -1076,6 +1080,7 @@ def connect(
         buffer=buffer,
         open_timeout_s=open_timeout_s,
         idle_slack_s=idle_slack_s,
+        request_timeout_s=request_timeout_s,
         backoff=backoff,
         random=random,
         transport=transport,
