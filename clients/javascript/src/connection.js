@@ -246,7 +246,7 @@ export class Connection {
       const [address, protocols] = await this.#address();
       if (run !== this.#run) return;
       const WebSocket = this.#WebSocket ?? globalThis.WebSocket ?? platform.WebSocket;
-      if (!WebSocket) throw new OrbitalError('NETWORK', 'this platform has no WebSocket: give one as the option `WebSocket`');
+      if (!WebSocket) throw new OrbitalError('NETWORK', 'no WebSocket here: give one as an option');
       /** @type {Socket} */
       const socket = (this.socket = new WebSocket(address, protocols));
       socket.onmessage = (event) => run === this.#run && this.#heard(event.data);
@@ -292,7 +292,7 @@ export class Connection {
     const reading = readFrame(text);
     if (reading.makes === 'bad') {
       const details = { text: String(text).slice(0, 200) };
-      this.#hooks.error(new OrbitalError('BAD_FRAME', `the server sent what is no frame: ${reading.reason}`, { details }));
+      this.#hooks.error(new OrbitalError('BAD_FRAME', `no frame: ${reading.reason}`, { details }));
       return;
     }
     const { type, data } = reading.frame;

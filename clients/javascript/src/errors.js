@@ -34,7 +34,7 @@ export class OrbitalError extends Error {
 
   /** Whether the same request may succeed later: no answer, 408, 429, or a failure of the server's own. */
   get retryable() {
-    return /^(NETWORK|TOKEN)$/.test(this.code) || this.status === 408 || this.status === 429 || this.status >= 500;
+    return /^(NETWORK|TOKEN|UNAVAILABLE|TOO_MANY_REQUESTS|INTERNAL)$/.test(this.code) || this.status === 408 || this.status === 429 || this.status >= 500;
   }
 }
 

@@ -62,12 +62,10 @@ export class Credentials {
  * What a request may carry.
  *
  * @typedef {object} RequestOptions
- * @property {unknown} [body] Sent as JSON, unless it is FormData.
- * @property {Record<string, string | number | undefined>} [query]
+ * @property {BodyInit | undefined} [body]
  * @property {Record<string, string>} [headers]
- * @property {string | undefined} [key] The `Idempotency-Key` (1–128 visible ASCII): the same request under the same key counts once.
  * @property {AbortSignal | undefined} [signal]
- * @property {number} [timeoutMs] 0 waits for ever.
+ * @property {number} [timeoutMs] 30,000 when left out; 0 waits for ever.
  */
 
 /**
@@ -104,10 +102,7 @@ export class Http {
    * @returns {Promise<T>} What `read` made; the response as it is when there is no `read`.
    * @throws {OrbitalError}
    */
-  async request(method, path, { body, query = {}, headers = {}, key, signal, timeoutMs = REQUEST_TIMEOUT_MS } = {}, read) {
-    const search = new URLSearchParams();
-    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
-    const form = body instanceof FormData;
+  async request(method, path, { body, headers, signal, timeoutMs = REQUEST_TIMEOUT_MS } = {}, read) {
     const abort = new AbortController();
     const cancel = () => abort.abort(signal?.reason);
     if (signal?.aborted) cancel();
@@ -116,16 +111,11 @@ export class Http {
     try {
       for (let renewed = false; ; renewed = true) {
         const token = await this.credentials.get();
-        const response = await this.#fetch(this.url + path + (`${search}` && `?${search}`), {
+        const response = await this.#fetch(this.url + path, {
           method,
+          body: body ?? null,
           signal: abort.signal,
-          headers: {
-            ...(token ? { Authorization: `Bearer ${token}` } : {}),
-            ...(body && !form ? { 'Content-Type': 'application/json' } : {}),
-            ...(key && { 'Idempotency-Key': key }),
-            ...headers,
-          },
-          ...(body ? { body: form ? body : JSON.stringify(body) } : {}),
+          headers: { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) },
         });
         if (response.ok) return await (read ? read(response) : /** @type {any} */ (response));
         const error = await refusal(response);
@@ -141,35 +131,23 @@ export class Http {
     }
   }
 
-  /**
-   * Make a request, and give the answer's body.
-   *
-   * @param {string} method
-   * @param {string} path
-   * @param {RequestOptions} [options]
-   * @returns {Promise<any>} Undefined when there is none.
-   */
-  json(method, path, options) {
-    return this.request(method, path, options, async (response) => {
-      const text = await response.text();
-      return text ? JSON.parse(text) : undefined;
-    });
-  }
-
   /** Ask for a ticket that is good for one handshake. @returns {Promise<{ticket: string, expires_in: number}>} */
   wsTicket() {
-    return this.json('POST', '/api/ws-ticket');
+    return this.request('POST', '/api/ws-ticket', {}, (response) => response.json());
   }
 
   /**
    * Events of a group as the stored texts, to the letter, so that they can be hashed.
    *
-   * @param {{group_id: string, after_seq?: number, limit?: number}} query
+   * @param {string} groupId
+   * @param {number} [afterSeq]
+   * @param {number} [limit]
    * @returns {Promise<string[]>}
    * @throws {OrbitalError} `GONE` with `details.oldest_seq` when some of them are no longer kept.
    */
-  eventTexts(query) {
-    return this.request('GET', '/v1/events', { query, headers: { Accept: 'application/x-ndjson' } }, async (response) =>
+  eventTexts(groupId, afterSeq = 0, limit = 1000) {
+    const path = `/v1/events?group_id=${encodeURIComponent(groupId)}&after_seq=${afterSeq}&limit=${limit}`;
+    return this.request('GET', path, { headers: { Accept: 'application/x-ndjson' } }, async (response) =>
       (await response.text()).split('\n').filter(Boolean),
     );
   }

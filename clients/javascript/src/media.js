@@ -106,7 +106,12 @@ export async function uploadMedia(api, options) {
     await Promise.all(sending);
     // The answer that said 201 may have been lost on the way, or have gone to an earlier run.
     completed ??= await patiently(abort.signal, () =>
-      api.request('POST', '/api/media/upload/complete', { body: { media_id }, signal: abort.signal }, (response) => response.json()),
+      api.request(
+        'POST',
+        '/api/media/upload/complete',
+        { body: JSON.stringify({ media_id }), headers: { 'Content-Type': 'application/json' }, signal: abort.signal },
+        (response) => response.json(),
+      ),
     );
   } catch (cause) {
     abort.abort(cause);

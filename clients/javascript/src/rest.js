@@ -3,7 +3,7 @@ import { Http } from './http.js';
 
 /** @import {OrbitalEvent} from './wire.js' */
 
-/** @typedef {{key?: string, signal?: AbortSignal}} PostOptions */
+/** @typedef {{key?: string, signal?: AbortSignal}} PostOptions `key`: the `Idempotency-Key` (1–128 visible ASCII): the same request under the same key counts once. */
 /** @typedef {{thread_id: string, group_id: string, author_id: string, author_username: string, encrypted_title: string, encrypted_body: string, reply_count: number, media_count: number, created_at: string}} Thread */
 /** @typedef {{reply_id: string, thread_id: string, author_id: string, author_username: string, encrypted_body: string, media_count: number, created_at: string}} Reply */
 /** @typedef {{media_id: string, encrypted_metadata: string, size_bytes: number, uploaded_at: string, expires_at: string}} Media */
@@ -23,20 +23,39 @@ const id = encodeURIComponent;
 /** The server's REST side. Every method gives the answer's body, or throws an OrbitalError with the server's code. */
 export class OrbitalApi extends Http {
   /**
+   * Make a request with a JSON body, and give the answer's body.
+   *
+   * @param {string} method
    * @param {string} path
-   * @param {unknown} body
+   * @param {unknown} [body]
+   * @param {PostOptions} [options]
+   * @returns {Promise<any>} Undefined when there is none.
+   */
+  #json(method, path, body, { key, signal } = {}) {
+    const headers = { ...(body ? { 'Content-Type': 'application/json' } : {}), ...(key ? { 'Idempotency-Key': key } : {}) };
+    return this.request(method, path, { headers, signal, ...(body ? { body: JSON.stringify(body) } : {}) }, async (response) => {
+      const text = await response.text();
+      return text ? JSON.parse(text) : undefined;
+    });
+  }
+
+  /**
+   * @param {string} path
+   * @param {unknown} [body]
    * @param {PostOptions} [options]
    */
   #post(path, body, options) {
-    return this.json('POST', path, { ...options, body });
+    return this.#json('POST', path, body, options);
   }
 
   /**
    * @param {string} path
    * @param {Record<string, string | number | undefined>} [query]
    */
-  #get(path, query) {
-    return this.json('GET', path, query && { query });
+  #get(path, query = {}) {
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
+    return this.#json('GET', path + (`${search}` && `?${search}`));
   }
 
   // Accounts
@@ -70,7 +89,7 @@ export class OrbitalApi extends Http {
 
   /** Revoke the token: it opens nothing any more, and its connections are closed. @returns {Promise<void>} */
   async logout() {
-    await this.#post('/api/logout', undefined);
+    await this.#post('/api/logout');
   }
 
   // Groups
@@ -111,12 +130,12 @@ export class OrbitalApi extends Http {
    * @returns {Promise<void>}
    */
   async removeMember(groupId, userId) {
-    await this.json('DELETE', `/api/groups/${id(groupId)}/members/${id(userId)}`);
+    await this.#json('DELETE', `/api/groups/${id(groupId)}/members/${id(userId)}`);
   }
 
   /** Replace the invite code (the creator only). @param {string} groupId @returns {Promise<{invite_code: string, expires_at: string}>} */
   newInviteCode(groupId) {
-    return this.#post(`/api/groups/${id(groupId)}/invite-codes`, undefined);
+    return this.#post(`/api/groups/${id(groupId)}/invite-codes`);
   }
 
   /** @param {string} groupId @returns {Promise<Quota>} */

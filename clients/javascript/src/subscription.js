@@ -1,7 +1,7 @@
 /** What an application hears of a group: every event once, in order, from where it stood. */
 import { Cursor } from './cursor.js';
 import { OrbitalError, wrap } from './errors.js';
-import { makeFrame, readFrame } from './wire.js';
+import { makeFrame } from './wire.js';
 
 /** @import {Chain} from './chain.js' */
 /** @import {Connection} from './connection.js' */
@@ -12,14 +12,10 @@ import { makeFrame, readFrame } from './wire.js';
 
 /** Events that wait for a slow application. Beyond it they stay in the server's log, and are read from there when there is room again. */
 export const MAX_WAITING = 1000;
-/** Events read from the log at a time: the most that the server gives. */
-export const PAGE = 1000;
 /** Groups in one `subscribe` frame: with position and hash 180 bytes each, far below the 64 KiB of a frame. */
 const GROUPS_A_FRAME = 200;
-/** Errors over the socket that pass by themselves, as HTTP would say them. @type {Record<string, number>} */
-const STATUS = { UNAVAILABLE: 503, TOO_MANY_REQUESTS: 429, INTERNAL: 500 };
-/** Waits between tries to read the log while the network or the server is away. */
-const RETRY_MS = [1000, 2000, 4000, 8000, 16000];
+/** Before groups are asked for again that the server could not look at. */
+const RETRY_MS = 2000;
 
 /**
  * Where a reader stands: after which number, and with which hash of that frame when it is known.
@@ -186,7 +182,7 @@ export class Subscription {
    */
   answered(seq, recovered, from = seq) {
     const { last } = (this.#cursor ??= this.#stand(seq));
-    if (!recovered) this.#reset(seq, 'what follows this position is no longer kept, or the log is another one');
+    if (!recovered) this.#reset(seq, 'not recovered');
     else {
       this.#head = Math.max(this.#head, seq);
       this.#goal = seq;
@@ -310,39 +306,19 @@ export class Subscription {
   async #fill() {
     if (this.#filling) return;
     this.#filling = true;
-    const cursor = () => /** @type {Cursor} */ (this.#cursor);
-    let tries = 0;
-    while (!this.closed && cursor().last < this.#head) {
-      if (this.#waiting.length >= MAX_WAITING) {
-        await this.#pause();
-        continue;
-      }
-      const from = cursor();
-      const after_seq = from.last;
-      /** @type {string[]} */
-      let texts = [];
-      let failed = false;
-      try {
-        texts = await this.#groups.http.eventTexts({ group_id: this.groupId, after_seq, limit: PAGE });
-      } catch (cause) {
-        const error = wrap('NETWORK', cause);
-        failed = true;
-        if (error.code === 'GONE') this.#reset(this.#head, error.message);
-        else if (!error.retryable && error.code !== 'UNAUTHORIZED') this.finish(error);
-      }
-      if (this.closed || from !== this.#cursor) continue;
-      for (const text of texts) {
-        const reading = readFrame(text);
-        if (reading.makes !== 'event') continue;
-        const { frame } = reading;
-        // A log with a hole in it cannot be waited for.
-        if (cursor().last < frame.seq - 1) this.#reset(frame.seq - 1, 'the log has a hole', this.#head);
-        if (cursor().offer(frame.seq) === 'next') this.#accept(frame, text);
-      }
-      for (const [frame, text] of this.#held.splice(0)) this.offer(frame, text);
-      if (cursor().last > after_seq) tries = 0;
-      else if (failed || tries < RETRY_MS.length) await this.#pause(RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)]);
-      else this.#reset(this.#head, 'the log does not have what it announced');
+    try {
+      await (await import('./fill.js')).fill(this.#groups.http, this.groupId, {
+        wanted: () => (!this.closed && /** @type {Cursor} */ (this.#cursor).last < this.#head ? this.#cursor : undefined),
+        room: () => this.#waiting.length < MAX_WAITING,
+        pause: (ms) => this.#pause(ms),
+        offer: (frame, text) => /** @type {Cursor} */ (this.#cursor).offer(frame.seq) === 'next' && this.#accept(frame, text),
+        again: () => this.#held.splice(0).forEach(([frame, text]) => this.offer(frame, text)),
+        reset: (reason, seq = this.#head) => this.#reset(seq, reason, this.#head),
+        finish: (error) => this.finish(error),
+      });
+    } catch {
+      // The part could not be loaded. A new socket replays all that is missing, too.
+      this.#groups.connection.reopen();
     }
     this.#held = [];
     this.#filling = false;
@@ -448,7 +424,6 @@ export class Groups {
   #entries = new Map();
   /** @type {Set<string>} Asked for in one frame, at the end of the tick. */
   #asking = new Set();
-  #connection;
   #verify;
 
   /**
@@ -458,7 +433,7 @@ export class Groups {
    * @param {{store?: Store | undefined, verify?: boolean | undefined}} options
    */
   constructor(connection, http, events, { store, verify }) {
-    this.#connection = connection;
+    this.connection = connection;
     this.http = http;
     this.events = events;
     this.store = store;
@@ -492,7 +467,7 @@ export class Groups {
     const entry = this.#entries.get(groupId);
     if (!entry?.subscriptions.delete(subscription) || entry.subscriptions.size) return;
     this.#entries.delete(groupId);
-    this.#connection.send(makeFrame('unsubscribe', { group_ids: [groupId] }));
+    this.connection.send(makeFrame('unsubscribe', { group_ids: [groupId] }));
   }
 
   /** A new socket is open: ask for every group again, each from where it stands. */
@@ -538,7 +513,7 @@ export class Groups {
    */
   control({ type, data }) {
     /** @type {string[]} */
-    const ids = Array.isArray(data.group_ids) ? data.group_ids : [];
+    const ids = data.group_ids ?? [];
     const entries = ids.flatMap((id) => this.#entries.get(id) ?? []);
     if (type === 'subscribed') {
       for (const entry of entries) {
@@ -551,12 +526,12 @@ export class Groups {
       }
     } else if (type === 'unsubscribed' && data.reason !== 'requested') {
       for (const entry of entries)
-        this.#finish(entry, data.reason === 'left' ? undefined : new OrbitalError('FORBIDDEN', 'you are no longer a member of this group'));
+        this.#finish(entry, data.reason === 'left' ? undefined : new OrbitalError('FORBIDDEN', 'no longer a member'));
     } else if (type === 'error') {
       const { code, message, ...details } = data;
-      const error = new OrbitalError(String(code), String(message), { details, status: STATUS[code] ?? 400 });
+      const error = new OrbitalError(code, message, { details });
       if (!ids.length) this.events.emit('error', error);
-      else if (error.retryable) setTimeout(() => this.#ask(ids.filter((id) => this.#entries.get(id)?.wire === undefined)), RETRY_MS[1]);
+      else if (error.retryable) setTimeout(() => this.#ask(ids.filter((id) => this.#entries.get(id)?.wire === undefined)), RETRY_MS);
       else for (const entry of entries) this.#finish(entry, error);
     }
   }
@@ -588,7 +563,7 @@ export class Groups {
         for (const { reached } of entry.subscriptions) if (reached && !(entry.from && entry.from.seq <= reached.seq)) entry.from = reached;
         if (entry.from) since[id] = entry.from.hash && entry.from.seq ? entry.from : entry.from.seq;
       }
-      this.#connection.ask({ group_ids, ...(Object.keys(since).length && { since }) });
+      this.connection.ask({ group_ids, ...(Object.keys(since).length && { since }) });
     }
   }
 }

@@ -60,8 +60,11 @@
 const EPHEMERAL = /^(new_(message|thread|reply)|media_(uploaded|expired)|member_(joined|left)|typing_indicator)$/;
 const CONTROL = /^(auth_success|(un)?subscribed|error|token_expiring|authenticated|posted)$/;
 
-/** @param {string} reason @returns {Reading} */
+/** @param {string} reason What it should be, or the member that is wrong. @returns {Reading} */
 const bad = (reason) => ({ makes: 'bad', reason });
+
+/** @param {unknown} value */
+const isObject = (value) => typeof value === 'object' && value && !Array.isArray(value);
 
 /**
  * Read a frame from the server. It never throws.
@@ -70,23 +73,23 @@ const bad = (reason) => ({ makes: 'bad', reason });
  * @returns {Reading}
  */
 export function readFrame(text) {
-  if (typeof text !== 'string') return bad('not text');
+  if (typeof text !== 'string') return bad('text');
   /** @type {any} */
   let frame;
   try {
     frame = JSON.parse(text);
   } catch {
-    return bad('not JSON');
+    return bad('JSON');
   }
-  if (typeof frame !== 'object' || !frame || Array.isArray(frame)) return bad('not an object');
+  if (!isObject(frame)) return bad('object');
   const { type, data = {}, seq, group_id, prev } = frame;
-  if (typeof type !== 'string' || !type) return bad('no type');
-  if (typeof data !== 'object' || !data || Array.isArray(data)) return bad('data is not an object');
+  if (typeof type !== 'string' || !type) return bad('type');
+  if (!isObject(data)) return bad('data');
   frame.data = data;
   if (seq !== undefined) {
-    if (!Number.isSafeInteger(seq) || seq < 1) return bad('seq is not a number of an event');
-    if (typeof group_id !== 'string' || !group_id) return bad('a numbered event without group_id');
-    if (prev !== undefined && !/^[\w-]{43}$/.test(prev)) return bad('prev is not a hash');
+    if (!Number.isSafeInteger(seq) || seq < 1) return bad('seq');
+    if (typeof group_id !== 'string' || !group_id) return bad('group_id');
+    if (prev !== undefined && !/^[\w-]{43}$/.test(prev)) return bad('prev');
     return { makes: 'event', frame };
   }
   return { makes: type === 'ping' ? type : CONTROL.test(type) ? 'control' : EPHEMERAL.test(type) ? 'ephemeral' : 'ignored', frame };

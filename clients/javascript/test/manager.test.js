@@ -168,30 +168,32 @@ describe('no retry with a refused token', () => {
   const refused = async (manager) => {
     server.refused.add('t1');
     manager.connect();
+    const count = () => server.handshakes.length + server.requests.length;
+    await until(count);
     await pause(150);
-    return server.handshakes.length + server.requests.length;
+    return count();
   };
   test('ours', async () => assert.equal(await refused(ours()), 1));
   test('theirs retries', { skip: missing }, async () => assert.ok((await refused(theirs())) > 2));
 });
 
 describe('never more than 5 attempts in a minute', () => {
-  /** A minute and a half with a server that closes each connection as soon as it is open, at a hundredth of the time. */
+  /** Two minutes and a half with a server that closes each connection as soon as it is open, at a hundredth of the time. */
   const attempts = async (manager) => {
     server.onOpen = ({ socket }) => socket.terminate();
     manager.connect();
-    await pause(900);
+    await pause(1500);
     return server.handshakes.map(({ at }) => at);
   };
   const most = (at) => Math.max(...at.map((from) => at.filter((one) => one >= from && one < from + 600).length));
   test('ours', async () => {
-    const at = await attempts(ours({ backoff: { steps_ms: [10], spread_ms: 10, attempts: 5, window_ms: 610 } }));
+    const at = await attempts(ours({ backoff: { steps_ms: [10], spread_ms: 10, attempts: 5, window_ms: 750 } }));
     assert.ok(at.length > 5, `${at.length} attempts`);
     assert.ok(most(at) <= 5, `${most(at)} attempts in a minute`);
   });
   test('theirs makes one a second: each that opens sets its count to 0', { skip: missing }, async () => {
     const at = await attempts(theirs());
-    assert.ok(most(at) > 10, `${most(at)} attempts in a minute`);
+    assert.ok(most(at) > 6, `${most(at)} attempts in a minute`);
   });
 });
 

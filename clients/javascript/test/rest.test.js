@@ -63,7 +63,7 @@ test('each POST that emits takes an Idempotency-Key', async () => {
 test('events as objects and as texts', async () => {
   const group = server.log.group();
   server.log.append(group);
-  assert.deepEqual(await api.eventTexts({ group_id: group, after_seq: 1 }), [server.log.groups.get(group)[1]]);
+  assert.deepEqual(await api.eventTexts(group, 1), [server.log.groups.get(group)[1]]);
   server.intercept = (call, answer) => answer(200, { events: [], last_seq: 2, has_more: false });
   assert.deepEqual(await api.events({ group_id: group, after_seq: 2 }), { events: [], last_seq: 2, has_more: false });
 });

@@ -201,7 +201,7 @@ for (const one of [api, alone]) {
   const { server_timestamp, seq } = await one.postMessage({ conversation_id: group_id, encrypted_envelope: 'AAAA', timestamp: 1 }, { signal: AbortSignal.timeout(5) });
   const { messages, has_more }: { messages: Message[]; has_more: boolean } = await one.messages({ since: server_timestamp, limit: 5 });
   const { events, last_seq } = await one.events({ group_id, after_seq: 0 });
-  const texts: string[] = await one.eventTexts({ group_id });
+  const texts: string[] = await one.eventTexts(group_id);
   const posted = await one.createThread({ group_id, encrypted_title: 'AAAA', encrypted_body: 'AAAA' });
   const { threads } = await one.threads(group_id, { sort: 'created_asc' });
   const thread: Thread & { media: Media[] } = await one.thread(posted.thread_id);

@@ -1,0 +1,126 @@
+/** The real server and the tests' proxy, as processes. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { until } from './fake.js';
+
+const CHECKOUT = fileURLToPath(new URL('../../..', import.meta.url));
+const PYTHON = process.env.ORBITAL_PYTHON ?? join(CHECKOUT, '.venv/bin/python');
+
+/** Why the real server cannot be tried, for `skip`; false when it can. */
+export const missing = existsSync(PYTHON) ? false : `no Python with Orbital at ${PYTHON}; set ORBITAL_PYTHON, or run make dev`;
+if (missing && process.env.CI === 'true') throw new Error(missing);
+
+/** A test that is not about a limit shall not meet one. */
+const WIDE = Object.fromEntries(
+  ['CONNECT_LIMIT', 'CONNECT_CEILING', 'LOGIN_LIMIT', 'SIGNUP_LIMIT', 'JOIN_LIMIT', 'REQUEST_LIMIT', 'FRAME_RATE'].map((name) => [`ORBITAL_${name}`, '1000000']),
+);
+
+const inherited = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !/^(ORBITAL_.*|PORT|DATABASE_URL|REDIS_URL|JWT_SECRET)$/.test(name)),
+);
+
+async function freePort() {
+  const server = createServer();
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** One `orbital serve`, which may be killed and started again on the same port and data. */
+export class Orbital {
+  lines = [];
+
+  constructor(env = {}) {
+    this.env = env;
+  }
+
+  async start() {
+    this.folder ??= await mkdtemp(join(tmpdir(), 'orbital-js-'));
+    this.port ??= await freePort();
+    this.url = `http://127.0.0.1:${this.port}`;
+    this.process = spawn(PYTHON, ['-m', 'orbital', 'serve'], {
+      cwd: CHECKOUT,
+      env: { ...inherited, ...WIDE, JWT_SECRET: 'a secret for tests alone, long enough for HS256', ...this.env, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    for (const stream of [this.process.stdout, this.process.stderr]) createInterface({ input: stream }).on('line', (line) => this.lines.push(line));
+    const ended = new Promise((resolve) => this.process.on('exit', resolve));
+    this.ended = ended;
+    await until(
+      async () => {
+        if (this.process.exitCode !== null) throw new Error(`the server ended:\n${this.lines.join('\n')}`);
+        return (await fetch(`${this.url}/health/ready`).catch(() => null))?.ok;
+      },
+      'ready',
+      60_000,
+    );
+    return this;
+  }
+
+  /** SIGKILL: no goodbye, no flush. */
+  async kill() {
+    this.process.kill('SIGKILL');
+    await this.ended;
+  }
+
+  async close() {
+    await this.kill();
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** The tests' proxy, driven by lines of JSON. */
+export class Proxy {
+  #waiting = [];
+
+  static async open(port, seed) {
+    const proxy = new Proxy();
+    proxy.process = spawn(PYTHON, ['-m', 'tests.support.proxy', '--listen', '0', '--to', `127.0.0.1:${port}`, '--seed', String(seed)], {
+      cwd: CHECKOUT,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const first = new Promise((resolve) => proxy.#waiting.push(resolve));
+    createInterface({ input: proxy.process.stdout }).on('line', (line) => proxy.#waiting.shift()?.(JSON.parse(line)));
+    proxy.port = (await first).listening;
+    proxy.url = `http://127.0.0.1:${proxy.port}`;
+    return proxy;
+  }
+
+  /** @param {string} act @param {object} [more] */
+  do(act, more = {}) {
+    const answer = new Promise((resolve) => this.#waiting.push(resolve));
+    this.process.stdin.write(`${JSON.stringify({ do: act, ...more })}\n`);
+    return answer;
+  }
+
+  async close() {
+    this.process.stdin.end();
+    this.process.kill();
+  }
+}
+
+/** Seeded numbers in [0, 1): mulberry32. */
+export function seeded(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let t = Math.imul(state ^ (state >>> 15), 1 | state);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** An account with groups. */
+export async function account(api, name, groups = 0) {
+  await api.signup({ username: name, password: 'Correct-horse-1', public_key: { kty: 'x' } });
+  const made = [];
+  for (let i = 0; i < groups; i++) made.push(await api.createGroup({ encrypted_name: 'bmFtZQ==', encrypted_group_key: 'a2V5' }));
+  return made;
+}
