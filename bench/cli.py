@@ -53,7 +53,7 @@ def common(*peers: str, base: str):
             "--ahead",
             default=0,
             show_default=True,
-            help="Steps of priority before other work on the machine (needs root), when it is not idle.",
+            help="Real-time priority of server and load (chrt, needs root), for a machine that is not idle; 0: none.",
         )
         @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG picture.")
         @click.option(
@@ -372,6 +372,7 @@ def storm(*, bench: Bench, rounds: int, clients: int, missed: int, others: int, 
         ("p99 before", "before.p99", "ms"),
         ("others' p50", "others.p50", "ms"),
         ("others' p99", "others.p99", "ms"),
+        ("server's core", "server_share", "share"),
         ("load's core", "load_share", "share"),
     ]
     return f"{clients:,} clients come back at once, each resuming {missed} events", figures, columns

@@ -56,11 +56,14 @@ def broadcast(
 def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict[str, Figures]:
     """Connections that only listen: memory for each, and what heartbeats cost.
 
-    The memory is read before and after a first, smaller wave has warmed the server's own pools, so that it is the
-    connections' and not the program's.
+    Each round has a server of its own: one that has let go of connections keeps their memory for the next ones.
     """
+    used: set[str] = set()
 
     def one(system: System, text: str) -> dict:
+        if system.key in used:
+            system.again(bench.place)
+        used.add(system.key)
         layout = Layout(groups=max(connections // 10, 1), members=10, posters=4)
         with bench.load(system) as load:
             prepared(bench, system, load, layout, text)

@@ -135,6 +135,12 @@ class System:
         if self.process is not None:
             tools.ended(self.process)
 
+    def again(self, place: Place) -> None:
+        """Start anew, if the server is ours."""
+        if self.process is not None:
+            self.stop()
+            self.start(place)
+
     def cpu_ns(self) -> int | None:
         """CPU time used so far by everything that is the server; None when it is not ours to see."""
         return sum(map(tools.cpu_ns, self.roots())) if self.roots() else None
@@ -206,6 +212,7 @@ class Orbital(System):
         self.url: str | None = None
 
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+        self.prepared.clear()
         data = Path(tempfile.mkdtemp(prefix=f"{self.key}-", dir=place.folder))
         env = {
             "PORT": str(self.port),

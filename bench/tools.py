@@ -182,10 +182,10 @@ def tree(root: int) -> list[int]:
 
 
 def placed(command: list[str], *, core: int | None, steps: int = 0) -> list[str]:
-    """The command on one core, `steps` of priority before others; taskset and nice exec it, so the pid is its own."""
+    """The command on one core, before all usual work if `steps` is above 0; the pid stays its own."""
     before = ["taskset", "--cpu-list", str(core)] if core is not None else []
     if steps:
-        before = ["nice", "-n", str(-steps), *before]
+        before = ["chrt", "--rr", str(steps), *before]
     return [*before, *map(str, command)]
 
 

@@ -20,13 +20,16 @@ from orbital.server import app
 class Control(asyncio.Protocol):
     """The line by which events come in."""
 
-    def __init__(self, node: app.Node, heads: dict[str, tuple[int, str]]) -> None:
+    def __init__(self, node: app.Node, heads: dict[str, str]) -> None:
         self.relay, self.heads, self.rest = node.relay, heads, b""
 
     def data_received(self, data: bytes) -> None:
         """Seal the events of this read, hand them to the relay, and let it write them."""
         *lines, self.rest = (self.rest + data).split(b"\n")
         relay, heads = self.relay, self.heads
+        if not lines:
+            return
+        stamp_ms = relay.stamps.reserve(len(lines), now_ms=node_clock_ms()) - 1
         for line in lines:
             name, _, envelope = line.decode().partition("\t")
             group_id = GroupId(name)
@@ -34,12 +37,11 @@ class Control(asyncio.Protocol):
             if group is None:
                 continue
             # Nobody else appends to these groups, so the hub's own number is the log's.
-            seq, prev = heads.get(group_id) or (group.last, "A" * 43)
-            seq += 1
-            stamp_ms = relay.stamps.reserve(1, now_ms=node_clock_ms())
+            seq, prev = group.last + 1, heads.get(group_id, "A" * 43)
+            stamp_ms += 1
             message = wire.NewMessage(str(uuid.uuid4()), group_id, envelope, stamp_ms, "bench")
             frame = wire.seal(message, group_id=group_id, seq=seq, stamp_ms=stamp_ms, prev=prev)
-            heads[group_id] = (seq, digest(frame))
+            heads[group_id] = digest(frame)
             relay.hub.offer(Event(group_id, seq, stamp_ms, frame))
         relay.hub.flush()
         relay.stamps.settle()
@@ -52,7 +54,7 @@ def node_clock_ms() -> int:
 
 async def main() -> None:
     """Serve, with the control port beside."""
-    heads: dict[str, tuple[int, str]] = {}
+    heads: dict[str, str] = {}
     servers: list[asyncio.Task] = []
 
     def started(node: app.Node, _host: str, _port: int) -> None:
