@@ -255,8 +255,7 @@ class Session:
         return [self._stop(thread_id) for thread_id in silent]
 
     def _stop(self, thread_id: str) -> Effect:
-        if self._typing is not None:
-            del self._typing[thread_id]
+        self.typing_refused(thread_id)
         return Type(thread_id, is_typing=False)
 
     def closed(self) -> list[Effect]:

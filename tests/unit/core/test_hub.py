@@ -1,0 +1,424 @@
+"""The hub, alone: who gets what, in which order, in how many writes."""
+
+from __future__ import annotations
+
+import pytest
+
+from orbital import wire
+from orbital.core.cursor import Verdict
+from orbital.core.framing import text_frame
+from orbital.core.hub import TAIL_EVENTS, Hub, Listener
+from orbital.model import Event
+
+
+class Ear(Listener):
+    """A listener that keeps what it gets."""
+
+    def __init__(self, user_id="user-1", *, deflate=False):
+        super().__init__(1, user_id)
+        self.deflate = deflate
+        self.writes = []
+        self.told = []
+        self.full_after = None
+
+    def send(self, wire):
+        self.writes.append(wire)
+        if self.full_after is not None and len(self.writes) >= self.full_after:
+            self.hub.choke(self)
+
+    def lost(self, group_id, reason):
+        self.told.append(("lost", group_id, reason))
+
+    def reset(self, group_id, seq):
+        self.told.append(("reset", group_id, seq))
+
+
+def _who(frame):
+    data = wire.event_data(frame)
+    return data.user_id, getattr(data, "reason", "")
+
+
+@pytest.fixture
+def hub():
+    """Return a hub whose compressed frames can be told from plain ones."""
+    return Hub(who=_who, compress=lambda text: b"<" + text + b">")
+
+
+def _message(group_id, seq, stamp_ms):
+    data = wire.NewMessage("m", group_id, "AA", stamp_ms, "u")
+    return Event(group_id, seq, stamp_ms, wire.seal(data, group_id=group_id, seq=seq, stamp_ms=stamp_ms, prev="p"))
+
+
+def _member(data, seq, stamp_ms):
+    return Event(
+        data.group_id,
+        seq,
+        stamp_ms,
+        wire.seal(data, group_id=data.group_id, seq=seq, stamp_ms=stamp_ms, prev="p"),
+    )
+
+
+def _listen(hub, ear, *group_ids, seq=0):
+    ear.hub = hub
+    for group_id in group_ids:
+        group = hub.group(group_id)
+        group.open(seq)
+        hub.subscribe(ear, group, start=group.last)
+        hub.release(group)
+    return ear
+
+
+def _text(*events):
+    return b"".join(text_frame(event.frame) for event in events)
+
+
+def test_the_events_of_a_tick_are_one_write(hub):
+    """[HUB1] What came in a tick goes out in one write, in order, the same bytes to everybody."""
+    ears = [_listen(hub, Ear(), "a") for _ in range(3)]
+    events = [_message("a", seq, seq) for seq in (1, 2, 3)]
+
+    for event in events:
+        assert hub.offer(event) is Verdict.NEXT
+    assert hub.dirty
+    hub.flush()
+
+    assert not hub.dirty
+    assert all(ear.writes == [_text(*events)] for ear in ears)
+    assert ears[0].writes[0] is ears[1].writes[0]
+    assert hub.deliveries == 9
+
+
+def test_several_groups_keep_the_order_of_stamps(hub):
+    """[ORD2] Who hears several groups gets their events of a tick in the order in which they were stored."""
+    both, other, one = _listen(hub, Ear(), "a", "b"), _listen(hub, Ear(), "b", "a"), _listen(hub, Ear(), "b")
+    events = [_message("a", 1, 1), _message("b", 1, 2), _message("a", 2, 3)]
+
+    for event in events:
+        hub.offer(event)
+    hub.flush()
+
+    assert both.writes == other.writes == [_text(*events)]
+    assert one.writes == [_text(events[1])]
+    assert both.last_stamp_ms == 3
+
+
+def test_compressed_frames_are_made_once(hub):
+    """[PMD1] Who takes compressed frames gets them, made once for all; the others get plain ones."""
+    made = []
+    hub = Hub(who=_who, compress=lambda text: made.append(text) or b"<" + text + b">")
+    plain = _listen(hub, Ear(), "a", "b")
+    small = [_listen(hub, Ear(deflate=True), "a", "b") for _ in range(2)]
+    first, second, third = _message("a", 1, 1), _message("a", 2, 2), _message("b", 1, 3)
+
+    hub.offer(first)
+    hub.flush()
+    hub.offer(second)
+    hub.offer(third)
+    hub.flush()
+
+    squeezed = [b"<" + event.frame + b">" for event in (first, second, third)]
+    assert plain.writes == [_text(first), _text(second, third)]
+    assert all(ear.writes == [squeezed[0], squeezed[1] + squeezed[2]] for ear in small)
+    assert len(made) == 3
+    hub.drop(small[0])
+    assert hub.groups["a"].deflaters == 1
+
+
+def test_a_compressed_frame_serves_in_several_joins():
+    """[PMD1] A frame is compressed once, also when two listeners hear it beside different groups."""
+    made = []
+    hub = Hub(who=_who, compress=lambda text: made.append(text) or b"<" + text + b">")
+    one, both = _listen(hub, Ear(deflate=True), "a"), _listen(hub, Ear(deflate=True), "a", "b")
+    first, second = _message("a", 1, 1), _message("b", 1, 2)
+
+    hub.offer(first)
+    hub.offer(second)
+    hub.flush()
+
+    assert one.writes == [b"<" + first.frame + b">"]
+    assert both.writes == [b"<" + first.frame + b"><" + second.frame + b">"]
+    assert len(made) == 2
+    assert hub.bytes_out == 3 * len(b"<" + first.frame + b">")
+
+
+def test_seen_and_gap(hub):
+    """[ORD1] An event that was seen is dropped; one beyond the next is not delivered before the gap is filled."""
+    ear = _listen(hub, Ear(), "a", seq=5)
+
+    assert hub.offer(_message("a", 5, 1)) is Verdict.SEEN
+    assert hub.offer(_message("a", 7, 3)) is Verdict.GAP
+    assert hub.offer(_message("a", 6, 2)) is Verdict.NEXT
+    hub.flush()
+
+    assert ear.writes == [_text(_message("a", 6, 2))]
+    assert hub.groups["a"].highest_seen == 7
+
+
+def test_nobody_listens(hub):
+    """[HUB2] Events of a group that nobody here hears cost a look-up, and leave nothing behind."""
+    assert hub.offer(_message("a", 1, 1)) is None
+    assert hub.groups == {}
+    hub.flush()
+
+
+def test_a_group_that_is_being_opened_notes_numbers(hub):
+    """[HUB2] Until its head was read a group only notes what passed; then it knows that the log must be read."""
+    group = hub.group("a")
+
+    assert hub.offer(_message("a", 4, 1)) is None
+    assert group.last == 0
+    assert group.open(3)
+    assert group.last == 3
+    assert not group.open(9) or group.last == 3
+
+
+def test_subscribing_to_a_closed_group_is_a_mistake_of_ours(hub):
+    """[HUB2] A group is open before anybody hears it."""
+    with pytest.raises(AssertionError, match="open"):
+        hub.subscribe(Ear(), hub.group("a"), start=0)
+
+
+def test_a_listener_hears_nothing_older_than_its_subscription(hub):
+    """[PROM4] Events of the same tick that are older than the subscription do not reach it."""
+    first = _listen(hub, Ear(), "a")
+    hub.offer(_message("a", 1, 1))
+
+    late = _listen(hub, Ear(), "a")
+    hub.offer(_message("a", 2, 2))
+    hub.flush()
+
+    assert first.writes == [_text(_message("a", 1, 1)), _text(_message("a", 2, 2))]
+    assert late.writes == [_text(_message("a", 2, 2))]
+
+
+def test_leaving(hub):
+    """[SUB2] Who left gets what was stored before, and nothing after; a group without listeners is forgotten."""
+    dropped = []
+    hub = Hub(who=_who, compress=bytes, dropped=dropped.append)
+    ear = _listen(hub, Ear(), "a")
+    hub.offer(_message("a", 1, 1))
+
+    assert hub.leave(ear, "a")
+    assert not hub.leave(ear, "a")
+    hub.offer(_message("a", 2, 2))
+    hub.flush()
+
+    assert ear.writes == [_text(_message("a", 1, 1))]
+    assert dropped == ["a"]
+    assert hub.groups == {}
+    assert hub.subscriptions == 0
+
+
+def test_removal_takes_effect_at_its_place(hub):
+    """[PROM1] The removed user's listeners get their member_left and nothing after it; the others go on."""
+    ada, bob = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a")
+    left = _member(wire.MemberLeft("a", "ada", "ada", "t", "removed"), 2, 2)
+    events = [_message("a", 1, 1), left, _message("a", 3, 3)]
+
+    for event in events:
+        hub.offer(event)
+    hub.flush()
+
+    assert b"".join(ada.writes) == _text(*events[:2])
+    assert ada.told == [("lost", "a", "removed")]
+    assert b"".join(bob.writes) == _text(*events)
+    assert hub.groups["a"].left == {"ada": 2}
+
+    hub.offer(_member(wire.MemberJoined("a", "ada", "ada", "t"), 4, 4))
+    assert hub.groups["a"].left == {}
+
+
+def test_removal_of_one_that_is_behind(hub):
+    """[PROM1] A listener that is behind learns where it ends."""
+    ada = _listen(hub, Ear("ada"), "a")
+    bob = _listen(hub, Ear("bob"), "a")
+    hub.park(ada)
+    hub.park(bob)
+
+    hub.offer(_message("a", 1, 1))
+    hub.offer(_member(wire.MemberLeft("a", "ada", "ada", "t", "left"), 2, 2))
+    hub.offer(_message("a", 3, 3))
+    hub.flush()
+
+    subscription = ada.subscriptions["a"]
+    assert (subscription.goal, subscription.reason) == (2, "left")
+    assert not hub.rejoin(ada)
+    assert ada.writes == []
+    assert bob.subscriptions["a"].goal == 3
+
+
+def test_a_full_transport_parks_its_listener(hub):
+    """[SLOW1] Who does not read is written to no more, from exactly where it stands; the others feel nothing."""
+    slow, quick = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
+    slow.full_after = 1
+    events = [_message("a", seq, seq) for seq in range(1, 5)]
+
+    hub.offer(events[0])
+    hub.flush()
+    assert slow.behind
+    assert slow.subscriptions["a"].position == 1
+    for event in events[1:]:
+        hub.offer(event)
+        hub.flush()
+
+    assert slow.writes == [_text(events[0])]
+    assert quick.writes == [_text(event) for event in events]
+    assert hub.behind == {slow}
+
+
+def test_coming_back_from_memory(hub):
+    """[SLOW1] When memory holds what was missed it is written in one piece, in order, and the listener is current."""
+    slow = _listen(hub, Ear(), "a", "b")
+    hub.park(slow)
+    events = [_message("a", 1, 1), _message("b", 1, 2), _message("a", 2, 3)]
+    for event in events:
+        hub.offer(event)
+    hub.flush()
+    assert slow.writes == []
+
+    assert hub.rejoin(slow)
+
+    assert slow.writes == [_text(*events)]
+    assert not slow.behind
+    assert hub.groups["a"].tail_bytes == 0
+    hub.offer(_message("b", 2, 4))
+    hub.flush()
+    assert slow.writes[1:] == [_text(_message("b", 2, 4))]
+
+
+def test_coming_back_when_nothing_was_missed(hub):
+    """[SLOW1] Who missed nothing is current at once; a group keeps its memory while another is behind."""
+    slow, slower = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
+    hub.park(slow)
+    hub.park(slower)
+
+    assert hub.rejoin(slow)
+
+    assert slow.writes == []
+    assert hub.groups["a"].behind == {slower}
+
+
+def test_coming_back_compressed(hub):
+    """[PMD1] What was missed comes compressed to whoever takes it so."""
+    slow = _listen(hub, Ear(deflate=True), "a")
+    hub.park(slow)
+    hub.offer(_message("a", 1, 1))
+
+    assert hub.rejoin(slow)
+
+    assert slow.writes == [b"<" + _message("a", 1, 1).frame + b">"]
+
+
+def test_coming_back_with_a_full_transport(hub):
+    """[SLOW1] If the last stretch fills the transport the listener is behind again, at its end."""
+    slow = _listen(hub, Ear(), "a")
+    hub.park(slow)
+    slow.full_after = 1
+    hub.offer(_message("a", 1, 1))
+
+    assert not hub.rejoin(slow)
+
+    assert slow.behind
+    assert slow.subscriptions["a"].position == 1
+
+
+def test_memory_is_bounded(hub):
+    """[SLOW2] A group keeps so many events for those who are behind and no more; who needs older ones reads the log."""
+    slow = _listen(hub, Ear(), "a")
+    hub.park(slow)
+
+    for seq in range(1, TAIL_EVENTS + 10):
+        hub.offer(_message("a", seq, seq))
+        hub.flush()
+
+    assert len(hub.groups["a"].tail) == TAIL_EVENTS
+    assert not hub.rejoin(slow)
+
+
+def test_resuming_goes_behind(hub):
+    """[PROM4] Who asks for older events is behind as a whole until it has them, at its place in every group."""
+    ear = _listen(hub, Ear(), "a", seq=3)
+    group = hub.group("b")
+    group.open(9)
+
+    hub.subscribe(ear, group, start=4)
+
+    assert ear.behind
+    assert {name: one.position for name, one in ear.subscriptions.items()} == {"a": 3, "b": 4}
+    third = hub.group("c")
+    third.open(2)
+    hub.subscribe(ear, third, start=2)
+    assert ear in third.behind
+
+
+def test_parking_twice(hub):
+    """[SLOW1] Parking one that is behind, or that has gone, changes nothing."""
+    ear = _listen(hub, Ear(), "a")
+    hub.park(ear)
+    hub.offer(_message("a", 1, 1))
+    hub.park(ear)
+    assert ear.subscriptions["a"].position == 0
+
+    hub.drop(ear)
+    hub.choke(ear)
+
+    assert hub.behind == set()
+    assert hub.groups == {}
+
+
+def test_parking_flushes_first(hub):
+    """[SLOW1] Events that wait for the flush are written before a listener is parked, even if that fills it."""
+    ear = _listen(hub, Ear(), "a")
+    ear.full_after = 1
+    hub.offer(_message("a", 1, 1))
+
+    hub.park(ear)
+
+    assert ear.subscriptions["a"].position == 1
+    assert ear.choked
+
+
+def test_a_hole_in_the_log(hub):
+    """[PROM4] When events are no longer kept, those who heard the group are let go, to be asked for again."""
+    current, behind = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
+    hub.park(behind)
+    group = hub.group("a")
+
+    assert set(hub.skip(group, 7)) == {current, behind}
+
+    assert group.last == 7
+    assert current.subscriptions == behind.subscriptions == {}
+    assert hub.groups == {"a": group}
+    assert hub.skip(group, 3) == []
+
+
+def test_telling(hub):
+    """[TYPE1] A frame that is no event reaches the others' current listeners, after what was stored before it."""
+    ada, bob, slow = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a"), _listen(hub, Ear("cy"), "a")
+    hub.park(slow)
+    hub.offer(_message("a", 1, 1))
+
+    hub.tell(hub.groups["a"], b"typing", but="ada", stamp_ms=2)
+
+    assert ada.writes == [_text(_message("a", 1, 1))]
+    assert bob.writes == [_text(_message("a", 1, 1)), b"typing"]
+    assert slow.writes == []
+
+
+def test_telling_a_full_transport(hub):
+    """[SLOW1] A frame that is no event can be what fills a transport."""
+    bob = _listen(hub, Ear("bob"), "a")
+    bob.full_after = 1
+
+    hub.tell(hub.groups["a"], b"typing", but="ada", stamp_ms=2)
+
+    assert bob.behind
+
+
+def test_a_listener_is_told_in_its_own_words():
+    """[HUB1] What a listener does with what it is told is its own."""
+    bare = Listener(1, "ada")
+
+    for call in (lambda: bare.send(b""), lambda: bare.lost("a", "left"), lambda: bare.reset("a", 1)):
+        with pytest.raises(NotImplementedError):
+            call()

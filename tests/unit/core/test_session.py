@@ -1,0 +1,307 @@
+"""One client's conversation, alone."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from orbital import wire
+from orbital.core import session as says
+from orbital.core.session import Session, State
+from orbital.errors import Unauthorized
+from orbital.model import Principal, Resume
+
+ADA = Principal(1, "user-ada", "ada", expires_at_s=1_000)
+THREAD = "00000000-0000-4000-8000-000000000001"
+
+
+@pytest.fixture
+def session():
+    """Return an open session of Ada's."""
+    return Session(ADA, frame_rate=50, now_s=0)
+
+
+def _frame(type, data=None, **more):
+    return json.dumps({"type": type, **({} if data is None else {"data": data}), **more}).encode()
+
+
+def _say(session, type, data=None, *, now_s=0.0, **more):
+    return session.receive(_frame(type, data, **more), now_s=now_s)
+
+
+# Frames
+
+
+def test_subscribe():
+    """[SUB1] `subscribe` names groups, each once, and positions with or without a hash."""
+    session = Session(ADA, frame_rate=50, now_s=0)
+
+    effects = _say(
+        session, "subscribe", {"group_ids": ["a", "b", "a"], "since": {"a": 3, "b": {"seq": 4, "hash": "h"}}}, id=7
+    )
+
+    assert effects == [says.Subscribe(["a", "b"], {"a": Resume(3), "b": Resume(4, "h")}, 7)]
+
+
+def test_unsubscribe(session):
+    """[SUB2] `unsubscribe` names groups."""
+    assert _say(session, "unsubscribe", {"group_ids": ["a"]}, id="x") == [says.Unsubscribe(["a"], "x")]
+
+
+def test_authenticate(session):
+    """[TOK4] `authenticate` brings a token to be checked."""
+    assert _say(session, "authenticate", {"token": "t"}) == [says.Verify("t", None)]
+
+
+@pytest.mark.parametrize("kind", ["post_message", "post_thread", "post_reply"])
+def test_posts(session, kind):
+    """[POST1] The post frames go on to the use case as they are."""
+    (effect,) = _say(session, kind, {"x": 1}, id=1)
+
+    assert isinstance(effect, says.Post)
+    assert effect.frame.id == 1
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"{",
+        b"null",
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"type":"nonsense"}',
+        b'{"type":7}',
+        b'{"type":"subscribe"}',
+        b'{"type":"subscribe","data":null}',
+        b'{"type":"subscribe","data":{"group_ids":"a"}}',
+        b'{"type":"subscribe","data":{"group_ids":[1]}}',
+        b'{"type":"subscribe","data":{"group_ids":[],"since":{"a":-1}}}',
+        b'{"type":"subscribe","data":{"group_ids":[],"since":{"a":1.5}}}',
+        b'{"type":"typing_indicator","data":{"thread_id":"x","is_typing":true}}',
+        b'{"type":"post_message"}',
+        b'{"type":"pong","id":[]}',
+        b"[" * 60_000,
+    ],
+)
+def test_a_bad_frame_is_answered_and_the_session_lives(session, text):
+    """[BAD1] What is no frame gets an `error` that says what was wrong, and the session lives."""
+    (effect,) = session.receive(text, now_s=0)
+
+    assert isinstance(effect, says.Complain)
+    assert effect.code == "VALIDATION_ERROR"
+    assert effect.message
+    assert session.state is State.OPEN
+
+
+def test_the_id_of_a_bad_frame_is_echoed(session):
+    """[BAD1] If a bad frame has a usable id, its error names it."""
+    (effect,) = _say(session, "nonsense", id="mine")
+
+    assert effect.reply_to == "mine"
+
+
+def test_ten_bad_frames_in_a_row(session):
+    """[BAD2] The tenth bad frame in a row is answered, and ends the session with 1008."""
+    for _ in range(9):
+        (effect,) = session.receive(b"{", now_s=0)
+        assert isinstance(effect, says.Complain)
+
+    effects = session.receive(b"{", now_s=0)
+
+    assert [type(effect) for effect in effects] == [says.Complain, says.End]
+    assert effects[1].code == 1008
+    assert session.state is State.ENDED
+    assert session.receive(_frame("pong"), now_s=0) == []
+
+
+def test_a_good_frame_forgives(session):
+    """[BAD2] A good frame in between starts the count anew; a post only when its use case accepted it."""
+    for _ in range(9):
+        session.receive(b"{", now_s=0)
+    _say(session, "post_message", {})
+    assert session.struck()
+
+    session.accepted()
+
+    assert not session.struck()
+    _say(session, "pong")
+    assert not session.struck()
+
+
+# Rate
+
+
+def test_frames_over_the_rate(session):
+    """[RATE1] A burst of 100 passes; what is over the rate is refused one by one, then the session ends with 1008."""
+    for _ in range(100):
+        assert _say(session, "pong") == []
+
+    (refusal,) = _say(session, "pong", id=1)
+    assert isinstance(refusal, says.Complain)
+    assert (refusal.code, refusal.reply_to) == ("TOO_MANY_REQUESTS", 1)
+    for _ in range(49):
+        assert isinstance(_say(session, "pong")[0], says.Complain)
+    (end,) = _say(session, "pong")
+    assert isinstance(end, says.End)
+    assert end.code == 1008
+
+
+def test_who_slows_down_is_forgiven(session):
+    """[RATE1] After a pause frames pass again, and the refusals are forgotten."""
+    for _ in range(140):
+        _say(session, "pong")
+
+    assert _say(session, "pong", now_s=1) == []
+    for _ in range(49):
+        assert _say(session, "pong", now_s=1) == []
+    assert isinstance(_say(session, "pong", now_s=1)[0], says.Complain)
+
+
+def test_control_frames_count(session):
+    """[RATE1] Pings, pongs and fragments count like any frame, and get no answer when they are too many."""
+    for _ in range(150):
+        assert session.control(now_s=0) == []
+
+    (end,) = session.control(now_s=0)
+
+    assert isinstance(end, says.End)
+    assert session.control(now_s=0) == []
+
+
+# Heartbeat
+
+
+def test_three_missed_pings(session):
+    """[HB2] Three pings unanswered, and when the fourth is due the connection is cut."""
+    assert [session.beat() for _ in range(4)] == [[says.Beat()], [says.Beat()], [says.Beat()], [says.Cut()]]
+    assert session.beat() == []
+
+
+@pytest.mark.parametrize("answer", [lambda s: _say(s, "pong", {"client_time": 1}), lambda s: s.pong()])
+def test_an_answer_proves_life(session, answer):
+    """[HB2] A JSON pong and a WebSocket pong both prove life, with whatever in them."""
+    for _ in range(20):
+        assert session.beat() == [says.Beat()]
+        answer(session)
+
+
+def test_nothing_else_proves_life(session):
+    """[HB2] Other frames do not."""
+    for _ in range(3):
+        session.beat()
+        _say(session, "subscribe", {"group_ids": []})
+
+    assert session.beat() == [says.Cut()]
+
+
+# Tokens
+
+
+def test_expiry(session):
+    """[TOK3] A minute before its token ends a client is told, once; at the end it is closed with 1008."""
+    assert session.expiry_due_s() == 940
+    assert session.expiry(wall_s=939) == []
+
+    assert session.expiry(wall_s=940) == [says.Say(wire.TokenExpiring(wire.iso(1_000_000)))]
+    assert session.expiry(wall_s=941) == []
+    assert session.expiry_due_s() == 1_000
+    (end,) = session.expiry(wall_s=1_000)
+    assert (type(end), end.code) == (says.End, 1008)
+    assert session.expiry(wall_s=1_001) == []
+
+
+def test_a_newer_token(session):
+    """[TOK4] A newer token of the same user keeps the connection to its own end."""
+    session.expiry(wall_s=950)
+
+    effects = session.renewed(Principal(1, "user-ada", "ada", expires_at_s=5_000), reply_to=1)
+
+    assert effects == [says.Say(wire.Authenticated(wire.iso(5_000_000)), 1)]
+    assert session.expiry(wall_s=1_500) == []
+    assert session.expiry_due_s() == 4_940
+
+
+def test_another_users_token(session):
+    """[TOK4] Another user's token is refused, and all stays as it was."""
+    (effect,) = session.renewed(Principal(2, "user-bob", "bob", expires_at_s=5_000), reply_to=1)
+
+    assert effect.code == "FORBIDDEN"
+    assert session.principal is ADA
+
+
+def test_a_token_that_does_not_hold(session):
+    """[TOK4] A bad token is refused, and all stays as it was."""
+    (effect,) = session.not_renewed(Unauthorized("no"), reply_to=1)
+
+    assert effect.code == "UNAUTHORIZED"
+    assert session.state is State.OPEN
+
+
+def test_revoked(session):
+    """[TOK5] A revoked token ends the connection with 1008, once."""
+    (end,) = session.revoked()
+
+    assert (type(end), end.code) == (says.End, 1008)
+    assert session.revoked() == []
+    assert session.renewed(ADA, reply_to=None) == []
+    assert session.not_renewed(Unauthorized("no"), reply_to=None) == []
+
+
+# Typing
+
+
+def test_typing_stops_by_itself(session):
+    """[TYPE2] Six seconds after the last word the stop is said, once."""
+    assert _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True}, now_s=1) == [
+        says.Type(THREAD, is_typing=True)
+    ]
+    _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True}, now_s=3)
+
+    assert session.typing_due_s() == 9
+    assert session.typing_stops(now_s=8.9) == []
+    assert session.typing_stops(now_s=9) == [says.Type(THREAD, is_typing=False)]
+    assert session.typing_stops(now_s=20) == []
+    assert session.typing_due_s() is None
+
+
+def test_typing_stops_at_the_end(session):
+    """[TYPE2] When the connection ends, whoever typed on it no longer does."""
+    _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True})
+
+    assert session.closed() == [says.Type(THREAD, is_typing=False)]
+
+
+def test_a_stop_of_the_clients_own(session):
+    """[TYPE2] After the client's own stop there is none left to say."""
+    _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True})
+
+    assert _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": False}, id=3) == [
+        says.Type(THREAD, is_typing=False, reply_to=3)
+    ]
+    assert session.closed() == []
+
+
+def test_a_refused_thread_is_forgotten(session):
+    """[TYPE1] Where the user may not type, no stop is said later."""
+    session.typing_refused(THREAD)
+    _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True})
+
+    session.typing_refused(THREAD)
+
+    assert session.closed() == []
+
+
+def test_nobody_types_everywhere(session):
+    """[TYPE1] One connection types in a few threads at once; more is refused, so memory stays bounded."""
+    for number in range(says.TYPING_THREADS):
+        _say(session, "typing_indicator", {"thread_id": THREAD[:-1] + f"{number:x}", "is_typing": True})
+
+    (effect,) = _say(session, "typing_indicator", {"thread_id": THREAD[:-1] + "f", "is_typing": True})
+
+    assert effect.code == "TOO_MANY_REQUESTS"
+    assert len(session.closed()) == says.TYPING_THREADS

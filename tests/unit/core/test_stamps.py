@@ -1,0 +1,83 @@
+"""The clock of `server_timestamp`, alone."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbital.core.stamps import Stamps
+
+
+def test_events_rise_by_one_whatever_the_clock_says():
+    """[STAMP1] A batch gets consecutive stamps, above all before, also when the wall clock was set back."""
+    stamps = Stamps(1_000)
+
+    assert stamps.reserve(3, now_ms=2_000) == 2_000
+    stamps.settle()
+    assert stamps.reserve(2, now_ms=1_500) == 2_003
+
+
+def test_a_quiet_frame_stays_below_the_batch_on_its_way():
+    """[STAMP2] While a batch is on its way other frames get the stamp right below it, however long it takes."""
+    stamps = Stamps(1_000)
+    first = stamps.reserve(5, now_ms=2_000)
+
+    assert stamps.quiet(now_ms=9_000) == first - 1
+    assert stamps.settled == first - 1
+
+
+def test_a_quiet_frame_may_follow_what_was_handed_on():
+    """[STAMP2] Halfway through a batch other frames may bear the stamp of the last event that was handed on."""
+    stamps = Stamps()
+    first = stamps.reserve(3, now_ms=2_000)
+
+    stamps.advance(first + 1)
+
+    assert stamps.quiet(now_ms=9_000) == first + 1
+
+
+def test_events_follow_what_was_said():
+    """[STAMP2] An event gets a stamp above that of every frame that went out before it."""
+    stamps = Stamps()
+
+    said = stamps.quiet(now_ms=5_000)
+
+    assert stamps.reserve(1, now_ms=4_000) == said + 1
+
+
+def test_a_group_that_is_ahead_takes_the_clock_along():
+    """[STAMP1] When the store had to give a higher stamp than was reserved, the next batch starts above it."""
+    stamps = Stamps()
+    stamps.reserve(1, now_ms=1_000)
+
+    stamps.settle(7_000)
+
+    assert stamps.settled == 7_000
+    assert stamps.reserve(1, now_ms=1_001) == 7_001
+
+
+def test_one_batch_at_a_time():
+    """[STAMP1] Two batches on their way at once would be a mistake of ours."""
+    stamps = Stamps()
+    stamps.reserve(1, now_ms=1)
+
+    with pytest.raises(AssertionError, match="one batch"):
+        stamps.reserve(1, now_ms=1)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 50), st.booleans()), max_size=40))
+def test_no_frame_overtakes_an_event(steps):
+    """[STAMP1] [STAMP2] In any mix of batches and other frames events rise strictly, and none is overtaken."""
+    stamps = Stamps()
+    said, last_event = 0, 0
+    for count, now_ms, talk in steps:
+        said = max(said, stamps.quiet(now_ms=now_ms))
+        first = stamps.reserve(count, now_ms=now_ms)
+        assert first > max(said, last_event)
+        for stamp_ms in range(first, first + count):
+            if talk:
+                assert stamps.quiet(now_ms=now_ms) < stamp_ms
+            stamps.advance(stamp_ms)
+        last_event = first + count - 1
+        stamps.settle()

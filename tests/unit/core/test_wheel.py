@@ -1,0 +1,40 @@
+"""The timer wheel, alone."""
+
+from __future__ import annotations
+
+from orbital.core.wheel import Wheel
+
+
+def test_due_once_a_round():
+    """[WHEEL1] A thing is due after one whole round, and once in each round after it."""
+    wheel: Wheel[str] = Wheel(4)
+    wheel.turn()
+    wheel.add("a")
+
+    assert [list(wheel.turn()) for _ in range(8)] == [[], [], [], ["a"], [], [], [], ["a"]]
+
+
+def test_forgotten_is_not_due():
+    """[WHEEL1] What was forgotten is due no more; forgetting it twice harms nobody."""
+    wheel: Wheel[str] = Wheel(2)
+    wheel.add("a")
+    wheel.add("b")
+
+    wheel.discard("a")
+    wheel.discard("a")
+
+    assert len(wheel) == 1
+    assert list(wheel.turn()) == []
+    assert list(wheel.turn()) == ["b"]
+
+
+def test_things_may_go_while_they_are_due():
+    """[WHEEL1] Who is due may forget itself and others."""
+    wheel: Wheel[str] = Wheel(1)
+    for name in "abc":
+        wheel.add(name)
+
+    for name in wheel.turn():
+        wheel.discard(name)
+
+    assert len(wheel) == 0
