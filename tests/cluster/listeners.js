@@ -1,0 +1,32 @@
+/**
+ * Clients of the JavaScript SDK, told on standard input what to hear, telling on standard output what they heard.
+ *
+ * First line in: {"url", "clients": [{"token", "groups": [group_id, …]}, …]}; a line "stop" ends all.
+ * Lines out: {"client", "group_id", "seq", "prev"} for each event, {"client", "wrong"} for what must not be.
+ */
+import { createInterface } from 'node:readline';
+import { OrbitalClient, memoryStore } from '../../clients/javascript/src/node.js';
+
+const BACKOFF = { steps_ms: [100, 200, 400, 800], spread_ms: 300, attempts: 1000, window_ms: 1000 };
+const tell = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+
+const { url, clients } = JSON.parse((await lines.next()).value);
+const open = clients.map(({ token, groups }, client) => {
+  const made = new OrbitalClient(url, { token, store: memoryStore(), verify: true, backoff: BACKOFF });
+  made.on('error', () => {}); // a server that is away is no news here
+  made.on('violation', (violation) => tell({ client, wrong: violation }));
+  made.on('reset', (reset) => tell({ client, wrong: reset }));
+  for (const group_id of groups) {
+    made.subscribe(group_id, {
+      since: 0,
+      onEvent: ({ seq, prev }) => tell({ client, group_id, seq, prev }),
+      onEnd: (error) => error && tell({ client, wrong: { code: error.code, message: error.message } }),
+    });
+  }
+  return made;
+});
+
+for await (const line of { [Symbol.asyncIterator]: () => lines }) if (line === 'stop') break;
+for (const client of open) client.close();
+process.exit(0);
