@@ -154,6 +154,8 @@ class _Progress:
         """After the item that was yielded last, when it is not known yet whether it was handled."""
         self.handled: Position | None = None
         self.unsaved = 0
+        self.reader: asyncio.Task[Any] | None = None
+        """The task that reads; only it can know that the last item was handled."""
         self._store = store
         self._saved: Position | None = None
         self._saving = asyncio.Lock()
@@ -186,7 +188,8 @@ class Subscription:
     a Reset where some are gone for good. It ends when the user is no member any more, and raises when it cannot go on.
 
     An event counts as handled when the next one is asked for, when `commit` is called, or when the `async with` block
-    of the subscription or of the client ends without an error; the position in the store moves then, and not before.
+    of the subscription or of the client ends without an error in the task that reads; with a callback, when that has
+    returned. The position in the store moves then, and not before.
     """
 
     def __init__(self, orbital: Orbital, progress: _Progress, *, marks: bool) -> None:
@@ -197,6 +200,7 @@ class Subscription:
         self._items: deque[Item] = deque()
         self._arrived = asyncio.Event()
         self._ready = asyncio.Event()
+        self._finished = asyncio.Event()
         self._head: int | None = None
         self._over = False
         self._error: BaseException | None = None
@@ -235,6 +239,17 @@ class Subscription:
             raise self._error
         return self._head
 
+    async def finished(self) -> None:
+        """
+        Wait until the stream is over and all of it was read; for a subscription with a callback.
+
+        Raises:
+            NotAMember, ChainBroken, Refused: What ended it, if that was an error.
+        """
+        await self._finished.wait()
+        if self._error is not None:
+            raise self._error
+
     async def commit(self) -> None:
         """Count the event that was yielded last as handled, and save the position."""
         self._progress.settle()
@@ -243,6 +258,7 @@ class Subscription:
     async def close(self) -> None:
         """Stop listening; the position is saved."""
         self._orbital._unsubscribe(self)  # noqa: SLF001 - one room, two classes
+        self._finished.set()
         await self._progress.save()
 
     def __aiter__(self) -> Self:
@@ -250,6 +266,7 @@ class Subscription:
 
     async def __anext__(self) -> Event | Reset | CaughtUp:
         progress = self._progress
+        progress.reader = asyncio.current_task()
         progress.settle()
         while True:
             if progress.unsaved >= SAVE_EVERY:
@@ -265,6 +282,7 @@ class Subscription:
             if self._items:
                 continue
             if self._over:
+                self._finished.set()
                 if self._error is not None:
                     raise self._error
                 raise StopAsyncIteration
@@ -422,7 +440,8 @@ class Orbital:
     ) -> None:
         if exc_type is None:
             for progress in self._progress.values():
-                progress.settle()
+                if progress.reader is asyncio.current_task():
+                    progress.settle()
         await self.close()
 
     async def close(self) -> None:
@@ -441,6 +460,8 @@ class Orbital:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for subscription in list(self._subscriptions.values()):
+            subscription._finished.set()  # noqa: SLF001
         await self.api.close()
 
     @property

@@ -583,6 +583,39 @@ async def test_off(server: FakeServer) -> None:
     assert got == []
 
 
+async def test_finished(server: FakeServer) -> None:
+    """[CAL5] Who has a callback can wait for the end of the stream, and hears the error that ended it."""
+    store = MemoryPositions()
+    never = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def hang(_: Any) -> None:
+        begun.set()
+        await never.wait()
+
+    async with client(server, store=store) as orbital:
+        got: list[Any] = []
+        left = orbital.subscribe(OTHER, since=0, on_event=got.append)
+        await left.ready()
+        await server.append(OTHER)
+        gone = {"group_ids": [OTHER], "reason": "left"}
+        await server.send(json.dumps({"type": "unsubscribed", "data": gone, "server_timestamp": 1}))
+        await left.finished()
+        assert [item.seq for item in got] == [1]
+        hanging = orbital.subscribe(GROUP, since=0, on_event=hang)
+        await server.append()
+        await begun.wait()
+        waiting = asyncio.create_task(hanging.finished())
+
+    await waiting
+    assert await store.load(GROUP) is None, "the callback had not returned"
+    server.forbidden = {GROUP}
+    async with client(server) as orbital:
+        refused = orbital.subscribe(GROUP, since=0, on_event=hang)
+        with pytest.raises(NotAMember):
+            await refused.finished()
+
+
 async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
     """[CAL4] With callbacks, a stream that ends with an error is told as a problem."""
     server.forbidden = {GROUP}

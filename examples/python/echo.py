@@ -1,0 +1,44 @@
+"""
+A bot with callbacks: it answers every new thread of a group, and shows that it types meanwhile.
+
+    ORBITAL_TOKEN=… python examples/python/echo.py http://localhost:3000 GROUP
+
+It sees ciphertext and sends it back as it came; a bot of your own would decrypt, think and encrypt.
+"""
+
+import asyncio
+import os
+import sys
+
+from orbital.client import CaughtUp, Event, FileOutbox, NewThread, Orbital, Reset, connect
+
+
+class Echo:
+    """The bot. Its callback may take as long as it likes: the connection is read on meanwhile."""
+
+    def __init__(self, orbital: Orbital) -> None:
+        self.orbital = orbital
+
+    async def on_event(self, event: Event | Reset | CaughtUp) -> None:
+        """Answer a thread."""
+        if isinstance(event, NewThread) and event.data.author_id != self.orbital.user_id:
+            self.orbital.typing(event.data.thread_id)
+            # The same key for the same thread: a restart in the midst of this does not answer twice.
+            await self.orbital.reply(
+                event.data.thread_id, event.data.encrypted_body, idempotency_key=f"echo-{event.data.thread_id}"
+            )
+            self.orbital.typing(event.data.thread_id, is_typing=False)
+            print("answered", event.data.thread_id, flush=True)
+
+
+async def main(url: str, group_id: str) -> None:
+    """Serve until it is stopped, or until the bot is thrown out of the group."""
+    async with connect(url, token=os.environ["ORBITAL_TOKEN"], outbox=FileOutbox("echo-outbox")) as orbital:
+        subscription = orbital.subscribe(group_id, on_event=Echo(orbital).on_event)
+        await subscription.ready()
+        print("ready", flush=True)
+        await subscription.finished()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,40 @@
+"""
+Watch a group for as long as you like, and go on where you were after a restart.
+
+    ORBITAL_TOKEN=… python examples/python/watch.py http://localhost:3000 GROUP positions.json
+
+Stop it with Ctrl-C and start it again: no event is missed, and none is shown twice.
+"""
+
+import asyncio
+import os
+import sys
+
+from orbital.client import ClientError, FilePositions, Problem, Reset, StateChange, connect
+
+
+def show_state(change: StateChange) -> None:
+    """Say what the connection does."""
+    print(f"[{change.state.value}] {change.reason}", file=sys.stderr)
+
+
+async def main(url: str, group_id: str, positions: str) -> None:
+    """Print every event from the start of the group on."""
+    client = connect(url, token=os.environ["ORBITAL_TOKEN"], store=FilePositions(positions), verify=True)
+    client.on(StateChange, show_state)
+    client.on(Problem, lambda problem: print(problem.message, file=sys.stderr))
+    async with client as orbital, orbital.subscribe(group_id, since=0) as events:
+        async for event in events:
+            if isinstance(event, Reset):
+                print(f"What followed number {event.last_seq} is no longer kept; load the group anew.")
+            else:
+                print(event.seq, event.type, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main(*sys.argv[1:]))
+    except ClientError as exc:
+        sys.exit(str(exc))
+    except KeyboardInterrupt:
+        pass

@@ -1,0 +1,141 @@
+"""The examples and the reference of the Python SDK do what they say, against a real server."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import inspect
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orbital.client
+from tests.support.client import Person
+from tests.support.process import Program
+from tests.support.programs import CHECKOUT
+from tests.support.server import Server
+
+EXAMPLES = CHECKOUT / "examples" / "python"
+REFERENCE = CHECKOUT / "docs" / "reference" / "python.md"
+
+
+def run(name: str, *args: str, token: str = "", cwd: Path | None = None) -> Program:
+    """Start an example."""
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", "ORBITAL_TOKEN": token}
+    return Program([sys.executable, "-W", "error", str(EXAMPLES / name), *args], env=env, cwd=cwd or CHECKOUT)
+
+
+async def heard(program: Program, pattern: str) -> None:
+    """Wait for a line, and let the loop run meanwhile."""
+    await asyncio.to_thread(program.wait_for, pattern)
+
+
+def interrupt(program: Program) -> int:
+    """Press Ctrl-C; return the exit status."""
+    program.signal(signal.SIGINT)
+    return program.wait()
+
+
+def test_family(server: Server) -> None:
+    """[EXA1] The tour with two people tells its story and ends."""
+    program = run("family.py", server.url)
+
+    assert program.wait() == 0, program.text
+    assert program.lines == [
+        "3: ada asks: Who cooks?",
+        "4: a message: See the new thread.",
+        "5: ben answers: I do.",
+    ]
+
+
+async def test_watch(server: Server, tmp_path: Path) -> None:
+    """[EXA2] The watcher shows each event once over a restart of its own, and ends with a sentence for a bad token."""
+    anna = await Person.sign_up(server.url)
+    group = await anna.make_group()
+    await anna.say(group)
+    positions = str(tmp_path / "positions.json")
+
+    first = run("watch.py", server.url, group.id, positions, token=anna.token)
+    await heard(first, "^2 new_message")
+    assert interrupt(first) == 0
+    await anna.say(group)
+    second = run("watch.py", server.url, group.id, positions, token=anna.token)
+    await heard(second, "^3 new_message")
+    assert interrupt(second) == 0
+    events = [line for line in first.lines + second.lines if line[0].isdigit()]
+    assert events == ["1 member_joined", "2 new_message", "3 new_message"]
+
+    third = run("watch.py", server.url, group.id, positions, token="no token")
+    assert third.wait() == 1
+    assert "Traceback" not in third.text
+    await anna.close()
+
+
+async def test_echo(server: Server, tmp_path: Path) -> None:
+    """[EXA3] The bot answers each thread once."""
+    anna, bot = await Person.sign_up(server.url), await Person.sign_up(server.url)
+    group = await anna.make_group()
+    await bot.join(group)
+
+    program = run("echo.py", server.url, group.id, token=bot.token, cwd=tmp_path)
+    await heard(program, "^ready")
+    thread = await anna.open_thread(group)
+    await heard(program, f"^answered {thread['thread_id']}")
+
+    replies = await anna.get(f"/api/threads/{thread['thread_id']}/replies")
+    assert [reply["author_id"] for reply in replies["replies"]] == [bot.user_id]
+    await anna.remove(group, bot)
+    assert program.wait() == 0
+    for person in (anna, bot):
+        await person.close()
+
+
+def test_every_example_is_tried() -> None:
+    """[EXA4] No example stands there untried."""
+    here = Path(__file__).read_text("utf-8")
+
+    untried = [path.name for path in EXAMPLES.glob("*.py") if f'run("{path.name}"' not in here]
+
+    assert untried == []
+
+
+async def test_reference(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[EXA5] Every Python block of the reference runs, one after the other, as a reader would try them."""
+    monkeypatch.chdir(tmp_path)
+    anna, ben = await Person.sign_up(server.url), await Person.sign_up(server.url)
+    group = await anna.make_group()
+    await ben.join(group)
+    thread = await anna.open_thread(group)
+    names: dict[str, Any] = {
+        "url": server.url,
+        "token": anna.token,
+        "group_id": group.id,
+        "thread_id": thread["thread_id"],
+        "ciphertext": b"\x00\x01\x02",
+        "get_token": lambda: anna.token,
+        "__name__": "reference",
+    }
+    blocks = re.findall(r"^```python\n(.*?)^```", REFERENCE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 8
+
+    for block in blocks:
+        code = compile(block, str(REFERENCE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        result = eval(code, names)
+        if inspect.isawaitable(result):
+            await result
+    for person in (anna, ben):
+        await person.close()
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """[EXA6] What can be imported is told."""
+    text = REFERENCE.read_text("utf-8")
+
+    missing = [name for name in orbital.client.__all__ if not re.search(rf"\b{name}\b", text)]
+
+    assert missing == []
