@@ -301,6 +301,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
 
+    workers: Annotated[
+        int,
+        Option(
+            "ORBITAL_WORKERS",
+            _whole(1, 256),
+            "Processes that share the port; more than one need PostgreSQL and Redis.",
+            "One process serves tens of thousands of connections.",
+            _PLACE,
+        ),
+    ] = 1
+
     jwt_secret: Annotated[
         str | None,
         Option(

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
+import os
+import signal
 import sys
+from multiprocessing.connection import Connection
 from urllib.parse import urlsplit
 
 import click
@@ -12,7 +16,8 @@ from orbital import config
 from orbital.commands.server_options import load, settings_options
 from orbital.config import Settings
 from orbital.errors import DatabaseRefused, SettingsInvalid
-from orbital.server.app import Node
+from orbital.server import workers
+from orbital.server.app import Node, listen
 from orbital.server.app import serve as serve_until_stopped
 from orbital.server.logs import configure
 
@@ -23,6 +28,7 @@ Examples:
   orbital serve
   orbital serve --host 0.0.0.0 --port 8080 --data-dir /var/lib/orbital
   orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache
+  orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache --workers 4
 
 Each flag can be given by its environment variable; docs/reference/settings.md tells the reasons for the defaults.
 """
@@ -33,8 +39,10 @@ def serve(**flags: str | None) -> None:
     settings = load(flags)
     configure(level=settings.log_level, format=settings.log_format)
     try:
+        if settings.workers > 1:
+            sys.exit(_serve_by_many(settings))
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(serve_until_stopped(settings, on_started=_greet))
+            runner.run(serve_until_stopped(settings, on_started=lambda node, *where: _greet(node.settings, *where)))
     except (SettingsInvalid, DatabaseRefused) as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -47,7 +55,41 @@ def _loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def _greet(node: Node, host: str, port: int) -> None:
+def _serve_by_many(settings: Settings) -> int:
+    """Start the workers, and return their status when they have ended."""
+    workers.check(settings)
+    with listen(settings) as listening:
+        host = listening.getsockname()[0]
+        many = workers.Workers(settings, work=_work, listening=listening)
+        return many.run(on_started=lambda placed: _greet(placed, host, placed.port))
+
+
+def _work(settings: Settings, started: Connection) -> None:
+    """Serve as one of several, until told to stop or the process that started this one is gone."""
+    # The terminal's Ctrl-C is for the one that started this one, which passes it on.
+    os.setpgrp()
+    configure(level=settings.log_level, format=settings.log_format)
+
+    def say(_node: Node, _host: str, _port: int) -> None:
+        started.send(True)
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            asyncio.get_running_loop().add_reader(parent.sentinel, _orphaned, parent.sentinel)
+
+    try:
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(serve_until_stopped(settings, on_started=say))
+    except (SettingsInvalid, DatabaseRefused) as exc:
+        click.echo(f"Error: {exc}", err=True)
+        sys.exit(1)
+
+
+def _orphaned(sentinel: int) -> None:
+    asyncio.get_running_loop().remove_reader(sentinel)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _greet(settings: Settings, host: str, port: int) -> None:
     """Tell a newcomer what to do next, and everybody where the server is."""
     url = address(host, port)
     click.echo(f"Orbital is serving {url}")
@@ -58,8 +100,8 @@ def _greet(node: Node, host: str, port: int) -> None:
         f"""    curl -s {url}/api/signup -H 'Content-Type: application/json' """
         """-d '{"username":"ada","password":"Correct-Horse-7","public_key":{}}'"""
     )
-    click.echo(f"  Data: {_place(node.settings)}. Stop with Ctrl-C.")
-    for sentence in config.doubts(node.settings):
+    click.echo(f"  Data: {_place(settings)}. Stop with Ctrl-C.")
+    for sentence in config.doubts(settings):
         click.echo(f"  Note: {sentence}", err=True)
 
 

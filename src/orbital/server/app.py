@@ -285,7 +285,7 @@ async def serve(settings: Settings, *, on_started: Callable[[Node, str, int], No
         SettingsInvalid: If a setting cannot be used, or the port is taken.
         DatabaseRefused: If the database cannot be opened.
     """
-    listening = _listen(settings)
+    listening = listen(settings)
     try:
         async with open_node(settings) as node:
             server = _Server(
@@ -318,13 +318,21 @@ async def serve(settings: Settings, *, on_started: Callable[[Node, str, int], No
         listening.close()
 
 
-def _listen(settings: Settings) -> socket.socket:
+def listen(settings: Settings) -> socket.socket:
+    """
+    Bind the port; several workers share it.
+
+    Raises:
+        SettingsInvalid: If it is taken, or the address is none of this machine.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.workers > 1:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind(address)
     except OSError as exc:
         raise SettingsInvalid(
