@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from orbital.server.http import ENDPOINTS
+from orbital.server.http.manual import example, sample
 from orbital.server.http.reference import reference
 from tests.server.api import Api
 from tests.support.programs import CHECKOUT
@@ -156,9 +158,42 @@ async def test_the_page_needs_nothing_else(api: Api, document: Any):
     inside = {link[1:] for link in page.links if link.startswith("#")}
     assert inside <= page.ids
     assert {link for link in page.links if not link.startswith("#")} == {"/openapi.json"}
+    for name in _operations(document):
+        assert f">{name}</a>" in answer.text
+        assert f"<h3>{name}</h3>" in answer.text
+    assert {f"form-{name.lower()}" for name in document["components"]["schemas"]} <= page.ids
+
+
+async def test_the_examples_work(api: Api, document: Any):
+    """[DOC5] Every example's body, with real ids in it, does what its endpoint is for."""
+    schemas, ada = document["components"]["schemas"], api.user()
+    group = await ada.make_group()
+    ids = {
+        "GROUP_ID": group["group_id"],
+        "USER_ID": ada.id,
+        "THREAD_ID": (await ada.open_thread(group["group_id"]))["thread_id"],
+    }
+    asked = 0
+
     for name, operation in _operations(document).items():
-        assert operation["operationId"] in inside, name
-    assert {f"form-{name}" for name in document["components"]["schemas"]} <= page.ids
+        method, path = name.split()
+        text = example(method, path, operation, schemas)
+        content = operation.get("requestBody", {}).get("content", {})
+        if "application/json" not in content:
+            continue
+        body = sample(content["application/json"]["schema"], schemas)
+        assert json.dumps(body) in text, name
+        body |= {"invite_code": group["invite_code"]} if "invite_code" in body else {}
+        body |= {field: ids["GROUP_ID"] for field in ("group_id", "conversation_id") if field in body}
+        where = re.sub(r"{(\w+)}", lambda found: ids[found[1].upper()], path)
+        user = api.user() if path.endswith("/join") else ada
+        answer = await user.post(where, body)
+
+        assert answer.is_success, (name, answer.text)
+        assert str(answer.status_code) in operation["responses"]
+        asked += 1
+
+    assert asked >= 7
 
 
 def test_the_reference_is_current():
@@ -172,7 +207,7 @@ def test_the_reference_leads_somewhere():
     """[DOC4] Every link in the reference is a heading's."""
     text = reference()
     headings = {
-        re.sub(r"[^\w -]", "", heading).strip().replace(" ", "-").lower()
+        re.sub(r"[^\w -]", "", heading).replace(" ", "-").lower()
         for heading in re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     }
 

@@ -37,6 +37,7 @@ class SignupBody(msgspec.Struct):
         str,
         msgspec.Meta(
             description="At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.",
+            examples=["Correct-Horse-7"],
             extra_json_schema={"minLength": 12, "format": "password"},
         ),
     ]
@@ -44,6 +45,7 @@ class SignupBody(msgspec.Struct):
         msgspec.Raw,
         msgspec.Meta(
             description="Any JSON object, such as a JWK, of up to 16 KiB; members of the user's groups get it as is.",
+            examples=[{"kty": "OKP", "crv": "X25519", "x": "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"}],
             extra_json_schema={"type": "object"},
         ),
     ]
@@ -52,8 +54,8 @@ class SignupBody(msgspec.Struct):
 class LoginBody(msgspec.Struct):
     """Who claims to be whom."""
 
-    username: str
-    password: Annotated[str, msgspec.Meta(extra_json_schema={"format": "password"})]
+    username: Annotated[str, msgspec.Meta(examples=["ada"])]
+    password: Annotated[str, msgspec.Meta(examples=["Correct-Horse-7"], extra_json_schema={"format": "password"})]
 
 
 class SignedUp(msgspec.Struct):

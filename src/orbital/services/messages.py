@@ -21,7 +21,10 @@ class MessageBody(msgspec.Struct):
 
     conversation_id: Annotated[Uuid, msgspec.Meta(description="The group.")]
     encrypted_envelope: Encrypted
-    timestamp: Annotated[JsonSafeInt, msgspec.Meta(description="The sender's clock, milliseconds since the epoch.")]
+    timestamp: Annotated[
+        JsonSafeInt,
+        msgspec.Meta(description="The sender's clock, milliseconds since the epoch.", examples=[1_764_000_000_000]),
+    ]
 
 
 def post(
