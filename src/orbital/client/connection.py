@@ -689,7 +689,14 @@ class Orbital:
     # Private: dialing
 
     async def _run(self) -> None:
-        """Keep a connection until it is refused for good."""
+        """Keep a connection until it is refused for good; then, or for a bug of ours, nobody waits for ever."""
+        try:
+            await self._stay_connected()
+        except Exception as exc:
+            log.exception("a bug in the client")
+            self._finish(exc, "bug")
+
+    async def _stay_connected(self) -> None:
         delay_ms = self._line.wake(now_ms=_tick_ms())
         while True:
             await self._wait(delay_ms)
@@ -1012,7 +1019,15 @@ class Orbital:
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that ends, at the latest, with the client."""
-        task = asyncio.get_running_loop().create_task(work)
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as exc:
+                log.exception("a bug in the client")
+                self._finish(exc, "bug")
+
+        task = asyncio.get_running_loop().create_task(guarded())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

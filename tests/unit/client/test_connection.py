@@ -772,6 +772,23 @@ async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServ
         assert orbital.waiting == 0
 
 
+async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[CON9] Were the client itself to break, every reader would get the error instead of waiting for ever."""
+    async with client(server) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        await subscription.ready()
+
+        def broken(*_: Any, **__: Any) -> None:
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(orbital._conversation, "received", broken)
+        await server.append()
+
+        with pytest.raises(KeyError, match="a bug"):
+            await anext(subscription)
+        assert orbital.state.state is State.CLOSED
+
+
 # Chapter: typing
 
 

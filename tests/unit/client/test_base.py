@@ -1,0 +1,88 @@
+"""The base install: what the SDK and its commands import, and that nothing in them is for one system only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from tests.support.programs import CHECKOUT
+
+CLIENT = sorted((CHECKOUT / "src" / "orbital" / "client").glob("*.py"))
+OF_ONE_SYSTEM = {"fcntl", "grp", "msvcrt", "posix", "pwd", "resource", "syslog", "termios", "tty", "winreg"}
+"""Modules that Python has on some systems only."""
+
+LOOK = """
+import importlib.metadata, sys
+standing = set(sys.modules)  # what the environment itself loads at start
+import {module}
+of = importlib.metadata.packages_distributions()
+roots = {{name.partition(".")[0] for name in set(sys.modules) - standing}}
+print(*sorted({{name.lower() for root in roots for name in of.get(root, [])}}))
+"""
+
+
+def distributions(module: str) -> set[str]:
+    """Tell which distributions a fresh Python loads for a module."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK.format(module=module)], check=True, capture_output=True, text=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def closure(names: set[str]) -> set[str]:
+    """Add what distributions need themselves, and what these ones can use when it is there (websockets: proxies)."""
+    import importlib.metadata
+    import re
+
+    found: set[str] = set()
+    names = {name.lower() for name in names}
+    left = list(names)
+    while left:
+        name = left.pop().lower()
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            needs = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        left += [
+            match[0]
+            for need in needs
+            if ("extra ==" not in need or name in names) and (match := re.match(r"[\w.-]+", need))
+        ]
+    return found
+
+
+@pytest.mark.parametrize("module", ["orbital.client", "orbital.commands.tail", "orbital.commands.send", "orbital.cli"])
+def test_the_base_install_suffices(module: str) -> None:
+    """[BAS1] The SDK and its commands load only what the base install brings."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
+    base = {need.partition(">")[0].partition("=")[0] for need in project["dependencies"]}
+
+    assert distributions(module) - closure(base) <= {"orbital"}
+
+
+@pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)
+def test_no_system_is_left_out(path) -> None:
+    """[BAS2] No module of the SDK imports what only some systems have, or uses signals of the loop."""
+    tree = ast.parse(path.read_text("utf-8"))
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(tree)
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+    assert not imported & OF_ONE_SYSTEM
+    assert not used & {"add_signal_handler", "fork", "SIGKILL", "geteuid", "uname"}
