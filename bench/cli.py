@@ -53,7 +53,13 @@ def common(*peers: str, base: str):
             "--ahead",
             default=0,
             show_default=True,
-            help="Real-time priority of server and load (chrt, needs root), for a machine that is not idle; 0: none.",
+            help="Steps of priority (nice, needs root) for server and load, where the machine is not idle.",
+        )
+        @click.option(
+            "--spin/--sleep",
+            default=True,
+            show_default=True,
+            help="Whether the load side polls on its core; if it sleeps, the server pays for waking it up.",
         )
         @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG picture.")
         @click.option(
@@ -63,7 +69,9 @@ def common(*peers: str, base: str):
         )
         @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
         @functools.wraps(command)
-        def run(*, names, base, url, secret, rounds, server_core, load_core, ahead, plot, keep, markdown, **options):
+        def run(
+            *, names, base, url, secret, rounds, server_core, load_core, ahead, spin, plot, keep, markdown, **options
+        ):
             systems: list[System] = []
             try:
                 if url:
@@ -80,7 +88,7 @@ def common(*peers: str, base: str):
                     for name in (names or ([p for p in peers if not p.startswith("orbital")] if url else peers))
                     if not (url and name.startswith("orbital"))
                 ]
-                with Bench(systems, server_core=server_core, load_core=load_core, steps=ahead) as bench:
+                with Bench(systems, server_core=server_core, load_core=load_core, steps=ahead, spin=spin) as bench:
                     title, figures, columns = command(bench=bench, rounds=rounds, plot=plot, **options)
             except (Missing, LoadFailed) as failed:
                 raise click.ClickException(str(failed)) from None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Self
 
-from bench.tools import compiled, ended, placed
+from bench.tools import compiled, ended, placed, put_ahead
 
 MARK = "OrbitalBench" + "0" * 12
 """Stands inside each payload; the load side writes the event's number into the zeros. 24 characters of base64."""
@@ -45,8 +45,13 @@ class Load:
         self._files = 0
         program = compiled("load")
         self.process = subprocess.Popen(
-            placed([program], core=core, steps=steps), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            placed([program], core=core, steps=steps),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=bool(steps),
         )
+        put_ahead(self.process.pid, steps)
         self.ask(f"server {host} {port} {sources}")
 
     def __enter__(self) -> Self:
@@ -112,6 +117,10 @@ class Load:
     def publishers(self, lines: Iterable["Line"]) -> None:
         """Prepare sockets that events are sent on."""
         self.ask(f"publishers {self._file(line.text() for line in lines)}")
+
+    def spin(self) -> None:
+        """Never sleep while a window is measured: no delivery then pays for waking the load side up."""
+        self.ask("spin on")
 
     def control(self, port: int) -> None:
         """Where publishers with the flag `r` send their lines."""

@@ -36,7 +36,14 @@ class Bench:
     """One measurement: its place, its servers, its display. Use as a context manager."""
 
     def __init__(
-        self, systems: list[System], *, server_core: int, load_core: int, steps: int = 0, console: Console | None = None
+        self,
+        systems: list[System],
+        *,
+        server_core: int,
+        load_core: int,
+        steps: int = 0,
+        spin: bool = True,
+        console: Console | None = None,
     ) -> None:
         self.console = console or Console(stderr=True)
         cores = os.sched_getaffinity(0)
@@ -44,6 +51,7 @@ class Bench:
         if not apart:
             self.console.print(f"[yellow]Cores {server_core} and {load_core} are not both here: figures are low.[/]")
         self.place = Place(server_core if apart else None, load_core if apart else None, steps)
+        self.spin = spin
         self.wanted = systems
         self.systems: list[System] = []
         self.notes: list[str] = []
@@ -94,7 +102,10 @@ class Bench:
 
     def load(self, system: System) -> Load:
         """A load process for a system."""
-        return Load(system.host, system.port, core=self.place.load_core, steps=self.place.steps)
+        side = Load(system.host, system.port, core=self.place.load_core, steps=self.place.steps)
+        if self.place.load_core is not None and self.spin:
+            side.spin()
+        return side
 
     def live(self, text: str, *, seconds: float) -> Callable[[dict], None]:
         """What shows a run's progress lines."""
