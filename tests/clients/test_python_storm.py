@@ -29,6 +29,7 @@ from orbital.client.connection import encoded
 from orbital.core.backoff import Backoff
 from tests.conftest import Serve
 from tests.support.client import Person
+from tests.support.process import eventually
 from tests.support.proxy import Proxy
 from tests.support.server import Server
 from tests.support.tokens import token
@@ -94,8 +95,8 @@ class Listener:
     async def _read(self, subscription: Subscription) -> None:
         async with subscription:
             async for item in subscription:
-                if self._pause:  # A reader that is slower than the events come.
-                    await asyncio.sleep(0.01)
+                if self._pause:
+                    await asyncio.sleep(0.01)  # a reader that is slower than the events come
                 await self.take(item)
 
     async def take(self, item: Event | Reset | CaughtUp) -> None:
@@ -143,9 +144,7 @@ async def storm(listener: Listener, source: random.Random) -> None:
             await listener.proxy.reset()
         case "swallow":  # All looks well, and nothing comes: the watchdog's case.
             await listener.proxy.set("down", swallow=True)
-            async with asyncio.timeout(30):
-                while listener.failures == failures:
-                    await asyncio.sleep(0.05)  # a signal's callback counts, and nobody else is told
+            await eventually(lambda: listener.failures > failures, what="the watchdog")
             await listener.proxy.calm()
         case "bytes":
             await listener.proxy.set("both", slice="bytes")
@@ -158,9 +157,7 @@ async def storm(listener: Listener, source: random.Random) -> None:
         case "refuse":
             listener.proxy.refuse()
             await listener.proxy.cut()
-            async with asyncio.timeout(30):
-                while listener.failures < failures + 2:
-                    await asyncio.sleep(0.05)  # the same
+            await eventually(lambda: listener.failures >= failures + 2, what="two refusals")
             await listener.proxy.calm()
     if source.random() < 0.5:
         await listener.proxy.calm()
@@ -308,8 +305,7 @@ async def test_a_hundred_clients_come_back_apart(serve: Serve, seed: int) -> Non
         await asyncio.gather(*(orbital.wait_open() for orbital in crowd.clients))
         await anna.say(group, "last")
         frames = await whole_log(server, anna, group.id)
-        while any(len(got) < len(frames) for got in crowd.got.values()):
-            await asyncio.sleep(0.05)  # callbacks count, and nobody else is told
+        await eventually(lambda: all(len(got) >= len(frames) for got in crowd.got.values()), what="the last event")
 
     second = [opened[1] for opened in crowd.opened.values()]
     first_try = [attempts[1] for attempts in crowd.attempts.values()]
