@@ -25,7 +25,17 @@ from orbital.config import Settings
 from orbital.errors import SettingsInvalid, Unauthorized, Unavailable
 from orbital.model import Principal, Revocation
 from orbital.server import auth as room
-from orbital.server.auth import Auth, Bearer, JwksKeys, LocalTickets, PemKey, Ticket, bearer, credential
+from orbital.server.auth import (
+    WHOSE_CHARS,
+    Auth,
+    Bearer,
+    JwksKeys,
+    LocalTickets,
+    PemKey,
+    Ticket,
+    bearer,
+    credential,
+)
 
 SECRET = b"the secret of these tests, 32 bytes and more"
 START_S = 1_800_000_000
@@ -538,6 +548,23 @@ async def test_a_ticket_is_good_once(auth, store):
     assert auth.redeem_now(first) is None
     assert await auth.redeem(second) is None
     assert await auth.redeem("made up") is None
+
+
+@pytest.mark.parametrize(
+    "user_id, username", [("4f0a8c1e-6d2b-4b7e-9a5f-0c1d2e3f4a5b", "ada"), ("a", "b"), ("x" * 64, "é" * 50)]
+)
+async def test_a_ticket_says_whose_it_is(auth, clock, user_id, username):
+    """[TIC6] A ticket begins with what the payload of each of its user's tokens begins with, newer ones too."""
+    tokens = []
+    for _ in range(3):
+        tokens.append(auth.mint(user_id, username)[0])
+        clock.now_s += 86_400
+    ticket, _ = await auth.issue_ticket(await auth.verify(tokens[-1]), token=tokens[-1])
+
+    head, _, secret = ticket.partition(".")
+    assert {token.split(".")[1][: len(head)] for token in tokens} == {head}
+    assert len(head) == WHOSE_CHARS
+    assert len(secret) == 43
 
 
 async def test_a_ticket_lives_thirty_seconds(auth, clock):

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from orbital.errors import InvalidCredentials, UsernameTaken
+from orbital.server.auth import bearer
 from orbital.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital.services import accounts
 from orbital.services.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
@@ -84,7 +85,9 @@ async def ws_ticket(call: Call) -> Reply:
     Asking takes none of the connection attempts, but is 429 while none is left.
     """
     await call.node.admission.peek(call.address, call.principal)
-    ticket, expires_in = await call.node.auth.issue_ticket(call.principal)
+    shown = next(value for name, value in call.scope["headers"] if name == b"authorization")
+    token = bearer(shown.decode("latin-1")) or ""
+    ticket, expires_in = await call.node.auth.issue_ticket(call.principal, token=token)
     return Reply.json(WsTicket(ticket, expires_in))
 
 

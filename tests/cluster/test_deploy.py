@@ -1,0 +1,279 @@
+"""The files in deploy/, run or read as far as a test can."""
+
+from __future__ import annotations
+
+import asyncio
+import configparser
+import datetime as dt
+import ipaddress
+import re
+import shutil
+import ssl
+import subprocess
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from orbital.config import OPTIONS, load
+from tests.support.client import Person, Socket
+from tests.support.process import Program
+from tests.support.programs import CHECKOUT, free_port
+from tests.support.server import Server
+from tests.support.tokens import token
+
+DEPLOY = CHECKOUT / "deploy"
+
+
+def _certificate(folder: Path) -> ssl.SSLContext:
+    """Write a certificate for 127.0.0.1 and its key; return the context of a client that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "orbital.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "orbital.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+    )
+    return ssl.create_default_context(cafile=folder / "orbital.crt")
+
+
+class Nginx:
+    """The nginx of deploy/nginx.conf, with only what it marks as to be changed changed."""
+
+    def __init__(self, binary: str, folder: Path, servers: list[Server]) -> None:
+        self.port = free_port()
+        self.tls = _certificate(folder)
+        self.logs = folder / "logs"
+        self.logs.mkdir()
+        text = (DEPLOY / "nginx.conf").read_text()
+        for number, server in enumerate(servers, 1):
+            text = text.replace(f"orbital-{number}:3000", f"127.0.0.1:{server.port}")
+        text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{self.port} ssl;")
+        text = text.replace("/etc/nginx/tls/", f"{folder}/").replace("/var/log/nginx/", f"{self.logs}/")
+        text = text.replace("/run/orbital-nginx.pid", str(folder / "pid"))
+        # Where the tests' user may write, and not more files than it may open.
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        places = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+        text = text.replace("http {\n", f"http {{\n{places}", 1).replace("worker_rlimit_nofile 200000;", "")
+        text = text.replace("worker_connections 65536;", "worker_connections 1024;")
+        config = folder / "nginx.conf"
+        config.write_text(f"daemon off;\n{text}")
+        check = [binary, "-t", "-c", config, "-p", folder, "-e", "stderr"]
+        checked = subprocess.run(check, capture_output=True, text=True)
+        assert checked.returncode == 0, checked.stderr
+        self.program = Program([binary, "-c", config, "-p", folder, "-e", self.logs / "early.log"])
+        self.url = f"https://127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Wait until it answers."""
+        async with asyncio.timeout(30), httpx.AsyncClient(verify=self.tls) as http:
+            while True:
+                try:
+                    await http.get(f"{self.url}/health/live")
+                except httpx.TransportError:
+                    assert self.program.alive, self.program.text
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+
+
+@pytest.fixture
+def servers(cluster_of: Callable[..., list[Server]]) -> list[Server]:
+    """Two servers behind a trusted proxy."""
+    return cluster_of(2, ORBITAL_TRUSTED_PROXIES="127.0.0.1", ORBITAL_CLOSE_PACE="100")
+
+
+@pytest.fixture
+async def front(nginx: str, tmp_path: Path, servers: list[Server]) -> Iterator[Nginx]:
+    """An nginx before them."""
+    made = Nginx(nginx, tmp_path, servers)
+    await made.start()
+    yield made
+    made.program.terminate()
+
+
+async def test_through_nginx(front: Nginx, servers: list[Server]):
+    """[DEPLOY] WSS by header, subprotocol, query and ticket: a user comes to one server, with newer tokens too."""
+    wss = front.url.replace("https", "wss")
+    ways: Counter[str] = Counter()
+    homes = []
+    everything = []
+    for number in range(16):
+        user_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(number)))
+        where = []
+        for life in (3600, 7200):
+            bearer = token(user_id, f"person_{number}", lives_s=life)
+            everything.append(bearer)
+            async with httpx.AsyncClient(
+                base_url=front.url, verify=front.tls, headers={"Authorization": f"Bearer {bearer}"}
+            ) as http:
+                ticket = (await http.post("/api/ws-ticket")).json()["ticket"]
+            everything.append(ticket)
+            for way, url, options in (
+                ("header", "/ws", {"additional_headers": {"Authorization": f"Bearer {bearer}"}}),
+                ("subprotocol", "/v1/websocket", {"subprotocols": ["orbital.v1", f"bearer.{bearer}"]}),
+                ("query", f"/ws?token={bearer}", {}),
+                ("ticket", f"/ws?ticket={ticket}", {}),
+            ):
+                seen = [len(server.log) for server in servers]
+                async with await Socket.open(wss + url, ssl=front.tls, **options) as socket:
+                    assert socket.frames[0]["data"]["user_id"] == user_id
+                    session = socket.frames[0]["data"]["session_id"]
+                async with asyncio.timeout(30):
+                    while not (
+                        here := [
+                            index
+                            for index, server in enumerate(servers)
+                            if any(session in line for line in server.log[seen[index] :])
+                        ]
+                    ):
+                        await asyncio.sleep(0.01)
+                where += here
+                ways[way] += 1
+        assert len(set(where)) == 1, f"{user_id} was at {where}"
+        homes.append(where[0])
+
+    assert set(homes) == {0, 1}, "users are spread over the servers"
+    assert ways == dict.fromkeys(("header", "subprotocol", "query", "ticket"), 32)
+
+    # What went wrong above and what goes wrong now is logged, and no token with it.
+    servers[homes[0]].kill()
+    with pytest.raises(Exception):  # noqa: B017 - whatever the client makes of a connection that ends
+        async with httpx.AsyncClient(base_url=front.url, verify=front.tls) as http:
+            (await http.get(f"/ws?token={everything[0]}")).raise_for_status()
+    front.program.terminate()
+    logged = "".join(path.read_text() for path in front.logs.iterdir())
+    assert "GET /ws 101" in logged
+    assert "token=" not in logged
+    for secret in everything:
+        assert secret not in logged
+        assert secret.rpartition(".")[2] not in logged
+
+
+async def test_one_of_two_stops(front: Nginx, servers: list[Server]):
+    """[DEPLOY] A server is told to stop: its clients get 1012, come back at the other, and miss nothing."""
+    ann = await Person.sign_up(servers[0].url)
+    group = await ann.make_group()
+    wss = front.url.replace("https", "wss")
+    people = [ann]
+    for number in range(15):
+        user_id = str(uuid.uuid5(uuid.NAMESPACE_URL, str(number)))
+        people.append(Person(servers[0].url, user_id=user_id, username="", token=token(user_id)))
+        await people[-1].join(group)
+    sockets = [await one.listen(group, url=wss, ssl=front.tls) for one in people]
+
+    async def post() -> int:
+        """Post through nginx, again while a server is going."""
+        headers = {"Authorization": f"Bearer {ann.token}", "Idempotency-Key": "k"}
+        async with httpx.AsyncClient(base_url=front.url, verify=front.tls, headers=headers) as http:
+            async with asyncio.timeout(30):
+                while True:
+                    answer = await http.post(
+                        "/v1/messages",
+                        json={"conversation_id": group.id, "encrypted_envelope": "aGk=", "timestamp": 0},
+                    )
+                    if answer.status_code == 200:
+                        return answer.json()["seq"]
+                    assert answer.status_code in {502, 503}
+                    await asyncio.sleep(0.1)
+
+    stopping = asyncio.create_task(asyncio.to_thread(servers[1].terminate))
+    seq = await post()
+    assert await stopping == 0
+
+    moved = 0
+    for index, (one, socket) in enumerate(zip(people, sockets, strict=True)):
+        try:
+            await socket.until_seq(group, seq, deadline_s=5)
+        except AssertionError:
+            assert await socket.until_closed() == 1012
+            moved += 1
+            last = max(socket.seqs(group), default=len(people))
+            again = sockets[index] = await one.listen(group, since={group.id: last}, url=wss, ssl=front.tls)
+            assert again.frames[-1]["data"]["groups"][group.id]["recovered"] is True
+            if last < seq:
+                await again.until_seq(group, seq)
+    assert 0 < moved < len(people)
+    for socket, one in zip(sockets, people, strict=True):
+        await socket.close()
+        await one.close()
+
+
+async def test_the_address_behind_nginx(front: Nginx, servers: list[Server]):
+    """[LIMITS] The client's address is nginx's word, whatever the client claims."""
+    async with httpx.AsyncClient(base_url=front.url, verify=front.tls) as http:
+        answer = await http.get("/ws", headers={"X-Forwarded-For": "9.9.9.9"})
+        assert answer.status_code == 426
+        assert (await http.get("/metrics")).status_code == 404
+
+
+# Chapter: files that are read
+
+
+def _settings_named(text: str) -> set[str]:
+    return set(re.findall(r"\b(ORBITAL_[A-Z_]+|DATABASE_URL|REDIS_URL|JWT_SECRET|PORT)\b", text))
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "Dockerfile", "env.example", "systemd/orbital@.service"])
+def test_settings_exist(name: str):
+    """[DEPLOY] Every setting that a file names is one of the server's."""
+    assert _settings_named((DEPLOY / name).read_text()) <= {option.env for option in OPTIONS}
+
+
+def test_compose_is_whole():
+    """[DEPLOY] compose.yaml has two servers that share a database, a Redis and a folder, and settings that load."""
+    yaml = pytest.importorskip("yaml")
+    document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    services = document["services"]
+
+    assert set(services) == {"orbital-1", "orbital-2", "postgres", "redis", "nginx"}
+    assert services["orbital-1"] == services["orbital-2"]
+    environment = {
+        name: re.sub(r"\$\{[^}]*\}", "x" * 32, value) for name, value in services["orbital-1"]["environment"].items()
+    }
+    settings = load({}, environment)
+    assert settings.database_url is not None
+    assert settings.redis_url is not None
+    assert settings.close_pace > 0
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert source in document["volumes"] or source == "./tls" or (DEPLOY / source).exists()
+
+
+def test_the_unit_is_sound():
+    """[DEPLOY] The systemd unit parses, drains by SIGTERM, and waits longer than a server drains by default."""
+    path = DEPLOY / "systemd" / "orbital@.service"
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str
+    unit.read(path)
+
+    assert unit["Service"]["KillSignal"] == "SIGTERM"
+    assert int(unit["Service"]["TimeoutStopSec"]) > load({}, {}).drain_s * 2
+    if shutil.which("systemd-analyze"):
+        checked = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True)
+        # The program and its documentation are not installed here; anything else is a mistake of the unit.
+        lines = [line for line in checked.stderr.splitlines() if "orbital@" in line and "/opt/orbital" not in line]
+        assert not lines, lines
