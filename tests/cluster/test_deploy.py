@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -244,7 +245,6 @@ def test_settings_exist(name: str):
 
 def test_compose_is_whole():
     """[DEPLOY] compose.yaml has two servers that share a database, a Redis and a folder, and settings that load."""
-    yaml = pytest.importorskip("yaml")
     document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = document["services"]
 
