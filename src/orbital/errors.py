@@ -115,6 +115,10 @@ class Conflict(OrbitalError):
     code, status = "CONFLICT", 409
 
 
+class MediaSettled(Conflict):
+    """The medium is already what was asked for: whole, or expired. Whoever asked twice finds it so."""
+
+
 class Gone(OrbitalError):
     """What was asked for was kept once, and no longer is."""
 
@@ -147,6 +151,21 @@ class QuotaExceeded(OrbitalError):
     """The group has no room for it."""
 
     code, status = "QUOTA_EXCEEDED", 413
+
+
+class RangeNotSatisfiable(OrbitalError):
+    """The medium has no bytes in the range that was asked for (RFC 9110 §15.5.17)."""
+
+    code, status = "RANGE_NOT_SATISFIABLE", 416
+
+    def __init__(self, *, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        super().__init__(f"The medium has {size_bytes} bytes, none of them in that range.", size_bytes=size_bytes)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9110 §14.4: say how long it is."""
+        return {"Content-Range": f"bytes */{self.size_bytes}"}
 
 
 class _RetryLater(OrbitalError):

@@ -145,18 +145,32 @@ class LeaveGroup(Draft, frozen=True, kw_only=True):
 
 
 class FinishMedia(Draft, frozen=True, kw_only=True):
-    """A medium whose last chunk has come; its bytes are already stored as one blob of `size_bytes`."""
+    """
+    A medium all of whose chunks are stored; it becomes whole, once.
+
+    Attributes:
+        media_id: The medium.
+        expires_ms: When the server forgets its bytes, milliseconds since the epoch.
+        asked: Whether `POST /api/media/upload/complete` asked for it, rather than the last chunk; the answers differ.
+    """
 
     media_id: MediaId
-    thread_id: ThreadId
-    size_bytes: int
     expires_ms: int
+    asked: bool = False
 
 
 class ExpireMedia(Draft, frozen=True, kw_only=True):
-    """A medium whose time is over; asked by the server itself, `actor` is who uploaded it."""
+    """
+    A medium whose bytes the server forgets.
+
+    Attributes:
+        media_id: The medium.
+        early: Whether `actor` asks for it before its time. When the time is over the server itself asks, for whoever
+            uploaded it.
+    """
 
     media_id: MediaId
+    early: bool = False
 
 
 AnyDraft = PostMessage | PostThread | PostReply | CreateGroup | JoinGroup | LeaveGroup | FinishMedia | ExpireMedia
@@ -246,3 +260,139 @@ class Revocation(msgspec.Struct, frozen=True):
     token_digest: bytes | None
     user_id: UserId | None
     at_s: float
+
+
+# Media that are on their way, or there.
+
+
+class MediaState(Enum):
+    """What has become of a medium."""
+
+    UPLOADING = "uploading"
+    COMPLETE = "complete"
+    EXPIRED = "expired"
+    ABANDONED = "abandoned"
+
+
+class MediaLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How much room media have.
+
+    Attributes:
+        chunk_bytes: Most bytes of one chunk.
+        file_bytes: Most bytes of one medium.
+        group_bytes: Most bytes of all media of a group, with what uploads under way have reserved.
+        group_files: Most media of a group, uploads under way counted.
+    """
+
+    chunk_bytes: int
+    file_bytes: int
+    group_bytes: int
+    group_files: int
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One chunk as a client sends it, and what it says of its medium.
+
+    Attributes:
+        media_id: The medium, chosen by the client.
+        thread_id: The thread that it is for.
+        index: The chunk's place, from 0.
+        total_chunks: How many chunks the medium has.
+        size_bytes: The chunk's size.
+        sha256: The hash of its bytes.
+        declared_bytes: The medium's size, when the client tells it.
+        encrypted_metadata: What members learn of the medium.
+        encryption_iv: What they need to decrypt it.
+    """
+
+    media_id: MediaId
+    thread_id: ThreadId
+    index: int
+    total_chunks: int
+    size_bytes: int
+    sha256: bytes
+    declared_bytes: int | None
+    encrypted_metadata: str
+    encryption_iv: str
+
+
+class ChunkPlace(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Where a chunk stands.
+
+    Attributes:
+        folder: Where the medium's bytes are; never a client's word.
+        ordinal: The how-manieth chunk of its medium it was, from 1; None while it is not stored.
+        total_chunks: How many there will be.
+        state: The medium's.
+    """
+
+    folder: str
+    ordinal: int | None
+    total_chunks: int
+    state: MediaState
+
+
+class StoredChunk(msgspec.Struct, frozen=True):
+    """A chunk that is there: its blob's name and size in bytes."""
+
+    blob: str
+    size_bytes: int
+
+
+class MediaFile(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A medium that may be read.
+
+    Attributes:
+        media_id: The medium.
+        size_bytes: Its size.
+        encryption_iv: What a reader needs to decrypt it.
+        expires_ms: When the server forgets it.
+        digest: SHA-256 over the hashes of its chunks: another medium has another.
+        chunks: Its bytes, in order.
+    """
+
+    media_id: MediaId
+    size_bytes: int
+    encryption_iv: str
+    expires_ms: int
+    digest: bytes
+    chunks: list[StoredChunk]
+
+
+class Upload(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    How far an upload is.
+
+    Attributes:
+        state: The medium's.
+        total_chunks: How many chunks it has.
+        received: The indexes of those that are there, rising.
+        size_bytes: Bytes that are there.
+        uploaded_ms: When it became whole; 0 before.
+        expires_ms: When the server forgets it; 0 before it is whole.
+    """
+
+    state: MediaState
+    total_chunks: int
+    received: list[int]
+    size_bytes: int
+    uploaded_ms: int
+    expires_ms: int
+
+
+class DueMedia(msgspec.Struct, frozen=True):
+    """A medium whose time is over, and who uploaded it."""
+
+    media_id: MediaId
+    uploader: Principal
+
+
+class Leavings(msgspec.Struct, frozen=True):
+    """Bytes that nobody may read any longer: the medium's row number, and the folder where they are."""
+
+    key: int
+    folder: str

@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from orbital.errors import OrbitalError
 from orbital.model import (
     Access,
     Account,
     AnyDraft,
     Appended,
+    Chunk,
+    ChunkPlace,
+    DueMedia,
     Event,
     GroupId,
     Head,
+    Leavings,
+    MediaFile,
+    MediaId,
+    MediaLimits,
+    Once,
     Page,
     Revocation,
     Standing,
     ThreadId,
+    Upload,
     UserId,
 )
 
@@ -245,25 +256,211 @@ class Limiter(Protocol):
         ...
 
 
-class Blobs(Protocol):
-    """Bytes by name: media chunks and whole media."""
+class MediaRows(Protocol):
+    """
+    What the store knows of media; the bytes are elsewhere, and a row says of a chunk only what is durable there.
 
-    async def put(self, name: str, data: bytes | AsyncIterator[bytes]) -> int:
-        """Store a blob whole, replacing one of that name, or not at all; return its size in bytes."""
+    What makes an event, becoming whole and expiring, is a draft and goes through `Store.append`.
+    """
+
+    async def first_answer(self, user: int, once: Once, *, now_ms: int) -> Appended | None:
+        """
+        Return the first answer to an idempotency key, None for a new one.
+
+        Raises:
+            Conflict: If it was used with another request.
+        """
         ...
 
-    async def size(self, name: str) -> int | None:
-        """Return a blob's size in bytes, or None when there is none."""
+    async def place_chunk(
+        self, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int
+    ) -> ChunkPlace:
+        """
+        Decide whether a chunk may be stored, and reserve room if it is the first of its medium.
+
+        Args:
+            user: Who sends it.
+            chunk: The chunk.
+            folder: Where the bytes go, if this begins the upload.
+            limits: How much room there is.
+            now_ms: The wall clock.
+
+        Raises:
+            NotFound: If there is no such thread.
+            Forbidden: If the user is not in its group, or the upload is somebody else's.
+            InvalidChunk: If it does not fit what was said of the medium before.
+            Conflict: If the chunk is there already with other bytes.
+            Gone: If the medium has expired.
+            Unavailable: If the upload was given up, and its bytes are being taken away.
+            FileTooLarge: If the medium is over the limit for one.
+            QuotaExceeded: If the group has no room for it.
+        """
+        ...
+
+    async def add_chunk(self, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
+        """
+        Note a chunk whose bytes are durable; one that is noted already stays as it is.
+
+        Raises:
+            Conflict: If it is there with other bytes.
+            Unavailable: If the upload is no longer under way: the bytes belong to nobody.
+            InvalidChunk: If the medium would not have the size that was declared.
+            FileTooLarge: If the medium is over the limit for one.
+            QuotaExceeded: If the group has no room for it.
+        """
+        ...
+
+    async def withdraw(self, folder: str) -> None:
+        """Give the room of an upload back of which nothing was stored; if something was, nothing happens."""
+        ...
+
+    async def upload(self, user: int, media_id: MediaId) -> Upload:
+        """
+        Tell how far an upload is, to who began it.
+
+        Raises:
+            NotFound: If there is no such medium.
+            Forbidden: If it is somebody else's, or the user has left the group.
+        """
+        ...
+
+    async def give_up(self, user: int, media_id: MediaId) -> bool:
+        """
+        Give up an upload that is not whole; False when there is nothing to give up.
+
+        Raises:
+            NotFound: If there is no such medium.
+            Forbidden: If it is somebody else's.
+        """
+        ...
+
+    async def media_file(self, user: int, media_id: MediaId, *, now_ms: int) -> MediaFile:
+        """
+        Return what a reader needs of a medium.
+
+        Raises:
+            NotFound: If there is no such medium, or it is not whole yet.
+            Forbidden: If the user is not in its group.
+            Gone: If its time is over.
+        """
+        ...
+
+    async def media_info(self, user: int, media_id: MediaId, *, now_ms: int) -> Json:
+        """Answer `GET /api/media/{media_id}/info`; an expired medium has one, too."""
+        ...
+
+    async def thread_media(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
+        """Answer `GET /api/threads/{thread_id}/media`."""
+        ...
+
+    async def note_download(self, user: int, media_id: MediaId, *, now_ms: int) -> None:
+        """Note that a user has a medium; saying so again changes nothing."""
+        ...
+
+    async def quota(self, user: int, group_id: GroupId, *, limits: MediaLimits) -> Json:
+        """Answer `GET /api/groups/{group_id}/quota`."""
+        ...
+
+    # Chapter: what comes round
+
+    async def due_media(self, *, now_ms: int, limit: int) -> list[DueMedia]:
+        """Return media whose time is over and that are not expired yet."""
+        ...
+
+    async def abandon(self, *, before_ms: int, limit: int) -> int:
+        """Give up uploads of which nothing came since `before_ms`; return how many."""
+        ...
+
+    async def leavings(self, *, limit: int) -> list[Leavings]:
+        """Return media that may no longer be read, and whose bytes may still be there."""
+        ...
+
+    async def wiped(self, key: int) -> None:
+        """Note that a medium's bytes are gone; of one that never was whole nothing remains."""
+        ...
+
+    async def known_chunks(self, folders: Collection[str]) -> dict[str, int]:
+        """Return blobs that belong into those folders, with their sizes; a folder whose bytes must go has none."""
+        ...
+
+    async def chunks_after(self, key: int, *, limit: int) -> list[tuple[int, str, dict[str, int]]]:
+        """Return media that have bytes, after a row number: number, id, and blobs with their sizes."""
+        ...
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """A blob that is there: name, size in bytes, and when it was written, milliseconds since the epoch."""
+
+    name: str
+    size_bytes: int
+    modified_ms: int
+
+
+class BlobDraft(Protocol):
+    """Bytes on their way in, whose name is not known yet. Nobody sees them before they are kept."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many were written."""
+        ...
+
+    async def write(self, data: bytes | bytearray) -> None:
+        """Take more bytes."""
+        ...
+
+    async def digest(self) -> bytes:
+        """Return the SHA-256 of what was written."""
+        ...
+
+    async def discard(self) -> None:
+        """Forget the bytes; after `keep` it does nothing."""
+        ...
+
+
+class BlobMissing(Exception):
+    """There is no blob of that name."""
+
+
+class Blobs(Protocol):
+    """
+    Bytes by name; names are made by this program alone.
+
+    Every method raises `Unavailable` when the bytes cannot be reached or there is no room for them.
+    """
+
+    def draft(self) -> BlobDraft:
+        """Begin to take bytes in."""
+        ...
+
+    async def keep(self, draft: BlobDraft, name: str) -> None:
+        """Give a draft its name, replacing what had it; durable and whole when this returns, or not there at all."""
         ...
 
     def stream(self, name: str, *, start: int, end: int) -> AsyncIterator[bytes]:
-        """Read the bytes from `start` up to but not `end`."""
+        """
+        Read the bytes from `start` up to but not `end`, in pieces.
+
+        Raises:
+            BlobMissing: If there is no such blob.
+        """
         ...
 
     async def delete(self, names: Collection[str]) -> None:
         """Remove blobs; those that are not there do not matter."""
         ...
 
-    def list(self, prefix: str) -> AsyncIterator[str]:
-        """Return the names that begin so."""
+    async def delete_folder(self, folder: str) -> None:
+        """Remove every blob whose name begins with `folder/`."""
+        ...
+
+    def list(self) -> AsyncIterator[Blob]:
+        """Return every blob, in no order."""
+        ...
+
+    async def sweep(self, *, before_ms: int) -> int:
+        """Remove drafts that a server left behind before that moment; return how many."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is held."""
         ...

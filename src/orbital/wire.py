@@ -245,6 +245,24 @@ class GroupJoined(msgspec.Struct):
     joined_at: str
 
 
+class MediaStored(msgspec.Struct):
+    """The chunk completed the medium."""
+
+    media_id: str
+    size_bytes: int
+    uploaded_at: str
+    expires_at: str
+
+
+class MediaCompleted(msgspec.Struct):
+    """The medium is whole."""
+
+    media_id: str
+    status: str
+    size_bytes: int
+    expires_at: str
+
+
 # Chapter: the server's other frames
 
 

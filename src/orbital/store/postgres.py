@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from orbital.errors import DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
 from orbital.model import AnyDraft, Appended, PostMessage, PostReply, PostThread
-from orbital.ports import Store
+from orbital.ports import MediaRows, Store
 from orbital.store import schema
 from orbital.store.append_postgres import KeyTaken, Post, PostgresAppender, append_one
 from orbital.store.sql import SqlStore
@@ -322,7 +322,8 @@ class PostgresStore(SqlStore):
             await self._writer.dispose()
 
 
-_: type[Store] = PostgresStore
+_log: type[Store] = PostgresStore
+_media: type[MediaRows] = PostgresStore
 
 
 def _cuts(drafts: Sequence[AnyDraft]) -> list[int]:

@@ -503,10 +503,10 @@ def require_thread(conn: Connection, user: int, thread_id: str) -> int:
     return int(conn.execute(select(t.threads.c.id).where(t.threads.c.thread_id == thread_id)).scalar_one())
 
 
-def thread(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> Json:  # noqa: ARG001 - for its media
-    """Answer `GET /api/threads/{thread_id}`; `now_ms` decides which of its media are still there."""
+def thread(conn: Connection, user: int, thread_id: str) -> Json:
+    """Answer `GET /api/threads/{thread_id}`, but for its media."""
     number = require_thread(conn, user, thread_id)
-    return {**_thread_json(conn.execute(_threads().where(t.threads.c.id == number)).one()), "media": []}
+    return _thread_json(conn.execute(_threads().where(t.threads.c.id == number)).one())
 
 
 def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: int) -> Json:

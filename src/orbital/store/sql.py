@@ -14,17 +14,26 @@ from orbital.model import (
     Account,
     AnyDraft,
     Appended,
+    Chunk,
+    ChunkPlace,
+    DueMedia,
     Event,
     GroupId,
     Head,
+    Leavings,
+    MediaFile,
+    MediaId,
+    MediaLimits,
+    Once,
     Page,
     Revocation,
     Standing,
     ThreadId,
+    Upload,
     UserId,
 )
 from orbital.ports import Json
-from orbital.store import queries
+from orbital.store import media, queries
 from orbital.store.verify import Report, group_ids, verify
 
 T = TypeVar("T")
@@ -157,7 +166,7 @@ class SqlStore(ABC):
 
     async def thread(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
         """See `ports.Store.thread`."""
-        return await self._read(queries.thread, user, thread_id, now_ms=now_ms)
+        return await self._read(_thread_with_media, user, thread_id, now_ms=now_ms)
 
     async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> Json:
         """See `ports.Store.replies`."""
@@ -172,6 +181,82 @@ class SqlStore(ABC):
     async def events(self, user: int, group_id: GroupId, *, after: int, limit: int) -> Page:
         """See `ports.Store.events`."""
         return await self._read(queries.events, user, group_id, after=after, limit=limit)
+
+    # Chapter: media
+
+    async def first_answer(self, user: int, once: Once, *, now_ms: int) -> Appended | None:
+        """See `ports.MediaRows.first_answer`."""
+        return await self._read(media.first_answer, user, once, now_ms=now_ms)
+
+    async def place_chunk(
+        self, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int
+    ) -> ChunkPlace:
+        """See `ports.MediaRows.place_chunk`."""
+        # Of a hundred chunks one begins the upload: the others need no place in the writer's queue.
+        place = await self._read(media.find_place, user, chunk, limits=limits)
+        if place is not None:
+            return place
+        return await self._write(media.begin, user, chunk, folder=folder, limits=limits, now_ms=now_ms)
+
+    async def add_chunk(self, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
+        """See `ports.MediaRows.add_chunk`."""
+        return await self._write(media.add_chunk, chunk, folder=folder, limits=limits, now_ms=now_ms)
+
+    async def withdraw(self, folder: str) -> None:
+        """See `ports.MediaRows.withdraw`."""
+        await self._write(media.withdraw, folder)
+
+    async def upload(self, user: int, media_id: MediaId) -> Upload:
+        """See `ports.MediaRows.upload`."""
+        return await self._read(media.upload, user, media_id)
+
+    async def give_up(self, user: int, media_id: MediaId) -> bool:
+        """See `ports.MediaRows.give_up`."""
+        return await self._write(media.give_up, user, media_id)
+
+    async def media_file(self, user: int, media_id: MediaId, *, now_ms: int) -> MediaFile:
+        """See `ports.MediaRows.media_file`."""
+        return await self._read(media.media_file, user, media_id, now_ms=now_ms)
+
+    async def media_info(self, user: int, media_id: MediaId, *, now_ms: int) -> Json:
+        """See `ports.MediaRows.media_info`."""
+        return await self._read(media.media_info, user, media_id, now_ms=now_ms)
+
+    async def thread_media(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
+        """See `ports.MediaRows.thread_media`."""
+        return await self._read(media.thread_media, user, thread_id, now_ms=now_ms)
+
+    async def note_download(self, user: int, media_id: MediaId, *, now_ms: int) -> None:
+        """See `ports.MediaRows.note_download`."""
+        await self._write(media.note_download, user, media_id, now_ms=now_ms)
+
+    async def quota(self, user: int, group_id: GroupId, *, limits: MediaLimits) -> Json:
+        """See `ports.MediaRows.quota`."""
+        return await self._read(media.quota, user, group_id, limits=limits)
+
+    async def due_media(self, *, now_ms: int, limit: int) -> list[DueMedia]:
+        """See `ports.MediaRows.due_media`."""
+        return await self._read(media.due_media, now_ms=now_ms, limit=limit)
+
+    async def abandon(self, *, before_ms: int, limit: int) -> int:
+        """See `ports.MediaRows.abandon`."""
+        return await self._write(media.abandon, before_ms=before_ms, limit=limit)
+
+    async def leavings(self, *, limit: int) -> list[Leavings]:
+        """See `ports.MediaRows.leavings`."""
+        return await self._read(media.leavings, limit=limit)
+
+    async def wiped(self, key: int) -> None:
+        """See `ports.MediaRows.wiped`."""
+        await self._write(media.wiped, key)
+
+    async def known_chunks(self, folders: Collection[str]) -> dict[str, int]:
+        """See `ports.MediaRows.known_chunks`."""
+        return await self._read(media.known_chunks, folders)
+
+    async def chunks_after(self, key: int, *, limit: int) -> list[tuple[int, str, dict[str, int]]]:
+        """See `ports.MediaRows.chunks_after`."""
+        return await self._read(media.chunks_after, key, limit=limit)
 
     # Chapter: running
 
@@ -189,6 +274,13 @@ class SqlStore(ABC):
             return await self._read(_one) == 1
         except OrbitalError:
             return False
+
+
+def _thread_with_media(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> Json:
+    return {
+        **queries.thread(conn, user, thread_id),
+        **media.thread_media(conn, user, thread_id, now_ms=now_ms),
+    }
 
 
 def _one(conn: Connection) -> int:

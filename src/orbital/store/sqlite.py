@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from orbital.errors import DatabaseRefused, OrbitalError, Unavailable
 from orbital.model import AnyDraft, Appended
-from orbital.ports import Store
+from orbital.ports import MediaRows, Store
 from orbital.store import schema
 from orbital.store.append_sqlite import SqliteAppender
 from orbital.store.sql import SqlStore
@@ -168,7 +168,8 @@ class SqliteStore(SqlStore):
             self._lock.close()
 
 
-_: type[Store] = SqliteStore
+_log: type[Store] = SqliteStore
+_media: type[MediaRows] = SqliteStore
 
 
 def _away(exc: Exception) -> OrbitalError:

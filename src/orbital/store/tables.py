@@ -153,3 +153,54 @@ revocations: Final = Table(
     Column("at_s", Float, nullable=False),
     Column("until_s", Float, nullable=False),
 )
+
+media: Final = Table(
+    "media",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("media_id", Text, nullable=False, unique=True),
+    Column("group", RowId, ForeignKey("groups.id"), nullable=False),
+    Column("thread", RowId, ForeignKey("threads.id"), nullable=False),
+    Column("uploader", RowId, ForeignKey("users.id"), nullable=False),
+    # `uploading`, `complete`, `expired` or `abandoned`; see model.MediaState.
+    Column("state", Text, nullable=False),
+    # Where the bytes are: drawn anew for each upload, so that what is deleted late is never somebody else's.
+    Column("folder", Text, nullable=False, unique=True),
+    Column("total_chunks", Integer, nullable=False),
+    Column("chunk_bytes", BigInteger, nullable=False),
+    Column("declared_bytes", BigInteger),
+    # The group's quota is the sum of this column: what is there and what is still to come, 0 once it is neither.
+    Column("reserved_bytes", BigInteger, nullable=False),
+    Column("received_chunks", Integer, nullable=False),
+    Column("received_bytes", BigInteger, nullable=False),
+    Column("encrypted_metadata", Text, nullable=False),
+    Column("encryption_iv", Text, nullable=False),
+    Column("touched_ms", BigInteger, nullable=False),
+    Column("seq", BigInteger),
+    Column("uploaded_ms", BigInteger),
+    Column("expires_ms", BigInteger),
+    # 0 once nothing of it is left in the folder.
+    Column("has_bytes", Integer, nullable=False),
+)
+Index("media_by_group", media.c.group, media.c.state)
+Index("media_by_thread", media.c.thread, media.c.state)
+Index("media_by_end", media.c.state, media.c.expires_ms)
+Index("media_with_bytes", media.c.has_bytes, media.c.state)
+
+media_chunks: Final = Table(
+    "media_chunks",
+    metadata,
+    Column("media", RowId, ForeignKey("media.id"), primary_key=True),
+    Column("index", Integer, primary_key=True),
+    Column("ordinal", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+)
+
+media_downloads: Final = Table(
+    "media_downloads",
+    metadata,
+    Column("media", RowId, ForeignKey("media.id"), primary_key=True),
+    Column("user", RowId, ForeignKey("users.id"), primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+)
