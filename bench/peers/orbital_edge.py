@@ -1,8 +1,7 @@
 """Orbital's edge alone: events handed to the relay in the process, numbered, chained and sealed, but not stored.
 
 `python orbital_edge.py CONTROL_PORT`, with the settings of `orbital serve` in the environment. What comes on the
-control port is lines of a group's id, a tab, and an envelope; the events of one read are one tick, as those of one
-append are.
+control port is lines of a group's id, a tab, and an envelope.
 """
 
 import asyncio
@@ -17,18 +16,24 @@ from orbital.model import Event, GroupId
 from orbital.server import app
 
 
-class Control(asyncio.Protocol):
-    """The line by which events come in."""
+class Source:
+    """What came in this turn of the loop, over all control lines: one tick, as the drafts of one append are."""
 
-    def __init__(self, node: app.Node, heads: dict[str, str]) -> None:
-        self.relay, self.heads, self.rest = node.relay, heads, b""
+    def __init__(self, node: app.Node) -> None:
+        self.relay = node.relay
+        self.heads: dict[str, str] = {}
+        self.lines: list[bytes] = []
 
-    def data_received(self, data: bytes) -> None:
-        """Seal the events of this read, hand them to the relay, and let it write them."""
-        *lines, self.rest = (self.rest + data).split(b"\n")
+    def take(self, lines: list[bytes]) -> None:
+        """Keep them until the end of the turn."""
+        if lines and not self.lines:
+            asyncio.get_running_loop().call_soon(self.hand_on)
+        self.lines += lines
+
+    def hand_on(self) -> None:
+        """Seal the events, hand them to the relay, and let it write them."""
         relay, heads = self.relay, self.heads
-        if not lines:
-            return
+        lines, self.lines = self.lines, []
         stamp_ms = relay.stamps.reserve(len(lines), now_ms=node_clock_ms()) - 1
         for line in lines:
             name, _, envelope = line.decode().partition("\t")
@@ -47,6 +52,18 @@ class Control(asyncio.Protocol):
         relay.stamps.settle()
 
 
+class Control(asyncio.Protocol):
+    """One line by which events come in."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.rest = source, b""
+
+    def data_received(self, data: bytes) -> None:
+        """Cut what was read into lines."""
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        self.source.take(lines)
+
+
 def node_clock_ms() -> int:
     """The wall clock, in milliseconds."""
     return app.SystemClock().wall_ms()
@@ -54,14 +71,11 @@ def node_clock_ms() -> int:
 
 async def main() -> None:
     """Serve, with the control port beside."""
-    heads: dict[str, str] = {}
     servers: list[asyncio.Task] = []
 
     def started(node: app.Node, _host: str, _port: int) -> None:
-        loop = asyncio.get_running_loop()
-        servers.append(
-            loop.create_task(loop.create_server(lambda: Control(node, heads), "127.0.0.1", int(sys.argv[1])))
-        )
+        loop, source = asyncio.get_running_loop(), Source(node)
+        servers.append(loop.create_task(loop.create_server(lambda: Control(source), "127.0.0.1", int(sys.argv[1]))))
 
     await app.serve(config.load(), on_started=started)
 
