@@ -90,6 +90,9 @@ class Proxy:
         self._weather: dict[Direction, Weather] = {"up": Weather(), "down": Weather()}
         self._refusing = False
         self._open: set[_Connection] = set()
+        # A line that was cut while its peer did not read stays until its bytes are out; the proxy's end ends it.
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._handlers: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
 
@@ -112,6 +115,12 @@ class Proxy:
         assert self._server is not None
         self._server.close()
         await self.reset()
+        for handler in self._handlers:
+            handler.cancel()
+        await asyncio.gather(*self._handlers, return_exceptions=True)
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in self._writers), return_exceptions=True)
         await self._server.wait_closed()
 
     # Weather
@@ -181,6 +190,10 @@ class Proxy:
         return len(ended)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        if (handler := asyncio.current_task()) is not None:
+            self._handlers.add(handler)
+            handler.add_done_callback(self._handlers.discard)
         self.accepted += 1
         drawn = random.Random(f"{self.seed}/{self.accepted}")
         await self._tell()
@@ -191,6 +204,7 @@ class Proxy:
         except OSError:
             _Connection(writer, writer, drawn).end(reset=True)
             return
+        self._writers.add(server_writer)
         connection = _Connection(writer, server_writer, drawn)
         self._open.add(connection)
         connection.tasks = [
