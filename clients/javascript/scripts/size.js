@@ -1,47 +1,59 @@
 /**
- * Print what a page loads: the entry with everything that it imports, minified by esbuild and gzipped at level 9, in bytes.
+ * Print what a page loads at once: the entry with everything that it imports, bundled by esbuild, minified by terser and gzipped at level 9,
+ * in bytes.
  *
- * What is loaded only when it is first used (media) is printed by itself, and so is the React module without React. Node's own WebSocket is not
- * part of what a page loads.
+ * What the entry loads only when it is first used (the REST methods, the outbox, media, reading the log, the hash chain) is printed by
+ * itself, each with what it imports that the entry has not. So is the React module, without React. Node's own WebSocket is not part of what a page
+ * loads.
  */
 import { build } from 'esbuild';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { minify } from 'terser';
 
 /** The entry's limit, in bytes. */
 export const LIMIT = 6000;
 
+const src = fileURLToPath(new URL('../src/', import.meta.url));
+
 /**
  * @param {string} entry A file in src/.
- * @returns {Promise<Map<string, number>>} Bytes by what is loaded: the entry, then each part that it loads later.
+ * @param {ReadonlySet<string>} [loaded] Files in src/ that are loaded already.
+ * @returns {Promise<{bytes: number, files: Set<string>, later: string[]}>} `later`: files that it imports dynamically.
  */
-export async function sizes(entry) {
-  const { outputFiles, metafile } = await build({
-    entryPoints: [fileURLToPath(new URL(`../src/${entry}`, import.meta.url))],
-    outdir: '/out',
+export async function size(entry, loaded = new Set()) {
+  const files = new Set();
+  const later = [];
+  const { outputFiles } = await build({
+    entryPoints: [src + entry],
     bundle: true,
-    splitting: true,
-    minify: true,
     format: 'esm',
     target: 'es2022',
-    external: ['react'],
-    metafile: true,
     write: false,
     logLevel: 'error',
+    external: ['react'],
+    plugins: [
+      {
+        name: 'parts',
+        setup({ onResolve }) {
+          onResolve({ filter: /^\.\// }, ({ path, kind }) => {
+            const file = path.slice(2);
+            if (kind === 'dynamic-import') later.push(file);
+            else if (!loaded.has(file)) files.add(file);
+            return kind === 'dynamic-import' || loaded.has(file) ? { path, external: true } : undefined;
+          });
+        },
+      },
+    ],
   });
-  const bytes = (name) => gzipSync(outputFiles.find(({ path }) => path.endsWith(name)).contents, { level: 9 }).length;
-  const made = Object.entries(metafile.outputs).map(([path, output]) => ({ name: path.split('/').pop(), ...output }));
-  const main = made.find(({ entryPoint }) => entryPoint?.endsWith(`src/${entry}`));
-  // A part that the entry imports statically is loaded with it, whatever esbuild cut it into.
-  const with_entry = new Set([main.name]);
-  for (const name of with_entry)
-    for (const { path, kind } of made.find((one) => one.name === name).imports) if (kind === 'import-statement' && path !== 'react') with_entry.add(path.split('/').pop());
-  const result = new Map([[entry, [...with_entry].reduce((sum, name) => sum + bytes(name), 0)]]);
-  for (const { name, entryPoint } of made) if (!with_entry.has(name) && entryPoint) result.set(`${entryPoint.split('/').pop()} (when first used)`, bytes(name));
-  return result;
+  const { code } = await minify(outputFiles[0].text, { module: true, compress: { passes: 3, ecma: 2022 } });
+  return { bytes: gzipSync(code, { level: 9 }).length, files: files.add(entry), later: [...new Set(later)].sort() };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  for (const entry of ['index.js', 'react.js'])
-    for (const [name, bytes] of await sizes(entry)) console.log(`${String(bytes).padStart(6)} bytes  ${name}${name === 'index.js' ? ` (limit ${LIMIT})` : ''}`);
+  const print = (bytes, what) => console.log(`${String(bytes).padStart(6)} bytes  ${what}`);
+  const main = await size('index.js');
+  print(main.bytes, `index.js, at once (limit ${LIMIT}): ${[...main.files].sort().join(' ')}`);
+  for (const file of main.later) print((await size(file, main.files)).bytes, `${file}, when first used`);
+  print((await size('react.js', main.files)).bytes, 'react.js, without React');
 }

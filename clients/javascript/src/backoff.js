@@ -19,46 +19,32 @@ export const BACKOFF = {
 };
 
 /**
- * Tell how long the window of attempts stays full.
- *
- * @param {BackoffNumbers} rule
- * @param {number} now_ms
- * @param {readonly number[]} earlier_ms When the earlier attempts began, oldest first.
- * @returns {number} Milliseconds from now; 0 or less when there is room.
- */
-function full(rule, now_ms, earlier_ms) {
-  const first = earlier_ms[earlier_ms.length - rule.attempts];
-  return first === undefined ? 0 : first + rule.window_ms - now_ms;
-}
-
-/**
  * Tell how long to wait before the next attempt.
  *
- * @param {object} at
- * @param {number} at.failures Attempts that failed since the connection was last open.
- * @param {number} at.random A number in [0, 1), new for each call.
- * @param {number} at.now_ms The time now, on the clock of `earlier_ms`.
- * @param {readonly number[]} [at.earlier_ms] When the earlier attempts began, oldest first.
- * @param {number} [at.retry_after_ms] What the server asked for, from now.
- * @param {BackoffNumbers} [rule]
+ * @param {BackoffNumbers} rule
+ * @param {number} failures Attempts that failed since the connection was last open.
+ * @param {number} random A number in [0, 1), new for each call.
+ * @param {number} [retryAfterMs] What the server asked for, from now.
+ * @param {number} [nowMs] The time now, on the clock of `earlierMs`.
+ * @param {readonly number[]} [earlierMs] When the earlier attempts began, oldest first.
  * @returns {number} Milliseconds from now, 0 or more.
  */
-export function delayMs({ failures, random, now_ms, earlier_ms = [], retry_after_ms = 0 }, rule = BACKOFF) {
-  const step = rule.steps_ms[Math.min(failures, rule.steps_ms.length - 1)] ?? 0;
-  const wait = Math.max(step, retry_after_ms) + Math.floor(random * Math.max(step, rule.spread_ms));
-  return Math.max(wait, full(rule, now_ms, earlier_ms));
+export function delayMs(rule, failures, random, retryAfterMs = 0, nowMs = 0, earlierMs = []) {
+  const step = rule.steps_ms[failures] ?? rule.steps_ms.at(-1) ?? 0;
+  const wait = Math.max(step, retryAfterMs) + Math.floor(random * Math.max(step, rule.spread_ms));
+  return wakeMs(rule, wait, nowMs, earlierMs);
 }
 
 /**
  * Tell how long to wait when there is a reason to try at once: the first `connect()`, the network came back, the page is shown again.
  *
- * @param {object} at
- * @param {number} at.now_ms The time now, on the clock of `earlier_ms`.
- * @param {readonly number[]} [at.earlier_ms] When the earlier attempts began, oldest first.
- * @param {number} [at.retry_after_ms] What is left of what the server asked for.
- * @param {BackoffNumbers} [rule]
+ * @param {BackoffNumbers} rule
+ * @param {number} retryAfterMs What is left of what the server asked for.
+ * @param {number} nowMs The time now, on the clock of `earlierMs`.
+ * @param {readonly number[]} earlierMs When the earlier attempts began, oldest first.
  * @returns {number} Milliseconds from now, 0 or more; 0 is at once.
  */
-export function wakeMs({ now_ms, earlier_ms = [], retry_after_ms = 0 }, rule = BACKOFF) {
-  return Math.max(0, retry_after_ms, full(rule, now_ms, earlier_ms));
+export function wakeMs(rule, retryAfterMs, nowMs, earlierMs) {
+  const first = earlierMs[earlierMs.length - rule.attempts];
+  return Math.max(0, retryAfterMs, first === undefined ? 0 : first + rule.window_ms - nowMs);
 }

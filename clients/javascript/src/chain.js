@@ -1,7 +1,9 @@
 /** The hash chain: each durable frame carries the hash of the frame before it. */
 import { digest } from './sha256.js';
 
-export { Sha256, digest } from './sha256.js';
+/** @import {Emitter} from './emitter.js' */
+/** @import {Violation} from './subscription.js' */
+/** @import {Numbered} from './wire.js' */
 
 /** A durable frame ends so; `prev` can be cut out of it without parsing. */
 const TAIL = /^,"prev":"([\w-]{43})"}$/;
@@ -49,3 +51,45 @@ export class Chain {
     return true;
   }
 }
+
+/**
+ * Begin to verify a group.
+ *
+ * @param {string} groupId
+ * @param {number} seq Number of the last event that the reader has.
+ * @param {string} [hash] Its hash, if it is known.
+ */
+export const begin = (groupId, seq, hash) => new Chain(seq ? hash : firstPrev(groupId));
+
+/**
+ * Check an event that is the next one by its number, and tell when it does not fit.
+ *
+ * @param {Chain} chain Stands after it then, whether or not it fits: each break is told once, and what follows is measured by the frame that we have.
+ * @param {Numbered} event
+ * @param {string} text
+ * @param {Emitter} events
+ */
+export function check(chain, { group_id, seq }, text, events) {
+  const expected = chain.prev;
+  if (chain.offer(text)) return;
+  chain.prev = digest(text);
+  tell(events, { kind: 'changed', group_id, seq, expected, found: prevOf(text) });
+}
+
+/**
+ * Tell that the socket did not give the number that was next.
+ *
+ * @param {Emitter} events
+ * @param {string} group_id
+ * @param {number} seq
+ * @param {number} expected
+ */
+export function misplaced(events, group_id, seq, expected) {
+  tell(events, { kind: seq > expected ? 'skipped' : 'repeated', group_id, seq, expected, found: seq });
+}
+
+/**
+ * @param {Emitter} events
+ * @param {Violation} violation
+ */
+const tell = (events, violation) => events.emit('violation', violation);

@@ -1,32 +1,12 @@
 /** The modern face: subscriptions, sending, typing, media and the REST side on one connection. */
-import { OrbitalError } from './errors.js';
-import { Face, later } from './face.js';
-import { Subscription } from './subscription.js';
-import { Typing } from './typing.js';
-import { makeFrame } from './wire.js';
+import { Face } from './face.js';
+import { makeTyping } from './typing.js';
 
-/** @import {ConnectionState} from './connection.js' */
-/** @import {ClientOptions} from './face.js' */
 /** @import {TokenSource} from './http.js' */
 /** @import {DownloadOptions, Downloaded, UploadOptions, Uploaded} from './media.js' */
 /** @import {Answer, Draft, Outbox, Pending} from './outbox.js' */
-/** @import {CaughtUp, Reset, SubscribeOptions, Violation} from './subscription.js' */
-/** @import {AuthSuccess, Frame, TypingIndicator} from './wire.js' */
-
-/**
- * What a client tells, by name.
- *
- * @typedef {object} ClientEvents
- * @property {[state: ConnectionState]} state
- * @property {[error: OrbitalError]} error What concerns no single call: a bad frame, a handler that threw, an error of the server.
- * @property {[violation: Violation]} violation
- * @property {[data: Reset['data'], reset: Reset]} reset Of any subscription.
- * @property {[data: CaughtUp['data'], caughtUp: CaughtUp]} caught_up Of any subscription.
- * @property {[data: TypingIndicator, frame: Frame]} typing_indicator
- * @property {[data: AuthSuccess, frame: Frame]} auth_success
- * @property {[sent: {key: string, group_id: string, draft: Draft, answer: any}]} sent
- * @property {[failed: {key: string, group_id: string, draft: Draft, error: OrbitalError}]} failed
- */
+/** @import {SubscribeOptions, Subscription} from './subscription.js' */
+/** @import {Frame} from './wire.js' */
 
 /**
  * A client of one server, for one user.
@@ -35,46 +15,9 @@ import { makeFrame } from './wire.js';
  * It never looks into what is encrypted.
  */
 export class OrbitalClient extends Face {
-  #options;
-  #typing = new Typing((thread_id, is_typing) => this.connection.send(makeFrame('typing_indicator', { thread_id, is_typing })));
+  #typing = makeTyping((frame) => this.connection.send(frame));
   /** @type {Promise<Outbox> | undefined} */
   #outbox;
-  #closed = false;
-
-  /**
-   * @param {string} [url] The server: `http://`, `https://`, `ws://` or `wss://`; in a page, its own when left out.
-   * @param {ClientOptions} [options]
-   */
-  constructor(url, options = {}) {
-    super(url, options);
-    this.#options = options;
-  }
-
-  /**
-   * @template {keyof ClientEvents} K
-   * @overload
-   * @param {K} event
-   * @param {(...args: ClientEvents[K]) => unknown} handler
-   * @returns {() => void}
-   */
-  /**
-   * Call `handler` whenever `event` happens: one of ClientEvents, or the `type` of any frame that is no event of a group.
-   *
-   * @template {string} T
-   * @overload
-   * @param {T extends keyof ClientEvents ? never : T} event
-   * @param {(data: any, frame: Frame) => unknown} handler
-   * @returns {() => void} Takes the handler away again.
-   */
-  /**
-   * @param {string} event
-   * @param {(...args: any[]) => unknown} handler
-   * @returns {() => void}
-   * @override
-   */
-  on(event, handler) {
-    return super.on(event, handler);
-  }
 
   /** Use another token, or another source of tokens, from here on. @param {TokenSource} token */
   setToken(token) {
@@ -83,7 +26,6 @@ export class OrbitalClient extends Face {
 
   /** Connect and stay connected; `subscribe()` does it for you. Drafts that an earlier run left in the store are sent. */
   connect() {
-    this.#closed = false;
     this.#flush();
     this.connection.open();
   }
@@ -95,10 +37,9 @@ export class OrbitalClient extends Face {
    * @param {string} [reason]
    */
   close(code, reason) {
-    this.#closed = true;
-    this.#typing.stop();
+    this.#typing();
     this.groups.close();
-    void this.#outbox?.then((outbox) => this.#closed && outbox.close());
+    void this.#outbox?.then((outbox) => outbox.close());
     this.connection.close(code, reason);
   }
 
@@ -111,10 +52,8 @@ export class OrbitalClient extends Face {
    * @returns {Subscription}
    */
   subscribe(groupId, options = {}) {
-    const subscription = new Subscription(this.groups, groupId, options);
-    void this.groups.add(subscription);
     this.connect();
-    return subscription;
+    return this.groups.subscribe(groupId, options);
   }
 
   /**
@@ -149,7 +88,7 @@ export class OrbitalClient extends Face {
    * @param {boolean} [isTyping] False stops at once.
    */
   typing(threadId, isTyping = true) {
-    this.#typing.typing(threadId, isTyping);
+    this.#typing(threadId, isTyping);
   }
 
   /**
@@ -173,7 +112,7 @@ export class OrbitalClient extends Face {
     return (await import('./media.js')).downloadMedia(this.http, mediaId, options);
   }
 
-  /** @protected @override */
+  /** @internal @override */
   opened() {
     super.opened();
     this.#flush();
@@ -187,13 +126,14 @@ export class OrbitalClient extends Face {
 
   /** Let the outbox, if there is one or may be something in it, send now. */
   #flush() {
-    if (this.#outbox || this.#options.store) this.#load().then((outbox) => this.#closed || outbox.flush(), () => {});
+    if (this.#outbox || this.groups.store) this.#load().then((outbox) => outbox.flush(), () => {});
   }
 
   #load() {
-    const { store } = this.#options;
-    return (this.#outbox ??= later(import('./outbox.js'), () => (this.#outbox = undefined)).then(
-      ({ Outbox }) => new Outbox({ api: this.api, store, events: this }),
-    ));
+    const { api, groups } = this;
+    const loading = (this.#outbox ??= import('./outbox.js').then(({ Outbox }) => new Outbox({ api, store: groups.store, events: this })));
+    // What could not be loaded is loaded anew the next time.
+    loading.catch(() => (this.#outbox = undefined));
+    return loading;
   }
 }

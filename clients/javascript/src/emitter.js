@@ -1,6 +1,27 @@
 /** Handlers by name. */
 import { wrap } from './errors.js';
 
+/** @import {ConnectionState} from './connection.js' */
+/** @import {OrbitalError} from './errors.js' */
+/** @import {Draft} from './outbox.js' */
+/** @import {CaughtUp, Reset, Violation} from './subscription.js' */
+/** @import {AuthSuccess, Frame, TypingIndicator} from './wire.js' */
+
+/**
+ * What a client tells, by name.
+ *
+ * @typedef {object} ClientEvents
+ * @property {[state: ConnectionState]} state
+ * @property {[error: OrbitalError]} error What concerns no single call: a bad frame, a handler that threw, an error of the server.
+ * @property {[violation: Violation]} violation
+ * @property {[data: Reset['data'], reset: Reset]} reset Of any subscription.
+ * @property {[data: CaughtUp['data'], caughtUp: CaughtUp]} caught_up Of any subscription.
+ * @property {[data: TypingIndicator, frame: Frame]} typing_indicator
+ * @property {[data: AuthSuccess, frame: Frame]} auth_success
+ * @property {[sent: {key: string, group_id: string, draft: Draft, answer: any}]} sent
+ * @property {[failed: {key: string, group_id: string, draft: Draft, error: OrbitalError}]} failed
+ */
+
 /**
  * Calls handlers by the name of what happened. A handler that throws, or whose promise is rejected, is reported as
  * `error` with code `HANDLER`, and hurts nobody else.
@@ -10,16 +31,30 @@ export class Emitter {
   eventHandlers = Object.create(null);
 
   /**
-   * Call `handler` whenever `event` happens.
+   * @template {keyof ClientEvents} K
+   * @overload
+   * @param {K} event
+   * @param {(...args: ClientEvents[K]) => unknown} handler
+   * @returns {() => void}
+   */
+  /**
+   * Call `handler` whenever `event` happens: one of ClientEvents, or the `type` of any frame that is no event of a group.
    *
+   * @template {string} T
+   * @overload
+   * @param {T extends keyof ClientEvents ? never : T} event
+   * @param {(data: any, frame: Frame) => unknown} handler
+   * @returns {() => void} Takes the handler away again.
+   */
+  /**
    * @param {string} event
    * @param {(...args: any[]) => unknown} handler
-   * @returns {() => void} Takes the handler away again.
+   * @returns {() => void}
    */
   on(event, handler) {
     (this.eventHandlers[event] ??= []).push(handler);
     return () => {
-      this.eventHandlers[event] = (this.eventHandlers[event] ?? []).filter((other) => other !== handler);
+      this.eventHandlers[event] = /** @type {Function[]} */ (this.eventHandlers[event]).filter((other) => other !== handler);
     };
   }
 
@@ -31,10 +66,10 @@ export class Emitter {
    */
   emit(event, ...args) {
     const handlers = this.eventHandlers[event] ?? [];
-    if (event === 'error' && !handlers.length) console.error('orbital:', ...args);
+    if (event === 'error' && !handlers.length) console.error(...args);
     for (const handler of [...handlers]) {
       /** @param {unknown} cause */
-      const failed = (cause) => (event === 'error' ? console.error('orbital:', cause) : this.emit('error', wrap('HANDLER', cause)));
+      const failed = (cause) => (event === 'error' ? console.error(cause) : this.emit('error', wrap('HANDLER', cause)));
       try {
         const result = handler(...args);
         if (result instanceof Promise) result.catch(failed);

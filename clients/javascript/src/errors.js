@@ -14,27 +14,28 @@
  * - `HASH_MISMATCH`: a medium is not what its hash says.
  */
 export class OrbitalError extends Error {
+  /** The HTTP status; 0 when there was no answer. */
+  status = 0;
+  /** @type {Record<string, any>} */
+  details = {};
+  /** What the server asked to wait; 0 when it did not. */
+  retryAfterMs = 0;
+
   /**
    * @param {string} code
    * @param {string} message
-   * @param {object} [more]
-   * @param {number} [more.status] The HTTP status; 0 when there was no answer.
-   * @param {Record<string, unknown>} [more.details]
-   * @param {number} [more.retryAfterMs] What the server asked to wait; 0 when it did not.
-   * @param {unknown} [more.cause]
+   * @param {{status?: number, details?: Record<string, unknown>, retryAfterMs?: number, cause?: unknown}} [more]
    */
-  constructor(code, message, { status = 0, details = {}, retryAfterMs = 0, cause } = {}) {
-    super(message, cause === undefined ? {} : { cause });
+  constructor(code, message, more) {
+    super(message);
     this.name = 'OrbitalError';
     this.code = code;
-    this.status = status;
-    this.details = details;
-    this.retryAfterMs = retryAfterMs;
+    Object.assign(this, more);
   }
 
   /** Whether the same request may succeed later: no answer, 408, 429, or a failure of the server's own. */
   get retryable() {
-    return /^(NETWORK|TOKEN|UNAVAILABLE|TOO_MANY_REQUESTS|INTERNAL)$/.test(this.code) || this.status === 408 || this.status === 429 || this.status >= 500;
+    return /^(NETWORK|TOKEN|INTERNAL|UNAVAILABLE|TOO_MANY_REQUESTS|HTTP_(408|429|5..))$/.test(this.code);
   }
 }
 
@@ -46,4 +47,4 @@ export class OrbitalError extends Error {
  * @returns {OrbitalError}
  */
 export const wrap = (code, cause) =>
-  cause instanceof OrbitalError ? cause : new OrbitalError(code, String(/** @type {any} */ (cause)?.message ?? cause), { cause });
+  cause instanceof OrbitalError ? cause : new OrbitalError(code, /** @type {any} */ (cause)?.message ?? String(cause), { cause });

@@ -1,14 +1,15 @@
 /** What the two faces, OrbitalClient and OrbitalWebSocketManager, stand on. */
-import { Connection } from './connection.js';
+import { makeConnection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { Http } from './http.js';
-import { Groups } from './subscription.js';
+import { makeGroups } from './subscription.js';
 
-/** @import {ConnectionOptions, ConnectionState} from './connection.js' */
+/** @import {Connection, ConnectionOptions, ConnectionState} from './connection.js' */
 /** @import {TokenSource} from './http.js' */
 /** @import {OrbitalApi} from './rest.js' */
 /** @import {Store} from './stores.js' */
-/** @import {Frame} from './wire.js' */
+/** @import {Groups} from './subscription.js' */
+/** @import {Frame, Reading} from './wire.js' */
 
 /**
  * @typedef {object} OwnOptions
@@ -23,15 +24,10 @@ import { Groups } from './subscription.js';
 
 /** One server, one user, one connection. */
 export class Face extends Emitter {
-  /** @type {OrbitalApi} The REST side, with the same token. */
-  api;
-
-  /** @protected */
-  http;
-  /** @protected */
-  connection;
-  /** @protected */
-  groups;
+  /** Failed attempts in a row. */
+  reconnectAttempts = 0;
+  /** Failed attempts in a row after which it gives up, and tells `max_reconnect_attempts`. */
+  maxReconnectAttempts = Infinity;
 
   /**
    * @param {string} [url] The server; in a page, its own when left out.
@@ -39,32 +35,26 @@ export class Face extends Emitter {
    */
   constructor(url, options = {}) {
     super();
-    const http = (this.http = new Http(url, options));
-    this.connection = new Connection(http, options, {
-      state: (state) => this.changed(state),
-      open: () => this.opened(),
-      frame: (reading, text) => {
-        if (reading.makes === 'control') this.groups.control(reading.frame);
-        // An event of a group goes through its subscriptions: once, in order.
-        if (reading.makes !== 'event' || !this.groups.heard(reading.frame, text)) this.handleMessage(reading.frame);
-      },
-      error: (error) => this.emit('error', error),
-      mayRetry: (failures) => this.mayRetry(failures),
-    });
-    this.groups = new Groups(this.connection, http, this, options);
-    /** @type {Promise<any> | undefined} */
-    let rest;
-    // Every method of the REST side gives a promise, so that nobody sees that it is loaded at the first call.
+    const http = new Http(url, options);
+    /** @internal */
+    this.http = http;
+    /** @internal @type {Connection} */
+    this.connection = makeConnection(this, options);
+    /** @internal @type {Groups} */
+    this.groups = makeGroups(this, options);
+    /**
+     * The REST side, with the same token. Each of its methods gives a promise, so that nobody sees that it is loaded at the first call.
+     *
+     * @type {OrbitalApi}
+     */
     this.api = new Proxy(/** @type {any} */ ({}), {
       get: (_, name) =>
         // Whoever awaits `client.api` itself asks for `then`.
         name === 'then'
           ? undefined
           : async (/** @type {unknown[]} */ ...args) => {
-              rest ??= later(import('./rest.js'), () => (rest = undefined)).then(
-                ({ OrbitalApi }) => new OrbitalApi(http.url, { ...options, token: http.credentials }),
-              );
-              return (await rest)[name](...args);
+              const { OrbitalApi } = await import('./rest.js');
+              return /** @type {any} */ (new OrbitalApi(http.url, options, http.credentials))[name](...args);
             },
     });
   }
@@ -79,21 +69,24 @@ export class Face extends Emitter {
     this.connection.wake();
   }
 
-  // What a face does in its own way
+  // What the connection tells and asks
 
-  /** @protected @param {ConnectionState} state */
+  /** @internal @param {ConnectionState} state */
   changed(state) {
     this.emit('state', state);
+    this.emit(state.status, state);
   }
 
-  /** @protected */
+  /** @internal */
   opened() {
     this.groups.opened();
   }
 
-  /** @protected @param {number} failures @returns {boolean} */
-  mayRetry(failures) {
-    return failures >= 0;
+  /** @internal @param {Exclude<Reading, {makes: 'bad'}>} reading @param {string} text */
+  heard(reading, text) {
+    if (reading.makes === 'control') this.groups.control(reading.frame);
+    // An event of a group goes through its subscriptions: once, in order.
+    if (reading.makes !== 'event' || !this.groups.heard(reading.frame, text)) this.handleMessage(reading.frame);
   }
 
   /**
@@ -104,17 +97,4 @@ export class Face extends Emitter {
   handleMessage(message) {
     this.emit(message.type, message.data, message);
   }
-}
-
-/**
- * Load a part; one that could not be loaded is loaded anew the next time.
- *
- * @template T
- * @param {Promise<T>} part
- * @param {() => void} forget
- * @returns {Promise<T>}
- */
-export function later(part, forget) {
-  part.catch(forget);
-  return part;
 }

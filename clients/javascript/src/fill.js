@@ -1,11 +1,10 @@
 /** Reading the log where the socket does not tell: a gap, a second subscription, an application that was slow. Loaded when first used. */
 import { wrap } from './errors.js';
+import { MAX_WAITING } from './subscription.js';
 import { readFrame } from './wire.js';
 
-/** @import {Cursor} from './cursor.js' */
-/** @import {OrbitalError} from './errors.js' */
 /** @import {Http} from './http.js' */
-/** @import {Frame, Numbered} from './wire.js' */
+/** @import {Reader} from './subscription.js' */
 
 /** Events read at a time: the most that the server gives. */
 export const PAGE = 1000;
@@ -13,30 +12,33 @@ export const PAGE = 1000;
 const RETRY_MS = [1000, 2000, 4000, 8000, 16000];
 
 /**
- * Whoever lacks events.
+ * Events of a group as the stored texts, to the letter, so that they can be hashed.
  *
- * @typedef {object} Reader
- * @property {() => Cursor | undefined} wanted Where it stands, while something is missing; another cursor after a reset.
- * @property {() => boolean} room Whether it can take more now.
- * @property {(ms?: number) => Promise<unknown>} pause So long; left out, until there is room. Ends early when nothing is wanted any more.
- * @property {(frame: Frame & Numbered, text: string) => unknown} offer
- * @property {() => void} again Offer what came over the socket meanwhile.
- * @property {(reason: string, seq?: number) => void} reset What follows is gone, up to `seq` or the end.
- * @property {(error: OrbitalError) => void} finish
+ * @param {Http} http
+ * @param {string} groupId
+ * @param {number} afterSeq
+ * @param {number} limit
+ * @returns {Promise<string[]>}
  */
+export function eventTexts(http, groupId, afterSeq, limit) {
+  const path = `/v1/events?group_id=${encodeURIComponent(groupId)}&after_seq=${afterSeq}&limit=${limit}`;
+  return http.request('GET', path, { headers: { Accept: 'application/x-ndjson' } }, async (response) =>
+    (await response.text()).split('\n').filter(Boolean),
+  );
+}
 
 /**
  * Read a group's log until the reader lacks nothing.
  *
- * @param {Http} http
- * @param {string} groupId
  * @param {Reader} reader
+ * @param {Http} http
  */
-export async function fill(http, groupId, reader) {
+export async function fill(reader, http) {
+  const { subscription } = reader;
   let tries = 0;
-  for (let cursor; (cursor = reader.wanted()); ) {
-    if (!reader.room()) {
-      await reader.pause();
+  for (let cursor; (cursor = reader.cursor) && cursor.last < reader.head && !subscription.closed; ) {
+    if (reader.waiting.length >= MAX_WAITING) {
+      await pause(reader);
       continue;
     }
     const { last } = cursor;
@@ -44,26 +46,42 @@ export async function fill(http, groupId, reader) {
     let texts = [];
     let failed = false;
     try {
-      texts = await http.eventTexts(groupId, last, PAGE);
+      texts = await eventTexts(http, subscription.groupId, last, PAGE);
     } catch (cause) {
       const error = wrap('NETWORK', cause);
       failed = true;
       if (error.code === 'GONE') reader.reset(error.message);
       else if (!error.retryable && error.code !== 'UNAUTHORIZED') reader.finish(error);
     }
-    // It was closed, was reset, or has heard the rest meanwhile.
-    if (reader.wanted() !== cursor) continue;
+    // It was closed or reset meanwhile.
+    if (subscription.closed || reader.cursor !== cursor) continue;
     for (const text of texts) {
       const reading = readFrame(text);
       if (reading.makes !== 'event') continue;
       const { frame } = reading;
       // A log with a hole in it cannot be waited for.
-      if ((reader.wanted() ?? cursor).last < frame.seq - 1) reader.reset('a hole in the log', frame.seq - 1);
-      reader.offer(frame, text);
+      if (reader.cursor.last < frame.seq - 1) reader.reset('a hole in the log', frame.seq - 1);
+      reader.accept(frame, text);
     }
-    reader.again();
-    if (reader.wanted() !== cursor || cursor.last > last) tries = 0;
-    else if (failed || tries < RETRY_MS.length) await reader.pause(RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)]);
+    for (const [frame, text] of reader.held.splice(0)) reader.offer(frame, text);
+    if (reader.cursor !== cursor || cursor.last > last) tries = 0;
+    else if (failed || tries < RETRY_MS.length) await pause(reader, RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)]);
     else reader.reset('not in the log');
   }
+}
+
+/**
+ * @param {Reader} reader
+ * @param {number} [ms] Left out: until there is room.
+ */
+function pause(reader, ms) {
+  return new Promise((resolve) => {
+    const timer = ms && setTimeout(resolve, ms);
+    reader.wake = () => {
+      // With more room, a wait for the server is none the shorter.
+      if (ms && !reader.subscription.closed) return;
+      clearTimeout(timer);
+      resolve(0);
+    };
+  });
 }

@@ -1,20 +1,15 @@
 /** The public names of `@orbital/client`. */
-export { BACKOFF, delayMs, wakeMs } from './backoff.js';
 export { OrbitalClient } from './client.js';
-export { Cursor } from './cursor.js';
 export { OrbitalError } from './errors.js';
 export { OrbitalWebSocketManager } from './manager.js';
 export { localStorageStore, memoryStore } from './stores.js';
-export { Subscription } from './subscription.js';
-export { readFrame } from './wire.js';
 
 /**
  * @typedef {import('./backoff.js').BackoffNumbers} BackoffNumbers
- * @typedef {import('./client.js').ClientEvents} ClientEvents
+ * @typedef {import('./emitter.js').ClientEvents} ClientEvents
  * @typedef {import('./face.js').ClientOptions} ClientOptions
  * @typedef {import('./connection.js').ConnectionOptions} ConnectionOptions
  * @typedef {import('./connection.js').ConnectionState} ConnectionState
- * @typedef {import('./cursor.js').Verdict} Verdict
  * @typedef {import('./media.js').DownloadOptions} DownloadOptions
  * @typedef {import('./media.js').Downloaded} Downloaded
  * @typedef {import('./media.js').Progress} Progress
@@ -37,9 +32,9 @@ export { readFrame } from './wire.js';
  * @typedef {import('./subscription.js').Reset} Reset
  * @typedef {import('./subscription.js').StreamItem} StreamItem
  * @typedef {import('./subscription.js').SubscribeOptions} SubscribeOptions
+ * @typedef {import('./subscription.js').Subscription} Subscription
  * @typedef {import('./subscription.js').Violation} Violation
  * @typedef {import('./wire.js').Frame} Frame
  * @typedef {import('./wire.js').OrbitalEvent} OrbitalEvent
- * @typedef {import('./wire.js').Reading} Reading
  * @typedef {import('./wire.js').TypingIndicator} TypingIndicator
  */

@@ -1,11 +1,9 @@
 /** The published face: code that was written for the published class runs on this one unchanged. */
-import { OrbitalError } from './errors.js';
 import { Face } from './face.js';
-import { Subscription } from './subscription.js';
 
-/** @import {ConnectionState} from './connection.js' */
 /** @import {ClientOptions} from './face.js' */
 /** @import {TokenSource} from './http.js' */
+/** @import {Subscription} from './subscription.js' */
 
 /** Messages that wait for a connection. */
 export const MAX_UNSENT = 256;
@@ -13,15 +11,14 @@ export const MAX_UNSENT = 256;
 /**
  * A WebSocket connection with handlers by event type.
  *
- * What comes while it is away is asked for again and arrives in order, once. Beside the types of frames it tells: `state`, `open` and `close`,
+ * What comes while it is away is asked for again and arrives in order, once. Beside the types of frames it tells: `state`, and each by its status (`connecting`, `open`, `closed`),
  * `reset`, `caught_up`, `error` (an OrbitalError), `unsent` (messages that will not be sent), `max_reconnect_attempts`.
  */
 export class OrbitalWebSocketManager extends Face {
-  /** Failed attempts in a row after which it gives up, and tells `max_reconnect_attempts`. */
+  /** @override */
   maxReconnectAttempts = 10;
   /** @type {string[]} */
   subscribedGroups = [];
-  apiUrl;
 
   #token;
   /** @type {Map<string, Subscription>} */
@@ -54,20 +51,12 @@ export class OrbitalWebSocketManager extends Face {
     this.http.credentials.set(token);
   }
 
-  /** Failed attempts in a row. */
-  get reconnectAttempts() {
-    return this.connection.failures;
-  }
-  set reconnectAttempts(failures) {
-    this.connection.failures = failures;
-  }
-
   /** Shortest waits, in milliseconds, after 0, 1, 2, … failures in a row; the last one stands for all that follow. */
   get reconnectDelays() {
-    return this.connection.backoff.steps_ms;
+    return this.connection.rule.steps_ms;
   }
   set reconnectDelays(steps_ms) {
-    this.connection.backoff.steps_ms = steps_ms;
+    this.connection.rule.steps_ms = steps_ms;
   }
 
   /** Connect, and stay connected until `close()`. Called again, it changes nothing. */
@@ -96,7 +85,7 @@ export class OrbitalWebSocketManager extends Face {
     this.subscribedGroups = [...new Set([...this.subscribedGroups, ...groupIds])];
     for (const id of groupIds) {
       if (this.#subscriptions.has(id)) continue;
-      const subscription = new Subscription(this.groups, id, {
+      const subscription = this.groups.subscribe(id, {
         onEvent: (event) => this.handleMessage(event),
         onEnd: (error) => {
           if (this.#subscriptions.get(id) === subscription) this.unsubscribe([id]);
@@ -104,7 +93,6 @@ export class OrbitalWebSocketManager extends Face {
         },
       });
       this.#subscriptions.set(id, subscription);
-      void this.groups.add(subscription);
     }
   }
 
@@ -120,7 +108,6 @@ export class OrbitalWebSocketManager extends Face {
 
   /** Ask for every group again, each from where it stands. Called for you when a connection opens. */
   resubscribeToGroups() {
-    this.subscribe(this.subscribedGroups);
     this.groups.opened();
   }
 
@@ -133,30 +120,13 @@ export class OrbitalWebSocketManager extends Face {
   send(message) {
     if (this.connection.send({ ...message, timestamp: Date.now() })) return true;
     if (this.#unsent.length < MAX_UNSENT) this.#unsent.push(message);
-    else {
-      this.emit('error', new OrbitalError('UNSENT', `${MAX_UNSENT} messages wait for a connection already`));
-      this.emit('unsent', [message]);
-    }
+    else this.emit('unsent', [message]);
     return false;
   }
 
-  /** @protected @override */
+  /** @internal @override */
   opened() {
     this.resubscribeToGroups();
     for (const message of this.#unsent.splice(0)) this.send(message);
-  }
-
-  /** @protected @param {ConnectionState} state @override */
-  changed(state) {
-    super.changed(state);
-    if (state.status !== 'connecting') this.emit(state.status === 'open' ? 'open' : 'close', state);
-  }
-
-  /** @protected @param {number} failures @override */
-  mayRetry(failures) {
-    if (failures < this.maxReconnectAttempts) return true;
-    // After the state has become `closed`.
-    setTimeout(() => this.emit('max_reconnect_attempts'));
-    return false;
   }
 }

@@ -282,7 +282,7 @@ async function patiently(signal, act) {
  * @param {AbortSignal | undefined} signal
  */
 async function pause(error, failures, signal) {
-  const ms = delayMs({ failures: failures - 1, random: Math.random(), now_ms: 0, retry_after_ms: error.retryAfterMs }, RETRY);
+  const ms = delayMs(RETRY, failures - 1, Math.random(), error.retryAfterMs);
   await new Promise((resolve) => {
     const done = () => {
       clearTimeout(timer);

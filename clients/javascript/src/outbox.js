@@ -59,7 +59,7 @@ export class Outbox {
   #closed = false;
   #options;
 
-  /** @param {{api: OrbitalApi, store?: Store | undefined, events: Emitter}} options */
+  /** @param {{api: OrbitalApi, store?: Store | null | undefined, events: Emitter}} options */
   constructor(options) {
     this.#options = options;
   }
@@ -183,7 +183,7 @@ export class Outbox {
       if (this.#closed) break;
       // Without a token that holds nothing goes; after the next login the same draft does.
       if (error?.retryable || error?.status === 401) {
-        const ms = delayMs({ failures: failures++, random: Math.random(), now_ms: 0, retry_after_ms: error.retryAfterMs }, RETRY);
+        const ms = delayMs(RETRY, failures++, Math.random(), error.retryAfterMs);
         await new Promise((resolve) => {
           const timer = setTimeout(resolve, ms);
           line.wake = () => {

@@ -1,4 +1,5 @@
 /** The REST side: one method for each path of the protocol. Loaded when first used. */
+import { PAGE, eventTexts } from './fill.js';
 import { Http } from './http.js';
 
 /** @import {OrbitalEvent} from './wire.js' */
@@ -174,6 +175,19 @@ export class OrbitalApi extends Http {
    */
   events(query) {
     return this.#get('/v1/events', query);
+  }
+
+  /**
+   * Events of a group as the stored texts, to the letter, so that they can be hashed.
+   *
+   * @param {string} groupId
+   * @param {number} [afterSeq]
+   * @param {number} [limit] 1,000 when left out.
+   * @returns {Promise<string[]>}
+   * @throws {OrbitalError} `GONE` with `details.oldest_seq` when some of them are no longer kept.
+   */
+  eventTexts(groupId, afterSeq = 0, limit = PAGE) {
+    return eventTexts(this, groupId, afterSeq, limit);
   }
 
   // Threads

@@ -16,15 +16,7 @@
  *
  * @returns {Store}
  */
-export function memoryStore() {
-  const map = new Map();
-  return {
-    get: (key) => map.get(key),
-    set: (key, value) => map.set(key, value),
-    delete: (key) => map.delete(key),
-    keys: () => [...map.keys()],
-  };
-}
+export const memoryStore = () => new Map();
 
 /**
  * Keep values in `localStorage` (or another `Storage`), for this origin, across reloads.
@@ -39,8 +31,6 @@ export function localStorageStore(prefix = 'orbital:', storage = globalThis.loca
     set: (key, value) => storage.setItem(prefix + key, JSON.stringify(value)),
     delete: (key) => storage.removeItem(prefix + key),
     keys: () =>
-      Object.keys(storage)
-        .filter((key) => key.startsWith(prefix))
-        .map((key) => key.slice(prefix.length)),
+      Object.keys(storage).flatMap((key) => (key.startsWith(prefix) ? key.slice(prefix.length) : [])),
   };
 }

@@ -1,43 +1,41 @@
 /** Telling others that somebody writes: seldom enough for the wire, and never for ever. */
 
+import { makeFrame } from './wire.js';
+
 /** Between two `is_typing: true` of one thread. The server lets it lapse after 6 s. */
 export const TYPING_REPEAT_MS = 3000;
 /** Without a call for so long, nobody writes any more. */
 export const TYPING_IDLE_MS = 4000;
 
-/** The threads in which somebody here is writing. */
-export class Typing {
-  /** @type {Map<string, {said: number, timer: any}>} */
-  #threads = new Map();
-  #say;
-
-  /** @param {(threadId: string, isTyping: boolean) => unknown} say Sends it, or loses it: it is old in a moment. */
-  constructor(say) {
-    this.#say = say;
-  }
+/**
+ * @param {(frame: object) => unknown} send What cannot be sent is lost: it is old in a moment.
+ * @returns {(threadId?: string, isTyping?: boolean) => void} Call it with true at each key; false stops at once, and 4 s without a call do too.
+ *   Without a thread it stops in all.
+ */
+export function makeTyping(send) {
+  /** @type {Map<string, {said: number, timer: any}>} Threads in which somebody here is writing. */
+  const threads = new Map();
 
   /**
-   * @param {string} threadId
-   * @param {boolean} isTyping Call with true at each key; false stops at once, and 4 s without a call do too.
+   * @param {string} thread_id
+   * @param {boolean} is_typing
    */
-  typing(threadId, isTyping) {
-    const now = Date.now();
-    const thread = this.#threads.get(threadId);
-    clearTimeout(thread?.timer);
-    if (!isTyping) {
-      if (this.#threads.delete(threadId)) this.#say(threadId, false);
-      return;
-    }
-    const due = !thread || now - thread.said >= TYPING_REPEAT_MS;
-    if (due) this.#say(threadId, true);
-    this.#threads.set(threadId, {
-      said: due ? now : thread.said,
-      timer: setTimeout(() => this.typing(threadId, false), TYPING_IDLE_MS),
-    });
-  }
+  const say = (thread_id, is_typing) => send(makeFrame('typing_indicator', { thread_id, is_typing }));
 
-  /** Stop everywhere. */
-  stop() {
-    for (const threadId of [...this.#threads.keys()]) this.typing(threadId, false);
-  }
+  /**
+   * @param {string} [threadId]
+   * @param {boolean} [isTyping]
+   */
+  const typing = (threadId, isTyping) => {
+    if (!threadId) return [...threads.keys()].forEach((id) => typing(id));
+    const now = Date.now();
+    const thread = threads.get(threadId);
+    clearTimeout(thread?.timer);
+    if (isTyping) {
+      const due = !thread || now - thread.said >= TYPING_REPEAT_MS;
+      if (due) say(threadId, true);
+      threads.set(threadId, { said: due ? now : thread.said, timer: setTimeout(typing, TYPING_IDLE_MS, threadId) });
+    } else if (threads.delete(threadId)) say(threadId, false);
+  };
+  return typing;
 }

@@ -60,11 +60,14 @@
 const EPHEMERAL = /^(new_(message|thread|reply)|media_(uploaded|expired)|member_(joined|left)|typing_indicator)$/;
 const CONTROL = /^(auth_success|(un)?subscribed|error|token_expiring|authenticated|posted)$/;
 
-/** @param {string} reason What it should be, or the member that is wrong. @returns {Reading} */
-const bad = (reason) => ({ makes: 'bad', reason });
-
-/** @param {unknown} value */
-const isObject = (value) => typeof value === 'object' && value && !Array.isArray(value);
+/**
+ * @param {unknown} right
+ * @param {string} what
+ * @returns {asserts right}
+ */
+function need(right, what) {
+  if (!right) throw Error(what);
+}
 
 /**
  * Read a frame from the server. It never throws.
@@ -73,26 +76,21 @@ const isObject = (value) => typeof value === 'object' && value && !Array.isArray
  * @returns {Reading}
  */
 export function readFrame(text) {
-  if (typeof text !== 'string') return bad('text');
-  /** @type {any} */
-  let frame;
   try {
-    frame = JSON.parse(text);
-  } catch {
-    return bad('JSON');
-  }
-  if (!isObject(frame)) return bad('object');
-  const { type, data = {}, seq, group_id, prev } = frame;
-  if (typeof type !== 'string' || !type) return bad('type');
-  if (!isObject(data)) return bad('data');
-  frame.data = data;
-  if (seq !== undefined) {
-    if (!Number.isSafeInteger(seq) || seq < 1) return bad('seq');
-    if (typeof group_id !== 'string' || !group_id) return bad('group_id');
-    if (prev !== undefined && !/^[\w-]{43}$/.test(prev)) return bad('prev');
+    const frame = JSON.parse(/** @type {string} */ (text));
+    const { type, data = {}, seq, group_id, prev } = frame;
+    need(type && typeof type === 'string', 'type');
+    need(typeof data === 'object' && data && !Array.isArray(data), 'data');
+    frame.data = data;
+    if (seq === undefined)
+      return { makes: type === 'ping' ? type : CONTROL.test(type) ? 'control' : EPHEMERAL.test(type) ? 'ephemeral' : 'ignored', frame };
+    need(Number.isSafeInteger(seq) && seq > 0, 'seq');
+    need(group_id && typeof group_id === 'string', 'group_id');
+    need(prev === undefined || /^[\w-]{43}$/.test(prev), 'prev');
     return { makes: 'event', frame };
+  } catch (cause) {
+    return { makes: 'bad', reason: /** @type {Error} */ (cause).message };
   }
-  return { makes: type === 'ping' ? type : CONTROL.test(type) ? 'control' : EPHEMERAL.test(type) ? 'ephemeral' : 'ignored', frame };
 }
 
 /**

@@ -1,7 +1,7 @@
 /** OrbitalClient against a server of the tests' own. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { digest } from '../src/chain.js';
+import { digest } from '../src/sha256.js';
 import { OrbitalClient, memoryStore } from '../src/node.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 
@@ -309,7 +309,7 @@ test('being removed ends the subscription after what was heard, and it is not as
   server.post(group, 'member_left', { group_id: group, user_id: 'u1', username: 'anna', left_at: 'x', reason: 'removed' });
   for (const connection of server.connections) server.tell(connection, 'unsubscribed', { group_ids: [group], reason: 'removed' });
 
-  await heard.subscription.ended;
+  await until(() => heard.ends.length);
   assert.deepEqual(heard.seqs, [1, 2]);
   assert.equal(heard.ends[0].code, 'FORBIDDEN');
   server.cut();
@@ -361,7 +361,7 @@ test('a closed client says nothing more, and connect() opens it again', async ()
   client.close();
   post(1);
 
-  await heard.subscription.ended;
+  await until(() => heard.ends.length);
   assert.deepEqual(heard.ends, [undefined]);
   const again = listen(client, { since: 0 });
   await until(() => again.caughtUp.length);

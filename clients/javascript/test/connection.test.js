@@ -206,7 +206,7 @@ test('wake: an open socket that gives no sign of life is replaced', async (t) =>
 
   await until(() => server.handshakes.length === 2);
   await open(client);
-  assert.ok(client.states.some(({ reason }) => reason === 'no answer within 3000 ms'));
+  assert.ok(client.states.some(({ reason }) => reason === 'no answer'));
 });
 
 test('wake: an open socket that answers is kept', async (t) => {
@@ -228,7 +228,7 @@ test('a subscribe that is never answered replaces the socket', async (t) => {
   server.silent = true;
   client.subscribe(server.log.group());
 
-  await until(() => client.states.some(({ reason }) => reason === 'no answer within 10000 ms'));
+  await until(() => client.states.some(({ reason }) => reason === 'no answer'));
 });
 
 test('the page shown, and the network back, are reasons to wake; after close() they are none', async (t) => {
@@ -262,7 +262,7 @@ test('a server that accepts and then says nothing is given up after a time', asy
   hurry(t, 50);
   server.silent = true;
   const client = connect();
-  await until(() => client.states.some(({ reason }) => reason === 'not open within 15000 ms'));
+  await until(() => client.states.some(({ reason }) => reason === 'not open in time'));
   server.silent = false;
 
   await open(client);

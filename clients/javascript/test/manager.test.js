@@ -157,7 +157,7 @@ describe('no retry after 1008', () => {
   test('ours', async () => {
     const manager = ours();
     const closed = [];
-    manager.on('close', ({ code, reason }) => closed.push([code, reason]));
+    manager.on('closed', ({ code, reason }) => closed.push([code, reason]));
     assert.equal(await cut(manager), 1);
     assert.deepEqual(closed, [[1008, 'cut']]);
   });
@@ -351,7 +351,6 @@ describe('nothing sent while closed is lost silently', () => {
     manager.on('unsent', (messages) => unsent.push(...messages));
     for (let i = 0; i < 257; i++) assert.equal(manager.send({ type: 'x', data: { i } }), false);
     assert.deepEqual(unsent.map(({ data }) => data.i), [256]);
-    assert.equal(manager.errors[0].code, 'UNSENT');
     manager.close();
     assert.deepEqual(unsent.map(({ data }) => data.i), [256, ...Array.from({ length: 256 }, (_, i) => i)]);
   });
@@ -369,7 +368,7 @@ describe('the token may be a function', () => {
   test('and may be set: the next attempt carries it', async () => {
     server.refused.add('t1');
     const manager = ours();
-    const closed = new Promise((resolve) => manager.on('close', resolve));
+    const closed = new Promise((resolve) => manager.on('closed', resolve));
     manager.connect();
     await closed;
     manager.token = 't2';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { afterEach, beforeEach, test } from 'node:test';
-import { Sha256 } from '../src/chain.js';
+import { Sha256 } from '../src/sha256.js';
 import { CHUNK_BYTES, PARALLEL } from '../src/media.js';
 import { OrbitalClient } from '../src/node.js';
 import { uuid } from '../src/uuid.js';

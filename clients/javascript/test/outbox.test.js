@@ -102,7 +102,7 @@ test('drafts survive a reload: the next client sends them first, in order, under
   await until(() => keys.length);
   first.close();
   await assert.rejects(lost, { code: 'CLOSED' });
-  assert.equal((await store.keys()).length, 2);
+  assert.equal([...store.keys()].length, 2);
   server.intercept = storing;
   const second = connect({ store });
   const sent = [];

@@ -129,7 +129,7 @@ test(`1,000 events in 5 groups over 50 disconnections and 5 kills: the list equa
   let opened = 0;
   let lost = 0;
   const connect = () => {
-    const client = new OrbitalClient(proxy.url, { token, store, verify: true, backoff: { ...FAST, window_ms: 0 }, slackMs: 500, random });
+    const client = new OrbitalClient(proxy.url, { token, store, verify: true, backoff: { ...FAST, window_ms: 0 }, slackMs: 500 });
     client.on('violation', (one) => problems.push(one));
     client.on('reset', (data, item) => problems.push(item));
     client.on('error', (error) => problems.push(error));

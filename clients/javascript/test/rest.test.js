@@ -116,7 +116,7 @@ test('a request can be cancelled', async () => {
 
 test('a request without an answer ends after a time, as NETWORK', async () => {
   server.intercept = () => new Promise(() => {});
-  await assert.rejects(api.request('GET', '/api/groups', { timeoutMs: 30 }), { code: 'NETWORK', message: 'no answer within 30 ms' });
+  await assert.rejects(api.request('GET', '/api/groups', { timeoutMs: 30 }), { code: 'NETWORK', message: /timeout/ });
 });
 
 test('addresses: ws and http, with and without a slash', () => {

@@ -2,8 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { Chain, digest, firstPrev, prevOf } from '../src/chain.js';
-import { BACKOFF, Cursor, delayMs, readFrame, wakeMs } from '../src/index.js';
+import { BACKOFF, Chain, Cursor, delayMs, digest, firstPrev, prevOf, readFrame, wakeMs } from '../src/rules.js';
 import { pong } from '../src/wire.js';
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../spec/vectors/${name}.json`, import.meta.url), 'utf8'));
@@ -37,7 +36,12 @@ test('chain: digests, first hashes, tails and whole chains', () => {
 test('backoff: when to connect again', () => {
   const { rule, cases } = vectors('backoff');
   assert.deepEqual({ ...BACKOFF }, rule);
-  for (const { name, kind, delay_ms, ...at } of cases) assert.equal(kind === 'wake' ? wakeMs(at) : delayMs(at), delay_ms, name);
+  for (const { name, kind, delay_ms, failures, random, retry_after_ms, now_ms, earlier_ms } of cases)
+    assert.equal(
+      kind === 'wake' ? wakeMs(BACKOFF, retry_after_ms, now_ms, earlier_ms) : delayMs(BACKOFF, failures, random, retry_after_ms, now_ms, earlier_ms),
+      delay_ms,
+      name,
+    );
   assert.deepEqual([...new Set(cases.map(({ kind }) => kind))].sort(), ['delay', 'wake']);
 });
 

@@ -1,19 +1,6 @@
 /** Every public name, used as somebody would who has only the package. Checked by tsc, never run. */
-import {
-  BACKOFF,
-  Cursor,
-  OrbitalClient,
-  OrbitalError,
-  OrbitalWebSocketManager,
-  Subscription,
-  delayMs,
-  localStorageStore,
-  memoryStore,
-  readFrame,
-  wakeMs,
-} from '@orbital/client';
+import { OrbitalClient, OrbitalError, OrbitalWebSocketManager, localStorageStore, memoryStore } from '@orbital/client';
 import type {
-  BackoffNumbers,
   CaughtUp,
   ClientEvents,
   ClientOptions,
@@ -33,21 +20,21 @@ import type {
   Position,
   Progress,
   Quota,
-  Reading,
   Reply,
   Reset,
   Store,
   StreamItem,
   SubscribeOptions,
+  Subscription,
   Thread,
   TokenSource,
   TypingIndicator,
   UploadOptions,
   Uploaded,
-  Verdict,
   Violation,
 } from '@orbital/client';
-import { Chain, Sha256, digest, firstPrev, prevOf } from '@orbital/client/chain';
+import { BACKOFF, Chain, Cursor, Sha256, delayMs, digest, firstPrev, prevOf, readFrame, wakeMs } from '@orbital/client/rules';
+import type { BackoffNumbers, Reading, Verdict } from '@orbital/client/rules';
 import { useConnectionState, useGroupEvents, useTyping } from '@orbital/client/react';
 import { OrbitalApi } from '@orbital/client/rest';
 
@@ -65,7 +52,7 @@ const mine: Store = {
 };
 const token: TokenSource = async () => 'jwt';
 const numbers: Partial<BackoffNumbers> = { ...BACKOFF, attempts: 3 };
-const connection: ConnectionOptions = { handshake: 'protocol', backoff: numbers, slackMs: 5000, random: () => 0.5, WebSocket };
+const connection: ConnectionOptions = { handshake: 'protocol', backoff: numbers, slackMs: 5000, WebSocket };
 const options: ClientOptions = { token, store: mine, verify: true, fetch, ...connection };
 // @ts-expect-error a token is no number
 const wrong: ClientOptions = { token: 5 };
@@ -147,11 +134,9 @@ const hearing: SubscribeOptions = {
   onReset: (reset) => console.log(reset.data.last),
   onCaughtUp: (item) => console.log(item.data.seq),
   onEnd: (error) => console.log(error?.code),
-  signal: new AbortController().signal,
 };
 const heard = client.subscribe('group', hearing);
 heard.close();
-await heard.ended;
 console.log(heard.closed, heard.groupId);
 
 // Sending
@@ -242,7 +227,7 @@ const verdict: Verdict = new Cursor(4).offer(5);
 const reading: Reading = readFrame('{}');
 if (reading.makes === 'event') console.log(reading.frame.seq.toFixed());
 else if (reading.makes === 'bad') console.log(reading.reason);
-console.log(verdict, delayMs({ failures: 0, random: 0.5, now_ms: 0 }), wakeMs({ now_ms: 0 }), names, wrong);
+console.log(verdict, delayMs(BACKOFF, 0, 0.5), wakeMs(BACKOFF, 0, Date.now(), []), names, wrong);
 const chain = new Chain(firstPrev('group'));
 const fits: boolean = chain.offer('{}');
 console.log(fits, chain.prev, prevOf('{}'), digest('x'), new Sha256().update(new Uint8Array(1)).digest().length);

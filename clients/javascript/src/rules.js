@@ -1,0 +1,12 @@
+/** The rules alone, for whoever writes a client of their own: order, chain, back-off, and what a frame is. */
+export { BACKOFF, delayMs, wakeMs } from './backoff.js';
+export { Chain, firstPrev, prevOf } from './chain.js';
+export { Cursor } from './cursor.js';
+export { Sha256, digest } from './sha256.js';
+export { readFrame } from './wire.js';
+
+/**
+ * @typedef {import('./backoff.js').BackoffNumbers} BackoffNumbers
+ * @typedef {import('./cursor.js').Verdict} Verdict
+ * @typedef {import('./wire.js').Reading} Reading
+ */

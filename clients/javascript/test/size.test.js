@@ -1,0 +1,29 @@
+/** What a page loads at once stays small. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { LIMIT, size } from '../scripts/size.js';
+
+test('index.js and all that it imports, minified and gzipped, is below 6 kB', async (t) => {
+  const { bytes, files, later } = await size('index.js');
+  t.diagnostic(`${bytes} bytes`);
+
+  assert.ok(bytes < LIMIT, `${bytes} bytes`);
+  assert.ok(files.has('connection.js') && files.has('manager.js') && files.has('client.js'));
+  assert.deepEqual(later, ['chain.js', 'fill.js', 'media.js', 'outbox.js', 'rest.js']);
+});
+
+test('a page needs no bundler: every import of src/ is a file beside it, Node’s own entry and React’s aside', () => {
+  const src = new URL('../src/', import.meta.url);
+  const files = readdirSync(src);
+  for (const file of files.filter((name) => !/^(node|node-websocket|react)\.js$/.test(name))) {
+    const text = readFileSync(new URL(file, src), 'utf8');
+    for (const [, path] of text.matchAll(/^(?:import|export)[^;]*? from '([^']+)'|import\('([^']+)'\)/gm))
+      assert.ok(!path || files.includes(path.replace(/^\.\//, '')), `${file} imports ${path}`);
+  }
+});
+
+test('there is no runtime dependency', () => {
+  const { dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  assert.equal(dependencies, undefined);
+});
