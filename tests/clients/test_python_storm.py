@@ -153,7 +153,7 @@ async def storm(listener: Listener, source: random.Random) -> None:
             await listener.proxy.set("both", slice="some", delay_ms=[0, 10])
             await listener.proxy.cut()
         case "lifetime":
-            await listener.proxy.set("down", lifetime_bytes=[2_000, 20_000], slice="some")
+            await listener.proxy.set("down", lifetime_bytes=[5_000, 60_000], slice="some")
         case "refuse":
             listener.proxy.refuse()
             await listener.proxy.cut()

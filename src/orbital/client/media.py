@@ -13,6 +13,7 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 from uuid import uuid4
@@ -29,6 +30,9 @@ CHUNK_BYTES: Final = 5 * 1024 * 1024
 
 PARALLEL: Final = 3
 """Chunks under way at once: enough to fill a line with some latency, and 15 MiB of memory."""
+
+READ_BYTES: Final = 1024 * 1024
+"""Bytes of a file that are hashed at a time."""
 
 TRIES: Final = 8
 """Failures in a row, about three minutes by the rule of back-off, before a transfer gives up; it can be resumed."""
@@ -62,6 +66,7 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
         data: Its bytes; None when they went into a file.
         path: The file; None when the bytes are in `data`.
         size_bytes: How many.
+        sha256: Their hash, made while they came, in hexadecimal; compare it with what the uploader tells.
         encryption_iv: What the uploader gave as `encryption_iv`.
         expires_at: When the server forgets it, RFC 3339.
     """
@@ -69,6 +74,7 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes | None
     path: Path | None
     size_bytes: int
+    sha256: str
     encryption_iv: str
     expires_at: str
 
@@ -283,27 +289,44 @@ class _Sink:
         self.path = path
         self._part = path.with_name(path.name + ".part") if path else None
         self._data = bytearray()
+        self._hash = sha256()
+        self._have_bytes: int | None = None
 
-    @property
     def have_bytes(self) -> int:
-        if self._part is None:
-            return len(self._data)
-        return self._part.stat().st_size if self._part.exists() else 0
+        """Tell how many bytes are there; those that an earlier run left are hashed first."""
+        if self._have_bytes is None:
+            self._have_bytes = 0
+            if self._part is not None and self._part.exists():
+                with self._part.open("rb") as file:
+                    while data := file.read(READ_BYTES):
+                        self._hash.update(data)
+                        self._have_bytes += len(data)
+        return self._have_bytes
 
-    def write(self, data: bytes, *, fresh: bool) -> None:
+    def clear(self) -> None:
+        """Begin anew."""
+        self._data.clear()
+        self._hash = sha256()
+        self._have_bytes = 0
+        if self._part is not None:
+            self._part.write_bytes(b"")
+
+    def write(self, data: bytes) -> None:
+        """Add bytes at the end."""
         if self._part is None:
-            if fresh:
-                self._data.clear()
             self._data += data
-            return
-        with self._part.open("wb" if fresh else "ab") as file:
-            file.write(data)
+        else:
+            with self._part.open("ab") as file:
+                file.write(data)
+        self._hash.update(data)
+        self._have_bytes = self.have_bytes() + len(data)
 
-    def finish(self) -> bytes | None:
+    def finish(self) -> tuple[bytes | None, str]:
+        """Give the bytes, or put the file into its place; and their hash."""
         if self._part is None or self.path is None:
-            return bytes(self._data)
+            return bytes(self._data), self._hash.hexdigest()
         self._part.replace(self.path)
-        return None
+        return None, self._hash.hexdigest()
 
 
 async def download(
@@ -332,20 +355,20 @@ async def download(
     sink = _Sink(Path(to) if to is not None else None)
     failures = 0
     while True:
-        have = await asyncio.to_thread(lambda: sink.have_bytes)
+        have = await asyncio.to_thread(sink.have_bytes)
         retry_after_ms = 0
         try:
             return await _download(api, media_id, sink, have, progress)
         except ApiError as exc:
             if exc.status == 416 and have:
                 # What is there does not fit this medium (RFC 9110 §15.5.17): begin anew.
-                await asyncio.to_thread(sink.write, b"", fresh=True)
+                await asyncio.to_thread(sink.clear)
                 continue
             if not exc.retryable or failures + 1 >= TRIES:
                 raise
             retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
         except Unreachable:
-            moved = await asyncio.to_thread(lambda: sink.have_bytes) > have
+            moved = await asyncio.to_thread(sink.have_bytes) > have
             failures = 0 if moved else failures
             if failures + 1 >= TRIES:
                 raise
@@ -368,17 +391,19 @@ async def _download(api: Api, media_id: str, sink: _Sink, have: int, progress: P
         except (KeyError, ValueError) as exc:
             raise BadAnswer("What answered did not say how long the medium is.") from exc
         if fresh:
-            await asyncio.to_thread(sink.write, b"", fresh=True)
+            await asyncio.to_thread(sink.clear)
         async for data in response.aiter_raw():
-            await asyncio.to_thread(sink.write, data, fresh=False)
+            await asyncio.to_thread(sink.write, data)
             have += len(data)
             if progress:
                 progress(have, size_bytes)
         if have != size_bytes:
             raise Unreachable(f"The download ended after {have} of {size_bytes} bytes.")
+        content, hash_ = await asyncio.to_thread(sink.finish)
         return Downloaded(
-            data=await asyncio.to_thread(sink.finish),
+            data=content,
             path=sink.path,
+            sha256=hash_,
             size_bytes=size_bytes,
             encryption_iv=response.headers.get("X-Encryption-IV", ""),
             expires_at=response.headers.get("X-Expires-At", ""),

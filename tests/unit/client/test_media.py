@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import re
 from email.parser import BytesParser
@@ -234,6 +235,7 @@ async def test_down() -> None:
 
     assert got.data == DATA
     assert (got.path, got.size_bytes, got.encryption_iv, got.expires_at) == (None, len(DATA), "aXY=", "soon")
+    assert got.sha256 == hashlib.sha256(DATA).hexdigest()
     assert progress[-1] == (len(DATA), len(DATA))
 
 
@@ -247,6 +249,7 @@ async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
 
     assert (got.data if into == "memory" else (tmp_path / "blob").read_bytes()) == DATA
     assert depot.ranges == [None, "bytes=1000-", "bytes=1500-", "bytes=1500-"]
+    assert got.sha256 == hashlib.sha256(DATA).hexdigest()
     assert list(tmp_path.iterdir()) == ([tmp_path / "blob"] if into == "file" else [])
 
 
@@ -255,9 +258,10 @@ async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
     depot = Depot()
     part = tmp_path / "blob.part"
     part.write_bytes(DATA[:2000])
-    await download(depot.api, KNOWN, to=tmp_path / "blob")
+    got = await download(depot.api, KNOWN, to=tmp_path / "blob")
     assert depot.ranges == ["bytes=2000-"]
     assert (tmp_path / "blob").read_bytes() == DATA
+    assert got.sha256 == hashlib.sha256(DATA).hexdigest()
 
     part.write_bytes(DATA + b"too long")
     await download(depot.api, KNOWN, to=tmp_path / "blob")
