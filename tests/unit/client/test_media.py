@@ -5,100 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import re
-from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from orbital.client import Api, ApiError, Unreachable, UploadInterrupted
+from orbital.client import ApiError, Unreachable, UploadInterrupted
 from orbital.client.media import download, upload
 from orbital.core.backoff import Backoff
+from tests.support.depot import DATA, KNOWN, Depot
 from tests.support.fake import refusal
 
 FAST = Backoff(steps_ms=(1,), spread_ms=1)
-DATA = bytes(range(256)) * 10
-KNOWN = "11111111-2222-4333-8444-555555555555"
-
-
-class Depot:
-    """The media side of a server; what it does wrong is set by `troubles`."""
-
-    def __init__(self) -> None:
-        self.chunks: dict[str, dict[int, bytes]] = {}
-        self.totals: dict[str, int] = {}
-        self.fields: list[dict[str, str]] = []
-        self.ranges: list[str | None] = []
-        self.troubles: list[Any] = []
-        self.whole = DATA
-        self.api = Api("http://orbital.test", token="t", transport=httpx.MockTransport(self.answer))
-
-    async def answer(self, request: httpx.Request) -> httpx.Response:
-        """Answer a request."""
-        path = request.url.path
-        trouble = self.troubles.pop(0) if self.troubles else None
-        if isinstance(trouble, httpx.Response):
-            return trouble
-        if path.endswith("/download"):
-            return self.down(request, trouble)
-        if isinstance(trouble, Exception):
-            raise trouble
-        if path == "/api/media/upload":
-            return self.up(request)
-        if path == "/api/media/upload/complete":
-            return self.stored(KNOWN, 200)
-        media_id = path.split("/")[3]
-        if media_id not in self.totals:
-            return refusal(404, "NOT_FOUND")
-        state = {"chunks_received": sorted(self.chunks[media_id]), "total_chunks": self.totals[media_id]}
-        return httpx.Response(200, json=state)
-
-    def up(self, request: httpx.Request) -> httpx.Response:
-        """Take a chunk."""
-        head = f"Content-Type: {request.headers['Content-Type']}\r\n\r\n".encode()
-        fields: dict[str, bytes] = {}
-        for part in BytesParser().parsebytes(head + request.content).get_payload():
-            name = part.get_param("name", header="content-disposition")  # type: ignore[union-attr]
-            fields[str(name)] = part.get_payload(decode=True)  # type: ignore[union-attr, assignment]
-        plain = {name: value.decode() for name, value in fields.items() if name != "chunk"}
-        self.fields.append(plain)
-        media_id, index, total = plain["media_id"], int(plain["chunk_index"]), int(plain["total_chunks"])
-        self.totals[media_id] = total
-        chunks = self.chunks.setdefault(media_id, {})
-        chunks[index] = fields["chunk"]
-        if len(chunks) == total:
-            return self.stored(media_id, 201)
-        answer = {"media_id": media_id, "chunk_index": index, "chunks_received": len(chunks), "total_chunks": total}
-        return httpx.Response(200, json=answer)
-
-    def stored(self, media_id: str, status: int) -> httpx.Response:
-        """Say that all is there."""
-        size_bytes = len(self.joined(media_id))
-        answer = {"media_id": media_id, "size_bytes": size_bytes, "uploaded_at": "", "expires_at": "soon"}
-        return httpx.Response(status, json=answer)
-
-    def joined(self, media_id: str) -> bytes:
-        """Give what was uploaded."""
-        return b"".join(chunk for _, chunk in sorted(self.chunks[media_id].items()))
-
-    def down(self, request: httpx.Request, trouble: Any) -> httpx.Response:
-        """Give the medium, from a byte on; `trouble` is after how many bytes the line breaks."""
-        asked = request.headers.get("Range")
-        self.ranges.append(asked)
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0  # type: ignore[index]
-        if start >= len(self.whole):
-            return refusal(416, "RANGE_NOT_SATISFIABLE")
-        rest = self.whole[start:]
-
-        async def body() -> Any:
-            yield rest[: trouble if isinstance(trouble, int) else None]
-            if isinstance(trouble, int):
-                raise httpx.ReadError("the line broke")
-
-        headers = {"Content-Length": str(len(rest)), "X-Encryption-IV": "aXY=", "X-Expires-At": "soon"}
-        return httpx.Response(206 if asked else 200, headers=headers, content=body())
 
 
 async def send(depot: Depot, source: Any, **options: Any) -> Any:
