@@ -15,8 +15,11 @@ COMMANDS: Final = {
     "token": "Make a token for a user.",
     "tail": "Print a group's events as they happen.",
     "send": "Post a message to a group.",
+    "media": "Send and fetch encrypted files.",
     "migrate": "Bring the database to this version's schema.",
     "check": "Verify the log: numbers, chain, rows.",
+    "backup": "Write the whole database to a file.",
+    "restore": "Fill an empty database from a backup.",
 }
 """Name and line of help of each subcommand; `--help` shows them without loading anything."""
 

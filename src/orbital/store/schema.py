@@ -37,9 +37,15 @@ def newest() -> str:
     return head
 
 
-def migrate(connection: Connection) -> tuple[str | None, str]:
+def revisions() -> set[str]:
+    """Return every revision that this program knows."""
+    script = ScriptDirectory(str(Path(__file__).parent / "migrations"))
+    return {step.revision for step in script.walk_revisions()}
+
+
+def migrate(connection: Connection, *, to: str = "head") -> tuple[str | None, str]:
     """
-    Bring the database to this program's schema, in the connection's transaction.
+    Bring the database to this program's schema, or to an older one on the way there, in the connection's transaction.
 
     Returns:
         The revision before and after.
@@ -48,12 +54,11 @@ def migrate(connection: Connection) -> tuple[str | None, str]:
         DatabaseRefused: If the database was written by a newer program.
     """
     config = _config(connection)
-    known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
     before = current(connection)
-    if before is not None and before not in known:
+    if before is not None and before not in revisions():
         raise DatabaseRefused(
             f"The database is at version {before}, and this Orbital knows versions up to {newest()}: "
             "a newer Orbital has written it. Install that one, or restore a backup made before the upgrade."
         )
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
     return before, newest()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import IO, Any, TypeVar
 
 from sqlalchemy import Connection, text
 
@@ -33,7 +34,7 @@ from orbital.model import (
     UserId,
 )
 from orbital.ports import Json
-from orbital.store import media, queries
+from orbital.store import archive, media, queries
 from orbital.store.verify import Report, group_ids, verify
 
 T = TypeVar("T")
@@ -198,9 +199,9 @@ class SqlStore(ABC):
             return place
         return await self._write(media.begin, user, chunk, folder=folder, limits=limits, now_ms=now_ms)
 
-    async def add_chunk(self, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
+    async def add_chunk(self, chunk: Chunk, *, folder: str, blob: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
         """See `ports.MediaRows.add_chunk`."""
-        return await self._write(media.add_chunk, chunk, folder=folder, limits=limits, now_ms=now_ms)
+        return await self._write(media.add_chunk, chunk, folder=folder, blob=blob, limits=limits, now_ms=now_ms)
 
     async def withdraw(self, folder: str) -> None:
         """See `ports.MediaRows.withdraw`."""
@@ -257,6 +258,26 @@ class SqlStore(ABC):
     async def chunks_after(self, key: int, *, limit: int) -> list[tuple[int, str, dict[str, int]]]:
         """See `ports.MediaRows.chunks_after`."""
         return await self._read(media.chunks_after, key, limit=limit)
+
+    # Chapter: backups
+
+    async def backup(self, file: IO[bytes], *, made_at: str, told: archive.Told) -> int:
+        """Write every row as of one moment to a file; return how many. Servers may go on meanwhile."""
+        return await self._read(archive.write, file, made_at=made_at, told=told)
+
+    async def rows(self) -> int:
+        """Return how many rows a backup would have."""
+        return await self._read(archive.count)
+
+    async def restore(self, path: Path, *, told: archive.Told) -> int:
+        """
+        Fill the database, which must be empty, from a backup; return the number of rows.
+
+        Raises:
+            ArchiveDamaged: If the backup is not whole; nothing has changed.
+            DatabaseRefused: If the database is not empty, or servers are using it.
+        """
+        return await self._write(archive.restore, path, told=told)
 
     # Chapter: running
 

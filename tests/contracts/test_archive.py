@@ -1,0 +1,205 @@
+"""Backups: out of either store and into either, whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from orbital.errors import DatabaseRefused
+from orbital.model import Appended, GroupId, UserId
+from orbital.store import archive, schema
+from orbital.store.archive import ArchiveDamaged
+from orbital.store.sql import SqlStore
+from orbital.store.sqlite import SqliteStore
+from tests.contracts.drafts import (
+    NOW_MS,
+    Stamps,
+    assert_chain,
+    enter,
+    group_of,
+    join,
+    leave,
+    message,
+    new_id,
+    once,
+    put,
+    put_one,
+    reply,
+    thread,
+)
+
+KINDS = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture
+async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[SqlStore]]]:
+    """Open empty stores of a kind; all are closed at the end."""
+    opened: list[SqlStore] = []
+
+    async def make(kind: str) -> SqlStore:
+        if kind == "sqlite":
+            opened.append(await SqliteStore.open(tmp_path / f"{len(opened)}.db"))
+        else:
+            from orbital.store.postgres import PostgresStore
+
+            url = request.getfixturevalue("postgres_cluster").create_database()
+            opened.append(await PostgresStore.open(url))
+        return opened[-1]
+
+    yield make
+    for store in opened:
+        await store.close()
+
+
+async def _fill(store: SqlStore, stamps: Stamps) -> tuple[GroupId, int]:
+    """Put a bit of everything into a store; return the group and ann's row number."""
+    ann, bob = await enter(store, "ann"), await enter(store, "bob")
+    await store.add_account(
+        user_id=UserId(new_id()), username="Carl", public_key=b'{"kty":"OKP"}', password_hash="$x", at_ms=NOW_MS
+    )
+    group, other = group_of(ann), group_of(bob)
+    opened = thread(ann, group.group_id, root_message_id=None)
+    await put(store, stamps, group, join(bob, group.invite_code), other, opened)
+    await put(store, stamps, reply(bob, opened.thread_id), *(message(ann, group.group_id) for _ in range(1200)))
+    await put(store, stamps, message(bob, group.group_id, once=once("kept")), leave(bob, group.group_id))
+    await store.revoke(token_digest=b"\0\xff" * 16, user_id=None, at_s=1.5, until_s=4e9)
+    await store.prune(before_ms=(await store.read(group.group_id, after=0, limit=3)).events[-1].stamp_ms, limit=10)
+    return group.group_id, ann.key
+
+
+async def _write(store: SqlStore, path: Path) -> int:
+    told: list[int] = []
+    with archive.writing(path) as file:
+        rows = await store.backup(file, made_at="2026-11-23T00:00:00Z", told=told.append)
+    assert sum(told) == rows == await store.rows()
+    return rows
+
+
+@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("of", KINDS)
+async def test_there_and_back(empty, tmp_path: Path, of: str, to: str):
+    """[BACKUP] What is restored is what was backed up, to the letter, and life goes on after it."""
+    source, target, stamps = await empty(of), await empty(to), Stamps()
+    group_id, ann = await _fill(source, stamps)
+    path, again = tmp_path / "one.backup", tmp_path / "two.backup"
+
+    rows = await _write(source, path)
+    assert await target.restore(path, told=lambda _: None) == rows
+    assert await _write(target, again) == rows
+
+    # Line by line the same rows, whichever database they came from.
+    assert gzip.decompress(path.read_bytes()) == gzip.decompress(again.read_bytes())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.glob(".*")) == []
+    assert await target.heads([group_id]) == await source.heads([group_id])
+    assert (await target.verify(group_id)).findings == []
+    assert await target.groups_of(ann, now_ms=NOW_MS) == await source.groups_of(ann, now_ms=NOW_MS)
+    assert await target.revocations(after=0) == await source.revocations(after=0)
+    # New rows get new numbers, a repeated key its old answer, and the chain goes on.
+    eve = await enter(target, "eve")
+    fresh = group_of(eve)
+    await put_one(target, stamps, fresh)
+    assert_chain(fresh.group_id, (await target.read(fresh.group_id, after=0, limit=10)).events)
+    (repeated,) = await put(target, stamps, message(eve, group_id, once=once("kept")))
+    assert not isinstance(repeated, Appended), "another user's key is another key"
+    assert (await target.verify(group_id)).findings == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_store_in_use_is_refused(empty, tmp_path: Path, kind: str):
+    """[BACKUP] A database that holds something is not restored into, and stays as it is."""
+    store, stamps = await empty(kind), Stamps()
+    group_id, _ = await _fill(store, stamps)
+    path = tmp_path / "a.backup"
+    await _write(store, path)
+    before = await store.heads([group_id])
+
+    with pytest.raises(DatabaseRefused, match="holds accounts or groups already"):
+        await store.restore(path, told=lambda _: None)
+
+    assert await store.heads([group_id]) == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_damage_is_found(empty, tmp_path: Path, kind: str):
+    """[BACKUP] A file that was cut, changed or extended is refused, and the database stays empty and usable."""
+    source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
+    await _fill(source, stamps)
+    path, bad = tmp_path / "a.backup", tmp_path / "bad.backup"
+    await _write(source, path)
+    whole = path.read_bytes()
+    lines = gzip.decompress(whole).splitlines(keepends=True)
+    spoiled = {
+        "cut": whole[: len(whole) // 2],
+        "without its end": gzip.compress(b"".join(lines[:-1])),
+        "a row less": gzip.compress(b"".join(lines[:40] + lines[41:])),
+        "a letter changed": gzip.compress(b"".join(lines).replace(b'"ann"', b'"anm"')),
+        "more after the end": gzip.compress(b"".join([*lines, lines[50]])),
+        "a bit flipped": whole[:5000] + bytes([whole[5000] ^ 4]) + whole[5001:],
+        "no backup": b"PK\3\4",
+        "another gzip": gzip.compress(b"hello\n"),
+        "nothing": b"",
+    }
+
+    for how, content in spoiled.items():
+        bad.write_bytes(content)
+        print(how)
+        with pytest.raises(ArchiveDamaged):
+            archive.check(bad, told=lambda _: None)
+        with pytest.raises(ArchiveDamaged):
+            await target.restore(bad, told=lambda _: None)
+
+    assert await target.restore(path, told=lambda _: None) == await source.rows()
+
+
+def _rewritten(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> bytes:
+    """Return a backup with other lines, and an end that fits them."""
+    lines = change(gzip.decompress(path.read_bytes()).splitlines()[:-1])
+    text = b"".join(line + b"\n" for line in lines)
+    rows = sum(line.startswith(b"[") for line in lines)
+    end = {"line": "end", "rows": rows, "sha256": sha256(text).hexdigest()}
+    return gzip.compress(text + json.dumps(end, separators=(",", ":")).encode() + b"\n")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_an_older_backup(empty, tmp_path: Path, kind: str):
+    """[BACKUP] A backup of the first schema is restored and brought to today's; a newer one is refused."""
+    source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
+    group_id, _ = await _fill(source, stamps)
+    path, old, new = tmp_path / "a.backup", tmp_path / "old.backup", tmp_path / "new.backup"
+    await _write(source, path)
+    first = {"users", "groups", "members", "events", "threads", "replies", "idempotency_keys", "revocations"}
+
+    def to_first(lines: list[bytes]) -> list[bytes]:
+        kept, keep = [lines[0].replace(f'"schema":"{schema.newest()}"'.encode(), b'"schema":"0001"')], True
+        for line in lines[1:]:
+            if not line.startswith(b"["):
+                keep = json.loads(line)["table"] in first
+            if keep:
+                kept.append(line)
+        return kept
+
+    old.write_bytes(_rewritten(path, to_first))
+    for change in (b'"schema":"9999"', b'"format":2'):
+        name = change.split(b":")[0]
+        new.write_bytes(
+            _rewritten(path, lambda lines, c=change, n=name: [_with(lines[0], n, c), *lines[1:]])
+        )
+        with pytest.raises(ArchiveDamaged, match="newer Orbital"):
+            await target.restore(new, told=lambda _: None)
+
+    await target.restore(old, told=lambda _: None)
+
+    assert await target.heads([group_id]) == await source.heads([group_id])
+    assert (await target.verify(group_id)).findings == []
+
+
+def _with(header: bytes, name: bytes, change: bytes) -> bytes:
+    start = header.index(name)
+    end = header.index(b",", start)
+    return header[:start] + change + header[end:]
