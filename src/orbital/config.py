@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from orbital.errors import SettingsInvalid
+from orbital.model import MediaLimits
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -123,6 +124,17 @@ def _read_redis_url(text: str) -> str:
     return text
 
 
+def _read_media_url(text: str) -> str:
+    parts = urlsplit(text)
+    known = {"s3", "s3a", "gs", "az", "azure", "abfs", "abfss"}
+    if parts.scheme not in known or not parts.netloc or parts.query or parts.fragment:
+        raise ValueError(text)
+    # Keys in an address end up in process lists and logs; the store's own variables are their place.
+    if "@" in parts.netloc and parts.scheme not in {"abfs", "abfss"}:
+        raise ValueError(text)
+    return text
+
+
 def _read_https_url(text: str) -> str:
     parts = urlsplit(text)
     _ = parts.port
@@ -184,6 +196,9 @@ _DATABASE: Final = Kind(
     _read_database_url,
 )
 _REDIS: Final = Kind("URL", "redis://host:port/number, rediss://… or unix:///socket", _read_redis_url)
+_MEDIA: Final = Kind(
+    "URL", "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without keys in it", _read_media_url
+)
 _HTTPS: Final = Kind("URL", "an https:// address (http:// only for this machine itself)", _read_https_url)
 _NETWORKS: Final = Kind(
     "LIST", "IP addresses and networks with commas between, such as 10.0.0.0/8, ::1", _read_networks
@@ -235,6 +250,7 @@ _PLACE: Final = "Where things are"
 _TOKENS: Final = "Tokens"
 _LIMITS: Final = "Limits"
 _SOCKET: Final = "Connections"
+_MEDIA_ROOM: Final = "Media"
 _KEEP: Final = "How long things are kept"
 _LOGS: Final = "Logs"
 
@@ -587,6 +603,78 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 30
 
+    media_url: Annotated[
+        str | None,
+        Option(
+            "ORBITAL_MEDIA_URL",
+            _MEDIA,
+            "Bucket for the media. Its keys, region and endpoint are read from the store's own variables, such as "
+            "`AWS_ACCESS_KEY_ID`, `AWS_REGION` and `AWS_ENDPOINT_URL`.",
+            "A folder needs no second program; several servers need a place that all of them see.",
+            _MEDIA_ROOM,
+            default="the folder media in the data folder",
+        ),
+    ] = None
+    media_days: Annotated[
+        float,
+        Option(
+            "ORBITAL_MEDIA_DAYS",
+            _number(0.000001, 36_500, unit="days"),
+            "How long a medium is kept once it is whole, in days.",
+            "The protocol's week: the server relays, the members' devices keep.",
+            _MEDIA_ROOM,
+        ),
+    ] = 7
+    media_abandon_hours: Annotated[
+        float,
+        Option(
+            "ORBITAL_MEDIA_ABANDON_HOURS",
+            _number(0.0001, 8760, unit="hours"),
+            "How long an upload may rest before it is given up, in hours.",
+            "A phone that lost its network in the evening goes on in the morning.",
+            _MEDIA_ROOM,
+        ),
+    ] = 24
+    media_chunk_bytes: Annotated[
+        int,
+        Option(
+            "ORBITAL_MEDIA_CHUNK_BYTES",
+            _whole(1, 1024 * 1024 * 1024, unit=" of bytes"),
+            "Most bytes of one chunk.",
+            "The protocol's 5 MiB: what is lost when a line breaks is sent again in seconds.",
+            _MEDIA_ROOM,
+        ),
+    ] = 5 * 1024 * 1024
+    media_file_bytes: Annotated[
+        int,
+        Option(
+            "ORBITAL_MEDIA_FILE_BYTES",
+            _whole(1, 1 << 50, unit=" of bytes"),
+            "Most bytes of one medium.",
+            "The protocol's 500 MiB: some minutes of video in full quality.",
+            _MEDIA_ROOM,
+        ),
+    ] = 500 * 1024 * 1024
+    media_group_bytes: Annotated[
+        int,
+        Option(
+            "ORBITAL_MEDIA_GROUP_BYTES",
+            _whole(1, 1 << 50, unit=" of bytes"),
+            "Most bytes of all media of a group, uploads under way counted.",
+            "The protocol's 10 GiB.",
+            _MEDIA_ROOM,
+        ),
+    ] = 10 * 1024 * 1024 * 1024
+    media_group_files: Annotated[
+        int,
+        Option(
+            "ORBITAL_MEDIA_GROUP_FILES",
+            _whole(1, 1_000_000),
+            "Most media of a group, uploads under way counted.",
+            "The protocol's hundred.",
+            _MEDIA_ROOM,
+        ),
+    ] = 100
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Option(
@@ -616,6 +704,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, option.field)
             parts.append(f"{option.field}={'***' if option.secret and value is not None else repr(value)}")
         return f"Settings({', '.join(parts)})"
+
+    @property
+    def media_limits(self) -> MediaLimits:
+        """How much room media have."""
+        return MediaLimits(
+            chunk_bytes=self.media_chunk_bytes,
+            file_bytes=self.media_file_bytes,
+            group_bytes=self.media_group_bytes,
+            group_files=self.media_group_files,
+        )
 
     @property
     def database(self) -> Database:

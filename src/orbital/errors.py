@@ -195,6 +195,10 @@ class Unavailable(_RetryLater):
     code, status, close = "UNAVAILABLE", 503, 1012
 
 
+class UploadLost(Unavailable):
+    """The upload that the chunk belongs to was given up meanwhile; sent again, the chunk begins it anew."""
+
+
 class SettingsInvalid(Exception):
     """A setting cannot be used; the text is a sentence for whoever starts the server."""
 

@@ -327,10 +327,12 @@ class ChunkPlace(msgspec.Struct, frozen=True, kw_only=True):
         ordinal: The how-manieth chunk of its medium it was, from 1; None while it is not stored.
         total_chunks: How many there will be.
         state: The medium's.
+        blob: The name of its bytes; empty while it is not stored.
     """
 
     folder: str
     ordinal: int | None
+    blob: str = ""
     total_chunks: int
     state: MediaState
 

@@ -291,19 +291,19 @@ class MediaRows(Protocol):
             InvalidChunk: If it does not fit what was said of the medium before.
             Conflict: If the chunk is there already with other bytes.
             Gone: If the medium has expired.
-            Unavailable: If the upload was given up, and its bytes are being taken away.
+            UploadLost: If the upload was given up, and its bytes are being taken away.
             FileTooLarge: If the medium is over the limit for one.
             QuotaExceeded: If the group has no room for it.
         """
         ...
 
-    async def add_chunk(self, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
+    async def add_chunk(self, chunk: Chunk, *, folder: str, blob: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
         """
-        Note a chunk whose bytes are durable; one that is noted already stays as it is.
+        Note a chunk whose bytes are durable under the name `blob`; one that is noted already stays as it is.
 
         Raises:
             Conflict: If it is there with other bytes.
-            Unavailable: If the upload is no longer under way: the bytes belong to nobody.
+            UploadLost: If the upload is no longer under way: the bytes belong to nobody.
             InvalidChunk: If the medium would not have the size that was declared.
             FileTooLarge: If the medium is over the limit for one.
             QuotaExceeded: If the group has no room for it.
@@ -326,11 +326,11 @@ class MediaRows(Protocol):
 
     async def give_up(self, user: int, media_id: MediaId) -> bool:
         """
-        Give up an upload that is not whole; False when there is nothing to give up.
+        Give up an upload that is not whole; False when it is, or was given up before.
 
         Raises:
             NotFound: If there is no such medium.
-            Forbidden: If it is somebody else's.
+            Forbidden: If the user neither began it nor is the creator of its group.
         """
         ...
 
@@ -453,7 +453,7 @@ class Blobs(Protocol):
         """Remove every blob whose name begins with `folder/`."""
         ...
 
-    def list(self) -> AsyncIterator[Blob]:
+    def every(self) -> AsyncIterator[Blob]:
         """Return every blob, in no order."""
         ...
 

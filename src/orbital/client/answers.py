@@ -258,14 +258,25 @@ class UploadState(_Answer, frozen=True, kw_only=True):
     total_chunks: int
 
 
+class Fetched(_Answer, frozen=True, kw_only=True):
+    """A member who has a medium."""
+
+    user_id: str
+    username: str
+    downloaded_at: str
+
+
 class MediaInfo(_Answer, frozen=True, kw_only=True):
-    """What is known of a medium."""
+    """What is known of a medium, also of one that has expired; `downloaded_by` tells who has it."""
 
     media_id: str
     size_bytes: int
     expires_at: str
     encrypted_metadata: str = ""
+    encryption_iv: str = ""
     uploaded_at: str = ""
+    status: str = "complete"
+    downloaded_by: list[Fetched] = []
 
 
 class MediaList(_Answer, frozen=True, kw_only=True):

@@ -400,6 +400,14 @@ class Api:
         """Tell what is known of a medium."""
         return await self._call("GET", f"/api/media/{_segment(media_id)}/info", answers.MediaInfo)
 
+    async def media_downloaded(self, media_id: str) -> None:
+        """Tell the group that the caller has a medium; its info lists who has."""
+        await self._request("POST", f"/api/media/{_segment(media_id)}/downloaded")
+
+    async def delete_media(self, media_id: str) -> None:
+        """Take a medium away before its time, or give an upload up."""
+        await self._request("DELETE", f"/api/media/{_segment(media_id)}")
+
     async def thread_media(self, thread_id: str) -> list[answers.MediaItem]:
         """List a thread's media."""
         return (await self._call("GET", f"/api/threads/{_segment(thread_id)}/media", answers.MediaList)).media

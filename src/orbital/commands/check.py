@@ -6,9 +6,12 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from orbital.blobs import open_blobs
 from orbital.commands.server_options import load, run, settings_options
 from orbital.config import Settings
 from orbital.server.app import open_store
+from orbital.server.clock import SystemClock
+from orbital.services.media import FLIGHT_MS, examine
 
 
 @click.command(
@@ -18,13 +21,14 @@ Examples:
   orbital check --data-dir /var/lib/orbital
 """
 )
-@settings_options("data_dir", "database_url")
+@settings_options("data_dir", "database_url", "media_url")
 def check(**flags: str | None) -> None:
     """
     Verify every group's log.
 
-    Numbers without holes, stamps that rise, the hash chain intact, threads, replies and members as their events say.
-    Nothing is changed, and a server may be running meanwhile. The status is 1 when something is wrong.
+    Numbers without holes, stamps that rise, the hash chain intact, threads, replies, members and media as their events
+    say, and every medium's bytes in their place. Nothing is changed, and a server may be running meanwhile. The status
+    is 1 when something is wrong.
     """
     findings = run(_check(load(flags)))
     if findings:
@@ -45,6 +49,13 @@ async def _check(settings: Settings) -> int:
                 found += len(report.findings)
                 for sentence in report.findings:
                     click.echo(f"{group_id}: {sentence}")
+        blobs = open_blobs(settings.media_url, folder=settings.data_dir / "media")
+        # Younger bytes may be on their way to their row.
+        before_ms = SystemClock().wall_ms() - FLIGHT_MS
+        async for sentence in examine(store, blobs, before_ms=before_ms):
+            found += 1
+            click.echo(sentence)
+        await blobs.close()
     finally:
         await store.close()
     click.echo(f"{len(groups)} groups, {events} events: {'all is well' if not found else f'{found} findings'}.")

@@ -1,4 +1,4 @@
-"""`orbital media`: send and fetch encrypted files."""
+"""`orbital media`: send and fetch encrypted files, and take away those whose time is over."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orbital.commands import server_options as own_data
 from orbital.commands.client_options import run, server_options
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def media() -> None:
-    """Send and fetch encrypted files."""
+    """Send and fetch encrypted files, and take away those whose time is over."""
 
 
 @media.command(
@@ -86,7 +87,8 @@ Examples:
 @server_options
 @click.option("--force", is_flag=True, help="Write over FILE when it is there.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: bool) -> None:
+@click.option("--tell/--no-tell", default=True, show_default=True, help="Tell the group that you have it now.")
+def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: bool, tell: bool) -> None:
     """
     Fetch a medium into FILE, as it was sent: encrypted.
 
@@ -101,9 +103,39 @@ def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: 
 
         async with Api(url, token=token) as api:
             got = await _shown("Fetching", quiet, lambda progress: download(api, media_id, to=file, progress=progress))
+            if tell:
+                await api.media_downloaded(media_id)
         click.echo(f"{file} has {got.size_bytes:,} bytes, SHA-256 {got.sha256}, IV {got.encryption_iv}.")
 
     run(work())
+
+
+@media.command(
+    epilog="""\b
+Examples:
+  orbital media gc
+  orbital media gc --data-dir /var/lib/orbital
+"""
+)
+@own_data.settings_options("data_dir", "database_url", "redis_url", "media_url")
+def gc(**flags: str | None) -> None:
+    """
+    Take away media whose time is over, uploads that rest too long, and bytes that belong to nothing.
+
+    A running server does the same by itself. With SQLite it is the only one that may: stop it first.
+    """
+
+    async def work() -> str:
+        from orbital.server.app import open_node  # noqa: PLC0415 - the other two need the SDK alone
+
+        async with open_node(own_data.load(flags)) as node:
+            found = await node.collect_media()
+        return (
+            f"{found.expired} media expired, {found.abandoned} uploads were given up; the bytes of {found.wiped} are "
+            f"gone, and {found.swept} blobs that belonged to nothing."
+        )
+
+    click.echo(own_data.run(work()))
 
 
 async def _shown(label: str, quiet: bool, transfer: Callable[[Progress | None], Any]) -> Any:  # noqa: ANN401, FBT001 - what `transfer` gives

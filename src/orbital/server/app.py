@@ -16,12 +16,13 @@ from typing import Final
 import uvicorn
 
 from orbital import config
+from orbital.blobs import check_blobs, open_blobs
 from orbital.bus.local import LocalBus
 from orbital.bus.redis import RedisBus
 from orbital.config import Postgres, Settings, SqliteFile
 from orbital.errors import OrbitalError, SettingsInvalid
 from orbital.model import GroupId
-from orbital.ports import Bus, Limiter, Store
+from orbital.ports import Blobs, Bus, Limiter
 from orbital.relay import Relay
 from orbital.server.auth import Auth
 from orbital.server.clock import SystemClock
@@ -36,6 +37,7 @@ from orbital.server.presence import Connected, LocalPresence, Presence, SharedPr
 from orbital.server.shared import SharedRedis, SharedTickets
 from orbital.server.websocket import Line, websocket_protocol
 from orbital.services.facilities import Facilities
+from orbital.services.media import Collected, MediaRoom, collect
 from orbital.store.sql import SqlStore
 from orbital.store.sqlite import SqliteStore
 
@@ -45,6 +47,9 @@ PRUNE_ROWS: Final = 1000
 """Rows that one transaction of the periodic clean-up takes away: a few milliseconds, in which no POST is stored."""
 
 DAY_MS: Final = 24 * 3600 * 1000
+HOUR_MS: Final = 3600 * 1000
+SWEEP_S: Final = 3600.0
+"""How often the media storage is looked through for bytes that no row names; only a crash leaves any."""
 REVOCATION_CHECK_S: Final = 2.0
 """How often the store is asked for revocations made elsewhere, such as by the command line."""
 COMPARE_S: Final = 5.0
@@ -61,12 +66,19 @@ class Node:
     """
 
     def __init__(
-        self, settings: Settings, *, store: Store, limiter: Limiter, shared: SharedRedis | None = None
+        self,
+        settings: Settings,
+        *,
+        store: SqlStore,
+        blobs: Blobs,
+        limiter: Limiter,
+        shared: SharedRedis | None = None,
     ) -> None:
         """
         Args:
             settings: All of them.
             store: The log.
+            blobs: The media's bytes.
             limiter: Where attempts are counted.
             shared: The Redis of the cluster, if there is one.
         """
@@ -103,6 +115,19 @@ class Node:
             envelope_bytes=settings.envelope_bytes,
             invite_days=settings.invite_days,
         )
+        self.media = MediaRoom(
+            rows=store,
+            blobs=blobs,
+            append=self.relay.append,
+            clock=self.clock,
+            limits=settings.media_limits,
+            envelope_bytes=settings.envelope_bytes,
+            keep_ms=int(settings.media_days * DAY_MS),
+            abandon_ms=int(settings.media_abandon_hours * HOUR_MS),
+            started_ms=self.clock.wall_ms(),
+            alone=isinstance(settings.database, SqliteFile),
+        )
+        self._swept_s = -SWEEP_S
         self.conversations = Conversations(
             relay=self.relay, facilities=self.facilities, auth=self.auth, settings=settings
         )
@@ -144,6 +169,14 @@ class Node:
             pass
         while await self.store.prune_keys(before_ms=now_ms - DAY_MS, limit=PRUNE_ROWS) >= PRUNE_ROWS:
             pass
+
+    async def collect_media(self) -> Collected:
+        """Take away media whose time is over; the first time and then every hour, bytes without a row, too."""
+        now_s = self.clock.steady_s()
+        sweep = now_s - self._swept_s >= SWEEP_S
+        if sweep:
+            self._swept_s = now_s
+        return await collect(self.media, sweep=sweep)
 
     async def periodically(self, work: Callable[[], object], every_s: float) -> None:
         """Do a piece of work for ever; when the database is away, the next time."""
@@ -188,12 +221,15 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
         config.make_data_dir(settings)
         store = await open_store(settings)
         opened.push_async_callback(store.close)
+        blobs = open_blobs(settings.media_url, folder=settings.data_dir / "media")
+        opened.push_async_callback(blobs.close)
+        await check_blobs(blobs)
         if settings.redis_url is None:
-            node = Node(settings, store=store, limiter=LocalLimiter(SystemClock()))
+            node = Node(settings, store=store, blobs=blobs, limiter=LocalLimiter(SystemClock()))
             opened.push_async_callback(node.auth.close)
             await node.relay.start()
         else:
-            node = await _open_shared(settings, settings.redis_url, store, opened)
+            node = await _open_shared(settings, settings.redis_url, store, blobs, opened)
         opened.push_async_callback(node.relay.close)
         await node.auth.refresh()
         node.conversations.start()
@@ -202,6 +238,7 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
             asyncio.create_task(node.periodically(work, every_s), name=name)
             for name, work, every_s in (
                 ("prune", node.prune, settings.prune_s),
+                ("media", node.collect_media, settings.prune_s),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S),
                 *([] if isinstance(settings.database, SqliteFile) else [("compare", node.relay.compare, COMPARE_S)]),
             )
@@ -210,13 +247,15 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
         yield node
 
 
-async def _open_shared(settings: Settings, redis_url: str, store: Store, opened: AsyncExitStack) -> Node:
+async def _open_shared(
+    settings: Settings, redis_url: str, store: SqlStore, blobs: Blobs, opened: AsyncExitStack
+) -> Node:
     """Make a server that shares a Redis with others; it starts without when Redis is away."""
     shared = SharedRedis(redis_url)
     opened.push_async_callback(shared.close)
     limiter = SharedLimiter.of(redis_url, clock=SystemClock())
     opened.push_async_callback(limiter.close)
-    node = Node(settings, store=store, limiter=limiter, shared=shared)
+    node = Node(settings, store=store, blobs=blobs, limiter=limiter, shared=shared)
     opened.push_async_callback(node.auth.close)
     bus = RedisBus(redis_url, receive=node.relay.receive, on_reconnected=node.redis_came_back)
     opened.push_async_callback(bus.close)

@@ -75,6 +75,11 @@ def no_media() -> NotFound:
     return NotFound("There is no such medium.")
 
 
+def may_not_take_away() -> Forbidden:
+    """Make the answer for somebody else's medium."""
+    return Forbidden("Only who uploaded it, or the creator of the group, takes a medium away.")
+
+
 def group_id_of(conn: Connection, draft: AnyDraft) -> str:
     """
     Return the id of the group whose log a draft joins.
@@ -405,11 +410,15 @@ def _expire(conn: Connection, draft: ExpireMedia, group: GroupRow, *, member: bo
         if not member:
             raise not_member()
         if draft.actor.key not in {row.uploader, group.creator}:
-            raise Forbidden("Only who uploaded it, or the creator of the group, takes a medium away.")
+            raise may_not_take_away()
     if row.state != MediaState.COMPLETE.value or (not draft.early and row.expires_ms > draft.at_ms):
         raise MediaSettled("There is nothing to expire.")
     # The bytes go after this is committed: a crash in between leaves them to the next round, which finds `has_bytes`.
-    conn.execute(update(t.media).where(t.media.c.id == row.id).values(state=MediaState.EXPIRED.value, reserved_bytes=0))
+    conn.execute(
+        update(t.media)
+        .where(t.media.c.id == row.id)
+        .values(state=MediaState.EXPIRED.value, reserved_bytes=0, expires_ms=min(row.expires_ms, draft.at_ms))
+    )
     _count_medium(conn, row.thread, -1)
     return Effect(wire.MediaExpired(draft.media_id, row.thread_id, wire.iso(draft.at_ms)), 204, None)
 

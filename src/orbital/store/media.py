@@ -18,7 +18,7 @@ from orbital.errors import (
     NotFound,
     PayloadTooLarge,
     QuotaExceeded,
-    Unavailable,
+    UploadLost,
 )
 from orbital.model import (
     Appended,
@@ -38,7 +38,7 @@ from orbital.model import (
 )
 from orbital.ports import Json
 from orbital.store import tables as t
-from orbital.store.effects import load_group, no_media, no_thread
+from orbital.store.effects import load_group, may_not_take_away, no_media, no_thread
 from orbital.store.queries import batched, require_member, require_thread, thread_group
 
 WARNING_PERCENT: Final = 80
@@ -53,11 +53,6 @@ MOST_CHUNKS: Final = 10_000
 _UPLOADING, _COMPLETE = MediaState.UPLOADING.value, MediaState.COMPLETE.value
 _EXPIRED, _ABANDONED = MediaState.EXPIRED.value, MediaState.ABANDONED.value
 _COUNTED: Final = (_UPLOADING, _COMPLETE)
-
-
-def blob_name(folder: str, index: int, sha256: bytes) -> str:
-    """Return the name of a chunk's blob: two sets of bytes for one place never meet in one name."""
-    return f"{folder}/{index:05d}-{sha256.hex()[:24]}"
 
 
 # Chapter: up
@@ -86,10 +81,10 @@ def find_place(conn: Connection, user: int, chunk: Chunk, *, limits: MediaLimits
     if row is None:
         return None
     _check_fits(row, user, thread, chunk)
-    known = _stored(conn, row.id, chunk)
-    if known is None and row.state == _COMPLETE:
-        raise AssertionError("a whole medium has every chunk, and the index is within them")
-    return ChunkPlace(folder=row.folder, ordinal=known, total_chunks=row.total_chunks, state=MediaState(row.state))
+    known = _stored(conn, row, chunk)
+    if known is not None:
+        return known
+    return ChunkPlace(folder=row.folder, ordinal=None, total_chunks=row.total_chunks, state=MediaState(row.state))
 
 
 def begin(conn: Connection, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
@@ -128,7 +123,9 @@ def begin(conn: Connection, user: int, chunk: Chunk, *, folder: str, limits: Med
     return ChunkPlace(folder=folder, ordinal=None, total_chunks=chunk.total_chunks, state=MediaState.UPLOADING)
 
 
-def add_chunk(conn: Connection, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
+def add_chunk(
+    conn: Connection, chunk: Chunk, *, folder: str, blob: str, limits: MediaLimits, now_ms: int
+) -> ChunkPlace:
     """Note a chunk whose bytes are durable, and hold the reservation to what is now known of the size."""
     group = conn.execute(select(t.media.c.group).where(t.media.c.folder == folder)).scalar()
     if group is None:
@@ -138,9 +135,9 @@ def add_chunk(conn: Connection, chunk: Chunk, *, folder: str, limits: MediaLimit
     row = conn.execute(select(t.media).where(t.media.c.folder == folder).with_for_update()).one_or_none()
     if row is None or row.state in {_ABANDONED, _EXPIRED}:
         raise _given_up()
-    known = _stored(conn, row.id, chunk)
+    known = _stored(conn, row, chunk)
     if known is not None:
-        return ChunkPlace(folder=folder, ordinal=known, total_chunks=row.total_chunks, state=MediaState(row.state))
+        return known
     ordinal = row.received_chunks + 1
     received = row.received_bytes + chunk.size_bytes
     missing = row.total_chunks - ordinal
@@ -159,7 +156,12 @@ def add_chunk(conn: Connection, chunk: Chunk, *, folder: str, limits: MediaLimit
         _check_room(conn, row.group, reserved - row.reserved_bytes, limits)
     conn.execute(
         insert(t.media_chunks).values(
-            media=row.id, index=chunk.index, ordinal=ordinal, size_bytes=chunk.size_bytes, sha256=chunk.sha256
+            media=row.id,
+            index=chunk.index,
+            ordinal=ordinal,
+            blob=blob,
+            size_bytes=chunk.size_bytes,
+            sha256=chunk.sha256,
         )
     )
     conn.execute(
@@ -167,7 +169,9 @@ def add_chunk(conn: Connection, chunk: Chunk, *, folder: str, limits: MediaLimit
         .where(t.media.c.id == row.id)
         .values(received_chunks=ordinal, received_bytes=received, reserved_bytes=reserved, touched_ms=now_ms)
     )
-    return ChunkPlace(folder=folder, ordinal=ordinal, total_chunks=row.total_chunks, state=MediaState.UPLOADING)
+    return ChunkPlace(
+        folder=folder, ordinal=ordinal, blob=blob, total_chunks=row.total_chunks, state=MediaState.UPLOADING
+    )
 
 
 def withdraw(conn: Connection, folder: str) -> None:
@@ -223,18 +227,23 @@ def _check_fits(row: Row[Any], user: int, thread: int, chunk: Chunk) -> None:
         raise _given_up()
 
 
-def _stored(conn: Connection, media: int, chunk: Chunk) -> int | None:
-    """Return the ordinal of a chunk that is there, None if it is not."""
+def _stored(conn: Connection, row: Row[Any], chunk: Chunk) -> ChunkPlace | None:
+    """Return where a chunk that is there stands, None if it is not."""
+    c = t.media_chunks.c
     known = conn.execute(
-        select(t.media_chunks.c.sha256, t.media_chunks.c.ordinal).where(
-            t.media_chunks.c.media == media, t.media_chunks.c.index == chunk.index
-        )
+        select(c.sha256, c.ordinal, c.blob).where(c.media == row.id, c.index == chunk.index)
     ).one_or_none()
     if known is None:
         return None
     if bytes(known.sha256) != chunk.sha256:
         raise Conflict(f"Chunk {chunk.index} is there already, with other bytes.", chunk_index=chunk.index)
-    return int(known.ordinal)
+    return ChunkPlace(
+        folder=row.folder,
+        ordinal=int(known.ordinal),
+        blob=known.blob,
+        total_chunks=row.total_chunks,
+        state=MediaState(row.state),
+    )
 
 
 def _needed(chunk: Chunk, limits: MediaLimits) -> int:
@@ -271,8 +280,8 @@ def _too_large(limits: MediaLimits) -> FileTooLarge:
     return FileTooLarge(f"A medium has at most {limits.file_bytes} bytes.", limit_bytes=limits.file_bytes)
 
 
-def _given_up() -> Unavailable:
-    return Unavailable("This upload was given up a moment ago. It can begin again at once.", retry_after_s=1)
+def _given_up() -> UploadLost:
+    return UploadLost("This upload was given up a moment ago. It can begin again at once.", retry_after_s=1)
 
 
 def upload(conn: Connection, user: int, media_id: str) -> Upload:
@@ -301,7 +310,11 @@ def _own(conn: Connection, user: int, media_id: str) -> Row[Any]:
 
 def give_up(conn: Connection, user: int, media_id: str) -> bool:
     """Give up an upload that is not whole."""
-    row = _own(conn, user, media_id)
+    row = _row(conn, media_id)
+    require_member(conn, user, row.group_id)
+    creator = conn.execute(select(t.groups.c.creator).where(t.groups.c.id == row.group)).scalar_one()
+    if user not in {row.uploader, creator}:
+        raise may_not_take_away()
     changed = conn.execute(
         update(t.media)
         .where(t.media.c.id == row.id, t.media.c.state == _UPLOADING)
@@ -350,8 +363,8 @@ def media_file(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Me
             expired_at=wire.iso(row.expires_ms),
         )
     chunks, digest = [], hashlib.sha256()
-    for index, size_bytes, sha256 in conn.execute(_chunks_of(row.id)):
-        chunks.append(StoredChunk(blob_name(row.folder, index, bytes(sha256)), int(size_bytes)))
+    for blob, size_bytes, sha256 in conn.execute(_chunks_of(row.id)):
+        chunks.append(StoredChunk(blob, int(size_bytes)))
         digest.update(bytes(sha256))
     return MediaFile(
         media_id=MediaId(media_id),
@@ -365,7 +378,7 @@ def media_file(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Me
 
 def _chunks_of(media: int) -> Any:  # noqa: ANN401 - a Select of three columns; its type says no more
     c = t.media_chunks.c
-    return select(c.index, c.size_bytes, c.sha256).where(c.media == media).order_by(c.index)
+    return select(c.blob, c.size_bytes, c.sha256).where(c.media == media).order_by(c.index)
 
 
 def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Json:
@@ -502,18 +515,18 @@ def known_chunks(conn: Connection, folders: Collection[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for some in batched(folders, 500):
         rows = conn.execute(
-            select(t.media.c.folder, t.media_chunks.c.index, t.media_chunks.c.sha256, t.media_chunks.c.size_bytes)
-            .join(t.media_chunks, t.media_chunks.c.media == t.media.c.id)
+            select(t.media_chunks.c.blob, t.media_chunks.c.size_bytes)
+            .join(t.media, t.media_chunks.c.media == t.media.c.id)
             .where(t.media.c.folder.in_(some), t.media.c.state.in_(_COUNTED))
         )
-        found.update({blob_name(folder, index, bytes(sha)): int(size) for folder, index, sha, size in rows})
+        found.update({blob: int(size_bytes) for blob, size_bytes in rows})
     return found
 
 
 def chunks_after(conn: Connection, key: int, *, limit: int) -> list[tuple[int, str, dict[str, int]]]:
     """Return media that must have bytes, after a row number: number, id, and blobs with their sizes."""
     rows = conn.execute(
-        select(t.media.c.id, t.media.c.media_id, t.media.c.folder)
+        select(t.media.c.id, t.media.c.media_id)
         .where(t.media.c.id > key, t.media.c.state.in_(_COUNTED))
         .order_by(t.media.c.id)
         .limit(limit)
@@ -522,10 +535,7 @@ def chunks_after(conn: Connection, key: int, *, limit: int) -> list[tuple[int, s
         (
             int(row.id),
             row.media_id,
-            {
-                blob_name(row.folder, index, bytes(sha)): int(size)
-                for index, size, sha in conn.execute(_chunks_of(row.id))
-            },
+            {blob: int(size_bytes) for blob, size_bytes, _ in conn.execute(_chunks_of(row.id))},
         )
         for row in rows
     ]

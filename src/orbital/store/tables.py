@@ -193,6 +193,8 @@ media_chunks: Final = Table(
     Column("media", RowId, ForeignKey("media.id"), primary_key=True),
     Column("index", Integer, primary_key=True),
     Column("ordinal", Integer, nullable=False),
+    # Each try of a chunk has a name of its own: what a refused one takes away is never another's.
+    Column("blob", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
 )

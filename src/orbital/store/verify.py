@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from orbital import wire
 from orbital.core.chain import Chain, digest, first_prev
+from orbital.model import MediaState
 from orbital.store import tables as t
 
 PAGE_ROWS: Final = 500
@@ -115,6 +116,8 @@ class _Check:
                 row = self._conn.execute(select(t.replies).where(t.replies.c.reply_id == data.reply_id)).one_or_none()
                 if row is None or (row.seq, row.encrypted_body) != (seq, data.encrypted_body):
                     self._find(f"number {seq}: the reply {data.reply_id} is missing or differs")
+            case wire.MediaUploaded() | wire.MediaExpired():
+                self._medium(seq, data)
             case wire.MemberJoined():
                 self._joined[data.user_id] = seq
                 self._left.discard(data.user_id)
@@ -123,6 +126,16 @@ class _Check:
                 self._left.add(data.user_id)
             case _:
                 pass
+
+    def _medium(self, seq: int, data: wire.MediaUploaded | wire.MediaExpired) -> None:
+        row = self._conn.execute(select(t.media).where(t.media.c.media_id == data.media_id)).one_or_none()
+        if row is None:
+            self._find(f"number {seq}: the medium {data.media_id} is missing")
+        elif isinstance(data, wire.MediaExpired):
+            if row.state != MediaState.EXPIRED.value:
+                self._find(f"number {seq}: the medium {data.media_id} is not expired")
+        elif (row.seq, row.received_bytes, row.encrypted_metadata) != (seq, data.size_bytes, data.encrypted_metadata):
+            self._find(f"number {seq}: the medium {data.media_id} differs")
 
     def end(self) -> None:
         """Compare the head, the members and the counts with what was walked along."""
@@ -140,6 +153,48 @@ class _Check:
         )
         for row in wrong:
             self._find(f"the thread {row.thread_id} counts other replies than there are")
+
+        self._media()
+
+    def _media(self) -> None:
+        """Compare each medium with its chunks, and each thread's count with its media."""
+        m, c = t.media.c, t.media_chunks.c
+        rows = self._conn.execute(
+            select(
+                m.media_id,
+                m.state,
+                m.total_chunks,
+                m.received_chunks,
+                m.received_bytes,
+                m.reserved_bytes,
+                func.count(c.index).label("chunks"),
+                func.coalesce(func.sum(c.size_bytes), 0).label("bytes"),
+            )
+            .outerjoin(t.media_chunks, c.media == m.id)
+            .where(m.group == self._group.id)
+            .group_by(m.id)
+        )
+        for row in rows:
+            there = row.state in {MediaState.UPLOADING.value, MediaState.COMPLETE.value}
+            if there and (row.chunks, row.bytes) != (row.received_chunks, row.received_bytes):
+                self._find(f"the medium {row.media_id} counts other chunks than there are")
+            if row.state == MediaState.COMPLETE.value and row.received_chunks != row.total_chunks:
+                self._find(f"the medium {row.media_id} is called whole and is not")
+            if row.reserved_bytes < row.received_bytes if there else row.reserved_bytes:
+                self._find(f"the medium {row.media_id} reserves {row.reserved_bytes} bytes")
+        whole = (
+            select(m.thread, func.count().label("media"))
+            .where(m.state == MediaState.COMPLETE.value)
+            .group_by(m.thread)
+            .subquery()
+        )
+        wrong = self._conn.execute(
+            select(t.threads.c.thread_id)
+            .outerjoin(whole, whole.c.thread == t.threads.c.id)
+            .where(t.threads.c.group == self._group.id, t.threads.c.media_count != func.coalesce(whole.c.media, 0))
+        )
+        for row in wrong:
+            self._find(f"the thread {row.thread_id} counts other media than there are")
 
     def _members(self) -> None:
         group = self._group

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orbital.server.http import accounts, events, groups, messages, presence, running, threads
+from orbital.server.http import accounts, events, groups, media, messages, presence, running, threads
 from orbital.server.http.application import Application
 from orbital.server.http.endpoint import Endpoint
 from orbital.server.http.node import Node
@@ -16,6 +16,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *presence.ENDPOINTS,
     *messages.ENDPOINTS,
     *threads.ENDPOINTS,
+    *media.ENDPOINTS,
     *events.ENDPOINTS,
     *running.ENDPOINTS,
 )

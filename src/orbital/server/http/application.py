@@ -29,7 +29,10 @@ _SAFETY: Final[RawHeaders] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
-_EXPOSED: Final = b"Retry-After, ETag, X-Last-Seq, X-Has-More, X-Encryption-IV, X-Expires-At, Content-Disposition"
+_EXPOSED: Final = (
+    b"Retry-After, ETag, X-Last-Seq, X-Has-More, X-Encryption-IV, X-Expires-At, Content-Disposition, Content-Range, "
+    b"Accept-Ranges"
+)
 _ALLOWED: Final = b"Authorization, Content-Type, Idempotency-Key, Accept, Range, If-Range, If-None-Match"
 _ANY: Final[RawHeaders] = ((b"access-control-allow-origin", b"*"),)
 _ANY_EXPOSED: Final[RawHeaders] = (*_ANY, (b"access-control-expose-headers", _EXPOSED))
@@ -122,7 +125,8 @@ class Resource:
                     call.principal = await self._admit(None if repeated else authorization)
                 if key is not None:
                     call.idempotency_key = key.decode("latin-1")
-                reply = await _run(bound, call, declared=_length(declared))
+                call.declared = _length(declared)
+                reply = await _run(bound, call)
         except OrbitalError as exc:
             reply = Reply.error(exc)
         except ClientGone:
@@ -180,13 +184,13 @@ class _WrongMethod(MethodNotAllowed):
         return {"Allow": self._allow}
 
 
-async def _run(bound: _Bound, call: Call, *, declared: int | None) -> Reply | Response:
+async def _run(bound: _Bound, call: Call) -> Reply | Response:
     """Read what the endpoint declares, and let it answer."""
     arguments: list[msgspec.Struct] = []
     if bound.query is not None:
         arguments.append(read_query(call.scope["query_string"], bound.query, whole=bound.whole))
     if bound.body is not None:
-        call.raw_body = await read_body(call.receive, declared=declared, limit=bound.limit)
+        call.raw_body = await read_body(call.receive, declared=call.declared, limit=bound.limit)
         arguments.append(read(bound.body, call.raw_body))
     return await bound.endpoint.handler(call, *arguments)
 

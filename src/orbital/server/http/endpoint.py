@@ -83,9 +83,10 @@ class Call:
         send: The ASGI way back, for an endpoint that streams.
         idempotency_key: The header of that name.
         raw_body: The body, when the endpoint declares one.
+        declared: The Content-Length, when there is one.
     """
 
-    __slots__ = ("_principal", "idempotency_key", "limits", "node", "raw_body", "receive", "scope", "send")
+    __slots__ = ("_principal", "declared", "idempotency_key", "limits", "node", "raw_body", "receive", "scope", "send")
 
     def __init__(self, node: Node, limits: RequestLimits, scope: Scope, receive: Receive, send: Send) -> None:
         self.node = node
@@ -95,6 +96,7 @@ class Call:
         self.send = send
         self.idempotency_key: str | None = None
         self.raw_body = b""
+        self.declared: int | None = None
         self._principal: Principal | None = None
 
     @property

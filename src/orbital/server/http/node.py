@@ -10,6 +10,7 @@ from orbital.ports import Bus, Clock, Limiter, Store
 from orbital.server.auth import Auth
 from orbital.server.presence import Presence
 from orbital.services.facilities import Facilities
+from orbital.services.media import MediaRoom
 
 
 class Admission(Protocol):
@@ -92,6 +93,11 @@ class Node(Protocol):
     @property
     def draining(self) -> bool:
         """Whether the server is going down."""
+        ...
+
+    @property
+    def media(self) -> MediaRoom:
+        """What the use cases of media work with."""
         ...
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -10,6 +10,7 @@ from orbital import wire
 from orbital.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
 from orbital.model import GroupId, ThreadId
 from orbital.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital.server.http.media import Medium
 from orbital.services import threads
 from orbital.services.messages import JsonSafeInt
 from orbital.services.posting import POST_REPLY, POST_THREAD
@@ -38,7 +39,7 @@ class Thread(msgspec.Struct):
 class ThreadWithMedia(Thread):
     """A thread, and what hangs on it."""
 
-    media: list[dict[str, Any]]
+    media: list[Medium]
 
 
 class Threads(msgspec.Struct):

@@ -45,6 +45,7 @@ def upgrade() -> None:
         sa.Column("media", RowId, sa.ForeignKey("media.id"), primary_key=True),
         sa.Column("index", sa.Integer, primary_key=True),
         sa.Column("ordinal", sa.Integer, nullable=False),
+        sa.Column("blob", sa.Text, nullable=False),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         sa.Column("sha256", sa.LargeBinary, nullable=False),
     )

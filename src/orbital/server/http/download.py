@@ -1,0 +1,137 @@
+"""Sending a medium: conditions and ranges (RFC 9110 §13, §14), and its bytes as the line takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from orbital import wire
+from orbital.errors import OrbitalError, RangeNotSatisfiable
+from orbital.model import MediaFile
+from orbital.ports import BlobMissing
+from orbital.server.http.endpoint import Call
+from orbital.services.media import MediaRoom, read
+
+log = logging.getLogger("orbital.media")
+
+_RANGE: Final = re.compile(r"bytes=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", re.IGNORECASE)
+
+
+def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
+    """
+    Return the bytes that a Range header asks for, from and up to but not, or None for all of them.
+
+    A header that is not understood, and one with several ranges, is answered with the whole (RFC 9110 §14.2).
+
+    Raises:
+        RangeNotSatisfiable: If the medium has none of them.
+    """
+    found = None if header is None else _RANGE.fullmatch(header.strip())
+    if found is None:
+        return None
+    first, last, suffix = found.groups()
+    if suffix is not None:
+        if int(suffix) == 0:
+            raise RangeNotSatisfiable(size_bytes=size_bytes)
+        return max(size_bytes - int(suffix), 0), size_bytes
+    start, end = int(first), int(last) + 1 if last else size_bytes
+    if end <= start:
+        # RFC 9110 §14.1.1: the last before the first makes the header invalid, and it is passed over.
+        return None
+    if start >= size_bytes:
+        raise RangeNotSatisfiable(size_bytes=size_bytes)
+    return start, min(end, size_bytes)
+
+
+def matches(header: str, etag: str) -> bool:
+    """Compare an If-None-Match weakly (RFC 9110 §13.1.2)."""
+    return header.strip() == "*" or etag in {each.strip().removeprefix("W/") for each in header.split(",")}
+
+
+class Download(Response):
+    """A medium's answer: 200, 206 or 304. Its bytes are read one piece ahead of the line, and never held whole."""
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], pieces: AsyncIterator[bytes] | None) -> None:
+        self.status_code = status
+        self.raw_headers = headers
+        self.background = None
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; a client that hangs up ends the reading."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if self._pieces is None or scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        gone = asyncio.create_task(_hangs_up(receive))
+        try:
+            async for piece in self._pieces:
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except (BlobMissing, OrbitalError) as exc:
+            # The status is out: a body that ends short is the only way left to say so, and a client resumes.
+            log.warning("a download broke off", extra={"error": str(exc)})
+        finally:
+            gone.cancel()
+
+
+async def _hangs_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def download(call: Call, room: MediaRoom, file: MediaFile) -> Download:
+    """
+    Answer a GET or HEAD of a medium.
+
+    Raises:
+        RangeNotSatisfiable: If the medium has no bytes in the range.
+        BlobMissing: If the first bytes are not there.
+    """
+    etag = f'"{file.digest.hex()[:32]}"'
+    common = [
+        (b"etag", etag.encode()),
+        (b"accept-ranges", b"bytes"),
+        # Kept by a cache of the reader's own alone, and only as long as the server says that the reader may.
+        (b"cache-control", b"private, no-cache"),
+        (b"x-encryption-iv", file.encryption_iv.encode()),
+        (b"x-expires-at", wire.iso(file.expires_ms).encode()),
+    ]
+    if_none_match = call.header(b"if-none-match")
+    if if_none_match is not None and matches(if_none_match, etag):
+        return Download(304, common, None)
+    if_range = call.header(b"if-range")
+    wanted = None
+    # RFC 9110 §14.2: Range is defined for GET. §13.1.5: another representation than the client began with comes whole.
+    if call.scope["method"] == "GET" and (if_range is None or if_range.strip() == etag):
+        wanted = parse_range(call.header(b"range"), file.size_bytes)
+    start, end = wanted or (0, file.size_bytes)
+    headers = [
+        *common,
+        (b"content-type", b"application/octet-stream"),
+        (b"content-length", b"%d" % (end - start)),
+        (b"content-disposition", b'attachment; filename="media.enc"'),
+    ]
+    if wanted is not None:
+        headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, file.size_bytes)))
+    status = 200 if wanted is None else 206
+    if call.scope["method"] == "HEAD":
+        return Download(status, headers, None)
+    # The first piece is read before the status goes out: what is not there can still be answered with words.
+    pieces = read(room, file, start=start, end=end)
+    first = await anext(pieces)
+    return Download(status, headers, _after(first, pieces))
+
+
+async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece
