@@ -15,6 +15,12 @@ from tests.support.client import link, opaque
 from tests.support.tokens import sign
 
 
+@pytest.fixture
+def server(shared_server):
+    """Share one server among the tests that neither set nor stop it."""
+    return shared_server
+
+
 async def _family(server, people, count=2):
     """Return so many people in one group."""
     family = [await people(server.url) for _ in range(count)]
