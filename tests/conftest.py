@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -33,6 +34,11 @@ _MARKED_BY = {
     "redis_server": "redis",
     "chromium": "browser",
 }
+
+
+def pytest_configure() -> None:
+    """Let a run that is told to stop end its fixtures, and so what they started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

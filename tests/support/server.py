@@ -163,7 +163,10 @@ class Server:
 
     def close(self) -> int:
         """End it if it runs; return the exit status of an orderly end, 0 if there is none to judge."""
-        if self._program is None or not self._program.alive:
+        if self._program is None:
+            return 0
+        if not self._program.alive:
+            self._program.wait()
             return 0
         self._program.thaw()
         return self.terminate()
