@@ -32,10 +32,13 @@ _TYPES: Final = {
 
 PAGE_POLICY: Final = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
-    b"font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; base-uri 'none'; "
-    b"form-action 'none'; frame-ancestors 'none'"
+    b"font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'; base-uri 'none'; "
+    b"form-action 'none'; frame-ancestors 'self'"
 )
-"""For pages of ours: nothing from elsewhere, no inline script. `'self'` covers the WebSocket of the same address."""
+"""
+For pages of ours: nothing from elsewhere, no inline script. `'self'` covers the WebSocket of the same address, and lets
+the demonstration show two members side by side.
+"""
 
 # Names carry no hash, so a browser asks each time, and the ETag makes the answer short.
 _CACHE: Final = b"no-cache"
