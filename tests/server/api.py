@@ -139,6 +139,37 @@ class User:
         return answer.json()
 
 
+async def send_chunk(
+    user: User,
+    thread_id: str,
+    media_id: str,
+    index: int | str,
+    total: int | str,
+    chunk: bytes | None,
+    /,
+    *,
+    key: str | None = None,
+    **changes: str | None,
+) -> httpx.Response:
+    """Send a chunk; a change to None leaves a field out."""
+    fields: dict[str, str | None] = {
+        "media_id": media_id,
+        "thread_id": thread_id,
+        "chunk_index": str(index),
+        "total_chunks": str(total),
+        "encrypted_metadata": "bWV0YQ==",
+        "encryption_iv": "aXY=",
+        **changes,
+    }
+    return await user.ask(
+        "POST",
+        "/api/media/upload",
+        data={name: value for name, value in fields.items() if value is not None},
+        files={} if chunk is None else {"chunk": ("chunk", chunk, "application/octet-stream")},
+        headers={} if key is None else {"Idempotency-Key": key},
+    )
+
+
 class Api:
     """A node and its HTTP application."""
 

@@ -14,7 +14,8 @@ import pytest
 from orbital.server.http import ENDPOINTS
 from orbital.server.http.manual import example, sample
 from orbital.server.http.reference import reference
-from tests.server.api import Api
+from orbital.services.forms import new_id
+from tests.server.api import Api, send_chunk
 from tests.support.programs import CHECKOUT
 
 # Section 1 of the protocol, without the media and the presence, which have files of their own.
@@ -172,7 +173,10 @@ async def test_the_examples_work(api: Api, document: Any):
         "GROUP_ID": group["group_id"],
         "USER_ID": ada.id,
         "THREAD_ID": (await ada.open_thread(group["group_id"]))["thread_id"],
+        "MEDIA_ID": new_id(),
     }
+    whole = await send_chunk(ada, ids["THREAD_ID"], ids["MEDIA_ID"], 0, 1, b"ciphertext")
+    assert whole.status_code == 201
     asked = 0
 
     for name, operation in _operations(document).items():
@@ -185,6 +189,7 @@ async def test_the_examples_work(api: Api, document: Any):
         assert json.dumps(body) in text, name
         body |= {"invite_code": group["invite_code"]} if "invite_code" in body else {}
         body |= {field: ids["GROUP_ID"] for field in ("group_id", "conversation_id") if field in body}
+        body |= {"media_id": ids["MEDIA_ID"]} if "media_id" in body else {}
         where = re.sub(r"{(\w+)}", lambda found: ids[found[1].upper()], path)
         user = api.user() if path.endswith("/join") else ada
         answer = await user.post(where, body)

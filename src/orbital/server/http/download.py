@@ -40,13 +40,13 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
         if int(suffix) == 0:
             raise RangeNotSatisfiable(size_bytes=size_bytes)
         return max(size_bytes - int(suffix), 0), size_bytes
-    start, end = int(first), int(last) + 1 if last else size_bytes
-    if end <= start:
+    start = int(first)
+    if last and int(last) < start:
         # RFC 9110 §14.1.1: the last before the first makes the header invalid, and it is passed over.
         return None
     if start >= size_bytes:
         raise RangeNotSatisfiable(size_bytes=size_bytes)
-    return start, min(end, size_bytes)
+    return start, min(int(last) + 1, size_bytes) if last else size_bytes
 
 
 def matches(header: str, etag: str) -> bool:
