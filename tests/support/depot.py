@@ -25,6 +25,7 @@ class Depot:
         self.totals: dict[str, int] = {}
         self.fields: list[dict[str, str]] = []
         self.ranges: list[str | None] = []
+        self.told: list[str] = []
         self.troubles: list[Any] = []
         self.whole = DATA
         self.api = self.new_api()
@@ -48,6 +49,9 @@ class Depot:
         if path == "/api/media/upload/complete":
             return self.stored(KNOWN, 200)
         media_id = path.split("/")[3]
+        if path.endswith("/downloaded"):
+            self.told.append(media_id)
+            return httpx.Response(204)
         if media_id not in self.totals:
             return refusal(404, "NOT_FOUND")
         state = {"chunks_received": sorted(self.chunks[media_id]), "total_chunks": self.totals[media_id]}

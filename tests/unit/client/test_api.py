@@ -186,6 +186,8 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         STORED,
         answers.MediaStored(media_id="m", size_bytes=1, expires_at=""),
     ),
+    (lambda a: a.media_downloaded("m"), "POST", "/api/media/m/downloaded", None, None, None),
+    (lambda a: a.delete_media("m"), "DELETE", "/api/media/m", None, None, None),
     (lambda a: a.thread_media("t"), "GET", "/api/threads/t/media", None, {"media": []}, []),
     (
         lambda a: a.events("g", after_seq=5, limit=10),

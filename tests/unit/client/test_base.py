@@ -58,7 +58,9 @@ def closure(names: set[str]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("module", ["orbital.client", "orbital.commands.tail", "orbital.commands.send", "orbital.cli"])
+@pytest.mark.parametrize(
+    "module", ["orbital.client", *(f"orbital.commands.{name}" for name in ("tail", "send", "media")), "orbital.cli"]
+)
 def test_the_base_install_suffices(module: str) -> None:
     """[BAS1] The SDK and its commands load only what the base install brings."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]

@@ -39,6 +39,15 @@ def test_put_and_get(depot: Depot, tmp_path: Path) -> None:
     assert got.exit_code == 0, got.output
     assert "IV aXY=" in got.output
     assert (tmp_path / "out").read_bytes() == DATA
+    assert depot.told == [KNOWN]
+
+
+def test_get_need_not_tell(depot: Depot, tmp_path: Path) -> None:
+    """[CMD13] With --no-tell the group does not learn who has it."""
+    got = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), "--no-tell", *AUTH])
+
+    assert got.exit_code == 0, got.output
+    assert depot.told == []
 
 
 def test_put_goes_on(depot: Depot, tmp_path: Path) -> None:

@@ -377,6 +377,8 @@ def test_an_old_page_changes_nothing() -> None:
     talk = listening(Position(0), 0, recovered=True)
     (fetch,) = talk.received(log.frames[4], now_ms=NOW)
     talk.unsubscribe(GROUP, now_ms=NOW)
+    assert talk.page(GROUP, fetch.ticket, log.frames) == []
+    talk.subscribe(GROUP, Position(0), now_ms=NOW)
 
     assert talk.page(GROUP, fetch.ticket, log.frames) == []
     assert talk.page_gone(GROUP, fetch.ticket, 3) == []
