@@ -204,6 +204,7 @@ export function members(family, group, left) {
   const mine = family.session.user_id;
   const creator = group.members[0]?.user_id === mine;
   const box = dialog('Members', (close) => [
+    group.key ? h('button', { type: 'button', class: 'quiet', onclick: () => (close(), invite(family, group)) }, icon('invite'), 'Invite somebody') : null,
     h(
       'ul',
       { class: 'people' },

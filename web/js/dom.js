@@ -105,11 +105,11 @@ export function icon(name) {
   return svg;
 }
 
-/** @param {string} name @returns {HTMLElement} A person's first letters, in a colour that the name gives. */
+/** @param {string} name @returns {HTMLElement} A person's first letter, in a colour that the name gives. */
 export function avatar(name) {
   let sum = 0;
   for (const letter of name) sum = (sum * 31 + letter.charCodeAt(0)) >>> 0;
-  return h('span', { class: `avatar hue-${sum % 7}`, 'aria-hidden': 'true' }, name.slice(0, 2));
+  return h('span', { class: `avatar hue-${sum % 7}`, 'aria-hidden': 'true' }, name.slice(0, 1));
 }
 
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });

@@ -14,6 +14,8 @@ const REPLIES = 100;
 const COUNT_DELAY_MS = 120;
 /** The server says itself that somebody stopped, after 6 s; this is for when that is lost. */
 const TYPING_MS = 8000;
+/** From joining to being connected. */
+const JOINED_MS = 2000;
 
 /** @typedef {{user_id: string, username: string, token: string}} Session */
 /** @typedef {{user_id: string, username: string, joined_at: string}} Member */
@@ -281,6 +283,7 @@ export class Family extends EventTarget {
       onReset: () => this.#reset(made),
       onCaughtUp: () => {
         made.caughtUp = true;
+        void this.loadMembers(made);
         this.changed();
       },
       onEnd: (error) => {
@@ -401,7 +404,7 @@ export class Family extends EventTarget {
       const [members, online] = await Promise.all([this.ask(() => this.api.members(group.id)), this.api.presence(group.id)]);
       group.members = members.sort((a, b) => (a.joined_at < b.joined_at ? -1 : 1));
       group.memberCount = members.length;
-      group.online = new Set(online.map(({ user_id }) => user_id));
+      group.online = new Set([...(this.state.status === 'open' ? [this.session.user_id] : []), ...online.map(({ user_id }) => user_id)]);
       this.changed();
     } catch {
       // Who is here is told again in a moment.
@@ -578,7 +581,14 @@ export class Family extends EventTarget {
     } else if (type === 'media_expired') {
       const item = group.threads.get(data.thread_id)?.items.get(data.media_id);
       if (item) item.gone = true;
-    } else if (type === 'member_joined' || type === 'member_left') void this.loadMembers(group);
+    } else if (type === 'member_joined' || type === 'member_left') {
+      void this.loadMembers(group);
+      // Whoever has just joined is about to connect.
+      setTimeout(() => void this.loadMembers(group), JOINED_MS);
+    }
+    const author = 'author_id' in data ? data.author_id : undefined;
+    // Whoever writes is there.
+    if (live && author && !group.online.has(author)) void this.loadMembers(group);
     this.changed();
   }
 

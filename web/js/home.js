@@ -51,7 +51,7 @@ export function home(root, family, { leave }) {
 
   const pill = h('span', { class: 'pill' });
   const said = h('span', { class: 'sr', role: 'status' });
-  const banner = h('div', { class: 'banner', hidden: true });
+  const banner = h('section', { class: 'banner', 'aria-label': 'The line', hidden: true });
   const title = h('h1', {});
   const tools = h('div', { class: 'tools' });
   const back = h('a', { class: 'quiet round back', 'aria-label': 'Back', href: '#/' }, icon('back'));
@@ -68,6 +68,7 @@ export function home(root, family, { leave }) {
     'div',
     { class: 'home' },
     h('header', { class: 'bar' }, back, h('a', { class: 'brand', href: '#/', 'aria-label': 'Orbital, all groups' }, sign(30)), title, pill, said, tools, eye, me),
+    banner,
     h(
       'div',
       { class: 'columns' },
@@ -80,7 +81,7 @@ export function home(root, family, { leave }) {
           h('button', { type: 'button', class: 'quiet', onclick: () => dialogs.newGroup(family, go) }, icon('plus'), 'New group'),
           h('button', { type: 'button', class: 'quiet', onclick: () => dialogs.joinGroup(family, go) }, icon('invite'), 'Join a group')),
       ),
-      h('main', { id: 'main', tabindex: '-1' }, banner, threadsPane, threadPane),
+      h('main', { id: 'main', tabindex: '-1' }, threadsPane, threadPane),
       drawer.element,
     ),
     toasts,
@@ -176,7 +177,7 @@ export function home(root, family, { leave }) {
 
   function showThreads() {
     const one = group();
-    const what = one ? `${one.id}:${Boolean(one.key)}` : family.loaded ? 'none' : family.loadFailed ? 'failed' : 'loading';
+    const what = one ? `${one.id}:${Boolean(one.key)}` : family.groups.size ? 'unchosen' : family.loaded ? 'none' : family.loadFailed ? 'failed' : 'loading';
     if (what !== threadsOf) {
       threadsOf = what;
       put(threadsPane, ...(one?.key ? openGroup(one) : one ? lockedGroup(one) : noGroup(what)));
@@ -241,6 +242,7 @@ export function home(root, family, { leave }) {
   /** @param {string} what */
   function noGroup(what) {
     if (what === 'loading') return [h('p', { class: 'hint pad' }, 'Looking for your groups…')];
+    if (what === 'unchosen') return [h('p', { class: 'hint pad' }, 'Choose a group.')];
     if (what === 'failed')
       return [h('div', { class: 'empty' }, icon('clock'), h('p', {}, 'The server cannot be reached. Your groups appear here as soon as it can.'))];
     return [
@@ -331,14 +333,14 @@ export function home(root, family, { leave }) {
     const near = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR_END_PX;
     const items = [...item.items.values()].sort((a, b) => a.atMs - b.atMs || (a.id < b.id ? -1 : 1));
     const waiting = family.waiting.filter(({ threadId }) => threadId === item.id);
-    const sending = [...transfers.uploads.values()].filter(({ threadId }) => threadId === item.id);
+    const sending = [...transfers.uploads.values()].filter(({ id, threadId }) => threadId === item.id && !item.items.has(id));
     const before = list.childElementCount;
     keyed(
       list,
       /** @type {(Item | Waiting | Upload)[]} */ ([...items, ...waiting, ...sending]),
-      (each) => ('key' in each ? each.key : each.id),
+      (each) => ('key' in each ? each.key : 'iv' in each ? `upload:${each.id}` : each.id),
       (each) => versionOf(each),
-      (each) => ('key' in each ? waitingReply(each) : 'sealed' in each || 'iv' in each ? uploadNode(one, each) : 'kind' in each && each.kind === 'media' ? mediaNode(one, each) : replyNode(/** @type {Item} */ (each))),
+      (each) => ('key' in each ? waitingReply(each) : 'iv' in each ? uploadNode(one, each) : 'kind' in each && each.kind === 'media' ? mediaNode(one, each) : replyNode(/** @type {Item} */ (each))),
     );
     const text = writing(item.id);
     if (typing.textContent !== text) typing.textContent = text;
@@ -552,7 +554,7 @@ export function home(root, family, { leave }) {
       drafts.delete(`new:${one.id}`);
       sentKey = key;
       location.hash = address(one.id);
-      toast(family.state.status === 'open' ? 'Sent.' : 'Kept here. It is sent when the line is back.');
+      if (family.state.status !== 'open') toast('Kept here. It is sent when the line is back.');
     };
     return [
       h(
@@ -607,7 +609,7 @@ export function home(root, family, { leave }) {
         icon('people'),
         h('span', { class: 'online' }, `${others.length}`, h('span', { class: 'wide' }, ' online')),
       ),
-      one.key ? h('button', { type: 'button', class: 'quiet', 'aria-label': 'Invite', onclick: () => dialogs.invite(family, one) }, icon('invite'), h('span', { class: 'wide' }, 'Invite')) : null,
+      one.key ? h('button', { type: 'button', class: 'quiet invite', 'aria-label': 'Invite', onclick: () => dialogs.invite(family, one) }, icon('invite'), h('span', { class: 'wide' }, 'Invite')) : null,
     );
   }
 

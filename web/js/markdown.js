@@ -113,6 +113,7 @@ export const excerpt = (text) =>
   text
     .slice(0, 400)
     .replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
+    .replace(/^\s*[-+*] +/gm, '• ')
     .replace(/[*_~`#>]+/g, '')
     .replace(/\s+/g, ' ')
     .trim();

@@ -52,7 +52,9 @@ export class Recorder extends EventTarget {
 
       /** @param {string} text @override */
       send(text) {
-        recorder.#note('out', JSON.parse(text).type, text);
+        const { type, id } = JSON.parse(text);
+        // The page's own measuring would hide what it measures.
+        if (id !== PROBE) recorder.#note('out', type, text);
         super.send(text);
       }
     };
@@ -94,7 +96,10 @@ export class Recorder extends EventTarget {
     } catch {
       // The SDK says what is wrong with it; here it is only shown.
     }
-    if (frame.reply_to === PROBE) this.latencyMs = performance.now() - this.#probedAt;
+    if (frame.reply_to === PROBE) {
+      this.latencyMs = performance.now() - this.#probedAt;
+      return void this.dispatchEvent(new Event('seen'));
+    }
     this.#note('in', String(frame.type), text, frame.seq, this.#check(frame, text));
   }
 

@@ -57,9 +57,9 @@ export function makeDrawer(family, close) {
     const { latencyMs, opened, checked, broken, frames, connected } = recorder;
     put(
       facts,
-      fact('There and back', connected && latencyMs !== undefined ? `${latencyMs < 10 ? latencyMs.toFixed(1) : Math.round(latencyMs)} ms` : '–'),
-      fact('Lines opened', String(opened)),
-      fact('Chain', broken ? `${broken} of ${checked} broken` : `${checked} checked ✓`, broken ? 'bad' : 'good'),
+      fact('Latency', connected && latencyMs !== undefined ? `${latencyMs < 10 ? latencyMs.toFixed(1) : Math.round(latencyMs)} ms` : '–'),
+      fact('Reconnections', String(Math.max(0, opened - 1))),
+      fact('Chain', broken ? `${broken} of ${checked} ✗` : `${checked} ✓`, broken ? 'bad' : 'good'),
     );
     drop.disabled = !connected;
     keyed(list, [...frames].reverse(), ({ number }) => String(number), () => '', line);

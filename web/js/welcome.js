@@ -92,6 +92,11 @@ export function welcome(root, { invited, message, entered }) {
         sign(132),
         h('h1', {}, 'Orbital'),
         h('p', { class: 'lead' }, 'A quiet place for your family to talk, on a computer that you choose.'),
+      ),
+      door,
+      h(
+        'section',
+        { class: 'points', 'aria-label': 'What it promises' },
         h(
           'ul',
           {},
@@ -100,7 +105,6 @@ export function welcome(root, { invited, message, entered }) {
           h('li', {}, icon('clock'), h('span', {}, h('strong', {}, 'Nothing gets lost. '), 'What you write offline is kept and sent later. What you missed comes by itself.')),
         ),
       ),
-      door,
     ),
   );
   show();
