@@ -82,7 +82,7 @@ async def when(found: asyncio.Queue[Any], fact: Callable[[Any], bool] = lambda _
 
 
 async def test_greeting(server: FakeServer) -> None:
-    """[CON1] `async with` returns once the server has greeted; the token goes in a header, not in the address."""
+    """[PYCON1] `async with` returns once the server has greeted; the token goes in a header, not in the address."""
     async with client(server, token="secret") as orbital:
         assert orbital.state == StateChange(state=State.OPEN)
         assert orbital.username == "anna"
@@ -93,7 +93,7 @@ async def test_greeting(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("status", sorted(protocol.FINAL_STATUS))
 async def test_refused_for_good(server: FakeServer, status: int) -> None:
-    """[CON2] A handshake that would be refused again is not repeated, and raises what the server said."""
+    """[PYCON2] A handshake that would be refused again is not repeated, and raises what the server said."""
     server.refusals = [(status, {}, {"error": "FORBIDDEN", "message": "Not you."})]
 
     with pytest.raises(Refused, match="Not you") as caught:
@@ -105,7 +105,7 @@ async def test_refused_for_good(server: FakeServer, status: int) -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 async def test_refused_for_now(server: FakeServer, status: int) -> None:
-    """[CON3] A server in trouble is tried again, whatever its body is."""
+    """[PYCON3] A server in trouble is tried again, whatever its body is."""
     server.refusals = [(status, {}, {}), (status, {}, {"error": "UNAVAILABLE"})]
 
     async with client(server) as orbital:
@@ -115,7 +115,7 @@ async def test_refused_for_now(server: FakeServer, status: int) -> None:
 
 
 async def test_retry_after_is_obeyed(server: FakeServer) -> None:
-    """[CON4] A Retry-After of the handshake is waited for, also when something wakes the client."""
+    """[PYCON4] A Retry-After of the handshake is waited for, also when something wakes the client."""
     server.refusals = [(429, {"Retry-After": "7"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many."})]
     orbital = client(server, open_timeout_s=None)
     states = heard(orbital, StateChange)
@@ -130,7 +130,7 @@ async def test_retry_after_is_obeyed(server: FakeServer) -> None:
 
 
 async def test_nobody_there() -> None:
-    """[CON5] Without a server the first connection is given up in time, with the reason in a sentence."""
+    """[PYCON5] Without a server the first connection is given up in time, with the reason in a sentence."""
     async with await Proxy.open(1) as nobody:
         nobody.refuse()
         with pytest.raises(NotConnected, match=r"No connection to http://127.0.0.1:\d+ in 0.2 s: "):
@@ -138,7 +138,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_a_server_that_says_nothing(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[CON6] A connection without a greeting is given up and made anew."""
+    """[PYCON6] A connection without a greeting is given up and made anew."""
     monkeypatch.setattr(connection, "HANDSHAKE_S", 0.2)
     server.silent = True
 
@@ -149,7 +149,7 @@ async def test_a_server_that_says_nothing(server: FakeServer, monkeypatch: pytes
 
 
 async def test_bad_addresses() -> None:
-    """[CON7] An address that is none is refused at once, in a sentence without what may be secret in it."""
+    """[PYCON7] An address that is none is refused at once, in a sentence without what may be secret in it."""
     for url in ("localhost:3000", "ftp://x", "http://", "http://h:99999", "http://h/?token=secret", "http://u:p@h"):
         with pytest.raises(ValueError, match="address") as caught:
             connect(url, token="t")
@@ -159,7 +159,7 @@ async def test_bad_addresses() -> None:
 
 
 async def test_the_token_reaches_no_log(server: FakeServer, caplog: pytest.LogCaptureFixture) -> None:
-    """[CON8] Even with all logs on, no line has the token."""
+    """[PYCON8] Even with all logs on, no line has the token."""
     caplog.set_level(logging.DEBUG)
 
     tokens = iter(("the-very-secret-token", "the-next-secret-token"))
@@ -178,7 +178,7 @@ async def test_the_token_reaches_no_log(server: FakeServer, caplog: pytest.LogCa
 
 
 async def test_static_token_is_not_tried_again(server: FakeServer) -> None:
-    """[TOK1] After 1008 a client with one token stays closed, and its streams say why."""
+    """[PYTOK1] After 1008 a client with one token stays closed, and its streams say why."""
     async with client(server) as orbital:
         states = heard(orbital, StateChange)
         subscription = orbital.subscribe(GROUP)
@@ -200,7 +200,7 @@ async def test_static_token_is_not_tried_again(server: FakeServer) -> None:
 
 
 async def test_token_function_is_asked_again(server: FakeServer) -> None:
-    """[TOK2] A function is called anew when its token is refused at the handshake, by 1008, and over REST."""
+    """[PYTOK2] A function is called anew when its token is refused at the handshake, by 1008, and over REST."""
     numbers = itertools.count(1)
     valid = {"t2"}
     server.good_token = lambda token: token in valid
@@ -224,7 +224,7 @@ async def test_token_function_is_asked_again(server: FakeServer) -> None:
 
 
 async def test_the_same_token_again_is_final(server: FakeServer) -> None:
-    """[TOK3] A function that has nothing newer ends the client like a token of its own."""
+    """[PYTOK3] A function that has nothing newer ends the client like a token of its own."""
     server.good_token = lambda _: False
 
     with pytest.raises(Refused, match="does not hold"):
@@ -234,7 +234,7 @@ async def test_the_same_token_again_is_final(server: FakeServer) -> None:
 
 
 async def test_a_token_that_ends_soon_is_renewed(server: FakeServer) -> None:
-    """[TOK4] On `token_expiring` the function's newer token is presented on the same connection."""
+    """[PYTOK4] On `token_expiring` the function's newer token is presented on the same connection."""
     tokens = iter(("first", "second"))
 
     async with client(server, token=lambda: next(tokens)):
@@ -245,7 +245,7 @@ async def test_a_token_that_ends_soon_is_renewed(server: FakeServer) -> None:
 
 
 async def test_a_token_function_that_fails(server: FakeServer) -> None:
-    """[TOK5] A token function that raises is told and tried again, like a connection that fails."""
+    """[PYTOK5] A token function that raises is told and tried again, like a connection that fails."""
     answers: list[Any] = [OSError("the keyring is locked"), "", "good"]
 
     def token() -> str:
@@ -268,7 +268,7 @@ async def test_a_token_function_that_fails(server: FakeServer) -> None:
 
 
 async def test_each_event_once_over_every_kind_of_loss(server: FakeServer) -> None:
-    """[EVT1] Closes, cuts and gaps on the way: the reader sees every number, once, in order."""
+    """[PYEVT1] Closes, cuts and gaps on the way: the reader sees every number, once, in order."""
     server.log(events=3)
     async with client(server, verify=True) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
@@ -288,7 +288,7 @@ async def test_each_event_once_over_every_kind_of_loss(server: FakeServer) -> No
 
 
 async def test_from_now(server: FakeServer) -> None:
-    """[EVT2] Without a position, only what happens after the confirmation is yielded."""
+    """[PYEVT2] Without a position, only what happens after the confirmation is yielded."""
     server.log(events=5)
     async with client(server) as orbital, orbital.subscribe(GROUP) as subscription:
         assert await subscription.ready() == 5
@@ -298,7 +298,7 @@ async def test_from_now(server: FakeServer) -> None:
 
 
 async def test_marks(server: FakeServer) -> None:
-    """[EVT3] Being caught up is in the stream when asked for, and told to listeners in any case."""
+    """[PYEVT3] Being caught up is in the stream when asked for, and told to listeners in any case."""
     server.log(events=2)
     async with client(server) as orbital:
         told = heard(orbital, CaughtUp)
@@ -309,7 +309,7 @@ async def test_marks(server: FakeServer) -> None:
 
 
 async def test_reset(server: FakeServer) -> None:
-    """[EVT4] A position that is no longer kept yields a Reset, and then what is kept."""
+    """[PYEVT4] A position that is no longer kept yields a Reset, and then what is kept."""
     server.log(events=9).floor = 6
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=2)
@@ -322,7 +322,7 @@ async def test_reset(server: FakeServer) -> None:
 
 
 async def test_a_reader_that_sleeps_is_bounded_and_misses_nothing(server: FakeServer) -> None:
-    """[EVT5] With a buffer of ten, a thousand events come to a reader who starts late; pings are answered meanwhile."""
+    """[PYEVT5] With a buffer of ten, a thousand events come to a late reader; pings are answered meanwhile."""
     async with client(server, buffer=10) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()
@@ -336,7 +336,7 @@ async def test_a_reader_that_sleeps_is_bounded_and_misses_nothing(server: FakeSe
 
 
 async def test_verify_raises(server: FakeServer) -> None:
-    """[EVT6] With `verify`, a server that changed an event is found out at the next one."""
+    """[PYEVT6] With `verify`, a server that changed an event is found out at the next one."""
     log = server.log(events=4)
     log.frames[1] = log.frames[1].replace(b"aGk=", b"aGo=")
     async with client(server, verify=True) as orbital:
@@ -350,7 +350,7 @@ async def test_verify_raises(server: FakeServer) -> None:
 
 
 async def test_no_member(server: FakeServer) -> None:
-    """[EVT7] A group that the user is not in raises NotAMember; the other groups go on."""
+    """[PYEVT7] A group that the user is not in raises NotAMember; the other groups go on."""
     server.forbidden = {OTHER}
     async with client(server) as orbital:
         fine = orbital.subscribe(GROUP, since=0)
@@ -362,7 +362,7 @@ async def test_no_member(server: FakeServer) -> None:
 
 
 async def test_removed_while_behind(server: FakeServer) -> None:
-    """[EVT8] Who may no longer read the log that is missing gets NotAMember, not an endless wait."""
+    """[PYEVT8] Who may no longer read the log that is missing gets NotAMember, not an endless wait."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()
@@ -375,7 +375,7 @@ async def test_removed_while_behind(server: FakeServer) -> None:
 
 
 async def test_leaving_ends_the_iteration(server: FakeServer) -> None:
-    """[EVT9] After `unsubscribed` with a reason, what came before is yielded and the loop ends."""
+    """[PYEVT9] After `unsubscribed` with a reason, what came before is yielded and the loop ends."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()
@@ -388,7 +388,7 @@ async def test_leaving_ends_the_iteration(server: FakeServer) -> None:
 
 
 async def test_reading_the_log_is_tried_again(server: FakeServer) -> None:
-    """[EVT10] A gap is filled even when the log cannot be read at first."""
+    """[PYEVT10] A gap is filled even when the log cannot be read at first."""
     troubles = [refusal(503, "UNAVAILABLE"), refusal(500, "INTERNAL"), httpx.Response(502, text="<html>")]
     server.rest = lambda request: troubles.pop() if troubles and request.url.path == "/v1/events" else None
     async with client(server) as orbital:
@@ -402,7 +402,7 @@ async def test_reading_the_log_is_tried_again(server: FakeServer) -> None:
 
 
 async def test_one_subscription_a_group(server: FakeServer) -> None:
-    """[EVT11] A second subscription to a group is refused while the first lives; a closed or dropped one is over."""
+    """[PYEVT11] A second subscription to a group is refused while the first lives; a closed or dropped one is over."""
     async with client(server) as orbital:
         first = orbital.subscribe(GROUP, since=0)
         with pytest.raises(AlreadySubscribed):
@@ -422,7 +422,7 @@ async def test_one_subscription_a_group(server: FakeServer) -> None:
 
 
 async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
-    """[EVT12] Broken JSON and binary frames are told as problems; the connection lives."""
+    """[PYEVT12] Broken JSON and binary frames are told as problems; the connection lives."""
     async with client(server) as orbital:
         problems = heard(orbital, Problem)
         await server.send("{broken")
@@ -719,7 +719,7 @@ async def test_from_now_is_kept_too(server: FakeServer) -> None:
 
 
 async def test_posts_arrive_once_and_in_order(server: FakeServer) -> None:
-    """[OUT1] Answers lost and servers in trouble: every post is there once, in the order of the calls."""
+    """[PYOUT1] Answers lost and servers in trouble: every post is there once, in the order of the calls."""
     troubles = [503, "lost", 500, "lost", 429, "page"]
 
     def rest(request: httpx.Request) -> httpx.Response | None:
@@ -742,7 +742,7 @@ async def test_posts_arrive_once_and_in_order(server: FakeServer) -> None:
 
 
 async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) -> None:
-    """[OUT2] A post that the server will never take raises what it said, and holds up no other."""
+    """[PYOUT2] A post that the server will never take raises what it said, and holds up no other."""
     answers = [refusal(413, "PAYLOAD_TOO_LARGE")]
     server.rest = lambda _: answers.pop() if answers else None
     async with client(server) as orbital:
@@ -757,7 +757,7 @@ async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) 
 
 
 async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServer) -> None:
-    """[OUT3] A cancelled send is still sent; when it is refused then, that is told as a problem."""
+    """[PYOUT3] A cancelled send is still sent; when it is refused then, that is told as a problem."""
     answers = [refusal(503, "UNAVAILABLE"), refusal(400, "VALIDATION_ERROR")]
     server.rest = lambda _: answers.pop(0) if answers else None
     async with client(server) as orbital:
@@ -773,7 +773,7 @@ async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServ
 
 
 async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[CON9] Were the client itself to break, every reader would get the error instead of waiting for ever."""
+    """[PYCON9] Were the client itself to break, every reader would get the error instead of waiting for ever."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()

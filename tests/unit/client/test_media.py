@@ -28,7 +28,7 @@ async def send(depot: Depot, source: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file"])
 async def test_up(kind: str, tmp_path: Path) -> None:
-    """[MED1] Bytes, a path or an open file go up in chunks with all fields, and the progress reaches the end."""
+    """[PYMED1] Bytes, a path or an open file go up in chunks with all fields, and the progress reaches the end."""
     depot = Depot()
     (tmp_path / "blob").write_bytes(DATA)
     source: Any = {"bytes": DATA, "path": tmp_path / "blob", "file": io.BytesIO(DATA)}[kind]
@@ -49,7 +49,7 @@ async def test_up(kind: str, tmp_path: Path) -> None:
 
 
 async def test_up_over_troubles() -> None:
-    """[MED2] A chunk whose way breaks, or whose server is in trouble, is sent again."""
+    """[PYMED2] A chunk whose way breaks, or whose server is in trouble, is sent again."""
     depot = Depot()
     depot.troubles = [httpx.ReadError("cut"), refusal(503, "UNAVAILABLE"), refusal(429, "TOO_MANY_REQUESTS")]
 
@@ -59,7 +59,7 @@ async def test_up_over_troubles() -> None:
 
 
 async def test_up_resumed() -> None:
-    """[MED3] What the server has is not sent again."""
+    """[PYMED3] What the server has is not sent again."""
     depot = Depot()
     depot.totals[KNOWN] = 9
     depot.chunks[KNOWN] = {index: DATA[index * 300 : index * 300 + 300] for index in (0, 1, 2, 5, 8)}
@@ -73,7 +73,7 @@ async def test_up_resumed() -> None:
 
 
 async def test_up_when_all_is_there() -> None:
-    """[MED4] When only the last answer was lost, nothing is sent and the answer is had."""
+    """[PYMED4] When only the last answer was lost, nothing is sent and the answer is had."""
     depot = Depot()
     depot.totals[KNOWN] = 9
     depot.chunks[KNOWN] = {index: DATA[index * 300 : index * 300 + 300] for index in range(9)}
@@ -85,7 +85,7 @@ async def test_up_when_all_is_there() -> None:
 
 
 async def test_up_of_another_file() -> None:
-    """[MED5] Resuming with a file of another length is refused before anything is sent."""
+    """[PYMED5] Resuming with a file of another length is refused before anything is sent."""
     depot = Depot()
     depot.totals[KNOWN], depot.chunks[KNOWN] = 4, {}
 
@@ -98,7 +98,7 @@ async def test_up_of_another_file() -> None:
 
 
 async def test_up_refused() -> None:
-    """[MED6] A refusal ends the upload with the server's code."""
+    """[PYMED6] A refusal ends the upload with the server's code."""
     depot = Depot()
     depot.troubles = [refusal(413, "QUOTA_EXCEEDED")] * 3
 
@@ -109,7 +109,7 @@ async def test_up_refused() -> None:
 
 
 async def test_up_without_a_server() -> None:
-    """[MED7] When the server stays away, the error tells the media_id with which to resume."""
+    """[PYMED7] When the server stays away, the error tells the media_id with which to resume."""
     depot = Depot()
     depot.troubles = [httpx.ConnectError("refused")] * 100
 
@@ -123,7 +123,7 @@ async def test_up_without_a_server() -> None:
 
 
 async def test_up_cancelled() -> None:
-    """[MED8] Cancelling the task ends the upload, and resuming finishes it."""
+    """[PYMED8] Cancelling the task ends the upload, and resuming finishes it."""
     depot = Depot()
     begun = asyncio.Event()
     sending = asyncio.create_task(send(depot, DATA, media_id=KNOWN, progress=lambda done, _: done and begun.set()))
@@ -138,7 +138,7 @@ async def test_up_cancelled() -> None:
 
 
 async def test_a_file_that_shrinks(tmp_path: Path) -> None:
-    """[MED9] A file that becomes shorter meanwhile is noticed."""
+    """[PYMED9] A file that becomes shorter meanwhile is noticed."""
     depot = Depot()
     path = tmp_path / "blob"
     path.write_bytes(DATA)
@@ -148,7 +148,7 @@ async def test_a_file_that_shrinks(tmp_path: Path) -> None:
 
 
 async def test_down() -> None:
-    """[MED10] A medium comes into memory with what is needed to decrypt it."""
+    """[PYMED10] A medium comes into memory with what is needed to decrypt it."""
     progress: list[tuple[int, int]] = []
     got = await download(Depot().api, KNOWN, progress=lambda done, total: progress.append((done, total)))
 
@@ -160,7 +160,7 @@ async def test_down() -> None:
 
 @pytest.mark.parametrize("into", ["memory", "file"])
 async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
-    """[MED11] After a break only the rest is fetched."""
+    """[PYMED11] After a break only the rest is fetched."""
     depot = Depot()
     depot.troubles = [1000, 500, 0]
 
@@ -173,7 +173,7 @@ async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
 
 
 async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
-    """[MED12] A part that an earlier run left is gone on with; one that does not fit is thrown away."""
+    """[PYMED12] A part that an earlier run left is gone on with; one that does not fit is thrown away."""
     depot = Depot()
     part = tmp_path / "blob.part"
     part.write_bytes(DATA[:2000])
@@ -188,7 +188,7 @@ async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
 
 
 async def test_down_refused() -> None:
-    """[MED13] An expired medium is told as such; a server that stays away is given up in the end."""
+    """[PYMED13] An expired medium is told as such; a server that stays away is given up in the end."""
     depot = Depot()
     depot.troubles = [refusal(410, "GONE")]
     with pytest.raises(ApiError) as caught:
@@ -203,7 +203,7 @@ async def test_down_refused() -> None:
 
 
 async def test_a_server_that_ignores_ranges(tmp_path: Path) -> None:
-    """[MED14] A 200 to a range is the whole medium again, and taken as that."""
+    """[PYMED14] A 200 to a range is the whole medium again, and taken as that."""
     depot = Depot()
     (tmp_path / "blob.part").write_bytes(b"x" * 100)
 

@@ -57,7 +57,7 @@ def waiting(content: str, *, key: str, tried_ms: int | None = None) -> Post:
 
 
 async def test_every_try_has_the_same_key() -> None:
-    """[OUT4] A post that fails on the way is tried again with its first key and body."""
+    """[PYOUT4] A post that fails on the way is tried again with its first key and body."""
     async with Sender() as sender:
         troubles = [refusal(503, "UNAVAILABLE"), refusal(502, "x"), httpx.Response(200, text="<html>")]
         sender.server.rest = lambda _: troubles.pop() if troubles else None
@@ -70,7 +70,7 @@ async def test_every_try_has_the_same_key() -> None:
 
 
 async def test_a_key_of_ones_own() -> None:
-    """[OUT5] A program that repeats a post itself gives the key; the answer is the first one."""
+    """[PYOUT5] A program that repeats a post itself gives the key; the answer is the first one."""
     async with Sender() as sender:
         first = await sender.post("AAAA", key="mine")
         again = await sender.post("AAAA", key="mine")
@@ -80,7 +80,7 @@ async def test_a_key_of_ones_own() -> None:
 
 
 async def test_lanes_do_not_wait_for_each_other() -> None:
-    """[OUT6] A group whose post is stuck does not hold up another group's."""
+    """[PYOUT6] A group whose post is stuck does not hold up another group's."""
     async with Sender(backoff=SLOW) as sender:
         sender.server.rest = lambda request: refusal(503, "UNAVAILABLE") if GROUP in request.content.decode() else None
         stuck = asyncio.create_task(sender.post("AAAA"))
@@ -93,7 +93,7 @@ async def test_lanes_do_not_wait_for_each_other() -> None:
 
 
 async def test_waking_tries_at_once() -> None:
-    """[OUT7] When the connection is open again, what waits is tried without waiting longer."""
+    """[PYOUT7] When the connection is open again, what waits is tried without waiting longer."""
     async with Sender(backoff=SLOW) as sender:
         troubles = [refusal(503, "UNAVAILABLE")]
         sender.server.rest = lambda _: troubles.pop() if troubles else None
@@ -107,7 +107,7 @@ async def test_waking_tries_at_once() -> None:
 
 
 async def test_full() -> None:
-    """[OUT8] More posts than the outbox may hold are refused at once; the ones in it are kept."""
+    """[PYOUT8] More posts than the outbox may hold are refused at once; the ones in it are kept."""
     async with Sender(backoff=SLOW, limit=2) as sender:
         sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
         kept = [asyncio.create_task(sender.post("AAAA")) for _ in range(2)]
@@ -124,7 +124,7 @@ async def test_full() -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 async def test_a_restart_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
-    """[OUT9] What the server did not have when the program ended is sent by the next run: once, in order."""
+    """[PYOUT9] What the server did not have when the program ended is sent by the next run: once, in order."""
     memory = MemoryOutbox()
 
     def store() -> OutboxStore:
@@ -155,7 +155,7 @@ async def test_a_restart_goes_on_where_it_was(kind: str, tmp_path: Path) -> None
 
 
 async def test_too_old_to_try_again() -> None:
-    """[OUT10] A post that was tried a day ago is not tried again, since its key is forgotten there: that is told."""
+    """[PYOUT10] A post that was tried a day ago is not tried again, since its key is forgotten there: that is told."""
     store = MemoryOutbox()
     now_ms = time.time_ns() // 1_000_000
     await store.put(waiting("AAAA", key="old", tried_ms=now_ms - KEY_LIFE_MS - 1_000))
@@ -171,7 +171,7 @@ async def test_too_old_to_try_again() -> None:
 
 
 async def test_too_old_is_raised_to_who_waits() -> None:
-    """[OUT11] The same is raised when somebody waits for the answer."""
+    """[PYOUT11] The same is raised when somebody waits for the answer."""
     async with Sender() as sender:
         sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
         posting = asyncio.create_task(sender.post("AAAA"))
@@ -184,7 +184,7 @@ async def test_too_old_is_raised_to_who_waits() -> None:
 
 
 async def test_a_refused_token_keeps_the_posts_of_an_earlier_run() -> None:
-    """[OUT12] When it is the token that is refused, what an earlier run left stays for a run with a better one."""
+    """[PYOUT12] When it is the token that is refused, what an earlier run left stays for a run with a better one."""
     store = MemoryOutbox()
     await store.put(waiting("AAAA", key="k"))
     async with Sender(store=store) as sender:
@@ -217,7 +217,7 @@ class Broken(MemoryOutbox):
 
 
 async def test_a_store_that_cannot_keep() -> None:
-    """[OUT13] A post that the store cannot keep is not sent, and who posts hears why."""
+    """[PYOUT13] A post that the store cannot keep is not sent, and who posts hears why."""
     async with Sender(store=Broken(puts=False)) as sender:
         with pytest.raises(OSError, match="no space"):
             await sender.post("AAAA")
@@ -226,14 +226,14 @@ async def test_a_store_that_cannot_keep() -> None:
 
 
 async def test_a_store_that_cannot_forget() -> None:
-    """[OUT14] A post that is sent counts as sent even when the store cannot forget it; that is told."""
+    """[PYOUT14] A post that is sent counts as sent even when the store cannot forget it; that is told."""
     async with Sender(store=Broken(puts=True)) as sender:
         assert (await sender.post("AAAA")).seq == 1
         assert [problem.code for problem in sender.problems] == ["STORE"]
 
 
 async def test_refused() -> None:
-    """[OUT15] What the server refuses for good is raised with its code, and is not tried again."""
+    """[PYOUT15] What the server refuses for good is raised with its code, and is not tried again."""
     async with Sender() as sender:
         sender.server.rest = lambda _: refusal(409, "CONFLICT", details={"field": "x"})
         with pytest.raises(ApiError) as caught:

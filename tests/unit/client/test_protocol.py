@@ -159,7 +159,7 @@ def test_known_type_with_unreadable_data_keeps_its_place() -> None:
 
 
 def test_asks_when_the_server_has_greeted() -> None:
-    """[SUB1] A group that was wanted before the connection is asked for once it is open, from now."""
+    """[PYSUB1] A group that was wanted before the connection is asked for once it is open, from now."""
     talk = Conversation()
 
     assert talk.subscribe(GROUP, None, now_ms=NOW) == []
@@ -172,7 +172,7 @@ def test_asks_when_the_server_has_greeted() -> None:
 
 
 def test_position_goes_with_the_request() -> None:
-    """[SUB2] A known position goes along with its hash; number 0 needs none."""
+    """[PYSUB2] A known position goes along with its hash; number 0 needs none."""
     talk = Conversation()
     talk.received(hello(), now_ms=NOW)
 
@@ -184,7 +184,7 @@ def test_position_goes_with_the_request() -> None:
 
 
 def test_many_groups_are_asked_for_in_frames_below_the_limit() -> None:
-    """[SUB3] 250 groups with positions go out in three frames, each far below 64 KiB."""
+    """[PYSUB3] 250 groups with positions go out in three frames, each far below 64 KiB."""
     talk = Conversation()
     for number in range(250):
         talk.subscribe(f"{number:08x}-0000-4000-8000-000000000000", Position(2**40, "h" * 43), now_ms=NOW)
@@ -196,7 +196,7 @@ def test_many_groups_are_asked_for_in_frames_below_the_limit() -> None:
 
 
 def test_from_now_starts_at_the_head() -> None:
-    """[SUB4] Without a position the events after the confirmed head follow, and being caught up is told at once."""
+    """[PYSUB4] Without a position the events after the confirmed head follow, and being caught up is told at once."""
     log = log_of(6)
     talk = Conversation()
     talk.subscribe(GROUP, None, now_ms=NOW)
@@ -211,7 +211,7 @@ def test_from_now_starts_at_the_head() -> None:
 
 
 def test_replay_then_live_has_no_seam() -> None:
-    """[SUB5] A replay comes in order, being caught up is told once at its end, and live events follow."""
+    """[PYSUB5] A replay comes in order, being caught up is told once at its end, and live events follow."""
     log = log_of(5)
     talk = listening(Position(2), 4, recovered=True)
 
@@ -222,7 +222,7 @@ def test_replay_then_live_has_no_seam() -> None:
 
 
 def test_resumes_after_a_loss_with_the_hash() -> None:
-    """[SUB6] The next connection is asked for what follows the last event delivered, with that event's hash."""
+    """[PYSUB6] The next connection is asked for what follows the last event delivered, with that event's hash."""
     log = log_of(3)
     talk = listening(Position(0), 3, recovered=True)
     for frame in log.frames:
@@ -235,7 +235,7 @@ def test_resumes_after_a_loss_with_the_hash() -> None:
 
 
 def test_nothing_counts_before_it_is_confirmed() -> None:
-    """[SUB7] A frame of an earlier subscription that arrives before the new confirmation is not delivered."""
+    """[PYSUB7] A frame of an earlier subscription that arrives before the new confirmation is not delivered."""
     log = log_of(1)
     talk = Conversation()
     talk.received(hello(), now_ms=NOW)
@@ -248,7 +248,7 @@ def test_nothing_counts_before_it_is_confirmed() -> None:
     "head, reason", [(9, ResetReason.GONE), (5, ResetReason.GONE), (3, ResetReason.AHEAD), (0, ResetReason.AHEAD)]
 )
 def test_not_recovered_is_a_reset(head: int, reason: ResetReason) -> None:
-    """[SUB8] `recovered: false` yields a Reset that names both positions; what follows the head comes after it."""
+    """[PYSUB8] `recovered: false` yields a Reset that names both positions; what follows the head comes after it."""
     talk = Conversation()
     talk.subscribe(GROUP, Position(5, "h" * 43), now_ms=NOW)
     talk.received(hello(), now_ms=NOW)
@@ -262,7 +262,7 @@ def test_not_recovered_is_a_reset(head: int, reason: ResetReason) -> None:
 
 
 def test_a_reset_in_the_midst() -> None:
-    """[SUB14] A `subscribed` that nobody asked for, with `recovered: false`, is a Reset unless all was read already."""
+    """[PYSUB14] An unasked `subscribed`, with `recovered: false`, is a Reset unless all was read already."""
     log = log_of(9)
     talk = listening(Position(0), 0, recovered=True)
     talk.received(log.frames[0], now_ms=NOW)
@@ -276,7 +276,7 @@ def test_a_reset_in_the_midst() -> None:
 
 
 def test_forbidden_ends_only_the_groups_it_names() -> None:
-    """[SUB9] A group that the user is not in ends with NotAMember, the others go on."""
+    """[PYSUB9] A group that the user is not in ends with NotAMember, the others go on."""
     talk = Conversation()
     talk.subscribe(GROUP, Position(0), now_ms=NOW)
     talk.subscribe(OTHER, None, now_ms=NOW)
@@ -293,7 +293,7 @@ def test_forbidden_ends_only_the_groups_it_names() -> None:
 
 
 def test_a_malformed_request_ends_its_groups() -> None:
-    """[SUB10] A subscribe that the server calls invalid is not repeated for ever: its groups end with the reason."""
+    """[PYSUB10] A subscribe that the server calls invalid is not repeated for ever: its groups end with the reason."""
     talk = Conversation()
     talk.subscribe("no-uuid", None, now_ms=NOW)
     sent = only(talk.received(hello(), now_ms=NOW), Send)
@@ -307,7 +307,7 @@ def test_a_malformed_request_ends_its_groups() -> None:
 
 
 def test_a_server_in_trouble_is_asked_again_by_another_connection() -> None:
-    """[SUB11] When the server cannot answer a subscribe now, the connection is made anew after a pause."""
+    """[PYSUB11] When the server cannot answer a subscribe now, the connection is made anew after a pause."""
     talk = Conversation()
     talk.subscribe(GROUP, None, now_ms=NOW)
     sent = only(talk.received(hello(), now_ms=NOW), Send)
@@ -320,7 +320,7 @@ def test_a_server_in_trouble_is_asked_again_by_another_connection() -> None:
 
 @pytest.mark.parametrize("reason", ["left", "removed"])
 def test_leaving_ends_the_stream(reason: str) -> None:
-    """[SUB12] After the user left or was removed, the stream ends without an error, after what came before."""
+    """[PYSUB12] After the user left or was removed, the stream ends without an error, after what came before."""
     talk = listening(Position(0), 0, recovered=True)
 
     effects = talk.received(control("unsubscribed", {"group_ids": [GROUP, OTHER], "reason": reason}), now_ms=NOW)
@@ -330,7 +330,7 @@ def test_leaving_ends_the_stream(reason: str) -> None:
 
 
 def test_unsubscribing_tells_the_server_only_what_it_knows() -> None:
-    """[SUB13] A group is given back once, and only on a connection that knows of it."""
+    """[PYSUB13] A group is given back once, and only on a connection that knows of it."""
     talk = listening(None, 0)
 
     (sent,) = talk.unsubscribe(GROUP, now_ms=NOW)

@@ -132,7 +132,7 @@ async def _tries(policy, count, address=HOME, user_id="anna"):
 
 
 async def test_five_a_minute(limiter, clock):
-    """[CON1] Five attempts of a user at an address pass, the sixth waits for the first to be a minute old."""
+    """[ATT1] Five attempts of a user at an address pass, the sixth waits for the first to be a minute old."""
     policy = ConnectPolicy(Settings(), limiter)
     assert await _tries(policy, 3) == [None] * 3
     clock.now_s += 10
@@ -145,7 +145,7 @@ async def test_five_a_minute(limiter, clock):
 
 
 async def test_at_home_each_user_has_their_own(limiter):
-    """[CON2] With `home` a user's attempts are no other's, nor a stranger's, nor the same user's elsewhere."""
+    """[ATT2] With `home` a user's attempts are no other's, nor a stranger's, nor the same user's elsewhere."""
     policy = ConnectPolicy(Settings(), limiter)
     await _tries(policy, 5)
 
@@ -156,7 +156,7 @@ async def test_at_home_each_user_has_their_own(limiter):
 
 
 async def test_strangers_share_five(limiter):
-    """[CON3] With `home`, attempts without a token that holds are five for the address, and leave the users theirs."""
+    """[ATT3] With `home`, attempts without a token that holds are five for the address, and leave the users theirs."""
     policy = ConnectPolicy(Settings(), limiter)
 
     assert await _tries(policy, 6, user_id=None) == [None] * 5 + [60]
@@ -164,7 +164,7 @@ async def test_strangers_share_five(limiter):
 
 
 async def test_the_ceiling_of_an_address(limiter, clock):
-    """[CON4] Sixty attempts of an address, whoever they are of, and no more; refused ones take no place of them."""
+    """[ATT4] Sixty attempts of an address, whoever they are of, and no more; refused ones take no place of them."""
     policy = ConnectPolicy(Settings(), limiter)
     assert await _tries(policy, 50, user_id="anna") == [None] * 5 + [60] * 45
     for user in range(11):
@@ -178,7 +178,7 @@ async def test_the_ceiling_of_an_address(limiter, clock):
 
 
 async def test_strict_counts_everybody_together(limiter):
-    """[CON5] With `strict` the address has five, whoever they are of."""
+    """[ATT5] With `strict` the address has five, whoever they are of."""
     policy = ConnectPolicy(Settings(connect_policy="strict"), limiter)
 
     tries = [await policy.admit(HOME, user) for user in ("anna", "bert", None, "anna", None, "cleo")]
@@ -188,7 +188,7 @@ async def test_strict_counts_everybody_together(limiter):
 
 
 async def test_a_network_of_addresses_is_one(limiter):
-    """[CON6] All addresses of an IPv6 /64 count together; the next /64 does not."""
+    """[ATT6] All addresses of an IPv6 /64 count together; the next /64 does not."""
     policy = ConnectPolicy(Settings(), limiter)
     for host in range(5):
         assert await policy.admit(f"2001:db8:1:2::{host + 1}", None) is None
@@ -198,7 +198,7 @@ async def test_a_network_of_addresses_is_one(limiter):
 
 
 async def test_a_ticket_takes_none(limiter):
-    """[CON7] Looking, as a request for a ticket does, takes none of the attempts, but says 429 while none is left."""
+    """[ATT7] Looking, as a request for a ticket does, takes none of the attempts, but says 429 while none is left."""
     policy = ConnectPolicy(Settings(), limiter)
     assert [await policy.peek(HOME, "anna") for _ in range(20)] == [None] * 20
 
@@ -209,7 +209,7 @@ async def test_a_ticket_takes_none(limiter):
 
 
 async def test_knocking_does_not_put_it_off(limiter, clock):
-    """[CON8] A client that tries every second gets in at the same moment as one that waits."""
+    """[ATT8] A client that tries every second gets in at the same moment as one that waits."""
     policy = ConnectPolicy(Settings(), limiter)
     await _tries(policy, 5)
 
@@ -222,7 +222,7 @@ async def test_knocking_does_not_put_it_off(limiter, clock):
 
 
 async def test_settings_count(limiter):
-    """[CON9] Limit and ceiling are the settings'."""
+    """[ATT9] Limit and ceiling are the settings'."""
     policy = ConnectPolicy(Settings(connect_limit=2, connect_ceiling=3), limiter)
 
     assert await _tries(policy, 3) == [None, None, 60]
@@ -230,7 +230,7 @@ async def test_settings_count(limiter):
 
 
 def test_at_once(clock):
-    """[CON10] When counting is in this process a handshake is decided without waiting, by the same counts."""
+    """[ATT10] When counting is in this process a handshake is decided without waiting, by the same counts."""
     policy = ConnectPolicy(Settings(), LocalLimiter(clock))
 
     assert policy.local
@@ -241,7 +241,7 @@ def test_at_once(clock):
 
 
 async def test_a_place_taken_between_looking_and_counting(clock):
-    """[CON11] Where servers share the counts and another takes the last place meanwhile, the attempt is refused."""
+    """[ATT11] Where servers share the counts and another takes the last place meanwhile, the attempt is refused."""
 
     class Racing(Elsewhere):
         async def peek(self, name, key, *, limit, window_s):

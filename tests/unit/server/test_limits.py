@@ -78,7 +78,7 @@ def limiter(request, clock):
 
 
 async def test_the_limit_passes_and_the_next_waits(limiter):
-    """[LIM1] So many hits pass; the next is told seconds within the window, and looking tells the same."""
+    """[LMT1] So many hits pass; the next is told seconds within the window, and looking tells the same."""
     assert await limiter.peek("login", "a", limit=3, window_s=60) is None
     assert [await limiter.hit("login", "a", limit=3, window_s=60) for _ in range(3)] == [None] * 3
 
@@ -89,7 +89,7 @@ async def test_the_limit_passes_and_the_next_waits(limiter):
 
 
 async def test_names_and_keys_are_apart(limiter):
-    """[LIM2] Another key, or the same under another name, has its own count."""
+    """[LMT2] Another key, or the same under another name, has its own count."""
     await limiter.hit("login", "a", limit=1, window_s=60)
 
     assert await limiter.hit("login", "b", limit=1, window_s=60) is None
@@ -98,7 +98,7 @@ async def test_names_and_keys_are_apart(limiter):
 
 
 async def test_looking_does_not_count(limiter):
-    """[LIM3] However often somebody looks, the attempts are still there."""
+    """[LMT3] However often somebody looks, the attempts are still there."""
     for _ in range(10):
         assert await limiter.peek("join", "a", limit=1, window_s=60) is None
 
@@ -106,7 +106,7 @@ async def test_looking_does_not_count(limiter):
 
 
 def test_local_answers_without_waiting(clock):
-    """[LIM4] In one process the answer is there at once, and time is the clock's."""
+    """[LMT4] In one process the answer is there at once, and time is the clock's."""
     limiter = LocalLimiter(clock)
     assert limiter.hit_now("connect", "a", limit=1, window_s=60) is None
     assert limiter.hit_now("connect", "a", limit=1, window_s=60) == 60
@@ -119,7 +119,7 @@ def test_local_answers_without_waiting(clock):
 
 
 def test_hit_is_cheap(clock):
-    """[LIM5] A hit, which every request pays, takes far less than 10 µs, with 10,000 users too."""
+    """[LMT5] A hit, which every request pays, takes far less than 10 µs, with 10,000 users too."""
     limiter = LocalLimiter(clock)
     keys = [f"user-{number % 10_000}" for number in range(30_000)]
 
@@ -135,7 +135,7 @@ def test_hit_is_cheap(clock):
 
 
 async def test_while_the_storage_is_away_each_counts_alone(clock, storage, caplog):
-    """[LIM6] A storage that fails shuts no door and opens none for good, and is left alone for five seconds."""
+    """[LMT6] A storage that fails shuts no door and opens none for good, and is left alone for five seconds."""
     limiter = SharedLimiter(storage, clock=clock)
     storage.away = True
 
@@ -156,7 +156,7 @@ async def test_while_the_storage_is_away_each_counts_alone(clock, storage, caplo
 
 
 async def test_redis_is_shared(redis_server, clock):
-    """[LIM7] Two servers that count in one Redis count together."""
+    """[LMT7] Two servers that count in one Redis count together."""
     first, second = (SharedLimiter.of(redis_server.url, clock=clock) for _ in range(2))
     try:
         assert await first.hit("connect", "a", limit=2, window_s=60) is None
@@ -171,7 +171,7 @@ async def test_redis_is_shared(redis_server, clock):
 
 
 async def test_a_redis_that_is_not_there(clock):
-    """[LIM6] With nobody at the address, whether a port or a Unix socket, a server counts alone."""
+    """[LMT6] With nobody at the address, whether a port or a Unix socket, a server counts alone."""
     for url in ("redis://127.0.0.1:1/0", "unix:///nonexistent/redis.sock"):
         limiter = SharedLimiter.of(url, clock=clock)
         try:
