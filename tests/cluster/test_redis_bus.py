@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -13,10 +12,9 @@ import pytest
 from orbital.bus import redis as adapter
 from orbital.bus.redis import RedisBus
 from orbital.model import GroupId
+from tests.cluster.conftest import Cluster, ask
 from tests.contracts.drafts import new_id
 from tests.contracts.test_bus import Heard
-from tests.support.process import Program
-from tests.support.programs import find, free_port, missing
 from tests.support.proxy import Proxy
 from tests.support.redis import Redis
 
@@ -172,73 +170,10 @@ async def test_a_password(tmp_path: Path, ears):
 # Chapter: a Cluster
 
 
-class Cluster:
-    """Two masters that share the slots; needs Redis 7 or later."""
-
-    def __init__(self, folder: Path) -> None:
-        binary = find("redis-server", "valkey-server", also=("/usr/bin/redis-server",))
-        found = "" if binary is None else subprocess.run([binary, "--version"], capture_output=True, text=True).stdout
-        version = found.partition("v=")[2].partition(".")[0]
-        if binary is None or not version.isdigit() or int(version) < 7:
-            missing("Redis 7 or later", remedy="apt-get install redis-server")
-        self.ports = [free_port(), free_port()]
-        self.programs = []
-        for port in self.ports:
-            place = folder / str(port)
-            place.mkdir()
-            self.programs.append(
-                Program(
-                    [
-                        *(binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(place), "--save", ""),
-                        *("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
-                    ]
-                )
-            )
-        for program in self.programs:
-            program.wait_for("[Rr]eady to accept connections")
-
-    def close(self) -> None:
-        """End both."""
-        for program in self.programs:
-            program.kill()
-
-
-async def _ask(port: int, *command: str) -> bytes:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write((" ".join(command) + "\r\n").encode())
-    head = await asyncio.wait_for(reader.readline(), 10)
-    body = await reader.readexactly(int(head[1:]) + 2) if head.startswith(b"$") else head
-    writer.close()
-    await writer.wait_closed()
-    return body.strip()
-
-
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A Redis Cluster of two masters."""
-    made = Cluster(tmp_path)
-    try:
-        one, two = made.ports
-        assert await _ask(one, "CLUSTER", "ADDSLOTSRANGE", "0", "8191") == b"+OK"
-        assert await _ask(two, "CLUSTER", "ADDSLOTSRANGE", "8192", "16383") == b"+OK"
-        nodes = (await _ask(two, "CLUSTER", "NODES")).decode()
-        bus_port = nodes.partition("@")[2].partition(" ")[0]
-        assert await _ask(one, "CLUSTER", "MEET", "127.0.0.1", str(two), bus_port) == b"+OK"
-        async with asyncio.timeout(30):
-            for port in made.ports:
-                while b"cluster_state:ok" not in (info := await _ask(port, "CLUSTER", "INFO")) or (
-                    b"cluster_known_nodes:2" not in info
-                ):
-                    await asyncio.sleep(0.05)
-        yield made
-    finally:
-        made.close()
-
-
 @pytest.mark.redis
-async def test_sharded_on_a_cluster(cluster: Cluster):
+async def test_sharded_on_a_cluster(redis_cluster: Cluster):
     """[CLUSTER] On a Cluster each group's channel is on the master of its slot; a slot that moves is followed."""
-    url = f"redis://127.0.0.1:{cluster.ports[0]}"
+    url = f"redis://127.0.0.1:{redis_cluster.ports[0]}"
     one, two = Ear(url), Ear(url)
     await one.start()
     await two.start()
@@ -254,10 +189,10 @@ async def test_sharded_on_a_cluster(cluster: Cluster):
         from redis.crc import key_slot
 
         slot = key_slot(adapter._channel(groups[0]))
-        taker = cluster.ports[1] if slot < 8192 else cluster.ports[0]
-        taker_id = (await _ask(taker, "CLUSTER", "MYID")).decode()
-        for port in (taker, *cluster.ports):
-            assert await _ask(port, "CLUSTER", "SETSLOT", str(slot), "NODE", taker_id) == b"+OK"
+        taker = redis_cluster.ports[1] if slot < 8192 else redis_cluster.ports[0]
+        taker_id = (await ask(taker, "CLUSTER", "MYID")).decode()
+        for port in (taker, *redis_cluster.ports):
+            assert await ask(port, "CLUSTER", "SETSLOT", str(slot), "NODE", taker_id) == b"+OK"
         await two.return_of(1)
         two.heard.rumours.clear()
         async with asyncio.timeout(30):

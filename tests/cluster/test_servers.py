@@ -9,6 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from tests.cluster.conftest import Cluster
 from tests.contracts.drafts import NOW_MS
 from tests.support.client import Group, Person, Refused, Socket
 from tests.support.redis import Redis
@@ -160,7 +161,7 @@ async def test_presence_over_servers(pair: list[Server]):
     async with ann, bob, await ann.listen(group) as here:
         assert await online() == {ann.user_id: 1}
         there, again = await bob.listen(group), await bob.listen(group)
-        await ann.listen(group, url=pair[1].url)
+        elsewhere = await ann.listen(group, url=pair[1].url)
 
         async def all_there() -> bool:
             return await online() == await online(bob) == {ann.user_id: 2, bob.user_id: 2}
@@ -178,12 +179,16 @@ async def test_presence_over_servers(pair: list[Server]):
             return await online() == {ann.user_id: 1, bob.user_id: 1}
 
         await _until(not_here)
-        with pytest.raises(Refused) as refused:
-            await online(await Person.sign_up(pair[0].url))
+        async with await Person.sign_up(pair[0].url) as stranger:
+            with pytest.raises(Refused) as refused:
+                await online(stranger)
         assert refused.value.status == 403
 
         pair[1].kill()
         await there.until_closed()
+        await elsewhere.until_closed()
+        await there.close()
+        await elsewhere.close()
 
         async def forgotten() -> bool:
             return await online() == {}
@@ -226,10 +231,11 @@ async def test_redis_is_away(pair: list[Server], redis_server: Redis):
         events = await bob.events(group)
         for socket, after in ((here, 2), (there, 2), (late, 8)):
             assert [frame for frame in socket.frames if "seq" in frame] == events[after:]
+        await late.close()
 
         async def present() -> bool:
             answer = await ann.get(f"/api/groups/{group.id}/presence")
-            return {one["user_id"]: one["connections"] for one in answer["online"]} == {ann.user_id: 1, bob.user_id: 2}
+            return {one["user_id"]: one["connections"] for one in answer["online"]} == {ann.user_id: 1, bob.user_id: 1}
 
         await _until(present)
 
@@ -256,6 +262,39 @@ async def test_no_quiet_stamp_overtakes_an_event(cluster_of: Callable[..., list[
     assert len(pings) > 3
     assert max(pings) > time.time() * 1000 - 30_000, "the stamp of what is no event follows the clock"
     assert highest < NOW_MS
+
+
+async def test_a_redis_cluster(serve, postgres_url: str, redis_cluster: Cluster):
+    """[CLUSTER] With a Redis Cluster all is as with one Redis: events, presence, tickets, limits."""
+    env = {
+        "DATABASE_URL": postgres_url,
+        "REDIS_URL": f"redis://127.0.0.1:{redis_cluster.ports[0]}",
+        "ORBITAL_SIGNUP_LIMIT": "3",
+    }
+    pair = [await asyncio.to_thread(serve, env=env) for _ in range(2)]
+    ann, bob, _ = await _ann_and_bob(pair)
+    groups = [await ann.make_group() for _ in range(10)]
+    for group in groups:
+        await bob.join(group)
+    async with ann, bob, await ann.listen(*groups), await bob.listen(*groups) as there:
+        for group in groups:
+            began = time.monotonic()
+            await ann.say(group)
+            await _reach(there, group, 3)
+            assert time.monotonic() - began < 4, "no comparison was needed"
+
+        async def present() -> bool:
+            answers = [await bob.get(f"/api/groups/{group.id}/presence") for group in groups]
+            return all({one["user_id"] for one in answer["online"]} == {ann.user_id, bob.user_id} for answer in answers)
+
+        await _until(present)
+        ticket = (await ann.post("/api/ws-ticket", {}))["ticket"]
+        async with await Socket.open(f"{pair[1].ws_url}?ticket={ticket}"):
+            pass
+        await (await Person.sign_up(pair[1].url)).close()
+        with pytest.raises(Refused) as refused:
+            await Person.sign_up(pair[0].url)
+        assert refused.value.status == 429
 
 
 async def test_the_database_is_away(serve, own_postgres, redis_server: Redis):

@@ -83,7 +83,8 @@ async def test_workers_share_the_port(many: Server):
             alive += 1
         except AssertionError:
             assert await socket.until_closed() == 1006
-        await socket.close()
+        finally:
+            await socket.close()
     assert 0 < alive < len(sockets)
     for one in (ann, again):
         await one.close()

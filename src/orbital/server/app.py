@@ -18,13 +18,12 @@ import uvicorn
 from orbital import config
 from orbital.blobs import check_blobs, open_blobs
 from orbital.bus.local import LocalBus
-from orbital.bus.redis import RedisBus
 from orbital.config import Postgres, Settings, SqliteFile
 from orbital.errors import OrbitalError, SettingsInvalid
 from orbital.model import GroupId
 from orbital.ports import Blobs, Bus, Limiter
 from orbital.relay import Relay
-from orbital.server.auth import Auth
+from orbital.server.auth import Auth, Tickets
 from orbital.server.clock import SystemClock
 from orbital.server.conversation import MAX_FRAME_BYTES, Conversation, Conversations
 from orbital.server.deflate import deflated_text_frame
@@ -33,8 +32,7 @@ from orbital.server.http import build_app
 from orbital.server.limits import LocalLimiter, SharedLimiter
 from orbital.server.metrics import Metrics
 from orbital.server.passwords import Passwords
-from orbital.server.presence import Connected, LocalPresence, Presence, SharedPresence
-from orbital.server.shared import SharedRedis, SharedTickets
+from orbital.server.presence import Connected, LocalPresence, Presence
 from orbital.server.websocket import Line, websocket_protocol
 from orbital.services.facilities import Facilities
 from orbital.services.media import Collected, MediaRoom, collect
@@ -72,7 +70,7 @@ class Node:
         store: SqlStore,
         blobs: Blobs,
         limiter: Limiter,
-        shared: SharedRedis | None = None,
+        tickets: Tickets | None = None,
     ) -> None:
         """
         Args:
@@ -80,18 +78,18 @@ class Node:
             store: The log.
             blobs: The media's bytes.
             limiter: Where attempts are counted.
-            shared: The Redis of the cluster, if there is one.
+            tickets: Where tickets wait; here when left out.
         """
         self.settings = settings
         self.store = store
         self.bus: Bus = LocalBus()
+        self.on_moved: Callable[[GroupId], None] | None = None
         self.limiter = limiter
         self.clock = SystemClock()
         self.draining = False
         self.lines: set[Line] = set()
         self.refusals: Counter[str] = Counter()
         self.metrics = Metrics()
-        tickets = None if shared is None else SharedTickets(shared, self.clock)
         self.auth = Auth.of(settings, store=store, clock=self.clock, tickets=tickets)
         self.admission = Admission(settings, limiter=limiter)
         self.passwords = Passwords()
@@ -102,10 +100,7 @@ class Node:
             on_batch=self.metrics.batch,
             on_moved=self._moved,
         )
-        self.shared_presence = (
-            None if shared is None else SharedPresence(shared, self._connected, lambda: self.relay.hub.groups)
-        )
-        self.presence: Presence = self.shared_presence or LocalPresence(self._connected)
+        self.presence: Presence = LocalPresence(self.connected)
         self.facilities = Facilities(
             store=store,
             append=self.relay.append,
@@ -140,7 +135,7 @@ class Node:
         )
         self.metrics.watch(self)
 
-    def _connected(self, group_id: GroupId) -> Iterator[Connected]:
+    def connected(self, group_id: GroupId) -> Iterator[Connected]:
         """Tell which connections of this server hear a group."""
         group = self.relay.hub.groups.get(group_id)
         if group is not None:
@@ -150,14 +145,8 @@ class Node:
                     yield Connected(listener.user_id, username, listener.connected_ms)
 
     def _moved(self, group_id: GroupId) -> None:
-        if self.shared_presence is not None:
-            self.shared_presence.moved(group_id)
-
-    def redis_came_back(self) -> None:
-        """Find what was lost meanwhile, and say again who is here: it may have come back empty."""
-        self.relay.compare_soon()
-        if self.shared_presence is not None:
-            self.shared_presence.rewrite()
+        if self.on_moved is not None:
+            self.on_moved(group_id)
 
     # Chapter: work that comes round
 
@@ -251,20 +240,30 @@ async def _open_shared(
     settings: Settings, redis_url: str, store: SqlStore, blobs: Blobs, opened: AsyncExitStack
 ) -> Node:
     """Make a server that shares a Redis with others; it starts without when Redis is away."""
-    shared = SharedRedis(redis_url)
+    with _extra("redis"):
+        from orbital.bus.redis import RedisBus  # noqa: PLC0415 - an extra
+        from orbital.server.shared import SharedPresence, SharedRedis, SharedTickets  # noqa: PLC0415 - the same
+
+    shared, clock = SharedRedis(redis_url), SystemClock()
     opened.push_async_callback(shared.close)
-    limiter = SharedLimiter.of(redis_url, clock=SystemClock())
+    limiter = SharedLimiter.of(redis_url, clock=clock, clustered=await shared.clustered())
     opened.push_async_callback(limiter.close)
-    node = Node(settings, store=store, blobs=blobs, limiter=limiter, shared=shared)
+    node = Node(settings, store=store, blobs=blobs, limiter=limiter, tickets=SharedTickets(shared, clock))
     opened.push_async_callback(node.auth.close)
-    bus = RedisBus(redis_url, receive=node.relay.receive, on_reconnected=node.redis_came_back)
+    presence = SharedPresence(shared, node.connected, lambda: node.relay.hub.groups)
+    node.presence, node.on_moved = presence, presence.moved
+
+    def back() -> None:
+        # Find what was lost meanwhile, and say again who is here: it may have come back empty.
+        node.relay.compare_soon()
+        presence.rewrite()
+
+    node.bus = bus = RedisBus(redis_url, receive=node.relay.receive, on_reconnected=back)
     opened.push_async_callback(bus.close)
     await bus.start()
-    node.bus = bus
     await node.relay.start(bus)
-    if node.shared_presence is not None:
-        node.shared_presence.start()
-        opened.push_async_callback(node.shared_presence.close)
+    presence.start()
+    opened.push_async_callback(presence.close)
     return node
 
 
@@ -283,9 +282,18 @@ async def open_store(settings: Settings, *, alone: bool = True) -> SqlStore:
         case SqliteFile(path=path):
             return await SqliteStore.open(path, alone=alone)
         case Postgres(dsn=dsn):
-            from orbital.store.postgres import PostgresStore  # noqa: PLC0415 - asyncpg is an extra
-
+            with _extra("postgres"):
+                from orbital.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
             return await PostgresStore.open(dsn)
+
+
+@contextlib.contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say how to install what an import needs when it is not there."""
+    try:
+        yield
+    except ImportError as exc:
+        raise SettingsInvalid(f"This needs a library that is not installed: pip install 'orbital[{name}]'") from exc
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
@@ -352,6 +360,10 @@ async def serve(settings: Settings, *, on_started: Callable[[Node, str, int], No
                 # What is alive now stays alive: the collector need not walk through it again and again.
                 gc.collect()
                 gc.freeze()
+                # By default the collector walks through all connections again and again while their number grows: 0.3 s
+                # each time with ten thousand of them, in which nobody is served. Connections leave no rings behind, so
+                # young objects alone are looked through (some 10 ms), and all of them once in a long while.
+                gc.set_threshold(10_000, 10, 1_000)
                 await server.serve(sockets=[listening])
     finally:
         listening.close()

@@ -6,9 +6,10 @@ import logging
 import time
 from functools import lru_cache
 from typing import Final
+from urllib.parse import urlsplit
 
 from limits import RateLimitItemPerSecond
-from limits.aio.storage import RedisStorage, Storage
+from limits.aio.storage import RedisClusterStorage, RedisStorage, Storage
 from limits.aio.storage.redis.redispy import RedispyBridge
 from limits.aio.strategies import MovingWindowRateLimiter
 from limits.errors import StorageError
@@ -66,20 +67,22 @@ class SharedLimiter:
     Args:
         storage: Where it counts; `SharedLimiter.of` makes the one on Redis.
         clock: The time.
+        away: What it raises when it is away, besides the library's own error.
     """
 
     AWAY_S: Final = 5
     """How long a storage that failed is left alone, so that not every request waits for it."""
 
-    def __init__(self, storage: Storage, *, clock: Clock) -> None:
+    def __init__(self, storage: Storage, *, clock: Clock, away: tuple[type[Exception], ...] = ()) -> None:
         self._storage = storage
+        self._away: tuple[type[Exception], ...] = (StorageError, *away)
         self._strategy = MovingWindowRateLimiter(storage)
         self._clock = clock
         self._alone = LocalLimiter(clock)
         self._away_until_s = 0.0
 
     @classmethod
-    def of(cls, redis_url: str, *, clock: Clock, timeout_s: float = 1) -> SharedLimiter:
+    def of(cls, redis_url: str, *, clock: Clock, timeout_s: float = 1, clustered: bool = False) -> SharedLimiter:
         """
         Count in Redis, with keys that begin `orbital:limit`; connects when first asked.
 
@@ -87,10 +90,14 @@ class SharedLimiter:
             redis_url: `redis://`, `rediss://` or `unix://`.
             clock: The time.
             timeout_s: Longest wait for an answer.
+            clustered: Whether it is a Redis Cluster.
         """
-        # The library spells a Unix socket `redis+unix`.
+        # The library spells a Unix socket `redis+unix`, and a Cluster has no numbered databases.
         url = redis_url.replace("unix://", "redis+unix://", 1) if redis_url.startswith("unix://") else redis_url
-        storage = RedisStorage(
+        if clustered:
+            parts = urlsplit(url)
+            url = f"redis+cluster://{parts.netloc}"
+        storage = (RedisClusterStorage if clustered else RedisStorage)(
             f"async+{url}",
             wrap_exceptions=True,
             implementation="redispy",
@@ -98,7 +105,10 @@ class SharedLimiter:
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
         )
-        return cls(storage, clock=clock)
+        from redis.exceptions import RedisClusterException  # noqa: PLC0415 - redis is an extra
+
+        # A Cluster that is away as a whole says so with an error that is none of redis' own kind.
+        return cls(storage, clock=clock, away=(RedisClusterException,))
 
     async def hit(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
         """Count one attempt; what is refused does not count."""
@@ -109,7 +119,7 @@ class SharedLimiter:
             if await self._strategy.hit(item, name, key):
                 return None
             return await self._wait_s(item, name, key)
-        except StorageError as exc:
+        except self._away as exc:
             self._note_away(exc)
             return await self._alone.hit(name, key, limit=limit, window_s=window_s)
 
@@ -122,7 +132,7 @@ class SharedLimiter:
             if await self._strategy.test(item, name, key):
                 return None
             return await self._wait_s(item, name, key)
-        except StorageError as exc:
+        except self._away as exc:
             self._note_away(exc)
             return await self._alone.peek(name, key, limit=limit, window_s=window_s)
 
@@ -137,9 +147,10 @@ class SharedLimiter:
         # The library stamps attempts with this clock, so it is the one to compare with.
         return max(0.001, stats.reset_time - time.time())
 
-    def _note_away(self, exc: StorageError) -> None:
+    def _note_away(self, exc: Exception) -> None:
         self._away_until_s = self._clock.steady_s() + self.AWAY_S
-        log.warning("limits are counted by this server alone", extra={"reason": str(exc.storage_error)})
+        reason = str(getattr(exc, "storage_error", exc))
+        log.warning("limits are counted by this server alone", extra={"reason": reason})
 
 
 @lru_cache(maxsize=64)
