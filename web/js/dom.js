@@ -118,7 +118,7 @@ const day = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short' });
 
 /** @param {number} atMs @returns {string} As a person would say it. */
 export function ago(atMs) {
-  const minutes = Math.round((atMs - Date.now()) / 60_000);
+  const minutes = Math.ceil((atMs - Date.now()) / 60_000);
   if (minutes > -1) return 'just now';
   if (minutes > -60) return relative.format(minutes, 'minute');
   const sameDay = new Date(atMs).toDateString() === new Date().toDateString();

@@ -683,7 +683,9 @@ export function home(root, family, { leave }) {
   const chosen = () => {
     if (!family.loaded) return;
     family.removeEventListener('change', chosen);
-    routed();
+    const [only, ...others] = family.groups.keys();
+    if (!here.groupId && only && !others.length) location.replace(address(only));
+    else routed();
   };
   family.addEventListener('change', chosen, { signal });
 

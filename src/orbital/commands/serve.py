@@ -7,10 +7,14 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
+import webbrowser
 from multiprocessing.connection import Connection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
+import msgspec
 
 from orbital import config
 from orbital.commands.server_options import load, settings_options
@@ -26,6 +30,7 @@ from orbital.server.logs import configure
     epilog="""\b
 Examples:
   orbital serve
+  orbital serve --demo
   orbital serve --host 0.0.0.0 --port 8080 --data-dir /var/lib/orbital
   orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache
   orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache --workers 4
@@ -33,12 +38,22 @@ Examples:
 Each flag can be given by its environment variable; docs/reference/settings.md tells the reasons for the defaults.
 """
 )
+@click.option(
+    "--demo", is_flag=True, help="Show two members side by side in a browser; all data is thrown away at the end."
+)
 @settings_options()
-def serve(**flags: str | None) -> None:
+def serve(*, demo: bool, **flags: str | None) -> None:
     """Serve HTTP and WebSocket on one port until SIGTERM or Ctrl-C."""
     settings = load(flags)
     configure(level=settings.log_level, format=settings.log_format)
     try:
+        if demo:
+            with (
+                tempfile.TemporaryDirectory(prefix="orbital-demo-") as folder,
+                asyncio.Runner(loop_factory=_loop) as runner,
+            ):
+                runner.run(serve_until_stopped(_throwaway(settings, Path(folder)), on_started=_show_demo))
+            return
         if settings.workers > 1:
             sys.exit(_serve_by_many(settings))
         with asyncio.Runner(loop_factory=_loop) as runner:
@@ -53,6 +68,22 @@ def _loop() -> asyncio.AbstractEventLoop:
     import uvloop  # noqa: PLC0415 - there is none for Windows
 
     return uvloop.new_event_loop()
+
+
+def _throwaway(settings: Settings, folder: Path) -> Settings:
+    """Return the settings of one process whose data are all in `folder`, whatever else was set."""
+    return msgspec.structs.replace(
+        settings, data_dir=folder, database_url=None, redis_url=None, media_url=None, workers=1
+    )
+
+
+def _show_demo(_node: Node, host: str, port: int) -> None:
+    """Open the demonstration, in which the page makes the two members: their keys are none of the server's business."""
+    url = f"{address(host, port)}/?demo=now"
+    click.echo("Orbital shows two members side by side. Nothing is kept; stop with Ctrl-C.")
+    click.echo(f"  Open it in a browser: {url}")
+    if sys.stdout.isatty():
+        webbrowser.open(url)
 
 
 def _serve_by_many(settings: Settings) -> int:
