@@ -119,23 +119,26 @@ describe('the real server', { skip: missing }, () => {
 test(`1,000 events in 5 groups over 50 disconnections and 5 kills: the list equals the log (seed ${SEED})`, { skip: missing, timeout: 300_000 }, (t) =>
   storm(t, async ({ url, token, groups }) => {
     const store = memoryStore();
-    const reader = { lists: new Map(groups.map((id) => [id, []])), problems: [] };
+    const lists = new Map(groups.map((id) => [id, []]));
+    const problems = [];
     let client;
     let opened = 0;
     let lost = 0;
     const start = () => {
       client = new OrbitalClient(url, { token, store, verify: true, backoff: { ...FAST, window_ms: 0 }, slackMs: 500 });
-      for (const name of ['violation', 'reset', 'error']) client.on(name, (problem) => reader.problems.push(problem));
+      for (const name of ['violation', 'reset', 'error']) client.on(name, (problem) => problems.push(problem));
       let was;
       client.on('state', ({ status }) => {
         if (status === 'open') opened++;
         if (was === 'open' && status !== 'open') lost++;
         was = status;
       });
-      for (const id of groups) client.subscribe(id, { since: 0, onEvent: (event) => reader.lists.get(id).push(event) });
+      for (const id of groups) client.subscribe(id, { since: 0, onEvent: (event) => lists.get(id).push(event) });
     };
     start();
-    return Object.assign(reader, {
+    return {
+      lists,
+      problems: () => problems,
       opened: () => opened,
       lost: () => lost,
       isOpen: () => client.state.status === 'open',
@@ -144,7 +147,7 @@ test(`1,000 events in 5 groups over 50 disconnections and 5 kills: the list equa
         start();
       },
       close: () => client.close(),
-    });
+    };
   }),
 );
 
