@@ -213,6 +213,7 @@ async def test_a_server_that_ignores_ranges(tmp_path: Path) -> None:
     headers = {"Content-Length": str(len(DATA))}
     depot.troubles = [httpx.Response(200, headers=headers, content=body())]
 
-    await download(depot.api, KNOWN, to=tmp_path / "blob")
+    got = await download(depot.api, KNOWN, to=tmp_path / "blob")
 
     assert (tmp_path / "blob").read_bytes() == DATA
+    assert got.size_bytes == len(DATA)
