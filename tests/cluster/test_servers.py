@@ -249,7 +249,7 @@ async def test_no_quiet_stamp_overtakes_an_event(cluster_of: Callable[..., list[
         reading = asyncio.create_task(_reach(there, group, 62))
         for _ in range(60):
             await ann.say(group)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # a pace, not a wait
         await reading
         await there.receive(pings=True)
 

@@ -66,12 +66,12 @@ class Storm:
             kind = order.pop() if order else self._chance.choice(kinds)
             await asyncio.gather(kind(), *([self.move_clients()] if self._chance.random() < 0.3 else []))
             self.done[kind.__name__] += 1
-            await asyncio.sleep(self._chance.uniform(0.1, 1))
+            await asyncio.sleep(self._chance.uniform(0.1, 1))  # part of the disorder, not a wait
 
     async def kill_a_server(self) -> None:
         server = self._chance.choice(self._servers)
         server.kill()
-        await asyncio.sleep(self._chance.uniform(0, 1))
+        await asyncio.sleep(self._chance.uniform(0, 1))  # part of the disorder, not a wait
         await asyncio.to_thread(server.start)
 
     async def stop_a_server(self) -> None:
@@ -81,12 +81,12 @@ class Storm:
 
     async def restart_redis(self) -> None:
         self._redis.kill()
-        await asyncio.sleep(self._chance.uniform(0, 2))
+        await asyncio.sleep(self._chance.uniform(0, 2))  # part of the disorder, not a wait
         await asyncio.to_thread(self._redis.start)
 
     async def freeze_redis(self) -> None:
         self._redis.freeze()
-        await asyncio.sleep(self._chance.uniform(0.5, 3))
+        await asyncio.sleep(self._chance.uniform(0.5, 3))  # part of the disorder, not a wait
         self._redis.thaw()
 
     async def cut_redis(self) -> None:
@@ -100,7 +100,7 @@ class Storm:
     async def restart_postgres(self) -> None:
         kill = self._chance.random() < 0.5
         await asyncio.to_thread(self._postgres.kill if kill else self._postgres.stop)
-        await asyncio.sleep(self._chance.uniform(0, 1))
+        await asyncio.sleep(self._chance.uniform(0, 1))  # part of the disorder, not a wait
         await asyncio.to_thread(self._postgres.start)
 
     async def move_clients(self) -> None:
@@ -137,8 +137,8 @@ class Talk:
                     break
                 assert answer is None or answer.status_code == 503, answer.text
                 self.retries += 1
-                await asyncio.sleep(self._chance.uniform(0.05, 0.3))
-            await asyncio.sleep(self._chance.uniform(0, 0.1))
+                await asyncio.sleep(self._chance.uniform(0.05, 0.3))  # part of the disorder, not a wait
+            await asyncio.sleep(self._chance.uniform(0, 0.1))  # part of the disorder, not a wait
 
 
 class Nodes:
