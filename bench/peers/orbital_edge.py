@@ -6,7 +6,6 @@ control port is lines of a group's id, a tab, and an envelope.
 
 import asyncio
 import sys
-import uuid
 
 import uvloop
 
@@ -14,6 +13,7 @@ from orbital import config, wire
 from orbital.core.chain import digest
 from orbital.model import Event, GroupId
 from orbital.server import app
+from orbital.services.forms import new_id
 
 
 class Source:
@@ -44,7 +44,7 @@ class Source:
             # Nobody else appends to these groups, so the hub's own number is the log's.
             seq, prev = group.last + 1, heads.get(group_id, "A" * 43)
             stamp_ms += 1
-            message = wire.NewMessage(str(uuid.uuid4()), group_id, envelope, stamp_ms, "bench")
+            message = wire.NewMessage(new_id(), group_id, envelope, stamp_ms, "bench")
             frame = wire.seal(message, group_id=group_id, seq=seq, stamp_ms=stamp_ms, prev=prev)
             heads[group_id] = digest(frame)
             relay.hub.offer(Event(group_id, seq, stamp_ms, frame))

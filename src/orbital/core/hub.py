@@ -349,22 +349,43 @@ class Hub:
             listener.send(deflated if listener.deflate else plain)
 
     def _write_groups(self, active: list[LiveGroup], order: list[tuple[LiveGroup, Delivery]]) -> None:
-        heard: dict[Listener, tuple[int, ...]] = {}
+        several: dict[Listener, tuple[int, ...]] = {}
         for index, group in enumerate(active):
-            one = (index,)
+            tick = group.tick
+            stamp_ms = tick[-1].event.stamp_ms
+            plain = tick[0].plain if len(tick) == 1 else b"".join([d.plain for d in tick])
+            deflated = self._join_deflated(tick) if group.deflaters else b""
+            alone = deflaters = 0
             for listener in group.current:
-                before = heard.get(listener)
-                heard[listener] = one if before is None else before + one
+                # Most listen to one family only: they need no looking up of what else they hear in this tick.
+                if len(listener.subscriptions) > 1:
+                    several[listener] = (*several.get(listener, ()), index)
+                    continue
+                alone += 1
+                listener.last_stamp_ms = stamp_ms
+                if listener.deflate:
+                    deflaters += 1
+                    listener.send(deflated)
+                else:
+                    listener.send(plain)
+            self._count(alone, len(tick), len(plain), len(deflated), deflaters)
+        if several:
+            self._write_several(several, active, order)
+
+    def _write_several(
+        self,
+        several: dict[Listener, tuple[int, ...]],
+        active: list[LiveGroup],
+        order: list[tuple[LiveGroup, Delivery]],
+    ) -> None:
+        """Write to those who hear several groups: each set of groups that is shared is joined once."""
         joins: dict[tuple[int, ...], tuple[bytes, list[Delivery]]] = {}
         deflated_joins: dict[tuple[int, ...], bytes] = {}
-        for listener, indexes in heard.items():
+        for listener, indexes in several.items():
             join = joins.get(indexes)
             if join is None:
-                if len(indexes) == 1:
-                    tick = active[indexes[0]].tick
-                else:
-                    groups = {id(active[index]) for index in indexes}
-                    tick = [delivery for group, delivery in order if id(group) in groups]
+                groups = {id(active[index]) for index in indexes}
+                tick = [delivery for group, delivery in order if id(group) in groups]
                 join = joins[indexes] = (b"".join([d.plain for d in tick]), tick)
             wire, tick = join
             listener.last_stamp_ms = tick[-1].event.stamp_ms
