@@ -10,6 +10,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from orbital.errors import OrbitalError, SettingsInvalid, Unavailable
 from orbital.ports import Blob, BlobDraft, BlobMissing, Blobs
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 T = TypeVar("T")
 log = logging.getLogger("orbital.blobs")
@@ -109,8 +110,12 @@ async def _on_thread(work: Callable[[], T]) -> T:
 
 
 def _away(exc: Exception) -> Unavailable:
-    log.error("the media storage failed", extra={"error": str(exc).partition("\n")[0]})
+    log.error("the media storage failed", extra={"error": _first_line(exc)})
     return Unavailable("The media storage cannot be used right now; nothing was stored. Try again.", retry_after_s=5)
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).partition("\n")[0].rstrip(".")
 
 
 # Chapter: a folder
@@ -347,6 +352,11 @@ def _answers() -> Iterator[None]:
 
 # Chapter: opening
 
+# obstore's own patience is three minutes: longer than any client waits for an answer.
+# An endpoint is asked over plain HTTP only where its address begins with http://, as one beside the server may.
+_CLIENT: Final[ClientConfig] = {"connect_timeout": "5s", "timeout": "60s", "allow_http": True}
+_RETRY: Final[RetryConfig] = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
+
 
 def open_blobs(url: str | None, *, folder: Path) -> Blobs:
     """
@@ -371,7 +381,7 @@ def open_blobs(url: str | None, *, folder: Path) -> Blobs:
             f"Media in {shown} need obstore, which is not installed: pip install 'orbital[media]'"
         ) from exc
     try:
-        return BucketBlobs(from_url(url))
+        return BucketBlobs(from_url(url, client_options=_CLIENT, retry_config=_RETRY))
     except (BaseError, OSError, ValueError) as exc:
         raise SettingsInvalid(f"The media storage {shown} cannot be used: {exc}.") from exc
 
@@ -384,13 +394,15 @@ async def check_blobs(blobs: Blobs) -> None:
         SettingsInvalid: If one of them does not work.
     """
     name, data = f"check/{secrets.token_hex(8)}", b"orbital"
+    draft = blobs.draft()
     try:
-        draft = blobs.draft()
         await draft.write(data)
         await blobs.keep(draft, name)
         read = b"".join([piece async for piece in blobs.stream(name, start=0, end=len(data))])
         await blobs.delete([name])
     except (OrbitalError, BlobMissing) as exc:
-        raise SettingsInvalid(f"The media storage cannot be used: {exc.__cause__ or exc}.") from exc
+        raise SettingsInvalid(f"The media storage cannot be used: {_first_line(exc.__cause__ or exc)}.") from exc
+    finally:
+        await draft.discard()
     if read != data:
         raise SettingsInvalid("The media storage gave back other bytes than it was given.")

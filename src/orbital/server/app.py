@@ -120,7 +120,8 @@ class Node:
             keep_ms=int(settings.media_days * DAY_MS),
             abandon_ms=int(settings.media_abandon_hours * HOUR_MS),
             started_ms=self.clock.wall_ms(),
-            alone=isinstance(settings.database, SqliteFile),
+            # A bucket's clock is another one than ours.
+            alone=isinstance(settings.database, SqliteFile) and settings.media_url is None,
         )
         self._swept_s = -SWEEP_S
         self.conversations = Conversations(

@@ -1,0 +1,233 @@
+"""What `ports.Blobs` promises, of a folder and of a bucket on a real S3-compatible server."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from orbital.blobs import DRAFTS, HELD_BYTES, PART_BYTES, FolderBlobs, check_blobs, open_blobs
+from orbital.errors import SettingsInvalid, Unavailable
+from orbital.ports import BlobMissing, Blobs
+from tests.support.s3 import BUCKET, S3, s3_server
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    """An S3 server with a bucket."""
+    with s3_server() as opened:
+        yield opened
+
+
+@pytest.fixture(params=["folder", "bucket"])
+async def blobs(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Blobs]:
+    """An empty storage, of each kind."""
+    if request.param == "folder":
+        opened = open_blobs(None, folder=tmp_path / "media")
+    else:
+        for name, value in request.getfixturevalue("s3").environ.items():
+            monkeypatch.setenv(name, value)
+        opened = open_blobs(f"s3://{BUCKET}/{tmp_path.name}", folder=tmp_path)
+    yield opened
+    await opened.close()
+
+
+async def put(blobs: Blobs, name: str, data: bytes, *, piece: int = 64 * 1024) -> bytes:
+    """Store a blob as the server does, piece by piece; return its hash."""
+    draft = blobs.draft()
+    for start in range(0, len(data), piece):
+        await draft.write(data[start : start + piece])
+    assert draft.size_bytes == len(data)
+    digest = await draft.digest()
+    await blobs.keep(draft, name)
+    await draft.discard()
+    return digest
+
+
+async def get(blobs: Blobs, name: str, start: int, end: int) -> bytes:
+    """Read some of a blob."""
+    return b"".join([piece async for piece in blobs.stream(name, start=start, end=end)])
+
+
+async def names(blobs: Blobs) -> dict[str, int]:
+    """Return what is there, with sizes."""
+    return {blob.name: blob.size_bytes async for blob in blobs.every()}
+
+
+@pytest.mark.parametrize("size", [1, HELD_BYTES, HELD_BYTES + 1, 5 * MIB, 2 * PART_BYTES + 3])
+async def test_what_goes_in_comes_out(blobs: Blobs, size: int):
+    """[BLOB1] Bytes come back as they went in, whole and in every range; the hash is that of the bytes."""
+    data = os.urandom(size)
+
+    digest = await put(blobs, "a/1", data)
+
+    assert digest == hashlib.sha256(data).digest()
+    assert await get(blobs, "a/1", 0, size) == data
+    for start, end in ((0, 0), (0, 1), (size - 1, size), (size // 3, size // 2), (size, size)):
+        assert await get(blobs, "a/1", start, end) == data[start:end]
+    assert await names(blobs) == {"a/1": size}
+
+
+async def test_large_chunks_go_to_a_bucket_in_parts(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """[BLOB2] What is over S3's smallest part goes up as a multipart upload, over real HTTP."""
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+    bucket = open_blobs(f"s3://{BUCKET}/{tmp_path.name}", folder=tmp_path)
+    said = len(s3.program.lines)
+
+    await put(bucket, "film/1", bytes(2 * PART_BYTES + 1))
+
+    s3.program.wait_for(rf"POST /{BUCKET}/{tmp_path.name}/film/1\?uploads= ", after=said)
+    for number in (1, 2, 3):
+        s3.program.wait_for(rf"PUT /{BUCKET}/{tmp_path.name}/film/1\?partNumber={number}&", after=said)
+    assert await names(bucket) == {"film/1": 2 * PART_BYTES + 1}
+
+
+async def test_nobody_sees_a_draft(blobs: Blobs):
+    """[BLOB3] Until it is kept a draft is nowhere, and discarded it never was."""
+    draft = blobs.draft()
+    await draft.write(bytes(HELD_BYTES * 2))
+    assert await names(blobs) == {}
+    await draft.discard()
+    await draft.discard()
+
+    assert await names(blobs) == {}
+    with pytest.raises(BlobMissing):
+        await get(blobs, "a/1", 0, 1)
+
+
+async def test_a_name_is_replaced_whole(blobs: Blobs):
+    """[BLOB4] A name that is kept again holds the later bytes alone."""
+    await put(blobs, "a/1", b"first, and longer")
+    await put(blobs, "a/1", b"second")
+
+    assert await get(blobs, "a/1", 0, 6) == b"second"
+    assert await names(blobs) == {"a/1": 6}
+
+
+async def test_deleting(blobs: Blobs):
+    """[BLOB5] Blobs go one by one and by folder; what is not there does not matter; neighbours stay."""
+    for name in ("a/1", "a/2", "ab/1", "b/1"):
+        await put(blobs, name, b"x")
+
+    await blobs.delete(["b/1", "b/2", "none/1"])
+    await blobs.delete_folder("a")
+    await blobs.delete_folder("none")
+
+    assert await names(blobs) == {"ab/1": 1}
+
+
+async def test_many_at_once(blobs: Blobs):
+    """[BLOB6] Blobs that come and go in one folder at once do not disturb each other."""
+
+    async def come_and_go(index: int) -> None:
+        await put(blobs, f"a/{index}", b"x" * (index + 1))
+        if index % 2:
+            await blobs.delete([f"a/{index}"])
+
+    await asyncio.gather(*(come_and_go(index) for index in range(16)))
+
+    assert await names(blobs) == {f"a/{index}": index + 1 for index in range(0, 16, 2)}
+
+
+async def test_times_tell_age(blobs: Blobs):
+    """[BLOB7] A blob tells when it was written, to the second."""
+    await put(blobs, "a/1", b"x")
+
+    (blob,) = [blob async for blob in blobs.every()]
+
+    assert abs(blob.modified_ms / 1000 - Path("/proc/self").stat().st_mtime) < 86_400
+    assert blob.modified_ms > 1_600_000_000_000
+
+
+async def test_a_working_storage_passes_the_check(blobs: Blobs):
+    """[BLOB8] The check at the start leaves nothing behind."""
+    await check_blobs(blobs)
+
+    assert await names(blobs) == {}
+
+
+# Chapter: the folder
+
+
+async def test_drafts_of_the_dead_are_swept(tmp_path: Path):
+    """[BLOB9] A draft that a server left behind is taken away when it is old enough, and an empty folder, too."""
+    blobs = FolderBlobs(tmp_path)
+    draft = blobs.draft()
+    await draft.write(bytes(HELD_BYTES))
+    (tmp_path / "empty").mkdir()
+    left = next((tmp_path / DRAFTS).iterdir())
+    os.utime(left, (1000, 1000))
+    os.utime(tmp_path / "empty", (1000, 1000))
+
+    assert await blobs.sweep(before_ms=999_000) == 0
+    assert await blobs.sweep(before_ms=1_001_000) == 1
+    assert not left.exists()
+    assert not (tmp_path / "empty").exists()
+    await draft.discard()
+
+
+async def test_bytes_are_synced_before_they_have_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """[BLOB10] Written, synced, renamed, and the folder synced: in that order, as the power may go at any of them."""
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (steps.append(f"sync {_kind(handle)}"), fsync(handle))[1])
+    monkeypatch.setattr(Path, "replace", lambda path, to: (steps.append("rename"), replace(path, to))[1])
+    blobs = FolderBlobs(tmp_path)
+    await put(blobs, "a/1", b"x")
+    steps.clear()
+
+    await put(blobs, "a/2", b"x")
+
+    assert steps == ["sync file", "rename", "sync folder"]
+
+
+def _kind(handle: int) -> str:
+    return "folder" if Path(f"/proc/self/fd/{handle}").is_dir() else "file"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="/dev/full is POSIX")
+async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """[BLOB11] No space left: Unavailable in words, and no file under the name."""
+    blobs = FolderBlobs(tmp_path)
+    monkeypatch.setattr(blobs, "_open_draft", lambda: Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115
+    draft = blobs.draft()
+    with pytest.raises(Unavailable):
+        await draft.write(bytes(HELD_BYTES))
+
+    assert await names(blobs) == {}
+    draft.file.close()
+
+
+# Chapter: opening
+
+
+@pytest.mark.parametrize(
+    "url, words",
+    [("s3://", "cannot be used"), ("s3://no-such-bucket-here/x", "cannot be used"), ("ftp://host/x", "cannot be used")],
+)
+async def test_what_cannot_be_used_is_refused(
+    s3: S3, url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """[BLOB12] An address that makes no sense and a bucket that is not there stop the start, with a sentence."""
+    for name, value in s3.environ.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsInvalid, match=words):
+        await check_blobs(open_blobs(url, folder=tmp_path))
+
+
+async def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):
+    """[BLOB13] Where a file stands in the way of the folder, the start says so."""
+    (tmp_path / "media").write_text("in the way")
+
+    with pytest.raises(SettingsInvalid, match="cannot be used"):
+        await check_blobs(open_blobs(None, folder=tmp_path / "media"))
