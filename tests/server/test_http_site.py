@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,33 @@ def test_a_changed_file_is_another_version(root: Path):
     assert second is not None
     assert second.body == b"export 1;;"
     assert dict(first.headers)[b"etag"] != dict(second.headers)[b"etag"]
+
+
+@pytest.mark.parametrize(
+    ("accepts", "packed"),
+    [
+        ("gzip", True),
+        ("br, GZIP;q=0.5, *;q=0", True),
+        (None, False),
+        ("", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip;q=0.000, br", False),
+    ],
+)
+def test_text_is_packed_for_whoever_takes_it(root: Path, accepts: str | None, packed: bool):
+    """[SITE7] A client that takes gzip gets it, with an ETag of its own; every client gets the same text."""
+    reply = Files(root).reply("app.js", if_none_match=None, accept_encoding=accepts)
+
+    assert reply is not None
+    headers = dict(reply.headers)
+    assert headers[b"vary"] == b"accept-encoding"
+    assert (headers.get(b"content-encoding") == b"gzip") is packed
+    assert headers[b"etag"].endswith(b'-gzip"') is packed
+    assert (gzip.decompress(reply.body) if packed else reply.body) == b"export {};"
+    again = Files(root).reply("app.js", if_none_match=headers[b"etag"].decode(), accept_encoding=accepts)
+    assert again is not None
+    assert again.status == 304
 
 
 def test_the_package_s_own_folder_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -29,6 +29,14 @@ It carries no web page.</p>
 """.encode()
 
 
+def _conditions(call: Call) -> dict[str, str | None]:
+    """Take what decides how a file is answered from a request's headers."""
+    return {
+        "if_none_match": call.header(b"if-none-match"),
+        "accept_encoding": call.header(b"accept-encoding"),
+    }
+
+
 class Site:
     """The endpoints that serve documents. The description is of all endpoints, these among them."""
 
@@ -55,7 +63,7 @@ class Site:
         @endpoint("GET", "/", tag=_TAG, answers=[Answer(200, "The web page.", media_type="text/html")], auth=False)
         async def show_web_page(call: Call) -> Reply:
             """Serve the web page."""
-            reply = self._web.reply("index.html", if_none_match=call.header(b"if-none-match"))
+            reply = self._web.reply("index.html", **_conditions(call))
             if reply is not None:
                 return reply
             policy = page.POLICY.encode()
@@ -73,7 +81,7 @@ class Site:
             """Serve the JavaScript SDK; `/sdk/orbital.js` is its entry."""
             name = call.text("file")
             name = "index.js" if name == "orbital.js" else name
-            reply = self._sdk.reply(name, if_none_match=call.header(b"if-none-match"))
+            reply = self._sdk.reply(name, **_conditions(call))
             if reply is None:
                 raise missing()
             return reply
@@ -88,7 +96,7 @@ class Site:
         )
         async def web_file(call: Call) -> Reply:
             """Serve a file of the web page."""
-            reply = self._web.reply(call.scope["path"].lstrip("/"), if_none_match=call.header(b"if-none-match"))
+            reply = self._web.reply(call.scope["path"].lstrip("/"), **_conditions(call))
             if reply is None:
                 raise missing()
             return reply
