@@ -1,0 +1,30 @@
+/**
+ * A bot: it answers every new thread of a group, and shows that it types meanwhile.
+ *
+ *     ORBITAL_TOKEN=… node examples/javascript/echo.mjs http://localhost:3000 GROUP
+ *
+ * It sees ciphertext and sends it back as it came; a bot of your own would decrypt, think and encrypt.
+ */
+import { OrbitalClient } from '@orbital/client';
+
+const [url, groupId] = process.argv.slice(2);
+const client = new OrbitalClient(url, { token: process.env.ORBITAL_TOKEN });
+let self;
+client.on('auth_success', ({ user_id }) => (self = user_id));
+
+client.subscribe(groupId, {
+  async onEvent({ type, data }) {
+    if (type !== 'new_thread' || data.author_id === self) return;
+    client.typing(data.thread_id);
+    // The same key for the same thread: a restart in the midst of this does not answer twice.
+    await client.send(groupId, { type: 'reply', thread_id: data.thread_id, encrypted_body: data.encrypted_body }, { key: `echo-${data.thread_id}` });
+    client.typing(data.thread_id, false);
+    console.log('answered', data.thread_id);
+  },
+  onCaughtUp: () => console.log('ready'),
+  onEnd: (error) => {
+    console.log(error?.message ?? 'closed');
+    client.close();
+  },
+});
+process.on('SIGINT', () => client.close());
