@@ -318,7 +318,10 @@ async def test_the_database_is_away(serve, own_postgres, redis_server: Redis):
             assert int(answer.headers["Retry-After"]) >= 1
             assert time.monotonic() - began < 5
             await socket.send("subscribe", {"group_ids": [group.id]}, id=7)
-            assert (await socket.until("error"))["data"]["code"] == "UNAVAILABLE"
+            error = await socket.until("error")
+            assert (error["data"]["code"], error["data"]["group_ids"], error["reply_to"]) == ("UNAVAILABLE", [group.id], 7)
+            answer = await socket.until("subscribed")
+            assert (answer["data"]["group_ids"], answer["reply_to"]) == ([], 7)
 
             await asyncio.to_thread(own_postgres.start)
 

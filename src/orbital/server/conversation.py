@@ -520,12 +520,15 @@ class Conversation(Listener):
     async def _do(self, effect: _Waiting) -> None:
         match effect:
             case says.Subscribe():
-                await self._all.relay.subscribe(
-                    self,
-                    effect.group_ids,
-                    effect.since,
-                    answer=partial(self._subscribed, effect),
-                )
+                try:
+                    await self._all.relay.subscribe(
+                        self, effect.group_ids, effect.since, answer=partial(self._subscribed, effect)
+                    )
+                except OrbitalError as refusal:
+                    # Named, so that the client knows what to ask for again; and answered, as every subscribe is.
+                    refusal.details.setdefault("group_ids", effect.group_ids)
+                    self.complain(refusal, reply_to=effect.reply_to)
+                    self.say(wire.Subscribed([], wire.iso(self._all.clock.wall_ms()), {}), effect.reply_to)
             case says.Unsubscribe():
                 self._unsubscribe(effect)
             case says.Verify():
