@@ -19,3 +19,167 @@ if (missing && process.env['CI'] === 'true') throw new Error(missing);
 const args = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
 
 export const launch = () => chromium.launch({ executablePath: /** @type {string} */ (found), args });
+
+/** @typedef {import('playwright-core').Browser} Browser */
+/** @typedef {import('playwright-core').Page} Page */
+
+/** What is no fault of the page: the browser's own line for a request that found no server, or no upload to resume. */
+const EXPECTED = /^Failed to load resource: (net::ERR_(CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET|INTERNET_DISCONNECTED|NETWORK_CHANGED)|the server responded with a status of (401|404|409|503))|WebSocket connection to .* failed/;
+
+/** Somebody in front of a browser of their own. What the page does wrong meanwhile is collected. */
+export class Person {
+  /** @type {string[]} Errors, warnings and violations of the page's policy. */
+  complaints = [];
+  /** @type {Map<string, number>} Bytes of each thing that was loaded, as they came over the line. */
+  loaded = new Map();
+
+  /**
+   * @param {Browser} browser
+   * @param {string} name
+   * @param {import('playwright-core').BrowserContextOptions} [options]
+   */
+  static async sitDown(browser, name, options = {}) {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    const person = new Person(name, await context.newPage());
+    await person.#watch();
+    return person;
+  }
+
+  /** @param {string} name @param {Page} page */
+  constructor(name, page) {
+    this.name = name;
+    this.page = page;
+  }
+
+  async #watch() {
+    const { page, complaints, loaded } = this;
+    page.on('pageerror', (error) => complaints.push(`${this.name}: ${error.stack}`));
+    page.on('console', (message) => {
+      const text = message.text();
+      if (/error|warning/.test(message.type()) && !EXPECTED.test(text)) complaints.push(`${this.name}: ${text}`);
+    });
+    page.on('dialog', (dialog) => {
+      complaints.push(`${this.name}: somebody's script ran: ${dialog.message()}`);
+      void dialog.dismiss();
+    });
+    await page.exposeFunction('complain', (/** @type {string} */ text) => complaints.push(`${this.name}: ${text}`));
+    await page.addInitScript(() => {
+      const complain = /** @type {any} */ (globalThis).complain;
+      document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => complain(`policy: ${violatedDirective} ${blockedURI}`));
+    });
+    page.on('requestfinished', async (request) => {
+      const { pathname } = new URL(request.url());
+      if (/^\/(api|v1|health)\//.test(pathname) || request.url().startsWith('blob:')) return;
+      const { responseBodySize, responseHeadersSize } = await request.sizes().catch(() => ({ responseBodySize: 0, responseHeadersSize: 0 }));
+      if (responseBodySize) loaded.set(pathname, responseBodySize + responseHeadersSize);
+    });
+  }
+
+  get password() {
+    return `Correct-Horse-7-${this.name}`;
+  }
+
+  /** @param {string} url */
+  async signUp(url) {
+    const { page } = this;
+    await page.goto(url);
+    const form = page.locator('.door');
+    if (await form.getByRole('button', { name: 'Log in', exact: true }).locator('visible=true').and(page.locator('.primary')).count())
+      await form.getByRole('button', { name: 'Make an account' }).click();
+    await page.getByLabel('Name').fill(this.name);
+    await page.getByLabel('Password', { exact: true }).fill(this.password);
+    await page.getByRole('button', { name: 'Make my account' }).click();
+    await page.getByRole('button', { name: `Account of ${this.name}` }).waitFor();
+  }
+
+  /** @param {string} group */
+  async makeGroup(group) {
+    const { page } = this;
+    await page.getByRole('button', { name: 'New group' }).first().click();
+    await page.getByRole('dialog').getByLabel('Name').fill(group);
+    await page.getByRole('button', { name: 'Make the group' }).click();
+    await page.getByRole('heading', { level: 1, name: group }).waitFor();
+  }
+
+  /** @returns {Promise<string>} A link that invites to the group. */
+  async inviteLink() {
+    const { page } = this;
+    await page.getByRole('button', { name: 'Invite', exact: true }).click();
+    const link = await page.locator('[data-invite]').inputValue();
+    await page.keyboard.press('Escape');
+    await page.getByRole('dialog').waitFor({ state: 'detached' });
+    return link;
+  }
+
+  /** @param {string} title @param {string} body */
+  async beginThread(title, body) {
+    const { page } = this;
+    await page.getByRole('link', { name: 'New thread' }).click();
+    await page.getByLabel('Title').fill(title);
+    await page.getByLabel('What is it about?').fill(body);
+    await page.getByRole('button', { name: 'Send', exact: true }).click();
+  }
+
+  /** @param {string} title */
+  async openThread(title) {
+    await this.page.getByRole('region', { name: 'Threads' }).getByRole('link', { name: title }).first().click();
+    await this.page.getByRole('heading', { level: 2, name: title }).waitFor();
+  }
+
+  get composer() {
+    return this.page.getByRole('textbox', { name: 'Your reply' });
+  }
+
+  /** @param {string} text */
+  async reply(text) {
+    await this.composer.fill(text);
+    await this.composer.press('Enter');
+  }
+
+  /** @returns {Promise<string[]>} The words of every reply that is shown, in order, each with how it stands. */
+  async talk() {
+    return this.page.locator('.items > li').evaluateAll((items) =>
+      items.map((item) => {
+        const words = item.querySelector('.words')?.textContent ?? item.querySelector('figcaption')?.textContent?.split(' · ')[0] ?? '?';
+        return item.classList.contains('waiting') ? `(waiting) ${words}` : words;
+      }),
+    );
+  }
+
+  /**
+   * Wait until the talk is this, to the word.
+   *
+   * @param {string[]} expected
+   * @param {number} [withinMs]
+   */
+  async sees(expected, withinMs = 20_000) {
+    await until(async () => same(await this.talk(), expected), async () => `${this.name} sees ${JSON.stringify(await this.talk())}\nand not ${JSON.stringify(expected)}`, withinMs);
+  }
+
+  /** @param {number} [withinMs] Until the page says that everything is here; a reconnection may have to wait for its turn. */
+  async isConnected(withinMs = 90_000) {
+    await this.page.locator('.pill.good').waitFor({ timeout: withinMs });
+  }
+
+  async close() {
+    await this.page.context().close();
+  }
+}
+
+/** @param {string[]} a @param {string[]} b */
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+/**
+ * Wait for a fact.
+ *
+ * @param {() => Promise<unknown>} fact
+ * @param {() => Promise<string> | string} otherwise What to say when it does not come.
+ * @param {number} [withinMs]
+ */
+export async function until(fact, otherwise, withinMs = 20_000) {
+  const giveUpAt = Date.now() + withinMs;
+  while (!(await fact())) {
+    if (Date.now() > giveUpAt) throw new Error(await otherwise());
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
