@@ -255,7 +255,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
       const { type, data } = reading.frame;
       if (type === 'ping') send(pong());
       else if (type === 'subscribed') clearTimeout(answerTimer);
-      else if (type === 'token_expiring') void authenticate();
+      else if (type === 'token_expiring') authenticate().catch((cause) => face.emit('error', cause));
       else if (type === 'auth_success') {
         face.reconnectAttempts = retryAfterAt = 0;
         heartbeatMs = data['heartbeat_seconds'] * 1000 || HEARTBEAT_MS;

@@ -67,15 +67,10 @@ export class Emitter {
   emit(event, ...args) {
     const handlers = this.eventHandlers[event] ?? [];
     if (event === 'error' && !handlers.length) console.error(...args);
-    for (const handler of [...handlers]) {
-      /** @param {unknown} cause */
-      const failed = (cause) => (event === 'error' ? console.error(cause) : this.emit('error', wrap('HANDLER', cause)));
-      try {
-        const result = handler(...args);
-        if (result instanceof Promise) result.catch(failed);
-      } catch (cause) {
-        failed(cause);
-      }
-    }
+    for (const handler of [...handlers])
+      // Called now; what it throws, or its promise is rejected with, is told in a moment.
+      new Promise((resolve) => resolve(handler(...args))).catch((cause) =>
+        event === 'error' ? console.error(cause) : this.emit('error', wrap('HANDLER', cause)),
+      );
   }
 }

@@ -1,5 +1,6 @@
 /** The real server and the tests' proxy, as processes. */
 import { spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
@@ -15,6 +16,8 @@ const PYTHON = process.env.ORBITAL_PYTHON ?? join(CHECKOUT, '.venv/bin/python');
 /** Why the real server cannot be tried, for `skip`; false when it can. */
 export const missing = existsSync(PYTHON) ? false : `no Python with Orbital at ${PYTHON}; set ORBITAL_PYTHON, or run make dev`;
 if (missing && process.env.CI === 'true') throw new Error(missing);
+
+const SECRET = 'a secret for tests alone, long enough for HS256';
 
 /** A test that is not about a limit shall not meet one. */
 const WIDE = Object.fromEntries(
@@ -47,7 +50,7 @@ export class Orbital {
     this.url = `http://127.0.0.1:${this.port}`;
     this.process = spawn(PYTHON, ['-m', 'orbital', 'serve'], {
       cwd: CHECKOUT,
-      env: { ...inherited, ...WIDE, JWT_SECRET: 'a secret for tests alone, long enough for HS256', ...this.env, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
+      env: { ...inherited, ...WIDE, JWT_SECRET: SECRET, ...this.env, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     for (const stream of [this.process.stdout, this.process.stderr]) createInterface({ input: stream }).on('line', (line) => this.lines.push(line));
@@ -104,6 +107,14 @@ export class Proxy {
     this.process.stdin.end();
     this.process.kill();
   }
+}
+
+/** A token as another service would sign it. */
+export function jwt(claims, seconds) {
+  const now = Math.floor(Date.now() / 1000);
+  const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  const signed = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ ...claims, iat: now, exp: now + seconds })}`;
+  return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
 }
 
 /** Seeded numbers in [0, 1): mulberry32. */

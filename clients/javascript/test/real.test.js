@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { OrbitalClient, OrbitalWebSocketManager, memoryStore } from '../src/node.js';
 import { OrbitalApi } from '../src/rest.js';
 import { FAST, until } from './fake.js';
-import { Orbital, account, missing } from './orbital.js';
+import { Orbital, account, jwt, missing } from './orbital.js';
 import { SEED, storm } from './storm.js';
 
 describe('the real server', { skip: missing }, () => {
@@ -92,6 +92,51 @@ describe('the real server', { skip: missing }, () => {
     await client.api.logout();
     await until(() => client.state.status === 'closed', 'closed', 40_000);
     assert.equal(client.state.code, 1008);
+  });
+
+  test('a token that runs out is followed by the next one over the same connection', async () => {
+    const { user_id } = await new OrbitalApi(orbital.url).signup({ username: 'shortlived', password: 'Correct-horse-1', public_key: {} });
+    let asked = 0;
+    const states = [];
+    const client = new OrbitalClient(orbital.url, { backoff: FAST, token: () => jwt({ userId: user_id, username: 'shortlived' }, asked++ ? 3600 : 3) });
+    client.on('state', ({ status, code }) => states.push([status, code]));
+    const renewed = new Promise((resolve) => client.on('authenticated', resolve));
+    client.connect();
+    const { expires_at } = await renewed;
+    assert.ok(Date.parse(expires_at) > Date.now() + 3_000_000);
+    assert.equal(asked, 2);
+    // Longer than the first token held.
+    await new Promise((resolve) => setTimeout(resolve, 4000));
+    assert.equal(states.at(-1)[0], 'open');
+    client.close();
+  });
+
+  test('a group of others is refused, and events that are no longer kept are a reset', async (t) => {
+    const shortly = await new Orbital({ ORBITAL_RETENTION_DAYS: String(1 / 86_400), ORBITAL_PRUNE_SECONDS: '1' }).start();
+    t.after(() => shortly.close());
+    const client = new OrbitalClient(shortly.url);
+    t.after(() => client.close());
+    const [{ group_id }] = await account(client.api, 'forgetful', 1);
+    const post = () => client.send(group_id, { type: 'message', encrypted_envelope: 'bQ==' });
+    await post();
+    await post();
+    await until(() => client.api.events({ group_id, after_seq: 0 }).then(() => false, ({ code }) => code === 'GONE'), 'gone', 30_000);
+    const resets = [];
+    const seqs = [];
+    client.subscribe(group_id, { since: 1, onEvent: ({ seq }) => seqs.push(seq), onReset: ({ data }) => resets.push([data.last, data.seq]) });
+    await until(() => resets.length);
+    await post();
+    await until(() => seqs.length);
+    assert.deepEqual(resets, [[1, 3]]);
+    assert.deepEqual(seqs, [4]);
+
+    const other = new OrbitalClient(shortly.url, { backoff: FAST });
+    t.after(() => other.close());
+    await account(other.api, 'stranger');
+    const refused = await new Promise((resolve) => other.subscribe(group_id, { onEvent() {}, onEnd: resolve }));
+    assert.equal(refused.code, 'FORBIDDEN');
+    const none = await new Promise((resolve) => other.subscribe('no-group-at-all', { onEvent() {}, onEnd: resolve }));
+    assert.equal(none.code, 'FORBIDDEN');
   });
 
   test('the published face hears what comes, also across a kill', async () => {
