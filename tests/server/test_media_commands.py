@@ -1,0 +1,135 @@
+"""The commands that look after media, and a server whose media are in a bucket."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orbital.client import Api, ApiError
+from orbital.client.media import download, upload
+from tests.conftest import Serve
+from tests.support.client import Person, opaque
+from tests.support.programs import CHECKOUT
+from tests.support.s3 import BUCKET, S3, s3_server
+from tests.support.server import Server
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    """An S3 server with a bucket."""
+    with s3_server() as opened:
+        yield opened
+
+
+def orbital(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on a server's own data."""
+    return subprocess.run(
+        [sys.executable, "-m", "orbital", *words],
+        env={**os.environ, **server.env, "ORBITAL_DATA_DIR": str(server.data_dir)},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+async def put(server: Server, anna: Person, data: bytes, *, chunk_bytes: int = 100_000) -> tuple[str, str]:
+    """Make a thread in a new group, upload a medium there, and return the ids of medium and group."""
+    group = await anna.make_group()
+    thread = await anna.open_thread(group)
+    async with Api(server.url, token=anna.token) as api:
+        stored = await upload(
+            api,
+            thread["thread_id"],
+            data,
+            encrypted_metadata=opaque("meta"),
+            encryption_iv=opaque("iv"),
+            chunk_bytes=chunk_bytes,
+        )
+    return stored.media_id, group.id
+
+
+async def test_gc_and_check(serve: Serve):
+    """[MED21] `gc` waits for the server to stop, then takes away what is over; `check` finds what is amiss."""
+    server = serve()
+    anna = await Person.sign_up(server.url)
+    media_id, group_id = await put(server, anna, os.urandom(300_000))
+    busy = orbital(server, "media", "gc")
+    fine = orbital(server, "check")
+    server.terminate()
+    folder = server.data_dir / "media"
+    orphan = folder / "somewhere" / "00000-orphan"
+    orphan.parent.mkdir()
+    orphan.write_bytes(b"left by a crash")
+    os.utime(orphan, (0, 0))
+    amiss = orbital(server, "check")
+    _let_expire(server, media_id)
+    collected = orbital(server, "media", "gc")
+    again = orbital(server, "check")
+
+    assert busy.returncode == 1
+    assert "Another server is using" in busy.stderr
+    assert fine.returncode == 0, fine.stdout + fine.stderr
+    assert amiss.returncode == 1
+    assert "somewhere/00000-orphan belong to no medium" in amiss.stdout
+    assert collected.returncode == 0, collected.stderr
+    assert "1 media expired" in collected.stdout
+    assert "1 blobs that belonged to nothing" in collected.stdout
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+    assert again.returncode == 0, again.stdout
+    server.start()
+    async with Api(server.url, token=anna.token) as api:
+        with pytest.raises(ApiError) as gone:
+            await download(api, media_id)
+        assert gone.value.status == 410
+        events = await api.events(group_id)
+        assert [event["type"] for event in events.events][-1] == "media_expired"
+    await anna.close()
+
+
+def _let_expire(server: Server, media_id: str) -> None:
+    """Set a medium's end to long ago, where waiting would be the other way."""
+    import sqlite3
+
+    with sqlite3.connect(server.data_dir / "orbital.db") as database:
+        database.execute("UPDATE media SET expires_ms = 1 WHERE media_id = ?", (media_id,))
+    database.close()
+
+
+async def test_a_server_with_a_bucket(serve: Serve, s3: S3):
+    """[MED22] With ORBITAL_MEDIA_URL the bytes are in the bucket, and nothing else is different."""
+    server = serve(env={**s3.environ, "ORBITAL_MEDIA_URL": f"s3://{BUCKET}/orbital"})
+    anna = await Person.sign_up(server.url)
+    data = os.urandom(1_000_000)
+    media_id, _ = await put(server, anna, data, chunk_bytes=300_000)
+    server.restart(kill=True)
+    async with Api(server.url, token=anna.token) as api:
+        got = await download(api, media_id)
+        async with api.download(media_id, headers={"Range": "bytes=299990-300009"}) as response:
+            part = await response.aread()
+        listed = s3.ask("GET", f"/{BUCKET}?list-type=2&prefix=orbital/")[1].count(b"<Key>")
+        checked = orbital(server, "check")
+        await api.delete_media(media_id)
+        after = s3.ask("GET", f"/{BUCKET}?list-type=2&prefix=orbital/")[1].count(b"<Key>")
+
+    assert got.data == data
+    assert (response.status_code, part) == (206, data[299_990:300_010])
+    assert (listed, after) == (4, 0)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert list((server.data_dir / "media").glob("*")) == []
+    await anna.close()
+
+
+async def test_a_bucket_that_is_not_there(serve: Serve, s3: S3, tmp_path: Path):
+    """[MED23] A server whose bucket does not exist says so and does not start."""
+    server = serve(env={**s3.environ, "ORBITAL_MEDIA_URL": "s3://no-such-bucket-here"}, start=False)
+    program = server.launch()
+
+    assert program.wait() == 1
+    assert "media storage cannot be used" in program.text
+    assert "Traceback" not in program.text
