@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from bench import media as media_scenario
 from bench import report, scenarios
 from bench.load import LoadFailed
 from bench.measure import Bench, Figures
@@ -351,6 +352,7 @@ def idle(*, bench: Bench, rounds: int, connections: int, seconds: float, plot: P
         ("pings answered", "pings", "count"),
         ("handshakes/s", "handshakes_s", "count"),
         ("connections", "connections", "count"),
+        ("of an event's listeners reached", "reached", "share"),
     ]
     return f"{connections:,} idle connections, authenticated and subscribed", figures, columns
 
@@ -435,3 +437,30 @@ def replay(*, bench: Bench, rounds: int, clients: int, events: int, plot: Path |
         ("load's core", "load_share", "share"),
     ]
     return f"{clients} clients resume {events:,} events each", figures, columns
+
+
+@main.command()
+@common("orbital-media", "multer", "multer-sync", "nginx", base="multer")
+@click.option("--size", default=100, show_default=True, help="MiB of the file.")
+@click.option("--way", type=click.Choice(["up", "down"]), default="up", show_default=True, help="What ratios are of.")
+def media(*, bench: Bench, rounds: int, size: int, way: str, plot: Path | None):
+    """A file up in chunks of 5 MiB, three side by side, and down again.
+
+    \b
+    Examples:
+      python -m bench media
+      python -m bench media --size 500 --way down --base nginx
+    """
+    if plot:
+        raise click.UsageError("there is nothing to plot here")
+    figures = media_scenario.carry(bench, size_mib=size, rounds=rounds)
+    columns: list[Column] = [
+        ("up, MB/s", "up_mb_s", "count"),
+        ("server's core", "up_share", "share"),
+        ("memory grown", "grown_bytes", "mb"),
+        ("down, MB/s", "down_mb_s", "count"),
+        ("server's core, down", "down_share", "share"),
+    ]
+    if way == "down":
+        columns = [columns[3], columns[4], *columns[:3]]
+    return f"A file of {size} MiB, {media_scenario.SIDE_BY_SIDE} chunks of 5 MiB side by side", figures, columns

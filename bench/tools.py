@@ -20,7 +20,10 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CACHE = HERE / ".cache"
-NPM = ("ws@8.23.0", "socket.io@4.8.4", "express@5.3.0", "pg@8.23.1", "jsonwebtoken@9.0.3")
+NPM = (
+    *("ws@8.23.0", "socket.io@4.8.4", "@socket.io/redis-adapter@8.3.0", "redis@5.8.2"),
+    *("express@5.3.0", "pg@8.23.1", "jsonwebtoken@9.0.3", "multer@2.5.0"),
+)
 PYPI = (
     "socketify==0.0.31",
     "websockets>=15",
