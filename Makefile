@@ -104,6 +104,7 @@ soak: dev  ## Run the tests that take minutes
 
 bench: dev  ## Measure, each figure beside a peer's of the same minute
 	@for bench in fan_out groups append idle; do $(PYTHON) -m bench $$bench; done
+	@$(PYTHON) -m bench.second_hop
 
 # --- Keeping ---------------------------------------------------------------------------------------------------------
 
