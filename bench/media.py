@@ -156,7 +156,8 @@ class Nginx(MediaSystem):
         (self.folder / "nginx.conf").write_text(
             f"daemon off; worker_processes 1; {user} pid {here}/pid; error_log {here}/error.log;\n"
             "events { worker_connections 1024; }\n"
-            "http { access_log off; sendfile on; sendfile_max_chunk 512k; tcp_nodelay on; client_max_body_size 0; client_body_buffer_size 1m;\n"
+            "http { access_log off; sendfile on; sendfile_max_chunk 512k; tcp_nodelay on;\n"
+            "client_max_body_size 0; client_body_buffer_size 1m;\n"
             + "".join(f"{kind}_temp_path {here}/{kind};\n" for kind in TEMPORARY)
             + f"server {{ listen 127.0.0.1:{self.port}; root {here}; location /up/ {{ dav_methods PUT; }} }} }}\n"
         )
