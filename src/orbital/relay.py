@@ -390,9 +390,8 @@ class Relay:
         try:
             if self._bus is not None:
                 # Follow before reading the head: an event stored in between would be in neither.
-                for group_id, group in groups.items():
-                    if group.cursor is None:
-                        await self._bus.follow(group_id)
+                new = [group_id for group_id, group in groups.items() if group.cursor is None]
+                await asyncio.gather(*(self._bus.follow(group_id) for group_id in new))
             standings = await self._store.standings(listener.user, known)
             await self._catch_up_groups(groups, standings)
             found = await self._look_up(groups, standings, since)
