@@ -56,7 +56,9 @@ def broadcast(
 def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict[str, Figures]:
     """Connections that only listen: memory for each, and what heartbeats cost.
 
-    Each round has a server of its own: one that has let go of connections keeps their memory for the next ones.
+    Each round has a server of its own: one that has let go of connections keeps their memory for the next ones. It is
+    started anew once the users are made, so that what it remembers of them counts as the connections' too. In the end
+    each group gets an event, to see that all are still there.
     """
     used: set[str] = set()
 
@@ -67,11 +69,11 @@ def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict
         layout = Layout(groups=max(connections // 10, 1), members=10, posters=4)
         with bench.load(system) as load:
             prepared(bench, system, load, layout, text)
+            system.reopen()
             before = system.resident_bytes()
-            started = time.monotonic()
             load.listeners(system.listener(layout, g, m) for g in range(layout.groups) for m in range(layout.members))
+            system.publishers(load, layout)
             opened = load.connect(at_once=200, within_s=180, progress=bench.live(f"{text}: connecting", seconds=30))
-            opened_s = time.monotonic() - started
             time.sleep(1)
             after = system.resident_bytes()
             mark = [0, 0]
@@ -89,9 +91,13 @@ def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict
             result = {
                 "connections": count,
                 "handshakes_s": count / opened["seconds"],
-                "opened_s": opened_s,
                 "pings": quiet["pings"],
             }
+            every = load.run("count", len(layout.pairs), warm_s=0, window_s=60)
+            result["reached"] = every["deliveries"] / layout.members / len(layout.pairs)
+            result["errors"] = every["errors"]
+            if every["errors"]:
+                bench.note(f"{system.label}: {every['errors']} errors, the first: {every['error'][:120]}")
             if before is not None and after is not None:
                 result["bytes_each"] = (after - before) / count
                 result["cpu_share"] = (mark[1] - mark[0]) / 1e9 / quiet["seconds"]

@@ -112,13 +112,17 @@ class System:
         self.port = tools.free_port()
         command, env = self.command(place)
         self.log = place.folder / f"{self.key}.log"
-        self.process = tools.pinned(
+        self._run = lambda: tools.pinned(
             command,
             core=place.server_core,
             steps=place.steps,
             env={"JWT_SECRET": SECRET, "NODE_ENV": "production", **env},
             log=self.log,
         )
+        self._open()
+
+    def _open(self) -> None:
+        self.process = self._run()
         try:
             tools.listening(self.port, process=self.process)
         except Missing as missing:
@@ -134,6 +138,12 @@ class System:
         """End the server."""
         if self.process is not None:
             tools.ended(self.process)
+
+    def reopen(self) -> None:
+        """End the server and start it with the same data, if it is ours."""
+        if self.process is not None:
+            self.stop()
+            self._open()
 
     def again(self, place: Place) -> None:
         """Start anew, if the server is ours."""
