@@ -74,6 +74,7 @@ class LocalPresence:
 
 _local: type[Presence] = LocalPresence
 
+
 def counted(connections: Iterable[Connected]) -> dict[str, Entry]:
     """Put the connections of each user together."""
     found: dict[str, Entry] = {}

@@ -1,0 +1,97 @@
+"""The documents hold together: links lead somewhere, nothing is hidden, sentences are our own, each on its line."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from tests.docs import reading
+from tests.support.programs import CHECKOUT, missing
+
+WINDOW = 8
+"""Words in a row that nobody writes twice by chance."""
+MADE = frozenset({"settings.md", "metrics.md", "http.md", "rules.md", "command-line.md"})
+"""Pages made from the code: held current elsewhere."""
+
+
+def name_of(path: Path) -> str:
+    """Return how a test is called."""
+    return path.relative_to(CHECKOUT).as_posix()
+
+
+@pytest.mark.parametrize("page", reading.documents(), ids=name_of)
+def test_links(page: Path):
+    """[DOCS6] Every link to a file or a heading leads to one."""
+    dead = []
+    for link in reading.links(page.read_text("utf-8")):
+        if urlsplit(link).scheme:
+            continue
+        place, _, anchor = link.partition("#")
+        target = (page.parent / unquote(place)).resolve() if place else page
+        if not target.exists():
+            dead.append(link)
+        elif anchor and target.suffix == ".md" and anchor not in reading.anchors(target.read_text("utf-8")):
+            dead.append(link)
+
+    assert dead == []
+
+
+def test_nothing_is_hidden():
+    """[DOCS7] Every page of docs is reached from docs/index.md by links."""
+    index = CHECKOUT / "docs" / "index.md"
+    seen, waiting = {index}, [index]
+    while waiting:
+        page = waiting.pop()
+        for link in reading.links(page.read_text("utf-8")):
+            if urlsplit(link).scheme:
+                continue
+            target = (page.parent / unquote(link.partition("#")[0])).resolve()
+            if target.suffix == ".md" and target.is_file() and target not in seen:
+                seen.add(target)
+                waiting.append(target)
+
+    hidden = [name_of(page) for page in sorted((CHECKOUT / "docs").rglob("*.md")) if page not in seen]
+    assert hidden == []
+
+
+def test_our_own_words():
+    """[DOCS8] No eight words in a row are those of the documents that the project was described by."""
+    given = os.environ.get("ORBITAL_PUBLISHED_DOC")
+    folder = Path(given).parent if given else CHECKOUT.parent / "shared"
+    theirs = sorted(folder.glob("*.md")) if folder.is_dir() else []
+    if not theirs:
+        missing("the folder of the documents", remedy="ORBITAL_PUBLISHED_DOC may say where one of them is")
+    known = set()
+    for path in theirs:
+        words = reading.words(path.read_text("utf-8"))
+        known |= {tuple(words[at : at + WINDOW]) for at in range(len(words) - WINDOW + 1)}
+
+    copied = []
+    for page in reading.documents():
+        if page.name in MADE:
+            continue
+        words = reading.words(page.read_text("utf-8"))
+        for at in range(len(words) - WINDOW + 1):
+            if tuple(words[at : at + WINDOW]) in known:
+                copied.append(f"{name_of(page)}: {' '.join(words[at : at + WINDOW])}")
+    assert copied == []
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in reading.documents() if "docs" in page.parts and page.name not in MADE], ids=name_of
+)
+def test_one_sentence_a_line(page: Path):
+    """[DOCS9] One sentence stands on a line, so that a change shows what it changes."""
+    text = reading.without_code(page.read_text("utf-8"))
+    crowded = [
+        f"{number}: {line.strip()}"
+        for number, line in enumerate(text.splitlines(), 1)
+        if not line.lstrip().startswith("|") and re.search(r"[a-z)`*][.!?] (?=[A-Z`*⊕])", line)
+        and not re.search(r"^\W*\*\*[^*]+\.\*\* [^.]*\.?$", line.strip())
+    ]  # fmt: skip
+
+    assert crowded == []

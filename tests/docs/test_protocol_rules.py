@@ -1,0 +1,107 @@
+"""The protocol page and the tests name the same rules; its tables are those of the code."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from orbital import errors, wire
+from tests.docs import pages
+from tests.docs.pages import REFERENCE
+
+PROTOCOL = REFERENCE / "protocol.md"
+
+INNER = frozenset({"HUB", "ORD", "USE", "WHEEL"})
+"""Families of the server's own, which the protocol page tells in its appendix."""
+OUTER = INNER | {
+    "ACC", "AUTH", "BAD", "CHN", "CORS", "CRE", "DOO", "DRAIN", "ERR", "EVT", "FORM", "GRP", "HB", "JOIN", "KEEP",
+    "LIM", "LINE", "MSG", "ONCE", "PERM", "PMD", "POST", "PROM", "RATE", "REC", "RUN", "SEC", "SLOW", "SOCK", "STAMP",
+    "SUB", "THR", "TICK", "TOK", "TYPE", "WS",
+}  # fmt: skip
+"""Families that the protocol page must state, rule by rule; the others stand in the index alone."""
+
+
+def protocol() -> str:
+    """Return the page."""
+    return PROTOCOL.read_text("utf-8")
+
+
+def rows(title: str) -> list[list[str]]:
+    """Return the cells of the table that follows a heading."""
+    found = re.search(rf"^#+ {re.escape(title)}\n(?P<text>.*?)(?=^#)", protocol(), re.MULTILINE | re.DOTALL)
+    assert found is not None, f"the page has no heading {title!r}"
+    lines = [line for line in found["text"].splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def code(cell: str) -> list[str]:
+    """Return what stands in backticks in a cell."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_no_rule_is_only_written():
+    """[DOCS1] Every rule that the protocol states is carried by a test."""
+    carried = pages.carried()
+    stated = {rule for page in REFERENCE.glob("protocol*.md") for rule in pages.stated(page.read_text("utf-8"))}
+
+    assert len(stated) > 150
+    assert sorted(stated - carried.keys()) == []
+
+
+def test_no_rule_is_only_tested():
+    """[DOCS2] Every rule of the protocol's families that a test carries is stated in the page."""
+    stated = pages.stated(protocol())
+    silent = [rule for rule in pages.carried() if rule.rstrip("0123456789") in OUTER and rule not in stated]
+
+    assert silent == []
+
+
+def test_every_rule_is_in_the_index():
+    """[DOCS2] Every rule that a test carries is in the index."""
+    indexed = set(re.findall(r"^\| ([A-Z]+[0-9]+) \|", (REFERENCE / "rules.md").read_text("utf-8"), re.MULTILINE))
+
+    assert sorted(pages.carried().keys() - indexed) == [], f"run: {pages.COMMAND}"
+
+
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_made_pages_are_current(name: str):
+    """[DOCS3] What is made out of the code is what the code says today."""
+    now = (REFERENCE / name).read_text("utf-8")
+
+    assert now == pages.PAGES[name](now), f"run: {pages.COMMAND}"
+
+
+def fields(struct: Any) -> set[str]:
+    """Return the names of a frame's data."""
+    return {field.encode_name for field in msgspec.structs.fields(struct)}
+
+
+def test_frames_from_the_server():
+    """[DOCS4] The table of the server's frames has each of them, with exactly its fields."""
+    told = {code(row[0])[0]: set(code(row[1])) for row in rows("From the server")}
+    said = {
+        **{kind: fields(data) for kind, data in wire.EVENTS.items()},
+        **{data.kind: fields(data) for data in wire.ServerData.__args__},
+    }
+
+    assert told.keys() == said.keys() | {"error", "posted"}
+    assert {kind: told[kind] for kind in said} == said
+
+
+def test_frames_from_the_client():
+    """[DOCS4] The table of the client's frames has each of them."""
+    told = {code(row[0])[0] for row in rows("From the client")}
+
+    assert told == {frame.__struct_config__.tag for frame in wire.ClientFrame.__args__}
+
+
+def test_close_codes():
+    """[DOCS5] Every close code that an error carries is in the table of endings."""
+    told = {int(number) for row in rows("Endings") for number in re.findall(r"\b1\d{3}\b", row[0])}
+    carried = {kind.close for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "close")}
+
+    assert carried - {None} <= told
+    assert {1002, 1003, 1007, 1008, 1009, 1011, 1012} <= told
