@@ -1,0 +1,261 @@
+"""What `ports.MediaRows` promises, of both databases: races, room, and events that come once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+
+from orbital import wire
+from orbital.errors import Conflict, OrbitalError, UploadLost
+from orbital.model import (
+    Appended,
+    Chunk,
+    ExpireMedia,
+    FinishMedia,
+    GroupId,
+    MediaId,
+    MediaLimits,
+    MediaState,
+    Principal,
+    ThreadId,
+)
+from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
+
+LIMITS = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=1000, group_files=5)
+WEEK_MS = 7 * 24 * 3600 * 1000
+
+
+class Home:
+    """A group of two with a thread."""
+
+    def __init__(self, store: Any) -> None:
+        self.store, self.stamps = store, Stamps()
+        self.ann: Principal
+        self.bob: Principal
+        self.group_id: GroupId
+        self.thread_id: ThreadId
+
+    async def make(self) -> Home:
+        """Make it."""
+        self.ann, self.bob = await enter(self.store, "ann"), await enter(self.store, "bob")
+        made = group_of(self.ann)
+        await put_one(self.store, self.stamps, made)
+        await put_one(self.store, self.stamps, join(self.bob, made.invite_code))
+        opened = thread(self.ann, made.group_id)
+        await put_one(self.store, self.stamps, opened)
+        self.group_id, self.thread_id = made.group_id, opened.thread_id
+        return self
+
+    def chunk(self, media_id: str, index: int = 0, total: int = 1, size: int = 50, **changes: Any) -> Chunk:
+        """Make a chunk."""
+        values: dict[str, Any] = {
+            "sha256": hashlib.sha256(f"{index} {size}".encode()).digest(),
+            "declared_bytes": None,
+            "encrypted_metadata": "bQ",
+            "encryption_iv": "aQ",
+        }
+        return Chunk(
+            media_id=MediaId(media_id),
+            thread_id=self.thread_id,
+            index=index,
+            total_chunks=total,
+            size_bytes=size,
+            **values | changes,
+        )
+
+    async def place(self, chunk: Chunk, *, who: Principal | None = None) -> Any:
+        """Ask for a place."""
+        user = (who or self.ann).key
+        return await self.store.place_chunk(user, chunk, folder=new_id(), limits=LIMITS, now_ms=NOW_MS)
+
+    async def add(self, chunk: Chunk, folder: str, *, blob: str | None = None) -> Any:
+        """Note a chunk."""
+        return await self.store.add_chunk(
+            chunk, folder=folder, blob=blob or f"{folder}/{new_id()}", limits=LIMITS, now_ms=NOW_MS
+        )
+
+    async def store_whole(self, *, total: int = 1, size: int = 50) -> str:
+        """Store every chunk of a medium, without finishing it."""
+        media_id = new_id()
+        for index in range(total):
+            chunk = self.chunk(media_id, index, total, size)
+            await self.add(chunk, (await self.place(chunk)).folder)
+        return media_id
+
+    def finish(self, media_id: str, **changes: Any) -> FinishMedia:
+        """Draft the end of an upload."""
+        values = {"actor": self.ann, "at_ms": NOW_MS, "expires_ms": NOW_MS + WEEK_MS}
+        return FinishMedia(media_id=MediaId(media_id), **values | changes)
+
+    def expire(self, media_id: str, **changes: Any) -> ExpireMedia:
+        """Draft the end of a medium."""
+        values = {"actor": self.ann, "at_ms": NOW_MS + WEEK_MS}
+        return ExpireMedia(media_id=MediaId(media_id), **values | changes)
+
+    async def used(self) -> tuple[int, int]:
+        """Return the room that is taken."""
+        quota = await self.store.quota(self.ann.key, self.group_id, limits=LIMITS)
+        return quota["total_bytes"], quota["media_count"]
+
+    async def said(self) -> list[str]:
+        """Return the kinds of the group's events about media."""
+        page = await self.store.read(self.group_id, after=0, limit=1000)
+        kinds = [wire.kind_of(event.frame) for event in page.events]
+        return [kind for kind in kinds if kind.startswith("media")]
+
+
+@pytest.fixture
+async def home(store: Any) -> Home:
+    """A group of ann's, with bob and a thread in it."""
+    return await Home(store).make()
+
+
+def codes(outcomes: list[Any]) -> list[str]:
+    """Return the codes of what was refused, `ok` for the rest."""
+    return sorted(outcome.code if isinstance(outcome, OrbitalError) else "ok" for outcome in outcomes)
+
+
+async def test_one_of_many_gets_the_last_room(home: Home):
+    """[QUO2] Uploads that begin at the same moment never reserve more than there is, in bytes and in number."""
+    asked = [home.place(home.chunk(new_id(), 0, 3, 100)) for _ in range(6)]
+
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert codes(outcomes) == ["QUOTA_EXCEEDED"] * 3 + ["ok"] * 3
+    assert await home.used() == (900, 3)
+    small = await asyncio.gather(
+        *(home.place(home.chunk(new_id(), 0, 1, 10)) for _ in range(4)), return_exceptions=True
+    )
+    assert codes(small) == ["QUOTA_EXCEEDED"] * 2 + ["ok"] * 2
+    assert await home.used() == (920, 5)
+
+
+async def test_many_begin_one_upload(home: Home):
+    """[MED1] First chunks of one medium that come at once begin one upload, in one folder."""
+    media_id = new_id()
+
+    places = await asyncio.gather(*(home.place(home.chunk(media_id, index, 3)) for index in (0, 1, 2, 0, 1)))
+
+    assert len({place.folder for place in places}) == 1
+    assert (await home.used())[1] == 1
+
+
+async def test_each_chunk_has_its_ordinal_once(home: Home):
+    """[MED2] Chunks noted at once are counted one by one; one that is noted twice keeps its place and its blob."""
+    media_id = new_id()
+    chunks = [home.chunk(media_id, index, 6, 10) for index in range(6)]
+    folder = (await home.place(chunks[0])).folder
+
+    added = await asyncio.gather(*(home.add(chunk, folder) for chunk in [*chunks, *chunks]))
+
+    assert sorted(place.ordinal for place in added) == sorted([*range(1, 7)] * 2)
+    assert added[:6] == added[6:]
+    assert await home.used() == (60, 1)
+    with pytest.raises(Conflict):
+        await home.add(home.chunk(media_id, 0, 6, 11), folder)
+
+
+async def test_a_medium_becomes_whole_once(home: Home):
+    """[MED2] Of drafts that finish one medium, in one batch and in several at once, one makes an event."""
+    media_id = await home.store_whole(total=3, size=40)
+    batches = [put(home.store, home.stamps, home.finish(media_id), home.finish(media_id, asked=True)) for _ in range(3)]
+
+    outcomes = [outcome for batch in await asyncio.gather(*batches) for outcome in batch]
+
+    assert codes(outcomes) == ["CONFLICT"] * 5 + ["ok"]
+    assert await home.said() == ["media_uploaded"]
+    assert await home.used() == (120, 1)
+    upload = await home.store.upload(home.ann.key, MediaId(media_id))
+    assert (upload.state, upload.size_bytes, upload.expires_ms) == (MediaState.COMPLETE, 120, NOW_MS + WEEK_MS)
+    shown = await home.store.thread(home.bob.key, home.thread_id, now_ms=NOW_MS)
+    assert shown["media_count"] == len(shown["media"]) == 1
+
+
+async def test_a_key_repeats_the_first_answer(home: Home):
+    """[RETRY1] The idempotency key of a finished upload gives the stored answer, and refuses another use."""
+    media_id = await home.store_whole()
+    (first,) = await put(home.store, home.stamps, home.finish(media_id, once=once("k")))
+    (again,) = await put(home.store, home.stamps, home.finish(media_id, once=once("k")))
+
+    assert isinstance(first, Appended)
+    assert isinstance(again, Appended)
+    assert (again.status, again.answer, again.event) == (201, first.answer, None)
+    assert await home.store.first_answer(home.ann.key, once("k"), now_ms=NOW_MS) == again
+    assert await home.store.first_answer(home.ann.key, once("other"), now_ms=NOW_MS) is None
+    with pytest.raises(Conflict):
+        await home.store.first_answer(home.ann.key, once("k", b"other"), now_ms=NOW_MS)
+    assert msgspec.json.decode(first.answer)["size_bytes"] == 50
+
+
+async def test_who_left_finishes_nothing(home: Home):
+    """[P1] An upload whose owner has left the group does not become whole, and another member cannot finish it."""
+    media_id = new_id()
+    chunk = home.chunk(media_id)
+    await home.add(chunk, (await home.place(chunk, who=home.bob)).folder)
+    (others,) = await put(home.store, home.stamps, home.finish(media_id))
+    await put_one(home.store, home.stamps, leave(home.bob, home.group_id))
+    (left,) = await put(home.store, home.stamps, home.finish(media_id, actor=home.bob))
+
+    assert codes([others, left]) == ["FORBIDDEN", "FORBIDDEN"]
+    assert await home.said() == []
+
+
+async def test_a_medium_expires_once(home: Home):
+    """[MED13] Not before its time, then once, whoever asks at the same moment; its room is free, its row stays."""
+    media_id = await home.store_whole()
+    await put_one(home.store, home.stamps, home.finish(media_id))
+    early = await put(home.store, home.stamps, home.expire(media_id, at_ms=NOW_MS + WEEK_MS - 1))
+    due = await home.store.due_media(now_ms=NOW_MS + WEEK_MS, limit=10)
+    late = await asyncio.gather(*(put(home.store, home.stamps, home.expire(media_id)) for _ in range(3)))
+
+    assert codes(early) == ["CONFLICT"]
+    assert [(one.media_id, one.uploader.user_id) for one in due] == [(media_id, home.ann.user_id)]
+    assert codes([outcome for batch in late for outcome in batch]) == ["CONFLICT", "CONFLICT", "ok"]
+    assert await home.said() == ["media_uploaded", "media_expired"]
+    assert await home.used() == (0, 0)
+    assert await home.store.due_media(now_ms=NOW_MS + WEEK_MS, limit=10) == []
+    (leaving,) = await home.store.leavings(limit=10)
+    await home.store.wiped(leaving.key)
+    assert await home.store.leavings(limit=10) == []
+    info = await home.store.media_info(home.bob.key, MediaId(media_id), now_ms=NOW_MS + WEEK_MS)
+    assert (info["status"], info["size_bytes"]) == ("expired", 50)
+    assert (await home.store.verify(home.group_id)).findings == []
+
+
+async def test_a_late_chunk_of_a_given_up_upload(home: Home):
+    """[MED14] A chunk whose upload was given up meanwhile is told so: its bytes belong to nobody."""
+    media_id = new_id()
+    chunk = home.chunk(media_id, 0, 2)
+    folder = (await home.place(chunk)).folder
+    await home.add(chunk, folder)
+    assert await home.store.abandon(before_ms=NOW_MS, limit=10) == 0
+    assert await home.store.abandon(before_ms=NOW_MS + 1, limit=10) == 1
+
+    with pytest.raises(UploadLost):
+        await home.add(home.chunk(media_id, 1, 2), folder)
+    with pytest.raises(UploadLost):
+        await home.place(chunk)
+    (leaving,) = await home.store.leavings(limit=10)
+    await home.store.wiped(leaving.key)
+    with pytest.raises(UploadLost):
+        await home.add(home.chunk(media_id, 1, 2), folder)
+    anew = await home.place(chunk)
+    assert anew.folder != folder
+    assert anew.ordinal is None
+
+
+async def test_withdrawing_spares_what_is_stored(home: Home):
+    """[QUO5] The room of a failed first chunk is given back; an upload that has a chunk keeps its own."""
+    failed, kept = home.chunk(new_id(), 0, 2), home.chunk(new_id(), 0, 2)
+    folders = [(await home.place(chunk)).folder for chunk in (failed, kept)]
+    await home.add(kept, folders[1])
+
+    for folder in folders:
+        await home.store.withdraw(folder)
+
+    assert await home.used() == (150, 1)
+    assert (await home.store.upload(home.ann.key, kept.media_id)).received == [0]
