@@ -6,7 +6,7 @@ import { makeGroups } from './subscription.js';
 
 /** @import {Connection, ConnectionOptions, ConnectionState} from './connection.js' */
 /** @import {TokenSource} from './http.js' */
-/** @import {OrbitalApi} from './rest.js' */
+/** @import {RestMethods} from './rest.js' */
 /** @import {Store} from './stores.js' */
 /** @import {Groups} from './subscription.js' */
 /** @import {Frame, Reading} from './wire.js' */
@@ -45,7 +45,7 @@ export class Face extends Emitter {
     /**
      * The REST side, with the same token. Each of its methods gives a promise, so that nobody sees that it is loaded at the first call.
      *
-     * @type {OrbitalApi}
+     * @type {RestMethods}
      */
     this.api = new Proxy(/** @type {any} */ ({}), {
       get: (_, name) =>

@@ -8,6 +8,8 @@ import { readFrame } from './wire.js';
 
 /** Events read at a time: the most that the server gives. */
 export const PAGE = 1000;
+/** The least: 5 envelopes of the largest size that a server takes by default are 2 MB of base64. */
+const MIN_PAGE = 5;
 /** Waits between tries while the network or the server is away. */
 const RETRY_MS = [1000, 2000, 4000, 8000, 16000];
 
@@ -36,6 +38,7 @@ export function eventTexts(http, groupId, afterSeq, limit) {
 export async function fill(reader, http) {
   const { subscription } = reader;
   let tries = 0;
+  let limit = PAGE;
   for (let cursor; (cursor = reader.cursor) && cursor.last < reader.head && !subscription.closed; ) {
     if (reader.waiting.length >= MAX_WAITING) {
       await pause(reader);
@@ -46,10 +49,13 @@ export async function fill(reader, http) {
     let texts = [];
     let failed = false;
     try {
-      texts = await eventTexts(http, subscription.groupId, last, PAGE);
+      texts = await eventTexts(http, subscription.groupId, last, limit);
+      limit = Math.min(PAGE, limit * 2);
     } catch (cause) {
       const error = wrap('NETWORK', cause);
       failed = true;
+      // A page that a slow line does not bring within the time-out would not come the next time either.
+      limit = Math.max(MIN_PAGE, limit >> 2);
       if (error.code === 'GONE') reader.reset(error.message);
       else if (!error.retryable && error.code !== 'UNAUTHORIZED') reader.finish(error);
     }

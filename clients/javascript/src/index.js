@@ -25,7 +25,7 @@ export { localStorageStore, memoryStore } from './stores.js';
  * @typedef {import('./rest.js').Reply} Reply
  * @typedef {import('./rest.js').Thread} Thread
  * @typedef {import('./http.js').TokenSource} TokenSource
- * @typedef {import('./rest.js').OrbitalApi} OrbitalApi
+ * @typedef {import('./rest.js').RestMethods} RestMethods
  * @typedef {import('./stores.js').Store} Store
  * @typedef {import('./subscription.js').CaughtUp} CaughtUp
  * @typedef {import('./subscription.js').Position} Position

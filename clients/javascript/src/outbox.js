@@ -4,7 +4,7 @@ import { OrbitalError, wrap } from './errors.js';
 import { uuid } from './uuid.js';
 
 /** @import {Emitter} from './emitter.js' */
-/** @import {MessagePosted, OrbitalApi, ReplyPosted, ThreadPosted} from './rest.js' */
+/** @import {MessagePosted, ReplyPosted, RestMethods, ThreadPosted} from './rest.js' */
 /** @import {Store} from './stores.js' */
 
 /** For so long the server knows an `Idempotency-Key`; after it the same draft might be taken for a new one. */
@@ -59,7 +59,7 @@ export class Outbox {
   #closed = false;
   #options;
 
-  /** @param {{api: OrbitalApi, store?: Store | null | undefined, events: Emitter}} options */
+  /** @param {{api: RestMethods, store?: Store | null | undefined, events: Emitter}} options */
   constructor(options) {
     this.#options = options;
   }

@@ -19,6 +19,8 @@ import { Http } from './http.js';
 /** @typedef {{group_id: string, encrypted_title: string, encrypted_body: string, root_message_id?: string}} ThreadBody */
 /** @typedef {{encrypted_body: string, message_id?: string}} ReplyBody */
 
+/** @typedef {Omit<OrbitalApi, 'url' | 'credentials'>} RestMethods What `client.api` has. */
+
 const id = encodeURIComponent;
 
 /** The server's REST side. Every method gives the answer's body, or throws an OrbitalError with the server's code. */

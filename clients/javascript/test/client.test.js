@@ -139,6 +139,22 @@ test('a gap is fetched when the log answers 503 first', async () => {
   assert.deepEqual(heard.seqs, [1, 2, 3]);
 });
 
+test('a page of the log that does not come is asked for in smaller ones', async (t) => {
+  hurry(t, 50);
+  for (let i = 0; i < 300; i++) server.log.append(group);
+  const limits = [];
+  server.intercept = ({ path, query }, answer, response) =>
+    path === '/v1/events' && limits.push(Number(query.get('limit'))) && limits.at(-1) > 100 && (response.destroy(), true);
+  const client = connect();
+  const live = listen(client);
+  await until(() => live.caughtUp.length);
+  const heard = listen(client, { since: 0 });
+
+  await until(() => heard.caughtUp.length);
+  assert.deepEqual(heard.seqs, server.log.seqs(group));
+  assert.deepEqual(limits.slice(0, 3), [1000, 250, 62]);
+});
+
 test('a second subscription catches up over REST, without a second replay', async () => {
   const client = connect();
   const first = listen(client, { since: 0 });

@@ -14,7 +14,6 @@ import type {
   Media,
   Member,
   Message,
-  OrbitalApi as ApiType,
   OrbitalEvent,
   Pending,
   Position,
@@ -22,6 +21,7 @@ import type {
   Quota,
   Reply,
   Reset,
+  RestMethods,
   Store,
   StreamItem,
   SubscribeOptions,
@@ -170,7 +170,7 @@ console.log(blob.size, encryption_iv?.length);
 
 // REST, by the client and alone
 
-const api: ApiType = client.api;
+const api: RestMethods = client.api;
 const alone = new OrbitalApi('https://orbital.example', { token: 'jwt' });
 for (const one of [api, alone]) {
   const { user_id } = await one.signup({ username: 'anna', password: 'Correct-horse-1', public_key: {} });
