@@ -68,7 +68,8 @@ async def listen(orbital: Orbital, group_id: str, key: bytes) -> None:
                 names[member.user_id] = member.username
                 print(f"* {member.username} is here", flush=True)
             case NewMessage(data=message):
-                print(f"{names[message.sender_id]}: {unseal(key, message.encrypted_envelope, group_id)}", flush=True)
+                who = names.get(message.sender_id, "somebody")
+                print(f"{who}: {unseal(key, message.encrypted_envelope, group_id)}", flush=True)
 
 
 async def speak(orbital: Orbital, group_id: str, key: bytes) -> None:

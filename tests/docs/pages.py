@@ -40,6 +40,7 @@ FAMILIES = {
     "BAS": "Python SDK: its base install",
     "BCK": "when a client connects again",
     "BENCH": "the bench",
+    "BLOB": "where the bytes of media are",
     "BUC": "token buckets",
     "CAL": "Python SDK: callbacks",
     "CHECK": "`orbital check`",

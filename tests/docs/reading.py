@@ -8,8 +8,12 @@ from pathlib import Path
 
 from tests.support.programs import CHECKOUT
 
-_FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+)(?P<kind>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=fence) *$", re.M | re.S)
-_EXAMPLE = re.compile(r"<!-- example: (?P<name>[a-z-]+) -->\n+```(?P<kind>[a-z]+)\n(?P<text>.*?)^```$", re.M | re.S)
+_FENCE = re.compile(
+    r"^(?P<indent> *)(?P<fence>```+)(?P<kind>[^\n`]*)\n(?P<text>.*?)^(?P=indent)(?P=fence) *$", re.MULTILINE | re.DOTALL
+)
+_EXAMPLE = re.compile(
+    r"<!-- example: (?P<name>[a-z-]+) -->\n+```(?P<kind>[a-z]+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def documents() -> list[Path]:
@@ -29,7 +33,7 @@ def without_code(text: str) -> str:
     def blank(found: re.Match[str]) -> str:
         return "\n" * found[0].count("\n")
 
-    return re.sub(r"<!--.*?-->", blank, _FENCE.sub(blank, text), flags=re.S)
+    return re.sub(r"<!--.*?-->", blank, _FENCE.sub(blank, text), flags=re.DOTALL)
 
 
 def links(text: str) -> Iterator[str]:
@@ -40,7 +44,7 @@ def links(text: str) -> Iterator[str]:
 def anchors(text: str) -> set[str]:
     """Return the names of a page's headings, as GitHub makes them."""
     found: set[str] = set()
-    for heading in re.findall(r"^#+ +(.*?) *#*$", without_code(text), re.M):
+    for heading in re.findall(r"^#+ +(.*?) *#*$", without_code(text), re.MULTILINE):
         name = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
         found.add(re.sub(r"[^\w\- ]", "", name.lower()).replace(" ", "-"))
     return found

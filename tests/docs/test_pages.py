@@ -32,9 +32,9 @@ def test_links(page: Path):
             continue
         place, _, anchor = link.partition("#")
         target = (page.parent / unquote(place)).resolve() if place else page
-        if not target.exists():
-            dead.append(link)
-        elif anchor and target.suffix == ".md" and anchor not in reading.anchors(target.read_text("utf-8")):
+        if not target.exists() or (
+            anchor and target.suffix == ".md" and anchor not in reading.anchors(target.read_text("utf-8"))
+        ):
             dead.append(link)
 
     assert dead == []
@@ -72,12 +72,10 @@ def test_our_own_words():
 
     copied = []
     for page in reading.documents():
-        if page.name in MADE:
-            continue
-        words = reading.words(page.read_text("utf-8"))
-        for at in range(len(words) - WINDOW + 1):
-            if tuple(words[at : at + WINDOW]) in known:
-                copied.append(f"{name_of(page)}: {' '.join(words[at : at + WINDOW])}")
+        if page.name not in MADE:
+            words = reading.words(page.read_text("utf-8"))
+            rows = [tuple(words[at : at + WINDOW]) for at in range(len(words) - WINDOW + 1)]
+            copied += [f"{name_of(page)}: {' '.join(row)}" for row in rows if row in known]
     assert copied == []
 
 
