@@ -8,6 +8,7 @@ import { Http } from './http.js';
 /** @typedef {{thread_id: string, group_id: string, author_id: string, author_username: string, encrypted_title: string, encrypted_body: string, reply_count: number, media_count: number, created_at: string}} Thread */
 /** @typedef {{reply_id: string, thread_id: string, author_id: string, author_username: string, encrypted_body: string, media_count: number, created_at: string}} Reply */
 /** @typedef {{media_id: string, encrypted_metadata: string, size_bytes: number, uploaded_at: string, expires_at: string}} Media */
+/** @typedef {Media & {thread_id: string, group_id: string, author_id: string, author_username: string, encryption_iv: string, status: 'complete' | 'expired', downloaded_by: {user_id: string, username: string, downloaded_at: string}[]}} MediaInfo */
 /** @typedef {{message_id: string, conversation_id: string, encrypted_envelope: string, server_timestamp: number, sender_id?: string, seq?: number}} Message */
 /** @typedef {{group_id: string, encrypted_name: string, encrypted_group_key: string, member_count: number, invite_code: string, joined_at: string, last_seq?: number}} Group */
 /** @typedef {{user_id: string, username: string, public_key: object, joined_at: string}} Member */
@@ -229,9 +230,19 @@ export class OrbitalApi extends Http {
 
   // Media: what moves bytes is in media.js
 
-  /** @param {string} mediaId @returns {Promise<Media>} */
+  /** What is known of a medium, also of one that has expired; `downloaded_by` tells who has it. @param {string} mediaId @returns {Promise<MediaInfo>} */
   media(mediaId) {
     return this.#get(`/api/media/${id(mediaId)}/info`);
+  }
+
+  /** Tell the group that the caller has a medium; its `info` lists who has. @param {string} mediaId @returns {Promise<void>} */
+  async mediaDownloaded(mediaId) {
+    await this.#json('POST', `/api/media/${id(mediaId)}/downloaded`);
+  }
+
+  /** Take a medium away before its time, or give an upload up. @param {string} mediaId @returns {Promise<void>} */
+  async deleteMedia(mediaId) {
+    await this.#json('DELETE', `/api/media/${id(mediaId)}`);
   }
 
   /** @param {string} threadId @returns {Promise<Media[]>} */

@@ -37,6 +37,8 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['replies', [id, { offset: 0 }], 'GET', `/api/threads/${part}/replies`, { query: { offset: '0' } }],
   ['createReply', [id, { encrypted_body: 'x' }], 'POST', `/api/threads/${part}/replies`, { body: { encrypted_body: 'x' } }],
   ['media', [id], 'GET', `/api/media/${part}/info`],
+  ['mediaDownloaded', [id], 'POST', `/api/media/${part}/downloaded`],
+  ['deleteMedia', [id], 'DELETE', `/api/media/${part}`],
   ['threadMedia', [id], 'GET', `/api/threads/${part}/media`, { gives: [4] }],
 ])
   test(`api.${name}`, async () => {
