@@ -37,8 +37,10 @@ _MARKED_BY = {
 
 
 def pytest_configure() -> None:
-    """Let a run that is told to stop end its fixtures, and so what they started."""
+    """Let a run that is told to stop end its fixtures; and let programs hear Ctrl-C where the tests run unattended."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts what it puts in the background deaf to SIGINT, and that is handed down.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
