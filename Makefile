@@ -13,7 +13,7 @@ FIND_IN_TREE := find . \( -name node_modules -o -name '.*' -not -name . \) -prun
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint format types layers test-python test-js soak bench lock dev clean
+.PHONY: help run test lint format types layers test-python test-js soak bench docs lock dev clean
 
 help:  ## Show what can be asked for
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -105,6 +105,12 @@ soak: dev  ## Run the tests that take minutes
 bench: dev  ## Measure, each figure beside a peer's of the same minute
 	@for bench in fan_out groups append idle; do $(PYTHON) -m bench $$bench; done
 	@$(PYTHON) -m bench.second_hop
+
+docs: $(VENV)/.stamp-dev  ## Write the pages anew that are made out of code, help texts and tests
+	$(PYTHON) -m orbital.config > docs/reference/settings.md
+	$(PYTHON) -m orbital.server.metrics > docs/reference/metrics.md
+	$(PYTHON) -m orbital.server.http.reference > docs/reference/http.md
+	$(PYTHON) -m tests.docs.pages
 
 # --- Keeping ---------------------------------------------------------------------------------------------------------
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from orbital import cli, config
 from tests.docs import reading
 from tests.support.programs import CHECKOUT, missing
 
@@ -93,3 +95,58 @@ def test_one_sentence_a_line(page: Path):
     ]  # fmt: skip
 
     assert crowded == []
+
+
+# Chapter: names
+
+
+def test_settings_are_settings():
+    """[DOCS20] Every `ORBITAL_…` that a page names is a setting, or read by a program of the project itself."""
+    known = {option.env for option in config.OPTIONS} | {
+        "ORBITAL_CHROMIUM",  # the tests'
+        "ORBITAL_PUBLISHED_DOC",
+        "ORBITAL_SEED",
+        "ORBITAL_TOKEN",  # the SDK's commands'
+        "ORBITAL_URL",
+        "ORBITAL_WS",  # the load test's
+    }
+    named = {
+        name: name_of(page)
+        for page in reading.documents()
+        for name in re.findall(r"\bORBITAL_[A-Z_]*[A-Z]\b", page.read_text("utf-8"))
+    }
+
+    assert {name: where for name, where in named.items() if name not in known} == {}
+
+
+def test_metrics_are_metrics():
+    """[DOCS20] Every `orbital_…` that a page names as a metric is one."""
+    known = set(
+        re.findall(r"^\| `(orbital_\w+)`", (CHECKOUT / "docs/reference/metrics.md").read_text("utf-8"), re.MULTILINE)
+    )
+    named = {name for page in reading.documents() for name in re.findall(r"`(orbital_\w+)`", page.read_text("utf-8"))}
+
+    assert named - known == set()
+
+
+def test_commands_are_commands():
+    """[DOCS20] Every `orbital …` that a page names or types is a command."""
+    typed = {
+        name: name_of(page)
+        for page in reading.documents()
+        for name in re.findall(r"(?:^|`|\$ |&& |/bin/)orbital ([a-z]+)\b", page.read_text("utf-8"), re.MULTILINE)
+    }
+
+    assert {name: where for name, where in typed.items() if name not in cli.COMMANDS and name != "bench"} == {}
+
+
+def test_floors():
+    """[DOCS21] The floors of the architecture page are those that import-linter holds."""
+    page = (CHECKOUT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+    told = [
+        set(re.findall(r"`(\w+)(?:\.py|/)`", row)) for row in re.findall(r"^\| \d+ \| ([^|]*) \|", page, re.MULTILINE)
+    ]
+    manifest = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
+    layers = manifest["tool"]["importlinter"]["contracts"][0]["layers"]
+
+    assert told == [set(re.findall(r"\w+", layer)) for layer in layers]
