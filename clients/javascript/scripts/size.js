@@ -2,7 +2,7 @@
  * Print what a page loads at once: the entry with everything that it imports, bundled by esbuild, minified by terser and gzipped at level 9,
  * in bytes.
  *
- * What the entry loads only when it is first used (the REST methods, the outbox, media, reading the log, the hash chain) is printed by
+ * What the entry loads later (the outbox once the connection is open, the rest when it is first used) is printed by
  * itself, each with what it imports that the entry has not. So is the React module, without React. Node's own WebSocket is not part of what a page
  * loads.
  */
@@ -54,6 +54,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const print = (bytes, what) => console.log(`${String(bytes).padStart(6)} bytes  ${what}`);
   const main = await size('index.js');
   print(main.bytes, `index.js, at once (limit ${LIMIT}): ${[...main.files].sort().join(' ')}`);
-  for (const file of main.later) print((await size(file, main.files)).bytes, `${file}, when first used`);
+  for (const file of main.later) print((await size(file, main.files)).bytes, `${file}, later`);
   print((await size('react.js', main.files)).bytes, 'react.js, without React');
 }

@@ -1,4 +1,5 @@
 /** The modern face: subscriptions, sending, typing, media and the REST side on one connection. */
+import { wrap } from './errors.js';
 import { Face } from './face.js';
 import { makeTyping } from './typing.js';
 
@@ -26,7 +27,7 @@ export class OrbitalClient extends Face {
 
   /** Connect and stay connected; `subscribe()` does it for you. Drafts that an earlier run left in the store are sent. */
   connect() {
-    this.#flush();
+    if (this.groups.store || this.#outbox) this.#flush();
     this.connection.open();
   }
 
@@ -39,7 +40,7 @@ export class OrbitalClient extends Face {
   close(code, reason) {
     this.#typing();
     this.groups.close();
-    void this.#outbox?.then((outbox) => outbox.close());
+    this.#outbox?.then((outbox) => outbox.close(), () => {});
     this.connection.close(code, reason);
   }
 
@@ -124,16 +125,20 @@ export class OrbitalClient extends Face {
     if (message.type !== 'error' && !message.seq) super.handleMessage(message);
   }
 
-  /** Let the outbox, if there is one or may be something in it, send now. */
+  /** Let the outbox send now. Loaded while there is a network, it is there when there is none. */
   #flush() {
-    if (this.#outbox || this.groups.store) this.#load().then((outbox) => outbox.flush(), () => {});
+    this.#load().then((outbox) => outbox.flush(), () => {});
   }
 
   #load() {
     const { api, groups } = this;
-    const loading = (this.#outbox ??= import('./outbox.js').then(({ Outbox }) => new Outbox({ api, store: groups.store, events: this })));
-    // What could not be loaded is loaded anew the next time.
-    loading.catch(() => (this.#outbox = undefined));
-    return loading;
+    return (this.#outbox ??= import('./outbox.js').then(
+      ({ Outbox }) => new Outbox({ api, store: groups.store, events: this }),
+      (cause) => {
+        // What could not be loaded is loaded anew the next time.
+        this.#outbox = undefined;
+        throw wrap('NETWORK', cause);
+      },
+    ));
   }
 }

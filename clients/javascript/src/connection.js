@@ -358,7 +358,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     globalThis.document?.[act]('visibilitychange', shown);
   };
 
-  const shown = () => document.visibilityState === 'visible' && wake();
+  const shown = () => document.hidden || wake();
 
   return {
     open,

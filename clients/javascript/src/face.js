@@ -1,6 +1,7 @@
 /** What the two faces, OrbitalClient and OrbitalWebSocketManager, stand on. */
 import { makeConnection } from './connection.js';
 import { Emitter } from './emitter.js';
+import { wrap } from './errors.js';
 import { Http } from './http.js';
 import { makeGroups } from './subscription.js';
 
@@ -53,7 +54,9 @@ export class Face extends Emitter {
         name === 'then'
           ? undefined
           : async (/** @type {unknown[]} */ ...args) => {
-              const { OrbitalApi } = await import('./rest.js');
+              const { OrbitalApi } = await import('./rest.js').catch((cause) => {
+                throw wrap('NETWORK', cause);
+              });
               return /** @type {any} */ (new OrbitalApi(http.url, options, http.credentials))[name](...args);
             },
     });

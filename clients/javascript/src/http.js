@@ -129,6 +129,6 @@ async function refusal(response) {
   const { status } = response;
   // A proxy in between may answer with anything.
   const { error = `HTTP_${status}`, message = response.statusText, details = {} } = (await response.json().catch(() => null)) ?? {};
-  const after = Number(response.headers.get('Retry-After') ?? details.retry_after);
+  const after = /** @type {number} */ (response.headers.get('Retry-After') ?? details.retry_after);
   return new OrbitalError(error, message, { status, details, retryAfterMs: after * 1000 || 0 });
 }

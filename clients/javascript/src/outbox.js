@@ -96,6 +96,7 @@ export class Outbox {
     return new Promise((resolve, reject) => {
       /** @type {Item} */
       const item = { key, group_id: groupId, draft: { ...draft }, created_at, place, resolve, reject };
+      if (this.#closed) return reject(closedFirst());
       if (item.draft.type === 'message') item.draft.timestamp ??= created_at;
       const line = this.#line(groupId);
       line.items.push(item);
@@ -113,7 +114,7 @@ export class Outbox {
     this.#loaded = undefined;
     for (const { items, wake } of lines) {
       wake();
-      for (const item of items) item.reject?.(new OrbitalError('CLOSED', 'the client was closed before the server had this draft'));
+      for (const item of items) item.reject?.(closedFirst());
     }
   }
 
@@ -217,6 +218,8 @@ export class Outbox {
     return api.createReply(thread_id, reply, { key });
   }
 }
+
+const closedFirst = () => new OrbitalError('CLOSED', 'the client was closed before the server had this draft');
 
 /** @param {Item} item @returns {Pending} What is kept of it. */
 const strip = ({ place, resolve, reject, ...pending }) => pending;

@@ -25,7 +25,7 @@ export const memoryStore = () => new Map();
  * @param {Storage} [storage]
  * @returns {Store}
  */
-export function localStorageStore(prefix = 'orbital:', storage = globalThis.localStorage) {
+export function localStorageStore(prefix = 'orbital:', storage = localStorage) {
   return {
     get: (key) => JSON.parse(storage.getItem(prefix + key) ?? 'null'),
     set: (key, value) => storage.setItem(prefix + key, JSON.stringify(value)),

@@ -235,7 +235,7 @@ test('a subscribe that is never answered replaces the socket', async (t) => {
 
 test('the page shown, and the network back, are reasons to wake; after close() they are none', async (t) => {
   const target = new EventTarget();
-  const page = Object.assign(new EventTarget(), { visibilityState: 'hidden' });
+  const page = Object.assign(new EventTarget(), { hidden: true });
   Object.assign(globalThis, {
     document: page,
     addEventListener: target.addEventListener.bind(target),
@@ -247,7 +247,7 @@ test('the page shown, and the network back, are reasons to wake; after close() t
   const [connection] = server.connections;
   const probes = () => connection.frames.filter(({ type, data }) => type === 'subscribe' && !data.group_ids.length).length;
   page.dispatchEvent(new Event('visibilitychange'));
-  page.visibilityState = 'visible';
+  page.hidden = false;
   page.dispatchEvent(new Event('visibilitychange'));
   await until(() => probes() === 1);
   target.dispatchEvent(new Event('online'));

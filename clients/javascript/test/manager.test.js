@@ -305,7 +305,7 @@ describe('wakes at once when the network returns', () => {
 
 describe('a socket that only looks open is replaced when the page is shown', () => {
   const shown = async (t, manager) => {
-    const page = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+    const page = Object.assign(new EventTarget(), { hidden: false });
     globalThis.document = page;
     t.after(() => delete globalThis.document);
     hurry(t, 30);

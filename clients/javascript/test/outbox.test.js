@@ -116,6 +116,17 @@ test('drafts survive a reload: the next client sends them first, in order, under
   assert.deepEqual(await second.pending(), []);
 });
 
+test('a closed client refuses drafts, and one that is connected again takes them', async () => {
+  const client = connect();
+  await client.send(group, message('one'));
+  client.close();
+  await assert.rejects(client.send(group, message('two')), { code: 'CLOSED' });
+  client.connect();
+  await client.send(group, message('three'));
+
+  assert.deepEqual(stored(), ['one', 'three']);
+});
+
 test('a draft that was on its way more than a day ago is not sent again blindly', async () => {
   const store = memoryStore();
   const old = Date.now() - 25 * 3600 * 1000;
