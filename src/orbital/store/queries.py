@@ -70,13 +70,33 @@ def require_member(conn: Connection, user: int, group_id: str) -> int:
     return group
 
 
+# Made once: when ten thousand clients come back, making a statement anew costs more than SQLite takes to run it.
+_STANDINGS = select(t.groups.c.group_id, t.members.c.user, *_HEAD).outerjoin(
+    t.members, (t.members.c.group == t.groups.c.id) & (t.members.c.user == bindparam("user"))
+)
+_STANDING = _STANDINGS.where(t.groups.c.group_id == bindparam("group_id"))
+_GROUP = select(t.groups.c.id).where(t.groups.c.group_id == bindparam("group_id"))
+_GROUP_HEAD = select(t.groups.c.id, *_HEAD).where(t.groups.c.group_id == bindparam("group_id"))
+_EVENTS = (
+    select(t.events.c.place, t.events.c.stamp_ms, t.events.c.frame)
+    .where(t.events.c.place > bindparam("after"), t.events.c.place <= bindparam("last"))
+    .order_by(t.events.c.place)
+    .limit(bindparam("most"))
+)
+_FIRST_STAMP = (
+    select(t.events.c.stamp_ms)
+    .where(t.events.c.place > bindparam("after"), t.events.c.place < bindparam("end"))
+    .order_by(t.events.c.place)
+    .limit(1)
+)
+
+
 def standings(conn: Connection, user: int, group_ids: Collection[str]) -> dict[GroupId, Standing]:
     """Return access and head for those groups that exist."""
-    rows = conn.execute(
-        select(t.groups.c.group_id, t.members.c.user, *_HEAD)
-        .outerjoin(t.members, (t.members.c.group == t.groups.c.id) & (t.members.c.user == user))
-        .where(_among(conn, group_ids))
-    )
+    if len(group_ids) == 1:
+        rows = conn.execute(_STANDING, {"user": user, "group_id": next(iter(group_ids))})
+    else:
+        rows = conn.execute(_STANDINGS.where(_among(conn, group_ids)), {"user": user})
     return {
         row.group_id: Standing(Access.STRANGER if row.user is None else Access.MEMBER, Head(*row[2:])) for row in rows
     }
@@ -118,7 +138,7 @@ def last_stamp_ms(conn: Connection) -> int:
 
 def read(conn: Connection, group_id: str, *, after: int, limit: int) -> Page:
     """Read events after a number, whoever asks."""
-    row = conn.execute(select(t.groups.c.id, *_HEAD).where(t.groups.c.group_id == group_id)).one_or_none()
+    row = conn.execute(_GROUP_HEAD, {"group_id": group_id}).one_or_none()
     if row is None:
         raise no_group()
     return _page(conn, row, group_id, after=after, limit=limit)
@@ -134,12 +154,8 @@ def _page(conn: Connection, row: Row[*tuple[Any, ...]], group_id: str, *, after:
     head = Head(*row[1:])
     if after < head.floor:
         raise PositionLost(oldest_seq=head.floor + 1)
-    found = conn.execute(
-        select(t.events.c.place, t.events.c.stamp_ms, t.events.c.frame)
-        .where(t.events.c.place > t.place(row.id, after), t.events.c.place <= t.place(row.id, head.seq))
-        .order_by(t.events.c.place)
-        .limit(limit)
-    )
+    bounds = {"after": t.place(row.id, after), "last": t.place(row.id, head.seq), "most": limit}
+    found = conn.execute(_EVENTS, bounds)
     base = t.place(row.id, 0)
     page = [Event(GroupId(group_id), place - base, stamp, bytes(frame)) for place, stamp, frame in found]
     return Page(page, head)
@@ -160,15 +176,10 @@ def hash_at(conn: Connection, group_id: str, seq: int) -> str | None:
 
 def stamp_after(conn: Connection, group_id: str, seq: int) -> int | None:
     """Return the stamp of the first event after a number."""
-    group = conn.execute(select(t.groups.c.id).where(t.groups.c.group_id == group_id)).scalar()
+    group = conn.execute(_GROUP, {"group_id": group_id}).scalar()
     if group is None:
         return None
-    return conn.execute(
-        select(t.events.c.stamp_ms)
-        .where(t.events.c.place > t.place(group, seq), t.events.c.place < t.place(group + 1, 0))
-        .order_by(t.events.c.place)
-        .limit(1)
-    ).scalar()
+    return conn.execute(_FIRST_STAMP, {"after": t.place(group, seq), "end": t.place(group + 1, 0)}).scalar()
 
 
 def messages(

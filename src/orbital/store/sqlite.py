@@ -6,8 +6,10 @@ import asyncio
 import logging
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
@@ -22,10 +24,16 @@ from orbital.store.append_sqlite import SqliteAppender
 from orbital.store.sql import SqlStore
 
 T = TypeVar("T")
+_Read = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]
+_Outcome = tuple[asyncio.Future[Any], object, BaseException | None]
 log = logging.getLogger("orbital.store")
 
 READERS: Final = 3
 """Threads that read. SQLite's work releases the lock of the interpreter; more than a few only take turns for it."""
+
+READS_TOGETHER: Final = 16
+"""Most reads of one transaction. When many clients come back at once, a hop to a thread and back for each read costs
+more than the read; a long one keeps at most so many others waiting."""
 
 BUSY_S: Final = 5.0
 """How long a connection waits for another program that holds the file, such as a backup."""
@@ -50,6 +58,8 @@ class SqliteStore(SqlStore):
         self._write_engine = _engine(path, begin="BEGIN IMMEDIATE", query_only=False)
         self._read_engine = _engine(path, begin="BEGIN", query_only=True)
         self._lock: IO[str] | None = None
+        self._wanted: deque[_Read] = deque()
+        self._reading = 0
 
     @classmethod
     async def open(cls, path: Path, *, alone: bool = True) -> SqliteStore:
@@ -101,28 +111,64 @@ class SqliteStore(SqlStore):
         return conn
 
     async def _read(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        return await self._run(self._readers, self._read_engine, query, args, kwargs)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._wanted.append((query, args, kwargs, future))
+        if self._reading < READERS:
+            self._readers.submit(self._read_wanted, loop)
+            self._reading += 1
+        return await future
+
+    def _read_wanted(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run some of the reads that wait, in one transaction; on a reader's thread."""
+        # Taken before the transaction begins: a read sees all that was committed before it was asked for.
+        reads: list[_Read] = []
+        with suppress(IndexError):
+            while len(reads) < READS_TOGETHER:
+                reads.append(self._wanted.popleft())
+        outcomes: list[_Outcome] = []
+        try:
+            with self._connection(self._read_engine).begin() as transaction:
+                for query, args, kwargs, future in reads:
+                    try:
+                        outcomes.append((future, query(transaction.connection, *args, **kwargs), None))
+                    except DBAPIError:
+                        raise
+                    except Exception as exc:  # noqa: BLE001 - whoever asked gets it
+                        outcomes.append((future, None, exc))
+        except Exception as exc:  # noqa: BLE001 - nobody may wait for ever
+            reason = _away(exc) if isinstance(exc, DBAPIError) else exc
+            outcomes += [(future, None, reason) for *_, future in reads[len(outcomes) :]]
+        # A loop that is gone has nobody who waits.
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(self._tell, loop, outcomes)
+
+    def _tell(self, loop: asyncio.AbstractEventLoop, outcomes: list[_Outcome]) -> None:
+        """Hand the outcomes to those who asked, and go on reading while somebody waits."""
+        self._reading -= 1
+        if self._wanted:
+            # A store that is being closed reads no more; whoever still waits is being ended, too.
+            with suppress(RuntimeError):
+                self._readers.submit(self._read_wanted, loop)
+                self._reading += 1
+        for future, result, error in outcomes:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
 
     async def _write(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        return await self._run(self._writer, self._write_engine, query, args, kwargs)
-
-    async def _run(
-        self,
-        threads: ThreadPoolExecutor,
-        engine: Engine,
-        query: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> T:
         def transact() -> T:
-            conn = self._connection(engine)
+            conn = self._connection(self._write_engine)
             try:
                 with conn.begin():
                     return query(conn, *args, **kwargs)
             except DBAPIError as exc:
                 raise _away(exc) from exc
 
-        return await asyncio.get_running_loop().run_in_executor(threads, transact)
+        return await asyncio.get_running_loop().run_in_executor(self._writer, transact)
 
     async def append(self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int) -> list[Appended | OrbitalError]:
         """See `ports.Store.append`."""
