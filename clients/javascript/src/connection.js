@@ -194,7 +194,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
 
   /** @param {number} ms */
   const wait = (ms) => {
-    set({ ...state, status: 'connecting', retry_at: ms > 0 ? Date.now() + ms : undefined });
+    set({ ...state, status: 'connecting', retry_at: Date.now() + ms });
     arm(ms, attempt);
   };
 
@@ -348,7 +348,8 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     clearTimeout(timer);
     clearTimeout(answerTimer);
     // A client may give no other code (RFC 6455 §7.4).
-    if (dropped && dropped.readyState < 2) code === 1000 || code >= 3000 ? dropped.close(code, reason) : dropped.close();
+    if (code === 1000 || code >= 3000) dropped?.close(code, reason);
+    else dropped?.close();
     state = { status: 'connecting', code, reason };
   };
 

@@ -101,7 +101,7 @@ export class Http {
           method,
           ...(body && { body }),
           signal: AbortSignal.any(signals),
-          headers: { ...headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) },
+          headers: { ...headers, .../** @type {any} */ (token && { Authorization: `Bearer ${token}` }) },
         });
         if (response.ok) return await (read ? read(response) : /** @type {any} */ (response));
         const error = await refusal(response);
