@@ -317,6 +317,33 @@ async def test_the_limit_holds_while_reading(family: Family):
     assert family.files() == []
 
 
+async def test_a_user_sends_so_many_at_once(family: Family):
+    """[MED17] Chunks under way count for no room yet, so a user may send 16 of them; the next one is told to wait."""
+    started, go_on = asyncio.Semaphore(0), asyncio.Event()
+
+    async def body() -> Any:
+        started.release()
+        await go_on.wait()
+        yield b"no form"
+
+    async def send(user: User) -> int:
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
+        return (await user.ask("POST", "/api/media/upload", content=body(), headers=headers)).status_code
+
+    under_way = [asyncio.create_task(send(family.ada)) for _ in range(16)]
+    for _ in under_way:
+        await started.acquire()
+    refused = await family.send(0, 1, b"x")
+    other = await send_chunk(family.bob, family.thread_id, new_id(), 0, 1, b"x")
+    go_on.set()
+
+    assert (refused.status_code, refused.json()["error"]) == (429, "TOO_MANY_REQUESTS")
+    assert other.status_code == 201
+    assert await asyncio.gather(*under_way) == [400] * 16
+    assert (await family.send(0, 1, b"x")).status_code == 201
+    assert not family.api.node.media.under_way
+
+
 async def test_what_an_upload_said_holds(family: Family):
     """[MED8] Total, thread, metadata, vector and size stay those of the first chunk; other bytes are 409."""
     other_thread = (await family.ada.open_thread(family.group_id))["thread_id"]

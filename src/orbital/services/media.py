@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Annotated, Final
 
 import msgspec
 
 from orbital import wire
-from orbital.errors import InvalidChunk, MediaSettled, OrbitalError, UploadLost
+from orbital.errors import InvalidChunk, MediaSettled, OrbitalError, TooManyRequests, UploadLost
 from orbital.model import (
     AnyDraft,
     Appended,
@@ -34,6 +35,7 @@ from orbital.model import (
     Principal,
     ThreadId,
     Upload,
+    UserId,
 )
 from orbital.ports import Blob, BlobDraft, BlobMissing, Blobs, Clock, MediaRows
 from orbital.services.forms import Uuid, check_encrypted, check_uuid, new_id
@@ -46,6 +48,9 @@ SOME: Final = 100
 FLIGHT_MS: Final = 15 * 60 * 1000
 """How old bytes without a row must be before they are taken away while other servers may be writing: a chunk that takes
 longer from its blob to its row is noted by nobody, since its request has been cut long before."""
+
+MOST_AT_ONCE: Final = 16
+"""Chunks that one user may be sending to a server: until they have a row they count for no quota, and take 80 MiB."""
 
 MOST_MISSING: Final = 100
 """Missing chunks that an answer lists; a client that lacks more asks for the state of the upload."""
@@ -100,6 +105,7 @@ class MediaRoom(msgspec.Struct, frozen=True, kw_only=True):
         abandon_ms: How long an upload may rest before it is given up.
         started_ms: When this server began.
         alone: Whether no other server writes the same media.
+        under_way: How many chunks each user is sending to this server now.
     """
 
     rows: MediaRows
@@ -112,6 +118,7 @@ class MediaRoom(msgspec.Struct, frozen=True, kw_only=True):
     abandon_ms: int
     started_ms: int
     alone: bool
+    under_way: Counter[UserId] = msgspec.field(default_factory=Counter)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -131,6 +138,26 @@ def check_form(form: ChunkForm, *, limit_bytes: int) -> None:
     check_uuid("thread_id", form.thread_id)
     check_encrypted("encrypted_metadata", form.encrypted_metadata, limit_bytes=limit_bytes)
     check_encrypted("encryption_iv", form.encryption_iv, limit_bytes=limit_bytes)
+
+
+@contextmanager
+def admitted(room: MediaRoom, principal: Principal) -> Iterator[None]:
+    """
+    Hold one of the user's places for chunks under way.
+
+    Raises:
+        TooManyRequests: If all are taken.
+    """
+    user = principal.user_id
+    if room.under_way[user] >= MOST_AT_ONCE:
+        raise TooManyRequests(f"You are sending {MOST_AT_ONCE} chunks at once. Send this one when one is done.")
+    room.under_way[user] += 1
+    try:
+        yield
+    finally:
+        room.under_way[user] -= 1
+        if not room.under_way[user]:
+            del room.under_way[user]
 
 
 async def take_chunk(

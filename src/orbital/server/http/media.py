@@ -147,32 +147,33 @@ async def upload_chunk(call: Call) -> Reply:
     """
     room = call.node.media
     encrypted = room.envelope_bytes * 4 // 3 + 4
-    draft = room.blobs.draft()
-    try:
-        found = await read_form(
-            call.receive,
-            content_type=call.header(b"content-type"),
-            declared=call.declared,
-            fields={
-                "media_id": _SMALL,
-                "thread_id": _SMALL,
-                "chunk_index": _SMALL,
-                "total_chunks": _SMALL,
-                "size_bytes": _SMALL,
-                "encrypted_metadata": encrypted,
-                "encryption_iv": encrypted,
-            },
-            file="chunk",
-            file_limit=room.limits.chunk_bytes,
-            draft=draft,
-        )
-        form = _chunk_form(found)
-        media.check_form(form, limit_bytes=room.envelope_bytes)
-        body = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
-        once = make_once(call.idempotency_key, _UPLOAD, body=body)
-        return Reply.appended(await media.take_chunk(room, call.principal, form, draft, once=once))
-    finally:
-        await draft.discard()
+    with media.admitted(room, call.principal):
+        draft = room.blobs.draft()
+        try:
+            found = await read_form(
+                call.receive,
+                content_type=call.header(b"content-type"),
+                declared=call.declared,
+                fields={
+                    "media_id": _SMALL,
+                    "thread_id": _SMALL,
+                    "chunk_index": _SMALL,
+                    "total_chunks": _SMALL,
+                    "size_bytes": _SMALL,
+                    "encrypted_metadata": encrypted,
+                    "encryption_iv": encrypted,
+                },
+                file="chunk",
+                file_limit=room.limits.chunk_bytes,
+                draft=draft,
+            )
+            form = _chunk_form(found)
+            media.check_form(form, limit_bytes=room.envelope_bytes)
+            body = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
+            once = make_once(call.idempotency_key, _UPLOAD, body=body)
+            return Reply.appended(await media.take_chunk(room, call.principal, form, draft, once=once))
+        finally:
+            await draft.discard()
 
 
 @endpoint(
