@@ -8,7 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from orbital import errors, wire
+from orbital import config, errors, wire
+from orbital.core import session
+from orbital.server import auth, conversation
+from orbital.server.http import endpoint
 from tests.docs import pages
 from tests.docs.pages import REFERENCE
 
@@ -106,3 +109,34 @@ def test_close_codes():
 
     assert carried - {None} <= told
     assert {1002, 1003, 1007, 1008, 1009, 1011, 1012} <= told
+
+
+@pytest.mark.parametrize(
+    ("told", "value"),
+    [
+        (r"attempts \| (\d+) a minute", config.Settings().connect_limit),
+        (r"has a ceiling of (\d+)", config.Settings().connect_ceiling),
+        (r"logins, signups \| (\d+) each", config.Settings().login_limit),
+        (r"logins, signups \| (\d+) each", config.Settings().signup_limit),
+        (r"tries to join \| (\d+) in", config.Settings().join_limit),
+        (r"other requests \| (\d+) a minute", config.Settings().request_limit),
+        (r"frames \| (\d+) a second", config.Settings().frame_rate),
+        (r"frames \| \d+ a second, (\d+) at once", 2 * config.Settings().frame_rate),
+        (r"encrypted field \| (\d+) KiB", config.Settings().envelope_bytes // 1024),
+        (r"`heartbeat_seconds` \((\d+) unless", config.Settings().heartbeat_s),
+        (r"`ORBITAL_MAX_LAG_SECONDS` \((\d+)\)", config.Settings().max_lag_s),
+        (r"kept \((\d+) days unless", config.Settings().retention_days),
+        (r"After (\d+) days \(a setting\) a code", config.Settings().invite_days),
+        (r"frame from a client \| (\d+) KiB", conversation.MAX_FRAME_BYTES // 1024),
+        (r"one handshake within (\d+) seconds", auth.TICKET_S),
+        (r"says the stop itself after (\d+) seconds", session.TYPING_S),
+        (r"`token_expiring` [^|]*\|[^|]*\| (\d+) seconds before", session.EXPIRY_NOTICE_S),
+        (r"arrive within (\d+) seconds is given up", endpoint.BODY_DEADLINE_S),
+    ],
+)
+def test_figures(told: str, value: float):
+    """[DOCS22] The figures of the protocol page are those of the code."""
+    found = re.search(told, protocol())
+
+    assert found is not None
+    assert float(found[1]) == value
