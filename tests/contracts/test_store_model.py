@@ -288,11 +288,11 @@ def _check(runner: asyncio.Runner, store: Any, *, examples: int) -> None:
 
 def test_sqlite_is_the_model(runner: asyncio.Runner, tmp_path: Path):
     """[P2] Whatever is posted, joined, left, retried and pruned in whatever batches, SQLite holds what lists would."""
-    _check(runner, runner.run(SqliteStore.open(tmp_path / "orbital.db")), examples=40)
+    _check(runner, runner.run(SqliteStore.open(tmp_path / "orbital.db")), examples=25)
 
 
 def test_postgresql_is_the_model(runner: asyncio.Runner, postgres_url: str):
     """[P2] Whatever is posted, joined, left, retried and pruned in whatever batches, PostgreSQL holds the same."""
     from orbital.store.postgres import PostgresStore
 
-    _check(runner, runner.run(PostgresStore.open(postgres_url)), examples=20)
+    _check(runner, runner.run(PostgresStore.open(postgres_url)), examples=8)
