@@ -20,7 +20,8 @@ PROTOCOL = REFERENCE / "protocol.md"
 INNER = frozenset({"HUB", "ORD", "USE", "WHEEL"})
 """Families of the server's own, which the protocol page tells in its appendix."""
 OUTER = INNER | {
-    "ACC", "AUTH", "BAD", "CHN", "CORS", "CRE", "DOO", "DRAIN", "ERR", "EVT", "FORM", "GRP", "HB", "JOIN", "KEEP",
+    "ACC", "AUTH", "BAD", "CHN", "CHO", "CONF", "CORS",
+    "CRE", "DOO", "DRAIN", "ERR", "EVT", "FORM", "GRP", "HB", "JOIN", "KEEP",
     "LIM", "LINE", "MSG", "ONCE", "PERM", "PMD", "POST", "PROM", "RATE", "REC", "RUN", "SEC", "SLOW", "SOCK", "STAMP",
     "SUB", "THR", "TICK", "TOK", "TYPE", "WS",
 }  # fmt: skip
