@@ -128,6 +128,8 @@ class Relay:
         self._handing_on: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._repairing: dict[GroupId, asyncio.Task[None]] = {}
+        # Who has still to be told that some of a group is gone, and is let in again.
+        self._holes: set[tuple[Listener, GroupId]] = set()
         self._catching_up: dict[Listener, asyncio.Task[None]] = {}
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._flush_due = False
@@ -283,6 +285,7 @@ class Relay:
             except PositionLost as lost:
                 # Pruned while this server was cut off from the log: what is gone cannot be handed on.
                 for listener in self.hub.skip(group, int(lost.details["oldest_seq"]) - 1):
+                    self._holes.add((listener, group_id))
                     self._spawn(self._subscribe_again(listener, group_id), "subscribe again")
                 continue
             except NotFound:
@@ -306,19 +309,25 @@ class Relay:
 
         Its user may have been removed in the hole, where nobody saw it: so it is asked for again.
         """
+        hole = listener, group_id
+
+        def wanted() -> bool:
+            # Not when it asked itself in between: it was told of the hole then, or hears the group no longer.
+            return hole in self._holes
 
         def answer(granted: Granted) -> None:
-            if group_id in granted.groups:
-                listener.reset(group_id, granted.groups[group_id].seq)
-            else:
+            if group_id not in granted.groups:
                 listener.lost(group_id, "removed")
 
-        while not listener.gone:
-            try:
-                await self.subscribe(listener, [group_id], {}, answer=answer)
-                return
-            except OrbitalError:
-                await asyncio.sleep(REPAIR_RETRY_S)
+        try:
+            while wanted() and not listener.gone:
+                try:
+                    await self.subscribe(listener, [group_id], {}, answer=answer, wanted=wanted)
+                    return
+                except OrbitalError:
+                    await asyncio.sleep(REPAIR_RETRY_S)
+        finally:
+            self._holes.discard(hole)
 
     async def compare(self) -> None:
         """
@@ -368,6 +377,7 @@ class Relay:
         since: Mapping[str, Resume],
         *,
         answer: Callable[[Granted], None],
+        wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         Let a listener hear groups, each from now on or from where it says it stands.
@@ -380,6 +390,7 @@ class Relay:
             group_ids: What it asks for.
             since: Where it stands, for those groups that it wants replayed.
             answer: Called in the very step in which the listener is let in, before any event reaches it.
+            wanted: Asked in that step whether it is still to be done.
 
         Raises:
             Unavailable: If the store is away; nothing has changed.
@@ -392,10 +403,14 @@ class Relay:
                 # Follow before reading the head: an event stored in between would be in neither.
                 new = [group_id for group_id, group in groups.items() if group.cursor is None]
                 await asyncio.gather(*(self._bus.follow(group_id) for group_id in new))
-            standings = await self._store.standings(listener.user, known)
-            await self._catch_up_groups(groups, standings)
-            found = await self._look_up(groups, standings, since)
-            if listener.gone:
+            while True:
+                standings = await self._store.standings(listener.user, known)
+                await self._catch_up_groups(groups, standings)
+                found = await self._look_up(groups, standings, since)
+                # What was skipped after the standing was read may have been this user's removal.
+                if not any(groups[group_id].hole > standing.head.seq for group_id, standing in standings.items()):
+                    break
+            if listener.gone or not wanted():
                 return
             self._let_in(listener, asked, groups, standings, found, since, answer=answer)
         finally:
@@ -481,6 +496,10 @@ class Relay:
                 starts[group_id] = resume.seq if recovered else group.last
                 states[group_id] = wire.GroupState(group.last, recovered)
         self.hub.flush()
+        for group_id in starts:
+            if (listener, group_id) in self._holes:
+                self._holes.discard((listener, group_id))
+                listener.reset(group_id, groups[group_id].last)
         replayed = [stamp for group_id in starts if (stamp := found.get(group_id)) is not None]
         if replayed:
             # What is said from now on must not bear a later stamp than the first event that is still to come.
@@ -494,6 +513,7 @@ class Relay:
         """Let a listener hear groups no longer; those that it does not hear do not matter."""
         for group_id in group_ids:
             self.hub.leave(listener, GroupId(group_id))
+            self._holes.discard((listener, GroupId(group_id)))
         # Without the group that it was waiting for it may have caught up.
         self.catch_up(listener)
 

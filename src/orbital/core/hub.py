@@ -115,6 +115,7 @@ class LiveGroup:
         "deflaters",
         "group_id",
         "highest_seen",
+        "hole",
         "left",
         "pins",
         "tail",
@@ -126,6 +127,8 @@ class LiveGroup:
         self.group_id = group_id
         self.cursor: Cursor | None = None
         self.highest_seen = 0
+        # The last number that was skipped here, since it was no longer kept: nobody saw who left up to it.
+        self.hole = 0
         self.current: set[Listener] = set()
         self.behind: set[Listener] = set()
         # How many of the current ones take compressed frames.
@@ -302,7 +305,7 @@ class Hub:
         listeners = [*group.current, *group.behind]
         for listener in listeners:
             self.leave(listener, group.group_id)
-        group.cursor.last = seq
+        group.cursor.last = group.hole = seq
         group.forget_tail()
         self.release(group)
         return listeners
