@@ -95,7 +95,7 @@ export class Person {
   /** @param {string} group */
   async makeGroup(group) {
     const { page } = this;
-    await page.getByRole('button', { name: 'New group' }).first().click();
+    await page.getByRole('button', { name: /^(New|Make a) group$/ }).locator('visible=true').first().click();
     await page.getByRole('dialog').getByLabel('Name').fill(group);
     await page.getByRole('button', { name: 'Make the group' }).click();
     await page.getByRole('heading', { level: 1, name: group }).waitFor();

@@ -31,7 +31,7 @@ before(async () => {
 
 after(async () => {
   await browser?.close();
-  await server?.close();
+  for (const one of Server.running) await one.close();
 });
 
 /** A picture of the test's own. @param {Person} person @returns {Promise<Buffer>} */

@@ -35,6 +35,8 @@ async function freePort() {
 
 /** One `orbital serve`. */
 export class Server {
+  /** @type {Set<Server>} Those that run: one that a failed test left would keep the tests from ending. */
+  static running = new Set();
   /** @type {string[]} What it printed. */
   lines = [];
   folder = '';
@@ -58,6 +60,7 @@ export class Server {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = started;
+    Server.running.add(this);
     for (const stream of [started.stdout, started.stderr]) createInterface({ input: stream }).on('line', (line) => this.lines.push(line));
     this.#ended = new Promise((resolve) => started.on('exit', resolve));
     const giveUpAt = Date.now() + READY_MS;
@@ -89,6 +92,7 @@ export class Server {
 
   async close() {
     await this.kill();
+    Server.running.delete(this);
     await rm(this.folder, { recursive: true, force: true });
   }
 }

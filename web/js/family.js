@@ -172,10 +172,16 @@ export class Family extends EventTarget {
       await vault.keys.set(vault.identityName(this.session.user_id), this.identity);
     }
     this.#client.connect();
+    await this.#restore();
     await this.sync();
+  }
+
+  /** Show what an earlier run of this page could not send. */
+  async #restore() {
     for (const { key, group_id, draft, created_at } of await this.#client.pending()) {
       if (this.waiting.some((one) => one.key === key) || draft.type === 'message') continue;
-      const groupKey = this.groups.get(group_id)?.key;
+      // The server may be away, and with it the list of groups: the key is here.
+      const groupKey = await vault.keys.get(vault.groupKeyName(this.session.user_id, group_id));
       const threadId = draft.type === 'reply' ? draft.thread_id : undefined;
       this.waiting.push({
         key,
@@ -188,6 +194,9 @@ export class Family extends EventTarget {
         draft,
       });
     }
+    // What was sent meanwhile is in its thread.
+    const left = new Set((await this.#client.pending()).map(({ key }) => key));
+    this.waiting = this.waiting.filter(({ key, error }) => error || left.has(key));
     this.changed();
   }
 

@@ -77,7 +77,13 @@ export class Recorder extends EventTarget {
 
   /** Cut the line, as a bad network would: what follows is the SDK's to do. */
   drop() {
-    this.#socket?.close(4000, 'dropped by hand');
+    const socket = this.#socket;
+    if (!socket) return;
+    const { onclose } = socket;
+    socket.onclose = socket.onmessage = null;
+    socket.close(4000, 'dropped by hand');
+    // A line that breaks does not wait for the server's goodbye.
+    onclose?.call(socket, new CloseEvent('close', { code: 4000, reason: 'dropped by hand' }));
   }
 
   /** Measure the way to the server and back. */
