@@ -69,8 +69,8 @@ test: dev  ## Check everything: lint, types, layers, and every test but the soak
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory layers
-	@$(MAKE) --no-print-directory test-js
-	@$(MAKE) --no-print-directory test-python
+	@# Both wait more than they work, so they share the cores; each one's words come together.
+	@$(MAKE) --no-print-directory --output-sync=target -j2 test-js test-python
 
 lint: $(VENV)/.stamp-dev  ## Run ruff, rules and format
 	$(BIN)/ruff check
