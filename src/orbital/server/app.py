@@ -29,6 +29,7 @@ from orbital.server.conversation import MAX_FRAME_BYTES, Conversation, Conversat
 from orbital.server.deflate import deflated_text_frame
 from orbital.server.doorkeeper import Admission, Doorkeeper
 from orbital.server.http import build_app
+from orbital.server.http.parser import JsonErrors
 from orbital.server.limits import LocalLimiter, SharedLimiter
 from orbital.server.metrics import Metrics
 from orbital.server.passwords import Passwords
@@ -339,7 +340,7 @@ async def serve(settings: Settings, *, on_started: Callable[[Node, str, int], No
             server = _Server(
                 uvicorn.Config(
                     build_app(node),
-                    http="httptools",
+                    http=JsonErrors,
                     ws=websocket_protocol(
                         node.doorkeeper,
                         registry=node.lines,
