@@ -438,24 +438,28 @@ class Authenticate(msgspec.Struct, tag_field="type", tag="authenticate"):
     id: FrameId | None = None
 
 
+ABSENT: Final = msgspec.Raw()
+"""Stands for the `data` of a post that brought none: the use case refuses it, so that its answer waits for its turn."""
+
+
 class PostMessageFrame(msgspec.Struct, tag_field="type", tag="post_message"):
     """The body of `POST /v1/messages`, and perhaps an `idempotency_key`."""
 
-    data: msgspec.Raw
+    data: msgspec.Raw = ABSENT
     id: FrameId | None = None
 
 
 class PostThreadFrame(msgspec.Struct, tag_field="type", tag="post_thread"):
     """The body of `POST /api/threads`, and perhaps an `idempotency_key`."""
 
-    data: msgspec.Raw
+    data: msgspec.Raw = ABSENT
     id: FrameId | None = None
 
 
 class PostReplyFrame(msgspec.Struct, tag_field="type", tag="post_reply"):
     """The body of `POST /api/threads/{thread_id}/replies` with `thread_id`, and perhaps an `idempotency_key`."""
 
-    data: msgspec.Raw
+    data: msgspec.Raw = ABSENT
     id: FrameId | None = None
 
 

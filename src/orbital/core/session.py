@@ -76,6 +76,11 @@ class Post(msgspec.Struct, frozen=True):
 
     frame: wire.PostFrame
 
+    @property
+    def reply_to(self) -> str | int | None:
+        """What the answer carries."""
+        return self.frame.id
+
 
 class Type(msgspec.Struct, frozen=True):
     """Tell the thread's group who is typing; a session that began it asks again to `typing` when it was allowed."""

@@ -7,7 +7,7 @@ import logging
 import uuid
 from collections import OrderedDict
 from functools import partial
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from orbital import wire
 from orbital.config import Settings
@@ -153,15 +153,17 @@ class Conversations:
         return known
 
 
-_Waiting = says.Subscribe | says.Unsubscribe | says.Verify | says.Type
+_Waiting = says.Subscribe | says.Unsubscribe | says.Verify | says.Type | says.Post
 
 
 class Conversation(Listener):
     """
     One client's connection, from 101 until the socket has gone.
 
-    Frames that need the store are dealt with one after the other; posts are queued at once and answered in order. It
-    never buffers more for a client than OWN_BYTES and what is under way: a client that does not read is not read from.
+    Frames that need the store are dealt with one after the other, in their order, so that who subscribes and then posts
+    hears it; posts with no such frame before them are queued at once. All posts are answered in order.
+    It never buffers more for a client than OWN_BYTES and what is under way: a client that does not read is not read
+    from.
     """
 
     __slots__ = (
@@ -372,7 +374,10 @@ class Conversation(Listener):
         for effect in effects:
             match effect:
                 case says.Post(frame=frame):
-                    self._post(frame)
+                    if self._worker is None:
+                        self._post(frame)
+                    else:
+                        self._wait_for_turn(effect)
                 case says.Complain():
                     self._put(
                         wire.error_frame(
@@ -436,9 +441,12 @@ class Conversation(Listener):
 
     # Chapter: posts
 
-    def posts_under_way(self) -> list[asyncio.Future[Appended]]:
-        """Return the posts whose answers are still to come."""
-        return [future for future, _ in self._posts]
+    def posts_under_way(self) -> list[asyncio.Future[Any]]:
+        """Return what the posts whose answers are still to come wait for."""
+        under_way: list[asyncio.Future[Any]] = [future for future, _ in self._posts]
+        if self._worker is not None and any(isinstance(effect, says.Post) for effect in self._waiting):
+            under_way.append(self._worker)
+        return under_way
 
     def _post(self, frame: wire.PostFrame) -> None:
         try:
@@ -535,6 +543,8 @@ class Conversation(Listener):
                 await self._verify(effect)
             case says.Type():
                 await self._type(effect)
+            case says.Post():
+                self._post(effect.frame)
             case _:
                 assert_never(effect)
 

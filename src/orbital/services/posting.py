@@ -8,6 +8,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from orbital import wire
+from orbital.errors import ValidationFailed
 from orbital.model import Appended, Once, Principal, ThreadId
 from orbital.services import messages, threads
 from orbital.services.facilities import Facilities
@@ -48,6 +49,8 @@ def from_frame(facilities: Facilities, principal: Principal, frame: wire.PostFra
         ValidationFailed: If the data does not have the form of the POST's body.
         PayloadTooLarge: If an encrypted field is over the limit.
     """
+    if frame.data == wire.ABSENT:
+        raise ValidationFailed("Object missing required field `data`.", field="data")
     match frame:
         case wire.PostMessageFrame():
             message = read(_message, frame.data)

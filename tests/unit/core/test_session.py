@@ -83,7 +83,6 @@ def test_posts(session, kind):
         b'{"type":"subscribe","data":{"group_ids":[],"since":{"a":-1}}}',
         b'{"type":"subscribe","data":{"group_ids":[],"since":{"a":1.5}}}',
         b'{"type":"typing_indicator","data":{"thread_id":"x","is_typing":true}}',
-        b'{"type":"post_message"}',
         b'{"type":"pong","id":[]}',
         b"[" * 60_000,
     ],

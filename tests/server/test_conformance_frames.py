@@ -1,0 +1,93 @@
+"""What an outside tester reads in the protocol about frames: their order, and what happens to odd ones."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.support.client import Group, Person, Socket, opaque
+from tests.support.server import Server
+
+
+@pytest.fixture
+async def ada(shared_server: Server) -> AsyncIterator[Person]:
+    """Somebody who signed up."""
+    async with await Person.sign_up(shared_server.url) as person:
+        yield person
+
+
+async def post(socket: Socket, group: Group, number: int) -> None:
+    """Post a message by frame."""
+    body = {"conversation_id": group.id, "encrypted_envelope": opaque(), "timestamp": 1}
+    await socket.send("post_message", body, id=number)
+
+
+async def test_who_subscribes_and_then_posts_hears_it(ada):
+    """
+    [CONF1] Frames take effect in their order: who subscribes and, without waiting, posts, hears the event.
+
+    The post used to be queued while the subscribe was still reading the heads of 200 groups, and could be stored
+    before; its sender then never heard it.
+    """
+    groups = [await ada.make_group() for _ in range(200)]
+    for number in range(6):
+        socket = await ada.connect()
+        await socket.send("subscribe", {"group_ids": [group.id for group in groups]})
+        await post(socket, groups[-1], number)
+        posted = await socket.until(lambda frame, number=number: frame.get("reply_to") == number)
+        await socket.settle()
+
+        heads = next(frame for frame in socket.frames if frame["type"] == "subscribed")["data"]["groups"]
+        assert heads[groups[-1].id]["seq"] < posted["data"]["seq"]
+        assert socket.seqs(groups[-1]) == [posted["data"]["seq"]]
+        await socket.close()
+
+
+async def test_posts_without_data_are_answered_in_their_turn(ada):
+    """
+    [CONF2] Answers to posts come in the order of the frames, refusals too.
+
+    The refusal of a post without `data` used to overtake the answers of the posts before it.
+    """
+    group = await ada.make_group()
+    socket = await ada.connect()
+    for number in range(5):
+        await post(socket, group, number)
+    await socket.send_raw('{"type":"post_message","id":"nothing"}')
+    await socket.send_raw('{"type":"post_message","id":"null","data":null}')
+    await post(socket, group, 5)
+    await socket.until(lambda frame: frame.get("reply_to") == 5)
+
+    answers = [frame for frame in socket.frames if "reply_to" in frame]
+    assert [frame["reply_to"] for frame in answers] == [0, 1, 2, 3, 4, "nothing", "null", 5]
+    refused = answers[5]["data"]
+    assert (refused["code"], refused["field"]) == ("VALIDATION_ERROR", "data")
+    await socket.close()
+
+
+@pytest.mark.parametrize("number", [2**53, 2**64 + 1, 10**100, -(2**64)])
+async def test_an_id_is_echoed_however_large(ada, number):
+    """[CONF3] An integer `id` comes back as it was, also in refusals, and never ends the connection."""
+    socket = await ada.connect()
+    await socket.send("subscribe", {"group_ids": []}, id=number)
+    await socket.send("nonsense", id=number)
+    await socket.send("post_message", id=number)
+    kinds = {(await socket.receive())["type"] for _ in range(3)}
+
+    assert kinds == {"subscribed", "error"}
+    assert [frame["reply_to"] for frame in socket.frames[-3:]] == [number] * 3
+    await socket.close()
+
+
+@pytest.mark.parametrize("seq", [99, 2**53, 2**63 - 1, 2**63, 2**64, 10**100])
+async def test_a_position_ahead_of_the_log_is_not_recovered(ada, seq):
+    """[CONF4] `since` ahead of the log, by however much, is `recovered: false`, and live events follow."""
+    group = await ada.make_group()
+    socket = await ada.listen(group, since={group.id: seq})
+    said = await ada.say(group)
+    await socket.until_seq(group, said["seq"])
+
+    assert socket.frames[1]["data"]["groups"] == {group.id: {"seq": 1, "recovered": False}}
+    assert socket.seqs(group) == [2]
+    await socket.close()
