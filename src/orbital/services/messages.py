@@ -22,8 +22,16 @@ class MessageBody(msgspec.Struct):
     conversation_id: Annotated[Uuid, msgspec.Meta(description="The group.")]
     encrypted_envelope: Encrypted
     timestamp: Annotated[
-        JsonSafeInt,
-        msgspec.Meta(description="The sender's clock, milliseconds since the epoch.", examples=[1_764_000_000_000]),
+        # RFC 8259 §6 and JSON Schema know no difference between 1 and 1.0, nor do clients whose only number is a float.
+        float,
+        msgspec.Meta(
+            ge=0,
+            le=2**53 - 1,
+            multiple_of=1,
+            description="The sender's clock, milliseconds since the epoch.",
+            examples=[1_764_000_000_000],
+            extra_json_schema={"type": "integer"},
+        ),
     ]
 
 
