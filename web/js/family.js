@@ -178,11 +178,13 @@ export class Family extends EventTarget {
 
   /** Show what an earlier run of this page could not send. */
   async #restore() {
+    const restored = new Set();
     for (const { key, group_id, draft, created_at } of await this.#client.pending()) {
       if (this.waiting.some((one) => one.key === key) || draft.type === 'message') continue;
       // The server may be away, and with it the list of groups: the key is here.
       const groupKey = await vault.keys.get(vault.groupKeyName(this.session.user_id, group_id));
       const threadId = draft.type === 'reply' ? draft.thread_id : undefined;
+      restored.add(key);
       this.waiting.push({
         key,
         groupId: group_id,
@@ -196,7 +198,7 @@ export class Family extends EventTarget {
     }
     // What was sent meanwhile is in its thread.
     const left = new Set((await this.#client.pending()).map(({ key }) => key));
-    this.waiting = this.waiting.filter(({ key, error }) => error || left.has(key));
+    this.waiting = this.waiting.filter(({ key, error }) => error || left.has(key) || !restored.has(key));
     this.changed();
   }
 
@@ -409,6 +411,7 @@ export class Family extends EventTarget {
 
   /** @param {Group} group */
   async loadMembers(group) {
+    if (!this.groups.has(group.id)) return;
     try {
       const [members, online] = await Promise.all([this.ask(() => this.api.members(group.id)), this.api.presence(group.id)]);
       group.members = members.sort((a, b) => (a.joined_at < b.joined_at ? -1 : 1));
@@ -590,10 +593,10 @@ export class Family extends EventTarget {
     } else if (type === 'media_expired') {
       const item = group.threads.get(data.thread_id)?.items.get(data.media_id);
       if (item) item.gone = true;
-    } else if (type === 'member_joined' || type === 'member_left') {
+    } else if ((type === 'member_joined' || type === 'member_left') && data.user_id !== this.session.user_id) {
       void this.loadMembers(group);
       // Whoever has just joined is about to connect.
-      setTimeout(() => void this.loadMembers(group), JOINED_MS);
+      if (type === 'member_joined') setTimeout(() => void this.loadMembers(group), JOINED_MS);
     }
     const author = 'author_id' in data ? data.author_id : undefined;
     // Whoever writes is there.
