@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
+import os
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
@@ -91,3 +96,52 @@ async def test_a_position_ahead_of_the_log_is_not_recovered(ada, seq):
     assert socket.frames[1]["data"]["groups"] == {group.id: {"seq": 1, "recovered": False}}
     assert socket.seqs(group) == [2]
     await socket.close()
+
+
+def masked(opcode: int, payload: bytes) -> bytes:
+    """Return a client's frame of at most 125 bytes; the mask is nought, which RFC 6455 §5.3 allows."""
+    return bytes([0x80 | opcode, 0x80 | len(payload)]) + bytes(4) + payload
+
+
+async def say_at_once(person: Person, port: int, frames: bytes) -> list[str | int]:
+    """Connect, send frames in one piece right after the 101, and return the types and close codes that come back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    key = base64.b64encode(os.urandom(16)).decode()
+    writer.write(
+        f"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nAuthorization: Bearer {person.token}\r\n\r\n".encode()
+    )
+    said: list[str | int] = []
+    async with asyncio.timeout(20):
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        writer.write(frames)
+        while 8 not in said[-2:-1]:
+            first, length = await reader.readexactly(2)
+            if length == 126:
+                (length,) = struct.unpack(">H", await reader.readexactly(2))
+            payload = await reader.readexactly(length)
+            said += [json.loads(payload)["type"]] if first & 15 == 1 else [8, int.from_bytes(payload[:2], "big")]
+    writer.close()
+    await writer.wait_closed()
+    return said
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [
+        (masked(2, b"x"), 1003),
+        (masked(1, b"\xff"), 1007),
+        (masked(3, b""), 1002),
+        (masked(8, b"\x03\xe8"), 1000),
+        (bytes([0x81, 0xFF]) + struct.pack(">Q", 65_537), 1009),
+    ],
+)
+async def test_what_comes_before_the_end_is_answered(ada, shared_server, last, code):
+    """
+    [CONF8] `auth_success` comes first and at once, and the frames before one that ends the connection are answered.
+
+    All that waited for the end of the loop's turn used to be lost, the greeting with it.
+    """
+    frames = masked(1, b'{"type":"nonsense"}') + last
+
+    assert await say_at_once(ada, shared_server.port, frames) == ["auth_success", "error", 8, code]

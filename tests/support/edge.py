@@ -63,6 +63,9 @@ class EchoPeer:
         """Note it."""
         self.told.put(("resumed",))
 
+    def ending(self) -> None:
+        """Nothing waits here: an echo is written at once."""
+
     def closed(self, code: int | None) -> None:
         """Note it."""
         self.told.put(("closed", code))

@@ -234,6 +234,8 @@ class Conversation(Listener):
                 expires_at=wire.iso(int(principal.expires_at_s * 1000)),
             )
         )
+        # Right behind the 101: a client whose first frame is bad is greeted, too, before it is told.
+        self._flush_own()
         self._watch_expiry()
         log.info("connection opened", extra={"session_id": self.session_id, "user_id": principal.user_id})
 
@@ -261,6 +263,10 @@ class Conversation(Listener):
         self._flush_own()
         self._read_on()
         self._all.relay.catch_up(self)
+
+    def ending(self) -> None:
+        """Give the answers that wait for the end of the turn."""
+        self._flush_own()
 
     def closed(self, code: int | None) -> None:
         """Forget everything about the connection."""

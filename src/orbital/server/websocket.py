@@ -146,6 +146,9 @@ class Peer(Protocol):
     def resumed(self) -> None:
         """Less than low water is buffered."""
 
+    def ending(self) -> None:
+        """A Close is about to be sent because of what came: what waits to be written can be written now."""
+
     def closed(self, code: int | None) -> None:
         """
         The conversation is over: nothing that is written from now on goes out.
@@ -891,6 +894,7 @@ class _Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types fo
     def _farewell(self, code: int | None) -> None:
         """The client said Close: answer it if we have not said so first, and close the socket (RFC 6455 §7.1.1)."""
         line = self._line
+        self._last_words()
         if line._open:  # noqa: SLF001  # see eof_received
             line._say_close(close_frame(code), NO_STATUS if code is None else code)  # noqa: SLF001
         self._finish()
@@ -902,6 +906,7 @@ class _Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types fo
         line = self._line
         if self._peer is None:
             return
+        self._last_words()
         if line._open:  # noqa: SLF001  # see eof_received
             line._say_close(close_frame(violation.code, violation.reason), violation.code)  # noqa: SLF001
         self._finish()
@@ -914,6 +919,14 @@ class _Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types fo
         else:
             transport.close()
         line._linger()  # noqa: SLF001
+
+    def _last_words(self) -> None:
+        """Let the peer write the answers to the frames before the last one."""
+        if self._peer is not None and self._line._open:  # noqa: SLF001  # see eof_received
+            try:
+                self._peer.ending()
+            except Exception:
+                log.exception("a peer failed at its end")
 
     def _finish(self) -> None:
         """Tell the peer that it is over."""
