@@ -60,7 +60,7 @@ def test_posts(session, kind):
     (effect,) = _say(session, kind, {"x": 1}, id=1)
 
     assert isinstance(effect, says.Post)
-    assert effect.frame.id == 1
+    assert effect.reply_to == 1
 
 
 # Bad input
