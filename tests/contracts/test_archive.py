@@ -187,9 +187,7 @@ async def test_an_older_backup(empty, tmp_path: Path, kind: str):
     old.write_bytes(_rewritten(path, to_first))
     for change in (b'"schema":"9999"', b'"format":2'):
         name = change.split(b":")[0]
-        new.write_bytes(
-            _rewritten(path, lambda lines, c=change, n=name: [_with(lines[0], n, c), *lines[1:]])
-        )
+        new.write_bytes(_rewritten(path, lambda lines, c=change, n=name: [_with(lines[0], n, c), *lines[1:]]))
         with pytest.raises(ArchiveDamaged, match="newer Orbital"):
             await target.restore(new, told=lambda _: None)
 

@@ -110,9 +110,7 @@ async def test_unfollowed_is_not_heard(servers: Servers):
 async def test_a_late_unfollow_does_not_win(servers: Servers):
     """[CLUSTER] The last word counts: followed, unfollowed and followed in one go is followed."""
     group_id = GroupId(new_id())
-    await asyncio.gather(
-        servers.two.follow(group_id), servers.two.unfollow(group_id), servers.two.follow(group_id)
-    )
+    await asyncio.gather(servers.two.follow(group_id), servers.two.unfollow(group_id), servers.two.follow(group_id))
 
     await servers.one.publish(group_id, b"heard")
 
