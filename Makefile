@@ -104,7 +104,7 @@ soak: dev  ## Run the tests that take minutes
 
 bench: dev  ## Measure, each figure beside a peer's of the same minute
 	@for bench in fan_out groups append idle; do $(PYTHON) -m bench $$bench; done
-	@$(PYTHON) -m bench.second_hop
+	@$(PYTHON) -m bench fan_out --nodes 2
 
 docs: $(VENV)/.stamp-dev  ## Write the pages anew that are made out of code, help texts and tests
 	$(PYTHON) -m orbital.config > docs/reference/settings.md

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from bench import media as media_scenario
-from bench import report, scenarios
+from bench import report, scenarios, second_hop
 from bench.load import LoadFailed
 from bench.measure import Bench, Figures
 from bench.report import Column, Report
@@ -135,6 +135,13 @@ def main() -> None:
     """
 
 
+def _two_nodes(ctx: click.Context, _option: click.Parameter, nodes: int) -> None:
+    """Measure two servers instead, if asked to."""
+    if nodes == 2 and not ctx.resilient_parsing:
+        second_hop.report()
+        ctx.exit()
+
+
 @main.command("fan_out")
 @common(
     "orbital",
@@ -149,6 +156,15 @@ def main() -> None:
     base="node-map",
 )
 @paced
+@click.option(
+    "--nodes",
+    type=click.IntRange(1, 2),
+    default=1,
+    is_eager=True,
+    expose_value=False,
+    callback=_two_nodes,
+    help="2: what a second server adds, beside Socket.IO and Node ws with Redis; the other options do not count then.",
+)
 @click.option("--listeners", default=1000, show_default=True, help="Members of the group.")
 @click.option("--over", help="Several sizes instead, as 10,100,1000; --plot then shows deliveries over them.")
 @click.option(

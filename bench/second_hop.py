@@ -1,7 +1,11 @@
 """
 What a second server costs: from a post at one server to a listener there, and to a listener at the other.
 
-    python -m bench.second_hop
+    python -m bench fan_out --nodes 2
+
+First at a fixed rate, for the milliseconds that the second server adds; then with so many events on their way, for the
+events a second that arrive at a listener of the other server. The clients are Python's and share the machine with the
+servers, so the second figure is what all of them together can do, not what a server can.
 
 Orbital on PostgreSQL (every event durable before it is told) and Redis, beside Socket.IO with its Redis adapter and
 Node's ws with Redis Pub/Sub (both keep nothing), in turns within the same minute, with one Redis for all.
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -48,6 +53,40 @@ class Peer:
     def post(self, mark: str) -> str:
         """Return the text that posts an event with a mark."""
         raise NotImplementedError
+
+    async def flood(self, count: int, in_flight: int) -> float:
+        """Post `count` events, `in_flight` of them on their way to the other server; return events a second there."""
+        room = asyncio.Semaphore(in_flight)
+
+        async def listen(where: str, socket: ClientConnection) -> None:
+            left = count
+            while left:
+                text = str(await socket.recv())
+                if text == "2":  # Engine.IO's ping
+                    await socket.send("3")
+                if text.find("Zmxvb2") >= 0:
+                    left -= 1
+                    if where == "there":
+                        room.release()
+
+        async def talk() -> None:
+            for number in range(count):
+                await room.acquire()
+                await self._sender.send(self.post(f"Zmxvb2{number:010d}"))
+
+        async def drain() -> None:
+            while True:
+                await self._sender.recv()
+
+        draining = asyncio.create_task(drain())
+        began = time.perf_counter()
+        try:
+            async with asyncio.timeout(120):
+                await asyncio.gather(talk(), *(listen(where, one) for where, one in self._listeners.items()))
+        finally:
+            draining.cancel()
+            await asyncio.gather(draining, return_exceptions=True)
+        return count / (time.perf_counter() - began)
 
     async def round(self, count: int, rate: float) -> Waits:
         """Post `count` events, `rate` a second, and time each at both listeners."""
@@ -203,9 +242,12 @@ def _at(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-async def measure(*, rounds: int, count: int, rate: float) -> dict[str, Waits]:
-    """Run every system in turns; return all waits of each."""
+async def measure(
+    *, rounds: int, count: int, rate: float, flood: int, in_flight: int
+) -> tuple[dict[str, Waits], dict[str, list[float]]]:
+    """Run every system in turns; return all waits of each, and its events a second in each round."""
     found: dict[str, Waits] = {name: {"here": [], "there": []} for name in SYSTEMS}
+    floods: dict[str, list[float]] = {name: [] for name in SYSTEMS}
     async with AsyncExitStack() as stack:
         redis = Redis().start()
         stack.callback(redis.close)
@@ -216,29 +258,35 @@ async def measure(*, rounds: int, count: int, rate: float) -> dict[str, Waits]:
             for name, peer in peers.items():
                 for where, waits in (await peer.round(count, rate)).items():
                     found[name][where] += waits
-    return found
+                floods[name].append(await peer.flood(flood, in_flight))
+    return found, floods
 
 
-@click.command()
-@click.option("--rounds", default=5, show_default=True, help="Runs of each, in turns.")
-@click.option("--count", default=300, show_default=True, help="Events of a run.")
-@click.option("--rate", default=100.0, show_default=True, help="Events a second.")
-def main(rounds: int, count: int, rate: float) -> None:
-    """Measure what a second server adds."""
+def report(*, rounds: int = 3, count: int = 300, rate: float = 100.0, flood: int = 3000, in_flight: int = 64) -> None:
+    """
+    Measure what a second server adds, and print it.
+
+    Args:
+        rounds: Runs of each system, in turns.
+        count: Events of a run at a fixed rate.
+        rate: Events a second there.
+        flood: Events of a run with `in_flight` on their way.
+        in_flight: How many those are.
+    """
     try:
-        found = asyncio.run(measure(rounds=rounds, count=count, rate=rate))
+        found, floods = asyncio.run(measure(rounds=rounds, count=count, rate=rate, flood=flood, in_flight=in_flight))
     except tools.Missing as missing:
         raise click.ClickException(str(missing)) from None
-    table = Table(title=f"{count * rounds} events of 400 bytes, {rate:g} a second; milliseconds")
-    for column in ("system", "same server p50", "p99", "other server p50", "p99", "added p50"):
+    table = Table(
+        title=f"two servers; milliseconds at {rate:g} events a second, events a second with {in_flight} in flight"
+    )
+    for column in ("system", "same server p50", "p99", "other server p50", "p99", "added p50", "events/s", "spread"):
         table.add_column(column, justify="left" if column == "system" else "right")
     for name, waits in found.items():
         here, there = waits["here"], waits["there"]
         added = _at(there, 0.5) - _at(here, 0.5)
         cells = (_at(here, 0.5), _at(here, 0.99), _at(there, 0.5), _at(there, 0.99), added)
-        table.add_row(name, *(f"{cell:.2f}" for cell in cells))
-    Console(width=120).print(table)
-
-
-if __name__ == "__main__":
-    main()
+        flow = floods[name]
+        spread = f"{min(flow):,.0f}-{max(flow):,.0f}"
+        table.add_row(name, *(f"{cell:.2f}" for cell in cells), f"{statistics.median(flow):,.0f}", spread)
+    Console(width=140).print(table)
