@@ -570,5 +570,7 @@ async def test_draining_refuses_handshakes(serve, people):
     assert refused.value.response.headers["Retry-After"]
     writer.write(body[10:])
     answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
     assert answer.startswith(b"HTTP/1.1 200")
     assert await stopping == 0
