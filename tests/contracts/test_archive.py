@@ -157,6 +157,24 @@ async def test_damage_is_found(empty, tmp_path: Path, kind: str):
     assert await target.restore(path, told=lambda _: None) == await source.rows()
 
 
+async def test_any_bit_that_is_flipped_is_found(empty, tmp_path: Path):
+    """
+    [BACKUP] Wherever a bit was flipped behind the file's head, the backup is refused with a sentence.
+
+    Depending on the place it is the checksum that notices, the JSON, or the decompressor, whose error had passed.
+    """
+    source = await empty("sqlite")
+    await _fill(source, Stamps())
+    path, bad = tmp_path / "a.backup", tmp_path / "bad.backup"
+    await _write(source, path)
+    whole = path.read_bytes()
+
+    for at in range(10, len(whole), max(1, len(whole) // 400)):
+        bad.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        with pytest.raises(ArchiveDamaged):
+            archive.check(bad, told=lambda _: None)
+
+
 def _rewritten(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> bytes:
     """Return a backup with other lines, and an end that fits them."""
     lines = change(gzip.decompress(path.read_bytes()).splitlines()[:-1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -170,7 +171,7 @@ class Reader:
         with gzip.open(self._path) as lines:
             try:
                 header = _decode_first(lines.readline())
-            except (OSError, EOFError, msgspec.DecodeError) as exc:
+            except (OSError, EOFError, zlib.error, msgspec.DecodeError) as exc:
                 raise ArchiveDamaged(f"{self._path} is no backup of Orbital.") from exc
         if header.format > FORMAT:
             raise ArchiveDamaged(f"{self._path} was made by a newer Orbital. Restore it with that one.")
@@ -209,7 +210,7 @@ class Reader:
                         bytes_at = [found.columns.index(name) for name in found.binary]
                         yield table
                     seen.update(line)
-        except (OSError, EOFError, ValueError, TypeError, msgspec.DecodeError) as exc:
+        except (OSError, EOFError, zlib.error, ValueError, TypeError, msgspec.DecodeError) as exc:
             raise ArchiveDamaged(f"{self._path} is damaged: it was cut short or changed.") from exc
         raise ArchiveDamaged(f"{self._path} is damaged: it ends too early.")
 
