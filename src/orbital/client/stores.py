@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import OrderedDict
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -73,13 +74,17 @@ class FilePositions:
             return (await self._all()).get(group_id)
 
     async def save(self, group_id: str, position: Position) -> None:
-        """Keep the group's position; it is in the file when this returns."""
+        """Keep the group's position; it is in the file when this returns, and also when it is cancelled."""
+        await _to_the_end(self._save(group_id, position))
+
+    async def _save(self, group_id: str, position: Position) -> None:
         async with self._lock:
             positions = await self._all()
             if positions.get(group_id) == position:
                 return
-            positions[group_id] = position
+            positions = {**positions, group_id: position}
             await asyncio.to_thread(replace_file, self._path, msgspec.json.format(msgspec.json.encode(positions)))
+            self._positions = positions
 
     async def _all(self) -> dict[str, Position]:
         if self._positions is None:
@@ -181,7 +186,14 @@ class FileOutbox:
             return await asyncio.to_thread(self._read)
 
     async def put(self, post: Post) -> None:
-        """Keep a post; its file is whole when this returns."""
+        """Keep a post; its file is whole when this returns, and also when it is cancelled."""
+        await _to_the_end(self._put(post))
+
+    async def remove(self, key: str) -> None:
+        """Forget a post."""
+        await _to_the_end(self._remove(key))
+
+    async def _put(self, post: Post) -> None:
         async with self._lock:
             if not self._loaded:
                 await asyncio.to_thread(self._read)
@@ -192,8 +204,7 @@ class FileOutbox:
                 self._names[post.key] = name
             await asyncio.to_thread(replace_file, self._folder / name, msgspec.json.encode(post))
 
-    async def remove(self, key: str) -> None:
-        """Forget a post."""
+    async def _remove(self, key: str) -> None:
         async with self._lock:
             name = self._names.pop(key, None)
             if name is not None:
@@ -213,6 +224,21 @@ class FileOutbox:
             self._next = max(self._next, number + 1)
         self._loaded = True
         return posts
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """
+    Do work on a file to its end, also when the caller is cancelled.
+
+    A thread cannot be called back: were its caller to go on, the next one would write beside it, or believe in a write
+    that was taken out of the queue.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def replace_file(path: Path, content: bytes) -> None:

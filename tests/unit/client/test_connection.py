@@ -694,18 +694,6 @@ async def test_files_outlive_the_client(server: FakeServer, tmp_path: Any) -> No
     assert len(since[1]["hash"]) == 43
 
 
-async def test_a_position_that_did_not_move_is_not_written(tmp_path: Any) -> None:
-    """[POS6] Saving the same position again costs no write."""
-    store = FilePositions(tmp_path / "positions.json")
-    await store.save(GROUP, Position(1, "h"))
-    (tmp_path / "positions.json").unlink()
-
-    await store.save(GROUP, Position(1, "h"))
-    assert not (tmp_path / "positions.json").exists()
-    await store.save(GROUP, Position(2, "h"))
-    assert await FilePositions(tmp_path / "positions.json").load(GROUP) == Position(2, "h")
-
-
 async def test_a_damaged_store_is_told(server: FakeServer, tmp_path: Any) -> None:
     """[POS4] A store that cannot be read ends the subscription with a sentence that names the file."""
     path = tmp_path / "positions.json"

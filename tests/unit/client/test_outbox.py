@@ -6,13 +6,13 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import httpx
 import msgspec
 import pytest
 
-from orbital.client import Api, ApiError, Closed, FileOutbox, OutboxExpired, OutboxFull, Problem, StoreDamaged, answers
+from orbital.client import Api, ApiError, Closed, FileOutbox, OutboxExpired, OutboxFull, Problem, answers
 from orbital.client.outbox import KEY_LIFE_MS, Outbox
 from orbital.client.stores import MemoryOutbox, OutboxStore, Post
 from orbital.core.backoff import Backoff
@@ -241,48 +241,3 @@ async def test_refused() -> None:
 
         assert (caught.value.code, caught.value.status, caught.value.details) == ("CONFLICT", 409, {"field": "x"})
         assert len(sender.server.requests) == 1
-
-
-# Chapter: the folder
-
-
-async def test_files_keep_the_order(tmp_path: Path) -> None:
-    """[STO1] Posts come back in the order of putting, also when one is put again; a removed one is gone."""
-    store = FileOutbox(tmp_path / "new" / "folder")
-    for key in "cab":
-        await store.put(waiting("AAAA", key=key))
-    await store.put(waiting("BBBB", key="c", tried_ms=5))
-    await store.remove("a")
-    await store.remove("nobody")
-
-    again = FileOutbox(tmp_path / "new" / "folder")
-    assert [(post.key, post.tried_ms) for post in await again.load()] == [("c", 5), ("b", None)]
-    await again.put(waiting("CCCC", key="d"))
-    assert [post.key for post in await FileOutbox(tmp_path / "new" / "folder").load()] == ["c", "b", "d"]
-
-
-@pytest.mark.parametrize("content", ["", "half a fi", "{}"])
-async def test_a_damaged_folder(tmp_path: Path, content: str) -> None:
-    """[STO2] A file that cannot be read is named; nothing is thrown away."""
-    (tmp_path / "000000000000.json").write_text(content)
-
-    with pytest.raises(StoreDamaged, match=r"000000000000\.json is not a waiting post"):
-        await FileOutbox(tmp_path).load()
-
-    assert (tmp_path / "000000000000.json").exists()
-
-
-async def test_a_stranger_in_the_folder(tmp_path: Path) -> None:
-    """[STO3] A half-written new file of a crash is no post."""
-    store = FileOutbox(tmp_path)
-    await store.put(waiting("AAAA", key="a"))
-    (tmp_path / "000000000001.json.new").write_text("half")
-
-    assert [post.key for post in await FileOutbox(tmp_path).load()] == ["a"]
-
-
-def test_types() -> None:
-    """[STO4] The stores that come with the SDK are stores."""
-    stores: list[Any] = [MemoryOutbox(), FileOutbox("unused")]
-
-    assert all(callable(getattr(store, name)) for store in stores for name in ("load", "put", "remove"))
