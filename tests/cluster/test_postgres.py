@@ -8,11 +8,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from sqlalchemy import Connection
+from sqlalchemy.util import await_only
 
 from orbital.errors import DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
-from orbital.model import Appended, GroupId, UserId
+from orbital.model import AnyDraft, Appended, GroupId, UserId
+from orbital.store import effects
 from orbital.store.postgres import PostgresStore
 from tests.contracts.drafts import (
+    NOW_MS,
     Stamps,
     assert_chain,
     enter,
@@ -20,6 +24,7 @@ from tests.contracts.drafts import (
     join,
     leave,
     message,
+    new_code,
     new_id,
     once,
     put,
@@ -86,6 +91,41 @@ async def test_one_key_at_two_servers(pair: tuple[PostgresStore, PostgresStore],
         assert refusals(flat) == [None] * 4
         assert len({outcome.answer for outcome in flat if isinstance(outcome, Appended)}) == 1
         assert (await pair[1].heads([group.group_id]))[group.group_id].seq == index + 2
+
+
+async def test_one_key_and_a_code_that_is_replaced(
+    pair: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
+):
+    """
+    [RETRY] Who joins with one key at two servers gets one answer from both, though the code is replaced meanwhile.
+
+    The second try looked for the key before the first was stored, and for the code after it was replaced: 404 to
+    somebody who is in the group.
+    """
+    stamps = Stamps()
+    ann, eve = await enter(pair[0], "ann"), await enter(pair[0], "eve")
+    group = group_of(ann)
+    await put_one(pair[0], stamps, group)
+    entry = join(eve, group.invite_code, once=once())
+    look_up = effects.group_id_of
+    first: list[Appended | OrbitalError] = []
+
+    async def overtake() -> None:
+        first.extend(await put(pair[1], stamps, entry))
+        await pair[1].replace_code(ann.key, group.group_id, invite_code=new_code(), expires_ms=NOW_MS + 1)
+
+    def look_up_late(conn: Connection, draft: AnyDraft) -> str:
+        monkeypatch.setattr(effects, "group_id_of", look_up)
+        await_only(overtake())
+        return look_up(conn, draft)
+
+    monkeypatch.setattr(effects, "group_id_of", look_up_late)
+    (second,) = await put(pair[0], stamps, entry)
+
+    (stored,) = first
+    assert isinstance(stored, Appended)
+    assert stored.event is not None
+    assert second == Appended(stored.status, stored.answer, None)
 
 
 async def test_a_removed_member_posts_no_more_anywhere(pair: tuple[PostgresStore, PostgresStore]):

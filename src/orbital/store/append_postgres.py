@@ -333,7 +333,14 @@ def append_one(conn: Connection, draft: AnyDraft, *, stamp_ms: int) -> Appended:
         group = effects.create_group_row(conn, draft, first_prev=first_prev(draft.group_id))
         member = False
     else:
-        group = _lock_group(conn, draft)
+        try:
+            group = _lock_group(conn, draft)
+        except OrbitalError:
+            # Since the key was looked up, another server may have stored the first try, and replaced its invite code.
+            before = _repeated(conn, draft)
+            if before is None:
+                raise
+            return before
         before = _repeated(conn, draft)
         if before is not None:
             return before
