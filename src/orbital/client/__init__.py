@@ -10,7 +10,6 @@ The Python SDK: a client of Orbital that never misses an event.
 
 from orbital.client import answers
 from orbital.client.api import Api
-from orbital.client.connection import Orbital, Subscription, connect
 from orbital.client.errors import (
     AlreadySubscribed,
     ApiError,
@@ -48,6 +47,7 @@ from orbital.client.events import (
     Unnumbered,
 )
 from orbital.client.media import Downloaded, UploadInterrupted
+from orbital.client.orbital import Orbital, connect
 from orbital.client.stores import (
     FileOutbox,
     FilePositions,
@@ -57,6 +57,7 @@ from orbital.client.stores import (
     PositionStore,
     Post,
 )
+from orbital.client.subscription import Subscription
 
 __all__ = [
     "AlreadySubscribed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import inspect
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -514,6 +515,11 @@ class Api:
                 raise _unreachable(exc, self.address) from exc
             finally:
                 await response.aclose()
+
+
+def encoded(encrypted: bytes | str) -> str:
+    """Write ciphertext as base64; text is base64 already."""
+    return base64.b64encode(encrypted).decode("ascii") if isinstance(encrypted, bytes) else encrypted
 
 
 def thread_body(

@@ -1,7 +1,7 @@
 """
 One client's conversation with the server: frames in, effects out.
 
-Nothing here waits, dials or knows the time: `connection.py` carries the effects out. The rules of order and of the
+Nothing here waits, dials or knows the time: `orbital.py` carries the effects out. The rules of order and of the
 chain are those of `orbital.core`, which the server runs too.
 
 The way of one group:

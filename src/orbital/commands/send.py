@@ -12,8 +12,8 @@ import click
 import msgspec
 
 from orbital.client import Api, answers
-from orbital.client.api import reply_body, reply_path
-from orbital.client.connection import encoded, now_ms
+from orbital.client.api import encoded, reply_body, reply_path
+from orbital.client.clocks import now_ms
 from orbital.client.errors import NotConnected
 from orbital.client.outbox import Outbox
 from orbital.commands.client_options import run, server_options

@@ -1,82 +1,30 @@
-"""The client on asyncio, against a server that can do everything wrong."""
+"""The machinery that dials and reads, against a server that can do everything wrong."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import httpx
 import pytest
 
 from orbital.client import (
-    AlreadySubscribed,
-    ApiError,
-    CaughtUp,
-    ChainBroken,
     Closed,
-    FilePositions,
-    MemoryPositions,
-    NotAMember,
     NotConnected,
-    Orbital,
-    Position,
     Problem,
     Refused,
-    Reset,
     State,
     StateChange,
-    StoreDamaged,
-    Subscription,
-    Typing,
     connect,
     connection,
     protocol,
 )
 from orbital.core.backoff import Backoff
-from tests.support.fake import GROUP, OTHER, FakeServer, contents, refusal
+from tests.support.fake import GROUP, OTHER, FakeServer, refusal
 from tests.support.proxy import Proxy
-
-FAST = Backoff(steps_ms=(5, 10, 20), spread_ms=5, attempts=1_000, window_ms=1_000)
-"""The rule with times for tests."""
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[FakeServer]:
-    """A server of the tests' own."""
-    async with FakeServer() as running:
-        yield running
-
-
-def client(server: FakeServer, **options: Any) -> Orbital:
-    """Make a client that tries again quickly."""
-    return connect(server.url, **{"token": "t", "transport": server.transport, "backoff": FAST, **options})
-
-
-async def read(subscription: Subscription, count: int) -> list[int]:
-    """Read so many items; give their numbers."""
-    async with asyncio.timeout(10):
-        return [(await anext(subscription)).seq for _ in range(count)]
-
-
-def heard(orbital: Orbital, kind: type[Any]) -> asyncio.Queue[Any]:
-    """Collect the signals of a kind."""
-    found: asyncio.Queue[Any] = asyncio.Queue()
-    orbital.on(kind, found.put)
-    return found
-
-
-async def when(found: asyncio.Queue[Any], fact: Callable[[Any], bool] = lambda _: True) -> Any:
-    """Wait for a signal of which something is so."""
-    async with asyncio.timeout(10):
-        while not fact(signal := await found.get()):
-            pass
-        return signal
-
+from tests.support.sdk import FAST, client, heard, read, when
 
 # Chapter: connecting
 
@@ -176,6 +124,23 @@ async def test_the_token_reaches_no_log(server: FakeServer, caplog: pytest.LogCa
     assert not [line for line in ours if "secret" in line]
 
 
+async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[PYCON9] Were the client itself to break, every reader would get the error instead of waiting for ever."""
+    async with client(server) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        await subscription.ready()
+
+        def broken(*_: Any, **__: Any) -> None:
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(orbital._conversation, "received", broken)
+        await server.append()
+
+        with pytest.raises(KeyError, match="a bug"):
+            await anext(subscription)
+        assert orbital.state.state is State.CLOSED
+
+
 # Chapter: tokens
 
 
@@ -266,176 +231,6 @@ async def test_a_token_function_that_fails(server: FakeServer) -> None:
     assert server.handshakes == ["good"]
 
 
-# Chapter: events
-
-
-async def test_each_event_once_over_every_kind_of_loss(server: FakeServer) -> None:
-    """[PYEVT1] Closes, cuts and gaps on the way: the reader sees every number, once, in order."""
-    server.log(events=3)
-    async with client(server, verify=True) as orbital:
-        subscription = orbital.subscribe(GROUP, since=0)
-        got = await read(subscription, 3)
-        for ending in ("close", "cut", "gap", "close", "cut"):
-            if ending == "close":
-                await server.end(1012)
-            elif ending == "cut":
-                server.cut()
-            else:
-                await server.append(hush=True)
-            await server.append()
-            await server.append()
-            got += await read(subscription, 3 if ending == "gap" else 2)
-
-    assert got == list(range(1, 15))
-
-
-async def test_from_now(server: FakeServer) -> None:
-    """[PYEVT2] Without a position, only what happens after the confirmation is yielded."""
-    server.log(events=5)
-    async with client(server) as orbital, orbital.subscribe(GROUP) as subscription:
-        assert await subscription.ready() == 5
-        await server.append()
-
-        assert await read(subscription, 1) == [6]
-
-
-async def test_marks(server: FakeServer) -> None:
-    """[PYEVT3] Being caught up is in the stream when asked for, and told to listeners in any case."""
-    server.log(events=2)
-    async with client(server) as orbital:
-        told = heard(orbital, CaughtUp)
-        subscription = orbital.subscribe(GROUP, since=1, marks=True)
-
-        assert [type(await anext(subscription)).__name__ for _ in range(2)] == ["NewMessage", "CaughtUp"]
-        assert await when(told) == CaughtUp(group_id=GROUP, seq=2)
-
-
-async def test_reset(server: FakeServer) -> None:
-    """[PYEVT4] A position that is no longer kept yields a Reset, and then what is kept."""
-    server.log(events=9).floor = 6
-    async with client(server) as orbital:
-        subscription = orbital.subscribe(GROUP, since=2)
-        reset = await anext(subscription)
-        await server.append()
-
-        assert isinstance(reset, Reset)
-        assert (reset.last_seq, reset.seq) == (2, 9)
-        assert await read(subscription, 1) == [10]
-
-
-async def test_a_reader_that_sleeps_is_bounded_and_misses_nothing(server: FakeServer) -> None:
-    """[PYEVT5] With a buffer of ten, a thousand events come to a late reader; pings are answered meanwhile."""
-    async with client(server, buffer=10) as orbital:
-        subscription = orbital.subscribe(GROUP, since=0)
-        await subscription.ready()
-        for _ in range(1_000):
-            await server.append()
-        await server.send(json.dumps({"type": "ping", "data": {}, "server_timestamp": 1}))
-        await server.until(lambda: len(server.heard_of("pong")) == 1)
-        assert len(subscription._items) <= 11
-
-        assert await read(subscription, 1_000) == list(range(1, 1_001))
-
-
-async def test_verify_raises(server: FakeServer) -> None:
-    """[PYEVT6] With `verify`, a server that changed an event is found out at the next one."""
-    log = server.log(events=4)
-    log.frames[1] = log.frames[1].replace(b"aGk=", b"aGo=")
-    async with client(server, verify=True) as orbital:
-        subscription = orbital.subscribe(GROUP, since=0)
-        assert await read(subscription, 2) == [1, 2]
-
-        with pytest.raises(ChainBroken, match="Event 3"):
-            await anext(subscription)
-        with pytest.raises(ChainBroken):
-            await anext(subscription)
-
-
-async def test_no_member(server: FakeServer) -> None:
-    """[PYEVT7] A group that the user is not in raises NotAMember; the other groups go on."""
-    server.forbidden = {OTHER}
-    async with client(server) as orbital:
-        fine = orbital.subscribe(GROUP, since=0)
-        with pytest.raises(NotAMember):
-            await orbital.subscribe(OTHER, since=0).ready()
-        await server.append()
-
-        assert await read(fine, 1) == [1]
-
-
-async def test_removed_while_behind(server: FakeServer) -> None:
-    """[PYEVT8] Who may no longer read the log that is missing gets NotAMember, not an endless wait."""
-    async with client(server) as orbital:
-        subscription = orbital.subscribe(GROUP, since=0)
-        await subscription.ready()
-        server.forbidden = {GROUP}
-        await server.append(hush=True)
-        await server.append()
-
-        with pytest.raises(NotAMember):
-            await anext(subscription)
-
-
-async def test_leaving_ends_the_iteration(server: FakeServer) -> None:
-    """[PYEVT9] After `unsubscribed` with a reason, what came before is yielded and the loop ends."""
-    async with client(server) as orbital:
-        subscription = orbital.subscribe(GROUP, since=0)
-        await subscription.ready()
-        await server.append()
-        gone = {"group_ids": [GROUP], "reason": "removed"}
-        await server.send(json.dumps({"type": "unsubscribed", "data": gone, "server_timestamp": 1}))
-
-        assert [item.seq async for item in subscription] == [1]
-        assert subscription.ended == "removed"
-
-
-async def test_reading_the_log_is_tried_again(server: FakeServer) -> None:
-    """[PYEVT10] A gap is filled even when the log cannot be read at first."""
-    troubles = [refusal(503, "UNAVAILABLE"), refusal(500, "INTERNAL"), httpx.Response(502, text="<html>")]
-    server.rest = lambda request: troubles.pop() if troubles and request.url.path == "/v1/events" else None
-    async with client(server) as orbital:
-        subscription = orbital.subscribe(GROUP, since=0)
-        await subscription.ready()
-        await server.append(hush=True)
-        await server.append()
-
-        assert await read(subscription, 2) == [1, 2]
-    assert troubles == []
-
-
-async def test_one_subscription_a_group(server: FakeServer) -> None:
-    """[PYEVT11] A second subscription to a group is refused while the first lives; a closed or dropped one is over."""
-    async with client(server) as orbital:
-        first = orbital.subscribe(GROUP, since=0)
-        with pytest.raises(AlreadySubscribed):
-            orbital.subscribe(GROUP)
-        await first.close()
-        second = orbital.subscribe(GROUP, since=0)
-        await second.ready()
-        await server.append()
-        assert await read(second, 1) == [1]
-        del second
-        gc.collect()
-        third = orbital.subscribe(GROUP, since=0)
-
-        assert await read(third, 1) == [1]
-        with pytest.raises(ValueError, match="0 or more"):
-            orbital.subscribe(OTHER, since=-1)
-
-
-async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
-    """[PYEVT12] Broken JSON and binary frames are told as problems; the connection lives."""
-    async with client(server) as orbital:
-        problems = heard(orbital, Problem)
-        await server.send("{broken")
-        assert (await when(problems)).code == "BAD_FRAME"
-        for socket in server.sockets:
-            await socket.send(b"\x00")
-        assert (await when(problems)).message == "The server sent a binary frame."
-
-    assert len(server.handshakes) == 1
-
-
 # Chapter: lines
 
 
@@ -511,314 +306,3 @@ async def test_close_stays_closed(server: FakeServer) -> None:
         await orbital.wait_open()
     await orbital.close()
     assert len(server.handshakes) == 1
-
-
-# Chapter: callbacks
-
-
-async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
-    """[CAL1] A callback that raises is told; the next event and the other callbacks come all the same."""
-    got: list[int] = []
-
-    async def on_event(event: Any) -> None:
-        got.append(event.seq)
-        if event.seq == 1:
-            raise RuntimeError("a bug of the program")
-
-    async with client(server) as orbital:
-        problems = heard(orbital, Problem)
-
-        def bad(_: CaughtUp) -> None:
-            raise RuntimeError("another")
-
-        orbital.on(CaughtUp, bad)
-        told = heard(orbital, CaughtUp)
-        subscription = orbital.subscribe(GROUP, since=0, on_event=on_event)
-        await subscription.ready()
-        await when(told)
-        assert "another" in (await when(problems)).message
-        await server.append()
-        assert "a bug of the program" in (await when(problems)).message
-        await server.append()
-        await server.send(json.dumps({"type": "ping", "data": {}, "server_timestamp": 1}))
-        await server.until(lambda: len(server.heard_of("pong")) == 1)
-
-    assert got == [1, 2]
-
-
-async def test_a_callback_that_hangs_holds_up_nobody(server: FakeServer) -> None:
-    """[CAL2] While one callback waits for ever, events are read, pings are answered and memory is bounded."""
-    never = asyncio.Event()
-
-    async def hang(_: Any) -> None:
-        await never.wait()
-
-    async with client(server, buffer=5) as orbital:
-        orbital.on(StateChange, hang)
-        orbital.on(Typing, hang)
-        subscription = orbital.subscribe(GROUP, since=0, on_event=hang)
-        other = orbital.subscribe(OTHER, since=0)
-        await other.ready()
-        for _ in range(50):
-            await server.append()
-        typing = {"thread_id": "t", "user_id": "u", "username": "b", "is_typing": True}
-        for _ in range(1_200):
-            await server.send(json.dumps({"type": "typing_indicator", "data": typing, "server_timestamp": 1}))
-        await server.append(OTHER)
-
-        assert await read(other, 1) == [1]
-        assert len(subscription._items) <= 6
-        assert len(orbital._signals) <= 1_000
-
-
-async def test_off(server: FakeServer) -> None:
-    """[CAL3] A listener that was taken off hears nothing more."""
-    async with client(server) as orbital:
-        got: list[Any] = []
-        off = orbital.on(StateChange, got.append)
-        states = heard(orbital, StateChange)
-        off()
-        off()
-        server.cut()
-        await when(states, lambda change: change.state is State.OPEN)
-
-    assert got == []
-
-
-async def test_finished(server: FakeServer) -> None:
-    """[CAL5] Who has a callback can wait for the end of the stream, and hears the error that ended it."""
-    store = MemoryPositions()
-    never = asyncio.Event()
-    begun = asyncio.Event()
-
-    async def hang(_: Any) -> None:
-        begun.set()
-        await never.wait()
-
-    async with client(server, store=store) as orbital:
-        got: list[Any] = []
-        left = orbital.subscribe(OTHER, since=0, on_event=got.append)
-        await left.ready()
-        await server.append(OTHER)
-        gone = {"group_ids": [OTHER], "reason": "left"}
-        await server.send(json.dumps({"type": "unsubscribed", "data": gone, "server_timestamp": 1}))
-        await left.finished()
-        assert [item.seq for item in got] == [1]
-        hanging = orbital.subscribe(GROUP, since=0, on_event=hang)
-        await server.append()
-        await begun.wait()
-        waiting = asyncio.create_task(hanging.finished())
-
-    await waiting
-    assert await store.load(GROUP) is None, "the callback had not returned"
-    server.forbidden = {GROUP}
-    async with client(server) as orbital:
-        refused = orbital.subscribe(GROUP, since=0, on_event=hang)
-        with pytest.raises(NotAMember):
-            await refused.finished()
-
-
-async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
-    """[CAL4] With callbacks, a stream that ends with an error is told as a problem."""
-    server.forbidden = {GROUP}
-    async with client(server) as orbital:
-        problems = heard(orbital, Problem)
-        subscription = orbital.subscribe(GROUP, since=0, on_event=lambda _: None)
-
-        told = await when(problems, lambda problem: problem.code == "SUBSCRIPTION")
-
-        assert told.details == {"group_id": GROUP}
-        assert isinstance(subscription.error, NotAMember)
-
-
-# Chapter: positions
-
-
-async def test_the_position_moves_when_an_event_was_handled(server: FakeServer) -> None:
-    """[POS1] An event whose handling failed comes again in the next run; one that was handled does not."""
-    server.log(events=5)
-    store = MemoryPositions()
-
-    with pytest.raises(RuntimeError):  # noqa: PT012 - the error is raised in the midst of reading
-        async with client(server, store=store) as orbital:
-            async for event in orbital.subscribe(GROUP, since=0):
-                if event.seq == 3:
-                    raise RuntimeError("the handling of 3 failed")
-    async with client(server, store=store) as orbital, orbital.subscribe(GROUP, since=0) as subscription:
-        second = await read(subscription, 2)
-    async with client(server, store=store) as orbital:
-        third = await read(orbital.subscribe(GROUP, since=0), 1)
-
-    assert second == [3, 4]
-    assert third == [5]
-
-
-async def test_commit_and_waiting_save_the_position(server: FakeServer) -> None:
-    """[POS2] The position is saved by `commit`, and whenever the reader has caught up; events read fast, by the 64."""
-    server.log(events=200)
-    store = MemoryPositions()
-    async with client(server, store=store) as orbital:
-        subscription = orbital.subscribe(GROUP, since=0)
-        await read(subscription, 130)
-        saved = await store.load(GROUP)
-        assert saved is not None
-        assert 64 <= saved.seq < 130
-        await subscription.commit()
-        assert await store.load(GROUP) == subscription.position
-        assert subscription.position is not None
-        assert subscription.position.seq == 130
-        await read(subscription, 70)
-        waiting = asyncio.create_task(anext(subscription))
-        await asyncio.wait_for(_saved(store, 200), 10)
-        await server.append()
-        assert (await waiting).seq == 201
-
-
-async def _saved(store: MemoryPositions, seq: int) -> None:
-    while (position := await store.load(GROUP)) is None or position.seq != seq:
-        await asyncio.sleep(0)
-
-
-async def test_files_outlive_the_client(server: FakeServer, tmp_path: Any) -> None:
-    """[POS3] A position in a file is where the next client begins, with the hash."""
-    server.log(events=3)
-    path = tmp_path / "positions.json"
-    async with client(server, store=FilePositions(path)) as orbital, orbital.subscribe(GROUP, since=0) as first:
-        await read(first, 2)
-    async with client(server, store=FilePositions(path)) as orbital, orbital.subscribe(GROUP, since=0) as second:
-        assert await read(second, 1) == [3]
-
-    since = [data["since"][GROUP] for data in server.heard_of("subscribe")]
-    assert since[0] == 0
-    assert since[1]["seq"] == 2
-    assert len(since[1]["hash"]) == 43
-
-
-async def test_a_damaged_store_is_told(server: FakeServer, tmp_path: Any) -> None:
-    """[POS4] A store that cannot be read ends the subscription with a sentence that names the file."""
-    path = tmp_path / "positions.json"
-    path.write_text("half a fi")
-    async with client(server, store=FilePositions(path)) as orbital:
-        with pytest.raises(StoreDamaged, match=r"positions\.json is not a file of positions"):
-            await orbital.subscribe(GROUP).ready()
-
-
-async def test_from_now_is_kept_too(server: FakeServer) -> None:
-    """[POS5] Where a reader without a position began is remembered, so that the next run misses nothing."""
-    server.log(events=4)
-    store = MemoryPositions()
-    async with client(server, store=store) as orbital, orbital.subscribe(GROUP, marks=True) as subscription:
-        assert isinstance(await anext(subscription), CaughtUp)
-    assert await store.load(GROUP) == Position(4)
-    await server.append()
-    async with client(server, store=store) as orbital:
-        assert await read(orbital.subscribe(GROUP), 1) == [5]
-
-    assert (await store.load(GROUP)) != Position(4)
-
-
-# Chapter: posts
-
-
-async def test_posts_arrive_once_and_in_order(server: FakeServer) -> None:
-    """[PYOUT1] Answers lost and servers in trouble: every post is there once, in the order of the calls."""
-    troubles = [503, "lost", 500, "lost", 429, "page"]
-
-    def rest(request: httpx.Request) -> httpx.Response | None:
-        if not troubles or request.url.path != "/v1/messages":
-            return None
-        trouble = troubles.pop()
-        if trouble == "lost":  # it is done, and the answer never comes
-            server._post(request)
-            raise httpx.ReadError("")
-        if trouble == "page":
-            return httpx.Response(200, text="<html>Welcome to the hotel")
-        return refusal(int(trouble), "UNAVAILABLE")
-
-    server.rest = rest
-    async with client(server) as orbital:
-        await asyncio.gather(*(orbital.send(GROUP, f"{number:03d}".encode()) for number in range(30)))
-
-    assert contents(server.log()) == [connection.encoded(f"{number:03d}".encode()) for number in range(30)]
-    assert troubles == []
-
-
-async def test_what_waits_is_sent_when_the_connection_is_back(server: FakeServer) -> None:
-    """[OUT16] A post that waits for its next try goes as soon as the server has greeted again."""
-    troubles = [refusal(503, "UNAVAILABLE")]
-    server.rest = lambda _: troubles.pop() if troubles else None
-    async with client(server) as orbital:
-        orbital._outbox._backoff = Backoff(steps_ms=(600_000,), spread_ms=1)
-        posting = asyncio.create_task(orbital.send(GROUP, b"x"))
-        await server.until(lambda: troubles == [])
-        await server.end(1012)
-
-        async with asyncio.timeout(10):
-            assert (await posting).seq == 1
-
-
-async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) -> None:
-    """[PYOUT2] A post that the server will never take raises what it said, and holds up no other."""
-    answers = [refusal(413, "PAYLOAD_TOO_LARGE")]
-    server.rest = lambda _: answers.pop() if answers else None
-    async with client(server) as orbital:
-        first, second = await asyncio.gather(
-            orbital.send(GROUP, b"large"), orbital.send(GROUP, b"small"), return_exceptions=True
-        )
-
-    assert isinstance(first, ApiError)
-    assert first.code == "PAYLOAD_TOO_LARGE"
-    assert not isinstance(second, BaseException)
-    assert second.seq == 1
-
-
-async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServer) -> None:
-    """[PYOUT3] A cancelled send is still sent; when it is refused then, that is told as a problem."""
-    answers = [refusal(503, "UNAVAILABLE"), refusal(400, "VALIDATION_ERROR")]
-    server.rest = lambda _: answers.pop(0) if answers else None
-    async with client(server) as orbital:
-        problems = heard(orbital, Problem)
-        sending = asyncio.create_task(orbital.send(GROUP, b"x"))
-        await server.until(lambda: len(server.requests) == 1)
-        sending.cancel()
-
-        told = await when(problems)
-
-        assert told.code == "VALIDATION_ERROR"
-        assert orbital.waiting == 0
-
-
-async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PYCON9] Were the client itself to break, every reader would get the error instead of waiting for ever."""
-    async with client(server) as orbital:
-        subscription = orbital.subscribe(GROUP, since=0)
-        await subscription.ready()
-
-        def broken(*_: Any, **__: Any) -> None:
-            raise KeyError("a bug")
-
-        monkeypatch.setattr(orbital._conversation, "received", broken)
-        await server.append()
-
-        with pytest.raises(KeyError, match="a bug"):
-            await anext(subscription)
-        assert orbital.state.state is State.CLOSED
-
-
-# Chapter: typing
-
-
-async def test_typing_stops_by_itself(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[TYP2] Many keystrokes are one `true`, and silence says `false`."""
-    monkeypatch.setattr(protocol, "TYPING_STOP_MS", 100)
-    monkeypatch.setattr(connection, "TYPING_STOP_MS", 100)
-    async with client(server) as orbital:
-        for _ in range(20):
-            orbital.typing("t")
-        await server.until(lambda: len(server.heard_of("typing_indicator")) == 2)
-        orbital.typing("t")
-        orbital.typing("t", is_typing=False)
-        orbital.typing("t", is_typing=False)
-        await server.until(lambda: len(server.heard_of("typing_indicator")) == 4)
-
-    assert [data["is_typing"] for data in server.heard_of("typing_indicator")] == [True, False, True, False]

@@ -1,0 +1,15 @@
+"""What time it is, in milliseconds: the wall's, and the one that does not step back."""
+
+from __future__ import annotations
+
+import time
+
+
+def now_ms() -> int:
+    """Tell the wall clock, milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def tick_ms() -> int:
+    """Tell a clock that does not step back, milliseconds."""
+    return time.monotonic_ns() // 1_000_000

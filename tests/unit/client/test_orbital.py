@@ -1,0 +1,110 @@
+"""The facade: posts that arrive once, and typing."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+
+from orbital.client import (
+    ApiError,
+    Problem,
+    protocol,
+)
+from orbital.client import (
+    orbital as facade,
+)
+from orbital.client.api import encoded
+from orbital.core.backoff import Backoff
+from tests.support.fake import GROUP, FakeServer, contents, refusal
+from tests.support.sdk import client, heard, when
+
+# Chapter: posts
+
+
+async def test_posts_arrive_once_and_in_order(server: FakeServer) -> None:
+    """[PYOUT1] Answers lost and servers in trouble: every post is there once, in the order of the calls."""
+    troubles = [503, "lost", 500, "lost", 429, "page"]
+
+    def rest(request: httpx.Request) -> httpx.Response | None:
+        if not troubles or request.url.path != "/v1/messages":
+            return None
+        trouble = troubles.pop()
+        if trouble == "lost":  # it is done, and the answer never comes
+            server._post(request)
+            raise httpx.ReadError("")
+        if trouble == "page":
+            return httpx.Response(200, text="<html>Welcome to the hotel")
+        return refusal(int(trouble), "UNAVAILABLE")
+
+    server.rest = rest
+    async with client(server) as orbital:
+        await asyncio.gather(*(orbital.send(GROUP, f"{number:03d}".encode()) for number in range(30)))
+
+    assert contents(server.log()) == [encoded(f"{number:03d}".encode()) for number in range(30)]
+    assert troubles == []
+
+
+async def test_what_waits_is_sent_when_the_connection_is_back(server: FakeServer) -> None:
+    """[OUT16] A post that waits for its next try goes as soon as the server has greeted again."""
+    troubles = [refusal(503, "UNAVAILABLE")]
+    server.rest = lambda _: troubles.pop() if troubles else None
+    async with client(server) as orbital:
+        orbital._outbox._backoff = Backoff(steps_ms=(600_000,), spread_ms=1)
+        posting = asyncio.create_task(orbital.send(GROUP, b"x"))
+        await server.until(lambda: troubles == [])
+        await server.end(1012)
+
+        async with asyncio.timeout(10):
+            assert (await posting).seq == 1
+
+
+async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) -> None:
+    """[PYOUT2] A post that the server will never take raises what it said, and holds up no other."""
+    answers = [refusal(413, "PAYLOAD_TOO_LARGE")]
+    server.rest = lambda _: answers.pop() if answers else None
+    async with client(server) as orbital:
+        first, second = await asyncio.gather(
+            orbital.send(GROUP, b"large"), orbital.send(GROUP, b"small"), return_exceptions=True
+        )
+
+    assert isinstance(first, ApiError)
+    assert first.code == "PAYLOAD_TOO_LARGE"
+    assert not isinstance(second, BaseException)
+    assert second.seq == 1
+
+
+async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServer) -> None:
+    """[PYOUT3] A cancelled send is still sent; when it is refused then, that is told as a problem."""
+    answers = [refusal(503, "UNAVAILABLE"), refusal(400, "VALIDATION_ERROR")]
+    server.rest = lambda _: answers.pop(0) if answers else None
+    async with client(server) as orbital:
+        problems = heard(orbital, Problem)
+        sending = asyncio.create_task(orbital.send(GROUP, b"x"))
+        await server.until(lambda: len(server.requests) == 1)
+        sending.cancel()
+
+        told = await when(problems)
+
+        assert told.code == "VALIDATION_ERROR"
+        assert orbital.waiting == 0
+
+
+# Chapter: typing
+
+
+async def test_typing_stops_by_itself(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """[TYP2] Many keystrokes are one `true`, and silence says `false`."""
+    monkeypatch.setattr(protocol, "TYPING_STOP_MS", 100)
+    monkeypatch.setattr(facade, "TYPING_STOP_MS", 100)
+    async with client(server) as orbital:
+        for _ in range(20):
+            orbital.typing("t")
+        await server.until(lambda: len(server.heard_of("typing_indicator")) == 2)
+        orbital.typing("t")
+        orbital.typing("t", is_typing=False)
+        orbital.typing("t", is_typing=False)
+        await server.until(lambda: len(server.heard_of("typing_indicator")) == 4)
+
+    assert [data["is_typing"] for data in server.heard_of("typing_indicator")] == [True, False, True, False]

@@ -1,0 +1,136 @@
+"""Other people's callbacks: whatever they do, the client goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from orbital.client import (
+    CaughtUp,
+    MemoryPositions,
+    NotAMember,
+    Problem,
+    State,
+    StateChange,
+    Typing,
+)
+from tests.support.fake import GROUP, OTHER, FakeServer
+from tests.support.sdk import client, heard, read, when
+
+
+async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
+    """[CAL1] A callback that raises is told; the next event and the other callbacks come all the same."""
+    got: list[int] = []
+
+    async def on_event(event: Any) -> None:
+        got.append(event.seq)
+        if event.seq == 1:
+            raise RuntimeError("a bug of the program")
+
+    async with client(server) as orbital:
+        problems = heard(orbital, Problem)
+
+        def bad(_: CaughtUp) -> None:
+            raise RuntimeError("another")
+
+        orbital.on(CaughtUp, bad)
+        told = heard(orbital, CaughtUp)
+        subscription = orbital.subscribe(GROUP, since=0, on_event=on_event)
+        await subscription.ready()
+        await when(told)
+        assert "another" in (await when(problems)).message
+        await server.append()
+        assert "a bug of the program" in (await when(problems)).message
+        await server.append()
+        await server.send(json.dumps({"type": "ping", "data": {}, "server_timestamp": 1}))
+        await server.until(lambda: len(server.heard_of("pong")) == 1)
+
+    assert got == [1, 2]
+
+
+async def test_a_callback_that_hangs_holds_up_nobody(server: FakeServer) -> None:
+    """[CAL2] While one callback waits for ever, events are read, pings are answered and memory is bounded."""
+    never = asyncio.Event()
+
+    async def hang(_: Any) -> None:
+        await never.wait()
+
+    async with client(server, buffer=5) as orbital:
+        orbital.on(StateChange, hang)
+        orbital.on(Typing, hang)
+        subscription = orbital.subscribe(GROUP, since=0, on_event=hang)
+        other = orbital.subscribe(OTHER, since=0)
+        await other.ready()
+        for _ in range(50):
+            await server.append()
+        typing = {"thread_id": "t", "user_id": "u", "username": "b", "is_typing": True}
+        for _ in range(1_200):
+            await server.send(json.dumps({"type": "typing_indicator", "data": typing, "server_timestamp": 1}))
+        await server.append(OTHER)
+
+        assert await read(other, 1) == [1]
+        assert len(subscription._items) <= 6
+        assert len(orbital._signals._waiting) <= 1_000
+
+
+async def test_off(server: FakeServer) -> None:
+    """[CAL3] A listener that was taken off hears nothing more."""
+    async with client(server) as orbital:
+        got: list[Any] = []
+        off = orbital.on(StateChange, got.append)
+        states = heard(orbital, StateChange)
+        off()
+        off()
+        server.cut()
+        await when(states, lambda change: change.state is State.OPEN)
+
+    assert got == []
+
+
+async def test_finished(server: FakeServer) -> None:
+    """[CAL5] Who has a callback can wait for the end of the stream, and hears the error that ended it."""
+    store = MemoryPositions()
+    never = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def hang(_: Any) -> None:
+        begun.set()
+        await never.wait()
+
+    async with client(server, store=store) as orbital:
+        got: list[Any] = []
+        left = orbital.subscribe(OTHER, since=0, on_event=got.append)
+        await left.ready()
+        await server.append(OTHER)
+        gone = {"group_ids": [OTHER], "reason": "left"}
+        await server.send(json.dumps({"type": "unsubscribed", "data": gone, "server_timestamp": 1}))
+        await left.finished()
+        assert [item.seq for item in got] == [1]
+        hanging = orbital.subscribe(GROUP, since=0, on_event=hang)
+        await server.append()
+        await begun.wait()
+        waiting = asyncio.create_task(hanging.finished())
+
+    await waiting
+    assert await store.load(GROUP) is None, "the callback had not returned"
+    server.forbidden = {GROUP}
+    async with client(server) as orbital:
+        refused = orbital.subscribe(GROUP, since=0, on_event=hang)
+        with pytest.raises(NotAMember):
+            await refused.finished()
+
+
+async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
+    """[CAL4] With callbacks, a stream that ends with an error is told as a problem."""
+    server.forbidden = {GROUP}
+    async with client(server) as orbital:
+        problems = heard(orbital, Problem)
+        subscription = orbital.subscribe(GROUP, since=0, on_event=lambda _: None)
+
+        told = await when(problems, lambda problem: problem.code == "SUBSCRIPTION")
+
+        assert told.details == {"group_id": GROUP}
+        assert isinstance(subscription.error, NotAMember)

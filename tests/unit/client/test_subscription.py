@@ -1,0 +1,281 @@
+"""What a reader gets, and from where, against a server that can do everything wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from orbital.client import (
+    AlreadySubscribed,
+    CaughtUp,
+    ChainBroken,
+    FilePositions,
+    MemoryPositions,
+    NotAMember,
+    Position,
+    Problem,
+    Reset,
+    StoreDamaged,
+)
+from tests.support.fake import GROUP, OTHER, FakeServer, refusal
+from tests.support.sdk import client, heard, read, when
+
+# Chapter: events
+
+
+async def test_each_event_once_over_every_kind_of_loss(server: FakeServer) -> None:
+    """[PYEVT1] Closes, cuts and gaps on the way: the reader sees every number, once, in order."""
+    server.log(events=3)
+    async with client(server, verify=True) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        got = await read(subscription, 3)
+        for ending in ("close", "cut", "gap", "close", "cut"):
+            if ending == "close":
+                await server.end(1012)
+            elif ending == "cut":
+                server.cut()
+            else:
+                await server.append(hush=True)
+            await server.append()
+            await server.append()
+            got += await read(subscription, 3 if ending == "gap" else 2)
+
+    assert got == list(range(1, 15))
+
+
+async def test_from_now(server: FakeServer) -> None:
+    """[PYEVT2] Without a position, only what happens after the confirmation is yielded."""
+    server.log(events=5)
+    async with client(server) as orbital, orbital.subscribe(GROUP) as subscription:
+        assert await subscription.ready() == 5
+        await server.append()
+
+        assert await read(subscription, 1) == [6]
+
+
+async def test_marks(server: FakeServer) -> None:
+    """[PYEVT3] Being caught up is in the stream when asked for, and told to listeners in any case."""
+    server.log(events=2)
+    async with client(server) as orbital:
+        told = heard(orbital, CaughtUp)
+        subscription = orbital.subscribe(GROUP, since=1, marks=True)
+
+        assert [type(await anext(subscription)).__name__ for _ in range(2)] == ["NewMessage", "CaughtUp"]
+        assert await when(told) == CaughtUp(group_id=GROUP, seq=2)
+
+
+async def test_reset(server: FakeServer) -> None:
+    """[PYEVT4] A position that is no longer kept yields a Reset, and then what is kept."""
+    server.log(events=9).floor = 6
+    async with client(server) as orbital:
+        subscription = orbital.subscribe(GROUP, since=2)
+        reset = await anext(subscription)
+        await server.append()
+
+        assert isinstance(reset, Reset)
+        assert (reset.last_seq, reset.seq) == (2, 9)
+        assert await read(subscription, 1) == [10]
+
+
+async def test_a_reader_that_sleeps_is_bounded_and_misses_nothing(server: FakeServer) -> None:
+    """[PYEVT5] With a buffer of ten, a thousand events come to a late reader; pings are answered meanwhile."""
+    async with client(server, buffer=10) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        await subscription.ready()
+        for _ in range(1_000):
+            await server.append()
+        await server.send(json.dumps({"type": "ping", "data": {}, "server_timestamp": 1}))
+        await server.until(lambda: len(server.heard_of("pong")) == 1)
+        assert len(subscription._items) <= 11
+
+        assert await read(subscription, 1_000) == list(range(1, 1_001))
+
+
+async def test_verify_raises(server: FakeServer) -> None:
+    """[PYEVT6] With `verify`, a server that changed an event is found out at the next one."""
+    log = server.log(events=4)
+    log.frames[1] = log.frames[1].replace(b"aGk=", b"aGo=")
+    async with client(server, verify=True) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        assert await read(subscription, 2) == [1, 2]
+
+        with pytest.raises(ChainBroken, match="Event 3"):
+            await anext(subscription)
+        with pytest.raises(ChainBroken):
+            await anext(subscription)
+
+
+async def test_no_member(server: FakeServer) -> None:
+    """[PYEVT7] A group that the user is not in raises NotAMember; the other groups go on."""
+    server.forbidden = {OTHER}
+    async with client(server) as orbital:
+        fine = orbital.subscribe(GROUP, since=0)
+        with pytest.raises(NotAMember):
+            await orbital.subscribe(OTHER, since=0).ready()
+        await server.append()
+
+        assert await read(fine, 1) == [1]
+
+
+async def test_removed_while_behind(server: FakeServer) -> None:
+    """[PYEVT8] Who may no longer read the log that is missing gets NotAMember, not an endless wait."""
+    async with client(server) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        await subscription.ready()
+        server.forbidden = {GROUP}
+        await server.append(hush=True)
+        await server.append()
+
+        with pytest.raises(NotAMember):
+            await anext(subscription)
+
+
+async def test_leaving_ends_the_iteration(server: FakeServer) -> None:
+    """[PYEVT9] After `unsubscribed` with a reason, what came before is yielded and the loop ends."""
+    async with client(server) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        await subscription.ready()
+        await server.append()
+        gone = {"group_ids": [GROUP], "reason": "removed"}
+        await server.send(json.dumps({"type": "unsubscribed", "data": gone, "server_timestamp": 1}))
+
+        assert [item.seq async for item in subscription] == [1]
+        assert subscription.ended == "removed"
+
+
+async def test_reading_the_log_is_tried_again(server: FakeServer) -> None:
+    """[PYEVT10] A gap is filled even when the log cannot be read at first."""
+    troubles = [refusal(503, "UNAVAILABLE"), refusal(500, "INTERNAL"), httpx.Response(502, text="<html>")]
+    server.rest = lambda request: troubles.pop() if troubles and request.url.path == "/v1/events" else None
+    async with client(server) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        await subscription.ready()
+        await server.append(hush=True)
+        await server.append()
+
+        assert await read(subscription, 2) == [1, 2]
+    assert troubles == []
+
+
+async def test_one_subscription_a_group(server: FakeServer) -> None:
+    """[PYEVT11] A second subscription to a group is refused while the first lives; a closed or dropped one is over."""
+    async with client(server) as orbital:
+        first = orbital.subscribe(GROUP, since=0)
+        with pytest.raises(AlreadySubscribed):
+            orbital.subscribe(GROUP)
+        await first.close()
+        second = orbital.subscribe(GROUP, since=0)
+        await second.ready()
+        await server.append()
+        assert await read(second, 1) == [1]
+        del second
+        gc.collect()
+        third = orbital.subscribe(GROUP, since=0)
+
+        assert await read(third, 1) == [1]
+        with pytest.raises(ValueError, match="0 or more"):
+            orbital.subscribe(OTHER, since=-1)
+
+
+async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
+    """[PYEVT12] Broken JSON and binary frames are told as problems; the connection lives."""
+    async with client(server) as orbital:
+        problems = heard(orbital, Problem)
+        await server.send("{broken")
+        assert (await when(problems)).code == "BAD_FRAME"
+        for socket in server.sockets:
+            await socket.send(b"\x00")
+        assert (await when(problems)).message == "The server sent a binary frame."
+
+    assert len(server.handshakes) == 1
+
+
+# Chapter: positions
+
+
+async def test_the_position_moves_when_an_event_was_handled(server: FakeServer) -> None:
+    """[POS1] An event whose handling failed comes again in the next run; one that was handled does not."""
+    server.log(events=5)
+    store = MemoryPositions()
+
+    with pytest.raises(RuntimeError):  # noqa: PT012 - the error is raised in the midst of reading
+        async with client(server, store=store) as orbital:
+            async for event in orbital.subscribe(GROUP, since=0):
+                if event.seq == 3:
+                    raise RuntimeError("the handling of 3 failed")
+    async with client(server, store=store) as orbital, orbital.subscribe(GROUP, since=0) as subscription:
+        second = await read(subscription, 2)
+    async with client(server, store=store) as orbital:
+        third = await read(orbital.subscribe(GROUP, since=0), 1)
+
+    assert second == [3, 4]
+    assert third == [5]
+
+
+async def test_commit_and_waiting_save_the_position(server: FakeServer) -> None:
+    """[POS2] The position is saved by `commit`, and whenever the reader has caught up; events read fast, by the 64."""
+    server.log(events=200)
+    store = MemoryPositions()
+    async with client(server, store=store) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        await read(subscription, 130)
+        saved = await store.load(GROUP)
+        assert saved is not None
+        assert 64 <= saved.seq < 130
+        await subscription.commit()
+        assert await store.load(GROUP) == subscription.position
+        assert subscription.position is not None
+        assert subscription.position.seq == 130
+        await read(subscription, 70)
+        waiting = asyncio.create_task(anext(subscription))
+        await asyncio.wait_for(_saved(store, 200), 10)
+        await server.append()
+        assert (await waiting).seq == 201
+
+
+async def _saved(store: MemoryPositions, seq: int) -> None:
+    while (position := await store.load(GROUP)) is None or position.seq != seq:
+        await asyncio.sleep(0)
+
+
+async def test_files_outlive_the_client(server: FakeServer, tmp_path: Any) -> None:
+    """[POS3] A position in a file is where the next client begins, with the hash."""
+    server.log(events=3)
+    path = tmp_path / "positions.json"
+    async with client(server, store=FilePositions(path)) as orbital, orbital.subscribe(GROUP, since=0) as first:
+        await read(first, 2)
+    async with client(server, store=FilePositions(path)) as orbital, orbital.subscribe(GROUP, since=0) as second:
+        assert await read(second, 1) == [3]
+
+    since = [data["since"][GROUP] for data in server.heard_of("subscribe")]
+    assert since[0] == 0
+    assert since[1]["seq"] == 2
+    assert len(since[1]["hash"]) == 43
+
+
+async def test_a_damaged_store_is_told(server: FakeServer, tmp_path: Any) -> None:
+    """[POS4] A store that cannot be read ends the subscription with a sentence that names the file."""
+    path = tmp_path / "positions.json"
+    path.write_text("half a fi")
+    async with client(server, store=FilePositions(path)) as orbital:
+        with pytest.raises(StoreDamaged, match=r"positions\.json is not a file of positions"):
+            await orbital.subscribe(GROUP).ready()
+
+
+async def test_from_now_is_kept_too(server: FakeServer) -> None:
+    """[POS5] Where a reader without a position began is remembered, so that the next run misses nothing."""
+    server.log(events=4)
+    store = MemoryPositions()
+    async with client(server, store=store) as orbital, orbital.subscribe(GROUP, marks=True) as subscription:
+        assert isinstance(await anext(subscription), CaughtUp)
+    assert await store.load(GROUP) == Position(4)
+    await server.append()
+    async with client(server, store=store) as orbital:
+        assert await read(orbital.subscribe(GROUP), 1) == [5]
+
+    assert (await store.load(GROUP)) != Position(4)
