@@ -180,6 +180,15 @@ async def test_the_creator_is_handed_over(store: Store, stamps: Stamps, home: Ho
     await store.replace_code(home.ann.key, home.group_id, invite_code=new_code(), expires_ms=NOW_MS * 2)
 
 
+async def test_nobody_has_such_an_id(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] Whoever is no member cannot be removed, whatever stands for the id: an address may hold a NUL."""
+    nobody = [Principal(0, UserId(user_id), "", expires_at_s=0) for user_id in ("nobody", "", "a\0b", "\0", "é\n")]
+
+    outcomes = await put(store, stamps, *(leave(home.ann, home.group_id, who) for who in nobody))
+
+    assert refusals(outcomes) == ["NOT_FOUND"] * len(nobody)
+
+
 async def test_many_at_once(store: Store, stamps: Stamps, home: Home):
     """[P2] Batches that overlap in their groups give one order in each."""
     other = group_of(home.ann)

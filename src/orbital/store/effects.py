@@ -328,11 +328,14 @@ def _leave(conn: Connection, draft: LeaveGroup, group: GroupRow, *, member: bool
     leaves = draft.user_id == draft.actor.user_id
     if not leaves and group.creator != draft.actor.key:
         raise Forbidden("Only the creator of the group removes others.")
-    target = conn.execute(
-        select(t.users.c.id, t.users.c.username)
-        .join(t.members, t.members.c.user == t.users.c.id)
-        .where(t.members.c.group == group.id, t.users.c.user_id == draft.user_id)
-    ).one_or_none()
+    target = None
+    # The id stood in an address. PostgreSQL takes no U+0000, and no user has one.
+    if "\0" not in draft.user_id:
+        target = conn.execute(
+            select(t.users.c.id, t.users.c.username)
+            .join(t.members, t.members.c.user == t.users.c.id)
+            .where(t.members.c.group == group.id, t.users.c.user_id == draft.user_id)
+        ).one_or_none()
     if target is None:
         raise NotFound("There is no such member in this group.")
     conn.execute(delete(t.members).where(t.members.c.group == group.id, t.members.c.user == target.id))
