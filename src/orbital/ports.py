@@ -231,6 +231,10 @@ class Bus(Protocol):
         """Hear it no longer."""
         ...
 
+    async def tell_revoked(self) -> None:
+        """Hint to every other server that a revocation was stored; it names none, and returns without waiting."""
+        ...
+
     async def ready(self) -> bool:
         """Tell whether other servers can be reached."""
         ...

@@ -18,6 +18,9 @@ class LocalBus:
     async def unfollow(self, group_id: GroupId) -> None:
         """Hear nobody still."""
 
+    async def tell_revoked(self) -> None:
+        """Tell nobody."""
+
     async def ready(self) -> bool:
         """Tell that nobody is missing."""
         return True

@@ -24,6 +24,9 @@ log = logging.getLogger("orbital.bus")
 PREFIX: Final = b"orbital:group:"
 """What the name of a group's channel begins with."""
 
+REVOKED: Final = b"orbital:revoked"
+"""The channel that every server follows: somebody stored a revocation, and each looks into the database for it."""
+
 NODE_BYTES: Final = 8
 """Bytes before each payload that tell which server it comes from, so that nobody takes its own for another's."""
 
@@ -60,6 +63,7 @@ class RedisBus:
         *,
         receive: BusReceiver,
         on_reconnected: Callable[[], None],
+        on_revoked: Callable[[], None] = lambda: None,
         node_id: bytes | None = None,
     ) -> None:
         """
@@ -67,11 +71,13 @@ class RedisBus:
             url: `redis://`, `rediss://` or `unix://`, with user and password if need be.
             receive: Gets what other servers published to groups that are followed.
             on_reconnected: Called on the loop when all followed groups are heard again after a break.
+            on_revoked: Called on the loop when another server hints that it stored a revocation.
             node_id: `NODE_BYTES` of this server's own; drawn when left out.
         """
         self._address = _Address(url)
         self._receive = receive
         self._on_reconnected = on_reconnected
+        self._on_revoked = on_revoked
         self._node_id = node_id or secrets.token_bytes(NODE_BYTES)
         self._followed: set[bytes] = set()
         self._session: _Session | None = None
@@ -92,9 +98,7 @@ class RedisBus:
 
     async def publish(self, group_id: GroupId, payload: bytes) -> None:
         """Send to every other server that follows the group; dropped when Redis is away or does not keep up."""
-        session = self._session
-        if session is None or not session.publish(_channel(group_id), self._node_id + payload):
-            self.dropped += 1
+        self._send(_channel(group_id), self._node_id + payload)
 
     async def follow(self, group_id: GroupId) -> None:
         """Hear a group; returns when Redis has confirmed it, at once while Redis is away."""
@@ -113,6 +117,10 @@ class RedisBus:
         if self._session is not None:
             self._session.unfollow(channel)
 
+    async def tell_revoked(self) -> None:
+        """Hint to all other servers at a revocation; dropped when Redis is away or does not keep up."""
+        self._send(REVOKED, self._node_id)
+
     async def ready(self) -> bool:
         """Tell whether Redis answers."""
         return self._session is not None
@@ -122,6 +130,11 @@ class RedisBus:
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
+
+    def _send(self, channel: bytes, message: bytes) -> None:
+        session = self._session
+        if session is None or not session.publish(channel, message):
+            self.dropped += 1
 
     # Coming and going
 
@@ -133,7 +146,7 @@ class RedisBus:
             try:
                 async with asyncio.timeout(CONNECT_S):
                     await session.open()
-                    confirmed = session.follow_all(self._followed)
+                    confirmed = session.follow_all({REVOKED, *self._followed})
                 self._session = session
                 await asyncio.wait_for(confirmed, CONNECT_S + len(self._followed) / 10_000)
                 if away:
@@ -155,13 +168,37 @@ class RedisBus:
             wait_s = min(wait_s * 2, high_s)
 
     def _take(self, channel: bytes, message: bytes) -> None:
-        if message[:NODE_BYTES] == self._node_id or channel not in self._followed:
+        if message[:NODE_BYTES] == self._node_id:
+            return
+        if channel == REVOKED:
+            self._on_revoked()
+            return
+        if channel not in self._followed:
             return
         self.received += 1
         self._receive(GroupId(channel[len(PREFIX) :].decode("ascii", "replace")), message[NODE_BYTES:])
 
 
 _: type[Bus] = RedisBus
+
+
+async def tell_revoked_once(url: str) -> bool:
+    """
+    Do as `RedisBus.tell_revoked` for a program that is no server; return whether Redis took it, within `CONNECT_S`.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+    """
+    session = _Session(_Address(url), lambda _channel, _message: None)
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            await session.open()
+            await session.publish_surely(REVOKED, secrets.token_bytes(NODE_BYTES))
+        return True
+    except (OSError, hiredis.HiredisError, ValueError):
+        return False
+    finally:
+        session.close()
 
 
 def _channel(group_id: GroupId) -> bytes:
@@ -272,6 +309,12 @@ class _Session:
     def publish(self, channel: bytes, message: bytes) -> bool:
         """Send; return whether there was room."""
         return self._of(channel).publish(channel, message)
+
+    def publish_surely(self, channel: bytes, message: bytes) -> asyncio.Future[Any]:
+        """Send; the future ends when Redis has taken it: answers come in the order of commands."""
+        link = self._of(channel)
+        link.publish(channel, message)
+        return link.ask(b"PING")
 
     def follow(self, channel: bytes) -> asyncio.Future[None]:
         """Ask for a channel; the future ends when it is confirmed."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import click
 import msgspec
@@ -12,7 +14,7 @@ from orbital.commands.server_options import load, run, settings_options
 from orbital.config import Settings
 from orbital.errors import NotFound
 from orbital.model import UserId
-from orbital.server.app import open_store
+from orbital.server.app import extra, open_store
 from orbital.server.auth import Auth
 from orbital.server.clock import SystemClock
 from orbital.server.passwords import Passwords
@@ -74,19 +76,22 @@ Examples:
 """
 )
 @click.argument("username")
-@settings_options("data_dir", "database_url", "jwt_secret")
+@settings_options("data_dir", "database_url", "redis_url", "jwt_secret")
 def revoke(username: str, **flags: str | None) -> None:
     """
     End every session of USERNAME, by name or user id.
 
-    All tokens that the user has by now are void, and open connections are closed within seconds. A new login gives a
-    new token.
+    All tokens that the user has by now are void, and open connections are closed: at once if the servers' Redis is
+    named here, too, else within seconds. A new login gives a new token.
     """
-    run(_revoke(load(flags), username))
+    if not run(_revoke(load(flags), username)):
+        click.echo("Note: Redis did not answer; running servers find it in the database within seconds.", err=True)
     click.echo(f"Every token that {username} had is void.")
 
 
-async def _revoke(settings: Settings, username: str) -> None:
+async def _revoke(settings: Settings, username: str) -> bool:
+    """Revoke; return False when there is a Redis to tell the servers by, and it did not answer."""
+    tell = None if settings.redis_url is None else _teller(settings.redis_url)
     store = await open_store(settings, alone=False)
     try:
         account = await store.account(username) or await store.find_user(UserId(username))
@@ -95,3 +100,16 @@ async def _revoke(settings: Settings, username: str) -> None:
         await Auth.of(settings, store=store, clock=SystemClock()).revoke_user(account.user_id)
     finally:
         await store.close()
+    return tell is None or await tell()
+
+
+def _teller(redis_url: str) -> Callable[[], Awaitable[bool]]:
+    """
+    Return what tells the servers; they find nothing before the revocation is stored.
+
+    Raises:
+        SettingsInvalid: If the library for Redis is not installed.
+    """
+    with extra("redis"):
+        from orbital.bus.redis import tell_revoked_once  # noqa: PLC0415 - an extra
+    return partial(tell_revoked_once, redis_url)

@@ -50,7 +50,7 @@ HOUR_MS: Final = 3600 * 1000
 SWEEP_S: Final = 3600.0
 """How often the media storage is looked through for bytes that no row names; only a crash leaves any."""
 REVOCATION_CHECK_S: Final = 2.0
-"""How often the store is asked for revocations made elsewhere, such as by the command line."""
+"""How often the store is asked for revocations made elsewhere, in case that no hint came: the bus may lose it."""
 COMPARE_S: Final = 5.0
 """How often the heads of live groups are compared with the store's, when there are other servers."""
 CLOSE_WAIT_S: Final = 2.0
@@ -91,7 +91,8 @@ class Node:
         self.lines: set[Line] = set()
         self.refusals: Counter[str] = Counter()
         self.metrics = Metrics()
-        self.auth = Auth.of(settings, store=store, clock=self.clock, tickets=tickets)
+        self.revoked_elsewhere = asyncio.Event()
+        self.auth = Auth.of(settings, store=store, clock=self.clock, tickets=tickets, tell=self._tell_revoked)
         self.admission = Admission(settings, limiter=limiter)
         self.passwords = Passwords()
         self.relay = Relay(
@@ -146,6 +147,10 @@ class Node:
                     username = listener.session.principal.username
                     yield Connected(listener.user_id, username, listener.connected_ms)
 
+    async def _tell_revoked(self) -> None:
+        # The bus is known later than the node.
+        await self.bus.tell_revoked()
+
     def _moved(self, group_id: GroupId) -> None:
         if self.on_moved is not None:
             self.on_moved(group_id)
@@ -169,10 +174,23 @@ class Node:
             self._swept_s = now_s
         return await collect(self.media, sweep=sweep)
 
-    async def periodically(self, work: Callable[[], object], every_s: float) -> None:
-        """Do a piece of work for ever; when the database is away, the next time."""
+    async def periodically(
+        self, work: Callable[[], object], every_s: float, *, sooner: asyncio.Event | None = None
+    ) -> None:
+        """
+        Do a piece of work for ever; when the database is away, the next time.
+
+        Args:
+            work: What is done, one at a time.
+            every_s: How often.
+            sooner: Set by whoever wants it done now; set often meanwhile, it is done once more.
+        """
+        sooner = asyncio.Event() if sooner is None else sooner
         while True:
-            await asyncio.sleep(every_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(every_s):
+                    await sooner.wait()
+            sooner.clear()
             try:
                 result = work()
                 if asyncio.iscoroutine(result):
@@ -226,12 +244,16 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
         node.conversations.start()
         opened.callback(node.conversations.stop)
         periodic = [
-            asyncio.create_task(node.periodically(work, every_s), name=name)
-            for name, work, every_s in (
-                ("prune", node.prune, settings.prune_s),
-                ("media", node.collect_media, settings.prune_s),
-                ("revocations", node.auth.refresh, REVOCATION_CHECK_S),
-                *([] if isinstance(settings.database, SqliteFile) else [("compare", node.relay.compare, COMPARE_S)]),
+            asyncio.create_task(node.periodically(work, every_s, sooner=sooner), name=name)
+            for name, work, every_s, sooner in (
+                ("prune", node.prune, settings.prune_s, None),
+                ("media", node.collect_media, settings.prune_s, None),
+                ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
+                *(
+                    []
+                    if isinstance(settings.database, SqliteFile)
+                    else [("compare", node.relay.compare, COMPARE_S, None)]
+                ),
             )
         ]
         opened.push_async_callback(_cancel, periodic)
@@ -242,7 +264,7 @@ async def _open_shared(
     settings: Settings, redis_url: str, store: SqlStore, blobs: Blobs, opened: AsyncExitStack
 ) -> Node:
     """Make a server that shares a Redis with others; it starts without when Redis is away."""
-    with _extra("redis"):
+    with extra("redis"):
         from orbital.bus.redis import RedisBus  # noqa: PLC0415 - an extra
         from orbital.server.shared import SharedPresence, SharedRedis, SharedTickets  # noqa: PLC0415 - the same
 
@@ -258,9 +280,12 @@ async def _open_shared(
     def back() -> None:
         # Find what was lost meanwhile, and say again who is here: it may have come back empty.
         node.relay.compare_soon()
+        node.revoked_elsewhere.set()
         presence.rewrite()
 
-    node.bus = bus = RedisBus(redis_url, receive=node.relay.receive, on_reconnected=back)
+    node.bus = bus = RedisBus(
+        redis_url, receive=node.relay.receive, on_reconnected=back, on_revoked=node.revoked_elsewhere.set
+    )
     opened.push_async_callback(bus.close)
     await bus.start()
     await node.relay.start(bus)
@@ -284,13 +309,13 @@ async def open_store(settings: Settings, *, alone: bool = True) -> SqlStore:
         case SqliteFile(path=path):
             return await SqliteStore.open(path, alone=alone)
         case Postgres(dsn=dsn):
-            with _extra("postgres"):
+            with extra("postgres"):
                 from orbital.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
             return await PostgresStore.open(dsn)
 
 
 @contextlib.contextmanager
-def _extra(name: str) -> Iterator[None]:
+def extra(name: str) -> Iterator[None]:
     """Say how to install what an import needs when it is not there."""
     try:
         yield

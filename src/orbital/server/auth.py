@@ -17,7 +17,7 @@ import logging
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from typing import Final, Protocol, TypeAlias
@@ -552,6 +552,7 @@ class Auth:
         audience: What the provider's tokens must name in `aud`; None accepts any.
         issuer: What the provider's tokens must have as `iss`; None accepts any.
         tickets: Where tickets wait; this process' memory when left out.
+        tell: Hints to other servers that a revocation was stored; there are none when left out.
     """
 
     def __init__(
@@ -565,6 +566,7 @@ class Auth:
         audience: str | None = None,
         issuer: str | None = None,
         tickets: Tickets | None = None,
+        tell: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -574,13 +576,22 @@ class Auth:
         self._audience = audience
         self._issuer = issuer
         self._tickets: Tickets = LocalTickets(clock) if tickets is None else tickets
+        self._tell = tell
         self._revocations = Revocations(store, clock)
         self._cache: OrderedDict[bytes, Principal] = OrderedDict()
         self._entering: dict[bytes, asyncio.Task[Principal]] = {}
         self._on_revoked: list[Callable[[], None]] = []
 
     @classmethod
-    def of(cls, settings: Settings, *, store: Store, clock: Clock, tickets: Tickets | None = None) -> Auth:
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        store: Store,
+        clock: Clock,
+        tickets: Tickets | None = None,
+        tell: Callable[[], Awaitable[None]] | None = None,
+    ) -> Auth:
         """
         Make it as the settings say, reading the secret and the key files.
 
@@ -602,6 +613,7 @@ class Auth:
             audience=settings.jwt_audience,
             issuer=settings.jwt_issuer,
             tickets=tickets,
+            tell=tell,
         )
 
     # Public: tokens
@@ -684,14 +696,14 @@ class Auth:
                 callback()
 
     async def revoke(self, principal: Principal) -> None:
-        """Revoke one token, from now on and on every server that refreshes."""
+        """Revoke one token, from now on; other servers are told, and find it when they refresh."""
         await self._store.revoke(
             token_digest=principal.token_digest,
             user_id=None,
             at_s=self._clock.wall_ms() / 1000,
             until_s=principal.expires_at_s,
         )
-        await self.refresh()
+        await self._revoked()
 
     async def revoke_user(self, user_id: UserId) -> None:
         """
@@ -703,7 +715,7 @@ class Auth:
         now_s = self._clock.wall_ms() / 1000
         until_s = now_s + max(self._token_s, 10 * 365 * 86_400)
         await self._store.revoke(token_digest=None, user_id=user_id, at_s=now_s, until_s=until_s)
-        await self.refresh()
+        await self._revoked()
 
     # Public: tickets
 
@@ -742,6 +754,12 @@ class Auth:
             await self._outside.close()
 
     # Private
+
+    async def _revoked(self) -> None:
+        """Have a revocation that is stored now hold, here and elsewhere."""
+        if self._tell is not None:
+            await self._tell()
+        await self.refresh()
 
     def _held(self, principal: Principal | None) -> Principal | None:
         return principal if principal is not None and self.holds(principal) else None
