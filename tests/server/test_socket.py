@@ -385,6 +385,25 @@ async def test_ten_bad_posts_in_a_row(server, people):
     assert [frame["reply_to"] for frame in socket.frames if frame["type"] == "error"] == list(range(10))
 
 
+async def test_who_posts_and_goes(serve, people):
+    """[POST1] A post that is refused when nobody is there to be told is no mistake of ours: no line in the log."""
+    server = serve()
+    ada, group = await _family(server, people, 1)
+    stranger = await people(server.url)
+
+    for _ in range(10):
+        socket = await stranger.connect()
+        await socket.send("post_message", _message(group))
+        await socket.send("post_message", {})
+        socket.connection.transport.abort()
+    # Stored behind all of theirs.
+    await ada.say(group)
+    await ada.say(group)
+    await asyncio.to_thread(server.terminate)
+
+    assert [line for line in server.log if '"level": "error"' in line] == []
+
+
 # Typing
 
 

@@ -39,6 +39,12 @@ TURN_S: Final = 0.25
 """The longest that a ping may be early: heartbeats are spread over slots of about this length."""
 
 
+def _disregard(future: asyncio.Future[Appended]) -> None:
+    """Look at what a post came to when nobody is there to be told; else asyncio calls a refusal a mistake of ours."""
+    if not future.cancelled():
+        future.exception()
+
+
 class Conversations:
     """
     All connections of this server, and what they share: the relay, the use cases, one timer for all heartbeats.
@@ -280,6 +286,8 @@ class Conversation(Listener):
         for timer in (self._typing, self._expiry):
             if timer is not None:
                 timer.cancel()
+        for future, _ in self._posts:
+            future.add_done_callback(_disregard)
         self._own.clear()
         self._posts.clear()
         self._waiting.clear()
