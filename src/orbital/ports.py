@@ -75,6 +75,8 @@ class Store(Protocol):
         """
         Read the events that follow `after`, oldest first, whoever asks.
 
+        The page is gapless, and ends early when it is full of large ones; it is empty only when there are none.
+
         Raises:
             PositionLost: If `after` is below the floor of the group.
             NotFound: If there is no such group.
@@ -189,12 +191,16 @@ class Store(Protocol):
     async def messages(
         self, user: int, *, since_ms: int, limit: int, group_id: GroupId | None
     ) -> tuple[list[Event], bool]:
-        """Return messages of a user's groups with stamps above `since_ms`, oldest first, and whether more follow."""
+        """
+        Return messages of a user's groups with stamps above `since_ms`, oldest first, and whether more follow.
+
+        There are up to `limit`: more where one stamp is several messages', fewer when large ones fill the page.
+        """
         ...
 
     async def events(self, user: int, group_id: GroupId, *, after: int, limit: int) -> Page:
         """
-        Read a group's events for one of its members.
+        Read a group's events for one of its members, as `read` does.
 
         Raises:
             PositionLost: If `after` is below the floor of the group.

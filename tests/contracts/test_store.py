@@ -11,6 +11,7 @@ from orbital.core.chain import digest, first_prev
 from orbital.errors import Conflict, Forbidden, NotFound, PositionLost, UsernameTaken
 from orbital.model import Access, Appended, GroupId, Principal, ThreadId, UserId
 from orbital.ports import Store
+from orbital.store import queries
 from orbital.store.append_postgres import KEY_LIFETIME_MS
 from tests.contracts.drafts import (
     NOW_MS,
@@ -349,6 +350,54 @@ async def test_pages_are_gapless(store: Store, stamps: Stamps, home: Home):
     assert [event.seq for event in rest.events] == [6, 7, 8, 9]
     assert none.events == ahead.events == []
     assert page.head == rest.head == none.head == (await store.heads([home.group_id]))[home.group_id]
+
+
+async def test_a_page_is_no_larger_than_memory_likes(
+    store: Store, stamps: Stamps, home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    """
+    [P4] A page of large events ends before its limit, after the one that fills it; from there on the next goes on.
+
+    A thousand of the largest were one answer of 350 MB, and the server needed three times that to write it.
+    """
+    sizes = [10, 10, 3000, 10, 10, 10, 10, 5000, 5000, 10]
+    events = [
+        await put_one(store, stamps, message(home.ann, home.group_id, encrypted_envelope="A" * size)) for size in sizes
+    ]
+    monkeypatch.setattr(queries, "PAGE_BYTES", 3000)
+
+    pages: list[list[int]] = []
+    while not pages or pages[-1]:
+        after = pages[-1][-1] if pages else 2
+        pages.append([event.seq for event in (await store.read(home.group_id, after=after, limit=6)).events])
+    told: list[list[int]] = []
+    since, more = events[0].stamp_ms - 1, True
+    while more:
+        page, more = await store.messages(home.ann.key, since_ms=since, limit=6, group_id=None)
+        told.append([event.seq for event in page])
+        since = page[-1].stamp_ms
+
+    assert pages == [[3, 4, 5], [6, 7, 8, 9, 10], [11], [12], []]
+    assert told == [[3, 4, 5], [6, 7, 8, 9, 10], [11], [12]]
+
+
+async def test_a_full_page_never_parts_one_stamp(
+    store: Store, stamps: Stamps, home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    """[MESSAGES] Also a page that is full holds all messages of its last stamp."""
+    groups = [group_of(home.ann) for _ in range(3)]
+    await put(store, stamps, *groups)
+    at = stamps.take(10)
+    for group in groups:
+        await store.append([message(home.ann, group.group_id)], first_stamp_ms=at)
+    await store.append([message(home.ann, home.group_id)], first_stamp_ms=at + 1)
+    monkeypatch.setattr(queries, "PAGE_BYTES", 1)
+
+    page, more = await store.messages(home.ann.key, since_ms=0, limit=10, group_id=None)
+    rest, last = await store.messages(home.ann.key, since_ms=at, limit=10, group_id=None)
+
+    assert {event.group_id for event in page} == {group.group_id for group in groups}
+    assert ([event.group_id for event in rest], more, last) == ([home.group_id], True, False)
 
 
 async def test_reading_what_is_not_there(store: Store, stamps: Stamps, home: Home):

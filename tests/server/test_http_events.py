@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.api import Api, User, opened
+from tests.server.api import Api, User, opaque, opened
 from tests.support.client import link
 
 _NOWHERE = "00000000-0000-4000-8000-000000000000"
@@ -46,6 +46,28 @@ async def test_the_log_page_by_page(api: Api):
             break
 
     assert seqs == list(range(1, 12))
+
+
+async def test_large_events_page_by_page(api: Api):
+    """[REC1] A page ends before its limit when its events fill 8 MiB; `has_more` says so, and nothing is left out."""
+    ada = api.user()
+    group = (await ada.make_group())["group_id"]
+    for _ in range(30):
+        assert (await ada.say(group, opaque(262_144))).status_code == 200
+
+    seqs: list[int] = []
+    sizes: list[int] = []
+    more = True
+    while more:
+        answer = await ada.get("/v1/events", group_id=group, after_seq=len(seqs), limit=1000)
+        page = answer.json()
+        seqs += [event["seq"] for event in page["events"]]
+        sizes.append(len(answer.content))
+        more = page["has_more"]
+
+    assert seqs == list(range(1, 32))
+    assert len(sizes) == 2
+    assert 8 * 1024 * 1024 < sizes[0] < 9 * 1024 * 1024
 
 
 async def test_lines_can_be_hashed(api: Api):

@@ -74,6 +74,21 @@ async def test_paging_by_the_last_stamp_skips_nothing(api: Api):
     assert last == {"messages": [], "has_more": False}
 
 
+async def test_large_messages_page_by_page(api: Api):
+    """[MSG2] A page ends before its limit when its messages fill 8 MiB; `has_more` says so, and none is left out."""
+    ada = api.user()
+    group = (await ada.make_group())["group_id"]
+    posted = [(await ada.say(group, opaque(262_144))).json()["message_id"] for _ in range(30)]
+
+    first = (await ada.get("/v1/messages", limit=500)).json()
+    since = first["messages"][-1]["server_timestamp"]
+    second = (await ada.get("/v1/messages", since=since, limit=500)).json()
+
+    assert [message["message_id"] for message in first["messages"] + second["messages"]] == posted
+    assert 20 < len(first["messages"]) < 30
+    assert (first["has_more"], second["has_more"]) == (True, False)
+
+
 async def test_one_conversation(api: Api):
     """[MSG3] `conversation_id` picks one group; 403 in another's, 404 where there is none."""
     ada, eve = api.user(), api.user()

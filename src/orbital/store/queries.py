@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from heapq import merge
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import (
@@ -32,6 +32,10 @@ from orbital.model import Access, Account, Event, GroupId, Head, Page, Revocatio
 from orbital.ports import Json
 from orbital.store import tables as t
 from orbital.store.effects import no_group, no_thread, not_member
+
+PAGE_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of frames at which a page ends before its limit. A hundred messages of 400 bytes are 70 KB; a thousand of the
+largest would be 350 MB, and several times that while they are written out."""
 
 _HEAD = (t.groups.c.last_seq, t.groups.c.floor_seq, t.groups.c.last_stamp_ms, t.groups.c.last_hash)
 
@@ -82,6 +86,16 @@ _EVENTS = (
     .where(t.events.c.place > bindparam("after"), t.events.c.place <= bindparam("last"))
     .order_by(t.events.c.place)
     .limit(bindparam("most"))
+)
+# asyncpg hands over whole answers, so PostgreSQL has to know where to stop; it adds up lengths without reading frames.
+_LENGTH = func.length(t.events.c.frame)
+_WEIGHED = _EVENTS.add_columns(
+    (func.sum(_LENGTH).over(order_by=t.events.c.place) - _LENGTH).label("bytes_before")
+).subquery()
+_EVENTS_WITHIN = (
+    select(_WEIGHED.c.place, _WEIGHED.c.stamp_ms, _WEIGHED.c.frame)
+    .where(_WEIGHED.c.bytes_before < bindparam("bytes"))
+    .order_by(_WEIGHED.c.place)
 )
 _FIRST_STAMP = (
     select(t.events.c.stamp_ms)
@@ -155,9 +169,20 @@ def _page(conn: Connection, row: Row[*tuple[Any, ...]], group_id: str, *, after:
     if after < head.floor:
         raise PositionLost(oldest_seq=head.floor + 1)
     bounds = {"after": t.place(row.id, after), "last": t.place(row.id, head.seq), "most": limit}
-    found = conn.execute(_EVENTS, bounds)
+    if conn.dialect.name == "postgresql":
+        found = conn.execute(_EVENTS_WITHIN, {**bounds, "bytes": PAGE_BYTES})
+    else:
+        # SQLite reads a row when it is asked for it.
+        found = conn.execute(_EVENTS, bounds)
     base = t.place(row.id, 0)
-    page = [Event(GroupId(group_id), place - base, stamp, bytes(frame)) for place, stamp, frame in found]
+    page: list[Event] = []
+    size = 0
+    for place, stamp, frame in found:
+        page.append(Event(GroupId(group_id), place - base, stamp, bytes(frame)))
+        size += len(frame)
+        if size >= PAGE_BYTES:
+            found.close()
+            break
     return Page(page, head)
 
 
@@ -188,6 +213,8 @@ def messages(
     """
     Return messages with stamps above `since_ms`, oldest first, never ending between two of one stamp.
 
+    There are fewer than `limit` when their frames fill a page before.
+
     The keys alone are merged over the groups, a bounded number of each; frames are fetched for those that are returned.
     """
     if group_id is not None:
@@ -216,14 +243,34 @@ def messages(
             for group in names:
                 chosen += _keys_of(conn, group, (t.events.c.stamp_ms == last,), limit=None)
             more = any(_keys_of(conn, group, (t.events.c.stamp_ms > last,), limit=1) for group in names)
-    frames: dict[int, bytes] = {}
-    for start in range(0, len(chosen), 500):
-        wanted = [place for _, place, _ in chosen[start : start + 500]]
-        found = conn.execute(select(t.events.c.place, t.events.c.frame).where(t.events.c.place.in_(wanted)))
-        frames.update({place: bytes(frame) for place, frame in found})
+    fitting = _fitting(conn, chosen)
+    more = more or len(fitting) < len(chosen)
+    chosen = fitting
+    frames = {place: bytes(frame) for place, frame in _of_events(conn, t.events.c.frame, chosen)}
     return [
         Event(GroupId(names[group]), place - t.place(group, 0), stamp, frames[place]) for stamp, place, group in chosen
     ], more
+
+
+def _fitting(conn: Connection, keys: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return the first of those keys, up to where their frames fill a page; never ending between two of one stamp."""
+    lengths: dict[int, int] = dict(_of_events(conn, _LENGTH, keys))
+    size = 0
+    for index, (stamp, place, _) in enumerate(keys):
+        if size >= PAGE_BYTES and stamp != keys[index - 1][0]:
+            return keys[:index]
+        size += lengths[place]
+    return keys
+
+
+def _of_events(
+    conn: Connection, column: ColumnElement[Any], keys: list[tuple[int, int, int]]
+) -> Iterator[tuple[int, Any]]:
+    """Yield place and column of the events with those keys."""
+    for start in range(0, len(keys), 500):
+        wanted = [place for _, place, _ in keys[start : start + 500]]
+        for row in conn.execute(select(t.events.c.place, column).where(t.events.c.place.in_(wanted))):
+            yield row[0], row[1]
 
 
 def _message_keys(conn: Connection, group: int, *, since_ms: int, limit: int) -> list[tuple[int, int, int]]:

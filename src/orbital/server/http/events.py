@@ -49,7 +49,7 @@ class EventQuery(msgspec.Struct):
     after_seq: Annotated[
         int, msgspec.Meta(ge=0, le=_SEQ_MAX, description="Only events with a higher number. 0: from the first.")
     ] = 0
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="Most events.")] = 100
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="Most events; fewer when they fill 8 MiB.")] = 100
 
 
 @endpoint(

@@ -44,7 +44,12 @@ class MessageQuery(msgspec.Struct):
         msgspec.Meta(description="Only messages with a later `server_timestamp`. 0: from the oldest that is kept."),
     ] = 0
     limit: Annotated[
-        int, msgspec.Meta(ge=1, le=500, description="Most messages; more only to keep equal stamps together.")
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=500,
+            description="Most messages; more only to keep equal stamps together, fewer when they fill 8 MiB.",
+        ),
     ] = 100
     conversation_id: Annotated[Uuid, msgspec.Meta(description="Only this group's.")] | msgspec.UnsetType = msgspec.UNSET
 
