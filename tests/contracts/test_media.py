@@ -226,6 +226,44 @@ async def test_a_medium_expires_once(home: Home):
     assert (await home.store.verify(home.group_id)).findings == []
 
 
+async def test_one_end_of_an_upload(home: Home):
+    """
+    [MED24] Of an upload's two ends, whole and given up, one comes; whichever it is, the other hears so.
+
+    With PostgreSQL both did when they came at once: the medium was told of and listed, and its bytes were taken away.
+    """
+    for rested in [False, True] * 15:
+        media_id = MediaId(await home.store_whole())
+        ending = (
+            home.store.abandon(before_ms=NOW_MS + 1, limit=1) if rested else home.store.give_up(home.ann.key, media_id)
+        )
+
+        given_up, (finished,) = await asyncio.gather(ending, put(home.store, home.stamps, home.finish(media_id)))
+
+        assert codes([finished]) == ["CONFLICT" if given_up else "ok"]
+        state = (await home.store.upload(home.ann.key, media_id)).state
+        assert state is (MediaState.ABANDONED if given_up else MediaState.COMPLETE)
+        await put(home.store, home.stamps, home.expire(media_id))
+        for leaving in await home.store.leavings(limit=10):
+            await home.store.wiped(leaving.key)
+    assert await home.used() == (0, 0)
+    assert (await home.store.verify(home.group_id)).findings == []
+
+
+async def test_an_upload_that_began_anew_is_not_finished(home: Home):
+    """[MED24] Who saw an upload whole that was given up and begun anew since does not finish the new one."""
+    media_id = await home.store_whole()
+    assert await home.store.give_up(home.ann.key, MediaId(media_id))
+    (leaving,) = await home.store.leavings(limit=10)
+    await home.store.wiped(leaving.key)
+    await home.place(home.chunk(media_id, 0, 2))
+
+    (late,) = await put(home.store, home.stamps, home.finish(media_id))
+
+    assert codes([late]) == ["CONFLICT"]
+    assert await home.said() == []
+
+
 async def test_a_late_chunk_of_a_given_up_upload(home: Home):
     """[MED14] A chunk whose upload was given up meanwhile is told so: its bytes belong to nobody."""
     media_id = new_id()

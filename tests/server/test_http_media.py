@@ -188,6 +188,34 @@ async def test_complete_finishes_what_a_crash_left(family: Family, monkeypatch: 
     assert len(await family.events("media_uploaded")) == 2
 
 
+async def test_complete_while_it_is_taken_away(family: Family, monkeypatch: pytest.MonkeyPatch):
+    """
+    [MED24] An upload that is given up while it is completed is not called complete.
+
+    The answer was a 200 with an end in 1970: whoever sees no event for it looked up what had become of the upload, and
+    read any end as a good one.
+    """
+    rows = family.api.node.media.rows
+    seen = rows.upload
+
+    async def then_deleted(user: int, media_id: Any) -> Any:
+        found = await seen(user, media_id)
+        await rows.give_up(user, media_id)
+        return found
+
+    async def dies(*_: Any, **__: Any) -> Any:
+        raise Unavailable("The server died here.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(use_cases, "_finish", dies)
+        await family.send(0, 1, b"all of it")
+    monkeypatch.setattr(rows, "upload", then_deleted)
+    answer = await family.ada.post("/api/media/upload/complete", {"media_id": family.media_id})
+
+    assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")
+    assert await family.events("media_uploaded") == []
+
+
 async def test_an_idempotency_key_binds_a_chunk(family: Family):
     """[RETRY1] The same key and chunk get the first answer; the key with another chunk is 409; nothing is doubled."""
     first = await family.send(0, 1, b"bytes", key="once")
@@ -600,10 +628,15 @@ async def test_expiry(family: Family, monkeypatch: pytest.MonkeyPatch):
     ahead(family, monkeypatch, 7 * DAY_MS + 1000)
 
     gone = await family.bob.get(f"/api/media/{media_id}/download")
+    owner = [
+        await family.ada.get(f"/api/media/{media_id}/upload"),
+        await family.ada.post("/api/media/upload/complete", {"media_id": media_id}),
+        await send_chunk(family.ada, family.thread_id, media_id, 0, 1, b"ciphertext"),
+    ]
     listed = (await family.bob.get(f"/api/threads/{family.thread_id}")).json()
     rounds = await asyncio.gather(*(family.api.node.collect_media() for _ in range(3)))
 
-    assert (gone.status_code, gone.json()["error"]) == (410, "GONE")
+    assert [(each.status_code, each.json()["error"]) for each in (gone, *owner)] == [(410, "GONE")] * 4
     assert listed["media"] == []
     assert sum(each.expired for each in rounds) == 1
     (event,) = await family.events("media_expired")

@@ -255,7 +255,11 @@ async def _finish(
             return await room.append(draft)
         except MediaSettled:
             pass
-    upload = await room.rows.upload(principal.key, media_id)
+    upload = await _upload(room, principal, media_id)
+    if upload.state is not MediaState.COMPLETE:
+        raise UploadLost(
+            "This upload was given up and begun anew a moment ago. Send its chunks again.", retry_after_s=1
+        )
     expires_at = wire.iso(upload.expires_ms)
     if asked:
         completed = wire.MediaCompleted(media_id, MediaState.COMPLETE.value, upload.size_bytes, expires_at)
@@ -292,10 +296,11 @@ async def complete(room: MediaRoom, principal: Principal, media_id: MediaId, *, 
 
 
 async def _upload(room: MediaRoom, principal: Principal, media_id: MediaId) -> Upload:
-    upload = await room.rows.upload(principal.key, media_id)
-    if upload.state in {MediaState.EXPIRED, MediaState.ABANDONED}:
+    upload, now_ms = await room.rows.upload(principal.key, media_id), room.clock.wall_ms()
+    over = upload.state is MediaState.COMPLETE and upload.expires_ms <= now_ms
+    if over or upload.state in {MediaState.EXPIRED, MediaState.ABANDONED}:
         # It tells in the words of those who read.
-        await room.rows.media_file(principal.key, media_id, now_ms=room.clock.wall_ms())
+        await room.rows.media_file(principal.key, media_id, now_ms=now_ms)
     return upload
 
 

@@ -365,10 +365,12 @@ def _hand_over(conn: Connection, group: GroupRow) -> None:
 
 
 def _medium(conn: Connection, media_id: str) -> Row[Any]:
+    """Return a medium under its lock: an upload is given up without the group's."""
     row = conn.execute(
         select(t.media, t.threads.c.thread_id)
         .join(t.threads, t.threads.c.id == t.media.c.thread)
         .where(t.media.c.media_id == media_id)
+        .with_for_update(of=t.media)
     ).one_or_none()
     if row is None:
         raise no_media()
@@ -381,10 +383,9 @@ def _finish(conn: Connection, draft: FinishMedia, *, seq: int, member: bool) -> 
         raise not_member()
     if row.uploader != draft.actor.key:
         raise Forbidden("Only who began the upload can finish it.")
-    if row.state != MediaState.UPLOADING.value:
+    # Who asks has seen every chunk stored: where some are missing, that upload was given up and another one begun.
+    if row.state != MediaState.UPLOADING.value or row.received_chunks != row.total_chunks:
         raise MediaSettled("The upload is over already.")
-    if row.received_chunks != row.total_chunks:
-        raise AssertionError("who asks has seen every chunk stored, and none goes before the state changes")
     # From here on it counts as what it is; until now it may have been reserved generously.
     conn.execute(
         update(t.media)
