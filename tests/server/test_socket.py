@@ -439,6 +439,26 @@ async def test_typing(server, people):
     assert len([frame for frame in other.frames if frame["type"] == "typing_indicator"]) == 2
 
 
+async def test_typing_where_one_may_not(server, people):
+    """[TYPE1] A stranger who types in a thread and goes at once is heard of by nobody in its group."""
+    ada, bob, group = await _family(server, people)
+    thread = (await ada.open_thread(group))["thread_id"]
+    stranger = await people(server.url)
+
+    async with await ada.listen(group) as typing, await bob.listen(group) as other:
+        # From here on the server knows which group the thread is in.
+        await typing.send("typing_indicator", {"thread_id": thread, "is_typing": True})
+        await other.until("typing_indicator")
+        for _ in range(10):
+            socket = await stranger.connect()
+            await socket.send("typing_indicator", {"thread_id": thread, "is_typing": True})
+            await socket.close()
+        await other.settle()
+
+    told = [frame["data"]["user_id"] for frame in other.frames if frame["type"] == "typing_indicator"]
+    assert set(told) == {ada.user_id}
+
+
 async def test_typing_stops_with_the_connection(server, people):
     """[TYPE2] When the connection of somebody who types ends, the others are told that it stopped."""
     ada, bob, group = await _family(server, people)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 from typing import Any, Final, assert_never
 
 import msgspec
@@ -83,7 +84,11 @@ class Post(msgspec.Struct, frozen=True):
 
 
 class Type(msgspec.Struct, frozen=True):
-    """Tell the thread's group who is typing; a session that began it asks again to `typing` when it was allowed."""
+    """
+    Tell the thread's group who is typing.
+
+    Whether the user may is for whoever does it to find out, who then says `typing_told` or `typing_refused`.
+    """
 
     thread_id: str
     is_typing: bool
@@ -150,7 +155,8 @@ class Session:
         self._strikes = 0
         self._unanswered = 0
         self._noticed = False
-        # None until the first indicator: nearly all connections never have one.
+        # When each thread's silence is too long; without end while its group was not told of any typing. None until the
+        # first indicator: nearly all connections never have one.
         self._typing: dict[str, float] | None = None
 
     # Chapter: receiving
@@ -170,7 +176,7 @@ class Session:
             return over
         try:
             frame = wire.decode(text)
-            effects = self._act(frame, now_s=now_s)
+            effects = self._act(frame)
         except ValidationFailed as refusal:
             effects = [_complain(refusal, reply_to=wire.id_of(text))]
             if self.struck():
@@ -206,7 +212,7 @@ class Session:
         """Count no bad frames any longer: a good one has come."""
         self._strikes = 0
 
-    def _act(self, frame: wire.ClientFrame, *, now_s: float) -> list[Effect]:
+    def _act(self, frame: wire.ClientFrame) -> list[Effect]:
         match frame:
             case wire.Pong():
                 self._unanswered = 0
@@ -216,7 +222,7 @@ class Session:
             case wire.Unsubscribe(data=data):
                 return [Unsubscribe(_unique(data.group_ids), frame.id)]
             case wire.Typing(data=data):
-                return self._type(data, frame.id, now_s=now_s)
+                return self._type(data, frame.id)
             case wire.Authenticate(data=data):
                 return [Verify(data.token, frame.id)]
             case wire.PostMessageFrame() | wire.PostThreadFrame() | wire.PostReplyFrame():
@@ -230,7 +236,7 @@ class Session:
 
     # Chapter: typing
 
-    def _type(self, data: wire.TypingData, reply_to: str | int | None, *, now_s: float) -> list[Effect]:
+    def _type(self, data: wire.TypingData, reply_to: str | int | None) -> list[Effect]:
         if not wire.is_uuid(data.thread_id):
             raise ValidationFailed("`thread_id` is not a UUID in lower case.", field="data.thread_id")
         typing = self._typing if self._typing is not None else {}
@@ -238,10 +244,17 @@ class Session:
         if data.is_typing:
             if data.thread_id not in typing and len(typing) >= TYPING_THREADS:
                 return [_complain(TooManyRequests("Nobody types in that many threads at once."), reply_to=reply_to)]
-            typing[data.thread_id] = now_s + TYPING_S
-        else:
-            typing.pop(data.thread_id, None)
+            typing.setdefault(data.thread_id, inf)
         return [Type(data.thread_id, data.is_typing, reply_to)]
+
+    def typing_told(self, thread_id: str, *, is_typing: bool, now_s: float) -> None:
+        """Note what a thread's group was told: only who is known to type can be said to have stopped."""
+        if self._typing is None:
+            return
+        if is_typing:
+            self._typing[thread_id] = now_s + TYPING_S
+        else:
+            self._typing.pop(thread_id, None)
 
     def typing_refused(self, thread_id: str) -> None:
         """Forget a thread in which the user may not type, or that does not exist."""
@@ -250,7 +263,8 @@ class Session:
 
     def typing_due_s(self) -> float | None:
         """Return when `typing_stops` should be asked next, or None."""
-        return min(self._typing.values(), default=None) if self._typing else None
+        due_s = min(self._typing.values(), default=inf) if self._typing else inf
+        return None if due_s == inf else due_s
 
     def typing_stops(self, *, now_s: float) -> list[Effect]:
         """Stop what nothing was heard of for TYPING_S."""
@@ -266,7 +280,8 @@ class Session:
     def closed(self) -> list[Effect]:
         """The connection has ended: nobody types here any longer."""
         self.state = State.ENDED
-        return [self._stop(thread_id) for thread_id in list(self._typing or ())]
+        typing = self._typing or {}
+        return [self._stop(thread_id) for thread_id, due_s in list(typing.items()) if due_s < inf]
 
     # Chapter: time
 

@@ -610,6 +610,7 @@ class Conversation(Listener):
             group_id,
             wire.TypingIndicator(effect.thread_id, principal.user_id, principal.username, effect.is_typing),
         )
+        self.session.typing_told(effect.thread_id, is_typing=effect.is_typing, now_s=self._all.clock.steady_s())
         self._watch_typing()
 
     def _tell_stop(self, thread_id: str) -> None:

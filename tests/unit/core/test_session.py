@@ -254,12 +254,16 @@ def test_revoked(session):
 # Typing
 
 
+def _type(session, *, is_typing=True, thread_id=THREAD, now_s=0.0, **more):
+    return _say(session, "typing_indicator", {"thread_id": thread_id, "is_typing": is_typing}, now_s=now_s, **more)
+
+
 def test_typing_stops_by_itself(session):
     """[TYPE2] Six seconds after the last word the stop is said, once."""
-    assert _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True}, now_s=1) == [
-        says.Type(THREAD, is_typing=True)
-    ]
-    _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True}, now_s=3)
+    assert _type(session, now_s=1) == [says.Type(THREAD, is_typing=True)]
+    session.typing_told(THREAD, is_typing=True, now_s=1)
+    _type(session, now_s=3)
+    session.typing_told(THREAD, is_typing=True, now_s=3)
 
     assert session.typing_due_s() == 9
     assert session.typing_stops(now_s=8.9) == []
@@ -270,25 +274,38 @@ def test_typing_stops_by_itself(session):
 
 def test_typing_stops_at_the_end(session):
     """[TYPE2] When the connection ends, whoever typed on it no longer does."""
-    _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True})
+    _type(session)
+    session.typing_told(THREAD, is_typing=True, now_s=0)
 
     assert session.closed() == [says.Type(THREAD, is_typing=False)]
 
 
 def test_a_stop_of_the_clients_own(session):
     """[TYPE2] After the client's own stop there is none left to say."""
-    _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True})
+    session.typing_told(THREAD, is_typing=False, now_s=0)
+    _type(session)
+    session.typing_told(THREAD, is_typing=True, now_s=0)
 
-    assert _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": False}, id=3) == [
-        says.Type(THREAD, is_typing=False, reply_to=3)
-    ]
+    assert _type(session, is_typing=False, id=3) == [says.Type(THREAD, is_typing=False, reply_to=3)]
+    session.typing_told(THREAD, is_typing=False, now_s=0)
+
+    assert session.closed() == []
+
+
+def test_who_was_not_told_of_typing_is_told_of_no_stop(session):
+    """[TYPE1] Until it is known whether the user may, there is nothing that could stop, in time or at the end."""
+    _type(session)
+
+    assert session.typing_due_s() is None
+    assert session.typing_stops(now_s=20) == []
     assert session.closed() == []
 
 
 def test_a_refused_thread_is_forgotten(session):
     """[TYPE1] Where the user may not type, no stop is said later."""
     session.typing_refused(THREAD)
-    _say(session, "typing_indicator", {"thread_id": THREAD, "is_typing": True})
+    _type(session)
+    session.typing_told(THREAD, is_typing=True, now_s=0)
 
     session.typing_refused(THREAD)
 
@@ -297,10 +314,13 @@ def test_a_refused_thread_is_forgotten(session):
 
 def test_nobody_types_everywhere(session):
     """[TYPE1] One connection types in a few threads at once; more is refused, so memory stays bounded."""
-    for number in range(says.TYPING_THREADS):
-        _say(session, "typing_indicator", {"thread_id": THREAD[:-1] + f"{number:x}", "is_typing": True})
+    threads = [THREAD[:-1] + f"{number:x}" for number in range(says.TYPING_THREADS)]
+    for thread_id in threads:
+        _type(session, thread_id=thread_id)
 
-    (effect,) = _say(session, "typing_indicator", {"thread_id": THREAD[:-1] + "f", "is_typing": True})
+    (effect,) = _type(session, thread_id=THREAD[:-1] + "f")
 
     assert effect.code == "TOO_MANY_REQUESTS"
+    for thread_id in threads:
+        session.typing_told(thread_id, is_typing=True, now_s=0)
     assert len(session.closed()) == says.TYPING_THREADS
