@@ -19,7 +19,7 @@ import msgspec
 
 import orbital
 from orbital.client import answers
-from orbital.client.errors import ApiError, BadAnswer, Unreachable
+from orbital.client.errors import ApiError, BadAnswer, Closed, Unreachable
 
 T = TypeVar("T")
 
@@ -478,9 +478,14 @@ class Api:
         )
         return _decode(response.content, answer)
 
+    def _check_open(self) -> None:
+        if self._http.is_closed:
+            raise Closed("The client is closed; make another one.")
+
     async def _request(self, method: str, path: str, *, anonymous: bool = False, **kwargs: Any) -> httpx.Response:
         """Make a request; once more when the token did not hold and there is a newer one."""
         given: dict[str, str] = kwargs.pop("headers", {})
+        self._check_open()
         while True:
             used = None if anonymous else await self.tokens.get()
             headers = given if used is None else {**given, "Authorization": f"Bearer {used}"}
@@ -496,6 +501,7 @@ class Api:
 
     @asynccontextmanager
     async def _stream(self, method: str, path: str, given: Mapping[str, str]) -> AsyncIterator[httpx.Response]:
+        self._check_open()
         while True:
             used = await self.tokens.get()
             headers = dict(given) if used is None else {**given, "Authorization": f"Bearer {used}"}

@@ -22,7 +22,7 @@ import httpx
 from orbital.client import answers, media
 from orbital.client.api import REQUEST_TIMEOUT_S, Api, TokenSource, encoded, reply_body, reply_path, thread_body
 from orbital.client.clocks import now_ms, tick_ms
-from orbital.client.connection import Connection
+from orbital.client.connection import CLOSE_S, Connection
 from orbital.client.errors import (
     AlreadySubscribed,
     ApiError,
@@ -128,7 +128,9 @@ class Orbital:
         self._opened = asyncio.Event()
         self._settled = asyncio.Event()
         self._over: BaseException | None = None
-        self._closing = False
+        self._closing: asyncio.Task[None] | None = None
+        self._closers: set[asyncio.Task[Any]] = set()
+        """Tasks of ours whose callback closes the client; they end when it returns."""
         self._fetching = asyncio.Semaphore(FETCHES)
         self._thread_groups: OrderedDict[str, str] = OrderedDict()
         self._typing: dict[str, TypingThrottle] = {}
@@ -145,7 +147,12 @@ class Orbital:
             Refused: If the server will not have this client: a token that does not hold, a wrong address.
             NotConnected: If the server could not be reached in `open_timeout_s`.
             StoreDamaged: If the outbox' store cannot be read.
+            Closed: If the client was closed; it is not opened again.
         """
+        if self._closing is not None:
+            raise Closed("The client is closed; make another one with connect().")
+        if self._runner is not None:
+            raise RuntimeError("This client is open already; make another one with connect().")
         try:
             await self._outbox.start()
             self._own(self._signals.dispatch())
@@ -176,24 +183,21 @@ class Orbital:
         await self.close()
 
     async def close(self) -> None:
-        """Close for good: the socket, the posts that wait (those in a store stay there), and all subscriptions."""
-        if self._closing:
-            return
-        self._closing = True
-        if self._runner is not None:
-            self._runner.cancel()
-            await asyncio.gather(self._runner, return_exceptions=True)
-        await self._outbox.close()
-        self._finish(None, "closed")
-        for progress in self._progress.values():
-            with suppress(OSError, ClientError):  # What is not saved comes again in the next run.
-                await progress.save()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        for subscription in list(self._subscriptions.values()):
-            subscription.finish()
-        await self.api.close()
+        """
+        Close for good: the socket, the posts that wait (those in a store stay there), and all subscriptions.
+
+        A callback may call it, and then runs to its end. Who is cancelled meanwhile has closed all the same.
+        """
+        if (caller := asyncio.current_task()) in self._tasks and caller is not None:
+            self._closers.add(caller)
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close())
+        try:
+            await asyncio.shield(self._closing)
+        except asyncio.CancelledError:
+            # Not without a bound: it may be our own task that we wait for here, by way of a callback.
+            await asyncio.wait([self._closing], timeout=CLOSE_S)
+            raise
 
     @property
     def state(self) -> StateChange:
@@ -212,7 +216,7 @@ class Orbital:
             self._settled.clear()
             if self._over is not None:
                 raise self._over
-            if self._closing:
+            if self._closing is not None:
                 raise Closed("The client is closed.")
             await self._settled.wait()
 
@@ -252,7 +256,7 @@ class Orbital:
             AlreadySubscribed: If this client listens to the group already.
             Closed: If the client is closed.
         """
-        if self._closing:
+        if self._closing is not None:
             raise Closed("The client is closed.")
         if isinstance(since, int):
             since = Position(since)
@@ -409,6 +413,28 @@ class Orbital:
         """Fetch a medium; `orbital.client.media.download` tells all."""
         return await media.download(self.api, media_id, to=to, progress=progress, backoff=self._backoff)
 
+    # Private: closing
+
+    async def _close(self) -> None:
+        try:
+            if self._runner is not None:
+                self._runner.cancel()
+                await asyncio.gather(self._runner, return_exceptions=True)
+            await self._outbox.close()
+            self._finish(None, "closed")
+            for progress in self._progress.values():
+                with suppress(Exception):  # What is not saved comes again in the next run.
+                    await progress.save()
+            self._signals.close()
+            tasks = self._tasks - self._closers
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for subscription in list(self._subscriptions.values()):
+                subscription.finish()
+        finally:
+            await self.api.close()
+
     # Private: the connection
 
     async def _run(self) -> None:
@@ -487,6 +513,8 @@ class Orbital:
                     self._apply(self._conversation.page_refused(fetch.group_id, fetch.ticket, error))
                     return
                 retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
+            except Closed:
+                return
             except Unreachable as exc:
                 log.debug("page after %d of %s failed: %s", fetch.after, fetch.group_id, exc)
             except Exception as exc:  # noqa: BLE001 - the token function is other people's code
@@ -519,12 +547,17 @@ class Orbital:
         try:
             async for item in subscription:
                 await self._signals.call(on_event, item)
+                if self._closing is not None:  # It was the callback that closed the client.
+                    await subscription.commit()
+                    return
         except (ClientError, OSError) as exc:
             code = "STORE" if isinstance(exc, StoreDamaged | OSError) else "SUBSCRIPTION"
             self._tell(Problem(code=code, message=str(exc), details={"group_id": subscription.group_id}))
 
-    def _taken(self, group_id: str) -> None:
-        self._apply(self._conversation.taken(group_id))
+    def _taken(self, subscription: Subscription) -> None:
+        # One that is over may still be read, and what it holds is nobody's buffer any more.
+        if self._closing is None and self._subscriptions.get(subscription.group_id) is subscription:
+            self._apply(self._conversation.taken(subscription.group_id))
 
     def _leave(self, subscription: Subscription) -> None:
         if self._subscriptions.get(subscription.group_id) is subscription:
@@ -547,17 +580,18 @@ class Orbital:
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that ends, at the latest, with the client."""
-
-        async def guarded() -> None:
-            try:
-                await work
-            except Exception as exc:
-                log.exception("a bug in the client")
-                self._finish(exc, "bug")
-
-        task = asyncio.get_running_loop().create_task(guarded())
+        if self._closing is not None:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._disown)
+
+    def _disown(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            log.error("a bug in the client", exc_info=exc)
+            self._finish(exc, "bug")
 
     def _finish(self, error: BaseException | None, reason: str, *, code: int | None = None) -> None:
         """End all subscriptions; nothing comes any more."""
@@ -580,7 +614,7 @@ class Orbital:
         asyncio.get_running_loop().call_later(delay_ms / 1_000, self._typing_silent, thread_id, throttle)
 
     def _typing_silent(self, thread_id: str, throttle: TypingThrottle) -> None:
-        if self._typing.get(thread_id) is not throttle or self._closing:
+        if self._typing.get(thread_id) is not throttle or self._closing is not None:
             return
         left_ms = throttle.silent_in_ms(now_ms=tick_ms())
         if left_ms > 0:

@@ -31,6 +31,7 @@ class Signals:
         self._listeners: list[tuple[type[Any], Callable[[Any], Any]]] = []
         self._waiting: deque[Signal] = deque(maxlen=SIGNALS)
         self._arrived = asyncio.Event()
+        self._closed = False
 
     def on(self, kind: type[S], callback: Callable[[S], Awaitable[None] | None]) -> Callable[[], None]:
         """Call back for each signal of a kind; the function that is returned ends it."""
@@ -53,15 +54,21 @@ class Signals:
         self._arrived.set()
 
     async def dispatch(self) -> None:
-        """Call the listeners, for as long as the task runs."""
+        """Call the listeners, until it is closed."""
         while True:
+            await self._arrived.wait()
+            self._arrived.clear()
             while self._waiting:
                 signal = self._waiting.popleft()
                 for kind, callback in list(self._listeners):
                     if isinstance(signal, kind):
                         await self.call(callback, signal)
-            self._arrived.clear()
-            await self._arrived.wait()
+                    if self._closed:
+                        return
+
+    def close(self) -> None:
+        """Call nobody any more, once the callback that runs has returned."""
+        self._closed = True
 
     async def call(self, callback: Callable[[Any], Any], argument: object) -> None:
         """Call other people's code; what it raises is told."""

@@ -29,7 +29,7 @@ class Subscription:
         progress: Progress,
         *,
         marks: bool,
-        taken: Callable[[str], None],
+        taken: Callable[[Subscription], None],
         leave: Callable[[Subscription], None],
     ) -> None:
         """
@@ -38,7 +38,7 @@ class Subscription:
         Args:
             progress: How far the group was read, and where that is kept.
             marks: Yield a CaughtUp too.
-            taken: Called with the group's id for each item that leaves the buffer.
+            taken: Called for each item that leaves the buffer.
             leave: Called when the program stops listening.
         """
         self.group_id = progress.group_id
@@ -122,7 +122,7 @@ class Subscription:
                 await progress.save()
             while self._items:
                 item = self._items.popleft()
-                self._taken(self.group_id)
+                self._taken(self)
                 progress.hand(item)
                 if not isinstance(item, CaughtUp) or self._marks:
                     return item
