@@ -443,6 +443,8 @@ class Conversation(Listener):
 
     def _watch_expiry(self) -> None:
         """Set a timer for the end of the token, once it is near: most connections never have one."""
+        if self.session.state is says.State.ENDED:
+            return
         due_s = self.session.expiry_due_s() - self._all.clock.wall_ms() / 1000
         if self._expiry is None and due_s < 2 * self._all.settings.heartbeat_s + 1:
             self._expiry = asyncio.get_running_loop().call_later(max(due_s, 0), self._expire)
@@ -450,8 +452,7 @@ class Conversation(Listener):
     def _expire(self) -> None:
         self._expiry = None
         self.perform(self.session.expiry(wall_s=self._all.clock.wall_ms() / 1000))
-        if self._line is not None:
-            self._watch_expiry()
+        self._watch_expiry()
 
     # Chapter: posts
 
