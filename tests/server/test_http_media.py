@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,10 @@ class Family:
         """Send a chunk as ada."""
         return await send_chunk(self.ada, self.thread_id, self.media_id, index, total, chunk, **changes)
 
-    async def whole(self, data: bytes = b"ciphertext") -> str:
+    async def whole(self, data: bytes = b"ciphertext", **changes: Any) -> str:
         """Upload a medium in one chunk and return its id."""
         self.media_id = new_id()
-        answer = await self.send(0, 1, data)
+        answer = await self.send(0, 1, data, **changes)
         assert answer.status_code == 201, answer.text
         return self.media_id
 
@@ -258,6 +259,8 @@ async def test_an_idempotency_key_binds_a_chunk(family: Family):
         ("400 VALIDATION_ERROR encrypted_metadata", {"encrypted_metadata": ""}),
         ("413 PAYLOAD_TOO_LARGE encrypted_metadata", {"encrypted_metadata": "A" * 400_000}),
         ("400 VALIDATION_ERROR encryption_iv", {"encryption_iv": None}),
+        ("413 PAYLOAD_TOO_LARGE encryption_iv", {"encryption_iv": "A" * 1367}),
+        ("413 PAYLOAD_TOO_LARGE encryption_iv", {"encryption_iv": "A" * 100_000}),
         ("413 FILE_TOO_LARGE", {"size_bytes": str(500 * MIB + 1)}),
         ("400 INVALID_CHUNK size_bytes", {"size_bytes": str(15 * MIB + 1)}),
         ("400 INVALID_CHUNK size_bytes", {"size_bytes": "2"}),
@@ -496,6 +499,20 @@ async def test_conditions(shared: Any):
     assert (head.status_code, head.content, head.headers["content-length"]) == (200, b"", "5120")
     for name in ("etag", "accept-ranges", "x-encryption-iv", "x-expires-at", "content-disposition"):
         assert head.headers[name] == whole.headers[name]
+
+
+async def test_the_longest_vector_comes_down(family: Family):
+    """
+    [MED25] `encryption_iv` has 1 KiB at most, for it comes down as a header.
+
+    One of 100 kB was taken, and then no client could fetch the medium: the header was longer than they read.
+    """
+    longest = base64.b64encode(bytes(1024)).decode()
+    media_id = await family.whole(encryption_iv=longest)
+
+    down = await family.bob.get(f"/api/media/{media_id}/download")
+
+    assert (down.status_code, down.headers["x-encryption-iv"]) == (200, longest)
 
 
 async def test_lost_bytes_are_told(shared: Any):

@@ -52,6 +52,9 @@ longer from its blob to its row is noted by nobody, since its request has been c
 MOST_AT_ONCE: Final = 16
 """Chunks that one user may be sending to a server: until they have a row they count for no quota, and take 80 MiB."""
 
+VECTOR_BYTES: Final = 1024
+"""Most bytes of an `encryption_iv`: whoever downloads gets it as a header, and proxies hold 4 KiB of those (nginx)."""
+
 MOST_MISSING: Final = 100
 """Missing chunks that an answer lists; a client that lacks more asks for the state of the upload."""
 
@@ -137,7 +140,7 @@ def check_form(form: ChunkForm, *, limit_bytes: int) -> None:
     check_uuid("media_id", form.media_id)
     check_uuid("thread_id", form.thread_id)
     check_encrypted("encrypted_metadata", form.encrypted_metadata, limit_bytes=limit_bytes)
-    check_encrypted("encryption_iv", form.encryption_iv, limit_bytes=limit_bytes)
+    check_encrypted("encryption_iv", form.encryption_iv, limit_bytes=min(limit_bytes, VECTOR_BYTES))
 
 
 @contextmanager

@@ -104,6 +104,7 @@ class UploadForm(msgspec.Struct):
 _UPLOAD: Final = "upload_media"
 # A UUID has 36 characters and a number here at most 15; what is longer is told in words.
 _SMALL: Final = 200
+_VECTOR: Final = media.VECTOR_BYTES * 4 // 3 + 4
 _INTEGERS: Final = ("chunk_index", "total_chunks", "size_bytes")
 _DIGITS_MOST: Final = 15
 
@@ -161,7 +162,7 @@ async def upload_chunk(call: Call) -> Reply:
                     "total_chunks": _SMALL,
                     "size_bytes": _SMALL,
                     "encrypted_metadata": encrypted,
-                    "encryption_iv": encrypted,
+                    "encryption_iv": _VECTOR,
                 },
                 file="chunk",
                 file_limit=room.limits.chunk_bytes,
