@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from bench.measure import Figures
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#8c6d31", "#5e3c99", "#1b9e77")
-"""Told apart also without red and green (after Okabe and Ito)."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#8c6d31", "#5e3c99")
+"""Told apart also without red and green (after Okabe and Ito); a picture with more lines has them again, dashed."""
 
 Column = tuple[str, str, str]
 """Heading, the figure's name (a dot reaches into a histogram), its kind: count, us, ms, ratio, share, kb, s."""
@@ -86,7 +87,7 @@ class Report:
         lead = self.columns[0]
         for key, found in self.figures.items():
             beside = self._base_of(key)
-            base = middle(figure(self.figures[beside], lead[1])) if beside else None
+            base = middle(figure(self.figures[beside], lead[1]))
             values = figure(found, lead[1])
             here = middle(values)
             ratio = f"{here / base:.2f} ×" if here is not None and base else "–"
@@ -99,13 +100,13 @@ class Report:
     def headings(self) -> list[str]:
         """Over the columns."""
         base = self._base_of(next(iter(self.figures)))
-        label = self.figures[base].label.partition(", ")[0] if ":" in (base or "") else self.figures[base].label
+        label = self.figures[base].label.rpartition(", ")[0] if ":" in base else self.figures[base].label
         return ["server", self.columns[0][0], f"to {label}", *(heading for heading, *_ in self.columns[1:])]
 
     def show(self, console: Console, *, markdown: bool) -> None:
         """Print it, for a terminal or for a page."""
         if not self.figures:
-            console.print("Nothing could be measured.")
+            console.print("\n".join(["Nothing could be measured.", *self.notes]), markup=False)
             return
         if markdown:
             lines = [
@@ -115,7 +116,7 @@ class Report:
             print("\n".join([f"**{self.title}**", "", *lines, "", *(f"- {note}" for note in self.notes), ""]))
             return
         table = Table(
-            title=self.title, title_justify="left", caption="\n".join(self.notes) or None, caption_justify="left"
+            title=self.title, title_justify="left", caption=Text("\n".join(self.notes)), caption_justify="left"
         )
         for n, heading in enumerate(self.headings()):
             table.add_column(heading, justify="left" if n == 0 else "right", no_wrap=n == 0)
@@ -155,9 +156,7 @@ def latencies(title: str, figures: dict[str, Figures], path: Path, *, name: str 
         (1 / (1 - q), text)
         for q, text in ((0, "0"), (0.5, "50 %"), (0.9, "90 %"), (0.99, "99 %"), (0.999, "99.9 %"), (0.9999, "99.99 %"))
     ]
-    path.write_text(
-        _plot(title, lines, across="share of deliveries that were at least as fast", up="milliseconds", ticks=ticks)
-    )
+    path.write_text(_plot(title, lines, across="share that was at least as fast", up="milliseconds", ticks=ticks))
 
 
 def over(title: str, lines: list[tuple[str, list[tuple[float, float]]]], path: Path, *, across: str, up: str) -> None:
@@ -174,7 +173,7 @@ def _plot(
     up: str,
     ticks: list[tuple[float, str]],
 ) -> str:
-    width, height, left, right, top, bottom = 900, 460, 80, 230, 50, 60
+    width, height, left, right, top, bottom = 930, 460, 110, 230, 50, 60
     xs = [math.log10(max(x, 1e-9)) for _, points in lines for x, _ in points] + [
         math.log10(max(x, 1e-9)) for x, _ in ticks
     ]
@@ -209,12 +208,13 @@ def _plot(
         out.append(_text(text, x, axis + 20, more='text-anchor="middle"'))
     for n, (label, points) in enumerate(lines):
         colour = COLOURS[n % len(COLOURS)]
+        dashes = ' stroke-dasharray="7 4"' if n >= len(COLOURS) else ""
         path = "L".join(f"{x:.1f} {y:.1f}" for x, y in (at(*point) for point in points))
-        out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        out.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
         if len(points) < 12:
             out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>' for x, y in (at(*p) for p in points)]
         y = top + 10 + n * 22
-        out.append(f'<path d="M{width - right + 16} {y}h22" stroke="{colour}" stroke-width="3"/>')
+        out.append(f'<path d="M{width - right + 16} {y}h22" stroke="{colour}" stroke-width="3"{dashes}/>')
         out.append(_text(label, width - right + 44, y + 4))
     return "\n".join([*out, "</svg>", ""])
 
