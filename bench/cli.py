@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 
 from bench import media as media_scenario
-from bench import report, scenarios, second_hop
+from bench import report, scenarios
 from bench.load import LoadFailed
 from bench.measure import Bench, Figures
 from bench.report import Column, Report
@@ -23,8 +23,39 @@ COST: list[Column] = [
 ]
 
 
-def common(*peers: str, base: str):
-    """The options that every scenario has; `peers` are the systems measured when none is named."""
+class Sizes(click.ParamType):
+    """Whole numbers from 1 with commas between."""
+
+    name = "numbers"
+
+    def convert(self, value, param, ctx):
+        """Return them as a list."""
+        if isinstance(value, list):
+            return value
+        sizes = [int(part) for part in value.split(",") if part.strip().isdecimal()]
+        if len(sizes) != value.count(",") + 1 or 0 in sizes:
+            self.fail(f"{value!r} is not whole numbers from 1 with commas between, as 10,100,1000", param, ctx)
+        return sizes
+
+
+sized = click.option(
+    "--size",
+    type=click.IntRange(min=1),
+    default=400,
+    show_default=True,
+    help="Bytes of the event in the published form; Orbital adds its own fields.",
+)
+SOME = click.IntRange(min=1)
+TENS = click.IntRange(min=10)
+ANY = click.IntRange(min=0)
+A_SECOND = click.FloatRange(min=0, min_open=True)
+
+
+def common(*peers: str, base: str, plots: bool = True):
+    """The options that every scenario has; `peers` are the systems measured when none is named.
+
+    Without `plots` a scenario has no picture, and so no `--plot`.
+    """
 
     def wrap(command):
         @click.option(
@@ -47,11 +78,14 @@ def common(*peers: str, base: str):
             help="Measure a server of your own too (http://host:port), its limits raised, --secret its JWT_SECRET.",
         )
         @click.option("--secret", envvar="JWT_SECRET", help="The secret that tokens for --url are signed with.")
-        @click.option("--rounds", default=3, show_default=True, help="Runs of each, in turns: A B A B A B.")
-        @click.option("--server-core", default=0, show_default=True, help="The core that each server is pinned to.")
-        @click.option("--load-core", default=1, show_default=True, help="The core of the load side.")
+        @click.option("--rounds", type=SOME, default=3, show_default=True, help="Runs of each, in turns: A B A B A B.")
+        @click.option(
+            "--server-core", type=ANY, default=0, show_default=True, help="The core that each server is pinned to."
+        )
+        @click.option("--load-core", type=ANY, default=1, show_default=True, help="The core of the load side.")
         @click.option(
             "--ahead",
+            type=ANY,
             default=0,
             show_default=True,
             help="Steps of priority (nice, needs root) for server and load, where the machine is not idle.",
@@ -62,7 +96,6 @@ def common(*peers: str, base: str):
             show_default=True,
             help="Whether the load side polls on its core; if it sleeps, the server pays for waking it up.",
         )
-        @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG picture.")
         @click.option(
             "--keep",
             type=click.Path(dir_okay=False, path_type=Path),
@@ -70,9 +103,7 @@ def common(*peers: str, base: str):
         )
         @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
         @functools.wraps(command)
-        def run(
-            *, names, base, url, secret, rounds, server_core, load_core, ahead, spin, plot, keep, markdown, **options
-        ):
+        def run(*, names, base, url, secret, rounds, server_core, load_core, ahead, spin, keep, markdown, **options):
             systems: list[System] = []
             try:
                 if url:
@@ -80,17 +111,19 @@ def common(*peers: str, base: str):
                         raise click.UsageError(
                             "--url needs --secret (or JWT_SECRET): the bench makes the tokens of its users itself"
                         )
-                    kinds = [SYSTEMS[name] for name in names if name.startswith("orbital")] or [
-                        SYSTEMS[next(p for p in peers if p.startswith("orbital"))]
-                    ]
-                    systems += [elsewhere(url, secret, kind) for kind in kinds[:1]]
+                    if "orbital-edge" in names:
+                        raise click.UsageError("the edge alone is a part that the bench cuts out; --url has the whole")
+                    ours = [name for name in names or peers if name.startswith("orbital")]
+                    if not names or not ours:
+                        ours = [next(name for name in peers if name.startswith("orbital"))]
+                    systems += [elsewhere(url, secret, SYSTEMS[name]) for name in ours]
                 systems += [
                     SYSTEMS[name]()
                     for name in (names or ([p for p in peers if not p.startswith("orbital")] if url else peers))
                     if not (url and name.startswith("orbital"))
                 ]
                 with Bench(systems, server_core=server_core, load_core=load_core, steps=ahead, spin=spin) as bench:
-                    title, figures, columns = command(bench=bench, rounds=rounds, plot=plot, **options)
+                    title, figures, columns = command(bench=bench, rounds=rounds, **options)
             except (Missing, LoadFailed) as failed:
                 raise click.ClickException(str(failed)) from None
             told = Report(title, figures, columns, base=base, notes=bench.notes)
@@ -101,6 +134,9 @@ def common(*peers: str, base: str):
             if not figures:
                 sys.exit(1)
 
+        if plots:
+            picture = click.Path(dir_okay=False, path_type=Path)
+            return click.option("--plot", type=picture, help="Write an SVG picture.")(run)
         return run
 
     return wrap
@@ -109,8 +145,10 @@ def common(*peers: str, base: str):
 def paced(command):
     """The options of a scenario with a window."""
 
-    @click.option("--seconds", default=3.0, show_default=True, help="Length of the measured window.")
-    @click.option("--warm", default=1.0, show_default=True, help="Seconds under load before it.")
+    @click.option("--seconds", type=A_SECOND, default=3.0, show_default=True, help="Length of the measured window.")
+    @click.option(
+        "--warm", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds under load before it."
+    )
     @functools.wraps(command)
     def run(*, seconds, warm, rounds, **options):
         return command(pace=Pace(rounds=rounds, warm_s=warm, window_s=seconds), **options)
@@ -138,6 +176,11 @@ def main() -> None:
 def _two_nodes(ctx: click.Context, _option: click.Parameter, nodes: int) -> None:
     """Measure two servers instead, if asked to."""
     if nodes == 2 and not ctx.resilient_parsing:
+        try:
+            # Here alone: it starts its servers as the tests do, and needs what `make dev` installs.
+            from bench import second_hop
+        except ModuleNotFoundError as missing:
+            raise click.ClickException(f"--nodes 2 needs {missing.name}; `make dev` installs it") from None
         second_hop.report()
         ctx.exit()
 
@@ -165,27 +208,27 @@ def _two_nodes(ctx: click.Context, _option: click.Parameter, nodes: int) -> None
     callback=_two_nodes,
     help="2: what a second server adds, beside Socket.IO and Node ws with Redis; the other options do not count then.",
 )
-@click.option("--listeners", default=1000, show_default=True, help="Members of the group.")
-@click.option("--over", help="Several sizes instead, as 10,100,1000; --plot then shows deliveries over them.")
+@click.option("--listeners", type=SOME, default=1000, show_default=True, help="Members of the group.")
+@click.option(
+    "--over", type=Sizes(), help="Several sizes instead, as 10,100,1000; --plot then shows deliveries over them."
+)
 @click.option(
     "--in-flight",
+    type=SOME,
     default=64,
     show_default=True,
     help="Events kept on their way: sent, and not yet with every listener.",
 )
-@click.option("--rate", type=float, help="Events a second, sent on time whatever comes back, instead of --in-flight.")
 @click.option(
-    "--size",
-    default=400,
-    show_default=True,
-    help="Bytes of the event in the published form; Orbital adds its own fields.",
+    "--rate", type=A_SECOND, help="Events a second, sent on time whatever comes back, instead of --in-flight."
 )
+@sized
 def fan_out(
     *,
     bench: Bench,
     pace: Pace,
     listeners: int,
-    over: str | None,
+    over: list[int] | None,
     in_flight: int,
     rate: float | None,
     size: int,
@@ -200,7 +243,7 @@ def fan_out(
     """
     how = f"{rate:g} events a second" if rate else f"{in_flight} in flight"
     kind, amount = ("open", rate) if rate else ("closed", in_flight)
-    sizes = [int(n) for n in over.split(",")] if over else [listeners]
+    sizes = over or [listeners]
     figures: dict[str, Figures] = {}
     lines: dict[str, list[tuple[float, float]]] = {}
     for n in sizes:
@@ -253,10 +296,10 @@ def fan_out(
     base="node-map",
 )
 @paced
-@click.option("--groups", "count", default=200, show_default=True, help="Groups.")
-@click.option("--members", default=10, show_default=True, help="Listeners in each.")
-@click.option("--in-flight", default=64, show_default=True, help="Events kept on their way over all groups.")
-@click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form.")
+@click.option("--groups", "count", type=SOME, default=200, show_default=True, help="Groups.")
+@click.option("--members", type=SOME, default=10, show_default=True, help="Listeners in each.")
+@click.option("--in-flight", type=SOME, default=64, show_default=True, help="Events kept on their way over all groups.")
+@sized
 def groups(*, bench: Bench, pace: Pace, count: int, members: int, in_flight: int, size: int, plot: Path | None):
     """Many small groups, as families are.
 
@@ -281,10 +324,10 @@ def groups(*, bench: Bench, pace: Pace, count: int, members: int, in_flight: int
 @main.command()
 @common("orbital-post", "orbital", "express", base="express")
 @paced
-@click.option("--rate", default=500.0, show_default=True, help="Events a second over all groups.")
-@click.option("--groups", "count", default=50, show_default=True, help="Groups.")
-@click.option("--members", default=10, show_default=True, help="Listeners in each.")
-@click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form.")
+@click.option("--rate", type=A_SECOND, default=500.0, show_default=True, help="Events a second over all groups.")
+@click.option("--groups", "count", type=SOME, default=50, show_default=True, help="Groups.")
+@click.option("--members", type=SOME, default=10, show_default=True, help="Listeners in each.")
+@sized
 def publish(*, bench: Bench, pace: Pace, rate: float, count: int, members: int, size: int, plot: Path | None):
     """From the POST to the last member's socket, at a fixed rate.
 
@@ -296,7 +339,7 @@ def publish(*, bench: Bench, pace: Pace, rate: float, count: int, members: int, 
     layout = Layout(groups=count, members=members, posters=min(64, count), size=size)
     figures = scenarios.broadcast(bench, layout, pace, kind="open", amount=rate)
     if plot:
-        report.latencies(f"POST to each of {members}, {rate:g} a second", figures, plot, name="last")
+        report.latencies(f"POST to the last of {members}, {rate:g} a second", figures, plot, name="last")
     columns: list[Column] = [
         ("last member, p50", "last.p50", "ms"),
         ("p90", "last.p90", "ms"),
@@ -315,11 +358,12 @@ def publish(*, bench: Bench, pace: Pace, rate: float, count: int, members: int, 
 @paced
 @click.option(
     "--senders",
+    type=SOME,
     default=64,
     show_default=True,
     help="Users who post, each to a group of its own, one event in flight for each.",
 )
-@click.option("--size", default=400, show_default=True, help="Bytes of the event in the published form.")
+@sized
 def append(*, bench: Bench, pace: Pace, senders: int, size: int, plot: Path | None):
     """Durable posts a second, nobody listening.
 
@@ -344,15 +388,16 @@ def append(*, bench: Bench, pace: Pace, senders: int, size: int, plot: Path | No
 
 
 @main.command()
-@common("orbital", "node-map", base="node-map")
-@click.option("--connections", default=10_000, show_default=True, help="Listeners, in groups of 10.")
+@common("orbital", "node-map", base="node-map", plots=False)
+@click.option("--connections", type=TENS, default=10_000, show_default=True, help="Listeners, in groups of 10.")
 @click.option(
     "--seconds",
+    type=A_SECOND,
     default=60.0,
     show_default=True,
     help="How long they are watched; a multiple of the heartbeat (30 s) makes it fair.",
 )
-def idle(*, bench: Bench, rounds: int, connections: int, seconds: float, plot: Path | None):
+def idle(*, bench: Bench, rounds: int, connections: int, seconds: float):
     """Connections that only listen: memory for each, CPU of the heartbeats.
 
     \b
@@ -375,9 +420,13 @@ def idle(*, bench: Bench, rounds: int, connections: int, seconds: float, plot: P
 
 @main.command()
 @common("orbital", "node-map", base="node-map")
-@click.option("--clients", default=10_000, show_default=True, help="Clients that are cut and come back at once.")
-@click.option("--missed", default=20, show_default=True, help="Events that each has missed and resumes.")
-@click.option("--others", default=100, show_default=True, help="Clients who stayed, in groups of 10, served meanwhile.")
+@click.option(
+    "--clients", type=TENS, default=10_000, show_default=True, help="Clients that are cut and come back at once."
+)
+@click.option("--missed", type=SOME, default=20, show_default=True, help="Events that each has missed and resumes.")
+@click.option(
+    "--others", type=TENS, default=100, show_default=True, help="Clients who stayed, in groups of 10, served meanwhile."
+)
 def storm(*, bench: Bench, rounds: int, clients: int, missed: int, others: int, plot: Path | None):
     """Everyone comes back after a power cut and resumes; a peer without a log only has to take them back.
 
@@ -406,10 +455,10 @@ def storm(*, bench: Bench, rounds: int, clients: int, missed: int, others: int, 
 
 @main.command()
 @common("orbital", "node-map", "uws", base="node-map")
-@click.option("--listeners", default=1000, show_default=True, help="Members of the group.")
-@click.option("--deaf", default=100, show_default=True, help="How many of them never read.")
-@click.option("--rate", default=100.0, show_default=True, help="Events a second.")
-@click.option("--seconds", default=15.0, show_default=True, help="Length of the measured window.")
+@click.option("--listeners", type=SOME, default=1000, show_default=True, help="Members of the group.")
+@click.option("--deaf", type=ANY, default=100, show_default=True, help="How many of them never read.")
+@click.option("--rate", type=A_SECOND, default=100.0, show_default=True, help="Events a second.")
+@click.option("--seconds", type=A_SECOND, default=15.0, show_default=True, help="Length of the measured window.")
 def slow(*, bench: Bench, rounds: int, listeners: int, deaf: int, rate: float, seconds: float, plot: Path | None):
     """Some listeners never read: the others' latency, and the server's memory.
 
@@ -418,6 +467,8 @@ def slow(*, bench: Bench, rounds: int, listeners: int, deaf: int, rate: float, s
       python -m bench slow --rounds 1
       python -m bench slow --deaf 0 --rounds 1      # the same without them, to compare
     """
+    if deaf >= listeners:
+        raise click.UsageError("--deaf has to be less than --listeners: somebody must read")
     figures = scenarios.slow(bench, listeners=listeners, deaf=deaf, rate=rate, seconds=seconds, rounds=rounds)
     if plot:
         report.latencies(f"{listeners - deaf:,} listeners beside {deaf} that never read", figures, plot)
@@ -434,10 +485,10 @@ def slow(*, bench: Bench, rounds: int, listeners: int, deaf: int, rate: float, s
 
 
 @main.command()
-@common("orbital", base="orbital")
-@click.option("--clients", default=100, show_default=True, help="Clients who resume at once.")
-@click.option("--events", default=2000, show_default=True, help="Events that each has missed.")
-def replay(*, bench: Bench, rounds: int, clients: int, events: int, plot: Path | None):
+@common("orbital", base="orbital", plots=False)
+@click.option("--clients", type=SOME, default=100, show_default=True, help="Clients who resume at once.")
+@click.option("--events", type=SOME, default=2000, show_default=True, help="Events that each has missed.")
+def replay(*, bench: Bench, rounds: int, clients: int, events: int):
     """Clients who resume from far back: events a second out of the log.
 
     \b
@@ -456,10 +507,10 @@ def replay(*, bench: Bench, rounds: int, clients: int, events: int, plot: Path |
 
 
 @main.command()
-@common("orbital-media", "multer", "multer-sync", "nginx", base="multer")
-@click.option("--size", default=100, show_default=True, help="MiB of the file.")
+@common("orbital-media", "multer", "multer-sync", "nginx", base="multer", plots=False)
+@click.option("--size", type=SOME, default=100, show_default=True, help="MiB of the file.")
 @click.option("--way", type=click.Choice(["up", "down"]), default="up", show_default=True, help="What ratios are of.")
-def media(*, bench: Bench, rounds: int, size: int, way: str, plot: Path | None):
+def media(*, bench: Bench, rounds: int, size: int, way: str):
     """A file up in chunks of 5 MiB, three side by side, and down again.
 
     \b
@@ -467,16 +518,16 @@ def media(*, bench: Bench, rounds: int, size: int, way: str, plot: Path | None):
       python -m bench media
       python -m bench media --size 500 --way down --base nginx
     """
-    if plot:
-        raise click.UsageError("there is nothing to plot here")
     figures = media_scenario.carry(bench, size_mib=size, rounds=rounds)
     columns: list[Column] = [
         ("up, MB/s", "up_mb_s", "count"),
         ("server's core", "up_share", "share"),
+        ("load's core", "up_load_share", "share"),
         ("memory grown", "grown_bytes", "mb"),
         ("down, MB/s", "down_mb_s", "count"),
         ("server's core, down", "down_share", "share"),
+        ("load's core, down", "down_load_share", "share"),
     ]
     if way == "down":
-        columns = [columns[3], columns[4], *columns[:3]]
+        columns = [*columns[4:], *columns[:4]]
     return f"A file of {size} MiB, {media_scenario.SIDE_BY_SIDE} chunks of 5 MiB side by side", figures, columns

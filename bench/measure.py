@@ -49,7 +49,9 @@ class Bench:
         cores = os.sched_getaffinity(0)
         apart = server_core in cores and load_core in cores and server_core != load_core
         if not apart:
-            self.console.print(f"[yellow]Cores {server_core} and {load_core} are not both here: figures are low.[/]")
+            self.console.print(
+                f"Cores {server_core} and {load_core} are not both here: figures are low.", style="yellow"
+            )
         self.place = Place(server_core if apart else None, load_core if apart else None, steps)
         self.spin = spin
         self.wanted = systems
@@ -98,7 +100,12 @@ class Bench:
         if text not in self.notes:
             self.notes.append(text)
             if self.console.is_terminal:
-                self.progress.console.print(f"[yellow]{text}[/]")
+                self.progress.console.print(text, style="yellow", markup=False)
+
+    def saturated(self, system: System, load_share: float) -> None:
+        """Say so if the load side was itself the limit."""
+        if load_share > SATURATED:
+            self.note(f"{system.label}: the load side used {load_share:.0%} of its core; the server may be faster")
 
     def load(self, system: System) -> Load:
         """A load process for a system."""
@@ -183,10 +190,7 @@ class Bench:
             result["server_share"] = used_us / 1e6 / (mark["end_at"] - mark["begin_at"])
             result["cpu_us_delivery"] = used_us / result["deliveries"] if result["deliveries"] else None
             result["cpu_us_event"] = used_us / result["events"] if result["events"] else None
-        if result["load_share"] > SATURATED:
-            self.note(
-                f"{system.label}: the load side used {result['load_share']:.0%} of its core; the server may be faster"
-            )
+        self.saturated(system, result["load_share"])
         if result["errors"]:
             self.note(f"{system.label}: {result['errors']} errors, the first: {result['error'][:160]}")
         if result["in_flight"] and kind == "closed":

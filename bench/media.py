@@ -7,6 +7,7 @@ import shutil
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +27,6 @@ _BOUNDARY = "----bench"
 
 class MediaSystem(System):
     """A server that takes chunks and gives a file back, `size_mib` of it."""
-
-    can_take = True
 
     def begin(self, size_mib: int) -> None:
         """Make ready for an upload of that size."""
@@ -58,12 +57,9 @@ class OrbitalMedia(MediaSystem, Orbital):
     key, label = "orbital-media", "Orbital"
     user = identity("media")
 
-    def start(self, place: Place) -> None:
-        super().start(place)
-        group = self._ask("POST", "/api/groups", {"encrypted_name": "bmFtZQ==", "encrypted_group_key": "a2V5"})
-        thread = {"group_id": group["group_id"], "encrypted_title": "dA==", "encrypted_body": "Yg=="}
-        self._thread = self._ask("POST", "/api/threads", thread)["thread_id"]
-        self._runs = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = ""
         self._fields: dict[str, object] = {}
 
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
@@ -76,13 +72,16 @@ class OrbitalMedia(MediaSystem, Orbital):
             line.sendall(text.encode())
             status, _, answer = _answer(line)
         if status >= 300:
-            raise Missing(f"{path} answered {status}: {answer[:200]!r}")
+            raise LoadFailed(f"{path} answered {status}: {answer[:200]!r}")
         return json.loads(answer)
 
     def begin(self, size_mib: int) -> None:
-        self._runs += 1
+        if not self._thread:
+            group = self._ask("POST", "/api/groups", {"encrypted_name": "bmFtZQ==", "encrypted_group_key": "a2V5"})
+            thread = {"group_id": group["group_id"], "encrypted_title": "dA==", "encrypted_body": "Yg=="}
+            self._thread = self._ask("POST", "/api/threads", thread)["thread_id"]
         self._fields = {
-            "media_id": identity("medium", os.getpid(), self._runs),
+            "media_id": str(uuid.uuid4()),
             "thread_id": self._thread,
             "encrypted_metadata": "bQ==",
             "encryption_iv": "aXY=",
@@ -217,7 +216,8 @@ def _answer(line: socket.socket, *, into: memoryview | None = None) -> tuple[int
 
 
 def _send_all(system: MediaSystem, size_mib: int, data: memoryview) -> None:
-    total = -(-size_mib * MIB // CHUNK_BYTES)
+    whole = size_mib * MIB
+    total = -(-whole // CHUNK_BYTES)
     owed, lock, failed = iter(range(total)), threading.Lock(), []
     tail = f"\r\n--{_BOUNDARY}--\r\n".encode()
 
@@ -231,10 +231,11 @@ def _send_all(system: MediaSystem, size_mib: int, data: memoryview) -> None:
                         return
                     head, form = system.chunk(index, total)
                     end = tail if form else b""
-                    length = len(form) + CHUNK_BYTES + len(end)
+                    chunk_bytes = min(CHUNK_BYTES, whole - index * CHUNK_BYTES)
+                    length = len(form) + chunk_bytes + len(end)
                     line.sendall(head + f"Content-Length: {length}\r\n\r\n{form}".encode())
                     # Another offset for each: no two chunks are alike.
-                    line.sendall(data[index : index + CHUNK_BYTES])
+                    line.sendall(data[index : index + chunk_bytes])
                     line.sendall(end)
                     status, _, body = _answer(line)
                     if status >= 300:
@@ -261,16 +262,17 @@ def carry(bench: Bench, *, size_mib: int, rounds: int) -> dict[str, Figures]:
     def one(system: System, text: str) -> dict:
         if not isinstance(system, MediaSystem):
             raise LoadFailed("it carries no media")
-        before = system.resident_bytes() or 0
+        before = system.resident_bytes()
         result: dict[str, float] = {}
         bench.show(f"{text}: up")
         system.begin(size_mib)
-        with _timed(system, result, "up", size_mib):
+        with _timed(bench, system, result, "up", size_mib):
             _send_all(system, size_mib, data)
-        result["grown_bytes"] = max(0, (system.resident_bytes() or 0) - before)
+        if before is not None:
+            result["grown_bytes"] = max(0, (system.resident_bytes() or 0) - before)
         bench.show(f"{text}: down")
         asked = system.file(size_mib).encode()
-        with _connected(system) as line, _timed(system, result, "down", size_mib):
+        with _connected(system) as line, _timed(bench, system, result, "down", size_mib):
             line.sendall(asked)
             status, length, _ = _answer(line, into=buffer)
         if (status, length) != (200, size_mib * MIB):
@@ -281,9 +283,12 @@ def carry(bench: Bench, *, size_mib: int, rounds: int) -> dict[str, Figures]:
 
 
 @contextlib.contextmanager
-def _timed(system: System, result: dict[str, float], way: str, size_mib: int) -> Iterator[None]:
-    cpu, started = system.cpu_ns() or 0, time.monotonic()
+def _timed(bench: Bench, system: System, result: dict[str, float], way: str, size_mib: int) -> Iterator[None]:
+    cpu, ours, started = system.cpu_ns(), time.process_time(), time.monotonic()
     yield
-    took = time.monotonic() - started
+    took, now = time.monotonic() - started, system.cpu_ns()
     result[f"{way}_mb_s"] = size_mib * MIB / 1e6 / took
-    result[f"{way}_share"] = ((system.cpu_ns() or 0) - cpu) / 1e9 / took
+    result[f"{way}_load_share"] = (time.process_time() - ours) / took
+    if cpu is not None and now is not None:
+        result[f"{way}_share"] = (now - cpu) / 1e9 / took
+    bench.saturated(system, result[f"{way}_load_share"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -362,18 +363,22 @@ class OrbitalPostPostgres(OrbitalPost):
 
 
 def elsewhere(url: str, secret: str, kind: type[Orbital]) -> Orbital:
-    """Orbital as somebody else runs it: measured from outside, without its CPU time and memory."""
-    scheme, _, rest = url.partition("://")
-    if scheme not in {"http", "ws"} or not rest:
+    """Orbital as somebody else runs it: measured from outside, without its CPU time and memory.
+
+    Raises:
+        Missing: If the address cannot be used, or nothing listens there.
+    """
+    found = re.fullmatch(r"(?:http|ws)://([^/:\s]+)(?::(\d{1,5}))?/?", url)
+    if found is None:
         raise Missing(f"{url!r} is not http://host:port; the load side speaks no TLS, so point it behind the proxy")
-    host, _, port = rest.rstrip("/").partition(":")
+    host, port = found[1], int(found[2] or 80)
+    tools.listening(port, host=host, within_s=5)
 
     class Elsewhere(kind):
         label = f"{kind.label} at {url}"
 
         def start(self, place: Place) -> None:
-            self.host, self.port = host, int(port or 80)
-            tools.listening(self.port, host=self.host, within_s=5)
+            self.host, self.port = host, port
 
         def bearer(self, user: str) -> str:
             return tools.token(secret, user)

@@ -25,14 +25,8 @@ NPM = (
     *("express@5.3.0", "pg@8.23.1", "jsonwebtoken@9.0.3", "multer@2.5.0"),
 )
 PYPI = (
-    "socketify==0.0.31",
-    "websockets>=15",
-    "uvloop",
-    "uvicorn>=0.34",
-    "starlette>=0.45",
-    "msgspec",
-    "httptools",
-    "wsproto",
+    *("socketify==0.0.31", "websockets==17.4", "uvloop==0.23.0", "uvicorn==0.54.0", "starlette==1.10.0"),
+    *("msgspec==0.22.0", "httptools==0.9.0"),
 )
 
 
@@ -146,7 +140,7 @@ def listening(
         with contextlib.suppress(OSError), socket.create_connection((host, port), timeout=1):
             return
         time.sleep(0.05)
-    raise Missing(f"nothing listens on port {port} after {within_s:.0f} s")
+    raise Missing(f"nothing listens at {host}:{port} after {within_s:.0f} s")
 
 
 def cpu_ns(root: int) -> int:
@@ -291,7 +285,12 @@ class Postgres:
             cwd="/",
         )
         listening(self.port, process=self.process)
-        time.sleep(0.5)
+        until = time.monotonic() + 30
+        # It takes connections before it is ready for them.
+        while "starting up" in (said := self._sql("SELECT 1")):
+            if time.monotonic() > until:
+                raise Missing(f"PostgreSQL does not get ready: {said}")
+            time.sleep(0.05)
 
     @staticmethod
     def _programs() -> tuple[str, str]:
@@ -306,24 +305,24 @@ class Postgres:
 
     def url(self, database: str) -> str:
         """The address of a database, made when it is not there."""
-        subprocess.run(
-            [
-                str(Path(self._programs()[0]).parent / "psql"),
-                "-h",
-                "127.0.0.1",
-                "-p",
-                str(self.port),
-                "-U",
-                "bench",
-                "-d",
-                "postgres",
-                "-c",
-                f'CREATE DATABASE "{database}"',
-            ],
-            capture_output=True,
-            check=False,
-        )
+        said = self._sql(f'CREATE DATABASE "{database}"')
+        if said and "already exists" not in said:
+            raise Missing(f"PostgreSQL makes no database: {said}")
         return f"postgresql://bench@127.0.0.1:{self.port}/{database}"
+
+    def _sql(self, statement: str) -> str:
+        """Have a statement done; return the error, empty when there was none."""
+        psql = Path(self._programs()[0]).with_name("psql")
+        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "bench", "-d", "postgres"]
+        # English words, whatever the language of the machine.
+        done = subprocess.run(
+            [psql, *where, "-c", statement],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
+        return done.stderr.strip()[-300:] if done.returncode else ""
 
     def close(self) -> None:
         """End it and remove its folder."""

@@ -11,7 +11,7 @@ import pg from 'pg';
 import { WebSocket, WebSocketServer } from 'ws';
 
 const secret = process.env.JWT_SECRET;
-const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: Number(process.env.POOL ?? 20) });
+const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL, max: 20 });
 const app = express();
 const server = createServer(app);
 const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });

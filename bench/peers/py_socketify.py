@@ -22,7 +22,7 @@ def received(socket, text, _opcode) -> None:
     elif message["type"] == "publish":
         event = message["event"]
         event["server_timestamp"] = int(time.time() * 1000)
-        app.publish(message["group_id"], json.dumps(event), OpCode.TEXT, False)
+        app.publish(message["group_id"], json.dumps(event, separators=(",", ":")), OpCode.TEXT, False)
 
 
 app = App()

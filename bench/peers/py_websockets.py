@@ -25,7 +25,7 @@ async def client(socket) -> None:
             elif message["type"] == "publish":
                 event = message["event"]
                 event["server_timestamp"] = int(time.time() * 1000)
-                broadcast(groups.get(message["group_id"], ()), json.dumps(event))
+                broadcast(groups.get(message["group_id"], ()), json.dumps(event, separators=(",", ":")))
     finally:
         for name in mine:
             groups[name].discard(socket)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 from xml.etree import ElementTree as ET
 
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 
 from bench import cli, load, report, systems, tools
 from bench.measure import Figures
+from tests.support.programs import CHECKOUT, free_port
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the load side is written on epoll")
 
@@ -153,3 +155,115 @@ def test_escapes_bring_every_byte_back():
 
     assert not {"\n", "\t", "\r"} & set(text)
     assert text.encode().decode("unicode_escape").encode("latin-1") == raw
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fan_out --over 10,abc",
+        "fan_out --over 10,,20",
+        "fan_out --over 0",
+        "fan_out --listeners 0",
+        "fan_out --rate -5",
+        "fan_out --rounds 0",
+        "groups --groups 0",
+        "storm --others 5",
+        "slow --deaf 5 --listeners 5 --system c-joined",
+        "idle --plot picture.svg",
+        "fan_out --url http://127.0.0.1:no --secret s",
+        "fan_out --url https://127.0.0.1 --secret s",
+        "fan_out --url http://127.0.0.1:1",
+        "fan_out --url http://127.0.0.1:1 --secret s --system orbital-edge",
+    ],
+)
+def test_what_cannot_be_measured_is_refused(words):
+    """[BENCH11] A number or an address that makes no measurement is refused with a sentence, not with a traceback."""
+    done = CliRunner().invoke(cli.main, words.split(), env={"JWT_SECRET": ""})
+
+    assert isinstance(done.exception, SystemExit), done.exception
+    assert done.exit_code != 0
+    assert "Error: " in done.output
+
+
+def test_an_address_where_nothing_is(monkeypatch):
+    """[BENCH12] The server that was asked for has to be there: without it no minutes are spent on its peers."""
+    monkeypatch.setattr(systems.System, "start", lambda *_: pytest.fail("a peer was started"))
+    address = f"http://127.0.0.1:{free_port()}"
+
+    done = CliRunner().invoke(cli.main, ["fan_out", "--url", address, "--secret", "s"])
+
+    assert done.exit_code == 1
+    assert f"nothing listens at {address.removeprefix('http://')}" in done.output
+
+
+def test_why_there_is_no_table(floor):
+    """[BENCH13] When nothing could be measured, the reason stands there."""
+    address = f"http://127.0.0.1:{floor.port}"
+
+    done = CliRunner().invoke(
+        cli.main, ["media", "--url", address, "--secret", "s", "--system", "orbital", "--rounds", "1"]
+    )
+
+    assert done.exit_code == 1
+    assert "Nothing could be measured." in done.output
+    assert "failed: it carries no media" in done.output
+
+
+ROOM = {
+    "JWT_SECRET": systems.SECRET,
+    "ORBITAL_CONNECT_LIMIT": "1000000",
+    "ORBITAL_CONNECT_CEILING": "1000000",
+    "ORBITAL_JOIN_LIMIT": "1000000",
+    "ORBITAL_REQUEST_LIMIT": "1000000",
+    "ORBITAL_FRAME_RATE": "1000000",
+}
+
+
+def test_a_server_of_your_own(serve):
+    """[BENCH14] Every scenario measures a server that runs elsewhere, as `--url` promises."""
+    server = serve(env=ROOM)
+    for words, systems_named in (
+        ("fan_out --listeners 5 --seconds 0.2 --warm 0", ["orbital"]),
+        ("groups --groups 2 --members 3 --seconds 0.2 --warm 0", ["orbital"]),
+        ("publish --groups 2 --members 3 --rate 50 --seconds 0.2 --warm 0", ["orbital"]),
+        ("append --senders 2 --seconds 0.2 --warm 0", ["orbital", "orbital-post"]),
+        ("idle --connections 10 --seconds 0.2", ["orbital"]),
+        ("storm --clients 10 --missed 2 --others 10", ["orbital"]),
+        ("slow --listeners 4 --deaf 1 --seconds 0.2 --rate 20", ["orbital"]),
+        ("replay --clients 2 --events 10", ["orbital"]),
+        ("media --size 6", ["orbital-media"]),
+    ):
+        named = [word for name in systems_named for word in ("--system", name)]
+        place = ["--url", server.url, "--secret", systems.SECRET, "--rounds", "1", "--markdown"]
+
+        done = CliRunner().invoke(cli.main, [*words.split(), *named, *place])
+
+        assert done.exit_code == 0, done.output
+        assert len([line for line in done.output.splitlines() if f" at {server.url} | " in line[:60]]) == len(
+            systems_named
+        )
+        assert "failed" not in done.output
+
+
+def test_many_lines_are_told_apart(tmp_path):
+    """[BENCH15] A picture has no two lines of one look, and room for its numbers."""
+    lines = [(f"system {n}", [(10.0, 10.0 + n), (1000.0, 9e6)]) for n in range(14)]
+
+    report.over("many", lines, tmp_path / "many.svg", across="listeners", up="deliveries a second")
+
+    root = ET.fromstring((tmp_path / "many.svg").read_text())  # noqa: S314 - our own picture
+    paths = [one.attrib for one in root if one.tag.endswith("path") and one.get("stroke-width") == "2"]
+    assert len({(one["stroke"], one.get("stroke-dasharray")) for one in paths}) == 14
+    # A digit takes some 8 pixels; the axis' own name stands upright at 10 to 25.
+    [longest] = [one for one in root if one.text == "10,000,000"]
+    assert float(longest.attrib["x"]) - 8 * len("10,000,000") >= 20
+
+
+def test_help_needs_no_tests():
+    """[BENCH16] The bench starts where only the server is installed."""
+    program = "import sys; sys.modules['pytest'] = None; from bench.cli import main; main(['--help'])"
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    assert "fan_out" in done.stdout
