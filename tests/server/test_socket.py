@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 import uuid
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.support.client import link, opaque
 from tests.support.tokens import sign
@@ -574,6 +575,36 @@ async def test_sigterm(serve, people):
 
 def _message(group):
     return {"conversation_id": group.id, "encrypted_envelope": opaque(), "timestamp": 0}
+
+
+@pytest.mark.parametrize("pace", [0, 20])
+async def test_what_is_posted_until_the_end_is_answered(serve, people, pace):
+    """[DRAIN1] However busily frames post, a server that goes down closes nobody whose post it stored unanswered."""
+    server = serve(env={"ORBITAL_CLOSE_PACE": str(pace), "ORBITAL_DRAIN_SECONDS": "5"})
+    ada, group = await _family(server, people, 1)
+    sockets = [await ada.connect() for _ in range(8)]
+    begun = asyncio.Event()
+
+    async def post(socket):
+        for _ in range(4):
+            await socket.send("post_message", _message(group))
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await socket.receive()
+                begun.set()
+                await socket.send("post_message", _message(group))
+        return await socket.until_closed()
+
+    posting = [asyncio.create_task(post(socket)) for socket in sockets]
+    await begun.wait()
+    assert await asyncio.to_thread(server.terminate) == 0
+    codes = await asyncio.gather(*posting)
+    server.start()
+
+    stored = [frame["seq"] for frame in await ada.events(group) if frame["type"] == "new_message"]
+    answered = [frame["data"]["seq"] for socket in sockets for frame in socket.frames if frame["type"] == "posted"]
+    assert sorted(answered) == stored
+    assert codes == [1012] * 8
 
 
 async def test_draining_refuses_handshakes(serve, people):

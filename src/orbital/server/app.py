@@ -206,11 +206,9 @@ class Node:
         """
         self.draining = True
         log.info("draining", extra={"connections": len(self.conversations.open)})
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.settings.drain_s):
-                await self.conversations.posts_done()
-                await self.relay.drain()
-        await self.conversations.end_all(1012, "the server is restarting", pace=self.settings.close_pace)
+        await self.conversations.end_all(
+            1012, "the server is restarting", pace=self.settings.close_pace, patience_s=self.settings.drain_s
+        )
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_WAIT_S):
                 while self.lines:  # noqa: ASYNC110 - the edge's registry is a plain set, and a stop comes once

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections import OrderedDict
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, assert_never
 
@@ -87,27 +88,40 @@ class Conversations:
         if self._turning is not None:
             self._turning.cancel()
 
-    async def end_all(self, code: int, reason: str, *, pace: float) -> None:
+    async def end_all(self, code: int, reason: str, *, pace: float, patience_s: float) -> None:
         """
         Close every connection, after the answers that it waits for.
+
+        Nothing more is read from a connection whose turn it is: or who posts all the time would never be done.
 
         Args:
             code: The close code.
             reason: What the client is told.
             pace: Connections a second; 0 closes all at once.
+            patience_s: Longest wait for answers of the store, beyond the pace.
         """
         started_s = self._loop.time()
-        for number, conversation in enumerate(list(self.open)):
-            if pace and (wait_s := started_s + number / pace - self._loop.time()) > 0:
+        leaving = list(self.open)
+        if not pace:
+            await self._let_go(leaving, code, reason, until_s=started_s + patience_s)
+            return
+        for number, conversation in enumerate(leaving):
+            due_s = started_s + number / pace
+            if (wait_s := due_s - self._loop.time()) > 0:
                 await asyncio.sleep(wait_s)
-            conversation.end(code, reason)
+            await self._let_go([conversation], code, reason, until_s=due_s + patience_s)
 
-    async def posts_done(self) -> None:
-        """Wait until every frame that asked for a post has its answer."""
-        while waiting := [future for conversation in self.open for future in conversation.posts_under_way()]:
-            await asyncio.wait(waiting)
-            # Let the answers be written.
-            await asyncio.sleep(0)
+    async def _let_go(self, leaving: list[Conversation], code: int, reason: str, *, until_s: float) -> None:
+        for conversation in leaving:
+            conversation.hear_no_more()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until_s):
+                while waiting := [future for conversation in leaving for future in conversation.posts_under_way()]:
+                    await asyncio.wait(waiting)
+                    # Let the answers be written.
+                    await asyncio.sleep(0)
+        for conversation in leaving:
+            conversation.end(code, reason)
 
     def add(self, conversation: Conversation) -> None:
         """Take in a connection that was opened."""
@@ -177,6 +191,7 @@ class Conversation(Listener):
         "_choked_s",
         "_expiry",
         "_frozen",
+        "_leaving",
         "_line",
         "_own",
         "_own_bytes",
@@ -209,6 +224,7 @@ class Conversation(Listener):
         self._own_bytes = 0
         self._own_due = False
         self._paused = False
+        self._leaving = False
         # Until it has subscribed, the stamps stand still: a message posted before that must not look older than them.
         self._frozen = True
         # Lists, not deques: an empty deque holds 600 bytes, and nearly all connections are idle. They stay short.
@@ -358,6 +374,11 @@ class Conversation(Listener):
             self._own_bytes = 0
             self._line.write(wire_bytes)
 
+    def hear_no_more(self) -> None:
+        """Read nothing more from the client, which will be told to go when what was read is done."""
+        self._leaving = True
+        self._read_no_more()
+
     def end(self, code: int, reason: str) -> None:
         """Close the connection, after what waits to be said."""
         self._flush_own()
@@ -377,7 +398,7 @@ class Conversation(Listener):
 
     def _read_on(self) -> None:
         busy = max(len(self._posts), len(self._waiting)) > WAITING_MOST // 2 or self._own_bytes > OWN_BYTES
-        if self._paused and not busy and self._line is not None:
+        if self._paused and not busy and not self._leaving and self._line is not None:
             self._paused = False
             self._line.resume_reading()
 
