@@ -11,8 +11,9 @@ from orbital.errors import Forbidden, NotFound, OrbitalError, Unauthorized, Unav
 from orbital.model import Principal
 from orbital.ports import Limiter
 from orbital.server.admission import ConnectPolicy, client_address, origin_allowed, too_many
-from orbital.server.auth import SUBPROTOCOL, Auth, Bearer, Ticket, credential
+from orbital.server.auth import Auth
 from orbital.server.conversation import Conversation, Conversations
+from orbital.server.credentials import SUBPROTOCOL, Bearer, Ticket, credential
 from orbital.server.websocket import Admit, Handshake, Refuse, refusal
 
 ATTEMPTS: Final = "connection attempts"

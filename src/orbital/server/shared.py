@@ -19,8 +19,8 @@ from redis.exceptions import RedisClusterException, RedisError
 from orbital.errors import Unavailable
 from orbital.model import GroupId, Principal
 from orbital.ports import Clock
-from orbital.server.auth import LocalTickets, Tickets
 from orbital.server.presence import Entry, Here, Online, Presence, counted, listed
+from orbital.server.tickets import LocalTickets, Tickets
 
 log = logging.getLogger("orbital.shared")
 

@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from orbital.errors import InvalidCredentials, UsernameTaken
-from orbital.server.auth import bearer
+from orbital.server.credentials import bearer
 from orbital.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital.services import accounts
 from orbital.services.accounts import LoggedIn, LoginBody, SignedUp, SignupBody

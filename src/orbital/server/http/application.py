@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from orbital.errors import MethodNotAllowed, NotFound, OrbitalError, Unauthorized, Unavailable, ValidationFailed
 from orbital.model import Principal
 from orbital.server.admission import RequestLimits
-from orbital.server.auth import bearer
+from orbital.server.credentials import bearer
 from orbital.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, read_body
 from orbital.server.http.node import Node
 from orbital.server.http.query import read_query, whole_fields
