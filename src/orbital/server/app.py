@@ -23,7 +23,7 @@ from orbital.errors import OrbitalError, SettingsInvalid
 from orbital.model import GroupId
 from orbital.ports import Blobs, Bus, Limiter
 from orbital.relay import Relay
-from orbital.server.auth import Auth, Tickets
+from orbital.server.auth import Auth
 from orbital.server.clock import SystemClock
 from orbital.server.conversation import MAX_FRAME_BYTES, Conversation, Conversations
 from orbital.server.deflate import deflated_text_frame
@@ -34,6 +34,7 @@ from orbital.server.limits import LocalLimiter, SharedLimiter
 from orbital.server.metrics import Metrics
 from orbital.server.passwords import Passwords
 from orbital.server.presence import Connected, LocalPresence, Presence
+from orbital.server.tickets import Tickets
 from orbital.server.websocket import Line, websocket_protocol
 from orbital.services.facilities import Facilities
 from orbital.services.media import Collected, MediaRoom, collect
