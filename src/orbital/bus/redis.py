@@ -43,10 +43,14 @@ RETRY_S: Final = (0.05, 1.0)
 """Waits between tries to connect: doubled from the first to the second, each drawn from half to the whole."""
 
 WAITING_BYTES: Final = 4 * 1024 * 1024
-"""Most bytes that wait for Redis to read them. Past that rumours are dropped, and the others read the log."""
+"""Most bytes that wait for Redis to read them; one tick, which is a batch of the log at most, may add to that. Past it
+rumours are dropped, and the others read the log."""
 
 CHANNELS_AT_ONCE: Final = 1000
 """Most channels of one SUBSCRIBE: 50 kB a command."""
+
+_AWAY: Final = (OSError, hiredis.HiredisError, ValueError)
+"""What a Redis that is away, refuses us or answers nonsense makes of a try."""
 
 
 class RedisBus:
@@ -156,10 +160,17 @@ class RedisBus:
                 first.set()
                 wait_s, away = low_s, False
                 await session.live()
-            except (OSError, hiredis.HiredisError, ValueError) as exc:
+            except Exception as exc:
+                # Whatever it is, the next try may go better; what no Redis does comes with its traceback.
                 if not away:
                     away = True
-                    log.warning("redis is away", extra={"address": self._address.shown, "error": _words(exc)})
+                    known = isinstance(exc, _AWAY)
+                    log.log(
+                        logging.WARNING if known else logging.ERROR,
+                        "redis is away",
+                        extra={"address": self._address.shown, "error": _words(exc)},
+                        exc_info=None if known else exc,
+                    )
             finally:
                 self._session = None
                 session.close()
@@ -170,13 +181,15 @@ class RedisBus:
     def _take(self, channel: bytes, message: bytes) -> None:
         if message[:NODE_BYTES] == self._node_id:
             return
-        if channel == REVOKED:
-            self._on_revoked()
-            return
-        if channel not in self._followed:
-            return
-        self.received += 1
-        self._receive(GroupId(channel[len(PREFIX) :].decode("ascii", "replace")), message[NODE_BYTES:])
+        try:
+            if channel == REVOKED:
+                self._on_revoked()
+            elif channel in self._followed:
+                self.received += 1
+                self._receive(GroupId(channel[len(PREFIX) :].decode("ascii", "replace")), message[NODE_BYTES:])
+        except Exception:
+            # A mistake of ours: this rumour is lost, the others go on.
+            log.exception("a rumour could not be handed on")
 
 
 _: type[Bus] = RedisBus
@@ -195,7 +208,7 @@ async def tell_revoked_once(url: str) -> bool:
             await session.open()
             await session.publish_surely(REVOKED, secrets.token_bytes(NODE_BYTES))
         return True
-    except (OSError, hiredis.HiredisError, ValueError):
+    except _AWAY:
         return False
     finally:
         session.close()
