@@ -1,9 +1,7 @@
-"""Settings: what is read from where, what is refused and how, and that no secret shows."""
+"""Settings out of flags and the environment: what is read, what is refused and how."""
 
 from __future__ import annotations
 
-import stat
-import threading
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -14,53 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbital import config
-from orbital.config import OPTIONS, Postgres, Settings, SqliteFile, load
+from orbital.config import OPTIONS, Settings, load
 from orbital.errors import SettingsInvalid
-
-ROOT = Path(__file__).parents[2]
-
-# The protocol's own names and defaults, section 3: they are fixed, so they stand here a second time.
-FIXED = {
-    "PORT": 3000,
-    "ORBITAL_HOST": "127.0.0.1",
-    "DATABASE_URL": None,
-    "REDIS_URL": None,
-    "ORBITAL_DATA_DIR": Path("var"),
-    "JWT_SECRET": None,
-    "ORBITAL_CONNECT_LIMIT": 5,
-    "ORBITAL_CONNECT_CEILING": 60,
-    "ORBITAL_CONNECT_POLICY": "home",
-    "ORBITAL_LOGIN_LIMIT": 10,
-    "ORBITAL_SIGNUP_LIMIT": 10,
-    "ORBITAL_JOIN_LIMIT": 20,
-    "ORBITAL_REQUEST_LIMIT": 600,
-    "ORBITAL_FRAME_RATE": 50,
-    "ORBITAL_HEARTBEAT_SECONDS": 30,
-    "ORBITAL_RETENTION_DAYS": 7,
-    "ORBITAL_PRUNE_SECONDS": 60,
-    "ORBITAL_TRUSTED_PROXIES": (),
-    "ORBITAL_ALLOWED_ORIGINS": frozenset(),
-    "ORBITAL_LOG_LEVEL": "info",
-    "ORBITAL_LOG_FORMAT": None,
-}
-
-
-def test_the_protocols_settings_are_all_there():
-    """[SET1] Every setting of the protocol's section 3 has its name and its default."""
-    settings = load({}, {})
-
-    found = {option.env: getattr(settings, option.field) for option in OPTIONS}
-
-    assert {env: found.get(env, "missing") for env in FIXED} == FIXED
-
-
-def test_each_setting_has_one_flag_and_one_variable():
-    """[SET2] No two settings share a flag, a variable or a field, and none lacks its sentence or its reason."""
-    for key in ("env", "flag", "field"):
-        names = [getattr(option, key) for option in OPTIONS]
-        assert len(set(names)) == len(names) == len(Settings.__struct_fields__)
-    assert all(option.about.endswith(".") and option.why.endswith(".") and option.default for option in OPTIONS)
-    assert all(option.env in option.help and option.default in option.help for option in OPTIONS)
 
 
 def test_a_flag_goes_before_the_environment_and_that_before_the_default():
@@ -220,40 +173,6 @@ def test_two_sources_of_outside_keys_are_refused():
         load({}, both)
 
 
-@pytest.mark.parametrize(
-    "url, database, shown",
-    [
-        (None, SqliteFile(Path("d/orbital.db")), "sqlite:///d/orbital.db"),
-        ("sqlite:///x.db", SqliteFile(Path("x.db")), "sqlite:///x.db"),
-        ("sqlite:////var/x.db", SqliteFile(Path("/var/x.db")), "sqlite:////var/x.db"),
-        (
-            "postgres://u:hush@h:1/d?password=hush",
-            Postgres("postgresql://u:hush@h:1/d?password=hush"),
-            "postgresql://h:1/d",
-        ),
-    ],
-)
-def test_the_database_is_taken_apart(url, database, shown):
-    """[SET10] The address says file or server; what a log may show of it has no credentials."""
-    settings = load({"database_url": url, "data_dir": "d"}, {})
-
-    assert settings.database == database
-    assert settings.database.shown == shown
-    assert "hush" not in repr(settings.database)
-
-
-def test_no_secret_shows():
-    """[SET11] The text of the settings has every field, and secrets as stars."""
-    settings = load(
-        {}, {"JWT_SECRET": "hush1", "DATABASE_URL": "postgresql://u:hush2@h/d", "REDIS_URL": "redis://:hush3@h"}
-    )
-
-    for text in (repr(settings), str(settings), f"{settings}", repr([settings])):
-        assert "hush" not in text
-        assert all(f"{option.field}=" in text for option in OPTIONS)
-    assert "jwt_secret=None" in repr(Settings())
-
-
 def test_doubts_are_told():
     """[SET12] A short secret, a cluster without one, and a misspelt variable each get a sentence; good ones none."""
     assert config.doubts(Settings(), {"ORBITAL_TOKEN": "x", "HOME": "/", "PORT": "1"}) == []
@@ -271,128 +190,6 @@ def test_doubts_read_the_process_environment(monkeypatch):
     monkeypatch.setenv("ORBITAL_HEARTBEAT_SECOND", "5")
 
     assert any("ORBITAL_HEARTBEAT_SECONDS?" in sentence for sentence in config.doubts(Settings()))
-
-
-def test_options_by_field():
-    """[SET13] A command takes the settings that it needs, and asking for one that is not there is a bug."""
-    assert [option.field for option in config.options("jwt_secret", "data_dir")] == ["data_dir", "jwt_secret"]
-    with pytest.raises(AssertionError, match="no such setting"):
-        config.options("prot")
-
-
-# Chapter: files
-
-
-def test_the_secret_is_made_once_and_kept(tmp_path):
-    """[SET14] Without JWT_SECRET one is made in the data folder, for its owner alone, and is the same next time."""
-    settings = Settings(data_dir=tmp_path / "deep" / "var")
-
-    first = config.read_jwt_secret(settings)
-
-    assert len(first) >= 32
-    assert config.read_jwt_secret(settings) == first
-    path = tmp_path / "deep" / "var" / "jwt-secret"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert list(path.parent.iterdir()) == [path]
-    assert config.read_jwt_secret(Settings(data_dir=tmp_path / "other")) != first
-
-
-def test_a_given_secret_is_used_and_nothing_is_made(tmp_path):
-    """[SET15] JWT_SECRET goes before the kept one, byte for byte."""
-    settings = Settings(data_dir=tmp_path / "var", jwt_secret="schlüssel")
-
-    assert config.read_jwt_secret(settings) == "schlüssel".encode()
-    assert not (tmp_path / "var").exists()
-
-
-def test_servers_that_start_at_once_share_one_secret(tmp_path):
-    """[SET16] Sixteen threads that make the secret at the same moment all get the same one."""
-    settings = Settings(data_dir=tmp_path / "var")
-    together = threading.Barrier(16)
-    found: list[bytes] = []
-
-    def start() -> None:
-        together.wait()
-        found.append(config.read_jwt_secret(settings))
-
-    threads = [threading.Thread(target=start) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert len(found) == 16
-    assert len(set(found)) == 1
-    assert list((tmp_path / "var").iterdir()) == [tmp_path / "var" / "jwt-secret"]
-
-
-@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
-def test_a_secret_that_others_can_read_is_refused(tmp_path, mode):
-    """[SET17] A secret file with a loose mode stops the server with the command that mends it."""
-    settings = Settings(data_dir=tmp_path)
-    config.read_jwt_secret(settings)
-    (tmp_path / "jwt-secret").chmod(mode)
-
-    with pytest.raises(SettingsInvalid, match=r"can be read by others.*chmod 600"):
-        config.read_jwt_secret(settings)
-
-
-def test_a_secret_file_without_a_secret_is_refused(tmp_path):
-    """[SET17] An empty secret file never becomes an empty secret."""
-    path = tmp_path / "jwt-secret"
-    path.touch(mode=0o600)
-
-    with pytest.raises(SettingsInvalid, match="holds no secret of ours"):
-        config.read_jwt_secret(Settings(data_dir=tmp_path))
-
-
-def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path):
-    """[SET18] A file where the data folder should be is told by name."""
-    (tmp_path / "var").write_text("")
-
-    with pytest.raises(SettingsInvalid, match=r"The data folder .*var cannot be made: File exists\."):
-        config.read_jwt_secret(Settings(data_dir=tmp_path / "var"))
-
-
-def test_a_secret_that_is_a_folder_is_refused(tmp_path):
-    """[SET18] What cannot be read as a secret is told by name."""
-    (tmp_path / "jwt-secret").mkdir(mode=0o700)
-
-    with pytest.raises(SettingsInvalid, match=r"jwt-secret cannot be used: Is a directory\."):
-        config.read_jwt_secret(Settings(data_dir=tmp_path))
-
-
-def test_the_public_key_file_is_read(tmp_path):
-    """[SET19] The outside key is read from its file; a missing file and a private key are refused."""
-    pem = tmp_path / "key.pem"
-    pem.write_bytes(b"-----BEGIN PUBLIC KEY-----\n")
-
-    assert config.read_jwt_public_key(Settings()) is None
-    assert config.read_jwt_public_key(Settings(jwt_public_key_file=pem)) == b"-----BEGIN PUBLIC KEY-----\n"
-    with pytest.raises(SettingsInvalid, match="cannot be read: No such file"):
-        config.read_jwt_public_key(Settings(jwt_public_key_file=tmp_path / "none.pem"))
-    pem.write_bytes(b"-----BEGIN EC PRIVATE KEY-----\n")
-    with pytest.raises(SettingsInvalid, match="holds a private key"):
-        config.read_jwt_public_key(Settings(jwt_public_key_file=pem))
-
-
-# Chapter: the reference
-
-
-def test_the_reference_is_current():
-    """[SET20] docs/reference/settings.md is what the table says now."""
-    written = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
-
-    assert written == config.reference(), "run: python -m orbital.config > docs/reference/settings.md"
-
-
-def test_the_reference_has_a_row_for_each_setting():
-    """[SET21] Every setting stands in the reference once, with as many cells as its head has."""
-    rows = [line for line in config.reference().splitlines() if line.startswith("| `")]
-
-    assert [row.split("`")[1] for row in rows] == [option.env for option in OPTIONS]
-    assert all(row.replace("\\|", "").count("|") == 6 for row in rows)
 
 
 def test_defaults_are_what_their_texts_say():
