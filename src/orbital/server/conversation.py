@@ -30,6 +30,9 @@ log = logging.getLogger("orbital.server")
 WAITING_MOST: Final = 256
 """Frames of one client that wait for the store; past that nothing more is read from it until half are done."""
 
+WAITING_BYTES: Final = 128 * 1024
+"""The same in bytes: two of the longest. A frame of ids takes up to ten times its length once it is read."""
+
 OWN_BYTES: Final = 64 * 1024
 """Answers that wait for a client that does not read; past that nothing more is read from it."""
 
@@ -182,8 +185,8 @@ class Conversation(Listener):
 
     Frames that need the store are dealt with one after the other, in their order, so that who subscribes and then posts
     hears it; posts with no such frame before them are queued at once. All posts are answered in order.
-    It never buffers more for a client than OWN_BYTES and what is under way: a client that does not read is not read
-    from.
+    It never buffers more for a client than OWN_BYTES and the answers to what waits: a client that does not read is not
+    read from.
     """
 
     __slots__ = (
@@ -200,6 +203,7 @@ class Conversation(Listener):
         "_posts",
         "_typing",
         "_waiting",
+        "_waiting_bytes",
         "_worker",
         "connected_ms",
         "session",
@@ -228,8 +232,10 @@ class Conversation(Listener):
         # Until it has subscribed, the stamps stand still: a message posted before that must not look older than them.
         self._frozen = True
         # Lists, not deques: an empty deque holds 600 bytes, and nearly all connections are idle. They stay short.
-        self._posts: list[tuple[asyncio.Future[Appended], str | int | None]] = []
-        self._waiting: list[_Waiting] = []
+        # With each its frame's length, in bytes.
+        self._posts: list[tuple[asyncio.Future[Appended], str | int | None, int]] = []
+        self._waiting: list[tuple[_Waiting, int]] = []
+        self._waiting_bytes = 0
         self._worker: asyncio.Task[None] | None = None
         self._typing: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
@@ -264,7 +270,7 @@ class Conversation(Listener):
     def text(self, payload: bytes) -> None:
         """Take a text message."""
         self._all.frames_in += 1
-        self.perform(self.session.receive(payload, now_s=self._all.clock.steady_s()))
+        self.perform(self.session.receive(payload, now_s=self._all.clock.steady_s()), size_bytes=len(payload))
 
     def control(self) -> None:
         """Count a frame that is no message."""
@@ -302,7 +308,7 @@ class Conversation(Listener):
         for timer in (self._typing, self._expiry):
             if timer is not None:
                 timer.cancel()
-        for future, _ in self._posts:
+        for future, _, _ in self._posts:
             future.add_done_callback(_disregard)
         self._own.clear()
         self._posts.clear()
@@ -396,23 +402,38 @@ class Conversation(Listener):
             self._paused = True
             self._line.pause_reading()
 
+    def _note_waiting(self, number: int, size_bytes: int) -> None:
+        self._waiting_bytes += size_bytes
+        if number > WAITING_MOST or self._waiting_bytes > WAITING_BYTES:
+            self._read_no_more()
+
     def _read_on(self) -> None:
-        busy = max(len(self._posts), len(self._waiting)) > WAITING_MOST // 2 or self._own_bytes > OWN_BYTES
+        busy = (
+            max(len(self._posts), len(self._waiting)) > WAITING_MOST // 2
+            or self._waiting_bytes > WAITING_BYTES // 2
+            or self._own_bytes > OWN_BYTES
+        )
         if self._paused and not busy and not self._leaving and self._line is not None:
             self._paused = False
             self._line.resume_reading()
 
     # Chapter: doing what the session says
 
-    def perform(self, effects: list[says.Effect]) -> None:
-        """Do what the session wants done, in order."""
+    def perform(self, effects: list[says.Effect], *, size_bytes: int = 0) -> None:
+        """
+        Do what the session wants done, in order.
+
+        Args:
+            effects: What it wants.
+            size_bytes: The length of the frame from which they come, if they come from one.
+        """
         for effect in effects:
             match effect:
                 case says.Post(frame=frame):
                     if self._worker is None:
-                        self._post(frame)
+                        self._post(frame, size_bytes)
                     else:
-                        self._wait_for_turn(effect)
+                        self._wait_for_turn(effect, size_bytes)
                 case says.Complain():
                     self._put(
                         wire.error_frame(
@@ -426,7 +447,7 @@ class Conversation(Listener):
                 case says.Say():
                     self.say(effect.data, effect.reply_to)
                 case says.Subscribe() | says.Unsubscribe() | says.Verify() | says.Type():
-                    self._wait_for_turn(effect)
+                    self._wait_for_turn(effect, size_bytes)
                 case says.End():
                     self.end(effect.code, effect.reason)
                 case says.Cut():
@@ -479,18 +500,18 @@ class Conversation(Listener):
 
     def posts_under_way(self) -> list[asyncio.Future[Any]]:
         """Return what the posts whose answers are still to come wait for."""
-        under_way: list[asyncio.Future[Any]] = [future for future, _ in self._posts]
-        if self._worker is not None and any(isinstance(effect, says.Post) for effect in self._waiting):
+        under_way: list[asyncio.Future[Any]] = [future for future, _, _ in self._posts]
+        if self._worker is not None and any(isinstance(effect, says.Post) for effect, _ in self._waiting):
             under_way.append(self._worker)
         return under_way
 
-    def _post(self, frame: wire.PostFrame) -> None:
+    def _post(self, frame: wire.PostFrame, size_bytes: int) -> None:
         try:
             future = posting.from_frame(self._all.facilities, self.session.principal, frame)
         except ValidationFailed as refusal:
             future = asyncio.get_running_loop().create_future()
             future.set_exception(refusal)
-            self._posts.append((future, frame.id))
+            self._posts.append((future, frame.id, 0))
             self._answer_posts()
             if self.session.struck():
                 self.end(says.POLICY_VIOLATION, "ten bad frames in a row")
@@ -499,16 +520,16 @@ class Conversation(Listener):
             future = asyncio.get_running_loop().create_future()
             future.set_exception(refusal)
         self.session.accepted()
-        self._posts.append((future, frame.id))
+        self._posts.append((future, frame.id, size_bytes))
         future.add_done_callback(self._answer_posts)
-        if len(self._posts) > WAITING_MOST:
-            self._read_no_more()
+        self._note_waiting(len(self._posts), size_bytes)
 
     def _answer_posts(self, _done: asyncio.Future[Appended] | None = None) -> None:
         """Give the answers that are there, up to the first that is not: they come in the order of the frames."""
         posts = self._posts
         while posts and posts[0][0].done():
-            future, reply_to = posts.pop(0)
+            future, reply_to, size_bytes = posts.pop(0)
+            self._waiting_bytes -= size_bytes
             error = None if future.cancelled() else future.exception()
             if isinstance(error, OrbitalError):
                 self.complain(error, reply_to=reply_to)
@@ -523,12 +544,11 @@ class Conversation(Listener):
 
     # Chapter: frames that need the store, one after the other
 
-    def _wait_for_turn(self, effect: _Waiting) -> None:
+    def _wait_for_turn(self, effect: _Waiting, size_bytes: int) -> None:
         if self._worker is None and self._do_now(effect):
             return
-        self._waiting.append(effect)
-        if len(self._waiting) > WAITING_MOST:
-            self._read_no_more()
+        self._waiting.append((effect, size_bytes))
+        self._note_waiting(len(self._waiting), size_bytes)
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._work(), name="conversation")
 
@@ -548,20 +568,21 @@ class Conversation(Listener):
     async def _work(self) -> None:
         try:
             while self._waiting and self._line is not None:
-                effect = self._waiting.pop(0)
+                effect, size_bytes = self._waiting.pop(0)
                 try:
-                    await self._do(effect)
+                    await self._do(effect, size_bytes)
                 except OrbitalError as refusal:
                     self.complain(refusal, reply_to=effect.reply_to)
                 except Exception:
                     log.exception("a frame failed", extra={"session_id": self.session_id})
                     self.complain(OrbitalError("The server made a mistake; try again."), reply_to=effect.reply_to)
+                self._waiting_bytes -= size_bytes
                 if self._paused:
                     self._read_on()
         finally:
             self._worker = None
 
-    async def _do(self, effect: _Waiting) -> None:
+    async def _do(self, effect: _Waiting, size_bytes: int) -> None:
         match effect:
             case says.Subscribe():
                 try:
@@ -580,7 +601,7 @@ class Conversation(Listener):
             case says.Type():
                 await self._type(effect)
             case says.Post():
-                self._post(effect.frame)
+                self._post(effect.frame, size_bytes)
             case _:
                 assert_never(effect)
 

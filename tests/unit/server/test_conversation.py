@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+
+import pytest
 
 from orbital.model import Principal
 from orbital.server.conversation import Conversation
-from tests.sim.world import Disorder, MemoryStore, Node
+from tests.sim.world import Disorder, Group, MemoryStore, Node, uuid_of
 
 NOW_MS = 1_800_000_000_000
 
@@ -36,6 +39,7 @@ class QuietLine:
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.code: int | None = None
+        self.reading = True
 
     def write(self, wire: bytes) -> None:
         """Take frames."""
@@ -44,6 +48,14 @@ class QuietLine:
     def close(self, code: int, reason: str = "") -> None:
         """Note the code."""
         self.code = code
+
+    def pause_reading(self) -> None:
+        """Be read no more."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Be read on."""
+        self.reading = True
 
 
 async def test_nothing_is_left_to_do_after_the_end():
@@ -68,4 +80,36 @@ async def test_nothing_is_left_to_do_after_the_end():
     assert line.code == 1008
     assert clock.looks == looks
     conversation.closed(1008)
+    await node.relay.close()
+
+
+LONG = {
+    "subscribe": {"group_ids": [uuid_of(number) for number in range(1_600)]},
+    "post_message": {"conversation_id": uuid_of(1), "encrypted_envelope": "A" * 60_000, "timestamp": 1},
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+async def test_long_frames_that_wait_are_few(kind):
+    """[SLOW1] What waits for the store is bounded in bytes: over two of the longest frames nothing more is read."""
+    store = MemoryStore(Disorder(0))
+    store.groups[uuid_of(1)] = Group(uuid_of(1), creator=2, code="")
+    node = Node(store, Clock(), None)
+    await node.start()
+    line = QuietLine()
+    conversation = Conversation(node.conversations, Principal(1, "ada", "ada", 4e9))
+    conversation.opened(line)
+    long = json.dumps({"type": kind, "data": LONG[kind], "id": "long"}).encode()
+
+    for _ in range(2):
+        sent = 0
+        while line.reading and sent < 100:
+            conversation.text(long)
+            sent += 1
+        assert sent in {2, 3}
+        # All of it is answered, and then there is room again.
+        while not line.reading:
+            await asyncio.sleep(0)
+
+    conversation.closed(None)
     await node.relay.close()
