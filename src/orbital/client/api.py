@@ -20,6 +20,7 @@ import msgspec
 import orbital
 from orbital.client import answers
 from orbital.client.errors import ApiError, BadAnswer, Closed, Unreachable
+from orbital.client.theirs import theirs
 
 T = TypeVar("T")
 
@@ -92,6 +93,11 @@ class Tokens:
         self._token: str | None = source if isinstance(source, str) else None
         self._lock = asyncio.Lock()
 
+    @property
+    def renewable(self) -> bool:
+        """Whether there is a function to ask."""
+        return not isinstance(self._source, str | None)
+
     async def get(self) -> str | None:
         """Give the token; None when there is none."""
         if self._token is None and self._source is not None:
@@ -114,7 +120,7 @@ class Tokens:
             if self._source is None or isinstance(self._source, str):
                 return False
             given = self._source()
-            token = await given if inspect.isawaitable(given) else given
+            token = await theirs(given) if inspect.isawaitable(given) else given
             if not token:
                 raise ValueError("The token function returned an empty token.")
             if token == used:

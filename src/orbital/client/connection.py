@@ -54,8 +54,8 @@ class _Lost(msgspec.Struct, frozen=True):
     code: int | None = None
     retry_after_ms: int = 0
     final: Refused | None = None
-    fresh_token: bool = False
-    """The token was refused, and there is another one."""
+    token_refused: bool = False
+    """It is not final when there is another token."""
 
 
 class Connection:
@@ -117,10 +117,11 @@ class Connection:
             self._line.dialed(now_ms=tick_ms())
             lost = await self._connect()
             self.last_problem = lost.reason
-            if lost.final is not None:
+            fresh_token = lost.token_refused and await self._renewed_after(lost)
+            if lost.final is not None and not fresh_token:
                 log.warning("connection refused for good: %s", lost.reason)
                 return lost.final
-            first_refusal = lost.fresh_token and self._line.failures == 0
+            first_refusal = fresh_token and self._line.failures == 0
             delay_ms = self._line.failed(
                 now_ms=tick_ms(), random=self._random(), opened=lost.opened, retry_after_ms=lost.retry_after_ms
             )
@@ -209,7 +210,7 @@ class Connection:
                 logger=websocket_log,
             )
         except InvalidStatus as exc:
-            return await self._refused(exc)
+            return self._refused(exc)
         except (OSError, WebSocketException, EOFError) as exc:
             what = str(exc) or type(exc).__name__
             return _Lost(opened=False, reason=f"The server at {self._api.address.http} cannot be reached: {what}.")
@@ -226,20 +227,32 @@ class Connection:
             self._conversation.lost()
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
-            if opened and self._drop_reason is None:
-                await socket.close()
-            else:
+            try:
+                if opened and self._drop_reason is None:
+                    await socket.close()
+            finally:
                 socket.transport.abort()
 
-    async def _refused(self, refusal: InvalidStatus) -> _Lost:
+    def _refused(self, refusal: InvalidStatus) -> _Lost:
         """Read an answer to the handshake that is not 101."""
         status = refusal.response.status_code
         error = error_of(status, refusal.response.headers, bytes(refusal.response.body or b""))
         retry_after_ms = round((error.retry_after_s or 0) * 1_000)
-        if status == 401 and await self._renewed():
-            return _Lost(opened=False, reason=error.message, code=status, fresh_token=True)
         final = Refused(error.message, status=status, code=error.code) if status in FINAL_STATUS else None
-        return _Lost(opened=False, reason=error.message, code=status, retry_after_ms=retry_after_ms, final=final)
+        return _Lost(
+            opened=False,
+            reason=error.message,
+            code=status,
+            retry_after_ms=retry_after_ms,
+            final=final,
+            token_refused=status == 401,
+        )
+
+    async def _renewed_after(self, lost: _Lost) -> bool:
+        """Whether there is another token; the function that gives it may take its time."""
+        if self._api.tokens.renewable:
+            self._change(StateChange(state=State.CONNECTING, code=lost.code, reason=lost.reason))
+        return await self._renewed()
 
     async def _renewed(self) -> bool:
         """Whether there is another token than the one that was refused."""
@@ -262,7 +275,7 @@ class Connection:
                 self._drop_reason = f"Nothing was heard for {limit_s:g} s: the line is dead."
                 return _Lost(opened=is_open, reason=self._drop_reason)
             except ConnectionClosed as exc:
-                return await self._closed(exc)
+                return self._closed(exc)
             if isinstance(message, str):
                 self._apply(self._conversation.received(message.encode(), now_ms=now_ms()))
             else:
@@ -271,7 +284,7 @@ class Connection:
             if turn % FRAMES_A_TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _closed(self, exc: ConnectionClosed) -> _Lost:
+    def _closed(self, exc: ConnectionClosed) -> _Lost:
         """Read how a connection ended."""
         opened = self._conversation.is_open
         if self._drop_reason is not None:
@@ -281,9 +294,9 @@ class Connection:
         code, reason = exc.rcvd.code, exc.rcvd.reason or f"The server closed the connection ({exc.rcvd.code})."
         if code != POLICY_VIOLATION:
             return _Lost(opened=opened, reason=reason, code=code)
-        if await self._renewed():
-            return _Lost(opened=opened, reason=reason, code=code, fresh_token=True)
-        return _Lost(opened=opened, reason=reason, code=code, final=Refused(reason, close_code=code))
+        return _Lost(
+            opened=opened, reason=reason, code=code, final=Refused(reason, close_code=code), token_refused=True
+        )
 
     async def _write(self, socket: ClientConnection, outgoing: asyncio.Queue[str]) -> None:
         with suppress(ConnectionClosed):  # The reader tells how it ended.

@@ -26,11 +26,9 @@ from orbital.client.connection import CLOSE_S, Connection
 from orbital.client.errors import (
     AlreadySubscribed,
     ApiError,
-    ClientError,
     Closed,
     NotAMember,
     NotConnected,
-    StoreDamaged,
     Unreachable,
 )
 from orbital.client.events import (
@@ -66,6 +64,7 @@ from orbital.client.protocol import (
 from orbital.client.signals import S, Signals
 from orbital.client.stores import OutboxStore, PositionStore
 from orbital.client.subscription import Subscription
+from orbital.client.theirs import theirs
 from orbital.core.backoff import BACKOFF, Backoff
 
 log = logging.getLogger("orbital.client")
@@ -178,8 +177,7 @@ class Orbital:
     ) -> None:
         if exc_type is None:
             for progress in self._progress.values():
-                if progress.reader is asyncio.current_task():
-                    progress.settle()
+                progress.settle_for(asyncio.current_task())
         await self.close()
 
     async def close(self) -> None:
@@ -535,7 +533,7 @@ class Orbital:
         try:
             if before is not None:  # The subscription before this one may have been dropped without a close.
                 await before.save()
-            known = await store.load(subscription.group_id)
+            known = await theirs(store.load(subscription.group_id))
         except Exception as exc:  # noqa: BLE001 - a store is other people's code; its error belongs to who reads
             subscription.end(exc, "store")
             return
@@ -544,15 +542,23 @@ class Orbital:
 
     async def _pump(self, subscription: Subscription, on_event: Callable[[Any], Awaitable[None] | None]) -> None:
         """Call back for each item of a subscription."""
-        try:
-            async for item in subscription:
-                await self._signals.call(on_event, item)
-                if self._closing is not None:  # It was the callback that closed the client.
-                    await subscription.commit()
+        while True:
+            try:
+                item = await anext(subscription)
+            except StopAsyncIteration:
+                return
+            except Exception as exc:  # noqa: BLE001 - a store is other people's code
+                over = exc is subscription.error
+                code = "SUBSCRIPTION" if over and subscription.ended != "store" else "STORE"
+                details = {"group_id": subscription.group_id}
+                self._tell(Problem(code=code, message=str(exc) or repr(exc), details=details))
+                if over:
                     return
-        except (ClientError, OSError) as exc:
-            code = "STORE" if isinstance(exc, StoreDamaged | OSError) else "SUBSCRIPTION"
-            self._tell(Problem(code=code, message=str(exc), details={"group_id": subscription.group_id}))
+                continue  # It was the saving that failed: no event is lost, and a later saving has it all.
+            await self._signals.call(on_event, item)
+            if self._closing is not None:  # It was the callback that closed the client.
+                await subscription.commit()
+                return
 
     def _taken(self, subscription: Subscription) -> None:
         # One that is over may still be read, and what it holds is nobody's buffer any more.

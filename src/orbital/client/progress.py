@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from orbital.client.events import CaughtUp, Item, Position, Reset
 from orbital.client.stores import PositionStore
+from orbital.client.theirs import theirs
 
 SAVE_EVERY: Final = 64
 """Events read between two savings of the position while more are waiting; the position is saved whenever none is."""
@@ -18,13 +19,14 @@ class Progress:
     def __init__(self, group_id: str, store: PositionStore | None) -> None:
         self.group_id = group_id
         self.handled: Position | None = None
-        self.reader: asyncio.Task[Any] | None = None
-        """The task that reads; only it can know that the last item was handled."""
+        self._reader: asyncio.Task[Any] | None = None
+        """The task that asked last; only it can know that the last item was handled."""
         self._handed: Position | None = None
         """After the item that was yielded last, when it is not known yet whether it was handled."""
         self._unsaved = 0
         self._store = store
         self._saved: Position | None = None
+        self._failed: Position | None = None
         self._saving = asyncio.Lock()
 
     @property
@@ -36,6 +38,11 @@ class Progress:
         """Note what is yielded now; whether it is handled shows later."""
         self._handed = _position_after(item, self.handled)
 
+    def ask(self, task: asyncio.Task[Any] | None) -> None:
+        """Note who asks for the next item: what was yielded last is handled."""
+        self._reader = task
+        self.settle()
+
     def settle(self) -> None:
         """Count what was yielded last as handled."""
         if self._handed is not None:
@@ -43,16 +50,31 @@ class Progress:
             self._handed = None
             self._unsaved += 1
 
-    async def save(self) -> None:
-        """Put the position into the store, if it moved."""
+    def settle_for(self, task: asyncio.Task[Any] | None) -> None:
+        """Count what was yielded last as handled, if `task` was given it, or one that ended well since."""
+        reader = self._reader
+        if reader is task or (reader and reader.done() and not reader.cancelled() and reader.exception() is None):
+            self.settle()
+
+    async def save(self, *, insist: bool = True) -> None:
+        """
+        Put the position into the store, if it moved.
+
+        Args:
+            insist: Try again what the store could not save; otherwise only once it has moved on.
+        """
         if self._store is None:
             return
         async with self._saving:
             handled = self.handled
-            if handled is None or handled == self._saved:
+            if handled is None or handled == self._saved or (handled == self._failed and not insist):
                 return
             self._unsaved = 0
-            await self._store.save(self.group_id, handled)
+            try:
+                await theirs(self._store.save(self.group_id, handled))
+            except Exception:
+                self._failed = handled
+                raise
             self._saved = handled
 
 

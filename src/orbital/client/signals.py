@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from orbital.client.events import Problem, Signal
+from orbital.client.theirs import theirs
 
 log = logging.getLogger("orbital.client")
 
@@ -75,7 +76,7 @@ class Signals:
         try:
             result = callback(argument)
             if inspect.isawaitable(result):
-                await result
+                await theirs(result)
         except Exception as exc:
             log.exception("a callback raised")
             # A callback for problems that raises must not make more of them.

@@ -51,6 +51,8 @@ class Subscription:
         self._ready = asyncio.Event()
         self._finished = asyncio.Event()
         self._head: int | None = None
+        self._asked = False
+        """Whether somebody waits for the next item."""
         self._over = False
         self._error: BaseException | None = None
         self._reason: str | None = None
@@ -114,9 +116,28 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Event | Reset | CaughtUp:
+        if self._asked:
+            raise RuntimeError(f"One task at a time reads the group {self.group_id}; another one waits for its events.")
+        self._asked = True
+        try:
+            self._progress.ask(asyncio.current_task())
+            return await self._next()
+        finally:
+            self._asked = False
+
+    async def __aenter__(self) -> Self:
+        await self.ready()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc_type is None:
+            self._progress.settle_for(asyncio.current_task())
+        await self.close()
+
+    async def _next(self) -> Event | Reset | CaughtUp:
         progress = self._progress
-        progress.reader = asyncio.current_task()
-        progress.settle()
         while True:
             if progress.is_due:
                 await progress.save()
@@ -127,7 +148,8 @@ class Subscription:
                 if not isinstance(item, CaughtUp) or self._marks:
                     return item
                 progress.settle()
-            await progress.save()
+            # What could not be saved would be tried without end here, by a reader that goes on.
+            await progress.save(insist=False)
             if self._items:
                 continue
             if self._over:
@@ -137,17 +159,6 @@ class Subscription:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-
-    async def __aenter__(self) -> Self:
-        await self.ready()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if exc_type is None:
-            self._progress.settle()
-        await self.close()
 
     # For the client
 

@@ -231,6 +231,52 @@ async def test_a_token_function_that_fails(server: FakeServer) -> None:
     assert server.handshakes == ["good"]
 
 
+async def test_a_token_function_that_is_cancelled_by_itself(server: FakeServer) -> None:
+    """[PYTOK6] A token function that waits for a task of its own which was cancelled counts as one that failed."""
+    tries = itertools.count()
+
+    async def token() -> str:
+        if next(tries) == 0:
+            gone = asyncio.create_task(asyncio.Event().wait())
+            gone.cancel()
+            await gone
+        return "good"
+
+    orbital = client(server, token=token)
+    problems = heard(orbital, Problem)
+    async with asyncio.timeout(10), orbital:
+        assert "was cancelled" in (await when(problems)).message
+
+    assert server.handshakes == ["good"]
+
+
+async def test_a_token_function_that_hangs(server: FakeServer) -> None:
+    """[PYTOK7] While a token function is waited for after 1008, the client does not call the connection open."""
+    asked = asyncio.Event()
+    first = ["t"]
+
+    async def token() -> str:
+        if not first:
+            asked.set()
+            await asyncio.Event().wait()
+        return first.pop()
+
+    async with client(server, token=token) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        await subscription.ready()
+        await server.end(1008, "The token has ended.")
+        await asked.wait()
+
+        assert orbital.state.state is State.CONNECTING
+        assert orbital.state.reason == "The token has ended."
+        waiting = asyncio.create_task(orbital.wait_open())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+
+    with pytest.raises(Closed):
+        await waiting
+
+
 # Chapter: lines
 
 

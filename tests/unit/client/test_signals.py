@@ -12,6 +12,7 @@ from orbital.client import (
     CaughtUp,
     MemoryPositions,
     NotAMember,
+    Position,
     Problem,
     State,
     StateChange,
@@ -134,3 +135,85 @@ async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
 
         assert told.details == {"group_id": GROUP}
         assert isinstance(subscription.error, NotAMember)
+
+
+async def test_a_callback_that_is_cancelled_by_itself(server: FakeServer) -> None:
+    """[CAL6] A callback that waits for a task of its own which was cancelled counts as one that raised, no more."""
+    got: list[Any] = []
+
+    async def cancelled(item: Any) -> None:
+        got.append(item)
+        gone = asyncio.create_task(asyncio.Event().wait())
+        gone.cancel()
+        await gone
+
+    server.log(events=2)
+    async with client(server) as orbital:
+        problems = heard(orbital, Problem)
+        orbital.on(CaughtUp, cancelled)
+        subscription = orbital.subscribe(GROUP, since=0, on_event=cancelled)
+        await subscription.ready()
+        for _ in range(3):
+            assert "was cancelled" in (await when(problems)).message
+
+    assert sorted(item.seq for item in got) == [1, 2, 2]
+
+
+class FullDisk(MemoryPositions):
+    """A store whose disk is full at first."""
+
+    full = True
+
+    async def save(self, group_id: str, position: Position) -> None:
+        """Fail, or not."""
+        if self.full:
+            raise OSError(28, "No space left on device")
+        await super().save(group_id, position)
+
+
+async def test_a_store_that_cannot_save_stops_no_callback(server: FakeServer) -> None:
+    """[CAL7] With callbacks, a position that cannot be saved is told once, the events go on, and it is saved later."""
+    store = FullDisk()
+    got: list[int] = []
+    async with client(server, store=store) as orbital:
+        problems = heard(orbital, Problem)
+        subscription = orbital.subscribe(GROUP, since=0, on_event=lambda event: got.append(event.seq))
+        await server.append()
+        told = await when(problems)
+        assert (told.code, told.details) == ("STORE", {"group_id": GROUP})
+        await server.append()
+        await when(problems)
+        store.full = False
+        await server.append()
+        gone = {"group_ids": [GROUP], "reason": "left"}
+        await server.send(json.dumps({"type": "unsubscribed", "data": gone, "server_timestamp": 1}))
+        async with asyncio.timeout(10):
+            await subscription.finished()
+
+        assert problems.empty()
+    assert got == [1, 2, 3]
+    position = await store.load(GROUP)
+    assert position is not None
+    assert position.seq == 3
+
+
+async def test_a_store_of_no_class_that_we_know(server: FakeServer) -> None:
+    """[CAL8] Whatever a store raises ends at most the subscription that needs it, not the client."""
+
+    class Away(MemoryPositions):
+        async def load(self, group_id: str) -> Position | None:
+            if group_id == OTHER:
+                raise LookupError("the database is away")
+            return await super().load(group_id)
+
+    async with client(server, store=Away()) as orbital:
+        problems = heard(orbital, Problem)
+        refused = orbital.subscribe(OTHER, on_event=lambda _: None)
+        with pytest.raises(LookupError, match="away"):
+            await refused.ready()
+        assert (await when(problems)).code == "STORE"
+        subscription = orbital.subscribe(GROUP, since=0)
+        await server.append()
+
+        assert (await anext(subscription)).seq == 1
+        assert orbital.state.state is State.OPEN

@@ -195,6 +195,26 @@ async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
     assert len(server.handshakes) == 1
 
 
+async def test_one_reader_at_a_time(server: FakeServer) -> None:
+    """[PYEVT13] Two tasks that wait for the same subscription are a mistake that is told; the first one reads on."""
+    async with client(server) as orbital:
+        subscription = orbital.subscribe(GROUP, since=0)
+        first = asyncio.create_task(anext(subscription))
+        await subscription.ready()
+        with pytest.raises(RuntimeError, match="One task at a time"):
+            await anext(subscription)
+        await server.append()
+        assert (await first).seq == 1
+        waiting = asyncio.create_task(anext(subscription))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await server.append()
+
+        assert await read(subscription, 1) == [2]
+
+
 # Chapter: positions
 
 
@@ -279,3 +299,34 @@ async def test_from_now_is_kept_too(server: FakeServer) -> None:
         assert await read(orbital.subscribe(GROUP), 1) == [5]
 
     assert (await store.load(GROUP)) != Position(4)
+
+
+async def test_who_leaves_does_not_speak_for_who_reads(server: FakeServer) -> None:
+    """[POS9] Leaving a subscription's block while another task handles an event does not count it as handled."""
+    server.log(events=3)
+    store = MemoryPositions()
+    handling = asyncio.Event()
+
+    async with client(server, store=store) as orbital:
+        async with orbital.subscribe(GROUP, since=0) as subscription:
+
+            async def handle() -> None:
+                async for event in subscription:
+                    if event.seq == 2:
+                        handling.set()
+                        await asyncio.Event().wait()
+
+            handler = asyncio.create_task(handle())
+            await handling.wait()
+        handler.cancel()
+        await asyncio.gather(handler, return_exceptions=True)
+    position = await store.load(GROUP)
+    assert position is not None
+    assert position.seq == 1
+
+    async with client(server, store=store) as orbital, orbital.subscribe(GROUP) as subscription:
+        event = await asyncio.create_task(anext(subscription))  # as asyncio.wait_for does
+        assert event.seq == 2
+    position = await store.load(GROUP)
+    assert position is not None
+    assert position.seq == 2
