@@ -36,6 +36,15 @@ PART_BYTES: Final = 5 * 1024 * 1024
 PARTS_AT_ONCE: Final = 2
 """Parts of one blob on their way to the bucket."""
 
+KEPT_AT_ONCE: Final = 8
+"""Blobs on their way to the bucket: of each some 5 MiB are in memory (15 in parts). The others wait in their files."""
+
+TURN_WAIT_S: Final = 60.0
+"""Longest that a blob waits for its turn; a bucket that is so slow will not be quicker for the next ones."""
+
+CLOSE_WAIT_S: Final = 5.0
+"""How long a shutdown waits for parts to be taken back; who told the program to stop kills it after 10 to 90 s."""
+
 DRAFTS: Final = ".drafts"
 """Where bytes are until they have a name. It is within the media folder, since a rename does not cross file systems."""
 
@@ -268,11 +277,14 @@ class BucketBlobs:
     Blobs as objects of a bucket, or of any other store that obstore speaks to.
 
     A draft waits in a file without a name on this machine; what a crash leaves of it is nothing. An object is there
-    whole or not at all: that is the store's own promise, for one request and for a multipart upload alike.
+    whole or not at all: that is the store's own promise, for one request and for a multipart upload alike. What was
+    sent of a multipart upload that fails is taken back; only a kill, or a store that is away just then, leaves parts.
     """
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._turns = asyncio.Semaphore(KEPT_AT_ONCE)
+        self._sending: set[asyncio.Task[None]] = set()
 
     def draft(self) -> BlobDraft:
         """See `ports.Blobs.draft`."""
@@ -282,13 +294,29 @@ class BucketBlobs:
         """See `ports.Blobs.keep`."""
         if not isinstance(draft, _Draft):
             raise TypeError("a draft belongs to the blobs that made it")
-        import obstore  # noqa: PLC0415 - an extra
-
         file = await _on_thread(draft.flush)
         file.seek(0)
+        # obstore takes back the parts of what fails, but not of what is cancelled. So it never is: whoever is cancelled
+        # discards the draft, by which it fails.
+        sending = asyncio.create_task(self._send(name, file))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
         with _answers():
-            await obstore.put_async(self._store, name, file, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+            await asyncio.shield(sending)
         await draft.discard()
+
+    async def _send(self, name: str, file: IO[bytes]) -> None:
+        import obstore  # noqa: PLC0415 - an extra
+
+        try:
+            async with asyncio.timeout(TURN_WAIT_S):
+                await self._turns.acquire()
+        except TimeoutError as exc:
+            raise Unavailable("The media storage is too slow just now; nothing was stored.", retry_after_s=5) from exc
+        try:
+            await obstore.put_async(self._store, name, file, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
+        finally:
+            self._turns.release()
 
     async def stream(self, name: str, *, start: int, end: int) -> AsyncIterator[bytes]:
         """See `ports.Blobs.stream`."""
@@ -296,10 +324,22 @@ class BucketBlobs:
 
         if start >= end:
             return
+        from obstore.exceptions import BaseError  # noqa: PLC0415 - the same
+
         with _answers():
-            found = await obstore.get_async(self._store, name, options={"range": (start, end)})
+            try:
+                found = await obstore.get_async(self._store, name, options={"range": (start, end)})
+            except BaseError as exc:
+                # It may begin beyond the end, for which there is no error of its own.
+                if (await obstore.head_async(self._store, name))["size"] > start:
+                    raise
+                raise BlobMissing(name) from exc
             async for piece in found.stream(min_chunk_size=PIECE_BYTES):
+                start += len(piece)
                 yield bytes(piece)
+        # A store gives what it has of a range.
+        if start < end:
+            raise BlobMissing(name)
 
     async def delete(self, names: Collection[str]) -> None:
         """See `ports.Blobs.delete`."""
@@ -332,6 +372,8 @@ class BucketBlobs:
 
     async def close(self) -> None:
         """See `ports.Blobs.close`."""
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=CLOSE_WAIT_S)
 
 
 _bucket: type[Blobs] = BucketBlobs

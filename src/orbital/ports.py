@@ -451,7 +451,7 @@ class Blobs(Protocol):
         Read the bytes from `start` up to but not `end`, in pieces.
 
         Raises:
-            BlobMissing: If there is no such blob.
+            BlobMissing: If there is no such blob; after its last byte if it ends before `end`.
         """
         ...
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from orbital.blobs import DRAFTS, HELD_BYTES, PART_BYTES, FolderBlobs, check_blobs, open_blobs
+from orbital import blobs as room
+from orbital.blobs import DRAFTS, HELD_BYTES, KEPT_AT_ONCE, PART_BYTES, FolderBlobs, check_blobs, open_blobs
 from orbital.errors import SettingsInvalid, Unavailable
 from orbital.ports import BlobMissing, Blobs
-from tests.support.s3 import BUCKET, S3, s3_server
+from tests.support.s3 import BUCKET, S3, Gate, s3_server
 
 MIB = 1024 * 1024
 
@@ -43,13 +44,15 @@ async def blobs(
 async def put(blobs: Blobs, name: str, data: bytes, *, piece: int = 64 * 1024) -> bytes:
     """Store a blob as the server does, piece by piece; return its hash."""
     draft = blobs.draft()
-    for start in range(0, len(data), piece):
-        await draft.write(data[start : start + piece])
-    assert draft.size_bytes == len(data)
-    digest = await draft.digest()
-    await blobs.keep(draft, name)
-    await draft.discard()
-    return digest
+    try:
+        for start in range(0, len(data), piece):
+            await draft.write(data[start : start + piece])
+        assert draft.size_bytes == len(data)
+        digest = await draft.digest()
+        await blobs.keep(draft, name)
+        return digest
+    finally:
+        await draft.discard()
 
 
 async def get(blobs: Blobs, name: str, start: int, end: int) -> bytes:
@@ -89,6 +92,89 @@ async def test_large_chunks_go_to_a_bucket_in_parts(s3: S3, tmp_path: Path, monk
     for number in (1, 2, 3):
         s3.program.wait_for(rf"PUT /{BUCKET}/{tmp_path.name}/film/1\?partNumber={number}&", after=said)
     assert await names(bucket) == {"film/1": 2 * PART_BYTES + 1}
+
+
+@pytest.fixture
+async def gated(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Blobs, Gate]]:
+    """An empty bucket behind a gate."""
+    gate = Gate(s3)
+    for name, value in gate.environ.items():
+        monkeypatch.setenv(name, value)
+    bucket = open_blobs(f"s3://{BUCKET}/{tmp_path.name}", folder=tmp_path)
+    yield bucket, gate
+    await asyncio.to_thread(gate.close)
+    await bucket.close()
+
+
+@pytest.mark.parametrize("refused", ["partNumber=1&", "partNumber=2&", "partNumber=3&", r"POST .*\?uploadId"])
+async def test_what_fails_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, Gate], tmp_path: Path, refused: str):
+    """[BLOB14] Whichever request of a multipart upload fails, its parts are gone with it: nobody would see them."""
+    bucket, gate = gated
+    gate.refused = refused
+
+    with pytest.raises(Unavailable):
+        await put(bucket, "film/1", bytes(2 * PART_BYTES + 1))
+
+    assert [name for name in s3.uploads() if name.startswith(tmp_path.name)] == []
+    assert await names(bucket) == {}
+    gate.refused = "no such request"
+    await put(bucket, "film/1", bytes(2 * PART_BYTES + 1))
+    assert await names(bucket) == {"film/1": 2 * PART_BYTES + 1}
+
+
+@pytest.mark.parametrize("held", [r"\?uploads", "partNumber=1&"])
+async def test_what_is_cut_off_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, Gate], tmp_path: Path, held: str):
+    """
+    [BLOB14] A multipart upload whose request is cancelled, as a shutdown does, is aborted before the storage closes.
+
+    obstore forgot it on the spot, and its parts stayed: unseen, and paid for.
+    """
+    bucket, gate = gated
+    gate.held = held
+    keeping = asyncio.create_task(put(bucket, "film/1", bytes(4 * PART_BYTES)))
+    await asyncio.to_thread(gate.wait_for_held)
+    keeping.cancel()
+    await asyncio.wait([keeping])
+    closing = asyncio.create_task(bucket.close())
+    gate.release()
+    await closing
+
+    assert keeping.cancelled()
+    assert [name for name in s3.uploads() if name.startswith(tmp_path.name)] == []
+    assert await names(bucket) == {}
+
+
+async def test_so_many_go_to_a_bucket_at_once(gated: tuple[Blobs, Gate], monkeypatch: pytest.MonkeyPatch):
+    """[BLOB15] However many blobs are to be kept, a few at a time are in memory; who waits too long is told."""
+    bucket, gate = gated
+    gate.held = "PUT"
+    keeping = [asyncio.create_task(put(bucket, f"a/{index}", b"x")) for index in range(3 * KEPT_AT_ONCE)]
+
+    await asyncio.to_thread(gate.wait_for_held, KEPT_AT_ONCE)
+    monkeypatch.setattr(room, "TURN_WAIT_S", 0)
+    with pytest.raises(Unavailable, match="too slow"):
+        await put(bucket, "a/late", b"x")
+    gate.release()
+    await asyncio.gather(*keeping)
+
+    assert gate.most_held == KEPT_AT_ONCE
+    assert len(await names(bucket)) == 3 * KEPT_AT_ONCE
+
+
+async def test_a_blob_that_is_shorter_than_it_was(blobs: Blobs):
+    """
+    [BLOB16] Reading beyond the end of a blob gives what there is, and then says that the rest is missing.
+
+    A bucket gave less without a word; in a medium of several chunks the next one's bytes then stood in the gap.
+    """
+    await put(blobs, "a/1", b"0123456789")
+
+    for start in (0, 5, 10, 15):
+        pieces = blobs.stream("a/1", start=start, end=20)
+        if start < 10:
+            assert await anext(pieces) == b"0123456789"[start:]
+        with pytest.raises(BlobMissing):
+            await anext(pieces)
 
 
 async def test_nobody_sees_a_draft(blobs: Blobs):
