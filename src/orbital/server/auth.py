@@ -232,8 +232,7 @@ class Auth:
         ticket = secrets.token_urlsafe(32)
         if token:
             ticket = f"{whose(token)}.{ticket}"
-        await self._tickets.put(ticket, principal, life_s=TICKET_S)
-        return ticket, TICKET_S
+        return await self._tickets.put(ticket, principal, life_s=TICKET_S), TICKET_S
 
     def redeem_now(self, ticket: str) -> Principal | None:
         """

@@ -30,8 +30,8 @@ def whose(token: str) -> str:
 class Tickets(Protocol):
     """Where tickets wait for their one use; several servers may share it."""
 
-    async def put(self, ticket: str, principal: Principal, *, life_s: int) -> None:
-        """Keep it for so many seconds."""
+    async def put(self, ticket: str, principal: Principal, *, life_s: int) -> str:
+        """Keep it for so many seconds; return what to give out: this one, or one that begins with it."""
         ...
 
     async def take(self, ticket: str) -> Principal | None:
@@ -69,9 +69,10 @@ class LocalTickets:
             return None
         return found[0]
 
-    async def put(self, ticket: str, principal: Principal, *, life_s: int) -> None:
+    async def put(self, ticket: str, principal: Principal, *, life_s: int) -> str:
         """Do as `put_now`."""
         self.put_now(ticket, principal, life_s=life_s)
+        return ticket
 
     async def take(self, ticket: str) -> Principal | None:
         """Do as `take_now`."""

@@ -96,7 +96,7 @@ async def test_tickets_may_wait_elsewhere(clock, store):
             self.inner = LocalTickets(clock)
 
         async def put(self, ticket, principal, *, life_s):
-            await self.inner.put(ticket, principal, life_s=life_s)
+            return await self.inner.put(ticket, principal, life_s=life_s)
 
         async def take(self, ticket):
             return await self.inner.take(ticket)

@@ -1,0 +1,215 @@
+"""What servers keep together in Redis: tickets that open one door once, and who is online."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import pytest
+
+from orbital.model import GroupId, Principal, UserId
+from orbital.server import shared as room
+from orbital.server.clock import SystemClock
+from orbital.server.presence import Connected
+from orbital.server.shared import AWAY, SharedPresence, SharedRedis, SharedTickets
+from tests.contracts.drafts import new_id
+from tests.support.redis import Redis
+
+ANN = Connected("ann", "ann", 1_000)
+BOB = Connected("bob", "bob", 2_000)
+
+
+class Desk(SharedPresence):
+    """One server's presence, and the connections that it tells of."""
+
+    def __init__(self, redis: SharedRedis) -> None:
+        self.people: dict[GroupId, set[Connected]] = {}
+        super().__init__(redis, lambda group_id: self.people.get(group_id, ()), self._groups)
+
+    def _groups(self) -> Iterable[GroupId]:
+        return [group_id for group_id, people in self.people.items() if people]
+
+    def set(self, group_id: GroupId, *people: Connected) -> None:
+        """Have these hear a group, and nobody else."""
+        self.people[group_id] = set(people)
+        self.moved(group_id)
+
+    async def until(self, group_id: GroupId, *names: str) -> None:
+        """Wait until these are online."""
+        async with asyncio.timeout(30):
+            while [one.username for one in await self.online(group_id)] != list(names):
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def redis(redis_server: Redis) -> AsyncIterator[SharedRedis]:
+    """A client of the Redis."""
+    made = SharedRedis(redis_server.url)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def desks(redis_server: Redis, redis: SharedRedis, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Desk]]:
+    """The presence of two servers."""
+    monkeypatch.setattr(room, "BEAT_S", 0.1)
+    other = SharedRedis(redis_server.url)
+    made = [Desk(redis), Desk(other)]
+    for desk in made:
+        desk.start()
+    yield made
+    for desk in made:
+        await desk.close()
+    await other.close()
+
+
+async def _fields(redis: SharedRedis, group_id: GroupId) -> dict[bytes, bytes]:
+    client: Any = await redis.client()
+    found: dict[bytes, bytes] = await client.hgetall(f"orbital:presence:{group_id}")
+    return found
+
+
+# Chapter: the client
+
+
+async def test_nobody_waits_for_another(redis_server: Redis):
+    """
+    [CLUSTER] Everybody who asks for a Redis that never answered is told so within the same moments.
+
+    They waited for each other's tries: the twentieth for forty seconds.
+    """
+    shared = SharedRedis(redis_server.url)
+    redis_server.freeze()
+    async with asyncio.timeout(10):
+        told = await asyncio.gather(*(shared.client() for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(one, AWAY) for one in told)
+
+    redis_server.thaw()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await shared.client()
+                break
+            except AWAY:
+                await asyncio.sleep(0.02)
+    await shared.close()
+
+
+# Chapter: tickets
+
+
+async def test_a_ticket_in_doubt_is_good_once(redis_server: Redis, redis: SharedRedis):
+    """
+    [HANDSHAKE] A ticket is good for one handshake, also when Redis froze while it was put there.
+
+    The frozen Redis took it when it went on, while the server had kept it for itself as well.
+    """
+    principal = Principal(
+        key=1, user_id=UserId("u"), username="u", expires_at_s=4e9, issued_at_s=0.0, token_digest=b"digest"
+    )
+    tickets, elsewhere = SharedTickets(redis, SystemClock()), SharedTickets(redis, SystemClock())
+    await tickets.put("warm", principal, life_s=30)
+    assert await elsewhere.take("warm") is not None
+    redis_server.freeze()
+    given = await tickets.put("ticket", principal, life_s=30)
+    redis_server.thaw()
+    client: Any = await redis.client()
+    async with asyncio.timeout(30):
+        # What was sent before it froze is done by now, if it is done at all.
+        while True:
+            try:
+                await client.ping()
+                break
+            except AWAY:
+                await asyncio.sleep(0.02)
+
+    assert await tickets.take(given) == principal
+    assert await tickets.take(given) is None
+    assert await elsewhere.take(given) is None
+
+
+# Chapter: presence
+
+
+async def test_who_left_in_doubt_has_left(desks: list[Desk], redis: SharedRedis):
+    """
+    [PRESENCE] Who leaves while everything is being written again has left.
+
+    What had been written was forgotten, so that nobody took it back: the user stayed online for as long as the group
+    was in use.
+    """
+    one, two = desks
+    group_id = GroupId(new_id())
+    one.set(group_id, ANN, BOB)
+    await two.until(group_id, "ann", "bob")
+
+    one.set(group_id, BOB)
+    one.rewrite()
+    await two.until(group_id, "bob")
+    one.set(group_id)
+    one.rewrite()
+    await two.until(group_id)
+
+    assert await _fields(redis, group_id) == {}
+
+
+async def test_what_was_written_in_doubt_is_taken_back(redis_server: Redis, desks: list[Desk], redis: SharedRedis):
+    """[PRESENCE] What Redis took without answering is taken back when it no longer holds."""
+    one, two = desks
+    group_id, last = GroupId(new_id()), GroupId(new_id())
+    one.set(last, BOB)
+    await two.until(last, "bob")
+
+    redis_server.freeze()
+    one.set(group_id, ANN)
+    async with asyncio.timeout(30):
+        # Taken up, and put back unanswered.
+        while group_id in one._dirty:
+            await asyncio.sleep(0.01)
+        while group_id not in one._dirty:
+            await asyncio.sleep(0.01)
+    one.set(group_id)
+    one.set(last, ANN)
+    redis_server.thaw()
+    await two.until(last, "ann")
+
+    assert await _fields(redis, group_id) == {}
+
+
+async def test_a_late_sweep_takes_nothing_that_lives(desks: list[Desk], redis: SharedRedis):
+    """
+    [PRESENCE] A server that was taken for dead, and swept late by one that saw it so, is there all the same.
+
+    It came back under its old name, and the sweep took what it had just written, for twenty minutes.
+    """
+    one, two = desks
+    group_id = GroupId(new_id())
+    one.set(group_id, ANN)
+    await two.until(group_id, "ann")
+    client: Any = await redis.client()
+
+    seen = await _fields(redis, group_id)
+    await client.delete(f"orbital:server:{one._node}")
+    async with asyncio.timeout(30):
+        while not await client.exists(f"orbital:server:{one._node}") or not await _fields(redis, group_id):
+            await asyncio.sleep(0.02)
+    await two.until(group_id, "ann")
+    await client.hdel(f"orbital:presence:{group_id}", *seen)
+
+    assert [each.username for each in await two.online(group_id)] == ["ann"]
+
+
+async def test_redis_lost_everything(desks: list[Desk], redis: SharedRedis):
+    """[PRESENCE] A Redis that lost everything without a word is told again who is online."""
+    one, two = desks
+    group_id = GroupId(new_id())
+    one.set(group_id, ANN)
+    two.set(group_id, BOB)
+    await two.until(group_id, "ann", "bob")
+
+    client: Any = await redis.client()
+    await client.flushall()
+
+    await two.until(group_id, "ann", "bob")
+    await one.until(group_id, "ann", "bob")
