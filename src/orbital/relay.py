@@ -308,11 +308,17 @@ class Relay:
         task = self._repairing.get(group_id)
         if task is None:
             task = self._repairing[group_id] = self._spawn(self._repair(group_id), "repair")
-            task.add_done_callback(lambda _: self._repairing.pop(group_id, None))
         return task
 
     async def _repair(self, group_id: GroupId) -> None:
         """Read the log of a live group until all that is known to exist has been handed on."""
+        try:
+            await self._read_to_the_head(group_id)
+        finally:
+            # Here, not when the task is done: a gap that shows in between must begin a repair of its own.
+            del self._repairing[group_id]
+
+    async def _read_to_the_head(self, group_id: GroupId) -> None:
         while (group := self.hub.groups.get(group_id)) is not None and group.cursor is not None:
             after = group.last
             try:

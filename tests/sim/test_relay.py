@@ -8,6 +8,7 @@ import os
 import pytest
 
 from orbital.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage, Principal
+from orbital.relay import encode_rumour
 from tests.sim.world import Client, Node, World, uuid_of
 
 SEEDS = int(os.environ.get("ORBITAL_SIM_SEEDS", "40"))
@@ -170,4 +171,40 @@ async def test_a_log_restored_from_a_backup():
     await world.settle()
 
     assert client.received[group_id] == [-11, 11]
+    await world.close()
+
+
+async def test_a_gap_right_when_a_repair_ends(monkeypatch):
+    """[PROM3] A gap that is seen in the very turn in which the group's last repair ended begins another."""
+    world = World(7, nodes=2)
+    store, relay = world.store, world.nodes[0].relay
+    for node in world.nodes:
+        await node.start()
+    (group_id,) = await _found(world, 1)
+    client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
+    world.clients.append(client)
+    client.subscribe([group_id])
+    await world.settle()
+
+    def elsewhere(number: int) -> None:
+        """Let another server store two events, of which only the rumour of the second comes through."""
+        for each in (number, number + 1):
+            event = store._one(_message(world.users[0], group_id, each, 4), 0).event
+        relay.receive(group_id, encode_rumour(event))
+
+    read = store.read
+
+    async def read_and_hear(*args, **kwargs):
+        page = await read(*args, **kwargs)
+        # What the loop does next, before anything that waits for the repair.
+        if len(store.groups[group_id].events) == 8:
+            asyncio.get_running_loop().call_soon(elsewhere, 3)
+        return page
+
+    monkeypatch.setattr(store, "read", read_and_hear)
+    elsewhere(1)
+    while relay._tasks:
+        await asyncio.sleep(0)
+
+    assert client.received[group_id] == [-7, 7, 8, 9, 10]
     await world.close()
