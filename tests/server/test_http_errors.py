@@ -53,6 +53,21 @@ async def test_paths_that_are_none(api: Api, method: str):
         assert {answer.json()["error"] for answer in answers} == {"NOT_FOUND"}
 
 
+async def test_a_line_break_behind_a_path(api: Api):
+    """[ERR1] A path with a line break behind it is another one, that is none; nobody is removed by it."""
+    ada = api.user()
+    group = (await ada.make_group())["group_id"]
+
+    answers = [
+        await ada.ask("GET", f"/api/groups/{group}/members%0A"),
+        await ada.ask("DELETE", f"/api/groups/{group}/members/{ada.id}%0A"),
+        await ada.ask("GET", "/api/groups%0A"),
+    ]
+
+    assert [answer.status_code for answer in answers] == [404, 404, 404]
+    assert (await ada.get(f"/api/groups/{group}/members")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [

@@ -259,7 +259,8 @@ class Application:
             for name in here[0].spans:
                 pattern = pattern.replace(f"{{{name}}}", f"{{{name}:path}}")
             routes.append(Route(pattern, resource, name=path))
-        self._router = Router(routes, redirect_slashes=False, default=_Elsewhere(node, limits, "*", [fallback]))
+        self._elsewhere = _Elsewhere(node, limits, "*", [fallback])
+        self._router = Router(routes, redirect_slashes=False, default=self._elsewhere)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; uvicorn's lifespan is not used."""
@@ -267,6 +268,9 @@ class Application:
             raise AssertionError(f"nobody sends {scope['type']} here: upgrades go to the edge, and lifespan is off")
         path = scope["path"]
         resource = self._exact.get(path)
+        if resource is None and path.endswith("\n"):
+            # The router's patterns end in `$`, which is also true before a line break.
+            resource = self._elsewhere
         if resource is not None:
             await resource(scope, receive, send)
         else:
