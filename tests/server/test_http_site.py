@@ -187,7 +187,7 @@ async def test_the_sdk_is_served(api: Api):
 )
 async def test_outside_is_404(api: Api, path: str):
     """[SITE2] Whatever is no file of the SDK or the page is 404 in JSON."""
-    answer: Any = await api.http.get(path)
+    answer: Any = await api.ask("GET", path)
 
     assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")
 

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from orbital import __version__
+from orbital.errors import NotFound
 from orbital.server.http import page
 from orbital.server.http.application import missing
 from orbital.server.http.endpoint import Answer, Call, Endpoint, Reply, endpoint
@@ -74,6 +75,7 @@ class Site:
             "/sdk/{file}",
             tag=_TAG,
             answers=[Answer(200, "A module.", media_type="text/javascript", headers={"ETag": "Of this version."})],
+            errors=[NotFound],
             auth=False,
             spans=["file"],
         )
