@@ -90,7 +90,7 @@ class Tokens:
 
     def __init__(self, source: TokenSource | None) -> None:
         self._source = source
-        self._token: str | None = source if isinstance(source, str) else None
+        self._token: str | None = _checked(source) if isinstance(source, str) else None
         self._lock = asyncio.Lock()
 
     @property
@@ -125,8 +125,21 @@ class Tokens:
                 raise ValueError("The token function returned an empty token.")
             if token == used:
                 return False
-            self._token = token
+            self._token = _checked(token)
             return True
+
+
+_TOKEN: Final = re.compile(r"[!-~]*")
+
+
+def _checked(token: str) -> str:
+    """Refuse what would break the header, and be told with it; without the token in the sentence."""
+    if _TOKEN.fullmatch(token) is None:
+        raise ValueError(
+            "The token holds a character that no token has, such as a space, a line break at its end, or a letter "
+            "beyond ASCII."
+        )
+    return token
 
 
 # Chapter: errors
@@ -199,7 +212,7 @@ class Api:
             transport: Another httpx transport, for proxies of your own and for tests.
 
         Raises:
-            ValueError: If `url` is not an address.
+            ValueError: If `url` is not an address, or `token` cannot be one.
         """
         self.address = address_of(url)
         self.tokens = Tokens(token)

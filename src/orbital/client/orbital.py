@@ -667,7 +667,7 @@ def connect(
         transport: Another httpx transport for the REST side.
 
     Raises:
-        ValueError: If `url` is not an address.
+        ValueError: If `url` is not an address, or `token` cannot be one.
     """
     return Orbital(
         url,

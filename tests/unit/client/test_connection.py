@@ -277,6 +277,24 @@ async def test_a_token_function_that_hangs(server: FakeServer) -> None:
         await waiting
 
 
+@pytest.mark.parametrize("mistake", ["secret\n", "two secrets", "sécret", "secret\r\nX-Evil: 1"])
+async def test_what_is_no_token(server: FakeServer, mistake: str, caplog: pytest.LogCaptureFixture) -> None:
+    """[PYTOK8] A token that would break its header is refused at once, and no sentence and no log line has it."""
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(ValueError, match="no token has") as caught:
+        client(server, token=mistake)
+    assert "ecret" not in str(caught.value)
+
+    tokens = [mistake, "good"]
+    orbital = client(server, token=lambda: tokens.pop(0))
+    problems = heard(orbital, Problem)
+    async with orbital:
+        assert "no token has" in (await when(problems)).message
+
+    assert server.handshakes == ["good"]
+    assert not [record for record in caplog.records if "ecret" in record.getMessage()]
+
+
 # Chapter: lines
 
 
