@@ -629,8 +629,10 @@ class Relay:
         except PositionLost:
             self.counters.lost += 1
             if listener.subscriptions.get(group.group_id) is subscription:
-                subscription.position = subscription.start = group.last
-                listener.reset(group.group_id, group.last)
+                subscription.position = subscription.start = subscription.goal
+                # Who was removed in what is gone goes on after no number.
+                if subscription.until is None:
+                    listener.reset(group.group_id, group.last)
             return []
         except OrbitalError:
             await asyncio.sleep(REPAIR_RETRY_S)

@@ -208,3 +208,34 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
 
     assert client.received[group_id] == [-7, 7, 8, 9, 10]
     await world.close()
+
+
+async def test_pruned_and_removed():
+    """[PROM1] A slow reader who was removed, and misses what is no longer kept, is told no number after its removal."""
+    world = World(7, nodes=1)
+    relay = world.nodes[0].relay
+    await world.nodes[0].start()
+    (group_id,) = await _found(world, 1)
+    owner, slow = world.users[:2]
+    client = Client(world, world.nodes[0], slow, room=600, pace=0)
+    world.clients.append(client)
+    client.subscribe([group_id])
+    while group_id not in client.next:
+        await asyncio.sleep(0)
+
+    for number in range(80):
+        await world.append(world.nodes[0], _message(owner, group_id, number, 9_000))
+    await world.append(world.nodes[0], LeaveGroup(actor=owner, at_ms=0, group_id=group_id, user_id=slow.user_id))
+    await world.append(world.nodes[0], _message(owner, group_id, 99, 4))
+    world.store.groups[group_id].floor = world.store.groups[group_id].head.seq
+    client.pace = 100_000
+    while not client.idle or relay._tasks:
+        client.take()
+        await asyncio.sleep(0)
+
+    assert [kind for kind, *_ in client.trace if kind != "new_message"] == [
+        "auth_success",
+        "subscribed",
+        "unsubscribed",
+    ]
+    await world.close()
