@@ -179,7 +179,7 @@ class Node:
         self, work: Callable[[], object], every_s: float, *, sooner: asyncio.Event | None = None
     ) -> None:
         """
-        Do a piece of work for ever; when the database is away, the next time.
+        Do a piece of work for ever; what fails, such as when the database is away, is done the next time.
 
         Args:
             work: What is done, one at a time.
@@ -198,6 +198,9 @@ class Node:
                     await result
             except OrbitalError as exc:
                 log.warning("periodic work was put off", extra={"reason": exc.message})
+            except Exception:
+                # A mistake of ours: without its next time nobody would learn of a revocation, say.
+                log.exception("periodic work failed")
 
     async def drain(self) -> None:
         """

@@ -1,0 +1,63 @@
+"""The composition root: what comes round goes on coming round."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from orbital.errors import Unavailable
+from orbital.server.app import Node
+
+
+class Work:
+    """Fails with what it is given, then does well; tells how often it was done."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self._failures = list(failures)
+        self.done = 0
+        self.well = asyncio.Event()
+
+    async def __call__(self) -> None:
+        self.done += 1
+        if self._failures:
+            raise self._failures.pop(0)
+        self.well.set()
+
+
+async def _repeat(work: Work, *, every_s: float, sooner: asyncio.Event | None = None) -> asyncio.Task[None]:
+    node = Node.__new__(Node)
+    return asyncio.create_task(node.periodically(work, every_s, sooner=sooner))
+
+
+async def test_a_failure_is_not_the_last_time(caplog: pytest.LogCaptureFixture):
+    """
+    [CLUSTER] Work that comes round is done again after any failure, which is told: as an error if it was no absence.
+
+    One mistake ended it in silence, and no revocation made elsewhere was looked for any more.
+    """
+    work = Work(Unavailable("away"), LookupError("a mistake"))
+    task = await _repeat(work, every_s=0)
+
+    async with asyncio.timeout(10):
+        await work.well.wait()
+
+    task.cancel()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
+
+
+async def test_sooner_than_its_turn():
+    """[CLUSTER] Whoever wants it done now has it done now; wanted often meanwhile, it is done once more."""
+    work, sooner = Work(), asyncio.Event()
+    task = await _repeat(work, every_s=3600, sooner=sooner)
+    for _ in range(5):
+        sooner.set()
+
+    async with asyncio.timeout(10):
+        await work.well.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+    task.cancel()
+    assert work.done == 1
