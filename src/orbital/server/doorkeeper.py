@@ -95,7 +95,7 @@ class Doorkeeper:
     def decide(self, handshake: Handshake) -> Admit | Refuse | Awaitable[Admit | Refuse]:
         """Decide about a handshake: at once when its token was seen before and limits are counted here."""
         if self._draining():
-            return self._refuse(Unavailable("The server is restarting. Connect again in a moment.", retry_after_s=2))
+            return self._refuse(_restarting())
         if not self._admission.allows_origin(handshake.headers.get("origin")):
             return self._refuse(Forbidden("Pages of this origin may not connect here."))
         peer = handshake.peer[0] if handshake.peer is not None else None
@@ -134,6 +134,11 @@ class Doorkeeper:
             except OrbitalError as exc:
                 return self._refuse(exc)
         wait_s = await self._admission.policy.admit(address, None if principal is None else principal.user_id)
+        # While somebody else was asked, the server may have begun to go down, and the token been revoked.
+        if self._draining():
+            return self._refuse(_restarting())
+        if principal is not None and not self._auth.holds(principal):
+            principal, refused = None, Unauthorized("The token no longer holds; log in again.")
         if principal is None:
             return self._refuse(refused if wait_s is None else too_many(wait_s, ATTEMPTS))
         return self._admit(handshake, principal, wait_s)
@@ -150,3 +155,7 @@ class Doorkeeper:
     def _refuse(self, error: OrbitalError) -> Refuse:
         self._refusals[error.code] += 1
         return refusal(error)
+
+
+def _restarting() -> Unavailable:
+    return Unavailable("The server is restarting. Connect again in a moment.", retry_after_s=2)
