@@ -174,6 +174,24 @@ _ADDRESSES = {
 }
 
 
+def test_no_upgrade_from_http_1_0(server: Server):
+    """[ERR3] HTTP/1.0 knows no upgrade (RFC 9110 §7.8, RFC 6455 §4.2.1): what asks for one is plain HTTP."""
+    upgrade = _head(
+        "GET",
+        "/ws",
+        "Connection: Upgrade",
+        "Upgrade: websocket",
+        "Sec-WebSocket-Version: 13",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    )
+
+    with _line(server) as line:
+        line.send(upgrade.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        status, _, body = line.answer()
+
+    assert (status, json.loads(body)["error"]) == (426, "UPGRADE_REQUIRED")
+
+
 def test_addresses_as_they_come(server: Server):
     """[LINE5] Whatever stands in an address has an answer of ours."""
     with _line(server) as line:

@@ -12,7 +12,15 @@ _ABOUT: Final = "This is no HTTP/1.1 request, or its method is none that is know
 
 
 class JsonErrors(HttpToolsProtocol):
-    """uvicorn's HTTP, but for the answer to what it cannot read: it never speaks plain text to a client."""
+    """
+    uvicorn's HTTP, but for the answer to what it cannot read, and for an upgrade from HTTP/1.0.
+
+    It never speaks plain text to a client.
+    """
+
+    def _should_upgrade(self) -> bool:
+        # RFC 9110 §7.8: HTTP/1.0 knows no upgrade; where one is asked for it is passed over.
+        return self.parser.get_http_version() != "1.0" and super()._should_upgrade()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - one sentence for whatever it was
         """Refuse what is no request, and close: nobody knows where the next one would begin (RFC 9112 §2.2)."""
