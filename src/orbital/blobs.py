@@ -300,10 +300,16 @@ class BucketBlobs:
         # discards the draft, by which it fails.
         sending = asyncio.create_task(self._send(name, file))
         self._sending.add(sending)
-        sending.add_done_callback(self._sending.discard)
+        sending.add_done_callback(self._sent)
         with _answers():
             await asyncio.shield(sending)
         await draft.discard()
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        self._sending.discard(sending)
+        if not sending.cancelled():
+            # Who waits has it from `shield`; who was cancelled does not want it, and asyncio would print it.
+            sending.exception()
 
     async def _send(self, name: str, file: IO[bytes]) -> None:
         import obstore  # noqa: PLC0415 - an extra

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +16,11 @@ import pytest
 from orbital.client import Api, ApiError
 from orbital.client.media import download, upload
 from tests.conftest import Serve
+from tests.contracts.drafts import new_id
 from tests.support.client import Person, opaque
+from tests.support.process import until
 from tests.support.programs import CHECKOUT
-from tests.support.s3 import BUCKET, S3, s3_server
+from tests.support.s3 import BUCKET, S3, Gate, s3_server
 from tests.support.server import Server
 
 
@@ -122,6 +127,88 @@ async def test_a_server_with_a_bucket(serve: Serve, s3: S3):
     assert (listed, after) == (4, 0)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert list((server.data_dir / "media").glob("*")) == []
+    await anna.close()
+
+
+def _under_way(server: Server, head: str, *, token: str, body: bytes = b"") -> socket.socket:
+    """Open a line, and send the beginning of a request."""
+    line = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    line.sendall(f"{head} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n".encode() + body)
+    return line
+
+
+def _rest(line: socket.socket) -> bytes:
+    """Read a line to its end, and close it."""
+    found = b""
+    with line:
+        while piece := line.recv(1024 * 1024):
+            found += piece
+    return found
+
+
+def _chunk(thread_id: str, data: bytes) -> bytes:
+    """Write the form of a medium of one chunk, from the request's headers on."""
+    fields = {
+        "media_id": new_id(),
+        "thread_id": thread_id,
+        "chunk_index": "0",
+        "total_chunks": "1",
+        "encrypted_metadata": opaque("meta"),
+        "encryption_iv": opaque("iv"),
+        "chunk": "",
+    }
+    parts = [f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}' for name, value in fields.items()]
+    body = "\r\n".join(parts).encode() + data + b"\r\n--x--\r\n"
+    return b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+async def test_what_a_shutdown_cuts_short(serve: Serve):
+    """
+    [MED26] A chunk and a download that the drain did not wait for end with 503 and with less than was announced.
+
+    Both were a traceback in the log, and whoever sent the chunk was told 500, in plain text.
+    """
+    server = serve(env={"ORBITAL_DRAIN_SECONDS": "0.2"})
+    anna = await Person.sign_up(server.url)
+    media_id, group_id = await put(server, anna, bytes(20_000_000), chunk_bytes=5_000_000)
+    thread_id = (await anna.get(f"/api/groups/{group_id}/threads"))["threads"][0]["thread_id"]
+    down = _under_way(server, f"GET /api/media/{media_id}/download", token=anna.token, body=b"\r\n")
+    begun = down.recv(1)
+    up = _under_way(server, "POST /api/media/upload", token=anna.token, body=_chunk(thread_id, bytes(1_000_000))[:-10])
+    drafts = server.data_dir / "media" / ".drafts"
+    await asyncio.to_thread(until, lambda: any(drafts.iterdir()), what="a draft")
+
+    status = await asyncio.to_thread(server.terminate)
+
+    assert status == 0
+    head, _, body = _rest(up).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert json.loads(body)["error"] == "UNAVAILABLE"
+    assert len(begun + _rest(down)) < 20_000_000
+    assert list(drafts.iterdir()) == []
+    await anna.close()
+
+
+async def test_a_shutdown_takes_parts_back(serve: Serve, s3: S3):
+    """[BLOB14] A server that is told to stop in the middle of a multipart upload leaves no parts in the bucket."""
+    gate = Gate(s3)
+    env = {"ORBITAL_MEDIA_URL": f"s3://{BUCKET}/stopped", "ORBITAL_MEDIA_CHUNK_BYTES": "30000000"}
+    server = serve(env={**gate.environ, **env, "ORBITAL_DRAIN_SECONDS": "0.2"})
+    anna = await Person.sign_up(server.url)
+    thread_id = (await anna.open_thread(await anna.make_group()))["thread_id"]
+    gate.held = "partNumber="
+    up = _under_way(server, "POST /api/media/upload", token=anna.token, body=_chunk(thread_id, bytes(20_000_000)))
+    await asyncio.to_thread(gate.wait_for_held)
+
+    stopping = asyncio.create_task(asyncio.to_thread(server.terminate))
+    await asyncio.to_thread(server.program.wait_for, "Cancel 1 running task")
+    gate.release()
+
+    assert await stopping == 0
+    assert _rest(up).startswith(b"HTTP/1.1 503 ")
+    assert s3.uploads() == []
+    assert b"<Key>" not in s3.ask("GET", f"/{BUCKET}?list-type=2&prefix=stopped/")[1]
+    await asyncio.to_thread(gate.close)
     await anna.close()
 
 

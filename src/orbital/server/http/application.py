@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable
 from typing import Any, Final
@@ -136,7 +137,18 @@ class Resource:
             log.exception("request failed", extra={"method": method, "path": self._path})
             reply = Reply.error(OrbitalError("Something went wrong here. It is in the server's log."))
         self._node.metrics.answered(self._path, method, _status(reply))
-        await respond(reply, scope, receive, send, extra=self._cors.headers(origin))
+        await self._respond(reply, scope, receive, send, extra=self._cors.headers(origin))
+
+    async def _respond(
+        self, reply: Reply | Response, scope: Scope, receive: Receive, send: Send, *, extra: RawHeaders
+    ) -> None:
+        try:
+            await respond(reply, scope, receive, send, extra=extra)
+        except asyncio.CancelledError:
+            # A shutdown did not wait for the rest: the answer ends short, and uvicorn closes the line.
+            if not self._node.draining:
+                raise
+            log.warning("an answer was cut short by the shutdown", extra={"path": self._path})
 
     async def _admit(self, authorization: bytes | None) -> Principal:
         """Turn the header into who asks, and count the request."""
@@ -189,10 +201,16 @@ async def _run(bound: _Bound, call: Call) -> Reply | Response:
     arguments: list[msgspec.Struct] = []
     if bound.query is not None:
         arguments.append(read_query(call.scope["query_string"], bound.query, whole=bound.whole))
-    if bound.body is not None:
-        call.raw_body = await read_body(call.receive, declared=call.declared, limit=bound.limit)
-        arguments.append(read(bound.body, call.raw_body))
-    return await bound.endpoint.handler(call, *arguments)
+    try:
+        if bound.body is not None:
+            call.raw_body = await read_body(call.receive, declared=call.declared, limit=bound.limit)
+            arguments.append(read(bound.body, call.raw_body))
+        return await bound.endpoint.handler(call, *arguments)
+    except asyncio.CancelledError:
+        # uvicorn cancels what a shutdown did not wait for. The line is open still, so the client is told.
+        if not call.node.draining:
+            raise
+        raise Unavailable("The server went down before this was done. Ask again.") from None
 
 
 def _length(declared: bytes | None) -> int | None:
