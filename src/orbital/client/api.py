@@ -173,12 +173,29 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiError:
     try:
         told = msgspec.json.decode(body, type=_ErrorBody)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return ApiError(f"The server answered {status}.", status=status, code=f"HTTP_{status}", retry_after_s=wait_s)
+        location = headers.get("Location") if 300 <= status < 400 else None
+        sentence = f"The server answered {status}" + (f" and points to {location[:200]}." if location else ".")
+        return ApiError(sentence, status=status, code=f"HTTP_{status}", retry_after_s=wait_s)
     message = told.message or f"The server answered {status}."
     return ApiError(message, status=status, code=told.error, details=told.details, retry_after_s=wait_s)
 
 
 # Chapter: the requests
+
+
+_KEY: Final = re.compile(r"[!-~]{1,128}")
+
+
+def checked_key(key: str) -> str:
+    """
+    Give an idempotency key back.
+
+    Raises:
+        ValueError: If the protocol does not allow it.
+    """
+    if _KEY.fullmatch(key) is None:
+        raise ValueError(f"An idempotency key has 1 to 128 visible ASCII characters; {key!r} is none.")
+    return key
 
 
 def _segment(value: str) -> str:
@@ -486,7 +503,7 @@ class Api:
     ) -> T:
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if key is not None:
-            headers["Idempotency-Key"] = key
+            headers["Idempotency-Key"] = checked_key(key)
         response = await self._request(
             method,
             path,

@@ -46,6 +46,14 @@ FRAMES_A_TURN: Final = 100
 """Frames read before the other tasks get a turn: during a replay the next one is always there already."""
 
 
+class _Dial(dial):
+    """Follows no redirect: the REST side does not either, and a portal's page must not speak for the server."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Leave an answer that is not 101 as it is."""
+        return exc
+
+
 class _Lost(msgspec.Struct, frozen=True):
     """How a connection, or an attempt at one, ended."""
 
@@ -199,7 +207,7 @@ class Connection:
             self._tell(Problem(code="TOKEN", message=f"The token function failed: {exc!r}"))
             return _Lost(opened=False, reason=f"The token function failed: {exc!r}")
         try:
-            socket = await dial(
+            socket = await _Dial(
                 self._api.address.websocket,
                 additional_headers={"Authorization": f"Bearer {self._used_token}"},
                 user_agent_header=USER_AGENT,

@@ -52,7 +52,8 @@ class ApiError(ClientError):
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later."""
-        return self.status in {408, 425, 429} or self.status >= 500
+        # 302, 303, 307: a captive portal's; the server itself sends nobody elsewhere.
+        return self.status in {302, 303, 307, 408, 425, 429} or self.status >= 500
 
 
 class Refused(ClientError):

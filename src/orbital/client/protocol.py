@@ -703,7 +703,7 @@ class Conversation:
 # Chapter: when to dial
 
 
-FINAL_STATUS: Final = frozenset({400, 401, 403, 404, 405, 426})
+FINAL_STATUS: Final = frozenset({301, 308, 400, 401, 403, 404, 405, 426})
 """Answers to a handshake that another try would get again."""
 
 POLICY_VIOLATION: Final = 1008

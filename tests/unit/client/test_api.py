@@ -251,7 +251,13 @@ async def test_idempotency_keys() -> None:
         (httpx.Response(403, json={"error": "FORBIDDEN", "message": "No."}), 403, "FORBIDDEN", "No.", None),
         (httpx.Response(502, text="<html>"), 502, "HTTP_502", "The server answered 502.", None),
         (httpx.Response(429, json={"error": 5}, headers={"Retry-After": "3"}), 429, "HTTP_429", "The server", 3),
-        (httpx.Response(302, headers={"Location": "/login"}), 302, "HTTP_302", "The server answered 302.", None),
+        (
+            httpx.Response(302, headers={"Location": "/login"}),
+            302,
+            "HTTP_302",
+            "The server answered 302 and points to /login.",
+            None,
+        ),
     ],
 )
 async def test_refusals(response: httpx.Response, status: int, code: str, message: str, retry_s: float | None) -> None:

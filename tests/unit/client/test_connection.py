@@ -62,6 +62,27 @@ async def test_refused_for_now(server: FakeServer, status: int) -> None:
     assert len(server.handshakes) == 3
 
 
+@pytest.mark.parametrize("status", [302, 303, 307])
+async def test_a_portal_is_not_followed(server: FakeServer, status: int) -> None:
+    """[PYCON10] A redirect for the moment, as a portal's, is not followed anywhere; the server is tried again."""
+    async with FakeServer() as portal:
+        server.refusals = [(status, {"Location": portal.url.replace("http", "ws") + "/ws"}, {})]
+        async with client(server) as orbital:
+            assert orbital.state.state is State.OPEN
+
+        assert portal.handshakes == []
+    assert len(server.handshakes) == 2
+
+
+@pytest.mark.parametrize("status", [301, 308])
+async def test_a_server_that_moved(server: FakeServer, status: int) -> None:
+    """[PYCON11] A server that is elsewhere for good is not followed, and the sentence tells where it is."""
+    server.refusals = [(status, {"Location": "https://orbital.test/ws"}, {})]
+
+    with pytest.raises(Refused, match=rf"answered {status} and points to https://orbital\.test/ws"):
+        await client(server).__aenter__()
+
+
 async def test_retry_after_is_obeyed(server: FakeServer) -> None:
     """[PYCON4] A Retry-After of the handshake is waited for, also when something wakes the client."""
     server.refusals = [(429, {"Retry-After": "7"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many."})]

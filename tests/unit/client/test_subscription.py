@@ -151,6 +151,7 @@ async def test_leaving_ends_the_iteration(server: FakeServer) -> None:
 async def test_reading_the_log_is_tried_again(server: FakeServer) -> None:
     """[PYEVT10] A gap is filled even when the log cannot be read at first."""
     troubles = [refusal(503, "UNAVAILABLE"), refusal(500, "INTERNAL"), httpx.Response(502, text="<html>")]
+    troubles += [httpx.Response(302, headers={"Location": "http://portal.test/"}), httpx.Response(200, text="<html>")]
     server.rest = lambda request: troubles.pop() if troubles and request.url.path == "/v1/events" else None
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
