@@ -16,10 +16,11 @@ from uuid import uuid4
 
 import msgspec
 
-from orbital.client.api import Api
+from orbital.client.api import Api, checked_key
 from orbital.client.errors import ApiError, BadAnswer, Closed, OutboxExpired, OutboxFull, Unreachable
 from orbital.client.events import Problem
 from orbital.client.stores import MemoryOutbox, OutboxStore, Post
+from orbital.client.theirs import theirs
 from orbital.core.backoff import BACKOFF, Backoff
 
 T = TypeVar("T")
@@ -78,6 +79,8 @@ class Outbox:
         self._report = report
         self._limit = limit
         self._lanes: dict[str, deque[_Waiting]] = {}
+        self._parked: set[str] = set()
+        """Lanes that stand until there is another token."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
         self._awake = asyncio.Event()
@@ -114,6 +117,8 @@ class Outbox:
             ApiError: If the server refused it for good.
             OutboxExpired: If it was tried and is too old to be tried again.
             Closed: If the client was closed first; a post in a store is sent by the next run.
+            BadAnswer: If the server has it, and answered in a form that this version does not know.
+            ValueError: If `key` cannot be one.
         """
         if self._closed:
             raise Closed("The client is closed.")
@@ -121,7 +126,7 @@ class Outbox:
             raise OutboxFull(f"{self._count} posts wait for the server; wait for some to be sent.")
         now_ms = time.time_ns() // 1_000_000
         post = Post(
-            key=key or str(uuid4()),
+            key=str(uuid4()) if key is None else checked_key(key),
             lane=lane,
             path=path,
             body=msgspec.Raw(msgspec.json.encode(body)),
@@ -131,13 +136,15 @@ class Outbox:
         )
         waiting = self._enqueue(post, awaited=True)
         self._own(self._keep(waiting))
+        if lane in self._parked:
+            self.wake()
         try:
             # Shielded: who gives up waiting does not take the post back.
             content = await asyncio.shield(waiting.answer)
         except asyncio.CancelledError:
             waiting.awaited = False
             raise
-        return msgspec.json.decode(content, type=answer)
+        return _decode(content, answer)
 
     def wake(self) -> None:
         """Try at once what waits for its next try: the server is there again."""
@@ -176,9 +183,10 @@ class Outbox:
     async def _keep(self, waiting: _Waiting) -> None:
         """Put a post into the store; it is not sent before it is there."""
         try:
-            await self._store.put(waiting.post)
+            await theirs(self._store.put(waiting.post))
         except Exception as exc:  # noqa: BLE001 - a store is other people's code; its error belongs to who posts
             waiting.stored.set_exception(exc)
+            waiting.stored.exception()  # Seen: its lane may be closed before it gets there.
         else:
             waiting.stored.set_result(None)
 
@@ -187,40 +195,56 @@ class Outbox:
         queue = self._lanes[lane]
         while queue:
             waiting = queue[0]
+            awake = self._awake
             try:
                 await waiting.stored
                 answer = await self._send(waiting)
             except Exception as exc:  # noqa: BLE001 - whatever it is belongs to who posts
-                if not await self._settle(waiting, exc):
-                    return
-            else:
+                if not waiting.awaited:
+                    self._report_unsent(waiting.post, exc)
+                    if isinstance(exc, ApiError) and exc.status == 401:
+                        # It is the token that was refused, not the post: it stays for a run with a better one.
+                        await self._park(lane, exc, awake)
+                        continue
                 await self._forget(waiting)
-                if not waiting.answer.done():
-                    waiting.answer.set_result(answer)
+                _fail(waiting, exc)
+            else:
+                try:
+                    await self._forget(waiting)
+                finally:  # Who closes now is told all the same: the server has it.
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(answer)
             queue.popleft()
             self._count -= 1
         del self._lanes[lane]
 
-    async def _settle(self, waiting: _Waiting, exc: Exception) -> bool:
-        """Tell of a post that will not be sent; False when its lane must stop."""
-        if not waiting.awaited:
-            self._report(
-                Problem(
-                    code=exc.code if isinstance(exc, ApiError) else "OUTBOX",
-                    message=f"A post that nobody waits for was not sent: {exc}",
-                    details={"idempotency_key": waiting.post.key, "path": waiting.post.path},
-                )
+    async def _park(self, lane: str, refused: ApiError, awake: asyncio.Event) -> None:
+        """Let a lane stand until something wakes the outbox. Who posts behind hears why, instead of waiting."""
+        queue = self._lanes[lane]
+        for waiting in [each for each in queue if each.awaited]:
+            await asyncio.wait([waiting.stored])
+            await self._forget(waiting)
+            _fail(waiting, refused)
+            queue.remove(waiting)
+            self._count -= 1
+        self._parked.add(lane)
+        try:
+            await awake.wait()
+        finally:
+            self._parked.discard(lane)
+
+    def _report_unsent(self, post: Post, exc: Exception) -> None:
+        self._report(
+            Problem(
+                code=exc.code if isinstance(exc, ApiError) else "OUTBOX",
+                message=f"A post that nobody waits for was not sent: {exc}",
+                details={"idempotency_key": post.key, "path": post.path},
             )
-            if isinstance(exc, ApiError) and exc.status == 401:
-                # It is the token that was refused, not the post: it stays in the store for a run with a better one.
-                return False
-        await self._forget(waiting)
-        _fail(waiting, exc)
-        return True
+        )
 
     async def _forget(self, waiting: _Waiting) -> None:
         try:
-            await self._store.remove(waiting.post.key)
+            await theirs(self._store.remove(waiting.post.key))
         except Exception as exc:  # noqa: BLE001 - a store is other people's code
             # It would be sent again by the next run, under its key: no harm within the key's life.
             self._report(Problem(code="STORE", message=f"A sent post could not be removed from its store: {exc}"))
@@ -231,27 +255,31 @@ class Outbox:
         while True:
             now_ms = time.time_ns() // 1_000_000
             post = waiting.post
-            if post.tried_ms is None:
-                post = waiting.post = msgspec.structs.replace(post, tried_ms=now_ms)
-                await self._store.put(post)
-            elif now_ms - post.tried_ms > KEY_LIFE_MS:
+            awake = self._awake
+            retry_after_ms = 0
+            if post.tried_ms is not None and now_ms - post.tried_ms > KEY_LIFE_MS:
                 raise OutboxExpired(
                     "This post was tried more than 23 hours ago, and the answer was lost: it may be there or not. "
                     "Look, and post it anew if it is not."
                 )
-            awake = self._awake
-            retry_after_ms = 0
-            try:
-                content = await self._api.post(post.path, bytes(post.body), idempotency_key=post.key)
-                _check(content)
-            except ApiError as exc:
-                if not exc.retryable:
+            if await self._noted(waiting, now_ms):
+                try:
+                    content = await self._api.post(post.path, bytes(post.body), idempotency_key=post.key)
+                    _decode(content, _Receipt)
+                except ApiError as exc:
+                    if not exc.retryable:
+                        raise
+                    retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
+                except Closed:
                     raise
-                retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
-            except Unreachable:
-                pass
-            else:
-                return content
+                except Unreachable:
+                    pass
+                except Exception as exc:  # noqa: BLE001 - the token function is other people's code
+                    self._report(
+                        Problem(code="TOKEN", message=f"A post waits, since the token function failed: {exc!r}")
+                    )
+                else:
+                    return content
             failures += 1
             delay_ms = self._backoff.delay_ms(
                 failures - 1, random=self._random(), now_ms=0, retry_after_ms=retry_after_ms
@@ -265,11 +293,38 @@ class Outbox:
             except TimeoutError:
                 pass
 
+    async def _noted(self, waiting: _Waiting, now_ms: int) -> bool:
+        """Keep when the first try was, before it is made; False when that failed and nobody waits to hear it."""
+        if waiting.post.tried_ms is not None:
+            return True
+        tried = msgspec.structs.replace(waiting.post, tried_ms=now_ms)
+        try:
+            await theirs(self._store.put(tried))
+        except Exception as exc:
+            if waiting.awaited:
+                raise
+            self._report(Problem(code="STORE", message=f"A post waits, since its store failed: {exc}"))
+            return False
+        waiting.post = tried
+        return True
 
-def _check(content: bytes) -> None:
-    """Refuse an answer that is not the server's: a captive portal's page must not count as a receipt."""
+
+class _Receipt(msgspec.Struct):
+    """What every answer to a post has one of."""
+
+    message_id: str | None = None
+    thread_id: str | None = None
+    reply_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.message_id is self.thread_id is self.reply_id is None:
+            raise ValueError("it names nothing that was made")
+
+
+def _decode(content: bytes, answer: type[T]) -> T:
+    """Read an answer; one that is not the server's is none: a captive portal's page must not count as a receipt."""
     try:
-        msgspec.json.decode(content, type=dict[str, Any])
+        return msgspec.json.decode(content, type=answer)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise BadAnswer(f"What answered does not speak Orbital's protocol: {exc}.") from exc
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from pathlib import Path
@@ -12,7 +13,8 @@ import httpx
 import msgspec
 import pytest
 
-from orbital.client import Api, ApiError, Closed, FileOutbox, OutboxExpired, OutboxFull, Problem, answers
+from orbital.client import Api, ApiError, BadAnswer, Closed, FileOutbox, OutboxExpired, OutboxFull, Problem, answers
+from orbital.client.api import Tokens
 from orbital.client.outbox import KEY_LIFE_MS, Outbox
 from orbital.client.stores import MemoryOutbox, OutboxStore, Post
 from orbital.core.backoff import Backoff
@@ -241,3 +243,153 @@ async def test_refused() -> None:
 
         assert (caught.value.code, caught.value.status, caught.value.details) == ("CONFLICT", 409, {"field": "x"})
         assert len(sender.server.requests) == 1
+
+
+async def test_a_token_function_that_fails_loses_no_post() -> None:
+    """[PYOUT16] A post whose token cannot be renewed for the moment is told and tried again, awaited or not."""
+    store = MemoryOutbox()
+    await store.put(waiting("AAAA", key="k"))
+    answers: list[str | Exception] = ["old", OSError("the network is away"), OSError("the network is away"), "new"]
+
+    def token() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with Sender(store=store) as sender:
+        sender.api.tokens = Tokens(token)
+        sender.server.good_token = lambda given: given == "new"
+
+        await sender.post("BBBB")
+
+        assert contents(sender.server.log()) == ["AAAA", "BBBB"]
+        assert [problem.code for problem in sender.problems] == ["TOKEN", "TOKEN"]
+        assert await store.load() == []
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(302, headers={"Location": "http://portal.test/login"}, text="<html>"),
+        httpx.Response(307, headers={"Location": "http://portal.test/login"}),
+        httpx.Response(200, json={"ok": True}),
+        httpx.Response(200, content=b""),
+        httpx.Response(204),
+        httpx.Response(200, text="<html>"),
+        httpx.Response(200, json=["seq", 1]),
+    ],
+    ids=["302", "307", "another's JSON", "nothing", "204", "a page", "a list"],
+)
+async def test_what_is_no_receipt(answer: httpx.Response) -> None:
+    """[PYOUT17] Only the server's own answer is a receipt: after a portal's page or redirect a post is tried again."""
+    async with Sender() as sender:
+        troubles = [answer]
+        sender.server.rest = lambda _: troubles.pop() if troubles else None
+
+        assert (await sender.post("AAAA")).seq == 1
+
+
+async def test_an_answer_of_another_form() -> None:
+    """[PYOUT18] A receipt that is not of the promised form is a BadAnswer, and its post is not sent again."""
+    async with Sender() as sender:
+        sender.server.rest = lambda _: httpx.Response(200, json={"message_id": "m"})
+        with pytest.raises(BadAnswer, match="server_timestamp"):
+            await sender.post("AAAA")
+
+        assert len(sender.server.requests) == 1
+
+
+async def test_a_store_that_fails_behind_a_post_on_its_way() -> None:
+    """[PYOUT19] Closing while a post waits behind another, and could not be stored, leaves no error behind."""
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+
+    class Second(MemoryOutbox):
+        async def put(self, post: Post) -> None:
+            if post.tried_ms is None:
+                raise OSError("no space left on device")
+            await super().put(post)
+
+    async with Sender(store=Second(), backoff=SLOW) as sender:
+        sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
+        posts = [asyncio.create_task(sender.post("AAAA")) for _ in range(2)]
+        await sender.server.until(lambda: len(sender.server.requests) == 1)
+    await asyncio.gather(*posts, return_exceptions=True)
+    del posts
+    await asyncio.sleep(0)  # The loop lets go of what has ended.
+    gc.collect()
+
+    assert complaints == []
+
+
+async def test_a_store_that_cannot_note_a_try() -> None:
+    """[PYOUT20] A post of an earlier run, whose first try cannot be noted since the disk is full, stays and is sent."""
+
+    class Full(MemoryOutbox):
+        full = 2
+
+        async def put(self, post: Post) -> None:
+            if self.full:
+                self.full -= 1
+                raise OSError("no space left on device")
+            await super().put(post)
+
+    store = Full()
+    store._posts["k"] = waiting("AAAA", key="k")
+    async with Sender(store=store) as sender:
+        while sender.outbox.waiting:
+            await asyncio.sleep(0)
+
+        assert contents(sender.server.log()) == ["AAAA"]
+        assert [problem.code for problem in sender.problems] == ["STORE", "STORE"]
+
+
+async def test_closing_while_a_sent_post_is_forgotten() -> None:
+    """[PYOUT21] A post that the server has is answered, also when the outbox is closed before the store forgot it."""
+    forgetting = asyncio.Event()
+
+    class Slow(MemoryOutbox):
+        async def remove(self, key: str) -> None:
+            forgetting.set()
+            await asyncio.Event().wait()
+
+    async with Sender(store=Slow()) as sender:
+        posting = asyncio.create_task(sender.post("AAAA"))
+        await forgetting.wait()
+
+    assert (await posting).seq == 1
+
+
+async def test_a_lane_whose_token_was_refused() -> None:
+    """[PYOUT22] Behind a post that stays for a better token, who posts hears of the token; with one, all goes on."""
+    store = MemoryOutbox()
+    await store.put(waiting("AAAA", key="k"))
+    async with asyncio.timeout(10), Sender(store=store) as sender:
+        sender.server.good_token = lambda _: False
+        while not sender.problems:
+            await asyncio.sleep(0)
+
+        with pytest.raises(ApiError) as caught:
+            await sender.post("BBBB")
+        assert caught.value.status == 401
+        assert [post.key for post in await store.load()] == ["k"]
+        assert sender.outbox.waiting == 1
+
+        sender.server.good_token = lambda _: True
+        await sender.post("CCCC")
+        assert contents(sender.server.log()) == ["AAAA", "CCCC"]
+        assert sender.outbox.waiting == 0
+
+
+@pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel", "k" * 129])
+async def test_what_is_no_key(key: str) -> None:
+    """[PYOUT23] A key that the protocol does not allow is refused at once, here as in the REST side."""
+    async with Sender() as sender:
+        with pytest.raises(ValueError, match="idempotency key"):
+            await sender.post("AAAA", key=key)
+        with pytest.raises(ValueError, match="idempotency key"):
+            await sender.api.create_group("AAAA", "AAAA", idempotency_key=key)
+
+        assert sender.outbox.waiting == 0
+        assert sender.server.requests == []
