@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+import httpx
 import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as dial
@@ -244,7 +245,9 @@ class Connection:
     def _refused(self, refusal: InvalidStatus) -> _Lost:
         """Read an answer to the handshake that is not 101."""
         status = refusal.response.status_code
-        error = error_of(status, refusal.response.headers, bytes(refusal.response.body or b""))
+        # websockets' own headers raise for a field that two proxies have written.
+        headers = httpx.Headers(list(refusal.response.headers.raw_items()))
+        error = error_of(status, headers, bytes(refusal.response.body or b""))
         retry_after_ms = round((error.retry_after_s or 0) * 1_000)
         final = Refused(error.message, status=status, code=error.code) if status in FINAL_STATUS else None
         return _Lost(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -81,6 +82,49 @@ async def test_a_server_that_moved(server: FakeServer, status: int) -> None:
 
     with pytest.raises(Refused, match=rf"answered {status} and points to https://orbital\.test/ws"):
         await client(server).__aenter__()
+
+
+NONSENSE = {
+    "nothing": b"",
+    "no HTTP": b"SSH-2.0-OpenSSH_9.6\r\n",
+    "a portal's page": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
+    "an empty 200": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.0": b"HTTP/1.0 200 OK\r\n\r\n<html>",
+    "a length that is none": b"HTTP/1.1 503 Away\r\nContent-Length: some\r\n\r\n",
+    "a header of 200 KB": b"HTTP/1.1 503 Away\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
+    "a field of two proxies": b"HTTP/1.1 503 Away\r\nRetry-After: 0\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+    "no address": b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
+    "another's accept": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+    "101 without a word more": b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+}
+"""What may answer in a server's place."""
+
+
+@pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
+async def test_nonsense(answer: bytes) -> None:
+    """[PYCON12] Whatever answers in the server's place, it is tried again, and told in a sentence."""
+    dialed: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        dialed.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+        with contextlib.suppress(ConnectionError):
+            writer.write(answer)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        orbital = connect(f"http://127.0.0.1:{port}", token="t", backoff=FAST, open_timeout_s=None)
+        states = heard(orbital, StateChange)
+        async with orbital:
+            told = await when(states, lambda change: change.retry_in_ms is not None)
+            for _ in range(2):
+                async with asyncio.timeout(10):
+                    await dialed.get()
+
+        assert told.reason.startswith("The server")
 
 
 async def test_retry_after_is_obeyed(server: FakeServer) -> None:
