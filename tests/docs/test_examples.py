@@ -189,6 +189,36 @@ def test_proxy_page(serve: Callable[..., Server], nginx: str, shell: Callable[..
         proxy.kill()
 
 
+async def test_media_page(server: Server, tmp_path: Path):
+    """[DOCS22] By the page's commands a film goes up encrypted, comes down, and is the film again."""
+    blocks = reading.examples(HOW_TO / "media.md")
+    film = os.urandom(300_000)
+    (tmp_path / "film.mp4").write_bytes(film)
+    async with await Person.sign_up(server.url) as ada:
+        group = await ada.make_group()
+        thread = await ada.open_thread(group)
+        env = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ORBITAL_URL": server.url,
+            "ORBITAL_TOKEN": ada.token,
+        }
+
+        def typed(*names: str, **places: str) -> str:
+            script = "\n".join(blocks[name] for name in names)
+            for place, text in places.items():
+                script = script.replace(place, text)
+            done = subprocess.run(["bash", "-euc", script], env=env, cwd=tmp_path, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        said = await asyncio.to_thread(typed, "encrypt", "put", THREAD=thread["thread_id"])
+        await asyncio.to_thread(typed, "get", MEDIA=said.split()[0])
+
+    assert (tmp_path / "fetched.mp4").read_bytes() == film
+    assert (tmp_path / "fetched.enc").read_bytes() != film
+
+
 # Chapter: the tutorial
 
 
