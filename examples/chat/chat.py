@@ -1,8 +1,8 @@
 """
 A family chat in a terminal, encrypted there.
 
-    python examples/chat/chat.py new ada                  make a group, and print an invitation
-    python examples/chat/chat.py join ben INVITATION      enter it
+    .venv/bin/python examples/chat/chat.py new ada                  make a group, and print an invitation
+    .venv/bin/python examples/chat/chat.py join ben INVITATION      enter it
 
 Type a line to say it; Ctrl-D leaves the chat. The tutorial, docs/tutorial/first-chat.md, goes through it line by line.
 """

@@ -1,7 +1,7 @@
 """
 Issue a token as an outside identity provider does: signed with its private key, RS256.
 
-    python examples/identity/issue.py provider.pem USER_ID NAME
+    .venv/bin/python examples/identity/issue.py provider.pem USER_ID NAME
 """
 
 import sys

@@ -1,6 +1,7 @@
 /**
  * A bot: it answers every new thread of a group, and shows that it types meanwhile.
  *
+ *     npm install --no-save --omit=dev ./clients/javascript
  *     ORBITAL_TOKEN=… node examples/javascript/echo.mjs http://localhost:3000 GROUP
  *
  * It sees ciphertext and sends it back as it came; a bot of your own would decrypt, think and encrypt.

@@ -1,6 +1,7 @@
 /**
  * Print every event of a group, from its first one on, and then what comes.
  *
+ *     npm install --no-save --omit=dev ./clients/javascript
  *     ORBITAL_TOKEN=… node examples/javascript/watch.mjs http://localhost:3000 GROUP
  *
  * It sees ciphertext. Stop it, start it again, kill the server meanwhile: no event is missing, and none is there twice.

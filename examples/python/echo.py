@@ -1,7 +1,7 @@
 """
 A bot with callbacks: it answers every new thread of a group, and shows that it types meanwhile.
 
-    ORBITAL_TOKEN=… python examples/python/echo.py http://localhost:3000 GROUP
+    ORBITAL_TOKEN=… .venv/bin/python examples/python/echo.py http://localhost:3000 GROUP
 
 It sees ciphertext and sends it back as it came; a bot of your own would decrypt, think and encrypt.
 """

@@ -1,7 +1,7 @@
 """
 Two people, one group: sign up, invite, listen, write, answer.
 
-    python examples/python/family.py http://localhost:3000
+    .venv/bin/python examples/python/family.py http://localhost:3000
 
 Orbital carries ciphertext only. `lock` and `unlock` stand for your encryption; they are not one.
 """

@@ -1,7 +1,7 @@
 """
 Watch a group for as long as you like, and go on where you were after a restart.
 
-    ORBITAL_TOKEN=… python examples/python/watch.py http://localhost:3000 GROUP positions.json
+    ORBITAL_TOKEN=… .venv/bin/python examples/python/watch.py http://localhost:3000 GROUP positions.json
 
 Stop it with Ctrl-C and start it again: no event is missed, and none is shown twice.
 """
