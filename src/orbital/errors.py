@@ -153,6 +153,12 @@ class QuotaExceeded(OrbitalError):
     code, status = "QUOTA_EXCEEDED", 413
 
 
+class PreconditionFailed(OrbitalError):
+    """The medium is not the one that If-Match asks for (RFC 9110 §15.5.13)."""
+
+    code, status = "PRECONDITION_FAILED", 412
+
+
 class RangeNotSatisfiable(OrbitalError):
     """The medium has no bytes in the range that was asked for (RFC 9110 §15.5.17)."""
 

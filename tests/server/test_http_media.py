@@ -452,6 +452,11 @@ _DATA = bytes(range(256)) * 20
         ("lines=0-1", None),
         ("bytes=5120-", 416),
         ("bytes=99999999999999999-", 416),
+        (f"bytes={'9' * 5000}-", 416),
+        (f"bytes=1-{'9' * 5000}", (1, 5120)),
+        (f"bytes=-{'9' * 5000}", (0, 5120)),
+        (f"bytes={'0' * 5000}1-1", (1, 2)),
+        (f"bytes=-{'0' * 5000}", 416),
         ("bytes=-0", 416),
     ],
 )
@@ -479,7 +484,7 @@ async def shared(family: Family) -> tuple[Family, str]:
 
 
 async def test_conditions(shared: Any):
-    """[MED10] If-Range keeps a resumed download to one medium, If-None-Match spares it, HEAD tells of it."""
+    """[MED10] If-Range keeps a resumed download to one medium, If-None-Match spares it, If-Match names it."""
     family, path = shared
     whole = await family.ada.get(path)
     etag = whole.headers["etag"]
@@ -491,7 +496,17 @@ async def test_conditions(shared: Any):
     any_known = await family.ada.ask("GET", path, headers={"If-None-Match": "*", "Range": "bytes=0-1"})
     changed = await family.ada.ask("GET", path, headers={"If-None-Match": '"x"'})
     head = await family.ada.ask("HEAD", path, headers={"Range": "bytes=0-1"})
+    meant = [await family.ada.ask("GET", path, headers={"If-Match": each}) for each in (etag, f'"x", {etag}', "*")]
+    not_meant = [
+        await family.ada.ask("GET", path, headers={"If-Match": '"other"', "If-None-Match": etag}),
+        await family.ada.ask("GET", path, headers={"If-Match": f"W/{etag}", "Range": "bytes=0-1"}),
+        await family.ada.ask("GET", path, headers={"If-Match": ""}),
+    ]
+    head_of_other = await family.ada.ask("HEAD", path, headers={"If-Match": '"other"'})
 
+    assert [(each.status_code, each.content) for each in meant] == [(200, _DATA)] * 3
+    assert [(each.status_code, each.json()["error"]) for each in not_meant] == [(412, "PRECONDITION_FAILED")] * 3
+    assert (head_of_other.status_code, head_of_other.content) == (412, b"")
     assert (same.status_code, same.content) == (206, _DATA[5000:])
     assert [(each.status_code, each.content) for each in (other, weak, changed)] == [(200, _DATA)] * 3
     assert [(each.status_code, each.content) for each in (known, any_known)] == [(304, b"")] * 2

@@ -62,5 +62,6 @@ def test_no_header_no_range():
     ],
 )
 def test_if_none_match(header: str, same: bool):
-    """[MED10] Tags are compared weakly, one by one (RFC 9110 §13.1.2)."""
+    """[MED10] Tags are compared weakly, one by one (RFC 9110 §13.1.2); for If-Match strongly (§13.1.1)."""
     assert matches(header, '"e"') is same
+    assert matches(header, '"e"', weakly=False) is (same and not header.startswith("W/"))

@@ -34,7 +34,7 @@ _EXPOSED: Final = (
     b"Retry-After, ETag, X-Last-Seq, X-Has-More, X-Encryption-IV, X-Expires-At, Content-Disposition, Content-Range, "
     b"Accept-Ranges"
 )
-_ALLOWED: Final = b"Authorization, Content-Type, Idempotency-Key, Accept, Range, If-Range, If-None-Match"
+_ALLOWED: Final = b"Authorization, Content-Type, Idempotency-Key, Accept, Range, If-Range, If-Match, If-None-Match"
 _ANY: Final[RawHeaders] = ((b"access-control-allow-origin", b"*"),)
 _ANY_EXPOSED: Final[RawHeaders] = (*_ANY, (b"access-control-expose-headers", _EXPOSED))
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from orbital import wire
-from orbital.errors import OrbitalError, RangeNotSatisfiable
+from orbital.errors import OrbitalError, PreconditionFailed, RangeNotSatisfiable
 from orbital.model import MediaFile
 from orbital.ports import BlobMissing
 from orbital.server.http.endpoint import Call
@@ -20,7 +20,7 @@ from orbital.services.media import MediaRoom, read
 
 log = logging.getLogger("orbital.media")
 
-_RANGE: Final = re.compile(r"bytes=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", re.IGNORECASE)
+_RANGE: Final = re.compile(r"bytes=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE)
 
 
 def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
@@ -37,21 +37,35 @@ def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
         return None
     first, last, suffix = found.groups()
     if suffix is not None:
-        if int(suffix) == 0:
+        count = _number(suffix)
+        if count == 0:
             raise RangeNotSatisfiable(size_bytes=size_bytes)
-        return max(size_bytes - int(suffix), 0), size_bytes
-    start = int(first)
-    if last and int(last) < start:
+        return max(size_bytes - count, 0), size_bytes
+    start = _number(first)
+    if last and _number(last) < start:
         # RFC 9110 §14.1.1: the last before the first makes the header invalid, and it is passed over.
         return None
     if start >= size_bytes:
         raise RangeNotSatisfiable(size_bytes=size_bytes)
-    return start, min(int(last) + 1, size_bytes) if last else size_bytes
+    return start, min(_number(last) + 1, size_bytes) if last else size_bytes
 
 
-def matches(header: str, etag: str) -> bool:
-    """Compare an If-None-Match weakly (RFC 9110 §13.1.2)."""
-    return header.strip() == "*" or etag in {each.strip().removeprefix("W/") for each in header.split(",")}
+def _number(digits: str) -> int:
+    """Read a number of any length; beyond 20 digits it is beyond every medium, whatever they are."""
+    return int(digits.lstrip("0")[:20] or "0")
+
+
+def matches(header: str, etag: str, *, weakly: bool = True) -> bool:
+    """
+    Tell whether a list of tags has one.
+
+    Args:
+        header: An If-None-Match, or an If-Match.
+        etag: The tag that is asked for.
+        weakly: As If-None-Match compares (RFC 9110 §13.1.2); If-Match does it strongly (§13.1.1).
+    """
+    tags = {each.strip() for each in header.split(",")}
+    return header.strip() == "*" or etag in tags or (weakly and f"W/{etag}" in tags)
 
 
 class Download(Response):
@@ -93,6 +107,7 @@ async def download(call: Call, room: MediaRoom, file: MediaFile) -> Download:
     Answer a GET or HEAD of a medium.
 
     Raises:
+        PreconditionFailed: If If-Match asks for another medium.
         RangeNotSatisfiable: If the medium has no bytes in the range.
         BlobMissing: If the first bytes are not there.
     """
@@ -105,6 +120,9 @@ async def download(call: Call, room: MediaRoom, file: MediaFile) -> Download:
         (b"x-encryption-iv", file.encryption_iv.encode()),
         (b"x-expires-at", wire.iso(file.expires_ms).encode()),
     ]
+    if_match = call.header(b"if-match")
+    if if_match is not None and not matches(if_match, etag, weakly=False):
+        raise PreconditionFailed("The medium has none of the tags of If-Match; its ETag tells which one it has.")
     if_none_match = call.header(b"if-none-match")
     if if_none_match is not None and matches(if_none_match, etag):
         return Download(304, common, None)

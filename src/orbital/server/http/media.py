@@ -16,6 +16,7 @@ from orbital.errors import (
     NotFound,
     OrbitalError,
     PayloadTooLarge,
+    PreconditionFailed,
     QuotaExceeded,
     RangeNotSatisfiable,
     ValidationFailed,
@@ -229,7 +230,7 @@ async def delete_medium(call: Call) -> Reply:
 _HEADERS: Final = {
     "X-Encryption-IV": "What the uploader gave as `encryption_iv`.",
     "X-Expires-At": "When the server forgets the medium, RFC 3339.",
-    "ETag": "For If-Range and If-None-Match; a medium never changes.",
+    "ETag": "For If-Range, If-Match and If-None-Match; a medium never changes.",
     "Accept-Ranges": "`bytes`.",
     "Content-Disposition": '`attachment; filename="media.enc"`.',
 }
@@ -244,7 +245,7 @@ _HEADERS: Final = {
         Answer(206, "The range that was asked for.", media_type="application/octet-stream", headers=_HEADERS),
         Answer(304, "The client has it already."),
     ],
-    errors=[Forbidden, NotFound, Gone, RangeNotSatisfiable],
+    errors=[Forbidden, NotFound, Gone, PreconditionFailed, RangeNotSatisfiable],
 )
 async def download_medium(call: Call) -> Download:
     """
