@@ -283,11 +283,15 @@ async def _pause(backoff: Backoff, failures: int, retry_after_ms: int) -> None:
 
 
 class _Sink:
-    """Where a download goes: memory, or `<file>.part` until it is whole."""
+    """
+    Where a download goes: memory, or `<file>.<media_id>.part` until it is whole.
 
-    def __init__(self, path: Path | None) -> None:
+    The id is in it so that what is left of one medium is never the beginning of another.
+    """
+
+    def __init__(self, path: Path | None, media_id: str) -> None:
         self.path = path
-        self._part = path.with_name(path.name + ".part") if path else None
+        self._part = path.with_name(f"{path.name}.{media_id}.part") if path else None
         self._data = bytearray()
         self._hash = sha256()
         self._have_bytes: int | None = None
@@ -343,8 +347,8 @@ async def download(
     Args:
         api: The REST side.
         media_id: The medium.
-        to: A file; the bytes come into memory when None. Until it is whole it is called `<file>.part`, and a later call
-            goes on with that.
+        to: A file; the bytes come into memory when None. Until it is whole it is called `<file>.<media_id>.part`, and a
+            later call goes on with that.
         progress: Hears the bytes that are there and the bytes in all.
         backoff: How long to wait between tries.
 
@@ -352,7 +356,7 @@ async def download(
         ApiError: If the server refuses; with status 410 once the medium is expired.
         Unreachable: If the server cannot be reached.
     """
-    sink = _Sink(Path(to) if to is not None else None)
+    sink = _Sink(Path(to) if to is not None else None, media_id)
     failures = 0
     while True:
         have = await asyncio.to_thread(sink.have_bytes)

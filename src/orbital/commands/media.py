@@ -92,7 +92,7 @@ def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: 
     """
     Fetch a medium into FILE, as it was sent: encrypted.
 
-    What an interruption left in FILE.part is not fetched again.
+    What an interruption left in FILE.MEDIA.part is not fetched again.
     """
     if file.exists() and not force:
         raise click.UsageError(f"{file} is there already; --force writes over it.")

@@ -175,7 +175,7 @@ async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
 async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
     """[PYMED12] A part that an earlier run left is gone on with; one that does not fit is thrown away."""
     depot = Depot()
-    part = tmp_path / "blob.part"
+    part = tmp_path / f"blob.{KNOWN}.part"
     part.write_bytes(DATA[:2000])
     got = await download(depot.api, KNOWN, to=tmp_path / "blob")
     assert depot.ranges == ["bytes=2000-"]
@@ -184,6 +184,24 @@ async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
 
     part.write_bytes(DATA + b"too long")
     await download(depot.api, KNOWN, to=tmp_path / "blob")
+    assert (tmp_path / "blob").read_bytes() == DATA
+
+
+async def test_down_after_another_medium(tmp_path: Path) -> None:
+    """
+    [PYMED19] What is left of one medium is not the beginning of another that goes to the same file.
+
+    It was: the file had the bytes of both, and only its hash told.
+    """
+    depot, other = Depot(), KNOWN.replace("1", "9")
+    depot.troubles = [1000, *[0] * 100]
+    with pytest.raises(Unreachable):
+        await download(depot.api, other, to=tmp_path / "blob", backoff=FAST)
+    depot.troubles, depot.ranges = [], []
+
+    await download(depot.api, KNOWN, to=tmp_path / "blob")
+
+    assert depot.ranges == [None]
     assert (tmp_path / "blob").read_bytes() == DATA
 
 
