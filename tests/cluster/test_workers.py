@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
+import time
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from socket import create_server
 
+import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from orbital.config import Settings, load
+from orbital.server.siblings import Siblings
+from orbital.server.workers import Workers
 from tests.support.client import Person
 from tests.support.process import Gone, until
 from tests.support.redis import Redis
@@ -92,6 +103,79 @@ async def test_workers_share_the_port(many: Server):
     assert not psutil.pid_exists(victim)
 
 
+Told = dict[tuple[str, str], float]
+
+
+async def _told(server: Server) -> Told:
+    """Return each worker's samples, summed over the other labels: `{(name, worker): value}`."""
+    found: Told = {}
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                async with httpx.AsyncClient(base_url=server.url, timeout=5, trust_env=False) as http:
+                    text = (await http.get("/metrics")).text
+                break
+            except httpx.TransportError:
+                # It came to a worker that is frozen, or gone.
+                continue
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            key = sample.name, sample.labels["worker"]
+            found[key] = found.get(key, 0) + sample.value
+    return found
+
+
+def _sum(told: Told, name: str) -> float:
+    return sum(value for (each, _), value in told.items() if each == name)
+
+
+async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Redis):
+    """
+    [METRICS] Whichever worker answers `/metrics`, it tells the numbers of all, each under the label `worker`.
+
+    It told its own, so that each look was at another part of the server.
+    """
+    env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url}
+    two: Server = await asyncio.to_thread(serve, env=env, args=["--workers", "2"])
+    async with await Person.sign_up(two.url) as ann:
+        group = await ann.make_group()
+        sockets = [await ann.listen(group) for _ in range(12)]
+        for _ in range(5):
+            posted = await ann.say(group)
+        for socket in sockets:
+            await socket.until_seq(group, posted["seq"])
+
+        # Each look is a connection of its own, and lands where chance has it.
+        for _ in range(12):
+            told = await _told(two)
+            assert {worker for _, worker in told} == {"1", "2"}
+            assert _sum(told, "orbital_connections") == len(sockets)
+            assert _sum(told, "orbital_events_total") == 6
+            assert _sum(told, "orbital_deliveries_total") == 5 * len(sockets)
+            assert _sum(told, "orbital_append_batch_drafts_sum") == 6
+            if psutil.LINUX:
+                assert {("process_open_fds", "1"), ("process_open_fds", "2")} <= set(told)
+
+        # One that stands still is left out, and is there again when it goes on.
+        first, second = _workers(two).values()
+        first.suspend()
+        told = await _told(two)
+        assert len({worker for _, worker in told}) == 1
+        first.resume()
+        assert {worker for _, worker in await _told(two)} == {"1", "2"}
+
+        # One that is replaced begins anew, under the same number.
+        second.kill()
+        await asyncio.to_thread(
+            until, lambda: len(_workers(two)) == 2 and second.pid not in _workers(two), what="a new worker"
+        )
+        told = await _told(two)
+        assert {worker for _, worker in told} == {"1", "2"}
+        assert _sum(told, "orbital_connections") < len(sockets)
+        for socket in sockets:
+            await socket.close()
+
+
 async def test_workers_end_with_their_parent(many: Server):
     """[RUN] When the process that started them is killed, the workers drain and end by themselves."""
     workers = _workers(many)
@@ -101,6 +185,42 @@ async def test_workers_end_with_their_parent(many: Server):
     await asyncio.to_thread(
         until, lambda: not any(one.is_running() for one in workers.values()), what="the workers' end", deadline_s=30
     )
+
+
+def _sleep(_settings: Settings, started: Connection, _siblings: Siblings) -> None:
+    started.send(True)
+    time.sleep(600)  # what a worker does here, until it is ended
+
+
+def test_told_to_stop_while_a_worker_is_being_started(monkeypatch: pytest.MonkeyPatch):
+    """
+    [RUN] A signal that comes while a worker is being started ends that worker, too.
+
+    It was told nothing, and waited for until the supervisor killed everything.
+    """
+    with create_server(("127.0.0.1", 0)) as listening:
+        many = Workers(load({"workers": "2"}, {}), work=_sleep, listening=listening)
+        start = SpawnProcess.start
+        started = []
+
+        def stopped_meanwhile(process: SpawnProcess) -> None:
+            start(process)
+            started.append(process)
+            if len(started) == 2:
+                many.stop()
+
+        monkeypatch.setattr(SpawnProcess, "start", stopped_meanwhile)
+        # What it has of signals is left to the test's own: it runs in a thread here.
+        monkeypatch.setattr(signal, "signal", lambda *_: signal.SIG_DFL)
+        running = threading.Thread(target=many.run, kwargs={"on_started": lambda _: None})
+        running.start()
+        running.join(30)
+        ended = not running.is_alive()
+        for process in started:
+            process.kill()
+        running.join(30)
+
+    assert ended
 
 
 def test_workers_that_cannot_start(serve, postgres_url: str, redis_server: Redis, postgres_cluster):

@@ -24,6 +24,7 @@ from orbital.server import workers
 from orbital.server.app import Node, listen
 from orbital.server.app import serve as serve_until_stopped
 from orbital.server.logs import configure
+from orbital.server.siblings import Siblings
 
 
 @click.command(
@@ -95,7 +96,7 @@ def _serve_by_many(settings: Settings) -> int:
         return many.run(on_started=lambda placed: _greet(placed, host, placed.port))
 
 
-def _work(settings: Settings, started: Connection) -> None:
+def _work(settings: Settings, started: Connection, siblings: Siblings) -> None:
     """Serve as one of several, until told to stop or the process that started this one is gone."""
     # The terminal's Ctrl-C is for the one that started this one, which passes it on.
     os.setpgrp()
@@ -109,7 +110,7 @@ def _work(settings: Settings, started: Connection) -> None:
 
     try:
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(serve_until_stopped(settings, on_started=say))
+            runner.run(serve_until_stopped(settings, on_started=say, siblings=siblings))
     except (SettingsInvalid, DatabaseRefused) as exc:
         click.echo(f"Error: {exc}", err=True)
         sys.exit(1)

@@ -34,6 +34,7 @@ from orbital.server.limits import LocalLimiter, SharedLimiter
 from orbital.server.metrics import Metrics
 from orbital.server.passwords import Passwords
 from orbital.server.presence import Connected, LocalPresence, Presence
+from orbital.server.siblings import Siblings
 from orbital.server.tickets import Tickets
 from orbital.server.websocket import Line, websocket_protocol
 from orbital.services.facilities import Facilities
@@ -220,9 +221,13 @@ class Node:
 
 
 @asynccontextmanager
-async def open_node(settings: Settings) -> AsyncIterator[Node]:
+async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> AsyncIterator[Node]:
     """
     Open a server's parts; they are closed, in reverse, when the block ends.
+
+    Args:
+        settings: All of them.
+        siblings: The workers beside this one, if it is one of several.
 
     Raises:
         SettingsInvalid: If a setting cannot be used.
@@ -259,6 +264,9 @@ async def open_node(settings: Settings) -> AsyncIterator[Node]:
             )
         ]
         opened.push_async_callback(_cancel, periodic)
+        if siblings is not None:
+            node.metrics.siblings = siblings
+            await opened.enter_async_context(siblings.told(node.metrics.snapshot))
         yield node
 
 
@@ -349,13 +357,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(settings: Settings, *, on_started: Callable[[Node, str, int], None]) -> None:
+async def serve(
+    settings: Settings, *, on_started: Callable[[Node, str, int], None], siblings: Siblings | None = None
+) -> None:
     """
     Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once.
 
     Args:
         settings: All of them.
         on_started: Called when the port is open, with the address and the port.
+        siblings: The workers beside this one, if it is one of several.
 
     Raises:
         SettingsInvalid: If a setting cannot be used, or the port is taken.
@@ -363,7 +374,7 @@ async def serve(settings: Settings, *, on_started: Callable[[Node, str, int], No
     """
     listening = listen(settings)
     try:
-        async with open_node(settings) as node:
+        async with open_node(settings, siblings=siblings) as node:
             server = _Server(
                 uvicorn.Config(
                     build_app(node),

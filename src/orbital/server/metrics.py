@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -22,6 +23,7 @@ from prometheus_client.registry import Collector
 
 from orbital.core.hub import Hub
 from orbital.relay import Counters
+from orbital.server.siblings import Siblings
 
 # Chapter: where the numbers are
 
@@ -293,16 +295,19 @@ class Metrics:
     The server's numbers. It never counts by user, group or address: nobody's life can be read off it.
 
     Attributes:
+        siblings: The workers beside this one, whose numbers are told, too; None when there are none.
         requests: HTTP answers by method, route and status.
         batch_drafts: Sizes of append batches.
         batch_seconds: Times of append batches.
     """
 
+    siblings: Siblings | None
     requests: Counter[tuple[str, ...]]
     batch_drafts: Spread
     batch_seconds: Spread
 
     def __init__(self) -> None:
+        self.siblings = None
         self.requests = Counter()
         # 512 is the relay's largest batch.
         self.batch_drafts = Spread((1, 2, 4, 8, 16, 32, 64, 128, 256, 512))
@@ -345,6 +350,64 @@ class Metrics:
     def render(self) -> tuple[bytes, str]:
         """Return all numbers in Prometheus' text format, and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    async def render_all(self) -> tuple[bytes, str]:
+        """Do as `render`, for all workers of this machine when it is one of several: each series has its `worker`."""
+        if self.siblings is None:
+            return self.render()
+        own = {self.siblings.number: self.snapshot()}
+        registry = CollectorRegistry()
+        registry.register(_Together(own | await self.siblings.ask()))
+        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
+
+    def snapshot(self) -> bytes:
+        """Return all numbers as another worker reads them."""
+        return msgspec.json.encode(
+            [
+                Told(
+                    family.name,
+                    family.type,
+                    family.documentation,
+                    [(sample.name, sample.labels, sample.value) for sample in family.samples],
+                )
+                for family in self._registry.collect()
+            ]
+        )
+
+
+class Told(msgspec.Struct, array_like=True):
+    """One metric of one worker, on its way to another: the samples are name, labels and value."""
+
+    name: str
+    kind: str
+    help: str
+    samples: list[tuple[str, dict[str, str], float]]
+
+
+_decode_told = msgspec.json.Decoder(list[Told]).decode
+
+
+class _Together(Collector):
+    """
+    What several workers told, each sample labelled by whose it is.
+
+    They are not added up: a worker that is replaced begins at 0, and a sum that falls would look like a burst.
+    """
+
+    def __init__(self, told: Mapping[int, bytes]) -> None:
+        self._told = told
+
+    def collect(self) -> Iterator[Family]:
+        """Put the samples of each metric together, in the order of the workers."""
+        families: dict[str, Family] = {}
+        for number, snapshot in sorted(self._told.items()):
+            # One that ended while it told, or is of another version, is left out.
+            with suppress(msgspec.DecodeError):
+                for one in _decode_told(snapshot):
+                    family = families.setdefault(one.name, Family(one.name, one.help, one.kind))
+                    for name, labels, value in one.samples:
+                        family.add_sample(name, {"worker": str(number), **labels}, value)
+        yield from families.values()
 
 
 class _Reader(Collector):
@@ -391,6 +454,10 @@ def reference() -> str:
         "<!-- Made by `python -m orbital.server.metrics > docs/reference/metrics.md` from that module's table. -->",
         "",
         "`GET /metrics` tells them in Prometheus' text format, of this server alone and since it started.",
+        "With `--workers` it tells those of all workers, whichever answers; the label `worker`, from 1, is whose.",
+        "`sum without (worker) (orbital_connections)` is the whole.",
+        "They are not added up, so that `rate()` sees a worker begin anew when it is replaced.",
+        "A worker that does not answer within a second is left out; `count(orbital_draining)` shows how many did.",
         "It needs no token: let your proxy keep it from strangers.",
         "Nothing is told by user, group or address.",
         "Beside these there are the conventional `process_…` ones, on Linux: memory, processor time, open files.",

@@ -7,23 +7,26 @@ import multiprocessing
 import os
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from orbital.config import Settings, SqliteFile
 from orbital.errors import SettingsInvalid
+from orbital.server.siblings import Siblings
 
 log = logging.getLogger("orbital.workers")
 
 RESTART_S: Final = 1.0
 """Wait before a worker that died is replaced: one that dies at once does not spin."""
 
-Work = Callable[[Settings, Connection], None]
+Work = Callable[[Settings, Connection, Siblings], None]
 """What a worker runs, in a process of its own: serves, and sends one message once its port is open."""
 
 
@@ -65,6 +68,8 @@ class Workers:
         self._work = work
         self._context = multiprocessing.get_context("spawn")
         self._running: dict[SpawnProcess, Connection | None] = {}
+        self._numbers: dict[SpawnProcess, int] = {}
+        self._folder = Path()
         self._started = 0
         self._stopping = False
 
@@ -80,22 +85,31 @@ class Workers:
         """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            for _ in range(self._settings.workers):
-                self._start()
-            status = 0
-            while self._running:
-                status |= self._look(on_started)
-            return status
+            with tempfile.TemporaryDirectory(prefix="orbital-workers-") as folder:
+                self._folder = Path(folder)
+                for number in range(1, self._settings.workers + 1):
+                    self._start(number)
+                status = 0
+                while self._running:
+                    status |= self._look(on_started)
+                return status
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _start(self) -> None:
+    def _start(self, number: int) -> None:
         here, there = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=self._work, args=(self._settings, there), name="orbital worker")
+        siblings = Siblings(self._folder, number, self._settings.workers)
+        process = self._context.Process(
+            target=self._work, args=(self._settings, there, siblings), name=f"orbital worker {number}"
+        )
         process.start()
         there.close()
         self._running[process] = here
+        self._numbers[process] = number
+        if self._stopping:
+            # Whoever said so while it was being started did not see it.
+            self._tell(process)
 
     def _look(self, on_started: Callable[[Settings], None]) -> int:
         """Wait until something happens, and see to it; return 1 when a worker ended badly."""
@@ -123,7 +137,7 @@ class Workers:
         self._running[process] = None
 
     def _ended(self, process: SpawnProcess) -> int:
-        connection = self._running.pop(process)
+        connection, number = self._running.pop(process), self._numbers.pop(process)
         if connection is not None:
             connection.close()
         process.join()
@@ -136,7 +150,7 @@ class Workers:
         log.error("a worker died and is replaced", extra={"pid": process.pid, "status": process.exitcode})
         time.sleep(RESTART_S)
         if not self._stopping:
-            self._start()
+            self._start(number)
         return 0
 
     def _on_signal(self, _number: int, _frame: object) -> None:
@@ -146,5 +160,8 @@ class Workers:
         """Let all drain; a second call ends them at once."""
         self._stopping = True
         for process in self._running:
-            if process.pid is not None and process.is_alive():
-                os.kill(process.pid, signal.SIGTERM)
+            self._tell(process)
+
+    def _tell(self, process: SpawnProcess) -> None:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGTERM)

@@ -15,6 +15,7 @@ from orbital.core.hub import Hub, Listener, LiveGroup, Subscription
 from orbital.relay import Counters
 from orbital.server import metrics as room
 from orbital.server.metrics import METRICS, Metrics, Spread
+from orbital.server.siblings import Siblings
 
 ROOT = Path(__file__).parents[3]
 
@@ -194,6 +195,48 @@ def test_two_servers_in_one_process_count_apart(node):
 
     assert ("orbital_http_requests_total", "GET", "/", "200") in _samples(first)
     assert ("orbital_http_requests_total", "GET", "/", "200") not in _samples(second)
+
+
+async def test_workers_are_told_apart(node, tmp_path: Path):
+    """[MET11] A worker tells the others' numbers beside its own, each under the label `worker`; nothing is added up."""
+    made = []
+    for number in (1, 2):
+        metrics = Metrics()
+        metrics.watch(node)
+        metrics.siblings = Siblings(tmp_path, number, 2)
+        metrics.batch(3 * number, 0.5)
+        made.append(metrics)
+    one, two = made
+    one.answered("/", "GET", 200)
+
+    async with one.siblings.told(one.snapshot), two.siblings.told(two.snapshot):
+        bodies = [(await metrics.render_all())[0].decode() for metrics in made]
+
+    for body in bodies:
+        families = {family.name: family for family in text_string_to_metric_families(body)}
+        assert [(sample.labels, sample.value) for sample in families["orbital_connections"].samples] == [
+            ({"worker": "1"}, 2),
+            ({"worker": "2"}, 2),
+        ]
+        drafts = families["orbital_append_batch_drafts"]
+        sums = [(sample.labels, sample.value) for sample in drafts.samples if sample.name.endswith("_sum")]
+        assert sums == [({"worker": "1"}, 3), ({"worker": "2"}, 6)]
+        (asked,) = families["orbital_http_requests"].samples
+        assert asked.labels == {"worker": "1", "method": "GET", "path": "/", "status": "200"}
+        for metric in METRICS:
+            family = families[metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name]
+            assert (family.type, family.documentation) == (metric.kind, metric.help)
+
+
+async def test_a_worker_of_another_version_is_left_out(metrics, tmp_path: Path):
+    """[MET12] What another worker tells and this one cannot read is left out; its own numbers are told."""
+    metrics.siblings = Siblings(tmp_path, 1, 3)
+
+    async with Siblings(tmp_path, 2, 3).told(lambda: b'[["orbital_connections","gauge"'):
+        body, _ = await metrics.render_all()
+
+    assert b'orbital_connections{worker="1"} 2.0' in body
+    assert b'worker="2"' not in body
 
 
 def test_looking_before_there_is_a_server_is_a_bug():

@@ -37,8 +37,8 @@ class Metrics(Protocol):
         """Count one HTTP answer; `path` is the declared one, `*` where there is none."""
         ...
 
-    def render(self) -> tuple[bytes, str]:
-        """Return Prometheus' text and its content type."""
+    async def render_all(self) -> tuple[bytes, str]:
+        """Return Prometheus' text, of all workers of this machine, and its content type."""
         ...
 
 

@@ -68,7 +68,7 @@ async def ready(call: Call) -> Reply:
 )
 async def metrics(call: Call) -> Reply:
     """Give counters and gauges for Prometheus."""
-    body, content_type = call.node.metrics.render()
+    body, content_type = await call.node.metrics.render_all()
     return Reply(200, body, content_type=content_type.encode())
 
 
