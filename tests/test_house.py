@@ -26,6 +26,9 @@ _REGISTRY = re.compile(
     r"(?:files\.python" + r"hosted|py" + r"pi|registry\.np" + r"mjs|registry\.yarn" + r"pkg)\.(?:org|com)"
 )
 
+# What a line of a pip requirements file begins with that says where to look.
+_FETCHED_FROM = re.compile(r"^(?:-[fi] |--find-links|--index-url|--extra-index-url)")
+
 
 def files(*suffixes: str, below: str = ".") -> Iterator[Path]:
     """Yield the tree's own files with these suffixes (all if none), what was made in it left out."""
@@ -156,8 +159,9 @@ def test_nothing_is_left_open():
 
 
 def test_nothing_of_one_machine():
-    """[HOUSE10] The tree names no path of one machine and no registry's host."""
-    named = [where for where, line in lines() if _OF_ONE_MACHINE.search(line) or _REGISTRY.search(line)]
+    """[HOUSE10] The tree names no path of one machine, no registry's host, and no other place to fetch from."""
+    unwanted = (_OF_ONE_MACHINE, _REGISTRY, _FETCHED_FROM)
+    named = [where for where, line in lines() if any(pattern.search(line) for pattern in unwanted)]
 
     assert named == []
 
