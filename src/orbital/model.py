@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Literal, NewType
+from typing import NewType
 
 import msgspec
 
@@ -11,16 +11,6 @@ UserId = NewType("UserId", str)
 GroupId = NewType("GroupId", str)
 ThreadId = NewType("ThreadId", str)
 MediaId = NewType("MediaId", str)
-
-EventKind = Literal[
-    "new_message",
-    "new_thread",
-    "new_reply",
-    "media_uploaded",
-    "member_joined",
-    "member_left",
-    "media_expired",
-]
 
 
 class Access(Enum):

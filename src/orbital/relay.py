@@ -57,8 +57,6 @@ class Counters(msgspec.Struct):
 
     Attributes:
         events: Events appended here, by kind.
-        batches: Transactions of the appender.
-        drafts: Drafts in them.
         replayed: Events written to listeners that were behind.
         reads: Pages of the log read for them.
         gaps: Times that an event was missing and the log was read.
@@ -66,8 +64,6 @@ class Counters(msgspec.Struct):
     """
 
     events: dict[str, int] = {}
-    batches: int = 0
-    drafts: int = 0
     replayed: int = 0
     reads: int = 0
     gaps: int = 0
@@ -268,8 +264,6 @@ class Relay:
                     future.set_result(outcome)
                 else:
                     future.set_exception(outcome)
-        self.counters.batches += 1
-        self.counters.drafts += len(batch)
         ended_s = self._clock.steady_s()
         self._goal_drafts = min(len(self._queue) + len(batch), BATCH_DRAFTS)
         if self._goal_drafts >= GATHER_DRAFTS:

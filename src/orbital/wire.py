@@ -20,11 +20,6 @@ def iso(at_ms: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
 
 
-def from_iso(text: str) -> int:
-    """Read what `iso` writes, as milliseconds since the epoch."""
-    return round(datetime.fromisoformat(text).timestamp() * 1000)
-
-
 _ENCRYPTED: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

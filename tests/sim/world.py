@@ -326,7 +326,6 @@ class Client:
         self.open = True
         self.trace: list[object] = []
         self.asked_replay = False
-        self.subscribed_once = False
         self.last_stamp = 0
         self.received: dict[str, list[int]] = defaultdict(list)
         self.next: dict[str, int] = {}

@@ -12,7 +12,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import httpx
@@ -326,8 +326,3 @@ async def crowd(url: str, count: int) -> list[Person]:
             return await Person.sign_up(url)
 
     return list(await asyncio.gather(*(one() for _ in range(count))))
-
-
-async def close_all(things: Iterable[Person | Socket]) -> None:
-    """Close people and sockets."""
-    await asyncio.gather(*(thing.close() for thing in things))

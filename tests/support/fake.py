@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import defaultdict
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Self
@@ -291,11 +290,3 @@ def refusal(
 def contents(log: Log) -> list[str]:
     """Give the envelopes of a log of messages, in order."""
     return [json.loads(frame)["data"].get("encrypted_envelope", "") for frame in log.frames]
-
-
-def by_group(items: list[Any]) -> dict[str, list[int]]:
-    """Give the numbers of events, by group, in the order in which they came."""
-    found: dict[str, list[int]] = defaultdict(list)
-    for item in items:
-        found[item.group_id].append(item.seq)
-    return dict(found)

@@ -171,11 +171,6 @@ class Proxy:
         async with asyncio.timeout(deadline_s), self._changed:
             await self._changed.wait_for(lambda: self.accepted >= count)
 
-    async def wait_bytes(self, direction: Direction, count: int, *, deadline_s: float = 30) -> None:
-        """Return once `count` bytes were read in that direction since the beginning."""
-        async with asyncio.timeout(deadline_s), self._changed:
-            await self._changed.wait_for(lambda: self.bytes[direction] >= count)
-
     # Inside
 
     async def _tell(self) -> None:

@@ -67,8 +67,3 @@ class Stamps:
             return self._reserved - 1
         self._last = max(self._last, now_ms)
         return self._last
-
-    @property
-    def settled(self) -> int:
-        """The highest stamp below which every event has been stored and handed on."""
-        return self._last if self._reserved is None else self._reserved - 1
