@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from orbital.core.framing import PING, frame, text_frame
-from orbital.server import websocket
+from orbital.server import gate, websocket
+from orbital.server.handshake import Refuse
 from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
 
 HIGH, LOW = 65536, 16384
@@ -34,13 +35,15 @@ def edge(running: Edge) -> Edge:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that have to end do so soon."""
-    monkeypatch.setattr(websocket, "LINGER_S", 0.2)
+    for room in (gate, websocket):
+        monkeypatch.setattr(room, "LINGER_S", 0.2)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that should end by themselves are not helped by the clock."""
-    monkeypatch.setattr(websocket, "LINGER_S", 600.0)
+    for room in (gate, websocket):
+        monkeypatch.setattr(room, "LINGER_S", 600.0)
 
 
 def until(edge: Edge, what) -> None:
@@ -326,7 +329,7 @@ def test_a_bad_client_that_stays(edge: Edge, impatient: None):
 
 def test_an_unread_refusal(edge: Edge, impatient: None):
     """[WS28] A client that does not read its refusal is cut as well."""
-    big = websocket.Refuse(404, b"x" * 3_000_000)
+    big = Refuse(404, b"x" * 3_000_000)
     edge.door.decision = lambda _: big
     with edge.connect(receive_buffer_bytes=4096) as client:
         client.ask_upgrade()

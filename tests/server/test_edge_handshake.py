@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from orbital.errors import TooManyRequests
-from orbital.server import websocket
-from orbital.server.websocket import Admit, Handshake, Headers, refusal
+from orbital.server import gate
+from orbital.server.handshake import Admit, Handshake, Headers, refusal
+from orbital.server.websocket import Line
 from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
 
 KEY = f"Sec-WebSocket-Key: {Client.KEY}\r\n"
@@ -300,7 +301,7 @@ def test_a_client_that_leaves_during_the_decision(edge: Edge):
 
 def test_a_decision_that_takes_too_long(edge: Edge, monkeypatch: pytest.MonkeyPatch):
     """[WS29] A doorkeeper has a deadline; after it the answer is 503."""
-    monkeypatch.setattr(websocket, "DECISION_S", 0.05)
+    monkeypatch.setattr(gate, "DECISION_S", 0.05)
     edge.door.decision = lambda _: never()
     with edge.connect() as client:
         client.ask_upgrade()
@@ -360,7 +361,7 @@ def test_what_is_written_at_once_comes_right_behind_the_answer():
     """[WS31] The peer's first frame needs no round trip: it follows the 101."""
 
     class Greeter(EchoPeer):
-        def opened(self, line: websocket.Line) -> None:
+        def opened(self, line: Line) -> None:
             super().opened(line)
             self.text(b"welcome")
 

@@ -18,7 +18,9 @@ import uvicorn
 
 from orbital.core.framing import BINARY, frame, text_frame
 from orbital.server.deflate import deflated_text_frame
-from orbital.server.websocket import Admit, Handshake, Line, Refuse, websocket_protocol
+from orbital.server.gate import websocket_protocol
+from orbital.server.handshake import Admit, Handshake, Refuse
+from orbital.server.websocket import Line
 
 DEADLINE_S = 10.0
 

@@ -28,6 +28,7 @@ from orbital.server.clock import SystemClock
 from orbital.server.conversation import MAX_FRAME_BYTES, Conversation, Conversations
 from orbital.server.deflate import deflated_text_frame
 from orbital.server.doorkeeper import Admission, Doorkeeper
+from orbital.server.gate import websocket_protocol
 from orbital.server.http import build_app
 from orbital.server.http.parser import JsonErrors
 from orbital.server.limits import LocalLimiter, SharedLimiter
@@ -36,7 +37,7 @@ from orbital.server.passwords import Passwords
 from orbital.server.presence import Connected, LocalPresence, Presence
 from orbital.server.siblings import Siblings
 from orbital.server.tickets import Tickets
-from orbital.server.websocket import Line, websocket_protocol
+from orbital.server.websocket import Line
 from orbital.services.facilities import Facilities
 from orbital.services.media import Collected, MediaRoom, collect
 from orbital.store.sql import SqlStore

@@ -14,7 +14,7 @@ from orbital.server.admission import ConnectPolicy, client_address, origin_allow
 from orbital.server.auth import Auth
 from orbital.server.conversation import Conversation, Conversations
 from orbital.server.credentials import SUBPROTOCOL, Bearer, Ticket, credential
-from orbital.server.websocket import Admit, Handshake, Refuse, refusal
+from orbital.server.handshake import Admit, Handshake, Refuse, refusal
 
 ATTEMPTS: Final = "connection attempts"
 

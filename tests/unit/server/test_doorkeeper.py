@@ -7,7 +7,7 @@ from collections import Counter
 
 from orbital.config import Settings
 from orbital.server.doorkeeper import Admission, Doorkeeper
-from orbital.server.websocket import Admit, Handshake, Headers
+from orbital.server.handshake import Admit, Handshake, Headers
 from tests.sim.world import Disorder, MemoryStore, Node
 from tests.unit.server.gate import claims, sign
 
