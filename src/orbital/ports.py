@@ -23,6 +23,7 @@ from orbital.model import (
     MediaFile,
     MediaId,
     MediaLimits,
+    MediaState,
     Once,
     Page,
     Revocation,
@@ -266,6 +267,13 @@ class Limiter(Protocol):
         ...
 
 
+class Held(msgspec.Struct, frozen=True):
+    """How many media there are, and how many bytes of them are stored."""
+
+    media: int = 0
+    size_bytes: int = 0
+
+
 class MediaRows(Protocol):
     """
     What the store knows of media; the bytes are elsewhere, and a row says of a chunk only what is durable there.
@@ -395,6 +403,10 @@ class MediaRows(Protocol):
 
     async def chunks_after(self, key: int, *, limit: int) -> list[tuple[int, str, dict[str, int]]]:
         """Return media that have bytes, after a row number: number, id, and blobs with their sizes."""
+        ...
+
+    async def held(self) -> dict[MediaState, Held]:
+        """Return what there is of all groups together, whole and under way."""
         ...
 
 

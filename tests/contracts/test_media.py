@@ -23,6 +23,7 @@ from orbital.model import (
     Principal,
     ThreadId,
 )
+from orbital.ports import Held
 from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
 
 LIMITS = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=1000, group_files=5)
@@ -262,6 +263,21 @@ async def test_an_upload_that_began_anew_is_not_finished(home: Home):
 
     assert codes([late]) == ["CONFLICT"]
     assert await home.said() == []
+
+
+async def test_what_is_held(home: Home):
+    """[QUO7] What there is of all groups is counted by state, with the bytes that have come; what is over is not."""
+    none = {MediaState.UPLOADING: Held(0, 0), MediaState.COMPLETE: Held(0, 0)}
+    assert await home.store.held() == none
+    whole, given_up = await home.store_whole(size=40), await home.store_whole()
+    await put_one(home.store, home.stamps, home.finish(whole))
+    await home.store.give_up(home.ann.key, MediaId(given_up))
+    chunk = home.chunk(new_id(), 0, 3, 70)
+    await home.add(chunk, (await home.place(chunk)).folder)
+
+    assert await home.store.held() == {MediaState.UPLOADING: Held(1, 70), MediaState.COMPLETE: Held(1, 40)}
+    await put_one(home.store, home.stamps, home.expire(whole))
+    assert await home.store.held() == none | {MediaState.UPLOADING: Held(1, 70)}
 
 
 async def test_a_late_chunk_of_a_given_up_upload(home: Home):

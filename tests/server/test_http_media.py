@@ -12,6 +12,8 @@ import httpx
 import pytest
 
 from orbital.errors import Unavailable
+from orbital.model import MediaState
+from orbital.ports import Held
 from orbital.services import media as use_cases
 from orbital.services.forms import new_id
 from tests.server.api import Api, User, opened, send_chunk
@@ -683,6 +685,32 @@ async def test_expiry(family: Family, monkeypatch: pytest.MonkeyPatch):
     assert (await family.ada.get(f"/api/media/{media_id}/upload")).status_code == 410
     family.media_id = media_id
     assert (await family.send(0, 1, b"ciphertext")).status_code == 410
+
+
+async def test_media_are_counted(family: Family, monkeypatch: pytest.MonkeyPatch):
+    """[MED27] Bytes count when they are stored, and as they are sent; what a round found and took away counts once."""
+    counters = family.api.node.media.counters
+    media_id = await family.whole(bytes(5000))
+    again = await send_chunk(family.ada, family.thread_id, media_id, 0, 1, bytes(5000))
+    await family.bob.ask("GET", f"/api/media/{media_id}/download", headers={"Range": "bytes=-1000"})
+    await family.bob.ask("HEAD", f"/api/media/{media_id}/download")
+    await family.bob.get(f"/api/media/{media_id}/download")
+    family.media_id = new_id()
+    await family.send(0, 2, bytes(70))
+    await family.send(1, 2, b"")
+    before = counters.held
+    await family.api.node.collect_media()
+
+    assert (again.status_code, before) == (201, {})
+    assert (counters.received_bytes, counters.sent_bytes) == (5070, 6000)
+    assert counters.held == {MediaState.COMPLETE: Held(1, 5000), MediaState.UPLOADING: Held(1, 70)}
+    assert counters.collected == {"expired": 0, "abandoned": 0, "swept": 0}
+    ahead(family, monkeypatch, 8 * DAY_MS)
+    await family.api.node.collect_media()
+    assert counters.collected == {"expired": 1, "abandoned": 1, "swept": 0}
+    assert counters.held == {MediaState.COMPLETE: Held(0, 0), MediaState.UPLOADING: Held(0, 0)}
+    told, _ = family.api.node.metrics.render()
+    assert b'orbital_media_collected_total{what="expired"} 1.0' in told
 
 
 async def test_abandonment(family: Family, monkeypatch: pytest.MonkeyPatch):

@@ -22,8 +22,10 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from orbital.core.hub import Hub
+from orbital.model import UserId
 from orbital.relay import Counters
 from orbital.server.siblings import Siblings
+from orbital.services.media import MediaCounters
 
 # Chapter: where the numbers are
 
@@ -61,8 +63,27 @@ class Relay(Protocol):
         ...
 
 
+class Media(Protocol):
+    """What is read of media."""
+
+    @property
+    def under_way(self) -> Mapping[UserId, int]:
+        """How many chunks each user is sending."""
+        ...
+
+    @property
+    def counters(self) -> MediaCounters:
+        """What it counts."""
+        ...
+
+
 class Node(Protocol):
     """What is read of a server."""
+
+    @property
+    def media(self) -> Media:
+        """Its media."""
+        ...
 
     @property
     def conversations(self) -> Conversations:
@@ -275,6 +296,47 @@ METRICS: Final = (
         "HTTP requests that were answered; `path` is the route, `*` where there is none.",
         lambda m: m.requests,
         ("method", "path", "status"),
+    ),
+    Metric(
+        "orbital_media",
+        "gauge",
+        "Media of all groups: `complete` ones, and `uploading` ones, which are under way. As the last round of the "
+        "clean-up found them in the database, so every server tells the same: take the highest, not the sum.",
+        lambda m: {(state.value,): held.media for state, held in m.node.media.counters.held.items()},
+        ("state",),
+    ),
+    Metric(
+        "orbital_media_bytes",
+        "gauge",
+        "Bytes that are stored of them.",
+        lambda m: {(state.value,): held.size_bytes for state, held in m.node.media.counters.held.items()},
+        ("state",),
+    ),
+    Metric(
+        "orbital_media_chunks_under_way",
+        "gauge",
+        "Chunks that clients are sending to this server now.",
+        lambda m: sum(m.node.media.under_way.values()),
+    ),
+    Metric(
+        "orbital_media_received_bytes_total",
+        "counter",
+        "Bytes of chunks that this server stored.",
+        lambda m: m.node.media.counters.received_bytes,
+    ),
+    Metric(
+        "orbital_media_sent_bytes_total",
+        "counter",
+        "Bytes of media that this server sent.",
+        lambda m: m.node.media.counters.sent_bytes,
+    ),
+    Metric(
+        "orbital_media_collected_total",
+        "counter",
+        "What the clean-up of this server took away: `expired` media, `abandoned` uploads, and `swept` blobs without a "
+        "row, which only a crash leaves.",
+        lambda m: _by_one(m.node.media.counters.collected),
+        ("what",),
     ),
     Metric(
         "orbital_draining",

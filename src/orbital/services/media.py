@@ -37,7 +37,7 @@ from orbital.model import (
     Upload,
     UserId,
 )
-from orbital.ports import Blob, BlobDraft, BlobMissing, Blobs, Clock, MediaRows
+from orbital.ports import Blob, BlobDraft, BlobMissing, Blobs, Clock, Held, MediaRows
 from orbital.services.forms import Uuid, check_encrypted, check_uuid, new_id
 
 log = logging.getLogger("orbital.media")
@@ -93,6 +93,25 @@ class UploadState(msgspec.Struct):
     total_chunks: int
 
 
+class MediaCounters(msgspec.Struct):
+    """
+    What a server counts of media.
+
+    Attributes:
+        received_bytes: Bytes of chunks that it stored.
+        sent_bytes: Bytes of media that it sent.
+        collected: What its rounds took away: `expired` media, `abandoned` uploads, `swept` blobs without a row.
+        held: What there was of all groups together at its last round; empty before the first.
+    """
+
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    collected: dict[str, int] = msgspec.field(
+        default_factory=lambda: dict.fromkeys(("expired", "abandoned", "swept"), 0)
+    )
+    held: dict[MediaState, Held] = {}
+
+
 class MediaRoom(msgspec.Struct, frozen=True, kw_only=True):
     """
     What the use cases of media work with.
@@ -109,6 +128,7 @@ class MediaRoom(msgspec.Struct, frozen=True, kw_only=True):
         started_ms: When this server began.
         alone: Whether no other server writes the same media.
         under_way: How many chunks each user is sending to this server now.
+        counters: What this server counts.
     """
 
     rows: MediaRows
@@ -122,6 +142,7 @@ class MediaRoom(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int
     alone: bool
     under_way: Counter[UserId] = msgspec.field(default_factory=Counter)
+    counters: MediaCounters = msgspec.field(default_factory=MediaCounters)
 
 
 _encode = msgspec.json.Encoder().encode
@@ -231,6 +252,8 @@ async def _store(room: MediaRoom, chunk: Chunk, draft: BlobDraft, place: ChunkPl
     if added.blob != name:
         # The same chunk, sent twice at once: the other one's bytes stay.
         await room.blobs.delete([name])
+    else:
+        room.counters.received_bytes += chunk.size_bytes
     return added
 
 
@@ -395,9 +418,13 @@ async def collect(room: MediaRoom, *, sweep: bool) -> Collected:
             found.expired += isinstance(outcome, Appended)
     while some := await room.rows.abandon(before_ms=now_ms - room.abandon_ms, limit=SOME):
         found.abandoned += some
+    room.counters.held = await room.rows.held()
+    room.counters.collected["expired"] += found.expired
+    room.counters.collected["abandoned"] += found.abandoned
     found.wiped = await wipe(room)
     if sweep:
         found.swept = await sweep_up(room)
+        room.counters.collected["swept"] += found.swept
     if found != Collected():
         log.info("media collected", extra=msgspec.structs.asdict(found))
     return found

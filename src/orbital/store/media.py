@@ -36,7 +36,7 @@ from orbital.model import (
     Upload,
     UserId,
 )
-from orbital.ports import Json
+from orbital.ports import Held, Json
 from orbital.store import tables as t
 from orbital.store.effects import load_group, may_not_take_away, no_media, no_thread
 from orbital.store.queries import batched, require_member, require_thread, thread_group
@@ -539,3 +539,13 @@ def chunks_after(conn: Connection, key: int, *, limit: int) -> list[tuple[int, s
         )
         for row in rows
     ]
+
+
+def held(conn: Connection) -> dict[MediaState, Held]:
+    """Return how much there is, whole and under way."""
+    c = t.media.c
+    rows = conn.execute(
+        select(c.state, func.count(), func.sum(c.received_bytes)).where(c.state.in_(_COUNTED)).group_by(c.state)
+    )
+    none = {MediaState(state): Held() for state in _COUNTED}
+    return none | {MediaState(state): Held(int(count), int(size_bytes)) for state, count, size_bytes in rows}

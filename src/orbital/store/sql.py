@@ -25,6 +25,7 @@ from orbital.model import (
     MediaFile,
     MediaId,
     MediaLimits,
+    MediaState,
     Once,
     Page,
     Revocation,
@@ -33,7 +34,7 @@ from orbital.model import (
     Upload,
     UserId,
 )
-from orbital.ports import Json
+from orbital.ports import Held, Json
 from orbital.store import archive, media, queries
 from orbital.store.verify import Report, group_ids, verify
 
@@ -258,6 +259,10 @@ class SqlStore(ABC):
     async def chunks_after(self, key: int, *, limit: int) -> list[tuple[int, str, dict[str, int]]]:
         """See `ports.MediaRows.chunks_after`."""
         return await self._read(media.chunks_after, key, limit=limit)
+
+    async def held(self) -> dict[MediaState, Held]:
+        """See `ports.MediaRows.held`."""
+        return await self._read(media.held)
 
     # Chapter: backups
 

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from orbital.core.hub import Hub, Listener, LiveGroup, Subscription
+from orbital.model import MediaState
+from orbital.ports import Held
 from orbital.relay import Counters
 from orbital.server import metrics as room
 from orbital.server.metrics import METRICS, Metrics, Spread
 from orbital.server.siblings import Siblings
+from orbital.services.media import MediaCounters
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,6 +33,9 @@ def node():
             counters=Counters(events={"new_message": 5, "new_thread": 1}, replayed=11, reads=2, gaps=4, lost=1),
         ),
         refusals=Counter({"UNAUTHORIZED": 2, "TOO_MANY_REQUESTS": 9}),
+        media=SimpleNamespace(
+            under_way=Counter(ada=3, bob=1), counters=MediaCounters(received_bytes=500, sent_bytes=9)
+        ),
         draining=False,
     )
 
@@ -120,6 +126,30 @@ def test_lag_of_those_behind(metrics, node):
     assert found["orbital_behind_listeners",] == 2
     assert found["orbital_behind_lag_events",] == 45
     assert found["orbital_behind_lag_events_max",] == 45
+
+
+def test_media(metrics, node):
+    """[MET15] Media under way, carried and collected; what is stored, once a round of the clean-up has looked."""
+    counters = node.media.counters
+    counters.collected["abandoned"] += 2
+    before = {name for name, *_ in _samples(metrics)}
+    counters.held = {MediaState.COMPLETE: Held(7, 7000), MediaState.UPLOADING: Held(0, 0)}
+
+    found = _samples(metrics)
+
+    assert not {"orbital_media", "orbital_media_bytes"} & before
+    assert {name: value for name, value in found.items() if name[0].startswith("orbital_media")} == {
+        ("orbital_media", "complete"): 7,
+        ("orbital_media", "uploading"): 0,
+        ("orbital_media_bytes", "complete"): 7000,
+        ("orbital_media_bytes", "uploading"): 0,
+        ("orbital_media_chunks_under_way",): 4,
+        ("orbital_media_received_bytes_total",): 500,
+        ("orbital_media_sent_bytes_total",): 9,
+        ("orbital_media_collected_total", "expired"): 0,
+        ("orbital_media_collected_total", "abandoned"): 2,
+        ("orbital_media_collected_total", "swept"): 0,
+    }
 
 
 def test_requests_by_route(metrics):

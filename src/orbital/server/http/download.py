@@ -16,7 +16,7 @@ from orbital.errors import OrbitalError, PreconditionFailed, RangeNotSatisfiable
 from orbital.model import MediaFile
 from orbital.ports import BlobMissing
 from orbital.server.http.endpoint import Call
-from orbital.services.media import MediaRoom, read
+from orbital.services.media import MediaCounters, MediaRoom, read
 
 log = logging.getLogger("orbital.media")
 
@@ -71,11 +71,18 @@ def matches(header: str, etag: str, *, weakly: bool = True) -> bool:
 class Download(Response):
     """A medium's answer: 200, 206 or 304. Its bytes are read one piece ahead of the line, and never held whole."""
 
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], pieces: AsyncIterator[bytes] | None) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        pieces: AsyncIterator[bytes] | None,
+        counters: MediaCounters,
+    ) -> None:
         self.status_code = status
         self.raw_headers = headers
         self.background = None
         self._pieces = pieces
+        self._counters = counters
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it; a client that hangs up ends the reading."""
@@ -89,6 +96,7 @@ class Download(Response):
                 if gone.done():
                     return
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+                self._counters.sent_bytes += len(piece)
             await send({"type": "http.response.body", "body": b""})
         except (BlobMissing, OrbitalError) as exc:
             # The status is out: a body that ends short is the only way left to say so, and a client resumes.
@@ -125,7 +133,7 @@ async def download(call: Call, room: MediaRoom, file: MediaFile) -> Download:
         raise PreconditionFailed("The medium has none of the tags of If-Match; its ETag tells which one it has.")
     if_none_match = call.header(b"if-none-match")
     if if_none_match is not None and matches(if_none_match, etag):
-        return Download(304, common, None)
+        return Download(304, common, None, room.counters)
     if_range = call.header(b"if-range")
     wanted = None
     # RFC 9110 §14.2: Range is defined for GET. §13.1.5: another representation than the client began with comes whole.
@@ -142,11 +150,11 @@ async def download(call: Call, room: MediaRoom, file: MediaFile) -> Download:
         headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, file.size_bytes)))
     status = 200 if wanted is None else 206
     if call.scope["method"] == "HEAD":
-        return Download(status, headers, None)
+        return Download(status, headers, None, room.counters)
     # The first piece is read before the status goes out: what is not there can still be answered with words.
     pieces = read(room, file, start=start, end=end)
     first = await anext(pieces)
-    return Download(status, headers, _after(first, pieces))
+    return Download(status, headers, _after(first, pieces), room.counters)
 
 
 async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
