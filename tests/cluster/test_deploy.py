@@ -6,11 +6,14 @@ import asyncio
 import configparser
 import datetime as dt
 import ipaddress
+import json
 import re
 import shutil
 import ssl
 import subprocess
+import sys
 import uuid
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -239,13 +242,60 @@ def test_settings_exist(name: str):
     assert _settings_named((DEPLOY / name).read_text()) <= {option.env for option in OPTIONS}
 
 
+def test_the_image_has_what_it_needs(tmp_path: Path):
+    """[DEPLOY] What .dockerignore lets through makes the same package as the checkout does; the rest stays out."""
+    ignored = (CHECKOUT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored, "what is not named stays out"
+    named = [line[1:] for line in ignored if line.startswith("!")]
+    context, wheels = tmp_path / "context", tmp_path / "wheels"
+    junk = shutil.ignore_patterns("__pycache__", "node_modules")
+    for name in named:
+        source, target = CHECKOUT / name, context / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, target, ignore=junk) if source.is_dir() else shutil.copy(source, target)
+
+    contents = []
+    for folder in (CHECKOUT, context):
+        command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", wheels / folder.name]
+        built = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+        assert built.returncode == 0, built.stderr
+        (wheel,) = (wheels / folder.name).iterdir()
+        contents.append({name for name in zipfile.ZipFile(wheel).namelist() if "/node_modules/" not in name})
+
+    assert contents[0] == contents[1]
+    assert "orbital/_web/index.html" in contents[1]
+
+
+def test_the_healthcheck_works(server: Server):
+    """[DEPLOY] The image's healthcheck, run as it stands, is well when the server is, and not when it is not."""
+    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "")
+    command = json.loads(re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", text, re.MULTILINE)[1])
+    assert command[0] == "python"
+
+    def check() -> int:
+        env = {"PORT": str(server.port), "http_proxy": "http://127.0.0.1:1"}
+        return subprocess.run([sys.executable, *command[1:]], env=env, capture_output=True).returncode
+
+    assert check() == 0
+    server.terminate()
+    assert check() == 1
+
+
 def test_compose_is_whole():
     """[DEPLOY] compose.yaml has two servers that share a database, a Redis and a folder, and settings that load."""
     document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = document["services"]
 
     assert set(services) == {"orbital-1", "orbital-2", "postgres", "redis", "nginx"}
+    (one,), (two,) = (services[name].pop("networks").values() for name in ("orbital-1", "orbital-2"))
     assert services["orbital-1"] == services["orbital-2"]
+    # nginx looks names up once: an address that Docker gave would be another one after an upgrade.
+    (pool,) = document["networks"]["orbital"]["ipam"]["config"]
+    addresses = [ipaddress.ip_address(each["ipv4_address"]) for each in (one, two)]
+    assert addresses[0] != addresses[1]
+    for address in addresses:
+        assert address in ipaddress.ip_network(pool["subnet"])
+        assert address not in ipaddress.ip_network(pool["ip_range"])
     environment = {
         name: re.sub(r"\$\{[^}]*\}", "x" * 32, value) for name, value in services["orbital-1"]["environment"].items()
     }
