@@ -58,6 +58,14 @@ class Layout:
         """The opaque part of such an event."""
         return self.event(identity("group", 0))["data"]["encrypted_envelope"]
 
+    def message(self, group_id: str) -> dict:
+        """The body of the POST that makes such an event."""
+        return {
+            "conversation_id": group_id,
+            "encrypted_envelope": self.envelope(),
+            "timestamp": 1_700_000_000_000,
+        }
+
 
 @dataclass
 class Place:
@@ -206,6 +214,21 @@ class System:
         return f'{{"type":"publish","group_id":"{name}","event":{compact(layout.event(name))}}}'
 
 
+class Posted:
+    """For a system that takes events as POSTs: on keep-alive connections, one at a time on each, each answered."""
+
+    def publishers(self, load: Load, layout: Layout) -> None:
+        load.options(answers=True, many_marks=False)
+        load.https(64)
+        load.templates(((g, -1, self.post(layout, g, p)) for g, p in layout.pairs), opcode=0)
+
+    def post(self, layout: Layout, group: int, poster: int) -> str:
+        """The request that publishes an event."""
+        body = compact(layout.message(self.group_id(group)))
+        bearer = self.bearer(layout.poster(poster))
+        return request("POST", self.authority, "/v1/messages", body, bearer=bearer)
+
+
 # Orbital
 
 
@@ -293,43 +316,13 @@ class Orbital(System):
         return {number: seqs[name] for number, name in self.ids.items()}
 
     def publication(self, layout: Layout, group: int) -> str:
-        return compact({"type": "post_message", "data": self.message(layout, group)})
-
-    def message(self, layout: Layout, group: int) -> dict:
-        """The body of a POST."""
-        return {
-            "conversation_id": self.group_id(group),
-            "encrypted_envelope": layout.envelope(),
-            "timestamp": 1_700_000_000_000,
-        }
+        return compact({"type": "post_message", "data": layout.message(self.group_id(group))})
 
 
-class OrbitalPost(Orbital):
-    """The same, events as POST /v1/messages on keep-alive connections."""
+class OrbitalPost(Posted, Orbital):
+    """The same, events as POST /v1/messages."""
 
     key, label = "orbital-post", "Orbital, POST"
-    https = 64
-
-    def publishers(self, load: Load, layout: Layout) -> None:
-        load.options(answers=True, many_marks=False)
-        load.https(self.https)
-        load.templates(
-            (
-                (
-                    g,
-                    -1,
-                    request(
-                        "POST",
-                        self.authority,
-                        "/v1/messages",
-                        compact(self.message(layout, g)),
-                        bearer=self.bearer(layout.poster(p)),
-                    ),
-                )
-                for g, p in layout.pairs
-            ),
-            opcode=0,
-        )
 
 
 class OrbitalEdge(Orbital):
@@ -443,12 +436,10 @@ class SocketIo(NodeMap):
         return "42" + compact(["publish", name, layout.event(name)])
 
 
-class Express(NodeMap):
+class Express(Posted, NodeMap):
     """The published design whole: Express, pg, ws; POST /v1/messages answered once its row is committed."""
 
     key, label, script, args = "express", "Express + pg + ws", "node_express.mjs", ()
-    answers = True
-    https = 64
 
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
         command, _ = super().command(place)
@@ -474,36 +465,6 @@ class Express(NodeMap):
             await connection.close()
 
         asyncio.run(fill())
-
-    def publishers(self, load: Load, layout: Layout) -> None:
-        load.options(answers=True, many_marks=False)
-        load.https(self.https)
-        load.templates(
-            (
-                (
-                    g,
-                    -1,
-                    request(
-                        "POST",
-                        self.authority,
-                        "/v1/messages",
-                        self._body(layout, g),
-                        bearer=self.bearer(layout.poster(p)),
-                    ),
-                )
-                for g, p in layout.pairs
-            ),
-            opcode=0,
-        )
-
-    def _body(self, layout: Layout, group: int) -> str:
-        return compact(
-            {
-                "conversation_id": self.group_id(group),
-                "encrypted_envelope": layout.envelope(),
-                "timestamp": 1_700_000_000_000,
-            }
-        )
 
 
 class PythonPeer(System):
@@ -626,12 +587,10 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 """nginx makes a folder for each, and by default not where we may."""
 
 
-class Nchan(System):
+class Nchan(Posted, System):
     """nginx with Nchan; events are POSTs, answered when it has queued them."""
 
     key, label = "nchan", "Nchan (nginx)"
-    answers = True
-    https = 64
 
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -667,22 +626,9 @@ class Nchan(System):
             group, upgrade(self.authority, f"/sub/{self.group_id(group)}"), [], flags=flags.replace("g", "") + "o"
         )
 
-    def publishers(self, load: Load, layout: Layout) -> None:
-        load.options(answers=True, many_marks=False)
-        load.https(self.https)
-        load.templates(
-            (
-                (
-                    g,
-                    -1,
-                    request(
-                        "POST", self.authority, f"/pub/{self.group_id(g)}", compact(layout.event(self.group_id(g)))
-                    ),
-                )
-                for g, _ in layout.pairs
-            ),
-            opcode=0,
-        )
+    def post(self, layout: Layout, group: int, poster: int) -> str:
+        name = self.group_id(group)
+        return request("POST", self.authority, f"/pub/{name}", compact(layout.event(name)))
 
 
 SYSTEMS: dict[str, type[System]] = {
