@@ -42,7 +42,7 @@ class _Lazy(click.Group):
                 raise
             raise click.ClickException(
                 f"`orbital {cmd_name}` needs the server's parts, and {exc.name} is not installed: "
-                "pip install 'orbital[server]'"
+                "pip install '.[server]' in Orbital's checkout"
             ) from exc
         command: click.Command = getattr(module, cmd_name)
         return command

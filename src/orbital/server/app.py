@@ -331,7 +331,9 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ImportError as exc:
-        raise SettingsInvalid(f"This needs a library that is not installed: pip install 'orbital[{name}]'") from exc
+        raise SettingsInvalid(
+            f"This needs a library that is not installed: pip install '.[{name}]' in Orbital's checkout"
+        ) from exc
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
