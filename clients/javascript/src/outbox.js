@@ -36,14 +36,16 @@ export const KEY_KEPT_MS = 24 * 3600 * 1000;
  * @property {number} [tried_at] When it was first on its way.
  */
 
-/** @typedef {Pending & {place: string, resolve?: (answer: any) => void, reject?: (error: OrbitalError) => void}} Item */
+/** @typedef {Pending & {place: string, kept?: Promise<void>, resolve?: (answer: any) => void, reject?: (error: OrbitalError) => void}} Item */
 /** @typedef {{items: Item[], busy: boolean, wake: () => void}} Line */
 
 /** No five a minute here: these are requests, and the server's 429 tells when it is enough. */
 const RETRY = { ...BACKOFF, spread_ms: 1000 };
 
-/** Drafts of one millisecond keep their order. */
+/** Drafts of one millisecond keep their order, */
 let count = 0;
+/** and so do those between which the clock steps back: no place is before an earlier one. */
+let latest = 0;
 
 /**
  * The drafts of one client. Within a group they reach the server in the order of `send()`, one at a time; groups do not
@@ -69,10 +71,10 @@ export class Outbox {
     return [...this.#lines.values()].flatMap(({ items }) => items.map(strip));
   }
 
-  /** Read what an earlier run left, and send what waits now rather than at its next try. Called for you when the connection opens. */
+  /** Read what an earlier run or another tab left, and send what waits now rather than at its next try. Called for you when the connection opens. */
   flush() {
     this.#closed = false;
-    this.#loaded ??= this.#load();
+    this.#loaded = this.#load(this.#loaded);
     for (const line of this.#lines.values()) {
       line.wake();
       void this.#drain(line);
@@ -92,12 +94,20 @@ export class Outbox {
    */
   send(groupId, draft, { key = uuid() } = {}) {
     const created_at = Date.now();
-    const place = `outbox:${String(created_at).padStart(15, '0')}:${String(count++ % 1e6).padStart(6, '0')}:${key}`;
+    latest = Math.max(latest, created_at);
+    const place = `outbox:${String(latest).padStart(15, '0')}:${String(count++ % 1e6).padStart(6, '0')}:${key}`;
     return new Promise((resolve, reject) => {
+      // What no request can carry would be tried for ever.
+      if (!/^[!-~]{1,128}$/.test(key)) return reject(new OrbitalError('VALIDATION_ERROR', 'a key is 1 to 128 visible ASCII characters'));
       /** @type {Item} */
-      const item = { key, group_id: groupId, draft: { ...draft }, created_at, place, resolve, reject };
-      if (this.#closed) return reject(closedFirst());
+      const item = { key, group_id: groupId, draft, created_at, place, resolve, reject };
+      try {
+        item.draft = JSON.parse(JSON.stringify(draft));
+      } catch (cause) {
+        return reject(wrap('VALIDATION_ERROR', cause));
+      }
       if (item.draft.type === 'message') item.draft.timestamp ??= created_at;
+      if (this.#closed) return void this.#store('set', item).then(() => reject(closedFirst()));
       const line = this.#line(groupId);
       line.items.push(item);
       void this.#store('set', item);
@@ -114,7 +124,8 @@ export class Outbox {
     this.#loaded = undefined;
     for (const { items, wake } of lines) {
       wake();
-      for (const item of items) item.reject?.(closedFirst());
+      // Taken away: what is on its way now belongs to no line any more.
+      for (const item of items.splice(0)) item.reject?.(closedFirst());
     }
   }
 
@@ -125,36 +136,54 @@ export class Outbox {
     return line;
   }
 
-  async #load() {
+  /** @param {Promise<void>} [before] What was read before; the first time, what the store has is older than what this client was given. */
+  async #load(before) {
     const { store, events } = this.#options;
     if (!store) return;
+    await before;
+    /** @type {Item[]} */
+    const found = [];
     try {
       for (const place of [...(await store.keys())].sort()) {
         if (!place.startsWith('outbox:')) continue;
-        const kept = /** @type {Pending | null | undefined} */ (await store.get(place));
-        const line = kept && this.#line(kept.group_id);
-        if (line && !line.items.some((item) => item.place === place)) line.items.push({ ...kept, place });
-      }
-      for (const line of this.#lines.values()) {
-        line.items.sort((a, b) => (a.place < b.place ? -1 : 1));
-        void this.#drain(line);
+        try {
+          const kept = /** @type {Pending | null | undefined} */ (await store.get(place));
+          if (kept) found.push({ ...kept, place });
+        } catch (cause) {
+          events.emit('error', wrap('HANDLER', cause));
+        }
       }
     } catch (cause) {
       events.emit('error', wrap('HANDLER', cause));
     }
+    // The store has them for the next connect().
+    if (this.#closed) return;
+    for (const group_id of new Set(found.map((item) => item.group_id))) {
+      const line = this.#line(group_id);
+      const items = found.filter((item) => item.group_id === group_id && !line.items.some(({ place }) => place === item.place));
+      line.items = before ? [...line.items, ...items] : [...items, ...line.items];
+      void this.#drain(line);
+    }
+    latest = Math.max(latest, ...found.map(({ place }) => parseInt(place.slice(7)) || 0));
   }
 
   /**
    * @param {'set' | 'delete'} act
    * @param {Item} item
    */
-  async #store(act, item) {
+  #store(act, item) {
     const { store, events } = this.#options;
-    try {
-      await store?.[act](item.place, strip(item));
-    } catch (cause) {
-      events.emit('error', wrap('HANDLER', cause));
-    }
+    // One after the other: a slow store must not bring back what was deleted.
+    const before = item.kept;
+    const now = async () => {
+      await before;
+      try {
+        await store?.[act](item.place, strip(item));
+      } catch (cause) {
+        events.emit('error', wrap('HANDLER', cause));
+      }
+    };
+    return (item.kept = now());
   }
 
   /** @param {Line} line */
@@ -181,7 +210,7 @@ export class Outbox {
       } catch (cause) {
         error = wrap('NETWORK', cause);
       }
-      if (this.#closed) break;
+      if (line.items[0] !== item) break;
       // Without a token that holds nothing goes; after the next login the same draft does.
       if (error?.retryable || error?.status === 401) {
         const ms = delayMs(RETRY, failures++, Math.random(), error.retryAfterMs);
@@ -195,8 +224,11 @@ export class Outbox {
         continue;
       }
       failures = 0;
-      line.items.shift();
       await this.#store('delete', item);
+      // Whoever reads the store now may have seen it there: it is known until then.
+      await this.#loaded;
+      if (line.items[0] !== item) break;
+      line.items.shift();
       if (error) {
         item.reject?.(error);
         events.emit('failed', { key, group_id, draft, error });
@@ -222,4 +254,4 @@ export class Outbox {
 const closedFirst = () => new OrbitalError('CLOSED', 'the client was closed before the server had this draft');
 
 /** @param {Item} item @returns {Pending} What is kept of it. */
-const strip = ({ place, resolve, reject, ...pending }) => pending;
+const strip = ({ place, kept, resolve, reject, ...pending }) => pending;

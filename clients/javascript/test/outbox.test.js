@@ -205,3 +205,181 @@ test('localStorageStore keeps JSON under its prefix, and only its own', () => {
   assert.equal(store.get('position:g'), null);
   assert.deepEqual(data, { other: 'x' });
 });
+
+test('what is sent while closed is kept for the next connect(), if there is a store', async () => {
+  const store = memoryStore();
+  const client = connect({ store });
+  await client.send(group, message('one'));
+  client.close();
+  await assert.rejects(client.send(group, message('two')), { code: 'CLOSED' });
+  assert.equal([...store.keys()].length, 1);
+  client.connect();
+  await client.send(group, message('three'));
+
+  assert.deepEqual(stored(), ['one', 'two', 'three']);
+});
+
+test('an open connection sends what another client left in the same store meanwhile, once', async () => {
+  const store = memoryStore();
+  const open = connect({ store });
+  open.connect();
+  await until(() => open.state.status === 'open');
+  let calls = 0;
+  server.intercept = ({ path }, answer) => path === '/v1/messages' && ++calls < 3 && answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} });
+  const left = connect({ store });
+  left.send(group, message('one')).catch(() => {});
+  left.send(group, message('two')).catch(() => {});
+  await until(() => calls);
+  left.close();
+  const sent = [];
+  open.on('sent', ({ draft }) => sent.push(Buffer.from(draft.encrypted_envelope, 'base64').toString()));
+  open.send(group, message('three'));
+  server.cut();
+
+  await until(() => stored().length === 3);
+  assert.deepEqual(stored().filter((text) => text !== 'three'), ['one', 'two']);
+  await until(() => sent.length === 3);
+  assert.deepEqual([...store.keys()], []);
+});
+
+test('calls to a slow store are made one after the other for each draft, so that what was sent does not come back', async () => {
+  const inner = memoryStore();
+  const busy = new Set();
+  const overlaps = [];
+  /** @param {'set' | 'delete'} act */
+  const slowly = (act) => async (key, value) => {
+    if (busy.has(key)) overlaps.push(act);
+    busy.add(key);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    inner[act](key, value);
+    busy.delete(key);
+  };
+  const store = { get: async (key) => inner.get(key), keys: async () => [...inner.keys()], set: slowly('set'), delete: slowly('delete') };
+  await connect({ store }).send(group, message('once'));
+
+  assert.deepEqual(overlaps, []);
+  assert.deepEqual([...inner.keys()], []);
+});
+
+test('one draft that the store cannot give back is reported, and the others go', async () => {
+  const inner = memoryStore();
+  for (const [place, text] of [['outbox:1', 'one'], ['outbox:2', ''], ['outbox:3', 'three']])
+    inner.set(place, { key: place, group_id: group, draft: message(text), created_at: Date.now() });
+  const store = {
+    get: (key) => {
+      if (key === 'outbox:2') throw new Error('not JSON');
+      return inner.get(key);
+    },
+    set: (key, value) => inner.set(key, value),
+    delete: (key) => inner.delete(key),
+    keys: () => inner.keys(),
+  };
+  const errors = [];
+  const client = connect({ store });
+  client.on('error', ({ message: text }) => errors.push(text));
+  client.connect();
+
+  await until(() => stored().length === 2);
+  assert.deepEqual(stored(), ['one', 'three']);
+  assert.ok(errors.includes('not JSON'));
+});
+
+test('a store that could not be read at first is read when the connection opens', async () => {
+  const inner = memoryStore();
+  inner.set('outbox:1', { key: 'k', group_id: group, draft: message('patient'), created_at: Date.now() });
+  let reads = 0;
+  const store = {
+    get: (key) => inner.get(key),
+    set: (key, value) => inner.set(key, value),
+    delete: (key) => inner.delete(key),
+    keys: () => {
+      if (++reads === 1) throw new Error('not yet');
+      return inner.keys();
+    },
+  };
+  connect({ store }).connect();
+
+  await until(() => stored().length);
+  assert.deepEqual(stored(), ['patient']);
+});
+
+test('drafts keep their order though the clock steps back by a day between them, and over a reload', async (t) => {
+  const store = memoryStore();
+  let shift = 0;
+  const { now } = Date;
+  Date.now = () => now.call(Date) + shift;
+  t.after(() => (Date.now = now));
+  server.intercept = ({ path }, answer) => path === '/v1/messages' && answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} });
+  const first = connect({ store });
+  first.send(group, message('one'));
+  await until(() => server.requests.length);
+  shift = -86_400_000;
+  first.send(group, message('two'));
+  await until(async () => (await first.pending()).length === 2);
+  first.close();
+  server.intercept = () => false;
+  const second = connect({ store });
+  second.send(group, message('three'));
+
+  await until(() => stored().length === 3);
+  assert.deepEqual(stored(), ['one', 'two', 'three']);
+});
+
+test('what can never be sent is refused at once, and holds up nothing', async () => {
+  const client = connect();
+  await assert.rejects(client.send(group, { ...message('big'), timestamp: 1n }), { code: 'VALIDATION_ERROR' });
+  await assert.rejects(client.send(group, message('odd'), { key: 'a key…' }), { code: 'VALIDATION_ERROR' });
+  await assert.rejects(client.send(group, message('none'), { key: '' }), { code: 'VALIDATION_ERROR' });
+  await client.send(group, message('good'));
+
+  assert.deepEqual(stored(), ['good']);
+});
+
+test('a client that was closed and connected again while a draft was on its way tells of it once', async () => {
+  const store = memoryStore();
+  let answers = [];
+  server.intercept = ({ path }) => path === '/v1/messages' && new Promise((resolve) => answers.push(() => resolve(false)));
+  const client = connect({ store });
+  const sent = [];
+  client.on('sent', ({ key }) => sent.push(key));
+  client.send(group, message('one'), { key: 'k1' });
+  client.send(group, message('two'), { key: 'k2' });
+  await until(() => answers.length === 1);
+  client.close();
+  client.connect();
+  await until(() => answers.length === 2);
+  server.intercept = () => false;
+  for (const go of answers) go();
+
+  await until(() => [...store.keys()].length === 0);
+  assert.deepEqual(stored(), ['one', 'two']);
+  assert.deepEqual(sent, ['k1', 'k2']);
+});
+
+test('a client that is closed and connected again while it reads a slow store has each draft once', async () => {
+  const inner = memoryStore();
+  inner.set('outbox:1', { key: 'k', group_id: group, draft: message('one'), created_at: Date.now() });
+  const reads = [];
+  const store = {
+    get: (key) => inner.get(key),
+    set: (key, value) => inner.set(key, value),
+    delete: (key) => inner.delete(key),
+    keys: () => new Promise((resolve) => reads.push(() => resolve([...inner.keys()]))),
+  };
+  const client = connect({ store });
+  const sent = [];
+  client.on('sent', ({ key }) => sent.push(key));
+  client.connect();
+  await until(() => reads.length);
+  client.close();
+  client.connect();
+  await until(() => reads.length > 1);
+  const reading = setInterval(() => reads.splice(0).forEach((go) => go()), 5);
+  await until(() => inner.size === 0);
+  await client.send(group, message('two'));
+  clearInterval(reading);
+
+  assert.deepEqual(stored(), ['one', 'two']);
+  assert.deepEqual(sent.slice(0, 1), ['k']);
+  assert.equal(sent.length, 2);
+});
