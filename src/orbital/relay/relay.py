@@ -1,11 +1,10 @@
-"""From draft to sockets: append, hand on, subscribe, repair, catch up. It alone waits for both store and bus."""
+"""Keeps every listener of this server in step with the log: hand on, subscribe, repair, catch up."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -16,24 +15,13 @@ from orbital.core.cursor import Verdict
 from orbital.core.framing import text_frame
 from orbital.core.hub import Delivery, Hub, Listener, LiveGroup, Subscription
 from orbital.core.stamps import Stamps
-from orbital.errors import NotFound, OrbitalError, PositionLost, Unavailable
+from orbital.errors import NotFound, OrbitalError, PositionLost
 from orbital.model import Access, AnyDraft, Appended, Event, GroupId, Head, Resume, Standing, UserId
 from orbital.ports import Bus, Clock, Store
+from orbital.relay.appender import Appender
+from orbital.relay.rumours import decode_rumour, encode_rumour, encode_typing
 
 log = logging.getLogger("orbital.relay")
-
-BATCH_DRAFTS: Final = 512
-"""Most drafts of one transaction. 512 events of 400 bytes are one write of 0.3 MB to the log: past that the others wait
-longer for it than they save."""
-
-QUEUE_DRAFTS: Final = 10_000
-"""Most drafts that wait. Past that a POST is refused with 503: the database does not keep up."""
-
-GATHER: Final = 0.25
-"""Share of a batch's time that the next may wait for those who were just answered to come back. Without it senders who
-wait for their answers fall into two halves that take turns, and the disk is asked twice as often."""
-GATHER_DRAFTS: Final = 16
-"""Fewest drafts worth waiting for: of a few posts a second each is stored at once."""
 
 PAGE_EVENTS: Final = 500
 """Most events of one read of the log."""
@@ -93,11 +81,6 @@ def whom(frame: bytes) -> tuple[UserId, str]:
     raise AssertionError("only member_joined and member_left are about a member")
 
 
-def _end(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
-
-
 class Relay:
     """
     Appends drafts, and keeps every listener of this server in step with the log.
@@ -125,18 +108,9 @@ class Relay:
         self._store = store
         self._bus: Bus | None = None
         self._clock = clock
-        self._on_batch = on_batch
         self.hub = Hub(who=whom, compress=compress, dropped=self._dropped, moved=on_moved)
         self.stamps = Stamps()
         self.counters = Counters()
-        self._queue: deque[tuple[AnyDraft, asyncio.Future[Appended]]] = deque()
-        self._appending: asyncio.Task[None] | None = None
-        # The next batch may wait to have so many drafts, until then; and what ends when it has.
-        self._goal_drafts = 0
-        self._gather_until_s = 0.0
-        self._gathered: asyncio.Future[None] | None = None
-        # Ends when the batch that is with the store has been handed on.
-        self._handing_on: asyncio.Future[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._repairing: dict[GroupId, asyncio.Task[None]] = {}
         # Who has still to be told that some of a group is gone, and is let in again.
@@ -148,25 +122,30 @@ class Relay:
         # With other servers about: a stamp below every event that may still have to be handed on here.
         self._settled_ms: int | None = None
         self._loop = asyncio.get_running_loop()
+        self._appender = Appender(
+            store=store,
+            clock=clock,
+            stamps=self.stamps,
+            spawn=self._spawn,
+            hand_on=self._hand_on,
+            publish=self._publish,
+            on_batch=on_batch,
+        )
 
     async def start(self, bus: Bus | None = None) -> None:
         """Take up the clock where the log left it; `bus` tells the other servers, if there are any."""
         self._bus = bus
         self._settled_ms = await self._store.settled_ms()
-        self.stamps = Stamps(await self._store.last_stamp_ms())
+        # Nothing is on its way yet.
+        self.stamps.settle(await self._store.last_stamp_ms())
 
     async def close(self) -> None:
         """Append what is queued, then end every task."""
-        await self.drain()
+        await self._appender.drain()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def drain(self) -> None:
-        """Wait until nothing is queued or under way."""
-        while self._appending is not None:
-            await asyncio.wait([self._appending])
 
     def _spawn(self, coroutine: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
         task = self._loop.create_task(coroutine, name=name)
@@ -188,87 +167,19 @@ class Relay:
         Returns:
             A future that ends when the draft is durable, or with the OrbitalError that refused it.
         """
-        future: asyncio.Future[Appended] = self._loop.create_future()
-        if len(self._queue) >= QUEUE_DRAFTS:
-            future.set_exception(Unavailable("The server has more to store than it can right now. Try again."))
-            return future
-        self._queue.append((draft, future))
-        if self._gathered is not None and len(self._queue) >= self._goal_drafts:
-            _end(self._gathered)
-        if self._appending is None:
-            self._appending = self._spawn(self._append_queued(), "append")
-        return future
+        return self._appender.append(draft)
 
-    async def _append_queued(self) -> None:
-        try:
-            while self._queue:
-                await self._gather()
-                # What came in while the last batch was written is the next batch: idle, one draft does not wait; busy,
-                # a transaction carries many.
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_DRAFTS))]
-                self._handing_on = self._loop.create_future()
-                try:
-                    await self._append_batch(batch)
-                except Exception:
-                    # A mistake of ours in handing on: those who wait behind this batch must not wait for ever.
-                    log.exception("a batch could not be handed on")
-                finally:
-                    self._handing_on.set_result(None)
-                    self._handing_on = None
-        finally:
-            self._appending = None
-
-    async def _gather(self) -> None:
-        """Wait a little, if the last batch ended just now and those whom it answered may have more to say."""
-        wait_s = self._gather_until_s - self._clock.steady_s()
-        if wait_s <= 0 or len(self._queue) >= self._goal_drafts:
-            return
-        self._gathered = self._loop.create_future()
-        timer = self._loop.call_later(wait_s, _end, self._gathered)
-        try:
-            await self._gathered
-        finally:
-            timer.cancel()
-            self._gathered = None
-
-    async def _append_batch(self, batch: list[tuple[AnyDraft, asyncio.Future[Appended]]]) -> None:
-        started_s = self._clock.steady_s()
-        first_stamp_ms = self.stamps.reserve(len(batch), now_ms=self._clock.wall_ms())
-        last_ms = 0
-        try:
-            outcomes = await self._store.append([draft for draft, _ in batch], first_stamp_ms=first_stamp_ms)
-        except OrbitalError as refusal:
-            self.stamps.settle()
-            _refuse(batch, refusal)
-            return
-        except BaseException:
-            self.stamps.settle()
-            _refuse(batch, Unavailable("The server could not store this. Try again."))
-            raise
-        events = [outcome.event for outcome in outcomes if isinstance(outcome, Appended) and outcome.event is not None]
+    def _hand_on(self, events: Sequence[Event]) -> None:
+        """Take what was stored here."""
         counts = self.counters.events
-        try:
-            for event in events:
-                last_ms = max(last_ms, event.stamp_ms)
-                kind = wire.kind_of(event.frame)
-                counts[kind] = counts.get(kind, 0) + 1
-                self.stamps.advance(event.stamp_ms)
-                self._ingest(event)
-            self.hub.flush()
-        finally:
-            self.stamps.settle(last_ms)
-            for (_, future), outcome in zip(batch, outcomes, strict=True):
-                if future.done():
-                    continue
-                if isinstance(outcome, Appended):
-                    future.set_result(outcome)
-                else:
-                    future.set_exception(outcome)
-        ended_s = self._clock.steady_s()
-        self._goal_drafts = min(len(self._queue) + len(batch), BATCH_DRAFTS)
-        if self._goal_drafts >= GATHER_DRAFTS:
-            self._gather_until_s = ended_s + GATHER * (ended_s - started_s)
-        self._on_batch(len(batch), ended_s - started_s)
+        for event in events:
+            kind = wire.kind_of(event.frame)
+            counts[kind] = counts.get(kind, 0) + 1
+            self.stamps.advance(event.stamp_ms)
+            self._ingest(event)
+        self.hub.flush()
+
+    async def _publish(self, events: Sequence[Event]) -> None:
         if self._bus is not None:
             for event in events:
                 await self._bus.publish(event.group_id, encode_rumour(event))
@@ -463,10 +374,10 @@ class Relay:
             group.highest_seen = max(group.highest_seen, standing.head.seq)
             if standing.access is Access.MEMBER and group.open(standing.head.seq):
                 behind.append(group)
-        if behind and self._bus is None and self._handing_on is not None:
+        if behind and self._bus is None:
             # Alone, only a batch that is stored and not yet handed on can be ahead: reading it from the log would hand
             # it on before older events of other groups.
-            await asyncio.wait([self._handing_on])
+            await self._appender.handed_on()
         repairs = [self._repair_soon(group.group_id) for group in behind if group.last < group.highest_seen]
         if repairs:
             await asyncio.wait(repairs)
@@ -689,36 +600,3 @@ def _refuse(batch: list[tuple[AnyDraft, asyncio.Future[Appended]]], refusal: Orb
     for _, future in batch:
         if not future.done():
             future.set_exception(refusal)
-
-
-# What goes over the bus: one letter for the kind, and for an event its number and stamp before the frame's own bytes.
-
-_EVENT: Final = b"e"
-_TYPING: Final = b"t"
-_NUMBERS: Final = 8
-
-_decode_typing = msgspec.json.Decoder(wire.TypingIndicator).decode
-
-
-def encode_rumour(event: Event) -> bytes:
-    """Write an event for the bus."""
-    return b"".join(
-        (_EVENT, event.seq.to_bytes(_NUMBERS, "big"), event.stamp_ms.to_bytes(_NUMBERS, "big"), event.frame)
-    )
-
-
-def encode_typing(data: wire.TypingIndicator) -> bytes:
-    """Write a typing indicator for the bus."""
-    return _TYPING + msgspec.json.encode(data)
-
-
-def decode_rumour(group_id: GroupId, payload: bytes) -> Event | wire.TypingIndicator | None:
-    """Read what came over the bus; None when it is nothing that this program writes."""
-    if payload.startswith(_EVENT) and len(payload) > 1 + 2 * _NUMBERS:
-        seq = int.from_bytes(payload[1 : 1 + _NUMBERS], "big")
-        stamp_ms = int.from_bytes(payload[1 + _NUMBERS : 1 + 2 * _NUMBERS], "big")
-        return Event(group_id, seq, stamp_ms, payload[1 + 2 * _NUMBERS :])
-    if payload.startswith(_TYPING):
-        with suppress(msgspec.DecodeError):
-            return _decode_typing(payload[1:])
-    return None
