@@ -26,7 +26,8 @@ from orbital.model import (
     Standing,
 )
 from orbital.relay import Relay
-from orbital.server.conversation import Conversation, Conversations
+from orbital.server.conversation import Conversation
+from orbital.server.conversations import Conversations
 from orbital.server.deflate import deflated_text_frame
 from orbital.services.facilities import Facilities
 

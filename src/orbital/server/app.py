@@ -25,7 +25,8 @@ from orbital.ports import Blobs, Bus, Limiter
 from orbital.relay import Relay
 from orbital.server.auth import Auth
 from orbital.server.clock import SystemClock
-from orbital.server.conversation import MAX_FRAME_BYTES, Conversation, Conversations
+from orbital.server.conversation import MAX_FRAME_BYTES, Conversation
+from orbital.server.conversations import Conversations
 from orbital.server.deflate import deflated_text_frame
 from orbital.server.doorkeeper import Admission, Doorkeeper
 from orbital.server.gate import websocket_protocol

@@ -12,7 +12,8 @@ from orbital.model import Principal
 from orbital.ports import Limiter
 from orbital.server.admission import ConnectPolicy, client_address, origin_allowed, too_many
 from orbital.server.auth import Auth
-from orbital.server.conversation import Conversation, Conversations
+from orbital.server.conversation import Conversation
+from orbital.server.conversations import Conversations
 from orbital.server.credentials import SUBPROTOCOL, Bearer, Ticket, credential
 from orbital.server.handshake import Admit, Handshake, Refuse, refusal
 
