@@ -34,7 +34,7 @@ async def main(url: str, group_id: str, positions: str) -> None:
 if __name__ == "__main__":
     try:
         asyncio.run(main(*sys.argv[1:]))
-    except ClientError as exc:
+    except (ClientError, ValueError) as exc:  # an address or a token that can be none is a ValueError
         sys.exit(str(exc))
     except KeyboardInterrupt:
         pass

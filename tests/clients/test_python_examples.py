@@ -70,9 +70,10 @@ async def test_watch(shared: Server, tmp_path: Path) -> None:
     events = [line for line in first.lines + second.lines if line[0].isdigit()]
     assert events == ["1 member_joined", "2 new_message", "3 new_message"]
 
-    third = run("watch.py", shared.url, group.id, positions, token="no token")
-    assert third.wait() == 1
-    assert "Traceback" not in third.text
+    for token in ("no.such.token", "no token"):
+        third = run("watch.py", shared.url, group.id, positions, token=token)
+        assert third.wait() == 1
+        assert "Traceback" not in third.text
     await anna.close()
 
 
