@@ -36,6 +36,7 @@ def decode_rumour(group_id: GroupId, payload: bytes) -> Event | wire.TypingIndic
         stamp_ms = int.from_bytes(payload[1 + _NUMBERS : 1 + 2 * _NUMBERS], "big")
         return Event(group_id, seq, stamp_ms, payload[1 + 2 * _NUMBERS :])
     if payload.startswith(_TYPING):
-        with suppress(msgspec.DecodeError):
+        # Each its own kind of nonsense: no JSON, no UTF-8, and more brackets than there is stack.
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _decode_typing(payload[1:])
     return None
