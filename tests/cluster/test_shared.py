@@ -11,8 +11,10 @@ import pytest
 from orbital.model import GroupId, Principal, UserId
 from orbital.server import shared as room
 from orbital.server.clock import SystemClock
+from orbital.server.limits import SharedLimiter
 from orbital.server.presence import Connected
 from orbital.server.shared import AWAY, SharedPresence, SharedRedis, SharedTickets
+from tests.cluster.conftest import Cluster
 from tests.contracts.drafts import new_id
 from tests.support.redis import Redis
 
@@ -127,6 +129,43 @@ async def test_a_ticket_in_doubt_is_good_once(redis_server: Redis, redis: Shared
     assert await tickets.take(given) == principal
     assert await tickets.take(given) is None
     assert await elsewhere.take(given) is None
+
+
+# Chapter: limits
+
+
+async def test_a_cluster_that_came_late(redis_cluster: Cluster):
+    """
+    [LIMITS] Servers that were started while a Redis Cluster was away count together in it once it answers.
+
+    They took it for a single Redis ever after, whose other slots refuse, and each counted alone.
+    """
+    url = f"redis://127.0.0.1:{redis_cluster.ports[0]}"
+    for program in redis_cluster.programs:
+        program.freeze()
+    clients = [SharedRedis(url) for _ in range(2)]
+    one, two = (SharedLimiter.of(url, clock=SystemClock(), clustered=client.clustered) for client in clients)
+    for limiter in (one, two):
+        async with asyncio.timeout(10):
+            assert await limiter.hit("connect", "early", limit=1, window_s=3600) is None
+        # From now on no answer is too late, and none is done without.
+        limiter._away_until_s, limiter._answer_s = 0, 30
+    for program in redis_cluster.programs:
+        program.thaw()
+    for client in clients:
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await (await client.client()).ping()
+                    break
+                except AWAY:
+                    await asyncio.sleep(0.02)
+
+    for number in range(20):
+        assert await one.hit("connect", f"address {number}", limit=1, window_s=3600) is None
+        assert await two.peek("connect", f"address {number}", limit=1, window_s=3600) is not None
+    for closing in (one, two, *clients):
+        await closing.close()
 
 
 # Chapter: presence

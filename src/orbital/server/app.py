@@ -282,7 +282,7 @@ async def _open_shared(
 
     shared, clock = SharedRedis(redis_url), SystemClock()
     opened.push_async_callback(shared.close)
-    limiter = SharedLimiter.of(redis_url, clock=clock, clustered=await shared.clustered())
+    limiter = SharedLimiter.of(redis_url, clock=clock, clustered=shared.clustered)
     opened.push_async_callback(limiter.close)
     node = Node(settings, store=store, blobs=blobs, limiter=limiter, tickets=SharedTickets(shared, clock))
     opened.push_async_callback(node.auth.close)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from limits import RateLimitItemPerSecond
@@ -18,6 +20,9 @@ from orbital.core.window import Windows
 from orbital.ports import Clock, Limiter
 
 log = logging.getLogger("orbital.limits")
+
+ANSWER_S: Final = 1.0
+"""Longest wait for a storage elsewhere."""
 
 
 class LocalLimiter:
@@ -65,50 +70,54 @@ class SharedLimiter:
     While the storage is away each server counts for itself: a limit may then be met later, never a door be shut.
 
     Args:
-        storage: Where it counts; `SharedLimiter.of` makes the one on Redis.
+        storage: Where it counts, or what finds it out when it is first needed; `SharedLimiter.of` does for Redis.
         clock: The time.
         away: What it raises when it is away, besides the library's own error.
+        answer_s: Longest wait for it, whatever the library tries again by itself.
     """
 
     AWAY_S: Final = 5
     """How long a storage that failed is left alone, so that not every request waits for it."""
 
-    def __init__(self, storage: Storage, *, clock: Clock, away: tuple[type[Exception], ...] = ()) -> None:
-        self._storage = storage
-        self._away: tuple[type[Exception], ...] = (StorageError, *away)
-        self._strategy = MovingWindowRateLimiter(storage)
+    def __init__(
+        self,
+        storage: Storage | Callable[[], Awaitable[Storage]],
+        *,
+        clock: Clock,
+        away: tuple[type[Exception], ...] = (),
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        self._find: Callable[[], Awaitable[Storage]] | None = None
+        self._strategy: MovingWindowRateLimiter | None = None
+        if isinstance(storage, Storage):
+            self._strategy = MovingWindowRateLimiter(storage)
+        else:
+            self._find = storage
+        self._away: tuple[type[Exception], ...] = (StorageError, TimeoutError, *away)
+        self._answer_s = answer_s
         self._clock = clock
         self._alone = LocalLimiter(clock)
         self._away_until_s = 0.0
 
     @classmethod
-    def of(cls, redis_url: str, *, clock: Clock, timeout_s: float = 1, clustered: bool = False) -> SharedLimiter:
+    def of(
+        cls, redis_url: str, *, clock: Clock, clustered: Callable[[], Awaitable[bool]] | None = None
+    ) -> SharedLimiter:
         """
         Count in Redis, with keys that begin `orbital:limit`; connects when first asked.
 
         Args:
             redis_url: `redis://`, `rediss://` or `unix://`.
             clock: The time.
-            timeout_s: Longest wait for an answer.
-            clustered: Whether it is a Redis Cluster.
+            clustered: Tells whether it is a Redis Cluster, once it answers; it is none when left out.
         """
-        # The library spells a Unix socket `redis+unix`, and a Cluster has no numbered databases.
-        url = redis_url.replace("unix://", "redis+unix://", 1) if redis_url.startswith("unix://") else redis_url
-        if clustered:
-            parts = urlsplit(url)
-            url = f"redis+cluster://{parts.netloc}"
-        storage = (RedisClusterStorage if clustered else RedisStorage)(
-            f"async+{url}",
-            wrap_exceptions=True,
-            implementation="redispy",
-            key_prefix="orbital:limit",
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-        )
-        from redis.exceptions import RedisClusterException  # noqa: PLC0415 - redis is an extra
+        from redis.exceptions import RedisClusterException, RedisError  # noqa: PLC0415 - redis is an extra
+
+        async def find() -> Storage:
+            return _on_redis(redis_url, clustered=clustered is not None and await clustered())
 
         # A Cluster that is away as a whole says so with an error that is none of redis' own kind.
-        return cls(storage, clock=clock, away=(RedisClusterException,))
+        return cls(find, clock=clock, away=(RedisError, RedisClusterException, OSError))
 
     async def hit(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
         """Count one attempt; what is refused does not count."""
@@ -116,9 +125,11 @@ class SharedLimiter:
             return await self._alone.hit(name, key, limit=limit, window_s=window_s)
         item = _item(limit, window_s)
         try:
-            if await self._strategy.hit(item, name, key):
-                return None
-            return await self._wait_s(item, name, key)
+            async with asyncio.timeout(self._answer_s):
+                strategy = self._strategy or await self._found()
+                if await strategy.hit(item, name, key):
+                    return None
+                return await _wait_s(strategy, item, name, key)
         except self._away as exc:
             self._note_away(exc)
             return await self._alone.hit(name, key, limit=limit, window_s=window_s)
@@ -129,28 +140,66 @@ class SharedLimiter:
             return await self._alone.peek(name, key, limit=limit, window_s=window_s)
         item = _item(limit, window_s)
         try:
-            if await self._strategy.test(item, name, key):
-                return None
-            return await self._wait_s(item, name, key)
+            async with asyncio.timeout(self._answer_s):
+                strategy = self._strategy or await self._found()
+                if await strategy.test(item, name, key):
+                    return None
+                return await _wait_s(strategy, item, name, key)
         except self._away as exc:
             self._note_away(exc)
             return await self._alone.peek(name, key, limit=limit, window_s=window_s)
 
     async def close(self) -> None:
         """Let go of the connections."""
-        if isinstance(self._storage, RedisStorage) and isinstance(self._storage.bridge, RedispyBridge):
-            await self._storage.bridge.storage.aclose()
+        storage = None if self._strategy is None else self._strategy.storage
+        if isinstance(storage, RedisStorage) and isinstance(storage.bridge, RedispyBridge):
+            await storage.bridge.storage.aclose()
 
-    async def _wait_s(self, item: RateLimitItemPerSecond, name: str, key: str) -> float:
-        """Return the seconds until the oldest attempt leaves the window; it may just have."""
-        stats = await self._strategy.get_window_stats(item, name, key)
-        # The library stamps attempts with this clock, so it is the one to compare with.
-        return max(0.001, stats.reset_time - time.time())
+    async def _found(self) -> MovingWindowRateLimiter:
+        """Find the storage; of many who look at once, one's is kept."""
+        if self._find is None:
+            raise AssertionError("a limiter has a storage, or what finds it")
+        found = await self._find()
+        if self._strategy is None:
+            self._strategy = MovingWindowRateLimiter(found)
+        return self._strategy
 
     def _note_away(self, exc: Exception) -> None:
         self._away_until_s = self._clock.steady_s() + self.AWAY_S
         reason = str(getattr(exc, "storage_error", exc))
         log.warning("limits are counted by this server alone", extra={"reason": reason})
+
+
+async def _wait_s(strategy: MovingWindowRateLimiter, item: RateLimitItemPerSecond, name: str, key: str) -> float:
+    """Return the seconds until the oldest attempt leaves the window; it may just have."""
+    stats = await strategy.get_window_stats(item, name, key)
+    # The library stamps attempts with this clock, so it is the one to compare with.
+    return max(0.001, stats.reset_time - time.time())
+
+
+def _on_redis(redis_url: str, *, clustered: bool) -> Storage:
+    """Make the library's storage; it connects when first asked."""
+    from redis.asyncio.connection import SSLConnection, parse_url  # noqa: PLC0415 - redis is an extra
+
+    url, options = redis_url, dict[str, Any]()
+    if clustered:
+        # The library's address of a Cluster knows neither TLS nor options, and a Cluster no numbered databases.
+        given = parse_url(redis_url)
+        options = {name: value for name, value in given.items() if name in {"username", "password"} or "ssl" in name}
+        options["ssl"] = given.get("connection_class") is SSLConnection
+        url = f"redis+cluster://{urlsplit(redis_url).netloc}"
+    elif url.startswith("unix://"):
+        # The library spells a Unix socket so.
+        url = url.replace("unix://", "redis+unix://", 1)
+    return (RedisClusterStorage if clustered else RedisStorage)(
+        f"async+{url}",
+        wrap_exceptions=True,
+        implementation="redispy",
+        key_prefix="orbital:limit",
+        socket_timeout=ANSWER_S,
+        socket_connect_timeout=ANSWER_S,
+        **options,
+    )
 
 
 @lru_cache(maxsize=64)

@@ -94,11 +94,13 @@ class SharedRedis:
             self._client = making.result()
 
     async def clustered(self) -> bool:
-        """Tell whether it is a Cluster; while it is away, that it is none."""
-        try:
-            return isinstance(await self.client(), RedisCluster)
-        except AWAY:
-            return False
+        """
+        Tell whether it is a Cluster.
+
+        Raises:
+            RedisError, OSError: If Redis has not answered yet.
+        """
+        return isinstance(await self.client(), RedisCluster)
 
     async def close(self) -> None:
         """Let go of the connections."""
