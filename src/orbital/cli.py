@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Final
+import os
+import sys
 
-import click
+try:
+    from importlib import import_module
+    from typing import Any, Final
+
+    import click
+except KeyboardInterrupt:  # Ctrl-C, before there is anybody to answer it.
+    raise SystemExit(1) from None
 
 from orbital import __version__
 
@@ -26,6 +32,18 @@ COMMANDS: Final = {
 
 class _Lazy(click.Group):
     """A group whose subcommands are imported when used, so that `--help` is instant and the SDK alone suffices."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command; a file, a folder or a terminal that fails is told in a sentence."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as exc:
+            what = f"{exc.filename}: " if exc.filename else ""
+            click.echo(f"Error: {what}{exc.strerror or exc}.", err=True)
+            if sys.stdout is not None:
+                # What is left for a full disk or a lost terminal would fail once more at the end, with a traceback.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names, in the order of the table."""

@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from uuid import uuid4
 
+import pytest
+
 from orbital.client import Api
 from tests.conftest import Serve
 from tests.support.client import Group, Person
@@ -182,3 +184,102 @@ async def test_send_gives_up_with_the_key(serve: Serve) -> None:
     assert done.returncode == 1
     assert "--key mine" in done.stderr
     await anna.close()
+
+
+async def test_tail_ends_with_its_reader(shared: Server) -> None:
+    """[CMD14] As soon as nobody reads what `tail` prints any more, it ends, however quiet the group is."""
+    anna, group = await anna_and_group(shared)
+    reading, writing = os.pipe()
+    args = [*ORBITAL, "tail", "--since", "start", group.id]
+    tail = await asyncio.create_subprocess_exec(
+        *args, stdout=writing, stderr=subprocess.PIPE, env=environment(shared.url, anna.token), cwd=CHECKOUT
+    )
+    os.close(writing)
+    with os.fdopen(reading, "rb") as output:
+        assert b"#1 member_joined" in await asyncio.to_thread(output.readline)
+
+    async with asyncio.timeout(30):
+        _, told = await tail.communicate()
+    assert (tail.returncode, told) == (1, b"Connected.\n")
+    await anna.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk here that is always full")
+@pytest.mark.parametrize("args", [("--help",), ("tail", "--help"), ("tail", "--since", "start", "GROUP")])
+async def test_a_full_disk(shared: Server, args: tuple[str, ...]) -> None:
+    """[CMD15] What cannot be printed, since the disk is full, is told in one sentence."""
+    anna, group = await anna_and_group(shared)
+    command = [*ORBITAL, *(group.id if arg == "GROUP" else arg for arg in args)]
+
+    def work() -> subprocess.CompletedProcess[bytes]:
+        with Path("/dev/full").open("wb") as full:
+            env = environment(shared.url, anna.token)
+            return subprocess.run(command, env=env, cwd=CHECKOUT, stdout=full, stderr=subprocess.PIPE, timeout=90)
+
+    done = await asyncio.to_thread(work)
+    assert done.returncode == 1
+    assert done.stderr.decode().removeprefix("Connected.\n") == "Error: No space left on device.\n"
+    await anna.close()
+
+
+async def test_positions_that_cannot_be_kept(shared: Server, tmp_path: Path) -> None:
+    """[CMD16] A file of positions that cannot be written, or is none, is named in a sentence."""
+    anna, group = await anna_and_group(shared)
+    (tmp_path / "damaged.json").write_bytes(b'{"a\xff": {"seq": 1}}')
+    tail = ("tail", "--since", "start", "--no-follow", "--positions")
+
+    nowhere = await run(shared.url, anna.token, *tail, str(tmp_path / "nowhere" / "seen.json"), group.id)
+    damaged = await run(shared.url, anna.token, *tail, str(tmp_path / "damaged.json"), group.id)
+
+    for done, says in ((nowhere, "No such file or directory"), (damaged, "is not a file of positions")):
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "Error: " in done.stderr
+        assert says in done.stderr
+    await anna.close()
+
+
+async def test_without_standard_input() -> None:
+    """[CMD17] `send` without a standard input, as under some supervisors, says that there is nothing to send."""
+    args = [*ORBITAL, "send", "g"]
+
+    def work() -> subprocess.CompletedProcess[str]:
+        closing = ["sh", "-c", 'exec "$@" <&-', "sh", *args]
+        env = environment("http://localhost:1", "t")
+        return subprocess.run(closing, env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=90)
+
+    done = await asyncio.to_thread(work)
+    assert done.returncode == 2
+    assert "There is nothing to send" in done.stderr
+
+
+async def test_a_refusal_is_told_once(shared: Server) -> None:
+    """[CMD18] A token that does not hold is told by one sentence, and no line of a log stands before it."""
+    done = await run(shared.url, "nonsense", "tail", str(uuid4()))
+
+    assert done.returncode == 1
+    assert done.stderr == "Error: The token is not a JWT.\n"
+
+
+@pytest.mark.parametrize("args", [("check",), ("backup", "b"), ("token", "ada")])
+async def test_a_folder_that_was_mistyped(args: tuple[str, ...], tmp_path: Path) -> None:
+    """[CMD19] Who looks at a database, saves it or uses its secret does not get a new, empty one."""
+    done = await run("", None, *args, "--data-dir", str(tmp_path / "typo"))
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: There is no database at ")
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_backup_replaces_files_alone(tmp_path: Path) -> None:
+    """[CMD20] `backup --force` does not put a file in the place of a device or a pipe; cron gets no empty line."""
+    await run("", None, "migrate", "--data-dir", str(tmp_path))
+    os.mkfifo(tmp_path / "pipe")
+
+    refused = await run("", None, "backup", "--force", str(tmp_path / "pipe"), "--data-dir", str(tmp_path))
+    done = await run("", None, "backup", str(tmp_path / "file"), "--data-dir", str(tmp_path))
+
+    assert refused.returncode == 1
+    assert "is no file" in refused.stderr
+    assert (tmp_path / "pipe").is_fifo()
+    assert (done.returncode, done.stderr) == (0, "")

@@ -96,7 +96,7 @@ class FilePositions:
             return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Position])
         except FileNotFoundError:
             return {}
-        except msgspec.DecodeError as exc:
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
             raise StoreDamaged(
                 f"{self._path} is not a file of positions ({exc}); move it away to begin without positions."
             ) from exc

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from orbital.commands.server_options import load, run, settings_options
+from orbital.commands.server_options import load, run, settings_options, there
 from orbital.config import Settings
 from orbital.server.app import open_store
 from orbital.store import archive
@@ -35,7 +35,9 @@ def backup(file: Path, *, force: bool, **flags: str | None) -> None:
     hashes of passwords. It restores into SQLite and PostgreSQL alike. The bytes of media and the tokens' secret are
     not in it; they are files of the data folder.
     """
-    settings = load(flags)
+    settings = there(load(flags))
+    if file.exists() and not file.is_file():
+        raise click.ClickException(f"{file} is no file, and would be replaced by one; give another name.")
     if file.exists() and not force:
         raise click.ClickException(f"{file} is there already; give another name, or --force.")
     try:
@@ -59,6 +61,7 @@ async def _backup(settings: Settings, file: Path) -> int:
 def progress(what: str, rows: int) -> Iterator[archive.Told]:
     """Show a bar on a terminal; the value is to be called with the rows done since the last call."""
     columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         task = shown.add_task(what, total=rows)
         yield lambda count: shown.update(task, advance=count)

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from orbital.blobs import open_blobs
-from orbital.commands.server_options import load, run, settings_options
+from orbital.commands.server_options import load, run, settings_options, there
 from orbital.config import Settings
 from orbital.server.app import open_store
 from orbital.server.clock import SystemClock
@@ -30,7 +30,7 @@ def check(**flags: str | None) -> None:
     say, and every medium's bytes in their place. Nothing is changed, and a server may be running meanwhile. The status
     is 1 when something is wrong.
     """
-    findings = run(_check(load(flags)))
+    findings = run(_check(there(load(flags))))
     if findings:
         raise click.ClickException(f"{findings} findings. A backup from before them can be restored: orbital restore")
 
@@ -42,7 +42,7 @@ async def _check(settings: Settings) -> int:
     try:
         groups = await store.group_ids()
         columns = TextColumn("Checking"), BarColumn(), MofNCompleteColumn(), TextColumn("groups"), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True) as progress:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             for group_id in progress.track(groups):
                 report = await store.verify(group_id)
                 events += report.events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -42,6 +43,8 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         click.ClickException: For an error of the client's.
         click.Abort: For Ctrl-C.
     """
+    # What there is to say the command says itself.
+    logging.getLogger("orbital.client").addHandler(logging.NullHandler())
     try:
         asyncio.run(work)
     except ClientError as exc:

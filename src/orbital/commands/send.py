@@ -60,7 +60,7 @@ def send(
     Orbital never sees a plain text: encrypt first, for it sends what it is given. It is tried until the server has it,
     and arrives once.
     """
-    if file is None and sys.stdin.isatty():
+    if file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("There is nothing to send: give --file, or pipe the encrypted bytes in.")
     content = (file or sys.stdin.buffer).read()
     if not content.strip():
@@ -70,7 +70,7 @@ def send(
     except UnicodeDecodeError:
         raise click.UsageError("The input is not base64; leave --base64 out to send it as bytes.") from None
 
-    once = key or str(uuid4())
+    once = str(uuid4()) if key is None else key
 
     async def work() -> None:
         async with Api(url, token=token) as api:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from orbital import config
-from orbital.config import Option, Settings
+from orbital.config import Option, Settings, SqliteFile
 from orbital.errors import DatabaseRefused, OrbitalError, SettingsInvalid
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -43,6 +43,22 @@ def load(flags: dict[str, str | None]) -> Settings:
         return config.load(flags)
     except SettingsInvalid as exc:
         raise click.ClickException(str(exc)) from exc
+
+
+def there(settings: Settings) -> Settings:
+    """
+    Give the settings back, if their database is there: who mistypes a folder must not get a new, empty one.
+
+    Raises:
+        click.ClickException: If it is a file that does not exist.
+    """
+    match settings.database:
+        case SqliteFile(path=path) if not path.exists():
+            raise click.ClickException(
+                f"There is no database at {path}. Name its folder with --data-dir; `orbital migrate` makes a new one."
+            )
+        case _:
+            return settings
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

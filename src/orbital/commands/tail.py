@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import msgspec
 
-from orbital.client import CaughtUp, Event, FilePositions, Orbital, Reset, State, StateChange, UnknownEvent, connect
+from orbital.client import (
+    CaughtUp,
+    Event,
+    FilePositions,
+    Orbital,
+    Problem,
+    Reset,
+    State,
+    StateChange,
+    UnknownEvent,
+    connect,
+)
 from orbital.commands.client_options import run, server_options
 from orbital.wire import iso
 
@@ -79,18 +96,56 @@ def tail(
         orbital = connect(url, token=token, store=store, verify=verify)
         if not quiet:
             orbital.on(StateChange, _show_state)
-        async with orbital, asyncio.TaskGroup() as tasks:
-            for group_id in dict.fromkeys(groups):
-                tasks.create_task(_follow(orbital, group_id, since, as_json=as_json, follow=follow))
+        orbital.on(Problem, lambda problem: click.echo(f"{problem.message} ({problem.code})", err=True))
+        with _reader_gone() as gone:
+            async with asyncio.TaskGroup() as both:
+                watching = both.create_task(_until(gone))
+                async with orbital, asyncio.TaskGroup() as tasks:
+                    for group_id in dict.fromkeys(groups):
+                        tasks.create_task(_follow(orbital, group_id, since, as_json=as_json, follow=follow))
+                watching.cancel()
 
     async def unwrapped() -> None:
         try:
             await work()
         except ExceptionGroup as group:
             # One group's error ends the command; a sentence for one is enough.
-            raise group.exceptions[0] from None
+            first: Exception = group
+            while isinstance(first, ExceptionGroup):
+                first = first.exceptions[0]
+            raise first from None
 
     run(unwrapped())
+
+
+@contextmanager
+def _reader_gone() -> Iterator[asyncio.Event]:
+    """
+    Set the event when nobody reads our output any more, as after `| head -1`.
+
+    Writing would tell, and a quiet group gives nothing to write.
+    """
+    gone = asyncio.Event()
+    if sys.platform == "win32" or sys.stdout is None or not stat.S_ISFIFO(os.fstat(1).st_mode):
+        yield gone
+        return
+    loop = asyncio.get_running_loop()
+
+    # The writing end of a pipe has nothing to read: what the loop tells of it is that the other end is closed.
+    def told() -> None:
+        loop.remove_reader(1)
+        gone.set()
+
+    loop.add_reader(1, told)
+    try:
+        yield gone
+    finally:
+        loop.remove_reader(1)
+
+
+async def _until(gone: asyncio.Event) -> None:
+    await gone.wait()
+    raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 async def _follow(orbital: Orbital, group_id: str, since: int | None, *, as_json: bool, follow: bool) -> None:

@@ -6,7 +6,7 @@ import uuid
 
 import click
 
-from orbital.commands.server_options import load, run, settings_options
+from orbital.commands.server_options import load, run, settings_options, there
 from orbital.config import Settings
 from orbital.errors import NotFound
 from orbital.server.app import open_store
@@ -31,7 +31,8 @@ def token(username: str, *, outside: bool, **flags: str | None) -> None:
 
     Whoever has the secret can do this; the token is as good as one that a login gives.
     """
-    click.echo(run(_token(load(flags), username, outside=outside)))
+    settings = load(flags) if outside else there(load(flags))
+    click.echo(run(_token(settings, username, outside=outside)))
 
 
 async def _token(settings: Settings, username: str, *, outside: bool) -> str:
