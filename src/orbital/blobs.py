@@ -93,7 +93,11 @@ class _Draft:
             self.file = self._open()
         held, self._held = self._held, bytearray()
         self._hash.update(held)
-        self.file.write(held)
+        # On a disk that gets full a write takes what fits, and says so; the next one fails.
+        with memoryview(held) as left:
+            written = 0
+            while written < len(left):
+                written += self.file.write(left[written:])
         return self.file
 
 
@@ -166,6 +170,8 @@ class FolderBlobs:
             with contextlib.suppress(FileNotFoundError):
                 Path(file.name).replace(path)
                 break
+            if not Path(file.name).exists():
+                raise OSError("the draft was removed")
             # The first of its folder; or the folder was emptied, and taken away, since.
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sync(self._root)
@@ -288,7 +294,7 @@ class BucketBlobs:
 
     def draft(self) -> BlobDraft:
         """See `ports.Blobs.draft`."""
-        return _Draft(tempfile.TemporaryFile)
+        return _Draft(lambda: tempfile.TemporaryFile(buffering=0))
 
     async def keep(self, draft: BlobDraft, name: str) -> None:
         """See `ports.Blobs.keep`."""

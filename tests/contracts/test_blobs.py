@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -291,6 +292,48 @@ async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     assert await names(blobs) == {}
     draft.file.close()
+
+
+@contextmanager
+def files_end_at(size_bytes: int) -> Iterator[None]:
+    """Let no file of this process grow beyond a size; as on a disk that gets full, what fits is still written."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="RLIMIT_FSIZE is POSIX")
+@pytest.mark.parametrize("size", [HELD_BYTES, HELD_BYTES + 1, 2 * HELD_BYTES - 1])
+async def test_a_disk_that_gets_full_within_a_write(blobs: Blobs, size: int):
+    """
+    [BLOB17] When the last bytes fit in part, the whole is refused.
+
+    The system then says how many it wrote, and no error comes without another write: the rest was missing from a chunk
+    that was answered 200.
+    """
+    with files_end_at(size - 1), pytest.raises(Unavailable):
+        await put(blobs, "a/1", os.urandom(size))
+
+    assert await names(blobs) == {}
+
+
+async def test_a_draft_that_somebody_removed(tmp_path: Path):
+    """[BLOB18] A draft whose file is gone, by a cleaner of temporary files, say, is refused; it was tried for ever."""
+    blobs = FolderBlobs(tmp_path)
+    draft = blobs.draft()
+    await draft.write(bytes(HELD_BYTES))
+    next((tmp_path / DRAFTS).iterdir()).unlink()
+
+    with pytest.raises(Unavailable):
+        await blobs.keep(draft, "a/1")
+
+    await draft.discard()
+    assert await names(blobs) == {}
 
 
 # Chapter: opening
