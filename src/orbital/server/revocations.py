@@ -32,6 +32,7 @@ class Revocations:
         self._users: dict[UserId, float] = {}
         self._last = 0
         self._loaded_s: float | None = None
+        self._looks = 0
 
     def covers(self, *, token_digest: bytes, user_id: UserId, issued_at_s: float) -> bool:
         """Tell whether a token is revoked: itself, or with all that its user had by then."""
@@ -49,9 +50,12 @@ class Revocations:
         """
         now_s = self._clock.steady_s()
         whole = self._loaded_s is None or now_s - self._loaded_s >= self.RELOAD_S
+        before = self._looks
         found = await self._store.revocations(after=0 if whole else max(0, self._last - self.OVERLAP))
         fresh = [each for each in found if each.number not in self._seen]
-        if whole:
+        self._looks += 1
+        # What another look found while this one waited may be newer than the answer: then nothing is forgotten.
+        if whole and self._looks == before + 1:
             self._tokens, self._users = set(), {}
             self._loaded_s = now_s
         for each in found:

@@ -8,6 +8,7 @@ import pytest
 
 from orbital.errors import Unauthorized
 from orbital.model import Revocation
+from orbital.server.revocations import Revocations
 from tests.unit.server.gate import (
     START_S,
     claims,
@@ -112,3 +113,32 @@ async def test_revoked_while_its_user_is_entered(auth, store):
 
     with pytest.raises(Unauthorized):
         await use
+
+
+async def test_a_long_look_does_not_undo_a_short_one(auth, store, clock):
+    """
+    [AUT27] While all are read anew, what another look finds meanwhile stays found.
+
+    The answer to the long look, which was older, replaced it: a token that had just been revoked held for two seconds.
+    """
+    principal = await auth.verify(sign(claims(exp=START_S + 2 * Revocations.RELOAD_S)))
+    await auth.refresh()
+    clock.now_s += Revocations.RELOAD_S
+    read, gate = store.revocations, asyncio.Event()
+
+    async def slowly(*, after):
+        found = await read(after=after)
+        await gate.wait()
+        return found
+
+    store.revocations = slowly
+    long = asyncio.create_task(auth.refresh())
+    await asyncio.sleep(0)
+    store.revocations = read
+    await auth.revoke(principal)
+    assert auth.revoked(principal)
+
+    gate.set()
+    await long
+
+    assert auth.revoked(principal)
