@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any
 
 import httpx
+import pytest
+import uvicorn
 
+from orbital.server.http import parser
+from orbital.server.http.application import respond
+from orbital.server.http.endpoint import Reply
+from orbital.server.http.parser import HttpLine
 from tests.server.api import opaque
 from tests.support import tokens
 from tests.support.server import Server
@@ -216,3 +224,176 @@ def test_two_lengths_do_not_smuggle(server: Server):
             status, _, _ = line.answer()
             assert status == 400
             assert line.socket.recv(10) == b""
+
+
+def test_a_head_without_end(server: Server):
+    """
+    [LINE7] A head is refused once 64 KiB of it have come, whether it is one long header, many, or the address.
+
+    uvicorn kept whatever came: 100 MB of headers were 200 MB of memory, and nobody had shown a token.
+    """
+    for start, more in (
+        (b"GET /api/groups HTTP/1.1\r\nX: ", b"a" * 1024),
+        (b"GET /api/groups HTTP/1.1\r\n", b"X: y\r\n" * 170),
+        (b"GET /", b"a" * 1024),
+    ):
+        with _line(server) as line:
+            line.send(start, *[more] * 65)
+            status, headers, body = line.answer()
+
+            assert (status, headers["connection"]) == (400, "close")
+            assert json.loads(body)["error"] == "VALIDATION_ERROR"
+            assert line.socket.recv(10) == b""
+
+
+def test_trailers_without_end(server: Server):
+    """[LINE7] What follows a body in chunks is bounded in the same way: soon the line takes no more."""
+    for more in (b"X: y\r\n" * 170, b"X" * 1024):
+        with _line(server) as line:
+            line.send(_head("POST", "/api/login", "Transfer-Encoding: chunked", user=None), b"2\r\n{}\r\n0\r\n")
+            sent = 0
+            with suppress(ConnectionError):
+                while sent < 10_000_000:
+                    line.send(more)
+                    sent += len(more)
+
+        assert sent < 10_000_000
+
+
+def test_no_request_behind_a_request(server: Server):
+    """[LINE1] A request is answered also when what follows it is none; then the line is closed."""
+    with _line(server) as line:
+        line.send(_head("GET", "/api/groups") + b"\x00\x01 nonsense\r\n\r\n")
+        status, headers, body = line.answer()
+
+        assert (status, headers["connection"]) == (200, "close")
+        assert json.loads(body) == {"groups": []}
+        assert line.socket.recv(10) == b""
+
+
+@asynccontextmanager
+async def _answering(body: bytes) -> AsyncIterator[tuple[int, set[HttpLine]]]:
+    """Answer every request with a body, in this process; gives the port and the open lines."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await respond(Reply(200, body), scope, receive, send, extra=())
+
+    config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
+    config.load()
+    state = uvicorn.server.ServerState()
+    lines: set[Any] = state.connections
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: HttpLine(config, state, {}, loop), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], lines
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTT", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\n\r\nGET /"])
+async def test_a_head_that_never_comes(monkeypatch: pytest.MonkeyPatch, said: bytes):
+    """[LINE8] Who says nothing, or half of a head, is closed after the deadline; what was whole is answered."""
+    monkeypatch.setattr(parser, "HEAD_DEADLINE_S", 0.05)
+    async with _answering(b"{}") as (port, lines):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        for piece in [b"x"] if said.endswith(b"GET /") else []:
+            # A second piece, after the first request was answered: from here on the head is late.
+            await reader.readuntil(b"{}")
+            writer.write(piece)
+
+        await reader.read()
+
+        assert not lines
+        writer.close()
+
+
+async def test_a_late_head_waits_for_the_answer_before_it(monkeypatch: pytest.MonkeyPatch):
+    """[LINE8] While a request is being answered, half of the next one does not end the line."""
+    monkeypatch.setattr(parser, "HEAD_DEADLINE_S", 0.05)
+    body = b"x" * 20_000_000
+    async with _answering(body) as (port, _):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        writer.write(b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+        got = await reader.readexactly(len(body))
+
+        assert got == body
+        writer.close()
+
+
+def _rest(line: socket.socket) -> int:
+    """Return how many bytes were on their way when the line was cut."""
+    count = 0
+    with suppress(ConnectionResetError):
+        while piece := line.recv(1_000_000):
+            count += len(piece)
+    return count
+
+
+async def test_an_answer_that_nobody_takes(monkeypatch: pytest.MonkeyPatch):
+    """
+    [LINE9] Who takes nothing of an answer for a minute is cut, and the answer forgotten.
+
+    The transport of a connection that is closed waits until all was taken: each page of the log, 8 MiB, that somebody
+    asked for and did not read stayed for as long as he liked.
+    """
+    monkeypatch.setattr(parser, "STALL_S", 0.05)
+    async with _answering(b"x" * 20_000_000) as (port, lines):
+        silent = socket.create_connection(("127.0.0.1", port))
+        with silent:
+            silent.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            while not lines:
+                await asyncio.sleep(0)
+            while lines:
+                await asyncio.sleep(0)
+            assert _rest(silent) < 20_000_000
+
+
+async def test_an_answer_that_is_taken_slowly(monkeypatch: pytest.MonkeyPatch):
+    """[LINE9] Who takes 16 KiB from one look to the next is not cut, who takes less is; a WebSocket is let alone."""
+    config = uvicorn.Config(lambda: None, lifespan="off", log_config=None, http=HttpLine)
+    config.load()
+    line = HttpLine(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
+    monkeypatch.setattr(parser, "STALL_S", 3600)
+    transport = _Slow(line)
+    line.connection_made(transport)  # type: ignore[arg-type]
+    transport.unsent = 1_000_000
+    line.pause_writing()
+
+    for taken, protocol, cut in (
+        (parser.STALL_BYTES, line, False),
+        (500_000, line, False),
+        (0, object(), False),
+        (parser.STALL_BYTES - 1, line, True),
+    ):
+        transport.unsent -= taken
+        transport.protocol = protocol
+        line._cut_if_stalled()
+
+        assert transport.aborted is cut, taken
+    line.connection_lost(None)
+
+
+class _Slow:
+    """A transport whose other end takes what a test says."""
+
+    def __init__(self, protocol: object) -> None:
+        self.protocol, self.unsent, self.aborted = protocol, 0, False
+
+    def get_protocol(self) -> object:
+        return self.protocol
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def get_extra_info(self, _name: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def close(self) -> None:
+        self.aborted = True

@@ -31,7 +31,7 @@ from orbital.server.deflate import deflated_text_frame
 from orbital.server.doorkeeper import Admission, Doorkeeper
 from orbital.server.gate import websocket_protocol
 from orbital.server.http import build_app
-from orbital.server.http.parser import JsonErrors
+from orbital.server.http.parser import HttpLine
 from orbital.server.limits import LocalLimiter, SharedLimiter
 from orbital.server.metrics import Metrics
 from orbital.server.passwords import Passwords
@@ -382,7 +382,7 @@ async def serve(
             server = _Server(
                 uvicorn.Config(
                     build_app(node),
-                    http=JsonErrors,
+                    http=HttpLine,
                     ws=websocket_protocol(
                         node.doorkeeper,
                         registry=node.lines,
