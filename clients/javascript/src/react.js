@@ -13,7 +13,7 @@ const TYPING_SHOWN_MS = 7000;
 /**
  * @typedef {object} GroupEvents
  * @property {OrbitalEvent[]} events The latest ones, oldest first.
- * @property {boolean} caughtUp Whether these reach up to now.
+ * @property {boolean} caughtUp Whether these reach up to now; false while the connection is away.
  * @property {Reset | undefined} reset Set when events are missing before the first of `events`; fetch the group anew.
  * @property {OrbitalError | undefined} error Set when the server refused or removed us.
  */
@@ -71,8 +71,12 @@ export function useGroupEvents(client, groupId, options = {}) {
       onCaughtUp: () => change({ caughtUp: true }),
       onEnd: (error) => change({ error }),
     });
+    const off = client.on('state', ({ status }) => {
+      if (status !== 'open' && now.caughtUp) change({ caughtUp: false });
+    });
     return () => {
       live = false;
+      off();
       subscription.close();
     };
   }, [client, groupId]);

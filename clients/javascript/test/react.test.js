@@ -1,7 +1,7 @@
 /** The hooks, rendered. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { createElement } from 'react';
+import { StrictMode, createElement } from 'react';
 import { create } from 'react-test-renderer';
 import { OrbitalClient, memoryStore } from '../src/node.js';
 import { useConnectionState, useGroupEvents, useTyping } from '../src/react.js';
@@ -105,6 +105,49 @@ test('useGroupEvents: with `since` it shows everything at each mount, whatever t
   const again = await render(() => useGroupEvents(client, group, { since: 0 }), {});
   await settled(() => again.now.caughtUp);
   assert.equal(again.now.events.length, 1);
+});
+
+test('useGroupEvents: caughtUp is true only while the events reach up to now', async () => {
+  const box = await render(() => useGroupEvents(client, group, { since: 0 }), {});
+  await until(() => box.now.caughtUp);
+  server.silent = true;
+  await act(async () => server.cut());
+  await until(() => !box.now.caughtUp);
+  server.silent = false;
+  server.post(group);
+  await act(async () => server.cut());
+  await until(() => box.now.caughtUp);
+
+  assert.deepEqual(box.now.events.map(({ seq }) => seq), server.log.seqs(group));
+});
+
+test('the hooks under StrictMode, which mounts twice: each event once, one typing, nothing left at the end', async () => {
+  const handlers = () => Object.values(client.eventHandlers).flat().length;
+  const before = handlers();
+  const calls = [];
+  const box = {};
+  const Component = () => {
+    const { events, caughtUp } = useGroupEvents(client, group, { since: 0, onEvent: ({ seq }) => calls.push(seq) });
+    Object.assign(box, { events, caughtUp, state: useConnectionState(client), ...useTyping(client, 'th1') });
+    return null;
+  };
+  await act(async () => (root = create(createElement(StrictMode, null, createElement(Component)))));
+  await until(() => box.caughtUp);
+  server.post(group);
+  await until(() => box.events.length === 2);
+  const [connection] = server.connections;
+  server.tell(connection, 'typing_indicator', { thread_id: 'th1', user_id: 'u2', username: 'ben', is_typing: true });
+  await until(() => box.typists.length === 1);
+  box.typing();
+
+  assert.deepEqual(calls, [1, 2]);
+  assert.equal(box.state.status, 'open');
+  assert.equal(server.handshakes.length, 1);
+  await act(async () => root.unmount());
+  root = undefined;
+  assert.equal(handlers(), before);
+  await until(() => connection.groups.size === 0);
+  assert.deepEqual(connection.frames.filter(({ type }) => type === 'typing_indicator').map(({ data }) => data.is_typing), [true, false]);
 });
 
 test('useConnectionState follows the connection', async () => {
