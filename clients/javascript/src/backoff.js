@@ -46,5 +46,6 @@ export function delayMs(rule, failures, random, retryAfterMs = 0, nowMs = 0, ear
  */
 export function wakeMs(rule, retryAfterMs, nowMs, earlierMs) {
   const first = earlierMs[earlierMs.length - rule.attempts];
-  return Math.max(0, retryAfterMs, first === undefined ? 0 : first + rule.window_ms - nowMs);
+  // A clock that stepped back must not make anybody wait longer than a window.
+  return Math.max(0, retryAfterMs, first === undefined ? 0 : Math.min(0, first - nowMs) + rule.window_ms);
 }

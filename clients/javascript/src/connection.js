@@ -1,7 +1,7 @@
 /** The machine: one socket at a time, opened again whenever it is lost, as fast as the rules allow and no faster. */
 import { BACKOFF, delayMs, wakeMs } from './backoff.js';
 import { wrap } from './errors.js';
-import { makeFrame, pong, readFrame } from './wire.js';
+import { makeFrame, parseFrame, pong } from './wire.js';
 
 /** @import {BackoffNumbers} from './backoff.js' */
 /** @import {Face} from './face.js' */
@@ -94,13 +94,14 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
   /** @type {Socket | null} */
   let socket = null;
   let wanted = false;
-  /** @type {object | null} The attempt or socket of now; whatever belongs to another one is late and does not count. */
+  /** @type {AbortController | null} The attempt or socket of now; whatever belongs to another one is late and does not count. */
   let run = null;
   /** @type {string | undefined} The token of this run. */
   let token;
   /** @type {number[]} When the latest attempts began. */
   let attempts = [];
-  /** What the server asked for holds until then. */
+  /** What the server asked for, and until when it holds. */
+  let askedMs = 0;
   let retryAfterAt = 0;
   let heardAt = 0;
   let heartbeatMs = 0;
@@ -161,7 +162,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
   const wake = () => {
     const now = Date.now();
     if (state.status === 'open') ask({ group_ids: [] }, PROBE_TIMEOUT_MS);
-    else if (wanted && !run) wait(wakeMs(rule, retryAfterAt - now, now, attempts));
+    else if (wanted && !run) wait(wakeMs(rule, Math.min(askedMs, retryAfterAt - now), now, attempts));
   };
 
   /**
@@ -199,14 +200,13 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
   };
 
   const attempt = async () => {
-    /** @type {object} */
-    const mine = (run = {});
+    const mine = (run = new AbortController());
     attempts = [...attempts, Date.now()].slice(-rule.attempts);
     set({ ...state, retry_at: undefined });
     arm(CONNECT_TIMEOUT_MS, () => lost('not open in time'));
     try {
       token = await credentials.get();
-      const [address, protocols] = await locate();
+      const [address, protocols] = await locate(mine.signal);
       if (run !== mine) return;
       /** @type {Socket} */
       const made = (socket = new (WebSocket ?? globalThis.WebSocket ?? platform.WebSocket)(address, protocols));
@@ -223,13 +223,13 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     }
   };
 
-  /** @returns {Promise<[string, string[]]>} The address, and the subprotocols to offer. */
-  const locate = async () => {
+  /** @param {AbortSignal} signal @returns {Promise<[string, string[]]>} The address, and the subprotocols to offer. */
+  const locate = async (signal) => {
     const address = `${http.url.replace(/^http/, 'ws')}/ws`;
     let way = handshake;
     if (way === 'ticket') {
       try {
-        const { ticket } = await http.wsTicket();
+        const { ticket } = await http.wsTicket(signal);
         // A refused token may have been renewed on the way.
         token = await credentials.get();
         return [`${address}?ticket=${encodeURIComponent(ticket)}`, []];
@@ -249,9 +249,8 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
   /** @param {unknown} text */
   const heard = (text) => {
     heardAt = Date.now();
-    const reading = readFrame(text);
     try {
-      if (reading.makes === 'bad') throw Error(`no frame: ${reading.reason}`);
+      const reading = parseFrame(text);
       const { type, data } = reading.frame;
       if (type === 'ping') send(pong());
       else if (type === 'subscribed') clearTimeout(answerTimer);
@@ -329,7 +328,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
   const lost = (reason, code = ABNORMAL, retryAfterMs = 0) => {
     const now = Date.now();
     const failures = (face.reconnectAttempts = state.status === 'open' ? 0 : face.reconnectAttempts + 1);
-    retryAfterAt = now + retryAfterMs;
+    retryAfterAt = now + (askedMs = retryAfterMs);
     drop(code, reason);
     if (failures < face.maxReconnectAttempts) wait(delayMs(rule, failures, Math.random(), retryAfterMs, now, attempts));
     else {
@@ -344,6 +343,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
    */
   const drop = (code, reason) => {
     const dropped = socket;
+    run?.abort();
     run = socket = null;
     clearTimeout(timer);
     clearTimeout(answerTimer);

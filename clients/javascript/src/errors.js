@@ -47,4 +47,4 @@ export class OrbitalError extends Error {
  * @returns {OrbitalError}
  */
 export const wrap = (code, cause) =>
-  cause instanceof OrbitalError ? cause : new OrbitalError(code, /** @type {any} */ (cause)?.message ?? String(cause), { cause });
+  cause instanceof OrbitalError ? cause : new OrbitalError(code, String(/** @type {any} */ (cause)?.message ?? cause), { cause });

@@ -50,8 +50,8 @@ export class Face extends Emitter {
      */
     this.api = new Proxy(/** @type {any} */ ({}), {
       get: (_, name) =>
-        // Whoever awaits `client.api` itself asks for `then`.
-        name === 'then'
+        // Whoever awaits `client.api` itself asks for `then`, whoever writes it down for `toJSON`.
+        name === 'then' || name === 'toJSON'
           ? undefined
           : async (/** @type {unknown[]} */ ...args) => {
               const { OrbitalApi } = await import('./rest.js').catch((cause) => {

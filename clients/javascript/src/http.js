@@ -23,18 +23,23 @@ function makeCredentials(source) {
   /** @type {Promise<string> | undefined} */
   let asking;
   const ask = async () => {
-    if (typeof source !== 'function') return token;
+    const mine = source;
+    if (typeof mine !== 'function') return token;
     asking ??= Promise.resolve()
-      .then(source)
+      .then(mine)
       .catch((cause) => {
         throw wrap('TOKEN', cause);
       })
       .finally(() => (asking = undefined));
-    return (token = await asking);
+    const given = await asking;
+    // Another source was set meanwhile: that one's counts.
+    if (source === mine) token = given;
+    return token;
   };
   /** @param {TokenSource | undefined} next Replaces the token, or where it comes from. */
   const set = (next) => {
     source = next;
+    asking = undefined;
     token = typeof next === 'string' ? next : undefined;
   };
   set(source);
@@ -100,7 +105,8 @@ export class Http {
         const response = await this.#fetch(this.url + path, {
           method,
           ...(body && { body }),
-          signal: AbortSignal.any(signals),
+          // Before Safari 17.4 two signals do not make one: the caller's own goes before the time-out.
+          signal: AbortSignal.any?.(signals) ?? /** @type {any} */ (signals[0]),
           headers: { ...headers, .../** @type {any} */ (token && { Authorization: `Bearer ${token}` }) },
         });
         if (response.ok) return await (read ? read(response) : /** @type {any} */ (response));
@@ -113,9 +119,9 @@ export class Http {
     }
   }
 
-  /** Ask for a ticket that is good for one handshake. @returns {Promise<{ticket: string, expires_in: number}>} */
-  wsTicket() {
-    return this.request('POST', '/api/ws-ticket', {}, (response) => response.json());
+  /** Ask for a ticket that is good for one handshake. @param {AbortSignal} [signal] @returns {Promise<{ticket: string, expires_in: number}>} */
+  wsTicket(signal) {
+    return this.request('POST', '/api/ws-ticket', { signal }, (response) => response.json());
   }
 }
 

@@ -317,6 +317,8 @@ export function makeGroups(face, { store, verify }) {
   const { connection } = face;
   /** @type {Map<string, Entry>} */
   const entries = new Map();
+  /** How often everything was closed. */
+  let closings = 0;
 
   /** Ask for what was not asked for on this socket; called at the end of a tick, so that many make one frame. */
   const ask = () => {
@@ -338,6 +340,7 @@ export function makeGroups(face, { store, verify }) {
 
   /** @param {Reader} reader */
   const add = async (reader) => {
+    const before = closings;
     try {
       if (verify) groups.chains = await import('./chain.js');
     } catch (cause) {
@@ -347,6 +350,8 @@ export function makeGroups(face, { store, verify }) {
     await reader.start();
     const { groupId, closed } = reader.subscription;
     if (closed) return;
+    // Closed while its position was looked up.
+    if (before !== closings) return reader.finish();
     let entry = entries.get(groupId);
     if (!entry) entries.set(groupId, (entry = { readers: new Set(), asked: false }));
     entry.readers.add(reader);
@@ -378,6 +383,7 @@ export function makeGroups(face, { store, verify }) {
       ask();
     },
     close() {
+      closings++;
       for (const { readers } of entries.values()) for (const { subscription } of readers) subscription.close();
     },
     heard(frame, text) {

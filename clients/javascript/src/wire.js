@@ -66,7 +66,28 @@ const CONTROL = /^(auth_success|(un)?subscribed|error|token_expiring|authenticat
  * @returns {asserts right}
  */
 function need(right, what) {
-  if (!right) throw Error(what);
+  if (!right) throw Error(`no frame: ${what}`);
+}
+
+/**
+ * Read a frame from the server, as far as a client must know what it makes of it: what is neither of the order nor of the conversation goes
+ * to the handlers of its type, and is `ignored` where there are none.
+ *
+ * @param {unknown} text What the socket gave.
+ * @returns {{makes: 'event', frame: Frame & Numbered} | {makes: 'control' | 'ignored', frame: Frame}}
+ * @throws {Error} When it is none.
+ */
+export function parseFrame(text) {
+  const frame = JSON.parse(/** @type {string} */ (text));
+  const { type, data = {}, seq, group_id, prev } = frame;
+  need(type && typeof type === 'string', 'type');
+  need(typeof data === 'object' && data && !Array.isArray(data), 'data');
+  frame.data = data;
+  if (seq === undefined) return { makes: CONTROL.test(type) ? 'control' : 'ignored', frame };
+  need(Number.isSafeInteger(seq) && seq > 0, 'seq');
+  need(group_id && typeof group_id === 'string', 'group_id');
+  need(prev === undefined || /^[\w-]{43}$/.test(prev), 'prev');
+  return { makes: 'event', frame };
 }
 
 /**
@@ -77,17 +98,10 @@ function need(right, what) {
  */
 export function readFrame(text) {
   try {
-    const frame = JSON.parse(/** @type {string} */ (text));
-    const { type, data = {}, seq, group_id, prev } = frame;
-    need(type && typeof type === 'string', 'type');
-    need(typeof data === 'object' && data && !Array.isArray(data), 'data');
-    frame.data = data;
-    if (seq === undefined)
-      return { makes: type === 'ping' ? type : CONTROL.test(type) ? 'control' : EPHEMERAL.test(type) ? 'ephemeral' : 'ignored', frame };
-    need(Number.isSafeInteger(seq) && seq > 0, 'seq');
-    need(group_id && typeof group_id === 'string', 'group_id');
-    need(prev === undefined || /^[\w-]{43}$/.test(prev), 'prev');
-    return { makes: 'event', frame };
+    const reading = parseFrame(text);
+    const { makes, frame } = reading;
+    if (makes !== 'ignored') return reading;
+    return { makes: frame.type === 'ping' ? 'ping' : EPHEMERAL.test(frame.type) ? 'ephemeral' : makes, frame };
   } catch (cause) {
     return { makes: 'bad', reason: /** @type {Error} */ (cause).message };
   }

@@ -474,3 +474,21 @@ test('typing: sent at most every 3 s, others hear it, and it stops by itself', a
   await until(() => typed.length >= 5);
   assert.deepEqual(typed, [['thread-1', true], ['thread-1', true], ['thread-1', false], ['thread-2', true], ['thread-2', false]]);
 });
+
+test('close() right after subscribe() ends that subscription, too, also when its store is slow', async () => {
+  const give = [];
+  const store = { ...memoryStore(), get: () => new Promise((resolve) => give.push(resolve)), set() {}, keys: () => [] };
+  for (const options of [{}, { store }]) {
+    const client = connect(options);
+    const ends = [];
+    const subscription = client.subscribe(group, { since: 0 });
+    client.subscribe(group, { onEvent() {}, onEnd: (error) => ends.push(error) });
+    client.close();
+    give.splice(0).forEach((resolve) => resolve(undefined));
+    for await (const item of subscription) assert.fail(item);
+    await until(() => ends.length);
+
+    assert.deepEqual(ends, [undefined]);
+  }
+  assert.equal(server.handshakes.length, 0);
+});

@@ -280,3 +280,83 @@ test('close() during an attempt ends it', async () => {
   assert.equal(server.handshakes.length, 0);
   assert.equal(client.state.status, 'closed');
 });
+
+/** @returns {(ms: number) => void} Moves the wall clock. */
+function wallClock(t) {
+  let shift = 0;
+  const { now } = Date;
+  Date.now = () => now.call(Date) + shift;
+  t.after(() => (Date.now = now));
+  return (ms) => (shift += ms);
+}
+
+test('a clock that steps back by a day makes nobody wait for a day', async (t) => {
+  const move = wallClock(t);
+  const { port, log } = server;
+  await server.kill();
+  const client = connect();
+  await until(() => client.reconnectAttempts >= 5);
+  move(-86_400_000);
+  client.wake();
+  assert.ok(client.state.retry_at - Date.now() <= FAST.window_ms, `waits ${client.state.retry_at - Date.now()} ms`);
+
+  server = await new FakeServer(log).listen(port);
+  server.intercept = refuse(429, 'TOO_MANY_REQUESTS', { 'Retry-After': '2' });
+  await until(() => server.requests.length);
+  await until(() => client.state.retry_at > Date.now() + 1000);
+  move(-86_400_000);
+  client.wake();
+  assert.ok(client.state.retry_at - Date.now() <= 2000, `waits ${client.state.retry_at - Date.now()} ms`);
+  server.intercept = () => false;
+  await open(client);
+});
+
+test('close() while a ticket is asked for ends that request, so that it keeps no process alive', async () => {
+  let ended = false;
+  server.intercept = ({ path }, _, response) => path === '/api/ws-ticket' && new Promise(() => response.on('close', () => (ended = true)));
+  const client = connect();
+  await until(() => server.requests.length);
+  client.close();
+
+  await until(() => ended);
+  assert.deepEqual(client.errors, []);
+  assert.equal(client.state.status, 'closed');
+});
+
+test('a platform without AbortSignal.any, as a tablet of 2022, connects and asks all the same', async (t) => {
+  const { any } = AbortSignal;
+  AbortSignal.any = undefined;
+  t.after(() => (AbortSignal.any = any));
+  server.intercept = ({ path }, answer) => path === '/api/groups' && answer(200, { groups: [] });
+  const client = connect();
+  await open(client);
+
+  assert.deepEqual(await client.api.groups(), []);
+});
+
+test('setToken() goes before what an earlier source of tokens gives later', async () => {
+  let give;
+  const client = connect({ token: () => new Promise((resolve) => (give = resolve)) });
+  await until(() => give);
+  client.setToken('t2');
+  give('t1');
+  await open(client);
+
+  assert.deepEqual(server.handshakes.map(({ token }) => token), ['t2']);
+  await client.api.groups().catch(() => {});
+  assert.equal(server.requests.at(-1).headers.authorization, 'Bearer t2');
+});
+
+test('a client may be written down as JSON', async () => {
+  const rejected = [];
+  const listen = (cause) => rejected.push(cause);
+  process.on('unhandledRejection', listen);
+  const client = connect();
+  const { api } = client;
+  JSON.stringify({ api });
+  await api.groups().catch(() => {});
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off('unhandledRejection', listen);
+
+  assert.deepEqual(rejected, []);
+});
