@@ -23,6 +23,7 @@ from orbital.client.errors import (
     OutboxFull,
     Refused,
     StoreDamaged,
+    StoreInUse,
     SubscribeRefused,
     Unreachable,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "State",
     "StateChange",
     "StoreDamaged",
+    "StoreInUse",
     "SubscribeRefused",
     "Subscription",
     "Typing",

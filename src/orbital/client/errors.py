@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 
@@ -156,3 +157,16 @@ class OutboxExpired(ClientError):
 
 class StoreDamaged(ClientError):
     """A file that the client kept cannot be read; the text names it and says what to do."""
+
+
+class StoreInUse(ClientError):
+    """
+    Another program uses a file that this client is to keep things in; both would lose some.
+
+    Attributes:
+        path: The file, or the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is used by another program; stop that one, or give this one another place.")

@@ -62,7 +62,7 @@ from orbital.client.protocol import (
     TypingThrottle,
 )
 from orbital.client.signals import S, Signals
-from orbital.client.stores import OutboxStore, PositionStore
+from orbital.client.stores import FileOutbox, FilePositions, OutboxStore, PositionStore
 from orbital.client.subscription import Subscription
 from orbital.client.theirs import theirs
 from orbital.core.backoff import BACKOFF, Backoff
@@ -103,6 +103,7 @@ class Orbital:
             raise ValueError(f"A buffer holds 2 events or more, not {buffer}.")
         self.api = Api(url, token=token, timeout_s=request_timeout_s, transport=transport)
         self._store = store
+        self._stores = store, outbox
         self._open_timeout_s = open_timeout_s
         self._backoff = backoff
         self._random = random
@@ -145,7 +146,7 @@ class Orbital:
         Raises:
             Refused: If the server will not have this client: a token that does not hold, a wrong address.
             NotConnected: If the server could not be reached in `open_timeout_s`.
-            StoreDamaged: If the outbox' store cannot be read.
+            StoreDamaged, StoreInUse: If the outbox' store cannot be used.
             Closed: If the client was closed; it is not opened again.
         """
         if self._closing is not None:
@@ -431,6 +432,9 @@ class Orbital:
             for subscription in list(self._subscriptions.values()):
                 subscription.finish()
         finally:
+            for store in self._stores:
+                if isinstance(store, FilePositions | FileOutbox):
+                    store.release()
             await self.api.close()
 
     # Private: the connection

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from orbital.client.claim import Claim, claim
 from orbital.client.errors import StoreDamaged
 from orbital.client.events import Position
 
@@ -49,7 +50,8 @@ class FilePositions:
     """
     Positions in one JSON file, replaced as a whole, so that a crash leaves the old one or the new one.
 
-    One program at a time may use the file.
+    One program at a time may use the file; a second one gets StoreInUse, until the first has closed its client
+    or ended.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -61,6 +63,7 @@ class FilePositions:
         """
         self._path = Path(path)
         self._positions: dict[str, Position] | None = None
+        self._claim: Claim | None = None
         self._lock = asyncio.Lock()
 
     async def load(self, group_id: str) -> Position | None:
@@ -69,6 +72,7 @@ class FilePositions:
 
         Raises:
             StoreDamaged: If the file is there and cannot be read.
+            StoreInUse: If another program uses it.
         """
         async with self._lock:
             return (await self._all()).get(group_id)
@@ -76,6 +80,10 @@ class FilePositions:
     async def save(self, group_id: str, position: Position) -> None:
         """Keep the group's position; it is in the file when this returns, and also when it is cancelled."""
         await _to_the_end(self._save(group_id, position))
+
+    def release(self) -> None:
+        """Let another program use the file; the next call claims it, and reads it, anew."""
+        self._claim = self._positions = None
 
     async def _save(self, group_id: str, position: Position) -> None:
         async with self._lock:
@@ -92,6 +100,7 @@ class FilePositions:
         return self._positions
 
     def _read(self) -> dict[str, Position]:
+        self._claim = claim(self._path.with_name(self._path.name + ".lock"), of=self._path)
         try:
             return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Position])
         except FileNotFoundError:
@@ -159,7 +168,8 @@ class FileOutbox:
     """
     Posts in a folder, one file each, whole or not at all.
 
-    One program at a time may use the folder.
+    One program at a time may use the folder; a second one gets StoreInUse, until the first has closed its client or
+    ended.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -173,6 +183,7 @@ class FileOutbox:
         self._names: dict[str, str] = {}
         self._next = 0
         self._loaded = False
+        self._claim: Claim | None = None
         self._lock = asyncio.Lock()
 
     async def load(self) -> list[Post]:
@@ -181,6 +192,7 @@ class FileOutbox:
 
         Raises:
             StoreDamaged: If a file in the folder cannot be read.
+            StoreInUse: If another program uses the folder.
         """
         async with self._lock:
             return await asyncio.to_thread(self._read)
@@ -192,6 +204,10 @@ class FileOutbox:
     async def remove(self, key: str) -> None:
         """Forget a post."""
         await _to_the_end(self._remove(key))
+
+    def release(self) -> None:
+        """Let another program use the folder; the next call claims it, and reads it, anew."""
+        self._claim, self._loaded = None, False
 
     async def _put(self, post: Post) -> None:
         async with self._lock:
@@ -212,6 +228,7 @@ class FileOutbox:
 
     def _read(self) -> list[Post]:
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._claim = claim(self._folder / ".lock", of=self._folder)
         posts = []
         for path in sorted(self._folder.glob("*.json")):
             try:

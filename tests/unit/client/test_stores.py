@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +15,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from orbital.client import FileOutbox, FilePositions, Position, StoreDamaged
+from orbital.client import FileOutbox, FilePositions, Position, StoreDamaged, StoreInUse
 from orbital.client.stores import MemoryOutbox, Post
-from tests.support.fake import GROUP
+from tests.support.fake import GROUP, FakeServer
+from tests.support.sdk import client
 
 
 def waiting(key: str, *, content: str = "AAAA", tried_ms: int | None = None) -> Post:
@@ -55,6 +58,15 @@ async def test_a_cancelled_saving_is_whole(tmp_path: Path) -> None:
     await second
 
     assert await FilePositions(path).load(GROUP) == Position(2)
+
+
+async def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+    """[POS10] A file of positions with bytes that are no text is damaged like any other, and says so."""
+    path = tmp_path / "positions.json"
+    path.write_bytes(b'{"a\xff": {"seq": 1}}')
+
+    with pytest.raises(StoreDamaged, match=r"positions\.json is not a file of positions"):
+        await FilePositions(path).load(GROUP)
 
 
 async def test_a_failed_saving_is_not_believed(tmp_path: Path) -> None:
@@ -140,3 +152,108 @@ async def test_a_cancelled_putting_is_whole(tmp_path: Path) -> None:
     ] * 3
 
     assert [post.key for post in await FileOutbox(tmp_path).load()] == ["b"]
+
+
+# Chapter: one program at a time
+
+OTHER_PROGRAM = """
+import asyncio, sys
+from orbital.client import ClientError, FileOutbox, FilePositions, Position
+async def main(kind, path, *then):
+    store = FilePositions(path) if kind == "positions" else FileOutbox(path)
+    try:
+        await (store.load("g") if kind == "positions" else store.load())
+    except ClientError as error:
+        print(type(error).__name__, error, flush=True)
+    else:
+        print("has it", flush=True)
+        if then:
+            sys.stdin.readline()
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def other_program(kind: str, path: Path, *then: str) -> asyncio.subprocess.Process:
+    """Start another program that uses a store; with `hold` it does not end by itself."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OTHER_PROGRAM, kind, str(path), *then, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+async def told(program: asyncio.subprocess.Process) -> str:
+    """Give what another program prints first."""
+    assert program.stdout is not None
+    async with asyncio.timeout(30):
+        return (await program.stdout.readline()).decode().strip()
+
+
+@pytest.mark.parametrize("kind", ["positions", "outbox"])
+async def test_one_program_at_a_time(kind: str, tmp_path: Path) -> None:
+    """[STO6] A second program that would use the same file is told so; it may once the first lets go."""
+    path = tmp_path / "store"
+    store = FilePositions(path) if kind == "positions" else FileOutbox(path)
+    if isinstance(store, FilePositions):
+        await store.save(GROUP, Position(1))
+    else:
+        await store.put(waiting("a"))
+
+    refused = await other_program(kind, path)
+    assert await told(refused) == (
+        f"StoreInUse {path} is used by another program; stop that one, or give this one another place."
+    )
+    await refused.wait()
+    store.release()
+    admitted = await other_program(kind, path)
+
+    assert await told(admitted) == "has it"
+    await admitted.wait()
+    if isinstance(store, FilePositions):
+        assert await store.load(GROUP) == Position(1)
+    else:
+        assert [post.key for post in await store.load()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", ["positions", "outbox"])
+async def test_a_killed_program_has_nothing(kind: str, tmp_path: Path) -> None:
+    """[STO7] A program that is killed leaves no lock that anybody would have to remove."""
+    path = tmp_path / "store"
+    killed = await other_program(kind, path, "hold")
+    assert await told(killed) == "has it"
+    store = FilePositions(path) if kind == "positions" else FileOutbox(path)
+    with pytest.raises(StoreInUse):
+        await (store.load(GROUP) if isinstance(store, FilePositions) else store.load())
+
+    killed.kill()
+    await killed.wait()
+
+    assert not await (store.load(GROUP) if isinstance(store, FilePositions) else store.load())
+
+
+async def test_one_program_may_have_many_stores(tmp_path: Path) -> None:
+    """[STO8] In one program several stores may use a file, one after the other or side by side, in any thread."""
+    first, second = FilePositions(tmp_path / "store"), FilePositions(tmp_path / "store")
+
+    await asyncio.gather(first.save(GROUP, Position(1)), second.load(GROUP))
+    del first
+    assert await FilePositions(tmp_path / "store").load(GROUP) == Position(1)
+    refused = await other_program("positions", tmp_path / "store")
+
+    assert (await told(refused)).startswith("StoreInUse")
+    await refused.wait()
+
+
+async def test_a_closed_client_lets_go(server: FakeServer, tmp_path: Path) -> None:
+    """[STO9] Closing a client lets other programs use its stores, though the program goes on."""
+    stores = {"store": FilePositions(tmp_path / "positions"), "outbox": FileOutbox(tmp_path / "outbox")}
+    server.log(events=1)
+    async with client(server, **stores) as orbital, orbital.subscribe(GROUP, since=0) as subscription:
+        await anext(subscription)
+        refused = [await other_program(kind, tmp_path / kind) for kind in ("positions", "outbox")]
+        assert all([(await told(program)).startswith("StoreInUse") for program in refused])
+        for program in refused:
+            await program.wait()
+
+    admitted = [await other_program(kind, tmp_path / kind) for kind in ("positions", "outbox")]
+    assert [await told(program) for program in admitted] == ["has it"] * 2
+    for program in admitted:
+        await program.wait()
