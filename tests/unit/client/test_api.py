@@ -267,7 +267,7 @@ async def test_refusals(response: httpx.Response, status: int, code: str, messag
             await rest.groups()
 
     assert (caught.value.status, caught.value.code, caught.value.retry_after_s) == (status, code, retry_s)
-    assert caught.value.retryable == (status in {502, 429})
+    assert caught.value.retryable == (status in {302, 429, 502})
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[]", '{"groups": 5}', "\ud800".encode("utf-8", "surrogatepass")])

@@ -72,9 +72,9 @@ def test_the_base_install_suffices(module: str) -> None:
 
 @pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)
 def test_no_system_is_left_out(path) -> None:
-    """[BAS2] No module of the SDK imports what only some systems have, unless it asks for each; or uses loop signals."""
+    """[BAS2] No module of the SDK uses signals of the loop, or imports what one system has without asking which it is."""
     tree = ast.parse(path.read_text("utf-8"))
-    # What stands under `if sys.platform == …: … else: …` is chosen by the system.
+    # What stands under `if sys.platform == …: … else: …` was chosen for the system.
     tree.body = [
         node for node in tree.body if not (isinstance(node, ast.If) and "sys.platform" in ast.unparse(node.test))
     ]
