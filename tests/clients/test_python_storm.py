@@ -25,7 +25,7 @@ from orbital.client import (
     Subscription,
     connect,
 )
-from orbital.client.connection import encoded
+from orbital.client.api import encoded
 from orbital.core.backoff import Backoff
 from tests.conftest import Serve
 from tests.support.client import Person

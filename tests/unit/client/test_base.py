@@ -72,7 +72,7 @@ def test_the_base_install_suffices(module: str) -> None:
 
 @pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)
 def test_no_system_is_left_out(path) -> None:
-    """[BAS2] No module of the SDK uses signals of the loop, or imports what one system has without asking which it is."""
+    """[BAS2] No module of the SDK uses signals of the loop, or imports what one system has without asking for it."""
     tree = ast.parse(path.read_text("utf-8"))
     # What stands under `if sys.platform == …: … else: …` was chosen for the system.
     tree.body = [
