@@ -38,12 +38,21 @@ async function answer(request, pathname) {
   const cache = await caches.open(CACHE);
   try {
     const fresh = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
-    if (fresh.ok) await cache.put(pathname, fresh.clone());
+    if (fresh.ok) await keep(cache, pathname, fresh.clone());
     return fresh.status < 500 ? fresh : ((await cache.match(pathname)) ?? fresh);
   } catch (cause) {
     const kept = await cache.match(pathname);
     if (kept) return kept;
     throw cause;
+  }
+}
+
+/** Half a file is none, and fails; a full disk goes on with what it has, and withholds nothing. */
+async function keep(cache, pathname, fresh) {
+  try {
+    await cache.put(pathname, fresh);
+  } catch (cause) {
+    if (cause.name !== 'QuotaExceededError') throw cause;
   }
 }
 

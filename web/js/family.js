@@ -14,6 +14,8 @@ const REPLIES = 100;
 const COUNT_DELAY_MS = 120;
 /** The server says itself that somebody stopped, after 6 s; this is for when that is lost. */
 const TYPING_MS = 8000;
+/** So much a device's clock may be wrong: whether a photo is still there is the server's to say before that. */
+const CLOCK_MS = 2 * 86_400_000;
 /** From joining to being connected. */
 const JOINED_MS = 2000;
 
@@ -107,6 +109,7 @@ export class Family extends EventTarget {
   /** @type {{threads: Record<string, number>, groups: Record<string, number>}} How much of each was read. */
   #read = { threads: {}, groups: {} };
   #over = false;
+  #told = false;
 
   /** @param {Session} session */
   constructor(session) {
@@ -138,6 +141,7 @@ export class Family extends EventTarget {
     });
     client.on('error', (error) => {
       if (error.status === 401) this.#end();
+      else if (/** @type {any} */ (error.cause)?.name === 'QuotaExceededError') this.#full();
       else console.warn('orbital:', error.code, error.message);
     });
     try {
@@ -145,6 +149,7 @@ export class Family extends EventTarget {
     } catch {
       // Marks that cannot be read are made anew.
     }
+    addEventListener('storage', this.#readElsewhere);
   }
 
   get api() {
@@ -209,6 +214,7 @@ export class Family extends EventTarget {
 
   stop() {
     this.#over = true;
+    removeEventListener('storage', this.#readElsewhere);
     this.transfers.stop();
     this.#client.close();
   }
@@ -509,7 +515,7 @@ export class Family extends EventTarget {
     const info = text && JSON.parse(text);
     const author = info?.by ?? 'somebody';
     const mine = author === this.session.username;
-    const gone = Date.parse(found.expires_at) < Date.now();
+    const gone = Date.parse(found.expires_at) + CLOCK_MS < Date.now();
     thread.items.set(found.media_id, { kind: 'media', id: found.media_id, author, mine, atMs, text: null, info, bytes: found.size_bytes, gone });
     this.#count(thread);
   }
@@ -744,6 +750,26 @@ export class Family extends EventTarget {
   }
 
   #keepRead() {
-    localStorage.setItem(this.#readName, JSON.stringify(this.#read));
+    try {
+      localStorage.setItem(this.#readName, JSON.stringify(this.#read));
+    } catch {
+      this.#full();
+    }
+  }
+
+  /** What was read in another tab is read in this one. @param {StorageEvent} event */
+  #readElsewhere = ({ key, newValue }) => {
+    if (key !== this.#readName || !newValue) return;
+    const { threads, groups } = JSON.parse(newValue);
+    for (const [id, count] of Object.entries(threads)) this.#read.threads[id] = Math.max(this.#read.threads[id] ?? -1, count);
+    Object.assign(this.#read.groups, groups);
+    this.changed();
+  };
+
+  /** Said once: what is not kept goes with the page. */
+  #full() {
+    if (this.#told) return;
+    this.#told = true;
+    this.#tell('trouble', 'The storage of this browser is full: what you write is kept only while this page is open.');
   }
 }

@@ -60,7 +60,8 @@ export class Transfers {
   constructor(family, client) {
     this.#family = family;
     this.#client = client;
-    void this.#restore();
+    // Without a place for keys there is none for photos, and the page says so.
+    this.#restore().catch(() => {});
   }
 
   get #prefix() {
@@ -94,7 +95,8 @@ export class Transfers {
       upload.metadata = await seal(key, group.id, `media-info/${id}`, JSON.stringify(info));
       const { sealed, iv } = await sealFile(key, group.id, id, file, running.signal);
       Object.assign(upload, { sealed, iv });
-      await uploads.set(this.#prefix + id, upload);
+      // Without room for it here it goes up all the same, and only a reload would end it.
+      await uploads.set(this.#prefix + id, upload).catch(() => {});
     } catch (error) {
       if (!running.signal.aborted) this.#failed(upload, error);
       return;

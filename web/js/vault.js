@@ -10,8 +10,15 @@ const database = () =>
   (opened ??= new Promise((resolve, reject) => {
     const asked = indexedDB.open(NAME, 1);
     asked.onupgradeneeded = () => TABLES.forEach((name) => asked.result.createObjectStore(name));
-    asked.onsuccess = () => resolve(asked.result);
+    asked.onsuccess = () => {
+      // A browser may cut a page off from it, as a phone does in the background: the next one asks anew.
+      asked.result.onclose = () => (opened = undefined);
+      resolve(asked.result);
+    };
     asked.onerror = () => reject(asked.error);
+  }).catch((cause) => {
+    opened = undefined;
+    throw cause;
   }));
 
 /**
@@ -46,6 +53,17 @@ const place = (table) => ({
 
 export const keys = place('keys');
 export const uploads = place('uploads');
+
+/** Find out whether this browser keeps keys, before anything is made that needs one. */
+export async function probe() {
+  const name = `probe/${crypto.randomUUID()}`;
+  try {
+    await keys.set(name, name);
+    await keys.delete(name);
+  } catch (cause) {
+    throw new Error('This browser does not let the page keep its keys: the window may be private, or the storage full. Try another window or browser.', { cause });
+  }
+}
 
 /** @param {string} userId */
 export const identityName = (userId) => `${userId}/identity`;

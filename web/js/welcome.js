@@ -2,7 +2,7 @@
 import { publicJwk, newIdentity } from './crypto.js';
 import { field, form, insecure } from './dialogs.js';
 import { h, icon, put } from './dom.js';
-import { identityName, keys } from './vault.js';
+import { identityName, keys, probe } from './vault.js';
 import { OrbitalApi } from '/sdk/rest.js';
 
 /** @typedef {import('./family.js').Session} Session */
@@ -43,10 +43,14 @@ export function welcome(root, { invited, message, entered }) {
   /** @param {Record<string, string>} values */
   const enter = async ({ username = '', password = '' }) => {
     if (!username || !password) throw new Error('Name and password, please.');
-    if (!signingUp) return entered(await api.login({ username, password }));
+    if (!signingUp) {
+      await probe();
+      return entered(await api.login({ username, password }));
+    }
     if (!/^\w{3,50}$/.test(username)) throw new Error('The name has 3 to 50 letters, digits or _.');
     const missing = demands(password).filter(([, met]) => !met);
     if (missing.length) throw new Error(`The password still needs ${missing.map(([what]) => what).join(', ')}.`);
+    await probe();
     const identity = await newIdentity();
     const session = await api.signup({ username, password, public_key: await publicJwk(identity) });
     await keys.set(identityName(session.user_id), identity);
