@@ -13,6 +13,18 @@ const query = new URLSearchParams(location.search);
 const place = `orbital-session${query.has('member') ? `:${query.get('member')}` : ''}`;
 const root = /** @type {HTMLElement} */ (document.getElementById('app'));
 
+/** Whether this browser keeps anything at all for this page. */
+function keeps() {
+  try {
+    return Boolean(localStorage);
+  } catch {
+    return false;
+  }
+}
+
+/** @param {string} text What is in the way. */
+const stopped = (text) => put(root, h('main', { class: 'welcome' }, h('p', { class: 'problem', role: 'alert' }, text)));
+
 /** @returns {Session | null} */
 function session() {
   try {
@@ -30,8 +42,12 @@ function outside(message) {
     message,
     entered: (entered) => {
       const { user_id, username, token } = entered;
-      localStorage.setItem(place, JSON.stringify({ user_id, username, token }));
-      localStorage.setItem('orbital-known', '1');
+      try {
+        localStorage.setItem(place, JSON.stringify({ user_id, username, token }));
+        localStorage.setItem('orbital-known', '1');
+      } catch {
+        // There is no room: the session lasts as long as the page.
+      }
       inside({ user_id, username, token });
     },
   });
@@ -58,32 +74,38 @@ function inside(who) {
     history.replaceState(null, '', location.pathname + location.search);
     end(forget ? 'You are logged out, and the keys are gone from this browser.' : 'You are logged out.');
   };
+  const started = family.start();
   const invited = () => {
     const invitation = readInvitation(location.hash);
     if (!invitation) return;
-    // The key leaves the address before anything else happens: it must not stay in the history.
+    // The key leaves the address before anything else happens: it must not stay in the history, nor be lost to the choice of a group.
     history.replaceState(null, '', `${location.pathname}${location.search}#/`);
     const join = async () => {
       const groupId = await family.join(invitation.code, invitation.raw);
       location.hash = `#/g/${groupId}`;
     };
-    join().catch((error) =>
+    const failed = (/** @type {any} */ error) =>
       dialog('This invitation', (close) => [
         h('p', {}, error.code === 'NOT_FOUND' ? 'The code of this link opens nothing any more. Ask for a new link.' : say(error)),
         form({ label: 'Try again', act: () => join().then(close) }),
-      ]),
-    );
+      ]);
+    // Nothing can be joined before the keys are there.
+    started.then(() => join().catch(failed), () => {});
   };
+  // Before the home: it reads the address, too.
+  addEventListener('hashchange', invited);
+  invited();
   const takeDown = home(root, family, { leave });
   family.addEventListener('ended', () => end('You were logged out: log in again, please.'), { once: true });
-  const started = family.start();
-  addEventListener('hashchange', invited);
-  started.then(invited, (error) => {
-    put(root, h('main', { class: 'welcome' }, h('p', { class: 'problem' }, `This browser does not let the page keep its keys: ${error.message}`)));
+  started.catch((error) => {
+    family.stop();
+    takeDown();
+    stopped(`This browser does not let the page keep its keys: ${error.message}`);
   });
 }
 
-if (query.has('demo')) void import('./demo.js').then(({ demo }) => demo(root, query.get('demo') === 'now'));
+if (!keeps()) stopped('This browser keeps nothing for this page, and so no keys either: it blocks cookies and site data here. Allow them for this address, and load the page again.');
+else if (query.has('demo')) void import('./demo.js').then(({ demo }) => demo(root, query.get('demo') === 'now'));
 else {
   const who = session();
   if (who) inside(who);
