@@ -49,7 +49,7 @@ export function home(root, family, { leave }) {
 
   // The parts that stay
 
-  const pill = h('span', { class: 'pill' });
+  const pill = h('span', { class: 'pill', 'aria-hidden': 'true' });
   const said = h('span', { class: 'sr', role: 'status' });
   const banner = h('section', { class: 'banner', 'aria-label': 'The line', hidden: true });
   const title = h('h1', {});
@@ -93,6 +93,7 @@ export function home(root, family, { leave }) {
     log,
   );
   put(root, home);
+  drawer.element.addEventListener('keydown', ({ key }) => key === 'Escape' && see(false));
 
   /** @param {string} groupId @param {string} [threadId] */
   function go(groupId, threadId) {
@@ -138,9 +139,9 @@ export function home(root, family, { leave }) {
       [tone, text, plain] = ['off', `Reconnecting in ${seconds} s`, 'The line is lost. It is tried again by itself.'];
       more = `The line is lost; it is tried again in ${seconds} s. What you write is kept here, and sent then.`;
     }
-    if (toSend) text += ` · ${toSend} to send`;
     pill.className = `pill ${tone}`;
-    put(pill, h('i', {}), h('span', {}, text));
+    put(pill, h('i', {}), h('span', { class: 'line' }, text), toSend ? h('span', {}, h('span', { class: 'line' }, '· '), `${toSend} to send`) : null);
+    if (toSend && state.status !== 'open') plain += ` ${toSend} to send.`;
     if (said.textContent !== plain) said.textContent = plain;
     banner.hidden = !more;
     if (more && banner.firstChild?.textContent !== more)
@@ -322,14 +323,14 @@ export function home(root, family, { leave }) {
   function showThread() {
     const one = group();
     const item = thread();
-    const what = here.writing && one?.key ? `new:${one.id}` : one && item ? item.id : here.threadId ? 'missing' : 'none';
+    const what = here.writing && one?.key ? `new:${one.id}` : one && item ? item.id : here.threadId ? `missing:${one?.loaded}` : `none:${one?.id}`;
     if (what !== threadOf) {
       threadOf = what;
       reader?.stop();
       reader = undefined;
       if (one && here.writing && one.key) put(threadPane, ...newThread(one));
       else if (one && item) openThread(one, item);
-      else put(threadPane, h('div', { class: 'empty' }, sign(72), h('p', {}, what === 'missing' && one?.loaded === 'yes' ? 'This thread is not here.' : one ? 'Choose a thread, or begin one.' : '')));
+      else put(threadPane, h('div', { class: 'empty' }, sign(72), h('p', {}, !one || (here.threadId && one.loaded !== 'yes') ? '' : here.threadId ? 'This thread is not here.' : 'Choose a thread, or begin one.')));
     }
     family.reading = item?.id;
     if (!one || !item || !reader) return;
@@ -381,13 +382,22 @@ export function home(root, family, { leave }) {
       list,
       state,
     );
+    let atEnd = true;
+    let was = '';
+    const sizes = () => `${scroll.clientHeight} ${list.clientHeight}`;
     const observer = new ResizeObserver(() => {
+      was = sizes();
       // A picture that arrives must not push what was just read out of sight.
       if (reader?.scroll === scroll && atEnd) scroll.scrollTop = scroll.scrollHeight;
     });
-    let atEnd = true;
-    scroll.addEventListener('scroll', () => (atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR_END_PX), { passive: true });
+    const scrolled = () => {
+      // After a change of size it is the observer's turn first: nobody has scrolled away.
+      if (was === sizes()) atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR_END_PX;
+    };
+    scroll.addEventListener('scroll', scrolled, { passive: true });
     observer.observe(list);
+    // Nor a keyboard that opens, nor the drawer.
+    observer.observe(scroll);
     put(threadPane, scroll, typing, composer(one, item));
     reader = { list, typing, scroll, state, heading, stop: () => observer.disconnect() };
     if (item.loaded !== 'yes') void family.loadThread(one, item);
@@ -495,7 +505,7 @@ export function home(root, family, { leave }) {
       session.username,
       true,
       null,
-      h('p', {}, icon('photo'), upload.name),
+      h('p', { class: 'file' }, icon('photo'), upload.name),
       h('progress', { max: 1, value: upload.done, 'aria-label': `Sending ${upload.name}` }),
       h(
         'p',
@@ -588,8 +598,8 @@ export function home(root, family, { leave }) {
   function show() {
     if (stopped) return;
     const one = group();
-    home.dataset['pane'] = here.threadId || here.writing ? 'thread' : one ? 'threads' : 'groups';
-    if (!one && family.loaded && !family.groups.size) home.dataset['pane'] = 'threads';
+    // Without any group, what there is to say about it stands where threads would.
+    home.dataset['pane'] = !family.groups.size ? 'threads' : !one ? 'groups' : here.threadId || here.writing ? 'thread' : 'threads';
     back.href = here.threadId || here.writing ? address(here.groupId ?? '') : '#/';
     title.textContent = one ? (one.name ?? 'A locked group') : 'Orbital';
     showLine();
@@ -635,7 +645,7 @@ export function home(root, family, { leave }) {
     here = route();
     // A wide screen has room for a group beside the list of them.
     const [first] = family.groups.values();
-    if (!here.groupId && first && matchMedia('(min-width: 900px)').matches) return location.replace(address(first.id));
+    if (!here.groupId && first && matchMedia('(min-width: 56.25em)').matches) return location.replace(address(first.id));
     if (was.groupId !== here.groupId && group()) void family.loadMembers(/** @type {Group} */ (group()));
     show();
     if (here.writing && !was.writing) threadPane.querySelector('input')?.focus();
@@ -655,7 +665,15 @@ export function home(root, family, { leave }) {
   const { signal } = listeners;
   family.addEventListener('change', changed, { signal });
   family.addEventListener('news', news, { signal });
-  family.addEventListener('removed', (/** @type {any} */ { detail }) => toast(`You are no longer in ${detail.name ?? 'a group'}.`), { signal });
+  family.addEventListener(
+    'removed',
+    (/** @type {any} */ { detail }) => {
+      toast(`You are no longer in ${detail.name ?? 'a group'}.`);
+      // What was open of it is shut.
+      if (here.groupId === detail.id) location.replace('#/');
+    },
+    { signal },
+  );
   family.addEventListener(
     'sent',
     (/** @type {any} */ { detail }) => {
@@ -665,6 +683,7 @@ export function home(root, family, { leave }) {
     },
     { signal },
   );
+  family.addEventListener('trouble', (/** @type {any} */ { detail }) => toast(detail), { signal });
   addEventListener('hashchange', routed, { signal });
   addEventListener('online', changed, { signal });
   addEventListener('offline', changed, { signal });
