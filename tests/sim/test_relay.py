@@ -174,6 +174,24 @@ async def test_a_log_restored_from_a_backup():
     await world.close()
 
 
+async def test_a_log_that_went_back_under_a_group_that_is_heard():
+    """[PROM4] Who subscribes to a live group whose log is shorter than it was is answered; nobody asks for ever."""
+    world = World(7, nodes=1)
+    await world.nodes[0].start()
+    (group_id,) = await _found(world, 1)
+    clients = [Client(world, world.nodes[0], user, room=10_000, pace=10_000) for user in world.users[:2]]
+    world.clients += clients
+    clients[0].subscribe([group_id])
+    await world.settle()
+
+    del world.store.groups[group_id].events[4:]
+    clients[1].subscribe([group_id])
+    await world.settle()
+
+    assert clients[1].received[group_id] == [-7]
+    await world.close()
+
+
 async def test_a_gap_right_when_a_repair_ends(monkeypatch):
     """[PROM3] A gap that is seen in the very turn in which the group's last repair ended begins another."""
     world = World(7, nodes=2)
@@ -238,4 +256,42 @@ async def test_pruned_and_removed():
         "subscribed",
         "unsubscribed",
     ]
+    await world.close()
+
+
+async def test_removed_before_a_group_was_opened_by_another(monkeypatch):
+    """[PROM1] Whose membership was read before its removal is not let in because another brought the group to life."""
+    world = World(7, nodes=1)
+    relay = world.nodes[0].relay
+    await world.nodes[0].start()
+    (group_id,) = await _found(world, 1)
+    owner, removed, other = world.users[:3]
+    read, late = asyncio.Event(), asyncio.Event()
+    standings = world.store.standings
+
+    async def standings_late(user, group_ids):
+        found = await standings(user, group_ids)
+        if user == removed.key and not read.is_set():
+            read.set()
+            await late.wait()
+        return found
+
+    monkeypatch.setattr(world.store, "standings", standings_late)
+    clients = [Client(world, world.nodes[0], user, room=10_000, pace=10_000) for user in (removed, other)]
+    world.clients += clients
+    clients[0].subscribe([group_id])
+    await read.wait()
+    # Nobody hears the group yet: what passes by is not looked at.
+    await relay.append(LeaveGroup(actor=owner, at_ms=0, group_id=group_id, user_id=removed.user_id))
+    clients[1].subscribe([group_id])
+    while group_id not in clients[1].next:
+        await asyncio.sleep(0)
+
+    late.set()
+    await world.settle()
+    await relay.append(_message(owner, group_id, 1, 4))
+    await world.settle()
+
+    assert clients[0].received == {}
+    assert clients[1].received[group_id] == [-8, 8]
     await world.close()

@@ -115,20 +115,21 @@ class LiveGroup:
         "deflaters",
         "group_id",
         "highest_seen",
-        "hole",
         "left",
         "pins",
         "tail",
         "tail_bytes",
         "tick",
+        "unseen",
     )
 
     def __init__(self, group_id: GroupId) -> None:
         self.group_id = group_id
         self.cursor: Cursor | None = None
         self.highest_seen = 0
-        # The last number that was skipped here, since it was no longer kept: nobody saw who left up to it.
-        self.hole = 0
+        # The last number that did not pass through here, since the group was not open yet or it was no longer kept:
+        # nobody saw who left up to it.
+        self.unseen = 0
         self.current: set[Listener] = set()
         self.behind: set[Listener] = set()
         # How many of the current ones take compressed frames.
@@ -161,6 +162,7 @@ class LiveGroup:
         """
         if self.cursor is None:
             self.cursor = Cursor(seq)
+            self.unseen = seq
         return max(self.highest_seen, seq) > self.cursor.last
 
     def remember(self, delivery: Delivery) -> None:
@@ -305,7 +307,7 @@ class Hub:
         listeners = [*group.current, *group.behind]
         for listener in listeners:
             self.leave(listener, group.group_id)
-        group.cursor.last = group.hole = seq
+        group.cursor.last = group.unseen = seq
         group.forget_tail()
         self.release(group)
         return listeners

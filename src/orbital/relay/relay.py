@@ -350,11 +350,16 @@ class Relay:
                 new = [group_id for group_id, group in groups.items() if group.cursor is None]
                 await asyncio.gather(*(self._bus.follow(group_id) for group_id in new))
             while True:
+                unseen = {group_id: group.unseen for group_id, group in groups.items()}
                 standings = await self._store.standings(listener.user, known)
                 await self._catch_up_groups(groups, standings)
                 found = await self._look_up(groups, standings, since)
-                # What was skipped after the standing was read may have been this user's removal.
-                if not any(groups[group_id].hole > standing.head.seq for group_id, standing in standings.items()):
+                # What passed unseen after the standing was read, before another opened the group or in a hole, may have
+                # been this user's removal.
+                if not any(
+                    groups[group_id].unseen > max(unseen[group_id], standing.head.seq)
+                    for group_id, standing in standings.items()
+                ):
                     break
             if listener.gone or not wanted():
                 return
