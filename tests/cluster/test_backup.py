@@ -80,6 +80,7 @@ async def _hash_of(server: Server, person: Person, group, data: Path, serve) -> 
 def test_a_database_that_servers_use(serve, tmp_path: Path, postgres_cluster: Postgres):
     """[BACKUP] An empty PostgreSQL that a server is using is not restored into; a bad file is a sentence."""
     file = tmp_path / "orbital.backup"
+    assert _orbital("migrate", "--data-dir", tmp_path / "fresh").returncode == 0
     assert _orbital("backup", "--data-dir", tmp_path / "fresh", file).returncode == 0
     url = postgres_cluster.create_database()
     serve(env={"DATABASE_URL": url})
