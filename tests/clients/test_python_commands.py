@@ -239,18 +239,21 @@ async def test_positions_that_cannot_be_kept(shared: Server, tmp_path: Path) -> 
     await anna.close()
 
 
-async def test_without_standard_input() -> None:
-    """[CMD17] `send` without a standard input, as under some supervisors, says that there is nothing to send."""
-    args = [*ORBITAL, "send", "g"]
+@pytest.mark.parametrize(
+    "args, says",
+    [(("send", "g"), "There is nothing to send"), (("user", "add", "ada"), "no standard input to read the password")],
+)
+async def test_without_standard_input(args: tuple[str, ...], says: str) -> None:
+    """[CMD17] Without a standard input, as under some supervisors, a command that reads it says so."""
 
     def work() -> subprocess.CompletedProcess[str]:
-        closing = ["sh", "-c", 'exec "$@" <&-', "sh", *args]
+        closing = ["sh", "-c", 'exec "$@" <&-', "sh", *ORBITAL, *args]
         env = environment("http://localhost:1", "t")
         return subprocess.run(closing, env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=90)
 
     done = await asyncio.to_thread(work)
     assert done.returncode == 2
-    assert "There is nothing to send" in done.stderr
+    assert says in done.stderr
 
 
 async def test_a_refusal_is_told_once(shared: Server) -> None:
@@ -261,7 +264,7 @@ async def test_a_refusal_is_told_once(shared: Server) -> None:
     assert done.stderr == "Error: The token is not a JWT.\n"
 
 
-@pytest.mark.parametrize("args", [("check",), ("backup", "b"), ("token", "ada")])
+@pytest.mark.parametrize("args", [("check",), ("backup", "b"), ("token", "ada"), ("user", "revoke", "ada")])
 async def test_a_folder_that_was_mistyped(args: tuple[str, ...], tmp_path: Path) -> None:
     """[CMD19] Who looks at a database, saves it or uses its secret does not get a new, empty one."""
     done = await run("", None, *args, "--data-dir", str(tmp_path / "typo"))

@@ -10,7 +10,7 @@ from functools import partial
 import click
 import msgspec
 
-from orbital.commands.server_options import load, run, settings_options
+from orbital.commands.server_options import load, run, settings_options, there
 from orbital.config import Settings
 from orbital.errors import NotFound
 from orbital.model import UserId
@@ -43,6 +43,8 @@ def add(username: str, public_key: str, **flags: str | None) -> None:
     The password is asked for, or read from standard input when that is no terminal.
     """
     settings = load(flags)
+    if sys.stdin is None:
+        raise click.UsageError("There is no standard input to read the password from.")
     password = (
         click.prompt("Password", hide_input=True, confirmation_prompt=True)
         if sys.stdin.isatty()
@@ -84,7 +86,7 @@ def revoke(username: str, **flags: str | None) -> None:
     All tokens that the user has by now are void, and open connections are closed: at once if the servers' Redis is
     named here, too, else within seconds. A new login gives a new token.
     """
-    if not run(_revoke(load(flags), username)):
+    if not run(_revoke(there(load(flags)), username)):
         click.echo("Note: Redis did not answer; running servers find it in the database within seconds.", err=True)
     click.echo(f"Every token that {username} had is void.")
 
