@@ -82,6 +82,11 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
     once: Once | None = None
 
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries: the part of a draft that clients may make long."""
+        return 0
+
 
 class PostMessage(Draft, frozen=True, kw_only=True):
     """A Signal Protocol envelope for a group."""
@@ -89,6 +94,11 @@ class PostMessage(Draft, frozen=True, kw_only=True):
     group_id: GroupId
     message_id: str
     encrypted_envelope: str
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_envelope)
 
 
 class PostThread(Draft, frozen=True, kw_only=True):
@@ -100,6 +110,11 @@ class PostThread(Draft, frozen=True, kw_only=True):
     encrypted_body: str
     root_message_id: str | None = None
 
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_title) + len(self.encrypted_body)
+
 
 class PostReply(Draft, frozen=True, kw_only=True):
     """A reply in a thread; the thread tells the group."""
@@ -108,6 +123,11 @@ class PostReply(Draft, frozen=True, kw_only=True):
     reply_id: str
     encrypted_body: str
     message_id: str | None = None
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_body)
 
 
 class CreateGroup(Draft, frozen=True, kw_only=True):
@@ -119,12 +139,22 @@ class CreateGroup(Draft, frozen=True, kw_only=True):
     invite_code: str
     invite_expires_ms: int
 
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_name) + len(self.encrypted_group_key)
+
 
 class JoinGroup(Draft, frozen=True, kw_only=True):
     """The actor enters the group whose code it is when it commits."""
 
     invite_code: str
     encrypted_group_key: str
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_group_key)
 
 
 class LeaveGroup(Draft, frozen=True, kw_only=True):

@@ -18,9 +18,13 @@ log = logging.getLogger("orbital.relay")
 BATCH_DRAFTS: Final = 512
 """Most drafts of one transaction. 512 events of 400 bytes are one write of 0.3 MB to the log: past that the others wait
 longer for it than they save."""
+BATCH_CHARS: Final = 4 * 1024 * 1024
+"""Most ciphertext of one transaction, unless a single draft has more: twelve of the largest envelopes."""
 
 QUEUE_DRAFTS: Final = 10_000
 """Most drafts that wait. Past that a POST is refused with 503: the database does not keep up."""
+QUEUE_CHARS: Final = 64 * 1024 * 1024
+"""Most ciphertext that waits, for the same reason: 10,000 of the largest envelopes would be 3.5 GB."""
 
 GATHER: Final = 0.25
 """Share of a batch's time that the next may wait for those who were just answered to come back. Without it senders who
@@ -66,6 +70,7 @@ class Appender:
         self._publish = publish
         self._on_batch = on_batch
         self._queue: deque[tuple[AnyDraft, asyncio.Future[Appended]]] = deque()
+        self._queued_chars = 0
         self._appending: asyncio.Task[None] | None = None
         # The next batch may wait to have so many drafts, until then; and what ends when it has.
         self._goal_drafts = 0
@@ -93,10 +98,11 @@ class Appender:
             A future that ends when the draft is durable, or with the OrbitalError that refused it.
         """
         future: asyncio.Future[Appended] = self._loop.create_future()
-        if len(self._queue) >= QUEUE_DRAFTS:
+        if len(self._queue) >= QUEUE_DRAFTS or self._queued_chars >= QUEUE_CHARS:
             future.set_exception(Unavailable("The server has more to store than it can right now. Try again."))
             return future
         self._queue.append((draft, future))
+        self._queued_chars += draft.content_chars
         if self._gathered is not None and len(self._queue) >= self._goal_drafts:
             _end(self._gathered)
         if self._appending is None:
@@ -109,7 +115,7 @@ class Appender:
                 await self._gather()
                 # What came in while the last batch was written is the next batch: idle, one draft does not wait; busy,
                 # a transaction carries many.
-                batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_DRAFTS))]
+                batch = self._take()
                 self._handing_on = self._loop.create_future()
                 try:
                     await self._append_batch(batch)
@@ -121,6 +127,20 @@ class Appender:
                     self._handing_on = None
         finally:
             self._appending = None
+
+    def _take(self) -> list[tuple[AnyDraft, asyncio.Future[Appended]]]:
+        """Take the next batch out of the queue."""
+        queue = self._queue
+        batch: list[tuple[AnyDraft, asyncio.Future[Appended]]] = []
+        chars = 0
+        while queue and len(batch) < BATCH_DRAFTS:
+            more = queue[0][0].content_chars
+            if batch and chars + more > BATCH_CHARS:
+                break
+            chars += more
+            batch.append(queue.popleft())
+        self._queued_chars -= chars
+        return batch
 
     async def _gather(self) -> None:
         """Wait a little, if the last batch ended just now and those whom it answered may have more to say."""
