@@ -72,6 +72,8 @@ _MIGRATION_LOCK: Final = 0x6F72_6269_7461_6C01
 
 # SQLSTATE classes (PostgreSQL, appendix A) that mean "not now": connection, resources, operator, system, read-only.
 _NOT_NOW: Final = ("08", "53", "57", "58", "25006", "55P03")
+# InternalClientError is the driver's word for having lost track of a connection, which it does when one ends just then.
+_DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _AGAIN: Final = ("40001", "40P01", "23505")
 """Serialization failure, deadlock, and a row that another server made first: done again, the transaction sees it."""
 
@@ -131,7 +133,7 @@ class PostgresStore(SqlStore):
             try:
                 await self._migrate()
                 break
-            except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+            except (SQLAlchemyError, *_DRIVER) as exc:
                 cause = _cause(exc)
                 if not _is_away(cause) or loop.time() >= until:
                     raise DatabaseRefused(f"The database {self._shown} cannot be used: {_words(cause)}.") from exc
@@ -205,7 +207,7 @@ class PostgresStore(SqlStore):
                     found = await conn.run_sync(query, *args, **kwargs)
                 self._came_back()
                 return found
-            except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
+            except (SQLAlchemyError, *_DRIVER) as exc:
                 if left and (_is_again(exc) or (engine is self._reader and _was_stale(exc))):
                     continue
                 raise self._refusal(exc) from exc
@@ -285,7 +287,7 @@ class PostgresStore(SqlStore):
                         outcomes = await self._appender.posts(raw, posts, first_stamp_ms=first_stamp_ms)
                 self._came_back()
                 return outcomes
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, KeyTaken) as exc:
+            except (*_DRIVER, KeyTaken) as exc:
                 if left and (isinstance(exc, KeyTaken) or _is_again(exc)):
                     continue
                 if _is_away(exc):
@@ -317,7 +319,7 @@ class PostgresStore(SqlStore):
                     await self._append_pool.close()
             except TimeoutError:
                 self._append_pool.terminate()
-        with contextlib.suppress(SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        with contextlib.suppress(SQLAlchemyError, *_DRIVER):
             await self._reader.dispose()
             await self._writer.dispose()
 
@@ -367,7 +369,8 @@ def _is_away(exc: BaseException) -> bool:
     if isinstance(exc, ValueError):
         # asyncpg's word for an address or an argument that makes no sense.
         return False
-    return isinstance(exc, OSError | asyncpg.InterfaceError) or _sqlstate(exc).startswith(_NOT_NOW)
+    lost = isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
+    return lost or _sqlstate(exc).startswith(_NOT_NOW)
 
 
 def _is_again(exc: BaseException) -> bool:
