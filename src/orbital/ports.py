@@ -68,7 +68,7 @@ class Store(Protocol):
         store that several servers share may begin later, at its own clock.
 
         Raises:
-            Unavailable: If the database is away; nothing was stored.
+            Unavailable: If the database is away. Nothing was stored, or, where a commit's answer was lost, all of it.
         """
         ...
 

@@ -225,7 +225,11 @@ class PostgresStore(SqlStore):
             if not self._away:
                 self._away = True
                 log.error("the database is away", extra={"error": _words(cause)})
-            return Unavailable("The database cannot be used right now; nothing was stored. Try again.", retry_after_s=2)
+            # A connection that breaks during COMMIT leaves open whether it took place, so nothing is said of that.
+            return Unavailable(
+                "The database cannot be used right now. Try again: the same Idempotency-Key stores nothing twice.",
+                retry_after_s=2,
+            )
         state = _sqlstate(cause)
         if state.startswith("22") or isinstance(cause, asyncpg.DataError):
             # A NUL in a text, a number over 64 bits: nothing that the protocol allows, and nobody else's fault.
