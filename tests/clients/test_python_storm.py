@@ -35,6 +35,7 @@ from tests.support.server import Server
 from tests.support.tokens import token
 
 ROUNDS = 50
+LOSSES = 50
 POSTS_A_ROUND = 20
 GROUPS = 5
 KILL_EVERY = 10
@@ -201,7 +202,11 @@ async def test_a_thousand_events_through_a_storm(serve: Serve, seed: int, tmp_pa
             await poster.send(group_id, content)
 
     await poster.__aenter__()
-    for round_ in range(ROUNDS):
+    rounds = 0
+    # Not every storm is a loss: a line with a short life may outlive its round.
+    while rounds < ROUNDS or sum(listener.losses for listener in listeners) < LOSSES:
+        assert rounds < 2 * ROUNDS, "the storms are no storms"
+        round_, rounds = rounds, rounds + 1
         posts = [asyncio.create_task(post(source.choice(group_ids))) for _ in range(POSTS_A_ROUND)]
         await storm(source.choice(listeners), source)
         if round_ % 3 == 0:
@@ -216,7 +221,7 @@ async def test_a_thousand_events_through_a_storm(serve: Serve, seed: int, tmp_pa
         await listener.proxy.calm()
 
     log = {group_id: await whole_log(server, anna, group_id) for group_id in group_ids}
-    assert sum(len(frames) for frames in log.values()) == ROUNDS * POSTS_A_ROUND + GROUPS * len(people)
+    assert sum(len(frames) for frames in log.values()) == rounds * POSTS_A_ROUND + GROUPS * len(people)
     for group_id in group_ids:
         contents = [content_of(frame) for frame in log[group_id]]
         assert [content for content in contents if content] == sent[group_id]
@@ -226,9 +231,7 @@ async def test_a_thousand_events_through_a_storm(serve: Serve, seed: int, tmp_pa
         assert not listener.marks["Reset"]
         await listener.stop()
         await listener.proxy.close()
-    losses = sum(listener.losses for listener in listeners)
-    print(f"{losses} losses, {ROUNDS // KILL_EVERY} kills")
-    assert losses >= 50
+    print(f"{rounds} rounds, {sum(listener.losses for listener in listeners)} losses, {rounds // KILL_EVERY} kills")
     await poster.close()
     await poster_proxy.close()
     for person in people:
