@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import uuid
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,13 +32,13 @@ class MediaSystem(System):
     def begin(self, size_mib: int) -> None:
         """Make ready for an upload of that size."""
 
+    @abstractmethod
     def chunk(self, index: int, total: int) -> tuple[bytes, str]:
         """Return the head of a chunk's request, but for the length of its body, and the form around the bytes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def file(self, size_mib: int) -> str:
         """Return the request that fetches a file of that size, which the server has now."""
-        raise NotImplementedError
 
 
 def _form(fields: dict[str, object]) -> str:

@@ -17,6 +17,7 @@ import asyncio
 import json
 import statistics
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -43,16 +44,16 @@ Waits = dict[str, list[float]]
 """Milliseconds from sending to arriving, by where the listener is: `here` or `there`."""
 
 
-class Peer:
+class Peer(ABC):
     """A system of two servers, as a client sees it: three sockets, one that posts and two that listen."""
 
     def __init__(self, sender: ClientConnection, here: ClientConnection, there: ClientConnection) -> None:
         self._sender = sender
         self._listeners = {"here": here, "there": there}
 
+    @abstractmethod
     def post(self, mark: str) -> str:
         """Return the text that posts an event with a mark."""
-        raise NotImplementedError
 
     async def flood(self, count: int, in_flight: int) -> float:
         """Post `count` events, `in_flight` of them on their way to the other server; return events a second there."""

@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 import tempfile
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-class System:
+class System(ABC):
     """One server under load. A subclass says how it is started and spoken to; by default, the published frames."""
 
     key = ""
@@ -139,9 +140,9 @@ class System:
             said = self.log.read_text(errors="replace").strip().splitlines()
             raise Missing(f"{missing}{': ' + said[-1][-200:] if said else ''}") from None
 
+    @abstractmethod
     def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
         """What to run, and with which environment."""
-        raise NotImplementedError
 
     def stop(self) -> None:
         """End the server."""
@@ -183,7 +184,7 @@ class System:
         """The group's name there."""
         return identity("group", group)
 
-    def prepare(self, load: Load, layout: Layout) -> None:
+    def prepare(self, load: Load, layout: Layout) -> None:  # noqa: B027 - most have nobody to make
         """Make users and groups, once for a server and layout."""
 
     def bearer(self, user: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -22,7 +23,7 @@ Who = Callable[[bytes], tuple[UserId, str]]
 """Reads from the frame of a `member_…` event whom it is about, and why."""
 
 
-class Listener:
+class Listener(ABC):
     """
     One connection, as the hub knows it: whom it belongs to, what it hears, and how to write to it.
 
@@ -44,17 +45,17 @@ class Listener:
         # The stamp of the last frame that went out; while it is behind, other frames must not overtake events.
         self.last_stamp_ms = 0
 
+    @abstractmethod
     def send(self, wire: bytes) -> None:
         """Write whole frames to the connection."""
-        raise NotImplementedError
 
+    @abstractmethod
     def lost(self, group_id: GroupId, reason: str) -> None:
         """Learn that the connection no longer hears a group, since its user left or was removed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reset(self, group_id: GroupId, seq: int) -> None:
         """Learn that events of a group could not be handed on, and that it goes on after number `seq`."""
-        raise NotImplementedError
 
 
 class Subscription:

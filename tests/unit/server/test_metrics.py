@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from orbital.core.hub import Hub, Listener, LiveGroup, Subscription
-from orbital.model import MediaState
+from orbital.model import GroupId, MediaState
 from orbital.ports import Held
 from orbital.relay import Counters
 from orbital.server import metrics as room
@@ -58,9 +58,22 @@ def _samples(metrics) -> dict[tuple, float]:
     }
 
 
+class Deaf(Listener):
+    """A listener that does nothing with what it is told."""
+
+    def send(self, wire: bytes) -> None:
+        """Write nothing."""
+
+    def lost(self, group_id: GroupId, reason: str) -> None:
+        """Learn nothing."""
+
+    def reset(self, group_id: GroupId, seq: int) -> None:
+        """Learn nothing."""
+
+
 def _behind(hub, *positions) -> None:
     """Put a listener behind by so many events in each of some groups."""
-    listener = Listener(1, "u")
+    listener = Deaf(1, "u")
     for number, (position, last, until) in enumerate(positions):
         group = LiveGroup(f"g-{number}")
         group.open(last)
