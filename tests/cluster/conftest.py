@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.process import Program
+from tests.support.process import Program, eventually
 from tests.support.programs import find, free_port, missing
 from tests.support.redis import Redis
 from tests.support.server import Server
@@ -60,6 +60,11 @@ class Cluster:
         for program in self.programs:
             program.kill()
 
+    async def whole(self) -> bool:
+        """Tell whether each master knows the other, and all slots are served."""
+        told = [await ask(port, "CLUSTER", "INFO") for port in self.ports]
+        return all(b"cluster_state:ok" in info and b"cluster_known_nodes:2" in info for info in told)
+
 
 async def ask(port: int, *command: str) -> bytes:
     """Ask a Redis something whose answer is one line or one string."""
@@ -83,12 +88,7 @@ async def redis_cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         nodes = (await ask(two, "CLUSTER", "NODES")).decode()
         bus_port = nodes.partition("@")[2].partition(" ")[0]
         assert await ask(one, "CLUSTER", "MEET", "127.0.0.1", str(two), bus_port) == b"+OK"
-        async with asyncio.timeout(30):
-            for port in made.ports:
-                while b"cluster_state:ok" not in (info := await ask(port, "CLUSTER", "INFO")) or (
-                    b"cluster_known_nodes:2" not in info
-                ):
-                    await asyncio.sleep(0.05)
+        await eventually(made.whole, what="both masters know each other")
         yield made
     finally:
         made.close()

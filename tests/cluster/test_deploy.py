@@ -28,7 +28,7 @@ from cryptography.x509.oid import NameOID
 
 from orbital.config import OPTIONS, load
 from tests.support.client import Person, Socket
-from tests.support.process import Program
+from tests.support.process import Program, eventually
 from tests.support.programs import CHECKOUT, free_port
 from tests.support.server import Server
 from tests.support.tokens import token
@@ -88,15 +88,17 @@ class Nginx:
 
     async def start(self) -> None:
         """Wait until it answers."""
-        async with asyncio.timeout(30), httpx.AsyncClient(verify=self.tls) as http:
-            while True:
+        async with httpx.AsyncClient(verify=self.tls) as http:
+
+            async def answers() -> bool:
                 try:
                     await http.get(f"{self.url}/health/live")
                 except httpx.TransportError:
                     assert self.program.alive, self.program.text
-                    await asyncio.sleep(0.05)
-                else:
-                    return
+                    return False
+                return True
+
+            await eventually(answers, what="nginx answers")
 
 
 @pytest.fixture
@@ -141,16 +143,16 @@ async def test_through_nginx(front: Nginx, servers: list[Server]):
                 async with await Socket.open(wss + url, ssl=front.tls, **options) as socket:
                     assert socket.frames[0]["data"]["user_id"] == user_id
                     session = socket.frames[0]["data"]["session_id"]
-                async with asyncio.timeout(30):
-                    while not (
-                        here := [
-                            index
-                            for index, server in enumerate(servers)
-                            if any(session in line for line in server.log[seen[index] :])
-                        ]
-                    ):
-                        await asyncio.sleep(0.01)
-                where += here
+
+                def here(seen: list[int] = seen, session: str = session) -> list[int]:
+                    return [
+                        index
+                        for index, server in enumerate(servers)
+                        if any(session in line for line in server.log[seen[index] :])
+                    ]
+
+                await eventually(here, what="a server's log has the session")
+                where += here()
                 ways[way] += 1
         assert len(set(where)) == 1, f"{user_id} was at {where}"
         homes.append(where[0])
@@ -188,16 +190,16 @@ async def test_one_of_two_stops(front: Nginx, servers: list[Server]):
         """Post through nginx, again while a server is going."""
         headers = {"Authorization": f"Bearer {ann.token}", "Idempotency-Key": "k"}
         async with httpx.AsyncClient(base_url=front.url, verify=front.tls, headers=headers) as http:
-            async with asyncio.timeout(30):
-                while True:
-                    answer = await http.post(
-                        "/v1/messages",
-                        json={"conversation_id": group.id, "encrypted_envelope": "aGk=", "timestamp": 0},
-                    )
-                    if answer.status_code == 200:
-                        return answer.json()["seq"]
-                    assert answer.status_code in {502, 503}
-                    await asyncio.sleep(0.1)
+            answers = []
+
+            async def posted() -> bool:
+                body = {"conversation_id": group.id, "encrypted_envelope": "aGk=", "timestamp": 0}
+                answers.append(await http.post("/v1/messages", json=body))
+                assert answers[-1].status_code in {200, 502, 503}
+                return answers[-1].status_code == 200
+
+            await eventually(posted, what="nginx finds a server")
+            return answers[-1].json()["seq"]
 
     stopping = asyncio.create_task(asyncio.to_thread(servers[1].terminate))
     seq = await post()

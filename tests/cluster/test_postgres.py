@@ -33,6 +33,7 @@ from tests.contracts.drafts import (
     thread,
 )
 from tests.support.postgres import Postgres
+from tests.support.process import eventually
 
 
 @pytest.fixture
@@ -250,8 +251,7 @@ async def test_the_database_goes_and_comes(own_postgres: Postgres):
     talking = [asyncio.create_task(talk()) for _ in range(3)] + [asyncio.create_task(found()) for _ in range(6)]
     for kill in (False, True, False, True):
         said = len(answered)
-        while len(answered) < said + 5:
-            await asyncio.sleep(0.01)
+        await eventually(lambda said=said: len(answered) >= said + 5, what="five more posts")
         await asyncio.to_thread(own_postgres.kill if kill else own_postgres.stop)
         began = time.monotonic()
         assert await store.ready() is False
@@ -299,8 +299,7 @@ async def test_the_database_is_frozen(own_postgres: Postgres):
             assert time.monotonic() - began < 12
         finally:
             await asyncio.to_thread(_signal_tree, children, "thaw")
-        while not await store.ready():
-            await asyncio.sleep(0.05)
+        await eventually(store.ready, what="PostgreSQL answers")
         event = await put_one(store, stamps, message(ann, group.group_id))
         assert_chain(group.group_id, (await store.read(group.group_id, after=0, limit=10)).events)
         assert event.seq in {2, 3}

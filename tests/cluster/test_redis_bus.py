@@ -15,6 +15,7 @@ from orbital.model import GroupId
 from tests.cluster.conftest import Cluster, ask
 from tests.contracts.drafts import new_id
 from tests.contracts.test_bus import Heard
+from tests.support.process import eventually
 from tests.support.proxy import Proxy
 from tests.support.redis import Redis
 
@@ -55,12 +56,6 @@ async def ears(redis_server: Redis) -> AsyncIterator[Callable[..., object]]:
         await ear.close()
 
 
-async def _until(fact: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not fact():
-            await asyncio.sleep(0.01)
-
-
 async def test_redis_restarts_empty(redis_server: Redis, ears):
     """[CLUSTER] When Redis comes back, empty, every followed group is heard again before `on_reconnected` is called."""
     one, two = await ears(), await ears()
@@ -69,7 +64,7 @@ async def test_redis_restarts_empty(redis_server: Redis, ears):
 
     for count in (1, 2):
         redis_server.kill()
-        await _until(lambda: one._session is None and two._session is None)
+        await eventually(lambda: one._session is None and two._session is None, what="Redis is away")
         assert (await one.ready(), await two.ready()) == (False, False)
         began = time.monotonic()
         await one.publish(groups[0], b"lost")
@@ -112,7 +107,7 @@ async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
     began = time.monotonic()
     await two.follow(GroupId(new_id()))
     assert time.monotonic() - began < 3
-    await _until(lambda: one._session is None and two._session is None)
+    await eventually(lambda: one._session is None and two._session is None, what="Redis is away")
     redis_server.thaw()
     await asyncio.gather(one.return_of(1), two.return_of(1))
 
@@ -180,7 +175,7 @@ async def test_a_redis_that_speaks_another_language(ears):
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         one = await ears(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-        await _until(lambda: asked > 2)
+        await eventually(lambda: asked > 2, what="three tries")
         assert await one.ready() is False
         await one.close()
 
@@ -256,11 +251,13 @@ async def test_sharded_on_a_cluster(redis_cluster: Cluster):
             assert await ask(port, "CLUSTER", "SETSLOT", str(slot), "NODE", taker_id) == b"+OK"
         await two.return_of(1)
         two.heard.rumours.clear()
-        async with asyncio.timeout(30):
+
+        async def heard() -> bool:
             # The first publish finds out that the slot has moved, and is lost.
-            while not two.heard.rumours:
-                await one.publish(groups[0], b"moved")
-                await asyncio.sleep(0.05)
+            await one.publish(groups[0], b"moved")
+            return bool(two.heard.rumours)
+
+        await eventually(heard, what="a rumour from where the slot is now")
         assert two.heard.rumours[0] == (groups[0], b"moved")
     finally:
         await one.close()

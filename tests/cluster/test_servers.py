@@ -12,6 +12,7 @@ import pytest
 from tests.cluster.conftest import Cluster
 from tests.contracts.drafts import NOW_MS
 from tests.support.client import Group, Person, Refused, Socket
+from tests.support.process import eventually
 from tests.support.redis import Redis
 from tests.support.server import Server
 
@@ -43,12 +44,6 @@ async def _reach(socket: Socket, group: Group, seq: int, *, deadline_s: float = 
     async with asyncio.timeout(deadline_s):
         while max(socket.seqs(group), default=0) < seq:
             await socket.receive()
-
-
-async def _until(fact, *, deadline_s: float = 30):
-    async with asyncio.timeout(deadline_s):
-        while not await fact():
-            await asyncio.sleep(0.05)
 
 
 async def test_events_cross(pair: list[Server]):
@@ -166,19 +161,19 @@ async def test_presence_over_servers(pair: list[Server]):
         async def all_there() -> bool:
             return await online() == await online(bob) == {ann.user_id: 2, bob.user_id: 2}
 
-        await _until(all_there)
+        await eventually(all_there, what="all there")
         await again.close()
 
         async def one_less() -> bool:
             return await online() == {ann.user_id: 2, bob.user_id: 1}
 
-        await _until(one_less)
+        await eventually(one_less, what="one less")
         await here.send("unsubscribe", {"group_ids": [group.id]})
 
         async def not_here() -> bool:
             return await online() == {ann.user_id: 1, bob.user_id: 1}
 
-        await _until(not_here)
+        await eventually(not_here, what="not here")
         async with await Person.sign_up(pair[0].url) as stranger:
             with pytest.raises(Refused) as refused:
                 await online(stranger)
@@ -193,7 +188,7 @@ async def test_presence_over_servers(pair: list[Server]):
         async def forgotten() -> bool:
             return await online() == {}
 
-        await _until(forgotten, deadline_s=30)
+        await eventually(forgotten, what="forgotten")
 
 
 async def test_redis_is_away(pair: list[Server], redis_server: Redis):
@@ -207,7 +202,7 @@ async def test_redis_is_away(pair: list[Server], redis_server: Redis):
         async def not_ready() -> bool:
             return [httpx.get(f"{server.url}/health/ready").status_code for server in pair] == [503, 503]
 
-        await _until(not_ready)
+        await eventually(not_ready, what="not ready")
         for _ in range(5):
             began = time.monotonic()
             posted = await ann.say(group)
@@ -222,7 +217,7 @@ async def test_redis_is_away(pair: list[Server], redis_server: Redis):
         async def ready() -> bool:
             return [httpx.get(f"{server.url}/health/ready").status_code for server in pair] == [200, 200]
 
-        await _until(ready)
+        await eventually(ready, what="ready")
         began = time.monotonic()
         for _ in range(5):
             posted = await ann.say(group)
@@ -237,7 +232,7 @@ async def test_redis_is_away(pair: list[Server], redis_server: Redis):
             answer = await ann.get(f"/api/groups/{group.id}/presence")
             return {one["user_id"]: one["connections"] for one in answer["online"]} == {ann.user_id: 1, bob.user_id: 1}
 
-        await _until(present)
+        await eventually(present, what="present")
 
 
 async def test_no_quiet_stamp_overtakes_an_event(cluster_of: Callable[..., list[Server]]):
@@ -287,7 +282,7 @@ async def test_a_redis_cluster(serve, postgres_url: str, redis_cluster: Cluster)
             answers = [await bob.get(f"/api/groups/{group.id}/presence") for group in groups]
             return all({one["user_id"] for one in answer["online"]} == {ann.user_id, bob.user_id} for answer in answers)
 
-        await _until(present)
+        await eventually(present, what="present")
         ticket = (await ann.post("/api/ws-ticket", {}))["ticket"]
         async with await Socket.open(f"{pair[1].ws_url}?ticket={ticket}"):
             pass
@@ -309,7 +304,7 @@ async def test_the_database_is_away(serve, own_postgres, redis_server: Redis):
             async def not_ready() -> bool:
                 return httpx.get(f"{server.url}/health/ready").status_code == 503
 
-            await _until(not_ready)
+            await eventually(not_ready, what="not ready")
             began = time.monotonic()
             answer = await ann.http.post(
                 "/v1/messages", json={"conversation_id": group.id, "encrypted_envelope": "aGk=", "timestamp": 0}
@@ -329,6 +324,6 @@ async def test_the_database_is_away(serve, own_postgres, redis_server: Redis):
             async def ready() -> bool:
                 return httpx.get(f"{server.url}/health/ready").status_code == 200
 
-            await _until(ready)
+            await eventually(ready, what="ready")
             posted = await ann.say(group)
             await _reach(socket, group, posted["seq"])

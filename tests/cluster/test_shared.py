@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from orbital.server.presence import Connected
 from orbital.server.shared import AWAY, SharedPresence, SharedRedis, SharedTickets
 from tests.cluster.conftest import Cluster
 from tests.contracts.drafts import new_id
+from tests.support.process import eventually
 from tests.support.redis import Redis
 
 ANN = Connected("ann", "ann", 1_000)
@@ -39,9 +40,20 @@ class Desk(SharedPresence):
 
     async def until(self, group_id: GroupId, *names: str) -> None:
         """Wait until these are online."""
-        async with asyncio.timeout(30):
-            while [one.username for one in await self.online(group_id)] != list(names):
-                await asyncio.sleep(0.02)
+
+        async def they_are() -> bool:
+            return [one.username for one in await self.online(group_id)] == list(names)
+
+        await eventually(they_are, what=f"online: {names}")
+
+
+async def answers(ask: Callable[[], Awaitable[object]]) -> bool:
+    """Tell whether Redis answers."""
+    try:
+        await ask()
+    except AWAY:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -88,13 +100,7 @@ async def test_nobody_waits_for_another(redis_server: Redis):
     assert all(isinstance(one, AWAY) for one in told)
 
     redis_server.thaw()
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await shared.client()
-                break
-            except AWAY:
-                await asyncio.sleep(0.02)
+    await eventually(lambda: answers(shared.client), what="Redis is back", deadline_s=10)
     await shared.close()
 
 
@@ -117,14 +123,8 @@ async def test_a_ticket_in_doubt_is_good_once(redis_server: Redis, redis: Shared
     given = await tickets.put("ticket", principal, life_s=30)
     redis_server.thaw()
     client: Any = await redis.client()
-    async with asyncio.timeout(30):
-        # What was sent before it froze is done by now, if it is done at all.
-        while True:
-            try:
-                await client.ping()
-                break
-            except AWAY:
-                await asyncio.sleep(0.02)
+    # What was sent before it froze is done once it answers, if it is done at all.
+    await eventually(lambda: answers(client.ping), what="Redis is back")
 
     assert await tickets.take(given) == principal
     assert await tickets.take(given) is None

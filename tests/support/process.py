@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import inspect
 import os
 import re
 import signal
@@ -12,7 +13,7 @@ import subprocess
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 _running: weakref.WeakSet[Program] = weakref.WeakSet()
@@ -176,18 +177,27 @@ class Program:
                 self._process.stdin.close()
 
 
-async def eventually(fact: Callable[[], bool], *, what: str, deadline_s: float = 30, every_s: float = 0.02) -> None:
+async def eventually(
+    fact: Callable[[], object | Awaitable[object]], *, what: str, deadline_s: float = 30, every_s: float = 0.02
+) -> None:
     """
-    Do as `until` does, and let the loop run meanwhile.
+    Do as `until` does, and let the loop run meanwhile; the fact may be one that is awaited.
 
     Raises:
         Gone: If `deadline_s` passed before; `what` says what was awaited.
     """
-    end = time.monotonic() + deadline_s
-    while not fact():
-        if time.monotonic() >= end:
-            raise Gone(f"{what}: not within {deadline_s} s")
-        await asyncio.sleep(every_s)  # nobody announces the fact
+    limit = asyncio.timeout(deadline_s)
+    try:
+        async with limit:
+            while True:
+                found = fact()
+                if await found if inspect.isawaitable(found) else found:
+                    return
+                await asyncio.sleep(every_s)  # nobody announces the fact
+    except TimeoutError as exc:
+        if not limit.expired():
+            raise
+        raise Gone(f"{what}: not within {deadline_s} s") from exc
 
 
 def until(fact: Callable[[], bool], *, what: str, deadline_s: float = 30, every_s: float = 0.02) -> None:
