@@ -80,7 +80,29 @@ class Orbital:
     """
     A client of one server: subscriptions that never miss an event, posts that arrive once, and the REST side as `api`.
 
-    Made by `connect()`, and opened by `async with`.
+    It connects when it is entered, and stays connected.
+
+        async with connect("https://orbital.example.com", token=token) as orbital:
+            async for event in orbital.subscribe(group_id, since=0):
+                print(event.seq, event.type)
+
+    Args:
+        url: The server's address.
+        token: The caller's token; or a function that gives one, called again when the last one no longer holds.
+        store: Keeps the position of every group over restarts.
+        outbox: Keeps the posts that the server does not have yet over restarts.
+        verify: Check the hash chain: a server that drops, changes or re-orders anything is found out, and the
+            subscription raises ChainBroken.
+        buffer: Most events of one group that wait for a slow reader; further ones are read from the log later.
+        open_timeout_s: How long to wait for the first connection; None to go on without it and connect meanwhile.
+        idle_slack_s: How late a heartbeat may be before the line counts as dead.
+        request_timeout_s: How long the server may be silent within a request before it is tried again.
+        backoff: How long to wait between attempts.
+        random: Gives a number in [0, 1).
+        transport: Another httpx transport for the REST side.
+
+    Raises:
+        ValueError: If `url` is not an address, `token` cannot be one, or `buffer` is below 2.
     """
 
     def __init__(
@@ -633,57 +655,5 @@ class Orbital:
         self.typing(thread_id, is_typing=False)
 
 
-def connect(
-    url: str,
-    *,
-    token: TokenSource,
-    store: PositionStore | None = None,
-    outbox: OutboxStore | None = None,
-    verify: bool = False,
-    buffer: int = 1_000,
-    open_timeout_s: float | None = 30.0,
-    idle_slack_s: float = IDLE_SLACK_S,
-    request_timeout_s: float = REQUEST_TIMEOUT_S,
-    backoff: Backoff = BACKOFF,
-    random: Callable[[], float] = random_module.random,
-    transport: httpx.AsyncBaseTransport | None = None,
-) -> Orbital:
-    """
-    Connect to a server, and stay connected.
-
-        async with connect("https://orbital.example.com", token=token) as orbital:
-            async for event in orbital.subscribe(group_id, since=0):
-                print(event.seq, event.type)
-
-    Args:
-        url: The server's address.
-        token: The caller's token; or a function that gives one, called again when the last one no longer holds.
-        store: Keeps the position of every group over restarts.
-        outbox: Keeps the posts that the server does not have yet over restarts.
-        verify: Check the hash chain: a server that drops, changes or re-orders anything is found out, and the
-            subscription raises ChainBroken.
-        buffer: Most events of one group that wait for a slow reader; further ones are read from the log later.
-        open_timeout_s: How long to wait for the first connection; None to go on without it and connect meanwhile.
-        idle_slack_s: How late a heartbeat may be before the line counts as dead.
-        request_timeout_s: How long the server may be silent within a request before it is tried again.
-        backoff: How long to wait between attempts.
-        random: Gives a number in [0, 1).
-        transport: Another httpx transport for the REST side.
-
-    Raises:
-        ValueError: If `url` is not an address, or `token` cannot be one.
-    """
-    return Orbital(
-        url,
-        token=token,
-        store=store,
-        outbox=outbox,
-        verify=verify,
-        buffer=buffer,
-        open_timeout_s=open_timeout_s,
-        idle_slack_s=idle_slack_s,
-        request_timeout_s=request_timeout_s,
-        backoff=backoff,
-        random=random,
-        transport=transport,
-    )
+connect = Orbital
+"""What a program calls: the verb for what it does, `Orbital` for what it then has."""
