@@ -107,9 +107,9 @@ bench: dev  ## Measure, each figure beside a peer's of the same minute
 	@$(PYTHON) -m bench fan_out --nodes 2
 
 docs: $(VENV)/.stamp-dev  ## Write the pages anew that are made out of code, help texts and tests
-	$(PYTHON) -m orbital.config.reference > docs/reference/settings.md
-	$(PYTHON) -m orbital.server.metrics > docs/reference/metrics.md
-	$(PYTHON) -m orbital.server.http.reference > docs/reference/http.md
+	$(PYTHON) -m orbital_relay.config.reference > docs/reference/settings.md
+	$(PYTHON) -m orbital_relay.server.ops.metrics > docs/reference/metrics.md
+	$(PYTHON) -m orbital_relay.server.http.docs.reference > docs/reference/http.md
 	$(PYTHON) -m tests.docs.pages
 
 # --- Keeping ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 Carries the web page and the JavaScript SDK into the wheel.
 
 A checkout serves both from where they are written; an installed server finds them beside its own modules, as
-`orbital/_web` and `orbital/_sdk`. An editable install takes neither: there the checkout is at hand.
+`orbital_relay/_web` and `orbital_relay/_sdk`. An editable install takes neither: there the checkout is at hand.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-CARRIED = {"web": "orbital/_web", "clients/javascript/src": "orbital/_sdk"}
+CARRIED = {"web": "orbital_relay/_web", "clients/javascript/src": "orbital_relay/_sdk"}
 
 
 class CarryWebAndSdk(BuildHookInterface[Any]):

@@ -267,7 +267,7 @@ class Orbital(System):
             self._postgres = place.postgres()
         else:
             env["DATABASE_URL"] = f"sqlite:///{data / 'orbital.db'}"
-        return [sys.executable, "-m", "orbital", "serve"], env
+        return [sys.executable, "-m", "orbital_relay", "serve"], env
 
     def roots(self) -> list[int]:
         return super().roots() + ([self._postgres.process.pid] if self.database == "postgres" and self.process else [])

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-import orbital
+import orbital_relay
 from tests.support.programs import CHECKOUT
 
-SOURCE = CHECKOUT / "src" / "orbital"
+SOURCE = CHECKOUT / "src" / "orbital_relay"
 _MADE = {"node_modules", "var", "dist", "__pycache__"}
 # Spelt in pieces, so that this file does not hold what it looks for.
 _UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
@@ -81,7 +81,7 @@ def test_core_is_proven_alone():
     """[HOUSE3] Every module of the core has its own file of unit tests."""
     proven = {path.name for path in files(".py", below="tests/unit")}
     unproven = [
-        path.name for path in files(".py", below="src/orbital/core")
+        path.name for path in files(".py", below="src/orbital_relay/core")
         if path.name != "__init__.py" and f"test_{path.name}" not in proven
     ]  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_environment_is_read_in_one_place():
     readers = [
         where for where, line in lines(".py")
         if where.startswith("src/") and re.search(r"\bos\.(?:environ|getenv)\b", line)
-        and not where.startswith("src/orbital/config/loading.py:")
+        and not where.startswith("src/orbital_relay/config/loading.py:")
     ]  # fmt: skip
 
     assert readers == []
@@ -117,7 +117,7 @@ def test_environment_is_read_in_one_place():
 def test_core_does_not_look_at_the_clock():
     """[HOUSE6] What decides gets the time as an argument: no `now()`, no `today()`, no random UUID."""
     deciding = [
-        *files(".py", below="src/orbital/core"),
+        *files(".py", below="src/orbital_relay/core"),
         *(SOURCE / f"{name}.py" for name in ("wire", "model", "errors")),
     ]
     asked = [
@@ -170,7 +170,7 @@ def test_one_version():
     """[HOUSE11] The distribution and the package tell the same version."""
     manifest = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
 
-    assert manifest["project"]["version"] == orbital.__version__
+    assert manifest["project"]["version"] == orbital_relay.__version__
 
 
 @pytest.mark.parametrize("module", modules("tests"))
@@ -201,15 +201,19 @@ def test_wheel_holds_everything(tmp_path: Path):
         check=True,
         capture_output=True,
     )
-    [wheel] = tmp_path.glob("orbital-*.whl")
+    [wheel] = tmp_path.glob("orbital_relay-*.whl")
     with zipfile.ZipFile(wheel) as opened:
         carried = set(opened.namelist())
 
-    places = {"src/orbital": "orbital", "web": "orbital/_web", "clients/javascript/src": "orbital/_sdk"}
+    places = {
+        "src/orbital_relay": "orbital_relay",
+        "web": "orbital_relay/_web",
+        "clients/javascript/src": "orbital_relay/_sdk",
+    }
     wanted = {
         f"{inside}/{path.relative_to(CHECKOUT / source).as_posix()}"
         for source, inside in places.items()
         for path in files(below=source)
     }
-    assert "orbital/_sdk/index.js" in wanted
+    assert "orbital_relay/_sdk/index.js" in wanted
     assert wanted - carried == set()

@@ -9,11 +9,11 @@ import sys
 
 import uvloop
 
-from orbital import config, wire
-from orbital.core.chain import digest
-from orbital.model import Event, GroupId
-from orbital.server import app
-from orbital.services.forms import new_id
+from orbital_relay import config, wire
+from orbital_relay.core.chain import digest
+from orbital_relay.model import Event, GroupId
+from orbital_relay.server import app
+from orbital_relay.services.forms import new_id
 
 
 class Source:

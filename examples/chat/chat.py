@@ -16,7 +16,7 @@ import sys
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from orbital.client import Api, ClientError, MemberJoined, NewMessage, Orbital, connect
+from orbital_relay.client import Api, ClientError, MemberJoined, NewMessage, Orbital, connect
 
 URL = os.environ.get("ORBITAL_URL", "http://localhost:3000")
 

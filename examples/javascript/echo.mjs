@@ -6,7 +6,7 @@
  *
  * It sees ciphertext and sends it back as it came; a bot of your own would decrypt, think and encrypt.
  */
-import { OrbitalClient } from '@orbital/client';
+import { OrbitalClient } from '@orbital-relay/client';
 
 const [url, groupId] = process.argv.slice(2);
 const client = new OrbitalClient(url, { token: process.env.ORBITAL_TOKEN });

@@ -6,7 +6,7 @@
  *
  * It sees ciphertext. Stop it, start it again, kill the server meanwhile: no event is missing, and none is there twice.
  */
-import { OrbitalClient } from '@orbital/client';
+import { OrbitalClient } from '@orbital-relay/client';
 
 const [url, groupId] = process.argv.slice(2);
 const client = new OrbitalClient(url, { token: process.env.ORBITAL_TOKEN, verify: true });

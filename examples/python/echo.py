@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 
-from orbital.client import CaughtUp, Event, FileOutbox, NewThread, Orbital, Reset, connect
+from orbital_relay.client import CaughtUp, Event, FileOutbox, NewThread, Orbital, Reset, connect
 
 
 class Echo:

@@ -11,7 +11,7 @@ import base64
 import secrets
 import sys
 
-from orbital.client import Api, NewMessage, NewReply, NewThread, connect
+from orbital_relay.client import Api, NewMessage, NewReply, NewThread, connect
 
 
 def lock(text: str) -> bytes:

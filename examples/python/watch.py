@@ -10,7 +10,7 @@ import asyncio
 import os
 import sys
 
-from orbital.client import ClientError, FilePositions, Problem, Reset, StateChange, connect
+from orbital_relay.client import ClientError, FilePositions, Problem, Reset, StateChange, connect
 
 
 def show_state(change: StateChange) -> None:

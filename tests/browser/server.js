@@ -54,7 +54,7 @@ export class Server {
   async start() {
     this.folder ||= await mkdtemp(join(tmpdir(), 'orbital-browser-'));
     this.port ||= await freePort();
-    const started = spawn(PYTHON, ['-m', 'orbital', 'serve', '--log-level', 'debug'], {
+    const started = spawn(PYTHON, ['-m', 'orbital_relay', 'serve', '--log-level', 'debug'], {
       cwd: CHECKOUT,
       env: { ...inherited, ...WIDE, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
       stdio: ['ignore', 'pipe', 'pipe'],

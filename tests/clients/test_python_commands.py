@@ -13,14 +13,14 @@ from uuid import uuid4
 
 import pytest
 
-from orbital.client import Api
+from orbital_relay.client import Api
 from tests.conftest import Serve
 from tests.support.client import Group, Person
 from tests.support.process import Program
 from tests.support.programs import CHECKOUT
 from tests.support.server import Server
 
-ORBITAL = [sys.executable, "-W", "error", "-m", "orbital"]
+ORBITAL = [sys.executable, "-W", "error", "-m", "orbital_relay"]
 
 
 def environment(url: str, token: str | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-import orbital.client
+import orbital_relay.client
 from tests.support.client import Person
 from tests.support.process import Program
 from tests.support.programs import CHECKOUT
@@ -137,6 +137,6 @@ def test_every_public_name_is_in_the_reference() -> None:
     """[EXA6] What can be imported is told."""
     text = REFERENCE.read_text("utf-8")
 
-    missing = [name for name in orbital.client.__all__ if not re.search(rf"\b{name}\b", text)]
+    missing = [name for name in orbital_relay.client.__all__ if not re.search(rf"\b{name}\b", text)]
 
     assert missing == []

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from orbital.client import Api, ApiError, MediaUploaded, connect
-from orbital.client.media import download, upload
-from orbital.core.backoff import Backoff
+from orbital_relay.client import Api, ApiError, MediaUploaded, connect
+from orbital_relay.client.media import download, upload
+from orbital_relay.core.backoff import Backoff
 from tests.clients.test_python_commands import run
 from tests.conftest import Serve
 from tests.support.client import Person, opaque

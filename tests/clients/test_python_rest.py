@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orbital.client import (
+from orbital_relay.client import (
     Api,
     ApiError,
     ChainBroken,
@@ -18,10 +18,10 @@ from orbital.client import (
     State,
     StateChange,
     Typing,
-    answers,
     connect,
+    responses,
 )
-from orbital.core.chain import Chain, first_prev
+from orbital_relay.core.chain import Chain, first_prev
 from tests.support.server import Server
 
 PASSWORD = "Correct-Horse-7-Battery"
@@ -153,7 +153,7 @@ async def test_presence_and_typing(shared: Server, pair: tuple[Api, Api]) -> Non
 
         online = await anna.presence(group.group_id)
         assert {each.username for each in online} == {first.username, second.username}
-        assert all(isinstance(each, answers.Online) and each.connections == 1 for each in online)
+        assert all(isinstance(each, responses.Online) and each.connections == 1 for each in online)
         first.typing(thread.thread_id)
         async with asyncio.timeout(20):
             started, stopped = await heard.get(), await heard.get()
@@ -187,7 +187,7 @@ async def test_removed_while_listening(shared: Server, pair: tuple[Api, Api]) ->
 
 async def test_a_wrong_hash_is_a_reset_and_a_lie_is_found(shared: Server, pair: tuple[Api, Api]) -> None:
     """[RST6] A position with another log's hash is a Reset; a chain that does not fit raises."""
-    from orbital.client import Position, Reset
+    from orbital_relay.client import Position, Reset
 
     anna, _ = pair
     group = (await anna.create_group("bmFtZQ==", "a2V5")).group_id

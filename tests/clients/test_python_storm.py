@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from orbital.client import (
+from orbital_relay.client import (
     Api,
     CaughtUp,
     Event,
@@ -25,8 +25,8 @@ from orbital.client import (
     Subscription,
     connect,
 )
-from orbital.client.api import encoded
-from orbital.core.backoff import Backoff
+from orbital_relay.client.api import encoded
+from orbital_relay.core.backoff import Backoff
 from tests.conftest import Serve
 from tests.support.client import Person
 from tests.support.process import eventually

@@ -17,7 +17,7 @@ from tests.support.server import Server
 
 def _orbital(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "orbital", *map(str, arguments)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "orbital_relay", *map(str, arguments)], capture_output=True, text=True, timeout=120
     )
 
 

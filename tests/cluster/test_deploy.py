@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from orbital.config import OPTIONS, load
+from orbital_relay.config import OPTIONS, load
 from tests.support.client import Person, Socket
 from tests.support.process import Program, eventually
 from tests.support.programs import CHECKOUT, free_port
@@ -265,7 +265,7 @@ def test_the_image_has_what_it_needs(tmp_path: Path):
         contents.append({name for name in zipfile.ZipFile(wheel).namelist() if "/node_modules/" not in name})
 
     assert contents[0] == contents[1]
-    assert "orbital/_web/index.html" in contents[1]
+    assert "orbital_relay/_web/index.html" in contents[1]
 
 
 def test_the_healthcheck_works(server: Server):

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import Connection
 from sqlalchemy.util import await_only
 
-from orbital.errors import DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
-from orbital.model import AnyDraft, Appended, GroupId, UserId
-from orbital.store import effects
-from orbital.store.postgres import PostgresStore
+from orbital_relay.errors import DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
+from orbital_relay.model import AnyDraft, Appended, GroupId, UserId
+from orbital_relay.store import effects
+from orbital_relay.store.postgres import PostgresStore
 from tests.contracts.drafts import (
     NOW_MS,
     Stamps,
@@ -275,7 +275,7 @@ async def test_the_database_goes_and_comes(own_postgres: Postgres):
 
 async def test_the_database_is_frozen(own_postgres: Postgres):
     """[RUN] A PostgreSQL that no longer answers is given up after a while, and used again when it does."""
-    import orbital.store.postgres as adapter
+    import orbital_relay.store.postgres as adapter
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(adapter, "ANSWER_S", 1.0)

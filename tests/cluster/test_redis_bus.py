@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orbital.bus import redis as adapter
-from orbital.bus.redis import RedisBus
-from orbital.model import GroupId
+from orbital_relay.bus import redis as adapter
+from orbital_relay.bus.redis import RedisBus
+from orbital_relay.model import GroupId
 from tests.cluster.conftest import Cluster, ask
 from tests.contracts.drafts import new_id
 from tests.contracts.test_bus import Heard

@@ -21,9 +21,9 @@ from tests.support.server import Server
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
 SELDOM = """
-import orbital.server.app
-orbital.server.app.REVOCATION_CHECK_S = 3600.0
-from orbital.cli import main
+import orbital_relay.server.app
+orbital_relay.server.app.REVOCATION_CHECK_S = 3600.0
+from orbital_relay.cli import main
 main()
 """
 """A server that looks for revocations by itself once an hour: what it learns before, it was told."""
@@ -54,7 +54,7 @@ async def _status(server: Server, token: str) -> int:
 def _revoke(username: str, **env: str) -> str:
     """Run `orbital user revoke`; return what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "orbital", "user", "revoke", username],
+        [sys.executable, "-m", "orbital_relay", "user", "revoke", username],
         env={**env, "PATH": "/usr/bin:/bin"},
         cwd=CHECKOUT,
         capture_output=True,

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from orbital.model import GroupId, Principal, UserId
-from orbital.server import shared as room
-from orbital.server.clock import SystemClock
-from orbital.server.limits import SharedLimiter
-from orbital.server.presence import Connected
-from orbital.server.shared import AWAY, SharedPresence, SharedRedis, SharedTickets
+from orbital_relay.model import GroupId, Principal, UserId
+from orbital_relay.server.cluster import redis_client as room
+from orbital_relay.server.cluster.redis_client import AWAY, SharedPresence, SharedRedis, SharedTickets
+from orbital_relay.server.limits.limiter import SharedLimiter
+from orbital_relay.server.ops.clock import SystemClock
+from orbital_relay.server.sessions.presence import Connected
 from tests.cluster.conftest import Cluster
 from tests.contracts.drafts import new_id
 from tests.support.process import eventually

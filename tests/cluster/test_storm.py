@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orbital.client import Orbital
-from orbital.core.backoff import Backoff
+from orbital_relay.client import Orbital
+from orbital_relay.core.backoff import Backoff
 from tests.cluster.balancer import Balancer
 from tests.contracts.drafts import new_id
 from tests.support.client import Person, opaque
@@ -266,7 +266,7 @@ async def storm(
         assert [event["seq"] for event in log] == list(range(1, len(log) + 1))
     checked = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-m", "orbital", "check", "--database-url", servers[0].env["DATABASE_URL"]],
+        [sys.executable, "-m", "orbital_relay", "check", "--database-url", servers[0].env["DATABASE_URL"]],
         capture_output=True,
         text=True,
     )

@@ -16,9 +16,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from orbital.config import Settings, load
-from orbital.server.siblings import Siblings
-from orbital.server.workers import Workers
+from orbital_relay.config import Settings, load
+from orbital_relay.server.ops.supervisor import Workers
+from orbital_relay.server.ops.worker_metrics import Siblings
 from tests.support.client import Person
 from tests.support.process import Gone, until
 from tests.support.redis import Redis

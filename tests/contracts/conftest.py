@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orbital.ports import Store
-from orbital.store.sqlite import SqliteStore
+from orbital_relay.ports import Store
+from orbital_relay.store.sqlite import SqliteStore
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
@@ -17,7 +17,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if request.param == "sqlite":
         opened: Store = await SqliteStore.open(tmp_path / "orbital.db")
     else:
-        from orbital.store.postgres import PostgresStore
+        from orbital_relay.store.postgres import PostgresStore
 
         opened = await PostgresStore.open(request.getfixturevalue("postgres_cluster").create_database())
     yield opened

@@ -9,17 +9,17 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from orbital.core.chain import Chain, first_prev
-from orbital.errors import OrbitalError
-from orbital.model import (
+from orbital_relay.core.chain import Chain, first_prev
+from orbital_relay.errors import OrbitalError
+from orbital_relay.model import (
     AnyDraft,
     Appended,
     CreateGroup,
     Event,
     GroupId,
+    IdempotencyKey,
     JoinGroup,
     LeaveGroup,
-    Once,
     PostMessage,
     PostReply,
     PostThread,
@@ -44,9 +44,9 @@ def new_code() -> str:
     return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(8))
 
 
-def once(key: str = "key", fingerprint: bytes = b"f") -> Once:
+def once(key: str = "key", fingerprint: bytes = b"f") -> IdempotencyKey:
     """Return the promise to do a thing once."""
-    return Once(key, fingerprint)
+    return IdempotencyKey(key, fingerprint)
 
 
 async def enter(store: Any, username: str = "ann") -> Principal:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from orbital.errors import DatabaseRefused
-from orbital.model import Appended, GroupId, UserId
-from orbital.store import archive, schema
-from orbital.store.archive import ArchiveDamaged
-from orbital.store.sql import SqlStore
-from orbital.store.sqlite import SqliteStore
+from orbital_relay.errors import DatabaseRefused
+from orbital_relay.model import Appended, GroupId, UserId
+from orbital_relay.store import archive, schema
+from orbital_relay.store.archive import ArchiveDamaged
+from orbital_relay.store.sql import SqlStore
+from orbital_relay.store.sqlite import SqliteStore
 from tests.contracts.drafts import (
     NOW_MS,
     Stamps,
@@ -45,7 +45,7 @@ async def empty(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         if kind == "sqlite":
             opened.append(await SqliteStore.open(tmp_path / f"{len(opened)}.db"))
         else:
-            from orbital.store.postgres import PostgresStore
+            from orbital_relay.store.postgres import PostgresStore
 
             url = request.getfixturevalue("postgres_cluster").create_database()
             opened.append(await PostgresStore.open(url))

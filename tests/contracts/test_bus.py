@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from orbital.bus.local import LocalBus
-from orbital.model import GroupId
-from orbital.ports import Bus
+from orbital_relay.bus.local import LocalBus
+from orbital_relay.model import GroupId
+from orbital_relay.ports import Bus
 from tests.contracts.drafts import new_id
 
 
@@ -47,7 +47,7 @@ async def servers(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
     if request.param == "local":
         yield Servers(LocalBus(), LocalBus(), heard, others=False)
         return
-    from orbital.bus.redis import RedisBus
+    from orbital_relay.bus.redis import RedisBus
 
     url = request.getfixturevalue("redis_server").url
     one = RedisBus(url, receive=heard, on_reconnected=lambda: None)

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from orbital import wire
-from orbital.errors import Conflict, OrbitalError, UploadLost
-from orbital.model import (
+from orbital_relay import wire
+from orbital_relay.errors import Conflict, OrbitalError, UploadLost
+from orbital_relay.model import (
     Appended,
     Chunk,
     ExpireMedia,
@@ -23,7 +23,7 @@ from orbital.model import (
     Principal,
     ThreadId,
 )
-from orbital.ports import Held
+from orbital_relay.ports import Held
 from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
 
 LIMITS = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=1000, group_files=5)

@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from orbital import wire
-from orbital.blobs import FolderBlobs
-from orbital.errors import OrbitalError
-from orbital.model import AnyDraft, Appended, GroupId, MediaId, MediaLimits, MediaState, ThreadId
-from orbital.services import media
-from orbital.services.media import ChunkForm, MediaRoom
-from orbital.store.sqlite import SqliteStore
+from orbital_relay import wire
+from orbital_relay.blobs import FolderBlobs
+from orbital_relay.errors import OrbitalError
+from orbital_relay.model import AnyDraft, Appended, GroupId, MediaId, MediaLimits, MediaState, ThreadId
+from orbital_relay.services import media
+from orbital_relay.services.media import ChunkForm, MediaContext
+from orbital_relay.store.sqlite import SqliteStore
 from tests.contracts.drafts import NOW_MS, enter, group_of, new_id, thread
 
 HOUR_MS = 3600 * 1000
@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
         def append(draft: AnyDraft) -> asyncio.Future[Appended]:
             return asyncio.ensure_future(self._append(draft))
 
-        self.room = MediaRoom(
+        self.room = MediaContext(
             rows=Mortal(self.store, self.fate),  # type: ignore[arg-type]
             blobs=Mortal(self.blobs, self.fate),  # type: ignore[arg-type]
             append=append,
@@ -314,7 +314,7 @@ class Machine(RuleBasedStateMachine):
         assert (await self.store.verify(self.group_id)).findings == []
 
 
-async def _all(room: MediaRoom, file: Any) -> AsyncIterator[bytes]:
+async def _all(room: MediaContext, file: Any) -> AsyncIterator[bytes]:
     async for piece in media.read(room, file, start=0, end=file.size_bytes):
         yield piece
 
@@ -350,6 +350,6 @@ def test_sqlite_keeps_room_and_bytes_together(runner: asyncio.Runner, tmp_path: 
 
 def test_postgresql_keeps_room_and_bytes_together(runner: asyncio.Runner, tmp_path: Path, postgres_url: str):
     """[QUO6] The same on PostgreSQL."""
-    from orbital.store.postgres import PostgresStore
+    from orbital_relay.store.postgres import PostgresStore
 
     _check(runner, runner.run(PostgresStore.open(postgres_url)), tmp_path / "media", examples=6)

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.event import listen, remove
 
-from orbital.core.chain import digest, first_prev
-from orbital.errors import Conflict, Forbidden, NotFound, PositionLost, UsernameTaken
-from orbital.model import Access, Appended, GroupId, Principal, ThreadId, UserId
-from orbital.ports import Store
-from orbital.store import queries
-from orbital.store.append_postgres import KEY_LIFETIME_MS
+from orbital_relay.core.chain import digest, first_prev
+from orbital_relay.errors import Conflict, Forbidden, NotFound, PositionLost, UsernameTaken
+from orbital_relay.model import Access, Appended, GroupId, Principal, ThreadId, UserId
+from orbital_relay.ports import Store
+from orbital_relay.store import queries
+from orbital_relay.store.append_postgres import KEY_LIFETIME_MS
 from tests.contracts.drafts import (
     NOW_MS,
     Stamps,

@@ -20,22 +20,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from orbital.core.chain import Chain, digest, first_prev
-from orbital.errors import OrbitalError, PositionLost
-from orbital.model import (
+from orbital_relay.core.chain import Chain, digest, first_prev
+from orbital_relay.errors import OrbitalError, PositionLost
+from orbital_relay.model import (
     Access,
     AnyDraft,
     Appended,
     GroupId,
+    IdempotencyKey,
     LeaveGroup,
-    Once,
     PostMessage,
     PostReply,
     Principal,
     ThreadId,
 )
-from orbital.ports import Store
-from orbital.store.sqlite import SqliteStore
+from orbital_relay.ports import Store
+from orbital_relay.store.sqlite import SqliteStore
 from tests.contracts.drafts import NOW_MS, enter, group_of, join, leave, message, new_code, reply, thread
 
 _clock = iter(range(NOW_MS, NOW_MS * 2, 1_000))
@@ -128,7 +128,7 @@ class Machine(RuleBasedStateMachine):
     def post(self, data: st.DataObject, key: str | None, print_: bytes) -> None:
         who, group = self._somebody(data), self._group(data)
         kind = data.draw(st.sampled_from(["message", "thread", "reply"]))
-        once = None if key is None else Once(key, print_)
+        once = None if key is None else IdempotencyKey(key, print_)
         here = [thread_id for thread_id, (of, _) in self.threads.items() if of is group]
         if kind == "thread":
             opened = thread(who, group.id, once=once)
@@ -293,6 +293,6 @@ def test_sqlite_is_the_model(runner: asyncio.Runner, tmp_path: Path):
 
 def test_postgresql_is_the_model(runner: asyncio.Runner, postgres_url: str):
     """[P2] Whatever is posted, joined, left, retried and pruned in whatever batches, PostgreSQL holds the same."""
-    from orbital.store.postgres import PostgresStore
+    from orbital_relay.store.postgres import PostgresStore
 
     _check(runner, runner.run(PostgresStore.open(postgres_url)), examples=8)

@@ -219,7 +219,7 @@ def rules_page() -> str:
 
 def errors_table() -> str:
     """Make the table of errors, out of the classes."""
-    from orbital import errors
+    from orbital_relay import errors
 
     found: dict[str, tuple[int, int | None, bool, str]] = {}
 
@@ -253,7 +253,7 @@ def command_line_page() -> str:
     """Make docs/reference/command-line.md out of every `--help`."""
     import click
 
-    from orbital.cli import main
+    from orbital_relay.cli import main
 
     lines = [
         "# The command line",

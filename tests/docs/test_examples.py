@@ -20,9 +20,9 @@ from typing import Any
 import httpx
 import pytest
 
-from orbital import wire
-from orbital.core.framing import text_frame
-from orbital.server.deflate import deflated_text_frame
+from orbital_relay import wire
+from orbital_relay.core.framing import text_frame
+from orbital_relay.server.edge.deflate import deflated_text_frame
 from tests.docs import reading
 from tests.docs.console import open_page
 from tests.support import programs

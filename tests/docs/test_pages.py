@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from orbital import cli, config
+from orbital_relay import cli, config
 from tests.docs import reading
 from tests.support.programs import CHECKOUT, missing
 

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from orbital import config, errors, wire
-from orbital.core import session
-from orbital.server import auth, conversation
-from orbital.server.http import endpoint
+from orbital_relay import config, errors, wire
+from orbital_relay.core import session
+from orbital_relay.server.auth import authenticator
+from orbital_relay.server.http import endpoint
+from orbital_relay.server.sessions import client_session
 from tests.docs import pages
 from tests.docs.pages import REFERENCE
 
@@ -128,8 +129,8 @@ def test_close_codes():
         (r"`ORBITAL_MAX_LAG_SECONDS` \((\d+)\)", config.Settings().max_lag_s),
         (r"kept \((\d+) days unless", config.Settings().retention_days),
         (r"After (\d+) days \(a setting\) a code", config.Settings().invite_days),
-        (r"frame from a client \| (\d+) KiB", conversation.MAX_FRAME_BYTES // 1024),
-        (r"one handshake within (\d+) seconds", auth.TICKET_S),
+        (r"frame from a client \| (\d+) KiB", client_session.MAX_FRAME_BYTES // 1024),
+        (r"one handshake within (\d+) seconds", authenticator.TICKET_S),
         (r"says the stop itself after (\d+) seconds", session.TYPING_S),
         (r"`token_expiring` [^|]*\|[^|]*\| (\d+) seconds before", session.EXPIRY_NOTICE_S),
         (r"arrive within (\d+) seconds is given up", endpoint.BODY_DEADLINE_S),

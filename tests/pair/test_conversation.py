@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from orbital import wire
-from orbital.client import events as client_events
-from orbital.client.events import CaughtUp, Position, Problem, Reset, Typing
-from orbital.client.protocol import Conversation, Deliver, Ended, Fetch, Opened, RenewToken, Send, Tell
-from orbital.core import session as server
-from orbital.core.chain import digest
-from orbital.errors import Forbidden
-from orbital.model import Principal, UserId
+from orbital_relay import wire
+from orbital_relay.client import events as client_events
+from orbital_relay.client.events import CaughtUp, Position, Problem, Reset, Typing
+from orbital_relay.client.protocol import Conversation, Deliver, Ended, Fetch, Opened, RenewToken, Send, Tell
+from orbital_relay.core import session as server
+from orbital_relay.core.chain import digest
+from orbital_relay.errors import Forbidden
+from orbital_relay.model import Principal, UserId
 from tests.support.fake import GROUP, OTHER, STAMP, USER, Log
 
 THREAD = "c2f1d9a8-7b6e-4d3c-9a1b-0f2e4d6c8b1a"

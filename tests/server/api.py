@@ -20,12 +20,12 @@ from typing import Any
 import httpx
 import msgspec
 
-from orbital import config
-from orbital.server.app import Node, open_node
-from orbital.server.http import ENDPOINTS, build_app
-from orbital.server.http.endpoint import Endpoint
-from orbital.server.http.openapi import Error, errors_of
-from orbital.server.http.site import Site
+from orbital_relay import config
+from orbital_relay.server.app import Node, open_node
+from orbital_relay.server.http import ENDPOINTS, build_app
+from orbital_relay.server.http.docs.openapi import Error, errors_of
+from orbital_relay.server.http.endpoint import Endpoint
+from orbital_relay.server.http.static.site import Site
 from tests.support.server import SECRET, WIDE
 
 _numbers = itertools.count(1)

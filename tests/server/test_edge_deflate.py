@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital.core.framing import Violation, text_frame
-from orbital.server.deflate import deflated_text_frame, inflate, negotiate
+from orbital_relay.core.framing import Violation, text_frame
+from orbital_relay.server.edge.deflate import deflated_text_frame, inflate, negotiate
 from tests.support.edge import Edge, masked, running_edge
 
 ANSWER = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from orbital.core.framing import PING, frame, text_frame
-from orbital.server import gate, websocket
-from orbital.server.handshake import Refuse
+from orbital_relay.core.framing import PING, frame, text_frame
+from orbital_relay.server.edge import connection as connection_module
+from orbital_relay.server.edge import upgrade
+from orbital_relay.server.edge.handshake import Refuse
 from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
 
 HIGH, LOW = 65536, 16384
@@ -35,14 +36,14 @@ def edge(running: Edge) -> Edge:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that have to end do so soon."""
-    for room in (gate, websocket):
+    for room in (upgrade, connection_module):
         monkeypatch.setattr(room, "LINGER_S", 0.2)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that should end by themselves are not helped by the clock."""
-    for room in (gate, websocket):
+    for room in (upgrade, connection_module):
         monkeypatch.setattr(room, "LINGER_S", 600.0)
 
 
@@ -408,7 +409,7 @@ def test_shutdown_with_clients_that_do_not_answer():
     with running_edge() as edge:
         client = edge.client()
         started = time.monotonic()
-    assert time.monotonic() - started < websocket.LINGER_S + 2
+    assert time.monotonic() - started < connection_module.LINGER_S + 2
     assert client.hear_close()[0] == 1012
     client.socket.close()
 

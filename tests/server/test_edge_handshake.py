@@ -17,10 +17,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from orbital.errors import TooManyRequests
-from orbital.server import gate
-from orbital.server.handshake import Admit, Handshake, Headers, refusal
-from orbital.server.websocket import Line
+from orbital_relay.errors import TooManyRequests
+from orbital_relay.server.edge import upgrade
+from orbital_relay.server.edge.connection import Line
+from orbital_relay.server.edge.handshake import Admit, Handshake, Headers, refusal
 from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
 
 KEY = f"Sec-WebSocket-Key: {Client.KEY}\r\n"
@@ -301,7 +301,7 @@ def test_a_client_that_leaves_during_the_decision(edge: Edge):
 
 def test_a_decision_that_takes_too_long(edge: Edge, monkeypatch: pytest.MonkeyPatch):
     """[WS29] A doorkeeper has a deadline; after it the answer is 503."""
-    monkeypatch.setattr(gate, "DECISION_S", 0.05)
+    monkeypatch.setattr(upgrade, "DECISION_S", 0.05)
     edge.door.decision = lambda _: never()
     with edge.connect() as client:
         client.ask_upgrade()

@@ -15,9 +15,9 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from orbital.config import Settings
-from orbital.model import UserId
-from orbital.store.sqlite import SqliteStore
+from orbital_relay.config import Settings
+from orbital_relay.model import UserId
+from orbital_relay.store.sqlite import SqliteStore
 from tests.support.client import Person, Socket
 from tests.support.tokens import sign, token
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from orbital.server.metrics import METRICS
+from orbital_relay.server.ops.metrics import METRICS
 from tests.support.client import PASSWORD, opaque
 from tests.support.process import Program
 from tests.support.tokens import token
@@ -146,7 +146,7 @@ async def test_what_a_server_tells(server, people):
 def test_a_setting_that_cannot_be_used(tmp_path, args, env, why):
     """[DOO25] A bad setting ends the server before it listens, with a sentence, no traceback, and a failing status."""
     program = Program(
-        [sys.executable, "-m", "orbital", "serve", "--port", "0", *args],
+        [sys.executable, "-m", "orbital_relay", "serve", "--port", "0", *args],
         env={"PATH": "", "ORBITAL_DATA_DIR": str(tmp_path / "var"), **env},
     )
 

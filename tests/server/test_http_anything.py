@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital.server.http import ENDPOINTS
-from orbital.server.http.endpoint import Endpoint
+from orbital_relay.server.http import ENDPOINTS
+from orbital_relay.server.http.endpoint import Endpoint
 from tests.server.api import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

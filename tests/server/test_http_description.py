@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from orbital.server.http import ENDPOINTS
-from orbital.server.http.manual import example, sample
-from orbital.server.http.reference import reference
-from orbital.services.forms import new_id
+from orbital_relay.server.http import ENDPOINTS
+from orbital_relay.server.http.docs.manual import example, sample
+from orbital_relay.server.http.docs.reference import reference
+from orbital_relay.services.forms import new_id
 from tests.server.api import Api, send_chunk
 from tests.support.programs import CHECKOUT
 
@@ -205,7 +205,7 @@ def test_the_reference_is_current():
     """[DOC4] docs/reference/http.md is what the routes say today."""
     written = (CHECKOUT / "docs" / "reference" / "http.md").read_text("utf-8")
 
-    assert written == reference(), "run: python -m orbital.server.http.reference > docs/reference/http.md"
+    assert written == reference(), "run: python -m orbital_relay.server.http.docs.reference > docs/reference/http.md"
 
 
 def test_the_reference_leads_somewhere():

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from orbital.errors import Unavailable
-from orbital.server.http import ENDPOINTS, build_app, endpoint
-from orbital.server.http.application import body_limit
+from orbital_relay.errors import Unavailable
+from orbital_relay.server.http import ENDPOINTS, build_app, endpoint
+from orbital_relay.server.http.application import body_limit
 from tests.server.api import Api, opened
 
 _MESSAGE = {"conversation_id": "00000000-0000-4000-8000-000000000000", "encrypted_envelope": "AAAA", "timestamp": 0}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orbital import wire
+from orbital_relay import wire
 from tests.server.api import Api, opaque, opened
 from tests.support.client import link
 

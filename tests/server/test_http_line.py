@@ -13,10 +13,10 @@ import httpx
 import pytest
 import uvicorn
 
-from orbital.server.http import parser
-from orbital.server.http.application import respond
-from orbital.server.http.endpoint import Reply
-from orbital.server.http.parser import HttpLine
+from orbital_relay.server.edge import http_protocol
+from orbital_relay.server.edge.http_protocol import HttpLine
+from orbital_relay.server.http.application import respond
+from orbital_relay.server.http.endpoint import Reply
 from tests.server.api import opaque
 from tests.support import tokens
 from tests.support.server import Server
@@ -292,7 +292,7 @@ async def _answering(body: bytes) -> AsyncIterator[tuple[int, set[HttpLine]]]:
 @pytest.mark.parametrize("said", [b"", b"GET / HTT", b"GET / HTTP/1.1\r\nHost: x\r\n", b"GET / HTTP/1.1\r\n\r\nGET /"])
 async def test_a_head_that_never_comes(monkeypatch: pytest.MonkeyPatch, said: bytes):
     """[LINE8] Who says nothing, or half of a head, is closed after the deadline; what was whole is answered."""
-    monkeypatch.setattr(parser, "HEAD_DEADLINE_S", 0.05)
+    monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.05)
     async with _answering(b"{}") as (port, lines):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(said)
@@ -309,7 +309,7 @@ async def test_a_head_that_never_comes(monkeypatch: pytest.MonkeyPatch, said: by
 
 async def test_a_late_head_waits_for_the_answer_before_it(monkeypatch: pytest.MonkeyPatch):
     """[LINE8] While a request is being answered, half of the next one does not end the line."""
-    monkeypatch.setattr(parser, "HEAD_DEADLINE_S", 0.05)
+    monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.05)
     body = b"x" * 20_000_000
     async with _answering(body) as (port, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1024)
@@ -337,7 +337,7 @@ async def test_an_answer_that_nobody_takes(monkeypatch: pytest.MonkeyPatch):
     The transport of a connection that is closed waits until all was taken: each page of the log, 8 MiB, that somebody
     asked for and did not read stayed for as long as he liked.
     """
-    monkeypatch.setattr(parser, "STALL_S", 0.05)
+    monkeypatch.setattr(http_protocol, "STALL_S", 0.05)
     async with _answering(b"x" * 20_000_000) as (port, lines):
         silent = socket.create_connection(("127.0.0.1", port))
         with silent:
@@ -354,17 +354,17 @@ async def test_an_answer_that_is_taken_slowly(monkeypatch: pytest.MonkeyPatch):
     config = uvicorn.Config(lambda: None, lifespan="off", log_config=None, http=HttpLine)
     config.load()
     line = HttpLine(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
-    monkeypatch.setattr(parser, "STALL_S", 3600)
+    monkeypatch.setattr(http_protocol, "STALL_S", 3600)
     transport = _Slow(line)
     line.connection_made(transport)  # type: ignore[arg-type]
     transport.unsent = 1_000_000
     line.pause_writing()
 
     for taken, protocol, cut in (
-        (parser.STALL_BYTES, line, False),
+        (http_protocol.STALL_BYTES, line, False),
         (500_000, line, False),
         (0, object(), False),
-        (parser.STALL_BYTES - 1, line, True),
+        (http_protocol.STALL_BYTES - 1, line, True),
     ):
         transport.unsent -= taken
         transport.protocol = protocol

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from orbital.errors import Unavailable
-from orbital.model import MediaState
-from orbital.ports import Held
-from orbital.services import media as use_cases
-from orbital.services.forms import new_id
+from orbital_relay.errors import Unavailable
+from orbital_relay.model import MediaState
+from orbital_relay.ports import Held
+from orbital_relay.services import media as use_cases
+from orbital_relay.services.forms import new_id
 from tests.server.api import Api, User, opened, send_chunk
 
 MIB = 1024 * 1024

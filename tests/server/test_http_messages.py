@@ -228,7 +228,7 @@ async def test_good_queries(api: Api, query: str):
     assert answer.json() == {"messages": [], "has_more": False}
 
 
-# Once
+# IdempotencyKey
 
 
 async def test_a_repeated_post_is_one_message(api: Api):

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from orbital.server.http import running
+from orbital_relay.server.http.routes import health
 from tests.server.api import Api
 
 
@@ -40,7 +40,7 @@ async def test_a_part_that_hangs(api: Api, monkeypatch: pytest.MonkeyPatch):
     async def hang() -> bool:
         return await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(running, "_PROBE_S", 0.05)
+    monkeypatch.setattr(health, "_PROBE_S", 0.05)
     monkeypatch.setattr(api.node.store, "ready", hang)
 
     answer = await api.ask("GET", "/health/ready")

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import orbital
-from orbital.server.http import files
-from orbital.server.http.files import Files, folder
+import orbital_relay
+from orbital_relay.server.http.static import files
+from orbital_relay.server.http.static.files import Files, folder
 from tests.server.api import Api
 
 _GONE = "/nowhere/at/all"
@@ -143,14 +143,14 @@ def test_text_is_packed_for_whoever_takes_it(root: Path, accepts: str | None, pa
 
 def test_the_package_s_own_folder_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """[SITE4] An installed server serves what the wheel carries; a checkout what stands there."""
-    package = tmp_path / "site" / "orbital"
+    package = tmp_path / "site" / "orbital_relay"
     (package / "_web").mkdir(parents=True)
     (tmp_path / "clients").mkdir()
-    monkeypatch.setattr(files.orbital, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(files.orbital_relay, "__file__", str(package / "__init__.py"))
 
     assert folder("_web", "clients") == package / "_web"
     assert folder("_sdk", "clients") == tmp_path / "clients"
-    assert orbital.__version__
+    assert orbital_relay.__version__
 
 
 async def test_the_sdk_is_served(api: Api):

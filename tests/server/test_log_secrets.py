@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 from websockets.exceptions import InvalidStatus
 
-from orbital.server.http import ENDPOINTS
+from orbital_relay.server.http import ENDPOINTS
 from tests.conftest import Serve
 from tests.support.client import Socket
 from tests.support.postgres import Postgres

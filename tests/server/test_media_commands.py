@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from orbital.client import Api, ApiError
-from orbital.client.media import download, upload
+from orbital_relay.client import Api, ApiError
+from orbital_relay.client.media import download, upload
 from tests.conftest import Serve
 from tests.contracts.drafts import new_id
 from tests.support.client import Person, opaque
@@ -34,7 +34,7 @@ def s3() -> Iterator[S3]:
 def orbital(server: Server, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a command on a server's own data."""
     return subprocess.run(
-        [sys.executable, "-m", "orbital", *words],
+        [sys.executable, "-m", "orbital_relay", *words],
         env={**os.environ, **server.env, "ORBITAL_DATA_DIR": str(server.data_dir)},
         cwd=CHECKOUT,
         capture_output=True,

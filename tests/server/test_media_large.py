@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orbital.client import Api
-from orbital.client.media import download, upload
-from orbital.core.backoff import Backoff
+from orbital_relay.client import Api
+from orbital_relay.client.media import download, upload
+from orbital_relay.core.backoff import Backoff
 from tests.conftest import Serve
 from tests.support.client import Person, opaque
 from tests.support.server import Server

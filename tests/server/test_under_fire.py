@@ -122,7 +122,7 @@ async def _follow(server, person, groups, done):
 
 def _orbital(command, server, *args):
     return subprocess.run(
-        [sys.executable, "-m", "orbital", command, "--data-dir", str(server.data_dir), *args],
+        [sys.executable, "-m", "orbital_relay", command, "--data-dir", str(server.data_dir), *args],
         capture_output=True,
         text=True,
         check=False,

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from orbital.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage, Principal
-from orbital.relay.rumours import encode_rumour
+from orbital_relay.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage, Principal
+from orbital_relay.relay.bus_messages import encode_rumour
 from tests.sim.world import Client, Node, World, uuid_of
 
 SEEDS = int(os.environ.get("ORBITAL_SIM_SEEDS", "40"))
@@ -136,7 +136,7 @@ async def test_a_store_that_is_away_for_a_while(seed, monkeypatch):
     """[PROM3] While the store is away posts are refused and sockets stay; when it is back everything arrives."""
     print(f"seed {seed}")
     # The world turns without a clock: a second of waiting would be longer than it is watched.
-    monkeypatch.setattr("orbital.relay.relay.REPAIR_RETRY_S", 0)
+    monkeypatch.setattr("orbital_relay.relay.relay.REPAIR_RETRY_S", 0)
     world = World(seed, nodes=2, loss=0.2)
     for node in world.nodes:
         await node.start()

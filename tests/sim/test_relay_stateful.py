@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from orbital.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage
+from orbital_relay.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage
 from tests.sim.world import Client, World, uuid_of
 
 GROUPS = 3

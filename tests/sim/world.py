@@ -9,10 +9,18 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
-from orbital import config, wire
-from orbital.core.chain import digest, first_prev
-from orbital.errors import AlreadyMember, Forbidden, NotFound, OrbitalError, PositionLost, Unauthorized, Unavailable
-from orbital.model import (
+from orbital_relay import config, wire
+from orbital_relay.core.chain import digest, first_prev
+from orbital_relay.errors import (
+    AlreadyMember,
+    Forbidden,
+    NotFound,
+    OrbitalError,
+    PositionLost,
+    Unauthorized,
+    Unavailable,
+)
+from orbital_relay.model import (
     Access,
     Appended,
     CreateGroup,
@@ -20,16 +28,16 @@ from orbital.model import (
     Head,
     JoinGroup,
     LeaveGroup,
+    MembershipAtHead,
     Page,
     PostMessage,
     Principal,
-    Standing,
 )
-from orbital.relay import Relay
-from orbital.server.conversation import Conversation
-from orbital.server.conversations import Conversations
-from orbital.server.deflate import deflated_text_frame
-from orbital.services.facilities import Facilities
+from orbital_relay.relay import Relay
+from orbital_relay.server.edge.deflate import deflated_text_frame
+from orbital_relay.server.sessions.client_session import Conversation
+from orbital_relay.server.sessions.registry import Conversations
+from orbital_relay.services.context import ServiceContext
 
 
 def uuid_of(number: int) -> str:
@@ -177,11 +185,11 @@ class MemoryStore:
         await self._disorder.turns(4)
         return heads
 
-    async def standings(self, user: int, group_ids: list[str]) -> dict[str, Standing]:
+    async def standings(self, user: int, group_ids: list[str]) -> dict[str, MembershipAtHead]:
         """Return access and heads as of one moment."""
         await self._turns()
         found = {
-            group_id: Standing(
+            group_id: MembershipAtHead(
                 Access.MEMBER if user in self.groups[group_id].members else Access.STRANGER,
                 self.groups[group_id].head,
             )
@@ -273,7 +281,7 @@ class Node:
 
     def __init__(self, store: MemoryStore, clock: Clock, bus: LyingBus | None) -> None:
         self.relay = Relay(store=store, clock=clock, compress=deflated_text_frame)  # type: ignore[arg-type]
-        facilities = Facilities(
+        context = ServiceContext(
             store=store,  # type: ignore[arg-type]
             append=self.relay.append,
             clock=clock,
@@ -284,7 +292,7 @@ class Node:
         )
         self.conversations = Conversations(
             relay=self.relay,
-            facilities=facilities,
+            context=context,
             auth=NoAuth(),  # type: ignore[arg-type]
             settings=config.Settings(frame_rate=1_000_000),
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from orbital.client import Api
+from orbital_relay.client import Api
 from tests.support.fake import refusal
 
 DATA = bytes(range(256)) * 10

@@ -16,11 +16,11 @@ from typing import Any, Literal, NamedTuple, Self
 
 import uvicorn
 
-from orbital.core.framing import BINARY, frame, text_frame
-from orbital.server.deflate import deflated_text_frame
-from orbital.server.gate import websocket_protocol
-from orbital.server.handshake import Admit, Handshake, Refuse
-from orbital.server.websocket import Line
+from orbital_relay.core.framing import BINARY, frame, text_frame
+from orbital_relay.server.edge.connection import SocketWriter
+from orbital_relay.server.edge.deflate import deflated_text_frame
+from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse
+from orbital_relay.server.edge.upgrade import websocket_protocol
 
 DEADLINE_S = 10.0
 
@@ -29,11 +29,11 @@ class EchoPeer:
     """Sends each message back, and puts what it is told into a queue."""
 
     def __init__(self) -> None:
-        self.line: Line
+        self.line: SocketWriter
         self.told: queue.Queue[tuple[Any, ...]] = queue.Queue()
         self.ready = threading.Event()
 
-    def opened(self, line: Line) -> None:
+    def opened(self, line: SocketWriter) -> None:
         """Keep the line."""
         self.line = line
         self.ready.set()
@@ -132,7 +132,7 @@ class Edge(NamedTuple):
 
     port: int
     door: EchoDoor
-    registry: set[Line]
+    registry: set[SocketWriter]
     server: uvicorn.Server
     loop: asyncio.AbstractEventLoop
 
@@ -165,7 +165,7 @@ def running_edge(
 ) -> Iterator[Edge]:
     """Run an edge on a thread of its own, on a port of the system's choice; `settings` are uvicorn's."""
     door = door or EchoDoor()
-    registry: set[Line] = set()
+    registry: set[SocketWriter] = set()
     config = uvicorn.Config(
         _no_application,
         host="127.0.0.1",

@@ -22,8 +22,8 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from orbital import wire
-from orbital.core.chain import digest, first_prev
+from orbital_relay import wire
+from orbital_relay.core.chain import digest, first_prev
 
 GROUP = "0b0e7a52-3f5c-4b8e-9d1a-6f1f4c2a9e01"
 OTHER = "7d3f0d6e-52b1-4c0e-8f7a-1b2c3d4e5f60"

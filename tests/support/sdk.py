@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from orbital.client import Orbital, Subscription, connect
-from orbital.core.backoff import Backoff
+from orbital_relay.client import Orbital, Subscription, connect
+from orbital_relay.core.backoff import Backoff
 from tests.support.fake import FakeServer
 
 FAST = Backoff(steps_ms=(5, 10, 20), spread_ms=5, attempts=1_000, window_ms=1_000)

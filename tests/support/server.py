@@ -46,7 +46,7 @@ class Server:
         *,
         env: Mapping[str, str] | None = None,
         args: Sequence[str] = (),
-        command: Sequence[str] = (sys.executable, "-m", "orbital", "serve"),
+        command: Sequence[str] = (sys.executable, "-m", "orbital_relay", "serve"),
     ) -> None:
         self.data_dir = data_dir
         self.env = {**WIDE, "JWT_SECRET": SECRET, **(env or {})}

@@ -2,7 +2,7 @@
 import { OrbitalClient } from '/sdk/client.js';
 import { localStorageStore } from '/sdk/stores.js';
 import * as crypt from './crypto.js';
-import { Recorder } from './seen.js';
+import { Recorder } from './traffic-recorder.js';
 import { Transfers } from './transfers.js';
 import * as vault from './vault.js';
 

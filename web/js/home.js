@@ -2,7 +2,7 @@
 import * as dialogs from './dialogs.js';
 import { avatar, counted, h, icon, keyed, put, refreshTimes, size, time } from './dom.js';
 import { excerpt, markdown } from './markdown.js';
-import { makeDrawer } from './sees.js';
+import { makeDrawer } from './traffic-inspector.js';
 import { sign } from './welcome.js';
 
 /** @typedef {import('./family.js').Family} Family */

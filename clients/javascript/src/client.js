@@ -1,6 +1,6 @@
 /** The modern face: subscriptions, sending, typing, media and the REST side on one connection. */
 import { wrap } from './errors.js';
-import { Face } from './face.js';
+import { Face } from './base-client.js';
 import { makeTyping } from './typing.js';
 
 /** @import {TokenSource} from './http.js' */

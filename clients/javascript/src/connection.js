@@ -4,7 +4,7 @@ import { wrap } from './errors.js';
 import { makeFrame, parseFrame, pong } from './wire.js';
 
 /** @import {BackoffNumbers} from './backoff.js' */
-/** @import {Face} from './face.js' */
+/** @import {Face} from './base-client.js' */
 
 /** From the start of an attempt to `auth_success`. A phone's radio wakes up in 2 s, a bad line shakes hands in 5. */
 export const CONNECT_TIMEOUT_MS = 15_000;

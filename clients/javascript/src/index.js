@@ -1,4 +1,4 @@
-/** The public names of `@orbital/client`. */
+/** The public names of `@orbital-relay/client`. */
 export { OrbitalClient } from './client.js';
 export { OrbitalError } from './errors.js';
 export { OrbitalWebSocketManager } from './manager.js';
@@ -7,7 +7,7 @@ export { localStorageStore, memoryStore } from './stores.js';
 /**
  * @typedef {import('./backoff.js').BackoffNumbers} BackoffNumbers
  * @typedef {import('./emitter.js').ClientEvents} ClientEvents
- * @typedef {import('./face.js').ClientOptions} ClientOptions
+ * @typedef {import('./base-client.js').ClientOptions} ClientOptions
  * @typedef {import('./connection.js').ConnectionOptions} ConnectionOptions
  * @typedef {import('./connection.js').ConnectionState} ConnectionState
  * @typedef {import('./media.js').DownloadOptions} DownloadOptions

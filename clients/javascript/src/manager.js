@@ -1,7 +1,7 @@
 /** The published face: code that was written for the published class runs on this one unchanged. */
-import { Face } from './face.js';
+import { Face } from './base-client.js';
 
-/** @import {ClientOptions} from './face.js' */
+/** @import {ClientOptions} from './base-client.js' */
 /** @import {TokenSource} from './http.js' */
 /** @import {Subscription} from './subscription.js' */
 

@@ -4,7 +4,7 @@ import { OrbitalError, wrap } from './errors.js';
 import { makeFrame } from './wire.js';
 
 /** @import {Chain} from './chain.js' */
-/** @import {Face} from './face.js' */
+/** @import {Face} from './base-client.js' */
 /** @import {Store} from './stores.js' */
 /** @import {Frame, Numbered, OrbitalEvent} from './wire.js' */
 

@@ -48,7 +48,7 @@ export class Orbital {
     this.folder ??= await mkdtemp(join(tmpdir(), 'orbital-js-'));
     this.port ??= await freePort();
     this.url = `http://127.0.0.1:${this.port}`;
-    this.process = spawn(PYTHON, ['-m', 'orbital', 'serve'], {
+    this.process = spawn(PYTHON, ['-m', 'orbital_relay', 'serve'], {
       cwd: CHECKOUT,
       env: { ...inherited, ...WIDE, JWT_SECRET: SECRET, ...this.env, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from orbital.client import Api, ApiError, BadAnswer, Unreachable, answers
-from orbital.client.api import RETRY_AFTER_MOST_S, address_of, retry_after_s
+from orbital_relay.client import Api, ApiError, BadAnswer, Unreachable, responses
+from orbital_relay.client.api import RETRY_AFTER_MOST_S, address_of, retry_after_s
 
 GROUP = "0b0e7a52-3f5c-4b8e-9d1a-6f1f4c2a9e01"
 
@@ -74,7 +74,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/signup",
         {"username": "anna", "password": "pw", "public_key": {"kty": "OKP"}},
         {"user_id": "u", "username": "anna", "token": "t"},
-        answers.SignedUp(user_id="u", username="anna", token="t"),
+        responses.SignedUp(user_id="u", username="anna", token="t"),
     ),
     (
         lambda a: a.login("anna", "pw"),
@@ -82,7 +82,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/login",
         {"username": "anna", "password": "pw"},
         {"user_id": "u", "username": "anna", "public_key": {}, "token": "t"},
-        answers.LoggedIn(user_id="u", username="anna", public_key={}, token="t"),
+        responses.LoggedIn(user_id="u", username="anna", public_key={}, token="t"),
     ),
     (lambda a: a.logout(), "POST", "/api/logout", None, None, None),
     (
@@ -91,7 +91,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/ws-ticket",
         None,
         {"ticket": "x", "expires_in": 30},
-        answers.Ticket(ticket="x", expires_in=30),
+        responses.Ticket(ticket="x", expires_in=30),
     ),
     (
         lambda a: a.create_group("AA==", "BB=="),
@@ -99,7 +99,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/groups",
         {"encrypted_name": "AA==", "encrypted_group_key": "BB=="},
         {"group_id": "g", "invite_code": "ABCD1234", "created_at": ""},
-        answers.GroupCreated(group_id="g", invite_code="ABCD1234", created_at=""),
+        responses.GroupCreated(group_id="g", invite_code="ABCD1234", created_at=""),
     ),
     (
         lambda a: a.join_group("ABCD1234", "BB=="),
@@ -107,7 +107,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/groups/join",
         {"invite_code": "ABCD1234", "encrypted_group_key": "BB=="},
         {"group_id": "g", "encrypted_name": "AA==", "member_count": 2, "joined_at": ""},
-        answers.GroupJoined(group_id="g", encrypted_name="AA==", member_count=2, joined_at=""),
+        responses.GroupJoined(group_id="g", encrypted_name="AA==", member_count=2, joined_at=""),
     ),
     (lambda a: a.groups(), "GET", "/api/groups", None, {"groups": []}, []),
     (lambda a: a.members("g/../x"), "GET", "/api/groups/g%2F..%2Fx/members", None, {"members": []}, []),
@@ -118,7 +118,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/groups/g/invite-codes",
         None,
         {"invite_code": "ABCD1234", "expires_at": ""},
-        answers.InviteCode(invite_code="ABCD1234", expires_at=""),
+        responses.InviteCode(invite_code="ABCD1234", expires_at=""),
     ),
     (lambda a: a.presence("g"), "GET", "/api/groups/g/presence", None, {"online": []}, []),
     (
@@ -127,7 +127,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/v1/messages",
         {"conversation_id": "g", "encrypted_envelope": "AA==", "timestamp": 5},
         {"message_id": "m", "server_timestamp": 6, "seq": 7},
-        answers.MessageSent(message_id="m", server_timestamp=6, seq=7),
+        responses.MessageSent(message_id="m", server_timestamp=6, seq=7),
     ),
     (
         lambda a: a.messages(since=5, limit=2),
@@ -135,7 +135,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/v1/messages?since=5&limit=2",
         None,
         {"messages": [], "has_more": False},
-        answers.Messages(messages=[], has_more=False),
+        responses.Messages(messages=[], has_more=False),
     ),
     (
         lambda a: a.create_thread("g", "AA==", "BB==", root_message_id="m"),
@@ -143,7 +143,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/threads",
         {"group_id": "g", "encrypted_title": "AA==", "encrypted_body": "BB==", "root_message_id": "m"},
         {"thread_id": "t", "group_id": "g", "created_at": "", "seq": 3, "later": "more"},
-        answers.ThreadCreated(thread_id="t", group_id="g", created_at="", seq=3),
+        responses.ThreadCreated(thread_id="t", group_id="g", created_at="", seq=3),
     ),
     (
         lambda a: a.threads("g", sort="created_asc"),
@@ -151,16 +151,16 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/groups/g/threads?sort=created_asc",
         None,
         {"threads": [], "total_count": 0, "has_more": False},
-        answers.Threads(threads=[], total_count=0, has_more=False),
+        responses.Threads(threads=[], total_count=0, has_more=False),
     ),
-    (lambda a: a.thread("t"), "GET", "/api/threads/t", None, {**THREAD, "media": []}, answers.Thread(**THREAD)),
+    (lambda a: a.thread("t"), "GET", "/api/threads/t", None, {**THREAD, "media": []}, responses.Thread(**THREAD)),
     (
         lambda a: a.replies("t", limit=5, offset=10),
         "GET",
         "/api/threads/t/replies?limit=5&offset=10",
         None,
         {"replies": [], "total_count": 0, "has_more": False},
-        answers.Replies(replies=[], total_count=0, has_more=False),
+        responses.Replies(replies=[], total_count=0, has_more=False),
     ),
     (
         lambda a: a.create_reply("t", "AA==", message_id="m"),
@@ -168,7 +168,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/threads/t/replies",
         {"encrypted_body": "AA==", "message_id": "m"},
         {"reply_id": "r", "thread_id": "t", "created_at": "", "seq": 4},
-        answers.ReplyCreated(reply_id="r", thread_id="t", created_at="", seq=4),
+        responses.ReplyCreated(reply_id="r", thread_id="t", created_at="", seq=4),
     ),
     (
         lambda a: a.upload_state("m"),
@@ -176,7 +176,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/media/m/upload",
         None,
         {"chunks_received": [0, 2], "total_chunks": 3},
-        answers.UploadState(chunks_received=[0, 2], total_chunks=3),
+        responses.UploadState(chunks_received=[0, 2], total_chunks=3),
     ),
     (
         lambda a: a.complete_upload("m"),
@@ -184,7 +184,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/api/media/upload/complete",
         {"media_id": "m"},
         STORED,
-        answers.MediaStored(media_id="m", size_bytes=1, expires_at=""),
+        responses.MediaStored(media_id="m", size_bytes=1, expires_at=""),
     ),
     (lambda a: a.media_downloaded("m"), "POST", "/api/media/m/downloaded", None, None, None),
     (lambda a: a.delete_media("m"), "DELETE", "/api/media/m", None, None, None),
@@ -195,7 +195,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         "/v1/events?group_id=g&after_seq=5&limit=10",
         None,
         {"events": [], "last_seq": 5, "has_more": False},
-        answers.Events(events=[], last_seq=5, has_more=False),
+        responses.Events(events=[], last_seq=5, has_more=False),
     ),
 ]
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.programs import CHECKOUT
 
-CLIENT = sorted((CHECKOUT / "src" / "orbital" / "client").glob("*.py"))
+CLIENT = sorted((CHECKOUT / "src" / "orbital_relay" / "client").glob("*.py"))
 OF_ONE_SYSTEM = {"fcntl", "grp", "msvcrt", "posix", "pwd", "resource", "syslog", "termios", "tty", "winreg"}
 """Modules that Python has on some systems only."""
 
@@ -59,7 +59,12 @@ def closure(names: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["orbital.client", *(f"orbital.commands.{name}" for name in ("tail", "send", "media")), "orbital.cli"]
+    "module",
+    [
+        "orbital_relay.client",
+        *(f"orbital_relay.commands.{name}" for name in ("tail", "send", "media")),
+        "orbital_relay.cli",
+    ],
 )
 def test_the_base_install_suffices(module: str) -> None:
     """[BAS1] The SDK and its commands load only what the base install brings."""
@@ -67,7 +72,7 @@ def test_the_base_install_suffices(module: str) -> None:
     base = {need.partition(">")[0].partition("=")[0] for need in project["dependencies"]}
 
     # websockets uses python-socks when it is there, and says so nowhere in its metadata.
-    assert distributions(module) - closure(base) <= {"orbital", "python-socks"}
+    assert distributions(module) - closure(base) <= {"orbital-relay", "python-socks"}
 
 
 @pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orbital.client import Api, Closed, MemoryPositions, Orbital, Position, State, StateChange
+from orbital_relay.client import Api, Closed, MemoryPositions, Orbital, Position, State, StateChange
 from tests.support.fake import GROUP, OTHER, FakeServer
 from tests.support.sdk import client
 
@@ -18,7 +18,7 @@ from tests.support.sdk import client
 def is_ours(task: asyncio.Task[Any]) -> bool:
     """Whether it is code of the SDK that a task runs."""
     coroutine: Any = task.get_coro()
-    return Path(coroutine.cr_code.co_filename).parts[-3:-1] == ("orbital", "client")
+    return Path(coroutine.cr_code.co_filename).parts[-3:-1] == ("orbital_relay", "client")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orbital.client import (
+from orbital_relay.client import (
     Closed,
     NotConnected,
     Problem,
@@ -22,7 +22,7 @@ from orbital.client import (
     connection,
     protocol,
 )
-from orbital.core.backoff import Backoff
+from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, OTHER, FakeServer, refusal
 from tests.support.proxy import Proxy
 from tests.support.sdk import FAST, client, heard, read, when

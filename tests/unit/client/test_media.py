@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from orbital.client import ApiError, Unreachable, UploadInterrupted
-from orbital.client.media import download, upload
-from orbital.core.backoff import Backoff
+from orbital_relay.client import ApiError, Unreachable, UploadInterrupted
+from orbital_relay.client.media import download, upload
+from orbital_relay.core.backoff import Backoff
 from tests.support.depot import DATA, KNOWN, Depot
 from tests.support.fake import refusal
 

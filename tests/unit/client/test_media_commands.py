@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-import orbital.client
-from orbital.commands import media as commands
-from orbital.commands.media import media
+import orbital_relay.client
+from orbital_relay.commands import media as commands
+from orbital_relay.commands.media import media
 from tests.support.depot import DATA, KNOWN, Depot
 
 AUTH = ["--url", "http://orbital.test", "--token", "t"]
@@ -21,7 +21,7 @@ AUTH = ["--url", "http://orbital.test", "--token", "t"]
 def depot(monkeypatch: pytest.MonkeyPatch) -> Depot:
     """The media side of a server, in the place of the REST side."""
     made = Depot()
-    monkeypatch.setattr(orbital.client, "Api", lambda *_, **__: made.new_api())
+    monkeypatch.setattr(orbital_relay.client, "Api", lambda *_, **__: made.new_api())
     return made
 
 

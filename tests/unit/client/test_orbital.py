@@ -7,16 +7,16 @@ import asyncio
 import httpx
 import pytest
 
-from orbital.client import (
+from orbital_relay.client import (
     ApiError,
     Problem,
     protocol,
 )
-from orbital.client import (
+from orbital_relay.client import (
     orbital as facade,
 )
-from orbital.client.api import encoded
-from orbital.core.backoff import Backoff
+from orbital_relay.client.api import encoded
+from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, FakeServer, contents, refusal
 from tests.support.sdk import client, heard, when
 

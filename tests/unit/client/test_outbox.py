@@ -13,11 +13,21 @@ import httpx
 import msgspec
 import pytest
 
-from orbital.client import Api, ApiError, BadAnswer, Closed, FileOutbox, OutboxExpired, OutboxFull, Problem, answers
-from orbital.client.api import Tokens
-from orbital.client.outbox import KEY_LIFE_MS, Outbox
-from orbital.client.stores import MemoryOutbox, OutboxStore, Post
-from orbital.core.backoff import Backoff
+from orbital_relay.client import (
+    Api,
+    ApiError,
+    BadAnswer,
+    Closed,
+    FileOutbox,
+    OutboxExpired,
+    OutboxFull,
+    Problem,
+    responses,
+)
+from orbital_relay.client.api import Tokens
+from orbital_relay.client.outbox import KEY_LIFE_MS, Outbox
+from orbital_relay.client.stores import MemoryOutbox, OutboxStore, Post
+from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, OTHER, FakeServer, contents, refusal
 
 FAST = Backoff(steps_ms=(1, 2), spread_ms=1)
@@ -36,10 +46,10 @@ class Sender:
             self.api, store=store, backoff=backoff, random=lambda: 0.5, report=self.problems.append, limit=limit
         )
 
-    async def post(self, content: str, *, group_id: str = GROUP, key: str | None = None) -> answers.MessageSent:
+    async def post(self, content: str, *, group_id: str = GROUP, key: str | None = None) -> responses.MessageSent:
         """Post a message."""
         body = {"conversation_id": group_id, "encrypted_envelope": content, "timestamp": 0}
-        return await self.outbox.post(group_id, PATH, body, answers.MessageSent, key=key)
+        return await self.outbox.post(group_id, PATH, body, responses.MessageSent, key=key)
 
     async def __aenter__(self) -> Self:
         await self.outbox.start()

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 
-from orbital import wire
-from orbital.client.errors import ChainBroken, NotAMember, SubscribeRefused
-from orbital.client.events import CaughtUp, Position, Problem, Reset, ResetReason, Typing, UnknownEvent, Unnumbered
-from orbital.client.protocol import (
+from orbital_relay import wire
+from orbital_relay.client.errors import ChainBroken, NotAMember, SubscribeRefused
+from orbital_relay.client.events import (
+    CaughtUp,
+    Position,
+    Problem,
+    Reset,
+    ResetReason,
+    Typing,
+    UnknownEvent,
+    Unnumbered,
+)
+from orbital_relay.client.protocol import (
     EMPTY_PAGE_PAUSE_MS,
     GROUPS_PER_FRAME,
     BadFrame,
@@ -19,10 +28,10 @@ from orbital.client.protocol import (
     Deliver,
     Ended,
     Fetch,
-    Line,
     Makes,
     Opened,
     Reconnect,
+    ReconnectPolicy,
     RenewToken,
     Send,
     Subscribed,
@@ -32,8 +41,8 @@ from orbital.client.protocol import (
     idle_limit_s,
     read_frame,
 )
-from orbital.core.backoff import Backoff
-from orbital.core.chain import digest, first_prev
+from orbital_relay.core.backoff import Backoff
+from orbital_relay.core.chain import digest, first_prev
 from tests.support.fake import GROUP, OTHER, STAMP, USER, Log
 from tests.support.vectors import cases, load, named
 
@@ -529,7 +538,7 @@ def test_typing_is_throttled() -> None:
 
 def test_the_line_counts_failures_since_it_was_open() -> None:
     """[LIN1] Waits grow with failures in a row, begin anew after an open connection, and keep to Retry-After."""
-    line = Line(Backoff(spread_ms=0))
+    line = ReconnectPolicy(Backoff(spread_ms=0))
 
     waits = [line.failed(now_ms=0, random=0, opened=False) for _ in range(3)]
     assert waits == [2_000, 4_000, 8_000]
@@ -543,7 +552,7 @@ def test_the_line_counts_failures_since_it_was_open() -> None:
 
 def test_the_line_allows_five_attempts_a_minute() -> None:
     """[LIN2] Waking again and again makes five attempts and then waits for the minute to pass."""
-    line = Line()
+    line = ReconnectPolicy()
 
     waits = []
     for at in range(6):

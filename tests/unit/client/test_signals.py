@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orbital.client import (
+from orbital_relay.client import (
     CaughtUp,
     MemoryPositions,
     NotAMember,

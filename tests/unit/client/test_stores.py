@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from orbital.client import FileOutbox, FilePositions, Position, StoreDamaged, StoreInUse
-from orbital.client.stores import MemoryOutbox, Post
+from orbital_relay.client import FileOutbox, FilePositions, Position, StoreDamaged, StoreInUse
+from orbital_relay.client.stores import MemoryOutbox, Post
 from tests.support.fake import GROUP, FakeServer
 from tests.support.sdk import client
 
@@ -158,7 +158,7 @@ async def test_a_cancelled_putting_is_whole(tmp_path: Path) -> None:
 
 OTHER_PROGRAM = """
 import asyncio, sys
-from orbital.client import ClientError, FileOutbox, FilePositions, Position
+from orbital_relay.client import ClientError, FileOutbox, FilePositions, Position
 async def main(kind, path, *then):
     store = FilePositions(path) if kind == "positions" else FileOutbox(path)
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from orbital.client import (
+from orbital_relay.client import (
     AlreadySubscribed,
     CaughtUp,
     ChainBroken,

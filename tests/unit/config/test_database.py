@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orbital.config import Postgres, SqliteFile, load
+from orbital_relay.config import Postgres, SqliteFile, load
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
-from orbital import config
-from orbital.config import Settings
-from orbital.errors import SettingsInvalid
+from orbital_relay import config
+from orbital_relay.config import Settings
+from orbital_relay.errors import SettingsInvalid
 
 
 def test_the_secret_is_made_once_and_kept(tmp_path):

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital import config
-from orbital.config import OPTIONS, Settings, load
-from orbital.errors import SettingsInvalid
+from orbital_relay import config
+from orbital_relay.config import OPTIONS, Settings, load
+from orbital_relay.errors import SettingsInvalid
 
 
 def test_a_flag_goes_before_the_environment_and_that_before_the_default():

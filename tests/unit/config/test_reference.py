@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orbital.config import OPTIONS
-from orbital.config.reference import reference
+from orbital_relay.config import OPTIONS
+from orbital_relay.config.reference import reference
 
 ROOT = Path(__file__).parents[3]
 
@@ -14,7 +14,7 @@ def test_the_reference_is_current():
     """[SET20] docs/reference/settings.md is what the table says now."""
     written = (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
 
-    assert written == reference(), "run: python -m orbital.config.reference > docs/reference/settings.md"
+    assert written == reference(), "run: python -m orbital_relay.config.reference > docs/reference/settings.md"
 
 
 def test_the_reference_has_a_row_for_each_setting():

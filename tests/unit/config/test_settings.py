@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from orbital import config
-from orbital.config import OPTIONS, Settings, load
+from orbital_relay import config
+from orbital_relay.config import OPTIONS, Settings, load
 
 # The protocol's own names and defaults, section 3: they are fixed, so they stand here a second time.
 FIXED = {

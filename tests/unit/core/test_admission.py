@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orbital.core.admission import Count, address_key, connect_counts, parse_address
+from orbital_relay.core.admission import Count, address_key, connect_counts, parse_address
 
 
 def _counts(policy, user_id, address="192.0.2.7"):

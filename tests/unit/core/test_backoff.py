@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orbital.core.backoff import BACKOFF, Backoff
+from orbital_relay.core.backoff import BACKOFF, Backoff
 from tests.support.vectors import cases, load, named
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital.core.bucket import Bucket
+from orbital_relay.core.bucket import Bucket
 
 
 def test_it_starts_full_and_empties():

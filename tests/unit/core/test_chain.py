@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orbital.core.chain import HASH_LENGTH, Chain, digest, first_prev, prev_of
+from orbital_relay.core.chain import HASH_LENGTH, Chain, digest, first_prev, prev_of
 from tests.support.vectors import cases, load, named
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orbital.core.cursor import Cursor, Verdict
+from orbital_relay.core.cursor import Cursor, Verdict
 from tests.support.vectors import cases, named
 
 

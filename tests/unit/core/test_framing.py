@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital.core.framing import (
+from orbital_relay.core.framing import (
     BINARY,
     CLOSE,
     CONTINUATION,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orbital import wire
-from orbital.core.cursor import Verdict
-from orbital.core.framing import text_frame
-from orbital.core.hub import TAIL_EVENTS, Hub, Listener
-from orbital.model import Event
+from orbital_relay import wire
+from orbital_relay.core.cursor import Verdict
+from orbital_relay.core.framing import text_frame
+from orbital_relay.core.hub import TAIL_EVENTS, Hub, Listener
+from orbital_relay.model import Event
 
 
 class Ear(Listener):

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from orbital import wire
-from orbital.core import session as says
-from orbital.core.session import Session, State
-from orbital.errors import Unauthorized
-from orbital.model import Principal, Resume
+from orbital_relay import wire
+from orbital_relay.core import session as says
+from orbital_relay.core.session import Session, State
+from orbital_relay.errors import Unauthorized
+from orbital_relay.model import Principal, Resume
 
 ADA = Principal(1, "user-ada", "ada", expires_at_s=1_000)
 THREAD = "00000000-0000-4000-8000-000000000001"

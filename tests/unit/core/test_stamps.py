@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital.core.stamps import Stamps
+from orbital_relay.core.stamps import Stamps
 
 
 def test_events_rise_by_one_whatever_the_clock_says():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orbital.core.wheel import Wheel
+from orbital_relay.core.wheel import Wheel
 
 
 def test_due_once_a_round():

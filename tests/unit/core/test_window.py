@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital.core.window import Windows
+from orbital_relay.core.window import Windows
 
 
 def test_so_many_and_then_a_wait():

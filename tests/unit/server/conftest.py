@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orbital.server.auth import Auth
+from orbital_relay.server.auth.authenticator import Auth
 from tests.unit.server.gate import SECRET, Clock, Store
 
 

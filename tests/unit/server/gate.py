@@ -13,8 +13,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from orbital.errors import Unauthorized, Unavailable
-from orbital.model import Revocation
+from orbital_relay.errors import Unauthorized, Unavailable
+from orbital_relay.model import Revocation
 
 SECRET = b"the secret of these tests, 32 bytes and more"
 START_S = 1_800_000_000

@@ -7,8 +7,8 @@ import logging
 
 import pytest
 
-from orbital.errors import Unavailable
-from orbital.server.app import Node
+from orbital_relay.errors import Unavailable
+from orbital_relay.server.app import Node
 
 
 class Work:

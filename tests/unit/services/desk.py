@@ -1,4 +1,4 @@
-"""Facilities whose append only notes what was asked: what a use case makes of a body can be read there."""
+"""ServiceContext whose append only notes what was asked: what a use case makes of a body can be read there."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
-from orbital.errors import OrbitalError
-from orbital.model import AnyDraft, Appended, Principal, UserId
-from orbital.ports import Store
-from orbital.services.facilities import Facilities
+from orbital_relay.errors import OrbitalError
+from orbital_relay.model import AnyDraft, Appended, Principal, UserId
+from orbital_relay.ports import Store
+from orbital_relay.services.context import ServiceContext
 
 NOW_MS = 1_795_406_400_123
 ADA = Principal(key=7, user_id=UserId("ada"), username="ada", expires_at_s=2e9)
@@ -61,7 +61,7 @@ class Desk:
         self.drafts: list[Any] = []
         self.passwords = Passwords()
         self._outcome = outcome
-        self.facilities = Facilities(
+        self.context = ServiceContext(
             store=cast("Store", store),
             append=self._append,
             clock=Clock(),

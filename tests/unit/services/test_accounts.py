@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from orbital.errors import InvalidCredentials, ValidationFailed
-from orbital.model import Account, UserId
-from orbital.services import accounts
-from orbital.services.accounts import LoginBody, SignupBody, check_signup
+from orbital_relay.errors import InvalidCredentials, ValidationFailed
+from orbital_relay.model import Account, UserId
+from orbital_relay.services import accounts
+from orbital_relay.services.accounts import LoginBody, SignupBody, check_signup
 from tests.unit.services.desk import NOW_MS, Desk
 
 _GOOD = {"username": "ada_99", "password": "Correct-Horse-7", "public_key": {"kty": "OKP"}}
@@ -113,8 +113,8 @@ async def test_signing_up_and_logging_in():
     desk = Desk(store=_Accounts())
     raw = b'{ "kty" : "OKP", "b": 1, "a": 2 }'
 
-    signed_up = await accounts.sign_up(desk.facilities, SignupBody("Ada", "Correct-Horse-7", msgspec.Raw(raw)))
-    logged_in = await accounts.log_in(desk.facilities, LoginBody("aDA", "Correct-Horse-7"))
+    signed_up = await accounts.sign_up(desk.context, SignupBody("Ada", "Correct-Horse-7", msgspec.Raw(raw)))
+    logged_in = await accounts.log_in(desk.context, LoginBody("aDA", "Correct-Horse-7"))
 
     assert (signed_up.username, logged_in.username) == ("Ada", "Ada")
     assert logged_in.user_id == signed_up.user_id
@@ -125,19 +125,19 @@ async def test_signing_up_and_logging_in():
 async def test_a_bad_signup_reaches_neither_hash_nor_store():
     """[ACC1] The form is checked before anything costs."""
     with pytest.raises(ValidationFailed):
-        await accounts.sign_up(Desk(store=None).facilities, _signup(password="short"))
+        await accounts.sign_up(Desk(store=None).context, _signup(password="short"))
 
 
 @pytest.mark.parametrize("username", ["nobody", "x", "", "a\0b", "é" * 10, "a" * 5000])
 async def test_a_name_that_does_not_exist_costs_a_hash_too(username: str):
     """[ACC4] Whether the name exists or could exist at all: one verification, one answer."""
     known, unknown = Desk(store=_Accounts()), Desk(store=_Accounts())
-    await accounts.sign_up(known.facilities, _signup(username="ada"))
+    await accounts.sign_up(known.context, _signup(username="ada"))
 
     with pytest.raises(InvalidCredentials) as wrong:
-        await accounts.log_in(known.facilities, LoginBody("ada", "wrong"))
+        await accounts.log_in(known.context, LoginBody("ada", "wrong"))
     with pytest.raises(InvalidCredentials) as missing:
-        await accounts.log_in(unknown.facilities, LoginBody(username, "wrong"))
+        await accounts.log_in(unknown.context, LoginBody(username, "wrong"))
 
     assert wrong.value.body() == missing.value.body()
     assert len(known.passwords.verified) == len(unknown.passwords.verified) == 1
@@ -150,7 +150,7 @@ async def test_a_user_of_another_service_has_no_password():
     desk = Desk(store=store)
 
     with pytest.raises(InvalidCredentials):
-        await accounts.log_in(desk.facilities, LoginBody("eve", "hash of None"))
+        await accounts.log_in(desk.context, LoginBody("eve", "hash of None"))
 
     assert desk.passwords.verified == [None]
 
@@ -160,6 +160,6 @@ async def test_what_cannot_be_a_name_is_not_looked_up():
     store = _Accounts()
 
     with pytest.raises(InvalidCredentials):
-        await accounts.log_in(Desk(store=store).facilities, LoginBody("a\0b", "x"))
+        await accounts.log_in(Desk(store=store).context, LoginBody("a\0b", "x"))
 
     assert store.asked == []

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from orbital import wire
-from orbital.model import Event, GroupId, Head, Page
-from orbital.services import events
+from orbital_relay import wire
+from orbital_relay.model import Event, GroupId, Head, Page
+from orbital_relay.services import events
 from tests.unit.services.desk import ADA, GROUP, Desk
 
 
@@ -33,7 +33,7 @@ class _Log:
 )
 async def test_a_page_says_whether_more_follows(after: int, limit: int, seqs: list[int], *, more: bool):
     """[USE5] `last_seq` is the group's last number; `has_more` whether the page stops before it."""
-    page = await events.page(Desk(store=_Log(5)).facilities, ADA, GroupId(GROUP), after=after, limit=limit)
+    page = await events.page(Desk(store=_Log(5)).context, ADA, GroupId(GROUP), after=after, limit=limit)
 
     assert page.frames == [_frame(seq) for seq in seqs]
     assert (page.last_seq, page.has_more) == (5, more)
@@ -41,7 +41,7 @@ async def test_a_page_says_whether_more_follows(after: int, limit: int, seqs: li
 
 async def test_frames_are_written_to_the_letter():
     """[USE6] One frame a line, or inside one JSON object: the stored text either way."""
-    page = await events.page(Desk(store=_Log(2)).facilities, ADA, GroupId(GROUP), after=0, limit=5)
+    page = await events.page(Desk(store=_Log(2)).context, ADA, GroupId(GROUP), after=0, limit=5)
 
     assert page.lines() == _frame(1) + b"\n" + _frame(2) + b"\n"
     assert page.json() == b'{"events":[' + _frame(1) + b"," + _frame(2) + b'],"last_seq":2,"has_more":false}'

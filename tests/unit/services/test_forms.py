@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital.errors import PayloadTooLarge, ValidationFailed
-from orbital.services.forms import check_encrypted, check_uuid, make_once, new_id, read
+from orbital_relay.errors import PayloadTooLarge, ValidationFailed
+from orbital_relay.services.forms import check_encrypted, check_uuid, make_once, new_id, read
 
 
 @given(st.binary(min_size=1, max_size=300), st.booleans(), st.booleans())
@@ -97,7 +97,7 @@ def test_new_ids_are_random_uuids():
     assert len(set(ids)) == 1000
 
 
-# Once
+# IdempotencyKey
 
 _JSON = st.recursive(
     st.none()

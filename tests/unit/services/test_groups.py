@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital import wire
-from orbital.errors import Conflict, NotFound, PayloadTooLarge, ValidationFailed
-from orbital.model import CreateGroup, GroupId, JoinGroup, LeaveGroup, Once, UserId
-from orbital.services import groups
-from orbital.services.groups import GroupBody, JoinBody, read_code
+from orbital_relay import wire
+from orbital_relay.errors import Conflict, NotFound, PayloadTooLarge, ValidationFailed
+from orbital_relay.model import CreateGroup, GroupId, IdempotencyKey, JoinGroup, LeaveGroup, UserId
+from orbital_relay.services import groups
+from orbital_relay.services.groups import GroupBody, JoinBody, read_code
 from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, Desk
 
 _HALF_A_DAY_MS = 43_200_000
@@ -51,9 +51,9 @@ def test_codes_are_drawn_from_all_letters_and_digits():
 
 async def test_a_new_group_has_a_code_and_an_expiry():
     """[USE2] The draft says who, when, what, with a code that holds as long as the setting says."""
-    desk, once = Desk(), Once("key", b"")
+    desk, once = Desk(), IdempotencyKey("key", b"")
 
-    answer = await groups.create(desk.facilities, ADA, GroupBody("AAAA", "BBBB"), once=once)
+    answer = await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"), once=once)
 
     (draft,) = desk.drafts
     assert isinstance(draft, CreateGroup)
@@ -68,7 +68,7 @@ async def test_a_code_in_use_is_drawn_again():
     """[JOIN2] When the code that was drawn is in use, another one is drawn."""
     desk = Desk(lambda _draft: ANSWER if len(desk.drafts) == 3 else Conflict("in use"))
 
-    answer = await groups.create(desk.facilities, ADA, GroupBody("AAAA", "BBBB"))
+    answer = await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"))
 
     assert answer == ANSWER
     assert len({draft.invite_code for draft in desk.drafts}) == 3
@@ -79,15 +79,15 @@ async def test_a_conflict_that_stays_is_the_answer():
     desk = Desk(lambda _draft: Conflict("other body"))
 
     with pytest.raises(Conflict, match="other body"):
-        await groups.create(desk.facilities, ADA, GroupBody("AAAA", "BBBB"), once=Once("key", b""))
+        await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"), once=IdempotencyKey("key", b""))
 
 
 async def test_joining_and_leaving_become_drafts():
     """[USE2] The drafts say who, when and what."""
-    desk, once = Desk(), Once("key", b"")
+    desk, once = Desk(), IdempotencyKey("key", b"")
 
-    await groups.join(desk.facilities, ADA, JoinBody("abcd-1234", "AAAA"), once=once)
-    await groups.remove(desk.facilities, ADA, GroupId(GROUP), UserId("bob"))
+    await groups.join(desk.context, ADA, JoinBody("abcd-1234", "AAAA"), once=once)
+    await groups.remove(desk.context, ADA, GroupId(GROUP), UserId("bob"))
 
     assert desk.drafts == [
         JoinGroup(actor=ADA, at_ms=NOW_MS, once=once, invite_code="ABCD1234", encrypted_group_key="AAAA"),
@@ -112,7 +112,7 @@ async def test_bad_form_queues_nothing(body: Any, error: Any, field: str):
 
     act: Any = groups.create if isinstance(body, GroupBody) else groups.join
     with pytest.raises(error) as refused:
-        await act(desk.facilities, ADA, body)
+        await act(desk.context, ADA, body)
 
     assert refused.value.details["field"] == field
     assert desk.drafts == []
@@ -134,7 +134,7 @@ async def test_replacing_a_code_draws_until_one_is_free():
     """[JOIN2] The answer is the code that was free, with its expiry."""
     codes = _Codes(in_use=2)
 
-    made = await groups.replace_code(Desk(store=codes).facilities, ADA, GroupId(GROUP))
+    made = await groups.replace_code(Desk(store=codes).context, ADA, GroupId(GROUP))
 
     expires_ms = NOW_MS + _HALF_A_DAY_MS
     assert codes.tried[-1] == (ADA.key, GROUP, made.invite_code, expires_ms)
@@ -147,6 +147,6 @@ async def test_replacing_a_code_gives_up_in_the_end():
     codes = _Codes(in_use=100)
 
     with pytest.raises(Conflict):
-        await groups.replace_code(Desk(store=codes).facilities, ADA, GroupId(GROUP))
+        await groups.replace_code(Desk(store=codes).context, ADA, GroupId(GROUP))
 
     assert len(codes.tried) == 4

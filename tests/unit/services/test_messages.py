@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from orbital import wire
-from orbital.errors import PayloadTooLarge, ValidationFailed
-from orbital.model import Event, GroupId, Once, PostMessage
-from orbital.services import messages
-from orbital.services.messages import MessageBody
+from orbital_relay import wire
+from orbital_relay.errors import PayloadTooLarge, ValidationFailed
+from orbital_relay.model import Event, GroupId, IdempotencyKey, PostMessage
+from orbital_relay.services import messages
+from orbital_relay.services.messages import MessageBody
 from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, OTHER, Desk
 
 
 async def test_a_message_becomes_a_draft():
     """[USE2] The draft says who, when, where and what; its id is new."""
-    desk, once = Desk(), Once("key", b"")
+    desk, once = Desk(), IdempotencyKey("key", b"")
 
     futures = [
-        messages.post(desk.facilities, ADA, MessageBody(GROUP, "AAAA", timestamp), once=once)
+        messages.post(desk.context, ADA, MessageBody(GROUP, "AAAA", timestamp), once=once)
         for timestamp in (0, 2**53 - 1)
     ]
 
@@ -36,7 +36,7 @@ async def test_messages_are_queued_at_once():
     """[USE3] Messages stand in the order of the calls before anybody has awaited one."""
     desk = Desk()
 
-    futures = [messages.post(desk.facilities, ADA, MessageBody(GROUP, text, 0)) for text in ("AAAA", "BBBB", "CCCC")]
+    futures = [messages.post(desk.context, ADA, MessageBody(GROUP, text, 0)) for text in ("AAAA", "BBBB", "CCCC")]
 
     assert [draft.encrypted_envelope for draft in desk.drafts] == ["AAAA", "BBBB", "CCCC"]
     assert len({await future for future in futures}) == 1
@@ -55,7 +55,7 @@ async def test_bad_form_queues_nothing(body: MessageBody, error: Any, field: str
     desk = Desk()
 
     with pytest.raises(error) as refused:
-        messages.post(desk.facilities, ADA, body)
+        messages.post(desk.context, ADA, body)
 
     assert refused.value.details["field"] == field
     assert desk.drafts == []
@@ -80,7 +80,7 @@ async def test_a_page_is_the_frames_own_data_and_the_number():
     """[USE4] Each message of a page is its frame's data, to the letter, with `seq` behind."""
     log = _Log([_event(3, "AAAA"), _event(12, "B+/=", OTHER)], more=True)
 
-    page = await messages.page(Desk(store=log).facilities, ADA, since_ms=5, limit=2, group_id=None)
+    page = await messages.page(Desk(store=log).context, ADA, since_ms=5, limit=2, group_id=None)
 
     assert log.asked == {"user": ADA.key, "since_ms": 5, "limit": 2, "group_id": None}
     assert json.loads(page) == {
@@ -101,6 +101,6 @@ async def test_a_page_is_the_frames_own_data_and_the_number():
 
 async def test_an_empty_page():
     """[USE4] No messages are an empty list."""
-    page = await messages.page(Desk(store=_Log([], more=False)).facilities, ADA, since_ms=0, limit=1, group_id=None)
+    page = await messages.page(Desk(store=_Log([], more=False)).context, ADA, since_ms=0, limit=1, group_id=None)
 
     assert json.loads(page) == {"messages": [], "has_more": False}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from orbital import wire
-from orbital.errors import PayloadTooLarge, ValidationFailed
-from orbital.model import PostMessage, PostReply, PostThread
-from orbital.services import posting
-from orbital.services.forms import make_once
+from orbital_relay import wire
+from orbital_relay.errors import PayloadTooLarge, ValidationFailed
+from orbital_relay.model import PostMessage, PostReply, PostThread
+from orbital_relay.services import posting
+from orbital_relay.services.forms import make_once
 from tests.unit.services.desk import ADA, ANSWER, GROUP, OTHER, Desk
 
 _MESSAGE = {"conversation_id": GROUP, "encrypted_envelope": "AAAA", "timestamp": 1}
@@ -31,7 +31,7 @@ async def test_frames_become_the_drafts_of_the_posts():
     desk = Desk()
 
     futures = [
-        posting.from_frame(desk.facilities, ADA, _frame(kind, data))
+        posting.from_frame(desk.context, ADA, _frame(kind, data))
         for kind, data in (("post_message", _MESSAGE), ("post_thread", _THREAD), ("post_reply", _IN_THREAD))
     ]
 
@@ -60,7 +60,7 @@ async def test_a_key_is_the_same_promise_over_both_ways(
     """[POST2] A frame's key and the POST's `Idempotency-Key` with the same body are one promise."""
     desk = Desk()
 
-    await posting.from_frame(desk.facilities, ADA, _frame(kind, {**data, "idempotency_key": "key"}))
+    await posting.from_frame(desk.context, ADA, _frame(kind, {**data, "idempotency_key": "key"}))
 
     assert desk.drafts[0].once == make_once("key", operation, *ids, body=body)
 
@@ -69,7 +69,7 @@ async def test_a_null_key_is_none():
     """[POST2] A key of null is as if it were left out."""
     desk = Desk()
 
-    await posting.from_frame(desk.facilities, ADA, _frame("post_message", {**_MESSAGE, "idempotency_key": None}))
+    await posting.from_frame(desk.context, ADA, _frame("post_message", {**_MESSAGE, "idempotency_key": None}))
 
     assert desk.drafts[0].once is None
 
@@ -99,7 +99,7 @@ async def test_bad_data_queues_nothing(kind: str, data: Any, error: Any, field: 
     desk = Desk()
 
     with pytest.raises(error) as refused:
-        posting.from_frame(desk.facilities, ADA, _frame(kind, data))
+        posting.from_frame(desk.context, ADA, _frame(kind, data))
 
     assert refused.value.details.get("field") == field
     assert desk.drafts == []
@@ -113,6 +113,6 @@ async def test_what_only_the_fingerprint_reads_is_refused_too():
     desk = Desk()
 
     with pytest.raises(ValidationFailed):
-        posting.from_frame(desk.facilities, ADA, frame)
+        posting.from_frame(desk.context, ADA, frame)
 
     assert desk.drafts == []

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from orbital.errors import PayloadTooLarge, ValidationFailed
-from orbital.model import Once, PostReply, PostThread, ThreadId
-from orbital.services import threads
-from orbital.services.threads import ReplyBody, ThreadBody
+from orbital_relay.errors import PayloadTooLarge, ValidationFailed
+from orbital_relay.model import IdempotencyKey, PostReply, PostThread, ThreadId
+from orbital_relay.services import threads
+from orbital_relay.services.threads import ReplyBody, ThreadBody
 from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, OTHER, Desk
 
 _THREAD = ThreadId(OTHER)
@@ -17,10 +17,10 @@ _THREAD = ThreadId(OTHER)
 
 async def test_a_thread_becomes_a_draft():
     """[USE2] The draft says who, when, where and what; its id is new."""
-    desk, once = Desk(), Once("key", b"")
+    desk, once = Desk(), IdempotencyKey("key", b"")
 
-    answer = await threads.post(desk.facilities, ADA, ThreadBody(GROUP, "AAAA", "BBBB", OTHER), once=once)
-    await threads.post(desk.facilities, ADA, ThreadBody(GROUP, "AAAA", "BBBB"))
+    answer = await threads.post(desk.context, ADA, ThreadBody(GROUP, "AAAA", "BBBB", OTHER), once=once)
+    await threads.post(desk.context, ADA, ThreadBody(GROUP, "AAAA", "BBBB"))
 
     first, second = desk.drafts
     assert isinstance(first, PostThread)
@@ -33,10 +33,10 @@ async def test_a_thread_becomes_a_draft():
 
 async def test_a_reply_becomes_a_draft():
     """[USE2] The draft says who, when, in which thread and what; its id is new."""
-    desk, once = Desk(), Once("key", b"")
+    desk, once = Desk(), IdempotencyKey("key", b"")
 
-    answer = await threads.reply(desk.facilities, ADA, _THREAD, ReplyBody("AAAA", GROUP), once=once)
-    await threads.reply(desk.facilities, ADA, _THREAD, ReplyBody("AAAA"))
+    answer = await threads.reply(desk.context, ADA, _THREAD, ReplyBody("AAAA", GROUP), once=once)
+    await threads.reply(desk.context, ADA, _THREAD, ReplyBody("AAAA"))
 
     first, second = desk.drafts
     assert isinstance(first, PostReply)
@@ -68,7 +68,7 @@ async def test_bad_form_queues_nothing(body: Any, error: Any, field: str):
     where = () if isinstance(body, ThreadBody) else (_THREAD,)
     act: Any = threads.reply if where else threads.post
     with pytest.raises(error) as refused:
-        act(desk.facilities, ADA, *where, body)
+        act(desk.context, ADA, *where, body)
 
     assert refused.value.details["field"] == field
     assert desk.drafts == []

@@ -1,5 +1,5 @@
 /** Every public name, used as somebody would who has only the package. Checked by tsc, never run. */
-import { OrbitalClient, OrbitalError, OrbitalWebSocketManager, localStorageStore, memoryStore } from '@orbital/client';
+import { OrbitalClient, OrbitalError, OrbitalWebSocketManager, localStorageStore, memoryStore } from '@orbital-relay/client';
 import type {
   CaughtUp,
   ClientEvents,
@@ -32,11 +32,11 @@ import type {
   UploadOptions,
   Uploaded,
   Violation,
-} from '@orbital/client';
-import { BACKOFF, Chain, Cursor, Sha256, delayMs, digest, firstPrev, prevOf, readFrame, wakeMs } from '@orbital/client/rules';
-import type { BackoffNumbers, Reading, Verdict } from '@orbital/client/rules';
-import { useConnectionState, useGroupEvents, useTyping } from '@orbital/client/react';
-import { OrbitalApi } from '@orbital/client/rest';
+} from '@orbital-relay/client';
+import { BACKOFF, Chain, Cursor, Sha256, delayMs, digest, firstPrev, prevOf, readFrame, wakeMs } from '@orbital-relay/client/rules';
+import type { BackoffNumbers, Reading, Verdict } from '@orbital-relay/client/rules';
+import { useConnectionState, useGroupEvents, useTyping } from '@orbital-relay/client/react';
+import { OrbitalApi } from '@orbital-relay/client/rest';
 
 /** A value of exactly this type, both ways. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;

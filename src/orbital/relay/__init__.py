@@ -1,7 +1,0 @@
-"""From draft to sockets: append, hand on, subscribe, repair, catch up. It alone waits for both store and bus."""
-
-from __future__ import annotations
-
-from orbital.relay.relay import Counters, Granted, Relay
-
-__all__ = ["Counters", "Granted", "Relay"]

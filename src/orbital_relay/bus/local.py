@@ -1,0 +1,32 @@
+"""The bus of a server that is alone."""
+
+from __future__ import annotations
+
+from orbital_relay.model import GroupId
+from orbital_relay.ports import Bus
+
+
+class LocalBus:
+    """A bus with nobody else on it."""
+
+    async def publish(self, group_id: GroupId, payload: bytes) -> None:
+        """Tell nobody."""
+
+    async def follow(self, group_id: GroupId) -> None:
+        """Hear nobody."""
+
+    async def unfollow(self, group_id: GroupId) -> None:
+        """Hear nobody still."""
+
+    async def tell_revoked(self) -> None:
+        """Tell nobody."""
+
+    async def ready(self) -> bool:
+        """Tell that nobody is missing."""
+        return True
+
+    async def close(self) -> None:
+        """Let go of nothing."""
+
+
+_: type[Bus] = LocalBus

@@ -1,0 +1,88 @@
+"""The command `orbital`: which subcommands there are; each lives in commands/ and is loaded when it is asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+try:
+    from importlib import import_module
+    from typing import Any, Final
+
+    import click
+except KeyboardInterrupt:  # Ctrl-C, before there is anybody to answer it.
+    raise SystemExit(1) from None
+
+from orbital_relay import __version__
+
+COMMANDS: Final = {
+    "serve": "Serve HTTP and WebSocket.",
+    "user": "Add users, and end their sessions.",
+    "token": "Make a token for a user.",
+    "tail": "Print a group's events as they happen.",
+    "send": "Post a message to a group.",
+    "media": "Send and fetch encrypted files.",
+    "migrate": "Bring the database to this version's schema.",
+    "check": "Verify the log: numbers, chain, rows.",
+    "backup": "Write the whole database to a file.",
+    "restore": "Fill an empty database from a backup.",
+}
+"""Name and line of help of each subcommand; `--help` shows them without loading anything."""
+
+
+class _Lazy(click.Group):
+    """A group whose subcommands are imported when used, so that `--help` is instant and the SDK alone suffices."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the command; a file, a folder or a terminal that fails is told in a sentence."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as exc:
+            what = f"{exc.filename}: " if exc.filename else ""
+            click.echo(f"Error: {what}{exc.strerror or exc}.", err=True)
+            if sys.stdout is not None:
+                # What is left for a full disk or a lost terminal would fail once more at the end, with a traceback.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
+        """Import a subcommand."""
+        if cmd_name not in COMMANDS:
+            return None
+        try:
+            module = import_module(f"orbital_relay.commands.{cmd_name}")
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.split(".")[0] == "orbital_relay":
+                raise
+            raise click.ClickException(
+                f"`orbital {cmd_name}` needs the server's parts, and {exc.name} is not installed: "
+                "pip install '.[server]' in Orbital's checkout"
+            ) from exc
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
+        """Write the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  orbital serve                          serve http://localhost:3000
+  orbital user add ada                   make an account; asks for a password
+  export ORBITAL_TOKEN=$(orbital token ada)
+  orbital tail GROUP                     watch a group
+  orbital COMMAND --help                 all about one command
+""",
+)
+@click.version_option(__version__, prog_name="orbital")
+def main() -> None:
+    """Relay end-to-end encrypted messages to families and other small groups."""

@@ -1,0 +1,243 @@
+"""
+What a subscription yields: typed events, and the marks between them.
+
+Durable events are tagged structs, so they can be told apart with `match`:
+
+    match event:
+        case NewThread(data=thread):
+            print(thread.author_username, "opened", thread.thread_id)
+        case Reset(seq=seq):
+            print("some events are gone; reload, then go on after", seq)
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from orbital_relay import wire
+
+
+class Position(msgspec.Struct, frozen=True):
+    """
+    Where a reader stands in a group's log.
+
+    Attributes:
+        seq: Number of the last event it has; 0 before the first.
+        hash: Hash of that event's frame, so that the server can tell whether its log is still the same one; None when
+            the reader does not know it.
+    """
+
+    seq: int
+    hash: str | None = None
+
+
+class Durable(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """
+    One numbered event of a group.
+
+    Attributes:
+        group_id: The group.
+        seq: Its number in the group, from 1, without a hole.
+        server_timestamp: The server's stamp, milliseconds since the epoch; it does not decrease along `seq`.
+        prev: The hash of the frame before it, None when the server keeps no chain.
+        hash: The hash of its own frame.
+        frame: Its text as the server stores it, to the letter.
+    """
+
+    group_id: str
+    seq: int
+    server_timestamp: int
+    prev: str | None
+    hash: str
+    frame: bytes
+
+    @property
+    def type(self) -> str:
+        """The event's type on the wire."""
+        return str(self.__struct_config__.tag)
+
+    @property
+    def position(self) -> Position:
+        """Where a reader stands who has this event."""
+        return Position(self.seq, self.hash)
+
+
+class NewMessage(Durable, frozen=True, kw_only=True, tag="new_message"):
+    """A Signal Protocol envelope was posted."""
+
+    data: wire.NewMessage
+
+
+class NewThread(Durable, frozen=True, kw_only=True, tag="new_thread"):
+    """A thread was opened."""
+
+    data: wire.NewThread
+
+
+class NewReply(Durable, frozen=True, kw_only=True, tag="new_reply"):
+    """A reply was written."""
+
+    data: wire.NewReply
+
+
+class MediaUploaded(Durable, frozen=True, kw_only=True, tag="media_uploaded"):
+    """A medium is there, whole, until its `expires_at`."""
+
+    data: wire.MediaUploaded
+
+
+class MediaExpired(Durable, frozen=True, kw_only=True, tag="media_expired"):
+    """The server no longer has a medium's bytes."""
+
+    data: wire.MediaExpired
+
+
+class MemberJoined(Durable, frozen=True, kw_only=True, tag="member_joined"):
+    """Somebody is in the group now."""
+
+    data: wire.MemberJoined
+
+
+class MemberLeft(Durable, frozen=True, kw_only=True, tag="member_left"):
+    """Somebody is no longer in the group."""
+
+    data: wire.MemberLeft
+
+
+class UnknownEvent(Durable, frozen=True, kw_only=True, tag=None, tag_field=None):
+    """
+    A durable event that this version does not know, or whose data it cannot read.
+
+    Attributes:
+        kind: Its type on the wire.
+        data: What came, as plain objects.
+    """
+
+    kind: str
+    data: dict[str, Any]
+
+    @property
+    def type(self) -> str:
+        """The event's type on the wire."""
+        return self.kind
+
+
+Event = NewMessage | NewThread | NewReply | MediaUploaded | MediaExpired | MemberJoined | MemberLeft | UnknownEvent
+"""A durable event."""
+
+
+class ResetReason(Enum):
+    """Why a position could not be resumed."""
+
+    GONE = "gone"
+    """Some events after it are no longer kept, or the log is another one than the reader knew."""
+    AHEAD = "ahead"
+    """The position is beyond the end of the log: the server's log is older than what the reader saw."""
+
+
+class Reset(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The events between two positions cannot be had any more: load the state anew, then go on.
+
+    Attributes:
+        group_id: The group.
+        last_seq: Number of the last event that was delivered.
+        seq: The events that follow are those after this number.
+        reason: Why.
+    """
+
+    group_id: str
+    last_seq: int
+    seq: int
+    reason: ResetReason
+
+
+class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Everything that was missed is delivered; what follows happens now.
+
+    Attributes:
+        group_id: The group.
+        seq: Number of the last event delivered.
+    """
+
+    group_id: str
+    seq: int
+
+
+class Typing(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Somebody writes in a thread, or stopped.
+
+    Attributes:
+        data: Who and where.
+        server_timestamp: The server's stamp, milliseconds since the epoch; 0 when it gave none.
+    """
+
+    data: wire.TypingIndicator
+    server_timestamp: int
+
+
+class Unnumbered(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    An event without a number, of a server that keeps no log.
+
+    Attributes:
+        type: Its type on the wire.
+        data: What came, as plain objects.
+        server_timestamp: The server's stamp, milliseconds since the epoch; 0 when it gave none.
+    """
+
+    type: str
+    data: dict[str, Any]
+    server_timestamp: int
+
+
+class State(Enum):
+    """What the connection is doing."""
+
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class StateChange(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The connection is in another state.
+
+    Attributes:
+        state: The new one. CLOSED is for good; a connection that was lost is CONNECTING again.
+        code: The WebSocket close code, or the HTTP status of a refused handshake, that led here; None when none did.
+        reason: A sentence.
+        retry_in_ms: How long until the next attempt; None when none is planned or one is under way.
+    """
+
+    state: State
+    code: int | None = None
+    reason: str = ""
+    retry_in_ms: int | None = None
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    Something was wrong that the client could live with: a bad frame, an `error` of the server, a callback that raised.
+
+    Attributes:
+        code: For programs: `BAD_FRAME`, `CALLBACK`, `STORE`, or the server's own code.
+        message: A sentence.
+        details: What the server said with it.
+    """
+
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+
+
+Item = Event | Reset | CaughtUp
+"""What a subscription yields; CaughtUp only when it was asked for."""
+
+Signal = StateChange | Typing | Unnumbered | Problem | Reset | CaughtUp
+"""What `Orbital.on` hears."""

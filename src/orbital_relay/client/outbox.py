@@ -1,0 +1,336 @@
+"""
+Posts on their way to the server: tried until it has them, once each, in order within a group.
+
+Every try of a post carries the same idempotency key, so a try whose answer was lost does no harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from uuid import uuid4
+
+import msgspec
+
+from orbital_relay.client.api import Api, checked_key
+from orbital_relay.client.errors import ApiError, BadAnswer, Closed, OutboxExpired, OutboxFull, Unreachable
+from orbital_relay.client.events import Problem
+from orbital_relay.client.stores import MemoryOutbox, OutboxStore, Post
+from orbital_relay.client.user_code import theirs
+from orbital_relay.core.backoff import BACKOFF, Backoff
+
+T = TypeVar("T")
+
+MOST_POSTS: Final = 1_000
+"""Most posts that wait, over all groups: 350 MB when every envelope is as large as may be, and 1 MB as a rule."""
+
+KEY_LIFE_MS: Final = 23 * 3_600_000
+"""The server remembers a key for 24 hours; an hour less allows for clocks that differ."""
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A post in its lane."""
+
+    post: Post
+    stored: asyncio.Future[None]
+    answer: asyncio.Future[bytes]
+    awaited: bool
+    """Whether somebody waits for the answer: not for a post of an earlier run, nor when the caller gave up."""
+
+
+class Outbox:
+    """
+    The posts that the server does not have yet.
+
+    Posts of one lane are sent one after the other, those of different lanes side by side. An outbox never reorders a
+    lane, and never sends a post again under another key.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        store: OutboxStore | None = None,
+        backoff: Backoff = BACKOFF,
+        random: Callable[[], float],
+        report: Callable[[Problem], None],
+        limit: int = MOST_POSTS,
+    ) -> None:
+        """
+        Send over `api`.
+
+        Args:
+            api: The REST side.
+            store: Where posts are kept; in memory when None.
+            backoff: How long to wait between tries.
+            random: Gives a number in [0, 1).
+            report: Hears of refused posts that nobody waits for: those of an earlier run, and of callers who gave up.
+            limit: Most posts that wait.
+        """
+        self._api = api
+        self._store: OutboxStore = store or MemoryOutbox()
+        self._backoff = backoff
+        self._random = random
+        self._report = report
+        self._limit = limit
+        self._lanes: dict[str, deque[_Waiting]] = {}
+        self._parked: set[str] = set()
+        """Lanes that stand until there is another token."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count = 0
+        self._awake = asyncio.Event()
+        self._closed = False
+
+    # Public
+
+    @property
+    def waiting(self) -> int:
+        """How many posts the server does not have yet."""
+        return self._count
+
+    async def start(self) -> None:
+        """Take up what an earlier run left."""
+        for post in await self._store.load():
+            waiting = self._enqueue(post, awaited=False)
+            waiting.stored.set_result(None)
+
+    async def post(self, lane: str, path: str, body: dict[str, Any], answer: type[T], *, key: str | None = None) -> T:
+        """
+        Send a post, however long it takes.
+
+        When the caller is cancelled the post stays in the outbox and is still sent.
+
+        Args:
+            lane: Posts of one lane keep their order.
+            path: Where to.
+            body: The JSON body.
+            answer: The type of the answer.
+            key: The idempotency key; a new one when None.
+
+        Raises:
+            OutboxFull: If too many posts wait; nothing was kept.
+            ApiError: If the server refused it for good.
+            OutboxExpired: If it was tried and is too old to be tried again.
+            Closed: If the client was closed first; a post in a store is sent by the next run.
+            BadAnswer: If the server has it, and answered in a form that this version does not know.
+            ValueError: If `key` cannot be one.
+        """
+        if self._closed:
+            raise Closed("The client is closed.")
+        if self._count >= self._limit:
+            raise OutboxFull(f"{self._count} posts wait for the server; wait for some to be sent.")
+        now_ms = time.time_ns() // 1_000_000
+        post = Post(
+            key=str(uuid4()) if key is None else checked_key(key),
+            lane=lane,
+            path=path,
+            body=msgspec.Raw(msgspec.json.encode(body)),
+            created_ms=now_ms,
+            # An idle lane sends at once; saying so now saves a second write.
+            tried_ms=None if lane in self._lanes else now_ms,
+        )
+        waiting = self._enqueue(post, awaited=True)
+        self._own(self._keep(waiting))
+        if lane in self._parked:
+            self.wake()
+        try:
+            # Shielded: who gives up waiting does not take the post back.
+            content = await asyncio.shield(waiting.answer)
+        except asyncio.CancelledError:
+            waiting.awaited = False
+            raise
+        return _decode(content, answer)
+
+    def wake(self) -> None:
+        """Try at once what waits for its next try: the server is there again."""
+        self._awake.set()
+        self._awake = asyncio.Event()
+
+    async def close(self) -> None:
+        """Stop trying; what is in a store stays there."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for lane in self._lanes.values():
+            for waiting in lane:
+                _fail(waiting, Closed("The client was closed before the server had the post."))
+        self._lanes.clear()
+
+    # Private
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _enqueue(self, post: Post, *, awaited: bool) -> _Waiting:
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(post, loop.create_future(), loop.create_future(), awaited)
+        self._count += 1
+        if post.lane in self._lanes:
+            self._lanes[post.lane].append(waiting)
+        else:
+            self._lanes[post.lane] = deque([waiting])
+            self._own(self._run(post.lane))
+        return waiting
+
+    async def _keep(self, waiting: _Waiting) -> None:
+        """Put a post into the store; it is not sent before it is there."""
+        try:
+            await theirs(self._store.put(waiting.post))
+        except Exception as exc:  # noqa: BLE001 - a store is other people's code; its error belongs to who posts
+            waiting.stored.set_exception(exc)
+            waiting.stored.exception()  # Seen: its lane may be closed before it gets there.
+        else:
+            waiting.stored.set_result(None)
+
+    async def _run(self, lane: str) -> None:
+        """Send the posts of one lane, one after the other, until it is empty."""
+        queue = self._lanes[lane]
+        while queue:
+            waiting = queue[0]
+            awake = self._awake
+            try:
+                await waiting.stored
+                answer = await self._send(waiting)
+            except Exception as exc:  # noqa: BLE001 - whatever it is belongs to who posts
+                if not waiting.awaited:
+                    self._report_unsent(waiting.post, exc)
+                    if isinstance(exc, ApiError) and exc.status == 401:
+                        # It is the token that was refused, not the post: it stays for a run with a better one.
+                        await self._park(lane, exc, awake)
+                        continue
+                await self._forget(waiting)
+                _fail(waiting, exc)
+            else:
+                try:
+                    await self._forget(waiting)
+                finally:  # Who closes now is told all the same: the server has it.
+                    if not waiting.answer.done():
+                        waiting.answer.set_result(answer)
+            queue.popleft()
+            self._count -= 1
+        del self._lanes[lane]
+
+    async def _park(self, lane: str, refused: ApiError, awake: asyncio.Event) -> None:
+        """Let a lane stand until something wakes the outbox. Who posts behind hears why, instead of waiting."""
+        queue = self._lanes[lane]
+        for waiting in [each for each in queue if each.awaited]:
+            await asyncio.wait([waiting.stored])
+            await self._forget(waiting)
+            _fail(waiting, refused)
+            queue.remove(waiting)
+            self._count -= 1
+        self._parked.add(lane)
+        try:
+            await awake.wait()
+        finally:
+            self._parked.discard(lane)
+
+    def _report_unsent(self, post: Post, exc: Exception) -> None:
+        self._report(
+            Problem(
+                code=exc.code if isinstance(exc, ApiError) else "OUTBOX",
+                message=f"A post that nobody waits for was not sent: {exc}",
+                details={"idempotency_key": post.key, "path": post.path},
+            )
+        )
+
+    async def _forget(self, waiting: _Waiting) -> None:
+        try:
+            await theirs(self._store.remove(waiting.post.key))
+        except Exception as exc:  # noqa: BLE001 - a store is other people's code
+            # It would be sent again by the next run, under its key: no harm within the key's life.
+            self._report(Problem(code="STORE", message=f"A sent post could not be removed from its store: {exc}"))
+
+    async def _send(self, waiting: _Waiting) -> bytes:
+        """Try a post until the server has it or refuses it."""
+        failures = 0
+        while True:
+            now_ms = time.time_ns() // 1_000_000
+            post = waiting.post
+            awake = self._awake
+            retry_after_ms = 0
+            if post.tried_ms is not None and now_ms - post.tried_ms > KEY_LIFE_MS:
+                raise OutboxExpired(
+                    "This post was tried more than 23 hours ago, and the answer was lost: it may be there or not. "
+                    "Look, and post it anew if it is not."
+                )
+            if await self._noted(waiting, now_ms):
+                try:
+                    content = await self._api.post(post.path, bytes(post.body), idempotency_key=post.key)
+                    _decode(content, _Receipt)
+                except ApiError as exc:
+                    if not exc.retryable:
+                        raise
+                    retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
+                except Closed:
+                    raise
+                except Unreachable:
+                    pass
+                except Exception as exc:  # noqa: BLE001 - the token function is other people's code
+                    self._report(
+                        Problem(code="TOKEN", message=f"A post waits, since the token function failed: {exc!r}")
+                    )
+                else:
+                    return content
+            failures += 1
+            delay_ms = self._backoff.delay_ms(
+                failures - 1, random=self._random(), now_ms=0, retry_after_ms=retry_after_ms
+            )
+            if retry_after_ms:
+                await asyncio.sleep(delay_ms / 1_000)
+                continue
+            try:
+                async with asyncio.timeout(delay_ms / 1_000):
+                    await awake.wait()
+            except TimeoutError:
+                pass
+
+    async def _noted(self, waiting: _Waiting, now_ms: int) -> bool:
+        """Keep when the first try was, before it is made; False when that failed and nobody waits to hear it."""
+        if waiting.post.tried_ms is not None:
+            return True
+        tried = msgspec.structs.replace(waiting.post, tried_ms=now_ms)
+        try:
+            await theirs(self._store.put(tried))
+        except Exception as exc:
+            if waiting.awaited:
+                raise
+            self._report(Problem(code="STORE", message=f"A post waits, since its store failed: {exc}"))
+            return False
+        waiting.post = tried
+        return True
+
+
+class _Receipt(msgspec.Struct):
+    """What every answer to a post has one of."""
+
+    message_id: str | None = None
+    thread_id: str | None = None
+    reply_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.message_id is self.thread_id is self.reply_id is None:
+            raise ValueError("it names nothing that was made")
+
+
+def _decode(content: bytes, answer: type[T]) -> T:
+    """Read an answer; one that is not the server's is none: a captive portal's page must not count as a receipt."""
+    try:
+        return msgspec.json.decode(content, type=answer)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise BadAnswer(f"What answered does not speak Orbital's protocol: {exc}.") from exc
+
+
+def _fail(waiting: _Waiting, exc: Exception) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(exc)
+        # Nobody may ask any more: mark it as seen, or the loop would complain of an error never retrieved.
+        waiting.answer.exception()

@@ -1,0 +1,55 @@
+"""What the subcommands that speak with a server have in common: its address, a token, and errors as sentences."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from orbital_relay.client.errors import ClientError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+URL = click.option(
+    "--url",
+    envvar="ORBITAL_URL",
+    default="http://localhost:3000",
+    show_default=True,
+    show_envvar=True,
+    help="The server's address.",
+)
+TOKEN = click.option(
+    "--token",
+    envvar="ORBITAL_TOKEN",
+    show_envvar=True,
+    required=True,
+    help="Who you are. Other users of the machine can read a command line: the environment is the better place.",
+)
+
+
+def server_options(command: F) -> F:
+    """Give a command `--url` and `--token`."""
+    return URL(TOKEN(command))
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """
+    Run a command's work; what goes wrong outside of it becomes a sentence and status 1.
+
+    Raises:
+        click.ClickException: For an error of the client's.
+        click.Abort: For Ctrl-C.
+    """
+    # What there is to say the command says itself.
+    logging.getLogger("orbital.client").addHandler(logging.NullHandler())
+    try:
+        asyncio.run(work)
+    except ClientError as exc:
+        raise click.ClickException(str(exc)) from exc
+    except ValueError as exc:
+        raise click.UsageError(str(exc)) from exc
+    except KeyboardInterrupt:
+        raise click.Abort from None

@@ -1,0 +1,34 @@
+"""`orbital migrate`: bring the database to this version's schema without serving."""
+
+from __future__ import annotations
+
+import click
+
+from orbital_relay.commands.server_options import load, run, settings_options
+from orbital_relay.config import Settings
+from orbital_relay.server.app import open_store
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital migrate
+  orbital migrate --data-dir /var/lib/orbital
+  DATABASE_URL=postgresql://orbital@db/orbital orbital migrate
+"""
+)
+@settings_options("data_dir", "database_url")
+def migrate(**flags: str | None) -> None:
+    """
+    Bring the database to this version's schema.
+
+    `orbital serve` does the same when it starts; this is for those who want it to have happened before.
+    """
+    settings = load(flags)
+    run(_migrate(settings))
+    click.echo(f"{settings.database.shown} is at the schema of this version.")
+
+
+async def _migrate(settings: Settings) -> None:
+    store = await open_store(settings)
+    await store.close()

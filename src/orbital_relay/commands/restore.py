@@ -1,0 +1,50 @@
+"""`orbital restore`: fill an empty database from a backup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from orbital_relay.commands.backup import progress
+from orbital_relay.commands.server_options import load, run, settings_options
+from orbital_relay.config import Settings
+from orbital_relay.server.app import open_store
+from orbital_relay.store import archive
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital restore orbital-2026-11-23.backup
+  orbital restore orbital.backup --database-url postgresql://orbital@db/new_database
+"""
+)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@settings_options("data_dir", "database_url")
+def restore(file: Path, **flags: str | None) -> None:
+    """
+    Fill an empty database from FILE, written by `orbital backup`.
+
+    The file is read to its end and checked first. No server may be using the database. All or nothing is restored,
+    and a backup of an older version is brought to this one's schema. Clients that had more than the backup are told
+    so when they come back (`recovered: false`), and read their groups anew.
+    """
+    settings = load(flags)
+    try:
+        header = archive.Reader(file).header
+        with progress("Checking", header.rows) as told:
+            archive.check(file, told=told)
+        rows = run(_restore(settings, file, header.rows))
+    except archive.ArchiveDamaged as exc:
+        raise click.ClickException(f"{exc} Nothing was restored.") from exc
+    click.echo(f"{settings.database.shown}: {rows} rows of {header.made_at}. Verify them with: orbital check")
+
+
+async def _restore(settings: Settings, file: Path, rows: int) -> int:
+    store = await open_store(settings)
+    try:
+        with progress("Restoring", rows) as told:
+            return await store.restore(file, told=told)
+    finally:
+        await store.close()

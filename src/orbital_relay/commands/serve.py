@@ -1,0 +1,149 @@
+"""`orbital serve`: run a server until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import webbrowser
+from multiprocessing.connection import Connection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+import msgspec
+
+from orbital_relay import config
+from orbital_relay.commands.server_options import load, settings_options
+from orbital_relay.config import Settings
+from orbital_relay.errors import DatabaseRefused, SettingsInvalid
+from orbital_relay.server.app import Node, listen
+from orbital_relay.server.app import serve as serve_until_stopped
+from orbital_relay.server.ops import supervisor
+from orbital_relay.server.ops.logging import configure
+from orbital_relay.server.ops.worker_metrics import Siblings
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital serve
+  orbital serve --demo
+  orbital serve --host 0.0.0.0 --port 8080 --data-dir /var/lib/orbital
+  orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache
+  orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache --workers 4
+
+Each flag can be given by its environment variable; docs/reference/settings.md tells the reasons for the defaults.
+"""
+)
+@click.option(
+    "--demo", is_flag=True, help="Show two members side by side in a browser; all data is thrown away at the end."
+)
+@settings_options()
+def serve(*, demo: bool, **flags: str | None) -> None:
+    """Serve HTTP and WebSocket on one port until SIGTERM or Ctrl-C."""
+    settings = load(flags)
+    configure(level=settings.log_level, format=settings.log_format)
+    try:
+        if demo:
+            with (
+                tempfile.TemporaryDirectory(prefix="orbital-demo-") as folder,
+                asyncio.Runner(loop_factory=_loop) as runner,
+            ):
+                runner.run(serve_until_stopped(_throwaway(settings, Path(folder)), on_started=_show_demo))
+            return
+        if settings.workers > 1:
+            sys.exit(_serve_by_many(settings))
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(serve_until_stopped(settings, on_started=lambda node, *where: _greet(node.settings, *where)))
+    except (SettingsInvalid, DatabaseRefused) as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop  # noqa: PLC0415 - there is none for Windows
+
+    return uvloop.new_event_loop()
+
+
+def _throwaway(settings: Settings, folder: Path) -> Settings:
+    """Return the settings of one process whose data are all in `folder`, whatever else was set."""
+    return msgspec.structs.replace(
+        settings, data_dir=folder, database_url=None, redis_url=None, media_url=None, workers=1
+    )
+
+
+def _show_demo(_node: Node, host: str, port: int) -> None:
+    """Open the demonstration, in which the page makes the two members: their keys are none of the server's business."""
+    url = f"{address(host, port)}/?demo=now"
+    click.echo("Orbital shows two members side by side. Nothing is kept; stop with Ctrl-C.")
+    click.echo(f"  Open it in a browser: {url}")
+    if sys.stdout.isatty():
+        webbrowser.open(url)
+
+
+def _serve_by_many(settings: Settings) -> int:
+    """Start the workers, and return their status when they have ended."""
+    supervisor.check(settings)
+    with listen(settings) as listening:
+        host = listening.getsockname()[0]
+        many = supervisor.Workers(settings, work=_work, listening=listening)
+        return many.run(on_started=lambda placed: _greet(placed, host, placed.port))
+
+
+def _work(settings: Settings, started: Connection, siblings: Siblings) -> None:
+    """Serve as one of several, until told to stop or the process that started this one is gone."""
+    # The terminal's Ctrl-C is for the one that started this one, which passes it on.
+    os.setpgrp()
+    configure(level=settings.log_level, format=settings.log_format)
+
+    def say(_node: Node, _host: str, _port: int) -> None:
+        started.send(True)
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            asyncio.get_running_loop().add_reader(parent.sentinel, _orphaned, parent.sentinel)
+
+    try:
+        with asyncio.Runner(loop_factory=_loop) as runner:
+            runner.run(serve_until_stopped(settings, on_started=say, siblings=siblings))
+    except (SettingsInvalid, DatabaseRefused) as exc:
+        click.echo(f"Error: {exc}", err=True)
+        sys.exit(1)
+
+
+def _orphaned(sentinel: int) -> None:
+    asyncio.get_running_loop().remove_reader(sentinel)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _greet(settings: Settings, host: str, port: int) -> None:
+    """Tell a newcomer what to do next, and everybody where the server is."""
+    url = address(host, port)
+    click.echo(f"Orbital is serving {url}")
+    click.echo(f"  Open it in a browser: {url}")
+    click.echo(f"  The API, to read:     {url}/docs")
+    click.echo("  Make an account:")
+    click.echo(
+        f"""    curl -s {url}/api/signup -H 'Content-Type: application/json' """
+        """-d '{"username":"ada","password":"Correct-Horse-7","public_key":{}}'"""
+    )
+    click.echo(f"  Data: {_place(settings)}. Stop with Ctrl-C.")
+    for sentence in config.doubts(settings):
+        click.echo(f"  Note: {sentence}", err=True)
+
+
+def address(host: str, port: int) -> str:
+    """Return the address to open: one that reaches a server that listens everywhere."""
+    if host in {"0.0.0.0", "::", "127.0.0.1", "::1"}:  # noqa: S104 - compared, not bound
+        host = "localhost"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _place(settings: Settings) -> str:
+    shown = settings.database.shown
+    return shown.removeprefix("sqlite:///") if urlsplit(shown).scheme == "sqlite" else shown

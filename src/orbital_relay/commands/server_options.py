@@ -1,0 +1,79 @@
+"""What the subcommands that work on a server's own data have in common: its settings, and errors as sentences."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from orbital_relay import config
+from orbital_relay.config import Option, Settings, SqliteFile
+from orbital_relay.errors import DatabaseRefused, OrbitalError, SettingsInvalid
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def settings_options(*fields: str) -> Callable[[F], F]:
+    """Give a command a flag for each of these settings, or for all if none is named; it gets their texts by name."""
+    chosen = config.options(*fields) if fields else config.OPTIONS
+
+    def decorate(command: F) -> F:
+        for option in reversed(chosen):
+            command = _flag(option)(command)
+        return command
+
+    return decorate
+
+
+def _flag(option: Option) -> Callable[[F], F]:
+    return click.option(option.flag, option.field, metavar=option.kind.metavar, default=None, help=option.help)
+
+
+def load(flags: dict[str, str | None]) -> Settings:
+    """
+    Read the settings.
+
+    Raises:
+        click.ClickException: If one cannot be used.
+    """
+    try:
+        return config.load(flags)
+    except SettingsInvalid as exc:
+        raise click.ClickException(str(exc)) from exc
+
+
+def there(settings: Settings) -> Settings:
+    """
+    Give the settings back, if their database is there: who mistypes a folder must not get a new, empty one.
+
+    Raises:
+        click.ClickException: If it is a file that does not exist.
+    """
+    match settings.database:
+        case SqliteFile(path=path) if not path.exists():
+            raise click.ClickException(
+                f"There is no database at {path}. Name its folder with --data-dir; `orbital migrate` makes a new one."
+            )
+        case _:
+            return settings
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Run a command's work; what goes wrong outside of it becomes a sentence and status 1.
+
+    Raises:
+        click.ClickException: For an error that has a sentence.
+        click.Abort: For Ctrl-C.
+    """
+    try:
+        return asyncio.run(work)
+    except (SettingsInvalid, DatabaseRefused) as exc:
+        raise click.ClickException(str(exc)) from exc
+    except OrbitalError as exc:
+        raise click.ClickException(exc.message) from exc
+    except KeyboardInterrupt:
+        raise click.Abort from None

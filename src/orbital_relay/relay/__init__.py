@@ -1,0 +1,7 @@
+"""From draft to sockets: append, hand on, subscribe, repair, catch up. It alone waits for both store and bus."""
+
+from __future__ import annotations
+
+from orbital_relay.relay.relay import Counters, Granted, Relay
+
+__all__ = ["Counters", "Granted", "Relay"]

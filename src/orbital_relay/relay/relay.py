@@ -1,0 +1,607 @@
+"""Keeps every listener of this server in step with the log: hand on, subscribe, repair, catch up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.core.cursor import Verdict
+from orbital_relay.core.framing import text_frame
+from orbital_relay.core.hub import Delivery, Hub, Listener, LiveGroup, Subscription
+from orbital_relay.core.stamps import Stamps
+from orbital_relay.errors import NotFound, OrbitalError, PositionLost
+from orbital_relay.model import Access, AnyDraft, Appended, Event, GroupId, Head, MembershipAtHead, Resume, UserId
+from orbital_relay.ports import Bus, Clock, Store
+from orbital_relay.relay.appender import Appender
+from orbital_relay.relay.bus_messages import decode_rumour, encode_rumour, encode_typing
+
+log = logging.getLogger("orbital.relay")
+
+PAGE_EVENTS: Final = 500
+"""Most events of one read of the log."""
+
+CHUNK_BYTES: Final = 128 * 1024
+"""Most bytes written to a catching-up connection at once; it is asked in between whether it still takes them."""
+
+READS_AT_ONCE: Final = 8
+"""Reads of the log by those who catch up; more would only wait in the store, and keep others from it."""
+
+COMPARED_AT_ONCE: Final = 500
+"""Heads of one read."""
+
+REPAIR_RETRY_S: Final = 1.0
+"""How long until a group whose log could not be read is tried again."""
+
+
+class Counters(msgspec.Struct):
+    """
+    What the relay counts; the metrics show it.
+
+    Attributes:
+        events: Events appended here, by kind.
+        replayed: Events written to listeners that were behind.
+        reads: Pages of the log read for them.
+        gaps: Times that an event was missing and the log was read.
+        lost: Subscriptions whose position was no longer kept.
+    """
+
+    events: dict[str, int] = {}
+    replayed: int = 0
+    reads: int = 0
+    gaps: int = 0
+    lost: int = 0
+
+
+class Granted(msgspec.Struct, frozen=True):
+    """
+    What a request to subscribe came to.
+
+    Attributes:
+        groups: The state of each group that is subscribed now, in the order asked for.
+        refused: The ids that the user is not in, or that are no group's.
+    """
+
+    groups: dict[str, wire.GroupState]
+    refused: list[str]
+
+
+def whom(frame: bytes) -> tuple[UserId, str]:
+    """Read whom a `member_…` frame is about, and its reason if it has one."""
+    data = wire.event_data(frame)
+    if isinstance(data, wire.MemberLeft):
+        return UserId(data.user_id), data.reason
+    if isinstance(data, wire.MemberJoined):
+        return UserId(data.user_id), ""
+    raise AssertionError("only member_joined and member_left are about a member")
+
+
+class Relay:
+    """
+    Appends drafts, and keeps every listener of this server in step with the log.
+
+    Order and durability are the store's. What the relay holds in memory can be lost at any moment, and nothing is lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        compress: Callable[[bytes], bytes],
+        on_batch: Callable[[int, float], None] = lambda _drafts, _seconds: None,
+        on_moved: Callable[[GroupId], None] = lambda _group_id: None,
+    ) -> None:
+        """
+        Args:
+            store: The log.
+            clock: The time.
+            compress: Makes the compressed WebSocket frame of a text.
+            on_batch: Learns the size of each append batch and the seconds that it took.
+            on_moved: Learns of each group that a listener began or ceased to hear.
+        """
+        self._store = store
+        self._bus: Bus | None = None
+        self._clock = clock
+        self.hub = Hub(who=whom, compress=compress, dropped=self._dropped, moved=on_moved)
+        self.stamps = Stamps()
+        self.counters = Counters()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._repairing: dict[GroupId, asyncio.Task[None]] = {}
+        # Who has still to be told that some of a group is gone, and is let in again.
+        self._holes: set[tuple[Listener, GroupId]] = set()
+        self._catching_up: dict[Listener, asyncio.Task[None]] = {}
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._flush_due = False
+        self._comparing: asyncio.Task[None] | None = None
+        # With other servers about: a stamp below every event that may still have to be handed on here.
+        self._settled_ms: int | None = None
+        self._loop = asyncio.get_running_loop()
+        self._appender = Appender(
+            store=store,
+            clock=clock,
+            stamps=self.stamps,
+            spawn=self._spawn,
+            hand_on=self._hand_on,
+            publish=self._publish,
+            on_batch=on_batch,
+        )
+
+    async def start(self, bus: Bus | None = None) -> None:
+        """Take up the clock where the log left it; `bus` tells the other servers, if there are any."""
+        self._bus = bus
+        self._settled_ms = await self._store.settled_ms()
+        # Nothing is on its way yet.
+        self.stamps.settle(await self._store.last_stamp_ms())
+
+    async def close(self) -> None:
+        """Append what is queued, then end every task."""
+        await self._appender.drain()
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, coroutine: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        task = self._loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the relay failed", exc_info=error, extra={"task": task.get_name()})
+
+    # Chapter: appending
+
+    def append(self, draft: AnyDraft) -> asyncio.Future[Appended]:
+        """
+        Queue a draft; the order of calls is the order of the log.
+
+        Returns:
+            A future that ends when the draft is durable, or with the OrbitalError that refused it.
+        """
+        return self._appender.append(draft)
+
+    def _hand_on(self, events: Sequence[Event]) -> None:
+        """Take what was stored here."""
+        counts = self.counters.events
+        for event in events:
+            kind = wire.kind_of(event.frame)
+            counts[kind] = counts.get(kind, 0) + 1
+            self.stamps.advance(event.stamp_ms)
+            self._ingest(event)
+        self.hub.flush()
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        if self._bus is not None:
+            for event in events:
+                await self._bus.publish(event.group_id, encode_rumour(event))
+
+    # Chapter: events from anywhere
+
+    def receive(self, group_id: GroupId, payload: bytes) -> None:
+        """Take what another server published; bad or late, it does no harm."""
+        rumour = decode_rumour(group_id, payload)
+        if isinstance(rumour, Event):
+            self._ingest(rumour)
+            self._flush_soon()
+        elif rumour is not None:
+            self._tell_here(group_id, rumour)
+
+    def _flush_soon(self) -> None:
+        if not self._flush_due and self.hub.dirty:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        self.hub.flush()
+
+    def _ingest(self, event: Event) -> None:
+        if self.hub.offer(event) is Verdict.GAP:
+            self.counters.gaps += 1
+            self._repair_soon(event.group_id)
+
+    def _repair_soon(self, group_id: GroupId) -> asyncio.Task[None]:
+        task = self._repairing.get(group_id)
+        if task is None:
+            task = self._repairing[group_id] = self._spawn(self._repair(group_id), "repair")
+        return task
+
+    async def _repair(self, group_id: GroupId) -> None:
+        """Read the log of a live group until all that is known to exist has been handed on."""
+        try:
+            await self._read_to_the_head(group_id)
+        finally:
+            # Here, not when the task is done: a gap that shows in between must begin a repair of its own.
+            del self._repairing[group_id]
+
+    async def _read_to_the_head(self, group_id: GroupId) -> None:
+        while (group := self.hub.groups.get(group_id)) is not None and group.cursor is not None:
+            after = group.last
+            try:
+                page = await self._store.read(group_id, after=after, limit=PAGE_EVENTS)
+            except PositionLost as lost:
+                # Pruned while this server was cut off from the log: what is gone cannot be handed on.
+                for listener in self.hub.skip(group, int(lost.details["oldest_seq"]) - 1):
+                    self._holes.add((listener, group_id))
+                    self._spawn(self._subscribe_again(listener, group_id), "subscribe again")
+                continue
+            except NotFound:
+                return
+            except OrbitalError:
+                await asyncio.sleep(REPAIR_RETRY_S)
+                continue
+            for event in page.events:
+                self.hub.offer(event)
+            self.hub.flush()
+            if group.last >= max(page.head.seq, group.highest_seen):
+                return
+            if not page.events:
+                # Heard of a number that the log does not have: a log restored from a backup. The log is the truth.
+                group.highest_seen = group.last
+                return
+
+    async def _subscribe_again(self, listener: Listener, group_id: GroupId) -> None:
+        """
+        Let a listener go on after a hole in its group.
+
+        Its user may have been removed in the hole, where nobody saw it: so it is asked for again.
+        """
+        hole = listener, group_id
+
+        def wanted() -> bool:
+            # Not when it asked itself in between: it was told of the hole then, or hears the group no longer.
+            return hole in self._holes
+
+        def answer(granted: Granted) -> None:
+            if group_id not in granted.groups:
+                listener.lost(group_id, "removed")
+
+        try:
+            while wanted() and not listener.gone:
+                try:
+                    await self.subscribe(listener, [group_id], {}, answer=answer, wanted=wanted)
+                    return
+                except OrbitalError:
+                    await asyncio.sleep(REPAIR_RETRY_S)
+        finally:
+            self._holes.discard(hole)
+
+    async def compare(self) -> None:
+        """
+        Compare the heads of live groups with the store's, and read what is missing.
+
+        With this a last message that the bus lost arrives, too; and up to what was settled before, nothing is missing.
+
+        Raises:
+            Unavailable: If the store is away.
+        """
+        settled_ms = await self._store.settled_ms()
+        live = list(self.hub.groups)
+        repairs = []
+        for start in range(0, len(live), COMPARED_AT_ONCE):
+            heads = await self._store.heads(live[start : start + COMPARED_AT_ONCE])
+            for group_id, head in heads.items():
+                repair = self._note_head(group_id, head)
+                if repair is not None:
+                    repairs.append(repair)
+        if repairs:
+            await asyncio.wait(repairs)
+        self._settled_ms = settled_ms
+
+    def compare_soon(self) -> None:
+        """Compare once more, now: the bus was away, and rumours were lost."""
+        if self._comparing is None or self._comparing.done():
+            self._comparing = self._spawn(self._compare_again(), "compare")
+
+    async def _compare_again(self) -> None:
+        # If the store is away too, the periodic comparison comes after.
+        with suppress(OrbitalError):
+            await self.compare()
+
+    def _note_head(self, group_id: GroupId, head: Head) -> asyncio.Task[None] | None:
+        group = self.hub.groups.get(group_id)
+        if group is None or group.cursor is None:
+            return None
+        group.highest_seen = max(group.highest_seen, head.seq)
+        return self._repair_soon(group_id) if group.last < head.seq else None
+
+    # Chapter: subscribing
+
+    async def subscribe(
+        self,
+        listener: Listener,
+        group_ids: Collection[str],
+        since: Mapping[str, Resume],
+        *,
+        answer: Callable[[Granted], None],
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """
+        Let a listener hear groups, each from now on or from where it says it stands.
+
+        Membership is read from the store after the group came alive here, and looked at once more in the step that lets
+        the listener in: a `member_left` in between is seen.
+
+        Args:
+            listener: Who wants to hear.
+            group_ids: What it asks for.
+            since: Where it stands, for those groups that it wants replayed.
+            answer: Called in the very step in which the listener is let in, before any event reaches it.
+            wanted: Asked in that step whether it is still to be done.
+
+        Raises:
+            Unavailable: If the store is away; nothing has changed.
+        """
+        asked = list(dict.fromkeys(group_ids))
+        known = [GroupId(group_id) for group_id in asked if wire.is_uuid(group_id)]
+        groups = {group_id: self.hub.group(group_id) for group_id in known}
+        try:
+            if self._bus is not None:
+                # Follow before reading the head: an event stored in between would be in neither.
+                new = [group_id for group_id, group in groups.items() if group.cursor is None]
+                await asyncio.gather(*(self._bus.follow(group_id) for group_id in new))
+            while True:
+                unseen = {group_id: group.unseen for group_id, group in groups.items()}
+                standings = await self._store.standings(listener.user, known)
+                await self._catch_up_groups(groups, standings)
+                found = await self._look_up(groups, standings, since)
+                # What passed unseen after the standing was read, before another opened the group or in a hole, may have
+                # been this user's removal.
+                if not any(
+                    groups[group_id].unseen > max(unseen[group_id], standing.head.seq)
+                    for group_id, standing in standings.items()
+                ):
+                    break
+            if listener.gone or not wanted():
+                return
+            self._let_in(listener, asked, groups, standings, found, since, answer=answer)
+        finally:
+            for group in groups.values():
+                self.hub.release(group)
+        self.catch_up(listener)
+
+    async def _catch_up_groups(
+        self, groups: Mapping[GroupId, LiveGroup], standings: Mapping[GroupId, MembershipAtHead]
+    ) -> None:
+        """Open the groups that are new here, and bring each to the head that was read."""
+        behind = []
+        for group_id, standing in standings.items():
+            group = groups[group_id]
+            group.highest_seen = max(group.highest_seen, standing.head.seq)
+            if standing.access is Access.MEMBER and group.open(standing.head.seq):
+                behind.append(group)
+        if behind and self._bus is None:
+            # Alone, only a batch that is stored and not yet handed on can be ahead: reading it from the log would hand
+            # it on before older events of other groups.
+            await self._appender.handed_on()
+        repairs = [self._repair_soon(group.group_id) for group in behind if group.last < group.highest_seen]
+        if repairs:
+            await asyncio.wait(repairs)
+
+    async def _look_up(
+        self,
+        groups: Mapping[GroupId, LiveGroup],
+        standings: Mapping[GroupId, MembershipAtHead],
+        since: Mapping[str, Resume],
+    ) -> dict[GroupId, int | None]:
+        """For each replay that is possible, return the stamp of its first event, or None if nothing is missing."""
+        found: dict[GroupId, int | None] = {}
+        for group_id in groups:
+            resume, standing = since.get(group_id), standings.get(group_id)
+            if resume is None or standing is None or standing.access is not Access.MEMBER:
+                continue
+            if not standing.head.floor <= resume.seq <= standing.head.seq:
+                continue
+            if resume.hash is not None and await self._store.hash_at(group_id, resume.seq) != resume.hash:
+                continue
+            found[group_id] = await self._store.stamp_after(group_id, resume.seq)
+        return found
+
+    def _let_in(
+        self,
+        listener: Listener,
+        asked: list[str],
+        groups: Mapping[GroupId, LiveGroup],
+        standings: Mapping[GroupId, MembershipAtHead],
+        found: Mapping[GroupId, int | None],
+        since: Mapping[str, Resume],
+        *,
+        answer: Callable[[Granted], None],
+    ) -> None:
+        """Answer, and let the listener in, in one step: nothing is handed on in between."""
+        states: dict[str, wire.GroupState] = {}
+        refused: list[str] = []
+        starts: dict[GroupId, int] = {}
+        for text in asked:
+            group_id = GroupId(text)
+            standing = standings.get(group_id)
+            if standing is None or standing.access is not Access.MEMBER:
+                refused.append(text)
+                continue
+            group = groups[group_id]
+            if group.left.get(listener.user_id, 0) > standing.head.seq:
+                refused.append(text)
+                continue
+            resume = since.get(text)
+            before = listener.subscriptions.get(group_id)
+            if before is not None:
+                # Each event once on a connection: it goes on from where it is, and says whether that is enough.
+                before.until = None
+                enough = msgspec.UNSET if resume is None else before.start <= resume.seq <= group.last
+                states[group_id] = wire.GroupState(group.last, enough)
+                continue
+            if resume is None:
+                starts[group_id] = group.last
+                states[group_id] = wire.GroupState(group.last)
+            else:
+                recovered = group_id in found
+                starts[group_id] = resume.seq if recovered else group.last
+                states[group_id] = wire.GroupState(group.last, recovered)
+        self.hub.flush()
+        for group_id in starts:
+            if (listener, group_id) in self._holes:
+                self._holes.discard((listener, group_id))
+                listener.reset(group_id, groups[group_id].last)
+        replayed = [stamp for group_id in starts if (stamp := found.get(group_id)) is not None]
+        if replayed:
+            # What is said from now on must not bear a later stamp than the first event that is still to come.
+            self.hub.park(listener)
+            listener.last_stamp_ms = min(listener.last_stamp_ms, min(replayed) - 1)
+        answer(Granted(states, refused))
+        for group_id, start in starts.items():
+            self.hub.subscribe(listener, groups[group_id], start=start)
+
+    def unsubscribe(self, listener: Listener, group_ids: Collection[str]) -> None:
+        """Let a listener hear groups no longer; those that it does not hear do not matter."""
+        for group_id in group_ids:
+            self.hub.leave(listener, GroupId(group_id))
+            self._holes.discard((listener, GroupId(group_id)))
+        # Without the group that it was waiting for it may have caught up.
+        self.catch_up(listener)
+
+    def _dropped(self, group_id: GroupId) -> None:
+        """Follow a group no longer that nobody here listens to."""
+        if self._bus is not None:
+            self._spawn(self._unfollow(self._bus, group_id), "unfollow")
+
+    async def _unfollow(self, bus: Bus, group_id: GroupId) -> None:
+        if group_id not in self.hub.groups:
+            await bus.unfollow(group_id)
+
+    # Chapter: catching up
+
+    def catch_up(self, listener: Listener) -> None:
+        """Bring a listener that is behind back, unless its transport is full or it is on its way already."""
+        if not listener.behind or listener.choked or listener.gone or listener in self._catching_up:
+            return
+        if self.hub.rejoin(listener):
+            return
+        self._catching_up[listener] = self._spawn(self._catch_up(listener), "catch up")
+
+    async def _catch_up(self, listener: Listener) -> None:
+        try:
+            while listener.behind and not listener.choked and not listener.gone and not self.hub.rejoin(listener):
+                async with self._reads:
+                    missed = await self._read_missed(listener)
+                self._replay(listener, missed)
+        finally:
+            # Here, not when the task is done: whoever wakes the listener in between must find it free.
+            del self._catching_up[listener]
+
+    async def _read_missed(self, listener: Listener) -> list[Delivery]:
+        """
+        Read what a listener misses, over all its groups, in the order of stamps.
+
+        The goals are noted before the first read. All events up to them are stored, so nothing that is read later can
+        belong before them.
+        """
+        wanted = [
+            (subscription, subscription.position, subscription.goal)
+            for subscription in listener.subscriptions.values()
+            if subscription.position < subscription.goal
+        ]
+        limit = max(PAGE_EVENTS // max(len(wanted), 1), 20)
+        found: list[Delivery] = []
+        certain: int | None = None
+        for subscription, position, goal in wanted:
+            events = await self._read_group(listener, subscription, position, min(limit, goal - position))
+            if events is None:
+                # What this group has is not known, so nothing of the others can be said to come before it.
+                return []
+            found += events
+            if events and events[-1].event.seq < goal:
+                # More of this group follows: beyond it, the order over the groups is not known yet.
+                stamp_ms = events[-1].event.stamp_ms
+                certain = stamp_ms if certain is None else min(certain, stamp_ms)
+        found.sort(key=lambda delivery: (delivery.event.stamp_ms, delivery.event.group_id))
+        return [one for one in found if certain is None or one.event.stamp_ms <= certain]
+
+    async def _read_group(
+        self, listener: Listener, subscription: Subscription, position: int, limit: int
+    ) -> list[Delivery] | None:
+        """Read some of what a listener misses of a group; None when the store is away."""
+        group = subscription.group
+        remembered = group.after(position)
+        if remembered is not None:
+            return remembered[:limit]
+        self.counters.reads += 1
+        try:
+            page = await self._store.read(group.group_id, after=position, limit=limit)
+        except PositionLost:
+            self.counters.lost += 1
+            if listener.subscriptions.get(group.group_id) is subscription:
+                subscription.position = subscription.start = subscription.goal
+                # Who was removed in what is gone goes on after no number.
+                if subscription.until is None:
+                    listener.reset(group.group_id, group.last)
+            return []
+        except OrbitalError:
+            await asyncio.sleep(REPAIR_RETRY_S)
+            return None
+        return [Delivery(event) for event in page.events]
+
+    def _replay(self, listener: Listener, missed: list[Delivery]) -> None:
+        """Write what was read, as far as the listener still wants it and its transport takes it."""
+        chunk: list[Delivery] = []
+        positions: dict[GroupId, int] = {}
+        size = 0
+        for delivery in missed:
+            event = delivery.event
+            subscription = listener.subscriptions.get(event.group_id)
+            if subscription is None or event.seq > subscription.goal:
+                continue
+            if event.seq != positions.get(event.group_id, subscription.position) + 1:
+                # Left and subscribed again while the log was read: the next read knows better.
+                continue
+            positions[event.group_id] = event.seq
+            chunk.append(delivery)
+            size += len(delivery.plain)
+            if size >= CHUNK_BYTES:
+                self.hub.write(listener, chunk)
+                self.counters.replayed += len(chunk)
+                chunk, size = [], 0
+                if listener.choked or listener.gone:
+                    break
+        if chunk and not listener.gone:
+            self.hub.write(listener, chunk)
+            self.counters.replayed += len(chunk)
+        for group_id, subscription in list(listener.subscriptions.items()):
+            if subscription.until is not None and subscription.position >= subscription.until:
+                self.hub.leave(listener, group_id)
+                listener.lost(group_id, subscription.reason)
+
+    # Chapter: what is not stored
+
+    def tell(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
+        """Tell a group's other members who is typing: those here now, those elsewhere by the bus, nobody later."""
+        self._tell_here(group_id, data)
+        if self._bus is not None:
+            self._spawn(self._bus.publish(group_id, encode_typing(data)), "tell")
+
+    def _tell_here(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
+        group = self.hub.groups.get(group_id)
+        if group is not None:
+            stamp_ms = self.quiet_ms()
+            frame = text_frame(wire.frame(data, stamp_ms=stamp_ms))
+            self.hub.tell(group, frame, but=UserId(data.user_id), stamp_ms=stamp_ms)
+
+    def quiet_ms(self) -> int:
+        """Return the stamp for a frame that is no event, to a listener that is current."""
+        self.hub.flush()
+        quiet_ms = self.stamps.quiet(now_ms=self._clock.wall_ms())
+        return quiet_ms if self._settled_ms is None else min(quiet_ms, self._settled_ms)
+
+
+def _refuse(batch: list[tuple[AnyDraft, asyncio.Future[Appended]]], refusal: OrbitalError) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_exception(refusal)

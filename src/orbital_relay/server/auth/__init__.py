@@ -1,0 +1,1 @@
+"""Who a request speaks for: credentials, tokens, keys, tickets, revocations and passwords."""

@@ -1,0 +1,31 @@
+"""HTTP: the routes, one file a resource, and the application that they make."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from orbital_relay.server.context import Node
+from orbital_relay.server.http.application import Application
+from orbital_relay.server.http.endpoint import Endpoint
+from orbital_relay.server.http.routes import accounts, events, groups, health, media, messages, presence, threads
+from orbital_relay.server.http.static.site import Site
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *accounts.ENDPOINTS,
+    *groups.ENDPOINTS,
+    *presence.ENDPOINTS,
+    *messages.ENDPOINTS,
+    *threads.ENDPOINTS,
+    *media.ENDPOINTS,
+    *events.ENDPOINTS,
+    *health.ENDPOINTS,
+)
+"""Every endpoint but those that serve documents."""
+
+
+def build_app(node: Node) -> Application:
+    """Make the ASGI application of a server."""
+    site = Site()
+    endpoints = (*ENDPOINTS, *site.endpoints)
+    site.describe(endpoints)
+    return Application(node, endpoints, fallback=site.fallback)

@@ -1,0 +1,300 @@
+"""From an ASGI request to an endpoint and back: paths, methods, tokens, limits, bodies, errors, headers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from orbital_relay.errors import MethodNotAllowed, NotFound, OrbitalError, Unauthorized, Unavailable, ValidationFailed
+from orbital_relay.model import Principal
+from orbital_relay.server.auth.credentials import bearer
+from orbital_relay.server.context import Node
+from orbital_relay.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, read_body
+from orbital_relay.server.http.query import read_query, whole_fields
+from orbital_relay.server.limits.policy import RequestLimits
+from orbital_relay.services.forms import read
+
+log = logging.getLogger("orbital.server")
+
+# 300 fields of 10 bytes round the two encrypted fields that a body has at most.
+_BODY_SLACK_BYTES: Final = 64 * 1024
+
+_SAFETY: Final[RawHeaders] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_EXPOSED: Final = (
+    b"Retry-After, ETag, X-Last-Seq, X-Has-More, X-Encryption-IV, X-Expires-At, Content-Disposition, Content-Range, "
+    b"Accept-Ranges"
+)
+_ALLOWED: Final = b"Authorization, Content-Type, Idempotency-Key, Accept, Range, If-Range, If-Match, If-None-Match"
+_ANY: Final[RawHeaders] = ((b"access-control-allow-origin", b"*"),)
+_ANY_EXPOSED: Final[RawHeaders] = (*_ANY, (b"access-control-expose-headers", _EXPOSED))
+
+
+def body_limit(envelope_bytes: int) -> int:
+    """Return the most bytes of a JSON body: two encrypted fields at their limit in base64, and some slack."""
+    return 2 * (envelope_bytes * 4 // 3 + 4) + _BODY_SLACK_BYTES
+
+
+class Cors:
+    """
+    Which pages of other origins may call (the Fetch standard's CORS protocol).
+
+    No cookie is ever looked at, so a foreign page has nothing to ride on: any may call, unless origins are named.
+    """
+
+    def __init__(self, origins: frozenset[str]) -> None:
+        self._origins = frozenset(origin.encode() for origin in origins)
+
+    def headers(self, origin: bytes | None) -> RawHeaders:
+        """Return what an answer says to a page of that origin."""
+        if not self._origins:
+            # Who may is the same for everybody, so caches need not know about the origin.
+            return _ANY if origin is None else _ANY_EXPOSED
+        if origin is None or origin.lower() not in self._origins:
+            return ((b"vary", b"Origin"),)
+        return (
+            (b"access-control-allow-origin", origin),
+            (b"access-control-expose-headers", _EXPOSED),
+            (b"vary", b"Origin"),
+        )
+
+
+class _Bound:
+    """An endpoint with what it needs at every call made ready."""
+
+    __slots__ = ("body", "endpoint", "limit", "query", "whole")
+
+    def __init__(self, endpoint: Endpoint, *, limit: int) -> None:
+        self.endpoint = endpoint
+        self.limit = limit if endpoint.body_limit is None else endpoint.body_limit
+        self.body: msgspec.json.Decoder[Any] | None = None
+        if endpoint.body is not None:
+            self.body = msgspec.json.Decoder(endpoint.body)
+        self.query = endpoint.query
+        self.whole = frozenset[str]() if endpoint.query is None else whole_fields(endpoint.query)
+
+
+class Resource:
+    """One path: an ASGI application that chooses the endpoint by method, and answers for all that can go wrong."""
+
+    def __init__(self, node: Node, limits: RequestLimits, path: str, endpoints: Iterable[Endpoint]) -> None:
+        self._node = node
+        self._limits = limits
+        self._path = path
+        limit = body_limit(node.settings.envelope_bytes)
+        self._endpoints = {endpoint.method: _Bound(endpoint, limit=limit) for endpoint in endpoints}
+        methods = {*self._endpoints, "OPTIONS"} | ({"HEAD"} if "GET" in self._endpoints else set())
+        self._allow = ", ".join(sorted(methods)).encode()
+        self._cors = Cors(node.settings.allowed_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        # One pass over the headers; most requests need three of them.
+        authorization = origin = declared = key = None
+        repeated = False
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                repeated = repeated or authorization is not None
+                authorization = value
+            elif name == b"content-length":
+                declared = value
+            elif name == b"idempotency-key":
+                # Two keys are none that anybody chose; the comma and space between make the form wrong.
+                key = value if key is None else key + b", " + value
+            elif name == b"origin":
+                origin = value
+        method = scope["method"]
+        reply: Reply | Response
+        try:
+            bound = self._endpoints.get("GET" if method == "HEAD" else method)
+            if bound is None:
+                reply = self._without_endpoint(method, scope)
+            else:
+                if self._node.draining and not bound.endpoint.always:
+                    raise Unavailable("The server is going down; another one, or the next, will answer.")
+                call = Call(self._node, self._limits, scope, receive, send)
+                if bound.endpoint.auth:
+                    call.principal = await self._admit(None if repeated else authorization)
+                if key is not None:
+                    call.idempotency_key = key.decode("latin-1")
+                call.declared = _length(declared)
+                reply = await _run(bound, call)
+        except OrbitalError as exc:
+            reply = Reply.error(exc)
+        except ClientGone:
+            return
+        except Exception:
+            # The path as declared: what stands in its place may be somebody's id.
+            log.exception("request failed", extra={"method": method, "path": self._path})
+            reply = Reply.error(OrbitalError("Something went wrong here. It is in the server's log."))
+        self._node.metrics.answered(self._path, method, _status(reply))
+        await self._respond(reply, scope, receive, send, extra=self._cors.headers(origin))
+
+    async def _respond(
+        self, reply: Reply | Response, scope: Scope, receive: Receive, send: Send, *, extra: RawHeaders
+    ) -> None:
+        try:
+            await respond(reply, scope, receive, send, extra=extra)
+        except asyncio.CancelledError:
+            # A shutdown did not wait for the rest: the answer ends short, and uvicorn closes the line.
+            if not self._node.draining:
+                raise
+            log.warning("an answer was cut short by the shutdown", extra={"path": self._path})
+
+    async def _admit(self, authorization: bytes | None) -> Principal:
+        """Turn the header into who asks, and count the request."""
+        token = None if authorization is None else bearer(authorization.decode("latin-1"))
+        if token is None:
+            raise Unauthorized("Send one header `Authorization: Bearer <token>`; signup and login give tokens.")
+        node = self._node
+        principal = node.auth.cached(token) or await node.auth.verify(token)
+        if self._limits.local:
+            self._limits.request_now(principal.user_id)
+        else:
+            await self._limits.request(principal.user_id)
+        return principal
+
+    def _without_endpoint(self, method: str, scope: Scope) -> Reply:
+        if method != "OPTIONS":
+            raise _WrongMethod(self._allow.decode(), method)
+        headers = [(b"allow", self._allow)]
+        if any(name == b"access-control-request-method" for name, _ in scope["headers"]):
+            headers += [
+                (b"access-control-allow-methods", self._allow),
+                (b"access-control-allow-headers", _ALLOWED),
+                # Browsers keep it for two hours at most.
+                (b"access-control-max-age", b"7200"),
+            ]
+        return Reply(204, headers=headers)
+
+
+class _Elsewhere(Resource):
+    """Every path that no endpoint has: a file of the web page, or nothing, whatever the method."""
+
+    def _without_endpoint(self, method: str, scope: Scope) -> Reply:  # noqa: ARG002 - the method makes no difference
+        raise missing()
+
+
+class _WrongMethod(MethodNotAllowed):
+    """RFC 9110 §15.5.6: the answer names the methods that would do."""
+
+    def __init__(self, allow: str, method: str) -> None:
+        super().__init__(f"{method} is not for this path; {allow} are.")
+        self._allow = allow
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Allow": self._allow}
+
+
+async def _run(bound: _Bound, call: Call) -> Reply | Response:
+    """Read what the endpoint declares, and let it answer."""
+    arguments: list[msgspec.Struct] = []
+    if bound.query is not None:
+        arguments.append(read_query(call.scope["query_string"], bound.query, whole=bound.whole))
+    try:
+        if bound.body is not None:
+            call.raw_body = await read_body(call.receive, declared=call.declared, limit=bound.limit)
+            arguments.append(read(bound.body, call.raw_body))
+        return await bound.endpoint.handler(call, *arguments)
+    except asyncio.CancelledError:
+        # uvicorn cancels what a shutdown did not wait for. The line is open still, so the client is told.
+        if not call.node.draining:
+            raise
+        raise Unavailable("The server went down before this was done. Ask again.") from None
+
+
+def _length(declared: bytes | None) -> int | None:
+    # The parsers of uvicorn let nothing but digits through; other servers may not.
+    if declared is None:
+        return None
+    if not declared.isdigit():
+        raise ValidationFailed("Content-Length is not a number.")
+    return int(declared)
+
+
+def _status(reply: Reply | Response) -> int:
+    return reply.status if isinstance(reply, Reply) else reply.status_code
+
+
+async def respond(reply: Reply | Response, scope: Scope, receive: Receive, send: Send, *, extra: RawHeaders) -> None:
+    """
+    Send an answer with the headers that all have.
+
+    RFC 9110 §9.3.2: a HEAD gets the same headers, and no body.
+    """
+    head = scope["method"] == "HEAD"
+    if isinstance(reply, Reply):
+        headers = [*reply.headers, (b"cache-control", reply.cache), *_SAFETY, *extra]
+        # RFC 9110 §8.6: a 204 and a 304 have neither length nor type.
+        if reply.status not in {204, 304}:
+            headers.append((b"content-type", reply.content_type))
+            headers.append((b"content-length", b"%d" % len(reply.body)))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if head else reply.body})
+        return
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            own = {name.lower() for name, _ in message["headers"]}
+            message["headers"] = [
+                *message["headers"],
+                *(header for header in (*_SAFETY, *extra, (b"cache-control", b"no-store")) if header[0] not in own),
+            ]
+        elif head and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await send(message)
+
+    await reply(scope, receive, send_with_headers)
+
+
+class Application:
+    """The whole of HTTP: an ASGI application over a table of endpoints."""
+
+    def __init__(self, node: Node, endpoints: Iterable[Endpoint], *, fallback: Endpoint) -> None:
+        limits = RequestLimits(node.settings, node.limiter)
+        by_path: dict[str, list[Endpoint]] = {}
+        for endpoint in endpoints:
+            by_path.setdefault(endpoint.path, []).append(endpoint)
+        # A path without names needs no pattern: one look-up.
+        self._exact: dict[str, Resource] = {}
+        routes: list[Route] = []
+        for path, here in by_path.items():
+            resource = Resource(node, limits, path, here)
+            if "{" not in path:
+                self._exact[path] = resource
+                continue
+            pattern = path
+            for name in here[0].spans:
+                pattern = pattern.replace(f"{{{name}}}", f"{{{name}:path}}")
+            routes.append(Route(pattern, resource, name=path))
+        self._elsewhere = _Elsewhere(node, limits, "*", [fallback])
+        self._router = Router(routes, redirect_slashes=False, default=self._elsewhere)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; uvicorn's lifespan is not used."""
+        if scope["type"] != "http":
+            raise AssertionError(f"nobody sends {scope['type']} here: upgrades go to the edge, and lifespan is off")
+        path = scope["path"]
+        resource = self._exact.get(path)
+        if resource is None and path.endswith("\n"):
+            # The router's patterns end in `$`, which is also true before a line break.
+            resource = self._elsewhere
+        if resource is not None:
+            await resource(scope, receive, send)
+        else:
+            await self._router(scope, receive, send)
+
+
+def missing() -> NotFound:
+    """Make the answer for a path that is none."""
+    return NotFound("There is nothing at this path; /docs tells what there is.")

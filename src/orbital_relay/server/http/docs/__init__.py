@@ -1,0 +1,1 @@
+"""The API description: OpenAPI, and the pages that are made from it."""

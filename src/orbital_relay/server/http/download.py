@@ -1,0 +1,163 @@
+"""Sending a medium: conditions and ranges (RFC 9110 §13, §14), and its bytes as the line takes them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from orbital_relay import wire
+from orbital_relay.errors import OrbitalError, PreconditionFailed, RangeNotSatisfiable
+from orbital_relay.model import MediaFile
+from orbital_relay.ports import BlobMissing
+from orbital_relay.server.http.endpoint import Call
+from orbital_relay.services.media import MediaContext, MediaCounters, read
+
+log = logging.getLogger("orbital.media")
+
+_RANGE: Final = re.compile(r"bytes=[ \t]*(?:(\d+)-(\d*)|-(\d+))[ \t]*", re.IGNORECASE)
+
+
+def parse_range(header: str | None, size_bytes: int) -> tuple[int, int] | None:
+    """
+    Return the bytes that a Range header asks for, from and up to but not, or None for all of them.
+
+    A header that is not understood, and one with several ranges, is answered with the whole (RFC 9110 §14.2).
+
+    Raises:
+        RangeNotSatisfiable: If the medium has none of them.
+    """
+    found = None if header is None else _RANGE.fullmatch(header.strip())
+    if found is None:
+        return None
+    first, last, suffix = found.groups()
+    if suffix is not None:
+        count = _number(suffix)
+        if count == 0:
+            raise RangeNotSatisfiable(size_bytes=size_bytes)
+        return max(size_bytes - count, 0), size_bytes
+    start = _number(first)
+    if last and _number(last) < start:
+        # RFC 9110 §14.1.1: the last before the first makes the header invalid, and it is passed over.
+        return None
+    if start >= size_bytes:
+        raise RangeNotSatisfiable(size_bytes=size_bytes)
+    return start, min(_number(last) + 1, size_bytes) if last else size_bytes
+
+
+def _number(digits: str) -> int:
+    """Read a number of any length; beyond 20 digits it is beyond every medium, whatever they are."""
+    return int(digits.lstrip("0")[:20] or "0")
+
+
+def matches(header: str, etag: str, *, weakly: bool = True) -> bool:
+    """
+    Tell whether a list of tags has one.
+
+    Args:
+        header: An If-None-Match, or an If-Match.
+        etag: The tag that is asked for.
+        weakly: As If-None-Match compares (RFC 9110 §13.1.2); If-Match does it strongly (§13.1.1).
+    """
+    tags = {each.strip() for each in header.split(",")}
+    return header.strip() == "*" or etag in tags or (weakly and f"W/{etag}" in tags)
+
+
+class Download(Response):
+    """A medium's answer: 200, 206 or 304. Its bytes are read one piece ahead of the line, and never held whole."""
+
+    def __init__(
+        self,
+        status: int,
+        headers: list[tuple[bytes, bytes]],
+        pieces: AsyncIterator[bytes] | None,
+        counters: MediaCounters,
+    ) -> None:
+        self.status_code = status
+        self.raw_headers = headers
+        self.background = None
+        self._pieces = pieces
+        self._counters = counters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; a client that hangs up ends the reading."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if self._pieces is None or scope["method"] == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
+        gone = asyncio.create_task(_hangs_up(receive))
+        try:
+            async for piece in self._pieces:
+                if gone.done():
+                    return
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+                self._counters.sent_bytes += len(piece)
+            await send({"type": "http.response.body", "body": b""})
+        except (BlobMissing, OrbitalError) as exc:
+            # The status is out: a body that ends short is the only way left to say so, and a client resumes.
+            log.warning("a download broke off", extra={"error": str(exc)})
+        finally:
+            gone.cancel()
+
+
+async def _hangs_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def download(call: Call, room: MediaContext, file: MediaFile) -> Download:
+    """
+    Answer a GET or HEAD of a medium.
+
+    Raises:
+        PreconditionFailed: If If-Match asks for another medium.
+        RangeNotSatisfiable: If the medium has no bytes in the range.
+        BlobMissing: If the first bytes are not there.
+    """
+    etag = f'"{file.digest.hex()[:32]}"'
+    common = [
+        (b"etag", etag.encode()),
+        (b"accept-ranges", b"bytes"),
+        # Kept by a cache of the reader's own alone, and only as long as the server says that the reader may.
+        (b"cache-control", b"private, no-cache"),
+        (b"x-encryption-iv", file.encryption_iv.encode()),
+        (b"x-expires-at", wire.iso(file.expires_ms).encode()),
+    ]
+    if_match = call.header(b"if-match")
+    if if_match is not None and not matches(if_match, etag, weakly=False):
+        raise PreconditionFailed("The medium has none of the tags of If-Match; its ETag tells which one it has.")
+    if_none_match = call.header(b"if-none-match")
+    if if_none_match is not None and matches(if_none_match, etag):
+        return Download(304, common, None, room.counters)
+    if_range = call.header(b"if-range")
+    wanted = None
+    # RFC 9110 §14.2: Range is defined for GET. §13.1.5: another representation than the client began with comes whole.
+    if call.scope["method"] == "GET" and (if_range is None or if_range.strip() == etag):
+        wanted = parse_range(call.header(b"range"), file.size_bytes)
+    start, end = wanted or (0, file.size_bytes)
+    headers = [
+        *common,
+        (b"content-type", b"application/octet-stream"),
+        (b"content-length", b"%d" % (end - start)),
+        (b"content-disposition", b'attachment; filename="media.enc"'),
+    ]
+    if wanted is not None:
+        headers.append((b"content-range", b"bytes %d-%d/%d" % (start, end - 1, file.size_bytes)))
+    status = 200 if wanted is None else 206
+    if call.scope["method"] == "HEAD":
+        return Download(status, headers, None, room.counters)
+    # The first piece is read before the status goes out: what is not there can still be answered with words.
+    pieces = read(room, file, start=start, end=end)
+    first = await anext(pieces)
+    return Download(status, headers, _after(first, pieces), room.counters)
+
+
+async def _after(first: bytes, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece

@@ -1,0 +1,94 @@
+"""Signing up, logging in and out, and tickets for the WebSocket."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from orbital_relay.errors import InvalidCredentials, UsernameTaken
+from orbital_relay.server.auth.credentials import bearer
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.services import accounts
+from orbital_relay.services.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
+
+_TAG: Final = "Accounts"
+# What comes without a token is kept short: a public key of 16 KiB, a name, a password.
+_BODY_BYTES: Final = 64 * 1024
+
+
+class WsTicket(msgspec.Struct):
+    """A ticket for one handshake."""
+
+    ticket: str
+    expires_in: int
+
+
+@endpoint(
+    "POST",
+    "/api/signup",
+    tag=_TAG,
+    answers=[Answer(201, "The account is there.", SignedUp)],
+    errors=[UsernameTaken],
+    auth=False,
+    limited=True,
+    body_limit=_BODY_BYTES,
+)
+async def signup(call: Call, body: SignupBody) -> Reply:
+    """
+    Sign up.
+
+    `public_key` is passed on to the members of the user's groups as it was sent.
+    """
+    accounts.check_signup(body)
+    await call.limits.signup(call.address)
+    return Reply.json(await accounts.sign_up(call.node.context, body), status=201)
+
+
+@endpoint(
+    "POST",
+    "/api/login",
+    tag=_TAG,
+    answers=[Answer(200, "The password holds.", LoggedIn)],
+    errors=[InvalidCredentials],
+    auth=False,
+    limited=True,
+    body_limit=_BODY_BYTES,
+)
+async def login(call: Call, body: LoginBody) -> Reply:
+    """
+    Log in.
+
+    Whether a name exists cannot be told from the answer, nor from how long it takes.
+    """
+    await call.limits.login(call.address)
+    return Reply.json(await accounts.log_in(call.node.context, body))
+
+
+@endpoint("POST", "/api/logout", tag=_TAG, answers=[Answer(204, "The token no longer holds, on any server.")])
+async def logout(call: Call) -> Reply:
+    """
+    Log out: revoke the token that the request carries.
+
+    WebSockets that were opened with it are closed with 1008. Other tokens of the user go on to hold.
+    """
+    await call.node.auth.revoke(call.principal)
+    return Reply(204)
+
+
+@endpoint("POST", "/api/ws-ticket", tag=_TAG, answers=[Answer(200, "Good for one handshake.", WsTicket)])
+async def ws_ticket(call: Call) -> Reply:
+    """
+    Get a ticket for the WebSocket's `?ticket=`.
+
+    A browser cannot read why a handshake was refused; here it can read the 401, or the 429 with its `Retry-After`.
+    Asking takes none of the connection attempts, but is 429 while none is left.
+    """
+    await call.node.admission.peek(call.address, call.principal)
+    shown = next(value for name, value in call.scope["headers"] if name == b"authorization")
+    token = bearer(shown.decode("latin-1")) or ""
+    ticket, expires_in = await call.node.auth.issue_ticket(call.principal, token=token)
+    return Reply.json(WsTicket(ticket, expires_in))
+
+
+ENDPOINTS: Final = (signup, login, logout, ws_ticket)

@@ -1,0 +1,112 @@
+"""Recovery of everything: a group's log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.errors import Forbidden, Gone, NotFound
+from orbital_relay.model import GroupId
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.services import events
+from orbital_relay.services.forms import Uuid, check_uuid
+
+_NDJSON: Final = "application/x-ndjson"
+# A trillion events: what the numbers of one group are made for.
+_SEQ_MAX: Final = 10**12
+
+EVENT_FRAMES: Final[tuple[type[msgspec.Struct], ...]] = tuple(
+    msgspec.defstruct(
+        f"{data.__name__}Frame",
+        [("data", data), ("server_timestamp", int), ("group_id", str), ("seq", int), ("prev", str)],
+        tag_field="type",
+        tag=kind,
+        namespace={"__doc__": data.__doc__},
+    )
+    for kind, data in wire.EVENTS.items()
+)
+"""The durable frames as the socket carries them, one form for each kind."""
+
+AnyEventFrame: Any = EVENT_FRAMES[0]
+for _frame in EVENT_FRAMES[1:]:
+    AnyEventFrame |= _frame
+
+
+class Events(msgspec.Struct):
+    """Some of a group's events, oldest first and gapless: the very objects that the socket carries."""
+
+    events: list[AnyEventFrame]
+    last_seq: Annotated[int, msgspec.Meta(description="The group's last number, whether or not the page reaches it.")]
+    has_more: bool
+
+
+class EventQuery(msgspec.Struct):
+    """Which events."""
+
+    group_id: Uuid
+    after_seq: Annotated[
+        int, msgspec.Meta(ge=0, le=_SEQ_MAX, description="Only events with a higher number. 0: from the first.")
+    ] = 0
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="Most events; fewer when they fill 8 MiB.")] = 100
+
+
+@endpoint(
+    "GET",
+    "/v1/events",
+    tag="Recovery",
+    answers=[
+        Answer(200, "A page of events.", Events),
+        Answer(
+            200,
+            "With `Accept: application/x-ndjson`: the stored frames alone, one a line, to the letter.",
+            media_type=_NDJSON,
+            headers={
+                "X-Last-Seq": "The group's last number, whether or not the page reaches it.",
+                "X-Has-More": "`true` or `false`: whether events after the page's last are there.",
+            },
+        ),
+    ],
+    errors=[Forbidden, NotFound, Gone],
+)
+async def list_events(call: Call, query: EventQuery) -> Reply:
+    """
+    Fetch what happened in a group after a number.
+
+    410 when events after `after_seq` are no longer kept; `details.oldest_seq` is the first that is.
+    """
+    check_uuid("group_id", query.group_id)
+    page = await events.page(
+        call.node.context, call.principal, GroupId(query.group_id), after=query.after_seq, limit=query.limit
+    )
+    if not prefers_ndjson(call.header(b"accept")):
+        return Reply(200, page.json(), headers=[(b"vary", b"Accept")])
+    return Reply(
+        200,
+        page.lines(),
+        content_type=_NDJSON.encode(),
+        headers=[
+            (b"vary", b"Accept"),
+            (b"x-last-seq", b"%d" % page.last_seq),
+            (b"x-has-more", b"true" if page.has_more else b"false"),
+        ],
+    )
+
+
+def prefers_ndjson(accept: str | None) -> bool:
+    """Tell whether an Accept header names ndjson, and JSON no more than it (RFC 9110 §12.5.1)."""
+    quality = {_NDJSON: 0.0, "application/json": 0.0}
+    for part in (accept or "").split(","):
+        name, *parameters = (word.strip().lower() for word in part.split(";"))
+        if name not in quality:
+            continue
+        given = next((word[2:] for word in parameters if word.startswith("q=")), "1")
+        try:
+            quality[name] = float(given)
+        except ValueError:
+            quality[name] = 0.0
+    return 0.0 < quality[_NDJSON] >= quality["application/json"]
+
+
+ENDPOINTS: Final = (list_events,)

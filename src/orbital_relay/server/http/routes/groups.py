@@ -1,0 +1,142 @@
+"""Groups, their members and their invite codes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, NotFound
+from orbital_relay.model import GroupId, UserId
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.services import groups
+from orbital_relay.services.groups import GroupBody, InviteCode, JoinBody
+
+_TAG: Final = "Groups"
+
+
+class Group(msgspec.Struct):
+    """A group that the caller is in."""
+
+    group_id: str
+    encrypted_name: str
+    encrypted_group_key: Annotated[str, msgspec.Meta(description="The group's key, as it was sent for the caller.")]
+    member_count: int
+    invite_code: Annotated[str | None, msgspec.Meta(description="null when it no longer holds.")]
+    joined_at: str
+    last_seq: Annotated[int, msgspec.Meta(description="Number of the group's last event.")]
+
+
+class Groups(msgspec.Struct):
+    """The caller's groups, in the order of joining."""
+
+    groups: list[Group]
+
+
+class Member(msgspec.Struct):
+    """Somebody in a group."""
+
+    user_id: str
+    username: str
+    public_key: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
+    joined_at: str
+
+
+class Members(msgspec.Struct):
+    """The members of a group, in the order of joining."""
+
+    members: list[Member]
+
+
+@endpoint(
+    "POST",
+    "/api/groups",
+    tag=_TAG,
+    answers=[Answer(201, "The group is there, with the caller as its first member.", wire.GroupCreated)],
+    errors=[Conflict],
+    idempotent=True,
+)
+async def create_group(call: Call, body: GroupBody) -> Reply:
+    """
+    Make a group.
+
+    Its event number 1 is the creator's `member_joined`.
+    """
+    once = call.once("create_group")
+    return Reply.appended(await groups.create(call.node.context, call.principal, body, once=once))
+
+
+@endpoint(
+    "POST",
+    "/api/groups/join",
+    tag=_TAG,
+    answers=[Answer(200, "The caller is a member now.", wire.GroupJoined)],
+    errors=[NotFound, AlreadyMember, Conflict],
+    idempotent=True,
+    limited=True,
+)
+async def join_group(call: Call, body: JoinBody) -> Reply:
+    """
+    Join a group by its invite code.
+
+    Emits `member_joined`. Attempts are limited by user and by address, so that codes cannot be guessed.
+    """
+    await call.limits.join(call.address, call.principal.user_id)
+    once = call.once("join_group")
+    return Reply.appended(await groups.join(call.node.context, call.principal, body, once=once))
+
+
+@endpoint("GET", "/api/groups", tag=_TAG, answers=[Answer(200, "The caller's groups.", Groups)])
+async def list_groups(call: Call) -> Reply:
+    """List the caller's groups."""
+    node = call.node
+    return Reply.json(await node.store.groups_of(call.principal.key, now_ms=node.clock.wall_ms()))
+
+
+@endpoint(
+    "GET",
+    "/api/groups/{group_id}/members",
+    tag=_TAG,
+    answers=[Answer(200, "The members.", Members)],
+    errors=[Forbidden, NotFound],
+)
+async def list_members(call: Call) -> Reply:
+    """List the members of a group, with their public keys."""
+    return Reply.json(await call.node.store.members(call.principal.key, call.uuid("group_id", GroupId)))
+
+
+@endpoint(
+    "DELETE",
+    "/api/groups/{group_id}/members/{user_id}",
+    tag=_TAG,
+    answers=[Answer(204, "That user is no longer a member.")],
+    errors=[Forbidden, NotFound],
+    # An outside identity provider's ids may hold one.
+    spans=["user_id"],
+)
+async def remove_member(call: Call) -> Reply:
+    """
+    Leave a group, or, as its creator, remove somebody.
+
+    Emits `member_left`, the last event of the group that this user's connections get.
+    """
+    group_id = call.uuid("group_id", GroupId)
+    await groups.remove(call.node.context, call.principal, group_id, UserId(call.text("user_id")))
+    return Reply(204)
+
+
+@endpoint(
+    "POST",
+    "/api/groups/{group_id}/invite-codes",
+    tag=_TAG,
+    answers=[Answer(201, "The new code; the old one no longer holds.", InviteCode)],
+    errors=[Forbidden, NotFound],
+)
+async def make_invite_code(call: Call) -> Reply:
+    """Replace a group's invite code; for its creator."""
+    group_id = call.uuid("group_id", GroupId)
+    return Reply.json(await groups.replace_code(call.node.context, call.principal, group_id), status=201)
+
+
+ENDPOINTS: Final = (create_group, list_groups, join_group, list_members, remove_member, make_invite_code)

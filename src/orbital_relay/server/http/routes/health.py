@@ -1,0 +1,111 @@
+"""For whoever runs the server: is it alive, is it ready, what does it do; and what `/ws` says to plain HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import msgspec
+
+from orbital_relay.errors import Unavailable, UpgradeRequired
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+
+_TAG: Final = "Running it"
+# A probe asks again in seconds; one that hangs tells nothing.
+_PROBE_S: Final = 2.0
+
+
+class Health(msgspec.Struct):
+    """All is well."""
+
+    status: str
+
+
+@endpoint(
+    "GET", "/health/live", tag=_TAG, answers=[Answer(200, "The process answers.", Health)], auth=False, always=True
+)
+async def live(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
+    """Tell that the process is alive, whatever it depends on."""
+    return Reply.json(Health("alive"))
+
+
+@endpoint(
+    "GET",
+    "/health/ready",
+    tag=_TAG,
+    answers=[Answer(200, "Requests can be served.", Health)],
+    errors=[Unavailable],
+    auth=False,
+    always=True,
+)
+async def ready(call: Call) -> Reply:
+    """
+    Tell whether requests can be served.
+
+    503 while the database, or a configured Redis, cannot be reached, and while the server is going down.
+    """
+    node = call.node
+    if node.draining:
+        raise Unavailable("The server is going down.", draining=True)
+    try:
+        async with asyncio.timeout(_PROBE_S):
+            database, bus = await asyncio.gather(node.store.ready(), node.bus.ready())
+    except TimeoutError:
+        raise Unavailable(f"The database or Redis did not answer within {_PROBE_S:g} seconds.") from None
+    if not (database and bus):
+        what = " and ".join(name for name, well in (("the database", database), ("Redis", bus)) if not well)
+        raise Unavailable(f"Not reachable: {what}.", database=database, redis=bus)
+    return Reply.json(Health("ready"))
+
+
+@endpoint(
+    "GET",
+    "/metrics",
+    tag=_TAG,
+    answers=[Answer(200, "Prometheus' text format.", media_type="text/plain")],
+    auth=False,
+    always=True,
+)
+async def metrics(call: Call) -> Reply:
+    """Give counters and gauges for Prometheus."""
+    body, content_type = await call.node.metrics.render_all()
+    return Reply(200, body, content_type=content_type.encode())
+
+
+_UPGRADE: Final = "This path speaks WebSocket: connect with ws:// or wss://, and bring a token."
+
+
+@endpoint(
+    "GET",
+    "/ws",
+    tag="WebSocket",
+    answers=[Answer(101, "The connection is a WebSocket now; `auth_success` is its first frame.")],
+    errors=[UpgradeRequired],
+    always=True,
+    auth=False,
+)
+async def websocket(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
+    """
+    Connect.
+
+    The token comes as `Authorization: Bearer`, as `Sec-WebSocket-Protocol: orbital.v1, bearer.<token>`, as `?ticket=`
+    or as `?token=`. Without an upgrade this is 426.
+    """
+    raise UpgradeRequired(_UPGRADE)
+
+
+@endpoint(
+    "GET",
+    "/v1/websocket",
+    tag="WebSocket",
+    answers=[Answer(101, "The connection is a WebSocket now; `auth_success` is its first frame.")],
+    errors=[UpgradeRequired],
+    always=True,
+    auth=False,
+)
+async def websocket_v1(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
+    """Connect: the same as `/ws`, for clients that dial this path."""
+    raise UpgradeRequired(_UPGRADE)
+
+
+ENDPOINTS: Final = (live, ready, metrics, websocket, websocket_v1)

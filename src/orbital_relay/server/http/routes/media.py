@@ -1,0 +1,339 @@
+"""Media: encrypted files, up in chunks and down as a stream."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.errors import (
+    Conflict,
+    FileTooLarge,
+    Forbidden,
+    Gone,
+    InvalidChunk,
+    NotFound,
+    OrbitalError,
+    PayloadTooLarge,
+    PreconditionFailed,
+    QuotaExceeded,
+    RangeNotSatisfiable,
+    ValidationFailed,
+)
+from orbital_relay.model import GroupId, MediaId, ThreadId
+from orbital_relay.ports import BlobMissing
+from orbital_relay.server.http.download import Download
+from orbital_relay.server.http.download import download as send_download
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.http.multipart import read_form
+from orbital_relay.services import media
+from orbital_relay.services.forms import Encrypted, Uuid, check_uuid, make_once
+from orbital_relay.services.media import ChunkForm, ChunkTaken, CompleteBody, UploadState
+
+_TAG: Final = "Media"
+
+
+class Medium(msgspec.Struct):
+    """A medium that is there."""
+
+    media_id: str
+    encrypted_metadata: str
+    size_bytes: int
+    uploaded_at: str
+    expires_at: str
+
+
+class ThreadMedia(msgspec.Struct):
+    """The media of a thread that are there, in the order in which they became whole."""
+
+    media: list[Medium]
+
+
+class Fetched(msgspec.Struct):
+    """A member who has a medium."""
+
+    user_id: str
+    username: str
+    downloaded_at: str
+
+
+class MediumInfo(Medium):
+    """A medium that is or was there, and who has it."""
+
+    thread_id: str
+    group_id: str
+    author_id: str
+    author_username: str
+    encryption_iv: str
+    status: Annotated[str, msgspec.Meta(description="`complete`, or `expired` once the server has forgotten it.")]
+    downloaded_by: Annotated[
+        list[Fetched], msgspec.Meta(description="Who said that they have it, in the order of their saying.")
+    ]
+
+
+class Quota(msgspec.Struct):
+    """How much room for media a group has; uploads under way count with what they have reserved."""
+
+    group_id: str
+    total_bytes: int
+    max_bytes: int
+    media_count: int
+    max_media_count: int
+    usage_percent: Annotated[float, msgspec.Meta(description="Of the bytes.")]
+    warning_threshold: Annotated[float, msgspec.Meta(description="In percent.")]
+    is_warning: Annotated[bool, msgspec.Meta(description="Whether bytes or number have reached the threshold.")]
+    is_full: bool
+
+
+class UploadForm(msgspec.Struct):
+    """One chunk, and the medium that it belongs to; every chunk says the same of the medium."""
+
+    media_id: Annotated[Uuid, msgspec.Meta(description="A UUID that the client draws; the same for every chunk.")]
+    thread_id: Uuid
+    chunk_index: Annotated[int, msgspec.Meta(ge=0, description="The chunk's place, from 0.")]
+    total_chunks: Annotated[int, msgspec.Meta(ge=1, description="How many there will be.")]
+    encrypted_metadata: Encrypted
+    encryption_iv: Encrypted
+    chunk: Annotated[str, msgspec.Meta(description="The bytes, 5 MiB at most.", extra_json_schema={"format": "binary"})]
+    size_bytes: Annotated[
+        int | None,
+        msgspec.Meta(description="The size of the whole, when it is known: then exactly that much is reserved."),
+    ] = None
+
+
+_UPLOAD: Final = "upload_media"
+# A UUID has 36 characters and a number here at most 15; what is longer is told in words.
+_SMALL: Final = 200
+_VECTOR: Final = media.VECTOR_BYTES * 4 // 3 + 4
+_INTEGERS: Final = ("chunk_index", "total_chunks", "size_bytes")
+_DIGITS_MOST: Final = 15
+
+
+def _chunk_form(found: dict[str, str]) -> ChunkForm:
+    values: dict[str, Any] = dict(found)
+    for name in _INTEGERS:
+        text = found.get(name)
+        if text is None:
+            continue
+        if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MOST):
+            raise ValidationFailed(f"`{name}` is not a whole number.", field=name)
+        values[name] = int(text)
+    for name in ("media_id", "thread_id", "chunk_index", "total_chunks", "encrypted_metadata", "encryption_iv"):
+        if name not in values:
+            raise ValidationFailed(f"`{name}` is missing.", field=name)
+    return ChunkForm(**values)
+
+
+@endpoint(
+    "POST",
+    "/api/media/upload",
+    tag=_TAG,
+    answers=[
+        Answer(200, "The chunk is durable; others are still owed.", ChunkTaken),
+        Answer(201, "The chunk completed the medium.", wire.MediaStored),
+    ],
+    errors=[
+        *(InvalidChunk, Forbidden, NotFound, Conflict, Gone),
+        *(PayloadTooLarge, FileTooLarge, QuotaExceeded),
+    ],
+    idempotent=True,
+    form=UploadForm,
+)
+async def upload_chunk(call: Call) -> Reply:
+    """
+    Send a chunk of a medium.
+
+    Chunks may come in any order, side by side, and again: the same bytes get the same answer, others a 409. The one
+    that completes the medium emits `media_uploaded`, once.
+    """
+    room = call.node.media
+    encrypted = room.envelope_bytes * 4 // 3 + 4
+    with media.admitted(room, call.principal):
+        draft = room.blobs.draft()
+        try:
+            found = await read_form(
+                call.receive,
+                content_type=call.header(b"content-type"),
+                declared=call.declared,
+                fields={
+                    "media_id": _SMALL,
+                    "thread_id": _SMALL,
+                    "chunk_index": _SMALL,
+                    "total_chunks": _SMALL,
+                    "size_bytes": _SMALL,
+                    "encrypted_metadata": encrypted,
+                    "encryption_iv": _VECTOR,
+                },
+                file="chunk",
+                file_limit=room.limits.chunk_bytes,
+                draft=draft,
+            )
+            form = _chunk_form(found)
+            media.check_form(form, limit_bytes=room.envelope_bytes)
+            body = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
+            once = make_once(call.idempotency_key, _UPLOAD, body=body)
+            return Reply.appended(await media.take_chunk(room, call.principal, form, draft, once=once))
+        finally:
+            await draft.discard()
+
+
+@endpoint(
+    "POST",
+    "/api/media/upload/complete",
+    tag=_TAG,
+    answers=[Answer(200, "The medium is whole.", wire.MediaCompleted)],
+    errors=[InvalidChunk, Forbidden, NotFound, Conflict, Gone],
+    idempotent=True,
+)
+async def complete_upload(call: Call, body: CompleteBody) -> Reply:
+    """
+    Ask whether a medium is whole.
+
+    While chunks are missing the answer is `INVALID_CHUNK`, and `details.missing` lists them. An upload whose last
+    answer was lost is found whole; one whose server died before it could say so becomes whole now.
+    """
+    check_uuid("media_id", body.media_id)
+    once = call.once("complete_media")
+    return Reply.appended(await media.complete(call.node.media, call.principal, MediaId(body.media_id), once=once))
+
+
+@endpoint(
+    "GET",
+    "/api/media/{media_id}/upload",
+    tag=_TAG,
+    answers=[Answer(200, "The chunks that are there.", UploadState)],
+    errors=[Forbidden, NotFound, Gone],
+)
+async def show_upload(call: Call) -> Reply:
+    """Show what an upload still owes, to who began it."""
+    return Reply.json(await media.state(call.node.media, call.principal, call.uuid("media_id", MediaId)))
+
+
+@endpoint(
+    "DELETE",
+    "/api/media/{media_id}",
+    tag=_TAG,
+    answers=[Answer(204, "Its bytes are gone, and its room is free.")],
+    errors=[Forbidden, NotFound],
+)
+async def delete_medium(call: Call) -> Reply:
+    """
+    Take a medium away before its time; for who uploaded it and the group's creator.
+
+    A whole one emits `media_expired`; an upload that is not whole just ends, and its id may begin anew.
+    """
+    await media.take_away(call.node.media, call.principal, call.uuid("media_id", MediaId))
+    return Reply(204)
+
+
+_HEADERS: Final = {
+    "X-Encryption-IV": "What the uploader gave as `encryption_iv`.",
+    "X-Expires-At": "When the server forgets the medium, RFC 3339.",
+    "ETag": "For If-Range, If-Match and If-None-Match; a medium never changes.",
+    "Accept-Ranges": "`bytes`.",
+    "Content-Disposition": '`attachment; filename="media.enc"`.',
+}
+
+
+@endpoint(
+    "GET",
+    "/api/media/{media_id}/download",
+    tag=_TAG,
+    answers=[
+        Answer(200, "The whole medium.", media_type="application/octet-stream", headers=_HEADERS),
+        Answer(206, "The range that was asked for.", media_type="application/octet-stream", headers=_HEADERS),
+        Answer(304, "The client has it already."),
+    ],
+    errors=[Forbidden, NotFound, Gone, PreconditionFailed, RangeNotSatisfiable],
+)
+async def download_medium(call: Call) -> Download:
+    """
+    Fetch a medium.
+
+    One range may be asked for, also from the end (`bytes=-100`); a header with several is answered with the whole.
+    """
+    room, media_id = call.node.media, call.uuid("media_id", MediaId)
+    for last_try in (False, True):
+        file = await room.rows.media_file(call.principal.key, media_id, now_ms=room.clock.wall_ms())
+        try:
+            return await send_download(call, room, file)
+        except BlobMissing as exc:
+            # It may have been taken away between the two looks; then the next one says so.
+            if last_try:
+                raise OrbitalError("The server lacks bytes of this medium; a member who fetched it has them.") from exc
+    raise AssertionError("the last try returns or raises")
+
+
+@endpoint(
+    "GET",
+    "/api/media/{media_id}/info",
+    tag=_TAG,
+    answers=[Answer(200, "What is known of it.", MediumInfo)],
+    errors=[Forbidden, NotFound],
+)
+async def show_medium(call: Call) -> Reply:
+    """
+    Show what is known of a medium, and who has it.
+
+    An expired one is still known: whoever has not fetched it sees here whom to ask.
+    """
+    room, media_id = call.node.media, call.uuid("media_id", MediaId)
+    return Reply.json(await room.rows.media_info(call.principal.key, media_id, now_ms=room.clock.wall_ms()))
+
+
+@endpoint(
+    "POST",
+    "/api/media/{media_id}/downloaded",
+    tag=_TAG,
+    answers=[Answer(204, "It is noted.")],
+    errors=[Forbidden, NotFound],
+)
+async def note_download(call: Call) -> Reply:
+    """
+    Say that the caller has a medium.
+
+    The group sees it in the medium's info: what members have outlives the server's copy.
+    """
+    room, media_id = call.node.media, call.uuid("media_id", MediaId)
+    await room.rows.note_download(call.principal.key, media_id, now_ms=room.clock.wall_ms())
+    return Reply(204)
+
+
+@endpoint(
+    "GET",
+    "/api/threads/{thread_id}/media",
+    tag=_TAG,
+    answers=[Answer(200, "The media that are there.", ThreadMedia)],
+    errors=[Forbidden, NotFound],
+)
+async def list_media(call: Call) -> Reply:
+    """List a thread's media."""
+    room, thread_id = call.node.media, call.uuid("thread_id", ThreadId)
+    return Reply.json(await room.rows.thread_media(call.principal.key, thread_id, now_ms=room.clock.wall_ms()))
+
+
+@endpoint(
+    "GET",
+    "/api/groups/{group_id}/quota",
+    tag=_TAG,
+    answers=[Answer(200, "How much room there is.", Quota)],
+    errors=[Forbidden, NotFound],
+)
+async def show_quota(call: Call) -> Reply:
+    """Show how much of its room for media a group uses."""
+    room, group_id = call.node.media, call.uuid("group_id", GroupId)
+    return Reply.json(await room.rows.quota(call.principal.key, group_id, limits=room.limits))
+
+
+ENDPOINTS: Final = (
+    upload_chunk,
+    complete_upload,
+    show_upload,
+    delete_medium,
+    download_medium,
+    show_medium,
+    note_download,
+    list_media,
+    show_quota,
+)

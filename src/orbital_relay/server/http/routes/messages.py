@@ -1,0 +1,98 @@
+"""Messages: opaque Signal Protocol envelopes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
+from orbital_relay.model import GroupId
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.services import messages
+from orbital_relay.services.forms import Uuid, check_uuid
+from orbital_relay.services.messages import JsonSafeInt, MessageBody
+from orbital_relay.services.posting import POST_MESSAGE
+
+_TAG: Final = "Messages"
+
+
+class Message(msgspec.Struct):
+    """A message as its event carried it, with its number."""
+
+    message_id: str
+    conversation_id: str
+    encrypted_envelope: str
+    server_timestamp: int
+    sender_id: str
+    seq: int
+
+
+class Messages(msgspec.Struct):
+    """Messages, oldest first; a page never ends between two of one `server_timestamp`."""
+
+    messages: list[Message]
+    has_more: bool
+
+
+class MessageQuery(msgspec.Struct):
+    """Which messages."""
+
+    since: Annotated[
+        JsonSafeInt,
+        msgspec.Meta(description="Only messages with a later `server_timestamp`. 0: from the oldest that is kept."),
+    ] = 0
+    limit: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=500,
+            description="Most messages; more only to keep equal stamps together, fewer when they fill 8 MiB.",
+        ),
+    ] = 100
+    conversation_id: Annotated[Uuid, msgspec.Meta(description="Only this group's.")] | msgspec.UnsetType = msgspec.UNSET
+
+
+@endpoint(
+    "POST",
+    "/v1/messages",
+    tag=_TAG,
+    answers=[Answer(200, "The message is durable.", wire.MessagePosted)],
+    errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
+    idempotent=True,
+)
+async def post_message(call: Call, body: MessageBody) -> Reply:
+    """
+    Post a message to a group.
+
+    Answered once the message is durable. Emits `new_message`.
+    """
+    once = call.once(POST_MESSAGE)
+    return Reply.appended(await messages.post(call.node.context, call.principal, body, once=once))
+
+
+@endpoint(
+    "GET",
+    "/v1/messages",
+    tag=_TAG,
+    answers=[Answer(200, "A page of messages.", Messages)],
+    errors=[Forbidden, NotFound],
+)
+async def list_messages(call: Call, query: MessageQuery) -> Reply:
+    """
+    Fetch the messages of the caller's groups that came after a moment.
+
+    Ask again with the last one's `server_timestamp` for the next page; nothing is skipped.
+    """
+    group_id: GroupId | None = None
+    if query.conversation_id is not msgspec.UNSET:
+        check_uuid("conversation_id", query.conversation_id)
+        group_id = GroupId(query.conversation_id)
+    page = await messages.page(
+        call.node.context, call.principal, since_ms=query.since, limit=query.limit, group_id=group_id
+    )
+    return Reply(200, page)
+
+
+ENDPOINTS: Final = (post_message, list_messages)

@@ -1,0 +1,175 @@
+"""Threads and replies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
+from orbital_relay.model import GroupId, ThreadId
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.http.routes.media import Medium
+from orbital_relay.services import threads
+from orbital_relay.services.messages import JsonSafeInt
+from orbital_relay.services.posting import POST_REPLY, POST_THREAD
+from orbital_relay.services.threads import ReplyBody, ThreadBody
+
+_TAG: Final = "Threads"
+
+Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="Most entries of the page.")]
+Offset = Annotated[JsonSafeInt, msgspec.Meta(description="Entries to pass over.")]
+
+
+class Thread(msgspec.Struct):
+    """A thread."""
+
+    thread_id: str
+    group_id: str
+    author_id: str
+    author_username: str
+    encrypted_title: str
+    encrypted_body: str
+    reply_count: int
+    media_count: int
+    created_at: str
+
+
+class ThreadWithMedia(Thread):
+    """A thread, and what hangs on it."""
+
+    media: list[Medium]
+
+
+class Threads(msgspec.Struct):
+    """A page of a group's threads."""
+
+    threads: list[Thread]
+    total_count: int
+    has_more: bool
+
+
+class ThreadReply(msgspec.Struct):
+    """A reply."""
+
+    reply_id: str
+    thread_id: str
+    author_id: str
+    author_username: str
+    encrypted_body: str
+    media_count: int
+    created_at: str
+
+
+class Replies(msgspec.Struct):
+    """A page of a thread's replies, oldest first."""
+
+    replies: list[ThreadReply]
+    total_count: int
+    has_more: bool
+
+
+class ThreadQuery(msgspec.Struct):
+    """Which threads, in which order."""
+
+    limit: Limit = 50
+    offset: Offset = 0
+    sort: Annotated[
+        Literal["created_desc", "created_asc"], msgspec.Meta(description="Newest first, or oldest first.")
+    ] = "created_desc"
+
+
+class ReplyQuery(msgspec.Struct):
+    """Which replies."""
+
+    limit: Limit = 50
+    offset: Offset = 0
+
+
+@endpoint(
+    "POST",
+    "/api/threads",
+    tag=_TAG,
+    answers=[Answer(201, "The thread is durable.", wire.ThreadCreated)],
+    errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
+    idempotent=True,
+)
+async def create_thread(call: Call, body: ThreadBody) -> Reply:
+    """
+    Open a thread in a group.
+
+    Emits `new_thread`.
+    """
+    once = call.once(POST_THREAD)
+    return Reply.appended(await threads.post(call.node.context, call.principal, body, once=once))
+
+
+@endpoint(
+    "GET",
+    "/api/groups/{group_id}/threads",
+    tag=_TAG,
+    answers=[Answer(200, "A page of threads.", Threads)],
+    errors=[Forbidden, NotFound],
+)
+async def list_threads(call: Call, query: ThreadQuery) -> Reply:
+    """List a group's threads."""
+    page = await call.node.store.threads(
+        call.principal.key,
+        call.uuid("group_id", GroupId),
+        limit=query.limit,
+        offset=query.offset,
+        newest_first=query.sort == "created_desc",
+    )
+    return Reply.json(page)
+
+
+@endpoint(
+    "GET",
+    "/api/threads/{thread_id}",
+    tag=_TAG,
+    answers=[Answer(200, "The thread.", ThreadWithMedia)],
+    errors=[Forbidden, NotFound],
+)
+async def show_thread(call: Call) -> Reply:
+    """Show a thread with its media."""
+    node = call.node
+    thread_id = call.uuid("thread_id", ThreadId)
+    return Reply.json(await node.store.thread(call.principal.key, thread_id, now_ms=node.clock.wall_ms()))
+
+
+@endpoint(
+    "GET",
+    "/api/threads/{thread_id}/replies",
+    tag=_TAG,
+    answers=[Answer(200, "A page of replies.", Replies)],
+    errors=[Forbidden, NotFound],
+)
+async def list_replies(call: Call, query: ReplyQuery) -> Reply:
+    """List a thread's replies, oldest first."""
+    thread_id = call.uuid("thread_id", ThreadId)
+    return Reply.json(
+        await call.node.store.replies(call.principal.key, thread_id, limit=query.limit, offset=query.offset)
+    )
+
+
+@endpoint(
+    "POST",
+    "/api/threads/{thread_id}/replies",
+    tag=_TAG,
+    answers=[Answer(201, "The reply is durable.", wire.ReplyCreated)],
+    errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
+    idempotent=True,
+)
+async def post_reply(call: Call, body: ReplyBody) -> Reply:
+    """
+    Reply in a thread.
+
+    Emits `new_reply`.
+    """
+    thread_id = call.uuid("thread_id", ThreadId)
+    once = call.once(POST_REPLY, thread_id)
+    return Reply.appended(await threads.reply(call.node.context, call.principal, thread_id, body, once=once))
+
+
+ENDPOINTS: Final = (create_thread, list_threads, show_thread, list_replies, post_reply)

@@ -1,0 +1,1 @@
+"""Static files: the web page and the JavaScript SDK."""

@@ -1,0 +1,151 @@
+"""The web page and the JavaScript SDK: a few small files, served from the wheel or from a checkout."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import re
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+import orbital_relay
+from orbital_relay.server.http.endpoint import Reply
+
+_TYPES: Final = {
+    ".html": b"text/html; charset=utf-8",
+    ".js": b"text/javascript; charset=utf-8",
+    ".mjs": b"text/javascript; charset=utf-8",
+    ".css": b"text/css; charset=utf-8",
+    ".json": b"application/json",
+    ".map": b"application/json",
+    ".svg": b"image/svg+xml",
+    ".png": b"image/png",
+    ".jpg": b"image/jpeg",
+    ".webp": b"image/webp",
+    ".ico": b"image/x-icon",
+    ".woff2": b"font/woff2",
+    ".txt": b"text/plain; charset=utf-8",
+    ".ts": b"text/plain; charset=utf-8",
+    ".webmanifest": b"application/manifest+json",
+}
+"""What is served at all, and as what. The machine's own table of types may say something else for `.js`."""
+
+PAGE_POLICY: Final = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+    b"font-src 'self'; connect-src 'self'; manifest-src 'self'; worker-src 'self'; frame-src 'self'; base-uri 'none'; "
+    b"form-action 'none'; frame-ancestors 'self'"
+)
+"""
+For pages of ours: nothing from elsewhere, no inline script. `'self'` covers the WebSocket of the same address, and lets
+the demonstration show two members side by side.
+"""
+
+_PACKED: Final = frozenset({b"text/html", b"text/javascript", b"text/css", b"image/svg+xml", b"application/json"})
+"""What is worth packing: text. The page and the SDK are 250 kB of it, and 70 kB packed."""
+
+# Names carry no hash, so a browser asks each time, and the ETag makes the answer short.
+_CACHE: Final = b"no-cache"
+
+
+class _File(msgspec.Struct, frozen=True):
+    """A file as it was read: modified then, of that size; packed once, if it is of a kind for it."""
+
+    modified_ns: int
+    size: int
+    etag: bytes
+    content: bytes
+    packed: bytes | None
+
+
+def folder(packaged: str, checkout: str) -> Path | None:
+    """
+    Find a folder that the wheel carries inside the package, or a checkout beside it.
+
+    Args:
+        packaged: Its name in the package.
+        checkout: Its path from the checkout's root.
+    """
+    package = Path(orbital_relay.__file__).parent
+    for candidate in (package / packaged, package.parent.parent / checkout):
+        if candidate.is_dir():
+            return candidate.resolve()
+    return None
+
+
+class Files:
+    """A folder whose files are served. It never leaves its folder, and lists nothing."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._root = root
+        self._read: dict[str, _File] = {}
+
+    def reply(self, name: str, *, if_none_match: str | None, accept_encoding: str | None = None) -> Reply | None:
+        """
+        Answer with a file, or 304 when the client has it; None when there is no such file.
+
+        Args:
+            name: Its path in the folder.
+            if_none_match: The client's header.
+            accept_encoding: The client's header.
+        """
+        content_type = _TYPES.get(Path(name).suffix.lower())
+        if self._root is None or content_type is None:
+            return None
+        file = self._file(name)
+        if file is None:
+            return None
+        # A page elsewhere may load the SDK from here, also with a plain script element.
+        headers = [(b"cross-origin-resource-policy", b"cross-origin")]
+        content, etag = file.content, file.etag
+        if file.packed is not None:
+            headers.append((b"vary", b"accept-encoding"))
+            if _takes_gzip(accept_encoding):
+                # RFC 9110 §8.8.3: another representation has another tag.
+                content, etag = file.packed, etag[:-1] + b'-gzip"'
+                headers.append((b"content-encoding", b"gzip"))
+        headers.append((b"etag", etag))
+        if content_type.startswith(b"text/html"):
+            headers.append((b"content-security-policy", PAGE_POLICY))
+        if if_none_match is not None and _matches(if_none_match, etag.decode()):
+            return Reply(304, headers=headers, cache=_CACHE)
+        return Reply(200, content, headers=headers, content_type=content_type, cache=_CACHE)
+
+    def _file(self, name: str) -> _File | None:
+        """Read a file, or return what was read of it when it has not changed; some 100 KiB at most, so on the loop."""
+        parts = name.split("/")
+        if self._root is None or "\0" in name or any(not part or part.startswith(".") for part in parts):
+            return None
+        try:
+            path = (self._root / name).resolve()
+            if not path.is_relative_to(self._root) or not path.is_file():
+                return None
+            state = path.stat()
+        except (OSError, RuntimeError):
+            # A name longer than any file's, or a link that leads to itself.
+            return None
+        file = self._read.get(name)
+        if file is None or (file.modified_ns, file.size) != (state.st_mtime_ns, state.st_size):
+            content = path.read_bytes()
+            etag = b'"%b"' % hashlib.sha256(content).hexdigest()[:32].encode()
+            kind = _TYPES[Path(name).suffix.lower()].partition(b";")[0]
+            packed = gzip.compress(content, mtime=0) if kind in _PACKED else None
+            file = self._read[name] = _File(state.st_mtime_ns, state.st_size, etag, content, packed)
+        return file
+
+
+def _takes_gzip(accept_encoding: str | None) -> bool:
+    """Tell whether a client wants gzip (RFC 9110 §12.5.3); one that says nothing gets the file as it is."""
+    for each in (accept_encoding or "").lower().split(","):
+        coding, *parameters = (part.strip() for part in each.split(";"))
+        if coding == "gzip":
+            return not any(re.fullmatch(r"q=0(\.0{0,3})?", parameter) for parameter in parameters)
+    return False
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    """Compare weakly, as RFC 9110 §13.1.2 asks."""
+    return if_none_match.strip() == "*" or etag in {
+        each.strip().removeprefix("W/") for each in if_none_match.split(",")
+    }

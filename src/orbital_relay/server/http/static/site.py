@@ -1,0 +1,121 @@
+"""What is there to read: the description of the API, the web page, the JavaScript SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from html import escape
+from typing import Final
+
+import msgspec
+
+from orbital_relay import __version__
+from orbital_relay.errors import NotFound
+from orbital_relay.server.http.application import missing
+from orbital_relay.server.http.docs import page
+from orbital_relay.server.http.docs.openapi import describe
+from orbital_relay.server.http.endpoint import Answer, Call, Endpoint, Reply, endpoint
+from orbital_relay.server.http.static.files import Files, folder
+
+_TAG: Final = "Running it"
+_HTML: Final = b"text/html; charset=utf-8"
+
+_WELCOME: Final = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Orbital</title><style>{page.STYLE}</style>
+</head><body><main><h1>Orbital {escape(__version__)}</h1>
+<p>This is an Orbital server: it relays end-to-end encrypted events to small groups, over HTTP and WebSocket.
+It carries no web page.</p>
+<ul><li><a href="/docs">The HTTP API, to read</a></li><li><a href="/openapi.json">The same for programs</a></li>
+<li>WebSocket: <code>/ws</code></li><li><a href="/health/ready">Is it ready?</a></li></ul></main></body></html>
+""".encode()
+
+
+def _conditions(call: Call) -> dict[str, str | None]:
+    """Take what decides how a file is answered from a request's headers."""
+    return {
+        "if_none_match": call.header(b"if-none-match"),
+        "accept_encoding": call.header(b"accept-encoding"),
+    }
+
+
+class Site:
+    """The endpoints that serve documents. The description is of all endpoints, these among them."""
+
+    def __init__(self, *, web: Files | None = None, sdk: Files | None = None) -> None:
+        self._web = web or Files(folder("_web", "web"))
+        self._sdk = sdk or Files(folder("_sdk", "clients/javascript/src"))
+        self._described: Sequence[Endpoint] = ()
+
+        @endpoint("GET", "/openapi.json", tag=_TAG, answers=[Answer(200, "An OpenAPI 3.1 document.", dict)], auth=False)
+        async def show_openapi(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
+            """Describe this API for programs."""
+            return Reply(200, self.openapi, cache=b"no-cache")
+
+        @endpoint(
+            "GET", "/docs", tag=_TAG, answers=[Answer(200, "A page to read.", media_type="text/html")], auth=False
+        )
+        async def show_docs(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
+            """Describe this API for people; one page that needs nothing from elsewhere."""
+            policy = page.POLICY.encode()
+            return Reply(
+                200, self.docs, content_type=_HTML, cache=b"no-cache", headers=[(b"content-security-policy", policy)]
+            )
+
+        @endpoint("GET", "/", tag=_TAG, answers=[Answer(200, "The web page.", media_type="text/html")], auth=False)
+        async def show_web_page(call: Call) -> Reply:
+            """Serve the web page."""
+            reply = self._web.reply("index.html", **_conditions(call))
+            if reply is not None:
+                return reply
+            policy = page.POLICY.encode()
+            return Reply(200, _WELCOME, content_type=_HTML, headers=[(b"content-security-policy", policy)])
+
+        @endpoint(
+            "GET",
+            "/sdk/{file}",
+            tag=_TAG,
+            answers=[Answer(200, "A module.", media_type="text/javascript", headers={"ETag": "Of this version."})],
+            errors=[NotFound],
+            auth=False,
+            spans=["file"],
+        )
+        async def sdk_file(call: Call) -> Reply:
+            """Serve the JavaScript SDK; `/sdk/orbital.js` is its entry."""
+            name = call.text("file")
+            name = "index.js" if name == "orbital.js" else name
+            reply = self._sdk.reply(name, **_conditions(call))
+            if reply is None:
+                raise missing()
+            return reply
+
+        @endpoint(
+            "GET",
+            "/{file}",
+            tag=_TAG,
+            answers=[Answer(200, "A file.", media_type="text/html")],
+            auth=False,
+            always=True,
+        )
+        async def web_file(call: Call) -> Reply:
+            """Serve a file of the web page."""
+            reply = self._web.reply(call.scope["path"].lstrip("/"), **_conditions(call))
+            if reply is None:
+                raise missing()
+            return reply
+
+        self.endpoints: tuple[Endpoint, ...] = (show_openapi, show_docs, show_web_page, sdk_file)
+        self.fallback: Endpoint = web_file
+
+    def describe(self, endpoints: Sequence[Endpoint]) -> None:
+        """Say what there is to describe. It is written when somebody first asks: a start need not wait for it."""
+        self._described = endpoints
+
+    @cached_property
+    def openapi(self) -> bytes:
+        """The OpenAPI document."""
+        return msgspec.json.encode(describe(self._described))
+
+    @cached_property
+    def docs(self) -> bytes:
+        """The page to read."""
+        return page.render(describe(self._described)).encode()

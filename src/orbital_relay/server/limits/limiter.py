@@ -1,0 +1,211 @@
+"""Adapters of the port Limiter: counting in this process, or together with other servers in Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from limits import RateLimitItemPerSecond
+from limits.aio.storage import RedisClusterStorage, RedisStorage, Storage
+from limits.aio.storage.redis.redispy import RedispyBridge
+from limits.aio.strategies import MovingWindowRateLimiter
+from limits.errors import StorageError
+
+from orbital_relay.core.window import Windows
+from orbital_relay.ports import Clock, Limiter
+
+log = logging.getLogger("orbital.limits")
+
+ANSWER_S: Final = 1.0
+"""Longest wait for a storage elsewhere."""
+
+
+class LocalLimiter:
+    """
+    Counts in this process' memory, and so can answer without waiting; the counting is `core/window.py`.
+
+    It forgets everything when the process ends: a restart opens the doors once more.
+
+    Args:
+        clock: The time.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._windows: dict[tuple[str, int, float], Windows] = {}
+
+    def hit_now(self, name: str, key: str, *, limit: int, window_s: float) -> float | None:
+        """Do as `Limiter.hit`, without waiting."""
+        return self._named(name, limit, window_s).hit(key, self._clock.steady_s())
+
+    def peek_now(self, name: str, key: str, *, limit: int, window_s: float) -> float | None:
+        """Do as `Limiter.peek`, without waiting."""
+        return self._named(name, limit, window_s).peek(key, self._clock.steady_s())
+
+    async def hit(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
+        """Count one attempt; what is refused does not count."""
+        return self.hit_now(name, key, limit=limit, window_s=window_s)
+
+    async def peek(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
+        """Tell what `hit` would, without counting."""
+        return self.peek_now(name, key, limit=limit, window_s=window_s)
+
+    def _named(self, name: str, limit: int, window_s: float) -> Windows:
+        # The names are few and ours, so this never grows.
+        windows = self._windows.get((name, limit, window_s))
+        if windows is None:
+            windows = self._windows[name, limit, window_s] = Windows(limit=limit, window_s=window_s)
+        return windows
+
+
+class SharedLimiter:
+    """
+    Counts in a storage that several servers share, by the library `limits` and its moving window.
+
+    While the storage is away each server counts for itself: a limit may then be met later, never a door be shut.
+
+    Args:
+        storage: Where it counts, or what finds it out when it is first needed; `SharedLimiter.of` does for Redis.
+        clock: The time.
+        away: What it raises when it is away, besides the library's own error.
+        answer_s: Longest wait for it, whatever the library tries again by itself.
+    """
+
+    AWAY_S: Final = 5
+    """How long a storage that failed is left alone, so that not every request waits for it."""
+
+    def __init__(
+        self,
+        storage: Storage | Callable[[], Awaitable[Storage]],
+        *,
+        clock: Clock,
+        away: tuple[type[Exception], ...] = (),
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        self._find: Callable[[], Awaitable[Storage]] | None = None
+        self._strategy: MovingWindowRateLimiter | None = None
+        if isinstance(storage, Storage):
+            self._strategy = MovingWindowRateLimiter(storage)
+        else:
+            self._find = storage
+        self._away: tuple[type[Exception], ...] = (StorageError, TimeoutError, *away)
+        self._answer_s = answer_s
+        self._clock = clock
+        self._alone = LocalLimiter(clock)
+        self._away_until_s = 0.0
+
+    @classmethod
+    def of(
+        cls, redis_url: str, *, clock: Clock, clustered: Callable[[], Awaitable[bool]] | None = None
+    ) -> SharedLimiter:
+        """
+        Count in Redis, with keys that begin `orbital:limit`; connects when first asked.
+
+        Args:
+            redis_url: `redis://`, `rediss://` or `unix://`.
+            clock: The time.
+            clustered: Tells whether it is a Redis Cluster, once it answers; it is none when left out.
+        """
+        from redis.exceptions import RedisClusterException, RedisError  # noqa: PLC0415 - redis is an extra
+
+        async def find() -> Storage:
+            return _on_redis(redis_url, clustered=clustered is not None and await clustered())
+
+        # A Cluster that is away as a whole says so with an error that is none of redis' own kind.
+        return cls(find, clock=clock, away=(RedisError, RedisClusterException, OSError))
+
+    async def hit(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
+        """Count one attempt; what is refused does not count."""
+        if self._clock.steady_s() < self._away_until_s:
+            return await self._alone.hit(name, key, limit=limit, window_s=window_s)
+        item = _item(limit, window_s)
+        try:
+            async with asyncio.timeout(self._answer_s):
+                strategy = self._strategy or await self._found()
+                if await strategy.hit(item, name, key):
+                    return None
+                return await _wait_s(strategy, item, name, key)
+        except self._away as exc:
+            self._note_away(exc)
+            return await self._alone.hit(name, key, limit=limit, window_s=window_s)
+
+    async def peek(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
+        """Tell what `hit` would, without counting."""
+        if self._clock.steady_s() < self._away_until_s:
+            return await self._alone.peek(name, key, limit=limit, window_s=window_s)
+        item = _item(limit, window_s)
+        try:
+            async with asyncio.timeout(self._answer_s):
+                strategy = self._strategy or await self._found()
+                if await strategy.test(item, name, key):
+                    return None
+                return await _wait_s(strategy, item, name, key)
+        except self._away as exc:
+            self._note_away(exc)
+            return await self._alone.peek(name, key, limit=limit, window_s=window_s)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        storage = None if self._strategy is None else self._strategy.storage
+        if isinstance(storage, RedisStorage) and isinstance(storage.bridge, RedispyBridge):
+            await storage.bridge.storage.aclose()
+
+    async def _found(self) -> MovingWindowRateLimiter:
+        """Find the storage; of many who look at once, one's is kept."""
+        if self._find is None:
+            raise AssertionError("a limiter has a storage, or what finds it")
+        found = await self._find()
+        if self._strategy is None:
+            self._strategy = MovingWindowRateLimiter(found)
+        return self._strategy
+
+    def _note_away(self, exc: Exception) -> None:
+        self._away_until_s = self._clock.steady_s() + self.AWAY_S
+        reason = str(getattr(exc, "storage_error", exc))
+        log.warning("limits are counted by this server alone", extra={"reason": reason})
+
+
+async def _wait_s(strategy: MovingWindowRateLimiter, item: RateLimitItemPerSecond, name: str, key: str) -> float:
+    """Return the seconds until the oldest attempt leaves the window; it may just have."""
+    stats = await strategy.get_window_stats(item, name, key)
+    # The library stamps attempts with this clock, so it is the one to compare with.
+    return max(0.001, stats.reset_time - time.time())
+
+
+def _on_redis(redis_url: str, *, clustered: bool) -> Storage:
+    """Make the library's storage; it connects when first asked."""
+    from redis.asyncio.connection import SSLConnection, parse_url  # noqa: PLC0415 - redis is an extra
+
+    url, options = redis_url, dict[str, Any]()
+    if clustered:
+        # The library's address of a Cluster knows neither TLS nor options, and a Cluster no numbered databases.
+        given = parse_url(redis_url)
+        options = {name: value for name, value in given.items() if name in {"username", "password"} or "ssl" in name}
+        options["ssl"] = given.get("connection_class") is SSLConnection
+        url = f"redis+cluster://{urlsplit(redis_url).netloc}"
+    elif url.startswith("unix://"):
+        # The library spells a Unix socket so.
+        url = url.replace("unix://", "redis+unix://", 1)
+    return (RedisClusterStorage if clustered else RedisStorage)(
+        f"async+{url}",
+        wrap_exceptions=True,
+        implementation="redispy",
+        key_prefix="orbital:limit",
+        socket_timeout=ANSWER_S,
+        socket_connect_timeout=ANSWER_S,
+        **options,
+    )
+
+
+@lru_cache(maxsize=64)
+def _item(limit: int, window_s: int) -> RateLimitItemPerSecond:
+    return RateLimitItemPerSecond(limit, window_s)
+
+
+_local: type[Limiter] = LocalLimiter
+_shared: type[Limiter] = SharedLimiter

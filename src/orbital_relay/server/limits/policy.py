@@ -1,0 +1,249 @@
+"""
+Who may come in now: addresses behind proxies, origins, and the limits on handshakes and requests.
+
+What was refused does not count. So a `Retry-After` is exact, and a client that knocks too often is kept out no longer
+than one that waits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from orbital_relay.config import Network, Settings
+from orbital_relay.core.admission import Count, address_key, connect_counts, parse_address
+from orbital_relay.errors import TooManyRequests
+from orbital_relay.ports import Limiter
+from orbital_relay.server.limits.limiter import LocalLimiter
+
+CONNECT_WINDOW_S: Final = 60
+"""The protocol counts handshakes by the minute."""
+REQUEST_WINDOW_S: Final = 60
+"""And other requests, too."""
+GUESS_WINDOW_S: Final = 15 * 60
+"""Logins, signups and joins are counted in 15 minutes."""
+
+NO_ADDRESS: Final = "unix"
+"""What stands for a peer without an IP address, as on a Unix socket: all such peers are one."""
+
+# Chapter: where somebody comes from
+
+
+def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequence[Network]) -> str:
+    """
+    Return the address that an attempt comes from.
+
+    It is the peer's; or, when the peer is a trusted proxy, the right-most address of `X-Forwarded-For` that is none:
+    everything left of it was written by somebody whom nobody here trusts. Where an entry is no address, the proxy
+    that passed it on is as far as can be told.
+
+    Args:
+        peer: The address of the socket's other end.
+        forwarded_for: The values of all headers of that name, in their order.
+        trusted: The proxies' networks.
+    """
+    here = None if peer is None else parse_address(peer)
+    if here is None:
+        return NO_ADDRESS
+    if not trusted:
+        return str(here)
+    entries = ",".join(forwarded_for).split(",")
+    while any(here in network for network in trusted):
+        further = parse_address(entries.pop()) if entries else None
+        if further is None:
+            break
+        here = further
+    return str(here)
+
+
+def origin_allowed(origin: str | None, allowed: frozenset[str]) -> bool:
+    """
+    Tell whether a page of that origin may open a connection.
+
+    Args:
+        origin: The header `Origin`; who sends none is no browser (RFC 6455 §10.2).
+        allowed: The origins of the settings, in lower case; empty allows any.
+    """
+    return not allowed or origin is None or origin.strip().lower() in allowed
+
+
+# Chapter: limits
+
+
+class _Counts:
+    """Several counts as one: an attempt goes into all of them, or is refused and goes into none."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._local = limiter if isinstance(limiter, LocalLimiter) else None
+
+    @property
+    def local(self) -> bool:
+        """Whether the answer is there without waiting."""
+        return self._local is not None
+
+    def take_now(self, counts: Sequence[Count], window_s: int) -> float | None:
+        """Count an attempt, or return the seconds until it would be let in."""
+        local = self._local
+        if local is None:
+            raise AssertionError("only a limiter in this process can answer at once; look at `local` first")
+        if len(counts) > 1:
+            wait_s = max(
+                local.peek_now(each.name, each.key, limit=each.limit, window_s=window_s) or 0 for each in counts
+            )
+            if wait_s > 0:
+                return wait_s
+        for each in counts:
+            wait = local.hit_now(each.name, each.key, limit=each.limit, window_s=window_s)
+            if wait is not None:
+                return wait
+        return None
+
+    async def take(self, counts: Sequence[Count], window_s: int) -> float | None:
+        """
+        Count an attempt, or return the seconds until it would be let in.
+
+        When servers share the counts, somebody else may take the last place between looking and counting; then an
+        attempt that is refused may stand in the first of the counts, which costs its owner one try.
+        """
+        if self._local is not None:
+            return self.take_now(counts, window_s)
+        if len(counts) > 1:
+            wait_s = await self.look(counts, window_s)
+            if wait_s is not None:
+                return wait_s
+        for each in counts:
+            wait = await self._limiter.hit(each.name, each.key, limit=each.limit, window_s=window_s)
+            if wait is not None:
+                return wait
+        return None
+
+    async def look(self, counts: Sequence[Count], window_s: int) -> float | None:
+        """Return what `take` would, without counting."""
+        waits = [await self._limiter.peek(each.name, each.key, limit=each.limit, window_s=window_s) for each in counts]
+        return max((wait for wait in waits if wait is not None), default=None)
+
+
+def too_many(wait_s: float, what: str) -> TooManyRequests:
+    """Make the refusal: whole seconds, rounded up so that whoever keeps to them gets in."""
+    seconds = max(1, math.ceil(wait_s))
+    return TooManyRequests(f"Too many {what}; try again in {seconds} s.", retry_after_s=seconds)
+
+
+class ConnectPolicy:
+    """
+    Who may try to connect now.
+
+    Args:
+        settings: The policy and its numbers.
+        limiter: Where attempts are counted.
+    """
+
+    def __init__(self, settings: Settings, limiter: Limiter) -> None:
+        self._policy = settings.connect_policy
+        self._limit = settings.connect_limit
+        self._ceiling = settings.connect_ceiling
+        self._counts = _Counts(limiter)
+
+    @property
+    def local(self) -> bool:
+        """Whether `admit_now` can be asked."""
+        return self._counts.local
+
+    def admit_now(self, address: str, user_id: str | None) -> float | None:
+        """Do as `admit`, without waiting; only when `local`."""
+        return self._counts.take_now(self._of(address, user_id), CONNECT_WINDOW_S)
+
+    async def admit(self, address: str, user_id: str | None) -> float | None:
+        """
+        Count a handshake.
+
+        Args:
+            address: Where it comes from, as `client_address` says.
+            user_id: Whose token came with it; None when none came, or it does not hold.
+
+        Returns:
+            None when it may go on; else the seconds until one may.
+        """
+        return await self._counts.take(self._of(address, user_id), CONNECT_WINDOW_S)
+
+    async def peek(self, address: str, user_id: str | None) -> float | None:
+        """Tell what `admit` would, without counting: what a request for a ticket asks."""
+        return await self._counts.look(self._of(address, user_id), CONNECT_WINDOW_S)
+
+    def _of(self, address: str, user_id: str | None) -> tuple[Count, ...]:
+        return connect_counts(self._policy, address=address, user_id=user_id, limit=self._limit, ceiling=self._ceiling)
+
+
+class RequestLimits:
+    """
+    How many requests somebody may make; each method returns when it is one of them, and raises when it is not.
+
+    Args:
+        settings: The numbers.
+        limiter: Where requests are counted.
+    """
+
+    def __init__(self, settings: Settings, limiter: Limiter) -> None:
+        self._settings = settings
+        self._counts = _Counts(limiter)
+
+    @property
+    def local(self) -> bool:
+        """Whether `request_now` can be asked."""
+        return self._counts.local
+
+    async def login(self, address: str) -> None:
+        """
+        Count a login.
+
+        Raises:
+            TooManyRequests: If there were too many from that address.
+        """
+        await self._guess("logins", Count("login", address_key(address), self._settings.login_limit))
+
+    async def signup(self, address: str) -> None:
+        """
+        Count a signup.
+
+        Raises:
+            TooManyRequests: If there were too many from that address.
+        """
+        await self._guess("signups", Count("signup", address_key(address), self._settings.signup_limit))
+
+    async def join(self, address: str, user_id: str) -> None:
+        """
+        Count a try to join a group.
+
+        Raises:
+            TooManyRequests: If there were too many from that address, or by that user from wherever.
+        """
+        limit = self._settings.join_limit
+        await self._guess(
+            "tries to join", Count("join", address_key(address), limit), Count("join.user", user_id, limit)
+        )
+
+    async def request(self, user_id: str) -> None:
+        """
+        Count any other request.
+
+        Raises:
+            TooManyRequests: If there were too many of that user.
+        """
+        _refuse(await self._counts.take(self._request_of(user_id), REQUEST_WINDOW_S), "requests")
+
+    def request_now(self, user_id: str) -> None:
+        """Do as `request`, without waiting; only when `local`."""
+        _refuse(self._counts.take_now(self._request_of(user_id), REQUEST_WINDOW_S), "requests")
+
+    def _request_of(self, user_id: str) -> tuple[Count]:
+        return (Count("request", user_id, self._settings.request_limit),)
+
+    async def _guess(self, what: str, *counts: Count) -> None:
+        _refuse(await self._counts.take(counts, GUESS_WINDOW_S), what)
+
+
+def _refuse(wait_s: float | None, what: str) -> None:
+    if wait_s is not None:
+        raise too_many(wait_s, what)

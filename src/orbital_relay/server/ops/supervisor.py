@@ -1,0 +1,167 @@
+"""Several server processes that share a port on one machine: started and ended together, replaced when they die."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from orbital_relay.config import Settings, SqliteFile
+from orbital_relay.errors import SettingsInvalid
+from orbital_relay.server.ops.worker_metrics import Siblings
+
+log = logging.getLogger("orbital.workers")
+
+RESTART_S: Final = 1.0
+"""Wait before a worker that died is replaced: one that dies at once does not spin."""
+
+Work = Callable[[Settings, Connection, Siblings], None]
+"""What a worker runs, in a process of its own: serves, and sends one message once its port is open."""
+
+
+def check(settings: Settings) -> None:
+    """
+    Refuse workers that could not work together.
+
+    Raises:
+        SettingsInvalid: If there is no Redis or no PostgreSQL, or the system cannot share a port.
+    """
+    if settings.redis_url is None:
+        raise SettingsInvalid(
+            f"--workers is {settings.workers} and there is no Redis: several workers are a cluster, and tell each "
+            "other by Redis what happens. Give --redis-url, or leave --workers out."
+        )
+    if isinstance(settings.database, SqliteFile):
+        raise SettingsInvalid(
+            f"--workers is {settings.workers} and the database is a file, which one process writes. "
+            "Give --database-url postgresql://…, or leave --workers out."
+        )
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise SettingsInvalid("This system cannot share a port between processes. Leave --workers out.")
+
+
+class Workers:
+    """
+    The workers of one machine. A worker that dies is replaced; one that dies before the first start ends them all.
+
+    It holds the port without listening, so that nobody else takes it while workers come and go.
+
+    Args:
+        settings: All of them.
+        work: What each runs.
+        listening: The bound socket that tells the port; kept open.
+    """
+
+    def __init__(self, settings: Settings, *, work: Work, listening: socket.socket) -> None:
+        self._settings = msgspec.structs.replace(settings, port=listening.getsockname()[1])
+        self._work = work
+        self._context = multiprocessing.get_context("spawn")
+        self._running: dict[SpawnProcess, Connection | None] = {}
+        self._numbers: dict[SpawnProcess, int] = {}
+        self._folder = Path()
+        self._started = 0
+        self._stopping = False
+
+    def run(self, *, on_started: Callable[[Settings], None]) -> int:
+        """
+        Serve until SIGTERM or SIGINT; a second one ends the workers at once.
+
+        Args:
+            on_started: Called once all serve.
+
+        Returns:
+            The exit status: 0 after an orderly end.
+        """
+        before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            with tempfile.TemporaryDirectory(prefix="orbital-workers-") as folder:
+                self._folder = Path(folder)
+                for number in range(1, self._settings.workers + 1):
+                    self._start(number)
+                status = 0
+                while self._running:
+                    status |= self._look(on_started)
+                return status
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _start(self, number: int) -> None:
+        here, there = self._context.Pipe(duplex=False)
+        siblings = Siblings(self._folder, number, self._settings.workers)
+        process = self._context.Process(
+            target=self._work, args=(self._settings, there, siblings), name=f"orbital worker {number}"
+        )
+        process.start()
+        there.close()
+        self._running[process] = here
+        self._numbers[process] = number
+        if self._stopping:
+            # Whoever said so while it was being started did not see it.
+            self._tell(process)
+
+    def _look(self, on_started: Callable[[Settings], None]) -> int:
+        """Wait until something happens, and see to it; return 1 when a worker ended badly."""
+        talking = {connection: process for process, connection in self._running.items() if connection is not None}
+        ends = {process.sentinel: process for process in self._running}
+        status = 0
+        # A signal's handler runs in between, and stops what is waited for.
+        for ready in wait([*talking, *ends], timeout=1):
+            if isinstance(ready, Connection):
+                self._told(talking[ready], ready, on_started)
+            elif isinstance(ready, int) and ends[ready] in self._running:
+                status |= self._ended(ends[ready])
+        return status
+
+    def _told(self, process: SpawnProcess, connection: Connection, on_started: Callable[[Settings], None]) -> None:
+        try:
+            connection.recv()
+            self._started += 1
+            if self._started == self._settings.workers:
+                on_started(self._settings)
+        except EOFError:
+            # It ended; its sentinel tells the rest.
+            pass
+        connection.close()
+        self._running[process] = None
+
+    def _ended(self, process: SpawnProcess) -> int:
+        connection, number = self._running.pop(process), self._numbers.pop(process)
+        if connection is not None:
+            connection.close()
+        process.join()
+        if self._stopping:
+            return int(process.exitcode != 0)
+        if self._started < self._settings.workers:
+            # It said why; the others would say the same.
+            self.stop()
+            return 1
+        log.error("a worker died and is replaced", extra={"pid": process.pid, "status": process.exitcode})
+        time.sleep(RESTART_S)
+        if not self._stopping:
+            self._start(number)
+        return 0
+
+    def _on_signal(self, _number: int, _frame: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Let all drain; a second call ends them at once."""
+        self._stopping = True
+        for process in self._running:
+            self._tell(process)
+
+    def _tell(self, process: SpawnProcess) -> None:
+        if process.pid is not None and process.is_alive():
+            os.kill(process.pid, signal.SIGTERM)

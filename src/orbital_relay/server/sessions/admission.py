@@ -1,0 +1,162 @@
+"""Who gets in: everything about a handshake is decided here, before the upgrade."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from orbital_relay.config import Settings
+from orbital_relay.errors import Forbidden, NotFound, OrbitalError, Unauthorized, Unavailable
+from orbital_relay.model import Principal
+from orbital_relay.ports import Limiter
+from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.auth.credentials import SUBPROTOCOL, Bearer, Ticket, credential
+from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse, refusal
+from orbital_relay.server.limits.policy import ConnectPolicy, client_address, origin_allowed, too_many
+from orbital_relay.server.sessions.client_session import Conversation
+from orbital_relay.server.sessions.registry import Conversations
+
+ATTEMPTS: Final = "connection attempts"
+
+PATHS: Final = frozenset({"/ws", "/v1/websocket"})
+"""The endpoint, by both of its names."""
+
+
+class Admission:
+    """
+    The settings' say about connections: addresses behind proxies, origins, attempts.
+
+    Args:
+        settings: Proxies, origins, limits.
+        limiter: Where attempts are counted.
+    """
+
+    def __init__(self, settings: Settings, *, limiter: Limiter) -> None:
+        self._settings = settings
+        self.policy = ConnectPolicy(settings, limiter)
+
+    def address(self, peer: str | None, forwarded_for: str | None) -> str:
+        """Return the client's address, behind trusted proxies too."""
+        return client_address(peer, () if forwarded_for is None else (forwarded_for,), self._settings.trusted_proxies)
+
+    def allows_origin(self, origin: str | None) -> bool:
+        """Tell whether a page of that origin may connect."""
+        return origin_allowed(origin, self._settings.allowed_origins)
+
+    async def peek(self, address: str, principal: Principal) -> None:
+        """
+        Look, without counting, whether a handshake would be within the limits.
+
+        Raises:
+            TooManyRequests: If it would not.
+        """
+        wait_s = await self.policy.peek(address, principal.user_id)
+        if wait_s is not None:
+            raise too_many(wait_s, ATTEMPTS)
+
+
+class HandshakeAdmission:
+    """
+    Decides in the protocol's order: path, upgrade (the edge looks), draining, origin, limit, token.
+
+    A limit goes before a bad token, and is counted knowing whether the token holds. It never tells a stranger more than
+    the one reason.
+    """
+
+    def __init__(
+        self,
+        *,
+        conversations: Conversations,
+        auth: Auth,
+        admission: Admission,
+        draining: Callable[[], bool],
+        refusals: Counter[str],
+    ) -> None:
+        """
+        Args:
+            conversations: Where the admitted go.
+            auth: Who a token speaks for.
+            admission: Limits and origins.
+            draining: Whether the server is going down.
+            refusals: Counts refused handshakes by code.
+        """
+        self._conversations = conversations
+        self._auth = auth
+        self._admission = admission
+        self._draining = draining
+        self._refusals = refusals
+
+    def route(self, path: str) -> Refuse | None:
+        """Refuse a path that is not the endpoint's."""
+        if path in PATHS:
+            return None
+        return self._refuse(NotFound("There is no WebSocket here; it is at /ws."))
+
+    def decide(self, handshake: Handshake) -> Admit | Refuse | Awaitable[Admit | Refuse]:
+        """Decide about a handshake: at once when its token was seen before and limits are counted here."""
+        if self._draining():
+            return self._refuse(_restarting())
+        if not self._admission.allows_origin(handshake.headers.get("origin")):
+            return self._refuse(Forbidden("Pages of this origin may not connect here."))
+        peer = handshake.peer[0] if handshake.peer is not None else None
+        address = self._admission.address(peer, handshake.headers.get("x-forwarded-for"))
+        brought = credential(
+            authorization=handshake.headers.get("authorization"),
+            protocols=handshake.headers.get("sec-websocket-protocol"),
+            query=handshake.query,
+        )
+        principal: Principal | None = None
+        match brought:
+            case Bearer(token=token):
+                principal = self._auth.cached(token)
+            case Ticket(ticket=ticket):
+                principal = self._auth.redeem_now(ticket)
+        if principal is not None and self._admission.policy.local:
+            return self._admit(handshake, principal, self._admission.policy.admit_now(address, principal.user_id))
+        return self._decide_slowly(handshake, address, brought, principal)
+
+    async def _decide_slowly(
+        self, handshake: Handshake, address: str, brought: Bearer | Ticket | None, principal: Principal | None
+    ) -> Admit | Refuse:
+        refused: OrbitalError = Unauthorized(
+            "A token is needed: by the Authorization header, the subprotocol bearer.<JWT>, ?ticket= or ?token=."
+        )
+        if principal is None:
+            try:
+                match brought:
+                    case Bearer(token=token):
+                        principal = await self._auth.verify(token)
+                    case Ticket(ticket=ticket):
+                        principal = await self._auth.redeem(ticket)
+                        refused = Unauthorized("This ticket was used, or is older than 30 seconds. Ask for a new one.")
+            except Unauthorized as exc:
+                refused = exc
+            except OrbitalError as exc:
+                return self._refuse(exc)
+        wait_s = await self._admission.policy.admit(address, None if principal is None else principal.user_id)
+        # While somebody else was asked, the server may have begun to go down, and the token been revoked.
+        if self._draining():
+            return self._refuse(_restarting())
+        if principal is not None and not self._auth.holds(principal):
+            principal, refused = None, Unauthorized("The token no longer holds; log in again.")
+        if principal is None:
+            return self._refuse(refused if wait_s is None else too_many(wait_s, ATTEMPTS))
+        return self._admit(handshake, principal, wait_s)
+
+    def _admit(self, handshake: Handshake, principal: Principal, wait_s: float | None) -> Admit | Refuse:
+        if wait_s is not None:
+            return self._refuse(too_many(wait_s, ATTEMPTS))
+        offered = handshake.headers.get("sec-websocket-protocol", "")
+        names = {name.strip() for name in offered.split(",")}
+        return Admit(
+            Conversation(self._conversations, principal), subprotocol=SUBPROTOCOL if SUBPROTOCOL in names else None
+        )
+
+    def _refuse(self, error: OrbitalError) -> Refuse:
+        self._refusals[error.code] += 1
+        return refusal(error)
+
+
+def _restarting() -> Unavailable:
+    return Unavailable("The server is restarting. Connect again in a moment.", retry_after_s=2)

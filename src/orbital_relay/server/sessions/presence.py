@@ -1,0 +1,96 @@
+"""Who of a group is connected; server/cluster/redis_client.py knows it of all servers that share a Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.model import GroupId
+
+
+class Online(msgspec.Struct, frozen=True):
+    """
+    A user who hears a group.
+
+    Attributes:
+        user_id: The user.
+        username: The name that the token carries.
+        connections: How many connections.
+        since: When the oldest of them began, RFC 3339.
+    """
+
+    user_id: str
+    username: str
+    connections: int
+    since: str
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """One connection that hears a group: whose, and since when, milliseconds since the epoch."""
+
+    user_id: str
+    username: str
+    since_ms: int
+
+
+Here = Callable[[GroupId], Iterable[Connected]]
+"""Tells the connections of this server that hear a group."""
+
+
+class Presence(Protocol):
+    """Who is connected."""
+
+    async def online(self, group_id: GroupId) -> list[Online]:
+        """Return who hears a group now, in the order of arrival."""
+        ...
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """What a server says of one user in one group."""
+
+    username: str
+    connections: int
+    since_ms: int
+
+
+class LocalPresence:
+    """
+    Who is connected to this server, which is the only one.
+
+    Args:
+        here: Tells the connections of this server.
+    """
+
+    def __init__(self, here: Here) -> None:
+        self._here = here
+
+    async def online(self, group_id: GroupId) -> list[Online]:
+        """Return who hears a group now, in the order of arrival."""
+        return listed(counted(self._here(group_id)))
+
+
+_local: type[Presence] = LocalPresence
+
+
+def counted(connections: Iterable[Connected]) -> dict[str, Entry]:
+    """Put the connections of each user together."""
+    found: dict[str, Entry] = {}
+    for one in connections:
+        entry = found.get(one.user_id)
+        if entry is None:
+            found[one.user_id] = Entry(one.username, 1, one.since_ms)
+        else:
+            entry.connections += 1
+            entry.since_ms = min(entry.since_ms, one.since_ms)
+    return found
+
+
+def listed(found: dict[str, Entry]) -> list[Online]:
+    """Write the users in the order of arrival."""
+    return [
+        Online(user_id, entry.username, entry.connections, wire.iso(entry.since_ms))
+        for user_id, entry in sorted(found.items(), key=lambda item: (item[1].since_ms, item[0]))
+    ]

@@ -1,0 +1,48 @@
+"""What the use cases work with, gathered once by the composition root."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from orbital_relay.model import AnyDraft, Appended
+from orbital_relay.ports import Clock, Store
+
+
+class Passwords(Protocol):
+    """Slow hashes of passwords, made away from the loop."""
+
+    async def hash(self, password: str) -> str:
+        """Return the hash to keep."""
+        ...
+
+    async def verify(self, password_hash: str | None, password: str) -> bool:
+        """Tell whether the password belongs to the hash; None takes about as long, and is never true."""
+        ...
+
+
+class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    The hands of the use cases. It holds no state of its own.
+
+    Attributes:
+        store: For reads, and for writes that append nothing.
+        append: Queues a draft at once, before it returns: the order of calls is the order of the log. The future ends
+            when the draft is durable, or with the OrbitalError that refused it.
+        clock: The time.
+        passwords: Hashes.
+        mint: Makes a token for a user id and a username.
+        envelope_bytes: Largest encrypted field, in bytes after decoding.
+        invite_days: How long an invite code opens its group.
+    """
+
+    store: Store
+    append: Callable[[AnyDraft], asyncio.Future[Appended]]
+    clock: Clock
+    passwords: Passwords
+    mint: Callable[[str, str], str]
+    envelope_bytes: int
+    invite_days: float

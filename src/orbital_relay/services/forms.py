@@ -1,0 +1,142 @@
+"""The form of what clients send: encrypted fields, ids, idempotency keys."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from os import urandom
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.errors import PayloadTooLarge, ValidationFailed
+from orbital_relay.model import IdempotencyKey
+
+Encrypted = Annotated[
+    str,
+    msgspec.Meta(
+        description="Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server "
+        "never looks into.",
+        examples=["bm90IGEgc2VjcmV0"],
+        extra_json_schema={"contentEncoding": "base64"},
+    ),
+]
+"""An `encrypted_*` field in a body. The annotation describes; `check_encrypted` checks."""
+
+Uuid = Annotated[
+    str,
+    msgspec.Meta(
+        description="A UUID, lower case, with hyphens.",
+        examples=["6f1f7c0e-7d0b-4d52-9a53-3f6f2b1c8a11"],
+        extra_json_schema={"format": "uuid"},
+    ),
+]
+"""An id in a body. The annotation describes; `check_uuid` checks."""
+
+T = TypeVar("T")
+
+# Chapter: fields
+
+
+def read(decoder: msgspec.json.Decoder[T], text: bytes | msgspec.Raw) -> T:
+    """
+    Read JSON of a declared form; fields that the form does not name are ignored.
+
+    Raises:
+        ValidationFailed: If it is not JSON, or not of that form; `details.field` names the place.
+    """
+    try:
+        return decoder.decode(text)
+    # UnicodeDecodeError is a ValueError, as is all that msgspec raises.
+    except (ValueError, RecursionError) as exc:
+        raise ValidationFailed(wire.explain(exc), field=wire.field_of(exc)) from exc
+
+
+def check_encrypted(field: str, text: str, *, limit_bytes: int) -> None:
+    """
+    Check an encrypted field, its size before its alphabet, without decoding it.
+
+    Args:
+        field: Its name.
+        text: What was sent.
+        limit_bytes: Largest size after decoding.
+
+    Raises:
+        PayloadTooLarge: If it is larger.
+        ValidationFailed: If it is not base64 of at least one byte.
+    """
+    if wire.decoded_size(text) > limit_bytes:
+        raise PayloadTooLarge(
+            f"`{field}` is {wire.decoded_size(text)} bytes after decoding; the limit is {limit_bytes}.",
+            field=field,
+            limit_bytes=limit_bytes,
+        )
+    if not wire.is_base64(text):
+        raise ValidationFailed(
+            f"`{field}` is not base64 of at least one byte. The server takes ciphertext only: encrypt it first, "
+            "then encode it.",
+            field=field,
+        )
+
+
+def check_uuid(field: str, text: str | None) -> None:
+    """
+    Check an id in a body; None passes.
+
+    Raises:
+        ValidationFailed: If it is not a UUID as the protocol writes them.
+    """
+    if text is not None and not wire.is_uuid(text):
+        raise ValidationFailed(f"`{field}` is not a UUID in lower case with hyphens.", field=field)
+
+
+def new_id() -> str:
+    """Make a random UUID (RFC 9562 §5.4), at a third of the price of `uuid.uuid4`."""
+    raw = bytearray(urandom(16))
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    digits = raw.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+# Chapter: once
+
+_KEY: Final = re.compile(r"[!-~]{1,128}")
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+def make_once(key: str | None, operation: str, *ids: str, body: object) -> IdempotencyKey | None:
+    """
+    Bind an idempotency key to what it is used for; None stays None.
+
+    Args:
+        key: What the client gave.
+        operation: The use case; a POST and the frame of its name share one.
+        *ids: The ids that stand in the POST's path.
+        body: The parsed JSON. Two bodies are the same when they are equal as JSON: the order of members, spaces, and
+            `1` against `1.0` make no difference.
+
+    Raises:
+        ValidationFailed: If the key is not 1-128 visible ASCII characters.
+    """
+    if key is None:
+        return None
+    if _KEY.fullmatch(key) is None:
+        raise ValidationFailed("An idempotency key is 1-128 visible ASCII characters.", field="Idempotency-Key")
+    try:
+        text = _encode_sorted([operation, ids, _plain(body)])
+    except RecursionError as exc:
+        raise ValidationFailed(wire.explain(exc)) from exc
+    return IdempotencyKey(key, hashlib.sha256(text).digest())
+
+
+def _plain(value: object) -> object:
+    """Return parsed JSON in which equal numbers look alike."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, dict):
+        return {name: _plain(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value

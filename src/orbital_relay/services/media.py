@@ -1,0 +1,517 @@
+"""
+Media: chunks up, bytes down, and what goes when its time is over.
+
+A chunk's blob is durable before its row says so, and a row says that a medium is gone before its bytes go. So a crash
+between any two steps leaves bytes that no row names, which the next round takes away, and never a row without bytes. A
+medium stays in its chunks for good: nothing is copied together when the last one comes, so that this answer is as quick
+as the others, and no moment needs the room twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, Final
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.errors import InvalidChunk, MediaSettled, OrbitalError, TooManyRequests, UploadLost
+from orbital_relay.model import (
+    AnyDraft,
+    Appended,
+    Chunk,
+    ChunkPlace,
+    ExpireMedia,
+    FinishMedia,
+    IdempotencyKey,
+    MediaFile,
+    MediaId,
+    MediaLimits,
+    MediaState,
+    Principal,
+    ThreadId,
+    Upload,
+    UserId,
+)
+from orbital_relay.ports import Blob, BlobDraft, BlobMissing, Blobs, Clock, Held, MediaRows
+from orbital_relay.services.forms import Uuid, check_encrypted, check_uuid, new_id
+
+log = logging.getLogger("orbital.media")
+
+SOME: Final = 100
+"""Media of one step of the clean-up."""
+
+FLIGHT_MS: Final = 15 * 60 * 1000
+"""How old bytes without a row must be before they are taken away while other servers may be writing: a chunk that takes
+longer from its blob to its row is noted by nobody, since its request has been cut long before."""
+
+MOST_AT_ONCE: Final = 16
+"""Chunks that one user may be sending to a server: until they have a row they count for no quota, and take 80 MiB."""
+
+VECTOR_BYTES: Final = 1024
+"""Most bytes of an `encryption_iv`: whoever downloads gets it as a header, and proxies hold 4 KiB of those (nginx)."""
+
+MOST_MISSING: Final = 100
+"""Missing chunks that an answer lists; a client that lacks more asks for the state of the upload."""
+
+
+class CompleteBody(msgspec.Struct):
+    """Which upload is complete."""
+
+    media_id: Uuid
+
+
+class ChunkForm(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands beside the bytes of a chunk."""
+
+    media_id: str
+    thread_id: str
+    chunk_index: int
+    total_chunks: int
+    encrypted_metadata: str
+    encryption_iv: str
+    size_bytes: int | None = None
+
+
+class ChunkTaken(msgspec.Struct):
+    """The chunk is there; others are still owed."""
+
+    media_id: str
+    chunk_index: int
+    chunks_received: Annotated[int, msgspec.Meta(description="How many were there once this one was.")]
+    total_chunks: int
+
+
+class UploadState(msgspec.Struct):
+    """How far an upload is."""
+
+    chunks_received: Annotated[list[int], msgspec.Meta(description="The indexes that are there, rising.")]
+    total_chunks: int
+
+
+class MediaCounters(msgspec.Struct):
+    """
+    What a server counts of media.
+
+    Attributes:
+        received_bytes: Bytes of chunks that it stored.
+        sent_bytes: Bytes of media that it sent.
+        collected: What its rounds took away: `expired` media, `abandoned` uploads, `swept` blobs without a row.
+        held: What there was of all groups together at its last round; empty before the first.
+    """
+
+    received_bytes: int = 0
+    sent_bytes: int = 0
+    collected: dict[str, int] = msgspec.field(
+        default_factory=lambda: dict.fromkeys(("expired", "abandoned", "swept"), 0)
+    )
+    held: dict[MediaState, Held] = {}
+
+
+class MediaContext(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What the use cases of media work with.
+
+    Attributes:
+        rows: What is known of media.
+        blobs: Their bytes.
+        append: Queues a draft; see `ServiceContext.append`.
+        clock: The time.
+        limits: How much room there is.
+        envelope_bytes: Largest encrypted field, in bytes after decoding.
+        keep_ms: How long a medium is kept.
+        abandon_ms: How long an upload may rest before it is given up.
+        started_ms: When this server began.
+        alone: Whether no other server writes the same media.
+        under_way: How many chunks each user is sending to this server now.
+        counters: What this server counts.
+    """
+
+    rows: MediaRows
+    blobs: Blobs
+    append: Callable[[AnyDraft], asyncio.Future[Appended]]
+    clock: Clock
+    limits: MediaLimits
+    envelope_bytes: int
+    keep_ms: int
+    abandon_ms: int
+    started_ms: int
+    alone: bool
+    under_way: Counter[UserId] = msgspec.field(default_factory=Counter)
+    counters: MediaCounters = msgspec.field(default_factory=MediaCounters)
+
+
+_encode = msgspec.json.Encoder().encode
+
+# Chapter: up
+
+
+def check_form(form: ChunkForm, *, limit_bytes: int) -> None:
+    """
+    Check what stands beside a chunk.
+
+    Raises:
+        ValidationFailed: If a field does not have its form.
+        PayloadTooLarge: If an encrypted field is over the limit.
+    """
+    check_uuid("media_id", form.media_id)
+    check_uuid("thread_id", form.thread_id)
+    check_encrypted("encrypted_metadata", form.encrypted_metadata, limit_bytes=limit_bytes)
+    check_encrypted("encryption_iv", form.encryption_iv, limit_bytes=min(limit_bytes, VECTOR_BYTES))
+
+
+@contextmanager
+def admitted(room: MediaContext, principal: Principal) -> Iterator[None]:
+    """
+    Hold one of the user's places for chunks under way.
+
+    Raises:
+        TooManyRequests: If all are taken.
+    """
+    user = principal.user_id
+    if room.under_way[user] >= MOST_AT_ONCE:
+        raise TooManyRequests(f"You are sending {MOST_AT_ONCE} chunks at once. Send this one when one is done.")
+    room.under_way[user] += 1
+    try:
+        yield
+    finally:
+        room.under_way[user] -= 1
+        if not room.under_way[user]:
+            del room.under_way[user]
+
+
+async def take_chunk(
+    room: MediaContext, principal: Principal, form: ChunkForm, draft: BlobDraft, *, once: IdempotencyKey | None = None
+) -> Appended:
+    """
+    Store a chunk; the one that is the last to come makes the medium whole.
+
+    Args:
+        room: What to work with.
+        principal: Who sends it.
+        form: What stands beside it; checked.
+        draft: Its bytes. The caller discards it, whatever happens.
+        once: The idempotency key, when the client gave one.
+
+    Returns:
+        200 and a `ChunkTaken`, or 201 and a `wire.MediaStored`; the same chunk gets the same answer again.
+
+    Raises:
+        OrbitalError: If it may not be; see `ports.MediaRows.place_chunk`. Nothing was stored.
+    """
+    user = principal.key
+    if once is not None:
+        before = await room.rows.first_answer(user, once, now_ms=room.clock.wall_ms())
+        if before is not None:
+            return before
+    chunk = Chunk(
+        media_id=MediaId(form.media_id),
+        thread_id=ThreadId(form.thread_id),
+        index=form.chunk_index,
+        total_chunks=form.total_chunks,
+        size_bytes=draft.size_bytes,
+        sha256=await draft.digest(),
+        declared_bytes=form.size_bytes,
+        encrypted_metadata=form.encrypted_metadata,
+        encryption_iv=form.encryption_iv,
+    )
+    # The folder's name counts only if this chunk begins the upload.
+    place = await room.rows.place_chunk(user, chunk, folder=new_id(), limits=room.limits, now_ms=room.clock.wall_ms())
+    if place.ordinal is None:
+        place = await _store(room, chunk, draft, place)
+    # Exactly one chunk was the last to come. Should its request die here, asking again, or `complete`, goes on.
+    if place.ordinal == place.total_chunks:
+        return await _finish(room, principal, chunk.media_id, place.state, asked=False, once=once)
+    taken = ChunkTaken(chunk.media_id, chunk.index, place.ordinal or 0, place.total_chunks)
+    return Appended(200, _encode(taken), None)
+
+
+async def _store(room: MediaContext, chunk: Chunk, draft: BlobDraft, place: ChunkPlace) -> ChunkPlace:
+    """Make a chunk's bytes durable, then say so."""
+    # A name for this try alone: should it be refused, what is taken away is nobody else's.
+    name = f"{place.folder}/{chunk.index:05d}-{new_id()[:8]}"
+    try:
+        await room.blobs.keep(draft, name)
+    except OrbitalError:
+        await room.rows.withdraw(place.folder)
+        raise
+    try:
+        added = await room.rows.add_chunk(
+            chunk, folder=place.folder, blob=name, limits=room.limits, now_ms=room.clock.wall_ms()
+        )
+    except OrbitalError as exc:
+        # When the database is away nobody knows whether it took the row: then the sweep looks when it is back.
+        if isinstance(exc, UploadLost) or exc.status < 500:
+            await room.blobs.delete([name])
+            await room.rows.withdraw(place.folder)
+        raise
+    if added.blob != name:
+        # The same chunk, sent twice at once: the other one's bytes stay.
+        await room.blobs.delete([name])
+    else:
+        room.counters.received_bytes += chunk.size_bytes
+    return added
+
+
+async def _finish(
+    room: MediaContext,
+    principal: Principal,
+    media_id: MediaId,
+    state: MediaState,
+    *,
+    asked: bool,
+    once: IdempotencyKey | None,
+) -> Appended:
+    """Make a medium whole, once; whoever comes later gets the same answer."""
+    now_ms = room.clock.wall_ms()
+    if state is MediaState.UPLOADING:
+        draft = FinishMedia(
+            actor=principal,
+            at_ms=now_ms,
+            once=once,
+            media_id=media_id,
+            expires_ms=now_ms + room.keep_ms,
+            asked=asked,
+        )
+        try:
+            return await room.append(draft)
+        except MediaSettled:
+            pass
+    upload = await _upload(room, principal, media_id)
+    if upload.state is not MediaState.COMPLETE:
+        raise UploadLost(
+            "This upload was given up and begun anew a moment ago. Send its chunks again.", retry_after_s=1
+        )
+    expires_at = wire.iso(upload.expires_ms)
+    if asked:
+        completed = wire.MediaCompleted(media_id, MediaState.COMPLETE.value, upload.size_bytes, expires_at)
+        return Appended(200, _encode(completed), None)
+    stored = wire.MediaStored(media_id, upload.size_bytes, wire.iso(upload.uploaded_ms), expires_at)
+    return Appended(201, _encode(stored), None)
+
+
+async def complete(
+    room: MediaContext, principal: Principal, media_id: MediaId, *, once: IdempotencyKey | None = None
+) -> Appended:
+    """
+    Say that a medium is whole, or which chunks are missing.
+
+    Raises:
+        InvalidChunk: While chunks are missing; `details.missing` lists them.
+        NotFound: If there is no such upload.
+        Forbidden: If it is somebody else's.
+        Gone: If the medium has expired.
+    """
+    if once is not None:
+        before = await room.rows.first_answer(principal.key, once, now_ms=room.clock.wall_ms())
+        if before is not None:
+            return before
+    upload = await _upload(room, principal, media_id)
+    if len(upload.received) < upload.total_chunks:
+        there = set(upload.received)
+        missing = [index for index in range(upload.total_chunks) if index not in there]
+        raise InvalidChunk(
+            f"{len(missing)} of {upload.total_chunks} chunks are missing.",
+            missing=missing[:MOST_MISSING],
+            missing_count=len(missing),
+            total_chunks=upload.total_chunks,
+        )
+    return await _finish(room, principal, media_id, upload.state, asked=True, once=once)
+
+
+async def _upload(room: MediaContext, principal: Principal, media_id: MediaId) -> Upload:
+    upload, now_ms = await room.rows.upload(principal.key, media_id), room.clock.wall_ms()
+    over = upload.state is MediaState.COMPLETE and upload.expires_ms <= now_ms
+    if over or upload.state in {MediaState.EXPIRED, MediaState.ABANDONED}:
+        # It tells in the words of those who read.
+        await room.rows.media_file(principal.key, media_id, now_ms=now_ms)
+    return upload
+
+
+async def state(room: MediaContext, principal: Principal, media_id: MediaId) -> UploadState:
+    """
+    Tell what a resuming client still owes.
+
+    Raises:
+        NotFound: If there is no such upload, or it was given up.
+        Forbidden: If it is somebody else's.
+        Gone: If the medium has expired.
+    """
+    upload = await _upload(room, principal, media_id)
+    return UploadState(upload.received, upload.total_chunks)
+
+
+async def take_away(room: MediaContext, principal: Principal, media_id: MediaId) -> None:
+    """
+    Take a medium away before its time, whole or not; for its uploader and the group's creator.
+
+    Raises:
+        NotFound: If there is no such medium.
+        Forbidden: If the user may not.
+    """
+    if not await room.rows.give_up(principal.key, media_id):
+        draft = ExpireMedia(actor=principal, at_ms=room.clock.wall_ms(), media_id=media_id, early=True)
+        with suppress(MediaSettled):
+            await room.append(draft)
+    await wipe(room)
+
+
+# Chapter: down
+
+
+async def read(room: MediaContext, file: MediaFile, *, start: int, end: int) -> AsyncIterator[bytes]:
+    """
+    Read a medium's bytes from `start` up to but not `end`.
+
+    Raises:
+        BlobMissing: If some are not there.
+        Unavailable: If the storage is away.
+    """
+    at = 0
+    for chunk in file.chunks:
+        if at >= end:
+            return
+        if at + chunk.size_bytes > start:
+            first, last = max(start - at, 0), min(end - at, chunk.size_bytes)
+            async for piece in room.blobs.stream(chunk.blob, start=first, end=last):
+                yield piece
+        at += chunk.size_bytes
+
+
+# Chapter: what comes round
+
+
+class Collected(msgspec.Struct):
+    """
+    What a round of the clean-up came to.
+
+    Attributes:
+        expired: Media whose time was over.
+        abandoned: Uploads that were given up.
+        wiped: Media whose bytes were taken away.
+        swept: Bytes that no row named, in blobs and drafts.
+    """
+
+    expired: int = 0
+    abandoned: int = 0
+    wiped: int = 0
+    swept: int = 0
+
+
+async def collect(room: MediaContext, *, sweep: bool) -> Collected:
+    """
+    Take away what is over: media past their time, uploads at rest, bytes of both; and, if `sweep`, bytes without a row.
+
+    It may run on several servers at once, and be cut short anywhere.
+    """
+    found = Collected()
+    now_ms = room.clock.wall_ms()
+    while due := await room.rows.due_media(now_ms=now_ms, limit=SOME):
+        drafts = [ExpireMedia(actor=one.uploader, at_ms=now_ms, media_id=one.media_id) for one in due]
+        outcomes = await asyncio.gather(*map(room.append, drafts), return_exceptions=True)
+        for outcome in outcomes:
+            # Settled: another server's round was here first.
+            if isinstance(outcome, BaseException) and not isinstance(outcome, MediaSettled):
+                raise outcome
+            found.expired += isinstance(outcome, Appended)
+    while some := await room.rows.abandon(before_ms=now_ms - room.abandon_ms, limit=SOME):
+        found.abandoned += some
+    room.counters.held = await room.rows.held()
+    room.counters.collected["expired"] += found.expired
+    room.counters.collected["abandoned"] += found.abandoned
+    found.wiped = await wipe(room)
+    if sweep:
+        found.swept = await sweep_up(room)
+        room.counters.collected["swept"] += found.swept
+    if found != Collected():
+        log.info("media collected", extra=msgspec.structs.asdict(found))
+    return found
+
+
+async def wipe(room: MediaContext) -> int:
+    """Take away the bytes of media that may no longer be read; return of how many."""
+    count = 0
+    while some := await room.rows.leavings(limit=SOME):
+        for each in some:
+            await room.blobs.delete_folder(each.folder)
+            await room.rows.wiped(each.key)
+            count += 1
+    return count
+
+
+async def sweep_up(room: MediaContext) -> int:
+    """
+    Take away bytes that no row names: what a crash left between a blob and its row.
+
+    Bytes that are on their way to their row are spared: those younger than a request lives, or, when no other server
+    writes here, those younger than this one.
+    """
+    before_ms = room.clock.wall_ms() - FLIGHT_MS
+    if room.alone:
+        before_ms = max(before_ms, room.started_ms)
+    count = await room.blobs.sweep(before_ms=before_ms)
+    async for orphan in _orphans(room):
+        if orphan.modified_ms < before_ms:
+            await room.blobs.delete([orphan.name])
+            count += 1
+    return count
+
+
+async def _orphans(room: MediaContext) -> AsyncIterator[Blob]:
+    """Return blobs that no row names."""
+    batch: list[Blob] = []
+
+    async def unknown() -> list[Blob]:
+        known = await room.rows.known_chunks({folder_of(blob.name) for blob in batch})
+        return [blob for blob in batch if blob.name not in known]
+
+    async for blob in room.blobs.every():
+        batch.append(blob)
+        if len(batch) >= 10 * SOME:
+            for each in await unknown():
+                yield each
+            batch.clear()
+    for each in await unknown():
+        yield each
+
+
+async def examine(rows: MediaRows, blobs: Blobs, *, before_ms: int) -> AsyncIterator[str]:
+    """
+    Compare rows and bytes; a sentence for each thing that is wrong.
+
+    Args:
+        rows: What is known of media.
+        blobs: Their bytes.
+        before_ms: Bytes written before this moment must have a row; younger ones may be on their way to it.
+    """
+    listed: dict[str, Blob] = {}
+    async for blob in blobs.every():
+        listed[blob.name] = blob
+    key = 0
+    while some := await rows.chunks_after(key, limit=SOME):
+        for key, media_id, chunks in some:  # noqa: B007 - the last one is where the next step begins
+            for name, size_bytes in chunks.items():
+                found = listed.pop(name, None)
+                if (found is None or found.size_bytes != size_bytes) and await _is_wrong(rows, blobs, name, size_bytes):
+                    yield f"the medium {media_id} does not have its {size_bytes} bytes {name}"
+    for blob in listed.values():
+        if blob.modified_ms < before_ms and blob.name not in await rows.known_chunks([folder_of(blob.name)]):
+            yield f"the bytes {blob.name} belong to no medium; `orbital media gc` takes them away"
+
+
+async def _is_wrong(rows: MediaRows, blobs: Blobs, name: str, size_bytes: int) -> bool:
+    """Look once more at a blob that was not as its row says: both may have changed between the two looks."""
+    read = 0
+    with suppress(BlobMissing):
+        async for piece in blobs.stream(name, start=0, end=size_bytes + 1):
+            read += len(piece)
+    return read != size_bytes and name in await rows.known_chunks([folder_of(name)])
+
+
+def folder_of(name: str) -> str:
+    """Return the folder that a blob is in."""
+    return name.partition("/")[0]

@@ -1,0 +1,76 @@
+"""Messages: opaque Signal Protocol envelopes. They have no table of their own; they are the log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.model import Appended, GroupId, IdempotencyKey, PostMessage, Principal
+from orbital_relay.services.context import ServiceContext
+from orbital_relay.services.forms import Encrypted, Uuid, check_encrypted, check_uuid, new_id
+
+JsonSafeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
+"""A number that every client can hold: JavaScript's are exact up to 2^53 - 1 (RFC 8259 §6)."""
+
+
+class MessageBody(msgspec.Struct):
+    """An envelope for a group."""
+
+    conversation_id: Annotated[Uuid, msgspec.Meta(description="The group.")]
+    encrypted_envelope: Encrypted
+    timestamp: Annotated[
+        # RFC 8259 §6 and JSON Schema know no difference between 1 and 1.0, nor do clients whose only number is a float.
+        float,
+        msgspec.Meta(
+            ge=0,
+            le=2**53 - 1,
+            multiple_of=1,
+            description="The sender's clock, milliseconds since the epoch.",
+            examples=[1_764_000_000_000],
+            extra_json_schema={"type": "integer"},
+        ),
+    ]
+
+
+def post(
+    context: ServiceContext, principal: Principal, body: MessageBody, *, once: IdempotencyKey | None = None
+) -> asyncio.Future[Appended]:
+    """
+    Queue a message for its group; the future ends when it is durable.
+
+    It is queued before this returns: messages posted one after the other are stored in that order.
+
+    Raises:
+        ValidationFailed: If a field does not have its form.
+        PayloadTooLarge: If the envelope is over the limit.
+    """
+    check_uuid("conversation_id", body.conversation_id)
+    check_encrypted("encrypted_envelope", body.encrypted_envelope, limit_bytes=context.envelope_bytes)
+    return context.append(
+        PostMessage(
+            actor=principal,
+            at_ms=context.clock.wall_ms(),
+            once=once,
+            group_id=GroupId(body.conversation_id),
+            message_id=new_id(),
+            encrypted_envelope=body.encrypted_envelope,
+        )
+    )
+
+
+async def page(
+    context: ServiceContext, principal: Principal, *, since_ms: int, limit: int, group_id: GroupId | None
+) -> bytes:
+    """
+    Answer `GET /v1/messages`; the envelopes are copied from the stored frames, not written anew.
+
+    Raises:
+        NotFound: If there is no such group.
+        Forbidden: If the caller is not in it.
+    """
+    events, has_more = await context.store.messages(principal.key, since_ms=since_ms, limit=limit, group_id=group_id)
+    messages = [b'%b,"seq":%d}' % (bytes(wire.open_frame(event.frame).data)[:-1], event.seq) for event in events]
+    return b'{"messages":[%b],"has_more":%b}' % (b",".join(messages), b"true" if has_more else b"false")

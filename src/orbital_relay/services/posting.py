@@ -1,0 +1,81 @@
+"""The posts that a WebSocket carries: the same use cases as over HTTP, with the same keys and the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, assert_never
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.errors import ValidationFailed
+from orbital_relay.model import Appended, IdempotencyKey, Principal, ThreadId
+from orbital_relay.services import messages, threads
+from orbital_relay.services.context import ServiceContext
+from orbital_relay.services.forms import check_uuid, make_once, read
+
+POST_MESSAGE: Final = "post_message"
+POST_THREAD: Final = "post_thread"
+POST_REPLY: Final = "post_reply"
+"""Names of the operations that an idempotency key is bound to."""
+
+
+class _Keyed(msgspec.Struct):
+    """What a frame has beside the POST's body."""
+
+    idempotency_key: str | None = None
+
+
+class _KeyedReply(msgspec.Struct):
+    """The same for a reply, whose POST has the thread in its path."""
+
+    thread_id: str
+    idempotency_key: str | None = None
+
+
+_message = msgspec.json.Decoder(messages.MessageBody)
+_thread = msgspec.json.Decoder(threads.ThreadBody)
+_reply = msgspec.json.Decoder(threads.ReplyBody)
+_keyed = msgspec.json.Decoder(_Keyed)
+_whole: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
+_keyed_reply = msgspec.json.Decoder(_KeyedReply)
+
+
+def from_frame(context: ServiceContext, principal: Principal, frame: wire.PostFrame) -> asyncio.Future[Appended]:
+    """
+    Queue what a `post_…` frame asks for, before this returns: the order of frames is the order of the log.
+
+    Raises:
+        ValidationFailed: If the data does not have the form of the POST's body.
+        PayloadTooLarge: If an encrypted field is over the limit.
+    """
+    if frame.data == wire.ABSENT:
+        raise ValidationFailed("Object missing required field `data`.", field="data")
+    match frame:
+        case wire.PostMessageFrame():
+            message = read(_message, frame.data)
+            once = _once(read(_keyed, frame.data).idempotency_key, POST_MESSAGE, data=frame.data)
+            return messages.post(context, principal, message, once=once)
+        case wire.PostThreadFrame():
+            thread = read(_thread, frame.data)
+            once = _once(read(_keyed, frame.data).idempotency_key, POST_THREAD, data=frame.data)
+            return threads.post(context, principal, thread, once=once)
+        case wire.PostReplyFrame():
+            reply = read(_reply, frame.data)
+            keyed = read(_keyed_reply, frame.data)
+            check_uuid("thread_id", keyed.thread_id)
+            once = _once(keyed.idempotency_key, POST_REPLY, keyed.thread_id, data=frame.data)
+            return threads.reply(context, principal, ThreadId(keyed.thread_id), reply, once=once)
+        case _:
+            assert_never(frame)
+
+
+def _once(key: str | None, operation: str, *ids: str, data: msgspec.Raw) -> IdempotencyKey | None:
+    if key is None:
+        return None
+    # Reading all of it is stricter than reading the fields that matter: a number may be out of range.
+    body = read(_whole, data)
+    del body["idempotency_key"]
+    if ids:
+        del body["thread_id"]
+    return make_once(key, operation, *ids, body=body)

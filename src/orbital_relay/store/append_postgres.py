@@ -1,0 +1,419 @@
+"""The appender on PostgreSQL, written by hand: drafts of one tick become events in four round trips and a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, TypeAlias
+
+import msgspec
+from sqlalchemy import Connection, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from orbital_relay import wire
+from orbital_relay.core.chain import digest, first_prev
+from orbital_relay.errors import Conflict, OrbitalError
+from orbital_relay.model import (
+    AnyDraft,
+    Appended,
+    CreateGroup,
+    Event,
+    GroupId,
+    IdempotencyKey,
+    PostMessage,
+    PostReply,
+    PostThread,
+)
+from orbital_relay.store import effects
+from orbital_relay.store import tables as t
+from orbital_relay.store.effects import GroupRow
+from orbital_relay.store.tables import SEQ_BITS
+
+Post: TypeAlias = PostMessage | PostThread | PostReply
+"""A draft that changes nobody's membership: these are decided in memory and written in bulk."""
+
+
+class Connected(Protocol):
+    """What the appender asks of an asyncpg connection."""
+
+    async def fetch(self, query: str, *args: object) -> list[Any]:
+        """Return the rows of a statement, prepared on first use."""
+        ...
+
+    async def fetchval(self, query: str, *args: object) -> object:
+        """Return the first value of the first row."""
+        ...
+
+    async def execute(self, query: str, *args: object) -> str:
+        """Run a statement for its effect."""
+        ...
+
+
+MOST_REMEMBERED: Final = 50_000
+"""Threads whose group is kept in memory; it never changes. About 10 MB."""
+
+KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
+"""How long an idempotency key answers."""
+
+# In the order of their row numbers, as every transaction here does: two of them never wait for each other in a ring.
+# NO KEY UPDATE is what the UPDATE below takes anyway; it lets foreign keys of other transactions through.
+_LOCK: Final = """
+SELECT id, group_id, creator, last_seq, last_stamp_ms, last_hash, floor_seq,
+       floor(extract(epoch FROM transaction_timestamp()) * 1000)::bigint
+FROM groups WHERE group_id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE
+"""
+
+# A statement of its own, after the locks: at READ COMMITTED it sees what those who held them before have committed.
+_FACTS: Final = """
+SELECT m."group", m."user", NULL::text AS "key", NULL::bytea AS fingerprint, NULL::int AS status, NULL::bytea AS answer
+FROM unnest($1::bigint[], $2::bigint[]) AS asked ("group", "user")
+JOIN members m ON m."group" = asked."group" AND m."user" = asked."user"
+UNION ALL
+SELECT NULL, k."user", k."key", k.fingerprint, k.status, k.answer
+FROM unnest($3::bigint[], $4::text[], $5::bigint[]) AS asked ("user", "key", alive_ms)
+JOIN idempotency_keys k ON k."user" = asked."user" AND k."key" = asked."key" AND k.used_ms > asked.alive_ms
+"""
+
+_THREADS: Final = """
+SELECT t.thread_id, t.id, g.group_id FROM threads t JOIN groups g ON g.id = t."group"
+WHERE t.thread_id = ANY($1::text[])
+"""
+
+_ADD_THREADS: Final = """
+INSERT INTO threads (thread_id, "group", seq, author, author_username, encrypted_title, encrypted_body,
+                     root_message_id, created_ms)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+                     $8::text[], $9::bigint[])
+RETURNING thread_id, id
+"""
+
+_ADD_REPLIES: Final = """
+WITH counted AS (
+    UPDATE threads SET reply_count = reply_count + added.count
+    FROM (SELECT thread, count(*) AS count FROM unnest($2::bigint[]) AS of (thread) GROUP BY thread) AS added
+    WHERE threads.id = added.thread
+)
+INSERT INTO replies (reply_id, thread, seq, author, author_username, encrypted_body, message_id, created_ms)
+SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+                     $8::bigint[])
+"""
+
+# The events, the heads and the keys in one round trip. A key whose 24 hours are over may still have its row: the new
+# use takes its place. One that another server has stored meanwhile is not counted, and the caller begins again.
+_STORE: Final = f"""
+WITH added AS (
+    INSERT INTO events (place, "group", stamp_ms, message, frame)
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::bytea[])
+), moved AS (
+    UPDATE groups SET last_seq = head.seq, last_stamp_ms = head.stamp_ms, last_hash = head.hash
+    FROM unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::text[]) AS head (id, seq, stamp_ms, hash)
+    WHERE groups.id = head.id
+), keyed AS (
+    INSERT INTO idempotency_keys AS old ("user", "key", fingerprint, status, answer, used_ms)
+    SELECT * FROM unnest($10::bigint[], $11::text[], $12::bytea[], $13::int[], $14::bytea[], $15::bigint[])
+    ON CONFLICT ("user", "key") DO UPDATE
+    SET fingerprint = excluded.fingerprint, status = excluded.status, answer = excluded.answer,
+        used_ms = excluded.used_ms
+    WHERE old.used_ms <= excluded.used_ms - {KEY_LIFETIME_MS}
+    RETURNING 1
+)
+SELECT count(*) FROM keyed
+"""
+
+_BEGAN_MS: Final = text("SELECT floor(extract(epoch FROM transaction_timestamp()) * 1000)::bigint")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class KeyTaken(Exception):
+    """Another server stored a first answer under one of the keys meanwhile: begin again, and it is found."""
+
+
+class PostgresAppender:
+    """
+    Turns drafts into events, inside a transaction that its caller begins and ends.
+
+    Numbers are given under the row locks of their groups, which are taken in the order of row numbers; memberships
+    and keys are read under them. It remembers nothing that another server could change, and never commits.
+    """
+
+    def __init__(self) -> None:
+        self._threads: dict[str, tuple[int, str]] = {}
+
+    async def posts(
+        self, raw: Connected, drafts: Sequence[Post], *, first_stamp_ms: int
+    ) -> list[Appended | OrbitalError]:
+        """
+        Decide, number, seal and store posts in order; a refused one leaves no trace.
+
+        Args:
+            raw: An asyncpg connection in a transaction (READ COMMITTED).
+            drafts: The posts.
+            first_stamp_ms: Stamp of the first, unless the database's clock is ahead; each has one more than the one
+                before, or than its group's last.
+
+        Raises:
+            KeyTaken: If the transaction has to be done again.
+        """
+        batch = _Batch(await self._threads_of(raw, drafts))
+        wanted = {group_id for draft in drafts if (group_id := batch.group_id(draft)) is not None}
+        rows = await raw.fetch(_LOCK, list(wanted))
+        for *group, began_ms in rows:
+            batch.groups[group[1]] = GroupRow(*group)
+            # Other servers rely on it: no stamp is below the moment at which its transaction began.
+            first_stamp_ms = max(first_stamp_ms, began_ms)
+        await self._read_facts(raw, batch, drafts)
+        outcomes = [batch.take(draft, first_stamp_ms + index) for index, draft in enumerate(drafts)]
+        await batch.write(raw)
+        return outcomes
+
+    async def _threads_of(self, raw: Connected, drafts: Sequence[Post]) -> dict[str, tuple[int, str]]:
+        """Return row number and group of the threads that are replied in; neither ever changes."""
+        known = self._threads
+        asked = {draft.thread_id for draft in drafts if isinstance(draft, PostReply)}
+        if new := [thread_id for thread_id in asked if thread_id not in known]:
+            if len(known) > MOST_REMEMBERED:
+                known.clear()
+                new = list(asked)
+            known.update({row[0]: (row[1], row[2]) for row in await raw.fetch(_THREADS, new)})
+        return {thread_id: known[thread_id] for thread_id in asked if thread_id in known}
+
+    async def _read_facts(self, raw: Connected, batch: _Batch, drafts: Sequence[Post]) -> None:
+        pairs = set()
+        keys: dict[tuple[int, str], int] = {}
+        for draft in drafts:
+            group = batch.groups.get(batch.group_id(draft) or "")
+            if group is not None:
+                pairs.add((group.id, draft.actor.key))
+            if draft.once is not None:
+                keys[draft.actor.key, draft.once.key] = draft.at_ms - KEY_LIFETIME_MS
+        found = await raw.fetch(
+            _FACTS,
+            [group for group, _ in pairs],
+            [user for _, user in pairs],
+            [user for user, _ in keys],
+            [key for _, key in keys],
+            list(keys.values()),
+        )
+        for group_key, user, key, fingerprint, status, answer in found:
+            if key is None:
+                batch.members.add((group_key, user))
+            else:
+                batch.keys[user, key] = (fingerprint, status, answer)
+
+
+class _Batch:
+    """The posts of one transaction, and the rows that they add up to."""
+
+    def __init__(self, threads: dict[str, tuple[int, str]]) -> None:
+        self.groups: dict[str, GroupRow] = {}
+        self.members: set[tuple[int, int]] = set()
+        self.keys: dict[tuple[int, str], tuple[bytes, int, bytes]] = {}
+        self._threads = threads
+        self._events: list[tuple[int, int, int, int, bytes]] = []
+        self._moved: dict[int, GroupRow] = {}
+        self._new_keys: dict[tuple[int, str], tuple[bytes, int, bytes, int]] = {}
+        self._new_threads: list[tuple[Any, ...]] = []
+        self._new_replies: list[tuple[Any, ...]] = []
+
+    def group_id(self, draft: Post) -> str | None:
+        """Return the group that a post is for, None for a reply in a thread that does not exist."""
+        if not isinstance(draft, PostReply):
+            return draft.group_id
+        found = self._threads.get(draft.thread_id)
+        return None if found is None else found[1]
+
+    def take(self, draft: Post, stamp_ms: int) -> Appended | OrbitalError:
+        """Decide one post; what it adds is seen by the next."""
+        try:
+            repeated = self._repeated(draft)
+            return repeated if repeated is not None else self._add(draft, stamp_ms)
+        except OrbitalError as refusal:
+            return refusal
+
+    def _repeated(self, draft: Post) -> Appended | None:
+        if draft.once is None:
+            return None
+        return repeated(draft.once, self.keys.get((draft.actor.key, draft.once.key)))
+
+    def _add(self, draft: Post, stamp_ms: int) -> Appended:
+        group_id = self.group_id(draft)
+        if group_id is None:
+            raise effects.no_thread()
+        group = self.groups.get(group_id)
+        if group is None:
+            raise effects.no_group()
+        actor = draft.actor
+        seq = group.last_seq + 1
+        effect = effects.posted(
+            draft,
+            group_id,
+            seq=seq,
+            stamp_ms=(stamp_ms := max(stamp_ms, group.last_stamp_ms + 1)),
+            member=(group.id, actor.key) in self.members,
+        )
+        frame = wire.seal(effect.data, group_id=group_id, seq=seq, stamp_ms=stamp_ms, prev=group.last_hash)
+        group.last_seq, group.last_stamp_ms, group.last_hash = seq, stamp_ms, digest(frame)
+        self._moved[group.id] = group
+        match draft:
+            case PostMessage():
+                pass
+            case PostThread():
+                self._new_threads.append(
+                    (
+                        *(draft.thread_id, group.id, seq, actor.key, actor.username, draft.encrypted_title),
+                        *(draft.encrypted_body, draft.root_message_id, draft.at_ms),
+                    )
+                )
+            case PostReply():
+                self._new_replies.append(
+                    (
+                        *(draft.reply_id, self._threads[draft.thread_id][0], seq, actor.key, actor.username),
+                        *(draft.encrypted_body, draft.message_id, draft.at_ms),
+                    )
+                )
+        message = int(isinstance(draft, PostMessage))
+        self._events.append((group.id << SEQ_BITS | seq, group.id, stamp_ms, message, frame))
+        answer = b"" if effect.answer is None else _encode(effect.answer)
+        if draft.once is not None:
+            key = actor.key, draft.once.key
+            self.keys[key] = (draft.once.fingerprint, effect.status, answer)
+            self._new_keys[key] = (draft.once.fingerprint, effect.status, answer, draft.at_ms)
+        return Appended(effect.status, answer, Event(GroupId(group_id), seq, stamp_ms, frame))
+
+    async def write(self, raw: Connected) -> None:
+        """
+        Write what was taken, each kind of row at once.
+
+        Raises:
+            KeyTaken: If another server used one of the keys since they were looked up.
+        """
+        if not self._events:
+            return
+        if self._new_threads:
+            await raw.fetch(_ADD_THREADS, *_columns(self._new_threads, 9))
+        if self._new_replies:
+            await raw.execute(_ADD_REPLIES, *_columns(self._new_replies, 8))
+        heads = [(group.id, group.last_seq, group.last_stamp_ms, group.last_hash) for group in self._moved.values()]
+        # In the order of the key, so that two servers with the same keys do not wait for each other in a ring.
+        keys = [(*key, *rest) for key, rest in sorted(self._new_keys.items())]
+        stored = await raw.fetchval(_STORE, *_columns(self._events, 5), *_columns(heads, 4), *_columns(keys, 6))
+        if stored != len(keys):
+            raise KeyTaken
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Turn rows into columns, as `unnest` takes them."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def repeated(once: IdempotencyKey, known: tuple[bytes, int, bytes] | None) -> Appended | None:
+    """
+    Return the first answer to a key that was used before, None for a new key.
+
+    Raises:
+        Conflict: If it was used with another request.
+    """
+    if known is None:
+        return None
+    if known[0] != once.fingerprint:
+        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
+    return Appended(known[1], known[2], None)
+
+
+# Chapter: one at a time
+
+
+def append_one(conn: Connection, draft: AnyDraft, *, stamp_ms: int) -> Appended:
+    """
+    Decide, number, seal and store one draft of any kind; those that change memberships and media come this way.
+
+    Args:
+        conn: In a transaction (READ COMMITTED) that holds nothing else.
+        draft: What is asked.
+        stamp_ms: The stamp of its event, unless its group's last is not below.
+
+    Raises:
+        OrbitalError: If it may not be; the transaction is to be rolled back.
+        KeyTaken: If the transaction has to be done again.
+    """
+    before = _repeated(conn, draft)
+    if before is not None:
+        return before
+    if isinstance(draft, CreateGroup):
+        group = effects.create_group_row(conn, draft, first_prev=first_prev(draft.group_id))
+        member = False
+    else:
+        try:
+            group = _lock_group(conn, draft)
+        except OrbitalError:
+            # Since the key was looked up, another server may have stored the first try, and replaced its invite code.
+            before = _repeated(conn, draft)
+            if before is None:
+                raise
+            return before
+        before = _repeated(conn, draft)
+        if before is not None:
+            return before
+        member = effects.is_member(conn, group.id, draft.actor.key)
+    began_ms = conn.execute(_BEGAN_MS).scalar_one()
+    seq = group.last_seq + 1
+    stamp_ms = max(stamp_ms, began_ms, group.last_stamp_ms + 1)
+    effect = effects.apply(conn, draft, group, seq=seq, stamp_ms=stamp_ms, member=member)
+    frame = wire.seal(effect.data, group_id=group.group_id, seq=seq, stamp_ms=stamp_ms, prev=group.last_hash)
+    conn.execute(
+        insert(t.events).values(
+            place=t.place(group.id, seq),
+            group=group.id,
+            stamp_ms=stamp_ms,
+            message=int(effect.data.kind == "new_message"),
+            frame=frame,
+        )
+    )
+    conn.execute(
+        update(t.groups)
+        .where(t.groups.c.id == group.id)
+        .values(last_seq=seq, last_stamp_ms=stamp_ms, last_hash=digest(frame))
+    )
+    answer = b"" if effect.answer is None else _encode(effect.answer)
+    if draft.once is not None:
+        _add_key(conn, draft, draft.once, status=effect.status, answer=answer)
+    return Appended(effect.status, answer, Event(GroupId(group.group_id), seq, stamp_ms, frame))
+
+
+def _lock_group(conn: Connection, draft: AnyDraft) -> GroupRow:
+    """Lock the group that a draft is for; an invite code that moves to another group meanwhile is followed."""
+    group_id = effects.group_id_of(conn, draft)
+    group = effects.load_group(conn, group_id, lock=True)
+    if group is None:
+        raise effects.no_group()
+    if effects.group_id_of(conn, draft) != group_id:
+        raise KeyTaken
+    return group
+
+
+def _repeated(conn: Connection, draft: AnyDraft) -> Appended | None:
+    if draft.once is None:
+        return None
+    keys = t.idempotency_keys.c
+    row = conn.execute(
+        select(keys.fingerprint, keys.status, keys.answer).where(
+            keys.user == draft.actor.key,
+            keys.key == draft.once.key,
+            keys.used_ms > draft.at_ms - KEY_LIFETIME_MS,
+        )
+    ).one_or_none()
+    return repeated(draft.once, None if row is None else (bytes(row[0]), int(row[1]), bytes(row[2])))
+
+
+def _add_key(conn: Connection, draft: AnyDraft, once: IdempotencyKey, *, status: int, answer: bytes) -> None:
+    values = {"fingerprint": once.fingerprint, "status": status, "answer": answer, "used_ms": draft.at_ms}
+    statement = upsert(t.idempotency_keys).values(user=draft.actor.key, key=once.key, **values)
+    stored = conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=["user", "key"],
+            set_=values,
+            where=t.idempotency_keys.c.used_ms <= draft.at_ms - KEY_LIFETIME_MS,
+        )
+    )
+    if stored.rowcount != 1:
+        raise KeyTaken

@@ -1,0 +1,187 @@
+"""The queue before the log: its order, its batches, and its bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, cast
+
+import pytest
+
+from orbital_relay.core.stamps import Stamps
+from orbital_relay.errors import Unavailable
+from orbital_relay.model import (
+    AnyDraft,
+    Appended,
+    CreateGroup,
+    Event,
+    JoinGroup,
+    PostMessage,
+    PostReply,
+    PostThread,
+    Principal,
+)
+from orbital_relay.ports import Store
+from orbital_relay.relay.appender import BATCH_CHARS, BATCH_DRAFTS, QUEUE_CHARS, QUEUE_DRAFTS, Appender
+
+GROUP = "00000000-0000-4000-8000-000000000001"
+ANN = Principal(1, "ann", "ann", 4_000_000_000)
+
+
+class Clock:
+    """A time that stands still."""
+
+    def wall_ms(self) -> int:
+        """Return the wall clock's milliseconds."""
+        return 1_800_000_000_000
+
+    def steady_s(self) -> float:
+        """Return seconds."""
+        return 100.0
+
+
+class Log:
+    """A store that notes its batches, and waits for leave to store each."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.leave = asyncio.Semaphore(0)
+        self._seq = 0
+
+    @property
+    def names(self) -> list[str]:
+        """What was stored, in order."""
+        return [name for batch in self.batches for name in batch]
+
+    async def append(self, drafts: Sequence[AnyDraft], *, first_stamp_ms: int) -> list[Appended]:
+        """Store drafts."""
+        self.batches.append([cast("PostMessage", draft).message_id for draft in drafts])
+        await self.leave.acquire()
+        done = []
+        for index, _ in enumerate(drafts):
+            self._seq += 1
+            done.append(Appended(200, b"{}", Event(GROUP, self._seq, first_stamp_ms + index, b"{}")))
+        return done
+
+
+class Desk:
+    """An appender with what it needs."""
+
+    def __init__(self) -> None:
+        self.log = Log()
+        self.handed_on: list[int] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.appender = Appender(
+            store=cast("Store", self.log),
+            clock=Clock(),
+            stamps=Stamps(),
+            spawn=self._spawn,
+            hand_on=lambda events: self.handed_on.extend(event.seq for event in events),
+            publish=self._publish,
+            on_batch=lambda count, seconds: None,
+        )
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(
+            cast("Coroutine[Any, Any, None]", work), name=name
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _publish(self, events: Sequence[Event]) -> None:
+        pass
+
+    def post(self, name: str, chars: int) -> asyncio.Future[Appended]:
+        """Queue a message with so much ciphertext."""
+        return self.appender.append(message(name, chars))
+
+    async def until(self, batches: int) -> None:
+        """Let the loop run until the store was asked so often."""
+        while len(self.log.batches) < batches:
+            await asyncio.sleep(0)
+
+
+def message(name: str, chars: int) -> PostMessage:
+    """Make a draft with so much ciphertext; they share it."""
+    return PostMessage(actor=ANN, at_ms=1, group_id=GROUP, message_id=name, encrypted_envelope="A" * chars)
+
+
+async def test_what_waits_is_bounded_in_number():
+    """[QUEUE1] So many drafts wait and no more; who is refused is told to try again, and the others are stored."""
+    desk = Desk()
+    first = desk.post("first", 4)
+    await desk.until(1)
+    waiting = [desk.post(str(number), 4) for number in range(QUEUE_DRAFTS)]
+    refused = desk.post("one too many", 4)
+
+    with pytest.raises(Unavailable, match="more to store than it can"):
+        await refused
+    for _ in range(1 + -(-QUEUE_DRAFTS // BATCH_DRAFTS)):
+        desk.log.leave.release()
+    await asyncio.gather(first, *waiting)
+    assert desk.handed_on == list(range(1, QUEUE_DRAFTS + 2))
+    assert desk.log.names == ["first", *map(str, range(QUEUE_DRAFTS))]
+    assert max(map(len, desk.log.batches)) == BATCH_DRAFTS
+
+
+async def test_what_waits_is_bounded_in_size():
+    """[QUEUE2] Large drafts wait up to a sum of their ciphertext; once some of them are stored there is room again."""
+    desk = Desk()
+    large = QUEUE_CHARS // 8
+    first = desk.post("first", 4)
+    await desk.until(1)
+    waiting = [desk.post(str(number), large) for number in range(8)]
+
+    with pytest.raises(Unavailable):
+        await desk.post("one too many", large)
+    with pytest.raises(Unavailable):
+        await desk.post("a small one", 4)
+    for _ in range(2):
+        desk.log.leave.release()
+    await asyncio.gather(first, waiting[0])
+    again = desk.post("again", large)
+    for _ in range(8):
+        desk.log.leave.release()
+    await asyncio.gather(*waiting, again)
+    assert desk.log.names == ["first", *map(str, range(8)), "again"]
+
+
+async def test_one_draft_is_never_too_large_for_an_empty_queue():
+    """[QUEUE3] What its own limits let through is stored, whatever the queue's bound is."""
+    desk = Desk()
+    desk.log.leave.release()
+
+    assert (await desk.post("huge", QUEUE_CHARS + 1)).status == 200
+
+
+async def test_a_batch_is_bounded_in_size():
+    """[QUEUE4] Large drafts share a transaction up to a sum of their ciphertext: the small ones do not wait for all."""
+    desk = Desk()
+    first = desk.post("first", 4)
+    await desk.until(1)
+    sizes = {"a": BATCH_CHARS // 2, "b": BATCH_CHARS // 2, "c": 1, "d": BATCH_CHARS + 1, "e": 1, "f": 1}
+    waiting = [desk.post(name, chars) for name, chars in sizes.items()]
+    for _ in range(5):
+        desk.log.leave.release()
+
+    await asyncio.gather(first, *waiting)
+    assert desk.log.batches == [["first"], ["a", "b"], ["c"], ["d"], ["e", "f"]]
+
+
+def test_what_counts_of_a_draft():
+    """[QUEUE5] A draft weighs what clients may make long: its ciphertext."""
+    thread = PostThread(actor=ANN, at_ms=1, group_id=GROUP, thread_id="t", encrypted_title="AA", encrypted_body="BBBB")
+    reply = PostReply(actor=ANN, at_ms=1, thread_id="t", reply_id="r", encrypted_body="BBB")
+    group = CreateGroup(
+        actor=ANN,
+        at_ms=1,
+        group_id=GROUP,
+        encrypted_name="NN",
+        encrypted_group_key="KKK",
+        invite_code="ABCDEFGH",
+        invite_expires_ms=2,
+    )
+    join = JoinGroup(actor=ANN, at_ms=1, invite_code="ABCDEFGH", encrypted_group_key="KKKK")
+
+    assert [draft.content_chars for draft in (message("m", 5), thread, reply, group, join)] == [5, 6, 3, 5, 4]

@@ -1,0 +1,38 @@
+"""What goes over the bus: what is written is read, and what nobody of ours wrote does no harm."""
+
+from __future__ import annotations
+
+import pytest
+
+from orbital_relay import wire
+from orbital_relay.model import Event
+from orbital_relay.relay.bus_messages import decode_rumour, encode_rumour, encode_typing
+
+GROUP = "00000000-0000-4000-8000-000000000001"
+
+
+def test_what_is_written_is_read():
+    """[CLUSTER] An event comes out with its number, its stamp and its very bytes; a typing indicator with its words."""
+    event = Event(GROUP, 2**40, 1_800_000_000_000, '{"type":"new_message","data":"ä"}'.encode())
+    typing = wire.TypingIndicator("t", "u", "Zoë", is_typing=True)
+
+    assert decode_rumour(GROUP, encode_rumour(event)) == event
+    assert decode_rumour(GROUP, encode_typing(typing)) == typing
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"e",
+        b"e" + b"\x00" * 16,
+        b"x{}",
+        b"t",
+        b"t{}",
+        b't{"thread_id":"\xff","user_id":"u","username":"u","is_typing":true}',
+        b't{"more":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    ],
+)
+def test_what_is_no_rumour(payload: bytes):
+    """[CLUSTER] What this program does not write is nothing, whatever its bytes are."""
+    assert decode_rumour(GROUP, payload) is None

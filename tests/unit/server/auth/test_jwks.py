@@ -1,0 +1,240 @@
+"""The keys at an identity provider's address, asked by a provider of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import jwt
+import pytest
+
+from orbital_relay.config import Settings
+from orbital_relay.errors import Unavailable
+from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.auth.jwks import JwksKeys
+from tests.unit.server.gate import (
+    ALL,
+    KEYS,
+    SECRET,
+    START_S,
+    claims,
+    outside_token,
+    part_of,
+    refusal,
+    sign,
+)
+
+
+def _jwk(algorithm, kid, **more):
+    made = {
+        "RS256": jwt.algorithms.RSAAlgorithm,
+        "ES256": jwt.algorithms.ECAlgorithm,
+        "EdDSA": jwt.algorithms.OKPAlgorithm,
+    }[algorithm].to_jwk(KEYS[algorithm].public_key(), as_dict=True)
+    return {key: value for key, value in {**made, "kid": kid, **more}.items() if value is not None}
+
+
+class Provider:
+    """A JWK set that a test changes; counts how often it is asked."""
+
+    def __init__(self, *keys) -> None:
+        self.keys = list(keys)
+        self.asked = 0
+        self.away = False
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self):
+        self.asked += 1
+        assert self.gate.wait(30)
+        if self.away:
+            raise jwt.PyJWKClientError("connection refused")
+        return jwt.PyJWKSet.from_dict({"keys": self.keys})
+
+
+def _with_provider(store, clock, provider, allowed=ALL) -> Auth:
+    keys = JwksKeys("https://idp.example.org/jwks", allowed=allowed, clock=clock, fetch=provider)
+    return Auth(store=store, clock=clock, secret=SECRET, outside=keys)
+
+
+@pytest.mark.parametrize("algorithm", ALL)
+async def test_a_key_by_its_name(clock, store, algorithm):
+    """[JWK1] Tokens are checked with the key that they name, fetched once for many."""
+    provider = Provider(*(_jwk(each, f"k-{each}") for each in ALL))
+    auth = _with_provider(store, clock, provider)
+
+    for user in ("a", "b", "c"):
+        assert (await auth.verify(outside_token(algorithm, kid=f"k-{algorithm}", userId=user))).user_id == user
+
+    assert provider.asked == 1
+
+
+async def test_a_token_without_a_key_name(clock, store):
+    """[JWK2] A token that names no key is checked with the only key of its algorithm; of two, with none."""
+    provider = Provider(_jwk("RS256", "r"), _jwk("ES256", "e1"), _jwk("ES256", "e2"))
+    auth = _with_provider(store, clock, provider)
+
+    assert (await auth.verify(outside_token("RS256"))).user_id == "u-1"
+    assert "not known" in await refusal(auth, outside_token("ES256"))
+
+
+async def test_many_at_once_fetch_once(clock, store):
+    """[JWK3] A hundred tokens that wait for keys cause one fetch."""
+    provider = Provider(_jwk("EdDSA", "k"))
+    provider.gate.clear()
+    auth = _with_provider(store, clock, provider)
+    uses = [asyncio.create_task(auth.verify(outside_token("EdDSA", kid="k", userId=f"u-{n}"))) for n in range(100)]
+    while provider.asked == 0:
+        await asyncio.sleep(0)
+
+    provider.gate.set()
+    await asyncio.gather(*uses)
+
+    assert provider.asked == 1
+
+
+async def test_made_up_key_names_fetch_rarely(clock, store):
+    """[JWK4] A name that is not there causes one fetch in 30 seconds, so a new key is found within them."""
+    provider = Provider(_jwk("RS256", "old"))
+    auth = _with_provider(store, clock, provider)
+    await auth.verify(outside_token("RS256", kid="old"))
+
+    for number in range(50):
+        assert "not known" in await refusal(auth, outside_token("RS256", kid=f"made-up-{number}"))
+    assert provider.asked == 1
+    provider.keys = [_jwk("RS256", "new")]
+    clock.now_s += 30
+    assert (await auth.verify(outside_token("RS256", kid="new", userId="u-2"))).user_id == "u-2"
+
+    assert provider.asked == 2
+
+
+async def test_a_withdrawn_key_ends(clock, store):
+    """[JWK5] A key that the provider withdraws is accepted for five minutes at most."""
+    provider = Provider(_jwk("RS256", "old"))
+    auth = _with_provider(store, clock, provider)
+    await auth.verify(outside_token("RS256", kid="old", exp=START_S + 999))
+    provider.keys = [_jwk("RS256", "new")]
+
+    clock.now_s += 300
+
+    assert "not known" in await refusal(auth, outside_token("RS256", kid="old", exp=START_S + 998))
+
+
+async def test_a_provider_that_is_away(clock, store, caplog):
+    """[JWK6] Without any keys it is 503 with the time to come back; keys once fetched serve on."""
+    provider = Provider(_jwk("RS256", "k"))
+    provider.away = True
+    auth = _with_provider(store, clock, provider)
+    token = outside_token("RS256", kid="k", exp=START_S + 9999)
+    for _ in range(3):
+        with pytest.raises(Unavailable) as away:
+            await auth.verify(token)
+        assert 1 <= away.value.retry_after_s <= 31
+    assert provider.asked == 1
+    assert "keys not fetched" in caplog.text
+
+    provider.away = False
+    clock.now_s += 30
+    assert (await auth.verify(token)).user_id == "u-1"
+    provider.away = True
+    clock.now_s += 1000
+
+    assert (await auth.verify(outside_token("RS256", kid="k", userId="u-2", exp=START_S + 9999))).user_id == "u-2"
+
+
+async def test_keys_that_are_not_for_this(clock, store):
+    """[JWK7] Secrets, encryption keys, keys for another algorithm and those not allowed check nothing."""
+    secret = {"kty": "oct", "k": part_of(SECRET), "kid": "s", "alg": "HS256"}
+    provider = Provider(
+        secret,
+        _jwk("RS256", "enc", use="enc"),
+        _jwk("RS256", "512", alg="RS512"),
+        _jwk("ES256", "left-out"),
+        _jwk("EdDSA", "good", use="sig"),
+    )
+    auth = _with_provider(store, clock, provider, allowed=("RS256", "EdDSA"))
+
+    assert (await auth.verify(outside_token("EdDSA", kid="good"))).user_id == "u-1"
+    for kid in ("enc", "512"):
+        assert "not known" in await refusal(auth, outside_token("RS256", kid=kid))
+    assert "not accepted" in await refusal(auth, outside_token("ES256", kid="left-out"))
+    assert "signature" in await refusal(auth, sign(claims(), secret=b"other", header={"alg": "HS256", "kid": "s"}))
+
+
+@pytest.fixture
+def jwks_server(monkeypatch):
+    """A provider that speaks HTTP; `answer` is what it says."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = self.server.answer
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_args) -> None:
+            """Print nothing."""
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.answer = (200, json.dumps({"keys": [_jwk("ES256", "k")]}).encode())
+    thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+    thread.start()
+    yield made
+    made.shutdown()
+    made.server_close()
+    thread.join()
+
+
+async def test_keys_come_over_http(tmp_path, store, clock, jwks_server):
+    """[JWK8] The address in the settings is fetched and its keys are used; answers that are no keys change nothing."""
+    url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
+    auth = Auth.of(Settings(jwt_jwks_url=url, data_dir=tmp_path), store=store, clock=clock)
+    forever = START_S + 99_999
+
+    assert (await auth.verify(outside_token("ES256", kid="k"))).user_id == "u-1"
+    for number, answer in enumerate([(500, b"oops"), (200, b"<html>"), (200, b"[]"), (200, b'{"keys": []}')]):
+        jwks_server.answer = answer
+        clock.now_s += JwksKeys.LIFE_S
+        token = outside_token("ES256", kid="k", userId=f"later-{number}", exp=forever)
+        assert (await auth.verify(token)).user_id == f"later-{number}"
+
+
+async def test_an_address_that_never_gave_keys(tmp_path, store, clock, jwks_server):
+    """[JWK6] What was never a set of keys makes the answer 503, whatever it was instead."""
+    url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
+    answers = [
+        (404, b"{}"),
+        (200, b"\xff"),
+        (200, b"[" * 100_000),
+        (200, b'{"keys": 1}'),
+        (200, b'{"keys": [1]}'),
+        (200, b'{"keys": [{"kty": ["RSA"]}]}'),
+        (200, b'{"keys": [{"kty": "RSA", "n": 5, "e": "AQAB"}]}'),
+    ]
+    for answer in answers:
+        jwks_server.answer = answer
+        auth = Auth.of(Settings(jwt_jwks_url=url, data_dir=tmp_path), store=store, clock=clock)
+        with pytest.raises(Unavailable):
+            await auth.verify(outside_token("ES256", kid="k"))
+
+
+async def test_closing_waits_for_a_fetch(clock, store):
+    """[AUT18] A fetch that is under way when the room is closed is waited for."""
+    provider = Provider(_jwk("RS256", "k"))
+    provider.gate.clear()
+    auth = _with_provider(store, clock, provider)
+    use = asyncio.create_task(auth.verify(outside_token("RS256", kid="k")))
+    while provider.asked == 0:
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(auth.close())
+
+    provider.gate.set()
+    await closing
+
+    assert (await use).user_id == "u-1"

@@ -1,0 +1,132 @@
+"""The key of an outside identity provider out of a file: each for its own algorithm alone."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import jwt
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from orbital_relay.errors import SettingsInvalid
+from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.auth.keys import PemKey
+from tests.unit.server.gate import (
+    ALL,
+    EC_KEY,
+    ED_KEY,
+    KEYS,
+    RSA_KEY,
+    SECRET,
+    claims,
+    outside_token,
+    pem_of,
+    refusal,
+    sign,
+)
+
+
+@pytest.mark.parametrize("algorithm", ALL)
+async def test_a_pem_key_checks_its_own_algorithm(clock, store, algorithm):
+    """[IDP1] Beside the server's own, tokens of the provider's one key are accepted, and of no other algorithm."""
+    auth = Auth(store=store, clock=clock, secret=SECRET, outside=PemKey(pem_of(KEYS[algorithm]), allowed=ALL))
+
+    assert (await auth.verify(outside_token(algorithm))).user_id == "u-1"
+    assert (await auth.verify(sign(claims(userId="u-2")))).user_id == "u-2"
+    for other in ALL:
+        if other != algorithm:
+            assert "not accepted" in await refusal(auth, outside_token(other))
+
+
+@pytest.mark.parametrize("algorithm", ALL)
+async def test_a_public_key_is_never_a_secret(clock, store, algorithm):
+    """[IDP2] HS256 with the public key for a secret, in any form of it, is refused (RFC 8725 §2.1)."""
+    public = KEYS[algorithm].public_key()
+    auth = Auth(store=store, clock=clock, secret=SECRET, outside=PemKey(pem_of(KEYS[algorithm]), allowed=ALL))
+    der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    for secret in (pem_of(KEYS[algorithm]), pem_of(KEYS[algorithm]).strip(), der):
+        assert "signature" in await refusal(auth, sign(claims(), secret=secret))
+        assert "signature" in await refusal(auth, sign(claims(), secret=secret, header={"alg": algorithm}))
+
+
+async def test_another_key_of_the_same_kind_is_refused(clock, store):
+    """[IDP3] The algorithm alone opens nothing: the key must be the configured one."""
+    auth = Auth(store=store, clock=clock, secret=SECRET, outside=PemKey(pem_of(EC_KEY), allowed=ALL))
+    forged = outside_token("ES256", key=ec.generate_private_key(ec.SECP256R1()))
+
+    assert "signature" in await refusal(auth, forged)
+
+
+async def test_a_certificate_holds_a_key_too(clock, store):
+    """[IDP4] A PEM certificate serves for its public key."""
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "idp")])
+    certificate = (
+        x509.CertificateBuilder(name, name, RSA_KEY.public_key(), 1)
+        .not_valid_before(datetime.now(UTC))
+        .not_valid_after(datetime.now(UTC) + timedelta(days=1))
+        .sign(RSA_KEY, hashes.SHA256())
+    )
+    auth = Auth(
+        store=store, clock=clock, secret=SECRET, outside=PemKey(certificate.public_bytes(Encoding.PEM), allowed=ALL)
+    )
+
+    assert (await auth.verify(outside_token("RS256"))).user_id == "u-1"
+
+
+def test_keys_that_cannot_be_used_are_refused():
+    """[IDP5] What is no key, a key of another kind, too small, or not allowed, stops the server with a sentence."""
+    small = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - refusing it is the claim
+    curve = ec.generate_private_key(ec.SECP384R1())
+
+    for text, why in [
+        (b"", "no public key"),
+        (b"-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n", "no public key"),
+        (b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n", "no public key"),
+        (pem_of(small), "2048 bits"),
+        (pem_of(curve), "P-256"),
+    ]:
+        with pytest.raises(SettingsInvalid, match=why):
+            PemKey(text, allowed=ALL)
+    with pytest.raises(SettingsInvalid, match="leaves out"):
+        PemKey(pem_of(ED_KEY), allowed=("RS256",))
+
+
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"iss": "https://idp", "aud": "orbital"}, None),
+        ({"iss": "https://idp", "aud": ["x", "orbital"]}, None),
+        ({"iss": "https://idp"}, "aud"),
+        ({"iss": "https://idp", "aud": ["x"]}, "aud"),
+        ({"iss": "https://idp", "aud": {"orbital": 1}}, "aud"),
+        ({"aud": "orbital"}, "iss"),
+        ({"iss": ["https://idp"], "aud": "orbital"}, "iss"),
+    ],
+)
+async def test_issuer_and_audience_of_the_outside(clock, store, changes, why):
+    """[IDP6] The provider's tokens must name issuer and audience when they are set; the server's own need not."""
+    auth = Auth(
+        store=store,
+        clock=clock,
+        secret=SECRET,
+        outside=PemKey(pem_of(ED_KEY), allowed=ALL),
+        audience="orbital",
+        issuer="https://idp",
+    )
+    token = outside_token("EdDSA", key=ED_KEY) if not changes else _encode_raw(changes)
+
+    if why is None:
+        assert (await auth.verify(token)).user_id == "u-1"
+    else:
+        assert why in await refusal(auth, token)
+    assert (await auth.verify(auth.mint("u-9", "own")[0])).user_id == "u-9"
+
+
+def _encode_raw(changes) -> str:
+    """Sign claims that the library would not make, such as an `iss` that is a list."""
+    return jwt.PyJWS().encode(json.dumps(claims(**changes)).encode(), ED_KEY, algorithm="EdDSA")

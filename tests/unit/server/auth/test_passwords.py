@@ -1,0 +1,132 @@
+"""Passwords: the hash, the time it takes, and what happens when many come at once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from statistics import median
+
+import pytest
+from argon2 import extract_parameters
+
+from orbital_relay.errors import Unavailable
+from orbital_relay.server.auth.passwords import Passwords
+
+GOOD = "Correct-Horse-7"
+
+
+@pytest.fixture
+async def passwords():
+    """Hashing as the server does it, closed after."""
+    made = Passwords()
+    yield made
+    await made.close()
+
+
+async def test_a_password_is_the_one_that_was_kept(passwords):
+    """[PAS3] What was hashed is verified, and nothing else is; two hashes of one password differ."""
+    kept = await passwords.hash(GOOD)
+
+    assert await passwords.verify(kept, GOOD)
+    assert not await passwords.verify(kept, GOOD + "x")
+    assert not await passwords.verify(kept, "")
+    assert await passwords.hash(GOOD) != kept
+    assert GOOD not in kept
+
+
+async def test_the_cost_is_what_owasp_asks_for(passwords):
+    """[PAS4] Argon2id with 19 MiB, two passes, one lane, a salt of 16 bytes."""
+    parameters = extract_parameters(await passwords.hash(GOOD))
+
+    assert (parameters.type.name, parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (
+        "ID",
+        19_456,
+        2,
+        1,
+    )
+    assert (parameters.salt_len, parameters.hash_len) == (16, 32)
+
+
+async def test_two_ways_to_write_a_letter(passwords):
+    """[PAS5] A password typed where ä is two code points is the one typed where it is one."""
+    kept = await passwords.hash("Schl\u00fcssel-1234")
+
+    assert await passwords.verify(kept, "Schlu\u0308ssel-1234")
+
+
+async def test_nobodys_password(passwords):
+    """[PAS6] Without a kept hash, with one too long, or with half a character, nothing is right."""
+    kept = await passwords.hash(GOOD)
+
+    assert not await passwords.verify(None, GOOD)
+    assert not await passwords.verify(None, "")
+    assert not await passwords.verify(kept, GOOD + "x" * 100_000)
+    assert not await passwords.verify(kept, "\ud800")
+
+
+async def test_an_unknown_name_takes_as_long(passwords):
+    """[PAS7] With and without a kept hash it takes about the same time: within a third, by the median of nine."""
+    kept = await passwords.hash(GOOD)
+
+    async def seconds(against) -> float:
+        start_s = time.perf_counter()
+        await passwords.verify(against, "Wrong-Horse-77")
+        return time.perf_counter() - start_s
+
+    pairs = [(await seconds(kept), await seconds(None)) for _ in range(9)]
+    known_s, unknown_s = (median(times) for times in zip(*pairs, strict=True))
+
+    print(f"known {known_s * 1000:.1f} ms, unknown {unknown_s * 1000:.1f} ms")
+    assert known_s > 0.002
+    assert 2 / 3 < unknown_s / known_s < 3 / 2
+
+
+async def test_the_loop_goes_on(passwords):
+    """[PAS8] While passwords are hashed, on threads, the loop does other things."""
+    hashing = asyncio.create_task(passwords.hash(GOOD))
+    turns = 0
+
+    while not hashing.done():
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert turns > 10
+    assert (await hashing).startswith("$argon2id$")
+
+
+async def test_so_many_at_a_time():
+    """[PAS9] Two are under way and so many wait; the next is told to come again, until there is room."""
+    passwords = Passwords(threads=2, max_waiting=3)
+    gate, started = threading.Event(), threading.Semaphore(0)
+    at_once, most = 0, 0
+    lock = threading.Lock()
+
+    def slow(kept, password) -> bool:
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        started.release()
+        assert gate.wait(30)
+        with lock:
+            at_once -= 1
+        return True
+
+    passwords._matches = slow
+    uses = [asyncio.create_task(passwords.verify("kept", GOOD)) for _ in range(5)]
+    await asyncio.to_thread(lambda: [started.acquire(timeout=30) for _ in range(2)])
+
+    with pytest.raises(Unavailable) as refused:
+        await passwords.verify("kept", GOOD)
+    uses[0].cancel()
+    await asyncio.gather(uses[0], return_exceptions=True)
+    with pytest.raises(Unavailable):
+        await passwords.verify("kept", GOOD)
+    gate.set()
+
+    assert await asyncio.gather(*uses[1:]) == [True] * 4
+    assert most == 2
+    assert refused.value.retry_after_s == 2
+    assert await passwords.verify("kept", GOOD)
+    await passwords.close()

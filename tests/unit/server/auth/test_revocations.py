@@ -1,0 +1,144 @@
+"""Revocation: of a token, of a user, by another process."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from orbital_relay.errors import Unauthorized
+from orbital_relay.model import Revocation
+from orbital_relay.server.auth.revocations import Revocations
+from tests.unit.server.gate import (
+    START_S,
+    claims,
+    refusal,
+    sign,
+)
+
+
+async def test_a_revoked_token_ends_at_once(auth, clock):
+    """[AUT20] After a revocation the token is out of the cache, refused, and others of its user still hold."""
+    token, other = sign(claims()), sign(claims(exp=START_S + 61))
+    principal, second = await auth.verify(token), await auth.verify(other)
+
+    await auth.revoke(principal)
+
+    assert auth.revoked(principal)
+    assert not auth.revoked(second)
+    assert auth.cached(token) is None
+    assert auth.cached(other) is second
+    assert "revoked" in await refusal(auth, token)
+
+
+async def test_a_user_is_revoked_up_to_now(auth, clock):
+    """[AUT21] Revoking a user ends what was issued up to now, also tokens that do not say when, and nothing later."""
+    old, timeless = sign(claims()), sign(claims(iat=None))
+    other = sign(claims(userId="u-2"))
+    for token in (old, timeless, other):
+        await auth.verify(token)
+
+    await auth.revoke_user("u-1")
+    clock.now_s += 1
+    new = sign(claims(iat=START_S + 1))
+
+    assert [auth.cached(token) is None for token in (old, timeless, other)] == [True, True, False]
+    assert (await auth.verify(new)).user_id == "u-1"
+    assert "revoked" in await refusal(auth, timeless)
+
+
+async def test_another_process_revokes(auth, store):
+    """[AUT22] A revocation that somebody else stored counts from the next refresh, which tells whoever asked once."""
+    token = sign(claims())
+    principal = await auth.verify(token)
+    told = []
+    auth.on_revoked(lambda: told.append(auth.revoked(principal)))
+    await auth.refresh()
+    assert told == []
+
+    store.kept.append(Revocation(1, principal.token_digest, None, START_S))
+    assert auth.cached(token) is principal
+    await auth.refresh()
+    await auth.refresh()
+
+    assert auth.cached(token) is None
+    assert told == [True]
+
+
+async def test_a_revocation_that_commits_late_is_found(auth, store):
+    """[AUT23] A number below the last one seen, committed after it, is not missed."""
+    principal = await auth.verify(sign(claims()))
+    store.kept.append(Revocation(5, b"x", None, START_S))
+    await auth.refresh()
+
+    store.kept.append(Revocation(4, principal.token_digest, None, START_S))
+    await auth.refresh()
+
+    assert auth.revoked(principal)
+
+
+async def test_what_the_store_forgot_is_forgotten(auth, store, clock):
+    """[AUT24] IdempotencyKey an hour all revocations are read anew, so memory does not grow with their history."""
+    for number in range(1, 300):
+        store.kept.append(Revocation(number, number.to_bytes(32), None, START_S))
+    await auth.refresh()
+    assert len(auth._revocations._tokens) == 299
+    del store.kept[:290]
+
+    clock.now_s += 3600
+    await auth.refresh()
+
+    assert len(auth._revocations._tokens) == 9
+    assert len(auth._revocations._seen) <= 300
+    assert store.asked[-1] == 0
+
+
+async def test_an_older_cut_does_not_lift_a_newer(auth, store):
+    """[AUT25] Of two revocations of a user the later moment counts, whatever their order."""
+    store.kept += [Revocation(1, None, "u-1", START_S + 50), Revocation(2, None, "u-1", START_S - 50)]
+    await auth.refresh()
+
+    assert "revoked" in await refusal(auth, sign(claims(iat=START_S)))
+
+
+async def test_revoked_while_its_user_is_entered(auth, store):
+    """[AUT17] A token that is revoked while its user is entered does not get in."""
+    store.gate.clear()
+    use = asyncio.create_task(auth.verify(sign(claims())))
+    while store.entered == 0:
+        await asyncio.sleep(0)
+
+    await auth.revoke_user("u-1")
+    store.gate.set()
+
+    with pytest.raises(Unauthorized):
+        await use
+
+
+async def test_a_long_look_does_not_undo_a_short_one(auth, store, clock):
+    """
+    [AUT27] While all are read anew, what another look finds meanwhile stays found.
+
+    The answer to the long look, which was older, replaced it: a token that had just been revoked held for two seconds.
+    """
+    principal = await auth.verify(sign(claims(exp=START_S + 2 * Revocations.RELOAD_S)))
+    await auth.refresh()
+    clock.now_s += Revocations.RELOAD_S
+    read, gate = store.revocations, asyncio.Event()
+
+    async def slowly(*, after):
+        found = await read(after=after)
+        await gate.wait()
+        return found
+
+    store.revocations = slowly
+    long = asyncio.create_task(auth.refresh())
+    await asyncio.sleep(0)
+    store.revocations = read
+    await auth.revoke(principal)
+    assert auth.revoked(principal)
+
+    gate.set()
+    await long
+
+    assert auth.revoked(principal)

@@ -1,0 +1,181 @@
+"""The limiter's adapters: what the port promises, of each; and what is done while the shared storage is away."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from limits.aio.storage import MemoryStorage
+from limits.errors import StorageError
+
+from orbital_relay.server.limits.limiter import LocalLimiter, SharedLimiter
+
+
+class Clock:
+    """Time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def wall_ms(self):
+        return round(self.now_s * 1000)
+
+    def steady_s(self):
+        return self.now_s
+
+
+class Faulty(MemoryStorage):
+    """A storage that can be away, as the library tells it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away = False
+        self.asked = 0
+
+    async def acquire_entry(self, key, limit, expiry, amount=1):
+        self._answer()
+        return await super().acquire_entry(key, limit, expiry, amount)
+
+    async def get_moving_window(self, key, limit, expiry):
+        self._answer()
+        return await super().get_moving_window(key, limit, expiry)
+
+    def _answer(self) -> None:
+        self.asked += 1
+        if self.away:
+            raise StorageError(ConnectionError("refused"))
+
+    def still(self) -> None:
+        """End the library's own sweep."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+
+@pytest.fixture
+def clock():
+    """Time that the test moves."""
+    return Clock()
+
+
+@pytest.fixture
+def storage():
+    """A storage that the test can take away."""
+    made = Faulty()
+    yield made
+    made.still()
+
+
+@pytest.fixture(params=["local", "shared"])
+def limiter(request, clock):
+    """Each adapter, on memory."""
+    if request.param == "local":
+        yield LocalLimiter(clock)
+        return
+    made = MemoryStorage()
+    yield SharedLimiter(made, clock=clock)
+    if made.timer is not None:
+        made.timer.cancel()
+
+
+async def test_the_limit_passes_and_the_next_waits(limiter):
+    """[LMT1] So many hits pass; the next is told seconds within the window, and looking tells the same."""
+    assert await limiter.peek("login", "a", limit=3, window_s=60) is None
+    assert [await limiter.hit("login", "a", limit=3, window_s=60) for _ in range(3)] == [None] * 3
+
+    wait_s = await limiter.hit("login", "a", limit=3, window_s=60)
+
+    assert wait_s == pytest.approx(60, abs=5)
+    assert await limiter.peek("login", "a", limit=3, window_s=60) == pytest.approx(wait_s, abs=5)
+
+
+async def test_names_and_keys_are_apart(limiter):
+    """[LMT2] Another key, or the same under another name, has its own count."""
+    await limiter.hit("login", "a", limit=1, window_s=60)
+
+    assert await limiter.hit("login", "b", limit=1, window_s=60) is None
+    assert await limiter.hit("signup", "a", limit=1, window_s=60) is None
+    assert await limiter.hit("login", "a", limit=1, window_s=60) is not None
+
+
+async def test_looking_does_not_count(limiter):
+    """[LMT3] However often somebody looks, the attempts are still there."""
+    for _ in range(10):
+        assert await limiter.peek("join", "a", limit=1, window_s=60) is None
+
+    assert await limiter.hit("join", "a", limit=1, window_s=60) is None
+
+
+def test_local_answers_without_waiting(clock):
+    """[LMT4] In one process the answer is there at once, and time is the clock's."""
+    limiter = LocalLimiter(clock)
+    assert limiter.hit_now("connect", "a", limit=1, window_s=60) is None
+    assert limiter.hit_now("connect", "a", limit=1, window_s=60) == 60
+    assert limiter.peek_now("connect", "a", limit=1, window_s=60) == 60
+
+    clock.now_s += 60
+
+    assert limiter.peek_now("connect", "a", limit=1, window_s=60) is None
+    assert limiter.hit_now("connect", "a", limit=1, window_s=60) is None
+
+
+def test_hit_is_cheap(clock):
+    """[LMT5] A hit, which every request pays, takes far less than 10 µs, with 10,000 users too."""
+    limiter = LocalLimiter(clock)
+    keys = [f"user-{number % 10_000}" for number in range(30_000)]
+
+    best_us = float("inf")
+    for _ in range(3):
+        start_s = time.process_time()
+        for key in keys:
+            limiter.hit_now("request", key, limit=600, window_s=60)
+        best_us = min(best_us, (time.process_time() - start_s) / len(keys) * 1e6)
+
+    print(f"hit_now: {best_us:.2f} µs")
+    assert best_us < 10
+
+
+async def test_while_the_storage_is_away_each_counts_alone(clock, storage, caplog):
+    """[LMT6] A storage that fails shuts no door and opens none for good, and is left alone for five seconds."""
+    limiter = SharedLimiter(storage, clock=clock)
+    storage.away = True
+
+    assert await limiter.hit("request", "a", limit=1, window_s=60) is None
+    assert await limiter.hit("request", "a", limit=1, window_s=60) == 60
+    assert await limiter.peek("request", "a", limit=1, window_s=60) == 60
+    assert storage.asked == 1
+    assert caplog.text.count("counted by this server alone") == 1
+    clock.now_s += 5
+    assert await limiter.peek("request", "a", limit=1, window_s=60) == 55
+    assert storage.asked == 2
+
+    storage.away = False
+    clock.now_s += 5
+
+    assert await limiter.hit("request", "a", limit=1, window_s=60) is None
+    assert storage.asked == 3
+
+
+async def test_redis_is_shared(redis_server, clock):
+    """[LMT7] Two servers that count in one Redis count together."""
+    first, second = (SharedLimiter.of(redis_server.url, clock=clock) for _ in range(2))
+    try:
+        assert await first.hit("connect", "a", limit=2, window_s=60) is None
+        assert await second.peek("connect", "a", limit=2, window_s=60) is None
+        assert await second.hit("connect", "a", limit=2, window_s=60) is None
+
+        assert await first.hit("connect", "a", limit=2, window_s=60) == pytest.approx(60, abs=5)
+        assert await second.peek("connect", "a", limit=2, window_s=60) == pytest.approx(60, abs=5)
+    finally:
+        await first.close()
+        await second.close()
+
+
+async def test_a_redis_that_is_not_there(clock):
+    """[LMT6] With nobody at the address, whether a port or a Unix socket, a server counts alone."""
+    for url in ("redis://127.0.0.1:1/0", "unix:///nonexistent/redis.sock"):
+        limiter = SharedLimiter.of(url, clock=clock)
+        try:
+            assert await limiter.hit("connect", "a", limit=1, window_s=60) is None
+            assert await limiter.hit("connect", "a", limit=1, window_s=60) == 60
+        finally:
+            await limiter.close()

@@ -1,0 +1,326 @@
+"""Addresses behind proxies, origins, and limits, with a clock that is set by hand."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbital_relay.config import Settings
+from orbital_relay.errors import TooManyRequests
+from orbital_relay.server.limits.limiter import LocalLimiter
+from orbital_relay.server.limits.policy import ConnectPolicy, RequestLimits, client_address, origin_allowed, too_many
+
+PROXIES = tuple(map(ip_network, ("10.0.0.0/8", "127.0.0.1/32", "2001:db8:ffff::/48")))
+
+
+class Clock:
+    """Time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def wall_ms(self):
+        return round(self.now_s * 1000)
+
+    def steady_s(self):
+        return self.now_s
+
+
+class Elsewhere:
+    """A limiter that is not in this process: the same counting, only with waiting."""
+
+    def __init__(self, clock) -> None:
+        self.inner = LocalLimiter(clock)
+
+    async def hit(self, name, key, *, limit, window_s):
+        return await self.inner.hit(name, key, limit=limit, window_s=window_s)
+
+    async def peek(self, name, key, *, limit, window_s):
+        return await self.inner.peek(name, key, limit=limit, window_s=window_s)
+
+
+@pytest.fixture
+def clock():
+    """Time that the test moves."""
+    return Clock()
+
+
+@pytest.fixture(params=["local", "elsewhere"])
+def limiter(request, clock):
+    """Each way to count."""
+    return LocalLimiter(clock) if request.param == "local" else Elsewhere(clock)
+
+
+# Chapter: addresses
+
+
+@pytest.mark.parametrize(
+    "peer, forwarded_for, address",
+    [
+        # The peer is no proxy of ours: nobody believes what it says.
+        ("203.0.113.9", [], "203.0.113.9"),
+        ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),
+        ("2001:db8::9", ["198.51.100.1"], "2001:db8::9"),
+        # It is: the right-most that is none.
+        ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("::ffff:10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["6.6.6.6", "198.51.100.1"], "198.51.100.1"),
+        ("10.0.0.1", ["6.6.6.6, 198.51.100.1, 127.0.0.1,10.9.9.9"], "198.51.100.1"),
+        ("10.0.0.1", ["198.51.100.1:5555"], "198.51.100.1"),
+        ("10.0.0.1", ["[2001:db8::1]:5555"], "2001:db8::1"),
+        ("2001:db8:ffff::2", ["2001:DB8::1"], "2001:db8::1"),
+        # Nothing to go by: the proxy itself.
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", [""], "10.0.0.1"),
+        ("10.0.0.1", ["unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1, nonsense"], "10.0.0.1"),
+        ("10.0.0.1", ["198.51.100.1, nonsense, 10.0.0.2"], "10.0.0.2"),
+        ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        # No IP address at all.
+        (None, ["198.51.100.1"], "unix"),
+        ("", ["198.51.100.1"], "unix"),
+        ("/run/orbital.sock", [], "unix"),
+    ],
+)
+def test_the_address_of_an_attempt(peer, forwarded_for, address):
+    """[ADR1] It is the peer's, or the right-most untrusted one that a trusted peer passes on."""
+    assert client_address(peer, forwarded_for, PROXIES) == address
+
+
+def test_without_proxies_the_header_does_not_exist():
+    """[ADR2] With no trusted proxy nothing is read but the peer."""
+    assert client_address("10.0.0.1", ["198.51.100.1"], ()) == "10.0.0.1"
+
+
+@given(st.lists(st.text(max_size=40), max_size=4))
+def test_nobody_talks_themselves_into_another_address(forwarded_for):
+    """[ADR3] Whatever a client writes into the header, its own address, which the proxy added, is what counts."""
+    assert client_address("10.0.0.1", [*forwarded_for, "198.51.100.1"], PROXIES) == "198.51.100.1"
+    assert client_address("198.51.100.1", forwarded_for, PROXIES) == "198.51.100.1"
+
+
+@pytest.mark.parametrize(
+    "origin, allowed, answer",
+    [
+        ("https://any.example", (), True),
+        (None, ("https://a.example",), True),
+        ("https://a.example", ("https://a.example",), True),
+        ("https://A.example", ("https://a.example",), True),
+        ("http://a.example", ("https://a.example",), False),
+        ("https://a.example:8443", ("https://a.example",), False),
+        ("https://a.example.evil.example", ("https://a.example",), False),
+        ("null", ("https://a.example",), False),
+        ("", ("https://a.example",), False),
+    ],
+)
+def test_origins(origin, allowed, answer):
+    """[ORI1] With no list any page may connect; with one, only the pages named, and who sends no Origin."""
+    assert origin_allowed(origin, frozenset(allowed)) is answer
+
+
+# Chapter: handshakes
+
+HOME, ELSEWHERE = "192.0.2.7", "198.51.100.1"
+
+
+async def _tries(policy, count, address=HOME, user_id="anna"):
+    return [await policy.admit(address, user_id) for _ in range(count)]
+
+
+async def test_five_a_minute(limiter, clock):
+    """[ATT1] Five attempts of a user at an address pass, the sixth waits for the first to be a minute old."""
+    policy = ConnectPolicy(Settings(), limiter)
+    assert await _tries(policy, 3) == [None] * 3
+    clock.now_s += 10
+    assert await _tries(policy, 2) == [None] * 2
+
+    assert await policy.admit(HOME, "anna") == 50
+    clock.now_s += 50
+    assert await _tries(policy, 3) == [None] * 3
+    assert await policy.admit(HOME, "anna") == 10
+
+
+async def test_at_home_each_user_has_their_own(limiter):
+    """[ATT2] With `home` a user's attempts are no other's, nor a stranger's, nor the same user's elsewhere."""
+    policy = ConnectPolicy(Settings(), limiter)
+    await _tries(policy, 5)
+
+    assert await policy.admit(HOME, "anna") == 60
+    assert await policy.admit(HOME, "bert") is None
+    assert await policy.admit(HOME, None) is None
+    assert await policy.admit(ELSEWHERE, "anna") is None
+
+
+async def test_strangers_share_five(limiter):
+    """[ATT3] With `home`, attempts without a token that holds are five for the address, and leave the users theirs."""
+    policy = ConnectPolicy(Settings(), limiter)
+
+    assert await _tries(policy, 6, user_id=None) == [None] * 5 + [60]
+    assert await policy.admit(HOME, "anna") is None
+
+
+async def test_the_ceiling_of_an_address(limiter, clock):
+    """[ATT4] Sixty attempts of an address, whoever they are of, and no more; refused ones take no place of them."""
+    policy = ConnectPolicy(Settings(), limiter)
+    assert await _tries(policy, 50, user_id="anna") == [None] * 5 + [60] * 45
+    for user in range(11):
+        assert await _tries(policy, 5, user_id=f"user-{user}") == [None] * 5
+
+    assert await policy.admit(HOME, "late") == 60
+    assert await policy.admit(HOME, None) == 60
+    assert await policy.admit(ELSEWHERE, "late") is None
+    clock.now_s += 60
+    assert await _tries(policy, 6, user_id="late") == [None] * 5 + [60]
+
+
+async def test_strict_counts_everybody_together(limiter):
+    """[ATT5] With `strict` the address has five, whoever they are of."""
+    policy = ConnectPolicy(Settings(connect_policy="strict"), limiter)
+
+    tries = [await policy.admit(HOME, user) for user in ("anna", "bert", None, "anna", None, "cleo")]
+
+    assert tries == [None] * 5 + [60]
+    assert await policy.admit(ELSEWHERE, "anna") is None
+
+
+async def test_a_network_of_addresses_is_one(limiter):
+    """[ATT6] All addresses of an IPv6 /64 count together; the next /64 does not."""
+    policy = ConnectPolicy(Settings(), limiter)
+    for host in range(5):
+        assert await policy.admit(f"2001:db8:1:2::{host + 1}", None) is None
+
+    assert await policy.admit("2001:db8:1:2:ffff::9", None) == 60
+    assert await policy.admit("2001:db8:1:3::1", None) is None
+
+
+async def test_a_ticket_takes_none(limiter):
+    """[ATT7] Looking, as a request for a ticket does, takes none of the attempts, but says 429 while none is left."""
+    policy = ConnectPolicy(Settings(), limiter)
+    assert [await policy.peek(HOME, "anna") for _ in range(20)] == [None] * 20
+
+    assert await _tries(policy, 5) == [None] * 5
+
+    assert await policy.peek(HOME, "anna") == 60
+    assert await policy.peek(HOME, "bert") is None
+
+
+async def test_knocking_does_not_put_it_off(limiter, clock):
+    """[ATT8] A client that tries every second gets in at the same moment as one that waits."""
+    policy = ConnectPolicy(Settings(), limiter)
+    await _tries(policy, 5)
+
+    for second in range(1, 60):
+        clock.now_s += 1
+        assert await policy.admit(HOME, "anna") == 60 - second
+    clock.now_s += 1
+
+    assert await policy.admit(HOME, "anna") is None
+
+
+async def test_settings_count(limiter):
+    """[ATT9] Limit and ceiling are the settings'."""
+    policy = ConnectPolicy(Settings(connect_limit=2, connect_ceiling=3), limiter)
+
+    assert await _tries(policy, 3) == [None, None, 60]
+    assert await _tries(policy, 2, user_id="bert") == [None, 60]
+
+
+def test_at_once(clock):
+    """[ATT10] When counting is in this process a handshake is decided without waiting, by the same counts."""
+    policy = ConnectPolicy(Settings(), LocalLimiter(clock))
+
+    assert policy.local
+    assert [policy.admit_now(HOME, "anna") for _ in range(6)] == [None] * 5 + [60]
+    assert not ConnectPolicy(Settings(), Elsewhere(clock)).local
+    with pytest.raises(AssertionError, match="look at `local` first"):
+        ConnectPolicy(Settings(), Elsewhere(clock)).admit_now(HOME, "anna")
+
+
+async def test_a_place_taken_between_looking_and_counting(clock):
+    """[ATT11] Where servers share the counts and another takes the last place meanwhile, the attempt is refused."""
+
+    class Racing(Elsewhere):
+        async def peek(self, name, key, *, limit, window_s):
+            return None
+
+    policy = ConnectPolicy(Settings(connect_ceiling=1), Racing(clock))
+    assert await policy.admit(HOME, "anna") is None
+
+    assert await policy.admit(HOME, "bert") == 60
+
+
+# Chapter: requests
+
+
+async def _refusal(call, *args):
+    with pytest.raises(TooManyRequests) as refused:
+        await call(*args)
+    return refused.value
+
+
+@pytest.mark.parametrize("name", ["login", "signup"])
+async def test_logins_and_signups(limiter, clock, name):
+    """[REQ1] Ten in 15 minutes from one address, login and signup each; the answer says when to come back."""
+    limits = RequestLimits(Settings(), limiter)
+    call = getattr(limits, name)
+    for _ in range(10):
+        await call(HOME)
+    clock.now_s += 100.5
+
+    refused = await _refusal(call, HOME)
+
+    assert refused.retry_after_s == 800
+    assert refused.details == {"retry_after": 800}
+    assert refused.headers == {"Retry-After": "800"}
+    assert f"Too many {name}s; try again in 800 s." == refused.message
+    await call(ELSEWHERE)
+    await getattr(limits, "signup" if name == "login" else "login")(HOME)
+    clock.now_s += 800
+    await call(HOME)
+
+
+async def test_joining_is_limited_by_address_and_by_user(limiter):
+    """[REQ2] Twenty tries to join in 15 minutes from one address, and by one user wherever they are."""
+    limits = RequestLimits(Settings(), limiter)
+    for number in range(20):
+        await limits.join(f"203.0.113.{number}", "anna")
+    for number in range(20):
+        await limits.join(HOME, f"user-{number}")
+
+    assert (await _refusal(limits.join, ELSEWHERE, "anna")).retry_after_s == 900
+    assert (await _refusal(limits.join, HOME, "new")).retry_after_s == 900
+    await limits.join(ELSEWHERE, "new")
+
+
+async def test_other_requests(limiter, clock):
+    """[REQ3] Six hundred a minute by one user; the next waits, another user does not."""
+    limits = RequestLimits(Settings(), limiter)
+    for _ in range(600):
+        await limits.request("anna")
+
+    assert (await _refusal(limits.request, "anna")).retry_after_s == 60
+    await limits.request("bert")
+    clock.now_s += 60
+    await limits.request("anna")
+
+
+def test_other_requests_at_once(clock):
+    """[REQ4] When counting is in this process a request is decided without waiting."""
+    limits = RequestLimits(Settings(request_limit=1), LocalLimiter(clock))
+    assert limits.local
+    limits.request_now("anna")
+
+    with pytest.raises(TooManyRequests):
+        limits.request_now("anna")
+
+
+@given(st.floats(0.0001, 10_000))
+def test_whoever_keeps_to_the_seconds_gets_in(wait_s):
+    """[REQ5] `Retry-After` is whole seconds, never fewer than the wait, and at most one more."""
+    seconds = too_many(wait_s, "attempts").retry_after_s
+
+    assert wait_s <= seconds < wait_s + 1 or seconds == 1

@@ -1,0 +1,283 @@
+"""Log lines: their form, what they leave out, and that no secret passes, by whichever way it came."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import warnings
+
+import jwt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orbital_relay.server.ops import logging as logs
+
+SECRET = "a secret of these tests, long enough"
+TOKEN = jwt.encode({"userId": "u-1", "exp": 2_000_000_000}, SECRET, algorithm="HS256")
+
+
+@pytest.fixture(autouse=True)
+def _as_before():
+    """Leave the process' logging as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    names = ("orbital", "uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access")
+    states = {name: (log := logging.getLogger(name), log.level, log.propagate, log.disabled) for name in names}
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for log, was_level, was_propagate, was_disabled in states.values():
+        log.setLevel(was_level)
+        log.propagate, log.disabled = was_propagate, was_disabled
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def _lines(stream) -> list[str]:
+    return stream.getvalue().splitlines()
+
+
+def _json(level="info"):
+    stream = io.StringIO()
+    logs.configure(level=level, format="json", stream=stream)
+    return stream
+
+
+def test_a_line_for_programs():
+    """[LOG1] A line of JSON has time, level, room, sentence and the facts beside it."""
+    stream = _json()
+
+    logging.getLogger("orbital.server").info("connection closed", extra={"code": 1000, "user_id": "ünïcode"})
+
+    (line,) = map(json.loads, _lines(stream))
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "connection closed",
+        "level": "info",
+        "logger": "orbital.server",
+        "code": 1000,
+        "user_id": "ünïcode",
+    }
+
+
+def test_a_line_for_people():
+    """[LOG2] A line of text has the same, and colours only on a terminal."""
+    plain, terminal = io.StringIO(), _Terminal()
+    for stream in (plain, terminal):
+        logs.configure(level="info", format="text", stream=stream)
+        logging.getLogger("orbital.server").info("connection closed after %d s", 7, extra={"code": 1000})
+
+    (line,) = _lines(plain)
+    assert "connection closed after 7 s" in line
+    assert "orbital.server" in line
+    assert "code=1000" in line
+    assert "\x1b" not in line
+    assert "\x1b[" in terminal.getvalue()
+
+
+def test_the_form_follows_the_terminal():
+    """[LOG3] Without a format it is text on a terminal, and JSON elsewhere."""
+    for stream, is_json in ((io.StringIO(), True), (_Terminal(), False)):
+        logs.configure(level="info", stream=stream)
+        logging.getLogger("orbital.server").info("started")
+        assert stream.getvalue().startswith("{") is is_json
+
+
+def test_standard_error_is_the_place(capsys):
+    """[LOG4] Lines go to standard error, so that standard output is a command's own."""
+    logs.configure(level="info", format="json")
+    logging.getLogger("orbital.server").info("started")
+
+    shown = capsys.readouterr()
+
+    assert shown.out == ""
+    assert json.loads(shown.err)["event"] == "started"
+
+
+def test_levels():
+    """[LOG5] Ours are written from the level on, libraries' from warning on."""
+    stream = _json(level="debug")
+    for name in ("orbital.relay", "sqlalchemy.engine", "asyncio"):
+        for level in ("debug", "info", "warning"):
+            getattr(logging.getLogger(name), level)(f"{name} {level}")
+
+    assert [json.loads(line)["event"] for line in _lines(stream)] == [
+        "orbital.relay debug",
+        "orbital.relay info",
+        "orbital.relay warning",
+        "sqlalchemy.engine warning",
+        "asyncio warning",
+    ]
+
+    stream = _json(level="error")
+    logging.getLogger("orbital.relay").warning("no")
+    logging.getLogger("orbital.relay").error("yes")
+    assert [json.loads(line)["event"] for line in _lines(stream)] == ["yes"]
+
+
+def test_uvicorn_comes_by_our_way_and_its_requests_by_none():
+    """[LOG6] uvicorn's warnings are lines like ours; its line for a request, which has the query, is not written."""
+    stream = _json()
+
+    logging.getLogger("uvicorn.access").info('127.0.0.1 - "GET /ws?token=%s" 101', TOKEN)
+    logging.getLogger("uvicorn.access").error('127.0.0.1 - "GET /ws?token=%s" 101', TOKEN)
+    logging.getLogger("uvicorn.error").info("Uvicorn running")
+    logging.getLogger("uvicorn.error").warning("Invalid request.", extra={"color_message": "\x1b[31mInvalid request."})
+
+    (line,) = map(json.loads, _lines(stream))
+    assert (line["logger"], line["event"]) == ("uvicorn.error", "Invalid request.")
+    assert "color_message" not in line
+
+
+def test_calling_it_again_does_not_double():
+    """[LOG7] Configured twice, each line is written once, to the later place."""
+    first, second = _json(), _json()
+
+    logging.getLogger("orbital.server").info("once")
+
+    assert _lines(first) == []
+    assert len(_lines(second)) == 1
+
+
+def test_warnings_are_lines():
+    """[LOG8] What Python warns of is a line, not a stray text."""
+    stream = _json()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=True)
+        warnings.warn("old things", DeprecationWarning, stacklevel=1)
+
+    assert "old things" in json.loads(_lines(stream)[0])["event"]
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_an_error_has_its_traceback(format):
+    """[LOG9] An exception's traceback is in the line, without local variables."""
+    stream = io.StringIO()
+    logs.configure(level="info", format=format, stream=stream)
+
+    try:
+        local = "the value of a local variable".upper()
+        raise KeyError(len(local))
+    except KeyError:
+        logging.getLogger("orbital.server").exception("it broke")
+
+    shown = stream.getvalue()
+    assert "it broke" in shown
+    assert "Traceback" in shown
+    assert "KeyError" in shown
+    assert "THE VALUE" not in shown
+
+
+# Chapter: secrets
+
+
+def _ways(token: str):
+    """Each way by which a secret could get into a line."""
+    log = logging.getLogger("orbital.server")
+
+    def failing() -> None:
+        try:
+            raise ValueError(f"cannot read {token}")
+        except ValueError:
+            log.exception("it broke")
+
+    return {
+        "message": lambda: log.warning("GET /ws?token=" + token + " failed"),  # noqa: G003 - the way that is tried
+        "argument": lambda: log.warning("GET /ws?token=%s", token),
+        "bare argument": lambda: log.warning("%s", token),
+        "query": lambda: log.warning("x", extra={"path": f"/ws?x=1&token={token}&y=2"}),
+        "extra": lambda: log.warning("x", extra={"token": token}),
+        "header": lambda: log.warning("x", extra={"headers": {"authorization": f"Bearer {token}"}}),
+        "bytes": lambda: log.warning("x", extra={"head": f"Authorization: Bearer {token}\r\n".encode()}),
+        "subprotocol": lambda: log.warning("x", extra={"protocols": f"orbital.v1, bearer.{token}"}),
+        "list": lambda: log.warning("x", extra={"all": [("sec-websocket-protocol", f"bearer.{token}")]}),
+        "json": lambda: log.warning('{"type":"authenticate","data":{"token":"%s"}}', token),
+        "dictionary": lambda: log.warning("%r", {"token": token}),
+        "exception": failing,
+        "library": lambda: logging.getLogger("uvicorn.error").error("bad request: /ws?token=%s", token),
+        "object": lambda: log.warning("x", extra={"object": type("Odd", (), {"__repr__": lambda _: f"<{token}>"})()}),
+    }
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+@pytest.mark.parametrize("way", list(_ways("")))
+def test_no_token_gets_into_a_line(way, format):
+    """[LOG10] By whichever way a JWT comes, it is not in the line, nor is its signature; the line is."""
+    stream = io.StringIO()
+    logs.configure(level="debug", format=format, stream=stream)
+
+    _ways(TOKEN)[way]()
+
+    shown = stream.getvalue()
+    assert shown.strip()
+    for part in TOKEN.split("."):
+        assert part not in shown
+    assert "***" in shown
+
+
+@given(st.binary(min_size=32, max_size=64), st.sampled_from(["ticket=", "token=", "Bearer ", "bearer.", '"ticket": "']))
+def test_no_ticket_gets_into_a_line(random, before):
+    """[LOG11] A ticket, which looks like nothing, is hidden by what stands before it."""
+    ticket = base64.urlsafe_b64encode(random).rstrip(b"=").decode()
+
+    assert ticket not in logs.without_secrets(f"GET /ws?{before}{ticket} HTTP/1.1")
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        (f"cut off: {TOKEN[:30]}", "cut off: ***"),
+        ("postgresql://u:hush@db:5432/x failed", "postgresql://***@db:5432/x failed"),
+        ("redis://:hush@cache", "redis://***@cache"),
+        ("password='hush hush' given", "password=*** hush' given"),
+        ("access_token=hush&x=1", "access_token=***&x=1"),
+    ],
+)
+def test_other_secrets(text, shown):
+    """[LOG12] Parts of tokens, and passwords in addresses, are hidden, and the rest stays."""
+    assert logs.without_secrets(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "connection closed",
+        "orbital_relay.server.edge.connection",
+        "prometheus_client.exposition.generate_latest",
+        "The token has expired; log in again.",
+        "a token: what it is",
+        "http://localhost:3000/api/groups?limit=5",
+        "token_expiring at 12",
+        "x == y, token==None",
+        "0b1c2d3e-0000-4000-8000-000000000000",
+        "someone@example.org",
+        "Bearer of news",
+    ],
+)
+def test_what_is_no_secret_stays(text):
+    """[LOG13] Ordinary words, names and ids are left alone."""
+    assert logs.without_secrets(text) == text
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_nobody_writes_lines_of_their_own(format):
+    """[LOG14] Line ends and terminal codes in what a client sent make neither a second line nor colours."""
+    stream = io.StringIO()
+    logs.configure(level="info", format=format, stream=stream)
+
+    logging.getLogger("orbital.server").info(
+        "bad frame: %s", "\n2026-01-01 [error] forged", extra={"from": "\x1b[2J\r\u2028x", "more": ["\n\x1b[31m"]}
+    )
+
+    (line,) = _lines(stream)
+    assert "\x1b" not in line
+    assert "forged" in line

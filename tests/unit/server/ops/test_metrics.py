@@ -1,0 +1,300 @@
+"""What `/metrics` tells, read back by Prometheus' own parser."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from orbital_relay.core.hub import Hub, Listener, LiveGroup, Subscription
+from orbital_relay.model import GroupId, MediaState
+from orbital_relay.ports import Held
+from orbital_relay.relay import Counters
+from orbital_relay.server.ops import metrics as room
+from orbital_relay.server.ops.metrics import METRICS, Histogram, Metrics
+from orbital_relay.server.ops.worker_metrics import Siblings
+from orbital_relay.services.media import MediaCounters
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture
+def node():
+    """A server's numbers, without the server."""
+    return SimpleNamespace(
+        conversations=SimpleNamespace(open={object(), object()}, frames_in=7, cut={"silent": 3}),
+        relay=SimpleNamespace(
+            hub=Hub(who=lambda _: ("", ""), compress=lambda text: text),
+            counters=Counters(events={"new_message": 5, "new_thread": 1}, replayed=11, reads=2, gaps=4, lost=1),
+        ),
+        refusals=Counter({"UNAUTHORIZED": 2, "TOO_MANY_REQUESTS": 9}),
+        media=SimpleNamespace(
+            under_way=Counter(ada=3, bob=1), counters=MediaCounters(received_bytes=500, sent_bytes=9)
+        ),
+        draining=False,
+    )
+
+
+@pytest.fixture
+def metrics(node):
+    """The numbers of that server."""
+    made = Metrics()
+    made.watch(node)
+    return made
+
+
+def _samples(metrics) -> dict[tuple, float]:
+    """Every sample by its name and its labels' values."""
+    body, _ = metrics.render()
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+class Deaf(Listener):
+    """A listener that does nothing with what it is told."""
+
+    def send(self, wire: bytes) -> None:
+        """Write nothing."""
+
+    def lost(self, group_id: GroupId, reason: str) -> None:
+        """Learn nothing."""
+
+    def reset(self, group_id: GroupId, seq: int) -> None:
+        """Learn nothing."""
+
+
+def _behind(hub, *positions) -> None:
+    """Put a listener behind by so many events in each of some groups."""
+    listener = Deaf(1, "u")
+    for number, (position, last, until) in enumerate(positions):
+        group = LiveGroup(f"g-{number}")
+        group.open(last)
+        subscription = Subscription(group, position)
+        subscription.until = until
+        listener.subscriptions[group.group_id] = subscription
+    hub.behind.add(listener)
+
+
+def test_every_number_of_the_rooms_is_told(metrics, node):
+    """[MET1] Connections, events, deliveries, bytes and the rest are told as the rooms count them."""
+    hub = node.relay.hub
+    hub.subscriptions, hub.deliveries, hub.bytes_out, hub.bytes_plain = 12, 345, 1000, 1300
+    hub.groups["g"] = LiveGroup("g")
+
+    found = _samples(metrics)
+
+    expected = {
+        ("orbital_connections",): 2,
+        ("orbital_subscriptions",): 12,
+        ("orbital_live_groups",): 1,
+        ("orbital_events_total", "new_message"): 5,
+        ("orbital_events_total", "new_thread"): 1,
+        ("orbital_deliveries_total",): 345,
+        ("orbital_behind_listeners",): 0,
+        ("orbital_behind_lag_events",): 0,
+        ("orbital_behind_lag_events_max",): 0,
+        ("orbital_replayed_events_total",): 11,
+        ("orbital_replay_reads_total",): 2,
+        ("orbital_gaps_total",): 4,
+        ("orbital_positions_lost_total",): 1,
+        ("orbital_frames_in_total",): 7,
+        ("orbital_sent_bytes_total",): 1000,
+        ("orbital_sent_plain_bytes_total",): 1300,
+        ("orbital_refused_handshakes_total", "UNAUTHORIZED"): 2,
+        ("orbital_refused_handshakes_total", "TOO_MANY_REQUESTS"): 9,
+        ("orbital_cut_connections_total", "silent"): 3,
+        ("orbital_draining",): 0,
+    }
+    assert {name: found.get(name) for name in expected} == expected
+
+
+def test_numbers_move(metrics, node):
+    """[MET2] Each look reads anew."""
+    node.draining = True
+    node.relay.counters.events["new_message"] += 1
+    node.conversations.frames_in += 1
+
+    found = _samples(metrics)
+
+    assert found["orbital_draining",] == 1
+    assert found["orbital_events_total", "new_message"] == 6
+    assert found["orbital_frames_in_total",] == 8
+
+
+def test_lag_of_those_behind(metrics, node):
+    """[MET3] Lag is the events yet to be sent, up to the one after which nothing is, added up and of the furthest."""
+    _behind(node.relay.hub, (10, 15, None), (0, 100, 40))
+    _behind(node.relay.hub, (7, 7, None))
+
+    found = _samples(metrics)
+
+    assert found["orbital_behind_listeners",] == 2
+    assert found["orbital_behind_lag_events",] == 45
+    assert found["orbital_behind_lag_events_max",] == 45
+
+
+def test_media(metrics, node):
+    """[MET15] Media under way, carried and collected; what is stored, once a round of the clean-up has looked."""
+    counters = node.media.counters
+    counters.collected["abandoned"] += 2
+    before = {name for name, *_ in _samples(metrics)}
+    counters.held = {MediaState.COMPLETE: Held(7, 7000), MediaState.UPLOADING: Held(0, 0)}
+
+    found = _samples(metrics)
+
+    assert not {"orbital_media", "orbital_media_bytes"} & before
+    assert {name: value for name, value in found.items() if name[0].startswith("orbital_media")} == {
+        ("orbital_media", "complete"): 7,
+        ("orbital_media", "uploading"): 0,
+        ("orbital_media_bytes", "complete"): 7000,
+        ("orbital_media_bytes", "uploading"): 0,
+        ("orbital_media_chunks_under_way",): 4,
+        ("orbital_media_received_bytes_total",): 500,
+        ("orbital_media_sent_bytes_total",): 9,
+        ("orbital_media_collected_total", "expired"): 0,
+        ("orbital_media_collected_total", "abandoned"): 2,
+        ("orbital_media_collected_total", "swept"): 0,
+    }
+
+
+def test_requests_by_route(metrics):
+    """[MET4] Answers are counted by method, route and status; methods that nobody uses count as one."""
+    for _ in range(3):
+        metrics.answered("/v1/messages", "POST", 200)
+    metrics.answered("/v1/messages", "POST", 429)
+    for number in range(50):
+        metrics.answered("*", f"MADE-UP-{number}", 404)
+
+    found = {name: value for name, value in _samples(metrics).items() if name[0] == "orbital_http_requests_total"}
+
+    assert found == {
+        ("orbital_http_requests_total", "POST", "/v1/messages", "200"): 3,
+        ("orbital_http_requests_total", "POST", "/v1/messages", "429"): 1,
+        ("orbital_http_requests_total", "other", "*", "404"): 50,
+    }
+
+
+def test_batches(metrics):
+    """[MET5] Sizes and times of batches are histograms: at or below each bound, their number and their sum."""
+    for drafts, seconds in ((1, 0.0004), (3, 0.003), (512, 0.003), (600, 9.0)):
+        metrics.batch(drafts, seconds)
+
+    found = _samples(metrics)
+
+    assert found["orbital_append_batch_drafts_bucket", "1"] == 1
+    assert found["orbital_append_batch_drafts_bucket", "4"] == 2
+    assert found["orbital_append_batch_drafts_bucket", "512"] == 3
+    assert found["orbital_append_batch_drafts_bucket", "+Inf"] == 4
+    assert found["orbital_append_batch_drafts_count",] == 4
+    assert found["orbital_append_batch_drafts_sum",] == 1116
+    assert found["orbital_append_seconds_bucket", "0.0025"] == 1
+    assert found["orbital_append_seconds_bucket", "0.005"] == 3
+    assert found["orbital_append_seconds_sum",] == pytest.approx(9.0064)
+
+
+@given(st.lists(st.floats(-10, 1000)), st.lists(st.integers(-5, 900), min_size=1, unique=True).map(sorted))
+def test_buckets_add_up(values, bounds):
+    """[MET6] A bucket holds what is at or below its bound, the last holds all."""
+    spread = Histogram(bounds)
+    for value in values:
+        spread.observe(value)
+
+    assert [count for _, count in spread.buckets()] == [
+        *(sum(value <= bound for value in values) for bound in bounds),
+        len(values),
+    ]
+    assert spread.total == pytest.approx(sum(values))
+
+
+def test_the_form_is_prometheus(metrics):
+    """[MET7] The text parses, has help and kind for each name, no series of the library's own, and its content type."""
+    body, content_type = metrics.render()
+    families = {family.name: family for family in text_string_to_metric_families(body.decode())}
+
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    for metric in METRICS:
+        family = families[metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name]
+        assert (family.type, family.documentation) == (metric.kind, metric.help)
+    assert b"_created" not in body
+    assert {name for name in families if not name.startswith("orbital_")} <= {
+        name for name in families if name.startswith("process_")
+    }
+
+
+def test_two_servers_in_one_process_count_apart(node):
+    """[MET8] Nothing is kept in the library's global registry."""
+    first, second = Metrics(), Metrics()
+    first.watch(node)
+    second.watch(node)
+    first.answered("/", "GET", 200)
+
+    assert ("orbital_http_requests_total", "GET", "/", "200") in _samples(first)
+    assert ("orbital_http_requests_total", "GET", "/", "200") not in _samples(second)
+
+
+async def test_workers_are_told_apart(node, tmp_path: Path):
+    """[MET11] A worker tells the others' numbers beside its own, each under the label `worker`; nothing is added up."""
+    made = []
+    for number in (1, 2):
+        metrics = Metrics()
+        metrics.watch(node)
+        metrics.siblings = Siblings(tmp_path, number, 2)
+        metrics.batch(3 * number, 0.5)
+        made.append(metrics)
+    one, two = made
+    one.answered("/", "GET", 200)
+
+    async with one.siblings.told(one.snapshot), two.siblings.told(two.snapshot):
+        bodies = [(await metrics.render_all())[0].decode() for metrics in made]
+
+    for body in bodies:
+        families = {family.name: family for family in text_string_to_metric_families(body)}
+        assert [(sample.labels, sample.value) for sample in families["orbital_connections"].samples] == [
+            ({"worker": "1"}, 2),
+            ({"worker": "2"}, 2),
+        ]
+        drafts = families["orbital_append_batch_drafts"]
+        sums = [(sample.labels, sample.value) for sample in drafts.samples if sample.name.endswith("_sum")]
+        assert sums == [({"worker": "1"}, 3), ({"worker": "2"}, 6)]
+        (asked,) = families["orbital_http_requests"].samples
+        assert asked.labels == {"worker": "1", "method": "GET", "path": "/", "status": "200"}
+        for metric in METRICS:
+            family = families[metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name]
+            assert (family.type, family.documentation) == (metric.kind, metric.help)
+
+
+async def test_a_worker_of_another_version_is_left_out(metrics, tmp_path: Path):
+    """[MET12] What another worker tells and this one cannot read is left out; its own numbers are told."""
+    metrics.siblings = Siblings(tmp_path, 1, 3)
+
+    async with Siblings(tmp_path, 2, 3).told(lambda: b'[["orbital_connections","gauge"'):
+        body, _ = await metrics.render_all()
+
+    assert b'orbital_connections{worker="1"} 2.0' in body
+    assert b'worker="2"' not in body
+
+
+def test_looking_before_there_is_a_server_is_a_bug():
+    """[MET9] Numbers of nothing are not told."""
+    with pytest.raises(AssertionError, match="watch"):
+        Metrics().render()
+
+
+def test_the_reference_is_current():
+    """[MET10] docs/reference/metrics.md is what the table says now, a row for each."""
+    written = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
+
+    assert written == room.reference(), "run: python -m orbital_relay.server.ops.metrics > docs/reference/metrics.md"
+    rows = [line.split("`")[1] for line in written.splitlines() if line.startswith("| `")]
+    assert rows == [metric.name for metric in METRICS]
+    assert len(set(rows)) == len(rows)
+    for metric in METRICS:
+        assert metric.name.endswith("_total") is (metric.kind == "counter")

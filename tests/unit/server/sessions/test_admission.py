@@ -1,0 +1,84 @@
+"""The doorkeeper: what was true when it began to wait is looked at again when it lets somebody in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+
+from orbital_relay.config import Settings
+from orbital_relay.server.edge.handshake import Admit, Handshake, Headers
+from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
+from tests.sim.world import Disorder, MemoryStore, Node
+from tests.unit.server.gate import claims, sign
+
+
+class SlowLimiter:
+    """Counts elsewhere, and lets everybody through once `gate` is open."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def hit(self, name, key, *, limit, window_s):
+        """Count an attempt."""
+
+    async def peek(self, name, key, *, limit, window_s):
+        """Wait, then find that there is room."""
+        self.asked.set()
+        await self.gate.wait()
+
+
+class Door:
+    """A doorkeeper, and a handshake that waits for the limits to be looked at."""
+
+    def __init__(self, auth, clock) -> None:
+        self.limiter = SlowLimiter()
+        self.draining = False
+        node = Node(MemoryStore(Disorder(0)), clock, None)
+        self.keeper = HandshakeAdmission(
+            conversations=node.conversations,
+            auth=auth,
+            admission=Admission(Settings(), limiter=self.limiter),
+            draining=lambda: self.draining,
+            refusals=Counter(),
+        )
+
+    async def knock(self):
+        """Begin a handshake with a good token; return it once the limits are being looked at."""
+        headers = Headers({"authorization": f"Bearer {sign(claims())}"})
+        decision = self.keeper.decide(Handshake("GET", "/ws", {}, headers, ("127.0.0.1", 1)))
+        deciding = asyncio.ensure_future(decision)
+        await self.limiter.asked.wait()
+        return deciding
+
+
+async def test_let_in(auth, clock):
+    """[DOO1] A token that holds opens the door, also when that takes a while."""
+    door = Door(auth, clock)
+    deciding = await door.knock()
+
+    door.limiter.gate.set()
+
+    assert isinstance(await deciding, Admit)
+
+
+async def test_revoked_while_the_door_is_opened(auth, clock):
+    """[DOO14] A token that is revoked while its handshake is decided no longer opens the door: 401."""
+    door = Door(auth, clock)
+    deciding = await door.knock()
+
+    await auth.revoke(await auth.verify(sign(claims())))
+    door.limiter.gate.set()
+
+    assert (await deciding).status == 401
+
+
+async def test_draining_while_the_door_is_opened(auth, clock):
+    """[DRAIN1] A handshake that is undecided when the server begins to go down is 503, like those after it."""
+    door = Door(auth, clock)
+    deciding = await door.knock()
+
+    door.draining = True
+    door.limiter.gate.set()
+
+    assert (await deciding).status == 503

@@ -1,0 +1,115 @@
+"""One connection's conversation: what it does with a line, a relay and the time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from orbital_relay.model import Principal
+from orbital_relay.server.sessions.client_session import Conversation
+from tests.sim.world import Disorder, Group, MemoryStore, Node, uuid_of
+
+NOW_MS = 1_800_000_000_000
+
+
+class Clock:
+    """A clock that is set by hand, and counts how often it is looked at."""
+
+    def __init__(self) -> None:
+        self.at_ms = NOW_MS
+        self.looks = 0
+
+    def wall_ms(self) -> int:
+        """Return the time of day."""
+        self.looks += 1
+        return self.at_ms
+
+    def steady_s(self) -> float:
+        """Return seconds."""
+        return self.at_ms / 1000
+
+
+class QuietLine:
+    """A line whose client takes everything and never answers a Close."""
+
+    deflate = False
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.code: int | None = None
+        self.reading = True
+
+    def write(self, wire: bytes) -> None:
+        """Take frames."""
+        self.written.append(wire)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Note the code."""
+        self.code = code
+
+    def pause_reading(self) -> None:
+        """Be read no more."""
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        """Be read on."""
+        self.reading = True
+
+
+async def test_nothing_is_left_to_do_after_the_end():
+    """[TOK3] Once its token has expired a connection waits for its Close alone; it does not look at the time again."""
+    clock = Clock()
+    node = Node(MemoryStore(Disorder(0)), clock, None)
+    await node.start()
+    line = QuietLine()
+    conversation = Conversation(node.conversations, Principal(1, "ada", "ada", NOW_MS / 1000 + 1))
+    conversation.opened(line)
+
+    clock.at_ms += 1_000
+    while line.code is None:
+        await asyncio.sleep(0)
+    looks = clock.looks
+    for _ in range(100):
+        await asyncio.sleep(0)
+    conversation.beat(b"", stamp_ms=0, now_ms=clock.at_ms)
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+    assert line.code == 1008
+    assert clock.looks == looks
+    conversation.closed(1008)
+    await node.relay.close()
+
+
+LONG = {
+    "subscribe": {"group_ids": [uuid_of(number) for number in range(1_600)]},
+    "post_message": {"conversation_id": uuid_of(1), "encrypted_envelope": "A" * 60_000, "timestamp": 1},
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+async def test_long_frames_that_wait_are_few(kind):
+    """[SLOW1] What waits for the store is bounded in bytes: over two of the longest frames nothing more is read."""
+    store = MemoryStore(Disorder(0))
+    store.groups[uuid_of(1)] = Group(uuid_of(1), creator=2, code="")
+    node = Node(store, Clock(), None)
+    await node.start()
+    line = QuietLine()
+    conversation = Conversation(node.conversations, Principal(1, "ada", "ada", 4e9))
+    conversation.opened(line)
+    long = json.dumps({"type": kind, "data": LONG[kind], "id": "long"}).encode()
+
+    for _ in range(2):
+        sent = 0
+        while line.reading and sent < 100:
+            conversation.text(long)
+            sent += 1
+        assert sent in {2, 3}
+        # All of it is answered, and then there is room again.
+        while not line.reading:
+            await asyncio.sleep(0)
+
+    conversation.closed(None)
+    await node.relay.close()

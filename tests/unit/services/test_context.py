@@ -1,0 +1,15 @@
+"""What the use cases work with."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.services.desk import Desk
+
+
+def test_facilities_cannot_be_changed():
+    """[USE1] What the composition root gathered stays as it is."""
+    context = Desk().context
+
+    with pytest.raises(AttributeError):
+        context.envelope_bytes = 1  # type: ignore[misc]
