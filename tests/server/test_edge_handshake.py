@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orbital_relay.errors import TooManyRequests
 from orbital_relay.server.edge import upgrade
-from orbital_relay.server.edge.connection import Line
+from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.edge.handshake import Admit, Handshake, Headers, refusal
 from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
 
@@ -361,7 +361,7 @@ def test_what_is_written_at_once_comes_right_behind_the_answer():
     """[WS31] The peer's first frame needs no round trip: it follows the 101."""
 
     class Greeter(EchoPeer):
-        def opened(self, line: Line) -> None:
+        def opened(self, line: SocketWriter) -> None:
             super().opened(line)
             self.text(b"welcome")
 

@@ -27,7 +27,7 @@ describe('against the real server', { skip: missing }, () => {
     orbital = await new Orbital().start();
     folder = await mkdtemp(join(tmpdir(), 'orbital-docs-'));
     // As somebody has it who has installed the package.
-    await mkdir(join(folder, 'node_modules/@orbital'), { recursive: true });
+    await mkdir(join(folder, 'node_modules/@orbital-relay'), { recursive: true });
     await symlink(join(CHECKOUT, 'clients/javascript'), join(folder, 'node_modules/@orbital-relay/client'));
     await cp(join(CHECKOUT, 'examples/javascript'), folder, { recursive: true });
     writer = new OrbitalClient(orbital.url);
