@@ -32,6 +32,8 @@ class Principal(msgspec.Struct, frozen=True):
         expires_at_s: When the token ends, seconds since the epoch.
         issued_at_s: When it was made; 0 when the token does not say.
         token_digest: SHA-256 of the token; revocation names tokens by it.
+        generation: Number of the user's last revocation when this server made the token; None for a token of another
+            service.
     """
 
     key: int
@@ -40,6 +42,7 @@ class Principal(msgspec.Struct, frozen=True):
     expires_at_s: float
     issued_at_s: float = 0
     token_digest: bytes = b""
+    generation: int | None = None
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -273,7 +276,7 @@ class Revocation(msgspec.Struct, frozen=True):
         number: Its place in the list of revocations, rising.
         token_digest: SHA-256 of the revoked token, or None.
         user_id: The user all of whose tokens end, or None.
-        at_s: Tokens of `user_id` issued at or before this second are void.
+        at_s: When it was stored, seconds since the epoch: tokens of `user_id` issued by then are void.
     """
 
     number: int

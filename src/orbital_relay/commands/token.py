@@ -46,7 +46,7 @@ async def _token(settings: Settings, username: str, *, outside: bool) -> str:
         account = await store.account(username)
         if account is None:
             raise NotFound(f"There is no account {username} here. Make one: orbital user add {username}")
-        return Auth.of(settings, store=store, clock=SystemClock()).mint(account.user_id, account.username)[0]
+        return await Auth.of(settings, store=store, clock=SystemClock()).issue(account.user_id, account.username)
     finally:
         await store.close()
 

@@ -112,7 +112,7 @@ class Node:
             append=self.relay.append,
             clock=self.clock,
             passwords=self.passwords,
-            mint=lambda user_id, username: self.auth.mint(user_id, username)[0],
+            mint=self.auth.issue,
             envelope_bytes=settings.envelope_bytes,
             invite_days=settings.invite_days,
         )

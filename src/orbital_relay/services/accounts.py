@@ -134,7 +134,7 @@ async def sign_up(context: ServiceContext, body: SignupBody) -> SignedUp:
         password_hash=await context.passwords.hash(body.password),
         at_ms=context.clock.wall_ms(),
     )
-    token = context.mint(account.user_id, account.username)
+    token = await context.mint(account.user_id, account.username)
     return SignedUp(account.user_id, account.username, token)
 
 
@@ -153,5 +153,5 @@ async def log_in(context: ServiceContext, body: LoginBody) -> LoggedIn:
     holds = await context.passwords.verify(None if account is None else account.password_hash, body.password)
     if account is None or not holds:
         raise InvalidCredentials("The username or the password is wrong.")
-    token = context.mint(account.user_id, account.username)
+    token = await context.mint(account.user_id, account.username)
     return LoggedIn(account.user_id, account.username, account.public_key, token)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -43,6 +43,6 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
     append: Callable[[AnyDraft], asyncio.Future[Appended]]
     clock: Clock
     passwords: Passwords
-    mint: Callable[[str, str], str]
+    mint: Callable[[str, str], Awaitable[str]]
     envelope_bytes: int
     invite_days: float

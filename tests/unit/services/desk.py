@@ -66,10 +66,13 @@ class Desk:
             append=self._append,
             clock=Clock(),
             passwords=self.passwords,
-            mint=lambda user_id, username: f"token of {user_id} {username}",
+            mint=self._mint,
             envelope_bytes=envelope_bytes,
             invite_days=0.5,
         )
+
+    async def _mint(self, user_id: str, username: str) -> str:
+        return f"token of {user_id} {username}"
 
     def _append(self, draft: AnyDraft) -> asyncio.Future[Appended]:
         self.drafts.append(draft)

@@ -29,7 +29,7 @@ from orbital_relay.server.auth.jwks import JwksKeys
 from orbital_relay.server.auth.keys import Key, OutsideKeys, PemKey, SecretKey
 from orbital_relay.server.auth.revocations import Revocations
 from orbital_relay.server.auth.tickets import TICKET_S, LocalTickets, Tickets, whose
-from orbital_relay.server.auth.tokens import Claims, digest_of, read_claims, read_header
+from orbital_relay.server.auth.tokens import GENERATION, Claims, digest_of, read_claims, read_header
 
 MAX_TOKEN_CHARS: Final = 8192
 """Longest token that is looked at; a provider's with many claims has some 2,000."""
@@ -120,11 +120,33 @@ class Auth:
 
     # Public: tokens
 
+    async def issue(self, user_id: str, username: str) -> str:
+        """
+        Make a token that holds whatever was revoked before, on this server or another.
+
+        Raises:
+            Unavailable: If the database is away, so that nobody can tell what was revoked.
+        """
+        await self.refresh()
+        return self.mint(user_id, username)[0]
+
     def mint(self, user_id: str, username: str) -> tuple[str, int]:
-        """Make a token; return it with the second, since the epoch, at which it ends."""
+        """
+        Make a token, without waiting; return it with the second, since the epoch, at which it ends.
+
+        Each token has an id of its own (`jti`, RFC 7519 §4.1.7), so that no two are alike. A revocation of the user
+        that is not known here yet ends it; see `issue`.
+        """
         now_s = self._clock.wall_ms() // 1000
         expires_at_s = now_s + max(1, round(self._token_s))
-        claims = {"userId": user_id, "username": username, "iat": now_s, "exp": expires_at_s}
+        claims = {
+            "userId": user_id,
+            "username": username,
+            "iat": now_s,
+            "exp": expires_at_s,
+            "jti": secrets.token_urlsafe(12),
+            GENERATION: self._revocations.generation_of(UserId(user_id)),
+        }
         return self._own.sign(msgspec.json.encode(claims)), expires_at_s
 
     def cached(self, token: str) -> Principal | None:
@@ -179,7 +201,10 @@ class Auth:
     def revoked(self, principal: Principal) -> bool:
         """Tell whether a principal's token was revoked, as far as is known here."""
         return self._revocations.covers(
-            token_digest=principal.token_digest, user_id=principal.user_id, issued_at_s=principal.issued_at_s
+            token_digest=principal.token_digest,
+            user_id=principal.user_id,
+            issued_at_s=principal.issued_at_s,
+            generation=principal.generation,
         )
 
     def on_revoked(self, callback: Callable[[], None]) -> None:
@@ -209,7 +234,7 @@ class Auth:
 
     async def revoke_user(self, user_id: UserId) -> None:
         """
-        Revoke all tokens that a user has by now; a token without `iat` counts as one of them.
+        Revoke all tokens that a user has by now, also those without `iat` or with one ahead; see `Revocations`.
 
         It is kept for ten years, or as long as our own tokens hold if that is longer: nobody knows how long a token
         that another service made is good for.
@@ -284,7 +309,14 @@ class Auth:
         claims = read_claims(key.open(token), now_s=self._clock.wall_ms() / 1000)
         if key is not self._own:
             self._check_origin(claims)
-        if self._revocations.covers(token_digest=digest, user_id=UserId(claims.user_id), issued_at_s=claims.iat):
+            # Only this server's own word says by which revocation a token was made.
+            claims.generation = None
+        if self._revocations.covers(
+            token_digest=digest,
+            user_id=UserId(claims.user_id),
+            issued_at_s=claims.iat,
+            generation=claims.generation,
+        ):
             raise Unauthorized("The token was revoked; log in again.")
         return claims
 
@@ -319,6 +351,7 @@ class Auth:
             expires_at_s=min(claims.exp, LAST_SECOND),
             issued_at_s=claims.iat,
             token_digest=digest,
+            generation=claims.generation,
         )
         # It may have been revoked, or have ended, while the user was entered.
         if not self.holds(principal):

@@ -14,6 +14,9 @@ from orbital_relay.errors import Unauthorized
 EARLY_S: Final = 5
 """How far another machine's clock may be ahead of ours before its `nbf` keeps a token out."""
 
+GENERATION: Final = "orbital_generation"
+"""The claim of the server's own tokens that holds the number of the user's last revocation; see `Revocations`."""
+
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,64}")
 
 
@@ -25,6 +28,7 @@ class Claims(msgspec.Struct):
     username: str | None = None
     iat: float = 0
     nbf: float = 0
+    generation: int | None = msgspec.field(name=GENERATION, default=None)
     iss: msgspec.Raw = msgspec.Raw(b"null")
     aud: msgspec.Raw = msgspec.Raw(b"null")
 

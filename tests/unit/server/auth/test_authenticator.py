@@ -38,7 +38,7 @@ from tests.unit.server.gate import (
 
 
 async def test_a_minted_token_is_verified(auth, clock, store):
-    """[AUT1] What the server mints it accepts, with the claims of the protocol and no others."""
+    """[AUT1] The server accepts what it mints: the claims of the protocol, an id and the user's last revocation."""
     token, expires_at_s = auth.mint("u-1", "anna")
 
     principal = await auth.verify(token)
@@ -50,10 +50,18 @@ async def test_a_minted_token_is_verified(auth, clock, store):
         expires_at_s=expires_at_s,
         issued_at_s=START_S,
         token_digest=hashlib.sha256(token.encode()).digest(),
+        generation=0,
     )
     assert expires_at_s == START_S + 30 * 86_400
     payload = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
-    assert payload == {"userId": "u-1", "username": "anna", "iat": START_S, "exp": expires_at_s}
+    assert len(payload.pop("jti")) == 16
+    assert payload == {
+        "userId": "u-1",
+        "username": "anna",
+        "iat": START_S,
+        "exp": expires_at_s,
+        "orbital_generation": 0,
+    }
     assert store.users == {"u-1": (1, "anna")}
 
 

@@ -8,10 +8,16 @@ import pytest
 
 from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Revocation
-from orbital_relay.server.auth.revocations import Revocations
+from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.auth.keys import PemKey
+from orbital_relay.server.auth.revocations import LEAD_S, Revocations
 from tests.unit.server.gate import (
+    ED_KEY,
+    SECRET,
     START_S,
     claims,
+    outside_token,
+    pem_of,
     refusal,
     sign,
 )
@@ -33,14 +39,14 @@ async def test_a_revoked_token_ends_at_once(auth, clock):
 
 async def test_a_user_is_revoked_up_to_now(auth, clock):
     """[AUT21] Revoking a user ends what was issued up to now, also tokens that do not say when, and nothing later."""
-    old, timeless = sign(claims()), sign(claims(iat=None))
-    other = sign(claims(userId="u-2"))
+    old, timeless = sign(claims(exp=START_S + 999)), sign(claims(iat=None, exp=START_S + 999))
+    other = sign(claims(userId="u-2", exp=START_S + 999))
     for token in (old, timeless, other):
         await auth.verify(token)
 
     await auth.revoke_user("u-1")
-    clock.now_s += 1
-    new = sign(claims(iat=START_S + 1))
+    clock.now_s += LEAD_S + 1
+    new = sign(claims(iat=START_S + LEAD_S + 1, exp=START_S + 999))
 
     assert [auth.cached(token) is None for token in (old, timeless, other)] == [True, True, False]
     assert (await auth.verify(new)).user_id == "u-1"
@@ -78,7 +84,7 @@ async def test_a_revocation_that_commits_late_is_found(auth, store):
 
 
 async def test_what_the_store_forgot_is_forgotten(auth, store, clock):
-    """[AUT24] IdempotencyKey an hour all revocations are read anew, so memory does not grow with their history."""
+    """[AUT24] Once an hour all revocations are read anew, so memory does not grow with their history."""
     for number in range(1, 300):
         store.kept.append(Revocation(number, number.to_bytes(32), None, START_S))
     await auth.refresh()
@@ -142,3 +148,91 @@ async def test_a_long_look_does_not_undo_a_short_one(auth, store, clock):
     await long
 
     assert auth.revoked(principal)
+
+
+# Chapter: tokens with an id
+
+
+async def test_two_logins_in_one_second_are_two_tokens(auth):
+    """[TID1] Two tokens made in the same second differ, and revoking one leaves the other."""
+    first, second = auth.mint("u-1", "anna")[0], auth.mint("u-1", "anna")[0]
+    principal = await auth.verify(first)
+
+    await auth.revoke(principal)
+
+    assert first != second
+    assert "revoked" in await refusal(auth, first)
+    assert (await auth.verify(second)).user_id == "u-1"
+
+
+async def test_an_own_token_from_a_clock_that_was_ahead_is_revoked(auth, clock):
+    """[TID2] Revoking a user ends a token that this server made while its clock was an hour ahead."""
+    clock.now_s += 3600
+    ahead = await auth.issue("u-1", "anna")
+    clock.now_s -= 3600
+    await auth.verify(ahead)
+
+    await auth.revoke_user("u-1")
+
+    assert auth.cached(ahead) is None
+    assert "revoked" in await refusal(auth, ahead)
+    clock.now_s += 7200
+    assert "revoked" in await refusal(auth, ahead)
+
+
+async def test_a_login_right_after_a_revocation_holds(auth, clock):
+    """[TID3] A token that is issued in the second of the revocation holds, also when the clock was half a second on."""
+    clock.now_s += 0.7
+    await auth.revoke_user("u-1")
+
+    token = await auth.issue("u-1", "anna")
+
+    assert (await auth.verify(token)).user_id == "u-1"
+
+
+async def test_a_login_at_a_server_that_did_not_hear_of_it(store, clock):
+    """[TID3] A token issued at another server right after the revocation holds: issuing looks into the store."""
+    here, there = Auth(store=store, clock=clock, secret=SECRET), Auth(store=store, clock=clock, secret=SECRET)
+    await here.revoke_user("u-1")
+
+    token = await there.issue("u-1", "anna")
+
+    assert (await here.verify(token)).user_id == "u-1"
+
+
+@pytest.mark.parametrize("ahead_s", [1, LEAD_S, LEAD_S + 1, 3600, START_S * 1000])
+async def test_another_services_token_with_iat_ahead_is_revoked(auth, ahead_s):
+    """[TID4] Revoking a user ends tokens of another service whose `iat` lies ahead, near or far."""
+    token = sign(claims(iat=START_S + ahead_s, exp=START_S * 2000))
+    assert (await auth.verify(token)).user_id == "u-1"
+
+    await auth.revoke_user("u-1")
+
+    assert "revoked" in await refusal(auth, token)
+
+
+async def test_a_provider_cannot_speak_for_this_servers_revocations(store, clock):
+    """[TID5] The claim that saves a token from a revocation counts only in a token of the server's own secret."""
+    pem = PemKey(pem_of(ED_KEY), allowed=("EdDSA",))
+    auth = Auth(store=store, clock=clock, secret=SECRET, outside=pem)
+    token = outside_token("EdDSA", orbital_generation=99)
+    await auth.verify(token)
+
+    await auth.revoke_user("u-1")
+
+    assert "revoked" in await refusal(auth, token)
+
+
+async def test_a_number_from_before_a_restored_backup_saves_no_token(store, clock):
+    """[TID6] In a restored database, where numbers begin again, a later revocation still ends an older token."""
+    auth = Auth(store=store, clock=clock, secret=SECRET)
+    for _ in range(3):
+        await auth.revoke_user("u-1")
+    token = await auth.issue("u-1", "anna")
+    store.kept.clear()
+    restored = Auth(store=store, clock=clock, secret=SECRET)
+    clock.now_s += 10
+
+    await restored.revoke_user("u-1")
+
+    assert "revoked" in await refusal(restored, token)
