@@ -274,10 +274,10 @@ class Auth:
         return self._held(await self._tickets.take(ticket))
 
     async def close(self) -> None:
-        """Finish what is under way."""
-        await asyncio.gather(*self._entering.values(), return_exceptions=True)
+        """Finish what is under way; a fetch from the identity provider is cancelled."""
         if isinstance(self._outside, JwksKeys):
             await self._outside.close()
+        await asyncio.gather(*self._entering.values(), return_exceptions=True)
 
     # Private
 

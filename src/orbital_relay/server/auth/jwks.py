@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
+import httpx
 import jwt
+import msgspec
 
 from orbital_relay.errors import Unavailable
 from orbital_relay.ports import Clock
@@ -16,27 +19,34 @@ from orbital_relay.server.auth.keys import Key, public_key
 
 log = logging.getLogger("orbital.auth")
 
+SET_BYTES: Final = 1024 * 1024
+"""Most bytes of a JWK set; a provider's with ten RSA keys and their certificates has some 30 kB."""
+
 
 class JwksKeys:
     """
-    The keys at an address (RFC 7517), fetched on a thread, kept, and fetched again when they may have changed.
+    The keys at an address (RFC 7517), fetched when needed, kept, and fetched again when they may have changed.
 
-    However many tokens come, there is one fetch at a time, at most one in `COOLDOWN_S`, and keys once fetched serve on
-    while the provider is away.
+    However many tokens come, there is one fetch at a time and at most one in `COOLDOWN_S`. Keys once fetched are used
+    while the provider is away or slow. It never follows a redirect.
 
     Args:
         url: The address.
         allowed: Algorithms that the settings accept.
         clock: The time.
-        fetch: Returns the JWK set, blocking; the library's client unless a test brings its own.
+        fetch: Returns the JWK set; `fetch_set` unless a test brings its own.
     """
 
     LIFE_S: Final = 300
-    """How old the keys may get before they are fetched again: so long a withdrawn key goes on being accepted."""
+    """How old the keys may get before they are fetched again: so long a withdrawn key is accepted."""
+    AHEAD_S: Final = 60
+    """How long before that end they are fetched in the background, so that no request waits for a provider."""
     COOLDOWN_S: Final = 30
-    """Least time between two fetches; tokens with made-up key names cannot make us knock more often."""
+    """Least time between two fetches: tokens with made-up key names cause no more requests to the provider."""
     TIMEOUT_S: Final = 10
-    """Longest wait for the provider."""
+    """Deadline of a whole fetch, from the name look-up to the last byte."""
+    PATIENCE_S: Final = 2
+    """How long a fetch is waited for where an old key is at hand."""
 
     def __init__(
         self,
@@ -44,20 +54,25 @@ class JwksKeys:
         *,
         allowed: Sequence[str],
         clock: Clock,
-        fetch: Callable[[], jwt.PyJWKSet] | None = None,
+        fetch: Callable[[], Awaitable[jwt.PyJWKSet]] | None = None,
     ) -> None:
         self.algorithms = frozenset(allowed)
         self._clock = clock
-        self._fetch = fetch or partial(jwt.PyJWKClient(url, cache_jwk_set=False, timeout=self.TIMEOUT_S).get_jwk_set)
+        self._fetch = fetch or partial(fetch_set, url)
         self._keys: dict[tuple[str, str | None], Key | None] = {}
         self._fetched_s: float | None = None
         self._tried_s: float | None = None
         self._task: asyncio.Task[None] | None = None
 
     def now(self, algorithm: str, kid: str | None) -> Key | None:
-        """Return the key if it is at hand and fresh."""
-        if self._fetched_s is None or self._clock.steady_s() - self._fetched_s >= self.LIFE_S:
+        """Return the key if it is at hand and fresh; start to fetch before it is not."""
+        if self._fetched_s is None:
             return None
+        age_s = self._clock.steady_s() - self._fetched_s
+        if age_s >= self.LIFE_S:
+            return None
+        if age_s >= self.LIFE_S - self.AHEAD_S:
+            self._start()
         return self._keys.get((algorithm, kid))
 
     async def find(self, algorithm: str, kid: str | None) -> Key | None:
@@ -65,12 +80,12 @@ class JwksKeys:
         key = self.now(algorithm, kid)
         if key is not None:
             return key
-        tried = self._tried_s
-        if tried is None or self._clock.steady_s() - tried >= self.COOLDOWN_S or self._task is not None:
-            if self._task is None:
-                self._tried_s = self._clock.steady_s()
-                self._task = asyncio.create_task(self._refresh(), name="jwks")
-            await asyncio.shield(self._task)
+        self._start()
+        if self._task is not None:
+            at_hand = self._keys.get((algorithm, kid)) is not None
+            # Waiting is for the fetch, not for each token: two seconds after its start nobody waits with a key at hand.
+            since_s = self._clock.steady_s() - (self._tried_s or 0)
+            await asyncio.wait([self._task], timeout=max(0, self.PATIENCE_S - since_s) if at_hand else None)
         if self._fetched_s is None:
             wait_s = (
                 self.COOLDOWN_S if self._tried_s is None else self._tried_s + self.COOLDOWN_S - self._clock.steady_s()
@@ -80,13 +95,22 @@ class JwksKeys:
             )
         return self._keys.get((algorithm, kid))
 
+    def _start(self) -> None:
+        """Start a fetch, unless one is under way or was tried lately."""
+        now_s = self._clock.steady_s()
+        if self._task is None and (self._tried_s is None or now_s - self._tried_s >= self.COOLDOWN_S):
+            self._tried_s = now_s
+            self._task = asyncio.create_task(self._refresh(), name="jwks")
+
     async def _refresh(self) -> None:
         try:
-            found = await asyncio.to_thread(self._fetch)
-        except Exception as exc:  # noqa: BLE001 - whatever the provider answers, the keys at hand serve on
+            async with asyncio.timeout(self.TIMEOUT_S):
+                found = await self._fetch()
+            keys = self._sorted(found)
+        except Exception as exc:  # noqa: BLE001 - whatever the provider answers, the keys at hand are used
             log.warning("identity provider's keys not fetched", extra={"reason": f"{type(exc).__name__}: {exc}"})
         else:
-            self._keys = self._sorted(found)
+            self._keys = keys
             self._fetched_s = self._clock.steady_s()
         finally:
             self._task = None
@@ -107,6 +131,36 @@ class JwksKeys:
         return keys
 
     async def close(self) -> None:
-        """Wait for a fetch that is under way."""
+        """Cancel a fetch that is under way: a shutdown does not wait for the provider."""
         if self._task is not None:
-            await self._task
+            task = self._task
+            task.cancel()
+            await asyncio.wait([task])
+
+
+async def fetch_set(url: str) -> jwt.PyJWKSet:
+    """
+    Fetch a JWK set, with no deadline of its own.
+
+    Raises:
+        httpx.HTTPError: If the provider cannot be reached, or does not answer 200.
+        ValueError: If the answer is over `SET_BYTES`, or not a JSON object.
+        jwt.PyJWTError: If it holds no usable key.
+    """
+    # The system's certificates, as a provider inside a company has one of its own; reading them takes some 20 ms.
+    tls = await asyncio.to_thread(ssl.create_default_context)
+    body = bytearray()
+    # A compressed answer could be of any size once inflated, so it is asked for as it is.
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    # The deadline is on the whole, not on each read: a server that sends a byte a second would never meet that.
+    async with (
+        httpx.AsyncClient(verify=tls, timeout=None) as client,  # noqa: S113 - JwksKeys.TIMEOUT_S
+        client.stream("GET", url, headers=headers) as answer,
+    ):
+        if answer.status_code != 200:
+            raise httpx.HTTPStatusError(f"status {answer.status_code}", request=answer.request, response=answer)
+        async for piece in answer.aiter_raw():
+            body += piece
+            if len(body) > SET_BYTES:
+                raise ValueError(f"the answer is over {SET_BYTES} bytes")
+    return jwt.PyJWKSet.from_dict(msgspec.json.decode(bytes(body), type=dict))

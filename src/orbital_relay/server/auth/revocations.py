@@ -7,7 +7,6 @@ from typing import Final
 from orbital_relay.model import Revocation, UserId
 from orbital_relay.ports import Clock, Store
 
-
 LEAD_S: Final = 60
 """How far the clock of a service that signs tokens may be ahead of this server's when its users are revoked."""
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import jwt
 import pytest
 
 from orbital_relay.config import Settings
 from orbital_relay.errors import Unavailable
 from orbital_relay.server.auth.authenticator import Auth
-from orbital_relay.server.auth.jwks import JwksKeys
+from orbital_relay.server.auth.jwks import SET_BYTES, JwksKeys, fetch_set
 from tests.unit.server.gate import (
     ALL,
     KEYS,
@@ -43,12 +46,12 @@ class Provider:
         self.keys = list(keys)
         self.asked = 0
         self.away = False
-        self.gate = threading.Event()
+        self.gate = asyncio.Event()
         self.gate.set()
 
-    def __call__(self):
+    async def __call__(self):
         self.asked += 1
-        assert self.gate.wait(30)
+        await self.gate.wait()
         if self.away:
             raise jwt.PyJWKClientError("connection refused")
         return jwt.PyJWKSet.from_dict({"keys": self.keys})
@@ -224,17 +227,163 @@ async def test_an_address_that_never_gave_keys(tmp_path, store, clock, jwks_serv
             await auth.verify(outside_token("ES256", kid="k"))
 
 
-async def test_closing_waits_for_a_fetch(clock, store):
-    """[AUT18] A fetch that is under way when the room is closed is waited for."""
+# Chapter: a provider that is slow, endless or silent
+
+
+@pytest.fixture
+async def provider_of():
+    """Start a provider that does to each connection what a test says; returns its address."""
+    servers, serving = [], set()
+
+    async def start(answer) -> str:
+        async def serve(reader, writer) -> None:
+            serving.add(asyncio.current_task())
+            try:
+                with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                    await reader.readuntil(b"\r\n\r\n")
+                    await answer(writer)
+                    await writer.drain()
+            finally:
+                writer.close()
+                with contextlib.suppress(OSError):
+                    await writer.wait_closed()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        servers.append(server)
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
+
+    yield start
+    for server in servers:
+        server.close()
+    # The client is gone, so each ends by itself: with its answer out, or with a broken connection.
+    async with asyncio.timeout(5):
+        await asyncio.gather(*serving, return_exceptions=True)
+
+
+def _json_head(more: bytes = b"") -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + more + b"\r\n"
+
+
+async def _dribble(writer) -> None:
+    """Send a byte ten times a second, for ever: no single read ever waits long."""
+    writer.write(_json_head())
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.1)
+
+
+def _quick(monkeypatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(JwksKeys, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(JwksKeys, "PATIENCE_S", 0.2)
+
+
+async def test_a_provider_that_dribbles_meets_one_deadline(store, clock, provider_of, monkeypatch):
+    """
+    [DLN1] The deadline is that of the whole fetch: a byte now and then does not extend it.
+
+    The time-out was that of each read, so a token waited for ever, and so did the shutdown.
+    """
+    _quick(monkeypatch)
+    url = await provider_of(_dribble)
+    auth = Auth(store=store, clock=clock, secret=SECRET, outside=JwksKeys(url, allowed=ALL, clock=clock))
+
+    async with asyncio.timeout(5):
+        with pytest.raises(Unavailable):
+            await auth.verify(outside_token("RS256", kid="k"))
+
+
+async def test_an_answer_without_end_is_cut_at_its_bound(provider_of, monkeypatch):
+    """[DLN2] Reading stops at a mebibyte, whatever the provider goes on to send."""
+    _quick(monkeypatch)
+    sent = 0
+
+    async def flood(writer) -> None:
+        nonlocal sent
+        writer.write(_json_head())
+        while True:
+            writer.write(b" " * 65536)
+            await writer.drain()
+            sent += 65536
+
+    url = await provider_of(flood)
+
+    with pytest.raises(ValueError, match="over 1048576 bytes"):
+        await fetch_set(url)
+    # What lies in the buffers of both sockets was sent, too.
+    assert sent < 16 * SET_BYTES
+
+
+async def test_a_compressed_answer_is_not_inflated(provider_of, monkeypatch):
+    """[DLN2] A gzip answer that was not asked for is refused as it is: inflating it has no bound."""
+    _quick(monkeypatch)
+    bomb = gzip.compress(json.dumps({"keys": [_jwk("RS256", "k")]}).encode())
+
+    async def answer(writer) -> None:
+        writer.write(_json_head(b"Content-Encoding: gzip\r\nContent-Length: %d\r\n" % len(bomb)) + bomb)
+        await writer.drain()
+
+    with pytest.raises((ValueError, UnicodeDecodeError)):
+        await fetch_set(await provider_of(answer))
+
+
+async def test_a_redirect_is_not_followed(provider_of, monkeypatch):
+    """[DLN2] A redirect is no set of keys: the address in the settings is the only one that is asked."""
+    _quick(monkeypatch)
+
+    async def answer(writer) -> None:
+        writer.write(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+
+    with pytest.raises(httpx.HTTPStatusError, match="302"):
+        await fetch_set(await provider_of(answer))
+
+
+async def test_old_keys_are_used_while_the_provider_dribbles(clock, store, monkeypatch):
+    """[DLN3] With keys at hand a token waits two seconds for a slow provider, and two seconds after that not at all."""
+    monkeypatch.setattr(JwksKeys, "PATIENCE_S", 0.2)
+    provider = Provider(_jwk("RS256", "k"))
+    auth = _with_provider(store, clock, provider)
+    forever = START_S + 99_999
+    await auth.verify(outside_token("RS256", kid="k", exp=forever))
+    provider.gate.clear()
+    clock.now_s += JwksKeys.LIFE_S + 100
+
+    async with asyncio.timeout(5):
+        first = await auth.verify(outside_token("RS256", kid="k", userId="u-2", exp=forever))
+        clock.now_s += 1
+        second = await auth.verify(outside_token("RS256", kid="k", userId="u-3", exp=forever))
+
+    assert (first.user_id, second.user_id, provider.asked) == ("u-2", "u-3", 2)
+    await auth.close()
+
+
+async def test_keys_are_fetched_before_they_are_old(clock, store):
+    """[DLN4] In the last minute of their life keys are fetched in the background, and the token waits for nothing."""
+    provider = Provider(_jwk("RS256", "k"))
+    auth = _with_provider(store, clock, provider)
+    await auth.verify(outside_token("RS256", kid="k", exp=START_S + 9999))
+    provider.gate.clear()
+    clock.now_s += JwksKeys.LIFE_S - JwksKeys.AHEAD_S
+
+    assert (await auth.verify(outside_token("RS256", kid="k", userId="u-2", exp=START_S + 9999))).user_id == "u-2"
+    while provider.asked < 2:
+        await asyncio.sleep(0)
+    await auth.close()
+
+
+async def test_closing_cancels_a_fetch(clock, store):
+    """[AUT18] A fetch that is under way at the end is cancelled, and the token that waited for it is 503."""
     provider = Provider(_jwk("RS256", "k"))
     provider.gate.clear()
     auth = _with_provider(store, clock, provider)
     use = asyncio.create_task(auth.verify(outside_token("RS256", kid="k")))
     while provider.asked == 0:
         await asyncio.sleep(0)
-    closing = asyncio.create_task(auth.close())
 
-    provider.gate.set()
-    await closing
+    async with asyncio.timeout(5):
+        await auth.close()
 
-    assert (await use).user_id == "u-1"
+    with pytest.raises(Unavailable):
+        await use
