@@ -13,7 +13,7 @@ FIND_IN_TREE := find . \( -name node_modules -o -name '.*' -not -name . \) -prun
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint format types layers test-python test-js soak bench docs lock dev clean
+.PHONY: help run test lint language format types layers test-python test-js soak bench docs lock dev clean
 
 help:  ## Show what can be asked for
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -75,6 +75,9 @@ test: dev  ## Check everything: lint, types, layers, and every test but the soak
 lint: $(VENV)/.stamp-dev  ## Run ruff, rules and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+
+language: $(VENV)/.stamp-dev  ## Find constructions that the project does not use (tests/language/table.toml)
+	@$(PYTHON) tests/language/check.py
 
 format: $(VENV)/.stamp-dev  ## Let ruff format and mend what it can
 	$(BIN)/ruff check --fix --exit-zero
