@@ -106,6 +106,7 @@ def test_settings_are_settings():
         "ORBITAL_CHROMIUM",  # the tests'
         "ORBITAL_PUBLISHED_DOC",
         "ORBITAL_SEED",
+        "ORBITAL_TESTS_COMPLETE",
         "ORBITAL_TOKEN",  # the SDK's commands'
         "ORBITAL_URL",
         "ORBITAL_WS",  # the load test's

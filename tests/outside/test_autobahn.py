@@ -1,8 +1,8 @@
 """
 The Autobahn test suite's fuzzing client against the edge, with an echo in the real session's place.
 
-The suite runs on Python 2.7 alone. Where there is none it is skipped, also in CI: tests/server/test_edge_rfc.py and
-test_edge_deflate.py carry the same rules in our own words, and always run.
+The suite runs on Python 2.7 alone. Where there is none it is skipped, also under ORBITAL_TESTS_COMPLETE:
+tests/server/test_edge_rfc.py and test_edge_deflate.py carry the same rules in our own words, and always run.
 """
 
 from __future__ import annotations
