@@ -207,12 +207,6 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def nginx() -> str:
-    """The path of an nginx."""
-    return programs.nginx()
-
-
-@pytest.fixture(scope="session")
 def node() -> str:
     """The path of Node."""
     return programs.node()

@@ -38,7 +38,7 @@ def files(*suffixes: str, below: str = ".") -> Iterator[Path]:
             for name in inside
             if name not in _MADE and not name.endswith(".egg-info") and (not name.startswith(".") or name == ".ci")
         )
-        for name in sorted(names):
+        for name in sorted(set(names) - {".git"}):  # a file in a worktree, which names where the repository is
             if not suffixes or name.endswith(suffixes):
                 yield Path(folder, name)
 

@@ -4,101 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import configparser
-import datetime as dt
 import ipaddress
 import json
 import re
 import shutil
-import ssl
 import subprocess
 import sys
 import uuid
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from orbital_relay.config import OPTIONS, load
 from tests.support.client import Person, Socket
-from tests.support.process import Program, eventually
-from tests.support.programs import CHECKOUT, free_port
+from tests.support.fronts import DEPLOY, Front
+from tests.support.process import eventually
+from tests.support.programs import CHECKOUT
 from tests.support.server import Server
 from tests.support.tokens import token
-
-DEPLOY = CHECKOUT / "deploy"
-
-
-def _certificate(folder: Path) -> ssl.SSLContext:
-    """Write a certificate for 127.0.0.1 and its key; return the context of a client that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "orbital.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "orbital.key").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return ssl.create_default_context(cafile=folder / "orbital.crt")
-
-
-class Nginx:
-    """The nginx of deploy/nginx.conf, with only what it marks as to be changed changed."""
-
-    def __init__(self, binary: str, folder: Path, servers: list[Server]) -> None:
-        self.port = free_port()
-        self.tls = _certificate(folder)
-        self.logs = folder / "logs"
-        self.logs.mkdir()
-        text = (DEPLOY / "nginx.conf").read_text()
-        for number, server in enumerate(servers, 1):
-            text = text.replace(f"orbital-{number}:3000", f"127.0.0.1:{server.port}")
-        text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{self.port} ssl;")
-        text = text.replace("/etc/nginx/tls/", f"{folder}/").replace("/var/log/nginx/", f"{self.logs}/")
-        text = text.replace("/run/orbital-nginx.pid", str(folder / "pid"))
-        # Where the tests' user may write, and not more files than it may open.
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        places = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
-        text = text.replace("http {\n", f"http {{\n{places}", 1).replace("worker_rlimit_nofile 200000;", "")
-        text = text.replace("worker_connections 65536;", "worker_connections 1024;")
-        config = folder / "nginx.conf"
-        config.write_text(f"daemon off;\n{text}")
-        check = [binary, "-t", "-c", config, "-p", folder, "-e", "stderr"]
-        checked = subprocess.run(check, capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stderr
-        self.program = Program([binary, "-c", config, "-p", folder, "-e", self.logs / "early.log"])
-        self.url = f"https://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        """Wait until it answers."""
-        async with httpx.AsyncClient(verify=self.tls) as http:
-
-            async def answers() -> bool:
-                try:
-                    await http.get(f"{self.url}/health/live")
-                except httpx.TransportError:
-                    assert self.program.alive, self.program.text
-                    return False
-                return True
-
-            await eventually(answers, what="nginx answers")
 
 
 @pytest.fixture
@@ -108,15 +36,15 @@ def servers(cluster_of: Callable[..., list[Server]]) -> list[Server]:
 
 
 @pytest.fixture
-async def front(nginx: str, tmp_path: Path, servers: list[Server]) -> Iterator[Nginx]:
-    """An nginx before them."""
-    made = Nginx(nginx, tmp_path, servers)
+async def front(tmp_path: Path, servers: list[Server]) -> AsyncIterator[Front]:
+    """The nginx of deploy/nginx.conf before them."""
+    made = Front("deploy/nginx.conf", tmp_path, [server.port for server in servers])
     await made.start()
     yield made
     made.program.terminate()
 
 
-async def test_through_nginx(front: Nginx, servers: list[Server]):
+async def test_through_nginx(front: Front, servers: list[Server]):
     """[DEPLOY] WSS by header, subprotocol, query and ticket: a user comes to one server, with newer tokens too."""
     wss = front.url.replace("https", "wss")
     ways: Counter[str] = Counter()
@@ -166,7 +94,7 @@ async def test_through_nginx(front: Nginx, servers: list[Server]):
         async with httpx.AsyncClient(base_url=front.url, verify=front.tls) as http:
             (await http.get(f"/ws?token={everything[0]}")).raise_for_status()
     front.program.terminate()
-    logged = "".join(path.read_text() for path in front.logs.iterdir())
+    logged = front.logged
     assert "GET /ws 101" in logged
     assert "token=" not in logged
     for secret in everything:
@@ -174,7 +102,7 @@ async def test_through_nginx(front: Nginx, servers: list[Server]):
         assert secret.rpartition(".")[2] not in logged
 
 
-async def test_one_of_two_stops(front: Nginx, servers: list[Server]):
+async def test_one_of_two_stops(front: Front, servers: list[Server]):
     """[DEPLOY] A server is told to stop: its clients get 1012, come back at the other, and miss nothing."""
     ann = await Person.sign_up(servers[0].url)
     group = await ann.make_group()
@@ -221,14 +149,6 @@ async def test_one_of_two_stops(front: Nginx, servers: list[Server]):
     for socket, one in zip(sockets, people, strict=True):
         await socket.close()
         await one.close()
-
-
-async def test_the_address_behind_nginx(front: Nginx, servers: list[Server]):
-    """[LIMITS] The client's address is nginx's word, whatever the client claims."""
-    async with httpx.AsyncClient(base_url=front.url, verify=front.tls) as http:
-        answer = await http.get("/ws", headers={"X-Forwarded-For": "9.9.9.9"})
-        assert answer.status_code == 426
-        assert (await http.get("/metrics")).status_code == 404
 
 
 # Chapter: files that are read

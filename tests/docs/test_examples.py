@@ -17,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from orbital_relay import wire
@@ -25,7 +24,7 @@ from orbital_relay.core.framing import text_frame
 from orbital_relay.server.edge.deflate import deflated_text_frame
 from tests.docs import reading
 from tests.docs.console import open_page
-from tests.support import programs
+from tests.support import fronts, programs
 from tests.support.client import Person
 from tests.support.process import Program
 from tests.support.programs import CHECKOUT
@@ -143,50 +142,22 @@ async def test_identity_provider_page(serve: Callable[..., Server], shell: Calla
     await asyncio.to_thread(program.wait_for, r'^\{"groups":\[\]\}$')
 
 
-def test_proxy_page(serve: Callable[..., Server], nginx: str, shell: Callable[..., Program], tmp_path: Path):
-    """[DOCS15] Through the page's nginx configuration requests and sockets go, metrics do not, and addresses arrive."""
-    server = serve(env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOGIN_LIMIT": "1"})
-    port = programs.free_port()
-    block = reading.examples(HOW_TO / "behind-a-proxy.md")["nginx"]
-    # TLS is nginx's own affair, tried with the larger configuration; here it would only need a certificate.
-    block = re.sub(r"^ *ssl_.*\n", "", block, flags=re.MULTILINE).replace("listen 443 ssl", f"listen 127.0.0.1:{port}")
-    block = block.replace("127.0.0.1:3000", f"127.0.0.1:{server.port}")
-    folders = "".join(
-        f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    whole = tmp_path / "nginx.conf"
-    whole.write_text(
-        f"pid {tmp_path}/pid;\nerror_log stderr;\ndaemon off;\nmaster_process off;\n"
-        f"events {{}}\nhttp {{\naccess_log {tmp_path}/access.log;\n{folders}{block}}}\n",
-        "utf-8",
-    )
-    proxy = Program([nginx, "-p", tmp_path, "-c", whole])
+@pytest.mark.parametrize("kind", ["behind-a-proxy.md", "deploy/Caddyfile"])
+async def test_proxy_page(kind: str, serve: Callable[..., Server], shell: Callable[..., Program], tmp_path: Path):
+    """[DOCS15] The page's question whether a proxy works has the answer that the page gives, and 426 never comes."""
+    server = await asyncio.to_thread(serve, env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
+    folder = tmp_path / "front"
+    folder.mkdir()
+    front = fronts.Front(kind, folder, [server.port])
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
-            for _ in range(200):
-                try:
-                    assert http.get("/health/ready").status_code == 200
-                    break
-                except httpx.ConnectError:
-                    assert proxy.alive, proxy.text
-                    threading.Event().wait(0.05)  # nginx says nothing when it listens
-            assert http.get("/metrics").status_code == 404
-            account = {"username": "ada", "password": "Correct-Horse-7", "public_key": {}}
-            token = http.post("/api/signup", json=account).json()["token"]
-            wrong = {"username": "ada", "password": "Wrong-Horse-7777"}
-            # What a client claims about its address is written over.
-            for claimed, status in (("192.0.2.1", 401), ("192.0.2.2", 429)):
-                headers = {"X-Forwarded-For": claimed}
-                assert http.post("/api/login", json=wrong, headers=headers).status_code == status
+        await front.start()
+        (typed,) = re.findall(r"^npx .*$", fronts.PAGE.read_text("utf-8"), re.MULTILINE)
+        typed = typed.replace("wss://orbital.example.org", f"wss://127.0.0.1:{front.port}")
+        refused = shell(server, typed, NODE_EXTRA_CA_CERTS=str(folder / "orbital.crt"))
 
-        refused = shell(server, f"npx --yes wscat -c ws://127.0.0.1:{port}/ws")
-        refused.wait_for("Unexpected server response: 401")
-        welcome = shell(server, f'npx --yes wscat -c "ws://127.0.0.1:{port}/ws?token={token}"')
-        welcome.wait_for('"type":"auth_success"')
-        welcome.kill()
-        assert token not in (tmp_path / "access.log").read_text("utf-8")
+        await asyncio.to_thread(refused.wait_for, "Unexpected server response: 401")
     finally:
-        proxy.kill()
+        front.program.kill()
 
 
 async def test_media_page(server: Server, tmp_path: Path):

@@ -1,0 +1,227 @@
+"""Every sample configuration of a proxy, run as printed: sockets, addresses, uploads, and logs without tokens."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import websockets
+
+from tests.contracts.drafts import new_id
+from tests.docs import reading
+from tests.support.client import Person, Socket
+from tests.support.fronts import DEPLOY, KINDS, PAGE, Front
+from tests.support.server import Server
+
+LIMITED = {"ORBITAL_LOGIN_LIMIT": "2", "ORBITAL_CONNECT_LIMIT": "2", "ORBITAL_CONNECT_POLICY": "strict"}
+
+
+@pytest.fixture(params=KINDS)
+async def in_front(
+    request: pytest.FixtureRequest, serve: Callable[..., Server], tmp_path: Path
+) -> AsyncIterator[Callable[..., tuple[Front, Server]]]:
+    """Start a server with the settings that are given, and the sample in front of it."""
+    made: list[Front] = []
+
+    async def start(**env: str) -> tuple[Front, Server]:
+        server = await asyncio.to_thread(serve, env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1", **env})
+        made.append(Front(request.param, tmp_path, [server.port]))
+        await made[-1].start()
+        return made[-1], server
+
+    yield start
+    for front in made:
+        front.program.terminate()
+
+
+def client(front: Front, address: str = "127.0.0.1") -> httpx.AsyncClient:
+    """A client of the proxy that comes from `address`, any of 127.0.0.0/8."""
+    transport = httpx.AsyncHTTPTransport(verify=front.tls, local_address=address)
+    return httpx.AsyncClient(base_url=front.url, transport=transport, timeout=60)
+
+
+async def handshake(front: Front, address: str, claimed: str) -> int:
+    """Return the status that a handshake without a token gets."""
+    try:
+        await websockets.connect(
+            f"wss://127.0.0.1:{front.port}/ws",
+            ssl=front.tls,
+            local_addr=(address, 0),
+            proxy=None,
+            additional_headers={"X-Forwarded-For": claimed},
+        )
+    except websockets.InvalidStatus as exc:
+        return exc.response.status_code
+    raise AssertionError("a handshake without a token was accepted")
+
+
+async def test_addresses(in_front):
+    """[PROXY1] At /ws as at the login a forged X-Forwarded-For earns no more tries, and costs nobody else theirs."""
+    front, _ = await in_front(**LIMITED)
+    wrong = {"username": "ada", "password": "Wrong-Horse-7777"}
+
+    sockets = [await handshake(front, "127.0.0.2", f"192.0.2.{number}") for number in range(4)]
+    async with client(front, "127.0.0.2") as http:
+        logins = [
+            (await http.post("/api/login", json=wrong, headers={"X-Forwarded-For": f"192.0.2.{number}"})).status_code
+            for number in range(4)
+        ]
+    async with client(front, "127.0.0.3") as http:
+        other_login = (await http.post("/api/login", json=wrong)).status_code
+    other_socket = await handshake(front, "127.0.0.3", "127.0.0.2")
+
+    assert sockets == [401, 401, 429, 429]
+    assert logins == [401, 401, 429, 429]
+    assert (other_login, other_socket) == (401, 401)
+
+
+async def test_sockets_and_plain_requests(in_front):
+    """[PROXY2] Both socket paths are upgraded, health passes, metrics do not, and port 80 redirects."""
+    front, server = await in_front()
+    ann = await Person.sign_up(server.url)
+    group = await ann.make_group()
+    wss = front.url.replace("https", "wss")
+
+    async with (
+        ann,
+        await ann.listen(group, url=wss, ssl=front.tls) as socket,
+        await Socket.open(f"{wss}/v1/websocket?token={ann.token}", ssl=front.tls) as other,
+        client(front) as http,
+    ):
+        said = await ann.say(group)
+        await socket.until_seq(group, said["seq"])
+        assert other.frames[0]["type"] == "auth_success"
+        assert (await http.get("/health/ready")).status_code == 200
+        assert (await http.get("/metrics")).status_code == 404
+        assert (await http.get("/ws")).status_code == 426
+    async with httpx.AsyncClient(trust_env=False) as plain:
+        answer = await plain.get(f"http://127.0.0.1:{front.plain_port}/ws?token=SECRETTOKEN")
+    assert answer.status_code in {301, 308}
+    assert answer.headers["location"].startswith("https://")
+    assert "SECRETTOKEN" not in front.logged
+
+
+async def raw(front: Front, *packets: bytes) -> bytes:
+    """Send packets, each once the one before is on its way, and return all that comes until the proxy closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", front.port, ssl=front.tls)
+    received = b""
+    for packet in packets:
+        writer.write(packet)
+        await writer.drain()
+    async with asyncio.timeout(30):
+        while block := await reader.read(65536):
+            received += block
+    writer.close()
+    return received
+
+
+async def test_no_hidden_request(in_front):
+    """[PROXY3] A request with any `Upgrade` and a body gets one answer, and its body is never a second request."""
+    front, server = await in_front()
+    hidden = b"\r\n" * 20_000 + b"POST /api/signup HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
+
+    answers = {}
+    for path in ("/api/login", "/ws"):
+        for upgrade in ("h2c", "TLS/1.2", "websocket, h2c", "websocket"):
+            head = (
+                f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade, close\r\nUpgrade: {upgrade}\r\n"
+                f"Content-Type: application/json\r\nContent-Length: {len(hidden)}\r\n\r\n"
+            )
+            try:
+                answers[path, upgrade] = await raw(front, head.encode(), hidden)
+            except (ConnectionError, ssl.SSLError):
+                # The proxy closed on what it did not want to read; that hides nothing.
+                answers[path, upgrade] = b""
+    counts = httpx.get(f"{server.url}/metrics").text
+
+    for case, received in answers.items():
+        assert received.count(b"HTTP/1.1 ") <= 1, (case, received)
+        assert b"HTTP/1.1 101" not in received, case
+    assert 'path="/api/login"' in counts
+    assert 'path="/api/signup"' not in counts, "a body was taken for a request"
+
+
+async def test_media(in_front, tmp_path: Path):
+    """[PROXY4] A chunk of 5 MiB goes up and comes down; one that is refused gets Orbital's answer, every time."""
+    front, server = await in_front()
+    chunk = os.urandom(5 * 1024 * 1024)
+    ann = await Person.sign_up(server.url)
+    async with ann, client(front) as http:
+        group = await ann.make_group()
+        thread = await ann.open_thread(group)
+        media_id = new_id()
+        fields = {
+            "media_id": media_id,
+            "thread_id": thread["thread_id"],
+            "chunk_index": "0",
+            "total_chunks": "1",
+            "encrypted_metadata": base64.b64encode(b"metadata").decode(),
+            "encryption_iv": base64.b64encode(b"0123456789ab").decode(),
+        }
+
+        async def send(token: str) -> httpx.Response:
+            files = {"chunk": ("chunk", chunk, "application/octet-stream")}
+            return await http.post(
+                "/api/media/upload", data=fields, files=files, headers={"Authorization": f"Bearer {token}"}
+            )
+
+        refused = [await send("not.a.token") for _ in range(10)]
+        stored = await send(ann.token)
+        fetched = await http.get(f"/api/media/{media_id}/download", headers={"Authorization": f"Bearer {ann.token}"})
+
+    assert [(each.status_code, each.json()["error"]) for each in refused] == [(401, "UNAUTHORIZED")] * 10
+    assert stored.status_code == 201, stored.text
+    assert fetched.content == chunk
+
+
+async def test_no_token_in_a_log(in_front):
+    """[PROXY5] With the server there and with it stopped, no token of a socket's query or subprotocol is logged."""
+    front, server = await in_front()
+    ann = await Person.sign_up(server.url)
+    wss = front.url.replace("https", "wss")
+    ways = [(f"{path}?{name}={ann.token}", {}) for path in ("/ws", "/v1/websocket") for name in ("token", "ticket")]
+    ways.append(("/ws", {"subprotocols": ["orbital.v1", f"bearer.{ann.token}"]}))
+
+    async with ann, await Socket.open(f"{wss}/ws?token={ann.token}", ssl=front.tls):
+        pass
+    await asyncio.to_thread(server.terminate)
+    statuses = []
+    for path, options in ways:
+        try:
+            await websockets.connect(wss + path, ssl=front.tls, proxy=None, **options)
+        except websockets.InvalidStatus as exc:
+            statuses.append(exc.response.status_code)
+    async with client(front) as http:
+        # The health check of a proxy that has one sees it; the others find out by trying.
+        assert (await http.get("/health/ready")).status_code in {502, 503}
+    await asyncio.to_thread(front.program.terminate)
+
+    assert set(statuses) <= {502, 503}
+    assert len(statuses) == len(ways)
+    for secret in (ann.token, *ann.token.split(".")[1:]):
+        assert secret not in front.logged
+
+
+@pytest.mark.parametrize(("block", "name"), [("caddy", "Caddyfile"), ("nginx-headers", "orbital-headers.conf")])
+def test_the_page_prints_the_file(block: str, name: str):
+    """[PROXY6] What the page prints of a file in deploy/ is that file."""
+    assert reading.examples(PAGE)[block] == (DEPLOY / name).read_text()
+
+
+@pytest.mark.parametrize("where", ["deploy", "page"])
+def test_every_location_has_the_headers(where: str):
+    """[PROXY7] Each location of nginx that passes requests on includes the headers, and sets none beside them."""
+    text = (DEPLOY / "nginx.conf").read_text() if where == "deploy" else reading.examples(PAGE)["nginx"]
+    locations = re.findall(r"^ *location [^{]*\{(.*?)^ *\}", text, re.MULTILINE | re.DOTALL)
+    passing = [each for each in locations if "proxy_pass" in each]
+
+    assert len(passing) == 2
+    assert all("include orbital-headers.conf;" in each for each in passing)
+    assert "proxy_set_header" not in text
