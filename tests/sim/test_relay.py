@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from orbital_relay.errors import NotFound
 from orbital_relay.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage, Principal
 from orbital_relay.relay.bus_messages import encode_rumour
 from tests.sim.world import Client, Node, World, uuid_of
@@ -78,6 +79,10 @@ async def _live(world: World, ids: list[str], *, steps: int) -> None:
         elif act < 0.96:
             join = JoinGroup(actor=user, at_ms=0, invite_code=group_id, encrypted_group_key="AA")
             posts.add(asyncio.create_task(world.append(node, join)))
+        elif act < 0.98 and world.goes_back:
+            group = world.store.groups[group_id]
+            # Never beyond its first event: a group that was lost has no listeners to be complete.
+            group.go_back(chance.randrange(1, group.head.seq + 1))
         elif act < 0.98:
             group = world.store.groups[group_id]
             group.floor = max(group.floor, group.head.seq - chance.choice((0, 3, 30)))
@@ -110,6 +115,8 @@ def _assert_complete(world: World) -> None:
             group = world.store.groups[group_id]
             assert client.user.key in group.members
             assert following == group.head.seq + 1, f"{client.user.user_id} stands at {following} of {group.head.seq}"
+            frames = client.frames[group_id]
+            assert frames == [event.frame for event in group.events[group.head.seq - len(frames) :]]
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -175,9 +182,32 @@ async def test_a_log_restored_from_a_backup():
     await world.close()
 
 
-async def test_a_log_that_went_back_under_a_group_that_is_heard():
-    """[PROM4] Who subscribes to a live group whose log is shorter than it was is answered; nobody asks for ever."""
-    world = World(7, nodes=1)
+@pytest.mark.parametrize("seed", range(SEEDS))
+@pytest.mark.parametrize("nodes, loss", [(1, 0.0), (3, 0.3)])
+async def test_a_log_that_goes_back_under_running_servers(seed, nodes, loss):
+    """[REWIND3] Whenever the log loses its end, each listener is told where it goes on, and misses nothing later."""
+    print(f"seed {seed}, {nodes} servers, {loss:.0%} of the rumours lost")
+    world = World(seed, nodes=nodes, loss=loss, goes_back=True)
+    for node in world.nodes:
+        await node.start()
+    ids = await _found(world, 4)
+
+    await _live(world, ids, steps=250)
+    await world.settle()
+    # Life goes on after the last loss.
+    for number, group_id in enumerate(ids):
+        author = world.users[number % len(world.users)]
+        await world.append(world.nodes[-1], _message(author, group_id, 5_000 + number, 4))
+    await world.settle()
+
+    _assert_complete(world)
+    await world.close()
+
+
+@pytest.mark.parametrize("grown", [0, 1, 3])
+async def test_a_log_that_went_back_under_a_group_that_is_heard(grown):
+    """[REWIND3] Who listens, and who subscribes, hears the new head of a log that is shorter, or grew again unseen."""
+    world = World(7, nodes=1, goes_back=True)
     await world.nodes[0].start()
     (group_id,) = await _found(world, 1)
     clients = [Client(world, world.nodes[0], user, room=10_000, pace=10_000) for user in world.users[:2]]
@@ -185,12 +215,73 @@ async def test_a_log_that_went_back_under_a_group_that_is_heard():
     clients[0].subscribe([group_id])
     await world.settle()
 
-    del world.store.groups[group_id].events[4:]
+    world.store.groups[group_id].go_back(4)
+    for number in range(grown):
+        world.store._one(_message(world.users[0], group_id, number, 4), 0)
     clients[1].subscribe([group_id])
     await world.settle()
 
-    assert clients[1].received[group_id] == [-7]
+    assert clients[0].received[group_id] == [-7, -5 - grown]
+    assert clients[1].received[group_id] == [-5 - grown]
+    assert world.nodes[0].relay.counters.restored == 1
     await world.close()
+
+
+async def test_a_post_after_the_log_went_back():
+    """[REWIND3] The first post after a loss finds it out at once; from then on a listener has every post."""
+    world = World(7, nodes=1, goes_back=True)
+    relay = world.nodes[0].relay
+    await world.nodes[0].start()
+    (group_id,) = await _found(world, 1)
+    for number in range(20):
+        await world.append(world.nodes[0], _message(world.users[0], group_id, number, 4))
+    client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
+    world.clients.append(client)
+    client.subscribe([group_id])
+    await world.settle()
+
+    world.store.groups[group_id].go_back(10)
+    await world.append(world.nodes[0], _message(world.users[0], group_id, 90, 4))
+    while relay._tasks:
+        await asyncio.sleep(0)
+    for number in (91, 92):
+        await world.append(world.nodes[0], _message(world.users[0], group_id, number, 4))
+
+    assert client.received[group_id] == [-27, -12, 12, 13]
+    await world.close()
+
+
+async def test_a_group_that_was_lost():
+    """[REWIND3] Who hears a group that a restored log has never had is told that the group is gone."""
+    world = World(7, nodes=2, goes_back=True)
+    for node in world.nodes:
+        await node.start()
+    (group_id,) = await _found(world, 1)
+    client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
+    world.clients.append(client)
+    client.subscribe([group_id])
+    await world.settle()
+
+    lost = world.store.groups.pop(group_id)
+    world.store.read = _read_of(world.store)
+    await world.settle()
+
+    assert lost.head.seq == 6
+    assert client.next == {}
+    assert [kind for kind, *_ in client.trace] == ["auth_success", "subscribed", "unsubscribed"]
+    await world.close()
+
+
+def _read_of(store):
+    """Return the store's `read`, which says of a group that does not exist what a real one says."""
+    read = store.read
+
+    async def known(group_id, **kwargs):
+        if group_id not in store.groups:
+            raise NotFound("no such group")
+        return await read(group_id, **kwargs)
+
+    return known
 
 
 async def test_a_gap_right_when_a_repair_ends(monkeypatch):

@@ -62,7 +62,9 @@ class Postgres:
     power cut would.
     """
 
-    def __init__(self, *, fsync: bool = False, settings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, *, fsync: bool = False, settings: tuple[str, ...] = (), standby_of: Postgres | None = None
+    ) -> None:
         # Not below pytest's folder: that one lets no other user through.
         self.folder = Path(tempfile.mkdtemp(prefix="orbital-postgres-"))
         self.port = free_port()
@@ -79,8 +81,18 @@ class Postgres:
         self._data.mkdir(mode=0o700)
         if self._user is not None:
             shutil.chown(self._data, self._user)
+        self._standby = standby_of is not None
+        command: list[str | Path] = [
+            *(self._bin / "initdb", "-D", self._data, "-U", "orbital", "-A", "trust"),
+            *("-E", "UTF8", "--no-locale", "-N"),
+        ]
+        if standby_of is not None:
+            command = [
+                *(self._bin / "pg_basebackup", "-D", self._data, "-R", "-X", "stream", "-c", "fast"),
+                *("-h", "127.0.0.1", "-p", str(standby_of.port), "-U", "orbital"),
+            ]
         subprocess.run(
-            [self._bin / "initdb", "-D", self._data, "-U", "orbital", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"],
+            command,
             check=True,
             capture_output=True,
             user=self._user,
@@ -106,7 +118,17 @@ class Postgres:
             user=self._user,
             cwd=Path("/"),
         )
-        self._program.wait_for("database system is ready to accept connections", deadline_s=60)
+        what = "read-only connections" if self._standby else "connections"
+        self._program.wait_for(f"database system is ready to accept {what}", deadline_s=60)
+        return self
+
+    def promote(self, *, port: int) -> Postgres:
+        """Stop following the primary, and take over its port; the primary must be gone."""
+        self.stop()
+        self.port = port
+        self.start()
+        self.execute("SELECT pg_promote()")
+        self._standby = False
         return self
 
     @property

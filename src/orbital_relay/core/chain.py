@@ -59,6 +59,11 @@ def prev_of(frame: bytes) -> str:
     return prev
 
 
+def fits(frame: bytes, prev: str) -> bool:
+    """Return whether a durable frame carries `prev`, the hash of the frame before it."""
+    return frame.endswith(b'%b%b"}' % (_TAIL, prev.encode()))
+
+
 class Chain:
     """
     A verifier of one group's frames, in the order of their numbers.

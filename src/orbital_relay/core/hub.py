@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
+from orbital_relay.core.chain import digest, fits
 from orbital_relay.core.cursor import Cursor, Verdict
 from orbital_relay.core.framing import text_frame
-from orbital_relay.model import Event, GroupId, UserId
+from orbital_relay.model import Event, GroupId, Head, UserId
 
 TAIL_EVENTS: Final = 512
 """Events that a group keeps in memory while somebody is behind: the last stretch of catching up, without waiting."""
@@ -102,6 +103,18 @@ class Delivery:
         return self._deflated
 
 
+class Standing(NamedTuple):
+    """What a group's listeners were given before a read of the store began: the number and hash of the last event."""
+
+    epoch: int
+    seq: int
+    hash: str | None
+
+    def went_back(self, head: Head) -> bool:
+        """Return whether a head read afterwards proves that the log lost events that were handed on here."""
+        return head.seq < self.seq or (head.seq == self.seq and self.hash is not None and head.hash != self.hash)
+
+
 class LiveGroup:
     """
     A group that somebody here listens to.
@@ -114,10 +127,14 @@ class LiveGroup:
         "current",
         "cursor",
         "deflaters",
+        "doubted",
+        "epoch",
         "group_id",
+        "hash",
         "highest_seen",
         "left",
         "pins",
+        "stamp_ms",
         "tail",
         "tail_bytes",
         "tick",
@@ -127,6 +144,13 @@ class LiveGroup:
     def __init__(self, group_id: GroupId) -> None:
         self.group_id = group_id
         self.cursor: Cursor | None = None
+        # Hash and stamp of the event with the number `last`; None while they are unknown.
+        self.hash: str | None = None
+        self.stamp_ms: int | None = None
+        # How often the log was found to have gone back: what was read before the last time proves nothing.
+        self.epoch = 0
+        # An event passed that does not continue what was handed on here: the log has to be asked whether it went back.
+        self.doubted = False
         self.highest_seen = 0
         # The last number that did not pass through here, since the group was not open yet or it was no longer kept:
         # nobody saw who left up to it.
@@ -154,7 +178,12 @@ class LiveGroup:
         """Whether nobody needs the group here."""
         return not (self.current or self.behind or self.pins)
 
-    def open(self, seq: int) -> bool:
+    @property
+    def standing(self) -> Standing:
+        """What was handed on here, to compare with a head that is read from the store afterwards."""
+        return Standing(self.epoch, self.last, self.hash)
+
+    def open(self, head: Head) -> bool:
         """
         Take the head that was read from the store.
 
@@ -162,9 +191,19 @@ class LiveGroup:
             Whether events beyond it have passed by already, so that the log has to be read.
         """
         if self.cursor is None:
-            self.cursor = Cursor(seq)
-            self.unseen = seq
-        return max(self.highest_seen, seq) > self.cursor.last
+            self.cursor = Cursor(head.seq)
+            self.unseen, self.hash, self.stamp_ms = head.seq, head.hash, head.stamp_ms
+        return max(self.highest_seen, head.seq) > self.cursor.last
+
+    def continues(self, event: Event) -> bool:
+        """Return whether an event belongs to the log that was handed on here, as far as memory can tell."""
+        last = self.last
+        if event.seq == last + 1:
+            return self.hash is None or fits(event.frame, self.hash)
+        if event.seq == last:
+            return self.hash is None or digest(event.frame) == self.hash
+        # Stamps rise along a group's log, so an older number with a newer stamp is of another log.
+        return event.seq > last or self.stamp_ms is None or event.stamp_ms < self.stamp_ms
 
     def remember(self, delivery: Delivery) -> None:
         """Keep an event for those who are behind."""
@@ -255,7 +294,8 @@ class Hub:
 
         Returns:
             NEXT: it will be written with the next `flush`. SEEN: it was. GAP: the log has to be read from the group's
-            last number on. None: nobody here listens, or the group is not open yet.
+            last number on. None: nobody here listens, or the group is not open yet. An event of another log than the
+            one handed on here is never NEXT, and leaves the group `doubted`.
         """
         group = self.groups.get(event.group_id)
         if group is None:
@@ -263,8 +303,12 @@ class Hub:
         group.highest_seen = max(group.highest_seen, event.seq)
         if group.cursor is None:
             return None
+        if not group.continues(event):
+            group.doubted = True
+            return Verdict.GAP
         verdict = group.cursor.offer(event.seq)
         if verdict is Verdict.NEXT:
+            group.hash, group.stamp_ms = digest(event.frame), event.stamp_ms
             self._deliver(group, event)
         return verdict
 
@@ -304,11 +348,34 @@ class Hub:
         """
         if group.cursor is None or seq <= group.cursor.last:
             return []
+        return self._restart(group, seq, hash=None, stamp_ms=None)
+
+    def rewind(self, group: LiveGroup, head: Head) -> list[Listener]:
+        """
+        Go on after the head of a log that lost events which were handed on here.
+
+        What was remembered of the lost events, such as who left, is forgotten.
+
+        Returns:
+            Who heard the group. They no longer do: they have to be told, and their membership read again.
+        """
+        listeners = self._restart(group, head.seq, hash=head.hash, stamp_ms=head.stamp_ms)
+        group.highest_seen = head.seq
+        group.epoch += 1
+        group.doubted = False
+        group.left.clear()
+        return listeners
+
+    def _restart(self, group: LiveGroup, seq: int, *, hash: str | None, stamp_ms: int | None) -> list[Listener]:
+        """Take every listener out of a group, and go on after number `seq`."""
+        if group.cursor is None:
+            raise AssertionError("only a group that is open is restarted")
         group.pins += 1
         listeners = [*group.current, *group.behind]
         for listener in listeners:
             self.leave(listener, group.group_id)
         group.cursor.last = group.unseen = seq
+        group.hash, group.stamp_ms = hash, stamp_ms
         group.forget_tail()
         self.release(group)
         return listeners

@@ -11,12 +11,24 @@ from typing import Final
 import msgspec
 
 from orbital_relay import wire
+from orbital_relay.core.chain import first_prev, fits
 from orbital_relay.core.cursor import Verdict
 from orbital_relay.core.framing import text_frame
-from orbital_relay.core.hub import Delivery, Hub, Listener, LiveGroup, Subscription
+from orbital_relay.core.hub import Delivery, Hub, Listener, LiveGroup, Standing, Subscription
 from orbital_relay.core.stamps import Stamps
 from orbital_relay.errors import NotFound, OrbitalError, PositionLost
-from orbital_relay.model import Access, AnyDraft, Appended, Event, GroupId, Head, MembershipAtHead, Resume, UserId
+from orbital_relay.model import (
+    Access,
+    AnyDraft,
+    Appended,
+    Event,
+    GroupId,
+    Head,
+    MembershipAtHead,
+    Page,
+    Resume,
+    UserId,
+)
 from orbital_relay.ports import Bus, Clock, Store
 from orbital_relay.relay.appender import Appender
 from orbital_relay.relay.bus_messages import decode_rumour, encode_rumour, encode_typing
@@ -49,6 +61,7 @@ class Counters(msgspec.Struct):
         reads: Pages of the log read for them.
         gaps: Times that an event was missing and the log was read.
         lost: Subscriptions whose position was no longer kept.
+        restored: Times that a group's log was found to have gone back under its listeners.
     """
 
     events: dict[str, int] = {}
@@ -56,6 +69,7 @@ class Counters(msgspec.Struct):
     reads: int = 0
     gaps: int = 0
     lost: int = 0
+    restored: int = 0
 
 
 class Granted(msgspec.Struct, frozen=True):
@@ -96,6 +110,7 @@ class Relay:
         compress: Callable[[bytes], bytes],
         on_batch: Callable[[int, float], None] = lambda _drafts, _seconds: None,
         on_moved: Callable[[GroupId], None] = lambda _group_id: None,
+        on_restored: Callable[[], None] = lambda: None,
     ) -> None:
         """
         Args:
@@ -104,8 +119,10 @@ class Relay:
             compress: Makes the compressed WebSocket frame of a text.
             on_batch: Learns the size of each append batch and the seconds that it took.
             on_moved: Learns of each group that a listener began or ceased to hear.
+            on_restored: Called when a group's log has gone back: what else was remembered of the database may be wrong.
         """
         self._store = store
+        self._on_restored = on_restored
         self._bus: Bus | None = None
         self._clock = clock
         self.hub = Hub(who=whom, compress=compress, dropped=self._dropped, moved=on_moved)
@@ -225,29 +242,63 @@ class Relay:
 
     async def _read_to_the_head(self, group_id: GroupId) -> None:
         while (group := self.hub.groups.get(group_id)) is not None and group.cursor is not None:
-            after = group.last
+            before = group.standing
             try:
-                page = await self._store.read(group_id, after=after, limit=PAGE_EVENTS)
+                page = await self._store.read(group_id, after=before.seq, limit=PAGE_EVENTS)
             except PositionLost as lost:
                 # Pruned while this server was cut off from the log: what is gone cannot be handed on.
-                for listener in self.hub.skip(group, int(lost.details["oldest_seq"]) - 1):
-                    self._holes.add((listener, group_id))
-                    self._spawn(self._subscribe_again(listener, group_id), "subscribe again")
+                self._begin_again(self.hub.skip(group, int(lost.details["oldest_seq"]) - 1), group_id)
                 continue
             except NotFound:
+                # The group itself was lost with what the log lost.
+                self._restore(group, before, Head(0, 0, 0, first_prev(group_id)))
                 return
             except OrbitalError:
                 await asyncio.sleep(REPAIR_RETRY_S)
                 continue
+            if self._went_back(before, page):
+                self._restore(group, before, page.head)
+                continue
+            group.doubted = False
             for event in page.events:
                 self.hub.offer(event)
             self.hub.flush()
             if group.last >= max(page.head.seq, group.highest_seen):
                 return
             if not page.events:
-                # Heard of a number that the log does not have: a log restored from a backup. The log is the truth.
+                # Heard of a number that the log does not have: a rumour from before it went back. The log is the truth.
                 group.highest_seen = group.last
                 return
+
+    @staticmethod
+    def _went_back(before: Standing, page: Page) -> bool:
+        """Return whether a page read after `before` is of a log that lost events which were handed on here."""
+        if page.events:
+            return before.hash is not None and not fits(page.events[0].frame, before.hash)
+        return before.went_back(page.head)
+
+    def _restore(self, group: LiveGroup, before: Standing, head: Head) -> None:
+        """
+        Go on from the head of a log that went back: after a failover to a replica that lagged, or a restored backup.
+
+        Every listener is told that it goes on from there, and that what it has beyond is no longer the log's.
+        """
+        if group.epoch != before.epoch:
+            # Another read found it meanwhile.
+            return
+        self.counters.restored += 1
+        log.warning(
+            "the log of a group went back; its listeners go on from the new head",
+            extra={"group_id": group.group_id, "had_seq": before.seq, "has_seq": head.seq},
+        )
+        self._begin_again(self.hub.rewind(group, head), group.group_id)
+        self._on_restored()
+
+    def _begin_again(self, listeners: Collection[Listener], group_id: GroupId) -> None:
+        """Let listeners go on after a hole, each once its membership was read again."""
+        for listener in listeners:
+            self._holes.add((listener, group_id))
+            self._spawn(self._subscribe_again(listener, group_id), "subscribe again")
 
     async def _subscribe_again(self, listener: Listener, group_id: GroupId) -> None:
         """
@@ -288,9 +339,14 @@ class Relay:
         live = list(self.hub.groups)
         repairs = []
         for start in range(0, len(live), COMPARED_AT_ONCE):
-            heads = await self._store.heads(live[start : start + COMPARED_AT_ONCE])
-            for group_id, head in heads.items():
-                repair = self._note_head(group_id, head)
+            some = {
+                group_id: group.standing
+                for group_id in live[start : start + COMPARED_AT_ONCE]
+                if (group := self.hub.groups.get(group_id)) is not None and group.cursor is not None
+            }
+            heads = await self._store.heads(list(some))
+            for group_id, before in some.items():
+                repair = self._note_head(group_id, before, heads.get(group_id))
                 if repair is not None:
                     repairs.append(repair)
         if repairs:
@@ -307,12 +363,15 @@ class Relay:
         with suppress(OrbitalError):
             await self.compare()
 
-    def _note_head(self, group_id: GroupId, head: Head) -> asyncio.Task[None] | None:
+    def _note_head(self, group_id: GroupId, before: Standing, head: Head | None) -> asyncio.Task[None] | None:
+        """Repair a group if its head, read after `before`, is not where this server stands; None is no such group."""
         group = self.hub.groups.get(group_id)
         if group is None or group.cursor is None:
             return None
+        if head is None or before.went_back(head):
+            return self._repair_soon(group_id) if group.epoch == before.epoch else None
         group.highest_seen = max(group.highest_seen, head.seq)
-        return self._repair_soon(group_id) if group.last < head.seq else None
+        return self._repair_soon(group_id) if group.doubted or group.last < head.seq else None
 
     # Chapter: subscribing
 
@@ -351,15 +410,17 @@ class Relay:
                 await asyncio.gather(*(self._bus.follow(group_id) for group_id in new))
             while True:
                 unseen = {group_id: group.unseen for group_id, group in groups.items()}
+                before = {group_id: group.standing for group_id, group in groups.items() if group.cursor is not None}
+                epochs = {group_id: group.epoch for group_id, group in groups.items()}
                 standings = await self._store.standings(listener.user, known)
-                await self._catch_up_groups(groups, standings)
+                await self._catch_up_groups(groups, standings, before)
                 found = await self._look_up(groups, standings, since)
                 # What passed unseen after the standing was read, before another opened the group or in a hole, may have
-                # been this user's removal.
+                # been this user's removal; and what was read of a log that has gone back since is not true.
                 if not any(
                     groups[group_id].unseen > max(unseen[group_id], standing.head.seq)
                     for group_id, standing in standings.items()
-                ):
+                ) and all(group.epoch == epochs[group_id] for group_id, group in groups.items()):
                     break
             if listener.gone or not wanted():
                 return
@@ -370,20 +431,26 @@ class Relay:
         self.catch_up(listener)
 
     async def _catch_up_groups(
-        self, groups: Mapping[GroupId, LiveGroup], standings: Mapping[GroupId, MembershipAtHead]
+        self,
+        groups: Mapping[GroupId, LiveGroup],
+        standings: Mapping[GroupId, MembershipAtHead],
+        before: Mapping[GroupId, Standing],
     ) -> None:
-        """Open the groups that are new here, and bring each to the head that was read."""
-        behind = []
+        """Open the groups that are new here, and bring each to the head that was read after `before`."""
+        behind, doubted = [], []
         for group_id, standing in standings.items():
             group = groups[group_id]
             group.highest_seen = max(group.highest_seen, standing.head.seq)
-            if standing.access is Access.MEMBER and group.open(standing.head.seq):
+            if group_id in before and before[group_id].went_back(standing.head):
+                doubted.append(group)
+            elif standing.access is Access.MEMBER and group.open(standing.head):
                 behind.append(group)
         if behind and self._bus is None:
             # Alone, only a batch that is stored and not yet handed on can be ahead: reading it from the log would hand
             # it on before older events of other groups.
             await self._appender.handed_on()
         repairs = [self._repair_soon(group.group_id) for group in behind if group.last < group.highest_seen]
+        repairs += [self._repair_soon(group.group_id) for group in doubted]
         if repairs:
             await asyncio.wait(repairs)
 
@@ -491,15 +558,15 @@ class Relay:
         try:
             while listener.behind and not listener.choked and not listener.gone and not self.hub.rejoin(listener):
                 async with self._reads:
-                    missed = await self._read_missed(listener)
-                self._replay(listener, missed)
+                    missed, read_for = await self._read_missed(listener)
+                self._replay(listener, missed, read_for)
         finally:
             # Here, not when the task is done: whoever wakes the listener in between must find it free.
             del self._catching_up[listener]
 
-    async def _read_missed(self, listener: Listener) -> list[Delivery]:
+    async def _read_missed(self, listener: Listener) -> tuple[list[Delivery], dict[GroupId, Subscription]]:
         """
-        Read what a listener misses, over all its groups, in the order of stamps.
+        Read what a listener misses, over all its groups, in the order of stamps; and for which subscriptions.
 
         The goals are noted before the first read. All events up to them are stored, so nothing that is read later can
         belong before them.
@@ -509,6 +576,7 @@ class Relay:
             for subscription in listener.subscriptions.values()
             if subscription.position < subscription.goal
         ]
+        read_for = {subscription.group.group_id: subscription for subscription, _, _ in wanted}
         limit = max(PAGE_EVENTS // max(len(wanted), 1), 20)
         found: list[Delivery] = []
         certain: int | None = None
@@ -516,19 +584,19 @@ class Relay:
             events = await self._read_group(listener, subscription, position, min(limit, goal - position))
             if events is None:
                 # What this group has is not known, so nothing of the others can be said to come before it.
-                return []
+                return [], read_for
             found += events
             if events and events[-1].event.seq < goal:
                 # More of this group follows: beyond it, the order over the groups is not known yet.
                 stamp_ms = events[-1].event.stamp_ms
                 certain = stamp_ms if certain is None else min(certain, stamp_ms)
         found.sort(key=lambda delivery: (delivery.event.stamp_ms, delivery.event.group_id))
-        return [one for one in found if certain is None or one.event.stamp_ms <= certain]
+        return [one for one in found if certain is None or one.event.stamp_ms <= certain], read_for
 
     async def _read_group(
         self, listener: Listener, subscription: Subscription, position: int, limit: int
     ) -> list[Delivery] | None:
-        """Read some of what a listener misses of a group; None when the store is away."""
+        """Read some of what a listener misses of a group; None when that is not known now."""
         group = subscription.group
         remembered = group.after(position)
         if remembered is not None:
@@ -547,9 +615,13 @@ class Relay:
         except OrbitalError:
             await asyncio.sleep(REPAIR_RETRY_S)
             return None
+        if not page.events:
+            # Handed on here and not in the log: it went back, and the repair tells every listener.
+            await asyncio.wait([self._repair_soon(group.group_id)])
+            return None
         return [Delivery(event) for event in page.events]
 
-    def _replay(self, listener: Listener, missed: list[Delivery]) -> None:
+    def _replay(self, listener: Listener, missed: list[Delivery], read_for: Mapping[GroupId, Subscription]) -> None:
         """Write what was read, as far as the listener still wants it and its transport takes it."""
         chunk: list[Delivery] = []
         positions: dict[GroupId, int] = {}
@@ -557,7 +629,8 @@ class Relay:
         for delivery in missed:
             event = delivery.event
             subscription = listener.subscriptions.get(event.group_id)
-            if subscription is None or event.seq > subscription.goal:
+            if subscription is not read_for[event.group_id] or event.seq > subscription.goal:
+                # Left, or let in again after the log went back, while it was read.
                 continue
             if event.seq != positions.get(event.group_id, subscription.position) + 1:
                 # Left and subscribed again while the log was read: the next read knows better.
@@ -599,9 +672,3 @@ class Relay:
         self.hub.flush()
         quiet_ms = self.stamps.quiet(now_ms=self._clock.wall_ms())
         return quiet_ms if self._settled_ms is None else min(quiet_ms, self._settled_ms)
-
-
-def _refuse(batch: list[tuple[AnyDraft, asyncio.Future[Appended]]], refusal: OrbitalError) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(refusal)

@@ -96,6 +96,8 @@ class Node:
         self.refusals: Counter[str] = Counter()
         self.metrics = Metrics()
         self.revoked_elsewhere = asyncio.Event()
+        # The database lost what was committed: a failover to a replica that lagged, or an old backup.
+        self.went_back = asyncio.Event()
         self.auth = Auth.of(settings, store=store, clock=self.clock, tickets=tickets, tell=self._tell_revoked)
         self.admission = Admission(settings, limiter=limiter)
         self.passwords = Passwords()
@@ -105,6 +107,7 @@ class Node:
             compress=deflated_text_frame,
             on_batch=self.metrics.batch,
             on_moved=self._moved,
+            on_restored=self.went_back.set,
         )
         self.presence: Presence = LocalPresence(self.connected)
         self.context = ServiceContext(
@@ -175,6 +178,28 @@ class Node:
         if sweep:
             self._swept_s = now_s
         return await collect(self.media, sweep=sweep)
+
+    async def forget(self) -> None:
+        """Trust nothing that was remembered of a database that went back: tokens, users, revocations."""
+        self.auth.forget()
+        await self.auth.refresh()
+        await self.conversations.recheck_users()
+
+    async def after_rewinds(self) -> None:
+        """
+        Wait for the database to go back, and forget what was remembered of it; again until it answers.
+
+        Never returns.
+        """
+        while True:
+            await self.went_back.wait()
+            self.went_back.clear()
+            try:
+                await self.forget()
+            except OrbitalError as exc:
+                log.warning("the users could not be looked up yet", extra={"reason": exc.message})
+                await asyncio.sleep(COMPARE_S)
+                self.went_back.set()
 
     async def periodically(
         self, work: Callable[[], object], every_s: float, *, sooner: asyncio.Event | None = None
@@ -263,6 +288,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
                 ),
             )
         ]
+        periodic.append(asyncio.create_task(node.after_rewinds(), name="after rewinds"))
         opened.push_async_callback(_cancel, periodic)
         if siblings is not None:
             node.metrics.siblings = siblings

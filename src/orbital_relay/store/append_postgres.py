@@ -49,7 +49,7 @@ class Connected(Protocol):
 
 
 MOST_REMEMBERED: Final = 50_000
-"""Threads whose group is kept in memory; it never changes. About 10 MB."""
+"""Threads whose group is kept in memory; it never changes in one database. About 10 MB."""
 
 KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
 """How long an idempotency key answers."""
@@ -138,6 +138,10 @@ class PostgresAppender:
 
     def __init__(self) -> None:
         self._threads: dict[str, tuple[int, str]] = {}
+
+    def forget(self) -> None:
+        """Trust nothing remembered: a new connection may lead to a promoted replica, with other threads in its rows."""
+        self._threads.clear()
 
     async def posts(
         self, raw: Connected, drafts: Sequence[Post], *, first_stamp_ms: int

@@ -140,7 +140,7 @@ class PostgresStore(SqlStore):
                 log.warning("the database cannot be reached yet", extra={"error": _words(cause)})
                 await asyncio.sleep(0.5)
         self._append_pool = asyncpg.create_pool(
-            connect=self._connect_to_write, min_size=0, max_size=APPENDERS, max_inactive_connection_lifetime=600
+            connect=self._connect_to_append, min_size=0, max_size=APPENDERS, max_inactive_connection_lifetime=600
         )
         await self._append_pool
 
@@ -185,6 +185,11 @@ class PostgresStore(SqlStore):
 
     async def _connect_to_write(self, *_args: object, **_options: object) -> asyncpg.Connection:
         return await self._connect(WRITING)
+
+    async def _connect_to_append(self, *_args: object, **_options: object) -> asyncpg.Connection:
+        raw = await self._connect(WRITING)
+        self._appender.forget()
+        return raw
 
     async def _connect(self, name: str) -> asyncpg.Connection:
         settings = {"application_name": name, **self._settings}

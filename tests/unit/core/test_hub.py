@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from orbital_relay import wire
+from orbital_relay.core.chain import HASH_LENGTH, digest
 from orbital_relay.core.cursor import Verdict
 from orbital_relay.core.framing import text_frame
 from orbital_relay.core.hub import TAIL_EVENTS, Hub, Listener
-from orbital_relay.model import Event
+from orbital_relay.model import Event, Head
 
 
 class Ear(Listener):
@@ -38,31 +39,42 @@ def _who(frame):
     return data.user_id, getattr(data, "reason", "")
 
 
+_HEAD_HASH = "h" * HASH_LENGTH
+_hashes: dict[tuple[str, int], str] = {}
+"""The hash of each event that a test made, by group and number: the next one carries it."""
+
+
 @pytest.fixture
 def hub():
     """Return a hub whose compressed frames can be told from plain ones."""
+    _hashes.clear()
     return Hub(who=_who, compress=lambda text: b"<" + text + b">")
 
 
+def _head(seq):
+    return Head(seq, 0, 0, _HEAD_HASH)
+
+
+def _sealed(data, group_id, seq, stamp_ms):
+    prev = _hashes.get((group_id, seq - 1), _HEAD_HASH)
+    frame = wire.seal(data, group_id=group_id, seq=seq, stamp_ms=stamp_ms, prev=prev)
+    _hashes[group_id, seq] = digest(frame)
+    return Event(group_id, seq, stamp_ms, frame)
+
+
 def _message(group_id, seq, stamp_ms):
-    data = wire.NewMessage("m", group_id, "AA", stamp_ms, "u")
-    return Event(group_id, seq, stamp_ms, wire.seal(data, group_id=group_id, seq=seq, stamp_ms=stamp_ms, prev="p"))
+    return _sealed(wire.NewMessage("m", group_id, "AA", stamp_ms, "u"), group_id, seq, stamp_ms)
 
 
 def _member(data, seq, stamp_ms):
-    return Event(
-        data.group_id,
-        seq,
-        stamp_ms,
-        wire.seal(data, group_id=data.group_id, seq=seq, stamp_ms=stamp_ms, prev="p"),
-    )
+    return _sealed(data, data.group_id, seq, stamp_ms)
 
 
 def _listen(hub, ear, *group_ids, seq=0):
     ear.hub = hub
     for group_id in group_ids:
         group = hub.group(group_id)
-        group.open(seq)
+        group.open(_head(seq))
         hub.subscribe(ear, group, start=group.last)
         hub.release(group)
     return ear
@@ -143,14 +155,15 @@ def test_a_compressed_frame_serves_in_several_joins():
 
 def test_seen_and_gap(hub):
     """[ORD1] An event that was seen is dropped; one beyond the next is not delivered before the gap is filled."""
-    ear = _listen(hub, Ear(), "a", seq=5)
+    ear = _listen(hub, Ear(), "a", seq=4)
+    events = [_message("a", seq, seq) for seq in (5, 6, 7, 8)]
 
-    assert hub.offer(_message("a", 5, 1)) is Verdict.SEEN
-    assert hub.offer(_message("a", 7, 3)) is Verdict.GAP
-    assert hub.offer(_message("a", 6, 2)) is Verdict.NEXT
+    verdicts = [hub.offer(events[index]) for index in (0, 0, 2, 1, 0)]
     hub.flush()
 
-    assert ear.writes == [_text(_message("a", 6, 2))]
+    assert verdicts == [Verdict.NEXT, Verdict.SEEN, Verdict.GAP, Verdict.NEXT, Verdict.SEEN]
+    assert ear.writes == [_text(*events[:2])]
+    assert not hub.groups["a"].doubted
     assert hub.groups["a"].highest_seen == 7
 
 
@@ -167,9 +180,9 @@ def test_a_group_that_is_being_opened_notes_numbers(hub):
 
     assert hub.offer(_message("a", 4, 1)) is None
     assert group.last == 0
-    assert group.open(3)
+    assert group.open(_head(3))
     assert group.last == 3
-    assert not group.open(9) or group.last == 3
+    assert not group.open(_head(9)) or group.last == 3
 
 
 def test_subscribing_to_a_closed_group_is_a_mistake_of_ours(hub):
@@ -212,8 +225,9 @@ def test_leaving(hub):
 def test_removal_takes_effect_at_its_place(hub):
     """[PROM1] The removed user's listeners get their member_left and nothing after it; the others go on."""
     ada, bob = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a")
+    first = _message("a", 1, 1)
     left = _member(wire.MemberLeft("a", "ada", "ada", "t", "removed"), 2, 2)
-    events = [_message("a", 1, 1), left, _message("a", 3, 3)]
+    events = [first, left, _message("a", 3, 3)]
 
     for event in events:
         hub.offer(event)
@@ -339,14 +353,14 @@ def test_resuming_goes_behind(hub):
     """[PROM4] Who asks for older events is behind as a whole until it has them, at its place in every group."""
     ear = _listen(hub, Ear(), "a", seq=3)
     group = hub.group("b")
-    group.open(9)
+    group.open(_head(9))
 
     hub.subscribe(ear, group, start=4)
 
     assert ear.behind
     assert {name: one.position for name, one in ear.subscriptions.items()} == {"a": 3, "b": 4}
     third = hub.group("c")
-    third.open(2)
+    third.open(_head(2))
     hub.subscribe(ear, third, start=2)
     assert ear in third.behind
 
@@ -390,6 +404,51 @@ def test_a_hole_in_the_log(hub):
     assert current.subscriptions == behind.subscriptions == {}
     assert hub.groups == {"a": group}
     assert hub.skip(group, 3) == []
+
+
+@pytest.mark.parametrize(
+    "seq, stamp_ms, chained",
+    [(4, 9, False), (3, 3, False), (2, 9, True)],
+    ids=["the next number after another frame", "the last number again", "an older number that is younger"],
+)
+def test_an_event_of_another_log(hub, seq, stamp_ms, chained):
+    """[REWIND1] An event that does not continue what was handed on is not delivered, and casts doubt on the group."""
+    ear = _listen(hub, Ear(), "a")
+    for each in (1, 2, 3):
+        hub.offer(_message("a", each, each))
+    hub.flush()
+    if not chained:
+        _hashes["a", seq - 1] = "x" * HASH_LENGTH
+
+    assert hub.offer(_message("a", seq, stamp_ms)) is Verdict.GAP
+    hub.flush()
+
+    assert hub.groups["a"].doubted
+    assert hub.groups["a"].last == 3
+    assert len(ear.writes) == 1
+
+
+def test_a_log_that_went_back(hub):
+    """[REWIND2] After a rewind nothing of the lost events is remembered: positions, who left, and who heard them."""
+    current, behind = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a")
+    hub.park(behind)
+    hub.offer(_message("a", 1, 1))
+    hub.offer(_member(wire.MemberLeft("a", "cy", "cy", "t", "removed"), 2, 2))
+    group = hub.group("a")
+    group.doubted = True
+
+    assert set(hub.rewind(group, _head(1))) == {current, behind}
+
+    assert (group.last, group.highest_seen, group.left, group.doubted) == (1, 1, {}, False)
+    assert (group.epoch, group.unseen, group.hash) == (1, 1, _HEAD_HASH)
+    assert current.subscriptions == behind.subscriptions == {}
+    assert group.after(0) is None
+
+
+def test_only_an_open_group_is_rewound(hub):
+    """[REWIND2] A group whose head is not known has nothing to go back from."""
+    with pytest.raises(AssertionError, match="open"):
+        hub.rewind(hub.group("a"), _head(1))
 
 
 def test_telling(hub):

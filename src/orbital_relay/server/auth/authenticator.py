@@ -222,6 +222,11 @@ class Auth:
             for callback in self._on_revoked:
                 callback()
 
+    def forget(self) -> None:
+        """Trust nothing that was remembered of the database: it has gone back, and row numbers may be others' now."""
+        self._cache.clear()
+        self._revocations.forget()
+
     async def revoke(self, principal: Principal) -> None:
         """Revoke one token, from now on; other servers are told, and find it when they refresh."""
         await self._store.revoke(

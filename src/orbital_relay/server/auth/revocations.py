@@ -71,6 +71,12 @@ class Revocations:
         last = self._users.get(user_id)
         return 0 if last is None else last[1]
 
+    def forget(self) -> None:
+        """Read all of them at the next look: the store's numbers may have gone back."""
+        self._seen.clear()
+        self._last = 0
+        self._loaded_s = None
+
     async def refresh(self) -> list[Revocation]:
         """
         Look into the store; return what is new since the last look.

@@ -247,6 +247,12 @@ METRICS: Final = (
         lambda m: m.node.relay.counters.lost,
     ),
     Metric(
+        "orbital_log_rewinds_total",
+        "counter",
+        "Times that a group's log lost events which had been sent: a failover to a lagging replica, an old backup.",
+        lambda m: m.node.relay.counters.restored,
+    ),
+    Metric(
         "orbital_append_batch_drafts",
         "histogram",
         "Drafts that were stored in one transaction. It grows with the load, and by that the server keeps up.",

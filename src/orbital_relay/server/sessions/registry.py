@@ -127,6 +127,20 @@ class Conversations:
         for conversation in due:
             conversation.beat(shared, stamp_ms=stamp_ms, now_ms=now_ms)
 
+    async def recheck_users(self) -> None:
+        """
+        End each connection whose user's row is no longer what it was: the database has gone back under the server.
+
+        Raises:
+            Unavailable: If the database is away; ask again.
+        """
+        self._thread_groups.clear()
+        for conversation in list(self.open):
+            principal = conversation.session.principal
+            account = await self.context.store.find_user(principal.user_id)
+            if account is None or account.key != principal.key:
+                conversation.end(1012, "the database was restored")
+
     def _end_revoked(self) -> None:
         for conversation in list(self.open):
             if self.auth.revoked(conversation.session.principal):

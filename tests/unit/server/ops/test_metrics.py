@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from orbital_relay.core.hub import Hub, Listener, LiveGroup, Subscription
-from orbital_relay.model import GroupId, MediaState
+from orbital_relay.model import GroupId, Head, MediaState
 from orbital_relay.ports import Held
 from orbital_relay.relay import Counters
 from orbital_relay.server.ops import metrics as room
@@ -30,7 +30,9 @@ def node():
         conversations=SimpleNamespace(open={object(), object()}, frames_in=7, cut={"silent": 3}),
         relay=SimpleNamespace(
             hub=Hub(who=lambda _: ("", ""), compress=lambda text: text),
-            counters=Counters(events={"new_message": 5, "new_thread": 1}, replayed=11, reads=2, gaps=4, lost=1),
+            counters=Counters(
+                events={"new_message": 5, "new_thread": 1}, replayed=11, reads=2, gaps=4, lost=1, restored=8
+            ),
         ),
         refusals=Counter({"UNAUTHORIZED": 2, "TOO_MANY_REQUESTS": 9}),
         media=SimpleNamespace(
@@ -76,7 +78,7 @@ def _behind(hub, *positions) -> None:
     listener = Deaf(1, "u")
     for number, (position, last, until) in enumerate(positions):
         group = LiveGroup(f"g-{number}")
-        group.open(last)
+        group.open(Head(last, 0, 0, ""))
         subscription = Subscription(group, position)
         subscription.until = until
         listener.subscriptions[group.group_id] = subscription
@@ -105,6 +107,7 @@ def test_every_number_of_the_rooms_is_told(metrics, node):
         ("orbital_replay_reads_total",): 2,
         ("orbital_gaps_total",): 4,
         ("orbital_positions_lost_total",): 1,
+        ("orbital_log_rewinds_total",): 8,
         ("orbital_frames_in_total",): 7,
         ("orbital_sent_bytes_total",): 1000,
         ("orbital_sent_plain_bytes_total",): 1300,
