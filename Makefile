@@ -35,9 +35,12 @@ $(VENV)/pyvenv.cfg:
 		exit 1; \
 	fi; \
 	echo "Making $(VENV) with $$("$$found" --version)."; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$found has no venv module. On Debian and Ubuntu: apt-get install python3-venv, then run make again." >&2; \
+		exit 1; \
+	fi; \
 	if ! "$$found" -m venv $(VENV); then \
-		rm -rf $(VENV); \
-		echo "$$found could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv, then run make again." >&2; \
+		echo "$$found could not make $(VENV), for the reason above. If this folder cannot be written to, name others: VENV=~/orbital-venv ORBITAL_DATA_DIR=~/orbital-data make run" >&2; \
 		exit 1; \
 	fi
 
@@ -49,12 +52,17 @@ $(VENV)/.stamp-run: requirements/run.txt pyproject.toml hatch_build.py | $(VENV)
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
+$(VENV)/.stamp-site: requirements/site.txt $(VENV)/.stamp-dev
+	@echo "Installing what the documentation's pages need; the next time this is skipped."
+	@$(PYTHON) -m pip install --quiet --require-hashes -r requirements/site.txt
+	@touch $@
+
 $(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-run
 	@echo "Installing what the tests need; the next time this is skipped."
 	@$(PYTHON) -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
-dev: $(VENV)/.stamp-dev  ## Install what the tests need, Python and JavaScript
+dev: $(VENV)/.stamp-dev $(VENV)/.stamp-site  ## Install what the tests need, Python and JavaScript
 	@command -v npm >/dev/null || { echo "The JavaScript parts need Node 20 or later with npm (https://nodejs.org/); none is on PATH." >&2; exit 1; }
 	@$(FIND_IN_TREE) package-lock.json -print | sort | while read -r lock; do \
 		folder=$$(dirname "$$lock"); \
@@ -115,6 +123,19 @@ docs: $(VENV)/.stamp-dev  ## Write the pages anew that are made out of code, hel
 	$(PYTHON) -m orbital_relay.server.http.docs.reference > docs/reference/http.md
 	$(PYTHON) -m tests.docs.pages
 
+# --- Publishing ------------------------------------------------------------------------------------------------------
+
+# The same commit makes the same bytes: every file in the archives has the time of the commit.
+dist: $(VENV)/.stamp-dev  ## Build sdist and wheel into dist/, check them, and list what they depend on (SBOM)
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)} $(PYTHON) -m hatchling build -d dist
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o dist/orbital-relay.cdx.json requirements/run.txt
+
+site: $(VENV)/.stamp-site  ## Build the documentation as pages that need no network, into var/site
+	$(BIN)/mkdocs build --strict --quiet
+
 # --- Keeping ---------------------------------------------------------------------------------------------------------
 
 # The locks name versions and hashes, never where to fetch them: that is the machine's to say.
@@ -124,6 +145,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: $(VENV)/.stamp-dev  ## Resolve the locked requirements anew (UPGRADE=1 to take newer versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra postgres --extra redis --extra media --group build -o requirements/run.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group site -c requirements/dev.txt -o requirements/site.txt
 
 clean:  ## Remove what was made, the data in var/ aside
 	rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .import_linter_cache
