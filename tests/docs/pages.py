@@ -51,6 +51,7 @@ FAMILIES = {
     "CONF": "what an outside tester reads in the protocol",
     "CORS": "pages of other origins",
     "CRE": "where a handshake's token stands",
+    "CRY": "end-to-end encryption: cryptography",
     "DOC": "the API's description",
     "DOCS": "the documents",
     "DOO": "who gets in",
@@ -58,6 +59,7 @@ FAMILIES = {
     "ERR": "errors over HTTP",
     "EVT": "events on the socket",
     "EXA": "examples of the Python SDK",
+    "FMT": "end-to-end encryption: formats",
     "FORM": "the form of what is sent",
     "FRM": "Python SDK: frames",
     "GAP": "Python SDK: gaps",
@@ -100,6 +102,7 @@ FAMILIES = {
     "REC": "recovering the log",
     "REQ": "requests counted",
     "RETRY": "media and keys",
+    "ROS": "end-to-end encryption: the roster",
     "RST": "Python SDK: the REST side of a real server",
     "RUN": "health",
     "SDK": "Python SDK: through a storm",
@@ -158,7 +161,7 @@ def _claims(path: Path) -> Iterator[tuple[str, str]]:
 def test_files() -> list[Path]:
     """Return the files whose tests may carry rules, in order."""
     found = []
-    for top in ("tests", "clients/javascript/test", "web"):
+    for top in ("tests", *sorted(f"clients/{one.name}/test" for one in (CHECKOUT / "clients").iterdir()), "web"):
         for folder, inside, names in os.walk(CHECKOUT / top):
             inside[:] = sorted(name for name in inside if name != "node_modules" and not name.startswith("."))
             found += [
