@@ -432,7 +432,7 @@ def open_blobs(url: str | None, *, folder: Path) -> Blobs:
         from obstore.store import from_url  # noqa: PLC0415 - an extra
     except ImportError as exc:
         raise SettingsInvalid(
-            f"Media in {shown} need obstore, which is not installed: pip install '.[media]' in Orbital's checkout"
+            f"Media in {shown} need obstore, which is not installed: pip install 'orbital-relay[media]'"
         ) from exc
     try:
         return BucketBlobs(from_url(url, client_options=_CLIENT, retry_config=_RETRY))

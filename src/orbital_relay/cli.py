@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "tail": "Print a group's events as they happen.",
     "send": "Post a message to a group.",
     "media": "Send and fetch encrypted files.",
+    "health": "Ask a running server whether it is alive.",
     "migrate": "Bring the database to this version's schema.",
     "check": "Verify the log: numbers, chain, rows.",
     "backup": "Write the whole database to a file.",
@@ -37,6 +38,16 @@ class _Lazy(click.Group):
         """Run the command; a file, a folder or a terminal that fails is told in a sentence."""
         try:
             return super().main(*args, **kwargs)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or exc.name.split(".")[0] == "orbital_relay":
+                raise
+            # At the import of a command or in the midst of one: the SDK alone is a whole installation, too.
+            click.echo(
+                f"Error: This needs the server's parts, and {exc.name} is not installed: "
+                "pip install 'orbital-relay[server]'",
+                err=True,
+            )
+            sys.exit(1)
         except OSError as exc:
             what = f"{exc.filename}: " if exc.filename else ""
             click.echo(f"Error: {what}{exc.strerror or exc}.", err=True)
@@ -53,15 +64,7 @@ class _Lazy(click.Group):
         """Import a subcommand."""
         if cmd_name not in COMMANDS:
             return None
-        try:
-            module = import_module(f"orbital_relay.commands.{cmd_name}")
-        except ModuleNotFoundError as exc:
-            if exc.name is None or exc.name.split(".")[0] == "orbital_relay":
-                raise
-            raise click.ClickException(
-                f"`orbital {cmd_name}` needs the server's parts, and {exc.name} is not installed: "
-                "pip install '.[server]' in Orbital's checkout"
-            ) from exc
+        module = import_module(f"orbital_relay.commands.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command
 

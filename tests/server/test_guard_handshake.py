@@ -245,6 +245,17 @@ async def test_origins(serve):
     assert (await _knock(server, bearer=token("v"))).status == 101
 
 
+async def test_the_own_page_and_programs(serve):
+    """[ORI4] A list of origins never shuts out the server's own page; `null` and `app://` get in where named."""
+    server = serve(env={"ORBITAL_ALLOWED_ORIGINS": "app://orbital, null"})
+    good = token("u")
+
+    for origin in (server.url, "app://orbital", "null"):
+        assert (await _knock(server, Origin=origin, bearer=good)).status == 101, origin
+    for origin in (f"{server.url}0", "app://other", "https://evil.example"):
+        assert (await _knock(server, Origin=origin, bearer=good)).status == 403, origin
+
+
 async def test_any_origin_by_default(server):
     """[DOO13] Without a list any page may connect, if it has a token."""
     assert (await _knock(server, Origin="https://any.example", bearer=token("u"))).status == 101

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 from typing import Any
 
@@ -99,19 +98,23 @@ def test_what_the_client_has_is_not_sent_again(root: Path, header: str, *, match
     assert dict(again.headers)[b"etag"].decode() == etag
 
 
-def test_a_changed_file_is_another_version(root: Path):
-    """[SITE3] A file that was changed, or replaced within the same second, is read again and has another ETag."""
+def test_files_are_those_of_the_start(root: Path):
+    """[SITE3] What is changed, removed or added below a running server is not served: versions never mix."""
     site = Files(root)
-    first = site.reply("app.js", if_none_match=None)
-    (root / "app.js").write_text("export 1;;")
-    os.utime(root / "app.js", ns=(1, 1))
+    before = site.reply("app.js", if_none_match=None)
+    (root / "app.js").write_text("export 2;")
+    (root / "new.js").write_text("export 3;")
 
-    second = site.reply("app.js", if_none_match=None)
+    after = site.reply("app.js", if_none_match=None)
+    again = Files(root).reply("app.js", if_none_match=None)
 
-    assert first is not None
-    assert second is not None
-    assert second.body == b"export 1;;"
-    assert dict(first.headers)[b"etag"] != dict(second.headers)[b"etag"]
+    assert before is not None
+    assert after is not None
+    assert (after.body, after.headers) == (before.body, before.headers)
+    assert site.reply("new.js", if_none_match=None) is None
+    assert again is not None
+    assert again.body == b"export 2;"
+    assert dict(again.headers)[b"etag"] != dict(before.headers)[b"etag"]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ Examples:
   orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache
   orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache --workers 4
 
-Each flag can be given by its environment variable; docs/reference/settings.md tells the reasons for the defaults.
+Each flag can be given by its environment variable; the documentation's page Settings has the reasons.
 """
 )
 @click.option(
@@ -45,6 +45,8 @@ Each flag can be given by its environment variable; docs/reference/settings.md t
 @settings_options()
 def serve(*, demo: bool, **flags: str | None) -> None:
     """Serve HTTP and WebSocket on one port until SIGTERM or Ctrl-C."""
+    if sys.platform == "win32":
+        raise click.ClickException("The server does not run on Windows; it does on Linux, on macOS, and in WSL.")
     settings = load(flags)
     configure(level=settings.log_level, format=settings.log_format)
     try:
@@ -64,9 +66,7 @@ def serve(*, demo: bool, **flags: str | None) -> None:
 
 
 def _loop() -> asyncio.AbstractEventLoop:
-    if sys.platform == "win32":
-        return asyncio.new_event_loop()
-    import uvloop  # noqa: PLC0415 - there is none for Windows
+    import uvloop  # noqa: PLC0415 - there is none for Windows, where this command refuses
 
     return uvloop.new_event_loop()
 

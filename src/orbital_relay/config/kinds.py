@@ -141,6 +141,10 @@ def _read_networks(text: str) -> tuple[Network, ...]:
 def _read_origins(text: str) -> frozenset[str]:
     origins = []
     for word in _words(text.lower()):
+        if word == "null":
+            # RFC 6454 §6.2: what a browser sends for a file:// page and a sandboxed frame.
+            origins.append(word)
+            continue
         parts = urlsplit(word)
         _ = parts.port
         # RFC 6454 §6.1: an origin is scheme, host and port, and nothing after.
@@ -187,6 +191,8 @@ MEDIA: Final = Kind(
 HTTPS: Final = Kind("URL", "an https:// address (http:// only for this machine itself)", _read_https_url)
 NETWORKS: Final = Kind("LIST", "IP addresses and networks with commas between, such as 10.0.0.0/8, ::1", _read_networks)
 ORIGINS: Final = Kind(
-    "LIST", "origins with commas between, such as https://chat.example.org (no path, no *)", _read_origins
+    "LIST",
+    "origins with commas between, such as https://chat.example.org, app://place or null (no path)",
+    _read_origins,
 )
 ALGORITHMS: Final = Kind("LIST", f"some of {', '.join(ASYMMETRIC)} with commas between", _read_algorithms)

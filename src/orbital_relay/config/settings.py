@@ -319,8 +319,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_ALLOWED_ORIGINS",
             kinds.ORIGINS,
-            "Web origins whose pages may open a connection; empty: any.",
-            "A browser sends no token of itself, so a foreign page has nothing to ride on.",
+            "Web origins whose pages may open a connection, beside the server's own page; empty: any.",
+            "A browser sends no token of itself, so a foreign page has nothing to ride on. `null`, the origin of "
+            "`file://` pages, has to be named like any other.",
             _LIMITS,
             default="any",
         ),

@@ -357,7 +357,7 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ImportError as exc:
         raise SettingsInvalid(
-            f"This needs a library that is not installed: pip install '.[{name}]' in Orbital's checkout"
+            f"This needs a library that is not installed: pip install 'orbital-relay[{name}]'"
         ) from exc
 
 

@@ -57,15 +57,23 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
     return str(here)
 
 
-def origin_allowed(origin: str | None, allowed: frozenset[str]) -> bool:
+def origin_allowed(origin: str | None, allowed: frozenset[str], *, host: str | None) -> bool:
     """
-    Tell whether a page of that origin may open a connection.
+    Return whether a page of that origin may open a connection.
+
+    The server's own page always may: its origin is the host that the browser asked, which a foreign page cannot forge.
+    Only the host is compared, since a proxy that ends TLS makes `https` of the browser `http` here.
 
     Args:
-        origin: The header `Origin`; who sends none is no browser (RFC 6455 §10.2).
+        origin: The header `Origin`; a client without one is not a browser (RFC 6455 §10.2).
         allowed: The origins of the settings, in lower case; empty allows any.
+        host: The header `Host`.
     """
-    return not allowed or origin is None or origin.strip().lower() in allowed
+    if not allowed or origin is None:
+        return True
+    asked = origin.strip().lower()
+    scheme, _, place = asked.partition("://")
+    return asked in allowed or (scheme in {"http", "https"} and place != "" and place == (host or "").strip().lower())
 
 
 # Chapter: limits

@@ -40,9 +40,9 @@ class Admission:
         """Return the client's address, behind trusted proxies too."""
         return client_address(peer, () if forwarded_for is None else (forwarded_for,), self._settings.trusted_proxies)
 
-    def allows_origin(self, origin: str | None) -> bool:
-        """Tell whether a page of that origin may connect."""
-        return origin_allowed(origin, self._settings.allowed_origins)
+    def allows_origin(self, origin: str | None, *, host: str | None) -> bool:
+        """Return whether a page of that origin may connect to the server that it knows as `host`."""
+        return origin_allowed(origin, self._settings.allowed_origins, host=host)
 
     async def peek(self, address: str, principal: Principal) -> None:
         """
@@ -97,7 +97,8 @@ class HandshakeAdmission:
         """Decide about a handshake: at once when its token was seen before and limits are counted here."""
         if self._draining():
             return self._refuse(_restarting())
-        if not self._admission.allows_origin(handshake.headers.get("origin")):
+        headers = handshake.headers
+        if not self._admission.allows_origin(headers.get("origin"), host=headers.get("host")):
             return self._refuse(Forbidden("Pages of this origin may not connect here."))
         peer = handshake.peer[0] if handshake.peer is not None else None
         address = self._admission.address(peer, handshake.headers.get("x-forwarded-for"))

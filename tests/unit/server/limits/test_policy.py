@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orbital_relay.config import Settings
+from orbital_relay.config import Settings, load
 from orbital_relay.errors import TooManyRequests
 from orbital_relay.server.limits.limiter import LocalLimiter
 from orbital_relay.server.limits.policy import ConnectPolicy, RequestLimits, client_address, origin_allowed, too_many
@@ -119,7 +119,36 @@ def test_nobody_talks_themselves_into_another_address(forwarded_for):
 )
 def test_origins(origin, allowed, answer):
     """[ORI1] With no list any page may connect; with one, only the pages named, and who sends no Origin."""
-    assert origin_allowed(origin, frozenset(allowed)) is answer
+    assert origin_allowed(origin, frozenset(allowed), host="relay.example") is answer
+
+
+@pytest.mark.parametrize(
+    "origin, host, answer",
+    [
+        ("https://relay.example", "relay.example", True),
+        ("http://Relay.example", "RELAY.example", True),
+        ("http://localhost:3000", "localhost:3000", True),
+        ("https://relay.example:8443", "relay.example", False),
+        ("https://relay.example.evil.example", "relay.example", False),
+        ("https://evil.example", "relay.example", False),
+        ("app://relay.example", "relay.example", False),
+        ("https://", "", False),
+        ("relay.example", "relay.example", False),
+        ("https://relay.example", None, False),
+    ],
+)
+def test_the_own_page_is_never_shut_out(origin, host, answer):
+    """[ORI2] The page of the host that is asked may connect, whatever the list names."""
+    assert origin_allowed(origin, frozenset({"https://a.example"}), host=host) is answer
+
+
+@pytest.mark.parametrize("origin", ["null", "app://orbital", "https://a.example"])
+def test_origins_of_programs_may_be_named(origin):
+    """[ORI3] `null` and an application's own scheme may be allowed on purpose, and are not otherwise."""
+    settings = load({}, {"ORBITAL_ALLOWED_ORIGINS": f"https://b.example, {origin}"})
+
+    assert origin_allowed(origin, settings.allowed_origins, host="relay.example")
+    assert not origin_allowed(origin, frozenset({"https://b.example"}), host="relay.example")
 
 
 # Chapter: handshakes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -45,15 +46,17 @@ the demonstration show two members side by side.
 _PACKED: Final = frozenset({b"text/html", b"text/javascript", b"text/css", b"image/svg+xml", b"application/json"})
 """What is worth packing: text. The page and the SDK are 250 kB of it, and 70 kB packed."""
 
+_DEVELOPMENT: Final = frozenset({"node_modules", "test", "package.json", "package-lock.json", "tsconfig.json"})
+"""What a checkout has beside a page, and a wheel has not."""
+
 # Names carry no hash, so a browser asks each time, and the ETag makes the answer short.
 _CACHE: Final = b"no-cache"
 
 
 class _File(msgspec.Struct, frozen=True):
-    """A file as it was read: modified then, of that size; packed once, if it is of a kind for it."""
+    """A file as it was read; packed once, if it is of a kind for it."""
 
-    modified_ns: int
-    size: int
+    content_type: bytes
     etag: bytes
     content: bytes
     packed: bytes | None
@@ -75,11 +78,18 @@ def folder(packaged: str, checkout: str) -> Path | None:
 
 
 class Files:
-    """A folder whose files are served. It never leaves its folder, and lists nothing."""
+    """
+    A folder whose files are served. It never leaves its folder, and lists nothing.
+
+    Everything is read once, when the server starts: an upgrade that replaces the files below a running server would
+    otherwise mix the new page with the old API.
+
+    Args:
+        root: The folder; None serves nothing.
+    """
 
     def __init__(self, root: Path | None) -> None:
-        self._root = root
-        self._read: dict[str, _File] = {}
+        self._files = {} if root is None else dict(_read(root, root))
 
     def reply(self, name: str, *, if_none_match: str | None, accept_encoding: str | None = None) -> Reply | None:
         """
@@ -90,12 +100,10 @@ class Files:
             if_none_match: The client's header.
             accept_encoding: The client's header.
         """
-        content_type = _TYPES.get(Path(name).suffix.lower())
-        if self._root is None or content_type is None:
-            return None
-        file = self._file(name)
+        file = self._files.get(name)
         if file is None:
             return None
+        content_type = file.content_type
         # A page elsewhere may load the SDK from here, also with a plain script element.
         headers = [(b"cross-origin-resource-policy", b"cross-origin")]
         content, etag = file.content, file.etag
@@ -112,27 +120,21 @@ class Files:
             return Reply(304, headers=headers, cache=_CACHE)
         return Reply(200, content, headers=headers, content_type=content_type, cache=_CACHE)
 
-    def _file(self, name: str) -> _File | None:
-        """Read a file, or return what was read of it when it has not changed; some 100 KiB at most, so on the loop."""
-        parts = name.split("/")
-        if self._root is None or "\0" in name or any(not part or part.startswith(".") for part in parts):
-            return None
-        try:
-            path = (self._root / name).resolve()
-            if not path.is_relative_to(self._root) or not path.is_file():
-                return None
-            state = path.stat()
-        except (OSError, RuntimeError):
-            # A name longer than any file's, or a link that leads to itself.
-            return None
-        file = self._read.get(name)
-        if file is None or (file.modified_ns, file.size) != (state.st_mtime_ns, state.st_size):
-            content = path.read_bytes()
-            etag = b'"%b"' % hashlib.sha256(content).hexdigest()[:32].encode()
-            kind = _TYPES[Path(name).suffix.lower()].partition(b";")[0]
-            packed = gzip.compress(content, mtime=0) if kind in _PACKED else None
-            file = self._read[name] = _File(state.st_mtime_ns, state.st_size, etag, content, packed)
-        return file
+
+def _read(root: Path, below: Path) -> Iterator[tuple[str, _File]]:
+    """Read what is served of a folder: files of known kinds, none that is hidden, none outside of `root`."""
+    for path in sorted(below.iterdir()):
+        if path.name.startswith(".") or path.name in _DEVELOPMENT:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _read(root, path)
+        content_type = _TYPES.get(path.suffix.lower())
+        if content_type is None or not path.is_file() or not path.resolve().is_relative_to(root.resolve()):
+            continue
+        content = path.read_bytes()
+        etag = b'"%b"' % hashlib.sha256(content).hexdigest()[:32].encode()
+        packed = gzip.compress(content, mtime=0) if content_type.partition(b";")[0] in _PACKED else None
+        yield path.relative_to(root).as_posix(), _File(content_type, etag, content, packed)
 
 
 def _takes_gzip(accept_encoding: str | None) -> bool:

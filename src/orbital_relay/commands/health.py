@@ -1,0 +1,59 @@
+"""`orbital health`: ask the server of these settings whether it is alive; for container runtimes and scripts."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+from typing import Final
+
+import click
+
+from orbital_relay.commands.server_options import load, settings_options
+
+# Shorter than the time-out of a container's health check, so that the sentence is seen.
+_TIMEOUT_S: Final = 3.0
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital health                         is the process alive?
+  orbital health --ready                 does it store posts?
+  orbital health --port 3001
+"""
+)
+@click.option("--ready", is_flag=True, help="Ask /health/ready: also whether posts are stored.")
+@settings_options("host", "port")
+def health(*, ready: bool, **flags: str | None) -> None:
+    """
+    Ask the server that runs here with these settings whether it is alive.
+
+    Status 0 when it is. It is alive whatever it depends on, so nothing is restarted because Redis or the database is
+    away; --ready asks for that, too.
+    """
+    settings = load(flags)
+    host, path = _reachable(settings.host), "/health/ready" if ready else "/health/live"
+    # Not through a proxy that the environment may name: the server is on this machine.
+    connection = http.client.HTTPConnection(host, settings.port, timeout=_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read(4096).decode("utf-8", "replace")
+    except (OSError, http.client.HTTPException) as exc:
+        raise click.ClickException(f"No answer from {host}, port {settings.port}: {exc}.") from exc
+    finally:
+        connection.close()
+    click.echo(body)
+    if answer.status != http.client.OK:
+        raise click.exceptions.Exit(1)
+
+
+def _reachable(host: str) -> str:
+    """Return an address at which a server that listens at `host` can be asked: loopback if it listens everywhere."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if not address.is_unspecified:
+        return host
+    return "127.0.0.1" if address.version == 4 else "::1"
