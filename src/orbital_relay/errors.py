@@ -201,6 +201,10 @@ class Unavailable(_RetryLater):
     code, status, close = "UNAVAILABLE", 503, 1012
 
 
+class Busy(Unavailable):
+    """The server has more to do than it can in time; it and its database are well."""
+
+
 class UploadLost(Unavailable):
     """The upload that the chunk belongs to was given up meanwhile; sent again, the chunk begins it anew."""
 

@@ -151,11 +151,13 @@ class Store(Protocol):
 
     # Chapter: groups, threads, messages: each returns the protocol's own answer
 
-    async def groups_of(self, user: int, *, now_ms: int) -> Json:
+    # A page of a list ends at `limit`, or early when its entries fill 8 MiB; `has_more` says whether entries follow.
+
+    async def groups_of(self, user: int, *, now_ms: int, limit: int, offset: int = 0) -> Json:
         """Answer `GET /api/groups`."""
         ...
 
-    async def members(self, user: int, group_id: GroupId) -> Json:
+    async def members(self, user: int, group_id: GroupId, *, limit: int, offset: int = 0) -> Json:
         """Answer `GET /api/groups/{group_id}/members`."""
         ...
 
@@ -367,8 +369,8 @@ class MediaRows(Protocol):
         """Answer `GET /api/media/{media_id}/info`; an expired medium has one, too."""
         ...
 
-    async def thread_media(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
-        """Answer `GET /api/threads/{thread_id}/media`."""
+    async def thread_media(self, user: int, thread_id: ThreadId, *, now_ms: int, limit: int, offset: int = 0) -> Json:
+        """Answer `GET /api/threads/{thread_id}/media`, a page as `Store.groups_of` makes them."""
         ...
 
     async def note_download(self, user: int, media_id: MediaId, *, now_ms: int) -> None:

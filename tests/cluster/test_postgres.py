@@ -8,13 +8,13 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.util import await_only
 
-from orbital_relay.errors import DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
+from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.model import AnyDraft, Appended, GroupId, UserId
 from orbital_relay.store import effects
-from orbital_relay.store.postgres import PostgresStore
+from orbital_relay.store.postgres import READERS, PostgresStore
 from tests.contracts.drafts import (
     NOW_MS,
     Stamps,
@@ -312,3 +312,27 @@ def _signal_tree(pid: int, what: str) -> None:
     postmaster = psutil.Process(pid)
     for process in (postmaster, *postmaster.children(recursive=True)):
         (process.suspend if what == "freeze" else process.resume)()
+
+
+async def test_a_busy_pool_is_not_a_database_that_is_away(postgres_url: str, caplog: pytest.LogCaptureFixture):
+    """
+    [BUSY1] While all reading connections are at work, who waits too long is told so, and the server stays ready.
+
+    It said "the database is away" and was taken for not ready.
+    """
+    store = await PostgresStore.open(postgres_url)
+    slow = [asyncio.create_task(store._read(_sleep, 5.0)) for _ in range(READERS)]
+    await eventually(lambda: store._reader.pool.checkedout() == READERS, what="every connection is at work")
+
+    late, ready = await asyncio.gather(store.heads(["x"]), store.ready(), return_exceptions=True)
+    await asyncio.gather(*slow)
+
+    assert isinstance(late, Busy)
+    assert ready is True
+    assert "away" not in caplog.text
+    assert await store.heads(["x"]) == {}
+    await store.close()
+
+
+def _sleep(conn: Connection, seconds: float) -> None:
+    conn.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": seconds})

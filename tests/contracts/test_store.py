@@ -176,7 +176,7 @@ async def test_the_creator_is_handed_over(store: Store, stamps: Stamps, home: Ho
     await store.replace_code(home.bob.key, home.group_id, invite_code=(code := new_code()), expires_ms=NOW_MS * 2)
     await put_one(store, stamps, leave(home.bob, home.group_id))
     with pytest.raises(Forbidden):
-        await store.members(home.bob.key, home.group_id)
+        await store.members(home.bob.key, home.group_id, limit=500)
 
     await put_one(store, stamps, join(home.ann, code))
 
@@ -414,7 +414,7 @@ async def test_reading_what_is_not_there(store: Store, stamps: Stamps, home: Hom
         (eve.key, home.group_id, opened.thread_id, Forbidden),
     ):
         for asked in (
-            store.members(user, group_id),
+            store.members(user, group_id, limit=500),
             store.events(user, group_id, after=0, limit=1),
             store.messages(user, since_ms=0, limit=1, group_id=group_id),
             store.threads(user, group_id, limit=1, offset=0, newest_first=True),
@@ -567,9 +567,9 @@ async def test_groups_and_members(store: Store, stamps: Stamps, home: Home):
     """[GROUPS] A user's groups with head and code while it holds; a group's members in the order of joining."""
     await put_one(store, stamps, message(home.ann, home.group_id))
 
-    (mine,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS))["groups"]
-    (late,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS * 2))["groups"]
-    members = (await store.members(home.bob.key, home.group_id))["members"]
+    (mine,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS, limit=500))["groups"]
+    (late,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS * 2, limit=500))["groups"]
+    members = (await store.members(home.bob.key, home.group_id, limit=500))["members"]
 
     assert (mine["group_id"], mine["member_count"], mine["last_seq"]) == (home.group_id, 2, 3)
     assert (mine["invite_code"], late["invite_code"]) == (home.code, None)

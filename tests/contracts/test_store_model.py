@@ -251,7 +251,7 @@ class Machine(RuleBasedStateMachine):
                 expected = Access.MEMBER if who in group.members else Access.STRANGER
                 assert self.run(self.store.access(who.key, group.id)) is expected
             if group.members:
-                told = self.run(self.store.members(group.members[0].key, group.id))["members"]
+                told = self.run(self.store.members(group.members[0].key, group.id, limit=500))["members"]
                 assert [member["user_id"] for member in told] == [member.user_id for member in group.members]
         for thread_id, (group, count) in self.threads.items():
             if group.members:

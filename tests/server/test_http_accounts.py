@@ -27,7 +27,7 @@ async def test_signing_up_and_logging_in(api: Api):
     assert logged_in.json()["public_key"] == _ADA["public_key"]
     for answer in (signed_up, logged_in):
         groups = await api.ask("GET", "/api/groups", headers={"Authorization": f"Bearer {answer.json()['token']}"})
-        assert groups.json() == {"groups": []}
+        assert groups.json() == {"groups": [], "has_more": False}
 
 
 async def test_a_name_is_taken_in_every_case(api: Api):

@@ -267,7 +267,7 @@ def test_no_request_behind_a_request(server: Server):
         status, headers, body = line.answer()
 
         assert (status, headers["connection"]) == (200, "close")
-        assert json.loads(body) == {"groups": []}
+        assert json.loads(body) == {"groups": [], "has_more": False}
         assert line.socket.recv(10) == b""
 
 

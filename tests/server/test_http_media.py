@@ -118,7 +118,10 @@ async def test_a_medium_s_life(family: Family):
     shown = (await family.bob.get(f"/api/threads/{family.thread_id}")).json()
     assert shown["media_count"] == 1
     assert shown["media"] == [{**item, "uploaded_at": stored["uploaded_at"]}]
-    assert (await family.bob.get(f"/api/threads/{family.thread_id}/media")).json() == {"media": shown["media"]}
+    assert (await family.bob.get(f"/api/threads/{family.thread_id}/media")).json() == {
+        "media": shown["media"],
+        "has_more": False,
+    }
     info = (await family.bob.get(f"/api/media/{family.media_id}/info")).json()
     assert (info["status"], info["encryption_iv"], info["downloaded_by"]) == ("complete", "aXY=", [])
     assert await family.used() == (len(data), 1)

@@ -53,7 +53,7 @@ async def test_a_thread_s_life(api: Api):
         "media_count": 0,
         "created_at": thread["created_at"],
     }
-    assert shown == {**expected, "media": []}
+    assert shown == {**expected, "media": [], "media_has_more": False}
     listed = (await ada.get(f"/api/groups/{group_id}/threads")).json()
     assert listed == {"threads": [expected], "total_count": 1, "has_more": False}
     replies = (await ada.get(f"/api/threads/{thread['thread_id']}/replies")).json()

@@ -62,6 +62,22 @@ export class OrbitalApi extends Http {
     return this.#json('GET', path + (`${search}` && `?${search}`));
   }
 
+  /**
+   * Read a list to its end: a page ends early when its entries are large.
+   *
+   * @param {string} path
+   * @param {string} name where the entries stand in the answer
+   * @returns {Promise<any[]>}
+   */
+  async #all(path, name) {
+    const all = [];
+    for (;;) {
+      const page = await this.#get(path, all.length ? { offset: all.length } : {});
+      all.push(...page[name]);
+      if (!page.has_more || !page[name].length) return all;
+    }
+  }
+
   // Accounts
 
   /**
@@ -99,8 +115,8 @@ export class OrbitalApi extends Http {
   // Groups
 
   /** @returns {Promise<Group[]>} */
-  async groups() {
-    return (await this.#get('/api/groups')).groups;
+  groups() {
+    return this.#all('/api/groups', 'groups');
   }
 
   /**
@@ -122,8 +138,8 @@ export class OrbitalApi extends Http {
   }
 
   /** @param {string} groupId @returns {Promise<Member[]>} */
-  async members(groupId) {
-    return (await this.#get(`/api/groups/${id(groupId)}/members`)).members;
+  members(groupId) {
+    return this.#all(`/api/groups/${id(groupId)}/members`, 'members');
   }
 
   /**
@@ -148,8 +164,8 @@ export class OrbitalApi extends Http {
   }
 
   /** Who is connected, anywhere in the cluster. @param {string} groupId @returns {Promise<{user_id: string, username: string, connections: number, since: string}[]>} */
-  async presence(groupId) {
-    return (await this.#get(`/api/groups/${id(groupId)}/presence`)).online;
+  presence(groupId) {
+    return this.#all(`/api/groups/${id(groupId)}/presence`, 'online');
   }
 
   // Messages and events
@@ -209,7 +225,7 @@ export class OrbitalApi extends Http {
     return this.#get(`/api/groups/${id(groupId)}/threads`, query);
   }
 
-  /** @param {string} threadId @returns {Promise<Thread & {media: Media[]}>} */
+  /** A thread with its first 100 media; `threadMedia` lists all. @param {string} threadId @returns {Promise<Thread & {media: Media[], media_has_more: boolean}>} */
   thread(threadId) {
     return this.#get(`/api/threads/${id(threadId)}`);
   }
@@ -246,8 +262,8 @@ export class OrbitalApi extends Http {
   }
 
   /** @param {string} threadId @returns {Promise<Media[]>} */
-  async threadMedia(threadId) {
-    return (await this.#get(`/api/threads/${id(threadId)}/media`)).media;
+  threadMedia(threadId) {
+    return this.#all(`/api/threads/${id(threadId)}/media`, 'media');
   }
 }
 

@@ -23,6 +23,7 @@ from orbital_relay.client.errors import ApiError, BadAnswer, Closed, Unreachable
 from orbital_relay.client.user_code import theirs
 
 T = TypeVar("T")
+P = TypeVar("P", responses.Groups, responses.Members, responses.Presence, responses.MediaList)
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
 """A token, or a function that gives one, called again whenever the last one no longer holds."""
@@ -291,11 +292,12 @@ class Api:
 
     async def groups(self) -> list[responses.Group]:
         """List the caller's groups."""
-        return (await self._call("GET", "/api/groups", responses.Groups)).groups
+        return [group async for page in self._pages("/api/groups", responses.Groups) for group in page.groups]
 
     async def members(self, group_id: str) -> list[responses.Member]:
         """List a group's members."""
-        return (await self._call("GET", f"/api/groups/{_segment(group_id)}/members", responses.Members)).members
+        pages = self._pages(f"/api/groups/{_segment(group_id)}/members", responses.Members)
+        return [member async for page in pages for member in page.members]
 
     async def remove_member(self, group_id: str, user_id: str) -> None:
         """Remove a member, as the group's creator; or leave, as that member."""
@@ -311,7 +313,8 @@ class Api:
 
     async def presence(self, group_id: str) -> list[responses.Online]:
         """List who of a group is connected, to whichever server of the cluster."""
-        return (await self._call("GET", f"/api/groups/{_segment(group_id)}/presence", responses.Presence)).online
+        pages = self._pages(f"/api/groups/{_segment(group_id)}/presence", responses.Presence)
+        return [each async for page in pages for each in page.online]
 
     # Public: messages
 
@@ -449,7 +452,8 @@ class Api:
 
     async def thread_media(self, thread_id: str) -> list[responses.MediaItem]:
         """List a thread's media."""
-        return (await self._call("GET", f"/api/threads/{_segment(thread_id)}/media", responses.MediaList)).media
+        pages = self._pages(f"/api/threads/{_segment(thread_id)}/media", responses.MediaList)
+        return [medium async for page in pages for medium in page.media]
 
     @asynccontextmanager
     async def download(
@@ -515,6 +519,18 @@ class Api:
             headers=headers,
         )
         return _decode(response.content, answer)
+
+    async def _pages(self, path: str, answer: type[P]) -> AsyncIterator[P]:
+        """Read a list to its end: a page ends early when its entries are large."""
+        offset = 0
+        while True:
+            page = await self._call("GET", path, answer, query={"offset": offset} if offset else None)
+            yield page
+            # The entries are the one list of a page.
+            count = next(len(value) for value in msgspec.structs.astuple(page) if isinstance(value, list))
+            offset += count
+            if not page.has_more or not count:
+                return
 
     def _check_open(self) -> None:
         if self._http.is_closed:

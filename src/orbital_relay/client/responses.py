@@ -71,9 +71,10 @@ class Group(_Answer, frozen=True, kw_only=True):
 
 
 class Groups(_Answer, frozen=True, kw_only=True):
-    """The caller's groups."""
+    """A page of the caller's groups."""
 
     groups: list[Group]
+    has_more: bool = False
 
 
 class Member(_Answer, frozen=True, kw_only=True):
@@ -86,9 +87,10 @@ class Member(_Answer, frozen=True, kw_only=True):
 
 
 class Members(_Answer, frozen=True, kw_only=True):
-    """The members of a group."""
+    """A page of the members of a group."""
 
     members: list[Member]
+    has_more: bool = False
 
 
 class InviteCode(_Answer, frozen=True, kw_only=True):
@@ -122,9 +124,10 @@ class Online(_Answer, frozen=True, kw_only=True):
 
 
 class Presence(_Answer, frozen=True, kw_only=True):
-    """Who of a group is connected."""
+    """A page of who of a group is connected."""
 
     online: list[Online]
+    has_more: bool = False
 
 
 # Chapter: messages
@@ -200,6 +203,7 @@ class Thread(_Answer, frozen=True, kw_only=True):
     media_count: int
     created_at: str
     media: list[MediaItem] = []
+    media_has_more: bool = False
 
 
 class Threads(_Answer, frozen=True, kw_only=True):
@@ -277,12 +281,14 @@ class MediaInfo(_Answer, frozen=True, kw_only=True):
     uploaded_at: str = ""
     status: str = "complete"
     downloaded_by: list[Fetched] = []
+    downloaded_count: int = 0
 
 
 class MediaList(_Answer, frozen=True, kw_only=True):
-    """The media of a thread."""
+    """A page of the media of a thread."""
 
     media: list[MediaItem]
+    has_more: bool = False
 
 
 # Chapter: the log

@@ -303,6 +303,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _LIMITS,
         ),
     ] = 262_144
+    answer_memory_bytes: Annotated[
+        int,
+        Option(
+            "ORBITAL_ANSWER_MEMORY_BYTES",
+            kinds.whole(32 * 1024 * 1024, 2**40, unit=" of bytes"),
+            "Memory of a process for large answers that are being made or sent; over it the slowest reader is cut.",
+            "128 MiB: five pages of 8 MiB are made at a time, and 16 wait for slow clients, in a machine of 512 MiB.",
+            _LIMITS,
+        ),
+    ] = 134_217_728
     trusted_proxies: Annotated[
         tuple[kinds.Network, ...],
         Option(

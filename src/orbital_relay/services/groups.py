@@ -16,6 +16,11 @@ from orbital_relay.model import Appended, CreateGroup, GroupId, IdempotencyKey, 
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.forms import Encrypted, check_encrypted, new_id
 
+NAME_BYTES: Final = 4 * 1024
+"""Largest `encrypted_name` after decoding: every list of groups carries it."""
+GROUP_KEY_BYTES: Final = 8 * 1024
+"""Largest `encrypted_group_key` after decoding; a sealed key with post-quantum parts has some 2 KiB."""
+
 _ALPHABET: Final = string.ascii_uppercase + string.digits
 _CODE: Final = re.compile(r"[A-Z0-9]{8}")
 _DAY_MS: Final = 86_400_000
@@ -79,8 +84,8 @@ async def create(
         PayloadTooLarge: If a field is over the limit.
         Conflict: If the key was used for another body.
     """
-    check_encrypted("encrypted_name", body.encrypted_name, limit_bytes=context.envelope_bytes)
-    check_encrypted("encrypted_group_key", body.encrypted_group_key, limit_bytes=context.envelope_bytes)
+    check_encrypted("encrypted_name", body.encrypted_name, limit_bytes=NAME_BYTES)
+    check_encrypted("encrypted_group_key", body.encrypted_group_key, limit_bytes=GROUP_KEY_BYTES)
     for draw in range(1, _DRAWS + 1):
         now_ms = context.clock.wall_ms()
         draft = CreateGroup(
@@ -113,7 +118,7 @@ def join(
         PayloadTooLarge: If the key is over the limit.
         NotFound: If the code cannot be one.
     """
-    check_encrypted("encrypted_group_key", body.encrypted_group_key, limit_bytes=context.envelope_bytes)
+    check_encrypted("encrypted_group_key", body.encrypted_group_key, limit_bytes=GROUP_KEY_BYTES)
     return context.append(
         JoinGroup(
             actor=principal,

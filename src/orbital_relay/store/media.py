@@ -39,7 +39,7 @@ from orbital_relay.model import (
 from orbital_relay.ports import Held, Json
 from orbital_relay.store import tables as t
 from orbital_relay.store.effects import load_group, may_not_take_away, no_media, no_thread
-from orbital_relay.store.queries import batched, require_member, require_thread, thread_group
+from orbital_relay.store.queries import batched, first_fitting, require_member, require_thread, thread_group
 
 WARNING_PERCENT: Final = 80
 """From here on a group is told that its room runs out."""
@@ -49,6 +49,12 @@ KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
 
 MOST_CHUNKS: Final = 10_000
 """Chunks of one medium: 500 MiB in pieces of 50 KiB. Each costs a row and a blob."""
+
+MOST_SHOWN: Final = 100
+"""Media that stand in the answer of one thread; the list of its media has the rest."""
+
+MOST_FETCHED: Final = 500
+"""Members named in a medium's info; `downloaded_count` says how many there are."""
 
 _UPLOADING, _COMPLETE = MediaState.UPLOADING.value, MediaState.COMPLETE.value
 _EXPIRED, _ABANDONED = MediaState.EXPIRED.value, MediaState.ABANDONED.value
@@ -389,7 +395,9 @@ def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Js
         .join(t.users, t.users.c.id == t.media_downloads.c.user)
         .where(t.media_downloads.c.media == row.id)
         .order_by(t.media_downloads.c.at_ms, t.users.c.id)
+        .limit(MOST_FETCHED)
     )
+    fetched = conn.execute(select(func.count()).where(t.media_downloads.c.media == row.id)).scalar_one()
     return {
         **_item(row),
         "thread_id": row.thread_id,
@@ -402,6 +410,7 @@ def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Js
             {"user_id": user_id, "username": username, "downloaded_at": wire.iso(at_ms)}
             for user_id, username, at_ms in had
         ],
+        "downloaded_count": fetched,
     }
 
 
@@ -415,19 +424,22 @@ def _item(row: Row[Any]) -> Json:
     }
 
 
-def thread_media(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> Json:
+def thread_media(conn: Connection, user: int, thread_id: str, *, now_ms: int, limit: int, offset: int) -> Json:
     """Answer `GET /api/threads/{thread_id}/media`, in the order of the log."""
-    return {"media": media_of(conn, require_thread(conn, user, thread_id), now_ms=now_ms)}
+    items, has_more = media_of(conn, require_thread(conn, user, thread_id), now_ms=now_ms, limit=limit, offset=offset)
+    return {"media": items, "has_more": has_more}
 
 
-def media_of(conn: Connection, thread: int, *, now_ms: int) -> list[Json]:
-    """Return a thread's media that are there."""
-    rows = conn.execute(
-        select(t.media)
+def media_of(conn: Connection, thread: int, *, now_ms: int, limit: int, offset: int) -> tuple[list[Json], bool]:
+    """Return a page of a thread's media that are there, and whether more follow."""
+    keys = (
+        select(t.media.c.id, func.length(t.media.c.encrypted_metadata))
         .where(t.media.c.thread == thread, t.media.c.state == _COMPLETE, t.media.c.expires_ms > now_ms)
         .order_by(t.media.c.seq)
     )
-    return [_item(row) for row in rows]
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
+    rows = conn.execute(select(t.media).where(t.media.c.id.in_(numbers)).order_by(t.media.c.seq))
+    return [_item(row) for row in rows], has_more
 
 
 def note_download(conn: Connection, user: int, media_id: str, *, now_ms: int) -> None:

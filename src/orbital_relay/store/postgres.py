@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from orbital_relay.errors import DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
+from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.model import AnyDraft, Appended, PostMessage, PostReply, PostThread
 from orbital_relay.ports import MediaRows, Store
 from orbital_relay.store import schema
@@ -226,7 +226,11 @@ class PostgresStore(SqlStore):
     def _refusal(self, exc: Exception) -> OrbitalError:
         """Turn a failure into the answer for whoever asked; the log gets its words, once for each time it is away."""
         cause = _cause(exc)
-        if _is_away(cause) or isinstance(exc, PoolTimeoutError):
+        if isinstance(exc, PoolTimeoutError):
+            # The database answers; this server asks it for more than its connections carry.
+            log.warning("no connection to the database was free in time", extra={"wait_s": CONNECT_S})
+            return Busy("The server is busy. Try again in a few seconds.", retry_after_s=2)
+        if _is_away(cause):
             if not self._away:
                 self._away = True
                 log.error("the database is away", extra={"error": _words(cause)})

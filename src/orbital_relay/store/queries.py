@@ -36,8 +36,11 @@ from orbital_relay.store import tables as t
 from orbital_relay.store.effects import no_group, no_thread, not_member
 
 PAGE_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of frames at which a page ends before its limit. A hundred messages of 400 bytes are 70 KB; a thousand of the
-largest would be 350 MB, and several times that while they are written out."""
+"""Bytes at which a page of a list or of the log ends before its limit.
+
+A hundred messages of 400 bytes are 70 KB; a thousand of the largest would be 350 MB, and several times that while they
+are written out.
+"""
 
 _HEAD = (t.groups.c.last_seq, t.groups.c.floor_seq, t.groups.c.last_stamp_ms, t.groups.c.last_hash)
 
@@ -454,11 +457,47 @@ def revocations(conn: Connection, *, after: int) -> list[Revocation]:
     return [Revocation(row.number, row.token_digest, row.user_id, row.at_s) for row in rows]
 
 
-# Chapter: groups
+# Chapter: lists, a page at a time
 
 
-def groups_of(conn: Connection, user: int, *, now_ms: int) -> Json:
+# Bytes of an entry beside its texts: names of fields, ids, moments and numbers.
+_ENTRY_BYTES: Final = 400
+# A name of an outside identity provider may hold control characters, which JSON writes as six bytes (RFC 8259 §7).
+_NAME_FACTOR: Final = 6
+
+
+def first_fitting(conn: Connection, keys: Select[Any], *, limit: int, offset: int) -> tuple[list[int], bool]:
+    """
+    Return the row numbers of one page of a list, and whether more rows follow.
+
+    The page ends at its limit or before `PAGE_BYTES`, and has one row at least: only row numbers and lengths are
+    read, so a row that does not fit costs no memory.
+
+    Args:
+        conn: In a transaction, so that the rows can be read afterwards as they are now.
+        keys: Selects row number and length, in the order of the list.
+        limit: Most rows.
+        offset: Rows to pass over.
+    """
+    rows = conn.execute(keys.limit(limit + 1).offset(offset)).all()
+    numbers: list[int] = []
+    size = 0
+    for number, length in rows[:limit]:
+        size += int(length) + _ENTRY_BYTES
+        if numbers and size > PAGE_BYTES:
+            break
+        numbers.append(int(number))
+    return numbers, len(numbers) < len(rows)
+
+
+def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: int) -> Json:
     """Answer `GET /api/groups`, in the order in which the user joined."""
+    mine = t.members.c.user == user
+    order = t.members.c.joined_ms, t.groups.c.id
+    length = func.length(t.groups.c.encrypted_name) + func.length(t.members.c.encrypted_group_key)
+    joined = t.groups.join(t.members, t.members.c.group == t.groups.c.id)
+    keys = select(t.groups.c.id, length).select_from(joined).where(mine).order_by(*order)
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     counted = t.members.alias()
     count = select(func.count()).where(counted.c.group == t.groups.c.id).scalar_subquery()
     rows = conn.execute(
@@ -471,9 +510,9 @@ def groups_of(conn: Connection, user: int, *, now_ms: int) -> Json:
             t.members.c.joined_ms,
             t.groups.c.last_seq,
         )
-        .join(t.members, t.members.c.group == t.groups.c.id)
-        .where(t.members.c.user == user)
-        .order_by(t.members.c.joined_ms, t.groups.c.id)
+        .select_from(joined)
+        .where(mine, t.groups.c.id.in_(numbers))
+        .order_by(*order)
     )
     return {
         "groups": [
@@ -487,17 +526,27 @@ def groups_of(conn: Connection, user: int, *, now_ms: int) -> Json:
                 "last_seq": row.last_seq,
             }
             for row in rows
-        ]
+        ],
+        "has_more": has_more,
     }
 
 
-def members(conn: Connection, user: int, group_id: str) -> Json:
+def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: int) -> Json:
     """Answer `GET /api/groups/{group_id}/members`, in the order of joining."""
     group = require_member(conn, user, group_id)
+    length = func.length(t.users.c.username) * _NAME_FACTOR + func.length(t.users.c.public_key)
+    joined = t.users.join(t.members, t.members.c.user == t.users.c.id)
+    keys = (
+        select(t.users.c.id, length)
+        .select_from(joined)
+        .where(t.members.c.group == group)
+        .order_by(t.members.c.joined_seq)
+    )
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     rows = conn.execute(
         select(t.users.c.user_id, t.users.c.username, t.users.c.public_key, t.members.c.joined_ms)
-        .join(t.members, t.members.c.user == t.users.c.id)
-        .where(t.members.c.group == group)
+        .select_from(joined)
+        .where(t.members.c.group == group, t.users.c.id.in_(numbers))
         .order_by(t.members.c.joined_seq)
     )
     return {
@@ -509,7 +558,8 @@ def members(conn: Connection, user: int, group_id: str) -> Json:
                 "joined_at": wire.iso(row.joined_ms),
             }
             for row in rows
-        ]
+        ],
+        "has_more": has_more,
     }
 
 
@@ -589,11 +639,15 @@ def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
     group = require_member(conn, user, group_id)
     total = conn.execute(select(func.count()).where(t.threads.c.group == group)).scalar_one()
     order = t.threads.c.seq.desc() if newest_first else t.threads.c.seq
-    rows = conn.execute(_threads().where(t.threads.c.group == group).order_by(order).limit(limit).offset(offset)).all()
+    length = func.length(t.threads.c.encrypted_title) + func.length(t.threads.c.encrypted_body)
+    length += func.length(t.threads.c.author_username) * _NAME_FACTOR
+    keys = select(t.threads.c.id, length).where(t.threads.c.group == group).order_by(order)
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
+    rows = conn.execute(_threads().where(t.threads.c.id.in_(numbers)).order_by(order))
     return {
         "threads": [_thread_json(row) for row in rows],
         "total_count": total,
-        "has_more": offset + len(rows) < total,
+        "has_more": has_more,
     }
 
 
@@ -622,6 +676,9 @@ def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: 
     """Answer `GET /api/threads/{thread_id}/replies`, oldest first."""
     number = require_thread(conn, user, thread_id)
     total = conn.execute(select(func.count()).where(t.replies.c.thread == number)).scalar_one()
+    length = func.length(t.replies.c.encrypted_body) + func.length(t.replies.c.author_username) * _NAME_FACTOR
+    keys = select(t.replies.c.id, length).where(t.replies.c.thread == number).order_by(t.replies.c.seq)
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     rows = conn.execute(
         select(
             t.replies.c.reply_id,
@@ -632,11 +689,9 @@ def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: 
             t.replies.c.created_ms,
         )
         .join(t.users, t.users.c.id == t.replies.c.author)
-        .where(t.replies.c.thread == number)
+        .where(t.replies.c.id.in_(numbers))
         .order_by(t.replies.c.seq)
-        .limit(limit)
-        .offset(offset)
-    ).all()
+    )
     return {
         "replies": [
             {
@@ -651,5 +706,5 @@ def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: 
             for row in rows
         ],
         "total_count": total,
-        "has_more": offset + len(rows) < total,
+        "has_more": has_more,
     }

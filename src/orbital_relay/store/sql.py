@@ -9,7 +9,7 @@ from typing import IO, Any, TypeVar
 
 from sqlalchemy import Connection, text
 
-from orbital_relay.errors import OrbitalError
+from orbital_relay.errors import Busy, OrbitalError
 from orbital_relay.model import (
     Access,
     Account,
@@ -142,13 +142,13 @@ class SqlStore(ABC):
 
     # Chapter: groups, threads, messages
 
-    async def groups_of(self, user: int, *, now_ms: int) -> Json:
+    async def groups_of(self, user: int, *, now_ms: int, limit: int, offset: int = 0) -> Json:
         """See `ports.Store.groups_of`."""
-        return await self._read(queries.groups_of, user, now_ms=now_ms)
+        return await self._read(queries.groups_of, user, now_ms=now_ms, limit=limit, offset=offset)
 
-    async def members(self, user: int, group_id: GroupId) -> Json:
+    async def members(self, user: int, group_id: GroupId, *, limit: int, offset: int = 0) -> Json:
         """See `ports.Store.members`."""
-        return await self._read(queries.members, user, group_id)
+        return await self._read(queries.members, user, group_id, limit=limit, offset=offset)
 
     async def access(self, user: int, group_id: GroupId) -> Access:
         """See `ports.Store.access`."""
@@ -224,9 +224,9 @@ class SqlStore(ABC):
         """See `ports.MediaRows.media_info`."""
         return await self._read(media.media_info, user, media_id, now_ms=now_ms)
 
-    async def thread_media(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
+    async def thread_media(self, user: int, thread_id: ThreadId, *, now_ms: int, limit: int, offset: int = 0) -> Json:
         """See `ports.MediaRows.thread_media`."""
-        return await self._read(media.thread_media, user, thread_id, now_ms=now_ms)
+        return await self._read(media.thread_media, user, thread_id, now_ms=now_ms, limit=limit, offset=offset)
 
     async def note_download(self, user: int, media_id: MediaId, *, now_ms: int) -> None:
         """See `ports.MediaRows.note_download`."""
@@ -298,14 +298,19 @@ class SqlStore(ABC):
         """Tell whether the database answers."""
         try:
             return await self._read(_one) == 1
+        except Busy:
+            # Others are being served: taking this server out of the balancer would move the load to the next one.
+            return True
         except OrbitalError:
             return False
 
 
 def _thread_with_media(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> Json:
+    found = media.thread_media(conn, user, thread_id, now_ms=now_ms, limit=media.MOST_SHOWN, offset=0)
     return {
         **queries.thread(conn, user, thread_id),
-        **media.thread_media(conn, user, thread_id, now_ms=now_ms),
+        "media": found["media"],
+        "media_has_more": found["has_more"],
     }
 
 

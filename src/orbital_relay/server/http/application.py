@@ -18,6 +18,7 @@ from orbital_relay.server.auth.credentials import bearer
 from orbital_relay.server.context import Node
 from orbital_relay.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, read_body
 from orbital_relay.server.http.query import read_query, whole_fields
+from orbital_relay.server.limits.memory import AnswerMemory
 from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.services.forms import read
 
@@ -25,6 +26,9 @@ log = logging.getLogger("orbital.server")
 
 # 300 fields of 10 bytes round the two encrypted fields that a body has at most.
 _BODY_SLACK_BYTES: Final = 64 * 1024
+
+PIECE_BYTES: Final = 64 * 1024
+"""Bytes of a body that are written at once: as much as a transport takes before it asks the writer to wait."""
 
 _SAFETY: Final[RawHeaders] = (
     (b"x-content-type-options", b"nosniff"),
@@ -86,9 +90,12 @@ class _Bound:
 class Resource:
     """One path: an ASGI application that chooses the endpoint by method, and answers for all that can go wrong."""
 
-    def __init__(self, node: Node, limits: RequestLimits, path: str, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(
+        self, node: Node, limits: RequestLimits, memory: AnswerMemory, path: str, endpoints: Iterable[Endpoint]
+    ) -> None:
         self._node = node
         self._limits = limits
+        self._memory = memory
         self._path = path
         limit = body_limit(node.settings.envelope_bytes)
         self._endpoints = {endpoint.method: _Bound(endpoint, limit=limit) for endpoint in endpoints}
@@ -112,38 +119,64 @@ class Resource:
                 key = value if key is None else key + b", " + value
             elif name == b"origin":
                 origin = value
-        method = scope["method"]
-        reply: Reply | Response
+        call = Call(self._node, self._limits, scope, receive, send)
+        try:
+            reply = await self._answer(call, None if repeated else authorization, declared=declared, key=key)
+            if reply is None:
+                return
+            self._node.metrics.answered(self._path, scope["method"], _status(reply))
+            await self._respond(reply, call, extra=self._cors.headers(origin))
+        finally:
+            if call.held is not None:
+                self._memory.release(call.held)
+
+    async def _answer(
+        self, call: Call, authorization: bytes | None, *, declared: bytes | None, key: bytes | None
+    ) -> Reply | Response | None:
+        """Return the answer, whatever goes wrong; None when the client is gone."""
+        method = call.scope["method"]
         try:
             bound = self._endpoints.get("GET" if method == "HEAD" else method)
             if bound is None:
-                reply = self._without_endpoint(method, scope)
-            else:
-                if self._node.draining and not bound.endpoint.always:
-                    raise Unavailable("The server is going down; another one, or the next, will answer.")
-                call = Call(self._node, self._limits, scope, receive, send)
-                if bound.endpoint.auth:
-                    call.principal = await self._admit(None if repeated else authorization)
-                if key is not None:
-                    call.idempotency_key = key.decode("latin-1")
-                call.declared = _length(declared)
-                reply = await _run(bound, call)
+                return self._without_endpoint(method, call.scope)
+            if self._node.draining and not bound.endpoint.always:
+                raise Unavailable("The server is going down; another one, or the next, will answer.")
+            if bound.endpoint.auth:
+                call.principal = await self._admit(authorization)
+            if key is not None:
+                call.idempotency_key = key.decode("latin-1")
+            call.declared = _length(declared)
+            if bound.endpoint.memory_bytes:
+                call.held = await self._memory.take(call.principal.user_id, bound.endpoint.memory_bytes)
+            return await _run(bound, call)
         except OrbitalError as exc:
-            reply = Reply.error(exc)
+            return Reply.error(exc)
         except ClientGone:
-            return
+            return None
         except Exception:
             # The path as declared: what stands in its place may be somebody's id.
             log.exception("request failed", extra={"method": method, "path": self._path})
-            reply = Reply.error(OrbitalError("Something went wrong here. It is in the server's log."))
-        self._node.metrics.answered(self._path, method, _status(reply))
-        await self._respond(reply, scope, receive, send, extra=self._cors.headers(origin))
+            return Reply.error(OrbitalError("Something went wrong here. It is in the server's log."))
 
-    async def _respond(
-        self, reply: Reply | Response, scope: Scope, receive: Receive, send: Send, *, extra: RawHeaders
-    ) -> None:
+    async def _respond(self, reply: Reply | Response, call: Call, *, extra: RawHeaders) -> None:
+        held = call.held
         try:
-            await respond(reply, scope, receive, send, extra=extra)
+            if held is None:
+                await respond(reply, call.scope, call.receive, call.send, extra=extra)
+                return
+            if isinstance(reply, Reply):
+                self._memory.shrink(held, len(reply.body))
+
+            async def counted(message: Message) -> None:
+                await call.send(message)
+                held.sent_bytes += len(message.get("body", b""))
+
+            async with held.sending(self._node.clock.steady_s()):
+                await respond(reply, call.scope, call.receive, counted, extra=extra)
+        except TimeoutError:
+            # uvicorn closes the connection of an answer that ends short.
+            if held is None or not held.cut:
+                raise
         except asyncio.CancelledError:
             # A shutdown did not wait for the rest: the answer ends short, and uvicorn closes the line.
             if not self._node.draining:
@@ -240,7 +273,14 @@ async def respond(reply: Reply | Response, scope: Scope, receive: Receive, send:
             headers.append((b"content-type", reply.content_type))
             headers.append((b"content-length", b"%d" % len(reply.body)))
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if head else reply.body})
+        body = b"" if head else reply.body
+        # The server waits for the client before each piece, so the transport never holds a large body whole.
+        # Each piece is a copy: a view would keep the body alive for as long as the transport has a piece of it.
+        start = 0
+        while len(body) - start > PIECE_BYTES:
+            await send({"type": "http.response.body", "body": body[start : start + PIECE_BYTES], "more_body": True})
+            start += PIECE_BYTES
+        await send({"type": "http.response.body", "body": body[start:]})
         return
 
     async def send_with_headers(message: Message) -> None:
@@ -262,6 +302,7 @@ class Application:
 
     def __init__(self, node: Node, endpoints: Iterable[Endpoint], *, fallback: Endpoint) -> None:
         limits = RequestLimits(node.settings, node.limiter)
+        memory = AnswerMemory(node.settings.answer_memory_bytes, clock=node.clock)
         by_path: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             by_path.setdefault(endpoint.path, []).append(endpoint)
@@ -269,7 +310,7 @@ class Application:
         self._exact: dict[str, Resource] = {}
         routes: list[Route] = []
         for path, here in by_path.items():
-            resource = Resource(node, limits, path, here)
+            resource = Resource(node, limits, memory, path, here)
             if "{" not in path:
                 self._exact[path] = resource
                 continue
@@ -277,7 +318,7 @@ class Application:
             for name in here[0].spans:
                 pattern = pattern.replace(f"{{{name}}}", f"{{{name}:path}}")
             routes.append(Route(pattern, resource, name=path))
-        self._elsewhere = _Elsewhere(node, limits, "*", [fallback])
+        self._elsewhere = _Elsewhere(node, limits, memory, "*", [fallback])
         self._router = Router(routes, redirect_slashes=False, default=self._elsewhere)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

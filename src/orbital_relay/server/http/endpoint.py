@@ -16,6 +16,7 @@ from orbital_relay import wire
 from orbital_relay.errors import NotFound, OrbitalError, PayloadTooLarge, ValidationFailed
 from orbital_relay.model import Appended, IdempotencyKey, Principal
 from orbital_relay.server.context import Node
+from orbital_relay.server.limits.memory import Held
 from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.services.forms import make_once, read
 
@@ -84,9 +85,21 @@ class Call:
         idempotency_key: The header of that name.
         raw_body: The body, when the endpoint declares one.
         declared: The Content-Length, when there is one.
+        held: The answer's share of the server's memory for answers, when the endpoint declares one.
     """
 
-    __slots__ = ("_principal", "declared", "idempotency_key", "limits", "node", "raw_body", "receive", "scope", "send")
+    __slots__ = (
+        "_principal",
+        "declared",
+        "held",
+        "idempotency_key",
+        "limits",
+        "node",
+        "raw_body",
+        "receive",
+        "scope",
+        "send",
+    )
 
     def __init__(self, node: Node, limits: RequestLimits, scope: Scope, receive: Receive, send: Send) -> None:
         self.node = node
@@ -97,6 +110,7 @@ class Call:
         self.idempotency_key: str | None = None
         self.raw_body = b""
         self.declared: int | None = None
+        self.held: Held | None = None
         self._principal: Principal | None = None
 
     @property
@@ -238,6 +252,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         spans: Names in the path whose value may hold a slash.
         always: Whether it answers while the server is going down, too.
         limited: Whether a limit of its own applies, beside the one on all requests with a token.
+        memory_bytes: What its answer takes of the server's memory for answers until it is sent; 0 when it is small.
     """
 
     method: str
@@ -257,6 +272,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     spans: frozenset[str]
     always: bool
     limited: bool
+    memory_bytes: int
 
 
 def endpoint(
@@ -273,6 +289,7 @@ def endpoint(
     spans: Sequence[str] = (),
     always: bool = False,
     limited: bool = False,
+    memory_bytes: int = 0,
 ) -> Callable[[Callable[..., Awaitable[Reply | Response]]], Endpoint]:
     """
     Declare an endpoint; the handler's parameters `query` and `body` say by their types what may be sent.
@@ -301,6 +318,7 @@ def endpoint(
             spans=frozenset(spans),
             always=always,
             limited=limited,
+            memory_bytes=memory_bytes,
         )
 
     return declare

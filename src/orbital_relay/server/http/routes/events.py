@@ -10,6 +10,7 @@ from orbital_relay import wire
 from orbital_relay.errors import Forbidden, Gone, NotFound
 from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import events
 from orbital_relay.services.forms import Uuid, check_uuid
 
@@ -69,6 +70,7 @@ class EventQuery(msgspec.Struct):
         ),
     ],
     errors=[Forbidden, NotFound, Gone],
+    memory_bytes=MADE_BYTES,
 )
 async def list_events(call: Call, query: EventQuery) -> Reply:
     """

@@ -10,6 +10,8 @@ from orbital_relay import wire
 from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, NotFound
 from orbital_relay.model import GroupId, UserId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.http.routes.paging import HasMore, PageQuery
+from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import groups
 from orbital_relay.services.groups import GroupBody, InviteCode, JoinBody
 
@@ -29,9 +31,10 @@ class Group(msgspec.Struct):
 
 
 class Groups(msgspec.Struct):
-    """The caller's groups, in the order of joining."""
+    """A page of the caller's groups, in the order of joining."""
 
     groups: list[Group]
+    has_more: HasMore
 
 
 class Member(msgspec.Struct):
@@ -44,9 +47,10 @@ class Member(msgspec.Struct):
 
 
 class Members(msgspec.Struct):
-    """The members of a group, in the order of joining."""
+    """A page of the members of a group, in the order of joining."""
 
     members: list[Member]
+    has_more: HasMore
 
 
 @endpoint(
@@ -87,23 +91,36 @@ async def join_group(call: Call, body: JoinBody) -> Reply:
     return Reply.appended(await groups.join(call.node.context, call.principal, body, once=once))
 
 
-@endpoint("GET", "/api/groups", tag=_TAG, answers=[Answer(200, "The caller's groups.", Groups)])
-async def list_groups(call: Call) -> Reply:
+@endpoint(
+    "GET",
+    "/api/groups",
+    tag=_TAG,
+    answers=[Answer(200, "A page of the caller's groups.", Groups)],
+    memory_bytes=MADE_BYTES,
+)
+async def list_groups(call: Call, query: PageQuery) -> Reply:
     """List the caller's groups."""
     node = call.node
-    return Reply.json(await node.store.groups_of(call.principal.key, now_ms=node.clock.wall_ms()))
+    page = await node.store.groups_of(
+        call.principal.key, now_ms=node.clock.wall_ms(), limit=query.limit, offset=query.offset
+    )
+    return Reply.json(page)
 
 
 @endpoint(
     "GET",
     "/api/groups/{group_id}/members",
     tag=_TAG,
-    answers=[Answer(200, "The members.", Members)],
+    answers=[Answer(200, "A page of members.", Members)],
     errors=[Forbidden, NotFound],
+    memory_bytes=MADE_BYTES,
 )
-async def list_members(call: Call) -> Reply:
+async def list_members(call: Call, query: PageQuery) -> Reply:
     """List the members of a group, with their public keys."""
-    return Reply.json(await call.node.store.members(call.principal.key, call.uuid("group_id", GroupId)))
+    page = await call.node.store.members(
+        call.principal.key, call.uuid("group_id", GroupId), limit=query.limit, offset=query.offset
+    )
+    return Reply.json(page)
 
 
 @endpoint(

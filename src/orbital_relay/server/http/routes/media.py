@@ -27,6 +27,8 @@ from orbital_relay.server.http.download import Download
 from orbital_relay.server.http.download import download as send_download
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.multipart import read_form
+from orbital_relay.server.http.routes.paging import HasMore, Offset
+from orbital_relay.server.limits.memory import MADE_BYTES, STREAMED_BYTES
 from orbital_relay.services import media
 from orbital_relay.services.forms import Encrypted, Uuid, check_uuid, make_once
 from orbital_relay.services.media import ChunkForm, ChunkTaken, CompleteBody, UploadState
@@ -45,9 +47,19 @@ class Medium(msgspec.Struct):
 
 
 class ThreadMedia(msgspec.Struct):
-    """The media of a thread that are there, in the order in which they became whole."""
+    """A page of the media of a thread that are there, in the order in which they became whole."""
 
     media: list[Medium]
+    has_more: HasMore
+
+
+class MediaQuery(msgspec.Struct):
+    """Which media of a thread."""
+
+    limit: Annotated[
+        int, msgspec.Meta(ge=1, le=100, description="Most entries of the page; fewer when they fill 8 MiB.")
+    ] = 100
+    offset: Offset = 0
 
 
 class Fetched(msgspec.Struct):
@@ -68,8 +80,9 @@ class MediumInfo(Medium):
     encryption_iv: str
     status: Annotated[str, msgspec.Meta(description="`complete`, or `expired` once the server has forgotten it.")]
     downloaded_by: Annotated[
-        list[Fetched], msgspec.Meta(description="Who said that they have it, in the order of their saying.")
+        list[Fetched], msgspec.Meta(description="The first 500 who said that they have it, in that order.")
     ]
+    downloaded_count: Annotated[int, msgspec.Meta(description="How many said that they have it.")]
 
 
 class Quota(msgspec.Struct):
@@ -246,6 +259,7 @@ _HEADERS: Final = {
         Answer(304, "The client has it already."),
     ],
     errors=[Forbidden, NotFound, Gone, PreconditionFailed, RangeNotSatisfiable],
+    memory_bytes=STREAMED_BYTES,
 )
 async def download_medium(call: Call) -> Download:
     """
@@ -271,6 +285,7 @@ async def download_medium(call: Call) -> Download:
     tag=_TAG,
     answers=[Answer(200, "What is known of it.", MediumInfo)],
     errors=[Forbidden, NotFound],
+    memory_bytes=MADE_BYTES,
 )
 async def show_medium(call: Call) -> Reply:
     """
@@ -304,13 +319,17 @@ async def note_download(call: Call) -> Reply:
     "GET",
     "/api/threads/{thread_id}/media",
     tag=_TAG,
-    answers=[Answer(200, "The media that are there.", ThreadMedia)],
+    answers=[Answer(200, "A page of the media that are there.", ThreadMedia)],
     errors=[Forbidden, NotFound],
+    memory_bytes=MADE_BYTES,
 )
-async def list_media(call: Call) -> Reply:
+async def list_media(call: Call, query: MediaQuery) -> Reply:
     """List a thread's media."""
     room, thread_id = call.node.media, call.uuid("thread_id", ThreadId)
-    return Reply.json(await room.rows.thread_media(call.principal.key, thread_id, now_ms=room.clock.wall_ms()))
+    page = await room.rows.thread_media(
+        call.principal.key, thread_id, now_ms=room.clock.wall_ms(), limit=query.limit, offset=query.offset
+    )
+    return Reply.json(page)
 
 
 @endpoint(

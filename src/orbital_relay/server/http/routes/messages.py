@@ -10,6 +10,7 @@ from orbital_relay import wire
 from orbital_relay.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
 from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import messages
 from orbital_relay.services.forms import Uuid, check_uuid
 from orbital_relay.services.messages import JsonSafeInt, MessageBody
@@ -78,6 +79,7 @@ async def post_message(call: Call, body: MessageBody) -> Reply:
     tag=_TAG,
     answers=[Answer(200, "A page of messages.", Messages)],
     errors=[Forbidden, NotFound],
+    memory_bytes=MADE_BYTES,
 )
 async def list_messages(call: Call, query: MessageQuery) -> Reply:
     """

@@ -9,13 +9,16 @@ import msgspec
 from orbital_relay.errors import Forbidden, NotFound
 from orbital_relay.model import Access, GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.http.routes.paging import HasMore, PageQuery
+from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.server.sessions.presence import Online
 
 
 class Presence(msgspec.Struct):
-    """Who hears the group now, over all servers, in the order of arrival."""
+    """A page of who is subscribed to the group now, over all servers, in the order of arrival."""
 
     online: list[Online]
+    has_more: HasMore
 
 
 @endpoint(
@@ -24,10 +27,11 @@ class Presence(msgspec.Struct):
     tag="Groups",
     answers=[Answer(200, "Who is connected and subscribed.", Presence)],
     errors=[Forbidden, NotFound],
+    memory_bytes=MADE_BYTES,
 )
-async def presence(call: Call) -> Reply:
+async def presence(call: Call, query: PageQuery) -> Reply:
     """
-    Tell who of a group is connected.
+    List who of a group is connected.
 
     A server that dies is forgotten within half a minute.
     """
@@ -38,7 +42,9 @@ async def presence(call: Call) -> Reply:
         case Access.STRANGER:
             raise Forbidden("You are not a member of this group.")
         case Access.MEMBER:
-            return Reply.json(Presence(await node.presence.online(group_id)))
+            online = await node.presence.online(group_id)
+            end = query.offset + query.limit
+            return Reply.json(Presence(online[query.offset : end], len(online) > end))
 
 
 ENDPOINTS: Final = (presence,)

@@ -11,15 +11,15 @@ from orbital_relay.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
 from orbital_relay.model import GroupId, ThreadId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.routes.media import Medium
+from orbital_relay.server.http.routes.paging import HasMore, Offset
+from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import threads
-from orbital_relay.services.messages import JsonSafeInt
 from orbital_relay.services.posting import POST_REPLY, POST_THREAD
 from orbital_relay.services.threads import ReplyBody, ThreadBody
 
 _TAG: Final = "Threads"
 
-Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="Most entries of the page.")]
-Offset = Annotated[JsonSafeInt, msgspec.Meta(description="Entries to pass over.")]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="Most entries of the page; fewer when they fill 8 MiB.")]
 
 
 class Thread(msgspec.Struct):
@@ -37,9 +37,10 @@ class Thread(msgspec.Struct):
 
 
 class ThreadWithMedia(Thread):
-    """A thread, and what hangs on it."""
+    """A thread with its first 100 media."""
 
     media: list[Medium]
+    media_has_more: Annotated[bool, msgspec.Meta(description="Whether the list of its media has more of them.")]
 
 
 class Threads(msgspec.Struct):
@@ -47,7 +48,7 @@ class Threads(msgspec.Struct):
 
     threads: list[Thread]
     total_count: int
-    has_more: bool
+    has_more: HasMore
 
 
 class ThreadReply(msgspec.Struct):
@@ -67,7 +68,7 @@ class Replies(msgspec.Struct):
 
     replies: list[ThreadReply]
     total_count: int
-    has_more: bool
+    has_more: HasMore
 
 
 class ThreadQuery(msgspec.Struct):
@@ -111,6 +112,7 @@ async def create_thread(call: Call, body: ThreadBody) -> Reply:
     tag=_TAG,
     answers=[Answer(200, "A page of threads.", Threads)],
     errors=[Forbidden, NotFound],
+    memory_bytes=MADE_BYTES,
 )
 async def list_threads(call: Call, query: ThreadQuery) -> Reply:
     """List a group's threads."""
@@ -130,6 +132,7 @@ async def list_threads(call: Call, query: ThreadQuery) -> Reply:
     tag=_TAG,
     answers=[Answer(200, "The thread.", ThreadWithMedia)],
     errors=[Forbidden, NotFound],
+    memory_bytes=MADE_BYTES,
 )
 async def show_thread(call: Call) -> Reply:
     """Show a thread with its media."""
@@ -144,6 +147,7 @@ async def show_thread(call: Call) -> Reply:
     tag=_TAG,
     answers=[Answer(200, "A page of replies.", Replies)],
     errors=[Forbidden, NotFound],
+    memory_bytes=MADE_BYTES,
 )
 async def list_replies(call: Call, query: ReplyQuery) -> Reply:
     """List a thread's replies, oldest first."""

@@ -1,0 +1,23 @@
+"""The part of a query that chooses a page of a list."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from orbital_relay.services.messages import JsonSafeInt
+
+Offset = Annotated[JsonSafeInt, msgspec.Meta(description="Entries to pass over.")]
+HasMore = Annotated[
+    bool, msgspec.Meta(description="Whether entries follow: ask again with `offset` + the number of entries here.")
+]
+
+
+class PageQuery(msgspec.Struct):
+    """Which page of a list that most clients read whole."""
+
+    limit: Annotated[
+        int, msgspec.Meta(ge=1, le=500, description="Most entries of the page; fewer when they fill 8 MiB.")
+    ] = 500
+    offset: Offset = 0
