@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "health": "Ask a running server whether it is alive.",
     "migrate": "Bring the database to this version's schema.",
     "check": "Verify the log: numbers, chain, rows.",
+    "clock": "Show or accept the servers' clock.",
     "backup": "Write the whole database to a file.",
     "restore": "Fill an empty database from a backup.",
 }

@@ -408,6 +408,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _KEEP,
         ),
     ] = 60
+    clock_hold_hours: Annotated[
+        float,
+        Option(
+            "ORBITAL_CLOCK_HOLD_HOURS",
+            kinds.number(0, 8760, unit="hours"),
+            "Hours that a wall clock which is implausibly ahead has to run evenly before it is believed.",
+            "A clock that is wrong for minutes or hours deletes nothing. 0 believes any clock at once; "
+            "`orbital clock --accept` believes it once.",
+            _KEEP,
+        ),
+    ] = 24
     invite_days: Annotated[
         float,
         Option(

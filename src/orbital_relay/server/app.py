@@ -32,7 +32,7 @@ from orbital_relay.server.edge.http_protocol import HttpLine
 from orbital_relay.server.edge.upgrade import websocket_protocol
 from orbital_relay.server.http import build_app
 from orbital_relay.server.limits.limiter import LocalLimiter, SharedLimiter
-from orbital_relay.server.ops.clock import SystemClock
+from orbital_relay.server.ops.clock import GuardedClock
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
@@ -57,6 +57,8 @@ REVOCATION_CHECK_S: Final = 2.0
 """How often the store is asked for revocations made elsewhere, in case that no hint came: the bus may lose it."""
 COMPARE_S: Final = 5.0
 """How often the heads of live groups are compared with the store's, when there are other servers."""
+CLOCK_BEAT_S: Final = 60.0
+"""How often the clock is looked at and its heartbeat written, or as often as the log is pruned if that is sooner."""
 CLOSE_WAIT_S: Final = 2.0
 """How long a shutdown waits for clients to answer the close."""
 
@@ -74,6 +76,7 @@ class Node:
         *,
         store: SqlStore,
         blobs: Blobs,
+        clock: GuardedClock,
         limiter: Limiter,
         tickets: Tickets | None = None,
     ) -> None:
@@ -82,6 +85,7 @@ class Node:
             settings: All of them.
             store: The log.
             blobs: The media's bytes.
+            clock: The time.
             limiter: Where attempts are counted.
             tickets: Where tickets wait; here when left out.
         """
@@ -90,7 +94,7 @@ class Node:
         self.bus: Bus = LocalBus()
         self.on_moved: Callable[[GroupId], None] | None = None
         self.limiter = limiter
-        self.clock = SystemClock()
+        self.clock = clock
         self.draining = False
         self.lines: set[SocketWriter] = set()
         self.refusals: Counter[str] = Counter()
@@ -181,6 +185,7 @@ class Node:
 
     async def forget(self) -> None:
         """Trust nothing that was remembered of a database that went back: tokens, users, revocations."""
+        await self.store.note_rewind(at_ms=self.clock.wall_ms())
         self.auth.forget()
         await self.auth.refresh()
         await self.conversations.recheck_users()
@@ -265,12 +270,13 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         blobs = open_blobs(settings.media_url, folder=settings.data_dir / "media")
         opened.push_async_callback(blobs.close)
         await check_blobs(blobs)
+        clock = await GuardedClock.open(store, hold_hours=settings.clock_hold_hours)
         if settings.redis_url is None:
-            node = Node(settings, store=store, blobs=blobs, limiter=LocalLimiter(SystemClock()))
+            node = Node(settings, store=store, blobs=blobs, clock=clock, limiter=LocalLimiter(clock))
             opened.push_async_callback(node.auth.close)
             await node.relay.start()
         else:
-            node = await _open_shared(settings, settings.redis_url, store, blobs, opened)
+            node = await _open_shared(settings, settings.redis_url, store, blobs, clock, opened)
         opened.push_async_callback(node.relay.close)
         await node.auth.refresh()
         node.conversations.start()
@@ -280,6 +286,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
             for name, work, every_s, sooner in (
                 ("prune", node.prune, settings.prune_s, None),
                 ("media", node.collect_media, settings.prune_s, None),
+                ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
                 *(
                     []
@@ -297,18 +304,19 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
 
 
 async def _open_shared(
-    settings: Settings, redis_url: str, store: SqlStore, blobs: Blobs, opened: AsyncExitStack
+    settings: Settings, redis_url: str, store: SqlStore, blobs: Blobs, clock: GuardedClock, opened: AsyncExitStack
 ) -> Node:
     """Make a server that shares a Redis with others; it starts without when Redis is away."""
     with extra("redis"):
         from orbital_relay.bus.redis import RedisBus  # noqa: PLC0415 - an extra
         from orbital_relay.server.cluster.redis_client import SharedPresence, SharedRedis, SharedTickets  # noqa: PLC0415 - the same
 
-    shared, clock = SharedRedis(redis_url), SystemClock()
+    shared = SharedRedis(redis_url)
     opened.push_async_callback(shared.close)
     limiter = SharedLimiter.of(redis_url, clock=clock, clustered=shared.clustered)
     opened.push_async_callback(limiter.close)
-    node = Node(settings, store=store, blobs=blobs, limiter=limiter, tickets=SharedTickets(shared, clock))
+    tickets = SharedTickets(shared, clock)
+    node = Node(settings, store=store, blobs=blobs, clock=clock, limiter=limiter, tickets=tickets)
     opened.push_async_callback(node.auth.close)
     presence = SharedPresence(shared, node.connected, lambda: node.relay.hub.groups)
     node.presence, node.on_moved = presence, presence.moved

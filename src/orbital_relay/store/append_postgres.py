@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from orbital_relay import wire
 from orbital_relay.core.chain import digest, first_prev
+from orbital_relay.core.trusted_time import RUN_LEAP_MS
 from orbital_relay.errors import Conflict, OrbitalError
 from orbital_relay.model import (
     AnyDraft,
@@ -163,8 +164,7 @@ class PostgresAppender:
         rows = await raw.fetch(_LOCK, list(wanted))
         for *group, began_ms in rows:
             batch.groups[group[1]] = GroupRow(*group)
-            # Other servers rely on it: no stamp is below the moment at which its transaction began.
-            first_stamp_ms = max(first_stamp_ms, began_ms)
+            first_stamp_ms = not_before(first_stamp_ms, began_ms)
         await self._read_facts(raw, batch, drafts)
         outcomes = [batch.take(draft, first_stamp_ms + index) for index, draft in enumerate(drafts)]
         await batch.write(raw)
@@ -305,6 +305,15 @@ class _Batch:
             raise KeyTaken
 
 
+def not_before(stamp_ms: int, began_ms: int) -> int:
+    """
+    Return a stamp that is not below the moment at which its transaction began, by the database's clock.
+
+    Other servers rely on it. A database clock that leapt far ahead of the servers' trusted time is not followed.
+    """
+    return began_ms if stamp_ms < began_ms <= stamp_ms + RUN_LEAP_MS else stamp_ms
+
+
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     """Turn rows into columns, as `unnest` takes them."""
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
@@ -361,7 +370,7 @@ def append_one(conn: Connection, draft: AnyDraft, *, stamp_ms: int) -> Appended:
         member = effects.is_member(conn, group.id, draft.actor.key)
     began_ms = conn.execute(_BEGAN_MS).scalar_one()
     seq = group.last_seq + 1
-    stamp_ms = max(stamp_ms, began_ms, group.last_stamp_ms + 1)
+    stamp_ms = max(not_before(stamp_ms, began_ms), group.last_stamp_ms + 1)
     effect = effects.apply(conn, draft, group, seq=seq, stamp_ms=stamp_ms, member=member)
     frame = wire.seal(effect.data, group_id=group.group_id, seq=seq, stamp_ms=stamp_ms, prev=group.last_hash)
     conn.execute(

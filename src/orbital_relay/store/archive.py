@@ -82,9 +82,14 @@ _decode_row = msgspec.json.Decoder(list[Any]).decode
 # Chapter: writing
 
 
+def _tables() -> list[Table]:
+    """Return the tables that a backup holds: marks are about the database that they are in."""
+    return [table for table in t.metadata.sorted_tables if table is not t.marks]
+
+
 def count(conn: Connection) -> int:
     """Return how many rows there are to back up."""
-    return sum(conn.execute(select(func.count()).select_from(table)).scalar_one() for table in t.metadata.sorted_tables)
+    return sum(conn.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
 
 
 def write(conn: Connection, file: IO[bytes], *, made_at: str, told: Told) -> int:
@@ -112,7 +117,7 @@ def write(conn: Connection, file: IO[bytes], *, made_at: str, told: Told) -> int
             zipped.write(content + b"\n")
 
         line(_encode(Header(FORMAT, revision, made_at, count(conn))))
-        for table in t.metadata.sorted_tables:
+        for table in _tables():
             columns = [str(column.name) for column in table.columns]
             binary = [str(column.name) for column in table.columns if isinstance(column.type, LargeBinary)]
             line(_encode(Rows(str(table.name), columns, binary)))

@@ -35,7 +35,7 @@ from orbital_relay.model import (
     UserId,
 )
 from orbital_relay.ports import Held, Json
-from orbital_relay.store import archive, media, queries
+from orbital_relay.store import archive, marks, media, queries
 from orbital_relay.store.verify import Report, group_ids, verify
 
 T = TypeVar("T")
@@ -283,6 +283,28 @@ class SqlStore(ABC):
             DatabaseRefused: If the database is not empty, or servers are using it.
         """
         return await self._write(archive.restore, path, told=told)
+
+    # Chapter: marks
+
+    async def clock_marks(self) -> marks.ClockMarks:
+        """Return what the database knows of time."""
+        return await self._read(marks.clock)
+
+    async def beat(self, *, heartbeat_ms: int, lower: bool) -> None:
+        """Note the trusted time; it is only ever raised, unless `lower`."""
+        await self._write(marks.beat, heartbeat_ms=heartbeat_ms, lower=lower)
+
+    async def accept_clock(self, *, wall_ms: int) -> None:
+        """Note that an operator says that the clock is right."""
+        await self._write(marks.accept_clock, wall_ms=wall_ms)
+
+    async def note_rewind(self, *, at_ms: int) -> None:
+        """Note that a group's log was found to have gone back."""
+        await self._write(marks.note_rewind, at_ms=at_ms)
+
+    async def rewinds(self) -> marks.Rewinds | None:
+        """Return what was noted of logs that went back; None when none did."""
+        return await self._read(marks.rewinds)
 
     # Chapter: running
 

@@ -199,6 +199,14 @@ media_chunks: Final = Table(
     Column("sha256", LargeBinary, nullable=False),
 )
 
+marks: Final = Table(
+    "marks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+"""Single numbers about the database itself, such as the heartbeat of its servers' clock; no part of a backup."""
+
 media_downloads: Final = Table(
     "media_downloads",
     metadata,

@@ -77,6 +77,14 @@ class Media(Protocol):
         ...
 
 
+class Guarded(Protocol):
+    """What is read of a server's clock."""
+
+    def ahead_s(self) -> float:
+        """Return by how many seconds the machine's clock is implausibly ahead."""
+        ...
+
+
 class Node(Protocol):
     """What is read of a server."""
 
@@ -93,6 +101,11 @@ class Node(Protocol):
     @property
     def relay(self) -> Relay:
         """Its relay."""
+        ...
+
+    @property
+    def clock(self) -> Guarded:
+        """Its clock."""
         ...
 
     @property
@@ -245,6 +258,12 @@ METRICS: Final = (
         "counter",
         "Subscriptions whose position was no longer kept, so that they were not recovered.",
         lambda m: m.node.relay.counters.lost,
+    ),
+    Metric(
+        "orbital_clock_ahead_seconds",
+        "gauge",
+        "By how much the wall clock is implausibly ahead, so that it is not believed; 0 when all is well.",
+        lambda m: m.node.clock.ahead_s(),
     ),
     Metric(
         "orbital_log_rewinds_total",

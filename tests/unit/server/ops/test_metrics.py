@@ -39,6 +39,7 @@ def node():
             under_way=Counter(ada=3, bob=1), counters=MediaCounters(received_bytes=500, sent_bytes=9)
         ),
         draining=False,
+        clock=SimpleNamespace(ahead_s=lambda: 12.5),
     )
 
 
@@ -108,6 +109,7 @@ def test_every_number_of_the_rooms_is_told(metrics, node):
         ("orbital_gaps_total",): 4,
         ("orbital_positions_lost_total",): 1,
         ("orbital_log_rewinds_total",): 8,
+        ("orbital_clock_ahead_seconds",): 12.5,
         ("orbital_frames_in_total",): 7,
         ("orbital_sent_bytes_total",): 1000,
         ("orbital_sent_plain_bytes_total",): 1300,

@@ -1,0 +1,58 @@
+"""`orbital clock`: what the database knows of time, and accepting a clock that servers hold back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from orbital_relay.commands.server_options import load, run, settings_options, there
+from orbital_relay.config import Settings
+from orbital_relay.core.trusted_time import START_LEAP_MS
+from orbital_relay.server.app import open_store
+from orbital_relay.server.ops.clock import SystemClock
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital clock
+  orbital clock --accept
+"""
+)
+@click.option("--accept", is_flag=True, help="Say that the clock is right now, so that servers believe it.")
+@settings_options("data_dir", "database_url")
+def clock(*, accept: bool, **flags: str | None) -> None:
+    """
+    Show whether servers believe this machine's clock, and accept it.
+
+    A server whose clock is more than a day ahead of the last heartbeat in the database deletes nothing and lets nothing
+    expire until the clock is right again, has run evenly for ORBITAL_CLOCK_HOLD_HOURS, or is accepted here. A running
+    server notices within a minute.
+    """
+    run(_clock(there(load(flags)), accept=accept))
+
+
+async def _clock(settings: Settings, *, accept: bool) -> None:
+    store = await open_store(settings, alone=False)
+    try:
+        marks = await store.clock_marks()
+        wall_ms = SystemClock().wall_ms() if marks.database_ms is None else marks.database_ms
+        click.echo(f"database   {settings.database.shown}")
+        click.echo(f"clock      {_iso(wall_ms)}")
+        click.echo(f"heartbeat  {'none yet' if marks.heartbeat_ms is None else _iso(marks.heartbeat_ms)}")
+        if accept:
+            await store.accept_clock(wall_ms=wall_ms)
+            click.echo("The clock is accepted.")
+        elif marks.heartbeat_ms is not None and wall_ms - marks.heartbeat_ms > START_LEAP_MS:
+            days = (wall_ms - marks.heartbeat_ms) / START_LEAP_MS
+            click.echo(
+                f"The clock is {days:.1f} days ahead of the heartbeat: servers hold it back. "
+                "If it is right: orbital clock --accept"
+            )
+    finally:
+        await store.close()
+
+
+def _iso(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")

@@ -1,0 +1,94 @@
+"""How far a wall clock is believed, alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from orbital_relay.core.trusted_time import RUN_LEAP_MS, START_LEAP_MS, TrustedTime
+
+HOUR_MS = 3600 * 1000
+DAY_MS = 24 * HOUR_MS
+NOW_MS = 1_800_000_000_000
+
+
+def _started(*, heartbeat_ms=NOW_MS, wall_ms=NOW_MS, hold_ms=DAY_MS):
+    return TrustedTime(heartbeat_ms=heartbeat_ms, wall_ms=wall_ms, steady_ms=0, hold_ms=hold_ms)
+
+
+@pytest.mark.parametrize("off_ms", [0, HOUR_MS, START_LEAP_MS, -40 * DAY_MS])
+def test_a_start_that_is_plausible(off_ms):
+    """[CLOCK1] A server that was off for up to a day, or whose clock is behind, goes by its wall clock."""
+    time = _started(wall_ms=NOW_MS + off_ms)
+
+    assert time.now_ms(wall_ms=NOW_MS + off_ms, steady_ms=0) == NOW_MS + off_ms
+    assert time.ahead_ms(wall_ms=NOW_MS + off_ms, steady_ms=0) == 0
+
+
+def test_the_first_start_takes_the_clock_as_it_is():
+    """[CLOCK1] Without a heartbeat there is nothing to compare with."""
+    assert _started(heartbeat_ms=None).now_ms(wall_ms=NOW_MS, steady_ms=0) == NOW_MS
+
+
+def test_a_start_far_ahead_is_held():
+    """[CLOCK2] A clock more than a day ahead of the heartbeat is not believed: time goes on from the heartbeat."""
+    wall_ms = NOW_MS + 40 * DAY_MS
+    time = _started(wall_ms=wall_ms)
+
+    assert time.now_ms(wall_ms=wall_ms + 5_000, steady_ms=5_000) == NOW_MS + 5_000
+    assert time.ahead_ms(wall_ms=wall_ms, steady_ms=0) == 40 * DAY_MS
+    assert time.heartbeat_ms(steady_ms=5_000) == NOW_MS + 5_000
+
+
+def test_a_clock_that_is_right_again_is_believed_at_once():
+    """[CLOCK2] When the clock is right again, so are the stamps, also if the server had been off for some hours."""
+    time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
+    right_ms = NOW_MS + 5 * HOUR_MS
+
+    assert time.now_ms(wall_ms=right_ms, steady_ms=9_000) == right_ms
+    assert not time.observe(wall_ms=right_ms, steady_ms=9_000)
+    assert time.heartbeat_ms(steady_ms=9_000) == right_ms
+
+
+def test_a_leap_of_a_running_server():
+    """[CLOCK3] While it runs a server believes a leap of at most an hour, and a slow drift for ever."""
+    time = _started()
+    for minute in range(1, 3000):
+        # A steady clock that is slow by a second a minute.
+        assert not time.observe(wall_ms=NOW_MS + minute * 61_000, steady_ms=minute * 60_000)
+    now_ms, steady_ms = NOW_MS + 2999 * 61_000, 2999 * 60_000
+
+    assert time.now_ms(wall_ms=now_ms + RUN_LEAP_MS, steady_ms=steady_ms) == now_ms + RUN_LEAP_MS
+    assert time.now_ms(wall_ms=now_ms + RUN_LEAP_MS + 1, steady_ms=steady_ms) == now_ms
+
+
+@pytest.mark.parametrize("off_ms", [40 * DAY_MS, -40 * DAY_MS], ids=["ahead", "behind"])
+def test_a_clock_that_runs_evenly_for_the_hold(off_ms):
+    """[CLOCK4] A server that was off for weeks believes its clock after the hold; one set wrong in the past, too."""
+    time = _started(wall_ms=NOW_MS + off_ms)
+    wall_ms = NOW_MS + off_ms
+
+    assert not time.observe(wall_ms=wall_ms + DAY_MS - 1, steady_ms=DAY_MS - 1)
+    assert time.observe(wall_ms=wall_ms + DAY_MS, steady_ms=DAY_MS)
+
+    assert time.now_ms(wall_ms=wall_ms + DAY_MS, steady_ms=DAY_MS) == wall_ms + DAY_MS
+    assert time.heartbeat_ms(steady_ms=DAY_MS) == wall_ms + DAY_MS
+
+
+def test_a_clock_that_leaps_about_is_held_longer():
+    """[CLOCK4] Another leap begins the hold again."""
+    time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
+
+    assert not time.observe(wall_ms=NOW_MS + 90 * DAY_MS, steady_ms=DAY_MS - 1)
+    assert not time.observe(wall_ms=NOW_MS + 90 * DAY_MS + 1, steady_ms=DAY_MS)
+    assert time.observe(wall_ms=NOW_MS + 91 * DAY_MS, steady_ms=2 * DAY_MS - 1)
+
+
+def test_an_operator_accepts_a_clock():
+    """[CLOCK5] An accepted clock is believed at once, and so is any clock without a hold."""
+    wall_ms = NOW_MS + 40 * DAY_MS
+    time = _started(wall_ms=wall_ms)
+
+    time.accept(wall_ms=wall_ms, steady_ms=7)
+
+    assert time.now_ms(wall_ms=wall_ms, steady_ms=7) == wall_ms
+    assert _started(wall_ms=wall_ms, hold_ms=0).now_ms(wall_ms=wall_ms, steady_ms=0) == wall_ms
