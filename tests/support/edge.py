@@ -20,6 +20,7 @@ from orbital_relay.core.framing import BINARY, frame, text_frame
 from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.edge.deflate import deflated_text_frame
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse
+from orbital_relay.server.edge.http_protocol import HttpLine
 from orbital_relay.server.edge.upgrade import websocket_protocol
 
 DEADLINE_S = 10.0
@@ -161,13 +162,15 @@ def running_edge(
     *,
     loop: Literal["uvloop", "asyncio"] = "uvloop",
     settings: Mapping[str, Any] | None = None,
+    application: Any = _no_application,
     **options: Any,
 ) -> Iterator[Edge]:
-    """Run an edge on a thread of its own, on a port of the system's choice; `settings` are uvicorn's."""
+    """Run an edge on a thread of its own, on a free port; `settings` and `application` are uvicorn's."""
     door = door or EchoDoor()
     registry: set[SocketWriter] = set()
     config = uvicorn.Config(
-        _no_application,
+        application,
+        http=HttpLine,
         host="127.0.0.1",
         port=0,
         loop=loop,

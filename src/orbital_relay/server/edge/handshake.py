@@ -6,13 +6,14 @@ import base64
 import binascii
 from collections.abc import Awaitable, Iterator, Mapping
 from typing import Protocol
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
 from orbital_relay.errors import OrbitalError, UpgradeRequired, ValidationFailed
 from orbital_relay.server.edge.connection import Peer
 from orbital_relay.server.edge.deflate import negotiate
+from orbital_relay.server.edge.request_head import decode_path
 
 # What is asked
 
@@ -141,7 +142,7 @@ def parse_target(target: str) -> tuple[str, dict[str, str]]:
     query: dict[str, str] = {}
     for name, value in parse_qsl(raw_query, keep_blank_values=True):
         query.setdefault(name, value)
-    return unquote(raw_path), query
+    return decode_path(raw_path), query
 
 
 def check_upgrade(headers: dict[str, str]) -> None:

@@ -1,13 +1,26 @@
-"""HTTP on the line: uvicorn's parser with bounds on what may come slowly or without end, and errors in our form."""
+"""
+HTTP/1.1 on one connection: uvicorn's parser and its request cycle, with bounds and without ambiguity.
+
+What follows a request on its connection is read only where it is certain that it begins another request.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+import logging
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from orbital_relay.errors import ValidationFailed
+from orbital_relay.errors import OrbitalError, ValidationFailed
+from orbital_relay.server.edge.request_head import FRAMING, Head, decode_path, judge, without_upgrade
+
+if TYPE_CHECKING:
+    from uvicorn._types import ASGISendEvent
+
+log = logging.getLogger("orbital.server")
 
 HEAD_BYTES: Final = 64 * 1024
 """Most bytes that come before a head is whole, or behind a body in pieces; of a token 8 KiB are looked at."""
@@ -17,23 +30,68 @@ STALL_S: Final = 60
 """How often it is looked whether a client takes what it asked for, in seconds."""
 STALL_BYTES: Final = 16 * 1024
 """What it has to take in that time; the slowest mobile lines carry ten times as much."""
+LINGER_S: Final = 30
+"""How long what a client still sends is read and discarded behind the last answer, in seconds."""
+LINGER_QUIET_S: Final = 5
+"""How long a client that sends nothing meanwhile may take to close its side, in seconds."""
+LINGER_BYTES: Final = 64 * 1024 * 1024
+"""Most bytes of a body whose request was answered that are discarded so: several times the longest that is taken."""
+MALFORMED_BYTES: Final = 1024 * 1024
+"""Most bytes that are discarded behind what is no request."""
 
-_ABOUT: Final = "This is no HTTP/1.1 request, or its method is none that is known."
+_ABOUT: Final = "This is no HTTP/1.1 request, or its method is unknown."
+
+
+class _Refused(Exception):
+    """Stops the parser in its callback; nothing more is fed to it."""
+
+
+class _Cycle(RequestResponseCycle):
+    """One request and its answer. The end of its connection is the protocol's to choose."""
+
+    line: HttpLine
+
+    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
+        """Take a part of the answer."""
+        if message["type"] == "http.response.start":
+            if self.waiting_for_100_continue and self.more_body:
+                # The client may send the body or not (RFC 9110 §10.1.1): nobody knows where the next request begins.
+                self.keep_alive = False
+        elif not self.keep_alive and not message.get("more_body", False):
+            # uvicorn would close the transport here.
+            self.keep_alive = True
+            self.line.ends = True
+        return super().send(message)
 
 
 class HttpLine(HttpToolsProtocol):
     """
     One connection that speaks HTTP/1.1.
 
-    uvicorn waits for ever for a head, takes one of any length, and keeps an answer until it is taken. Here a client
-    that is silent is cut, and what it can make this process keep is bounded. It never speaks plain text to a client.
+    A silent client is disconnected, and what it can make this process keep is bounded. A request that could be read in
+    two ways is refused and its connection closed. An upgrade that is not taken is ignored. A refusal reaches a client
+    that is still sending. It never sends plain text to a client.
     """
 
+    ends = False
+    """Whether the connection ends with the answer that is being sent."""
     _loose_bytes = 0
     """What has come since the last head, piece of a body or end of a request: the parser keeps it, or nobody does."""
     _unsent_bytes = 0
     _late: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
+    _deaf = False
+    """Whether nothing that still comes is a request."""
+    _discarded_bytes = 0
+    _discarded_most = LINGER_BYTES
+    _lingering: asyncio.TimerHandle | None = None
+    _in_head = True
+    _asks_upgrade = False
+    """Whether the parser stops behind this head, because it asks for an upgrade."""
+    _head: Head
+    _refusal: OrbitalError | None = None
+    _handshake: bytearray | None = None
+    """What came behind a handshake that waits for the answers before it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a head."""
@@ -43,27 +101,132 @@ class HttpLine(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._stop_waiting()
-        if self._stalled is not None:
-            self._stalled.cancel()
+        for timer in (self._stalled, self._lingering):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     # Chapter: what comes
 
     def data_received(self, data: bytes) -> None:
         """Read on, as long as something comes of it."""
+        if self._deaf:
+            self._discard(len(data))
+            return
+        if self._handshake is not None:
+            self._keep_early(data)
+            return
+        self._unset_keepalive_if_required()
         self._loose_bytes += len(data)
-        super().data_received(data)
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            refusal, self._refusal = self._refusal, None
+            if not self._deaf:
+                self._refuse(refusal or ValidationFailed(_ABOUT))
+            return
         if self._loose_bytes == 0:
             self._stop_waiting()
         elif self._loose_bytes > HEAD_BYTES:
-            self._refuse(f"The head of the request, or what follows its body, is over {HEAD_BYTES} bytes.")
+            self._refuse(
+                ValidationFailed(f"The head of the request, or what follows its body, is over {HEAD_BYTES} bytes.")
+            )
         elif self._late is None:
             self._late = self.loop.call_later(HEAD_DEADLINE_S, self._cut_if_late)
+
+    def _feed(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as stop:
+                rest = rest[stop.args[0] :]
+            head = self._head
+            if head.upgrade == b"websocket" and self.parser.get_http_version() == "1.1" and not head.has_body:
+                self._handshake = bytearray(rest)
+                self._upgrade_in_turn()
+                return
+            # RFC 9110 §7.8: an upgrade that is not taken is ignored. The parser would leave the body out.
+            method, version = self.parser.get_method(), self.parser.get_http_version()
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            self.parser.feed_data(without_upgrade(method, self.url, version, self.headers))
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes always
+        """Answer what has come whole before the client ended its side (RFC 9112 §9.6); then close."""
+        last = self._answering()
+        if self._deaf or last is None or last.more_body:
+            return False
+        last.keep_alive = False
+        self._deaf = True
+        return True
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        super().on_message_begin()
+        self._framing: list[tuple[bytes, bytes]] = []
+        self._in_head, self._asks_upgrade = True, False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field; one behind the body is no header (RFC 9110 §6.5.1)."""
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name in FRAMING:
+            self._framing.append((name, value))
+        elif name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Begin a request."""
         self._loose_bytes = 0
-        super().on_headers_complete()
+        self._in_head = False
+        before: RequestResponseCycle | None = self.cycle
+        if before is not None and not before.response_complete and not before.keep_alive:
+            # The connection ends with the answer before: RFC 9112 §9.6 has no request behind it.
+            self._deaf = True
+            raise _Refused
+        parser, scope = self.parser, self.scope
+        method, version = parser.get_method(), parser.get_http_version()
+        try:
+            self._head = judge(method, version, self._framing)
+        except OrbitalError as refusal:
+            self._refusal = refusal
+            raise _Refused from refusal
+        scope["method"] = method.decode("ascii")
+        if parser.should_upgrade():
+            self._asks_upgrade = True
+            return
+        scope["http_version"] = version
+        target = httptools.parse_url(self.url)
+        raw_path = target.path or b"/"
+        scope["path"] = decode_path(raw_path.decode("ascii"))
+        scope["raw_path"] = raw_path
+        scope["query_string"] = target.query or b""
+        self.cycle = cycle = _Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue and version == "1.1",
+            keep_alive=version == "1.1" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        cycle.line = self
+        if before is None or before.response_complete:
+            self._start_asgi_task(cycle, self.app)
+        else:
+            # It waits for the answers before it.
+            self.flow.pause_reading()
+            self.pipeline.appendleft((cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
         """Hand a piece of the body on."""
@@ -73,7 +236,8 @@ class HttpLine(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._loose_bytes = 0
-        super().on_message_complete()
+        if not self._asks_upgrade:
+            super().on_message_complete()
 
     def _stop_waiting(self) -> None:
         if self._late is not None:
@@ -88,7 +252,53 @@ class HttpLine(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    # Chapter: the upgrade
+
+    def _upgrade_in_turn(self) -> None:
+        """Hand the connection over, once every request before the handshake is answered (RFC 9112 §9.3.2)."""
+        if self._answering() is None:
+            self.handle_websocket_upgrade()
+        else:
+            self.flow.pause_reading()
+
+    def _keep_early(self, data: bytes) -> None:
+        self._handshake = (self._handshake or bytearray()) + data
+        if len(self._handshake) > HEAD_BYTES:
+            # RFC 6455 §4.1: a client sends no frame before it has been answered.
+            self.transport.abort()
+
+    def handle_websocket_upgrade(self) -> None:
+        """Let the edge stand in this protocol's place; no timer of this one runs on."""
+        early, self._handshake = bytes(self._handshake or b""), None
+        self._stop_waiting()
+        self._unset_keepalive_if_required()
+        if self._stalled is not None:
+            self._stalled.cancel()
+        self.flow.resume_reading()
+        self.connections.discard(self)
+        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
+        for name, value in self.headers:
+            head += [name, b": ", value, b"\r\n"]
+        head.append(b"\r\n")
+        made: Any = self.ws_protocol_class
+        gate: asyncio.Protocol = made(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        gate.connection_made(self.transport)
+        gate.data_received(b"".join(head))
+        self.transport.set_protocol(gate)
+        if early:
+            gate.data_received(early)
+
     # Chapter: what goes
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, hand the connection over, or end it."""
+        if self.ends:
+            self.server_state.total_requests += 1
+            self._end()
+            return
+        super().on_response_complete()
+        if self._handshake is not None and not self.transport.is_closing():
+            self._upgrade_in_turn()
 
     def pause_writing(self) -> None:
         """Look from time to time whether the client takes anything."""
@@ -109,41 +319,84 @@ class HttpLine(HttpToolsProtocol):
     def _cut_if_stalled(self) -> None:
         self._stalled = None
         if self.transport.get_protocol() is not self:
-            # The line is a WebSocket's now, which looks for itself.
+            # The connection is a WebSocket now, which looks for itself.
             return
         if self.transport.get_write_buffer_size() > self._unsent_bytes - STALL_BYTES:
             self.transport.abort()
         else:
             self._watch()
 
-    # Chapter: what is no request
-
-    def _should_upgrade(self) -> bool:
-        # RFC 9110 §7.8: HTTP/1.0 knows no upgrade; where one is asked for it is passed over.
-        return self.parser.get_http_version() != "1.0" and super()._should_upgrade()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - one sentence for whatever it was
-        """Refuse what is no request."""
-        self._refuse(_ABOUT)
+    # Chapter: the end
 
     def _answering(self) -> RequestResponseCycle | None:
         """Return the request whose answer is not out yet, the last of several; None when all are answered."""
         last: RequestResponseCycle | None = self.cycle
         return None if last is None or last.response_complete else last
 
-    def _refuse(self, about: str) -> None:
-        """Answer 400 and close: nobody knows where the next request would begin (RFC 9112 §2.2)."""
+    def _refuse(self, refusal: OrbitalError) -> None:
+        """Answer with an error and close: nobody knows where the next request would begin (RFC 9112 §2.2)."""
         if self.transport.is_closing():
             return
+        log.debug("! a request was refused", extra={"status": refusal.status, "reason": refusal.message})
+        self._deaf = True
         last = self._answering()
-        if last is not None and (self.pipeline or last.response_started or not last.more_body):
-            # What came before it is whole, and gets its answer: then the line is closed.
-            last.keep_alive = False
-            self.flow.pause_reading()
-            return
-        body = ValidationFailed(about).body()
+        if last is not None:
+            if self.pipeline or last.response_started or not last.more_body:
+                # What came before it is whole, and gets its answer: then the connection is closed.
+                last.keep_alive = False
+                self.flow.pause_reading()
+                return
+            # Its body cannot be read on, and here is its answer.
+            last.disconnected = True
+            last.message_event.set()
+        body = refusal.body()
         self.transport.write(
-            b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"cache-control: no-store\r\nconnection: close\r\n\r\n%b" % (len(body), body)
+            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+            b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
+            % (refusal.status, _PHRASES[refusal.status], len(body), body)
         )
-        self.transport.close()
+        self._discarded_most = MALFORMED_BYTES
+        self._linger()
+
+    def _end(self) -> None:
+        """Close the connection behind its last answer."""
+        if self.transport.is_closing():
+            return
+        unread = self.cycle.more_body or self.pipeline or self.flow.read_paused
+        self._deaf = True
+        if unread:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """
+        End only our side, and read on for a while.
+
+        RFC 9112 §9.6: closing a socket on which input is unread resets the connection, and the client may lose the
+        answer that it has not read yet.
+        """
+        self._stop_waiting()
+        self._unset_keepalive_if_required()
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._look_at_linger(self.loop.time() + LINGER_S, -1)
+
+    def _look_at_linger(self, until_s: float, discarded_bytes: int) -> None:
+        now_s = self.loop.time()
+        if now_s >= until_s or self._discarded_bytes == discarded_bytes:
+            self.transport.abort()
+            return
+        wait_s = min(LINGER_QUIET_S, until_s - now_s)
+        self._lingering = self.loop.call_later(wait_s, self._look_at_linger, until_s, self._discarded_bytes)
+
+    def _discard(self, size_bytes: int) -> None:
+        self._discarded_bytes += size_bytes
+        if self._discarded_bytes > self._discarded_most:
+            self.transport.abort()
+
+
+_PHRASES: Final = {400: b"Bad Request", 501: b"Not Implemented", 505: b"HTTP Version Not Supported"}

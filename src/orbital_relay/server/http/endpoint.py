@@ -16,6 +16,7 @@ from orbital_relay import wire
 from orbital_relay.errors import NotFound, OrbitalError, PayloadTooLarge, ValidationFailed
 from orbital_relay.model import Appended, IdempotencyKey, Principal
 from orbital_relay.server.context import Node
+from orbital_relay.server.edge.request_head import ENCODED_SLASH
 from orbital_relay.server.limits.memory import Held
 from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.services.forms import make_once, read
@@ -136,8 +137,8 @@ class Call:
         return b", ".join(found).decode("latin-1") if found else None
 
     def text(self, name: str) -> str:
-        """Return a part of the path as it stands there."""
-        return str(self.scope["path_params"][name])
+        """Return a part of the path, decoded: an encoded slash is a slash of the part's own."""
+        return str(self.scope["path_params"][name]).replace(ENCODED_SLASH, "/")
 
     def uuid(self, name: str, kind: Callable[[str], Id]) -> Id:
         """

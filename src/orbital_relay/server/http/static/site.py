@@ -11,6 +11,7 @@ import msgspec
 
 from orbital_relay import __version__
 from orbital_relay.errors import NotFound
+from orbital_relay.server.edge.request_head import ENCODED_SLASH
 from orbital_relay.server.http.application import missing
 from orbital_relay.server.http.docs import page
 from orbital_relay.server.http.docs.openapi import describe
@@ -98,7 +99,8 @@ class Site:
         )
         async def web_file(call: Call) -> Reply:
             """Serve a file of the web page."""
-            reply = self._web.reply(call.scope["path"].lstrip("/"), **_conditions(call))
+            path: str = call.scope["path"]
+            reply = None if ENCODED_SLASH in path else self._web.reply(path.lstrip("/"), **_conditions(call))
             if reply is None:
                 raise missing()
             return reply

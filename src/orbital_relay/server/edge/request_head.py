@@ -1,0 +1,118 @@
+"""The head of an HTTP/1.1 request: whether its framing and its target are clear, and whether it asks for an upgrade."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import unquote
+
+import msgspec
+
+from orbital_relay.errors import ValidationFailed
+
+FRAMING: Final = frozenset({b"host", b"connection", b"upgrade", b"content-length", b"transfer-encoding"})
+"""Header fields that decide where a request ends, whom it is for, and whether it asks for another protocol."""
+
+ENCODED_SLASH: Final = "\udc2f"
+"""Stands for `%2F` in a decoded path. A lone surrogate: no percent-encoding decodes to it."""
+
+_ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
+# RFC 9110 §7.2 and RFC 3986 §3.2.2: a name or an address, perhaps in brackets, perhaps with a port.
+_HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
+
+
+class VersionRefused(ValidationFailed):
+    """RFC 9110 §15.6.6: the major version of HTTP in the request line is not spoken here."""
+
+    status = 505
+
+
+class CodingRefused(ValidationFailed):
+    """RFC 9112 §6.1: the body has a transfer coding that is not known here."""
+
+    status = 501
+
+
+class Head(msgspec.Struct, frozen=True):
+    """
+    What the framing fields of a head say.
+
+    Attributes:
+        upgrade: The value of `Upgrade` in lower case, if `Connection` names it.
+        has_body: Whether a body follows.
+    """
+
+    upgrade: bytes | None
+    has_body: bool
+
+
+def judge(method: bytes, version: str, framing: Iterable[tuple[bytes, bytes]]) -> Head:
+    """
+    Check that a head can be understood in one way only.
+
+    Two servers that read one head in two ways can be made to disagree about where the next request begins (RFC 9112
+    §11.2). The parser has checked the form of each field, and that there is one length.
+
+    Args:
+        method: In capitals.
+        version: Of HTTP, as "1.1".
+        framing: The fields of FRAMING with their values, names in lower case.
+
+    Raises:
+        VersionRefused: If the version is neither 1.0 nor 1.1.
+        CodingRefused: If the body has another transfer coding than chunked.
+        ValidationFailed: For anything else that is not clear.
+    """
+    if version not in {"1.1", "1.0"}:
+        raise VersionRefused(f"HTTP/{version} is not spoken here; send HTTP/1.1.")
+    if method == b"CONNECT":
+        raise ValidationFailed("This is no proxy: CONNECT has no meaning here.")
+    hosts = 0
+    connection: list[bytes] = []
+    upgrades: list[bytes] = []
+    codings: list[bytes] = []
+    has_body = False
+    for name, value in framing:
+        if name == b"host":
+            hosts += 1
+            if _HOST.fullmatch(value.strip()) is None:
+                raise ValidationFailed("The header Host is not a host name or address, perhaps with a port.")
+        elif name == b"content-length":
+            has_body = value.strip(b" \t0") != b""
+        elif name == b"transfer-encoding":
+            codings.append(value.strip().lower())
+        elif name == b"connection":
+            connection += [option.strip().lower() for option in value.split(b",")]
+        else:
+            upgrades.append(value.strip().lower())
+    if hosts > 1 or (hosts == 0 and version == "1.1"):
+        # RFC 9112 §3.2.
+        raise ValidationFailed(f"An HTTP/1.1 request has one header Host; this one has {hosts}.")
+    if codings:
+        if version == "1.0":
+            # RFC 9112 §6.1: its framing is to be taken as faulty.
+            raise ValidationFailed("HTTP/1.0 has no Transfer-Encoding; send Content-Length.")
+        if codings != [b"chunked"]:
+            raise CodingRefused("The only transfer coding that is known here is chunked.")
+        has_body = True
+    asked = b", ".join(upgrades) if upgrades and b"upgrade" in connection else None
+    return Head(asked, has_body)
+
+
+def decode_path(raw_path: str) -> str:
+    """
+    Decode a path's percent-encodings once; an encoded slash becomes ENCODED_SLASH and separates nothing.
+
+    A proxy's rule for `/api/groups` does not see `/api%2Fgroups`, so the two are not one path (RFC 3986 §2.2).
+    """
+    if "%" not in raw_path:
+        return raw_path
+    return ENCODED_SLASH.join(unquote(part) for part in _ENCODED_SLASH.split(raw_path))
+
+
+def without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write a head again, its `Upgrade` left out: what remains of it when the upgrade is ignored (RFC 9110 §7.8)."""
+    lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
+    lines += [b"%b: %b" % (name, value) for name, value in headers if name != b"upgrade"]
+    return b"\r\n".join(lines) + b"\r\n\r\n"
