@@ -19,7 +19,7 @@ import pytest
 from tests.support import tokens
 from tests.support.edge import Client, masked, running_edge
 from tests.support.process import Program, until
-from tests.support.programs import free_port
+from tests.support.programs import free_port, nginx
 from tests.support.server import Server
 
 HIDDEN = b"GET /metrics HTTP/1.1\r\nHost: orbital.test\r\n\r\n"
@@ -304,7 +304,7 @@ def test_a_refusal_arrives(shared_server: Server, path: str, size: int, headers:
     assert seen == {status} or (status is None and seen < {400, 404, 413, 415})
 
 
-def test_a_refusal_arrives_through_a_proxy(serve: Callable[..., Server], nginx: str, tmp_path: Path):
+def test_a_refusal_arrives_through_a_proxy(serve: Callable[..., Server], tmp_path: Path):
     """[REFUSE1] Behind an nginx that keeps no connections, 100 of 100 refused uploads are the refusal, not a 502."""
     server = serve(env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
     port = free_port()
@@ -316,7 +316,7 @@ def test_a_refusal_arrives_through_a_proxy(serve: Callable[..., Server], nginx: 
         f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_http_version 1.1; proxy_request_buffering off;\n"
         f"proxy_set_header Connection close; proxy_pass http://127.0.0.1:{server.port}; }} }} }}\n"
     )
-    proxy = Program([nginx, "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "early.log"])
+    proxy = Program([nginx(), "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "early.log"])
     try:
         until(lambda: _listens(port), what="nginx listens")
         url = f"http://127.0.0.1:{port}"

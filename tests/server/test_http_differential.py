@@ -10,6 +10,7 @@ import contextlib
 import random
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -20,8 +21,9 @@ import httpx
 import pytest
 
 from tests.support.edge import running_edge
+from tests.support.fronts import Front
 from tests.support.process import Program, until
-from tests.support.programs import CHECKOUT, caddy, free_port, haproxy, nginx
+from tests.support.programs import caddy, free_port, haproxy, nginx
 from tests.support.server import Server
 
 SILENCE_S = 1.0
@@ -235,10 +237,12 @@ def _pieces(sent: bytes, drawn: random.Random) -> Iterator[bytes]:
         yield sent[place:]
 
 
-def _say(port: int, pieces: list[bytes]) -> None:
+def _say(port: int, pieces: list[bytes], *, tls: ssl.SSLContext | None = None) -> None:
     """Send pieces, and read until the other side closes or is silent."""
-    with closing(socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S)) as line, suppress(OSError):
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    plain = socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S)
+    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    line = plain if tls is None else tls.wrap_socket(plain, server_hostname="127.0.0.1")
+    with closing(line), suppress(OSError):
         for piece in pieces:
             line.sendall(piece)
         while line.recv(65_536):
@@ -293,56 +297,35 @@ def test_behind_a_proxy(proxy: str, tmp_path: Path, seed: int):
 # The project's own configuration
 
 
-@pytest.fixture
-def deployed(nginx: str, serve: Callable[..., Server], tmp_path: Path) -> Iterator[tuple[int, Server]]:
-    """A server behind deploy/nginx.conf, without TLS; gives nginx's port and the server."""
-    server = serve(env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOGIN_LIMIT": "10"})
-    port = free_port()
-    text = (CHECKOUT / "deploy" / "nginx.conf").read_text()
-    for number in (1, 2):
-        text = text.replace(f"orbital-{number}:3000", f"127.0.0.1:{server.port}")
-    text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port};")
-    text = text.replace("/var/log/nginx/", f"{tmp_path}/").replace("/run/orbital-nginx.pid", f"{tmp_path}/pid")
-    text = "\n".join(line for line in text.splitlines() if not line.strip().startswith(("ssl_", "worker_rlimit")))
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    places = "".join(f"{kind}_temp_path {tmp_path}/{kind};\n" for kind in kinds)
-    text = text.replace("http {\n", f"http {{\n{places}", 1).replace(
-        "worker_connections 65536;", "worker_connections 512;"
-    )
-    (tmp_path / "nginx.conf").write_text(f"daemon off;\n{text}")
-    program = Program([nginx, "-p", tmp_path, "-c", tmp_path / "nginx.conf", "-e", tmp_path / "early.log"])
-    try:
-        until(lambda: _listens(port) or not program.alive, what="nginx listens")
-        assert program.alive, program.text
-        yield port, server
-    finally:
-        program.terminate()
-
-
-def test_nothing_hides_behind_our_nginx(deployed: tuple[int, Server]):
+async def test_nothing_hides_behind_our_nginx(serve: Callable[..., Server], tmp_path: Path):
     """[DIFF2] Through deploy/nginx.conf no request hides in another's body, and no user's request is joined to one."""
-    port, server = deployed
+    server = serve(env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOGIN_LIMIT": "10"})
+    front = Front("deploy/nginx.conf", tmp_path, [server.port])
     login = b'{"username":"nobody","password":"Wrong-Horse-77"}'
     hidden = b"POST /api/login HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 9.9.9.9\r\nContent-Length: %d\r\n\r\n%b" % (
         len(login),
         login,
     )
     unfinished = b"DELETE /api/groups/x/members/y HTTP/1.1\r\nX-Ignore: "
-    before = _logins(server)
+    try:
+        await front.start()
+        before = _logins(server)
+        for asked in ("h2c", "TLS/1.2", "websocket, h2c", "websocket"):
+            for size in (0, 16_000, 40_000, 100_000):
+                for inner in (hidden, unfinished):
+                    body = b"\r\n" * (size // 2) + inner
+                    head = (
+                        f"POST /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {asked}\r\n"
+                        f"Content-Length: {len(body)}\r\n\r\n"
+                    ).encode()
+                    _say(front.port, [head, body + _NEXT], tls=front.tls)
+                    # The next user's request is their own.
+                    mine = httpx.get(f"{front.url}/health/live", verify=front.tls)
+                    assert mine.json() == {"status": "alive"}
 
-    for asked in ("h2c", "TLS/1.2", "websocket, h2c", "websocket"):
-        for size in (0, 16_000, 40_000, 100_000):
-            for inner in (hidden, unfinished):
-                body = b"\r\n" * (size // 2) + inner
-                head = (
-                    f"POST /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: {asked}\r\n"
-                    f"Content-Length: {len(body)}\r\n\r\n"
-                ).encode()
-                _say(port, [head, body + _NEXT])
-                # The next user's request is their own.
-                assert httpx.get(f"http://127.0.0.1:{port}/health/live").json() == {"status": "alive"}
-
-    assert _logins(server) == before
+        assert _logins(server) == before
+    finally:
+        front.program.terminate()
 
 
 def _logins(server: Server) -> list[str]:
