@@ -10,7 +10,7 @@ const SHELL = [
   '/icon-192.png',
   '/manifest.webmanifest',
   ...['main', 'crypto', 'demo', 'dialogs', 'dom', 'family', 'home', 'markdown', 'seen', 'sees', 'transfers', 'vault', 'welcome'].map((name) => `/js/${name}.js`),
-  ...['backoff', 'chain', 'client', 'connection', 'cursor', 'emitter', 'errors', 'face', 'fill', 'http', 'media', 'outbox', 'rest', 'sha256', 'stores', 'subscription', 'typing', 'uuid', 'wire'].map(
+  ...['backoff', 'base-client', 'chain', 'client', 'connection', 'cursor', 'draft', 'emitter', 'errors', 'fill', 'http', 'media', 'outbox', 'parts', 'reader', 'renewal', 'reset', 'rest', 'sha256', 'socket', 'stores', 'subscription', 'timers', 'typing', 'uuid', 'wire'].map(
     (name) => `/sdk/${name}.js`,
   ),
 ];

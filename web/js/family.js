@@ -207,9 +207,9 @@ export class Family extends EventTarget {
     this.changed();
   }
 
-  /** Try at once. */
+  /** Try at once: a person asked for it. */
   wake() {
-    this.#client.wake();
+    this.#client.connect();
   }
 
   stop() {

@@ -11,8 +11,12 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { minify } from 'terser';
 
-/** The entry's limit, in bytes. */
-export const LIMIT = 6000;
+/**
+ * The entry's limit, in bytes. It was 6,000. What a page must have before anything else is loaded has grown: a draft is kept in the store before
+ * the outbox is there; an answer is checked to be the server's own, and read within a bound, before it decides anything; a token is renewed
+ * before it ends; positions, addresses and numbers that others give are checked.
+ */
+export const LIMIT = 8500;
 
 const src = fileURLToPath(new URL('../src/', import.meta.url));
 

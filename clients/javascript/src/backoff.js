@@ -19,10 +19,10 @@ export const BACKOFF = {
 };
 
 /**
- * Tell how long to wait before the next attempt.
+ * Return how long to wait before the next attempt.
  *
  * @param {BackoffNumbers} rule
- * @param {number} failures Attempts that failed since the connection was last open.
+ * @param {number} failures Attempts that failed since the connection was last open; below 0 counts as 0.
  * @param {number} random A number in [0, 1), new for each call.
  * @param {number} [retryAfterMs] What the server asked for, from now.
  * @param {number} [nowMs] The time now, on the clock of `earlierMs`.
@@ -30,13 +30,13 @@ export const BACKOFF = {
  * @returns {number} Milliseconds from now, 0 or more.
  */
 export function delayMs(rule, failures, random, retryAfterMs = 0, nowMs = 0, earlierMs = []) {
-  const step = rule.steps_ms[failures] ?? rule.steps_ms.at(-1) ?? 0;
+  const step = rule.steps_ms[Math.max(0, failures)] ?? rule.steps_ms.at(-1) ?? 0;
   const wait = Math.max(step, retryAfterMs) + Math.floor(random * Math.max(step, rule.spread_ms));
   return wakeMs(rule, wait, nowMs, earlierMs);
 }
 
 /**
- * Tell how long to wait when there is a reason to try at once: the first `connect()`, the network came back, the page is shown again.
+ * Return how long to wait when there is a reason to try at once: the first `connect()`, the network came back, the page is shown again.
  *
  * @param {BackoffNumbers} rule
  * @param {number} retryAfterMs What is left of what the server asked for.

@@ -3,9 +3,11 @@ import { makeConnection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { wrap } from './errors.js';
 import { Http } from './http.js';
+import { parts } from './parts.js';
 import { makeGroups } from './subscription.js';
 
 /** @import {Connection, ConnectionOptions, ConnectionState} from './connection.js' */
+/** @import {OrbitalError} from './errors.js' */
 /** @import {TokenSource} from './http.js' */
 /** @import {RestMethods} from './rest.js' */
 /** @import {Store} from './stores.js' */
@@ -14,10 +16,11 @@ import { makeGroups } from './subscription.js';
 
 /**
  * @typedef {object} OwnOptions
- * @property {TokenSource | undefined} [token] The JWT, or a function that gives one and is called again when the last one was refused.
+ * @property {TokenSource | undefined} [token] The JWT, or a function that returns one and is called again when the last one was refused, and before it ends.
  *   Left out: log in by `client.api.login()` before `connect()`.
  * @property {Store | undefined} [store] Where positions and unsent drafts are kept. Left out: nothing outlives the client.
- * @property {boolean | undefined} [verify] Check the hash chain, and tell each `violation`.
+ * @property {boolean | 'throw' | undefined} [verify] Check the hash chain, and report each `violation`; with `'throw'` it ends the subscription, too, with
+ *   `CHAIN_BROKEN`.
  * @property {typeof globalThis.fetch | undefined} [fetch]
  */
 
@@ -27,12 +30,13 @@ import { makeGroups } from './subscription.js';
 export class Face extends Emitter {
   /** Failed attempts in a row. */
   reconnectAttempts = 0;
-  /** Failed attempts in a row after which it gives up, and tells `max_reconnect_attempts`. */
+  /** Failed attempts in a row after which it stops, and emits `max_reconnect_attempts`. */
   maxReconnectAttempts = Infinity;
 
   /**
    * @param {string} [url] The server; in a page, its own when left out.
    * @param {ClientOptions} [options]
+   * @throws {OrbitalError} `VALIDATION_ERROR` when `url` is not the address of a server, or is missing where there is no page.
    */
   constructor(url, options = {}) {
     super();
@@ -43,22 +47,30 @@ export class Face extends Emitter {
     this.connection = makeConnection(this, options);
     /** @internal @type {Groups} */
     this.groups = makeGroups(this, options);
+    /** @returns {Promise<any>} */
+    const rest = () =>
+      parts.rest().then(
+        ({ OrbitalApi }) => new OrbitalApi(http.url, options, http.credentials),
+        (cause) => {
+          throw wrap('NETWORK', cause);
+        },
+      );
     /**
-     * The REST side, with the same token. Each of its methods gives a promise, so that nobody sees that it is loaded at the first call.
+     * The REST side, with the same token, loaded at the first call. Each of its methods returns a promise; those named `each…` return
+     * an async iterator.
      *
      * @type {RestMethods}
      */
     this.api = new Proxy(/** @type {any} */ ({}), {
       get: (_, name) =>
-        // Whoever awaits `client.api` itself asks for `then`, whoever writes it down for `toJSON`.
+        // `await client.api` looks for `then`, JSON.stringify for `toJSON`.
         name === 'then' || name === 'toJSON'
           ? undefined
-          : async (/** @type {unknown[]} */ ...args) => {
-              const { OrbitalApi } = await import('./rest.js').catch((cause) => {
-                throw wrap('NETWORK', cause);
-              });
-              return /** @type {any} */ (new OrbitalApi(http.url, options, http.credentials))[name](...args);
-            },
+          : /^each/.test(String(name))
+            ? async function* (/** @type {unknown[]} */ ...args) {
+                yield* (await rest())[name](...args);
+              }
+            : async (/** @type {unknown[]} */ ...args) => (await rest())[name](...args),
     });
   }
 
@@ -67,17 +79,25 @@ export class Face extends Emitter {
     return this.connection.state;
   }
 
-  /** Look whether the line holds, and try at once if it does not. Called for you when the page is shown or the network returns. */
+  /**
+   * Look whether the connection holds, and try at once if it does not and the rules allow. Called for you when the page is shown or the network
+   * returns. What a person presses calls `connect()`.
+   */
   wake() {
     this.connection.wake();
   }
 
-  // What the connection tells and asks
+  // Called by the connection
 
   /** @internal @param {ConnectionState} state */
   changed(state) {
     this.emit('state', state);
     this.emit(state.status, state);
+  }
+
+  /** @internal @param {OrbitalError} error It ended for good: the server refused the token or this client, or there were too many attempts. */
+  stopped(error) {
+    this.emit('error', error);
   }
 
   /** @internal */
@@ -93,7 +113,7 @@ export class Face extends Emitter {
   }
 
   /**
-   * A message came that is no event of a subscribed group: call the handlers of its type.
+   * A message came that is not an event of a subscribed group: call the handlers of its type.
    *
    * @param {Frame} message
    */

@@ -1,8 +1,7 @@
 /** The hash chain: each durable frame carries the hash of the frame before it. */
 import { digest } from './sha256.js';
 
-/** @import {Emitter} from './emitter.js' */
-/** @import {Violation} from './subscription.js' */
+/** @import {Violation} from './reader.js' */
 /** @import {Numbered} from './wire.js' */
 
 /** A durable frame ends so; `prev` can be cut out of it without parsing. */
@@ -19,7 +18,7 @@ export const firstPrev = (groupId) => digest(groupId);
 /**
  * Read the `prev` at the end of a durable frame, without parsing the frame.
  *
- * @param {string} text The text of the frame, to the letter.
+ * @param {string} text The text of the frame, byte for byte.
  * @returns {string | null} 43 characters; null when the frame does not end with a well-formed `prev`.
  */
 export const prevOf = (text) => TAIL.exec(text.slice(-54))?.[1] ?? null;
@@ -40,7 +39,7 @@ export class Chain {
   /**
    * Check the next frame, and move past it when it fits.
    *
-   * @param {string} text The text of the frame with the next number, to the letter.
+   * @param {string} text The text of the frame with the next number, byte for byte.
    * @returns {boolean} True, and the chain stands after the frame; false, and it stands where it stood: something was
    *   dropped, changed or moved, here or in the frame before.
    */
@@ -62,34 +61,26 @@ export class Chain {
 export const begin = (groupId, seq, hash) => new Chain(seq ? hash : firstPrev(groupId));
 
 /**
- * Check an event that is the next one by its number, and tell when it does not fit.
+ * Check an event that is the next one by its number.
  *
- * @param {Chain} chain Stands after it then, whether or not it fits: each break is told once, and what follows is measured by the frame that we have.
+ * @param {Chain} chain Stands after it then, whether or not it fits: each break is found once, and what follows is measured by the frame that we have.
  * @param {Numbered} event
  * @param {string} text
- * @param {Emitter} events
+ * @returns {Violation | undefined}
  */
-export function check(chain, { group_id, seq }, text, events) {
+export function check(chain, { group_id, seq }, text) {
   const expected = chain.prev;
   if (chain.offer(text)) return;
   chain.prev = digest(text);
-  tell(events, { kind: 'changed', group_id, seq, expected, found: prevOf(text) });
+  return { kind: 'changed', group_id, seq, expected, found: prevOf(text) };
 }
 
 /**
- * Tell that the socket did not give the number that was next.
+ * Make the violation of a socket that did not send the number that was next.
  *
- * @param {Emitter} events
  * @param {string} group_id
  * @param {number} seq
  * @param {number} expected
+ * @returns {Violation}
  */
-export function misplaced(events, group_id, seq, expected) {
-  tell(events, { kind: seq > expected ? 'skipped' : 'repeated', group_id, seq, expected, found: seq });
-}
-
-/**
- * @param {Emitter} events
- * @param {Violation} violation
- */
-const tell = (events, violation) => events.emit('violation', violation);
+export const misplaced = (group_id, seq, expected) => ({ kind: seq > expected ? 'skipped' : 'repeated', group_id, seq, expected, found: seq });

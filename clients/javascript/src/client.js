@@ -1,12 +1,18 @@
 /** The modern face: subscriptions, sending, typing, media and the REST side on one connection. */
-import { wrap } from './errors.js';
+import { BACKOFF, delayMs } from './backoff.js';
 import { Face } from './base-client.js';
+import { closedFirst, keep, makeItem, strip } from './draft.js';
+import { wrap } from './errors.js';
+import { parts } from './parts.js';
+import { after } from './timers.js';
 import { makeTyping } from './typing.js';
 
+/** @import {Draft, Item, Pending} from './draft.js' */
+/** @import {OrbitalError} from './errors.js' */
 /** @import {TokenSource} from './http.js' */
 /** @import {DownloadOptions, Downloaded, UploadOptions, Uploaded} from './media.js' */
-/** @import {Answer, Draft, Outbox, Pending} from './outbox.js' */
-/** @import {SubscribeOptions, Subscription} from './subscription.js' */
+/** @import {Answer, Outbox} from './outbox.js' */
+/** @import {SubscribeOptions, Subscription} from './reader.js' */
 /** @import {Frame} from './wire.js' */
 
 /**
@@ -19,16 +25,29 @@ export class OrbitalClient extends Face {
   #typing = makeTyping((frame) => this.connection.send(frame));
   /** @type {Promise<Outbox> | undefined} */
   #outbox;
+  /** @type {Outbox | undefined} The same, once it is there. */
+  #box;
+  /** @type {Item[]} Drafts that came before the outbox. */
+  #early = [];
+  /** @type {any} Until the outbox is loaded again. */
+  #again;
 
   /** Use another token, or another source of tokens, from here on. @param {TokenSource} token */
   setToken(token) {
     this.http.credentials.set(token);
   }
 
-  /** Connect and stay connected; `subscribe()` does it for you. Drafts that an earlier run left in the store are sent. */
+  /**
+   * Connect and stay connected; `subscribe()` does it for you. Drafts that an earlier run left in the store are sent. Called while an attempt
+   * waits, it begins at once, at most one a second.
+   */
   connect() {
+    this.#begin();
+    this.connection.connect();
+  }
+
+  #begin() {
     if (this.groups.store || this.#outbox) this.#flush();
-    this.connection.open();
   }
 
   /**
@@ -40,27 +59,33 @@ export class OrbitalClient extends Face {
   close(code, reason) {
     this.#typing();
     this.groups.close();
-    this.#outbox?.then((outbox) => outbox.close(), () => {});
+    if (this.#box) this.#box.close();
+    else this.#outbox?.then((outbox) => outbox.close(), () => {});
+    clearTimeout(this.#again);
+    for (const item of this.#early.splice(0)) item.kept?.then(() => item.reject?.(closedFirst()));
     this.connection.close(code, reason);
   }
 
   /**
-   * Hear a group: every event once, in order, from `since` or from where this client's store says that you stand, and then what comes.
+   * Receive a group's events: each once, in order, from `since` or from where this client's store says that you stand, and then what comes.
    * Iterate over the answer, or give callbacks.
    *
    * @param {string} groupId
    * @param {SubscribeOptions} [options]
    * @returns {Subscription}
+   * @throws {OrbitalError} `VALIDATION_ERROR` when `since` is not a position. What the server refuses, the loop throws, or `onEnd` gets.
    */
   subscribe(groupId, options = {}) {
-    this.connect();
-    return this.groups.subscribe(groupId, options);
+    const subscription = this.groups.subscribe(groupId, options);
+    this.#begin();
+    this.connection.open();
+    return subscription;
   }
 
   /**
    * Send a message, thread or reply. Within a group they reach the server in the order of the calls. It is tried until the server has it, under
-   * one `Idempotency-Key`, so that it is there once; with a store it survives a reload, and the next run sends it. `sent` and
-   * `failed` tell what became of each, also of those that an earlier run left.
+   * one `Idempotency-Key`, so that it is there once; with a store it is kept before anything else, survives a reload, and the next run sends it.
+   * `sent` and `failed` report what became of each, also of those that an earlier run left.
    *
    * @template {Draft} D
    * @param {string} groupId
@@ -70,16 +95,33 @@ export class OrbitalClient extends Face {
    * @throws {OrbitalError} When the server will not have it, or it is too old to be tried again: the draft is dropped. With `CLOSED` it
    *   is kept in the store, if there is one.
    */
-  send(groupId, draft, options) {
-    // Whoever does not look hears of a failure by the event: it is no reason to end a process.
-    const sending = this.#load().then((outbox) => outbox.send(groupId, draft, options));
+  send(groupId, draft, { key } = {}) {
+    const sending = new Promise((resolve, reject) => {
+      const item = Object.assign(makeItem(groupId, draft, key), { resolve, reject });
+      void keep(this.groups.store, this, 'set', item);
+      if (this.#box) return this.#box.add(item);
+      this.#early.push(item);
+      this.#load().catch(() => {});
+    });
+    // The `failed` event reports a failure, too: a promise that nobody looks at is no reason to end a process.
     sending.catch(() => {});
     return sending;
   }
 
   /** What is not yet with the server, oldest first within a group. @returns {Promise<Pending[]>} */
   async pending() {
-    return (await this.#load()).pending();
+    const outbox = await this.#load().catch(() => undefined);
+    return outbox?.pending() ?? this.#early.map(strip);
+  }
+
+  /**
+   * Take back a draft that is not yet with the server; its promise is rejected with `DISCARDED`.
+   *
+   * @param {string} key As in `pending()`.
+   * @returns {Promise<boolean>} False when it is not there. One that is on its way right now may reach the server all the same.
+   */
+  async discard(key) {
+    return (await this.#load()).discard(key);
   }
 
   /**
@@ -99,7 +141,7 @@ export class OrbitalClient extends Face {
    * @returns {Promise<Uploaded>}
    */
   async uploadMedia(options) {
-    return (await import('./media.js')).uploadMedia(this.http, options);
+    return (await this.#media()).uploadMedia(this.http, options);
   }
 
   /**
@@ -110,7 +152,19 @@ export class OrbitalClient extends Face {
    * @returns {Promise<Downloaded>}
    */
   async downloadMedia(mediaId, options) {
-    return (await import('./media.js')).downloadMedia(this.http, mediaId, options);
+    return (await this.#media()).downloadMedia(this.http, mediaId, options);
+  }
+
+  #media() {
+    return parts.media().catch((cause) => {
+      throw wrap('NETWORK', cause);
+    });
+  }
+
+  /** @internal @override @param {OrbitalError} error */
+  stopped(error) {
+    super.stopped(error);
+    this.groups.close(error);
   }
 
   /** @internal @override */
@@ -121,22 +175,30 @@ export class OrbitalClient extends Face {
 
   /** @param {Frame} message @override */
   handleMessage(message) {
-    // An error of the conversation was told as such, and an event of a group that nobody hears any more came late.
+    // An error of the conversation was emitted as `error`, and an event of a group without a subscription came late.
     if (message.type !== 'error' && !message.seq) super.handleMessage(message);
   }
 
   /** Let the outbox send now. Loaded while there is a network, it is there when there is none. */
   #flush() {
-    this.#load().then((outbox) => outbox.flush(), () => {});
+    if (this.#box) this.#box.flush();
+    else this.#load().then((outbox) => outbox.flush(), () => {});
   }
 
-  #load() {
+  /** @returns {Promise<Outbox>} */
+  #load(failures = 0) {
     const { api, groups } = this;
-    return (this.#outbox ??= import('./outbox.js').then(
-      ({ Outbox }) => new Outbox({ api, store: groups.store, events: this }),
+    clearTimeout(this.#again);
+    return (this.#outbox ??= parts.outbox().then(
+      ({ Outbox }) => {
+        const outbox = (this.#box = new Outbox({ api, store: groups.store, events: this }));
+        for (const item of this.#early.splice(0)) outbox.add(item);
+        return outbox;
+      },
       (cause) => {
-        // What could not be loaded is loaded anew the next time.
         this.#outbox = undefined;
+        // Drafts wait for it, as they wait for the server.
+        if (this.#early.length) this.#again = after(delayMs(BACKOFF, failures, Math.random()), () => this.#load(failures + 1).catch(() => {}));
         throw wrap('NETWORK', cause);
       },
     ));

@@ -1,10 +1,14 @@
 /** The machine: one socket at a time, opened again whenever it is lost, as fast as the rules allow and no faster. */
 import { BACKOFF, delayMs, wakeMs } from './backoff.js';
-import { wrap } from './errors.js';
+import { OrbitalError, wrap } from './errors.js';
+import { makeRenewal } from './renewal.js';
+import { platform } from './socket.js';
+import { after } from './timers.js';
 import { makeFrame, parseFrame, pong } from './wire.js';
 
 /** @import {BackoffNumbers} from './backoff.js' */
 /** @import {Face} from './base-client.js' */
+/** @import {Handshake, Socket, SocketClass} from './socket.js' */
 
 /** From the start of an attempt to `auth_success`. A phone's radio wakes up in 2 s, a bad line shakes hands in 5. */
 export const CONNECT_TIMEOUT_MS = 15_000;
@@ -16,6 +20,10 @@ export const PROBE_TIMEOUT_MS = 3_000;
 export const SLACK_MS = 10_000;
 /** Between pings, when the server does not say. */
 export const HEARTBEAT_MS = 30_000;
+/** The longest time between pings that a server may announce. */
+const MAX_HEARTBEAT_MS = 3_600_000;
+/** An attempt that a person asks for waits for neither back-off nor Retry-After, but only one a second is made. */
+const BY_HAND = { attempts: 1, window_ms: 1000 };
 
 /** A socket was refused or cut for good by the server (RFC 6455 §7.4.1). */
 const POLICY_VIOLATION = 1008;
@@ -28,7 +36,8 @@ const ABNORMAL = 1006;
  * - `connecting`: it is being opened, or the next attempt waits; `code` and `reason` tell why the last one ended,
  *   `retry_at` when the next one begins.
  * - `open`: the server has accepted us.
- * - `closed`: nothing happens until `connect()`. With code 1008 the token was refused, or this client was: look at `reason`.
+ * - `closed`: nothing happens until `connect()`. With code 1008 the server refused the token or this client: look at `reason`, which
+ *   the `error` event gives, too.
  *
  * @typedef {object} ConnectionState
  * @property {'connecting' | 'open' | 'closed'} status
@@ -36,34 +45,6 @@ const ABNORMAL = 1006;
  * @property {string | undefined} [reason] Of the last ending, for a person.
  * @property {number | undefined} [retry_at] When the next attempt begins, in milliseconds since the Unix epoch.
  */
-
-/**
- * How the token reaches the server.
- *
- * - `ticket`: asked for over HTTP before each attempt, so that a refusal can be read; falls back to `query` on a server
- *   that has no tickets, and to `protocol` where the page's origin may not ask.
- * - `protocol`: as a subprotocol.
- * - `query`: as `?token=`, as the first clients did; the token stands in the address.
- *
- * @typedef {'ticket' | 'protocol' | 'query'} Handshake
- */
-
-/**
- * What is used of a WebSocket: the platform's class, and those of packages, have it.
- *
- * @typedef {object} Socket
- * @property {number} readyState
- * @property {((event: any) => any) | null} onmessage
- * @property {((event: any) => any) | null} onclose
- * @property {((event: any) => any) | null} onerror
- * @property {(text: string) => void} send
- * @property {(code?: number, reason?: string) => void} close
- */
-
-/** @typedef {new (url: string, protocols?: string[]) => Socket} SocketClass */
-
-/** @type {{WebSocket: SocketClass}} What an entry for a platform without a WebSocket puts in its place. */
-export const platform = /** @type {any} */ ({});
 
 /**
  * @typedef {object} ConnectionOptions
@@ -80,8 +61,8 @@ export const platform = /** @type {any} */ ({});
  */
 
 /**
- * @param {Face} face Who is told: `changed(state)`, `opened()` after `auth_success`, `heard(reading, text)`, `emit('error', error)`; and who
- *   has `reconnectAttempts` (failed in a row) and `maxReconnectAttempts`.
+ * @param {Face} face Is called: `changed(state)`, `opened()` after `auth_success`, `heard(reading, text)`, `stopped(error)` when it ended for good
+ *   and not by `close()`, `emit('error', error)`; has `reconnectAttempts` (failed in a row) and `maxReconnectAttempts`.
  * @param {ConnectionOptions} options
  */
 export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = SLACK_MS, WebSocket }) {
@@ -96,7 +77,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
   let wanted = false;
   /** @type {AbortController | null} The attempt or socket of now; whatever belongs to another one is late and does not count. */
   let run = null;
-  /** @type {string | undefined} The token of this run. */
+  /** @type {string | null | undefined} The token of this run. */
   let token;
   /** @type {number[]} When the latest attempts began. */
   let attempts = [];
@@ -109,6 +90,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
   let timer;
   /** @type {any} Waiting for an answer. */
   let answerTimer;
+  const renewal = makeRenewal(() => authenticate().catch((cause) => face.emit('error', cause)));
 
   /** @param {ConnectionState} next */
   const set = (next) => face.changed((state = next));
@@ -119,18 +101,29 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
    */
   const arm = (ms, then) => {
     clearTimeout(timer);
-    timer = setTimeout(then, ms);
+    timer = after(ms, then);
   };
 
   // For the face
 
   /** Connect, and stay connected until `close()`. Asked again, it changes nothing. */
   const open = () => {
-    if (wanted) return;
+    if (want()) wake();
+  };
+
+  /** The same, for a person: a waiting attempt begins at once, whatever the back-off and the server's Retry-After say. */
+  const connect = () => {
+    want();
+    if (!run) wait(wakeMs({ ...rule, ...BY_HAND }, 0, Date.now(), attempts));
+  };
+
+  /** @returns {boolean} Whether nobody wanted a connection before. */
+  const want = () => {
+    if (wanted) return false;
     wanted = true;
     face.reconnectAttempts = 0;
     listen('addEventListener');
-    wake();
+    return true;
   };
 
   /**
@@ -188,7 +181,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     const asked = Date.now();
     clearTimeout(answerTimer);
     // While something arrives the line holds: the answer may stand behind a long replay.
-    answerTimer = setTimeout(() => (heardAt > asked ? ask({ group_ids: [] }) : dead('no answer')), timeoutMs);
+    answerTimer = after(timeoutMs, () => (heardAt > asked ? ask({ group_ids: [] }) : dead('no answer')));
   };
 
   // The attempt
@@ -215,11 +208,12 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
       made.onerror = () => {};
     } catch (cause) {
       if (run !== mine) return;
-      const { status, message, retryAfterMs } = wrap('NETWORK', cause);
+      const error = wrap('NETWORK', cause);
       // The browser knows that there is no network: no server saw this attempt.
       if (globalThis.navigator?.onLine === false) attempts.pop();
-      if (status === 401 || status === 403) void ended(POLICY_VIOLATION, message);
-      else lost(message, ABNORMAL, retryAfterMs);
+      // A status is there only when the answer was the server's own.
+      if (error.status === 401 || error.status === 403) void refused(error);
+      else lost(error.message, ABNORMAL, error.retryAfterMs);
     }
   };
 
@@ -234,10 +228,10 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
         token = await credentials.get();
         return [`${address}?ticket=${encodeURIComponent(ticket)}`, []];
       } catch (cause) {
-        const { status } = wrap('NETWORK', cause);
+        const { code, status } = wrap('NETWORK', cause);
         const origin = globalThis.location?.origin;
-        if (status === 404 || status === 405) way = 'query';
-        else if (!status && origin && origin !== http.url) way = 'protocol';
+        if (code === 'NETWORK' && origin && origin !== http.url) way = 'protocol';
+        else if (status === 404) throw new OrbitalError('NETWORK', "this server has no tickets; give the option handshake: 'query' or 'protocol'", { cause });
         else throw cause;
       }
     }
@@ -251,13 +245,15 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     heardAt = Date.now();
     try {
       const reading = parseFrame(text);
-      const { type, data } = reading.frame;
+      const { type, data, server_timestamp } = reading.frame;
       if (type === 'ping') send(pong());
       else if (type === 'subscribed') clearTimeout(answerTimer);
-      else if (type === 'token_expiring') authenticate().catch((cause) => face.emit('error', cause));
-      else if (type === 'auth_success') {
+      else if (type === 'token_expiring') renewal.expiring();
+      if (type === 'auth_success' || type === 'authenticated') renewal.until(data['expires_at'], server_timestamp);
+      if (type === 'auth_success') {
         face.reconnectAttempts = retryAfterAt = 0;
-        heartbeatMs = data['heartbeat_seconds'] * 1000 || HEARTBEAT_MS;
+        const announced = data['heartbeat_seconds'] * 1000;
+        heartbeatMs = announced > 0 ? Math.min(announced, MAX_HEARTBEAT_MS) : HEARTBEAT_MS;
         set({ status: 'open' });
         watch(heartbeatMs + slackMs);
         face.opened();
@@ -287,34 +283,45 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     send(makeFrame('authenticate', { token }));
   };
 
-  /** @returns {Promise<boolean>} Whether there is another token than the one of this run, or may be one later. */
+  /** @returns {Promise<boolean | undefined>} Whether there is another token than the one of this run; undefined when there may be one later. */
   const renew = async () => {
     try {
       return await credentials.renew(token);
     } catch (cause) {
-      // Whoever gives tokens cannot be reached now: that is no refusal.
+      // The token function failed: that is no refusal.
       face.emit('error', cause);
-      return true;
+      return undefined;
     }
   };
 
   // The end
 
   /**
-   * The server ended it: 1008 asks for another token, all else for another try.
+   * The socket ended. Only the server ends an open one with 1008: before `auth_success` it refuses by HTTP.
    *
    * @param {number} code
    * @param {string} reason
    */
-  const ended = async (code, reason) => {
-    const mine = run;
-    const again = code !== POLICY_VIOLATION || (await renew());
-    if (run !== mine) return;
-    if (again) lost(reason, code);
-    else close(code, reason);
+  const ended = (code, reason) => {
+    if (code !== POLICY_VIOLATION || state.status !== 'open') lost(reason, code);
+    else void refused(new OrbitalError('UNAUTHORIZED', reason || 'the server ended the connection', { status: 401 }));
   };
 
-  /** @param {string} reason The line is dead, and nobody said so: there is nothing to wait for. */
+  /** @param {OrbitalError} error The server refused the token, or this client: another token is tried at once, the same one never. */
+  const refused = async (error) => {
+    const mine = run;
+    const found = await renew();
+    if (run !== mine) return;
+    if (found === false) {
+      close(POLICY_VIOLATION, error.message);
+      face.stopped(error);
+      return;
+    }
+    lost(error.message, POLICY_VIOLATION);
+    if (found) wake();
+  };
+
+  /** @param {string} reason The connection is dead, and nobody said so: there is nothing to wait for. */
   const dead = (reason) => {
     lost(reason);
     wake();
@@ -334,6 +341,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     else {
       close(code, reason);
       face.emit('max_reconnect_attempts');
+      face.stopped(new OrbitalError('NETWORK', `no connection after ${failures} attempts: ${reason}`));
     }
   };
 
@@ -347,6 +355,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     run = socket = null;
     clearTimeout(timer);
     clearTimeout(answerTimer);
+    renewal.stop();
     // A client may give no other code (RFC 6455 §7.4).
     if (code === 1000 || code >= 3000) dropped?.close(code, reason);
     else dropped?.close();
@@ -363,6 +372,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
 
   return {
     open,
+    connect,
     close,
     reopen,
     wake,

@@ -2,23 +2,27 @@
 import { wrap } from './errors.js';
 
 /** @import {ConnectionState} from './connection.js' */
+/** @import {Draft} from './draft.js' */
 /** @import {OrbitalError} from './errors.js' */
-/** @import {Draft} from './outbox.js' */
-/** @import {CaughtUp, Reset, Violation} from './subscription.js' */
+/** @import {CaughtUp, Reset, Violation} from './reader.js' */
+/** @import {MessagePosted, ReplyPosted, ThreadPosted} from './rest.js' */
 /** @import {AuthSuccess, Frame, TypingIndicator} from './wire.js' */
 
 /**
- * What a client tells, by name.
+ * What a client emits, by name.
  *
  * @typedef {object} ClientEvents
  * @property {[state: ConnectionState]} state
- * @property {[error: OrbitalError]} error What concerns no single call: a bad frame, a handler that threw, an error of the server.
+ * @property {[state: ConnectionState]} connecting
+ * @property {[state: ConnectionState]} open
+ * @property {[state: ConnectionState]} closed
+ * @property {[error: OrbitalError]} error What concerns no single call: a bad frame, a handler that threw, an error of the server, the end of a client that was refused.
  * @property {[violation: Violation]} violation
  * @property {[data: Reset['data'], reset: Reset]} reset Of any subscription.
  * @property {[data: CaughtUp['data'], caughtUp: CaughtUp]} caught_up Of any subscription.
  * @property {[data: TypingIndicator, frame: Frame]} typing_indicator
  * @property {[data: AuthSuccess, frame: Frame]} auth_success
- * @property {[sent: {key: string, group_id: string, draft: Draft, answer: any}]} sent
+ * @property {[sent: {key: string, group_id: string, draft: Draft, answer: MessagePosted | ThreadPosted | ReplyPosted}]} sent
  * @property {[failed: {key: string, group_id: string, draft: Draft, error: OrbitalError}]} failed
  */
 
@@ -59,14 +63,14 @@ export class Emitter {
   }
 
   /**
-   * Call the handlers of `event`, in the order in which they came. Without one, an `error` goes to the console.
+   * Call the handlers of `event`, in the order in which they came. Without one, an `error` or a `violation` goes to the console.
    *
    * @param {string} event
    * @param {...unknown} args
    */
   emit(event, ...args) {
     const handlers = this.eventHandlers[event] ?? [];
-    if (event === 'error' && !handlers.length) console.error(...args);
+    if ((event === 'error' || event === 'violation') && !handlers.length) console.error(`orbital: ${event}:`, ...args);
     for (const handler of [...handlers])
       // Called now; what it throws, or its promise is rejected with, is told in a moment.
       new Promise((resolve) => resolve(handler(...args))).catch((cause) =>

@@ -5,20 +5,22 @@
  *
  * Codes of the server are those of the protocol (`FORBIDDEN`, `TOO_MANY_REQUESTS`, …). Codes of ours:
  *
- * - `NETWORK`: no answer came; `cause` tells what the platform said.
- * - `TOKEN`: your function that gives tokens threw; `cause` is what it threw.
- * - `BAD_FRAME`: the server sent what is no frame; `details.text` is its beginning.
+ * - `NETWORK`: no answer came; `cause` is what the platform said.
+ * - `HTTP_404`, `HTTP_200`, …: an answer that is not this server's, as of a proxy or a captive portal: it decides nothing.
+ * - `TOKEN`: your token function threw or did not answer in time; `cause` is what it threw.
+ * - `BAD_FRAME`: the server sent something that is not a frame; `details.text` is its beginning.
  * - `HANDLER`: a handler of yours threw; `cause` is what it threw.
  * - `CLOSED`: the client was closed first.
  * - `STALE`: a draft is older than the 24 hours for which the server knows its key, so that sending it again might double it.
- * - `HASH_MISMATCH`: a medium is not what its hash says.
+ * - `HASH_MISMATCH`: a medium does not have the hash that was asked for.
+ * - `CHAIN_BROKEN`: with `verify: 'throw'`, the server dropped, changed or re-ordered something; `details` is the violation.
  */
 export class OrbitalError extends Error {
-  /** The HTTP status; 0 when there was no answer. */
+  /** The HTTP status of an answer of the server's own; 0 when there was no answer, or another's. */
   status = 0;
   /** @type {Record<string, any>} */
   details = {};
-  /** What the server asked to wait; 0 when it did not. */
+  /** How long the server asked to wait, at most an hour; 0 when it did not ask. */
   retryAfterMs = 0;
 
   /**
@@ -33,9 +35,15 @@ export class OrbitalError extends Error {
     Object.assign(this, more);
   }
 
-  /** Whether the same request may succeed later: no answer, 408, 429, or a failure of the server's own. */
+  /** Whether the same request may succeed later: no answer, an answer that is not the server's, 429, or a failure of the server's own. */
   get retryable() {
-    return /^(NETWORK|TOKEN|INTERNAL|UNAVAILABLE|TOO_MANY_REQUESTS|HTTP_(408|429|5..))$/.test(this.code);
+    return /^(NETWORK|TOKEN|INTERNAL|UNAVAILABLE|TOO_MANY_REQUESTS|HTTP_\d+)$/.test(this.code);
+  }
+
+  /** What JSON, and so a log or another process, gets: the message too, which is no own enumerable property. */
+  toJSON() {
+    const { name, code, message, status, details, retryAfterMs } = this;
+    return { name, code, message, status, details, retryAfterMs };
   }
 }
 

@@ -2,6 +2,7 @@
 export { OrbitalClient } from './client.js';
 export { OrbitalError } from './errors.js';
 export { OrbitalWebSocketManager } from './manager.js';
+export { RESET } from './reset.js';
 export { localStorageStore, memoryStore } from './stores.js';
 
 /**
@@ -15,26 +16,30 @@ export { localStorageStore, memoryStore } from './stores.js';
  * @typedef {import('./media.js').Progress} Progress
  * @typedef {import('./media.js').UploadOptions} UploadOptions
  * @typedef {import('./media.js').Uploaded} Uploaded
- * @typedef {import('./outbox.js').Draft} Draft
- * @typedef {import('./outbox.js').Pending} Pending
+ * @typedef {import('./draft.js').Draft} Draft
+ * @typedef {import('./draft.js').Pending} Pending
  * @typedef {import('./rest.js').Group} Group
  * @typedef {import('./rest.js').Media} Media
+ * @typedef {import('./rest.js').MediaInfo} MediaInfo
  * @typedef {import('./rest.js').Member} Member
  * @typedef {import('./rest.js').Message} Message
  * @typedef {import('./rest.js').Quota} Quota
  * @typedef {import('./rest.js').Reply} Reply
  * @typedef {import('./rest.js').Thread} Thread
  * @typedef {import('./http.js').TokenSource} TokenSource
+ * @typedef {import('./fill.js').TextPage} TextPage
+ * @typedef {import('./reset.js').ResetReason} ResetReason
  * @typedef {import('./rest.js').RestMethods} RestMethods
  * @typedef {import('./stores.js').Store} Store
- * @typedef {import('./subscription.js').CaughtUp} CaughtUp
- * @typedef {import('./subscription.js').Position} Position
- * @typedef {import('./subscription.js').Reset} Reset
- * @typedef {import('./subscription.js').StreamItem} StreamItem
- * @typedef {import('./subscription.js').SubscribeOptions} SubscribeOptions
- * @typedef {import('./subscription.js').Subscription} Subscription
- * @typedef {import('./subscription.js').Violation} Violation
+ * @typedef {import('./reader.js').CaughtUp} CaughtUp
+ * @typedef {import('./reader.js').Position} Position
+ * @typedef {import('./reader.js').Reset} Reset
+ * @typedef {import('./reader.js').StreamItem} StreamItem
+ * @typedef {import('./reader.js').SubscribeOptions} SubscribeOptions
+ * @typedef {import('./reader.js').Subscription} Subscription
+ * @typedef {import('./reader.js').Violation} Violation
  * @typedef {import('./wire.js').Frame} Frame
  * @typedef {import('./wire.js').OrbitalEvent} OrbitalEvent
+ * @typedef {import('./wire.js').OtherEvent} OtherEvent
  * @typedef {import('./wire.js').TypingIndicator} TypingIndicator
  */

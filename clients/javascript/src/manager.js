@@ -3,7 +3,7 @@ import { Face } from './base-client.js';
 
 /** @import {ClientOptions} from './base-client.js' */
 /** @import {TokenSource} from './http.js' */
-/** @import {Subscription} from './subscription.js' */
+/** @import {Subscription} from './reader.js' */
 
 /** Messages that wait for a connection. */
 export const MAX_UNSENT = 256;
@@ -11,7 +11,7 @@ export const MAX_UNSENT = 256;
 /**
  * A WebSocket connection with handlers by event type.
  *
- * What comes while it is away is asked for again and arrives in order, once. Beside the types of frames it tells: `state`, and each by its status (`connecting`, `open`, `closed`),
+ * What comes while it is away is asked for again and arrives in order, once. Beside the types of frames it emits: `state`, and each by its status (`connecting`, `open`, `closed`),
  * `reset`, `caught_up`, `error` (an OrbitalError), `unsent` (messages that will not be sent), `max_reconnect_attempts`.
  */
 export class OrbitalWebSocketManager extends Face {
@@ -59,17 +59,17 @@ export class OrbitalWebSocketManager extends Face {
     this.connection.rule.steps_ms = steps_ms;
   }
 
-  /** Connect, and stay connected until `close()`. Called again, it changes nothing. */
+  /** Connect, and stay connected until `close()`. Called while an attempt waits, it begins at once, at most one a second. */
   connect() {
-    this.connection.open();
+    this.connection.connect();
   }
 
-  /** Give up the socket of now, if there is one, and connect as soon as the rules allow. */
+  /** Drop the socket of now, if there is one, and connect as soon as the rules allow. */
   reconnect() {
     this.connection.reopen();
   }
 
-  /** Close, and stay closed until `connect()`. What was not sent is told as `unsent`. */
+  /** Close, and stay closed until `connect()`. What was not sent is emitted as `unsent`. */
   close() {
     this.connection.close();
     const unsent = this.#unsent.splice(0);
@@ -77,7 +77,7 @@ export class OrbitalWebSocketManager extends Face {
   }
 
   /**
-   * Hear these groups from now on, and across reconnections without a hole.
+   * Receive these groups' events from now on, and across reconnections without a hole.
    *
    * @param {string[]} groupIds
    */

@@ -1,17 +1,28 @@
 /** Encrypted media: up in chunks, down in pieces, both resumed where they stopped. Loaded when first used. */
 import { BACKOFF, delayMs } from './backoff.js';
 import { OrbitalError, wrap } from './errors.js';
+import { foreign, readJson } from './http.js';
 import { Sha256 } from './sha256.js';
+import { after, sleep } from './timers.js';
 import { uuid } from './uuid.js';
 
 /** @import {Http} from './http.js' */
 
-/** Bytes of a chunk. The server takes 5 MiB; 4 leave room for the rest of the form. A resumed upload must cut as the first one did. */
-export const CHUNK_BYTES = 4 * 1024 * 1024;
-/** Chunks on their way at a time: enough to fill a line of 100 ms and 500 Mbit/s, and 12 MiB of memory. */
+/** Bytes of a chunk: what the server takes, and what the Python SDK sends. */
+export const CHUNK_BYTES = 5 * 1024 * 1024;
+/** What an upload may have been begun with, by an earlier version: it is resumed as it was cut. */
+const CHUNKS_BYTES = [CHUNK_BYTES, 4 * 1024 * 1024];
+/** Chunks on their way at a time: enough to fill a line of 100 ms and 500 Mbit/s, and 15 MiB of memory. */
 export const PARALLEL = 3;
 /** Tries in a row without a byte of progress. */
 export const TRIES = 8;
+/** The most bytes of a file that a server takes by default. */
+export const MAX_FILE_BYTES = 500 * 1024 * 1024;
+/** How long a download may stand still before it is asked for again. */
+export const STALL_MS = 30_000;
+/** How long a chunk may take: of it no progress is seen. It doubles when it was too short for this line, up to what 5 MiB take at 10 kB/s. */
+export const CHUNK_MS = 60_000;
+const MAX_CHUNK_MS = 512_000;
 
 const RETRY = { ...BACKOFF, spread_ms: 1000 };
 
@@ -24,9 +35,10 @@ const RETRY = { ...BACKOFF, spread_ms: 1000 };
  * @property {number} [size] Bytes of `data`; must be given for a stream.
  * @property {string} encrypted_metadata
  * @property {string} encryption_iv
- * @property {string | undefined} [media_id] A UUID; give that of an upload that was broken off, and only what the server lacks is sent.
+ * @property {string | undefined} [media_id] A UUID; give that of an upload that was aborted, and only what the server lacks is sent.
  * @property {((progress: Progress) => void) | undefined} [onProgress]
- * @property {AbortSignal | undefined} [signal] Breaks the upload off; it can be resumed.
+ * @property {AbortSignal | undefined} [signal] Aborts the upload; it can be resumed.
+ * @property {number | undefined} [max_bytes] The server's limit for a file, if it is not 500 MiB: what is larger is refused before a byte is sent.
  */
 
 /** @typedef {{media_id: string, size_bytes: number, expires_at: string, sha256: string}} Uploaded `sha256`: of the encrypted bytes, in hex. */
@@ -36,6 +48,7 @@ const RETRY = { ...BACKOFF, spread_ms: 1000 };
  * @property {string | undefined} [sha256] In hex: throw `HASH_MISMATCH` when the bytes are not those.
  * @property {((progress: Progress) => void) | undefined} [onProgress]
  * @property {AbortSignal | undefined} [signal]
+ * @property {number | undefined} [max_bytes] The most that is taken in; 500 MiB when left out.
  */
 
 /** @typedef {{blob: Blob, encryption_iv: string | null, expires_at: string | null, sha256: string}} Downloaded */
@@ -46,14 +59,17 @@ const RETRY = { ...BACKOFF, spread_ms: 1000 };
  * @param {Http} api
  * @param {UploadOptions} options
  * @returns {Promise<Uploaded>}
- * @throws {OrbitalError} The server's, or `NETWORK` after eight tries of one chunk; `signal.reason` when broken off.
+ * @throws {OrbitalError} The server's, or `NETWORK` (or `HTTP_…`) after eight tries of one chunk; `FILE_TOO_LARGE` before anything is sent; `signal.reason` when
+ *   aborted.
  */
 export async function uploadMedia(api, options) {
-  const { thread_id, data, encrypted_metadata, encryption_iv, media_id = uuid(), onProgress, signal } = options;
+  const { thread_id, data, encrypted_metadata, encryption_iv, media_id = uuid(), onProgress, signal, max_bytes = MAX_FILE_BYTES } = options;
   const total = data instanceof Blob ? data.size : options.size;
   if (!total) throw new OrbitalError('VALIDATION_ERROR', 'a medium has at least one byte, and a stream needs its `size`');
-  const total_chunks = Math.ceil(total / CHUNK_BYTES);
-  const had = new Set(options.media_id ? await chunksReceived(api, media_id, total_chunks, signal) : []);
+  if (total > max_bytes)
+    throw new OrbitalError('FILE_TOO_LARGE', `a medium has at most ${max_bytes} bytes, this one has ${total}`, { details: { limit_bytes: max_bytes } });
+  const { size: chunkBytes, had } = await begun(api, options, total);
+  const total_chunks = Math.ceil(total / chunkBytes);
   const hash = new Sha256();
   // One chunk that fails for good stops the others.
   const abort = new AbortController();
@@ -63,6 +79,7 @@ export async function uploadMedia(api, options) {
   /** @type {any} */
   let completed;
   let loaded = 0;
+  let chunkMs = CHUNK_MS;
 
   /**
    * @param {number} index
@@ -74,10 +91,19 @@ export async function uploadMedia(api, options) {
     for (const [name, value] of Object.entries(fields)) form.set(name, String(value));
     form.set('chunk', new Blob([bytes]), 'chunk');
     await patiently(abort.signal, async () => {
-      await api.request('POST', '/api/media/upload', { body: form, signal: abort.signal, timeoutMs: 0 }, async (response) => {
-        const answer = await response.json();
-        if (response.status === 201) completed = answer;
-      });
+      const allowed = chunkMs;
+      const dog = watchdog(abort.signal, allowed);
+      try {
+        await api.request('POST', '/api/media/upload', { body: form, signal: dog.signal, timeoutMs: 0 }, async (response) => {
+          const answer = await readJson(response, 'media_id');
+          if (response.status === 201) completed = answer;
+        });
+      } catch (cause) {
+        if (dog.barked()) chunkMs = Math.max(chunkMs, Math.min(allowed * 2, MAX_CHUNK_MS));
+        throw cause;
+      } finally {
+        dog.end();
+      }
     });
     arrived(bytes.length);
   };
@@ -89,7 +115,7 @@ export async function uploadMedia(api, options) {
   try {
     let index = 0;
     let size = 0;
-    for await (const bytes of chunks(data)) {
+    for await (const bytes of chunks(data, chunkBytes)) {
       abort.signal.throwIfAborted();
       if ((size += bytes.length) > total) break;
       hash.update(bytes);
@@ -110,7 +136,7 @@ export async function uploadMedia(api, options) {
         'POST',
         '/api/media/upload/complete',
         { body: JSON.stringify({ media_id }), headers: { 'Content-Type': 'application/json' }, signal: abort.signal },
-        (response) => response.json(),
+        (response) => readJson(response, 'expires_at'),
       ),
     );
   } catch (cause) {
@@ -124,7 +150,7 @@ export async function uploadMedia(api, options) {
 }
 
 /**
- * Download a medium as a Blob. A line that breaks is taken up again where it broke.
+ * Download a medium as a Blob. After a connection that broke, or stood still for 30 s, it goes on where it was.
  *
  * @param {Http} api
  * @param {string} mediaId
@@ -132,7 +158,7 @@ export async function uploadMedia(api, options) {
  * @returns {Promise<Downloaded>}
  * @throws {OrbitalError} `GONE` once expired; `HASH_MISMATCH`; `NETWORK` after eight tries without a byte.
  */
-export async function downloadMedia(api, mediaId, { sha256, onProgress, signal } = {}) {
+export async function downloadMedia(api, mediaId, { sha256, onProgress, signal, max_bytes = MAX_FILE_BYTES } = {}) {
   const hash = new Sha256();
   /** @type {Uint8Array<ArrayBuffer>[]} */
   const parts = [];
@@ -142,7 +168,9 @@ export async function downloadMedia(api, mediaId, { sha256, onProgress, signal }
     head = headers;
     parts.push(bytes);
     hash.update(bytes);
-    onProgress?.({ loaded: (loaded += bytes.length), total });
+    loaded += bytes.length;
+    if (loaded > Math.min(max_bytes, total)) throw new OrbitalError('FILE_TOO_LARGE', `more than ${Math.min(max_bytes, total)} bytes came`);
+    onProgress?.({ loaded, total });
   }
   const found = hex(hash.digest());
   if (sha256 && sha256.toLowerCase() !== found)
@@ -167,53 +195,100 @@ async function* pieces(api, mediaId, signal) {
   let head;
   for (let tries = 0; at < total; ) {
     const before = at;
+    const dog = watchdog(signal, STALL_MS);
     try {
-      const etag = head?.get('ETag');
-      const headers = head && at ? { Range: `bytes=${at}-`, ...(etag && { 'If-Range': etag }) } : {};
-      const response = await api.request('GET', `/api/media/${encodeURIComponent(mediaId)}/download`, { headers, signal, timeoutMs: 0 });
+      const etag = head?.get('ETag') ?? '';
+      // A tag that a proxy made weak, or marked as compressed, is not the server's any more: it would send all again.
+      const headers = at ? { Range: `bytes=${at}-`, ...(/^"(?!.*-(gzip|br|zstd)")/.test(etag) && { 'If-Range': etag }) } : {};
+      const response = await api.request('GET', `/api/media/${encodeURIComponent(mediaId)}/download`, { headers, signal: dog.signal, timeoutMs: 0 });
+      if (!response.headers.has('X-Encryption-IV')) throw foreign(response);
       // RFC 9110 §13.1.5: 200 instead of 206 is another blob than the one that we have the beginning of.
       if (at && response.status !== 206) throw new OrbitalError('GONE', 'the medium changed while it was downloaded', { status: 410 });
+      if (at && !response.headers.get('Content-Range')?.startsWith(`bytes ${at}-`)) throw foreign(response);
       head ??= response.headers;
-      if (!at) total = Number(response.headers.get('Content-Length') ?? Infinity);
+      // What a proxy compressed has another length on the wire.
+      if (!at && !head.has('Content-Encoding')) total = Number(head.get('Content-Length') ?? Infinity);
       const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
       try {
         for (let read; !(read = await reader.read()).done; ) {
           at += read.value.length;
+          // Who takes the bytes may be slow: that is not the line.
+          dog.rest();
           yield { bytes: read.value, headers: head, total };
+          dog.feed();
         }
       } finally {
-        // Whoever stops reading wants the line free.
         void reader.cancel().catch(() => {});
       }
       if (total === Infinity) return;
-      if (at < total) throw new OrbitalError('NETWORK', 'the line broke');
+      if (at < total) throw new OrbitalError('NETWORK', 'the connection broke');
     } catch (cause) {
       signal?.throwIfAborted();
       const error = wrap('NETWORK', cause);
       tries = at > before ? 0 : tries + 1;
       if (!error.retryable || tries >= TRIES) throw error;
       await pause(error, tries, signal);
+    } finally {
+      dog.end();
     }
   }
 }
 
 /**
- * @param {Http} api
- * @param {string} mediaId
- * @param {number} totalChunks
+ * A signal that aborts with the caller's, and when nothing came for a time.
+ *
  * @param {AbortSignal | undefined} signal
- * @returns {Promise<number[]>} Indexes that the server has.
+ * @param {number} ms
  */
-async function chunksReceived(api, mediaId, totalChunks, signal) {
+function watchdog(signal, ms) {
+  const abort = new AbortController();
+  const error = new OrbitalError('NETWORK', `nothing came for ${ms / 1000} s`);
+  const stop = () => abort.abort(signal?.reason);
+  if (signal?.aborted) stop();
+  signal?.addEventListener('abort', stop);
+  /** @type {any} */
+  let timer;
+  const dog = {
+    signal: abort.signal,
+    /** Something came. */
+    feed() {
+      clearTimeout(timer);
+      timer = after(ms, () => abort.abort(error));
+    },
+    /** Whether it was the time, and not the caller. */
+    barked: () => abort.signal.reason === error,
+    rest: () => clearTimeout(timer),
+    end() {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', stop);
+    },
+  };
+  dog.feed();
+  return dog;
+}
+
+/**
+ * Ask what the server has of an upload.
+ *
+ * @param {Http} api
+ * @param {UploadOptions} options
+ * @param {number} total
+ * @returns {Promise<{size: number, had: Set<number>}>} `size`: bytes of a chunk; `had`: indexes that the server has.
+ */
+async function begun(api, { media_id, signal }, total) {
+  const had = new Set();
+  if (!media_id) return { size: CHUNK_BYTES, had };
   try {
-    const path = `/api/media/${encodeURIComponent(mediaId)}/upload`;
-    const { chunks_received, total_chunks } = await api.request('GET', path, { signal }, (response) => response.json());
-    if (total_chunks !== totalChunks)
-      throw new OrbitalError('INVALID_CHUNK', `the upload was begun with ${total_chunks} chunks, and would now have ${totalChunks}`);
-    return chunks_received;
+    const path = `/api/media/${encodeURIComponent(media_id)}/upload`;
+    const { chunks_received, total_chunks } = await patiently(signal, () =>
+      api.request('GET', path, { signal }, (response) => readJson(response, 'chunks_received')),
+    );
+    const size = CHUNKS_BYTES.find((bytes) => Math.ceil(total / bytes) === total_chunks);
+    if (!size) throw new OrbitalError('INVALID_CHUNK', `the upload was begun with ${total_chunks} chunks: it was of another file`);
+    return { size, had: new Set(chunks_received) };
   } catch (cause) {
-    // Nothing of it arrived before it was broken off.
-    if (cause instanceof OrbitalError && cause.status === 404) return [];
+    // Nothing of it arrived before it was aborted.
+    if (cause instanceof OrbitalError && cause.status === 404) return { size: CHUNK_BYTES, had };
     throw cause;
   }
 }
@@ -222,24 +297,25 @@ async function chunksReceived(api, mediaId, totalChunks, signal) {
  * Cut what is to be sent into chunks.
  *
  * @param {UploadOptions['data']} data
+ * @param {number} size Bytes of a chunk.
  * @returns {AsyncGenerator<Uint8Array<ArrayBuffer>, void>}
  */
-async function* chunks(data) {
+async function* chunks(data, size) {
   if (data instanceof Blob) {
-    for (let at = 0; at < data.size; at += CHUNK_BYTES) yield new Uint8Array(await data.slice(at, at + CHUNK_BYTES).arrayBuffer());
+    for (let at = 0; at < data.size; at += size) yield new Uint8Array(await data.slice(at, at + size).arrayBuffer());
     return;
   }
-  let chunk = new Uint8Array(CHUNK_BYTES);
+  let chunk = new Uint8Array(size);
   let used = 0;
   for await (const bytes of Symbol.asyncIterator in data ? data : read(data)) {
     for (let at = 0; at < bytes.length; ) {
-      const taken = Math.min(CHUNK_BYTES - used, bytes.length - at);
+      const taken = Math.min(size - used, bytes.length - at);
       chunk.set(bytes.subarray(at, at + taken), used);
       at += taken;
       used += taken;
-      if (used === CHUNK_BYTES) {
+      if (used === size) {
         yield chunk;
-        chunk = new Uint8Array(CHUNK_BYTES);
+        chunk = new Uint8Array(size);
         used = 0;
       }
     }
@@ -259,7 +335,7 @@ async function* read(stream) {
 
 /**
  * @template T
- * @param {AbortSignal} signal
+ * @param {AbortSignal | undefined} signal
  * @param {() => Promise<T>} act
  * @returns {Promise<T>}
  */
@@ -268,7 +344,7 @@ async function patiently(signal, act) {
     try {
       return await act();
     } catch (cause) {
-      signal.throwIfAborted();
+      signal?.throwIfAborted();
       const error = wrap('NETWORK', cause);
       if (!error.retryable || tries >= TRIES) throw error;
       await pause(error, tries, signal);
@@ -283,15 +359,7 @@ async function patiently(signal, act) {
  */
 async function pause(error, failures, signal) {
   const ms = delayMs(RETRY, failures - 1, Math.random(), error.retryAfterMs);
-  await new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', done);
-      resolve(0);
-    };
-    const timer = setTimeout(done, ms);
-    signal?.addEventListener('abort', done);
-  });
+  await sleep(ms, signal);
   signal?.throwIfAborted();
 }
 

@@ -2,6 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { request as http } from 'node:http';
 import { request as https } from 'node:https';
+import { after } from './timers.js';
 
 /** RFC 6455 §1.3. */
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
@@ -133,7 +134,7 @@ export class NodeWebSocket {
     body.writeUInt16BE(code);
     this.#write(8, body);
     this.readyState = 2;
-    this.#timer = setTimeout(() => this.#socket?.destroy(), CLOSE_TIMEOUT_MS);
+    this.#timer = after(CLOSE_TIMEOUT_MS, () => this.#socket?.destroy());
   }
 
   /**

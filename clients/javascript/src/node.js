@@ -1,6 +1,6 @@
 /** The entry for Node: the same names, and a WebSocket where the platform has none (before Node 22). */
-import { platform } from './connection.js';
 import { NodeWebSocket } from './node-websocket.js';
+import { platform } from './socket.js';
 
 platform.WebSocket = NodeWebSocket;
 

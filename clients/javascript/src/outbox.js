@@ -1,8 +1,10 @@
 /** Drafts on their way to the server: sent in order, tried until they are there, never doubled. */
 import { BACKOFF, delayMs } from './backoff.js';
+import { closedFirst, keep, notBefore, strip } from './draft.js';
 import { OrbitalError, wrap } from './errors.js';
-import { uuid } from './uuid.js';
+import { after } from './timers.js';
 
+/** @import {Draft, Item, Pending} from './draft.js' */
 /** @import {Emitter} from './emitter.js' */
 /** @import {MessagePosted, ReplyPosted, RestMethods, ThreadPosted} from './rest.js' */
 /** @import {Store} from './stores.js' */
@@ -11,47 +13,22 @@ import { uuid } from './uuid.js';
 export const KEY_KEPT_MS = 24 * 3600 * 1000;
 
 /**
- * What can be sent. `timestamp` is the time of `send()` when left out.
- *
- * @typedef {{type: 'message', encrypted_envelope: string, timestamp?: number}
- *   | {type: 'thread', encrypted_title: string, encrypted_body: string, root_message_id?: string}
- *   | {type: 'reply', thread_id: string, encrypted_body: string, message_id?: string}} Draft
- */
-
-/**
  * The server's answer to a draft.
  *
  * @template {Draft} D
  * @typedef {D extends {type: 'message'} ? MessagePosted : D extends {type: 'thread'} ? ThreadPosted : ReplyPosted} Answer
  */
 
-/**
- * A draft in the outbox, as it is kept in the store.
- *
- * @typedef {object} Pending
- * @property {string} key Its `Idempotency-Key`.
- * @property {string} group_id
- * @property {Draft} draft
- * @property {number} created_at Milliseconds since the Unix epoch.
- * @property {number} [tried_at] When it was first on its way.
- */
-
-/** @typedef {Pending & {place: string, kept?: Promise<void>, resolve?: (answer: any) => void, reject?: (error: OrbitalError) => void}} Item */
 /** @typedef {{items: Item[], busy: boolean, wake: () => void}} Line */
 
 /** No five a minute here: these are requests, and the server's 429 tells when it is enough. */
 const RETRY = { ...BACKOFF, spread_ms: 1000 };
 
-/** Drafts of one millisecond keep their order, */
-let count = 0;
-/** and so do those between which the clock steps back: no place is before an earlier one. */
-let latest = 0;
-
 /**
  * The drafts of one client. Within a group they reach the server in the order of `send()`, one at a time; groups do not
  * wait for each other. With a store they survive a reload: the next client on that store sends them, under the same keys.
  *
- * Tells `sent` and `failed` through the client's events, also of what an earlier run left.
+ * Emits `sent` and `failed` through the client, also for what an earlier run left.
  */
 export class Outbox {
   /** @type {Map<string, Line>} By group, oldest first. */
@@ -82,38 +59,36 @@ export class Outbox {
   }
 
   /**
-   * Send a draft to a group.
+   * Take a draft that is in the store already, and send it.
    *
-   * @template {Draft} D
-   * @param {string} groupId
-   * @param {D} draft
-   * @param {{key?: string}} [options] `key`: its `Idempotency-Key`, if you make your own.
-   * @returns {Promise<Answer<D>>} When the server has it.
-   * @throws {OrbitalError} When the server will not have it, or it is too old to be tried again: the draft is dropped. With `CLOSED` it
-   *   is kept in the store, if there is one.
+   * @param {Item} item Its promise is settled when the server has it, will not have it, or the outbox was closed first.
    */
-  send(groupId, draft, { key = uuid() } = {}) {
-    const created_at = Date.now();
-    latest = Math.max(latest, created_at);
-    const place = `outbox:${String(latest).padStart(15, '0')}:${String(count++ % 1e6).padStart(6, '0')}:${key}`;
-    return new Promise((resolve, reject) => {
-      // What no request can carry would be tried for ever.
-      if (!/^[!-~]{1,128}$/.test(key)) return reject(new OrbitalError('VALIDATION_ERROR', 'a key is 1 to 128 visible ASCII characters'));
-      /** @type {Item} */
-      const item = { key, group_id: groupId, draft, created_at, place, resolve, reject };
-      try {
-        item.draft = JSON.parse(JSON.stringify(draft));
-      } catch (cause) {
-        return reject(wrap('VALIDATION_ERROR', cause));
-      }
-      if (item.draft.type === 'message') item.draft.timestamp ??= created_at;
-      if (this.#closed) return void this.#store('set', item).then(() => reject(closedFirst()));
-      const line = this.#line(groupId);
-      line.items.push(item);
-      void this.#store('set', item);
-      this.#loaded ??= this.#load();
-      void this.#drain(line);
-    });
+  add(item) {
+    if (this.#closed) return void item.kept?.then(() => item.reject?.(closedFirst()));
+    const line = this.#line(item.group_id);
+    line.items.push(item);
+    this.#loaded ??= this.#load();
+    void this.#drain(line);
+  }
+
+  /**
+   * Take a draft back.
+   *
+   * @param {string} key
+   * @returns {Promise<boolean>} Whether it was waiting; one that is on its way now may reach the server all the same.
+   */
+  async discard(key) {
+    await this.#loaded;
+    for (const line of this.#lines.values()) {
+      const item = line.items.find((one) => one.key === key);
+      if (!item) continue;
+      await this.#store('delete', item);
+      line.items = line.items.filter((one) => one !== item);
+      item.reject?.(new OrbitalError('DISCARDED', 'the draft was taken back'));
+      line.wake();
+      return true;
+    }
+    return false;
   }
 
   /** Send nothing more. What is pending stays in the store; its promises are rejected with `CLOSED`. */
@@ -124,7 +99,7 @@ export class Outbox {
     this.#loaded = undefined;
     for (const { items, wake } of lines) {
       wake();
-      // Taken away: what is on its way now belongs to no line any more.
+      // What is on its way now belongs to no line any more.
       for (const item of items.splice(0)) item.reject?.(closedFirst());
     }
   }
@@ -164,7 +139,7 @@ export class Outbox {
       line.items = before ? [...line.items, ...items] : [...items, ...line.items];
       void this.#drain(line);
     }
-    latest = Math.max(latest, ...found.map(({ place }) => parseInt(place.slice(7)) || 0));
+    for (const { place } of found) notBefore(place);
   }
 
   /**
@@ -173,17 +148,7 @@ export class Outbox {
    */
   #store(act, item) {
     const { store, events } = this.#options;
-    // One after the other: a slow store must not bring back what was deleted.
-    const before = item.kept;
-    const now = async () => {
-      await before;
-      try {
-        await store?.[act](item.place, strip(item));
-      } catch (cause) {
-        events.emit('error', wrap('HANDLER', cause));
-      }
-    };
-    return (item.kept = now());
+    return keep(store, events, act, item);
   }
 
   /** @param {Line} line */
@@ -210,12 +175,12 @@ export class Outbox {
       } catch (cause) {
         error = wrap('NETWORK', cause);
       }
-      if (line.items[0] !== item) break;
+      if (line.items[0] !== item) continue;
       // Without a token that holds nothing goes; after the next login the same draft does.
-      if (error?.retryable || error?.status === 401) {
+      if (error?.retryable || error?.code === 'UNAUTHORIZED') {
         const ms = delayMs(RETRY, failures++, Math.random(), error.retryAfterMs);
         await new Promise((resolve) => {
-          const timer = setTimeout(resolve, ms);
+          const timer = after(ms, () => resolve(0));
           line.wake = () => {
             clearTimeout(timer);
             resolve(0);
@@ -225,9 +190,9 @@ export class Outbox {
       }
       failures = 0;
       await this.#store('delete', item);
-      // Whoever reads the store now may have seen it there: it is known until then.
+      // A read of the store that is under way may have seen it there: it is known until that has ended.
       await this.#loaded;
-      if (line.items[0] !== item) break;
+      if (line.items[0] !== item) continue;
       line.items.shift();
       if (error) {
         item.reject?.(error);
@@ -250,8 +215,3 @@ export class Outbox {
     return api.createReply(thread_id, reply, { key });
   }
 }
-
-const closedFirst = () => new OrbitalError('CLOSED', 'the client was closed before the server had this draft');
-
-/** @param {Item} item @returns {Pending} What is kept of it. */
-const strip = ({ place, kept, resolve, reject, ...pending }) => pending;

@@ -1,13 +1,14 @@
 /** Hooks for React 18 and later. */
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from 'react';
+import { after } from './timers.js';
 
 /** @import {OrbitalClient} from './client.js' */
 /** @import {ConnectionState} from './connection.js' */
 /** @import {OrbitalError} from './errors.js' */
-/** @import {Position, Reset} from './subscription.js' */
+/** @import {Position, Reset} from './reader.js' */
 /** @import {OrbitalEvent, TypingIndicator} from './wire.js' */
 
-/** For so long somebody counts as typing after the last word of it: the server itself says stop after 6 s. */
+/** How long somebody counts as typing after the last indicator: the server itself sends the stop after 6 s. */
 const TYPING_SHOWN_MS = 7000;
 
 /**
@@ -22,13 +23,13 @@ const TYPING_SHOWN_MS = 7000;
 const NOTHING = { events: [], caughtUp: false, reset: undefined, error: undefined };
 
 /**
- * Hear a group while the component is mounted.
+ * Receive a group's events while the component is mounted.
  *
- * Events that arrive in one go make one render. Without `since` and without a position in the client's store it hears what comes from
+ * Events that arrive together make one render. Without `since` and without a position in the client's store it receives what comes from
  * now on.
  *
  * @param {OrbitalClient} client
- * @param {string | null | undefined} groupId Null hears nothing.
+ * @param {string | null | undefined} groupId Null receives nothing.
  * @param {object} [options] Read when the group or the client changes.
  * @param {number | Position} [options.since] 0 is from the group's first event.
  * @param {number} [options.limit] How many events are kept in `events`; 500 when left out.
@@ -36,13 +37,13 @@ const NOTHING = { events: [], caughtUp: false, reset: undefined, error: undefine
  * @returns {GroupEvents}
  */
 export function useGroupEvents(client, groupId, options = {}) {
-  const [shown, show] = useState(NOTHING);
+  // With whom it belongs to: in the render that changes the group, the state is still that of the last one.
+  const [shown, show] = useState({ client, groupId, now: NOTHING });
   const latest = useRef(options);
   useEffect(() => {
     latest.current = options;
   });
   useEffect(() => {
-    show(NOTHING);
     if (!groupId) return;
     let now = NOTHING;
     let due = false;
@@ -54,7 +55,7 @@ export function useGroupEvents(client, groupId, options = {}) {
       due = true;
       queueMicrotask(() => {
         due = false;
-        if (live) show(now);
+        if (live) show({ client, groupId, now });
       });
     };
     const { since } = latest.current;
@@ -80,7 +81,7 @@ export function useGroupEvents(client, groupId, options = {}) {
       subscription.close();
     };
   }, [client, groupId]);
-  return shown;
+  return shown.client === client && shown.groupId === groupId ? shown.now : NOTHING;
 }
 
 /**
@@ -96,16 +97,17 @@ export function useConnectionState(client) {
 }
 
 /**
- * Who else writes in a thread, and how to tell that we do.
+ * Who else writes in a thread, and how to say that we do.
  *
  * @param {OrbitalClient} client
- * @param {string} threadId
+ * @param {string | null | undefined} threadId Null shows and sends nothing.
  * @returns {{typists: TypingIndicator[], typing: (isTyping?: boolean) => void}} Call `typing()` at each key; it is throttled, and stops by itself.
  */
 export function useTyping(client, threadId) {
   const [typists, show] = useState(/** @type {TypingIndicator[]} */ ([]));
   useEffect(() => {
     show([]);
+    if (!threadId) return;
     /** @type {Map<string, any>} */
     const timers = new Map();
     /** @param {string} userId */
@@ -114,7 +116,7 @@ export function useTyping(client, threadId) {
       if (data.thread_id !== threadId) return;
       clearTimeout(timers.get(data.user_id));
       if (!data.is_typing) return gone(data.user_id);
-      timers.set(data.user_id, setTimeout(() => gone(data.user_id), TYPING_SHOWN_MS));
+      timers.set(data.user_id, after(TYPING_SHOWN_MS, () => gone(data.user_id)));
       show((now) => (now.some(({ user_id }) => user_id === data.user_id) ? now : [...now, data]));
     });
     return () => {
@@ -123,6 +125,7 @@ export function useTyping(client, threadId) {
       client.typing(threadId, false);
     };
   }, [client, threadId]);
-  const typing = useCallback((isTyping = true) => client.typing(threadId, isTyping), [client, threadId]);
-  return { typists, typing };
+  const typing = useCallback((isTyping = true) => threadId && client.typing(threadId, isTyping), [client, threadId]);
+  // What belongs to the last thread is not shown in the render that changes it.
+  return { typists: typists.filter(({ thread_id }) => thread_id === threadId), typing };
 }

@@ -1,21 +1,27 @@
 /** The REST side: one method for each path of the protocol. Loaded when first used. */
-import { PAGE, eventTexts } from './fill.js';
-import { Http } from './http.js';
+import { OrbitalError } from './errors.js';
+import { PAGE, textPage } from './fill.js';
+import { Http, readJson } from './http.js';
+import { uuid } from './uuid.js';
 
+/** @import {TextPage} from './fill.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
-/** @typedef {{key?: string, signal?: AbortSignal}} PostOptions `key`: the `Idempotency-Key` (1–128 visible ASCII): the same request under the same key counts once. */
+/** The most entries that a method collects into one list; the iterators have no such limit. */
+export const MAX_LIST = 100_000;
+
+/** @typedef {{key?: string, signal?: AbortSignal}} PostOptions `key`: the `Idempotency-Key` (1–128 visible ASCII): the same request under the same key counts once. Left out, each call has its own, so that a repetition by the browser or a proxy counts once; give yours to repeat a call whose answer was lost. */
 /** @typedef {{thread_id: string, group_id: string, author_id: string, author_username: string, encrypted_title: string, encrypted_body: string, reply_count: number, media_count: number, created_at: string}} Thread */
 /** @typedef {{reply_id: string, thread_id: string, author_id: string, author_username: string, encrypted_body: string, media_count: number, created_at: string}} Reply */
 /** @typedef {{media_id: string, encrypted_metadata: string, size_bytes: number, uploaded_at: string, expires_at: string}} Media */
 /** @typedef {Media & {thread_id: string, group_id: string, author_id: string, author_username: string, encryption_iv: string, status: 'complete' | 'expired', downloaded_by: {user_id: string, username: string, downloaded_at: string}[]}} MediaInfo */
-/** @typedef {{message_id: string, conversation_id: string, encrypted_envelope: string, server_timestamp: number, sender_id?: string, seq?: number}} Message */
-/** @typedef {{group_id: string, encrypted_name: string, encrypted_group_key: string, member_count: number, invite_code: string, joined_at: string, last_seq?: number}} Group */
+/** @typedef {{message_id: string, conversation_id: string, encrypted_envelope: string, server_timestamp: number, sender_id: string, seq: number}} Message */
+/** @typedef {{group_id: string, encrypted_name: string, encrypted_group_key: string, member_count: number, invite_code: string | null, joined_at: string, last_seq: number}} Group */
 /** @typedef {{user_id: string, username: string, public_key: object, joined_at: string}} Member */
 /** @typedef {{group_id: string, total_bytes: number, max_bytes: number, media_count: number, max_media_count: number, usage_percent: number, warning_threshold: number, is_warning: boolean, is_full: boolean}} Quota */
-/** @typedef {{message_id: string, server_timestamp: number, seq?: number}} MessagePosted */
-/** @typedef {{thread_id: string, group_id: string, created_at: string, seq?: number}} ThreadPosted */
-/** @typedef {{reply_id: string, thread_id: string, created_at: string, seq?: number}} ReplyPosted */
+/** @typedef {{message_id: string, server_timestamp: number, seq: number}} MessagePosted */
+/** @typedef {{thread_id: string, group_id: string, created_at: string, seq: number}} ThreadPosted */
+/** @typedef {{reply_id: string, thread_id: string, created_at: string, seq: number}} ReplyPosted */
 /** @typedef {{conversation_id: string, encrypted_envelope: string, timestamp: number}} MessageBody */
 /** @typedef {{group_id: string, encrypted_title: string, encrypted_body: string, root_message_id?: string}} ThreadBody */
 /** @typedef {{encrypted_body: string, message_id?: string}} ReplyBody */
@@ -24,58 +30,81 @@ import { Http } from './http.js';
 
 const id = encodeURIComponent;
 
-/** The server's REST side. Every method gives the answer's body, or throws an OrbitalError with the server's code. */
+/** The server's REST side. Every method returns the answer's body, or throws an OrbitalError with the server's code. */
 export class OrbitalApi extends Http {
   /**
-   * Make a request with a JSON body, and give the answer's body.
+   * Make a request with a JSON body, and return the answer's body.
    *
    * @param {string} method
    * @param {string} path
+   * @param {string} [gives] A member that the server's answer has; left out, it has no body.
    * @param {unknown} [body]
    * @param {PostOptions} [options]
-   * @returns {Promise<any>} Undefined when there is none.
+   * @returns {Promise<any>}
    */
-  #json(method, path, body, { key, signal } = {}) {
+  #json(method, path, gives, body, { key, signal } = {}) {
     const headers = { ...(body ? { 'Content-Type': 'application/json' } : {}), ...(key ? { 'Idempotency-Key': key } : {}) };
-    return this.request(method, path, { headers, signal, ...(body ? { body: JSON.stringify(body) } : {}) }, async (response) => {
-      const text = await response.text();
-      return text ? JSON.parse(text) : undefined;
-    });
+    return this.request(method, path, { headers, signal, ...(body ? { body: JSON.stringify(body) } : {}) }, (response) => readJson(response, gives));
   }
 
   /**
-   * @param {string} path
-   * @param {unknown} [body]
-   * @param {PostOptions} [options]
-   */
-  #post(path, body, options) {
-    return this.#json('POST', path, body, options);
-  }
-
-  /**
-   * @param {string} path
-   * @param {Record<string, string | number | undefined>} [query]
-   */
-  #get(path, query = {}) {
-    const search = new URLSearchParams();
-    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
-    return this.#json('GET', path + (`${search}` && `?${search}`));
-  }
-
-  /**
-   * Read a list to its end: a page ends early when its entries are large.
+   * Post what must count once.
    *
    * @param {string} path
-   * @param {string} name where the entries stand in the answer
-   * @returns {Promise<any[]>}
+   * @param {string} gives
+   * @param {unknown} body
+   * @param {PostOptions} [options]
    */
-  async #all(path, name) {
-    const all = [];
-    for (;;) {
-      const page = await this.#get(path, all.length ? { offset: all.length } : {});
-      all.push(...page[name]);
-      if (!page.has_more || !page[name].length) return all;
+  #once(path, gives, body, options) {
+    return this.#json('POST', path, gives, body, { ...options, key: options?.key ?? uuid() });
+  }
+
+  /**
+   * @param {string} path
+   * @param {string} gives
+   * @param {Record<string, string | number | undefined>} [query]
+   */
+  #get(path, gives, query = {}) {
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
+    return this.#json('GET', path + (`${search}` && `?${search}`), gives);
+  }
+
+  /**
+   * Iterate over a list that is paged by offset. What moves from one page to the next meanwhile, since something was added before it, comes once.
+   *
+   * @param {string} path
+   * @param {string} gives
+   * @param {string} name The member that tells two entries apart.
+   * @param {{limit?: number, offset?: number, sort?: string}} [query]
+   * @returns {AsyncGenerator<any, void, undefined>}
+   */
+  async *#each(path, gives, name, query = {}) {
+    let before = new Set();
+    for (let offset = query.offset ?? 0; ; ) {
+      const page = await this.#get(path, gives, { ...query, offset: offset || query.offset });
+      const entries = page[gives];
+      const ids = new Set();
+      for (const entry of entries) {
+        ids.add(entry[name]);
+        if (!before.has(entry[name])) yield entry;
+      }
+      if (!page.has_more || !entries.length) return;
+      before = ids;
+      offset += entries.length;
     }
+  }
+
+  /**
+   * @param {string} path
+   * @param {string} gives
+   * @param {string} name
+   */
+  async #all(path, gives, name) {
+    const all = [];
+    for await (const entry of this.#each(path, gives, name))
+      if (all.push(entry) > MAX_LIST) throw new OrbitalError('TOO_LARGE', `${path} has more than ${MAX_LIST} entries`);
+    return all;
   }
 
   // Accounts
@@ -84,10 +113,11 @@ export class OrbitalApi extends Http {
    * Open an account; the token is used from here on.
    *
    * @param {{username: string, password: string, public_key: object}} body
+   * @param {PostOptions} [options]
    * @returns {Promise<{user_id: string, username: string, token: string}>}
    */
-  async signup(body) {
-    return this.#enter('/api/signup', body);
+  async signup(body, options) {
+    return this.#enter(await this.#once('/api/signup', 'token', body, options));
   }
 
   /**
@@ -97,26 +127,30 @@ export class OrbitalApi extends Http {
    * @returns {Promise<{user_id: string, username: string, public_key: object, token: string}>}
    */
   async login(body) {
-    return this.#enter('/api/login', body);
+    return this.#enter(await this.#json('POST', '/api/login', 'token', body));
   }
 
-  /** @param {string} path @param {object} body */
-  async #enter(path, body) {
-    const answer = await this.#post(path, body);
+  /** @param {any} answer */
+  #enter(answer) {
     this.credentials.set(answer.token);
     return answer;
   }
 
   /** Revoke the token: it opens nothing any more, and its connections are closed. @returns {Promise<void>} */
   async logout() {
-    await this.#post('/api/logout');
+    await this.#json('POST', '/api/logout');
   }
 
   // Groups
 
-  /** @returns {Promise<Group[]>} */
+  /** All groups that the caller is in. @returns {Promise<Group[]>} */
   groups() {
-    return this.#all('/api/groups', 'groups');
+    return this.#all('/api/groups', 'groups', 'group_id');
+  }
+
+  /** The same, one after the other, read page by page. @param {{limit?: number}} [query] @returns {AsyncGenerator<Group, void, undefined>} */
+  eachGroup(query) {
+    return this.#each('/api/groups', 'groups', 'group_id', query);
   }
 
   /**
@@ -125,7 +159,7 @@ export class OrbitalApi extends Http {
    * @returns {Promise<{group_id: string, invite_code: string, created_at: string}>}
    */
   createGroup(body, options) {
-    return this.#post('/api/groups', body, options);
+    return this.#once('/api/groups', 'group_id', body, options);
   }
 
   /**
@@ -134,12 +168,12 @@ export class OrbitalApi extends Http {
    * @returns {Promise<{group_id: string, encrypted_name: string, member_count: number, joined_at: string}>}
    */
   joinGroup(body, options) {
-    return this.#post('/api/groups/join', body, options);
+    return this.#once('/api/groups/join', 'group_id', body, options);
   }
 
   /** @param {string} groupId @returns {Promise<Member[]>} */
   members(groupId) {
-    return this.#all(`/api/groups/${id(groupId)}/members`, 'members');
+    return this.#all(`/api/groups/${id(groupId)}/members`, 'members', 'user_id');
   }
 
   /**
@@ -155,24 +189,24 @@ export class OrbitalApi extends Http {
 
   /** Replace the invite code (the creator only). @param {string} groupId @returns {Promise<{invite_code: string, expires_at: string}>} */
   newInviteCode(groupId) {
-    return this.#post(`/api/groups/${id(groupId)}/invite-codes`);
+    return this.#json('POST', `/api/groups/${id(groupId)}/invite-codes`, 'invite_code');
   }
 
   /** @param {string} groupId @returns {Promise<Quota>} */
   quota(groupId) {
-    return this.#get(`/api/groups/${id(groupId)}/quota`);
+    return this.#get(`/api/groups/${id(groupId)}/quota`, 'max_bytes');
   }
 
   /** Who is connected, anywhere in the cluster. @param {string} groupId @returns {Promise<{user_id: string, username: string, connections: number, since: string}[]>} */
   presence(groupId) {
-    return this.#all(`/api/groups/${id(groupId)}/presence`, 'online');
+    return this.#all(`/api/groups/${id(groupId)}/presence`, 'online', 'user_id');
   }
 
   // Messages and events
 
   /** @param {MessageBody} body @param {PostOptions} [options] @returns {Promise<MessagePosted>} */
   postMessage(body, options) {
-    return this.#post('/v1/messages', body, options);
+    return this.#once('/v1/messages', 'message_id', body, options);
   }
 
   /**
@@ -182,7 +216,23 @@ export class OrbitalApi extends Http {
    * @returns {Promise<{messages: Message[], has_more: boolean}>}
    */
   messages(query) {
-    return this.#get('/v1/messages', query);
+    return this.#get('/v1/messages', 'messages', query);
+  }
+
+  /**
+   * The same, one after the other, read page by page.
+   *
+   * @param {{since?: number, limit?: number, conversation_id?: string}} [query]
+   * @returns {AsyncGenerator<Message, void, undefined>}
+   */
+  async *eachMessage(query = {}) {
+    for (let since = query.since; ; ) {
+      const { messages, has_more } = await this.messages({ ...query, ...(since !== undefined && { since }) });
+      yield* messages;
+      const last = messages.at(-1);
+      if (!has_more || !last) return;
+      since = last.server_timestamp;
+    }
   }
 
   /**
@@ -193,11 +243,38 @@ export class OrbitalApi extends Http {
    * @throws {OrbitalError} `GONE` with `details.oldest_seq` when some of them are no longer kept.
    */
   events(query) {
-    return this.#get('/v1/events', query);
+    return this.#get('/v1/events', 'events', query);
   }
 
   /**
-   * Events of a group as the stored texts, to the letter, so that they can be hashed.
+   * The same, one after the other, read page by page, up to the last one that is there.
+   *
+   * @param {{group_id: string, after_seq?: number, limit?: number}} query
+   * @returns {AsyncGenerator<OrbitalEvent, void, undefined>}
+   */
+  async *eachEvent(query) {
+    for (let after_seq = query.after_seq ?? 0; ; ) {
+      const { events, has_more } = await this.events({ ...query, after_seq });
+      yield* events;
+      const last = events.at(-1);
+      if (!has_more || !last) return;
+      after_seq = last.seq;
+    }
+  }
+
+  /**
+   * A page of a group's events as the stored texts, byte for byte, so that they can be hashed.
+   *
+   * @param {{group_id: string, after_seq?: number, limit?: number}} query `limit`: 1,000 when left out.
+   * @returns {Promise<TextPage>}
+   * @throws {OrbitalError} `GONE` with `details.oldest_seq` when some of them are no longer kept.
+   */
+  eventPage({ group_id, after_seq = 0, limit = PAGE }) {
+    return textPage(this, group_id, after_seq, limit);
+  }
+
+  /**
+   * The texts alone.
    *
    * @param {string} groupId
    * @param {number} [afterSeq]
@@ -205,15 +282,15 @@ export class OrbitalApi extends Http {
    * @returns {Promise<string[]>}
    * @throws {OrbitalError} `GONE` with `details.oldest_seq` when some of them are no longer kept.
    */
-  eventTexts(groupId, afterSeq = 0, limit = PAGE) {
-    return eventTexts(this, groupId, afterSeq, limit);
+  async eventTexts(groupId, afterSeq = 0, limit = PAGE) {
+    return (await textPage(this, groupId, afterSeq, limit)).texts;
   }
 
   // Threads
 
   /** @param {ThreadBody} body @param {PostOptions} [options] @returns {Promise<ThreadPosted>} */
   createThread(body, options) {
-    return this.#post('/api/threads', body, options);
+    return this.#once('/api/threads', 'thread_id', body, options);
   }
 
   /**
@@ -222,12 +299,23 @@ export class OrbitalApi extends Http {
    * @returns {Promise<{threads: Thread[], total_count: number, has_more: boolean}>}
    */
   threads(groupId, query) {
-    return this.#get(`/api/groups/${id(groupId)}/threads`, query);
+    return this.#get(`/api/groups/${id(groupId)}/threads`, 'threads', query);
+  }
+
+  /**
+   * The same, one after the other, read page by page.
+   *
+   * @param {string} groupId
+   * @param {{limit?: number, offset?: number, sort?: 'created_desc' | 'created_asc'}} [query]
+   * @returns {AsyncGenerator<Thread, void, undefined>}
+   */
+  eachThread(groupId, query) {
+    return this.#each(`/api/groups/${id(groupId)}/threads`, 'threads', 'thread_id', query);
   }
 
   /** A thread with its first 100 media; `threadMedia` lists all. @param {string} threadId @returns {Promise<Thread & {media: Media[], media_has_more: boolean}>} */
   thread(threadId) {
-    return this.#get(`/api/threads/${id(threadId)}`);
+    return this.#get(`/api/threads/${id(threadId)}`, 'thread_id');
   }
 
   /**
@@ -236,19 +324,30 @@ export class OrbitalApi extends Http {
    * @returns {Promise<{replies: Reply[], total_count: number, has_more: boolean}>}
    */
   replies(threadId, query) {
-    return this.#get(`/api/threads/${id(threadId)}/replies`, query);
+    return this.#get(`/api/threads/${id(threadId)}/replies`, 'replies', query);
+  }
+
+  /**
+   * The same, one after the other, read page by page.
+   *
+   * @param {string} threadId
+   * @param {{limit?: number, offset?: number}} [query]
+   * @returns {AsyncGenerator<Reply, void, undefined>}
+   */
+  eachReply(threadId, query) {
+    return this.#each(`/api/threads/${id(threadId)}/replies`, 'replies', 'reply_id', query);
   }
 
   /** @param {string} threadId @param {ReplyBody} body @param {PostOptions} [options] @returns {Promise<ReplyPosted>} */
   createReply(threadId, body, options) {
-    return this.#post(`/api/threads/${id(threadId)}/replies`, body, options);
+    return this.#once(`/api/threads/${id(threadId)}/replies`, 'reply_id', body, options);
   }
 
   // Media: what moves bytes is in media.js
 
-  /** What is known of a medium, also of one that has expired; `downloaded_by` tells who has it. @param {string} mediaId @returns {Promise<MediaInfo>} */
+  /** What is known of a medium, also of one that has expired; `downloaded_by` lists who has it. @param {string} mediaId @returns {Promise<MediaInfo>} */
   media(mediaId) {
-    return this.#get(`/api/media/${id(mediaId)}/info`);
+    return this.#get(`/api/media/${id(mediaId)}/info`, 'media_id');
   }
 
   /** Tell the group that the caller has a medium; its `info` lists who has. @param {string} mediaId @returns {Promise<void>} */
@@ -256,14 +355,13 @@ export class OrbitalApi extends Http {
     await this.#json('POST', `/api/media/${id(mediaId)}/downloaded`);
   }
 
-  /** Take a medium away before its time, or give an upload up. @param {string} mediaId @returns {Promise<void>} */
+  /** Delete a medium before its time, or abort an upload. @param {string} mediaId @returns {Promise<void>} */
   async deleteMedia(mediaId) {
     await this.#json('DELETE', `/api/media/${id(mediaId)}`);
   }
 
   /** @param {string} threadId @returns {Promise<Media[]>} */
   threadMedia(threadId) {
-    return this.#all(`/api/threads/${id(threadId)}/media`, 'media');
+    return this.#all(`/api/threads/${id(threadId)}/media`, 'media', 'media_id');
   }
 }
-

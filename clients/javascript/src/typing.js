@@ -1,5 +1,5 @@
-/** Telling others that somebody writes: seldom enough for the wire, and never for ever. */
-
+/** Typing indicators: seldom enough for the wire, and never for ever. */
+import { after } from './timers.js';
 import { makeFrame } from './wire.js';
 
 /** Between two `is_typing: true` of one thread. The server lets it lapse after 6 s. */
@@ -34,7 +34,7 @@ export function makeTyping(send) {
     if (isTyping) {
       const due = !thread || now - thread.said >= TYPING_REPEAT_MS;
       if (due) say(threadId, true);
-      threads.set(threadId, { said: due ? now : thread.said, timer: setTimeout(typing, TYPING_IDLE_MS, threadId) });
+      threads.set(threadId, { said: due ? now : thread.said, timer: after(TYPING_IDLE_MS, () => typing(threadId)) });
     } else if (threads.delete(threadId)) say(threadId, false);
   };
   return typing;

@@ -1,6 +1,6 @@
 /** The frames: their types, and what a client makes of one. */
 
-/** @typedef {{message_id: string, conversation_id: string, encrypted_envelope: string, server_timestamp: number, sender_id?: string}} NewMessage */
+/** @typedef {{message_id: string, conversation_id: string, encrypted_envelope: string, server_timestamp: number, sender_id: string}} NewMessage */
 /** @typedef {{thread_id: string, group_id: string, author_id: string, author_username: string, encrypted_title: string, encrypted_body: string, created_at: string}} NewThread */
 /** @typedef {{reply_id: string, thread_id: string, author_id: string, author_username: string, encrypted_body: string, created_at: string}} NewReply */
 /** @typedef {{media_id: string, thread_id: string, author_id: string, encrypted_metadata: string, size_bytes: number, expires_at: string}} MediaUploaded */
@@ -21,10 +21,16 @@
  */
 
 /**
- * A durable event, as the socket and `GET /v1/events` carry it. A newer server may send types that are not listed here;
- * let the last branch of a `switch` pass them by.
+ * An event of a type that this version does not know, as a newer server sends it: let the last branch of a `switch` pass it by. Its `type` is
+ * the server's word; `(unknown)` stands here for all of them, since TypeScript tells a union's members apart by literals alone.
  *
- * @typedef {Numbered & (
+ * @typedef {Numbered & {type: '(unknown)', data: Record<string, unknown>}} OtherEvent
+ */
+
+/**
+ * A durable event, as the socket and `GET /v1/events` carry it.
+ *
+ * @typedef {OtherEvent | Numbered & (
  *   | {type: 'new_message', data: NewMessage}
  *   | {type: 'new_thread', data: NewThread}
  *   | {type: 'new_reply', data: NewReply}

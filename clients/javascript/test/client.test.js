@@ -213,7 +213,7 @@ test('a log with a hole in it is a reset, and the rest is delivered', async () =
   post(4);
   server.filter = (text) => [text];
   const texts = server.log.groups.get(group);
-  server.intercept = ({ path }, answer, response) => path === '/v1/events' && (response.end(`${texts.slice(3).join('\n')}\n`), true);
+  server.intercept = ({ path }, answer, response) => path === '/v1/events' && (response.setHeader('Content-Type', 'application/x-ndjson'), response.end(`${texts.slice(3).join('\n')}\n`), true);
   post(1);
 
   await until(() => heard.seqs.includes(6));

@@ -34,10 +34,14 @@ test('the token goes by ticket, and never into an address', async () => {
   assert.deepEqual(server.handshakes.map(({ ticket, query, token }) => ({ ticket, query, token })), [{ ticket: true, query: false, token: 't1' }]);
 });
 
-test('a server without tickets gets the token as the first clients sent it', async () => {
+test('[PLC4] a server without tickets gets no token in an address unless an option says so: the reason names the option', async () => {
   server.hasTickets = false;
-  await open(connect());
+  const client = connect();
+  await until(() => server.requests.length > 2);
 
+  assert.equal(server.handshakes.length, 0);
+  assert.match(client.state.reason, /handshake: 'query'/);
+  await open(connect({ handshake: 'query' }));
   assert.deepEqual(server.handshakes.map(({ query }) => query), [true]);
 });
 

@@ -133,7 +133,8 @@ export class FakeServer {
       const done = this.log.keys.get(key);
       if (done) return answer(200, done);
       const group = body.conversation_id ?? body.group_id ?? this.groupOfReplies;
-      const content = { message_id: randomUUID(), server_timestamp: 1, seq: this.log.groups.get(group).length + 1, draft: body };
+      const made = randomUUID();
+      const content = { message_id: made, thread_id: made, reply_id: made, server_timestamp: 1, seq: this.log.groups.get(group).length + 1, draft: body };
       if (key) this.log.keys.set(key, content);
       this.post(group, emits, { ...body, message_id: content.message_id });
       return answer(200, content);

@@ -5,11 +5,17 @@ import { OrbitalClient, OrbitalError } from '../src/node.js';
 import { OrbitalApi } from '../src/rest.js';
 import { FakeServer } from './fake.js';
 
+/** What every answer has that the client looks for. */
+const ANSWER = {
+  ...{ groups: [1], members: [2], online: [3], media: [4], token: 'fresh', ticket: 't', messages: [], events: [], threads: [], replies: [] },
+  ...Object.fromEntries(['group_id', 'invite_code', 'max_bytes', 'message_id', 'thread_id', 'reply_id', 'media_id'].map((name) => [name, 'x'])),
+};
+const EMPTY = new Set(['logout', 'removeMember', 'mediaDownloaded', 'deleteMedia']);
 let server;
 let api;
 beforeEach(async () => {
   server = await new FakeServer().listen();
-  server.intercept = ({ path }, answer) => path !== '/v1/events' && answer(200, { groups: [1], members: [2], online: [3], media: [4], token: 'fresh' });
+  server.intercept = ({ path }, answer) => path !== '/v1/events' && answer(200, ANSWER);
   api = new OrbitalApi(server.url, { token: 't1' });
 });
 afterEach(() => server.kill());
@@ -42,6 +48,7 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['threadMedia', [id], 'GET', `/api/threads/${part}/media`, { gives: [4] }],
 ])
   test(`api.${name}`, async () => {
+    if (EMPTY.has(name)) server.intercept = (call, answer) => answer(204);
     const answer = await api[name](...args);
     const [request] = server.requests;
 
@@ -92,7 +99,7 @@ test('an error carries code, status, details and Retry-After', async () => {
 
 test('an answer that is not the protocol’s is an error all the same', async () => {
   server.intercept = (call, answer, response) => (response.writeHead(502, 'Bad Gateway').end('<html>'), true);
-  await assert.rejects(api.groups(), { code: 'HTTP_502', status: 502, retryable: true });
+  await assert.rejects(api.groups(), { code: 'HTTP_502', status: 0, details: { status: 502 }, retryable: true });
   await server.kill();
   await assert.rejects(api.groups(), { code: 'NETWORK', status: 0, retryable: true });
   server = await new FakeServer().listen();

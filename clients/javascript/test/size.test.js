@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { LIMIT, size } from '../scripts/size.js';
 
-test('index.js and all that it imports, minified and gzipped, is below 6 kB', async (t) => {
+test('index.js and all that it imports, minified and gzipped, is below 8.5 kB', async (t) => {
   const { bytes, files, later } = await size('index.js');
   t.diagnostic(`${bytes} bytes`);
 
@@ -13,10 +13,10 @@ test('index.js and all that it imports, minified and gzipped, is below 6 kB', as
   assert.deepEqual(later, ['chain.js', 'fill.js', 'media.js', 'outbox.js', 'rest.js']);
 });
 
-test('a page needs no bundler: every import of src/ is a file beside it, Node’s own entry and React’s aside', () => {
+test('a page needs no bundler: every import of src/ is a file beside it, Node’s own parts and React’s aside', () => {
   const src = new URL('../src/', import.meta.url);
   const files = readdirSync(src);
-  for (const file of files.filter((name) => !/^(node|node-websocket|react)\.js$/.test(name))) {
+  for (const file of files.filter((name) => !/^(node|node-websocket|react|file-store)\.js$/.test(name))) {
     const text = readFileSync(new URL(file, src), 'utf8');
     for (const [, path] of text.matchAll(/^(?:import|export)[^;]*? from '([^']+)'|import\('([^']+)'\)/gm))
       assert.ok(!path || files.includes(path.replace(/^\.\//, '')), `${file} imports ${path}`);

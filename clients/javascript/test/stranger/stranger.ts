@@ -1,5 +1,7 @@
 /** Every public name, used as somebody would who has only the package. Checked by tsc, never run. */
-import { OrbitalClient, OrbitalError, OrbitalWebSocketManager, localStorageStore, memoryStore } from '@orbital-relay/client';
+import { OrbitalClient, OrbitalError, OrbitalWebSocketManager, RESET, localStorageStore, memoryStore } from '@orbital-relay/client';
+import { fileStore } from '@orbital-relay/client/file-store';
+import { OrbitalClient as Whole } from '@orbital-relay/client/all';
 import type {
   CaughtUp,
   ClientEvents,
@@ -12,21 +14,25 @@ import type {
   Frame,
   Group,
   Media,
+  MediaInfo,
   Member,
   Message,
   OrbitalEvent,
+  OtherEvent,
   Pending,
   Position,
   Progress,
   Quota,
   Reply,
   Reset,
+  ResetReason,
   RestMethods,
   Store,
   StreamItem,
   SubscribeOptions,
   Subscription,
   Thread,
+  TextPage,
   TokenSource,
   TypingIndicator,
   UploadOptions,
@@ -53,7 +59,7 @@ const mine: Store = {
 const token: TokenSource = async () => 'jwt';
 const numbers: Partial<BackoffNumbers> = { ...BACKOFF, attempts: 3 };
 const connection: ConnectionOptions = { handshake: 'protocol', backoff: numbers, slackMs: 5000, WebSocket };
-const options: ClientOptions = { token, store: mine, verify: true, fetch, ...connection };
+const options: ClientOptions = { token, store: mine, verify: 'throw', fetch, ...connection };
 // @ts-expect-error a token is no number
 const wrong: ClientOptions = { token: 5 };
 
@@ -74,14 +80,15 @@ client.on('error', (error) => {
   console.log(error.code, error.status, error.details['field'], error.retryAfterMs, error.retryable, error.cause);
 });
 client.on('violation', ({ kind, group_id, seq, expected, found }: Violation) => {
-  same<typeof kind, 'changed' | 'skipped' | 'repeated'>();
+  same<typeof kind, 'changed' | 'skipped' | 'repeated' | 'withheld' | 'left'>();
   console.log(group_id, seq, expected, found);
 });
 client.on('reset', ({ last, seq, reason }, reset: Reset) => console.log(last, seq, reason, reset.group_id));
 client.on('caught_up', ({ seq }, item: CaughtUp) => console.log(seq, item.type));
 client.on('typing_indicator', (data: TypingIndicator) => console.log(data.username, data.is_typing));
 client.on('auth_success', ({ user_id, expires_at }) => console.log(user_id, expires_at?.length));
-client.on('sent', ({ key, answer }) => console.log(key, answer));
+client.on('sent', ({ key, answer }) => console.log(key, answer.seq.toFixed()));
+client.on('open', ({ status }) => console.log(status));
 client.on('failed', ({ error, draft }) => console.log(error.code, draft.type));
 client.on('authenticated', (data, frame: Frame) => console.log(data.expires_at, frame.server_timestamp));
 // @ts-expect-error the state is no string
@@ -96,7 +103,7 @@ for await (const item of subscription) {
   same<typeof item, StreamItem>();
   switch (item.type) {
     case 'new_message':
-      console.log(item.seq, item.data.encrypted_envelope, item.data.sender_id?.length);
+      console.log(item.seq, item.data.encrypted_envelope, item.data.sender_id.length);
       break;
     case 'new_thread':
       console.log(item.data.encrypted_title);
@@ -117,13 +124,21 @@ for await (const item of subscription) {
       same<typeof item.data.reason, 'left' | 'removed'>();
       break;
     case 'reset':
-      console.log(item.data.reason);
+      same<typeof item.data.reason, ResetReason>();
+      if (item.data.reason === RESET.GONE) console.log(item.data.last);
       break;
     case 'caught_up':
       console.log(item.data.seq);
       // @ts-expect-error a caught_up has no envelope
       console.log(item.data.encrypted_envelope);
       break;
+    default: {
+      same<typeof item, OtherEvent>();
+      const other: OtherEvent = item;
+      // @ts-expect-error a newer server sends more types than are known here
+      const none: never = item;
+      console.log(other.seq, other.data['target_id'], none);
+    }
   }
 }
 const position: Position | undefined = subscription.position;
@@ -149,6 +164,7 @@ await client.send('group', draft);
 // @ts-expect-error a reply needs its thread
 client.send('group', { type: 'reply', encrypted_body: 'AAAA' });
 const pending: Pending[] = await client.pending();
+const gone: boolean = await client.discard('key');
 console.log(pending[0]?.created_at, reply_id);
 client.typing(thread_id);
 client.typing(thread_id, false);
@@ -173,7 +189,7 @@ console.log(blob.size, encryption_iv?.length);
 const api: RestMethods = client.api;
 const alone = new OrbitalApi('https://orbital.example', { token: 'jwt' });
 for (const one of [api, alone]) {
-  const { user_id } = await one.signup({ username: 'anna', password: 'Correct-horse-1', public_key: {} });
+  const { user_id } = await one.signup({ username: 'anna', password: 'Correct-horse-1', public_key: {} }, { key: 'k' });
   const { public_key } = await one.login({ username: 'anna', password: 'Correct-horse-1' });
   const groups: Group[] = await one.groups();
   const { group_id, invite_code } = await one.createGroup({ encrypted_name: 'AAAA', encrypted_group_key: 'AAAA' }, { key: 'k' });
@@ -187,13 +203,19 @@ for (const one of [api, alone]) {
   const { messages, has_more }: { messages: Message[]; has_more: boolean } = await one.messages({ since: server_timestamp, limit: 5 });
   const { events, last_seq } = await one.events({ group_id, after_seq: 0 });
   const texts: string[] = await one.eventTexts(group_id);
+  const page: TextPage = await one.eventPage({ group_id, after_seq: 5 });
+  for await (const group of one.eachGroup()) same<typeof group.invite_code, string | null>();
+  for await (const event of one.eachEvent({ group_id })) console.log(event.seq, page.has_more);
+  for await (const { reply_id } of one.eachReply('thread')) console.log(reply_id);
+  for await (const { thread_id } of one.eachThread(group_id, { sort: 'created_asc' })) console.log(thread_id);
+  for await (const { message_id } of one.eachMessage({ since: 5 })) console.log(message_id);
   const posted = await one.createThread({ group_id, encrypted_title: 'AAAA', encrypted_body: 'AAAA' });
   const { threads } = await one.threads(group_id, { sort: 'created_asc' });
   const thread: Thread & { media: Media[] } = await one.thread(posted.thread_id);
   const { replies }: { replies: Reply[] } = await one.replies(thread.thread_id, { offset: 5 });
   const reply = await one.createReply(thread.thread_id, { encrypted_body: 'AAAA' });
   const media: Media[] = await one.threadMedia(thread.thread_id);
-  const medium: Media = await one.media('m');
+  const medium: MediaInfo = await one.media('m');
   const { ticket } = await one.wsTicket();
   await one.logout();
   console.log(public_key, groups, member_count, members, expires_at, quota.is_full, present?.connections, seq, messages, has_more, events[0]?.type);
@@ -232,6 +254,9 @@ const chain = new Chain(firstPrev('group'));
 const fits: boolean = chain.offer('{}');
 console.log(fits, chain.prev, prevOf('{}'), digest('x'), new Sha256().update(new Uint8Array(1)).digest().length);
 memoryStore().set('a', 1);
+const file: Store = await fileStore('positions.json');
+new Whole('https://orbital.example', { store: file }).close();
+console.log(gone);
 localStorageStore('orbital:anna:', sessionStorage).get('a');
 const error = new OrbitalError('MINE', 'mine', { status: 400 });
 console.log(error.message);
@@ -242,6 +267,8 @@ export function Component() {
   const { events, caughtUp, reset, error: refused } = useGroupEvents(client, 'group', { since: 0, limit: 100, onEvent: (event) => console.log(event.seq) });
   const { status } = useConnectionState(client);
   const { typists, typing } = useTyping(client, thread_id);
+  useTyping(client, null);
+  useGroupEvents(client, null);
   typing();
   return `${events[0]?.type} ${caughtUp} ${reset?.data.seq} ${refused?.code} ${status} ${typists[0]?.username}`;
 }

@@ -1,0 +1,88 @@
+/** What can be sent, and how it is kept until it is. */
+import { OrbitalError, wrap } from './errors.js';
+import { uuid } from './uuid.js';
+
+/** @import {Emitter} from './emitter.js' */
+/** @import {Store} from './stores.js' */
+
+/**
+ * What can be sent. `timestamp` is the time of `send()` when left out.
+ *
+ * @typedef {{type: 'message', encrypted_envelope: string, timestamp?: number}
+ *   | {type: 'thread', encrypted_title: string, encrypted_body: string, root_message_id?: string}
+ *   | {type: 'reply', thread_id: string, encrypted_body: string, message_id?: string}} Draft
+ */
+
+/**
+ * A draft that is not yet with the server, as it is kept in the store.
+ *
+ * @typedef {object} Pending
+ * @property {string} key Its `Idempotency-Key`.
+ * @property {string} group_id
+ * @property {Draft} draft
+ * @property {number} created_at Milliseconds since the Unix epoch.
+ * @property {number} [tried_at] When it was first on its way.
+ */
+
+/** @typedef {Pending & {place: string, kept?: Promise<void>, resolve?: (answer: any) => void, reject?: (error: OrbitalError) => void}} Item */
+
+/** Drafts of one millisecond keep their order, */
+let count = 0;
+/** and so do those between which the clock steps back: no place is before an earlier one. */
+let latest = 0;
+
+/** @param {string} place Of a draft that an earlier run left: no later one is placed before it. */
+export const notBefore = (place) => {
+  latest = Math.max(latest, parseInt(place.slice(7)) || 0);
+};
+
+/**
+ * Make a draft ready to be kept and sent.
+ *
+ * @param {string} group_id
+ * @param {Draft} draft
+ * @param {string} [key]
+ * @returns {Item}
+ * @throws {OrbitalError} `VALIDATION_ERROR` for what no request could carry: it would be tried for ever.
+ */
+export function makeItem(group_id, draft, key = uuid()) {
+  if (!/^[!-~]{1,128}$/.test(key)) throw new OrbitalError('VALIDATION_ERROR', 'a key is 1 to 128 visible ASCII characters');
+  const created_at = Date.now();
+  latest = Math.max(latest, created_at);
+  const place = `outbox:${String(latest).padStart(15, '0')}:${String(count++ % 1e6).padStart(6, '0')}:${key}`;
+  try {
+    draft = JSON.parse(JSON.stringify(draft));
+  } catch (cause) {
+    throw wrap('VALIDATION_ERROR', cause);
+  }
+  if (draft.type === 'message') draft.timestamp ??= created_at;
+  return { key, group_id, draft, created_at, place };
+}
+
+/**
+ * Put a draft into the store, or delete it there. A store that fails is reported as `error`.
+ *
+ * @param {Store | null | undefined} store
+ * @param {Emitter} events
+ * @param {'set' | 'delete'} act
+ * @param {Item} item
+ * @returns {Promise<void>}
+ */
+export function keep(store, events, act, item) {
+  const before = item.kept;
+  const now = async () => {
+    // One after the other: a slow store must not bring back what was deleted. The first call is made at once: the page may be gone in a moment.
+    if (before) await before;
+    try {
+      await store?.[act](item.place, strip(item));
+    } catch (cause) {
+      events.emit('error', wrap('HANDLER', cause));
+    }
+  };
+  return (item.kept = now());
+}
+
+/** @param {Item} item @returns {Pending} What is kept of it. */
+export const strip = ({ place, kept, resolve, reject, ...pending }) => pending;
+
+export const closedFirst = () => new OrbitalError('CLOSED', 'the client was closed before the server had this draft');
