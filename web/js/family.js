@@ -16,6 +16,8 @@ const COUNT_DELAY_MS = 120;
 const TYPING_MS = 8000;
 /** So much a device's clock may be wrong: whether a photo is still there is the server's to say before that. */
 const CLOCK_MS = 2 * 86_400_000;
+/** Between two looks for an author who posts without a connection. */
+const AUTHOR_MS = 60_000;
 /** From joining to being connected. */
 const JOINED_MS = 2000;
 
@@ -109,6 +111,8 @@ export class Family extends EventTarget {
   /** @type {{threads: Record<string, number>, groups: Record<string, number>}} How much of each was read. */
   #read = { threads: {}, groups: {} };
   #over = false;
+  /** @type {Map<string, number>} When an author of a group was last looked for among those who are connected. */
+  #lookedFor = new Map();
   #told = false;
 
   /** @param {Session} session */
@@ -274,7 +278,7 @@ export class Family extends EventTarget {
     const name = await crypt.open(key, '', 'group-name', found.encrypted_name);
     let group = this.groups.get(id);
     if (group) {
-      Object.assign(group, { key, name, code: found.invite_code, wrapped: found.encrypted_group_key, memberCount: found.member_count });
+      Object.assign(group, { key, name, code: found.invite_code ?? '', wrapped: found.encrypted_group_key, memberCount: found.member_count });
       return;
     }
     /** @type {Group} */
@@ -282,7 +286,7 @@ export class Family extends EventTarget {
       id,
       name,
       key,
-      code: found.invite_code,
+      code: found.invite_code ?? '',
       wrapped: found.encrypted_group_key,
       memberCount: found.member_count,
       threads: new Map(),
@@ -604,9 +608,13 @@ export class Family extends EventTarget {
       // Whoever has just joined is about to connect.
       if (type === 'member_joined') setTimeout(() => void this.loadMembers(group), JOINED_MS);
     }
-    const author = 'author_id' in data ? data.author_id : undefined;
-    // Whoever writes is there.
-    if (live && author && !group.online.has(author)) void this.loadMembers(group);
+    const author = 'author_id' in data && typeof data.author_id === 'string' ? data.author_id : undefined;
+    // An author who is not known to be connected may be now. One who posts without a connection is looked for once a minute, not at each event.
+    const now = Date.now();
+    if (live && author && !group.online.has(author) && !(now - (this.#lookedFor.get(group.id + author) ?? 0) < AUTHOR_MS)) {
+      this.#lookedFor.set(group.id + author, now);
+      void this.loadMembers(group);
+    }
     this.changed();
   }
 
