@@ -4,7 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { afterEach, beforeEach, test } from 'node:test';
 import { Sha256 } from '../src/sha256.js';
-import { CHUNK_BYTES, PARALLEL } from '../src/media.js';
+import { CHUNK_BYTES, CHUNK_MS, MAX_FILE_BYTES, PARALLEL, STALL_MS } from '../src/media.js';
 import { OrbitalClient } from '../src/node.js';
 import { uuid } from '../src/uuid.js';
 import { hurry, until } from './fake.js';
@@ -20,6 +20,8 @@ class MediaServer {
   most = 0;
   upload = () => null;
   download = () => null;
+  etag = '"e1"';
+  swallows = false;
 
   async listen() {
     this.http = createServer((request, response) => this.#serve(request, response).catch((error) => response.destroy(error)));
@@ -52,6 +54,8 @@ class MediaServer {
       const index = Number(form.get('chunk_index'));
       const refusal = this.upload(index, form);
       if (refusal === 'cut') return response.destroy();
+      // The line swallows: nothing comes back, and nothing ends.
+      if (refusal === 'swallow') return;
       if (refusal) return answer(...refusal);
       const media = form.get('media_id');
       const upload = this.uploads.get(media) ?? { chunks: new Map(), total: Number(form.get('total_chunks')), form: Object.fromEntries(form) };
@@ -67,15 +71,16 @@ class MediaServer {
     const bytes = this.bytes(id);
     const from = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
     const limit = this.download(from, request.headers);
+    if (limit === 'portal') return response.writeHead(200, { 'Content-Type': 'text/html' }).end('<html>');
     if (Array.isArray(limit)) return answer(...limit);
     response.writeHead(from && limit !== 'changed' ? 206 : 200, {
       'Content-Length': bytes.length - from,
       ...(from && { 'Content-Range': `bytes ${from}-${bytes.length - 1}/${bytes.length}` }),
-      ETag: '"e1"',
+      ETag: this.etag,
       'X-Encryption-IV': 'aXY=',
       'X-Expires-At': 'later',
     });
-    if (typeof limit === 'number') return response.write(bytes.subarray(from, from + limit), () => response.destroy());
+    if (typeof limit === 'number') return response.write(bytes.subarray(from, from + limit), () => this.swallows || response.destroy());
     response.end(bytes.subarray(from));
   }
 
@@ -237,4 +242,87 @@ test('a download can be cancelled', async () => {
     client.downloadMedia(server.keep(bytes), { signal: abort.signal, onProgress: () => abort.abort(new Error('enough')) }),
     { message: 'enough' },
   );
+});
+
+test('[MWD1] a download whose line swallows goes on from where it stood, on another connection', async (t) => {
+  hurry(t, STALL_MS / 1500);
+  server.swallows = true;
+  const from = [];
+  server.download = (at) => (from.push(at), from.length === 1 ? 5_000_000 : null);
+  const { blob } = await client.downloadMedia(server.keep(bytes));
+
+  assert.ok(Buffer.from(await blob.arrayBuffer()).equals(bytes));
+  assert.ok(from.length >= 2 && from[1] > 0, `asked from ${from}`);
+});
+
+test('[MWD1] a chunk that a line swallows is sent again', async (t) => {
+  hurry(t, CHUNK_MS / 1500);
+  const swallowed = new Set();
+  server.upload = (index) => (swallowed.has(index) ? null : (swallowed.add(index), index === 1 ? 'swallow' : null));
+  const done = await client.uploadMedia({ ...about, data: new Blob([bytes]) });
+
+  assert.ok(server.bytes(done.media_id).equals(bytes));
+  assert.ok(server.calls.filter((call) => call === 'POST /api/media/upload').length > 6);
+});
+
+test('[MWD2] after a break with progress the wait is the shortest step', async () => {
+  const at = [];
+  server.download = (from) => (at.push([from, performance.now()]), at.length === 1 ? 5_000_000 : null);
+  await client.downloadMedia(server.keep(bytes));
+
+  const [[, broke], [from, again]] = at;
+  assert.ok(from > 0, 'progress');
+  // 1 to 2 s; the longest step would be 32 to 64.
+  assert.ok(again - broke < 10_000, `${again - broke} ms`);
+});
+
+test('[MWD3] a file above the limit is refused before a byte is sent', async () => {
+  const data = (async function* () {
+    assert.fail('read');
+  })();
+  await assert.rejects(client.uploadMedia({ ...about, data, size: MAX_FILE_BYTES + 1 }), { code: 'FILE_TOO_LARGE', details: { limit_bytes: MAX_FILE_BYTES } });
+  await assert.rejects(client.uploadMedia({ ...about, data, size: 11, max_bytes: 10 }), { code: 'FILE_TOO_LARGE' });
+  assert.deepEqual(server.calls, []);
+});
+
+test('[MWD4] an upload that was begun with chunks of 4 MiB is resumed as it was cut', async () => {
+  const media_id = uuid();
+  const size = 4 * 1024 * 1024;
+  server.uploads.set(media_id, { chunks: new Map([[0, bytes.subarray(0, size)]]), total: Math.ceil(bytes.length / size), form: {} });
+  await client.uploadMedia({ ...about, media_id, data: new Blob([bytes]) });
+
+  assert.ok(server.bytes(media_id).equals(bytes));
+});
+
+test('[MWD5] resuming waits for a server that is away, as its chunks do', async (t) => {
+  hurry(t, 100);
+  const { data, media_id } = { data: new Blob([bytes]), media_id: uuid() };
+  let refused = 0;
+  const away = new OrbitalClient(server.url, {
+    token: 't1',
+    fetch: (url, init) => (init.method === 'GET' && refused++ < 2 ? Promise.reject(new TypeError('fetch failed')) : fetch(url, init)),
+  });
+  assert.equal((await away.uploadMedia({ ...about, media_id, data })).size_bytes, bytes.length);
+  assert.equal(refused, 3);
+});
+
+for (const [etag, sent] of [['"e1"', '"e1"'], ['W/"e1"', undefined], ['"e1-gzip"', undefined]])
+  test(`[MWD6] a download that broke behind ETag ${etag} is completed`, async (t) => {
+    hurry(t, 100);
+    server.etag = etag;
+    const seen = [];
+    server.download = (from, headers) => (seen.push(headers['if-range']), headers['if-range'] && headers['if-range'] !== '"e1"' ? 'changed' : seen.length === 1 ? 5_000_000 : null);
+    const { blob } = await client.downloadMedia(server.keep(bytes));
+
+    assert.equal(blob.size, bytes.length);
+    assert.equal(seen.at(-1), sent);
+  });
+
+test('[MWD7] a portal’s page is no medium, and more bytes than announced or allowed are not taken in', async (t) => {
+  hurry(t, 100);
+  const id = server.keep(bytes);
+  let portals = 0;
+  server.download = () => (portals++ < 2 ? 'portal' : null);
+  assert.equal((await client.downloadMedia(id)).blob.size, bytes.length);
+  await assert.rejects(client.downloadMedia(id, { max_bytes: 1000 }), { code: 'FILE_TOO_LARGE' });
 });
