@@ -44,11 +44,11 @@ $(VENV)/pyvenv.cfg:
 		exit 1; \
 	fi
 
-# The locks of both hold the same versions, so either order of installing ends in the same place.
-$(VENV)/.stamp-run: requirements/run.txt pyproject.toml hatch_build.py | $(VENV)/pyvenv.cfg
+# All locks hold the same versions, so either order of installing ends in the same place.
+$(VENV)/.stamp-run: requirements/run.txt requirements/build.txt pyproject.toml hatch_build.py | $(VENV)/pyvenv.cfg
 	@$(PYTHON) -c '' || { echo "$(VENV) is broken (did its Python move?). Remove it, then run make again." >&2; exit 1; }
 	@echo "Installing what the server needs; the next time this is skipped."
-	@$(PYTHON) -m pip install --quiet --require-hashes -r requirements/run.txt
+	@$(PYTHON) -m pip install --quiet --require-hashes -r requirements/run.txt -r requirements/build.txt
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -143,8 +143,9 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-find-links --custom-compile-command "make lock" --no-annotate
 
 lock: $(VENV)/.stamp-dev  ## Resolve the locked requirements anew (UPGRADE=1 to take newer versions)
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra postgres --extra redis --extra media --group build -o requirements/run.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra postgres --extra redis --extra media -o requirements/run.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) --group build -c requirements/run.txt -o requirements/build.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group site -c requirements/dev.txt -o requirements/site.txt
 
 clean:  ## Remove what was made, the data in var/ aside

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import configparser
 import ipaddress
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -23,8 +23,8 @@ import yaml
 from orbital_relay.config import OPTIONS, load
 from tests.support.client import Person, Socket
 from tests.support.fronts import DEPLOY, Front
-from tests.support.process import eventually
-from tests.support.programs import CHECKOUT
+from tests.support.process import Program, eventually
+from tests.support.programs import CHECKOUT, missing
 from tests.support.server import Server
 from tests.support.tokens import token
 
@@ -158,23 +158,35 @@ def _settings_named(text: str) -> set[str]:
     return set(re.findall(r"\b(ORBITAL_[A-Z_]+|DATABASE_URL|REDIS_URL|JWT_SECRET|PORT)\b", text))
 
 
-@pytest.mark.parametrize("name", ["compose.yaml", "Dockerfile", "env.example", "systemd/orbital@.service"])
+@pytest.mark.parametrize(
+    "name", ["compose.yaml", "compose.home.yaml", "Dockerfile", "env.example", "systemd/orbital@.service"]
+)
 def test_settings_exist(name: str):
     """[DEPLOY] Every setting that a file names is one of the server's."""
     assert _settings_named((DEPLOY / name).read_text()) <= {option.env for option in OPTIONS}
 
 
+def context_of_the_image(to: Path) -> None:
+    """Copy what .dockerignore lets through, as `docker build` does."""
+    named = [line[1:] for line in (CHECKOUT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for name in named:
+        source, target = CHECKOUT / name, to / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        junk = shutil.ignore_patterns("__pycache__", "node_modules")
+        shutil.copytree(source, target, ignore=junk) if source.is_dir() else shutil.copy(source, target)
+
+
+def instructions() -> list[list[str]]:
+    """Return the instructions of the Dockerfile as name and rest, in two stages as one list."""
+    lines = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "").splitlines()
+    return [line.split(None, 1) for line in lines if line and not line.startswith("#")]
+
+
 def test_the_image_has_what_it_needs(tmp_path: Path):
     """[DEPLOY] What .dockerignore lets through makes the same package as the checkout does; the rest stays out."""
-    ignored = (CHECKOUT / ".dockerignore").read_text().splitlines()
-    assert "*" in ignored, "what is not named stays out"
-    named = [line[1:] for line in ignored if line.startswith("!")]
+    assert "*" in (CHECKOUT / ".dockerignore").read_text().splitlines(), "what is not named stays out"
     context, wheels = tmp_path / "context", tmp_path / "wheels"
-    junk = shutil.ignore_patterns("__pycache__", "node_modules")
-    for name in named:
-        source, target = CHECKOUT / name, context / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target, ignore=junk) if source.is_dir() else shutil.copy(source, target)
+    context_of_the_image(context)
 
     contents = []
     for folder in (CHECKOUT, context):
@@ -188,19 +200,90 @@ def test_the_image_has_what_it_needs(tmp_path: Path):
     assert "orbital_relay/_web/index.html" in contents[1]
 
 
-def test_the_healthcheck_works(server: Server):
-    """[DEPLOY] The image's healthcheck, run as it stands, is well when the server is, and not when it is not."""
-    text = (DEPLOY / "Dockerfile").read_text().replace("\\\n", "")
-    command = json.loads(re.search(r"^HEALTHCHECK .* CMD (\[.*\])$", text, re.MULTILINE)[1])
-    assert command[0] == "python"
+def test_the_image_is_built(tmp_path: Path):
+    """[DEPLOY2] The Dockerfile's steps, run in a clean folder, make an environment that serves and cannot build."""
+    src, opt, context = tmp_path / "src", tmp_path / "opt", tmp_path / "context"
+    src.mkdir()
+    opt.mkdir()
+    context_of_the_image(context)
+    made = instructions()
+    stage = made[: [name for name, _ in made].index("FROM", 1)]
+    places = {
+        "/opt/": f"{opt}/",
+        "run python -m": f"run {sys.executable} -m",
+        "&& python -m": f"&& {sys.executable} -m",
+    }
 
-    def check() -> int:
-        env = {"PORT": str(server.port), "http_proxy": "http://127.0.0.1:1"}
-        return subprocess.run([sys.executable, *command[1:]], env=env, capture_output=True).returncode
+    for name, rest in stage:
+        if name == "COPY":
+            *sources, target = rest.split()
+            for source in sources:
+                if (context / source).is_dir():
+                    shutil.copytree(context / source, src / target, dirs_exist_ok=True)
+                else:
+                    (src / target).mkdir(exist_ok=True)
+                    shutil.copy(context / source, src / target)
+        elif name == "RUN":
+            command = f"run {rest}"
+            for printed, meant in places.items():
+                command = command.replace(printed, meant)
+            command = command.removeprefix("run ").replace(" --no-cache-dir", "")
+            env = {**os.environ, "PIP_NO_COMPILE": "1"}
+            done = subprocess.run(["sh", "-euc", command], cwd=src, env=env, capture_output=True, text=True)
+            if "No matching distribution" in done.stderr or "onnection" in done.stderr:
+                missing("a package index", remedy="connect to the network")
+            assert done.returncode == 0, done.stderr
 
-    assert check() == 0
-    server.terminate()
-    assert check() == 1
+    python = opt / "orbital" / "bin" / "python"
+    listed = subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "list", "--format=json"], capture_output=True, text=True
+    )
+    installed = {each["name"].lower() for each in json.loads(listed.stdout)}
+    assert {"orbital-relay", "uvicorn", "asyncpg", "redis", "obstore"} <= installed
+    assert not {"hatchling", "editables", "pip", "setuptools", "trove-classifiers"} & installed
+    # What runs in the image: its command, and its health check.
+    program = Program(
+        [opt / "orbital" / "bin" / "orbital", "serve"],
+        env={"PATH": str(opt / "orbital" / "bin"), "ORBITAL_DATA_DIR": str(tmp_path / "data"), "PORT": "0"},
+        cwd=tmp_path,
+    )
+    try:
+        port = int(program.wait_for(r"http://[^:]+:(\d+)", deadline_s=60)[1])
+        assert httpx.get(f"http://127.0.0.1:{port}/").status_code == 200
+        assert httpx.get(f"http://127.0.0.1:{port}/sdk/orbital.js").status_code == 200
+        (check,) = (json.loads(rest.partition(" CMD ")[2]) for name, rest in made if name == "HEALTHCHECK")
+        checked = [opt / "orbital" / "bin" / check[0], *check[1:]]
+        env = {"PORT": str(port), "ORBITAL_HOST": "0.0.0.0"}
+        assert subprocess.run(checked, env=env, cwd=tmp_path, capture_output=True).returncode == 0
+    finally:
+        assert program.terminate() == 0
+
+
+def test_the_image_runs_as_a_number():
+    """[DEPLOY2] The user of the image is a number that is not root's, and owns the data folder."""
+    users = [rest for name, rest in instructions() if name == "USER"]
+    added = next(rest for name, rest in instructions() if name == "RUN" and rest.startswith("useradd"))
+
+    assert users == ["10001"]
+    assert "--uid 10001" in added
+    assert "--create-home --home-dir /var/lib/orbital" in added
+
+
+def test_a_household_is_whole():
+    """[DEPLOY3] compose.home.yaml is one server that only Caddy reaches, where the Caddyfile looks for it."""
+    document = yaml.safe_load((DEPLOY / "compose.home.yaml").read_text())
+    services = document["services"]
+
+    assert set(services) == {"orbital", "caddy"}
+    assert "ports" not in services["orbital"]
+    assert services["orbital"]["network_mode"] == "service:caddy"
+    settings = load({}, services["orbital"]["environment"])
+    assert f"reverse_proxy {settings.host}:{settings.port}\n" in (DEPLOY / "Caddyfile").read_text()
+    assert [str(network) for network in settings.trusted_proxies] == ["127.0.0.1/32"]
+    for service in services.values():
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert source in document["volumes"] or (DEPLOY / source).exists()
 
 
 def test_compose_is_whole():
@@ -229,19 +312,3 @@ def test_compose_is_whole():
         for volume in service.get("volumes", []):
             source = volume.split(":")[0]
             assert source in document["volumes"] or source == "./tls" or (DEPLOY / source).exists()
-
-
-def test_the_unit_is_sound():
-    """[DEPLOY] The systemd unit parses, drains by SIGTERM, and waits longer than a server drains by default."""
-    path = DEPLOY / "systemd" / "orbital@.service"
-    unit = configparser.ConfigParser(strict=False, interpolation=None)
-    unit.optionxform = str
-    unit.read(path)
-
-    assert unit["Service"]["KillSignal"] == "SIGTERM"
-    assert int(unit["Service"]["TimeoutStopSec"]) > load({}, {}).drain_s * 2
-    if shutil.which("systemd-analyze"):
-        checked = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True)
-        # The program and its documentation are not installed here; anything else is a mistake of the unit.
-        lines = [line for line in checked.stderr.splitlines() if "orbital@" in line and "/opt/orbital" not in line]
-        assert not lines, lines

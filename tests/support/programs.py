@@ -76,6 +76,14 @@ def systemd_analyze() -> str:
     return find("systemd-analyze") or missing("systemd-analyze", remedy="apt-get install systemd")
 
 
+def strace() -> str:
+    """Return the path of a strace that may trace: some containers forbid it."""
+    found = find("strace")
+    if found is None or subprocess.run([found, "-qq", "true"], capture_output=True, check=False).returncode != 0:
+        return missing("strace, or the right to trace", remedy="apt-get install strace")
+    return found
+
+
 def node() -> str:
     """Return the path of a Node of version 20 or later."""
     found = find("node", "nodejs")

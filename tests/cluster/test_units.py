@@ -1,0 +1,131 @@
+"""The systemd units: sound to systemd, exact in what they forbid, and a backup that is really one."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orbital_relay.config import load
+from tests.support import programs
+from tests.support.client import Person
+from tests.support.fronts import DEPLOY
+from tests.support.process import Program
+from tests.support.programs import CHECKOUT
+from tests.support.server import Server
+
+UNITS = DEPLOY / "systemd"
+SERVICES = ["orbital@.service", "orbital-backup.service"]
+WORST = 1.5
+"""`systemd-analyze security` of 0 is a unit that may do nothing, 10 one without any limit."""
+
+
+def unit(name: str) -> configparser.ConfigParser:
+    """Read a unit; of a key that stands twice the last counts."""
+    read = configparser.ConfigParser(strict=False, interpolation=None)
+    read.optionxform = str
+    read.read(UNITS / name)
+    return read
+
+
+def test_the_server_drains():
+    """[UNIT1] The server's unit ends it by SIGTERM, waits longer than it drains, and needs no file of settings."""
+    service = unit("orbital@.service")["Service"]
+
+    assert service["KillSignal"] == "SIGTERM"
+    assert int(service["TimeoutStopSec"]) > load({}, {}).drain_s * 2
+    assert service["EnvironmentFile"].startswith("-")
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "orbital-backup.timer"])
+def test_systemd_finds_no_mistake(name: str):
+    """[UNIT2] `systemd-analyze verify` has nothing to say but that the program is not installed here."""
+    checked = subprocess.run(
+        [programs.systemd_analyze(), "verify", "--man=no", UNITS / name], capture_output=True, text=True
+    )
+    told = [line for line in checked.stderr.splitlines() if "orbital" in line and "is not executable" not in line]
+
+    assert told == []
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_units_may_do_little(name: str):
+    """[UNIT3] `systemd-analyze security` rates the exposure of each service as low as a network server's can be."""
+    command = [programs.systemd_analyze(), "security", "--offline=true", f"--threshold={WORST * 10:.0f}", UNITS / name]
+    checked = subprocess.run(command, capture_output=True, text=True)
+
+    assert checked.returncode == 0, checked.stdout[-2000:]
+
+
+def forbidden(name: str) -> set[str]:
+    """Return the system calls that a unit's filter takes out of what it allows."""
+    analyze = programs.systemd_analyze()
+    line = re.search(r"^SystemCallFilter=~(.*)$", (UNITS / name).read_text(), re.MULTILINE)[1]
+    calls: set[str] = set()
+    waiting = line.split()
+    while waiting:
+        each = waiting.pop()
+        if not each.startswith("@"):
+            calls.add(each)
+            continue
+        told = subprocess.run([analyze, "syscall-filter", each], capture_output=True, text=True, check=True).stdout
+        waiting += [word for line in told.splitlines()[1:] if not line.strip().startswith("#") for word in line.split()]
+    return calls
+
+
+async def test_the_server_makes_no_forbidden_call(tmp_path: Path):
+    """[UNIT4] A server that starts, takes accounts, posts and sockets, and stops, makes no forbidden system call."""
+    log = tmp_path / "calls"
+    calls = ",".join(f"?{call}" for call in sorted(forbidden("orbital@.service")))
+    # -D: the process that the test ends is the server, and strace beside it.
+    traced = [programs.strace(), "-D", "-f", "-qq", "-e", f"trace={calls}", "-e", "signal=none", "-o", str(log)]
+    server = Server(tmp_path / "data", command=[*traced, sys.executable, "-m", "orbital_relay", "serve"])
+    server.start()
+
+    async with await Person.sign_up(server.url) as ann:
+        group = await ann.make_group()
+        async with await ann.listen(group) as socket:
+            said = await ann.say(group)
+            await socket.until_seq(group, said["seq"])
+    assert server.terminate() == 0
+
+    made = log.read_text().splitlines()
+    if os.geteuid() == 0:
+        # SQLite gives a new file to the owner of its database when it runs as root (os_unix.c, robustFchown).
+        made = [line for line in made if " fchown(" not in line]
+    assert made == []
+
+
+def test_the_backup_of_the_night(server: Server, tmp_path: Path):
+    """[UNIT5] The backup unit's command writes one more backup, complete, and keeps the last 14 of them."""
+    line = (UNITS / "orbital-backup.service").read_text().replace("\\\n", "")
+    shell = re.search(r"^ExecStart=/bin/sh -euc '(.*)'$", line, re.MULTILINE)[1]
+    kept = tmp_path / "backups"
+    kept.mkdir()
+    for day in range(1, 16):
+        (kept / f"2026-01-{day:02}T031700Z.backup").write_text("old")
+    for printed, meant in {
+        "$$": "$",
+        "%%": "%",
+        "/opt/orbital/current/bin/orbital": f"{sys.executable} -m orbital_relay",
+        "/var/backups/orbital": str(kept),
+    }.items():
+        assert printed in shell
+        shell = shell.replace(printed, meant)
+    env = {**os.environ, "ORBITAL_DATA_DIR": str(server.data_dir)}
+
+    done = subprocess.run(["/bin/sh", "-euc", shell], env=env, cwd=CHECKOUT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in kept.iterdir())
+    assert len(names) == 14
+    assert names[0] == "2026-01-03T031700Z.backup"
+    restored = Program(
+        [sys.executable, "-m", "orbital_relay", "restore", kept / names[-1], "--data-dir", tmp_path / "restored"]
+    )
+    assert restored.wait() == 0, restored.text
