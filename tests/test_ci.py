@@ -14,7 +14,7 @@ RUN = CHECKOUT / ".ci" / "run"
 
 
 def test_every_program_is_installed():
-    """[RUN1] Each Debian package that a skipped test names as its remedy is one that .ci/run installs."""
+    """[CIRUN1] Each Debian package that a skipped test names as its remedy is one that .ci/run installs."""
     listed = set(re.search(r'^programs="\n(.*?)^"', RUN.read_text(), re.MULTILINE | re.DOTALL)[1].split())
     remedies = {
         package
@@ -28,7 +28,7 @@ def test_every_program_is_installed():
 
 
 def test_completeness_is_ours_to_ask_for():
-    """[RUN2] No test looks at `CI`, which every hosted runner sets; .ci/run asks by a variable of the project."""
+    """[CIRUN2] No test looks at `CI`, which every hosted runner sets; .ci/run asks by a variable of the project."""
     readers = [
         path.relative_to(CHECKOUT).as_posix()
         for folder in ("tests", "clients", "web", "examples", "bench")
@@ -42,7 +42,7 @@ def test_completeness_is_ours_to_ask_for():
 
 
 def test_missing_programs_are_installed_without_being_started(tmp_path: Path):
-    """[RUN3] As root .ci/run installs only what is missing, keeps apt from starting it, and runs make test."""
+    """[CIRUN3] As root .ci/run installs only what is missing, keeps apt from starting it, and runs make test."""
     tools, policy, said = tmp_path / "bin", tmp_path / "policy-rc.d", tmp_path / "said"
     tools.mkdir()
     for name, does in {

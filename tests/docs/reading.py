@@ -19,7 +19,10 @@ _EXAMPLE = re.compile(
 def documents() -> list[Path]:
     """Return every page that people read, in order."""
     return [
-        *(CHECKOUT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+        *(
+            CHECKOUT / name
+            for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+        ),
         *sorted((CHECKOUT / "docs").rglob("*.md")),
         *sorted((CHECKOUT / "examples").rglob("*.md")),
         CHECKOUT / "clients" / "javascript" / "README.md",
