@@ -1,16 +1,21 @@
 """
-A bot with callbacks: it answers every new thread of a group, and shows that it types meanwhile.
+A bot with callbacks: it answers every thread of a group once, and shows that it types meanwhile.
 
     ORBITAL_TOKEN=… .venv/bin/python examples/python/echo.py http://localhost:3000 GROUP
 
-It sees ciphertext and sends it back as it came; a bot of your own would decrypt, think and encrypt.
+Threads that were opened while it was down are answered at its next start: it keeps its position, and the posts that the
+server does not have yet, in the folder `echo-state`. It sees ciphertext and sends it back as it came; a bot of your own
+would decrypt, think and encrypt.
 """
 
 import asyncio
 import os
 import sys
+from pathlib import Path
 
-from orbital_relay.client import CaughtUp, Event, FileOutbox, NewThread, Orbital, Reset, connect
+from orbital_relay.client import CaughtUp, Event, FileOutbox, FilePositions, NewThread, Orbital, Reset, connect
+
+STATE = Path("echo-state")
 
 
 class Echo:
@@ -20,7 +25,7 @@ class Echo:
         self.orbital = orbital
 
     async def on_event(self, event: Event | Reset | CaughtUp) -> None:
-        """Answer a thread."""
+        """Answer a thread; the position moves when this returns, so a thread whose answer failed comes again."""
         if isinstance(event, NewThread) and event.data.author_id != self.orbital.user_id:
             self.orbital.typing(event.data.thread_id)
             # The same key for the same thread: a restart in the midst of this does not answer twice.
@@ -32,9 +37,12 @@ class Echo:
 
 
 async def main(url: str, group_id: str) -> None:
-    """Serve until it is stopped, or until the bot is thrown out of the group."""
-    async with connect(url, token=os.environ["ORBITAL_TOKEN"], outbox=FileOutbox("echo-outbox")) as orbital:
-        subscription = orbital.subscribe(group_id, on_event=Echo(orbital).on_event)
+    """Serve until it is stopped, or until the bot is removed from the group."""
+    STATE.mkdir(exist_ok=True)
+    positions, outbox = FilePositions(STATE / "positions.json"), FileOutbox(STATE / "outbox")
+    async with connect(url, token=os.environ["ORBITAL_TOKEN"], store=positions, outbox=outbox) as orbital:
+        # The first start begins with the group's first event; later ones go on where the last one stopped.
+        subscription = orbital.subscribe(group_id, since=0, on_event=Echo(orbital).on_event)
         await subscription.ready()
         print("ready", flush=True)
         await subscription.finished()

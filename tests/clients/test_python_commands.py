@@ -61,7 +61,7 @@ async def test_tail_to_the_letter(shared: Server) -> None:
     done = await run(shared.url, anna.token, "tail", "--since", "start", "--json", "--no-follow", "--verify", group.id)
 
     async with Api(shared.url, token=anna.token) as api:
-        frames = await api.event_frames(group.id, limit=10)
+        frames = (await api.event_frames(group.id, limit=10)).frames
     assert (done.returncode, done.stderr) == (0, "Connected.\n")
     assert done.stdout.encode() == b"".join(frame + b"\n" for frame in frames)
     await anna.close()

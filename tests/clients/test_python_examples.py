@@ -78,20 +78,28 @@ async def test_watch(shared: Server, tmp_path: Path) -> None:
 
 
 async def test_echo(shared: Server, tmp_path: Path) -> None:
-    """[EXA3] The bot answers each thread once."""
+    """[EXA3] The bot answers each thread once, also one that was opened while it was down."""
     anna, bot = await Person.sign_up(shared.url), await Person.sign_up(shared.url)
     group = await anna.make_group()
     await bot.join(group)
 
     program = run("echo.py", shared.url, group.id, token=bot.token, cwd=tmp_path)
     await heard(program, "^ready")
-    thread = await anna.open_thread(group)
-    await heard(program, f"^answered {thread['thread_id']}")
+    first = await anna.open_thread(group)
+    await heard(program, f"^answered {first['thread_id']}")
+    program.signal(signal.SIGKILL)
+    program.wait()
+    missed = await anna.open_thread(group)
+    again = run("echo.py", shared.url, group.id, token=bot.token, cwd=tmp_path)
+    await heard(again, f"^answered {missed['thread_id']}")
+    last = await anna.open_thread(group)
+    await heard(again, f"^answered {last['thread_id']}")
 
-    replies = await anna.get(f"/api/threads/{thread['thread_id']}/replies")
-    assert [reply["author_id"] for reply in replies["replies"]] == [bot.user_id]
+    for thread in (first, missed, last):
+        replies = await anna.get(f"/api/threads/{thread['thread_id']}/replies")
+        assert [reply["author_id"] for reply in replies["replies"]] == [bot.user_id]
     await anna.remove(group, bot)
-    assert program.wait() == 0
+    assert again.wait() == 0
     for person in (anna, bot):
         await person.close()
 

@@ -126,10 +126,10 @@ async def test_messages_threads_replies(pair: tuple[Api, Api]) -> None:
     assert [reply.reply_id for reply in answered.replies] == [each.reply_id for each in replies[1:]]
     assert (answered.total_count, answered.has_more) == (3, False)
     log = await anna.events(group, after_seq=2, limit=3)
-    assert [event["seq"] for event in log.events] == [3, 4, 5]
+    assert [event.seq for event in log.events] == [3, 4, 5]
     assert (log.last_seq, log.has_more) == (8, True)
     chain = Chain(first_prev(group))
-    assert all(chain.offer(frame) for frame in await anna.event_frames(group, limit=100))
+    assert all(chain.offer(frame) for frame in (await anna.event_frames(group, limit=100)).frames)
     with pytest.raises(ApiError) as bad:
         await anna.post_message(group, "not base64!", timestamp=now_ms)
     assert bad.value.details["field"] == "encrypted_envelope"

@@ -242,7 +242,7 @@ async def whole_log(server: Server, person: Person, group_id: str) -> list[bytes
     """Read a group's whole log, to the letter."""
     frames: list[bytes] = []
     async with Api(server.url, token=person.token) as api:
-        while page := await api.event_frames(group_id, after_seq=len(frames), limit=1_000):
+        while page := (await api.event_frames(group_id, after_seq=len(frames), limit=1_000)).frames:
             frames += page
     return frames
 

@@ -15,7 +15,8 @@ import pytest
 from orbital_relay import wire
 from orbital_relay.client import events as client_events
 from orbital_relay.client.events import CaughtUp, Position, Problem, Reset, Typing
-from orbital_relay.client.protocol import Conversation, Deliver, Ended, Fetch, Opened, RenewToken, Send, Tell
+from orbital_relay.client.protocol.conversation import Conversation
+from orbital_relay.client.protocol.effects import Deliver, Ended, Fetch, Opened, RenewToken, Send, Tell
 from orbital_relay.core import session as server
 from orbital_relay.core.chain import digest
 from orbital_relay.errors import Forbidden

@@ -93,7 +93,7 @@ async def test_gc_and_check(serve: Serve):
             await download(api, media_id)
         assert gone.value.status == 410
         events = await api.events(group_id)
-        assert [event["type"] for event in events.events][-1] == "media_expired"
+        assert [event.type for event in events.events][-1] == "media_expired"
     await anna.close()
 
 

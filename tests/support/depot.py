@@ -49,6 +49,8 @@ class Depot:
         if path == "/api/media/upload/complete":
             return self.stored(KNOWN, 200)
         media_id = path.split("/")[3]
+        if path.endswith("/info"):
+            return self.info(media_id)
         if path.endswith("/downloaded"):
             self.told.append(media_id)
             return httpx.Response(204)
@@ -76,10 +78,18 @@ class Depot:
         return httpx.Response(200, json=answer)
 
     def stored(self, media_id: str, status: int) -> httpx.Response:
-        """Say that all is there."""
-        size_bytes = len(self.joined(media_id))
-        answer = {"media_id": media_id, "size_bytes": size_bytes, "uploaded_at": "", "expires_at": "soon"}
-        return httpx.Response(status, json=answer)
+        """Say that all is there; only the chunk that completes it is told when."""
+        answer = {"media_id": media_id, "size_bytes": len(self.joined(media_id)), "expires_at": "soon"}
+        more = {"uploaded_at": "then"} if status == 201 else {"status": "complete"}
+        return httpx.Response(status, json={**answer, **more})
+
+    def info(self, media_id: str) -> httpx.Response:
+        """Say what is known of a medium."""
+        who = {"thread_id": "t", "group_id": "g", "author_id": "a", "author_username": "anna"}
+        sealed = {"encrypted_metadata": "bWV0YQ==", "encryption_iv": "aXY="}
+        times = {"uploaded_at": "then", "expires_at": "soon"}
+        facts = {"media_id": media_id, "size_bytes": len(self.joined(media_id)), "status": "complete"}
+        return httpx.Response(200, json={**facts, **who, **sealed, **times, "downloaded_by": []})
 
     def joined(self, media_id: str) -> bytes:
         """Give what was uploaded."""

@@ -265,7 +265,8 @@ class FakeServer:
         if after < log.floor:
             return refusal(410, "GONE", details={"oldest_seq": log.floor + 1})
         frames = log.after(after)[: int(query["limit"])]
-        return httpx.Response(200, content=b"".join(frame + b"\n" for frame in frames))
+        more = after + len(frames) < len(log.frames)
+        return page_of(frames, last_seq=len(log.frames), has_more=more)
 
     def _post(self, request: httpx.Request) -> httpx.Response:
         key = request.headers["Idempotency-Key"]
@@ -285,6 +286,16 @@ def refusal(
     """Make an error answer as the protocol writes it."""
     body = {"error": code, "message": f"{code} it is.", "details": details or {}}
     return httpx.Response(status, headers=headers or {}, json=body)
+
+
+def page_of(frames: list[bytes], *, last_seq: int, has_more: bool = False) -> httpx.Response:
+    """Make a page of a log."""
+    headers = {
+        "Content-Type": "application/x-ndjson",
+        "X-Last-Seq": str(last_seq),
+        "X-Has-More": "true" if has_more else "false",
+    }
+    return httpx.Response(200, headers=headers, content=b"".join(frame + b"\n" for frame in frames))
 
 
 def contents(log: Log) -> list[str]:

@@ -10,6 +10,17 @@ The Python SDK: a client of Orbital that never misses an event.
 
 from orbital_relay.client import responses
 from orbital_relay.client.api import Api
+from orbital_relay.client.api.log import Events, Frames
+from orbital_relay.client.data import (
+    MediaExpiredData,
+    MediaUploadedData,
+    MemberJoinedData,
+    MemberLeftData,
+    NewMessageData,
+    NewReplyData,
+    NewThreadData,
+    TypingData,
+)
 from orbital_relay.client.errors import (
     AlreadySubscribed,
     ApiError,
@@ -49,6 +60,7 @@ from orbital_relay.client.events import (
 )
 from orbital_relay.client.media import Downloaded, UploadInterrupted
 from orbital_relay.client.orbital import Orbital, connect
+from orbital_relay.client.portal import Portal, PortalSubscription
 from orbital_relay.client.stores import (
     FileOutbox,
     FilePositions,
@@ -71,23 +83,34 @@ __all__ = [
     "Closed",
     "Downloaded",
     "Event",
+    "Events",
     "FileOutbox",
     "FilePositions",
+    "Frames",
     "MediaExpired",
+    "MediaExpiredData",
     "MediaUploaded",
+    "MediaUploadedData",
     "MemberJoined",
+    "MemberJoinedData",
     "MemberLeft",
+    "MemberLeftData",
     "MemoryOutbox",
     "MemoryPositions",
     "NewMessage",
+    "NewMessageData",
     "NewReply",
+    "NewReplyData",
     "NewThread",
+    "NewThreadData",
     "NotAMember",
     "NotConnected",
     "Orbital",
     "OutboxExpired",
     "OutboxFull",
     "OutboxStore",
+    "Portal",
+    "PortalSubscription",
     "Position",
     "PositionStore",
     "Post",
@@ -102,6 +125,7 @@ __all__ = [
     "SubscribeRefused",
     "Subscription",
     "Typing",
+    "TypingData",
     "UnknownEvent",
     "Unnumbered",
     "Unreachable",

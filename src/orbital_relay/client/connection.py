@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from enum import Enum
 from typing import Final
 
 import httpx
@@ -18,20 +19,17 @@ from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from orbital_relay.client.api import USER_AGENT, Api, error_of
+from orbital_relay.client.api import Api
 from orbital_relay.client.clocks import now_ms, tick_ms
-from orbital_relay.client.errors import Refused
+from orbital_relay.client.errors import ApiError, Refused
 from orbital_relay.client.events import Problem, State, StateChange
+from orbital_relay.client.http import AWAITED_MOST_S, USER_AGENT, error_of
 from orbital_relay.client.logs import websocket_log
-from orbital_relay.client.protocol import (
-    FINAL_STATUS,
-    POLICY_VIOLATION,
-    Conversation,
-    Effect,
-    Opened,
-    ReconnectPolicy,
-    idle_limit_s,
-)
+from orbital_relay.client.network import is_direct, tls_context
+from orbital_relay.client.protocol.conversation import Conversation
+from orbital_relay.client.protocol.effects import Effect, Opened
+from orbital_relay.client.protocol.reconnect import FINAL_STATUS, POLICY_VIOLATION, ReconnectPolicy, idle_limit_s
+from orbital_relay.client.tokens import renewal_moments_s
 from orbital_relay.core.backoff import Backoff
 
 log = logging.getLogger("orbital.client")
@@ -70,16 +68,26 @@ class _Lost(msgspec.Struct, frozen=True):
     reason: str
     code: int | None = None
     retry_after_ms: int = 0
+    asked_to_wait: str | None = None
+    """The code of the server's own error, if that asked to wait."""
     final: Refused | None = None
     token_refused: bool = False
     """It is not final when there is another token."""
 
 
+class _Renewal(Enum):
+    """What the token function had, after a token was refused."""
+
+    NEWER = "newer"
+    NONE = "none"
+    FAILED = "failed"
+
+
 class Connection:
     """
-    One connection after another, until the server will not have this client.
+    One connection after another, until the server refuses this client.
 
-    What comes is given to the conversation, and its effects to `apply`. A connection knows no groups.
+    Frames are passed to the conversation, and its effects to `apply`. A connection knows no groups.
     """
 
     def __init__(
@@ -93,19 +101,21 @@ class Connection:
         apply: Callable[[list[Effect]], None],
         change: Callable[[StateChange], None],
         tell: Callable[[Problem], None],
+        waits: Callable[[int], None],
     ) -> None:
         """
         Dial nothing yet.
 
         Args:
             api: Where the server is, and the tokens.
-            conversation: Hears what comes.
+            conversation: Receives the frames.
             backoff: How long to wait between attempts.
             random: Gives a number in [0, 1).
             idle_slack_s: How late a heartbeat may be.
             apply: Carries out what the conversation decided.
-            change: Hears of the state.
-            tell: Hears of problems.
+            change: Receives the state.
+            tell: Receives problems.
+            waits: Called with milliseconds when the server itself asks to wait that long.
         """
         self._api = api
         self._conversation = conversation
@@ -115,6 +125,8 @@ class Connection:
         self._apply = apply
         self._change = change
         self._tell = tell
+        self._waits = waits
+        self._keeper: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
         self._outgoing: asyncio.Queue[str] | None = None
         self._drop_reason: str | None = None
@@ -127,31 +139,45 @@ class Connection:
     # Public
 
     async def stay(self) -> Refused:
-        """Keep a connection until it is refused for good; gives the refusal."""
+        """Keep a connection until it is refused for good; return the refusal."""
         delay_ms = self._line.wake(now_ms=tick_ms())
         while True:
             await self._wait(delay_ms)
             self._line.dialed(now_ms=tick_ms())
             lost = await self._connect()
             self.last_problem = lost.reason
-            fresh_token = lost.token_refused and await self._renewed_after(lost)
-            if lost.final is not None and not fresh_token:
+            renewal = await self._renewed_after(lost) if lost.token_refused else _Renewal.NONE
+            if lost.final is not None and renewal is _Renewal.NONE:
                 log.warning("connection refused for good: %s", lost.reason)
                 return lost.final
-            first_refusal = fresh_token and self._line.failures == 0
+            # Another token is a reason to try at once, but not twice in a row.
+            at_once = renewal is _Renewal.NEWER and self._line.failures == 0
             delay_ms = self._line.failed(
                 now_ms=tick_ms(), random=self._random(), opened=lost.opened, retry_after_ms=lost.retry_after_ms
             )
-            if first_refusal:  # Another token is a reason to try at once, but not twice in a row.
+            if at_once:
                 self._line.failures = max(1, self._line.failures)
                 delay_ms = self._line.wake(now_ms=tick_ms())
+            if lost.asked_to_wait:
+                self._waits(delay_ms)
+                self._tell(
+                    Problem(
+                        code=lost.asked_to_wait,
+                        message=f"{lost.reason} The next attempt is in {delay_ms / 1_000:.0f} s.",
+                        details={"retry_in_ms": delay_ms, "status": lost.code},
+                    )
+                )
             log.info("connection lost: %s; next attempt in %d ms", lost.reason, delay_ms)
-            self._change(StateChange(state=State.CONNECTING, code=lost.code, reason=lost.reason, retry_in_ms=delay_ms))
+            if delay_ms or not (lost.token_refused and self._api.tokens.renewable):  # That was told before renewing.
+                self._change(
+                    StateChange(state=State.CONNECTING, code=lost.code, reason=lost.reason, retry_in_ms=delay_ms)
+                )
 
     def greeted(self, opened: Opened) -> None:
-        """Note that the server knows us."""
+        """Note that the server has accepted us."""
         self._heartbeat_s = opened.heartbeat_s
         self._line.opened()
+        self.keep_token(opened.token_life_s)
 
     def write(self, text: str) -> None:
         """Write a text frame soon; without a connection it is dropped."""
@@ -169,8 +195,16 @@ class Connection:
             self._socket.transport.abort()
 
     def wake(self) -> None:
-        """Make a pending attempt at once, if the rule allows it."""
+        """Make a pending attempt at once, if five a minute allow it."""
         self._woken.set()
+
+    def keep_token(self, life_s: float | None) -> None:
+        """Renew the token before it ends, `life_s` seconds from now; without a token function there is no other."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            self._keeper = None
+        if life_s is not None and self._api.tokens.renewable:
+            self._keeper = asyncio.get_running_loop().create_task(self._renew_in_time(life_s))
 
     async def probe(self) -> None:
         """See whether a connection that looks open is; one that is not is replaced."""
@@ -186,8 +220,8 @@ class Connection:
             pass
 
     async def renew(self) -> None:
-        """Present a newer token before the present one ends."""
-        if await self._renewed():
+        """Present a newer token before the present one ends, if the function has one."""
+        if await self._renewed() is _Renewal.NEWER:
             self._used_token = await self._api.tokens.get()
             if self._used_token is not None:
                 self._apply(self._conversation.authenticate(self._used_token, now_ms=now_ms()))
@@ -209,7 +243,6 @@ class Connection:
 
     async def _connect(self) -> _Lost:
         """Make one connection and use it until it ends."""
-        self._change(StateChange(state=State.CONNECTING))
         try:
             self._used_token = await self._api.tokens.get()
         except Exception as exc:  # noqa: BLE001 - the token function is other people's code
@@ -225,10 +258,12 @@ class Connection:
                 ping_interval=None,  # The server pings; its silence is noticed below.
                 max_size=MAX_FRAME_BYTES,
                 logger=websocket_log,
+                proxy=None if is_direct(self._api.address) else True,
+                ssl=tls_context() if self._api.address.secure else None,
             )
         except InvalidStatus as exc:
             return self._refused(exc)
-        except (OSError, WebSocketException, EOFError) as exc:
+        except (OSError, WebSocketException, EOFError, ImportError) as exc:  # ImportError: a SOCKS proxy's package.
             what = str(exc) or type(exc).__name__
             return _Lost(opened=False, reason=f"The server at {self._api.address.http} cannot be reached: {what}.")
         self._socket = socket
@@ -239,6 +274,7 @@ class Connection:
             return await self._read(socket)
         finally:
             opened = self._conversation.is_open
+            self.keep_token(None)
             self._socket = None
             self._outgoing = None
             self._conversation.lost()
@@ -256,30 +292,46 @@ class Connection:
         # websockets' own headers raise for a field that two proxies have written.
         headers = httpx.Headers(list(refusal.response.headers.raw_items()))
         error = error_of(status, headers, bytes(refusal.response.body or b""))
-        retry_after_ms = round((error.retry_after_s or 0) * 1_000)
-        final = Refused(error.message, status=status, code=error.code) if status in FINAL_STATUS else None
+        retry_after_ms = round(min(error.retry_after_s or 0, AWAITED_MOST_S) * 1_000)
+        if not isinstance(error, ApiError):
+            # It is not the server that answered: whatever the status says, the server is away.
+            return _Lost(opened=False, reason=str(error), code=status, retry_after_ms=retry_after_ms)
         return _Lost(
             opened=False,
             reason=error.message,
             code=status,
             retry_after_ms=retry_after_ms,
-            final=final,
+            asked_to_wait=error.code if retry_after_ms else None,
+            final=Refused(error.message, status=status, code=error.code) if status in FINAL_STATUS else None,
             token_refused=status == 401,
         )
 
-    async def _renewed_after(self, lost: _Lost) -> bool:
-        """Whether there is another token; the function that gives it may take its time."""
+    async def _renewed_after(self, lost: _Lost) -> _Renewal:
+        """Ask for another token after a refusal; the function may take its time."""
         if self._api.tokens.renewable:
             self._change(StateChange(state=State.CONNECTING, code=lost.code, reason=lost.reason))
-        return await self._renewed()
+        renewal = await self._renewed()
+        if renewal is _Renewal.FAILED:
+            self._api.tokens.discard(self._used_token)
+        return renewal
 
-    async def _renewed(self) -> bool:
-        """Whether there is another token than the one that was refused."""
+    async def _renewed(self) -> _Renewal:
+        """Ask for another token than the present one."""
         try:
-            return await self._api.tokens.renew(self._used_token)
+            return _Renewal.NEWER if await self._api.tokens.renew(self._used_token) else _Renewal.NONE
         except Exception as exc:  # noqa: BLE001 - the token function is other people's code
             self._tell(Problem(code="TOKEN", message=f"The token function failed: {exc!r}"))
-            return False
+            return _Renewal.FAILED
+
+    async def _renew_in_time(self, life_s: float) -> None:
+        """Ask at three quarters of a token's life, and shortly before its end; `authenticated` begins the next life."""
+        begun_ms = tick_ms()
+        for at_s in renewal_moments_s(life_s):
+            await asyncio.sleep(max(0.0, at_s - (tick_ms() - begun_ms) / 1_000))
+            before = self._used_token
+            await self.renew()
+            if self._used_token != before:
+                return
 
     async def _read(self, socket: ClientConnection) -> _Lost:
         """Hear the server until the connection ends."""
@@ -311,7 +363,7 @@ class Connection:
         if exc.rcvd is None:
             return _Lost(opened=opened, reason="The connection was lost.", code=1006)  # RFC 6455 §7.1.5
         code, reason = exc.rcvd.code, exc.rcvd.reason or f"The server closed the connection ({exc.rcvd.code})."
-        if code != POLICY_VIOLATION:
+        if code != POLICY_VIOLATION or not opened:  # Before the greeting it is not known who closes.
             return _Lost(opened=opened, reason=reason, code=code)
         return _Lost(
             opened=opened, reason=reason, code=code, final=Refused(reason, close_code=code), token_refused=True

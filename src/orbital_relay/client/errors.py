@@ -15,11 +15,24 @@ class Unreachable(ClientError):
     The server did not answer, or not as Orbital does.
 
     Whether it did what was asked is unknown; a request with an idempotency key may be repeated.
+
+    Attributes:
+        status: The HTTP status of what answered in its place; None when nothing did, or its status was 2xx.
+        retry_after_s: Seconds to wait, if the answer asked for that.
     """
+
+    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+        self.status = status
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
 
 
 class BadAnswer(Unreachable):
-    """Something answered that does not speak the protocol: a captive portal, a proxy's page, a cut body."""
+    """
+    Something answered that does not speak the protocol: a captive portal, a proxy's page, a cut body.
+
+    It is never the server's decision, whatever its status is: the server counts as away.
+    """
 
 
 class ApiError(ClientError):
@@ -28,7 +41,7 @@ class ApiError(ClientError):
 
     Attributes:
         status: The HTTP status.
-        code: The protocol's code, such as `FORBIDDEN`; `HTTP_<status>` when a proxy answered.
+        code: The protocol's code, such as `FORBIDDEN`.
         message: The server's sentence.
         details: More for programs.
         retry_after_s: Seconds that the server asked to wait; None when it did not ask.
@@ -53,13 +66,12 @@ class ApiError(ClientError):
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later."""
-        # 302, 303, 307: a captive portal's; the server itself sends nobody elsewhere.
-        return self.status in {302, 303, 307, 408, 425, 429} or self.status >= 500
+        return self.status in {408, 425, 429} or self.status >= 500
 
 
 class Refused(ClientError):
     """
-    The server will not have this client, and trying again would not help.
+    The server refuses this client, and trying again would not help.
 
     Attributes:
         status: The HTTP status of the handshake; None when an open connection was closed.

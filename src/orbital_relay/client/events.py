@@ -13,16 +13,22 @@ Durable events are tagged structs, so they can be told apart with `match`:
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from orbital_relay import wire
 
+MAX_SEQ: Final = 2**53 - 1
+"""The largest integer that every client can hold exactly (RFC 8259 §6)."""
+
 
 class Position(msgspec.Struct, frozen=True):
     """
     Where a reader stands in a group's log.
+
+    ValueError if `seq` is not a whole number from 0 to 2^53 - 1, or `hash` is not text: a position that was read from
+    somewhere else, such as a file or a query string, may be anything.
 
     Attributes:
         seq: Number of the last event it has; 0 before the first.
@@ -32,6 +38,12 @@ class Position(msgspec.Struct, frozen=True):
 
     seq: int
     hash: str | None = None
+
+    def __post_init__(self) -> None:
+        if type(self.seq) is not int or not 0 <= self.seq <= MAX_SEQ:
+            raise ValueError(f"A position is a whole number from 0 to 2^53 - 1, not {self.seq!r:.80}.")
+        if self.hash is not None and type(self.hash) is not str:
+            raise ValueError(f"A position's hash is text or None, not {self.hash!r:.80}.")
 
 
 class Durable(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -136,6 +148,8 @@ class ResetReason(Enum):
     """Some events after it are no longer kept, or the log is another one than the reader knew."""
     AHEAD = "ahead"
     """The position is beyond the end of the log: the server's log is older than what the reader saw."""
+    MISSING = "missing"
+    """The log has a hole: the server keeps later events and does not hand these over."""
 
 
 class Reset(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,6 +168,11 @@ class Reset(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     reason: ResetReason
 
+    @property
+    def type(self) -> str:
+        """`reset`: a name beside the events' own."""
+        return "reset"
+
 
 class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
     """
@@ -166,6 +185,11 @@ class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
 
     group_id: str
     seq: int
+
+    @property
+    def type(self) -> str:
+        """`caught_up`: a name beside the events' own."""
+        return "caught_up"
 
 
 class Typing(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,8 +235,8 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         state: The new one. CLOSED is for good; a connection that was lost is CONNECTING again.
         code: The WebSocket close code, or the HTTP status of a refused handshake, that led here; None when none did.
-        reason: A sentence.
-        retry_in_ms: How long until the next attempt; None when none is planned or one is under way.
+        reason: A sentence; empty when the connection is open.
+        retry_in_ms: How long until the next attempt, from when this was told; None when none is planned.
     """
 
     state: State
@@ -226,7 +250,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     Something was wrong that the client could live with: a bad frame, an `error` of the server, a callback that raised.
 
     Attributes:
-        code: For programs: `BAD_FRAME`, `CALLBACK`, `STORE`, or the server's own code.
+        code: For programs: `BAD_FRAME`, `CALLBACK`, `STORE`, `TOKEN`, `OUTBOX`, `SUBSCRIPTION`, `NO_ANSWER`, `MISSING`;
+            with `verify` also `GAP`, `REPEATED`, `FALSE_RESET`, `FALSE_GONE` and `UNPROVEN_END`; or the server's own.
         message: A sentence.
         details: What the server said with it.
     """

@@ -1,8 +1,8 @@
 """
 The client itself: `connect()`, and the `Orbital` that it gives.
 
-It carries out what the conversation (`protocol.py`) decides: what the program reads lies in bounded buffers
-(`subscription.py`), and what does not fit there is read from the log later.
+It carries out what the conversation (`protocol/`) decides: what the program reads lies in bounded buffers
+(`readers.py`, `subscription.py`), and what does not fit there is read from the log later.
 """
 
 from __future__ import annotations
@@ -12,43 +12,30 @@ import logging
 import random as random_module
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
-from weakref import WeakValueDictionary
 
 import httpx
 
 from orbital_relay.client import media, responses
-from orbital_relay.client.api import REQUEST_TIMEOUT_S, Api, TokenSource, encoded, reply_body, reply_path, thread_body
-from orbital_relay.client.clocks import now_ms, tick_ms
+from orbital_relay.client.api import Api
+from orbital_relay.client.api.bodies import encoded, reply_body, reply_path, thread_body
+from orbital_relay.client.clocks import now_ms
 from orbital_relay.client.connection import CLOSE_S, Connection
-from orbital_relay.client.errors import (
-    AlreadySubscribed,
-    ApiError,
-    Closed,
-    NotAMember,
-    NotConnected,
-    Unreachable,
-)
+from orbital_relay.client.errors import Closed, NotConnected
 from orbital_relay.client.events import (
     CaughtUp,
-    Event,
     Item,
     NewThread,
     Position,
-    Problem,
     Reset,
-    Signal,
     State,
     StateChange,
 )
+from orbital_relay.client.http import REQUEST_TIMEOUT_S
 from orbital_relay.client.outbox import Outbox
-from orbital_relay.client.progress import Progress
-from orbital_relay.client.protocol import (
-    IDLE_SLACK_S,
-    TYPING_STOP_MS,
-    Conversation,
+from orbital_relay.client.protocol.conversation import Conversation
+from orbital_relay.client.protocol.effects import (
     Deliver,
     Effect,
     Ended,
@@ -59,18 +46,21 @@ from orbital_relay.client.protocol import (
     Send,
     Subscribed,
     Tell,
-    TypingThrottle,
+    TokenRenewed,
 )
+from orbital_relay.client.protocol.reconnect import IDLE_SLACK_S
+from orbital_relay.client.readers import OnEvent, Readers
 from orbital_relay.client.signals import S, Signals
 from orbital_relay.client.stores import FileOutbox, FilePositions, OutboxStore, PositionStore
 from orbital_relay.client.subscription import Subscription
-from orbital_relay.client.user_code import theirs
+from orbital_relay.client.tokens import TokenSource
+from orbital_relay.client.typing import Typists
 from orbital_relay.core.backoff import BACKOFF, Backoff
 
 log = logging.getLogger("orbital.client")
 
-FETCHES: Final = 4
-"""Pages of the log read at once: after an outage many groups are behind, and the server serves others too."""
+WAITS_MOST_S: Final = 300.0
+"""How long the time-out of `open` may stand still while the server asks to wait."""
 
 THREADS_KNOWN: Final = 10_000
 """Threads whose group is remembered, for the order of replies; 1 MB."""
@@ -124,7 +114,6 @@ class Orbital:
         if buffer < 2:
             raise ValueError(f"A buffer holds 2 events or more, not {buffer}.")
         self.api = Api(url, token=token, timeout_s=request_timeout_s, transport=transport)
-        self._store = store
         self._stores = store, outbox
         self._open_timeout_s = open_timeout_s
         self._backoff = backoff
@@ -139,11 +128,22 @@ class Orbital:
             idle_slack_s=idle_slack_s,
             apply=self._apply,
             change=self._change,
-            tell=self._tell,
+            tell=self._signals.tell,
+            waits=self._waits,
         )
-        self._outbox = Outbox(self.api, store=outbox, backoff=backoff, random=random, report=self._tell)
-        self._subscriptions: WeakValueDictionary[str, Subscription] = WeakValueDictionary()
-        self._progress: dict[str, Progress] = {}
+        self._readers = Readers(
+            self.api,
+            self._conversation,
+            store=store,
+            signals=self._signals,
+            backoff=backoff,
+            random=random,
+            apply=self._apply,
+            own=self._own,
+            closing=lambda: self._closing is not None,
+        )
+        self._typists = Typists(self._say_typing)
+        self._outbox = Outbox(self.api, store=outbox, backoff=backoff, random=random, report=self._signals.tell)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
         self._state = StateChange(state=State.CONNECTING)
@@ -153,62 +153,66 @@ class Orbital:
         self._closing: asyncio.Task[None] | None = None
         self._closers: set[asyncio.Task[Any]] = set()
         """Tasks of ours whose callback closes the client; they end when it returns."""
-        self._fetching = asyncio.Semaphore(FETCHES)
         self._thread_groups: OrderedDict[str, str] = OrderedDict()
-        self._typing: dict[str, TypingThrottle] = {}
+        self._opening: asyncio.Timeout | None = None
+        self._waited_s = 0.0
         self.user_id: str | None = None
         self.username: str | None = None
 
     # Public: the connection
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> Self:
         """
-        Connect.
+        Connect; `async with` does it for you. Whoever opens a client closes it.
+
+        The time-out stands still, for five minutes at most, while the server itself asks to wait: after five attempts
+        in a minute the sixth has to.
 
         Raises:
-            Refused: If the server will not have this client: a token that does not hold, a wrong address.
+            Refused: If the server refuses this client: a token that does not hold, a wrong address.
             NotConnected: If the server could not be reached in `open_timeout_s`.
             StoreDamaged, StoreInUse: If the outbox' store cannot be used.
             Closed: If the client was closed; it is not opened again.
+            RuntimeError: If it is open already, or belongs to another event loop.
         """
         if self._closing is not None:
             raise Closed("The client is closed; make another one with connect().")
+        loop = self.api.guard.enter()
         if self._runner is not None:
             raise RuntimeError("This client is open already; make another one with connect().")
         try:
             await self._outbox.start()
             self._own(self._signals.dispatch())
-            self._runner = asyncio.get_running_loop().create_task(self._run())
+            self._runner = loop.create_task(self._run())
             if self._open_timeout_s is not None:
-                try:
-                    async with asyncio.timeout(self._open_timeout_s):
-                        await self._settled.wait()
-                except TimeoutError:
-                    raise NotConnected(
-                        f"No connection to {self.api.address.http} in {self._open_timeout_s:g} s"
-                        + (f": {self._connection.last_problem}" if self._connection.last_problem else ".")
-                    ) from None
-                if self._over is not None:
-                    raise self._over
+                await self._first_connection(self._open_timeout_s)
         except BaseException:
             await self.close()
             raise
         return self
 
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc_type is None:
-            for progress in self._progress.values():
-                progress.settle_for(asyncio.current_task())
+            self._readers.settle_for(asyncio.current_task())
         await self.close()
 
     async def close(self) -> None:
         """
         Close for good: the socket, the posts that wait (those in a store stay there), and all subscriptions.
 
-        A callback may call it, and then runs to its end. Who is cancelled meanwhile has closed all the same.
+        A callback may call it, and then runs to its end. A caller that is cancelled meanwhile has closed all the same.
+
+        Raises:
+            RuntimeError: If the client belongs to another event loop.
         """
+        if self._closing is not None and self._closing.done():
+            return
+        self.api.guard.enter()
         if (caller := asyncio.current_task()) in self._tasks and caller is not None:
             self._closers.add(caller)
         if self._closing is None:
@@ -227,12 +231,13 @@ class Orbital:
 
     async def wait_open(self) -> None:
         """
-        Wait until the connection is open.
+        Wait until the connection is open; for a client that was opened without waiting, or has lost its connection.
 
         Raises:
             Refused: If it never will be.
             Closed: If the client was closed.
         """
+        self._check_used()
         while not self._opened.is_set():
             self._settled.clear()
             if self._over is not None:
@@ -243,64 +248,46 @@ class Orbital:
 
     def wake(self) -> None:
         """
-        Use a reason to believe that the network is there: it returned, or the machine woke up.
+        Use a reason to believe that the network is there: it returned, the machine woke up, or somebody asks.
 
-        A pending attempt is made at once, if five a minute allow it. An open connection must prove within 5 s that it
-        is alive, or it is replaced.
+        A pending attempt is made at once, whatever `Retry-After` asked for, if five a minute allow it. An open
+        connection must prove within 5 s that it is alive, or it is replaced.
         """
+        self.api.guard.enter()
         self._outbox.wake()
         self._connection.wake()
         self._own(self._connection.probe())
 
-    # Public: hearing
+    # Public: receiving
 
     def subscribe(
         self,
         group_id: str,
         *,
         since: int | Position | None = None,
-        on_event: Callable[[Event | Reset | CaughtUp], Awaitable[None] | None] | None = None,
+        on_event: OnEvent | None = None,
         marks: bool = False,
     ) -> Subscription:
         """
-        Listen to a group.
+        Subscribe to a group.
 
         Args:
             group_id: The group.
             since: Yield what follows this position: 0 for everything that is kept, a number, or a Position. None: from
                 now. A position in the client's store goes before it.
             on_event: Called for each item, one after the other, in a task of its own; then do not iterate. What it
-                raises is told as a Problem, and the next item follows.
+                raises is reported as a Problem, and the next item follows.
             marks: Yield a CaughtUp too, after what was missed.
 
         Raises:
-            AlreadySubscribed: If this client listens to the group already.
+            AlreadySubscribed: If this client follows the group already.
             Closed: If the client is closed.
+            RuntimeError: If the client is not open, or belongs to another event loop.
+            ValueError: If `since` is not a whole number from 0 to 2^53 - 1.
         """
-        if self._closing is not None:
-            raise Closed("The client is closed.")
-        if isinstance(since, int):
-            since = Position(since)
-        if since is not None and since.seq < 0:
-            raise ValueError(f"A position is 0 or more, not {since.seq}.")
-        known = self._subscriptions.get(group_id)
-        if known is not None and known.ended is None:
-            raise AlreadySubscribed(group_id)
-        # One that was dropped without being closed may still be known to the server.
-        self._apply(self._conversation.unsubscribe(group_id, now_ms=now_ms()))
-        before = self._progress.get(group_id)
-        progress = self._progress[group_id] = Progress(group_id, self._store)
-        subscription = Subscription(progress, marks=marks, taken=self._taken, leave=self._leave)
-        self._subscriptions[group_id] = subscription
-        if self._over is not None:
-            subscription.end(self._over, "refused")
-        elif self._store is None:
-            self._apply(self._conversation.subscribe(group_id, since, now_ms=now_ms()))
-        else:
-            self._own(self._begin(subscription, self._store, before, since))
-        if on_event is not None:
-            self._own(self._pump(subscription, on_event))
-        return subscription
+        self._check_used()
+        position = since if since is None or isinstance(since, Position) else Position(since)
+        return self._readers.subscribe(group_id, position, on_event=on_event, marks=marks, over=self._over)
 
     def on(self, kind: type[S], callback: Callable[[S], Awaitable[None] | None]) -> Callable[[], None]:
         """
@@ -318,7 +305,7 @@ class Orbital:
         """
         return self._signals.on(kind, callback)
 
-    # Public: saying
+    # Public: posting
 
     async def send(
         self, group_id: str, encrypted_envelope: bytes | str, *, idempotency_key: str | None = None
@@ -338,6 +325,7 @@ class Orbital:
             ApiError: If the server refuses it for good.
             OutboxFull, OutboxExpired, Closed: As the names say.
         """
+        self._check_used()
         body = {"conversation_id": group_id, "encrypted_envelope": encoded(encrypted_envelope), "timestamp": now_ms()}
         return await self._outbox.post(group_id, "/v1/messages", body, responses.MessageSent, key=idempotency_key)
 
@@ -351,6 +339,7 @@ class Orbital:
         idempotency_key: str | None = None,
     ) -> responses.ThreadCreated:
         """Open a thread; the same promises as `send`."""
+        self._check_used()
         body = thread_body(group_id, encoded(encrypted_title), encoded(encrypted_body), root_message_id)
         created = await self._outbox.post(group_id, "/api/threads", body, responses.ThreadCreated, key=idempotency_key)
         self._know_thread(created.thread_id, group_id)
@@ -376,6 +365,7 @@ class Orbital:
             message_id: The message that carries it.
             idempotency_key: For a post that your own program may repeat; a new one when None.
         """
+        self._check_used()
         lane = group_id or self._thread_groups.get(thread_id) or f"thread:{thread_id}"
         body = reply_body(encoded(encrypted_body), message_id)
         return await self._outbox.post(lane, reply_path(thread_id), body, responses.ReplyCreated, key=idempotency_key)
@@ -387,22 +377,13 @@ class Orbital:
 
     def typing(self, thread_id: str, *, is_typing: bool = True) -> None:
         """
-        Say that the user writes in a thread; call it at every keystroke.
+        Report that the user types in a thread; call it at every keystroke.
 
-        It is sent at most every 3 s, and taken back 5 s after the last call, or at once with `is_typing=False`. Without
+        It is sent at most every 3 s, and withdrawn 5 s after the last call, or at once with `is_typing=False`. Without
         a connection it is dropped: it would be old news.
         """
-        throttle = self._typing.get(thread_id)
-        if not is_typing:
-            if throttle is not None and throttle.stop():
-                self._say_typing(thread_id, is_typing=False)
-            self._typing.pop(thread_id, None)
-            return
-        if throttle is None:
-            throttle = self._typing[thread_id] = TypingThrottle()
-            self._typing_stop_later(thread_id, throttle, TYPING_STOP_MS)
-        if throttle.start(now_ms=tick_ms()):
-            self._say_typing(thread_id, is_typing=True)
+        self.api.guard.enter()
+        self._typists.typing(thread_id, is_typing=is_typing)
 
     # Public: media
 
@@ -416,7 +397,7 @@ class Orbital:
         media_id: str | None = None,
         progress: media.Progress | None = None,
     ) -> responses.MediaStored:
-        """Send an encrypted file to a thread; `orbital_relay.client.media.upload` tells all."""
+        """Send an encrypted file to a thread; `orbital_relay.client.media.upload` has the details."""
         return await media.upload(
             self.api,
             thread_id,
@@ -431,7 +412,7 @@ class Orbital:
     async def download(
         self, media_id: str, *, to: str | media.PathLike | None = None, progress: media.Progress | None = None
     ) -> media.Downloaded:
-        """Fetch a medium; `orbital_relay.client.media.download` tells all."""
+        """Fetch a medium; `orbital_relay.client.media.download` has the details."""
         return await media.download(self.api, media_id, to=to, progress=progress, backoff=self._backoff)
 
     # Private: closing
@@ -443,16 +424,13 @@ class Orbital:
                 await asyncio.gather(self._runner, return_exceptions=True)
             await self._outbox.close()
             self._finish(None, "closed")
-            for progress in self._progress.values():
-                with suppress(Exception):  # What is not saved comes again in the next run.
-                    await progress.save()
+            await self._readers.save()
             self._signals.close()
             tasks = self._tasks - self._closers
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for subscription in list(self._subscriptions.values()):
-                subscription.finish()
+            self._readers.finish()
         finally:
             for store in self._stores:
                 if isinstance(store, FilePositions | FileOutbox):
@@ -471,6 +449,43 @@ class Orbital:
         else:
             self._finish(refused, "refused", code=refused.status or refused.close_code)
 
+    async def _first_connection(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s) as self._opening:
+                await self._settled.wait()
+        except TimeoutError:
+            raise NotConnected(
+                f"No connection to {self.api.address.http} in {timeout_s + self._waited_s:g} s"
+                + (f": {self._connection.last_problem}" if self._connection.last_problem else ".")
+            ) from None
+        finally:
+            self._opening = None
+        if self._over is not None:
+            raise self._over
+
+    def _waits(self, delay_ms: int) -> None:
+        """Let the time-out of `open` stand still while the server asks to wait."""
+        more_s = min(delay_ms / 1_000, WAITS_MOST_S - self._waited_s)
+        if self._opening is not None and (when := self._opening.when()) is not None and more_s > 0:
+            self._waited_s += more_s
+            self._opening.reschedule(when + more_s)
+
+    def _check_used(self) -> None:
+        """
+        Raise for a use that would wait for ever.
+
+        Raises:
+            Closed: If the client is closed.
+            RuntimeError: If it was never opened, or belongs to another event loop.
+        """
+        if self._closing is not None:
+            raise Closed("The client is closed.")
+        self.api.guard.enter()
+        if self._runner is None:
+            raise RuntimeError(
+                "This client is not open: write `async with connect(...) as orbital:`, or `await orbital.open()` first."
+            )
+
     # Private: effects
 
     def _apply(self, effects: list[Effect]) -> None:
@@ -482,32 +497,31 @@ class Orbital:
                 case Deliver(group_id=group_id, item=item):
                     self._deliver(group_id, item)
                 case Tell(signal=signal):
-                    self._tell(signal)
+                    self._signals.tell(signal)
                 case Fetch():
-                    self._own(self._fetch(effect))
+                    self._own(self._readers.fetch(effect))
                 case Opened():
                     self._greeted(effect)
                 case Subscribed(group_id=group_id, seq=seq):
-                    if (subscription := self._subscriptions.get(group_id)) is not None:
+                    if (subscription := self._readers.get(group_id)) is not None:
                         subscription.confirm(seq)
                 case Ended(group_id=group_id, error=error, reason=reason):
-                    if (subscription := self._subscriptions.get(group_id)) is not None:
+                    if (subscription := self._readers.get(group_id)) is not None:
                         subscription.end(error, reason)
                 case RenewToken():
                     self._own(self._connection.renew())
+                case TokenRenewed(life_s=life_s):
+                    self._connection.keep_token(life_s)
                 case Reconnect(reason=reason):
                     self._connection.drop(reason)
 
     def _deliver(self, group_id: str, item: Item) -> None:
-        subscription = self._subscriptions.get(group_id)
-        if subscription is None:  # Dropped by the program without a close: nobody will read it.
-            self._apply(self._conversation.unsubscribe(group_id, now_ms=now_ms()))
+        if not self._readers.deliver(group_id, item):
             return
         if isinstance(item, NewThread):
             self._know_thread(item.data.thread_id, group_id)
         elif isinstance(item, Reset | CaughtUp):
-            self._tell(item)
-        subscription.put(item)
+            self._signals.tell(item)
 
     def _greeted(self, opened: Opened) -> None:
         self.user_id, self.username = opened.user_id, opened.username
@@ -518,86 +532,6 @@ class Orbital:
         self._settled.set()
         self._outbox.wake()
 
-    async def _fetch(self, fetch: Fetch) -> None:
-        """Read a page of the log for a group that is behind, until it is there or refused."""
-        await asyncio.sleep(fetch.pause_ms / 1_000)
-        failures = 0
-        while True:
-            retry_after_ms = 0
-            try:
-                async with self._fetching:
-                    frames = await self.api.event_frames(fetch.group_id, after_seq=fetch.after, limit=fetch.limit)
-            except ApiError as exc:
-                oldest_seq = exc.details.get("oldest_seq")
-                if exc.status == 410 and isinstance(oldest_seq, int):
-                    self._apply(self._conversation.page_gone(fetch.group_id, fetch.ticket, oldest_seq))
-                    return
-                if not exc.retryable:
-                    error = NotAMember(fetch.group_id) if exc.status in {403, 404} else exc
-                    self._apply(self._conversation.page_refused(fetch.group_id, fetch.ticket, error))
-                    return
-                retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
-            except Closed:
-                return
-            except Unreachable as exc:
-                log.debug("page after %d of %s failed: %s", fetch.after, fetch.group_id, exc)
-            except Exception as exc:  # noqa: BLE001 - the token function is other people's code
-                self._tell(Problem(code="TOKEN", message=f"Reading the log failed: {exc!r}"))
-            else:
-                self._apply(self._conversation.page(fetch.group_id, fetch.ticket, frames))
-                return
-            delay_ms = self._backoff.delay_ms(failures, random=self._random(), now_ms=0, retry_after_ms=retry_after_ms)
-            failures += 1
-            await asyncio.sleep(delay_ms / 1_000)
-
-    # Private: subscriptions
-
-    async def _begin(
-        self, subscription: Subscription, store: PositionStore, before: Progress | None, since: Position | None
-    ) -> None:
-        """Start a subscription at the position that the store knows."""
-        try:
-            if before is not None:  # The subscription before this one may have been dropped without a close.
-                await before.save()
-            known = await theirs(store.load(subscription.group_id))
-        except Exception as exc:  # noqa: BLE001 - a store is other people's code; its error belongs to who reads
-            subscription.end(exc, "store")
-            return
-        if subscription.ended is None and self._subscriptions.get(subscription.group_id) is subscription:
-            self._apply(self._conversation.subscribe(subscription.group_id, known or since, now_ms=now_ms()))
-
-    async def _pump(self, subscription: Subscription, on_event: Callable[[Any], Awaitable[None] | None]) -> None:
-        """Call back for each item of a subscription."""
-        while True:
-            try:
-                item = await anext(subscription)
-            except StopAsyncIteration:
-                return
-            except Exception as exc:  # noqa: BLE001 - a store is other people's code
-                over = exc is subscription.error
-                code = "SUBSCRIPTION" if over and subscription.ended != "store" else "STORE"
-                details = {"group_id": subscription.group_id}
-                self._tell(Problem(code=code, message=str(exc) or repr(exc), details=details))
-                if over:
-                    return
-                continue  # It was the saving that failed: no event is lost, and a later saving has it all.
-            await self._signals.call(on_event, item)
-            if self._closing is not None:  # It was the callback that closed the client.
-                await subscription.commit()
-                return
-
-    def _taken(self, subscription: Subscription) -> None:
-        # One that is over may still be read, and what it holds is nobody's buffer any more.
-        if self._closing is None and self._subscriptions.get(subscription.group_id) is subscription:
-            self._apply(self._conversation.taken(subscription.group_id))
-
-    def _leave(self, subscription: Subscription) -> None:
-        if self._subscriptions.get(subscription.group_id) is subscription:
-            if subscription.ended is None:
-                self._apply(self._conversation.unsubscribe(subscription.group_id, now_ms=now_ms()))
-            del self._subscriptions[subscription.group_id]
-        subscription.end(None, "closed")
-
     # Private: the rest
 
     def _change(self, change: StateChange) -> None:
@@ -605,10 +539,7 @@ class Orbital:
             self._opened.clear()
         if change != self._state:
             self._state = change
-            self._tell(change)
-
-    def _tell(self, signal: Signal) -> None:
-        self._signals.tell(signal)
+            self._signals.tell(change)
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that ends, at the latest, with the client."""
@@ -629,8 +560,7 @@ class Orbital:
         """End all subscriptions; nothing comes any more."""
         self._over = self._over or error
         self._change(StateChange(state=State.CLOSED, code=code, reason=str(error) if error else "Closed."))
-        for subscription in list(self._subscriptions.values()):
-            subscription.end(error, reason)
+        self._readers.end(error, reason)
         self._settled.set()
 
     def _know_thread(self, thread_id: str, group_id: str) -> None:
@@ -639,20 +569,9 @@ class Orbital:
         if len(self._thread_groups) > THREADS_KNOWN:
             self._thread_groups.popitem(last=False)
 
-    def _say_typing(self, thread_id: str, *, is_typing: bool) -> None:
-        self._apply(self._conversation.typing(thread_id, is_typing, now_ms=now_ms()))
-
-    def _typing_stop_later(self, thread_id: str, throttle: TypingThrottle, delay_ms: int) -> None:
-        asyncio.get_running_loop().call_later(delay_ms / 1_000, self._typing_silent, thread_id, throttle)
-
-    def _typing_silent(self, thread_id: str, throttle: TypingThrottle) -> None:
-        if self._typing.get(thread_id) is not throttle or self._closing is not None:
-            return
-        left_ms = throttle.silent_in_ms(now_ms=tick_ms())
-        if left_ms > 0:
-            self._typing_stop_later(thread_id, throttle, left_ms)
-            return
-        self.typing(thread_id, is_typing=False)
+    def _say_typing(self, thread_id: str, is_typing: bool) -> None:  # noqa: FBT001 - the frame's own field
+        if self._closing is None:
+            self._apply(self._conversation.typing(thread_id, is_typing, now_ms=now_ms()))
 
 
 connect = Orbital

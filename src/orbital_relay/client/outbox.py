@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from uuid import uuid4
 
 import msgspec
 
-from orbital_relay.client.api import Api, checked_key
-from orbital_relay.client.errors import ApiError, BadAnswer, Closed, OutboxExpired, OutboxFull, Unreachable
+from orbital_relay.client.api import Api
+from orbital_relay.client.api.bodies import key_or_new
+from orbital_relay.client.errors import ApiError, Closed, OutboxExpired, OutboxFull, Unreachable
 from orbital_relay.client.events import Problem
+from orbital_relay.client.http import AWAITED_MOST_S, decode
 from orbital_relay.client.stores import MemoryOutbox, OutboxStore, Post
 from orbital_relay.client.user_code import theirs
 from orbital_relay.core.backoff import BACKOFF, Backoff
@@ -32,6 +33,10 @@ KEY_LIFE_MS: Final = 23 * 3_600_000
 """The server remembers a key for 24 hours; an hour less allows for clocks that differ."""
 
 
+AWAITED_MOST_MS: Final = round(AWAITED_MOST_S * 1_000)
+"""The longest wait between two tries of a post that somebody waits for."""
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """A post in its lane."""
@@ -40,7 +45,7 @@ class _Waiting:
     stored: asyncio.Future[None]
     answer: asyncio.Future[bytes]
     awaited: bool
-    """Whether somebody waits for the answer: not for a post of an earlier run, nor when the caller gave up."""
+    """Whether somebody waits for the answer: not for a post of an earlier run, nor when the caller was cancelled."""
 
 
 class Outbox:
@@ -69,7 +74,7 @@ class Outbox:
             store: Where posts are kept; in memory when None.
             backoff: How long to wait between tries.
             random: Gives a number in [0, 1).
-            report: Hears of refused posts that nobody waits for: those of an earlier run, and of callers who gave up.
+            report: Receives refused posts that nobody waits for: those of an earlier run, and of cancelled calls.
             limit: Most posts that wait.
         """
         self._api = api
@@ -126,7 +131,7 @@ class Outbox:
             raise OutboxFull(f"{self._count} posts wait for the server; wait for some to be sent.")
         now_ms = time.time_ns() // 1_000_000
         post = Post(
-            key=str(uuid4()) if key is None else checked_key(key),
+            key=key_or_new(key),
             lane=lane,
             path=path,
             body=msgspec.Raw(msgspec.json.encode(body)),
@@ -139,12 +144,12 @@ class Outbox:
         if lane in self._parked:
             self.wake()
         try:
-            # Shielded: who gives up waiting does not take the post back.
+            # Shielded: a caller that is cancelled does not withdraw the post.
             content = await asyncio.shield(waiting.answer)
         except asyncio.CancelledError:
             waiting.awaited = False
             raise
-        return _decode(content, answer)
+        return decode(content, answer)
 
     def wake(self) -> None:
         """Try at once what waits for its next try: the server is there again."""
@@ -260,20 +265,20 @@ class Outbox:
             if post.tried_ms is not None and now_ms - post.tried_ms > KEY_LIFE_MS:
                 raise OutboxExpired(
                     "This post was tried more than 23 hours ago, and the answer was lost: it may be there or not. "
-                    "Look, and post it anew if it is not."
+                    "Look, and post it again if it is not."
                 )
             if await self._noted(waiting, now_ms):
                 try:
                     content = await self._api.post(post.path, bytes(post.body), idempotency_key=post.key)
-                    _decode(content, _Receipt)
+                    decode(content, _Receipt)
                 except ApiError as exc:
                     if not exc.retryable:
                         raise
                     retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
                 except Closed:
                     raise
-                except Unreachable:
-                    pass
+                except Unreachable as exc:  # Also whatever a proxy says in the server's place.
+                    retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
                 except Exception as exc:  # noqa: BLE001 - the token function is other people's code
                     self._report(
                         Problem(code="TOKEN", message=f"A post waits, since the token function failed: {exc!r}")
@@ -284,9 +289,8 @@ class Outbox:
             delay_ms = self._backoff.delay_ms(
                 failures - 1, random=self._random(), now_ms=0, retry_after_ms=retry_after_ms
             )
-            if retry_after_ms:
-                await asyncio.sleep(delay_ms / 1_000)
-                continue
+            if waiting.awaited:
+                delay_ms = min(delay_ms, AWAITED_MOST_MS)
             try:
                 async with asyncio.timeout(delay_ms / 1_000):
                     await awake.wait()
@@ -319,14 +323,6 @@ class _Receipt(msgspec.Struct):
     def __post_init__(self) -> None:
         if self.message_id is self.thread_id is self.reply_id is None:
             raise ValueError("it names nothing that was made")
-
-
-def _decode(content: bytes, answer: type[T]) -> T:
-    """Read an answer; one that is not the server's is none: a captive portal's page must not count as a receipt."""
-    try:
-        return msgspec.json.decode(content, type=answer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise BadAnswer(f"What answered does not speak Orbital's protocol: {exc}.") from exc
 
 
 def _fail(waiting: _Waiting, exc: Exception) -> None:

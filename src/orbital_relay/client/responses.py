@@ -120,11 +120,11 @@ class Online(_Answer, frozen=True, kw_only=True):
     user_id: str
     username: str
     connections: int
-    since: str | int
+    since: str
 
 
 class Presence(_Answer, frozen=True, kw_only=True):
-    """A page of who of a group is connected."""
+    """A page of the members of a group who are connected."""
 
     online: list[Online]
     has_more: bool = False
@@ -271,15 +271,19 @@ class Fetched(_Answer, frozen=True, kw_only=True):
 
 
 class MediaInfo(_Answer, frozen=True, kw_only=True):
-    """What is known of a medium, also of one that has expired; `downloaded_by` tells who has it."""
+    """What is known of a medium, also of one that has expired; `downloaded_by` lists the members who have it."""
 
     media_id: str
+    thread_id: str
+    group_id: str
+    author_id: str
+    author_username: str
     size_bytes: int
+    encrypted_metadata: str
+    encryption_iv: str
+    uploaded_at: str
     expires_at: str
-    encrypted_metadata: str = ""
-    encryption_iv: str = ""
-    uploaded_at: str = ""
-    status: str = "complete"
+    status: str
     downloaded_by: list[Fetched] = []
     downloaded_count: int = 0
 
@@ -289,14 +293,3 @@ class MediaList(_Answer, frozen=True, kw_only=True):
 
     media: list[MediaItem]
     has_more: bool = False
-
-
-# Chapter: the log
-
-
-class Events(_Answer, frozen=True, kw_only=True):
-    """A page of a group's events, as plain objects."""
-
-    events: list[dict[str, Any]]
-    last_seq: int
-    has_more: bool

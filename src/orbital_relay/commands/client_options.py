@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from orbital_relay.client.errors import ClientError
+from orbital_relay.commands.terminal import shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -43,13 +44,13 @@ def run(work: Coroutine[Any, Any, None]) -> None:
         click.ClickException: For an error of the client's.
         click.Abort: For Ctrl-C.
     """
-    # What there is to say the command says itself.
+    # The command prints what there is to say itself.
     logging.getLogger("orbital.client").addHandler(logging.NullHandler())
     try:
         asyncio.run(work)
     except ClientError as exc:
-        raise click.ClickException(str(exc)) from exc
+        raise click.ClickException(shown(str(exc))) from exc
     except ValueError as exc:
-        raise click.UsageError(str(exc)) from exc
+        raise click.UsageError(shown(str(exc))) from exc
     except KeyboardInterrupt:
         raise click.Abort from None

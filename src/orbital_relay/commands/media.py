@@ -1,4 +1,4 @@
-"""`orbital media`: send and fetch encrypted files, and take away those whose time is over."""
+"""`orbital media`: send and fetch encrypted files, and delete those whose time is over."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from orbital_relay.commands import server_options as own_data
 from orbital_relay.commands.client_options import run, server_options
+from orbital_relay.commands.terminal import say
 
 if TYPE_CHECKING:
     from orbital_relay.client.media import Progress
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def media() -> None:
-    """Send and fetch encrypted files, and take away those whose time is over."""
+    """Send and fetch encrypted files, and delete those whose time is over."""
 
 
 @media.command(
@@ -71,7 +72,7 @@ def put(
                     progress=progress,
                 ),
             )
-        click.echo(f"{stored.media_id} has {stored.size_bytes:,} bytes and is kept until {stored.expires_at}.")
+        say(f"{stored.media_id} has {stored.size_bytes:,} bytes and is kept until {stored.expires_at}.")
 
     run(work())
 
@@ -87,7 +88,7 @@ Examples:
 @server_options
 @click.option("--force", is_flag=True, help="Write over FILE when it is there.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-@click.option("--tell/--no-tell", default=True, show_default=True, help="Tell the group that you have it now.")
+@click.option("--tell/--no-tell", default=True, show_default=True, help="Report to the group that you have it.")
 def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: bool, tell: bool) -> None:
     """
     Fetch a medium into FILE, as it was sent: encrypted.
@@ -105,7 +106,7 @@ def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: 
             got = await _shown("Fetching", quiet, lambda progress: download(api, media_id, to=file, progress=progress))
             if tell:
                 await api.media_downloaded(media_id)
-        click.echo(f"{file} has {got.size_bytes:,} bytes, SHA-256 {got.sha256}, IV {got.encryption_iv}.")
+        say(f"{file} has {got.size_bytes:,} bytes, SHA-256 {got.sha256}, IV {got.encryption_iv}.")
 
     run(work())
 
@@ -120,7 +121,7 @@ Examples:
 @own_data.settings_options("data_dir", "database_url", "redis_url", "media_url")
 def gc(**flags: str | None) -> None:
     """
-    Take away media whose time is over, uploads that rest too long, and bytes that belong to nothing.
+    Delete media whose time is over, uploads that rest too long, and bytes that belong to nothing.
 
     A running server does the same by itself. With SQLite it is the only one that may: stop it first.
     """

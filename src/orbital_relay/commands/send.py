@@ -12,11 +12,12 @@ import click
 import msgspec
 
 from orbital_relay.client import Api, responses
-from orbital_relay.client.api import encoded, reply_body, reply_path
+from orbital_relay.client.api.bodies import encoded, reply_body, reply_path
 from orbital_relay.client.clocks import now_ms
 from orbital_relay.client.errors import NotConnected
 from orbital_relay.client.outbox import Outbox
 from orbital_relay.commands.client_options import run, server_options
+from orbital_relay.commands.terminal import say, say_json
 
 
 @click.command(
@@ -86,10 +87,10 @@ def send(
             finally:
                 await outbox.close()
         if as_json:
-            click.echo(msgspec.json.encode(answer))
+            say_json(msgspec.json.encode(answer).decode())
         else:
             what = answer.message_id if isinstance(answer, responses.MessageSent) else answer.reply_id
-            click.echo(f"Sent as {what}, number {answer.seq} of the group.")
+            say(f"Sent as {what}, number {answer.seq} of the group.")
 
     run(work())
 

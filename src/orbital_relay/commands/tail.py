@@ -27,7 +27,9 @@ from orbital_relay.client import (
     UnknownEvent,
     connect,
 )
+from orbital_relay.client.events import MAX_SEQ
 from orbital_relay.commands.client_options import run, server_options
+from orbital_relay.commands.terminal import say, say_json
 from orbital_relay.wire import iso
 
 
@@ -41,9 +43,9 @@ class _Since(click.ParamType[int]):
         text = str(value)
         if text == "start":
             return 0
-        if text.isascii() and text.isdigit():
+        if text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= MAX_SEQ:
             return int(text)
-        return self.fail(f"{text!r} is neither a number from 0 nor the word start.", param, ctx)
+        return self.fail(f"{text!r} is neither a number from 0 to 2^53 - 1 nor the word start.", param, ctx)
 
 
 @click.command(
@@ -63,7 +65,7 @@ Examples:
     type=_Since(),
     help="Begin after this number; `start` is everything that is kept. Left out: what happens from now on.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One event a line, as the server stores it, to the letter.")
+@click.option("--json", "as_json", is_flag=True, help="One event a line, byte for byte as the server stores it.")
 @click.option("--follow/--no-follow", default=True, help="Stay for what happens next, or end when caught up.")
 @click.option("--verify", is_flag=True, help="Check the hash chain: end when the server changed anything.")
 @click.option(
@@ -96,7 +98,7 @@ def tail(
         orbital = connect(url, token=token, store=store, verify=verify)
         if not quiet:
             orbital.on(StateChange, _show_state)
-        orbital.on(Problem, lambda problem: click.echo(f"{problem.message} ({problem.code})", err=True))
+        orbital.on(Problem, lambda problem: say(f"{problem.message} ({problem.code})", err=True))
         with _reader_gone() as gone:
             async with asyncio.TaskGroup() as both:
                 watching = both.create_task(_until(gone))
@@ -123,7 +125,7 @@ def _reader_gone() -> Iterator[asyncio.Event]:
     """
     Set the event when nobody reads our output any more, as after `| head -1`.
 
-    Writing would tell, and a quiet group gives nothing to write.
+    Writing would show it, and a quiet group gives nothing to write.
     """
     gone = asyncio.Event()
     if sys.platform == "win32" or sys.stdout is None or not stat.S_ISFIFO(os.fstat(1).st_mode):
@@ -131,7 +133,7 @@ def _reader_gone() -> Iterator[asyncio.Event]:
         return
     loop = asyncio.get_running_loop()
 
-    # The writing end of a pipe has nothing to read: what the loop tells of it is that the other end is closed.
+    # The writing end of a pipe has nothing to read: readable means that the other end is closed.
     def told() -> None:
         loop.remove_reader(1)
         gone.set()
@@ -156,13 +158,13 @@ async def _follow(orbital: Orbital, group_id: str, since: int | None, *, as_json
                 if not follow:
                     return
             elif as_json:
-                click.echo(_json(item))
+                say_json(_json(item))
             elif isinstance(item, Reset):
-                click.echo(_reset_sentence(item), err=True)
+                say(_reset_sentence(item), err=True)
             else:
-                click.echo(_line(item))
+                say(_line(item))
         if subscription.ended in {"left", "removed"}:
-            click.echo(f"You are no longer a member of {group_id} ({subscription.ended}).", err=True)
+            say(f"You are no longer a member of {group_id} ({subscription.ended}).", err=True)
 
 
 def _json(item: Event | Reset) -> str:
@@ -173,10 +175,7 @@ def _json(item: Event | Reset) -> str:
 
 
 def _reset_sentence(item: Reset) -> str:
-    return (
-        f"{item.group_id}: what followed number {item.last_seq} cannot be had any more; "
-        f"going on after number {item.seq}."
-    )
+    return f"{item.group_id}: what followed number {item.last_seq} is gone; going on after number {item.seq}."
 
 
 def _line(event: Event) -> str:
@@ -200,6 +199,6 @@ _SHOWN_ELSEWHERE = frozenset(
 
 def _show_state(change: StateChange) -> None:
     if change.state is State.OPEN:
-        click.echo("Connected.", err=True)
+        say("Connected.", err=True)
     elif change.retry_in_ms is not None:
-        click.echo(f"{change.reason} Next attempt in {change.retry_in_ms / 1_000:.1f} s.", err=True)
+        say(f"{change.reason} Next attempt in {change.retry_in_ms / 1_000:.1f} s.", err=True)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.programs import CHECKOUT
 
-CLIENT = sorted((CHECKOUT / "src" / "orbital_relay" / "client").glob("*.py"))
+CLIENT = sorted((CHECKOUT / "src" / "orbital_relay" / "client").rglob("*.py"))
 OF_ONE_SYSTEM = {"fcntl", "grp", "msvcrt", "posix", "pwd", "resource", "syslog", "termios", "tty", "winreg"}
 """Modules that Python has on some systems only."""
 
@@ -75,7 +75,7 @@ def test_the_base_install_suffices(module: str) -> None:
     assert distributions(module) - closure(base) <= {"orbital-relay", "python-socks"}
 
 
-@pytest.mark.parametrize("path", CLIENT, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", CLIENT, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_no_system_is_left_out(path) -> None:
     """[BAS2] No module of the SDK uses signals of the loop, or imports what one system has without asking for it."""
     tree = ast.parse(path.read_text("utf-8"))

@@ -148,13 +148,17 @@ async def test_one_that_was_left_takes_nothing_from_the_next(clean: FakeServer) 
             await asyncio.sleep(0)
 
         assert len([item async for item in old]) >= 7
-        assert orbital._conversation._groups[GROUP].waiting == len(new._items)
+        assert orbital._conversation._streams[GROUP].waiting == len(new._items)
 
 
 async def test_before_it_was_opened(clean: FakeServer) -> None:
-    """[PYCLO7] A client that was never opened closes without a word, whatever was begun."""
+    """[PYCLO7] A client that was never opened says so instead of waiting for ever, and closes without a word."""
     orbital = client(clean, store=MemoryPositions())
-    orbital.subscribe(GROUP, since=0, on_event=lambda _: None)
+    with pytest.raises(RuntimeError, match="not open: write `async with"):
+        orbital.subscribe(GROUP, since=0, on_event=lambda _: None)
+    for use in (lambda: orbital.send(GROUP, b"x"), orbital.wait_open, lambda: orbital.reply("t", b"x")):
+        with pytest.raises(RuntimeError, match="not open: write `async with"):
+            await use()
     orbital.wake()
 
     await closed(orbital)

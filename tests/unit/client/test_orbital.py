@@ -7,15 +7,9 @@ import asyncio
 import httpx
 import pytest
 
-from orbital_relay.client import (
-    ApiError,
-    Problem,
-    protocol,
-)
-from orbital_relay.client import (
-    orbital as facade,
-)
+from orbital_relay.client import ApiError, Problem
 from orbital_relay.client.api import encoded
+from orbital_relay.client.protocol import typing
 from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, FakeServer, contents, refusal
 from tests.support.sdk import client, heard, when
@@ -96,8 +90,7 @@ async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServ
 
 async def test_typing_stops_by_itself(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """[TYP2] Many keystrokes are one `true`, and silence says `false`."""
-    monkeypatch.setattr(protocol, "TYPING_STOP_MS", 100)
-    monkeypatch.setattr(facade, "TYPING_STOP_MS", 100)
+    monkeypatch.setattr(typing, "TYPING_STOP_MS", 100)
     async with client(server) as orbital:
         for _ in range(20):
             orbital.typing("t")

@@ -24,9 +24,9 @@ from orbital_relay.client import (
     Problem,
     responses,
 )
-from orbital_relay.client.api import Tokens
 from orbital_relay.client.outbox import KEY_LIFE_MS, Outbox
 from orbital_relay.client.stores import MemoryOutbox, OutboxStore, Post
+from orbital_relay.client.tokens import Tokens
 from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, OTHER, FakeServer, contents, refusal
 

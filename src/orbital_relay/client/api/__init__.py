@@ -1,0 +1,22 @@
+"""The REST side of the protocol, typed: one class, put together from the requests about each noun."""
+
+from __future__ import annotations
+
+from orbital_relay.client.api.accounts import Accounts
+from orbital_relay.client.api.bodies import encoded
+from orbital_relay.client.api.groups import Groups
+from orbital_relay.client.api.log import Log
+from orbital_relay.client.api.media import Media
+from orbital_relay.client.api.threads import Threads
+
+__all__ = ["Api", "encoded"]
+
+
+class Api(Accounts, Groups, Threads, Media, Log):
+    """
+    Every request of the protocol, as a coroutine with a typed answer.
+
+    All raise ApiError when the server refuses, and Unreachable when there is no answer of the server's. A request that
+    the server refuses with 401 is made once more when the token function has a newer token. A POST that makes something
+    carries an idempotency key, and is repeated twice when its answer was lost. Nothing else is repeated here.
+    """

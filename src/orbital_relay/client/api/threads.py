@@ -1,0 +1,130 @@
+"""Requests about messages, threads and replies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Literal
+
+from orbital_relay.client import responses
+from orbital_relay.client.api.bodies import key_or_new, reply_body, reply_path, segment, thread_body
+from orbital_relay.client.http import Http
+
+Sort = Literal["created_desc", "created_asc"]
+
+
+class Threads(Http):
+    """Messages, threads and replies: post, read a page, iterate."""
+
+    # Public: messages
+
+    async def post_message(
+        self, conversation_id: str, encrypted_envelope: str, *, timestamp: int, idempotency_key: str | None = None
+    ) -> responses.MessageSent:
+        """
+        Post a message; `Orbital.send` goes on until the server has it.
+
+        Args:
+            conversation_id: The group's id.
+            encrypted_envelope: The envelope, base64.
+            timestamp: The sender's clock, milliseconds since the epoch.
+            idempotency_key: The same key for every try of the same post; a new one when None.
+        """
+        body = {
+            "conversation_id": conversation_id,
+            "encrypted_envelope": encrypted_envelope,
+            "timestamp": timestamp,
+        }
+        key = key_or_new(idempotency_key)
+        return await self._call("POST", "/v1/messages", responses.MessageSent, body=body, key=key)
+
+    async def messages(
+        self, *, since: int | None = None, limit: int | None = None, conversation_id: str | None = None
+    ) -> responses.Messages:
+        """
+        Read a page of the messages of all groups, or of one, oldest first.
+
+        Args:
+            since: Only those stamped later than this, milliseconds since the epoch; None from the oldest kept.
+            limit: 1 to 500; 100 when left out.
+            conversation_id: One group's id.
+        """
+        query = {"since": since, "limit": limit, "conversation_id": conversation_id}
+        return await self._call("GET", "/v1/messages", responses.Messages, query=query)
+
+    async def iter_messages(
+        self, *, since: int | None = None, conversation_id: str | None = None
+    ) -> AsyncIterator[responses.Message]:
+        """Iterate over the messages after a stamp, oldest first, a page at a time."""
+        while True:
+            page = await self.messages(since=since, conversation_id=conversation_id)
+            for message in page.messages:
+                yield message
+            if not page.has_more or not page.messages:
+                return
+            since = page.messages[-1].server_timestamp  # A page never ends between two of one stamp.
+
+    # Public: threads
+
+    async def create_thread(
+        self,
+        group_id: str,
+        encrypted_title: str,
+        encrypted_body: str,
+        *,
+        root_message_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> responses.ThreadCreated:
+        """Open a thread; `Orbital.open_thread` goes on until the server has it."""
+        body = thread_body(group_id, encrypted_title, encrypted_body, root_message_id)
+        key = key_or_new(idempotency_key)
+        return await self._call("POST", "/api/threads", responses.ThreadCreated, body=body, key=key)
+
+    async def threads(
+        self, group_id: str, *, limit: int | None = None, offset: int | None = None, sort: Sort | None = None
+    ) -> responses.Threads:
+        """Read a page of a group's threads: at most 100, 50 when left out, the newest first when left out."""
+        query = {"limit": limit, "offset": offset, "sort": sort}
+        return await self._call("GET", f"/api/groups/{segment(group_id)}/threads", responses.Threads, query=query)
+
+    async def iter_threads(self, group_id: str, *, sort: Sort | None = None) -> AsyncIterator[responses.Thread]:
+        """Iterate over a group's threads, a page at a time; each once, also when some are opened meanwhile."""
+        path, seen = f"/api/groups/{segment(group_id)}/threads", set[str]()
+        pages = self._pages(path, responses.Threads, lambda page: len(page.threads), query={"sort": sort})
+        async for page in pages:
+            for thread in page.threads:
+                if thread.thread_id not in seen:
+                    seen.add(thread.thread_id)
+                    yield thread
+
+    async def thread(self, thread_id: str) -> responses.Thread:
+        """Read one thread, with its media."""
+        return await self._call("GET", f"/api/threads/{segment(thread_id)}", responses.Thread)
+
+    # Public: replies
+
+    async def replies(
+        self, thread_id: str, *, limit: int | None = None, offset: int | None = None
+    ) -> responses.Replies:
+        """Read a page of a thread's replies, oldest first."""
+        query = {"limit": limit, "offset": offset}
+        return await self._call("GET", f"/api/threads/{segment(thread_id)}/replies", responses.Replies, query=query)
+
+    async def iter_replies(self, thread_id: str) -> AsyncIterator[responses.Reply]:
+        """Iterate over a thread's replies, oldest first, a page at a time."""
+        path = f"/api/threads/{segment(thread_id)}/replies"
+        async for page in self._pages(path, responses.Replies, lambda page: len(page.replies)):
+            for reply in page.replies:
+                yield reply
+
+    async def create_reply(
+        self,
+        thread_id: str,
+        encrypted_body: str,
+        *,
+        message_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> responses.ReplyCreated:
+        """Reply in a thread; `Orbital.reply` goes on until the server has it."""
+        body = reply_body(encrypted_body, message_id)
+        key = key_or_new(idempotency_key)
+        return await self._call("POST", reply_path(thread_id), responses.ReplyCreated, body=body, key=key)

@@ -1,0 +1,14 @@
+"""
+Media: encrypted files that go up in chunks and come down as a stream.
+
+To cancel a transfer, cancel its task. To resume an upload, call it again with the same `media_id`; to resume a download
+into a file, call it again with the same file. The server releases an abandoned upload's room by itself.
+"""
+
+from __future__ import annotations
+
+from orbital_relay.client.media.download import Downloaded, download
+from orbital_relay.client.media.transfer import PathLike, Progress
+from orbital_relay.client.media.upload import UploadInterrupted, upload
+
+__all__ = ["Downloaded", "PathLike", "Progress", "UploadInterrupted", "download", "upload"]

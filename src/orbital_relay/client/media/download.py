@@ -1,0 +1,163 @@
+"""Downloads: a stream into memory or a file, which goes on where it stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from orbital_relay.client.api import Api
+from orbital_relay.client.errors import ApiError, BadAnswer, Unreachable
+from orbital_relay.client.media.transfer import TRIES, PathLike, Progress, may_pass, pause
+from orbital_relay.core.backoff import BACKOFF, Backoff
+
+READ_BYTES: Final = 1024 * 1024
+"""Bytes of a file that are hashed at a time."""
+
+
+class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A medium that came down whole.
+
+    Attributes:
+        data: Its bytes; None when they went into a file.
+        path: The file; None when the bytes are in `data`.
+        size_bytes: How many.
+        sha256: Their hash, made while they came, in hexadecimal; compare it with the uploader's.
+        encryption_iv: What the uploader gave as `encryption_iv`.
+        expires_at: When the server forgets it, RFC 3339.
+    """
+
+    data: bytes | None
+    path: Path | None
+    size_bytes: int
+    sha256: str
+    encryption_iv: str
+    expires_at: str
+
+
+class _Sink:
+    """
+    Where a download goes: memory, or `<file>.<media_id>.part` until it is whole.
+
+    The id is in it so that what is left of one medium is never the beginning of another.
+    """
+
+    def __init__(self, path: Path | None, media_id: str) -> None:
+        self.path = path
+        self._part = path.with_name(f"{path.name}.{media_id}.part") if path else None
+        self._data = bytearray()
+        self._hash = sha256()
+        self._have_bytes: int | None = None
+
+    def have_bytes(self) -> int:
+        """Tell how many bytes are there; those that an earlier run left are hashed first."""
+        if self._have_bytes is None:
+            self._have_bytes = 0
+            if self._part is not None and self._part.exists():
+                with self._part.open("rb") as file:
+                    while data := file.read(READ_BYTES):
+                        self._hash.update(data)
+                        self._have_bytes += len(data)
+        return self._have_bytes
+
+    def clear(self) -> None:
+        """Begin again."""
+        self._data.clear()
+        self._hash = sha256()
+        self._have_bytes = 0
+        if self._part is not None:
+            self._part.write_bytes(b"")
+
+    def write(self, data: bytes) -> None:
+        """Add bytes at the end."""
+        if self._part is None:
+            self._data += data
+        else:
+            with self._part.open("ab") as file:
+                file.write(data)
+        self._hash.update(data)
+        self._have_bytes = self.have_bytes() + len(data)
+
+    def finish(self) -> tuple[bytes | None, str]:
+        """Give the bytes, or put the file into its place; and their hash."""
+        if self._part is None or self.path is None:
+            return bytes(self._data), self._hash.hexdigest()
+        self._part.replace(self.path)
+        return None, self._hash.hexdigest()
+
+
+async def download(
+    api: Api,
+    media_id: str,
+    *,
+    to: str | PathLike | None = None,
+    progress: Progress | None = None,
+    backoff: Backoff = BACKOFF,
+) -> Downloaded:
+    """
+    Fetch a medium; after an interruption it goes on where it stopped.
+
+    Args:
+        api: The REST side.
+        media_id: The medium.
+        to: A file; the bytes come into memory when None. Until it is whole it is called `<file>.<media_id>.part`, and a
+            later call goes on with that.
+        progress: Called with the bytes that are there and the bytes in all.
+        backoff: How long to wait between tries.
+
+    Raises:
+        ApiError: If the server refuses; with status 410 once the medium is expired.
+        Unreachable: If the server cannot be reached.
+    """
+    sink = _Sink(Path(to) if to is not None else None, media_id)
+    failures = 0
+    while True:
+        have = await asyncio.to_thread(sink.have_bytes)
+        try:
+            return await _download(api, media_id, sink, have, progress)
+        except (ApiError, Unreachable) as exc:
+            if isinstance(exc, ApiError) and exc.status == 416 and have:
+                # What is there does not fit this medium (RFC 9110 §15.5.17): begin again.
+                await asyncio.to_thread(sink.clear)
+                continue
+            failures = 0 if await asyncio.to_thread(sink.have_bytes) > have else failures
+            if not may_pass(exc) or failures + 1 >= TRIES:
+                raise
+            await pause(backoff, failures, exc)
+        failures += 1
+
+
+async def _download(api: Api, media_id: str, sink: _Sink, have: int, progress: Progress | None) -> Downloaded:
+    # A medium never changes once it is whole, so the bytes after `have` belong to those before it.
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    async with api.download(media_id, headers=headers) as response:
+        fresh = have == 0 or response.status_code != 206
+        have = 0 if fresh else have
+        try:
+            size_bytes = have + int(response.headers["Content-Length"])
+        except (KeyError, ValueError) as exc:
+            raise BadAnswer("What answered did not say how long the medium is.") from exc
+        if not fresh and not response.headers.get("Content-Range", f"bytes {have}-").startswith(f"bytes {have}-"):
+            raise BadAnswer("What answered gave another range than the one asked for.")
+        if fresh:
+            await asyncio.to_thread(sink.clear)
+        async for data in response.aiter_raw():
+            await asyncio.to_thread(sink.write, data)
+            have += len(data)
+            if progress:
+                progress(have, size_bytes)
+        if have != size_bytes:
+            raise Unreachable(f"The download ended after {have} of {size_bytes} bytes.")
+        content, hash_ = await asyncio.to_thread(sink.finish)
+        return Downloaded(
+            data=content,
+            path=sink.path,
+            sha256=hash_,
+            size_bytes=size_bytes,
+            encryption_iv=response.headers.get("X-Encryption-IV", ""),
+            expires_at=response.headers.get("X-Expires-At", ""),
+        )

@@ -1,0 +1,52 @@
+"""
+What a command prints of other people's text.
+
+A name, a sentence of a server or a close reason may hold anything, escape sequences too: on a terminal they would set
+its title, clear its screen or forge a line. So commands print through `say`, which shows such characters instead.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from typing import Final
+
+import click
+
+_UNSAFE: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Control characters, marks that reorder or hide text, and what is no character (Unicode, General_Category)."""
+
+_JOINERS: Final = {"\u200c", "\u200d"}
+"""Needed inside words of Persian and of Indic scripts, and inside emoji."""
+
+
+def shown(text: str) -> str:
+    """Return the text with each character that a terminal would act on written as an escape, such as `\\x1b`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        char
+        if char in _JOINERS or unicodedata.category(char) not in _UNSAFE
+        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in text
+    )
+
+
+def shown_json(text: str) -> str:
+    """Return a JSON text for a terminal: the same value, with such characters as escapes of JSON."""
+    return "".join(
+        char
+        if char in _JOINERS or unicodedata.category(char) not in _UNSAFE
+        else "".join(f"\\u{unit:04x}" for unit in memoryview(char.encode("utf-16-le", "surrogatepass")).cast("H"))
+        for char in text
+    )
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line that may hold other people's text."""
+    click.echo(shown(text), err=err)
+
+
+def say_json(text: str) -> None:
+    """Print a line of JSON: byte for byte into a file or a pipe, with escapes on a terminal."""
+    click.echo(shown_json(text) if sys.stdout is not None and sys.stdout.isatty() else text)
