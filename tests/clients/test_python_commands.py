@@ -113,7 +113,7 @@ async def test_tail_ends_when_thrown_out(shared: Server) -> None:
 MISTAKES: list[tuple[tuple[str, ...], str]] = [
     (("tail", str(uuid4())), "You are not a member of the group"),
     (("tail", "no-uuid"), "no-uuid"),
-    (("tail", "--since", "-1", "g"), "neither a number from 0 nor the word start"),
+    (("tail", "--since", "-1", "g"), "neither a number from 0 to 2^53 - 1 nor the word start"),
     (("tail",), "Missing argument 'GROUP...'"),
     (("tail", "--token", "nonsense", "g"), "token"),
     (("tail", "--url", "localhost:3000", "g"), "is not an address of a server"),

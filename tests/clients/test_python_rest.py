@@ -200,6 +200,6 @@ async def test_a_wrong_hash_is_a_reset_and_a_lie_is_found(shared: Server, pair: 
         assert (first.last_seq, first.seq) == (2, 4)
     async with connect(shared.url, token=token, verify=True) as orbital:
         subscription = orbital.subscribe(group, since=2)
-        orbital._conversation._groups[group].chain.prev = "A" * 43  # as if what was seen had been another log's
+        orbital._conversation._streams[group].chain.prev = "A" * 43  # as if what was seen had been another log's
         with pytest.raises(ChainBroken):
             await anext(subscription)

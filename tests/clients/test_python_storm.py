@@ -264,15 +264,21 @@ class Crowd:
         self.got: dict[int, list[int]] = {}
 
     def watch(self, number: int, orbital: Orbital) -> None:
-        """Note when a client tries and when it is open; the first attempt is about to begin."""
+        """Note when a client dials and when it is open."""
         self.clients.append(orbital)
-        self.attempts[number], self.opened[number] = [time.monotonic()], []
+        self.attempts[number], self.opened[number] = [], []
+        connection = orbital._connection
+        dial = connection._connect
+
+        async def noted() -> Any:
+            self.attempts[number].append(time.monotonic())
+            return await dial()
+
+        connection._connect = noted
 
         def changed(change: StateChange) -> None:
             if change.state is State.OPEN:
                 self.opened[number].append(time.monotonic())
-            elif change.state is State.CONNECTING and change.retry_in_ms is None:
-                self.attempts[number].append(time.monotonic())
 
         orbital.on(StateChange, changed)
 

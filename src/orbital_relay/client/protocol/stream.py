@@ -1,5 +1,5 @@
 """
-One group's stream: what the server knows of our interest in it, and how far it was delivered.
+One group's stream of events: in order, each once, over connections and pages of the log.
 
 Whatever keeps an event from being taken at once (a gap, a reader whose buffer is full) makes the stream *behind*: it is
 read from the log over REST until it has caught up. So there is one way back, and no buffer grows beyond its bound.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from enum import Enum
 from typing import Final
 
 from orbital_relay.client.errors import ChainBroken, ClientError
@@ -24,6 +23,7 @@ from orbital_relay.client.events import (
 )
 from orbital_relay.client.protocol.effects import Deliver, Effect, Ended, Fetch, Reconnect, Subscribed, Tell
 from orbital_relay.client.protocol.frames import BadFrame, Frame, Makes, event_of, read_frame
+from orbital_relay.client.protocol.standing import STEPS, Standing, Word
 from orbital_relay.core.chain import Chain, digest, first_prev, prev_of
 from orbital_relay.core.cursor import Cursor, Verdict
 
@@ -35,43 +35,6 @@ EMPTY_PAGE_PAUSES_MS: Final = (1_000, 2_000, 4_000, 8_000)
 
 HASHES_KEPT: Final = 1_000
 """Hashes of delivered events that are remembered with `verify`, to compare a repeat with; 100 KB a group."""
-
-
-class Standing(Enum):
-    """What the server knows of our interest in a group, on this connection."""
-
-    OFF = "off"
-    ASKED = "asked"
-    ON = "on"
-    ENDED = "ended"
-
-
-class Word(Enum):
-    """What may happen to the standing."""
-
-    ASK = "we send `subscribe`"
-    CONFIRM = "`subscribed` names it"
-    REFUSE = "`error` names it"
-    DISMISS = "`unsubscribed` names it, unasked"
-    LOSE = "the connection is lost"
-    BREAK = "the log cannot be read, or is not the one it was"
-
-
-STEPS: Final[dict[tuple[Standing, Word], Standing]] = {
-    (Standing.OFF, Word.ASK): Standing.ASKED,
-    (Standing.ASKED, Word.CONFIRM): Standing.ON,
-    (Standing.ON, Word.CONFIRM): Standing.ON,
-    (Standing.ASKED, Word.REFUSE): Standing.ENDED,
-    (Standing.ASKED, Word.DISMISS): Standing.ENDED,
-    (Standing.ON, Word.DISMISS): Standing.ENDED,
-    (Standing.OFF, Word.LOSE): Standing.OFF,
-    (Standing.ASKED, Word.LOSE): Standing.OFF,
-    (Standing.ON, Word.LOSE): Standing.OFF,
-    (Standing.OFF, Word.BREAK): Standing.ENDED,
-    (Standing.ASKED, Word.BREAK): Standing.ENDED,
-    (Standing.ON, Word.BREAK): Standing.ENDED,
-}
-"""Every step that there is. A word without a row is ignored: it is late, or a lie."""
 
 
 class Stream:
