@@ -9,7 +9,7 @@ const SHELL = [
   '/icon.svg',
   '/icon-192.png',
   '/manifest.webmanifest',
-  ...['main', 'crypto', 'demo', 'dialogs', 'dom', 'family', 'home', 'markdown', 'seen', 'sees', 'transfers', 'vault', 'welcome'].map((name) => `/js/${name}.js`),
+  ...['main', 'crypto', 'demo', 'dialogs', 'dom', 'family', 'home', 'markdown', 'traffic-inspector', 'traffic-recorder', 'transfers', 'vault', 'welcome'].map((name) => `/js/${name}.js`),
   ...['backoff', 'base-client', 'chain', 'client', 'connection', 'cursor', 'draft', 'emitter', 'errors', 'fill', 'http', 'media', 'outbox', 'parts', 'reader', 'renewal', 'reset', 'rest', 'sha256', 'socket', 'stores', 'subscription', 'timers', 'typing', 'uuid', 'wire'].map(
     (name) => `/sdk/${name}.js`,
   ),

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { digest } from '../src/sha256.js';
-import { OrbitalClient, memoryStore } from '../src/node.js';
+import { OrbitalClient, OrbitalError, memoryStore } from '../src/node.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 
 let server;
@@ -491,4 +491,32 @@ test('close() right after subscribe() ends that subscription, too, also when its
     assert.deepEqual(ends, [undefined]);
   }
   assert.equal(server.handshakes.length, 0);
+});
+
+test('[SUB1] subscribe without onEvent calls onReset, onCaughtUp and onEnd all the same', async () => {
+  const client = connect();
+  const resets = [];
+  const caughtUp = [];
+  const ends = [];
+  client.subscribe(server.log.group(), { since: 5, onReset: ({ data }) => resets.push(data.reason) });
+  client.subscribe(group, { since: 0, onCaughtUp: ({ data }) => caughtUp.push(data.seq) });
+  client.subscribe('not ours', { onEnd: (error) => ends.push(error?.code) });
+
+  await until(() => resets.length && caughtUp.length && ends.length);
+  assert.deepEqual([resets, caughtUp[0], ends], [['not recovered'], 1, ['FORBIDDEN']]);
+});
+
+test('[SUB2] a subscription with callbacks cannot be iterated over, too: the events would be shared out between the two', async () => {
+  const subscription = connect().subscribe(group, { onEnd: () => {} });
+  await assert.rejects(
+    (async () => {
+      for await (const _ of subscription) assert.fail('an item');
+    })(),
+    { code: 'VALIDATION_ERROR' },
+  );
+});
+
+test('[ERR1] an error keeps its message and code as JSON', () => {
+  const error = new OrbitalError('FORBIDDEN', 'no', { status: 403 });
+  assert.deepEqual(JSON.parse(JSON.stringify({ error })).error, { name: 'OrbitalError', code: 'FORBIDDEN', message: 'no', status: 403, details: {}, retryAfterMs: 0 });
 });

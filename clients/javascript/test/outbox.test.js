@@ -383,3 +383,20 @@ test('a client that is closed and connected again while it reads a slow store ha
   assert.deepEqual(sent.slice(0, 1), ['k']);
   assert.equal(sent.length, 2);
 });
+
+test('[DRF2] a draft that waits can be taken back, and the next one goes', async () => {
+  const store = memoryStore();
+  const client = connect({ store });
+  server.intercept = ({ path }, answer) => path === '/v1/messages' && answer(503, { error: 'UNAVAILABLE', message: '', details: {} });
+  const first = client.send(group, message('one'), { key: 'k1' });
+  const second = client.send(group, message('two'), { key: 'k2' });
+  await until(() => server.requests.length);
+  assert.equal(await client.discard('k1'), true);
+  assert.equal(await client.discard('k1'), false);
+  server.intercept = () => false;
+
+  await assert.rejects(first, { code: 'DISCARDED' });
+  await second;
+  assert.deepEqual(stored(), ['two']);
+  await until(() => ![...store.keys()].some((key) => key.startsWith('outbox:')));
+});

@@ -185,3 +185,25 @@ test('useTyping: who writes, until they stop or fall silent', async (t) => {
   await until(() => heard.length === 2);
   assert.deepEqual(heard, [['th1', true], ['th1', false]]);
 });
+
+test('[RCT1] no render shows the events, or who types, of the group or thread before', async () => {
+  const other = server.log.group();
+  for (let i = 0; i < 3; i++) server.post(group);
+  const shown = [];
+  const box = await render(({ id }) => {
+    const { events } = useGroupEvents(client, id, { since: 0 });
+    const { typists } = useTyping(client, id);
+    shown.push(...events.map(({ group_id }) => [id, group_id]), ...typists.map(({ thread_id }) => [id, thread_id]));
+    return events;
+  }, { id: group });
+  await settled(() => box.now.length === 4);
+  client.emit('typing_indicator', { thread_id: group, user_id: 'u2', username: 'ben', is_typing: true });
+  await settled(() => shown.length > 4);
+  await box.again({ id: other });
+  await settled(() => box.now.length === 1);
+  await box.again({ id: null });
+  await box.again({ id: group });
+
+  assert.deepEqual(shown.filter(([id, from]) => id !== from), []);
+  assert.deepEqual(shown.at(-1)[0], group);
+});

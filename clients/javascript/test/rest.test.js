@@ -132,3 +132,74 @@ test('addresses: ws and http, with and without a slash', () => {
   for (const [given, url] of [['ws://h:1', 'http://h:1'], ['wss://h/', 'https://h'], ['http://h//', 'http://h'], ['https://h/base', 'https://h/base']])
     assert.equal(new OrbitalApi(given).url, url);
 });
+
+test('[IDM1] what must count once has an Idempotency-Key without being asked for, each call another, and one’s own where it is given', async () => {
+  const calls = [
+    (options) => api.signup({ username: 'anna' }, options),
+    (options) => api.createGroup({ encrypted_name: 'x', encrypted_group_key: 'x' }, options),
+    (options) => api.joinGroup({ invite_code: 'x', encrypted_group_key: 'x' }, options),
+    (options) => api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, options),
+    (options) => api.createThread({ group_id: 'g', encrypted_title: 'x', encrypted_body: 'x' }, options),
+    (options) => api.createReply('t', { encrypted_body: 'x' }, options),
+  ];
+  for (const call of calls) {
+    await call();
+    await call();
+    await call({ key: 'mine' });
+  }
+  const keys = server.requests.map(({ headers }) => headers['idempotency-key']);
+  assert.deepEqual(keys.filter((key) => key === 'mine').length, calls.length);
+  assert.equal(new Set(keys).size, 2 * calls.length + 1);
+  assert.ok(keys.every((key) => /^[!-~]{1,128}$/.test(key)));
+});
+
+/** A list in pages of two. */
+const paged = (gives, entries) => ({ query }, answer) => {
+  const offset = Number(query.get('offset') ?? 0);
+  return answer(200, { [gives]: entries.slice(offset, offset + 2), has_more: offset + 2 < entries.length });
+};
+for (const [each, args, gives, name] of [
+  ['eachGroup', [], 'groups', 'group_id'],
+  ['eachThread', ['g'], 'threads', 'thread_id'],
+  ['eachReply', ['t'], 'replies', 'reply_id'],
+])
+  test(`[ITR1] ${each} reads page by page to the end, alone and through client.api`, async () => {
+    const entries = Array.from({ length: 5 }, (_, i) => ({ [name]: `id${i}` }));
+    server.intercept = paged(gives, entries);
+    const found = [];
+    for await (const entry of api[each](...args)) found.push(entry);
+    const client = new OrbitalClient(server.url, { token: 't1' });
+    for await (const entry of client.api[each](...args)) found.push(entry);
+
+    assert.deepEqual(found, [...entries, ...entries]);
+    assert.equal(server.requests.length, 6);
+  });
+
+test('[ITR1] an entry that a newer one pushes onto the next page comes once, and groups() gives all', async () => {
+  const entries = ['c', 'b', 'a'].map((group_id) => ({ group_id }));
+  let calls = 0;
+  server.intercept = (call, answer) => (calls++ === 1 && entries.unshift({ group_id: 'd' }), paged('groups', entries)(call, answer));
+  const found = [];
+  for await (const { group_id } of api.eachGroup()) found.push(group_id);
+  assert.deepEqual(found, ['c', 'b', 'a']);
+  assert.equal((await api.groups()).length, 4);
+});
+
+test('[ITR1] eachEvent and eachMessage go on after the last number and the last stamp', async () => {
+  const all = Array.from({ length: 5 }, (_, i) => ({ seq: i + 1, server_timestamp: 100 + i }));
+  server.intercept = ({ path, query }, answer) => {
+    const gives = path === '/v1/events' ? 'events' : 'messages';
+    const rest = all.filter(({ seq, server_timestamp }) => (gives === 'events' ? seq > Number(query.get('after_seq')) : server_timestamp > Number(query.get('since') ?? 0)));
+    return answer(200, { [gives]: rest.slice(0, 2), has_more: rest.length > 2 });
+  };
+  const seqs = [];
+  for await (const { seq } of api.eachEvent({ group_id: 'g' })) seqs.push(seq);
+  for await (const { seq } of api.eachMessage({ conversation_id: 'g' })) seqs.push(seq);
+  assert.deepEqual(seqs, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]);
+});
+
+test('[ITR2] eventPage gives what the headers say of the page', async () => {
+  server.intercept = (call, answer, response) =>
+    (response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'X-Last-Seq': '9', 'X-Has-More': 'true' }).end('{"a":1}\n'), true);
+  assert.deepEqual(await api.eventPage({ group_id: 'g', after_seq: 3, limit: 1 }), { texts: ['{"a":1}'], last_seq: 9, has_more: true });
+});
