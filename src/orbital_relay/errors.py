@@ -63,9 +63,18 @@ class Unauthorized(OrbitalError):
 
 
 class InvalidCredentials(OrbitalError):
-    """The username and the password do not belong together, or the name does not exist: nobody can tell which."""
+    """
+    The username and the password do not belong together, or the name does not exist: the client cannot find out which.
+
+    Args:
+        known: The name, when there is such an account; for the server's log alone.
+    """
 
     code, status = "INVALID_CREDENTIALS", 401
+
+    def __init__(self, *, known: str | None = None) -> None:
+        self.known = known
+        super().__init__("The username or the password is wrong.")
 
 
 class Forbidden(OrbitalError):

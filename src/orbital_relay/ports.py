@@ -119,13 +119,29 @@ class Store(Protocol):
     # Chapter: accounts
 
     async def add_account(
-        self, *, user_id: UserId, username: str, public_key: bytes, password_hash: str, at_ms: int
+        self,
+        *,
+        user_id: UserId,
+        username: str,
+        public_key: bytes,
+        password_hash: str,
+        at_ms: int,
+        once: IdempotencyKey | None = None,
     ) -> Account:
         """
-        Add a user who signs up.
+        Add a user who signs up, and in the same transaction the idempotency key that did it.
 
         Raises:
             UsernameTaken: If another sign-up has the name, in whatever case.
+        """
+        ...
+
+    async def signed_up(self, username: str, once: IdempotencyKey, *, now_ms: int) -> Account | None:
+        """
+        Return the account of that name if a sign-up with this key made it in the last 24 hours.
+
+        Raises:
+            Conflict: If the key was used for another body.
         """
         ...
 

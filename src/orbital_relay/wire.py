@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Final
 import msgspec
 
 from orbital_relay.errors import ValidationFailed
+from orbital_relay.explain import explain, field_of
 
 # Chapter: values
 
@@ -25,8 +26,17 @@ _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9
 
 
 def is_uuid(text: str) -> bool:
-    """Tell whether `text` is a UUID as the protocol writes them: lower case, with hyphens."""
+    """Return whether `text` is a UUID as the protocol writes them: lower case, with hyphens."""
     return _UUID.fullmatch(text) is not None
+
+
+def read_uuid(text: str) -> str | None:
+    """Return a UUID as the protocol writes it, from one in any case (RFC 9562 §4); None if it is not one."""
+    if is_uuid(text):
+        return text
+    # Only ASCII: some letters of other scripts have a lower case inside it.
+    lower = text.lower() if text.isascii() else ""
+    return lower if is_uuid(lower) else None
 
 
 def decoded_size(text: str) -> int:
@@ -62,8 +72,8 @@ class NewMessage(msgspec.Struct, frozen=True):
     sender_id: str
 
 
-class NewThread(msgspec.Struct, frozen=True):
-    """A thread was opened."""
+class NewThread(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A thread was opened; `root_message_id` stands there when its author named a message."""
 
     kind: ClassVar = "new_thread"
 
@@ -74,10 +84,11 @@ class NewThread(msgspec.Struct, frozen=True):
     encrypted_title: str
     encrypted_body: str
     created_at: str
+    root_message_id: str | None = None
 
 
-class NewReply(msgspec.Struct, frozen=True):
-    """A reply was written in a thread."""
+class NewReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A reply was written in a thread; `message_id` stands there when its author named a message."""
 
     kind: ClassVar = "new_reply"
 
@@ -87,6 +98,7 @@ class NewReply(msgspec.Struct, frozen=True):
     author_username: str
     encrypted_body: str
     created_at: str
+    message_id: str | None = None
 
 
 class MediaUploaded(msgspec.Struct, frozen=True):
@@ -482,7 +494,7 @@ def decode(text: bytes) -> ClientFrame:
     """
     try:
         return _decode_client(text)
-    except (msgspec.DecodeError, RecursionError) as exc:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise ValidationFailed(explain(exc), field=field_of(exc)) from exc
 
 
@@ -492,30 +504,3 @@ def id_of(text: bytes) -> str | int | None:
         return _decode_id(text).id
     except (msgspec.DecodeError, RecursionError):
         return None
-
-
-_PATH: Final = re.compile(r" - at `([^`]*)`$")
-
-
-def explain(exc: Exception) -> str:
-    """Turn what msgspec says of bad input into a sentence for whoever sent it."""
-    if isinstance(exc, RecursionError):
-        return "The JSON is nested too deeply."
-    if isinstance(exc, msgspec.ValidationError):
-        place = field_of(exc)
-        text = _PATH.sub("", str(exc))
-        return f"{text}, in `{place}`." if place else f"{text}."
-    return f"This is not JSON: {exc}."
-
-
-def field_of(exc: Exception) -> str | None:
-    """Return the dotted path of the field that msgspec did not accept; for a missing one, its own."""
-    if not isinstance(exc, msgspec.ValidationError):
-        return None
-    text = str(exc)
-    found = _PATH.search(text)
-    path = found[1].removeprefix("$").removeprefix(".") if found else ""
-    missing = re.search(r"missing required field `([^`]+)`", text)
-    if missing:
-        path = f"{path}.{missing[1]}" if path else missing[1]
-    return path or None

@@ -118,8 +118,9 @@ def test_close_codes():
     [
         (r"attempts \| (\d+) a minute", config.Settings().connect_limit),
         (r"has a ceiling of (\d+)", config.Settings().connect_ceiling),
-        (r"logins, signups \| (\d+) each", config.Settings().login_limit),
-        (r"logins, signups \| (\d+) each", config.Settings().signup_limit),
+        (r"logins \| (\d+) in 15", config.Settings().login_limit),
+        (r"logins \| \d+ in 15 minutes; (\d+) in all", config.Settings().login_ceiling),
+        (r"signups \| (\d+) in", config.Settings().signup_limit),
         (r"tries to join \| (\d+) in", config.Settings().join_limit),
         (r"other requests \| (\d+) a minute", config.Settings().request_limit),
         (r"frames \| (\d+) a second", config.Settings().frame_rate),

@@ -197,7 +197,7 @@ async def test_groups_of_others(api: Api, method: str, path: str):
 
     statuses = [
         (await eve.ask(method, path.format(group_id))).status_code
-        for group_id in (group["group_id"], _NOWHERE, "nope", group["group_id"].upper(), "%00", "é")
+        for group_id in (group["group_id"], _NOWHERE, "nope", f"{group['group_id']}x", "%00", "é")
     ]
 
     assert statuses == [403, 404, 404, 404, 404, 404]

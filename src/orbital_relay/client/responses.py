@@ -202,6 +202,7 @@ class Thread(_Answer, frozen=True, kw_only=True):
     reply_count: int
     media_count: int
     created_at: str
+    root_message_id: str | None = None
     media: list[MediaItem] = []
     media_has_more: bool = False
 
@@ -224,6 +225,7 @@ class Reply(_Answer, frozen=True, kw_only=True):
     encrypted_body: str
     media_count: int
     created_at: str
+    message_id: str | None = None
 
 
 class Replies(_Answer, frozen=True, kw_only=True):

@@ -248,11 +248,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_LOGIN_LIMIT",
             kinds.whole(1, 1_000_000),
-            "Logins from one address in 15 minutes, failed or not.",
+            "Logins from one address under one name in 15 minutes, failed or not.",
             "A person who mistypes gets through; somebody who guesses gets 960 tries a day.",
             _LIMITS,
         ),
     ] = 10
+    login_ceiling: Annotated[
+        int,
+        Option(
+            "ORBITAL_LOGIN_CEILING",
+            kinds.whole(1, 1_000_000),
+            "Logins from one address in 15 minutes under all names together; at least `ORBITAL_LOGIN_LIMIT` counts.",
+            "One person of a household who mistypes ten times keeps nobody else out.",
+            _LIMITS,
+        ),
+    ] = 60
     signup_limit: Annotated[
         int,
         Option(

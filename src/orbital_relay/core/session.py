@@ -237,15 +237,16 @@ class Session:
     # Chapter: typing
 
     def _type(self, data: wire.TypingData, reply_to: str | int | None) -> list[Effect]:
-        if not wire.is_uuid(data.thread_id):
-            raise ValidationFailed("`thread_id` is not a UUID in lower case.", field="data.thread_id")
+        thread_id = wire.read_uuid(data.thread_id)
+        if thread_id is None:
+            raise ValidationFailed("data.thread_id must be a UUID with hyphens.", field="data.thread_id")
         typing = self._typing if self._typing is not None else {}
         self._typing = typing
         if data.is_typing:
-            if data.thread_id not in typing and len(typing) >= TYPING_THREADS:
+            if thread_id not in typing and len(typing) >= TYPING_THREADS:
                 return [_complain(TooManyRequests("Nobody types in that many threads at once."), reply_to=reply_to)]
-            typing.setdefault(data.thread_id, inf)
-        return [Type(data.thread_id, data.is_typing, reply_to)]
+            typing.setdefault(thread_id, inf)
+        return [Type(thread_id, data.is_typing, reply_to)]
 
     def typing_told(self, thread_id: str, *, is_typing: bool, now_s: float) -> None:
         """Note what a thread's group was told: only who is known to type can be said to have stopped."""
@@ -344,11 +345,16 @@ def _complain(refusal: OrbitalError, *, reply_to: str | int | None) -> Complain:
 
 
 def _unique(group_ids: list[str]) -> list[str]:
-    return list(dict.fromkeys(group_ids))
+    return list(dict.fromkeys(map(_canonical, group_ids)))
+
+
+def _canonical(group_id: str) -> str:
+    """Return a UUID in lower case; what is not one stays as it is, so that the refusal names what was sent."""
+    return wire.read_uuid(group_id) or group_id
 
 
 def _positions(data: wire.SubscribeData) -> dict[str, Resume]:
     return {
-        group_id: Resume(position) if isinstance(position, int) else Resume(position.seq, position.hash)
+        _canonical(group_id): Resume(position) if isinstance(position, int) else Resume(position.seq, position.hash)
         for group_id, position in (data.since or {}).items()
     }

@@ -7,11 +7,11 @@ from typing import Annotated, Final
 
 import msgspec
 
-from orbital_relay import wire
-from orbital_relay.errors import InvalidCredentials, ValidationFailed
-from orbital_relay.model import UserId
+from orbital_relay.errors import Conflict, InvalidCredentials, UsernameTaken, ValidationFailed
+from orbital_relay.explain import explain
+from orbital_relay.model import Account, IdempotencyKey, UserId
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import new_id
+from orbital_relay.services.forms import make_once, new_id
 
 USERNAME: Final = re.compile(r"[A-Za-z0-9_]{3,50}")
 PASSWORD_MIN_CHARS: Final = 12
@@ -51,6 +51,17 @@ class SignupBody(msgspec.Struct):
     ]
 
 
+def read_name(text: str) -> str:
+    """Return a username as it was meant: a phone's keyboard adds a space after a word that it completes."""
+    return text.strip(" ")
+
+
+def name_key(text: str) -> str:
+    """Return what tries to log in under a name are counted by; whatever no account can have is counted together."""
+    name = read_name(text)
+    return name.lower() if USERNAME.fullmatch(name) else "?"
+
+
 class LoginBody(msgspec.Struct):
     """Who claims to be whom."""
 
@@ -82,7 +93,7 @@ def check_signup(body: SignupBody) -> None:
     Raises:
         ValidationFailed: With the first field that breaks its rule.
     """
-    if USERNAME.fullmatch(body.username) is None:
+    if USERNAME.fullmatch(read_name(body.username)) is None:
         raise ValidationFailed("A username is 3-50 of the characters A-Z, a-z, 0-9 and _.", field="username")
     _check_password(body.password)
     _check_public_key(bytes(body.public_key))
@@ -108,34 +119,72 @@ def _check_password(password: str) -> None:
 
 def _check_public_key(text: bytes) -> None:
     if len(text) > PUBLIC_KEY_BYTES:
-        raise ValidationFailed(f"`public_key` is over {PUBLIC_KEY_BYTES} bytes.", field="public_key")
+        raise ValidationFailed(f"public_key must be at most {PUBLIC_KEY_BYTES} bytes.", field="public_key")
     # Finding the end of a value checks less than reading it; what is passed on to others must be read by all of them.
     try:
         key = msgspec.json.decode(text)
     except (ValueError, RecursionError) as exc:
-        raise ValidationFailed(wire.explain(exc), field="public_key") from exc
+        raise ValidationFailed(explain(exc), field="public_key") from exc
     if not isinstance(key, dict):
-        raise ValidationFailed("`public_key` is not a JSON object.", field="public_key")
+        raise ValidationFailed("public_key must be a JSON object.", field="public_key")
 
 
-async def sign_up(context: ServiceContext, body: SignupBody) -> SignedUp:
+def signup_once(key: str | None, body: SignupBody) -> IdempotencyKey | None:
+    """
+    Bind a sign-up's idempotency key to the name and the public key; the password is verified against its hash.
+
+    Raises:
+        ValidationFailed: If the key, or the body, does not have its form.
+    """
+    if key is None:
+        return None
+    check_signup(body)
+    named = {"username": read_name(body.username).lower(), "public_key": msgspec.json.decode(body.public_key)}
+    return make_once(key, "sign_up", body=named)
+
+
+async def sign_up(context: ServiceContext, body: SignupBody, *, once: IdempotencyKey | None = None) -> SignedUp:
     """
     Add an account and make its first token.
+
+    A repeated sign-up, by its idempotency key, name, public key and password, gets the account of the first with a
+    token of its own: the first answer may have been lost, and no token is kept anywhere.
 
     Raises:
         ValidationFailed: With the first field that breaks its rule.
         UsernameTaken: If somebody has the name, in whatever case.
+        Conflict: If the key made that account with another public key or password.
     """
     check_signup(body)
-    account = await context.store.add_account(
-        user_id=UserId(new_id()),
-        username=body.username,
-        public_key=bytes(body.public_key),
-        password_hash=await context.passwords.hash(body.password),
-        at_ms=context.clock.wall_ms(),
-    )
+    name = read_name(body.username)
+    account = await _signed_up(context, name, body.password, once)
+    if account is None:
+        try:
+            account = await context.store.add_account(
+                user_id=UserId(new_id()),
+                username=name,
+                public_key=bytes(body.public_key),
+                password_hash=await context.passwords.hash(body.password),
+                at_ms=context.clock.wall_ms(),
+                once=once,
+            )
+        except UsernameTaken:
+            # The first try may have been under way still.
+            account = await _signed_up(context, name, body.password, once)
+            if account is None:
+                raise
     token = await context.mint(account.user_id, account.username)
     return SignedUp(account.user_id, account.username, token)
+
+
+async def _signed_up(context: ServiceContext, name: str, password: str, once: IdempotencyKey | None) -> Account | None:
+    """Return the account that a sign-up with this key made; None if there is none."""
+    if once is None:
+        return None
+    account = await context.store.signed_up(name, once, now_ms=context.clock.wall_ms())
+    if account is not None and not await context.passwords.verify(account.password_hash, password):
+        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
+    return account
 
 
 async def log_in(context: ServiceContext, body: LoginBody) -> LoggedIn:
@@ -148,10 +197,11 @@ async def log_in(context: ServiceContext, body: LoginBody) -> LoggedIn:
         InvalidCredentials: If the name does not exist, has no password, or another one.
     """
     # What cannot be a name is not asked for: PostgreSQL would stumble over U+0000.
-    named = USERNAME.fullmatch(body.username) is not None
-    account = await context.store.account(body.username) if named else None
+    name = read_name(body.username)
+    named = USERNAME.fullmatch(name) is not None
+    account = await context.store.account(name) if named else None
     holds = await context.passwords.verify(None if account is None else account.password_hash, body.password)
     if account is None or not holds:
-        raise InvalidCredentials("The username or the password is wrong.")
+        raise InvalidCredentials(known=None if account is None else account.username)
     token = await context.mint(account.user_id, account.username)
     return LoggedIn(account.user_id, account.username, account.public_key, token)

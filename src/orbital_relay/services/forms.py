@@ -11,6 +11,7 @@ import msgspec
 
 from orbital_relay import wire
 from orbital_relay.errors import PayloadTooLarge, ValidationFailed
+from orbital_relay.explain import explain, field_of
 from orbital_relay.model import IdempotencyKey
 
 Encrypted = Annotated[
@@ -27,12 +28,12 @@ Encrypted = Annotated[
 Uuid = Annotated[
     str,
     msgspec.Meta(
-        description="A UUID, lower case, with hyphens.",
+        description="A UUID with hyphens, in any case; answered in lower case.",
         examples=["6f1f7c0e-7d0b-4d52-9a53-3f6f2b1c8a11"],
         extra_json_schema={"format": "uuid"},
     ),
 ]
-"""An id in a body. The annotation describes; `check_uuid` checks."""
+"""An id in a body. The annotation describes; `read_uuid` checks."""
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def read(decoder: msgspec.json.Decoder[T], text: bytes | msgspec.Raw) -> T:
         return decoder.decode(text)
     # UnicodeDecodeError is a ValueError, as is all that msgspec raises.
     except (ValueError, RecursionError) as exc:
-        raise ValidationFailed(wire.explain(exc), field=wire.field_of(exc)) from exc
+        raise ValidationFailed(explain(exc), field=field_of(exc)) from exc
 
 
 def check_encrypted(field: str, text: str, *, limit_bytes: int) -> None:
@@ -80,15 +81,17 @@ def check_encrypted(field: str, text: str, *, limit_bytes: int) -> None:
         )
 
 
-def check_uuid(field: str, text: str | None) -> None:
+def read_uuid(field: str, text: str) -> str:
     """
-    Check an id in a body; None passes.
+    Return an id of a body as the protocol writes it, from one in any case: some systems write capitals.
 
     Raises:
-        ValidationFailed: If it is not a UUID as the protocol writes them.
+        ValidationFailed: If it is not a UUID.
     """
-    if text is not None and not wire.is_uuid(text):
-        raise ValidationFailed(f"`{field}` is not a UUID in lower case with hyphens.", field=field)
+    found = wire.read_uuid(text)
+    if found is None:
+        raise ValidationFailed(f"{field} must be a UUID with hyphens.", field=field)
+    return found
 
 
 def new_id() -> str:
@@ -127,7 +130,7 @@ def make_once(key: str | None, operation: str, *ids: str, body: object) -> Idemp
     try:
         text = _encode_sorted([operation, ids, _plain(body)])
     except RecursionError as exc:
-        raise ValidationFailed(wire.explain(exc)) from exc
+        raise ValidationFailed(explain(exc)) from exc
     return IdempotencyKey(key, hashlib.sha256(text).digest())
 
 

@@ -38,7 +38,7 @@ from orbital_relay.model import (
     UserId,
 )
 from orbital_relay.ports import Blob, BlobDraft, BlobMissing, Blobs, Clock, Held, MediaRows
-from orbital_relay.services.forms import Uuid, check_encrypted, check_uuid, new_id
+from orbital_relay.services.forms import Uuid, check_encrypted, new_id, read_uuid
 
 log = logging.getLogger("orbital.media")
 
@@ -150,18 +150,18 @@ _encode = msgspec.json.Encoder().encode
 # Chapter: up
 
 
-def check_form(form: ChunkForm, *, limit_bytes: int) -> None:
+def check_form(form: ChunkForm, *, limit_bytes: int) -> ChunkForm:
     """
-    Check what stands beside a chunk.
+    Check what stands beside a chunk; return it with its ids in lower case.
 
     Raises:
         ValidationFailed: If a field does not have its form.
         PayloadTooLarge: If an encrypted field is over the limit.
     """
-    check_uuid("media_id", form.media_id)
-    check_uuid("thread_id", form.thread_id)
+    media_id, thread_id = read_uuid("media_id", form.media_id), read_uuid("thread_id", form.thread_id)
     check_encrypted("encrypted_metadata", form.encrypted_metadata, limit_bytes=limit_bytes)
     check_encrypted("encryption_iv", form.encryption_iv, limit_bytes=min(limit_bytes, VECTOR_BYTES))
+    return msgspec.structs.replace(form, media_id=media_id, thread_id=thread_id)
 
 
 @contextmanager

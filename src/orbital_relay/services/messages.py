@@ -10,7 +10,7 @@ import msgspec
 from orbital_relay import wire
 from orbital_relay.model import Appended, GroupId, IdempotencyKey, PostMessage, Principal
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import Encrypted, Uuid, check_encrypted, check_uuid, new_id
+from orbital_relay.services.forms import Encrypted, Uuid, check_encrypted, new_id, read_uuid
 
 JsonSafeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 """A number that every client can hold: JavaScript's are exact up to 2^53 - 1 (RFC 8259 §6)."""
@@ -47,14 +47,14 @@ def post(
         ValidationFailed: If a field does not have its form.
         PayloadTooLarge: If the envelope is over the limit.
     """
-    check_uuid("conversation_id", body.conversation_id)
+    group_id = GroupId(read_uuid("conversation_id", body.conversation_id))
     check_encrypted("encrypted_envelope", body.encrypted_envelope, limit_bytes=context.envelope_bytes)
     return context.append(
         PostMessage(
             actor=principal,
             at_ms=context.clock.wall_ms(),
             once=once,
-            group_id=GroupId(body.conversation_id),
+            group_id=group_id,
             message_id=new_id(),
             encrypted_envelope=body.encrypted_envelope,
         )

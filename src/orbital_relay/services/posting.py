@@ -12,7 +12,7 @@ from orbital_relay.errors import ValidationFailed
 from orbital_relay.model import Appended, IdempotencyKey, Principal, ThreadId
 from orbital_relay.services import messages, threads
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import check_uuid, make_once, read
+from orbital_relay.services.forms import make_once, read, read_uuid
 
 POST_MESSAGE: Final = "post_message"
 POST_THREAD: Final = "post_thread"
@@ -50,7 +50,7 @@ def from_frame(context: ServiceContext, principal: Principal, frame: wire.PostFr
         PayloadTooLarge: If an encrypted field is over the limit.
     """
     if frame.data == wire.ABSENT:
-        raise ValidationFailed("Object missing required field `data`.", field="data")
+        raise ValidationFailed("data is missing.", field="data")
     match frame:
         case wire.PostMessageFrame():
             message = read(_message, frame.data)
@@ -63,9 +63,9 @@ def from_frame(context: ServiceContext, principal: Principal, frame: wire.PostFr
         case wire.PostReplyFrame():
             reply = read(_reply, frame.data)
             keyed = read(_keyed_reply, frame.data)
-            check_uuid("thread_id", keyed.thread_id)
-            once = _once(keyed.idempotency_key, POST_REPLY, keyed.thread_id, data=frame.data)
-            return threads.reply(context, principal, ThreadId(keyed.thread_id), reply, once=once)
+            thread_id = ThreadId(read_uuid("thread_id", keyed.thread_id))
+            once = _once(keyed.idempotency_key, POST_REPLY, thread_id, data=frame.data)
+            return threads.reply(context, principal, thread_id, reply, once=once)
         case _:
             assert_never(frame)
 

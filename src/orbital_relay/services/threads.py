@@ -9,7 +9,7 @@ import msgspec
 
 from orbital_relay.model import Appended, GroupId, IdempotencyKey, PostReply, PostThread, Principal, ThreadId
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import Encrypted, Uuid, check_encrypted, check_uuid, new_id
+from orbital_relay.services.forms import Encrypted, Uuid, check_encrypted, new_id, read_uuid
 
 
 class ThreadBody(msgspec.Struct):
@@ -38,20 +38,20 @@ def post(
         ValidationFailed: If a field does not have its form.
         PayloadTooLarge: If title or body are over the limit.
     """
-    check_uuid("group_id", body.group_id)
+    group_id = GroupId(read_uuid("group_id", body.group_id))
     check_encrypted("encrypted_title", body.encrypted_title, limit_bytes=context.envelope_bytes)
     check_encrypted("encrypted_body", body.encrypted_body, limit_bytes=context.envelope_bytes)
-    check_uuid("root_message_id", body.root_message_id)
+    root = None if body.root_message_id is None else read_uuid("root_message_id", body.root_message_id)
     return context.append(
         PostThread(
             actor=principal,
             at_ms=context.clock.wall_ms(),
             once=once,
-            group_id=GroupId(body.group_id),
+            group_id=group_id,
             thread_id=ThreadId(new_id()),
             encrypted_title=body.encrypted_title,
             encrypted_body=body.encrypted_body,
-            root_message_id=body.root_message_id,
+            root_message_id=root,
         )
     )
 
@@ -72,7 +72,7 @@ def reply(
         PayloadTooLarge: If the body is over the limit.
     """
     check_encrypted("encrypted_body", body.encrypted_body, limit_bytes=context.envelope_bytes)
-    check_uuid("message_id", body.message_id)
+    message_id = None if body.message_id is None else read_uuid("message_id", body.message_id)
     return context.append(
         PostReply(
             actor=principal,
@@ -81,6 +81,6 @@ def reply(
             thread_id=thread_id,
             reply_id=new_id(),
             encrypted_body=body.encrypted_body,
-            message_id=body.message_id,
+            message_id=message_id,
         )
     )

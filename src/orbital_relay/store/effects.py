@@ -235,7 +235,16 @@ def posted(
             at = wire.iso(draft.at_ms)
             title, body = draft.encrypted_title, draft.encrypted_body
             return Effect(
-                wire.NewThread(draft.thread_id, group_id, actor.user_id, actor.username, title, body, at),
+                wire.NewThread(
+                    draft.thread_id,
+                    group_id,
+                    actor.user_id,
+                    actor.username,
+                    title,
+                    body,
+                    at,
+                    root_message_id=draft.root_message_id,
+                ),
                 201,
                 wire.ThreadCreated(draft.thread_id, group_id, at, seq),
             )
@@ -243,7 +252,9 @@ def posted(
             at = wire.iso(draft.at_ms)
             thread, body = draft.thread_id, draft.encrypted_body
             return Effect(
-                wire.NewReply(draft.reply_id, thread, actor.user_id, actor.username, body, at),
+                wire.NewReply(
+                    draft.reply_id, thread, actor.user_id, actor.username, body, at, message_id=draft.message_id
+                ),
                 201,
                 wire.ReplyCreated(draft.reply_id, thread, at, seq),
             )
@@ -325,16 +336,20 @@ def _enter(conn: Connection, group: GroupRow, user: int, key: str, *, at_ms: int
 def _leave(conn: Connection, draft: LeaveGroup, group: GroupRow, *, member: bool) -> Effect:
     if not member:
         raise not_member()
-    leaves = draft.user_id == draft.actor.user_id
+    # A UUID may be written in capitals; ids of an outside identity provider are compared as they are first.
+    names = {draft.user_id, wire.read_uuid(draft.user_id) or draft.user_id}
+    leaves = draft.actor.user_id in names
     if not leaves and group.creator != draft.actor.key:
         raise Forbidden("Only the creator of the group removes others.")
     target = None
     # The id stood in an address. PostgreSQL takes no U+0000, and no user has one.
     if "\0" not in draft.user_id:
         target = conn.execute(
-            select(t.users.c.id, t.users.c.username)
+            select(t.users.c.id, t.users.c.user_id, t.users.c.username)
             .join(t.members, t.members.c.user == t.users.c.id)
-            .where(t.members.c.group == group.id, t.users.c.user_id == draft.user_id)
+            .where(t.members.c.group == group.id, t.users.c.user_id.in_(names))
+            .order_by(t.users.c.user_id != draft.user_id)
+            .limit(1)
         ).one_or_none()
     if target is None:
         raise NotFound("There is no such member in this group.")
@@ -344,7 +359,7 @@ def _leave(conn: Connection, draft: LeaveGroup, group: GroupRow, *, member: bool
     return Effect(
         wire.MemberLeft(
             group.group_id,
-            draft.user_id,
+            str(target.user_id),
             str(target.username),
             wire.iso(draft.at_ms),
             "left" if leaves else "removed",

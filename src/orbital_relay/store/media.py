@@ -39,13 +39,17 @@ from orbital_relay.model import (
 from orbital_relay.ports import Held, Json
 from orbital_relay.store import tables as t
 from orbital_relay.store.effects import load_group, may_not_take_away, no_media, no_thread
-from orbital_relay.store.queries import batched, first_fitting, require_member, require_thread, thread_group
+from orbital_relay.store.queries import (
+    KEY_LIFETIME_MS,
+    batched,
+    first_fitting,
+    require_member,
+    require_thread,
+    thread_group,
+)
 
 WARNING_PERCENT: Final = 80
 """From here on a group is told that its room runs out."""
-
-KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
-"""How long an idempotency key answers."""
 
 MOST_CHUNKS: Final = 10_000
 """Chunks of one medium: 500 MiB in pieces of 50 KiB. Each costs a row and a blob."""

@@ -30,7 +30,18 @@ from sqlalchemy.exc import IntegrityError
 from orbital_relay import wire
 from orbital_relay.core.chain import first_prev, prev_of
 from orbital_relay.errors import Conflict, Forbidden, PositionLost, UsernameTaken
-from orbital_relay.model import Access, Account, Event, GroupId, Head, MembershipAtHead, Page, Revocation, UserId
+from orbital_relay.model import (
+    Access,
+    Account,
+    Event,
+    GroupId,
+    Head,
+    IdempotencyKey,
+    MembershipAtHead,
+    Page,
+    Revocation,
+    UserId,
+)
 from orbital_relay.ports import Json
 from orbital_relay.store import tables as t
 from orbital_relay.store.effects import no_group, no_thread, not_member
@@ -41,6 +52,9 @@ PAGE_BYTES: Final = 8 * 1024 * 1024
 A hundred messages of 400 bytes are 70 KB; a thousand of the largest would be 350 MB, and several times that while they
 are written out.
 """
+
+KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
+"""How long an idempotency key answers."""
 
 _HEAD = (t.groups.c.last_seq, t.groups.c.floor_seq, t.groups.c.last_stamp_ms, t.groups.c.last_hash)
 
@@ -380,10 +394,17 @@ def _account(row: Row[*tuple[Any, ...]]) -> Account:
 
 
 def add_account(
-    conn: Connection, *, user_id: str, username: str, public_key: bytes, password_hash: str, at_ms: int
+    conn: Connection,
+    *,
+    user_id: str,
+    username: str,
+    public_key: bytes,
+    password_hash: str,
+    at_ms: int,
+    once: IdempotencyKey | None = None,
 ) -> Account:
     """
-    Add a user who signs up.
+    Add a user who signs up, and the idempotency key that did it.
 
     Raises:
         UsernameTaken: If another sign-up has the name.
@@ -408,6 +429,32 @@ def add_account(
     except IntegrityError as exc:
         # Two servers at once: the other one's insert was first.
         raise taken from exc
+    if once is not None:
+        # The answer holds a token, and no token is stored: a repeated sign-up gets a new one.
+        used = {"user": row.id, "key": once.key, "fingerprint": once.fingerprint, "used_ms": at_ms}
+        conn.execute(insert(t.idempotency_keys).values({**used, "status": 201, "answer": b""}))
+    return _account(row)
+
+
+def signed_up(conn: Connection, username: str, once: IdempotencyKey, *, now_ms: int) -> Account | None:
+    """
+    Return the account of that name if a sign-up with this key made it in the last 24 hours.
+
+    Raises:
+        Conflict: If the key was used for another body.
+    """
+    keys = t.idempotency_keys
+    row = conn.execute(
+        select(*_ACCOUNT, keys.c.fingerprint)
+        .join(keys, keys.c.user == t.users.c.id)
+        .where(
+            t.users.c.signup_name == username.lower(), keys.c.key == once.key, keys.c.used_ms > now_ms - KEY_LIFETIME_MS
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if bytes(row.fingerprint) != once.fingerprint:
+        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
     return _account(row)
 
 
@@ -611,6 +658,7 @@ def _threads() -> Select[Any]:
             t.threads.c.author_username,
             t.threads.c.encrypted_title,
             t.threads.c.encrypted_body,
+            t.threads.c.root_message_id,
             t.threads.c.reply_count,
             t.threads.c.media_count,
             t.threads.c.created_ms,
@@ -628,6 +676,7 @@ def _thread_json(row: Row[*tuple[Any, ...]]) -> Json:
         "author_username": row.author_username,
         "encrypted_title": row.encrypted_title,
         "encrypted_body": row.encrypted_body,
+        "root_message_id": row.root_message_id,
         "reply_count": row.reply_count,
         "media_count": row.media_count,
         "created_at": wire.iso(row.created_ms),
@@ -685,6 +734,7 @@ def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: 
             t.users.c.user_id.label("author_id"),
             t.replies.c.author_username,
             t.replies.c.encrypted_body,
+            t.replies.c.message_id,
             t.replies.c.media_count,
             t.replies.c.created_ms,
         )
@@ -700,6 +750,7 @@ def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: 
                 "author_id": row.author_id,
                 "author_username": row.author_username,
                 "encrypted_body": row.encrypted_body,
+                "message_id": row.message_id,
                 "media_count": row.media_count,
                 "created_at": wire.iso(row.created_ms),
             }

@@ -105,7 +105,14 @@ class SqlStore(ABC):
     # Chapter: accounts
 
     async def add_account(
-        self, *, user_id: UserId, username: str, public_key: bytes, password_hash: str, at_ms: int
+        self,
+        *,
+        user_id: UserId,
+        username: str,
+        public_key: bytes,
+        password_hash: str,
+        at_ms: int,
+        once: IdempotencyKey | None = None,
     ) -> Account:
         """See `ports.Store.add_account`."""
         return await self._write(
@@ -115,7 +122,12 @@ class SqlStore(ABC):
             public_key=public_key,
             password_hash=password_hash,
             at_ms=at_ms,
+            once=once,
         )
+
+    async def signed_up(self, username: str, once: IdempotencyKey, *, now_ms: int) -> Account | None:
+        """See `ports.Store.signed_up`."""
+        return await self._read(queries.signed_up, username, once, now_ms=now_ms)
 
     async def account(self, username: str) -> Account | None:
         """See `ports.Store.account`."""

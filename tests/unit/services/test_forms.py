@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbital_relay.errors import PayloadTooLarge, ValidationFailed
-from orbital_relay.services.forms import check_encrypted, check_uuid, make_once, new_id, read
+from orbital_relay.services.forms import check_encrypted, make_once, new_id, read, read_uuid
 
 
 @given(st.binary(min_size=1, max_size=300), st.booleans(), st.booleans())
@@ -71,20 +71,21 @@ def test_the_limit_counts_decoded_bytes():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", str(uuid.uuid4()).upper(), uuid.uuid4().hex, f"{uuid.uuid4()}\n", f"{{{uuid.uuid4()}}}"]
+    "text", ["", "x", uuid.uuid4().hex, f"{uuid.uuid4()}\n", f"{{{uuid.uuid4()}}}", f"\u212a{str(uuid.uuid4())[1:]}"]
 )
 def test_ids_have_one_form(text: str):
-    """[FORM3] A UUID is lower case with hyphens; anything else is refused, naming the field."""
+    """[FORM3] A UUID has hyphens and nothing round it; anything else is refused, naming the field."""
     with pytest.raises(ValidationFailed) as refused:
-        check_uuid("group_id", text)
+        read_uuid("group_id", text)
 
     assert refused.value.details == {"field": "group_id"}
 
 
-def test_no_id_passes():
-    """[FORM3] An optional id may be absent."""
-    check_uuid("message_id", None)
-    check_uuid("message_id", str(uuid.uuid4()))
+def test_ids_in_capitals_are_read():
+    """[CASE1] A UUID in capitals is the same id, in lower case from then on."""
+    made = str(uuid.uuid4())
+
+    assert read_uuid("group_id", made.upper()) == read_uuid("group_id", made) == made
 
 
 def test_new_ids_are_random_uuids():

@@ -10,6 +10,7 @@ import jwt
 import msgspec
 
 from orbital_relay.errors import Unauthorized
+from orbital_relay.explain import explain
 
 EARLY_S: Final = 5
 """How far another machine's clock may be ahead of ours before its `nbf` keeps a token out."""
@@ -54,8 +55,8 @@ def read_claims(payload: bytes, *, now_s: float) -> Claims:
     try:
         claims = _decode_claims(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        # What msgspec says names the claim, and never shows its value.
-        raise Unauthorized(f"The token's claims cannot be used: {exc}.") from None
+        # The sentence names the claim, and never shows its value.
+        raise Unauthorized(f"The token's claims cannot be used: {explain(exc)}") from None
     if now_s >= claims.exp:
         raise Unauthorized("The token has expired; log in again.")
     if now_s < claims.nbf - EARLY_S:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ _EXPOSED: Final = (
     b"Accept-Ranges"
 )
 _ALLOWED: Final = b"Authorization, Content-Type, Idempotency-Key, Accept, Range, If-Range, If-Match, If-None-Match"
+_HEADER_NAMES: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z, \t-]{1,2048}")
 _ANY: Final[RawHeaders] = ((b"access-control-allow-origin", b"*"),)
 _ANY_EXPOSED: Final[RawHeaders] = (*_ANY, (b"access-control-expose-headers", _EXPOSED))
 
@@ -203,11 +205,22 @@ class Resource:
         if any(name == b"access-control-request-method" for name, _ in scope["headers"]):
             headers += [
                 (b"access-control-allow-methods", self._allow),
-                (b"access-control-allow-headers", _ALLOWED),
+                (b"access-control-allow-headers", _allowed_headers(scope)),
                 # Browsers keep it for two hours at most.
                 (b"access-control-max-age", b"7200"),
             ]
         return Reply(204, headers=headers)
+
+
+def _allowed_headers(scope: Scope) -> bytes:
+    """
+    Return the headers that a page of another origin may send: those of the API, and any that it asks for.
+
+    No header does harm: no cookie is looked at, so a page can send only what its own user gave it. Libraries add
+    `X-CSRF-Token`, `X-Requested-With` or trace ids, and a preflight that refuses one fails the whole request.
+    """
+    asked = b", ".join(value for name, value in scope["headers"] if name == b"access-control-request-headers")
+    return _ALLOWED + b", " + asked if _HEADER_NAMES.fullmatch(asked) else _ALLOWED
 
 
 class _Elsewhere(Resource):

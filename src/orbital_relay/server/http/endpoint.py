@@ -142,15 +142,15 @@ class Call:
 
     def uuid(self, name: str, kind: Callable[[str], Id]) -> Id:
         """
-        Return an id of the path.
+        Return an id of the path, in lower case.
 
         Raises:
             NotFound: If it cannot be one: then there is no such thing.
         """
-        text = self.text(name)
-        if not wire.is_uuid(text):
+        found = wire.read_uuid(self.text(name))
+        if found is None:
             raise NotFound(f"There is no such {name.removesuffix('_id')}.")
-        return kind(text)
+        return kind(found)
 
     def once(self, operation: str, *ids: str) -> IdempotencyKey | None:
         """

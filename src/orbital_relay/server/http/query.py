@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from orbital_relay import wire
 from orbital_relay.errors import ValidationFailed
+from orbital_relay.explain import explain, field_of
 
 _WHOLE: Final = re.compile(r"-?[0-9]{1,20}")
 # More names than any endpoint has, with room for what proxies and trackers add.
@@ -49,14 +49,14 @@ def read_query(text: bytes, form: type[T], *, whole: frozenset[str]) -> T:
         if name not in known:
             continue
         if name in found:
-            raise ValidationFailed(f"`{name}` is given twice.", field=name)
+            raise ValidationFailed(f"{name} is given twice.", field=name)
         if name in whole:
             if _WHOLE.fullmatch(value) is None:
-                raise ValidationFailed(f"`{name}` is not a whole number.", field=name)
+                raise ValidationFailed(f"{name} must be a whole number.", field=name)
             found[name] = int(value)
         else:
             found[name] = value
     try:
         return msgspec.convert(found, form)
     except msgspec.ValidationError as exc:
-        raise ValidationFailed(wire.explain(exc), field=wire.field_of(exc)) from exc
+        raise ValidationFailed(explain(exc), field=field_of(exc)) from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import ip_network
 
 import pytest
@@ -295,7 +296,8 @@ async def _refusal(call, *args):
 async def test_logins_and_signups(limiter, clock, name):
     """[REQ1] Ten in 15 minutes from one address, login and signup each; the answer says when to come back."""
     limits = RequestLimits(Settings(), limiter)
-    call = getattr(limits, name)
+    call = {"login": partial(limits.login, name="anna"), "signup": limits.signup}[name]
+    other = {"signup": partial(limits.login, name="anna"), "login": limits.signup}[name]
     for _ in range(10):
         await call(HOME)
     clock.now_s += 100.5
@@ -307,9 +309,44 @@ async def test_logins_and_signups(limiter, clock, name):
     assert refused.headers == {"Retry-After": "800"}
     assert f"Too many {name}s; try again in 800 s." == refused.message
     await call(ELSEWHERE)
-    await getattr(limits, "signup" if name == "login" else "login")(HOME)
+    await other(HOME)
     clock.now_s += 800
     await call(HOME)
+
+
+async def test_one_person_does_not_lock_the_household_out(limiter):
+    """[HOU1] Ten logins under one name leave the other names of the address theirs, up to sixty in all."""
+    limits = RequestLimits(Settings(), limiter)
+    for name in ("anna", "bert", "carl", "dora", "emil", "fred"):
+        for _ in range(10):
+            await limits.login(HOME, name)
+
+    assert (await _refusal(limits.login, HOME, "anna")).retry_after_s == 900
+    assert (await _refusal(limits.login, HOME, "gina")).retry_after_s == 900
+    await limits.login(ELSEWHERE, "anna")
+
+
+async def test_a_wider_limit_widens_the_ceiling(limiter):
+    """[HOU1] With a limit above the ceiling the limit counts for the address, too."""
+    limits = RequestLimits(Settings(login_limit=70), limiter)
+
+    for _ in range(70):
+        await limits.login(HOME, "anna")
+
+    await _refusal(limits.login, HOME, "bert")
+
+
+async def test_limits_are_logged_with_the_address(limiter, caplog):
+    """[REF2] A limit that is reached is one line with the address, and however often, one an address and second."""
+    limits = RequestLimits(Settings(signup_limit=1), limiter)
+    await limits.signup(HOME)
+
+    for _ in range(500):
+        await _refusal(limits.signup, HOME)
+
+    lines = [each for each in caplog.records if each.message == "limit reached"]
+    assert 1 <= len(lines) < 50
+    assert {(each.address, each.limit) for each in lines} == {(HOME, "signups")}
 
 
 async def test_joining_is_limited_by_address_and_by_user(limiter):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 import msgspec
 
-from orbital_relay.errors import InvalidCredentials, UsernameTaken
+from orbital_relay.errors import Conflict, InvalidCredentials, UsernameTaken
 from orbital_relay.server.auth.credentials import bearer
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.services import accounts
 from orbital_relay.services.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
+
+log = logging.getLogger("orbital.auth")
 
 _TAG: Final = "Accounts"
 # What comes without a token is kept short: a public key of 16 KiB, a name, a password.
@@ -29,8 +32,9 @@ class WsTicket(msgspec.Struct):
     "/api/signup",
     tag=_TAG,
     answers=[Answer(201, "The account is there.", SignedUp)],
-    errors=[UsernameTaken],
+    errors=[UsernameTaken, Conflict],
     auth=False,
+    idempotent=True,
     limited=True,
     body_limit=_BODY_BYTES,
 )
@@ -38,11 +42,17 @@ async def signup(call: Call, body: SignupBody) -> Reply:
     """
     Sign up.
 
-    `public_key` is passed on to the members of the user's groups as it was sent.
+    `public_key` is passed on to the members of the user's groups as it was sent. With an `Idempotency-Key` a sign-up
+    whose answer was lost may be repeated within 24 hours: the same account, with a token of its own.
     """
     accounts.check_signup(body)
+    once = accounts.signup_once(call.idempotency_key, body)
     await call.limits.signup(call.address)
-    return Reply.json(await accounts.sign_up(call.node.context, body), status=201)
+    try:
+        return Reply.json(await accounts.sign_up(call.node.context, body, once=once), status=201)
+    except (UsernameTaken, Conflict) as exc:
+        log.warning("signup refused", extra={"address": call.address, "code": exc.code})
+        raise
 
 
 @endpoint(
@@ -61,8 +71,13 @@ async def login(call: Call, body: LoginBody) -> Reply:
 
     Whether a name exists cannot be told from the answer, nor from how long it takes.
     """
-    await call.limits.login(call.address)
-    return Reply.json(await accounts.log_in(call.node.context, body))
+    await call.limits.login(call.address, accounts.name_key(body.username))
+    try:
+        return Reply.json(await accounts.log_in(call.node.context, body))
+    except InvalidCredentials as exc:
+        # Only the name of an account is written: people type passwords into the wrong field.
+        log.warning("login refused", extra={"address": call.address, "username": exc.known or "(no account)"})
+        raise
 
 
 @endpoint("POST", "/api/logout", tag=_TAG, answers=[Answer(204, "The token no longer holds, on any server.")])

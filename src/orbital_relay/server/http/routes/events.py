@@ -12,7 +12,7 @@ from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import events
-from orbital_relay.services.forms import Uuid, check_uuid
+from orbital_relay.services.forms import Uuid, read_uuid
 
 _NDJSON: Final = "application/x-ndjson"
 # A trillion events: what the numbers of one group are made for.
@@ -78,10 +78,8 @@ async def list_events(call: Call, query: EventQuery) -> Reply:
 
     410 when events after `after_seq` are no longer kept; `details.oldest_seq` is the first that is.
     """
-    check_uuid("group_id", query.group_id)
-    page = await events.page(
-        call.node.context, call.principal, GroupId(query.group_id), after=query.after_seq, limit=query.limit
-    )
+    group_id = GroupId(read_uuid("group_id", query.group_id))
+    page = await events.page(call.node.context, call.principal, group_id, after=query.after_seq, limit=query.limit)
     if not prefers_ndjson(call.header(b"accept")):
         return Reply(200, page.json(), headers=[(b"vary", b"Accept")])
     return Reply(

@@ -30,7 +30,7 @@ from orbital_relay.server.http.multipart import read_form
 from orbital_relay.server.http.routes.paging import HasMore, Offset
 from orbital_relay.server.limits.memory import MADE_BYTES, STREAMED_BYTES
 from orbital_relay.services import media
-from orbital_relay.services.forms import Encrypted, Uuid, check_uuid, make_once
+from orbital_relay.services.forms import Encrypted, Uuid, make_once, read_uuid
 from orbital_relay.services.media import ChunkForm, ChunkTaken, CompleteBody, UploadState
 
 _TAG: Final = "Media"
@@ -130,7 +130,7 @@ def _chunk_form(found: dict[str, str]) -> ChunkForm:
         if text is None:
             continue
         if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MOST):
-            raise ValidationFailed(f"`{name}` is not a whole number.", field=name)
+            raise ValidationFailed(f"{name} must be a whole number.", field=name)
         values[name] = int(text)
     for name in ("media_id", "thread_id", "chunk_index", "total_chunks", "encrypted_metadata", "encryption_iv"):
         if name not in values:
@@ -182,8 +182,7 @@ async def upload_chunk(call: Call) -> Reply:
                 file_limit=room.limits.chunk_bytes,
                 draft=draft,
             )
-            form = _chunk_form(found)
-            media.check_form(form, limit_bytes=room.envelope_bytes)
+            form = media.check_form(_chunk_form(found), limit_bytes=room.envelope_bytes)
             body = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
             once = make_once(call.idempotency_key, _UPLOAD, body=body)
             return Reply.appended(await media.take_chunk(room, call.principal, form, draft, once=once))
@@ -206,9 +205,9 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     While chunks are missing the answer is `INVALID_CHUNK`, and `details.missing` lists them. An upload whose last
     answer was lost is found whole; one whose server died before it could say so becomes whole now.
     """
-    check_uuid("media_id", body.media_id)
+    media_id = MediaId(read_uuid("media_id", body.media_id))
     once = call.once("complete_media")
-    return Reply.appended(await media.complete(call.node.media, call.principal, MediaId(body.media_id), once=once))
+    return Reply.appended(await media.complete(call.node.media, call.principal, media_id, once=once))
 
 
 @endpoint(

@@ -12,7 +12,7 @@ from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import messages
-from orbital_relay.services.forms import Uuid, check_uuid
+from orbital_relay.services.forms import Uuid, read_uuid
 from orbital_relay.services.messages import JsonSafeInt, MessageBody
 from orbital_relay.services.posting import POST_MESSAGE
 
@@ -89,8 +89,7 @@ async def list_messages(call: Call, query: MessageQuery) -> Reply:
     """
     group_id: GroupId | None = None
     if query.conversation_id is not msgspec.UNSET:
-        check_uuid("conversation_id", query.conversation_id)
-        group_id = GroupId(query.conversation_id)
+        group_id = GroupId(read_uuid("conversation_id", query.conversation_id))
     page = await messages.page(
         call.node.context, call.principal, since_ms=query.since, limit=query.limit, group_id=group_id
     )

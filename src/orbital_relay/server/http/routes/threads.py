@@ -31,6 +31,7 @@ class Thread(msgspec.Struct):
     author_username: str
     encrypted_title: str
     encrypted_body: str
+    root_message_id: Annotated[str | None, msgspec.Meta(description="The message that its author named.")]
     reply_count: int
     media_count: int
     created_at: str
@@ -59,6 +60,7 @@ class ThreadReply(msgspec.Struct):
     author_id: str
     author_username: str
     encrypted_body: str
+    message_id: Annotated[str | None, msgspec.Meta(description="The message that its author named.")]
     media_count: int
     created_at: str
 
