@@ -260,8 +260,9 @@ class Bus(Protocol):
         """Hint to every other server that a revocation was stored; it names none, and returns without waiting."""
         ...
 
-    async def ready(self) -> bool:
-        """Tell whether other servers can be reached."""
+    @property
+    def connected(self) -> bool:
+        """Whether hints reach other servers now; without them events of others arrive seconds later."""
         ...
 
     async def close(self) -> None:

@@ -65,7 +65,7 @@ async def test_redis_restarts_empty(redis_server: Redis, ears):
     for count in (1, 2):
         redis_server.kill()
         await eventually(lambda: one._session is None and two._session is None, what="Redis is away")
-        assert (await one.ready(), await two.ready()) == (False, False)
+        assert (one.connected, two.connected) == (False, False)
         began = time.monotonic()
         await one.publish(groups[0], b"lost")
         late = GroupId(new_id())
@@ -87,7 +87,7 @@ async def test_redis_is_away_at_the_start(redis_server: Redis, ears):
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
     await two.follow(group_id)
-    assert await two.ready() is False
+    assert two.connected is False
 
     redis_server.start()
     await asyncio.gather(one.return_of(1), two.return_of(1))
@@ -176,7 +176,7 @@ async def test_a_redis_that_speaks_another_language(ears):
     async with server:
         one = await ears(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         await eventually(lambda: asked > 2, what="three tries")
-        assert await one.ready() is False
+        assert one.connected is False
         await one.close()
 
 
@@ -218,7 +218,7 @@ async def test_a_password(tmp_path: Path, ears):
         await admin._session._links[0].ask(b"CONFIG", b"SET", b"requirepass", b"s3cret")
         right = await ears(redis.url.replace("redis://", "redis://:s3cret@"))
         wrong = await ears(redis.url.replace("redis://", "redis://:wrong@"))
-        assert (await right.ready(), await wrong.ready()) == (True, False)
+        assert (right.connected, wrong.connected) == (True, False)
     finally:
         redis.close()
 

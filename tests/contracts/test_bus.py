@@ -120,4 +120,4 @@ async def test_a_late_unfollow_does_not_win(servers: Servers):
 
 async def test_ready(servers: Servers):
     """[RUNNING] A bus that reaches the other servers, or has none, is ready."""
-    assert await servers.one.ready() is True
+    assert servers.one.connected is True

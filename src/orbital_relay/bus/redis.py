@@ -125,8 +125,9 @@ class RedisBus:
         """Hint to all other servers at a revocation; dropped when Redis is away or does not keep up."""
         self._send(REVOKED, self._node_id)
 
-    async def ready(self) -> bool:
-        """Tell whether Redis answers."""
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection to Redis."""
         return self._session is not None
 
     async def close(self) -> None:

@@ -85,8 +85,22 @@ class Guarded(Protocol):
         ...
 
 
+class Reach(Protocol):
+    """What is read of the bus."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether hints reach other servers now."""
+        ...
+
+
 class Node(Protocol):
     """What is read of a server."""
+
+    @property
+    def bus(self) -> Reach:
+        """Its way to the other servers."""
+        ...
 
     @property
     def media(self) -> Media:
@@ -362,6 +376,12 @@ METRICS: Final = (
         "row, which only a crash leaves.",
         lambda m: _by_one(m.node.media.counters.collected),
         ("what",),
+    ),
+    Metric(
+        "orbital_redis_connected",
+        "gauge",
+        "1 while this server reaches Redis, or needs none; 0 while events of other servers arrive later.",
+        lambda m: int(m.node.bus.connected),
     ),
     Metric(
         "orbital_draining",

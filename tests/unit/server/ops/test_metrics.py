@@ -40,6 +40,7 @@ def node():
         ),
         draining=False,
         clock=SimpleNamespace(ahead_s=lambda: 12.5),
+        bus=SimpleNamespace(connected=True),
     )
 
 
@@ -110,6 +111,7 @@ def test_every_number_of_the_rooms_is_told(metrics, node):
         ("orbital_positions_lost_total",): 1,
         ("orbital_log_rewinds_total",): 8,
         ("orbital_clock_ahead_seconds",): 12.5,
+        ("orbital_redis_connected",): 1,
         ("orbital_frames_in_total",): 7,
         ("orbital_sent_bytes_total",): 1000,
         ("orbital_sent_plain_bytes_total",): 1300,

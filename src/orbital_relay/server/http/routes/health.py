@@ -16,9 +16,16 @@ _PROBE_S: Final = 2.0
 
 
 class Health(msgspec.Struct):
-    """All is well."""
+    """The process answers."""
 
     status: str
+
+
+class Readiness(msgspec.Struct):
+    """Posts are stored; `degraded` names what is away meanwhile, and is empty when `status` is `ready`."""
+
+    status: str
+    degraded: list[str]
 
 
 @endpoint(
@@ -33,29 +40,32 @@ async def live(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the ca
     "GET",
     "/health/ready",
     tag=_TAG,
-    answers=[Answer(200, "Requests can be served.", Health)],
+    answers=[Answer(200, "Requests can be served; `status` is `ready` or `degraded`.", Readiness)],
     errors=[Unavailable],
     auth=False,
     always=True,
 )
 async def ready(call: Call) -> Reply:
     """
-    Tell whether requests can be served.
+    Report whether requests can be served.
 
-    503 while the database, or a configured Redis, cannot be reached, and while the server is going down.
+    503 while the database cannot be reached and while the server is going down. While a configured Redis is away it
+    stays 200 with the status `degraded`: posts are stored and delivered, only later at other servers, so no load
+    balancer may take the server out for it.
     """
     node = call.node
     if node.draining:
         raise Unavailable("The server is going down.", draining=True)
     try:
         async with asyncio.timeout(_PROBE_S):
-            database, bus = await asyncio.gather(node.store.ready(), node.bus.ready())
+            database = await node.store.ready()
     except TimeoutError:
-        raise Unavailable(f"The database or Redis did not answer within {_PROBE_S:g} seconds.") from None
-    if not (database and bus):
-        what = " and ".join(name for name, well in (("the database", database), ("Redis", bus)) if not well)
-        raise Unavailable(f"Not reachable: {what}.", database=database, redis=bus)
-    return Reply.json(Health("ready"))
+        raise Unavailable(f"The database did not answer within {_PROBE_S:g} seconds.") from None
+    if not database:
+        raise Unavailable("Not reachable: the database.", database=False)
+    if not node.bus.connected:
+        return Reply.json(Readiness("degraded", ["redis"]))
+    return Reply.json(Readiness("ready", []))
 
 
 @endpoint(
