@@ -206,7 +206,9 @@ def test_wheel_holds_everything(tmp_path: Path):
         for source, inside in places.items()
         for path in files(below=source)
         if path.name not in {"package.json", "package-lock.json", "tsconfig.json", "biome.json"}
+        and not path.name.startswith(".")
         and path.relative_to(CHECKOUT / source).parts[0] not in {"test", "types", "scripts"}
     }
     assert "orbital_relay/_sdk/index.js" in wanted
     assert wanted - carried == set()
+    assert [name for name in carried if re.search(r"_(web|sdk)/(.*/)?(test|node_modules|\.|.*\.json$)", name)] == []

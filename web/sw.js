@@ -1,59 +1,234 @@
-/** Keeps the shell, so that the page opens without a network. It never keeps content: no answer of the API, no photo, passes through here. */
-const CACHE = 'orbital-shell-1';
+/**
+ * Keeps the page's own files, so that it opens without a network. It keeps whole versions, and serves each tab from one of
+ * them. It never keeps content: no answer of the API and no photo passes through here.
+ */
+
+/** Stands on every file of the page that the server itself sends, with the version of all of them. A proxy's or portal's answer has none. */
+const MARK = 'x-orbital-page';
+const PREFIX = 'orbital-page:';
+/** Which version is current, and which one each tab has. */
+const NOTES = 'orbital-notes';
 /** How long the network may take before what was kept is used. */
 const PATIENCE_MS = 4000;
 
 const SHELL = [
   '/',
   '/app.css',
-  '/icon.svg',
   '/icon-192.png',
+  '/icon.svg',
   '/manifest.webmanifest',
-  ...['main', 'crypto', 'demo', 'dialogs', 'dom', 'family', 'home', 'markdown', 'traffic-inspector', 'traffic-recorder', 'transfers', 'vault', 'welcome'].map((name) => `/js/${name}.js`),
-  ...['backoff', 'base-client', 'chain', 'client', 'connection', 'cursor', 'draft', 'emitter', 'errors', 'fill', 'http', 'media', 'outbox', 'parts', 'reader', 'renewal', 'reset', 'rest', 'sha256', 'socket', 'stores', 'subscription', 'timers', 'typing', 'uuid', 'wire'].map(
-    (name) => `/sdk/${name}.js`,
-  ),
+  '/js/crypto/bytes.js',
+  '/js/crypto/envelope.js',
+  '/js/crypto/files.js',
+  '/js/crypto/group-key.js',
+  '/js/crypto/identity.js',
+  '/js/debug/inspector.js',
+  '/js/debug/recorder.js',
+  '/js/demo.js',
+  '/js/main.js',
+  '/js/model/connection.js',
+  '/js/model/downloads.js',
+  '/js/model/drafts.js',
+  '/js/model/events.js',
+  '/js/model/family.js',
+  '/js/model/group-keys.js',
+  '/js/model/group.js',
+  '/js/model/invitation.js',
+  '/js/model/medium.js',
+  '/js/model/membership.js',
+  '/js/model/outbox.js',
+  '/js/model/people.js',
+  '/js/model/reads.js',
+  '/js/model/session.js',
+  '/js/model/shelf.js',
+  '/js/model/threads.js',
+  '/js/model/typing.js',
+  '/js/model/uploads.js',
+  '/js/model/vault.js',
+  '/js/views/composer.js',
+  '/js/views/dialogs/account.js',
+  '/js/views/dialogs/groups.js',
+  '/js/views/dialogs/invite.js',
+  '/js/views/dialogs/members.js',
+  '/js/views/dom.js',
+  '/js/views/group-list.js',
+  '/js/views/header.js',
+  '/js/views/home.js',
+  '/js/views/icons.js',
+  '/js/views/input.js',
+  '/js/views/items.js',
+  '/js/views/markdown/parse.js',
+  '/js/views/markdown/render.js',
+  '/js/views/media.js',
+  '/js/views/new-thread.js',
+  '/js/views/no-threads.js',
+  '/js/views/notify.js',
+  '/js/views/route.js',
+  '/js/views/thread-list.js',
+  '/js/views/thread.js',
+  '/js/views/waiting.js',
+  '/js/views/welcome.js',
+  '/js/views/window.js',
+  '/js/views/words.js',
+  '/sdk/backoff.js',
+  '/sdk/base-client.js',
+  '/sdk/chain.js',
+  '/sdk/client.js',
+  '/sdk/connection.js',
+  '/sdk/cursor.js',
+  '/sdk/draft.js',
+  '/sdk/emitter.js',
+  '/sdk/errors.js',
+  '/sdk/fill.js',
+  '/sdk/http.js',
+  '/sdk/media.js',
+  '/sdk/outbox.js',
+  '/sdk/parts.js',
+  '/sdk/reader.js',
+  '/sdk/renewal.js',
+  '/sdk/reset.js',
+  '/sdk/rest.js',
+  '/sdk/sha256.js',
+  '/sdk/socket.js',
+  '/sdk/stores.js',
+  '/sdk/subscription.js',
+  '/sdk/timers.js',
+  '/sdk/typing.js',
+  '/sdk/uuid.js',
+  '/sdk/wire.js',
 ];
 
+/** @type {Map<string, Map<string, Response>>} Versions of this run, by their mark; there is no other place for one when the disk is full. */
+const loaded = new Map();
+/** @type {Map<string, string>} Which version the tabs of this run have; noted on the disk too, if there is room. */
+const tabs = new Map();
+
+/** @param {string} name @returns {Promise<string | undefined>} */
+const noted = async (name) => (await (await caches.open(NOTES)).match(name))?.text();
+
+/** @param {string} name @param {string} value */
+const note = async (name, value) => {
+  // Without room for it a tab gets the current version.
+  await (await caches.open(NOTES)).put(name, new Response(value)).catch(() => {});
+};
+
+/** @param {RequestInfo} request @param {AbortSignal} [signal] @returns {Promise<Response | undefined>} The server's own answer, or none. */
+async function ask(request, signal) {
+  try {
+    const answer = await fetch(request, { cache: 'no-cache', signal });
+    return answer.ok && answer.headers.has(MARK) ? answer : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Load a version, whole or not at all. @param {string} version @param {AbortSignal} [signal] @returns {Promise<boolean>} */
+async function load(version, signal) {
+  if (loaded.has(version)) return true;
+  const answers = await Promise.all(SHELL.map((path) => ask(path, signal)));
+  if (!answers.every((answer) => answer?.headers.get(MARK) === version)) return false;
+  try {
+    // A body that breaks off is noticed here, before anything is kept.
+    const whole = await Promise.all(answers.map(async (answer) => new Response(await answer.blob(), { headers: answer.headers })));
+    loaded.set(version, new Map(SHELL.map((path, index) => [path, whole[index]])));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Keep a version that is loaded, and make it the current one. @param {string} version @returns {Promise<boolean>} False when there is no room. */
+async function keep(version) {
+  try {
+    const cache = await caches.open(PREFIX + version);
+    for (const [path, answer] of loaded.get(version)) await cache.put(path, answer.clone());
+    await note('/current', version);
+    return true;
+  } catch {
+    await caches.delete(PREFIX + version);
+    return false;
+  }
+}
+
+/** @param {string} id Of a tab. @returns {Promise<string | undefined>} */
+const versionOf = async (id) => tabs.get(id) ?? noted(`/client/${id}`);
+
+/** Forget the tabs that are closed, and the versions that no tab has open. @param {string} [opening] The id of a tab that is being opened. */
+async function tidy(opening) {
+  const open = new Set((await clients.matchAll({ includeUncontrolled: true })).map(({ id }) => id));
+  const notes = await caches.open(NOTES);
+  const wanted = new Set([await noted('/current')]);
+  for (const id of open) wanted.add(await versionOf(id));
+  for (const id of tabs.keys()) if (!open.has(id) && id !== opening) tabs.delete(id);
+  for (const request of await notes.keys()) {
+    const [, id] = /\/client\/(.+)$/.exec(request.url) ?? [];
+    if (id && !open.has(id) && id !== opening) await notes.delete(request);
+  }
+  for (const name of await caches.keys()) if (name !== NOTES && !wanted.has(name.slice(PREFIX.length))) await caches.delete(name);
+  for (const version of loaded.keys()) if (!wanted.has(version)) loaded.delete(version);
+}
+
+/** @param {string} version @param {string} path @returns {Promise<Response | undefined>} */
+async function find(version, path) {
+  const answer = loaded.get(version)?.get(path)?.clone() ?? (await (await caches.open(PREFIX + version)).match(path));
+  if (answer) return answer;
+  const fresh = await ask(path);
+  return fresh?.headers.get(MARK) === version ? fresh : undefined;
+}
+
 addEventListener('install', (event) => {
-  event.waitUntil(caches.open(CACHE).then((cache) => cache.addAll(SHELL)).then(() => skipWaiting()));
+  const install = async () => {
+    const version = (await ask('/'))?.headers.get(MARK);
+    if (!version || !(await load(version)) || !(await keep(version))) throw new Error('the page could not be kept');
+    await skipWaiting();
+  };
+  event.waitUntil(install());
 });
 
 addEventListener('activate', (event) => {
-  const tidy = async () => {
-    for (const name of await caches.keys()) if (name !== CACHE) await caches.delete(name);
+  const activate = async () => {
+    const current = await noted('/current');
+    for (const { id } of await clients.matchAll({ includeUncontrolled: true })) {
+      // A tab that was opened before there was a service worker has what was kept just now.
+      if (current && !(await versionOf(id))) tabs.set(id, current);
+      if (current && !(await noted(`/client/${id}`))) await note(`/client/${id}`, tabs.get(id) ?? current);
+    }
+    await tidy();
     await clients.claim();
   };
-  event.waitUntil(tidy());
+  event.waitUntil(activate());
 });
 
 addEventListener('fetch', (event) => {
   const { origin, pathname } = new URL(event.request.url);
   if (event.request.method !== 'GET' || origin !== location.origin || !SHELL.includes(pathname)) return;
-  event.respondWith(answer(event.request, pathname));
+  event.respondWith(event.request.mode === 'navigate' ? open(event) : part(event, pathname));
 });
 
-/** The network's answer, which is kept; without one, what was kept. */
-async function answer(request, pathname) {
-  const cache = await caches.open(CACHE);
-  try {
-    const fresh = await fetch(request, { signal: AbortSignal.timeout(PATIENCE_MS) });
-    if (fresh.ok) await keep(cache, pathname, fresh.clone());
-    return fresh.status < 500 ? fresh : ((await cache.match(pathname)) ?? fresh);
-  } catch (cause) {
-    const kept = await cache.match(pathname);
-    if (kept) return kept;
-    throw cause;
+/** A tab opens: with the newest version that can be had whole, or with the one that was kept. */
+async function open(event) {
+  const patience = AbortSignal.timeout(PATIENCE_MS);
+  const kept = await noted('/current');
+  const fresh = await ask('/', patience);
+  const newest = fresh?.headers.get(MARK);
+  const serve = async (/** @type {string} */ version) => {
+    tabs.set(event.resultingClientId, version);
+    await note(`/client/${event.resultingClientId}`, version);
+    return find(version, '/');
+  };
+  if (newest && newest !== kept && (await load(newest, patience))) {
+    if (await keep(newest)) event.waitUntil(tidy(event.resultingClientId));
+    return serve(newest);
   }
+  // What took too long is loaded for the next time.
+  if (newest && newest !== kept) event.waitUntil(load(newest).then((whole) => whole && keep(newest)));
+  return (kept && (await serve(kept))) || fetch(event.request);
 }
 
-/** Half a file is none, and fails; a full disk goes on with what it has, and withholds nothing. */
-async function keep(cache, pathname, fresh) {
-  try {
-    await cache.put(pathname, fresh);
-  } catch (cause) {
-    if (cause.name !== 'QuotaExceededError') throw cause;
-  }
+/** A part of a page that is open: of the version that this tab has, and of no other. */
+async function part(event, pathname) {
+  const version = (await versionOf(event.clientId)) ?? (await noted('/current'));
+  return (version && (await find(version, pathname))) || (version ? Response.error() : fetch(event.request));
 }
 
 addEventListener('notificationclick', (event) => {

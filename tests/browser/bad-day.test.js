@@ -60,7 +60,7 @@ async function enter({ page, name, password }) {
 
 // Addresses
 
-test('[PAGE21] an invitation is followed also by who has a group already, and leaves the address', how, async () => {
+test('[PAGE21] an invitation asks a member who is logged in before it joins, and leaves the address at once', how, async () => {
   const ada = await member('ada');
   for (const [at, screen] of [{}, PHONE].entries()) {
     const link = await ada.inviteLink();
@@ -70,6 +70,10 @@ test('[PAGE21] an invitation is followed also by who has a group already, and le
     // In the open page, as from its address line; and in a page that opens with it, as from a mail.
     if (at) await ben.page.goto('about:blank');
     await ben.page.goto(link);
+    await ben.page.getByRole('dialog').getByText('all members of the group see your name').waitFor();
+    assert.ok(!ben.page.url().includes('join='), ben.page.url());
+    await ada.page.getByRole('button', { name: /^Members: [12] members?,/ }).waitFor();
+    await ben.page.getByRole('button', { name: 'Join the group' }).click();
     await ben.page.getByRole('heading', { level: 1, name: 'The Lovelaces' }).waitFor();
     assert.ok(!ben.page.url().includes('join='), ben.page.url());
     await ben.page.goBack();
@@ -194,7 +198,7 @@ test('[PAGE25] Escape shuts what was opened, and the focus returns to what opene
   const eye = page.getByRole('button', { name: 'What the server sees', exact: true });
   await eye.focus();
   await page.keyboard.press('Enter');
-  await page.getByRole('button', { name: 'Drop the line' }).focus();
+  await page.getByRole('button', { name: 'Drop the connection' }).focus();
   await page.keyboard.press('Escape');
   await page.getByRole('complementary', { name: 'What the server sees' }).waitFor({ state: 'hidden' });
   await focused(eye);
@@ -290,7 +294,7 @@ test('[PAGE29] what a tab that was closed could not send, another one sends when
   await context.setOffline(true);
   for (const { page } of [ada, other]) {
     await page.getByRole('button', { name: 'What the server sees', exact: true }).click();
-    await page.getByRole('button', { name: 'Drop the line' }).click();
+    await page.getByRole('button', { name: 'Drop the connection' }).click();
     await page.getByText('You are offline.').waitFor();
   }
   await ada.reply('Left behind.');
@@ -355,8 +359,10 @@ test('[PAGE31] a plain reload shows a new version of the page, also when the dis
     const onward = ask({ port: server.port, path: request.url, method: request.method, headers: { ...request.headers, 'accept-encoding': 'identity', 'if-none-match': '' } }, (answer) => {
       /** @type {Buffer[]} */
       const parts = [];
+      const headersOf = answer.headers;
       answer.on('data', (part) => parts.push(part));
       answer.on('end', () => {
+        if (headersOf['x-orbital-page']) headersOf['x-orbital-page'] = `version-${version}`;
         if (request.url === '/js/main.js') parts.push(Buffer.from(`\ndocument.documentElement.dataset.version = '${version}';`));
         const body = Buffer.concat(parts);
         const { 'content-length': _, etag, ...headers } = answer.headers;

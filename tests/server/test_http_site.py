@@ -26,6 +26,10 @@ def root(tmp_path: Path) -> Path:
     (web / "app.js").write_text("export {};")
     (web / "deep" / "style.css").write_text("a {}")
     (web / "notes.md").write_text("not for serving")
+    (web / "package.json").write_text("{}")
+    for name in ("node_modules/lib/index.js", "test/app.test.js"):
+        (web / name).parent.mkdir(parents=True)
+        (web / name).write_text("not for serving")
     (web / ".hidden.js").write_text("secret")
     (web / "out.js").symlink_to(tmp_path / "secret.txt")
     (web / "loop.js").symlink_to(web / "loop.js")
@@ -64,6 +68,9 @@ def test_files_are_served_with_their_types(root: Path):
         "./app.js/../../secret.txt",
         "x" * 5000 + ".js",
         "loop.js",
+        "node_modules/lib/index.js",
+        "test/app.test.js",
+        "package.json",
     ],
     ids=lambda name: repr(name[:30]),
 )
@@ -115,6 +122,35 @@ def test_files_are_those_of_the_start(root: Path):
     assert again is not None
     assert again.body == b"export 2;"
     assert dict(again.headers)[b"etag"] != dict(before.headers)[b"etag"]
+
+
+def test_an_edition_changes_with_each_file(root: Path):
+    """[SITE8] All files have one mark, which changes with any of them and with nothing else."""
+    first = Files(root).edition
+    (root / "test" / "app.test.js").write_text("changed")
+    (root / "notes.md").write_text("changed")
+    same = Files(root).edition
+    (root / "deep" / "style.css").write_text("b {}")
+    changed = Files(root).edition
+    (root / "more.js").write_text("")
+    added = Files(root).edition
+
+    assert first == same
+    assert len({first, changed, added, b""}) == 4
+    reply = Files(root).reply("app.js", if_none_match=None, edition=first)
+    assert reply is not None
+    assert dict(reply.headers)[b"x-orbital-page"] == first
+
+
+async def test_every_file_of_the_page_is_marked(api: Api):
+    """[SITE8] Page, script and SDK carry the same mark, also in a 304; what is no file carries none."""
+    answers = [await api.ask("GET", path) for path in ("/", "/js/main.js", "/sdk/client.js")]
+    again = await api.ask("GET", "/", headers={"If-None-Match": answers[0].headers["etag"]})
+    other = await api.ask("GET", "/docs")
+
+    assert len({answer.headers["x-orbital-page"] for answer in [*answers, again]}) == 1
+    assert again.status_code == 304
+    assert "x-orbital-page" not in other.headers
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
-/** Two members side by side, each in a page of its own; this one only makes them and sets the table. */
-import { newGroupKey, importGroupKey, keyToText, newIdentity, publicJwk, seal, wrapGroupKey } from './crypto.js';
-import { form, insecure } from './dialogs.js';
-import { h, put } from './dom.js';
-import { groupKeyName, identityName, keys } from './vault.js';
-import { sign } from './welcome.js';
+/** Two members side by side, each in a page of its own; this one only makes them and their group. */
+import { seal } from './crypto/envelope.js';
+import { importGroupKey, newGroupKey } from './crypto/group-key.js';
+import { newIdentity, publicJwk, wrapGroupKey } from './crypto/identity.js';
+import { groupKeyName, identityName } from './model/group-keys.js';
+import { keys } from './model/vault.js';
+import { h, put } from './views/dom.js';
+import { sign } from './views/icons.js';
+import { form, insecure } from './views/window.js';
 import { OrbitalApi } from '/sdk/rest.js';
 
 const MEMBERS = ['ada', 'ben'];
-/** Where the two find each other, as an address in the page. */
-const TABLE = 'orbital-demo';
+/** Where the address of their thread is stored. */
+const MEETING = 'orbital-demo';
 
 /** @param {string} member */
 const place = (member) => `orbital-session:${member}`;
@@ -20,8 +23,10 @@ async function known() {
     if (!session) return false;
     try {
       await new OrbitalApi(undefined, { token: session.token }).groups();
-    } catch {
-      return false;
+    } catch (error) {
+      // Only the server's own answer says that it does not know them.
+      if (/** @type {any} */ (error).code === 'UNAUTHORIZED') return false;
+      throw error;
     }
   }
   return true;
@@ -41,22 +46,30 @@ async function signUp(member) {
   return { api, session, identity };
 }
 
-/** Ada makes a group and begins a thread; Ben has an account. @returns {Promise<string>} The invitation for Ben. */
-async function setTheTable() {
+/** Ada makes a group and begins a thread; Ben joins. */
+async function makeGroup() {
   const raw = newGroupKey();
   const key = await importGroupKey(raw);
   const ada = await signUp('ada');
   const encrypted_name = await seal(key, '', 'group-name', 'The Lovelaces');
-  const { group_id, invite_code } = await ada.api.createGroup({ encrypted_name, encrypted_group_key: await wrapGroupKey(ada.identity, raw) });
+  const { group_id, invite_code } = await ada.api.createGroup({
+    encrypted_name,
+    encrypted_group_key: await wrapGroupKey(ada.identity, raw),
+  });
   const { thread_id } = await ada.api.createThread({
     group_id,
     encrypted_title: await seal(key, group_id, 'thread-title', 'Sunday at the lake'),
-    encrypted_body: await seal(key, group_id, 'thread-body', 'Who comes along? I bring:\n\n- the **blue** boat\n- plum cake\n\nThe train leaves at 9:12.'),
+    encrypted_body: await seal(
+      key,
+      group_id,
+      'thread-body',
+      'Who comes along? I bring:\n\n- the **blue** boat\n- plum cake\n\nThe train leaves at 9:12.',
+    ),
   });
-  await signUp('ben');
-  await keys.set(groupKeyName(ada.session.user_id, group_id), key);
-  localStorage.setItem(TABLE, `#/g/${group_id}/t/${thread_id}`);
-  return `#join=${invite_code}.${keyToText(raw)}`;
+  const ben = await signUp('ben');
+  await ben.api.joinGroup({ invite_code, encrypted_group_key: await wrapGroupKey(ben.identity, raw) });
+  for (const { session } of [ada, ben]) await keys.set(groupKeyName(session.user_id, group_id), key);
+  localStorage.setItem(MEETING, `#/g/${group_id}/t/${thread_id}`);
 }
 
 /**
@@ -66,18 +79,17 @@ async function setTheTable() {
  * @param {boolean} atOnce Without asking first.
  */
 export async function demo(root, atOnce) {
-  const frames = (ofBen = localStorage.getItem(TABLE) ?? '') =>
-    put(
-      root,
-      h(
-        'main',
-        { class: 'demo' },
-        h('header', {}, sign(30), h('h1', {}, 'Two members, one group'), h('p', {}, 'Write on one side and watch the other. Then open “What the server sees”.')),
-        MEMBERS.map((member) => h('iframe', { src: `/?member=${member}${member === 'ben' ? ofBen : localStorage.getItem(TABLE)}`, title: member, allow: 'clipboard-write' })),
-      ),
-    );
-  const begin = async () => void frames(await setTheTable());
-  if (await known()) return void frames();
+  const frames = () => {
+    const frame = (/** @type {string} */ member) =>
+      h('iframe', { src: `/?member=${member}${localStorage.getItem(MEETING) ?? ''}`, title: member, allow: 'clipboard-write' });
+    const hint = h('p', {}, 'Write on one side and watch the other. Then open “What the server sees”.');
+    put(root, h('main', { class: 'demo' }, h('header', {}, sign(30), h('h1', {}, 'Two members, one group'), hint), MEMBERS.map(frame)));
+  };
+  const begin = async () => {
+    await makeGroup();
+    frames();
+  };
+  if (await known()) return frames();
   if (atOnce && !insecure()) return begin();
   put(
     root,

@@ -43,8 +43,10 @@ export class Outbox {
     this.#options = options;
   }
 
-  /** @returns {Pending[]} What is not yet with the server. */
-  pending() {
+  /** @returns {Promise<Pending[]>} What is not yet with the server, with what an earlier run left in the store. */
+  async pending() {
+    this.#loaded ??= this.#load();
+    await this.#loaded;
     return [...this.#lines.values()].flatMap(({ items }) => items.map(strip));
   }
 

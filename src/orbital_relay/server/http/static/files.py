@@ -19,8 +19,6 @@ _TYPES: Final = {
     ".js": b"text/javascript; charset=utf-8",
     ".mjs": b"text/javascript; charset=utf-8",
     ".css": b"text/css; charset=utf-8",
-    ".json": b"application/json",
-    ".map": b"application/json",
     ".svg": b"image/svg+xml",
     ".png": b"image/png",
     ".jpg": b"image/jpeg",
@@ -43,11 +41,14 @@ For pages of ours: nothing from elsewhere, no inline script. `'self'` covers the
 the demonstration show two members side by side.
 """
 
-_PACKED: Final = frozenset({b"text/html", b"text/javascript", b"text/css", b"image/svg+xml", b"application/json"})
-"""What is worth packing: text. The page and the SDK are 250 kB of it, and 70 kB packed."""
+_PACKED: Final = frozenset({b"text/html", b"text/javascript", b"text/css", b"image/svg+xml"})
+"""What is worth packing: text. The page and the SDK are 300 kB of it, and 90 kB packed."""
 
-_DEVELOPMENT: Final = frozenset({"node_modules", "test", "package.json", "package-lock.json", "tsconfig.json"})
+_DEVELOPMENT: Final = frozenset({"node_modules", "test", "types", "scripts"})
 """What a checkout has beside a page, and a wheel has not."""
+
+EDITION_HEADER: Final = b"x-orbital-page"
+"""Names the edition of page and SDK that a file belongs to. The answer of a proxy or portal has no such header."""
 
 # Names carry no hash, so a browser asks each time, and the ETag makes the answer short.
 _CACHE: Final = b"no-cache"
@@ -91,7 +92,15 @@ class Files:
     def __init__(self, root: Path | None) -> None:
         self._files = {} if root is None else dict(_read(root, root))
 
-    def reply(self, name: str, *, if_none_match: str | None, accept_encoding: str | None = None) -> Reply | None:
+    @property
+    def edition(self) -> bytes:
+        """The mark of all files together: another one when any of them is another."""
+        marks = b" ".join(b"%b %b" % (name.encode(), file.etag) for name, file in sorted(self._files.items()))
+        return hashlib.sha256(marks).hexdigest()[:16].encode()
+
+    def reply(
+        self, name: str, *, if_none_match: str | None, accept_encoding: str | None = None, edition: bytes | None = None
+    ) -> Reply | None:
         """
         Answer with a file, or 304 when the client has it; None when there is no such file.
 
@@ -99,6 +108,7 @@ class Files:
             name: Its path in the folder.
             if_none_match: The client's header.
             accept_encoding: The client's header.
+            edition: What to name as the edition that the file belongs to.
         """
         file = self._files.get(name)
         if file is None:
@@ -106,6 +116,8 @@ class Files:
         content_type = file.content_type
         # A page elsewhere may load the SDK from here, also with a plain script element.
         headers = [(b"cross-origin-resource-policy", b"cross-origin")]
+        if edition is not None:
+            headers.append((EDITION_HEADER, edition))
         content, etag = file.content, file.etag
         if file.packed is not None:
             headers.append((b"vary", b"accept-encoding"))

@@ -31,20 +31,14 @@ It carries no web page.</p>
 """.encode()
 
 
-def _conditions(call: Call) -> dict[str, str | None]:
-    """Take what decides how a file is answered from a request's headers."""
-    return {
-        "if_none_match": call.header(b"if-none-match"),
-        "accept_encoding": call.header(b"accept-encoding"),
-    }
-
-
 class Site:
     """The endpoints that serve documents. The description is of all endpoints, these among them."""
 
     def __init__(self, *, web: Files | None = None, sdk: Files | None = None) -> None:
         self._web = web or Files(folder("_web", "web"))
         self._sdk = sdk or Files(folder("_sdk", "clients/javascript/src"))
+        # A page that is kept on a device is of one edition, whole: a new file beside an old one may not fit to it.
+        self._edition = self._web.edition[:8] + self._sdk.edition[:8]
         self._described: Sequence[Endpoint] = ()
 
         @endpoint("GET", "/openapi.json", tag=_TAG, answers=[Answer(200, "An OpenAPI 3.1 document.", dict)], auth=False)
@@ -65,7 +59,7 @@ class Site:
         @endpoint("GET", "/", tag=_TAG, answers=[Answer(200, "The web page.", media_type="text/html")], auth=False)
         async def show_web_page(call: Call) -> Reply:
             """Serve the web page."""
-            reply = self._web.reply("index.html", **_conditions(call))
+            reply = self._file(self._web, "index.html", call)
             if reply is not None:
                 return reply
             policy = page.POLICY.encode()
@@ -84,7 +78,7 @@ class Site:
             """Serve the JavaScript SDK; `/sdk/orbital.js` is its entry."""
             name = call.text("file")
             name = "index.js" if name == "orbital.js" else name
-            reply = self._sdk.reply(name, **_conditions(call))
+            reply = self._file(self._sdk, name, call)
             if reply is None:
                 raise missing()
             return reply
@@ -100,13 +94,22 @@ class Site:
         async def web_file(call: Call) -> Reply:
             """Serve a file of the web page."""
             path: str = call.scope["path"]
-            reply = None if ENCODED_SLASH in path else self._web.reply(path.lstrip("/"), **_conditions(call))
+            reply = None if ENCODED_SLASH in path else self._file(self._web, path.lstrip("/"), call)
             if reply is None:
                 raise missing()
             return reply
 
         self.endpoints: tuple[Endpoint, ...] = (show_openapi, show_docs, show_web_page, sdk_file)
         self.fallback: Endpoint = web_file
+
+    def _file(self, files: Files, name: str, call: Call) -> Reply | None:
+        """Answer a request with a file, marked with the edition that it belongs to."""
+        return files.reply(
+            name,
+            if_none_match=call.header(b"if-none-match"),
+            accept_encoding=call.header(b"accept-encoding"),
+            edition=self._edition,
+        )
 
     def describe(self, endpoints: Sequence[Endpoint]) -> None:
         """Say what there is to describe. It is written when somebody first asks: a start need not wait for it."""

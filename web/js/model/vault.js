@@ -1,4 +1,4 @@
-/** Keys and half-sent photos, in this browser's IndexedDB. Keys are CryptoKeys that cannot be read out; photos are sealed before they come here. */
+/** Keys and unfinished uploads, in this browser's IndexedDB. Keys are CryptoKeys that cannot be exported; photos are sealed before they are stored. */
 
 const NAME = 'orbital';
 const TABLES = ['keys', 'uploads'];
@@ -6,20 +6,26 @@ const TABLES = ['keys', 'uploads'];
 /** @type {Promise<IDBDatabase> | undefined} */
 let opened;
 
-const database = () =>
-  (opened ??= new Promise((resolve, reject) => {
+const database = () => {
+  opened ??= new Promise((resolve, reject) => {
     const asked = indexedDB.open(NAME, 1);
-    asked.onupgradeneeded = () => TABLES.forEach((name) => asked.result.createObjectStore(name));
+    asked.onupgradeneeded = () => {
+      for (const name of TABLES) asked.result.createObjectStore(name);
+    };
     asked.onsuccess = () => {
-      // A browser may cut a page off from it, as a phone does in the background: the next one asks anew.
-      asked.result.onclose = () => (opened = undefined);
+      // A browser may cut a page off from its database, as a phone does in the background: the next call opens it again.
+      asked.result.onclose = () => {
+        opened = undefined;
+      };
       resolve(asked.result);
     };
     asked.onerror = () => reject(asked.error);
   }).catch((cause) => {
     opened = undefined;
     throw cause;
-  }));
+  });
+  return /** @type {Promise<IDBDatabase>} */ (opened);
+};
 
 /**
  * @template T
@@ -33,21 +39,28 @@ async function run(table, mode, act) {
   const asked = act(transaction.objectStore(table));
   return new Promise((resolve, reject) => {
     transaction.oncomplete = () => resolve(asked.result);
-    transaction.onerror = transaction.onabort = () => reject(transaction.error);
+    transaction.onabort = () => reject(transaction.error);
+    transaction.onerror = () => reject(transaction.error);
   });
 }
 
-/** @param {string} table */
+/**
+ * A table of values by name.
+ *
+ * @typedef {object} Place
+ * @property {(name: string) => Promise<any>} get Undefined when there is none.
+ * @property {(name: string, value: unknown) => Promise<unknown>} set
+ * @property {(name: string) => Promise<unknown>} delete
+ * @property {(prefix: string) => Promise<any[]>} all
+ * @property {(prefix: string) => Promise<unknown>} clear
+ */
+
+/** @param {string} table @returns {Place} */
 const place = (table) => ({
-  /** @param {string} name @returns {Promise<any>} Undefined when there is none. */
   get: (name) => run(table, 'readonly', (store) => store.get(name)),
-  /** @param {string} name @param {unknown} value */
   set: (name, value) => run(table, 'readwrite', (store) => store.put(value, name)),
-  /** @param {string} name */
   delete: (name) => run(table, 'readwrite', (store) => store.delete(name)),
-  /** @param {string} prefix @returns {Promise<any[]>} */
   all: (prefix) => run(table, 'readonly', (store) => store.getAll(IDBKeyRange.bound(prefix, `${prefix}\uffff`))),
-  /** @param {string} prefix */
   clear: (prefix) => run(table, 'readwrite', (store) => store.delete(IDBKeyRange.bound(prefix, `${prefix}\uffff`))),
 });
 
@@ -61,11 +74,9 @@ export async function probe() {
     await keys.set(name, name);
     await keys.delete(name);
   } catch (cause) {
-    throw new Error('This browser does not let the page keep its keys: the window may be private, or the storage full. Try another window or browser.', { cause });
+    throw new Error(
+      'This browser does not let the page keep its keys: the window may be private, or the storage full. Try another window or browser.',
+      { cause },
+    );
   }
 }
-
-/** @param {string} userId */
-export const identityName = (userId) => `${userId}/identity`;
-/** @param {string} userId @param {string} groupId */
-export const groupKeyName = (userId, groupId) => `${userId}/group/${groupId}`;

@@ -3,7 +3,7 @@ import { Chain } from '/sdk/chain.js';
 
 /** Frames that are kept to be looked at. */
 const KEPT = 150;
-/** Sent as a frame's id; the answer to it tells how long the way is. */
+/** Sent as a frame's id; its answer gives the latency. */
 const PROBE = 'latency';
 
 /**
@@ -44,10 +44,10 @@ export class Recorder extends EventTarget {
         recorder.#socket = this;
         this.addEventListener('open', () => {
           recorder.opened++;
-          recorder.#note('in', 'the line is open', new URL(url).pathname);
+          recorder.#note('in', 'connected', new URL(url).pathname);
         });
-        this.addEventListener('message', ({ data }) => recorder.#heard(String(data)));
-        this.addEventListener('close', ({ code, reason }) => recorder.#note('in', 'the line is closed', `${code} ${reason}`));
+        this.addEventListener('message', ({ data }) => recorder.#received(String(data)));
+        this.addEventListener('close', ({ code, reason }) => recorder.#note('in', 'disconnected', `${code} ${reason}`));
       }
 
       /** @param {string} text @override */
@@ -66,7 +66,13 @@ export class Recorder extends EventTarget {
     const { method = 'GET', body } = init ?? {};
     // Passwords are no content, and nobody looking over a shoulder should see one.
     const secret = /\/(login|signup)$/.test(pathname);
-    const shown = secret ? '(name and password)' : typeof body === 'string' ? body : body instanceof FormData ? `${body.get('chunk') instanceof Blob ? /** @type {Blob} */ (body.get('chunk')).size : 0} bytes of ciphertext` : '';
+    const shown = secret
+      ? '(name and password)'
+      : typeof body === 'string'
+        ? body
+        : body instanceof FormData
+          ? `${body.get('chunk') instanceof Blob ? /** @type {Blob} */ (body.get('chunk')).size : 0} bytes of ciphertext`
+          : '';
     if (method !== 'GET') this.#note('out', `${method} ${pathname}`, shown);
     return globalThis.fetch(address, init);
   };
@@ -75,18 +81,18 @@ export class Recorder extends EventTarget {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  /** Cut the line, as a bad network would: what follows is the SDK's to do. */
+  /** Cut the connection, as a bad network would: the SDK does the rest. */
   drop() {
     const socket = this.#socket;
     if (!socket) return;
     const { onclose } = socket;
     socket.onclose = socket.onmessage = null;
     socket.close(4000, 'dropped by hand');
-    // A line that breaks does not wait for the server's goodbye.
+    // A connection that breaks does not wait for the server's Close frame.
     onclose?.call(socket, new CloseEvent('close', { code: 4000, reason: 'dropped by hand' }));
   }
 
-  /** Measure the way to the server and back. */
+  /** Measure the round trip to the server. */
   probe() {
     if (!this.connected) return;
     this.#probedAt = performance.now();
@@ -94,13 +100,13 @@ export class Recorder extends EventTarget {
   }
 
   /** @param {string} text */
-  #heard(text) {
+  #received(text) {
     /** @type {any} */
     let frame = {};
     try {
       frame = JSON.parse(text);
     } catch {
-      // The SDK says what is wrong with it; here it is only shown.
+      // The SDK reports what is wrong with it; here it is only shown.
     }
     if (frame.reply_to === PROBE) {
       this.latencyMs = performance.now() - this.#probedAt;

@@ -1,0 +1,52 @@
+/** A group's key: how it is made, and how it is written in a link or read aloud. */
+import { fromBase64, toBase64Url } from './bytes.js';
+import { AES } from './envelope.js';
+
+/** @import {Bytes} from './bytes.js' */
+
+const RAW_KEY_BYTES = 32;
+/** 32 bytes in base64url. */
+const KEY_LETTERS = 43;
+/** Two letters hold the 12 bits of the check. */
+const CHECK_LETTERS = 2;
+const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+/** CRC-12: it finds every wrong letter, and every two neighbours that were swapped. */
+const POLYNOMIAL = 0x80f;
+
+/** @returns {Bytes} A new group's key. */
+export const newGroupKey = () => crypto.getRandomValues(new Uint8Array(RAW_KEY_BYTES));
+
+/** @param {Bytes} raw @returns {Promise<CryptoKey>} It seals and opens, and cannot be exported. */
+export const importGroupKey = (raw) => crypto.subtle.importKey('raw', raw, AES, false, ['encrypt', 'decrypt']);
+
+/** @param {string} letters Of base64url. @returns {string} Two letters that fit to them. */
+function checkOf(letters) {
+  let crc = 0xfff;
+  for (const letter of letters) {
+    crc ^= ALPHABET.indexOf(letter) << 6;
+    for (let bit = 0; bit < 6; bit++) crc = crc & 0x800 ? ((crc << 1) & 0xfff) ^ POLYNOMIAL : (crc << 1) & 0xfff;
+  }
+  return `${ALPHABET[crc >> 6]}${ALPHABET[crc & 63]}`;
+}
+
+/** @param {Bytes} raw @returns {string} The key as it stands in a link: 43 letters and two of check. */
+export function keyToText(raw) {
+  const letters = toBase64Url(raw);
+  return letters + checkOf(letters);
+}
+
+/** @param {string} text As `keyToText` made it. @returns {string} In groups of five, to be read aloud. */
+export const keyToSpeak = (text) => (text.match(/.{1,5}/g) ?? []).join(' ');
+
+/**
+ * Read a group's key from a link, or as a person typed it.
+ *
+ * @param {string} text Spaces and line breaks are ignored.
+ * @returns {Bytes | null} Null when the text is not a whole key, or a letter of it is wrong.
+ */
+export function keyFromText(text) {
+  const bare = text.replace(/\s/g, '');
+  const letters = bare.slice(0, KEY_LETTERS);
+  if (bare.length !== KEY_LETTERS + CHECK_LETTERS || !/^[\w-]+$/.test(bare) || checkOf(letters) !== bare.slice(KEY_LETTERS)) return null;
+  return fromBase64(letters);
+}

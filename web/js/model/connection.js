@@ -1,0 +1,30 @@
+/** What is said about the connection, in words for a person. */
+
+/** @typedef {{tone: 'good' | 'wait' | 'off', text: string, plain: string, more: string}} Words `text` for the pill, `plain` for a screen reader, `more` for the strip. */
+
+/**
+ * @param {object} facts
+ * @param {import('/sdk/connection.js').ConnectionState} facts.state
+ * @param {boolean} facts.offline The device says that it has no network; that counts more than a socket that has not noticed.
+ * @param {boolean} facts.caughtUp
+ * @param {number} facts.nowMs
+ * @returns {Words}
+ */
+export function describeConnection({ state, offline, caughtUp, nowMs }) {
+  if (offline) {
+    const more = 'You are offline. What you write is kept here, and sent when you are back.';
+    return { tone: 'off', text: 'Offline', plain: 'Offline.', more };
+  }
+  if (state.status === 'open') {
+    if (caughtUp) return { tone: 'good', text: 'Connected', plain: 'Connected. Everything is here.', more: '' };
+    return { tone: 'wait', text: 'Catching up…', plain: 'Catching up.', more: '' };
+  }
+  if (!state.retry_at) return { tone: 'wait', text: 'Connecting…', plain: 'Connecting…', more: '' };
+  const seconds = Math.max(1, Math.ceil((state.retry_at - nowMs) / 1000));
+  return {
+    tone: 'off',
+    text: `Reconnecting in ${seconds} s`,
+    plain: 'The connection is lost. It is tried again by itself.',
+    more: `The connection is lost; it is tried again in ${seconds} s. What you write is kept here, and sent then.`,
+  };
+}

@@ -1,0 +1,130 @@
+/** What an event changes in the model. */
+
+/** @import {OrbitalEvent} from '/sdk/wire.js' */
+/** @import {Outbox} from './outbox.js' */
+/** @import {People} from './people.js' */
+/** @import {ReadMarks} from './reads.js' */
+/** @import {Threads} from './threads.js' */
+/** @import {Group, News, Thread} from './types.js' */
+/** @import {Typists} from './typing.js' */
+/** @import {Uploads} from './uploads.js' */
+
+/** From joining to being connected. */
+const JOINED_MS = 2000;
+
+/**
+ * @typedef {object} Parts
+ * @property {string} userId
+ * @property {Outbox} outbox
+ * @property {People} people
+ * @property {ReadMarks} reads
+ * @property {Threads} threads
+ * @property {Typists} typists
+ * @property {Uploads} uploads
+ * @property {(news: News) => void} news
+ */
+
+/** Applies the events of all groups, each once and in the order of its group. */
+export class Events {
+  #parts;
+
+  /** @param {Parts} parts */
+  constructor(parts) {
+    this.#parts = parts;
+  }
+
+  /** @param {Group} group @param {OrbitalEvent} event */
+  async apply(group, event) {
+    const { reads, people } = this.#parts;
+    switch (event.type) {
+      case 'new_thread':
+        await this.#thread(group, event);
+        break;
+      case 'new_reply':
+        await this.#reply(group, event);
+        break;
+      case 'media_uploaded':
+        await this.#medium(group, event);
+        break;
+      case 'media_expired': {
+        const item = group.threads.get(event.data.thread_id)?.items.get(event.data.media_id);
+        if (item) item.gone = true;
+        break;
+      }
+      case 'member_joined':
+      case 'member_left':
+        this.#member(group, event);
+        break;
+      default:
+        break;
+    }
+    reads.received(group.id, event.server_timestamp);
+    const author = 'author_id' in event.data && typeof event.data.author_id === 'string' ? event.data.author_id : undefined;
+    // An author who is not known to be connected may be now.
+    if (group.caughtUp && author && !group.online.has(author)) people.lookFor(group, author, Date.now());
+  }
+
+  /** @param {Group} group @param {OrbitalEvent & {type: 'new_thread'}} event */
+  async #thread(group, { data, seq }) {
+    const { outbox, reads, threads, userId } = this.#parts;
+    outbox.arrived(data.encrypted_body);
+    const mine = data.author_id === userId;
+    reads.noted(data.thread_id, seq, mine);
+    if (group.threads.has(data.thread_id)) return;
+    const thread = await threads.opened(data, group);
+    // Nothing was in it when it was made; what followed comes as events of its own.
+    if (!group.threads.has(thread.id)) group.threads.set(thread.id, thread);
+    if (!mine) this.#news('thread', group, thread, thread.author, thread.title);
+  }
+
+  /** @param {Group} group @param {OrbitalEvent & {type: 'new_reply'}} event */
+  async #reply(group, { data, seq }) {
+    const { outbox, reads, threads, typists, userId } = this.#parts;
+    typists.stopped(data.thread_id, data.author_id);
+    const mine = data.author_id === userId;
+    const thread = group.threads.get(data.thread_id);
+    const known = thread?.items.has(data.reply_id);
+    reads.noted(data.thread_id, seq, mine);
+    if (thread) await threads.addReply(group, thread, data);
+    outbox.arrived(data.encrypted_body);
+    threads.countSoon(group, data.thread_id);
+    const item = thread?.items.get(data.reply_id);
+    if (thread && item && !known && !mine) this.#news('reply', group, thread, item.author, item.text);
+  }
+
+  /** @param {Group} group @param {OrbitalEvent & {type: 'media_uploaded'}} event */
+  async #medium(group, { data, seq, server_timestamp }) {
+    const { reads, threads, uploads, userId } = this.#parts;
+    const mine = data.author_id === userId;
+    const thread = group.threads.get(data.thread_id);
+    const known = thread?.items.has(data.media_id);
+    reads.noted(data.thread_id, seq, mine);
+    if (thread) await threads.addMedium(group, thread, data, server_timestamp);
+    uploads.arrived(data.media_id);
+    threads.countSoon(group, data.thread_id);
+    const item = thread?.items.get(data.media_id);
+    if (thread && item && !known && !mine) this.#news('media', group, thread, item.author, 'a photo');
+  }
+
+  /** @param {Group} group @param {OrbitalEvent & {type: 'member_joined' | 'member_left'}} event */
+  #member(group, event) {
+    const { people, typists, userId } = this.#parts;
+    const { data } = event;
+    if (data.user_id === userId) return;
+    if (event.type === 'member_joined') {
+      people.moved(group, 'joined', data, event);
+      // A new member is about to connect.
+      setTimeout(() => void people.load(group), JOINED_MS);
+    } else {
+      people.moved(group, event.data.reason, data, event);
+      typists.left(group.threads.keys(), data.user_id);
+    }
+    void people.load(group);
+  }
+
+  /** @param {News['kind']} kind @param {Group} group @param {Thread} thread @param {string} author @param {string | null} text */
+  #news(kind, group, thread, author, text) {
+    if (!group.caughtUp) return;
+    this.#parts.news({ kind, group, thread, author, text: text ?? 'something that cannot be opened here' });
+  }
+}

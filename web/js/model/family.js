@@ -1,0 +1,394 @@
+/** What a member knows: groups, threads, replies, who is there. It opens what comes and seals what goes, and never touches the page. */
+import { seal } from '../crypto/envelope.js';
+import { Downloads } from './downloads.js';
+import { Drafts } from './drafts.js';
+import { Events } from './events.js';
+import { newGroup } from './group.js';
+import { GroupKeys } from './group-keys.js';
+import { Membership } from './membership.js';
+import { Outbox } from './outbox.js';
+import { People } from './people.js';
+import { ReadMarks } from './reads.js';
+import { Shelf } from './shelf.js';
+import { Threads } from './threads.js';
+import { Typists } from './typing.js';
+import { Uploads } from './uploads.js';
+
+/** @import {OrbitalClient} from '/sdk/client.js' */
+/** @import {Storage} from './shelf.js' */
+/** @import {Group, Loaded, Session, Thread} from './types.js' */
+/** @import {Place} from './vault.js' */
+
+/** Before a refused connection is tried again when the server itself does not refuse the session. */
+const REOPEN_MS = 5000;
+
+/**
+ * @typedef {object} Surroundings
+ * @property {OrbitalClient} client
+ * @property {Storage} storage
+ * @property {Place} keys
+ * @property {Place} uploads
+ * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time.
+ * @property {() => boolean} visible Whether the page is before the reader's eyes.
+ * @property {() => Promise<boolean>} persist Ask the browser to delete nothing of this page by itself.
+ */
+
+/** Emits `change` when something is to be shown again, `news`, `removed`, `sent`, `trouble`, and `ended` when the session is over. */
+export class Family extends EventTarget {
+  /** @type {Map<string, Group>} */
+  groups = new Map();
+  /** @type {import('/sdk/connection.js').ConnectionState} */
+  state = { status: 'connecting' };
+  /** @type {Loaded} */
+  loaded = 'no';
+  /** @type {string | undefined} The thread that is open. */
+  reading;
+  /** @type {import('/sdk/reader.js').Violation[]} What the server changed, dropped or repeated. */
+  violations = [];
+  /** @type {boolean | undefined} Whether the browser promised to delete nothing; undefined before it was asked. */
+  persisted;
+  typists = new Typists(() => this.changed());
+  #around;
+  #over = false;
+  #noRoom = false;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #reopening;
+
+  /** @param {Session} session @param {Surroundings} around */
+  constructor(session, around) {
+    super();
+    this.session = session;
+    this.#around = around;
+    const { client, storage } = around;
+    const userId = session.user_id;
+    const { api } = client;
+    const full = () => this.#full();
+    const changed = () => this.changed();
+    const ask = this.ask.bind(this);
+    this.keys = new GroupKeys(userId, around.keys);
+    this.reads = new ReadMarks(new Shelf(storage, `orbital-read:${userId}`, full));
+    this.drafts = new Drafts(storage, userId, full);
+    this.outbox = new Outbox(client, new Shelf(storage, `orbital-refused:${userId}`, full), (id) => this.keys.stored(id), changed);
+    this.uploads = new Uploads({ client, session, place: around.uploads, exclusive: around.exclusive, changed });
+    this.downloads = new Downloads(client, changed);
+    const connected = () => this.state.status === 'open';
+    this.people = new People({ api, userId, connected, ask, changed }, new Shelf(storage, `orbital-notices:${userId}`, full));
+    const counted = (/** @type {Thread} */ thread) => this.#readNow(thread);
+    this.threads = new Threads({ api, userId, ask, nameOf: this.people.nameOf, counted, changed });
+    const { outbox, people, reads, threads, typists, uploads, groups, keys } = this;
+    const news = (/** @type {unknown} */ detail) => this.#emit('news', detail);
+    this.events = new Events({ userId, outbox, people, reads, threads, typists, uploads, news });
+    const forget = (/** @type {string} */ id) => this.#forget(id);
+    const unlocked = (/** @type {Group} */ group) => this.#reload(group);
+    this.membership = new Membership({ api, userId, groups, keys, ask, sync: () => this.sync(), forget, unlocked });
+    this.#listen();
+  }
+
+  #listen() {
+    const { client } = this.#around;
+    client.on('state', (state) => {
+      this.state = state;
+      if (state.status !== 'open') for (const group of this.groups.values()) group.caughtUp = false;
+      if (state.status === 'closed' && state.code === 1008) void this.#refused();
+      if (state.status === 'open') void this.#opened();
+      this.changed();
+    });
+    client.on('typing_indicator', ({ thread_id, user_id, username, is_typing }) => {
+      if (is_typing && user_id !== this.session.user_id) this.typists.began(thread_id, user_id, username);
+      else this.typists.stopped(thread_id, user_id);
+      this.changed();
+    });
+    client.on('sent', ({ key, answer }) => void this.#sent(key, answer));
+    client.on('failed', (failure) => void this.outbox.failed(failure));
+    client.on('violation', (violation) => {
+      this.violations = [...this.violations, violation].slice(-20);
+      this.changed();
+    });
+    client.on('error', (error) => {
+      if (error.code === 'UNAUTHORIZED') void this.#refused();
+      else if (/** @type {any} */ (error.cause)?.name === 'QuotaExceededError') this.#full();
+      else console.warn('orbital:', error.code, error.message);
+    });
+  }
+
+  get api() {
+    return this.#around.client.api;
+  }
+
+  changed() {
+    this.dispatchEvent(new Event('change'));
+  }
+
+  /** @param {string} name @param {unknown} [detail] */
+  #emit(name, detail) {
+    this.dispatchEvent(new CustomEvent(name, { detail }));
+  }
+
+  // The session
+
+  /** Connect, and load what is there. */
+  async start() {
+    await this.keys.start();
+    this.#around.client.connect();
+    await Promise.all([this.outbox.restore(), this.uploads.restore().catch(() => {})]);
+    await this.sync();
+  }
+
+  /** Look whether the connection that seems open is alive. */
+  probe() {
+    this.#around.client.wake();
+  }
+
+  /** Try at once: a person asked for it. */
+  wake() {
+    this.#around.client.connect();
+    this.uploads.wake();
+    if (this.loaded === 'failed') void this.sync();
+  }
+
+  stop() {
+    this.#over = true;
+    clearTimeout(this.#reopening);
+    this.uploads.stop();
+    this.downloads.stop();
+    this.threads.stop();
+    this.typists.clear();
+    this.#around.client.close();
+  }
+
+  /** Another tab has changed what this browser stores. @param {string | null} name */
+  storedElsewhere(name) {
+    const id = this.session.user_id;
+    if (name === `orbital-read:${id}`) this.reads.merge();
+    if (name === `orbital-refused:${id}`) void this.outbox.reread();
+    this.changed();
+  }
+
+  /**
+   * The session was refused, or an intermediary says so. Only the server's own answer ends it; anything else is a server
+   * that is away.
+   */
+  async #refused() {
+    if (this.#over) return;
+    try {
+      await this.api.groups();
+    } catch (error) {
+      if (/** @type {any} */ (error).code === 'UNAUTHORIZED' && !this.#over) {
+        this.stop();
+        return this.#emit('ended');
+      }
+    }
+    clearTimeout(this.#reopening);
+    this.#reopening = setTimeout(() => this.#over || this.#around.client.connect(), REOPEN_MS);
+  }
+
+  /**
+   * Ask the server; a refused token ends the session.
+   *
+   * @template T
+   * @param {() => Promise<T>} question
+   * @returns {Promise<T>}
+   */
+  async ask(question) {
+    try {
+      return await question();
+    } catch (error) {
+      if (/** @type {any} */ (error).code === 'UNAUTHORIZED') void this.#refused();
+      throw error;
+    }
+  }
+
+  /** A connection is open: ask again for what could not be loaded. */
+  async #opened() {
+    this.uploads.wake();
+    await this.sync();
+    for (const group of this.groups.values()) void this.people.load(group);
+  }
+
+  /** Look again: groups that were joined on another device, and what could not be loaded. Called now and then. */
+  async refresh() {
+    if (this.state.status === 'open' || this.loaded !== 'yes') await this.sync();
+  }
+
+  // Groups
+
+  /** Look which groups there are, and load what is not loaded. */
+  async sync() {
+    if (this.#over) return;
+    try {
+      const found = await this.ask(() => this.api.groups());
+      for (const id of this.groups.keys()) if (!found.some(({ group_id }) => group_id === id)) this.#forget(id);
+      await Promise.all(found.map((one) => this.#take(one)));
+      this.loaded = 'yes';
+    } catch {
+      if (this.loaded !== 'yes') this.loaded = 'failed';
+    }
+    this.changed();
+  }
+
+  /** @param {import('/sdk/rest.js').Group} found */
+  async #take(found) {
+    const { group_id: id, encrypted_name: sealedName, encrypted_group_key: wrapped, member_count: memberCount } = found;
+    const code = found.invite_code || null;
+    const had = this.groups.get(id);
+    const opened =
+      had?.key && had.sealedName === sealedName ? { key: had.key, name: had.name } : await this.keys.of(id, wrapped, sealedName);
+    const { key, name = null } = opened ?? {};
+    if (key) void this.#persist();
+    const group = this.groups.get(id);
+    if (group) {
+      Object.assign(group, { key, name, code, wrapped, sealedName, memberCount });
+      return this.#retry(group);
+    }
+    const made = newGroup({ id, name, key, code, wrapped, sealedName, memberCount });
+    made.notices = this.people.notices(made);
+    this.groups.set(id, made);
+    // Everything that is there when a device first sees a group counts as read.
+    if (this.reads.latestAt(id) === undefined) this.reads.received(id, Date.parse(found.joined_at));
+    this.#subscribe(made, found.last_seq ?? 0);
+    void this.people.load(made);
+    await this.threads.loadPage(made);
+  }
+
+  /** @param {Group} group What of it could not be loaded is asked for again. */
+  async #retry(group) {
+    if (group.loaded === 'failed') await this.threads.loadPage(group);
+    for (const thread of group.threads.values()) if (thread.loaded === 'failed') void this.threads.load(group, thread);
+  }
+
+  /** @param {Group} group @param {number} since */
+  #subscribe(group, since) {
+    const { client } = this.#around;
+    group.subscription = client.subscribe(group.id, {
+      since,
+      onEvent: async (event) => {
+        await this.events.apply(group, event);
+        this.changed();
+      },
+      onReset: ({ data }) => this.#reset(group, data.seq),
+      onCaughtUp: () => {
+        group.caughtUp = true;
+        void this.people.load(group);
+        this.changed();
+      },
+      onEnd: (error) => {
+        if (!error || this.groups.get(group.id) !== group) return;
+        this.#forget(group.id);
+        this.#emit('removed', group);
+      },
+    });
+  }
+
+  /** @param {string} id */
+  #forget(id) {
+    const group = this.groups.get(id);
+    this.groups.delete(id);
+    group?.subscription?.close();
+    this.changed();
+  }
+
+  /** Events were lost for good: read everything again, and mark what was written since. @param {Group} group @param {number} seq */
+  async #reset(group, seq) {
+    const latestAt = this.reads.latestAt(group.id) ?? Number.POSITIVE_INFINITY;
+    await this.#reload(group);
+    for (const { id, mine } of await this.threads.writtenAfter(group, latestAt).catch(() => [])) this.reads.noted(id, seq, mine);
+    this.changed();
+  }
+
+  /** @param {Group} group */
+  async #reload(group) {
+    const open = [...group.threads.values()].filter(({ loaded }) => loaded !== 'no').map(({ id }) => id);
+    group.threads.clear();
+    group.loaded = 'no';
+    await this.threads.loadPage(group);
+    for (const id of open) {
+      const thread = group.threads.get(id);
+      if (thread) void this.threads.load(group, thread);
+    }
+  }
+
+  /** There are keys to lose: ask once that the browser keeps them. */
+  async #persist() {
+    if (this.persisted !== undefined) return;
+    this.persisted = false;
+    this.persisted = await this.#around.persist();
+    this.changed();
+  }
+
+  // What goes
+
+  /** @param {Group} group @param {string} title @param {string} body */
+  async writeThread(group, title, body) {
+    const key = /** @type {CryptoKey} */ (group.key);
+    const encrypted_title = await seal(key, group.id, 'thread-title', title);
+    const encrypted_body = await seal(key, group.id, 'thread-body', body);
+    return this.outbox.send(group.id, { type: 'thread', encrypted_title, encrypted_body }, { threadId: undefined, title, body });
+  }
+
+  /** @param {Group} group @param {string} threadId @param {string} body */
+  async writeReply(group, threadId, body) {
+    const key = /** @type {CryptoKey} */ (group.key);
+    const encrypted_body = await seal(key, group.id, `reply/${threadId}`, body);
+    this.#around.client.typing(threadId, false);
+    return this.outbox.send(group.id, { type: 'reply', thread_id: threadId, encrypted_body }, { threadId, title: null, body });
+  }
+
+  /** The server's answer came. @param {string} key @param {any} answer */
+  async #sent(key, answer) {
+    const draft = this.outbox.sent(key);
+    const group = draft && this.groups.get(draft.groupId);
+    if (draft && group) {
+      const { user_id: author_id, username: author_username } = this.session;
+      const { encrypted_title, encrypted_body } = draft.draft;
+      const made = { author_id, author_username, encrypted_body, created_at: answer.created_at };
+      if (draft.threadId) {
+        const thread = group.threads.get(draft.threadId);
+        if (thread) await this.threads.addReply(group, thread, { ...made, reply_id: answer.reply_id, thread_id: draft.threadId });
+      } else if (!group.threads.has(answer.thread_id)) {
+        const thread = await this.threads.opened({ ...made, thread_id: answer.thread_id, group_id: group.id, encrypted_title }, group);
+        if (!group.threads.has(thread.id)) group.threads.set(thread.id, thread);
+      }
+    }
+    this.#emit('sent', { key, threadId: answer.thread_id });
+    this.changed();
+  }
+
+  /** The member presses keys in a thread. @param {string} threadId */
+  typing(threadId) {
+    this.#around.client.typing(threadId);
+  }
+
+  /** How many texts and photos are on their way. */
+  get toSend() {
+    return this.outbox.toSend + this.uploads.toSend;
+  }
+
+  /** Whether a connection is open and everything that was missed is here. */
+  get caughtUp() {
+    return this.state.status === 'open' && this.loaded === 'yes' && [...this.groups.values()].every(({ caughtUp }) => caughtUp);
+  }
+
+  // What was read
+
+  /** @param {Group} group */
+  unreadIn(group) {
+    return [...group.threads.keys()].filter((id) => this.reads.unread(id)).length;
+  }
+
+  /** The reader sees a thread. @param {Thread} thread */
+  markRead(thread) {
+    if (this.reads.markRead(thread.id)) this.changed();
+  }
+
+  /** @param {Thread} thread */
+  #readNow(thread) {
+    if (this.reading === thread.id && this.#around.visible()) this.markRead(thread);
+  }
+
+  /** Reported once: what cannot be stored lasts as long as the page. */
+  #full() {
+    if (this.#noRoom) return;
+    this.#noRoom = true;
+    this.#emit('trouble', 'The storage of this browser is full: what you write is kept only while this page is open.');
+  }
+}

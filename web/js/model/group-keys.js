@@ -1,0 +1,93 @@
+/** The keys of a member: its own pair, and those of its groups, in this browser. */
+import { open } from '../crypto/envelope.js';
+import { importGroupKey, keyToText } from '../crypto/group-key.js';
+import { newIdentity, unwrapGroupKey, wrapGroupKey } from '../crypto/identity.js';
+
+/** @import {Bytes} from '../crypto/bytes.js' */
+/** @import {Place} from './vault.js' */
+
+/** @param {string} userId */
+export const identityName = (userId) => `${userId}/identity`;
+/** @param {string} userId @param {string} groupId */
+export const groupKeyName = (userId, groupId) => `${userId}/group/${groupId}`;
+
+/** The keys of one member. A key counts only when it opens the group's name; any other is treated as missing. */
+export class GroupKeys {
+  /** @type {CryptoKeyPair | undefined} */
+  #identity;
+  #userId;
+  #place;
+
+  /** @param {string} userId @param {Place} place */
+  constructor(userId, place) {
+    this.#userId = userId;
+    this.#place = place;
+  }
+
+  /** Load the member's own pair, or make one. */
+  async start() {
+    const name = identityName(this.#userId);
+    this.#identity = await this.#place.get(name);
+    if (this.#identity) return;
+    this.#identity = await newIdentity();
+    await this.#place.set(name, this.#identity);
+  }
+
+  /** @param {string} groupId @returns {Promise<CryptoKey | undefined>} As it is stored. */
+  stored(groupId) {
+    return this.#place.get(groupKeyName(this.#userId, groupId));
+  }
+
+  /**
+   * Find the key of a group: on this device, or wrapped on the server for this device.
+   *
+   * @param {string} groupId
+   * @param {string} wrapped
+   * @param {string} sealedName
+   * @returns {Promise<{key: CryptoKey, name: string} | undefined>} Undefined when no key opens the group's name.
+   */
+  async of(groupId, wrapped, sealedName) {
+    const stored = await this.stored(groupId);
+    const name = await open(stored, '', 'group-name', sealedName);
+    if (stored && name !== null) return { key: stored, name };
+    const raw = await unwrapGroupKey(this.#identity, wrapped);
+    return raw ? this.bring(groupId, raw, sealedName) : undefined;
+  }
+
+  /**
+   * Store a key, if it opens the group's name.
+   *
+   * @param {string} groupId
+   * @param {Bytes} raw
+   * @param {string} sealedName
+   * @returns {Promise<{key: CryptoKey, name: string} | undefined>} Undefined when it does not; then nothing is stored.
+   */
+  async bring(groupId, raw, sealedName) {
+    const key = await importGroupKey(raw);
+    const name = await open(key, '', 'group-name', sealedName);
+    if (name === null) return undefined;
+    await this.#place.set(groupKeyName(this.#userId, groupId), key);
+    return { key, name };
+  }
+
+  /** @param {Bytes} raw @returns {Promise<string>} For this member on this device alone. */
+  wrap(raw) {
+    return wrapGroupKey(/** @type {CryptoKeyPair} */ (this.#identity), raw);
+  }
+
+  /**
+   * The key as it stands in a link. The key in use cannot be exported; the wrapped one on the server can be opened here.
+   *
+   * @param {string} wrapped
+   * @returns {Promise<string | null>} Null when it was wrapped on another device.
+   */
+  async text(wrapped) {
+    const raw = await unwrapGroupKey(this.#identity, wrapped);
+    return raw && keyToText(raw);
+  }
+
+  /** @param {string} groupId */
+  delete(groupId) {
+    return this.#place.delete(groupKeyName(this.#userId, groupId));
+  }
+}

@@ -1,0 +1,40 @@
+/** Invitations: a code that opens a group at the server, and the key that opens its content. */
+import { keyFromText } from '../crypto/group-key.js';
+
+/** @import {Bytes} from '../crypto/bytes.js' */
+
+/**
+ * - `invitation`: code and key.
+ * - `key`: the key alone is whole; it unlocks a group on one's own further device.
+ * - `broken`: meant as an invitation, but cut off or damaged.
+ *
+ * @typedef {{kind: 'invitation', code: string, raw: Bytes} | {kind: 'key', raw: Bytes} | {kind: 'broken'} | {kind: 'none'}} Reading
+ */
+
+const CODE = /^[A-Z0-9]{8}$/;
+
+/**
+ * Read a link, its fragment, or what a person typed.
+ *
+ * @param {string} text A link, or a code.
+ * @param {string} [apart] The key, if it was given apart.
+ * @returns {Reading}
+ */
+export function readInvitation(text, apart = '') {
+  const inLink = /#?join=([^.]*)\.?(.*)$/s.exec(text.trim());
+  if (inLink) return pair(inLink[1] ?? '', inLink[2] ?? '');
+  if (apart.trim()) return pair(text, apart);
+  const raw = keyFromText(text);
+  return raw ? { kind: 'key', raw } : { kind: 'none' };
+}
+
+/** @param {string} spokenCode @param {string} spokenKey @returns {Reading} */
+function pair(spokenCode, spokenKey) {
+  const code = spokenCode.replace(/[\s-]/g, '').toUpperCase();
+  const raw = keyFromText(spokenKey);
+  if (!raw) return { kind: 'broken' };
+  return CODE.test(code) ? { kind: 'invitation', code, raw } : { kind: 'key', raw };
+}
+
+/** @param {string} origin @param {string} code @param {string} key */
+export const invitationLink = (origin, code, key) => `${origin}/#join=${code}.${key}`;

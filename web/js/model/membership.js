@@ -1,0 +1,136 @@
+/** Making, joining, unlocking and leaving groups. */
+import { importGroupKey, newGroupKey } from '../crypto/group-key.js';
+import { seal } from '../crypto/envelope.js';
+
+/** @import {RestMethods} from '/sdk/rest.js' */
+/** @import {Bytes} from '../crypto/bytes.js' */
+/** @import {GroupKeys} from './group-keys.js' */
+/** @import {Group} from './types.js' */
+
+const WRONG_KEY = 'This key does not open the group. A letter may be wrong: ask for the link once more.';
+
+/**
+ * @typedef {object} Surroundings
+ * @property {RestMethods} api
+ * @property {string} userId
+ * @property {Map<string, Group>} groups
+ * @property {GroupKeys} keys
+ * @property {<T>(question: () => Promise<T>) => Promise<T>} ask
+ * @property {() => Promise<void>} sync
+ * @property {(groupId: string) => void} forget
+ * @property {(group: Group) => Promise<void>} unlocked
+ */
+
+/** @typedef {{name?: string, key?: string, raw?: Bytes, body?: {encrypted_name: string, encrypted_group_key: string}}} Attempt What a second press sends again. */
+
+/** What a member does with whole groups. A key that does not open a group's name is never stored. */
+export class Membership {
+  #around;
+
+  /** @param {Surroundings} around */
+  constructor(around) {
+    this.#around = around;
+  }
+
+  /**
+   * Make a group.
+   *
+   * @param {string} name
+   * @param {Attempt} attempt Empty at first; given again after a lost answer, it makes the same group, not a second one.
+   * @returns {Promise<string>} Its id.
+   */
+  async create(name, attempt) {
+    const { api, ask, keys, sync } = this.#around;
+    if (attempt.name !== name) {
+      const raw = newGroupKey();
+      const encrypted_name = await seal(await importGroupKey(raw), '', 'group-name', name);
+      const body = { encrypted_name, encrypted_group_key: await keys.wrap(raw) };
+      Object.assign(attempt, { name, key: crypto.randomUUID(), raw, body });
+    }
+    const { key, raw, body } = /** @type {Required<Attempt>} */ (attempt);
+    const { group_id } = await ask(() => api.createGroup(body, { key }));
+    await keys.bring(group_id, raw, body.encrypted_name);
+    await sync();
+    return group_id;
+  }
+
+  /**
+   * Look whether a key opens a group of this member, and unlock that group if it is locked.
+   *
+   * @param {Bytes} raw
+   * @returns {Promise<string | undefined>} The group's id.
+   */
+  async recognize(raw) {
+    const { groups, keys } = this.#around;
+    for (const group of groups.values()) {
+      const found = await keys.bring(group.id, raw, group.sealedName);
+      if (!found) continue;
+      if (group.key) return group.id;
+      Object.assign(group, found);
+      await this.#around.unlocked(group);
+      return group.id;
+    }
+    return undefined;
+  }
+
+  /**
+   * Join a group. With a wrong key the membership is given back at once, and nothing is stored.
+   *
+   * @param {string} code
+   * @param {Bytes} raw The group's key.
+   * @returns {Promise<string>} The group's id.
+   */
+  async join(code, raw) {
+    const { api, ask, keys, sync, userId } = this.#around;
+    const encrypted_group_key = await keys.wrap(raw);
+    try {
+      const { group_id, encrypted_name } = await ask(() => api.joinGroup({ invite_code: code, encrypted_group_key }));
+      if (!(await keys.bring(group_id, raw, encrypted_name))) {
+        await ask(() => api.removeMember(group_id, userId));
+        throw new Error(WRONG_KEY);
+      }
+      await sync();
+      return group_id;
+    } catch (error) {
+      if (/** @type {any} */ (error).code !== 'ALREADY_MEMBER') throw error;
+      await sync();
+      const known = await this.recognize(raw);
+      if (!known) throw new Error(WRONG_KEY);
+      return known;
+    }
+  }
+
+  /** Use a key for a locked group. @param {Group} group @param {Bytes} raw @throws {Error} When it does not open the group's name. */
+  async unlock(group, raw) {
+    const found = await this.#around.keys.bring(group.id, raw, group.sealedName);
+    if (!found) throw new Error('This key does not open this group. Ask for the link once more.');
+    Object.assign(group, found);
+    await this.#around.unlocked(group);
+  }
+
+  /** Replace the invite code. @param {Group} group */
+  async renewCode(group) {
+    const { api, ask } = this.#around;
+    group.code = (await ask(() => api.newInviteCode(group.id))).invite_code;
+  }
+
+  /** Remove somebody, and with the same step the invite code that they know. @param {Group} group @param {string} userId */
+  async remove(group, userId) {
+    const { api, ask } = this.#around;
+    await ask(() => api.removeMember(group.id, userId));
+    group.code = null;
+    try {
+      await this.renewCode(group);
+    } catch (cause) {
+      throw new Error('The member is removed, but the old invite code still opens the group. Replace it: Invite, New code.', { cause });
+    }
+  }
+
+  /** @param {Group} group */
+  async leave(group) {
+    const { api, ask, keys, userId, forget } = this.#around;
+    await ask(() => api.removeMember(group.id, userId));
+    await keys.delete(group.id);
+    forget(group.id);
+  }
+}

@@ -1,0 +1,181 @@
+/** What was written here and is not yet with the server: waiting, or refused and kept. */
+import { open } from '../crypto/envelope.js';
+
+/** @import {Shelf} from './shelf.js' */
+/** @import {Waiting} from './types.js' */
+
+/**
+ * @typedef {object} Refused As it is stored: sealed, with the reason.
+ * @property {string} key
+ * @property {string} group_id
+ * @property {any} draft
+ * @property {number} at_ms
+ * @property {string} error
+ */
+
+/**
+ * @typedef {object} Sender What is used of the SDK.
+ * @property {(groupId: string, draft: any, options: {key: string}) => Promise<unknown>} send
+ * @property {() => Promise<{key: string, group_id: string, draft: any, created_at: number}[]>} pending
+ */
+
+/** @param {{code?: string, message: string}} error @returns {string} */
+const reasonOf = ({ code, message }) =>
+  code === 'STALE' ? 'It waited for more than a day and may have arrived. Look at the thread before you send it again.' : message;
+
+/**
+ * The member's own writings on their way. A refused one stays, with its text, until it is sent again or discarded: over
+ * reloads, tabs and days. It never deletes a text by itself.
+ */
+export class Outbox {
+  /** @type {Waiting[]} Oldest first. */
+  waiting = [];
+  #client;
+  #shelf;
+  #keyOf;
+  #changed;
+
+  /**
+   * @param {Sender} client
+   * @param {Shelf} shelf Where refused ones are kept.
+   * @param {(groupId: string) => Promise<CryptoKey | undefined>} keyOf
+   * @param {() => void} changed
+   */
+  constructor(client, shelf, keyOf, changed) {
+    this.#client = client;
+    this.#shelf = shelf;
+    this.#keyOf = keyOf;
+    this.#changed = changed;
+  }
+
+  /** How many are on their way. */
+  get toSend() {
+    return this.waiting.filter(({ error }) => error === undefined).length;
+  }
+
+  /** Show what an earlier run of this page left. */
+  async restore() {
+    await this.reread();
+    const found = (await this.#client.pending()).filter(({ draft }) => draft.type !== 'message');
+    /** @type {string[]} */
+    const restored = [];
+    for (const { key, group_id, draft, created_at } of found) {
+      if (this.#find(key)) continue;
+      restored.push(key);
+      this.#insert(await this.#opened(key, group_id, draft, created_at));
+    }
+    // What was sent while it was being opened is in its thread.
+    const left = new Set((await this.#client.pending()).map(({ key }) => key));
+    this.waiting = this.waiting.filter(({ key, error }) => error !== undefined || left.has(key) || !restored.includes(key));
+    this.#changed();
+  }
+
+  /** Take over the refused ones as they are stored: another tab may have added one, sent it again or discarded it. */
+  async reread() {
+    const stored = this.#refused();
+    this.waiting = this.waiting.filter(({ key, error }) => error === undefined || stored.some((one) => one.key === key));
+    for (const { key, group_id, draft, at_ms, error } of stored) {
+      const had = this.#find(key);
+      if (had) had.error = error;
+      else this.#insert({ ...(await this.#opened(key, group_id, draft, at_ms)), error });
+    }
+    this.#changed();
+  }
+
+  /**
+   * @param {string} groupId
+   * @param {any} draft Sealed, as the SDK sends it.
+   * @param {{threadId: string | undefined, title: string | null, body: string | null}} shown
+   * @returns {string} Its key.
+   */
+  send(groupId, draft, { threadId, title, body }) {
+    const key = crypto.randomUUID();
+    this.waiting.push({ key, groupId, threadId, title, body, atMs: Date.now(), draft });
+    // The outcome is reported by `sent` and `failed`, also after a reload.
+    this.#client.send(groupId, draft, { key }).catch(() => {});
+    this.#changed();
+    return key;
+  }
+
+  /** Send a refused one again. @param {Waiting} waiting */
+  resend({ key, groupId, draft, threadId, title, body }) {
+    this.discard(key);
+    this.send(groupId, draft, { threadId, title, body });
+  }
+
+  /** @param {string} key */
+  discard(key) {
+    this.waiting = this.waiting.filter((one) => one.key !== key);
+    this.#store(this.#refused().filter((one) => one.key !== key));
+    this.#changed();
+  }
+
+  /**
+   * The server refused a draft, of this run or of an earlier one.
+   *
+   * @param {{key: string, group_id: string, draft: any, error: {code: string, message: string}}} failure
+   */
+  async failed({ key, group_id, draft, error }) {
+    if (draft.type === 'message') return;
+    const reason = reasonOf(error);
+    const at_ms = this.#find(key)?.atMs ?? Date.now();
+    // Stored first: the text must not depend on what follows.
+    this.#store([...this.#refused().filter((one) => one.key !== key), { key, group_id, draft, at_ms, error: reason }]);
+    const had = this.#find(key);
+    if (had) had.error = reason;
+    else this.#insert({ ...(await this.#opened(key, group_id, draft, at_ms)), error: reason });
+    this.#changed();
+  }
+
+  /** The server has a draft. @param {string} key @returns {Waiting | undefined} What it was. */
+  sent(key) {
+    const found = this.#find(key);
+    if (found) this.discard(key);
+    return found;
+  }
+
+  /** An event brought this ciphertext: a nonce is used once, so equal ciphertext is the same writing. @param {string} sealed */
+  arrived(sealed) {
+    const found = this.waiting.find(({ draft }) => draft.encrypted_body === sealed);
+    if (found) this.discard(found.key);
+  }
+
+  /** @param {string} key */
+  #find(key) {
+    return this.waiting.find((one) => one.key === key);
+  }
+
+  /** @param {Waiting} made */
+  #insert(made) {
+    if (this.#find(made.key)) return;
+    this.waiting = [...this.waiting, made].sort((a, b) => a.atMs - b.atMs);
+  }
+
+  /**
+   * @param {string} key
+   * @param {string} groupId
+   * @param {any} draft
+   * @param {number} atMs
+   * @returns {Promise<Waiting>}
+   */
+  async #opened(key, groupId, draft, atMs) {
+    // The server may be away, and with it the list of groups: the key is on this device.
+    const groupKey = await this.#keyOf(groupId);
+    const threadId = draft.type === 'reply' ? draft.thread_id : undefined;
+    const title = draft.type === 'thread' ? await open(groupKey, groupId, 'thread-title', draft.encrypted_title) : null;
+    const body = await open(groupKey, groupId, threadId ? `reply/${threadId}` : 'thread-body', draft.encrypted_body);
+    return { key, groupId, threadId, title, body, atMs, draft };
+  }
+
+  /** @returns {Refused[]} */
+  #refused() {
+    const stored = this.#shelf.read();
+    return Array.isArray(stored) ? stored.filter((one) => typeof one?.key === 'string' && typeof one.draft === 'object') : [];
+  }
+
+  /** @param {Refused[]} refused */
+  #store(refused) {
+    if (refused.length) this.#shelf.write(refused);
+    else this.#shelf.delete();
+  }
+}

@@ -1,0 +1,90 @@
+/** Which threads have something new. Positions are event numbers: they only grow, whatever the server deletes meanwhile. */
+
+/** @import {Shelf} from './shelf.js' */
+
+/** Threads of which a position is kept; beyond it the longest untouched that are read are forgotten. */
+const KEPT = 2000;
+
+/** @typedef {{last: number, read: number}} Mark The thread's last event, and the last one that was read; both by number. */
+/** @typedef {{groups: Record<string, number>, threads: Record<string, Mark>}} Marks `groups`: the server's time of the last event. */
+
+/** @param {unknown} value @returns {value is Mark} */
+const isMark = (value) => Number.isSafeInteger(/** @type {any} */ (value)?.last) && Number.isSafeInteger(/** @type {any} */ (value)?.read);
+
+/** The read positions of one member on this device. */
+export class ReadMarks {
+  /** @type {Marks} */
+  #marks = { groups: {}, threads: {} };
+  #shelf;
+
+  /** @param {Shelf} shelf */
+  constructor(shelf) {
+    this.#shelf = shelf;
+    this.merge();
+  }
+
+  /** Take over what another tab has stored: what was read in one tab is read in all. */
+  merge() {
+    const { groups = {}, threads = {} } = this.#shelf.read() ?? {};
+    for (const [id, atMs] of Object.entries(groups)) {
+      if (Number.isFinite(atMs)) this.#marks.groups[id] = Math.max(this.#marks.groups[id] ?? 0, /** @type {number} */ (atMs));
+    }
+    for (const [id, mark] of Object.entries(threads)) {
+      if (!isMark(mark)) continue;
+      const had = this.#marks.threads[id] ?? { last: 0, read: 0 };
+      this.#marks.threads[id] = { last: Math.max(had.last, mark.last), read: Math.max(had.read, mark.read) };
+    }
+  }
+
+  /** @param {string} groupId @returns {number | undefined} The server's time of the group's last event here; undefined before the first. */
+  latestAt(groupId) {
+    return this.#marks.groups[groupId];
+  }
+
+  /** @param {string} groupId @param {number} atMs The server's time of an event. */
+  received(groupId, atMs) {
+    this.#marks.groups[groupId] = Math.max(this.#marks.groups[groupId] ?? 0, atMs);
+    this.#keep();
+  }
+
+  /**
+   * Something was written in a thread.
+   *
+   * @param {string} threadId
+   * @param {number} seq The event's number.
+   * @param {boolean} mine One's own writing makes nothing new, and leaves as new what was.
+   */
+  noted(threadId, seq, mine) {
+    const mark = this.#marks.threads[threadId] ?? { last: 0, read: 0 };
+    this.#marks.threads[threadId] = mark;
+    if (seq <= mark.last) return;
+    if (mine && mark.read >= mark.last) mark.read = seq;
+    mark.last = seq;
+    this.#keep();
+  }
+
+  /** @param {string} threadId */
+  unread(threadId) {
+    const mark = this.#marks.threads[threadId];
+    return mark !== undefined && mark.last > mark.read;
+  }
+
+  /** @param {string} threadId @returns {boolean} Whether that changed anything. */
+  markRead(threadId) {
+    const mark = this.#marks.threads[threadId];
+    if (!mark || mark.read >= mark.last) return false;
+    mark.read = mark.last;
+    this.#keep();
+    return true;
+  }
+
+  #keep() {
+    const { threads } = this.#marks;
+    const ids = Object.keys(threads);
+    if (ids.length > KEPT) {
+      const read = ids.filter((id) => !this.unread(id)).sort((a, b) => (threads[a]?.last ?? 0) - (threads[b]?.last ?? 0));
+      for (const id of read.slice(0, ids.length - KEPT)) delete threads[id];
+    }
+    this.#shelf.write(this.#marks);
+  }
+}

@@ -1,0 +1,198 @@
+/** Threads, replies and media as the server lists them, opened for this member. */
+import { open } from '../crypto/envelope.js';
+import { readMediaInfo } from './medium.js';
+
+/** @import {RestMethods} from '/sdk/rest.js' */
+/** @import {Group, Thread} from './types.js' */
+
+/** Threads in one page of the list; the server gives 100 at most. */
+const PAGE = 50;
+/** Replies in one request. */
+const REPLIES = 100;
+/** Counts are asked for once after a burst of events. */
+const COUNT_DELAY_MS = 120;
+/** A device's clock may be wrong by so much: before that, only the server says whether a photo is still there. */
+const CLOCK_MS = 2 * 86_400_000;
+
+/**
+ * @typedef {object} Surroundings
+ * @property {RestMethods} api
+ * @property {string} userId
+ * @property {<T>(question: () => Promise<T>) => Promise<T>} ask
+ * @property {(userId: string | undefined, username: string | undefined) => string} nameOf
+ * @property {(thread: Thread) => void} counted A thread's numbers are exact now.
+ * @property {() => void} changed
+ */
+
+/** Fills groups with threads, and threads with items. One item that cannot be opened never stops the others. */
+export class Threads {
+  #around;
+  /** @type {Map<string, ReturnType<typeof setTimeout>>} */
+  #counting = new Map();
+
+  /** @param {Surroundings} around */
+  constructor(around) {
+    this.#around = around;
+  }
+
+  stop() {
+    for (const timer of this.#counting.values()) clearTimeout(timer);
+    this.#counting.clear();
+  }
+
+  /** @param {import('/sdk/rest.js').Thread | import('/sdk/wire.js').NewThread} found @param {Group} group @returns {Promise<Thread>} */
+  async opened(found, { id, key }) {
+    const { reply_count = 0, media_count = 0 } = /** @type {Partial<import('/sdk/rest.js').Thread>} */ (found);
+    return {
+      id: found.thread_id,
+      author: this.#around.nameOf(found.author_id, found.author_username),
+      mine: found.author_id === this.#around.userId,
+      atMs: Date.parse(found.created_at),
+      title: await open(key, id, 'thread-title', found.encrypted_title),
+      body: await open(key, id, 'thread-body', found.encrypted_body),
+      replies: reply_count,
+      photos: media_count,
+      items: new Map(),
+      loaded: 'no',
+    };
+  }
+
+  /** Load a page of a group's threads. @param {Group} group @param {number} [offset] */
+  async loadPage(group, offset = 0) {
+    const { api, ask, changed } = this.#around;
+    if (group.loaded === 'loading') return;
+    group.loaded = 'loading';
+    changed();
+    try {
+      const { threads, has_more } = await ask(() => api.threads(group.id, { limit: PAGE, offset }));
+      for (const found of threads) {
+        const thread = await this.opened(found, group);
+        const had = group.threads.get(thread.id);
+        if (had) Object.assign(had, { title: thread.title, body: thread.body, replies: thread.replies, photos: thread.photos });
+        else group.threads.set(thread.id, thread);
+      }
+      group.more = has_more;
+      group.loaded = 'yes';
+    } catch {
+      group.loaded = 'failed';
+    }
+    changed();
+  }
+
+  /** Load one thread that the list does not hold: it is older than the pages so far, or there is none. @param {Group} group @param {string} id */
+  async loadOne(group, id) {
+    const { api, ask, changed } = this.#around;
+    const found = await ask(() => api.thread(id));
+    if (found.group_id === group.id && !group.threads.has(id)) group.threads.set(id, await this.opened(found, group));
+    changed();
+  }
+
+  /** Load everything of a thread. @param {Group} group @param {Thread} thread */
+  async load(group, thread) {
+    const { api, ask, changed } = this.#around;
+    if (thread.loaded === 'loading') return;
+    thread.loaded = 'loading';
+    changed();
+    try {
+      const { media } = await ask(() => api.thread(thread.id));
+      for (const one of media) await this.addMedium(group, thread, one, Date.parse(one.uploaded_at));
+      for (let offset = 0, more = true; more; offset += REPLIES) {
+        const page = await ask(() => api.replies(thread.id, { limit: REPLIES, offset }));
+        for (const found of page.replies) await this.addReply(group, thread, found);
+        more = page.has_more;
+      }
+      thread.loaded = 'yes';
+      this.#count(thread);
+    } catch {
+      thread.loaded = 'failed';
+    }
+    changed();
+  }
+
+  /** @param {Group} group @param {Thread} thread @param {import('/sdk/wire.js').NewReply} found */
+  async addReply({ id, key }, thread, found) {
+    if (thread.items.has(found.reply_id)) return;
+    const text = await open(key, id, `reply/${thread.id}`, found.encrypted_body);
+    const author = this.#around.nameOf(found.author_id, found.author_username);
+    const mine = found.author_id === this.#around.userId;
+    thread.items.set(found.reply_id, { kind: 'reply', id: found.reply_id, author, mine, atMs: Date.parse(found.created_at), text });
+    this.#count(thread);
+  }
+
+  /**
+   * @param {Group} group
+   * @param {Thread} thread
+   * @param {{media_id: string, encrypted_metadata: string, size_bytes: number, expires_at: string, author_id?: string, author_username?: string}} found
+   * @param {number} atMs
+   */
+  async addMedium({ id, key }, thread, found, atMs) {
+    if (thread.items.has(found.media_id)) return;
+    const text = await open(key, id, `media-info/${found.media_id}`, found.encrypted_metadata);
+    const gone = Date.parse(found.expires_at) + CLOCK_MS < Date.now();
+    thread.items.set(found.media_id, {
+      kind: 'media',
+      id: found.media_id,
+      author: this.#around.nameOf(found.author_id, found.author_username),
+      mine: found.author_id === this.#around.userId,
+      atMs,
+      text: null,
+      info: readMediaInfo(text),
+      bytes: found.size_bytes,
+      gone,
+    });
+    this.#count(thread);
+  }
+
+  /** The numbers of a thread that is loaded are those of its items. @param {Thread} thread */
+  #count(thread) {
+    if (thread.loaded !== 'yes') return;
+    const media = [...thread.items.values()].filter(({ kind }) => kind === 'media').length;
+    thread.photos = media;
+    thread.replies = thread.items.size - media;
+    this.#around.counted(thread);
+  }
+
+  /** Ask for a thread's numbers: an event does not say whether the number at hand counts it already. @param {Group} group @param {string} id */
+  countSoon(group, id) {
+    clearTimeout(this.#counting.get(id));
+    const count = async () => {
+      this.#counting.delete(id);
+      const had = group.threads.get(id);
+      if (had?.loaded === 'yes') return;
+      try {
+        const found = await this.#around.api.thread(id);
+        if (had) Object.assign(had, { replies: found.reply_count, photos: found.media_count });
+        else group.threads.set(id, await this.opened(found, group));
+      } catch {
+        // The list is read again with the next reset, and the thread when it is opened.
+      }
+      this.#around.changed();
+    };
+    this.#counting.set(id, setTimeout(count, COUNT_DELAY_MS));
+  }
+
+  /**
+   * Events were lost for good: find the threads in which something was written after a moment.
+   *
+   * @param {Group} group Its threads are loaded.
+   * @param {number} afterMs The server's time.
+   * @returns {Promise<Thread[]>}
+   */
+  async writtenAfter(group, afterMs) {
+    const { api } = this.#around;
+    const found = [];
+    for (const thread of [...group.threads.values()]) {
+      let latest = thread.atMs;
+      if (thread.replies) {
+        const { replies } = await api.replies(thread.id, { limit: 1, offset: thread.replies - 1 });
+        latest = Math.max(latest, ...replies.map(({ created_at }) => Date.parse(created_at)));
+      }
+      if (thread.photos) {
+        const { media } = await api.thread(thread.id);
+        latest = Math.max(latest, ...media.map(({ uploaded_at }) => Date.parse(uploaded_at)));
+      }
+      if (latest > afterMs) found.push(thread);
+    }
+    return found;
+  }
+}

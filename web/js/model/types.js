@@ -1,0 +1,81 @@
+/** The vocabulary of the model: what a member knows. */
+
+/** @typedef {{user_id: string, username: string, token: string}} Session */
+/** @typedef {{user_id: string, username: string, joined_at: string}} Member */
+/** @typedef {'no' | 'loading' | 'yes' | 'failed'} Loaded */
+
+/**
+ * What is sealed beside a photo. It was written by another member's program, so it is checked before it is used.
+ *
+ * @typedef {{name: string, type: string, width?: number, height?: number}} MediaInfo
+ */
+
+/**
+ * One thing in a thread, in the order of time. The author is the server's word; the sealed text has no say in it.
+ *
+ * @typedef {object} Item
+ * @property {'reply' | 'media'} kind
+ * @property {string} id
+ * @property {string} author
+ * @property {boolean} mine
+ * @property {number} atMs
+ * @property {string | null} text Null when it cannot be opened.
+ * @property {MediaInfo | null} [info] Null when it cannot be opened, or is malformed.
+ * @property {number} [bytes]
+ * @property {boolean} [gone] The server has deleted it.
+ */
+
+/**
+ * @typedef {object} Thread
+ * @property {string} id
+ * @property {string} author
+ * @property {boolean} mine
+ * @property {number} atMs
+ * @property {string | null} title Null when it cannot be opened.
+ * @property {string | null} body
+ * @property {number} replies
+ * @property {number} photos
+ * @property {Map<string, Item>} items
+ * @property {Loaded} loaded
+ */
+
+/** @typedef {{kind: 'joined' | 'left' | 'removed', username: string, atMs: number, seq: number}} Notice Who came and who went. */
+
+/**
+ * @typedef {object} Group
+ * @property {string} id
+ * @property {string | null} name Null when no key on this device opens it.
+ * @property {CryptoKey | undefined} key
+ * @property {string | null} code The invite code; null when it has expired.
+ * @property {string} wrapped The group's key as it is stored on the server for this member.
+ * @property {string} sealedName
+ * @property {number} memberCount
+ * @property {Map<string, Thread>} threads
+ * @property {boolean} more Whether the server has older threads.
+ * @property {Loaded} loaded
+ * @property {Member[]} members
+ * @property {Set<string>} online
+ * @property {Notice[]} notices
+ * @property {boolean} caughtUp
+ * @property {{close: () => void} | undefined} subscription
+ */
+
+/**
+ * What was written here and is not yet with the server.
+ *
+ * @typedef {object} Waiting
+ * @property {string} key
+ * @property {string} groupId
+ * @property {string | undefined} threadId Left out for a new thread.
+ * @property {string | null} title
+ * @property {string | null} body Null when it cannot be opened.
+ * @property {number} atMs
+ * @property {any} draft As the SDK sends it.
+ * @property {string} [error] Why the server refused it.
+ */
+
+/** @typedef {{kind: 'thread' | 'reply' | 'media', group: Group, thread: Thread, author: string, text: string}} News */
+
+/** @typedef {{group: string, kind: string, seq: number}} Violation A proof that the server's log was changed. */
+
+export {};

@@ -1,0 +1,231 @@
+/** Photos and videos on their way to the server. They are sealed first, stored sealed, and wait for the server like a text does. */
+import { seal } from '../crypto/envelope.js';
+import { sealFile } from '../crypto/files.js';
+
+/** @import {OrbitalClient} from '/sdk/client.js' */
+/** @import {Group, Session} from './types.js' */
+/** @import {Place} from './vault.js' */
+
+/** Before an upload that found no server is tried again, when no connection that opens asks for it earlier. */
+const RETRY_MS = 30_000;
+
+/**
+ * - `sealing`: it is being encrypted. `sending`: it goes up. `waiting`: the server cannot be reached; it goes by itself.
+ * - `paused`: the member stopped it. `failed`: the server refused it.
+ *
+ * @typedef {object} Upload
+ * @property {string} id The medium's.
+ * @property {string} groupId
+ * @property {string} threadId
+ * @property {string} name
+ * @property {'sealing' | 'waiting' | 'sending' | 'paused' | 'failed'} state
+ * @property {number} done From 0 to 1.
+ * @property {string | undefined} [error]
+ * @property {Blob} [sealed]
+ * @property {string} iv
+ * @property {string} metadata Sealed.
+ */
+
+/**
+ * @typedef {object} Surroundings
+ * @property {Pick<OrbitalClient, 'uploadMedia'>} client
+ * @property {Session} session
+ * @property {Pick<Place, 'all' | 'set' | 'delete'>} place
+ * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time; false when another tab runs it.
+ * @property {() => void} changed
+ */
+
+/** @param {Blob} file @returns {Promise<{width?: number, height?: number}>} So that a place can be kept for a picture before it is loaded. */
+async function measure(file) {
+  if (!file.type.startsWith('image/')) return {};
+  try {
+    const { width, height } = await createImageBitmap(file);
+    return { width, height };
+  } catch {
+    return {};
+  }
+}
+
+/** @param {any} error @returns {boolean} Whether the same upload may succeed later: only an answer of the server's own is a refusal. */
+const isTemporary = ({ code, retryable }) => Boolean(retryable) || code === 'UNAUTHORIZED' || /^HTTP_/.test(code);
+
+/** The uploads of one member. What is on the disk meanwhile is sealed. */
+export class Uploads {
+  /** @type {Map<string, Upload>} */
+  all = new Map();
+  /** @type {Map<string, AbortController>} */
+  #running = new Map();
+  /** @type {Map<string, {group: Group, file: File}>} Those that are not sealed yet. */
+  #files = new Map();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+  #around;
+
+  /** @param {Surroundings} around */
+  constructor(around) {
+    this.#around = around;
+  }
+
+  get #prefix() {
+    return `${this.#around.session.user_id}/`;
+  }
+
+  /** How many are on their way. */
+  get toSend() {
+    return [...this.all.values()].filter(({ state }) => state === 'sealing' || state === 'waiting' || state === 'sending').length;
+  }
+
+  /** Go on with what an earlier run of this page left; what the member stopped stays stopped. */
+  async restore() {
+    for (const kept of await this.#around.place.all(this.#prefix)) {
+      if (this.all.has(kept.id)) continue;
+      this.all.set(kept.id, { ...kept, state: kept.state === 'paused' || kept.state === 'failed' ? kept.state : 'waiting' });
+    }
+    if (!this.all.size) return;
+    this.#around.changed();
+    this.wake();
+  }
+
+  /** Try now what waits. */
+  wake() {
+    for (const upload of this.all.values()) if (upload.state === 'waiting') void this.send(upload);
+  }
+
+  stop() {
+    clearTimeout(this.#timer);
+    // What is cut here is no wish of the member: the next run goes on.
+    for (const [id, running] of this.#running) {
+      const upload = this.all.get(id);
+      if (upload) upload.state = 'waiting';
+      running.abort();
+    }
+  }
+
+  /** @param {Group} group @param {string} threadId @param {File} file */
+  async add(group, threadId, file) {
+    const id = crypto.randomUUID();
+    const upload = /** @type {Upload} */ ({
+      id,
+      groupId: group.id,
+      threadId,
+      name: file.name,
+      state: 'sealing',
+      done: 0,
+      iv: '',
+      metadata: '',
+    });
+    this.all.set(id, upload);
+    this.#files.set(id, { group, file });
+    await this.#seal(upload, group, file);
+  }
+
+  /** Go on. @param {Upload} upload */
+  async resume(upload) {
+    const unsealed = this.#files.get(upload.id);
+    Object.assign(upload, { state: unsealed ? 'sealing' : 'waiting', error: undefined });
+    await (unsealed ? this.#seal(upload, unsealed.group, unsealed.file) : this.send(upload));
+  }
+
+  /** @param {Upload} upload @param {Group} group @param {File} file */
+  async #seal(upload, group, file) {
+    const key = /** @type {CryptoKey} */ (group.key);
+    const running = new AbortController();
+    this.#running.set(upload.id, running);
+    this.#around.changed();
+    try {
+      const info = { name: file.name, type: file.type, ...(await measure(file)) };
+      upload.metadata = await seal(key, group.id, `media-info/${upload.id}`, JSON.stringify(info));
+      Object.assign(upload, await sealFile(key, group.id, upload.id, file, running.signal));
+      running.signal.throwIfAborted();
+    } catch (error) {
+      this.#running.delete(upload.id);
+      if (running.signal.aborted) this.#set(upload, 'paused');
+      else this.#set(upload, 'failed', /** @type {Error} */ (error).message);
+      return;
+    }
+    this.#files.delete(upload.id);
+    upload.state = 'waiting';
+    await this.#keep(upload);
+    await this.send(upload);
+  }
+
+  /** Send what the server does not have yet. @param {Upload} upload */
+  async send(upload) {
+    const { id } = upload;
+    if (!upload.sealed || upload.state === 'sending') return;
+    upload.state = 'sending';
+    this.#around.changed();
+    const mine = await this.#around.exclusive(`orbital-upload:${id}`, () => this.#transfer(upload));
+    // Another tab sends it: the event reports its arrival, and if that tab ends first, this one goes on.
+    if (!mine) this.#wait(upload);
+  }
+
+  /** @param {Upload} upload */
+  async #transfer(upload) {
+    const { id, threadId, sealed, metadata, iv } = upload;
+    const running = new AbortController();
+    this.#running.set(id, running);
+    try {
+      await this.#around.client.uploadMedia({
+        media_id: id,
+        thread_id: threadId,
+        data: /** @type {Blob} */ (sealed),
+        encrypted_metadata: metadata,
+        encryption_iv: iv,
+        signal: running.signal,
+        onProgress: ({ loaded, total }) => {
+          upload.done = loaded / total;
+          this.#around.changed();
+        },
+      });
+      this.arrived(id);
+    } catch (error) {
+      if (running.signal.aborted) this.#set(upload, upload.state === 'waiting' ? 'waiting' : 'paused');
+      else if (isTemporary(error)) this.#wait(upload);
+      else this.#set(upload, 'failed', /** @type {Error} */ (error).message);
+    }
+    this.#running.delete(id);
+  }
+
+  /** @param {Upload} upload */
+  #wait(upload) {
+    if (!this.all.has(upload.id)) return;
+    this.#set(upload, 'waiting');
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.wake(), RETRY_MS);
+  }
+
+  /** @param {Upload} upload @param {Upload['state']} state @param {string} [error] */
+  #set(upload, state, error) {
+    Object.assign(upload, { state, error });
+    this.#around.changed();
+    if (this.all.has(upload.id) && upload.sealed) void this.#keep(upload);
+  }
+
+  /** Without room for it here it goes up all the same, and only a reload would end it. @param {Upload} upload */
+  async #keep(upload) {
+    await this.#around.place.set(this.#prefix + upload.id, { ...upload }).catch(() => {});
+    if (!this.all.has(upload.id)) await this.#around.place.delete(this.#prefix + upload.id).catch(() => {});
+  }
+
+  /** Stop an upload, also while it is being encrypted; it can go on later. @param {string} id */
+  pause(id) {
+    this.#running.get(id)?.abort();
+    const upload = this.all.get(id);
+    if (upload?.state === 'waiting') this.#set(upload, 'paused');
+  }
+
+  /** @param {string} id */
+  discard(id) {
+    this.all.delete(id);
+    this.#files.delete(id);
+    this.#running.get(id)?.abort();
+    void this.#around.place.delete(this.#prefix + id).catch(() => {});
+    this.#around.changed();
+  }
+
+  /** The medium is in its thread. @param {string} id */
+  arrived(id) {
+    if (this.all.has(id)) this.discard(id);
+  }
+}

@@ -1,0 +1,94 @@
+/** The window with the invite link. */
+import { keyToSpeak } from '../../crypto/group-key.js';
+import { invitationLink } from '../../model/invitation.js';
+import { h, put } from '../dom.js';
+import { dialog, form } from '../window.js';
+
+/** @import {Family} from '../../model/family.js' */
+/** @import {Group} from '../../model/types.js' */
+
+/** @param {string} text @param {HTMLInputElement} source Selected when the browser refuses to copy. */
+function copyButton(text, source) {
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text);
+      put(button, 'Copied');
+    } catch {
+      source.select();
+      put(button, 'Press Ctrl+C');
+    }
+  };
+  const button = h('button', { type: 'button', class: 'quiet', onclick: copy }, 'Copy');
+  return button;
+}
+
+/** @param {Family} family @param {Group} group @param {() => void} close */
+function renewForm(family, group, close) {
+  const act = async () => {
+    await family.membership.renewCode(group);
+    close();
+    await invite(family, group);
+  };
+  return form(
+    { label: 'Replace the code', act },
+    h('p', { class: 'hint' }, 'Links with the old code open nothing any more. Members stay members.'),
+  );
+}
+
+/** @param {Family} family @param {Group} group @param {boolean} creator @param {() => void} close */
+function expired(family, group, creator, close) {
+  const [first] = group.members;
+  if (creator)
+    return [
+      h('p', {}, 'The invite code of this group has expired. Make a new one, and send the new link.'),
+      renewForm(family, group, close),
+    ];
+  return [
+    h('p', {}, 'The invite code of this group has expired, so nobody can be invited just now.'),
+    h('p', {}, first ? `${first.username} made the group and can make a new code.` : 'The member who made the group can make a new code.'),
+  ];
+}
+
+/** @param {Group} group @param {string} code @param {string} key */
+function linkAndKey(group, code, key) {
+  const link = invitationLink(location.origin, code, key);
+  const share = { title: 'Orbital', text: `Join ${group.name}`, url: link };
+  const shown = h('input', { readonly: true, value: link, 'aria-label': 'Invite link', 'data-invite': '' });
+  return [
+    h('p', {}, 'Anybody with this link can join and read everything, so send it as you would hand over a house key.'),
+    h('div', { class: 'copy' }, shown, copyButton(link, shown)),
+    'share' in navigator &&
+      h('button', { type: 'button', class: 'quiet', onclick: () => navigator.share(share).catch(() => {}) }, 'Share…'),
+    h('p', { class: 'hint' }, 'The part after # stays in the browser: the server never gets it.'),
+    h(
+      'details',
+      {},
+      h('summary', {}, 'Code and key apart'),
+      h('p', { class: 'hint' }, 'Give the code one way and the key another: neither opens anything alone.'),
+      h(
+        'dl',
+        { class: 'pair' },
+        h('dt', {}, 'Code'),
+        h('dd', {}, h('code', {}, code)),
+        h('dt', {}, 'Key'),
+        h('dd', {}, h('code', {}, keyToSpeak(key))),
+      ),
+    ),
+  ];
+}
+
+/** @param {Family} family @param {Group} group */
+export async function invite(family, group) {
+  const key = await family.keys.text(group.wrapped);
+  const creator = group.members[0]?.user_id === family.session.user_id;
+  dialog(`Invite to ${group.name}`, (close) => {
+    if (!key)
+      return [
+        h('p', {}, 'This device can read the group, but not hand its key on: its key was brought here, and cannot be read out again.'),
+        h('p', {}, 'Invite from the device on which you joined, or ask another member to send the link.'),
+      ];
+    if (!group.code) return expired(family, group, creator, close);
+    const renew = creator && h('details', {}, h('summary', {}, 'A new code'), renewForm(family, group, close));
+    return [...linkAndKey(group, group.code, key), renew];
+  });
+}

@@ -1,0 +1,77 @@
+/** The window with the members of a group. */
+import { h } from '../dom.js';
+import { avatar, icon } from '../icons.js';
+import { dialog, form } from '../window.js';
+import { ago } from '../words.js';
+import { invite } from './invite.js';
+
+/** @import {Family} from '../../model/family.js' */
+/** @import {Group, Member} from '../../model/types.js' */
+
+/** @param {Family} family @param {Group} group @param {(groupId: string) => void} left */
+export function members(family, group, left) {
+  const mine = family.session.user_id;
+  const creator = group.members[0]?.user_id === mine;
+  return dialog('Members', (close) => {
+    const row = (/** @type {Member} */ { user_id, username, joined_at }) => {
+      const here = group.online.has(user_id);
+      const remove = () => {
+        close();
+        removeMember(family, group, user_id, username);
+      };
+      return h(
+        'li',
+        {},
+        avatar(username),
+        h(
+          'span',
+          { class: 'grow' },
+          h('strong', {}, username),
+          user_id === mine ? ' (you)' : '',
+          h('small', {}, `joined ${ago(Date.parse(joined_at))}`),
+        ),
+        h('span', { class: here ? 'online' : 'offline' }, here ? 'online' : 'away'),
+        creator && user_id !== mine
+          ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove ${username}`, onclick: remove }, 'Remove')
+          : null,
+      );
+    };
+    const inviting = () => {
+      close();
+      void invite(family, group);
+    };
+    return [
+      group.key ? h('button', { type: 'button', class: 'quiet', onclick: inviting }, icon('invite'), 'Invite somebody') : null,
+      h('ul', { class: 'people' }, group.members.map(row)),
+      leaving(family, group, close, left),
+    ];
+  });
+}
+
+/** @param {Family} family @param {Group} group @param {() => void} close @param {(groupId: string) => void} left */
+function leaving(family, group, close, left) {
+  const act = async () => {
+    await family.membership.leave(group);
+    close();
+    left(group.id);
+  };
+  const hint = h('p', { class: 'hint' }, 'You see nothing of it from then on. What you wrote stays with the others.');
+  return h('details', {}, h('summary', {}, 'Leave this group'), form({ label: 'Leave', danger: true, act }, hint));
+}
+
+/** @param {Family} family @param {Group} group @param {string} userId @param {string} username */
+function removeMember(family, group, userId, username) {
+  dialog(`Remove ${username}?`, (close) => [
+    h('p', {}, `${username} receives nothing of the group from then on, and the invite code is replaced, so that old links open nothing.`),
+    h('p', {}, `The group's key stays as it is: what ${username} has read is read.`),
+    form({
+      label: `Remove ${username}`,
+      danger: true,
+      act: async () => {
+        await family.membership.remove(group, userId);
+        void family.people.load(group);
+        close();
+      },
+    }),
+  ]);
+}

@@ -1,0 +1,91 @@
+/** The bar at the top: what is open, the state of the connection, the group's tools. */
+import { describeConnection } from '../model/connection.js';
+import { account } from './dialogs/account.js';
+import { invite } from './dialogs/invite.js';
+import { members } from './dialogs/members.js';
+import { h, put } from './dom.js';
+import { avatar, icon, sign } from './icons.js';
+import { address } from './route.js';
+import { counted } from './words.js';
+
+/** @import {Place} from './home.js' */
+/** @import {Leave} from './dialogs/account.js' */
+
+/**
+ * @param {Place} place
+ * @param {{leave: Leave, toggleInspector: () => void}} how
+ */
+export function makeHeader(place, { leave, toggleInspector }) {
+  const { family } = place;
+  const { username } = family.session;
+  const pill = h('span', { class: 'pill', 'aria-hidden': 'true' });
+  const said = h('span', { class: 'sr', role: 'status' });
+  const banner = h('section', { class: 'banner', 'aria-label': 'The connection', hidden: true });
+  const title = h('h1', {});
+  const tools = h('div', { class: 'tools' });
+  const back = h('a', { class: 'quiet round back', 'aria-label': 'Back', href: '#/' }, icon('back'));
+  const seen = { type: 'button', class: 'quiet', 'aria-expanded': 'false', 'aria-label': 'What the server sees', onclick: toggleInspector };
+  const eye = h('button', seen, icon('eye'), h('span', { class: 'wide' }, 'What the server sees'));
+  const mine = { type: 'button', class: 'quiet me', 'aria-label': `Account of ${username}`, onclick: () => account(family, leave) };
+  const brand = h('a', { class: 'brand', href: '#/', 'aria-label': 'Orbital, all groups' }, sign(30));
+  const bar = h('header', { class: 'bar' }, back, brand, title, pill, said, tools, eye, h('button', mine, avatar(username)));
+
+  const showConnection = () => {
+    const { state, toSend, caughtUp } = family;
+    const offline = navigator.onLine === false;
+    const { tone, text, plain, more } = describeConnection({ state, offline, caughtUp, nowMs: Date.now() });
+    pill.className = `pill ${tone}`;
+    const sending = toSend ? h('span', {}, h('span', { class: 'line' }, '· '), `${toSend} to send`) : null;
+    put(pill, h('i', {}), h('span', { class: 'line' }, text), sending);
+    const words = toSend && tone !== 'good' ? `${plain} ${toSend} to send.` : plain;
+    if (said.textContent !== words) said.textContent = words;
+    banner.hidden = !more;
+    if (more && banner.firstChild?.textContent !== more)
+      put(banner, h('p', {}, more), h('button', { type: 'button', class: 'quiet', onclick: () => family.wake() }, 'Try now'));
+    const unread = [...family.groups.values()].reduce((sum, one) => sum + family.unreadIn(one), 0);
+    document.title = `${unread ? `(${unread}) ` : ''}${place.group()?.name ?? 'Orbital'}`;
+  };
+
+  const showTools = () => {
+    const group = place.group();
+    const names = group?.members.map(({ username: name }) => name).join();
+    const version = group ? `${group.id}:${Boolean(group.key)}:${group.memberCount}:${[...group.online].join()}:${names}` : '';
+    if (tools.dataset.version === version) return;
+    tools.dataset.version = version;
+    if (!group) return void put(tools);
+    const online = group.members.filter(({ user_id }) => group.online.has(user_id));
+    const opened = () => members(family, group, () => place.leaveGroup());
+    const faces = online.slice(0, 4).map(({ username: name }) => avatar(name));
+    const people = h(
+      'button',
+      { type: 'button', class: 'quiet', onclick: opened },
+      h('span', { class: 'faces wide', 'aria-hidden': 'true' }, faces),
+      h('span', { class: 'sr' }, `Members: ${counted(group.memberCount, 'member')}, `),
+      icon('people'),
+      h(
+        'span',
+        { class: 'online' },
+        `${online.length}`,
+        h('span', { class: 'wide' }, ' online'),
+        h('span', { class: 'sr narrow' }, ' online'),
+      ),
+    );
+    const inviting = { type: 'button', class: 'quiet invite', 'aria-label': 'Invite', onclick: () => invite(family, group) };
+    put(tools, people, group.key ? h('button', inviting, icon('invite'), h('span', { class: 'wide' }, 'Invite')) : null);
+  };
+
+  return {
+    bar,
+    banner,
+    eye,
+    showConnection,
+    show() {
+      const { groupId = '', threadId, writing } = place.route();
+      const group = place.group();
+      back.href = threadId || writing ? address(groupId) : '#/';
+      title.textContent = group ? (group.name ?? 'A locked group') : 'Orbital';
+      showConnection();
+      showTools();
+    },
+  };
+}

@@ -1,0 +1,252 @@
+/** The home of a member: header, groups, threads, one thread, and what the server sees. It shows what the model knows. */
+import { makeInspector } from '../debug/inspector.js';
+import { h, put } from './dom.js';
+import { makeGroupList } from './group-list.js';
+import { makeHeader } from './header.js';
+import { icon } from './icons.js';
+import { excerpt } from './markdown/parse.js';
+import { notify } from './notify.js';
+import { address, readRoute } from './route.js';
+import { makeThread } from './thread.js';
+import { makeThreadList } from './thread-list.js';
+import { cut, refreshTimes } from './words.js';
+
+/** @import {Recorder} from '../debug/recorder.js' */
+/** @import {Family} from '../model/family.js' */
+/** @import {Group} from '../model/types.js' */
+/** @import {Leave} from './dialogs/account.js' */
+/** @import {Route} from './route.js' */
+
+/** Groups and presence are looked up so often while the page is shown. */
+const REFRESH_MS = 15_000;
+/** A dead connection is noticed after this and the 3 s that its probe may take. */
+const PROBE_MS = 10_000;
+const TOAST_MS = 6000;
+
+/**
+ * What the parts of the page know of each other.
+ *
+ * @typedef {object} Place
+ * @property {Family} family
+ * @property {() => Route} route
+ * @property {() => Group | undefined} group The group that is open.
+ * @property {(groupId: string, threadId?: string) => void} go
+ * @property {() => void} leaveGroup
+ * @property {(text: string) => void} toast
+ * @property {(key: string) => void} openWhenSent A thread that was just written is opened when the server has it.
+ */
+
+/** Show what was proved about the server: that its log was changed. @param {Family} family */
+function makeAlarm(family) {
+  const element = h('section', { class: 'alarm', role: 'alert', hidden: true });
+  const names = { changed: 'was changed', skipped: 'was skipped', repeated: 'was repeated', withheld: 'is withheld', left: 'says that you left' };
+  return {
+    element,
+    show() {
+      const last = family.violations.at(-1);
+      element.hidden = !last;
+      if (!last) return;
+      const group = family.groups.get(last.group_id)?.name ?? 'a group';
+      const text = `What the server sent for ${group} does not fit together: number ${last.seq} ${names[last.kind]}. Something may be missing or altered. Ask the person who runs the server.`;
+      if (element.firstChild?.textContent === text) return;
+      const dismiss = () => {
+        family.violations = [];
+        family.changed();
+      };
+      put(element, h('p', {}, text), h('button', { type: 'button', class: 'quiet', onclick: dismiss }, icon('close'), 'Dismiss'));
+    },
+  };
+}
+
+/** The page of one member. */
+class Home {
+  /** @type {Route} */
+  #route = {};
+  /** @type {string | undefined} */
+  #sentKey;
+  #listeners = new AbortController();
+  #queued = false;
+  #inspecting = false;
+  #toasts = h('div', { class: 'toasts', role: 'status' });
+  #log = h('div', { class: 'sr', role: 'log', 'aria-label': 'News' });
+  /** @type {ReturnType<typeof setInterval>[]} */
+  #timers = [];
+
+  /** @param {HTMLElement} root @param {Family} family @param {{leave: Leave, recorder: Recorder}} how */
+  constructor(root, family, { leave, recorder }) {
+    this.family = family;
+    /** @type {Place} */
+    const place = {
+      family,
+      route: () => this.#route,
+      group: () => family.groups.get(this.#route.groupId ?? ''),
+      go: (groupId, threadId) => {
+        location.hash = address(groupId, threadId);
+      },
+      leaveGroup: () => {
+        location.hash = '#/';
+      },
+      toast: (text) => this.#toast(text),
+      openWhenSent: (key) => {
+        this.#sentKey = key;
+      },
+    };
+    this.place = place;
+    this.header = makeHeader(place, { leave, toggleInspector: () => this.#inspect(!this.#inspecting) });
+    this.groupList = makeGroupList(place);
+    this.threadList = makeThreadList(place);
+    this.thread = makeThread(place);
+    this.alarm = makeAlarm(family);
+    this.inspector = makeInspector(family, recorder, () => this.#inspect(false));
+    const main = h('main', { id: 'main' }, this.groupList.element, this.threadList.element, this.thread.element);
+    const { bar, banner } = this.header;
+    const columns = h('div', { class: 'columns' }, main, this.inspector.element);
+    this.element = h('div', { class: 'home' }, bar, banner, this.alarm.element, columns, this.#toasts, this.#log);
+    put(root, this.element);
+    this.inspector.element.addEventListener('keydown', ({ key }) => key === 'Escape' && this.#inspect(false));
+    this.#listen();
+    this.#routed();
+  }
+
+  #listen() {
+    const { family } = this;
+    const { signal } = this.#listeners;
+    const changed = () => this.#changed();
+    const on = (/** @type {string} */ name, /** @type {(detail: any) => void} */ act) =>
+      family.addEventListener(name, (/** @type {any} */ event) => act(event.detail), { signal });
+    on('change', changed);
+    on('news', (news) => this.#news(news));
+    on('trouble', (text) => this.#toast(text));
+    on('removed', (group) => this.#removed(group));
+    on('sent', ({ key, threadId }) => {
+      if (key !== this.#sentKey) return;
+      this.#sentKey = undefined;
+      const { groupId } = this.#route;
+      if (!this.#route.threadId && groupId) this.place.go(groupId, threadId);
+    });
+    addEventListener('hashchange', () => this.#routed(), { signal });
+    addEventListener('online', changed, { signal });
+    addEventListener('offline', changed, { signal });
+    addEventListener('storage', ({ key }) => family.storedElsewhere(key), { signal });
+    // A file that misses its place must not replace the page.
+    for (const name of ['dragover', 'drop']) addEventListener(name, (event) => event.preventDefault(), { signal });
+    document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#refresh(), { signal });
+    this.#timers = [
+      setInterval(() => family.state.status !== 'open' && this.header.showConnection(), 1000),
+      setInterval(() => document.visibilityState === 'visible' && this.#refresh(), REFRESH_MS),
+      setInterval(() => document.visibilityState === 'visible' && family.state.status === 'open' && family.probe(), PROBE_MS),
+    ];
+    this.#chooseFirst(on);
+  }
+
+  /** The first group is chosen when it is known which there are. @param {(name: string, act: (detail: any) => void) => void} on */
+  #chooseFirst(on) {
+    let chosen = false;
+    on('change', () => {
+      if (chosen || this.family.loaded !== 'yes') return;
+      chosen = true;
+      const [only, ...others] = this.family.groups.keys();
+      if (!this.#route.groupId && only && !others.length) location.replace(address(only));
+      else this.#routed();
+    });
+  }
+
+  #refresh() {
+    refreshTimes();
+    void this.family.refresh();
+    const group = this.place.group();
+    if (group && this.family.state.status === 'open') void this.family.people.load(group);
+    this.#changed();
+  }
+
+  #changed() {
+    if (this.#queued) return;
+    this.#queued = true;
+    queueMicrotask(() => {
+      this.#queued = false;
+      this.#show();
+    });
+  }
+
+  #show() {
+    if (this.#listeners.signal.aborted) return;
+    const { family } = this;
+    const { threadId, writing } = this.#route;
+    const group = this.place.group();
+    // Without any group, what there is to say about it stands where threads would.
+    const pane =
+      !family.groups.size || (!group && this.#route.groupId) ? 'threads' : !group ? 'groups' : threadId || writing ? 'thread' : 'threads';
+    this.element.dataset.pane = pane;
+    this.header.show();
+    this.alarm.show();
+    this.groupList.show();
+    this.threadList.show();
+    this.thread.show();
+  }
+
+  #routed() {
+    const was = this.#route;
+    const here = readRoute(location.hash);
+    this.#route = here;
+    // A wide screen has room for a group beside the list of them.
+    const [first] = this.family.groups.values();
+    if (!here.groupId && first && matchMedia('(min-width: 56.25em)').matches) return location.replace(address(first.id));
+    const group = this.place.group();
+    if (was.groupId !== here.groupId && group) void this.family.people.load(group);
+    this.#show();
+    if ((here.writing && !was.writing) || (here.threadId && here.threadId !== was.threadId)) this.thread.focus();
+    else if (!here.threadId && (was.threadId || was.writing)) this.threadList.focus();
+  }
+
+  /** @param {boolean} opened */
+  #inspect(opened) {
+    this.#inspecting = opened;
+    this.element.classList.toggle('seeing', opened);
+    this.inspector.toggle(opened);
+    this.header.eye.setAttribute('aria-expanded', String(opened));
+    if (!opened) this.header.eye.focus();
+  }
+
+  /** @param {string} text */
+  #toast(text) {
+    const node = h('p', {}, text);
+    this.#toasts.append(node);
+    setTimeout(() => node.remove(), TOAST_MS);
+  }
+
+  /** @param {Group} group */
+  #removed(group) {
+    this.#toast(`You are no longer in ${group.name ?? 'a group'}.`);
+    // What was open of it is closed.
+    if (this.#route.groupId === group.id) location.replace('#/');
+  }
+
+  /** @param {import('../model/types.js').News} news */
+  #news({ kind, group, thread, author, text }) {
+    const seen = document.visibilityState === 'visible' && this.#route.threadId === thread.id;
+    const title = cut(thread.title) || '…';
+    const what = kind === 'thread' ? `${author} began “${title}”` : `${author} in “${title}”`;
+    put(this.#log, h('p', {}, kind === 'thread' ? what : `${what}: ${excerpt(text)}`));
+    if (!seen) void notify(what, kind === 'thread' ? (group.name ?? '') : excerpt(text), address(group.id, thread.id), thread.id);
+  }
+
+  stop() {
+    this.#listeners.abort();
+    for (const timer of this.#timers) clearInterval(timer);
+    this.thread.stop();
+    this.inspector.stop();
+  }
+}
+
+/**
+ * Show the home of a member.
+ *
+ * @param {HTMLElement} root
+ * @param {Family} family
+ * @param {{leave: Leave, recorder: Recorder}} how
+ * @returns {() => void} Removes its listeners.
+ */
+export function showHome(root, family, how) {
+  const home = new Home(root, family, how);
+  return () => home.stop();
+}

@@ -1,0 +1,18 @@
+/** What is asked of what a person types. */
+
+/** Letters of one text. The server's limit for what is sealed is far above it. */
+export const TEXT_LETTERS = 20_000;
+export const TITLE_LETTERS = 200;
+
+/** WebKit and some input methods report the confirming key with this code instead of `isComposing` (UI Events §8.3.1). */
+const INPUT_METHOD = 229;
+
+/** @param {{isComposing: boolean, keyCode: number}} event @returns {boolean} Whether a key confirms a word of an input method. */
+export const isConfirming = ({ isComposing, keyCode }) => isComposing || keyCode === INPUT_METHOD;
+
+/** @param {string} text @param {number} [limit] @returns {string} What is wrong with its length; empty when nothing is. */
+export function tooLong(text, limit = TEXT_LETTERS) {
+  if (text.length <= limit) return '';
+  const count = (/** @type {number} */ number) => number.toLocaleString('en');
+  return `This has ${count(text.length)} letters; ${count(limit)} can be sent at once. Nothing was cut: shorten or split it.`;
+}

@@ -1,0 +1,53 @@
+/** What stands in a thread: replies, and what is on its way. One item that cannot be shown never hides the others. */
+import { h } from './dom.js';
+import { avatar, icon } from './icons.js';
+import { markdown } from './markdown/render.js';
+import { fate } from './waiting.js';
+import { LOCKED, time } from './words.js';
+
+/** @import {Child} from './dom.js' */
+/** @import {Family} from '../model/family.js' */
+/** @import {Item, Waiting} from '../model/types.js' */
+
+/** @param {string} author @param {boolean} mine @param {number | null} atMs @param {...Child} inside */
+export const bubble = (author, mine, atMs, ...inside) =>
+  h(
+    'li',
+    { class: mine ? 'item mine' : 'item' },
+    avatar(author),
+    h(
+      'div',
+      { class: 'bubble' },
+      h('p', { class: 'by' }, h('strong', {}, mine ? 'You' : author), ...(atMs ? [' · ', time(atMs)] : [])),
+      ...inside,
+    ),
+  );
+
+/** @param {string | null} text */
+export const words = (text) =>
+  h('div', { class: 'words' }, text === null ? h('p', { class: 'locked' }, icon('lock'), LOCKED) : markdown(text));
+
+/** @param {Item} item */
+export const replyNode = (item) => bubble(item.author, item.mine, item.atMs, words(item.text));
+
+/** @param {Family} family @param {Waiting} waiting */
+export function waitingReply(family, waiting) {
+  const node = bubble(family.session.username, true, null, words(waiting.body), ...fate(family, waiting));
+  node.classList.add('waiting');
+  return node;
+}
+
+/**
+ * Make a node; where the content is such that it cannot be made, one that says so.
+ *
+ * @template T
+ * @param {(item: T) => HTMLElement} make
+ * @returns {(item: T) => HTMLElement}
+ */
+export const safely = (make) => (item) => {
+  try {
+    return make(item);
+  } catch {
+    return bubble('?', false, null, h('p', { class: 'locked' }, icon('lock'), 'This cannot be shown.'));
+  }
+};

@@ -1,0 +1,207 @@
+/** A little markdown, read into plain data. What is not known here stays text. */
+
+/** @typedef {{tag: string, props?: Record<string, string | number>, children: Parsed[]} | string} Parsed */
+
+/** Letters that are read as markdown; what follows them is shown as it is. No text of another member may keep the page busy. */
+export const MAX_LETTERS = 50_000;
+/** Elements that one text may become; after that the rest of it is plain. */
+export const MAX_ELEMENTS = 2_000;
+/** Marks within marks. */
+const MAX_DEPTH = 4;
+
+/** What a link may lead to. @param {string} address @returns {string | null} */
+export function safeAddress(address) {
+  try {
+    // Control characters and spaces are how `java\nscript:` gets past a look at the text.
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there.
+    if (/[\u0000-\u0020]/.test(address)) return null;
+    const { protocol, href } = new URL(address);
+    return /^(https?|mailto):$/.test(protocol) ? href : null;
+  } catch {
+    return null;
+  }
+}
+
+/** One inline thing at the place where it begins. Every branch is linear: no text can make it slow. */
+const INLINE =
+  /`([^`\n]{1,2000})`|\*\*(?=\S)([^*\n]{1,2000})\*\*|~~(?=\S)([^~\n]{1,2000})~~|\*(?=\S)([^*\n]{1,2000})\*|\b_(?=\S)([^_\n]{1,2000})_\b|\[([^[\]\n]{1,500})\]\(([^()\s]{1,2000})\)|\bhttps?:\/\/[^\s<>"'`]{1,2000}/g;
+
+/** Reads one text, and counts what it makes. */
+class Parser {
+  #left = MAX_ELEMENTS;
+
+  /**
+   * @param {string} tag
+   * @param {Parsed[]} children
+   * @param {Record<string, string | number>} [props]
+   * @returns {Parsed}
+   */
+  element(tag, children, props) {
+    this.#left--;
+    return props ? { tag, props, children } : { tag, children };
+  }
+
+  /** @param {string} address @param {Parsed[]} children @returns {Parsed | null} */
+  #link(address, children) {
+    const href = safeAddress(address);
+    return href ? this.element('a', children, { href, target: '_blank', rel: 'noopener noreferrer nofollow' }) : null;
+  }
+
+  /** @param {RegExpMatchArray} found @param {number} depth @returns {{node: Parsed | null, used: number}} */
+  #inlineElement([whole = '', code, bold, struck, slanted, underscored, label, address], depth) {
+    const used = whole.length;
+    const within = (/** @type {string} */ inner) => (depth < MAX_DEPTH ? this.inline(inner, depth + 1) : [inner]);
+    if (code !== undefined) return { node: this.element('code', [code]), used };
+    if (bold !== undefined) return { node: this.element('strong', within(bold)), used };
+    if (struck !== undefined) return { node: this.element('s', within(struck)), used };
+    const emphasis = slanted ?? underscored;
+    if (emphasis !== undefined) return { node: this.element('em', within(emphasis)), used };
+    if (label !== undefined) return { node: this.#link(address ?? '', [label]), used };
+    const bare = whole.replace(/[.,;:!?)\]]+$/, '');
+    return { node: this.#link(bare, [bare]), used: bare.length };
+  }
+
+  /** @param {string} text @param {number} [depth] @returns {Parsed[]} */
+  inline(text, depth = 0) {
+    /** @type {Parsed[]} */
+    const nodes = [];
+    let at = 0;
+    for (const found of text.matchAll(INLINE)) {
+      if (this.#left <= 0) break;
+      const { node, used } = this.#inlineElement(found, depth);
+      if (!node) continue;
+      if (found.index > at) nodes.push(text.slice(at, found.index));
+      nodes.push(node);
+      at = found.index + used;
+    }
+    if (at < text.length) nodes.push(text.slice(at));
+    return nodes;
+  }
+
+  /** @param {string[]} lines @returns {Parsed[]} With a break between them. */
+  #broken(lines) {
+    /** @type {Parsed[]} */
+    const nodes = [];
+    for (const [index, line] of lines.entries()) {
+      if (this.#left <= 0) return [...nodes, `\n${lines.slice(index).join('\n')}`];
+      if (index) nodes.push(this.element('br', []));
+      nodes.push(...this.inline(line));
+    }
+    return nodes;
+  }
+
+  /** @param {string[]} items @returns {Parsed[]} */
+  #items(items) {
+    /** @type {Parsed[]} */
+    const nodes = [];
+    for (const [index, item] of items.entries()) {
+      if (this.#left <= 0) return [...nodes, this.element('li', [items.slice(index).join('\n')])];
+      nodes.push(this.element('li', this.inline(item)));
+    }
+    return nodes;
+  }
+
+  /** @param {string} text @returns {Parsed[]} */
+  blocks(text) {
+    /** @type {Parsed[]} */
+    const blocks = [];
+    const lines = new Lines(text);
+    while (!lines.done) {
+      if (this.#left <= 0) return [...blocks, this.element('p', [lines.rest()])];
+      const block = this.#block(lines);
+      if (block) blocks.push(block);
+    }
+    return blocks;
+  }
+
+  /** @param {Lines} lines It always moves on. @returns {Parsed | null} Null for an empty line. */
+  #block(lines) {
+    const { line } = lines;
+    if (!line.trim()) return lines.skip();
+    if (line.startsWith('```')) {
+      lines.skip();
+      const code = lines.take(/^(?!```)(.*)$/).join('\n');
+      lines.skip();
+      return this.element('pre', [this.element('code', [code])], { tabindex: 0 });
+    }
+    if (/^#{1,6} /.test(line)) {
+      lines.skip();
+      return this.element('h3', this.inline(line.replace(/^#{1,6} +/, '')));
+    }
+    if (/^(-{3,}|\*{3,})$/.test(line.trim())) {
+      lines.skip();
+      return this.element('hr', []);
+    }
+    if (/^> ?/.test(line)) return this.element('blockquote', this.#broken(lines.take(/^> ?(.*)$/)));
+    if (/^[-*+] /.test(line)) return this.element('ul', this.#items(lines.take(/^[-*+] +(.*)$/)));
+    if (/^\d{1,9}[.)] /.test(line)) {
+      const start = Number.parseInt(line, 10);
+      return this.element('ol', this.#items(lines.take(/^\d{1,9}[.)] +(.*)$/)), { start });
+    }
+    lines.skip();
+    return this.element('p', this.#broken([line, ...lines.take(/^(?!\s*$|```|#{1,6} |> ?|[-*+] |\d{1,9}[.)] )(.*)$/)]));
+  }
+}
+
+/** The lines of a text, read from the first to the last. */
+class Lines {
+  #at = 0;
+  #lines;
+
+  /** @param {string} text */
+  constructor(text) {
+    this.#lines = text.replace(/\r\n?/g, '\n').split('\n');
+  }
+
+  get done() {
+    return this.#at >= this.#lines.length;
+  }
+
+  get line() {
+    return this.#lines[this.#at] ?? '';
+  }
+
+  /** @returns {null} */
+  skip() {
+    this.#at++;
+    return null;
+  }
+
+  /** @param {RegExp} like @returns {string[]} The lines from here on that look so, without what made them look so. */
+  take(like) {
+    const taken = [];
+    for (let found = like.exec(this.line); !this.done && found; found = like.exec(this.line)) {
+      taken.push(found[1] ?? '');
+      this.#at++;
+    }
+    return taken;
+  }
+
+  rest() {
+    const rest = this.#lines.slice(this.#at).join('\n');
+    this.#at = this.#lines.length;
+    return rest;
+  }
+}
+
+/**
+ * Read a text.
+ *
+ * @param {string} text
+ * @returns {Parsed[]}
+ */
+export function parse(text) {
+  const parser = new Parser();
+  const blocks = parser.blocks(text.slice(0, MAX_LETTERS));
+  return text.length > MAX_LETTERS ? [...blocks, parser.element('p', [text.slice(MAX_LETTERS)])] : blocks;
+}
+
+/** @param {string} text @returns {string} One line of it, without its marks, for a list. */
+export const excerpt = (text) =>
+  text
+    .slice(0, 400)
+    .replace(/\[([^\]]*)\]\([^)]*\)/g, '$1')
+    .replace(/^\s*[-+*] +/gm, '• ')
+    .replace(/[*_~`#>]+/g, '')
+    .replace(/\s+/g, ' ')
+    .trim();

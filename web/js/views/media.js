@@ -1,0 +1,88 @@
+/** Photos, videos and files in a thread: those that are there, and those on their way up. */
+import { h, put } from './dom.js';
+import { icon } from './icons.js';
+import { bubble } from './items.js';
+import { LOCKED, size } from './words.js';
+
+/** @import {Downloads, View} from '../model/downloads.js' */
+/** @import {Group, Item, MediaInfo} from '../model/types.js' */
+/** @import {Upload} from '../model/uploads.js' */
+/** @import {Place} from './home.js' */
+
+/** A picture up to this size comes by itself; anything larger, and every video, when it is asked for. */
+const BY_ITSELF_BYTES = 12e6;
+const GONE = 'Photos are relayed for 7 days; this one is gone from the server. A member who has it can send it again.';
+
+/** @param {View} view @param {string} name */
+function shown({ url = '', type = '' }, name) {
+  if (type.startsWith('image/')) return h('img', { src: url, alt: name });
+  if (type.startsWith('video/')) return h('video', { src: url, controls: true, playsinline: true, 'aria-label': name });
+  if (type.startsWith('audio/')) return h('audio', { src: url, controls: true, 'aria-label': name });
+  return h('a', { href: url, download: name, class: 'quiet' }, `Save ${name}`);
+}
+
+/**
+ * @param {Downloads} downloads
+ * @param {Group} group
+ * @param {Item & {info: MediaInfo}} item
+ */
+function frameOf(downloads, group, item) {
+  const { name, type, width, height } = item.info;
+  const view = downloads.views.get(item.id);
+  const fetch = () => downloads.fetch(group, item);
+  const picture = type.startsWith('image/');
+  const frame = h('div', { class: picture ? 'frame' : 'frame video' });
+  if (width && height) frame.style.aspectRatio = `${width} / ${height}`;
+  if (item.gone || view?.state === 'gone') return put(frame, h('p', { class: 'hint' }, GONE));
+  if (view?.state === 'ready') return put(frame, shown(view, name));
+  if (view?.state === 'loading') return put(frame, h('progress', { max: 1, value: view.done, 'aria-label': `Opening ${name}` }));
+  if (view?.state === 'failed')
+    return put(
+      frame,
+      h('p', { class: 'locked' }, 'It could not be opened.'),
+      h('button', { type: 'button', class: 'quiet', onclick: fetch }, 'Try again'),
+    );
+  const bytes = item.bytes ?? 0;
+  if (picture && bytes <= BY_ITSELF_BYTES) queueMicrotask(fetch);
+  else
+    put(
+      frame,
+      h('button', { type: 'button', class: 'quiet', onclick: fetch }, icon('play'), `${picture ? 'Show' : 'Play'} (${size(bytes)})`),
+    );
+  return frame;
+}
+
+/** @param {Place} place @param {Group} group @param {Item} item */
+export function mediaNode({ family: { downloads } }, group, item) {
+  const { info, bytes = 0 } = item;
+  if (!info) return bubble(item.author, item.mine, item.atMs, h('p', { class: 'locked' }, icon('lock'), LOCKED));
+  const url = downloads.views.get(item.id)?.url;
+  const save = url ? [' · ', h('a', { href: url, download: info.name }, 'Save')] : null;
+  const caption = h('figcaption', {}, info.name, ' · ', size(bytes), ...(save ?? []));
+  return bubble(item.author, item.mine, item.atMs, h('figure', {}, frameOf(downloads, group, { ...item, info }), caption));
+}
+
+/** @param {Place} place @param {Upload} upload */
+export function uploadNode({ family: { session, uploads } }, upload) {
+  const states = {
+    sealing: 'encrypting…',
+    waiting: 'kept here, sent when the server is back',
+    sending: `${Math.round(upload.done * 100)} %`,
+    paused: 'stopped',
+    failed: `Not sent: ${upload.error}`,
+  };
+  const button = (/** @type {string} */ label, /** @type {() => void} */ onclick) =>
+    h('button', { type: 'button', class: 'link', onclick }, label);
+  const stopped = upload.state === 'paused' || upload.state === 'failed';
+  const actions = stopped
+    ? [button('Go on', () => void uploads.resume(upload)), button('Discard', () => uploads.discard(upload.id))]
+    : [button('Stop', () => uploads.pause(upload.id))];
+  return bubble(
+    session.username,
+    true,
+    null,
+    h('p', { class: 'file' }, icon('photo'), upload.name),
+    h('progress', { max: 1, value: upload.done, 'aria-label': `Sending ${upload.name}` }),
+    h('p', { class: 'fate' }, `${states[upload.state]} `, ...actions),
+  );
+}

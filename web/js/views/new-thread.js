@@ -1,0 +1,62 @@
+/** The form in which a thread is begun. */
+import { h, put } from './dom.js';
+import { TITLE_LETTERS, tooLong } from './input.js';
+import { markdown } from './markdown/render.js';
+import { address } from './route.js';
+import { field, form } from './window.js';
+
+/** @import {Group} from '../model/types.js' */
+/** @import {Place} from './home.js' */
+
+/** @param {Place} place @param {Group} group */
+export function makeNewThread(place, group) {
+  const { family } = place;
+  const name = `new:${group.id}`;
+  const draftOf = { groupId: group.id, key: /** @type {CryptoKey} */ (group.key) };
+  const preview = h('div', { class: 'words preview', hidden: true });
+  const problem = h('p', { class: 'problem', role: 'status' });
+  const body = h('textarea', { id: 'new-body', name: 'body', rows: 8 });
+  const titled = field('title', 'Title');
+  const title = /** @type {HTMLInputElement} */ (titled.querySelector('input'));
+
+  const showPreview = () => {
+    problem.textContent = tooLong(title.value, TITLE_LETTERS) || tooLong(body.value);
+    preview.hidden = !/[*_`#>[\]~-]|\d\./.test(body.value);
+    if (!preview.hidden) put(preview, h('p', { class: 'hint' }, 'This is how it looks:'), markdown(body.value));
+  };
+  const written = () => {
+    family.drafts.save(name, draftOf, { title: title.value, body: body.value });
+    showPreview();
+  };
+  for (const input of [title, body]) input.addEventListener('input', written);
+  void family.drafts.load(name, draftOf).then((draft) => {
+    if (title.value || body.value) return;
+    title.value = draft.title;
+    body.value = draft.body;
+    showPreview();
+  });
+
+  const act = async () => {
+    const text = title.value.trim();
+    if (!text) throw new Error('The thread needs a title.');
+    const long = tooLong(text, TITLE_LETTERS) || tooLong(body.value);
+    if (long) throw new Error(long);
+    place.openWhenSent(await family.writeThread(group, text, body.value.trim() || text));
+    family.drafts.delete(name);
+    location.hash = address(group.id);
+    if (family.state.status !== 'open') place.toast('Kept here. It is sent when the connection is back.');
+  };
+  const about = h(
+    'div',
+    { class: 'field' },
+    h('label', { for: 'new-body' }, 'What is it about?'),
+    body,
+    h('p', { class: 'hint' }, '**bold**, *slanted*, lists with - and links become what they look like.'),
+  );
+  const heading = h('h2', { tabindex: '-1' }, 'A new thread');
+  return h(
+    'div',
+    { class: 'scroll' },
+    h('div', { class: 'opening' }, heading, form({ label: 'Send', act }, titled, about, problem, preview)),
+  );
+}

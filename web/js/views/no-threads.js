@@ -1,0 +1,84 @@
+/** What stands where threads would: a locked group, no group, no server. */
+import { readInvitation } from '../model/invitation.js';
+import { joinGroup, newGroup } from './dialogs/groups.js';
+import { members } from './dialogs/members.js';
+import { h } from './dom.js';
+import { icon, sign } from './icons.js';
+import { waitingCard } from './waiting.js';
+import { field, form } from './window.js';
+
+/** @import {Group} from '../model/types.js' */
+/** @import {Place} from './home.js' */
+
+/** @param {Place} place @param {Group} group */
+export function lockedGroup(place, group) {
+  const { family } = place;
+  const act = async ({ link = '' }) => {
+    const reading = readInvitation(link);
+    if (!('raw' in reading)) throw new Error('This is neither a whole link nor a whole key. A letter may be missing or wrong.');
+    await family.membership.unlock(group, reading.raw);
+  };
+  const opened = () => members(family, group, () => place.leaveGroup());
+  return [
+    h('header', {}, h('h2', {}, 'Locked')),
+    h(
+      'div',
+      { class: 'empty' },
+      icon('lock'),
+      h('p', {}, 'This device does not have the key of this group, so nothing of it can be read here.'),
+      h('p', {}, 'Open an invite link of the group here, or paste it. Any member can give you one; an old link will do.'),
+      form({ label: 'Unlock', act }, field('link', 'Link or key', { spellcheck: 'false' })),
+      h('button', { type: 'button', class: 'quiet', onclick: opened }, 'Members'),
+    ),
+  ];
+}
+
+/** @param {Place} place */
+function waitingTexts({ family }) {
+  const waiting = family.outbox.waiting.filter(({ groupId }) => !family.groups.has(groupId));
+  if (!waiting.length) return null;
+  return h(
+    'section',
+    { class: 'kept', 'aria-label': 'Kept here' },
+    h('h3', {}, 'Kept here'),
+    h(
+      'ol',
+      { class: 'thread-list' },
+      waiting.map((one) => waitingCard(family, one)),
+    ),
+  );
+}
+
+/** @param {Place} place */
+export function noGroup(place) {
+  const { family, go } = place;
+  const kept = waitingTexts(place);
+  if (family.groups.size) {
+    const { groupId } = place.route();
+    const text = groupId ? 'This group is not among yours. You may have left it, or be logged in with another account.' : 'Choose a group.';
+    return [h('p', { class: 'hint pad' }, text), kept];
+  }
+  if (family.loaded === 'failed') {
+    const text = 'The server cannot be reached. Your groups appear here as soon as it can.';
+    return [h('div', { class: 'empty' }, icon('clock'), h('p', {}, text)), kept];
+  }
+  if (family.loaded !== 'yes') return [h('p', { class: 'hint pad' }, 'Looking for your groups…'), kept];
+  const make = () => newGroup(family, go);
+  const join = () => joinGroup(family, go);
+  return [
+    h(
+      'div',
+      { class: 'empty' },
+      sign(96),
+      h('h2', {}, `Hello, ${family.session.username}`),
+      h('p', {}, 'You are in no group yet. Make one for your family and invite them, or open the link that somebody sent you.'),
+      h(
+        'div',
+        { class: 'actions center' },
+        h('button', { type: 'button', class: 'primary', onclick: make }, 'Make a group'),
+        h('button', { type: 'button', class: 'quiet', onclick: join }, 'Join with a link'),
+      ),
+    ),
+    kept,
+  ];
+}

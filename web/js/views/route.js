@@ -1,0 +1,12 @@
+/** Which part of the page an address shows. */
+
+/** @typedef {{groupId?: string | undefined, threadId?: string | undefined, writing?: boolean}} Route */
+
+/** @param {string} hash @returns {Route} */
+export function readRoute(hash) {
+  const [, groupId, place, threadId] = /^#\/g\/([\w-]+)(?:\/(t|new)(?:\/([\w-]+))?)?$/.exec(hash) ?? [];
+  return { groupId, threadId, writing: place === 'new' };
+}
+
+/** @param {string} groupId @param {string} [threadId] */
+export const address = (groupId, threadId) => `#/g/${groupId}${threadId ? `/t/${threadId}` : ''}`;

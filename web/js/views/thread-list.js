@@ -1,0 +1,159 @@
+/** The list of a group's threads, or why there is none. */
+import { h, keyed, put } from './dom.js';
+import { icon } from './icons.js';
+import { lockedGroup, noGroup } from './no-threads.js';
+import { excerpt } from './markdown/parse.js';
+import { address } from './route.js';
+import { fate } from './waiting.js';
+import { counted, cut, LOCKED, time, writing } from './words.js';
+
+/** @import {Group, Notice, Thread, Waiting} from '../model/types.js' */
+/** @import {Place} from './home.js' */
+
+/** @typedef {{kind: 'waiting', waiting: Waiting} | {kind: 'thread', thread: Thread} | {kind: 'notice', notice: Notice}} Entry */
+
+/** @param {Group} group */
+function foot(group) {
+  if (group.loaded === 'failed') return 'The threads could not be loaded. They are asked for again as soon as the connection is back.';
+  if (group.threads.size) return '';
+  if (group.loaded === 'loading') return 'Looking…';
+  return group.loaded === 'yes' ? 'Nothing yet. Begin with a thread: a trip, a recipe, a question.' : '';
+}
+
+/** @param {Notice} notice */
+const noticeLine = ({ kind, username, atMs }) => {
+  const words = { joined: 'joined', left: 'left', removed: 'was removed' }[kind] ?? 'left';
+  return h('li', { class: 'notice-line' }, `${username} ${words} · `, time(atMs));
+};
+
+/** @param {Entry} entry */
+const atOf = (entry) =>
+  entry.kind === 'thread' ? entry.thread.atMs : entry.kind === 'notice' ? entry.notice.atMs : Number.POSITIVE_INFINITY;
+
+/** @param {Entry} entry */
+const keyOf = (entry) =>
+  entry.kind === 'thread' ? entry.thread.id : entry.kind === 'notice' ? `notice:${entry.notice.seq}` : entry.waiting.key;
+
+/** @param {Place} place */
+export function makeThreadList(place) {
+  const { family } = place;
+  const element = h('section', { class: 'threads', 'aria-label': 'Threads' });
+  const list = h('ol', { class: 'thread-list' });
+  const end = h('div', { class: 'foot' });
+  let shown = '';
+
+  const typing = (/** @type {Thread} */ { id }) => writing(family.typists.names(id));
+  const isOpen = (/** @type {Thread} */ { id }) => id === place.route().threadId;
+
+  /** @param {Entry} entry */
+  const versionOf = (entry) => {
+    if (entry.kind === 'notice') return '';
+    if (entry.kind === 'waiting') return String(entry.waiting.error);
+    const { thread } = entry;
+    const unread = family.reads.unread(thread.id);
+    return JSON.stringify([cut(thread.title), thread.body === null, thread.replies, thread.photos, unread, isOpen(thread), typing(thread)]);
+  };
+
+  /** @param {Thread} thread */
+  const card = (thread) => {
+    const unread = family.reads.unread(thread.id);
+    const words = typing(thread);
+    const dot = unread ? h('span', { class: 'dot' }, h('span', { class: 'sr' }, ', new')) : null;
+    const link = {
+      href: address(/** @type {Group} */ (place.group()).id, thread.id),
+      class: unread ? 'card unread' : 'card',
+      'aria-current': isOpen(thread) ? 'true' : null,
+    };
+    const text = words ? h('em', { class: 'typing' }, words) : thread.body === null ? LOCKED : excerpt(thread.body);
+    const title = thread.title === null ? h('em', {}, icon('lock'), 'Cannot be opened') : cut(thread.title);
+    return h(
+      'li',
+      {},
+      h(
+        'a',
+        link,
+        h('span', { class: 'card-title' }, title, dot),
+        h('span', { class: 'card-text' }, text),
+        h('span', { class: 'card-foot' }, h('span', {}, `${thread.author} · `, time(thread.atMs)), counts(thread)),
+      ),
+    );
+  };
+
+  /** @param {Waiting} waiting */
+  const waitingThread = (waiting) =>
+    h(
+      'li',
+      {},
+      h(
+        'div',
+        { class: 'card waiting' },
+        h('span', { class: 'card-title' }, cut(waiting.title) || 'A thread'),
+        h('span', { class: 'card-text' }, excerpt(waiting.body ?? '')),
+        ...fate(family, waiting),
+      ),
+    );
+
+  /** @param {Entry} entry */
+  const make = (entry) =>
+    entry.kind === 'thread' ? card(entry.thread) : entry.kind === 'notice' ? noticeLine(entry.notice) : waitingThread(entry.waiting);
+
+  /** @param {Group} group @returns {Entry[]} Newest first. */
+  const entries = (group) => {
+    const waiting = family.outbox.waiting.filter(({ groupId, threadId }) => groupId === group.id && !threadId);
+    /** @type {Entry[]} */
+    const dated = [
+      ...[...group.threads.values()].map((thread) => /** @type {Entry} */ ({ kind: 'thread', thread })),
+      ...group.notices.map((notice) => /** @type {Entry} */ ({ kind: 'notice', notice })),
+    ];
+    dated.sort((a, b) => atOf(b) - atOf(a) || (keyOf(a) < keyOf(b) ? 1 : -1));
+    return [...waiting.reverse().map((one) => /** @type {Entry} */ ({ kind: 'waiting', waiting: one })), ...dated];
+  };
+
+  /** @param {Group} group */
+  const showEnd = (group) => {
+    const say = foot(group);
+    const wanted = `${say}${group.more}`;
+    if (end.dataset.state === wanted) return;
+    end.dataset.state = wanted;
+    const older = () => family.threads.loadPage(group, group.threads.size);
+    const more = group.more ? h('button', { type: 'button', class: 'quiet', onclick: older }, 'Older threads') : null;
+    put(end, say ? h('p', { class: 'hint' }, say) : null, more);
+  };
+
+  /** @param {Group | undefined} group @returns {string} What is shown: the frame is made again when it changes. */
+  const stateOf = (group) => {
+    if (group) return `${group.id}:${Boolean(group.key)}`;
+    const waiting = family.outbox.waiting.map(({ key, error }) => `${key}${error}`).join();
+    return `${family.groups.size ? 'unchosen' : family.loaded}:${place.route().groupId}:${waiting}`;
+  };
+
+  return {
+    element,
+    show() {
+      const group = place.group();
+      const state = stateOf(group);
+      if (state !== shown) {
+        shown = state;
+        if (!group) put(element, ...noGroup(place));
+        else if (!group.key) put(element, ...lockedGroup(place, group));
+        else {
+          const begin = h('a', { class: 'primary', href: `#/g/${group.id}/new` }, icon('plus'), 'New thread');
+          put(element, h('header', {}, h('h2', {}, 'Threads'), begin), list, end);
+        }
+      }
+      if (!group?.key) return;
+      keyed(list, entries(group), { keyOf, versionOf, make });
+      showEnd(group);
+    },
+    focus() {
+      /** @type {HTMLElement | null} */ (element.querySelector('[href]'))?.focus();
+    },
+  };
+}
+
+/** @param {Thread} thread */
+function counts({ replies, photos }) {
+  const one = (/** @type {'reply' | 'photo'} */ what, /** @type {number} */ count, /** @type {string} */ many) =>
+    h('span', { title: counted(count, what, many) }, icon(what), count, h('span', { class: 'sr' }, count === 1 ? ` ${what}` : ` ${many}`));
+  return h('span', { class: 'counts' }, one('reply', replies, 'replies'), photos ? one('photo', photos, 'photos') : null);
+}

@@ -1,0 +1,123 @@
+/** The door: sign up, log in, and what this is. */
+import { newIdentity, publicJwk } from '../crypto/identity.js';
+import { identityName } from '../model/group-keys.js';
+import { keys, probe } from '../model/vault.js';
+import { h, put } from './dom.js';
+import { icon, sign } from './icons.js';
+import { field, form, insecure } from './window.js';
+import { OrbitalApi } from '/sdk/rest.js';
+
+/** @import {Session} from '../model/types.js' */
+
+/** @param {string} password @returns {[string, boolean][]} What is asked of it, and whether it is so. */
+const demands = (password) => [
+  ['12 characters', password.length >= 12],
+  ['a small letter', /[a-z]/.test(password)],
+  ['a capital', /[A-Z]/.test(password)],
+  ['a digit', /\d/.test(password)],
+];
+
+/**
+ * Log in.
+ *
+ * @param {Record<string, string>} values
+ * @returns {Promise<Session>}
+ */
+async function logIn({ username = '', password = '' }) {
+  await probe();
+  return new OrbitalApi().login({ username, password });
+}
+
+/**
+ * Open an account.
+ *
+ * @param {Record<string, string>} values
+ * @returns {Promise<Session>}
+ */
+async function signUp({ username = '', password = '' }) {
+  if (!/^\w{3,50}$/.test(username)) throw new Error('The name has 3 to 50 letters, digits or _.');
+  const missing = demands(password).filter(([, met]) => !met);
+  if (missing.length) throw new Error(`The password still needs ${missing.map(([what]) => what).join(', ')}.`);
+  await probe();
+  const identity = await newIdentity();
+  const session = await new OrbitalApi().signup({ username, password, public_key: await publicJwk(identity) });
+  await keys.set(identityName(session.user_id), identity);
+  return session;
+}
+
+/**
+ * The form at the door.
+ *
+ * @param {HTMLElement} door
+ * @param {{signingUp: boolean, invited: boolean, message: string | undefined, entered: (session: Session) => void}} how
+ */
+function showDoor(door, how) {
+  const { signingUp, invited, message, entered } = how;
+  const list = h('ul', { class: 'demands', 'aria-label': 'The password needs' });
+  const judge = (/** @type {string} */ password) =>
+    put(
+      list,
+      demands(password).map(([what, met]) => h('li', { class: met ? 'met' : '' }, what, h('span', { class: 'sr' }, met ? ', done' : ''))),
+    );
+  judge('');
+  const act = async ({ username = '', password = '' }) => {
+    // The keyboard of a phone puts a space behind a word that it completed.
+    const values = { username: username.trim(), password };
+    if (!values.username || !password) throw new Error('Name and password, please.');
+    entered(await (signingUp ? signUp(values) : logIn(values)));
+  };
+  const name = { autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', maxlength: 60, autofocus: true };
+  const secret = {
+    type: 'password',
+    autocomplete: signingUp ? 'new-password' : 'current-password',
+    oninput: (/** @type {Event} */ event) => judge(/** @type {HTMLInputElement} */ (event.target).value),
+  };
+  const fields = [field('username', 'Name', name), field('password', 'Password', secret), ...(signingUp ? [list] : [])];
+  const change = () => showDoor(door, { ...how, signingUp: !signingUp, message: undefined });
+  const other = h('button', { type: 'button', class: 'link', onclick: change }, signingUp ? 'Log in' : 'Make an account');
+  put(
+    door,
+    h('h2', {}, signingUp ? (invited ? 'You are invited' : 'Make an account') : 'Welcome back'),
+    invited
+      ? h('p', {}, signingUp ? 'Choose a name and a password, and you are in the group.' : 'Log in, and you are in the group.')
+      : null,
+    message ? h('p', { class: 'notice', role: 'status' }, message) : null,
+    insecure(),
+    form({ label: signingUp ? 'Make my account' : 'Log in', act }, ...fields),
+    h('p', { class: 'other' }, signingUp ? 'You have an account? ' : 'New here? ', other),
+  );
+  door.querySelector('input')?.focus();
+}
+
+/** @param {'lock' | 'reply' | 'clock'} sign @param {string} strong @param {string} text */
+const point = (sign, strong, text) => h('li', {}, icon(sign), h('span', {}, h('strong', {}, strong), text));
+
+/**
+ * Show the door.
+ *
+ * @param {HTMLElement} root
+ * @param {{invited: boolean, known: boolean, message: string | undefined, entered: (session: Session) => void}} how `known`: somebody has been here.
+ */
+export function welcome(root, { invited, known, message, entered }) {
+  const door = h('section', { class: 'door', 'aria-label': 'Your account' });
+  const promise = h(
+    'section',
+    { class: 'promise', 'aria-label': 'What this is' },
+    sign(132),
+    h('h1', {}, 'Orbital'),
+    h('p', { class: 'lead' }, 'A quiet place for your family to talk, on a computer that you choose.'),
+  );
+  const points = h(
+    'ul',
+    {},
+    point(
+      'lock',
+      'Only you can read it. ',
+      'Words and photos are encrypted here, in your browser. The server passes on what it cannot open.',
+    ),
+    point('reply', 'Threads, not a stream. ', 'Each subject keeps its own talk, and is there tomorrow.'),
+    point('clock', 'Nothing gets lost. ', 'What you write offline is kept and sent later. What you missed comes by itself.'),
+  );
+  put(root, h('main', { class: 'welcome' }, promise, door, h('section', { class: 'points', 'aria-label': 'What it promises' }, points)));
+  showDoor(door, { signingUp: invited || !known, invited, message, entered });
+}

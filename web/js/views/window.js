@@ -1,0 +1,89 @@
+/** Small windows and forms. A window is a native dialog, which keeps focus and Escape in order. */
+import { canEncrypt } from '../crypto/envelope.js';
+import { h, put } from './dom.js';
+import { icon } from './icons.js';
+
+/** @import {Child} from './dom.js' */
+
+let count = 0;
+
+/**
+ * Open a window.
+ *
+ * @param {string} title
+ * @param {(close: () => void) => Child[]} make
+ */
+export function dialog(title, make) {
+  const id = `dialog-${++count}`;
+  const close = () => box.close();
+  const pressed = (/** @type {MouseEvent} */ event) => event.target === box && close();
+  const box = h('dialog', { 'aria-labelledby': id, onclose: () => box.remove(), onclick: pressed });
+  const shut = h('button', { type: 'button', class: 'quiet round', 'aria-label': 'Close', onclick: close }, icon('close'));
+  put(box, h('div', { class: 'dialog' }, h('header', {}, h('h2', { id }, title), shut), ...make(close)));
+  document.body.append(box);
+  box.showModal();
+  return box;
+}
+
+/**
+ * A form that says what went wrong, and cannot be sent twice.
+ *
+ * @param {{label: string, act: (values: Record<string, string>) => Promise<unknown>, danger?: boolean}} how
+ * @param {...Node} fields
+ */
+export function form({ label, act, danger }, ...fields) {
+  const problem = h('p', { class: 'problem', role: 'alert' });
+  const button = h('button', { class: danger ? 'danger' : 'primary' }, label);
+  const submitted = async (/** @type {SubmitEvent} */ event) => {
+    event.preventDefault();
+    const values = Object.fromEntries(new FormData(/** @type {HTMLFormElement} */ (event.currentTarget)));
+    button.disabled = true;
+    put(problem);
+    try {
+      await act(/** @type {any} */ (values));
+    } catch (error) {
+      put(problem, say(error));
+    }
+    button.disabled = false;
+  };
+  return h('form', { novalidate: true, onsubmit: submitted }, ...fields, problem, h('div', { class: 'actions' }, button));
+}
+
+/** @param {unknown} error @returns {string} What a person can act on. */
+export function say(error) {
+  const { code, message, retryAfterMs } = /** @type {any} */ (error);
+  if (code === 'NETWORK') return 'The server cannot be reached just now. Try again in a moment.';
+  // The answer of a proxy or portal in between says nothing about the request.
+  if (/^HTTP_/.test(code)) return 'Something between here and the server answered in its place. Try again in a moment.';
+  if (code === 'TOO_MANY_REQUESTS') return `That was tried too often. Try again in ${Math.max(1, Math.ceil(retryAfterMs / 60_000))} min.`;
+  if (code === 'INVALID_CREDENTIALS') return 'This name and password do not go together.';
+  if (code === 'USERNAME_TAKEN') return 'This name is taken. Choose another one.';
+  return message || String(error);
+}
+
+/**
+ * @param {string} name
+ * @param {string} label
+ * @param {Record<string, any>} [props]
+ * @param {string} [hint]
+ */
+export function field(name, label, props = {}, hint = '') {
+  const id = `field-${++count}`;
+  return h(
+    'div',
+    { class: 'field' },
+    h('label', { for: id }, label),
+    h('input', { id, name, autocomplete: 'off', required: true, 'aria-describedby': hint && `${id}-hint`, ...props }),
+    hint ? h('p', { class: 'hint', id: `${id}-hint` }, hint) : null,
+  );
+}
+
+/** @returns {HTMLElement | null} What to say when this page cannot encrypt. */
+export const insecure = () =>
+  canEncrypt()
+    ? null
+    : h(
+        'p',
+        { class: 'problem', role: 'alert' },
+        'This address is not encrypted (http), so the browser offers no keys. Open it by https, or as localhost on the machine itself.',
+      );

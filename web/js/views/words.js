@@ -1,0 +1,47 @@
+/** Times, counts and sizes in words. */
+import { h } from './dom.js';
+
+const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
+const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', hour12: false });
+const day = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short' });
+
+/** @param {number} atMs @returns {string} As a person would say it. */
+export function ago(atMs) {
+  const minutes = Math.ceil((atMs - Date.now()) / 60_000);
+  if (minutes > -1) return 'just now';
+  if (minutes > -60) return relative.format(minutes, 'minute');
+  const sameDay = new Date(atMs).toDateString() === new Date().toDateString();
+  return sameDay ? clock.format(atMs) : `${day.format(atMs)}, ${clock.format(atMs)}`;
+}
+
+/** @param {number} atMs */
+export const time = (atMs) => h('time', { datetime: new Date(atMs).toISOString(), title: new Date(atMs).toLocaleString('en') }, ago(atMs));
+
+/** Say "3 minutes ago" again, while it is so. */
+export function refreshTimes() {
+  for (const node of document.querySelectorAll('time')) node.textContent = ago(Date.parse(node.dateTime));
+}
+
+/** @param {number} count @param {string} one @param {string} [many] */
+export const counted = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;
+
+/** @param {number} bytes */
+export function size(bytes) {
+  return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+/** @param {string[]} names @returns {string} */
+export function writing(names) {
+  const [first, second] = names;
+  if (!first) return '';
+  if (!second) return `${first} is writing…`;
+  return names.length === 2 ? `${first} and ${second} are writing…` : 'Several are writing…';
+}
+
+/** Of what cannot be read. */
+export const LOCKED = 'This cannot be opened with the key on this device.';
+/** Letters of a title that are shown; the rest of it would fill the page. */
+const TITLE_LETTERS = 300;
+
+/** @param {string | null} title @returns {string} */
+export const cut = (title) => (title && title.length > TITLE_LETTERS ? `${title.slice(0, TITLE_LETTERS)}…` : (title ?? ''));

@@ -1,0 +1,310 @@
+/** The model's parts, each alone. */
+import assert from 'node:assert/strict';
+import { mock, test } from 'node:test';
+import { seal } from '../js/crypto/envelope.js';
+import { importGroupKey, newGroupKey } from '../js/crypto/group-key.js';
+import { describeConnection } from '../js/model/connection.js';
+import { Drafts } from '../js/model/drafts.js';
+import { readMediaInfo, shownAs } from '../js/model/medium.js';
+import { Outbox } from '../js/model/outbox.js';
+import { People } from '../js/model/people.js';
+import { ReadMarks } from '../js/model/reads.js';
+import { SessionPlace } from '../js/model/session.js';
+import { Shelf } from '../js/model/shelf.js';
+import { Typists } from '../js/model/typing.js';
+import { isConfirming, tooLong } from '../js/views/input.js';
+import { fullStorage, memoryStorage, until } from './fakes.js';
+
+// What was read
+
+test('[READ1] a read position is an event number: what the server deletes makes nothing read, and what comes makes it unread', () => {
+  const marks = new ReadMarks(new Shelf(memoryStorage(), 'read'));
+  for (const seq of [3, 4, 5, 6, 7]) marks.noted('t', seq, false);
+  assert.equal(marks.unread('t'), true);
+  assert.equal(marks.markRead('t'), true);
+  assert.equal(marks.markRead('t'), false);
+
+  marks.noted('t', 7, false);
+  assert.equal(marks.unread('t'), false, 'an event that comes again is not new');
+  marks.noted('t', 20, false);
+  assert.equal(marks.unread('t'), true);
+});
+
+test('[READ2] what one wrote oneself is not new, and leaves as new what was', () => {
+  const marks = new ReadMarks(new Shelf(memoryStorage(), 'read'));
+  marks.noted('t', 3, true);
+  assert.equal(marks.unread('t'), false);
+  marks.noted('t', 4, false);
+  marks.noted('t', 5, true);
+  assert.equal(marks.unread('t'), true);
+});
+
+test('[READ3] marks survive a reload, and what was read in one tab is read in the other', () => {
+  const storage = memoryStorage();
+  const shelf = () => new Shelf(storage, 'read');
+  const [one, other] = [new ReadMarks(shelf()), new ReadMarks(shelf())];
+  one.noted('t', 3, false);
+  other.noted('t', 3, false);
+  one.markRead('t');
+  other.merge();
+  one.received('g', 1000);
+
+  assert.equal(other.unread('t'), false);
+  assert.equal(new ReadMarks(shelf()).latestAt('g'), 1000);
+  storage.setItem('read', '{"threads": {"t": {"last": "x"}, "u": 7}, "groups": {"g": null}}');
+  assert.equal(new ReadMarks(shelf()).unread('t'), false);
+});
+
+test('[READ4] positions of threads that are read are forgotten after 2,000, those of unread ones never', () => {
+  const marks = new ReadMarks(new Shelf(memoryStorage(), 'read'));
+  marks.noted('old', 1, false);
+  for (let seq = 2; seq < 2100; seq++) {
+    marks.noted(`t${seq}`, seq, false);
+    marks.markRead(`t${seq}`);
+  }
+
+  assert.equal(marks.unread('old'), true);
+  assert.equal(marks.unread('t2'), false);
+});
+
+// What waits
+
+/** @param {ReturnType<typeof memoryStorage>} storage @param {CryptoKey} key @param {any[]} [pending] */
+function outbox(storage, key, pending = []) {
+  /** @type {any[]} */
+  const sent = [];
+  const client = {
+    send: async (/** @type {string} */ groupId, /** @type {any} */ draft, /** @type {any} */ options) =>
+      void sent.push([groupId, draft, options.key]),
+    pending: async () => pending,
+  };
+  const made = new Outbox(
+    client,
+    new Shelf(storage, 'refused'),
+    async () => key,
+    () => {},
+  );
+  return { made, sent };
+}
+
+/** @param {CryptoKey} key @param {string} text */
+const reply = async (key, text) => ({ type: 'reply', thread_id: 't', encrypted_body: await seal(key, 'g', 'reply/t', text) });
+
+test('[WAIT1] what an earlier run left is shown without a server, with its text', async () => {
+  const key = await importGroupKey(newGroupKey());
+  const { made } = outbox(memoryStorage(), key, [{ key: 'k', group_id: 'g', draft: await reply(key, 'Kept.'), created_at: 5 }]);
+  await made.restore();
+
+  assert.deepEqual(
+    made.waiting.map(({ body, threadId, atMs }) => [body, threadId, atMs]),
+    [['Kept.', 't', 5]],
+  );
+  assert.equal(made.toSend, 1);
+});
+
+test('[WAIT2] what was refused stays with its text and reason over a reload, also when an earlier run wrote it, until it is sent again', async () => {
+  const storage = memoryStorage();
+  const key = await importGroupKey(newGroupKey());
+  const draft = await reply(key, 'Refused.');
+  const first = outbox(storage, key);
+  await first.made.failed({ key: 'k', group_id: 'g', draft, error: { code: 'FORBIDDEN', message: 'not a member' } });
+  assert.ok(!JSON.stringify([...storage.values]).includes('Refused.'), 'it is stored sealed');
+
+  const second = outbox(storage, key);
+  await second.made.restore();
+  const [waiting] = second.made.waiting;
+  assert.deepEqual([waiting?.body, waiting?.error], ['Refused.', 'not a member']);
+  assert.equal(second.made.toSend, 0);
+  second.made.resend(/** @type {any} */ (waiting));
+  assert.equal(second.sent.length, 1);
+  assert.notEqual(second.sent[0][2], 'k', 'it goes under a new key');
+  assert.equal(storage.values.has('refused'), false);
+  await first.made.reread();
+  assert.deepEqual(first.made.waiting, [], 'the other tab no longer offers it');
+});
+
+test('[WAIT3] age never drops a text: what the SDK no longer sends by itself is kept, and says that it may have arrived', async () => {
+  const key = await importGroupKey(newGroupKey());
+  const { made } = outbox(memoryStorage(), key);
+  await made.failed({ key: 'k', group_id: 'g', draft: await reply(key, 'Old.'), error: { code: 'STALE', message: 'stale' } });
+
+  assert.equal(made.waiting[0]?.body, 'Old.');
+  assert.match(made.waiting[0]?.error ?? '', /may have arrived/);
+});
+
+test('[WAIT4] what was sent, or came back as an event, no longer waits', async () => {
+  const key = await importGroupKey(newGroupKey());
+  const { made } = outbox(memoryStorage(), key);
+  const draft = await reply(key, 'Twice.');
+  const id = made.send('g', draft, { threadId: 't', title: null, body: 'Twice.' });
+  made.arrived(draft.encrypted_body);
+  assert.deepEqual(made.waiting, []);
+  assert.equal(made.sent(id), undefined);
+});
+
+// Drafts
+
+test('[DRAFT1] a draft survives a reload, sealed, with title and body; sending deletes it', async () => {
+  const storage = memoryStorage();
+  const place = { groupId: 'g', key: await importGroupKey(newGroupKey()) };
+  const drafts = new Drafts(storage, 'me', () => {});
+  for (const end of [1, 5, 13]) drafts.save('new:g', place, { title: 'A title', body: 'half a letter'.slice(0, end) });
+  await until(() => storage.values.size === 1);
+  const stored = [...storage.values.values()].join();
+  await until(async () => (await new Drafts(storage, 'me', () => {}).load('new:g', place)).body === 'half a letter');
+
+  assert.ok(!stored.includes('letter'));
+  assert.deepEqual(await drafts.load('new:g', place), { title: 'A title', body: 'half a letter' });
+  assert.deepEqual(await drafts.load('other', place), { title: '', body: '' });
+  drafts.save('new:g', place, { title: 'A title', body: 'half a letter, and more' });
+  drafts.delete('new:g');
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(await new Drafts(storage, 'me', () => {}).load('new:g', place), { title: '', body: '' });
+});
+
+test('[DRAFT2] a storage without room is reported, and the draft lasts as long as the page', async () => {
+  let full = 0;
+  const place = { groupId: 'g', key: await importGroupKey(newGroupKey()) };
+  const drafts = new Drafts(fullStorage(), 'me', () => full++);
+  drafts.save('t', place, { body: 'kept' });
+  await until(() => full > 0);
+});
+
+test('[INPUT1] text over the limit is refused with both numbers and never cut; Enter that confirms a word does not send', () => {
+  assert.equal(tooLong('x'.repeat(20_000)), '');
+  assert.match(tooLong('x'.repeat(28_500)), /28,500 letters; 20,000 can be sent at once\. Nothing was cut/);
+  assert.match(tooLong('x'.repeat(201), 200), /201 letters; 200/);
+  assert.equal(isConfirming({ isComposing: true, keyCode: 13 }), true);
+  assert.equal(isConfirming({ isComposing: false, keyCode: 229 }), true);
+  assert.equal(isConfirming({ isComposing: false, keyCode: 13 }), false);
+});
+
+// The session
+
+test('[SESSION1] a tab whose session has ended leaves the session that another tab has begun', () => {
+  const storage = memoryStorage();
+  const place = new SessionPlace(storage, 'session');
+  const [old, fresh] = ['old', 'new'].map((token) => ({ user_id: 'u', username: 'ada', token }));
+  place.set(/** @type {any} */ (old));
+  place.set(/** @type {any} */ (fresh));
+
+  assert.equal(place.token(/** @type {any} */ (old)), 'new', 'the same user: the token of now');
+  place.end('old');
+  assert.deepEqual(place.get(), fresh);
+  assert.equal(place.token({ user_id: 'v', username: 'ben', token: 'his' }), 'his');
+  place.end('new');
+  assert.equal(place.get(), null);
+  storage.setItem('session', '{"user_id": 7}');
+  assert.equal(place.get(), null);
+});
+
+// Media
+
+test('[MEDIUM1] a description that another program wrote is checked: malformed ones are unreadable, never an error', () => {
+  const bad = [
+    'null',
+    '7',
+    '"x"',
+    '[]',
+    '{}',
+    '{"name": 7}',
+    '{"name": "a", "type": {}}',
+    '{"name": null, "type": "image/png"}',
+    'no json',
+    '',
+    null,
+  ];
+  for (const text of bad) assert.equal(readMediaInfo(text), null, String(text));
+  assert.deepEqual(readMediaInfo('{"name": "a.png", "type": "image/png", "width": 3, "height": 4, "by": "somebody else"}'), {
+    name: 'a.png',
+    type: 'image/png',
+    width: 3,
+    height: 4,
+  });
+  for (const width of ['"3"', '-1', '0', '1e99', '1.5', 'null', '{}'])
+    assert.deepEqual(readMediaInfo(`{"name": "a", "width": ${width}, "height": 4}`), { name: 'a', type: '' }, width);
+  assert.equal(readMediaInfo(JSON.stringify({ name: '😀'.repeat(500) }))?.name, '😀'.repeat(200));
+  assert.equal(shownAs('text/html'), 'application/octet-stream');
+});
+
+test('[MEDIUM2] names come from the id that the server gives; nothing sealed can change them', () => {
+  const around = /** @type {any} */ ({ userId: 'me', api: {}, connected: () => true, ask: () => {}, changed: () => {} });
+  const people = new People(around, new Shelf(memoryStorage(), 'notices'));
+  people.nameOf('u', 'ada');
+  assert.equal(people.nameOf('u'), 'ada');
+  assert.equal(people.nameOf('unknown'), 'a former member');
+  assert.equal(people.nameOf(undefined), 'a former member');
+});
+
+// People
+
+test('[PEOPLE1] who joined, left or was removed is a line of the group, once, over reloads; presence and typing end with it', () => {
+  const storage = memoryStorage();
+  const around = /** @type {any} */ ({ userId: 'me', api: {}, connected: () => true, ask: () => {}, changed: () => {} });
+  const people = () => new People(around, new Shelf(storage, 'notices'));
+  const group = /** @type {any} */ ({ id: 'g', notices: [], members: [{ user_id: 'u' }, { user_id: 'me' }], online: new Set(['u', 'me']) });
+  const first = people();
+  const event = { seq: 4, server_timestamp: 1000 };
+  first.moved(group, 'removed', { user_id: 'u', username: 'exfriend' }, event);
+  first.moved(group, 'removed', { user_id: 'u', username: 'exfriend' }, event);
+
+  assert.deepEqual(group.notices, [{ kind: 'removed', username: 'exfriend', atMs: 1000, seq: 4 }]);
+  assert.deepEqual([...group.online], ['me']);
+  assert.deepEqual(group.members, [{ user_id: 'me' }]);
+  assert.deepEqual(people().notices(group), group.notices);
+  for (let seq = 5; seq < 50; seq++) first.moved(group, 'joined', { user_id: `u${seq}`, username: 'x' }, { seq, server_timestamp: seq });
+  assert.equal(group.notices.length, 20);
+
+  const typists = new Typists(() => {});
+  typists.began('t', 'u', 'exfriend');
+  typists.began('t', 'v', 'ada');
+  typists.left(['t'], 'u');
+  assert.deepEqual(typists.names('t'), ['ada']);
+  typists.clear();
+});
+
+test('[PEOPLE2] an author who is never connected costs one look at the members a minute, not one an event', async () => {
+  let asked = 0;
+  const api = { members: async () => [], presence: async () => [] };
+  const ask = async (/** @type {() => any} */ question) => {
+    asked++;
+    return question();
+  };
+  const around = /** @type {any} */ ({ userId: 'me', api, connected: () => true, ask, changed: () => {} });
+  const people = new People(around, new Shelf(memoryStorage(), 'notices'));
+  const group = /** @type {any} */ ({ id: 'g', notices: [], members: [], online: new Set() });
+  for (let event = 0; event < 400; event++) people.lookFor(group, 'bot', event * 100);
+  await new Promise((resolve) => setImmediate(resolve));
+
+  assert.equal(asked, 1);
+  people.lookFor(group, 'bot', 100_000);
+  assert.equal(asked, 2);
+});
+
+test('[TYPING1] nobody is shown as writing longer than 8 s without a new sign', () => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  let changes = 0;
+  const typists = new Typists(() => changes++);
+  typists.began('t', 'u', 'ada');
+  mock.timers.tick(7999);
+  assert.deepEqual(typists.names('t'), ['ada']);
+  mock.timers.tick(1);
+  assert.deepEqual(typists.names('t'), []);
+  assert.equal(changes, 1);
+  mock.timers.reset();
+});
+
+// The connection
+
+test('[PILL1] a device without a network is offline, whatever the socket has noticed', () => {
+  const facts = { caughtUp: true, nowMs: 1000 };
+  const open = /** @type {any} */ ({ status: 'open' });
+
+  assert.equal(describeConnection({ ...facts, state: open, offline: true }).text, 'Offline');
+  assert.equal(describeConnection({ ...facts, state: open, offline: false }).text, 'Connected');
+  assert.equal(describeConnection({ ...facts, caughtUp: false, state: open, offline: false }).text, 'Catching up…');
+  assert.equal(
+    describeConnection({ ...facts, state: { status: 'connecting', retry_at: 3500 }, offline: false }).text,
+    'Reconnecting in 3 s',
+  );
+});
