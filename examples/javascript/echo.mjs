@@ -2,14 +2,18 @@
  * A bot: it answers every new thread of a group, and shows that it types meanwhile.
  *
  *     npm install --no-save --omit=dev ./clients/javascript
- *     ORBITAL_TOKEN=… node examples/javascript/echo.mjs http://localhost:3000 GROUP
+ *     ORBITAL_TOKEN=… node examples/javascript/echo.mjs http://localhost:3000 GROUP [STORE]
+ *
+ * Where it is in the group's log it keeps in a file: what was opened while it was down it answers at its next start. The first start begins with
+ * what comes from then on; `since: 0` would answer everything that is kept.
  *
  * It sees ciphertext and sends it back as it came; a bot of your own would decrypt, think and encrypt.
  */
 import { OrbitalClient } from '@orbital-relay/client';
+import { fileStore } from '@orbital-relay/client/file-store';
 
-const [url, groupId] = process.argv.slice(2);
-const client = new OrbitalClient(url, { token: process.env.ORBITAL_TOKEN });
+const [url, groupId, file = `echo-${groupId}.json`] = process.argv.slice(2);
+const client = new OrbitalClient(url, { token: process.env.ORBITAL_TOKEN, store: await fileStore(file) });
 let self;
 client.on('auth_success', ({ user_id }) => (self = user_id));
 
@@ -22,6 +26,7 @@ client.subscribe(groupId, {
     client.typing(data.thread_id, false);
     console.log('answered', data.thread_id);
   },
+  onReset: ({ data }) => console.log('missed for good: the events after', data.last),
   onCaughtUp: () => console.log('ready'),
   onEnd: (error) => {
     console.log(error?.message ?? 'closed');

@@ -12,6 +12,8 @@
  * - `HANDLER`: a handler of yours threw; `cause` is what it threw.
  * - `CLOSED`: the client was closed first.
  * - `STALE`: a draft is older than the 24 hours for which the server knows its key, so that sending it again might double it.
+ * - `DISCARDED`: a draft was taken back.
+ * - `TOO_LARGE`: a list has more entries than a method collects.
  * - `HASH_MISMATCH`: a medium does not have the hash that was asked for.
  * - `CHAIN_BROKEN`: with `verify: 'throw'`, the server dropped, changed or re-ordered something; `details` is the violation.
  */

@@ -251,12 +251,12 @@ describe('numbers that others give', () => {
 });
 
 for (const url of ['localhost:3000', '', 'example.org', 'ftp://h', 'http://', '/ws', null])
-  test(`[ADR1] ${JSON.stringify(url)} is no address, and an error at once`, () => {
+  test(`[URLA1] ${JSON.stringify(url)} is no address, and an error at once`, () => {
     const named = { code: 'VALIDATION_ERROR', message: /is not the address of a server/ };
     assert.throws(() => new OrbitalClient(url), named);
     assert.throws(() => new OrbitalWebSocketManager(url, 't'), named);
   });
-test('[ADR1] without an address and without a page it is an error at once', () => {
+test('[URLA1] without an address and without a page it is an error at once', () => {
   assert.throws(() => new OrbitalClient(), { code: 'VALIDATION_ERROR' });
 });
 

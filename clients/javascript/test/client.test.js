@@ -493,7 +493,7 @@ test('close() right after subscribe() ends that subscription, too, also when its
   assert.equal(server.handshakes.length, 0);
 });
 
-test('[SUB1] subscribe without onEvent calls onReset, onCaughtUp and onEnd all the same', async () => {
+test('[CBK1] subscribe without onEvent calls onReset, onCaughtUp and onEnd all the same', async () => {
   const client = connect();
   const resets = [];
   const caughtUp = [];
@@ -506,7 +506,7 @@ test('[SUB1] subscribe without onEvent calls onReset, onCaughtUp and onEnd all t
   assert.deepEqual([resets, caughtUp[0], ends], [['not recovered'], 1, ['FORBIDDEN']]);
 });
 
-test('[SUB2] a subscription with callbacks cannot be iterated over, too: the events would be shared out between the two', async () => {
+test('[CBK2] a subscription with callbacks cannot be iterated over, too: the events would be shared out between the two', async () => {
   const subscription = connect().subscribe(group, { onEnd: () => {} });
   await assert.rejects(
     (async () => {
@@ -516,7 +516,7 @@ test('[SUB2] a subscription with callbacks cannot be iterated over, too: the eve
   );
 });
 
-test('[ERR1] an error keeps its message and code as JSON', () => {
+test('[JSE1] an error keeps its message and code as JSON', () => {
   const error = new OrbitalError('FORBIDDEN', 'no', { status: 403 });
   assert.deepEqual(JSON.parse(JSON.stringify({ error })).error, { name: 'OrbitalError', code: 'FORBIDDEN', message: 'no', status: 403, details: {}, retryAfterMs: 0 });
 });

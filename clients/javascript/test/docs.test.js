@@ -72,11 +72,11 @@ describe('against the real server', { skip: missing }, () => {
 
   /** An example, as it runs: its lines, and a way to end it. */
   const example = (name) => {
-    const process_ = spawn(process.execPath, [join(folder, name), orbital.url, groupId], { env: { ...process.env, ORBITAL_TOKEN: token }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const process_ = spawn(process.execPath, [join(folder, name), orbital.url, groupId], { cwd: folder, env: { ...process.env, ORBITAL_TOKEN: token }, stdio: ['ignore', 'pipe', 'pipe'] });
     const lines = [];
     for (const stream of [process_.stdout, process_.stderr]) createInterface({ input: stream }).on('line', (line) => lines.push(line));
     const ended = new Promise((resolve) => process_.on('exit', resolve));
-    return { lines, end: () => (process_.kill('SIGINT'), ended) };
+    return { lines, end: () => (process_.kill('SIGINT'), ended), kill: () => (process_.kill('SIGKILL'), ended) };
   };
 
   test('examples/javascript/watch.mjs', async () => {
@@ -100,6 +100,26 @@ describe('against the real server', { skip: missing }, () => {
     ben.close();
     assert.equal((await writer.api.replies(thread_id)).replies[0].encrypted_body, 'ZWNobw==');
     assert.equal(await end(), 0);
+  });
+
+  test('[BOT1] examples/javascript/echo.mjs answers what was opened while it was down, once', async () => {
+    const first = example('echo.mjs');
+    await until(() => first.lines.includes('ready'));
+    await first.kill();
+    const cleo = new OrbitalClient(orbital.url);
+    await account(cleo.api, 'cleo');
+    const { invite_code } = await writer.api.newInviteCode(groupId);
+    await cleo.api.joinGroup({ invite_code, encrypted_group_key: 'a2V5' });
+    const { thread_id } = await cleo.send(groupId, { type: 'thread', encrypted_title: 'dA==', encrypted_body: 'ZG93bg==' });
+    cleo.close();
+    const second = example('echo.mjs');
+    await until(() => second.lines.includes(`answered ${thread_id}`));
+    await second.kill();
+    const third = example('echo.mjs');
+    await until(() => third.lines.includes('ready'));
+
+    assert.equal(await third.end(), 0);
+    assert.deepEqual((await writer.api.replies(thread_id)).replies.map(({ encrypted_body }) => encrypted_body), ['ZG93bg==']);
   });
 
   test('examples/javascript/family.html, opened as a file', { skip: noChromium }, async (t) => {
