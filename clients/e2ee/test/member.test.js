@@ -1,0 +1,383 @@
+/** Groups of several devices on a relay in memory: who reads what. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { E2eeError } from '../src/errors.js';
+import { memoryStore, readEnvelope, readInvite, fromBase64, toHex } from '../src/index.js';
+import { ADA, BEN, CLEO } from './people.js';
+import { FakeRelay, codes, enter, newFamily, reply, say, texts } from './relay.js';
+
+const family = async (users = [ADA, BEN, CLEO], options = {}) => {
+  const relay = new FakeRelay();
+  const members = [];
+  for (const user of users) members.push(await relay.device(user));
+  const group = await newFamily(relay, members, options);
+  return { relay, members, group, settle: () => relay.settle(group) };
+};
+const keysOf = (relay, group) => relay.groups.get(group).log.filter(({ type }) => type === 'new_keys').map(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)));
+
+test('[MEM1] Everybody of a group reads everybody, each message once and in the order of the log.', async () => {
+  const { members, group, settle } = await family();
+  const [ada, ben, cleo] = members;
+  await say(ada, group, 'one');
+  await settle();
+  await say(ben, group, 'two');
+  await settle();
+  await say(cleo, group, 'three');
+  await say(ada, group, 'four');
+  await ada.draft(group, 'new_thread', [{ field: 'encrypted_title', kind: 2, body: Buffer.from('title') }, { field: 'encrypted_body', kind: 3, body: Buffer.from('body') }]);
+  await settle();
+  for (const member of members) {
+    assert.deepEqual(await texts(member, group), ['one', 'two', 'three', 'four', 'title|body']);
+    assert.deepEqual(await codes(member, group), []);
+    assert.equal(await member.pending(group), 0);
+    assert.equal((await member.group(group)).stopped, null);
+  }
+});
+
+test('[MEM2] A late joiner reads from its joining on; what stood before is not a replay, and is never read without a person’s word.', async () => {
+  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  await say(ada, group, 'before');
+  await settle();
+  const cleo = await relay.device(CLEO);
+  await enter(relay, group, ada, cleo);
+  await settle();
+  await say(ada, group, 'after');
+  await settle();
+  assert.deepEqual(await texts(cleo, group), ['[waiting]', 'after']);
+  assert.deepEqual(await codes(cleo, group), []);
+  assert.deepEqual(await texts(ben, group), ['before', 'after']);
+});
+
+test('[MEM3] After a removal nothing is sealed with a chain that the removed device has; the others read on.', async () => {
+  const { relay, members, group } = await family();
+  const [ada, ben, cleo] = members;
+  await say(ada, group, 'all three');
+  await relay.settle(group);
+  const before = await ada.sender(group);
+  await ada.revoke(group, CLEO, 0, { removed: true });
+  await ada.flush(group);
+  relay.leave(group, CLEO);
+  await relay.settle(group);
+  await say(ada, group, 'without Cleo');
+  await relay.settle(group);
+  assert.deepEqual(await texts(ben, group), ['all three', 'without Cleo']);
+  assert.equal((await ada.sender(group)).count, 1);
+  assert.equal(before.count, 1);
+  const last = keysOf(relay, group).at(-1);
+  assert.deepEqual(last.keys.deliveries.map(({ user }) => user), [BEN]);
+  for (const event of relay.groups.get(group).log.slice((await cleo.group(group)).position.seq)) await cleo.receive(event);
+  assert.deepEqual(await texts(cleo, group), ['all three', '[waiting]']);
+  assert.deepEqual((await ada.group(group)).removals, []);
+});
+
+test('[MEM4] A post that was sealed for a former membership is refused, and sealed again for the present one.', async () => {
+  const { relay, members, group } = await family();
+  const [ada, ben, cleo] = members;
+  await say(ada, group, 'first');
+  await relay.settle(group);
+  await ada.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: Buffer.from('second') }]);
+  let left = false;
+  relay.hooks.post = ({ user, type }) => {
+    if (user !== ADA || type !== 'new_message' || left) return;
+    left = true;
+    relay.leave(group, CLEO);
+  };
+  await ada.flush(group);
+  relay.hooks.post = () => {};
+  await relay.settle(group);
+  const types = relay.groups.get(group).log.map(({ type }) => type);
+  assert.deepEqual(types.slice(types.lastIndexOf('member_left')), ['member_left', 'new_keys', 'new_message']);
+  assert.deepEqual(await texts(ben, group), ['first', 'second']);
+  await relay.deliver(cleo, group);
+  assert.deepEqual(await texts(cleo, group), ['first']);
+  await assert.rejects(
+    (async () => {
+      // A server that names an epoch which the log never reaches.
+      relay.hooks.post = () => {
+        throw new E2eeError('epoch_changed', 'lie', { epoch: 999 });
+      };
+      await say(ada, group, 'never');
+    })(),
+    { code: 'epoch_changed' },
+  );
+  relay.hooks.post = () => {};
+  await relay.settle(group);
+  assert.deepEqual(await texts(ben, group), ['first', 'second', 'never'], 'the outbox kept it');
+});
+
+test('[MEM5] A crash before or after the server took a post loses no draft and sends none twice.', async () => {
+  for (const type of ['new_keys', 'new_message'])
+    for (const when of ['post', 'posted']) {
+      const { relay, members, group } = await family([ADA, BEN]);
+      const [ada, ben] = members;
+      await say(ada, group, 'before');
+      if (type === 'new_keys') await ada.renewKeys(group);
+      relay.hooks[when] = (event) => {
+        if (event.user === ADA && event.type === type) throw new Error('killed');
+      };
+      await assert.rejects(say(ada, group, 'during'), /killed/);
+      relay.hooks[when] = () => {};
+      // A new process finds what the store holds, and nothing else.
+      const again = await relay.device(ADA, 1, { store: memoryStore(ada.store.snapshot()), publish: false });
+      relay.members = [again, ben];
+      await say(again, group, 'after');
+      await relay.settle(group);
+      for (const member of [again, ben]) assert.deepEqual(await texts(member, group), ['before', 'during', 'after'], `${type} ${when}`);
+      assert.equal(await again.pending(group), 0);
+      assert.deepEqual(await codes(again, group), []);
+    }
+});
+
+test('[MEM16] A draft that was accepted without an answer, and is sealed again with new keys, is neither sent twice nor left behind.', async () => {
+  for (const when of ['same chain', 'new chain', 'other tab']) {
+    const { relay, members, group } = await family([ADA, BEN]);
+    const [ada, ben] = members;
+    await say(ada, group, 'before');
+    relay.hooks.posted = ({ type }) => {
+      if (type === 'new_message') throw new Error('no answer');
+    };
+    await assert.rejects(say(ada, group, 'once'), /no answer/);
+    relay.hooks.posted = () => {};
+    let sender = ada;
+    if (when === 'new chain') await ada.renewKeys(group);
+    if (when === 'other tab') {
+      sender = await relay.device(ADA, 1, { store: ada.store, chainName: 'second', publish: false });
+      await sender.adoptDrafts(group);
+    }
+    relay.members = [sender, ben];
+    await sender.flush(group);
+    await relay.settle(group);
+    await say(sender, group, 'after');
+    await relay.settle(group);
+    for (const member of [sender, ben]) assert.deepEqual(await texts(member, group), ['before', 'once', 'after'], when);
+    assert.equal(await sender.pending(group), 0, when);
+  }
+});
+
+test('[MEM17] A device that may have been given a chain, because the answer was lost, counts as one that has it when it leaves.', async () => {
+  const { relay, members, group } = await family();
+  const [ada, ben, cleo] = members;
+  relay.hooks.posted = ({ type }) => {
+    if (type === 'new_keys') throw new Error('no answer');
+  };
+  await assert.rejects(say(ada, group, 'one'), /no answer/);
+  relay.hooks.posted = () => {};
+  await ada.revoke(group, CLEO, 0);
+  relay.leave(group, CLEO);
+  relay.members = [ada, ben];
+  await relay.settle(group);
+  for (const event of relay.groups.get(group).log.slice((await cleo.group(group)).position.seq)) await cleo.receive(event);
+  assert.deepEqual(await texts(ben, group), ['one']);
+  assert.deepEqual(await texts(cleo, group), ['[waiting]']);
+});
+
+test('[MEM6] A missing key is asked for once caught up, given again by its owner, and the message read in its place.', async () => {
+  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  await say(ada, group, 'unreadable at first');
+  const { log } = relay.groups.get(group);
+  const forged = log.map((event) => (event.type === 'new_keys' ? { ...event, data: { ...event.data, encrypted_envelope: 'AgA=' } } : event));
+  await relay.deliver(ben, group, forged);
+  assert.deepEqual(await texts(ben, group), ['[waiting]']);
+  await ben.tick(group);
+  ben.caughtUp(group);
+  for (const [wait, requests] of [[0, 0], [2_999, 0], [1, 1], [50_000, 1]]) {
+    relay.now += wait;
+    await ben.tick(group);
+    await ben.flush(group);
+    assert.equal(keysOf(relay, group).filter(({ request }) => request).length, requests, `after ${wait}`);
+  }
+  await settle();
+  assert.deepEqual(await texts(ben, group), ['unreadable at first']);
+  assert.deepEqual(await texts(ada, group), ['unreadable at first']);
+  await settle();
+  assert.deepEqual((await codes(ben, group)).filter((code) => code !== 'unreadable_keys'), []);
+});
+
+test('[MEM7] Asking ends after a day: what can never be read says so.', async () => {
+  const { relay, members, group } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  await say(ada, group, 'gone');
+  const { log } = relay.groups.get(group);
+  await relay.deliver(ben, group, log.map((event) => (event.type === 'new_keys' ? { ...event, data: { ...event.data, encrypted_envelope: 'AgA=' } } : event)));
+  ben.caughtUp(group);
+  for (const wait of [0, 3_000, 57_000, 3_540_000, 82_800_000, 86_400_000]) {
+    relay.now += wait;
+    await ben.tick(group);
+  }
+  await ben.flush(group);
+  assert.equal(keysOf(relay, group).filter(({ request }) => request).length, 4);
+  assert.deepEqual(await texts(ben, group), ['[no_key]']);
+});
+
+test('[MEM8] A reinstalled device is warned of, held, and reads only what comes after it was accepted.', async () => {
+  const { relay, members, group } = await family([ADA, BEN]);
+  const [ada] = members;
+  await say(ada, group, 'old');
+  await relay.settle(group);
+  relay.members.splice(1, 1);
+  const again = await relay.device(BEN, 1);
+  await again.join(group, readInvite((await ada.invite(group)).text), { inviter: ADA });
+  await relay.settle(group);
+  assert.deepEqual((await codes(ada, group)).sort(), ['held_device', 'identity_differs']);
+  await say(again, group, 'from the reinstalled device');
+  await say(ada, group, 'while held');
+  await relay.settle(group);
+  assert.deepEqual(await texts(again, group), ['[waiting]', 'from the reinstalled device', '[waiting]']);
+  assert.deepEqual(await texts(ada, group), ['old', '[waiting]', 'while held']);
+  const { warnings } = await ada.roster(group);
+  const held = warnings.find(({ code }) => code === 'held_device');
+  assert.equal(toHex(held.identity), toHex(await again.identity()));
+  await ada.accept(group, BEN, 1, held.identity);
+  assert.deepEqual(await texts(ada, group), ['old', 'from the reinstalled device', 'while held']);
+  await say(ada, group, 'after');
+  await relay.settle(group);
+  assert.deepEqual(await texts(again, group), ['[waiting]', 'from the reinstalled device', '[waiting]', 'after']);
+});
+
+test('[MEM9] A linked device reads what comes after its link; a revoked one nothing more.', async () => {
+  const { relay, members, group } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  const tablet = await relay.device(BEN, 2);
+  await tablet.enterLinked(group, readInvite((await ben.invite(group)).text));
+  await relay.settle(group);
+  assert.equal((await ada.roster(group)).devices.length, 2);
+  await ben.link(group, { user: BEN, device: 2, identity: await tablet.identity(), suites: 2 });
+  await relay.settle(group);
+  await say(ada, group, 'to both');
+  await say(tablet, group, 'from the tablet');
+  await relay.settle(group);
+  assert.deepEqual(await texts(tablet, group), ['to both', 'from the tablet']);
+  assert.deepEqual(await texts(ben, group), ['to both', 'from the tablet']);
+  await ben.revoke(group, BEN, 2);
+  await relay.settle(group);
+  await say(ada, group, 'to the phone');
+  await relay.settle(group);
+  assert.deepEqual(await texts(tablet, group), ['to both', 'from the tablet', '[waiting]']);
+  assert.deepEqual(await texts(ben, group), ['to both', 'from the tablet', 'to the phone']);
+});
+
+test('[MEM10] History is read only from a verified person or the inviter, as far as the policy allows, and says who gave it unless its owner signed.', async () => {
+  const { relay, members, group, settle } = await family([ADA, BEN], { history: 2 });
+  const [ada, ben] = members;
+  await say(ada, group, 'by Ada');
+  await say(ben, group, 'by Ben');
+  await settle();
+  const cleo = await relay.device(CLEO);
+  await enter(relay, group, ada, cleo);
+  await settle();
+  assert.deepEqual(await texts(cleo, group), ['[waiting]', '[waiting]']);
+  assert.equal(await ben.shareHistory(group, CLEO), 2);
+  await settle();
+  assert.deepEqual(await texts(cleo, group), ['[waiting]', '[waiting]'], 'Ben did not invite her');
+  assert.deepEqual(await codes(cleo, group), ['untrusted_history']);
+  assert.equal(await ada.shareHistory(group, CLEO), 2);
+  await settle();
+  assert.deepEqual(await texts(cleo, group), ['by Ada', 'by Ben']);
+  const items = await cleo.items(group);
+  assert.deepEqual(items.map(({ via }) => via), [ADA, null], 'the giver’s own chain carries no proof of an owner; Ben’s is signed by Ben');
+  await ada.setPolicy(group, { history: 0, rotationDays: 7 });
+  await settle();
+  await assert.rejects(ada.shareHistory(group, CLEO), { code: 'stopped' });
+});
+
+test('[MEM11] An old copy of a store is noticed by the log: a warning, and a new chain before anything is sent.', async () => {
+  const { relay, members, group } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  await say(ada, group, 'one');
+  await relay.settle(group);
+  const old = ada.store.snapshot();
+  await say(ada, group, 'two');
+  await relay.settle(group);
+  const restored = await relay.device(ADA, 1, { store: memoryStore(old), publish: false });
+  relay.members = [restored, ben];
+  await relay.deliver(restored, group);
+  assert.deepEqual(await codes(restored, group), ['old_copy']);
+  assert.equal((await restored.sender(group)).state, 'none');
+  await say(restored, group, 'three');
+  await relay.settle(group);
+  assert.deepEqual(await texts(ben, group), ['one', 'two', 'three']);
+  assert.deepEqual(await texts(restored, group), ['one', '[own_lost]', 'three']);
+});
+
+test('[MEM12] Two tabs of one device have a chain each, and both read everything.', async () => {
+  const { relay, members, group } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  const tab = await relay.device(ADA, 1, { store: ada.store, chainName: 'second', publish: false });
+  relay.members = [ada, ben];
+  await say(ada, group, 'first tab');
+  await say(tab, group, 'second tab');
+  await say(ada, group, 'first again');
+  await relay.settle(group);
+  assert.deepEqual(await texts(ben, group), ['first tab', 'second tab', 'first again']);
+  assert.deepEqual(await texts(tab, group), ['first tab', 'second tab', 'first again']);
+  await ada.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: Buffer.from('left behind') }]);
+  await tab.adoptDrafts(group);
+  await tab.flush(group);
+  await relay.settle(group);
+  assert.equal((await texts(ben, group)).at(-1), 'left behind');
+});
+
+test('[MEM13] A chain is replaced after seven days, after 1,000 messages, and when a person asks.', async () => {
+  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  const chain = async () => keysOf(relay, group).length;
+  await say(ada, group, '1');
+  const first = await chain();
+  relay.now += 7 * 86_400_000 - 1;
+  await say(ada, group, '2');
+  assert.equal(await chain(), first);
+  relay.now += 1;
+  await say(ada, group, '3');
+  assert.equal(await chain(), first + 1);
+  await ada.renewKeys(group);
+  await say(ada, group, '4');
+  assert.equal(await chain(), first + 2);
+  for (let round = 0; round < 1000; round++) await ada.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: Buffer.from('x') }]);
+  await ada.flush(group);
+  assert.equal(await chain(), first + 3);
+  await settle();
+  const read = await texts(ben, group);
+  assert.equal(read.length, 1004);
+  assert.ok(read.every((text) => !text.startsWith('[')));
+});
+
+test('[MEM14] A renewed invite secret reaches every device; a knock with the old one counts for nothing.', async () => {
+  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  const old = readInvite((await ada.invite(group)).text);
+  await ada.renewSecret(group);
+  await settle();
+  assert.deepEqual(await ben.invite(group), await ada.invite(group));
+  assert.equal((await ben.invite(group)).secretNumber, 1);
+  const cleo = await relay.device(CLEO);
+  relay.join(group, CLEO);
+  await cleo.join(group, old);
+  await settle();
+  assert.deepEqual(await ada.strangers(group), [CLEO]);
+  const late = await relay.device(CLEO, 2);
+  relay.members.splice(relay.members.indexOf(cleo), 1);
+  await enter(relay, group, ben, late);
+  await settle();
+  assert.deepEqual(await ada.strangers(group), []);
+  assert.deepEqual((await late.roster(group)).devices.length, 3, 'derives the older secret and folds the same roster');
+});
+
+test('[MEM15] Swapped, replayed and re-attributed contents are shown as warnings, never as messages; replies stand in their threads.', async () => {
+  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  const thread = '11111111-2222-4333-8444-555555555555';
+  await reply(ada, group, thread, 'right');
+  await settle();
+  assert.deepEqual(await texts(ben, group), ['right']);
+  const { data } = relay.groups.get(group).log.at(-1);
+  await reply(ada, group, thread, 'moved');
+  const moved = relay.groups.get(group).log.at(-1);
+  moved.data = { ...moved.data, thread_id: '11111111-2222-4333-8444-999999999999' };
+  relay.append(group, 'new_reply', { ...data, author_id: BEN });
+  relay.append(group, 'new_reply', data);
+  await relay.deliver(ben, group);
+  assert.deepEqual(await texts(ben, group), ['right', '[misplaced]', '[wrong_sender]', '[repeated]']);
+  assert.deepEqual((await codes(ben, group)).filter((code) => code !== 'broken_chain'), ['misplaced', 'wrong_sender', 'repeated']);
+});
