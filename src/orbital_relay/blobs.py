@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
 from orbital_relay.errors import OrbitalError, SettingsInvalid, Unavailable
+from orbital_relay.ownership import make_private
 from orbital_relay.ports import Blob, BlobDraft, BlobMissing, Blobs
 
 if TYPE_CHECKING:
@@ -154,7 +156,13 @@ class FolderBlobs:
         while True:
             with contextlib.suppress(FileNotFoundError):
                 return (self._drafts / secrets.token_hex(12)).open("xb", buffering=0)
-            self._drafts.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folder(self._drafts)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder that is private, and its owner's who owns the data folder: what root makes, a service opens."""
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (self._root, folder):
+            make_private(each, like=self._root.parent)
 
     async def keep(self, draft: BlobDraft, name: str) -> None:
         """See `ports.Blobs.keep`."""
@@ -173,7 +181,7 @@ class FolderBlobs:
             if not Path(file.name).exists():
                 raise OSError("the draft was removed")
             # The first of its folder; or the folder was emptied, and taken away, since.
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folder(path.parent)
             _sync(self._root)
         draft.file = None
         _sync(path.parent)
@@ -442,7 +450,7 @@ def open_blobs(url: str | None, *, folder: Path) -> Blobs:
 
 async def check_blobs(blobs: Blobs) -> None:
     """
-    Write a blob, read it and take it away: a server that could store nothing does not start.
+    Write a blob, read it and delete it: a server that could not store media does not start, unless a disk is full.
 
     Raises:
         SettingsInvalid: If one of them does not work.
@@ -455,6 +463,10 @@ async def check_blobs(blobs: Blobs) -> None:
         read = b"".join([piece async for piece in blobs.stream(name, start=0, end=len(data))])
         await blobs.delete([name])
     except (OrbitalError, BlobMissing) as exc:
+        if isinstance(exc.__cause__, OSError) and exc.__cause__.errno == errno.ENOSPC:
+            # What is stored can still be read.
+            log.warning("the disk of the media storage is full; media cannot be stored")
+            return
         raise SettingsInvalid(f"The media storage cannot be used: {_first_line(exc.__cause__ or exc)}.") from exc
     finally:
         await draft.discard()

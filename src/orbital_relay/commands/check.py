@@ -1,6 +1,9 @@
-"""`orbital check`: verify that the log is whole."""
+"""`orbital check`: verify that the database, the log and the media are whole."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
 
 import click
 from rich.console import Console
@@ -9,9 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from orbital_relay.blobs import open_blobs
 from orbital_relay.commands.server_options import load, run, settings_options, there
 from orbital_relay.config import Settings
+from orbital_relay.errors import OrbitalError
 from orbital_relay.server.app import open_store
 from orbital_relay.server.ops.clock import SystemClock
 from orbital_relay.services.media import FLIGHT_MS, examine
+from orbital_relay.store.sql import SqlStore
+from orbital_relay.store.verify import Report
 
 
 @click.command(
@@ -24,39 +30,99 @@ Examples:
 @settings_options("data_dir", "database_url", "media_url")
 def check(**flags: str | None) -> None:
     """
-    Verify every group's log.
+    Verify the database, every group's log, and the media's bytes.
 
-    Numbers without holes, stamps that rise, the hash chain intact, threads, replies, members and media as their events
-    say, and every medium's bytes in their place. Nothing is changed, and a server may be running meanwhile. The status
-    is 1 when something is wrong.
+    The database's own check of its files and indexes; numbers without holes, stamps that rise, the hash chain intact,
+    threads, replies, members and media as their events say; and every medium's bytes in their place. Nothing is
+    changed, and a server may be running meanwhile.
+
+    The status is 1 when the database or a log is damaged, and 3 when only bytes of media are missing: a backup holds
+    none, and a restored database has them once the folder media is copied beside it.
     """
-    findings = run(_check(there(load(flags))))
-    if findings:
-        raise click.ClickException(f"{findings} findings. A backup from before them can be restored: orbital restore")
+    found = run(_check(there(load(flags))))
+    if found.log:
+        raise click.ClickException(f"{found.log} findings. A backup from before them can be restored: orbital restore")
+    if found.media:
+        raise MediaMissing(
+            f"The log is well. {found.media} findings about media, which are no part of a backup: "
+            "copy the folder media of the old data folder into the new one."
+        )
 
 
-async def _check(settings: Settings) -> int:
+class MediaMissing(click.ClickException):
+    """The log is well, and bytes of media are not in their place."""
+
+    exit_code = 3
+
+
+class Found(NamedTuple):
+    """How many findings there are of the database and its logs, and of media."""
+
+    log: int
+    media: int
+
+
+async def _check(settings: Settings) -> Found:
     store = await open_store(settings, alone=False)
-    console = Console(stderr=True)
-    found = events = 0
     try:
-        groups = await store.group_ids()
-        columns = TextColumn("Checking"), BarColumn(), MofNCompleteColumn(), TextColumn("groups"), TimeRemainingColumn()
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            for group_id in progress.track(groups):
-                report = await store.verify(group_id)
-                events += report.events
-                found += len(report.findings)
-                for sentence in report.findings:
-                    click.echo(f"{group_id}: {sentence}")
-        blobs = open_blobs(settings.media_url, folder=settings.data_dir / "media")
-        # Younger bytes may be on their way to their row.
-        before_ms = SystemClock().wall_ms() - FLIGHT_MS
-        async for sentence in examine(store, blobs, before_ms=before_ms):
-            found += 1
-            click.echo(sentence)
-        await blobs.close()
+        log = await _check_log(store)
+        media = await _check_media(settings, store)
     finally:
         await store.close()
-    click.echo(f"{len(groups)} groups, {events} events: {'all is well' if not found else f'{found} findings'}.")
+    return Found(log, media)
+
+
+async def _check_log(store: SqlStore) -> int:
+    """Check the database itself and every group's log; print and count what is wrong."""
+    console = Console(stderr=True)
+    found, events = 0, 0
+    for sentence in await store.integrity():
+        found += 1
+        click.echo(f"database: {sentence}")
+    try:
+        groups = await store.group_ids()
+    except Exception as exc:  # noqa: BLE001 - what a damaged file holds raises anything
+        click.echo(f"database: the groups cannot be read: {_words(exc)}")
+        return found + 1
+    columns = TextColumn("Checking"), BarColumn(), MofNCompleteColumn(), TextColumn("groups"), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        for group_id in progress.track(groups):
+            try:
+                report = await store.verify(group_id)
+            except Exception as exc:  # noqa: BLE001 - what a damaged file holds raises anything
+                report = Report(group_id, 0, [f"its rows cannot be read: {_words(exc)}"])
+            events += report.events
+            found += len(report.findings)
+            for sentence in report.findings:
+                click.echo(f"{group_id}: {sentence}")
+    click.echo(f"{len(groups)} groups, {events} events: {f'{found} findings' if found else 'all is well'}.")
+    if not found and (rewinds := await store.rewinds()) is not None:
+        last = datetime.fromtimestamp(rewinds.last_ms / 1000, UTC).isoformat(timespec="seconds")
+        click.echo(
+            f"Note: the log lost events under running servers, {rewinds.count} times, the last at {last}: "
+            "after a failover to a replica that lagged, or with an old backup."
+        )
     return found
+
+
+async def _check_media(settings: Settings, store: SqlStore) -> int:
+    """Compare media with their bytes; print and count what is wrong."""
+    blobs = open_blobs(settings.media_url, folder=settings.data_dir / "media")
+    found = 0
+    try:
+        # Younger bytes may be on their way to their row.
+        async for sentence in examine(store, blobs, before_ms=SystemClock().wall_ms() - FLIGHT_MS):
+            found += 1
+            click.echo(f"media: {sentence}")
+    except Exception as exc:  # noqa: BLE001 - what a damaged file holds raises anything
+        found += 1
+        click.echo(f"media: they cannot be compared with their rows: {_words(exc)}")
+    finally:
+        await blobs.close()
+    return found
+
+
+def _words(exc: Exception) -> str:
+    """Return an error in one line; one of ours has its own sentence."""
+    text = exc.message if isinstance(exc, OrbitalError) else f"{type(exc).__name__}: {exc}"
+    return text.partition("\n")[0]

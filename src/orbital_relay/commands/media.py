@@ -129,7 +129,7 @@ def gc(**flags: str | None) -> None:
     async def work() -> str:
         from orbital_relay.server.app import open_node  # noqa: PLC0415 - the other two need the SDK alone
 
-        async with open_node(own_data.load(flags)) as node:
+        async with open_node(own_data.there(own_data.load(flags))) as node:
             found = await node.collect_media()
         return (
             f"{found.expired} media expired, {found.abandoned} uploads were given up; the bytes of {found.wiped} are "

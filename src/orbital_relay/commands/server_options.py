@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -39,6 +40,8 @@ def load(flags: dict[str, str | None]) -> Settings:
     Raises:
         click.ClickException: If one cannot be used.
     """
+    # What a command writes for a server, such as a new database or a backup, is for its owner alone.
+    os.umask(0o077)
     try:
         return config.load(flags)
     except SettingsInvalid as exc:
@@ -47,7 +50,9 @@ def load(flags: dict[str, str | None]) -> Settings:
 
 def there(settings: Settings) -> Settings:
     """
-    Give the settings back, if their database is there: who mistypes a folder must not get a new, empty one.
+    Return the settings if their database is there, and say on standard error which one is used.
+
+    A mistyped folder must not become a new, empty database.
 
     Raises:
         click.ClickException: If it is a file that does not exist.
@@ -55,10 +60,14 @@ def there(settings: Settings) -> Settings:
     match settings.database:
         case SqliteFile(path=path) if not path.exists():
             raise click.ClickException(
-                f"There is no database at {path}. Name its folder with --data-dir; `orbital migrate` makes a new one."
+                f"There is no database at {path.absolute()}. Name its folder with --data-dir, or its address with "
+                "DATABASE_URL; `orbital migrate` makes a new one."
             )
-        case _:
-            return settings
+        case SqliteFile(path=path):
+            click.echo(f"Database: {path.absolute()}", err=True)
+        case database:
+            click.echo(f"Database: {database.shown}", err=True)
+    return settings
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -42,7 +42,7 @@ def add(username: str, public_key: str, **flags: str | None) -> None:
 
     The password is asked for, or read from standard input when that is no terminal.
     """
-    settings = load(flags)
+    settings = there(load(flags))
     if sys.stdin is None:
         raise click.UsageError("There is no standard input to read the password from.")
     password = (

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from orbital_relay.config.settings import Settings
 from orbital_relay.errors import SettingsInvalid
+from orbital_relay.ownership import make_private
 
 
 def make_data_dir(settings: Settings) -> Path:
     """
-    Make the data folder, open to its owner alone, unless it is there.
+    Make the data folder, open to its owner alone, unless it is there; what is written into it is private either way.
 
     Raises:
         SettingsInvalid: If it cannot be made, or something else has its name.
@@ -23,6 +24,7 @@ def make_data_dir(settings: Settings) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise SettingsInvalid(f"The data folder {folder} cannot be made: {exc.strerror}.") from exc
+    make_private(folder / "media", like=folder)
     return folder
 
 
@@ -67,6 +69,7 @@ def _make_secret(path: Path) -> None:
         # link() fails where the name exists: of two servers that start at once, one secret stays.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
+        make_private(path, like=path.parent)
         _sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)

@@ -481,7 +481,7 @@ async def _orphans(room: MediaContext) -> AsyncIterator[Blob]:
 
 async def examine(rows: MediaRows, blobs: Blobs, *, before_ms: int) -> AsyncIterator[str]:
     """
-    Compare rows and bytes; a sentence for each thing that is wrong.
+    Compare rows and bytes; yield a sentence for each medium, or each blob without one, that is wrong.
 
     Args:
         rows: What is known of media.
@@ -494,10 +494,14 @@ async def examine(rows: MediaRows, blobs: Blobs, *, before_ms: int) -> AsyncIter
     key = 0
     while some := await rows.chunks_after(key, limit=SOME):
         for key, media_id, chunks in some:  # noqa: B007 - the last one is where the next step begins
-            for name, size_bytes in chunks.items():
-                found = listed.pop(name, None)
-                if (found is None or found.size_bytes != size_bytes) and await _is_wrong(rows, blobs, name, size_bytes):
-                    yield f"the medium {media_id} does not have its {size_bytes} bytes {name}"
+            wrong = [
+                size_bytes
+                for name, size_bytes in chunks.items()
+                if ((found := listed.pop(name, None)) is None or found.size_bytes != size_bytes)
+                and await _is_wrong(rows, blobs, name, size_bytes)
+            ]
+            if wrong:
+                yield f"the medium {media_id} lacks {len(wrong)} of its {len(chunks)} chunks ({sum(wrong):,} bytes)"
     for blob in listed.values():
         if blob.modified_ms < before_ms and blob.name not in await rows.known_chunks([folder_of(blob.name)]):
             yield f"the bytes {blob.name} belong to no medium; `orbital media gc` takes them away"

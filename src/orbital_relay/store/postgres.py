@@ -105,6 +105,8 @@ class PostgresStore(SqlStore):
         self._appender = PostgresAppender()
         self._append_pool: Any = None
         self._away = False
+        # The last write failed since the database could not store it: full, read-only, away.
+        self._stuck = False
 
     @classmethod
     async def open(cls, dsn: str, *, patience_s: float = PATIENCE_S) -> PostgresStore:
@@ -211,10 +213,12 @@ class PostgresStore(SqlStore):
                 async with engine.begin() as conn:
                     found = await conn.run_sync(query, *args, **kwargs)
                 self._came_back()
+                self._stuck = self._stuck and engine is self._reader
                 return found
             except (SQLAlchemyError, *_DRIVER) as exc:
                 if left and (_is_again(exc) or (engine is self._reader and _was_stale(exc))):
                     continue
+                self._stuck = self._stuck or (engine is self._writer and _is_away(_cause(exc)))
                 raise self._refusal(exc) from exc
         raise AssertionError("the last try returns or raises")
 
@@ -299,11 +303,13 @@ class PostgresStore(SqlStore):
                     async with self._append_pool.acquire() as raw, raw.transaction(isolation="read_committed"):
                         outcomes = await self._appender.posts(raw, posts, first_stamp_ms=first_stamp_ms)
                 self._came_back()
+                self._stuck = False
                 return outcomes
             except (*_DRIVER, KeyTaken) as exc:
                 if left and (isinstance(exc, KeyTaken) or _is_again(exc)):
                     continue
                 if _is_away(exc):
+                    self._stuck = True
                     raise self._refusal(exc) from exc
                 raise
         raise AssertionError("the last try returns or raises")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from orbital_relay.errors import Busy, OrbitalError
 from orbital_relay.model import (
@@ -36,6 +36,7 @@ from orbital_relay.model import (
 )
 from orbital_relay.ports import Held, Json
 from orbital_relay.store import archive, marks, media, queries
+from orbital_relay.store.integrity import integrity
 from orbital_relay.store.verify import Report, group_ids, verify
 
 T = TypeVar("T")
@@ -47,6 +48,9 @@ class SqlStore(ABC):
 
     An adapter says how a query runs in one transaction, for reading or for writing, and how drafts are appended.
     """
+
+    _stuck: bool
+    """Whether the last commit failed."""
 
     @abstractmethod
     async def _read(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
@@ -328,15 +332,22 @@ class SqlStore(ABC):
         """Verify one group's log."""
         return await self._read(verify, group_id)
 
+    async def integrity(self) -> list[str]:
+        """Return a sentence for each thing that the database's own check finds wrong with its files and indexes."""
+        return await self._read(integrity)
+
     async def ready(self) -> bool:
-        """Tell whether the database answers."""
+        """Return whether the database can be read, and written too if the last write failed."""
         try:
-            return await self._read(_one) == 1
+            await self._read(marks.rewinds)
+            if self._stuck:
+                await self._write(marks.probe)
         except Busy:
             # Others are being served: taking this server out of the balancer would move the load to the next one.
             return True
         except OrbitalError:
             return False
+        return True
 
 
 def _thread_with_media(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> Json:
@@ -346,7 +357,3 @@ def _thread_with_media(conn: Connection, user: int, thread_id: str, *, now_ms: i
         "media": found["media"],
         "media_has_more": found["has_more"],
     }
-
-
-def _one(conn: Connection) -> int:
-    return int(conn.execute(text("SELECT 1")).scalar_one())

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import shutil
 import sqlite3
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from orbital_relay.errors import DatabaseRefused, OrbitalError, Unavailable
 from orbital_relay.model import AnyDraft, Appended
+from orbital_relay.ownership import make_file, make_private
 from orbital_relay.ports import MediaRows, Store
 from orbital_relay.store import schema
 from orbital_relay.store.append_sqlite import SqliteAppender
@@ -39,6 +43,10 @@ BUSY_S: Final = 5.0
 """How long a connection waits for another program that holds the file, such as a backup."""
 
 
+RESERVE_BYTES: Final = 512 * 1024
+"""Room kept free beside the database: enough for SQLite's shared memory, so that a full disk can still be read."""
+
+
 class SqliteStore(SqlStore):
     """
     The log in one file, written by one server.
@@ -57,9 +65,11 @@ class SqliteStore(SqlStore):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="orbital-reader")
         self._write_engine = _engine(path, begin="BEGIN IMMEDIATE", query_only=False)
         self._read_engine = _engine(path, begin="BEGIN", query_only=True)
-        self._lock: IO[str] | None = None
+        self._lock: _Lock | None = None
         self._wanted: deque[_Read] = deque()
         self._reading = 0
+        # The last commit failed: until one succeeds nothing can be stored, and the server is not ready.
+        self._stuck = False
 
     @classmethod
     async def open(cls, path: Path, *, alone: bool = True) -> SqliteStore:
@@ -85,20 +95,52 @@ class SqliteStore(SqlStore):
     def _prepare(self, alone: bool) -> None:  # noqa: FBT001 - an executor passes no keywords
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = _lock(self._path)
+            # Links are followed first: two names of one file are one database, with one lock and one write-ahead log.
+            real = self._path.resolve()
+            self._lock = _Lock.take(real)
             if self._lock is None and alone:
                 raise DatabaseRefused(
                     f"Another server is using {self._path}. Stop it first, or give this one another folder with "
                     "--data-dir."
                 )
-            with self._connection(self._write_engine).begin() as transaction:
-                if self._lock is not None:
-                    schema.migrate(transaction.connection)
-                elif schema.current(transaction.connection) != schema.newest():
-                    raise DatabaseRefused(f"The server that is using {self._path} is of another version than this.")
+            if not real.exists():
+                make_file(real)
+            # SQLite makes the other two with the mode and the owner of the first.
+            for suffix in ("", "-wal", "-shm"):
+                make_private(real.with_name(real.name + suffix), like=real.parent)
+            reserve = real.with_name(real.name + ".reserve")
+            try:
+                self._migrate()
+            except DBAPIError:
+                if not reserve.exists() or shutil.disk_usage(real.parent).free >= RESERVE_BYTES:
+                    raise
+                # The disk is full: without room for its shared memory SQLite would not even read.
+                reserve.unlink()
+                log.warning("the disk is full; what is stored can be read, and nothing more can be stored")
+                self._forget_connection()
+                self._migrate()
+                self._stuck = True
+            else:
+                _keep_free(reserve)
         except (DBAPIError, OSError) as exc:
             cause = exc.orig if isinstance(exc, DBAPIError) else exc
             raise DatabaseRefused(f"The database {self._path} cannot be opened: {cause}.") from exc
+
+    def _migrate(self) -> None:
+        """Bring the file to this program's schema, or see that it is, where another server writes it."""
+        with self._connection(self._write_engine).begin() as transaction:
+            if self._lock is not None:
+                schema.migrate(transaction.connection)
+            elif schema.current(transaction.connection) != schema.newest():
+                raise DatabaseRefused(f"The server that is using {self._path} is of another version than this.")
+
+    def _forget_connection(self) -> None:
+        """Close this thread's connection, if one was opened: the next use opens another."""
+        conn: Connection | None = getattr(self._local, "connection", None)
+        if conn is not None:
+            conn.close()
+            self._opened.remove(conn)
+            self._local.connection = None
 
     def _connection(self, engine: Engine) -> Connection:
         """Return this thread's connection; threads keep theirs, since opening costs more than a query."""
@@ -164,9 +206,12 @@ class SqliteStore(SqlStore):
             conn = self._connection(self._write_engine)
             try:
                 with conn.begin():
-                    return query(conn, *args, **kwargs)
+                    result = query(conn, *args, **kwargs)
+                self._stuck = False
             except DBAPIError as exc:
+                self._stuck = True
                 raise _away(exc) from exc
+            return result
 
         return await asyncio.get_running_loop().run_in_executor(self._writer, transact)
 
@@ -180,12 +225,12 @@ class SqliteStore(SqlStore):
         conn = self._connection(self._write_engine)
         try:
             with conn.begin():
-                return self._appender.append(conn, drafts, first_stamp_ms=first_stamp_ms)
-        except DBAPIError as exc:
+                outcomes = self._appender.append(conn, drafts, first_stamp_ms=first_stamp_ms)
+            self._stuck = False
+            return outcomes
+        except (DBAPIError, sqlite3.Error) as exc:
             self._appender.forget()
-            raise _away(exc) from exc
-        except sqlite3.Error as exc:
-            self._appender.forget()
+            self._stuck = True
             raise _away(exc) from exc
         except Exception as exc:
             self._appender.forget()
@@ -194,7 +239,7 @@ class SqliteStore(SqlStore):
                 return [OrbitalError("The server made a mistake; nothing was stored. Its log tells more.")]
             log.warning("a batch of drafts failed and is taken apart", extra={"error": type(exc).__name__})
         # One of them is at fault: alone, each of the others goes through.
-        outcomes: list[Appended | OrbitalError] = []
+        outcomes = []
         for index, draft in enumerate(drafts):
             outcomes += self._append([draft], first_stamp_ms + index)
         return outcomes
@@ -246,14 +291,62 @@ def _engine(path: Path, *, begin: str, query_only: bool) -> Engine:
     return engine
 
 
-def _lock(path: Path) -> IO[str] | None:
-    """Hold the lock file of a database until it is closed or the process ends; None when another process holds it."""
+def _keep_free(reserve: Path) -> None:
+    """Write a file that is deleted when a start finds the disk full; without room for it there is none."""
+    if reserve.exists() and reserve.stat().st_size == RESERVE_BYTES:
+        return
+    try:
+        make_file(reserve)
+        # Written, not sparse: only blocks that are taken can be given back.
+        reserve.write_bytes(b"\0" * RESERVE_BYTES)
+    except OSError:
+        reserve.unlink(missing_ok=True)
+
+
+class _Lock:
+    """
+    The right to write a database, held until it is closed or the process ends.
+
+    It is a lock on a file beside the database, and where the system keeps the two kinds of lock apart one on the
+    database itself, which a hard link in another folder shares.
+    """
+
+    def __init__(self, *handles: int) -> None:
+        self._handles = handles
+
+    @classmethod
+    def take(cls, path: Path) -> _Lock | None:
+        """Take it; None when another process holds it."""
+        beside = path.with_name(path.name + ".lock")
+        make_file(beside)
+        first = _flock(beside)
+        if first is None:
+            return None
+        # Elsewhere than on Linux flock(2) and the locks that SQLite takes stand in each other's way.
+        if not sys.platform.startswith("linux"):
+            return cls(first)
+        if not path.exists():
+            make_file(path)
+        second = _flock(path)
+        if second is None:
+            os.close(first)
+            return None
+        return cls(first, second)
+
+    def close(self) -> None:
+        """Give it back. Every connection of this process must be closed: closing a file drops SQLite's locks on it."""
+        for handle in self._handles:
+            os.close(handle)
+
+
+def _flock(path: Path) -> int | None:
+    """Lock a file; return its handle, or None when another process holds it."""
     import fcntl  # noqa: PLC0415 - the server runs where POSIX locks are; the SDK imports nothing of this
 
-    file = path.with_name(path.name + ".lock").open("w")
+    handle = os.open(path, os.O_RDWR)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        file.close()
+        os.close(handle)
         return None
-    return file
+    return handle

@@ -1,0 +1,217 @@
+"""Files of a server: who may read them, which one a command uses, and a disk that is full."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.client import Person
+from tests.support.process import eventually
+from tests.support.programs import missing
+from tests.support.server import Server
+
+
+def orbital(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:
+    """Run a command of the operator's."""
+    return subprocess.run(
+        [sys.executable, "-m", "orbital_relay", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+def _open_to_others(folder: Path) -> list[str]:
+    return [str(path) for path in folder.rglob("*") if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
+
+
+async def test_files_are_their_owners(serve, tmp_path: Path):
+    """[FILES1] In a folder that was there, with any umask, database, log, lock, media and backup are private."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    before = os.umask(0)
+    try:
+        server: Server = await asyncio.to_thread(serve, data_dir=data)
+        async with await Person.sign_up(server.url) as ann:
+            await ann.make_group()
+            made = await asyncio.to_thread(orbital, "backup", "--data-dir", data, data / "home.backup")
+            assert made.returncode == 0, made.stderr
+            assert {"orbital.db-wal", "orbital.db-shm"} <= {path.name for path in data.iterdir()}
+            assert _open_to_others(data) == []
+    finally:
+        os.umask(before)
+
+
+def test_files_that_were_open_are_closed(serve, tmp_path: Path):
+    """[FILES1] A database that others could read is closed to them at the next start."""
+    data = tmp_path / "data"
+    server: Server = serve(data_dir=data)
+    server.terminate()
+    (data / "media").mkdir(exist_ok=True)
+    (data / "orbital.db").chmod(0o644)
+    (data / "media").chmod(0o755)
+
+    server.start()
+
+    assert _open_to_others(data) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that another user cannot open")
+@pytest.mark.parametrize("command", [["migrate"], ["check"], ["user", "add", "eve"], ["media", "gc"]], ids=" ".join)
+def test_what_root_makes_the_service_opens(tmp_path: Path, command: list[str]):
+    """[FILES2] A command that root runs in the service's folder leaves nothing that is root's."""
+    data = tmp_path / "data"
+    data.mkdir()
+    assert orbital("migrate", "--data-dir", data).returncode == 0
+    for path in (data, *data.rglob("*")):
+        os.chown(path, 65534, 65534)
+    for path in data.glob("*.lock"):
+        path.unlink()
+    if command == ["migrate"]:
+        (data / "orbital.db").unlink()
+
+    done = orbital(*command, "--data-dir", data, input="Correct-Horse-7\n")
+
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in data.rglob("*") if path.stat().st_uid != 65534] == []
+
+
+def test_which_database(tmp_path: Path):
+    """[FILES3] `orbital user add` makes no database, and every command says which one it used."""
+    data = tmp_path / "data"
+
+    refused = orbital("user", "add", "eve", "--data-dir", data, input="Correct-Horse-7\n")
+    assert refused.returncode == 1
+    assert f"There is no database at {data / 'orbital.db'}" in refused.stderr
+    assert not data.exists()
+
+    assert orbital("migrate", "--data-dir", data).returncode == 0
+    for command in (["user", "add", "eve"], ["token", "eve"], ["check"], ["clock"], ["token", "nobody"]):
+        done = orbital(*command, "--data-dir", data, input="Correct-Horse-7\n")
+        assert f"Database: {data / 'orbital.db'}" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["symbolic link", "hard link"])
+def test_the_lock_sees_through_links(serve, tmp_path: Path, kind: str):
+    """[FILES4] Two names of one file are one database: a second server is refused under either."""
+    first: Server = serve(data_dir=tmp_path / "one")
+    other = tmp_path / "two"
+    other.mkdir()
+    if kind == "hard link":
+        os.link(first.data_dir / "orbital.db", other / "orbital.db")
+    else:
+        (other / "orbital.db").symlink_to(first.data_dir / "orbital.db")
+
+    second = serve(data_dir=other, start=False)
+    second.launch()
+
+    assert second.program.wait() == 1
+    assert "Another server is using" in second.program.text
+
+
+async def test_check_reads_every_page(serve):
+    """[CHECK2] `orbital check` finds a damaged index, which no walk along the log reads, and ends in a sentence."""
+    server: Server = await asyncio.to_thread(serve)
+    async with await Person.sign_up(server.url) as ann:
+        group = await ann.make_group()
+        for _ in range(20):
+            await ann.say(group)
+    await asyncio.to_thread(server.terminate)
+    file = server.data_dir / "orbital.db"
+    whole = file.read_bytes()
+    size = int.from_bytes(whole[16:18], "big")
+
+    found = 0
+    pages = range(1, len(whole) // size, 7)
+    for page in pages:
+        damaged = bytearray(whole)
+        damaged[page * size : (page + 1) * size] = b"\xa5" * size
+        file.write_bytes(damaged)
+        done = await asyncio.to_thread(orbital, "check", "--data-dir", server.data_dir)
+        assert "Traceback" not in done.stderr, (page, done.stderr)
+        found += done.returncode == 1
+    file.write_bytes(whole)
+
+    assert found == len(pages)
+    assert (await asyncio.to_thread(orbital, "check", "--data-dir", server.data_dir)).returncode == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        missing("the right to mount a small disk", remedy="run the tests as root")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
+def _fill(disk: Path) -> Path:
+    """Take all that is free."""
+    filler = disk / "filler"
+    with filler.open("ab", buffering=0) as file:
+        for size in (65_536, 4_096, 1):
+            try:
+                while True:
+                    file.write(b"\0" * size)
+            except OSError:
+                pass
+    assert shutil.disk_usage(disk).free == 0
+    return filler
+
+
+async def test_a_full_disk(serve, small_disk: Path):
+    """[DISK1] On a full disk a server says that it is not ready, starts and serves reads, and goes on with room."""
+    data = small_disk / "data"
+    server: Server = await asyncio.to_thread(serve, data_dir=data)
+    async with await Person.sign_up(server.url) as ann:
+        group = await ann.make_group()
+        filler = _fill(small_disk)
+        # What the write-ahead log has allocated already still takes a few.
+        await eventually(lambda: _is_refused(ann.http, group), what="nothing more can be stored")
+        ready = await ann.http.get("/health/ready")
+        kept = await ann.events(group)
+        assert ready.status_code == 503
+        filler.unlink()
+        # After a clean end SQLite needs room for its shared memory before it reads anything.
+        await asyncio.to_thread(server.terminate)
+        assert not (data / "orbital.db-shm").exists()
+        _fill(small_disk)
+        await asyncio.to_thread(server.launch)
+        port = int((await asyncio.to_thread(server.program.wait_for, r"http://\S+?:(\d+)")).group(1))
+        async with httpx.AsyncClient(
+            base_url=f"http://localhost:{port}", headers={"Authorization": f"Bearer {ann.token}"}
+        ) as http:
+            read = await http.get("/v1/events", params={"group_id": group.id, "after_seq": 0})
+            assert [event["seq"] for event in read.json()["events"]] == [event["seq"] for event in kept][:100]
+            _fill(small_disk)
+            await eventually(lambda: _is_refused(http, group), what="nothing more can be stored")
+            assert (await http.get("/health/ready")).status_code == 503
+            assert any("the disk is full" in line for line in server.log)
+
+            filler.unlink()
+            assert (await http.get("/health/ready")).status_code == 200
+            assert (await http.post("/v1/messages", json=_message(group, 2_000))).status_code == 200
+    # The fixture ends it, which has to work.
+
+
+async def _is_refused(http: httpx.AsyncClient, group) -> bool:
+    return (await http.post("/v1/messages", json=_message(group, 2_000))).status_code == 503
+
+
+def _message(group, size: int) -> dict[str, object]:
+    return {"conversation_id": group.id, "encrypted_envelope": "A" * size, "timestamp": 0}
