@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench import media as media_scenario
 from bench import report, scenarios
+from bench import worst as worst_scenario
 from bench.load import LoadFailed
 from bench.measure import Bench, Figures
 from bench.report import Column, Report
@@ -531,3 +532,23 @@ def media(*, bench: Bench, rounds: int, size: int, way: str):
     if way == "down":
         columns = [*columns[4:], *columns[:4]]
     return f"A file of {size} MiB, {media_scenario.SIDE_BY_SIDE} chunks of 5 MiB side by side", figures, columns
+
+
+@main.command()
+@common("orbital", base="orbital", plots=False)
+@click.option("--entries", type=SOME, default=40, show_default=True, help="Of each list, as large as is allowed.")
+def worst(*, bench: Bench, rounds: int, entries: int):
+    """The largest answer of each list, and what clients that do not read it cost.
+
+    \b
+    Examples:
+      python -m bench worst --rounds 1
+      python -m bench worst --entries 100 -s orbital-pg
+    """
+    figures = worst_scenario.worst(bench, rounds=rounds, entries=entries)
+    columns: list[Column] = [
+        ("answer", "bytes", "mb"),
+        ("took", "took_s", "s"),
+        (f"grown with {worst_scenario.SILENT} who do not read", "grown_bytes", "mb"),
+    ]
+    return f"The largest page of each list, of {entries} entries as large as is allowed", figures, columns

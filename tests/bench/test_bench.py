@@ -12,7 +12,7 @@ import jwt
 import pytest
 from click.testing import CliRunner
 
-from bench import cli, load, report, systems, tools
+from bench import cli, load, report, systems, tools, worst
 from bench.measure import Figures
 from tests.support.programs import CHECKOUT, free_port, missing
 
@@ -240,6 +240,29 @@ def test_a_server_of_your_own(serve):
             systems_named
         )
         assert "failed" not in done.output
+
+
+def test_the_largest_page_of_each_list(serve, monkeypatch):
+    """[BENCH21] `worst` shows a row for each list, with the bytes of its largest page."""
+    monkeypatch.setattr(worst, "_WAIT_S", 0)
+    monkeypatch.setattr(worst, "SILENT", 2)
+    place = ["--url", serve(env=ROOM).url, "--secret", systems.SECRET, "--rounds", "1", "--entries", "1", "--markdown"]
+
+    done = CliRunner().invoke(cli.main, ["worst", *place])
+
+    assert done.exit_code == 0, done.output
+    rows = [line.split("|")[1].strip() for line in done.output.splitlines() if line.startswith("| GET")]
+    assert rows == [
+        "GET /api/groups",
+        "GET …/members",
+        "GET …/presence",
+        "GET …/threads",
+        "GET …/threads/{id}",
+        "GET …/replies",
+        "GET …/media",
+        "GET /v1/messages",
+        "GET /v1/events",
+    ]
 
 
 def test_many_lines_are_told_apart(tmp_path):
