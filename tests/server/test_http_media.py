@@ -255,7 +255,6 @@ async def test_an_idempotency_key_binds_a_chunk(family: Family):
         ("413 PAYLOAD_TOO_LARGE chunk", {"chunk": bytes(5 * MIB + 100_000)}),
         ("400 VALIDATION_ERROR media_id", {"media_id": "../../etc/passwd"}),
         ("400 VALIDATION_ERROR media_id", {"media_id": "..%2f..%2f"}),
-        ("400 VALIDATION_ERROR media_id", {"media_id": "6F1F7C0E-7D0B-4D52-9A53-3F6F2B1C8A11"}),
         ("400 VALIDATION_ERROR media_id", {"media_id": None}),
         ("413 PAYLOAD_TOO_LARGE media_id", {"media_id": "a" * 1000}),
         ("400 VALIDATION_ERROR thread_id", {"thread_id": "/"}),
