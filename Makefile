@@ -122,6 +122,7 @@ docs: $(VENV)/.stamp-dev  ## Write the pages anew that are made out of code, hel
 	$(PYTHON) -m orbital_relay.server.ops.metrics > docs/reference/metrics.md
 	$(PYTHON) -m orbital_relay.server.http.docs.reference > docs/reference/http.md
 	$(PYTHON) -m tests.docs.pages
+	$(PYTHON) -m tests.docs.diagrams
 
 # --- Publishing ------------------------------------------------------------------------------------------------------
 
