@@ -348,27 +348,28 @@ class Authenticated(msgspec.Struct):
     expires_at: str
 
 
+ReplyTo = str | int | msgspec.Raw | None
+"""The `id` of the frame that is answered; as it was written, when it is too long for an integer of Python's."""
+
 ServerData = AuthSuccess | Subscribed | Unsubscribed | Ping | TypingIndicator | TokenExpiring | Authenticated
 
 
-def frame(data: ServerData, *, stamp_ms: int, reply_to: str | int | None = None) -> bytes:
+def frame(data: ServerData, *, stamp_ms: int, reply_to: ReplyTo = None) -> bytes:
     """Make the text of a frame that is not durable."""
     return _frame(data.kind, _encode(data), stamp_ms, reply_to)
 
 
-def posted_frame(answer: bytes, *, stamp_ms: int, reply_to: str | int | None) -> bytes:
+def posted_frame(answer: bytes, *, stamp_ms: int, reply_to: ReplyTo) -> bytes:
     """Make the `posted` frame round the JSON text of a POST's answer."""
     return _frame("posted", answer, stamp_ms, reply_to)
 
 
-def error_frame(
-    code: str, message: str, details: dict[str, Any], *, stamp_ms: int, reply_to: str | int | None
-) -> bytes:
+def error_frame(code: str, message: str, details: dict[str, Any], *, stamp_ms: int, reply_to: ReplyTo) -> bytes:
     """Make an `error` frame; `details` stand beside `code` and `message`."""
     return _frame("error", _encode({"code": code, "message": message, **details}), stamp_ms, reply_to)
 
 
-def _frame(kind: str, data: bytes, stamp_ms: int, reply_to: str | int | None) -> bytes:
+def _frame(kind: str, data: bytes, stamp_ms: int, reply_to: ReplyTo) -> bytes:
     tail = b"" if reply_to is None else b',"reply_to":' + _encode(reply_to)
     return b'{"type":"%b","data":%b,"server_timestamp":%d%b}' % (kind.encode(), data, stamp_ms, tail)
 
@@ -482,7 +483,13 @@ class _IdOnly(msgspec.Struct):
     id: FrameId | None = None
 
 
+class _RawIdOnly(msgspec.Struct):
+    id: msgspec.Raw = msgspec.Raw(b"null")
+
+
 _decode_id = msgspec.json.Decoder(_IdOnly).decode
+_decode_raw_id = msgspec.json.Decoder(_RawIdOnly).decode
+_INTEGER: Final = re.compile(rb"-?[0-9]+")
 
 
 def decode(text: bytes) -> ClientFrame:
@@ -494,13 +501,22 @@ def decode(text: bytes) -> ClientFrame:
     """
     try:
         return _decode_client(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise ValidationFailed(explain(exc), field=field_of(exc)) from exc
 
 
-def id_of(text: bytes) -> str | int | None:
-    """Return the `id` of a client's frame that `decode` refused, if it has a usable one."""
+def id_of(text: bytes) -> ReplyTo:
+    """
+    Return the `id` of a client's frame that `decode` refused, if it has a usable one.
+
+    Python makes no integer of more than 4,300 digits: such a number is returned as it was written.
+    """
     try:
         return _decode_id(text).id
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
+        pass
+    try:
+        raw = _decode_raw_id(text).id
+    except (ValueError, RecursionError):
         return None
+    return raw if _INTEGER.fullmatch(bytes(raw)) else None

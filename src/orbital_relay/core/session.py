@@ -54,7 +54,7 @@ class Complain(msgspec.Struct, frozen=True):
     code: str
     message: str
     details: dict[str, Any]
-    reply_to: str | int | None = None
+    reply_to: wire.ReplyTo = None
 
 
 class Subscribe(msgspec.Struct, frozen=True):
@@ -340,7 +340,7 @@ class Session:
         return [End(code, reason)]
 
 
-def _complain(refusal: OrbitalError, *, reply_to: str | int | None) -> Complain:
+def _complain(refusal: OrbitalError, *, reply_to: wire.ReplyTo) -> Complain:
     return Complain(refusal.code, refusal.message, refusal.details, reply_to)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, MutableSet
+from collections.abc import Awaitable, Callable, MutableSet
 from contextlib import suppress
 from typing import Final, Protocol, assert_never, cast
 
@@ -71,8 +71,13 @@ class Peer(Protocol):
     def resumed(self) -> None:
         """Less than low water is buffered."""
 
-    def ending(self) -> None:
-        """A Close is about to be sent because of what came: what waits to be written can be written now."""
+    def ending(self) -> Awaitable[None] | None:
+        """
+        The client has said its last: a Close, something that breaks a rule, or the end of its side of the socket.
+
+        What waits to be written can be written now. If frames before the end are still to be answered, what is returned
+        is awaited before the Close is sent; it has to end by itself. None when nothing is owed.
+        """
 
     def closed(self, code: int | None) -> None:
         """
@@ -295,7 +300,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
     our Close with a reset that swallows it.
     """
 
-    __slots__ = ("_ear", "_line", "_owed", "_peer", "_reader", "_server", "_terms")
+    __slots__ = ("_deaf", "_ear", "_line", "_owed", "_parting", "_peer", "_reader", "_server", "_terms")
 
     def __init__(self, terms: Terms, server_state: ServerState, line: SocketWriter, peer: Peer) -> None:
         # A message that does not compress is a little longer compressed.
@@ -325,6 +330,10 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
             limit_bytes=terms.max_message_bytes, inflate=inflate if line.deflate else None, binary=terms.binary
         )
         self._ear: _Ear | None = None
+        # The client has said its last: nothing more is heard.
+        self._deaf = False
+        # The answers to frames before the end, while they are awaited.
+        self._parting: asyncio.Future[None] | None = None
         # The payload of the last ping that is not answered yet because the client does not read.
         self._owed: bytes | None = None
 
@@ -356,7 +365,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
 
     def get_buffer(self, size_hint: int) -> memoryview:
         """Say where to read to."""
-        if self._peer is None:
+        if self._peer is None or self._deaf:
             return _WASTE
         free: memoryview = super().get_buffer(size_hint)
         # Never all of it: picows doubles its buffer when a read has filled nine tenths, whatever is in it, so a flood
@@ -367,14 +376,19 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
     def buffer_updated(self, nbytes: int) -> None:
         """Hear what was read."""
         ear = self._ear
-        if self._peer is None or ear is None:
+        if self._peer is None or ear is None or self._deaf:
             return
         super().buffer_updated(nbytes)
         if ear.fault is not None:
             self._fail(ear.fault)
 
     def eof_received(self) -> bool:
-        """The client will say nothing more: end the line, but not without an end to waiting for it to read."""
+        """End the line once what the client said is answered, and not later than it takes to find that it reads."""
+        if not self._deaf and self._peer is not None:
+            self._part(self._hang_up)
+        if self._parting is not None:
+            # The transport stays open for the answers.
+            return True
         self._line._linger()  # noqa: SLF001  # a line and its connection are one thing with two faces
         return False
 
@@ -415,6 +429,8 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
     def heard(self, came: WSFrame) -> None:
         """Judge a frame and act on it."""
         peer, line = self._peer, self._line
+        if self._deaf:
+            return
         opcode = cast("int", came.msg_type)  # an IntEnum, whatever picows' stubs say
         if peer is None or not (line._open or opcode == CLOSE):  # noqa: SLF001  # see eof_received
             # RFC 6455 §1.4: after our Close we only wait for theirs.
@@ -463,40 +479,64 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
 
     def _farewell(self, code: int | None) -> None:
         """The client said Close: answer it if we have not said so first, and close the socket (RFC 6455 §7.1.1)."""
+
+        def end() -> None:
+            line = self._line
+            if line._open:  # noqa: SLF001  # see eof_received
+                line._say_close(close_frame(code), NO_STATUS if code is None else code)  # noqa: SLF001
+            self._hang_up()
+
+        self._part(end)
+
+    def _hang_up(self) -> None:
         line = self._line
-        self._last_words()
-        if line._open:  # noqa: SLF001  # see eof_received
-            line._say_close(close_frame(code), NO_STATUS if code is None else code)  # noqa: SLF001
         self._finish()
-        line._transport.close()  # noqa: SLF001
+        line._transport.close()  # noqa: SLF001  # see eof_received
         line._linger()  # noqa: SLF001
 
     def _fail(self, violation: Violation) -> None:
         """Fail the connection (RFC 6455 §7.1.7): say why, and hear nothing more."""
-        line = self._line
-        if self._peer is None:
-            return
-        self._last_words()
-        if line._open:  # noqa: SLF001  # see eof_received
-            line._say_close(close_frame(violation.code, violation.reason), violation.code)  # noqa: SLF001
-        self._finish()
-        transport = line._transport  # noqa: SLF001
-        transport.resume_reading()
-        # Closing a socket with unread input resets it, and the client may never see the Close: end only our half.
-        if transport.can_write_eof():
-            with suppress(OSError):
-                transport.write_eof()
-        else:
-            transport.close()
-        line._linger()  # noqa: SLF001
 
-    def _last_words(self) -> None:
-        """Let the peer write the answers to the frames before the last one."""
+        def end() -> None:
+            line = self._line
+            if line._open:  # noqa: SLF001  # see eof_received
+                line._say_close(close_frame(violation.code, violation.reason), violation.code)  # noqa: SLF001
+            self._finish()
+            transport = line._transport  # noqa: SLF001
+            transport.resume_reading()
+            # Closing a socket with unread input resets it, and the client may never see the Close: end only our half.
+            if transport.can_write_eof():
+                with suppress(OSError):
+                    transport.write_eof()
+            else:
+                transport.close()
+            line._linger()  # noqa: SLF001
+
+        if self._peer is not None and not self._deaf:
+            self._part(end)
+
+    def _part(self, end: Callable[[], None]) -> None:
+        """Let the peer answer the frames before the last one, then end the connection."""
+        self._deaf = True
+        owed: Awaitable[None] | None = None
         if self._peer is not None and self._line._open:  # noqa: SLF001  # see eof_received
             try:
-                self._peer.ending()
+                owed = self._peer.ending()
             except Exception:
                 log.exception("a peer failed at its end")
+        if owed is None:
+            end()
+            return
+        self._parting = asyncio.ensure_future(owed)
+
+        def parted(done: asyncio.Future[None]) -> None:
+            self._parting = None
+            if not done.cancelled() and (error := done.exception()) is not None:
+                log.error("a peer failed at its end", exc_info=error)
+            if not self._line._lost:  # noqa: SLF001  # see eof_received
+                end()
+
+        self._parting.add_done_callback(parted)
 
     def _finish(self) -> None:
         """Tell the peer that it is over."""

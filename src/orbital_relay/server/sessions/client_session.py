@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections.abc import Awaitable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, assert_never
 
@@ -61,6 +63,7 @@ class Conversation(Listener):
         "_own",
         "_own_bytes",
         "_own_due",
+        "_parting",
         "_paused",
         "_posts",
         "_typing",
@@ -102,6 +105,7 @@ class Conversation(Listener):
         self._typing: asyncio.TimerHandle | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._choked_s = 0.0
+        self._parting: asyncio.Future[None] | None = None
 
     # Chapter: what the edge calls
 
@@ -154,9 +158,25 @@ class Conversation(Listener):
         self._read_on()
         self._all.relay.catch_up(self)
 
-    def ending(self) -> None:
-        """Give the answers that wait for the end of the turn."""
-        self._flush_own()
+    def ending(self) -> Awaitable[None] | None:
+        """
+        Give the answers that wait for the end of the turn, and those of posts that are under way.
+
+        Returns:
+            The wait for posts, for as long as a stop of the server would wait; None when there are none.
+        """
+        self._leaving = True
+        self._flush_own(anyway=True)
+        return self._last_answers() if self.posts_under_way() else None
+
+    async def _last_answers(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._all.settings.drain_s):
+                while waiting := self.posts_under_way():
+                    await asyncio.wait(waiting)
+                    # Let the answers be put together.
+                    await asyncio.sleep(0)
+        self._flush_own(anyway=True)
 
     def closed(self, code: int | None) -> None:
         """Forget everything about the connection."""
@@ -172,11 +192,22 @@ class Conversation(Listener):
                 timer.cancel()
         for future, _, _ in self._posts:
             future.add_done_callback(_disregard)
+        self._line = None
+        self._store_waiting()
         self._own.clear()
         self._posts.clear()
-        self._waiting.clear()
-        self._line = None
         log.info("connection closed", extra={"session_id": self.session_id, "code": code})
+
+    def _store_waiting(self) -> None:
+        """Hand on the posts that waited behind a frame for the store; nobody is left for the other frames."""
+        waiting, self._waiting = self._waiting, []
+        if not self._all.auth.holds(self.session.principal):
+            return
+        for effect, _ in waiting:
+            if isinstance(effect, says.Post):
+                with suppress(OrbitalError):
+                    future = posting.from_frame(self._all.context, self.session.principal, effect.frame)
+                    future.add_done_callback(_disregard)
 
     # Chapter: what the hub calls
 
@@ -234,9 +265,9 @@ class Conversation(Listener):
             self._own_due = True
             asyncio.get_running_loop().call_soon(self._flush_own)
 
-    def _flush_own(self) -> None:
+    def _flush_own(self, *, anyway: bool = False) -> None:
         self._own_due = False
-        if self._own and self._line is not None and not self.choked:
+        if self._own and self._line is not None and (anyway or not self.choked):
             wire_bytes = b"".join(self._own)
             self._own.clear()
             self._own_bytes = 0
@@ -252,6 +283,26 @@ class Conversation(Listener):
         self._flush_own()
         if self._line is not None:
             self._line.close(code, reason)
+
+    def _part(self, code: int, reason: str) -> None:
+        """End the session now, and the connection once the posts before that are answered."""
+        self._all.relay.hub.drop(self)
+        self._read_no_more()
+        if not self._all.auth.holds(self.session.principal):
+            self._refuse_waiting()
+        owed = self.ending()
+        if owed is None:
+            self.end(code, reason)
+        else:
+            self._parting = asyncio.ensure_future(owed)
+            self._parting.add_done_callback(lambda _: self.end(code, reason))
+
+    def _refuse_waiting(self) -> None:
+        """Refuse the posts that the store has not been asked for: the token that they came with is void."""
+        waiting, self._waiting = self._waiting, []
+        for effect, _ in waiting:
+            if isinstance(effect, says.Post):
+                self.complain(Unauthorized("The token no longer holds; log in again."), reply_to=effect.reply_to)
 
     def cut(self, cause: str) -> None:
         """Cut the connection."""
@@ -311,7 +362,7 @@ class Conversation(Listener):
                 case says.Subscribe() | says.Unsubscribe() | says.Verify() | says.Type():
                     self._wait_for_turn(effect, size_bytes)
                 case says.End():
-                    self.end(effect.code, effect.reason)
+                    self._part(effect.code, effect.reason)
                 case says.Cut():
                     self.cut("heartbeat")
                 case says.Beat():
@@ -376,7 +427,7 @@ class Conversation(Listener):
             self._posts.append((future, frame.id, 0))
             self._answer_posts()
             if self.session.struck():
-                self.end(says.POLICY_VIOLATION, "ten bad frames in a row")
+                self._part(says.POLICY_VIOLATION, "ten bad frames in a row")
             return
         except OrbitalError as refusal:
             future = asyncio.get_running_loop().create_future()
@@ -487,6 +538,13 @@ class Conversation(Listener):
             principal = await self._all.auth.verify(effect.token)
         except Unauthorized as refusal:
             self.perform(self.session.not_renewed(refusal, reply_to=effect.reply_to))
+            return
+        if self._line is None:
+            return
+        if not self._all.auth.holds(principal):
+            # It was revoked while its signature was checked.
+            void = Unauthorized("The token no longer holds; log in again.")
+            self.perform(self.session.not_renewed(void, reply_to=effect.reply_to))
             return
         self.perform(self.session.renewed(principal, reply_to=effect.reply_to))
         if self._expiry is not None:
