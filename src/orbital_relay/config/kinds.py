@@ -97,7 +97,8 @@ def _read_database_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in {"postgres", "postgresql"} or not (parts.netloc or parts.path.strip("/") or parts.query):
         raise ValueError(text)
-    _ = parts.port  # raises ValueError when it is no number
+    for host in parts.netloc.rpartition("@")[2].split(","):
+        _ = urlsplit(f"//{host}").port  # raises ValueError when it is no number
     return f"postgresql:{text.partition(':')[2]}"
 
 

@@ -68,6 +68,12 @@ def doubts(settings: Settings, environ: Mapping[str, str] | None = None) -> list
         sentences.append(
             "REDIS_URL is set and JWT_SECRET is not: servers with data folders of their own refuse each other's tokens."
         )
+    sentences += [
+        f"{option.env} holds a carriage return: the file that it comes from has Windows line ends (CRLF). "
+        "Convert the file, or servers and tools that read it otherwise will not agree."
+        for option in OPTIONS
+        if "\r" in environ.get(option.env, "")
+    ]
     known = [option.env for option in OPTIONS]
     for name in sorted(environ):
         if name in known or not name.startswith("ORBITAL_"):

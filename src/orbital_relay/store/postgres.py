@@ -22,6 +22,7 @@ from orbital_relay.model import AnyDraft, Appended, PostMessage, PostReply, Post
 from orbital_relay.ports import MediaRows, Store
 from orbital_relay.store import schema
 from orbital_relay.store.append_postgres import KeyTaken, Post, PostgresAppender, append_one
+from orbital_relay.store.postgres_session import connect, connect_timeout_s, keep_settings, refuse_shared_sessions
 from orbital_relay.store.sql import SqlStore
 
 T = TypeVar("T")
@@ -142,19 +143,29 @@ class PostgresStore(SqlStore):
                 log.warning("the database cannot be reached yet", extra={"error": _words(cause)})
                 await asyncio.sleep(0.5)
         self._append_pool = asyncpg.create_pool(
-            connect=self._connect_to_append, min_size=0, max_size=APPENDERS, max_inactive_connection_lifetime=600
+            connect=self._connect_to_append,
+            reset=keep_settings,
+            min_size=0,
+            max_size=APPENDERS,
+            max_inactive_connection_lifetime=600,
         )
         await self._append_pool
+        async with self._append_pool.acquire() as raw:
+            if await raw.fetchval("SHOW synchronous_commit") == "off":
+                raise DatabaseRefused(
+                    f"synchronous_commit is off at {self._shown} and cannot be turned on, so an answer would not mean "
+                    "that an event is stored. Set it to on in PostgreSQL or in the pooler."
+                )
 
     async def _migrate(self) -> None:
         # Without deadlines: who starts second waits for a migration of the first, however long that takes.
         patient = {"application_name": "orbital-migrate", "lock_timeout": "0", "statement_timeout": "0"}
+        timeout_s = connect_timeout_s(self._dsn, default=CONNECT_S)
+        await refuse_shared_sessions(self._dsn, timeout=timeout_s)
         engine = create_async_engine(
             "postgresql+asyncpg://",
             poolclass=NullPool,
-            async_creator=lambda *_args, **_options: asyncpg.connect(
-                self._dsn, timeout=CONNECT_S, server_settings=patient
-            ),
+            async_creator=lambda *_args, **_options: connect(self._dsn, patient, timeout=timeout_s),
         )
         try:
             async with engine.begin() as conn:
@@ -195,7 +206,8 @@ class PostgresStore(SqlStore):
 
     async def _connect(self, name: str) -> asyncpg.Connection:
         settings = {"application_name": name, **self._settings}
-        return await asyncpg.connect(self._dsn, timeout=CONNECT_S, command_timeout=ANSWER_S, server_settings=settings)
+        timeout_s = connect_timeout_s(self._dsn, default=CONNECT_S)
+        return await connect(self._dsn, settings, timeout=timeout_s, command_timeout=ANSWER_S)
 
     # Chapter: transactions
 

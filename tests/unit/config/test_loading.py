@@ -52,6 +52,7 @@ def test_the_process_environment_is_read_when_none_is_given(monkeypatch):
         ("ORBITAL_DATA_DIR", "/srv/orbital", Path("/srv/orbital")),
         ("DATABASE_URL", "sqlite:///a/b.db", "sqlite:///a/b.db"),
         ("DATABASE_URL", "postgres://u:p@h:5432/d?sslmode=require", "postgresql://u:p@h:5432/d?sslmode=require"),
+        ("DATABASE_URL", "postgres://u@h:1,i:2/d", "postgresql://u@h:1,i:2/d"),
         ("DATABASE_URL", "postgresql:///d?host=/run/postgresql", "postgresql:///d?host=/run/postgresql"),
         ("REDIS_URL", "redis://localhost:6379/0", "redis://localhost:6379/0"),
         ("REDIS_URL", "unix:///run/redis.sock", "unix:///run/redis.sock"),
@@ -178,6 +179,7 @@ def test_doubts_are_told():
     assert config.doubts(Settings(), {"ORBITAL_TOKEN": "x", "HOME": "/", "PORT": "1"}) == []
     assert config.doubts(Settings(jwt_secret="x" * 32), {}) == []
 
+    assert "Windows line ends" in config.doubts(Settings(), {"JWT_SECRET": "x" * 32 + "\r"})[0]
     assert "fewer than 32 bytes" in config.doubts(Settings(jwt_secret="x" * 31), {})[0]
     assert "of their own" in config.doubts(Settings(redis_url="redis://h"), {})[0]
     assert config.doubts(Settings(), {"ORBITAL_CONECT_LIMIT": "5"}) == [

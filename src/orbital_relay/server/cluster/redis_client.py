@@ -14,7 +14,7 @@ import msgspec
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import NoPermissionError, RedisClusterException, RedisError, ResponseError
 
 from orbital_relay.errors import Unavailable
 from orbital_relay.model import GroupId, Principal
@@ -29,6 +29,30 @@ ANSWER_S: Final = 1.0
 
 AWAY: Final = (RedisError, RedisClusterException, OSError)
 """What the library raises when Redis is away, loads, or answers with an error; a timeout is an OSError."""
+
+
+async def _is_clustered(single: Redis) -> bool:
+    """
+    Return whether a Redis is a node of a Cluster; also for a user whose access list leaves INFO out.
+
+    Raises:
+        RedisError, OSError: If it does not answer.
+    """
+    try:
+        about: Mapping[str, object] = await single.info("cluster")
+        return bool(about.get("cluster_enabled"))
+    except NoPermissionError:
+        # INFO is in the category @dangerous, which operators take away.
+        pass
+    try:
+        await single.execute_command("CLUSTER", "KEYSLOT", "orbital")  # type: ignore[no-untyped-call] # redis-py has no types here
+    except NoPermissionError:
+        log.warning("the Redis user may run neither INFO nor CLUSTER KEYSLOT; a single Redis is assumed")
+        return False
+    except ResponseError:
+        # "This instance has cluster support disabled"
+        return False
+    return True
 
 
 class SharedRedis:
@@ -79,11 +103,11 @@ class SharedRedis:
             client_name="orbital",
         )
         try:
-            about: Mapping[str, object] = await single.info("cluster")
+            clustered = await _is_clustered(single)
         except BaseException:
             await single.aclose()
             raise
-        if not about.get("cluster_enabled"):
+        if not clustered:
             return single
         await single.aclose()
         return RedisCluster.from_url(self._url, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S)
