@@ -2,13 +2,13 @@
 import { BACKOFF, delayMs } from './backoff.js';
 import { Face } from './base-client.js';
 import { closedFirst, keep, makeItem, strip } from './draft.js';
-import { wrap } from './errors.js';
+import { OrbitalError, wrap } from './errors.js';
 import { parts } from './parts.js';
 import { after } from './timers.js';
 import { makeTyping } from './typing.js';
 
 /** @import {Draft, Item, Pending} from './draft.js' */
-/** @import {OrbitalError} from './errors.js' */
+/** @import {ConnectionState} from './connection.js' */
 /** @import {TokenSource} from './http.js' */
 /** @import {DownloadOptions, Downloaded, UploadOptions, Uploaded} from './media.js' */
 /** @import {Answer, Outbox} from './outbox.js' */
@@ -44,6 +44,27 @@ export class OrbitalClient extends Face {
   connect() {
     this.#begin();
     this.connection.connect();
+  }
+
+  /**
+   * Connect, and wait until the connection is open.
+   *
+   * @returns {Promise<void>}
+   * @throws {OrbitalError} `UNAUTHORIZED` when the server refused the token or this client, `CLOSED` when it was closed or stopped trying.
+   */
+  async ready() {
+    this.#begin();
+    this.connection.open();
+    if (this.state.status === 'open') return;
+    /** @type {ConnectionState} */
+    const { status, code, reason } = await new Promise((resolve) => {
+      const off = this.on('state', (state) => {
+        if (state.status === 'connecting') return;
+        off();
+        resolve(state);
+      });
+    });
+    if (status === 'closed') throw new OrbitalError(code === 1008 ? 'UNAUTHORIZED' : 'CLOSED', reason || 'the client was closed');
   }
 
   #begin() {
@@ -125,7 +146,7 @@ export class OrbitalClient extends Face {
   }
 
   /**
-   * Tell the group that you write in a thread. Call it at each key; it is sent every 3 s at most, and stops by itself.
+   * Send a typing indicator to the group of a thread. Call it at each key; it is sent every 3 s at most, and stops by itself.
    *
    * @param {string} threadId
    * @param {boolean} [isTyping] False stops at once.

@@ -12,11 +12,11 @@ import { makeFrame, parseFrame, pong } from './wire.js';
 
 /** From the start of an attempt to `auth_success`. A phone's radio wakes up in 2 s, a bad line shakes hands in 5. */
 export const CONNECT_TIMEOUT_MS = 15_000;
-/** For the answer to `subscribe`. Without one the server cannot hear us, whatever else arrives. */
+/** For the answer to `subscribe`. Without one the server does not receive our frames, whatever else arrives. */
 export const ANSWER_TIMEOUT_MS = 10_000;
 /** For the answer of a socket that may only look open, after the page was shown or the network returned. */
 export const PROBE_TIMEOUT_MS = 3_000;
-/** How late a ping may be before the line counts as dead. */
+/** How late a ping may be before the connection counts as dead. */
 export const SLACK_MS = 10_000;
 /** Between pings, when the server does not say. */
 export const HEARTBEAT_MS = 30_000;
@@ -33,7 +33,7 @@ const ABNORMAL = 1006;
 /**
  * Where the connection stands.
  *
- * - `connecting`: it is being opened, or the next attempt waits; `code` and `reason` tell why the last one ended,
+ * - `connecting`: it is being opened, or the next attempt waits; `code` and `reason` say why the last one ended,
  *   `retry_at` when the next one begins.
  * - `open`: the server has accepted us.
  * - `closed`: nothing happens until `connect()`. With code 1008 the server refused the token or this client: look at `reason`, which
@@ -41,7 +41,7 @@ const ABNORMAL = 1006;
  *
  * @typedef {object} ConnectionState
  * @property {'connecting' | 'open' | 'closed'} status
- * @property {number | undefined} [code] Of the last ending: a WebSocket close code; 1006 for a line that broke or was never there.
+ * @property {number | undefined} [code] Of the last ending: a WebSocket close code; 1006 for a connection that broke or was never there.
  * @property {string | undefined} [reason] Of the last ending, for a person.
  * @property {number | undefined} [retry_at] When the next attempt begins, in milliseconds since the Unix epoch.
  */
@@ -140,7 +140,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     set({ status: 'closed', code, reason });
   };
 
-  /** Give up the socket of now, if there is one, and connect as soon as the rules allow. */
+  /** Drop the socket of now, if there is one, and connect as soon as the rules allow. */
   const reopen = () => {
     open();
     if (run) lost('reopened');
@@ -180,7 +180,7 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
     if (!send(makeFrame('subscribe', data))) return;
     const asked = Date.now();
     clearTimeout(answerTimer);
-    // While something arrives the line holds: the answer may stand behind a long replay.
+    // While something arrives the connection holds: the answer may stand behind a long replay.
     answerTimer = after(timeoutMs, () => (heardAt > asked ? ask({ group_ids: [] }) : dead('no answer')));
   };
 

@@ -212,7 +212,7 @@ async function* pieces(api, mediaId, signal) {
       try {
         for (let read; !(read = await reader.read()).done; ) {
           at += read.value.length;
-          // Who takes the bytes may be slow: that is not the line.
+          // The application that takes the bytes may be slow: that is not the connection.
           dog.rest();
           yield { bytes: read.value, headers: head, total };
           dog.feed();

@@ -8,7 +8,7 @@ import { after } from './timers.js';
 const GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 /** Far beyond any frame of Orbital (an envelope of 256 KiB); a peer that announces more is not one. */
 const MAX_MESSAGE_BYTES = 16 * 1024 * 1024;
-/** For the peer's close frame, before the line is cut. */
+/** For the peer's close frame, before the connection is cut. */
 const CLOSE_TIMEOUT_MS = 3000;
 
 /** @typedef {{data: string | Uint8Array}} MessageEventLike */
@@ -138,7 +138,7 @@ export class NodeWebSocket {
   }
 
   /**
-   * Say what the peer did wrong, and hear no more of it (RFC 6455 §7.1.7).
+   * Close with the code for what the peer did wrong, and read no more of it (RFC 6455 §7.1.7).
    *
    * @param {number} code
    * @param {string} reason

@@ -21,7 +21,7 @@ export const KEY_KEPT_MS = 24 * 3600 * 1000;
 
 /** @typedef {{items: Item[], busy: boolean, wake: () => void}} Line */
 
-/** No five a minute here: these are requests, and the server's 429 tells when it is enough. */
+/** No five a minute here: these are requests, and the server's 429 says when it is enough. */
 const RETRY = { ...BACKOFF, spread_ms: 1000 };
 
 /**

@@ -157,7 +157,7 @@ export function makeReader(groups, groupId, { since, store = groups.store, onEve
         else return;
       }
     } finally {
-      // Whoever leaves the loop is done with the item.
+      // Leaving the loop finishes the item.
       await done();
       subscription.close();
     }
@@ -196,7 +196,7 @@ export function makeReader(groups, groupId, { since, store = groups.store, onEve
    * @param {'reset' | 'caught_up'} type
    * @param {any} data
    */
-  const tell = (type, data) => {
+  const mark = (type, data) => {
     const item = { type, group_id: groupId, data };
     face.emit(type, data, item);
     push(item);
@@ -204,7 +204,7 @@ export function makeReader(groups, groupId, { since, store = groups.store, onEve
 
   const reachGoal = () => {
     if (goal === undefined || /** @type {Cursor} */ (reader.cursor).last < goal) return;
-    tell('caught_up', { seq: goal });
+    mark('caught_up', { seq: goal });
     goal = undefined;
   };
 
@@ -256,7 +256,7 @@ export function makeReader(groups, groupId, { since, store = groups.store, onEve
     },
     offer(frame, text) {
       const { seq } = frame;
-      // A server of the older protocol does not tell where the group stands: the first number heard is where we start.
+      // A server of the older protocol does not say where the group stands: the first number received is where we start.
       reader.cursor ??= stand({ seq: seq - 1 });
       reader.head = Math.max(reader.head, seq);
       if (reader.waiting.length < MAX_WAITING) reader.accept(frame, text);
@@ -268,6 +268,7 @@ export function makeReader(groups, groupId, { since, store = groups.store, onEve
       if (reader.cursor?.offer(frame.seq) !== 'next') return;
       const violation = chain && groups.chains?.check(chain, frame, text);
       if (violation && groups.accuse(violation, [reader])) return;
+      if (chain?.prev) frame.hash = chain.prev;
       push(frame);
       reachGoal();
     },
@@ -277,7 +278,7 @@ export function makeReader(groups, groupId, { since, store = groups.store, onEve
       if (chain) chain.prev = null;
       goal = reader.head;
       reader.held = [];
-      tell('reset', { last, seq, reason });
+      mark('reset', { last, seq, reason });
       reachGoal();
     },
     finish(cause) {

@@ -350,7 +350,7 @@ export class OrbitalApi extends Http {
     return this.#get(`/api/media/${id(mediaId)}/info`, 'media_id');
   }
 
-  /** Tell the group that the caller has a medium; its `info` lists who has. @param {string} mediaId @returns {Promise<void>} */
+  /** Report to the group that the caller has a medium; its `info` lists who has. @param {string} mediaId @returns {Promise<void>} */
   async mediaDownloaded(mediaId) {
     await this.#json('POST', `/api/media/${id(mediaId)}/downloaded`);
   }

@@ -1,4 +1,4 @@
-/** The rules alone, for whoever writes a client of their own: order, chain, back-off, and what a frame is. */
+/** The rules alone, for clients of your own: order, chain, back-off, and what a frame is. */
 export { BACKOFF, delayMs, wakeMs } from './backoff.js';
 export { Chain, firstPrev, prevOf } from './chain.js';
 export { Cursor } from './cursor.js';

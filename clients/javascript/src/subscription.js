@@ -166,7 +166,7 @@ export function makeGroups(face, { store, verify }) {
         const entry = entries.get(id);
         if (!entry) continue;
         const readers = [...entry.readers];
-        // A server of the older protocol does not tell where a group stands.
+        // A server of the older protocol does not say where a group stands.
         const { seq, recovered = true } = data['groups']?.[id] ?? {};
         if (seq !== undefined) {
           if (!Number.isSafeInteger(seq) || seq < 0) throw Error(`no frame: the group's seq is ${seq}`);

@@ -18,6 +18,7 @@
  * @property {number} seq Its number in the group, from 1, without holes.
  * @property {number} server_timestamp Milliseconds since the Unix epoch.
  * @property {string} [prev] The hash of the frame before.
+ * @property {string} [hash] With `verify`: the hash of this frame. `{seq, hash}` is the position after it.
  */
 
 /**

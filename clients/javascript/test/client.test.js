@@ -520,3 +520,28 @@ test('[JSE1] an error keeps its message and code as JSON', () => {
   const error = new OrbitalError('FORBIDDEN', 'no', { status: 403 });
   assert.deepEqual(JSON.parse(JSON.stringify({ error })).error, { name: 'OrbitalError', code: 'FORBIDDEN', message: 'no', status: 403, details: {}, retryAfterMs: 0 });
 });
+
+test('[RDY1] ready() resolves when the connection is open, also when it is already, and rejects when it is refused or closed', async () => {
+  const client = connect();
+  await client.ready();
+  assert.equal(client.state.status, 'open');
+  await client.ready();
+  server.refused.add('bad');
+  await assert.rejects(connect({ token: 'bad' }).ready(), { code: 'UNAUTHORIZED', message: 'no' });
+  const other = connect();
+  const waiting = other.ready();
+  other.close();
+  await assert.rejects(waiting, { code: 'CLOSED' });
+});
+
+test('[EVH1] with verify each event has its hash: a position of its own that another client resumes from', async () => {
+  post(3);
+  const heard = listen(connect({ verify: true }), { since: 0 });
+  await until(() => heard.events.length === 4);
+  const texts = server.log.groups.get(group);
+  assert.deepEqual(heard.events.map(({ hash }) => hash), texts.map(digest));
+  const { seq, hash } = heard.events[1];
+  const again = listen(connect({ verify: true }), { since: { seq, hash } });
+  await until(() => again.seqs.length === 2);
+  assert.deepEqual([again.seqs, again.resets], [[3, 4], []]);
+});

@@ -4,6 +4,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import { afterEach, beforeEach, test } from 'node:test';
 import { Sha256 } from '../src/sha256.js';
+import { BACKOFF, delayMs } from '../src/backoff.js';
 import { CHUNK_BYTES, CHUNK_MS, MAX_FILE_BYTES, PARALLEL, STALL_MS } from '../src/media.js';
 import { OrbitalClient } from '../src/node.js';
 import { uuid } from '../src/uuid.js';
@@ -266,6 +267,7 @@ test('[MWD1] a chunk that a line swallows is sent again', async (t) => {
 });
 
 test('[MWD2] after a break with progress the wait is the shortest step', async () => {
+  assert.equal(delayMs(BACKOFF, -1, 0), BACKOFF.steps_ms[0]);
   const at = [];
   server.download = (from) => (at.push([from, performance.now()]), at.length === 1 ? 5_000_000 : null);
   await client.downloadMedia(server.keep(bytes));
@@ -326,3 +328,25 @@ test('[MWD7] a portal’s page is no medium, and more bytes than announced or al
   assert.equal((await client.downloadMedia(id)).blob.size, bytes.length);
   await assert.rejects(client.downloadMedia(id, { max_bytes: 1000 }), { code: 'FILE_TOO_LARGE' });
 });
+
+for (const status of [401, 403, 404, 410, 413, 426])
+  test(`[PLC7] a proxy’s ${status} ends no transfer, and is no word about what the server has of one`, async (t) => {
+    hurry(t, 20);
+    const lies = new Map();
+    const away = new OrbitalClient(server.url, {
+      token: 't1',
+      fetch: async (url, init) => {
+        const call = `${init.method} ${url}`;
+        lies.set(call, (lies.get(call) ?? 0) + 1);
+        return lies.get(call) <= 2 ? new Response('<html>', { status, headers: { 'Content-Type': 'text/html' } }) : fetch(url, init);
+      },
+    });
+    const media_id = uuid();
+    const small = bytes.subarray(0, CHUNK_BYTES + 100);
+    server.uploads.set(media_id, { chunks: new Map([[0, bytes.subarray(0, CHUNK_BYTES)]]), total: 2, form: {} });
+    const sent = new Set();
+    server.upload = (index) => void sent.add(index);
+    await away.uploadMedia({ ...about, media_id, data: new Blob([small]) });
+    assert.deepEqual([...sent], [1]);
+    assert.equal((await away.downloadMedia(media_id)).sha256, sha256(small));
+  });

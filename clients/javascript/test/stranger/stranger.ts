@@ -69,6 +69,7 @@ const client = new OrbitalClient('https://orbital.example', options);
 new OrbitalClient();
 client.connect();
 client.wake();
+const opened: Promise<void> = client.ready();
 client.setToken('other');
 const state: ConnectionState = client.state;
 same<ConnectionState['status'], 'connecting' | 'open' | 'closed'>();
@@ -256,7 +257,7 @@ console.log(fits, chain.prev, prevOf('{}'), digest('x'), new Sha256().update(new
 memoryStore().set('a', 1);
 const file: Store = await fileStore('positions.json');
 new Whole('https://orbital.example', { store: file }).close();
-console.log(gone);
+console.log(gone, opened);
 localStorageStore('orbital:anna:', sessionStorage).get('a');
 const error = new OrbitalError('MINE', 'mine', { status: 400 });
 console.log(error.message);
