@@ -12,8 +12,9 @@ import { missing as noServer, Server } from './server.js';
 /** Long, for a machine that is busy with other tests. */
 const how = { skip: noServer || noChromium, timeout: 180_000 };
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
-/** What the page may weigh, with everything that it ever loads, as it comes over the line. */
-const BUDGET_BYTES = 180_000;
+/** What the page may weigh, with everything that it ever loads, as it comes over the line. It was 180,000: the SDK grew by what makes an answer the
+ * server's own before it decides anything, by drafts that are kept before the outbox is loaded, and by checks of what a hostile server sends. */
+const BUDGET_BYTES = 190_000;
 
 /** @type {Server} */
 let server;
@@ -384,7 +385,7 @@ test('[PAGE9] an account, a group, a thread and a reply by keyboard alone', how,
 
 // What it weighs and keeps
 
-test('[PAGE10] everything that the page ever loads is under 180 kB, and it is what the service worker keeps', how, async () => {
+test('[PAGE10] everything that the page ever loads is under 190 kB, and it is what the service worker keeps', how, async () => {
   const ada = await member('ada');
   await ada.beginThread('Weight', 'Everything is used once.');
   await ada.page.locator('.opening h2').waitFor();
@@ -576,8 +577,8 @@ test('[PAGE16] an upload is stopped, survives a reload, goes on where it stopped
   const { page } = ada;
   await ada.beginThread('Film', 'of the lake');
   await page.locator('.opening h2').waitFor();
-  // 10 MB in three chunks; the server takes the first, and the second hangs until it is stopped.
-  const film = Buffer.alloc(10_000_000);
+  // 13 MB in three chunks; the server takes the first, and the second hangs until it is stopped.
+  const film = Buffer.alloc(13_000_000);
   for (let at = 0; at < film.length; at += 4) film.writeUInt32LE(Math.imul(at + 1, 2654435761) >>> 0, at);
   let uploads = 0;
   await page.route('**/api/media/upload', async (route) => {
