@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 import webbrowser
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -90,9 +91,10 @@ def _show_demo(_node: Node, host: str, port: int) -> None:
 def _serve_by_many(settings: Settings) -> int:
     """Start the workers, and return their status when they have ended."""
     supervisor.check(settings)
-    with listen(settings) as listening:
-        host = listening.getsockname()[0]
-        many = supervisor.Workers(settings, work=_work, listening=listening)
+    with ExitStack() as held:
+        listening = [held.enter_context(one) for one in listen(settings)]
+        host = listening[0].getsockname()[0]
+        many = supervisor.Workers(settings, work=_work, listening=listening[0])
         return many.run(on_started=lambda placed: _greet(placed, host, placed.port))
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import ipaddress
 import logging
+import math
 import signal
 import socket
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
 
@@ -26,9 +30,10 @@ from orbital_relay.relay import Relay
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.auth.tickets import Tickets
+from orbital_relay.server.edge.budget import ConnectionBudget, of_descriptors
 from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.edge.deflate import deflated_text_frame
-from orbital_relay.server.edge.http_protocol import HttpLine
+from orbital_relay.server.edge.http_protocol import http_protocol
 from orbital_relay.server.edge.upgrade import websocket_protocol
 from orbital_relay.server.http import build_app
 from orbital_relay.server.limits.limiter import LocalLimiter, SharedLimiter
@@ -233,19 +238,22 @@ class Node:
                 # A mistake of ours: without its next time nobody would learn of a revocation, say.
                 log.exception("periodic work failed")
 
-    async def drain(self) -> None:
+    async def drain(self, *, patience_s: float) -> None:
         """
-        Let what is under way finish, then close every connection with 1012; take nothing new meanwhile.
+        Let posts that are under way finish, then close every connection with 1012; take nothing new meanwhile.
 
-        What is not done after `drain_s` is cut short: its client has no answer, and asks again.
+        What is not done by then is cut short: its client has no answer, and asks again.
+
+        Args:
+            patience_s: Longest wait for posts and for the clients' own Close together, beyond the pace of closing.
         """
         self.draining = True
         log.info("draining", extra={"connections": len(self.conversations.open)})
         await self.conversations.end_all(
-            1012, "the server is restarting", pace=self.settings.close_pace, patience_s=self.settings.drain_s
+            1012, "the server is restarting", pace=self.settings.close_pace, patience_s=patience_s * 0.75
         )
         with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_WAIT_S):
+            async with asyncio.timeout(min(CLOSE_WAIT_S, patience_s * 0.25)):
                 while self.lines:  # noqa: ASYNC110 - the edge's registry is a plain set, and a stop comes once
                     await asyncio.sleep(0.02)
 
@@ -414,7 +422,7 @@ async def serve(
             server = _Server(
                 uvicorn.Config(
                     build_app(node),
-                    http=HttpLine,
+                    http=http_protocol(_budget(settings)),
                     ws=websocket_protocol(
                         node.doorkeeper,
                         registry=node.lines,
@@ -430,7 +438,7 @@ async def serve(
                     timeout_graceful_shutdown=max(1, round(settings.drain_s)),
                     backlog=4096,
                 ),
-                on_started=lambda: on_started(node, *listening.getsockname()[:2]),
+                on_started=lambda: on_started(node, *listening[0].getsockname()[:2]),
             )
             with _signals(node, server):
                 # What is alive now stays alive: the collector need not walk through it again and again.
@@ -440,33 +448,72 @@ async def serve(
                 # each time with ten thousand of them, in which nobody is served. Connections leave no rings behind, so
                 # young objects alone are looked through (some 10 ms), and all of them once in a long while.
                 gc.set_threshold(10_000, 10, 1_000)
-                await server.serve(sockets=[listening])
+                await server.serve(sockets=listening)
     finally:
-        listening.close()
+        for one in listening:
+            one.close()
 
 
-def listen(settings: Settings) -> socket.socket:
+def _budget(settings: Settings) -> ConnectionBudget:
+    def trusted(address: str) -> bool:
+        try:
+            place = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(place in network for network in settings.trusted_proxies)
+
+    limit = 1024
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - POSIX
+
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return of_descriptors(limit, exempt=trusted)
+
+
+def listen(settings: Settings) -> list[socket.socket]:
     """
-    Bind the port; several workers share it.
+    Bind the port at every address that the host has, as `localhost` has 127.0.0.1 and ::1; several workers share it.
 
     Raises:
-        SettingsInvalid: If it is taken, or the address is none of this machine.
+        SettingsInvalid: If it is taken, or the machine has none of the addresses.
     """
+    made: list[socket.socket] = []
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if settings.workers > 1:
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.bind(address)
+        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # 127.0.0.1 first: it is the address that is shown, and the one whose port the others take.
+        places = sorted(dict.fromkeys((family, place) for family, _, _, _, place in found), key=lambda one: one[0])
+        for family, place in places:
+            try:
+                made.append(_bind(settings, family, place, made))
+            except OSError as exc:
+                # A name may have an address of a family that this machine does not have, as ::1 in a container.
+                if exc.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT} or (place == places[-1][1] and not made):
+                    raise
     except OSError as exc:
+        for listening in made:
+            listening.close()
         raise SettingsInvalid(
             f"Port {settings.port} of {settings.host} cannot be used: {exc.strerror}. "
             "Choose another with --port, or an address of this machine with --host."
         ) from exc
-    listening.setblocking(False)
+    return made
+
+
+def _bind(settings: Settings, family: int, place: tuple[Any, ...], made: list[socket.socket]) -> socket.socket:
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.workers > 1:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if made and family == socket.AF_INET6:
+            # IPv4 has a socket of its own here.
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        port = made[0].getsockname()[1] if made else place[1]
+        listening.bind((place[0], port, *place[2:]))
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
     return listening
 
 
@@ -476,13 +523,18 @@ def _signals(node: Node, server: uvicorn.Server) -> Iterator[None]:
     stopping: list[asyncio.Task[None]] = []
 
     async def stop() -> None:
+        # One deadline for all of it; a quarter of the time is left for the sockets.
+        drain_s = node.settings.drain_s
+        until_s = loop.time() + drain_s
         with suppress(TimeoutError):
-            async with asyncio.timeout(node.settings.drain_s):
+            async with asyncio.timeout(drain_s * 0.75):
                 node.draining = True
                 # Requests that were under way have their answers before any socket is closed.
                 while server.server_state.tasks:
                     await asyncio.wait(list(server.server_state.tasks))
-        await node.drain()
+        await node.drain(patience_s=max(0.0, until_s - loop.time()))
+        # uvicorn waits on top for what is left; then it cancels.
+        server.config.timeout_graceful_shutdown = max(1, math.floor(until_s - loop.time()))
         server.should_exit = True
 
     def on_signal() -> None:
@@ -491,10 +543,18 @@ def _signals(node: Node, server: uvicorn.Server) -> Iterator[None]:
             return
         stopping.append(loop.create_task(stop(), name="stop"))
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    handlers: dict[signal.Signals, Callable[[], None]] = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal}
+    if hasattr(signal, "SIGHUP"):
+        handlers[signal.SIGHUP] = _note_hangup
+    for number, handler in handlers.items():
+        loop.add_signal_handler(number, handler)
     try:
         yield
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in handlers:
             loop.remove_signal_handler(number)
+
+
+def _note_hangup() -> None:
+    # Left alone it would end the process without a drain; logrotate and a closed terminal send it.
+    log.info("SIGHUP changes nothing: settings are read at the start; SIGTERM stops the server")

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from orbital_relay.errors import OrbitalError, ValidationFailed
+from orbital_relay.errors import OrbitalError, Unavailable, ValidationFailed
+from orbital_relay.server.edge.budget import ConnectionBudget
 from orbital_relay.server.edge.request_head import FRAMING, Head, decode_path, judge, without_upgrade
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class HttpLine(HttpToolsProtocol):
     that is still sending. It never sends plain text to a client.
     """
 
+    budget: ConnectionBudget | None = None
+    """Where the connections of this server are counted; None counts nothing."""
     ends = False
     """Whether the connection ends with the answer that is being sent."""
     _loose_bytes = 0
@@ -96,11 +99,19 @@ class HttpLine(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a head."""
         super().connection_made(transport)
+        if self.budget is not None:
+            address = self.client[0] if self.client is not None else ""
+            room = self.budget.enter(self, address, connections=len(self.connections), now_s=self.loop.time())
+            if not room:
+                self._refuse(Unavailable("The server has no room for another connection. Try again in a moment."))
+                return
         self._late = self.loop.call_later(HEAD_DEADLINE_S, self._cut_if_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing more."""
         self._stop_waiting()
+        if self.budget is not None:
+            self.budget.leave(self)
         for timer in (self._stalled, self._lingering):
             if timer is not None:
                 timer.cancel()
@@ -276,6 +287,8 @@ class HttpLine(HttpToolsProtocol):
             self._stalled.cancel()
         self.flow.resume_reading()
         self.connections.discard(self)
+        if self.budget is not None:
+            self.budget.leave(self)
         head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
             head += [name, b": ", value, b"\r\n"]
@@ -296,6 +309,8 @@ class HttpLine(HttpToolsProtocol):
             self.server_state.total_requests += 1
             self._end()
             return
+        if self.budget is not None:
+            self.budget.touch(self)
         super().on_response_complete()
         if self._handshake is not None and not self.transport.is_closing():
             self._upgrade_in_turn()
@@ -327,6 +342,19 @@ class HttpLine(HttpToolsProtocol):
             self._watch()
 
     # Chapter: the end
+
+    def waits(self) -> bool:
+        """Tell whether no request is under way."""
+        return self._answering() is None
+
+    def is_slow(self) -> bool:
+        """Tell whether the request under way waits for its client."""
+        last = self._answering()
+        return last is not None and (last.more_body or self.flow.write_paused)
+
+    def make_room(self) -> None:
+        """Close for the sake of another connection."""
+        self.transport.abort()
 
     def _answering(self) -> RequestResponseCycle | None:
         """Return the request whose answer is not out yet, the last of several; None when all are answered."""
@@ -399,4 +427,14 @@ class HttpLine(HttpToolsProtocol):
             self.transport.abort()
 
 
-_PHRASES: Final = {400: b"Bad Request", 501: b"Not Implemented", 505: b"HTTP Version Not Supported"}
+_PHRASES: Final = {
+    503: b"Service Unavailable",
+    400: b"Bad Request",
+    501: b"Not Implemented",
+    505: b"HTTP Version Not Supported",
+}
+
+
+def http_protocol(budget: ConnectionBudget) -> type[HttpLine]:
+    """Make what uvicorn takes as `http=`: connections that count against a budget."""
+    return type("Line", (HttpLine,), {"budget": budget})

@@ -84,6 +84,8 @@ class Workers:
             The exit status: 0 after an orderly end.
         """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        if hasattr(signal, "SIGHUP"):
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._note_hangup)
         try:
             with tempfile.TemporaryDirectory(prefix="orbital-workers-") as folder:
                 self._folder = Path(folder)
@@ -155,6 +157,9 @@ class Workers:
 
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.stop()
+
+    def _note_hangup(self, _number: int, _frame: object) -> None:
+        log.info("SIGHUP changes nothing: settings are read at the start; SIGTERM stops the workers")
 
     def stop(self) -> None:
         """Let all drain; a second call ends them at once."""

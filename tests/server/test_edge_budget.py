@@ -1,0 +1,46 @@
+"""A stranger who holds connections: newcomers are served all the same."""
+
+from __future__ import annotations
+
+import random
+import socket
+import sys
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+
+from tests.support.server import Server
+
+_PIECES = (
+    b"",
+    b"GET / HT",
+    b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Length: 90\r\n\r\n{",
+)
+
+
+def test_newcomers_while_a_stranger_holds_connections(tmp_path: Path, seed: int):
+    """
+    [ROOM1] With 256 descriptors and a stranger who holds more connections than that, every newcomer is served.
+
+    At six connections a second nobody else was served for two minutes: kept and slow connections had no bound.
+    """
+    drawn = random.Random(seed)
+    limited = ("sh", "-c", 'ulimit -n 256 && exec "$0" "$@"', sys.executable, "-m", "orbital_relay", "serve")
+    server = Server(tmp_path, command=limited).start()
+    served = []
+    try:
+        with ExitStack() as held:
+            for number in range(600):
+                line = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+                with suppress(OSError):
+                    line.sendall(drawn.choice(_PIECES))
+                if number % 20 == 0:
+                    served.append(httpx.get(f"{server.url}/health/live", timeout=10).status_code)
+    finally:
+        assert server.close() == 0
+
+    assert served == [200] * 30
+    assert not server.complaints()
+    assert sum("descriptors run out" in line for line in server.log) <= 1
