@@ -117,7 +117,7 @@ bench: dev  ## Measure, each figure beside a peer's of the same minute
 	@for bench in fan_out groups append idle; do $(PYTHON) -m bench $$bench; done
 	@$(PYTHON) -m bench fan_out --nodes 2
 
-docs: $(VENV)/.stamp-dev  ## Write the pages anew that are made out of code, help texts and tests
+docs: $(VENV)/.stamp-dev  ## Write the pages again that are made out of code, help texts and tests
 	$(PYTHON) -m orbital_relay.config.reference > docs/reference/settings.md
 	$(PYTHON) -m orbital_relay.server.ops.metrics > docs/reference/metrics.md
 	$(PYTHON) -m orbital_relay.server.http.docs.reference > docs/reference/http.md
@@ -143,7 +143,7 @@ site: $(VENV)/.stamp-site  ## Build the documentation as pages that need no netw
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" --no-annotate
 
-lock: $(VENV)/.stamp-dev  ## Resolve the locked requirements anew (UPGRADE=1 to take newer versions)
+lock: $(VENV)/.stamp-dev  ## Resolve the locked requirements again (UPGRADE=1 to take newer versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra postgres --extra redis --extra media -o requirements/run.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group build -c requirements/run.txt -o requirements/build.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt

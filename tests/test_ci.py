@@ -71,3 +71,33 @@ def test_missing_programs_are_installed_without_being_started(tmp_path: Path):
     assert not {"nginx", "gcc"} & set(lines[1].split())
     assert lines[2:] == ["refused 101", "make test 1"]
     assert not policy.exists()
+
+
+def test_make_says_why_there_is_no_environment(tmp_path: Path):
+    """[CIRUN4] Where the environment cannot be made, make shows the true reason and the way out."""
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "venv"
+
+    done = subprocess.run(["make", "run", f"VENV={place}"], cwd=CHECKOUT, capture_output=True, text=True)
+
+    assert done.returncode != 0
+    assert "Not a directory" in done.stderr
+    assert f"could not make {place}" in done.stderr
+    assert "VENV=~/orbital-venv ORBITAL_DATA_DIR=~/orbital-data make run" in done.stderr
+    assert "apt-get" not in done.stderr
+
+
+def test_make_says_when_venv_is_missing(tmp_path: Path):
+    """[CIRUN5] A Python without the module venv, as Debian's alone, gets the name of the package that brings it."""
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; *) exit 0 ;; esac\n')
+    python.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+
+    done = subprocess.run(
+        ["make", "run", f"VENV={tmp_path}/venv"],
+        cwd=CHECKOUT, env={**os.environ, "PATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert done.returncode != 0
+    assert "apt-get install python3-venv" in done.stderr

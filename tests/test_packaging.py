@@ -56,14 +56,14 @@ def test_an_index_takes_them(built: dict[str, Path]):
 
 def test_one_version_and_our_own_name(built: dict[str, Path]):
     """[DIST2] Name, version, authors, addresses and Pythons are those of the project, the version from one place."""
-    told = metadata(built[".whl"])
+    fields = metadata(built[".whl"])
     package = json.loads((CHECKOUT / "clients" / "javascript" / "package.json").read_text())
 
-    assert told["Name"] == "orbital-relay"
-    assert told["Version"] == orbital_relay.__version__ == package["version"]
-    assert told["Author"]
-    assert len(told.get_all("Project-URL")) == 4
-    classified = set(re.findall(r"Python :: (3\.\d+)", "\n".join(told.get_all("Classifier"))))
+    assert fields["Name"] == "orbital-relay"
+    assert fields["Version"] == orbital_relay.__version__ == package["version"]
+    assert fields["Author"]
+    assert len(fields.get_all("Project-URL")) == 4
+    classified = set(re.findall(r"Python :: (3\.\d+)", "\n".join(fields.get_all("Classifier"))))
     assert classified == {"3.11", "3.12", "3.13", "3.14"}
     assert not re.search(r'^version = "', (CHECKOUT / "pyproject.toml").read_text(), re.MULTILINE)
 

@@ -103,7 +103,7 @@ async def test_through_nginx(front: Front, servers: list[Server]):
 
 
 async def test_one_of_two_stops(front: Front, servers: list[Server]):
-    """[DEPLOY] A server is told to stop: its clients get 1012, come back at the other, and miss nothing."""
+    """[DEPLOY] A server gets SIGTERM: its clients get 1012, come back at the other, and miss nothing."""
     ann = await Person.sign_up(servers[0].url)
     group = await ann.make_group()
     wss = front.url.replace("https", "wss")

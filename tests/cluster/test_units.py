@@ -48,9 +48,9 @@ def test_systemd_finds_no_mistake(name: str):
     checked = subprocess.run(
         [programs.systemd_analyze(), "verify", "--man=no", UNITS / name], capture_output=True, text=True
     )
-    told = [line for line in checked.stderr.splitlines() if "orbital" in line and "is not executable" not in line]
+    listed = [line for line in checked.stderr.splitlines() if "orbital" in line and "is not executable" not in line]
 
-    assert told == []
+    assert listed == []
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -73,8 +73,10 @@ def forbidden(name: str) -> set[str]:
         if not each.startswith("@"):
             calls.add(each)
             continue
-        told = subprocess.run([analyze, "syscall-filter", each], capture_output=True, text=True, check=True).stdout
-        waiting += [word for line in told.splitlines()[1:] if not line.strip().startswith("#") for word in line.split()]
+        listed = subprocess.run([analyze, "syscall-filter", each], capture_output=True, text=True, check=True).stdout
+        waiting += [
+            word for line in listed.splitlines()[1:] if not line.strip().startswith("#") for word in line.split()
+        ]
     return calls
 
 

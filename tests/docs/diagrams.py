@@ -120,8 +120,8 @@ def states(title: str, width: int, height: int, boxes: Sequence[State], turns: S
         )
         body.append(_text(each.x, each.y - 3, each.name))
         body.append(_text(each.x, each.y + 16, each.about, "soft"))
-    told = "; ".join(f"{turn.start} to {turn.end}: {turn.cause}".replace("\n", " ") for turn in turns)
-    return _svg(title, told, width, height, body)
+    described = "; ".join(f"{turn.start} to {turn.end}: {turn.cause}".replace("\n", " ") for turn in turns)
+    return _svg(title, described, width, height, body)
 
 
 def sequence(title: str, parties: Sequence[str], steps: Sequence[Step]) -> str:
@@ -147,13 +147,13 @@ def sequence(title: str, parties: Sequence[str], steps: Sequence[Step]) -> str:
         body.append(_text((start + end) / 2, y - 7, step.text, "soft"))
         if step.lost:
             body.append(_text(reach, y + 5, "×"))
-    told = "; ".join(
+    described = "; ".join(
         f"{step.start}: {step.text}"
         if step.start == step.end
         else f"{step.start} to {step.end}{', lost' if step.lost else ''}: {step.text}"
         for step in steps
     )
-    return _svg(title, told, width, height, body)
+    return _svg(title, described, width, height, body)
 
 
 def drawings() -> Iterator[tuple[str, str]]:

@@ -111,5 +111,5 @@ def free_port() -> int:
 
 
 def readable_by_others(path: Path) -> bool:
-    """Tell whether another user may go down to `path`: every folder above must let it through."""
+    """Return whether another user may go down to `path`: every folder above must let it through."""
     return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)

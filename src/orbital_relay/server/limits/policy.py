@@ -41,9 +41,9 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
     """
     Return the address that an attempt comes from.
 
-    It is the peer's; or, when the peer is a trusted proxy, the right-most address of `X-Forwarded-For` that is none:
+    It is the peer's; or, when the peer is a trusted proxy, the right-most address of `X-Forwarded-For` that is not one:
     everything left of it was written by somebody whom nobody here trusts. Where an entry is no address, the proxy
-    that passed it on is as far as can be told.
+    that passed it on is as far as this can be known.
 
     Args:
         peer: The address of the socket's other end.
@@ -99,7 +99,7 @@ class _Counts:
         return self._local is not None
 
     def take_now(self, counts: Sequence[Count], window_s: int) -> float | None:
-        """Count an attempt, or return the seconds until it would be let in."""
+        """Count an attempt, or return the seconds until it would be accepted."""
         local = self._local
         if local is None:
             raise AssertionError("only a limiter in this process can answer at once; look at `local` first")
@@ -141,7 +141,7 @@ class _Counts:
 
 
 def too_many(wait_s: float, what: str) -> TooManyRequests:
-    """Make the refusal: whole seconds, rounded up so that whoever keeps to them gets in."""
+    """Make the refusal: whole seconds, rounded up so that a client that waits for them is accepted."""
     seconds = max(1, math.ceil(wait_s))
     return TooManyRequests(f"Too many {what}; try again in {seconds} s.", retry_after_s=seconds)
 
@@ -184,7 +184,7 @@ class ConnectPolicy:
         return await self._counts.take(self._of(address, user_id), CONNECT_WINDOW_S)
 
     async def peek(self, address: str, user_id: str | None) -> float | None:
-        """Tell what `admit` would, without counting: what a request for a ticket asks."""
+        """Return what `admit` would, without counting: what a request for a ticket asks."""
         return await self._counts.look(self._of(address, user_id), CONNECT_WINDOW_S)
 
     def _of(self, address: str, user_id: str | None) -> tuple[Count, ...]:

@@ -1,4 +1,4 @@
-"""For whoever runs the server: is it alive, is it ready, what does it do; and what `/ws` says to plain HTTP."""
+"""Health checks and metrics for operators, and the answer of `/ws` to plain HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orbital_relay.errors import Unavailable, UpgradeRequired
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 
 _TAG: Final = "Running it"
-# A probe asks again in seconds; one that hangs tells nothing.
+# A probe asks again in seconds; one that hangs reports nothing.
 _PROBE_S: Final = 2.0
 
 
@@ -32,7 +32,7 @@ class Readiness(msgspec.Struct):
     "GET", "/health/live", tag=_TAG, answers=[Answer(200, "The process answers.", Health)], auth=False, always=True
 )
 async def live(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
-    """Tell that the process is alive, whatever it depends on."""
+    """Report that the process is alive, whatever it depends on."""
     return Reply.json(Health("alive"))
 
 

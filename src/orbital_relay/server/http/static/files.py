@@ -150,7 +150,7 @@ def _read(root: Path, below: Path) -> Iterator[tuple[str, _File]]:
 
 
 def _takes_gzip(accept_encoding: str | None) -> bool:
-    """Tell whether a client wants gzip (RFC 9110 §12.5.3); one that says nothing gets the file as it is."""
+    """Return whether a client accepts gzip (RFC 9110 §12.5.3); one that says nothing gets the file as it is."""
     for each in (accept_encoding or "").lower().split(","):
         coding, *parameters = (part.strip() for part in each.split(";"))
         if coding == "gzip":
