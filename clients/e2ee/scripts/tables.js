@@ -7,8 +7,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import * as schemas from '../src/formats/schemas.js';
 import { MEDIA_INFO } from '../src/media.js';
-import { RECEIVER, RECEIVER_ACTS, RECEIVER_INPUTS, RECEIVER_STATES } from '../src/receiver.js';
-import { SENDER, SENDER_ACTS, SENDER_INPUTS, SENDER_STATES } from '../src/sender.js';
+import { RECEIVER_ACTS, RECEIVER_INPUTS, RECEIVER_STATES, SENDER_ACTS, SENDER_INPUTS, SENDER_STATES } from '../src/machine-words.js';
+import { RECEIVER } from '../src/receiver.js';
+import { SENDER } from '../src/sender.js';
 
 const PAGE = new URL('../../../docs/reference/encryption.md', import.meta.url);
 

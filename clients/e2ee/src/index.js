@@ -20,3 +20,4 @@ export * from './stores/indexeddb.js';
 export * from './stores/memory.js';
 export * from './unit.js';
 export { checkPublicKey, toCurve, verify } from './crypto/curve.js';
+export { hasNativeMlKem } from './crypto/xwing.js';

@@ -87,6 +87,7 @@ export const TABLES = Object.freeze(
  * @property {(unit: Unit, me: Address, now: number, wanted: number) => Promise<PublishedKeys>} publish
  *   Make `wanted` new one-time keys of each kind, and the body that offers them; the last-resort keys are renewed when they are due.
  * @property {(unit: Unit, to: Address & {suites: number}) => Promise<number | null>} claimSuite The suite to claim keys of; null when a session is there.
+ * @property {(unit: Unit, to: Address) => Promise<void>} renewSession The next delivery to this device begins a new session: it could not read the last one.
  * @property {(unit: Unit, way: Way, bundle: Bundle | null, pairwise: Bytes) => Promise<Pick<Delivery, 'suite' | 'sealed'>>} seal
  *   Rejects with E2eeError `bad_signature`, `bad_key` when the bundle is not signed by `way.identity`.
  * @property {(unit: Unit, way: Way, delivery: Pick<Delivery, 'suite' | 'sealed'>) => Promise<Opened>} open

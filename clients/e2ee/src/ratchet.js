@@ -90,6 +90,9 @@ export function hpkeRatchet({ keys }) {
     async claimSuite() {
       return SUITES.hpke;
     },
+    async renewSession() {
+      // HPKE has no session to break.
+    },
     async seal(unit, way, bundle, pairwise) {
       return sealHpke(await ratchet.identity(unit), way, bundle, pairwise);
     },

@@ -21,45 +21,6 @@ export const REQUEST_MS = Object.freeze([3_000, 60_000, 3_600_000, 86_400_000]);
  */
 /** @typedef {{state: ReceiverState, on: ReceiverInput, does: ReceiverAct, to: ReceiverState, warning?: ReceiverWarning}} ReceiverRow */
 
-/** @type {Readonly<Record<ReceiverState, string>>} */
-export const RECEIVER_STATES = Object.freeze({
-  unknown: 'The distribution was never given to this device.',
-  known: 'The distribution is pinned to one device and one group; it can be read from its first iteration given.',
-});
-
-/** @type {Readonly<Record<ReceiverInput, string>>} */
-export const RECEIVER_INPUTS = Object.freeze({
-  content: 'content of the pinned author and group, or of an unknown distribution',
-  before_first: 'content older than the first iteration given',
-  other_author: 'content whose author, as the server says, is not the pinned one',
-  other_group: 'content in another group than the pinned one',
-  far_ahead: 'content more than 2,000 iterations ahead',
-  duplicate: 'content whose iteration was read already',
-  keys: 'keys for this device, from a device of the roster',
-  keys_again: 'keys of the pinned device for this distribution again',
-  keys_stolen: 'keys of another device for this distribution',
-  keys_stranger: 'keys from a device outside the roster',
-  keys_identity: 'keys signed by another identity than the roster has',
-  history_trusted: 'a chain of another device, given by a verified person, the inviter, or an own device',
-  history_untrusted: 'a chain of another device, given by anyone else',
-  request_entitled: 'a request for an own chain by a device that was given it, or was in the roster when it was made',
-  request_later: 'a request for an own chain by a device that came into the roster later',
-  request_foreign: 'a request by a device outside the roster',
-});
-
-/** @type {Readonly<Record<ReceiverAct, string>>} */
-export const RECEIVER_ACTS = Object.freeze({
-  wait: 'keep the event in `waiting`; ask for the key once caught up',
-  read: 'decrypt; check kind, group and context; write the item',
-  pin: 'pin the distribution to device and group, learn the chain, try `waiting`, oldest first',
-  ignore: 'nothing changes',
-  hold: 'keep it unopened until the roster has that device with that identity',
-  warn: 'write the warning; the content is not shown',
-  drop: 'nothing is shown; the warning is written',
-  read_past: 'read `waiting` with a scratch chain; mark the items with the giver, unless the owner’s signature proves them',
-  answer: 'give the chain as it was given then, or from its beginning',
-});
-
 const STRANGER = /** @type {const} */ ({ does: 'hold', warning: 'unknown_device' });
 const IDENTITY = /** @type {const} */ ({ does: 'hold', warning: 'identity_differs' });
 const UNTRUSTED = /** @type {const} */ ({ does: 'warn', warning: 'untrusted_history' });

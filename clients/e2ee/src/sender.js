@@ -16,39 +16,6 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 /** @typedef {'make' | 'give' | 'repost' | 'record' | 'catch_up' | 'seal' | 'drop' | 'follow'} SenderAct */
 /** @typedef {{state: SenderState, on: SenderInput, does: SenderAct, to: SenderState}} SenderRow */
 
-/** @type {Readonly<Record<SenderState, string>>} */
-export const SENDER_STATES = Object.freeze({
-  none: 'There is no chain.',
-  made: 'A chain exists; nobody was given it.',
-  giving: 'A `new_keys` is sealed and stored, and not accepted yet.',
-  ready: 'Every device of the view was given the chain.',
-});
-
-/** @type {Readonly<Record<SenderInput, string>>} */
-export const SENDER_INPUTS = Object.freeze({
-  draft: 'there is something to send',
-  missing: 'a device of the view was not given the chain',
-  complete: 'every device of the view was given the chain',
-  accepted: 'the server answered the `new_keys` with 2xx',
-  pending: 'a `new_keys` is stored from before, its answer unknown',
-  epoch_changed: 'the server answered 409 `EPOCH_CHANGED`',
-  moved: 'the epoch is newer, and the devices are the same',
-  lost: 'a device that was given the chain, or may have been, left, was revoked, or has another identity',
-  rotate: 'the chain is older than the policy allows, has sent 1,000 messages, is an old copy, or a person asked for new keys',
-});
-
-/** @type {Readonly<Record<SenderAct, string>>} */
-export const SENDER_ACTS = Object.freeze({
-  make: 'make a distribution id and a chain',
-  give: 'claim keys, seal the chain at its present iteration for the missing devices, store the `new_keys`, post it with `if_epoch`',
-  repost: 'post the stored `new_keys` again, under the same idempotency key',
-  record: 'write who was given the chain',
-  catch_up: 'discard a stored `new_keys`, process the log up to the epoch of the answer',
-  seal: 'seal the oldest draft, store row and ratchet together, post it with `if_epoch`',
-  drop: 'forget the chain',
-  follow: 'take the newer epoch',
-});
-
 /** @type {readonly SenderRow[]} */
 export const SENDER = Object.freeze(
   /** @type {SenderRow[]} */ ([

@@ -4,8 +4,9 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { drawn } from '../scripts/tables.js';
-import { MAX_MESSAGES, SENDER, SENDER_ACTS, SENDER_INPUTS, SENDER_STATES, missingDevices, nextInput, senderRow } from '../src/sender.js';
-import { RECEIVER, RECEIVER_ACTS, RECEIVER_INPUTS, RECEIVER_STATES, REQUEST_MS, onContent, onHistory, onKeys, onRequest, receiverRow, requestDue } from '../src/receiver.js';
+import { RECEIVER_ACTS, RECEIVER_INPUTS, RECEIVER_STATES, SENDER_ACTS, SENDER_INPUTS, SENDER_STATES } from '../src/machine-words.js';
+import { MAX_MESSAGES, SENDER, missingDevices, nextInput, senderRow } from '../src/sender.js';
+import { RECEIVER, REQUEST_MS, onContent, onHistory, onKeys, onRequest, receiverRow, requestDue } from '../src/receiver.js';
 
 const DAY_MS = 86_400_000;
 const ada = { user: 'ada', device: 1, identity: '05aa', suites: 2 };

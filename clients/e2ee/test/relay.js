@@ -1,6 +1,6 @@
 /** A relay in memory: an ordered, hash-chained log with epochs, idempotency and a key directory; a test can make it lie. */
-import { createHash, randomUUID } from 'node:crypto';
-import { toBase64, toHex } from '../src/bytes.js';
+import { sha256 as hash } from '@noble/hashes/sha2.js';
+import { toBase64, toBase64Url, toHex, utf8, uuidBytes } from '../src/bytes.js';
 import { E2eeError } from '../src/errors.js';
 import { EPOCH_EVENTS, Member, hpkeRatchet, memoryStore, readInvite } from '../src/index.js';
 
@@ -15,7 +15,8 @@ const FIELDS = {
   new_keys: (group, user) => ({ keys_id: randomUUID(), group_id: group, sender_id: user }),
 };
 
-const sha256 = (text) => createHash('sha256').update(text).digest('base64url');
+const sha256 = (text) => toBase64Url(hash(utf8(text)));
+const randomUUID = () => crypto.randomUUID();
 
 /** Number and chain events as the server would: a liar does it well. */
 export function chained(group, events) {
@@ -173,15 +174,13 @@ export async function enter(relay, group, inviter, member) {
   await member.flush(group);
 }
 
-const utf8 = (text) => new TextEncoder().encode(text);
-
 export const say = async (member, group, text) => {
   await member.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: utf8(text) }]);
   await member.flush(group);
 };
 
 export const reply = async (member, group, thread, text) => {
-  const context = Uint8Array.from(Buffer.from(thread.replace(/-/g, ''), 'hex'));
+  const context = uuidBytes(thread);
   await member.draft(group, 'new_reply', [{ field: 'encrypted_body', kind: 4, context, body: utf8(text) }], { thread_id: thread });
   await member.flush(group);
 };

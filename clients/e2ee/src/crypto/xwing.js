@@ -5,7 +5,6 @@
  * platform's where WebCrypto has it, else @noble/post-quantum's.
  */
 import { sha3_256, shake256 } from '@noble/hashes/sha3.js';
-import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 import { concat, copy, random } from '../bytes.js';
 import { E2eeError } from '../errors.js';
 
@@ -32,6 +31,9 @@ const MLKEM = 'ML-KEM-768';
 
 /** WebCrypto's ML-KEM (WICG Modern Algorithms), which TypeScript's library does not know yet. */
 const subtle = /** @type {any} */ (globalThis.crypto?.subtle);
+
+/** Loaded when it is first needed: a page whose browser has ML-KEM never loads it. */
+const software = async () => (await import('@noble/post-quantum/ml-kem.js')).ml_kem768;
 
 /** @type {Promise<boolean> | undefined} */
 let native;
@@ -89,7 +91,7 @@ export async function fromSeed(seed) {
   const base = new Uint8Array(32);
   base[0] = 9;
   const x25519 = await importScalar(scalar, false);
-  return { mlkem, x25519, public: concat(ml_kem768.keygen(mlkem).publicKey, await agree(x25519, base)) };
+  return { mlkem, x25519, public: concat((await software()).keygen(mlkem).publicKey, await agree(x25519, base)) };
 }
 
 /**
@@ -106,7 +108,7 @@ export async function generateHandles() {
     return { mlkem: kem.privateKey, x25519: pair.privateKey, public: concat(publicKey, point) };
   }
   const mlkem = random(MLKEM_SEED);
-  return { mlkem, x25519: pair.privateKey, public: concat(ml_kem768.keygen(mlkem).publicKey, point) };
+  return { mlkem, x25519: pair.privateKey, public: concat((await software()).keygen(mlkem).publicKey, point) };
 }
 
 /** @param {Bytes} publicKey @param {Bytes} [coins] @returns {Promise<{secret: Uint8Array, ciphertext: Uint8Array}>} */
@@ -116,7 +118,7 @@ async function encapsulateMlKem(publicKey, coins) {
     const { sharedKey, ciphertext } = await subtle.encapsulateBits({ name: MLKEM }, key);
     return { secret: new Uint8Array(sharedKey), ciphertext: new Uint8Array(ciphertext) };
   }
-  const { cipherText, sharedSecret } = ml_kem768.encapsulate(publicKey, coins);
+  const { cipherText, sharedSecret } = (await software()).encapsulate(publicKey, coins);
   return { secret: sharedSecret, ciphertext: cipherText };
 }
 
@@ -145,6 +147,12 @@ export async function encapsulate(publicKey, coins) {
   return { secret: combine(half.secret, ssX, ctX, point), enc: concat(half.ciphertext, ctX) };
 }
 
+/** @param {Bytes} seed 64 bytes. @param {Bytes} ciphertext @returns {Promise<Uint8Array>} */
+async function decapsulateSeed(seed, ciphertext) {
+  const kem = await software();
+  return kem.decapsulate(ciphertext, kem.keygen(seed).secretKey);
+}
+
 /**
  * Decapsulate (draft §5.5).
  *
@@ -157,8 +165,6 @@ export async function decapsulate(key, enc) {
   if (enc.length !== ENC_BYTES) throw new E2eeError('malformed', `an X-Wing ciphertext has ${ENC_BYTES} bytes, not ${enc.length}`);
   const [ctM, ctX] = [copy(enc.subarray(0, MLKEM_CIPHERTEXT)), copy(enc.subarray(MLKEM_CIPHERTEXT))];
   const ssM =
-    key.mlkem instanceof Uint8Array
-      ? ml_kem768.decapsulate(ctM, ml_kem768.keygen(key.mlkem).secretKey)
-      : new Uint8Array(await subtle.decapsulateBits({ name: MLKEM }, key.mlkem, ctM));
+    key.mlkem instanceof Uint8Array ? await decapsulateSeed(key.mlkem, ctM) : new Uint8Array(await subtle.decapsulateBits({ name: MLKEM }, key.mlkem, ctM));
   return combine(ssM, await agree(key.x25519, ctX), ctX, key.public.subarray(MLKEM_PUBLIC));
 }

@@ -75,7 +75,7 @@ export function sqlcipherStore(driver, key) {
     },
     async list(table, prefix, limit) {
       // The last code point there is: no key holds it.
-      const rows = driver.all(`SELECT key, value FROM ${table} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`, [prefix, `${prefix}\u{10ffff}`, limit ?? -1]);
+      const rows = driver.all(`SELECT key, value FROM ${table} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`, [prefix, `${prefix}\u{10ffff}`, limit !== undefined && Number.isFinite(limit) ? limit : -1]);
       return rows.map((row) => [row.key, fromText(row.value)]);
     },
     async commit(writes, durable) {
