@@ -117,7 +117,8 @@ async def test_a_medium_s_life(family: Family):
     assert event == {**item, "thread_id": family.thread_id, "author_id": family.ada.id}
     shown = (await family.bob.get(f"/api/threads/{family.thread_id}")).json()
     assert shown["media_count"] == 1
-    assert shown["media"] == [{**item, "uploaded_at": stored["uploaded_at"]}]
+    author = {"author_id": family.ada.id, "author_username": family.ada.id.removeprefix("id-of-")}
+    assert shown["media"] == [{**item, **author, "uploaded_at": stored["uploaded_at"]}]
     assert (await family.bob.get(f"/api/threads/{family.thread_id}/media")).json() == {
         "media": shown["media"],
         "has_more": False,

@@ -13,7 +13,7 @@ export const MAX_LIST = 100_000;
 /** @typedef {{key?: string, signal?: AbortSignal}} PostOptions `key`: the `Idempotency-Key` (1–128 visible ASCII): the same request under the same key counts once. Left out, each call has its own, so that a repetition by the browser or a proxy counts once; give yours to repeat a call whose answer was lost. */
 /** @typedef {{thread_id: string, group_id: string, author_id: string, author_username: string, encrypted_title: string, encrypted_body: string, reply_count: number, media_count: number, created_at: string}} Thread */
 /** @typedef {{reply_id: string, thread_id: string, author_id: string, author_username: string, encrypted_body: string, media_count: number, created_at: string}} Reply */
-/** @typedef {{media_id: string, encrypted_metadata: string, size_bytes: number, uploaded_at: string, expires_at: string}} Media */
+/** @typedef {{media_id: string, author_id?: string, author_username?: string, encrypted_metadata: string, size_bytes: number, uploaded_at: string, expires_at: string}} Media `author_…`: from servers that name it in lists. */
 /** @typedef {Media & {thread_id: string, group_id: string, author_id: string, author_username: string, encryption_iv: string, status: 'complete' | 'expired', downloaded_by: {user_id: string, username: string, downloaded_at: string}[]}} MediaInfo */
 /** @typedef {{message_id: string, conversation_id: string, encrypted_envelope: string, server_timestamp: number, sender_id: string, seq: number}} Message */
 /** @typedef {{group_id: string, encrypted_name: string, encrypted_group_key: string, member_count: number, invite_code: string | null, joined_at: string, last_seq: number}} Group */

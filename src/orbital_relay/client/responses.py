@@ -181,9 +181,11 @@ class ReplyCreated(_Answer, frozen=True, kw_only=True):
 
 
 class MediaItem(_Answer, frozen=True, kw_only=True):
-    """A medium of a thread."""
+    """A medium of a thread. An older server does not name its author in a list."""
 
     media_id: str
+    author_id: str = ""
+    author_username: str = ""
     encrypted_metadata: str
     size_bytes: int
     uploaded_at: str

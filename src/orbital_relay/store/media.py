@@ -406,8 +406,6 @@ def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Js
         **_item(row),
         "thread_id": row.thread_id,
         "group_id": row.group_id,
-        "author_id": row.author_id,
-        "author_username": row.author_username,
         "encryption_iv": row.encryption_iv,
         "status": _EXPIRED if row.expires_ms <= now_ms else row.state,
         "downloaded_by": [
@@ -421,6 +419,8 @@ def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Js
 def _item(row: Row[Any]) -> Json:
     return {
         "media_id": row.media_id,
+        "author_id": row.author_id,
+        "author_username": row.author_username,
         "encrypted_metadata": row.encrypted_metadata,
         "size_bytes": row.received_bytes,
         "uploaded_at": wire.iso(row.uploaded_ms),
@@ -442,7 +442,13 @@ def media_of(conn: Connection, thread: int, *, now_ms: int, limit: int, offset: 
         .order_by(t.media.c.seq)
     )
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
-    rows = conn.execute(select(t.media).where(t.media.c.id.in_(numbers)).order_by(t.media.c.seq))
+    author = (t.users.c.user_id.label("author_id"), t.users.c.username.label("author_username"))
+    rows = conn.execute(
+        select(t.media, *author)
+        .join(t.users, t.users.c.id == t.media.c.uploader)
+        .where(t.media.c.id.in_(numbers))
+        .order_by(t.media.c.seq)
+    )
     return [_item(row) for row in rows], has_more
 
 

@@ -40,6 +40,8 @@ class Medium(msgspec.Struct):
     """A medium that is there."""
 
     media_id: str
+    author_id: str
+    author_username: str
     encrypted_metadata: str
     size_bytes: int
     uploaded_at: str
@@ -75,8 +77,6 @@ class MediumInfo(Medium):
 
     thread_id: str
     group_id: str
-    author_id: str
-    author_username: str
     encryption_iv: str
     status: Annotated[str, msgspec.Meta(description="`complete`, or `expired` once the server has forgotten it.")]
     downloaded_by: Annotated[
