@@ -38,6 +38,7 @@ const SHELL = [
   '/js/model/membership.js',
   '/js/model/outbox.js',
   '/js/model/people.js',
+  '/js/model/poll.js',
   '/js/model/reads.js',
   '/js/model/session.js',
   '/js/model/shelf.js',

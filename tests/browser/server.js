@@ -41,6 +41,8 @@ export class Server {
   lines = [];
   folder = '';
   port = 0;
+  /** @type {Record<string, string>} Settings of its own, as environment variables. */
+  settings = {};
   /** @type {import('node:child_process').ChildProcess | undefined} */
   #process;
   /** @type {Promise<unknown>} */
@@ -56,7 +58,7 @@ export class Server {
     this.port ||= await freePort();
     const started = spawn(PYTHON, ['-m', 'orbital_relay', 'serve', '--log-level', 'debug'], {
       cwd: CHECKOUT,
-      env: { ...inherited, ...WIDE, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
+      env: { ...inherited, ...WIDE, ...this.settings, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     this.#process = started;

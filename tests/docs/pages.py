@@ -76,6 +76,7 @@ FAMILIES = {
     "HTTP": "routes",
     "HUB": "the hub",
     "IDP": "an outside identity provider's one key",
+    "HOLD": "the page: what people write and hold",
     "INPUT": "the page: what is typed",
     "INVITE": "the page: invitations",
     "JOIN": "invite codes",

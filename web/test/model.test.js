@@ -297,7 +297,7 @@ test('[TYPING1] nobody is shown as writing longer than 8 s without a new sign', 
 // The connection
 
 test('[PILL1] a device without a network is offline, whatever the socket has noticed', () => {
-  const facts = { caughtUp: true, nowMs: 1000 };
+  const facts = { caughtUp: true, polled: false, nowMs: 1000 };
   const open = /** @type {any} */ ({ status: 'open' });
 
   assert.equal(describeConnection({ ...facts, state: open, offline: true }).text, 'Offline');

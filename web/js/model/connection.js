@@ -7,10 +7,11 @@
  * @param {import('/sdk/connection.js').ConnectionState} facts.state
  * @param {boolean} facts.offline The device says that it has no network; that counts more than a socket that has not noticed.
  * @param {boolean} facts.caughtUp
+ * @param {boolean} facts.polled The server answers requests: only the connection has to wait.
  * @param {number} facts.nowMs
  * @returns {Words}
  */
-export function describeConnection({ state, offline, caughtUp, nowMs }) {
+export function describeConnection({ state, offline, caughtUp, polled, nowMs }) {
   if (offline) {
     const more = 'You are offline. What you write is kept here, and sent when you are back.';
     return { tone: 'off', text: 'Offline', plain: 'Offline.', more };
@@ -21,6 +22,10 @@ export function describeConnection({ state, offline, caughtUp, nowMs }) {
   }
   if (!state.retry_at) return { tone: 'wait', text: 'Connecting…', plain: 'Connecting…', more: '' };
   const seconds = Math.max(1, Math.ceil((state.retry_at - nowMs) / 1000));
+  if (polled) {
+    const more = `The page looks for news every few seconds; it is live again in ${seconds} s.`;
+    return { tone: 'wait', text: `Live in ${seconds} s`, plain: 'News comes every few seconds.', more };
+  }
   return {
     tone: 'off',
     text: `Reconnecting in ${seconds} s`,

@@ -47,6 +47,8 @@ export class Family extends EventTarget {
   violations = [];
   /** @type {boolean | undefined} Whether the browser promised to delete nothing; undefined before it was asked. */
   persisted;
+  /** Whether the server answered requests since the connection was lost. */
+  polled = false;
   typists = new Typists(() => this.changed());
   #around;
   #over = false;
@@ -88,6 +90,7 @@ export class Family extends EventTarget {
     const { client } = this.#around;
     client.on('state', (state) => {
       this.state = state;
+      if (state.status === 'open') this.polled = false;
       if (state.status !== 'open') for (const group of this.groups.values()) group.caughtUp = false;
       if (state.status === 'closed' && state.code === 1008) void this.#refused();
       if (state.status === 'open') void this.#opened();

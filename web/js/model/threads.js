@@ -57,10 +57,17 @@ export class Threads {
     };
   }
 
-  /** Load a page of a group's threads. @param {Group} group @param {number} [offset] */
+  /**
+   * Load a page of a group's threads. What is here already stays as it is without an answer.
+   *
+   * @param {Group} group
+   * @param {number} [offset]
+   * @returns {Promise<boolean>} Whether the server answered.
+   */
   async loadPage(group, offset = 0) {
     const { api, ask, changed } = this.#around;
-    if (group.loaded === 'loading') return;
+    const before = group.loaded;
+    if (before === 'loading') return false;
     group.loaded = 'loading';
     changed();
     try {
@@ -74,9 +81,12 @@ export class Threads {
       group.more = has_more;
       group.loaded = 'yes';
     } catch {
-      group.loaded = 'failed';
+      group.loaded = before === 'yes' ? 'yes' : 'failed';
+      changed();
+      return false;
     }
     changed();
+    return true;
   }
 
   /** Load one thread that the list does not hold: it is older than the pages so far, or there is none. @param {Group} group @param {string} id */
@@ -106,6 +116,17 @@ export class Threads {
     } catch {
       thread.loaded = 'failed';
     }
+    changed();
+  }
+
+  /** Fetch what is new in a thread that is loaded, without a connection. @param {Group} group @param {Thread} thread */
+  async update(group, thread) {
+    const { api, ask, changed } = this.#around;
+    const offset = [...thread.items.values()].filter(({ kind }) => kind === 'reply').length;
+    const { replies } = await ask(() => api.replies(thread.id, { limit: REPLIES, offset }));
+    for (const found of replies) await this.addReply(group, thread, found);
+    const { media } = await ask(() => api.thread(thread.id));
+    for (const one of media) await this.addMedium(group, thread, one, Date.parse(one.uploaded_at));
     changed();
   }
 

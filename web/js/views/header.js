@@ -31,9 +31,9 @@ export function makeHeader(place, { leave, toggleInspector }) {
   const bar = h('header', { class: 'bar' }, back, brand, title, pill, said, tools, eye, h('button', mine, avatar(username)));
 
   const showConnection = () => {
-    const { state, toSend, caughtUp } = family;
+    const { state, toSend, caughtUp, polled } = family;
     const offline = navigator.onLine === false;
-    const { tone, text, plain, more } = describeConnection({ state, offline, caughtUp, nowMs: Date.now() });
+    const { tone, text, plain, more } = describeConnection({ state, offline, caughtUp, polled, nowMs: Date.now() });
     pill.className = `pill ${tone}`;
     const sending = toSend ? h('span', {}, h('span', { class: 'line' }, '· '), `${toSend} to send`) : null;
     put(pill, h('i', {}), h('span', { class: 'line' }, text), sending);

@@ -1,5 +1,6 @@
 /** The home of a member: header, groups, threads, one thread, and what the server sees. It shows what the model knows. */
 import { makeInspector } from '../debug/inspector.js';
+import { poll } from '../model/poll.js';
 import { h, put } from './dom.js';
 import { makeGroupList } from './group-list.js';
 import { makeHeader } from './header.js';
@@ -21,6 +22,8 @@ import { cut, refreshTimes } from './words.js';
 const REFRESH_MS = 15_000;
 /** A dead connection is noticed after this and the 3 s that its probe may take. */
 const PROBE_MS = 10_000;
+/** Between two looks for news while there is no connection. */
+const POLL_MS = 5000;
 const TOAST_MS = 6000;
 
 /**
@@ -39,7 +42,13 @@ const TOAST_MS = 6000;
 /** Show what was proved about the server: that its log was changed. @param {Family} family */
 function makeAlarm(family) {
   const element = h('section', { class: 'alarm', role: 'alert', hidden: true });
-  const names = { changed: 'was changed', skipped: 'was skipped', repeated: 'was repeated', withheld: 'is withheld', left: 'says that you left' };
+  const names = {
+    changed: 'was changed',
+    skipped: 'was skipped',
+    repeated: 'was repeated',
+    withheld: 'is withheld',
+    left: 'says that you left',
+  };
   return {
     element,
     show() {
@@ -135,6 +144,7 @@ class Home {
       setInterval(() => family.state.status !== 'open' && this.header.showConnection(), 1000),
       setInterval(() => document.visibilityState === 'visible' && this.#refresh(), REFRESH_MS),
       setInterval(() => document.visibilityState === 'visible' && family.state.status === 'open' && family.probe(), PROBE_MS),
+      setInterval(() => document.visibilityState === 'visible' && family.state.retry_at && this.#poll(), POLL_MS),
     ];
     this.#chooseFirst(on);
   }
@@ -156,6 +166,13 @@ class Home {
     void this.family.refresh();
     const group = this.place.group();
     if (group && this.family.state.status === 'open') void this.family.people.load(group);
+    this.#changed();
+  }
+
+  async #poll() {
+    const group = this.place.group();
+    const answered = group !== undefined && (await poll(this.family, group));
+    this.family.polled = answered && this.family.state.status !== 'open';
     this.#changed();
   }
 

@@ -5,6 +5,7 @@ import { bubble } from './items.js';
 import { LOCKED, size } from './words.js';
 
 /** @import {Downloads, View} from '../model/downloads.js' */
+/** @import {Family} from '../model/family.js' */
 /** @import {Group, Item, MediaInfo} from '../model/types.js' */
 /** @import {Upload} from '../model/uploads.js' */
 /** @import {Place} from './home.js' */
@@ -62,8 +63,13 @@ export function mediaNode({ family: { downloads } }, group, item) {
   return bubble(item.author, item.mine, item.atMs, h('figure', {}, frameOf(downloads, group, { ...item, info }), caption));
 }
 
+/** @param {Family} family @param {Upload} upload @returns {Upload['state']} What a person is told: the SDK goes on trying while there is no server. */
+export const shownState = ({ state, polled }, upload) =>
+  upload.state === 'sending' && state.status !== 'open' && !polled ? 'waiting' : upload.state;
+
 /** @param {Place} place @param {Upload} upload */
-export function uploadNode({ family: { session, uploads } }, upload) {
+export function uploadNode({ family }, upload) {
+  const { session, uploads } = family;
   const states = {
     sealing: 'encrypting…',
     waiting: 'kept here, sent when the server is back',
@@ -83,6 +89,6 @@ export function uploadNode({ family: { session, uploads } }, upload) {
     null,
     h('p', { class: 'file' }, icon('photo'), upload.name),
     h('progress', { max: 1, value: upload.done, 'aria-label': `Sending ${upload.name}` }),
-    h('p', { class: 'fate' }, `${states[upload.state]} `, ...actions),
+    h('p', { class: 'fate' }, `${states[shownState(family, upload)]} `, ...actions),
   );
 }

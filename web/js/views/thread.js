@@ -3,7 +3,7 @@ import { makeComposer } from './composer.js';
 import { h, keyed, put } from './dom.js';
 import { avatar, sign } from './icons.js';
 import { replyNode, safely, waitingReply, words } from './items.js';
-import { mediaNode, uploadNode } from './media.js';
+import { mediaNode, shownState, uploadNode } from './media.js';
 import { makeNewThread } from './new-thread.js';
 import { cut, time, writing } from './words.js';
 
@@ -73,7 +73,7 @@ function makeReader(place, group, thread) {
   /** @param {Entry} entry */
   const versionOf = (entry) => {
     if (entry.kind === 'waiting') return `waiting:${entry.waiting.error}`;
-    if (entry.kind === 'upload') return `upload:${entry.upload.state}:${Math.round(entry.upload.done * 50)}`;
+    if (entry.kind === 'upload') return `upload:${shownState(family, entry.upload)}:${Math.round(entry.upload.done * 50)}`;
     const { item } = entry;
     const view = family.downloads.views.get(item.id);
     return `${item.kind}:${item.gone}:${view?.state}:${view?.state === 'loading' ? Math.round(view.done * 20) : ''}`;
