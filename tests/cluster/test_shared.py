@@ -168,6 +168,33 @@ async def test_a_cluster_that_came_late(redis_cluster: Cluster):
         await closing.close()
 
 
+async def test_a_leap_of_the_clock_moves_no_window(redis_server: Redis):
+    """
+    [LMW1] A wall clock that leaps, within what is believed or beyond, neither ends a window nor prolongs it.
+
+    The library read the system's clock itself: a leap of 20 minutes forgot every login of the last 15.
+    """
+
+    class Leaping(SystemClock):
+        leap_ms = 0
+
+        def wall_ms(self) -> int:
+            return super().wall_ms() + self.leap_ms
+
+    clock = Leaping()
+    limiter = SharedLimiter.of(redis_server.url, clock=clock)
+    assert await limiter.hit("login", new_id(), limit=1, window_s=900) is None
+    key = new_id()
+    assert await limiter.hit("login", key, limit=1, window_s=900) is None
+
+    for clock.leap_ms in (20 * 60_000, -20 * 60_000):
+        for ask in (limiter.hit, limiter.peek):
+            wait_s = await ask("login", key, limit=1, window_s=900)
+            assert wait_s is not None
+            assert 600 < wait_s <= 900
+    await limiter.close()
+
+
 # Chapter: presence
 
 

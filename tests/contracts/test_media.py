@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from orbital_relay import wire
-from orbital_relay.errors import Conflict, OrbitalError, UploadLost
+from orbital_relay.errors import Conflict, OrbitalError, TooManyRequests, UploadLost
 from orbital_relay.model import (
     Appended,
     Chunk,
@@ -24,6 +24,7 @@ from orbital_relay.model import (
     ThreadId,
 )
 from orbital_relay.ports import Held
+from orbital_relay.store.media import MOST_UNFINISHED_OF_GROUP, MOST_UNFINISHED_OF_USER, RESTING_MS
 from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
 
 LIMITS = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=1000, group_files=5)
@@ -225,6 +226,65 @@ async def test_a_medium_expires_once(home: Home):
     info = await home.store.media_info(home.bob.key, MediaId(media_id), now_ms=NOW_MS + WEEK_MS)
     assert (info["status"], info["size_bytes"]) == ("expired", 50)
     assert (await home.store.verify(home.group_id)).findings == []
+
+
+@pytest.mark.parametrize("by", ["ann", "bob"])
+async def test_uploads_end_with_the_membership(home: Home, by: str):
+    """
+    [UPQ1] Whether a member leaves or is removed, the room of the member's unfinished uploads is free at once.
+
+    A hundred one-byte chunks reserved all of a group's room, and the creator got 413 for a day after the removal.
+    """
+    unfinished = home.chunk(new_id(), 0, 3, 100)
+    folder = (await home.place(unfinished, who=home.bob)).folder
+    await home.add(unfinished, folder)
+    finished, own = home.chunk(new_id()), home.chunk(new_id())
+    await home.add(finished, (await home.place(finished, who=home.bob)).folder)
+    await put_one(home.store, home.stamps, home.finish(finished.media_id, actor=home.bob))
+    await home.add(own, (await home.place(own)).folder)
+
+    await put_one(home.store, home.stamps, leave(getattr(home, by), home.group_id, home.bob))
+
+    assert await home.used() == (100, 2)
+    assert [pending.folder for pending in await home.store.leavings(limit=10)] == [folder]
+    with pytest.raises(UploadLost):
+        await home.add(home.chunk(unfinished.media_id, 1, 3, 100), folder)
+
+
+async def test_unfinished_uploads_have_a_bound(home: Home):
+    """
+    [UPQ2] Of one user ten uploads, of a group fifty are under way; the next is refused until one ends or rests.
+
+    One that rests for ten minutes makes place, the one that rested longest first.
+    """
+    limits = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=10**6, group_files=100)
+    late_ms = NOW_MS + RESTING_MS
+
+    async def begin(who: Principal, *, now_ms: int = NOW_MS) -> Chunk:
+        chunk = home.chunk(new_id(), 0, 3, 1)
+        await home.store.place_chunk(who.key, chunk, folder=new_id(), limits=limits, now_ms=now_ms)
+        return chunk
+
+    first = await begin(home.ann, now_ms=NOW_MS - 1)
+    for _ in range(MOST_UNFINISHED_OF_USER - 1):
+        await begin(home.ann)
+    with pytest.raises(TooManyRequests, match=r"10 uploads of yours .* not finished") as refused:
+        await begin(home.ann)
+    assert refused.value.retry_after_s == 10
+
+    await begin(home.ann, now_ms=late_ms - 1)
+    with pytest.raises(UploadLost):
+        await home.place(first)
+
+    others = [await enter(home.store, f"user{number}") for number in range(5)]
+    page = await home.store.groups_of(home.ann.key, now_ms=NOW_MS, limit=1)
+    for other in others:
+        await put_one(home.store, home.stamps, join(other, page["groups"][0]["invite_code"]))
+    for number in range(MOST_UNFINISHED_OF_GROUP - MOST_UNFINISHED_OF_USER):
+        await begin(others[number % 5])
+    with pytest.raises(TooManyRequests, match="50 uploads of this group"):
+        await begin(home.bob)
+    await begin(home.bob, now_ms=late_ms)
 
 
 async def test_one_end_of_an_upload(home: Home):

@@ -690,3 +690,20 @@ async def test_revocations(store: Store):
 async def test_ready(store: Store):
     """[RUNNING] A database that answers is ready."""
     assert await store.ready() is True
+
+
+async def test_revocation_numbers_are_never_given_again(store: Store):
+    """
+    [RVN1] A revocation gets a number above all that were given, also when the last one was pruned.
+
+    SQLite gave the highest number again, and a server that had read up to it never saw the new revocation.
+    """
+    for _ in range(2):
+        await store.revoke(token_digest=b"old", user_id=None, at_s=0, until_s=1)
+    last = (await store.revocations(after=0))[-1].number
+    await store.prune_keys(before_ms=NOW_MS, limit=10)
+
+    await store.revoke(token_digest=b"new", user_id=None, at_s=0, until_s=5e9)
+
+    (found,) = await store.revocations(after=last)
+    assert found.token_digest == b"new"

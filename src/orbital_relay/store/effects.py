@@ -354,6 +354,16 @@ def _leave(conn: Connection, draft: LeaveGroup, group: GroupRow, *, member: bool
     if target is None:
         raise NotFound("There is no such member in this group.")
     conn.execute(delete(t.members).where(t.members.c.group == group.id, t.members.c.user == target.id))
+    # Unfinished uploads end with the membership: the room that they reserve is the group's again, at once.
+    conn.execute(
+        update(t.media)
+        .where(
+            t.media.c.group == group.id,
+            t.media.c.uploader == target.id,
+            t.media.c.state == MediaState.UPLOADING.value,
+        )
+        .values(state=MediaState.ABANDONED.value, reserved_bytes=0)
+    )
     if target.id == group.creator:
         _hand_over(conn, group)
     return Effect(

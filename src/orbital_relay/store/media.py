@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Collection
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from orbital_relay import wire
 from orbital_relay.errors import (
@@ -18,6 +18,7 @@ from orbital_relay.errors import (
     NotFound,
     PayloadTooLarge,
     QuotaExceeded,
+    TooManyRequests,
     UploadLost,
 )
 from orbital_relay.model import (
@@ -59,6 +60,18 @@ MOST_SHOWN: Final = 100
 
 MOST_FETCHED: Final = 500
 """Members named in a medium's info; `downloaded_count` says how many there are."""
+
+MOST_UNFINISHED_OF_USER: Final = 10
+"""Uploads under way of one user in one group: with the largest files they reserve half of a group's 10 GiB."""
+
+MOST_UNFINISHED_OF_GROUP: Final = 50
+"""Uploads under way of a group: half of its hundred media."""
+
+UPLOAD_RETRY_S: Final = 10
+"""When a client whose new upload was refused by one of these bounds asks again."""
+
+RESTING_MS: Final = 10 * 60 * 1000
+"""How long nothing of an upload came before a new one may take its place: a client that retries waits less."""
 
 _UPLOADING, _COMPLETE = MediaState.UPLOADING.value, MediaState.COMPLETE.value
 _EXPIRED, _ABANDONED = MediaState.EXPIRED.value, MediaState.ABANDONED.value
@@ -109,6 +122,7 @@ def begin(conn: Connection, user: int, chunk: Chunk, *, folder: str, limits: Med
     if place is not None:
         return place
     reserved = _needed(chunk, limits)
+    _make_place(conn, group.id, user, now_ms=now_ms)
     _check_room(conn, group.id, reserved, limits, more_files=1)
     conn.execute(
         insert(t.media).values(
@@ -286,6 +300,39 @@ def _check_room(conn: Connection, group: int, more_bytes: int, limits: MediaLimi
         )
 
 
+def _make_place(conn: Connection, group: int, user: int, *, now_ms: int) -> None:
+    """
+    Keep the uploads under way within their bounds, under the group's lock.
+
+    At a bound the upload that rested longest is released, if nothing of it came for `RESTING_MS`: uploads that a client
+    forgot keep nobody out.
+
+    Raises:
+        TooManyRequests: If none of them rests that long.
+    """
+    uploads = select(t.media.c.id, t.media.c.touched_ms).where(t.media.c.group == group, t.media.c.state == _UPLOADING)
+    for some, limit, whose in (
+        (uploads.where(t.media.c.uploader == user), MOST_UNFINISHED_OF_USER, "of yours in this group"),
+        (uploads, MOST_UNFINISHED_OF_GROUP, "of this group"),
+    ):
+        under_way = conn.execute(some.order_by(t.media.c.touched_ms, t.media.c.id)).all()
+        if len(under_way) < limit:
+            continue
+        oldest = under_way[0]
+        if oldest.touched_ms > now_ms - RESTING_MS or not _release(conn, t.media.c.id == oldest.id):
+            raise TooManyRequests(
+                f"{limit} uploads {whose} are not finished. Finish or delete one of them, or try again later.",
+                retry_after_s=UPLOAD_RETRY_S,
+            )
+
+
+def _release(conn: Connection, *which: ColumnElement[bool]) -> int:
+    """Abandon uploads that are not whole, and return their room; return how many."""
+    return conn.execute(
+        update(t.media).where(*which, t.media.c.state == _UPLOADING).values(state=_ABANDONED, reserved_bytes=0)
+    ).rowcount
+
+
 def _too_large(limits: MediaLimits) -> FileTooLarge:
     return FileTooLarge(f"A medium has at most {limits.file_bytes} bytes.", limit_bytes=limits.file_bytes)
 
@@ -325,12 +372,7 @@ def give_up(conn: Connection, user: int, media_id: str) -> bool:
     creator = conn.execute(select(t.groups.c.creator).where(t.groups.c.id == row.group)).scalar_one()
     if user not in {row.uploader, creator}:
         raise may_not_take_away()
-    changed = conn.execute(
-        update(t.media)
-        .where(t.media.c.id == row.id, t.media.c.state == _UPLOADING)
-        .values(state=_ABANDONED, reserved_bytes=0)
-    )
-    return changed.rowcount == 1
+    return _release(conn, t.media.c.id == row.id) == 1
 
 
 # Chapter: down
@@ -503,12 +545,8 @@ def abandon(conn: Connection, *, before_ms: int, limit: int) -> int:
         .order_by(t.media.c.id)
         .limit(limit)
     )
-    return conn.execute(
-        update(t.media)
-        # Asked again under the row's lock: a chunk may have come since.
-        .where(t.media.c.id.in_(old), t.media.c.state == _UPLOADING, t.media.c.touched_ms < before_ms)
-        .values(state=_ABANDONED, reserved_bytes=0)
-    ).rowcount
+    # The time is compared again under the row's lock: a chunk may have come since.
+    return _release(conn, t.media.c.id.in_(old), t.media.c.touched_ms < before_ms)
 
 
 def leavings(conn: Connection, *, limit: int) -> list[PendingDeletion]:

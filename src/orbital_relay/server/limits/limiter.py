@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, Final
@@ -71,7 +70,7 @@ class SharedLimiter:
 
     Args:
         storage: Where it counts, or what finds it out when it is first needed; `SharedLimiter.of` does for Redis.
-        clock: The time.
+        clock: The time. The storage stamps attempts by its `wall_ms`.
         away: What it raises when it is away, besides the library's own error.
         answer_s: Longest wait for it, whatever the library tries again by itself.
     """
@@ -113,11 +112,13 @@ class SharedLimiter:
         """
         from redis.exceptions import RedisClusterException, RedisError  # noqa: PLC0415 - redis is an extra
 
-        async def find() -> Storage:
-            return _on_redis(redis_url, clustered=clustered is not None and await clustered())
+        even = _EvenClock(clock)
 
-        # A Cluster that is away as a whole says so with an error that is none of redis' own kind.
-        return cls(find, clock=clock, away=(RedisError, RedisClusterException, OSError))
+        async def find() -> Storage:
+            return _on_redis(redis_url, clock=even, clustered=clustered is not None and await clustered())
+
+        # A Cluster that is away as a whole raises an error that is not of redis' own kind.
+        return cls(find, clock=even, away=(RedisError, RedisClusterException, OSError))
 
     async def hit(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
         """Count one attempt; what is refused does not count."""
@@ -129,7 +130,7 @@ class SharedLimiter:
                 strategy = self._strategy or await self._found()
                 if await strategy.hit(item, name, key):
                     return None
-                return await _wait_s(strategy, item, name, key)
+                return await self._wait_s(strategy, item, name, key)
         except self._away as exc:
             self._note_away(exc)
             return await self._alone.hit(name, key, limit=limit, window_s=window_s)
@@ -144,7 +145,7 @@ class SharedLimiter:
                 strategy = self._strategy or await self._found()
                 if await strategy.test(item, name, key):
                     return None
-                return await _wait_s(strategy, item, name, key)
+                return await self._wait_s(strategy, item, name, key)
         except self._away as exc:
             self._note_away(exc)
             return await self._alone.peek(name, key, limit=limit, window_s=window_s)
@@ -154,6 +155,13 @@ class SharedLimiter:
         storage = None if self._strategy is None else self._strategy.storage
         if isinstance(storage, RedisStorage) and isinstance(storage.bridge, RedispyBridge):
             await storage.bridge.storage.aclose()
+
+    async def _wait_s(
+        self, strategy: MovingWindowRateLimiter, item: RateLimitItemPerSecond, name: str, key: str
+    ) -> float:
+        """Return the seconds until the oldest attempt leaves the window; it may just have."""
+        stats = await strategy.get_window_stats(item, name, key)
+        return max(0.001, stats.reset_time - self._clock.wall_ms() / 1000)
 
     async def _found(self) -> MovingWindowRateLimiter:
         """Find the storage; of many who look at once, one's is kept."""
@@ -170,14 +178,61 @@ class SharedLimiter:
         log.warning("limits are counted by this server alone", extra={"reason": reason})
 
 
-async def _wait_s(strategy: MovingWindowRateLimiter, item: RateLimitItemPerSecond, name: str, key: str) -> float:
-    """Return the seconds until the oldest attempt leaves the window; it may just have."""
-    stats = await strategy.get_window_stats(item, name, key)
-    # The library stamps attempts with this clock, so it is the one to compare with.
-    return max(0.001, stats.reset_time - time.time())
+class _EvenClock:
+    """
+    The wall clock as it was once, and the steady clock since: a wall clock that leaps neither ends a window early nor
+    prolongs it. Servers share windows by it, so their clocks should agree when they start.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._start_ms = clock.wall_ms() - clock.steady_s() * 1000
+
+    def wall_ms(self) -> int:
+        """Return milliseconds since the epoch, never stepping back."""
+        return int(self._start_ms + self._clock.steady_s() * 1000)
+
+    def steady_s(self) -> float:
+        """Return seconds from an arbitrary start."""
+        return self._clock.steady_s()
 
 
-def _on_redis(redis_url: str, *, clustered: bool) -> Storage:
+class _SingleRedis(RedisStorage):
+    """
+    One Redis. Attempts are stamped by a clock of ours, where the library's storages read the system's wall clock.
+
+    The scripts are the library's own (`limits/resources/redis/lua_scripts`).
+    """
+
+    STORAGE_SCHEME: list[str] = []  # noqa: RUF012 - the library declares it so
+
+    clock: Clock
+
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:
+        """Count `amount` attempts if that many are left of `limit` in the last `expiry` seconds."""
+        bridge, stamp_s = self._scripts(), self.clock.wall_ms() / 1000
+        key = bridge.prefixed_key(key)
+        return bool(await bridge.lua_acquire_moving_window([key], [stamp_s, limit, expiry, amount]))
+
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:
+        """Return when the oldest attempt of the last `expiry` seconds was, and how many there were."""
+        bridge, stamp_s = self._scripts(), self.clock.wall_ms() / 1000
+        found = await bridge.lua_moving_window([bridge.prefixed_key(key)], [stamp_s - expiry, limit])
+        return (float(found[0]), int(found[1])) if found else (stamp_s, 0)
+
+    def _scripts(self) -> RedispyBridge:
+        if not isinstance(self.bridge, RedispyBridge):
+            raise AssertionError("_on_redis asks for redis-py")  # noqa: TRY004 - a bug, not a caller's type
+        return self.bridge
+
+
+class _RedisCluster(_SingleRedis, RedisClusterStorage):
+    """A Redis Cluster."""
+
+    STORAGE_SCHEME: list[str] = []  # noqa: RUF012 - the library declares it so
+
+
+def _on_redis(redis_url: str, *, clock: Clock, clustered: bool) -> Storage:
     """Make the library's storage; it connects when first asked."""
     from redis.asyncio.connection import SSLConnection, parse_url  # noqa: PLC0415 - redis is an extra
 
@@ -191,7 +246,7 @@ def _on_redis(redis_url: str, *, clustered: bool) -> Storage:
     elif url.startswith("unix://"):
         # The library spells a Unix socket so.
         url = url.replace("unix://", "redis+unix://", 1)
-    return (RedisClusterStorage if clustered else RedisStorage)(
+    storage = (_RedisCluster if clustered else _SingleRedis)(
         f"async+{url}",
         wrap_exceptions=True,
         implementation="redispy",
@@ -200,6 +255,8 @@ def _on_redis(redis_url: str, *, clustered: bool) -> Storage:
         socket_connect_timeout=ANSWER_S,
         **options,
     )
+    storage.clock = clock
+    return storage
 
 
 @lru_cache(maxsize=64)
