@@ -445,6 +445,18 @@ def test_a_log_that_went_back(hub):
     assert group.after(0) is None
 
 
+def test_a_head_proves_a_rewind(hub):
+    """[REWIND2] A head below the last delivered event, or with another hash at it, proves that the log lost events."""
+    _listen(hub, Ear(), "a")
+    hub.offer(_message("a", 1, 1))
+    standing = hub.groups["a"].standing
+
+    assert (standing.epoch, standing.seq, standing.hash) == (0, 1, hub.groups["a"].hash)
+    assert standing.went_back(_head(0))
+    assert standing.went_back(_head(1))
+    assert not standing.went_back(_head(2))
+
+
 def test_only_an_open_group_is_rewound(hub):
     """[REWIND2] A group whose head is not known has nothing to go back from."""
     with pytest.raises(AssertionError, match="open"):
