@@ -1,5 +1,6 @@
 /** What people write and hold: keys, texts, photos, sessions. Nothing of it is lost, and nothing is believed that was not checked. */
 import assert from 'node:assert/strict';
+import { createServer, request as ask } from 'node:http';
 import { after, before, test } from 'node:test';
 import { missing as noChromium, launch, Person, until } from './chromium.js';
 import { missing as noServer, Server } from './server.js';
@@ -421,6 +422,56 @@ test('[HOLD12] Enter that confirms a word of an input method sends nothing, and 
 });
 
 // Sessions, devices and what stands between
+
+test('[HOLD13] a proxy that answers 401, 403, 404, 413 or 502 in the place of the server ends no session and drops no text', how, async () => {
+  /** @type {number | undefined} */
+  let lie;
+  const front = createServer((request, response) => {
+    if (lie && /^\/(api|v1)\//.test(request.url ?? '')) return response.writeHead(lie, { 'content-type': 'text/html' }).end('<h1>Not the server</h1>');
+    const onward = ask({ port: server.port, path: request.url, method: request.method, headers: request.headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers);
+      answer.pipe(response);
+    });
+    onward.on('error', () => response.destroy());
+    request.pipe(onward);
+  });
+  front.on('upgrade', (request, socket) => {
+    const onward = ask({ port: server.port, path: request.url, headers: request.headers });
+    onward.on('upgrade', (answer, upstream, head) => {
+      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${answer.rawHeaders.map((part, at) => part + (at % 2 ? '\r\n' : ': ')).join('')}\r\n`);
+      // The first frames may come in the same packet.
+      socket.write(head);
+      upstream.pipe(socket).pipe(upstream);
+      for (const one of [socket, upstream]) one.on('error', () => upstream.destroy());
+    });
+    onward.on('error', () => socket.destroy());
+    onward.end();
+  });
+  await new Promise((resolve) => front.listen(0, '127.0.0.1', () => resolve(0)));
+  const url = `http://localhost:${/** @type {import('node:net').AddressInfo} */ (front.address()).port}`;
+  const ada = await member('ada', url);
+  const { page } = ada;
+  await ada.isConnected();
+  const expected = [];
+  for (const status of [401, 403, 404, 413, 502]) {
+    lie = status;
+    const text = `Written at a ${status}.`;
+    expected.push(text);
+    await page.getByRole('button', { name: 'What the server sees', exact: true }).click();
+    await page.getByRole('button', { name: 'Drop the connection' }).click();
+    await page.getByRole('button', { name: 'Close what the server sees' }).click();
+    await ada.reply(text);
+    await page.locator('.pill', { hasText: 'to send' }).waitFor();
+    await page.locator('.banner').waitFor();
+    lie = undefined;
+    await page.getByRole('button', { name: 'Try now' }).click();
+    await ada.isConnected();
+    await ada.sees(expected);
+  }
+  await ada.close();
+  front.closeAllConnections();
+  front.close();
+});
 
 test('[HOLD14] a stale tab does not end the session that another tab has begun, and a group that was joined on another device appears by itself', how, async () => {
   const ada = await member('ada');
