@@ -532,3 +532,41 @@ test('[HOLD16] reloading too often locks nobody out: news comes while the next c
   await ben.close();
   await own.close();
 });
+
+test('[HOLD17] the browser is asked to keep the keys once there are some, and its refusal is said; one that keeps no keys makes no account', how, async () => {
+  const ada = await Person.sitDown(browser, `ada_${++count}`);
+  await ada.page.addInitScript(() => {
+    const asked = /** @type {any} */ (globalThis);
+    asked.asked = 0;
+    navigator.storage.persisted = async () => false;
+    navigator.storage.persist = async () => {
+      asked.asked++;
+      return false;
+    };
+  });
+  await ada.signUp(server.url);
+  assert.equal(await ada.page.evaluate(() => /** @type {any} */ (globalThis).asked), 0);
+  await ada.makeGroup('Keys');
+  await until(() => ada.page.evaluate(() => /** @type {any} */ (globalThis).asked === 1), () => 'it was not asked');
+  await ada.page.getByRole('button', { name: /^Account/ }).click();
+  await ada.page.getByText('This browser may delete the keys by itself').waitFor();
+  await ada.close();
+
+  const ben = await Person.sitDown(browser, `ben_${++count}`);
+  let signups = 0;
+  ben.page.on('request', (request) => void (signups += Number(request.url().endsWith('/api/signup'))));
+  await ben.page.addInitScript(() => {
+    const { put } = IDBObjectStore.prototype;
+    IDBObjectStore.prototype.put = function (value, name) {
+      if (value?.privateKey || value instanceof CryptoKey) throw new DOMException('The object can not be cloned.', 'DataCloneError');
+      return put.call(this, value, name);
+    };
+  });
+  await ben.page.goto(server.url);
+  await ben.page.getByLabel('Name').fill(ben.name);
+  await ben.page.getByLabel('Password', { exact: true }).fill(ben.password);
+  await ben.page.getByRole('button', { name: 'Make my account' }).click();
+  await ben.page.getByRole('alert').filter({ hasText: 'does not let the page keep its keys' }).waitFor();
+  assert.equal(signups, 0);
+  await ben.close();
+});

@@ -154,6 +154,7 @@ FAMILIES = {
     "TYPE": "typing",
     "TYPING": "the page: who is writing",
     "UNIT": "systemd units",
+    "UPLOAD": "the page: uploads",
     "USE": "use cases",
     "VER": "Python SDK: the chain checked",
     "WAIT": "the page: what waits to be sent",

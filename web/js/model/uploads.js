@@ -49,6 +49,10 @@ async function measure(file) {
 /** @param {any} error @returns {boolean} Whether the same upload may succeed later: only an answer of the server's own is a refusal. */
 const isTemporary = ({ code, retryable }) => Boolean(retryable) || code === 'UNAUTHORIZED' || /^HTTP_/.test(code);
 
+/** @param {any} error @returns {string} */
+const reasonOf = ({ name, message }) =>
+  name === 'NotReadableError' || name === 'NotFoundError' ? 'The file cannot be read any more. Discard it, and choose it again.' : message;
+
 /** The uploads of one member. What is on the disk meanwhile is sealed. */
 export class Uploads {
   /** @type {Map<string, Upload>} */
@@ -140,7 +144,7 @@ export class Uploads {
     } catch (error) {
       this.#running.delete(upload.id);
       if (running.signal.aborted) this.#set(upload, 'paused');
-      else this.#set(upload, 'failed', /** @type {Error} */ (error).message);
+      else this.#set(upload, 'failed', reasonOf(error));
       return;
     }
     this.#files.delete(upload.id);

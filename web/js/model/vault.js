@@ -1,5 +1,7 @@
 /** Keys and unfinished uploads, in this browser's IndexedDB. Keys are CryptoKeys that cannot be exported; photos are sealed before they are stored. */
 
+import { newIdentity } from '../crypto/identity.js';
+
 const NAME = 'orbital';
 const TABLES = ['keys', 'uploads'];
 
@@ -67,11 +69,11 @@ const place = (table) => ({
 export const keys = place('keys');
 export const uploads = place('uploads');
 
-/** Find out whether this browser keeps keys, before anything is made that needs one. */
+/** Find out whether this browser keeps keys, before anything is made that needs one. A key is tried: some browsers keep texts, but no keys. */
 export async function probe() {
   const name = `probe/${crypto.randomUUID()}`;
   try {
-    await keys.set(name, name);
+    await keys.set(name, await newIdentity());
     await keys.delete(name);
   } catch (cause) {
     throw new Error(

@@ -1,0 +1,108 @@
+/** Photos on their way: every state has a way out, and a server that is away ends none. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { importGroupKey, newGroupKey } from '../js/crypto/group-key.js';
+import { Uploads } from '../js/model/uploads.js';
+import { memoryPlace, until } from './fakes.js';
+
+/** @param {{place?: any, exclusive?: any, uploadMedia: (options: any) => Promise<any>}} options */
+async function uploads({ place = memoryPlace(), exclusive, uploadMedia }) {
+  const group = /** @type {any} */ ({ id: 'g', key: await importGroupKey(newGroupKey()) });
+  const alone = async (/** @type {string} */ _, /** @type {() => Promise<void>} */ act) => {
+    await act();
+    return true;
+  };
+  const session = { user_id: 'me', username: 'ada', token: 't' };
+  const made = new Uploads({ client: { uploadMedia }, session, place, exclusive: exclusive ?? alone, changed: () => {} });
+  return { made, group, place };
+}
+
+const photo = (size = 10) => new File([new Uint8Array(size)], 'lake.bin', { type: 'application/x-unknown' });
+/** @param {string} code @param {boolean} retryable */
+const refusal = (code, retryable) => Object.assign(new Error(code), { code, retryable });
+/** @param {Uploads} made */
+const states = (made) => [...made.all.values()].map(({ state }) => state);
+
+test('[UPLOAD1] a photo that finds no server, or a proxy in its place, waits and goes by itself, also after a reload', async () => {
+  for (const error of [refusal('NETWORK', true), refusal('HTTP_413', false), refusal('HTTP_403', false), refusal('UNAUTHORIZED', false)]) {
+    let away = true;
+    const uploadMedia = async () => {
+      if (away) throw error;
+    };
+    const { made, group, place } = await uploads({ uploadMedia });
+    await made.add(group, 't', photo());
+    assert.deepEqual([states(made), made.toSend], [['waiting'], 1], error.message);
+    made.stop();
+
+    const later = (await uploads({ place, uploadMedia })).made;
+    await later.restore();
+    await until(() => states(later).join() === 'waiting');
+    away = false;
+    later.wake();
+    await until(() => later.all.size === 0);
+    assert.equal(place.values.size, 0);
+    later.stop();
+  }
+});
+
+test('[UPLOAD2] what the server refuses says so, is no longer counted, and stays over a reload until it is discarded', async () => {
+  const { made, group, place } = await uploads({ uploadMedia: async () => Promise.reject(refusal('PAYLOAD_TOO_LARGE', false)) });
+  await made.add(group, 't', photo());
+  assert.deepEqual([states(made), made.toSend], [['failed'], 0]);
+  const again = await uploads({ place, uploadMedia: async () => {} });
+  await again.made.restore();
+  const [upload] = again.made.all.values();
+  assert.deepEqual([upload?.state, upload?.error], ['failed', 'PAYLOAD_TOO_LARGE']);
+  again.made.discard(upload?.id ?? '');
+  await until(() => place.values.size === 0);
+});
+
+test('[UPLOAD3] Stop stops while a photo is encrypted, waits or is sent; it stays stopped over a reload, and goes on when asked', async () => {
+  /** @type {any} */
+  let sent;
+  const hanging = async (/** @type {any} */ { signal }) => {
+    sent = signal;
+    await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+  };
+  const { made, group, place } = await uploads({ uploadMedia: hanging });
+  const sealing = made.add(group, 't', photo(5_000_000));
+  const [upload] = made.all.values();
+  assert.equal(upload?.state, 'sealing');
+  made.pause(upload?.id ?? '');
+  await sealing;
+  assert.equal(upload?.state, 'paused');
+  assert.equal(sent, undefined);
+
+  const going = made.resume(/** @type {any} */ (upload));
+  await until(() => sent);
+  assert.equal(upload?.state, 'sending');
+  made.pause(upload?.id ?? '');
+  await going;
+  assert.equal(upload?.state, 'paused');
+  await until(() => [...place.values.values()].every(({ state }) => state === 'paused'));
+  const later = (await uploads({ place, uploadMedia: hanging })).made;
+  await later.restore();
+  assert.deepEqual([states(later), later.toSend], [['paused'], 0]);
+});
+
+test('[UPLOAD4] a file that can no longer be read says that it must be chosen again', async () => {
+  const { made, group } = await uploads({ uploadMedia: async () => {} });
+  const file = photo();
+  file.slice = () => {
+    throw new DOMException('gone', 'NotReadableError');
+  };
+  await made.add(group, 't', file);
+  const [upload] = made.all.values();
+  assert.deepEqual([upload?.state, upload?.error], ['failed', 'The file cannot be read any more. Discard it, and choose it again.']);
+});
+
+test('[UPLOAD5] of two tabs one sends a photo; the other waits for its event', async () => {
+  let calls = 0;
+  const uploadMedia = async () => void calls++;
+  const { made, group } = await uploads({ uploadMedia, exclusive: async () => false });
+  await made.add(group, 't', photo());
+  assert.deepEqual([states(made), calls], [['waiting'], 0]);
+  made.arrived([...made.all.keys()][0] ?? '');
+  assert.equal(made.all.size, 0);
+  made.stop();
+});
