@@ -156,6 +156,7 @@ FAMILIES = {
     "UNIT": "systemd units",
     "UPLOAD": "the page: uploads",
     "USE": "use cases",
+    "VEC": "end-to-end encryption: the shared vectors",
     "VER": "Python SDK: the chain checked",
     "WAIT": "the page: what waits to be sent",
     "WHEEL": "the timer of heartbeats",

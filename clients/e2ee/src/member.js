@@ -11,7 +11,7 @@ import { flush } from './outbound.js';
 import { dueRequests } from './repair.js';
 import { safetyNumber } from './safety.js';
 import {
-  addRecord, dropChain, enqueue, getSecret, loadGroup, loadMembers, loadOwn, loadRoster, newKey, outbox, ownKey, putAccepted, putSecret, refold, warn,
+  addRecord, dropChain, enqueue, getSecret, loadGroup, loadMembers, loadOwn, loadRoster, newKey, outbox, ownKey, putAccepted, putSecret, refold, seenKey, warn,
 } from './state.js'; // prettier-ignore
 import { queue } from './stores/memory.js';
 import { transact } from './unit.js';
@@ -236,7 +236,7 @@ export class Member {
   }
 
   /**
-   * Compare the server's directory with the roster, and warn of every difference.
+   * Compare the server's directory with the roster, and warn of every difference. Devices that were not seen for 90 days are given nothing from now on.
    *
    * @param {string} group
    * @returns {Promise<{strangers: Address[], differing: Address[]}>}
@@ -247,7 +247,8 @@ export class Member {
       const [{ devices }, { position }] = [await loadRoster(unit, group), await loadGroup(unit, group)];
       /** @type {{strangers: Address[], differing: Address[]}} */
       const found = { strangers: [], differing: [] };
-      for (const { user, device, identity } of listed) {
+      for (const { user, device, identity, seenAt } of listed) {
+        unit.put('identities', seenKey(group, { user, device }), seenAt);
         const known = devices.find((one) => one.user === user && one.device === device);
         if (known && toHex(known.identity) === toHex(identity)) continue;
         found[known ? 'differing' : 'strangers'].push({ user, device });

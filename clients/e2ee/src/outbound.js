@@ -68,7 +68,7 @@ async function catchUp(cx, group, { epoch }) {
  */
 async function turn(unit, cx, group) {
   const own = await loadOwn(unit, cx, group);
-  const view = await loadView(unit, group, cx.me);
+  const view = await loadView(unit, cx, group);
   const drafts = await oldestDraft(unit, cx, group);
   const { stopped } = await loadGroup(unit, group);
   if (stopped && drafts.length) throw new E2eeError('stopped', `nothing is sent in ${group}: ${stopped.code} at ${stopped.seq}; a person must decide`, { ...stopped });
@@ -164,7 +164,7 @@ async function give(cx, group, devices, epoch) {
     cx.store,
     async (unit) => {
       const own = await loadOwn(unit, cx, group);
-      const view = await loadView(unit, group, cx.me);
+      const view = await loadView(unit, cx, group);
       // The log moved while the keys were claimed: decide again.
       if (!own.distribution || view.epoch !== epoch) return;
       const skdm = await cx.ratchet.skdm(unit, cx.me, own.distribution);
@@ -300,7 +300,7 @@ async function deliver(cx, group, key) {
   for (let changes = 0; ; changes++) {
     const found = await transact(cx.store, async (unit) => {
       const row = /** @type {DeliverRow | undefined} */ (await unit.get('outbox', key));
-      const view = await loadView(unit, group, cx.me);
+      const view = await loadView(unit, cx, group);
       const target = row && view.devices.find((one) => nameOf(one) === nameOf(row.to) && one.identity === row.identity);
       if (row && !target) unit.delete('outbox', key);
       // A device that asks could not open what it was given: a session that no longer fits must not carry the answer.

@@ -19,7 +19,7 @@ import { founderHash } from './invite.js';
 /** @typedef {{seq: number, author: string, bytes: Bytes}} LoggedRecord A record as the log has it; `author` is the server's word. */
 /** @typedef {{seq: number, code: RecordFault, user: string, device: number, identity?: Bytes, suites?: number}} RecordWarning */
 /**
- * Why a record counts for nothing:
+ * Why a record counts for nothing, or is worth a warning:
  *
  * - `unreadable_record`: malformed, or of an unknown kind.
  * - `other_founder`: a founding whose key is not the invite's, or a second one.
@@ -27,9 +27,10 @@ import { founderHash } from './invite.js';
  * - `wrong_author`: the server names another author than the record does.
  * - `revoked_identity`: a key that was revoked comes back.
  * - `held_device`: a knock for a person who has a device already; it waits for a link, or for this person's word here.
+ * - `returned_person`: admitted, but with another key than before: all former devices were revoked. The safety number is another one.
  * - `waiting_secret`: made with an invite secret that is not known here yet.
  *
- * @typedef {'unreadable_record' | 'other_founder' | 'not_proven' | 'wrong_author' | 'revoked_identity' | 'held_device' | 'waiting_secret'} RecordFault
+ * @typedef {'unreadable_record' | 'other_founder' | 'not_proven' | 'wrong_author' | 'revoked_identity' | 'held_device' | 'returned_person' | 'waiting_secret'} RecordFault
  */
 /**
  * @typedef {object} Roster
@@ -137,7 +138,11 @@ async function foldKnock(roster, record, body, { seq, author }, facts, refuse) {
   if (roster.revoked.includes(toHex(body.identity))) return refuse('revoked_identity', about);
   const present = findDevice(roster, body.user, body.device);
   if (present && equal(present.identity, body.identity)) return roster;
-  if (!roster.known.includes(body.user)) return admit(roster, body, seq, 'knock');
+  if (!roster.devices.some(({ user }) => user === body.user)) {
+    const admitted = admit(roster, body, seq, 'knock');
+    if (!roster.known.includes(body.user)) return admitted;
+    return { ...admitted, warnings: [...roster.warnings, { seq, code: /** @type {const} */ ('returned_person'), ...about }] };
+  }
   if (facts.accepted.has(acceptedKey(body.user, body.device, body.identity))) return admit(roster, body, seq, 'accepted');
   return refuse('held_device', about);
 }

@@ -158,11 +158,18 @@ export async function refold(unit, group) {
   return roster;
 }
 
-/** @param {Unit} unit @param {string} group @param {Address} me @returns {Promise<SenderView>} */
-export async function loadView(unit, group, me) {
+/** A device that the directory has not seen for so long is given nothing, until it is seen again, in milliseconds. */
+export const UNSEEN_MS = 90 * 24 * 60 * 60 * 1000;
+
+/** @param {string} group @param {Address} [address] */
+export const seenKey = (group, address) => `seen/${group}/${address ? nameOf(address) : ''}`;
+
+/** @param {Unit} unit @param {Context} cx @param {string} group @returns {Promise<SenderView>} */
+export async function loadView(unit, { me, now }, group) {
   const [{ epoch }, roster, members] = [await loadGroup(unit, group), await loadRoster(unit, group), await loadMembers(unit, group)];
+  const unseen = new Set((await unit.list('identities', seenKey(group))).flatMap(([key, at]) => (now() - at > UNSEEN_MS ? [key] : [])));
   const devices = roster.devices
-    .filter((one) => members.has(one.user) && !(one.user === me.user && one.device === me.device))
+    .filter((one) => members.has(one.user) && nameOf(one) !== nameOf(me) && !unseen.has(seenKey(group, one)))
     .map(({ user, device, identity, suites }) => ({ user, device, identity: toHex(identity), suites }));
   return { epoch, devices, rotationDays: roster.rotationDays };
 }

@@ -381,3 +381,23 @@ test('[MEM15] Swapped, replayed and re-attributed contents are shown as warnings
   assert.deepEqual(await texts(ben, group), ['right', '[misplaced]', '[wrong_sender]', '[repeated]']);
   assert.deepEqual((await codes(ben, group)).filter((code) => code !== 'broken_chain'), ['misplaced', 'wrong_sender', 'repeated']);
 });
+
+test('[MEM19] A device that the directory has not seen for 90 days is given nothing; when it is seen again it is given the chain.', async () => {
+  const { relay, members, group, settle } = await family();
+  const [ada, ben, cleo] = members;
+  await say(ada, group, 'all');
+  await settle();
+  let unseen = [CLEO];
+  relay.hooks.devices = (list) => list.map((one) => ({ ...one, seenAt: unseen.includes(one.user) ? relay.now - 90 * 86_400_000 - 1 : relay.now }));
+  await ada.checkDirectory(group);
+  await say(ada, group, 'without Cleo');
+  await settle();
+  assert.deepEqual(await texts(cleo, group), ['all', '[waiting]']);
+  assert.deepEqual(await texts(ben, group), ['all', 'without Cleo']);
+  unseen = [];
+  await ada.checkDirectory(group);
+  await say(ada, group, 'again');
+  await settle();
+  assert.deepEqual(await texts(cleo, group), ['all', '[waiting]', 'again']);
+  assert.deepEqual(await codes(ada, group), []);
+});

@@ -108,7 +108,7 @@ test('[ROS5] A revoked identity never comes back; a person revokes own devices, 
   assert.deepEqual(codes(roster), ['not_proven', 'revoked_identity', 'revoked_identity']);
 });
 
-test('[ROS6] A knock for a person who had a device here is held until a link comes or a person accepts that very key.', async () => {
+test('[ROS6] A knock for a person who has a device here is held until a link comes or a person accepts that very key.', async () => {
   const group = await newGroup();
   const [ben, again, other] = [await newSigner(), await newSigner(), await newSigner()];
   await group.post(BEN, knock(BEN, 1, ben), group.secret);
@@ -124,6 +124,17 @@ test('[ROS6] A knock for a person who had a device here is held until a link com
   assert.deepEqual((await group.fold({ accepted: new Set([acceptedKey(BEN, 1, other.publicKey)]) })).devices[1].identity, ben.publicKey);
   await group.post(BEN, link(BEN, 1, again, 1), ben);
   assert.deepEqual((await group.fold()).devices[1].identity, again.publicKey);
+});
+
+test('[ROS9] A person whose devices were all revoked comes back by an invite with a new key, and everybody is warned of it.', async () => {
+  const group = await newGroup();
+  const [ben, again] = [await newSigner(), await newSigner()];
+  await group.post(BEN, knock(BEN, 1, ben), group.secret);
+  await group.post(ADA, { kind: 'revoke', user: BEN, device: 0, byUser: ADA, byDevice: 1 }, group.ada);
+  await group.post(BEN, knock(BEN, 2, again), group.secret);
+  const roster = await group.fold();
+  assert.equal(names(roster), 'a1 b2');
+  assert.deepEqual(codes(roster), ['returned_person']);
 });
 
 test('[ROS7] Behind a new secret the old one proves nothing; a later member derives the old ones and folds the same roster.', async () => {

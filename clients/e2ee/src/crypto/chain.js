@@ -7,7 +7,7 @@ import { concat, copy } from '../bytes.js';
 import { E2eeError } from '../errors.js';
 import { readSenderKeyMessage, senderKeyBody, writeSkdm } from '../formats/sender-key.js';
 import { checkPublicKey, sign, verify } from './curve.js';
-import { hkdf, hmac } from './mac.js';
+import { hkdf, hmacs } from './mac.js';
 
 /** @import { Bytes } from '../bytes.js' */
 /** @import { SigningKey } from './curve.js' */
@@ -30,10 +30,13 @@ const INFO = 'WhisperGroup';
  * @property {{iteration: number, seed: Bytes}[]} skipped Oldest first.
  */
 
-/** @param {Bytes} chainKey @returns {Promise<Bytes>} */
-const messageSeed = (chainKey) => hmac(chainKey, Uint8Array.of(1));
-/** @param {Bytes} chainKey @returns {Promise<Bytes>} */
-const nextChainKey = (chainKey) => hmac(chainKey, Uint8Array.of(2));
+const STEPS = [Uint8Array.of(1), Uint8Array.of(2)];
+
+/** @param {Bytes} chainKey @returns {Promise<{seed: Bytes, next: Bytes}>} The seed of this iteration's message key, and the next chain key. */
+async function step(chainKey) {
+  const [seed, next] = /** @type {[Bytes, Bytes]} */ (await hmacs(chainKey, STEPS));
+  return { seed, next };
+}
 
 /** @param {Bytes} seed @param {'encrypt' | 'decrypt'} use */
 async function messageKey(seed, use) {
@@ -59,12 +62,13 @@ export const skdmOf = (chain) => writeSkdm(chain);
  * @returns {Promise<{message: Bytes, chain: Chain}>} The chain as it stands after the message; the caller stores it before it posts.
  */
 export async function encrypt(chain, signing, plain) {
-  const { iv, key } = await messageKey(await messageSeed(chain.chainKey), 'encrypt');
+  const { seed, next } = await step(chain.chainKey);
+  const { iv, key } = await messageKey(seed, 'encrypt');
   const ciphertext = new Uint8Array(await crypto.subtle.encrypt({ name: 'AES-CBC', iv }, key, plain));
   const body = senderKeyBody({ distribution: chain.distribution, chain: chain.chain, iteration: chain.iteration, ciphertext });
   return {
     message: concat(body, await sign(signing, body)),
-    chain: { ...chain, iteration: chain.iteration + 1, chainKey: await nextChainKey(chain.chainKey) },
+    chain: { ...chain, iteration: chain.iteration + 1, chainKey: next },
   };
 }
 
@@ -93,11 +97,11 @@ export async function decrypt(chain, bytes) {
   } else {
     const passed = [];
     for (; iteration < message.iteration; iteration++) {
-      passed.push({ iteration, seed: await messageSeed(chainKey) });
-      chainKey = await nextChainKey(chainKey);
+      const { seed: one, next } = await step(chainKey);
+      passed.push({ iteration, seed: one });
+      chainKey = next;
     }
-    seed = await messageSeed(chainKey);
-    chainKey = await nextChainKey(chainKey);
+    ({ seed, next: chainKey } = await step(chainKey));
     iteration++;
     if (passed.length) skipped = [...skipped, ...passed].slice(-MAX_SKIPPED);
   }

@@ -4,7 +4,7 @@
  *
  * The signing itself is the platform's Ed25519. What is computed here handles public values only, so its time reveals nothing.
  */
-import { concat, copy } from '../bytes.js';
+import { concat, copy, toHex } from '../bytes.js';
 import { E2eeError } from '../errors.js';
 
 /** @import { Bytes } from '../bytes.js' */
@@ -76,6 +76,23 @@ function toEdwards(u, sign) {
   return bytes;
 }
 
+/** Keys that verified lately: a chain's key is needed for each of its messages, and its conversion costs more than the verification. */
+const imported = new Map();
+const MAX_IMPORTED = 256;
+
+/** @param {Uint8Array} key 33 bytes. @param {number} sign @returns {Promise<CryptoKey>} @throws {E2eeError} `bad_key`. */
+async function importPublic(key, sign) {
+  const name = `${sign}/${toHex(key)}`;
+  let found = imported.get(name);
+  if (!found) {
+    found = await crypto.subtle.importKey('raw', toEdwards(checkPublicKey(key), sign), 'Ed25519', false, ['verify']);
+    // Maps keep the order of insertion: the oldest goes.
+    if (imported.size >= MAX_IMPORTED) imported.delete(imported.keys().next().value);
+    imported.set(name, found);
+  }
+  return found;
+}
+
 /**
  * Verify an XEdDSA signature. S ≥ ℓ is refused, which Ed25519 libraries do not all do.
  *
@@ -91,8 +108,7 @@ export async function verify(key, message, signature) {
   plain[63] = /** @type {number} */ (plain[63]) & ~SIGN_BIT;
   if (toNumber(plain.subarray(32)) >= ORDER) return false;
   try {
-    const edwards = await crypto.subtle.importKey('raw', toEdwards(checkPublicKey(key), sign), 'Ed25519', false, ['verify']);
-    return await crypto.subtle.verify('Ed25519', edwards, plain, copy(message));
+    return await crypto.subtle.verify('Ed25519', await importPublic(key, sign), plain, copy(message));
   } catch {
     return false;
   }

@@ -32,9 +32,17 @@ export async function expand(prk, info, length) {
   return out;
 }
 
-/** @param {Bytes} material @param {Bytes} salt @param {string | Uint8Array} info @param {number} length In bytes. @returns {Promise<Bytes>} RFC 5869. */
-export const hkdf = async (material, salt, info, length) =>
-  expand(await extract(salt, material), typeof info === 'string' ? utf8(info) : info, length);
+/** @param {Bytes} material @param {Bytes} salt @param {string} info @param {number} length In bytes. @returns {Promise<Bytes>} RFC 5869. */
+export async function hkdf(material, salt, info, length) {
+  const key = await crypto.subtle.importKey('raw', material, 'HKDF', false, ['deriveBits']);
+  return new Uint8Array(await crypto.subtle.deriveBits({ name: 'HKDF', hash: 'SHA-256', salt, info: utf8(info) }, key, 8 * length));
+}
+
+/** @param {Bytes} key Not empty. @param {readonly Bytes[]} messages @returns {Promise<Bytes[]>} The MAC of each under the one key. */
+export async function hmacs(key, messages) {
+  const imported = await crypto.subtle.importKey('raw', key, HMAC, false, ['sign']);
+  return Promise.all(messages.map(async (message) => new Uint8Array(await crypto.subtle.sign('HMAC', imported, message))));
+}
 
 /** @param {...Uint8Array} parts @returns {Promise<Bytes>} */
 export const sha256 = async (...parts) => new Uint8Array(await crypto.subtle.digest('SHA-256', concat(...parts)));
