@@ -14,6 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orbital_relay.services.forms import new_id
+from orbital_relay.store.sqlite import SqliteStore
 from tests.support.client import Person
 from tests.support.process import eventually
 from tests.support.programs import missing
@@ -144,6 +146,92 @@ async def test_check_reads_every_page(serve):
 
     assert found == len(pages)
     assert (await asyncio.to_thread(orbital, "check", "--data-dir", server.data_dir)).returncode == 0
+
+
+async def test_a_truncated_write_ahead_log(serve, tmp_path: Path):
+    """
+    [WALT2] A server whose write-ahead log was truncated is not ready, stores nothing more, and says what to do.
+
+    What it still answers is the log; started again it has what was whole, and `orbital check` finds nothing wrong.
+    """
+    data = tmp_path / "data"
+    server: Server = await asyncio.to_thread(serve, data_dir=data)
+    async with await Person.sign_up(server.url) as ann:
+        group = await ann.make_group()
+        for _ in range(20):
+            await ann.say(group)
+        stored = await ann.events(group)
+        wal = data / "orbital.db-wal"
+        os.truncate(wal, wal.stat().st_size // 2)
+
+        health = await ann.http.get("/health/ready")
+        post = await ann.http.post(
+            "/v1/messages", json={"conversation_id": group.id, "encrypted_envelope": "AAAA", "timestamp": 1}
+        )
+        read = await ann.http.get("/v1/events", params={"group_id": group.id})
+
+        assert (health.status_code, post.status_code) == (503, 503)
+        assert "operator" in post.json()["message"]
+        assert read.status_code == 503 or read.json()["events"] == stored
+        (said,) = [line for line in server.log if "write-ahead log" in line]
+        assert "orbital check" in said
+        await asyncio.to_thread(server.terminate)
+        assert (await asyncio.to_thread(orbital, "check", "--data-dir", data)).returncode == 0
+        await asyncio.to_thread(server.start)
+        assert await asyncio.to_thread(server.terminate) == 0
+
+
+async def test_a_log_that_went_back_is_noted(serve, tmp_path: Path):
+    """[CHECK4] `orbital check` says how often servers found that a log had gone back, and when last; it ends with 0."""
+    data = tmp_path / "data"
+    server: Server = await asyncio.to_thread(serve, data_dir=data)
+    await asyncio.to_thread(server.terminate)
+    assert "Note:" not in (await asyncio.to_thread(orbital, "check", "--data-dir", data)).stdout
+    store = await SqliteStore.open(data / "orbital.db")
+    for at_ms in (1_000, 1_700_000_000_000):
+        await store.note_rewind(at_ms=at_ms)
+    await store.close()
+
+    checked = await asyncio.to_thread(orbital, "check", "--data-dir", data)
+
+    assert checked.returncode == 0
+    assert "lost events under running servers, 2 times, the last at 2023-11-14T22:13:20+00:00" in checked.stdout
+
+
+async def test_a_restore_without_media(serve, tmp_path: Path):
+    """[CHECK5] Restored without media `orbital check` names each medium and ends with 3, and after the `cp` with 0."""
+    server: Server = await asyncio.to_thread(serve, data_dir=tmp_path / "var")
+    media = []
+    async with await Person.sign_up(server.url) as ann:
+        group = await ann.make_group()
+        body = {"group_id": group.id, "encrypted_title": "AAAA", "encrypted_body": "AAAA"}
+        thread = await ann.post("/api/threads", body)
+        for size in (100, 2_000):
+            fields = {"media_id": new_id(), "thread_id": thread["thread_id"], "chunk_index": "0", "total_chunks": "1"}
+            fields |= {"encrypted_metadata": "AAAA", "encryption_iv": "AAAA"}
+            sent = await ann.http.post("/api/media/upload", data=fields, files={"chunk": b"x" * size})
+            assert sent.status_code == 201, sent.text
+            media.append((fields["media_id"], size))
+    file, restored = tmp_path / "home.backup", tmp_path / "restored"
+    for command in (
+        ("backup", "--data-dir", server.data_dir, file),
+        ("restore", "--data-dir", restored, file),
+    ):
+        done = await asyncio.to_thread(orbital, *command)
+        assert done.returncode == 0, done.stderr
+
+    lacking = await asyncio.to_thread(orbital, "check", "--data-dir", restored)
+    how_to = (Path(__file__).parents[2] / "docs/how-to/back-up-and-restore.md").read_text()
+    (copy,) = [line.partition("#")[0].split() for line in how_to.splitlines() if line.startswith("cp -a var/media ")]
+    await asyncio.to_thread(subprocess.run, copy, cwd=tmp_path, check=True)
+    whole = await asyncio.to_thread(orbital, "check", "--data-dir", restored)
+
+    assert lacking.returncode == 3
+    assert sorted(line for line in lacking.stdout.splitlines() if line.startswith("media:")) == sorted(
+        f"media: the medium {media_id} lacks 1 of its 1 chunks ({size:,} bytes)" for media_id, size in media
+    )
+    assert "copy the folder media" in lacking.stderr
+    assert (whole.returncode, "media:" in whole.stdout) == (0, False)
 
 
 @pytest.fixture

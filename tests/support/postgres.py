@@ -59,11 +59,16 @@ class Postgres:
     One cluster in a folder of its own, on a port of its own; `close` removes it.
 
     It does not wait for the disk (`fsync=off`) unless asked to: a killed process loses nothing by that, only a
-    power cut would.
+    power cut would. With `socket` it listens on a Unix socket in its folder, too.
     """
 
     def __init__(
-        self, *, fsync: bool = False, settings: tuple[str, ...] = (), standby_of: Postgres | None = None
+        self,
+        *,
+        fsync: bool = False,
+        settings: tuple[str, ...] = (),
+        standby_of: Postgres | None = None,
+        socket: bool = False,
     ) -> None:
         # Not below pytest's folder: that one lets no other user through.
         self.folder = Path(tempfile.mkdtemp(prefix="orbital-postgres-"))
@@ -79,6 +84,10 @@ class Postgres:
                 self._bin = _copy(self._bin, self.folder / "program")
         self._data = self.folder / "data"
         self._data.mkdir(mode=0o700)
+        self._sockets = self.folder / "sockets" if socket else None
+        if self._sockets is not None:
+            self._sockets.mkdir(mode=0o777)
+            self._sockets.chmod(0o777)
         if self._user is not None:
             shutil.chown(self._data, self._user)
         self._standby = standby_of is not None
@@ -106,7 +115,7 @@ class Postgres:
         options = [
             "listen_addresses=127.0.0.1",
             f"port={self.port}",
-            "unix_socket_directories=",
+            f"unix_socket_directories={self._sockets or ''}",
             f"fsync={'on' if self._fsync else 'off'}",
             "max_connections=200",
             "logging_collector=off",
@@ -130,6 +139,18 @@ class Postgres:
         self.execute("SELECT pg_promote()")
         self._standby = False
         return self
+
+    @property
+    def data(self) -> Path:
+        """The folder of its files."""
+        return self._data
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of its Unix socket."""
+        if self._sockets is None:
+            raise AssertionError("it was made without a Unix socket")
+        return self._sockets
 
     @property
     def program(self) -> Program:

@@ -22,9 +22,15 @@ def _binary() -> Path:
 
 
 class Redis:
-    """One Redis that keeps nothing, on a port of its own; started again it is empty."""
+    """
+    One Redis that keeps nothing, on a port of its own; started again it is empty.
 
-    def __init__(self) -> None:
+    Args:
+        tls: Its options for TLS; with them it takes no other connections.
+    """
+
+    def __init__(self, *, tls: tuple[str, ...] = ()) -> None:
+        self._tls = tls
         self.folder = Path(tempfile.mkdtemp(prefix="orbital-redis-"))
         self.port = free_port()
         self._binary = _binary()
@@ -33,7 +39,7 @@ class Redis:
     @property
     def url(self) -> str:
         """What `REDIS_URL` takes."""
-        return f"redis://127.0.0.1:{self.port}/0"
+        return f"{'rediss' if self._tls else 'redis'}://127.0.0.1:{self.port}/0"
 
     @property
     def program(self) -> Program:
@@ -46,7 +52,12 @@ class Redis:
         """Start, empty, and return once it takes connections."""
         self._program = Program(
             [
-                *(self._binary, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self.folder),
+                *(self._binary, "--bind", "127.0.0.1", "--dir", self.folder),
+                *(
+                    ("--port", "0", "--tls-port", str(self.port), *self._tls)
+                    if self._tls
+                    else ("--port", str(self.port))
+                ),
                 *("--save", "", "--appendonly", "no", "--daemonize", "no"),
             ]
         )

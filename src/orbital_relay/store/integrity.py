@@ -16,7 +16,7 @@ _INDEXES: Final = text(
     "JOIN pg_namespace n ON n.oid = c.relnamespace WHERE a.amname = 'btree' AND n.nspname = current_schema() "
     "AND i.indisvalid ORDER BY c.relname"
 )
-_CHECK_INDEX: Final = text("SELECT bt_index_check(:oid, true)")
+_CHECK_INDEX: Final = text("SELECT bt_index_check(CAST(:oid AS oid), true)")
 
 
 def integrity(conn: Connection) -> list[str]:

@@ -26,6 +26,7 @@ from orbital_relay.ports import MediaRows, Store
 from orbital_relay.store import schema
 from orbital_relay.store.append_sqlite import SqliteAppender
 from orbital_relay.store.sql import SqlStore
+from orbital_relay.store.wal import is_truncated
 
 T = TypeVar("T")
 _Read = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]
@@ -70,6 +71,8 @@ class SqliteStore(SqlStore):
         self._reading = 0
         # The last commit failed: until one succeeds nothing can be stored, and the server is not ready.
         self._stuck = False
+        # The write-ahead log lost frames: a write now would leave a hole in it, which SQLite would take for pages.
+        self._truncated = False
 
     @classmethod
     async def open(cls, path: Path, *, alone: bool = True) -> SqliteStore:
@@ -179,7 +182,7 @@ class SqliteStore(SqlStore):
                     except Exception as exc:  # noqa: BLE001 - whoever asked gets it
                         outcomes.append((future, None, exc))
         except Exception as exc:  # noqa: BLE001 - nobody may wait for ever
-            reason = _away(exc) if isinstance(exc, DBAPIError) else exc
+            reason = self._failed(exc) if isinstance(exc, DBAPIError) else exc
             outcomes += [(future, None, reason) for *_, future in reads[len(outcomes) :]]
         # A loop that is gone has nobody who waits.
         with suppress(RuntimeError):
@@ -203,6 +206,7 @@ class SqliteStore(SqlStore):
 
     async def _write(self, query: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         def transact() -> T:
+            self._refuse_truncated()
             conn = self._connection(self._write_engine)
             try:
                 with conn.begin():
@@ -210,7 +214,7 @@ class SqliteStore(SqlStore):
                 self._stuck = False
             except DBAPIError as exc:
                 self._stuck = True
-                raise _away(exc) from exc
+                raise self._failed(exc) from exc
             return result
 
         return await asyncio.get_running_loop().run_in_executor(self._writer, transact)
@@ -222,6 +226,7 @@ class SqliteStore(SqlStore):
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._append, drafts, first_stamp_ms)
 
     def _append(self, drafts: Sequence[AnyDraft], first_stamp_ms: int) -> list[Appended | OrbitalError]:
+        self._refuse_truncated()
         conn = self._connection(self._write_engine)
         try:
             with conn.begin():
@@ -231,7 +236,7 @@ class SqliteStore(SqlStore):
         except (DBAPIError, sqlite3.Error) as exc:
             self._appender.forget()
             self._stuck = True
-            raise _away(exc) from exc
+            raise self._failed(exc) from exc
         except Exception as exc:
             self._appender.forget()
             if len(drafts) == 1:
@@ -244,8 +249,33 @@ class SqliteStore(SqlStore):
             outcomes += self._append([draft], first_stamp_ms + index)
         return outcomes
 
+    async def ready(self) -> bool:
+        """Return whether the database can be read and written, and its write-ahead log is whole."""
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._look_at_wal)
+        return not self._truncated and await super().ready()
+
+    def _look_at_wal(self) -> None:
+        if self._truncated or not is_truncated(self._path.resolve()):
+            return
+        self._truncated = True
+        log.error(
+            "the write-ahead log of the database was truncated by another program or by a fault of the disk; nothing "
+            "more is stored. Copy the data folder, start the server again, and verify what is left: orbital check",
+            extra={"file": f"{self._path}-wal"},
+        )
+
+    def _refuse_truncated(self) -> None:
+        if self._truncated:
+            raise Unavailable("The database is damaged; nothing was stored. Its operator has to restart the server.")
+
+    def _failed(self, exc: Exception) -> OrbitalError:
+        """Turn a failure of SQLite into the client's answer; the log has SQLite's words and, where known, the cause."""
+        log.error("the database failed", extra={"error": str(exc.orig if isinstance(exc, DBAPIError) else exc)})
+        self._look_at_wal()
+        return Unavailable("The database cannot be used right now; nothing was stored. Try again.", retry_after_s=2)
+
     async def close(self) -> None:
-        """Finish what is under way and let go of the file."""
+        """Finish what is under way and close the file."""
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
@@ -261,12 +291,6 @@ class SqliteStore(SqlStore):
 
 _log: type[Store] = SqliteStore
 _media: type[MediaRows] = SqliteStore
-
-
-def _away(exc: Exception) -> OrbitalError:
-    """Turn a failure of SQLite into the answer for whoever asked; the log gets its words."""
-    log.error("the database failed", extra={"error": str(exc.orig if isinstance(exc, DBAPIError) else exc)})
-    return Unavailable("The database cannot be used right now; nothing was stored. Try again.", retry_after_s=2)
 
 
 def _engine(path: Path, *, begin: str, query_only: bool) -> Engine:
