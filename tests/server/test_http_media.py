@@ -776,7 +776,7 @@ async def test_the_group_s_log_and_media_hold_together(family: Family):
         "UPDATE media SET encrypted_metadata = 'eA' WHERE state = 'complete'": "differs",
         "UPDATE threads SET media_count = 9": "counts other media",
         "UPDATE media SET state = 'complete' WHERE state = 'uploading'": "is called whole and is not",
-        "UPDATE media_chunks SET size_bytes = 1 WHERE size_bytes > 1000": f"{whole} does not have its",
+        "UPDATE media_chunks SET size_bytes = 1 WHERE size_bytes > 1000": f"{whole} lacks 1 of its 1 chunks",
         "UPDATE media_chunks SET blob = 'elsewhere/00000'": "belong to no medium",
     }
     for statement, finding in wrong.items():
