@@ -1,4 +1,4 @@
-"""The protocol page and the tests name the same rules; its tables are those of the code."""
+"""The pages of the protocol and the tests name the same rules; their tables are those of the code."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ from orbital_relay.core import session
 from orbital_relay.server.auth import authenticator
 from orbital_relay.server.http import endpoint
 from orbital_relay.server.sessions import client_session
-from tests.docs import pages
-from tests.docs.pages import REFERENCE
-
-PROTOCOL = REFERENCE / "protocol.md"
+from tests.docs import pages, rules
+from tests.support.programs import CHECKOUT
 
 INNER = frozenset({"HUB", "ORD", "USE", "WHEEL"})
-"""Families of the server's own, which the protocol page tells in its appendix."""
+"""Families of the server's inside, which the page of internal rules states."""
 OUTER = INNER | {
     "ACC", "AUTH", "BAD", "CHN", "CHO", "CONF", "CORS",
     "CRE", "DOO", "DRAIN", "ERR", "EVT", "FORM", "GRP", "HB", "JOIN", "KEEP",
     "LIM", "LINE", "MSG", "ONCE", "PERM", "PMD", "POST", "PROM", "RATE", "REC", "RUN", "SEC", "SLOW", "SOCK", "STAMP",
     "SUB", "THR", "TICK", "TOK", "TYPE", "WS",
 }  # fmt: skip
-"""Families that the protocol page must state, rule by rule; the others stand in the index alone."""
+"""Families that the pages must state, rule by rule; the others are in the index alone."""
 
 
 def protocol() -> str:
-    """Return the page."""
-    return PROTOCOL.read_text("utf-8")
+    """Return the pages of the protocol and of internal rules, joined."""
+    return "\n".join(path.read_text("utf-8") for path in rules.PROTOCOL)
 
 
 def rows(title: str) -> list[list[str]]:
@@ -49,33 +47,44 @@ def code(cell: str) -> list[str]:
 
 def test_no_rule_is_only_written():
     """[DOCS1] Every rule that the protocol states is carried by a test."""
-    carried = pages.carried()
-    stated = {rule for page in REFERENCE.glob("protocol*.md") for rule in pages.stated(page.read_text("utf-8"))}
+    carried = rules.carried()
+    stated = rules.stated(protocol())
 
     assert len(stated) > 150
     assert sorted(stated - carried.keys()) == []
 
 
 def test_no_rule_is_only_tested():
-    """[DOCS2] Every rule of the protocol's families that a test carries is stated in the page."""
-    stated = pages.stated(protocol())
-    silent = [rule for rule in pages.carried() if rule.rstrip("0123456789") in OUTER and rule not in stated]
+    """[DOCS2] Every rule of the protocol's families that a test carries is stated in its pages."""
+    stated = rules.stated(protocol())
+    silent = [rule for rule in rules.carried() if rule.rstrip("0123456789") in OUTER and rule not in stated]
 
     assert silent == []
 
 
 def test_the_index_has_every_rule():
     """[DOCS2] The index has each rule that a test carries, no other, and sends to files that are there."""
-    index = (REFERENCE / "rules.md").read_text("utf-8")
+    index = (CHECKOUT / rules.INDEX).read_text("utf-8")
     indexed = set(re.findall(r"^\| ([A-Z]+[0-9]+) \|", index, re.MULTILINE))
 
-    assert sorted(indexed ^ pages.carried().keys()) == [], f"run: {pages.COMMAND}"
+    gone = [link for link in re.findall(r"\]\(\.\./([^)#]+)\)", index) if not (CHECKOUT / link).is_file()]
+
+    assert sorted(indexed ^ rules.carried().keys()) == [], f"run: {pages.COMMAND}"
+    assert gone == []
 
 
-@pytest.mark.parametrize("name", [name for name in pages.PAGES if name != "rules.md"])
+def test_a_number_is_one_rule():
+    """[DOCS23] A number is used on one side of the project; where several files carry it, its meaning is stated."""
+    unused = [rule for rule in rules.SHARED if len(rules.carried().get(rule, ())) < 2]
+
+    assert rules.ambiguous() == []
+    assert unused == []
+
+
+@pytest.mark.parametrize("name", [name for name in pages.PAGES if name != rules.INDEX])
 def test_made_pages_are_current(name: str):
     """[DOCS3] What is made out of the code is what the code says today; of the index, the rules and not each word."""
-    now = (REFERENCE / name).read_text("utf-8")
+    now = (CHECKOUT / name).read_text("utf-8")
 
     assert now == pages.PAGES[name](now), f"run: {pages.COMMAND}"
 
@@ -87,34 +96,34 @@ def fields(struct: Any) -> set[str]:
 
 def test_frames_from_the_server():
     """[DOCS4] The table of the server's frames has each of them, with exactly its fields."""
-    told = {code(row[0])[0]: set(code(row[1])) for row in rows("From the server")}
+    written = {code(row[0])[0]: set(code(row[1])) for row in rows("From the server")}
     said = {
         **{kind: fields(data) for kind, data in wire.EVENTS.items()},
         **{data.kind: fields(data) for data in wire.ServerData.__args__},
     }
 
-    assert told.keys() == said.keys() | {"error", "posted"}
-    assert {kind: told[kind] for kind in said} == said
+    assert written.keys() == said.keys() | {"error", "posted"}
+    assert {kind: written[kind] for kind in said} == said
 
 
 def test_frames_from_the_client():
     """[DOCS4] The table of the client's frames has each of them."""
-    told = {code(row[0])[0] for row in rows("From the client")}
+    written = {code(row[0])[0] for row in rows("From the client")}
 
-    assert told == {frame.__struct_config__.tag for frame in wire.ClientFrame.__args__}
+    assert written == {frame.__struct_config__.tag for frame in wire.ClientFrame.__args__}
 
 
 def test_close_codes():
     """[DOCS5] Every close code that an error carries is in the table of endings."""
-    told = {int(number) for row in rows("Endings") for number in re.findall(r"\b1\d{3}\b", row[0])}
+    written = {int(number) for row in rows("Endings") for number in re.findall(r"\b1\d{3}\b", row[0])}
     carried = {kind.close for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "close")}
 
-    assert carried - {None} <= told
-    assert {1002, 1003, 1007, 1008, 1009, 1011, 1012} <= told
+    assert carried - {None} <= written
+    assert {1002, 1003, 1007, 1008, 1009, 1011, 1012} <= written
 
 
 @pytest.mark.parametrize(
-    ("told", "value"),
+    ("written", "value"),
     [
         (r"attempts \| (\d+) a minute", config.Settings().connect_limit),
         (r"has a ceiling of (\d+)", config.Settings().connect_ceiling),
@@ -128,18 +137,18 @@ def test_close_codes():
         (r"encrypted field \| (\d+) KiB", config.Settings().envelope_bytes // 1024),
         (r"`heartbeat_seconds` \((\d+) unless", config.Settings().heartbeat_s),
         (r"`ORBITAL_MAX_LAG_SECONDS` \((\d+)\)", config.Settings().max_lag_s),
-        (r"kept \((\d+) days unless", config.Settings().retention_days),
+        (r"retained \((\d+) days unless", config.Settings().retention_days),
         (r"After (\d+) days \(a setting\) a code", config.Settings().invite_days),
         (r"frame from a client \| (\d+) KiB", client_session.MAX_FRAME_BYTES // 1024),
         (r"one handshake within (\d+) seconds", authenticator.TICKET_S),
-        (r"says the stop itself after (\d+) seconds", session.TYPING_S),
+        (r"itself sends the stop after (\d+) seconds", session.TYPING_S),
         (r"`token_expiring` [^|]*\|[^|]*\| (\d+) seconds before", session.EXPIRY_NOTICE_S),
-        (r"arrive within (\d+) seconds is given up", endpoint.BODY_DEADLINE_S),
+        (r"arrive within (\d+) seconds is aborted", endpoint.BODY_DEADLINE_S),
     ],
 )
-def test_figures(told: str, value: float):
-    """[DOCS22] The figures of the protocol page are those of the code."""
-    found = re.search(told, protocol())
+def test_figures(written: str, value: float):
+    """[DOCS24] The figures of the protocol's pages are those of the code."""
+    found = re.search(written, protocol())
 
     assert found is not None
     assert float(found[1]) == value

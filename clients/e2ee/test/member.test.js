@@ -15,7 +15,7 @@ const family = async (users = [ADA, BEN, CLEO], options = {}) => {
 };
 const keysOf = (relay, group) => relay.groups.get(group).log.filter(({ type }) => type === 'new_keys').map(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)));
 
-test('[MEM1] Everybody of a group reads everybody, each message once and in the order of the log.', async () => {
+test('[DEVGRP1] Everybody of a group reads everybody, each message once and in the order of the log.', async () => {
   const { members, group, settle } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'one');
@@ -34,7 +34,7 @@ test('[MEM1] Everybody of a group reads everybody, each message once and in the 
   }
 });
 
-test('[MEM2] A late joiner reads from its joining on; what stood before is not a replay, and is never read without a person’s word.', async () => {
+test('[DEVGRP2] A late joiner reads from its joining on; what stood before is not a replay, and is never read without a person’s word.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'before');
@@ -49,7 +49,7 @@ test('[MEM2] A late joiner reads from its joining on; what stood before is not a
   assert.deepEqual(await texts(ben, group), ['before', 'after']);
 });
 
-test('[MEM3] After a removal nothing is sealed with a chain that the removed device has; the others read on.', async () => {
+test('[DEVGRP3] After a removal nothing is sealed with a chain that the removed device has; the others read on.', async () => {
   const { relay, members, group } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'all three');
@@ -71,7 +71,7 @@ test('[MEM3] After a removal nothing is sealed with a chain that the removed dev
   assert.deepEqual((await ada.group(group)).removals, []);
 });
 
-test('[MEM4] A post that was sealed for a former membership is refused, and sealed again for the present one.', async () => {
+test('[DEVGRP4] A post that was sealed for a former membership is refused, and sealed again for the present one.', async () => {
   const { relay, members, group } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'first');
@@ -106,7 +106,7 @@ test('[MEM4] A post that was sealed for a former membership is refused, and seal
   assert.deepEqual(await texts(ben, group), ['first', 'second', 'never'], 'the outbox kept it');
 });
 
-test('[MEM5] A crash before or after the server took a post loses no draft and sends none twice.', async () => {
+test('[DEVGRP5] A crash before or after the server took a post loses no draft and sends none twice.', async () => {
   for (const type of ['new_keys', 'new_message'])
     for (const when of ['post', 'posted']) {
       const { relay, members, group } = await family([ADA, BEN]);
@@ -129,7 +129,7 @@ test('[MEM5] A crash before or after the server took a post loses no draft and s
     }
 });
 
-test('[MEM16] A draft that was accepted without an answer, and is sealed again with new keys, is neither sent twice nor left behind.', async () => {
+test('[DEVGRP16] A draft that was accepted without an answer, and is sealed again with new keys, is neither sent twice nor left behind.', async () => {
   for (const when of ['same chain', 'new chain', 'other tab']) {
     const { relay, members, group } = await family([ADA, BEN]);
     const [ada, ben] = members;
@@ -155,7 +155,7 @@ test('[MEM16] A draft that was accepted without an answer, and is sealed again w
   }
 });
 
-test('[MEM17] A device that may have been given a chain, because the answer was lost, counts as one that has it when it leaves.', async () => {
+test('[DEVGRP17] A device that may have been given a chain, because the answer was lost, counts as one that has it when it leaves.', async () => {
   const { relay, members, group } = await family();
   const [ada, ben, cleo] = members;
   relay.hooks.posted = ({ type }) => {
@@ -172,7 +172,7 @@ test('[MEM17] A device that may have been given a chain, because the answer was 
   assert.deepEqual(await texts(cleo, group), ['[waiting]']);
 });
 
-test('[MEM6] A missing key is asked for once caught up, given again by its owner, and the message read in its place.', async () => {
+test('[DEVGRP6] A missing key is asked for once caught up, given again by its owner, and the message read in its place.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'unreadable at first');
@@ -195,7 +195,7 @@ test('[MEM6] A missing key is asked for once caught up, given again by its owner
   assert.deepEqual((await codes(ben, group)).filter((code) => code !== 'unreadable_keys'), []);
 });
 
-test('[MEM7] Asking ends after a day: what can never be read says so.', async () => {
+test('[DEVGRP7] Asking ends after a day: what can never be read says so.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'gone');
@@ -211,7 +211,7 @@ test('[MEM7] Asking ends after a day: what can never be read says so.', async ()
   assert.deepEqual(await texts(ben, group), ['[no_key]']);
 });
 
-test('[MEM8] A reinstalled device is warned of, held, and reads only what comes after it was accepted.', async () => {
+test('[DEVGRP8] A reinstalled device is warned of, held, and reads only what comes after it was accepted.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada] = members;
   await say(ada, group, 'old');
@@ -236,7 +236,7 @@ test('[MEM8] A reinstalled device is warned of, held, and reads only what comes 
   assert.deepEqual(await texts(again, group), ['[waiting]', 'from the reinstalled device', '[waiting]', 'after']);
 });
 
-test('[MEM9] A linked device reads what comes after its link; a revoked one nothing more.', async () => {
+test('[DEVGRP9] A linked device reads what comes after its link; a revoked one nothing more.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const tablet = await relay.device(BEN, 2);
@@ -258,7 +258,7 @@ test('[MEM9] A linked device reads what comes after its link; a revoked one noth
   assert.deepEqual(await texts(ben, group), ['to both', 'from the tablet', 'to the phone']);
 });
 
-test('[MEM10] History is read only from a verified person or the inviter, as far as the policy allows, and says who gave it unless its owner signed.', async () => {
+test('[DEVGRP10] History is read only from a verified person or the inviter, as far as the policy allows, and says who gave it unless its owner signed.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN], { history: 2 });
   const [ada, ben] = members;
   await say(ada, group, 'by Ada');
@@ -282,7 +282,7 @@ test('[MEM10] History is read only from a verified person or the inviter, as far
   await assert.rejects(ada.shareHistory(group, CLEO), { code: 'stopped' });
 });
 
-test('[MEM11] An old copy of a store is noticed by the log: a warning, and a new chain before anything is sent.', async () => {
+test('[DEVGRP11] An old copy of a store is noticed by the log: a warning, and a new chain before anything is sent.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'one');
@@ -301,7 +301,7 @@ test('[MEM11] An old copy of a store is noticed by the log: a warning, and a new
   assert.deepEqual(await texts(restored, group), ['one', '[own_lost]', 'three']);
 });
 
-test('[MEM12] Two tabs of one device have a chain each, and both read everything.', async () => {
+test('[DEVGRP12] Two tabs of one device have a chain each, and both read everything.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const tab = await relay.device(ADA, 1, { store: ada.store, chainName: 'second', publish: false });
@@ -319,7 +319,7 @@ test('[MEM12] Two tabs of one device have a chain each, and both read everything
   assert.equal((await texts(ben, group)).at(-1), 'left behind');
 });
 
-test('[MEM13] A chain is replaced after seven days, after 1,000 messages, and when a person asks.', async () => {
+test('[DEVGRP13] A chain is replaced after seven days, after 1,000 messages, and when a person asks.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const chain = async () => keysOf(relay, group).length;
@@ -343,7 +343,7 @@ test('[MEM13] A chain is replaced after seven days, after 1,000 messages, and wh
   assert.ok(read.every((text) => !text.startsWith('[')));
 });
 
-test('[MEM14] A renewed invite secret reaches every device; a knock with the old one counts for nothing.', async () => {
+test('[DEVGRP14] A renewed invite secret reaches every device; a knock with the old one counts for nothing.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const old = readInvite((await ada.invite(group)).text);
@@ -364,7 +364,7 @@ test('[MEM14] A renewed invite secret reaches every device; a knock with the old
   assert.deepEqual((await late.roster(group)).devices.length, 3, 'derives the older secret and folds the same roster');
 });
 
-test('[MEM15] Swapped, replayed and re-attributed contents are shown as warnings, never as messages; replies stand in their threads.', async () => {
+test('[DEVGRP15] Swapped, replayed and re-attributed contents are shown as warnings, never as messages; replies stand in their threads.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const thread = '11111111-2222-4333-8444-555555555555';

@@ -82,7 +82,7 @@ function lies(place, make) {
   }
 }
 
-describe('[LIE1] with verify each lie is told', () => {
+describe('[VERIFY1] with verify each lie is told', () => {
   for (const [kind, make] of Object.entries(FRAMES))
     for (const place of PLACES)
       test(`${kind}, ${place}: seven seeds from ${SEED}`, async (t) => {
@@ -107,7 +107,7 @@ describe('[LIE1] with verify each lie is told', () => {
   });
 });
 
-describe("[LIE2] verify: 'throw' ends the subscription before the event that does not fit is handed on", () => {
+describe("[VERIFY2] verify: 'throw' ends the subscription before the event that does not fit is handed on", () => {
   for (const [kind, make] of Object.entries(FRAMES).filter(([name]) => /content changed|dropped/.test(name)))
     test(kind, async () => {
       lies('socket', (texts) => make(texts, 10, Math.random));
@@ -124,7 +124,7 @@ describe("[LIE2] verify: 'throw' ends the subscription before the event that doe
     });
 });
 
-describe('[LIE3] excuses', () => {
+describe('[VERIFY3] excuses', () => {
   const standing = async () => {
     const heard = listen();
     await until(() => heard.seqs.length === EVENTS && heard.caughtUp);
@@ -186,7 +186,7 @@ describe('[LIE3] excuses', () => {
     });
 });
 
-test('[LIE4] a violation that nobody listens to goes to the console', async (t) => {
+test('[VERIFY4] a violation that nobody listens to goes to the console', async (t) => {
   const said = [];
   const { error } = console;
   console.error = (...args) => said.push(args);

@@ -41,7 +41,7 @@ async def test_posts_arrive_once_and_in_order(server: FakeServer) -> None:
 
 
 async def test_what_waits_is_sent_when_the_connection_is_back(server: FakeServer) -> None:
-    """[OUT16] A post that waits for its next try goes as soon as the server has greeted again."""
+    """[PYOUT24] A post that waits for its next try goes as soon as the server has greeted again."""
     troubles = [refusal(503, "UNAVAILABLE")]
     server.rest = lambda _: troubles.pop() if troubles else None
     async with client(server) as orbital:

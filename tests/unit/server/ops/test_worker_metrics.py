@@ -49,7 +49,7 @@ async def test_who_replaces_a_worker_has_its_place(tmp_path: Path):
 
 
 async def test_large_numbers(tmp_path: Path):
-    """[MET15] What is told comes whole, however many pieces it takes."""
+    """[MET18] A report arrives whole, in any number of pieces."""
     large = bytes(range(256)) * 4096
 
     async with Siblings(tmp_path, 1, 2).told(lambda: large):

@@ -1,0 +1,307 @@
+"""
+The rules that tests carry: where each is claimed, and the index of them in tests/RULES.md.
+
+A test's docstring (in JavaScript: its title) begins with the number of a rule in brackets and a claim. A number means
+one rule: it is used on one side of the project only (`SIDES`), and where several files carry it, the protocol's pages
+or `SHARED` state what their claims have in common.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.support.programs import CHECKOUT
+
+INDEX = "tests/RULES.md"
+PROTOCOL = (
+    CHECKOUT / "docs" / "reference" / "protocol.md",
+    *sorted((CHECKOUT / "docs" / "reference" / "protocol").glob("*.md")),
+    CHECKOUT / "docs" / "explanation" / "internal-rules.md",
+)
+"""The pages that state rules."""
+
+RULE = re.compile(r"[A-Z]+[0-9]+")
+_CLAIM = re.compile(r"\[(?P<rules>[A-Z]+[0-9]+(?:,? [A-Z]+[0-9]+)*)\] *")
+_JAVASCRIPT = re.compile(
+    r"""(?:describe|test|it)\(\s*(['"`])\[(?P<rules>[A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*)\] (?P<claim>.*?)(?<!\\)\1"""
+)
+_PROMISES = re.compile(r"P([1-5])")
+
+FAMILIES = {
+    "ACC": "accounts",
+    "ADM": "the key by which a connection attempt is counted",
+    "ADR": "the client's address behind proxies",
+    "ANY": "any request at all",
+    "API": "Python SDK: the REST side",
+    "ATT": "attempts to connect, counted",
+    "AUT": "verification of tokens",
+    "AUTH": "tokens over HTTP",
+    "BAD": "bad frames",
+    "BAS": "Python SDK: its base install",
+    "BCK": "reconnection back-off",
+    "BENCH": "the bench",
+    "BLOB": "blob storage",
+    "BUC": "token buckets",
+    "CAL": "Python SDK: callbacks",
+    "CHECK": "`orbital check`",
+    "CHK": "`orbital check` and media",
+    "CHN": "the hash chain",
+    "CHO": "where the older description was silent",
+    "CIRUN": "the run on a fresh machine",
+    "CMD": "the commands of the SDK",
+    "COMM": "workflows, policies and templates",
+    "CONF": "what an outside tester reads in the protocol",
+    "CORS": "pages of other origins",
+    "CRE": "the place of the token in a handshake",
+    "CREATE": "the page: creating a group",
+    "CRY": "end-to-end encryption: cryptography",
+    "DEVGRP": "end-to-end encryption: groups of devices",
+    "DIAG": "diagrams",
+    "DIST": "sdist and wheel",
+    "DOC": "the description of the API",
+    "DOCS": "the documents",
+    "DOO": "admission",
+    "DRAFT": "the page: drafts",
+    "DRAIN": "graceful shutdown",
+    "ERR": "errors over HTTP",
+    "EVT": "events on the socket",
+    "EXA": "examples of the Python SDK",
+    "FMT": "end-to-end encryption: formats",
+    "FORM": "the form of what is sent",
+    "FRM": "Python SDK: frames",
+    "GAP": "Python SDK: gaps",
+    "GROUPKEY": "the page: keys of groups",
+    "GRP": "groups",
+    "HB": "the heartbeat",
+    "HOLD": "the page: what people write and hold",
+    "HOUSE": "the source tree",
+    "HTTP": "routes",
+    "HUB": "the hub",
+    "IDP": "an outside identity provider with one key",
+    "INPUT": "the page: input",
+    "INVITE": "the page: invitations",
+    "JOIN": "invite codes",
+    "JWK": "an outside identity provider with a key set",
+    "KEEP": "retention",
+    "KEPT": "the page: stored data",
+    "KEYTEXT": "the page: keys as text",
+    "LIE": "end-to-end encryption: a relay that lies",
+    "LIM": "rate limits",
+    "LIN": "Python SDK: the connection",
+    "LINE": "HTTP/1.1 connections",
+    "LMT": "counters of limits",
+    "LOG": "log lines",
+    "MARK": "the page: markdown",
+    "MED": "media",
+    "MEDIUM": "the page: descriptions of media",
+    "MEM": "memory for large answers",
+    "MET": "metrics",
+    "MSG": "messages",
+    "ONCE": "idempotency keys",
+    "ORD": "order",
+    "ORI": "origins",
+    "OUT": "clients and test suites of other projects",
+    "PAGES": "the documentation as a site",
+    "PAIR": "client and server, connected in memory",
+    "PARTS": "installing the SDK alone",
+    "PAS": "passwords",
+    "PEOPLE": "the page: members",
+    "PERM": "permissions",
+    "PILL": "the page: the indicator of the connection",
+    "PMD": "compression of events",
+    "POS": "Python SDK: positions",
+    "POST": "posting by frames",
+    "PROBE": "`orbital health`",
+    "PROM": "the promises",
+    "PROXY": "sample configurations of proxies",
+    "PYCON": "Python SDK: connecting",
+    "PYEVT": "Python SDK: the stream of events",
+    "PYMED": "Python SDK: media",
+    "PYOUT": "Python SDK: the outbox",
+    "PYSUB": "Python SDK: subscriptions",
+    "PYTOK": "Python SDK: tokens",
+    "QUO": "quota of media",
+    "RATE": "too many frames",
+    "RCV": "end-to-end encryption: the receiver's machine",
+    "READ": "the page: read positions",
+    "REC": "recovering the log",
+    "REMOVE": "the page: removing a member",
+    "REQ": "requests counted",
+    "RETRY": "media and keys",
+    "ROS": "end-to-end encryption: the roster",
+    "RST": "Python SDK: the REST side of a real server",
+    "RUN": "health",
+    "SAFE": "end-to-end encryption: stores, licences and sizes",
+    "SDK": "Python SDK: through a storm",
+    "SEC": "secrets",
+    "SESSION": "the page: the session",
+    "SET": "settings",
+    "SGL": "end-to-end encryption: with libsignal",
+    "SHELL": "the page: files that the service worker keeps",
+    "SIG": "Python SDK: frames that are not events",
+    "SIM": "Python SDK: seeded disorder",
+    "SITE": "the files that are served",
+    "SLOW": "slow readers",
+    "SND": "end-to-end encryption: the sender's machine",
+    "SOCK": "the socket",
+    "STAMP": "stamps",
+    "STO": "Python SDK: stores",
+    "SUB": "subscribing",
+    "THR": "threads",
+    "TIC": "the store of tickets",
+    "TICK": "tickets",
+    "TOK": "the expiry of a token on a connection",
+    "TYP": "Python SDK: typing",
+    "TYPE": "typing",
+    "TYPING": "the page: typing indicators",
+    "UNIT": "systemd units",
+    "UPLOAD": "the page: uploads",
+    "USE": "use cases",
+    "VEC": "end-to-end encryption: the shared vectors",
+    "VER": "Python SDK: verification of the chain",
+    "VERIFY": "JavaScript SDK: verification of the chain",
+    "WAIT": "the page: the outbox",
+    "WHEEL": "the timer of heartbeats",
+    "WIN": "sliding windows",
+    "WS": "the edge: RFC 6455 and RFC 7692",
+}
+"""What each family of rules is about; a family that is not here has a heading without it."""
+
+SHARED = {
+    "AUT17": "A fact that was read before an await is read again after it.",
+    "AUT18": "Closing cancels every task that the authenticator started.",
+    "BLOB14": "A multipart upload that does not complete leaves no parts in the bucket.",
+    "CLOCK4": "Every leap of the clock starts a hold, also after an earlier leap.",
+    "CLOCK5": "`orbital clock --accept` ends the hold.",
+    "MET1": "Every counter has the value that the rooms counted, under a label of bounded cardinality.",
+    "MET2": "A scrape returns the current values.",
+    "SENT1": "A refusal of a field names the field and what it must be, in the words of JSON.",
+}
+"""The rules of more than one file that no page states: what the claims of the files have in common."""
+
+SIDES = (
+    ("clients/e2ee/", "end-to-end encryption"),
+    ("clients/signal/", "end-to-end encryption"),
+    ("clients/", "JavaScript SDK"),
+    ("web/", "page"),
+    ("tests/browser/", "page"),
+    ("tests/clients/", "Python SDK"),
+    ("tests/unit/client/", "Python SDK"),
+    ("tests/docs/", "documents"),
+    ("tests/outside/", "outside clients"),
+    ("tests/", "server"),
+)
+"""Which side of the project a test file belongs to; the first prefix that fits decides."""
+
+
+def _split(rules: str) -> list[str]:
+    return [_PROMISES.sub(r"PROM\1", rule) if _PROMISES.fullmatch(rule) else rule for rule in RULE.findall(rules)]
+
+
+def _of_docstring(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each rule at the start of a docstring, with the claim that follows."""
+    rules: list[str] = []
+    while (found := _CLAIM.match(text)) is not None:
+        rules += _split(found["rules"])
+        text = text[found.end() :]
+    claim = " ".join(text.split("\n\n")[0].split())
+    for rule in rules:
+        yield rule, claim
+
+
+def _claims(path: Path) -> Iterator[tuple[str, str]]:
+    source = path.read_text("utf-8")
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                yield from _of_docstring(ast.get_docstring(node) or "")
+    else:
+        for found in _JAVASCRIPT.finditer(source):
+            for rule in _split(found["rules"]):
+                yield rule, found["claim"]
+
+
+def test_files() -> list[Path]:
+    """Return the files whose tests may carry rules, in order."""
+    found = []
+    for top in ("tests", *sorted(f"clients/{one.name}/test" for one in (CHECKOUT / "clients").iterdir()), "web"):
+        for folder, inside, names in os.walk(CHECKOUT / top):
+            inside[:] = sorted(name for name in inside if name != "node_modules" and not name.startswith("."))
+            found += [
+                Path(folder, name)
+                for name in sorted(names)
+                if (name.startswith("test_") and name.endswith(".py")) or name.endswith((".test.js", ".test.mjs"))
+            ]
+    return found
+
+
+def carried() -> dict[str, dict[str, list[str]]]:
+    """Return for each rule the files that carry it, with their claims."""
+    rules: dict[str, dict[str, list[str]]] = {}
+    for path in test_files():
+        where = path.relative_to(CHECKOUT).as_posix()
+        for rule, claim in _claims(path):
+            rules.setdefault(rule, {}).setdefault(where, []).append(claim)
+    return dict(sorted(rules.items(), key=lambda item: _place(item[0])))
+
+
+def _place(rule: str) -> tuple[str, int]:
+    family = rule.rstrip("0123456789")
+    return family, int(rule[len(family) :])
+
+
+def stated(page: str) -> set[str]:
+    """Return the rules that a page states: those that stand in bold, or in bold at a sentence's start."""
+    return {rule for bold in re.findall(r"\*\*([^*]+)\*\*", page) for rule in re.findall(r"^[A-Z]+[0-9]+\b", bold)}
+
+
+def side(where: str) -> str:
+    """Return the side of the project that a test file belongs to."""
+    return next(name for prefix, name in SIDES if where.startswith(prefix))
+
+
+def ambiguous() -> list[str]:
+    """Return a sentence for each number that stands for two rules, or whose meaning nothing states."""
+    known = stated("\n".join(path.read_text("utf-8") for path in PROTOCOL)) | SHARED.keys()
+    found = []
+    for rule, places in carried().items():
+        sides = sorted({side(where) for where in places})
+        files = ", ".join(places)
+        if len(sides) > 1:
+            found.append(f"{rule} is a rule of {' and of '.join(sides)} ({files}): give one of them another number")
+        elif len(places) > 1 and rule not in known:
+            found.append(f"{rule} is claimed in {files}: state in SHARED what it means, or give one another number")
+    return found
+
+
+def rules_page() -> str:
+    """Return the text of tests/RULES.md."""
+    lines = [
+        "# Index of rules",
+        "",
+        "<!-- Made by `python -m tests.docs.pages` from the claims of the tests. -->",
+        "",
+        "Every test makes a claim, and the claim begins with the number of a rule.",
+        "This index lists every number, what tests claim under it, and in which file.",
+        "[The protocol](../docs/reference/protocol.md) states the rules between clients and servers, and",
+        "[internal rules](../docs/explanation/internal-rules.md) those of the server's inside.",
+        "A number means one rule: where several files carry it, these pages or a row in bold state it.",
+    ]
+    family = ""
+    for rule, places in carried().items():
+        if _place(rule)[0] != family:
+            family = _place(rule)[0]
+            about = FAMILIES.get(family)
+            lines += ["", f"## {family}" + (f": {about}" if about else ""), "", "| rule | claim | test |"]
+            lines += ["| --- | --- | --- |"]
+        if rule in SHARED:
+            lines.append(f"| {rule} | **{SHARED[rule]}** | |")
+        for where, claims in places.items():
+            for claim in dict.fromkeys(claims):
+                cell = re.sub(r"(?<!\\)\|", r"\\|", claim)
+                lines.append(f"| {rule} | {cell} | [{Path(where).name}](../{where}) |")
+    return "\n".join(lines) + "\n"
