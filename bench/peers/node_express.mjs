@@ -55,7 +55,9 @@ app.post('/v1/messages', authenticated, async (request, response) => {
     return;
   }
   const member = await pool.query({
-    name: 'member', text: 'SELECT 1 FROM members WHERE group_id = $1 AND user_id = $2', values: [conversation_id, request.user.userId],
+    name: 'member',
+    text: 'SELECT 1 FROM members WHERE group_id = $1 AND user_id = $2',
+    values: [conversation_id, request.user.userId],
   });
   if (member.rowCount === 0) {
     response.status(403).json({ error: 'FORBIDDEN' });
@@ -64,7 +66,8 @@ app.post('/v1/messages', authenticated, async (request, response) => {
   const message_id = randomUUID();
   const server_timestamp = Date.now();
   await pool.query({
-    name: 'store', text: 'INSERT INTO messages VALUES ($1, $2, $3, $4, $5)',
+    name: 'store',
+    text: 'INSERT INTO messages VALUES ($1, $2, $3, $4, $5)',
     values: [message_id, conversation_id, request.user.userId, encrypted_envelope, server_timestamp],
   });
   response.json({ message_id, server_timestamp });

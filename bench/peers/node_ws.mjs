@@ -11,7 +11,7 @@ import { WebSocket, WebSocketServer } from 'ws';
 
 const [port, way] = process.argv.slice(2);
 const secret = process.env.JWT_SECRET;
-const server = createServer((request, response) => response.writeHead(404).end());
+const server = createServer((_request, response) => response.writeHead(404).end());
 const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
 const groups = new Map();
 
@@ -60,14 +60,17 @@ sockets.on('connection', (client, request) => {
     else if (message.type === 'subscribe') subscribe(client, message.data.group_ids);
     else if (message.type === 'pong') client.alive = true;
   });
-  client.on('close', () => client.groups.forEach((id) => groups.get(id)?.delete(client)));
+  client.on('close', () => client.groups.forEach((id) => void groups.get(id)?.delete(client)));
   client.on('error', () => client.terminate());
   say(client, 'auth_success', { user_id: request.user.userId, username: request.user.username, connected_at: new Date().toISOString() });
 });
 
 setInterval(() => {
   for (const client of sockets.clients) {
-    if (!client.alive) { client.terminate(); continue; }
+    if (!client.alive) {
+      client.terminate();
+      continue;
+    }
     client.alive = false;
     say(client, 'ping', { server_time: Date.now() });
   }

@@ -55,7 +55,7 @@ function join(bearer) {
 /** Makes a user, lets it into a family, and puts its token into the handshake's header. */
 function connect(wsArgs, context, done) {
   if (!secret) {
-    done(new Error('set JWT_SECRET to the server\'s: this processor makes its users\' tokens itself'));
+    done(new Error("set JWT_SECRET to the server's: this processor makes its users' tokens itself"));
     return;
   }
   const bearer = token(randomUUID());

@@ -22,7 +22,11 @@ client.subscribe(groupId, {
     if (type !== 'new_thread' || data.author_id === self) return;
     client.typing(data.thread_id);
     // The same key for the same thread: a restart in the midst of this does not answer twice.
-    await client.send(groupId, { type: 'reply', thread_id: data.thread_id, encrypted_body: data.encrypted_body }, { key: `echo-${data.thread_id}` });
+    await client.send(
+      groupId,
+      { type: 'reply', thread_id: data.thread_id, encrypted_body: data.encrypted_body },
+      { key: `echo-${data.thread_id}` },
+    );
     client.typing(data.thread_id, false);
     console.log('answered', data.thread_id);
   },

@@ -85,35 +85,42 @@ test('[PAGE21] an invitation asks a member who is logged in before it joins, and
   await ada.close();
 });
 
-test('[PAGE22] a phone without a line shows why nothing is there, wherever it was opened, and a thread that is taken away is shut', how, async () => {
-  const own = await new Server().start();
-  const ada = await sitDown('ada');
-  await ada.signUp(own.url);
-  await ada.makeGroup('The Lovelaces');
-  const ben = await sitDown('ben', PHONE);
-  await ben.signUp(await ada.inviteLink());
-  await ada.beginThread('Boats', 'two of them');
-  await ben.openThread('Boats');
-  await ben.page.evaluate(() => navigator.serviceWorker.ready);
+test(
+  '[PAGE22] a phone without a line shows why nothing is there, wherever it was opened, and a thread that is taken away is shut',
+  how,
+  async () => {
+    const own = await new Server().start();
+    const ada = await sitDown('ada');
+    await ada.signUp(own.url);
+    await ada.makeGroup('The Lovelaces');
+    const ben = await sitDown('ben', PHONE);
+    await ben.signUp(await ada.inviteLink());
+    await ada.beginThread('Boats', 'two of them');
+    await ben.openThread('Boats');
+    await ben.page.evaluate(() => navigator.serviceWorker.ready);
 
-  await ada.page.getByRole('button', { name: /^Members/ }).click();
-  await ada.page.getByRole('button', { name: `Remove ${ben.name}` }).click();
-  await ada.page.getByRole('dialog').getByRole('button', { name: `Remove ${ben.name}` }).click();
-  await ben.page.getByText('You are no longer in The Lovelaces.').waitFor();
-  await ben.page.getByText('You are in no group yet').waitFor();
-  await ben.makeGroup('Of my own');
-  await ben.beginThread('Alone', 'for now');
-  await ben.page.locator('.opening h2').waitFor();
-  await own.kill();
-  await ben.page.reload();
-  await ben.page.getByText('Your groups appear here as soon as it can.').waitFor();
-  await own.start();
-  await ben.isConnected();
-  await ben.page.getByRole('heading', { level: 2, name: 'Alone' }).waitFor();
-  assert.deepEqual([...ada.complaints, ...ben.complaints], []);
-  for (const person of [ada, ben]) await person.close();
-  await own.close();
-});
+    await ada.page.getByRole('button', { name: /^Members/ }).click();
+    await ada.page.getByRole('button', { name: `Remove ${ben.name}` }).click();
+    await ada.page
+      .getByRole('dialog')
+      .getByRole('button', { name: `Remove ${ben.name}` })
+      .click();
+    await ben.page.getByText('You are no longer in The Lovelaces.').waitFor();
+    await ben.page.getByText('You are in no group yet').waitFor();
+    await ben.makeGroup('Of my own');
+    await ben.beginThread('Alone', 'for now');
+    await ben.page.locator('.opening h2').waitFor();
+    await own.kill();
+    await ben.page.reload();
+    await ben.page.getByText('Your groups appear here as soon as it can.').waitFor();
+    await own.start();
+    await ben.isConnected();
+    await ben.page.getByRole('heading', { level: 2, name: 'Alone' }).waitFor();
+    assert.deepEqual([...ada.complaints, ...ben.complaints], []);
+    for (const person of [ada, ben]) await person.close();
+    await own.close();
+  },
+);
 
 // The reader's eyes
 
@@ -134,7 +141,9 @@ test('[PAGE23] letters of twice the size are of twice the size everywhere, and n
     const found = await page.evaluate(() => ({
       words: getComputedStyle(/** @type {Element} */ (document.querySelector('.items .words'))).fontSize,
       // A word is as high as one line, or it was broken between its letters.
-      broken: [...document.querySelectorAll('.bar button, .threads h2, .primary')].filter((node) => node.checkVisibility() && node.getBoundingClientRect().height > 110).map((node) => node.textContent),
+      broken: [...document.querySelectorAll('.bar button, .threads h2, .primary')]
+        .filter((node) => node.checkVisibility() && node.getBoundingClientRect().height > 110)
+        .map((node) => node.textContent),
       frames: document.querySelector('.sees .scroll')?.clientHeight ?? 0,
     }));
     assert.equal(found.words, '32px');
@@ -154,38 +163,52 @@ const cutOff = ({ page }) =>
       .map((node) => `${node.tagName}.${node.className}: ${node.scrollWidth} in ${node.clientWidth}`),
   );
 
-test('[PAGE24] a photo that is wider than the phone pushes nothing out of sight, and the end of the talk stays in sight when the keyboard opens', how, async () => {
-  const ada = await member('ada', PHONE);
-  const { page } = ada;
-  await ada.beginThread('Photos', 'wide ones');
-  await page.locator('.opening h2').waitFor();
-  const address = await page.evaluate(() => {
-    const canvas = Object.assign(document.createElement('canvas'), { width: 1600, height: 900 });
-    canvas.getContext('2d')?.fillRect(0, 0, 1600, 900);
-    return canvas.toDataURL('image/png');
-  });
-  const buffer = Buffer.from(address.split(',')[1] ?? '', 'base64');
-  await page.locator('.composer input[type=file]').setInputFiles({ name: 'a-name-without-any-place-to-break-it_2026-08-14_11-12-13.png', mimeType: 'image/png', buffer });
-  await page.locator('.frame img').waitFor();
-  for (let at = 0; at < 6; at++) await ada.reply(`Line ${at}`);
-  const last = page.locator('.items > li', { hasText: 'Line 5' });
-  await last.waitFor();
-  assert.deepEqual(await cutOff(ada), []);
+test(
+  '[PAGE24] a photo that is wider than the phone pushes nothing out of sight, and the end of the talk stays in sight when the keyboard opens',
+  how,
+  async () => {
+    const ada = await member('ada', PHONE);
+    const { page } = ada;
+    await ada.beginThread('Photos', 'wide ones');
+    await page.locator('.opening h2').waitFor();
+    const address = await page.evaluate(() => {
+      const canvas = Object.assign(document.createElement('canvas'), { width: 1600, height: 900 });
+      canvas.getContext('2d')?.fillRect(0, 0, 1600, 900);
+      return canvas.toDataURL('image/png');
+    });
+    const buffer = Buffer.from(address.split(',')[1] ?? '', 'base64');
+    await page
+      .locator('.composer input[type=file]')
+      .setInputFiles({ name: 'a-name-without-any-place-to-break-it_2026-08-14_11-12-13.png', mimeType: 'image/png', buffer });
+    await page.locator('.frame img').waitFor();
+    for (let at = 0; at < 6; at++) await ada.reply(`Line ${at}`);
+    const last = page.locator('.items > li', { hasText: 'Line 5' });
+    await last.waitFor();
+    assert.deepEqual(await cutOff(ada), []);
 
-  await page.setViewportSize({ width: 360, height: 400 });
-  await until(
-    () => last.evaluate((node) => node.getBoundingClientRect().bottom <= /** @type {Element} */ (document.querySelector('.composer')).getBoundingClientRect().top),
-    () => 'the last reply is behind the keyboard',
-  );
-  assert.deepEqual(ada.complaints, []);
-  await ada.close();
-});
+    await page.setViewportSize({ width: 360, height: 400 });
+    await until(
+      () =>
+        last.evaluate(
+          (node) =>
+            node.getBoundingClientRect().bottom <= /** @type {Element} */ (document.querySelector('.composer')).getBoundingClientRect().top,
+        ),
+      () => 'the last reply is behind the keyboard',
+    );
+    assert.deepEqual(ada.complaints, []);
+    await ada.close();
+  },
+);
 
 test('[PAGE25] Escape shuts what was opened, and the focus returns to what opened it', how, async () => {
   const ada = await member('ada');
   const { page } = ada;
   /** @param {import('playwright-core').Locator} locator */
-  const focused = (locator) => until(() => locator.evaluate((node) => node === document.activeElement), () => `${locator} has not the focus`);
+  const focused = (locator) =>
+    until(
+      () => locator.evaluate((node) => node === document.activeElement),
+      () => `${locator} has not the focus`,
+    );
   for (const name of [/^Members/, /^Invite$/, /^Account/, /^New group$/, /^Join a group$/]) {
     const opener = page.getByRole('button', { name });
     await opener.focus();
@@ -271,43 +294,47 @@ test('[PAGE28] with a full storage one signs up, reads and writes all the same, 
 
 // Tabs
 
-test('[PAGE29] what a tab that was closed could not send, another one sends when the line is back; what was read in one is read in all', how, async () => {
-  const ada = await member('ada');
-  const context = ada.page.context();
-  await ada.beginThread('Two tabs', 'of one reader');
-  await ada.page.locator('.opening h2').waitFor();
-  const other = new Person(ada.name, await context.newPage());
-  await other.page.goto(ada.page.url());
-  await other.page.locator('.opening h2').waitFor();
-  const ben = await sitDown('ben');
-  await ben.signUp(await ada.inviteLink());
-  await ben.openThread('Two tabs');
+test(
+  '[PAGE29] what a tab that was closed could not send, another one sends when the line is back; what was read in one is read in all',
+  how,
+  async () => {
+    const ada = await member('ada');
+    const context = ada.page.context();
+    await ada.beginThread('Two tabs', 'of one reader');
+    await ada.page.locator('.opening h2').waitFor();
+    const other = new Person(ada.name, await context.newPage());
+    await other.page.goto(ada.page.url());
+    await other.page.locator('.opening h2').waitFor();
+    const ben = await sitDown('ben');
+    await ben.signUp(await ada.inviteLink());
+    await ben.openThread('Two tabs');
 
-  // Both look elsewhere; one of them reads the news.
-  for (const { page } of [ada, other]) await page.getByRole('link', { name: 'New thread' }).click();
-  await ben.reply('Something new.');
-  for (const { page } of [ada, other]) await page.getByRole('link', { name: /Two tabs ?, new/ }).waitFor();
-  await ada.page.getByRole('link', { name: /Two tabs/ }).click();
-  await other.page.getByRole('link', { name: /Two tabs ?, new/ }).waitFor({ state: 'detached' });
-  await other.openThread('Two tabs');
+    // Both look elsewhere; one of them reads the news.
+    for (const { page } of [ada, other]) await page.getByRole('link', { name: 'New thread' }).click();
+    await ben.reply('Something new.');
+    for (const { page } of [ada, other]) await page.getByRole('link', { name: /Two tabs ?, new/ }).waitFor();
+    await ada.page.getByRole('link', { name: /Two tabs/ }).click();
+    await other.page.getByRole('link', { name: /Two tabs ?, new/ }).waitFor({ state: 'detached' });
+    await other.openThread('Two tabs');
 
-  await context.setOffline(true);
-  for (const { page } of [ada, other]) {
-    await page.getByRole('button', { name: 'What the server sees', exact: true }).click();
-    await page.getByRole('button', { name: 'Drop the connection' }).click();
-    await page.getByText('You are offline.').waitFor();
-  }
-  await ada.reply('Left behind.');
-  await ada.sees(['Something new.', '(waiting) Left behind.']);
-  await ada.page.close();
-  await context.setOffline(false);
-  await other.isConnected();
-  await ben.sees(['Something new.', 'Left behind.']);
-  await other.sees(['Something new.', 'Left behind.']);
-  assert.deepEqual([...ada.complaints, ...ben.complaints], []);
-  await other.close();
-  await ben.close();
-});
+    await context.setOffline(true);
+    for (const { page } of [ada, other]) {
+      await page.getByRole('button', { name: 'What the server sees', exact: true }).click();
+      await page.getByRole('button', { name: 'Drop the connection' }).click();
+      await page.getByText('You are offline.').waitFor();
+    }
+    await ada.reply('Left behind.');
+    await ada.sees(['Something new.', '(waiting) Left behind.']);
+    await ada.page.close();
+    await context.setOffline(false);
+    await other.isConnected();
+    await ben.sees(['Something new.', 'Left behind.']);
+    await other.sees(['Something new.', 'Left behind.']);
+    assert.deepEqual([...ada.complaints, ...ben.complaints], []);
+    await other.close();
+    await ben.close();
+  },
+);
 
 // Time
 
@@ -352,50 +379,68 @@ test('[PAGE30] a clock that is a day wrong changes neither the order nor what is
 
 // A new version
 
-test('[PAGE31] a plain reload shows a new version of the page, also when the disk is full, and the old one when there is no server', how, async () => {
-  let version = 1;
-  // The server behind it is the real one; what it serves of the page bears a number.
-  const front = createServer((request, response) => {
-    const onward = ask({ port: server.port, path: request.url, method: request.method, headers: { ...request.headers, 'accept-encoding': 'identity', 'if-none-match': '' } }, (answer) => {
-      /** @type {Buffer[]} */
-      const parts = [];
-      const headersOf = answer.headers;
-      answer.on('data', (part) => parts.push(part));
-      answer.on('end', () => {
-        if (headersOf['x-orbital-page']) headersOf['x-orbital-page'] = `version-${version}`;
-        if (request.url === '/js/main.js') parts.push(Buffer.from(`\ndocument.documentElement.dataset.version = '${version}';`));
-        const body = Buffer.concat(parts);
-        const { 'content-length': _, etag, ...headers } = answer.headers;
-        response.writeHead(answer.statusCode ?? 500, { ...headers, 'content-length': body.length }).end(body);
-      });
+test(
+  '[PAGE31] a plain reload shows a new version of the page, also when the disk is full, and the old one when there is no server',
+  how,
+  async () => {
+    let version = 1;
+    // The server behind it is the real one; what it serves of the page bears a number.
+    const front = createServer((request, response) => {
+      const onward = ask(
+        {
+          port: server.port,
+          path: request.url,
+          method: request.method,
+          headers: { ...request.headers, 'accept-encoding': 'identity', 'if-none-match': '' },
+        },
+        (answer) => {
+          /** @type {Buffer[]} */
+          const parts = [];
+          const headersOf = answer.headers;
+          answer.on('data', (part) => parts.push(part));
+          answer.on('end', () => {
+            if (headersOf['x-orbital-page']) headersOf['x-orbital-page'] = `version-${version}`;
+            if (request.url === '/js/main.js') parts.push(Buffer.from(`\ndocument.documentElement.dataset.version = '${version}';`));
+            const body = Buffer.concat(parts);
+            const { 'content-length': _, etag, ...headers } = answer.headers;
+            response.writeHead(answer.statusCode ?? 500, { ...headers, 'content-length': body.length }).end(body);
+          });
+        },
+      );
+      request.pipe(onward);
     });
-    request.pipe(onward);
-  });
-  await new Promise((resolve) => front.listen(0, '127.0.0.1', () => resolve(0)));
-  const { port } = /** @type {import('node:net').AddressInfo} */ (front.address());
-  const ada = await sitDown('ada');
-  const { page } = ada;
-  const shows = (/** @type {string} */ expected) =>
-    until(async () => (await page.locator('html').getAttribute('data-version')) === expected, async () => `the page is of version ${await page.locator('html').getAttribute('data-version')}, not ${expected}`);
-  await page.goto(`http://localhost:${port}/`);
-  await shows('1');
-  await page.evaluate(() => navigator.serviceWorker.ready);
-  await until(() => page.evaluate(() => Boolean(navigator.serviceWorker.controller)), () => 'the service worker does not serve');
+    await new Promise((resolve) => front.listen(0, '127.0.0.1', () => resolve(0)));
+    const { port } = /** @type {import('node:net').AddressInfo} */ (front.address());
+    const ada = await sitDown('ada');
+    const { page } = ada;
+    const shows = (/** @type {string} */ expected) =>
+      until(
+        async () => (await page.locator('html').getAttribute('data-version')) === expected,
+        async () => `the page is of version ${await page.locator('html').getAttribute('data-version')}, not ${expected}`,
+      );
+    await page.goto(`http://localhost:${port}/`);
+    await shows('1');
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await until(
+      () => page.evaluate(() => Boolean(navigator.serviceWorker.controller)),
+      () => 'the service worker does not serve',
+    );
 
-  version = 2;
-  await page.reload();
-  await shows('2');
-  const devtools = await page.context().newCDPSession(page);
-  await devtools.send('Storage.overrideQuotaForOrigin', { origin: `http://localhost:${port}`, quotaSize: 1 });
-  version = 3;
-  await page.reload();
-  await shows('3');
+    version = 2;
+    await page.reload();
+    await shows('2');
+    const devtools = await page.context().newCDPSession(page);
+    await devtools.send('Storage.overrideQuotaForOrigin', { origin: `http://localhost:${port}`, quotaSize: 1 });
+    version = 3;
+    await page.reload();
+    await shows('3');
 
-  front.closeAllConnections();
-  await new Promise((resolve) => front.close(resolve));
-  await page.reload();
-  await shows('2');
-  await page.locator('.door form').waitFor();
-  assert.deepEqual(ada.complaints, []);
-  await ada.close();
-});
+    front.closeAllConnections();
+    await new Promise((resolve) => front.close(resolve));
+    await page.reload();
+    await shows('2');
+    await page.locator('.door form').waitFor();
+    assert.deepEqual(ada.complaints, []);
+    await ada.close();
+  },
+);

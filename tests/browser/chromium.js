@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
 
 const PLACES = [
-  process.env['ORBITAL_CHROMIUM'],
+  process.env.ORBITAL_CHROMIUM,
   '/usr/bin/chromium',
   '/usr/bin/chromium-browser',
   '/usr/bin/google-chrome',
@@ -13,7 +13,7 @@ const found = PLACES.find((path) => path && existsSync(path));
 
 /** Why there is no browser to be had, for `skip`; false when there is one. */
 export const missing = found ? false : 'no Chromium here; apt-get install chromium, or set ORBITAL_CHROMIUM';
-if (missing && process.env['ORBITAL_TESTS_COMPLETE'] === '1') throw new Error(missing);
+if (missing && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(missing);
 
 /** Root may not use Chromium's sandbox. */
 const args = process.getuid?.() === 0 ? ['--no-sandbox'] : [];
@@ -24,7 +24,8 @@ export const launch = () => chromium.launch({ executablePath: /** @type {string}
 /** @typedef {import('playwright-core').Page} Page */
 
 /** What is no fault of the page: the browser's own line for a request that found no server, or no upload to resume. */
-const EXPECTED = /^Failed to load resource: (net::ERR_(CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET|INTERNET_DISCONNECTED|NETWORK_CHANGED)|the server responded with a status of (401|404|409|503))|WebSocket connection to .* failed/;
+const EXPECTED =
+  /^Failed to load resource: (net::ERR_(CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET|INTERNET_DISCONNECTED|NETWORK_CHANGED)|the server responded with a status of (401|404|409|503))|WebSocket connection to .* failed/;
 
 /** Somebody in front of a browser of their own. What the page does wrong meanwhile is collected. */
 export class Person {
@@ -65,12 +66,16 @@ export class Person {
     await page.exposeFunction('complain', (/** @type {string} */ text) => complaints.push(`${this.name}: ${text}`));
     await page.addInitScript(() => {
       const complain = /** @type {any} */ (globalThis).complain;
-      document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) => complain(`policy: ${violatedDirective} ${blockedURI}`));
+      document.addEventListener('securitypolicyviolation', ({ violatedDirective, blockedURI }) =>
+        complain(`policy: ${violatedDirective} ${blockedURI}`),
+      );
     });
     page.on('requestfinished', async (request) => {
       const { pathname } = new URL(request.url());
       if (/^\/(api|v1|health)\//.test(pathname) || request.url().startsWith('blob:')) return;
-      const { responseBodySize, responseHeadersSize } = await request.sizes().catch(() => ({ responseBodySize: 0, responseHeadersSize: 0 }));
+      const { responseBodySize, responseHeadersSize } = await request
+        .sizes()
+        .catch(() => ({ responseBodySize: 0, responseHeadersSize: 0 }));
       if (responseBodySize) loaded.set(pathname, responseBodySize + responseHeadersSize);
     });
   }
@@ -95,7 +100,11 @@ export class Person {
   /** @param {string} group */
   async makeGroup(group) {
     const { page } = this;
-    await page.getByRole('button', { name: /^(New|Make a) group$/ }).locator('visible=true').first().click();
+    await page
+      .getByRole('button', { name: /^(New|Make a) group$/ })
+      .locator('visible=true')
+      .first()
+      .click();
     await page.getByRole('dialog').getByLabel('Name').fill(group);
     await page.getByRole('button', { name: 'Make the group' }).click();
     await page.getByRole('heading', { level: 1, name: group }).waitFor();
@@ -153,7 +162,11 @@ export class Person {
    * @param {number} [withinMs]
    */
   async sees(expected, withinMs = 20_000) {
-    await until(async () => same(await this.talk(), expected), async () => `${this.name} sees ${JSON.stringify(await this.talk())}\nand not ${JSON.stringify(expected)}`, withinMs);
+    await until(
+      async () => same(await this.talk(), expected),
+      async () => `${this.name} sees ${JSON.stringify(await this.talk())}\nand not ${JSON.stringify(expected)}`,
+      withinMs,
+    );
   }
 
   /** @param {number} [withinMs] Until the page says that everything is here; a reconnection may have to wait for its turn. */

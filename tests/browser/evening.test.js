@@ -12,7 +12,11 @@ const skip = noServer || noChromium;
 const GROUP = 'Die Quittenbande';
 const TITLE = 'Sonntag am Weiher';
 const BODY = 'Wer bringt den **Pflaumenkuchen** mit? Der Zug nach Altmühldorf fährt um 9:12.';
-const REPLIES = ['Wir kommen zu viert, mit Gummistiefeln!', 'Dann backe ich zwei Bleche Streusel.', 'Hermine fragt nach den kleinen Paddeln.'];
+const REPLIES = [
+  'Wir kommen zu viert, mit Gummistiefeln!',
+  'Dann backe ich zwei Bleche Streusel.',
+  'Hermine fragt nach den kleinen Paddeln.',
+];
 const MIDSENTENCE = 'Angefangen vor dem Stromausfall, beendet danach.';
 const OFFLINE = 'Geschrieben ohne Leitung am Küchentisch.';
 const HIDDEN = ['Erstens Wollsocken.', 'Zweitens Taschenlampe.', 'Drittens Mundharmonika.'];
@@ -49,7 +53,10 @@ async function picture({ page }) {
   return Buffer.from(address.split(',')[1] ?? '', 'base64');
 }
 
-test('[PAGE1] an evening: everything arrives once and in order on every screen, and the server knows none of it', { skip, timeout: 300_000 }, async () => {
+test('[PAGE1] an evening: everything arrives once and in order on every screen, and the server knows none of it', {
+  skip,
+  timeout: 300_000,
+}, async () => {
   const ada = await Person.sitDown(browser, 'ada');
   const ben = await Person.sitDown(browser, 'ben', { viewport: { width: 360, height: 740 } });
 
@@ -85,7 +92,10 @@ test('[PAGE1] an evening: everything arrives once and in order on every screen, 
   await ada.page.locator('.composer input[type=file]').setInputFiles({ name: PHOTO, mimeType: 'image/png', buffer: photo });
   const shown = ben.page.getByRole('img', { name: PHOTO });
   await shown.waitFor();
-  await until(() => shown.evaluate((image) => /** @type {HTMLImageElement} */ (image).naturalWidth === 320), () => 'the photo was not decrypted');
+  await until(
+    () => shown.evaluate((image) => /** @type {HTMLImageElement} */ (image).naturalWidth === 320),
+    () => 'the photo was not decrypted',
+  );
   let talk = [...REPLIES, PHOTO];
   await ada.sees(talk);
   await ben.sees(talk);
@@ -103,7 +113,10 @@ test('[PAGE1] an evening: everything arrives once and in order on every screen, 
   await server.start();
   await ada.isConnected();
   await ben.isConnected();
-  await until(async () => (await ada.talk()).length === talk.length + 2, async () => `ada sees ${JSON.stringify(await ada.talk())}`);
+  await until(
+    async () => (await ada.talk()).length === talk.length + 2,
+    async () => `ada sees ${JSON.stringify(await ada.talk())}`,
+  );
   const both = (await ada.talk()).slice(talk.length);
   assert.deepEqual([...both].sort(), [MIDSENTENCE, OFFLINE].sort());
   talk = [...talk, ...both];
@@ -134,7 +147,10 @@ test('[PAGE1] an evening: everything arrives once and in order on every screen, 
     await person.sees(talk);
   }
   const card = ada.page.getByRole('region', { name: 'Threads' }).getByRole('link', { name: TITLE });
-  await until(async () => /8 replies/.test((await card.textContent()) ?? ''), async () => `the card says ${await card.textContent()}`);
+  await until(
+    async () => /8 replies/.test((await card.textContent()) ?? ''),
+    async () => `the card says ${await card.textContent()}`,
+  );
 
   assert.deepEqual([...ada.complaints, ...ben.complaints], []);
   await ada.close();
@@ -143,10 +159,21 @@ test('[PAGE1] an evening: everything arrives once and in order on every screen, 
 
   // The server's files and lines, after all of it.
   const raw = Buffer.from(link.slice(-45, -2), 'base64url');
-  const words = [GROUP, TITLE, BODY, ...REPLIES, MIDSENTENCE, OFFLINE, ...HIDDEN, PHOTO].flatMap((text) => text.split(/[^\p{L}]+/u)).filter((word) => word.length > 5);
-  const needles = [...[...new Set(words)].flatMap(spellings), raw, Buffer.from(link.slice(-45, -2)), Buffer.from(raw.toString('hex')), photo.subarray(64, 128)];
+  const words = [GROUP, TITLE, BODY, ...REPLIES, MIDSENTENCE, OFFLINE, ...HIDDEN, PHOTO]
+    .flatMap((text) => text.split(/[^\p{L}]+/u))
+    .filter((word) => word.length > 5);
+  const needles = [
+    ...[...new Set(words)].flatMap(spellings),
+    raw,
+    Buffer.from(link.slice(-45, -2)),
+    Buffer.from(raw.toString('hex')),
+    photo.subarray(64, 128),
+  ];
   const kept = [...(await server.files()), /** @type {[string, Buffer]} */ (['the log', Buffer.from(server.lines.join('\n'))])];
-  assert.ok(kept.some(([name, bytes]) => name.endsWith('.db') && bytes.includes('ada')), `no database among ${kept.map(([name]) => name)}`);
+  assert.ok(
+    kept.some(([name, bytes]) => name.endsWith('.db') && bytes.includes('ada')),
+    `no database among ${kept.map(([name]) => name)}`,
+  );
   assert.ok(server.lines.length > 20, 'the server logged too little to say anything');
   for (const [name, bytes] of kept) for (const needle of needles) assert.ok(!bytes.includes(needle), `${name} holds ${needle}`);
 });
@@ -159,7 +186,9 @@ test('[PAGE1] an evening: everything arrives once and in order on every screen, 
 function spellings(word) {
   const bytes = Buffer.from(word);
   const coded = [0, 1, 2].map((shift) => {
-    const text = Buffer.concat([Buffer.alloc(shift), bytes]).toString('base64').replace(/=+$/, '');
+    const text = Buffer.concat([Buffer.alloc(shift), bytes])
+      .toString('base64')
+      .replace(/=+$/, '');
     // The letters at both ends also depend on what stands beside the word.
     return Buffer.from(text.slice(shift ? shift + 1 : 0, -1));
   });
@@ -169,6 +198,9 @@ function spellings(word) {
 test('[PAGE2] the way to find words at the server finds them', () => {
   for (const shift of ['', 'x', 'xy']) {
     const stored = Buffer.from(Buffer.from(`${shift}…ein Pflaumenkuchen!`).toString('base64'));
-    assert.ok(spellings('Pflaumenkuchen').some((needle) => stored.includes(needle)), shift);
+    assert.ok(
+      spellings('Pflaumenkuchen').some((needle) => stored.includes(needle)),
+      shift,
+    );
   }
 });

@@ -53,7 +53,9 @@ class Front {
       if (rest['x-orbital-page']) rest['x-orbital-page'] = `v${this.version(path)}`;
       response.writeHead(answer.statusCode ?? 500, rest);
       answer.pipe(response, { end: false });
-      answer.on('end', () => response.end(path === '/js/main.js' ? `\ndocument.documentElement.dataset.version = '${this.version(path)}';` : ''));
+      answer.on('end', () =>
+        response.end(path === '/js/main.js' ? `\ndocument.documentElement.dataset.version = '${this.version(path)}';` : ''),
+      );
     });
     onward.on('error', () => response.destroy());
     request.pipe(onward);
@@ -72,7 +74,10 @@ async function visitor(front) {
   await page.goto(front.url);
   await page.locator('.door form').waitFor();
   await page.evaluate(() => navigator.serviceWorker.ready);
-  await until(() => page.evaluate(() => Boolean(navigator.serviceWorker.controller)), () => 'the service worker does not serve');
+  await until(
+    () => page.evaluate(() => Boolean(navigator.serviceWorker.controller)),
+    () => 'the service worker does not serve',
+  );
   return person;
 }
 
@@ -83,41 +88,49 @@ const shows = ({ page }, expected) =>
     async () => `the page is of version ${await page.locator('html').getAttribute('data-version')}, not ${expected}`,
   );
 
-test('[KEPT1] the answer of a proxy or portal, of any status, is never shown in place of the kept page, nor kept as the page', how, async () => {
-  const front = await new Front().start();
-  const ada = await visitor(front);
-  for (const status of [401, 403, 404, 413, 502, 503, 200]) {
-    front.lies = () => [status, `<title>Not ours</title><h1>Please accept our terms (${status})</h1>`];
+test(
+  '[KEPT1] the answer of a proxy or portal, of any status, is never shown in place of the kept page, nor kept as the page',
+  how,
+  async () => {
+    const front = await new Front().start();
+    const ada = await visitor(front);
+    for (const status of [401, 403, 404, 413, 502, 503, 200]) {
+      front.lies = () => [status, `<title>Not ours</title><h1>Please accept our terms (${status})</h1>`];
+      await ada.page.reload();
+      await shows(ada, '1');
+      assert.equal(await ada.page.title(), 'Orbital', String(status));
+    }
+    front.lies = () => undefined;
     await ada.page.reload();
     await shows(ada, '1');
-    assert.equal(await ada.page.title(), 'Orbital', String(status));
-  }
-  front.lies = () => undefined;
-  await ada.page.reload();
-  await shows(ada, '1');
-  await ada.close();
-  await front.close();
-});
+    await ada.close();
+    await front.close();
+  },
+);
 
-test('[KEPT2] a new version is shown whole or not at all: with one file of it missing or of another version, the old one opens', how, async () => {
-  const front = await new Front().start();
-  const ada = await visitor(front);
-  // An upgrade that has reached some of the servers behind a balancer.
-  front.version = (path) => (path === '/js/views/home.js' ? '1' : '2');
-  await ada.page.reload();
-  await shows(ada, '1');
-  front.version = () => '2';
-  front.lies = (path) => (path === '/js/views/thread.js' ? [404, 'gone'] : undefined);
-  await ada.page.reload();
-  await shows(ada, '1');
-  front.lies = () => undefined;
-  await ada.page.reload();
-  await shows(ada, '2');
-  await front.close();
-  await ada.page.reload();
-  await shows(ada, '2');
-  await ada.close();
-});
+test(
+  '[KEPT2] a new version is shown whole or not at all: with one file of it missing or of another version, the old one opens',
+  how,
+  async () => {
+    const front = await new Front().start();
+    const ada = await visitor(front);
+    // An upgrade that has reached some of the servers behind a balancer.
+    front.version = (path) => (path === '/js/views/home.js' ? '1' : '2');
+    await ada.page.reload();
+    await shows(ada, '1');
+    front.version = () => '2';
+    front.lies = (path) => (path === '/js/views/thread.js' ? [404, 'gone'] : undefined);
+    await ada.page.reload();
+    await shows(ada, '1');
+    front.lies = () => undefined;
+    await ada.page.reload();
+    await shows(ada, '2');
+    await front.close();
+    await ada.page.reload();
+    await shows(ada, '2');
+    await ada.close();
+  },
+);
 
 test('[KEPT3] a tab that is open goes on with the version that it has, while another one opens a newer', how, async () => {
   const front = await new Front().start();
@@ -125,11 +138,15 @@ test('[KEPT3] a tab that is open goes on with the version that it has, while ano
   front.version = () => '2';
   const other = await ada.page.context().newPage();
   // On a busy machine a version that comes too slowly is loaded for the next time.
-  await until(async () => {
-    await other.goto(front.url);
-    await other.locator('.door form').waitFor();
-    return (await other.locator('html').getAttribute('data-version')) === '2';
-  }, () => 'the new tab has not the new version', 60_000);
+  await until(
+    async () => {
+      await other.goto(front.url);
+      await other.locator('.door form').waitFor();
+      return (await other.locator('html').getAttribute('data-version')) === '2';
+    },
+    () => 'the new tab has not the new version',
+    60_000,
+  );
   const text = await ada.page.evaluate(async () => (await fetch('/js/main.js')).text());
   assert.match(text, /dataset\.version = '1'/);
   const fresh = await other.evaluate(async () => (await fetch('/js/main.js')).text());

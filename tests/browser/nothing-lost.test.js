@@ -93,61 +93,83 @@ function ids({ page }) {
 
 // What another member's program sealed
 
-test('[HOLD1] a reply of 262 kB and malformed descriptions of media are shown as far as they can be, and everything beside them stays', how, async () => {
-  const ada = await member('ada');
-  const ben = await guest(ada, 'ben');
-  const [, threadId] = ids(ben);
-  for (const shape of ['*a*a', '- a\n', 'word\n'])
-    assert.equal((await post(ben, `/api/threads/${threadId}/replies`, { encrypted_body: await seal(ben, `reply/${threadId}`, shape.repeat(262_000 / shape.length)) })).status, 201);
-  const descriptions = ['{"name": 7, "type": {}}', '[1]', 'null', '{"name": "x", "type": "image/png", "width": -1, "height": "9e9"}'];
-  for (const text of descriptions) {
-    await ben.page.evaluate(
-      async ([thread, words]) => {
-        const { OrbitalClient } = await import(/** @type {any} */ ('/sdk/client.js'));
-        const { keys } = await import(/** @type {any} */ ('/js/model/vault.js'));
-        const { seal: sealed } = await import(/** @type {any} */ ('/js/crypto/envelope.js'));
-        const { user_id, token } = JSON.parse(localStorage.getItem('orbital-session') ?? '');
-        const [, group = ''] = /g\/([\w-]+)/.exec(location.hash) ?? [];
-        const media_id = crypto.randomUUID();
-        const encrypted_metadata = await sealed(await keys.get(`${user_id}/group/${group}`), group, `media-info/${media_id}`, words);
-        await new OrbitalClient(undefined, { token }).uploadMedia({ media_id, thread_id: thread, data: new Blob(['x']), encrypted_metadata, encryption_iv: 'aXY=' });
-      },
-      /** @type {[string, string]} */ ([threadId, text]),
-    );
-  }
-  await ben.reply('After all of that.');
-  for (const person of [ada, ben]) {
-    await person.page.locator('.items > li', { hasText: 'After all of that.' }).waitFor();
-    assert.equal(await person.page.locator('.items > li').count(), 8);
-    assert.equal(await person.page.locator('.items .locked', { hasText: 'cannot be opened' }).count(), 3);
-    await person.page.reload();
-    await person.page.locator('.items > li', { hasText: 'After all of that.' }).waitFor();
-  }
-  assert.deepEqual([...ada.complaints, ...ben.complaints], []);
-  await ada.close();
-  await ben.close();
-});
+test(
+  '[HOLD1] a reply of 262 kB and malformed descriptions of media are shown as far as they can be, and everything beside them stays',
+  how,
+  async () => {
+    const ada = await member('ada');
+    const ben = await guest(ada, 'ben');
+    const [, threadId] = ids(ben);
+    for (const shape of ['*a*a', '- a\n', 'word\n'])
+      assert.equal(
+        (
+          await post(ben, `/api/threads/${threadId}/replies`, {
+            encrypted_body: await seal(ben, `reply/${threadId}`, shape.repeat(262_000 / shape.length)),
+          })
+        ).status,
+        201,
+      );
+    const descriptions = ['{"name": 7, "type": {}}', '[1]', 'null', '{"name": "x", "type": "image/png", "width": -1, "height": "9e9"}'];
+    for (const text of descriptions) {
+      await ben.page.evaluate(
+        async ([thread, words]) => {
+          const { OrbitalClient } = await import(/** @type {any} */ ('/sdk/client.js'));
+          const { keys } = await import(/** @type {any} */ ('/js/model/vault.js'));
+          const { seal: sealed } = await import(/** @type {any} */ ('/js/crypto/envelope.js'));
+          const { user_id, token } = JSON.parse(localStorage.getItem('orbital-session') ?? '');
+          const [, group = ''] = /g\/([\w-]+)/.exec(location.hash) ?? [];
+          const media_id = crypto.randomUUID();
+          const encrypted_metadata = await sealed(await keys.get(`${user_id}/group/${group}`), group, `media-info/${media_id}`, words);
+          await new OrbitalClient(undefined, { token }).uploadMedia({
+            media_id,
+            thread_id: thread,
+            data: new Blob(['x']),
+            encrypted_metadata,
+            encryption_iv: 'aXY=',
+          });
+        },
+        /** @type {[string, string]} */ ([threadId, text]),
+      );
+    }
+    await ben.reply('After all of that.');
+    for (const person of [ada, ben]) {
+      await person.page.locator('.items > li', { hasText: 'After all of that.' }).waitFor();
+      assert.equal(await person.page.locator('.items > li').count(), 8);
+      assert.equal(await person.page.locator('.items .locked', { hasText: 'cannot be opened' }).count(), 3);
+      await person.page.reload();
+      await person.page.locator('.items > li', { hasText: 'After all of that.' }).waitFor();
+    }
+    assert.deepEqual([...ada.complaints, ...ben.complaints], []);
+    await ada.close();
+    await ben.close();
+  },
+);
 
-test('[HOLD2] a photo is shown under the name of the member who sent it, whatever its description says, live and after a reload', how, async () => {
-  const ada = await member('ada');
-  const ben = await guest(ada, 'ben');
-  await ben.page.evaluate((name) => {
-    // A program of Ben's own that writes Ada's name into what it seals.
-    const { stringify } = JSON;
-    JSON.stringify = (/** @type {any} */ value, /** @type {any[]} */ ...rest) => stringify(value?.name === 'lake.bin' ? { ...value, by: name } : value, ...rest);
-  }, ada.name);
-  await ben.page.locator('.composer input[type=file]').setInputFiles(PHOTO);
-  for (let visit = 0; visit < 2; visit++) {
-    const item = ada.page.locator('.items > li', { hasText: 'lake.bin' });
-    await item.waitFor();
-    assert.equal(await item.locator('.by strong').textContent(), ben.name);
-    assert.equal(await item.evaluate((node) => node.classList.contains('mine')), false);
-    await ada.page.reload();
-  }
-  assert.deepEqual(ada.complaints, []);
-  await ada.close();
-  await ben.close();
-});
+test(
+  '[HOLD2] a photo is shown under the name of the member who sent it, whatever its description says, live and after a reload',
+  how,
+  async () => {
+    const ada = await member('ada');
+    const ben = await guest(ada, 'ben');
+    await ben.page.evaluate((name) => {
+      // A program of Ben's own that writes Ada's name into what it seals.
+      const { stringify } = JSON;
+      JSON.stringify = (/** @type {any} */ value, /** @type {any[]} */ ...rest) =>
+        stringify(value?.name === 'lake.bin' ? { ...value, by: name } : value, ...rest);
+    }, ada.name);
+    await ben.page.locator('.composer input[type=file]').setInputFiles(PHOTO);
+    for (let visit = 0; visit < 2; visit++) {
+      const item = ada.page.locator('.items > li', { hasText: 'lake.bin' });
+      await item.waitFor();
+      assert.equal(await item.locator('.by strong').textContent(), ben.name);
+      assert.equal(await item.evaluate((node) => node.classList.contains('mine')), false);
+      await ada.page.reload();
+    }
+    assert.deepEqual(ada.complaints, []);
+    await ada.close();
+    await ben.close();
+  },
+);
 
 test('[HOLD3] a log that was changed on the way is shown as such', how, async () => {
   const ada = await member('ada');
@@ -163,7 +185,8 @@ test('[HOLD3] a log that was changed on the way is shown as such', how, async ()
         }
         /** @param {any} act */
         set onmessage(act) {
-          super.onmessage = (event) => act({ data: String(event.data).replace(/"prev":"(.)/, (_, letter) => `"prev":"${letter === 'A' ? 'B' : 'A'}`) });
+          super.onmessage = (event) =>
+            act({ data: String(event.data).replace(/"prev":"(.)/, (_, letter) => `"prev":"${letter === 'A' ? 'B' : 'A'}`) });
         }
       }
     );
@@ -217,42 +240,49 @@ test('[HOLD4] a mistyped letter of a key joins nothing, in a link or apart, and 
   await gran.close();
 });
 
-test('[HOLD5] an expired invite code is said to be so, never put into a link; its creator makes a new one with one press, and its old links still unlock', how, async () => {
-  const own = new Server();
-  own.settings = { ORBITAL_INVITE_DAYS: '0.0001' };
-  await own.start();
-  const ada = await member('ada', own.url);
-  const [, key = ''] = await ada.page.evaluate(async () => {
-    const { keyToText } = await import(/** @type {any} */ ('/js/crypto/group-key.js'));
-    const { unwrapGroupKey } = await import(/** @type {any} */ ('/js/crypto/identity.js'));
-    const { keys } = await import(/** @type {any} */ ('/js/model/vault.js'));
-    const { user_id, token } = JSON.parse(localStorage.getItem('orbital-session') ?? '');
-    const { groups } = await (await fetch('/api/groups', { headers: { Authorization: `Bearer ${token}` } })).json();
-    return ['', keyToText(await unwrapGroupKey(await keys.get(`${user_id}/identity`), groups[0].encrypted_group_key))];
-  });
-  const { page } = ada;
-  await page.reload();
-  await page.locator('.opening h2').waitFor();
-  await until(async () => {
-    await page.getByRole('button', { name: 'Invite', exact: true }).click();
-    await page.getByRole('dialog').waitFor();
-    const expired = await page.getByText('has expired').count();
-    if (!expired) await page.keyboard.press('Escape');
-    return expired;
-  }, () => 'the code does not expire');
-  assert.equal(await page.locator('[data-invite]').count(), 0);
-  await page.getByRole('button', { name: 'Replace the code' }).click();
-  assert.match(await page.locator('[data-invite]').inputValue(), /#join=[A-Z0-9]{8}\./);
+test(
+  '[HOLD5] an expired invite code is said to be so, never put into a link; its creator makes a new one with one press, and its old links still unlock',
+  how,
+  async () => {
+    const own = new Server();
+    own.settings = { ORBITAL_INVITE_DAYS: '0.0001' };
+    await own.start();
+    const ada = await member('ada', own.url);
+    const [, key = ''] = await ada.page.evaluate(async () => {
+      const { keyToText } = await import(/** @type {any} */ ('/js/crypto/group-key.js'));
+      const { unwrapGroupKey } = await import(/** @type {any} */ ('/js/crypto/identity.js'));
+      const { keys } = await import(/** @type {any} */ ('/js/model/vault.js'));
+      const { user_id, token } = JSON.parse(localStorage.getItem('orbital-session') ?? '');
+      const { groups } = await (await fetch('/api/groups', { headers: { Authorization: `Bearer ${token}` } })).json();
+      return ['', keyToText(await unwrapGroupKey(await keys.get(`${user_id}/identity`), groups[0].encrypted_group_key))];
+    });
+    const { page } = ada;
+    await page.reload();
+    await page.locator('.opening h2').waitFor();
+    await until(
+      async () => {
+        await page.getByRole('button', { name: 'Invite', exact: true }).click();
+        await page.getByRole('dialog').waitFor();
+        const expired = await page.getByText('has expired').count();
+        if (!expired) await page.keyboard.press('Escape');
+        return expired;
+      },
+      () => 'the code does not expire',
+    );
+    assert.equal(await page.locator('[data-invite]').count(), 0);
+    await page.getByRole('button', { name: 'Replace the code' }).click();
+    assert.match(await page.locator('[data-invite]').inputValue(), /#join=[A-Z0-9]{8}\./);
 
-  const second = await otherDevice(ada, own.url);
-  await second.page.getByText('does not have the key').waitFor();
-  await second.page.goto(`${own.url}/#join=null.${key}`);
-  await second.openThread('Sunday');
-  assert.deepEqual([...ada.complaints, ...second.complaints], []);
-  await ada.close();
-  await second.close();
-  await own.close();
-});
+    const second = await otherDevice(ada, own.url);
+    await second.page.getByText('does not have the key').waitFor();
+    await second.page.goto(`${own.url}/#join=null.${key}`);
+    await second.openThread('Sunday');
+    assert.deepEqual([...ada.complaints, ...second.complaints], []);
+    await ada.close();
+    await second.close();
+    await own.close();
+  },
+);
 
 test('[HOLD6] who is removed stays out: the old link opens nothing; that they came and went is a line of the group', how, async () => {
   const ada = await member('ada');
@@ -261,7 +291,10 @@ test('[HOLD6] who is removed stays out: the old link opens nothing; that they ca
   await ada.page.locator('.notice-line', { hasText: `${ex.name} joined` }).waitFor();
   await ada.page.getByRole('button', { name: /^Members/ }).click();
   await ada.page.getByRole('button', { name: `Remove ${ex.name}` }).click();
-  await ada.page.getByRole('dialog').getByRole('button', { name: `Remove ${ex.name}` }).click();
+  await ada.page
+    .getByRole('dialog')
+    .getByRole('button', { name: `Remove ${ex.name}` })
+    .click();
   await ada.page.locator('.notice-line', { hasText: `${ex.name} was removed` }).waitFor();
   await ada.page.getByRole('button', { name: /^Members: 1 member, 1 online/ }).waitFor();
   await ex.page.getByText('You are no longer in The Lovelaces.').waitFor();
@@ -295,7 +328,10 @@ test('[HOLD8] a reply is marked as new also after photos of its thread are gone'
   const ada = await member('ada');
   const ben = await guest(ada, 'ben');
   for (const name of ['one', 'two', 'three']) await ben.page.locator('.composer input[type=file]').setInputFiles({ ...PHOTO, name });
-  await until(async () => (await ada.talk()).length === 3, () => 'the photos did not come');
+  await until(
+    async () => (await ada.talk()).length === 3,
+    () => 'the photos did not come',
+  );
   await ada.page.getByRole('link', { name: 'New thread' }).click();
   const media = await ben.page.evaluate(async (thread) => {
     const { token } = JSON.parse(localStorage.getItem('orbital-session') ?? '');
@@ -317,39 +353,50 @@ test('[HOLD8] a reply is marked as new also after photos of its thread are gone'
 
 // Texts and photos that wait
 
-test('[HOLD9] what waits is shown after a reload without a server, and a photo that was chosen without one goes by itself', how, async () => {
-  const own = await new Server().start();
-  const ada = await member('ada', own.url);
-  const { page } = ada;
-  await page.evaluate(() => navigator.serviceWorker.ready);
-  await page.reload();
-  await page.locator('.opening h2').waitFor();
-  await page.locator('.pill.good').waitFor();
-  await own.kill();
-  await page.locator('.banner').waitFor();
-  await ada.reply('Waits for the server.');
-  await page.locator('.composer input[type=file]').setInputFiles(PHOTO);
-  await page.getByText('sent when the server is back').waitFor();
-  await page.locator('.pill', { hasText: '2 to send' }).waitFor();
+test(
+  '[HOLD9] what waits is shown after a reload without a server, and a photo that was chosen without one goes by itself',
+  how,
+  async () => {
+    const own = await new Server().start();
+    const ada = await member('ada', own.url);
+    const { page } = ada;
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await page.reload();
+    await page.locator('.opening h2').waitFor();
+    await page.locator('.pill.good').waitFor();
+    await own.kill();
+    await page.locator('.banner').waitFor();
+    await ada.reply('Waits for the server.');
+    await page.locator('.composer input[type=file]').setInputFiles(PHOTO);
+    await page.getByText('sent when the server is back').waitFor();
+    await page.locator('.pill', { hasText: '2 to send' }).waitFor();
 
-  await page.reload();
-  await page.getByText('The server cannot be reached').waitFor();
-  await page.locator('.kept', { hasText: 'Waits for the server.' }).waitFor();
-  await page.locator('.pill', { hasText: '2 to send' }).waitFor();
-  await own.start();
-  await ada.isConnected();
-  await page.locator('.pill', { hasText: 'to send' }).waitFor({ state: 'detached' });
-  await ada.openThread('Sunday');
-  await until(async () => [...(await ada.talk())].sort().join() === ['Waits for the server.', 'lake.bin'].sort().join(), async () => JSON.stringify(await ada.talk()));
-  await ada.close();
-  await own.close();
-});
+    await page.reload();
+    await page.getByText('The server cannot be reached').waitFor();
+    await page.locator('.kept', { hasText: 'Waits for the server.' }).waitFor();
+    await page.locator('.pill', { hasText: '2 to send' }).waitFor();
+    await own.start();
+    await ada.isConnected();
+    await page.locator('.pill', { hasText: 'to send' }).waitFor({ state: 'detached' });
+    await ada.openThread('Sunday');
+    await until(
+      async () => [...(await ada.talk())].sort().join() === ['Waits for the server.', 'lake.bin'].sort().join(),
+      async () => JSON.stringify(await ada.talk()),
+    );
+    await ada.close();
+    await own.close();
+  },
+);
 
 test('[HOLD10] what the server refuses stays with its text over a reload, until it is discarded or sent again', how, async () => {
   const ada = await member('ada');
   const { page } = ada;
   const refuse = (/** @type {import('playwright-core').Route} */ route) =>
-    route.fulfill({ status: 403, contentType: 'application/json', body: JSON.stringify({ error: 'FORBIDDEN', message: 'You may not.', details: {} }) });
+    route.fulfill({
+      status: 403,
+      contentType: 'application/json',
+      body: JSON.stringify({ error: 'FORBIDDEN', message: 'You may not.', details: {} }),
+    });
   await page.route('**/replies', (route) => (route.request().method() === 'POST' ? refuse(route) : route.continue()));
   await ada.reply('Refused, but not lost.');
   await page.getByText('Not sent: You may not.').waitFor();
@@ -364,209 +411,263 @@ test('[HOLD10] what the server refuses stays with its text over a reload, until 
   await ada.close();
 });
 
-test('[HOLD11] half-written texts survive a reload, another view and the end of the session; too long a text is refused, not cut', how, async () => {
-  const ada = await member('ada');
-  const { page } = ada;
-  await ada.composer.pressSequentially('Half a letter');
-  await page.getByRole('link', { name: 'New thread' }).click();
-  await page.getByLabel('Title').fill('A title');
-  await page.getByLabel('What is it about?').fill('and a beginning');
-  await page.reload();
-  await until(async () => (await page.getByLabel('Title').inputValue()) === 'A title', () => 'the title is gone');
-  assert.equal(await page.getByLabel('What is it about?').inputValue(), 'and a beginning');
-  await ada.openThread('Sunday');
-  await until(async () => (await ada.composer.inputValue()) === 'Half a letter', () => 'the reply is gone');
-  const kept = await page.evaluate(() => JSON.stringify({ ...localStorage }));
-  assert.ok(!kept.includes('Half a letter') && !kept.includes('and a beginning'), 'a draft is stored in plain text');
+test(
+  '[HOLD11] half-written texts survive a reload, another view and the end of the session; too long a text is refused, not cut',
+  how,
+  async () => {
+    const ada = await member('ada');
+    const { page } = ada;
+    await ada.composer.pressSequentially('Half a letter');
+    await page.getByRole('link', { name: 'New thread' }).click();
+    await page.getByLabel('Title').fill('A title');
+    await page.getByLabel('What is it about?').fill('and a beginning');
+    await page.reload();
+    await until(
+      async () => (await page.getByLabel('Title').inputValue()) === 'A title',
+      () => 'the title is gone',
+    );
+    assert.equal(await page.getByLabel('What is it about?').inputValue(), 'and a beginning');
+    await ada.openThread('Sunday');
+    await until(
+      async () => (await ada.composer.inputValue()) === 'Half a letter',
+      () => 'the reply is gone',
+    );
+    const kept = await page.evaluate(() => JSON.stringify({ ...localStorage }));
+    assert.ok(!kept.includes('Half a letter') && !kept.includes('and a beginning'), 'a draft is stored in plain text');
 
-  // The session ends while somebody types.
-  await ada.composer.pressSequentially(' more');
-  await fetch(`${server.url}/api/logout`, { method: 'POST', headers: { Authorization: `Bearer ${await page.evaluate(() => JSON.parse(localStorage.getItem('orbital-session') ?? '').token)}` } });
-  await page.getByText('You were logged out').waitFor();
-  await logIn(ada, ada);
-  await ada.openThread('Sunday');
-  await until(async () => (await ada.composer.inputValue()) === 'Half a letter more', async () => `the draft is ${await ada.composer.inputValue()}`);
+    // The session ends while somebody types.
+    await ada.composer.pressSequentially(' more');
+    await fetch(`${server.url}/api/logout`, {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${await page.evaluate(() => JSON.parse(localStorage.getItem('orbital-session') ?? '').token)}` },
+    });
+    await page.getByText('You were logged out').waitFor();
+    await logIn(ada, ada);
+    await ada.openThread('Sunday');
+    await until(
+      async () => (await ada.composer.inputValue()) === 'Half a letter more',
+      async () => `the draft is ${await ada.composer.inputValue()}`,
+    );
 
-  const long = 'x'.repeat(28_500);
-  await ada.composer.fill(long);
-  await page.getByRole('alert').filter({ hasText: '28,500 letters; 20,000' }).waitFor();
-  await ada.composer.press('Enter');
-  assert.equal((await ada.composer.inputValue()).length, long.length);
-  await ada.composer.fill('Half a letter, whole.');
-  await ada.composer.press('Enter');
-  await ada.sees(['Half a letter, whole.']);
-  await page.reload();
-  await ada.sees(['Half a letter, whole.']);
-  assert.equal(await ada.composer.inputValue(), '');
-  await ada.close();
-});
+    const long = 'x'.repeat(28_500);
+    await ada.composer.fill(long);
+    await page.getByRole('alert').filter({ hasText: '28,500 letters; 20,000' }).waitFor();
+    await ada.composer.press('Enter');
+    assert.equal((await ada.composer.inputValue()).length, long.length);
+    await ada.composer.fill('Half a letter, whole.');
+    await ada.composer.press('Enter');
+    await ada.sees(['Half a letter, whole.']);
+    await page.reload();
+    await ada.sees(['Half a letter, whole.']);
+    assert.equal(await ada.composer.inputValue(), '');
+    await ada.close();
+  },
+);
 
-test('[HOLD12] Enter that confirms a word of an input method sends nothing, and a name may be typed with a space behind it', how, async () => {
-  const ada = await Person.sitDown(browser, `ada_${++count}`);
-  const { page } = ada;
-  await page.goto(server.url);
-  await page.getByLabel('Name').fill(`${ada.name} `);
-  await page.getByLabel('Password', { exact: true }).fill(ada.password);
-  await page.getByRole('button', { name: 'Make my account' }).click();
-  await page.getByRole('button', { name: `Account of ${ada.name}` }).waitFor();
-  await ada.makeGroup('Words');
-  await ada.beginThread('Sunday', 'words');
-  await page.locator('.opening h2').waitFor();
-  await ada.composer.fill('にほん');
-  await ada.composer.evaluate((area) => area.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true, cancelable: true })));
-  await ada.composer.evaluate((area) => area.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })));
-  assert.equal(await ada.composer.inputValue(), 'にほん');
-  await ada.composer.press('Enter');
-  await ada.sees(['にほん']);
-  await ada.close();
-});
+test(
+  '[HOLD12] Enter that confirms a word of an input method sends nothing, and a name may be typed with a space behind it',
+  how,
+  async () => {
+    const ada = await Person.sitDown(browser, `ada_${++count}`);
+    const { page } = ada;
+    await page.goto(server.url);
+    await page.getByLabel('Name').fill(`${ada.name} `);
+    await page.getByLabel('Password', { exact: true }).fill(ada.password);
+    await page.getByRole('button', { name: 'Make my account' }).click();
+    await page.getByRole('button', { name: `Account of ${ada.name}` }).waitFor();
+    await ada.makeGroup('Words');
+    await ada.beginThread('Sunday', 'words');
+    await page.locator('.opening h2').waitFor();
+    await ada.composer.fill('にほん');
+    await ada.composer.evaluate((area) =>
+      area.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', keyCode: 229, bubbles: true, cancelable: true })),
+    );
+    await ada.composer.evaluate((area) =>
+      area.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })),
+    );
+    assert.equal(await ada.composer.inputValue(), 'にほん');
+    await ada.composer.press('Enter');
+    await ada.sees(['にほん']);
+    await ada.close();
+  },
+);
 
 // Sessions, devices and what stands between
 
-test('[HOLD13] a proxy that answers 401, 403, 404, 413 or 502 in the place of the server ends no session and drops no text', how, async () => {
-  /** @type {number | undefined} */
-  let lie;
-  const front = createServer((request, response) => {
-    if (lie && /^\/(api|v1)\//.test(request.url ?? '')) return response.writeHead(lie, { 'content-type': 'text/html' }).end('<h1>Not the server</h1>');
-    const onward = ask({ port: server.port, path: request.url, method: request.method, headers: request.headers }, (answer) => {
-      response.writeHead(answer.statusCode ?? 500, answer.headers);
-      answer.pipe(response);
+test(
+  '[HOLD13] a proxy that answers 401, 403, 404, 413 or 502 in the place of the server ends no session and drops no text',
+  how,
+  async () => {
+    /** @type {number | undefined} */
+    let lie;
+    const front = createServer((request, response) => {
+      if (lie && /^\/(api|v1)\//.test(request.url ?? ''))
+        return response.writeHead(lie, { 'content-type': 'text/html' }).end('<h1>Not the server</h1>');
+      const onward = ask({ port: server.port, path: request.url, method: request.method, headers: request.headers }, (answer) => {
+        response.writeHead(answer.statusCode ?? 500, answer.headers);
+        answer.pipe(response);
+      });
+      onward.on('error', () => response.destroy());
+      request.pipe(onward);
     });
-    onward.on('error', () => response.destroy());
-    request.pipe(onward);
-  });
-  front.on('upgrade', (request, socket) => {
-    const onward = ask({ port: server.port, path: request.url, headers: request.headers });
-    onward.on('upgrade', (answer, upstream, head) => {
-      socket.write(`HTTP/1.1 101 Switching Protocols\r\n${answer.rawHeaders.map((part, at) => part + (at % 2 ? '\r\n' : ': ')).join('')}\r\n`);
-      // The first frames may come in the same packet.
-      socket.write(head);
-      upstream.pipe(socket).pipe(upstream);
-      for (const one of [socket, upstream]) one.on('error', () => upstream.destroy());
+    front.on('upgrade', (request, socket) => {
+      const onward = ask({ port: server.port, path: request.url, headers: request.headers });
+      onward.on('upgrade', (answer, upstream, head) => {
+        socket.write(
+          `HTTP/1.1 101 Switching Protocols\r\n${answer.rawHeaders.map((part, at) => part + (at % 2 ? '\r\n' : ': ')).join('')}\r\n`,
+        );
+        // The first frames may come in the same packet.
+        socket.write(head);
+        upstream.pipe(socket).pipe(upstream);
+        for (const one of [socket, upstream]) one.on('error', () => upstream.destroy());
+      });
+      onward.on('error', () => socket.destroy());
+      onward.end();
     });
-    onward.on('error', () => socket.destroy());
-    onward.end();
-  });
-  await new Promise((resolve) => front.listen(0, '127.0.0.1', () => resolve(0)));
-  const url = `http://localhost:${/** @type {import('node:net').AddressInfo} */ (front.address()).port}`;
-  const ada = await member('ada', url);
-  const { page } = ada;
-  await ada.isConnected();
-  const expected = [];
-  for (const status of [401, 403, 404, 413, 502]) {
-    lie = status;
-    const text = `Written at a ${status}.`;
-    expected.push(text);
-    await page.getByRole('button', { name: 'What the server sees', exact: true }).click();
-    await page.getByRole('button', { name: 'Drop the connection' }).click();
-    await page.getByRole('button', { name: 'Close what the server sees' }).click();
-    await ada.reply(text);
-    await page.locator('.pill', { hasText: 'to send' }).waitFor();
-    await page.locator('.banner').waitFor();
-    lie = undefined;
-    await page.getByRole('button', { name: 'Try now' }).click();
+    await new Promise((resolve) => front.listen(0, '127.0.0.1', () => resolve(0)));
+    const url = `http://localhost:${/** @type {import('node:net').AddressInfo} */ (front.address()).port}`;
+    const ada = await member('ada', url);
+    const { page } = ada;
     await ada.isConnected();
-    await ada.sees(expected);
-  }
-  await ada.close();
-  front.closeAllConnections();
-  front.close();
-});
+    const expected = [];
+    for (const status of [401, 403, 404, 413, 502]) {
+      lie = status;
+      const text = `Written at a ${status}.`;
+      expected.push(text);
+      await page.getByRole('button', { name: 'What the server sees', exact: true }).click();
+      await page.getByRole('button', { name: 'Drop the connection' }).click();
+      await page.getByRole('button', { name: 'Close what the server sees' }).click();
+      await ada.reply(text);
+      await page.locator('.pill', { hasText: 'to send' }).waitFor();
+      await page.locator('.banner').waitFor();
+      lie = undefined;
+      await page.getByRole('button', { name: 'Try now' }).click();
+      await ada.isConnected();
+      await ada.sees(expected);
+    }
+    await ada.close();
+    front.closeAllConnections();
+    front.close();
+  },
+);
 
-test('[HOLD14] a stale tab does not end the session that another tab has begun, and a group that was joined on another device appears by itself', how, async () => {
-  const ada = await member('ada');
-  const { page } = ada;
-  const stale = await page.evaluate(() => localStorage.getItem('orbital-session') ?? '');
-  const other = await otherDevice(ada);
-  const fresh = await other.page.evaluate(() => localStorage.getItem('orbital-session') ?? '');
-  // This tab slept while another one of this browser logged in again, and its own token ended.
-  await page.evaluate((session) => localStorage.setItem('orbital-session', session), fresh);
-  await fetch(`${server.url}/api/logout`, { method: 'POST', headers: { Authorization: `Bearer ${JSON.parse(stale).token}` } });
-  await ada.reply('Still here.');
-  await ada.sees(['Still here.']);
-  assert.equal(await page.evaluate(() => localStorage.getItem('orbital-session')), fresh);
+test(
+  '[HOLD14] a stale tab does not end the session that another tab has begun, and a group that was joined on another device appears by itself',
+  how,
+  async () => {
+    const ada = await member('ada');
+    const { page } = ada;
+    const stale = await page.evaluate(() => localStorage.getItem('orbital-session') ?? '');
+    const other = await otherDevice(ada);
+    const fresh = await other.page.evaluate(() => localStorage.getItem('orbital-session') ?? '');
+    // This tab slept while another one of this browser logged in again, and its own token ended.
+    await page.evaluate((session) => localStorage.setItem('orbital-session', session), fresh);
+    await fetch(`${server.url}/api/logout`, { method: 'POST', headers: { Authorization: `Bearer ${JSON.parse(stale).token}` } });
+    await ada.reply('Still here.');
+    await ada.sees(['Still here.']);
+    assert.equal(await page.evaluate(() => localStorage.getItem('orbital-session')), fresh);
 
-  await other.makeGroup('Made elsewhere');
-  await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
-  await page.getByRole('navigation', { name: 'Groups' }).getByRole('link').nth(1).waitFor();
-  await ada.close();
-  await other.close();
-});
+    await other.makeGroup('Made elsewhere');
+    await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+    await page.getByRole('navigation', { name: 'Groups' }).getByRole('link').nth(1).waitFor();
+    await ada.close();
+    await other.close();
+  },
+);
 
-test('[HOLD15] a device that loses its network says so at once, and a connection that died unnoticed is noticed within 15 s', how, async () => {
-  const ada = await member('ada');
-  const { page } = ada;
-  await page.locator('.pill.good').waitFor();
-  await page.context().setOffline(true);
-  await page.locator('.pill', { hasText: 'Offline' }).waitFor({ timeout: 2000 });
-  await page.context().setOffline(false);
-  await page.locator('.pill.good').waitFor();
+test(
+  '[HOLD15] a device that loses its network says so at once, and a connection that died unnoticed is noticed within 15 s',
+  how,
+  async () => {
+    const ada = await member('ada');
+    const { page } = ada;
+    await page.locator('.pill.good').waitFor();
+    await page.context().setOffline(true);
+    await page.locator('.pill', { hasText: 'Offline' }).waitFor({ timeout: 2000 });
+    await page.context().setOffline(false);
+    await page.locator('.pill.good').waitFor();
 
-  await page.evaluate(() => {
-    // From now on everything that is sent is swallowed, and nothing comes: a Wi-Fi that is gone.
-    WebSocket.prototype.send = () => {};
-  });
-  const began = Date.now();
-  await page.locator('.pill.good').waitFor({ state: 'detached', timeout: 25_000 });
-  assert.ok(Date.now() - began < 15_000, `noticed after ${Date.now() - began} ms`);
-  await ada.close();
-});
+    await page.evaluate(() => {
+      // From now on everything that is sent is swallowed, and nothing comes: a Wi-Fi that is gone.
+      WebSocket.prototype.send = () => {};
+    });
+    const began = Date.now();
+    await page.locator('.pill.good').waitFor({ state: 'detached', timeout: 25_000 });
+    assert.ok(Date.now() - began < 15_000, `noticed after ${Date.now() - began} ms`);
+    await ada.close();
+  },
+);
 
-test('[HOLD16] reloading too often locks nobody out: news comes while the next connection has to wait, and nothing untrue is said', how, async () => {
-  const own = new Server();
-  own.settings = { ORBITAL_CONNECT_LIMIT: '2' };
-  await own.start();
-  const ada = await member('ada', own.url);
-  const { page } = ada;
-  const ben = await guest(ada, 'ben');
-  await until(async () => {
-    await page.reload();
-    await page.locator('.opening h2').waitFor();
-    await page.locator('.pill:is(.good, .off)').waitFor();
-    return (await page.locator('.pill.off').count()) === 1;
-  }, () => 'no limit was met');
-  await ben.reply('Are you there?');
-  await ada.sees(['Are you there?'], 20_000);
-  if (!(await page.locator('.pill.good').count())) await page.locator('.banner', { hasText: 'looks for news every few seconds' }).waitFor();
-  await ada.close();
-  await ben.close();
-  await own.close();
-});
+test(
+  '[HOLD16] reloading too often locks nobody out: news comes while the next connection has to wait, and nothing untrue is said',
+  how,
+  async () => {
+    const own = new Server();
+    own.settings = { ORBITAL_CONNECT_LIMIT: '2' };
+    await own.start();
+    const ada = await member('ada', own.url);
+    const { page } = ada;
+    const ben = await guest(ada, 'ben');
+    await until(
+      async () => {
+        await page.reload();
+        await page.locator('.opening h2').waitFor();
+        await page.locator('.pill:is(.good, .off)').waitFor();
+        return (await page.locator('.pill.off').count()) === 1;
+      },
+      () => 'no limit was met',
+    );
+    await ben.reply('Are you there?');
+    await ada.sees(['Are you there?'], 20_000);
+    if (!(await page.locator('.pill.good').count()))
+      await page.locator('.banner', { hasText: 'looks for news every few seconds' }).waitFor();
+    await ada.close();
+    await ben.close();
+    await own.close();
+  },
+);
 
-test('[HOLD17] the browser is asked to keep the keys once there are some, and its refusal is said; one that keeps no keys makes no account', how, async () => {
-  const ada = await Person.sitDown(browser, `ada_${++count}`);
-  await ada.page.addInitScript(() => {
-    const asked = /** @type {any} */ (globalThis);
-    asked.asked = 0;
-    navigator.storage.persisted = async () => false;
-    navigator.storage.persist = async () => {
-      asked.asked++;
-      return false;
-    };
-  });
-  await ada.signUp(server.url);
-  assert.equal(await ada.page.evaluate(() => /** @type {any} */ (globalThis).asked), 0);
-  await ada.makeGroup('Keys');
-  await until(() => ada.page.evaluate(() => /** @type {any} */ (globalThis).asked === 1), () => 'it was not asked');
-  await ada.page.getByRole('button', { name: /^Account/ }).click();
-  await ada.page.getByText('This browser may delete the keys by itself').waitFor();
-  await ada.close();
+test(
+  '[HOLD17] the browser is asked to keep the keys once there are some, and its refusal is said; one that keeps no keys makes no account',
+  how,
+  async () => {
+    const ada = await Person.sitDown(browser, `ada_${++count}`);
+    await ada.page.addInitScript(() => {
+      const asked = /** @type {any} */ (globalThis);
+      asked.asked = 0;
+      navigator.storage.persisted = async () => false;
+      navigator.storage.persist = async () => {
+        asked.asked++;
+        return false;
+      };
+    });
+    await ada.signUp(server.url);
+    assert.equal(await ada.page.evaluate(() => /** @type {any} */ (globalThis).asked), 0);
+    await ada.makeGroup('Keys');
+    await until(
+      () => ada.page.evaluate(() => /** @type {any} */ (globalThis).asked === 1),
+      () => 'it was not asked',
+    );
+    await ada.page.getByRole('button', { name: /^Account/ }).click();
+    await ada.page.getByText('This browser may delete the keys by itself').waitFor();
+    await ada.close();
 
-  const ben = await Person.sitDown(browser, `ben_${++count}`);
-  let signups = 0;
-  ben.page.on('request', (request) => void (signups += Number(request.url().endsWith('/api/signup'))));
-  await ben.page.addInitScript(() => {
-    const { put } = IDBObjectStore.prototype;
-    IDBObjectStore.prototype.put = function (value, name) {
-      if (value?.privateKey || value instanceof CryptoKey) throw new DOMException('The object can not be cloned.', 'DataCloneError');
-      return put.call(this, value, name);
-    };
-  });
-  await ben.page.goto(server.url);
-  await ben.page.getByLabel('Name').fill(ben.name);
-  await ben.page.getByLabel('Password', { exact: true }).fill(ben.password);
-  await ben.page.getByRole('button', { name: 'Make my account' }).click();
-  await ben.page.getByRole('alert').filter({ hasText: 'does not let the page keep its keys' }).waitFor();
-  assert.equal(signups, 0);
-  await ben.close();
-});
+    const ben = await Person.sitDown(browser, `ben_${++count}`);
+    let signups = 0;
+    ben.page.on('request', (request) => void (signups += Number(request.url().endsWith('/api/signup'))));
+    await ben.page.addInitScript(() => {
+      const { put } = IDBObjectStore.prototype;
+      IDBObjectStore.prototype.put = function (value, name) {
+        if (value?.privateKey || value instanceof CryptoKey) throw new DOMException('The object can not be cloned.', 'DataCloneError');
+        return put.call(this, value, name);
+      };
+    });
+    await ben.page.goto(server.url);
+    await ben.page.getByLabel('Name').fill(ben.name);
+    await ben.page.getByLabel('Password', { exact: true }).fill(ben.password);
+    await ben.page.getByRole('button', { name: 'Make my account' }).click();
+    await ben.page.getByRole('alert').filter({ hasText: 'does not let the page keep its keys' }).waitFor();
+    assert.equal(signups, 0);
+    await ben.close();
+  },
+);

@@ -70,30 +70,44 @@ const LINKS = [
   '/api/logout',
 ];
 
-test('[PAGE3] markup in a name, a title, a body or a reply is shown as it was written, and links lead to the web or to mail alone', how, async () => {
-  const ada = await Person.sitDown(browser, 'ada_attacks');
-  await ada.signUp(server.url);
-  await ada.makeGroup(ATTACKS[0] ?? '');
-  const body = [...ATTACKS, ...LINKS.map((address) => `[press me](${address})`), '[fine](https://example.org/a?b=c) [mail](mailto:ada@example.org)', '```', '<b>code</b>', '```'].join('\n\n');
-  await ada.beginThread(ATTACKS[0] ?? '', body);
-  await ada.page.locator('.opening h2').waitFor();
-  await ada.reply(ATTACKS.join('\n'));
-  await ada.page.locator('.items > li').waitFor();
-  const ben = await guest(ada, 'ben');
-  await ben.page.locator('.card').click();
-  await ben.page.locator('.items > li').waitFor();
+test(
+  '[PAGE3] markup in a name, a title, a body or a reply is shown as it was written, and links lead to the web or to mail alone',
+  how,
+  async () => {
+    const ada = await Person.sitDown(browser, 'ada_attacks');
+    await ada.signUp(server.url);
+    await ada.makeGroup(ATTACKS[0] ?? '');
+    const body = [
+      ...ATTACKS,
+      ...LINKS.map((address) => `[press me](${address})`),
+      '[fine](https://example.org/a?b=c) [mail](mailto:ada@example.org)',
+      '```',
+      '<b>code</b>',
+      '```',
+    ].join('\n\n');
+    await ada.beginThread(ATTACKS[0] ?? '', body);
+    await ada.page.locator('.opening h2').waitFor();
+    await ada.reply(ATTACKS.join('\n'));
+    await ada.page.locator('.items > li').waitFor();
+    const ben = await guest(ada, 'ben');
+    await ben.page.locator('.card').click();
+    await ben.page.locator('.items > li').waitFor();
 
-  for (const { page } of [ada, ben]) {
-    assert.equal(await page.locator('.opening h2').textContent(), ATTACKS[0]);
-    assert.equal(await page.locator('.card-title').textContent(), ATTACKS[0]);
-    assert.deepEqual(await page.locator('.words a').evaluateAll((links) => links.map((link) => link.getAttribute('href'))), ['https://example.org/a?b=c', 'mailto:ada@example.org']);
-    assert.equal(await page.locator('#app :is(img, script, iframe, svg:not(.icon, .sign), [onerror], [onload])').count(), 0);
-    for (const link of await page.getByText('press me').all()) await link.click();
-  }
-  assert.deepEqual([...ada.complaints, ...ben.complaints], []);
-  await ada.close();
-  await ben.close();
-});
+    for (const { page } of [ada, ben]) {
+      assert.equal(await page.locator('.opening h2').textContent(), ATTACKS[0]);
+      assert.equal(await page.locator('.card-title').textContent(), ATTACKS[0]);
+      assert.deepEqual(await page.locator('.words a').evaluateAll((links) => links.map((link) => link.getAttribute('href'))), [
+        'https://example.org/a?b=c',
+        'mailto:ada@example.org',
+      ]);
+      assert.equal(await page.locator('#app :is(img, script, iframe, svg:not(.icon, .sign), [onerror], [onload])').count(), 0);
+      for (const link of await page.getByText('press me').all()) await link.click();
+    }
+    assert.deepEqual([...ada.complaints, ...ben.complaints], []);
+    await ada.close();
+    await ben.close();
+  },
+);
 
 test('[PAGE4] markdown becomes what it means, and never takes long', how, async () => {
   const { page, close } = await visitor();
@@ -105,19 +119,31 @@ test('[PAGE4] markdown becomes what it means, and never takes long', how, async 
       return place.innerHTML;
     }, text);
 
-  assert.equal(await rendered('one\ntwo\n\n**b** *i* _u_ ~~s~~ `c`'), '<p>one<br>two</p><p><strong>b</strong> <em>i</em> <em>u</em> <s>s</s> <code>c</code></p>');
-  assert.equal(await rendered('- a\n- **b**\n\n3. c\n4. d'), '<ul><li>a</li><li><strong>b</strong></li></ul><ol start="3"><li>c</li><li>d</li></ol>');
+  assert.equal(
+    await rendered('one\ntwo\n\n**b** *i* _u_ ~~s~~ `c`'),
+    '<p>one<br>two</p><p><strong>b</strong> <em>i</em> <em>u</em> <s>s</s> <code>c</code></p>',
+  );
+  assert.equal(
+    await rendered('- a\n- **b**\n\n3. c\n4. d'),
+    '<ul><li>a</li><li><strong>b</strong></li></ul><ol start="3"><li>c</li><li>d</li></ol>',
+  );
   assert.equal(await rendered('## Head\n> said\n> twice\n---'), '<h3>Head</h3><blockquote>said<br>twice</blockquote><hr>');
   assert.equal(await rendered('a snake_case_name and 2 * 3 * 4 and **open'), '<p>a snake_case_name and 2 * 3 * 4 and **open</p>');
-  assert.match(await rendered('see https://example.org/a_b_c.'), /<a href="https:\/\/example.org\/a_b_c"[^>]*>https:\/\/example.org\/a_b_c<\/a>\.<\/p>/);
+  assert.match(
+    await rendered('see https://example.org/a_b_c.'),
+    /<a href="https:\/\/example.org\/a_b_c"[^>]*>https:\/\/example.org\/a_b_c<\/a>\.<\/p>/,
+  );
   assert.match(await rendered('[a](https://example.org)'), /rel="noopener noreferrer nofollow"/);
   for (const unit of ['*', '_', '`', '[', '](', '~~', '> ', '**a', 'https://', '- ', '#', '\n', '[a](']) {
-    const took = await page.evaluate(async (text) => {
-      const { markdown } = await import(/** @type {any} */ ('/js/views/markdown/render.js'));
-      const began = performance.now();
-      markdown(text);
-      return performance.now() - began;
-    }, unit.repeat(20_000 / unit.length));
+    const took = await page.evaluate(
+      async (text) => {
+        const { markdown } = await import(/** @type {any} */ ('/js/views/markdown/render.js'));
+        const began = performance.now();
+        markdown(text);
+        return performance.now() - began;
+      },
+      unit.repeat(20_000 / unit.length),
+    );
     assert.ok(took < 2000, `${JSON.stringify(unit)} took ${took} ms`);
   }
   await close();
@@ -171,7 +197,10 @@ test('[PAGE5] what was sealed opens with the same key, group and kind alone, and
     };
   });
   assert.equal(found.opened, 'plum cake');
-  assert.deepEqual(found.refused.filter((text) => text !== null), []);
+  assert.deepEqual(
+    found.refused.filter((text) => text !== null),
+    [],
+  );
   assert.equal(found.version, 1);
   assert.equal(found.length, 1 + 12 + 'plum cake'.length + 16);
   assert.equal(found.nonces, 50);
@@ -193,14 +222,29 @@ test('[PAGE6] a file is sealed in pieces that can be neither swapped, cut off, n
     const opened = new Uint8Array(await (await openFile(key, 'g', 'm', sealed, 'image/png')).arrayBuffer());
     const whole = new Uint8Array(await sealed.arrayBuffer());
     const long = piece + 28;
-    const swapped = new Blob([whole.subarray(0, 1), whole.subarray(1 + long, 1 + 2 * long), whole.subarray(1, 1 + long), whole.subarray(1 + 2 * long)]);
+    const swapped = new Blob([
+      whole.subarray(0, 1),
+      whole.subarray(1 + long, 1 + 2 * long),
+      whole.subarray(1, 1 + long),
+      whole.subarray(1 + 2 * long),
+    ]);
     const cut = new Blob([whole.subarray(0, 1 + 2 * long)]);
-    const outcome = async (/** @type {Blob} */ blob, group = 'g', medium = 'm') => openFile(key, group, medium, blob, '').then(() => 'opened', () => 'refused');
+    const outcome = async (/** @type {Blob} */ blob, group = 'g', medium = 'm') =>
+      openFile(key, group, medium, blob, '').then(
+        () => 'opened',
+        () => 'refused',
+      );
     const empty = await sealFile(key, 'g', 'm', new Blob([]));
     return {
       same: opened.length === plain.length && opened.every((byte, at) => byte === plain[at]),
       size: sealed.size,
-      bad: [await outcome(swapped), await outcome(cut), await outcome(sealed, 'h'), await outcome(sealed, 'g', 'n'), await outcome(new Blob([]))],
+      bad: [
+        await outcome(swapped),
+        await outcome(cut),
+        await outcome(sealed, 'h'),
+        await outcome(sealed, 'g', 'n'),
+        await outcome(new Blob([])),
+      ],
       empty: await outcome(empty.sealed),
     };
   });
@@ -211,43 +255,73 @@ test('[PAGE6] a file is sealed in pieces that can be neither swapped, cut off, n
   await close();
 });
 
-test('[PAGE7] no key in this browser can be read out, and neither its storage nor its cache holds a word that was written', how, async () => {
-  const ada = await member('ada', 'Die Mirabellen');
-  await ada.beginThread('Quittengelee', 'Nach dem Rezept der Großmutter Hermine.');
-  await ada.page.locator('.opening h2').waitFor();
-  await ada.page.evaluate(() => navigator.serviceWorker.ready);
-  await ada.page.reload();
-  await ada.page.locator('.opening h2').waitFor();
-  const kept = await ada.page.evaluate(async () => {
-    const database = await new Promise((resolve) => (indexedDB.open('orbital').onsuccess = (event) => resolve(/** @type {any} */ (event.target).result)));
-    /** @type {any[]} */
-    const keys = await new Promise((resolve) => (database.transaction('keys').objectStore('keys').getAll().onsuccess = (/** @type {any} */ event) => resolve(event.target.result)));
-    const texts = [JSON.stringify({ ...localStorage }), JSON.stringify({ ...sessionStorage })];
-    const addresses = [];
-    for (const name of await caches.keys())
-      for (const request of await (await caches.open(name)).keys()) {
-        addresses.push(new URL(request.url).pathname);
-        texts.push((await (await (await caches.open(name)).match(request))?.text()) ?? '');
-      }
-    return { extractable: keys.map((key) => (key instanceof CryptoKey ? key.extractable : key.privateKey.extractable)), texts, addresses };
-  });
-  assert.deepEqual(kept.extractable, [false, false]);
-  for (const word of ['Quittengelee', 'Hermine', 'Mirabellen']) for (const text of kept.texts) assert.ok(!text.includes(word), text.slice(0, 200));
-  assert.ok(kept.addresses.includes('/js/main.js'));
-  assert.deepEqual(kept.addresses.filter((path) => /^\/(api|v1)\//.test(path)), []);
-  assert.deepEqual(ada.complaints, []);
-  await ada.close();
-});
+test(
+  '[PAGE7] no key in this browser can be read out, and neither its storage nor its cache holds a word that was written',
+  how,
+  async () => {
+    const ada = await member('ada', 'Die Mirabellen');
+    await ada.beginThread('Quittengelee', 'Nach dem Rezept der Großmutter Hermine.');
+    await ada.page.locator('.opening h2').waitFor();
+    await ada.page.evaluate(() => navigator.serviceWorker.ready);
+    await ada.page.reload();
+    await ada.page.locator('.opening h2').waitFor();
+    const kept = await ada.page.evaluate(async () => {
+      const database = await new Promise(
+        (resolve) => (indexedDB.open('orbital').onsuccess = (event) => resolve(/** @type {any} */ (event.target).result)),
+      );
+      /** @type {any[]} */
+      const keys = await new Promise(
+        (resolve) =>
+          (database.transaction('keys').objectStore('keys').getAll().onsuccess = (/** @type {any} */ event) =>
+            resolve(event.target.result)),
+      );
+      const texts = [JSON.stringify({ ...localStorage }), JSON.stringify({ ...sessionStorage })];
+      const addresses = [];
+      for (const name of await caches.keys())
+        for (const request of await (await caches.open(name)).keys()) {
+          addresses.push(new URL(request.url).pathname);
+          texts.push((await (await (await caches.open(name)).match(request))?.text()) ?? '');
+        }
+      return {
+        extractable: keys.map((key) => (key instanceof CryptoKey ? key.extractable : key.privateKey.extractable)),
+        texts,
+        addresses,
+      };
+    });
+    assert.deepEqual(kept.extractable, [false, false]);
+    for (const word of ['Quittengelee', 'Hermine', 'Mirabellen'])
+      for (const text of kept.texts) assert.ok(!text.includes(word), text.slice(0, 200));
+    assert.ok(kept.addresses.includes('/js/main.js'));
+    assert.deepEqual(
+      kept.addresses.filter((path) => /^\/(api|v1)\//.test(path)),
+      [],
+    );
+    assert.deepEqual(ada.complaints, []);
+    await ada.close();
+  },
+);
 
 // Who can use it
 
 /** @param {Person} person @param {string} where */
 async function accessible({ page }, where) {
   // What is still moving has not its colours yet.
-  await page.evaluate(() => Promise.all(document.getAnimations().filter((one) => Number.isFinite(one.effect?.getComputedTiming().endTime)).map((one) => one.finished.catch(() => {}))));
+  await page.evaluate(() =>
+    Promise.all(
+      document
+        .getAnimations()
+        .filter((one) => Number.isFinite(one.effect?.getComputedTiming().endTime))
+        .map((one) => one.finished.catch(() => {})),
+    ),
+  );
   const found = await page.evaluate(async () => {
-    const { violations } = await /** @type {any} */ (globalThis).axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] });
-    return violations.map((/** @type {any} */ one) => `${one.id}: ${one.nodes.map((/** @type {any} */ node) => `${node.html.slice(0, 160)} ${node.failureSummary}`).join('\n   ')}`);
+    const { violations } = await /** @type {any} */ (globalThis).axe.run(document, {
+      runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+    });
+    return violations.map(
+      (/** @type {any} */ one) =>
+        `${one.id}: ${one.nodes.map((/** @type {any} */ node) => `${node.html.slice(0, 160)} ${node.failureSummary}`).join('\n   ')}`,
+    );
   });
   assert.deepEqual(found, [], where);
   const sideways = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
@@ -287,7 +361,9 @@ for (const [screen, options] of SCREENS) {
     await page.locator('.opening h2').waitFor();
     await ada.reply('I do.');
     await ada.sees(['I do.']);
-    await page.locator('.composer input[type=file]').setInputFiles({ name: 'notes.bin', mimeType: 'application/x-unknown', buffer: Buffer.from('no picture') });
+    await page
+      .locator('.composer input[type=file]')
+      .setInputFiles({ name: 'notes.bin', mimeType: 'application/x-unknown', buffer: Buffer.from('no picture') });
     await page.locator('figcaption').waitFor();
     await check('a thread');
     await page.getByRole('button', { name: /^What the server sees/ }).click();
@@ -355,13 +431,19 @@ test('[PAGE9] an account, a group, a thread and a reply by keyboard alone', how,
   await page.getByText('You are in no group yet').waitFor();
   await to(/Make a group/);
   await keyboard.press('Enter');
-  await until(() => page.evaluate(() => document.activeElement?.getAttribute('name') === 'name'), () => 'the name has not the focus');
+  await until(
+    () => page.evaluate(() => document.activeElement?.getAttribute('name') === 'name'),
+    () => 'the name has not the focus',
+  );
   await keyboard.type('By hand');
   await keyboard.press('Enter');
   await page.getByText('Nothing yet').waitFor();
   await to(/New thread/);
   await keyboard.press('Enter');
-  await until(() => page.evaluate(() => document.activeElement?.getAttribute('name') === 'title'), () => 'the title has not the focus');
+  await until(
+    () => page.evaluate(() => document.activeElement?.getAttribute('name') === 'title'),
+    () => 'the title has not the focus',
+  );
   await keyboard.type('Typed');
   await keyboard.press('Tab');
   await keyboard.type('without a mouse');
@@ -389,13 +471,25 @@ test('[PAGE10] everything that the page ever loads is under 190 kB, and it is wh
   const ada = await member('ada');
   await ada.beginThread('Weight', 'Everything is used once.');
   await ada.page.locator('.opening h2').waitFor();
-  await ada.page.locator('.composer input[type=file]').setInputFiles({ name: 'a.bin', mimeType: 'application/x-unknown', buffer: Buffer.from('x') });
+  await ada.page
+    .locator('.composer input[type=file]')
+    .setInputFiles({ name: 'a.bin', mimeType: 'application/x-unknown', buffer: Buffer.from('x') });
   await ada.page.getByRole('button', { name: /^Play/ }).click();
   await ada.page.getByRole('link', { name: 'Save', exact: true }).waitFor();
   await ada.page.getByRole('button', { name: /^What the server sees/ }).click();
   await ada.page.evaluate(() => navigator.serviceWorker.ready);
   const { page, loaded } = ada;
-  const kept = await page.evaluate(async () => (await Promise.all((await caches.keys()).filter((name) => name.startsWith('orbital-page:')).map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => new URL(url).pathname)))).flat());
+  const kept = await page.evaluate(async () =>
+    (
+      await Promise.all(
+        (
+          await caches.keys()
+        )
+          .filter((name) => name.startsWith('orbital-page:'))
+          .map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => new URL(url).pathname)),
+      )
+    ).flat(),
+  );
   // What no evening has loaded yet (the reading of a gap, the demonstration, the icons) is weighed too.
   for (const path of [...kept, '/sw.js']) {
     if (loaded.has(path)) continue;
@@ -448,7 +542,10 @@ test('[PAGE12] the page can be installed', how, async () => {
   assert.deepEqual(errors, []);
   const { installabilityErrors } = await devtools.send('Page.getInstallabilityErrors');
   // A private window, such as every test has, is the one thing in the way.
-  assert.deepEqual(installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== 'in-incognito'), []);
+  assert.deepEqual(
+    installabilityErrors.map(({ errorId }) => errorId).filter((id) => id !== 'in-incognito'),
+    [],
+  );
   await close();
 });
 
@@ -498,14 +595,21 @@ test('[PAGE14] what was sealed with another key shows as such, beside what can b
   const token = await ada.page.evaluate(() => JSON.parse(localStorage.getItem('orbital-session') ?? '').token);
   const [, groupId, threadId] = /g\/([\w-]+)\/t\/([\w-]+)/.exec(ada.page.url()) ?? [];
   const post = (/** @type {string} */ path, /** @type {object} */ body) =>
-    fetch(server.url + path, { method: 'POST', headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+    fetch(server.url + path, {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' },
+      body: JSON.stringify(body),
+    });
   const foreign = Buffer.from('this was never sealed here at all').toString('base64');
   assert.equal((await post(`/api/threads/${threadId}/replies`, { encrypted_body: foreign })).status, 201);
   assert.equal((await post('/api/threads', { group_id: groupId, encrypted_title: foreign, encrypted_body: foreign })).status, 201);
   await ada.page.locator('.items .locked', { hasText: 'cannot be opened' }).waitFor();
   await ada.page.locator('.card', { hasText: 'Cannot be opened' }).waitFor();
   await ada.reply('But this can.');
-  await until(async () => (await ada.talk())[1] === 'But this can.', async () => JSON.stringify(await ada.talk()));
+  await until(
+    async () => (await ada.talk())[1] === 'But this can.',
+    async () => JSON.stringify(await ada.talk()),
+  );
   assert.deepEqual(ada.complaints, []);
   await ada.close();
 });
@@ -522,10 +626,16 @@ test('[PAGE15] several groups, unread marks, who is online, leaving, being remov
   await ada.beginThread('News', 'of the day');
   const groups = ben.page.getByRole('navigation', { name: 'Groups' });
   await groups.getByRole('link', { name: /The Lovelaces.*1 unread/ }).waitFor();
-  await until(async () => (await ben.page.title()).startsWith('(1)'), async () => ben.page.title());
+  await until(
+    async () => (await ben.page.title()).startsWith('(1)'),
+    async () => ben.page.title(),
+  );
   await groups.getByRole('link', { name: /The Lovelaces/ }).click();
   await ben.page.getByRole('link', { name: /News ?, new/ }).click();
-  await until(async () => !(await ben.page.title()).startsWith('('), async () => ben.page.title());
+  await until(
+    async () => !(await ben.page.title()).startsWith('('),
+    async () => ben.page.title(),
+  );
 
   // Leaving, and being removed.
   await cora.page.getByRole('button', { name: /^Members/ }).click();
@@ -534,7 +644,10 @@ test('[PAGE15] several groups, unread marks, who is online, leaving, being remov
   await cora.page.getByText('You are in no group yet').waitFor();
   await ada.page.getByRole('button', { name: /^Members: 2 members/ }).click();
   await ada.page.getByRole('button', { name: `Remove ${ben.name}` }).click();
-  await ada.page.getByRole('dialog').getByRole('button', { name: `Remove ${ben.name}` }).click();
+  await ada.page
+    .getByRole('dialog')
+    .getByRole('button', { name: `Remove ${ben.name}` })
+    .click();
   await ben.page.getByText('You are no longer in The Lovelaces.').waitFor();
   await groups.getByRole('link', { name: /The Lovelaces/ }).waitFor({ state: 'detached' });
 
@@ -544,7 +657,10 @@ test('[PAGE15] several groups, unread marks, who is online, leaving, being remov
   await ada.page.getByRole('button', { name: 'Invite', exact: true }).click();
   await ada.page.getByText('A new code').click();
   await ada.page.getByRole('button', { name: 'Replace the code' }).click();
-  await until(async () => ((await ada.page.locator('[data-invite]').last().inputValue()) !== old), () => 'the link stayed');
+  await until(
+    async () => (await ada.page.locator('[data-invite]').last().inputValue()) !== old,
+    () => 'the link stayed',
+  );
   const fresh = await ada.page.locator('[data-invite]').last().inputValue();
   await cora.page.goto(old);
   await cora.page.getByRole('button', { name: 'Join the group' }).click();
@@ -587,7 +703,10 @@ test('[PAGE16] an upload is stopped, survives a reload, goes on where it stopped
     await route.continue();
   });
   await page.locator('.composer input[type=file]').setInputFiles({ name: 'lake.mp4', mimeType: 'video/mp4', buffer: film });
-  await until(async () => Number(await page.locator('.items progress').getAttribute('value')) > 0.3, () => 'no progress was shown');
+  await until(
+    async () => Number(await page.locator('.items progress').getAttribute('value')) > 0.3,
+    () => 'no progress was shown',
+  );
   await page.getByRole('button', { name: 'Stop' }).click();
   await page.getByText('stopped').waitFor();
   await page.reload();
@@ -610,7 +729,10 @@ test('[PAGE16] an upload is stopped, survives a reload, goes on where it stopped
   });
   // The policy lets nothing fetch what is shown; the link to save it does.
   assert.equal(arrived, null);
-  const [download] = await Promise.all([ben.page.waitForEvent('download'), ben.page.getByRole('link', { name: 'Save', exact: true }).click()]);
+  const [download] = await Promise.all([
+    ben.page.waitForEvent('download'),
+    ben.page.getByRole('link', { name: 'Save', exact: true }).click(),
+  ]);
   const saved = await readFile(await download.path());
   assert.ok(saved.equals(film), `${saved.length} bytes arrived, or others`);
   assert.equal(download.suggestedFilename(), 'lake.mp4');
@@ -623,12 +745,22 @@ test('[PAGE17] a file that calls itself a page is never shown as one', how, asyn
   const ada = await member('ada');
   await ada.beginThread('Files', 'odd ones');
   await ada.page.locator('.opening h2').waitFor();
-  for (const [name, mimeType] of [['a.html', 'text/html'], ['b.svg', 'image/svg+xml']]) {
-    await ada.page.locator('.composer input[type=file]').setInputFiles({ name: name ?? '', mimeType: mimeType ?? '', buffer: Buffer.from(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert('ran')</script></svg>`) });
+  for (const [name, mimeType] of [
+    ['a.html', 'text/html'],
+    ['b.svg', 'image/svg+xml'],
+  ]) {
+    await ada.page.locator('.composer input[type=file]').setInputFiles({
+      name: name ?? '',
+      mimeType: mimeType ?? '',
+      buffer: Buffer.from(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert('ran')</script></svg>`),
+    });
     await ada.page.locator('figcaption', { hasText: name ?? '' }).waitFor();
   }
   await ada.page.getByRole('button', { name: /^Play/ }).click();
-  await until(async () => (await ada.page.getByRole('link', { name: 'Save', exact: true }).count()) === 2, () => 'they were not opened');
+  await until(
+    async () => (await ada.page.getByRole('link', { name: 'Save', exact: true }).count()) === 2,
+    () => 'they were not opened',
+  );
   const types = await ada.page.evaluate(async () => {
     const { shownAs } = await import(/** @type {any} */ ('/js/model/medium.js'));
     return ['text/html', 'image/svg+xml', 'application/pdf', 'text/javascript', 'image/png', 'video/mp4'].map(shownAs);
@@ -703,7 +835,10 @@ test('[PAGE20] a notification comes for what is not before the eyes, if it was a
     };
   });
   await ada.beginThread('Loud', 'and clear');
-  await until(() => ben.page.evaluate(() => /** @type {any} */ (globalThis).told.length === 1), () => 'nothing was told');
+  await until(
+    () => ben.page.evaluate(() => /** @type {any} */ (globalThis).told.length === 1),
+    () => 'nothing was told',
+  );
   await ben.openThread('Loud');
   await ada.reply('Seen at once.');
   await ben.sees(['Seen at once.']);

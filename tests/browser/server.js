@@ -9,20 +9,25 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
-const PYTHON = process.env['ORBITAL_PYTHON'] ?? join(CHECKOUT, '.venv/bin/python');
+const PYTHON = process.env.ORBITAL_PYTHON ?? join(CHECKOUT, '.venv/bin/python');
 /** A machine that is busy with other tests is slow, not wrong. */
 const READY_MS = 60_000;
 
 /** Why there is no server to be had, for `skip`; false when there is one. */
 export const missing = existsSync(PYTHON) ? false : `no Python with Orbital at ${PYTHON}; set ORBITAL_PYTHON, or run make dev`;
-if (missing && process.env['ORBITAL_TESTS_COMPLETE'] === '1') throw new Error(missing);
+if (missing && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(missing);
 
 /** A test that is not about a limit shall not meet one. */
 const WIDE = Object.fromEntries(
-  ['CONNECT_LIMIT', 'CONNECT_CEILING', 'LOGIN_LIMIT', 'SIGNUP_LIMIT', 'JOIN_LIMIT', 'REQUEST_LIMIT', 'FRAME_RATE'].map((name) => [`ORBITAL_${name}`, '1000000']),
+  ['CONNECT_LIMIT', 'CONNECT_CEILING', 'LOGIN_LIMIT', 'SIGNUP_LIMIT', 'JOIN_LIMIT', 'REQUEST_LIMIT', 'FRAME_RATE'].map((name) => [
+    `ORBITAL_${name}`,
+    '1000000',
+  ]),
 );
 
-const inherited = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(ORBITAL_.*|PORT|DATABASE_URL|REDIS_URL|JWT_SECRET)$/.test(name)));
+const inherited = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !/^(ORBITAL_.*|PORT|DATABASE_URL|REDIS_URL|JWT_SECRET)$/.test(name)),
+);
 
 /** @returns {Promise<number>} */
 async function freePort() {

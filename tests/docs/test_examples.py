@@ -139,7 +139,7 @@ async def test_identity_provider_page(serve: Callable[..., Server], shell: Calla
     )
     program = shell(server, use)
 
-    await asyncio.to_thread(program.wait_for, r'^\{"groups":\[\]\}$')
+    await asyncio.to_thread(program.wait_for, r'^\{"groups":\[\],"has_more":false\}$')
 
 
 @pytest.mark.parametrize("kind", ["behind-a-proxy.md", "deploy/Caddyfile"])

@@ -7,52 +7,55 @@
  * `log <level> <words>`.
  */
 
-import { readFileSync } from "node:fs";
-import { createInterface } from "node:readline";
-import WebSocket from "ws";
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import WebSocket from 'ws';
 
 const [file, name, apiUrl, token] = process.argv.slice(2);
-const tell = (...words) => process.stdout.write(`${words.join(" ")}\n`);
+const tell = (...words) => process.stdout.write(`${words.join(' ')}\n`);
 
 /** The same socket, which also tells what passes through it. */
 class TellingWebSocket extends WebSocket {
   constructor(...options) {
     super(...options);
-    this.addEventListener("open", () => tell("open"));
-    this.addEventListener("message", (event) => tell("received", event.data));
-    this.addEventListener("close", (event) => tell("closed", event.code));
+    this.addEventListener('open', () => tell('open'));
+    this.addEventListener('message', (event) => tell('received', event.data));
+    this.addEventListener('close', (event) => tell('closed', event.code));
   }
 
   send(text, ...options) {
-    tell("sent", text);
+    tell('sent', text);
     super.send(text, ...options);
   }
 }
 
-const words = (level) => (...said) => tell("log", level, ...said.map((word) => word?.message ?? String(word)));
-const quietConsole = { log: words("log"), warn: words("warn"), error: words("error") };
+const words =
+  (level) =>
+  (...said) =>
+    tell('log', level, ...said.map((word) => word?.message ?? String(word)));
+const quietConsole = { log: words('log'), warn: words('warn'), error: words('error') };
 
 // The class names WebSocket and console as globals of a browser.
-const make = new Function("WebSocket", "console", `${readFileSync(file, "utf8")}\nreturn ${name};`);
+const make = new Function('WebSocket', 'console', `${readFileSync(file, 'utf8')}\nreturn ${name};`);
 const Manager = make(TellingWebSocket, quietConsole);
 const manager = new Manager(apiUrl, token);
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const [order, ...rest] = line.split(" ");
+  const [order, ...rest] = line.split(' ');
   switch (order) {
-    case "on":
-      manager.on(rest[0], (data) => tell("event", rest[0], JSON.stringify(data)));
+    case 'on':
+      manager.on(rest[0], (data) => tell('event', rest[0], JSON.stringify(data)));
       break;
-    case "connect":
+    case 'connect':
       manager.connect();
       break;
-    case "close":
+    case 'close':
       manager.close();
       break;
-    case "subscribe":
+    case 'subscribe':
       manager.subscribe(rest);
       break;
-    case "unsubscribe":
+    case 'unsubscribe':
       manager.unsubscribe(rest);
       break;
     default:

@@ -12,8 +12,9 @@ import { ReadMarks } from '../js/model/reads.js';
 import { SessionPlace } from '../js/model/session.js';
 import { Shelf } from '../js/model/shelf.js';
 import { Typists } from '../js/model/typing.js';
+import { Uploads } from '../js/model/uploads.js';
 import { isConfirming, tooLong } from '../js/views/input.js';
-import { fullStorage, memoryStorage, until } from './fakes.js';
+import { fullStorage, memoryPlace, memoryStorage, until } from './fakes.js';
 
 // What was read
 
@@ -263,22 +264,52 @@ test('[PEOPLE1] who joined, left or was removed is a line of the group, once, ov
   typists.clear();
 });
 
-test('[PEOPLE2] an author who is never connected costs one look at the members a minute, not one an event', async () => {
+test('[PEOPLE2] 400 events of an author who is not known cost two requests a minute, not two an event', async () => {
   let asked = 0;
-  const api = { members: async () => [], presence: async () => [] };
-  const ask = async (/** @type {() => any} */ question) => {
+  const answer = async () => {
     asked++;
-    return question();
+    return [];
   };
+  const api = { members: answer, presence: answer };
+  const ask = (/** @type {() => any} */ question) => question();
   const around = /** @type {any} */ ({ userId: 'me', api, connected: () => true, ask, changed: () => {} });
   const people = new People(around, new Shelf(memoryStorage(), 'notices'));
   const group = /** @type {any} */ ({ id: 'g', notices: [], members: [], online: new Set() });
   for (let event = 0; event < 400; event++) people.lookFor(group, 'bot', event * 100);
   await new Promise((resolve) => setImmediate(resolve));
 
-  assert.equal(asked, 1);
-  people.lookFor(group, 'bot', 100_000);
   assert.equal(asked, 2);
+  people.lookFor(group, 'bot', 100_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(asked, 4);
+  // Of many authors at once: a request that is under way answers for all of them.
+  for (let author = 0; author < 400; author++) people.lookFor(group, `bot ${author}`, 100_000);
+  assert.equal(asked, 6);
+});
+
+// Uploads
+
+test('[FITS1] a file for which the group has no room is refused with both sizes while it is encrypted, and nothing of it is sent', async () => {
+  const key = await importGroupKey(newGroupKey());
+  const group = /** @type {any} */ ({ id: 'g', key });
+  const sent = /** @type {string[]} */ ([]);
+  let total_bytes = 90_000_000;
+  const uploads = new Uploads({
+    client: /** @type {any} */ ({ uploadMedia: async (/** @type {any} */ { media_id }) => sent.push(media_id) }),
+    session: { user_id: 'u', username: 'ada', token: 't' },
+    place: memoryPlace(),
+    quota: async () => ({ max_bytes: 100_000_000, total_bytes }),
+    exclusive: async (_, act) => act().then(() => true),
+    changed: () => {},
+  });
+  await uploads.add(group, 't', new File([new Uint8Array(12_000_000)], 'film.mp4'));
+
+  const [upload] = uploads.all.values();
+  assert.deepEqual([upload?.state, upload?.error], ['failed', 'The group has room for 10 MB more, and this file has 12 MB.']);
+  assert.deepEqual(sent, []);
+  total_bytes = 0;
+  if (upload) await uploads.resume(upload);
+  assert.deepEqual(sent, [upload?.id]);
 });
 
 test('[TYPING1] nobody is shown as writing longer than 8 s without a new sign', () => {

@@ -83,4 +83,10 @@ export function check(chain, { group_id, seq }, text) {
  * @param {number} expected
  * @returns {Violation}
  */
-export const misplaced = (group_id, seq, expected) => ({ kind: seq > expected ? 'skipped' : 'repeated', group_id, seq, expected, found: seq });
+export const misplaced = (group_id, seq, expected) => ({
+  kind: seq > expected ? 'skipped' : 'repeated',
+  group_id,
+  seq,
+  expected,
+  found: seq,
+});

@@ -81,7 +81,11 @@ export class OrbitalClient extends Face {
     this.#typing();
     this.groups.close();
     if (this.#box) this.#box.close();
-    else this.#outbox?.then((outbox) => outbox.close(), () => {});
+    else
+      this.#outbox?.then(
+        (outbox) => outbox.close(),
+        () => {},
+      );
     clearTimeout(this.#again);
     for (const item of this.#early.splice(0)) item.kept?.then(() => item.reject?.(closedFirst()));
     this.connection.close(code, reason);
@@ -203,7 +207,11 @@ export class OrbitalClient extends Face {
   /** Let the outbox send now. Loaded while there is a network, it is there when there is none. */
   #flush() {
     if (this.#box) this.#box.flush();
-    else this.#load().then((outbox) => outbox.flush(), () => {});
+    else
+      this.#load().then(
+        (outbox) => outbox.flush(),
+        () => {},
+      );
   }
 
   /** @returns {Promise<Outbox>} */
@@ -219,7 +227,8 @@ export class OrbitalClient extends Face {
       (cause) => {
         this.#outbox = undefined;
         // Drafts wait for it, as they wait for the server.
-        if (this.#early.length) this.#again = after(delayMs(BACKOFF, failures, Math.random()), () => this.#load(failures + 1).catch(() => {}));
+        if (this.#early.length)
+          this.#again = after(delayMs(BACKOFF, failures, Math.random()), () => this.#load(failures + 1).catch(() => {}));
         throw wrap('NETWORK', cause);
       },
     ));

@@ -231,7 +231,8 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
         const { code, status } = wrap('NETWORK', cause);
         const origin = globalThis.location?.origin;
         if (code === 'NETWORK' && origin && origin !== http.url) way = 'protocol';
-        else if (status === 404) throw new OrbitalError('NETWORK', "this server has no tickets; give the option handshake: 'query' or 'protocol'", { cause });
+        else if (status === 404)
+          throw new OrbitalError('NETWORK', "this server has no tickets; give the option handshake: 'query' or 'protocol'", { cause });
         else throw cause;
       }
     }
@@ -249,10 +250,10 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
       if (type === 'ping') send(pong());
       else if (type === 'subscribed') clearTimeout(answerTimer);
       else if (type === 'token_expiring') renewal.expiring();
-      if (type === 'auth_success' || type === 'authenticated') renewal.until(data['expires_at'], server_timestamp);
+      if (type === 'auth_success' || type === 'authenticated') renewal.until(data.expires_at, server_timestamp);
       if (type === 'auth_success') {
         face.reconnectAttempts = retryAfterAt = 0;
-        const announced = data['heartbeat_seconds'] * 1000;
+        const announced = data.heartbeat_seconds * 1000;
         heartbeatMs = announced > 0 ? Math.min(announced, MAX_HEARTBEAT_MS) : HEARTBEAT_MS;
         set({ status: 'open' });
         watch(heartbeatMs + slackMs);

@@ -33,7 +33,7 @@ let latest = 0;
 
 /** @param {string} place Of a draft that an earlier run left: no later one is placed before it. */
 export const notBefore = (place) => {
-  latest = Math.max(latest, parseInt(place.slice(7)) || 0);
+  latest = Math.max(latest, parseInt(place.slice(7), 10) || 0);
 };
 
 /**

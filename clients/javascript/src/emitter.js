@@ -71,8 +71,8 @@ export class Emitter {
   emit(event, ...args) {
     const handlers = this.eventHandlers[event] ?? [];
     if ((event === 'error' || event === 'violation') && !handlers.length) console.error(`orbital: ${event}:`, ...args);
+    // Called now; what it throws, or its promise is rejected with, is told in a moment.
     for (const handler of [...handlers])
-      // Called now; what it throws, or its promise is rejected with, is told in a moment.
       new Promise((resolve) => resolve(handler(...args))).catch((cause) =>
         event === 'error' ? console.error(cause) : this.emit('error', wrap('HANDLER', cause)),
       );

@@ -25,10 +25,12 @@ export async function fileStore(path) {
 
   /** @returns {Promise<void>} */
   const save = () =>
-    (next ??= (writing ?? Promise.resolve()).catch(() => {}).then(() => {
-      next = undefined;
-      return (writing = write(path, JSON.stringify([...map])));
-    }));
+    (next ??= (writing ?? Promise.resolve())
+      .catch(() => {})
+      .then(() => {
+        next = undefined;
+        return (writing = write(path, JSON.stringify([...map])));
+      }));
 
   return {
     get: (key) => map.get(key),

@@ -100,7 +100,7 @@ export async function fill(reader, groups) {
       // A page that a slow line does not bring within the time-out would not come the next time either.
       limit = Math.max(MIN_PAGE, limit >> 2);
       if (error.code === 'GONE') {
-        const oldest = error.details['oldest_seq'];
+        const oldest = error.details.oldest_seq;
         if (oldest <= last + 1) accuse('withheld', last + 1, oldest);
         if (!subscription.closed) reader.reset(RESET.GONE);
       } else if (!error.retryable && error.code !== 'UNAUTHORIZED') reader.finish(error);

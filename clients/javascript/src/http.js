@@ -99,7 +99,10 @@ export class Http {
    */
   constructor(url = globalThis.location?.origin, { token, fetch } = {}, credentials = makeCredentials(token)) {
     if (!isAddress(url))
-      throw new OrbitalError('VALIDATION_ERROR', `${JSON.stringify(url)} is not the address of a server; write it like "http://localhost:3000"`);
+      throw new OrbitalError(
+        'VALIDATION_ERROR',
+        `${JSON.stringify(url)} is not the address of a server; write it like "http://localhost:3000"`,
+      );
     /** Base address of the server, without a slash at its end. */
     this.url = url.replace(/^ws/, 'http').replace(/\/+$/, '');
     /** The token that requests carry. */
@@ -122,7 +125,8 @@ export class Http {
   async request(method, path, { body, headers, signal, timeoutMs = REQUEST_TIMEOUT_MS } = {}, read) {
     const abort = new AbortController();
     const stop = () => abort.abort(signal?.reason);
-    const timer = timeoutMs && after(timeoutMs, () => abort.abort(new OrbitalError('NETWORK', `timeout: no answer in ${timeoutMs / 1000} s`)));
+    const timer =
+      timeoutMs && after(timeoutMs, () => abort.abort(new OrbitalError('NETWORK', `timeout: no answer in ${timeoutMs / 1000} s`)));
     if (signal?.aborted) stop();
     signal?.addEventListener('abort', stop);
     try {

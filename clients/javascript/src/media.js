@@ -67,7 +67,9 @@ export async function uploadMedia(api, options) {
   const total = data instanceof Blob ? data.size : options.size;
   if (!total) throw new OrbitalError('VALIDATION_ERROR', 'a medium has at least one byte, and a stream needs its `size`');
   if (total > max_bytes)
-    throw new OrbitalError('FILE_TOO_LARGE', `a medium has at most ${max_bytes} bytes, this one has ${total}`, { details: { limit_bytes: max_bytes } });
+    throw new OrbitalError('FILE_TOO_LARGE', `a medium has at most ${max_bytes} bytes, this one has ${total}`, {
+      details: { limit_bytes: max_bytes },
+    });
   const { size: chunkBytes, had } = await begun(api, options, total);
   const total_chunks = Math.ceil(total / chunkBytes);
   const hash = new Sha256();
@@ -200,7 +202,11 @@ async function* pieces(api, mediaId, signal) {
       const etag = head?.get('ETag') ?? '';
       // A tag that a proxy made weak, or marked as compressed, is not the server's any more: it would send all again.
       const headers = at ? { Range: `bytes=${at}-`, ...(/^"(?!.*-(gzip|br|zstd)")/.test(etag) && { 'If-Range': etag }) } : {};
-      const response = await api.request('GET', `/api/media/${encodeURIComponent(mediaId)}/download`, { headers, signal: dog.signal, timeoutMs: 0 });
+      const response = await api.request('GET', `/api/media/${encodeURIComponent(mediaId)}/download`, {
+        headers,
+        signal: dog.signal,
+        timeoutMs: 0,
+      });
       if (!response.headers.has('X-Encryption-IV')) throw foreign(response);
       // RFC 9110 §13.1.5: 200 instead of 206 is another blob than the one that we have the beginning of.
       if (at && response.status !== 206) throw new OrbitalError('GONE', 'the medium changed while it was downloaded', { status: 410 });

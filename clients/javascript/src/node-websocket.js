@@ -55,7 +55,8 @@ export class NodeWebSocket {
   constructor(url, protocols = []) {
     const target = new URL(url);
     const secure = target.protocol === 'wss:';
-    if (!secure && target.protocol !== 'ws:') throw new SyntaxError(`a WebSocket's address begins with ws:// or wss://, not ${target.protocol}`);
+    if (!secure && target.protocol !== 'ws:')
+      throw new SyntaxError(`a WebSocket's address begins with ws:// or wss://, not ${target.protocol}`);
     const offered = [protocols].flat();
     const key = randomBytes(16).toString('base64');
     target.protocol = secure ? 'https:' : 'http:';
@@ -76,7 +77,9 @@ export class NodeWebSocket {
     });
     this.#request.on('upgrade', (response, socket, head) => {
       const { headers } = response;
-      const accept = createHash('sha1').update(key + GUID).digest('base64');
+      const accept = createHash('sha1')
+        .update(key + GUID)
+        .digest('base64');
       const protocol = headers['sec-websocket-protocol'] ?? '';
       // RFC 6455 §4.1: the client fails the connection when any of these is not so.
       const right =
@@ -174,7 +177,7 @@ export class NodeWebSocket {
     const final = first > 127;
     const opcode = first & 15;
     // RFC 6455 §5.2: nothing was negotiated for the reserved bits; §5.1: a server does not mask.
-    if (first & 112 || second > 127) return this.#fail(1002, 'a reserved bit or a mask'), false;
+    if (first & 112 || second > 127) return (this.#fail(1002, 'a reserved bit or a mask'), false);
     let length = second;
     let start = 2;
     if (length > 125) {
@@ -183,7 +186,7 @@ export class NodeWebSocket {
       head = this.#peek(start);
       length = start === 4 ? head.readUInt16BE(2) : Number(head.readBigUInt64BE(2));
     }
-    if (length + this.#fragmented > MAX_MESSAGE_BYTES) return this.#fail(1009, 'a message too long'), false;
+    if (length + this.#fragmented > MAX_MESSAGE_BYTES) return (this.#fail(1009, 'a message too long'), false);
     if (this.#size < start + length) return false;
     const all = this.#peek(start + length);
     const body = all.subarray(start, start + length);
@@ -191,7 +194,7 @@ export class NodeWebSocket {
     this.#size -= start + length;
     if (opcode > 7) return this.#control(opcode, final, body);
     // RFC 6455 §5.4: a continuation continues something, and nothing else begins meanwhile.
-    if (opcode > 2 || (opcode === 0) !== this.#opcode > 0) return this.#fail(1002, 'a frame out of place'), false;
+    if (opcode > 2 || (opcode === 0) !== this.#opcode > 0) return (this.#fail(1002, 'a frame out of place'), false);
     if (opcode) this.#opcode = opcode;
     this.#fragments.push(body);
     this.#fragmented += length;
@@ -204,7 +207,7 @@ export class NodeWebSocket {
       try {
         data = text ? new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(message) : message;
       } catch {
-        return this.#fail(1007, 'text that is not UTF-8'), false;
+        return (this.#fail(1007, 'text that is not UTF-8'), false);
       }
       if (this.readyState === 1) this.onmessage?.({ data });
     }
@@ -218,7 +221,7 @@ export class NodeWebSocket {
    * @returns {boolean} Whether to go on.
    */
   #control(opcode, final, body) {
-    if (!final || body.length > 125 || opcode > 10) return this.#fail(1002, 'a control frame out of form'), false;
+    if (!final || body.length > 125 || opcode > 10) return (this.#fail(1002, 'a control frame out of form'), false);
     if (opcode === 9) this.#write(10, body);
     if (opcode !== 8) return true;
     this.#clean = true;

@@ -116,7 +116,10 @@ export function useTyping(client, threadId) {
       if (data.thread_id !== threadId) return;
       clearTimeout(timers.get(data.user_id));
       if (!data.is_typing) return gone(data.user_id);
-      timers.set(data.user_id, after(TYPING_SHOWN_MS, () => gone(data.user_id)));
+      timers.set(
+        data.user_id,
+        after(TYPING_SHOWN_MS, () => gone(data.user_id)),
+      );
       show((now) => (now.some(({ user_id }) => user_id === data.user_id) ? now : [...now, data]));
     });
     return () => {

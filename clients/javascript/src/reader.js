@@ -85,7 +85,10 @@ export const MAX_WAITING = 1000;
 export function readPosition(where, what) {
   const { seq, hash } = /** @type {any} */ (typeof where === 'number' ? { seq: where } : (where ?? {}));
   if (!Number.isSafeInteger(seq) || seq < 0 || !/^([\w-]{43}|undefined)$/.test(hash))
-    throw new OrbitalError('VALIDATION_ERROR', `${what} is ${typeof where === 'number' ? where : JSON.stringify(where)}; a position is a whole number from 0 on, or {seq, hash}`);
+    throw new OrbitalError(
+      'VALIDATION_ERROR',
+      `${what} is ${typeof where === 'number' ? where : JSON.stringify(where)}; a position is a whole number from 0 on, or {seq, hash}`,
+    );
   return { seq, ...(hash && { hash }) };
 }
 
@@ -172,7 +175,8 @@ export function makeReader(groups, groupId, { since, store = groups.store, onEve
       reader.finish();
     },
     [Symbol.asyncIterator]() {
-      if (calls) throw new OrbitalError('VALIDATION_ERROR', 'a subscription with callbacks cannot be iterated over, too: give one or the other');
+      if (calls)
+        throw new OrbitalError('VALIDATION_ERROR', 'a subscription with callbacks cannot be iterated over, too: give one or the other');
       return items;
     },
   };
@@ -302,7 +306,10 @@ export function makeReader(groups, groupId, { since, store = groups.store, onEve
       }
     }
   };
-  if (calls) call().then(() => onEnd?.(undefined), onEnd ?? report).catch(report);
+  if (calls)
+    call()
+      .then(() => onEnd?.(undefined), onEnd ?? report)
+      .catch(report);
 
   return reader;
 }

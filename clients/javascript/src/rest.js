@@ -44,7 +44,9 @@ export class OrbitalApi extends Http {
    */
   #json(method, path, gives, body, { key, signal } = {}) {
     const headers = { ...(body ? { 'Content-Type': 'application/json' } : {}), ...(key ? { 'Idempotency-Key': key } : {}) };
-    return this.request(method, path, { headers, signal, ...(body ? { body: JSON.stringify(body) } : {}) }, (response) => readJson(response, gives));
+    return this.request(method, path, { headers, signal, ...(body ? { body: JSON.stringify(body) } : {}) }, (response) =>
+      readJson(response, gives),
+    );
   }
 
   /**

@@ -66,7 +66,7 @@ export class Sha256 {
     view.setUint32(padding.length - 4, bits);
     this.update(padding);
     const out = new DataView(new ArrayBuffer(32));
-    this.#state.forEach((word, i) => out.setInt32(i * 4, word));
+    for (let i = 0; i < 8; i++) out.setInt32(i * 4, at(this.#state, i));
     return new Uint8Array(out.buffer);
   }
 
@@ -86,14 +86,22 @@ export class Sha256 {
       }
     }
     const state = this.#state;
-    let a = at(state, 0), b = at(state, 1), c = at(state, 2), d = at(state, 3);
-    let e = at(state, 4), f = at(state, 5), g = at(state, 6), h = at(state, 7);
+    let a = at(state, 0),
+      b = at(state, 1),
+      c = at(state, 2),
+      d = at(state, 3);
+    let e = at(state, 4),
+      f = at(state, 5),
+      g = at(state, 6),
+      h = at(state, 7);
     for (let i = 0; i < 64; i++) {
       const t1 = (h + (turn(e, 6) ^ turn(e, 11) ^ turn(e, 25)) + ((e & f) ^ (~e & g)) + at(K, i) + at(w, i)) | 0;
       const t2 = (turn(a, 2) ^ turn(a, 13) ^ turn(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
-      h = g, g = f, f = e, e = (d + t1) | 0, d = c, c = b, b = a, a = (t1 + t2) | 0;
+      (h = g), (g = f), (f = e), (e = (d + t1) | 0), (d = c), (c = b), (b = a), (a = (t1 + t2) | 0);
     }
-    [a, b, c, d, e, f, g, h].forEach((word, i) => (state[i] = at(state, i) + word));
+    [a, b, c, d, e, f, g, h].forEach((word, i) => {
+      state[i] = at(state, i) + word;
+    });
   }
 }
 

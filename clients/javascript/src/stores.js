@@ -30,7 +30,6 @@ export function localStorageStore(prefix = 'orbital:', storage = localStorage) {
     get: (key) => JSON.parse(storage.getItem(prefix + key) ?? 'null'),
     set: (key, value) => storage.setItem(prefix + key, JSON.stringify(value)),
     delete: (key) => storage.removeItem(prefix + key),
-    keys: () =>
-      Object.keys(storage).flatMap((key) => (key.startsWith(prefix) ? key.slice(prefix.length) : [])),
+    keys: () => Object.keys(storage).flatMap((key) => (key.startsWith(prefix) ? key.slice(prefix.length) : [])),
   };
 }

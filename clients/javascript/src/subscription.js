@@ -125,13 +125,18 @@ export function makeGroups(face, { store, verify }) {
     close(error) {
       closings++;
       closedBy = error;
-      for (const { readers } of entries.values()) for (const { subscription, finish } of readers) error ? finish(error) : subscription.close();
+      for (const { readers } of entries.values())
+        for (const { subscription, finish } of readers) error ? finish(error) : subscription.close();
     },
     accuse(violation, readers) {
       face.emit('violation', violation);
       if (verify !== 'throw') return false;
       const { kind, group_id, seq } = violation;
-      const error = new OrbitalError('CHAIN_BROKEN', `the server's events of group ${group_id} do not fit together at number ${seq}: ${kind}`, { details: violation });
+      const error = new OrbitalError(
+        'CHAIN_BROKEN',
+        `the server's events of group ${group_id} do not fit together at number ${seq}: ${kind}`,
+        { details: violation },
+      );
       for (const reader of [...readers]) reader.finish(error);
       return true;
     },
@@ -153,12 +158,12 @@ export function makeGroups(face, { store, verify }) {
       const expected = (entry.wire ?? seq - 1) + 1;
       if (groups.chains && seq !== expected) groups.accuse(groups.chains.misplaced(group_id, seq, expected), entry.readers);
       entry.wire = Math.max(expected - 1, seq);
-      entry.left = frame.type === 'member_left' && frame.data['user_id'] === self;
+      entry.left = frame.type === 'member_left' && frame.data.user_id === self;
       for (const { offer } of [...entry.readers]) offer(frame, text);
       return true;
     },
     control({ type, data }) {
-      if (type === 'auth_success') self = data['user_id'];
+      if (type === 'auth_success') self = data.user_id;
       const { code, message, reason, group_ids = [] } = data;
       const error = type === 'error' ? new OrbitalError(code, message, { details: data }) : undefined;
       if (error && !group_ids.length) face.emit('error', error);
@@ -167,7 +172,7 @@ export function makeGroups(face, { store, verify }) {
         if (!entry) continue;
         const readers = [...entry.readers];
         // A server of the older protocol does not say where a group stands.
-        const { seq, recovered = true } = data['groups']?.[id] ?? {};
+        const { seq, recovered = true } = data.groups?.[id] ?? {};
         if (seq !== undefined) {
           if (!Number.isSafeInteger(seq) || seq < 0) throw Error(`no frame: the group's seq is ${seq}`);
           const from = recovered ? entry.from?.seq : undefined;
@@ -181,7 +186,8 @@ export function makeGroups(face, { store, verify }) {
           // Our own member_left stands right before it: without it somebody only says so.
           const proven = entry.left || !groups.chains;
           if (!proven) groups.accuse({ kind: 'left', group_id: id, seq: (entry.wire ?? 0) + 1, expected: null, found: reason }, readers);
-          for (const reader of readers) reader.finish(proven && reason === 'left' ? undefined : new OrbitalError('FORBIDDEN', 'no longer a member'));
+          for (const reader of readers)
+            reader.finish(proven && reason === 'left' ? undefined : new OrbitalError('FORBIDDEN', 'no longer a member'));
         }
       }
     },

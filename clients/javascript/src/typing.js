@@ -27,7 +27,7 @@ export function makeTyping(send) {
    * @param {boolean} [isTyping]
    */
   const typing = (threadId, isTyping) => {
-    if (!threadId) return [...threads.keys()].forEach((id) => typing(id));
+    if (!threadId) return [...threads.keys()].forEach((id) => void typing(id));
     const now = Date.now();
     const thread = threads.get(threadId);
     clearTimeout(thread?.timer);

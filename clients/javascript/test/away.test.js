@@ -42,10 +42,14 @@ const LIES = [
   [404, '{"error":{"code":404}}', 'application/json'],
   [401, 'null', 'application/json'],
 ];
-const lie = ([status, body, type], headers = {}) => (_, __, response) => {
-  response.writeHead(status, { 'Content-Type': type, ...(status < 400 && status > 300 && { Location: `${server.url}/portal` }), ...headers }).end(body);
-  return true;
-};
+const lie =
+  ([status, body, type], headers = {}) =>
+  (_, __, response) => {
+    response
+      .writeHead(status, { 'Content-Type': type, ...(status < 400 && status > 300 && { Location: `${server.url}/portal` }), ...headers })
+      .end(body);
+    return true;
+  };
 
 describe('a proxy that lies for a while', () => {
   for (const [i, one] of LIES.entries())
@@ -75,14 +79,22 @@ describe('a proxy that lies for a while', () => {
       assert.ok(!client.states.includes('closed'), `states ${client.states}`);
       assert.deepEqual([failed, ends], [[], []]);
       assert.ok(server.handshakes.every(({ query }) => !query));
-      assert.ok(!server.requests.some(({ path, query }) => path.includes('secret-jwt') || [...query.values()].includes('secret-jwt')), `lie ${i}`);
+      assert.ok(
+        !server.requests.some(({ path, query }) => path.includes('secret-jwt') || [...query.values()].includes('secret-jwt')),
+        `lie ${i}`,
+      );
     });
 
   test('[PLC2] reading the log and the REST side: each lie is HTTP_…, may be retried, and carries no status', async () => {
     const client = connect();
     for (const one of LIES) {
       server.intercept = lie(one);
-      for (const call of [() => client.api.eventPage({ group_id: group }), () => client.api.groups(), () => client.api.logout(), () => client.api.createThread({})]) {
+      for (const call of [
+        () => client.api.eventPage({ group_id: group }),
+        () => client.api.groups(),
+        () => client.api.logout(),
+        () => client.api.createThread({}),
+      ]) {
         if (one[0] === 200 && one[1] === '' && `${call}`.includes('logout')) continue;
         const error = await call().catch((caught) => caught);
         assert.match(error.code, new RegExp(`^HTTP_${one[0]}$`), `${one} ${call}: ${error}`);
@@ -98,7 +110,8 @@ describe('a proxy that lies for a while', () => {
     client.subscribe(group, { since: 0, onEvent: ({ seq }) => seqs.push(seq), onReset: (reset) => resets.push(reset) });
     await until(() => seqs.length === 1);
     let lies = 0;
-    server.intercept = (call, answer, response) => call.path === '/v1/events' && lies < 1 && (lies++, lie([410, HTML, 'text/html'])(call, answer, response));
+    server.intercept = (call, answer, response) =>
+      call.path === '/v1/events' && lies < 1 && (lies++, lie([410, HTML, 'text/html'])(call, answer, response));
     server.filter = () => [];
     server.post(group);
     server.filter = (text) => [text];
@@ -141,7 +154,10 @@ test('[PLC6] the server’s own refusal ends the loops with an error, and goes t
   assert.match(String(said[0]), /orbital: error:.*cut/);
 });
 
-for (const [status, code] of [[401, 'UNAUTHORIZED'], [403, 'ACCOUNT_DISABLED']])
+for (const [status, code] of [
+  [401, 'UNAUTHORIZED'],
+  [403, 'ACCOUNT_DISABLED'],
+])
   test(`[PLC6] refused at the ticket with ${status}: the loop throws ${code}`, async () => {
     server.intercept = ({ path }, answer) => path === '/api/ws-ticket' && answer(status, { error: code, message: 'no', details: {} });
     const client = connect();
@@ -151,13 +167,17 @@ for (const [status, code] of [[401, 'UNAUTHORIZED'], [403, 'ACCOUNT_DISABLED']])
       })(),
       { code, status },
     );
-    assert.deepEqual(client.errors.map((error) => error.code), [code]);
+    assert.deepEqual(
+      client.errors.map((error) => error.code),
+      [code],
+    );
   });
 
 describe('numbers that others give', () => {
   for (const value of ['1000000000', '3000000', '1e308', 'Fri, 31 Dec 9999 23:59:59 GMT', '-1', 'NaN', 'soon'])
     test(`[NUM1] Retry-After: ${value}: never more than five attempts in a window, and connect() tries at once`, async () => {
-      server.intercept = ({ path }, answer) => path === '/api/ws-ticket' && answer(429, { error: 'TOO_MANY_REQUESTS', message: 'later', details: {} }, { 'Retry-After': value });
+      server.intercept = ({ path }, answer) =>
+        path === '/api/ws-ticket' && answer(429, { error: 'TOO_MANY_REQUESTS', message: 'later', details: {} }, { 'Retry-After': value });
       const client = connect({ backoff: { ...FAST, window_ms: 60_000 } });
       const began = performance.now();
       client.connect();
@@ -174,7 +194,9 @@ describe('numbers that others give', () => {
     globalThis.document = Object.assign(new EventTarget(), { hidden: true });
     t.after(() => delete globalThis.document);
     server.intercept = (_, answer) => answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} }, { 'Retry-After': '86400' });
-    const error = await connect().api.groups().catch((caught) => caught);
+    const error = await connect()
+      .api.groups()
+      .catch((caught) => caught);
     assert.equal(error.retryAfterMs, 300_000);
   });
 
@@ -241,7 +263,8 @@ describe('numbers that others give', () => {
       const seqs = [];
       client.subscribe(group, { since: 0, onEvent: ({ seq }) => seqs.push(seq) });
       await until(() => seqs.length === 1);
-      for (const connection of server.connections) server.tell(connection, 'subscribed', { group_ids: [group], groups: { [group]: groups } });
+      for (const connection of server.connections)
+        server.tell(connection, 'subscribed', { group_ids: [group], groups: { [group]: groups } });
       await until(() => client.errors.length);
       server.post(group);
 
@@ -260,11 +283,16 @@ test('[URLA1] without an address and without a page it is an error at once', () 
   assert.throws(() => new OrbitalClient(), { code: 'VALIDATION_ERROR' });
 });
 
-for (const [what, status] of [['an answer', 200], ['a refusal', 503]])
+for (const [what, status] of [
+  ['an answer', 200],
+  ['a refusal', 503],
+])
   test(`[BND1] ${what} that inflates to more than the bound is not taken into memory`, async () => {
     const { gzipSync } = await import('node:zlib');
     const bomb = gzipSync(Buffer.alloc(8 * MAX_ANSWER_BYTES, '{"a":1}\n'), { level: 1 });
-    server.intercept = (_, __, response) => (response.writeHead(status, { 'Content-Type': 'application/x-ndjson', 'Content-Encoding': 'gzip' }).end(bomb), true);
+    server.intercept = (_, __, response) => (
+      response.writeHead(status, { 'Content-Type': 'application/x-ndjson', 'Content-Encoding': 'gzip' }).end(bomb), true
+    );
     const before = process.memoryUsage().rss;
     let most = 0;
     const watch = setInterval(() => (most = Math.max(most, process.memoryUsage().rss - before)), 5);

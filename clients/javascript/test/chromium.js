@@ -25,7 +25,14 @@ export class Chromium {
   static async open() {
     const browser = new Chromium();
     browser.folder = await mkdtemp(join(tmpdir(), 'orbital-chromium-'));
-    const flags = ['--headless=new', '--no-sandbox', '--disable-gpu', '--no-first-run', '--remote-debugging-port=0', `--user-data-dir=${browser.folder}`];
+    const flags = [
+      '--headless=new',
+      '--no-sandbox',
+      '--disable-gpu',
+      '--no-first-run',
+      '--remote-debugging-port=0',
+      `--user-data-dir=${browser.folder}`,
+    ];
     browser.process = spawn(path, [...flags, 'about:blank'], { stdio: ['ignore', 'ignore', 'pipe'] });
     const address = await new Promise((resolve, reject) => {
       createInterface({ input: browser.process.stderr }).on('line', (line) => resolve0(/DevTools listening on (ws:\S+)/.exec(line)?.[1]));
@@ -93,7 +100,8 @@ class Tab {
   heard(method, params) {
     if (method === 'Runtime.bindingCalled') void this.#called(params);
     else if (method === 'Page.loadEventFired') this.#loaded();
-    else if (method === 'Runtime.exceptionThrown') this.complaints.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
+    else if (method === 'Runtime.exceptionThrown')
+      this.complaints.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
   }
 
   /** Give the page a function `name` that calls `does` here, and a promise of what it gives. */

@@ -81,7 +81,10 @@ test('as an async iterable: events, caught_up in its place, and break unsubscrib
   const client = connect();
   const items = await take(client.subscribe(group, { since: 0 }), 3);
 
-  assert.deepEqual(items.map((item) => item.seq ?? item.type), [1, 2, 'caught_up']);
+  assert.deepEqual(
+    items.map((item) => item.seq ?? item.type),
+    [1, 2, 'caught_up'],
+  );
   await until(() => [...server.connections][0].groups.size === 0, 'unsubscribed');
 });
 
@@ -143,7 +146,7 @@ test('a page of the log that does not come is asked for in smaller ones', async 
   hurry(t, 50);
   for (let i = 0; i < 300; i++) server.log.append(group);
   const limits = [];
-  server.intercept = ({ path, query }, answer, response) =>
+  server.intercept = ({ path, query }, _answer, response) =>
     path === '/v1/events' && limits.push(Number(query.get('limit'))) && limits.at(-1) > 100 && (response.destroy(), true);
   const client = connect();
   const live = listen(client);
@@ -213,7 +216,9 @@ test('a log with a hole in it is a reset, and the rest is delivered', async () =
   post(4);
   server.filter = (text) => [text];
   const texts = server.log.groups.get(group);
-  server.intercept = ({ path }, answer, response) => path === '/v1/events' && (response.setHeader('Content-Type', 'application/x-ndjson'), response.end(`${texts.slice(3).join('\n')}\n`), true);
+  server.intercept = ({ path }, _answer, response) =>
+    path === '/v1/events' &&
+    (response.setHeader('Content-Type', 'application/x-ndjson'), response.end(`${texts.slice(3).join('\n')}\n`), true);
   post(1);
 
   await until(() => heard.seqs.includes(6));
@@ -269,7 +274,10 @@ test('a slow application: what waits is bounded, the rest stays in the log', asy
   await iterator.next();
   post(5000);
   await until(() => quick.seqs.length === 5001);
-  assert.deepEqual(server.requests.filter(({ path }) => path === '/v1/events'), []);
+  assert.deepEqual(
+    server.requests.filter(({ path }) => path === '/v1/events'),
+    [],
+  );
   for (let i = 0; i < 5000; i++) seqs.push((await iterator.next()).value.seq);
 
   assert.deepEqual(seqs, server.log.seqs(group).slice(1));
@@ -280,8 +288,18 @@ test('a slow application: what waits is bounded, the rest stays in the log', asy
 test('a handler that throws hurts nobody else, and is reported', async () => {
   const client = connect();
   const heard = listen(client, { since: 0 });
-  listen(client, { since: 0, onEvent: () => { throw new Error('mine'); } });
-  const rejected = listen(client, { since: 0, onEvent: async () => { throw new Error('mine, later'); } });
+  listen(client, {
+    since: 0,
+    onEvent: () => {
+      throw new Error('mine');
+    },
+  });
+  const rejected = listen(client, {
+    since: 0,
+    onEvent: async () => {
+      throw new Error('mine, later');
+    },
+  });
   post(2);
 
   await until(() => heard.seqs.length === 3 && rejected.subscription.position?.seq === 3);
@@ -300,7 +318,10 @@ test('a bad frame is reported, and the connection lives', async () => {
   post(1);
 
   await until(() => heard.seqs.length === 2);
-  assert.deepEqual(client.errors.map(({ code }) => code), ['BAD_FRAME', 'BAD_FRAME']);
+  assert.deepEqual(
+    client.errors.map(({ code }) => code),
+    ['BAD_FRAME', 'BAD_FRAME'],
+  );
   assert.equal(client.errors[0].details.text, '}{');
   assert.equal(server.handshakes.length, 1);
 });
@@ -331,7 +352,10 @@ test('being removed ends the subscription after what was heard, and it is not as
   server.cut();
   await until(() => server.handshakes.length === 2 && server.connections.size);
   await until(() => client.state.status === 'open');
-  assert.deepEqual([...server.connections][0].frames.filter(({ type }) => type === 'subscribe'), []);
+  assert.deepEqual(
+    [...server.connections][0].frames.filter(({ type }) => type === 'subscribe'),
+    [],
+  );
 });
 
 test('subscribe that fails for a while is asked again', async () => {
@@ -364,7 +388,11 @@ test('state: connecting, open, closed, with code and reason', async () => {
 
   const words = client.states.map(({ status, code }) => [status, code]);
   assert.deepEqual(words[0], ['connecting', undefined]);
-  assert.ok(client.states.some(({ status, code, reason, retry_at }) => status === 'connecting' && code === 1012 && reason === 'cut' && retry_at > 0));
+  assert.ok(
+    client.states.some(
+      ({ status, code, reason, retry_at }) => status === 'connecting' && code === 1012 && reason === 'cut' && retry_at > 0,
+    ),
+  );
   assert.deepEqual(client.state, { status: 'closed', code: 4000, reason: 'enough' });
   client.close();
   assert.equal(client.states.length, words.length);
@@ -472,7 +500,13 @@ test('typing: sent at most every 3 s, others hear it, and it stops by itself', a
   client.typing('thread-3', false);
 
   await until(() => typed.length >= 5);
-  assert.deepEqual(typed, [['thread-1', true], ['thread-1', true], ['thread-1', false], ['thread-2', true], ['thread-2', false]]);
+  assert.deepEqual(typed, [
+    ['thread-1', true],
+    ['thread-1', true],
+    ['thread-1', false],
+    ['thread-2', true],
+    ['thread-2', false],
+  ]);
 });
 
 test('close() right after subscribe() ends that subscription, too, also when its store is slow', async () => {
@@ -484,7 +518,7 @@ test('close() right after subscribe() ends that subscription, too, also when its
     const subscription = client.subscribe(group, { since: 0 });
     client.subscribe(group, { onEvent() {}, onEnd: (error) => ends.push(error) });
     client.close();
-    give.splice(0).forEach((resolve) => resolve(undefined));
+    give.splice(0).forEach((resolve) => void resolve(undefined));
     for await (const item of subscription) assert.fail(item);
     await until(() => ends.length);
 
@@ -518,7 +552,14 @@ test('[CBK2] a subscription with callbacks cannot be iterated over, too: the eve
 
 test('[JSE1] an error keeps its message and code as JSON', () => {
   const error = new OrbitalError('FORBIDDEN', 'no', { status: 403 });
-  assert.deepEqual(JSON.parse(JSON.stringify({ error })).error, { name: 'OrbitalError', code: 'FORBIDDEN', message: 'no', status: 403, details: {}, retryAfterMs: 0 });
+  assert.deepEqual(JSON.parse(JSON.stringify({ error })).error, {
+    name: 'OrbitalError',
+    code: 'FORBIDDEN',
+    message: 'no',
+    status: 403,
+    details: {},
+    retryAfterMs: 0,
+  });
 });
 
 test('[RDY1] ready() resolves when the connection is open, also when it is already, and rejects when it is refused or closed', async () => {
@@ -539,7 +580,10 @@ test('[EVH1] with verify each event has its hash: a position of its own that ano
   const heard = listen(connect({ verify: true }), { since: 0 });
   await until(() => heard.events.length === 4);
   const texts = server.log.groups.get(group);
-  assert.deepEqual(heard.events.map(({ hash }) => hash), texts.map(digest));
+  assert.deepEqual(
+    heard.events.map(({ hash }) => hash),
+    texts.map(digest),
+  );
   const { seq, hash } = heard.events[1];
   const again = listen(connect({ verify: true }), { since: { seq, hash } });
   await until(() => again.seqs.length === 2);

@@ -17,8 +17,10 @@ const connect = (options = {}, url = server.url) => {
   return client;
 };
 const open = (client) => until(() => client.state.status === 'open', 'open');
-const refuse = (status, code, headers) => ({ path }, answer) =>
-  path === '/api/ws-ticket' && answer(status, { error: code, message: code, details: {} }, headers);
+const refuse =
+  (status, code, headers) =>
+  ({ path }, answer) =>
+    path === '/api/ws-ticket' && answer(status, { error: code, message: code, details: {} }, headers);
 
 beforeEach(async () => {
   server = await new FakeServer().listen();
@@ -31,7 +33,10 @@ afterEach(async () => {
 test('the token goes by ticket, and never into an address', async () => {
   await open(connect());
 
-  assert.deepEqual(server.handshakes.map(({ ticket, query, token }) => ({ ticket, query, token })), [{ ticket: true, query: false, token: 't1' }]);
+  assert.deepEqual(
+    server.handshakes.map(({ ticket, query, token }) => ({ ticket, query, token })),
+    [{ ticket: true, query: false, token: 't1' }],
+  );
 });
 
 test('[PLC4] a server without tickets gets no token in an address unless an option says so: the reason names the option', async () => {
@@ -42,19 +47,31 @@ test('[PLC4] a server without tickets gets no token in an address unless an opti
   assert.equal(server.handshakes.length, 0);
   assert.match(client.state.reason, /handshake: 'query'/);
   await open(connect({ handshake: 'query' }));
-  assert.deepEqual(server.handshakes.map(({ query }) => query), [true]);
+  assert.deepEqual(
+    server.handshakes.map(({ query }) => query),
+    [true],
+  );
 });
 
 test('a page of another origin that may not ask for a ticket offers the token as a subprotocol', async (t) => {
   globalThis.location = { origin: 'https://elsewhere.example' };
   t.after(() => delete globalThis.location);
   server.wss.options.handleProtocols = (offered) => offered.has('orbital.v1') && 'orbital.v1';
-  await open(connect({ fetch: async () => { throw new TypeError('Failed to fetch'); } }));
+  await open(
+    connect({
+      fetch: async () => {
+        throw new TypeError('Failed to fetch');
+      },
+    }),
+  );
 
   assert.deepEqual(server.handshakes[0].offered, ['orbital.v1', 'bearer.t1']);
 });
 
-for (const [handshake, seen] of [['protocol', { query: false, ticket: false }], ['query', { query: true, ticket: false }]])
+for (const [handshake, seen] of [
+  ['protocol', { query: false, ticket: false }],
+  ['query', { query: true, ticket: false }],
+])
   test(`handshake: ${handshake}`, async () => {
     server.wss.options.handleProtocols = () => 'orbital.v1';
     await open(connect({ handshake }));
@@ -118,7 +135,12 @@ test('a function that yields the refused token again ends it', async () => {
 
 test('a function that throws is tried again: whoever gives tokens may be away', async () => {
   let asked = 0;
-  const client = connect({ token: () => { if (asked++ < 2) throw new Error('offline'); return 't1'; } });
+  const client = connect({
+    token: () => {
+      if (asked++ < 2) throw new Error('offline');
+      return 't1';
+    },
+  });
 
   await open(client);
   assert.equal(asked, 3);
@@ -245,7 +267,7 @@ test('the page shown, and the network back, are reasons to wake; after close() t
     addEventListener: target.addEventListener.bind(target),
     removeEventListener: target.removeEventListener.bind(target),
   });
-  t.after(() => ['document', 'addEventListener', 'removeEventListener'].forEach((name) => delete globalThis[name]));
+  t.after(() => ['document', 'addEventListener', 'removeEventListener'].forEach((name) => void delete globalThis[name]));
   const client = connect();
   await open(client);
   const [connection] = server.connections;
@@ -346,7 +368,10 @@ test('setToken() goes before what an earlier source of tokens gives later', asyn
   give('t1');
   await open(client);
 
-  assert.deepEqual(server.handshakes.map(({ token }) => token), ['t2']);
+  assert.deepEqual(
+    server.handshakes.map(({ token }) => token),
+    ['t2'],
+  );
   await client.api.groups().catch(() => {});
   assert.equal(server.requests.at(-1).headers.authorization, 'Bearer t2');
 });

@@ -72,7 +72,11 @@ describe('against the real server', { skip: missing }, () => {
 
   /** An example, as it runs: its lines, and a way to end it. */
   const example = (name) => {
-    const process_ = spawn(process.execPath, [join(folder, name), orbital.url, groupId], { cwd: folder, env: { ...process.env, ORBITAL_TOKEN: token }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const process_ = spawn(process.execPath, [join(folder, name), orbital.url, groupId], {
+      cwd: folder,
+      env: { ...process.env, ORBITAL_TOKEN: token },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     const lines = [];
     for (const stream of [process_.stdout, process_.stderr]) createInterface({ input: stream }).on('line', (line) => lines.push(line));
     const ended = new Promise((resolve) => process_.on('exit', resolve));
@@ -119,7 +123,10 @@ describe('against the real server', { skip: missing }, () => {
     await until(() => third.lines.includes('ready'));
 
     assert.equal(await third.end(), 0);
-    assert.deepEqual((await writer.api.replies(thread_id)).replies.map(({ encrypted_body }) => encrypted_body), ['ZG93bg==']);
+    assert.deepEqual(
+      (await writer.api.replies(thread_id)).replies.map(({ encrypted_body }) => encrypted_body),
+      ['ZG93bg=='],
+    );
   });
 
   test('examples/javascript/family.html, opened as a file', { skip: noChromium }, async (t) => {
@@ -127,16 +134,13 @@ describe('against the real server', { skip: missing }, () => {
     t.after(() => browser.close());
     const tab = await browser.tab();
     await tab.go(pathToFileURL(join(folder, 'family.html')).href);
-    await tab.run(
-      (url) => {
-        const form = document.getElementById('login');
-        Object.assign(form.url, { value: url });
-        Object.assign(form.username, { value: 'anna' });
-        Object.assign(form.password, { value: 'Correct-horse-1' });
-        form.requestSubmit();
-      },
-      orbital.url,
-    );
+    await tab.run((url) => {
+      const form = document.getElementById('login');
+      Object.assign(form.url, { value: url });
+      Object.assign(form.username, { value: 'anna' });
+      Object.assign(form.password, { value: 'Correct-horse-1' });
+      form.requestSubmit();
+    }, orbital.url);
     const text = () => tab.run(() => document.getElementById('threads').textContent);
     await until(() => tab.run(() => document.getElementById('state').textContent === 'open'), 'open');
     await tab.run(() => {
@@ -149,10 +153,17 @@ describe('against the real server', { skip: missing }, () => {
 });
 
 test('every other program in the documents is one', async () => {
-  const pages = (await readdir(join(CHECKOUT, 'docs/how-to'))).filter((name) => /orbital-(in|with)|published/.test(name)).map((name) => `docs/how-to/${name}`);
+  const pages = (await readdir(join(CHECKOUT, 'docs/how-to')))
+    .filter((name) => /orbital-(in|with)|published/.test(name))
+    .map((name) => `docs/how-to/${name}`);
   assert.ok(pages.length >= 4);
   for (const page of [...pages, 'clients/javascript/README.md'])
-    for (const [language, loader] of [['js', 'js'], ['jsx', 'jsx']])
+    for (const [language, loader] of [
+      ['js', 'js'],
+      ['jsx', 'jsx'],
+    ])
       for (const code of blocks(await readFile(join(CHECKOUT, page), 'utf8'), language))
-        await transform(/^import|await import/m.test(code) ? code : `(async () => {${code}})()`, { loader, format: 'esm' }).catch((error) => assert.fail(`${page}: ${error.message}`));
+        await transform(/^import|await import/m.test(code) ? code : `(async () => {${code}})()`, { loader, format: 'esm' }).catch((error) =>
+          assert.fail(`${page}: ${error.message}`),
+        );
 });

@@ -18,7 +18,11 @@ export class Log {
     return id;
   }
 
-  append(id, type = 'new_message', data = { message_id: randomUUID(), conversation_id: id, encrypted_envelope: 'AAAA', server_timestamp: 1 }) {
+  append(
+    id,
+    type = 'new_message',
+    data = { message_id: randomUUID(), conversation_id: id, encrypted_envelope: 'AAAA', server_timestamp: 1 },
+  ) {
     const texts = this.groups.get(id);
     const seq = texts.length + 1;
     const prev = sha(texts.at(-1) ?? id);
@@ -127,14 +131,22 @@ export class FakeServer {
       response.writeHead(200, { 'Content-Type': 'application/x-ndjson' });
       return response.end(page.map((text) => `${text}\n`).join(''));
     }
-    const emits = { '/v1/messages': 'new_message', '/api/threads': 'new_thread' }[url.pathname] ?? (/replies$/.test(url.pathname) ? 'new_reply' : null);
+    const emits =
+      { '/v1/messages': 'new_message', '/api/threads': 'new_thread' }[url.pathname] ?? (/replies$/.test(url.pathname) ? 'new_reply' : null);
     if (emits && request.method === 'POST') {
       const key = request.headers['idempotency-key'];
       const done = this.log.keys.get(key);
       if (done) return answer(200, done);
       const group = body.conversation_id ?? body.group_id ?? this.groupOfReplies;
       const made = randomUUID();
-      const content = { message_id: made, thread_id: made, reply_id: made, server_timestamp: 1, seq: this.log.groups.get(group).length + 1, draft: body };
+      const content = {
+        message_id: made,
+        thread_id: made,
+        reply_id: made,
+        server_timestamp: 1,
+        seq: this.log.groups.get(group).length + 1,
+        draft: body,
+      };
       if (key) this.log.keys.set(key, content);
       this.post(group, emits, { ...body, message_id: content.message_id });
       return answer(200, content);
@@ -160,7 +172,12 @@ export class FakeServer {
       ws.on('message', (bytes) => this.#heard(connection, JSON.parse(bytes.toString())));
       if (this.silent) return;
       this.onOpen?.(connection);
-      this.tell(connection, 'auth_success', { user_id: 'u1', username: 'anna', connected_at: '2026-01-01T00:00:00Z', heartbeat_seconds: this.heartbeatSeconds });
+      this.tell(connection, 'auth_success', {
+        user_id: 'u1',
+        username: 'anna',
+        connected_at: '2026-01-01T00:00:00Z',
+        heartbeat_seconds: this.heartbeatSeconds,
+      });
     });
   }
 
@@ -191,7 +208,8 @@ export class FakeServer {
       for (const id of frame.data.group_ids) connection.groups.delete(id);
       this.tell(connection, 'unsubscribed', { group_ids: frame.data.group_ids, reason: 'requested' });
     } else if (frame.type === 'typing_indicator') {
-      for (const other of this.connections) if (other !== connection) this.tell(other, 'typing_indicator', { ...frame.data, user_id: 'u2', username: 'ben' });
+      for (const other of this.connections)
+        if (other !== connection) this.tell(other, 'typing_indicator', { ...frame.data, user_id: 'u2', username: 'ben' });
     }
   }
 }

@@ -42,7 +42,9 @@ test('[FST3] a folder that is not there is the file system’s error, for each c
 });
 
 const SEED = Number(process.env.SEED ?? 7);
-test(`[FST4] 30 kills at random moments: the file is whole, and what was confirmed is in it (seed ${SEED})`, { timeout: 300_000 }, async () => {
+test(`[FST4] 30 kills at random moments: the file is whole, and what was confirmed is in it (seed ${SEED})`, {
+  timeout: 300_000,
+}, async () => {
   const random = seeded(SEED);
   const path = join(folder, 'killed');
   const program = join(folder, 'writer.mjs');

@@ -38,9 +38,22 @@ test('[INS1] the tarball has the code and the types, and nothing else', async ()
     for (const path of Object.values(paths)) assert.ok((await readFile(join(installed, path), 'utf8')).length, path);
 });
 
-for (const [module, moduleResolution] of [['nodenext', 'nodenext'], ['esnext', 'bundler']])
+for (const [module, moduleResolution] of [
+  ['nodenext', 'nodenext'],
+  ['esnext', 'bundler'],
+])
   test(`[INS2] a strict TypeScript program has types, with moduleResolution ${moduleResolution}`, async () => {
-    const options = { noEmit: true, strict: true, module, moduleResolution, target: 'es2022', lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable'], types: [], jsx: 'react-jsx', skipLibCheck: false };
+    const options = {
+      noEmit: true,
+      strict: true,
+      module,
+      moduleResolution,
+      target: 'es2022',
+      lib: ['es2023', 'dom', 'dom.iterable', 'dom.asynciterable'],
+      types: [],
+      jsx: 'react-jsx',
+      skipLibCheck: false,
+    };
     await writeFile(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['program.ts'] }));
     await writeFile(
       join(folder, 'program.ts'),
@@ -82,11 +95,16 @@ describe('Vite and React', () => {
     );
     const { chunks, versions } = JSON.parse(await run(process.execPath, ['build.mjs']));
     assert.equal(versions, 1, 'React is in the bundle once');
-    assert.ok(['outbox', 'media', 'rest', 'fill'].every((name) => chunks.some((chunk) => chunk.includes(name))), String(chunks));
+    assert.ok(
+      ['outbox', 'media', 'rest', 'fill'].every((name) => chunks.some((chunk) => chunk.includes(name))),
+      String(chunks),
+    );
   });
 });
 
-test('[INS4] require() works where Node can require modules (from 20.19 and 22.12 on)', { skip: !process.features.require_module && 'this Node cannot require modules' }, async () => {
+test('[INS4] require() works where Node can require modules (from 20.19 and 22.12 on)', {
+  skip: !process.features.require_module && 'this Node cannot require modules',
+}, async () => {
   await writeFile(
     join(folder, 'common.cjs'),
     `const { OrbitalClient, OrbitalError } = require('@orbital-relay/client');

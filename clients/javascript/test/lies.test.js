@@ -49,15 +49,18 @@ const unchained = (text) => text.replace(/,"prev":"[\w-]{43}"/, '');
 /** What a lie makes of the frames; `at` is the event that it is about, never the last one, of which nothing can be known yet. */
 const FRAMES = {
   'content changed': (texts, at) => texts.map((text, i) => (i === at ? change(text) : text)),
-  'stamp changed': (texts, at) => texts.map((text, i) => (i === at ? text.replace(/"server_timestamp":\d+,"group/, '"server_timestamp":9999,"group') : text)),
+  'stamp changed': (texts, at) =>
+    texts.map((text, i) => (i === at ? text.replace(/"server_timestamp":\d+,"group/, '"server_timestamp":9999,"group') : text)),
   'type changed': (texts, at) => texts.map((text, i) => (i === at ? text.replace('new_message', 'new_thread') : text)),
   'a space added': (texts, at) => texts.map((text, i) => (i === at ? text.replace('{"type"', '{ "type"') : text)),
   'prev of another': (texts, at, random) => texts.map((text, i) => (i === at ? reprev(text, digest(String(random()))) : text)),
   'prev left out': (texts, at) => texts.map((text, i) => (i === at ? unchained(text) : text)),
   'all prevs left out from here': (texts, at) => texts.map((text, i) => (i >= at ? unchained(text) : text)),
-  'two contents swapped': (texts, at) => texts.map((text, i) => (i === at ? renumber(texts[at - 1], at + 1) : i === at - 1 ? renumber(texts[at], at) : text)),
+  'two contents swapped': (texts, at) =>
+    texts.map((text, i) => (i === at ? renumber(texts[at - 1], at + 1) : i === at - 1 ? renumber(texts[at], at) : text)),
   'one dropped and the rest renumbered': (texts, at) => texts.filter((_, i) => i !== at).map((text, i) => renumber(text, i + 1)),
-  'one made up and the rest renumbered': (texts, at) => [...texts.slice(0, at), change(texts[at]), ...texts.slice(at)].map((text, i) => renumber(text, i + 1)),
+  'one made up and the rest renumbered': (texts, at) =>
+    [...texts.slice(0, at), change(texts[at]), ...texts.slice(at)].map((text, i) => renumber(text, i + 1)),
 };
 /** Where a lie is told: in the log and on the socket, or in one of them. */
 const PLACES = ['both', 'socket', 'log'];
@@ -76,7 +79,12 @@ function lies(place, make) {
     server.intercept = (call, _, response) => {
       if (call.path !== '/v1/events') return false;
       const from = Number(call.query.get('after_seq'));
-      response.writeHead(200, { 'Content-Type': 'application/x-ndjson' }).end(lied.filter((text) => seqOf(text) > from).map((text) => `${text}\n`).join(''));
+      response.writeHead(200, { 'Content-Type': 'application/x-ndjson' }).end(
+        lied
+          .filter((text) => seqOf(text) > from)
+          .map((text) => `${text}\n`)
+          .join(''),
+      );
       return true;
     };
   }
@@ -93,7 +101,10 @@ describe('[VERIFY1] with verify each lie is told', () => {
           lies(place, (texts) => make(texts, at, random));
           const heard = listen();
           await until(() => heard.told.length, `told: seed ${seed}, event ${at + 1}`);
-          assert.ok(['changed', 'skipped', 'repeated', 'withheld'].some((one) => heard.told.includes(one)), `seed ${seed}: ${heard.told}`);
+          assert.ok(
+            ['changed', 'skipped', 'repeated', 'withheld'].some((one) => heard.told.includes(one)),
+            `seed ${seed}: ${heard.told}`,
+          );
           heard.client.close();
         }
       });
@@ -137,7 +148,7 @@ describe('[VERIFY3] excuses', () => {
     server.post(group);
     server.post(group);
     const { tell } = server;
-    server.tell = function (connection, type, data, more) {
+    server.tell = (connection, type, data, more) => {
       for (const about of Object.values(data.groups ?? {})) about.recovered = false;
       tell.call(server, connection, type, data, more);
     };
@@ -160,7 +171,8 @@ describe('[VERIFY3] excuses', () => {
 
   test('410, though by its own words the log is old enough, is withheld', async () => {
     const heard = await standing();
-    server.intercept = ({ path }, answer) => path === '/v1/events' && answer(410, { error: 'GONE', message: 'gone', details: { oldest_seq: 5 } });
+    server.intercept = ({ path }, answer) =>
+      path === '/v1/events' && answer(410, { error: 'GONE', message: 'gone', details: { oldest_seq: 5 } });
     server.filter = () => [];
     server.post(group);
     server.filter = (text) => [text];

@@ -80,7 +80,11 @@ test('code written for the published class runs on ours, and hears the same', { 
 });
 
 test('code written for the published class runs on ours', async () => {
-  assert.deepEqual(await program(ours()), [['mine', 5], ['new_message', 'm1'], ['new_thread', 'th1']]);
+  assert.deepEqual(await program(ours()), [
+    ['mine', 5],
+    ['new_message', 'm1'],
+    ['new_thread', 'th1'],
+  ]);
 });
 
 test('every published member is there', { skip: missing }, () => {
@@ -253,7 +257,7 @@ describe('delays have jitter', () => {
     const seen = new Set();
     for (let i = 0; i < 3; i++) {
       const delays = [];
-      const manager = theirs({ setTimeout: (then, ms) => (delays.push(ms), 0) });
+      const manager = theirs({ setTimeout: (_then, ms) => (delays.push(ms), 0) });
       seen.add(await waits(manager, delays));
     }
     assert.equal(seen.size, 1);
@@ -280,7 +284,7 @@ describe('wakes at once when the network returns', () => {
     const target = new EventTarget();
     globalThis.addEventListener = target.addEventListener.bind(target);
     globalThis.removeEventListener = target.removeEventListener.bind(target);
-    t.after(() => ['addEventListener', 'removeEventListener'].forEach((name) => delete globalThis[name]));
+    t.after(() => ['addEventListener', 'removeEventListener'].forEach((name) => void delete globalThis[name]));
     manager.reconnectDelays = [30_000];
     manager.connect();
     await isOpen(manager);
@@ -327,7 +331,9 @@ describe('a socket that only looks open is replaced when the page is shown', () 
 describe('a handler that throws hurts nobody else', () => {
   const throwing = async (manager) => {
     const heard = [];
-    manager.on('new_message', () => { throw new Error('mine'); });
+    manager.on('new_message', () => {
+      throw new Error('mine');
+    });
     manager.on('new_message', (data) => heard.push(data));
     manager.connect();
     await isOpen(manager);
@@ -340,14 +346,23 @@ describe('a handler that throws hurts nobody else', () => {
   test('ours', async () => {
     const manager = ours();
     assert.equal(await throwing(manager), 1);
-    assert.deepEqual(manager.errors.map(({ code, message: text }) => [code, text]), [['HANDLER', 'mine']]);
+    assert.deepEqual(
+      manager.errors.map(({ code, message: text }) => [code, text]),
+      [['HANDLER', 'mine']],
+    );
   });
   test('theirs: the second handler hears nothing', { skip: missing }, async () => {
     const thrown = [];
     const caught = (error) => thrown.push(error.message);
     const manager = theirs();
     const { handleMessage } = Object.getPrototypeOf(manager);
-    manager.handleMessage = (received) => { try { handleMessage.call(manager, received); } catch (error) { caught(error); } };
+    manager.handleMessage = (received) => {
+      try {
+        handleMessage.call(manager, received);
+      } catch (error) {
+        caught(error);
+      }
+    };
     assert.equal(await throwing(manager), 0);
     assert.deepEqual(thrown, ['mine']);
   });
@@ -387,9 +402,15 @@ describe('nothing sent while closed is lost silently', () => {
     const unsent = [];
     manager.on('unsent', (messages) => unsent.push(...messages));
     for (let i = 0; i < 257; i++) assert.equal(manager.send({ type: 'x', data: { i } }), false);
-    assert.deepEqual(unsent.map(({ data }) => data.i), [256]);
+    assert.deepEqual(
+      unsent.map(({ data }) => data.i),
+      [256],
+    );
     manager.close();
-    assert.deepEqual(unsent.map(({ data }) => data.i), [256, ...Array.from({ length: 256 }, (_, i) => i)]);
+    assert.deepEqual(
+      unsent.map(({ data }) => data.i),
+      [256, ...Array.from({ length: 256 }, (_, i) => i)],
+    );
   });
 });
 
@@ -463,7 +484,7 @@ test('max_reconnect_attempts is told after the last of them, and connect() begin
 test('reconnect() replaces the socket, and hears on without a hole', async () => {
   const manager = ours();
   const heard = [];
-  manager.on('new_message', (data, frame) => heard.push(frame.seq));
+  manager.on('new_message', (_data, frame) => heard.push(frame.seq));
   manager.connect();
   manager.subscribe([group]);
   await until(() => [...server.connections][0]?.groups.has(group));

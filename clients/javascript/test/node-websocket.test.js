@@ -11,7 +11,12 @@ let url;
 let peers;
 beforeEach(async () => {
   peers = [];
-  server = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: true, handleProtocols: (offered) => offered.has('orbital.v1') && 'orbital.v1' });
+  server = new WebSocketServer({
+    port: 0,
+    host: '127.0.0.1',
+    perMessageDeflate: true,
+    handleProtocols: (offered) => offered.has('orbital.v1') && 'orbital.v1',
+  });
   server.on('connection', (peer) => {
     peers.push(peer);
     peer.on('error', () => {});
@@ -25,7 +30,8 @@ afterEach(() => {
   server.close();
 });
 
-const opened = (socket) => new Promise((resolve, reject) => Object.assign(socket, { onopen: resolve, onerror: ({ message }) => reject(new Error(message)) }));
+const opened = (socket) =>
+  new Promise((resolve, reject) => Object.assign(socket, { onopen: resolve, onerror: ({ message }) => reject(new Error(message)) }));
 const closed = (socket) => new Promise((resolve) => (socket.onclose = resolve));
 const message = (socket) => new Promise((resolve) => (socket.onmessage = ({ data }) => resolve(data)));
 

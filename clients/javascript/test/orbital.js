@@ -21,7 +21,10 @@ const SECRET = 'a secret for tests alone, long enough for HS256';
 
 /** A test that is not about a limit shall not meet one. */
 const WIDE = Object.fromEntries(
-  ['CONNECT_LIMIT', 'CONNECT_CEILING', 'LOGIN_LIMIT', 'SIGNUP_LIMIT', 'JOIN_LIMIT', 'REQUEST_LIMIT', 'FRAME_RATE'].map((name) => [`ORBITAL_${name}`, '1000000']),
+  ['CONNECT_LIMIT', 'CONNECT_CEILING', 'LOGIN_LIMIT', 'SIGNUP_LIMIT', 'JOIN_LIMIT', 'REQUEST_LIMIT', 'FRAME_RATE'].map((name) => [
+    `ORBITAL_${name}`,
+    '1000000',
+  ]),
 );
 
 const inherited = Object.fromEntries(
@@ -53,7 +56,8 @@ export class Orbital {
       env: { ...inherited, ...WIDE, JWT_SECRET: SECRET, ...this.env, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
-    for (const stream of [this.process.stdout, this.process.stderr]) createInterface({ input: stream }).on('line', (line) => this.lines.push(line));
+    for (const stream of [this.process.stdout, this.process.stderr])
+      createInterface({ input: stream }).on('line', (line) => this.lines.push(line));
     const ended = new Promise((resolve) => this.process.on('exit', resolve));
     this.ended = ended;
     await until(
@@ -80,11 +84,11 @@ export class Orbital {
 }
 
 /** The tests' proxy, driven by lines of JSON. */
-export class Proxy {
+export class FlakyProxy {
   #waiting = [];
 
   static async open(port, seed) {
-    const proxy = new Proxy();
+    const proxy = new FlakyProxy();
     proxy.process = spawn(PYTHON, ['-m', 'tests.support.proxy', '--listen', '0', '--to', `127.0.0.1:${port}`, '--seed', String(seed)], {
       cwd: CHECKOUT,
       stdio: ['pipe', 'pipe', 'inherit'],

@@ -16,7 +16,10 @@ const connect = (options = {}) => {
 const message = (text) => ({ type: 'message', encrypted_envelope: Buffer.from(text).toString('base64') });
 /** What the group's log has, as texts. */
 const stored = (id = group) =>
-  server.log.groups.get(id).map((text) => JSON.parse(text)).filter(({ type }) => type !== 'member_joined')
+  server.log.groups
+    .get(id)
+    .map((text) => JSON.parse(text))
+    .filter(({ type }) => type !== 'member_joined')
     .map(({ data }) => Buffer.from(data.encrypted_envelope ?? data.encrypted_body, 'base64').toString());
 
 beforeEach(async () => {
@@ -39,9 +42,19 @@ test('send() resolves with the answer, for each kind of draft, without a connect
 
   assert.equal(answer.seq, 2);
   assert.deepEqual(stored(), ['one', 'two', 'three']);
-  assert.deepEqual(sent.map(({ key, group_id, draft }) => [key.length, group_id, draft.type]), [[36, group, 'message'], [36, group, 'thread'], [4, group, 'reply']]);
+  assert.deepEqual(
+    sent.map(({ key, group_id, draft }) => [key.length, group_id, draft.type]),
+    [
+      [36, group, 'message'],
+      [36, group, 'thread'],
+      [4, group, 'reply'],
+    ],
+  );
   const posts = server.requests.filter(({ method }) => method === 'POST');
-  assert.deepEqual(posts.map(({ path }) => path), ['/v1/messages', '/api/threads', '/api/threads/th1/replies']);
+  assert.deepEqual(
+    posts.map(({ path }) => path),
+    ['/v1/messages', '/api/threads', '/api/threads/th1/replies'],
+  );
   assert.equal(typeof posts[0].body.timestamp, 'number');
   assert.deepEqual(posts[2].body, { encrypted_body: 'dGhyZWU=' });
   assert.equal(server.handshakes.length, 0);
@@ -67,18 +80,23 @@ test('[order] drafts of a group arrive in the order of the calls, though answers
 
 test('groups do not wait for each other', async () => {
   const other = server.log.group();
-  server.intercept = ({ body }, answer) => body.conversation_id === group && answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} });
+  server.intercept = ({ body }, answer) =>
+    body.conversation_id === group && answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} });
   const client = connect();
   client.send(group, message('stuck'));
   await client.send(other, message('through'));
 
   assert.deepEqual(stored(other), ['through']);
-  assert.deepEqual((await client.pending()).map(({ group_id }) => group_id), [group]);
+  assert.deepEqual(
+    (await client.pending()).map(({ group_id }) => group_id),
+    [group],
+  );
 });
 
 test('a draft that the server will not have is dropped and told, and the next one goes', async () => {
   server.intercept = ({ body }, answer) =>
-    body.encrypted_envelope === 'bad' && answer(400, { error: 'VALIDATION_ERROR', message: 'no', details: { field: 'encrypted_envelope' } });
+    body.encrypted_envelope === 'bad' &&
+    answer(400, { error: 'VALIDATION_ERROR', message: 'no', details: { field: 'encrypted_envelope' } });
   const client = connect();
   const failed = [];
   client.on('failed', ({ draft, error }) => failed.push([draft.encrypted_envelope, error.code]));
@@ -95,7 +113,8 @@ test('drafts survive a reload: the next client sends them first, in order, under
   const store = memoryStore();
   const storing = server.intercept;
   const keys = [];
-  server.intercept = ({ path, headers }, answer, response) => path === '/v1/messages' && (keys.push(headers['idempotency-key']), response.destroy(), true);
+  server.intercept = ({ path, headers }, _answer, response) =>
+    path === '/v1/messages' && (keys.push(headers['idempotency-key']), response.destroy(), true);
   const first = connect({ store });
   const lost = first.send(group, message('one'));
   first.send(group, message('two'));
@@ -172,7 +191,10 @@ test('an open connection is a reason to try at once', async () => {
 test('a Retry-After is obeyed', async () => {
   let first = 0;
   server.intercept = ({ path }, answer) =>
-    path === '/v1/messages' && !first && (first = Date.now()) && answer(429, { error: 'TOO_MANY_REQUESTS', message: 'slow', details: { retry_after: 2 } }, { 'Retry-After': '2' });
+    path === '/v1/messages' &&
+    !first &&
+    (first = Date.now()) &&
+    answer(429, { error: 'TOO_MANY_REQUESTS', message: 'slow', details: { retry_after: 2 } }, { 'Retry-After': '2' });
   await connect().send(group, message('slow'));
 
   assert.ok(Date.now() - first >= 2000);
@@ -180,7 +202,12 @@ test('a Retry-After is obeyed', async () => {
 
 test('a store that fails is reported, and the draft goes all the same', async () => {
   const errors = [];
-  const store = { ...memoryStore(), set: async () => { throw new Error('disk full'); } };
+  const store = {
+    ...memoryStore(),
+    set: async () => {
+      throw new Error('disk full');
+    },
+  };
   const client = connect({ store });
   client.on('error', ({ message: text }) => errors.push(text));
   await client.send(group, message('unkept'));
@@ -193,7 +220,11 @@ test('localStorageStore keeps JSON under its prefix, and only its own', () => {
   const data = {};
   const storage = new Proxy(data, {
     get: (_, name) =>
-      ({ getItem: (key) => data[key] ?? null, setItem: (key, value) => (data[key] = String(value)), removeItem: (key) => delete data[key] })[name],
+      ({
+        getItem: (key) => data[key] ?? null,
+        setItem: (key, value) => (data[key] = String(value)),
+        removeItem: (key) => delete data[key],
+      })[name],
   });
   storage.setItem('other', 'x');
   const store = localStorageStore('p:', storage);
@@ -225,7 +256,8 @@ test('an open connection sends what another client left in the same store meanwh
   open.connect();
   await until(() => open.state.status === 'open');
   let calls = 0;
-  server.intercept = ({ path }, answer) => path === '/v1/messages' && ++calls < 3 && answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} });
+  server.intercept = ({ path }, answer) =>
+    path === '/v1/messages' && ++calls < 3 && answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} });
   const left = connect({ store });
   left.send(group, message('one')).catch(() => {});
   left.send(group, message('two')).catch(() => {});
@@ -237,7 +269,10 @@ test('an open connection sends what another client left in the same store meanwh
   server.cut();
 
   await until(() => stored().length === 3);
-  assert.deepEqual(stored().filter((text) => text !== 'three'), ['one', 'two']);
+  assert.deepEqual(
+    stored().filter((text) => text !== 'three'),
+    ['one', 'two'],
+  );
   await until(() => sent.length === 3);
   assert.deepEqual([...store.keys()], []);
 });
@@ -263,7 +298,11 @@ test('calls to a slow store are made one after the other for each draft, so that
 
 test('one draft that the store cannot give back is reported, and the others go', async () => {
   const inner = memoryStore();
-  for (const [place, text] of [['outbox:1', 'one'], ['outbox:2', ''], ['outbox:3', 'three']])
+  for (const [place, text] of [
+    ['outbox:1', 'one'],
+    ['outbox:2', ''],
+    ['outbox:3', 'three'],
+  ])
     inner.set(place, { key: place, group_id: group, draft: message(text), created_at: Date.now() });
   const store = {
     get: (key) => {
@@ -337,7 +376,7 @@ test('what can never be sent is refused at once, and holds up nothing', async ()
 
 test('a client that was closed and connected again while a draft was on its way tells of it once', async () => {
   const store = memoryStore();
-  let answers = [];
+  const answers = [];
   server.intercept = ({ path }) => path === '/v1/messages' && new Promise((resolve) => answers.push(() => resolve(false)));
   const client = connect({ store });
   const sent = [];
@@ -374,7 +413,7 @@ test('a client that is closed and connected again while it reads a slow store ha
   client.close();
   client.connect();
   await until(() => reads.length > 1);
-  const reading = setInterval(() => reads.splice(0).forEach((go) => go()), 5);
+  const reading = setInterval(() => reads.splice(0).forEach((go) => void go()), 5);
   await until(() => inner.size === 0);
   await client.send(group, message('two'));
   clearInterval(reading);

@@ -66,7 +66,9 @@ test('a gap that cannot be read from the log is replayed by a new socket', async
 
 test('without its rule nothing passes for verified', async () => {
   client = new OrbitalClient(server.url, { token: 't1', backoff: FAST, verify: true });
-  const error = await new Promise((resolve) => client.subscribe(group, { since: 0, onEvent: () => assert.fail('unverified'), onEnd: resolve }));
+  const error = await new Promise((resolve) =>
+    client.subscribe(group, { since: 0, onEvent: () => assert.fail('unverified'), onEnd: resolve }),
+  );
   assert.equal(error.code, 'NETWORK');
   const seqs = [];
   client.subscribe(group, { since: 0, onEvent: ({ seq }) => seqs.push(seq) });

@@ -60,7 +60,10 @@ test('useGroupEvents: the group’s events, caught up, and live', async () => {
   await caughtUp;
   const box = await render(() => useGroupEvents(client, group, { since: 0 }), {});
   await settled(() => box.now.caughtUp);
-  assert.deepEqual(box.now.events.map(({ seq }) => seq), server.log.seqs(group));
+  assert.deepEqual(
+    box.now.events.map(({ seq }) => seq),
+    server.log.seqs(group),
+  );
   assert.ok(box.renders <= 10, `${box.renders} renders`);
   server.post(group);
   await settled(() => box.now.events.length === 101);
@@ -72,9 +75,14 @@ test('useGroupEvents: the latest ones only, each to onEvent, and another group b
   const other = server.log.group();
   for (let i = 0; i < 9; i++) server.post(group);
   const seen = [];
-  const box = await render(({ id }) => useGroupEvents(client, id, { since: 0, limit: 3, onEvent: ({ seq }) => seen.push(seq) }), { id: group });
+  const box = await render(({ id }) => useGroupEvents(client, id, { since: 0, limit: 3, onEvent: ({ seq }) => seen.push(seq) }), {
+    id: group,
+  });
   await settled(() => box.now.caughtUp);
-  assert.deepEqual(box.now.events.map(({ seq }) => seq), [8, 9, 10]);
+  assert.deepEqual(
+    box.now.events.map(({ seq }) => seq),
+    [8, 9, 10],
+  );
   assert.deepEqual(seen, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   await box.again({ id: other });
   await settled(() => box.now.events[0]?.group_id === other);
@@ -118,7 +126,10 @@ test('useGroupEvents: caughtUp is true only while the events reach up to now', a
   await act(async () => server.cut());
   await until(() => box.now.caughtUp);
 
-  assert.deepEqual(box.now.events.map(({ seq }) => seq), server.log.seqs(group));
+  assert.deepEqual(
+    box.now.events.map(({ seq }) => seq),
+    server.log.seqs(group),
+  );
 });
 
 test('the hooks under StrictMode, which mounts twice: each event once, one typing, nothing left at the end', async () => {
@@ -147,7 +158,10 @@ test('the hooks under StrictMode, which mounts twice: each event once, one typin
   root = undefined;
   assert.equal(handlers(), before);
   await until(() => connection.groups.size === 0);
-  assert.deepEqual(connection.frames.filter(({ type }) => type === 'typing_indicator').map(({ data }) => data.is_typing), [true, false]);
+  assert.deepEqual(
+    connection.frames.filter(({ type }) => type === 'typing_indicator').map(({ data }) => data.is_typing),
+    [true, false],
+  );
 });
 
 test('useConnectionState follows the connection', async () => {
@@ -173,7 +187,8 @@ test('useTyping: who writes, until they stop or fall silent', async (t) => {
   assert.equal(box.now.typists[0].username, 'ben');
   other.typing('th1', false);
   await settled(() => box.now.typists.length === 0);
-  for (const connection of server.connections) server.tell(connection, 'typing_indicator', { thread_id: 'th1', user_id: 'u3', username: 'cem', is_typing: true });
+  for (const connection of server.connections)
+    server.tell(connection, 'typing_indicator', { thread_id: 'th1', user_id: 'u3', username: 'cem', is_typing: true });
   await settled(() => box.now.typists.length === 1);
   await settled(() => box.now.typists.length === 0);
 
@@ -183,19 +198,25 @@ test('useTyping: who writes, until they stop or fall silent', async (t) => {
   await settled(() => heard.length === 1);
   await act(async () => root.unmount());
   await until(() => heard.length === 2);
-  assert.deepEqual(heard, [['th1', true], ['th1', false]]);
+  assert.deepEqual(heard, [
+    ['th1', true],
+    ['th1', false],
+  ]);
 });
 
 test('[RCT1] no render shows the events, or who types, of the group or thread before', async () => {
   const other = server.log.group();
   for (let i = 0; i < 3; i++) server.post(group);
   const shown = [];
-  const box = await render(({ id }) => {
-    const { events } = useGroupEvents(client, id, { since: 0 });
-    const { typists } = useTyping(client, id);
-    shown.push(...events.map(({ group_id }) => [id, group_id]), ...typists.map(({ thread_id }) => [id, thread_id]));
-    return events;
-  }, { id: group });
+  const box = await render(
+    ({ id }) => {
+      const { events } = useGroupEvents(client, id, { since: 0 });
+      const { typists } = useTyping(client, id);
+      shown.push(...events.map(({ group_id }) => [id, group_id]), ...typists.map(({ thread_id }) => [id, thread_id]));
+      return events;
+    },
+    { id: group },
+  );
   await settled(() => box.now.length === 4);
   client.emit('typing_indicator', { thread_id: group, user_id: 'u2', username: 'ben', is_typing: true });
   await settled(() => shown.length > 4);
@@ -204,6 +225,9 @@ test('[RCT1] no render shows the events, or who types, of the group or thread be
   await box.again({ id: null });
   await box.again({ id: group });
 
-  assert.deepEqual(shown.filter(([id, from]) => id !== from), []);
+  assert.deepEqual(
+    shown.filter(([id, from]) => id !== from),
+    [],
+  );
   assert.deepEqual(shown.at(-1)[0], group);
 });

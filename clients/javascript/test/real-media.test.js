@@ -11,7 +11,12 @@ test('media go up and come down', { skip: missing }, async (t) => {
   const [{ group_id }] = await account(client.api, 'media', 1);
   const { thread_id } = await client.send(group_id, { type: 'thread', encrypted_title: 'dA==', encrypted_body: 'Yg==' });
   const bytes = new Uint8Array(9 * 1024 * 1024).map((_, i) => i * 7);
-  const { media_id, sha256, size_bytes } = await client.uploadMedia({ thread_id, data: new Blob([bytes]), encrypted_metadata: 'bQ==', encryption_iv: 'aXY=' });
+  const { media_id, sha256, size_bytes } = await client.uploadMedia({
+    thread_id,
+    data: new Blob([bytes]),
+    encrypted_metadata: 'bQ==',
+    encryption_iv: 'aXY=',
+  });
   assert.equal(size_bytes, bytes.length);
   const { blob, encryption_iv } = await client.downloadMedia(media_id, { sha256 });
   assert.equal(blob.size, bytes.length);

@@ -37,10 +37,19 @@ describe('the real server', { skip: missing }, () => {
       await until(() => heard.length === 5);
 
       assert.equal(seq, 5);
-      assert.deepEqual(heard.map(({ type }) => type), ['member_joined', 'member_joined', 'new_thread', 'new_reply', 'new_message']);
-      assert.deepEqual(heard.map(({ hash, ...event }) => event), (await anna.api.events({ group_id })).events);
+      assert.deepEqual(
+        heard.map(({ type }) => type),
+        ['member_joined', 'member_joined', 'new_thread', 'new_reply', 'new_message'],
+      );
+      assert.deepEqual(
+        heard.map(({ hash, ...event }) => event),
+        (await anna.api.events({ group_id })).events,
+      );
       assert.deepEqual((await anna.api.members(group_id)).map(({ username }) => username).sort(), ['anna', 'ben']);
-      assert.deepEqual((await anna.api.presence(group_id)).map(({ username }) => username), ['ben']);
+      assert.deepEqual(
+        (await anna.api.presence(group_id)).map(({ username }) => username),
+        ['ben'],
+      );
       assert.equal((await anna.api.threads(group_id)).threads[0].reply_count, 1);
       assert.equal((await anna.api.replies(thread_id)).total_count, 1);
       assert.equal((await anna.api.messages()).messages.length, 1);
@@ -52,7 +61,10 @@ describe('the real server', { skip: missing }, () => {
       anna.typing(thread_id);
       anna.typing(thread_id, false);
       await until(() => typed.length === 2);
-      assert.deepEqual(typed, [['anna', true], ['anna', false]]);
+      assert.deepEqual(typed, [
+        ['anna', true],
+        ['anna', false],
+      ]);
 
       let end;
       ben.subscribe(group_id, { onEvent: () => {}, onEnd: (error) => (end = error) });
@@ -98,7 +110,10 @@ describe('the real server', { skip: missing }, () => {
     const { user_id } = await new OrbitalApi(orbital.url).signup({ username: 'shortlived', password: 'Correct-horse-1', public_key: {} });
     let asked = 0;
     const states = [];
-    const client = new OrbitalClient(orbital.url, { backoff: FAST, token: () => jwt({ userId: user_id, username: 'shortlived' }, asked++ ? 3600 : 3) });
+    const client = new OrbitalClient(orbital.url, {
+      backoff: FAST,
+      token: () => jwt({ userId: user_id, username: 'shortlived' }, asked++ ? 3600 : 3),
+    });
     client.on('state', ({ status, code }) => states.push([status, code]));
     const renewed = new Promise((resolve) => client.on('authenticated', resolve));
     client.connect();
@@ -120,10 +135,22 @@ describe('the real server', { skip: missing }, () => {
     const post = () => client.send(group_id, { type: 'message', encrypted_envelope: 'bQ==' });
     await post();
     await post();
-    await until(() => client.api.events({ group_id, after_seq: 0 }).then(() => false, ({ code }) => code === 'GONE'), 'gone', 30_000);
+    await until(
+      () =>
+        client.api.events({ group_id, after_seq: 0 }).then(
+          () => false,
+          ({ code }) => code === 'GONE',
+        ),
+      'gone',
+      30_000,
+    );
     const resets = [];
     const seqs = [];
-    client.subscribe(group_id, { since: 1, onEvent: ({ seq }) => seqs.push(seq), onReset: ({ data }) => resets.push([data.last, data.seq]) });
+    client.subscribe(group_id, {
+      since: 1,
+      onEvent: ({ seq }) => seqs.push(seq),
+      onReset: ({ data }) => resets.push([data.last, data.seq]),
+    });
     await until(() => resets.length);
     await post();
     await until(() => seqs.length);
@@ -161,49 +188,56 @@ describe('the real server', { skip: missing }, () => {
   });
 });
 
-test(`1,000 events in 5 groups over 50 disconnections and 5 kills: the list equals the log (seed ${SEED})`, { skip: missing, timeout: 300_000 }, (t) =>
-  storm(t, async ({ url, token, groups }) => {
-    const store = memoryStore();
-    const lists = new Map(groups.map((id) => [id, []]));
-    const problems = [];
-    let client;
-    let opened = 0;
-    let lost = 0;
-    const start = () => {
-      client = new OrbitalClient(url, { token, store, verify: true, backoff: { ...FAST, window_ms: 0 }, slackMs: 500 });
-      for (const name of ['violation', 'reset', 'error']) client.on(name, (problem) => problems.push(problem));
-      let was;
-      client.on('state', ({ status }) => {
-        if (status === 'open') opened++;
-        if (was === 'open' && status !== 'open') lost++;
-        was = status;
-      });
-      for (const id of groups) client.subscribe(id, { since: 0, onEvent: (event) => lists.get(id).push(event) });
-    };
-    start();
-    return {
-      lists,
-      problems: () => problems,
-      opened: () => opened,
-      lost: () => lost,
-      isOpen: () => client.state.status === 'open',
-      restart() {
-        client.close();
-        start();
-      },
-      close: () => client.close(),
-    };
-  }),
+test(
+  `1,000 events in 5 groups over 50 disconnections and 5 kills: the list equals the log (seed ${SEED})`,
+  { skip: missing, timeout: 300_000 },
+  (t) =>
+    storm(t, async ({ url, token, groups }) => {
+      const store = memoryStore();
+      const lists = new Map(groups.map((id) => [id, []]));
+      const problems = [];
+      let client;
+      let opened = 0;
+      let lost = 0;
+      const start = () => {
+        client = new OrbitalClient(url, { token, store, verify: true, backoff: { ...FAST, window_ms: 0 }, slackMs: 500 });
+        for (const name of ['violation', 'reset', 'error']) client.on(name, (problem) => problems.push(problem));
+        let was;
+        client.on('state', ({ status }) => {
+          if (status === 'open') opened++;
+          if (was === 'open' && status !== 'open') lost++;
+          was = status;
+        });
+        for (const id of groups) client.subscribe(id, { since: 0, onEvent: (event) => lists.get(id).push(event) });
+      };
+      start();
+      return {
+        lists,
+        problems: () => problems,
+        opened: () => opened,
+        lost: () => lost,
+        isOpen: () => client.state.status === 'open',
+        restart() {
+          client.close();
+          start();
+        },
+        close: () => client.close(),
+      };
+    }),
 );
 
-test('100 clients whose server restarts come back over more than 5 s, none with more than 5 attempts a minute, and miss nothing', { skip: missing, timeout: 180_000 }, async (t) => {
+test('100 clients whose server restarts come back over more than 5 s, none with more than 5 attempts a minute, and miss nothing', {
+  skip: missing,
+  timeout: 180_000,
+}, async (t) => {
   const orbital = await new Orbital().start();
   t.after(() => orbital.close());
   const writer = new OrbitalClient(orbital.url);
   t.after(() => writer.close());
   const [{ group_id }] = await account(writer.api, 'writer', 1);
   const { token } = await writer.api.login({ username: 'writer', password: 'Correct-horse-1' });
-  const post = (count) => Promise.all(Array.from({ length: count }, () => writer.send(group_id, { type: 'message', encrypted_envelope: 'bQ==' })));
+  const post = (count) =>
+    Promise.all(Array.from({ length: count }, () => writer.send(group_id, { type: 'message', encrypted_envelope: 'bQ==' })));
   const clients = Array.from({ length: 100 }, () => {
     const one = { attempts: [], openedAt: 0, seqs: [], caughtUp: 0 };
     // Each attempt begins by asking for a ticket.
@@ -228,7 +262,11 @@ test('100 clients whose server restarts come back over more than 5 s, none with 
   const { events } = await writer.api.events({ group_id });
   await until(() => clients.every(({ seqs }) => seqs.length >= events.length), 'all heard', 60_000);
 
-  for (const { seqs } of clients) assert.deepEqual(seqs, events.map(({ seq }) => seq));
+  for (const { seqs } of clients)
+    assert.deepEqual(
+      seqs,
+      events.map(({ seq }) => seq),
+    );
   const at = clients.map(({ openedAt }) => openedAt).sort((a, b) => a - b);
   t.diagnostic(`back over ${at.at(-1) - at[0]} ms, at most ${Math.max(...clients.map(({ attempts }) => attempts.length))} attempts`);
   assert.ok(at.at(-1) - at[0] >= 5000, `back over ${at.at(-1) - at[0]} ms`);

@@ -49,7 +49,10 @@ test('[RNW1] a token of 60 s is asked for at 45 s and at 54 s, and not in the se
   waits[1][1]();
 
   assert.equal(asked, 3);
-  assert.deepEqual(waits.map(([ms]) => ms), [45_000, 9_000]);
+  assert.deepEqual(
+    waits.map(([ms]) => ms),
+    [45_000, 9_000],
+  );
 });
 
 test('[RNW1] tokens of 200 ms are followed by the next ones over one connection', async () => {
@@ -73,7 +76,10 @@ test('[RNW2] a token function that gives the same token, and fails once, is aske
 
   await until(() => frames('authenticate').length);
   assert.equal(server.handshakes.length, 1);
-  assert.deepEqual(client.errors.map(({ code }) => code), ['TOKEN']);
+  assert.deepEqual(
+    client.errors.map(({ code }) => code),
+    ['TOKEN'],
+  );
 });
 
 test('[RNW3] cut as expired with a newer token at hand, the client is back at once', async () => {

@@ -7,8 +7,21 @@ import { FakeServer } from './fake.js';
 
 /** What every answer has that the client looks for. */
 const ANSWER = {
-  ...{ groups: [1], members: [2], online: [3], media: [4], token: 'fresh', ticket: 't', messages: [], events: [], threads: [], replies: [] },
-  ...Object.fromEntries(['group_id', 'invite_code', 'max_bytes', 'message_id', 'thread_id', 'reply_id', 'media_id'].map((name) => [name, 'x'])),
+  ...{
+    groups: [1],
+    members: [2],
+    online: [3],
+    media: [4],
+    token: 'fresh',
+    ticket: 't',
+    messages: [],
+    events: [],
+    threads: [],
+    replies: [],
+  },
+  ...Object.fromEntries(
+    ['group_id', 'invite_code', 'max_bytes', 'message_id', 'thread_id', 'reply_id', 'media_id'].map((name) => [name, 'x']),
+  ),
 };
 const EMPTY = new Set(['logout', 'removeMember', 'mediaDownloaded', 'deleteMedia']);
 let server;
@@ -36,9 +49,21 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['quota', [id], 'GET', `/api/groups/${part}/quota`],
   ['presence', [id], 'GET', `/api/groups/${part}/presence`, { gives: [3] }],
   ['postMessage', [{ conversation_id: 'g' }], 'POST', '/v1/messages', { body: { conversation_id: 'g' } }],
-  ['messages', [{ since: 5, limit: undefined, conversation_id: 'g' }], 'GET', '/v1/messages', { query: { since: '5', conversation_id: 'g' } }],
+  [
+    'messages',
+    [{ since: 5, limit: undefined, conversation_id: 'g' }],
+    'GET',
+    '/v1/messages',
+    { query: { since: '5', conversation_id: 'g' } },
+  ],
   ['createThread', [{ group_id: 'g' }], 'POST', '/api/threads', { body: { group_id: 'g' } }],
-  ['threads', [id, { limit: 5, offset: 10, sort: 'created_asc' }], 'GET', `/api/groups/${part}/threads`, { query: { limit: '5', offset: '10', sort: 'created_asc' } }],
+  [
+    'threads',
+    [id, { limit: 5, offset: 10, sort: 'created_asc' }],
+    'GET',
+    `/api/groups/${part}/threads`,
+    { query: { limit: '5', offset: '10', sort: 'created_asc' } },
+  ],
   ['thread', [id], 'GET', `/api/threads/${part}`],
   ['replies', [id, { offset: 0 }], 'GET', `/api/threads/${part}/replies`, { query: { offset: '0' } }],
   ['createReply', [id, { encrypted_body: 'x' }], 'POST', `/api/threads/${part}/replies`, { body: { encrypted_body: 'x' } }],
@@ -48,7 +73,7 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['threadMedia', [id], 'GET', `/api/threads/${part}/media`, { gives: [4] }],
 ])
   test(`api.${name}`, async () => {
-    if (EMPTY.has(name)) server.intercept = (call, answer) => answer(204);
+    if (EMPTY.has(name)) server.intercept = (_call, answer) => answer(204);
     const answer = await api[name](...args);
     const [request] = server.requests;
 
@@ -66,14 +91,17 @@ test('each POST that emits takes an Idempotency-Key', async () => {
   await api.createThread({ group_id: 'g', encrypted_title: 'x', encrypted_body: 'x' }, { key: 'k4' });
   await api.createReply('t', { encrypted_body: 'x' }, { key: 'k5' });
 
-  assert.deepEqual(server.requests.map(({ headers }) => headers['idempotency-key']), ['k1', 'k2', 'k3', 'k4', 'k5']);
+  assert.deepEqual(
+    server.requests.map(({ headers }) => headers['idempotency-key']),
+    ['k1', 'k2', 'k3', 'k4', 'k5'],
+  );
 });
 
 test('events as objects and as texts', async () => {
   const group = server.log.group();
   server.log.append(group);
   assert.deepEqual(await api.eventTexts(group, 1), [server.log.groups.get(group)[1]]);
-  server.intercept = (call, answer) => answer(200, { events: [], last_seq: 2, has_more: false });
+  server.intercept = (_call, answer) => answer(200, { events: [], last_seq: 2, has_more: false });
   assert.deepEqual(await api.events({ group_id: group, after_seq: 2 }), { events: [], last_seq: 2, has_more: false });
 });
 
@@ -87,18 +115,27 @@ test('login and signup put the token to use, and client.api shares it with the c
 });
 
 test('an error carries code, status, details and Retry-After', async () => {
-  server.intercept = (call, answer) => answer(429, { error: 'TOO_MANY_REQUESTS', message: 'slowly', details: { retry_after: 7 } }, { 'Retry-After': '7' });
+  server.intercept = (_call, answer) =>
+    answer(429, { error: 'TOO_MANY_REQUESTS', message: 'slowly', details: { retry_after: 7 } }, { 'Retry-After': '7' });
   const error = await api.groups().catch((caught) => caught);
 
   assert.ok(error instanceof OrbitalError);
   const { code, status, message, details, retryAfterMs, retryable } = error;
-  assert.deepEqual({ code, status, message, details, retryAfterMs, retryable }, {
-    code: 'TOO_MANY_REQUESTS', status: 429, message: 'slowly', details: { retry_after: 7 }, retryAfterMs: 7000, retryable: true,
-  });
+  assert.deepEqual(
+    { code, status, message, details, retryAfterMs, retryable },
+    {
+      code: 'TOO_MANY_REQUESTS',
+      status: 429,
+      message: 'slowly',
+      details: { retry_after: 7 },
+      retryAfterMs: 7000,
+      retryable: true,
+    },
+  );
 });
 
 test('an answer that is not the protocol’s is an error all the same', async () => {
-  server.intercept = (call, answer, response) => (response.writeHead(502, 'Bad Gateway').end('<html>'), true);
+  server.intercept = (_call, _answer, response) => (response.writeHead(502, 'Bad Gateway').end('<html>'), true);
   await assert.rejects(api.groups(), { code: 'HTTP_502', status: 0, details: { status: 502 }, retryable: true });
   await server.kill();
   await assert.rejects(api.groups(), { code: 'NETWORK', status: 0, retryable: true });
@@ -119,8 +156,13 @@ test('a request can be cancelled', async () => {
   server.intercept = () => new Promise(() => {});
   const abort = new AbortController();
   setTimeout(() => abort.abort(new Error('enough')), 20);
-  await assert.rejects(api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { signal: abort.signal }), { message: 'enough' });
-  await assert.rejects(api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { signal: AbortSignal.abort(new Error('before')) }), { message: 'before' });
+  await assert.rejects(api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { signal: abort.signal }), {
+    message: 'enough',
+  });
+  await assert.rejects(
+    api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { signal: AbortSignal.abort(new Error('before')) }),
+    { message: 'before' },
+  );
 });
 
 test('a request without an answer ends after a time, as NETWORK', async () => {
@@ -129,7 +171,12 @@ test('a request without an answer ends after a time, as NETWORK', async () => {
 });
 
 test('addresses: ws and http, with and without a slash', () => {
-  for (const [given, url] of [['ws://h:1', 'http://h:1'], ['wss://h/', 'https://h'], ['http://h//', 'http://h'], ['https://h/base', 'https://h/base']])
+  for (const [given, url] of [
+    ['ws://h:1', 'http://h:1'],
+    ['wss://h/', 'https://h'],
+    ['http://h//', 'http://h'],
+    ['https://h/base', 'https://h/base'],
+  ])
     assert.equal(new OrbitalApi(given).url, url);
 });
 
@@ -154,10 +201,12 @@ test('[IDM1] what must count once has an Idempotency-Key without being asked for
 });
 
 /** A list in pages of two. */
-const paged = (gives, entries) => ({ query }, answer) => {
-  const offset = Number(query.get('offset') ?? 0);
-  return answer(200, { [gives]: entries.slice(offset, offset + 2), has_more: offset + 2 < entries.length });
-};
+const paged =
+  (gives, entries) =>
+  ({ query }, answer) => {
+    const offset = Number(query.get('offset') ?? 0);
+    return answer(200, { [gives]: entries.slice(offset, offset + 2), has_more: offset + 2 < entries.length });
+  };
 for (const [each, args, gives, name] of [
   ['eachGroup', [], 'groups', 'group_id'],
   ['eachThread', ['g'], 'threads', 'thread_id'],
@@ -189,7 +238,9 @@ test('[ITR1] eachEvent and eachMessage go on after the last number and the last 
   const all = Array.from({ length: 5 }, (_, i) => ({ seq: i + 1, server_timestamp: 100 + i }));
   server.intercept = ({ path, query }, answer) => {
     const gives = path === '/v1/events' ? 'events' : 'messages';
-    const rest = all.filter(({ seq, server_timestamp }) => (gives === 'events' ? seq > Number(query.get('after_seq')) : server_timestamp > Number(query.get('since') ?? 0)));
+    const rest = all.filter(({ seq, server_timestamp }) =>
+      gives === 'events' ? seq > Number(query.get('after_seq')) : server_timestamp > Number(query.get('since') ?? 0),
+    );
     return answer(200, { [gives]: rest.slice(0, 2), has_more: rest.length > 2 });
   };
   const seqs = [];
@@ -199,7 +250,8 @@ test('[ITR1] eachEvent and eachMessage go on after the last number and the last 
 });
 
 test('[ITR2] eventPage gives what the headers say of the page', async () => {
-  server.intercept = (call, answer, response) =>
-    (response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'X-Last-Seq': '9', 'X-Has-More': 'true' }).end('{"a":1}\n'), true);
+  server.intercept = (_call, _answer, response) => (
+    response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'X-Last-Seq': '9', 'X-Has-More': 'true' }).end('{"a":1}\n'), true
+  );
   assert.deepEqual(await api.eventPage({ group_id: 'g', after_seq: 3, limit: 1 }), { texts: ['{"a":1}'], last_seq: 9, has_more: true });
 });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { OrbitalClient } from '../src/node.js';
 import { until } from './fake.js';
-import { Orbital, Proxy, account, seeded } from './orbital.js';
+import { Orbital, FlakyProxy, account, seeded } from './orbital.js';
 
 /** From ORBITAL_SEED, or of the moment; printed by the test. */
 export const SEED = Number(process.env.ORBITAL_SEED ?? Date.now() % 1e9);
@@ -19,7 +19,7 @@ const EVENTS_A_ROUND = 20;
  * @property {() => any[] | Promise<any[]>} problems Violations, resets and errors.
  * @property {() => unknown} restart The application ends, and is started again on its store.
  * @property {() => unknown} close
- * @property {Record<string, (proxy: Proxy) => Promise<unknown>>} [own] Disorder of its own kinds, each in turn.
+ * @property {Record<string, (proxy: FlakyProxy) => Promise<unknown>>} [own] Disorder of its own kinds, each in turn.
  */
 
 /**
@@ -32,7 +32,7 @@ export async function storm(t, make) {
   const pick = (list) => list[Math.floor(random() * list.length)];
   const orbital = await new Orbital({ ORBITAL_HEARTBEAT_SECONDS: '1' }).start();
   t.after(() => orbital.close());
-  const proxy = await Proxy.open(orbital.port, SEED);
+  const proxy = await FlakyProxy.open(orbital.port, SEED);
   t.after(() => proxy.close());
   const writer = new OrbitalClient(orbital.url);
   t.after(() => writer.close());
@@ -86,7 +86,10 @@ export async function storm(t, make) {
     const { events, last_seq } = await writer.api.events({ group_id: id, after_seq: 0, limit: 1000 });
     assert.equal(events.length, last_seq);
     // The frames as the server sent them, and with `verify` their hashes.
-    assert.deepEqual(reader.lists.get(id).map(({ hash, ...event }) => event), events);
+    assert.deepEqual(
+      reader.lists.get(id).map(({ hash, ...event }) => event),
+      events,
+    );
   }
   const lost = await reader.lost();
   t.diagnostic(`${heard()} events, ${lost} disconnections, ${kills} kills`);

@@ -38,7 +38,9 @@ test('backoff: when to connect again', () => {
   assert.deepEqual({ ...BACKOFF }, rule);
   for (const { name, kind, delay_ms, failures, random, retry_after_ms, now_ms, earlier_ms } of cases)
     assert.equal(
-      kind === 'wake' ? wakeMs(BACKOFF, retry_after_ms, now_ms, earlier_ms) : delayMs(BACKOFF, failures, random, retry_after_ms, now_ms, earlier_ms),
+      kind === 'wake'
+        ? wakeMs(BACKOFF, retry_after_ms, now_ms, earlier_ms)
+        : delayMs(BACKOFF, failures, random, retry_after_ms, now_ms, earlier_ms),
       delay_ms,
       name,
     );

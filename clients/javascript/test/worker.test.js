@@ -32,7 +32,10 @@ addEventListener('message', ({ data: { group }, source }) => {
   run().then((done) => source.postMessage(done), (error) => source.postMessage({ error: String(error) }));
 });`;
 
-test('[SWK1] a module service worker sends, verifies, receives, reads the log and loads media by /sdk/all.js', { skip: missing, timeout: 60_000 }, async (t) => {
+test('[SWK1] a module service worker sends, verifies, receives, reads the log and loads media by /sdk/all.js', {
+  skip: missing,
+  timeout: 60_000,
+}, async (t) => {
   const server = await new FakeServer().listen();
   t.after(() => server.kill());
   const group = server.log.group();

@@ -71,7 +71,8 @@ export class Family extends EventTarget {
     this.reads = new ReadMarks(new Shelf(storage, `orbital-read:${userId}`, full));
     this.drafts = new Drafts(storage, userId, full);
     this.outbox = new Outbox(client, new Shelf(storage, `orbital-refused:${userId}`, full), (id) => this.keys.stored(id), changed);
-    this.uploads = new Uploads({ client, session, place: around.uploads, exclusive: around.exclusive, changed });
+    const quota = (/** @type {string} */ groupId) => api.quota(groupId);
+    this.uploads = new Uploads({ client, session, place: around.uploads, quota, exclusive: around.exclusive, changed });
     this.downloads = new Downloads(client, changed);
     const connected = () => this.state.status === 'open';
     this.people = new People({ api, userId, connected, ask, changed }, new Shelf(storage, `orbital-notices:${userId}`, full));

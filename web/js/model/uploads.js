@@ -31,6 +31,7 @@ const RETRY_MS = 30_000;
  * @property {Pick<OrbitalClient, 'uploadMedia'>} client
  * @property {Session} session
  * @property {Pick<Place, 'all' | 'set' | 'delete'>} place
+ * @property {(groupId: string) => Promise<{max_bytes: number, total_bytes: number}>} quota
  * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time; false when another tab runs it.
  * @property {() => void} changed
  */
@@ -136,6 +137,19 @@ export class Uploads {
     const running = new AbortController();
     this.#running.set(upload.id, running);
     this.#around.changed();
+    let refused = '';
+    // Beside the encryption, not before it: until the file is stored, a reload loses it.
+    this.#around.quota(group.id).then(
+      ({ max_bytes, total_bytes }) => {
+        const left = Math.max(0, max_bytes - total_bytes);
+        if (file.size <= left) return;
+        refused = `The group has room for ${Math.floor(left / 1e6)} MB more, and this file has ${Math.ceil(file.size / 1e6)} MB.`;
+        running.abort();
+      },
+      () => {
+        // Without an answer the server itself decides, when the upload begins.
+      },
+    );
     try {
       const info = { name: file.name, type: file.type, ...(await measure(file)) };
       upload.metadata = await seal(key, group.id, `media-info/${upload.id}`, JSON.stringify(info));
@@ -143,8 +157,8 @@ export class Uploads {
       running.signal.throwIfAborted();
     } catch (error) {
       this.#running.delete(upload.id);
-      if (running.signal.aborted) this.#set(upload, 'paused');
-      else this.#set(upload, 'failed', reasonOf(error));
+      if (running.signal.aborted && !refused) this.#set(upload, 'paused');
+      else this.#set(upload, 'failed', refused || reasonOf(error));
       return;
     }
     this.#files.delete(upload.id);

@@ -78,7 +78,7 @@ if (state.status === 'closed') console.log(state.code?.toFixed(), state.reason?.
 const off: () => void = client.on('state', (changed) => console.log(changed.status));
 client.on('error', (error) => {
   same<typeof error, OrbitalError>();
-  console.log(error.code, error.status, error.details['field'], error.retryAfterMs, error.retryable, error.cause);
+  console.log(error.code, error.status, error.details.field, error.retryAfterMs, error.retryable, error.cause);
 });
 client.on('violation', ({ kind, group_id, seq, expected, found }: Violation) => {
   same<typeof kind, 'changed' | 'skipped' | 'repeated' | 'withheld' | 'left'>();
@@ -138,7 +138,7 @@ for await (const item of subscription) {
       const other: OtherEvent = item;
       // @ts-expect-error a newer server sends more types than are known here
       const none: never = item;
-      console.log(other.seq, other.data['target_id'], none);
+      console.log(other.seq, other.data.target_id, none);
     }
   }
 }
@@ -159,7 +159,11 @@ console.log(heard.closed, heard.groupId);
 
 const draft: Draft = { type: 'message', encrypted_envelope: 'AAAA' };
 const { message_id } = await client.send('group', { type: 'message', encrypted_envelope: 'AAAA' });
-const { thread_id } = await client.send('group', { type: 'thread', encrypted_title: 'AAAA', encrypted_body: 'AAAA', root_message_id: message_id }, { key: 'k' });
+const { thread_id } = await client.send(
+  'group',
+  { type: 'thread', encrypted_title: 'AAAA', encrypted_body: 'AAAA', root_message_id: message_id },
+  { key: 'k' },
+);
 const { reply_id } = await client.send('group', { type: 'reply', thread_id, encrypted_body: 'AAAA' });
 await client.send('group', draft);
 // @ts-expect-error a reply needs its thread
@@ -200,7 +204,10 @@ for (const one of [api, alone]) {
   const { expires_at } = await one.newInviteCode(group_id);
   const quota: Quota = await one.quota(group_id);
   const [present] = await one.presence(group_id);
-  const { server_timestamp, seq } = await one.postMessage({ conversation_id: group_id, encrypted_envelope: 'AAAA', timestamp: 1 }, { signal: AbortSignal.timeout(5) });
+  const { server_timestamp, seq } = await one.postMessage(
+    { conversation_id: group_id, encrypted_envelope: 'AAAA', timestamp: 1 },
+    { signal: AbortSignal.timeout(5) },
+  );
   const { messages, has_more }: { messages: Message[]; has_more: boolean } = await one.messages({ since: server_timestamp, limit: 5 });
   const { events, last_seq } = await one.events({ group_id, after_seq: 0 });
   const texts: string[] = await one.eventTexts(group_id);
@@ -219,7 +226,19 @@ for (const one of [api, alone]) {
   const medium: MediaInfo = await one.media('m');
   const { ticket } = await one.wsTicket();
   await one.logout();
-  console.log(public_key, groups, member_count, members, expires_at, quota.is_full, present?.connections, seq, messages, has_more, events[0]?.type);
+  console.log(
+    public_key,
+    groups,
+    member_count,
+    members,
+    expires_at,
+    quota.is_full,
+    present?.connections,
+    seq,
+    messages,
+    has_more,
+    events[0]?.type,
+  );
   console.log(last_seq, texts, threads, replies, reply.created_at, media, medium.size_bytes, ticket);
 }
 
@@ -240,7 +259,15 @@ manager.reconnect();
 manager.token = async () => 'other';
 manager.maxReconnectAttempts = 5;
 manager.reconnectDelays = [1000];
-console.log(manager.ws?.readyState, manager.subscribedGroups, manager.reconnectAttempts, manager.apiUrl, manager.eventHandlers, manager.state.status, went);
+console.log(
+  manager.ws?.readyState,
+  manager.subscribedGroups,
+  manager.reconnectAttempts,
+  manager.apiUrl,
+  manager.eventHandlers,
+  manager.state.status,
+  went,
+);
 manager.close();
 stop();
 
@@ -265,7 +292,12 @@ console.log(error.message);
 // React
 
 export function Component() {
-  const { events, caughtUp, reset, error: refused } = useGroupEvents(client, 'group', { since: 0, limit: 100, onEvent: (event) => console.log(event.seq) });
+  const {
+    events,
+    caughtUp,
+    reset,
+    error: refused,
+  } = useGroupEvents(client, 'group', { since: 0, limit: 100, onEvent: (event) => console.log(event.seq) });
   const { status } = useConnectionState(client);
   const { typists, typing } = useTyping(client, thread_id);
   useTyping(client, null);
