@@ -268,6 +268,19 @@ class Resume(msgspec.Struct, frozen=True):
     hash: str | None = None
 
 
+class ResumePoint(msgspec.Struct, frozen=True):
+    """
+    What the log holds at a position that a client resumes from.
+
+    Attributes:
+        hash: The hash of the frame with that number; of number 0 the group's own.
+        next_stamp_ms: `server_timestamp` of the event that follows, None at the head.
+    """
+
+    hash: str
+    next_stamp_ms: int | None
+
+
 class Revocation(msgspec.Struct, frozen=True):
     """
     Tokens that no longer hold: one by its digest, or all of a user issued up to a moment.

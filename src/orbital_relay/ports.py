@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -27,6 +27,7 @@ from orbital_relay.model import (
     MembershipAtHead,
     Page,
     PendingDeletion,
+    ResumePoint,
     Revocation,
     ThreadId,
     Upload,
@@ -100,12 +101,13 @@ class Store(Protocol):
         """Return access and head, as of one moment, for those groups that exist."""
         ...
 
-    async def hash_at(self, group_id: GroupId, seq: int) -> str | None:
-        """Return the hash of the frame with that number, or None when it can no longer be told."""
-        ...
+    async def resume_points(self, positions: Mapping[GroupId, int]) -> dict[GroupId, ResumePoint]:
+        """
+        Return what the log holds at a position of each group, all as of one moment.
 
-    async def stamp_after(self, group_id: GroupId, seq: int) -> int | None:
-        """Return the stamp of the first event after a number, or None when there is none."""
+        Groups that do not exist, and positions below the floor or beyond the head, are left out. The number of
+        statements does not depend on the number of groups.
+        """
         ...
 
     async def prune(self, *, before_ms: int, limit: int) -> int:

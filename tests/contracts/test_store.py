@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine
@@ -11,7 +12,7 @@ from sqlalchemy.event import listen, remove
 
 from orbital_relay.core.chain import digest, first_prev
 from orbital_relay.errors import Conflict, Forbidden, NotFound, PositionLost, UsernameTaken
-from orbital_relay.model import Access, Appended, GroupId, Principal, ThreadId, UserId
+from orbital_relay.model import Access, Appended, GroupId, Principal, ResumePoint, ThreadId, UserId
 from orbital_relay.ports import Store
 from orbital_relay.store import queries
 from orbital_relay.store.append_postgres import KEY_LIFETIME_MS
@@ -56,6 +57,19 @@ async def home(store: Store, stamps: Stamps) -> Home:
     await put_one(store, stamps, made)
     await put_one(store, stamps, join(bob, made.invite_code))
     return Home(ann, bob, made.group_id, made.invite_code)
+
+
+@pytest.fixture
+def statements() -> Iterator[list[str]]:
+    """The statements that SQLAlchemy runs while the test does."""
+    seen: list[str] = []
+
+    def note(_conn: object, _cursor: object, statement: str, *_rest: object) -> None:
+        seen.append(statement)
+
+    listen(Engine, "before_cursor_execute", note)
+    yield seen
+    remove(Engine, "before_cursor_execute", note)
 
 
 # Chapter: the log
@@ -455,20 +469,44 @@ async def test_heads_of_more_groups_than_a_statement_takes(store: Store, home: H
     assert list(await store.heads(asked)) == [home.group_id]
 
 
-async def test_hashes(store: Store, stamps: Stamps, home: Home):
-    """[P4] The hash of any kept frame is told, of number 0 the group's own, of the floor by the frame after it."""
+async def test_resume_points(store: Store, stamps: Stamps, home: Home):
+    """[P4] At any kept position the hash and the next stamp are known, at the floor by the frame after it."""
     await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(3)))
     events = (await store.read(home.group_id, after=0, limit=10)).events
+    nowhere = GroupId(new_id())
 
-    assert await store.hash_at(home.group_id, 0) == first_prev(home.group_id)
-    for event in events:
-        assert await store.hash_at(home.group_id, event.seq) == digest(event.frame)
-    assert await store.hash_at(home.group_id, 6) is None
-    assert await store.hash_at(GroupId(new_id()), 1) is None
+    async def at(seq: int) -> ResumePoint | None:
+        return (await store.resume_points({home.group_id: seq, nowhere: 1})).get(home.group_id)
+
+    assert await store.resume_points({}) == {}
+    assert await store.resume_points({nowhere: 1}) == {}
+    assert await at(0) == ResumePoint(first_prev(home.group_id), events[0].stamp_ms)
+    for event, following in zip(events, [*events[1:], None], strict=True):
+        next_stamp_ms = None if following is None else following.stamp_ms
+        assert await at(event.seq) == ResumePoint(digest(event.frame), next_stamp_ms)
+    assert await at(6) is None
 
     await store.prune(before_ms=events[2].stamp_ms, limit=10)
-    assert await store.hash_at(home.group_id, 1) is None
-    assert await store.hash_at(home.group_id, 2) == digest(events[1].frame)
+    assert await at(1) is None
+    assert await at(2) == ResumePoint(digest(events[1].frame), events[2].stamp_ms)
+
+
+async def test_many_resume_points_are_few_statements(store: Store, stamps: Stamps, home: Home, statements: list[str]):
+    """[RSM1] The points of 200 groups cost as many statements as those of two."""
+    groups = [group_of(home.ann) for _ in range(200)]
+    await put(store, stamps, *groups)
+    await put(store, stamps, *(message(home.ann, group.group_id) for group in groups))
+    counts = []
+
+    for count in (2, 200):
+        statements.clear()
+        points = await store.resume_points({group.group_id: 1 for group in groups[:count]})
+        assert len(points) == count
+        assert None not in {point.next_stamp_ms for point in points.values()}
+        counts.append(len(statements))
+
+    # With SQLite's BEGIN, which is a statement of its own.
+    assert counts[0] == counts[1] <= 3
 
 
 async def test_messages_over_groups(store: Store, stamps: Stamps, home: Home):
@@ -497,29 +535,20 @@ async def test_messages_over_groups(store: Store, stamps: Stamps, home: Home):
     assert [event.group_id for event in one] == [home.group_id]
 
 
-async def test_messages_over_many_groups(store: Store, stamps: Stamps, home: Home):
+async def test_messages_over_many_groups(store: Store, stamps: Stamps, home: Home, statements: list[str]):
     """
     [MESSAGES] A page over many groups takes as many statements as one over two.
 
     It was one for each group: somebody with 2,000 of them kept SQLite busy for 0.7 s, and PostgreSQL for 2.4.
     """
-    statements: list[str] = []
-
-    def note(_conn: object, _cursor: object, statement: str, *_rest: object) -> None:
-        statements.append(statement)
-
     counts: list[int] = []
     for more in (1, 40):
         groups = [group_of(home.ann) for _ in range(more)]
         await put(store, stamps, *groups)
         await put(store, stamps, *(message(home.ann, group.group_id) for group in groups))
-        listen(Engine, "before_cursor_execute", note)
-        try:
-            page, _ = await store.messages(home.ann.key, since_ms=0, limit=100, group_id=None)
-        finally:
-            remove(Engine, "before_cursor_execute", note)
-        counts.append(len(statements))
         statements.clear()
+        page, _ = await store.messages(home.ann.key, since_ms=0, limit=100, group_id=None)
+        counts.append(len(statements))
 
     assert len(page) == 41
     assert counts[0] == counts[1] > 0

@@ -239,7 +239,8 @@ class Machine(RuleBasedStateMachine):
             assert page.head == heads[group.id]
             assert (page.head.seq, page.head.floor) == (len(group.frames), group.floor)
             assert page.head.hash == digest(group.frames[-1])
-            assert self.run(self.store.hash_at(group.id, group.floor)) == (
+            points = self.run(self.store.resume_points({group.id: group.floor}))
+            assert points[group.id].hash == (
                 digest(group.frames[group.floor - 1]) if group.floor else first_prev(group.id)
             )
             chain = Chain(first_prev(group.id))

@@ -162,6 +162,26 @@ async def test_a_store_that_is_away_for_a_while(seed, monkeypatch):
     await world.close()
 
 
+async def test_a_resume_of_many_groups_is_few_calls():
+    """[RSM2] A client that resumes 40 groups makes the relay ask the store as often as one that resumes two."""
+    world = World(11, nodes=1)
+    await world.nodes[0].start()
+    ids = await _found(world, 40)
+    calls = []
+    for count in (2, 40):
+        client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
+        world.clients.append(client)
+        before = world.store.calls
+
+        client.subscribe(ids[:count], {group_id: len(world.users) for group_id in ids[:count]})
+        await world.settle()
+
+        calls.append(world.store.calls - before)
+        client.end()
+    assert calls[0] == calls[1]
+    await world.close()
+
+
 async def test_a_log_restored_from_a_backup():
     """[PROM4] Who is ahead of a restored log is told so, and hears what happens from then on."""
     world = World(7, nodes=1)

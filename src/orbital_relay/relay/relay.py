@@ -460,18 +460,23 @@ class Relay:
         standings: Mapping[GroupId, MembershipAtHead],
         since: Mapping[str, Resume],
     ) -> dict[GroupId, int | None]:
-        """For each replay that is possible, return the stamp of its first event, or None if nothing is missing."""
-        found: dict[GroupId, int | None] = {}
-        for group_id in groups:
-            resume, standing = since.get(group_id), standings.get(group_id)
-            if resume is None or standing is None or standing.access is not Access.MEMBER:
-                continue
-            if not standing.head.floor <= resume.seq <= standing.head.seq:
-                continue
-            if resume.hash is not None and await self._store.hash_at(group_id, resume.seq) != resume.hash:
-                continue
-            found[group_id] = await self._store.stamp_after(group_id, resume.seq)
-        return found
+        """Return, for each replay that is possible, the stamp of its first event, or None when nothing is missing."""
+        resumes = {
+            group_id: resume
+            for group_id in groups
+            if (resume := since.get(group_id)) is not None
+            and (standing := standings.get(group_id)) is not None
+            and standing.access is Access.MEMBER
+            and standing.head.floor <= resume.seq <= standing.head.seq
+        }
+        if not resumes:
+            return {}
+        points = await self._store.resume_points({group_id: resume.seq for group_id, resume in resumes.items()})
+        return {
+            group_id: point.next_stamp_ms
+            for group_id, point in points.items()
+            if resumes[group_id].hash in {None, point.hash}
+        }
 
     def _let_in(
         self,

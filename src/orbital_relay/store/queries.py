@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import islice
 from typing import Any, Final, TypeAlias
 
 import msgspec
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     FromClause,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from orbital_relay import wire
-from orbital_relay.core.chain import first_prev, prev_of
+from orbital_relay.core.chain import prev_of
 from orbital_relay.errors import Conflict, Forbidden, PositionLost, UsernameTaken
 from orbital_relay.model import (
     Access,
@@ -39,6 +40,7 @@ from orbital_relay.model import (
     IdempotencyKey,
     MembershipAtHead,
     Page,
+    ResumePoint,
     Revocation,
     UserId,
 )
@@ -98,7 +100,6 @@ _STANDINGS = select(t.groups.c.group_id, t.members.c.user, *_HEAD).outerjoin(
     t.members, (t.members.c.group == t.groups.c.id) & (t.members.c.user == bindparam("user"))
 )
 _STANDING = _STANDINGS.where(t.groups.c.group_id == bindparam("group_id"))
-_GROUP = select(t.groups.c.id).where(t.groups.c.group_id == bindparam("group_id"))
 _GROUP_HEAD = select(t.groups.c.id, *_HEAD).where(t.groups.c.group_id == bindparam("group_id"))
 _EVENTS = (
     select(t.events.c.place, t.events.c.stamp_ms, t.events.c.frame)
@@ -115,12 +116,6 @@ _EVENTS_WITHIN = (
     select(_WEIGHED.c.place, _WEIGHED.c.stamp_ms, _WEIGHED.c.frame)
     .where(_WEIGHED.c.bytes_before < bindparam("bytes"))
     .order_by(_WEIGHED.c.place)
-)
-_FIRST_STAMP = (
-    select(t.events.c.stamp_ms)
-    .where(t.events.c.place > bindparam("after"), t.events.c.place < bindparam("end"))
-    .order_by(t.events.c.place)
-    .limit(1)
 )
 
 
@@ -206,25 +201,35 @@ def _page(conn: Connection, row: Row[*tuple[Any, ...]], group_id: str, *, after:
     return Page(page, head)
 
 
-def hash_at(conn: Connection, group_id: str, seq: int) -> str | None:
-    """Return the hash of the frame with a number: the next frame tells it, or the head."""
-    row = conn.execute(select(t.groups.c.id, *_HEAD).where(t.groups.c.group_id == group_id)).one_or_none()
-    if row is None or seq > row.last_seq:
-        return None
-    if seq == row.last_seq:
-        return str(row.last_hash)
-    if seq == 0:
-        return first_prev(group_id)
-    following = conn.execute(select(t.events.c.frame).where(t.events.c.place == t.place(row.id, seq + 1))).scalar()
-    return None if following is None else prev_of(bytes(following))
+# The end of a frame, where its `prev` stands: a frame may have 350 KB, and this needs 54 bytes of it.
+_END_OF_FRAME = func.substr(t.events.c.frame, _LENGTH - 63, 64)
 
 
-def stamp_after(conn: Connection, group_id: str, seq: int) -> int | None:
-    """Return the stamp of the first event after a number."""
-    group = conn.execute(_GROUP, {"group_id": group_id}).scalar()
-    if group is None:
-        return None
-    return conn.execute(_FIRST_STAMP, {"after": t.place(group, seq), "end": t.place(group + 1, 0)}).scalar()
+def resume_points(conn: Connection, positions: Mapping[str, int]) -> dict[GroupId, ResumePoint]:
+    """Return what is known at a position of each group, by two statements for any number of groups."""
+    groups = conn.execute(select(t.groups.c.group_id, t.groups.c.id, *_HEAD).where(_among(conn, positions))).all()
+    found: dict[GroupId, ResumePoint] = {}
+    places: dict[int, GroupId] = {}
+    for group_id, number, last_seq, floor_seq, _, last_hash in groups:
+        seq = positions[group_id]
+        if seq == last_seq:
+            found[GroupId(group_id)] = ResumePoint(str(last_hash), None)
+        elif floor_seq <= seq < last_seq:
+            places[t.place(number, seq + 1)] = GroupId(group_id)
+    if places:
+        following = select(t.events.c.place, t.events.c.stamp_ms, _END_OF_FRAME).where(_at_places(conn, list(places)))
+        for place, stamp_ms, end in conn.execute(following):
+            found[places[place]] = ResumePoint(prev_of(bytes(end)), stamp_ms)
+    return found
+
+
+def _at_places(conn: Connection, places: list[int]) -> ColumnElement[bool]:
+    """Match events by their place; on PostgreSQL by one statement for any number, planned once."""
+    if conn.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import ARRAY  # noqa: PLC0415 - only where it is spoken
+
+        return t.events.c.place == func.any(bindparam(None, places, type_=ARRAY(BigInteger)))
+    return t.events.c.place.in_(places)
 
 
 @cache

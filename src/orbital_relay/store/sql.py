@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -29,6 +29,7 @@ from orbital_relay.model import (
     MembershipAtHead,
     Page,
     PendingDeletion,
+    ResumePoint,
     Revocation,
     ThreadId,
     Upload,
@@ -90,13 +91,9 @@ class SqlStore(ABC):
         """See `ports.Store.standings`."""
         return await self._read(queries.standings, user, group_ids)
 
-    async def hash_at(self, group_id: GroupId, seq: int) -> str | None:
-        """See `ports.Store.hash_at`."""
-        return await self._read(queries.hash_at, group_id, seq)
-
-    async def stamp_after(self, group_id: GroupId, seq: int) -> int | None:
-        """See `ports.Store.stamp_after`."""
-        return await self._read(queries.stamp_after, group_id, seq)
+    async def resume_points(self, positions: Mapping[GroupId, int]) -> dict[GroupId, ResumePoint]:
+        """See `ports.Store.resume_points`."""
+        return await self._read(queries.resume_points, positions)
 
     async def prune(self, *, before_ms: int, limit: int) -> int:
         """See `ports.Store.prune`."""
