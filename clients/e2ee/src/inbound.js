@@ -116,16 +116,19 @@ async function processEvent(unit, cx, event) {
   return 'processed';
 }
 
+/** @param {unknown} text What the server sends as base64. @returns {Bytes | null} Null when it is not: no event may stop the log. */
+function bytesOf(text) {
+  try {
+    return fromBase64(String(text));
+  } catch {
+    return null;
+  }
+}
+
 /** @param {Unit} unit @param {Context} cx @param {LogEvent} event */
 async function takeRecord(unit, cx, event) {
   const group = event.group_id;
-  /** @type {Bytes} */
-  let bytes;
-  try {
-    bytes = fromBase64(String(event.data.record));
-  } catch {
-    bytes = new Uint8Array(0);
-  }
+  const bytes = bytesOf(event.data.record) ?? new Uint8Array(0);
   const { roster, before } = await addRecord(unit, group, { seq: event.seq, author: String(event.data.author_id), bytes });
   for (const { seq, code, user, device } of roster.warnings.filter((one) => one.seq === event.seq)) warn(unit, cx, { group, seq, code, user, device, details: {} });
   if (roster.devices !== before.devices) await retryHeld(unit, cx, group, readWaiting);
@@ -134,9 +137,10 @@ async function takeRecord(unit, cx, event) {
 /** @param {Unit} unit @param {Context} cx @param {LogEvent} event The server's word on a device, compared with the roster. */
 async function noteIdentity(unit, cx, event) {
   const { user_id: user, device_id: device, change, identity_key: identity } = event.data;
+  const named = bytesOf(identity);
   const known = findDevice(await loadRoster(unit, event.group_id), user, device);
   if (!known || change === 'removed') return;
-  if (identity === undefined || toHex(known.identity) !== toHex(fromBase64(identity)))
+  if (!named || !equal(known.identity, named))
     warn(unit, cx, { group: event.group_id, seq: event.seq, code: 'identity_differs', user, device, details: { change } });
 }
 
@@ -285,6 +289,7 @@ async function takeOwn(unit, cx, event, parts, chainName) {
   const group = event.group_id;
   const first = /** @type {Part} */ (parts[0]).message;
   const key = `${group}/${chainName}`;
+  const ownNonce = `${group}/own/${toHex(first.distribution)}/${first.iteration}`;
   const own = /** @type {OwnChain | undefined} */ (await unit.get('own', key));
   if (own?.distribution && equal(own.distribution, first.distribution) && first.iteration >= own.count) {
     warn(unit, cx, { group, seq: event.seq, code: 'old_copy', user: cx.me.user, device: cx.me.device, details: { iteration: first.iteration, stored: own.count } });
@@ -294,8 +299,14 @@ async function takeOwn(unit, cx, event, parts, chainName) {
   if (found && parts.every(({ field }) => event.data[field] === found.sealed.body[field])) {
     const { row } = found;
     for (const key of [found.key, ...[...(row.tried ?? []), found.sealed].map((one) => outbox.postedKey(group, one))]) unit.delete('outbox', key);
+    unit.put('nonces', ownNonce, event.seq);
     const item = { ...itemOf(event, cx.me.user, 'read'), device: cx.me.device };
     putItem(unit, { ...item, parts: row.parts.map(({ kind, body }) => ({ kind, body, at: row.at })) });
+    return 'done';
+  }
+  if (await unit.get('nonces', ownNonce)) {
+    putItem(unit, { ...itemOf(event, cx.me.user, 'repeated'), device: cx.me.device });
+    warn(unit, cx, { group, seq: event.seq, code: 'repeated', ...cx.me, details: {} });
     return 'done';
   }
   // Sent from an older copy of this store, or not what was sent.

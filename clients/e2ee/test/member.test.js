@@ -1,8 +1,9 @@
 /** Groups of several devices on a relay in memory: who reads what. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { E2eeError } from '../src/errors.js';
-import { memoryStore, readEnvelope, readInvite, fromBase64, toHex } from '../src/index.js';
+import { fromBase64, memoryStore, openFile, readEnvelope, readInvite, readMediaInfo, sealFile, toBase64, toHex, uuidBytes, writeMediaInfo } from '../src/index.js';
 import { ADA, BEN, CLEO } from './people.js';
 import { FakeRelay, codes, enter, newFamily, reply, say, texts } from './relay.js';
 
@@ -127,6 +128,24 @@ test('[DEVGRP5] A crash before or after the server took a post loses no draft an
       assert.equal(await again.pending(group), 0);
       assert.deepEqual(await codes(again, group), []);
     }
+});
+
+test('[DEVGRP23] An own message that the server sends again, and one that differs from what was sent, are not shown as messages.', async () => {
+  const { relay, members, group } = await family([ADA, BEN]);
+  const [ada] = members;
+  await say(ada, group, 'once');
+  await relay.deliver(ada, group);
+  relay.append(group, 'new_message', relay.groups.get(group).log.at(-1).data);
+  await say(ada, group, 'changed');
+  const last = relay.groups.get(group).log.at(-1);
+  const bytes = fromBase64(last.data.encrypted_envelope);
+  bytes[200] ^= 1;
+  last.data = { ...last.data, encrypted_envelope: toBase64(bytes) };
+  await relay.deliver(ada, group);
+  assert.deepEqual(await texts(ada, group), ['once', '[repeated]', '[own_lost]']);
+  ada.caughtUp(group);
+  await ada.tick(group);
+  assert.deepEqual(await codes(ada, group), ['repeated', 'withheld_post']);
 });
 
 test('[DEVGRP16] A draft that was accepted without an answer, and is sealed again with new keys, is neither sent twice nor left behind.', async () => {
@@ -382,7 +401,7 @@ test('[DEVGRP15] Swapped, replayed and re-attributed contents are shown as warni
   assert.deepEqual((await codes(ben, group)).filter((code) => code !== 'broken_chain'), ['misplaced', 'wrong_sender', 'repeated']);
 });
 
-test('[MEM19] A device that the directory has not seen for 90 days is given nothing; when it is seen again it is given the chain.', async () => {
+test('[DEVGRP19] A device that the directory has not seen for 90 days is given nothing; when it is seen again it is given the chain.', async () => {
   const { relay, members, group, settle } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'all');
@@ -400,4 +419,64 @@ test('[MEM19] A device that the directory has not seen for 90 days is given noth
   await settle();
   assert.deepEqual(await texts(cleo, group), ['all', '[waiting]', 'again']);
   assert.deepEqual(await codes(ada, group), []);
+});
+
+test('[DEVGRP20] A title that stands over another thread’s body is misplaced, though both are by their author.', async () => {
+  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  const thread = async (title, body) => {
+    await ada.draft(group, 'new_thread', [{ field: 'encrypted_title', kind: 2, body: Buffer.from(title) }, { field: 'encrypted_body', kind: 3, body: Buffer.from(body) }]);
+    await ada.flush(group);
+    return relay.groups.get(group).log.at(-1);
+  };
+  const one = await thread('holiday', 'the sea');
+  const two = await thread('doctor', 'the knee');
+  [one.data, two.data] = [{ ...one.data, encrypted_title: two.data.encrypted_title }, { ...two.data, encrypted_title: one.data.encrypted_title }];
+  const kind = await thread('a title', 'as a body');
+  kind.data = { ...kind.data, encrypted_title: kind.data.encrypted_body, encrypted_body: kind.data.encrypted_title };
+  await settle();
+  assert.deepEqual(await texts(ben, group), ['[misplaced]', '[misplaced]', '[misplaced]']);
+});
+
+test('[DEVGRP21] A file’s key travels in the content of its event, and opens that file only.', async () => {
+  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  const media = '22222222-2222-4333-8444-555555555555';
+  const { key, sealed, sha256 } = await sealFile(media, new Blob(['a photo']));
+  const body = writeMediaInfo({ key, sha256, type: 'image/png', name: 'sea.png' });
+  await ada.draft(group, 'media_uploaded', [{ field: 'encrypted_metadata', kind: 5, context: uuidBytes(media), body }], { media_id: media });
+  await ada.flush(group);
+  relay.append(group, 'media_uploaded', { ...relay.groups.get(group).log.at(-1).data, media_id: '33333333-2222-4333-8444-555555555555' });
+  await settle();
+  const [item, moved] = await ben.items(group);
+  const info = readMediaInfo(item.parts[0].body);
+  assert.equal(await (await openFile(item.data.media_id, info, sealed)).text(), 'a photo');
+  assert.equal(moved.status, 'repeated');
+});
+
+test('[DEVGRP22] Fuzzed: whatever the server puts into an event, the log goes on, and nothing of it is shown as a message.', async () => {
+  const { relay, members, group } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  await say(ada, group, 'true');
+  await relay.settle(group);
+  const { data } = relay.groups.get(group).log.at(-1);
+  const keys = relay.groups.get(group).log.findLast(({ type }) => type === 'new_keys').data.encrypted_envelope;
+  const snapshot = ben.store.snapshot();
+  const value = fc.oneof(
+    fc.jsonValue(), fc.base64String(), fc.constantFrom(ADA, BEN, group, data.encrypted_envelope, keys, undefined, ''),
+    fc.uint8Array({ maxLength: 60 }).map((bytes) => toBase64(Uint8Array.from([2, ...bytes]))),
+  ); // prettier-ignore
+  const names = ['user_id', 'device_id', 'change', 'identity_key', 'author_id', 'sender_id', 'record', 'encrypted_envelope', 'encrypted_title', 'encrypted_body', 'encrypted_metadata', 'thread_id', 'media_id'];
+  const types = ['member_joined', 'member_left', 'identity_changed', 'new_record', 'new_keys', 'new_message', 'new_thread', 'new_reply', 'media_uploaded', 'new_annotation', 'deleted'];
+  const event = fc.record({ type: fc.constantFrom(...types), data: fc.dictionary(fc.constantFrom(...names), value) });
+  await fc.assert(
+    fc.asyncProperty(fc.array(event, { minLength: 1, maxLength: 6 }), async (events) => {
+      const victim = await new FakeRelay().device(BEN, 1, { store: memoryStore(snapshot), publish: false });
+      const { position } = await victim.group(group);
+      for (const [at, one] of events.entries()) assert.equal(await victim.receive({ ...one, group_id: group, seq: position.seq + 1 + at, hash: position.hash }), 'processed');
+      const shown = (await texts(victim, group)).filter((text) => !text.startsWith('['));
+      assert.deepEqual(shown, ['true']);
+    }),
+    { numRuns: 300 },
+  );
 });
