@@ -37,9 +37,9 @@ _MARKED_BY = {
 
 
 def pytest_configure() -> None:
-    """Let a run that is told to stop end its fixtures; and let programs hear Ctrl-C where the tests run unattended."""
+    """Close the fixtures of a run that gets SIGTERM, and restore SIGINT where the tests run unattended."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A shell starts what it puts in the background deaf to SIGINT, and that is handed down.
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

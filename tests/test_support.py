@@ -21,7 +21,7 @@ from tests.support.tokens import sign
 
 
 def test_program_lines_and_end():
-    """[SUPPORT] A program's lines are kept, its status is told, and silence is not waited for beyond its end."""
+    """[SUPPORT] A program's lines are kept, its status is reported, and a wait does not outlast it."""
     program = Program([sys.executable, "-c", "print('one'); print('two'); raise SystemExit(3)"])
 
     assert program.wait_for("t(w)o")[1] == "w"

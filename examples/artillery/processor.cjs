@@ -2,8 +2,8 @@
  * What the scenario's functions do. CommonJS, since Artillery 2.0 loads a `.cjs` processor the same way on every Node.
  *
  * Artillery's own `send` with `match` or `capture` looks at the next frame only, whatever it is, and fails when that is
- * a ping or somebody else's event. Here one listener takes every frame, answers pings, and hands answers to whoever
- * waits for them by the frame's `id`.
+ * a ping or somebody else's event. Here one listener takes every frame, answers pings, and gives each answer to the
+ * request that waits for it, by the frame's `id`.
  */
 'use strict';
 
@@ -88,7 +88,7 @@ function ask(context, type, data) {
   });
 }
 
-/** Hears everything from now on, and subscribes. */
+/** Receives every frame from now on, and subscribes. */
 async function listen(context, events) {
   const { vars, ws } = context;
   vars.waiting = new Map();
@@ -103,7 +103,7 @@ async function listen(context, events) {
     } else if (frame.reply_to !== undefined) {
       vars.waiting.get(frame.reply_to)?.(frame);
     } else if (frame.seq !== undefined) {
-      heard(vars, events, frame);
+      received(vars, events, frame);
     }
   });
   const { data } = await ask(context, 'subscribe', { group_ids: [vars.groupId] });
@@ -111,7 +111,7 @@ async function listen(context, events) {
   vars.seq ??= data.groups[vars.groupId].seq;
 }
 
-function heard(vars, events, frame) {
+function received(vars, events, frame) {
   events.emit('counter', 'orbital.events', 1);
   events.emit('counter', 'orbital.out_of_order', vars.seq === undefined || frame.seq === vars.seq + 1 ? 0 : 1);
   vars.seq = frame.seq;

@@ -26,7 +26,7 @@ async def main(url: str, group_id: str, positions: str) -> None:
     async with client as orbital, orbital.subscribe(group_id, since=0) as events:
         async for event in events:
             if isinstance(event, Reset):
-                print(f"What followed number {event.last_seq} is no longer kept; load the group anew.")
+                print(f"What followed number {event.last_seq} is no longer kept; load the group again.")
             else:
                 print(event.seq, event.type, flush=True)
 

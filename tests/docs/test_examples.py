@@ -101,9 +101,9 @@ async def test_console_page(server: Server, chromium: str, tmp_path: Path):
     async with open_page(chromium, server.url, tmp_path / "profile") as console:
         for name in ("account", "socket"):
             await console.paste(blocks[name])
-        await console.until("heard.includes('member_joined')")
+        await console.until("received.includes('member_joined')")
         await console.paste(blocks["message"])
-        await console.until("heard.includes('new_message')")
+        await console.until("received.includes('new_message')")
         await console.paste(blocks["ticket"])
         await console.until("second.readyState === WebSocket.OPEN")
         await console.paste(blocks["sdk"])
@@ -194,7 +194,7 @@ async def test_media_page(server: Server, tmp_path: Path):
 
 
 def test_embedded_code():
-    """[DOCS16] Code that a page shows out of a file stands in that file, to the letter."""
+    """[DOCS16] Code that a page shows out of a file stands in that file, byte for byte."""
     shown = 0
     for page in reading.documents():
         for place, text in re.findall(

@@ -144,10 +144,10 @@ def test_commands_are_commands():
 def test_floors():
     """[DOCS21] The floors of the architecture page are those that import-linter holds."""
     page = (CHECKOUT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
-    told = [
+    written = [
         set(re.findall(r"`(\w+)(?:\.py|/)`", row)) for row in re.findall(r"^\| \d+ \| ([^|]*) \|", page, re.MULTILINE)
     ]
     manifest = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
     layers = manifest["tool"]["importlinter"]["contracts"][0]["layers"]
 
-    assert told == [set(re.findall(r"\w+", layer)) for layer in layers]
+    assert written == [set(re.findall(r"\w+", layer)) for layer in layers]
