@@ -75,6 +75,7 @@ FAMILIES = {
     "FRM": "Python SDK: frames",
     "GAP": "Python SDK: gaps",
     "GROUPKEY": "the page: keys of groups",
+    "GLOSS": "the glossary",
     "GRP": "groups",
     "HB": "the heartbeat",
     "HOLD": "the page: what people write and hold",

@@ -1,0 +1,46 @@
+"""The glossary: its words are in order, each has the field's synonyms, and the names of the source exist."""
+
+from __future__ import annotations
+
+import re
+
+from tests.support.programs import CHECKOUT
+
+GLOSSARY = CHECKOUT / "docs" / "glossary.md"
+SOURCE = CHECKOUT / "src" / "orbital_relay"
+
+FIELD = (
+    "ack", "backpressure", "consumer position", "deduplication", "eviction", "fan-out", "graceful shutdown",
+    "high and low watermark", "idempotency key", "lease", "offset", "publisher", "rate limit", "replay", "retention",
+    "revocation", "sequence number", "sliding window", "subscriber", "trim", "watermark",
+)  # fmt: skip
+"""Words that a reader from elsewhere searches for."""
+
+
+def rows(part: int) -> list[list[str]]:
+    """Return the cells of the glossary's first table, the words, or of its second, the names in the source."""
+    text = GLOSSARY.read_text("utf-8").split("## Where it is in the source")[part]
+    lines = [line for line in text.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_words():
+    """[GLOSS1] Each word has a meaning and the field's synonyms, and the field's own words are all found."""
+    table = rows(0)
+    text = GLOSSARY.read_text("utf-8").lower()
+
+    assert len(table) > 40
+    assert [row for row in table if len(row) != 3 or not all(row)] == []
+    assert sorted(row[0].strip("*") for row in table) == [row[0].strip("*") for row in table]
+    assert [word for word in FIELD if word not in text] == []
+
+
+def test_names_of_the_source():
+    """[GLOSS2] Each name that the glossary gives for a term is defined in the file beside it."""
+    missing = []
+    for _term, name, file in rows(1):
+        path, defined = SOURCE / file.strip("`"), re.compile(rf"^(?:class|def) {name.strip('`')}\b", re.MULTILINE)
+        if not path.is_file() or not defined.search(path.read_text("utf-8")):
+            missing.append(f"{name} in {file}")
+
+    assert missing == []
