@@ -36,6 +36,11 @@ def unseal(key: bytes, sealed: str, about: str) -> str:
         return "(sealed with another key)"
 
 
+def shown(text: str) -> str:
+    """Return another member's text with control characters escaped: they could clear the terminal or forge lines."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
 def base64_of(sealed: bytes) -> str:
     """Write bytes as the server takes them."""
     return base64.b64encode(sealed).decode()
@@ -65,11 +70,11 @@ async def listen(orbital: Orbital, group_id: str, key: bytes) -> None:
     async for event in orbital.subscribe(group_id, since=0):
         match event:
             case MemberJoined(data=member):
-                names[member.user_id] = member.username
-                print(f"* {member.username} is here", flush=True)
+                names[member.user_id] = shown(member.username)
+                print(f"* {names[member.user_id]} is here", flush=True)
             case NewMessage(data=message):
                 who = names.get(message.sender_id, "somebody")
-                print(f"{who}: {unseal(key, message.encrypted_envelope, group_id)}", flush=True)
+                print(f"{who}: {shown(unseal(key, message.encrypted_envelope, group_id))}", flush=True)
 
 
 async def speak(orbital: Orbital, group_id: str, key: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The command `orbital`: which subcommands there are; each lives in commands/ and is loaded when it is asked for."""
+"""The command `orbital`: the table of its subcommands; each is a module of commands/, imported when it is used."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ try:
     from typing import Any, Final
 
     import click
-except KeyboardInterrupt:  # Ctrl-C, before there is anybody to answer it.
+except KeyboardInterrupt:  # Ctrl-C during the imports: end without a traceback.
     raise SystemExit(1) from None
 
 from orbital_relay import __version__
+from orbital_relay.commands.terminal import say, shown_lines
 
 COMMANDS: Final = {
     "serve": "Serve HTTP and WebSocket.",
@@ -36,14 +37,14 @@ class _Lazy(click.Group):
     """A group whose subcommands are imported when used, so that `--help` is instant and the SDK alone suffices."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
-        """Run the command; a file, a folder or a terminal that fails is told in a sentence."""
+        """Run the command; report an operating system error (file, folder, terminal) in a sentence."""
         try:
             return super().main(*args, **kwargs)
         except ModuleNotFoundError as exc:
             if exc.name is None or exc.name.split(".")[0] == "orbital_relay":
                 raise
-            # At the import of a command or in the midst of one: the SDK alone is a whole installation, too.
-            click.echo(
+            # The SDK can be installed without the server's dependencies.
+            say(
                 f"Error: This needs the server's parts, and {exc.name} is not installed: "
                 "pip install 'orbital-relay[server]'",
                 err=True,
@@ -51,11 +52,19 @@ class _Lazy(click.Group):
             sys.exit(1)
         except OSError as exc:
             what = f"{exc.filename}: " if exc.filename else ""
-            click.echo(f"Error: {what}{exc.strerror or exc}.", err=True)
+            say(f"Error: {what}{exc.strerror or exc}.", err=True)
             if sys.stdout is not None:
-                # What is left for a full disk or a lost terminal would fail once more at the end, with a traceback.
+                # Flushing the rest to a full disk or a lost terminal at exit would fail again, with a traceback.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(1)
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
+        """Run the subcommand; an error message may quote text of others, and is escaped before click prints it."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as exc:
+            vars(exc)["message"] = shown_lines(exc.message)  # click declares it final
+            raise
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Return the names, in the order of the table."""
@@ -70,7 +79,7 @@ class _Lazy(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's
-        """Write the table."""
+        """Write the table of subcommands."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

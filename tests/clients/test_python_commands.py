@@ -243,8 +243,11 @@ async def test_positions_that_cannot_be_kept(shared: Server, tmp_path: Path) -> 
     "args, says",
     [(("send", "g"), "There is nothing to send"), (("user", "add", "ada"), "no standard input to read the password")],
 )
-async def test_without_standard_input(args: tuple[str, ...], says: str) -> None:
+async def test_without_standard_input(args: tuple[str, ...], says: str, tmp_path: Path) -> None:
     """[CMD17] Without a standard input, as under some supervisors, a command that reads it says so."""
+    if args[0] == "user":
+        await run("", None, "migrate", "--data-dir", str(tmp_path))
+        args = (*args, "--data-dir", str(tmp_path))
 
     def work() -> subprocess.CompletedProcess[str]:
         closing = ["sh", "-c", 'exec "$@" <&-', "sh", *ORBITAL, *args]
@@ -275,7 +278,7 @@ async def test_a_folder_that_was_mistyped(args: tuple[str, ...], tmp_path: Path)
 
 
 async def test_a_backup_replaces_files_alone(tmp_path: Path) -> None:
-    """[CMD20] `backup --force` does not put a file in the place of a device or a pipe; cron gets no empty line."""
+    """[CMD20] `backup --force` never replaces a device or a pipe; standard error names the database alone."""
     await run("", None, "migrate", "--data-dir", str(tmp_path))
     os.mkfifo(tmp_path / "pipe")
 
@@ -285,4 +288,4 @@ async def test_a_backup_replaces_files_alone(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "is no file" in refused.stderr
     assert (tmp_path / "pipe").is_fifo()
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, f"Database: {tmp_path / 'orbital.db'}\n")

@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from orbital_relay.commands.server_options import load, run, settings_options, there
+from orbital_relay.commands.server_options import load_existing, run, settings_options
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.server.app import open_store
 from orbital_relay.store import archive
@@ -35,7 +36,7 @@ def backup(file: Path, *, force: bool, **flags: str | None) -> None:
     hashes of passwords. It restores into SQLite and PostgreSQL alike. The bytes of media and the tokens' secret are
     not in it; they are files of the data folder.
     """
-    settings = there(load(flags))
+    settings = load_existing(flags)
     if file.exists() and not file.is_file():
         raise click.ClickException(f"{file} is no file, and would be replaced by one; give another name.")
     if file.exists() and not force:
@@ -44,7 +45,7 @@ def backup(file: Path, *, force: bool, **flags: str | None) -> None:
         rows = run(_backup(settings, file))
     except OSError as exc:
         raise click.ClickException(f"{file} cannot be written: {exc.strerror}.") from exc
-    click.echo(f"{file}: {rows} rows, {file.stat().st_size} bytes.")
+    say(f"{file}: {rows} rows, {file.stat().st_size} bytes.")
 
 
 async def _backup(settings: Settings, file: Path) -> int:

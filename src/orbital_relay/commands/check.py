@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from orbital_relay.blobs import open_blobs
-from orbital_relay.commands.server_options import load, run, settings_options, there
+from orbital_relay.commands.server_options import load_existing, run, settings_options
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import OrbitalError
 from orbital_relay.server.app import open_store
@@ -39,7 +40,7 @@ def check(**flags: str | None) -> None:
     The status is 1 when the database or a log is damaged, and 3 when only bytes of media are missing: a backup holds
     none, and a restored database has them once the folder media is copied beside it.
     """
-    found = run(_check(there(load(flags))))
+    found = run(_check(load_existing(flags)))
     if found.log:
         raise click.ClickException(f"{found.log} findings. A backup from before them can be restored: orbital restore")
     if found.media:
@@ -78,11 +79,11 @@ async def _check_log(store: SqlStore) -> int:
     found, events = 0, 0
     for sentence in await store.integrity():
         found += 1
-        click.echo(f"database: {sentence}")
+        say(f"database: {sentence}")
     try:
         groups = await store.group_ids()
     except Exception as exc:  # noqa: BLE001 - what a damaged file holds raises anything
-        click.echo(f"database: the groups cannot be read: {_words(exc)}")
+        say(f"database: the groups cannot be read: {_words(exc)}")
         return found + 1
     columns = TextColumn("Checking"), BarColumn(), MofNCompleteColumn(), TextColumn("groups"), TimeRemainingColumn()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
@@ -94,11 +95,11 @@ async def _check_log(store: SqlStore) -> int:
             events += report.events
             found += len(report.findings)
             for sentence in report.findings:
-                click.echo(f"{group_id}: {sentence}")
-    click.echo(f"{len(groups)} groups, {events} events: {f'{found} findings' if found else 'all is well'}.")
+                say(f"{group_id}: {sentence}")
+    say(f"{len(groups)} groups, {events} events: {f'{found} findings' if found else 'all is well'}.")
     if not found and (rewinds := await store.rewinds()) is not None:
         last = datetime.fromtimestamp(rewinds.last_ms / 1000, UTC).isoformat(timespec="seconds")
-        click.echo(
+        say(
             f"Note: the log lost events under running servers, {rewinds.count} times, the last at {last}: "
             "after a failover to a replica that lagged, or with an old backup."
         )
@@ -113,10 +114,10 @@ async def _check_media(settings: Settings, store: SqlStore) -> int:
         # Younger bytes may be on their way to their row.
         async for sentence in examine(store, blobs, before_ms=SystemClock().wall_ms() - FLIGHT_MS):
             found += 1
-            click.echo(f"media: {sentence}")
+            say(f"media: {sentence}")
     except Exception as exc:  # noqa: BLE001 - what a damaged file holds raises anything
         found += 1
-        click.echo(f"media: they cannot be compared with their rows: {_words(exc)}")
+        say(f"media: they cannot be compared with their rows: {_words(exc)}")
     finally:
         await blobs.close()
     return found

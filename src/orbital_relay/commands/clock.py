@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
-from orbital_relay.commands.server_options import load, run, settings_options, there
+from orbital_relay.commands.server_options import load_existing, run, settings_options
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.core.trusted_time import START_LEAP_MS
 from orbital_relay.server.app import open_store
@@ -30,7 +31,7 @@ def clock(*, accept: bool, **flags: str | None) -> None:
     expire until the clock is right again, has run evenly for ORBITAL_CLOCK_HOLD_HOURS, or is accepted here. A running
     server notices within a minute.
     """
-    run(_clock(there(load(flags)), accept=accept))
+    run(_clock(load_existing(flags), accept=accept))
 
 
 async def _clock(settings: Settings, *, accept: bool) -> None:
@@ -38,15 +39,14 @@ async def _clock(settings: Settings, *, accept: bool) -> None:
     try:
         marks = await store.clock_marks()
         wall_ms = SystemClock().wall_ms() if marks.database_ms is None else marks.database_ms
-        click.echo(f"database   {settings.database.shown}")
-        click.echo(f"clock      {_iso(wall_ms)}")
-        click.echo(f"heartbeat  {'none yet' if marks.heartbeat_ms is None else _iso(marks.heartbeat_ms)}")
+        say(f"clock      {_iso(wall_ms)}")
+        say(f"heartbeat  {'none yet' if marks.heartbeat_ms is None else _iso(marks.heartbeat_ms)}")
         if accept:
             await store.accept_clock(wall_ms=wall_ms)
-            click.echo("The clock is accepted.")
+            say("The clock is accepted.")
         elif marks.heartbeat_ms is not None and wall_ms - marks.heartbeat_ms > START_LEAP_MS:
             days = (wall_ms - marks.heartbeat_ms) / START_LEAP_MS
-            click.echo(
+            say(
                 f"The clock is {days:.1f} days ahead of the heartbeat: servers hold it back. "
                 "If it is right: orbital clock --accept"
             )

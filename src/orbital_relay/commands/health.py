@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from orbital_relay.commands.server_options import load, settings_options
+from orbital_relay.commands.terminal import say_json
 
 # Shorter than the time-out of a container's health check, so that the sentence is seen.
 _TIMEOUT_S: Final = 3.0
@@ -43,7 +44,7 @@ def health(*, ready: bool, **flags: str | None) -> None:
         raise click.ClickException(f"No answer from {host}, port {settings.port}: {exc}.") from exc
     finally:
         connection.close()
-    click.echo(body)
+    say_json(body)
     if answer.status != http.client.OK:
         raise click.exceptions.Exit(1)
 

@@ -129,14 +129,14 @@ def gc(**flags: str | None) -> None:
     async def work() -> str:
         from orbital_relay.server.app import open_node  # noqa: PLC0415 - the other two need the SDK alone
 
-        async with open_node(own_data.there(own_data.load(flags))) as node:
+        async with open_node(own_data.load_existing(flags)) as node:
             found = await node.collect_media()
         return (
             f"{found.expired} media expired, {found.abandoned} uploads were given up; the bytes of {found.wiped} are "
             f"gone, and {found.swept} blobs that belonged to nothing."
         )
 
-    click.echo(own_data.run(work()))
+    say(own_data.run(work()))
 
 
 async def _shown(label: str, quiet: bool, transfer: Callable[[Progress | None], Any]) -> Any:  # noqa: ANN401, FBT001 - what `transfer` gives

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from orbital_relay.commands.server_options import load, run, settings_options
+from orbital_relay.commands.server_options import load, name_database, run, settings_options
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.server.app import open_store
 
@@ -25,8 +26,9 @@ def migrate(**flags: str | None) -> None:
     `orbital serve` does the same when it starts; this is for those who want it to have happened before.
     """
     settings = load(flags)
+    name_database(settings)
     run(_migrate(settings))
-    click.echo(f"{settings.database.shown} is at the schema of this version.")
+    say(f"{settings.database.shown} is at the schema of this version.")
 
 
 async def _migrate(settings: Settings) -> None:

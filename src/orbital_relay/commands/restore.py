@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from orbital_relay.commands.backup import progress
-from orbital_relay.commands.server_options import load, run, settings_options
+from orbital_relay.commands.server_options import load, name_database, run, settings_options
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.server.app import open_store
 from orbital_relay.store import archive
@@ -31,6 +32,7 @@ def restore(file: Path, **flags: str | None) -> None:
     so when they come back (`recovered: false`), and read their groups anew.
     """
     settings = load(flags)
+    name_database(settings)
     try:
         header = archive.Reader(file).header
         with progress("Checking", header.rows) as told:
@@ -38,7 +40,7 @@ def restore(file: Path, **flags: str | None) -> None:
         rows = run(_restore(settings, file, header.rows))
     except archive.ArchiveDamaged as exc:
         raise click.ClickException(f"{exc} Nothing was restored.") from exc
-    click.echo(f"{settings.database.shown}: {rows} rows of {header.made_at}. Verify them with: orbital check")
+    say(f"{settings.database.shown}: {rows} rows of {header.made_at}. Verify them with: orbital check")
 
 
 async def _restore(settings: Settings, file: Path, rows: int) -> int:

@@ -19,6 +19,7 @@ import msgspec
 
 from orbital_relay import config
 from orbital_relay.commands.server_options import load, settings_options
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import DatabaseRefused, SettingsInvalid
 from orbital_relay.server.app import Node, listen
@@ -82,8 +83,8 @@ def _throwaway(settings: Settings, folder: Path) -> Settings:
 def _show_demo(_node: Node, host: str, port: int) -> None:
     """Open the demonstration, in which the page makes the two members: their keys are none of the server's business."""
     url = f"{address(host, port)}/?demo=now"
-    click.echo("Orbital shows two members side by side. Nothing is kept; stop with Ctrl-C.")
-    click.echo(f"  Open it in a browser: {url}")
+    say("Orbital shows two members side by side. Nothing is kept; stop with Ctrl-C.")
+    say(f"  Open it in a browser: {url}")
     if sys.stdout.isatty():
         webbrowser.open(url)
 
@@ -104,7 +105,7 @@ def _work(settings: Settings, started: Connection, siblings: Siblings) -> None:
     os.setpgrp()
     configure(level=settings.log_level, format=settings.log_format)
 
-    def say(_node: Node, _host: str, _port: int) -> None:
+    def report_started(_node: Node, _host: str, _port: int) -> None:
         started.send(True)
         parent = multiprocessing.parent_process()
         if parent is not None:
@@ -112,9 +113,9 @@ def _work(settings: Settings, started: Connection, siblings: Siblings) -> None:
 
     try:
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(serve_until_stopped(settings, on_started=say, siblings=siblings))
+            runner.run(serve_until_stopped(settings, on_started=report_started, siblings=siblings))
     except (SettingsInvalid, DatabaseRefused) as exc:
-        click.echo(f"Error: {exc}", err=True)
+        say(f"Error: {exc}", err=True)
         sys.exit(1)
 
 
@@ -126,17 +127,17 @@ def _orphaned(sentinel: int) -> None:
 def _greet(settings: Settings, host: str, port: int) -> None:
     """Tell a newcomer what to do next, and everybody where the server is."""
     url = address(host, port)
-    click.echo(f"Orbital is serving {url}")
-    click.echo(f"  Open it in a browser: {url}")
-    click.echo(f"  The API, to read:     {url}/docs")
-    click.echo("  Make an account:")
-    click.echo(
+    say(f"Orbital is serving {url}")
+    say(f"  Open it in a browser: {url}")
+    say(f"  The API, to read:     {url}/docs")
+    say("  Make an account:")
+    say(
         f"""    curl -s {url}/api/signup -H 'Content-Type: application/json' """
         """-d '{"username":"ada","password":"Correct-Horse-7","public_key":{}}'"""
     )
-    click.echo(f"  Data: {_place(settings)}. Stop with Ctrl-C.")
+    say(f"  Data: {_place(settings)}. Stop with Ctrl-C.")
     for sentence in config.doubts(settings):
-        click.echo(f"  Note: {sentence}", err=True)
+        say(f"  Note: {sentence}", err=True)
 
 
 def address(host: str, port: int) -> str:

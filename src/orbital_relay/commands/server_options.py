@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from orbital_relay import config
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Option, Settings, SqliteFile
 from orbital_relay.errors import DatabaseRefused, OrbitalError, SettingsInvalid
 
@@ -48,31 +49,35 @@ def load(flags: dict[str, str | None]) -> Settings:
         raise click.ClickException(str(exc)) from exc
 
 
-def there(settings: Settings) -> Settings:
+def load_existing(flags: dict[str, str | None]) -> Settings:
     """
-    Return the settings if their database is there, and say on standard error which one is used.
+    Read the settings of a command that uses a database and never creates one, and name the database on standard error.
 
     A mistyped folder must not become a new, empty database.
 
     Raises:
-        click.ClickException: If it is a file that does not exist.
+        click.ClickException: If a setting cannot be used, or the database is a file that does not exist.
     """
+    settings = load(flags)
     match settings.database:
         case SqliteFile(path=path) if not path.exists():
             raise click.ClickException(
                 f"There is no database at {path.absolute()}. Name its folder with --data-dir, or its address with "
                 "DATABASE_URL; `orbital migrate` makes a new one."
             )
-        case SqliteFile(path=path):
-            click.echo(f"Database: {path.absolute()}", err=True)
-        case database:
-            click.echo(f"Database: {database.shown}", err=True)
+    name_database(settings)
     return settings
+
+
+def name_database(settings: Settings) -> None:
+    """Print on standard error which database a command uses; passwords are left out."""
+    database = settings.database
+    say(f"Database: {database.path.absolute() if isinstance(database, SqliteFile) else database.shown}", err=True)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """
-    Run a command's work; what goes wrong outside of it becomes a sentence and status 1.
+    Run a command's work; an error of the database or the settings becomes a sentence and status 1.
 
     Raises:
         click.ClickException: For an error that has a sentence.

@@ -1,8 +1,8 @@
 """
-What a command prints of other people's text.
+Print on a terminal, with control characters escaped.
 
-A name, a sentence of a server or a close reason may hold anything, escape sequences too: on a terminal they would set
-its title, clear its screen or forge a line. So commands print through `say`, which shows such characters instead.
+A user name, an error message of a server or a close reason may contain escape sequences: on a terminal they would set
+its title, clear its screen or forge a line. Commands print only through `say` and `say_json`, which escape them.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Final
 import click
 
 _UNSAFE: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Control characters, marks that reorder or hide text, and what is no character (Unicode, General_Category)."""
+"""Control characters, marks that reorder or hide text, and unassigned code points (Unicode, General_Category)."""
 
 _JOINERS: Final = {"\u200c", "\u200d"}
 """Needed inside words of Persian and of Indic scripts, and inside emoji."""
 
 
 def shown(text: str) -> str:
-    """Return the text with each character that a terminal would act on written as an escape, such as `\\x1b`."""
+    """Return the text with each character that a terminal would act on replaced by an escape, such as `\\x1b`."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(
@@ -33,7 +33,7 @@ def shown(text: str) -> str:
 
 
 def shown_json(text: str) -> str:
-    """Return a JSON text for a terminal: the same value, with such characters as escapes of JSON."""
+    """Return a JSON text for a terminal: the same value, with those characters as JSON escapes (RFC 8259 §7)."""
     return "".join(
         char
         if char in _JOINERS or unicodedata.category(char) not in _UNSAFE
@@ -42,8 +42,13 @@ def shown_json(text: str) -> str:
     )
 
 
+def shown_lines(text: str) -> str:
+    """Return a text of several lines, each escaped as by `shown`."""
+    return "\n".join(shown(line) for line in text.split("\n"))
+
+
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line that may hold other people's text."""
+    """Print a line that may contain text of others; a line feed in it is escaped, too."""
     click.echo(shown(text), err=err)
 
 

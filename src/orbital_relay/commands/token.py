@@ -6,7 +6,8 @@ import uuid
 
 import click
 
-from orbital_relay.commands.server_options import load, run, settings_options, there
+from orbital_relay.commands.server_options import load, load_existing, run, settings_options
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import NotFound
 from orbital_relay.server.app import open_store
@@ -23,16 +24,35 @@ Examples:
 """
 )
 @click.argument("username")
-@click.option("--outside", is_flag=True, help="Make one for a user id that need not have signed up here.")
+@click.option("--outside", is_flag=True, help="Make a token for a user who has no account on this server.")
 @settings_options("data_dir", "database_url", "jwt_secret", "token_days")
 def token(username: str, *, outside: bool, **flags: str | None) -> None:
     """
     Print a token for USERNAME, an account of this server.
 
-    Whoever has the secret can do this; the token is as good as one that a login gives.
+    It is signed with the server's secret, and is as good as a token from a login.
     """
-    settings = load(flags) if outside else there(load(flags))
-    click.echo(run(_token(settings, username, outside=outside)))
+    settings = _load_secret(flags) if outside else load_existing(flags)
+    say(run(_token(settings, username, outside=outside)))
+
+
+def _load_secret(flags: dict[str, str | None]) -> Settings:
+    """
+    Read the settings of a command that needs the tokens' secret alone, and name the secret's file on standard error.
+
+    Raises:
+        click.ClickException: If a setting cannot be used, or there is no secret: a mistyped folder gets no new one.
+    """
+    settings = load(flags)
+    if settings.jwt_secret is None:
+        path = (settings.data_dir / "jwt-secret").absolute()
+        if not path.exists():
+            raise click.ClickException(
+                f"There is no secret at {path}. Name the server's folder with --data-dir, or set ORBITAL_JWT_SECRET; "
+                "`orbital serve` creates the file."
+            )
+        say(f"Secret: {path}", err=True)
+    return settings
 
 
 async def _token(settings: Settings, username: str, *, outside: bool) -> str:
@@ -52,4 +72,4 @@ async def _token(settings: Settings, username: str, *, outside: bool) -> str:
 
 
 class _NoStore:
-    """Minting asks no store."""
+    """The store of an authenticator that only signs: signing reads no store."""

@@ -10,7 +10,8 @@ from functools import partial
 import click
 import msgspec
 
-from orbital_relay.commands.server_options import load, run, settings_options, there
+from orbital_relay.commands.server_options import load_existing, run, settings_options
+from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import NotFound
 from orbital_relay.model import UserId
@@ -42,7 +43,7 @@ def add(username: str, public_key: str, **flags: str | None) -> None:
 
     The password is asked for, or read from standard input when that is no terminal.
     """
-    settings = there(load(flags))
+    settings = load_existing(flags)
     if sys.stdin is None:
         raise click.UsageError("There is no standard input to read the password from.")
     password = (
@@ -51,7 +52,7 @@ def add(username: str, public_key: str, **flags: str | None) -> None:
         else sys.stdin.readline().rstrip("\n")
     )
     user_id = run(_add(settings, username, password, public_key))
-    click.echo(f"{username} has an account now; user id {user_id}")
+    say(f"{username} has an account now; user id {user_id}")
 
 
 async def _add(settings: Settings, username: str, password: str, public_key: str) -> str:
@@ -86,9 +87,9 @@ def revoke(username: str, **flags: str | None) -> None:
     All tokens that the user has by now are void, and open connections are closed: at once if the servers' Redis is
     named here, too, else within seconds. A new login gives a new token.
     """
-    if not run(_revoke(there(load(flags)), username)):
-        click.echo("Note: Redis did not answer; running servers find it in the database within seconds.", err=True)
-    click.echo(f"Every token that {username} had is void.")
+    if not run(_revoke(load_existing(flags), username)):
+        say("Note: Redis did not answer; running servers find it in the database within seconds.", err=True)
+    say(f"Every token that {username} had is void.")
 
 
 async def _revoke(settings: Settings, username: str) -> bool:
