@@ -159,12 +159,34 @@ class OutboxFull(ClientError):
     """As many posts wait for the server as the outbox may hold; wait for some to be sent."""
 
 
+class Discarded(ClientError):
+    """The program discarded this post before the server had answered it."""
+
+
 class OutboxExpired(ClientError):
     """
     A post was tried, not answered, and is now too old to be tried again without a risk of doubling it.
 
     The server remembers an idempotency key for 24 hours.
     """
+
+
+class MediumTooLarge(ClientError):
+    """
+    A medium is larger than a download takes into memory; download it to a file, or allow more memory.
+
+    Attributes:
+        size_bytes: Its size.
+        memory_bytes: What the caller allows.
+    """
+
+    def __init__(self, size_bytes: int, memory_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self.memory_bytes = memory_bytes
+        super().__init__(
+            f"The medium has {size_bytes:,} bytes, and a download takes at most {memory_bytes:,} into memory; "
+            "download it to a file (`to`), or raise `memory_bytes`."
+        )
 
 
 class StoreDamaged(ClientError):

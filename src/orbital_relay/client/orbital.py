@@ -101,8 +101,8 @@ class Orbital(Life):
         """
         Post a message; returns when the server has it, however long that takes.
 
-        The posts to one group arrive in the order of the calls. To give up waiting, cancel the task: the post stays in
-        the outbox and is still sent.
+        The posts to one group arrive in the order of the calls. When the call is cancelled the post stays in
+        the outbox and is still sent; `discard` removes it.
 
         Args:
             group_id: The group.
@@ -111,7 +111,7 @@ class Orbital(Life):
 
         Raises:
             ApiError: If the server refuses it for good.
-            OutboxFull, OutboxExpired, Closed: As the names say.
+            OutboxFull, OutboxExpired, Discarded, Closed: As the names say.
         """
         self._check_used()
         body = {"conversation_id": group_id, "encrypted_envelope": encoded(encrypted_envelope), "timestamp": now_ms()}
@@ -163,6 +163,21 @@ class Orbital(Life):
         """How many posts the server does not have yet."""
         return self._outbox.waiting
 
+    async def discard(self, idempotency_key: str) -> bool:
+        """
+        Discard a post that waits in the outbox; the call that waits for it raises Discarded.
+
+        A try that is under way is not interrupted, and may still reach the server.
+
+        Args:
+            idempotency_key: The key under which it was posted.
+
+        Returns:
+            Whether such a post was waiting.
+        """
+        self._check_used()
+        return await self._outbox.discard(idempotency_key)
+
     def typing(self, thread_id: str, *, is_typing: bool = True) -> None:
         """
         Report that the user types in a thread; call it at every keystroke.
@@ -198,10 +213,17 @@ class Orbital(Life):
         )
 
     async def download(
-        self, media_id: str, *, to: str | media.PathLike | None = None, progress: media.Progress | None = None
+        self,
+        media_id: str,
+        *,
+        to: str | media.PathLike | None = None,
+        memory_bytes: int = media.MEMORY_BYTES,
+        progress: media.Progress | None = None,
     ) -> media.Downloaded:
         """Fetch a medium; `orbital_relay.client.media.download` has the details."""
-        return await media.download(self.api, media_id, to=to, progress=progress, backoff=self._backoff)
+        return await media.download(
+            self.api, media_id, to=to, memory_bytes=memory_bytes, progress=progress, backoff=self._backoff
+        )
 
 
 connect = Orbital

@@ -10,14 +10,14 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from orbital_relay.client.api import Api
 from orbital_relay.client.api.bodies import key_or_new
-from orbital_relay.client.errors import ApiError, Closed, OutboxExpired, OutboxFull, Unreachable
+from orbital_relay.client.errors import ApiError, Closed, Discarded, OutboxExpired, OutboxFull, Unreachable
 from orbital_relay.client.events import Problem
 from orbital_relay.client.http import AWAITED_MOST_S, decode
 from orbital_relay.client.stores import MemoryOutbox, OutboxStore, Post
@@ -45,7 +45,10 @@ class _Waiting:
     stored: asyncio.Future[None]
     answer: asyncio.Future[bytes]
     awaited: bool
-    """Whether somebody waits for the answer: not for a post of an earlier run, nor when the caller was cancelled."""
+    """Whether a caller waits for the answer: not for a post of an earlier run, nor after the caller was cancelled."""
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set to end the wait for the next try."""
+    discarded: bool = False
 
 
 class Outbox:
@@ -88,7 +91,6 @@ class Outbox:
         """Lanes that stand until there is another token."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
-        self._awake = asyncio.Event()
         self._closed = False
 
     # Public
@@ -121,6 +123,7 @@ class Outbox:
             OutboxFull: If too many posts wait; nothing was kept.
             ApiError: If the server refused it for good.
             OutboxExpired: If it was tried and is too old to be tried again.
+            Discarded: If it was discarded first.
             Closed: If the client was closed first; a post in a store is sent by the next run.
             BadAnswer: If the server has it, and answered in a form that this version does not know.
             ValueError: If `key` cannot be one.
@@ -144,17 +147,45 @@ class Outbox:
         if lane in self._parked:
             self.wake()
         try:
-            # Shielded: a caller that is cancelled does not withdraw the post.
+            # Shielded: cancelling the caller does not discard the post.
             content = await asyncio.shield(waiting.answer)
         except asyncio.CancelledError:
             waiting.awaited = False
             raise
         return decode(content, answer)
 
+    async def discard(self, key: str) -> bool:
+        """
+        Discard the post with this idempotency key; when this returns it is deleted from the store.
+
+        A try that is under way is not interrupted, and may still reach the server.
+
+        Args:
+            key: The idempotency key.
+
+        Returns:
+            Whether such a post was waiting; its caller gets Discarded.
+        """
+        found = [
+            waiting
+            for lane in self._lanes.values()
+            for waiting in lane
+            if waiting.post.key == key and not waiting.discarded
+        ]
+        for waiting in found:
+            waiting.discarded = True
+            self._count -= 1
+            _fail(waiting, Discarded(f"The post {key} was discarded before the server had answered it."))
+            waiting.awake.set()
+        for waiting in found:
+            await asyncio.wait([waiting.stored])
+            await self._forget(waiting)
+        return bool(found)
+
     def wake(self) -> None:
-        """Try at once what waits for its next try: the server is there again."""
-        self._awake.set()
-        self._awake = asyncio.Event()
+        """Try at once each post that waits for its next try: the server can be reached again."""
+        for lane in self._lanes.values():
+            lane[0].awake.set()
 
     async def close(self) -> None:
         """Stop trying; what is in a store stays there."""
@@ -200,41 +231,45 @@ class Outbox:
         queue = self._lanes[lane]
         while queue:
             waiting = queue[0]
-            awake = self._awake
             try:
                 await waiting.stored
                 answer = await self._send(waiting)
-            except Exception as exc:  # noqa: BLE001 - whatever it is belongs to who posts
-                if not waiting.awaited:
+            except Exception as exc:  # noqa: BLE001 - every error belongs to the caller of `post`
+                if not waiting.awaited and not waiting.discarded:
                     self._report_unsent(waiting.post, exc)
                     if isinstance(exc, ApiError) and exc.status == 401:
-                        # It is the token that was refused, not the post: it stays for a run with a better one.
-                        await self._park(lane, exc, awake)
+                        # The token was refused, not the post: it stays for a run with another token.
+                        await self._park(lane, exc)
                         continue
                 await self._forget(waiting)
                 _fail(waiting, exc)
             else:
                 try:
                     await self._forget(waiting)
-                finally:  # Who closes now is told all the same: the server has it.
+                finally:  # Also when the client is closed now: the server has the post.
                     if not waiting.answer.done():
                         waiting.answer.set_result(answer)
-            queue.popleft()
-            self._count -= 1
+            self._drop(queue, waiting)
         del self._lanes[lane]
 
-    async def _park(self, lane: str, refused: ApiError, awake: asyncio.Event) -> None:
-        """Let a lane stand until something wakes the outbox. Who posts behind hears why, instead of waiting."""
+    def _drop(self, queue: deque[_Waiting], waiting: _Waiting) -> None:
+        """Remove a post from its lane; a discarded one is no longer counted."""
+        queue.remove(waiting)
+        if not waiting.discarded:
+            self._count -= 1
+
+    async def _park(self, lane: str, refused: ApiError) -> None:
+        """Stop a lane until its first post is woken or discarded; calls that wait in it fail with `refused`."""
         queue = self._lanes[lane]
+        head = queue[0]
         for waiting in [each for each in queue if each.awaited]:
             await asyncio.wait([waiting.stored])
             await self._forget(waiting)
             _fail(waiting, refused)
-            queue.remove(waiting)
-            self._count -= 1
+            self._drop(queue, waiting)
         self._parked.add(lane)
         try:
-            await awake.wait()
+            await head.awake.wait()
         finally:
             self._parked.discard(lane)
 
@@ -242,7 +277,7 @@ class Outbox:
         self._report(
             Problem(
                 code=exc.code if isinstance(exc, ApiError) else "OUTBOX",
-                message=f"A post that nobody waits for was not sent: {exc}",
+                message=f"A post of an earlier run, or of a cancelled call, was not sent: {exc}",
                 details={"idempotency_key": post.key, "path": post.path},
             )
         )
@@ -260,14 +295,16 @@ class Outbox:
         while True:
             now_ms = time.time_ns() // 1_000_000
             post = waiting.post
-            awake = self._awake
+            waiting.awake.clear()
             retry_after_ms = 0
+            if waiting.discarded:
+                raise Discarded(f"The post {post.key} was discarded.")
             if post.tried_ms is not None and now_ms - post.tried_ms > KEY_LIFE_MS:
                 raise OutboxExpired(
-                    "This post was tried more than 23 hours ago, and the answer was lost: it may be there or not. "
-                    "Look, and post it again if it is not."
+                    "This post was tried more than 23 hours ago, and the answer was lost: the server may have it. "
+                    "Read the group's log, and post it again if it is missing."
                 )
-            if await self._noted(waiting, now_ms):
+            if await self._noted(waiting, now_ms) and not waiting.discarded:
                 try:
                     content = await self._api.post(post.path, bytes(post.body), idempotency_key=post.key)
                     decode(content, _Receipt)
@@ -293,7 +330,7 @@ class Outbox:
                 delay_ms = min(delay_ms, AWAITED_MOST_MS)
             try:
                 async with asyncio.timeout(delay_ms / 1_000):
-                    await awake.wait()
+                    await waiting.awake.wait()
             except TimeoutError:
                 pass
 

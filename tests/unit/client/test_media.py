@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import io
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ from typing import Any
 import httpx
 import pytest
 
-from orbital_relay.client import ApiError, Unreachable, UploadInterrupted
+from orbital_relay.client import ApiError, MediumTooLarge, Unreachable, UploadInterrupted
 from orbital_relay.client.media import download, upload
+from orbital_relay.client.media.transfer import TRIES
 from orbital_relay.core.backoff import Backoff
 from tests.support.depot import DATA, KNOWN, Depot
 from tests.support.fake import refusal
+
+# The package's name `download` is the function.
+downloads = importlib.import_module("orbital_relay.client.media.download")
 
 FAST = Backoff(steps_ms=(1,), spread_ms=1)
 
@@ -235,3 +240,84 @@ async def test_a_server_that_ignores_ranges(tmp_path: Path) -> None:
 
     assert (tmp_path / "blob").read_bytes() == DATA
     assert got.size_bytes == len(DATA)
+
+
+async def test_memory_has_a_bound(tmp_path: Path) -> None:
+    """[DOWN1] A medium above the limit of memory is refused before a byte of it is read; a file has no such limit."""
+    depot = Depot()
+
+    with pytest.raises(MediumTooLarge) as caught:
+        await download(depot.api, KNOWN, memory_bytes=len(DATA) - 1, backoff=FAST)
+    fits = await download(depot.api, KNOWN, memory_bytes=len(DATA), backoff=FAST)
+    into_file = await download(depot.api, KNOWN, memory_bytes=1, to=tmp_path / "file", backoff=FAST)
+
+    assert (caught.value.size_bytes, caught.value.memory_bytes) == (len(DATA), len(DATA) - 1)
+    assert fits.data == DATA
+    assert into_file.size_bytes == len(DATA)
+    assert depot.ranges == [None, None, None]
+
+
+async def test_more_than_announced() -> None:
+    """[DOWN2] A body that is longer than its Content-Length is not the medium, and is not read on."""
+    sent = 0
+
+    async def endless() -> Any:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield DATA
+
+    headers = {"Content-Length": str(len(DATA)), "X-Encryption-IV": "aXY="}
+    depot = Depot()
+    depot.troubles = [httpx.Response(200, headers=headers, content=endless()) for _ in range(TRIES)]
+
+    with pytest.raises(Unreachable, match="sent more than"):
+        await download(depot.api, KNOWN, backoff=FAST)
+
+    assert sent == 2 * TRIES
+
+
+async def _dripped(depot: Depot, *, rest: bool) -> tuple[Any, int]:
+    """Download from a server that sends one byte per turn of the loop, and whose tries end without progress."""
+    open_ = 0
+
+    async def drip() -> Any:
+        nonlocal open_
+        open_ += 1
+        try:
+            while True:
+                yield b"x"
+                await asyncio.sleep(0.002)  # The drip itself: nothing waits for it.
+        finally:
+            open_ -= 1
+
+    headers = {"Content-Length": str(1_000_000), "X-Encryption-IV": "aXY="}
+    depot.troubles = [httpx.Response(200, headers=headers, content=drip()) for _ in range(1 if rest else TRIES)]
+    try:
+        return await download(depot.api, KNOWN, backoff=FAST), open_
+    except Unreachable as exc:
+        return exc, open_
+
+
+async def test_a_drip_is_a_dead_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """[DOWN3] A download that carries too little is resumed on a new connection, and the old one is closed."""
+    monkeypatch.setattr(downloads, "PROGRESS_S", 0.05)
+    depot = Depot()
+    depot.whole = b"x" * 200_000
+
+    got, still_open = await _dripped(depot, rest=True)
+
+    assert got.data == depot.whole
+    assert still_open == 0
+    assert depot.ranges[0] is not None
+
+
+async def test_an_endless_drip_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """[DOWN4] Bytes that drip are no progress: after the tries that a silent server gets, the download fails."""
+    monkeypatch.setattr(downloads, "PROGRESS_S", 0.02)
+
+    failed, still_open = await _dripped(Depot(), rest=False)
+
+    assert isinstance(failed, Unreachable)
+    assert "too slow" in str(failed)
+    assert still_open == 0

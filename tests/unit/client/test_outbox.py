@@ -18,6 +18,7 @@ from orbital_relay.client import (
     ApiError,
     BadAnswer,
     Closed,
+    Discarded,
     FileOutbox,
     OutboxExpired,
     OutboxFull,
@@ -403,3 +404,86 @@ async def test_what_is_no_key(key: str) -> None:
 
         assert sender.outbox.waiting == 0
         assert sender.server.requests == []
+
+
+async def test_a_waiting_post_is_discarded() -> None:
+    """[PYDISC1] A post that waits for its next try is discarded, its caller learns it, and the next one is sent."""
+    store = MemoryOutbox()
+    async with Sender(store=store, backoff=SLOW) as sender:
+        sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
+        first = asyncio.create_task(sender.post("AAAA", key="k1"))
+        second = asyncio.create_task(sender.post("BBBB", key="k2"))
+        await sender.server.until(lambda: len(sender.server.requests) == 1)
+        sender.server.rest = lambda _: None
+
+        assert await sender.outbox.discard("k1") is True
+        assert [post.key for post in await store.load()] in (["k2"], [])
+        assert await sender.outbox.discard("k1") is False
+        with pytest.raises(Discarded, match="k1"):
+            await first
+        await second
+
+        assert [r.headers["Idempotency-Key"] for r in sender.server.requests] == ["k1", "k2"]
+        assert sender.outbox.waiting == 0
+        assert await store.load() == []
+
+
+async def test_a_post_behind_another_is_discarded(tmp_path: Path) -> None:
+    """[PYDISC2] A post that waits behind another is discarded at once, and no later run finds it in the store."""
+    async with Sender(store=FileOutbox(tmp_path), backoff=SLOW) as sender:
+        sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
+        first = asyncio.create_task(sender.post("AAAA", key="k1"))
+        second = asyncio.create_task(sender.post("BBBB", key="k2"))
+        await sender.server.until(lambda: len(sender.server.requests) == 1)
+
+        assert await sender.outbox.discard("k2") is True
+        with pytest.raises(Discarded):
+            await second
+        assert sender.outbox.waiting == 1
+    with pytest.raises(Closed):
+        await first
+
+    assert [json.loads(path.read_bytes())["key"] for path in tmp_path.glob("*.json")] == ["k1"]
+
+
+async def test_a_post_under_way_is_discarded() -> None:
+    """[PYDISC3] A post whose request is under way is not tried again; its caller gets the error at once."""
+    keys: list[str] = []
+    answered = asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        keys.append(request.headers["Idempotency-Key"])
+        if len(keys) == 1:
+            await answered.wait()
+            return refusal(503, "UNAVAILABLE")
+        return httpx.Response(201, json={"message_id": "m", "seq": 1, "server_timestamp": 1})
+
+    async with Sender() as sender, Api("http://orbital.test", token="t", transport=httpx.MockTransport(answer)) as api:
+        sender.outbox._api = api
+        first = asyncio.create_task(sender.post("AAAA", key="k1"))
+        while not keys:
+            await asyncio.sleep(0)
+        assert await sender.outbox.discard("k1") is True
+        with pytest.raises(Discarded):
+            await first
+        second = asyncio.create_task(sender.post("BBBB", key="k2"))
+        answered.set()
+        await second
+
+    assert keys == ["k1", "k2"]
+
+
+async def test_a_post_of_an_earlier_run_is_discarded() -> None:
+    """[PYDISC4] A post of an earlier run, whose token was refused, is discarded; the lane continues."""
+    store = MemoryOutbox()
+    await store.put(waiting("AAAA", key="old"))
+    async with Sender(store=store, backoff=SLOW) as sender:
+        sender.server.rest = lambda _: refusal(401, "UNAUTHORIZED")
+        await sender.server.until(lambda: len(sender.problems) == 1)
+
+        assert await sender.outbox.discard("old") is True
+        sender.server.rest = lambda _: None
+        await sender.post("BBBB", key="new")
+
+        assert len(sender.problems) == 1
+        assert await store.load() == []
