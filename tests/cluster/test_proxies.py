@@ -225,3 +225,20 @@ def test_every_location_has_the_headers(where: str):
     assert len(passing) == 2
     assert all("include orbital-headers.conf;" in each for each in passing)
     assert "proxy_set_header" not in text
+
+
+SPELLINGS = ("/metrics", "/%6detrics", "/metric%73", "/metrics?x", "/./metrics", "/x/../metrics", "//metrics", "/metrics%3f")
+"""Ways to write the path of the metrics that some proxy or server takes for it."""
+
+
+async def test_metrics_in_another_spelling(in_front):
+    """[PROXY8] The metrics stay inside, however a request writes their path (RFC 3986 §6.2.2)."""
+    front, _server = await in_front()
+
+    answers = {
+        path: await raw(front, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        for path in SPELLINGS
+    }
+
+    assert [path for path, answer in answers.items() if b"process_open_fds" in answer] == []
+    assert all(answer.startswith(b"HTTP/1.1 4") for answer in answers.values())
