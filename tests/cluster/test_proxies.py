@@ -227,7 +227,16 @@ def test_every_location_has_the_headers(where: str):
     assert "proxy_set_header" not in text
 
 
-SPELLINGS = ("/metrics", "/%6detrics", "/metric%73", "/metrics?x", "/./metrics", "/x/../metrics", "//metrics", "/metrics%3f")
+SPELLINGS = (
+    "/metrics",
+    "/%6detrics",
+    "/metric%73",
+    "/metrics?x",
+    "/./metrics",
+    "/x/../metrics",
+    "//metrics",
+    "/metrics%3f",
+)
 """Ways to write the path of the metrics that some proxy or server takes for it."""
 
 

@@ -256,6 +256,22 @@ async def test_the_own_page_and_programs(serve):
         assert (await _knock(server, Origin=origin, bearer=good)).status == 403, origin
 
 
+async def test_the_own_page_behind_a_proxy_that_changes_the_host(serve):
+    """[ORI5] The host that a trusted proxy says it was asked for is the server's own; nobody else's word counts."""
+    server = serve(env={"ORBITAL_ALLOWED_ORIGINS": "app://orbital", "ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
+    good = token("u")
+
+    async def knock(origin: str, forwarded: str, source: str = "127.0.0.1") -> int:
+        return (await _knock(server, Origin=origin, X_Forwarded_Host=forwarded, source=source, bearer=good)).status
+
+    assert await knock("https://family.example", "family.example") == 101
+    assert await knock("https://family.example", "family.example:443") == 101
+    assert await knock("https://evil.example", "family.example") == 403
+    # Each proxy appends: what the trusted one wrote stands last.
+    assert await knock("https://evil.example", "evil.example, family.example") == 403
+    assert await knock("https://family.example", "family.example", source="127.0.0.2") == 403
+
+
 async def test_any_origin_by_default(server):
     """[DOO13] Without a list any page may connect, if it has a token."""
     assert (await _knock(server, Origin="https://any.example", bearer=token("u"))).status == 101

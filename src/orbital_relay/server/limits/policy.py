@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from orbital_relay.config import Network, Settings
@@ -34,6 +35,9 @@ LOGGED_A_SECOND: Final = 20
 NO_ADDRESS: Final = "unix"
 """What stands for a peer without an IP address, as on a Unix socket: all such peers are one."""
 
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
+"""The ports that a browser leaves out of an origin (RFC 6454 §6.1)."""
+
 # Chapter: where somebody comes from
 
 
@@ -55,13 +59,36 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
         return NO_ADDRESS
     if not trusted:
         return str(here)
-    entries = ",".join(forwarded_for).split(",")
-    while any(here in network for network in trusted):
+    # RFC 9110 §5.6.1: empty elements of a list are ignored.
+    entries = [entry for entry in ",".join(forwarded_for).split(",") if entry.strip()]
+    while _within(here, trusted):
         further = parse_address(entries.pop()) if entries else None
         if further is None:
             break
         here = further
     return str(here)
+
+
+def asked_host(
+    peer: str | None, host: str | None, forwarded_host: str | None, trusted: Sequence[Network]
+) -> str | None:
+    """
+    Return the host that a browser asked for: what a trusted proxy says, where it says so, and otherwise `Host`.
+
+    Args:
+        peer: The address of the socket's other end.
+        host: The header `Host`.
+        forwarded_host: The header `X-Forwarded-Host`; a proxy appends what it was asked for itself.
+        trusted: The proxies' networks.
+    """
+    here = None if peer is None else parse_address(peer)
+    if forwarded_host is None or here is None or not _within(here, trusted):
+        return host
+    return forwarded_host.rpartition(",")[2].strip() or host
+
+
+def _within(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
+    return any(address in network for network in networks)
 
 
 def origin_allowed(origin: str | None, allowed: frozenset[str], *, host: str | None) -> bool:
@@ -74,13 +101,17 @@ def origin_allowed(origin: str | None, allowed: frozenset[str], *, host: str | N
     Args:
         origin: The header `Origin`; a client without one is not a browser (RFC 6455 §10.2).
         allowed: The origins of the settings, in lower case; empty allows any.
-        host: The header `Host`.
+        host: The host that the browser asked for, perhaps with a port.
     """
     if not allowed or origin is None:
         return True
     asked = origin.strip().lower()
+    if asked in allowed:
+        return True
     scheme, _, place = asked.partition("://")
-    return asked in allowed or (scheme in {"http", "https"} and place != "" and place == (host or "").strip().lower())
+    port = _DEFAULT_PORTS.get(scheme)
+    # A browser leaves the scheme's own port out of the origin; a proxy may write it into Host.
+    return port is not None and place != "" and place == (host or "").strip().lower().removesuffix(port)
 
 
 # Chapter: limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from orbital_relay.config import Settings
@@ -13,7 +13,7 @@ from orbital_relay.ports import Limiter
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.credentials import SUBPROTOCOL, Bearer, Ticket, credential
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse, refusal
-from orbital_relay.server.limits.policy import ConnectPolicy, client_address, origin_allowed, too_many
+from orbital_relay.server.limits.policy import ConnectPolicy, asked_host, client_address, origin_allowed, too_many
 from orbital_relay.server.sessions.client_session import Conversation
 from orbital_relay.server.sessions.registry import Conversations
 
@@ -40,9 +40,14 @@ class Admission:
         """Return the client's address, behind trusted proxies too."""
         return client_address(peer, () if forwarded_for is None else (forwarded_for,), self._settings.trusted_proxies)
 
-    def allows_origin(self, origin: str | None, *, host: str | None) -> bool:
-        """Return whether a page of that origin may connect to the server that it knows as `host`."""
-        return origin_allowed(origin, self._settings.allowed_origins, host=host)
+    def allows_origin(self, headers: Mapping[str, str], *, peer: str | None) -> bool:
+        """Return whether the page that sends this handshake may connect, also through a proxy that changes `Host`."""
+        origin, allowed = headers.get("origin"), self._settings.allowed_origins
+        if not allowed or origin is None:
+            return True
+        trusted = self._settings.trusted_proxies
+        host = asked_host(peer, headers.get("host"), headers.get("x-forwarded-host"), trusted)
+        return origin_allowed(origin, allowed, host=host)
 
     async def peek(self, address: str, principal: Principal) -> None:
         """
@@ -98,9 +103,9 @@ class HandshakeAdmission:
         if self._draining():
             return self._refuse(_restarting())
         headers = handshake.headers
-        if not self._admission.allows_origin(headers.get("origin"), host=headers.get("host")):
-            return self._refuse(Forbidden("Pages of this origin may not connect here."))
         peer = handshake.peer[0] if handshake.peer is not None else None
+        if not self._admission.allows_origin(headers, peer=peer):
+            return self._refuse(Forbidden("Pages of this origin may not connect here."))
         address = self._admission.address(peer, handshake.headers.get("x-forwarded-for"))
         brought = credential(
             authorization=handshake.headers.get("authorization"),

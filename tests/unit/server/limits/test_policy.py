@@ -81,6 +81,9 @@ def limiter(request, clock):
         ("10.0.0.1", ["198.51.100.1, nonsense"], "10.0.0.1"),
         ("10.0.0.1", ["198.51.100.1, nonsense, 10.0.0.2"], "10.0.0.2"),
         ("10.0.0.1", ["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        # An empty element of a list is ignored (RFC 9110 §5.6.1).
+        ("10.0.0.1", ["198.51.100.1,"], "198.51.100.1"),
+        ("10.0.0.1", ["198.51.100.1", " , "], "198.51.100.1"),
         # No IP address at all.
         (None, ["198.51.100.1"], "unix"),
         ("", ["198.51.100.1"], "unix"),
@@ -129,6 +132,12 @@ def test_origins(origin, allowed, answer):
         ("https://relay.example", "relay.example", True),
         ("http://Relay.example", "RELAY.example", True),
         ("http://localhost:3000", "localhost:3000", True),
+        # What proxies write that pass on `$host:$server_port`.
+        ("https://relay.example", "relay.example:443", True),
+        ("http://relay.example", "relay.example:80", True),
+        ("https://[2001:db8::1]", "[2001:db8::1]:443", True),
+        ("https://relay.example", "relay.example:80", False),
+        ("https://relay.example", "relay.example:3000", False),
         ("https://relay.example:8443", "relay.example", False),
         ("https://relay.example.evil.example", "relay.example", False),
         ("https://evil.example", "relay.example", False),
