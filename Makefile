@@ -80,9 +80,11 @@ test: dev  ## Check everything: lint, types, layers, and every test but the soak
 	@# Both wait more than they work, so they share the cores; each one's words come together.
 	@$(MAKE) --no-print-directory --output-sync=target -j2 test-js test-python
 
-lint: $(VENV)/.stamp-dev  ## Run ruff, rules and format
+lint: $(VENV)/.stamp-dev  ## Run ruff (rules and format), vulture (dead code) and codespell
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/vulture
+	$(BIN)/codespell
 
 language: $(VENV)/.stamp-dev  ## Find constructions that the project does not use (tests/language/table.toml)
 	@$(PYTHON) tests/language/check.py

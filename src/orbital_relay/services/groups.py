@@ -164,9 +164,5 @@ async def replace_code(context: ServiceContext, principal: Principal, group_id: 
     raise AssertionError("the last draw returns or raises")
 
 
-def _check_key(context: ServiceContext, text: str) -> None:
-    check_encrypted("encrypted_group_key", text, limit_bytes=min(GROUP_KEY_BYTES, context.envelope_bytes))
-
-
 def _expiry_ms(context: ServiceContext, now_ms: int) -> int:
     return now_ms + round(context.invite_days * _DAY_MS)
