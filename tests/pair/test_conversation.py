@@ -15,7 +15,7 @@ import pytest
 from orbital_relay import wire
 from orbital_relay.client import events as client_events
 from orbital_relay.client.events import CaughtUp, Position, Problem, Reset, Typing
-from orbital_relay.client.protocol.conversation import Conversation
+from orbital_relay.client.protocol.conversation import ClientProtocol
 from orbital_relay.client.protocol.effects import Deliver, Ended, Fetch, Opened, RenewToken, Send, Tell
 from orbital_relay.core import session as server
 from orbital_relay.core.chain import digest
@@ -40,7 +40,7 @@ class Pair:
     """
 
     def __init__(self, *, verify: bool = True, capacity: int = 1_000) -> None:
-        self.client = Conversation(verify=verify, capacity=capacity)
+        self.client = ClientProtocol(verify=verify, capacity=capacity)
         self.session = server.Session(principal(), frame_rate=50, now_s=0)
         self.now_s = 0.0
         self.logs: dict[str, Log] = {GROUP: Log(GROUP)}

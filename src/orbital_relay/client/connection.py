@@ -26,7 +26,7 @@ from orbital_relay.client.events import Problem, State, StateChange
 from orbital_relay.client.http import AWAITED_MOST_S, USER_AGENT, error_of
 from orbital_relay.client.logs import websocket_log
 from orbital_relay.client.network import is_direct, tls_context
-from orbital_relay.client.protocol.conversation import Conversation
+from orbital_relay.client.protocol.conversation import ClientProtocol
 from orbital_relay.client.protocol.effects import Effect, Opened
 from orbital_relay.client.protocol.reconnect import FINAL_STATUS, POLICY_VIOLATION, ReconnectPolicy, idle_limit_s
 from orbital_relay.client.tokens import renewal_moments_s
@@ -83,7 +83,7 @@ class _Renewal(Enum):
     FAILED = "failed"
 
 
-class Connection:
+class ReconnectingConnection:
     """
     One connection after another, until the server refuses this client.
 
@@ -93,7 +93,7 @@ class Connection:
     def __init__(
         self,
         api: Api,
-        conversation: Conversation,
+        conversation: ClientProtocol,
         *,
         backoff: Backoff,
         random: Callable[[], float],

@@ -115,7 +115,7 @@ def decode(content: bytes, answer: type[T]) -> T:
         raise BadAnswer(f"What answered does not speak Orbital's protocol: {exc}.") from exc
 
 
-class Answer(msgspec.Struct, frozen=True):
+class HttpAnswer(msgspec.Struct, frozen=True):
     """A 2xx answer, read whole."""
 
     status: int
@@ -275,7 +275,7 @@ class Http:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         deadline_s: float = REQUEST_DEADLINE_S,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Make a request; once more when the server refused the token and there is a newer one."""
         while True:
             used = None if anonymous else await self._token()
@@ -284,7 +284,7 @@ class Http:
                 async with asyncio.timeout(deadline_s), self._opened(request) as response:
                     if response.is_success:
                         body = await read_bounded(response, ANSWER_BYTES)
-                        return Answer(response.status_code, response.headers, body)
+                        return HttpAnswer(response.status_code, response.headers, body)
                     error = await _error(response)
             except TimeoutError as exc:
                 raise Unreachable(f"The server at {self.address.http} did not answer in {deadline_s:g} s.") from exc

@@ -19,7 +19,7 @@ import httpx
 
 from orbital_relay.client.api import Api
 from orbital_relay.client.clocks import now_ms
-from orbital_relay.client.connection import CLOSE_S, Connection
+from orbital_relay.client.connection import CLOSE_S, ReconnectingConnection
 from orbital_relay.client.errors import Closed, NotConnected
 from orbital_relay.client.events import (
     CaughtUp,
@@ -31,7 +31,7 @@ from orbital_relay.client.events import (
 )
 from orbital_relay.client.http import REQUEST_TIMEOUT_S
 from orbital_relay.client.outbox import Outbox
-from orbital_relay.client.protocol.conversation import Conversation
+from orbital_relay.client.protocol.conversation import ClientProtocol
 from orbital_relay.client.protocol.effects import (
     Deliver,
     Effect,
@@ -41,7 +41,7 @@ from orbital_relay.client.protocol.effects import (
     Reconnect,
     RenewToken,
     Send,
-    Subscribed,
+    SubscriptionConfirmed,
     Tell,
     TokenRenewed,
 )
@@ -93,8 +93,8 @@ class Life:
         self._backoff = backoff
         self._random = random
         self._signals = Signals()
-        self._conversation = Conversation(verify=verify, capacity=buffer)
-        self._connection = Connection(
+        self._conversation = ClientProtocol(verify=verify, capacity=buffer)
+        self._connection = ReconnectingConnection(
             self.api,
             self._conversation,
             backoff=backoff,
@@ -319,7 +319,7 @@ class Life:
                     self._own(self._readers.fetch(effect))
                 case Opened():
                     self._greeted(effect)
-                case Subscribed(group_id=group_id, seq=seq):
+                case SubscriptionConfirmed(group_id=group_id, seq=seq):
                     if (subscription := self._readers.get(group_id)) is not None:
                         subscription.confirm(seq)
                 case Ended(group_id=group_id, error=error, reason=reason):

@@ -14,7 +14,7 @@ from orbital_relay.client.clocks import now_ms
 from orbital_relay.client.errors import AlreadySubscribed, ApiError, Closed, NotAMember, StoreDamaged, Unreachable
 from orbital_relay.client.events import MAX_SEQ, CaughtUp, Event, Item, Position, Problem, Reset
 from orbital_relay.client.progress import Progress
-from orbital_relay.client.protocol.conversation import Conversation
+from orbital_relay.client.protocol.conversation import ClientProtocol
 from orbital_relay.client.protocol.effects import Effect, Fetch
 from orbital_relay.client.signals import Signals
 from orbital_relay.client.stores import PositionStore
@@ -40,7 +40,7 @@ class Readers:
     def __init__(
         self,
         api: Api,
-        conversation: Conversation,
+        conversation: ClientProtocol,
         *,
         store: PositionStore | None,
         signals: Signals,

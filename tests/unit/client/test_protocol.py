@@ -20,7 +20,7 @@ from orbital_relay.client.events import (
     UnknownEvent,
     Unnumbered,
 )
-from orbital_relay.client.protocol.conversation import GROUPS_PER_FRAME, Conversation
+from orbital_relay.client.protocol.conversation import GROUPS_PER_FRAME, ClientProtocol
 from orbital_relay.client.protocol.effects import (
     Deliver,
     Ended,
@@ -29,7 +29,7 @@ from orbital_relay.client.protocol.effects import (
     Reconnect,
     RenewToken,
     Send,
-    Subscribed,
+    SubscriptionConfirmed,
     Tell,
 )
 from orbital_relay.client.protocol.frames import BadFrame, Makes, event_of, read_frame
@@ -69,9 +69,9 @@ def log_of(events: int, group_id: str = GROUP) -> Log:
     return log
 
 
-def listening(since: Position | None, seq: int, *, recovered: bool | None = None, **options: Any) -> Conversation:
+def listening(since: Position | None, seq: int, *, recovered: bool | None = None, **options: Any) -> ClientProtocol:
     """Make a conversation that is open and subscribed to one group."""
-    talk = Conversation(**options)
+    talk = ClientProtocol(**options)
     talk.subscribe(GROUP, since, now_ms=NOW)
     talk.received(hello(), now_ms=NOW)
     talk.received(subscribed(seq, recovered=recovered), now_ms=NOW)
@@ -164,7 +164,7 @@ def test_known_type_with_unreadable_data_keeps_its_place() -> None:
 
 def test_asks_when_the_server_has_greeted() -> None:
     """[PYSUB1] A group that was wanted before the connection is asked for once it is open, from now."""
-    talk = Conversation()
+    talk = ClientProtocol()
 
     assert talk.subscribe(GROUP, None, now_ms=NOW) == []
     opened, asked = talk.received(hello(), now_ms=NOW)
@@ -177,7 +177,7 @@ def test_asks_when_the_server_has_greeted() -> None:
 
 def test_position_goes_with_the_request() -> None:
     """[PYSUB2] A known position goes along with its hash; number 0 needs none."""
-    talk = Conversation()
+    talk = ClientProtocol()
     talk.received(hello(), now_ms=NOW)
 
     with_hash = talk.subscribe(GROUP, Position(7, "h" * 43), now_ms=NOW)
@@ -189,7 +189,7 @@ def test_position_goes_with_the_request() -> None:
 
 def test_many_groups_are_asked_for_in_frames_below_the_limit() -> None:
     """[PYSUB3] 250 groups with positions go out in three frames, each far below 64 KiB."""
-    talk = Conversation()
+    talk = ClientProtocol()
     for number in range(250):
         talk.subscribe(f"{number:08x}-0000-4000-8000-000000000000", Position(2**40, "h" * 43), now_ms=NOW)
 
@@ -202,13 +202,13 @@ def test_many_groups_are_asked_for_in_frames_below_the_limit() -> None:
 def test_from_now_starts_at_the_head() -> None:
     """[PYSUB4] Without a position the events after the confirmed head follow, and being caught up is told at once."""
     log = log_of(6)
-    talk = Conversation()
+    talk = ClientProtocol()
     talk.subscribe(GROUP, None, now_ms=NOW)
     talk.received(hello(), now_ms=NOW)
 
     effects = talk.received(subscribed(5), now_ms=NOW)
 
-    assert only(effects, Subscribed) == [Subscribed(GROUP, 5)]
+    assert only(effects, SubscriptionConfirmed) == [SubscriptionConfirmed(GROUP, 5)]
     assert marks(effects) == [CaughtUp(group_id=GROUP, seq=5)]
     assert seqs(talk.received(log.frames[5], now_ms=NOW)) == [6]
     assert talk.position(GROUP) == Position(6, digest(log.frames[5]))
@@ -241,7 +241,7 @@ def test_resumes_after_a_loss_with_the_hash() -> None:
 def test_nothing_counts_before_it_is_confirmed() -> None:
     """[PYSUB7] A frame of an earlier subscription that arrives before the new confirmation is not delivered."""
     log = log_of(1)
-    talk = Conversation()
+    talk = ClientProtocol()
     talk.received(hello(), now_ms=NOW)
     talk.subscribe(GROUP, Position(0), now_ms=NOW)
 
@@ -253,7 +253,7 @@ def test_nothing_counts_before_it_is_confirmed() -> None:
 )
 def test_not_recovered_is_a_reset(head: int, reason: ResetReason) -> None:
     """[PYSUB8] `recovered: false` yields a Reset that names both positions; what follows the head comes after it."""
-    talk = Conversation()
+    talk = ClientProtocol()
     talk.subscribe(GROUP, Position(5, "h" * 43), now_ms=NOW)
     talk.received(hello(), now_ms=NOW)
 
@@ -281,7 +281,7 @@ def test_a_reset_in_the_midst() -> None:
 
 def test_forbidden_ends_only_the_groups_it_names() -> None:
     """[PYSUB9] A group that the user is not in ends with NotAMember, the others go on."""
-    talk = Conversation()
+    talk = ClientProtocol()
     talk.subscribe(GROUP, Position(0), now_ms=NOW)
     talk.subscribe(OTHER, None, now_ms=NOW)
     sent = only(talk.received(hello(), now_ms=NOW), Send)
@@ -298,7 +298,7 @@ def test_forbidden_ends_only_the_groups_it_names() -> None:
 
 def test_a_malformed_request_ends_its_groups() -> None:
     """[PYSUB10] A subscribe that the server calls invalid is not repeated for ever: its groups end with the reason."""
-    talk = Conversation()
+    talk = ClientProtocol()
     talk.subscribe("no-uuid", None, now_ms=NOW)
     sent = only(talk.received(hello(), now_ms=NOW), Send)
     request = json.loads(sent[0].text)["id"]
@@ -312,7 +312,7 @@ def test_a_malformed_request_ends_its_groups() -> None:
 
 def test_a_server_in_trouble_is_asked_again_by_another_connection() -> None:
     """[PYSUB11] When the server cannot answer a subscribe now, the connection is made anew after a pause."""
-    talk = Conversation()
+    talk = ClientProtocol()
     talk.subscribe(GROUP, None, now_ms=NOW)
     sent = only(talk.received(hello(), now_ms=NOW), Send)
     request = json.loads(sent[0].text)["id"]
@@ -506,7 +506,7 @@ def test_signals() -> None:
 
 def test_what_needs_a_connection_is_not_sent_without_one() -> None:
     """[SIG2] Typing and a new token are only of use on an open connection."""
-    talk = Conversation()
+    talk = ClientProtocol()
     assert talk.typing("t", True, now_ms=NOW) == []
     assert talk.authenticate("x", now_ms=NOW) == []
 
@@ -566,7 +566,7 @@ def test_whatever_happens_each_event_comes_once_and_in_order(seed: int) -> None:
     print(f"seed {seed}")
     source = random.Random(seed)
     log = log_of(0)
-    talk = Conversation(verify=True, capacity=source.choice((2, 5, 50)))
+    talk = ClientProtocol(verify=True, capacity=source.choice((2, 5, 50)))
     talk.subscribe(GROUP, Position(0), now_ms=NOW)
     read: list[int] = []
     fetches: list[Fetch] = []

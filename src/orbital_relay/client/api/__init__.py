@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from orbital_relay.client.api.accounts import Accounts
+from orbital_relay.client.api.accounts import AccountRequests
 from orbital_relay.client.api.bodies import encoded
-from orbital_relay.client.api.groups import Groups
-from orbital_relay.client.api.log import Log
-from orbital_relay.client.api.media import Media
-from orbital_relay.client.api.threads import Threads
+from orbital_relay.client.api.groups import GroupRequests
+from orbital_relay.client.api.log import LogRequests
+from orbital_relay.client.api.media import MediaRequests
+from orbital_relay.client.api.threads import ThreadRequests
 
 __all__ = ["Api", "encoded"]
 
 
-class Api(Accounts, Groups, Threads, Media, Log):
+class Api(AccountRequests, GroupRequests, ThreadRequests, MediaRequests, LogRequests):
     """
     Every request of the protocol, as a coroutine with a typed answer.
 

@@ -9,7 +9,7 @@ from orbital_relay.client.api.bodies import key_or_new
 from orbital_relay.client.http import Http
 
 
-class Accounts(Http):
+class AccountRequests(Http):
     """Sign-up, login, logout, and tickets for the socket."""
 
     async def signup(

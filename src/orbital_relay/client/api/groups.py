@@ -9,7 +9,7 @@ from orbital_relay.client.api.bodies import key_or_new, segment
 from orbital_relay.client.http import Http
 
 
-class Groups(Http):
+class GroupRequests(Http):
     """Groups: make, join, list; members, invite codes, quota and presence."""
 
     async def create_group(

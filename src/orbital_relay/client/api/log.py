@@ -42,7 +42,7 @@ class Events(msgspec.Struct, frozen=True):
     has_more: bool
 
 
-class Log(Http):
+class LogRequests(Http):
     """A group's log: read a page, iterate. And posts as they are, for the outbox."""
 
     async def event_frames(self, group_id: str, *, after_seq: int = 0, limit: int | None = None) -> Frames:

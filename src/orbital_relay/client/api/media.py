@@ -35,7 +35,7 @@ class ChunkSource(msgspec.Struct, frozen=True):
     pieces: Callable[[], AsyncIterator[bytes]]
 
 
-class Media(Http):
+class MediaRequests(Http):
     """Chunks up, bytes down, and what is known of a medium."""
 
     async def upload_state(self, media_id: str) -> responses.UploadState:

@@ -12,7 +12,7 @@ from orbital_relay.client.http import Http
 Sort = Literal["created_desc", "created_asc"]
 
 
-class Threads(Http):
+class ThreadRequests(Http):
     """Messages, threads and replies: post, read a page, iterate."""
 
     # Public: messages

@@ -22,7 +22,7 @@ from orbital_relay.client.protocol.effects import (
     TokenRenewed,
 )
 from orbital_relay.client.protocol.frames import BadFrame, Frame, Makes, decode_object, read_frame
-from orbital_relay.client.protocol.standing import Standing, Word
+from orbital_relay.client.protocol.standing import SubscriptionState, Word
 from orbital_relay.client.protocol.stream import Stream
 
 GROUPS_PER_FRAME: Final = 100
@@ -65,7 +65,7 @@ class _ErrorData(msgspec.Struct):
     group_ids: list[str] = []
 
 
-class Conversation:
+class ClientProtocol:
     """
     What a client says, receives and remembers, over one connection after another.
 
@@ -121,7 +121,7 @@ class Conversation:
     def unsubscribe(self, group_id: str, *, now_ms: int) -> list[Effect]:
         """Unsubscribe from a group; nothing more of it is delivered."""
         stream = self._streams.pop(group_id, None)
-        if stream is None or not self._open or stream.standing is Standing.OFF:
+        if stream is None or not self._open or stream.standing is SubscriptionState.OFF:
             return []
         return [self._send("unsubscribe", {"group_ids": [group_id]}, now_ms)]
 
@@ -208,7 +208,7 @@ class Conversation:
 
     def _of(self, stream: Stream, effects: list[Effect]) -> list[Effect]:
         """Forget a stream that has ended."""
-        if stream.standing is Standing.ENDED:
+        if stream.standing is SubscriptionState.ENDED:
             self._streams.pop(stream.id, None)
         return effects
 
@@ -250,7 +250,7 @@ class Conversation:
             hello.heartbeat_seconds,
             _life_s(hello.expires_at, frame.server_timestamp),
         )
-        unasked = [stream for stream in self._streams.values() if stream.standing is Standing.OFF]
+        unasked = [stream for stream in self._streams.values() if stream.standing is SubscriptionState.OFF]
         return [opened, *self._ask(unasked, now_ms)]
 
     def _subscribed(self, data: _SubscribedData, reply_to: str | int | None) -> list[Effect]:

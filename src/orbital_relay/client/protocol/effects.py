@@ -25,7 +25,7 @@ class Opened(msgspec.Struct, frozen=True):
     """How long the token still holds, by the server's clock; None when the server did not say."""
 
 
-class Subscribed(msgspec.Struct, frozen=True):
+class SubscriptionConfirmed(msgspec.Struct, frozen=True):
     """The server answered for this group; `seq` is the log's end now, None when it did not say."""
 
     group_id: str
@@ -79,4 +79,4 @@ class Reconnect(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = Send | Opened | Subscribed | Deliver | Fetch | Ended | Tell | RenewToken | TokenRenewed | Reconnect
+Effect = Send | Opened | SubscriptionConfirmed | Deliver | Fetch | Ended | Tell | RenewToken | TokenRenewed | Reconnect

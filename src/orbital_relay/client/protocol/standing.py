@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Final
 
 
-class Standing(Enum):
+class SubscriptionState(Enum):
     """What the server knows of our interest in a group, on this connection."""
 
     OFF = "off"
@@ -26,18 +26,18 @@ class Word(Enum):
     BREAK = "the log cannot be read, or is not the one it was"
 
 
-STEPS: Final[dict[tuple[Standing, Word], Standing]] = {
-    (Standing.OFF, Word.ASK): Standing.ASKED,
-    (Standing.ASKED, Word.CONFIRM): Standing.ON,
-    (Standing.ON, Word.CONFIRM): Standing.ON,
-    (Standing.ASKED, Word.REFUSE): Standing.ENDED,
-    (Standing.ASKED, Word.DISMISS): Standing.ENDED,
-    (Standing.ON, Word.DISMISS): Standing.ENDED,
-    (Standing.OFF, Word.LOSE): Standing.OFF,
-    (Standing.ASKED, Word.LOSE): Standing.OFF,
-    (Standing.ON, Word.LOSE): Standing.OFF,
-    (Standing.OFF, Word.BREAK): Standing.ENDED,
-    (Standing.ASKED, Word.BREAK): Standing.ENDED,
-    (Standing.ON, Word.BREAK): Standing.ENDED,
+STEPS: Final[dict[tuple[SubscriptionState, Word], SubscriptionState]] = {
+    (SubscriptionState.OFF, Word.ASK): SubscriptionState.ASKED,
+    (SubscriptionState.ASKED, Word.CONFIRM): SubscriptionState.ON,
+    (SubscriptionState.ON, Word.CONFIRM): SubscriptionState.ON,
+    (SubscriptionState.ASKED, Word.REFUSE): SubscriptionState.ENDED,
+    (SubscriptionState.ASKED, Word.DISMISS): SubscriptionState.ENDED,
+    (SubscriptionState.ON, Word.DISMISS): SubscriptionState.ENDED,
+    (SubscriptionState.OFF, Word.LOSE): SubscriptionState.OFF,
+    (SubscriptionState.ASKED, Word.LOSE): SubscriptionState.OFF,
+    (SubscriptionState.ON, Word.LOSE): SubscriptionState.OFF,
+    (SubscriptionState.OFF, Word.BREAK): SubscriptionState.ENDED,
+    (SubscriptionState.ASKED, Word.BREAK): SubscriptionState.ENDED,
+    (SubscriptionState.ON, Word.BREAK): SubscriptionState.ENDED,
 }
 """Every step that there is. A word without a row is ignored: it is late, or a lie."""

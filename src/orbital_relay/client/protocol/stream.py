@@ -21,9 +21,9 @@ from orbital_relay.client.events import (
     Reset,
     ResetReason,
 )
-from orbital_relay.client.protocol.effects import Deliver, Effect, Ended, Fetch, Reconnect, Subscribed, Tell
+from orbital_relay.client.protocol.effects import Deliver, Effect, Ended, Fetch, Reconnect, SubscriptionConfirmed, Tell
 from orbital_relay.client.protocol.frames import BadFrame, Frame, Makes, event_of, read_frame
-from orbital_relay.client.protocol.standing import STEPS, Standing, Word
+from orbital_relay.client.protocol.standing import STEPS, SubscriptionState, Word
 from orbital_relay.core.chain import Chain, digest, first_prev, prev_of
 from orbital_relay.core.cursor import Cursor, Verdict
 
@@ -58,7 +58,7 @@ class Stream:
             ticket: Returns a number for the next Fetch.
         """
         self.id = group_id
-        self.standing = Standing.OFF
+        self.standing = SubscriptionState.OFF
         self.cursor = None if since is None else Cursor(since.seq)
         self.chain = Chain(None if since is None else first_prev(group_id) if since.seq == 0 else since.hash)
         self.asked_since = False
@@ -85,7 +85,7 @@ class Stream:
         self._hashes: OrderedDict[int, str] = OrderedDict()
         self._said_goodbye = False
         """Whether the last event delivered is that this user left."""
-        self._seen_at_ping: tuple[Standing, int] | None = None
+        self._seen_at_ping: tuple[SubscriptionState, int] | None = None
 
     # Public: facts
 
@@ -116,13 +116,13 @@ class Stream:
 
     def confirm(self, seq: int | None, *, recovered: bool | None) -> list[Effect]:
         """Receive `subscribed`, with the log's end and whether all since the position follows."""
-        again = self.standing is Standing.ON
+        again = self.standing is SubscriptionState.ON
         if not self.step(Word.CONFIRM):
             return []
         if again:
             lost = seq is not None and recovered is False and self.last < seq
             return self._not_recovered(seq) if lost and seq is not None else []
-        confirmed: list[Effect] = [Subscribed(self.id, seq)]
+        confirmed: list[Effect] = [SubscriptionConfirmed(self.id, seq)]
         if seq is None:
             return confirmed
         if self.cursor is None:
@@ -137,7 +137,7 @@ class Stream:
     def event(self, frame: Frame, text: bytes) -> list[Effect]:
         """Receive a durable event."""
         # Before `subscribed` nothing can follow: this is left from an earlier request, and the answer's seq covers it.
-        if self.standing is not Standing.ON:
+        if self.standing is not SubscriptionState.ON:
             return []
         if self._doubted is not None:  # Where we stand is not decided yet; the log has this event, too.
             self._heard = max(self._heard, frame.seq)
@@ -163,10 +163,10 @@ class Stream:
         self._seen_at_ping = now
         if not stuck:
             return []
-        if self.standing is Standing.ASKED:
+        if self.standing is SubscriptionState.ASKED:
             told = self._problem("NO_ANSWER", f"The server does not answer the request for the group {self.id}.")
             return [*told, Reconnect("The server does not answer a request.")]
-        if self.standing is Standing.ON and self.last < self._heard and not self._ticket and self.room > 0:
+        if self.standing is SubscriptionState.ON and self.last < self._heard and not self._ticket and self.room > 0:
             self._behind = True
             return self._fetch()
         return []
@@ -205,7 +205,7 @@ class Stream:
                 else:
                     break
             effects += self._offer(frame, text, live=False)
-            if self.standing is Standing.ENDED:
+            if self.standing is SubscriptionState.ENDED:
                 return effects
         if self._doubted is not None:  # The log holds nothing after our position.
             return effects + self._give_way()
