@@ -150,12 +150,16 @@ class PostgresStore(SqlStore):
             max_inactive_connection_lifetime=600,
         )
         await self._append_pool
-        async with self._append_pool.acquire() as raw:
+        # A connection of its own, closed at once: a restore counts the connections that servers keep.
+        raw = await self._connect("orbital-migrate")
+        try:
             if await raw.fetchval("SHOW synchronous_commit") == "off":
                 raise DatabaseRefused(
                     f"synchronous_commit is off at {self._shown} and cannot be turned on, so an answer would not mean "
                     "that an event is stored. Set it to on in PostgreSQL or in the pooler."
                 )
+        finally:
+            await raw.close()
 
     async def _migrate(self) -> None:
         # Without deadlines: who starts second waits for a migration of the first, however long that takes.
