@@ -13,7 +13,14 @@ async function uploads({ place = memoryPlace(), exclusive, uploadMedia }) {
     return true;
   };
   const session = { user_id: 'me', username: 'ada', token: 't' };
-  const made = new Uploads({ client: { uploadMedia }, session, place, exclusive: exclusive ?? alone, changed: () => {} });
+  const made = new Uploads({
+    client: { uploadMedia },
+    session,
+    place,
+    quota: () => Promise.reject(new Error('away')),
+    exclusive: exclusive ?? alone,
+    changed: () => {},
+  });
   return { made, group, place };
 }
 
