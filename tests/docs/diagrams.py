@@ -7,6 +7,7 @@ editor, on a page without a network, and in the dark.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -156,6 +157,52 @@ def sequence(title: str, parties: Sequence[str], steps: Sequence[Step]) -> str:
     return _svg(title, described, width, height, body)
 
 
+def group_steps() -> list[tuple[str, str, str]]:
+    """Read the table of a group's states out of the JavaScript SDK: from, word, to."""
+    source = (CHECKOUT / "clients" / "javascript" / "src" / "standing.js").read_text("utf-8")
+    return [
+        (start, word, end)
+        for start, steps in re.findall(r"^  (\w+): \{(.*)\},$", source, re.MULTILINE)
+        for word, end in re.findall(r"(\w+): '(\w+)'", steps)
+    ]
+
+
+def group_states() -> str:
+    """Draw the table of a group's states; each word of the table needs its sentence here."""
+    causes = {
+        "ask": "subscribe is sent",
+        "confirm": "subscribed names it",
+        "defer": "a retryable error names it",
+        "refuse": "an error names it",
+        "dismiss": "unsubscribed: removed or left",
+        "lose": "the connection is lost",
+    }
+    bend = {
+        ("off", "asked"): (0, -34),
+        ("asked", "off"): (0, 34),
+        ("asked", "on"): (0, -26),
+        ("on", "off"): (0, -140),
+        ("asked", "ended"): (-40, 0),
+        ("on", "ended"): (40, 0),
+    }
+    words: dict[tuple[str, str], list[str]] = {}
+    for start, word, end in group_steps():
+        if start != end:
+            words.setdefault((start, end), []).append(causes[word])
+    return states(
+        "The states of a group on a connection",
+        940,
+        400,
+        [
+            State("off", "not subscribed", 120, 190),
+            State("asked", "waits for the answer", 450, 190),
+            State("on", "events arrive", 760, 190),
+            State("ended", "the subscriptions end", 605, 350),
+        ],
+        [Turn(start, end, ",\nor ".join(said), *bend[start, end]) for (start, end), said in words.items()],
+    )
+
+
 def drawings() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each picture."""
     yield (
@@ -177,6 +224,7 @@ def drawings() -> Iterator[tuple[str, str]]:
             ],
         ),
     )
+    yield "group-states.svg", group_states()
     yield (
         "subscribe-and-resume.svg",
         sequence(

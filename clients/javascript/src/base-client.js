@@ -1,17 +1,16 @@
-/** What the two faces, OrbitalClient and OrbitalWebSocketManager, stand on. */
-import { makeConnection } from './connection.js';
+/** The common base of OrbitalClient and OrbitalWebSocketManager. */
+import { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { wrap } from './errors.js';
+import { Groups } from './groups.js';
 import { Http } from './http.js';
 import { parts } from './parts.js';
-import { makeGroups } from './subscription.js';
 
-/** @import {Connection, ConnectionOptions, ConnectionState} from './connection.js' */
+/** @import {ConnectionOptions, ConnectionState} from './connection.js' */
 /** @import {OrbitalError} from './errors.js' */
 /** @import {TokenSource} from './http.js' */
 /** @import {RestMethods} from './rest.js' */
 /** @import {Store} from './stores.js' */
-/** @import {Groups} from './subscription.js' */
 /** @import {Frame, Reading} from './wire.js' */
 
 /**
@@ -27,7 +26,7 @@ import { makeGroups } from './subscription.js';
 /** @typedef {OwnOptions & ConnectionOptions} ClientOptions */
 
 /** One server, one user, one connection. */
-export class Face extends Emitter {
+export class BaseClient extends Emitter {
   /** Failed attempts in a row. */
   reconnectAttempts = 0;
   /** Failed attempts in a row after which it stops, and emits `max_reconnect_attempts`. */
@@ -43,10 +42,10 @@ export class Face extends Emitter {
     const http = new Http(url, options);
     /** @internal */
     this.http = http;
-    /** @internal @type {Connection} */
-    this.connection = makeConnection(this, options);
-    /** @internal @type {Groups} */
-    this.groups = makeGroups(this, options);
+    /** @internal */
+    this.connection = new Connection(this, options);
+    /** @internal */
+    this.groups = new Groups(this, options);
     /** @returns {Promise<any>} */
     const rest = () =>
       parts.rest().then(
@@ -106,10 +105,10 @@ export class Face extends Emitter {
   }
 
   /** @internal @param {Exclude<Reading, {makes: 'bad'}>} reading @param {string} text */
-  heard(reading, text) {
+  received(reading, text) {
     if (reading.makes === 'control') this.groups.control(reading.frame);
     // An event of a group goes through its subscriptions: once, in order.
-    if (reading.makes !== 'event' || !this.groups.heard(reading.frame, text)) this.handleMessage(reading.frame);
+    if (reading.makes !== 'event' || !this.groups.received(reading.frame, text)) this.handleMessage(reading.frame);
   }
 
   /**

@@ -1,9 +1,6 @@
 /** The hash chain: each durable frame carries the hash of the frame before it. */
 import { digest } from './sha256.js';
 
-/** @import {Violation} from './reader.js' */
-/** @import {Numbered} from './wire.js' */
-
 /** A durable frame ends so; `prev` can be cut out of it without parsing. */
 const TAIL = /^,"prev":"([\w-]{43})"}$/;
 
@@ -50,43 +47,3 @@ export class Chain {
     return true;
   }
 }
-
-/**
- * Begin to verify a group.
- *
- * @param {string} groupId
- * @param {number} seq Number of the last event that the reader has.
- * @param {string} [hash] Its hash, if it is known.
- */
-export const begin = (groupId, seq, hash) => new Chain(seq ? hash : firstPrev(groupId));
-
-/**
- * Check an event that is the next one by its number.
- *
- * @param {Chain} chain Stands after it then, whether or not it fits: each break is found once, and what follows is measured by the frame that we have.
- * @param {Numbered} event
- * @param {string} text
- * @returns {Violation | undefined}
- */
-export function check(chain, { group_id, seq }, text) {
-  const expected = chain.prev;
-  if (chain.offer(text)) return;
-  chain.prev = digest(text);
-  return { kind: 'changed', group_id, seq, expected, found: prevOf(text) };
-}
-
-/**
- * Make the violation of a socket that did not send the number that was next.
- *
- * @param {string} group_id
- * @param {number} seq
- * @param {number} expected
- * @returns {Violation}
- */
-export const misplaced = (group_id, seq, expected) => ({
-  kind: seq > expected ? 'skipped' : 'repeated',
-  group_id,
-  seq,
-  expected,
-  found: seq,
-});

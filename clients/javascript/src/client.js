@@ -1,6 +1,6 @@
 /** The modern face: subscriptions, sending, typing, media and the REST side on one connection. */
 import { BACKOFF, delayMs } from './backoff.js';
-import { Face } from './base-client.js';
+import { BaseClient } from './base-client.js';
 import { closedFirst, keep, makeItem, strip } from './draft.js';
 import { OrbitalError, wrap } from './errors.js';
 import { parts } from './parts.js';
@@ -12,7 +12,7 @@ import { makeTyping } from './typing.js';
 /** @import {TokenSource} from './http.js' */
 /** @import {DownloadOptions, Downloaded, UploadOptions, Uploaded} from './media.js' */
 /** @import {Answer, Outbox} from './outbox.js' */
-/** @import {SubscribeOptions, Subscription} from './reader.js' */
+/** @import {SubscribeOptions, Subscription} from './subscription.js' */
 /** @import {Frame} from './wire.js' */
 
 /**
@@ -21,7 +21,7 @@ import { makeTyping } from './typing.js';
  * It keeps one connection, comes back by itself, and hands every event of a group to each subscription once and in order.
  * It never looks into what is encrypted.
  */
-export class OrbitalClient extends Face {
+export class OrbitalClient extends BaseClient {
   #typing = makeTyping((frame) => this.connection.send(frame));
   /** @type {Promise<Outbox> | undefined} */
   #outbox;

@@ -1,14 +1,16 @@
-/** The machine: one socket at a time, opened again whenever it is lost, as fast as the rules allow and no faster. */
+/** The connection: one socket at a time, opened again when it is lost, as fast as the back-off and the server's Retry-After allow. */
 import { BACKOFF, delayMs, wakeMs } from './backoff.js';
 import { OrbitalError, wrap } from './errors.js';
+import { locate } from './handshake.js';
 import { makeRenewal } from './renewal.js';
 import { platform } from './socket.js';
 import { after } from './timers.js';
 import { makeFrame, parseFrame, pong } from './wire.js';
 
 /** @import {BackoffNumbers} from './backoff.js' */
-/** @import {Face} from './base-client.js' */
+/** @import {Http} from './http.js' */
 /** @import {Handshake, Socket, SocketClass} from './socket.js' */
+/** @import {Frame, Numbered} from './wire.js' */
 
 /** From the start of an attempt to `auth_success`. A phone's radio wakes up in 2 s, a bad line shakes hands in 5. */
 export const CONNECT_TIMEOUT_MS = 15_000;
@@ -55,76 +57,76 @@ const ABNORMAL = 1006;
  */
 
 /**
- * A connection that comes back by itself. It never knows what the frames mean to the application.
+ * What a connection uses of its client.
  *
- * @typedef {ReturnType<typeof makeConnection>} Connection
+ * @typedef {object} ConnectionOwner
+ * @property {Http} http
+ * @property {number} reconnectAttempts Failed attempts in a row.
+ * @property {number} maxReconnectAttempts
+ * @property {(name: any, ...values: any[]) => void} emit
+ * @property {(state: ConnectionState) => void} changed
+ * @property {() => void} opened Called after `auth_success`.
+ * @property {(reading: {makes: 'event', frame: Frame & Numbered} | {makes: 'control' | 'ignored', frame: Frame}, text: string) => void} received
+ * @property {(error: OrbitalError) => void} stopped Called when it ended for good and not by `close()`.
  */
 
-/**
- * @param {Face} face Is called: `changed(state)`, `opened()` after `auth_success`, `heard(reading, text)`, `stopped(error)` when it ended for good
- *   and not by `close()`, `emit('error', error)`; has `reconnectAttempts` (failed in a row) and `maxReconnectAttempts`.
- * @param {ConnectionOptions} options
- */
-export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = SLACK_MS, WebSocket }) {
-  const { http } = face;
-  const { credentials } = http;
-  /** @type {BackoffNumbers} */
-  const rule = { ...BACKOFF, ...backoff };
+/** A connection that is opened again when it is lost. It never knows what the frames mean to the application. */
+export class Connection {
   /** @type {ConnectionState} */
-  let state = { status: 'closed' };
-  /** @type {Socket | null} */
-  let socket = null;
-  let wanted = false;
-  /** @type {AbortController | null} The attempt or socket of now; whatever belongs to another one is late and does not count. */
-  let run = null;
+  state = { status: 'closed' };
+  /** @type {Socket | null} The current socket. */
+  socket = null;
+
+  #owner;
+  #options;
+  #wanted = false;
+  /** @type {AbortController | null} The current attempt or socket; what belongs to another one is late and is ignored. */
+  #run = null;
   /** @type {string | null | undefined} The token of this run. */
-  let token;
+  #token;
   /** @type {number[]} When the latest attempts began. */
-  let attempts = [];
-  /** What the server asked for, and until when it holds. */
-  let askedMs = 0;
-  let retryAfterAt = 0;
-  let heardAt = 0;
-  let heartbeatMs = 0;
+  #attempts = [];
+  /** The Retry-After of the server, and when it is over. */
+  #askedMs = 0;
+  #retryAfterAt = 0;
+  #receivedAt = 0;
+  /** The longest time without a frame. */
+  #limitMs = 0;
   /** @type {any} Waiting for the next attempt, for `auth_success`, or for the next frame. */
-  let timer;
+  #timer;
   /** @type {any} Waiting for an answer. */
-  let answerTimer;
-  const renewal = makeRenewal(() => authenticate().catch((cause) => face.emit('error', cause)));
+  #answerTimer;
+  #renewal = makeRenewal(() => this.#authenticate().catch((cause) => this.#owner.emit('error', cause)));
 
-  /** @param {ConnectionState} next */
-  const set = (next) => face.changed((state = next));
+  /** @param {ConnectionOwner} owner @param {ConnectionOptions} options */
+  constructor(owner, options) {
+    this.#owner = owner;
+    this.#options = options;
+    /** @type {BackoffNumbers} The numbers of the back-off; may be changed. */
+    this.rule = { ...BACKOFF, ...options.backoff };
+  }
 
-  /**
-   * @param {number} ms
-   * @param {() => void} then
-   */
-  const arm = (ms, then) => {
-    clearTimeout(timer);
-    timer = after(ms, then);
-  };
+  // For the client
 
-  // For the face
-
-  /** Connect, and stay connected until `close()`. Asked again, it changes nothing. */
-  const open = () => {
-    if (want()) wake();
-  };
+  /** Connect, and stay connected until `close()`. Called again, it changes nothing. */
+  open() {
+    if (this.#want()) this.wake();
+  }
 
   /** The same, for a person: a waiting attempt begins at once, whatever the back-off and the server's Retry-After say. */
-  const connect = () => {
-    want();
-    if (!run) wait(wakeMs({ ...rule, ...BY_HAND }, 0, Date.now(), attempts));
-  };
+  connect() {
+    this.#want();
+    if (!this.#run) this.#wait(wakeMs({ ...this.rule, ...BY_HAND }, 0, Date.now(), this.#attempts));
+  }
 
-  /** @returns {boolean} Whether nobody wanted a connection before. */
-  const want = () => {
-    if (wanted) return false;
-    wanted = true;
-    face.reconnectAttempts = 0;
-    listen('addEventListener');
+  /** @returns {boolean} Whether no connection was wanted before. */
+  #want() {
+    if (this.#wanted) return false;
+    this.#wanted = true;
+    this.#owner.reconnectAttempts = 0;
+    this.#listen('addEventListener');
     return true;
-  };
+  }
 
   /**
    * Close, and stay closed.
@@ -132,30 +134,30 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
    * @param {number} [code] 1000, or 3000 to 4999.
    * @param {string} [reason]
    */
-  const close = (code = 1000, reason = '') => {
-    if (!wanted) return;
-    wanted = false;
-    listen('removeEventListener');
-    drop(code, reason);
-    set({ status: 'closed', code, reason });
-  };
+  close(code = 1000, reason = '') {
+    if (!this.#wanted) return;
+    this.#wanted = false;
+    this.#listen('removeEventListener');
+    this.#drop(code, reason);
+    this.#set({ status: 'closed', code, reason });
+  }
 
-  /** Drop the socket of now, if there is one, and connect as soon as the rules allow. */
-  const reopen = () => {
-    open();
-    if (run) lost('reopened');
-    wake();
-  };
+  /** Close the current socket, if there is one, and connect as soon as the rules allow. */
+  reopen() {
+    this.open();
+    if (this.#run) this.#lost('reopened');
+    this.wake();
+  }
 
   /**
-   * Something happened that makes a try worth while: the page is shown again, the network came back. A waiting attempt
-   * begins at once, if the five a minute and the server's Retry-After allow it; an open socket is asked for a sign of life, and
-   * replaced when it gives none.
+   * Try now, since the page is shown again or the network returned. A waiting attempt begins at once, if the five a minute and the server's
+   * Retry-After allow it; an open socket is probed, and replaced when nothing arrives.
    */
-  const wake = () => {
+  wake = () => {
     const now = Date.now();
-    if (state.status === 'open') ask({ group_ids: [] }, PROBE_TIMEOUT_MS);
-    else if (wanted && !run) wait(wakeMs(rule, Math.min(askedMs, retryAfterAt - now), now, attempts));
+    if (this.state.status === 'open') this.ask({ group_ids: [] }, PROBE_TIMEOUT_MS);
+    else if (this.#wanted && !this.#run)
+      this.#wait(wakeMs(this.rule, Math.min(this.#askedMs, this.#retryAfterAt - now), now, this.#attempts));
   };
 
   /**
@@ -164,136 +166,131 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
    * @param {object} frame
    * @returns {boolean} False when there is no open socket: nothing was sent.
    */
-  const send = (frame) => {
-    if (state.status !== 'open' || socket?.readyState !== 1) return false;
+  send(frame) {
+    const { socket } = this;
+    if (this.state.status !== 'open' || socket?.readyState !== 1) return false;
     socket.send(JSON.stringify(frame));
     return true;
-  };
+  }
 
   /**
-   * Send `subscribe`, and replace the socket when nothing at all is heard before the answer is due.
+   * Send `subscribe`, and replace the socket when nothing at all arrives before the answer is due.
    *
    * @param {object} data
    * @param {number} [timeoutMs]
    */
-  const ask = (data, timeoutMs = ANSWER_TIMEOUT_MS) => {
-    if (!send(makeFrame('subscribe', data))) return;
+  ask(data, timeoutMs = ANSWER_TIMEOUT_MS) {
+    if (!this.send(makeFrame('subscribe', data))) return;
     const asked = Date.now();
-    clearTimeout(answerTimer);
-    // While something arrives the connection holds: the answer may stand behind a long replay.
-    answerTimer = after(timeoutMs, () => (heardAt > asked ? ask({ group_ids: [] }) : dead('no answer')));
-  };
+    clearTimeout(this.#answerTimer);
+    // While something arrives the connection works: the answer may stand behind a long replay.
+    this.#answerTimer = after(timeoutMs, () => (this.#receivedAt > asked ? this.ask({ group_ids: [] }) : this.#dead('no answer')));
+  }
+
+  /** @param {ConnectionState} next */
+  #set(next) {
+    this.#owner.changed((this.state = next));
+  }
+
+  /**
+   * @param {number} ms
+   * @param {() => void} then
+   */
+  #arm(ms, then) {
+    clearTimeout(this.#timer);
+    this.#timer = after(ms, then);
+  }
 
   // The attempt
 
   /** @param {number} ms */
-  const wait = (ms) => {
-    set({ ...state, status: 'connecting', retry_at: Date.now() + ms });
-    arm(ms, attempt);
-  };
+  #wait(ms) {
+    this.#set({ ...this.state, status: 'connecting', retry_at: Date.now() + ms });
+    this.#arm(ms, () => this.#attempt());
+  }
 
-  const attempt = async () => {
-    const mine = (run = new AbortController());
-    attempts = [...attempts, Date.now()].slice(-rule.attempts);
-    set({ ...state, retry_at: undefined });
-    arm(CONNECT_TIMEOUT_MS, () => lost('not open in time'));
+  async #attempt() {
+    const mine = (this.#run = new AbortController());
+    const { http } = this.#owner;
+    this.#attempts = [...this.#attempts, Date.now()].slice(-this.rule.attempts);
+    this.#set({ ...this.state, retry_at: undefined });
+    this.#arm(CONNECT_TIMEOUT_MS, () => this.#lost('not open in time'));
     try {
-      token = await credentials.get();
-      const [address, protocols] = await locate(mine.signal);
-      if (run !== mine) return;
+      this.#token = await http.credentials.get();
+      const [address, protocols, token] = await locate(http, this.#options.handshake, this.#token, mine.signal);
+      if (this.#run !== mine) return;
+      this.#token = token;
       /** @type {Socket} */
-      const made = (socket = new (WebSocket ?? globalThis.WebSocket ?? platform.WebSocket)(address, protocols));
-      made.onmessage = ({ data }) => run === mine && heard(data);
-      made.onclose = ({ code, reason }) => run === mine && ended(code, reason);
+      const made = (this.socket = new (this.#options.WebSocket ?? globalThis.WebSocket ?? platform.WebSocket)(address, protocols));
+      made.onmessage = ({ data }) => this.#run === mine && this.#received(data);
+      made.onclose = ({ code, reason }) => this.#run === mine && this.#ended(code, reason);
       made.onerror = () => {};
     } catch (cause) {
-      if (run !== mine) return;
+      if (this.#run !== mine) return;
       const error = wrap('NETWORK', cause);
       // The browser knows that there is no network: no server saw this attempt.
-      if (globalThis.navigator?.onLine === false) attempts.pop();
+      if (globalThis.navigator?.onLine === false) this.#attempts.pop();
       // A status is there only when the answer was the server's own.
-      if (error.status === 401 || error.status === 403) void refused(error);
-      else lost(error.message, ABNORMAL, error.retryAfterMs);
+      if (error.status === 401 || error.status === 403) void this.#refused(error);
+      else this.#lost(error.message, ABNORMAL, error.retryAfterMs);
     }
-  };
-
-  /** @param {AbortSignal} signal @returns {Promise<[string, string[]]>} The address, and the subprotocols to offer. */
-  const locate = async (signal) => {
-    const address = `${http.url.replace(/^http/, 'ws')}/ws`;
-    let way = handshake;
-    if (way === 'ticket') {
-      try {
-        const { ticket } = await http.wsTicket(signal);
-        // A refused token may have been renewed on the way.
-        token = await credentials.get();
-        return [`${address}?ticket=${encodeURIComponent(ticket)}`, []];
-      } catch (cause) {
-        const { code, status } = wrap('NETWORK', cause);
-        const origin = globalThis.location?.origin;
-        if (code === 'NETWORK' && origin && origin !== http.url) way = 'protocol';
-        else if (status === 404)
-          throw new OrbitalError('NETWORK', "this server has no tickets; give the option handshake: 'query' or 'protocol'", { cause });
-        else throw cause;
-      }
-    }
-    return way === 'query' ? [`${address}?token=${encodeURIComponent(token ?? '')}`, []] : [address, ['orbital.v1', `bearer.${token}`]];
-  };
+  }
 
   // The open socket
 
   /** @param {unknown} text */
-  const heard = (text) => {
-    heardAt = Date.now();
+  #received(text) {
+    this.#receivedAt = Date.now();
     try {
       const reading = parseFrame(text);
       const { type, data, server_timestamp } = reading.frame;
-      if (type === 'ping') send(pong());
-      else if (type === 'subscribed') clearTimeout(answerTimer);
-      else if (type === 'token_expiring') renewal.expiring();
-      if (type === 'auth_success' || type === 'authenticated') renewal.until(data.expires_at, server_timestamp);
+      if (type === 'ping') this.send(pong());
+      else if (type === 'subscribed') clearTimeout(this.#answerTimer);
+      else if (type === 'token_expiring') this.#renewal.expiring();
+      if (type === 'auth_success' || type === 'authenticated') this.#renewal.until(data.expires_at, server_timestamp);
       if (type === 'auth_success') {
-        face.reconnectAttempts = retryAfterAt = 0;
+        this.#owner.reconnectAttempts = this.#retryAfterAt = 0;
         const announced = data.heartbeat_seconds * 1000;
-        heartbeatMs = announced > 0 ? Math.min(announced, MAX_HEARTBEAT_MS) : HEARTBEAT_MS;
-        set({ status: 'open' });
-        watch(heartbeatMs + slackMs);
-        face.opened();
+        this.#set({ status: 'open' });
+        this.#limitMs = (announced > 0 ? Math.min(announced, MAX_HEARTBEAT_MS) : HEARTBEAT_MS) + (this.#options.slackMs ?? SLACK_MS);
+        this.#watch(this.#limitMs);
+        this.#owner.opened();
       }
-      face.heard(reading, /** @type {string} */ (text));
+      this.#owner.received(reading, /** @type {string} */ (text));
     } catch (cause) {
       const error = wrap('BAD_FRAME', cause);
       error.details = { text: String(text).slice(0, 200) };
-      face.emit('error', error);
+      this.#owner.emit('error', error);
     }
-  };
+  }
 
-  /** @param {number} ms Look then whether anything was heard. */
-  const watch = (ms) =>
-    arm(ms, () => {
-      const limit = heartbeatMs + slackMs;
-      const left = heardAt + limit - Date.now();
+  /** @param {number} ms After it, check whether anything arrived. */
+  #watch(ms) {
+    this.#arm(ms, () => {
+      const left = this.#receivedAt + this.#limitMs - Date.now();
       // A clock that stepped back must not make us wait longer than the limit.
-      if (left > 0) watch(Math.min(left, limit));
-      else dead('nothing heard');
+      if (left > 0) this.#watch(Math.min(left, this.#limitMs));
+      else this.#dead('nothing received');
     });
+  }
 
-  const authenticate = async () => {
-    const mine = run;
-    if (!(await renew()) || run !== mine) return;
-    token = await credentials.get();
-    send(makeFrame('authenticate', { token }));
-  };
+  async #authenticate() {
+    const mine = this.#run;
+    if (!(await this.#renew()) || this.#run !== mine) return;
+    this.#token = await this.#owner.http.credentials.get();
+    this.send(makeFrame('authenticate', { token: this.#token }));
+  }
 
   /** @returns {Promise<boolean | undefined>} Whether there is another token than the one of this run; undefined when there may be one later. */
-  const renew = async () => {
+  async #renew() {
     try {
-      return await credentials.renew(token);
+      return await this.#owner.http.credentials.renew(this.#token);
     } catch (cause) {
       // The token function failed: that is no refusal.
-      face.emit('error', cause);
+      this.#owner.emit('error', cause);
       return undefined;
     }
-  };
+  }
 
   // The end
 
@@ -303,90 +300,73 @@ export function makeConnection(face, { handshake = 'ticket', backoff, slackMs = 
    * @param {number} code
    * @param {string} reason
    */
-  const ended = (code, reason) => {
-    if (code !== POLICY_VIOLATION || state.status !== 'open') lost(reason, code);
-    else void refused(new OrbitalError('UNAUTHORIZED', reason || 'the server ended the connection', { status: 401 }));
-  };
+  #ended(code, reason) {
+    if (code !== POLICY_VIOLATION || this.state.status !== 'open') this.#lost(reason, code);
+    else void this.#refused(new OrbitalError('UNAUTHORIZED', reason || 'the server ended the connection', { status: 401 }));
+  }
 
   /** @param {OrbitalError} error The server refused the token, or this client: another token is tried at once, the same one never. */
-  const refused = async (error) => {
-    const mine = run;
-    const found = await renew();
-    if (run !== mine) return;
+  async #refused(error) {
+    const mine = this.#run;
+    const found = await this.#renew();
+    if (this.#run !== mine) return;
     if (found === false) {
-      close(POLICY_VIOLATION, error.message);
-      face.stopped(error);
+      this.close(POLICY_VIOLATION, error.message);
+      this.#owner.stopped(error);
       return;
     }
-    lost(error.message, POLICY_VIOLATION);
-    if (found) wake();
-  };
+    this.#lost(error.message, POLICY_VIOLATION);
+    if (found) this.wake();
+  }
 
-  /** @param {string} reason The connection is dead, and nobody said so: there is nothing to wait for. */
-  const dead = (reason) => {
-    lost(reason);
-    wake();
-  };
+  /** @param {string} reason The connection is dead although the socket did not close: there is nothing to wait for. */
+  #dead(reason) {
+    this.#lost(reason);
+    this.wake();
+  }
 
   /**
    * @param {string} reason
    * @param {number} [code]
    * @param {number} [retryAfterMs]
    */
-  const lost = (reason, code = ABNORMAL, retryAfterMs = 0) => {
+  #lost(reason, code = ABNORMAL, retryAfterMs = 0) {
+    const owner = this.#owner;
     const now = Date.now();
-    const failures = (face.reconnectAttempts = state.status === 'open' ? 0 : face.reconnectAttempts + 1);
-    retryAfterAt = now + (askedMs = retryAfterMs);
-    drop(code, reason);
-    if (failures < face.maxReconnectAttempts) wait(delayMs(rule, failures, Math.random(), retryAfterMs, now, attempts));
+    const failures = (owner.reconnectAttempts = this.state.status === 'open' ? 0 : owner.reconnectAttempts + 1);
+    this.#askedMs = retryAfterMs;
+    this.#retryAfterAt = now + retryAfterMs;
+    this.#drop(code, reason);
+    if (failures < owner.maxReconnectAttempts) this.#wait(delayMs(this.rule, failures, Math.random(), retryAfterMs, now, this.#attempts));
     else {
-      close(code, reason);
-      face.emit('max_reconnect_attempts');
-      face.stopped(new OrbitalError('NETWORK', `no connection after ${failures} attempts: ${reason}`));
+      this.close(code, reason);
+      owner.emit('max_reconnect_attempts');
+      owner.stopped(new OrbitalError('NETWORK', `no connection after ${failures} attempts: ${reason}`));
     }
-  };
+  }
 
   /**
    * @param {number} code
    * @param {string} reason
    */
-  const drop = (code, reason) => {
-    const dropped = socket;
-    run?.abort();
-    run = socket = null;
-    clearTimeout(timer);
-    clearTimeout(answerTimer);
-    renewal.stop();
-    // A client may give no other code (RFC 6455 §7.4).
+  #drop(code, reason) {
+    const dropped = this.socket;
+    this.#run?.abort();
+    this.#run = this.socket = null;
+    clearTimeout(this.#timer);
+    clearTimeout(this.#answerTimer);
+    this.#renewal.stop();
+    // A client may send no other code (RFC 6455 §7.4).
     if (code === 1000 || code >= 3000) dropped?.close(code, reason);
     else dropped?.close();
-    state = { status: 'connecting', code, reason };
-  };
+    this.state = { status: 'connecting', code, reason };
+  }
 
   /** @param {'addEventListener' | 'removeEventListener'} act */
-  const listen = (act) => {
-    globalThis[act]?.('online', wake);
-    globalThis.document?.[act]('visibilitychange', shown);
-  };
+  #listen(act) {
+    globalThis[act]?.('online', this.wake);
+    globalThis.document?.[act]('visibilitychange', this.#shown);
+  }
 
-  const shown = () => document.hidden || wake();
-
-  return {
-    open,
-    connect,
-    close,
-    reopen,
-    wake,
-    send,
-    ask,
-    /** The numbers of the back-off; may be changed. */
-    rule,
-    get state() {
-      return state;
-    },
-    /** The socket of now. */
-    get socket() {
-      return socket;
-    },
-  };
+  #shown = () => document.hidden || this.wake();
 }

@@ -2,7 +2,6 @@
 import { OrbitalError, wrap } from './errors.js';
 import { uuid } from './uuid.js';
 
-/** @import {Emitter} from './emitter.js' */
 /** @import {Store} from './stores.js' */
 
 /**
@@ -63,7 +62,7 @@ export function makeItem(group_id, draft, key = uuid()) {
  * Put a draft into the store, or delete it there. A store that fails is reported as `error`.
  *
  * @param {Store | null | undefined} store
- * @param {Emitter} events
+ * @param {{emit: (name: any, ...values: any[]) => void}} events
  * @param {'set' | 'delete'} act
  * @param {Item} item
  * @returns {Promise<void>}

@@ -4,7 +4,7 @@ import { wrap } from './errors.js';
 /** @import {ConnectionState} from './connection.js' */
 /** @import {Draft} from './draft.js' */
 /** @import {OrbitalError} from './errors.js' */
-/** @import {CaughtUp, Reset, Violation} from './reader.js' */
+/** @import {CaughtUp, Reset, Violation} from './subscription.js' */
 /** @import {MessagePosted, ReplyPosted, ThreadPosted} from './rest.js' */
 /** @import {AuthSuccess, Frame, TypingIndicator} from './wire.js' */
 

@@ -27,17 +27,17 @@ export { localStorageStore, memoryStore } from './stores.js';
  * @typedef {import('./rest.js').Reply} Reply
  * @typedef {import('./rest.js').Thread} Thread
  * @typedef {import('./http.js').TokenSource} TokenSource
- * @typedef {import('./fill.js').TextPage} TextPage
+ * @typedef {import('./log.js').TextPage} TextPage
  * @typedef {import('./reset.js').ResetReason} ResetReason
  * @typedef {import('./rest.js').RestMethods} RestMethods
  * @typedef {import('./stores.js').Store} Store
- * @typedef {import('./reader.js').CaughtUp} CaughtUp
- * @typedef {import('./reader.js').Position} Position
- * @typedef {import('./reader.js').Reset} Reset
- * @typedef {import('./reader.js').StreamItem} StreamItem
- * @typedef {import('./reader.js').SubscribeOptions} SubscribeOptions
- * @typedef {import('./reader.js').Subscription} Subscription
- * @typedef {import('./reader.js').Violation} Violation
+ * @typedef {import('./subscription.js').CaughtUp} CaughtUp
+ * @typedef {import('./subscription.js').Position} Position
+ * @typedef {import('./subscription.js').Reset} Reset
+ * @typedef {import('./subscription.js').StreamItem} StreamItem
+ * @typedef {import('./subscription.js').SubscribeOptions} SubscribeOptions
+ * @typedef {import('./subscription.js').Subscription} Subscription
+ * @typedef {import('./subscription.js').Violation} Violation
  * @typedef {import('./wire.js').Frame} Frame
  * @typedef {import('./wire.js').OrbitalEvent} OrbitalEvent
  * @typedef {import('./wire.js').OtherEvent} OtherEvent

@@ -1,9 +1,9 @@
 /** The published face: code that was written for the published class runs on this one unchanged. */
-import { Face } from './base-client.js';
+import { BaseClient } from './base-client.js';
 
 /** @import {ClientOptions} from './base-client.js' */
 /** @import {TokenSource} from './http.js' */
-/** @import {Subscription} from './reader.js' */
+/** @import {Subscription} from './subscription.js' */
 
 /** Messages that wait for a connection. */
 export const MAX_UNSENT = 256;
@@ -14,7 +14,7 @@ export const MAX_UNSENT = 256;
  * What comes while it is away is asked for again and arrives in order, once. Beside the types of frames it emits: `state`, and each by its status (`connecting`, `open`, `closed`),
  * `reset`, `caught_up`, `error` (an OrbitalError), `unsent` (messages that will not be sent), `max_reconnect_attempts`.
  */
-export class OrbitalWebSocketManager extends Face {
+export class OrbitalWebSocketManager extends BaseClient {
   /** @override */
   maxReconnectAttempts = 10;
   /** @type {string[]} */

@@ -3,9 +3,9 @@
  * in which `import()` is forbidden.
  */
 export const parts = {
-  chain: () => import('./chain.js'),
-  fill: () => import('./fill.js'),
+  catchUp: () => import('./catch-up.js'),
   media: () => import('./media.js'),
   outbox: () => import('./outbox.js'),
   rest: () => import('./rest.js'),
+  verify: () => import('./verify.js'),
 };

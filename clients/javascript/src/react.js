@@ -5,7 +5,7 @@ import { after } from './timers.js';
 /** @import {OrbitalClient} from './client.js' */
 /** @import {ConnectionState} from './connection.js' */
 /** @import {OrbitalError} from './errors.js' */
-/** @import {Position, Reset} from './reader.js' */
+/** @import {Position, Reset} from './subscription.js' */
 /** @import {OrbitalEvent, TypingIndicator} from './wire.js' */
 
 /** How long somebody counts as typing after the last indicator: the server itself sends the stop after 6 s. */

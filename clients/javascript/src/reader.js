@@ -1,315 +1,260 @@
-/** What an application receives of a group: every event once, in order, from where it stood. */
+/** One subscription of one group: every event once, in order, from its position. */
 import { Cursor } from './cursor.js';
 import { OrbitalError, wrap } from './errors.js';
 import { parts } from './parts.js';
 import { RESET } from './reset.js';
+import { MAX_WAITING, readPosition } from './subscription.js';
 
 /** @import {Chain} from './chain.js' */
+/** @import {Http} from './http.js' */
 /** @import {ResetReason} from './reset.js' */
 /** @import {Store} from './stores.js' */
-/** @import {Groups} from './subscription.js' */
-/** @import {Frame, Numbered, OrbitalEvent} from './wire.js' */
-
-/** Events that wait for a slow application. Beyond it they stay in the server's log, and are read from there when there is room again. */
-export const MAX_WAITING = 1000;
-
-/**
- * Where a reader stands: after which number, and with which hash of that frame when it is known.
- *
- * @typedef {{seq: number, hash?: string}} Position
- */
-
-/**
- * Some events between two that you receive are missing for good: they are no longer kept, or the server's log is another one than
- * before. What you made of the group's events may be wrong: fetch it again. Events go on after `data.seq`.
- *
- * @typedef {{type: 'reset', group_id: string, data: {last: number, seq: number, reason: ResetReason}}} Reset
- */
-
-/**
- * Everything up to `data.seq`, the group's last number when the connection was made, was received; what follows is live.
- *
- * @typedef {{type: 'caught_up', group_id: string, data: {seq: number}}} CaughtUp
- */
-
-/**
- * The proof that a server dropped, changed or re-ordered something.
- *
- * - `changed`: the frame's `prev` is not the hash of the frame before it.
- * - `skipped`: the socket went past a number; it was fetched from the log, if it is there.
- * - `repeated`: the socket went back, or sent a number twice.
- * - `withheld`: the server said that the next events are no longer there, and its log has them.
- * - `left`: the server ended the subscription as of somebody who left, without the `member_left` that must stand before.
- *
- * @typedef {{kind: 'changed' | 'skipped' | 'repeated' | 'withheld' | 'left', group_id: string, seq: number, expected: string | number | null, found: string | number | null}} Violation
- */
-
-/** @typedef {OrbitalEvent | Reset | CaughtUp} StreamItem */
-
-/**
- * @typedef {object} SubscribeOptions
- * @property {number | Position | undefined} [since] Where to start when the store has no position: after this number; 0 is from the group's
- *   first event. Left out: with what comes from now on.
- * @property {Store | null | undefined} [store] Where the position is kept, instead of the client's; null keeps none.
- * @property {((event: OrbitalEvent) => unknown) | undefined} [onEvent] Called with each event, one after the other: a promise that it returns is awaited.
- * @property {((reset: Reset) => unknown) | undefined} [onReset]
- * @property {((caughtUp: CaughtUp) => unknown) | undefined} [onCaughtUp]
- * @property {((error: OrbitalError | undefined) => unknown) | undefined} [onEnd] Nothing more comes: with an error when the server refused or removed us, or this client; without when it was closed.
- */
-
-/**
- * What one place of an application receives of one group. Iterate over it, or give callbacks; not both.
- *
- * The position moves when an item is done with: when the callback has returned (and its promise is settled), or when the
- * loop asks for the next item. So a crash in between repeats an item, and never loses one.
- *
- * @typedef {object} SubscriptionMembers
- * @property {string} groupId
- * @property {Position} [position] After what the application is done with.
- * @property {boolean} closed Whether nothing more is taken in.
- * @property {() => void} close Receive nothing more. What still waits is not delivered; the position stays where the application is.
- */
-
-/** @typedef {SubscriptionMembers & AsyncIterable<StreamItem, void>} Subscription */
+/** @import {Position, StreamItem, SubscribeOptions, Subscription} from './subscription.js' */
+/** @import {Verifier} from './verify.js' */
+/** @import {Frame, Numbered} from './wire.js' */
 
 /** @typedef {{item: StreamItem, position: Position}} Waiting */
 
 /**
- * Read a position that an application or its store gave.
+ * What a reader uses of its connection; `Groups` is one.
  *
- * @param {unknown} where
- * @param {string} what Stands in the error.
- * @returns {Position}
- * @throws {OrbitalError} `VALIDATION_ERROR` when it is neither a whole number from 0 on nor an object with one.
- */
-export function readPosition(where, what) {
-  const { seq, hash } = /** @type {any} */ (typeof where === 'number' ? { seq: where } : (where ?? {}));
-  if (!Number.isSafeInteger(seq) || seq < 0 || !/^([\w-]{43}|undefined)$/.test(hash))
-    throw new OrbitalError(
-      'VALIDATION_ERROR',
-      `${what} is ${typeof where === 'number' ? where : JSON.stringify(where)}; a position is a whole number from 0 on, or {seq, hash}`,
-    );
-  return { seq, ...(hash && { hash }) };
-}
-
-/**
- * The machine's side of a subscription.
- *
- * @typedef {object} Reader
- * @property {Subscription} subscription
- * @property {Cursor} [cursor] After the last event that was taken in; another one after a reset.
- * @property {number} head The highest number that the group is known to have.
- * @property {Waiting[]} waiting
- * @property {[Frame & Numbered, string][]} held Came too early while the log was being read.
- * @property {() => void} wake There is room again, or the end.
- * @property {() => Promise<void>} start Stand where the store says, or where the application wants to start.
- * @property {() => Position | undefined} reached After what was taken in, whether or not the application has seen it.
- * @property {(seq: number, recovered: boolean, from?: number) => void} answered The group stands at `seq`, the socket replays what follows
- *   `from`; left out, only what follows `seq`.
- * @property {(frame: Frame & Numbered, text: string) => void} offer A numbered event arrived.
- * @property {(frame: Frame & Numbered, text: string) => void} accept Take a numbered event in, if it is the next one.
- * @property {(reason: ResetReason, seq?: number) => void} reset What follows is gone: go on after `seq`, or after the head.
- * @property {(error?: OrbitalError) => void} finish Nothing more comes, after what waits.
+ * @typedef {object} ReaderOwner
+ * @property {{http: Http, emit: (name: any, ...values: any[]) => void, connection: {reopen: () => void}}} client
+ * @property {Store | null | undefined} store
+ * @property {Verifier | undefined} verifier
+ * @property {(reader: Reader) => void} remove
  */
 
-/**
- * @param {Groups} groups
- * @param {string} groupId
- * @param {SubscribeOptions} options
- * @returns {Reader}
- */
-export function makeReader(groups, groupId, { since, store = groups.store, onEvent, onReset, onCaughtUp, onEnd }) {
-  const { face } = groups;
-  const calls = onEvent || onReset || onCaughtUp || onEnd;
-  const key = `position:${groupId}`;
+/** The machine's side of a subscription. */
+export class Reader {
+  /** @type {Cursor | undefined} After the last event that was received; another one after a reset. */
+  cursor;
+  /** The highest number that the group is known to have. */
+  head = 0;
+  /** @type {Waiting[]} Items for the application. */
+  waiting = [];
+  /** @type {[Frame & Numbered, string][]} Events that arrived too early while the log was being read. */
+  held = [];
+  /** Called when there is room again, and at the end. */
+  wake = () => {};
+
+  #owner;
+  #options;
+  #store;
+  #key;
   /** @type {Chain | undefined} Only when it is to be verified. */
-  let chain;
-  /** @type {number | undefined} The number at which we have caught up. */
-  let goal;
-  let filling = false;
+  #chain;
+  /** @type {number | undefined} The number at which it has caught up. */
+  #goal;
+  #filling = false;
   /** @type {OrbitalError | undefined} */
-  let error;
-  let arrived = () => {};
+  #error;
+  #arrived = () => {};
+
+  /** @param {ReaderOwner} owner @param {string} groupId @param {SubscribeOptions} options */
+  constructor(owner, groupId, options) {
+    const { store = owner.store, onEvent, onReset, onCaughtUp, onEnd } = (this.#options = options);
+    this.#owner = owner;
+    this.#store = store;
+    this.#key = `position:${groupId}`;
+    const items = this.#read();
+    const calls = onEvent || onReset || onCaughtUp || onEnd;
+    /** @type {Subscription} */
+    this.subscription = {
+      groupId,
+      closed: false,
+      close: () => {
+        this.waiting = [];
+        this.finish();
+      },
+      [Symbol.asyncIterator]() {
+        if (calls) throw new OrbitalError('VALIDATION_ERROR', 'a subscription with callbacks cannot be iterated over');
+        return items;
+      },
+    };
+    if (calls)
+      this.#call(items)
+        .then(() => onEnd?.(undefined), onEnd ?? this.#report)
+        .catch(this.#report);
+  }
 
   /** @param {unknown} cause */
-  const report = (cause) => face.emit('error', wrap('HANDLER', cause));
+  #report = (cause) => this.#owner.client.emit('error', wrap('HANDLER', cause));
 
-  async function* read() {
+  // For the application
+
+  async *#read() {
     /** @type {Waiting | undefined} With the application now. */
     let taken;
     const done = async () => {
       if (!taken) return;
       const { position } = taken;
-      subscription.position = position;
+      this.subscription.position = position;
       taken = undefined;
       try {
-        await store?.set(key, position);
+        await this.#store?.set(this.#key, position);
       } catch (cause) {
-        report(cause);
+        this.#report(cause);
       }
     };
     try {
       for (;;) {
-        taken = reader.waiting.shift();
-        if (reader.waiting.length < MAX_WAITING / 2) reader.wake();
+        taken = this.waiting.shift();
+        if (this.waiting.length < MAX_WAITING / 2) this.wake();
         if (taken) {
           yield taken.item;
           await done();
-        } else if (!subscription.closed) await new Promise((resolve) => (arrived = () => resolve(0)));
-        else if (error) throw error;
+        } else if (!this.subscription.closed) await new Promise((resolve) => (this.#arrived = () => resolve(0)));
+        else if (this.#error) throw this.#error;
         else return;
       }
     } finally {
       // Leaving the loop finishes the item.
       await done();
-      subscription.close();
+      this.subscription.close();
     }
   }
 
-  /** @type {Subscription} */
-  const subscription = {
-    groupId,
-    closed: false,
-    close() {
-      reader.waiting = [];
-      reader.finish();
-    },
-    [Symbol.asyncIterator]() {
-      if (calls)
-        throw new OrbitalError('VALIDATION_ERROR', 'a subscription with callbacks cannot be iterated over, too: give one or the other');
-      return items;
-    },
-  };
+  /** @param {AsyncIterable<StreamItem>} items */
+  async #call(items) {
+    const { onEvent, onReset, onCaughtUp } = this.#options;
+    for await (const item of items) {
+      try {
+        await (item.type === 'reset' ? onReset : item.type === 'caught_up' ? onCaughtUp : onEvent)?.(/** @type {any} */ (item));
+      } catch (cause) {
+        this.#report(cause);
+      }
+    }
+  }
 
-  /** @param {Position} where */
-  const stand = (where) => {
-    const { seq, hash } = (subscription.position = where);
-    chain = groups.chains?.begin(groupId, seq, hash);
-    return (reader.cursor = new Cursor(seq));
-  };
-
-  /**
-   * @param {any} item
-   */
-  const push = (item) => {
-    reader.waiting.push({ item, position: /** @type {Position} */ (reader.reached()) });
-    arrived();
-  };
+  /** @param {any} item */
+  #push(item) {
+    this.waiting.push({ item, position: /** @type {Position} */ (this.reached()) });
+    this.#arrived();
+  }
 
   /**
    * @param {'reset' | 'caught_up'} type
    * @param {any} data
    */
-  const mark = (type, data) => {
-    const item = { type, group_id: groupId, data };
-    face.emit(type, data, item);
-    push(item);
-  };
+  #mark(type, data) {
+    const item = { type, group_id: this.subscription.groupId, data };
+    this.#owner.client.emit(type, data, item);
+    this.#push(item);
+  }
 
-  const reachGoal = () => {
-    if (goal === undefined || /** @type {Cursor} */ (reader.cursor).last < goal) return;
-    mark('caught_up', { seq: goal });
-    goal = undefined;
-  };
+  // The position
 
-  /** Read the log until it has given all that is known to be there. */
-  const fill = async () => {
-    if (filling) return;
-    filling = true;
+  /** Start at the store's position, or where the application asks. */
+  async start() {
+    let where;
     try {
-      await (await parts.fill()).fill(reader, groups);
+      where = await this.#store?.get(this.#key);
+    } catch (cause) {
+      this.#report(cause);
+    }
+    const { since } = this.#options;
+    if (where !== undefined && where !== null) this.#stand(readPosition(where, `the store's ${this.#key}`));
+    else if (since !== undefined) this.#stand(readPosition(since, 'since'));
+  }
+
+  /** @param {Position} where */
+  #stand(where) {
+    const { seq, hash } = (this.subscription.position = where);
+    this.#chain = this.#owner.verifier?.begin(this.subscription.groupId, seq, hash);
+    return (this.cursor = new Cursor(seq));
+  }
+
+  /** @returns {Position | undefined} After what was received, whether or not the application has seen it. */
+  reached() {
+    return this.cursor && { seq: this.cursor.last, ...(this.#chain?.prev && { hash: this.#chain.prev }) };
+  }
+
+  #reachGoal() {
+    if (this.#goal === undefined || /** @type {Cursor} */ (this.cursor).last < this.#goal) return;
+    this.#mark('caught_up', { seq: this.#goal });
+    this.#goal = undefined;
+  }
+
+  // From the connection
+
+  /**
+   * The group stands at `seq`.
+   *
+   * @param {number} seq
+   * @param {boolean} recovered
+   * @param {number} [from] The socket replays what follows it; left out, only what follows `seq`.
+   */
+  answered(seq, recovered, from = seq) {
+    const { last } = (this.cursor ??= this.#stand({ seq }));
+    this.#goal = seq;
+    if (!recovered) {
+      const before = this.reached();
+      this.head = seq;
+      this.reset(RESET.NOT_RECOVERED);
+      if (before?.hash) void this.#owner.verifier?.judge(this, before);
+      return;
+    }
+    this.head = Math.max(this.head, seq);
+    this.#reachGoal();
+    if (last < from) void this.#catchUp();
+  }
+
+  /** A numbered event arrived. @param {Frame & Numbered} frame @param {string} text */
+  offer(frame, text) {
+    const { seq } = frame;
+    // A server of the older protocol does not report where the group stands: the first number received is where we start.
+    this.cursor ??= this.#stand({ seq: seq - 1 });
+    this.head = Math.max(this.head, seq);
+    if (this.waiting.length < MAX_WAITING) this.accept(frame, text);
+    if (this.cursor.last >= seq) return;
+    if (this.held.length < MAX_WAITING) this.held.push([frame, text]);
+    void this.#catchUp();
+  }
+
+  /** Accept a numbered event, if it is the next one. @param {Frame & Numbered} frame @param {string} text */
+  accept(frame, text) {
+    if (this.cursor?.offer(frame.seq) !== 'next') return;
+    const chain = this.#chain;
+    if (chain && this.#owner.verifier?.check(chain, frame, text, this)) return;
+    if (chain?.prev) frame.hash = chain.prev;
+    this.#push(frame);
+    this.#reachGoal();
+  }
+
+  /** What follows is missing for good: go on after `seq`, or after the head. @param {ResetReason} reason @param {number} [seq] */
+  reset(reason, seq = this.head) {
+    const last = this.cursor?.last;
+    this.cursor = new Cursor(seq);
+    if (this.#chain) this.#chain.prev = null;
+    this.#goal = this.head;
+    this.held = [];
+    this.#mark('reset', { last, seq, reason });
+    this.#reachGoal();
+  }
+
+  /** End, after what waits. @param {OrbitalError} [cause] */
+  finish(cause) {
+    if (this.subscription.closed) return;
+    this.subscription.closed = true;
+    this.#error = cause;
+    this.#owner.remove(this);
+    this.wake();
+    this.#arrived();
+  }
+
+  /** Read the log up to the head. */
+  async #catchUp() {
+    if (this.#filling) return;
+    this.#filling = true;
+    const { client, verifier } = this.#owner;
+    try {
+      await (await parts.catchUp()).catchUp(this, client.http, verifier);
     } catch {
       // The part could not be loaded. A new socket replays all that is missing, too.
-      face.connection.reopen();
+      client.connection.reopen();
     }
-    reader.held = [];
-    filling = false;
-  };
-
-  /** @type {Reader} */
-  const reader = {
-    subscription,
-    head: 0,
-    waiting: [],
-    held: [],
-    wake() {},
-    async start() {
-      let where;
-      try {
-        where = await store?.get(key);
-      } catch (cause) {
-        report(cause);
-      }
-      if (where !== undefined && where !== null) stand(readPosition(where, `the store's ${key}`));
-      else if (since !== undefined) stand(readPosition(since, 'since'));
-    },
-    reached: () => reader.cursor && { seq: reader.cursor.last, ...(chain?.prev && { hash: chain.prev }) },
-    answered(seq, recovered, from = seq) {
-      const { last } = (reader.cursor ??= stand({ seq }));
-      goal = seq;
-      if (!recovered) {
-        const before = reader.reached();
-        reader.head = seq;
-        reader.reset(RESET.NOT_RECOVERED);
-        if (before?.hash) void groups.judge(reader, before);
-        return;
-      }
-      reader.head = Math.max(reader.head, seq);
-      reachGoal();
-      if (last < from) void fill();
-    },
-    offer(frame, text) {
-      const { seq } = frame;
-      // A server of the older protocol does not say where the group stands: the first number received is where we start.
-      reader.cursor ??= stand({ seq: seq - 1 });
-      reader.head = Math.max(reader.head, seq);
-      if (reader.waiting.length < MAX_WAITING) reader.accept(frame, text);
-      if (reader.cursor.last >= seq) return;
-      if (reader.held.length < MAX_WAITING) reader.held.push([frame, text]);
-      void fill();
-    },
-    accept(frame, text) {
-      if (reader.cursor?.offer(frame.seq) !== 'next') return;
-      const violation = chain && groups.chains?.check(chain, frame, text);
-      if (violation && groups.accuse(violation, [reader])) return;
-      if (chain?.prev) frame.hash = chain.prev;
-      push(frame);
-      reachGoal();
-    },
-    reset(reason, seq = reader.head) {
-      const last = reader.cursor?.last;
-      reader.cursor = new Cursor(seq);
-      if (chain) chain.prev = null;
-      goal = reader.head;
-      reader.held = [];
-      mark('reset', { last, seq, reason });
-      reachGoal();
-    },
-    finish(cause) {
-      if (subscription.closed) return;
-      subscription.closed = true;
-      error = cause;
-      groups.remove(reader);
-      reader.wake();
-      arrived();
-    },
-  };
-
-  const items = read();
-
-  const call = async () => {
-    for await (const item of items) {
-      try {
-        await (item.type === 'reset' ? onReset : item.type === 'caught_up' ? onCaughtUp : onEvent)?.(/** @type {any} */ (item));
-      } catch (cause) {
-        report(cause);
-      }
-    }
-  };
-  if (calls)
-    call()
-      .then(() => onEnd?.(undefined), onEnd ?? report)
-      .catch(report);
-
-  return reader;
+    this.held = [];
+    this.#filling = false;
+  }
 }

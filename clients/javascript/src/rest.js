@@ -1,10 +1,10 @@
 /** The REST side: one method for each path of the protocol. Loaded when first used. */
 import { OrbitalError } from './errors.js';
-import { PAGE, textPage } from './fill.js';
 import { Http, readJson } from './http.js';
+import { PAGE, textPage } from './log.js';
 import { uuid } from './uuid.js';
 
-/** @import {TextPage} from './fill.js' */
+/** @import {TextPage} from './log.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
 /** The most entries that a method collects into one list; the iterators have no such limit. */

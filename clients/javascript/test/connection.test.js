@@ -195,7 +195,7 @@ test('a line on which nothing arrives for an interval and a slack is replaced', 
   await open(client);
 
   await until(() => server.handshakes.length === 2);
-  assert.ok(client.states.some(({ reason }) => reason?.startsWith('nothing heard')));
+  assert.ok(client.states.some(({ reason }) => reason?.startsWith('nothing received')));
 });
 
 test('pings keep a line, and are answered', async () => {

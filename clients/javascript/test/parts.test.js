@@ -9,7 +9,7 @@ import { FakeServer, FAST, until } from './fake.js';
 const hooks = `
 const failed = new Set();
 export async function resolve(specifier, context, next) {
-  const later = /parts\\.js$/.test(context.parentURL) && /(fill|outbox|rest|chain)\\.js$/.test(specifier);
+  const later = /parts\\.js$/.test(context.parentURL) && /(catch-up|outbox|rest|verify)\\.js$/.test(specifier);
   if (later && !failed.has(specifier)) {
     failed.add(specifier);
     throw new TypeError('Failed to fetch dynamically imported module: ' + specifier);

@@ -43,7 +43,7 @@ export class Family extends EventTarget {
   loaded = 'no';
   /** @type {string | undefined} The thread that is open. */
   reading;
-  /** @type {import('/sdk/reader.js').Violation[]} What the server changed, dropped or repeated. */
+  /** @type {import('/sdk/subscription.js').Violation[]} What the server changed, dropped or repeated. */
   violations = [];
   /** @type {boolean | undefined} Whether the browser promised to delete nothing; undefined before it was asked. */
   persisted;
