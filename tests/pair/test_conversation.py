@@ -16,7 +16,7 @@ from orbital_relay import wire
 from orbital_relay.client import events as client_events
 from orbital_relay.client.events import CaughtUp, Position, Problem, Reset, Typing
 from orbital_relay.client.protocol.conversation import ClientProtocol
-from orbital_relay.client.protocol.effects import Deliver, Ended, Fetch, Opened, RenewToken, Send, Tell
+from orbital_relay.client.protocol.effects import Deliver, Ended, Fetch, Notify, Opened, RenewToken, Send
 from orbital_relay.core import session as server
 from orbital_relay.core.chain import digest
 from orbital_relay.errors import Forbidden
@@ -75,7 +75,7 @@ class Pair:
                     self.server_does(self.session.receive(text.encode(), now_s=self.now_s))
                 case Deliver(item=item):
                     self.items.append(item)
-                case Tell(signal=signal):
+                case Notify(signal=signal):
                     self.told.append(signal)
                 case Fetch():
                     self.fetches.append(effect)

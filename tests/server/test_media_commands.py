@@ -84,7 +84,7 @@ async def test_gc_and_check(serve: Serve):
     assert "somewhere/00000-orphan belong to no medium" in amiss.stdout
     assert collected.returncode == 0, collected.stderr
     assert "1 media expired" in collected.stdout
-    assert "1 blobs that belonged to nothing" in collected.stdout
+    assert "1 blobs without a row" in collected.stdout
     assert [path for path in folder.rglob("*") if path.is_file()] == []
     assert again.returncode == 0, again.stdout
     server.start()

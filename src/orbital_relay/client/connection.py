@@ -100,7 +100,7 @@ class ReconnectingConnection:
         idle_slack_s: float,
         apply: Callable[[list[Effect]], None],
         change: Callable[[StateChange], None],
-        tell: Callable[[Problem], None],
+        notify: Callable[[Problem], None],
         waits: Callable[[int], None],
     ) -> None:
         """
@@ -114,7 +114,7 @@ class ReconnectingConnection:
             idle_slack_s: How late a heartbeat may be.
             apply: Carries out what the conversation decided.
             change: Receives the state.
-            tell: Receives problems.
+            notify: Called with each problem.
             waits: Called with milliseconds when the server itself asks to wait that long.
         """
         self._api = api
@@ -124,7 +124,7 @@ class ReconnectingConnection:
         self._idle_slack_s = idle_slack_s
         self._apply = apply
         self._change = change
-        self._tell = tell
+        self._notify = notify
         self._waits = waits
         self._keeper: asyncio.Task[None] | None = None
         self._socket: ClientConnection | None = None
@@ -160,7 +160,7 @@ class ReconnectingConnection:
                 delay_ms = self._line.wake(now_ms=tick_ms())
             if lost.asked_to_wait:
                 self._waits(delay_ms)
-                self._tell(
+                self._notify(
                     Problem(
                         code=lost.asked_to_wait,
                         message=f"{lost.reason} The next attempt is in {delay_ms / 1_000:.0f} s.",
@@ -168,7 +168,7 @@ class ReconnectingConnection:
                     )
                 )
             log.info("connection lost: %s; next attempt in %d ms", lost.reason, delay_ms)
-            if delay_ms or not (lost.token_refused and self._api.tokens.renewable):  # That was told before renewing.
+            if delay_ms or not (lost.token_refused and self._api.tokens.renewable):  # Reported before the renewal.
                 self._change(
                     StateChange(state=State.CONNECTING, code=lost.code, reason=lost.reason, retry_in_ms=delay_ms)
                 )
@@ -186,7 +186,7 @@ class ReconnectingConnection:
         try:
             self._outgoing.put_nowait(text)
         except asyncio.QueueFull:
-            self.drop(f"{OUTGOING_FRAMES} frames wait to be written: the line is dead.")
+            self.drop(f"{OUTGOING_FRAMES} frames wait to be written: the connection does not carry them.")
 
     def drop(self, reason: str) -> None:
         """End the present connection; another one follows."""
@@ -246,7 +246,7 @@ class ReconnectingConnection:
         try:
             self._used_token = await self._api.tokens.get()
         except Exception as exc:  # noqa: BLE001 - the token function is other people's code
-            self._tell(Problem(code="TOKEN", message=f"The token function failed: {exc!r}"))
+            self._notify(Problem(code="TOKEN", message=f"The token function failed: {exc!r}"))
             return _Lost(opened=False, reason=f"The token function failed: {exc!r}")
         try:
             socket = await _Dial(
@@ -320,7 +320,7 @@ class ReconnectingConnection:
         try:
             return _Renewal.NEWER if await self._api.tokens.renew(self._used_token) else _Renewal.NONE
         except Exception as exc:  # noqa: BLE001 - the token function is other people's code
-            self._tell(Problem(code="TOKEN", message=f"The token function failed: {exc!r}"))
+            self._notify(Problem(code="TOKEN", message=f"The token function failed: {exc!r}"))
             return _Renewal.FAILED
 
     async def _renew_in_time(self, life_s: float) -> None:
@@ -334,7 +334,7 @@ class ReconnectingConnection:
                 return
 
     async def _read(self, socket: ClientConnection) -> _Lost:
-        """Hear the server until the connection ends."""
+        """Receive frames until the connection ends."""
         turn = 0
         while True:
             is_open = self._conversation.is_open
@@ -343,14 +343,14 @@ class ReconnectingConnection:
                 async with asyncio.timeout(limit_s):
                     message = await socket.recv()
             except TimeoutError:
-                self._drop_reason = f"Nothing was heard for {limit_s:g} s: the line is dead."
+                self._drop_reason = f"Nothing was received for {limit_s:g} s: the connection is dead."
                 return _Lost(opened=is_open, reason=self._drop_reason)
             except ConnectionClosed as exc:
                 return self._closed(exc)
             if isinstance(message, str):
                 self._apply(self._conversation.received(message.encode(), now_ms=now_ms()))
             else:
-                self._tell(Problem(code="BAD_FRAME", message="The server sent a binary frame."))
+                self._notify(Problem(code="BAD_FRAME", message="The server sent a binary frame."))
             turn += 1
             if turn % FRAMES_A_TURN == 0:
                 await asyncio.sleep(0)
@@ -370,6 +370,6 @@ class ReconnectingConnection:
         )
 
     async def _write(self, socket: ClientConnection, outgoing: asyncio.Queue[str]) -> None:
-        with suppress(ConnectionClosed):  # The reader tells how it ended.
+        with suppress(ConnectionClosed):  # The reader reports how it ended.
             while True:
                 await socket.send(await outgoing.get())

@@ -1,7 +1,7 @@
 """
 What a subscription yields: typed events, and the marks between them.
 
-Durable events are tagged structs, so they can be told apart with `match`:
+Durable events are tagged structs, so `match` distinguishes them:
 
     match event:
         case NewThread(data=thread):
@@ -32,7 +32,7 @@ class Position(msgspec.Struct, frozen=True):
 
     Attributes:
         seq: Number of the last event it has; 0 before the first.
-        hash: Hash of that event's frame, so that the server can tell whether its log is still the same one; None when
+        hash: Hash of that event's frame, so that the server can check whether its log is still the same; None when
             the reader does not know it.
     """
 
@@ -56,7 +56,7 @@ class Durable(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
         server_timestamp: The server's stamp, milliseconds since the epoch; it does not decrease along `seq`.
         prev: The hash of the frame before it, None when the server keeps no chain.
         hash: The hash of its own frame.
-        frame: Its text as the server stores it, to the letter.
+        frame: Its text byte for byte as the server stores it.
     """
 
     group_id: str
@@ -154,7 +154,7 @@ class ResetReason(Enum):
 
 class Reset(msgspec.Struct, frozen=True, kw_only=True):
     """
-    The events between two positions cannot be had any more: load the state anew, then go on.
+    The events between two positions are no longer kept: load the state again, then continue.
 
     Attributes:
         group_id: The group.
@@ -236,7 +236,7 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True):
         state: The new one. CLOSED is for good; a connection that was lost is CONNECTING again.
         code: The WebSocket close code, or the HTTP status of a refused handshake, that led here; None when none did.
         reason: A sentence; empty when the connection is open.
-        retry_in_ms: How long until the next attempt, from when this was told; None when none is planned.
+        retry_in_ms: How long until the next attempt, from when this was reported; None when none is planned.
     """
 
     state: State
@@ -265,4 +265,4 @@ Item = Event | Reset | CaughtUp
 """What a subscription yields; CaughtUp only when it was asked for."""
 
 Signal = StateChange | Typing | Unnumbered | Problem | Reset | CaughtUp
-"""What `Orbital.on` hears."""
+"""What `Orbital.on` can subscribe to."""

@@ -32,7 +32,7 @@ class Claim:
     """
     This program's right to a file, for as long as the object lives.
 
-    The lock is a file of its own beside it, which stays: whoever removed it could remove one that is held.
+    The lock is a file of its own beside it. It is never removed: that could remove a lock that another program holds.
     """
 
     def __init__(self, lock: Path, *, of: Path) -> None:

@@ -37,12 +37,12 @@ from orbital_relay.client.protocol.effects import (
     Effect,
     Ended,
     Fetch,
+    Notify,
     Opened,
     Reconnect,
     RenewToken,
     Send,
     SubscriptionConfirmed,
-    Tell,
     TokenRenewed,
 )
 from orbital_relay.client.protocol.reconnect import IDLE_SLACK_S
@@ -102,7 +102,7 @@ class Life:
             idle_slack_s=idle_slack_s,
             apply=self._apply,
             change=self._change,
-            tell=self._signals.tell,
+            notify=self._signals.notify,
             waits=self._waits,
         )
         self._readers = Readers(
@@ -117,7 +117,7 @@ class Life:
             closing=lambda: self._closing is not None,
         )
         self._typists = Typists(self._say_typing)
-        self._outbox = Outbox(self.api, store=outbox, backoff=backoff, random=random, report=self._signals.tell)
+        self._outbox = Outbox(self.api, store=outbox, backoff=backoff, random=random, report=self._signals.notify)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: asyncio.Task[None] | None = None
         self._state = StateChange(state=State.CONNECTING)
@@ -137,7 +137,7 @@ class Life:
 
     async def open(self) -> Self:
         """
-        Connect; `async with` does it for you. Whoever opens a client closes it.
+        Connect; `async with` does it for you. The program that opens a client closes it.
 
         The time-out stands still, for five minutes at most, while the server itself asks to wait: after five attempts
         in a minute the sixth has to.
@@ -313,8 +313,8 @@ class Life:
                     self._connection.write(text)
                 case Deliver(group_id=group_id, item=item):
                     self._deliver(group_id, item)
-                case Tell(signal=signal):
-                    self._signals.tell(signal)
+                case Notify(signal=signal):
+                    self._signals.notify(signal)
                 case Fetch():
                     self._own(self._readers.fetch(effect))
                 case Opened():
@@ -338,7 +338,7 @@ class Life:
         if isinstance(item, NewThread):
             self._know_thread(item.data.thread_id, group_id)
         elif isinstance(item, Reset | CaughtUp):
-            self._signals.tell(item)
+            self._signals.notify(item)
 
     def _greeted(self, opened: Opened) -> None:
         self.user_id, self.username = opened.user_id, opened.username
@@ -356,7 +356,7 @@ class Life:
             self._opened.clear()
         if change != self._state:
             self._state = change
-            self._signals.tell(change)
+            self._signals.notify(change)
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that ends, at the latest, with the client."""

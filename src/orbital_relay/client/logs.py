@@ -9,7 +9,7 @@ class NoTokens(logging.Filter):
     """Keeps tokens out of websockets' own log: the header of the handshake, and the frame that carries a newer one."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line may be written."""
+        """Return whether a line may be written."""
         args = record.args
         what = str(args[0]) if isinstance(args, tuple) and args else ""
         return what.lower() != "authorization" and '"authenticate"' not in what

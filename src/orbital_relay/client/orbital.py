@@ -149,7 +149,7 @@ class Orbital(Life):
             thread_id: The thread.
             encrypted_body: The body: bytes, or text that is base64 already.
             group_id: The thread's group, to keep the reply in order with the group's other posts. Not needed for a
-                thread that this client opened or heard of; without it the order holds within the thread.
+                thread that this client opened or received an event of; without it the order holds within the thread.
             message_id: The message that carries it.
             idempotency_key: For a post that your own program may repeat; a new one when None.
         """

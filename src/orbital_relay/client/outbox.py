@@ -335,7 +335,7 @@ class Outbox:
                 pass
 
     async def _noted(self, waiting: _Waiting, now_ms: int) -> bool:
-        """Keep when the first try was, before it is made; False when that failed and nobody waits to hear it."""
+        """Store the time of the first try before it is made; False when that failed and no caller waits."""
         if waiting.post.tried_ms is not None:
             return True
         tried = msgspec.structs.replace(waiting.post, tried_ms=now_ms)

@@ -79,7 +79,7 @@ class Progress:
 
 
 def _position_after(item: Item, before: Position | None) -> Position:
-    """Tell where a reader stands who has handled `item`."""
+    """Return the position of a reader that has handled `item`."""
     match item:
         case Reset(seq=seq):
             return Position(seq)

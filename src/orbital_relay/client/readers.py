@@ -34,7 +34,7 @@ class Readers:
     """
     The subscriptions of one client, by group.
 
-    They are held weakly: one that the program drops without closing it is given up at its next event.
+    They are held weakly: one that the program drops without closing it is released at its next event.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class Readers:
                 log.debug("page after %d of %s failed: %s", fetch.after, fetch.group_id, exc)
                 retry_after_ms = round((exc.retry_after_s or 0) * 1_000)
             except Exception as exc:  # noqa: BLE001 - the token function is other people's code
-                self._signals.tell(Problem(code="TOKEN", message=f"Reading the log failed: {exc!r}"))
+                self._signals.notify(Problem(code="TOKEN", message=f"Reading the log failed: {exc!r}"))
             else:
                 self._apply(self._conversation.page(fetch.group_id, fetch.ticket, page.frames))
                 return
@@ -225,7 +225,7 @@ class Readers:
                 over = exc is subscription.error
                 code = "SUBSCRIPTION" if over and subscription.ended != "store" else "STORE"
                 details = {"group_id": subscription.group_id}
-                self._signals.tell(Problem(code=code, message=str(exc) or repr(exc), details=details))
+                self._signals.notify(Problem(code=code, message=str(exc) or repr(exc), details=details))
                 if over:
                     return
                 continue  # It was the saving that failed: no event is lost, and a later saving has it all.

@@ -1,4 +1,4 @@
-"""Whoever listens to signals: callbacks, and the queue before them."""
+"""Subscribers to signals: callbacks, and the queue before them."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Signals:
 
         return off
 
-    def tell(self, signal: Signal) -> None:
-        """Let the listeners hear this, after what they have not heard yet."""
+    def notify(self, signal: Signal) -> None:
+        """Enqueue this for the callbacks, behind the signals that they have not received yet."""
         if isinstance(signal, Problem):
             log.warning("problem %s: %s", signal.code, signal.message)
         if len(self._waiting) == SIGNALS:
@@ -72,7 +72,7 @@ class Signals:
         self._closed = True
 
     async def call(self, callback: Callable[[Any], Any], argument: object) -> None:
-        """Call other people's code; what it raises is told."""
+        """Call a callback; what it raises is reported as a Problem."""
         try:
             result = callback(argument)
             if inspect.isawaitable(result):
@@ -81,4 +81,4 @@ class Signals:
             log.exception("a callback raised")
             # A callback for problems that raises must not make more of them.
             if not isinstance(argument, Problem):
-                self.tell(Problem(code="CALLBACK", message=f"A callback raised {exc!r}."))
+                self.notify(Problem(code="CALLBACK", message=f"A callback raised {exc!r}."))

@@ -82,7 +82,7 @@ class FilePositions:
         await _to_the_end(self._save(group_id, position))
 
     def release(self) -> None:
-        """Let another program use the file; the next call claims it, and reads it, anew."""
+        """Let another program use the file; the next call locks and reads it again."""
         self._claim = self._positions = None
 
     async def _save(self, group_id: str, position: Position) -> None:
@@ -206,7 +206,7 @@ class FileOutbox:
         await _to_the_end(self._remove(key))
 
     def release(self) -> None:
-        """Let another program use the folder; the next call claims it, and reads it, anew."""
+        """Let another program use the folder; the next call locks and reads it again."""
         self._claim, self._loaded = None, False
 
     async def _put(self, post: Post) -> None:

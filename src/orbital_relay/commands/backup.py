@@ -52,8 +52,8 @@ async def _backup(settings: Settings, file: Path) -> int:
     store = await open_store(settings, alone=False)
     try:
         made_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        with progress("Writing", await store.rows()) as told, archive.writing(file) as draft:
-            return await store.backup(draft, made_at=made_at, told=told)
+        with progress("Writing", await store.rows()) as advance, archive.writing(file) as draft:
+            return await store.backup(draft, made_at=made_at, told=advance)
     finally:
         await store.close()
 

@@ -1,4 +1,4 @@
-"""`orbital media`: send and fetch encrypted files, and delete those whose time is over."""
+"""`orbital media`: send and fetch encrypted files, and delete expired ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def media() -> None:
-    """Send and fetch encrypted files, and delete those whose time is over."""
+    """Send and fetch encrypted files, and delete expired ones."""
 
 
 @media.command(
@@ -32,9 +32,9 @@ Examples:
 @click.argument("thread_id", metavar="THREAD")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @server_options
-@click.option("--metadata", "encrypted_metadata", required=True, help="What members learn of it: encrypted, base64.")
-@click.option("--iv", "encryption_iv", required=True, help="What they need to decrypt it: base64.")
-@click.option("--media-id", help="Go on with an upload that was interrupted; its id was told then.")
+@click.option("--metadata", "encrypted_metadata", required=True, help="Metadata for the members: encrypted, base64.")
+@click.option("--iv", "encryption_iv", required=True, help="Initialization vector, base64.")
+@click.option("--media-id", help="Resume an interrupted upload; the error message named its id.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def put(
     thread_id: str,
@@ -86,17 +86,17 @@ Examples:
 @click.argument("media_id", metavar="MEDIA")
 @click.argument("file", type=click.Path(dir_okay=False, writable=True, path_type=Path))
 @server_options
-@click.option("--force", is_flag=True, help="Write over FILE when it is there.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
-@click.option("--tell/--no-tell", default=True, show_default=True, help="Report to the group that you have it.")
-def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: bool, tell: bool) -> None:
+@click.option("--report/--no-report", default=True, show_default=True, help="Report to the group that you have it.")
+def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: bool, report: bool) -> None:
     """
     Fetch a medium into FILE, as it was sent: encrypted.
 
     What an interruption left in FILE.MEDIA.part is not fetched again.
     """
     if file.exists() and not force:
-        raise click.UsageError(f"{file} is there already; --force writes over it.")
+        raise click.UsageError(f"{file} exists already; --force replaces it.")
 
     async def work() -> None:
         from orbital_relay.client import Api  # noqa: PLC0415 - loaded when used, so that help is instant
@@ -104,7 +104,7 @@ def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: 
 
         async with Api(url, token=token) as api:
             got = await _shown("Fetching", quiet, lambda progress: download(api, media_id, to=file, progress=progress))
-            if tell:
+            if report:
                 await api.media_downloaded(media_id)
         say(f"{file} has {got.size_bytes:,} bytes, SHA-256 {got.sha256}, IV {got.encryption_iv}.")
 
@@ -121,9 +121,9 @@ Examples:
 @own_data.settings_options("data_dir", "database_url", "redis_url", "media_url")
 def gc(**flags: str | None) -> None:
     """
-    Delete media whose time is over, uploads that rest too long, and bytes that belong to nothing.
+    Delete expired media, abandoned uploads, and bytes without a row in the database.
 
-    A running server does the same by itself. With SQLite it is the only one that may: stop it first.
+    A running server does the same by itself. With SQLite, stop the server first.
     """
 
     async def work() -> str:
@@ -132,8 +132,8 @@ def gc(**flags: str | None) -> None:
         async with open_node(own_data.load_existing(flags)) as node:
             found = await node.collect_media()
         return (
-            f"{found.expired} media expired, {found.abandoned} uploads were given up; the bytes of {found.wiped} are "
-            f"gone, and {found.swept} blobs that belonged to nothing."
+            f"{found.expired} media expired, {found.abandoned} uploads were aborted; the bytes of {found.wiped} are "
+            f"deleted, and {found.swept} blobs without a row."
         )
 
     say(own_data.run(work()))

@@ -28,15 +28,15 @@ def restore(file: Path, **flags: str | None) -> None:
     Fill an empty database from FILE, written by `orbital backup`.
 
     The file is read to its end and checked first. No server may be using the database. All or nothing is restored,
-    and a backup of an older version is brought to this one's schema. Clients that had more than the backup are told
-    so when they come back (`recovered: false`), and read their groups anew.
+    and a backup of an older version is brought to this one's schema. Clients that had more than the backup get
+    `recovered: false` when they reconnect, and read their groups again.
     """
     settings = load(flags)
     name_database(settings)
     try:
         header = archive.Reader(file).header
-        with progress("Checking", header.rows) as told:
-            archive.check(file, told=told)
+        with progress("Checking", header.rows) as advance:
+            archive.check(file, told=advance)
         rows = run(_restore(settings, file, header.rows))
     except archive.ArchiveDamaged as exc:
         raise click.ClickException(f"{exc} Nothing was restored.") from exc
@@ -46,7 +46,7 @@ def restore(file: Path, **flags: str | None) -> None:
 async def _restore(settings: Settings, file: Path, rows: int) -> int:
     store = await open_store(settings)
     try:
-        with progress("Restoring", rows) as told:
-            return await store.restore(file, told=told)
+        with progress("Restoring", rows) as advance:
+            return await store.restore(file, told=advance)
     finally:
         await store.close()

@@ -1,4 +1,4 @@
-"""`orbital serve`: run a server until it is told to stop."""
+"""`orbital serve`: run a server until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _serve_by_many(settings: Settings) -> int:
 
 
 def _work(settings: Settings, started: Connection, siblings: Siblings) -> None:
-    """Serve as one of several, until told to stop or the process that started this one is gone."""
+    """Serve as one of several workers, until SIGTERM or until the parent process ends."""
     # The terminal's Ctrl-C is for the one that started this one, which passes it on.
     os.setpgrp()
     configure(level=settings.log_level, format=settings.log_format)
@@ -125,7 +125,7 @@ def _orphaned(sentinel: int) -> None:
 
 
 def _greet(settings: Settings, host: str, port: int) -> None:
-    """Tell a newcomer what to do next, and everybody where the server is."""
+    """Print the server's address and the first steps."""
     url = address(host, port)
     say(f"Orbital is serving {url}")
     say(f"  Open it in a browser: {url}")

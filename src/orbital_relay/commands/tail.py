@@ -66,14 +66,14 @@ Examples:
     help="Begin after this number; `start` is everything that is kept. Left out: what happens from now on.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One event a line, byte for byte as the server stores it.")
-@click.option("--follow/--no-follow", default=True, help="Stay for what happens next, or end when caught up.")
-@click.option("--verify", is_flag=True, help="Check the hash chain: end when the server changed anything.")
+@click.option("--follow/--no-follow", default=True, help="Wait for new events, or end when caught up.")
+@click.option("--verify", is_flag=True, help="Check the hash chain: end with an error when the server changed the log.")
 @click.option(
     "--positions",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep the positions in this file; the next run goes on from there.",
+    help="Store the positions in this file; the next run resumes from them.",
 )
-@click.option("--quiet", is_flag=True, help="Say nothing of the connection on standard error.")
+@click.option("--quiet", is_flag=True, help="Print nothing about the connection on standard error.")
 def tail(
     groups: tuple[str, ...],
     url: str,
@@ -134,11 +134,11 @@ def _reader_gone() -> Iterator[asyncio.Event]:
     loop = asyncio.get_running_loop()
 
     # The writing end of a pipe has nothing to read: readable means that the other end is closed.
-    def told() -> None:
+    def closed() -> None:
         loop.remove_reader(1)
         gone.set()
 
-    loop.add_reader(1, told)
+    loop.add_reader(1, closed)
     try:
         yield gone
     finally:

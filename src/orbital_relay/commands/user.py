@@ -84,8 +84,8 @@ def revoke(username: str, **flags: str | None) -> None:
     """
     End every session of USERNAME, by name or user id.
 
-    All tokens that the user has by now are void, and open connections are closed: at once if the servers' Redis is
-    named here, too, else within seconds. A new login gives a new token.
+    All tokens that the user has now become invalid, and open connections are closed: at once if the servers' Redis is
+    configured here, too, else within seconds. A new login returns a new token.
     """
     if not run(_revoke(load_existing(flags), username)):
         say("Note: Redis did not answer; running servers find it in the database within seconds.", err=True)
@@ -93,8 +93,8 @@ def revoke(username: str, **flags: str | None) -> None:
 
 
 async def _revoke(settings: Settings, username: str) -> bool:
-    """Revoke; return False when there is a Redis to tell the servers by, and it did not answer."""
-    tell = None if settings.redis_url is None else _teller(settings.redis_url)
+    """Revoke; return False when Redis is configured and did not answer."""
+    notify = None if settings.redis_url is None else _notifier(settings.redis_url)
     store = await open_store(settings, alone=False)
     try:
         account = await store.account(username) or await store.find_user(UserId(username))
@@ -103,12 +103,12 @@ async def _revoke(settings: Settings, username: str) -> bool:
         await Auth.of(settings, store=store, clock=SystemClock()).revoke_user(account.user_id)
     finally:
         await store.close()
-    return tell is None or await tell()
+    return notify is None or await notify()
 
 
-def _teller(redis_url: str) -> Callable[[], Awaitable[bool]]:
+def _notifier(redis_url: str) -> Callable[[], Awaitable[bool]]:
     """
-    Return what tells the servers; they find nothing before the revocation is stored.
+    Return a function that notifies the servers; call it after the revocation is stored.
 
     Raises:
         SettingsInvalid: If the library for Redis is not installed.

@@ -377,7 +377,7 @@ async def test_a_dead_line_is_noticed(server: FakeServer) -> None:
             await subscription.ready()
             await proxy.set("down", swallow=True)
             await server.append()
-            lost = await when(states, lambda change: "the line is dead" in change.reason)
+            lost = await when(states, lambda change: "the connection is dead" in change.reason)
             await proxy.calm()
 
             assert lost.state is State.CONNECTING

@@ -25,12 +25,12 @@ from orbital_relay.client.protocol.effects import (
     Deliver,
     Ended,
     Fetch,
+    Notify,
     Opened,
     Reconnect,
     RenewToken,
     Send,
     SubscriptionConfirmed,
-    Tell,
 )
 from orbital_relay.client.protocol.frames import BadFrame, Makes, event_of, read_frame
 from orbital_relay.client.protocol.reconnect import ReconnectPolicy, idle_limit_s
@@ -133,7 +133,7 @@ def test_no_frame_ends_the_conversation(case: Any) -> None:
 
     effects = talk.received(case["text"].encode(), now_ms=NOW)
 
-    problems = [e.signal for e in only(effects, Tell) if isinstance(e.signal, Problem)]
+    problems = [e.signal for e in only(effects, Notify) if isinstance(e.signal, Problem)]
     assert [p.code for p in problems if p.code == "BAD_FRAME"] == ["BAD_FRAME"] * (case["expect"]["makes"] == "bad")
     sent = [json.loads(effect.text) for effect in only(effects, Send)]
     if case["expect"]["makes"] == "ping":
@@ -437,7 +437,7 @@ def test_bad_frames_in_a_page_are_told() -> None:
     effects = talk.page(GROUP, fetch.ticket, [b"<html>", log.frames[0], log.frames[1]])
 
     assert seqs(effects) == [1, 2]
-    assert [e.signal.code for e in only(effects, Tell)] == ["BAD_FRAME"]
+    assert [e.signal.code for e in only(effects, Notify)] == ["BAD_FRAME"]
 
 
 # Chapter: the chain

@@ -26,7 +26,7 @@ def depot(monkeypatch: pytest.MonkeyPatch) -> Depot:
 
 
 def test_put_and_get(depot: Depot, tmp_path: Path) -> None:
-    """[CMD8] What is put is got, byte for byte; the hash and the IV are told."""
+    """[CMD8] What is put is got, byte for byte; the hash and the IV are printed."""
     (tmp_path / "in").write_bytes(DATA)
 
     put = CliRunner().invoke(
@@ -42,9 +42,9 @@ def test_put_and_get(depot: Depot, tmp_path: Path) -> None:
     assert depot.told == [KNOWN]
 
 
-def test_get_need_not_tell(depot: Depot, tmp_path: Path) -> None:
-    """[CMD13] With --no-tell the group does not learn who has it."""
-    got = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), "--no-tell", *AUTH])
+def test_get_need_not_report(depot: Depot, tmp_path: Path) -> None:
+    """[CMD13] With --no-report the group does not learn who has it."""
+    got = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), "--no-report", *AUTH])
 
     assert got.exit_code == 0, got.output
     assert depot.told == []
@@ -69,7 +69,7 @@ def test_get_does_not_write_over(depot: Depot, tmp_path: Path) -> None:
 
     refused = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), *AUTH])
     assert refused.exit_code == 2
-    assert "is there already" in refused.output
+    assert "exists already" in refused.output
     assert (tmp_path / "out").read_bytes() == b"precious"
     forced = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), "--force", *AUTH])
     assert forced.exit_code == 0, forced.output

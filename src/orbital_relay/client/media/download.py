@@ -65,7 +65,7 @@ class _Sink:
         self._have_bytes: int | None = None
 
     def have_bytes(self) -> int:
-        """Tell how many bytes are there; those that an earlier run left are hashed first."""
+        """Return how many bytes are there; those of an earlier run are hashed first."""
         if self._have_bytes is None:
             self._have_bytes = 0
             if self._part is not None and self._part.exists():

@@ -20,7 +20,7 @@ Progress = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes in all."""
 
 TRIES: Final = 8
-"""Failures in a row, about three minutes by the rule of back-off, before a transfer gives up; it can be resumed."""
+"""Failures in a row, about three minutes with back-off, before a transfer fails; it can be resumed."""
 
 
 def may_pass(error: ApiError | Unreachable) -> bool:

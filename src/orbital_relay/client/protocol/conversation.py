@@ -14,11 +14,11 @@ from orbital_relay.client.events import MAX_SEQ, Position, Problem, Typing, Unnu
 from orbital_relay.client.protocol.effects import (
     Effect,
     Ended,
+    Notify,
     Opened,
     Reconnect,
     RenewToken,
     Send,
-    Tell,
     TokenRenewed,
 )
 from orbital_relay.client.protocol.frames import BadFrame, Frame, Makes, decode_object, read_frame
@@ -160,7 +160,7 @@ class ClientProtocol:
         try:
             frame = read_frame(text)
         except BadFrame as exc:
-            return [Tell(Problem(code="BAD_FRAME", message=str(exc)))]
+            return [Notify(Problem(code="BAD_FRAME", message=str(exc)))]
         try:
             match frame.makes:
                 case Makes.EVENT:
@@ -175,10 +175,10 @@ class ClientProtocol:
                 case Makes.IGNORED:
                     return []
         except msgspec.ValidationError as exc:
-            told = Tell(Problem(code="BAD_FRAME", message=f"A frame of the type {frame.type} cannot be read: {exc}."))
+            problem = Problem(code="BAD_FRAME", message=f"A frame of the type {frame.type} cannot be read: {exc}.")
             if frame.type in _INDISPENSABLE:
-                return [told, Reconnect(f"The server's {frame.type} cannot be read.")]
-            return [told]
+                return [Notify(problem), Reconnect(f"The server's {frame.type} cannot be read.")]
+            return [Notify(problem)]
 
     # Public: what the log answers
 
@@ -270,7 +270,7 @@ class ClientProtocol:
     def _error(self, frame: Frame) -> list[Effect]:
         data = msgspec.json.decode(frame.data, type=_ErrorData)
         details = {key: value for key, value in decode_object(frame.data).items() if key not in {"code", "message"}}
-        effects: list[Effect] = [Tell(Problem(code=data.code, message=data.message, details=details))]
+        effects: list[Effect] = [Notify(Problem(code=data.code, message=data.message, details=details))]
         asked = self._asked.get(frame.reply_to, []) if isinstance(frame.reply_to, str) else []
         if not asked and not (data.code == "FORBIDDEN" and data.group_ids):
             return effects
@@ -334,9 +334,9 @@ class ClientProtocol:
 def _ephemeral(frame: Frame) -> list[Effect]:
     if frame.type == "typing_indicator":
         typing = msgspec.json.decode(frame.data, type=wire.TypingIndicator)
-        return [Tell(Typing(data=typing, server_timestamp=frame.server_timestamp))]
+        return [Notify(Typing(data=typing, server_timestamp=frame.server_timestamp))]
     unnumbered = Unnumbered(type=frame.type, data=decode_object(frame.data), server_timestamp=frame.server_timestamp)
-    return [Tell(unnumbered)]
+    return [Notify(unnumbered)]
 
 
 def _life_s(expires_at: object, server_timestamp: int) -> float | None:

@@ -57,7 +57,7 @@ class Ended(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Tell(msgspec.Struct, frozen=True):
+class Notify(msgspec.Struct, frozen=True):
     """Notify the listeners of a signal."""
 
     signal: Signal
@@ -79,4 +79,6 @@ class Reconnect(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = Send | Opened | SubscriptionConfirmed | Deliver | Fetch | Ended | Tell | RenewToken | TokenRenewed | Reconnect
+Effect = (
+    Send | Opened | SubscriptionConfirmed | Deliver | Fetch | Ended | Notify | RenewToken | TokenRenewed | Reconnect
+)

@@ -21,7 +21,15 @@ from orbital_relay.client.events import (
     Reset,
     ResetReason,
 )
-from orbital_relay.client.protocol.effects import Deliver, Effect, Ended, Fetch, Reconnect, SubscriptionConfirmed, Tell
+from orbital_relay.client.protocol.effects import (
+    Deliver,
+    Effect,
+    Ended,
+    Fetch,
+    Notify,
+    Reconnect,
+    SubscriptionConfirmed,
+)
 from orbital_relay.client.protocol.frames import BadFrame, Frame, Makes, event_of, read_frame
 from orbital_relay.client.protocol.standing import STEPS, SubscriptionState, Word
 from orbital_relay.core.chain import Chain, digest, first_prev, prev_of
@@ -148,13 +156,13 @@ class Stream:
         """Receive an `unsubscribed` that was not asked for: the user is no member any more."""
         if not self.step(Word.DISMISS):
             return []
-        told: list[Effect] = []
+        notices: list[Effect] = []
         if self._verify and not self._behind and not self._said_goodbye:
-            told = self._problem(
+            notices = self._problem(
                 "UNPROVEN_END",
                 f"The server ended the group {self.id} ({reason}) without the member_left event that explains it.",
             )
-        return [*told, Ended(self.id, None, reason)]
+        return [*notices, Ended(self.id, None, reason)]
 
     def ping(self) -> list[Effect]:
         """Receive a heartbeat: what was due before the last one, and has not moved since, is asked for again."""
@@ -164,8 +172,8 @@ class Stream:
         if not stuck:
             return []
         if self.standing is SubscriptionState.ASKED:
-            told = self._problem("NO_ANSWER", f"The server does not answer the request for the group {self.id}.")
-            return [*told, Reconnect("The server does not answer a request.")]
+            notices = self._problem("NO_ANSWER", f"The server does not answer the request for the group {self.id}.")
+            return [*notices, Reconnect("The server does not answer a request.")]
         if self.standing is SubscriptionState.ON and self.last < self._heard and not self._ticket and self.room > 0:
             self._behind = True
             return self._fetch()
@@ -224,12 +232,12 @@ class Stream:
         if self._doubted is not None:
             return self._give_way()
         if self._verify and oldest_seq <= self.last + 1:
-            told = self._problem(
+            notices = self._problem(
                 "FALSE_GONE",
                 f"The server calls events of the group {self.id} deleted that it says it keeps: those from {oldest_seq}"
                 f" on, asked for after {self.last}.",
             )
-            return told + self._miss()
+            return notices + self._miss()
         seq = max(0, oldest_seq - 1)
         effects = self._reset(seq, ResetReason.GONE)
         self._behind = seq < self._heard
@@ -262,15 +270,15 @@ class Stream:
             case Verdict.SEEN:
                 return self._repeated(frame.seq, text, live=live) if self._verify else []
             case Verdict.GAP:
-                told: list[Effect] = []
+                notices: list[Effect] = []
                 if self._verify and not self._behind and not self._ticket:
-                    told = self._problem(
+                    notices = self._problem(
                         "GAP",
                         f"Event {frame.seq} of the group {self.id} came after {self.cursor.last}: the server left some "
                         "out or changed their order. They are read from the log.",
                     )
                 self._behind = True
-                return told + self._fetch()
+                return notices + self._fetch()
 
     def _deliver(self, event: Event, *, live: bool) -> list[Effect]:
         self.chain.prev = event.hash
@@ -327,13 +335,13 @@ class Stream:
         seq = self.last + 1
         if self._verify:
             return self.end(ChainBroken(self.id, seq), "chain")
-        told = self._problem(
+        notices = self._problem(
             "MISSING", f"The server announced event {seq} of the group {self.id}, and its log does not hold it."
         )
         self._heard = self.last
         if self._target is not None:
             self._target = min(self._target, self.last)
-        return told + self._catch_up()
+        return notices + self._catch_up()
 
     def _not_recovered(self, seq: int) -> list[Effect]:
         """Go on after `seq`, since the server cannot resume; with `verify` ask the log first whether that is so."""
@@ -380,4 +388,4 @@ class Stream:
         return [Deliver(self.id, Reset(group_id=self.id, last_seq=last, seq=seq, reason=reason))]
 
     def _problem(self, code: str, message: str) -> list[Effect]:
-        return [Tell(Problem(code=code, message=message, details={"group_id": self.id}))]
+        return [Notify(Problem(code=code, message=message, details={"group_id": self.id}))]

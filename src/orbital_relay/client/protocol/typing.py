@@ -39,5 +39,5 @@ class TypingThrottle:
         return due
 
     def silent_in_ms(self, *, now_ms: int) -> int:
-        """Tell in how many milliseconds the stop is due when no keystroke comes; 0 when it is due now."""
+        """Return in how many milliseconds the stop is due when no keystroke comes; 0 when it is due now."""
         return max(0, self.called_ms + TYPING_STOP_MS - now_ms)
