@@ -98,13 +98,8 @@ export class Http {
    * @throws {OrbitalError} `VALIDATION_ERROR` when it is not such an address, or is missing where there is no page.
    */
   constructor(url = globalThis.location?.origin, { token, fetch } = {}, credentials = makeCredentials(token)) {
-    if (!isAddress(url))
-      throw new OrbitalError(
-        'VALIDATION_ERROR',
-        `${JSON.stringify(url)} is not the address of a server; write it like "http://localhost:3000"`,
-      );
     /** Base address of the server, without a slash at its end. */
-    this.url = url.replace(/^ws/, 'http').replace(/\/+$/, '');
+    this.url = baseOf(url);
     /** The token that requests carry. */
     this.credentials = credentials;
     // Called as a function of its own: a browser's does not work as a method.
@@ -163,13 +158,24 @@ export class Http {
   }
 }
 
-/** @param {string} url */
-function isAddress(url) {
+/**
+ * Read the address of a server as people write it: of its socket or of its HTTP side, perhaps with a path before them.
+ *
+ * @param {string} url
+ * @returns {string} `http:` or `https:`, without a slash at the end.
+ * @throws {OrbitalError} `VALIDATION_ERROR`, also when it carries a user, a query or a fragment: it is another address then.
+ */
+function baseOf(url) {
   try {
-    return /^(http|ws)s?:$/.test(new URL(url).protocol) && /^\w+:\/\//.test(url);
+    const { username, protocol, host, pathname } = new URL(url);
+    if (/^\s*(http|ws)s?:\/\/[^?#]+$/i.test(url) && !username) {
+      const path = pathname.replace(/\/+$/, '').replace(/\/(ws|v1\/websocket)$/, '').replace(/\/+$/, '');
+      return `${protocol.replace('ws', 'http')}//${host}${path}`;
+    }
   } catch {
-    return false;
+    // Said below.
   }
+  throw new OrbitalError('VALIDATION_ERROR', `${JSON.stringify(url)} is not the address of a server; write it like "http://localhost:3000"`);
 }
 
 /**

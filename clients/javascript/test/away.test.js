@@ -273,11 +273,28 @@ describe('numbers that others give', () => {
     });
 });
 
-for (const url of ['localhost:3000', '', 'example.org', 'ftp://h', 'http://', '/ws', null])
+for (const url of ['localhost:3000', '', 'example.org', 'ftp://h', 'http://', '/ws', null, 'http:/h', 'http://h/?a=1', 'http://h/#join=a', 'http://u:p@h'])
   test(`[URLA1] ${JSON.stringify(url)} is no address, and an error at once`, () => {
     const named = { code: 'VALIDATION_ERROR', message: /is not the address of a server/ };
     assert.throws(() => new OrbitalClient(url), named);
     assert.throws(() => new OrbitalWebSocketManager(url, 't'), named);
+  });
+for (const [url, base] of [
+  ['http://localhost:3000', 'http://localhost:3000'],
+  ['https://api.example.com/', 'https://api.example.com'],
+  ['ws://h/ws', 'http://h'],
+  ['wss://h/v1/websocket', 'https://h'],
+  ['wss://h/orbital/ws/', 'https://h/orbital'],
+  ['https://h/orbital//', 'https://h/orbital'],
+  ['HTTP://LOCALHOST:3000/', 'http://localhost:3000'],
+  [' https://h ', 'https://h'],
+  ['http://[::1]:3000', 'http://[::1]:3000'],
+  ['https://h/news', 'https://h/news'],
+])
+  test(`[URLA2] ${url} is taken as people write it, be it of the socket or of the HTTP side`, () => {
+    const client = new OrbitalClient(url);
+
+    assert.equal(client.http.url, base);
   });
 test('[URLA1] without an address and without a page it is an error at once', () => {
   assert.throws(() => new OrbitalClient(), { code: 'VALIDATION_ERROR' });
