@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 import websockets
+from websockets.typing import Origin
 
 from tests.contracts.drafts import new_id
 from tests.docs import reading
@@ -47,7 +48,7 @@ def client(front: Front, address: str = "127.0.0.1") -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=front.url, transport=transport, timeout=60)
 
 
-async def handshake(front: Front, address: str, claimed: str) -> int:
+async def handshake(front: Front, address: str, claimed: str, origin: str | None = None) -> int:
     """Return the status that a handshake without a token gets."""
     try:
         await websockets.connect(
@@ -56,6 +57,7 @@ async def handshake(front: Front, address: str, claimed: str) -> int:
             local_addr=(address, 0),
             proxy=None,
             additional_headers={"X-Forwarded-For": claimed},
+            origin=None if origin is None else Origin(origin),
         )
     except websockets.InvalidStatus as exc:
         return exc.response.status_code
@@ -225,6 +227,14 @@ def test_every_location_has_the_headers(where: str):
     assert len(passing) == 2
     assert all("include orbital-headers.conf;" in each for each in passing)
     assert "proxy_set_header" not in text
+
+
+async def test_the_own_page(in_front):
+    """[PROXY9] With allowed origins the page that the proxy serves may connect, whatever its port; others may not."""
+    front, _server = await in_front(ORBITAL_ALLOWED_ORIGINS="app://orbital")
+
+    assert await handshake(front, "127.0.0.1", "203.0.113.1", origin=front.url) == 401
+    assert await handshake(front, "127.0.0.1", "203.0.113.1", origin="https://evil.example") == 403
 
 
 SPELLINGS = (

@@ -169,13 +169,19 @@ function baseOf(url) {
   try {
     const { username, protocol, host, pathname } = new URL(url);
     if (/^\s*(http|ws)s?:\/\/[^?#]+$/i.test(url) && !username) {
-      const path = pathname.replace(/\/+$/, '').replace(/\/(ws|v1\/websocket)$/, '').replace(/\/+$/, '');
+      const path = pathname
+        .replace(/\/+$/, '')
+        .replace(/\/(ws|v1\/websocket)$/, '')
+        .replace(/\/+$/, '');
       return `${protocol.replace('ws', 'http')}//${host}${path}`;
     }
   } catch {
     // Said below.
   }
-  throw new OrbitalError('VALIDATION_ERROR', `${JSON.stringify(url)} is not the address of a server; write it like "http://localhost:3000"`);
+  throw new OrbitalError(
+    'VALIDATION_ERROR',
+    `${JSON.stringify(url)} is not the address of a server; write it like "http://localhost:3000"`,
+  );
 }
 
 /**

@@ -273,7 +273,19 @@ describe('numbers that others give', () => {
     });
 });
 
-for (const url of ['localhost:3000', '', 'example.org', 'ftp://h', 'http://', '/ws', null, 'http:/h', 'http://h/?a=1', 'http://h/#join=a', 'http://u:p@h'])
+for (const url of [
+  'localhost:3000',
+  '',
+  'example.org',
+  'ftp://h',
+  'http://',
+  '/ws',
+  null,
+  'http:/h',
+  'http://h/?a=1',
+  'http://h/#join=a',
+  'http://u:p@h',
+])
   test(`[URLA1] ${JSON.stringify(url)} is no address, and an error at once`, () => {
     const named = { code: 'VALIDATION_ERROR', message: /is not the address of a server/ };
     assert.throws(() => new OrbitalClient(url), named);
