@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
+from orbital_relay.api.groups import Groups, Members
+from orbital_relay.api.media import MediumInfo, Quota, ThreadMedia
+from orbital_relay.api.threads import Replies, Threads, ThreadWithMedia
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import (
     Access,
@@ -33,9 +36,6 @@ from orbital_relay.model import (
     Upload,
     UserId,
 )
-
-Json = dict[str, Any]
-"""An answer of the protocol's section 1, ready to be written as JSON."""
 
 
 class Clock(Protocol):
@@ -171,11 +171,11 @@ class Store(Protocol):
 
     # A page of a list ends at `limit`, or early when its entries fill 8 MiB; `has_more` says whether entries follow.
 
-    async def groups_of(self, user: int, *, now_ms: int, limit: int, offset: int = 0) -> Json:
+    async def groups_of(self, user: int, *, now_ms: int, limit: int, offset: int = 0) -> Groups:
         """Answer `GET /api/groups`."""
         ...
 
-    async def members(self, user: int, group_id: GroupId, *, limit: int, offset: int = 0) -> Json:
+    async def members(self, user: int, group_id: GroupId, *, limit: int, offset: int = 0) -> Members:
         """Answer `GET /api/groups/{group_id}/members`."""
         ...
 
@@ -197,15 +197,15 @@ class Store(Protocol):
         """Return the group that a thread is in."""
         ...
 
-    async def threads(self, user: int, group_id: GroupId, *, limit: int, offset: int, newest_first: bool) -> Json:
+    async def threads(self, user: int, group_id: GroupId, *, limit: int, offset: int, newest_first: bool) -> Threads:
         """Answer `GET /api/groups/{group_id}/threads`."""
         ...
 
-    async def thread(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
+    async def thread(self, user: int, thread_id: ThreadId, *, now_ms: int) -> ThreadWithMedia:
         """Answer `GET /api/threads/{thread_id}`."""
         ...
 
-    async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> Json:
+    async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> Replies:
         """Answer `GET /api/threads/{thread_id}/replies`."""
         ...
 
@@ -384,11 +384,13 @@ class MediaRows(Protocol):
         """
         ...
 
-    async def media_info(self, user: int, media_id: MediaId, *, now_ms: int) -> Json:
+    async def media_info(self, user: int, media_id: MediaId, *, now_ms: int) -> MediumInfo:
         """Answer `GET /api/media/{media_id}/info`; an expired medium has one, too."""
         ...
 
-    async def thread_media(self, user: int, thread_id: ThreadId, *, now_ms: int, limit: int, offset: int = 0) -> Json:
+    async def thread_media(
+        self, user: int, thread_id: ThreadId, *, now_ms: int, limit: int, offset: int = 0
+    ) -> ThreadMedia:
         """Answer `GET /api/threads/{thread_id}/media`, a page as `Store.groups_of` makes them."""
         ...
 
@@ -396,7 +398,7 @@ class MediaRows(Protocol):
         """Note that a user has a medium; saying so again changes nothing."""
         ...
 
-    async def quota(self, user: int, group_id: GroupId, *, limits: MediaLimits) -> Json:
+    async def quota(self, user: int, group_id: GroupId, *, limits: MediaLimits) -> Quota:
         """Answer `GET /api/groups/{group_id}/quota`."""
         ...
 

@@ -101,7 +101,7 @@ class Home:
     async def used(self) -> tuple[int, int]:
         """Return the room that is taken."""
         quota = await self.store.quota(self.ann.key, self.group_id, limits=LIMITS)
-        return quota["total_bytes"], quota["media_count"]
+        return quota.total_bytes, quota.media_count
 
     async def said(self) -> list[str]:
         """Return the kinds of the group's events about media."""
@@ -174,7 +174,7 @@ async def test_a_medium_becomes_whole_once(home: Home):
     upload = await home.store.upload(home.ann.key, MediaId(media_id))
     assert (upload.state, upload.size_bytes, upload.expires_ms) == (MediaState.COMPLETE, 120, NOW_MS + WEEK_MS)
     shown = await home.store.thread(home.bob.key, home.thread_id, now_ms=NOW_MS)
-    assert shown["media_count"] == len(shown["media"]) == 1
+    assert shown.media_count == len(shown.media) == 1
 
 
 async def test_a_key_repeats_the_first_answer(home: Home):
@@ -224,7 +224,7 @@ async def test_a_medium_expires_once(home: Home):
     await home.store.wiped(leaving.key)
     assert await home.store.leavings(limit=10) == []
     info = await home.store.media_info(home.bob.key, MediaId(media_id), now_ms=NOW_MS + WEEK_MS)
-    assert (info["status"], info["size_bytes"]) == ("expired", 50)
+    assert (info.status, info.size_bytes) == ("expired", 50)
     assert (await home.store.verify(home.group_id)).findings == []
 
 

@@ -238,7 +238,7 @@ class Machine(RuleBasedStateMachine):
             else:
                 total += min(there + owed * LIMITS.chunk_bytes, LIMITS.file_bytes)
         quota = self.run(self.store.quota(self.ada.key, self.group_id, limits=LIMITS))
-        assert (quota["total_bytes"], quota["media_count"]) == (total, count)
+        assert (quota.total_bytes, quota.media_count) == (total, count)
         assert total <= LIMITS.group_bytes
         assert count <= LIMITS.group_files
 
@@ -309,7 +309,7 @@ class Machine(RuleBasedStateMachine):
             except OrbitalError:
                 assert media_id not in said
                 continue
-            expired = ["media_expired"] if info["status"] == "expired" else []
+            expired = ["media_expired"] if info.status == "expired" else []
             assert said[media_id] == ["media_uploaded", *expired]
         assert (await self.store.verify(self.group_id)).findings == []
 

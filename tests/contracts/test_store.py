@@ -181,7 +181,7 @@ async def test_a_group_in_the_same_batch(store: Store, stamps: Stamps, home: Hom
     outcomes = await put(store, stamps, made, *posts)
 
     assert refusals(outcomes) == [None] * 4
-    assert (await store.thread(home.ann.key, opened.thread_id, now_ms=NOW_MS))["reply_count"] == 1
+    assert (await store.thread(home.ann.key, opened.thread_id, now_ms=NOW_MS)).reply_count == 1
 
 
 async def test_the_creator_is_handed_over(store: Store, stamps: Stamps, home: Home):
@@ -582,27 +582,27 @@ async def test_threads_and_replies(store: Store, stamps: Stamps, home: Home):
     oldest = await store.threads(home.bob.key, home.group_id, limit=2, offset=2, newest_first=False)
     replies = await store.replies(home.ann.key, opened[0].thread_id, limit=2, offset=1)
 
-    assert [one["thread_id"] for one in newest["threads"]] == [opened[2].thread_id, opened[1].thread_id]
-    assert [one["reply_count"] for one in newest["threads"]] == [0, 1]
-    assert (newest["total_count"], newest["has_more"]) == (3, True)
-    assert [one["thread_id"] for one in oldest["threads"]] == [opened[2].thread_id]
-    assert oldest["has_more"] is False
-    assert [one["reply_id"] for one in replies["replies"]] == [written[1].reply_id, written[2].reply_id]
-    assert (replies["total_count"], replies["has_more"]) == (3, False)
-    assert {one["author_id"] for one in replies["replies"]} == {home.bob.user_id}
+    assert [one.thread_id for one in newest.threads] == [opened[2].thread_id, opened[1].thread_id]
+    assert [one.reply_count for one in newest.threads] == [0, 1]
+    assert (newest.total_count, newest.has_more) == (3, True)
+    assert [one.thread_id for one in oldest.threads] == [opened[2].thread_id]
+    assert oldest.has_more is False
+    assert [one.reply_id for one in replies.replies] == [written[1].reply_id, written[2].reply_id]
+    assert (replies.total_count, replies.has_more) == (3, False)
+    assert {one.author_id for one in replies.replies} == {home.bob.user_id}
 
 
 async def test_groups_and_members(store: Store, stamps: Stamps, home: Home):
     """[GROUPS] A user's groups with head and code while it holds; a group's members in the order of joining."""
     await put_one(store, stamps, message(home.ann, home.group_id))
 
-    (mine,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS, limit=500))["groups"]
-    (late,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS * 2, limit=500))["groups"]
-    members = (await store.members(home.bob.key, home.group_id, limit=500))["members"]
+    (mine,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS, limit=500)).groups
+    (late,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS * 2, limit=500)).groups
+    members = (await store.members(home.bob.key, home.group_id, limit=500)).members
 
-    assert (mine["group_id"], mine["member_count"], mine["last_seq"]) == (home.group_id, 2, 3)
-    assert (mine["invite_code"], late["invite_code"]) == (home.code, None)
-    assert [member["user_id"] for member in members] == [home.ann.user_id, home.bob.user_id]
+    assert (mine.group_id, mine.member_count, mine.last_seq) == (home.group_id, 2, 3)
+    assert (mine.invite_code, late.invite_code) == (home.code, None)
+    assert [member.user_id for member in members] == [home.ann.user_id, home.bob.user_id]
 
 
 # Chapter: keeping

@@ -308,6 +308,7 @@ class Node:
             clock=clock,
             passwords=None,  # type: ignore[arg-type]
             mint=lambda user_id, _username: user_id,
+            online=None,  # type: ignore[arg-type]
             envelope_bytes=10_000,
             invite_days=1,
         )

@@ -10,12 +10,13 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
-from typing import Annotated, Any, Final, Protocol, Self, TypeVar
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import httpx
 import msgspec
 
 import orbital_relay
+from orbital_relay.api.errors import Error
 from orbital_relay.client.address import address_of
 from orbital_relay.client.errors import ApiError, BadAnswer, Closed, Unreachable
 from orbital_relay.client.guard import LoopGuard
@@ -62,12 +63,6 @@ POST_TRIES: Final = 3
 # Chapter: whose answer it is
 
 
-class _ErrorBody(msgspec.Struct):
-    error: Annotated[str, msgspec.Meta(pattern=r"^[A-Z][A-Z0-9_]{1,63}$")]
-    message: Annotated[str, msgspec.Meta(min_length=1)]
-    details: dict[str, Any] = {}
-
-
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Read `Retry-After`, in seconds or as a date (RFC 9110 §10.2.3); None when it is absent or unreadable."""
     value = headers.get("Retry-After", "").strip()
@@ -93,7 +88,7 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiError |
     """
     wait_s = retry_after_s(headers)
     try:
-        ours = msgspec.json.decode(body, type=_ErrorBody)
+        ours = msgspec.json.decode(body, type=Error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         location = headers.get("Location") if 300 <= status < 400 else None
         sentence = f"The server is away: what answered {status} in its place is not Orbital"

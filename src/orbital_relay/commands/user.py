@@ -10,6 +10,7 @@ from functools import partial
 import click
 import msgspec
 
+from orbital_relay.api.accounts import SignupBody
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
@@ -56,7 +57,7 @@ def add(username: str, public_key: str, **flags: str | None) -> None:
 
 
 async def _add(settings: Settings, username: str, password: str, public_key: str) -> str:
-    body = accounts.SignupBody(username, password, msgspec.Raw(public_key.encode()))
+    body = SignupBody(username, password, msgspec.Raw(public_key.encode()))
     accounts.check_signup(body)
     store = await open_store(settings, alone=False)
     try:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import uvicorn
 
 from orbital_relay import config
+from orbital_relay.api.groups import Online
 from orbital_relay.blobs import check_blobs, open_blobs
 from orbital_relay.bus.local import LocalBus
 from orbital_relay.config import Postgres, Settings, SqliteFile
@@ -125,6 +126,7 @@ class Node:
             clock=self.clock,
             passwords=self.passwords,
             mint=self.auth.issue,
+            online=self._online,
             envelope_bytes=settings.envelope_bytes,
             invite_days=settings.invite_days,
         )
@@ -151,6 +153,10 @@ class Node:
             refusals=self.refusals,
         )
         self.metrics.watch(self)
+
+    async def _online(self, group_id: GroupId) -> list[Online]:
+        # Looked up for each call: with Redis, the shared presence takes the place of the local one.
+        return await self.presence.online(group_id)
 
     def connected(self, group_id: GroupId) -> Iterator[Connected]:
         """Tell which connections of this server hear a group."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
+from orbital_relay.api.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
+from orbital_relay.api.fields import as_sent
 from orbital_relay.errors import Conflict, InvalidCredentials, UsernameTaken, ValidationFailed
 from orbital_relay.explain import explain
 from orbital_relay.model import Account, IdempotencyKey, UserId
@@ -22,35 +24,6 @@ PASSWORD_MAX_CHARS: Final = 1024
 PUBLIC_KEY_BYTES: Final = 16 * 1024
 
 
-class SignupBody(msgspec.Struct):
-    """Who wants an account."""
-
-    username: Annotated[
-        str,
-        msgspec.Meta(
-            description="3-50 of A-Z, a-z, 0-9 and _; unique without regard to case.",
-            examples=["ada"],
-            extra_json_schema={"pattern": "^[A-Za-z0-9_]{3,50}$"},
-        ),
-    ]
-    password: Annotated[
-        str,
-        msgspec.Meta(
-            description="At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.",
-            examples=["Correct-Horse-7"],
-            extra_json_schema={"minLength": 12, "format": "password"},
-        ),
-    ]
-    public_key: Annotated[
-        msgspec.Raw,
-        msgspec.Meta(
-            description="Any JSON object, such as a JWK, of up to 16 KiB; members of the user's groups get it as is.",
-            examples=[{"kty": "OKP", "crv": "X25519", "x": "3p7bfXt9wbTTW2HC7OQ1Nz-DQ8hbeGdNrfx-FG-IK08"}],
-            extra_json_schema={"type": "object"},
-        ),
-    ]
-
-
 def read_name(text: str) -> str:
     """Return a username as it was meant: a phone's keyboard adds a space after a word that it completes."""
     return text.strip(" ")
@@ -60,30 +33,6 @@ def name_key(text: str) -> str:
     """Return what tries to log in under a name are counted by; whatever no account can have is counted together."""
     name = read_name(text)
     return name.lower() if USERNAME.fullmatch(name) else "?"
-
-
-class LoginBody(msgspec.Struct):
-    """Who claims to be whom."""
-
-    username: Annotated[str, msgspec.Meta(examples=["ada"])]
-    password: Annotated[str, msgspec.Meta(examples=["Correct-Horse-7"], extra_json_schema={"format": "password"})]
-
-
-class SignedUp(msgspec.Struct):
-    """The account is there."""
-
-    user_id: str
-    username: str
-    token: str
-
-
-class LoggedIn(msgspec.Struct):
-    """The password holds."""
-
-    user_id: str
-    username: str
-    public_key: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
-    token: str
 
 
 def check_signup(body: SignupBody) -> None:
@@ -174,7 +123,7 @@ async def sign_up(context: ServiceContext, body: SignupBody, *, once: Idempotenc
             if account is None:
                 raise
     token = await context.mint(account.user_id, account.username)
-    return SignedUp(account.user_id, account.username, token)
+    return SignedUp(user_id=account.user_id, username=account.username, token=token)
 
 
 async def _signed_up(context: ServiceContext, name: str, password: str, once: IdempotencyKey | None) -> Account | None:
@@ -204,4 +153,9 @@ async def log_in(context: ServiceContext, body: LoginBody) -> LoggedIn:
     if account is None or not holds:
         raise InvalidCredentials(known=None if account is None else account.username)
     token = await context.mint(account.user_id, account.username)
-    return LoggedIn(account.user_id, account.username, account.public_key, token)
+    return LoggedIn(
+        user_id=account.user_id,
+        username=account.username,
+        public_key=as_sent(account.public_key),
+        token=token,
+    )

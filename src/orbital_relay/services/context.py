@@ -8,7 +8,8 @@ from typing import Protocol
 
 import msgspec
 
-from orbital_relay.model import AnyDraft, Appended
+from orbital_relay.api.groups import Online
+from orbital_relay.model import AnyDraft, Appended, GroupId
 from orbital_relay.ports import Clock, Store
 
 
@@ -35,6 +36,7 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
         clock: The time.
         passwords: Hashes.
         mint: Makes a token for a user id and a username.
+        online: Returns the users who are subscribed to a group now, in the order of arrival.
         envelope_bytes: Largest encrypted field, in bytes after decoding.
         invite_days: How long an invite code opens its group.
     """
@@ -44,5 +46,6 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
     clock: Clock
     passwords: Passwords
     mint: Callable[[str, str], Awaitable[str]]
+    online: Callable[[GroupId], Awaitable[list[Online]]]
     envelope_bytes: int
     invite_days: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from os import urandom
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -13,27 +13,6 @@ from orbital_relay import wire
 from orbital_relay.errors import PayloadTooLarge, ValidationFailed
 from orbital_relay.explain import explain, field_of
 from orbital_relay.model import IdempotencyKey
-
-Encrypted = Annotated[
-    str,
-    msgspec.Meta(
-        description="Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server "
-        "never looks into.",
-        examples=["bm90IGEgc2VjcmV0"],
-        extra_json_schema={"contentEncoding": "base64"},
-    ),
-]
-"""An `encrypted_*` field in a body. The annotation describes; `check_encrypted` checks."""
-
-Uuid = Annotated[
-    str,
-    msgspec.Meta(
-        description="A UUID with hyphens, in any case; answered in lower case.",
-        examples=["6f1f7c0e-7d0b-4d52-9a53-3f6f2b1c8a11"],
-        extra_json_schema={"format": "uuid"},
-    ),
-]
-"""An id in a body. The annotation describes; `read_uuid` checks."""
 
 T = TypeVar("T")
 

@@ -6,15 +6,24 @@ import asyncio
 import re
 import secrets
 import string
-from typing import Annotated, Final
-
-import msgspec
+from typing import Final
 
 from orbital_relay import wire
-from orbital_relay.errors import Conflict, NotFound
-from orbital_relay.model import Appended, CreateGroup, GroupId, IdempotencyKey, JoinGroup, LeaveGroup, Principal, UserId
+from orbital_relay.api.groups import GroupBody, Groups, InviteCode, JoinBody, Members, Presence
+from orbital_relay.errors import Conflict, Forbidden, NotFound
+from orbital_relay.model import (
+    Access,
+    Appended,
+    CreateGroup,
+    GroupId,
+    IdempotencyKey,
+    JoinGroup,
+    LeaveGroup,
+    Principal,
+    UserId,
+)
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import Encrypted, check_encrypted, new_id
+from orbital_relay.services.forms import check_encrypted, new_id
 
 NAME_BYTES: Final = 4 * 1024
 """Largest `encrypted_name` after decoding: every list of groups carries it."""
@@ -26,32 +35,6 @@ _CODE: Final = re.compile(r"[A-Z0-9]{8}")
 _DAY_MS: Final = 86_400_000
 # 36^8 codes: with a million groups one draw in three million clashes, four in a row never will.
 _DRAWS: Final = 4
-
-
-class GroupBody(msgspec.Struct):
-    """A new group."""
-
-    encrypted_name: Encrypted
-    encrypted_group_key: Annotated[Encrypted, msgspec.Meta(description="The group's key, for its creator.")]
-
-
-class JoinBody(msgspec.Struct):
-    """An invite code, and the group's key for whoever joins."""
-
-    invite_code: Annotated[
-        str,
-        msgspec.Meta(
-            description="8 of A-Z and 0-9; lower case, spaces and hyphens do not matter.", examples=["K7QM2XZ9"]
-        ),
-    ]
-    encrypted_group_key: Encrypted
-
-
-class InviteCode(msgspec.Struct):
-    """The group's new code; the old one no longer holds."""
-
-    invite_code: str
-    expires_at: str
 
 
 def new_code() -> str:
@@ -160,8 +143,47 @@ async def replace_code(context: ServiceContext, principal: Principal, group_id: 
             if draw == _DRAWS:
                 raise
             continue
-        return InviteCode(code, wire.iso(expires_ms))
+        return InviteCode(invite_code=code, expires_at=wire.iso(expires_ms))
     raise AssertionError("the last draw returns or raises")
+
+
+async def page(context: ServiceContext, principal: Principal, *, limit: int, offset: int) -> Groups:
+    """Return a page of the caller's groups, in the order of joining."""
+    return await context.store.groups_of(principal.key, now_ms=context.clock.wall_ms(), limit=limit, offset=offset)
+
+
+async def members(
+    context: ServiceContext, principal: Principal, group_id: GroupId, *, limit: int, offset: int
+) -> Members:
+    """
+    Return a page of a group's members, in the order of joining.
+
+    Raises:
+        NotFound: If there is no such group.
+        Forbidden: If the caller is not in it.
+    """
+    return await context.store.members(principal.key, group_id, limit=limit, offset=offset)
+
+
+async def presence(
+    context: ServiceContext, principal: Principal, group_id: GroupId, *, limit: int, offset: int
+) -> Presence:
+    """
+    Return a page of the users who are subscribed to a group now, in the order of arrival.
+
+    Raises:
+        NotFound: If there is no such group.
+        Forbidden: If the caller is not in it.
+    """
+    match await context.store.access(principal.key, group_id):
+        case Access.UNKNOWN:
+            raise NotFound("There is no such group.")
+        case Access.STRANGER:
+            raise Forbidden("You are not a member of this group.")
+        case Access.MEMBER:
+            online = await context.online(group_id)
+            end = offset + limit
+            return Presence(online=online[offset:end], has_more=len(online) > end)
 
 
 def _expiry_ms(context: ServiceContext, now_ms: int) -> int:

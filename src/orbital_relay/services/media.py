@@ -14,11 +14,12 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from orbital_relay import wire
+from orbital_relay.api.media import ChunkTaken, MediaCompleted, MediaStored, MediumInfo, Quota, ThreadMedia, UploadState
 from orbital_relay.errors import InvalidChunk, MediaSettled, OrbitalError, TooManyRequests, UploadLost
 from orbital_relay.model import (
     AnyDraft,
@@ -27,6 +28,7 @@ from orbital_relay.model import (
     ChunkPlace,
     ExpireMedia,
     FinishMedia,
+    GroupId,
     IdempotencyKey,
     MediaFile,
     MediaId,
@@ -38,7 +40,7 @@ from orbital_relay.model import (
     UserId,
 )
 from orbital_relay.ports import Blob, BlobDraft, BlobMissing, Blobs, Clock, Held, MediaRows
-from orbital_relay.services.forms import Uuid, check_encrypted, new_id, read_uuid
+from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 
 log = logging.getLogger("orbital.media")
 
@@ -59,12 +61,6 @@ MOST_MISSING: Final = 100
 """Missing chunks that an answer lists; a client that lacks more asks for the state of the upload."""
 
 
-class CompleteBody(msgspec.Struct):
-    """Which upload is complete."""
-
-    media_id: Uuid
-
-
 class ChunkForm(msgspec.Struct, frozen=True, kw_only=True):
     """What stands beside the bytes of a chunk."""
 
@@ -75,22 +71,6 @@ class ChunkForm(msgspec.Struct, frozen=True, kw_only=True):
     encrypted_metadata: str
     encryption_iv: str
     size_bytes: int | None = None
-
-
-class ChunkTaken(msgspec.Struct):
-    """The chunk is there; others are still owed."""
-
-    media_id: str
-    chunk_index: int
-    chunks_received: Annotated[int, msgspec.Meta(description="How many were there once this one was.")]
-    total_chunks: int
-
-
-class UploadState(msgspec.Struct):
-    """How far an upload is."""
-
-    chunks_received: Annotated[list[int], msgspec.Meta(description="The indexes that are there, rising.")]
-    total_chunks: int
 
 
 class MediaCounters(msgspec.Struct):
@@ -198,7 +178,7 @@ async def take_chunk(
         once: The idempotency key, when the client gave one.
 
     Returns:
-        200 and a `ChunkTaken`, or 201 and a `wire.MediaStored`; the same chunk gets the same answer again.
+        200 and a `ChunkTaken`, or 201 and a `MediaStored`; the same chunk gets the same answer again.
 
     Raises:
         OrbitalError: If it may not be; see `ports.MediaRows.place_chunk`. Nothing was stored.
@@ -226,7 +206,12 @@ async def take_chunk(
     # Exactly one chunk was the last to come. Should its request die here, asking again, or `complete`, goes on.
     if place.ordinal == place.total_chunks:
         return await _finish(room, principal, chunk.media_id, place.state, asked=False, once=once)
-    taken = ChunkTaken(chunk.media_id, chunk.index, place.ordinal or 0, place.total_chunks)
+    taken = ChunkTaken(
+        media_id=chunk.media_id,
+        chunk_index=chunk.index,
+        chunks_received=place.ordinal or 0,
+        total_chunks=place.total_chunks,
+    )
     return Appended(200, _encode(taken), None)
 
 
@@ -288,9 +273,14 @@ async def _finish(
         )
     expires_at = wire.iso(upload.expires_ms)
     if asked:
-        completed = wire.MediaCompleted(media_id, MediaState.COMPLETE.value, upload.size_bytes, expires_at)
+        completed = MediaCompleted(media_id=media_id, size_bytes=upload.size_bytes, expires_at=expires_at)
         return Appended(200, _encode(completed), None)
-    stored = wire.MediaStored(media_id, upload.size_bytes, wire.iso(upload.uploaded_ms), expires_at)
+    stored = MediaStored(
+        media_id=media_id,
+        size_bytes=upload.size_bytes,
+        uploaded_at=wire.iso(upload.uploaded_ms),
+        expires_at=expires_at,
+    )
     return Appended(201, _encode(stored), None)
 
 
@@ -342,7 +332,7 @@ async def state(room: MediaContext, principal: Principal, media_id: MediaId) -> 
         Gone: If the medium has expired.
     """
     upload = await _upload(room, principal, media_id)
-    return UploadState(upload.received, upload.total_chunks)
+    return UploadState(chunks_received=upload.received, total_chunks=upload.total_chunks)
 
 
 async def take_away(room: MediaContext, principal: Principal, media_id: MediaId) -> None:
@@ -361,6 +351,66 @@ async def take_away(room: MediaContext, principal: Principal, media_id: MediaId)
 
 
 # Chapter: down
+
+
+async def find(room: MediaContext, principal: Principal, media_id: MediaId) -> MediaFile:
+    """
+    Return a complete medium, for a member of its group.
+
+    Raises:
+        NotFound: If there is no such medium, or it is not complete.
+        Forbidden: If the caller is not in its group.
+        Gone: If it has expired.
+    """
+    return await room.rows.media_file(principal.key, media_id, now_ms=room.clock.wall_ms())
+
+
+async def show(room: MediaContext, principal: Principal, media_id: MediaId) -> MediumInfo:
+    """
+    Return the description of a medium, also of an expired one.
+
+    Raises:
+        NotFound: If there is no such medium, or it never was complete.
+        Forbidden: If the caller is not in its group.
+    """
+    return await room.rows.media_info(principal.key, media_id, now_ms=room.clock.wall_ms())
+
+
+async def note_download(room: MediaContext, principal: Principal, media_id: MediaId) -> None:
+    """
+    Note that the caller has a medium; a second time changes nothing.
+
+    Raises:
+        NotFound: If there is no such medium, or it never was complete.
+        Forbidden: If the caller is not in its group.
+    """
+    await room.rows.note_download(principal.key, media_id, now_ms=room.clock.wall_ms())
+
+
+async def page(
+    room: MediaContext, principal: Principal, thread_id: ThreadId, *, limit: int, offset: int
+) -> ThreadMedia:
+    """
+    Return a page of the complete media of a thread.
+
+    Raises:
+        NotFound: If there is no such thread.
+        Forbidden: If the caller is not in its group.
+    """
+    return await room.rows.thread_media(
+        principal.key, thread_id, now_ms=room.clock.wall_ms(), limit=limit, offset=offset
+    )
+
+
+async def quota(room: MediaContext, principal: Principal, group_id: GroupId) -> Quota:
+    """
+    Return how much of its quota for media a group uses.
+
+    Raises:
+        NotFound: If there is no such group.
+        Forbidden: If the caller is not in it.
+    """
+    return await room.rows.quota(principal.key, group_id, limits=room.limits)
 
 
 async def read(room: MediaContext, file: MediaFile, *, start: int, end: int) -> AsyncIterator[bytes]:

@@ -3,36 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
-
-import msgspec
 
 from orbital_relay import wire
+from orbital_relay.api.messages import MessageBody
 from orbital_relay.model import Appended, GroupId, IdempotencyKey, PostMessage, Principal
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import Encrypted, Uuid, check_encrypted, new_id, read_uuid
-
-JsonSafeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
-"""A number that every client can hold: JavaScript's are exact up to 2^53 - 1 (RFC 8259 §6)."""
-
-
-class MessageBody(msgspec.Struct):
-    """An envelope for a group."""
-
-    conversation_id: Annotated[Uuid, msgspec.Meta(description="The group.")]
-    encrypted_envelope: Encrypted
-    timestamp: Annotated[
-        # RFC 8259 §6 and JSON Schema know no difference between 1 and 1.0, nor do clients whose only number is a float.
-        float,
-        msgspec.Meta(
-            ge=0,
-            le=2**53 - 1,
-            multiple_of=1,
-            description="The sender's clock, milliseconds since the epoch.",
-            examples=[1_764_000_000_000],
-            extra_json_schema={"type": "integer"},
-        ),
-    ]
+from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 
 
 def post(

@@ -8,6 +8,8 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from orbital_relay import wire
+from orbital_relay.api.messages import MessageBody
+from orbital_relay.api.threads import ReplyBody, ThreadBody
 from orbital_relay.errors import ValidationFailed
 from orbital_relay.model import Appended, IdempotencyKey, Principal, ThreadId
 from orbital_relay.services import messages, threads
@@ -33,9 +35,9 @@ class _KeyedReply(msgspec.Struct):
     idempotency_key: str | None = None
 
 
-_message = msgspec.json.Decoder(messages.MessageBody)
-_thread = msgspec.json.Decoder(threads.ThreadBody)
-_reply = msgspec.json.Decoder(threads.ReplyBody)
+_message = msgspec.json.Decoder(MessageBody)
+_thread = msgspec.json.Decoder(ThreadBody)
+_reply = msgspec.json.Decoder(ReplyBody)
 _keyed = msgspec.json.Decoder(_Keyed)
 _whole: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 _keyed_reply = msgspec.json.Decoder(_KeyedReply)

@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
 
-import msgspec
-
+from orbital_relay.api.threads import Replies, ReplyBody, ThreadBody, Threads, ThreadWithMedia
 from orbital_relay.model import Appended, GroupId, IdempotencyKey, PostReply, PostThread, Principal, ThreadId
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import Encrypted, Uuid, check_encrypted, new_id, read_uuid
-
-
-class ThreadBody(msgspec.Struct):
-    """A new thread."""
-
-    group_id: Uuid
-    encrypted_title: Encrypted
-    encrypted_body: Encrypted
-    root_message_id: Annotated[Uuid, msgspec.Meta(description="The message that the thread hangs on.")] | None = None
-
-
-class ReplyBody(msgspec.Struct):
-    """A reply in a thread."""
-
-    encrypted_body: Encrypted
-    message_id: Annotated[Uuid, msgspec.Meta(description="The message that carried the reply's keys.")] | None = None
+from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 
 
 def post(
@@ -84,3 +66,40 @@ def reply(
             message_id=message_id,
         )
     )
+
+
+async def page(
+    context: ServiceContext, principal: Principal, group_id: GroupId, *, limit: int, offset: int, newest_first: bool
+) -> Threads:
+    """
+    Return a page of a group's threads, in the order of the log or its reverse.
+
+    Raises:
+        NotFound: If there is no such group.
+        Forbidden: If the caller is not in it.
+    """
+    return await context.store.threads(principal.key, group_id, limit=limit, offset=offset, newest_first=newest_first)
+
+
+async def show(context: ServiceContext, principal: Principal, thread_id: ThreadId) -> ThreadWithMedia:
+    """
+    Return a thread with the first of its media.
+
+    Raises:
+        NotFound: If there is no such thread.
+        Forbidden: If the caller is not in its group.
+    """
+    return await context.store.thread(principal.key, thread_id, now_ms=context.clock.wall_ms())
+
+
+async def replies(
+    context: ServiceContext, principal: Principal, thread_id: ThreadId, *, limit: int, offset: int
+) -> Replies:
+    """
+    Return a page of a thread's replies, oldest first.
+
+    Raises:
+        NotFound: If there is no such thread.
+        Forbidden: If the caller is not in its group.
+    """
+    return await context.store.replies(principal.key, thread_id, limit=limit, offset=offset)

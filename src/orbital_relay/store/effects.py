@@ -8,6 +8,10 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from orbital_relay import wire
+from orbital_relay.api.groups import GroupCreated, GroupJoined
+from orbital_relay.api.media import MediaCompleted, MediaStored
+from orbital_relay.api.messages import MessagePosted
+from orbital_relay.api.threads import ReplyCreated, ThreadCreated
 from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, MediaSettled, NotFound
 from orbital_relay.model import (
     AnyDraft,
@@ -229,7 +233,7 @@ def posted(
             return Effect(
                 wire.NewMessage(draft.message_id, group_id, draft.encrypted_envelope, stamp_ms, actor.user_id),
                 200,
-                wire.MessagePosted(draft.message_id, stamp_ms, seq),
+                MessagePosted(message_id=draft.message_id, server_timestamp=stamp_ms, seq=seq),
             )
         case PostThread():
             at = wire.iso(draft.at_ms)
@@ -246,7 +250,7 @@ def posted(
                     root_message_id=draft.root_message_id,
                 ),
                 201,
-                wire.ThreadCreated(draft.thread_id, group_id, at, seq),
+                ThreadCreated(thread_id=draft.thread_id, group_id=group_id, created_at=at, seq=seq),
             )
         case PostReply():
             at = wire.iso(draft.at_ms)
@@ -256,7 +260,7 @@ def posted(
                     draft.reply_id, thread, actor.user_id, actor.username, body, at, message_id=draft.message_id
                 ),
                 201,
-                wire.ReplyCreated(draft.reply_id, thread, at, seq),
+                ReplyCreated(reply_id=draft.reply_id, thread_id=thread, created_at=at, seq=seq),
             )
 
 
@@ -303,7 +307,7 @@ def _create(conn: Connection, draft: CreateGroup, group: GroupRow, *, seq: int) 
     return Effect(
         wire.MemberJoined(group.group_id, draft.actor.user_id, draft.actor.username, created_at),
         201,
-        wire.GroupCreated(group.group_id, draft.invite_code, created_at),
+        GroupCreated(group_id=group.group_id, invite_code=draft.invite_code, created_at=created_at),
     )
 
 
@@ -321,7 +325,9 @@ def _join(conn: Connection, draft: JoinGroup, group: GroupRow, *, seq: int, memb
     return Effect(
         wire.MemberJoined(group.group_id, draft.actor.user_id, draft.actor.username, joined_at),
         200,
-        wire.GroupJoined(group.group_id, str(name), int(count) + 1, joined_at),
+        GroupJoined(
+            group_id=group.group_id, encrypted_name=str(name), member_count=int(count) + 1, joined_at=joined_at
+        ),
     )
 
 
@@ -429,8 +435,14 @@ def _finish(conn: Connection, draft: FinishMedia, *, seq: int, member: bool) -> 
         draft.media_id, row.thread_id, draft.actor.user_id, row.encrypted_metadata, size_bytes, expires_at
     )
     if draft.asked:
-        return Effect(data, 200, wire.MediaCompleted(draft.media_id, MediaState.COMPLETE.value, size_bytes, expires_at))
-    return Effect(data, 201, wire.MediaStored(draft.media_id, size_bytes, wire.iso(draft.at_ms), expires_at))
+        return Effect(data, 200, MediaCompleted(media_id=draft.media_id, size_bytes=size_bytes, expires_at=expires_at))
+    return Effect(
+        data,
+        201,
+        MediaStored(
+            media_id=draft.media_id, size_bytes=size_bytes, uploaded_at=wire.iso(draft.at_ms), expires_at=expires_at
+        ),
+    )
 
 
 def _expire(conn: Connection, draft: ExpireMedia, group: GroupRow, *, member: bool) -> Effect:

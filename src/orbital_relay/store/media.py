@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from orbital_relay import wire
+from orbital_relay.api.media import Fetched, Medium, MediumInfo, Quota, ThreadMedia
 from orbital_relay.errors import (
     Conflict,
     FileTooLarge,
@@ -37,7 +38,7 @@ from orbital_relay.model import (
     Upload,
     UserId,
 )
-from orbital_relay.ports import Held, Json
+from orbital_relay.ports import Held
 from orbital_relay.store import tables as t
 from orbital_relay.store.effects import load_group, may_not_take_away, no_media, no_thread
 from orbital_relay.store.queries import (
@@ -433,7 +434,7 @@ def _chunks_of(media: int) -> Any:  # noqa: ANN401 - a Select of three columns; 
     return select(c.blob, c.size_bytes, c.sha256).where(c.media == media).order_by(c.index)
 
 
-def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Json:
+def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> MediumInfo:
     """Answer `GET /api/media/{media_id}/info`."""
     row = _whole(conn, user, media_id)
     had = conn.execute(
@@ -444,39 +445,45 @@ def media_info(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Js
         .limit(MOST_FETCHED)
     )
     fetched = conn.execute(select(func.count()).where(t.media_downloads.c.media == row.id)).scalar_one()
-    return {
-        **_item(row),
-        "thread_id": row.thread_id,
-        "group_id": row.group_id,
-        "encryption_iv": row.encryption_iv,
-        "status": _EXPIRED if row.expires_ms <= now_ms else row.state,
-        "downloaded_by": [
-            {"user_id": user_id, "username": username, "downloaded_at": wire.iso(at_ms)}
+    return MediumInfo(
+        media_id=row.media_id,
+        encrypted_metadata=row.encrypted_metadata,
+        size_bytes=row.received_bytes,
+        uploaded_at=wire.iso(row.uploaded_ms),
+        expires_at=wire.iso(row.expires_ms),
+        thread_id=row.thread_id,
+        group_id=row.group_id,
+        author_id=row.author_id,
+        author_username=row.author_username,
+        encryption_iv=row.encryption_iv,
+        status=_EXPIRED if row.expires_ms <= now_ms else row.state,
+        downloaded_by=[
+            Fetched(user_id=user_id, username=username, downloaded_at=wire.iso(at_ms))
             for user_id, username, at_ms in had
         ],
-        "downloaded_count": fetched,
-    }
+        downloaded_count=fetched,
+    )
 
 
-def _item(row: Row[Any]) -> Json:
-    return {
-        "media_id": row.media_id,
-        "author_id": row.author_id,
-        "author_username": row.author_username,
-        "encrypted_metadata": row.encrypted_metadata,
-        "size_bytes": row.received_bytes,
-        "uploaded_at": wire.iso(row.uploaded_ms),
-        "expires_at": wire.iso(row.expires_ms),
-    }
+def _item(row: Row[Any]) -> Medium:
+    return Medium(
+        media_id=row.media_id,
+        author_id=row.author_id,
+        author_username=row.author_username,
+        encrypted_metadata=row.encrypted_metadata,
+        size_bytes=row.received_bytes,
+        uploaded_at=wire.iso(row.uploaded_ms),
+        expires_at=wire.iso(row.expires_ms),
+    )
 
 
-def thread_media(conn: Connection, user: int, thread_id: str, *, now_ms: int, limit: int, offset: int) -> Json:
+def thread_media(conn: Connection, user: int, thread_id: str, *, now_ms: int, limit: int, offset: int) -> ThreadMedia:
     """Answer `GET /api/threads/{thread_id}/media`, in the order of the log."""
     items, has_more = media_of(conn, require_thread(conn, user, thread_id), now_ms=now_ms, limit=limit, offset=offset)
-    return {"media": items, "has_more": has_more}
+    return ThreadMedia(media=items, has_more=has_more)
 
 
-def media_of(conn: Connection, thread: int, *, now_ms: int, limit: int, offset: int) -> tuple[list[Json], bool]:
+def media_of(conn: Connection, thread: int, *, now_ms: int, limit: int, offset: int) -> tuple[list[Medium], bool]:
     """Return a page of a thread's media that are there, and whether more follow."""
     keys = (
         select(t.media.c.id, func.length(t.media.c.encrypted_metadata))
@@ -502,21 +509,21 @@ def note_download(conn: Connection, user: int, media_id: str, *, now_ms: int) ->
         conn.execute(insert(t.media_downloads).values({"media": row.id, "user": user, "at_ms": now_ms}))
 
 
-def quota(conn: Connection, user: int, group_id: str, *, limits: MediaLimits) -> Json:
+def quota(conn: Connection, user: int, group_id: str, *, limits: MediaLimits) -> Quota:
     """Answer `GET /api/groups/{group_id}/quota`; uploads under way count with what they reserved."""
     total, count = _taken(conn, require_member(conn, user, group_id))
     percent = 100 * max(total / limits.group_bytes, count / limits.group_files)
-    return {
-        "group_id": group_id,
-        "total_bytes": total,
-        "max_bytes": limits.group_bytes,
-        "media_count": count,
-        "max_media_count": limits.group_files,
-        "usage_percent": round(100 * total / limits.group_bytes, 2),
-        "warning_threshold": WARNING_PERCENT,
-        "is_warning": percent >= WARNING_PERCENT,
-        "is_full": percent >= 100,
-    }
+    return Quota(
+        group_id=group_id,
+        total_bytes=total,
+        max_bytes=limits.group_bytes,
+        media_count=count,
+        max_media_count=limits.group_files,
+        usage_percent=round(100 * total / limits.group_bytes, 2),
+        warning_threshold=WARNING_PERCENT,
+        is_warning=percent >= WARNING_PERCENT,
+        is_full=percent >= 100,
+    )
 
 
 # Chapter: what comes round

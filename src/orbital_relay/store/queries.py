@@ -29,6 +29,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from orbital_relay import wire
+from orbital_relay.api.fields import as_sent
+from orbital_relay.api.groups import Group, Groups, Member, Members
+from orbital_relay.api.threads import Replies, Thread, ThreadReply, Threads
 from orbital_relay.core.chain import prev_of
 from orbital_relay.errors import Conflict, Forbidden, PositionLost, UsernameTaken
 from orbital_relay.model import (
@@ -44,7 +47,6 @@ from orbital_relay.model import (
     Revocation,
     UserId,
 )
-from orbital_relay.ports import Json
 from orbital_relay.store import tables as t
 from orbital_relay.store.effects import no_group, no_thread, not_member
 
@@ -545,7 +547,7 @@ def first_fitting(conn: Connection, keys: Select[Any], *, limit: int, offset: in
     return numbers, len(numbers) < len(rows)
 
 
-def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: int) -> Json:
+def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: int) -> Groups:
     """Answer `GET /api/groups`, in the order in which the user joined."""
     mine = t.members.c.user == user
     order = t.members.c.joined_ms, t.groups.c.id
@@ -569,24 +571,24 @@ def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: i
         .where(mine, t.groups.c.id.in_(numbers))
         .order_by(*order)
     )
-    return {
-        "groups": [
-            {
-                "group_id": row.group_id,
-                "encrypted_name": row.encrypted_name,
-                "encrypted_group_key": row.encrypted_group_key,
-                "member_count": row.member_count,
-                "invite_code": row.invite_code,
-                "joined_at": wire.iso(row.joined_ms),
-                "last_seq": row.last_seq,
-            }
+    return Groups(
+        groups=[
+            Group(
+                group_id=row.group_id,
+                encrypted_name=row.encrypted_name,
+                encrypted_group_key=row.encrypted_group_key,
+                member_count=row.member_count,
+                invite_code=row.invite_code,
+                joined_at=wire.iso(row.joined_ms),
+                last_seq=row.last_seq,
+            )
             for row in rows
         ],
-        "has_more": has_more,
-    }
+        has_more=has_more,
+    )
 
 
-def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: int) -> Json:
+def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: int) -> Members:
     """Answer `GET /api/groups/{group_id}/members`, in the order of joining."""
     group = require_member(conn, user, group_id)
     length = func.length(t.users.c.username) * _NAME_FACTOR + func.length(t.users.c.public_key)
@@ -604,18 +606,18 @@ def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
         .where(t.members.c.group == group, t.users.c.id.in_(numbers))
         .order_by(t.members.c.joined_seq)
     )
-    return {
-        "members": [
-            {
-                "user_id": row.user_id,
-                "username": row.username,
-                "public_key": msgspec.Raw(row.public_key.encode()),
-                "joined_at": wire.iso(row.joined_ms),
-            }
+    return Members(
+        members=[
+            Member(
+                user_id=row.user_id,
+                username=row.username,
+                public_key=as_sent(row.public_key.encode()),
+                joined_at=wire.iso(row.joined_ms),
+            )
             for row in rows
         ],
-        "has_more": has_more,
-    }
+        has_more=has_more,
+    )
 
 
 def replace_code(conn: Connection, user: int, group_id: str, *, invite_code: str, expires_ms: int) -> None:
@@ -676,22 +678,22 @@ def _threads() -> Select[Any]:
     )
 
 
-def _thread_json(row: Row[*tuple[Any, ...]]) -> Json:
-    return {
-        "thread_id": row.thread_id,
-        "group_id": row.group_id,
-        "author_id": row.author_id,
-        "author_username": row.author_username,
-        "encrypted_title": row.encrypted_title,
-        "encrypted_body": row.encrypted_body,
-        "root_message_id": row.root_message_id,
-        "reply_count": row.reply_count,
-        "media_count": row.media_count,
-        "created_at": wire.iso(row.created_ms),
-    }
+def _thread(row: Row[*tuple[Any, ...]]) -> Thread:
+    return Thread(
+        thread_id=row.thread_id,
+        group_id=row.group_id,
+        author_id=row.author_id,
+        author_username=row.author_username,
+        encrypted_title=row.encrypted_title,
+        encrypted_body=row.encrypted_body,
+        root_message_id=row.root_message_id,
+        reply_count=row.reply_count,
+        media_count=row.media_count,
+        created_at=wire.iso(row.created_ms),
+    )
 
 
-def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: int, newest_first: bool) -> Json:
+def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: int, newest_first: bool) -> Threads:
     """Answer `GET /api/groups/{group_id}/threads`; the order is the log's."""
     group = require_member(conn, user, group_id)
     total = conn.execute(select(func.count()).where(t.threads.c.group == group)).scalar_one()
@@ -701,11 +703,11 @@ def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
     keys = select(t.threads.c.id, length).where(t.threads.c.group == group).order_by(order)
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     rows = conn.execute(_threads().where(t.threads.c.id.in_(numbers)).order_by(order))
-    return {
-        "threads": [_thread_json(row) for row in rows],
-        "total_count": total,
-        "has_more": has_more,
-    }
+    return Threads(
+        threads=[_thread(row) for row in rows],
+        total_count=total,
+        has_more=has_more,
+    )
 
 
 def require_thread(conn: Connection, user: int, thread_id: str) -> int:
@@ -723,13 +725,13 @@ def require_thread(conn: Connection, user: int, thread_id: str) -> int:
     return int(conn.execute(select(t.threads.c.id).where(t.threads.c.thread_id == thread_id)).scalar_one())
 
 
-def thread(conn: Connection, user: int, thread_id: str) -> Json:
+def thread(conn: Connection, user: int, thread_id: str) -> Thread:
     """Answer `GET /api/threads/{thread_id}`, but for its media."""
     number = require_thread(conn, user, thread_id)
-    return _thread_json(conn.execute(_threads().where(t.threads.c.id == number)).one())
+    return _thread(conn.execute(_threads().where(t.threads.c.id == number)).one())
 
 
-def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: int) -> Json:
+def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: int) -> Replies:
     """Answer `GET /api/threads/{thread_id}/replies`, oldest first."""
     number = require_thread(conn, user, thread_id)
     total = conn.execute(select(func.count()).where(t.replies.c.thread == number)).scalar_one()
@@ -750,20 +752,20 @@ def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: 
         .where(t.replies.c.id.in_(numbers))
         .order_by(t.replies.c.seq)
     )
-    return {
-        "replies": [
-            {
-                "reply_id": row.reply_id,
-                "thread_id": thread_id,
-                "author_id": row.author_id,
-                "author_username": row.author_username,
-                "encrypted_body": row.encrypted_body,
-                "message_id": row.message_id,
-                "media_count": row.media_count,
-                "created_at": wire.iso(row.created_ms),
-            }
+    return Replies(
+        replies=[
+            ThreadReply(
+                reply_id=row.reply_id,
+                thread_id=thread_id,
+                author_id=row.author_id,
+                author_username=row.author_username,
+                encrypted_body=row.encrypted_body,
+                message_id=row.message_id,
+                media_count=row.media_count,
+                created_at=wire.iso(row.created_ms),
+            )
             for row in rows
         ],
-        "total_count": total,
-        "has_more": has_more,
-    }
+        total_count=total,
+        has_more=has_more,
+    )

@@ -7,8 +7,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
+import msgspec
 from sqlalchemy import Connection
 
+from orbital_relay.api.groups import Groups, Members
+from orbital_relay.api.media import MediumInfo, Quota, ThreadMedia
+from orbital_relay.api.threads import Replies, Threads, ThreadWithMedia
 from orbital_relay.errors import Busy, OrbitalError
 from orbital_relay.model import (
     Access,
@@ -35,7 +39,7 @@ from orbital_relay.model import (
     Upload,
     UserId,
 )
-from orbital_relay.ports import Held, Json
+from orbital_relay.ports import Held
 from orbital_relay.store import archive, marks, media, queries
 from orbital_relay.store.integrity import integrity
 from orbital_relay.store.verify import Report, group_ids, verify
@@ -155,11 +159,11 @@ class SqlStore(ABC):
 
     # Chapter: groups, threads, messages
 
-    async def groups_of(self, user: int, *, now_ms: int, limit: int, offset: int = 0) -> Json:
+    async def groups_of(self, user: int, *, now_ms: int, limit: int, offset: int = 0) -> Groups:
         """See `ports.Store.groups_of`."""
         return await self._read(queries.groups_of, user, now_ms=now_ms, limit=limit, offset=offset)
 
-    async def members(self, user: int, group_id: GroupId, *, limit: int, offset: int = 0) -> Json:
+    async def members(self, user: int, group_id: GroupId, *, limit: int, offset: int = 0) -> Members:
         """See `ports.Store.members`."""
         return await self._read(queries.members, user, group_id, limit=limit, offset=offset)
 
@@ -175,15 +179,15 @@ class SqlStore(ABC):
         """See `ports.Store.thread_group`."""
         return await self._read(queries.thread_group, thread_id)
 
-    async def threads(self, user: int, group_id: GroupId, *, limit: int, offset: int, newest_first: bool) -> Json:
+    async def threads(self, user: int, group_id: GroupId, *, limit: int, offset: int, newest_first: bool) -> Threads:
         """See `ports.Store.threads`."""
         return await self._read(queries.threads, user, group_id, limit=limit, offset=offset, newest_first=newest_first)
 
-    async def thread(self, user: int, thread_id: ThreadId, *, now_ms: int) -> Json:
+    async def thread(self, user: int, thread_id: ThreadId, *, now_ms: int) -> ThreadWithMedia:
         """See `ports.Store.thread`."""
         return await self._read(_thread_with_media, user, thread_id, now_ms=now_ms)
 
-    async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> Json:
+    async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> Replies:
         """See `ports.Store.replies`."""
         return await self._read(queries.replies, user, thread_id, limit=limit, offset=offset)
 
@@ -233,11 +237,13 @@ class SqlStore(ABC):
         """See `ports.MediaRows.media_file`."""
         return await self._read(media.media_file, user, media_id, now_ms=now_ms)
 
-    async def media_info(self, user: int, media_id: MediaId, *, now_ms: int) -> Json:
+    async def media_info(self, user: int, media_id: MediaId, *, now_ms: int) -> MediumInfo:
         """See `ports.MediaRows.media_info`."""
         return await self._read(media.media_info, user, media_id, now_ms=now_ms)
 
-    async def thread_media(self, user: int, thread_id: ThreadId, *, now_ms: int, limit: int, offset: int = 0) -> Json:
+    async def thread_media(
+        self, user: int, thread_id: ThreadId, *, now_ms: int, limit: int, offset: int = 0
+    ) -> ThreadMedia:
         """See `ports.MediaRows.thread_media`."""
         return await self._read(media.thread_media, user, thread_id, now_ms=now_ms, limit=limit, offset=offset)
 
@@ -245,7 +251,7 @@ class SqlStore(ABC):
         """See `ports.MediaRows.note_download`."""
         await self._write(media.note_download, user, media_id, now_ms=now_ms)
 
-    async def quota(self, user: int, group_id: GroupId, *, limits: MediaLimits) -> Json:
+    async def quota(self, user: int, group_id: GroupId, *, limits: MediaLimits) -> Quota:
         """See `ports.MediaRows.quota`."""
         return await self._read(media.quota, user, group_id, limits=limits)
 
@@ -347,10 +353,7 @@ class SqlStore(ABC):
         return True
 
 
-def _thread_with_media(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> Json:
+def _thread_with_media(conn: Connection, user: int, thread_id: str, *, now_ms: int) -> ThreadWithMedia:
     found = media.thread_media(conn, user, thread_id, now_ms=now_ms, limit=media.MOST_SHOWN, offset=0)
-    return {
-        **queries.thread(conn, user, thread_id),
-        "media": found["media"],
-        "media_has_more": found["has_more"],
-    }
+    thread = msgspec.structs.asdict(queries.thread(conn, user, thread_id))
+    return ThreadWithMedia(**thread, media=found.media, media_has_more=found.has_more)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+from orbital_relay.api.groups import Online
 from orbital_relay.errors import OrbitalError
-from orbital_relay.model import AnyDraft, Appended, Principal, UserId
+from orbital_relay.model import AnyDraft, Appended, GroupId, Principal, UserId
 from orbital_relay.ports import Store
 from orbital_relay.services.context import ServiceContext
 
@@ -60,6 +61,7 @@ class Desk:
     ) -> None:
         self.drafts: list[Any] = []
         self.passwords = Passwords()
+        self.present: list[Online] = []
         self._outcome = outcome
         self.context = ServiceContext(
             store=cast("Store", store),
@@ -67,9 +69,13 @@ class Desk:
             clock=Clock(),
             passwords=self.passwords,
             mint=self._mint,
+            online=self._online,
             envelope_bytes=envelope_bytes,
             invite_days=0.5,
         )
+
+    async def _online(self, _group_id: GroupId) -> list[Online]:
+        return self.present
 
     async def _mint(self, user_id: str, username: str) -> str:
         return f"token of {user_id} {username}"

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from orbital_relay.api.accounts import LoginBody, SignupBody
 from orbital_relay.errors import InvalidCredentials, ValidationFailed
 from orbital_relay.model import Account, UserId
 from orbital_relay.services import accounts
-from orbital_relay.services.accounts import LoginBody, SignupBody, check_signup
+from orbital_relay.services.accounts import check_signup
 from tests.unit.services.desk import NOW_MS, Desk
 
 _GOOD = {"username": "ada_99", "password": "Correct-Horse-7", "public_key": {"kty": "OKP"}}

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbital_relay import wire
+from orbital_relay.api.groups import GroupBody, JoinBody
 from orbital_relay.errors import Conflict, NotFound, PayloadTooLarge, ValidationFailed
 from orbital_relay.model import CreateGroup, GroupId, IdempotencyKey, JoinGroup, LeaveGroup, UserId
 from orbital_relay.services import groups
-from orbital_relay.services.groups import GroupBody, JoinBody, read_code
+from orbital_relay.services.groups import read_code
 from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, Desk
 
 _HALF_A_DAY_MS = 43_200_000

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from orbital_relay import wire
+from orbital_relay.api.messages import MessageBody
 from orbital_relay.errors import PayloadTooLarge, ValidationFailed
 from orbital_relay.model import Event, GroupId, IdempotencyKey, PostMessage
 from orbital_relay.services import messages
-from orbital_relay.services.messages import MessageBody
 from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, OTHER, Desk
 
 

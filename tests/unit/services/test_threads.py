@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from orbital_relay.api.threads import ReplyBody, ThreadBody
 from orbital_relay.errors import PayloadTooLarge, ValidationFailed
 from orbital_relay.model import IdempotencyKey, PostReply, PostThread, ThreadId
 from orbital_relay.services import threads
-from orbital_relay.services.threads import ReplyBody, ThreadBody
 from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, OTHER, Desk
 
 _THREAD = ThreadId(OTHER)

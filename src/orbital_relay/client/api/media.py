@@ -86,10 +86,10 @@ class MediaRequests(Http):
             return decode(answer.content, responses.MediaStored)
         return decode(answer.content, responses.ChunkStored)
 
-    async def complete_upload(self, media_id: str) -> responses.MediaStored:
+    async def complete_upload(self, media_id: str) -> responses.MediaCompleted:
         """Ask whether a medium is whole; ApiError names the chunks that are missing."""
         body = {"media_id": media_id}
-        return await self._call("POST", "/api/media/upload/complete", responses.MediaStored, body=body)
+        return await self._call("POST", "/api/media/upload/complete", responses.MediaCompleted, body=body)
 
     async def media_info(self, media_id: str) -> responses.MediaInfo:
         """Read what is known of a medium."""

@@ -96,9 +96,9 @@ class ThreadRequests(Http):
                     seen.add(thread.thread_id)
                     yield thread
 
-    async def thread(self, thread_id: str) -> responses.Thread:
+    async def thread(self, thread_id: str) -> responses.ThreadWithMedia:
         """Read one thread, with its media."""
-        return await self._call("GET", f"/api/threads/{segment(thread_id)}", responses.Thread)
+        return await self._call("GET", f"/api/threads/{segment(thread_id)}", responses.ThreadWithMedia)
 
     # Public: replies
 

@@ -10,8 +10,6 @@ from functools import partial
 from typing import BinaryIO, Final
 from uuid import uuid4
 
-import msgspec
-
 from orbital_relay.client.api import Api
 from orbital_relay.client.api.media import PIECE_BYTES, ChunkSource
 from orbital_relay.client.errors import ApiError, ClientError, Unreachable
@@ -187,11 +185,14 @@ class _Upload:
 
     async def _completed(self) -> MediaStored:
         """Ask for the answer of an upload whose last answer was lost."""
-        stored = await tried(lambda: self.api.complete_upload(self.media_id), self.backoff)
-        if stored.uploaded_at:
-            return stored
+        completed = await tried(lambda: self.api.complete_upload(self.media_id), self.backoff)
         info = await tried(lambda: self.api.media_info(self.media_id), self.backoff)
-        return msgspec.structs.replace(stored, uploaded_at=info.uploaded_at)
+        return MediaStored(
+            media_id=completed.media_id,
+            size_bytes=completed.size_bytes,
+            uploaded_at=info.uploaded_at,
+            expires_at=completed.expires_at,
+        )
 
     async def _work(self, owed: Iterator[int]) -> None:
         """Send one chunk after the other, from a list shared with the other workers."""

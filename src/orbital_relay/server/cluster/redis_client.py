@@ -16,11 +16,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoPermissionError, RedisClusterException, RedisError, ResponseError
 
+from orbital_relay.api.groups import Online
 from orbital_relay.errors import Unavailable
 from orbital_relay.model import GroupId, Principal
 from orbital_relay.ports import Clock
 from orbital_relay.server.auth.tickets import LocalTickets, Tickets
-from orbital_relay.server.sessions.presence import Entry, Here, Online, Presence, counted, listed
+from orbital_relay.server.sessions.presence import Entry, Here, Presence, counted, listed
 
 log = logging.getLogger("orbital.shared")
 

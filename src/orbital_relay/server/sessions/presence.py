@@ -8,24 +8,8 @@ from typing import Protocol
 import msgspec
 
 from orbital_relay import wire
+from orbital_relay.api.groups import Online
 from orbital_relay.model import GroupId
-
-
-class Online(msgspec.Struct, frozen=True):
-    """
-    A user who hears a group.
-
-    Attributes:
-        user_id: The user.
-        username: The name that the token carries.
-        connections: How many connections.
-        since: When the oldest of them began, RFC 3339.
-    """
-
-    user_id: str
-    username: str
-    connections: int
-    since: str
 
 
 class Connected(msgspec.Struct, frozen=True):
@@ -91,6 +75,11 @@ def counted(connections: Iterable[Connected]) -> dict[str, Entry]:
 def listed(found: dict[str, Entry]) -> list[Online]:
     """Write the users in the order of arrival."""
     return [
-        Online(user_id, entry.username, entry.connections, wire.iso(entry.since_ms))
+        Online(
+            user_id=user_id,
+            username=entry.username,
+            connections=entry.connections,
+            since=wire.iso(entry.since_ms),
+        )
         for user_id, entry in sorted(found.items(), key=lambda item: (item[1].since_ms, item[0]))
     ]

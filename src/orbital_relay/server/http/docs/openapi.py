@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 
 from orbital_relay import __version__
+from orbital_relay.api.errors import Error
+from orbital_relay.api.fields import ResponseBody
 from orbital_relay.errors import (
     Conflict,
     OrbitalError,
@@ -44,14 +46,6 @@ _TAGS: Final = {
 }
 
 
-class Error(msgspec.Struct):
-    """Every answer that is not 2xx (a 206, 304 or 101 aside)."""
-
-    error: Annotated[str, msgspec.Meta(description="A code for programs.")]
-    message: Annotated[str, msgspec.Meta(description="A sentence for a person.")]
-    details: Annotated[dict[str, Any], msgspec.Meta(description="More for programs.")]
-
-
 def errors_of(endpoint: Endpoint) -> list[type[OrbitalError]]:
     """Return all errors that an endpoint may answer with: its own, and those that follow from its declaration."""
     found = set(endpoint.errors)
@@ -82,6 +76,8 @@ def describe(endpoints: Sequence[Endpoint]) -> Document:
     paths: Document = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, by_type, components)
+    for name in components.keys() & _response_names():
+        _require_all(components[name])
     # A query is no object of its own in an address: its fields are written out where they are used.
     for endpoint in endpoints:
         if endpoint.query is not None:
@@ -106,6 +102,22 @@ def describe(endpoints: Sequence[Endpoint]) -> Document:
         },
         "security": [{"token": []}],
     }
+
+
+def _response_names() -> set[str]:
+    found, kinds = set[str](), [ResponseBody]
+    while kinds:
+        subclasses = kinds.pop().__subclasses__()
+        found.update(kind.__name__ for kind in subclasses)
+        kinds += subclasses
+    return found
+
+
+def _require_all(schema: Document) -> None:
+    """Declare every member as present: the server writes all of them, whatever a client assumes for an older server."""
+    schema["required"] = list(schema["properties"])
+    for member in schema["properties"].values():
+        member.pop("default", None)
 
 
 def _operation(endpoint: Endpoint, schemas: dict[int, Any], components: Document) -> Document:

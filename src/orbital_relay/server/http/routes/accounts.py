@@ -5,26 +5,17 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-import msgspec
-
+from orbital_relay.api.accounts import LoggedIn, LoginBody, SignedUp, SignupBody, WsTicket
 from orbital_relay.errors import Conflict, InvalidCredentials, UsernameTaken
 from orbital_relay.server.auth.credentials import bearer
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.services import accounts
-from orbital_relay.services.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
 
 log = logging.getLogger("orbital.auth")
 
 _TAG: Final = "Accounts"
 # What comes without a token is kept short: a public key of 16 KiB, a name, a password.
 _BODY_BYTES: Final = 64 * 1024
-
-
-class WsTicket(msgspec.Struct):
-    """A ticket for one handshake."""
-
-    ticket: str
-    expires_in: int
 
 
 @endpoint(
@@ -103,7 +94,7 @@ async def ws_ticket(call: Call) -> Reply:
     shown = next(value for name, value in call.scope["headers"] if name == b"authorization")
     token = bearer(shown.decode("latin-1")) or ""
     ticket, expires_in = await call.node.auth.issue_ticket(call.principal, token=token)
-    return Reply.json(WsTicket(ticket, expires_in))
+    return Reply.json(WsTicket(ticket=ticket, expires_in=expires_in))
 
 
 ENDPOINTS: Final = (signup, login, logout, ws_ticket)

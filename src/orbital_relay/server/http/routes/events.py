@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
-from orbital_relay import wire
+from orbital_relay.api.events import Events
+from orbital_relay.api.fields import Uuid
 from orbital_relay.errors import Forbidden, Gone, NotFound
 from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import events
-from orbital_relay.services.forms import Uuid, read_uuid
+from orbital_relay.services.forms import read_uuid
 
 _NDJSON: Final = "application/x-ndjson"
 # A trillion events: what the numbers of one group are made for.
 _SEQ_MAX: Final = 10**12
-
-EVENT_FRAMES: Final[tuple[type[msgspec.Struct], ...]] = tuple(
-    msgspec.defstruct(
-        f"{data.__name__}Frame",
-        [("data", data), ("server_timestamp", int), ("group_id", str), ("seq", int), ("prev", str)],
-        tag_field="type",
-        tag=kind,
-        namespace={"__doc__": data.__doc__},
-    )
-    for kind, data in wire.EVENTS.items()
-)
-"""The durable frames as the socket carries them, one form for each kind."""
-
-AnyEventFrame: Any = EVENT_FRAMES[0]
-for _frame in EVENT_FRAMES[1:]:
-    AnyEventFrame |= _frame
-
-
-class Events(msgspec.Struct):
-    """Some of a group's events, oldest first and gapless: the very objects that the socket carries."""
-
-    events: list[AnyEventFrame]
-    last_seq: Annotated[int, msgspec.Meta(description="The group's last number, whether or not the page reaches it.")]
-    has_more: bool
 
 
 class EventQuery(msgspec.Struct):

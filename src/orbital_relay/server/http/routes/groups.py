@@ -2,62 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
-
-from orbital_relay import wire
+from orbital_relay.api.groups import GroupBody, GroupCreated, GroupJoined, Groups, InviteCode, JoinBody, Members
 from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, NotFound
 from orbital_relay.model import GroupId, UserId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
-from orbital_relay.server.http.routes.paging import HasMore, PageQuery
+from orbital_relay.server.http.routes.paging import PageQuery
 from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import groups
-from orbital_relay.services.groups import GroupBody, InviteCode, JoinBody
 
 _TAG: Final = "Groups"
-
-
-class Group(msgspec.Struct):
-    """A group that the caller is in."""
-
-    group_id: str
-    encrypted_name: str
-    encrypted_group_key: Annotated[str, msgspec.Meta(description="The group's key, as it was sent for the caller.")]
-    member_count: int
-    invite_code: Annotated[str | None, msgspec.Meta(description="null when it no longer holds.")]
-    joined_at: str
-    last_seq: Annotated[int, msgspec.Meta(description="Number of the group's last event.")]
-
-
-class Groups(msgspec.Struct):
-    """A page of the caller's groups, in the order of joining."""
-
-    groups: list[Group]
-    has_more: HasMore
-
-
-class Member(msgspec.Struct):
-    """Somebody in a group."""
-
-    user_id: str
-    username: str
-    public_key: Annotated[msgspec.Raw, msgspec.Meta(extra_json_schema={"type": "object"})]
-    joined_at: str
-
-
-class Members(msgspec.Struct):
-    """A page of the members of a group, in the order of joining."""
-
-    members: list[Member]
-    has_more: HasMore
 
 
 @endpoint(
     "POST",
     "/api/groups",
     tag=_TAG,
-    answers=[Answer(201, "The group is there, with the caller as its first member.", wire.GroupCreated)],
+    answers=[Answer(201, "The group is there, with the caller as its first member.", GroupCreated)],
     errors=[Conflict],
     idempotent=True,
 )
@@ -75,7 +37,7 @@ async def create_group(call: Call, body: GroupBody) -> Reply:
     "POST",
     "/api/groups/join",
     tag=_TAG,
-    answers=[Answer(200, "The caller is a member now.", wire.GroupJoined)],
+    answers=[Answer(200, "The caller is a member now.", GroupJoined)],
     errors=[NotFound, AlreadyMember, Conflict],
     idempotent=True,
     limited=True,
@@ -100,10 +62,7 @@ async def join_group(call: Call, body: JoinBody) -> Reply:
 )
 async def list_groups(call: Call, query: PageQuery) -> Reply:
     """List the caller's groups."""
-    node = call.node
-    page = await node.store.groups_of(
-        call.principal.key, now_ms=node.clock.wall_ms(), limit=query.limit, offset=query.offset
-    )
+    page = await groups.page(call.node.context, call.principal, limit=query.limit, offset=query.offset)
     return Reply.json(page)
 
 
@@ -117,9 +76,8 @@ async def list_groups(call: Call, query: PageQuery) -> Reply:
 )
 async def list_members(call: Call, query: PageQuery) -> Reply:
     """List the members of a group, with their public keys."""
-    page = await call.node.store.members(
-        call.principal.key, call.uuid("group_id", GroupId), limit=query.limit, offset=query.offset
-    )
+    group_id = call.uuid("group_id", GroupId)
+    page = await groups.members(call.node.context, call.principal, group_id, limit=query.limit, offset=query.offset)
     return Reply.json(page)
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import msgspec
-
+from orbital_relay.api.health import Health, Readiness
 from orbital_relay.errors import Unavailable, UpgradeRequired
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 
@@ -15,25 +14,12 @@ _TAG: Final = "Running it"
 _PROBE_S: Final = 2.0
 
 
-class Health(msgspec.Struct):
-    """The process answers."""
-
-    status: str
-
-
-class Readiness(msgspec.Struct):
-    """Posts are stored; `degraded` names what is away meanwhile, and is empty when `status` is `ready`."""
-
-    status: str
-    degraded: list[str]
-
-
 @endpoint(
     "GET", "/health/live", tag=_TAG, answers=[Answer(200, "The process answers.", Health)], auth=False, always=True
 )
 async def live(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
     """Report that the process is alive, whatever it depends on."""
-    return Reply.json(Health("alive"))
+    return Reply.json(Health(status="alive"))
 
 
 @endpoint(
@@ -64,8 +50,8 @@ async def ready(call: Call) -> Reply:
     if not database:
         raise Unavailable("Not reachable: the database.", database=False)
     if not node.bus.connected:
-        return Reply.json(Readiness("degraded", ["redis"]))
-    return Reply.json(Readiness("ready", []))
+        return Reply.json(Readiness(status="degraded", degraded=["redis"]))
+    return Reply.json(Readiness(status="ready", degraded=[]))
 
 
 @endpoint(

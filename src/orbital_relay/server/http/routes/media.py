@@ -6,7 +6,17 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from orbital_relay import wire
+from orbital_relay.api.media import (
+    ChunkTaken,
+    CompleteBody,
+    MediaCompleted,
+    MediaStored,
+    MediumInfo,
+    Quota,
+    ThreadMedia,
+    UploadForm,
+    UploadState,
+)
 from orbital_relay.errors import (
     Conflict,
     FileTooLarge,
@@ -27,32 +37,13 @@ from orbital_relay.server.http.download import Download
 from orbital_relay.server.http.download import download as send_download
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.multipart import read_form
-from orbital_relay.server.http.routes.paging import HasMore, Offset
+from orbital_relay.server.http.routes.paging import Offset
 from orbital_relay.server.limits.memory import MADE_BYTES, STREAMED_BYTES
 from orbital_relay.services import media
-from orbital_relay.services.forms import Encrypted, Uuid, make_once, read_uuid
-from orbital_relay.services.media import ChunkForm, ChunkTaken, CompleteBody, UploadState
+from orbital_relay.services.forms import make_once, read_uuid
+from orbital_relay.services.media import ChunkForm
 
 _TAG: Final = "Media"
-
-
-class Medium(msgspec.Struct):
-    """A medium that is there."""
-
-    media_id: str
-    author_id: str
-    author_username: str
-    encrypted_metadata: str
-    size_bytes: int
-    uploaded_at: str
-    expires_at: str
-
-
-class ThreadMedia(msgspec.Struct):
-    """A page of the media of a thread that are there, in the order in which they became whole."""
-
-    media: list[Medium]
-    has_more: HasMore
 
 
 class MediaQuery(msgspec.Struct):
@@ -62,57 +53,6 @@ class MediaQuery(msgspec.Struct):
         int, msgspec.Meta(ge=1, le=100, description="Most entries of the page; fewer when they fill 8 MiB.")
     ] = 100
     offset: Offset = 0
-
-
-class Fetched(msgspec.Struct):
-    """A member who has a medium."""
-
-    user_id: str
-    username: str
-    downloaded_at: str
-
-
-class MediumInfo(Medium):
-    """A medium that is or was there, and who has it."""
-
-    thread_id: str
-    group_id: str
-    encryption_iv: str
-    status: Annotated[str, msgspec.Meta(description="`complete`, or `expired` once the server has forgotten it.")]
-    downloaded_by: Annotated[
-        list[Fetched], msgspec.Meta(description="The first 500 who said that they have it, in that order.")
-    ]
-    downloaded_count: Annotated[int, msgspec.Meta(description="How many said that they have it.")]
-
-
-class Quota(msgspec.Struct):
-    """How much room for media a group has; uploads under way count with what they have reserved."""
-
-    group_id: str
-    total_bytes: int
-    max_bytes: int
-    media_count: int
-    max_media_count: int
-    usage_percent: Annotated[float, msgspec.Meta(description="Of the bytes.")]
-    warning_threshold: Annotated[float, msgspec.Meta(description="In percent.")]
-    is_warning: Annotated[bool, msgspec.Meta(description="Whether bytes or number have reached the threshold.")]
-    is_full: bool
-
-
-class UploadForm(msgspec.Struct):
-    """One chunk, and the medium that it belongs to; every chunk says the same of the medium."""
-
-    media_id: Annotated[Uuid, msgspec.Meta(description="A UUID that the client draws; the same for every chunk.")]
-    thread_id: Uuid
-    chunk_index: Annotated[int, msgspec.Meta(ge=0, description="The chunk's place, from 0.")]
-    total_chunks: Annotated[int, msgspec.Meta(ge=1, description="How many there will be.")]
-    encrypted_metadata: Encrypted
-    encryption_iv: Encrypted
-    chunk: Annotated[str, msgspec.Meta(description="The bytes, 5 MiB at most.", extra_json_schema={"format": "binary"})]
-    size_bytes: Annotated[
-        int | None,
-        msgspec.Meta(description="The size of the whole, when it is known: then exactly that much is reserved."),
-    ] = None
 
 
 _UPLOAD: Final = "upload_media"
@@ -144,7 +84,7 @@ def _chunk_form(found: dict[str, str]) -> ChunkForm:
     tag=_TAG,
     answers=[
         Answer(200, "The chunk is durable; others are still owed.", ChunkTaken),
-        Answer(201, "The chunk completed the medium.", wire.MediaStored),
+        Answer(201, "The chunk completed the medium.", MediaStored),
     ],
     errors=[
         *(InvalidChunk, Forbidden, NotFound, Conflict, Gone),
@@ -194,7 +134,7 @@ async def upload_chunk(call: Call) -> Reply:
     "POST",
     "/api/media/upload/complete",
     tag=_TAG,
-    answers=[Answer(200, "The medium is whole.", wire.MediaCompleted)],
+    answers=[Answer(200, "The medium is whole.", MediaCompleted)],
     errors=[InvalidChunk, Forbidden, NotFound, Conflict, Gone],
     idempotent=True,
 )
@@ -268,7 +208,7 @@ async def download_medium(call: Call) -> Download:
     """
     room, media_id = call.node.media, call.uuid("media_id", MediaId)
     for last_try in (False, True):
-        file = await room.rows.media_file(call.principal.key, media_id, now_ms=room.clock.wall_ms())
+        file = await media.find(room, call.principal, media_id)
         try:
             return await send_download(call, room, file)
         except BlobMissing as exc:
@@ -292,8 +232,7 @@ async def show_medium(call: Call) -> Reply:
 
     An expired one is still known: whoever has not fetched it sees here whom to ask.
     """
-    room, media_id = call.node.media, call.uuid("media_id", MediaId)
-    return Reply.json(await room.rows.media_info(call.principal.key, media_id, now_ms=room.clock.wall_ms()))
+    return Reply.json(await media.show(call.node.media, call.principal, call.uuid("media_id", MediaId)))
 
 
 @endpoint(
@@ -309,8 +248,7 @@ async def note_download(call: Call) -> Reply:
 
     The group sees it in the medium's info: what members have outlives the server's copy.
     """
-    room, media_id = call.node.media, call.uuid("media_id", MediaId)
-    await room.rows.note_download(call.principal.key, media_id, now_ms=room.clock.wall_ms())
+    await media.note_download(call.node.media, call.principal, call.uuid("media_id", MediaId))
     return Reply(204)
 
 
@@ -324,10 +262,8 @@ async def note_download(call: Call) -> Reply:
 )
 async def list_media(call: Call, query: MediaQuery) -> Reply:
     """List a thread's media."""
-    room, thread_id = call.node.media, call.uuid("thread_id", ThreadId)
-    page = await room.rows.thread_media(
-        call.principal.key, thread_id, now_ms=room.clock.wall_ms(), limit=query.limit, offset=query.offset
-    )
+    thread_id = call.uuid("thread_id", ThreadId)
+    page = await media.page(call.node.media, call.principal, thread_id, limit=query.limit, offset=query.offset)
     return Reply.json(page)
 
 
@@ -340,8 +276,7 @@ async def list_media(call: Call, query: MediaQuery) -> Reply:
 )
 async def show_quota(call: Call) -> Reply:
     """Show how much of its room for media a group uses."""
-    room, group_id = call.node.media, call.uuid("group_id", GroupId)
-    return Reply.json(await room.rows.quota(call.principal.key, group_id, limits=room.limits))
+    return Reply.json(await media.quota(call.node.media, call.principal, call.uuid("group_id", GroupId)))
 
 
 ENDPOINTS: Final = (

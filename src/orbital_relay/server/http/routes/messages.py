@@ -6,35 +6,17 @@ from typing import Annotated, Final
 
 import msgspec
 
-from orbital_relay import wire
+from orbital_relay.api.fields import JsonSafeInt, Uuid
+from orbital_relay.api.messages import MessageBody, MessagePosted, Messages
 from orbital_relay.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
 from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import messages
-from orbital_relay.services.forms import Uuid, read_uuid
-from orbital_relay.services.messages import JsonSafeInt, MessageBody
+from orbital_relay.services.forms import read_uuid
 from orbital_relay.services.posting import POST_MESSAGE
 
 _TAG: Final = "Messages"
-
-
-class Message(msgspec.Struct):
-    """A message as its event carried it, with its number."""
-
-    message_id: str
-    conversation_id: str
-    encrypted_envelope: str
-    server_timestamp: int
-    sender_id: str
-    seq: int
-
-
-class Messages(msgspec.Struct):
-    """Messages, oldest first; a page never ends between two of one `server_timestamp`."""
-
-    messages: list[Message]
-    has_more: bool
 
 
 class MessageQuery(msgspec.Struct):
@@ -59,7 +41,7 @@ class MessageQuery(msgspec.Struct):
     "POST",
     "/v1/messages",
     tag=_TAG,
-    answers=[Answer(200, "The message is durable.", wire.MessagePosted)],
+    answers=[Answer(200, "The message is durable.", MessagePosted)],
     errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
     idempotent=True,
 )

@@ -6,12 +6,9 @@ from typing import Annotated
 
 import msgspec
 
-from orbital_relay.services.messages import JsonSafeInt
+from orbital_relay.api.fields import JsonSafeInt
 
 Offset = Annotated[JsonSafeInt, msgspec.Meta(description="Entries to pass over.")]
-HasMore = Annotated[
-    bool, msgspec.Meta(description="Whether entries follow: ask again with `offset` + the number of entries here.")
-]
 
 
 class PageQuery(msgspec.Struct):

@@ -1,24 +1,16 @@
-"""Who of a group is connected."""
+"""Which members of a group are connected."""
 
 from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
+from orbital_relay.api.groups import Presence
 from orbital_relay.errors import Forbidden, NotFound
-from orbital_relay.model import Access, GroupId
+from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
-from orbital_relay.server.http.routes.paging import HasMore, PageQuery
+from orbital_relay.server.http.routes.paging import PageQuery
 from orbital_relay.server.limits.memory import MADE_BYTES
-from orbital_relay.server.sessions.presence import Online
-
-
-class Presence(msgspec.Struct):
-    """A page of who is subscribed to the group now, over all servers, in the order of arrival."""
-
-    online: list[Online]
-    has_more: HasMore
+from orbital_relay.services import groups
 
 
 @endpoint(
@@ -35,16 +27,9 @@ async def presence(call: Call, query: PageQuery) -> Reply:
 
     A server that dies is forgotten within half a minute.
     """
-    node, group_id = call.node, call.uuid("group_id", GroupId)
-    match await node.store.access(call.principal.key, group_id):
-        case Access.UNKNOWN:
-            raise NotFound("There is no such group.")
-        case Access.STRANGER:
-            raise Forbidden("You are not a member of this group.")
-        case Access.MEMBER:
-            online = await node.presence.online(group_id)
-            end = query.offset + query.limit
-            return Reply.json(Presence(online[query.offset : end], len(online) > end))
+    group_id = call.uuid("group_id", GroupId)
+    page = await groups.presence(call.node.context, call.principal, group_id, limit=query.limit, offset=query.offset)
+    return Reply.json(page)
 
 
 ENDPOINTS: Final = (presence,)

@@ -6,71 +6,26 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from orbital_relay import wire
+from orbital_relay.api.threads import (
+    Replies,
+    ReplyBody,
+    ReplyCreated,
+    ThreadBody,
+    ThreadCreated,
+    Threads,
+    ThreadWithMedia,
+)
 from orbital_relay.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
 from orbital_relay.model import GroupId, ThreadId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
-from orbital_relay.server.http.routes.media import Medium
-from orbital_relay.server.http.routes.paging import HasMore, Offset
+from orbital_relay.server.http.routes.paging import Offset
 from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import threads
 from orbital_relay.services.posting import POST_REPLY, POST_THREAD
-from orbital_relay.services.threads import ReplyBody, ThreadBody
 
 _TAG: Final = "Threads"
 
 Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="Most entries of the page; fewer when they fill 8 MiB.")]
-
-
-class Thread(msgspec.Struct):
-    """A thread."""
-
-    thread_id: str
-    group_id: str
-    author_id: str
-    author_username: str
-    encrypted_title: str
-    encrypted_body: str
-    root_message_id: Annotated[str | None, msgspec.Meta(description="The message that its author named.")]
-    reply_count: int
-    media_count: int
-    created_at: str
-
-
-class ThreadWithMedia(Thread):
-    """A thread with its first 100 media."""
-
-    media: list[Medium]
-    media_has_more: Annotated[bool, msgspec.Meta(description="Whether the list of its media has more of them.")]
-
-
-class Threads(msgspec.Struct):
-    """A page of a group's threads."""
-
-    threads: list[Thread]
-    total_count: int
-    has_more: HasMore
-
-
-class ThreadReply(msgspec.Struct):
-    """A reply."""
-
-    reply_id: str
-    thread_id: str
-    author_id: str
-    author_username: str
-    encrypted_body: str
-    message_id: Annotated[str | None, msgspec.Meta(description="The message that its author named.")]
-    media_count: int
-    created_at: str
-
-
-class Replies(msgspec.Struct):
-    """A page of a thread's replies, oldest first."""
-
-    replies: list[ThreadReply]
-    total_count: int
-    has_more: HasMore
 
 
 class ThreadQuery(msgspec.Struct):
@@ -94,7 +49,7 @@ class ReplyQuery(msgspec.Struct):
     "POST",
     "/api/threads",
     tag=_TAG,
-    answers=[Answer(201, "The thread is durable.", wire.ThreadCreated)],
+    answers=[Answer(201, "The thread is durable.", ThreadCreated)],
     errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
     idempotent=True,
 )
@@ -118,8 +73,9 @@ async def create_thread(call: Call, body: ThreadBody) -> Reply:
 )
 async def list_threads(call: Call, query: ThreadQuery) -> Reply:
     """List a group's threads."""
-    page = await call.node.store.threads(
-        call.principal.key,
+    page = await threads.page(
+        call.node.context,
+        call.principal,
         call.uuid("group_id", GroupId),
         limit=query.limit,
         offset=query.offset,
@@ -138,9 +94,8 @@ async def list_threads(call: Call, query: ThreadQuery) -> Reply:
 )
 async def show_thread(call: Call) -> Reply:
     """Show a thread with its media."""
-    node = call.node
     thread_id = call.uuid("thread_id", ThreadId)
-    return Reply.json(await node.store.thread(call.principal.key, thread_id, now_ms=node.clock.wall_ms()))
+    return Reply.json(await threads.show(call.node.context, call.principal, thread_id))
 
 
 @endpoint(
@@ -154,16 +109,15 @@ async def show_thread(call: Call) -> Reply:
 async def list_replies(call: Call, query: ReplyQuery) -> Reply:
     """List a thread's replies, oldest first."""
     thread_id = call.uuid("thread_id", ThreadId)
-    return Reply.json(
-        await call.node.store.replies(call.principal.key, thread_id, limit=query.limit, offset=query.offset)
-    )
+    page = await threads.replies(call.node.context, call.principal, thread_id, limit=query.limit, offset=query.offset)
+    return Reply.json(page)
 
 
 @endpoint(
     "POST",
     "/api/threads/{thread_id}/replies",
     tag=_TAG,
-    answers=[Answer(201, "The reply is durable.", wire.ReplyCreated)],
+    answers=[Answer(201, "The reply is durable.", ReplyCreated)],
     errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
     idempotent=True,
 )

@@ -1,0 +1,34 @@
+"""The pages of a group's log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.api.fields import ResponseBody
+
+EVENT_FRAMES: Final[tuple[type[msgspec.Struct], ...]] = tuple(
+    msgspec.defstruct(
+        f"{data.__name__}Frame",
+        [("data", data), ("server_timestamp", int), ("group_id", str), ("seq", int), ("prev", str)],
+        tag_field="type",
+        tag=kind,
+        namespace={"__doc__": data.__doc__},
+    )
+    for kind, data in wire.EVENTS.items()
+)
+"""The durable frames as the socket carries them, one struct for each kind."""
+
+AnyEventFrame: Any = EVENT_FRAMES[0]
+for _frame in EVENT_FRAMES[1:]:
+    AnyEventFrame |= _frame
+
+
+class Events(ResponseBody, frozen=True, kw_only=True):
+    """Some of a group's events, oldest first and gapless: the very objects that the socket carries."""
+
+    events: list[AnyEventFrame]
+    last_seq: Annotated[int, msgspec.Meta(description="The group's last number, whether or not the page reaches it.")]
+    has_more: bool

@@ -1,0 +1,18 @@
+"""Health checks."""
+
+from __future__ import annotations
+
+from orbital_relay.api.fields import ResponseBody
+
+
+class Health(ResponseBody, frozen=True, kw_only=True):
+    """The process answers."""
+
+    status: str
+
+
+class Readiness(ResponseBody, frozen=True, kw_only=True):
+    """Posts are stored; `degraded` names the services that are unreachable, and is empty when `status` is `ready`."""
+
+    status: str
+    degraded: list[str]

@@ -1,0 +1,97 @@
+"""Threads and replies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from orbital_relay.api.fields import Encrypted, HasMore, ResponseBody, Uuid
+from orbital_relay.api.media import Medium
+
+
+class ThreadBody(msgspec.Struct):
+    """A new thread."""
+
+    group_id: Uuid
+    encrypted_title: Encrypted
+    encrypted_body: Encrypted
+    root_message_id: Annotated[Uuid, msgspec.Meta(description="The message that the thread belongs to.")] | None = None
+
+
+class ReplyBody(msgspec.Struct):
+    """A reply in a thread."""
+
+    encrypted_body: Encrypted
+    message_id: Annotated[Uuid, msgspec.Meta(description="The message that carried the reply's keys.")] | None = None
+
+
+class ThreadCreated(ResponseBody, frozen=True, kw_only=True):
+    """The thread is durable; `seq` is its number in the group."""
+
+    thread_id: str
+    group_id: str
+    created_at: str
+    seq: int = 0
+
+
+class ReplyCreated(ResponseBody, frozen=True, kw_only=True):
+    """The reply is durable; `seq` is its number in the group."""
+
+    reply_id: str
+    thread_id: str
+    created_at: str
+    seq: int = 0
+
+
+class Thread(ResponseBody, frozen=True, kw_only=True):
+    """A thread."""
+
+    thread_id: str
+    group_id: str
+    author_id: str
+    author_username: str
+    encrypted_title: str
+    encrypted_body: str
+    root_message_id: Annotated[str | None, msgspec.Meta(description="The message that its author named.")] = None
+    reply_count: int
+    media_count: int
+    created_at: str
+
+
+class ThreadWithMedia(Thread, frozen=True, kw_only=True):
+    """A thread with its first 100 media."""
+
+    media: list[Medium] = msgspec.field(default_factory=list)
+    media_has_more: Annotated[
+        bool, msgspec.Meta(description="Whether the thread has more media than are listed here.")
+    ] = False
+
+
+class Threads(ResponseBody, frozen=True, kw_only=True):
+    """A page of a group's threads."""
+
+    threads: list[Thread]
+    total_count: int
+    has_more: HasMore
+
+
+class ThreadReply(ResponseBody, frozen=True, kw_only=True):
+    """A reply."""
+
+    reply_id: str
+    thread_id: str
+    author_id: str
+    author_username: str
+    encrypted_body: str
+    message_id: Annotated[str | None, msgspec.Meta(description="The message that its author named.")] = None
+    media_count: int
+    created_at: str
+
+
+class Replies(ResponseBody, frozen=True, kw_only=True):
+    """A page of a thread's replies, oldest first."""
+
+    replies: list[ThreadReply]
+    total_count: int
+    has_more: HasMore
