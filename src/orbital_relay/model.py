@@ -173,13 +173,11 @@ class FinishMedia(Draft, frozen=True, kw_only=True):
 
     Attributes:
         media_id: The medium.
-        expires_ms: When the server forgets its bytes, milliseconds since the epoch.
-        asked: Whether `POST /api/media/upload/complete` asked for it, rather than the last chunk; the answers differ.
+        expires_ms: When the server deletes its bytes, milliseconds since the epoch.
     """
 
     media_id: MediaId
     expires_ms: int
-    asked: bool = False
 
 
 class ExpireMedia(Draft, frozen=True, kw_only=True):
@@ -214,14 +212,6 @@ class Event(msgspec.Struct, frozen=True):
     seq: int
     stamp_ms: int
     frame: bytes
-
-
-class Appended(msgspec.Struct, frozen=True):
-    """What became of a draft: the answer to give, and the event unless the answer is a repeated one."""
-
-    status: int
-    answer: bytes
-    event: Event | None
 
 
 class Head(msgspec.Struct, frozen=True):

@@ -8,14 +8,14 @@ from typing import Protocol
 import msgspec
 
 from orbital_relay.api.groups import Groups, Members
-from orbital_relay.api.media import MediumInfo, Quota, ThreadMedia
+from orbital_relay.api.media import MediaStored, MediumInfo, Quota, ThreadMedia
+from orbital_relay.api.receipts import Receipt
 from orbital_relay.api.threads import Replies, Threads, ThreadWithMedia
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import (
     Access,
     Account,
     AnyDraft,
-    Appended,
     Chunk,
     ChunkPlace,
     DueMedia,
@@ -48,6 +48,19 @@ class Clock(Protocol):
     def steady_s(self) -> float:
         """Return seconds from an arbitrary start."""
         ...
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """
+    What a draft came to.
+
+    Attributes:
+        receipt: The body that answers it; None for a draft whose answer has no body.
+        event: The event that it became; None when its idempotency key was used before, for the same draft.
+    """
+
+    receipt: Receipt | None
+    event: Event | None
 
 
 class Store(Protocol):
@@ -302,9 +315,9 @@ class MediaRows(Protocol):
     What makes an event, becoming whole and expiring, is a draft and goes through `Store.append`.
     """
 
-    async def first_answer(self, user: int, once: IdempotencyKey, *, now_ms: int) -> Appended | None:
+    async def first_receipt(self, user: int, once: IdempotencyKey, *, now_ms: int) -> MediaStored | None:
         """
-        Return the first answer to an idempotency key, None for a new one.
+        Return what a medium came to that was completed under an idempotency key, None for a new key.
 
         Raises:
             Conflict: If it was used with another request.

@@ -295,9 +295,9 @@ def frame(data: ServerData, *, stamp_ms: int, reply_to: ReplyTo = None) -> bytes
     return _frame(data.kind, _encode(data), stamp_ms, reply_to)
 
 
-def posted_frame(answer: bytes, *, stamp_ms: int, reply_to: ReplyTo) -> bytes:
-    """Make the `posted` frame round the JSON text of a POST's answer."""
-    return _frame("posted", answer, stamp_ms, reply_to)
+def posted_frame(receipt: msgspec.Struct | None, *, stamp_ms: int, reply_to: ReplyTo) -> bytes:
+    """Make the `posted` frame, whose data is the body that answers the same POST over HTTP."""
+    return _frame("posted", _encode(receipt), stamp_ms, reply_to)
 
 
 def error_frame(code: str, message: str, details: dict[str, Any], *, stamp_ms: int, reply_to: ReplyTo) -> bytes:

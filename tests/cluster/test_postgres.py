@@ -12,7 +12,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.util import await_only
 
 from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
-from orbital_relay.model import AnyDraft, Appended, GroupId, UserId
+from orbital_relay.model import AnyDraft, GroupId, UserId
+from orbital_relay.ports import Appended
 from orbital_relay.store import effects
 from orbital_relay.store.postgres import READERS, PostgresStore
 from tests.contracts.drafts import (
@@ -90,7 +91,7 @@ async def test_one_key_at_two_servers(pair: tuple[PostgresStore, PostgresStore],
         tries = [put(store, stamps, kind(ann, group.group_id, once=once(f"k{index}"))) for store in pair * 2]
         flat = [outcome for some in await asyncio.gather(*tries) for outcome in some]
         assert refusals(flat) == [None] * 4
-        assert len({outcome.answer for outcome in flat if isinstance(outcome, Appended)}) == 1
+        assert len({outcome.receipt for outcome in flat if isinstance(outcome, Appended)}) == 1
         assert (await pair[1].heads([group.group_id]))[group.group_id].seq == index + 2
 
 
@@ -126,7 +127,7 @@ async def test_one_key_and_a_code_that_is_replaced(
     (stored,) = first
     assert isinstance(stored, Appended)
     assert stored.event is not None
-    assert second == Appended(stored.status, stored.answer, None)
+    assert second == Appended(stored.receipt, None)
 
 
 async def test_a_removed_member_posts_no_more_anywhere(pair: tuple[PostgresStore, PostgresStore]):

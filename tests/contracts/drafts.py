@@ -13,7 +13,6 @@ from orbital_relay.core.chain import Chain, first_prev
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import (
     AnyDraft,
-    Appended,
     CreateGroup,
     Event,
     GroupId,
@@ -27,6 +26,7 @@ from orbital_relay.model import (
     ThreadId,
     UserId,
 )
+from orbital_relay.ports import Appended
 
 NOW_MS = 4_000_000_000_000
 """A moment far ahead of every clock, so that the stores keep to the stamps that they are given."""

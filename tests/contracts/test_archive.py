@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from orbital_relay.errors import DatabaseRefused
-from orbital_relay.model import Appended, GroupId, UserId
+from orbital_relay.model import GroupId, UserId
+from orbital_relay.ports import Appended
 from orbital_relay.store import archive, schema
 from orbital_relay.store.archive import ArchiveDamaged
 from orbital_relay.store.sql import SqlStore
@@ -188,7 +189,7 @@ def _rewritten(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> byte
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_older_backup(empty, tmp_path: Path, kind: str):
-    """[BACKUP] A backup of the first schema is restored and brought to today's; a newer one is refused."""
+    """[BACKUP] A backup of the first schema is restored and migrated, with its keys; a newer one is refused."""
     source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
     group_id, _ = await _fill(source, stamps)
     path, old, new = tmp_path / "a.backup", tmp_path / "old.backup", tmp_path / "new.backup"
@@ -196,11 +197,16 @@ async def test_an_older_backup(empty, tmp_path: Path, kind: str):
     first = {"users", "groups", "members", "events", "threads", "replies", "idempotency_keys", "revocations"}
 
     def to_first(lines: list[bytes]) -> list[bytes]:
-        kept, keep = [lines[0].replace(f'"schema":"{schema.newest()}"'.encode(), b'"schema":"0001"')], True
+        kept, table = [lines[0].replace(f'"schema":"{schema.newest()}"'.encode(), b'"schema":"0001"')], ""
         for line in lines[1:]:
             if not line.startswith(b"["):
-                keep = json.loads(line)["table"] in first
-            if keep:
+                table = json.loads(line)["table"]
+            if table == "idempotency_keys":
+                # Until schema 0004 an HTTP status stood before each answer.
+                was = b'"answer"' if line.startswith(b"{") else b'"ey'
+                now = b'"status","answer"' if line.startswith(b"{") else b'200,"ey'
+                kept.append(line.replace(was, now, 1))
+            elif table in first:
                 kept.append(line)
         return kept
 
@@ -215,6 +221,12 @@ async def test_an_older_backup(empty, tmp_path: Path, kind: str):
 
     assert await target.heads([group_id]) == await source.heads([group_id])
     assert (await target.verify(group_id)).findings == []
+    assert await _answers(target) == await _answers(source) != []
+
+
+async def _answers(store: SqlStore) -> list[tuple[str, bytes]]:
+    found = await store._read(lambda conn: conn.exec_driver_sql("SELECT key, answer FROM idempotency_keys").all())
+    return [(key, bytes(answer)) for key, answer in found]
 
 
 def _with(header: bytes, name: bytes, change: bytes) -> bytes:

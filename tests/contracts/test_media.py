@@ -6,13 +6,12 @@ import asyncio
 import hashlib
 from typing import Any
 
-import msgspec
 import pytest
 
 from orbital_relay import wire
+from orbital_relay.api.media import MediaStored
 from orbital_relay.errors import Conflict, OrbitalError, TooManyRequests, UploadLost
 from orbital_relay.model import (
-    Appended,
     Chunk,
     ExpireMedia,
     FinishMedia,
@@ -23,7 +22,7 @@ from orbital_relay.model import (
     Principal,
     ThreadId,
 )
-from orbital_relay.ports import Held
+from orbital_relay.ports import Appended, Held
 from orbital_relay.store.media import MOST_UNFINISHED_OF_GROUP, MOST_UNFINISHED_OF_USER, RESTING_MS
 from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
 
@@ -164,7 +163,7 @@ async def test_each_chunk_has_its_ordinal_once(home: Home):
 async def test_a_medium_becomes_whole_once(home: Home):
     """[MED2] Of drafts that finish one medium, in one batch and in several at once, one makes an event."""
     media_id = await home.store_whole(total=3, size=40)
-    batches = [put(home.store, home.stamps, home.finish(media_id), home.finish(media_id, asked=True)) for _ in range(3)]
+    batches = [put(home.store, home.stamps, home.finish(media_id), home.finish(media_id)) for _ in range(3)]
 
     outcomes = [outcome for batch in await asyncio.gather(*batches) for outcome in batch]
 
@@ -177,7 +176,7 @@ async def test_a_medium_becomes_whole_once(home: Home):
     assert shown.media_count == len(shown.media) == 1
 
 
-async def test_a_key_repeats_the_first_answer(home: Home):
+async def test_a_key_repeats_the_first_receipt(home: Home):
     """[RETRY1] The idempotency key of a finished upload gives the stored answer, and refuses another use."""
     media_id = await home.store_whole()
     (first,) = await put(home.store, home.stamps, home.finish(media_id, once=once("k")))
@@ -185,12 +184,13 @@ async def test_a_key_repeats_the_first_answer(home: Home):
 
     assert isinstance(first, Appended)
     assert isinstance(again, Appended)
-    assert (again.status, again.answer, again.event) == (201, first.answer, None)
-    assert await home.store.first_answer(home.ann.key, once("k"), now_ms=NOW_MS) == again
-    assert await home.store.first_answer(home.ann.key, once("other"), now_ms=NOW_MS) is None
+    assert (again.receipt, again.event) == (first.receipt, None)
+    assert await home.store.first_receipt(home.ann.key, once("k"), now_ms=NOW_MS) == again.receipt
+    assert await home.store.first_receipt(home.ann.key, once("other"), now_ms=NOW_MS) is None
     with pytest.raises(Conflict):
-        await home.store.first_answer(home.ann.key, once("k", b"other"), now_ms=NOW_MS)
-    assert msgspec.json.decode(first.answer)["size_bytes"] == 50
+        await home.store.first_receipt(home.ann.key, once("k", b"other"), now_ms=NOW_MS)
+    assert isinstance(first.receipt, MediaStored)
+    assert first.receipt.size_bytes == 50
 
 
 async def test_who_left_finishes_nothing(home: Home):

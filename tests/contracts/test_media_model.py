@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from orbital_relay import wire
 from orbital_relay.blobs import FolderBlobs
 from orbital_relay.errors import OrbitalError
-from orbital_relay.model import AnyDraft, Appended, GroupId, MediaId, MediaLimits, MediaState, ThreadId
+from orbital_relay.model import AnyDraft, GroupId, MediaId, MediaLimits, MediaState, ThreadId
+from orbital_relay.ports import Appended
 from orbital_relay.services import media
 from orbital_relay.services.media import ChunkForm, MediaContext
 from orbital_relay.store.sqlite import SqliteStore

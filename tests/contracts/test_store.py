@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import Engine
 from sqlalchemy.event import listen, remove
 
+from orbital_relay.api.messages import MessagePosted
 from orbital_relay.core.chain import digest, first_prev
 from orbital_relay.errors import Conflict, Forbidden, NotFound, PositionLost, UsernameTaken
-from orbital_relay.model import Access, Appended, GroupId, Principal, ResumePoint, ThreadId, UserId
-from orbital_relay.ports import Store
+from orbital_relay.model import Access, GroupId, Principal, ResumePoint, ThreadId, UserId
+from orbital_relay.ports import Appended, Store
 from orbital_relay.store import queries
 from orbital_relay.store.append_postgres import KEY_LIFETIME_MS
 from tests.contracts.drafts import (
@@ -103,15 +104,14 @@ async def test_numbers_without_holes_and_a_chain(store: Store, stamps: Stamps, h
 
 
 async def test_an_answer_holds_what_was_stored(store: Store, stamps: Stamps, home: Home):
-    """[P3] The event that `append` returns is the one that is read later, to the letter."""
+    """[P3] The event that `append` returns is the one that is read later, byte for byte."""
     (outcome,) = await put(store, stamps, message(home.ann, home.group_id))
 
     assert isinstance(outcome, Appended)
     assert outcome.event is not None
-    assert outcome.status == 200
-    body = json.loads(outcome.answer)
-    assert body["seq"] == outcome.event.seq == 3
-    assert body["server_timestamp"] == outcome.event.stamp_ms
+    assert isinstance(outcome.receipt, MessagePosted)
+    assert outcome.receipt.seq == outcome.event.seq == 3
+    assert outcome.receipt.server_timestamp == outcome.event.stamp_ms
     assert (await store.read(home.group_id, after=2, limit=10)).events == [outcome.event]
 
 
@@ -242,7 +242,7 @@ async def test_a_repeated_key_gets_the_first_answer(store: Store, stamps: Stamps
 
     assert isinstance(first, Appended)
     assert first.event is not None
-    assert again == later == Appended(first.status, first.answer, None)
+    assert again == later == Appended(first.receipt, None)
     assert (await store.heads([home.group_id]))[home.group_id].seq == 4
 
 
@@ -315,7 +315,7 @@ async def test_one_key_many_tries_at_once(store: Store, stamps: Stamps, home: Ho
 
     flat = [outcome for some in outcomes for outcome in some]
     assert refusals(flat) == [None] * 8
-    assert len({outcome.answer for outcome in flat if isinstance(outcome, Appended)}) == 1
+    assert len({outcome.receipt for outcome in flat if isinstance(outcome, Appended)}) == 1
     assert sum(isinstance(outcome, Appended) and outcome.event is not None for outcome in flat) == 1
     after = {group_id: head.seq for group_id, head in (await store.heads(codes)).items()}
     assert sum(after.values()) - sum(before.values()) == (0 if kind == "create" else 1)

@@ -25,7 +25,6 @@ from orbital_relay.errors import OrbitalError, PositionLost
 from orbital_relay.model import (
     Access,
     AnyDraft,
-    Appended,
     GroupId,
     IdempotencyKey,
     LeaveGroup,
@@ -34,7 +33,7 @@ from orbital_relay.model import (
     Principal,
     ThreadId,
 )
-from orbital_relay.ports import Store
+from orbital_relay.ports import Appended, Store
 from orbital_relay.store.sqlite import SqliteStore
 from tests.contracts.drafts import NOW_MS, enter, group_of, join, leave, message, new_code, reply, thread
 
@@ -177,7 +176,7 @@ class Machine(RuleBasedStateMachine):
                 assert outcome.code == "CONFLICT"
             else:
                 assert isinstance(outcome, Appended)
-                assert (outcome.answer, outcome.event) == (answer, None)
+                assert (outcome.receipt, outcome.event) == (answer, None)
             return
         code = decide()
         if code is not None:
@@ -194,7 +193,7 @@ class Machine(RuleBasedStateMachine):
         group.frames.append(event.frame)
         group.stamps.append(event.stamp_ms)
         if draft.once is not None and key is not None:
-            self.keys[key] = (draft.once.fingerprint, outcome.answer)
+            self.keys[key] = (draft.once.fingerprint, outcome.receipt)
 
     def _group_of(self, draft: AnyDraft, group_id: GroupId) -> Group:
         (group,) = (group for group in self.groups if group.id == group_id)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orbital_relay import config, wire
+from orbital_relay.api.messages import MessagePosted
 from orbital_relay.core.chain import digest, first_prev
 from orbital_relay.errors import (
     AlreadyMember,
@@ -22,7 +23,6 @@ from orbital_relay.errors import (
 )
 from orbital_relay.model import (
     Access,
-    Appended,
     CreateGroup,
     Event,
     Head,
@@ -34,6 +34,7 @@ from orbital_relay.model import (
     Principal,
     ResumePoint,
 )
+from orbital_relay.ports import Appended
 from orbital_relay.relay import Relay
 from orbital_relay.server.edge.deflate import deflated_text_frame
 from orbital_relay.server.sessions.client_session import Conversation
@@ -182,7 +183,7 @@ class MemoryStore:
         frame = wire.seal(data, group_id=group.group_id, seq=head.seq + 1, stamp_ms=stamp_ms, prev=head.hash)
         event = Event(group.group_id, head.seq + 1, stamp_ms, frame)
         group.events.append(event)
-        return Appended(200, b"{}", event)
+        return Appended(MessagePosted(message_id="m", server_timestamp=stamp_ms, seq=event.seq), event)
 
     async def read(self, group_id: str, *, after: int, limit: int) -> Page:
         """Read a page."""

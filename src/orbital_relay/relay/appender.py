@@ -10,8 +10,8 @@ from typing import Final
 
 from orbital_relay.core.stamps import Stamps
 from orbital_relay.errors import OrbitalError, Unavailable
-from orbital_relay.model import AnyDraft, Appended, Event
-from orbital_relay.ports import Clock, Store
+from orbital_relay.model import AnyDraft, Event
+from orbital_relay.ports import Appended, Clock, Store
 
 log = logging.getLogger("orbital.relay")
 

@@ -20,7 +20,6 @@ from orbital_relay.errors import NotFound, OrbitalError, PositionLost
 from orbital_relay.model import (
     Access,
     AnyDraft,
-    Appended,
     Event,
     GroupId,
     Head,
@@ -29,7 +28,7 @@ from orbital_relay.model import (
     Resume,
     UserId,
 )
-from orbital_relay.ports import Bus, Clock, Store
+from orbital_relay.ports import Appended, Bus, Clock, Store
 from orbital_relay.relay.appender import Appender
 from orbital_relay.relay.bus_messages import decode_rumour, encode_rumour, encode_typing
 

@@ -9,8 +9,8 @@ from typing import Protocol
 import msgspec
 
 from orbital_relay.api.groups import Online
-from orbital_relay.model import AnyDraft, Appended, GroupId
-from orbital_relay.ports import Clock, Store
+from orbital_relay.model import AnyDraft, GroupId
+from orbital_relay.ports import Appended, Clock, Store
 
 
 class Passwords(Protocol):

@@ -13,7 +13,6 @@ from orbital_relay.api.groups import GroupBody, Groups, InviteCode, JoinBody, Me
 from orbital_relay.errors import Conflict, Forbidden, NotFound
 from orbital_relay.model import (
     Access,
-    Appended,
     CreateGroup,
     GroupId,
     IdempotencyKey,
@@ -22,6 +21,7 @@ from orbital_relay.model import (
     Principal,
     UserId,
 )
+from orbital_relay.ports import Appended
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.forms import check_encrypted, new_id
 

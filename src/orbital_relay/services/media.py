@@ -23,7 +23,6 @@ from orbital_relay.api.media import ChunkTaken, MediaCompleted, MediaStored, Med
 from orbital_relay.errors import InvalidChunk, MediaSettled, OrbitalError, TooManyRequests, UploadLost
 from orbital_relay.model import (
     AnyDraft,
-    Appended,
     Chunk,
     ChunkPlace,
     ExpireMedia,
@@ -39,7 +38,7 @@ from orbital_relay.model import (
     Upload,
     UserId,
 )
-from orbital_relay.ports import Blob, BlobDraft, BlobMissing, Blobs, Clock, Held, MediaRows
+from orbital_relay.ports import Appended, Blob, BlobDraft, BlobMissing, Blobs, Clock, Held, MediaRows
 from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 
 log = logging.getLogger("orbital.media")
@@ -125,8 +124,6 @@ class MediaContext(msgspec.Struct, frozen=True, kw_only=True):
     counters: MediaCounters = msgspec.field(default_factory=MediaCounters)
 
 
-_encode = msgspec.json.Encoder().encode
-
 # Chapter: up
 
 
@@ -166,7 +163,7 @@ def admitted(room: MediaContext, principal: Principal) -> Iterator[None]:
 
 async def take_chunk(
     room: MediaContext, principal: Principal, form: ChunkForm, draft: BlobDraft, *, once: IdempotencyKey | None = None
-) -> Appended:
+) -> ChunkTaken | MediaStored:
     """
     Store a chunk; the one that is the last to come makes the medium whole.
 
@@ -178,14 +175,14 @@ async def take_chunk(
         once: The idempotency key, when the client gave one.
 
     Returns:
-        200 and a `ChunkTaken`, or 201 and a `MediaStored`; the same chunk gets the same answer again.
+        `MediaStored` if the chunk completed the medium, else `ChunkTaken`; the same chunk gets the same answer again.
 
     Raises:
         OrbitalError: If it may not be; see `ports.MediaRows.place_chunk`. Nothing was stored.
     """
     user = principal.key
     if once is not None:
-        before = await room.rows.first_answer(user, once, now_ms=room.clock.wall_ms())
+        before = await room.rows.first_receipt(user, once, now_ms=room.clock.wall_ms())
         if before is not None:
             return before
     chunk = Chunk(
@@ -205,14 +202,13 @@ async def take_chunk(
         place = await _store(room, chunk, draft, place)
     # Exactly one chunk was the last to come. Should its request die here, asking again, or `complete`, goes on.
     if place.ordinal == place.total_chunks:
-        return await _finish(room, principal, chunk.media_id, place.state, asked=False, once=once)
-    taken = ChunkTaken(
+        return await _finish(room, principal, chunk.media_id, place.state, once=once)
+    return ChunkTaken(
         media_id=chunk.media_id,
         chunk_index=chunk.index,
         chunks_received=place.ordinal or 0,
         total_chunks=place.total_chunks,
     )
-    return Appended(200, _encode(taken), None)
 
 
 async def _store(room: MediaContext, chunk: Chunk, draft: BlobDraft, place: ChunkPlace) -> ChunkPlace:
@@ -248,9 +244,8 @@ async def _finish(
     media_id: MediaId,
     state: MediaState,
     *,
-    asked: bool,
     once: IdempotencyKey | None,
-) -> Appended:
+) -> MediaStored:
     """Make a medium whole, once; whoever comes later gets the same answer."""
     now_ms = room.clock.wall_ms()
     if state is MediaState.UPLOADING:
@@ -260,33 +255,31 @@ async def _finish(
             once=once,
             media_id=media_id,
             expires_ms=now_ms + room.keep_ms,
-            asked=asked,
         )
         try:
-            return await room.append(draft)
+            appended = await room.append(draft)
         except MediaSettled:
             pass
+        else:
+            if isinstance(appended.receipt, MediaStored):
+                return appended.receipt
+            raise AssertionError("the store answers FinishMedia with MediaStored")
     upload = await _upload(room, principal, media_id)
     if upload.state is not MediaState.COMPLETE:
         raise UploadLost(
             "This upload was given up and begun anew a moment ago. Send its chunks again.", retry_after_s=1
         )
-    expires_at = wire.iso(upload.expires_ms)
-    if asked:
-        completed = MediaCompleted(media_id=media_id, size_bytes=upload.size_bytes, expires_at=expires_at)
-        return Appended(200, _encode(completed), None)
-    stored = MediaStored(
+    return MediaStored(
         media_id=media_id,
         size_bytes=upload.size_bytes,
         uploaded_at=wire.iso(upload.uploaded_ms),
-        expires_at=expires_at,
+        expires_at=wire.iso(upload.expires_ms),
     )
-    return Appended(201, _encode(stored), None)
 
 
 async def complete(
     room: MediaContext, principal: Principal, media_id: MediaId, *, once: IdempotencyKey | None = None
-) -> Appended:
+) -> MediaCompleted:
     """
     Say that a medium is whole, or which chunks are missing.
 
@@ -297,9 +290,9 @@ async def complete(
         Gone: If the medium has expired.
     """
     if once is not None:
-        before = await room.rows.first_answer(principal.key, once, now_ms=room.clock.wall_ms())
+        before = await room.rows.first_receipt(principal.key, once, now_ms=room.clock.wall_ms())
         if before is not None:
-            return before
+            return _completed(before)
     upload = await _upload(room, principal, media_id)
     if len(upload.received) < upload.total_chunks:
         there = set(upload.received)
@@ -310,7 +303,11 @@ async def complete(
             missing_count=len(missing),
             total_chunks=upload.total_chunks,
         )
-    return await _finish(room, principal, media_id, upload.state, asked=True, once=once)
+    return _completed(await _finish(room, principal, media_id, upload.state, once=once))
+
+
+def _completed(stored: MediaStored) -> MediaCompleted:
+    return MediaCompleted(media_id=stored.media_id, size_bytes=stored.size_bytes, expires_at=stored.expires_at)
 
 
 async def _upload(room: MediaContext, principal: Principal, media_id: MediaId) -> Upload:

@@ -6,7 +6,8 @@ import asyncio
 
 from orbital_relay import wire
 from orbital_relay.api.messages import MessageBody
-from orbital_relay.model import Appended, GroupId, IdempotencyKey, PostMessage, Principal
+from orbital_relay.model import GroupId, IdempotencyKey, PostMessage, Principal
+from orbital_relay.ports import Appended
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 

@@ -11,7 +11,8 @@ from orbital_relay import wire
 from orbital_relay.api.messages import MessageBody
 from orbital_relay.api.threads import ReplyBody, ThreadBody
 from orbital_relay.errors import ValidationFailed
-from orbital_relay.model import Appended, IdempotencyKey, Principal, ThreadId
+from orbital_relay.model import IdempotencyKey, Principal, ThreadId
+from orbital_relay.ports import Appended
 from orbital_relay.services import messages, threads
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.forms import make_once, read, read_uuid

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from orbital_relay.api.threads import Replies, ReplyBody, ThreadBody, Threads, ThreadWithMedia
-from orbital_relay.model import Appended, GroupId, IdempotencyKey, PostReply, PostThread, Principal, ThreadId
+from orbital_relay.model import GroupId, IdempotencyKey, PostReply, PostThread, Principal, ThreadId
+from orbital_relay.ports import Appended
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 

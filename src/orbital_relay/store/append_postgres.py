@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
-import msgspec
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from orbital_relay import wire
+from orbital_relay.api import receipts
 from orbital_relay.core.chain import digest, first_prev
 from orbital_relay.core.trusted_time import RUN_LEAP_MS
 from orbital_relay.errors import Conflict, OrbitalError
 from orbital_relay.model import (
     AnyDraft,
-    Appended,
     CreateGroup,
     Event,
     GroupId,
@@ -24,6 +23,7 @@ from orbital_relay.model import (
     PostReply,
     PostThread,
 )
+from orbital_relay.ports import Appended
 from orbital_relay.store import effects
 from orbital_relay.store import tables as t
 from orbital_relay.store.effects import GroupRow
@@ -65,11 +65,11 @@ FROM groups WHERE group_id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE
 
 # A statement of its own, after the locks: at READ COMMITTED it sees what those who held them before have committed.
 _FACTS: Final = """
-SELECT m."group", m."user", NULL::text AS "key", NULL::bytea AS fingerprint, NULL::int AS status, NULL::bytea AS answer
+SELECT m."group", m."user", NULL::text AS "key", NULL::bytea AS fingerprint, NULL::bytea AS answer
 FROM unnest($1::bigint[], $2::bigint[]) AS asked ("group", "user")
 JOIN members m ON m."group" = asked."group" AND m."user" = asked."user"
 UNION ALL
-SELECT NULL, k."user", k."key", k.fingerprint, k.status, k.answer
+SELECT NULL, k."user", k."key", k.fingerprint, k.answer
 FROM unnest($3::bigint[], $4::text[], $5::bigint[]) AS asked ("user", "key", alive_ms)
 JOIN idempotency_keys k ON k."user" = asked."user" AND k."key" = asked."key" AND k.used_ms > asked.alive_ms
 """
@@ -109,11 +109,10 @@ WITH added AS (
     FROM unnest($6::bigint[], $7::bigint[], $8::bigint[], $9::text[]) AS head (id, seq, stamp_ms, hash)
     WHERE groups.id = head.id
 ), keyed AS (
-    INSERT INTO idempotency_keys AS old ("user", "key", fingerprint, status, answer, used_ms)
-    SELECT * FROM unnest($10::bigint[], $11::text[], $12::bytea[], $13::int[], $14::bytea[], $15::bigint[])
+    INSERT INTO idempotency_keys AS old ("user", "key", fingerprint, answer, used_ms)
+    SELECT * FROM unnest($10::bigint[], $11::text[], $12::bytea[], $13::bytea[], $14::bigint[])
     ON CONFLICT ("user", "key") DO UPDATE
-    SET fingerprint = excluded.fingerprint, status = excluded.status, answer = excluded.answer,
-        used_ms = excluded.used_ms
+    SET fingerprint = excluded.fingerprint, answer = excluded.answer, used_ms = excluded.used_ms
     WHERE old.used_ms <= excluded.used_ms - {KEY_LIFETIME_MS}
     RETURNING 1
 )
@@ -121,8 +120,6 @@ SELECT count(*) FROM keyed
 """
 
 _BEGAN_MS: Final = text("SELECT floor(extract(epoch FROM transaction_timestamp()) * 1000)::bigint")
-
-_encode = msgspec.json.Encoder().encode
 
 
 class KeyTaken(Exception):
@@ -198,11 +195,11 @@ class PostgresAppender:
             [key for _, key in keys],
             list(keys.values()),
         )
-        for group_key, user, key, fingerprint, status, answer in found:
+        for group_key, user, key, fingerprint, answer in found:
             if key is None:
                 batch.members.add((group_key, user))
             else:
-                batch.keys[user, key] = (fingerprint, status, answer)
+                batch.keys[user, key] = (fingerprint, answer)
 
 
 class _Batch:
@@ -211,11 +208,11 @@ class _Batch:
     def __init__(self, threads: dict[str, tuple[int, str]]) -> None:
         self.groups: dict[str, GroupRow] = {}
         self.members: set[tuple[int, int]] = set()
-        self.keys: dict[tuple[int, str], tuple[bytes, int, bytes]] = {}
+        self.keys: dict[tuple[int, str], tuple[bytes, bytes]] = {}
         self._threads = threads
         self._events: list[tuple[int, int, int, int, bytes]] = []
         self._moved: dict[int, GroupRow] = {}
-        self._new_keys: dict[tuple[int, str], tuple[bytes, int, bytes, int]] = {}
+        self._new_keys: dict[tuple[int, str], tuple[bytes, bytes, int]] = {}
         self._new_threads: list[tuple[Any, ...]] = []
         self._new_replies: list[tuple[Any, ...]] = []
 
@@ -237,7 +234,7 @@ class _Batch:
     def _repeated(self, draft: Post) -> Appended | None:
         if draft.once is None:
             return None
-        return repeated(draft.once, self.keys.get((draft.actor.key, draft.once.key)))
+        return repeated(draft, draft.once, self.keys.get((draft.actor.key, draft.once.key)))
 
     def _add(self, draft: Post, stamp_ms: int) -> Appended:
         group_id = self.group_id(draft)
@@ -277,12 +274,11 @@ class _Batch:
                 )
         message = int(isinstance(draft, PostMessage))
         self._events.append((group.id << SEQ_BITS | seq, group.id, stamp_ms, message, frame))
-        answer = b"" if effect.answer is None else _encode(effect.answer)
         if draft.once is not None:
-            key = actor.key, draft.once.key
-            self.keys[key] = (draft.once.fingerprint, effect.status, answer)
-            self._new_keys[key] = (draft.once.fingerprint, effect.status, answer, draft.at_ms)
-        return Appended(effect.status, answer, Event(GroupId(group_id), seq, stamp_ms, frame))
+            key, answer = (actor.key, draft.once.key), receipts.encode(effect.receipt)
+            self.keys[key] = (draft.once.fingerprint, answer)
+            self._new_keys[key] = (draft.once.fingerprint, answer, draft.at_ms)
+        return Appended(effect.receipt, Event(GroupId(group_id), seq, stamp_ms, frame))
 
     async def write(self, raw: Connected) -> None:
         """
@@ -300,7 +296,7 @@ class _Batch:
         heads = [(group.id, group.last_seq, group.last_stamp_ms, group.last_hash) for group in self._moved.values()]
         # In the order of the key, so that two servers with the same keys do not wait for each other in a ring.
         keys = [(*key, *rest) for key, rest in sorted(self._new_keys.items())]
-        stored = await raw.fetchval(_STORE, *_columns(self._events, 5), *_columns(heads, 4), *_columns(keys, 6))
+        stored = await raw.fetchval(_STORE, *_columns(self._events, 5), *_columns(heads, 4), *_columns(keys, 5))
         if stored != len(keys):
             raise KeyTaken
 
@@ -319,7 +315,7 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
-def repeated(once: IdempotencyKey, known: tuple[bytes, int, bytes] | None) -> Appended | None:
+def repeated(draft: AnyDraft, once: IdempotencyKey, known: tuple[bytes, bytes] | None) -> Appended | None:
     """
     Return the first answer to a key that was used before, None for a new key.
 
@@ -330,7 +326,7 @@ def repeated(once: IdempotencyKey, known: tuple[bytes, int, bytes] | None) -> Ap
         return None
     if known[0] != once.fingerprint:
         raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
-    return Appended(known[1], known[2], None)
+    return Appended(receipts.decode(type(draft), known[1]), None)
 
 
 # Chapter: one at a time
@@ -387,10 +383,9 @@ def append_one(conn: Connection, draft: AnyDraft, *, stamp_ms: int) -> Appended:
         .where(t.groups.c.id == group.id)
         .values(last_seq=seq, last_stamp_ms=stamp_ms, last_hash=digest(frame))
     )
-    answer = b"" if effect.answer is None else _encode(effect.answer)
     if draft.once is not None:
-        _add_key(conn, draft, draft.once, status=effect.status, answer=answer)
-    return Appended(effect.status, answer, Event(GroupId(group.group_id), seq, stamp_ms, frame))
+        _add_key(conn, draft, draft.once, answer=receipts.encode(effect.receipt))
+    return Appended(effect.receipt, Event(GroupId(group.group_id), seq, stamp_ms, frame))
 
 
 def _lock_group(conn: Connection, draft: AnyDraft) -> GroupRow:
@@ -409,17 +404,17 @@ def _repeated(conn: Connection, draft: AnyDraft) -> Appended | None:
         return None
     keys = t.idempotency_keys.c
     row = conn.execute(
-        select(keys.fingerprint, keys.status, keys.answer).where(
+        select(keys.fingerprint, keys.answer).where(
             keys.user == draft.actor.key,
             keys.key == draft.once.key,
             keys.used_ms > draft.at_ms - KEY_LIFETIME_MS,
         )
     ).one_or_none()
-    return repeated(draft.once, None if row is None else (bytes(row[0]), int(row[1]), bytes(row[2])))
+    return repeated(draft, draft.once, None if row is None else (bytes(row[0]), bytes(row[1])))
 
 
-def _add_key(conn: Connection, draft: AnyDraft, once: IdempotencyKey, *, status: int, answer: bytes) -> None:
-    values = {"fingerprint": once.fingerprint, "status": status, "answer": answer, "used_ms": draft.at_ms}
+def _add_key(conn: Connection, draft: AnyDraft, once: IdempotencyKey, *, answer: bytes) -> None:
+    values = {"fingerprint": once.fingerprint, "answer": answer, "used_ms": draft.at_ms}
     statement = upsert(t.idempotency_keys).values(user=draft.actor.key, key=once.key, **values)
     stored = conn.execute(
         statement.on_conflict_do_update(

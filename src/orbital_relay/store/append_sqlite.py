@@ -6,15 +6,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 from sqlalchemy import Connection
 
 from orbital_relay import wire
+from orbital_relay.api import receipts
 from orbital_relay.core.chain import digest, first_prev
 from orbital_relay.errors import Conflict, OrbitalError
 from orbital_relay.model import (
     AnyDraft,
-    Appended,
     CreateGroup,
     Event,
     GroupId,
@@ -23,6 +22,7 @@ from orbital_relay.model import (
     PostMessage,
     PostThread,
 )
+from orbital_relay.ports import Appended
 from orbital_relay.store import effects
 from orbital_relay.store.effects import GroupRow
 from orbital_relay.store.tables import SEQ_BITS
@@ -33,19 +33,14 @@ MOST_REMEMBERED: Final = 50_000
 KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
 """How long an idempotency key answers."""
 
-_FIND_KEY: Final = (
-    'SELECT fingerprint, status, answer FROM idempotency_keys WHERE "user" = ? AND "key" = ? AND used_ms > ?'
-)
+_FIND_KEY: Final = 'SELECT fingerprint, answer FROM idempotency_keys WHERE "user" = ? AND "key" = ? AND used_ms > ?'
 _FIND_MEMBER: Final = 'SELECT 1 FROM members WHERE "group" = ? AND "user" = ?'
 _ADD_EVENT: Final = 'INSERT INTO events (place, "group", stamp_ms, message, frame) VALUES (?, ?, ?, ?, ?)'
 _MOVE_HEAD: Final = "UPDATE groups SET last_seq = ?, last_stamp_ms = ?, last_hash = ? WHERE id = ?"
 # A key whose 24 hours are over may still have its row: the new use takes its place.
 _ADD_KEY: Final = (
-    'INSERT OR REPLACE INTO idempotency_keys ("user", "key", fingerprint, status, answer, used_ms) '
-    "VALUES (?, ?, ?, ?, ?, ?)"
+    'INSERT OR REPLACE INTO idempotency_keys ("user", "key", fingerprint, answer, used_ms) VALUES (?, ?, ?, ?, ?)'
 )
-
-_encode = msgspec.json.Encoder().encode
 
 
 class SqliteAppender:
@@ -117,7 +112,7 @@ class _Batch:
         self._raw = raw
         self._events: list[tuple[int, int, int, int, bytes]] = []
         self._moved: dict[int, GroupRow] = {}
-        self._keys: dict[tuple[int, str], tuple[bytes, int, bytes, int]] = {}
+        self._keys: dict[tuple[int, str], tuple[bytes, bytes, int]] = {}
 
     def take(self, draft: AnyDraft, stamp_ms: int) -> Appended | OrbitalError:
         """Decide one draft; what it adds is seen by the next."""
@@ -147,7 +142,7 @@ class _Batch:
             return None
         if known[0] != once.fingerprint:
             raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
-        return Appended(known[1], known[2], None)
+        return Appended(receipts.decode(type(draft), known[1]), None)
 
     def _add(self, draft: AnyDraft, stamp_ms: int) -> Appended:
         appender, conn = self._appender, self._conn
@@ -173,12 +168,7 @@ class _Batch:
         group.last_seq, group.last_stamp_ms, group.last_hash = seq, stamp_ms, digest(frame)
         self._moved[group.id] = group
         self._events.append((group.id << SEQ_BITS | seq, group.id, stamp_ms, effect.data.kind == "new_message", frame))
-        answer = b"" if effect.answer is None else _encode(effect.answer)
         if draft.once is not None:
-            self._keys[draft.actor.key, draft.once.key] = (
-                draft.once.fingerprint,
-                effect.status,
-                answer,
-                draft.at_ms,
-            )
-        return Appended(effect.status, answer, Event(GroupId(group.group_id), seq, stamp_ms, frame))
+            answer = receipts.encode(effect.receipt)
+            self._keys[draft.actor.key, draft.once.key] = (draft.once.fingerprint, answer, draft.at_ms)
+        return Appended(effect.receipt, Event(GroupId(group.group_id), seq, stamp_ms, frame))

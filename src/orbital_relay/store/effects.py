@@ -9,8 +9,9 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from orbital_relay import wire
 from orbital_relay.api.groups import GroupCreated, GroupJoined
-from orbital_relay.api.media import MediaCompleted, MediaStored
+from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
+from orbital_relay.api.receipts import Receipt
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
 from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, MediaSettled, NotFound
 from orbital_relay.model import (
@@ -41,11 +42,10 @@ class GroupRow(msgspec.Struct):
 
 
 class Effect(msgspec.Struct, frozen=True):
-    """The event that a draft becomes, and the answer to who asked: a Struct for JSON, with its HTTP status."""
+    """The event that a draft becomes, and its receipt; None for a draft whose answer has no body."""
 
     data: wire.EventData
-    status: int
-    answer: msgspec.Struct | None
+    receipt: Receipt | None = None
 
 
 _GROUP_COLUMNS = (
@@ -232,7 +232,6 @@ def posted(
         case PostMessage():
             return Effect(
                 wire.NewMessage(draft.message_id, group_id, draft.encrypted_envelope, stamp_ms, actor.user_id),
-                200,
                 MessagePosted(message_id=draft.message_id, server_timestamp=stamp_ms, seq=seq),
             )
         case PostThread():
@@ -249,7 +248,6 @@ def posted(
                     at,
                     root_message_id=draft.root_message_id,
                 ),
-                201,
                 ThreadCreated(thread_id=draft.thread_id, group_id=group_id, created_at=at, seq=seq),
             )
         case PostReply():
@@ -259,7 +257,6 @@ def posted(
                 wire.NewReply(
                     draft.reply_id, thread, actor.user_id, actor.username, body, at, message_id=draft.message_id
                 ),
-                201,
                 ReplyCreated(reply_id=draft.reply_id, thread_id=thread, created_at=at, seq=seq),
             )
 
@@ -306,7 +303,6 @@ def _create(conn: Connection, draft: CreateGroup, group: GroupRow, *, seq: int) 
     created_at = wire.iso(draft.at_ms)
     return Effect(
         wire.MemberJoined(group.group_id, draft.actor.user_id, draft.actor.username, created_at),
-        201,
         GroupCreated(group_id=group.group_id, invite_code=draft.invite_code, created_at=created_at),
     )
 
@@ -324,7 +320,6 @@ def _join(conn: Connection, draft: JoinGroup, group: GroupRow, *, seq: int, memb
     joined_at = wire.iso(draft.at_ms)
     return Effect(
         wire.MemberJoined(group.group_id, draft.actor.user_id, draft.actor.username, joined_at),
-        200,
         GroupJoined(
             group_id=group.group_id, encrypted_name=str(name), member_count=int(count) + 1, joined_at=joined_at
         ),
@@ -379,9 +374,7 @@ def _leave(conn: Connection, draft: LeaveGroup, group: GroupRow, *, member: bool
             str(target.username),
             wire.iso(draft.at_ms),
             "left" if leaves else "removed",
-        ),
-        204,
-        None,
+        )
     )
 
 
@@ -434,13 +427,13 @@ def _finish(conn: Connection, draft: FinishMedia, *, seq: int, member: bool) -> 
     data = wire.MediaUploaded(
         draft.media_id, row.thread_id, draft.actor.user_id, row.encrypted_metadata, size_bytes, expires_at
     )
-    if draft.asked:
-        return Effect(data, 200, MediaCompleted(media_id=draft.media_id, size_bytes=size_bytes, expires_at=expires_at))
     return Effect(
         data,
-        201,
         MediaStored(
-            media_id=draft.media_id, size_bytes=size_bytes, uploaded_at=wire.iso(draft.at_ms), expires_at=expires_at
+            media_id=draft.media_id,
+            size_bytes=size_bytes,
+            uploaded_at=wire.iso(draft.at_ms),
+            expires_at=expires_at,
         ),
     )
 
@@ -461,7 +454,7 @@ def _expire(conn: Connection, draft: ExpireMedia, group: GroupRow, *, member: bo
         .values(state=MediaState.EXPIRED.value, reserved_bytes=0, expires_ms=min(row.expires_ms, draft.at_ms))
     )
     _count_medium(conn, row.thread, -1)
-    return Effect(wire.MediaExpired(draft.media_id, row.thread_id, wire.iso(draft.at_ms)), 204, None)
+    return Effect(wire.MediaExpired(draft.media_id, row.thread_id, wire.iso(draft.at_ms)))
 
 
 def _count_medium(conn: Connection, thread: int, change: int) -> None:

@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Collection
 from typing import Any, Final
 
+import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from orbital_relay import wire
-from orbital_relay.api.media import Fetched, Medium, MediumInfo, Quota, ThreadMedia
+from orbital_relay.api.media import Fetched, MediaStored, Medium, MediumInfo, Quota, ThreadMedia
 from orbital_relay.errors import (
     Conflict,
     FileTooLarge,
@@ -23,7 +24,6 @@ from orbital_relay.errors import (
     UploadLost,
 )
 from orbital_relay.model import (
-    Appended,
     Chunk,
     ChunkPlace,
     DueMedia,
@@ -82,11 +82,11 @@ _COUNTED: Final = (_UPLOADING, _COMPLETE)
 # Chapter: up
 
 
-def first_answer(conn: Connection, user: int, once: IdempotencyKey, *, now_ms: int) -> Appended | None:
-    """Return the first answer to an idempotency key, None for a new one."""
+def first_receipt(conn: Connection, user: int, once: IdempotencyKey, *, now_ms: int) -> MediaStored | None:
+    """Return what a medium came to that was completed under an idempotency key, None for a new key."""
     keys = t.idempotency_keys.c
     row = conn.execute(
-        select(keys.fingerprint, keys.status, keys.answer).where(
+        select(keys.fingerprint, keys.answer).where(
             keys.user == user, keys.key == once.key, keys.used_ms > now_ms - KEY_LIFETIME_MS
         )
     ).one_or_none()
@@ -94,7 +94,7 @@ def first_answer(conn: Connection, user: int, once: IdempotencyKey, *, now_ms: i
         return None
     if bytes(row.fingerprint) != once.fingerprint:
         raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
-    return Appended(int(row.status), bytes(row.answer), None)
+    return msgspec.json.decode(bytes(row.answer), type=MediaStored)
 
 
 def find_place(conn: Connection, user: int, chunk: Chunk, *, limits: MediaLimits) -> ChunkPlace | None:

@@ -18,8 +18,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
-from orbital_relay.model import AnyDraft, Appended, PostMessage, PostReply, PostThread
-from orbital_relay.ports import MediaRows, Store
+from orbital_relay.model import AnyDraft, PostMessage, PostReply, PostThread
+from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
 from orbital_relay.store.append_postgres import KeyTaken, Post, PostgresAppender, append_one
 from orbital_relay.store.postgres_session import connect, connect_timeout_s, keep_settings, refuse_shared_sessions

@@ -442,7 +442,7 @@ def add_account(
     if once is not None:
         # The answer holds a token, and no token is stored: a repeated sign-up gets a new one.
         used = {"user": row.id, "key": once.key, "fingerprint": once.fingerprint, "used_ms": at_ms}
-        conn.execute(insert(t.idempotency_keys).values({**used, "status": 201, "answer": b""}))
+        conn.execute(insert(t.idempotency_keys).values({**used, "answer": b""}))
     return _account(row)
 
 

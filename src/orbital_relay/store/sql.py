@@ -11,14 +11,13 @@ import msgspec
 from sqlalchemy import Connection
 
 from orbital_relay.api.groups import Groups, Members
-from orbital_relay.api.media import MediumInfo, Quota, ThreadMedia
+from orbital_relay.api.media import MediaStored, MediumInfo, Quota, ThreadMedia
 from orbital_relay.api.threads import Replies, Threads, ThreadWithMedia
 from orbital_relay.errors import Busy, OrbitalError
 from orbital_relay.model import (
     Access,
     Account,
     AnyDraft,
-    Appended,
     Chunk,
     ChunkPlace,
     DueMedia,
@@ -39,7 +38,7 @@ from orbital_relay.model import (
     Upload,
     UserId,
 )
-from orbital_relay.ports import Held
+from orbital_relay.ports import Appended, Held
 from orbital_relay.store import archive, marks, media, queries
 from orbital_relay.store.integrity import integrity
 from orbital_relay.store.verify import Report, group_ids, verify
@@ -203,9 +202,9 @@ class SqlStore(ABC):
 
     # Chapter: media
 
-    async def first_answer(self, user: int, once: IdempotencyKey, *, now_ms: int) -> Appended | None:
-        """See `ports.MediaRows.first_answer`."""
-        return await self._read(media.first_answer, user, once, now_ms=now_ms)
+    async def first_receipt(self, user: int, once: IdempotencyKey, *, now_ms: int) -> MediaStored | None:
+        """See `ports.MediaRows.first_receipt`."""
+        return await self._read(media.first_receipt, user, once, now_ms=now_ms)
 
     async def place_chunk(
         self, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int

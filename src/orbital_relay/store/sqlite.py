@@ -20,9 +20,9 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
 from orbital_relay.errors import DatabaseRefused, OrbitalError, Unavailable
-from orbital_relay.model import AnyDraft, Appended
+from orbital_relay.model import AnyDraft
 from orbital_relay.ownership import make_file, make_private
-from orbital_relay.ports import MediaRows, Store
+from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
 from orbital_relay.store.append_sqlite import SqliteAppender
 from orbital_relay.store.sql import SqlStore

@@ -138,7 +138,6 @@ idempotency_keys: Final = Table(
     Column("user", RowId, ForeignKey("users.id"), primary_key=True),
     Column("key", Text, primary_key=True),
     Column("fingerprint", LargeBinary, nullable=False),
-    Column("status", Integer, nullable=False),
     Column("answer", LargeBinary, nullable=False),
     Column("used_ms", BigInteger, nullable=False),
 )

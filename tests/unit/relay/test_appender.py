@@ -12,7 +12,6 @@ from orbital_relay.core.stamps import Stamps
 from orbital_relay.errors import Unavailable
 from orbital_relay.model import (
     AnyDraft,
-    Appended,
     CreateGroup,
     Event,
     JoinGroup,
@@ -21,7 +20,7 @@ from orbital_relay.model import (
     PostThread,
     Principal,
 )
-from orbital_relay.ports import Store
+from orbital_relay.ports import Appended, Store
 from orbital_relay.relay.appender import BATCH_CHARS, BATCH_DRAFTS, QUEUE_CHARS, QUEUE_DRAFTS, Appender
 
 GROUP = "00000000-0000-4000-8000-000000000001"
@@ -60,7 +59,7 @@ class Log:
         done = []
         for index, _ in enumerate(drafts):
             self._seq += 1
-            done.append(Appended(200, b"{}", Event(GROUP, self._seq, first_stamp_ms + index, b"{}")))
+            done.append(Appended(None, Event(GROUP, self._seq, first_stamp_ms + index, b"{}")))
         return done
 
 

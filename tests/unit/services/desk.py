@@ -8,15 +8,15 @@ from typing import Any, cast
 
 from orbital_relay.api.groups import Online
 from orbital_relay.errors import OrbitalError
-from orbital_relay.model import AnyDraft, Appended, GroupId, Principal, UserId
-from orbital_relay.ports import Store
+from orbital_relay.model import AnyDraft, GroupId, Principal, UserId
+from orbital_relay.ports import Appended, Store
 from orbital_relay.services.context import ServiceContext
 
 NOW_MS = 1_795_406_400_123
 ADA = Principal(key=7, user_id=UserId("ada"), username="ada", expires_at_s=2e9)
 GROUP = "6f1f7c0e-7d0b-4d52-9a53-3f6f2b1c8a11"
 OTHER = "0b8f3c4e-1111-4d52-9a53-3f6f2b1c8a22"
-ANSWER = Appended(200, b"{}", None)
+ANSWER = Appended(None, None)
 
 
 class Clock:

@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from orbital_relay import wire
 from orbital_relay.errors import NotFound, OrbitalError, PayloadTooLarge, ValidationFailed
-from orbital_relay.model import Appended, IdempotencyKey, Principal
+from orbital_relay.model import IdempotencyKey, Principal
 from orbital_relay.server.context import Node
 from orbital_relay.server.edge.request_head import ENCODED_SLASH
 from orbital_relay.server.limits.memory import Held
@@ -56,11 +56,6 @@ class Reply:
     def json(cls, value: object, *, status: int = 200, headers: RawHeaders = ()) -> Reply:
         """Write a value as JSON."""
         return cls(status, _encode(value), headers=headers)
-
-    @classmethod
-    def appended(cls, appended: Appended) -> Reply:
-        """Give the answer of an append, as it was written there."""
-        return cls(appended.status, appended.answer)
 
     @classmethod
     def error(cls, error: OrbitalError, *, headers: RawHeaders = ()) -> Reply:

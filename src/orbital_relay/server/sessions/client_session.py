@@ -16,7 +16,8 @@ from orbital_relay.core.framing import text_frame
 from orbital_relay.core.hub import Listener
 from orbital_relay.core.session import Session
 from orbital_relay.errors import Forbidden, OrbitalError, Unauthorized, ValidationFailed
-from orbital_relay.model import Access, Appended, GroupId, Principal
+from orbital_relay.model import Access, GroupId, Principal
+from orbital_relay.ports import Appended
 from orbital_relay.relay import Granted
 from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.sessions.registry import Conversations
@@ -450,8 +451,8 @@ class Conversation(Listener):
                 log.error("a post failed", exc_info=error)
                 self.complain(OrbitalError("The server made a mistake; try again."), reply_to=reply_to)
             else:
-                answer = future.result().answer
-                self._put(wire.posted_frame(answer, stamp_ms=self._stamp_ms(), reply_to=reply_to))
+                receipt = future.result().receipt
+                self._put(wire.posted_frame(receipt, stamp_ms=self._stamp_ms(), reply_to=reply_to))
         if self._paused:
             self._read_on()
 

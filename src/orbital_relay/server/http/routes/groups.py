@@ -30,7 +30,8 @@ async def create_group(call: Call, body: GroupBody) -> Reply:
     Its event number 1 is the creator's `member_joined`.
     """
     once = call.once("create_group")
-    return Reply.appended(await groups.create(call.node.context, call.principal, body, once=once))
+    appended = await groups.create(call.node.context, call.principal, body, once=once)
+    return Reply.json(appended.receipt, status=201)
 
 
 @endpoint(
@@ -50,7 +51,8 @@ async def join_group(call: Call, body: JoinBody) -> Reply:
     """
     await call.limits.join(call.address, call.principal.user_id)
     once = call.once("join_group")
-    return Reply.appended(await groups.join(call.node.context, call.principal, body, once=once))
+    appended = await groups.join(call.node.context, call.principal, body, once=once)
+    return Reply.json(appended.receipt)
 
 
 @endpoint(

@@ -125,7 +125,8 @@ async def upload_chunk(call: Call) -> Reply:
             form = media.check_form(_chunk_form(found), limit_bytes=room.envelope_bytes)
             body = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
             once = make_once(call.idempotency_key, _UPLOAD, body=body)
-            return Reply.appended(await media.take_chunk(room, call.principal, form, draft, once=once))
+            stored = await media.take_chunk(room, call.principal, form, draft, once=once)
+            return Reply.json(stored, status=201 if isinstance(stored, MediaStored) else 200)
         finally:
             await draft.discard()
 
@@ -147,7 +148,7 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     """
     media_id = MediaId(read_uuid("media_id", body.media_id))
     once = call.once("complete_media")
-    return Reply.appended(await media.complete(call.node.media, call.principal, media_id, once=once))
+    return Reply.json(await media.complete(call.node.media, call.principal, media_id, once=once))
 
 
 @endpoint(

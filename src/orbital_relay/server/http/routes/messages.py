@@ -52,7 +52,8 @@ async def post_message(call: Call, body: MessageBody) -> Reply:
     Answered once the message is durable. Emits `new_message`.
     """
     once = call.once(POST_MESSAGE)
-    return Reply.appended(await messages.post(call.node.context, call.principal, body, once=once))
+    appended = await messages.post(call.node.context, call.principal, body, once=once)
+    return Reply.json(appended.receipt)
 
 
 @endpoint(

@@ -60,7 +60,8 @@ async def create_thread(call: Call, body: ThreadBody) -> Reply:
     Emits `new_thread`.
     """
     once = call.once(POST_THREAD)
-    return Reply.appended(await threads.post(call.node.context, call.principal, body, once=once))
+    appended = await threads.post(call.node.context, call.principal, body, once=once)
+    return Reply.json(appended.receipt, status=201)
 
 
 @endpoint(
@@ -129,7 +130,8 @@ async def post_reply(call: Call, body: ReplyBody) -> Reply:
     """
     thread_id = call.uuid("thread_id", ThreadId)
     once = call.once(POST_REPLY, thread_id)
-    return Reply.appended(await threads.reply(call.node.context, call.principal, thread_id, body, once=once))
+    appended = await threads.reply(call.node.context, call.principal, thread_id, body, once=once)
+    return Reply.json(appended.receipt, status=201)
 
 
 ENDPOINTS: Final = (create_thread, list_threads, show_thread, list_replies, post_reply)

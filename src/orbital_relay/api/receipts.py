@@ -1,0 +1,39 @@
+"""What a draft came to: the body that answers a post, over HTTP and in a `posted` frame."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from orbital_relay.api.groups import GroupCreated, GroupJoined
+from orbital_relay.api.media import MediaStored
+from orbital_relay.api.messages import MessagePosted
+from orbital_relay.api.threads import ReplyCreated, ThreadCreated
+from orbital_relay.model import (
+    AnyDraft,
+    CreateGroup,
+    FinishMedia,
+    JoinGroup,
+    PostMessage,
+    PostReply,
+    PostThread,
+)
+
+Receipt = MessagePosted | ThreadCreated | ReplyCreated | GroupCreated | GroupJoined | MediaStored
+
+_KINDS: Final[dict[type[AnyDraft], type[Receipt]]] = {
+    PostMessage: MessagePosted,
+    PostThread: ThreadCreated,
+    PostReply: ReplyCreated,
+    CreateGroup: GroupCreated,
+    JoinGroup: GroupJoined,
+    FinishMedia: MediaStored,
+}
+
+encode: Final = msgspec.json.Encoder().encode
+
+
+def decode(kind: type[AnyDraft], text: bytes) -> Receipt:
+    """Return a receipt that was stored under the idempotency key of a draft of that kind."""
+    return msgspec.json.decode(text, type=_KINDS[kind])
