@@ -41,6 +41,7 @@ GET /health/live
 GET /health/ready
 GET /metrics
 GET /openapi.json
+GET /asyncapi.json
 GET /docs
 GET /
 GET /ws

@@ -142,7 +142,15 @@ ONES = (
     "/api/groups/{group_id}/presence",
 )
 # A download is a stream, measured with its non-readers; the rest is the server's own and has no user's content.
-OTHERS = {"/api/media/{media_id}/download", "/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs"}
+OTHERS = {
+    "/api/media/{media_id}/download",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/openapi.json",
+    "/asyncapi.json",
+    "/docs",
+}
 SOCKETS = {"/ws", "/v1/websocket"}
 
 

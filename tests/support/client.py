@@ -19,6 +19,8 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from tests.support.frames import check_frame
+
 PASSWORD = "Correct-Horse-7-Battery"
 Frame = dict[str, Any]
 
@@ -228,7 +230,7 @@ class Socket:
                 text = await self.connection.recv()
                 assert isinstance(text, str), f"a binary message: {text!r}"
                 frame: Frame = json.loads(text)
-                assert isinstance(frame["server_timestamp"], int), frame
+                check_frame(frame)
                 self.frames.append(frame)
                 self.texts.append(text)
                 if frame["type"] == "ping" and self.answering:

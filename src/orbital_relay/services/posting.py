@@ -8,8 +8,7 @@ from typing import Any, Final, assert_never
 import msgspec
 
 from orbital_relay import wire
-from orbital_relay.api.messages import MessageBody
-from orbital_relay.api.threads import ReplyBody, ThreadBody
+from orbital_relay.api.frames import PostMessageData, PostReplyData, PostThreadData
 from orbital_relay.errors import ValidationFailed
 from orbital_relay.model import IdempotencyKey, Principal, ThreadId
 from orbital_relay.ports import Appended
@@ -23,25 +22,10 @@ POST_REPLY: Final = "post_reply"
 """Names of the operations that an idempotency key is bound to."""
 
 
-class _Keyed(msgspec.Struct):
-    """What a frame has beside the POST's body."""
-
-    idempotency_key: str | None = None
-
-
-class _KeyedReply(msgspec.Struct):
-    """The same for a reply, whose POST has the thread in its path."""
-
-    thread_id: str
-    idempotency_key: str | None = None
-
-
-_message = msgspec.json.Decoder(MessageBody)
-_thread = msgspec.json.Decoder(ThreadBody)
-_reply = msgspec.json.Decoder(ReplyBody)
-_keyed = msgspec.json.Decoder(_Keyed)
+_message = msgspec.json.Decoder(PostMessageData)
+_thread = msgspec.json.Decoder(PostThreadData)
+_reply = msgspec.json.Decoder(PostReplyData)
 _whole: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
-_keyed_reply = msgspec.json.Decoder(_KeyedReply)
 
 
 def from_frame(context: ServiceContext, principal: Principal, frame: wire.PostFrame) -> asyncio.Future[Appended]:
@@ -57,17 +41,16 @@ def from_frame(context: ServiceContext, principal: Principal, frame: wire.PostFr
     match frame:
         case wire.PostMessageFrame():
             message = read(_message, frame.data)
-            once = _once(read(_keyed, frame.data).idempotency_key, POST_MESSAGE, data=frame.data)
+            once = _once(message.idempotency_key, POST_MESSAGE, data=frame.data)
             return messages.post(context, principal, message, once=once)
         case wire.PostThreadFrame():
             thread = read(_thread, frame.data)
-            once = _once(read(_keyed, frame.data).idempotency_key, POST_THREAD, data=frame.data)
+            once = _once(thread.idempotency_key, POST_THREAD, data=frame.data)
             return threads.post(context, principal, thread, once=once)
         case wire.PostReplyFrame():
             reply = read(_reply, frame.data)
-            keyed = read(_keyed_reply, frame.data)
-            thread_id = ThreadId(read_uuid("thread_id", keyed.thread_id))
-            once = _once(keyed.idempotency_key, POST_REPLY, thread_id, data=frame.data)
+            thread_id = ThreadId(read_uuid("thread_id", reply.thread_id))
+            once = _once(reply.idempotency_key, POST_REPLY, thread_id, data=frame.data)
             return threads.reply(context, principal, thread_id, reply, once=once)
         case _:
             assert_never(frame)

@@ -76,8 +76,7 @@ def describe(endpoints: Sequence[Endpoint]) -> Document:
     paths: Document = {}
     for endpoint in endpoints:
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, by_type, components)
-    for name in components.keys() & _response_names():
-        _require_all(components[name])
+    require_all(components)
     # A query is no object of its own in an address: its fields are written out where they are used.
     for endpoint in endpoints:
         if endpoint.query is not None:
@@ -104,6 +103,19 @@ def describe(endpoints: Sequence[Endpoint]) -> Document:
     }
 
 
+def require_all(components: Document) -> None:
+    """
+    Declare every member of the response bodies among `components` as present.
+
+    The server writes all of them; the structs' defaults are what a client assumes when an older server omits one.
+    """
+    for name in components.keys() & _response_names():
+        schema = components[name]
+        schema["required"] = list(schema["properties"])
+        for member in schema["properties"].values():
+            member.pop("default", None)
+
+
 def _response_names() -> set[str]:
     found, kinds = set[str](), [ResponseBody]
     while kinds:
@@ -111,13 +123,6 @@ def _response_names() -> set[str]:
         found.update(kind.__name__ for kind in subclasses)
         kinds += subclasses
     return found
-
-
-def _require_all(schema: Document) -> None:
-    """Declare every member as present: the server writes all of them, whatever a client assumes for an older server."""
-    schema["required"] = list(schema["properties"])
-    for member in schema["properties"].values():
-        member.pop("default", None)
 
 
 def _operation(endpoint: Endpoint, schemas: dict[int, Any], components: Document) -> Document:

@@ -13,7 +13,7 @@ from orbital_relay import __version__
 from orbital_relay.errors import NotFound
 from orbital_relay.server.edge.request_head import ENCODED_SLASH
 from orbital_relay.server.http.application import missing
-from orbital_relay.server.http.docs import page
+from orbital_relay.server.http.docs import asyncapi, page
 from orbital_relay.server.http.docs.openapi import describe
 from orbital_relay.server.http.endpoint import Answer, Call, Endpoint, Reply, endpoint
 from orbital_relay.server.http.static.files import Files, folder
@@ -27,7 +27,8 @@ _WELCOME: Final = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"
 <p>This is an Orbital server: it relays end-to-end encrypted events to small groups, over HTTP and WebSocket.
 It carries no web page.</p>
 <ul><li><a href="/docs">The HTTP API, to read</a></li><li><a href="/openapi.json">The same for programs</a></li>
-<li>WebSocket: <code>/ws</code></li><li><a href="/health/ready">Is it ready?</a></li></ul></main></body></html>
+<li>WebSocket: <code>/ws</code>, <a href="/asyncapi.json">described for programs</a></li>
+<li><a href="/health/ready">Is it ready?</a></li></ul></main></body></html>
 """.encode()
 
 
@@ -45,6 +46,13 @@ class Site:
         async def show_openapi(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
             """Describe this API for programs."""
             return Reply(200, self.openapi, cache=b"no-cache")
+
+        @endpoint(
+            "GET", "/asyncapi.json", tag=_TAG, answers=[Answer(200, "An AsyncAPI 3.0 document.", dict)], auth=False
+        )
+        async def show_asyncapi(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
+            """Describe the WebSocket and its frames for programs."""
+            return Reply(200, self.asyncapi, cache=b"no-cache")
 
         @endpoint(
             "GET", "/docs", tag=_TAG, answers=[Answer(200, "A page to read.", media_type="text/html")], auth=False
@@ -99,7 +107,7 @@ class Site:
                 raise missing()
             return reply
 
-        self.endpoints: tuple[Endpoint, ...] = (show_openapi, show_docs, show_web_page, sdk_file)
+        self.endpoints: tuple[Endpoint, ...] = (show_openapi, show_asyncapi, show_docs, show_web_page, sdk_file)
         self.fallback: Endpoint = web_file
 
     def _file(self, files: Files, name: str, call: Call) -> Reply | None:
@@ -119,6 +127,11 @@ class Site:
     def openapi(self) -> bytes:
         """The OpenAPI document."""
         return msgspec.json.encode(describe(self._described))
+
+    @cached_property
+    def asyncapi(self) -> bytes:
+        """The AsyncAPI document."""
+        return msgspec.json.encode(asyncapi.describe())
 
     @cached_property
     def docs(self) -> bytes:
