@@ -279,7 +279,7 @@ async def test_unfinished_uploads_have_a_bound(home: Home):
     others = [await enter(home.store, f"user{number}") for number in range(5)]
     page = await home.store.groups_of(home.ann.key, now_ms=NOW_MS, limit=1)
     for other in others:
-        await put_one(home.store, home.stamps, join(other, page["groups"][0]["invite_code"]))
+        await put_one(home.store, home.stamps, join(other, page.groups[0].invite_code))
     for number in range(MOST_UNFINISHED_OF_GROUP - MOST_UNFINISHED_OF_USER):
         await begin(others[number % 5])
     with pytest.raises(TooManyRequests, match="50 uploads of this group"):
