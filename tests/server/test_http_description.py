@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from orbital_relay.server.http import ENDPOINTS
+from orbital_relay.server.http.docs.javascript import types
 from orbital_relay.server.http.docs.manual import example, sample
 from orbital_relay.server.http.docs.reference import reference
 from orbital_relay.services.forms import new_id
@@ -201,6 +202,13 @@ async def test_the_examples_work(api: Api, document: Any):
         asked += 1
 
     assert asked >= 7
+
+
+def test_the_javascript_types_are_current():
+    """[DOC10] The JavaScript SDK's types of bodies are what `/openapi.json` says today."""
+    written = (CHECKOUT / "clients" / "javascript" / "src" / "api-types.js").read_text("utf-8")
+
+    assert written == types(), "run: make docs"
 
 
 def test_the_reference_is_current():

@@ -5,26 +5,27 @@ import { PAGE, textPage } from './log.js';
 import { uuid } from './uuid.js';
 
 /** @import {TextPage} from './log.js' */
+/** @import {GroupCreated, GroupJoined, InviteCode, LoggedIn, Messages, Online, Replies, SignedUp, Threads, ThreadWithMedia} from './api-types.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
 /** The most entries that a method collects into one list; the iterators have no such limit. */
 export const MAX_LIST = 100_000;
 
 /** @typedef {{key?: string, signal?: AbortSignal}} PostOptions `key`: the `Idempotency-Key` (1–128 visible ASCII): the same request under the same key counts once. Left out, each call has its own, so that a repetition by the browser or a proxy counts once; give yours to repeat a call whose answer was lost. */
-/** @typedef {{thread_id: string, group_id: string, author_id: string, author_username: string, encrypted_title: string, encrypted_body: string, reply_count: number, media_count: number, created_at: string}} Thread */
-/** @typedef {{reply_id: string, thread_id: string, author_id: string, author_username: string, encrypted_body: string, media_count: number, created_at: string}} Reply */
-/** @typedef {{media_id: string, author_id?: string, author_username?: string, encrypted_metadata: string, size_bytes: number, uploaded_at: string, expires_at: string}} Media `author_…`: from servers that name it in lists. */
-/** @typedef {Media & {thread_id: string, group_id: string, author_id: string, author_username: string, encryption_iv: string, status: 'complete' | 'expired', downloaded_by: {user_id: string, username: string, downloaded_at: string}[]}} MediaInfo */
-/** @typedef {{message_id: string, conversation_id: string, encrypted_envelope: string, server_timestamp: number, sender_id: string, seq: number}} Message */
-/** @typedef {{group_id: string, encrypted_name: string, encrypted_group_key: string, member_count: number, invite_code: string | null, joined_at: string, last_seq: number}} Group */
-/** @typedef {{user_id: string, username: string, public_key: object, joined_at: string}} Member */
-/** @typedef {{group_id: string, total_bytes: number, max_bytes: number, media_count: number, max_media_count: number, usage_percent: number, warning_threshold: number, is_warning: boolean, is_full: boolean}} Quota */
-/** @typedef {{message_id: string, server_timestamp: number, seq: number}} MessagePosted */
-/** @typedef {{thread_id: string, group_id: string, created_at: string, seq: number}} ThreadPosted */
-/** @typedef {{reply_id: string, thread_id: string, created_at: string, seq: number}} ReplyPosted */
-/** @typedef {{conversation_id: string, encrypted_envelope: string, timestamp: number}} MessageBody */
-/** @typedef {{group_id: string, encrypted_title: string, encrypted_body: string, root_message_id?: string}} ThreadBody */
-/** @typedef {{encrypted_body: string, message_id?: string}} ReplyBody */
+/** @typedef {import('./api-types.js').Thread} Thread */
+/** @typedef {import('./api-types.js').ThreadReply} Reply */
+/** @typedef {import('./api-types.js').Medium} Media */
+/** @typedef {import('./api-types.js').MediumInfo} MediaInfo */
+/** @typedef {import('./api-types.js').Message} Message */
+/** @typedef {import('./api-types.js').Group} Group */
+/** @typedef {import('./api-types.js').Member} Member */
+/** @typedef {import('./api-types.js').Quota} Quota */
+/** @typedef {import('./api-types.js').MessagePosted} MessagePosted */
+/** @typedef {import('./api-types.js').ThreadCreated} ThreadPosted */
+/** @typedef {import('./api-types.js').ReplyCreated} ReplyPosted */
+/** @typedef {import('./api-types.js').MessageBody} MessageBody */
+/** @typedef {import('./api-types.js').ThreadBody} ThreadBody */
+/** @typedef {import('./api-types.js').ReplyBody} ReplyBody */
 
 /** @typedef {Omit<OrbitalApi, 'url' | 'credentials'>} RestMethods What `client.api` has. */
 
@@ -116,7 +117,7 @@ export class OrbitalApi extends Http {
    *
    * @param {{username: string, password: string, public_key: object}} body
    * @param {PostOptions} [options]
-   * @returns {Promise<{user_id: string, username: string, token: string}>}
+   * @returns {Promise<SignedUp>}
    */
   async signup(body, options) {
     return this.#enter(await this.#once('/api/signup', 'token', body, options));
@@ -126,7 +127,7 @@ export class OrbitalApi extends Http {
    * Log in; the token is used from here on.
    *
    * @param {{username: string, password: string}} body
-   * @returns {Promise<{user_id: string, username: string, public_key: object, token: string}>}
+   * @returns {Promise<LoggedIn>}
    */
   async login(body) {
     return this.#enter(await this.#json('POST', '/api/login', 'token', body));
@@ -158,7 +159,7 @@ export class OrbitalApi extends Http {
   /**
    * @param {{encrypted_name: string, encrypted_group_key: string}} body
    * @param {PostOptions} [options]
-   * @returns {Promise<{group_id: string, invite_code: string, created_at: string}>}
+   * @returns {Promise<GroupCreated>}
    */
   createGroup(body, options) {
     return this.#once('/api/groups', 'group_id', body, options);
@@ -167,7 +168,7 @@ export class OrbitalApi extends Http {
   /**
    * @param {{invite_code: string, encrypted_group_key: string}} body
    * @param {PostOptions} [options]
-   * @returns {Promise<{group_id: string, encrypted_name: string, member_count: number, joined_at: string}>}
+   * @returns {Promise<GroupJoined>}
    */
   joinGroup(body, options) {
     return this.#once('/api/groups/join', 'group_id', body, options);
@@ -189,7 +190,7 @@ export class OrbitalApi extends Http {
     await this.#json('DELETE', `/api/groups/${id(groupId)}/members/${id(userId)}`);
   }
 
-  /** Replace the invite code (the creator only). @param {string} groupId @returns {Promise<{invite_code: string, expires_at: string}>} */
+  /** Replace the invite code (the creator only). @param {string} groupId @returns {Promise<InviteCode>} */
   newInviteCode(groupId) {
     return this.#json('POST', `/api/groups/${id(groupId)}/invite-codes`, 'invite_code');
   }
@@ -199,7 +200,7 @@ export class OrbitalApi extends Http {
     return this.#get(`/api/groups/${id(groupId)}/quota`, 'max_bytes');
   }
 
-  /** Who is connected, anywhere in the cluster. @param {string} groupId @returns {Promise<{user_id: string, username: string, connections: number, since: string}[]>} */
+  /** Who is connected, anywhere in the cluster. @param {string} groupId @returns {Promise<Online[]>} */
   presence(groupId) {
     return this.#all(`/api/groups/${id(groupId)}/presence`, 'online', 'user_id');
   }
@@ -215,7 +216,7 @@ export class OrbitalApi extends Http {
    * Messages of all groups, or of one, oldest first.
    *
    * @param {{since?: number, limit?: number, conversation_id?: string}} [query] `since`: after this `server_timestamp`.
-   * @returns {Promise<{messages: Message[], has_more: boolean}>}
+   * @returns {Promise<Messages>}
    */
   messages(query) {
     return this.#get('/v1/messages', 'messages', query);
@@ -298,7 +299,7 @@ export class OrbitalApi extends Http {
   /**
    * @param {string} groupId
    * @param {{limit?: number, offset?: number, sort?: 'created_desc' | 'created_asc'}} [query]
-   * @returns {Promise<{threads: Thread[], total_count: number, has_more: boolean}>}
+   * @returns {Promise<Threads>}
    */
   threads(groupId, query) {
     return this.#get(`/api/groups/${id(groupId)}/threads`, 'threads', query);
@@ -315,7 +316,7 @@ export class OrbitalApi extends Http {
     return this.#each(`/api/groups/${id(groupId)}/threads`, 'threads', 'thread_id', query);
   }
 
-  /** A thread with its first 100 media; `threadMedia` lists all. @param {string} threadId @returns {Promise<Thread & {media: Media[], media_has_more: boolean}>} */
+  /** A thread with its first 100 media; `threadMedia` lists all. @param {string} threadId @returns {Promise<ThreadWithMedia>} */
   thread(threadId) {
     return this.#get(`/api/threads/${id(threadId)}`, 'thread_id');
   }
@@ -323,7 +324,7 @@ export class OrbitalApi extends Http {
   /**
    * @param {string} threadId
    * @param {{limit?: number, offset?: number}} [query]
-   * @returns {Promise<{replies: Reply[], total_count: number, has_more: boolean}>}
+   * @returns {Promise<Replies>}
    */
   replies(threadId, query) {
     return this.#get(`/api/threads/${id(threadId)}/replies`, 'replies', query);

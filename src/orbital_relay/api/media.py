@@ -99,7 +99,13 @@ class MediumInfo(Medium, frozen=True, kw_only=True):
     thread_id: str
     group_id: str
     encryption_iv: str
-    status: Annotated[str, msgspec.Meta(description="`complete`, or `expired` once the server has deleted it.")]
+    status: Annotated[
+        str,
+        msgspec.Meta(
+            description="`complete`, or `expired` once the server has deleted it.",
+            extra_json_schema={"enum": ["complete", "expired"]},
+        ),
+    ]
     downloaded_by: Annotated[
         list[Fetched], msgspec.Meta(description="The first 500 who reported a download, in that order.")
     ] = msgspec.field(default_factory=list)

@@ -1,0 +1,425 @@
+/**
+ * The bodies of requests and responses.
+ * Made by `make docs` (orbital_relay.server.http.docs.javascript) from the same table of routes as `/openapi.json`.
+ */
+
+/**
+ * The chunk is durable; others are still missing.
+ *
+ * @typedef {object} ChunkTaken
+ * @property {string} media_id
+ * @property {number} chunk_index
+ * @property {number} chunks_received How many chunks were stored once this one was.
+ * @property {number} total_chunks
+ */
+
+/**
+ * The upload to complete.
+ *
+ * @typedef {object} CompleteBody
+ * @property {string} media_id A UUID with hyphens, in any case; answered in lower case.
+ */
+
+/**
+ * The body of every response that is not 2xx (other than 101, 206 and 304).
+ *
+ * @typedef {object} Error
+ * @property {string} error A code for programs.
+ * @property {string} message A sentence for a person.
+ * @property {Record<string, any>} details More for programs.
+ */
+
+/**
+ * A member who has downloaded a medium.
+ *
+ * @typedef {object} Fetched
+ * @property {string} user_id
+ * @property {string} username
+ * @property {string} downloaded_at
+ */
+
+/**
+ * A group that the caller is a member of.
+ *
+ * @typedef {object} Group
+ * @property {string} group_id
+ * @property {string} encrypted_name
+ * @property {string} encrypted_group_key The group's key, as it was sent for the caller.
+ * @property {number} member_count
+ * @property {string | null} invite_code null once it has expired.
+ * @property {string} joined_at
+ * @property {number} last_seq Number of the group's last event.
+ */
+
+/**
+ * A new group.
+ *
+ * @typedef {object} GroupBody
+ * @property {string} encrypted_name Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {string} encrypted_group_key The group's key, for its creator.
+ */
+
+/**
+ * A new group, whose first member is the caller.
+ *
+ * @typedef {object} GroupCreated
+ * @property {string} group_id
+ * @property {string} invite_code
+ * @property {string} created_at
+ */
+
+/**
+ * The group that the caller is now a member of.
+ *
+ * @typedef {object} GroupJoined
+ * @property {string} group_id
+ * @property {string} encrypted_name
+ * @property {number} member_count
+ * @property {string} joined_at
+ */
+
+/**
+ * A page of the caller's groups, in the order of joining.
+ *
+ * @typedef {object} Groups
+ * @property {Array<Group>} groups
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * The process answers.
+ *
+ * @typedef {object} Health
+ * @property {string} status
+ */
+
+/**
+ * The group's new invite code; the old one is no longer valid.
+ *
+ * @typedef {object} InviteCode
+ * @property {string} invite_code
+ * @property {string} expires_at
+ */
+
+/**
+ * An invite code, and the group's key encrypted for the new member.
+ *
+ * @typedef {object} JoinBody
+ * @property {string} invite_code 8 of A-Z and 0-9; lower case, spaces and hyphens do not matter.
+ * @property {string} encrypted_group_key Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ */
+
+/**
+ * An account, with a new token for it.
+ *
+ * @typedef {object} LoggedIn
+ * @property {string} user_id
+ * @property {string} username
+ * @property {Record<string, any>} public_key
+ * @property {string} token
+ */
+
+/**
+ * A username and its password.
+ *
+ * @typedef {object} LoginBody
+ * @property {string} username
+ * @property {string} password
+ */
+
+/**
+ * The medium is complete.
+ *
+ * @typedef {object} MediaCompleted
+ * @property {string} media_id
+ * @property {string} status
+ * @property {number} size_bytes
+ * @property {string} expires_at
+ */
+
+/**
+ * The chunk completed the medium.
+ *
+ * @typedef {object} MediaStored
+ * @property {string} media_id
+ * @property {number} size_bytes
+ * @property {string} uploaded_at
+ * @property {string} expires_at
+ */
+
+/**
+ * A complete medium.
+ *
+ * @typedef {object} Medium
+ * @property {string} media_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_metadata
+ * @property {number} size_bytes
+ * @property {string} uploaded_at
+ * @property {string} expires_at
+ */
+
+/**
+ * A medium that is or was complete, and who has downloaded it.
+ *
+ * @typedef {object} MediumInfo
+ * @property {string} media_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_metadata
+ * @property {number} size_bytes
+ * @property {string} uploaded_at
+ * @property {string} expires_at
+ * @property {string} thread_id
+ * @property {string} group_id
+ * @property {string} encryption_iv
+ * @property {'complete' | 'expired'} status `complete`, or `expired` once the server has deleted it.
+ * @property {Array<Fetched>} downloaded_by The first 500 who reported a download, in that order.
+ * @property {number} downloaded_count How many members reported a download.
+ */
+
+/**
+ * A member of a group.
+ *
+ * @typedef {object} Member
+ * @property {string} user_id
+ * @property {string} username
+ * @property {Record<string, any>} public_key
+ * @property {string} joined_at
+ */
+
+/**
+ * A page of the members of a group, in the order of joining.
+ *
+ * @typedef {object} Members
+ * @property {Array<Member>} members
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * A message as its event carried it, with its number.
+ *
+ * @typedef {object} Message
+ * @property {string} message_id
+ * @property {string} conversation_id
+ * @property {string} encrypted_envelope
+ * @property {number} server_timestamp
+ * @property {string} sender_id
+ * @property {number} seq
+ */
+
+/**
+ * An envelope for a group.
+ *
+ * @typedef {object} MessageBody
+ * @property {string} conversation_id The group.
+ * @property {string} encrypted_envelope Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {number} timestamp The sender's clock, milliseconds since the epoch.
+ */
+
+/**
+ * The message is durable; `seq` is its number in the group.
+ *
+ * @typedef {object} MessagePosted
+ * @property {string} message_id
+ * @property {number} server_timestamp
+ * @property {number} seq
+ */
+
+/**
+ * Messages, oldest first; a page never ends between two with the same `server_timestamp`.
+ *
+ * @typedef {object} Messages
+ * @property {Array<Message>} messages
+ * @property {boolean} has_more
+ */
+
+/**
+ * A user who is subscribed to a group.
+ *
+ * @typedef {object} Online
+ * @property {string} user_id
+ * @property {string} username The name in the user's token.
+ * @property {number} connections
+ * @property {string} since When the oldest connection subscribed, RFC 3339.
+ */
+
+/**
+ * A page of the users who are subscribed to a group now, on all servers, in the order of arrival.
+ *
+ * @typedef {object} Presence
+ * @property {Array<Online>} online
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * How much of its quota for media a group uses; uploads under way count with what they have reserved.
+ *
+ * @typedef {object} Quota
+ * @property {string} group_id
+ * @property {number} total_bytes
+ * @property {number} max_bytes
+ * @property {number} media_count
+ * @property {number} max_media_count
+ * @property {number} usage_percent Of the bytes.
+ * @property {number} warning_threshold In percent.
+ * @property {boolean} is_warning Whether bytes or number have reached the threshold.
+ * @property {boolean} is_full
+ */
+
+/**
+ * Posts are stored; `degraded` names the services that are unreachable, and is empty when `status` is `ready`.
+ *
+ * @typedef {object} Readiness
+ * @property {string} status
+ * @property {Array<string>} degraded
+ */
+
+/**
+ * A page of a thread's replies, oldest first.
+ *
+ * @typedef {object} Replies
+ * @property {Array<ThreadReply>} replies
+ * @property {number} total_count
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * A reply in a thread.
+ *
+ * @typedef {object} ReplyBody
+ * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {string | null} [message_id]
+ */
+
+/**
+ * The reply is durable; `seq` is its number in the group.
+ *
+ * @typedef {object} ReplyCreated
+ * @property {string} reply_id
+ * @property {string} thread_id
+ * @property {string} created_at
+ * @property {number} seq
+ */
+
+/**
+ * A new account, with a token for it.
+ *
+ * @typedef {object} SignedUp
+ * @property {string} user_id
+ * @property {string} username
+ * @property {string} token
+ */
+
+/**
+ * A new account.
+ *
+ * @typedef {object} SignupBody
+ * @property {string} username 3-50 of A-Z, a-z, 0-9 and _; unique without regard to case.
+ * @property {string} password At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.
+ * @property {Record<string, any>} public_key Any JSON object, such as a JWK, of up to 16 KiB; members of the user's groups receive it unchanged.
+ */
+
+/**
+ * A thread.
+ *
+ * @typedef {object} Thread
+ * @property {string} thread_id
+ * @property {string} group_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_title
+ * @property {string} encrypted_body
+ * @property {string | null} root_message_id The message that its author named.
+ * @property {number} reply_count
+ * @property {number} media_count
+ * @property {string} created_at
+ */
+
+/**
+ * A new thread.
+ *
+ * @typedef {object} ThreadBody
+ * @property {string} group_id A UUID with hyphens, in any case; answered in lower case.
+ * @property {string} encrypted_title Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {string | null} [root_message_id]
+ */
+
+/**
+ * The thread is durable; `seq` is its number in the group.
+ *
+ * @typedef {object} ThreadCreated
+ * @property {string} thread_id
+ * @property {string} group_id
+ * @property {string} created_at
+ * @property {number} seq
+ */
+
+/**
+ * A page of the complete media of a thread, in the order of completion.
+ *
+ * @typedef {object} ThreadMedia
+ * @property {Array<Medium>} media
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * A reply.
+ *
+ * @typedef {object} ThreadReply
+ * @property {string} reply_id
+ * @property {string} thread_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_body
+ * @property {string | null} message_id The message that its author named.
+ * @property {number} media_count
+ * @property {string} created_at
+ */
+
+/**
+ * A thread with its first 100 media.
+ *
+ * @typedef {object} ThreadWithMedia
+ * @property {string} thread_id
+ * @property {string} group_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_title
+ * @property {string} encrypted_body
+ * @property {string | null} root_message_id The message that its author named.
+ * @property {number} reply_count
+ * @property {number} media_count
+ * @property {string} created_at
+ * @property {Array<Medium>} media
+ * @property {boolean} media_has_more Whether the thread has more media than are listed here.
+ */
+
+/**
+ * A page of a group's threads.
+ *
+ * @typedef {object} Threads
+ * @property {Array<Thread>} threads
+ * @property {number} total_count
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * The chunks of an upload that the server has.
+ *
+ * @typedef {object} UploadState
+ * @property {Array<number>} chunks_received The indexes that are stored, rising.
+ * @property {number} total_chunks
+ */
+
+/**
+ * A ticket for one WebSocket handshake within `expires_in` seconds.
+ *
+ * @typedef {object} WsTicket
+ * @property {string} ticket
+ * @property {number} expires_in
+ */
+
+export {};
