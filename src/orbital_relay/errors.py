@@ -125,7 +125,7 @@ class Conflict(OrbitalError):
 
 
 class MediaSettled(Conflict):
-    """The medium is already what was asked for: whole, or expired. Whoever asked twice finds it so."""
+    """The medium is already in the requested state: complete, or expired. A repeated request gets this error."""
 
 
 class Gone(OrbitalError):
@@ -215,12 +215,12 @@ class Busy(Unavailable):
 
 
 class UploadLost(Unavailable):
-    """The upload that the chunk belongs to was given up meanwhile; sent again, the chunk begins it anew."""
+    """The chunk's upload was abandoned meanwhile; sending the chunk again starts a new upload."""
 
 
 class SettingsInvalid(Exception):
-    """A setting cannot be used; the text is a sentence for whoever starts the server."""
+    """A setting is invalid; the text is a sentence for the operator."""
 
 
 class DatabaseRefused(Exception):
-    """The database cannot be opened; the text is a sentence for whoever starts the server."""
+    """The database cannot be opened; the text is a sentence for the operator."""

@@ -186,8 +186,8 @@ class ExpireMedia(Draft, frozen=True, kw_only=True):
 
     Attributes:
         media_id: The medium.
-        early: Whether `actor` asks for it before its time. When the time is over the server itself asks, for whoever
-            uploaded it.
+        early: Whether `actor` deletes it before it expires. An expiry is requested by the server, in the name of the
+            uploader.
     """
 
     media_id: MediaId
@@ -350,7 +350,7 @@ class ChunkPlace(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         folder: Where the medium's bytes are; never a client's word.
-        ordinal: The how-manieth chunk of its medium it was, from 1; None while it is not stored.
+        ordinal: Its place in the order of arrival, from 1; None while it is not stored.
         total_chunks: How many there will be.
         state: The medium's.
         blob: The name of its bytes; empty while it is not stored.

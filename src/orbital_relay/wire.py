@@ -46,7 +46,7 @@ def decoded_size(text: str) -> int:
 
 def is_base64(text: str) -> bool:
     """
-    Tell whether `text` is base64 of at least one byte.
+    Return whether `text` is base64 of at least one byte.
 
     Standard or URL-safe alphabet, not both; padding may be left out, but not be wrong (RFC 4648 §3.2, §4, §5).
     """
@@ -241,7 +241,7 @@ class Subscribed(msgspec.Struct):
 
 
 class Unsubscribed(msgspec.Struct):
-    """The connection no longer hears these groups: `requested`, `left` or `removed`."""
+    """The connection is no longer subscribed to these groups: `requested`, `left` or `removed`."""
 
     kind: ClassVar = "unsubscribed"
 
@@ -349,7 +349,7 @@ class AuthenticateData(msgspec.Struct):
 
 
 class Subscribe(msgspec.Struct, tag_field="type", tag="subscribe"):
-    """Adds groups to what the connection hears."""
+    """Subscribes the connection to groups."""
 
     data: SubscribeData
     id: FrameId | None = None

@@ -108,7 +108,7 @@ class Node:
         self.revoked_elsewhere = asyncio.Event()
         # The database lost what was committed: a failover to a replica that lagged, or an old backup.
         self.went_back = asyncio.Event()
-        self.auth = Auth.of(settings, store=store, clock=self.clock, tickets=tickets, tell=self._tell_revoked)
+        self.auth = Auth.of(settings, store=store, clock=self.clock, tickets=tickets, notify=self._notify_revoked)
         self.admission = Admission(settings, limiter=limiter)
         self.passwords = Passwords()
         self.relay = Relay(
@@ -167,7 +167,7 @@ class Node:
                     username = listener.session.principal.username
                     yield Connected(listener.user_id, username, listener.connected_ms)
 
-    async def _tell_revoked(self) -> None:
+    async def _notify_revoked(self) -> None:
         # The bus is known later than the node.
         await self.bus.tell_revoked()
 

@@ -30,7 +30,7 @@ def read_name(text: str) -> str:
 
 
 def name_key(text: str) -> str:
-    """Return what tries to log in under a name are counted by; whatever no account can have is counted together."""
+    """Return the key under which login attempts for a name are counted; names that no account can have share one."""
     name = read_name(text)
     return name.lower() if USERNAME.fullmatch(name) else "?"
 
@@ -49,7 +49,7 @@ def check_signup(body: SignupBody) -> None:
 
 
 def _check_password(password: str) -> None:
-    """Tell all that is missing at once, and never repeat the password."""
+    """Report everything that is missing at once, and never repeat the password."""
     missing = [
         name
         for name, found in (
@@ -138,14 +138,14 @@ async def _signed_up(context: ServiceContext, name: str, password: str, once: Id
 
 async def log_in(context: ServiceContext, body: LoginBody) -> LoggedIn:
     """
-    Make a token for whoever knows the password.
+    Make a token for a user who sent the right password.
 
     Takes about the same time whether or not the name exists.
 
     Raises:
         InvalidCredentials: If the name does not exist, has no password, or another one.
     """
-    # What cannot be a name is not asked for: PostgreSQL would stumble over U+0000.
+    # Only a valid name reaches the database: PostgreSQL fails on U+0000.
     name = read_name(body.username)
     named = USERNAME.fullmatch(name) is not None
     account = await context.store.account(name) if named else None

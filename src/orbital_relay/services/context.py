@@ -21,7 +21,7 @@ class Passwords(Protocol):
         ...
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Tell whether the password belongs to the hash; None takes about as long, and is never true."""
+        """Return whether the password matches the hash; for None it takes about as long and returns False."""
         ...
 
 

@@ -23,7 +23,7 @@ class EventPage(msgspec.Struct, frozen=True):
     has_more: bool
 
     def json(self) -> bytes:
-        """Write the page as one JSON object, the frames in it to the letter."""
+        """Write the page as one JSON object, with the frames byte for byte."""
         more = b"true" if self.has_more else b"false"
         return b'{"events":[%b],"last_seq":%d,"has_more":%b}' % (b",".join(self.frames), self.last_seq, more)
 

@@ -2,7 +2,7 @@
 Media: chunks up, bytes down, and what goes when its time is over.
 
 A chunk's blob is durable before its row says so, and a row says that a medium is gone before its bytes go. So a crash
-between any two steps leaves bytes that no row names, which the next round takes away, and never a row without bytes. A
+between any two steps leaves bytes that no row names, which the next round deletes, and never a row without bytes. A
 medium stays in its chunks for good: nothing is copied together when the last one comes, so that this answer is as quick
 as the others, and no moment needs the room twice.
 """
@@ -47,14 +47,14 @@ SOME: Final = 100
 """Media of one step of the clean-up."""
 
 FLIGHT_MS: Final = 15 * 60 * 1000
-"""How old bytes without a row must be before they are taken away while other servers may be writing: a chunk that takes
+"""How old bytes without a row must be before they are deleted while other servers may be writing: a chunk that takes
 longer from its blob to its row is noted by nobody, since its request has been cut long before."""
 
 MOST_AT_ONCE: Final = 16
 """Chunks that one user may be sending to a server: until they have a row they count for no quota, and take 80 MiB."""
 
 VECTOR_BYTES: Final = 1024
-"""Most bytes of an `encryption_iv`: whoever downloads gets it as a header, and proxies hold 4 KiB of those (nginx)."""
+"""Most bytes of an `encryption_iv`: a download has it as a header, and proxies hold 4 KiB of those (nginx)."""
 
 MOST_MISSING: Final = 100
 """Missing chunks that an answer lists; a client that lacks more asks for the state of the upload."""
@@ -79,7 +79,7 @@ class MediaCounters(msgspec.Struct):
     Attributes:
         received_bytes: Bytes of chunks that it stored.
         sent_bytes: Bytes of media that it sent.
-        collected: What its rounds took away: `expired` media, `abandoned` uploads, `swept` blobs without a row.
+        collected: What its clean-up deleted: `expired` media, `abandoned` uploads, `swept` blobs without a row.
         held: What there was of all groups together at its last round; empty before the first.
     """
 
@@ -103,7 +103,7 @@ class MediaContext(msgspec.Struct, frozen=True, kw_only=True):
         limits: How much room there is.
         envelope_bytes: Largest encrypted field, in bytes after decoding.
         keep_ms: How long a medium is kept.
-        abandon_ms: How long an upload may rest before it is given up.
+        abandon_ms: How long an upload may be idle before it is abandoned.
         started_ms: When this server began.
         alone: Whether no other server writes the same media.
         under_way: How many chunks each user is sending to this server now.
@@ -213,7 +213,7 @@ async def take_chunk(
 
 async def _store(room: MediaContext, chunk: Chunk, draft: BlobDraft, place: ChunkPlace) -> ChunkPlace:
     """Make a chunk's bytes durable, then say so."""
-    # A name for this try alone: should it be refused, what is taken away is nobody else's.
+    # A name for this attempt alone: if the chunk is refused, the deleted blob belongs to no other attempt.
     name = f"{place.folder}/{chunk.index:05d}-{new_id()[:8]}"
     try:
         await room.blobs.keep(draft, name)
@@ -246,7 +246,7 @@ async def _finish(
     *,
     once: IdempotencyKey | None,
 ) -> MediaStored:
-    """Make a medium whole, once; whoever comes later gets the same answer."""
+    """Complete a medium, once; later callers get the same answer."""
     now_ms = room.clock.wall_ms()
     if state is MediaState.UPLOADING:
         draft = FinishMedia(
@@ -267,7 +267,7 @@ async def _finish(
     upload = await _upload(room, principal, media_id)
     if upload.state is not MediaState.COMPLETE:
         raise UploadLost(
-            "This upload was given up and begun anew a moment ago. Send its chunks again.", retry_after_s=1
+            "This upload was abandoned and started again a moment ago. Send its chunks again.", retry_after_s=1
         )
     return MediaStored(
         media_id=media_id,
@@ -314,17 +314,17 @@ async def _upload(room: MediaContext, principal: Principal, media_id: MediaId) -
     upload, now_ms = await room.rows.upload(principal.key, media_id), room.clock.wall_ms()
     over = upload.state is MediaState.COMPLETE and upload.expires_ms <= now_ms
     if over or upload.state in {MediaState.EXPIRED, MediaState.ABANDONED}:
-        # It tells in the words of those who read.
+        # This raises the same error as a download.
         await room.rows.media_file(principal.key, media_id, now_ms=now_ms)
     return upload
 
 
 async def state(room: MediaContext, principal: Principal, media_id: MediaId) -> UploadState:
     """
-    Tell what a resuming client still owes.
+    Return which chunks a resuming client still has to send.
 
     Raises:
-        NotFound: If there is no such upload, or it was given up.
+        NotFound: If there is no such upload, or it was abandoned.
         Forbidden: If it is somebody else's.
         Gone: If the medium has expired.
     """
@@ -334,7 +334,7 @@ async def state(room: MediaContext, principal: Principal, media_id: MediaId) -> 
 
 async def take_away(room: MediaContext, principal: Principal, media_id: MediaId) -> None:
     """
-    Take a medium away before its time, whole or not; for its uploader and the group's creator.
+    Delete a medium before it expires, complete or not; for its uploader and the group's creator.
 
     Raises:
         NotFound: If there is no such medium.
@@ -438,8 +438,8 @@ class Collected(msgspec.Struct):
 
     Attributes:
         expired: Media whose time was over.
-        abandoned: Uploads that were given up.
-        wiped: Media whose bytes were taken away.
+        abandoned: Uploads that were abandoned.
+        wiped: Media whose bytes were deleted.
         swept: Bytes that no row named, in blobs and drafts.
     """
 
@@ -451,7 +451,7 @@ class Collected(msgspec.Struct):
 
 async def collect(room: MediaContext, *, sweep: bool) -> Collected:
     """
-    Take away what is over: media past their time, uploads at rest, bytes of both; and, if `sweep`, bytes without a row.
+    Delete expired media, idle uploads and the bytes of both; and, if `sweep`, bytes without a row.
 
     It may run on several servers at once, and be cut short anywhere.
     """
@@ -480,7 +480,7 @@ async def collect(room: MediaContext, *, sweep: bool) -> Collected:
 
 
 async def wipe(room: MediaContext) -> int:
-    """Take away the bytes of media that may no longer be read; return of how many."""
+    """Delete the bytes of media that may no longer be read; return of how many."""
     count = 0
     while some := await room.rows.leavings(limit=SOME):
         for each in some:
@@ -492,7 +492,7 @@ async def wipe(room: MediaContext) -> int:
 
 async def sweep_up(room: MediaContext) -> int:
     """
-    Take away bytes that no row names: what a crash left between a blob and its row.
+    Delete bytes that no row names: what a crash left between a blob and its row.
 
     Bytes that are on their way to their row are spared: those younger than a request lives, or, when no other server
     writes here, those younger than this one.
@@ -551,7 +551,7 @@ async def examine(rows: MediaRows, blobs: Blobs, *, before_ms: int) -> AsyncIter
                 yield f"the medium {media_id} lacks {len(wrong)} of its {len(chunks)} chunks ({sum(wrong):,} bytes)"
     for blob in listed.values():
         if blob.modified_ms < before_ms and blob.name not in await rows.known_chunks([folder_of(blob.name)]):
-            yield f"the bytes {blob.name} belong to no medium; `orbital media gc` takes them away"
+            yield f"the bytes {blob.name} belong to no medium; `orbital media gc` deletes them"
 
 
 async def _is_wrong(rows: MediaRows, blobs: Blobs, name: str, size_bytes: int) -> bool:

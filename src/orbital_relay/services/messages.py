@@ -42,7 +42,7 @@ async def page(
     context: ServiceContext, principal: Principal, *, since_ms: int, limit: int, group_id: GroupId | None
 ) -> bytes:
     """
-    Answer `GET /v1/messages`; the envelopes are copied from the stored frames, not written anew.
+    Answer `GET /v1/messages`; the envelopes are copied from the stored frames, not encoded again.
 
     Raises:
         NotFound: If there is no such group.

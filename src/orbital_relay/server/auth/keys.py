@@ -33,7 +33,7 @@ class _Hmac(HMACAlgorithm):
         """Take the secret as it is."""
         return key if isinstance(key, bytes) else key.encode()
 
-    def check_key_length(self, key: bytes) -> str | None:  # noqa: ARG002 - a short secret was told of at the start
+    def check_key_length(self, key: bytes) -> str | None:  # noqa: ARG002 - a short secret was reported at the start
         """Do not repeat at each token what was said at the start."""
         return None
 

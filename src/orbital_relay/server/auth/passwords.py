@@ -72,7 +72,7 @@ class Passwords:
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """
-        Tell whether a password is the one that was kept.
+        Return whether a password matches the stored hash.
 
         It takes the same time when there is none, so that nobody learns from a clock which names exist.
 
@@ -105,7 +105,7 @@ class Passwords:
             raise Unavailable("Too many logins are under way; try again in a moment.", retry_after_s=2)
         self._under_way += 1
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
-        # Counted until the thread is done with it, also when whoever asked has gone away.
+        # Counted until the thread is done with it, also when the caller was cancelled.
         future.add_done_callback(self._done)
         return await asyncio.shield(future)
 

@@ -46,7 +46,7 @@ class Revocations:
         self, *, token_digest: bytes, user_id: UserId, issued_at_s: float, generation: int | None = None
     ) -> bool:
         """
-        Tell whether a token is revoked: itself, or with all that its user had by then.
+        Return whether a token is revoked: itself, or with all tokens of its user up to a moment.
 
         Args:
             token_digest: SHA-256 of the token.

@@ -253,7 +253,7 @@ async def _run(bound: _Bound, call: Call) -> Reply | Response:
             arguments.append(read(bound.body, call.raw_body))
         return await bound.endpoint.handler(call, *arguments)
     except asyncio.CancelledError:
-        # uvicorn cancels what a shutdown did not wait for. The line is open still, so the client is told.
+        # uvicorn cancels what a shutdown did not wait for. The connection is still open, so the client gets an answer.
         if not call.node.draining:
             raise
         raise Unavailable("The server went down before this was done. Ask again.") from None
@@ -350,5 +350,5 @@ class Application:
 
 
 def missing() -> NotFound:
-    """Make the answer for a path that is none."""
-    return NotFound("There is nothing at this path; /docs tells what there is.")
+    """Make the answer for a path that matches no route."""
+    return NotFound("There is nothing at this path; /docs lists the paths.")

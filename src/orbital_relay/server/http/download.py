@@ -57,7 +57,7 @@ def _number(digits: str) -> int:
 
 def matches(header: str, etag: str, *, weakly: bool = True) -> bool:
     """
-    Tell whether a list of tags has one.
+    Return whether a list of tags contains one.
 
     Args:
         header: An If-None-Match, or an If-Match.
@@ -130,7 +130,7 @@ async def download(call: Call, room: MediaContext, file: MediaFile) -> Download:
     ]
     if_match = call.header(b"if-match")
     if if_match is not None and not matches(if_match, etag, weakly=False):
-        raise PreconditionFailed("The medium has none of the tags of If-Match; its ETag tells which one it has.")
+        raise PreconditionFailed("No tag of If-Match is the medium's; its ETag has the current one.")
     if_none_match = call.header(b"if-none-match")
     if if_none_match is not None and matches(if_none_match, etag):
         return Download(304, common, None, room.counters)

@@ -51,7 +51,7 @@ class LocalLimiter:
         return self.hit_now(name, key, limit=limit, window_s=window_s)
 
     async def peek(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
-        """Tell what `hit` would, without counting."""
+        """Return what `hit` would return, without counting."""
         return self.peek_now(name, key, limit=limit, window_s=window_s)
 
     def _named(self, name: str, limit: int, window_s: float) -> Windows:
@@ -108,7 +108,7 @@ class SharedLimiter:
         Args:
             redis_url: `redis://`, `rediss://` or `unix://`.
             clock: The time.
-            clustered: Tells whether it is a Redis Cluster, once it answers; it is none when left out.
+            clustered: Returns whether it is a Redis Cluster, once it answers; a single Redis when None.
         """
         from redis.exceptions import RedisClusterException, RedisError  # noqa: PLC0415 - redis is an extra
 
@@ -136,7 +136,7 @@ class SharedLimiter:
             return await self._alone.hit(name, key, limit=limit, window_s=window_s)
 
     async def peek(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
-        """Tell what `hit` would, without counting."""
+        """Return what `hit` would return, without counting."""
         if self._clock.steady_s() < self._away_until_s:
             return await self._alone.peek(name, key, limit=limit, window_s=window_s)
         item = _item(limit, window_s)

@@ -148,7 +148,7 @@ class _Counts:
 
     async def take(self, counts: Sequence[Count], window_s: int) -> float | None:
         """
-        Count an attempt, or return the seconds until it would be let in.
+        Count an attempt, or return the seconds until it would be accepted.
 
         When servers share the counts, somebody else may take the last place between looking and counting; then an
         attempt that is refused may stand in the first of the counts, which costs its owner one try.

@@ -54,17 +54,17 @@ def manual(document: Document) -> list[Block]:
     blocks += [Heading(2, "Contents", "contents"), *_contents(document)]
     blocks += [
         Heading(2, "Errors", "errors"),
-        Prose("Every answer that is no success is an [Error](#form-error)."),
+        Prose("Every response that reports an error is an [Error](#form-error)."),
         Table(("Status", "Code", "When"), tuple(sorted(set(_refusals(document))))),
         Prose("Those with 429 and 503 have a `Retry-After`, in seconds."),
-        Prose("Any path that is none of these is 404; another method of one of them is 405, with `Allow`."),
+        Prose("Any other path is 404; another method of one of these paths is 405, with `Allow`."),
     ]
     for tag in document["tags"]:
         blocks += [Heading(2, tag["name"], _anchor(tag["name"])), Prose(tag["description"])]
         for method, path, operation in _operations(document):
             if operation["tags"] == [tag["name"]]:
                 blocks += _operation(method, path, operation, schemas)
-    blocks += [Heading(2, "Forms", "forms"), Prose("What stands in bodies and answers.")]
+    blocks += [Heading(2, "Forms", "forms"), Prose("The bodies of requests and responses.")]
     for name, schema in schemas.items():
         blocks += [
             Heading(3, f"Form {name}", f"form-{name.lower()}"),

@@ -36,13 +36,13 @@ milliseconds since the epoch. Events come over the WebSocket at `/ws`.
 
 _TAGS: Final = {
     "Accounts": "Signing up, logging in and out, tickets.",
-    "Groups": "Groups, their members, and the codes that let people in.",
+    "Groups": "Groups, their members, and their invite codes.",
     "Messages": "Opaque envelopes.",
     "Threads": "Threads and replies.",
     "Media": "Encrypted photos and videos.",
     "Recovery": "What happened while a client was away.",
     "WebSocket": "Where events arrive.",
-    "Running it": "For whoever runs the server.",
+    "Running it": "For operators.",
 }
 
 

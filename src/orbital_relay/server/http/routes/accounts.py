@@ -60,7 +60,7 @@ async def login(call: Call, body: LoginBody) -> Reply:
     """
     Log in.
 
-    Whether a name exists cannot be told from the answer, nor from how long it takes.
+    Neither the answer nor its timing reveals whether a name exists.
     """
     await call.limits.login(call.address, accounts.name_key(body.username))
     try:

@@ -38,7 +38,7 @@ class EventQuery(msgspec.Struct):
         Answer(200, "A page of events.", Events),
         Answer(
             200,
-            "With `Accept: application/x-ndjson`: the stored frames alone, one a line, to the letter.",
+            "With `Accept: application/x-ndjson`: the stored frames alone, one a line, byte for byte.",
             media_type=_NDJSON,
             headers={
                 "X-Last-Seq": "The group's last number, whether or not the page reaches it.",
@@ -72,7 +72,7 @@ async def list_events(call: Call, query: EventQuery) -> Reply:
 
 
 def prefers_ndjson(accept: str | None) -> bool:
-    """Tell whether an Accept header names ndjson, and JSON no more than it (RFC 9110 §12.5.1)."""
+    """Return whether an Accept header prefers ndjson to JSON, or ranks both equally (RFC 9110 §12.5.1)."""
     quality = {_NDJSON: 0.0, "application/json": 0.0}
     for part in (accept or "").split(","):
         name, *parameters = (word.strip().lower() for word in part.split(";"))

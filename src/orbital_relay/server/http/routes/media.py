@@ -56,7 +56,7 @@ class MediaQuery(msgspec.Struct):
 
 
 _UPLOAD: Final = "upload_media"
-# A UUID has 36 characters and a number here at most 15; what is longer is told in words.
+# A UUID has 36 characters and a number here at most 15; a longer value is refused with a sentence.
 _SMALL: Final = 200
 _VECTOR: Final = media.VECTOR_BYTES * 4 // 3 + 4
 _INTEGERS: Final = ("chunk_index", "total_chunks", "size_bytes")
@@ -172,9 +172,9 @@ async def show_upload(call: Call) -> Reply:
 )
 async def delete_medium(call: Call) -> Reply:
     """
-    Take a medium away before its time; for who uploaded it and the group's creator.
+    Delete a medium before it expires; for its uploader and the group's creator.
 
-    A whole one emits `media_expired`; an upload that is not whole just ends, and its id may begin anew.
+    A complete one emits `media_expired`; an upload that is not complete is aborted, and its id can be used again.
     """
     await media.take_away(call.node.media, call.principal, call.uuid("media_id", MediaId))
     return Reply(204)
@@ -213,7 +213,7 @@ async def download_medium(call: Call) -> Download:
         try:
             return await send_download(call, room, file)
         except BlobMissing as exc:
-            # It may have been taken away between the two looks; then the next one says so.
+            # It may have been deleted between the two reads; then the second read reports that.
             if last_try:
                 raise OrbitalError("The server lacks bytes of this medium; a member who fetched it has them.") from exc
     raise AssertionError("the last try returns or raises")
@@ -231,7 +231,7 @@ async def show_medium(call: Call) -> Reply:
     """
     Show what is known of a medium, and who has it.
 
-    An expired one is still known: whoever has not fetched it sees here whom to ask.
+    An expired one is still listed: a member who has not downloaded it sees here whom to ask.
     """
     return Reply.json(await media.show(call.node.media, call.principal, call.uuid("media_id", MediaId)))
 
