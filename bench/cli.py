@@ -127,11 +127,11 @@ def common(*peers: str, base: str, plots: bool = True):
                     title, figures, columns = command(bench=bench, rounds=rounds, **options)
             except (Missing, LoadFailed) as failed:
                 raise click.ClickException(str(failed)) from None
-            told = Report(title, figures, columns, base=base, notes=bench.notes)
+            table = Report(title, figures, columns, base=base, notes=bench.notes)
             # A file or a pipe has no width; a table cut to 80 columns helps nobody.
-            told.show(Console() if sys.stdout.isatty() else Console(width=200), markdown=markdown)
+            table.show(Console() if sys.stdout.isatty() else Console(width=200), markdown=markdown)
             if keep:
-                told.keep(keep)
+                table.keep(keep)
             if not figures:
                 sys.exit(1)
 
@@ -457,32 +457,32 @@ def storm(*, bench: Bench, rounds: int, clients: int, missed: int, others: int, 
 @main.command()
 @common("orbital", "node-map", "uws", base="node-map")
 @click.option("--listeners", type=SOME, default=1000, show_default=True, help="Members of the group.")
-@click.option("--deaf", type=ANY, default=100, show_default=True, help="How many of them never read.")
+@click.option("--stalled", type=ANY, default=100, show_default=True, help="How many of them never read.")
 @click.option("--rate", type=A_SECOND, default=100.0, show_default=True, help="Events a second.")
 @click.option("--seconds", type=A_SECOND, default=15.0, show_default=True, help="Length of the measured window.")
-def slow(*, bench: Bench, rounds: int, listeners: int, deaf: int, rate: float, seconds: float, plot: Path | None):
+def slow(*, bench: Bench, rounds: int, listeners: int, stalled: int, rate: float, seconds: float, plot: Path | None):
     """Some listeners never read: the others' latency, and the server's memory.
 
     \b
     Examples:
       python -m bench slow --rounds 1
-      python -m bench slow --deaf 0 --rounds 1      # the same without them, to compare
+      python -m bench slow --stalled 0 --rounds 1      # the same without them, to compare
     """
-    if deaf >= listeners:
-        raise click.UsageError("--deaf has to be less than --listeners: somebody must read")
-    figures = scenarios.slow(bench, listeners=listeners, deaf=deaf, rate=rate, seconds=seconds, rounds=rounds)
+    if stalled >= listeners:
+        raise click.UsageError("--stalled has to be less than --listeners: somebody must read")
+    figures = scenarios.slow(bench, listeners=listeners, stalled=stalled, rate=rate, seconds=seconds, rounds=rounds)
     if plot:
-        report.latencies(f"{listeners - deaf:,} listeners beside {deaf} that never read", figures, plot)
+        report.latencies(f"{listeners - stalled:,} listeners beside {stalled} that never read", figures, plot)
     columns: list[Column] = [
         ("the others' p50", "each.p50", "ms"),
         ("p99", "each.p99", "ms"),
         ("most", "each.max", "ms"),
         ("memory grown", "grown_bytes", "mb"),
-        ("for each deaf one", "grown_each", "kb"),
+        ("for each stalled one", "grown_each", "kb"),
         ("deliveries/s", "deliveries_s", "count"),
         ("server's core", "server_share", "share"),
     ]
-    return f"{listeners:,} listeners of whom {deaf} never read; {rate:g} events a second", figures, columns
+    return f"{listeners:,} listeners of whom {stalled} never read; {rate:g} events a second", figures, columns
 
 
 @main.command()

@@ -63,14 +63,14 @@ class Load:
         self.process.stdout.close()
         self.folder.cleanup()
 
-    # Asking and hearing
+    # Requests and answers
 
-    def tell(self, line: str) -> None:
+    def write(self, line: str) -> None:
         """Send a command without waiting."""
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
 
-    def hear(
+    def read(
         self,
         *,
         progress: Progress | None = None,
@@ -96,10 +96,10 @@ class Load:
                     return word
         raise LoadFailed(f"the load process ended with status {self.process.wait()}")
 
-    def ask(self, line: str, **hear) -> dict:
+    def ask(self, line: str, **read) -> dict:
         """Send a command and wait for its last word."""
-        self.tell(line)
-        return self.hear(**hear)
+        self.write(line)
+        return self.read(**read)
 
     def _file(self, lines: Iterable[str]) -> Path:
         self._files += 1
@@ -173,13 +173,13 @@ class Load:
             (int(status), body) for status, _, body in (line.partition("\t") for line in out.read_text().splitlines())
         ]
 
-    def run(self, kind: str, amount: float, *, warm_s: float, window_s: float, drain_s: float = 5, **hear) -> dict:
+    def run(self, kind: str, amount: float, *, warm_s: float, window_s: float, drain_s: float = 5, **read) -> dict:
         """Publish: `closed` keeps `amount` events in flight, `open` sends `amount` a second whatever comes back."""
-        return self.ask(f"run {kind} {amount} {warm_s} {window_s} {drain_s}", **hear)
+        return self.ask(f"run {kind} {amount} {warm_s} {window_s} {drain_s}", **read)
 
-    def idle(self, seconds: float, **hear) -> dict:
+    def idle(self, seconds: float, **read) -> dict:
         """Only answer pings."""
-        return self.ask(f"idle {seconds}", **hear)
+        return self.ask(f"idle {seconds}", **read)
 
     def drop(self, *, listeners_only: bool = False) -> None:
         """Cut the connections (RST), as a power cut does."""

@@ -12,7 +12,7 @@ from rich.text import Text
 from bench.measure import Figures
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#8c6d31", "#5e3c99")
-"""Told apart also without red and green (after Okabe and Ito); a picture with more lines has them again, dashed."""
+"""Readable also without red and green (after Okabe and Ito); a picture with more lines has them again, dashed."""
 
 Column = tuple[str, str, str]
 """Heading, the figure's name (a dot reaches into a histogram), its kind: count, us, ms, ratio, share, kb, s."""

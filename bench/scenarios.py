@@ -57,7 +57,7 @@ def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict
     """Connections that only listen: memory for each, and what heartbeats cost.
 
     Each round has a server of its own: one that has let go of connections keeps their memory for the next ones. It is
-    started anew once the users are made, so that what it remembers of them counts as the connections' too. In the end
+    restarted once the users are made, so that what it remembers of them counts as the connections' too. In the end
     each group gets an event, to see that all are still there.
     """
     used: set[str] = set()
@@ -142,7 +142,7 @@ def storm(
                     )
                     if sent["answers"] != count:
                         raise LoadFailed(f"{sent['answers']} of {count} events were taken: {sent['error']}")
-            calm.tell(f"run open 50 0 {within_s} 2")
+            calm.write(f"run open 50 0 {within_s} 2")
             time.sleep(0.5)
             system_cpu = system.cpu_ns()
             started = time.monotonic()
@@ -155,7 +155,7 @@ def storm(
             took = time.monotonic() - started
             cpu = system.cpu_ns()
             calm.process.send_signal(signal.SIGUSR1)
-            during = calm.hear()
+            during = calm.read()
             full = back["full"] if resumes else back["ready"]
             result = {
                 "took_s": took,
@@ -201,14 +201,14 @@ def _quiet(bench: Bench, load: Load, text: str, seconds: float) -> dict:
     )
 
 
-def slow(bench: Bench, *, listeners: int, deaf: int, rate: float, seconds: float, rounds: int) -> dict[str, Figures]:
+def slow(bench: Bench, *, listeners: int, stalled: int, rate: float, seconds: float, rounds: int) -> dict[str, Figures]:
     """Some of a group's listeners never read: what the others feel, and what the server's memory does."""
 
     def one(system: System, text: str) -> dict:
         layout = Layout(groups=1, members=listeners, posters=4)
         with bench.load(system) as load:
             prepared(bench, system, load, layout, text)
-            load.listeners(system.listener(layout, 0, m, flags="gd" if m < deaf else "g") for m in range(listeners))
+            load.listeners(system.listener(layout, 0, m, flags="gd" if m < stalled else "g") for m in range(listeners))
             system.publishers(load, layout)
             load.connect(progress=bench.live(f"{text}: connecting", seconds=30))
             before = system.resident_bytes()
@@ -228,7 +228,7 @@ def slow(bench: Bench, *, listeners: int, deaf: int, rate: float, seconds: float
                 watcher.join()
             if before is not None:
                 result["grown_bytes"] = highest[0] - before
-                result["grown_each"] = (highest[0] - before) / max(deaf, 1)
+                result["grown_each"] = (highest[0] - before) / max(stalled, 1)
             return result
 
     return bench.interleaved(rounds, one)

@@ -7,7 +7,7 @@ First at a fixed rate, for the milliseconds that the second server adds; then wi
 events a second that arrive at a listener of the other server. The clients are Python's and share the machine with the
 servers, so the second figure is what all of them together can do, not what a server can.
 
-Orbital on PostgreSQL (every event durable before it is told) and Redis, beside Socket.IO with its Redis adapter and
+Orbital on PostgreSQL (every event durable before delivery) and Redis, beside Socket.IO with its Redis adapter and
 Node's ws with Redis Pub/Sub (both keep nothing), in turns within the same minute, with one Redis for all.
 """
 

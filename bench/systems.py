@@ -156,7 +156,7 @@ class System(ABC):
             self._open()
 
     def again(self, place: Place) -> None:
-        """Start anew, if the server is ours."""
+        """Restart, if the server is ours."""
         if self.process is not None:
             self.stop()
             self.start(place)

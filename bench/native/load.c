@@ -52,7 +52,7 @@ enum state { CLOSED, CONNECTING, HANDSHAKE, SETUP, READY, FAILED };
 
 struct conn {
     int fd;
-    u8 kind, state, greeted, deaf, binary, raw, want_out;
+    u8 kind, state, greeted, stalled, binary, raw, want_out;
     int group;
     u32 received, steps, got, fifo_head, fifo_tail, event, source;
     u64 started_ns;
@@ -188,7 +188,7 @@ static void close_conn(struct conn *c, bool failed, bool reset) {
     }
     close(c->fd);
     c->fd = -1;
-    if (c->state == READY && c->kind == LISTENER && !c->deaf && c->group >= 0) members[c->group]--;
+    if (c->state == READY && c->kind == LISTENER && !c->stalled && c->group >= 0) members[c->group]--;
     if (c->state == READY && c->kind == LISTENER) ready_total--;
     if (c->state != READY && c->state != CLOSED && c->state != FAILED) opening--;
     c->state = failed ? FAILED : CLOSED;
@@ -250,7 +250,7 @@ static bool open_conn(struct conn *c) {
     if (c->fd < 0) { note_error("no more descriptors", 19); c->state = FAILED; failed_total++; return false; }
     int one = 1;
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (c->deaf) {
+    if (c->stalled) {
         int small = 4096;               /* a reader that stopped must not hide megabytes in its own kernel */
         setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
     }
@@ -287,8 +287,8 @@ static void finish_setup(struct conn *c) {
     opening--;
     if (c->kind == LISTENER) {
         ready_total++;
-        if (c->group >= 0 && !c->deaf) members[c->group]++;
-        if (c->deaf) epoll_ctl(ep, EPOLL_CTL_DEL, c->fd, NULL);
+        if (c->group >= 0 && !c->stalled) members[c->group]++;
+        if (c->stalled) epoll_ctl(ep, EPOLL_CTL_DEL, c->fd, NULL);
         if (!want) hist_add(&h_full, now_ns() - c->started_ns);
     } else if (c->kind == PUBLISHER_HTTP || c->kind == BATCH_HTTP) idle_http(c);
 }
@@ -742,7 +742,7 @@ static void connect_all(u32 at_once, double limit_s, u32 want_each) {
     in_window = true;
     double cpu = cpu_s();
     u32 readers = 0;
-    for (u32 i = 0; i < n_conns; i++) if (conns[i]->kind == LISTENER && !conns[i]->deaf) readers++;
+    for (u32 i = 0; i < n_conns; i++) if (conns[i]->kind == LISTENER && !conns[i]->stalled) readers++;
     for (;;) {
         while (next < n_conns && opening < at_once) {
             struct conn *c = conns[next++];
@@ -852,7 +852,7 @@ static u32 fields_of(char *line, char *end, char **start, u32 *len, u32 most) {
     return k;
 }
 
-/* Each line: group, flags (g greeted, d deaf, b binary, o ready at the 101, r raw lines to the control port), head, frames… */
+/* Each line: group, flags (g greeted, d stalled, b binary, o ready at the 101, r raw lines to the control port), head, frames… */
 static void load_conns(const char *path, u8 kind) {
     size_t n;
     char *p = slurp(path, &n), *end = p + n;
@@ -872,7 +872,7 @@ static void load_conns(const char *path, u8 kind) {
         c->group = atoi(start[0]);
         if (c->group >= 0) need_groups(c->group);
         c->greeted = strchr(start[1], 'g') ? 1 : strchr(start[1], 'o') ? 2 : 0;
-        c->deaf = strchr(start[1], 'd') ? 1 : 0;
+        c->stalled = strchr(start[1], 'd') ? 1 : 0;
         c->binary = strchr(start[1], 'b') ? 1 : 0;
         c->raw = strchr(start[1], 'r') ? 1 : 0;
         c->head = start[2];

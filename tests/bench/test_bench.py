@@ -50,7 +50,7 @@ def test_every_delivery_is_counted_once(floor):
     assert 0 < result["each"]["p50"] <= result["each"]["p99"] <= result["last"]["max"]
 
 
-def test_deaf_listeners_are_not_waited_for(floor):
+def test_stalled_listeners_are_not_waited_for(floor):
     """[BENCH2] A listener that never reads counts neither as delivered to nor as missing."""
     layout = systems.Layout(groups=1, members=5, posters=1)
     with load.Load(floor.host, floor.port, core=None) as side:
@@ -165,7 +165,7 @@ def test_escapes_bring_every_byte_back():
         "fan_out --rounds 0",
         "groups --groups 0",
         "storm --others 5",
-        "slow --deaf 5 --listeners 5 --system c-joined",
+        "slow --stalled 5 --listeners 5 --system c-joined",
         "idle --plot picture.svg",
         "fan_out --url http://127.0.0.1:no --secret s",
         "fan_out --url https://127.0.0.1 --secret s",
@@ -226,7 +226,7 @@ def test_a_server_of_your_own(serve):
         ("append --senders 2 --seconds 0.2 --warm 0", ["orbital", "orbital-post"]),
         ("idle --connections 10 --seconds 0.2", ["orbital"]),
         ("storm --clients 10 --missed 2 --others 10", ["orbital"]),
-        ("slow --listeners 4 --deaf 1 --seconds 0.2 --rate 20", ["orbital"]),
+        ("slow --listeners 4 --stalled 1 --seconds 0.2 --rate 20", ["orbital"]),
         ("replay --clients 2 --events 10", ["orbital"]),
         ("media --size 6", ["orbital-media"]),
     ):

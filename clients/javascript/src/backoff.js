@@ -10,7 +10,7 @@
  * @property {number} window_ms The server counts five a minute by arrival; one second more allows for an attempt that was slow to arrive.
  */
 
-/** @type {Readonly<BackoffNumbers>} The numbers that clients keep unless they are told others. */
+/** @type {Readonly<BackoffNumbers>} The numbers that clients keep unless options replace them. */
 export const BACKOFF = {
   steps_ms: [1000, 2000, 4000, 8000, 16000, 32000],
   spread_ms: 6000,

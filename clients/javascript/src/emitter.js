@@ -71,7 +71,7 @@ export class Emitter {
   emit(event, ...args) {
     const handlers = this.eventHandlers[event] ?? [];
     if ((event === 'error' || event === 'violation') && !handlers.length) console.error(`orbital: ${event}:`, ...args);
-    // Called now; what it throws, or its promise is rejected with, is told in a moment.
+    // Called now; what it throws, or its promise is rejected with, is reported asynchronously.
     for (const handler of [...handlers])
       new Promise((resolve) => resolve(handler(...args))).catch((cause) =>
         event === 'error' ? console.error(cause) : this.emit('error', wrap('HANDLER', cause)),

@@ -74,11 +74,11 @@ export class OrbitalApi extends Http {
   }
 
   /**
-   * Iterate over a list that is paged by offset. What moves from one page to the next meanwhile, since something was added before it, comes once.
+   * Iterate over a list that is paged by offset. An entry that moves to the next page meanwhile, since another was added before it, is yielded once.
    *
    * @param {string} path
    * @param {string} gives
-   * @param {string} name The member that tells two entries apart.
+   * @param {string} name The member that identifies an entry.
    * @param {{limit?: number, offset?: number, sort?: string}} [query]
    * @returns {AsyncGenerator<any, void, undefined>}
    */

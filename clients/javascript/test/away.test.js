@@ -264,7 +264,7 @@ describe('numbers that others give', () => {
       client.subscribe(group, { since: 0, onEvent: ({ seq }) => seqs.push(seq) });
       await until(() => seqs.length === 1);
       for (const connection of server.connections)
-        server.tell(connection, 'subscribed', { group_ids: [group], groups: { [group]: groups } });
+        server.sendFrame(connection, 'subscribed', { group_ids: [group], groups: { [group]: groups } });
       await until(() => client.errors.length);
       server.post(group);
 

@@ -27,7 +27,7 @@ async function start(token, groups, backoff) {
     if (was === 'open' && status !== 'open') page.lost++;
     was = status;
   });
-  for (const id of groups) client.subscribe(id, { since: 0, onEvent: (event) => globalThis.heard(event) });
+  for (const id of groups) client.subscribe(id, { since: 0, onEvent: (event) => globalThis.received(event) });
 }
 
 test(
@@ -42,9 +42,9 @@ test(
       let restarts = 0;
       let opened = 0;
       let lost = 0;
-      await tab.expose('heard', (event) => {
+      await tab.expose('received', (event) => {
         const list = lists.get(event.group_id);
-        // A page that is reloaded between hearing an event and keeping its position hears that one event again.
+        // A page that is reloaded between receiving an event and storing its position receives that one event again.
         if (restarts && event.seq === list.length && event.prev === list.at(-1).prev) return;
         list.push(event);
       });
@@ -106,7 +106,7 @@ async function onePage(t) {
   const tab = await browser.tab();
   await tab.go(`${proxy.url}/health/live`);
   const seqs = [];
-  await tab.expose('heard', ({ seq }) => seqs.push(seq));
+  await tab.expose('received', ({ seq }) => seqs.push(seq));
   await tab.go(`${proxy.url}/health/live`);
   await tab.run(start, token, [group_id], {});
   const state = () => tab.run(() => globalThis.page.client.state);
@@ -129,7 +129,7 @@ test('in Chromium: a page that is shown again replaces a socket that only looks 
   await until(async () => (await state()).status === 'connecting', 'noticed', 10_000);
   await proxy.do('set', { direction: 'both', swallow: false });
   await proxy.do('reset');
-  await until(() => seqs.includes(2), 'heard', 30_000);
+  await until(() => seqs.includes(2), 'received', 30_000);
 
   t.diagnostic(`back after ${Date.now() - shown} ms`);
   assert.deepEqual(seqs, [1, 2]);
@@ -143,12 +143,12 @@ test('in Chromium: a page whose network returns is back before its back-off is o
   const { retry_at } = await until(async () => ((await state()).retry_at > Date.now() + 5000 ? state() : false), 'a long wait', 60_000);
   await post();
   await tab.offline(false);
-  await until(() => seqs.includes(2), 'heard', 5000);
+  await until(() => seqs.includes(2), 'received', 5000);
 
   assert.ok(Date.now() < retry_at, 'before the wait was over');
 });
 
-test('in Chromium: a refused token can be told from a lost network', { skip, timeout: 60_000 }, async (t) => {
+test('in Chromium: a refused token can be distinguished from a lost network', { skip, timeout: 60_000 }, async (t) => {
   const { tab, token } = await onePage(t);
   const state = await tab.run(async (bad) => {
     const { OrbitalClient } = await import('/sdk/orbital.js');

@@ -41,11 +41,11 @@ export class Chromium {
     });
     browser.socket = new WebSocket(address, { perMessageDeflate: false });
     await new Promise((resolve, reject) => browser.socket.on('open', resolve).on('error', reject));
-    browser.socket.on('message', (text) => browser.#heard(JSON.parse(text.toString())));
+    browser.socket.on('message', (text) => browser.#received(JSON.parse(text.toString())));
     return browser;
   }
 
-  #heard({ id, result, error, method, params, sessionId }) {
+  #received({ id, result, error, method, params, sessionId }) {
     if (id) {
       const { resolve, reject } = this.#answers.get(id);
       this.#answers.delete(id);
@@ -66,7 +66,7 @@ export class Chromium {
     const { targetId } = await this.send('Target.createTarget', { url });
     const { sessionId } = await this.send('Target.attachToTarget', { targetId, flatten: true });
     const tab = new Tab(this, targetId, sessionId);
-    this.#listeners.set(sessionId, (method, params) => tab.heard(method, params));
+    this.#listeners.set(sessionId, (method, params) => tab.received(method, params));
     await tab.send('Page.enable');
     await tab.send('Runtime.enable');
     await tab.send('Network.enable');
@@ -97,7 +97,7 @@ class Tab {
     return this.browser.send(method, params, this.sessionId);
   }
 
-  heard(method, params) {
+  received(method, params) {
     if (method === 'Runtime.bindingCalled') void this.#called(params);
     else if (method === 'Page.loadEventFired') this.#loaded();
     else if (method === 'Runtime.exceptionThrown')

@@ -133,7 +133,7 @@ test('a function that yields the refused token again ends it', async () => {
   assert.ok(asked >= 2 && asked <= 3, `asked ${asked} times`);
 });
 
-test('a function that throws is tried again: whoever gives tokens may be away', async () => {
+test('a function that throws is tried again: the source of tokens may be unavailable', async () => {
   let asked = 0;
   const client = connect({
     token: () => {
@@ -151,7 +151,7 @@ test('token_expiring: a function is asked for a newer one, which goes over the s
   const client = connect({ token: () => `t${++asked}` });
   await open(client);
   const [connection] = server.connections;
-  server.tell(connection, 'token_expiring', { expires_at: 'soon' });
+  server.sendFrame(connection, 'token_expiring', { expires_at: 'soon' });
 
   await until(() => connection.frames.some(({ type }) => type === 'authenticate'));
   assert.deepEqual(connection.frames.find(({ type }) => type === 'authenticate').data, { token: 't2' });
@@ -189,7 +189,7 @@ test('never more than five attempts in a window, whatever happens', async () => 
   for (let i = 5; i < at.length; i++) assert.ok(at[i] - at[i - 5] > 300, `six attempts in ${at[i] - at[i - 5]} ms`);
 });
 
-test('a line on which nothing arrives for an interval and a slack is replaced', async () => {
+test('a connection on which nothing arrives for an interval and a slack is replaced', async () => {
   server.heartbeatSeconds = 0.1;
   const client = connect({ slackMs: 100 });
   await open(client);
@@ -203,7 +203,7 @@ test('pings keep a line, and are answered', async () => {
   const client = connect({ slackMs: 100 });
   await open(client);
   const [connection] = server.connections;
-  const ping = setInterval(() => server.tell(connection, 'ping', { server_time: 1 }), 100);
+  const ping = setInterval(() => server.sendFrame(connection, 'ping', { server_time: 1 }), 100);
   await until(() => connection.frames.filter(({ type }) => type === 'pong').length > 6);
   clearInterval(ping);
 
@@ -286,7 +286,7 @@ test('the page shown, and the network back, are reasons to wake; after close() t
   assert.equal(server.handshakes.length, 1);
 });
 
-test('a server that accepts and then says nothing is given up after a time', async (t) => {
+test('a server that accepts and then sends nothing is abandoned after a time', async (t) => {
   hurry(t, 50);
   server.silent = true;
   const client = connect();

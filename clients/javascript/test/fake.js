@@ -78,7 +78,7 @@ export class FakeServer {
     this.connections.clear();
   }
 
-  /** Store an event and tell whoever has subscribed. */
+  /** Store an event and send it to every subscriber. */
   post(id, type, data) {
     const text = this.log.append(id, type, data);
     for (const connection of this.connections) if (connection.groups.has(id)) this.write(connection, text);
@@ -89,7 +89,7 @@ export class FakeServer {
     for (const out of this.filter(text, connection)) connection.socket.send(out);
   }
 
-  tell(connection, type, data, more = {}) {
+  sendFrame(connection, type, data, more = {}) {
     connection.socket.send(JSON.stringify({ type, data, server_timestamp: 1, ...more }));
   }
 
@@ -169,10 +169,10 @@ export class FakeServer {
       this.connections.add(connection);
       ws.on('close', () => this.connections.delete(connection));
       ws.on('error', () => {});
-      ws.on('message', (bytes) => this.#heard(connection, JSON.parse(bytes.toString())));
+      ws.on('message', (bytes) => this.#received(connection, JSON.parse(bytes.toString())));
       if (this.silent) return;
       this.onOpen?.(connection);
-      this.tell(connection, 'auth_success', {
+      this.sendFrame(connection, 'auth_success', {
         user_id: 'u1',
         username: 'anna',
         connected_at: '2026-01-01T00:00:00Z',
@@ -181,7 +181,7 @@ export class FakeServer {
     });
   }
 
-  #heard(connection, frame) {
+  #received(connection, frame) {
     connection.frames.push(frame);
     this.onFrame?.(connection, frame);
     if (this.silent) return;
@@ -201,15 +201,15 @@ export class FakeServer {
         groups[id].recovered = recovered;
         if (recovered) replays.push(...texts.slice(seq));
       }
-      this.tell(connection, 'subscribed', { group_ids: ids, subscribed_at: '2026-01-01T00:00:00Z', groups });
-      if (forbidden.length) this.tell(connection, 'error', { code: 'FORBIDDEN', message: 'not yours', group_ids: forbidden });
+      this.sendFrame(connection, 'subscribed', { group_ids: ids, subscribed_at: '2026-01-01T00:00:00Z', groups });
+      if (forbidden.length) this.sendFrame(connection, 'error', { code: 'FORBIDDEN', message: 'not yours', group_ids: forbidden });
       for (const text of replays) this.write(connection, text);
     } else if (frame.type === 'unsubscribe') {
       for (const id of frame.data.group_ids) connection.groups.delete(id);
-      this.tell(connection, 'unsubscribed', { group_ids: frame.data.group_ids, reason: 'requested' });
+      this.sendFrame(connection, 'unsubscribed', { group_ids: frame.data.group_ids, reason: 'requested' });
     } else if (frame.type === 'typing_indicator') {
       for (const other of this.connections)
-        if (other !== connection) this.tell(other, 'typing_indicator', { ...frame.data, user_id: 'u2', username: 'ben' });
+        if (other !== connection) this.sendFrame(other, 'typing_indicator', { ...frame.data, user_id: 'u2', username: 'ben' });
     }
   }
 }

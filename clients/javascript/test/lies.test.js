@@ -1,4 +1,4 @@
-/** A server that lies: thirty kinds, seven seeds each, and each lie is told. */
+/** A server that lies: thirty kinds, seven seeds each, and each lie is reported. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { OrbitalClient } from '../src/node.js';
@@ -22,22 +22,22 @@ afterEach(async () => {
   await server.kill();
 });
 
-/** Listen with verify; `told` are violations, resets and ends. */
+/** Listen with verify; `reported` are violations, resets and ends. */
 const listen = (options = {}, verify = true, token = 't1') => {
   const client = new OrbitalClient(server.url, { token, backoff: FAST, verify });
   clients.push(client);
-  const heard = { client, texts: [], told: [], seqs: [], caughtUp: 0 };
-  client.on('error', (error) => heard.told.push(error.code));
-  client.on('violation', ({ kind }) => heard.told.push(kind));
+  const received = { client, texts: [], reported: [], seqs: [], caughtUp: 0 };
+  client.on('error', (error) => received.reported.push(error.code));
+  client.on('violation', ({ kind }) => received.reported.push(kind));
   client.subscribe(group, {
     since: 0,
-    onEvent: ({ seq }) => heard.seqs.push(seq),
-    onReset: ({ data }) => heard.told.push(`reset: ${data.reason}`),
-    onCaughtUp: () => heard.caughtUp++,
-    onEnd: (error) => heard.told.push(`end: ${error?.code}`),
+    onEvent: ({ seq }) => received.seqs.push(seq),
+    onReset: ({ data }) => received.reported.push(`reset: ${data.reason}`),
+    onCaughtUp: () => received.caughtUp++,
+    onEnd: (error) => received.reported.push(`end: ${error?.code}`),
     ...options,
   });
-  return heard;
+  return received;
 };
 
 const change = (text) => text.replace('"encrypted_envelope":"AAAA"', '"encrypted_envelope":"BBBB"');
@@ -62,7 +62,7 @@ const FRAMES = {
   'one made up and the rest renumbered': (texts, at) =>
     [...texts.slice(0, at), change(texts[at]), ...texts.slice(at)].map((text, i) => renumber(text, i + 1)),
 };
-/** Where a lie is told: in the log and on the socket, or in one of them. */
+/** Where a lie stands: in the log and on the socket, or in one of them. */
 const PLACES = ['both', 'socket', 'log'];
 
 /** On the socket and in the log, or in one. */
@@ -90,7 +90,7 @@ function lies(place, make) {
   }
 }
 
-describe('[VERIFY1] with verify each lie is told', () => {
+describe('[VERIFY1] with verify each lie is reported', () => {
   for (const [kind, make] of Object.entries(FRAMES))
     for (const place of PLACES)
       test(`${kind}, ${place}: seven seeds from ${SEED}`, async (t) => {
@@ -99,36 +99,36 @@ describe('[VERIFY1] with verify each lie is told', () => {
           const random = seeded(seed);
           const at = 2 + Math.floor(random() * (EVENTS - 4));
           lies(place, (texts) => make(texts, at, random));
-          const heard = listen();
-          await until(() => heard.told.length, `told: seed ${seed}, event ${at + 1}`);
+          const received = listen();
+          await until(() => received.reported.length, `reported: seed ${seed}, event ${at + 1}`);
           assert.ok(
-            ['changed', 'skipped', 'repeated', 'withheld'].some((one) => heard.told.includes(one)),
-            `seed ${seed}: ${heard.told}`,
+            ['changed', 'skipped', 'repeated', 'withheld'].some((one) => received.reported.includes(one)),
+            `seed ${seed}: ${received.reported}`,
           );
-          heard.client.close();
+          received.client.close();
         }
       });
 
   test('an honest server is accused of nothing, seven times', async () => {
     for (let i = 0; i < 7; i++) {
-      const heard = listen();
-      await until(() => heard.seqs.length === EVENTS && heard.caughtUp);
-      assert.deepEqual(heard.told, []);
+      const received = listen();
+      await until(() => received.seqs.length === EVENTS && received.caughtUp);
+      assert.deepEqual(received.reported, []);
     }
   });
 });
 
-describe("[VERIFY2] verify: 'throw' ends the subscription before the event that does not fit is handed on", () => {
+describe("[VERIFY2] verify: 'throw' ends the subscription before the event that does not fit is delivered", () => {
   for (const [kind, make] of Object.entries(FRAMES).filter(([name]) => /content changed|dropped/.test(name)))
     test(kind, async () => {
       lies('socket', (texts) => make(texts, 10, Math.random));
-      const heard = listen({}, 'throw');
-      await until(() => heard.told.some((one) => one.startsWith('end')));
-      assert.ok(heard.told.includes('end: CHAIN_BROKEN'), String(heard.told));
-      assert.ok(!heard.seqs.includes(12), String(heard.seqs));
+      const received = listen({}, 'throw');
+      await until(() => received.reported.some((one) => one.startsWith('end')));
+      assert.ok(received.reported.includes('end: CHAIN_BROKEN'), String(received.reported));
+      assert.ok(!received.seqs.includes(12), String(received.seqs));
       await assert.rejects(
         (async () => {
-          for await (const _ of heard.client.subscribe(group, { since: 0 }));
+          for await (const _ of received.client.subscribe(group, { since: 0 }));
         })(),
         (error) => error.code === 'CHAIN_BROKEN' && error.details.group_id === group,
       );
@@ -137,64 +137,65 @@ describe("[VERIFY2] verify: 'throw' ends the subscription before the event that 
 
 describe('[VERIFY3] excuses', () => {
   const standing = async () => {
-    const heard = listen();
-    await until(() => heard.seqs.length === EVENTS && heard.caughtUp);
-    return heard;
+    const received = listen();
+    await until(() => received.seqs.length === EVENTS && received.caughtUp);
+    return received;
   };
 
   test('recovered: false, though the log has what follows, is withheld; when it is so it is a reset alone', async () => {
-    const heard = await standing();
+    const received = await standing();
     server.filter = () => [];
     server.post(group);
     server.post(group);
-    const { tell } = server;
-    server.tell = (connection, type, data, more) => {
+    const { sendFrame } = server;
+    server.sendFrame = (connection, type, data, more) => {
       for (const about of Object.values(data.groups ?? {})) about.recovered = false;
-      tell.call(server, connection, type, data, more);
+      sendFrame.call(server, connection, type, data, more);
     };
     server.cut();
-    await until(() => heard.told.length >= 2);
-    assert.deepEqual([...heard.told].sort(), ['reset: not recovered', 'withheld']);
+    await until(() => received.reported.length >= 2);
+    assert.deepEqual([...received.reported].sort(), ['reset: not recovered', 'withheld']);
   });
 
   test('an honest recovered: false, of a log that went back, is a reset and no violation', async () => {
-    const heard = await standing();
+    const received = await standing();
     const texts = server.log.groups.get(group);
     texts.length = 10;
     for (let i = 0; i < 25; i++) server.log.append(group);
     let asked = 0;
     server.intercept = ({ path }) => (path === '/v1/events' && asked++, false);
     server.cut();
-    await until(() => heard.told.length && asked && heard.caughtUp === 2);
-    assert.deepEqual(heard.told, ['reset: not recovered']);
+    await until(() => received.reported.length && asked && received.caughtUp === 2);
+    assert.deepEqual(received.reported, ['reset: not recovered']);
   });
 
   test('410, though by its own words the log is old enough, is withheld', async () => {
-    const heard = await standing();
+    const received = await standing();
     server.intercept = ({ path }, answer) =>
       path === '/v1/events' && answer(410, { error: 'GONE', message: 'gone', details: { oldest_seq: 5 } });
     server.filter = () => [];
     server.post(group);
     server.filter = (text) => [text];
     server.post(group);
-    await until(() => heard.told.some((one) => one.startsWith('reset')));
-    assert.ok(heard.told.includes('withheld'), String(heard.told));
+    await until(() => received.reported.some((one) => one.startsWith('reset')));
+    assert.ok(received.reported.includes('withheld'), String(received.reported));
   });
 
   for (const reason of ['left', 'removed'])
-    test(`“${reason}” without our member_left is told, and with it is no violation`, async () => {
-      const heard = await standing();
+    test(`“${reason}” without our member_left is reported, and with it is no violation`, async () => {
+      const received = await standing();
       const [connection] = server.connections;
-      server.tell(connection, 'unsubscribed', { group_ids: [group], reason });
-      await until(() => heard.told.some((one) => one.startsWith('end')));
-      assert.deepEqual(heard.told, ['left', 'end: FORBIDDEN']);
+      server.sendFrame(connection, 'unsubscribed', { group_ids: [group], reason });
+      await until(() => received.reported.some((one) => one.startsWith('end')));
+      assert.deepEqual(received.reported, ['left', 'end: FORBIDDEN']);
 
       const honest = listen();
       await until(() => honest.seqs.length === EVENTS);
       server.post(group, 'member_left', { group_id: group, user_id: 'u1', username: 'anna', left_at: 'now', reason });
-      for (const one of server.connections) if (one.groups.has(group)) server.tell(one, 'unsubscribed', { group_ids: [group], reason });
-      await until(() => honest.told.length);
-      assert.deepEqual(honest.told, [reason === 'left' ? 'end: undefined' : 'end: FORBIDDEN']);
+      for (const one of server.connections)
+        if (one.groups.has(group)) server.sendFrame(one, 'unsubscribed', { group_ids: [group], reason });
+      await until(() => honest.reported.length);
+      assert.deepEqual(honest.reported, [reason === 'left' ? 'end: undefined' : 'end: FORBIDDEN']);
     });
 });
 

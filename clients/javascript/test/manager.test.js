@@ -48,10 +48,10 @@ afterEach(async () => {
 
 /** What code written for the published class does, on either. */
 const program = async (manager) => {
-  const told = [];
-  manager.on('new_thread', (data) => told.push(['new_thread', data.thread_id]));
-  manager.on('new_message', (data) => told.push(['new_message', data.message_id]));
-  manager.on('mine', (data) => told.push(['mine', data]));
+  const reported = [];
+  manager.on('new_thread', (data) => reported.push(['new_thread', data.thread_id]));
+  manager.on('new_message', (data) => reported.push(['new_message', data.message_id]));
+  manager.on('mine', (data) => reported.push(['mine', data]));
   manager.connect();
   await isOpen(manager);
   manager.subscribe([group]);
@@ -61,22 +61,22 @@ const program = async (manager) => {
   server.post(group, 'new_message', message);
   manager.send({ type: 'typing_indicator', data: { thread_id: 'th1', is_typing: true } });
   manager.emit('mine', 5);
-  await until(() => told.length === 3);
+  await until(() => reported.length === 3);
   const typed = await until(() => [...server.connections][0].frames.find(({ type }) => type === 'typing_indicator'));
   assert.equal(typeof typed.timestamp, 'number');
   assert.deepEqual(manager.subscribedGroups, [group]);
   manager.unsubscribe([group]);
   await until(() => ![...server.connections][0].groups.has(group));
   assert.deepEqual(manager.subscribedGroups, []);
-  return told.sort();
+  return reported.sort();
 };
 
-test('code written for the published class runs on ours, and hears the same', { skip: missing }, async () => {
-  const heard = await program(ours());
+test('code written for the published class runs on ours, and receives the same', { skip: missing }, async () => {
+  const received = await program(ours());
   for (const manager of managers.splice(0)) finish(manager);
   await until(() => !server.connections.size);
 
-  assert.deepEqual(heard, await program(theirs()));
+  assert.deepEqual(received, await program(theirs()));
 });
 
 test('code written for the published class runs on ours', async () => {
@@ -330,18 +330,18 @@ describe('a socket that only looks open is replaced when the page is shown', () 
 
 describe('a handler that throws hurts nobody else', () => {
   const throwing = async (manager) => {
-    const heard = [];
+    const received = [];
     manager.on('new_message', () => {
       throw new Error('mine');
     });
-    manager.on('new_message', (data) => heard.push(data));
+    manager.on('new_message', (data) => received.push(data));
     manager.connect();
     await isOpen(manager);
     manager.subscribe([group]);
     await until(() => [...server.connections][0]?.groups.has(group));
     server.post(group);
     await pause(50);
-    return heard.length;
+    return received.length;
   };
   test('ours', async () => {
     const manager = ours();
@@ -351,7 +351,7 @@ describe('a handler that throws hurts nobody else', () => {
       [['HANDLER', 'mine']],
     );
   });
-  test('theirs: the second handler hears nothing', { skip: missing }, async () => {
+  test('theirs: the second handler receives nothing', { skip: missing }, async () => {
     const thrown = [];
     const caught = (error) => thrown.push(error.message);
     const manager = theirs();
@@ -397,7 +397,7 @@ describe('nothing sent while closed is lost silently', () => {
   };
   test('ours goes when the connection opens', async () => assert.deepEqual(await sends(ours()), ['a', 'b']));
   test('theirs is lost', { skip: missing }, async () => assert.deepEqual(await sends(theirs()), []));
-  test('what is never sent is told, by close() and when too much waits', () => {
+  test('what is never sent is reported, by close() and when too much waits', () => {
     const manager = ours();
     const unsent = [];
     manager.on('unsent', (messages) => unsent.push(...messages));
@@ -445,8 +445,8 @@ describe('the token may be a function', () => {
 
 describe('what comes while it is away is not missed', () => {
   const away = async (manager) => {
-    const heard = [];
-    manager.on('new_message', (data) => heard.push(data.message_id));
+    const received = [];
+    manager.on('new_message', (data) => received.push(data.message_id));
     manager.connect();
     await isOpen(manager);
     manager.subscribe([group]);
@@ -457,14 +457,14 @@ describe('what comes while it is away is not missed', () => {
     server.post(group, 'new_message', { ...message, message_id: 'away' });
     await until(() => [...server.connections][0]?.groups.has(group));
     server.post(group, 'new_message', { ...message, message_id: 'back' });
-    await until(() => heard.includes('back'));
-    return heard;
+    await until(() => received.includes('back'));
+    return received;
   };
   test('ours', async () => assert.deepEqual(await away(ours()), ['away', 'back']));
   test('theirs misses it', { skip: missing }, async () => assert.deepEqual(await away(theirs()), ['back']));
 });
 
-test('max_reconnect_attempts is told after the last of them, and connect() begins anew', async () => {
+test('max_reconnect_attempts is emitted after the last of them, and connect() begins again', async () => {
   const { port, log } = server;
   await server.kill();
   const manager = ours({ backoff: { ...FAST, attempts: 50 } });
@@ -481,20 +481,20 @@ test('max_reconnect_attempts is told after the last of them, and connect() begin
   assert.equal(manager.reconnectAttempts, 0);
 });
 
-test('reconnect() replaces the socket, and hears on without a hole', async () => {
+test('reconnect() replaces the socket, and events continue without a hole', async () => {
   const manager = ours();
-  const heard = [];
-  manager.on('new_message', (_data, frame) => heard.push(frame.seq));
+  const received = [];
+  manager.on('new_message', (_data, frame) => received.push(frame.seq));
   manager.connect();
   manager.subscribe([group]);
   await until(() => [...server.connections][0]?.groups.has(group));
   server.post(group);
-  await until(() => heard.length === 1);
+  await until(() => received.length === 1);
   manager.reconnect();
   server.log.append(group);
-  await until(() => heard.length === 2);
+  await until(() => received.length === 2);
 
-  assert.deepEqual(heard, [2, 3]);
+  assert.deepEqual(received, [2, 3]);
   assert.equal(server.handshakes.length, 2);
 });
 
@@ -509,7 +509,7 @@ test('reconnectDelays may be set, as before', async () => {
   assert.ok(manager.state.retry_at - Date.now() > 1000);
 });
 
-test('being refused a group is told, and the group is forgotten', async () => {
+test('a refused group is reported, and the group is forgotten', async () => {
   const manager = ours();
   manager.connect();
   manager.subscribe(['not-mine', group]);

@@ -57,7 +57,7 @@ class MediaServer {
       const index = Number(form.get('chunk_index'));
       const refusal = this.upload(index, form);
       if (refusal === 'cut') return response.destroy();
-      // The line swallows: nothing comes back, and nothing ends.
+      // The connection swallows it: nothing comes back, and nothing ends.
       if (refusal === 'swallow') return;
       if (refusal) return answer(...refusal);
       const media = form.get('media_id');

@@ -46,7 +46,7 @@ for (const length of [0, 1, 125, 126, 65_535, 65_536, 300_000])
     assert.deepEqual(await closed(socket), { code: 1000, reason: '', wasClean: true });
   });
 
-test('the subprotocol that the server chose is told', async () => {
+test('the subprotocol that the server chose is reported', async () => {
   const socket = new NodeWebSocket(url, ['orbital.v1', 'bearer.t']);
   await opened(socket);
   assert.equal(socket.protocol, 'orbital.v1');
@@ -58,16 +58,16 @@ test('fragments, with a ping between them, make one message', async () => {
   const socket = new NodeWebSocket(url);
   await opened(socket);
   const answered = new Promise((resolve) => peers[0].on('pong', resolve));
-  const heard = message(socket);
+  const received = message(socket);
   peers[0].send('one ', { fin: false });
   peers[0].ping('are you there?');
   peers[0].send('message', { fin: true });
-  assert.equal(await heard, 'one message');
+  assert.equal(await received, 'one message');
   assert.equal((await answered).toString(), 'are you there?');
   socket.close();
 });
 
-test('the peer’s close is told with code and reason; a cut line as 1006', async () => {
+test('the peer’s close is reported with code and reason; a broken connection as 1006', async () => {
   const socket = new NodeWebSocket(url);
   await opened(socket);
   const end = closed(socket);
@@ -83,7 +83,7 @@ test('the peer’s close is told with code and reason; a cut line as 1006', asyn
   assert.equal(other.readyState, 3);
 });
 
-test('misuse is told at once', async () => {
+test('misuse is reported at once', async () => {
   assert.throws(() => new NodeWebSocket('http://127.0.0.1/'), SyntaxError);
   const socket = new NodeWebSocket(url);
   assert.throws(() => socket.send('too early'), /not open/);
@@ -149,8 +149,8 @@ for (const [what, head] of [
 
 test('a frame that arrives byte by byte, or with another one, is the same frame', async (t) => {
   const socket = await raw(t, [0x81, 2, 0x68, 0x69, 0x81, 1, 0x21, 0x88, 2, 3, 0xe8]);
-  const heard = [];
-  socket.onmessage = ({ data }) => heard.push(data);
+  const received = [];
+  socket.onmessage = ({ data }) => received.push(data);
   assert.deepEqual(await closed(socket), { code: 1000, reason: '', wasClean: true });
-  assert.deepEqual(heard, ['hi', '!']);
+  assert.deepEqual(received, ['hi', '!']);
 });

@@ -71,7 +71,7 @@ export class Orbital {
     return this;
   }
 
-  /** SIGKILL: no goodbye, no flush. */
+  /** SIGKILL: no close frame, no flush. */
   async kill() {
     this.process.kill('SIGKILL');
     await this.ended;

@@ -93,7 +93,7 @@ test('groups do not wait for each other', async () => {
   );
 });
 
-test('a draft that the server will not have is dropped and told, and the next one goes', async () => {
+test('a draft that the server will not have is dropped and reported, and the next one goes', async () => {
   server.intercept = ({ body }, answer) =>
     body.encrypted_envelope === 'bad' &&
     answer(400, { error: 'VALIDATION_ERROR', message: 'no', details: { field: 'encrypted_envelope' } });
@@ -374,7 +374,7 @@ test('what can never be sent is refused at once, and holds up nothing', async ()
   assert.deepEqual(stored(), ['good']);
 });
 
-test('a client that was closed and connected again while a draft was on its way tells of it once', async () => {
+test('a client that was closed and connected again while a draft was on its way reports it once', async () => {
   const store = memoryStore();
   const answers = [];
   server.intercept = ({ path }) => path === '/v1/messages' && new Promise((resolve) => answers.push(() => resolve(false)));

@@ -7,7 +7,7 @@ import { OrbitalClient, memoryStore } from '../src/node.js';
 import { useConnectionState, useGroupEvents, useTyping } from '../src/react.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 
-// react-test-renderer tells at each start that it is deprecated in favour of a library that needs a document; this one needs none.
+// react-test-renderer warns at each start that it is deprecated in favour of a library that needs a document; this one needs none.
 const { error } = console;
 console.error = (...args) => /react-test-renderer is deprecated/.test(args[0]) || error(...args);
 
@@ -71,7 +71,7 @@ test('useGroupEvents: the group’s events, caught up, and live', async () => {
   assert.equal(box.now.reset, undefined);
 });
 
-test('useGroupEvents: the latest ones only, each to onEvent, and another group begins anew', async () => {
+test('useGroupEvents: the latest ones only, each to onEvent, and another group begins again', async () => {
   const other = server.log.group();
   for (let i = 0; i < 9; i++) server.post(group);
   const seen = [];
@@ -147,7 +147,7 @@ test('the hooks under StrictMode, which mounts twice: each event once, one typin
   server.post(group);
   await until(() => box.events.length === 2);
   const [connection] = server.connections;
-  server.tell(connection, 'typing_indicator', { thread_id: 'th1', user_id: 'u2', username: 'ben', is_typing: true });
+  server.sendFrame(connection, 'typing_indicator', { thread_id: 'th1', user_id: 'u2', username: 'ben', is_typing: true });
   await until(() => box.typists.length === 1);
   box.typing();
 
@@ -188,17 +188,17 @@ test('useTyping: who writes, until they stop or fall silent', async (t) => {
   other.typing('th1', false);
   await settled(() => box.now.typists.length === 0);
   for (const connection of server.connections)
-    server.tell(connection, 'typing_indicator', { thread_id: 'th1', user_id: 'u3', username: 'cem', is_typing: true });
+    server.sendFrame(connection, 'typing_indicator', { thread_id: 'th1', user_id: 'u3', username: 'cem', is_typing: true });
   await settled(() => box.now.typists.length === 1);
   await settled(() => box.now.typists.length === 0);
 
-  const heard = [];
-  other.on('typing_indicator', ({ thread_id, is_typing }) => heard.push([thread_id, is_typing]));
+  const received = [];
+  other.on('typing_indicator', ({ thread_id, is_typing }) => received.push([thread_id, is_typing]));
   box.now.typing();
-  await settled(() => heard.length === 1);
+  await settled(() => received.length === 1);
   await act(async () => root.unmount());
-  await until(() => heard.length === 2);
-  assert.deepEqual(heard, [
+  await until(() => received.length === 2);
+  assert.deepEqual(received, [
     ['th1', true],
     ['th1', false],
   ]);
@@ -224,6 +224,7 @@ test('[RCT1] no render shows the events, or who types, of the group or thread be
   await settled(() => box.now.length === 1);
   await box.again({ id: null });
   await box.again({ id: group });
+  await settled(() => box.now.length === 4);
 
   assert.deepEqual(
     shown.filter(([id, from]) => id !== from),

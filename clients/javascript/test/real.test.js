@@ -26,23 +26,23 @@ describe('the real server', { skip: missing }, () => {
       const [{ group_id, invite_code }] = await account(anna.api, 'anna', 1);
       await account(ben.api, 'ben');
       await ben.api.joinGroup({ invite_code, encrypted_group_key: 'a2V5' });
-      const heard = [];
+      const received = [];
       const caughtUp = [];
-      ben.subscribe(group_id, { since: 0, onEvent: (event) => heard.push(event), onCaughtUp: (item) => caughtUp.push(item.data.seq) });
+      ben.subscribe(group_id, { since: 0, onEvent: (event) => received.push(event), onCaughtUp: (item) => caughtUp.push(item.data.seq) });
       await until(() => caughtUp.length);
       assert.deepEqual(caughtUp, [2]);
       const { thread_id } = await anna.send(group_id, { type: 'thread', encrypted_title: 'dA==', encrypted_body: 'Yg==' });
       await anna.send(group_id, { type: 'reply', thread_id, encrypted_body: 'Yg==' });
       const { seq } = await anna.send(group_id, { type: 'message', encrypted_envelope: 'bQ==' });
-      await until(() => heard.length === 5);
+      await until(() => received.length === 5);
 
       assert.equal(seq, 5);
       assert.deepEqual(
-        heard.map(({ type }) => type),
+        received.map(({ type }) => type),
         ['member_joined', 'member_joined', 'new_thread', 'new_reply', 'new_message'],
       );
       assert.deepEqual(
-        heard.map(({ hash, ...event }) => event),
+        received.map(({ hash, ...event }) => event),
         (await anna.api.events({ group_id })).events,
       );
       assert.deepEqual((await anna.api.members(group_id)).map(({ username }) => username).sort(), ['anna', 'ben']);
@@ -72,7 +72,7 @@ describe('the real server', { skip: missing }, () => {
       await anna.api.removeMember(group_id, user_id);
       await until(() => end);
       assert.equal(end.code, 'FORBIDDEN');
-      assert.equal(heard.at(-1).type, 'member_left');
+      assert.equal(received.at(-1).type, 'member_left');
       await assert.rejects(ben.api.events({ group_id }), { code: 'FORBIDDEN' });
       assert.deepEqual(violations, []);
     } finally {
@@ -166,25 +166,25 @@ describe('the real server', { skip: missing }, () => {
     assert.equal(none.code, 'FORBIDDEN');
   });
 
-  test('the published face hears what comes, also across a kill', async () => {
+  test('the published class receives what is posted, also across a kill', async () => {
     const api = new OrbitalApi(orbital.url);
     const [{ group_id }] = await account(api, 'published', 1);
     const manager = new OrbitalWebSocketManager(orbital.url.replace('http', 'ws'), await api.credentials.get(), { backoff: FAST });
-    const heard = [];
-    manager.on('new_thread', (data) => heard.push(data.encrypted_title));
+    const received = [];
+    manager.on('new_thread', (data) => received.push(data.encrypted_title));
     manager.maxReconnectAttempts = 10_000;
     manager.connect();
     manager.subscribe([group_id]);
     await new Promise((resolve) => manager.on('caught_up', resolve));
     const post = (encrypted_title) => api.createThread({ group_id, encrypted_title, encrypted_body: 'Yg==' });
     await post('b25l');
-    await until(() => heard.length === 1);
+    await until(() => received.length === 1);
     await orbital.kill();
     await orbital.start();
     await post('dHdv');
-    await until(() => heard.length === 2);
+    await until(() => received.length === 2);
     manager.close();
-    assert.deepEqual(heard, ['b25l', 'dHdv']);
+    assert.deepEqual(received, ['b25l', 'dHdv']);
   });
 });
 
@@ -260,7 +260,7 @@ test('100 clients whose server restarts come back over more than 5 s, none with 
   await until(() => clients.every(({ caughtUp }) => caughtUp === 2), 'all back', 120_000);
   await post(1);
   const { events } = await writer.api.events({ group_id });
-  await until(() => clients.every(({ seqs }) => seqs.length >= events.length), 'all heard', 60_000);
+  await until(() => clients.every(({ seqs }) => seqs.length >= events.length), 'all received', 60_000);
 
   for (const { seqs } of clients)
     assert.deepEqual(

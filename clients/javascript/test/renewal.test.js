@@ -19,8 +19,8 @@ const connect = (token, backoff = FAST) => {
 /** Let auth_success and authenticated say that the token lives so long, and count what is asked. */
 const lives = (ms) => {
   const expires = () => ({ expires_at: new Date(1 + ms).toISOString() });
-  server.onOpen = (connection) => queueMicrotask(() => server.tell(connection, 'authenticated', expires()));
-  server.onFrame = (connection, { type }) => type === 'authenticate' && server.tell(connection, 'authenticated', expires());
+  server.onOpen = (connection) => queueMicrotask(() => server.sendFrame(connection, 'authenticated', expires()));
+  server.onFrame = (connection, { type }) => type === 'authenticate' && server.sendFrame(connection, 'authenticated', expires());
 };
 const frames = (type) => [...server.connections].flatMap((connection) => connection.frames.filter((frame) => frame.type === type));
 

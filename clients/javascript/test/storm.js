@@ -15,7 +15,7 @@ const EVENTS_A_ROUND = 20;
  * @property {() => number | Promise<number>} opened How often its connection was open so far.
  * @property {() => number | Promise<number>} lost How often it was lost so far; a restart is one, too.
  * @property {() => boolean | Promise<boolean>} isOpen
- * @property {Map<string, any[]>} lists What it heard of each group.
+ * @property {Map<string, any[]>} lists What it received of each group.
  * @property {() => any[] | Promise<any[]>} problems Violations, resets and errors.
  * @property {() => unknown} restart The application ends, and is started again on its store.
  * @property {() => unknown} close
@@ -41,7 +41,7 @@ export async function storm(t, make) {
   const reader = await make({ url: proxy.url, token, groups });
   t.after(() => reader.close());
   const openAfter = (count) => until(async () => (await reader.opened()) > count, `open again after ${count}`, 60_000);
-  const heard = () => [...reader.lists.values()].flat().length;
+  const received = () => [...reader.lists.values()].flat().length;
   const own = Object.entries(reader.own ?? {});
   await openAfter(0);
 
@@ -60,7 +60,7 @@ export async function storm(t, make) {
     });
     if (random() < 0.5) {
       const share = random() * sending.length;
-      await until(() => heard() > share, 'a part is heard', 60_000);
+      await until(() => received() > share, 'a part is received', 60_000);
     }
     if (round % 10 === 5) {
       await orbital.kill();
@@ -80,7 +80,7 @@ export async function storm(t, make) {
   await Promise.all(sending);
   await proxy.do('set', { direction: 'both', slice: 'whole', delay_ms: [0, 0] });
   const expected = ROUNDS * EVENTS_A_ROUND + groups.length;
-  await until(() => heard() >= expected, `${expected} events`, 60_000);
+  await until(() => received() >= expected, `${expected} events`, 60_000);
 
   for (const id of groups) {
     const { events, last_seq } = await writer.api.events({ group_id: id, after_seq: 0, limit: 1000 });
@@ -92,8 +92,8 @@ export async function storm(t, make) {
     );
   }
   const lost = await reader.lost();
-  t.diagnostic(`${heard()} events, ${lost} disconnections, ${kills} kills`);
-  assert.equal(heard(), expected);
+  t.diagnostic(`${received()} events, ${lost} disconnections, ${kills} kills`);
+  assert.equal(received(), expected);
   assert.equal(kills, 5);
   assert.ok(lost >= 50, `${lost} disconnections`);
   assert.deepEqual(await reader.problems(), []);

@@ -50,10 +50,10 @@ test('[SWK1] a module service worker sends, verifies, receives, reads the log an
   const tab = await browser.tab();
   await tab.go(`${server.url}/`);
   let done;
-  await tab.expose('told', (message) => (done = message));
+  await tab.expose('reported', (message) => (done = message));
   await tab.go(`${server.url}/`);
   await tab.run(async (id) => {
-    navigator.serviceWorker.onmessage = ({ data }) => globalThis.told(data);
+    navigator.serviceWorker.onmessage = ({ data }) => globalThis.reported(data);
     await navigator.serviceWorker.register('/worker.js', { type: 'module' });
     (await navigator.serviceWorker.ready).active.postMessage({ group: id });
   }, group);
