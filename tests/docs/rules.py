@@ -105,6 +105,7 @@ FAMILIES = {
     "MET": "metrics",
     "MSG": "messages",
     "ONCE": "idempotency keys",
+    "OPDOC": "the commands of the pages for operators",
     "ORD": "order",
     "ORI": "origins",
     "OUT": "clients and test suites of other projects",
