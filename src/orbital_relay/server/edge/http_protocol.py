@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from orbital_relay.errors import OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.server.edge.budget import ConnectionBudget
-from orbital_relay.server.edge.request_head import FRAMING, Head, decode_path, judge, without_upgrade
+from orbital_relay.server.edge.request_head import Head, decode_path, judge, without_upgrade
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
+    from uvicorn._types import ASGISendEvent, HTTPScope
 
 log = logging.getLogger("orbital.server")
 
@@ -47,22 +48,34 @@ class _Refused(Exception):
     """Stops the parser in its callback; nothing more is fed to it."""
 
 
-class _Cycle(RequestResponseCycle):
-    """One request and its answer. The end of its connection is the protocol's to choose."""
-
-    line: HttpLine
+class _Expecting(RequestResponseCycle):
+    """A request whose client waits for 100 (Continue) before it sends the body."""
 
     def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
         """Take a part of the answer."""
-        if message["type"] == "http.response.start":
-            if self.waiting_for_100_continue and self.more_body:
-                # The client may send the body or not (RFC 9110 §10.1.1): nobody knows where the next request begins.
-                self.keep_alive = False
-        elif not self.keep_alive and not message.get("more_body", False):
-            # uvicorn would close the transport here.
-            self.keep_alive = True
-            self.line.ends = True
+        if message["type"] == "http.response.start" and self.waiting_for_100_continue and self.more_body:
+            # The client may send the body or not (RFC 9110 §10.1.1): nobody knows where the next request begins.
+            self.keep_alive = False
         return super().send(message)
+
+
+class _CycleTransport:
+    """What a request writes its answer to. When the connection ends is decided by its HttpLine."""
+
+    __slots__ = ("_line", "_transport", "is_closing", "write")
+
+    def __init__(self, line: HttpLine, transport: asyncio.Transport) -> None:
+        self._line = line
+        self._transport = transport
+        self.is_closing = transport.is_closing
+        self.write = transport.write
+
+    def close(self) -> None:
+        """Close behind a whole answer; at once in the middle of one, which uvicorn asks for when the app fails."""
+        if self._line.answering.response_complete:
+            self._line.ends = True
+        else:
+            self._transport.close()
 
 
 class HttpLine(HttpToolsProtocol):
@@ -76,6 +89,8 @@ class HttpLine(HttpToolsProtocol):
 
     budget: ConnectionBudget | None = None
     """Where the connections of this server are counted; None counts nothing."""
+    answering: RequestResponseCycle
+    """The request whose answer is being sent, or was sent last."""
     ends = False
     """Whether the connection ends with the answer that is being sent."""
     _loose_bytes = 0
@@ -88,7 +103,6 @@ class HttpLine(HttpToolsProtocol):
     _discarded_bytes = 0
     _discarded_most = LINGER_BYTES
     _lingering: asyncio.TimerHandle | None = None
-    _in_head = True
     _asks_upgrade = False
     """Whether the parser stops behind this head, because it asks for an upgrade."""
     _head: Head
@@ -99,6 +113,7 @@ class HttpLine(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a head."""
         super().connection_made(transport)
+        self._answers = cast("asyncio.Transport", _CycleTransport(self, transport))
         if self.budget is not None:
             address = self.client[0] if self.client is not None else ""
             room = self.budget.enter(self, address, connections=len(self.connections), now_s=self.loop.time())
@@ -130,7 +145,10 @@ class HttpLine(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._loose_bytes += len(data)
         try:
-            self._feed(data)
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                self._feed_after_upgrade(memoryview(data)[stop.args[0] :])
         except httptools.HttpParserError:
             refusal, self._refusal = self._refusal, None
             if not self._deaf:
@@ -145,14 +163,9 @@ class HttpLine(HttpToolsProtocol):
         elif self._late is None:
             self._late = self.loop.call_later(HEAD_DEADLINE_S, self._cut_if_late)
 
-    def _feed(self, data: bytes) -> None:
-        rest = memoryview(data)
+    def _feed_after_upgrade(self, rest: memoryview) -> None:
+        """Go on where the parser stopped: behind a head that asks for an upgrade."""
         while True:
-            try:
-                self.parser.feed_data(rest)
-                return
-            except httptools.HttpParserUpgrade as stop:
-                rest = rest[stop.args[0] :]
             head = self._head
             if head.upgrade == b"websocket" and self.parser.get_http_version() == "1.1" and not head.has_body:
                 self._handshake = bytearray(rest)
@@ -163,6 +176,11 @@ class HttpLine(HttpToolsProtocol):
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             self.parser.feed_data(without_upgrade(method, self.url, version, self.headers))
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as stop:
+                rest = rest[stop.args[0] :]
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes always
         """Answer what has come whole before the client ended its side (RFC 9112 §9.6); then close."""
@@ -177,62 +195,67 @@ class HttpLine(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        super().on_message_begin()
-        self._framing: list[tuple[bytes, bytes]] = []
-        self._in_head, self._asks_upgrade = True, False
+        self.url = b""
+        self.headers = []
+        self._asks_upgrade = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a field; one behind the body is no header (RFC 9110 §6.5.1)."""
-        if not self._in_head:
-            return
-        name = name.lower()
-        if name in FRAMING:
-            self._framing.append((name, value))
-        elif name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        """Take a field."""
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Begin a request."""
         self._loose_bytes = 0
-        self._in_head = False
         before: RequestResponseCycle | None = self.cycle
         if before is not None and not before.response_complete and not before.keep_alive:
             # The connection ends with the answer before: RFC 9112 §9.6 has no request behind it.
             self._deaf = True
             raise _Refused
-        parser, scope = self.parser, self.scope
+        parser, headers = self.parser, self.headers
         method, version = parser.get_method(), parser.get_http_version()
         try:
-            self._head = judge(method, version, self._framing)
+            self._head = head = judge(method, version, headers)
         except OrbitalError as refusal:
             self._refusal = refusal
             raise _Refused from refusal
-        scope["method"] = method.decode("ascii")
         if parser.should_upgrade():
             self._asks_upgrade = True
             return
-        scope["http_version"] = version
+        # A field behind the body is no header (RFC 9110 §6.5.1).
+        self.headers = []
         target = httptools.parse_url(self.url)
         raw_path = target.path or b"/"
-        scope["path"] = decode_path(raw_path.decode("ascii"))
-        scope["raw_path"] = raw_path
-        scope["query_string"] = target.query or b""
-        self.cycle = cycle = _Cycle(
+        path = raw_path.decode("ascii")
+        scope: HTTPScope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": version,
+            "method": method.decode("ascii"),
+            "scheme": self.scheme or "http",
+            "path": decode_path(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": target.query or b"",
+            "root_path": self.root_path,
+            "headers": headers,
+            "client": self.client,
+            "server": self.server,
+            "state": self.app_state.copy(),
+        }
+        self.cycle = cycle = (_Expecting if head.expects_continue else RequestResponseCycle)(
             scope=scope,
-            transport=self.transport,
+            transport=self._answers,
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=self.access_log,
             default_headers=self.server_state.default_headers,
             message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue and version == "1.1",
+            expect_100_continue=head.expects_continue,
             keep_alive=version == "1.1" and parser.should_keep_alive(),
             on_response=self.on_response_complete,
         )
-        cycle.line = self
         if before is None or before.response_complete:
+            self.answering = cycle
             self._start_asgi_task(cycle, self.app)
         else:
             # It waits for the answers before it.
@@ -240,15 +263,22 @@ class HttpLine(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
 
     def on_body(self, body: bytes) -> None:
-        """Hand a piece of the body on."""
+        """Give a piece of the body to the request."""
         self._loose_bytes = 0
-        super().on_body(body)
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """End a request."""
         self._loose_bytes = 0
-        if not self._asks_upgrade:
-            super().on_message_complete()
+        cycle = self.cycle
+        if not self._asks_upgrade and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
 
     def _stop_waiting(self) -> None:
         if self._late is not None:
@@ -289,7 +319,7 @@ class HttpLine(HttpToolsProtocol):
         self.connections.discard(self)
         if self.budget is not None:
             self.budget.leave(self)
-        head = [self.scope["method"].encode(), b" ", self.url, b" HTTP/1.1\r\n"]
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
         for name, value in self.headers:
             head += [name, b": ", value, b"\r\n"]
         head.append(b"\r\n")
@@ -305,15 +335,25 @@ class HttpLine(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Go on with the next request, hand the connection over, or end it."""
+        self.server_state.total_requests += 1
         if self.ends:
-            self.server_state.total_requests += 1
             self._end()
             return
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
         if self.budget is not None:
             self.budget.touch(self)
-        super().on_response_complete()
-        if self._handshake is not None and not self.transport.is_closing():
+        if self.pipeline:
+            self.answering, app = self.pipeline.pop()
+            self._start_asgi_task(self.answering, app)
+        elif self._handshake is not None:
             self._upgrade_in_turn()
+        else:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
 
     def pause_writing(self) -> None:
         """Look from time to time whether the client takes anything."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
 
@@ -11,8 +12,8 @@ import msgspec
 
 from orbital_relay.errors import ValidationFailed
 
-FRAMING: Final = frozenset({b"host", b"connection", b"upgrade", b"content-length", b"transfer-encoding"})
-"""Header fields that decide where a request ends, whom it is for, and whether it asks for another protocol."""
+FRAMING: Final = frozenset({b"host", b"connection", b"upgrade", b"content-length", b"transfer-encoding", b"expect"})
+"""Header fields that decide where a request ends, for which host it is, and whether it asks for another protocol."""
 
 ENCODED_SLASH: Final = "\udc2f"
 """Stands for `%2F` in a decoded path. A lone surrogate: no percent-encoding decodes to it."""
@@ -23,13 +24,13 @@ _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)
 
 
 class VersionRefused(ValidationFailed):
-    """RFC 9110 §15.6.6: the major version of HTTP in the request line is not spoken here."""
+    """RFC 9110 §15.6.6: the major version of HTTP in the request line is not supported."""
 
     status = 505
 
 
 class CodingRefused(ValidationFailed):
-    """RFC 9112 §6.1: the body has a transfer coding that is not known here."""
+    """RFC 9112 §6.1: the body has a transfer coding that this server does not support."""
 
     status = 501
 
@@ -41,13 +42,19 @@ class Head(msgspec.Struct, frozen=True):
     Attributes:
         upgrade: The value of `Upgrade` in lower case, if `Connection` names it.
         has_body: Whether a body follows.
+        expects_continue: Whether the client waits for 100 (Continue) before it sends the body.
     """
 
     upgrade: bytes | None
     has_body: bool
+    expects_continue: bool = False
 
 
-def judge(method: bytes, version: str, framing: Iterable[tuple[bytes, bytes]]) -> Head:
+_NO_BODY: Final = Head(upgrade=None, has_body=False)
+_WITH_BODY: Final = Head(upgrade=None, has_body=True)
+
+
+def judge(method: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> Head:
     """
     Check that a head can be understood in one way only.
 
@@ -57,26 +64,43 @@ def judge(method: bytes, version: str, framing: Iterable[tuple[bytes, bytes]]) -
     Args:
         method: In capitals.
         version: Of HTTP, as "1.1".
-        framing: The fields of FRAMING with their values, names in lower case.
+        headers: All fields, names in lower case.
 
     Raises:
         VersionRefused: If the version is neither 1.0 nor 1.1.
         CodingRefused: If the body has another transfer coding than chunked.
         ValidationFailed: For anything else that is not clear.
     """
+    host = length = None
+    # The ordinary request, in one pass: one Host, perhaps a length, nothing else that touches the framing.
+    for name, value in headers:
+        if name in FRAMING:
+            if name == b"host" and host is None:
+                host = value
+            elif name == b"content-length":
+                length = value
+            elif name != b"connection":
+                break
+    else:
+        if host is not None and version == "1.1" and method != b"CONNECT" and _is_host(host):
+            return _NO_BODY if length is None or length.strip(b" \t0") == b"" else _WITH_BODY
+    return _judge_all(method, version, [field for field in headers if field[0] in FRAMING])
+
+
+def _judge_all(method: bytes, version: str, framing: list[tuple[bytes, bytes]]) -> Head:
     if version not in {"1.1", "1.0"}:
-        raise VersionRefused(f"HTTP/{version} is not spoken here; send HTTP/1.1.")
+        raise VersionRefused(f"HTTP/{version} is not supported; send HTTP/1.1.")
     if method == b"CONNECT":
-        raise ValidationFailed("This is no proxy: CONNECT has no meaning here.")
+        raise ValidationFailed("This server is not a proxy: CONNECT is not supported.")
     hosts = 0
     connection: list[bytes] = []
     upgrades: list[bytes] = []
     codings: list[bytes] = []
-    has_body = False
+    has_body = expects_continue = False
     for name, value in framing:
         if name == b"host":
             hosts += 1
-            if _HOST.fullmatch(value.strip()) is None:
+            if not _is_host(value):
                 raise ValidationFailed("The header Host is not a host name or address, perhaps with a port.")
         elif name == b"content-length":
             has_body = value.strip(b" \t0") != b""
@@ -84,20 +108,29 @@ def judge(method: bytes, version: str, framing: Iterable[tuple[bytes, bytes]]) -
             codings.append(value.strip().lower())
         elif name == b"connection":
             connection += [option.strip().lower() for option in value.split(b",")]
+        elif name == b"expect":
+            # RFC 9110 §10.1.1: HTTP/1.0 has no interim answers.
+            expects_continue = expects_continue or (version == "1.1" and value.lower() == b"100-continue")
         else:
             upgrades.append(value.strip().lower())
     if hosts > 1 or (hosts == 0 and version == "1.1"):
         # RFC 9112 §3.2.
-        raise ValidationFailed(f"An HTTP/1.1 request has one header Host; this one has {hosts}.")
+        raise ValidationFailed(f"An HTTP/1.1 request has exactly one Host header; this one has {hosts}.")
     if codings:
         if version == "1.0":
             # RFC 9112 §6.1: its framing is to be taken as faulty.
             raise ValidationFailed("HTTP/1.0 has no Transfer-Encoding; send Content-Length.")
         if codings != [b"chunked"]:
-            raise CodingRefused("The only transfer coding that is known here is chunked.")
+            raise CodingRefused("The only transfer coding supported here is chunked.")
         has_body = True
     asked = b", ".join(upgrades) if upgrades and b"upgrade" in connection else None
-    return Head(asked, has_body)
+    return Head(asked, has_body, expects_continue)
+
+
+@lru_cache(maxsize=256)
+def _is_host(value: bytes) -> bool:
+    # A server is reached by few names, and the pattern costs more than the rest of an ordinary head.
+    return _HOST.fullmatch(value.strip()) is not None
 
 
 def decode_path(raw_path: str) -> str:
