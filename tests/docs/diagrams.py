@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from orbital_relay.core.session_states import TRANSITIONS
 from tests.support.programs import CHECKOUT
 
 IMAGES = CHECKOUT / "docs" / "images"
@@ -203,6 +204,24 @@ def group_states() -> str:
     )
 
 
+def _session_states() -> str:
+    """Draw the server's table of states: one arrow for each pair of states, with all causes that lead along it."""
+    boxes = [
+        State("open", "frames are read", 150, 90),
+        State("expiring", "the client was notified", 670, 90),
+        State("ended", "nothing more is done", 410, 330),
+    ]
+    bends = {("open", "expiring"): (0, -26), ("expiring", "open"): (0, 26), ("open", "ended"): (-20, 0)}
+    turns = []
+    for start, leads in TRANSITIONS.items():
+        for end in leads.values():
+            causes = "\n".join(cause.value for cause, to in leads.items() if to is end)
+            turn = Turn(start.value, end.value, causes, *bends.get((start.value, end.value), (20, 0)))
+            if start is not end and turn not in turns:
+                turns.append(turn)
+    return states("The states of the server's session", 820, 400, boxes, turns)
+
+
 def drawings() -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each picture."""
     yield (
@@ -225,6 +244,7 @@ def drawings() -> Iterator[tuple[str, str]]:
         ),
     )
     yield "group-states.svg", group_states()
+    yield "session-states.svg", _session_states()
     yield (
         "subscribe-and-resume.svg",
         sequence(

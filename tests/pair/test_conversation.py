@@ -190,7 +190,7 @@ def test_a_ping_is_answered_and_counts() -> None:
     pair.connect()
 
     for _ in range(10):
-        pair.server_does(pair.session.beat())
+        pair.server_does(pair.session.beat(now_s=pair.now_s, wall_s=0))
 
     assert pair.over is None
 
@@ -199,7 +199,7 @@ def test_without_answers_the_session_cuts() -> None:
     """[PAIR4] The same pings unanswered end the connection: the test above can fail."""
     pair = Pair()
 
-    effects = [effect for _ in range(4) for effect in pair.session.beat()]
+    effects = [effect for _ in range(4) for effect in pair.session.beat(now_s=pair.now_s, wall_s=0)]
 
     assert isinstance(effects[-1], server.Cut)
 
@@ -224,10 +224,11 @@ def test_typing_and_tokens() -> None:
     pair.told.clear()
 
     pair.client_does(pair.client.typing(THREAD, True, now_ms=NOW_MS))
-    pair.server_does(pair.session.expiry(wall_s=2_000_000_000 - 30))
+    pair.server_does(pair.session.wake(now_s=pair.now_s, wall_s=2_000_000_000 - 30))
     pair.client_does(pair.client.authenticate("newer", now_ms=NOW_MS))
     (verify,) = pair.tokens
-    pair.server_does(pair.session.renewed(principal(expires_at_s=2_100_000_000), reply_to=verify.reply_to))
+    newer = principal(expires_at_s=2_100_000_000)
+    pair.server_does(pair.session.renewed(newer, reply_to=verify.reply_to, now_s=pair.now_s, wall_s=2_000_000_000))
     pair.to_client(wire.frame(wire.TypingIndicator(THREAD, OTHER, "ben", True), stamp_ms=STAMP))
 
     assert [(typed.thread_id, typed.is_typing) for typed in pair.typed] == [(THREAD, True)]

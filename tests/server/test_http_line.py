@@ -395,6 +395,9 @@ class _Slow:
     def is_closing(self) -> bool:
         return self.aborted
 
+    def write(self, data: bytes) -> None:
+        self.unsent += len(data)
+
     def abort(self) -> None:
         self.aborted = True
 

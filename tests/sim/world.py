@@ -7,6 +7,7 @@ import json
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from orbital_relay import config, wire
@@ -37,8 +38,10 @@ from orbital_relay.model import (
 from orbital_relay.ports import Appended
 from orbital_relay.relay import Relay
 from orbital_relay.server.edge.deflate import deflated_text_frame
-from orbital_relay.server.sessions.client_session import Conversation
-from orbital_relay.server.sessions.registry import Conversations
+from orbital_relay.server.sessions.client_session import ClientSession
+from orbital_relay.server.sessions.registry import Sessions
+from orbital_relay.server.sessions.typing import Typing
+from orbital_relay.services import posting
 from orbital_relay.services.context import ServiceContext
 
 
@@ -286,11 +289,11 @@ class NoAuth:
         """Never call it."""
 
     def revoked(self, principal: Principal) -> bool:
-        """Nobody is."""
+        """Return False: no token is revoked."""
         return False
 
     def holds(self, principal: Principal) -> bool:
-        """Everybody's token does."""
+        """Return True: every token is valid."""
         return True
 
     async def verify(self, token: str) -> Principal:
@@ -313,11 +316,24 @@ class Node:
             envelope_bytes=10_000,
             invite_days=1,
         )
-        self.conversations = Conversations(
+        auth = NoAuth()
+        settings = config.Settings(frame_rate=1_000_000)
+        self.sessions = Sessions(
             relay=self.relay,
-            context=context,
-            auth=NoAuth(),  # type: ignore[arg-type]
-            settings=config.Settings(frame_rate=1_000_000),
+            auth=auth,  # type: ignore[arg-type]
+            clock=clock,
+            heartbeat_s=settings.heartbeat_s,
+            frame_rate=settings.frame_rate,
+        )
+        self.open_session = partial(
+            ClientSession,
+            relay=self.relay,
+            clock=clock,
+            auth=auth,  # type: ignore[arg-type]
+            typing=Typing(relay=self.relay, store=store),  # type: ignore[arg-type]
+            enqueue=partial(posting.from_frame, context),
+            registry=self.sessions,
+            settings=settings,
         )
         self.port = None if bus is None else bus.join(self.relay)
 
@@ -365,8 +381,8 @@ class Client:
         self.next: dict[str, int] = {}
         self.asked: dict[int, dict[str, int]] = {}
         self._numbers = 0
-        self.conversation = Conversation(node.conversations, user)
-        self.conversation.opened(self)  # type: ignore[arg-type]
+        self.session = node.open_session(user)
+        self.session.opened(self)  # type: ignore[arg-type]
 
     # What a line does
 
@@ -379,7 +395,7 @@ class Client:
         self._waiting += len(wire_bytes)
         if self.writable and self._waiting > self.room:
             self.writable = False
-            self.conversation.paused()
+            self.session.paused()
 
     def close(self, code: int, reason: str = "") -> None:
         """Be told to go."""
@@ -402,7 +418,7 @@ class Client:
         self._waiting = max(0, self._waiting - self.pace)
         if not self.writable and self._waiting < self.room // 4:
             self.writable = True
-            self.conversation.resumed()
+            self.session.resumed()
 
     @property
     def idle(self) -> bool:
@@ -412,7 +428,7 @@ class Client:
     def say(self, type: str, **data: Any) -> None:
         """Send a frame."""
         self._numbers += 1
-        self.conversation.text(json.dumps({"type": type, "data": data, "id": self._numbers}).encode())
+        self.session.text(json.dumps({"type": type, "data": data, "id": self._numbers}).encode())
 
     def subscribe(self, group_ids: list[str], since: dict[str, int] | None = None) -> None:
         """Ask for groups."""
@@ -423,7 +439,7 @@ class Client:
     def end(self) -> None:
         """Go away."""
         self.open = False
-        self.conversation.closed(None)
+        self.session.closed(None)
 
 
 class World:
@@ -453,7 +469,7 @@ class World:
                 frame.get("group_id", "")[-2:],
                 frame.get("seq", data.get("groups")),
                 frame["server_timestamp"],
-                client.conversation.behind,
+                client.session.behind,
             )
         )
         if "seq" not in frame:
@@ -519,14 +535,14 @@ class World:
                 for node in self.nodes:
                     await node.relay.compare()
             busy = any(
-                node.relay._tasks or node.relay.hub.behind or any(c._worker for c in node.conversations.open)
+                node.relay._tasks or node.relay.hub.behind or any(c._store_queue.busy for c in node.sessions.open)
                 for node in self.nodes
             )
             quiet = 0 if busy or (self.bus is not None and self.bus.tasks) else quiet + 1
         states = [
-            (c.user.user_id, c.idle, c.writable, c.conversation.choked, c.conversation.behind, c.next)
+            (c.user.user_id, c.idle, c.writable, c.session.choked, c.session.behind, c.next)
             for c in self.clients
-            if c.conversation.behind or not c.idle
+            if c.session.behind or not c.idle
         ]
         raise AssertionError(f"it does not come to rest: {[n.relay._tasks for n in self.nodes]} {states}")
 

@@ -1,15 +1,16 @@
-"""One client's conversation: its frames and the passing of time in, effects out."""
+"""One client's session: its frames and the passing of time in, effects out."""
 
 from __future__ import annotations
 
-from enum import Enum
 from math import inf
+from sys import float_info
 from typing import Any, Final, assert_never
 
 import msgspec
 
 from orbital_relay import wire
 from orbital_relay.core.bucket import Bucket
+from orbital_relay.core.session_states import TRANSITIONS, Cause, State
 from orbital_relay.errors import OrbitalError, TooManyRequests, Unauthorized, ValidationFailed
 from orbital_relay.model import Principal, Resume
 
@@ -20,22 +21,18 @@ MISSED_PINGS: Final = 3
 """Pings without an answer after which the connection is cut."""
 
 EXPIRY_NOTICE_S: Final = 60.0
-"""How long before its token ends a client is told."""
+"""How long before its token ends a client gets `token_expiring`, in seconds."""
 
 TYPING_S: Final = 6.0
-"""Silence after which somebody no longer types."""
+"""Silence after which a user no longer counts as typing, in seconds."""
 
 TYPING_THREADS: Final = 8
-"""Threads in which one connection can be typing at once; people have two hands."""
+"""Threads in which one connection can be typing at once: a bound on memory; people have two hands."""
 
 POLICY_VIOLATION: Final = 1008
 
-
-class State(Enum):
-    """Where a session stands."""
-
-    OPEN = "open"
-    ENDED = "ended"
+_LAST_S: Final = float_info.max
+"""Later than any silence that was announced, and before `inf`, which is when nothing was."""
 
 
 # Effects: what the session wants done, in order.
@@ -58,7 +55,7 @@ class Complain(msgspec.Struct, frozen=True):
 
 
 class Subscribe(msgspec.Struct, frozen=True):
-    """Let the connection hear groups, and answer `subscribed`."""
+    """Subscribe the connection to groups, and answer `subscribed`."""
 
     group_ids: list[str]
     since: dict[str, Resume]
@@ -66,7 +63,7 @@ class Subscribe(msgspec.Struct, frozen=True):
 
 
 class Unsubscribe(msgspec.Struct, frozen=True):
-    """Let it hear groups no longer, and answer `unsubscribed`."""
+    """Unsubscribe it from groups, and answer `unsubscribed`."""
 
     group_ids: list[str]
     reply_to: str | int | None
@@ -85,18 +82,24 @@ class Post(msgspec.Struct, frozen=True):
 
 class Type(msgspec.Struct, frozen=True):
     """
-    Tell the thread's group who is typing.
+    Notify the thread's group that the user types or stopped.
 
-    Whether the user may is for whoever does it to find out, who then says `typing_told` or `typing_refused`.
+    The caller checks whether the user may, and then calls `typing_sent` or `typing_refused`.
     """
 
     thread_id: str
     is_typing: bool
-    reply_to: str | int | None = None
+    reply_to: str | int | None
+
+
+class StopTyping(msgspec.Struct, frozen=True):
+    """Notify the group of a thread, which was notified of typing, that the user stopped."""
+
+    thread_id: str
 
 
 class Verify(msgspec.Struct, frozen=True):
-    """Check a newer token, and bring it to `renewed`."""
+    """Verify a newer token, and pass it to `renewed` or the refusal to `not_renewed`."""
 
     token: str
     reply_to: str | int | None
@@ -114,24 +117,32 @@ class End(msgspec.Struct, frozen=True):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """Cut the connection: nobody is there to be told."""
+    """Abort the connection: the client no longer answers."""
 
 
-Effect = Say | Complain | Subscribe | Unsubscribe | Post | Type | Verify | Beat | End | Cut
+class WakeAt(msgspec.Struct, frozen=True):
+    """Call `wake` at this steady time, in seconds; it replaces a later time that was asked for before."""
+
+    at_s: float
+
+
+Effect = Say | Complain | Subscribe | Unsubscribe | Post | Type | StopTyping | Verify | Beat | End | Cut | WakeAt
 
 
 class Session:
     """
-    What one client may do, and what becomes of what it sends.
+    What one client may do, and what each of its frames leads to.
 
-    It is open until it says `End` or `Cut`, and then does nothing more. A session never holds a socket, and never looks
-    at a clock: `now_s` is steady, `wall_s` is the time of day, both in seconds.
+    It returns `End` or `Cut` once, and no effects after that. Its caller keeps one timer for it, set by `WakeAt`. A
+    session never holds a socket, and never reads a clock: `now_s` is steady, `wall_s` is the time of day, both in
+    seconds.
     """
 
     __slots__ = (
+        "_asked_s",
         "_bucket",
         "_grace",
-        "_noticed",
+        "_horizon_s",
         "_refused",
         "_strikes",
         "_typing",
@@ -140,12 +151,13 @@ class Session:
         "state",
     )
 
-    def __init__(self, principal: Principal, *, frame_rate: float, now_s: float) -> None:
+    def __init__(self, principal: Principal, *, frame_rate: float, now_s: float, heartbeat_s: float = 30) -> None:
         """
         Args:
-            principal: Whom the token speaks for.
+            principal: The user that the token names.
             frame_rate: Frames a second that the client may send; a burst may be twice that.
-            now_s: Now.
+            now_s: The current time.
+            heartbeat_s: Time between two calls of `beat`, in seconds.
         """
         self.principal = principal
         self.state = State.OPEN
@@ -154,9 +166,12 @@ class Session:
         self._refused = 0
         self._strikes = 0
         self._unanswered = 0
-        self._noticed = False
-        # When each thread's silence is too long; without end while its group was not told of any typing. None until the
-        # first indicator: nearly all connections never have one.
+        # Few sessions need a timer for their token: `beat` looks again until the notice is near.
+        self._horizon_s = 2 * heartbeat_s + 1
+        # The time of the last WakeAt; infinite when none is outstanding.
+        self._asked_s = inf
+        # When each thread's silence is too long; infinite until its group was notified. None until the first
+        # indicator: nearly all connections never send one.
         self._typing: dict[str, float] | None = None
 
     # Chapter: receiving
@@ -167,7 +182,7 @@ class Session:
 
         Args:
             text: The frame, valid UTF-8.
-            now_s: Now.
+            now_s: The current time.
         """
         if self.state is State.ENDED:
             return []
@@ -180,10 +195,10 @@ class Session:
         except ValidationFailed as refusal:
             effects = [_complain(refusal, reply_to=wire.id_of(text))]
             if self.struck():
-                effects += self._end(POLICY_VIOLATION, "ten bad frames in a row")
+                effects += self._end(Cause.BAD_FRAMES)
             return effects
         if not isinstance(frame, wire.PostFrame):
-            # Whether a post has the right data is found out by the use case.
+            # The use case checks a post's data.
             self.accepted()
         return effects
 
@@ -197,19 +212,19 @@ class Session:
             return None
         self._refused += 1
         if self._refused > self._grace:
-            return self._end(POLICY_VIOLATION, "too many frames")
+            return self._end(Cause.TOO_MANY_FRAMES)
         if not text:
             return []
-        refusal = TooManyRequests("That is more frames a second than this server takes. Send more slowly.")
+        refusal = TooManyRequests("That is more frames a second than this server accepts. Send more slowly.")
         return [_complain(refusal, reply_to=wire.id_of(text))]
 
     def struck(self) -> bool:
-        """Count a bad frame; return whether it is the last that is borne with."""
+        """Count a bad frame; return whether it is one too many."""
         self._strikes += 1
         return self._strikes >= STRIKES
 
     def accepted(self) -> None:
-        """Count no bad frames any longer: a good one has come."""
+        """Reset the count of bad frames: a good one has come."""
         self._strikes = 0
 
     def _act(self, frame: wire.ClientFrame) -> list[Effect]:
@@ -248,96 +263,113 @@ class Session:
             typing.setdefault(thread_id, inf)
         return [Type(thread_id, data.is_typing, reply_to)]
 
-    def typing_told(self, thread_id: str, *, is_typing: bool, now_s: float) -> None:
-        """Note what a thread's group was told: only who is known to type can be said to have stopped."""
+    def typing_sent(self, thread_id: str, *, is_typing: bool, now_s: float) -> list[Effect]:
+        """Note that a thread's group was notified: only a typing that was announced can stop."""
         if self._typing is None:
-            return
-        if is_typing:
-            self._typing[thread_id] = now_s + TYPING_S
-        else:
+            return []
+        if not is_typing:
             self._typing.pop(thread_id, None)
+            return []
+        self._typing[thread_id] = now_s + TYPING_S
+        return self._wake_at(now_s + TYPING_S)
 
     def typing_refused(self, thread_id: str) -> None:
         """Forget a thread in which the user may not type, or that does not exist."""
         if self._typing is not None:
             self._typing.pop(thread_id, None)
 
-    def typing_due_s(self) -> float | None:
-        """Return when `typing_stops` should be asked next, or None."""
-        due_s = min(self._typing.values(), default=inf) if self._typing else inf
-        return None if due_s == inf else due_s
-
-    def typing_stops(self, *, now_s: float) -> list[Effect]:
-        """Stop what nothing was heard of for TYPING_S."""
-        if not self._typing:
-            return []
-        silent = [thread_id for thread_id, due_s in self._typing.items() if due_s <= now_s]
+    def _typing_stops(self, now_s: float) -> list[Effect]:
+        silent = [thread_id for thread_id, due_s in (self._typing or {}).items() if due_s <= now_s]
         return [self._stop(thread_id) for thread_id in silent]
 
     def _stop(self, thread_id: str) -> Effect:
         self.typing_refused(thread_id)
-        return Type(thread_id, is_typing=False)
+        return StopTyping(thread_id)
 
     def closed(self) -> list[Effect]:
-        """The connection has ended: nobody types here any longer."""
-        self.state = State.ENDED
-        typing = self._typing or {}
-        return [self._stop(thread_id) for thread_id, due_s in list(typing.items()) if due_s < inf]
+        """End the session with its connection; return the stops of what its user typed."""
+        self._move(Cause.CLOSED)
+        return self._typing_stops(_LAST_S)
 
     # Chapter: time
 
-    def beat(self) -> list[Effect]:
-        """An interval has passed: ping, or cut a client that answered none of three."""
+    def opened(self, *, now_s: float, wall_s: float) -> list[Effect]:
+        """Start the clock of a session whose connection is open."""
+        return self._next_wake(now_s=now_s, wall_s=wall_s)
+
+    def beat(self, *, now_s: float, wall_s: float) -> list[Effect]:
+        """Ping after each interval, or abort a client that answered none of three pings."""
         if self.state is State.ENDED:
             return []
         if self._unanswered >= MISSED_PINGS:
-            self.state = State.ENDED
+            self._move(Cause.NO_PONG)
             return [Cut()]
         self._unanswered += 1
-        return [Beat()]
+        return [Beat(), *self._next_wake(now_s=now_s, wall_s=wall_s)]
 
-    def expiry_due_s(self) -> float:
-        """Return the time of day at which `expiry` should be asked next."""
-        ends = self.principal.expires_at_s
-        return ends if self._noticed else ends - EXPIRY_NOTICE_S
-
-    def expiry(self, *, wall_s: float) -> list[Effect]:
-        """Tell the client that its token ends soon; end the connection when it has."""
+    def wake(self, *, now_s: float, wall_s: float) -> list[Effect]:
+        """Do what is due: stop typing, announce the end of the token, end the session with its token."""
         if self.state is State.ENDED:
             return []
-        ends = self.principal.expires_at_s
-        if wall_s >= ends:
-            return self._end(POLICY_VIOLATION, "token expired")
-        if not self._noticed and wall_s >= ends - EXPIRY_NOTICE_S:
-            self._noticed = True
-            return [Say(wire.TokenExpiring(wire.iso(int(ends * 1000))))]
-        return []
+        self._asked_s = inf
+        effects = self._typing_stops(now_s)
+        ends_s = self.principal.expires_at_s
+        if wall_s >= ends_s:
+            return effects + self._end(Cause.EXPIRED)
+        if self.state is State.OPEN and wall_s >= ends_s - EXPIRY_NOTICE_S:
+            self._move(Cause.ENDS_SOON)
+            effects.append(Say(wire.TokenExpiring(wire.iso(int(ends_s * 1000)))))
+        return effects + self._next_wake(now_s=now_s, wall_s=wall_s)
+
+    def _next_wake(self, *, now_s: float, wall_s: float) -> list[Effect]:
+        wait_s = self.principal.expires_at_s - wall_s
+        if self.state is State.OPEN:
+            wait_s -= EXPIRY_NOTICE_S
+        due_s = now_s + max(wait_s, 0) if wait_s < self._horizon_s else inf
+        if self._typing:
+            due_s = min(due_s, *self._typing.values())
+        return self._wake_at(due_s)
+
+    def _wake_at(self, due_s: float) -> list[Effect]:
+        if due_s >= self._asked_s:
+            return []
+        self._asked_s = due_s
+        return [WakeAt(due_s)]
 
     def revoked(self) -> list[Effect]:
-        """The token no longer holds."""
-        return [] if self.state is State.ENDED else self._end(POLICY_VIOLATION, "token revoked")
+        """End the session: its token was revoked."""
+        return [] if self.state is State.ENDED else self._end(Cause.REVOKED)
 
     # Chapter: a newer token
 
-    def renewed(self, principal: Principal, *, reply_to: str | int | None) -> list[Effect]:
-        """Go on with a newer token of the same user; another user's changes nothing."""
+    def renewed(self, principal: Principal, *, reply_to: str | int | None, now_s: float, wall_s: float) -> list[Effect]:
+        """Continue with a newer token of the same user; another user's token changes nothing."""
         if self.state is State.ENDED:
             return []
         if principal.user_id != self.principal.user_id:
-            return [
-                Complain("FORBIDDEN", "This token is another user's; the connection goes on as it was.", {}, reply_to)
-            ]
+            return [Complain("FORBIDDEN", "This token is another user's; the connection is unchanged.", {}, reply_to)]
         self.principal = principal
-        self._noticed = False
-        return [Say(wire.Authenticated(wire.iso(int(principal.expires_at_s * 1000))), reply_to)]
+        self._move(Cause.RENEWED)
+        self._asked_s = inf
+        said = Say(wire.Authenticated(wire.iso(int(principal.expires_at_s * 1000))), reply_to)
+        return [said, *self._next_wake(now_s=now_s, wall_s=wall_s)]
 
     def not_renewed(self, refusal: Unauthorized, *, reply_to: str | int | None) -> list[Effect]:
-        """Say that a token does not hold; the connection goes on with the one it has."""
+        """Refuse a token that is not valid; the connection keeps the one it has."""
         return [] if self.state is State.ENDED else [_complain(refusal, reply_to=reply_to)]
 
-    def _end(self, code: int, reason: str) -> list[Effect]:
-        self.state = State.ENDED
-        return [End(code, reason)]
+    # Chapter: the end
+
+    def bad_frames(self) -> list[Effect]:
+        """End the session: a post was the last bad frame that is allowed."""
+        return [] if self.state is State.ENDED else self._end(Cause.BAD_FRAMES)
+
+    def _end(self, cause: Cause) -> list[Effect]:
+        self._move(cause)
+        return [End(POLICY_VIOLATION, cause.value)]
+
+    def _move(self, cause: Cause) -> None:
+        self.state = TRANSITIONS[self.state][cause]
 
 
 def _complain(refusal: OrbitalError, *, reply_to: wire.ReplyTo) -> Complain:

@@ -15,6 +15,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
@@ -42,9 +43,11 @@ from orbital_relay.server.ops.clock import GuardedClock
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
-from orbital_relay.server.sessions.client_session import MAX_FRAME_BYTES, Conversation
+from orbital_relay.server.sessions.client_session import MAX_FRAME_BYTES, ClientSession
 from orbital_relay.server.sessions.presence import Connected, LocalPresence, Presence
-from orbital_relay.server.sessions.registry import Conversations
+from orbital_relay.server.sessions.registry import Sessions
+from orbital_relay.server.sessions.typing import Typing
+from orbital_relay.services import posting
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.media import Collected, MediaContext, collect
 from orbital_relay.store.sql import SqlStore
@@ -144,9 +147,25 @@ class Node:
             alone=isinstance(settings.database, SqliteFile) and settings.media_url is None,
         )
         self._swept_s = -SWEEP_S
-        self.conversations = Conversations(relay=self.relay, context=self.context, auth=self.auth, settings=settings)
+        self.typing = Typing(relay=self.relay, store=store)
+        self.sessions = Sessions(
+            relay=self.relay,
+            auth=self.auth,
+            clock=clock,
+            heartbeat_s=settings.heartbeat_s,
+            frame_rate=settings.frame_rate,
+        )
         self.doorkeeper = HandshakeAdmission(
-            conversations=self.conversations,
+            open_session=partial(
+                ClientSession,
+                relay=self.relay,
+                clock=clock,
+                auth=self.auth,
+                typing=self.typing,
+                enqueue=partial(posting.from_frame, self.context),
+                registry=self.sessions,
+                settings=settings,
+            ),
             auth=self.auth,
             admission=self.admission,
             draining=lambda: self.draining,
@@ -163,8 +182,8 @@ class Node:
         group = self.relay.hub.groups.get(group_id)
         if group is not None:
             for listener in (*group.current, *group.behind):
-                if isinstance(listener, Conversation):
-                    username = listener.session.principal.username
+                if isinstance(listener, ClientSession):
+                    username = listener.principal.username
                     yield Connected(listener.user_id, username, listener.connected_ms)
 
     async def _notify_revoked(self) -> None:
@@ -199,7 +218,8 @@ class Node:
         await self.store.note_rewind(at_ms=self.clock.wall_ms())
         self.auth.forget()
         await self.auth.refresh()
-        await self.conversations.recheck_users()
+        self.typing.forget()
+        await self.sessions.recheck_users(self.store)
 
     async def after_rewinds(self) -> None:
         """
@@ -254,8 +274,8 @@ class Node:
             patience_s: Longest wait for posts and for the clients' own Close together, beyond the pace of closing.
         """
         self.draining = True
-        log.info("draining", extra={"connections": len(self.conversations.open)})
-        await self.conversations.end_all(
+        log.info("draining", extra={"connections": len(self.sessions.open)})
+        await self.sessions.end_all(
             1012, "the server is restarting", pace=self.settings.close_pace, patience_s=patience_s * 0.75
         )
         with suppress(TimeoutError):
@@ -293,8 +313,8 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
             node = await _open_shared(settings, settings.redis_url, store, blobs, clock, opened)
         opened.push_async_callback(node.relay.close)
         await node.auth.refresh()
-        node.conversations.start()
-        opened.callback(node.conversations.stop)
+        node.sessions.start()
+        opened.callback(node.sessions.stop)
         periodic = [
             asyncio.create_task(node.periodically(work, every_s, sooner=sooner), name=name)
             for name, work, every_s, sooner in (

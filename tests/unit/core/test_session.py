@@ -1,4 +1,4 @@
-"""One client's conversation, alone."""
+"""One client's session, alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import pytest
 
 from orbital_relay import wire
 from orbital_relay.core import session as says
-from orbital_relay.core.session import Session, State
+from orbital_relay.core.session import Session
+from orbital_relay.core.session_states import TRANSITIONS, Cause, State
 from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Principal, Resume
 
@@ -20,6 +21,18 @@ THREAD = "00000000-0000-4000-8000-000000000001"
 def session():
     """Return an open session of Ada's."""
     return Session(ADA, frame_rate=50, now_s=0)
+
+
+def _beat(session, now_s=0.0):
+    return session.beat(now_s=now_s, wall_s=now_s)
+
+
+def _wake(session, now_s):
+    return session.wake(now_s=now_s, wall_s=now_s)
+
+
+def _renew(session, principal, *, now_s=0.0, reply_to=None):
+    return session.renewed(principal, reply_to=reply_to, now_s=now_s, wall_s=now_s)
 
 
 def _frame(type, data=None, **more):
@@ -177,64 +190,84 @@ def test_control_frames_count(session):
 
 def test_three_missed_pings(session):
     """[HB2] Three pings unanswered, and when the fourth is due the connection is cut."""
-    assert [session.beat() for _ in range(4)] == [[says.Beat()], [says.Beat()], [says.Beat()], [says.Cut()]]
-    assert session.beat() == []
+    assert [_beat(session) for _ in range(4)] == [[says.Beat()], [says.Beat()], [says.Beat()], [says.Cut()]]
+    assert _beat(session) == []
 
 
 @pytest.mark.parametrize("answer", [lambda s: _say(s, "pong", {"client_time": 1}), lambda s: s.pong()])
 def test_an_answer_proves_life(session, answer):
     """[HB2] A JSON pong and a WebSocket pong both prove life, with whatever in them."""
     for _ in range(20):
-        assert session.beat() == [says.Beat()]
+        assert _beat(session) == [says.Beat()]
         answer(session)
 
 
 def test_nothing_else_proves_life(session):
     """[HB2] Other frames do not."""
     for _ in range(3):
-        session.beat()
+        _beat(session)
         _say(session, "subscribe", {"group_ids": []})
 
-    assert session.beat() == [says.Cut()]
+    assert _beat(session) == [says.Cut()]
 
 
 # Tokens
 
 
 def test_expiry(session):
-    """[TOK3] A minute before its token ends a client is told, once; at the end it is closed with 1008."""
-    assert session.expiry_due_s() == 940
-    assert session.expiry(wall_s=939) == []
+    """[TOK3] A minute before its token ends a client is notified, once; at the end it is closed with 1008."""
+    assert session.opened(now_s=0, wall_s=0) == []
+    assert _beat(session, now_s=900) == [says.Beat(), says.WakeAt(940)]
+    assert _beat(session, now_s=930) == [says.Beat()]
 
-    assert session.expiry(wall_s=940) == [says.Say(wire.TokenExpiring(wire.iso(1_000_000)))]
-    assert session.expiry(wall_s=941) == []
-    assert session.expiry_due_s() == 1_000
-    (end,) = session.expiry(wall_s=1_000)
+    assert _wake(session, 940) == [says.Say(wire.TokenExpiring(wire.iso(1_000_000))), says.WakeAt(1_000)]
+    assert session.state is State.EXPIRING
+    (end,) = _wake(session, 1_000)
     assert (type(end), end.code) == (says.End, 1008)
-    assert session.expiry(wall_s=1_001) == []
+    assert _wake(session, 1_001) == []
+
+
+def test_a_wake_that_is_early():
+    """[TOK3] A session that is woken too early does nothing, and asks again if its time is near."""
+    session = Session(ADA, frame_rate=50, now_s=0)
+
+    assert _wake(session, 10) == []
+    assert _wake(session, 939) == [says.WakeAt(940)]
+
+
+def test_a_token_that_ends_within_a_minute_of_the_handshake(session):
+    """[TOK3] With less than a minute left the notice comes at once."""
+    assert session.opened(now_s=970, wall_s=970) == [says.WakeAt(970)]
+    assert _wake(session, 970) == [says.Say(wire.TokenExpiring(wire.iso(1_000_000))), says.WakeAt(1_000)]
+
+
+def test_the_clocks_of_a_wake(session):
+    """[TOK3] A token ends by the time of day; the timer is set in steady time."""
+    assert session.opened(now_s=5, wall_s=930) == [says.WakeAt(15)]
 
 
 def test_a_newer_token(session):
     """[TOK4] A newer token of the same user keeps the connection to its own end."""
-    session.expiry(wall_s=950)
+    _wake(session, 950)
 
-    effects = session.renewed(Principal(1, "user-ada", "ada", expires_at_s=5_000), reply_to=1)
+    effects = _renew(session, Principal(1, "user-ada", "ada", expires_at_s=5_000), now_s=960, reply_to=1)
 
     assert effects == [says.Say(wire.Authenticated(wire.iso(5_000_000)), 1)]
-    assert session.expiry(wall_s=1_500) == []
-    assert session.expiry_due_s() == 4_940
+    assert session.state is State.OPEN
+    assert _wake(session, 1_500) == []
+    assert _beat(session, now_s=4_900) == [says.Beat(), says.WakeAt(4_940)]
 
 
 def test_another_users_token(session):
-    """[TOK4] Another user's token is refused, and all stays as it was."""
-    (effect,) = session.renewed(Principal(2, "user-bob", "bob", expires_at_s=5_000), reply_to=1)
+    """[TOK4] Another user's token is refused, and nothing changes."""
+    (effect,) = _renew(session, Principal(2, "user-bob", "bob", expires_at_s=5_000), reply_to=1)
 
     assert effect.code == "FORBIDDEN"
     assert session.principal is ADA
 
 
-def test_a_token_that_does_not_hold(session):
-    """[TOK4] A bad token is refused, and all stays as it was."""
+def test_a_token_that_is_not_valid(session):
+    """[TOK4] A bad token is refused, and nothing changes."""
     (effect,) = session.not_renewed(Unauthorized("no"), reply_to=1)
 
     assert effect.code == "UNAUTHORIZED"
@@ -247,8 +280,28 @@ def test_revoked(session):
 
     assert (type(end), end.code) == (says.End, 1008)
     assert session.revoked() == []
-    assert session.renewed(ADA, reply_to=None) == []
+    assert session.bad_frames() == []
+    assert _renew(session, ADA) == []
     assert session.not_renewed(Unauthorized("no"), reply_to=None) == []
+    assert session.closed() == []
+
+
+def test_a_post_that_is_the_last_bad_frame(session):
+    """[BAD2] A post whose data is wrong can be the tenth bad frame."""
+    (end,) = session.bad_frames()
+
+    assert (end.code, end.reason) == (1008, "ten bad frames in a row")
+
+
+def test_the_table_of_states():
+    """[SESS1] Each cause that ends a session ends it from each state in which it lives; an ended one stays ended."""
+    live = (State.OPEN, State.EXPIRING)
+
+    for cause in Cause:
+        if cause not in {Cause.ENDS_SOON, Cause.RENEWED}:
+            assert [TRANSITIONS[state][cause] for state in live] == [State.ENDED, State.ENDED]
+    assert set(TRANSITIONS[State.ENDED].values()) == {State.ENDED}
+    assert set(TRANSITIONS) == set(State)
 
 
 # Typing
@@ -259,53 +312,50 @@ def _type(session, *, is_typing=True, thread_id=THREAD, now_s=0.0, **more):
 
 
 def test_typing_stops_by_itself(session):
-    """[TYPE2] Six seconds after the last word the stop is said, once."""
-    assert _type(session, now_s=1) == [says.Type(THREAD, is_typing=True)]
-    session.typing_told(THREAD, is_typing=True, now_s=1)
+    """[TYPE2] Six seconds after the last indicator the stop is sent, once."""
+    assert _type(session, now_s=1) == [says.Type(THREAD, is_typing=True, reply_to=None)]
+    assert session.typing_sent(THREAD, is_typing=True, now_s=1) == [says.WakeAt(7)]
     _type(session, now_s=3)
-    session.typing_told(THREAD, is_typing=True, now_s=3)
+    assert session.typing_sent(THREAD, is_typing=True, now_s=3) == []
 
-    assert session.typing_due_s() == 9
-    assert session.typing_stops(now_s=8.9) == []
-    assert session.typing_stops(now_s=9) == [says.Type(THREAD, is_typing=False)]
-    assert session.typing_stops(now_s=20) == []
-    assert session.typing_due_s() is None
+    assert _wake(session, 7) == [says.WakeAt(9)]
+    assert _wake(session, 9) == [says.StopTyping(THREAD)]
+    assert _wake(session, 20) == []
 
 
 def test_typing_stops_at_the_end(session):
-    """[TYPE2] When the connection ends, whoever typed on it no longer does."""
+    """[TYPE2] When the connection ends, its user stops typing."""
     _type(session)
-    session.typing_told(THREAD, is_typing=True, now_s=0)
+    session.typing_sent(THREAD, is_typing=True, now_s=0)
 
-    assert session.closed() == [says.Type(THREAD, is_typing=False)]
+    assert session.closed() == [says.StopTyping(THREAD)]
 
 
 def test_a_stop_of_the_clients_own(session):
-    """[TYPE2] After the client's own stop there is none left to say."""
-    session.typing_told(THREAD, is_typing=False, now_s=0)
+    """[TYPE2] After the client's own stop no other is sent."""
+    session.typing_sent(THREAD, is_typing=False, now_s=0)
     _type(session)
-    session.typing_told(THREAD, is_typing=True, now_s=0)
+    session.typing_sent(THREAD, is_typing=True, now_s=0)
 
     assert _type(session, is_typing=False, id=3) == [says.Type(THREAD, is_typing=False, reply_to=3)]
-    session.typing_told(THREAD, is_typing=False, now_s=0)
+    session.typing_sent(THREAD, is_typing=False, now_s=0)
 
     assert session.closed() == []
 
 
-def test_who_was_not_told_of_typing_is_told_of_no_stop(session):
-    """[TYPE1] Until it is known whether the user may, there is nothing that could stop, in time or at the end."""
+def test_typing_that_was_not_announced_does_not_stop(session):
+    """[TYPE1] Until the group was notified there is nothing that could stop, in time or at the end."""
     _type(session)
 
-    assert session.typing_due_s() is None
-    assert session.typing_stops(now_s=20) == []
+    assert _wake(session, 20) == []
     assert session.closed() == []
 
 
 def test_a_refused_thread_is_forgotten(session):
-    """[TYPE1] Where the user may not type, no stop is said later."""
+    """[TYPE1] Where the user may not type, no stop is sent later."""
     session.typing_refused(THREAD)
     _type(session)
-    session.typing_told(THREAD, is_typing=True, now_s=0)
+    session.typing_sent(THREAD, is_typing=True, now_s=0)
 
     session.typing_refused(THREAD)
 
@@ -322,5 +372,5 @@ def test_nobody_types_everywhere(session):
 
     assert effect.code == "TOO_MANY_REQUESTS"
     for thread_id in threads:
-        session.typing_told(thread_id, is_typing=True, now_s=0)
+        session.typing_sent(thread_id, is_typing=True, now_s=0)
     assert len(session.closed()) == says.TYPING_THREADS

@@ -62,18 +62,19 @@ class _Expecting(RequestResponseCycle):
 class _CycleTransport:
     """What a request writes its answer to. When the connection ends is decided by its HttpLine."""
 
-    __slots__ = ("_line", "_transport", "is_closing", "write")
+    __slots__ = ("_transport", "is_closing", "line", "write")
 
     def __init__(self, line: HttpLine, transport: asyncio.Transport) -> None:
-        self._line = line
+        self.line: HttpLine | None = line
         self._transport = transport
         self.is_closing = transport.is_closing
         self.write = transport.write
 
     def close(self) -> None:
         """Close behind a whole answer; at once in the middle of one, which uvicorn asks for when the app fails."""
-        if self._line.answering.response_complete:
-            self._line.ends = True
+        line = self.line
+        if line is not None and line.answering.response_complete:
+            line.ends = True
         else:
             self._transport.close()
 
@@ -113,7 +114,7 @@ class HttpLine(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a head."""
         super().connection_made(transport)
-        self._answers = cast("asyncio.Transport", _CycleTransport(self, transport))
+        self._answers = _CycleTransport(self, transport)
         if self.budget is not None:
             address = self.client[0] if self.client is not None else ""
             room = self.budget.enter(self, address, connections=len(self.connections), now_s=self.loop.time())
@@ -131,6 +132,8 @@ class HttpLine(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
+        # Break the ring of references, so that the memory does not wait for the collector.
+        self._answers.line = None
 
     # Chapter: what comes
 
@@ -243,7 +246,7 @@ class HttpLine(HttpToolsProtocol):
         }
         self.cycle = cycle = (_Expecting if head.expects_continue else RequestResponseCycle)(
             scope=scope,
-            transport=self._answers,
+            transport=cast("asyncio.Transport", self._answers),
             flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,

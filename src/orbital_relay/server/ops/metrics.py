@@ -30,7 +30,7 @@ from orbital_relay.services.media import MediaCounters
 # Chapter: where the numbers are
 
 
-class Conversations(Protocol):
+class Sessions(Protocol):
     """What is read of the connections."""
 
     @property
@@ -108,7 +108,7 @@ class Node(Protocol):
         ...
 
     @property
-    def conversations(self) -> Conversations:
+    def sessions(self) -> Sessions:
         """Its connections."""
         ...
 
@@ -203,7 +203,7 @@ METRICS: Final = (
         "orbital_connections",
         "gauge",
         "WebSocket connections that are open.",
-        lambda m: len(m.node.conversations.open),
+        lambda m: len(m.node.sessions.open),
     ),
     Metric(
         "orbital_subscriptions",
@@ -301,7 +301,7 @@ METRICS: Final = (
         "orbital_frames_in_total",
         "counter",
         "Text frames that came from clients.",
-        lambda m: m.node.conversations.frames_in,
+        lambda m: m.node.sessions.frames_in,
     ),
     Metric(
         "orbital_sent_bytes_total",
@@ -326,7 +326,7 @@ METRICS: Final = (
         "orbital_cut_connections_total",
         "counter",
         "Connections that this server cut, by cause.",
-        lambda m: _by_one(m.node.conversations.cut),
+        lambda m: _by_one(m.node.sessions.cut),
         ("cause",),
     ),
     Metric(

@@ -1,4 +1,4 @@
-"""Who gets in: everything about a handshake is decided here, before the upgrade."""
+"""Who may connect: everything about a handshake is decided here, before the upgrade."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from orbital_relay.model import Principal
 from orbital_relay.ports import Limiter
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.credentials import SUBPROTOCOL, Bearer, Ticket, credential
+from orbital_relay.server.edge.connection import Peer
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse, refusal
 from orbital_relay.server.limits.policy import ConnectPolicy, asked_host, client_address, origin_allowed, too_many
-from orbital_relay.server.sessions.client_session import Conversation
-from orbital_relay.server.sessions.registry import Conversations
 
 ATTEMPTS: Final = "connection attempts"
 
@@ -25,7 +24,7 @@ PATHS: Final = frozenset({"/ws", "/v1/websocket"})
 
 class Admission:
     """
-    The settings' say about connections: addresses behind proxies, origins, attempts.
+    What the settings decide about connections: addresses behind proxies, origins, attempts.
 
     Args:
         settings: Proxies, origins, limits.
@@ -65,14 +64,14 @@ class HandshakeAdmission:
     """
     Decides in the protocol's order: path, upgrade (the edge looks), draining, origin, limit, token.
 
-    A limit goes before a bad token, and is counted knowing whether the token holds. It never tells a stranger more than
-    the one reason.
+    A limit is answered before a bad token, and is counted knowing whether the token is valid. A refusal never names
+    more than one reason.
     """
 
     def __init__(
         self,
         *,
-        conversations: Conversations,
+        open_session: Callable[[Principal], Peer],
         auth: Auth,
         admission: Admission,
         draining: Callable[[], bool],
@@ -80,13 +79,13 @@ class HandshakeAdmission:
     ) -> None:
         """
         Args:
-            conversations: Where the admitted go.
-            auth: Who a token speaks for.
+            open_session: Makes the session of an admitted user.
+            auth: Verifies tokens and tickets.
             admission: Limits and origins.
-            draining: Whether the server is going down.
+            draining: Whether the server is shutting down.
             refusals: Counts refused handshakes by code.
         """
-        self._conversations = conversations
+        self._open_session = open_session
         self._auth = auth
         self._admission = admission
         self._draining = draining
@@ -141,11 +140,11 @@ class HandshakeAdmission:
             except OrbitalError as exc:
                 return self._refuse(exc)
         wait_s = await self._admission.policy.admit(address, None if principal is None else principal.user_id)
-        # While somebody else was asked, the server may have begun to go down, and the token been revoked.
+        # During the wait the server may have begun to shut down, and the token may have been revoked.
         if self._draining():
             return self._refuse(_restarting())
         if principal is not None and not self._auth.holds(principal):
-            principal, refused = None, Unauthorized("The token no longer holds; log in again.")
+            principal, refused = None, Unauthorized("The token is no longer valid; log in again.")
         if principal is None:
             return self._refuse(refused if wait_s is None else too_many(wait_s, ATTEMPTS))
         return self._admit(handshake, principal, wait_s)
@@ -155,9 +154,7 @@ class HandshakeAdmission:
             return self._refuse(too_many(wait_s, ATTEMPTS))
         offered = handshake.headers.get("sec-websocket-protocol", "")
         names = {name.strip() for name in offered.split(",")}
-        return Admit(
-            Conversation(self._conversations, principal), subprotocol=SUBPROTOCOL if SUBPROTOCOL in names else None
-        )
+        return Admit(self._open_session(principal), subprotocol=SUBPROTOCOL if SUBPROTOCOL in names else None)
 
     def _refuse(self, error: OrbitalError) -> Refuse:
         self._refusals[error.code] += 1

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[4]
 def node():
     """A server's numbers, without the server."""
     return SimpleNamespace(
-        conversations=SimpleNamespace(open={object(), object()}, frames_in=7, cut={"silent": 3}),
+        sessions=SimpleNamespace(open={object(), object()}, frames_in=7, cut={"silent": 3}),
         relay=SimpleNamespace(
             hub=Hub(who=lambda _: ("", ""), compress=lambda text: text),
             counters=Counters(
@@ -127,7 +127,7 @@ def test_numbers_move(metrics, node):
     """[MET2] Each look reads anew."""
     node.draining = True
     node.relay.counters.events["new_message"] += 1
-    node.conversations.frames_in += 1
+    node.sessions.frames_in += 1
 
     found = _samples(metrics)
 

@@ -36,7 +36,7 @@ class Door:
         self.draining = False
         node = Node(MemoryStore(Disorder(0)), clock, None)
         self.keeper = HandshakeAdmission(
-            conversations=node.conversations,
+            open_session=node.open_session,
             auth=auth,
             admission=Admission(Settings(), limiter=self.limiter),
             draining=lambda: self.draining,

@@ -1,4 +1,4 @@
-"""One connection's conversation: what it does with a line, a relay and the time."""
+"""One connection's session: what it does with a line, a relay and the time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import pytest
 
 from orbital_relay.model import Principal
-from orbital_relay.server.sessions.client_session import Conversation
 from tests.sim.world import Disorder, Group, MemoryStore, Node, uuid_of
 
 NOW_MS = 1_800_000_000_000
@@ -35,6 +34,7 @@ class QuietLine:
     """A line whose client takes everything and never answers a Close."""
 
     deflate = False
+    writable = True
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -64,8 +64,8 @@ async def test_nothing_is_left_to_do_after_the_end():
     node = Node(MemoryStore(Disorder(0)), clock, None)
     await node.start()
     line = QuietLine()
-    conversation = Conversation(node.conversations, Principal(1, "ada", "ada", NOW_MS / 1000 + 1))
-    conversation.opened(line)
+    session = node.open_session(Principal(1, "ada", "ada", NOW_MS / 1000 + 1))
+    session.opened(line)
 
     clock.at_ms += 1_000
     while line.code is None:
@@ -73,13 +73,13 @@ async def test_nothing_is_left_to_do_after_the_end():
     looks = clock.looks
     for _ in range(100):
         await asyncio.sleep(0)
-    conversation.beat(b"", stamp_ms=0, now_ms=clock.at_ms)
+    session.beat(b"", stamp_ms=0, now_ms=clock.at_ms)
     for _ in range(100):
         await asyncio.sleep(0)
 
     assert line.code == 1008
     assert clock.looks == looks
-    conversation.closed(1008)
+    session.closed(1008)
     await node.relay.close()
 
 
@@ -97,19 +97,19 @@ async def test_long_frames_that_wait_are_few(kind):
     node = Node(store, Clock(), None)
     await node.start()
     line = QuietLine()
-    conversation = Conversation(node.conversations, Principal(1, "ada", "ada", 4e9))
-    conversation.opened(line)
+    session = node.open_session(Principal(1, "ada", "ada", 4e9))
+    session.opened(line)
     long = json.dumps({"type": kind, "data": LONG[kind], "id": "long"}).encode()
 
     for _ in range(2):
         sent = 0
         while line.reading and sent < 100:
-            conversation.text(long)
+            session.text(long)
             sent += 1
         assert sent in {2, 3}
         # All of it is answered, and then there is room again.
         while not line.reading:
             await asyncio.sleep(0)
 
-    conversation.closed(None)
+    session.closed(None)
     await node.relay.close()

@@ -1,0 +1,41 @@
+"""The states of a server's session, as a table: the diagram in the documentation is drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Final
+
+
+class State(Enum):
+    """Where a session stands."""
+
+    OPEN = "open"
+    EXPIRING = "expiring"
+    ENDED = "ended"
+
+
+class Cause(Enum):
+    """What moves a session from one state to another; the value is the label in the diagram."""
+
+    ENDS_SOON = "token ends within a minute"
+    RENEWED = "newer token"
+    EXPIRED = "token expired"
+    REVOKED = "token revoked"
+    BAD_FRAMES = "ten bad frames in a row"
+    TOO_MANY_FRAMES = "too many frames"
+    NO_PONG = "three pings unanswered"
+    CLOSED = "connection closed"
+
+
+_ENDS: Final[Mapping[Cause, State]] = dict.fromkeys(
+    (Cause.EXPIRED, Cause.REVOKED, Cause.BAD_FRAMES, Cause.TOO_MANY_FRAMES, Cause.NO_PONG, Cause.CLOSED), State.ENDED
+)
+
+TRANSITIONS: Final[Mapping[State, Mapping[Cause, State]]] = {
+    State.OPEN: {Cause.ENDS_SOON: State.EXPIRING, Cause.RENEWED: State.OPEN, **_ENDS},
+    State.EXPIRING: {Cause.RENEWED: State.OPEN, **_ENDS},
+    # The Close may still be on its way when the socket ends.
+    State.ENDED: {Cause.CLOSED: State.ENDED},
+}
+"""From each state, where each cause leads; any other pair is a bug."""
