@@ -95,7 +95,7 @@ def _message(group) -> dict[str, object]:
 
 
 async def _beats(person: Person) -> None:
-    """Return after the periodic work has come round: a metric that only grows tells of nothing else."""
+    """Return after the periodic work has come round: seen by a metric that only grows."""
     started_s = time.monotonic()
     await eventually(lambda: time.monotonic() - started_s > 1, what="ten rounds of pruning")
     await person.get("/api/groups")

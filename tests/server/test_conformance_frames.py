@@ -17,7 +17,7 @@ from tests.support.server import Server
 
 @pytest.fixture
 async def ada(shared_server: Server) -> AsyncIterator[Person]:
-    """Somebody who signed up."""
+    """A user with an account."""
     async with await Person.sign_up(shared_server.url) as person:
         yield person
 
@@ -30,10 +30,10 @@ async def post(socket: Socket, group: Group, number: int) -> None:
 
 async def test_who_subscribes_and_then_posts_hears_it(ada):
     """
-    [CONF1] Frames take effect in their order: who subscribes and, without waiting, posts, hears the event.
+    [CONF1] Frames take effect in their order: a client that subscribes and posts without waiting receives the event.
 
     The post used to be queued while the subscribe was still reading the heads of 200 groups, and could be stored
-    before; its sender then never heard it.
+    before; its sender then never received it.
     """
     groups = [await ada.make_group() for _ in range(200)]
     for number in range(6):

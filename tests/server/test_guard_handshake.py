@@ -179,7 +179,7 @@ async def test_a_limit_goes_before_a_bad_token(serve):
 
 
 async def test_strict_counts_everybody(serve):
-    """[DOO8] With `strict` five attempts of the address are all, good or bad, whoever they are of."""
+    """[DOO8] With `strict` five attempts of the address are all, good or bad, by any user."""
     server = serve(env={**FIVE, "ORBITAL_CONNECT_POLICY": "strict"})
 
     statuses = [

@@ -1,4 +1,4 @@
-"""Limits on plain requests, the numbers that a real server tells, and settings that stop it."""
+"""Limits on plain requests, the metrics of a real server, and settings that stop it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_making_accounts(serve):
 
 
 async def test_guessing_invite_codes(serve):
-    """[DOO22] So many tries to join in 15 minutes by one user, wherever from, and from one address, whoever by."""
+    """[DOO22] So many tries to join in 15 minutes by one user, from any address, and by any user from one address."""
     server = serve(env={"ORBITAL_JOIN_LIMIT": "3"})
     body = {"invite_code": "AAAAAAAA", "encrypted_group_key": opaque()}
 
@@ -90,7 +90,7 @@ async def test_other_requests(serve):
 
 
 async def test_what_a_server_tells(server, people):
-    """[DOO24] After two listeners heard one message, the numbers say so, and name nobody."""
+    """[DOO24] After two listeners received one message, the metrics count it and name no user."""
     ada, bob = await people(server.url), await people(server.url)
     group = await ada.make_group()
     await bob.join(group)

@@ -74,7 +74,7 @@ async def test_a_missing_field_is_named(api: Api, missing: str):
 
 @pytest.mark.parametrize("text", ['{"x":"\\ud800"}', '{"x":1e999}', '{"x":' + "[" * 5000 + "]" * 5000 + "}"])
 async def test_a_key_that_others_cannot_read_is_refused(api: Api, text: str):
-    """[ACC2] A public key that a member's reader would stumble over never gets in."""
+    """[ACC2] A public key that a member's JSON reader would fail on is refused."""
     body = json.dumps({**_ADA, "public_key": "PUT"}).replace('"PUT"', text)
 
     answer = await api.ask("POST", "/api/signup", content=body)
@@ -83,7 +83,7 @@ async def test_a_key_that_others_cannot_read_is_refused(api: Api, text: str):
 
 
 async def test_a_key_comes_back_as_it_was_sent(api: Api):
-    """[ACC2] Numbers, order and repeated members of a public key reach the others to the letter."""
+    """[ACC2] Numbers, order and repeated members of a public key reach the others byte for byte."""
     key = '{"n":123456789012345678901234567890,"b":1.50,"a":[],"a":"\\u0000 \\/"}'
     body = json.dumps({**_ADA, "public_key": "PUT"}).replace('"PUT"', key)
     token = (await api.ask("POST", "/api/signup", content=body)).json()["token"]
@@ -110,7 +110,7 @@ async def test_a_key_comes_back_as_it_was_sent(api: Api):
     ],
 )
 async def test_wrong_credentials_are_all_one(api: Api, body: dict[str, str]):
-    """[ACC4] A wrong password and a name that is none get the same answer, to the letter."""
+    """[ACC4] A wrong password and an unknown name get the same answer, byte for byte."""
     await api.ask("POST", "/api/signup", json=_ADA)
     known = await api.ask("POST", "/api/login", json={"username": "Ada_99", "password": "other"})
 

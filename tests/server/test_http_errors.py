@@ -54,7 +54,7 @@ async def test_paths_that_are_none(api: Api, method: str):
 
 
 async def test_a_line_break_behind_a_path(api: Api):
-    """[ERR1] A path with a line break behind it is another one, that is none; nobody is removed by it."""
+    """[ERR1] A path with a trailing newline is 404 and matches no route."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
 
@@ -324,7 +324,7 @@ async def test_a_database_that_is_away(api: Api, broken: Callable[[Exception], N
 
 
 async def test_a_server_that_is_going_down(api: Api):
-    """[ERR11] Draining: 503 with `Retry-After` everywhere but where the server tells about itself."""
+    """[ERR11] Draining: 503 with `Retry-After` everywhere but at the endpoints about the server itself."""
     ada = api.user()
     assert (await ada.get("/api/groups")).status_code == 200
     api.node.draining = True
@@ -403,7 +403,7 @@ async def test_named_origins_alone_may_call(tmp_path: Path):
 
 
 async def test_options_without_a_preflight(api: Api):
-    """[CORS1] OPTIONS alone tells the methods (RFC 9110 §9.3.7); a path that is none has none."""
+    """[CORS1] Only OPTIONS lists the methods (RFC 9110 §9.3.7); an unknown path has none."""
     plain = await api.ask("OPTIONS", "/api/groups")
     missing = await api.ask("OPTIONS", "/nope", headers={"Origin": "null", "Access-Control-Request-Method": "GET"})
 
@@ -422,16 +422,16 @@ async def test_answers_are_counted_by_their_route(api: Api):
     await ada.get(f"/api/groups/{group}/members")
     await ada.get("/secret-path")
 
-    told = (await api.ask("GET", "/metrics")).text
+    metrics = (await api.ask("GET", "/metrics")).text
 
-    assert 'method="GET",path="/api/groups/{group_id}/members",status="200"} 1.0' in told
-    assert 'method="GET",path="*",status="404"} 1.0' in told
-    assert group not in told
-    assert "secret-path" not in told
+    assert 'method="GET",path="/api/groups/{group_id}/members",status="200"} 1.0' in metrics
+    assert 'method="GET",path="*",status="404"} 1.0' in metrics
+    assert group not in metrics
+    assert "secret-path" not in metrics
 
 
 async def test_only_http_comes_here(api: Api):
-    """[ERR12] An upgrade or a lifespan that reaches the application is a bug of ours, told at once."""
+    """[ERR12] An upgrade or a lifespan that reaches the application is a bug of ours and raises at once."""
     for kind in ("websocket", "lifespan"):
         with pytest.raises(AssertionError):
             await build_app(api.node)({"type": kind}, None, None)  # type: ignore[arg-type]

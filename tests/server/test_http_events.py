@@ -88,7 +88,7 @@ async def test_lines_can_be_hashed(api: Api):
 
 
 async def test_both_ways_carry_the_same(api: Api):
-    """[REC2] The objects in JSON are the lines of ndjson, to the letter."""
+    """[REC2] The objects in JSON are the lines of ndjson, byte for byte."""
     ada = api.user()
     group = await _talk(ada, 3)
 
@@ -115,7 +115,7 @@ async def test_both_ways_carry_the_same(api: Api):
     ],
 )
 async def test_accept_decides(api: Api, accept: str | None, *, lines: bool):
-    """[REC2] ndjson where it is named and JSON is not preferred (RFC 9110 §12.5.1); caches are told."""
+    """[REC2] ndjson where it is named and JSON is not preferred (RFC 9110 §12.5.1); `Vary` informs caches."""
     ada = api.user()
     group = await _talk(ada, 0)
     headers = {} if accept is None else {"Accept": accept}

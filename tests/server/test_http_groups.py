@@ -89,7 +89,7 @@ async def test_codes_are_taken_as_people_type_them(api: Api, typed: str):
     "code", ["AAAA0000", "", "short", "way too long for a code", "ÄÖÜÄÖÜÄÖ", "A" * 10_000, "\0" * 8]
 )
 async def test_unknown_codes_and_no_codes_are_one(api: Api, code: str):
-    """[JOIN1] A code that nobody has and a text that cannot be one get one answer, to the letter."""
+    """[JOIN1] A code that nobody has and a text that cannot be one get the same answer, byte for byte."""
     bob = api.user()
     unknown = await bob.post("/api/groups/join", {"invite_code": "ZZZZ9999", "encrypted_group_key": "AAAA"})
 
@@ -116,7 +116,7 @@ async def test_a_code_ends(tmp_path: Path):
 
 
 async def test_joining_twice(api: Api):
-    """[GRP2] A member that joins again is told, and nothing is emitted."""
+    """[GRP2] A member that joins again gets ALREADY_MEMBER, and nothing is emitted."""
     ada = api.user()
     group = await ada.make_group()
 

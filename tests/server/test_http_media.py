@@ -85,7 +85,7 @@ def ahead(family: Family, monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
 
 
 async def test_a_medium_s_life(family: Family):
-    """[MED1] Chunks come in any order and again; the one that completes it answers 201, and everything tells of it."""
+    """[MED1] Chunks come in any order and again; the one that completes it answers 201, and reads show it."""
     data = os.urandom(2 * MIB + 5)
     pieces = [data[:MIB], data[MIB : 2 * MIB], data[2 * MIB :]]
 
@@ -134,7 +134,7 @@ async def test_a_medium_s_life(family: Family):
 
 
 async def test_the_last_chunk_counts_once(family: Family):
-    """[MED2] All chunks at once and each of them twice: one of them completes the medium, and one event tells of it."""
+    """[MED2] All chunks at once and each of them twice: one of them completes the medium, and one event is emitted."""
     chunks = [os.urandom(1000) for _ in range(8)]
 
     answers = await asyncio.gather(*(family.send(index, 8, chunks[index]) for index in [*range(8), *range(8)]))
@@ -151,7 +151,7 @@ async def test_the_last_chunk_counts_once(family: Family):
 
 
 async def test_complete_lists_what_is_missing(family: Family):
-    """[MED3] `complete` answers 400 with the missing indexes until all are there, then 200, whoever completed it."""
+    """[MED3] `complete` answers 400 with the missing indexes until all are stored, then 200, always."""
     body = {"media_id": family.media_id}
     unknown = await family.ada.post("/api/media/upload/complete", body)
     await family.send(1, 4, b"b")
@@ -197,9 +197,9 @@ async def test_complete_finishes_what_a_crash_left(family: Family, monkeypatch: 
 
 async def test_complete_while_it_is_taken_away(family: Family, monkeypatch: pytest.MonkeyPatch):
     """
-    [MED24] An upload that is given up while it is completed is not called complete.
+    [MED24] An upload that is abandoned while it is completed is not called complete.
 
-    The answer was a 200 with an end in 1970: whoever sees no event for it looked up what had become of the upload, and
+    The answer was a 200 with an end in 1970: a caller without an event looked up the state of the upload, and
     read any end as a good one.
     """
     rows = family.api.node.media.rows
@@ -354,7 +354,7 @@ async def test_the_limit_holds_while_reading(family: Family):
 
 
 async def test_a_user_sends_so_many_at_once(family: Family):
-    """[MED17] Chunks under way count for no room yet, so a user may send 16 of them; the next one is told to wait."""
+    """[MED17] Chunks under way count for no room yet, so a user may send 16 of them; the next one is refused."""
     started, go_on = asyncio.Semaphore(0), asyncio.Event()
 
     async def body() -> Any:
@@ -582,7 +582,7 @@ async def test_room_is_reserved_and_corrected(family: Family):
 
 
 async def test_one_of_two_gets_the_last_byte(tmp_path: Path):
-    """[QUO2] Of uploads that race for the last room of a group one wins; the others are told, and leave nothing."""
+    """[QUO2] Of uploads that race for the last room of a group one wins; the others are refused and leave nothing."""
     async with opened(tmp_path, media_group_bytes="1000") as api:
         family = await Family.of(api)
         ids = [new_id() for _ in range(5)]
@@ -691,7 +691,7 @@ async def test_expiry(family: Family, monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_media_are_counted(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[MED27] Bytes count when they are stored, and as they are sent; what a round found and took away counts once."""
+    """[MED27] Bytes count when they are stored, and as they are sent; what a clean-up deleted counts once."""
     counters = family.api.node.media.counters
     media_id = await family.whole(bytes(5000))
     again = await send_chunk(family.ada, family.thread_id, media_id, 0, 1, bytes(5000))
@@ -712,12 +712,12 @@ async def test_media_are_counted(family: Family, monkeypatch: pytest.MonkeyPatch
     await family.api.node.collect_media()
     assert counters.collected == {"expired": 1, "abandoned": 1, "swept": 0}
     assert counters.held == {MediaState.COMPLETE: Held(0, 0), MediaState.UPLOADING: Held(0, 0)}
-    told, _ = family.api.node.metrics.render()
-    assert b'orbital_media_collected_total{what="expired"} 1.0' in told
+    metrics, _ = family.api.node.metrics.render()
+    assert b'orbital_media_collected_total{what="expired"} 1.0' in metrics
 
 
 async def test_abandonment(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[MED14] An upload that rests for 24 hours is given up: bytes and room are free, and its id may begin anew."""
+    """[MED14] An upload idle for 24 hours is abandoned: bytes and room are released, and its id is free again."""
     await family.send(0, 2, b"bytes")
     ahead(family, monkeypatch, DAY_MS - 60_000)
     kept = await family.api.node.collect_media()

@@ -27,7 +27,7 @@ async def _three_groups(ada: User) -> list[str]:
 
 
 async def test_posting_and_fetching(api: Api):
-    """[MSG1] The POST's answer and the fetched message agree; the envelope comes back to the letter."""
+    """[MSG1] The POST's answer and the fetched message agree; the envelope comes back byte for byte."""
     ada, bob = api.user(), api.user()
     group = await ada.make_group()
     await bob.join(group)
@@ -232,7 +232,7 @@ async def test_good_queries(api: Api, query: str):
 
 
 async def test_a_repeated_post_is_one_message(api: Api):
-    """[ONCE5] Same key, same JSON, however it is written: the first answer, to the letter, and one event."""
+    """[ONCE5] Same key, same JSON, however it is written: the first answer, byte for byte, and one event."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     texts = [

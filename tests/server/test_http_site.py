@@ -232,7 +232,7 @@ async def test_outside_is_404(api: Api, path: str):
 
 
 async def test_the_front_door(api: Api):
-    """[SITE6] `/` is a page, with a policy that lets nothing in from elsewhere."""
+    """[SITE6] `/` is a page, with a policy that allows no other origin."""
     answer = await api.ask("GET", "/")
 
     assert answer.status_code == 200

@@ -254,7 +254,7 @@ async def test_no_line_has_a_secret(serve: Serve):
 async def test_no_line_of_a_cluster_has_a_secret(
     serve: Serve, postgres_cluster: Postgres, postgres_url: str, redis_server: Redis
 ):
-    """[PROM5] The same on PostgreSQL, whose words for a refused row tell all of it, with Redis, as text for people."""
+    """[PROM5] The same on PostgreSQL, whose error for a row contains the whole row, with Redis, as text for people."""
     env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url}
     server = serve(env={"ORBITAL_LOG_LEVEL": "debug", "ORBITAL_LOG_FORMAT": "text", **env})
 

@@ -60,7 +60,7 @@ async def put(server: Server, anna: Person, data: bytes, *, chunk_bytes: int = 1
 
 
 async def test_gc_and_check(serve: Serve):
-    """[MED21] `gc` waits for the server to stop, then takes away what is over; `check` finds what is amiss."""
+    """[MED21] `gc` waits for the server to stop, then deletes what has expired; `check` finds what is wrong."""
     server = serve()
     anna = await Person.sign_up(server.url)
     media_id, group_id = await put(server, anna, os.urandom(300_000))
@@ -166,7 +166,7 @@ async def test_what_a_shutdown_cuts_short(serve: Serve):
     """
     [MED26] A chunk and a download that the drain did not wait for end with 503 and with less than was announced.
 
-    Both were a traceback in the log, and whoever sent the chunk was told 500, in plain text.
+    Both were a traceback in the log, and the client got a 500 in plain text.
     """
     server = serve(env={"ORBITAL_DRAIN_SECONDS": "0.2"})
     anna = await Person.sign_up(server.url)
@@ -190,7 +190,7 @@ async def test_what_a_shutdown_cuts_short(serve: Serve):
 
 
 async def test_a_shutdown_takes_parts_back(serve: Serve, s3: S3):
-    """[BLOB14] A server that is told to stop in the middle of a multipart upload leaves no parts in the bucket."""
+    """[BLOB14] A server that is stopped in the middle of a multipart upload leaves no parts in the bucket."""
     gate = Gate(s3)
     env = {"ORBITAL_MEDIA_URL": f"s3://{BUCKET}/stopped", "ORBITAL_MEDIA_CHUNK_BYTES": "30000000"}
     server = serve(env={**gate.environ, **env, "ORBITAL_DRAIN_SECONDS": "0.2"})

@@ -38,7 +38,7 @@ class Memory:
         self.grown_bytes = 0
 
     def look(self) -> None:
-        """Look at the process that runs now; a new one begins anew."""
+        """Look at the process that runs now; a new one starts from zero."""
         import psutil
 
         try:

@@ -67,7 +67,7 @@ async def test_both_paths_are_the_endpoint(server, people):
 
 
 async def test_subscribe_adds(server, people):
-    """[SUB1] `subscribe` adds to what is heard; it is always answered, and the answer says where each group stands."""
+    """[SUB1] `subscribe` adds groups; it is always answered, and the answer has the position of each group."""
     ada, group = await _family(server, people, 1)
     other = await ada.make_group()
 
@@ -87,7 +87,7 @@ async def test_subscribe_adds(server, people):
 
 
 async def test_groups_of_others(server, people):
-    """[SUB1] Groups that the user is not in, or that are none, are named in one `error`; the rest go through."""
+    """[SUB1] Groups that the user is not in, or that do not exist, are named in one `error`; the rest go through."""
     ada, group = await _family(server, people, 1)
     bob, strange = await _family(server, people, 1)
     missing = str(uuid.uuid4())
@@ -387,7 +387,7 @@ async def test_ten_bad_posts_in_a_row(server, people):
 
 
 async def test_who_posts_and_goes(serve, people):
-    """[POST1] A post that is refused when nobody is there to be told is no mistake of ours: no line in the log."""
+    """[POST1] A post that is refused after its client has gone is not logged as an error."""
     server = serve()
     ada, group = await _family(server, people, 1)
     stranger = await people(server.url)
@@ -441,7 +441,7 @@ async def test_typing(server, people):
 
 
 async def test_typing_where_one_may_not(server, people):
-    """[TYPE1] A stranger who types in a thread and goes at once is heard of by nobody in its group."""
+    """[TYPE1] When a non-member types in a thread and leaves at once, no member of its group receives it."""
     ada, bob, group = await _family(server, people)
     thread = (await ada.open_thread(group))["thread_id"]
     stranger = await people(server.url)
@@ -456,12 +456,12 @@ async def test_typing_where_one_may_not(server, people):
             await socket.close()
         await other.settle()
 
-    told = [frame["data"]["user_id"] for frame in other.frames if frame["type"] == "typing_indicator"]
-    assert set(told) == {ada.user_id}
+    typists = [frame["data"]["user_id"] for frame in other.frames if frame["type"] == "typing_indicator"]
+    assert set(typists) == {ada.user_id}
 
 
 async def test_typing_stops_with_the_connection(server, people):
-    """[TYPE2] When the connection of somebody who types ends, the others are told that it stopped."""
+    """[TYPE2] When the connection of a typing user ends, the others receive that typing stopped."""
     ada, bob, group = await _family(server, people)
     thread = (await ada.open_thread(group))["thread_id"]
 
@@ -510,7 +510,7 @@ async def test_heartbeat(serve, people):
 
 
 async def test_a_newer_token_keeps_the_connection(server):
-    """[TOK3] [TOK4] A client is told that its token ends; with a newer one the connection lives on."""
+    """[TOK3] [TOK4] A client is notified that its token expires; with a newer one the connection stays open."""
     now = int(time.time())
     token = sign({"userId": "robot", "username": "robot", "iat": now, "exp": now + 4})
     from tests.support.client import Socket

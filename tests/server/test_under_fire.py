@@ -85,19 +85,19 @@ async def test_killed_during_a_storm_of_posts(serve, people, seed):
             order = [kept[answer["message_id"]]["seq"] for answer in poster.answered.values()]
             assert order == sorted(order)
     assert sum(poster.tries for poster in posters) > sum(len(poster.answered) for poster in posters)
-    heard = await listening
+    received = await listening
     for group in groups:
-        assert heard[group.id] == logs[group.id]
+        assert received[group.id] == logs[group.id]
     checked = _orbital("check", server)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 async def _follow(server, person, groups, done):
-    """Listen to groups over every kill, resuming by number; return what was heard."""
-    heard = {group.id: [] for group in groups}
+    """Listen to groups over every kill, resuming by number; return what was received."""
+    received = {group.id: [] for group in groups}
     while True:
         try:
-            listening = await person.listen(*groups, since={name: len(events) for name, events in heard.items()})
+            listening = await person.listen(*groups, since={name: len(events) for name, events in received.items()})
         except (OSError, httpx.HTTPError, ConnectionClosed, EOFError):
             await asyncio.sleep(0)
             continue
@@ -106,12 +106,12 @@ async def _follow(server, person, groups, done):
             while True:
                 frame = await listening.receive(deadline_s=120)
                 if "seq" in frame:
-                    heard[frame["group_id"]].append(frame)
+                    received[frame["group_id"]].append(frame)
                 if done.is_set():
                     heads = {one["group_id"]: one["last_seq"] for one in (await person.get("/api/groups"))["groups"]}
-                    if all(len(events) == heads[name] for name, events in heard.items()):
+                    if all(len(events) == heads[name] for name, events in received.items()):
                         await listening.close()
-                        return heard
+                        return received
                     # Something to wake up for.
                     await listening.send("subscribe", {"group_ids": []})
         except ConnectionClosed:
@@ -198,7 +198,7 @@ async def test_two_thousand_connections_of_which_some_never_read(serve, people, 
         assert one.seqs(group) == list(range(2, head + 1))
         await one.close()
     slow[0].read_on()
-    await asyncio.wait_for(slow[0].heard(head), 60)
+    await asyncio.wait_for(slow[0].received(head), 60)
     assert slow[0].seqs == list(range(22, head + 1))
     assert all(one.transport is not None for one in idle)
     for one in crowd:
@@ -260,7 +260,7 @@ class _Raw(asyncio.Protocol):
     def connection_lost(self, exc):
         self.transport = None
 
-    async def heard(self, seq):
+    async def received(self, seq):
         while not self.seqs or self.seqs[-1] < seq:
             self._news.clear()
             await self._news.wait()
@@ -325,12 +325,12 @@ async def test_no_plaintext_anywhere(serve, people):
 
 
 @asynccontextmanager
-async def _tapped(port, heard):
+async def _tapped(port, received):
     """Pass connections on to a port, and keep every byte of both directions."""
 
     async def copy(reader, writer):
         while data := await reader.read(65536):
-            heard.append(data)
+            received.append(data)
             writer.write(data)
             await writer.drain()
         writer.close()

@@ -76,7 +76,7 @@ async def test_a_code_in_use_is_drawn_again():
 
 
 async def test_a_conflict_that_stays_is_the_answer():
-    """[ONCE4] A key that was used for another body conflicts however often a code is drawn; the client is told."""
+    """[ONCE4] A key that was used for another body conflicts however often a code is drawn; that is the answer."""
     desk = Desk(lambda _draft: Conflict("other body"))
 
     with pytest.raises(Conflict, match="other body"):

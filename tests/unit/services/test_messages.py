@@ -77,7 +77,7 @@ def _event(seq: int, envelope: str, group_id: str = GROUP) -> Event:
 
 
 async def test_a_page_is_the_frames_own_data_and_the_number():
-    """[USE4] Each message of a page is its frame's data, to the letter, with `seq` behind."""
+    """[USE4] Each message of a page is its frame's data, byte for byte, followed by `seq`."""
     log = _Log([_event(3, "AAAA"), _event(12, "B+/=", OTHER)], more=True)
 
     page = await messages.page(Desk(store=log).context, ADA, since_ms=5, limit=2, group_id=None)

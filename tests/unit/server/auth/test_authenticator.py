@@ -132,7 +132,7 @@ async def test_not_a_number_is_no_expiry(auth):
 
 @pytest.mark.parametrize("payload", [b"[]", b"null", b"{", b"\xff", b'"x"', b"[" * 5000])
 async def test_a_payload_that_is_no_object(auth, payload):
-    """[AUT5] A signed payload that is no object of claims is refused, not stumbled over."""
+    """[AUT5] A signed payload that is no object of claims is refused, without an exception."""
     assert "claims cannot be used" in await refusal(auth, sign(payload))
 
 
@@ -293,7 +293,7 @@ async def test_uses_at_once_share_one_entry(auth, store):
 
 
 async def test_a_database_that_is_away_is_not_remembered(auth, store):
-    """[AUT16] When a user cannot be entered it is 503, not 401, and the next try begins anew."""
+    """[AUT16] When a user cannot be entered it is 503, not 401, and the next try starts over."""
     token = sign(claims())
     store.away = True
     with pytest.raises(Unavailable):

@@ -96,7 +96,7 @@ async def test_the_loop_goes_on(passwords):
 
 
 async def test_so_many_at_a_time():
-    """[PAS9] Two are under way and so many wait; the next is told to come again, until there is room."""
+    """[PAS9] Two are under way and so many wait; the next is refused with a Retry-After, until there is room."""
     passwords = Passwords(threads=2, max_waiting=3)
     gate, started = threading.Event(), threading.Semaphore(0)
     at_once, most = 0, 0

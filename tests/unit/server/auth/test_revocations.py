@@ -54,13 +54,13 @@ async def test_a_user_is_revoked_up_to_now(auth, clock):
 
 
 async def test_another_process_revokes(auth, store):
-    """[AUT22] A revocation that somebody else stored counts from the next refresh, which tells whoever asked once."""
+    """[AUT22] A revocation that another server stored counts from the next refresh, which calls the listener once."""
     token = sign(claims())
     principal = await auth.verify(token)
-    told = []
-    auth.on_revoked(lambda: told.append(auth.revoked(principal)))
+    noticed = []
+    auth.on_revoked(lambda: noticed.append(auth.revoked(principal)))
     await auth.refresh()
-    assert told == []
+    assert noticed == []
 
     store.kept.append(Revocation(1, principal.token_digest, None, START_S))
     assert auth.cached(token) is principal
@@ -68,7 +68,7 @@ async def test_another_process_revokes(auth, store):
     await auth.refresh()
 
     assert auth.cached(token) is None
-    assert told == [True]
+    assert noticed == [True]
 
 
 async def test_a_revocation_that_commits_late_is_found(auth, store):
@@ -84,7 +84,7 @@ async def test_a_revocation_that_commits_late_is_found(auth, store):
 
 
 async def test_what_the_store_forgot_is_forgotten(auth, store, clock):
-    """[AUT24] Once an hour all revocations are read anew, so memory does not grow with their history."""
+    """[AUT24] Once an hour all revocations are read again, so memory does not grow with their history."""
     for number in range(1, 300):
         store.kept.append(Revocation(number, number.to_bytes(32), None, START_S))
     await auth.refresh()
@@ -123,7 +123,7 @@ async def test_revoked_while_its_user_is_entered(auth, store):
 
 async def test_a_long_look_does_not_undo_a_short_one(auth, store, clock):
     """
-    [AUT27] While all are read anew, what another look finds meanwhile stays found.
+    [AUT27] While all are read again, what another refresh finds meanwhile stays found.
 
     The answer to the long look, which was older, replaced it: a token that had just been revoked held for two seconds.
     """

@@ -114,11 +114,11 @@ async def test_anything_is_answered(body: bytes, cuts: list[int]):
         try:
             await read(text, cuts=cuts)
         except OrbitalError as exc:
-            told = (exc.status, exc.message)
+            answer = (exc.status, exc.message)
         else:
-            told = (400, "fine")
-        assert told[0] in {400, 413}
-        assert told[1]
+            answer = (400, "fine")
+        assert answer[0] in {400, 413}
+        assert answer[1]
 
 
 @pytest.mark.parametrize("over", [0, 1])

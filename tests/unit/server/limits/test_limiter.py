@@ -60,7 +60,7 @@ def clock():
 
 @pytest.fixture
 def storage():
-    """A storage that the test can take away."""
+    """A storage that the test can disconnect."""
     made = Faulty()
     yield made
     made.still()
@@ -79,7 +79,7 @@ def limiter(request, clock):
 
 
 async def test_the_limit_passes_and_the_next_waits(limiter):
-    """[LMT1] So many hits pass; the next is told seconds within the window, and looking tells the same."""
+    """[LMT1] So many hits pass; the next gets the seconds to wait, within the window, and `peek` returns the same."""
     assert await limiter.peek("login", "a", limit=3, window_s=60) is None
     assert [await limiter.hit("login", "a", limit=3, window_s=60) for _ in range(3)] == [None] * 3
 

@@ -65,7 +65,7 @@ def limiter(request, clock):
         ("203.0.113.9", [], "203.0.113.9"),
         ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),
         ("2001:db8::9", ["198.51.100.1"], "2001:db8::9"),
-        # It is: the right-most that is none.
+        # It is: the right-most that is not trusted.
         ("10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
         ("::ffff:10.0.0.1", ["198.51.100.1"], "198.51.100.1"),
         ("10.0.0.1", ["6.6.6.6, 198.51.100.1"], "198.51.100.1"),
@@ -203,7 +203,7 @@ async def test_strangers_share_five(limiter):
 
 
 async def test_the_ceiling_of_an_address(limiter, clock):
-    """[ATT4] Sixty attempts of an address, whoever they are of, and no more; refused ones take no place of them."""
+    """[ATT4] Sixty attempts of an address, by any user, and no more; refused ones do not count."""
     policy = ConnectPolicy(Settings(), limiter)
     assert await _tries(policy, 50, user_id="anna") == [None] * 5 + [60] * 45
     for user in range(11):
@@ -217,7 +217,7 @@ async def test_the_ceiling_of_an_address(limiter, clock):
 
 
 async def test_strict_counts_everybody_together(limiter):
-    """[ATT5] With `strict` the address has five, whoever they are of."""
+    """[ATT5] With `strict` the address has five, by any user."""
     policy = ConnectPolicy(Settings(connect_policy="strict"), limiter)
 
     tries = [await policy.admit(HOME, user) for user in ("anna", "bert", None, "anna", None, "cleo")]
