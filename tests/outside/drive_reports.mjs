@@ -19,7 +19,7 @@ let asked = 0;
 const client = new OrbitalClient(url, { token: () => (asked++, token) });
 client.connect();
 await client.ready();
-const { message_id } = await client.send(group, { encrypted_envelope: 'aGVsbG8=' });
+const { message_id } = await client.send(group, { type: 'message', encrypted_envelope: 'aGVsbG8=' });
 for await (const event of client.subscribe(group, { since: 0 }))
   if (event.type === 'new_message' && event.data.message_id === message_id) break;
 client.close();

@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
     ],
 )
 async def test_how_proxies_write_an_address(serve: Callable[..., Server], one: str, same: str) -> None:
-    """[PUB1] Ports, brackets, mapped and empty elements of X-Forwarded-For do not change whose limit counts.
+    """[PUB1] Ports, brackets, mapped addresses and empty elements of X-Forwarded-For do not change whose limit it is.
 
     uvicorn #2789, daphne #90, waitress #230, tornado #3561.
     """
@@ -93,8 +93,7 @@ async def below_a_path(shared_server: Server, tmp_path: Path) -> AsyncIterator[s
         f"daemon off;\npid {tmp_path}/pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n{places}access_log off;\n"
         f"server {{\nlisten [::1]:{port};\nlocation /orbital/ {{\nproxy_pass {shared_server.url}/;\n"
         "proxy_http_version 1.1;\nproxy_set_header Upgrade $http_upgrade;\n"
-        "proxy_set_header Connection $http_connection;\n"
-        "}\n}\n}\n"
+        "proxy_set_header Connection $http_connection;\n}\n}\n}\n"
     )
     program = Program([programs.nginx(), "-c", config, "-p", tmp_path, "-e", "stderr"])
     place = f"[::1]:{port}"

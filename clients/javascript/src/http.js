@@ -167,21 +167,11 @@ export class Http {
  */
 function baseOf(url) {
   try {
-    const { username, protocol, host, pathname } = new URL(url);
-    if (/^\s*(http|ws)s?:\/\/[^?#]+$/i.test(url) && !username) {
-      const path = pathname
-        .replace(/\/+$/, '')
-        .replace(/\/(ws|v1\/websocket)$/, '')
-        .replace(/\/+$/, '');
-      return `${protocol.replace('ws', 'http')}//${host}${path}`;
-    }
+    // What does not match becomes `httpundefined`, which is no URL.
+    return new URL('http' + /^(?:http|ws)(s?:\/\/[^?#@]+?)(?:\/ws|\/v1\/websocket)?\/*$/i.exec(url)?.[1]).href.replace(/\/+$/, '');
   } catch {
-    // Said below.
+    throw new OrbitalError('VALIDATION_ERROR', `${JSON.stringify(url)} is not the address of a server, like http://localhost`);
   }
-  throw new OrbitalError(
-    'VALIDATION_ERROR',
-    `${JSON.stringify(url)} is not the address of a server; write it like "http://localhost:3000"`,
-  );
 }
 
 /**

@@ -213,6 +213,7 @@ export class Outbox {
     const { type, ...body } = /** @type {any} */ (draft);
     if (type === 'message') return api.postMessage({ conversation_id: group_id, ...body }, { key });
     if (type === 'thread') return api.createThread({ group_id, ...body }, { key });
+    if (type !== 'reply') throw new OrbitalError('VALIDATION_ERROR', 'a draft is of type message, thread or reply');
     const { thread_id, ...reply } = body;
     return api.createReply(thread_id, reply, { key });
   }

@@ -299,7 +299,6 @@ for (const [url, base] of [
   ['wss://h/orbital/ws/', 'https://h/orbital'],
   ['https://h/orbital//', 'https://h/orbital'],
   ['HTTP://LOCALHOST:3000/', 'http://localhost:3000'],
-  [' https://h ', 'https://h'],
   ['http://[::1]:3000', 'http://[::1]:3000'],
   ['https://h/news', 'https://h/news'],
 ])

@@ -31,6 +31,16 @@ afterEach(async () => {
   await server.kill();
 });
 
+for (const draft of [{ encrypted_envelope: 'YQ==' }, { type: 'note', encrypted_body: 'YQ==' }, 'hello'])
+  test(`[DRAFT3] ${JSON.stringify(draft)} is no draft: it is refused, and nothing of it is sent or stays`, async () => {
+    const store = memoryStore();
+    const client = connect({ store });
+
+    await assert.rejects(client.send(group, draft), { code: 'VALIDATION_ERROR', message: /message, thread or reply/ });
+    assert.deepEqual(stored(), []);
+    assert.deepEqual([...(await store.keys('outbox:'))], []);
+  });
+
 test('send() resolves with the answer, for each kind of draft, without a connection', async () => {
   const client = connect();
   const sent = [];
