@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 try:
@@ -74,6 +75,9 @@ class _Lazy(click.Group):
         """Import a subcommand."""
         if cmd_name not in COMMANDS:
             return None
+        if cmd_name == "serve" and hasattr(signal, "SIGHUP"):
+            # The imports take a second, in which SIGHUP would end the process; `serve` notes it in the log later.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         module = import_module(f"orbital_relay.commands.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command

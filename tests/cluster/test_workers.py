@@ -233,3 +233,17 @@ def test_workers_that_cannot_start(serve, postgres_url: str, redis_server: Redis
     assert 'database "nowhere" does not exist' in program.text
     with pytest.raises(Gone):
         program.wait_for("Orbital is serving")
+
+
+def test_a_hangup_ends_no_worker(many: Server):
+    """[STOP2] SIGHUP to the first process and to each worker ends none of them, and none is replaced."""
+    before = set(_workers(many))
+
+    many.program.signal(signal.SIGHUP)
+    for worker in _workers(many).values():
+        worker.send_signal(signal.SIGHUP)
+    many.program.wait_for("SIGHUP changes nothing: .* stops the workers")
+    until(lambda: many.program.text.count("SIGTERM stops the server") == 3, what="a line of each worker")
+
+    assert httpx.get(f"{many.url}/health/live").status_code == 200
+    assert set(_workers(many)) == before

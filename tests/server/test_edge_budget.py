@@ -9,8 +9,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
+from websockets.sync.client import connect
 
 from tests.support.server import Server
+from tests.support.tokens import token
 
 _PIECES = (
     b"",
@@ -44,3 +46,26 @@ def test_newcomers_while_a_stranger_holds_connections(tmp_path: Path, seed: int)
     assert served == [200] * 30
     assert not server.complaints()
     assert sum("descriptors run out" in line for line in server.log) <= 1
+
+
+def test_nobody_can_make_room(tmp_path: Path):
+    """
+    [ROOM3] With room for 33 connections, all of them WebSockets, a newcomer gets 503 with our error body.
+
+    WebSockets are never closed for others. The log has exactly one warning, however many newcomers come.
+    """
+    limited = ("sh", "-c", 'ulimit -n 100 && exec "$0" "$@"', sys.executable, "-m", "orbital_relay", "serve")
+    server = Server(tmp_path, command=limited).start()
+    try:
+        with ExitStack() as held:
+            for number in range(33):
+                headers = {"Authorization": f"Bearer {token(f'user-{number}')}"}
+                held.enter_context(connect(server.ws_url, additional_headers=headers))
+            answers = [httpx.get(f"{server.url}/health/live", timeout=10) for _ in range(5)]
+        server.program.wait_for("descriptors run out")
+    finally:
+        assert server.close() == 0
+
+    assert [answer.status_code for answer in answers] == [503] * 5
+    assert answers[0].json()["error"] == "UNAVAILABLE"
+    assert sum("descriptors run out" in line for line in server.log) == 1

@@ -7,12 +7,14 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 import httpx
 import pytest
 
 from orbital_relay.config import Settings
 from orbital_relay.server.app import listen
+from tests.support.process import until
 from tests.support.server import Server
 
 
@@ -52,6 +54,30 @@ def test_a_hangup_cuts_nobody(serve: Callable[..., Server]):
         server.program.wait_for("SIGHUP changes nothing")
 
         assert http.get("/health/live").status_code == 200
+
+
+def test_a_hangup_during_the_start(tmp_path: Path):
+    """[STOP2] SIGHUP during the start ends nothing: the server comes up, and stops in order."""
+    server = Server(tmp_path)
+    program = server.launch()
+    mask = Path(f"/proc/{program.pid}/status")
+
+    def _has(line: str) -> bool:
+        return bool(int(line.split()[1], 16) >> (signal.SIGHUP - 1) & 1)
+
+    def guarded() -> bool:
+        lines = mask.read_text().splitlines()
+        return any(_has(one) for one in lines if one.startswith(("SigIgn", "SigCgt")))
+
+    # The interpreter itself takes a moment until the first line of ours runs.
+    until(guarded, what="a process that does not end by SIGHUP")
+    early = "Orbital is serving" not in program.text
+    for _ in range(200):
+        program.signal(signal.SIGHUP)
+    server.wait_ready()
+
+    assert early
+    assert server.close() == 0
 
 
 def test_one_deadline_for_a_stop(serve: Callable[..., Server]):

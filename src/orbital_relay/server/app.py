@@ -579,6 +579,9 @@ def _signals(node: Node, server: uvicorn.Server) -> Iterator[None]:
     finally:
         for number in handlers:
             loop.remove_signal_handler(number)
+        if hasattr(signal, "SIGHUP"):
+            # The parts are yet to be closed.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def _note_hangup() -> None:

@@ -84,8 +84,7 @@ class Workers:
             The exit status: 0 after an orderly end.
         """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        if hasattr(signal, "SIGHUP"):
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._note_hangup)
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._note_hangup)
         try:
             with tempfile.TemporaryDirectory(prefix="orbital-workers-") as folder:
                 self._folder = Path(folder)
@@ -105,12 +104,15 @@ class Workers:
         process = self._context.Process(
             target=self._work, args=(self._settings, there, siblings), name=f"orbital worker {number}"
         )
+        # A new program starts with the default for each signal that has a handler here, but keeps an ignored one.
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         process.start()
+        signal.signal(signal.SIGHUP, before)
         there.close()
         self._running[process] = here
         self._numbers[process] = number
         if self._stopping:
-            # Whoever said so while it was being started did not see it.
+            # stop() may run while this worker starts; it was not in the list then.
             self._tell(process)
 
     def _look(self, on_started: Callable[[Settings], None]) -> int:

@@ -113,3 +113,33 @@ async def test_long_frames_that_wait_are_few(kind):
 
     session.closed(None)
     await node.relay.close()
+
+
+async def test_a_token_that_is_revoked_while_it_is_verified():
+    """[TOK6] A newer token that was revoked while its signature was checked is refused; the old one stays."""
+    node = Node(MemoryStore(Disorder(0)), Clock(), None)
+    await node.start()
+    newer = Principal(1, "ada", "ada", 5e9)
+
+    class Auth:
+        """Verifies every token, and has revoked the newer one by then."""
+
+        async def verify(self, _token: str) -> Principal:
+            return newer
+
+        def holds(self, principal: Principal) -> bool:
+            return principal is not newer
+
+    line = QuietLine()
+    old = Principal(1, "ada", "ada", 4e9)
+    session = node.open_session(old, auth=Auth())
+    session.opened(line)
+
+    session.text(b'{"type":"authenticate","data":{"token":"t"},"id":1}')
+    while not any(b'"reply_to":1' in wire for wire in line.written):
+        await asyncio.sleep(0)
+
+    assert b'"code":"UNAUTHORIZED"' in b"".join(line.written)
+    assert session.principal is old
+    session.closed(None)
+    await node.relay.close()
