@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from orbital_relay.config import Settings
-from orbital_relay.server.app import listen
+from orbital_relay.server.serve import listen
 from tests.support.process import until
 from tests.support.server import Server
 

@@ -40,7 +40,7 @@ from orbital_relay.relay import Relay
 from orbital_relay.server.edge.deflate import deflated_text_frame
 from orbital_relay.server.sessions.client_session import ClientSession
 from orbital_relay.server.sessions.registry import Sessions
-from orbital_relay.server.sessions.typing import Typing
+from orbital_relay.server.sessions.typing import TypingNotifier
 from orbital_relay.services import posting
 from orbital_relay.services.context import ServiceContext
 
@@ -330,7 +330,7 @@ class Node:
             relay=self.relay,
             clock=clock,
             auth=auth,  # type: ignore[arg-type]
-            typing=Typing(relay=self.relay, store=store),  # type: ignore[arg-type]
+            typing=TypingNotifier(relay=self.relay, store=store),  # type: ignore[arg-type]
             enqueue=partial(posting.from_frame, context),
             registry=self.sessions,
             settings=settings,

@@ -22,11 +22,12 @@ from orbital_relay.commands.server_options import load, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import DatabaseRefused, SettingsInvalid
-from orbital_relay.server.app import Node, listen
-from orbital_relay.server.app import serve as serve_until_stopped
+from orbital_relay.server.app import Node
 from orbital_relay.server.ops import supervisor
 from orbital_relay.server.ops.logging import configure
 from orbital_relay.server.ops.worker_metrics import Siblings
+from orbital_relay.server.serve import listen
+from orbital_relay.server.serve import serve as serve_until_stopped
 
 
 @click.command(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
@@ -17,10 +16,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from orbital_relay.errors import OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.server.edge.budget import ConnectionBudget
+from orbital_relay.server.edge.request_cycle import CycleTransport, ExpectingCycle
 from orbital_relay.server.edge.request_head import Head, decode_path, judge, without_upgrade
 
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent, HTTPScope
+    from uvicorn._types import HTTPScope
 
 log = logging.getLogger("orbital.server")
 
@@ -46,37 +46,6 @@ _ABOUT: Final = "This is no HTTP/1.1 request, or its method is unknown."
 
 class _Refused(Exception):
     """Stops the parser in its callback; nothing more is fed to it."""
-
-
-class _Expecting(RequestResponseCycle):
-    """A request whose client waits for 100 (Continue) before it sends the body."""
-
-    def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
-        """Take a part of the answer."""
-        if message["type"] == "http.response.start" and self.waiting_for_100_continue and self.more_body:
-            # The client may send the body or not (RFC 9110 §10.1.1): nobody knows where the next request begins.
-            self.keep_alive = False
-        return super().send(message)
-
-
-class _CycleTransport:
-    """What a request writes its answer to. When the connection ends is decided by its HttpLine."""
-
-    __slots__ = ("_transport", "is_closing", "line", "write")
-
-    def __init__(self, line: HttpLine, transport: asyncio.Transport) -> None:
-        self.line: HttpLine | None = line
-        self._transport = transport
-        self.is_closing = transport.is_closing
-        self.write = transport.write
-
-    def close(self) -> None:
-        """Close behind a whole answer; at once in the middle of one, which uvicorn asks for when the app fails."""
-        line = self.line
-        if line is not None and line.answering.response_complete:
-            line.ends = True
-        else:
-            self._transport.close()
 
 
 class HttpLine(HttpToolsProtocol):
@@ -114,7 +83,7 @@ class HttpLine(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin to wait for a head."""
         super().connection_made(transport)
-        self._answers = _CycleTransport(self, transport)
+        self._answers = CycleTransport(self, transport)
         if self.budget is not None:
             address = self.client[0] if self.client is not None else ""
             room = self.budget.enter(self, address, connections=len(self.connections), now_s=self.loop.time())
@@ -244,7 +213,7 @@ class HttpLine(HttpToolsProtocol):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        self.cycle = cycle = (_Expecting if head.expects_continue else RequestResponseCycle)(
+        self.cycle = cycle = (ExpectingCycle if head.expects_continue else RequestResponseCycle)(
             scope=scope,
             transport=cast("asyncio.Transport", self._answers),
             flow=self.flow,

@@ -22,7 +22,7 @@ from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.sessions.dispatch import Dispatcher, Enqueue
 from orbital_relay.server.sessions.posts import retrieve_exception
 from orbital_relay.server.sessions.registry import Sessions
-from orbital_relay.server.sessions.typing import Typing
+from orbital_relay.server.sessions.typing import TypingNotifier
 
 log = logging.getLogger("orbital.server")
 
@@ -46,7 +46,7 @@ class ClientSession(Dispatcher):
         relay: Relay,
         clock: Clock,
         auth: Auth,
-        typing: Typing,
+        typing: TypingNotifier,
         enqueue: Enqueue,
         registry: Sessions,
         settings: Settings,

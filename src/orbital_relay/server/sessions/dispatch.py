@@ -22,7 +22,7 @@ from orbital_relay.server.sessions.listener import SocketListener
 from orbital_relay.server.sessions.outgoing import Outgoing
 from orbital_relay.server.sessions.posts import PostQueue
 from orbital_relay.server.sessions.store_queue import StoreEffect, StoreQueue
-from orbital_relay.server.sessions.typing import Typing
+from orbital_relay.server.sessions.typing import TypingNotifier
 
 log = logging.getLogger("orbital.server")
 
@@ -41,7 +41,7 @@ class Dispatcher(SocketListener):
     __slots__ = ("_auth", "_enqueue", "_intake", "_posts", "_session", "_store_queue", "_timer", "_typing")
 
     def __init__(
-        self, session: Session, *, relay: Relay, clock: Clock, auth: Auth, typing: Typing, enqueue: Enqueue
+        self, session: Session, *, relay: Relay, clock: Clock, auth: Auth, typing: TypingNotifier, enqueue: Enqueue
     ) -> None:
         """
         Args:

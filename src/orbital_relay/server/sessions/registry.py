@@ -20,7 +20,7 @@ TURN_S: Final = 0.25
 """The longest that a ping may be early: heartbeats are spread over slots of about this length."""
 
 
-class Member(Protocol):
+class OpenSession(Protocol):
     """What the registry needs of a session."""
 
     @property
@@ -69,7 +69,7 @@ class Sessions:
             heartbeat_s: Time between two pings to one client, in seconds.
             frame_rate: Frames a second that one connection may send.
         """
-        self.open: set[Member] = set()
+        self.open: set[OpenSession] = set()
         self.budgets = UserBudgets(frame_rate=frame_rate, clock=clock)
         self.frames_in = 0
         self.cut: Counter[str] = Counter()
@@ -80,7 +80,7 @@ class Sessions:
         self._slots = max(1, min(240, round(heartbeat_s / TURN_S)))
         self._turn_s = heartbeat_s / self._slots
         self._turns = 0
-        self._wheel: Wheel[Member] = Wheel(self._slots)
+        self._wheel: Wheel[OpenSession] = Wheel(self._slots)
         self._turning: asyncio.TimerHandle | None = None
         self._next_s = 0.0
         auth.on_revoked(self._end_revoked)
@@ -118,7 +118,7 @@ class Sessions:
                 await asyncio.sleep(wait_s)
             await self._end([session], code, reason, until_s=due_s + patience_s)
 
-    async def _end(self, leaving: list[Member], code: int, reason: str, *, until_s: float) -> None:
+    async def _end(self, leaving: list[OpenSession], code: int, reason: str, *, until_s: float) -> None:
         for session in leaving:
             session.stop_reading()
         with suppress(TimeoutError):
@@ -130,12 +130,12 @@ class Sessions:
         for session in leaving:
             session.end(code, reason)
 
-    def add(self, session: Member) -> None:
+    def add(self, session: OpenSession) -> None:
         """Add a session whose connection was opened."""
         self.open.add(session)
         self._wheel.add(session)
 
-    def discard(self, session: Member) -> None:
+    def discard(self, session: OpenSession) -> None:
         """Remove a session whose connection has ended."""
         self.open.discard(session)
         self._wheel.discard(session)

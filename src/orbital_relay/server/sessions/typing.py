@@ -16,7 +16,7 @@ THREADS_REMEMBERED: Final = 50_000
 """Threads whose group is cached, about 10 MB; only typing asks for it."""
 
 
-class Typing:
+class TypingNotifier:
     """
     The typing indicators of all connections of a server. It stores nothing but a cache of threads.
 

@@ -19,7 +19,7 @@ STAGGER_S: Final = 0.01
 """Shortest time between two releases: the first connection has been read and charged before the second, in seconds."""
 
 
-class Held(Protocol):
+class Pausable(Protocol):
     """A connection that can be read more slowly."""
 
     def hold(self) -> None:
@@ -37,7 +37,7 @@ class _User:
     def __init__(self, level: float, at_s: float) -> None:
         self.level = level
         self.at_s = at_s
-        self.waiting: deque[Held] = deque()
+        self.waiting: deque[Pausable] = deque()
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -63,7 +63,7 @@ class UserBudgets:
     def __len__(self) -> int:
         return len(self._users)
 
-    def charge(self, user: int, connection: Held, *, size_bytes: int, now_s: float) -> None:
+    def charge(self, user: int, connection: Pausable, *, size_bytes: int, now_s: float) -> None:
         """Charge a frame to its user, and hold the connection if the bucket is empty."""
         one = self._users.get(user)
         if one is None:
@@ -75,7 +75,7 @@ class UserBudgets:
             connection.hold()
             self._release_later(user, one)
 
-    def forget(self, user: int, connection: Held) -> None:
+    def forget(self, user: int, connection: Pausable) -> None:
         """Forget a connection that has ended; and its user once the bucket is full."""
         one = self._users.get(user)
         if one is not None:
