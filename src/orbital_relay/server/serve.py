@@ -22,7 +22,7 @@ from orbital_relay.config import Settings
 from orbital_relay.errors import SettingsInvalid
 from orbital_relay.server.app import Node, open_node
 from orbital_relay.server.edge.budget import ConnectionBudget, of_descriptors
-from orbital_relay.server.edge.http_protocol import http_protocol
+from orbital_relay.server.edge.http_protocol import HttpLine
 from orbital_relay.server.edge.upgrade import websocket_protocol
 from orbital_relay.server.http import build_app
 from orbital_relay.server.ops.worker_metrics import Siblings
@@ -70,7 +70,8 @@ async def serve(
             server = _Server(
                 uvicorn.Config(
                     build_app(node),
-                    http=http_protocol(_budget(settings)),
+                    # uvicorn asks for a class.
+                    http=type("BudgetedLine", (HttpLine,), {"budget": _budget(settings)}),
                     ws=websocket_protocol(
                         node.doorkeeper,
                         registry=node.lines,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
@@ -393,7 +394,7 @@ class HttpLine(HttpToolsProtocol):
         self.transport.write(
             b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
             b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
-            % (refusal.status, _PHRASES[refusal.status], len(body), body)
+            % (refusal.status, HTTPStatus(refusal.status).phrase.encode(), len(body), body)
         )
         self._discarded_most = MALFORMED_BYTES
         self._linger()
@@ -437,16 +438,3 @@ class HttpLine(HttpToolsProtocol):
         self._discarded_bytes += size_bytes
         if self._discarded_bytes > self._discarded_most:
             self.transport.abort()
-
-
-_PHRASES: Final = {
-    503: b"Service Unavailable",
-    400: b"Bad Request",
-    501: b"Not Implemented",
-    505: b"HTTP Version Not Supported",
-}
-
-
-def http_protocol(budget: ConnectionBudget) -> type[HttpLine]:
-    """Make what uvicorn takes as `http=`: connections that count against a budget."""
-    return type("Line", (HttpLine,), {"budget": budget})

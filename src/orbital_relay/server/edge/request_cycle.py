@@ -1,4 +1,4 @@
-"""One request and its answer: how an answer that ends the connection, or one without its body, leaves uvicorn's cycle."""
+"""One request and its answer, as uvicorn runs it: what its connection decides in its place."""
 
 from __future__ import annotations
 
