@@ -1,4 +1,4 @@
-/** The modern face: subscriptions, sending, typing, media and the REST side on one connection. */
+/** OrbitalClient: subscriptions, sending, typing, media and the REST side on one connection. */
 import { BACKOFF, delayMs } from './backoff.js';
 import { BaseClient } from './base-client.js';
 import { closedFirst, keep, makeItem, strip } from './draft.js';
@@ -18,7 +18,7 @@ import { makeTyping } from './typing.js';
 /**
  * A client of one server, for one user.
  *
- * It keeps one connection, comes back by itself, and hands every event of a group to each subscription once and in order.
+ * It keeps one connection, reconnects by itself, and delivers every event of a group to each subscription once and in order.
  * It never looks into what is encrypted.
  */
 export class OrbitalClient extends BaseClient {

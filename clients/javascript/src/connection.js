@@ -12,7 +12,7 @@ import { makeFrame, parseFrame, pong } from './wire.js';
 /** @import {Handshake, Socket, SocketClass} from './socket.js' */
 /** @import {Frame, Numbered} from './wire.js' */
 
-/** From the start of an attempt to `auth_success`. A phone's radio wakes up in 2 s, a bad line shakes hands in 5. */
+/** From the start of an attempt to `auth_success`. A phone's radio wakes up in 2 s, a bad connection needs 5 s for a handshake. */
 export const CONNECT_TIMEOUT_MS = 15_000;
 /** For the answer to `subscribe`. Without one the server does not receive our frames, whatever else arrives. */
 export const ANSWER_TIMEOUT_MS = 10_000;
@@ -142,10 +142,10 @@ export class Connection {
     this.#set({ status: 'closed', code, reason });
   }
 
-  /** Close the current socket, if there is one, and connect as soon as the rules allow. */
-  reopen() {
+  /** Close the current socket, if there is one, and connect as soon as the rules allow. @param {string} [reason] */
+  reopen(reason = 'reopened') {
     this.open();
-    if (this.#run) this.#lost('reopened');
+    if (this.#run) this.#lost(reason);
     this.wake();
   }
 
@@ -184,7 +184,7 @@ export class Connection {
     const asked = Date.now();
     clearTimeout(this.#answerTimer);
     // While something arrives the connection works: the answer may stand behind a long replay.
-    this.#answerTimer = after(timeoutMs, () => (this.#receivedAt > asked ? this.ask({ group_ids: [] }) : this.#dead('no answer')));
+    this.#answerTimer = after(timeoutMs, () => (this.#receivedAt > asked ? this.ask({ group_ids: [] }) : this.reopen('no answer')));
   }
 
   /** @param {ConnectionState} next */
@@ -214,7 +214,7 @@ export class Connection {
     const { http } = this.#owner;
     this.#attempts = [...this.#attempts, Date.now()].slice(-this.rule.attempts);
     this.#set({ ...this.state, retry_at: undefined });
-    this.#arm(CONNECT_TIMEOUT_MS, () => this.#lost('not open in time'));
+    this.#arm(CONNECT_TIMEOUT_MS, () => this.#lost('no answer in time'));
     try {
       this.#token = await http.credentials.get();
       const [address, protocols, token] = await locate(http, this.#options.handshake, this.#token, mine.signal);
@@ -270,7 +270,7 @@ export class Connection {
       const left = this.#receivedAt + this.#limitMs - Date.now();
       // A clock that stepped back must not make us wait longer than the limit.
       if (left > 0) this.#watch(Math.min(left, this.#limitMs));
-      else this.#dead('nothing received');
+      else this.reopen('no answer in time');
     });
   }
 
@@ -319,12 +319,6 @@ export class Connection {
     if (found) this.wake();
   }
 
-  /** @param {string} reason The connection is dead although the socket did not close: there is nothing to wait for. */
-  #dead(reason) {
-    this.#lost(reason);
-    this.wake();
-  }
-
   /**
    * @param {string} reason
    * @param {number} [code]
@@ -341,7 +335,7 @@ export class Connection {
     else {
       this.close(code, reason);
       owner.emit('max_reconnect_attempts');
-      owner.stopped(new OrbitalError('NETWORK', `no connection after ${failures} attempts: ${reason}`));
+      owner.stopped(new OrbitalError('NETWORK', `no connection in ${failures} attempts: ${reason}`));
     }
   }
 

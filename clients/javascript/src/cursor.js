@@ -22,7 +22,7 @@ export class Cursor {
    * @throws {RangeError} If `last` is no integer, or below 0.
    */
   constructor(last = 0) {
-    if (!Number.isSafeInteger(last) || last < 0) throw RangeError(`position ${last}`);
+    if (!Number.isSafeInteger(last) || last < 0) throw RangeError(`${last} is not a position`);
     /** Number of the last event taken; 0 before the first. */
     this.last = last;
   }

@@ -1,4 +1,5 @@
 /** All groups of one connection: their readers, and what the server knows of them. */
+import { Cursor } from './cursor.js';
 import { OrbitalError, wrap } from './errors.js';
 import { parts } from './parts.js';
 import { Reader } from './reader.js';
@@ -131,7 +132,8 @@ export class Groups {
 
   /** @param {Entry} entry @param {{seq?: number, recovered?: boolean}} [stand] A server of the older protocol does not send it. */
   #confirmed(entry, { seq, recovered = true } = {}) {
-    if (seq !== undefined && (!Number.isSafeInteger(seq) || seq < 0)) throw Error(`no frame: the group's seq is ${seq}`);
+    // A cursor throws when it is not a position.
+    if (seq !== undefined) new Cursor(seq);
     if (!move(entry, 'confirm') || seq === undefined) return;
     const from = recovered ? entry.from?.seq : undefined;
     entry.wire = from ?? seq;

@@ -26,7 +26,7 @@ export async function locate(http, way = 'ticket', token, signal) {
       const origin = globalThis.location?.origin;
       if (code === 'NETWORK' && origin && origin !== http.url) way = 'protocol';
       else if (status === 404)
-        throw new OrbitalError('NETWORK', "this server has no tickets; set handshake: 'query' or 'protocol'", { cause });
+        throw new OrbitalError('NETWORK', "the server has no tickets; set handshake: 'query' or 'protocol'", { cause });
       else throw cause;
     }
   }

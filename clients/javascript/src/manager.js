@@ -1,4 +1,4 @@
-/** The published face: code that was written for the published class runs on this one unchanged. */
+/** OrbitalWebSocketManager: code that was written for the published class of that name runs on it unchanged. */
 import { BaseClient } from './base-client.js';
 
 /** @import {ClientOptions} from './base-client.js' */

@@ -12,7 +12,7 @@ import { uuid } from './uuid.js';
 export const CHUNK_BYTES = 5 * 1024 * 1024;
 /** What an upload may have been begun with, by an earlier version: it is resumed as it was cut. */
 const CHUNKS_BYTES = [CHUNK_BYTES, 4 * 1024 * 1024];
-/** Chunks on their way at a time: enough to fill a line of 100 ms and 500 Mbit/s, and 15 MiB of memory. */
+/** Chunks on their way at a time: enough to fill a connection of 100 ms and 500 Mbit/s, and 15 MiB of memory. */
 export const PARALLEL = 3;
 /** Tries in a row without a byte of progress. */
 export const TRIES = 8;
@@ -20,7 +20,7 @@ export const TRIES = 8;
 export const MAX_FILE_BYTES = 500 * 1024 * 1024;
 /** How long a download may stand still before it is asked for again. */
 export const STALL_MS = 30_000;
-/** How long a chunk may take: of it no progress is seen. It doubles when it was too short for this line, up to what 5 MiB take at 10 kB/s. */
+/** How long a chunk may take: of it no progress is seen. It doubles when it was too short for this connection, up to what 5 MiB take at 10 kB/s. */
 export const CHUNK_MS = 60_000;
 const MAX_CHUNK_MS = 512_000;
 

@@ -195,7 +195,7 @@ test('a connection on which nothing arrives for an interval and a slack is repla
   await open(client);
 
   await until(() => server.handshakes.length === 2);
-  assert.ok(client.states.some(({ reason }) => reason?.startsWith('nothing received')));
+  assert.ok(client.states.some(({ reason }) => reason?.startsWith('no answer in time')));
 });
 
 test('pings keep a line, and are answered', async () => {
@@ -290,7 +290,7 @@ test('a server that accepts and then sends nothing is abandoned after a time', a
   hurry(t, 50);
   server.silent = true;
   const client = connect();
-  await until(() => client.states.some(({ reason }) => reason === 'not open in time'));
+  await until(() => client.states.some(({ reason }) => reason === 'no answer in time'));
   server.silent = false;
 
   await open(client);

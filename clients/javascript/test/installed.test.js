@@ -96,7 +96,7 @@ describe('Vite and React', () => {
     const { chunks, versions } = JSON.parse(await run(process.execPath, ['build.mjs']));
     assert.equal(versions, 1, 'React is in the bundle once');
     assert.ok(
-      ['outbox', 'media', 'rest', 'fill'].every((name) => chunks.some((chunk) => chunk.includes(name))),
+      ['outbox', 'media', 'rest', 'catch-up'].every((name) => chunks.some((chunk) => chunk.includes(name))),
       String(chunks),
     );
   });
