@@ -27,10 +27,10 @@ class Source:
     def take(self, lines: list[bytes]) -> None:
         """Keep them until the end of the turn."""
         if lines and not self.lines:
-            asyncio.get_running_loop().call_soon(self.hand_on)
+            asyncio.get_running_loop().call_soon(self.deliver)
         self.lines += lines
 
-    def hand_on(self) -> None:
+    def deliver(self) -> None:
         """Seal the events, hand them to the relay, and let it write them."""
         relay, heads = self.relay, self.heads
         lines, self.lines = self.lines, []

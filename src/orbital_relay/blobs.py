@@ -180,7 +180,7 @@ class FolderBlobs:
                 break
             if not Path(file.name).exists():
                 raise OSError("the draft was removed")
-            # The first of its folder; or the folder was emptied, and taken away, since.
+            # The first of its folder; or the folder was emptied and deleted since.
             self._make_folder(path.parent)
             _sync(self._root)
         draft.file = None
@@ -310,8 +310,8 @@ class BucketBlobs:
             raise TypeError("a draft belongs to the blobs that made it")
         file = await _on_thread(draft.flush)
         file.seek(0)
-        # obstore takes back the parts of what fails, but not of what is cancelled. So it never is: whoever is cancelled
-        # discards the draft, by which it fails.
+        # obstore deletes the parts of an upload that fails, but not of one that is cancelled. So it is never cancelled:
+        # a caller that is cancelled discards the draft, and that makes the upload fail.
         sending = asyncio.create_task(self._send(name, file))
         self._sending.add(sending)
         sending.add_done_callback(self._sent)

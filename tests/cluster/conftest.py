@@ -61,9 +61,9 @@ class Cluster:
             program.kill()
 
     async def whole(self) -> bool:
-        """Tell whether each master knows the other, and all slots are served."""
-        told = [await ask(port, "CLUSTER", "INFO") for port in self.ports]
-        return all(b"cluster_state:ok" in info and b"cluster_known_nodes:2" in info for info in told)
+        """Return whether each master knows the other, and all slots are served."""
+        reported = [await ask(port, "CLUSTER", "INFO") for port in self.ports]
+        return all(b"cluster_state:ok" in info and b"cluster_known_nodes:2" in info for info in reported)
 
 
 async def ask(port: int, *command: str) -> bytes:

@@ -22,7 +22,7 @@ def _orbital(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 async def test_back_to_an_older_day(serve, tmp_path: Path, postgres_cluster: Postgres):
-    """[BACKUP] A running server is backed up; restored elsewhere, clients that had more are told `recovered: false`."""
+    """[BACKUP] A running server is backed up; restored elsewhere, clients that had more receive `recovered: false`."""
     data, file = tmp_path / "data", tmp_path / "orbital.backup"
     server: Server = await asyncio.to_thread(serve, data_dir=data)
     ann = await Person.sign_up(server.url)
@@ -57,7 +57,7 @@ async def test_back_to_an_older_day(serve, tmp_path: Path, postgres_cluster: Pos
             async with await back.connect() as socket:
                 answer = await socket.subscribe(group.id, since={group.id: since})
                 assert answer["data"]["groups"][group.id] == {"seq": 6, "recovered": recovered}
-        # Its number 7 was another event once: only the hash tells.
+        # Its number 7 was another event once: only the hash shows it.
         was = (await _hash_of(server, ann, group, data, serve))[7]
         posted = await back.say(group)
         assert posted["seq"] == 7
@@ -99,7 +99,7 @@ def test_a_database_that_servers_use(serve, tmp_path: Path, postgres_cluster: Po
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_help_has_examples(command: str):
     """[CLI] The help of each has examples."""
-    told = _orbital(command, "--help")
+    reported = _orbital(command, "--help")
 
-    assert told.returncode == 0
-    assert f"orbital {command} orbital-2026-11-23.backup" in told.stdout
+    assert reported.returncode == 0
+    assert f"orbital {command} orbital-2026-11-23.backup" in reported.stdout

@@ -1,4 +1,4 @@
-"""A server that is told to stop lets go at the pace that was set."""
+"""A server that stops closes its connections at the pace that was set."""
 
 from __future__ import annotations
 

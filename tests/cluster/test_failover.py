@@ -54,13 +54,13 @@ async def test_a_standby_that_lagged_takes_over(serve, own_postgres: Postgres, s
         await asyncio.to_thread(own_postgres.kill)
         await asyncio.to_thread(standby.promote, port=own_postgres.port)
         await eventually(lambda: _posts(ann, group), what="a post is stored again")
-        told = [await socket.until(_reset) for socket in sockets]
+        reported = [await socket.until(_reset) for socket in sockets]
         for _ in range(5):
             await ann.say(group)
             await bob.say(group)
 
         log = await ann.events(group)
-        for socket, reset in zip(sockets, told, strict=True):
+        for socket, reset in zip(sockets, reported, strict=True):
             start = reset["data"]["groups"][group.id]["seq"]
             await socket.until_seq(group, log[-1]["seq"])
             after = socket.frames[socket.frames.index(reset) + 1 :]

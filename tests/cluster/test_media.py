@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
 
 async def test_chunks_at_either_server(serve, postgres_url: str, redis_server, tmp_path: Path):
-    """[MEDIA] Chunks of one medium may go to any server, at once and again; it is whole, told and fetched at each."""
+    """[MEDIA] Chunks of one medium may go to any server, at once and again; each server announces and serves it."""
     env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url}
     pair = [await asyncio.to_thread(serve, env=env, data_dir=tmp_path / "shared") for _ in range(2)]
     ann = await Person.sign_up(pair[0].url)
@@ -49,8 +49,8 @@ async def test_chunks_at_either_server(serve, postgres_url: str, redis_server, t
 
         assert {answer.status_code for answer in answers} <= {200, 201}, [answer.text for answer in answers]
         for socket in (here, there):
-            told = await socket.until("media_uploaded")
-            assert (told["data"]["media_id"], told["data"]["size_bytes"]) == (media_id, sum(map(len, chunks)))
+            reported = await socket.until("media_uploaded")
+            assert (reported["data"]["media_id"], reported["data"]["size_bytes"]) == (media_id, sum(map(len, chunks)))
         assert [event["type"] for event in await ann.events(group)].count("media_uploaded") == 1
         for server in pair:
             async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:

@@ -14,7 +14,7 @@ from sqlalchemy.util import await_only
 from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.model import AnyDraft, GroupId, UserId
 from orbital_relay.ports import Appended
-from orbital_relay.store import effects
+from orbital_relay.store.append import rows
 from orbital_relay.store.postgres import READERS, PostgresStore
 from tests.contracts.drafts import (
     NOW_MS,
@@ -64,14 +64,14 @@ async def test_one_order_over_two_servers(pair: tuple[PostgresStore, PostgresSto
     ids = [group.group_id for group in groups]
 
     async def talk(store: PostgresStore, order: list[GroupId]) -> list[Appended | OrbitalError]:
-        told: list[Appended | OrbitalError] = []
+        reported: list[Appended | OrbitalError] = []
         for _ in range(25):
-            told += await put(store, stamps, *(message(ann, group_id) for group_id in order))
-        return told
+            reported += await put(store, stamps, *(message(ann, group_id) for group_id in order))
+        return reported
 
-    told = await asyncio.gather(talk(pair[0], ids), talk(pair[1], ids[::-1]), talk(pair[1], ids[1:]))
+    reported = await asyncio.gather(talk(pair[0], ids), talk(pair[1], ids[::-1]), talk(pair[1], ids[1:]))
 
-    assert {code for some in told for code in refusals(some)} == {None}
+    assert {code for some in reported for code in refusals(some)} == {None}
     for group_id, count in zip(ids, [51, 76, 76, 76], strict=True):
         page = await pair[0].read(group_id, after=0, limit=1000)
         assert_chain(group_id, page.events)
@@ -102,14 +102,14 @@ async def test_one_key_and_a_code_that_is_replaced(
     [RETRY] Who joins with one key at two servers gets one answer from both, though the code is replaced meanwhile.
 
     The second try looked for the key before the first was stored, and for the code after it was replaced: 404 to
-    somebody who is in the group.
+    a member of the group.
     """
     stamps = Stamps()
     ann, eve = await enter(pair[0], "ann"), await enter(pair[0], "eve")
     group = group_of(ann)
     await put_one(pair[0], stamps, group)
     entry = join(eve, group.invite_code, once=once())
-    look_up = effects.group_id_of
+    look_up = rows.group_id_of
     first: list[Appended | OrbitalError] = []
 
     async def overtake() -> None:
@@ -117,11 +117,11 @@ async def test_one_key_and_a_code_that_is_replaced(
         await pair[1].replace_code(ann.key, group.group_id, invite_code=new_code(), expires_ms=NOW_MS + 1)
 
     def look_up_late(conn: Connection, draft: AnyDraft) -> str:
-        monkeypatch.setattr(effects, "group_id_of", look_up)
+        monkeypatch.setattr(rows, "group_id_of", look_up)
         await_only(overtake())
         return look_up(conn, draft)
 
-    monkeypatch.setattr(effects, "group_id_of", look_up_late)
+    monkeypatch.setattr(rows, "group_id_of", look_up_late)
     (second,) = await put(pair[0], stamps, entry)
 
     (stored,) = first
@@ -131,7 +131,7 @@ async def test_one_key_and_a_code_that_is_replaced(
 
 
 async def test_a_removed_member_posts_no_more_anywhere(pair: tuple[PostgresStore, PostgresStore]):
-    """[P1] Removal at one server takes effect at its place in the order at the other, whoever is faster."""
+    """[P1] Removal at one server takes effect at its place in the order at the other, whichever server is faster."""
     stamps = Stamps()
     ann, bob = await enter(pair[0], "ann"), await enter(pair[0], "bob")
     for _ in range(10):
@@ -151,7 +151,7 @@ async def test_a_removed_member_posts_no_more_anywhere(pair: tuple[PostgresStore
 
 
 async def test_nothing_settled_is_joined_by_a_later_event(pair: tuple[PostgresStore, PostgresStore], seed: int):
-    """[FRAMES] What is committed after `settled_ms` was asked has a stamp above it, with other clocks slow or not."""
+    """[FRAMES] What commits after the low watermark was read has a stamp above it, also with slow clocks."""
     chance = random.Random(seed)
     ann = await enter(pair[0])
     groups = [group_of(ann) for _ in range(8)]
@@ -172,7 +172,7 @@ async def test_nothing_settled_is_joined_by_a_later_event(pair: tuple[PostgresSt
     talking = [asyncio.create_task(talk(store)) for store in pair]
     looks = []
     for _ in range(60):
-        settled = await pair[0].settled_ms()
+        settled = await pair[0].low_watermark_ms()
         assert settled is not None
         looks.append((settled, {group_id: head.seq for group_id, head in (await pair[1].heads(ids)).items()}))
     over.set()
@@ -275,7 +275,7 @@ async def test_the_database_goes_and_comes(own_postgres: Postgres):
 
 
 async def test_the_database_is_frozen(own_postgres: Postgres):
-    """[RUN] A PostgreSQL that no longer answers is given up after a while, and used again when it does."""
+    """[RUN] A PostgreSQL that does not answer is unavailable after a timeout, and used again when it answers."""
     import orbital_relay.store.postgres as adapter
 
     with pytest.MonkeyPatch.context() as patch:
@@ -296,7 +296,7 @@ async def test_the_database_is_frozen(own_postgres: Postgres):
                 *(store.last_stamp_ms() for _ in range(12)),
             ]
             outcomes = await asyncio.gather(*tries, return_exceptions=True)
-            # Those whom no connection was free for are told that the server is busy.
+            # The requests without a free connection get the refusal that the server is busy.
             assert {type(outcome) for outcome in outcomes} == {Unavailable, Busy}
             assert time.monotonic() - began < 12
         finally:
@@ -318,7 +318,7 @@ def _signal_tree(pid: int, what: str) -> None:
 
 async def test_a_busy_pool_is_not_a_database_that_is_away(postgres_url: str, caplog: pytest.LogCaptureFixture):
     """
-    [BUSY1] While all reading connections are at work, who waits too long is told so, and the server stays ready.
+    [BUSY1] While all reading connections are at work, a request that waits too long gets `busy`.
 
     It said "the database is away" and was taken for not ready.
     """

@@ -14,20 +14,20 @@ from orbital_relay.bus.redis import RedisBus
 from orbital_relay.model import GroupId
 from tests.cluster.conftest import Cluster, ask
 from tests.contracts.drafts import new_id
-from tests.contracts.test_bus import Heard
+from tests.contracts.test_bus import Received
 from tests.support.process import eventually
 from tests.support.proxy import Proxy
 from tests.support.redis import Redis
 
 
 class Ear(RedisBus):
-    """A bus that remembers what it heard, and how often it came back."""
+    """A bus that records what it received, and how often it reconnected."""
 
     def __init__(self, url: str) -> None:
-        self.heard = Heard()
+        self.received = Received()
         self.back = asyncio.Event()
         self.came_back = 0
-        super().__init__(url, receive=self.heard, on_reconnected=self._note)
+        super().__init__(url, receive=self.received, on_reconnected=self._note)
 
     def _note(self) -> None:
         self.came_back += 1
@@ -57,7 +57,7 @@ async def ears(redis_server: Redis) -> AsyncIterator[Callable[..., object]]:
 
 
 async def test_redis_restarts_empty(redis_server: Redis, ears):
-    """[CLUSTER] When Redis comes back, empty, every followed group is heard again before `on_reconnected` is called."""
+    """[CLUSTER] When Redis comes back, empty, all groups are subscribed again before `on_reconnected` is called."""
     one, two = await ears(), await ears()
     groups = [GroupId(new_id()) for _ in range(2_500)]
     await asyncio.gather(*(two.follow(group_id) for group_id in groups))
@@ -73,16 +73,16 @@ async def test_redis_restarts_empty(redis_server: Redis, ears):
         assert time.monotonic() - began < 0.5, "nobody waits for a Redis that is away"
         redis_server.start()
         await asyncio.gather(one.return_of(count), two.return_of(count))
-        two.heard.rumours.clear()
+        two.received.messages.clear()
         for group_id in (groups[0], groups[-1], late):
             await one.publish(group_id, b"again")
-        assert await two.heard.until(3) == [(groups[0], b"again"), (groups[-1], b"again"), (late, b"again")]
+        assert await two.received.until(3) == [(groups[0], b"again"), (groups[-1], b"again"), (late, b"again")]
 
     assert one.dropped == 2
 
 
 async def test_redis_is_away_at_the_start(redis_server: Redis, ears):
-    """[CLUSTER] A server starts without Redis, and hears the others once it comes."""
+    """[CLUSTER] A server starts without Redis, and receives from the others once it comes."""
     redis_server.kill()
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
@@ -92,8 +92,8 @@ async def test_redis_is_away_at_the_start(redis_server: Redis, ears):
     redis_server.start()
     await asyncio.gather(one.return_of(1), two.return_of(1))
 
-    await one.publish(group_id, b"heard")
-    assert await two.heard.until(1) == [(group_id, b"heard")]
+    await one.publish(group_id, b"payload")
+    assert await two.received.until(1) == [(group_id, b"payload")]
 
 
 async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
@@ -111,13 +111,13 @@ async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
     redis_server.thaw()
     await asyncio.gather(one.return_of(1), two.return_of(1))
 
-    two.heard.rumours.clear()
-    await one.publish(group_id, b"heard")
-    assert (await two.heard.until(1))[-1] == (group_id, b"heard")
+    two.received.messages.clear()
+    await one.publish(group_id, b"payload")
+    assert (await two.received.until(1))[-1] == (group_id, b"payload")
 
 
 async def test_what_waits_for_redis_is_bounded(redis_server: Redis, ears):
-    """[CLUSTER] A Redis that does not read holds a few megabytes of rumours in the server's memory; more is dropped."""
+    """[CLUSTER] For a Redis that does not read a few megabytes of messages are buffered; more is dropped."""
     one = await ears()
     group_id = GroupId(new_id())
     session = one._session
@@ -135,28 +135,28 @@ async def test_what_waits_for_redis_is_bounded(redis_server: Redis, ears):
 
 async def test_a_mistake_of_ours(redis_server: Redis, ears, caplog: pytest.LogCaptureFixture):
     """
-    [CLUSTER] A rumour that the server stumbles over is lost like any other, with an error in the log.
+    [CLUSTER] A message that raises in the server is lost like any other, with an error in the log.
 
-    It ended the bus: the server heard and told nothing until it was started anew.
+    It ended the bus: the server received and sent nothing until it was restarted.
     """
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
     await two.follow(group_id)
-    heard = two.heard.__call__
-    stumbled = []
+    received = two.received.__call__
+    failed = []
 
-    def stumble(group: GroupId, payload: bytes) -> None:
+    def fail(group: GroupId, payload: bytes) -> None:
         if payload == b"bad":
-            stumbled.append(payload)
+            failed.append(payload)
             raise LookupError("a mistake")
-        heard(group, payload)
+        received(group, payload)
 
-    two._receive = stumble
+    two._receive = fail
     await one.publish(group_id, b"bad")
     await one.publish(group_id, b"good")
 
-    assert await two.heard.until(1) == [(group_id, b"good")]
-    assert (stumbled, two.came_back) == ([b"bad"], 0)
+    assert await two.received.until(1) == [(group_id, b"good")]
+    assert (failed, two.came_back) == ([b"bad"], 0)
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
 
 
@@ -181,7 +181,7 @@ async def test_a_redis_that_speaks_another_language(ears):
 
 
 async def test_connections_are_cut(redis_server: Redis, ears, seed: int):
-    """[CLUSTER] A connection that is cut in the middle of anything is made anew, and all is heard again."""
+    """[CLUSTER] After a connection was cut anywhere it is made again, and all groups are subscribed again."""
     async with await Proxy.open(redis_server.port, seed=seed) as proxy:
         one, two = await ears(), await ears(f"redis://127.0.0.1:{proxy.port}")
         group_id = GroupId(new_id())
@@ -190,13 +190,13 @@ async def test_connections_are_cut(redis_server: Redis, ears, seed: int):
             await proxy.set(slice="some")
             await (proxy.cut() if count % 2 else proxy.reset())
             await two.return_of(count)
-            two.heard.rumours.clear()
+            two.received.messages.clear()
             await one.publish(group_id, b"%d" % count)
-            assert await two.heard.until(1) == [(group_id, b"%d" % count)]
+            assert await two.received.until(1) == [(group_id, b"%d" % count)]
 
 
 async def test_a_stranger_on_the_channel(redis_server: Redis, ears):
-    """[CLUSTER] What no server of ours wrote is handed on for the relay to judge, and breaks nothing."""
+    """[CLUSTER] A payload that no server of ours wrote is passed to the relay, and breaks nothing."""
     two = await ears()
     group_id = GroupId(new_id())
     await two.follow(group_id)
@@ -206,7 +206,7 @@ async def test_a_stranger_on_the_channel(redis_server: Redis, ears):
     for payload in (b"", b"x", b"12345678", b"12345678payload"):
         await one.publish(group_id, payload)
 
-    assert [payload for _, payload in await two.heard.until(4)] == [b"", b"", b"", b"payload"]
+    assert [payload for _, payload in await two.received.until(4)] == [b"", b"", b"", b"payload"]
 
 
 async def test_a_password(tmp_path: Path, ears):
@@ -237,8 +237,8 @@ async def test_sharded_on_a_cluster(redis_cluster: Cluster):
         groups = [GroupId(new_id()) for _ in range(40)]
         await asyncio.gather(*(two.follow(group_id) for group_id in groups))
         for group_id in groups:
-            await one.publish(group_id, b"heard")
-        assert sorted(await two.heard.until(40)) == sorted((group_id, b"heard") for group_id in groups)
+            await one.publish(group_id, b"payload")
+        assert sorted(await two.received.until(40)) == sorted((group_id, b"payload") for group_id in groups)
         assert len({id(two._session._of(adapter._channel(group_id))) for group_id in groups}) == 2
 
         # The first group's slot moves to the other master.
@@ -250,15 +250,15 @@ async def test_sharded_on_a_cluster(redis_cluster: Cluster):
         for port in (taker, *redis_cluster.ports):
             assert await ask(port, "CLUSTER", "SETSLOT", str(slot), "NODE", taker_id) == b"+OK"
         await two.return_of(1)
-        two.heard.rumours.clear()
+        two.received.messages.clear()
 
-        async def heard() -> bool:
+        async def received() -> bool:
             # The first publish finds out that the slot has moved, and is lost.
             await one.publish(groups[0], b"moved")
-            return bool(two.heard.rumours)
+            return bool(two.received.messages)
 
-        await eventually(heard, what="a rumour from where the slot is now")
-        assert two.heard.rumours[0] == (groups[0], b"moved")
+        await eventually(received, what="a message from where the slot is now")
+        assert two.received.messages[0] == (groups[0], b"moved")
     finally:
         await one.close()
         await two.close()

@@ -26,7 +26,7 @@ orbital_relay.server.app.REVOCATION_CHECK_S = 3600.0
 from orbital_relay.cli import main
 main()
 """
-"""A server that looks for revocations by itself once an hour: what it learns before, it was told."""
+"""A server that looks for revocations by itself once an hour: what it learns before came by the bus."""
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def _revoke(username: str, **env: str) -> str:
 
 
 async def _log_out_here_and_there(pair: list[Server]) -> None:
-    """Log out at each server somebody who is connected to the other."""
+    """Log out at each server a user who is connected to the other."""
     for here, there in (pair, pair[::-1]):
         async with await Person.sign_up(here.url) as ann, await Person.sign_up(there.url) as bob:
             assert await _status(there, ann.token) == 200
@@ -142,7 +142,7 @@ async def test_redis_is_away(cluster_of: Callable[..., list[Server]], redis_serv
 
 
 async def test_redis_comes_back(seldom: Callable[[str], list[Server]], redis_server: Redis):
-    """[TOKENS] A server that could not hear for a while looks into the database as soon as it can hear again."""
+    """[TOKENS] A server that missed bus messages reads the database as soon as the bus is back."""
     pair = await asyncio.to_thread(seldom, redis_server.url)
     async with await Person.sign_up(pair[0].url) as ann, await ann.connect(pair[1].url) as socket:
         redis_server.kill()

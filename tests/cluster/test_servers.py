@@ -47,7 +47,7 @@ async def _reach(socket: Socket, group: Group, seq: int, *, deadline_s: float = 
 
 
 async def test_events_cross(pair: list[Server]):
-    """[P2] What is posted at one server arrives at the other, to the letter, in order, and soon."""
+    """[P2] What is posted at one server arrives at the other, byte for byte, in order, and soon."""
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
         waits = []

@@ -24,7 +24,7 @@ BOB = Connected("bob", "bob", 2_000)
 
 
 class Desk(SharedPresence):
-    """One server's presence, and the connections that it tells of."""
+    """One server's presence, and the connections that it reports."""
 
     def __init__(self, redis: SharedRedis) -> None:
         self.people: dict[GroupId, set[Connected]] = {}
@@ -34,7 +34,7 @@ class Desk(SharedPresence):
         return [group_id for group_id, people in self.people.items() if people]
 
     def set(self, group_id: GroupId, *people: Connected) -> None:
-        """Have these hear a group, and nobody else."""
+        """Let exactly these users subscribe to a group."""
         self.people[group_id] = set(people)
         self.moved(group_id)
 
@@ -48,7 +48,7 @@ class Desk(SharedPresence):
 
 
 async def answers(ask: Callable[[], Awaitable[object]]) -> bool:
-    """Tell whether Redis answers."""
+    """Return whether Redis answers."""
     try:
         await ask()
     except AWAY:
@@ -89,15 +89,15 @@ async def _fields(redis: SharedRedis, group_id: GroupId) -> dict[bytes, bytes]:
 
 async def test_nobody_waits_for_another(redis_server: Redis):
     """
-    [CLUSTER] Everybody who asks for a Redis that never answered is told so within the same moments.
+    [CLUSTER] All callers that ask for a Redis that never answered get the error at the same time.
 
     They waited for each other's tries: the twentieth for forty seconds.
     """
     shared = SharedRedis(redis_server.url)
     redis_server.freeze()
     async with asyncio.timeout(10):
-        told = await asyncio.gather(*(shared.client() for _ in range(20)), return_exceptions=True)
-    assert all(isinstance(one, AWAY) for one in told)
+        reported = await asyncio.gather(*(shared.client() for _ in range(20)), return_exceptions=True)
+    assert all(isinstance(one, AWAY) for one in reported)
 
     redis_server.thaw()
     await eventually(lambda: answers(shared.client), what="Redis is back", deadline_s=10)
@@ -267,7 +267,7 @@ async def test_a_late_sweep_takes_nothing_that_lives(desks: list[Desk], redis: S
 
 
 async def test_redis_lost_everything(desks: list[Desk], redis: SharedRedis):
-    """[PRESENCE] A Redis that lost everything without a word is told again who is online."""
+    """[PRESENCE] After a Redis lost everything without an error, the servers write again who is online."""
     one, two = desks
     group_id = GroupId(new_id())
     one.set(group_id, ANN)

@@ -1,4 +1,4 @@
-"""Everything at once: servers, Redis, PostgreSQL and the network fail while people talk; in the end nobody can tell."""
+"""Everything at once: servers, Redis, PostgreSQL and the network fail while people post; all logs end whole."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tests.support.redis import Redis
 from tests.support.server import SECRET, Server
 from tests.support.tokens import token
 
-GROUPS, PEOPLE, CLIENTS, HEARS = 20, 12, 60, 5
+GROUPS, PEOPLE, CLIENTS, SUBSCRIPTIONS = 20, 12, 60, 5
 BACKOFF = Backoff(steps_ms=(100, 200, 400, 800), spread_ms=300, attempts=1000, window_ms=1000)
 STORM_S = 25
 """How long it lasts in `make test`; `make soak` has it for minutes."""
 
-Heard = dict[tuple[int, str], list[tuple[int, str]]]
-"""What each client heard of each group: numbers and `prev`s, in the order of arrival."""
+Received = dict[tuple[int, str], list[tuple[int, str]]]
+"""What each client received of each group: numbers and `prev`s, in the order of arrival."""
 
 
 class Storm:
@@ -148,17 +148,19 @@ class Nodes:
         self._program = Program([node, str(Path(__file__).with_name("listeners.js"))], stdin=True, cwd=CHECKOUT)
         self._program.say(json.dumps(config))
 
-    def heard(self) -> tuple[Heard, list[Any]]:
-        """Return what was heard so far, and what must not be."""
-        heard: Heard = {}
+    def received(self) -> tuple[Received, list[Any]]:
+        """Return what was received so far, and what must not be."""
+        received: Received = {}
         wrong = []
         for line in list(self._program.lines):
-            told = json.loads(line) if line.startswith("{") else {"wrong": line}
-            if "wrong" in told:
-                wrong.append(told)
+            reported = json.loads(line) if line.startswith("{") else {"wrong": line}
+            if "wrong" in reported:
+                wrong.append(reported)
             else:
-                heard.setdefault((told["client"], told["group_id"]), []).append((told["seq"], told["prev"]))
-        return heard, wrong
+                received.setdefault((reported["client"], reported["group_id"]), []).append(
+                    (reported["seq"], reported["prev"])
+                )
+        return received, wrong
 
     def close(self) -> None:
         """End it."""
@@ -167,11 +169,11 @@ class Nodes:
             assert self._program.wait() == 0
 
 
-async def _hear(client: Orbital, number: int, group_id: str, heard: Heard, wrong: list[Any]) -> None:
+async def _receive(client: Orbital, number: int, group_id: str, received: Received, wrong: list[Any]) -> None:
     try:
         async for event in client.subscribe(group_id, since=0):
             if hasattr(event, "prev"):
-                heard.setdefault((number, group_id), []).append((event.seq, event.prev))
+                received.setdefault((number, group_id), []).append((event.seq, event.prev))
             else:
                 wrong.append(event)
     except Exception as exc:
@@ -194,9 +196,9 @@ async def storm(
             )
             assert answer.status_code in {200, 409}, answer.text
     ids = [group.id for group in groups]
-    wants = [(chance.choice(people)[1], chance.sample(ids, HEARS)) for _ in range(CLIENTS)]
+    wants = [(chance.choice(people)[1], chance.sample(ids, SUBSCRIPTIONS)) for _ in range(CLIENTS)]
 
-    heard: Heard = {}
+    received: Received = {}
     wrong: list[Any] = []
     async with Balancer([server.port for server in servers], chance) as balancer:
         half = CLIENTS // 2
@@ -206,8 +208,8 @@ async def storm(
         )
         clients = [Orbital(balancer.url, token=bearer, verify=True, backoff=BACKOFF) for bearer, _ in wants[:half]]
         await asyncio.gather(*(client.__aenter__() for client in clients))
-        hearing = [
-            asyncio.create_task(_hear(client, number, group_id, heard, wrong))
+        receiving = [
+            asyncio.create_task(_receive(client, number, group_id, received, wrong))
             for number, (client, (_, some)) in enumerate(zip(clients, wants[:half], strict=True))
             for group_id in some
         ]
@@ -224,8 +226,10 @@ async def storm(
             waited: list[str] = []
 
             def missing() -> list[str]:
-                there, bad = nodes.heard()
-                every = heard | {(half + client, group_id): told for (client, group_id), told in there.items()}
+                there, bad = nodes.received()
+                every = received | {
+                    (half + client, group_id): reported for (client, group_id), reported in there.items()
+                }
                 assert not bad + wrong, (bad + wrong)[:3]
                 return [
                     f"client {number}, {group_id}: {len(every.get((number, group_id), []))}/{len(expected[group_id])}"
@@ -236,12 +240,14 @@ async def storm(
 
             end = time.monotonic() + 60
             while waited := missing():
-                assert time.monotonic() < end, f"not all was heard, or in another order: {waited[:5]} ({len(waited)})"
+                assert time.monotonic() < end, (
+                    f"not all was received, or in another order: {waited[:5]} ({len(waited)})"
+                )
                 await asyncio.sleep(0.2)
         finally:
-            for task in (*talking, *hearing):
+            for task in (*talking, *receiving):
                 task.cancel()
-            await asyncio.gather(*talking, *hearing, return_exceptions=True)
+            await asyncio.gather(*talking, *receiving, return_exceptions=True)
             await asyncio.gather(*(client.close() for client in clients))
             await asyncio.to_thread(nodes.close)
             for one in folks:
@@ -277,7 +283,7 @@ async def storm(
 @pytest.mark.postgres
 @pytest.mark.redis
 async def test_storm(cluster_of, own_postgres: Postgres, redis_server: Redis, node: str, seed: int):
-    """[P3] Whatever fails, every client of both SDKs hears each group's log, whole and in order; no 2xx was a lie."""
+    """[P3] Whatever fails, every client of both SDKs receives each log, whole and in order; every 2xx was stored."""
     await storm(cluster_of, own_postgres, redis_server, node, seed, lasts_s=STORM_S)
 
 

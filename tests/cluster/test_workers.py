@@ -103,12 +103,12 @@ async def test_workers_share_the_port(many: Server):
     assert not psutil.pid_exists(victim)
 
 
-Told = dict[tuple[str, str], float]
+Reported = dict[tuple[str, str], float]
 
 
-async def _told(server: Server) -> Told:
+async def _report(server: Server) -> Reported:
     """Return each worker's samples, summed over the other labels: `{(name, worker): value}`."""
-    found: Told = {}
+    found: Reported = {}
     async with asyncio.timeout(60):
         while True:
             try:
@@ -125,8 +125,8 @@ async def _told(server: Server) -> Told:
     return found
 
 
-def _sum(told: Told, name: str) -> float:
-    return sum(value for (each, _), value in told.items() if each == name)
+def _sum(reported: Reported, name: str) -> float:
+    return sum(value for (each, _), value in reported.items() if each == name)
 
 
 async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Redis):
@@ -147,31 +147,31 @@ async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Re
 
         # Each look is a connection of its own, and lands where chance has it.
         for _ in range(12):
-            told = await _told(two)
-            assert {worker for _, worker in told} == {"1", "2"}
-            assert _sum(told, "orbital_connections") == len(sockets)
-            assert _sum(told, "orbital_events_total") == 6
-            assert _sum(told, "orbital_deliveries_total") == 5 * len(sockets)
-            assert _sum(told, "orbital_append_batch_drafts_sum") == 6
+            reported = await _report(two)
+            assert {worker for _, worker in reported} == {"1", "2"}
+            assert _sum(reported, "orbital_connections") == len(sockets)
+            assert _sum(reported, "orbital_events_total") == 6
+            assert _sum(reported, "orbital_deliveries_total") == 5 * len(sockets)
+            assert _sum(reported, "orbital_append_batch_drafts_sum") == 6
             if psutil.LINUX:
-                assert {("process_open_fds", "1"), ("process_open_fds", "2")} <= set(told)
+                assert {("process_open_fds", "1"), ("process_open_fds", "2")} <= set(reported)
 
         # One that stands still is left out, and is there again when it goes on.
         first, second = _workers(two).values()
         first.suspend()
-        told = await _told(two)
-        assert len({worker for _, worker in told}) == 1
+        reported = await _report(two)
+        assert len({worker for _, worker in reported}) == 1
         first.resume()
-        assert {worker for _, worker in await _told(two)} == {"1", "2"}
+        assert {worker for _, worker in await _report(two)} == {"1", "2"}
 
-        # One that is replaced begins anew, under the same number.
+        # A replaced worker starts again from zero, under the same number.
         second.kill()
         await asyncio.to_thread(
             until, lambda: len(_workers(two)) == 2 and second.pid not in _workers(two), what="a new worker"
         )
-        told = await _told(two)
-        assert {worker for _, worker in told} == {"1", "2"}
-        assert _sum(told, "orbital_connections") < len(sockets)
+        reported = await _report(two)
+        assert {worker for _, worker in reported} == {"1", "2"}
+        assert _sum(reported, "orbital_connections") < len(sockets)
         for socket in sockets:
             await socket.close()
 
@@ -196,7 +196,7 @@ def test_told_to_stop_while_a_worker_is_being_started(monkeypatch: pytest.Monkey
     """
     [RUN] A signal that comes while a worker is being started ends that worker, too.
 
-    It was told nothing, and waited for until the supervisor killed everything.
+    It got no signal, and the supervisor waited for it until it killed everything.
     """
     with create_server(("127.0.0.1", 0)) as listening:
         many = Workers(load({"workers": "2"}, {}), work=_sleep, listening=listening)

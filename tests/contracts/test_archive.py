@@ -74,23 +74,23 @@ async def _fill(store: SqlStore, stamps: Stamps) -> tuple[GroupId, int]:
 
 
 async def _write(store: SqlStore, path: Path) -> int:
-    told: list[int] = []
+    reports: list[int] = []
     with archive.writing(path) as file:
-        rows = await store.backup(file, made_at="2026-11-23T00:00:00Z", told=told.append)
-    assert sum(told) == rows == await store.rows()
+        rows = await store.backup(file, made_at="2026-11-23T00:00:00Z", on_progress=reports.append)
+    assert sum(reports) == rows == await store.rows()
     return rows
 
 
 @pytest.mark.parametrize("to", KINDS)
 @pytest.mark.parametrize("of", KINDS)
 async def test_there_and_back(empty, tmp_path: Path, of: str, to: str):
-    """[BACKUP] What is restored is what was backed up, to the letter, and life goes on after it."""
+    """[BACKUP] What is restored is what was backed up, byte for byte, and more can be appended to it."""
     source, target, stamps = await empty(of), await empty(to), Stamps()
     group_id, ann = await _fill(source, stamps)
     path, again = tmp_path / "one.backup", tmp_path / "two.backup"
 
     rows = await _write(source, path)
-    assert await target.restore(path, told=lambda _: None) == rows
+    assert await target.restore(path, on_progress=lambda _: None) == rows
     assert await _write(target, again) == rows
 
     # Line by line the same rows, whichever database they came from.
@@ -123,7 +123,7 @@ async def test_a_store_in_use_is_refused(empty, tmp_path: Path, kind: str):
     before = await store.heads([group_id])
 
     with pytest.raises(DatabaseRefused, match="holds accounts or groups already"):
-        await store.restore(path, told=lambda _: None)
+        await store.restore(path, on_progress=lambda _: None)
 
     assert await store.heads([group_id]) == before
 
@@ -153,11 +153,11 @@ async def test_damage_is_found(empty, tmp_path: Path, kind: str):
         bad.write_bytes(content)
         print(how)
         with pytest.raises(ArchiveDamaged):
-            archive.check(bad, told=lambda _: None)
+            archive.check(bad, on_progress=lambda _: None)
         with pytest.raises(ArchiveDamaged):
-            await target.restore(bad, told=lambda _: None)
+            await target.restore(bad, on_progress=lambda _: None)
 
-    assert await target.restore(path, told=lambda _: None) == await source.rows()
+    assert await target.restore(path, on_progress=lambda _: None) == await source.rows()
 
 
 async def test_any_bit_that_is_flipped_is_found(empty, tmp_path: Path):
@@ -175,7 +175,7 @@ async def test_any_bit_that_is_flipped_is_found(empty, tmp_path: Path):
     for at in range(10, len(whole), max(1, len(whole) // 400)):
         bad.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
         with pytest.raises(ArchiveDamaged):
-            archive.check(bad, told=lambda _: None)
+            archive.check(bad, on_progress=lambda _: None)
 
 
 def _rewritten(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> bytes:
@@ -215,9 +215,9 @@ async def test_an_older_backup(empty, tmp_path: Path, kind: str):
         name = change.split(b":")[0]
         new.write_bytes(_rewritten(path, lambda lines, c=change, n=name: [_with(lines[0], n, c), *lines[1:]]))
         with pytest.raises(ArchiveDamaged, match="newer Orbital"):
-            await target.restore(new, told=lambda _: None)
+            await target.restore(new, on_progress=lambda _: None)
 
-    await target.restore(old, told=lambda _: None)
+    await target.restore(old, on_progress=lambda _: None)
 
     assert await target.heads([group_id]) == await source.heads([group_id])
     assert (await target.verify(group_id)).findings == []

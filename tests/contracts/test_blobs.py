@@ -146,7 +146,7 @@ async def test_what_is_cut_off_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, 
 
 
 async def test_so_many_go_to_a_bucket_at_once(gated: tuple[Blobs, Gate], monkeypatch: pytest.MonkeyPatch):
-    """[BLOB15] However many blobs are to be kept, a few at a time are in memory; who waits too long is told."""
+    """[BLOB15] However many blobs are to be kept, a few at a time are in memory; waiting has a deadline."""
     bucket, gate = gated
     gate.held = "PUT"
     keeping = [asyncio.create_task(put(bucket, f"a/{index}", b"x")) for index in range(3 * KEPT_AT_ONCE)]
@@ -230,7 +230,7 @@ async def test_many_at_once(blobs: Blobs):
 
 
 async def test_times_tell_age(blobs: Blobs):
-    """[BLOB7] A blob tells when it was written, to the second."""
+    """[BLOB7] A blob has the time of its writing, to the second."""
     await put(blobs, "a/1", b"x")
 
     (blob,) = [blob async for blob in blobs.every()]
@@ -250,7 +250,7 @@ async def test_a_working_storage_passes_the_check(blobs: Blobs):
 
 
 async def test_drafts_of_the_dead_are_swept(tmp_path: Path):
-    """[BLOB9] A draft that a server left behind is taken away when it is old enough, and an empty folder, too."""
+    """[BLOB9] A draft that a server left behind is deleted when it is old enough, and so is an empty folder."""
     blobs = FolderBlobs(tmp_path)
     draft = blobs.draft()
     await draft.write(bytes(HELD_BYTES))

@@ -13,68 +13,68 @@ from orbital_relay.ports import Bus
 from tests.contracts.drafts import new_id
 
 
-class Heard:
-    """What a server heard, and a way to wait for it."""
+class Received:
+    """What a server received, and a way to wait for it."""
 
     def __init__(self) -> None:
-        self.rumours: list[tuple[GroupId, bytes]] = []
+        self.messages: list[tuple[GroupId, bytes]] = []
         self._changed = asyncio.Event()
 
     def __call__(self, group_id: GroupId, payload: bytes) -> None:
-        self.rumours.append((group_id, payload))
+        self.messages.append((group_id, payload))
         self._changed.set()
 
     async def until(self, count: int) -> list[tuple[GroupId, bytes]]:
-        """Return what was heard once it is that much."""
+        """Return what was received once it is that much."""
         async with asyncio.timeout(30):
-            while len(self.rumours) < count:
+            while len(self.messages) < count:
                 self._changed.clear()
                 await self._changed.wait()
-        return self.rumours
+        return self.messages
 
 
 class Servers:
-    """The buses of two servers; `others` tells whether the adapter has any."""
+    """The buses of two servers; `others` is whether the adapter has any."""
 
-    def __init__(self, one: Bus, two: Bus, heard: Heard, *, others: bool) -> None:
-        self.one, self.two, self.heard, self.others = one, two, heard, others
+    def __init__(self, one: Bus, two: Bus, received: Received, *, others: bool) -> None:
+        self.one, self.two, self.received, self.others = one, two, received, others
 
 
 @pytest.fixture(params=["local", pytest.param("redis", marks=pytest.mark.redis)])
 async def servers(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
-    """Two servers, of which the second remembers what it hears."""
-    heard = Heard()
+    """Two servers, of which the second records what it receives."""
+    received = Received()
     if request.param == "local":
-        yield Servers(LocalBus(), LocalBus(), heard, others=False)
+        yield Servers(LocalBus(), LocalBus(), received, others=False)
         return
     from orbital_relay.bus.redis import RedisBus
 
     url = request.getfixturevalue("redis_server").url
-    one = RedisBus(url, receive=heard, on_reconnected=lambda: None)
-    two = RedisBus(url, receive=heard, on_reconnected=lambda: None)
+    one = RedisBus(url, receive=received, on_reconnected=lambda: None)
+    two = RedisBus(url, receive=received, on_reconnected=lambda: None)
     await one.start()
     await two.start()
-    yield Servers(one, two, heard, others=True)
+    yield Servers(one, two, received, others=True)
     await one.close()
     await two.close()
 
 
 async def test_what_is_followed_is_heard(servers: Servers):
-    """[CLUSTER] After `follow` returned, what others publish to the group is heard, byte for byte; nothing else is."""
+    """[CLUSTER] After `follow` returned, what others publish to the group arrives byte for byte, and nothing else."""
     followed, other = GroupId(new_id()), GroupId(new_id())
     await servers.two.follow(followed)
 
-    rumours = [bytes([index]) * index for index in range(50)] + [b"\r\n$-1\r\n\0\xff"]
-    for rumour in rumours:
+    messages = [bytes([index]) * index for index in range(50)] + [b"\r\n$-1\r\n\0\xff"]
+    for message in messages:
         await servers.one.publish(other, b"not for you")
-        await servers.one.publish(followed, rumour)
+        await servers.one.publish(followed, message)
 
-    expected = [(followed, rumour) for rumour in rumours] if servers.others else []
-    assert await servers.heard.until(len(expected)) == expected
+    expected = [(followed, message) for message in messages] if servers.others else []
+    assert await servers.received.until(len(expected)) == expected
 
 
 async def test_nobody_hears_itself(servers: Servers):
-    """[CLUSTER] A server's own rumours do not come back to it: it has handed the event on already."""
+    """[CLUSTER] A server's own messages do not come back to it: it has delivered the event already."""
     group_id = GroupId(new_id())
     await servers.one.follow(group_id)
     await servers.two.follow(group_id)
@@ -82,29 +82,29 @@ async def test_nobody_hears_itself(servers: Servers):
     await servers.one.publish(group_id, b"from one")
     await servers.two.publish(group_id, b"from two")
 
-    assert sorted(await servers.heard.until(2 * servers.others)) == (
+    assert sorted(await servers.received.until(2 * servers.others)) == (
         [(group_id, b"from one"), (group_id, b"from two")] if servers.others else []
     )
 
 
 async def test_unfollowed_is_not_heard(servers: Servers):
-    """[CLUSTER] A group is heard from `follow` to `unfollow`, and again from the next `follow`, however often."""
+    """[CLUSTER] A group is received from `follow` to `unfollow`, and again from the next `follow`, however often."""
     group_id, last = GroupId(new_id()), GroupId(new_id())
     await servers.two.unfollow(group_id)
     for _ in range(3):
         await asyncio.gather(*(servers.two.follow(group_id) for _ in range(3)))
-        await servers.one.publish(group_id, b"heard")
-        expected = len(servers.heard.rumours) + servers.others
-        await servers.heard.until(expected)
+        await servers.one.publish(group_id, b"payload")
+        expected = len(servers.received.messages) + servers.others
+        await servers.received.until(expected)
         await servers.two.unfollow(group_id)
         await servers.two.unfollow(group_id)
         await servers.two.follow(last)
-        await servers.one.publish(group_id, b"not heard")
+        await servers.one.publish(group_id, b"not payload")
         await servers.one.publish(last, b"last")
-        await servers.heard.until(expected + servers.others)
+        await servers.received.until(expected + servers.others)
 
-    assert b"not heard" not in [payload for _, payload in servers.heard.rumours]
-    assert len(servers.heard.rumours) == 6 * servers.others
+    assert b"not payload" not in [payload for _, payload in servers.received.messages]
+    assert len(servers.received.messages) == 6 * servers.others
 
 
 async def test_a_late_unfollow_does_not_win(servers: Servers):
@@ -112,10 +112,10 @@ async def test_a_late_unfollow_does_not_win(servers: Servers):
     group_id = GroupId(new_id())
     await asyncio.gather(servers.two.follow(group_id), servers.two.unfollow(group_id), servers.two.follow(group_id))
 
-    await servers.one.publish(group_id, b"heard")
+    await servers.one.publish(group_id, b"payload")
 
-    await servers.heard.until(servers.others)
-    assert len(servers.heard.rumours) == servers.others
+    await servers.received.until(servers.others)
+    assert len(servers.received.messages) == servers.others
 
 
 async def test_ready(servers: Servers):

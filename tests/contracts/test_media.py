@@ -23,7 +23,7 @@ from orbital_relay.model import (
     ThreadId,
 )
 from orbital_relay.ports import Appended, Held
-from orbital_relay.store.media import MOST_UNFINISHED_OF_GROUP, MOST_UNFINISHED_OF_USER, RESTING_MS
+from orbital_relay.store.uploads import MOST_UNFINISHED_OF_GROUP, MOST_UNFINISHED_OF_USER, RESTING_MS
 from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
 
 LIMITS = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=1000, group_files=5)
@@ -207,7 +207,7 @@ async def test_who_left_finishes_nothing(home: Home):
 
 
 async def test_a_medium_expires_once(home: Home):
-    """[MED13] Not before its time, then once, whoever asks at the same moment; its room is free, its row stays."""
+    """[MED13] Not before its time, then once, however many ask at the same moment; its room is free, its row stays."""
     media_id = await home.store_whole()
     await put_one(home.store, home.stamps, home.finish(media_id))
     early = await put(home.store, home.stamps, home.expire(media_id, at_ms=NOW_MS + WEEK_MS - 1))
@@ -220,9 +220,9 @@ async def test_a_medium_expires_once(home: Home):
     assert await home.said() == ["media_uploaded", "media_expired"]
     assert await home.used() == (0, 0)
     assert await home.store.due_media(now_ms=NOW_MS + WEEK_MS, limit=10) == []
-    (leaving,) = await home.store.leavings(limit=10)
-    await home.store.wiped(leaving.key)
-    assert await home.store.leavings(limit=10) == []
+    (leaving,) = await home.store.pending_deletions(limit=10)
+    await home.store.note_deleted(leaving.key)
+    assert await home.store.pending_deletions(limit=10) == []
     info = await home.store.media_info(home.bob.key, MediaId(media_id), now_ms=NOW_MS + WEEK_MS)
     assert (info.status, info.size_bytes) == ("expired", 50)
     assert (await home.store.verify(home.group_id)).findings == []
@@ -246,7 +246,7 @@ async def test_uploads_end_with_the_membership(home: Home, by: str):
     await put_one(home.store, home.stamps, leave(getattr(home, by), home.group_id, home.bob))
 
     assert await home.used() == (100, 2)
-    assert [pending.folder for pending in await home.store.leavings(limit=10)] == [folder]
+    assert [pending.folder for pending in await home.store.pending_deletions(limit=10)] == [folder]
     with pytest.raises(UploadLost):
         await home.add(home.chunk(unfinished.media_id, 1, 3, 100), folder)
 
@@ -289,15 +289,16 @@ async def test_unfinished_uploads_have_a_bound(home: Home):
 
 async def test_one_end_of_an_upload(home: Home):
     """
-    [MED24] Of an upload's two ends, whole and given up, one comes; whichever it is, the other hears so.
+    [MED24] Of an upload's two ends, whole and aborted, one comes; the other is refused.
 
-    With PostgreSQL both did when they came at once: the medium was told of and listed, and its bytes were taken away.
+    With PostgreSQL both did when they came at once: the medium was announced and listed, and its bytes were deleted.
     """
     for rested in [False, True] * 15:
         media_id = MediaId(await home.store_whole())
-        ending = (
-            home.store.abandon(before_ms=NOW_MS + 1, limit=1) if rested else home.store.give_up(home.ann.key, media_id)
-        )
+        if rested:
+            ending = home.store.abort_resting(before_ms=NOW_MS + 1, limit=1)
+        else:
+            ending = home.store.abort_upload(home.ann.key, media_id)
 
         given_up, (finished,) = await asyncio.gather(ending, put(home.store, home.stamps, home.finish(media_id)))
 
@@ -305,18 +306,18 @@ async def test_one_end_of_an_upload(home: Home):
         state = (await home.store.upload(home.ann.key, media_id)).state
         assert state is (MediaState.ABANDONED if given_up else MediaState.COMPLETE)
         await put(home.store, home.stamps, home.expire(media_id))
-        for leaving in await home.store.leavings(limit=10):
-            await home.store.wiped(leaving.key)
+        for leaving in await home.store.pending_deletions(limit=10):
+            await home.store.note_deleted(leaving.key)
     assert await home.used() == (0, 0)
     assert (await home.store.verify(home.group_id)).findings == []
 
 
 async def test_an_upload_that_began_anew_is_not_finished(home: Home):
-    """[MED24] Who saw an upload whole that was given up and begun anew since does not finish the new one."""
+    """[MED24] Who saw an upload whole that was aborted and started again since does not finish the new one."""
     media_id = await home.store_whole()
-    assert await home.store.give_up(home.ann.key, MediaId(media_id))
-    (leaving,) = await home.store.leavings(limit=10)
-    await home.store.wiped(leaving.key)
+    assert await home.store.abort_upload(home.ann.key, MediaId(media_id))
+    (leaving,) = await home.store.pending_deletions(limit=10)
+    await home.store.note_deleted(leaving.key)
     await home.place(home.chunk(media_id, 0, 2))
 
     (late,) = await put(home.store, home.stamps, home.finish(media_id))
@@ -331,7 +332,7 @@ async def test_what_is_held(home: Home):
     assert await home.store.held() == none
     whole, given_up = await home.store_whole(size=40), await home.store_whole()
     await put_one(home.store, home.stamps, home.finish(whole))
-    await home.store.give_up(home.ann.key, MediaId(given_up))
+    await home.store.abort_upload(home.ann.key, MediaId(given_up))
     chunk = home.chunk(new_id(), 0, 3, 70)
     await home.add(chunk, (await home.place(chunk)).folder)
 
@@ -341,25 +342,25 @@ async def test_what_is_held(home: Home):
 
 
 async def test_a_late_chunk_of_a_given_up_upload(home: Home):
-    """[MED14] A chunk whose upload was given up meanwhile is told so: its bytes belong to nobody."""
+    """[MED14] A chunk whose upload was aborted meanwhile is refused: its bytes belong to no upload."""
     media_id = new_id()
     chunk = home.chunk(media_id, 0, 2)
     folder = (await home.place(chunk)).folder
     await home.add(chunk, folder)
-    assert await home.store.abandon(before_ms=NOW_MS, limit=10) == 0
-    assert await home.store.abandon(before_ms=NOW_MS + 1, limit=10) == 1
+    assert await home.store.abort_resting(before_ms=NOW_MS, limit=10) == 0
+    assert await home.store.abort_resting(before_ms=NOW_MS + 1, limit=10) == 1
 
     with pytest.raises(UploadLost):
         await home.add(home.chunk(media_id, 1, 2), folder)
     with pytest.raises(UploadLost):
         await home.place(chunk)
-    (leaving,) = await home.store.leavings(limit=10)
-    await home.store.wiped(leaving.key)
+    (leaving,) = await home.store.pending_deletions(limit=10)
+    await home.store.note_deleted(leaving.key)
     with pytest.raises(UploadLost):
         await home.add(home.chunk(media_id, 1, 2), folder)
-    anew = await home.place(chunk)
-    assert anew.folder != folder
-    assert anew.ordinal is None
+    again = await home.place(chunk)
+    assert again.folder != folder
+    assert again.ordinal is None
 
 
 async def test_withdrawing_spares_what_is_stored(home: Home):
@@ -369,7 +370,7 @@ async def test_withdrawing_spares_what_is_stored(home: Home):
     await home.add(kept, folders[1])
 
     for folder in folders:
-        await home.store.withdraw(folder)
+        await home.store.release_upload(folder)
 
     assert await home.used() == (150, 1)
     assert (await home.store.upload(home.ann.key, kept.media_id)).received == [0]

@@ -200,7 +200,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=WHICH, kill=KILLS)
     def delete(self, which: int, kill: int | None) -> None:
-        self._do(media.take_away(self.room, self.ada, self.ids[which]), kill)
+        self._do(media.delete_medium(self.room, self.ada, self.ids[which]), kill)
 
     @rule(hours=st.sampled_from([1, 23, 25, 24 * 7 + 1]), kill=KILLS)
     def time_passes(self, hours: int, kill: int | None) -> None:

@@ -15,8 +15,8 @@ from orbital_relay.core.chain import digest, first_prev
 from orbital_relay.errors import Conflict, Forbidden, NotFound, PositionLost, UsernameTaken
 from orbital_relay.model import Access, GroupId, Principal, ResumePoint, ThreadId, UserId
 from orbital_relay.ports import Appended, Store
-from orbital_relay.store import queries
-from orbital_relay.store.append_postgres import KEY_LIFETIME_MS
+from orbital_relay.store import log, messages
+from orbital_relay.store.append.batch import KEY_LIFETIME_MS
 from tests.contracts.drafts import (
     NOW_MS,
     Stamps,
@@ -198,7 +198,7 @@ async def test_the_creator_is_handed_over(store: Store, stamps: Stamps, home: Ho
 
 
 async def test_nobody_has_such_an_id(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] Whoever is no member cannot be removed, whatever stands for the id: an address may hold a NUL."""
+    """[GROUPS] Only a member can be removed, whatever the id holds: an address may hold a NUL."""
     nobody = [Principal(0, UserId(user_id), "", expires_at_s=0) for user_id in ("nobody", "", "a\0b", "\0", "é\n")]
 
     outcomes = await put(store, stamps, *(leave(home.ann, home.group_id, who) for who in nobody))
@@ -213,11 +213,11 @@ async def test_many_at_once(store: Store, stamps: Stamps, home: Home):
     await put_one(store, stamps, join(home.bob, other.invite_code))
 
     async def talk(who: Principal, groups: list[GroupId]) -> list[Appended]:
-        told = []
+        reported = []
         for _ in range(10):
             outcomes = await put(store, stamps, *(message(who, group_id) for group_id in groups))
-            told += [outcome for outcome in outcomes if isinstance(outcome, Appended)]
-        return told
+            reported += [outcome for outcome in outcomes if isinstance(outcome, Appended)]
+        return reported
 
     both = [home.group_id, other.group_id]
     answered = await asyncio.gather(talk(home.ann, both), talk(home.bob, both[::-1]), talk(home.ann, [*both, *both]))
@@ -225,8 +225,10 @@ async def test_many_at_once(store: Store, stamps: Stamps, home: Home):
     for group_id, first in ((home.group_id, 2), (other.group_id, 2)):
         events = (await store.read(group_id, after=0, limit=1000)).events
         assert_chain(group_id, events)
-        told = [a.event for told in answered for a in told if a.event is not None and a.event.group_id == group_id]
-        assert sorted(told, key=lambda event: event.seq) == events[first:]
+        reported = [
+            a.event for reported in answered for a in reported if a.event is not None and a.event.group_id == group_id
+        ]
+        assert sorted(reported, key=lambda event: event.seq) == events[first:]
 
 
 # Chapter: once
@@ -275,7 +277,7 @@ async def test_a_refused_try_frees_its_key(store: Store, stamps: Stamps, home: H
 
 
 async def test_a_key_answers_for_a_day(store: Store, stamps: Stamps, home: Home):
-    """[RETRY] After 24 hours a key may be used anew, whether or not it was pruned, and then stands for the new use."""
+    """[RETRY] After 24 hours a key may be used again, whether or not it was pruned, and then stands for the new use."""
     for kind in (message, thread):
         later = NOW_MS + KEY_LIFETIME_MS
         key = once(kind.__name__)
@@ -305,7 +307,7 @@ async def test_one_key_many_tries_at_once(store: Store, stamps: Stamps, home: Ho
     make = {
         "create": lambda _: group_of(eve, once=once()),
         "join": lambda _: join(eve, home.code, once=once()),
-        # The fingerprint is what tells requests apart: these race over four groups, as only a confused client does.
+        # The fingerprint distinguishes requests: these race over four groups, as only a confused client does.
         "message": lambda index: message(home.ann, list(codes)[index % 4], once=once()),
         "thread": lambda index: thread(home.ann, list(codes)[index % 4], once=once()),
         "reply": lambda _: reply(home.bob, opened.thread_id, once=once()),
@@ -380,21 +382,22 @@ async def test_a_page_is_no_larger_than_memory_likes(
     events = [
         await put_one(store, stamps, message(home.ann, home.group_id, encrypted_envelope="A" * size)) for size in sizes
     ]
-    monkeypatch.setattr(queries, "PAGE_BYTES", 3000)
+    for module in (log, messages):
+        monkeypatch.setattr(module, "PAGE_BYTES", 3000)
 
     pages: list[list[int]] = []
     while not pages or pages[-1]:
         after = pages[-1][-1] if pages else 2
         pages.append([event.seq for event in (await store.read(home.group_id, after=after, limit=6)).events])
-    told: list[list[int]] = []
+    reported: list[list[int]] = []
     since, more = events[0].stamp_ms - 1, True
     while more:
         page, more = await store.messages(home.ann.key, since_ms=since, limit=6, group_id=None)
-        told.append([event.seq for event in page])
+        reported.append([event.seq for event in page])
         since = page[-1].stamp_ms
 
     assert pages == [[3, 4, 5], [6, 7, 8, 9, 10], [11], [12], []]
-    assert told == [[3, 4, 5], [6, 7, 8, 9, 10], [11], [12]]
+    assert reported == [[3, 4, 5], [6, 7, 8, 9, 10], [11], [12]]
 
 
 async def test_a_full_page_never_parts_one_stamp(
@@ -407,7 +410,8 @@ async def test_a_full_page_never_parts_one_stamp(
     for group in groups:
         await store.append([message(home.ann, group.group_id)], first_stamp_ms=at)
     await store.append([message(home.ann, home.group_id)], first_stamp_ms=at + 1)
-    monkeypatch.setattr(queries, "PAGE_BYTES", 1)
+    for module in (log, messages):
+        monkeypatch.setattr(module, "PAGE_BYTES", 1)
 
     page, more = await store.messages(home.ann.key, since_ms=0, limit=10, group_id=None)
     rest, last = await store.messages(home.ann.key, since_ms=at, limit=10, group_id=None)
@@ -449,11 +453,11 @@ async def test_reading_what_is_not_there(store: Store, stamps: Stamps, home: Hom
 
 
 async def test_standings_tell_access_and_head(store: Store, stamps: Stamps, home: Home):
-    """[SUBSCRIBE] Groups that exist are told with access and head; others are left out."""
+    """[SUBSCRIBE] Groups that exist are returned with access and head; others are left out."""
     other = group_of(home.bob)
     await put_one(store, stamps, other)
 
-    found = await store.standings(home.ann.key, [home.group_id, other.group_id, GroupId(new_id())])
+    found = await store.memberships(home.ann.key, [home.group_id, other.group_id, GroupId(new_id())])
 
     heads = await store.heads([home.group_id, other.group_id])
     assert {group_id: (s.access, s.head) for group_id, s in found.items()} == {
@@ -463,7 +467,7 @@ async def test_standings_tell_access_and_head(store: Store, stamps: Stamps, home
 
 
 async def test_heads_of_more_groups_than_a_statement_takes(store: Store, home: Home):
-    """[CLUSTER] Heads are told for any number of groups: both databases take some 32,000 parameters."""
+    """[CLUSTER] Heads are returned for any number of groups: both databases take some 32,000 parameters."""
     asked = [home.group_id, *(GroupId(new_id()) for _ in range(33_000))]
 
     assert list(await store.heads(asked)) == [home.group_id]
@@ -703,7 +707,7 @@ async def test_users_from_outside(store: Store):
 
 
 async def test_revocations(store: Store):
-    """[TOKENS] Revocations are told in order after a number, and forgotten when their tokens have expired anyway."""
+    """[TOKENS] Revocations are returned in order after a number, and deleted when their tokens have expired anyway."""
     await store.revoke(token_digest=b"d" * 32, user_id=None, at_s=1.5, until_s=NOW_MS / 1000 + 5)
     await store.revoke(token_digest=None, user_id=UserId("u"), at_s=2.5, until_s=NOW_MS / 1000 + 9)
 

@@ -251,12 +251,12 @@ class Machine(RuleBasedStateMachine):
                 expected = Access.MEMBER if who in group.members else Access.STRANGER
                 assert self.run(self.store.access(who.key, group.id)) is expected
             if group.members:
-                told = self.run(self.store.members(group.members[0].key, group.id, limit=500)).members
-                assert [member.user_id for member in told] == [member.user_id for member in group.members]
+                reported = self.run(self.store.members(group.members[0].key, group.id, limit=500)).members
+                assert [member.user_id for member in reported] == [member.user_id for member in group.members]
         for thread_id, (group, count) in self.threads.items():
             if group.members:
-                told = self.run(self.store.thread(group.members[0].key, thread_id, now_ms=NOW_MS))
-                assert told.reply_count == count
+                reported = self.run(self.store.thread(group.members[0].key, thread_id, now_ms=NOW_MS))
+                assert reported.reply_count == count
 
     def teardown(self) -> None:
         self.flush()

@@ -128,7 +128,7 @@ def test_reading_can_be_paused(edge: Edge):
         client.frame(0x81, b"x")
         edge.call(lambda: peer.line.write(text_frame(b"mark")))
         assert client.hear().payload == b"mark"
-        assert peer.told.empty()
+        assert peer.calls.empty()
 
         edge.call(peer.line.resume_reading)
         assert client.hear().payload == b"x"
@@ -150,7 +150,7 @@ class Deaf(EchoPeer):
     def text(self, payload: bytes) -> None:
         """Remember it if it is the last."""
         if payload == b"last":
-            self.told.put(("last",))
+            self.calls.put(("last",))
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -284,7 +284,7 @@ def test_a_line_that_is_gone_takes_everything(edge: Edge):
 
     until(edge, lambda: not edge.registry)
     assert edge.call(use) == 0
-    assert peer.told.empty()
+    assert peer.calls.empty()
 
 
 # Cut lines

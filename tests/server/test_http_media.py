@@ -207,7 +207,7 @@ async def test_complete_while_it_is_taken_away(family: Family, monkeypatch: pyte
 
     async def then_deleted(user: int, media_id: Any) -> Any:
         found = await seen(user, media_id)
-        await rows.give_up(user, media_id)
+        await rows.abort_upload(user, media_id)
         return found
 
     async def dies(*_: Any, **__: Any) -> Any:
@@ -727,7 +727,7 @@ async def test_abandonment(family: Family, monkeypatch: pytest.MonkeyPatch):
     found = await family.api.node.collect_media()
 
     assert kept.abandoned == 0
-    assert (found.abandoned, found.wiped) == (1, 1)
+    assert (found.abandoned, found.deleted) == (1, 1)
     assert family.files() == []
     assert await family.used() == (0, 0)
     assert (await family.ada.get(f"/api/media/{family.media_id}/upload")).status_code == 404
@@ -806,7 +806,7 @@ async def test_crashes_leave_nothing(family: Family, monkeypatch: pytest.MonkeyP
         assert (await family.ada.ask("DELETE", f"/api/media/{whole}")).status_code == 503
     with monkeypatch.context() as patched:
         # After the bytes, before the row says so.
-        patched.setattr(room.rows, "wiped", dies)
+        patched.setattr(room.rows, "note_deleted", dies)
         with pytest.raises(Unavailable):
             await family.api.node.collect_media()
     assert len(orphans) == 1
@@ -817,7 +817,7 @@ async def test_crashes_leave_nothing(family: Family, monkeypatch: pytest.MonkeyP
         os.utime(path, (0, 0))
     found = await use_cases.collect(room, sweep=True)
 
-    assert (found.wiped, found.swept) == (1, 2)
+    assert (found.deleted, found.swept) == (1, 2)
     assert family.files() == []
     checked = [text async for text in use_cases.examine(room.rows, room.blobs, before_ms=room.clock.wall_ms())]
     assert checked == []

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, insert, select, update
 from orbital_relay.server.http import ENDPOINTS
 from orbital_relay.services.forms import new_id
 from orbital_relay.store import tables as t
-from orbital_relay.store.queries import PAGE_BYTES
+from orbital_relay.store.paging import PAGE_BYTES
 from tests.server.api import Api, User, opaque, opened
 from tests.support.client import Person
 from tests.support.process import until

@@ -9,7 +9,7 @@ import pytest
 
 from orbital_relay.errors import NotFound
 from orbital_relay.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage, Principal
-from orbital_relay.relay.bus_messages import encode_rumour
+from orbital_relay.relay.bus_messages import encode_event
 from tests.sim.world import Client, Node, World, uuid_of
 
 SEEDS = int(os.environ.get("ORBITAL_SIM_SEEDS", "40"))
@@ -123,7 +123,7 @@ def _assert_complete(world: World) -> None:
 @pytest.mark.parametrize("nodes, loss", [(1, 0.0), (3, 0.0), (3, 0.3)])
 async def test_every_listener_sees_the_log(seed, nodes, loss):
     """[PROM1] [PROM2] [PROM3] [PROM4] Members only, in order, nothing lost, resumed without gap or repeat."""
-    print(f"seed {seed}, {nodes} servers, {loss:.0%} of the rumours lost")
+    print(f"seed {seed}, {nodes} servers, {loss:.0%} of the bus messages lost")
     world = World(seed, nodes=nodes, loss=loss)
     for node in world.nodes:
         await node.start()
@@ -183,7 +183,7 @@ async def test_a_resume_of_many_groups_is_few_calls():
 
 
 async def test_a_log_restored_from_a_backup():
-    """[PROM4] Who is ahead of a restored log is told so, and hears what happens from then on."""
+    """[PROM4] A client that is ahead of a restored log receives `recovered: false`, and what happens from then on."""
     world = World(7, nodes=1)
     await world.nodes[0].start()
     (group_id,) = await _found(world, 1)
@@ -205,8 +205,8 @@ async def test_a_log_restored_from_a_backup():
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("nodes, loss", [(1, 0.0), (3, 0.3)])
 async def test_a_log_that_goes_back_under_running_servers(seed, nodes, loss):
-    """[REWIND3] Whenever the log loses its end, each listener is told where it goes on, and misses nothing later."""
-    print(f"seed {seed}, {nodes} servers, {loss:.0%} of the rumours lost")
+    """[REWIND3] Whenever the log loses its end, each listener receives its new position, and misses nothing later."""
+    print(f"seed {seed}, {nodes} servers, {loss:.0%} of the bus messages lost")
     world = World(seed, nodes=nodes, loss=loss, goes_back=True)
     for node in world.nodes:
         await node.start()
@@ -226,7 +226,7 @@ async def test_a_log_that_goes_back_under_running_servers(seed, nodes, loss):
 
 @pytest.mark.parametrize("grown", [0, 1, 3])
 async def test_a_log_that_went_back_under_a_group_that_is_heard(grown):
-    """[REWIND3] Who listens, and who subscribes, hears the new head of a log that is shorter, or grew again unseen."""
+    """[REWIND3] Old and new subscribers receive the new head of a log that is shorter, or grew again unseen."""
     world = World(7, nodes=1, goes_back=True)
     await world.nodes[0].start()
     (group_id,) = await _found(world, 1)
@@ -272,7 +272,7 @@ async def test_a_post_after_the_log_went_back():
 
 
 async def test_a_group_that_was_lost():
-    """[REWIND3] Who hears a group that a restored log has never had is told that the group is gone."""
+    """[REWIND3] A subscriber of a group that a restored log has never had receives the end of the subscription."""
     world = World(7, nodes=2, goes_back=True)
     for node in world.nodes:
         await node.start()
@@ -317,10 +317,10 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
     await world.settle()
 
     def elsewhere(number: int) -> None:
-        """Let another server store two events, of which only the rumour of the second comes through."""
+        """Let another server store two events, of which only the bus message of the second comes through."""
         for each in (number, number + 1):
             event = store._one(_message(world.users[0], group_id, each, 4), 0).event
-        relay.receive(group_id, encode_rumour(event))
+        relay.receive(group_id, encode_event(event))
 
     read = store.read
 
@@ -341,7 +341,7 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
 
 
 async def test_pruned_and_removed():
-    """[PROM1] A slow reader who was removed, and misses what is no longer kept, is told no number after its removal."""
+    """[PROM1] A slow reader who was removed, and misses what is pruned, receives no number after its removal."""
     world = World(7, nodes=1)
     relay = world.nodes[0].relay
     await world.nodes[0].start()
@@ -372,28 +372,28 @@ async def test_pruned_and_removed():
 
 
 async def test_removed_before_a_group_was_opened_by_another(monkeypatch):
-    """[PROM1] Whose membership was read before its removal is not let in because another brought the group to life."""
+    """[PROM1] A membership read before a removal subscribes nobody, also when another listener opened the group."""
     world = World(7, nodes=1)
     relay = world.nodes[0].relay
     await world.nodes[0].start()
     (group_id,) = await _found(world, 1)
     owner, removed, other = world.users[:3]
     read, late = asyncio.Event(), asyncio.Event()
-    standings = world.store.standings
+    memberships = world.store.memberships
 
     async def standings_late(user, group_ids):
-        found = await standings(user, group_ids)
+        found = await memberships(user, group_ids)
         if user == removed.key and not read.is_set():
             read.set()
             await late.wait()
         return found
 
-    monkeypatch.setattr(world.store, "standings", standings_late)
+    monkeypatch.setattr(world.store, "memberships", standings_late)
     clients = [Client(world, world.nodes[0], user, room=10_000, pace=10_000) for user in (removed, other)]
     world.clients += clients
     clients[0].subscribe([group_id])
     await read.wait()
-    # Nobody hears the group yet: what passes by is not looked at.
+    # No listener of the group yet: events that pass are ignored.
     await relay.append(LeaveGroup(actor=owner, at_ms=0, group_id=group_id, user_id=removed.user_id))
     clients[1].subscribe([group_id])
     while group_id not in clients[1].next:

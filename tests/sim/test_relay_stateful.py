@@ -97,7 +97,7 @@ class RelayMachine(RuleBasedStateMachine):
 
     @rule(user=st.integers(1, 2), group=GROUP)
     def enter(self, user, group):
-        """Let somebody in, perhaps again."""
+        """Add a member, perhaps again."""
         self._do(self._enter(user, group))
 
     @rule(user=USERS, groups=st.lists(GROUP, unique=True), slow=st.booleans())
@@ -127,7 +127,7 @@ class RelayMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.world.clients)
     @rule(which=st.integers(0, 20), group=GROUP)
     def unsubscribe(self, which, group):
-        """Hear a group no longer."""
+        """Unsubscribe from a group."""
 
         async def work():
             self.world.clients[which % len(self.world.clients)].say("unsubscribe", group_ids=[uuid_of(group)])
@@ -174,7 +174,7 @@ class RelayMachine(RuleBasedStateMachine):
         for client in self.world.clients:
             for group_id, following in client.next.items():
                 group = self.world.store.groups[group_id]
-                assert client.user.key in group.members, "[PROM1] who is not a member hears nothing"
+                assert client.user.key in group.members, "[PROM1] only a member receives events"
                 assert following == group.head.seq + 1, "[PROM3] everybody has everything"
         await self.world.close()
 

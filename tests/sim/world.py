@@ -140,7 +140,7 @@ class MemoryStore:
         """Return the highest stamp."""
         return max((group.head.stamp_ms for group in self.groups.values()), default=0)
 
-    async def settled_ms(self) -> int | None:
+    async def low_watermark_ms(self) -> int | None:
         """Leave the stamps of frames that are no events to the relay."""
         await self._turns()
         return None
@@ -206,7 +206,7 @@ class MemoryStore:
         await self._disorder.turns(4)
         return heads
 
-    async def standings(self, user: int, group_ids: list[str]) -> dict[str, MembershipAtHead]:
+    async def memberships(self, user: int, group_ids: list[str]) -> dict[str, MembershipAtHead]:
         """Return access and heads as of one moment."""
         await self._turns()
         found = {
@@ -236,7 +236,7 @@ class MemoryStore:
 
 
 class LyingBus:
-    """Carries rumours between servers: some are lost, some come twice, some come late and out of order."""
+    """Carries messages between servers: some are lost, some come twice, some come late and out of order."""
 
     def __init__(self, disorder: Disorder, *, loss: float) -> None:
         self._disorder = disorder
@@ -376,7 +376,7 @@ class Client:
         self.asked_replay = False
         self.last_stamp = 0
         self.received: dict[str, list[int]] = defaultdict(list)
-        # The frames of each group since the client was last told where it goes on.
+        # The frames of each group since the client last received a new position.
         self.frames: dict[str, list[bytes]] = defaultdict(list)
         self.next: dict[str, int] = {}
         self.asked: dict[int, dict[str, int]] = {}
@@ -398,7 +398,7 @@ class Client:
             self.session.paused()
 
     def close(self, code: int, reason: str = "") -> None:
-        """Be told to go."""
+        """Take the close."""
         raise AssertionError(f"closed with {code}: {reason}")
 
     def abort(self) -> None:
@@ -540,7 +540,7 @@ class World:
             )
             quiet = 0 if busy or (self.bus is not None and self.bus.tasks) else quiet + 1
         states = [
-            (c.user.user_id, c.idle, c.writable, c.session.choked, c.session.behind, c.next)
+            (c.user.user_id, c.idle, c.writable, c.session.is_paused, c.session.behind, c.next)
             for c in self.clients
             if c.session.behind or not c.idle
         ]

@@ -184,7 +184,7 @@ class Group:
 
 class Socket:
     """
-    One open socket. Every frame that is received stays in `frames`, in order; `texts` has them to the letter.
+    One open socket. Every frame that is received stays in `frames`, in order; `texts` has them byte for byte.
 
     Pings of the protocol are answered by themselves unless `answering` is made False.
     """

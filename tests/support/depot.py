@@ -25,7 +25,7 @@ class Depot:
         self.totals: dict[str, int] = {}
         self.fields: list[dict[str, str]] = []
         self.ranges: list[str | None] = []
-        self.told: list[str] = []
+        self.downloaded: list[str] = []
         self.troubles: list[Any] = []
         self.whole = DATA
         self.api = self.new_api()
@@ -52,7 +52,7 @@ class Depot:
         if path.endswith("/info"):
             return self.info(media_id)
         if path.endswith("/downloaded"):
-            self.told.append(media_id)
+            self.downloaded.append(media_id)
             return httpx.Response(204)
         if media_id not in self.totals:
             return refusal(404, "NOT_FOUND")
@@ -78,7 +78,7 @@ class Depot:
         return httpx.Response(200, json=answer)
 
     def stored(self, media_id: str, status: int) -> httpx.Response:
-        """Say that all is there; only the chunk that completes it is told when."""
+        """Say that all is there; only the chunk that completes it gets the time."""
         answer = {"media_id": media_id, "size_bytes": len(self.joined(media_id)), "expires_at": "soon"}
         more = {"uploaded_at": "then"} if status == 201 else {"status": "complete"}
         return httpx.Response(status, json={**answer, **more})
@@ -96,7 +96,7 @@ class Depot:
         return b"".join(chunk for _, chunk in sorted(self.chunks[media_id].items()))
 
     def down(self, request: httpx.Request, trouble: Any) -> httpx.Response:
-        """Give the medium, from a byte on; `trouble` is after how many bytes the line breaks."""
+        """Give the medium, from a byte on; `trouble` is after how many bytes the connection breaks."""
         asked = request.headers.get("Range")
         self.ranges.append(asked)
         start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0  # type: ignore[index]
@@ -107,7 +107,7 @@ class Depot:
         async def body() -> Any:
             yield rest[: trouble if isinstance(trouble, int) else None]
             if isinstance(trouble, int):
-                raise httpx.ReadError("the line broke")
+                raise httpx.ReadError("the connection broke")
 
         headers = {"Content-Length": str(len(rest)), "X-Encryption-IV": "aXY=", "X-Expires-At": "soon"}
         return httpx.Response(206 if asked else 200, headers=headers, content=body())

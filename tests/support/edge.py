@@ -27,62 +27,62 @@ DEADLINE_S = 10.0
 
 
 class EchoPeer:
-    """Sends each message back, and puts what it is told into a queue."""
+    """Sends each message back, and puts each call into a queue."""
 
     def __init__(self) -> None:
         self.line: SocketWriter
-        self.told: queue.Queue[tuple[Any, ...]] = queue.Queue()
+        self.calls: queue.Queue[tuple[Any, ...]] = queue.Queue()
         self.ready = threading.Event()
 
     def opened(self, line: SocketWriter) -> None:
         """Keep the line."""
         self.line = line
         self.ready.set()
-        self.told.put(("opened",))
+        self.calls.put(("opened",))
 
     def text(self, payload: bytes) -> None:
         """Send it back, compressed if the client understands that."""
-        self.told.put(("text", payload))
+        self.calls.put(("text", payload))
         self.line.write(deflated_text_frame(payload) if self.line.deflate else text_frame(payload))
 
     def binary(self, payload: bytes) -> None:
         """Send it back."""
-        self.told.put(("binary", payload))
+        self.calls.put(("binary", payload))
         self.line.write(frame(BINARY, payload))
 
     def control(self) -> None:
         """Count it."""
-        self.told.put(("control",))
+        self.calls.put(("control",))
 
     def pong(self) -> None:
         """Note it."""
-        self.told.put(("pong",))
+        self.calls.put(("pong",))
 
     def paused(self) -> None:
         """Note it."""
-        self.told.put(("paused",))
+        self.calls.put(("paused",))
 
     def resumed(self) -> None:
         """Note it."""
-        self.told.put(("resumed",))
+        self.calls.put(("resumed",))
 
     def ending(self) -> None:
         """Nothing waits here: an echo is written at once."""
 
     def closed(self, code: int | None) -> None:
         """Note it."""
-        self.told.put(("closed", code))
+        self.calls.put(("closed", code))
 
     def until(self, *what: Any) -> list[tuple[Any, ...]]:
-        """Wait until it is told `what`; returns all that it was told up to there."""
-        heard: list[tuple[Any, ...]] = []
-        while not heard or heard[-1][: len(what)] != what:
-            heard.append(self.told.get(timeout=DEADLINE_S))
-        return heard
+        """Wait for the call `what`; return all calls up to it."""
+        seen: list[tuple[Any, ...]] = []
+        while not seen or seen[-1][: len(what)] != what:
+            seen.append(self.calls.get(timeout=DEADLINE_S))
+        return seen
 
 
 class EchoDoor:
-    """Lets everyone in at /ws, to an echo; `decision` may be set to decide otherwise."""
+    """Accepts every client at /ws, to an echo; `decision` may be set to decide otherwise."""
 
     def __init__(self, peer: Callable[[], EchoPeer] = EchoPeer) -> None:
         self._peer = peer
@@ -101,12 +101,12 @@ class EchoDoor:
         return None if path == "/ws" else Refuse(404, b'{"error":"NOT_FOUND","message":"","details":{}}')
 
     def decide(self, handshake: Handshake) -> Admit | Refuse | Awaitable[Admit | Refuse]:
-        """Let in."""
+        """Accept."""
         self.asked.append(handshake)
         return self.admit() if self.decision is None else self.decision(handshake)
 
     def admit(self, subprotocol: str | None = None) -> Admit:
-        """Make a peer and let it in."""
+        """Make a peer and accept it."""
         peer = self._peer()
         self.peers.put(peer)
         return Admit(peer, subprotocol)
@@ -294,7 +294,7 @@ class Client:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         return int(status.split(" ")[1]), headers, self.take(int(headers.get("content-length", "0")))
 
-    def hear(self) -> ServerFrame:
+    def receive(self) -> ServerFrame:
         """Wait for a frame."""
         first, size = self.take(2)
         assert size < 128, "a server does not mask"
@@ -306,7 +306,7 @@ class Client:
 
     def hear_close(self) -> tuple[int | None, str]:
         """Wait for a Close, which must be the next frame: code and reason."""
-        first, payload = self.hear()
+        first, payload = self.receive()
         assert first == 0x88, (first, payload)
         if not payload:
             return None, ""

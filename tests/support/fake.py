@@ -66,7 +66,7 @@ class FakeServer:
     Attributes:
         logs: By group.
         refusals: Answers to the next handshakes: status, headers and body; served first to last.
-        heard: Every frame of every client, parsed.
+        received: Every frame of every client, parsed.
         handshakes: The tokens that came, oldest first.
         forbidden: Groups nobody is in.
         silent: Accept, and never say a word.
@@ -76,7 +76,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.logs: dict[str, Log] = {}
         self.refusals: list[tuple[int, dict[str, str], dict[str, Any]]] = []
-        self.heard: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.handshakes: list[str] = []
         self.requests: list[httpx.Request] = []
         self.forbidden: set[str] = set()
@@ -156,7 +156,7 @@ class FakeServer:
 
     def heard_of(self, type_: str) -> list[dict[str, Any]]:
         """Give the data of the frames of a type that clients sent."""
-        return [frame["data"] for frame in self.heard if frame["type"] == type_]
+        return [frame["data"] for frame in self.received if frame["type"] == type_]
 
     # The socket
 
@@ -193,7 +193,7 @@ class FakeServer:
             await self.changed()
             async for text in socket:
                 frame = json.loads(text)
-                self.heard.append(frame)
+                self.received.append(frame)
                 if not self.silent:
                     await self._hear(socket, groups, frame)
                 await self.changed()

@@ -19,13 +19,13 @@ class Liar:
 
     Attributes:
         lie: The status and the body of every answer while it lies; None to carry bytes.
-        told: The request lines that were answered with a lie.
+        lied: The request lines that were answered with a lie.
     """
 
     def __init__(self, upstream: int) -> None:
         self.upstream = upstream
         self.lie: tuple[int, bytes] | None = None
-        self.told: list[str] = []
+        self.lied: list[str] = []
         self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
@@ -56,7 +56,7 @@ class Liar:
     async def until_told(self, path: str, *, times: int = 1) -> None:
         """Return once requests to a path were answered with so many lies."""
         async with asyncio.timeout(30), self._changed:
-            await self._changed.wait_for(lambda: sum(path in line for line in self.told) >= times)
+            await self._changed.wait_for(lambda: sum(path in line for line in self.lied) >= times)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -85,7 +85,7 @@ class Liar:
         )
         await writer.drain()
         writer.write_eof()
-        self.told.append(head.split(b"\r\n")[0].decode())
+        self.lied.append(head.split(b"\r\n")[0].decode())
         async with self._changed:
             self._changed.notify_all()
 

@@ -25,7 +25,7 @@ async def read(subscription: Subscription, count: int) -> list[int]:
         return [(await anext(subscription)).seq for _ in range(count)]
 
 
-def heard(orbital: Orbital, kind: type[Any]) -> asyncio.Queue[Any]:
+def signals_of(orbital: Orbital, kind: type[Any]) -> asyncio.Queue[Any]:
     """Collect the signals of a kind."""
     found: asyncio.Queue[Any] = asyncio.Queue()
     orbital.on(kind, found.put)

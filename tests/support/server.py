@@ -145,7 +145,7 @@ class Server:
         until(ready, what=f"/health/ready of {self.url}", deadline_s=deadline_s)
 
     def kill(self) -> None:
-        """SIGKILL: no goodbye, no flush."""
+        """SIGKILL: no close frame, no flush."""
         self.program.kill()
 
     def terminate(self, *, deadline_s: float = 30) -> int:

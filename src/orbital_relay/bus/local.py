@@ -10,16 +10,16 @@ class LocalBus:
     """A bus with nobody else on it."""
 
     async def publish(self, group_id: GroupId, payload: bytes) -> None:
-        """Tell nobody."""
+        """Do nothing: there are no other servers."""
 
     async def follow(self, group_id: GroupId) -> None:
-        """Hear nobody."""
+        """Do nothing: there are no other servers."""
 
     async def unfollow(self, group_id: GroupId) -> None:
-        """Hear nobody still."""
+        """Do nothing: there are no other servers."""
 
-    async def tell_revoked(self) -> None:
-        """Tell nobody."""
+    async def notify_revoked(self) -> None:
+        """Do nothing: there are no other servers."""
 
     @property
     def connected(self) -> bool:

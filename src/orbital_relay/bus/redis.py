@@ -28,7 +28,7 @@ REVOKED: Final = b"orbital:revoked"
 """The channel that every server follows: somebody stored a revocation, and each looks into the database for it."""
 
 NODE_BYTES: Final = 8
-"""Bytes before each payload that tell which server it comes from, so that nobody takes its own for another's."""
+"""Bytes before each payload with the id of the sending server, so that a server discards its own messages."""
 
 CONNECT_S: Final = 2.0
 """Longest wait for a connection, and for all answers that make it usable."""
@@ -37,14 +37,14 @@ FOLLOW_S: Final = 1.0
 """Longest wait for a channel to be confirmed. Past it the caller goes on: comparing heads finds what is lost."""
 
 PING_S: Final = 2.0
-"""How often Redis is asked whether it lives; one that has not answered by the next time is given up."""
+"""How often Redis is pinged; a connection without an answer by the next ping is closed."""
 
 RETRY_S: Final = (0.05, 1.0)
 """Waits between tries to connect: doubled from the first to the second, each drawn from half to the whole."""
 
 WAITING_BYTES: Final = 4 * 1024 * 1024
 """Most bytes that wait for Redis to read them; one tick, which is a batch of the log at most, may add to that. Past it
-rumours are dropped, and the others read the log."""
+messages are dropped, and the other servers read the log."""
 
 CHANNELS_AT_ONCE: Final = 1000
 """Most channels of one SUBSCRIBE: 50 kB a command."""
@@ -57,7 +57,7 @@ class RedisBus:
     """
     A `ports.Bus` on Redis, which may go away, come back empty, or be a Cluster.
 
-    It never waits in `publish` and raises nothing there: a rumour that finds no room is dropped and counted. It says
+    It never waits in `publish` and raises nothing there: a message that finds no room is dropped and counted. It says
     when it has come back, so that the relay compares where it stands with the log. Redis holds nothing of it.
     """
 
@@ -74,7 +74,7 @@ class RedisBus:
         Args:
             url: `redis://`, `rediss://` or `unix://`, with user and password if need be.
             receive: Gets what other servers published to groups that are followed.
-            on_reconnected: Called on the loop when all followed groups are heard again after a break.
+            on_reconnected: Called on the loop when all followed groups are subscribed again after a break.
             on_revoked: Called on the loop when another server hints that it stored a revocation.
             node_id: `NODE_BYTES` of this server's own; drawn when left out.
         """
@@ -87,9 +87,9 @@ class RedisBus:
         self._session: _Session | None = None
         self._running: asyncio.Task[None] | None = None
         self.dropped = 0
-        """Rumours that were not sent, since Redis was away or did not read."""
+        """Messages that were not sent, since Redis was away or did not read."""
         self.received = 0
-        """Rumours that came from other servers."""
+        """Messages that came from other servers."""
 
     async def start(self) -> None:
         """Connect; if Redis is away, go on without it and connect when it comes."""
@@ -105,7 +105,7 @@ class RedisBus:
         self._send(_channel(group_id), self._node_id + payload)
 
     async def follow(self, group_id: GroupId) -> None:
-        """Hear a group; returns when Redis has confirmed it, at once while Redis is away."""
+        """Subscribe to a group; returns when Redis has confirmed it, at once while Redis is away."""
         channel = _channel(group_id)
         self._followed.add(channel)
         session = self._session
@@ -115,13 +115,13 @@ class RedisBus:
                 await asyncio.wait_for(asyncio.shield(session.follow(channel)), FOLLOW_S)
 
     async def unfollow(self, group_id: GroupId) -> None:
-        """Hear it no longer."""
+        """Unsubscribe from a group."""
         channel = _channel(group_id)
         self._followed.discard(channel)
         if self._session is not None:
             self._session.unfollow(channel)
 
-    async def tell_revoked(self) -> None:
+    async def notify_revoked(self) -> None:
         """Hint to all other servers at a revocation; dropped when Redis is away or does not keep up."""
         self._send(REVOKED, self._node_id)
 
@@ -131,7 +131,7 @@ class RedisBus:
         return self._session is not None
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -189,8 +189,8 @@ class RedisBus:
                 self.received += 1
                 self._receive(GroupId(channel[len(PREFIX) :].decode("ascii", "replace")), message[NODE_BYTES:])
         except Exception:
-            # A mistake of ours: this rumour is lost, the others go on.
-            log.exception("a rumour could not be handed on")
+            # A bug of ours: this message is lost, the others go on.
+            log.exception("a bus message could not be delivered")
 
 
 _: type[Bus] = RedisBus
@@ -198,7 +198,7 @@ _: type[Bus] = RedisBus
 
 async def tell_revoked_once(url: str) -> bool:
     """
-    Do as `RedisBus.tell_revoked` for a program that is no server; return whether Redis took it, within `CONNECT_S`.
+    Do as `RedisBus.notify_revoked` for a program that is no server; return whether Redis took it, within `CONNECT_S`.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
@@ -271,7 +271,7 @@ class _Session:
     """
     One stretch of being connected: a link to a Redis, or one to each master of a Cluster.
 
-    It ends as a whole at the first trouble with any of its links; the next one begins anew.
+    It ends as a whole at the first trouble with any of its links; the next one starts again.
     """
 
     def __init__(self, address: _Address, take: Callable[[bytes, bytes], None]) -> None:
@@ -412,7 +412,7 @@ class _Link(asyncio.Protocol):
     def ask(self, *command: bytes) -> asyncio.Future[Any]:
         """Send a command; the future ends with its answer."""
         answer: asyncio.Future[Any] = self._loop.create_future()
-        # Whoever asked may have gone: an error that nobody fetches is no news.
+        # The caller may have gone: retrieve the exception, or asyncio logs that it never was.
         answer.add_done_callback(lambda future: future.cancelled() or future.exception())
         self._answers.append(answer)
         self._send(command)
@@ -503,7 +503,7 @@ class _Link(asyncio.Protocol):
                 self._confirmed(channel)
             case [b"unsubscribe" | b"sunsubscribe", channel, *_]:
                 if self._leaving[channel] <= 0:
-                    # Redis says so by itself when the channel's slot has moved to another master: begin anew.
+                    # Redis says so by itself when the channel's slot has moved to another master: connect again.
                     self._end(ConnectionError("a slot has moved"))
                 elif self._leaving[channel] == 1:
                     del self._leaving[channel]
@@ -525,13 +525,13 @@ class _Link(asyncio.Protocol):
             error = ConnectionError(str(message))
             if answer is not None and not answer.done():
                 answer.set_exception(error)
-            # A slot that moved, a Redis that loads or became a replica: begin anew.
+            # A slot that moved, a Redis that loads or became a replica: connect again.
             self._end(error)
         elif answer is not None and not answer.done():
             answer.set_result(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell everybody who waits."""
+        """Notify all waiters."""
         self._end(exc or ConnectionResetError("redis closed the connection"))
 
     def _end(self, error: Exception) -> None:

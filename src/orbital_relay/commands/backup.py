@@ -53,13 +53,13 @@ async def _backup(settings: Settings, file: Path) -> int:
     try:
         made_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         with progress("Writing", await store.rows()) as advance, archive.writing(file) as draft:
-            return await store.backup(draft, made_at=made_at, told=advance)
+            return await store.backup(draft, made_at=made_at, on_progress=advance)
     finally:
         await store.close()
 
 
 @contextmanager
-def progress(what: str, rows: int) -> Iterator[archive.Told]:
+def progress(what: str, rows: int) -> Iterator[archive.OnProgress]:
     """Show a bar on a terminal; the value is to be called with the rows done since the last call."""
     columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn("rows"), TimeRemainingColumn()
     console = Console(stderr=True)

@@ -132,7 +132,7 @@ def gc(**flags: str | None) -> None:
         async with open_node(own_data.load_existing(flags)) as node:
             found = await node.collect_media()
         return (
-            f"{found.expired} media expired, {found.abandoned} uploads were aborted; the bytes of {found.wiped} are "
+            f"{found.expired} media expired, {found.abandoned} uploads were aborted; the bytes of {found.deleted} are "
             f"deleted, and {found.swept} blobs without a row."
         )
 

@@ -36,7 +36,7 @@ def restore(file: Path, **flags: str | None) -> None:
     try:
         header = archive.Reader(file).header
         with progress("Checking", header.rows) as advance:
-            archive.check(file, told=advance)
+            archive.check(file, on_progress=advance)
         rows = run(_restore(settings, file, header.rows))
     except archive.ArchiveDamaged as exc:
         raise click.ClickException(f"{exc} Nothing was restored.") from exc
@@ -47,6 +47,6 @@ async def _restore(settings: Settings, file: Path, rows: int) -> int:
     store = await open_store(settings)
     try:
         with progress("Restoring", rows) as advance:
-            return await store.restore(file, told=advance)
+            return await store.restore(file, on_progress=advance)
     finally:
         await store.close()

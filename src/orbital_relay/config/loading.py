@@ -16,7 +16,7 @@ def load(flags: Mapping[str, str | None] | None = None, environ: Mapping[str, st
     Read all settings: a flag goes before the environment, the environment before the default.
 
     An empty variable counts as not set, so that `PORT=` in a compose file harms nobody; an empty JWT_SECRET alone is
-    refused, since whoever wrote it meant to give one.
+    refused, since its author meant to give one.
 
     Args:
         flags: Texts by field name, as the command line has them; None where a flag was not given.

@@ -115,7 +115,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "REDIS_URL",
             kinds.REDIS,
             "Redis, when several servers share one PostgreSQL.",
-            "One server alone has nobody to tell.",
+            "A single server has no others to notify.",
             _PLACE,
             default="none",
             secret=True,
@@ -238,7 +238,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_CONNECT_CEILING",
             kinds.whole(1, 1_000_000),
-            "Connection attempts a minute of one address, whoever they are of, with the policy `home`.",
+            "Connection attempts a minute of one address, of all users together, with the policy `home`.",
             "Twelve devices behind one router may each use up their five.",
             _LIMITS,
         ),
@@ -249,7 +249,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_LOGIN_LIMIT",
             kinds.whole(1, 1_000_000),
             "Logins from one address under one name in 15 minutes, failed or not.",
-            "A person who mistypes gets through; somebody who guesses gets 960 tries a day.",
+            "A person who mistypes succeeds in the end; an attacker who guesses gets 960 tries a day.",
             _LIMITS,
         ),
     ] = 10
@@ -382,7 +382,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_DRAIN_SECONDS",
             kinds.number(0, 3600, unit="seconds"),
-            "Longest wait for what is under way when the server is told to stop, in seconds.",
+            "Longest wait for requests under way when the server is asked to stop, in seconds.",
             "Within what systemd, Docker with `stop_grace_period` and Kubernetes allow.",
             _SOCKET,
         ),
@@ -467,7 +467,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MEDIA_ABANDON_HOURS",
             kinds.number(0.0001, 8760, unit="hours"),
-            "How long an upload may rest before it is given up, in hours.",
+            "How long an upload may rest before it is aborted, in hours.",
             "A phone that lost its network in the evening goes on in the morning.",
             _MEDIA_ROOM,
         ),
@@ -528,7 +528,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_LOG_FORMAT",
             kinds.choice("text", "json"),
             "Lines for people or for programs.",
-            "Whoever looks at a terminal is a person.",
+            "A terminal is read by a person.",
             _LOGS,
             default="text on a terminal, json elsewhere",
         ),
@@ -589,7 +589,7 @@ OPTIONS: Final = _table()
 
 
 def options(*fields: str) -> tuple[Option, ...]:
-    """Return those settings, in the order of the table; a name that is none is a bug of ours."""
+    """Return those settings, in the order of the table; an unknown name is a bug of ours."""
     chosen = tuple(option for option in OPTIONS if option.field in fields)
     if len(chosen) != len(set(fields)):
         raise AssertionError(f"no such setting among {fields}")

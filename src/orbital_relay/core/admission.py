@@ -42,7 +42,7 @@ def connect_counts(policy: Policy, *, address: str, user_id: str | None, limit: 
         address: Whom the attempt comes from.
         user_id: Whose token came with it; None when it does not hold.
         limit: Attempts in a window.
-        ceiling: Attempts of an address in a window with `home`, whoever they are of.
+        ceiling: Attempts of an address in a window with `home`, of all users together.
     """
     place = address_key(address)
     if policy == "strict":
@@ -59,8 +59,8 @@ def address_key(address: str) -> str:
     """
     Return what attempts from an address are counted under.
 
-    An IPv6 address counts as its /64, since that is what one customer gets at least (RFC 6177 §2), and whoever has
-    one has 2^64 addresses. Link-local addresses are one machine each, and stand for themselves.
+    An IPv6 address counts as its /64, since that is what one customer gets at least (RFC 6177 §2), and a client with a
+    /64 has 2^64 addresses. Link-local addresses are one machine each, and stand for themselves.
     """
     ip = parse_address(address)
     if isinstance(ip, IPv6Address) and not ip.is_link_local and not ip.is_loopback:

@@ -47,7 +47,7 @@ class Backoff:
         retry_after_ms: int = 0,
     ) -> int:
         """
-        Tell how long to wait before the next attempt.
+        Return how long to wait before the next attempt.
 
         Args:
             failures: Attempts that failed since the connection was last open.
@@ -65,7 +65,7 @@ class Backoff:
 
     def wake_ms(self, *, now_ms: int, earlier_ms: Sequence[int] = (), retry_after_ms: int = 0) -> int:
         """
-        Tell how long to wait when there is a reason to try at once.
+        Return how long to wait when there is a reason to try at once.
 
         Args:
             now_ms: The time now, on any clock that does not step back.
@@ -78,11 +78,11 @@ class Backoff:
         return max(0, retry_after_ms, self._window_ms(now_ms, earlier_ms))
 
     def _window_ms(self, now_ms: int, earlier_ms: Sequence[int]) -> int:
-        """Tell how long the window stays full."""
+        """Return how long the window stays full."""
         if len(earlier_ms) < self.attempts:
             return 0
         return max(0, earlier_ms[-self.attempts] + self.window_ms - now_ms)
 
 
 BACKOFF: Final = Backoff()
-"""The rule that clients keep unless they are told another."""
+"""The default policy of clients."""

@@ -7,7 +7,7 @@ class Bucket:
     """
     A bucket that fills with time and is emptied by what comes.
 
-    It starts full. What is refused takes nothing, so whoever is refused and waits is served again after
+    It starts full. A refused request takes nothing, so a client that is refused and waits is served again after
     `1 / rate` seconds, however often they tried meanwhile. A bucket never holds more than its capacity.
     """
 
@@ -53,7 +53,7 @@ class Bucket:
 
     def wait_s(self, now_s: float, *, cost: float = 1) -> float:
         """
-        Tell after how many seconds `take` would succeed; 0 is now.
+        Return after how many seconds `take` would succeed; 0 is now.
 
         Args:
             now_s: The time now, on the clock of the start.

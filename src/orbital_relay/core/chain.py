@@ -44,7 +44,7 @@ def prev_of(frame: bytes) -> str:
     Read the `prev` at the end of a durable frame, without parsing the frame.
 
     Args:
-        frame: The UTF-8 text of the frame, to the letter.
+        frame: The UTF-8 text of the frame, byte for byte.
 
     Raises:
         ValueError: If the frame does not end with `,"prev":"<43 characters>"}`.
@@ -91,7 +91,7 @@ class Chain:
         Check the next frame, and move past it when it fits.
 
         Args:
-            frame: The UTF-8 text of the frame with the next number, to the letter.
+            frame: The UTF-8 text of the frame with the next number, byte for byte.
 
         Returns:
             True, and the chain stands after the frame; False, and it stands where it stood: something was dropped,

@@ -79,7 +79,7 @@ class Close(msgspec.Struct, frozen=True, gc=False):
     code: int | None
 
 
-Heard = Message | Fragment | Ping | Pong | Close
+Received = Message | Fragment | Ping | Pong | Close
 
 _FRAGMENT = Fragment()
 _PONG = Pong()
@@ -170,7 +170,7 @@ class Reader:
         # A bytearray, not a list of parts: a message of one-byte fragments must not cost a Python object for each.
         self._parts: bytearray | None = None
 
-    def hear(
+    def receive(
         self,
         opcode: int,
         payload: bytes,
@@ -179,7 +179,7 @@ class Reader:
         rsv1: bool = False,
         rsv2: bool = False,
         rsv3: bool = False,
-    ) -> Heard:
+    ) -> Received:
         """
         Take the next frame, unmasked.
 
@@ -204,7 +204,7 @@ class Reader:
             return self._whole(payload)
         return self._fragment(payload, fin=fin)
 
-    def _control(self, opcode: int, payload: bytes, *, fin: bool, rsv1: bool) -> Heard:
+    def _control(self, opcode: int, payload: bytes, *, fin: bool, rsv1: bool) -> Received:
         # RFC 6455 §5.5: short and never fragmented; RFC 7692 §6.1: RSV1 has no meaning on a control frame.
         if not fin or rsv1 or len(payload) > MAX_CONTROL_BYTES:
             raise Violation(PROTOCOL_ERROR, "a control frame is fragmented, compressed or too long")

@@ -26,13 +26,13 @@ Who = Callable[[bytes], tuple[UserId, str]]
 
 class Listener(ABC):
     """
-    One connection, as the hub knows it: whom it belongs to, what it hears, and how to write to it.
+    One connection, as the hub knows it: its user, its subscriptions, and how to write to it.
 
     It is *current*: the hub writes events to it; or *behind*: it reads the log until it has caught up with all of its
-    groups. What it hears is one stretch of the log in the order of stamps, so it is behind as a whole.
+    groups. It receives one stretch of the log in the order of stamps, so it is behind as a whole.
     """
 
-    __slots__ = ("behind", "choked", "deflate", "gone", "last_stamp_ms", "subscriptions", "user", "user_id")
+    __slots__ = ("behind", "deflate", "gone", "is_paused", "last_stamp_ms", "subscriptions", "user", "user_id")
 
     def __init__(self, user: int, user_id: UserId) -> None:
         self.user = user
@@ -40,7 +40,7 @@ class Listener(ABC):
         self.subscriptions: dict[GroupId, Subscription] = {}
         self.behind = False
         # The transport holds more than it should: nothing is written until it says otherwise.
-        self.choked = False
+        self.is_paused = False
         self.gone = False
         self.deflate = False
         # The stamp of the last frame that went out; while it is behind, other frames must not overtake events.
@@ -52,16 +52,16 @@ class Listener(ABC):
 
     @abstractmethod
     def lost(self, group_id: GroupId, reason: str) -> None:
-        """Learn that the connection no longer hears a group, since its user left or was removed."""
+        """Called when a subscription ended, since the user left or was removed."""
 
     @abstractmethod
     def reset(self, group_id: GroupId, seq: int) -> None:
-        """Learn that events of a group could not be handed on, and that it goes on after number `seq`."""
+        """Called when events of a group could not be delivered; the subscription continues after number `seq`."""
 
 
 class Subscription:
     """
-    What a listener hears of one group.
+    A listener's subscription to one group.
 
     Attributes:
         group: The group.
@@ -111,7 +111,7 @@ class Standing(NamedTuple):
     hash: str | None
 
     def went_back(self, head: Head) -> bool:
-        """Return whether a head read afterwards proves that the log lost events that were handed on here."""
+        """Return whether a head read afterwards proves that the log lost events that were delivered here."""
         return head.seq < self.seq or (head.seq == self.seq and self.hash is not None and head.hash != self.hash)
 
 
@@ -149,7 +149,7 @@ class LiveGroup:
         self.stamp_ms: int | None = None
         # How often the log was found to have gone back: what was read before the last time proves nothing.
         self.epoch = 0
-        # An event passed that does not continue what was handed on here: the log has to be asked whether it went back.
+        # An event passed that does not continue what was delivered here: read the log, it may have gone back.
         self.doubted = False
         self.highest_seen = 0
         # The last number that did not pass through here, since the group was not open yet or it was no longer kept:
@@ -160,7 +160,7 @@ class LiveGroup:
         # How many of the current ones take compressed frames.
         self.deflaters = 0
         # Who left, and with which number, since the group came alive: a subscription that was checked before that
-        # must not be let in after it.
+        # must not be subscribed after it.
         self.left: dict[UserId, int] = {}
         self.tick: list[Delivery] = []
         self.tail: deque[Delivery] = deque()
@@ -170,7 +170,7 @@ class LiveGroup:
 
     @property
     def last(self) -> int:
-        """The number of the last event that was handed on here."""
+        """The number of the last event that was delivered here."""
         return 0 if self.cursor is None else self.cursor.last
 
     @property
@@ -180,7 +180,7 @@ class LiveGroup:
 
     @property
     def standing(self) -> Standing:
-        """What was handed on here, to compare with a head that is read from the store afterwards."""
+        """What was delivered here, to compare with a head that is read from the store afterwards."""
         return Standing(self.epoch, self.last, self.hash)
 
     def open(self, head: Head) -> bool:
@@ -196,7 +196,7 @@ class LiveGroup:
         return max(self.highest_seen, head.seq) > self.cursor.last
 
     def continues(self, event: Event) -> bool:
-        """Return whether an event belongs to the log that was handed on here, as far as memory can tell."""
+        """Return whether an event belongs to the log that was delivered here, as far as memory shows."""
         last = self.last
         if event.seq == last + 1:
             return self.hash is None or fits(event.frame, self.hash)
@@ -248,7 +248,7 @@ class Hub:
             who: Reads whom a `member_…` frame is about.
             compress: Makes the compressed WebSocket frame of a text.
             dropped: Learns of each group that nobody here listens to any longer.
-            moved: Learns of each group that a listener began or ceased to hear.
+            moved: Called with each group that a listener subscribed to or unsubscribed from.
         """
         self._dropped = dropped
         self._moved = moved
@@ -258,7 +258,7 @@ class Hub:
         self._active: list[LiveGroup] = []
         self._order: list[tuple[LiveGroup, Delivery]] = []
         self._flushing = False
-        self._choked: list[Listener] = []
+        self._paused: list[Listener] = []
         self.deliveries = 0
         self.bytes_out = 0
         self.bytes_plain = 0
@@ -295,7 +295,7 @@ class Hub:
         Returns:
             NEXT: it will be written with the next `flush`. SEEN: it was. GAP: the log has to be read from the group's
             last number on. None: nobody here listens, or the group is not open yet. An event of another log than the
-            one handed on here is never NEXT, and leaves the group `doubted`.
+            one delivered here is never NEXT, and leaves the group `doubted`.
         """
         group = self.groups.get(event.group_id)
         if group is None:
@@ -329,7 +329,7 @@ class Hub:
             group.left.pop(self._who(frame)[0], None)
 
     def _remove(self, group: LiveGroup, user_id: UserId, seq: int, reason: str) -> None:
-        """Let a user's listeners hear a group up to its own `member_left`, and nothing after."""
+        """Deliver a group to a user's listeners up to the user's own `member_left`, and nothing after."""
         self.flush()
         for listener in [one for one in group.current if one.user_id == user_id]:
             self.leave(listener, group.group_id)
@@ -344,7 +344,7 @@ class Hub:
         Go on after number `seq`: the events up to it are no longer kept, and nobody here saw what they were.
 
         Returns:
-            Who heard the group. They no longer do: a `member_left` may have been in the hole.
+            The subscribers. They are subscribed no longer: a `member_left` may have been in the gap.
         """
         if group.cursor is None or seq <= group.cursor.last:
             return []
@@ -352,12 +352,12 @@ class Hub:
 
     def rewind(self, group: LiveGroup, head: Head) -> list[Listener]:
         """
-        Go on after the head of a log that lost events which were handed on here.
+        Go on after the head of a log that lost events which were delivered here.
 
         What was remembered of the lost events, such as who left, is forgotten.
 
         Returns:
-            Who heard the group. They no longer do: they have to be told, and their membership read again.
+            The subscribers. They are subscribed no longer: the caller notifies them and reads their membership again.
         """
         listeners = self._restart(group, head.seq, hash=head.hash, stamp_ms=head.stamp_ms)
         group.highest_seen = head.seq
@@ -389,8 +389,8 @@ class Hub:
         """
         Write the events of this tick: to each current listener all of its events in one piece.
 
-        The join of a group's frames is made once for all who hear only that group in this tick, and so is the join of
-        each set of groups that several listeners share.
+        A group's frames are joined once for all listeners with only that group in this tick, and the frames of each set
+        of groups once for all listeners that share it.
         """
         if not self._order:
             return
@@ -406,10 +406,10 @@ class Hub:
             for group in active:
                 group.tick.clear()
             self._flushing = False
-        if self._choked:
-            choked, self._choked = self._choked, []
-            for listener in choked:
-                self.park(listener)
+        if self._paused:
+            paused, self._paused = self._paused, []
+            for listener in paused:
+                self.mark_behind(listener)
 
     def _write_group(self, group: LiveGroup) -> None:
         tick = group.tick
@@ -430,7 +430,7 @@ class Hub:
             deflated = self._join_deflated(tick) if group.deflaters else b""
             alone = deflaters = 0
             for listener in group.current:
-                # Most listen to one family only: they need no looking up of what else they hear in this tick.
+                # Most listen to one family only: no other groups of theirs have to be looked up in this tick.
                 if len(listener.subscriptions) > 1:
                     several[listener] = (*several.get(listener, ()), index)
                     continue
@@ -451,7 +451,7 @@ class Hub:
         active: list[LiveGroup],
         order: list[tuple[LiveGroup, Delivery]],
     ) -> None:
-        """Write to those who hear several groups: each set of groups that is shared is joined once."""
+        """Write to listeners of several groups: each set of groups that is shared is joined once."""
         joins: dict[tuple[int, ...], tuple[bytes, list[Delivery]]] = {}
         deflated_joins: dict[tuple[int, ...], bytes] = {}
         for listener, indexes in several.items():
@@ -485,38 +485,38 @@ class Hub:
 
     def subscribe(self, listener: Listener, group: LiveGroup, *, start: int) -> Subscription:
         """
-        Let a listener hear an open group, from the event after `start`.
+        Subscribe a listener to an open group, from the event after `start`.
 
         If that is not the group's next event, or the listener is behind, it is behind until it has caught up.
         """
         if group.cursor is None:
-            raise AssertionError("a group is open before anybody hears it")
+            raise AssertionError("a group is open before anyone subscribes to it")
         # Frames of this tick are older than the subscription, and must not be written to it.
         self.flush()
         subscription = listener.subscriptions[group.group_id] = Subscription(group, start)
         self.subscriptions += 1
         self._moved(group.group_id)
         if not listener.behind and start != group.last:
-            self.park(listener)
+            self.mark_behind(listener)
         elif listener.behind:
             group.behind.add(listener)
         else:
-            self._hear(group, listener)
+            self._add_listener(group, listener)
         return subscription
 
-    def _hear(self, group: LiveGroup, listener: Listener) -> None:
+    def _add_listener(self, group: LiveGroup, listener: Listener) -> None:
         group.current.add(listener)
         if listener.deflate:
             group.deflaters += 1
 
-    def _unhear(self, group: LiveGroup, listener: Listener) -> None:
+    def _remove_listener(self, group: LiveGroup, listener: Listener) -> None:
         if listener in group.current:
             group.current.remove(listener)
             if listener.deflate:
                 group.deflaters -= 1
 
     def leave(self, listener: Listener, group_id: GroupId) -> bool:
-        """Let a listener hear a group no longer; return whether it did."""
+        """Unsubscribe a listener from a group; return whether it was subscribed."""
         if group_id not in listener.subscriptions:
             return False
         # What was stored before the leave is still written.
@@ -525,7 +525,7 @@ class Hub:
         self.subscriptions -= 1
         self._moved(group_id)
         group = subscription.group
-        self._unhear(group, listener)
+        self._remove_listener(group, listener)
         group.behind.discard(listener)
         if not group.behind:
             group.forget_tail()
@@ -539,16 +539,16 @@ class Hub:
             self.leave(listener, group_id)
         self.behind.discard(listener)
 
-    def choke(self, listener: Listener) -> None:
+    def pause(self, listener: Listener) -> None:
         """Note that a listener's transport is full: it will be written to again after it has caught up."""
-        listener.choked = True
+        listener.is_paused = True
         if self._flushing:
             # The sets that are being walked through must not change.
-            self._choked.append(listener)
+            self._paused.append(listener)
         else:
-            self.park(listener)
+            self.mark_behind(listener)
 
-    def park(self, listener: Listener) -> None:
+    def mark_behind(self, listener: Listener) -> None:
         """Make a current listener one that is behind, from exactly where it stands."""
         if listener.behind or listener.gone:
             return
@@ -561,10 +561,10 @@ class Hub:
             group = subscription.group
             if listener in group.current:
                 subscription.position = group.last
-                self._unhear(group, listener)
+                self._remove_listener(group, listener)
             group.behind.add(listener)
 
-    def rejoin(self, listener: Listener) -> bool:
+    def mark_current(self, listener: Listener) -> bool:
         """
         Make a listener current again, in one step, if memory holds all that it misses; write that first.
 
@@ -590,10 +590,10 @@ class Hub:
             group.behind.discard(listener)
             if not group.behind:
                 group.forget_tail()
-            self._hear(group, listener)
-        if listener.choked:
+            self._add_listener(group, listener)
+        if listener.is_paused:
             # The last stretch filled the transport: all of it is written, so it stands at the end.
-            self.park(listener)
+            self.mark_behind(listener)
             return False
         return True
 
@@ -610,7 +610,7 @@ class Hub:
         self.bytes_out += len(wire)
         listener.send(wire)
 
-    def tell(self, group: LiveGroup, wire: bytes, *, but: UserId, stamp_ms: int) -> None:
+    def send_ephemeral(self, group: LiveGroup, wire: bytes, *, but: UserId, stamp_ms: int) -> None:
         """Write a frame that is no event to the current listeners of a group, but for one user's."""
         self.flush()
         self._flushing = True
@@ -621,10 +621,10 @@ class Hub:
                     listener.send(wire)
         finally:
             self._flushing = False
-        if self._choked:
-            choked, self._choked = self._choked, []
-            for listener in choked:
-                self.park(listener)
+        if self._paused:
+            paused, self._paused = self._paused, []
+            for listener in paused:
+                self.mark_behind(listener)
 
 
 def _by_stamp(delivery: Delivery) -> tuple[int, GroupId]:

@@ -8,8 +8,8 @@ class Stamps:
     Gives the stamps of one server.
 
     Events get consecutive stamps, reserved for a batch before it is stored. A frame that is no event gets a stamp below
-    every event that has not been handed on: so whoever remembers the last stamp it saw, and asks for messages after it,
-    misses none (the protocol's section 2, Frames). It never looks at a clock itself.
+    every event that has not been delivered: so a client that asks for messages after the last stamp it saw misses none
+    (the protocol's section 2, Frames). It never looks at a clock itself.
     """
 
     __slots__ = ("_last", "_reserved")
@@ -43,12 +43,12 @@ class Stamps:
         return first
 
     def advance(self, stamp_ms: int) -> None:
-        """Say that the batch was handed on up to the event with this stamp."""
+        """Note that the batch was delivered up to the event with this stamp."""
         self._reserved = stamp_ms + 1
 
     def settle(self, last_ms: int = 0) -> None:
         """
-        Say that the batch was handed on to every listener, or refused.
+        Note that the batch was delivered to every listener, or refused.
 
         Args:
             last_ms: The highest stamp that the store gave in it, if a group's own was ahead of the clock.

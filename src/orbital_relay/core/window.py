@@ -44,8 +44,8 @@ class Windows:
     """
     Counts attempts by key; one limit and one length of window for all of them.
 
-    What is refused does not count, so whoever is told to wait for so long, and waits, gets through, however often
-    they knocked meanwhile. It never holds more than `max_keys` keys, nor for each
+    What is refused does not count, so a client that waits for as long as the refusal says is admitted, however often
+    it tried meanwhile. It never holds more than `max_keys` keys, nor for each
     more than twice the attempts that are in its window, or 16.
     """
 
@@ -97,7 +97,7 @@ class Windows:
 
     def peek(self, key: str, now_s: float) -> float | None:
         """
-        Tell what `hit` would, without counting.
+        Return what `hit` would, without counting.
 
         Args:
             key: Whose.

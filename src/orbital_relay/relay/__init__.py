@@ -1,4 +1,4 @@
-"""From draft to sockets: append, hand on, subscribe, repair, catch up. It alone waits for both store and bus."""
+"""From draft to sockets: append, deliver, subscribe, repair, catch up. It alone waits for both store and bus."""
 
 from __future__ import annotations
 

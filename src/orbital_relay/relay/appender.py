@@ -35,9 +35,9 @@ GATHER_DRAFTS: Final = 16
 
 class Appender:
     """
-    Stores drafts in the order in which they come, and has each batch handed on before the next.
+    Stores drafts in the order in which they come, and delivers each batch before the next.
 
-    What it holds is lost with the process, and nobody was told that it was stored. It never decides about a draft: the
+    What it holds is lost with the process, and none of it was answered. It never decides about a draft: the
     store does.
     """
 
@@ -48,7 +48,7 @@ class Appender:
         clock: Clock,
         stamps: Stamps,
         spawn: Callable[[Coroutine[object, object, None], str], asyncio.Task[None]],
-        hand_on: Callable[[Sequence[Event]], None],
+        deliver: Callable[[Sequence[Event]], None],
         publish: Callable[[Sequence[Event]], Awaitable[None]],
         on_batch: Callable[[int, float], None],
     ) -> None:
@@ -58,7 +58,7 @@ class Appender:
             clock: The time.
             stamps: Where stamps are reserved.
             spawn: Starts a task, and owns it.
-            hand_on: Called with what was stored, in order, before those who wait have their answers.
+            deliver: Called with what was stored, in order, before those who wait have their answers.
             publish: Called after it, before the next batch.
             on_batch: Learns the size of each batch and the seconds that it took.
         """
@@ -66,7 +66,7 @@ class Appender:
         self._clock = clock
         self._stamps = stamps
         self._spawn = spawn
-        self._hand_on = hand_on
+        self._deliver = deliver
         self._publish = publish
         self._on_batch = on_batch
         self._queue: deque[tuple[AnyDraft, asyncio.Future[Appended]]] = deque()
@@ -76,7 +76,7 @@ class Appender:
         self._goal_drafts = 0
         self._gather_until_s = 0.0
         self._gathered: asyncio.Future[None] | None = None
-        # Ends when the batch that is with the store has been handed on.
+        # Ends when the batch that is with the store has been delivered.
         self._handing_on: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -85,8 +85,8 @@ class Appender:
         while self._appending is not None:
             await asyncio.wait([self._appending])
 
-    async def handed_on(self) -> None:
-        """Wait until the batch that is with the store, if there is one, has been handed on."""
+    async def delivered(self) -> None:
+        """Wait until the batch that is with the store, if there is one, has been delivered."""
         if self._handing_on is not None:
             await asyncio.wait([self._handing_on])
 
@@ -120,8 +120,8 @@ class Appender:
                 try:
                     await self._append_batch(batch)
                 except Exception:
-                    # A mistake of ours in handing on: those who wait behind this batch must not wait for ever.
-                    log.exception("a batch could not be handed on")
+                    # A bug of ours in a delivery: the drafts behind this batch must not wait for ever.
+                    log.exception("a batch could not be delivered")
                 finally:
                     self._handing_on.set_result(None)
                     self._handing_on = None
@@ -170,7 +170,7 @@ class Appender:
             raise
         events = [outcome.event for outcome in outcomes if isinstance(outcome, Appended) and outcome.event is not None]
         try:
-            self._hand_on(events)
+            self._deliver(events)
         finally:
             self._stamps.settle(max((event.stamp_ms for event in events), default=0))
             for (_, future), outcome in zip(batch, outcomes, strict=True):

@@ -17,7 +17,7 @@ _NUMBERS: Final = 8
 _decode_typing = msgspec.json.Decoder(wire.TypingIndicator).decode
 
 
-def encode_rumour(event: Event) -> bytes:
+def encode_event(event: Event) -> bytes:
     """Write an event for the bus."""
     return b"".join(
         (_EVENT, event.seq.to_bytes(_NUMBERS, "big"), event.stamp_ms.to_bytes(_NUMBERS, "big"), event.frame)
@@ -29,7 +29,7 @@ def encode_typing(data: wire.TypingIndicator) -> bytes:
     return _TYPING + msgspec.json.encode(data)
 
 
-def decode_rumour(group_id: GroupId, payload: bytes) -> Event | wire.TypingIndicator | None:
+def decode_message(group_id: GroupId, payload: bytes) -> Event | wire.TypingIndicator | None:
     """Read what came over the bus; None when it is nothing that this program writes."""
     if payload.startswith(_EVENT) and len(payload) > 1 + 2 * _NUMBERS:
         seq = int.from_bytes(payload[1 : 1 + _NUMBERS], "big")

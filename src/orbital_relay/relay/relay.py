@@ -1,4 +1,4 @@
-"""Keeps every listener of this server in step with the log: hand on, subscribe, repair, catch up."""
+"""Keeps every listener of this server in step with the log: deliver, subscribe, repair, catch up."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from orbital_relay.model import (
 )
 from orbital_relay.ports import Appended, Bus, Clock, Store
 from orbital_relay.relay.appender import Appender
-from orbital_relay.relay.bus_messages import decode_rumour, encode_rumour, encode_typing
+from orbital_relay.relay.bus_messages import decode_message, encode_event, encode_typing
 
 log = logging.getLogger("orbital.relay")
 
@@ -117,7 +117,7 @@ class Relay:
             clock: The time.
             compress: Makes the compressed WebSocket frame of a text.
             on_batch: Learns the size of each append batch and the seconds that it took.
-            on_moved: Learns of each group that a listener began or ceased to hear.
+            on_moved: Called with each group that a listener subscribed to or unsubscribed from.
             on_restored: Called when a group's log has gone back: what else was remembered of the database may be wrong.
         """
         self._store = store
@@ -129,21 +129,21 @@ class Relay:
         self.counters = Counters()
         self._tasks: set[asyncio.Task[None]] = set()
         self._repairing: dict[GroupId, asyncio.Task[None]] = {}
-        # Who has still to be told that some of a group is gone, and is let in again.
-        self._holes: set[tuple[Listener, GroupId]] = set()
+        # Listeners to notify that some of a group is gone, before they are subscribed again.
+        self._gaps: set[tuple[Listener, GroupId]] = set()
         self._catching_up: dict[Listener, asyncio.Task[None]] = {}
         self._reads = asyncio.Semaphore(READS_AT_ONCE)
         self._flush_due = False
         self._comparing: asyncio.Task[None] | None = None
-        # With other servers about: a stamp below every event that may still have to be handed on here.
-        self._settled_ms: int | None = None
+        # With other servers about: a stamp below every event that may still have to be delivered here.
+        self._low_watermark_ms: int | None = None
         self._loop = asyncio.get_running_loop()
         self._appender = Appender(
             store=store,
             clock=clock,
             stamps=self.stamps,
             spawn=self._spawn,
-            hand_on=self._hand_on,
+            deliver=self._deliver,
             publish=self._publish,
             on_batch=on_batch,
         )
@@ -151,7 +151,7 @@ class Relay:
     async def start(self, bus: Bus | None = None) -> None:
         """Take up the clock where the log left it; `bus` tells the other servers, if there are any."""
         self._bus = bus
-        self._settled_ms = await self._store.settled_ms()
+        self._low_watermark_ms = await self._store.low_watermark_ms()
         # Nothing is on its way yet.
         self.stamps.settle(await self._store.last_stamp_ms())
 
@@ -185,7 +185,7 @@ class Relay:
         """
         return self._appender.append(draft)
 
-    def _hand_on(self, events: Sequence[Event]) -> None:
+    def _deliver(self, events: Sequence[Event]) -> None:
         """Take what was stored here."""
         counts = self.counters.events
         for event in events:
@@ -198,18 +198,18 @@ class Relay:
     async def _publish(self, events: Sequence[Event]) -> None:
         if self._bus is not None:
             for event in events:
-                await self._bus.publish(event.group_id, encode_rumour(event))
+                await self._bus.publish(event.group_id, encode_event(event))
 
     # Chapter: events from anywhere
 
     def receive(self, group_id: GroupId, payload: bytes) -> None:
         """Take what another server published; bad or late, it does no harm."""
-        rumour = decode_rumour(group_id, payload)
-        if isinstance(rumour, Event):
-            self._ingest(rumour)
+        message = decode_message(group_id, payload)
+        if isinstance(message, Event):
+            self._ingest(message)
             self._flush_soon()
-        elif rumour is not None:
-            self._tell_here(group_id, rumour)
+        elif message is not None:
+            self._notify_here(group_id, message)
 
     def _flush_soon(self) -> None:
         if not self._flush_due and self.hub.dirty:
@@ -232,7 +232,7 @@ class Relay:
         return task
 
     async def _repair(self, group_id: GroupId) -> None:
-        """Read the log of a live group until all that is known to exist has been handed on."""
+        """Read the log of a live group until all events that are known to exist have been delivered."""
         try:
             await self._read_to_the_head(group_id)
         finally:
@@ -245,7 +245,7 @@ class Relay:
             try:
                 page = await self._store.read(group_id, after=before.seq, limit=PAGE_EVENTS)
             except PositionLost as lost:
-                # Pruned while this server was cut off from the log: what is gone cannot be handed on.
+                # Pruned while this server was cut off from the log: what is gone cannot be delivered.
                 self._begin_again(self.hub.skip(group, int(lost.details["oldest_seq"]) - 1), group_id)
                 continue
             except NotFound:
@@ -265,13 +265,13 @@ class Relay:
             if group.last >= max(page.head.seq, group.highest_seen):
                 return
             if not page.events:
-                # Heard of a number that the log does not have: a rumour from before it went back. The log is the truth.
+                # A number that the log does not have: a bus message from before it went back. The log is the truth.
                 group.highest_seen = group.last
                 return
 
     @staticmethod
     def _went_back(before: Standing, page: Page) -> bool:
-        """Return whether a page read after `before` is of a log that lost events which were handed on here."""
+        """Return whether a page read after `before` is of a log that lost events which were delivered here."""
         if page.events:
             return before.hash is not None and not fits(page.events[0].frame, before.hash)
         return before.went_back(page.head)
@@ -280,7 +280,7 @@ class Relay:
         """
         Go on from the head of a log that went back: after a failover to a replica that lagged, or a restored backup.
 
-        Every listener is told that it goes on from there, and that what it has beyond is no longer the log's.
+        Every listener is notified: it continues from there, and what it has beyond is no longer in the log.
         """
         if group.epoch != before.epoch:
             # Another read found it meanwhile.
@@ -294,22 +294,22 @@ class Relay:
         self._on_restored()
 
     def _begin_again(self, listeners: Collection[Listener], group_id: GroupId) -> None:
-        """Let listeners go on after a hole, each once its membership was read again."""
+        """Let listeners go on after a gap, each once its membership was read again."""
         for listener in listeners:
-            self._holes.add((listener, group_id))
+            self._gaps.add((listener, group_id))
             self._spawn(self._subscribe_again(listener, group_id), "subscribe again")
 
     async def _subscribe_again(self, listener: Listener, group_id: GroupId) -> None:
         """
-        Let a listener go on after a hole in its group.
+        Let a listener go on after a gap in its group.
 
-        Its user may have been removed in the hole, where nobody saw it: so it is asked for again.
+        Its user may have been removed in the gap, where nobody saw it: so it is asked for again.
         """
-        hole = listener, group_id
+        gap = listener, group_id
 
         def wanted() -> bool:
-            # Not when it asked itself in between: it was told of the hole then, or hears the group no longer.
-            return hole in self._holes
+            # Not when it subscribed by itself in between: it was notified of the gap then, or has left the group.
+            return gap in self._gaps
 
         def answer(granted: Granted) -> None:
             if group_id not in granted.groups:
@@ -323,7 +323,7 @@ class Relay:
                 except OrbitalError:
                     await asyncio.sleep(REPAIR_RETRY_S)
         finally:
-            self._holes.discard(hole)
+            self._gaps.discard(gap)
 
     async def compare(self) -> None:
         """
@@ -334,7 +334,7 @@ class Relay:
         Raises:
             Unavailable: If the store is away.
         """
-        settled_ms = await self._store.settled_ms()
+        low_watermark_ms = await self._store.low_watermark_ms()
         live = list(self.hub.groups)
         repairs = []
         for start in range(0, len(live), COMPARED_AT_ONCE):
@@ -350,10 +350,10 @@ class Relay:
                     repairs.append(repair)
         if repairs:
             await asyncio.wait(repairs)
-        self._settled_ms = settled_ms
+        self._low_watermark_ms = low_watermark_ms
 
     def compare_soon(self) -> None:
-        """Compare once more, now: the bus was away, and rumours were lost."""
+        """Compare heads now: the bus was away, and messages were lost."""
         if self._comparing is None or self._comparing.done():
             self._comparing = self._spawn(self._compare_again(), "compare")
 
@@ -384,16 +384,16 @@ class Relay:
         wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         """
-        Let a listener hear groups, each from now on or from where it says it stands.
+        Subscribe a listener to groups, each from now on or from the position that it gives.
 
         Membership is read from the store after the group came alive here, and looked at once more in the step that lets
-        the listener in: a `member_left` in between is seen.
+        the listener: a `member_left` in between is seen.
 
         Args:
-            listener: Who wants to hear.
+            listener: The connection.
             group_ids: What it asks for.
             since: Where it stands, for those groups that it wants replayed.
-            answer: Called in the very step in which the listener is let in, before any event reaches it.
+            answer: Called in the step that subscribes the listener, before any event reaches it.
             wanted: Asked in that step whether it is still to be done.
 
         Raises:
@@ -411,19 +411,19 @@ class Relay:
                 unseen = {group_id: group.unseen for group_id, group in groups.items()}
                 before = {group_id: group.standing for group_id, group in groups.items() if group.cursor is not None}
                 epochs = {group_id: group.epoch for group_id, group in groups.items()}
-                standings = await self._store.standings(listener.user, known)
-                await self._catch_up_groups(groups, standings, before)
-                found = await self._look_up(groups, standings, since)
-                # What passed unseen after the standing was read, before another opened the group or in a hole, may have
+                memberships = await self._store.memberships(listener.user, known)
+                await self._catch_up_groups(groups, memberships, before)
+                found = await self._look_up(groups, memberships, since)
+                # What passed unseen after the standing was read, before another opened the group or in a gap, may have
                 # been this user's removal; and what was read of a log that has gone back since is not true.
                 if not any(
                     groups[group_id].unseen > max(unseen[group_id], standing.head.seq)
-                    for group_id, standing in standings.items()
+                    for group_id, standing in memberships.items()
                 ) and all(group.epoch == epochs[group_id] for group_id, group in groups.items()):
                     break
             if listener.gone or not wanted():
                 return
-            self._let_in(listener, asked, groups, standings, found, since, answer=answer)
+            self._admit(listener, asked, groups, memberships, found, since, answer=answer)
         finally:
             for group in groups.values():
                 self.hub.release(group)
@@ -432,12 +432,12 @@ class Relay:
     async def _catch_up_groups(
         self,
         groups: Mapping[GroupId, LiveGroup],
-        standings: Mapping[GroupId, MembershipAtHead],
+        memberships: Mapping[GroupId, MembershipAtHead],
         before: Mapping[GroupId, Standing],
     ) -> None:
         """Open the groups that are new here, and bring each to the head that was read after `before`."""
         behind, doubted = [], []
-        for group_id, standing in standings.items():
+        for group_id, standing in memberships.items():
             group = groups[group_id]
             group.highest_seen = max(group.highest_seen, standing.head.seq)
             if group_id in before and before[group_id].went_back(standing.head):
@@ -445,9 +445,9 @@ class Relay:
             elif standing.access is Access.MEMBER and group.open(standing.head):
                 behind.append(group)
         if behind and self._bus is None:
-            # Alone, only a batch that is stored and not yet handed on can be ahead: reading it from the log would hand
-            # it on before older events of other groups.
-            await self._appender.handed_on()
+            # Without other servers only a batch that is stored and not yet delivered can be ahead: reading it from the
+            # log would deliver it before older events of other groups.
+            await self._appender.delivered()
         repairs = [self._repair_soon(group.group_id) for group in behind if group.last < group.highest_seen]
         repairs += [self._repair_soon(group.group_id) for group in doubted]
         if repairs:
@@ -456,7 +456,7 @@ class Relay:
     async def _look_up(
         self,
         groups: Mapping[GroupId, LiveGroup],
-        standings: Mapping[GroupId, MembershipAtHead],
+        memberships: Mapping[GroupId, MembershipAtHead],
         since: Mapping[str, Resume],
     ) -> dict[GroupId, int | None]:
         """Return, for each replay that is possible, the stamp of its first event, or None when nothing is missing."""
@@ -464,7 +464,7 @@ class Relay:
             group_id: resume
             for group_id in groups
             if (resume := since.get(group_id)) is not None
-            and (standing := standings.get(group_id)) is not None
+            and (standing := memberships.get(group_id)) is not None
             and standing.access is Access.MEMBER
             and standing.head.floor <= resume.seq <= standing.head.seq
         }
@@ -477,24 +477,24 @@ class Relay:
             if resumes[group_id].hash in {None, point.hash}
         }
 
-    def _let_in(
+    def _admit(
         self,
         listener: Listener,
         asked: list[str],
         groups: Mapping[GroupId, LiveGroup],
-        standings: Mapping[GroupId, MembershipAtHead],
+        memberships: Mapping[GroupId, MembershipAtHead],
         found: Mapping[GroupId, int | None],
         since: Mapping[str, Resume],
         *,
         answer: Callable[[Granted], None],
     ) -> None:
-        """Answer, and let the listener in, in one step: nothing is handed on in between."""
+        """Answer and subscribe the listener in one step: nothing is delivered in between."""
         states: dict[str, wire.GroupState] = {}
         refused: list[str] = []
         starts: dict[GroupId, int] = {}
         for text in asked:
             group_id = GroupId(text)
-            standing = standings.get(group_id)
+            standing = memberships.get(group_id)
             if standing is None or standing.access is not Access.MEMBER:
                 refused.append(text)
                 continue
@@ -519,23 +519,23 @@ class Relay:
                 states[group_id] = wire.GroupState(group.last, recovered)
         self.hub.flush()
         for group_id in starts:
-            if (listener, group_id) in self._holes:
-                self._holes.discard((listener, group_id))
+            if (listener, group_id) in self._gaps:
+                self._gaps.discard((listener, group_id))
                 listener.reset(group_id, groups[group_id].last)
         replayed = [stamp for group_id in starts if (stamp := found.get(group_id)) is not None]
         if replayed:
             # What is said from now on must not bear a later stamp than the first event that is still to come.
-            self.hub.park(listener)
+            self.hub.mark_behind(listener)
             listener.last_stamp_ms = min(listener.last_stamp_ms, min(replayed) - 1)
         answer(Granted(states, refused))
         for group_id, start in starts.items():
             self.hub.subscribe(listener, groups[group_id], start=start)
 
     def unsubscribe(self, listener: Listener, group_ids: Collection[str]) -> None:
-        """Let a listener hear groups no longer; those that it does not hear do not matter."""
+        """Unsubscribe a listener from groups; groups that it is not subscribed to are ignored."""
         for group_id in group_ids:
             self.hub.leave(listener, GroupId(group_id))
-            self._holes.discard((listener, GroupId(group_id)))
+            self._gaps.discard((listener, GroupId(group_id)))
         # Without the group that it was waiting for it may have caught up.
         self.catch_up(listener)
 
@@ -552,20 +552,22 @@ class Relay:
 
     def catch_up(self, listener: Listener) -> None:
         """Bring a listener that is behind back, unless its transport is full or it is on its way already."""
-        if not listener.behind or listener.choked or listener.gone or listener in self._catching_up:
+        if not listener.behind or listener.is_paused or listener.gone or listener in self._catching_up:
             return
-        if self.hub.rejoin(listener):
+        if self.hub.mark_current(listener):
             return
         self._catching_up[listener] = self._spawn(self._catch_up(listener), "catch up")
 
     async def _catch_up(self, listener: Listener) -> None:
         try:
-            while listener.behind and not listener.choked and not listener.gone and not self.hub.rejoin(listener):
+            while (
+                listener.behind and not listener.is_paused and not listener.gone and not self.hub.mark_current(listener)
+            ):
                 async with self._reads:
                     missed, read_for = await self._read_missed(listener)
                 self._replay(listener, missed, read_for)
         finally:
-            # Here, not when the task is done: whoever wakes the listener in between must find it free.
+            # Here, not when the task is done: a wake-up in between must find the listener free.
             del self._catching_up[listener]
 
     async def _read_missed(self, listener: Listener) -> tuple[list[Delivery], dict[GroupId, Subscription]]:
@@ -620,7 +622,7 @@ class Relay:
             await asyncio.sleep(REPAIR_RETRY_S)
             return None
         if not page.events:
-            # Handed on here and not in the log: it went back, and the repair tells every listener.
+            # Delivered here and not in the log: it went back, and the repair notifies every listener.
             await asyncio.wait([self._repair_soon(group.group_id)])
             return None
         return [Delivery(event) for event in page.events]
@@ -634,7 +636,7 @@ class Relay:
             event = delivery.event
             subscription = listener.subscriptions.get(event.group_id)
             if subscription is not read_for[event.group_id] or event.seq > subscription.goal:
-                # Left, or let in again after the log went back, while it was read.
+                # Left, or subscribed again after the log went back, while it was read.
                 continue
             if event.seq != positions.get(event.group_id, subscription.position) + 1:
                 # Left and subscribed again while the log was read: the next read knows better.
@@ -646,7 +648,7 @@ class Relay:
                 self.hub.write(listener, chunk)
                 self.counters.replayed += len(chunk)
                 chunk, size = [], 0
-                if listener.choked or listener.gone:
+                if listener.is_paused or listener.gone:
                     break
         if chunk and not listener.gone:
             self.hub.write(listener, chunk)
@@ -658,21 +660,21 @@ class Relay:
 
     # Chapter: what is not stored
 
-    def tell(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
+    def notify_typing(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
         """Tell a group's other members who is typing: those here now, those elsewhere by the bus, nobody later."""
-        self._tell_here(group_id, data)
+        self._notify_here(group_id, data)
         if self._bus is not None:
-            self._spawn(self._bus.publish(group_id, encode_typing(data)), "tell")
+            self._spawn(self._bus.publish(group_id, encode_typing(data)), "typing")
 
-    def _tell_here(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
+    def _notify_here(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
         group = self.hub.groups.get(group_id)
         if group is not None:
-            stamp_ms = self.quiet_ms()
+            stamp_ms = self.ephemeral_ms()
             frame = text_frame(wire.frame(data, stamp_ms=stamp_ms))
-            self.hub.tell(group, frame, but=UserId(data.user_id), stamp_ms=stamp_ms)
+            self.hub.send_ephemeral(group, frame, but=UserId(data.user_id), stamp_ms=stamp_ms)
 
-    def quiet_ms(self) -> int:
+    def ephemeral_ms(self) -> int:
         """Return the stamp for a frame that is no event, to a listener that is current."""
         self.hub.flush()
-        quiet_ms = self.stamps.quiet(now_ms=self._clock.wall_ms())
-        return quiet_ms if self._settled_ms is None else min(quiet_ms, self._settled_ms)
+        ephemeral_ms = self.stamps.quiet(now_ms=self._clock.wall_ms())
+        return ephemeral_ms if self._low_watermark_ms is None else min(ephemeral_ms, self._low_watermark_ms)

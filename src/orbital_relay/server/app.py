@@ -175,7 +175,7 @@ class Node:
 
     async def _notify_revoked(self) -> None:
         # The bus is known later than the node.
-        await self.bus.tell_revoked()
+        await self.bus.notify_revoked()
 
     def _moved(self, group_id: GroupId) -> None:
         if self.on_moved is not None:

@@ -218,7 +218,7 @@ async def _store(room: MediaContext, chunk: Chunk, draft: BlobDraft, place: Chun
     try:
         await room.blobs.keep(draft, name)
     except OrbitalError:
-        await room.rows.withdraw(place.folder)
+        await room.rows.release_upload(place.folder)
         raise
     try:
         added = await room.rows.add_chunk(
@@ -228,7 +228,7 @@ async def _store(room: MediaContext, chunk: Chunk, draft: BlobDraft, place: Chun
         # When the database is away nobody knows whether it took the row: then the sweep looks when it is back.
         if isinstance(exc, UploadLost) or exc.status < 500:
             await room.blobs.delete([name])
-            await room.rows.withdraw(place.folder)
+            await room.rows.release_upload(place.folder)
         raise
     if added.blob != name:
         # The same chunk, sent twice at once: the other one's bytes stay.
@@ -332,7 +332,7 @@ async def state(room: MediaContext, principal: Principal, media_id: MediaId) -> 
     return UploadState(chunks_received=upload.received, total_chunks=upload.total_chunks)
 
 
-async def take_away(room: MediaContext, principal: Principal, media_id: MediaId) -> None:
+async def delete_medium(room: MediaContext, principal: Principal, media_id: MediaId) -> None:
     """
     Delete a medium before it expires, complete or not; for its uploader and the group's creator.
 
@@ -340,11 +340,11 @@ async def take_away(room: MediaContext, principal: Principal, media_id: MediaId)
         NotFound: If there is no such medium.
         Forbidden: If the user may not.
     """
-    if not await room.rows.give_up(principal.key, media_id):
+    if not await room.rows.abort_upload(principal.key, media_id):
         draft = ExpireMedia(actor=principal, at_ms=room.clock.wall_ms(), media_id=media_id, early=True)
         with suppress(MediaSettled):
             await room.append(draft)
-    await wipe(room)
+    await delete_bytes(room)
 
 
 # Chapter: down
@@ -439,13 +439,13 @@ class Collected(msgspec.Struct):
     Attributes:
         expired: Media whose time was over.
         abandoned: Uploads that were abandoned.
-        wiped: Media whose bytes were deleted.
+        deleted: Media whose bytes were deleted.
         swept: Bytes that no row named, in blobs and drafts.
     """
 
     expired: int = 0
     abandoned: int = 0
-    wiped: int = 0
+    deleted: int = 0
     swept: int = 0
 
 
@@ -465,12 +465,12 @@ async def collect(room: MediaContext, *, sweep: bool) -> Collected:
             if isinstance(outcome, BaseException) and not isinstance(outcome, MediaSettled):
                 raise outcome
             found.expired += isinstance(outcome, Appended)
-    while some := await room.rows.abandon(before_ms=now_ms - room.abandon_ms, limit=SOME):
+    while some := await room.rows.abort_resting(before_ms=now_ms - room.abandon_ms, limit=SOME):
         found.abandoned += some
     room.counters.held = await room.rows.held()
     room.counters.collected["expired"] += found.expired
     room.counters.collected["abandoned"] += found.abandoned
-    found.wiped = await wipe(room)
+    found.deleted = await delete_bytes(room)
     if sweep:
         found.swept = await sweep_up(room)
         room.counters.collected["swept"] += found.swept
@@ -479,13 +479,13 @@ async def collect(room: MediaContext, *, sweep: bool) -> Collected:
     return found
 
 
-async def wipe(room: MediaContext) -> int:
+async def delete_bytes(room: MediaContext) -> int:
     """Delete the bytes of media that may no longer be read; return of how many."""
     count = 0
-    while some := await room.rows.leavings(limit=SOME):
+    while some := await room.rows.pending_deletions(limit=SOME):
         for each in some:
             await room.blobs.delete_folder(each.folder)
-            await room.rows.wiped(each.key)
+            await room.rows.note_deleted(each.key)
             count += 1
     return count
 

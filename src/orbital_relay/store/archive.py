@@ -34,12 +34,12 @@ ROWS_AT_ONCE: Final = 500
 LEVEL: Final = 6
 """gzip's default: ciphertext in base64 shrinks by a quarter, and more effort gains nothing."""
 
-Told = Callable[[int], None]
+OnProgress = Callable[[int], None]
 """Called with the number of rows that were done since the last call."""
 
 
 class ArchiveDamaged(Exception):
-    """The file is no whole backup; the text is a sentence for whoever restores."""
+    """The file is not a whole backup; the text is a sentence for the operator."""
 
 
 class Header(msgspec.Struct, tag_field="line", tag="orbital-backup"):
@@ -92,7 +92,7 @@ def count(conn: Connection) -> int:
     return sum(conn.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
 
 
-def write(conn: Connection, file: IO[bytes], *, made_at: str, told: Told) -> int:
+def write(conn: Connection, file: IO[bytes], *, made_at: str, on_progress: OnProgress) -> int:
     """
     Write every row as of one moment; return how many.
 
@@ -100,7 +100,7 @@ def write(conn: Connection, file: IO[bytes], *, made_at: str, told: Told) -> int
         conn: In a transaction that sees one moment.
         file: Where to; written from its beginning, also when the transaction is done again.
         made_at: When, RFC 3339.
-        told: Learns of progress.
+        on_progress: Called with the number of rows since the last call.
     """
     file.seek(0)
     file.truncate()
@@ -130,8 +130,8 @@ def write(conn: Connection, file: IO[bytes], *, made_at: str, told: Told) -> int
                 line(_encode(values))
                 done += 1
                 if done % ROWS_AT_ONCE == 0:
-                    told(ROWS_AT_ONCE)
-        told(done % ROWS_AT_ONCE)
+                    on_progress(ROWS_AT_ONCE)
+        on_progress(done % ROWS_AT_ONCE)
         zipped.write(_encode(End(done, seen.hexdigest())) + b"\n")
     return done
 
@@ -220,7 +220,7 @@ class Reader:
         raise ArchiveDamaged(f"{self._path} is damaged: it ends too early.")
 
 
-def check(path: Path, *, told: Told) -> Header:
+def check(path: Path, *, on_progress: OnProgress) -> Header:
     """
     Read a backup to its end without a database.
 
@@ -233,13 +233,13 @@ def check(path: Path, *, told: Told) -> Header:
         if isinstance(line, list):
             waiting += 1
             if waiting == ROWS_AT_ONCE:
-                told(waiting)
+                on_progress(waiting)
                 waiting = 0
-    told(waiting)
+    on_progress(waiting)
     return reader.header
 
 
-def restore(conn: Connection, path: Path, *, told: Told) -> int:
+def restore(conn: Connection, path: Path, *, on_progress: OnProgress) -> int:
     """
     Fill an empty database from a backup, and bring it to this program's schema; return the number of rows.
 
@@ -249,7 +249,7 @@ def restore(conn: Connection, path: Path, *, told: Told) -> int:
     Args:
         conn: In a transaction that writes; it is rolled back when this raises.
         path: The backup.
-        told: Learns of progress.
+        on_progress: Called with the number of rows since the last call.
 
     Raises:
         ArchiveDamaged: If the backup is not whole, or of a newer program.
@@ -271,7 +271,7 @@ def restore(conn: Connection, path: Path, *, told: Told) -> int:
     def flush() -> None:
         if some and table is not None:
             conn.execute(table.insert(), some)
-            told(len(some))
+            on_progress(len(some))
             some.clear()
 
     for line in reader.lines():
@@ -311,7 +311,7 @@ def _refuse_used(conn: Connection) -> None:
 
 
 def _empty(conn: Connection) -> None:
-    """Take away the tables, which hold nothing: those of the backup may be older."""
+    """Drop the tables, which are empty: those of the backup may be older."""
     t.metadata.drop_all(conn)
     if inspect(conn).has_table("alembic_version"):
         conn.execute(text("DROP TABLE alembic_version"))

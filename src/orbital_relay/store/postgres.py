@@ -21,7 +21,7 @@ from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailabl
 from orbital_relay.model import AnyDraft, PostMessage, PostReply, PostThread
 from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
-from orbital_relay.store.append_postgres import KeyTaken, Post, PostgresAppender, append_one
+from orbital_relay.store.append.postgres import KeyTaken, Post, PostgresAppender, append_one
 from orbital_relay.store.postgres_session import connect, connect_timeout_s, keep_settings, refuse_shared_sessions
 from orbital_relay.store.sql import SqlStore
 
@@ -62,7 +62,7 @@ WRITING: Final = "orbital-write"
 """How connections that append call themselves; what they are at is looked up by it."""
 
 # A second's grace: a transaction may have begun and not be shown yet, on a machine that is busy with others.
-_SETTLED_MS: Final = text(
+_LOW_WATERMARK_MS: Final = text(
     "SELECT floor(extract(epoch FROM least(transaction_timestamp() - interval '1 second', min(xact_start))) * 1000) "
     "::bigint - 1 FROM pg_stat_activity WHERE datname = current_database() AND application_name = :writing"
 ).bindparams(writing=WRITING)
@@ -244,7 +244,7 @@ class PostgresStore(SqlStore):
             log.warning("the database is back")
 
     def _refusal(self, exc: Exception) -> OrbitalError:
-        """Turn a failure into the answer for whoever asked; the log gets its words, once for each time it is away."""
+        """Turn a failure into the client's answer; the log gets the database's words, once for each outage."""
         cause = _cause(exc)
         if isinstance(exc, PoolTimeoutError):
             # The database answers; this server asks it for more than its connections carry.
@@ -264,15 +264,15 @@ class PostgresStore(SqlStore):
             # A NUL in a text, a number over 64 bits: nothing that the protocol allows, and nobody else's fault.
             return ValidationFailed("A value holds what the database cannot: a NUL character, or too large a number.")
         log.error("the database refused", extra={"error": _words(cause), "sqlstate": state})
-        return OrbitalError("The server made a mistake; nothing was stored. Its log tells more.")
+        return OrbitalError("The server has a bug; nothing was stored. Its log has the details.")
 
-    async def settled_ms(self) -> int | None:
+    async def low_watermark_ms(self) -> int | None:
         """
-        See `ports.Store.settled_ms`.
+        See `ports.Store.low_watermark_ms`.
 
         Servers that log in under different names do not see each other's transactions there: use one for all.
         """
-        return await self._read(_settled_ms)
+        return await self._read(_low_watermark_ms)
 
     # Chapter: appending
 
@@ -343,11 +343,11 @@ class PostgresStore(SqlStore):
                 return refusal
             except Exception:
                 log.exception("a draft could not be appended", extra={"kind": type(draft).__name__})
-                return OrbitalError("The server made a mistake; nothing was stored. Its log tells more.")
+                return OrbitalError("The server has a bug; nothing was stored. Its log has the details.")
         raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
-        """Finish what is under way and let go of the database."""
+        """Finish what is under way and close the database."""
         if self._append_pool is not None:
             try:
                 async with asyncio.timeout(CONNECT_S):
@@ -380,8 +380,8 @@ def _cuts(drafts: Sequence[AnyDraft]) -> list[int]:
     return sorted({*cuts, len(drafts)})
 
 
-def _settled_ms(conn: Connection) -> int:
-    return int(conn.execute(_SETTLED_MS).scalar_one())
+def _low_watermark_ms(conn: Connection) -> int:
+    return int(conn.execute(_LOW_WATERMARK_MS).scalar_one())
 
 
 def _ms(seconds: float) -> str:
@@ -400,7 +400,7 @@ def _sqlstate(exc: BaseException) -> str:
 
 
 def _is_away(exc: BaseException) -> bool:
-    """Tell whether an error means that the database cannot be used now, rather than that it was misused."""
+    """Return whether an error means that the database cannot be used now, rather than that it was misused."""
     if isinstance(exc, ValueError):
         # asyncpg's word for an address or an argument that makes no sense.
         return False
@@ -413,7 +413,7 @@ def _is_again(exc: BaseException) -> bool:
 
 
 def _was_stale(exc: BaseException) -> bool:
-    """Tell whether a pooled connection turned out to be dead: a new one may do better."""
+    """Return whether a pooled connection turned out to be dead: a new one may do better."""
     return isinstance(exc, DBAPIError) and exc.connection_invalidated
 
 

@@ -24,7 +24,7 @@ from orbital_relay.model import AnyDraft
 from orbital_relay.ownership import make_file, make_private
 from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
-from orbital_relay.store.append_sqlite import SqliteAppender
+from orbital_relay.store.append.sqlite import SqliteAppender
 from orbital_relay.store.sql import SqlStore
 from orbital_relay.store.wal import is_truncated
 
@@ -179,20 +179,20 @@ class SqliteStore(SqlStore):
                         outcomes.append((future, query(transaction.connection, *args, **kwargs), None))
                     except DBAPIError:
                         raise
-                    except Exception as exc:  # noqa: BLE001 - whoever asked gets it
+                    except Exception as exc:  # noqa: BLE001 - the caller gets it
                         outcomes.append((future, None, exc))
         except Exception as exc:  # noqa: BLE001 - nobody may wait for ever
             reason = self._failed(exc) if isinstance(exc, DBAPIError) else exc
             outcomes += [(future, None, reason) for *_, future in reads[len(outcomes) :]]
-        # A loop that is gone has nobody who waits.
+        # A loop that is closed has no waiters.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(self._tell, loop, outcomes)
+            loop.call_soon_threadsafe(self._deliver, loop, outcomes)
 
-    def _tell(self, loop: asyncio.AbstractEventLoop, outcomes: list[_Outcome]) -> None:
-        """Hand the outcomes to those who asked, and go on reading while somebody waits."""
+    def _deliver(self, loop: asyncio.AbstractEventLoop, outcomes: list[_Outcome]) -> None:
+        """Deliver the outcomes to the callers, and go on reading while reads are queued."""
         self._reading -= 1
         if self._wanted:
-            # A store that is being closed reads no more; whoever still waits is being ended, too.
+            # A store that is being closed reads no more; its callers are being cancelled, too.
             with suppress(RuntimeError):
                 self._readers.submit(self._read_wanted, loop)
                 self._reading += 1
@@ -241,7 +241,7 @@ class SqliteStore(SqlStore):
             self._appender.forget()
             if len(drafts) == 1:
                 log.exception("a draft could not be appended", extra={"kind": type(drafts[0]).__name__})
-                return [OrbitalError("The server made a mistake; nothing was stored. Its log tells more.")]
+                return [OrbitalError("The server has a bug; nothing was stored. Its log has the details.")]
             log.warning("a batch of drafts failed and is taken apart", extra={"error": type(exc).__name__})
         # One of them is at fault: alone, each of the others goes through.
         outcomes = []

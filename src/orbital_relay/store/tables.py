@@ -163,7 +163,7 @@ media: Final = Table(
     Column("uploader", RowId, ForeignKey("users.id"), nullable=False),
     # `uploading`, `complete`, `expired` or `abandoned`; see model.MediaState.
     Column("state", Text, nullable=False),
-    # Where the bytes are: drawn anew for each upload, so that what is deleted late is never somebody else's.
+    # Where the bytes are: a new name for each upload, so that a late deletion never hits another upload.
     Column("folder", Text, nullable=False, unique=True),
     Column("total_chunks", Integer, nullable=False),
     Column("chunk_bytes", BigInteger, nullable=False),
@@ -192,7 +192,7 @@ media_chunks: Final = Table(
     Column("media", RowId, ForeignKey("media.id"), primary_key=True),
     Column("index", Integer, primary_key=True),
     Column("ordinal", Integer, nullable=False),
-    # Each try of a chunk has a name of its own: what a refused one takes away is never another's.
+    # Each try of a chunk has a name of its own: what a refused one deletes is never another's.
     Column("blob", Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", LargeBinary, nullable=False),

@@ -17,7 +17,7 @@ PAGE_ROWS: Final = 500
 """Events held in memory at once."""
 
 MOST_FINDINGS: Final = 20
-"""Findings of one group that are told; after a hole or a break many follow from the first."""
+"""Findings of one group that are reported; after a hole or a break many follow from the first."""
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -25,7 +25,7 @@ from orbital_relay.client.protocol.reconnect import FINAL_STATUS
 from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, OTHER, FakeServer, refusal
 from tests.support.proxy import Proxy
-from tests.support.sdk import FAST, client, heard, read, when
+from tests.support.sdk import FAST, client, read, signals_of, when
 
 # Chapter: connecting
 
@@ -70,7 +70,7 @@ async def test_a_redirect_is_not_followed(server: FakeServer, status: int) -> No
         elsewhere = portal.url.replace("http", "ws") + "/ws"
         server.refusals = [(status, {"Location": elsewhere}, {})]
         orbital = client(server)
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         async with orbital:
             told = await when(states, lambda change: change.code == status)
 
@@ -112,7 +112,7 @@ async def test_nonsense(answer: bytes) -> None:
     async with await asyncio.start_server(talk, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         orbital = connect(f"http://127.0.0.1:{port}", token="t", backoff=FAST, open_timeout_s=None)
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         async with orbital:
             told = await when(states, lambda change: change.retry_in_ms is not None)
             for _ in range(2):
@@ -126,7 +126,7 @@ async def test_retry_after_is_obeyed(server: FakeServer) -> None:
     """[PYCON4] A Retry-After of the handshake is waited for, and told; `wake` tries at once all the same."""
     server.refusals = [(429, {"Retry-After": "7"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many."})]
     orbital = client(server, open_timeout_s=None)
-    states, problems = heard(orbital, StateChange), heard(orbital, Problem)
+    states, problems = signals_of(orbital, StateChange), signals_of(orbital, Problem)
 
     async with orbital:
         refused = await when(states, lambda change: change.code == 429)
@@ -213,7 +213,7 @@ async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypat
 async def test_static_token_is_not_tried_again(server: FakeServer) -> None:
     """[PYTOK1] After 1008 a client with one token stays closed, and its streams say why."""
     async with client(server) as orbital:
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         subscription = orbital.subscribe(GROUP)
         await subscription.ready()
 
@@ -288,7 +288,7 @@ async def test_a_token_function_that_fails(server: FakeServer) -> None:
         return answer  # type: ignore[no-any-return]
 
     orbital = client(server, token=token)
-    problems = heard(orbital, Problem)
+    problems = signals_of(orbital, Problem)
     async with orbital:
         first, second = await when(problems), await when(problems)
 
@@ -309,7 +309,7 @@ async def test_a_token_function_that_is_cancelled_by_itself(server: FakeServer) 
         return "good"
 
     orbital = client(server, token=token)
-    problems = heard(orbital, Problem)
+    problems = signals_of(orbital, Problem)
     async with asyncio.timeout(10), orbital:
         assert "was cancelled" in (await when(problems)).message
 
@@ -353,7 +353,7 @@ async def test_what_is_no_token(server: FakeServer, mistake: str, caplog: pytest
 
     tokens = [mistake, "good"]
     orbital = client(server, token=lambda: tokens.pop(0))
-    problems = heard(orbital, Problem)
+    problems = signals_of(orbital, Problem)
     async with orbital:
         assert "no token has" in (await when(problems)).message
 
@@ -365,13 +365,13 @@ async def test_what_is_no_token(server: FakeServer, mistake: str, caplog: pytest
 
 
 async def test_a_dead_line_is_noticed(server: FakeServer) -> None:
-    """[LIN3] A line on which nothing is heard for a heartbeat and the slack is replaced."""
+    """[LIN3] A line on which nothing is signals_of for a heartbeat and the slack is replaced."""
     server.heartbeat_s = 0.2
     async with await Proxy.open(int(server.url.rsplit(":", 1)[1])) as proxy:
         orbital = connect(
             f"http://127.0.0.1:{proxy.port}", token="t", transport=server.transport, backoff=FAST, idle_slack_s=0.1
         )
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         async with orbital:
             subscription = orbital.subscribe(GROUP, since=0)
             await subscription.ready()
@@ -388,7 +388,7 @@ async def test_wake_tries_at_once(server: FakeServer) -> None:
     """[LIN4] A reason to try cuts the wait short."""
     slow = Backoff(steps_ms=(600_000,), spread_ms=1)
     async with client(server, backoff=slow) as orbital:
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         server.cut()
         await when(states, lambda change: change.retry_in_ms is not None)
 
@@ -404,7 +404,7 @@ async def test_wake_replaces_a_line_that_only_looks_open(server: FakeServer, mon
         await Proxy.open(int(server.url.rsplit(":", 1)[1])) as proxy,
         connect(f"http://127.0.0.1:{proxy.port}", token="t", transport=server.transport, backoff=FAST) as orbital,
     ):
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         orbital.wake()  # answered: nothing happens
         await proxy.set("down", swallow=True)
         orbital.wake()
@@ -420,7 +420,7 @@ async def test_close_stays_closed(server: FakeServer) -> None:
     orbital = client(server, backoff=slow)
     async with orbital:
         subscription = orbital.subscribe(GROUP)
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         posting = asyncio.create_task(orbital.send(GROUP, b"x"))
         server.cut()
         await when(states, lambda change: change.retry_in_ms is not None)

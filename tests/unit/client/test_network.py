@@ -36,7 +36,7 @@ from orbital_relay.client import (
 from orbital_relay.client.http import ANSWER_BYTES, error_of
 from tests.support.fake import GROUP, STAMP, FakeServer
 from tests.support.programs import CHECKOUT
-from tests.support.sdk import client, heard, when
+from tests.support.sdk import client, signals_of, when
 
 # Chapter: answers without an end
 
@@ -256,7 +256,7 @@ async def test_a_token_function_that_fails_at_the_end(server: FakeServer) -> Non
     async with client(server, token=token) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()
-        problems = heard(orbital, Problem)
+        problems = signals_of(orbital, Problem)
         valid.clear()
         valid.add("second")
         await server.end(1008, "The token has ended.")
@@ -289,7 +289,7 @@ async def test_the_sixth_start(server: FakeServer) -> None:
     """[PYWAIT1] A start that has to wait says so at once, and its time-out stands still meanwhile."""
     server.refusals = [(429, {"Retry-After": "1"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many attempts."})]
     orbital = client(server, open_timeout_s=0.5)
-    problems = heard(orbital, Problem)
+    problems = signals_of(orbital, Problem)
     opening = asyncio.create_task(orbital.open())
 
     told = await when(problems)
@@ -312,7 +312,7 @@ async def test_a_proxy_does_not_stop_the_clock(server: FakeServer) -> None:
 async def test_one_state_a_loss(server: FakeServer) -> None:
     """[PYWAIT3] A loss is one StateChange, with a sentence, and the next one is OPEN."""
     async with client(server) as orbital:
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         for code, reason in ((1012, "Restarting."), (1001, "Going.")):
             await server.end(code, reason)
             lost, opened = await when(states), await when(states)

@@ -12,7 +12,7 @@ from orbital_relay.client.api import encoded
 from orbital_relay.client.protocol import typing
 from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, FakeServer, contents, refusal
-from tests.support.sdk import client, heard, when
+from tests.support.sdk import client, signals_of, when
 
 # Chapter: posts
 
@@ -74,7 +74,7 @@ async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServ
     answers = [refusal(503, "UNAVAILABLE"), refusal(400, "VALIDATION_ERROR")]
     server.rest = lambda _: answers.pop(0) if answers else None
     async with client(server) as orbital:
-        problems = heard(orbital, Problem)
+        problems = signals_of(orbital, Problem)
         sending = asyncio.create_task(orbital.send(GROUP, b"x"))
         await server.until(lambda: len(server.requests) == 1)
         sending.cancel()

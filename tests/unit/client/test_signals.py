@@ -19,7 +19,7 @@ from orbital_relay.client import (
     Typing,
 )
 from tests.support.fake import GROUP, OTHER, FakeServer
-from tests.support.sdk import client, heard, read, when
+from tests.support.sdk import client, read, signals_of, when
 
 
 async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
@@ -32,13 +32,13 @@ async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
             raise RuntimeError("a bug of the program")
 
     async with client(server) as orbital:
-        problems = heard(orbital, Problem)
+        problems = signals_of(orbital, Problem)
 
         def bad(_: CaughtUp) -> None:
             raise RuntimeError("another")
 
         orbital.on(CaughtUp, bad)
-        told = heard(orbital, CaughtUp)
+        told = signals_of(orbital, CaughtUp)
         subscription = orbital.subscribe(GROUP, since=0, on_event=on_event)
         await subscription.ready()
         await when(told)
@@ -82,7 +82,7 @@ async def test_off(server: FakeServer) -> None:
     async with client(server) as orbital:
         got: list[Any] = []
         off = orbital.on(StateChange, got.append)
-        states = heard(orbital, StateChange)
+        states = signals_of(orbital, StateChange)
         off()
         off()
         server.cut()
@@ -128,7 +128,7 @@ async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
     """[CAL4] With callbacks, a stream that ends with an error is told as a problem."""
     server.forbidden = {GROUP}
     async with client(server) as orbital:
-        problems = heard(orbital, Problem)
+        problems = signals_of(orbital, Problem)
         subscription = orbital.subscribe(GROUP, since=0, on_event=lambda _: None)
 
         told = await when(problems, lambda problem: problem.code == "SUBSCRIPTION")
@@ -149,7 +149,7 @@ async def test_a_callback_that_is_cancelled_by_itself(server: FakeServer) -> Non
 
     server.log(events=2)
     async with client(server) as orbital:
-        problems = heard(orbital, Problem)
+        problems = signals_of(orbital, Problem)
         orbital.on(CaughtUp, cancelled)
         subscription = orbital.subscribe(GROUP, since=0, on_event=cancelled)
         await subscription.ready()
@@ -176,7 +176,7 @@ async def test_a_store_that_cannot_save_stops_no_callback(server: FakeServer) ->
     store = FullDisk()
     got: list[int] = []
     async with client(server, store=store) as orbital:
-        problems = heard(orbital, Problem)
+        problems = signals_of(orbital, Problem)
         subscription = orbital.subscribe(GROUP, since=0, on_event=lambda event: got.append(event.seq))
         await server.append()
         told = await when(problems)
@@ -207,7 +207,7 @@ async def test_a_store_of_no_class_that_we_know(server: FakeServer) -> None:
             return await super().load(group_id)
 
     async with client(server, store=Away()) as orbital:
-        problems = heard(orbital, Problem)
+        problems = signals_of(orbital, Problem)
         refused = orbital.subscribe(OTHER, on_event=lambda _: None)
         with pytest.raises(LookupError, match="away"):
             await refused.ready()

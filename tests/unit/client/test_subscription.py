@@ -23,7 +23,7 @@ from orbital_relay.client import (
     StoreDamaged,
 )
 from tests.support.fake import GROUP, OTHER, FakeServer, refusal
-from tests.support.sdk import client, heard, read, when
+from tests.support.sdk import client, read, signals_of, when
 
 # Chapter: events
 
@@ -62,7 +62,7 @@ async def test_marks(server: FakeServer) -> None:
     """[PYEVT3] Being caught up is in the stream when asked for, and told to listeners in any case."""
     server.log(events=2)
     async with client(server) as orbital:
-        told = heard(orbital, CaughtUp)
+        told = signals_of(orbital, CaughtUp)
         subscription = orbital.subscribe(GROUP, since=1, marks=True)
 
         assert [type(await anext(subscription)).__name__ for _ in range(2)] == ["NewMessage", "CaughtUp"]
@@ -186,7 +186,7 @@ async def test_one_subscription_a_group(server: FakeServer) -> None:
 async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
     """[PYEVT12] Broken JSON and binary frames are told as problems; the connection lives."""
     async with client(server) as orbital:
-        problems = heard(orbital, Problem)
+        problems = signals_of(orbital, Problem)
         await server.send("{broken")
         assert (await when(problems)).code == "BAD_FRAME"
         for socket in server.sockets:

@@ -39,7 +39,7 @@ def test_put_and_get(depot: Depot, tmp_path: Path) -> None:
     assert got.exit_code == 0, got.output
     assert "IV aXY=" in got.output
     assert (tmp_path / "out").read_bytes() == DATA
-    assert depot.told == [KNOWN]
+    assert depot.downloaded == [KNOWN]
 
 
 def test_get_need_not_report(depot: Depot, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_get_need_not_report(depot: Depot, tmp_path: Path) -> None:
     got = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), "--no-report", *AUTH])
 
     assert got.exit_code == 0, got.output
-    assert depot.told == []
+    assert depot.downloaded == []
 
 
 def test_put_goes_on(depot: Depot, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_secret_file_without_a_secret_is_refused(tmp_path):
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path):
-    """[SET18] A file where the data folder should be is told by name."""
+    """[SET18] A file where the data folder should be is named in the error."""
     (tmp_path / "var").write_text("")
 
     with pytest.raises(SettingsInvalid, match=r"The data folder .*var cannot be made: File exists\."):
@@ -85,7 +85,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path):
 
 
 def test_a_secret_that_is_a_folder_is_refused(tmp_path):
-    """[SET18] What cannot be read as a secret is told by name."""
+    """[SET18] A secret that cannot be read is named in the error."""
     (tmp_path / "jwt-secret").mkdir(mode=0o700)
 
     with pytest.raises(SettingsInvalid, match=r"jwt-secret cannot be used: Is a directory\."):

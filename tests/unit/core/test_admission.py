@@ -29,7 +29,7 @@ def test_home_counts_strangers_by_address():
 
 @pytest.mark.parametrize("user_id", ["anna", None])
 def test_strict_counts_every_attempt_of_the_address(user_id):
-    """[ADM3] With `strict` there is one count for the address, whoever it is."""
+    """[ADM3] With `strict` there is one count for the address, of all users together."""
     assert _counts("strict", user_id) == (Count("connect", "192.0.2.7", 5),)
 
 

@@ -26,7 +26,7 @@ def test_it_fills_with_time():
 
 
 def test_what_is_refused_takes_nothing():
-    """[BUC3] Knocking does not put off the moment when the door opens."""
+    """[BUC3] Refused attempts do not postpone the next success."""
     bucket = Bucket(rate=1, capacity=1, now_s=0)
     bucket.take(0)
 
@@ -71,7 +71,7 @@ def test_a_bucket_that_lets_nothing_through_is_refused(rate, capacity):
     st.lists(st.tuples(st.floats(0, 10), st.integers(1, 20)), max_size=60),
 )
 def test_never_more_than_the_rate_allows(rate, capacity, steps):
-    """[BUC7] No more passes than the bucket holds and the rate brings; whoever waits long enough does pass."""
+    """[BUC7] No more passes than the bucket holds and the rate brings; a client that waits long enough passes."""
     bucket = Bucket(rate=rate, capacity=capacity, now_s=0)
     now_s, taken = 0.0, 0.0
 

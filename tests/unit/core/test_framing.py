@@ -42,7 +42,7 @@ def reader(**options: Any) -> Reader:
 def refusal_of(reader: Reader, payload: bytes, *, fin: bool) -> int | None:
     """Go on with a message; returns the close code if that is refused."""
     try:
-        reader.hear(CONTINUATION, payload, fin=fin)
+        reader.receive(CONTINUATION, payload, fin=fin)
     except Violation as violation:
         return violation.code
     return None
@@ -57,7 +57,7 @@ def backwards(payload: bytes, limit_bytes: int) -> bytes:
 def code_of(reader: Reader, opcode: int, payload: bytes = b"", **bits: bool) -> int:
     """Give the reader a frame that it must refuse; returns the close code."""
     with pytest.raises(Violation) as caught:
-        reader.hear(opcode, payload, **{"fin": True, **bits})
+        reader.receive(opcode, payload, **{"fin": True, **bits})
     assert 0 < len(caught.value.reason) < 100
     return caught.value.code
 
@@ -123,9 +123,9 @@ def test_whole_messages():
     """[WS4] A message in one frame is a message."""
     taking = reader(binary=True)
 
-    assert taking.hear(TEXT, b"", fin=True) == Message(b"")
-    assert taking.hear(TEXT, "κόσμε".encode(), fin=True) == Message("κόσμε".encode())
-    assert taking.hear(BINARY, b"\xff", fin=True) == Message(b"\xff", binary=True)
+    assert taking.receive(TEXT, b"", fin=True) == Message(b"")
+    assert taking.receive(TEXT, "κόσμε".encode(), fin=True) == Message("κόσμε".encode())
+    assert taking.receive(BINARY, b"\xff", fin=True) == Message(b"\xff", binary=True)
 
 
 def test_fragments_with_control_frames_between():
@@ -133,12 +133,12 @@ def test_fragments_with_control_frames_between():
     taking = reader()
 
     said = [
-        taking.hear(TEXT, b"\xce", fin=False),
-        taking.hear(PING, b"a", fin=True),
-        taking.hear(CONTINUATION, b"", fin=False),
-        taking.hear(PONG, b"", fin=True),
-        taking.hear(CONTINUATION, b"\xba", fin=True),
-        taking.hear(TEXT, b"next", fin=True),
+        taking.receive(TEXT, b"\xce", fin=False),
+        taking.receive(PING, b"a", fin=True),
+        taking.receive(CONTINUATION, b"", fin=False),
+        taking.receive(PONG, b"", fin=True),
+        taking.receive(CONTINUATION, b"\xba", fin=True),
+        taking.receive(TEXT, b"next", fin=True),
     ]
 
     assert said == [Fragment(), Ping(b"a"), Fragment(), Pong(), Message(b"\xce\xba"), Message(b"next")]
@@ -148,19 +148,19 @@ def test_fragments_of_a_binary_message():
     """[WS5] Binary fragments may hold any bytes."""
     taking = reader(binary=True)
 
-    assert taking.hear(BINARY, b"\xff", fin=False) == Fragment()
-    assert taking.hear(CONTINUATION, b"\xfe", fin=True) == Message(b"\xff\xfe", binary=True)
+    assert taking.receive(BINARY, b"\xff", fin=False) == Fragment()
+    assert taking.receive(CONTINUATION, b"\xfe", fin=True) == Message(b"\xff\xfe", binary=True)
 
 
 def test_compressed_messages():
     """[WS6] RSV1 on the first frame says that the message is compressed, whole or in fragments (RFC 7692 §6)."""
     taking = reader(inflate=backwards, binary=True)
 
-    assert taking.hear(TEXT, b"cba", fin=True, rsv1=True) == Message(b"abc")
-    assert taking.hear(TEXT, b"fed", fin=False, rsv1=True) == Fragment()
-    assert taking.hear(CONTINUATION, b"cba", fin=True) == Message(b"abcdef")
-    assert taking.hear(BINARY, b"\x01\xff", fin=True, rsv1=True) == Message(b"\xff\x01", binary=True)
-    assert taking.hear(TEXT, b"abc", fin=True) == Message(b"abc")
+    assert taking.receive(TEXT, b"cba", fin=True, rsv1=True) == Message(b"abc")
+    assert taking.receive(TEXT, b"fed", fin=False, rsv1=True) == Fragment()
+    assert taking.receive(CONTINUATION, b"cba", fin=True) == Message(b"abcdef")
+    assert taking.receive(BINARY, b"\x01\xff", fin=True, rsv1=True) == Message(b"\xff\x01", binary=True)
+    assert taking.receive(TEXT, b"abc", fin=True) == Message(b"abc")
 
 
 def test_compressed_text_is_checked_after_inflation():
@@ -180,7 +180,7 @@ def test_rsv1():
     assert code_of(reader(), TEXT, rsv1=True) == 1002
     assert code_of(reader(inflate=backwards), PING, rsv1=True) == 1002
     taking = reader(inflate=backwards)
-    taking.hear(TEXT, b"", fin=False, rsv1=True)
+    taking.receive(TEXT, b"", fin=False, rsv1=True)
     assert code_of(taking, CONTINUATION, rsv1=True) == 1002
 
 
@@ -195,7 +195,7 @@ def test_control_frames_are_short_and_whole(opcode: int):
     """[WS10] A control frame is not fragmented and has at most 125 bytes (RFC 6455 §5.5)."""
     assert code_of(reader(), opcode, fin=False) == 1002
     assert code_of(reader(), opcode, b"x" * 126) == 1002
-    assert reader().hear(PING, b"x" * 125, fin=True) == Ping(b"x" * 125)
+    assert reader().receive(PING, b"x" * 125, fin=True) == Ping(b"x" * 125)
 
 
 def test_order_of_fragments():
@@ -204,11 +204,11 @@ def test_order_of_fragments():
     assert code_of(reader(), CONTINUATION, fin=False) == 1002
     for opcode in (TEXT, BINARY):
         taking = reader(binary=True)
-        taking.hear(TEXT, b"", fin=False)
+        taking.receive(TEXT, b"", fin=False)
         assert code_of(taking, opcode) == 1002
     ended = reader()
-    ended.hear(TEXT, b"", fin=False)
-    ended.hear(CONTINUATION, b"", fin=True)
+    ended.receive(TEXT, b"", fin=False)
+    ended.receive(CONTINUATION, b"", fin=True)
     assert code_of(ended, CONTINUATION) == 1002
 
 
@@ -220,11 +220,11 @@ def test_binary_is_refused_unless_it_is_taken():
 
 def test_limit():
     """[WS12] A message over the limit is 1009, at the frame that goes over it."""
-    assert reader().hear(TEXT, b"x" * 1000, fin=True) == Message(b"x" * 1000)
+    assert reader().receive(TEXT, b"x" * 1000, fin=True) == Message(b"x" * 1000)
     assert code_of(reader(), TEXT, b"x" * 1001) == 1009
     taking = reader()
-    taking.hear(TEXT, b"x" * 600, fin=False)
-    taking.hear(CONTINUATION, b"x" * 400, fin=False)
+    taking.receive(TEXT, b"x" * 600, fin=False)
+    taking.receive(CONTINUATION, b"x" * 400, fin=False)
     assert code_of(taking, CONTINUATION, b"x", fin=False) == 1009
 
 
@@ -237,7 +237,7 @@ def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
     taking = reader()
 
     said = [
-        taking.hear(CONTINUATION if index else TEXT, piece, fin=index == len(pieces) - 1)
+        taking.receive(CONTINUATION if index else TEXT, piece, fin=index == len(pieces) - 1)
         for index, piece in enumerate(pieces)
     ]
 
@@ -248,7 +248,7 @@ def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
 def test_broken_text_is_refused_at_its_first_bad_byte(payload: bytes, data: st.DataObject):
     """[WS7] Byte by byte, text is refused exactly where no continuation could make it UTF-8, or at its end."""
     taking = reader()
-    taking.hear(TEXT, b"", fin=False)
+    taking.receive(TEXT, b"", fin=False)
 
     sound, code = 0, None
     for byte in payload:
@@ -278,13 +278,13 @@ def test_whole_text_that_is_not_utf8(payload: bytes):
 
 @pytest.mark.parametrize("code", GOOD_CODES)
 def test_close_with_a_good_code(code: int):
-    """[WS3] A Close is told with its code."""
-    assert reader().hear(CLOSE, code.to_bytes(2, "big") + "grüße".encode(), fin=True) == Close(code)
+    """[WS3] A Close is returned with its code."""
+    assert reader().receive(CLOSE, code.to_bytes(2, "big") + "grüße".encode(), fin=True) == Close(code)
 
 
 def test_close_without_a_code():
     """[WS3] A Close may be empty."""
-    assert reader().hear(CLOSE, b"", fin=True) == Close(None)
+    assert reader().receive(CLOSE, b"", fin=True) == Close(None)
 
 
 @pytest.mark.parametrize("code", BAD_CODES)

@@ -19,19 +19,19 @@ class Ear(Listener):
         super().__init__(1, user_id)
         self.deflate = deflate
         self.writes = []
-        self.told = []
+        self.reported = []
         self.full_after = None
 
     def send(self, wire):
         self.writes.append(wire)
         if self.full_after is not None and len(self.writes) >= self.full_after:
-            self.hub.choke(self)
+            self.hub.pause(self)
 
     def lost(self, group_id, reason):
-        self.told.append(("lost", group_id, reason))
+        self.reported.append(("lost", group_id, reason))
 
     def reset(self, group_id, seq):
-        self.told.append(("reset", group_id, seq))
+        self.reported.append(("reset", group_id, seq))
 
 
 def _who(frame):
@@ -46,7 +46,7 @@ _hashes: dict[tuple[str, int], str] = {}
 
 @pytest.fixture
 def hub():
-    """Return a hub whose compressed frames can be told from plain ones."""
+    """Return a hub whose compressed frames differ visibly from plain ones."""
     _hashes.clear()
     return Hub(who=_who, compress=lambda text: b"<" + text + b">")
 
@@ -101,7 +101,7 @@ def test_the_events_of_a_tick_are_one_write(hub):
 
 
 def test_several_groups_keep_the_order_of_stamps(hub):
-    """[ORD2] Who hears several groups gets their events of a tick in the order in which they were stored."""
+    """[ORD2] A listener of several groups gets their events of a tick in the order in which they were stored."""
     both, other, one = _listen(hub, Ear(), "a", "b"), _listen(hub, Ear(), "b", "a"), _listen(hub, Ear(), "b")
     events = [_message("a", 1, 1), _message("b", 1, 2), _message("a", 2, 3)]
 
@@ -137,7 +137,7 @@ def test_compressed_frames_are_made_once(hub):
 
 
 def test_a_compressed_frame_serves_in_several_joins():
-    """[PMD1] A frame is compressed once, also when two listeners hear it beside different groups."""
+    """[PMD1] A frame is compressed once, also when two listeners receive it beside different groups."""
     made = []
     hub = Hub(who=_who, compress=lambda text: made.append(text) or b"<" + text + b">")
     one, both = _listen(hub, Ear(deflate=True), "a"), _listen(hub, Ear(deflate=True), "a", "b")
@@ -168,7 +168,7 @@ def test_seen_and_gap(hub):
 
 
 def test_nobody_listens(hub):
-    """[HUB2] Events of a group that nobody here hears cost a look-up, and leave nothing behind."""
+    """[HUB2] Events of a group without listeners here cost a look-up, and leave nothing behind."""
     assert hub.offer(_message("a", 1, 1)) is None
     assert hub.groups == {}
     hub.flush()
@@ -186,7 +186,7 @@ def test_a_group_that_is_being_opened_notes_numbers(hub):
 
 
 def test_subscribing_to_a_closed_group_is_a_mistake_of_ours(hub):
-    """[HUB2] A group is open before anybody hears it."""
+    """[HUB2] A group is open before its first listener is added."""
     with pytest.raises(AssertionError, match="open"):
         hub.subscribe(Ear(), hub.group("a"), start=0)
 
@@ -234,7 +234,7 @@ def test_removal_takes_effect_at_its_place(hub):
     hub.flush()
 
     assert b"".join(ada.writes) == _text(*events[:2])
-    assert ada.told == [("lost", "a", "removed")]
+    assert ada.reported == [("lost", "a", "removed")]
     assert b"".join(bob.writes) == _text(*events)
     assert hub.groups["a"].left == {"ada": 2}
 
@@ -246,8 +246,8 @@ def test_removal_of_one_that_is_behind(hub):
     """[PROM1] A listener that is behind learns where it ends."""
     ada = _listen(hub, Ear("ada"), "a")
     bob = _listen(hub, Ear("bob"), "a")
-    hub.park(ada)
-    hub.park(bob)
+    hub.mark_behind(ada)
+    hub.mark_behind(bob)
 
     hub.offer(_message("a", 1, 1))
     hub.offer(_member(wire.MemberLeft("a", "ada", "ada", "t", "left"), 2, 2))
@@ -256,7 +256,7 @@ def test_removal_of_one_that_is_behind(hub):
 
     subscription = ada.subscriptions["a"]
     assert (subscription.goal, subscription.reason) == (2, "left")
-    assert not hub.rejoin(ada)
+    assert not hub.mark_current(ada)
     assert ada.writes == []
     assert bob.subscriptions["a"].goal == 3
 
@@ -283,14 +283,14 @@ def test_a_full_transport_parks_its_listener(hub):
 def test_coming_back_from_memory(hub):
     """[SLOW1] When memory holds what was missed it is written in one piece, in order, and the listener is current."""
     slow = _listen(hub, Ear(), "a", "b")
-    hub.park(slow)
+    hub.mark_behind(slow)
     events = [_message("a", 1, 1), _message("b", 1, 2), _message("a", 2, 3)]
     for event in events:
         hub.offer(event)
     hub.flush()
     assert slow.writes == []
 
-    assert hub.rejoin(slow)
+    assert hub.mark_current(slow)
 
     assert slow.writes == [_text(*events)]
     assert not slow.behind
@@ -303,22 +303,22 @@ def test_coming_back_from_memory(hub):
 def test_coming_back_when_nothing_was_missed(hub):
     """[SLOW1] Who missed nothing is current at once; a group keeps its memory while another is behind."""
     slow, slower = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
-    hub.park(slow)
-    hub.park(slower)
+    hub.mark_behind(slow)
+    hub.mark_behind(slower)
 
-    assert hub.rejoin(slow)
+    assert hub.mark_current(slow)
 
     assert slow.writes == []
     assert hub.groups["a"].behind == {slower}
 
 
 def test_coming_back_compressed(hub):
-    """[PMD1] What was missed comes compressed to whoever takes it so."""
+    """[PMD1] What was missed comes compressed to a listener that takes it so."""
     slow = _listen(hub, Ear(deflate=True), "a")
-    hub.park(slow)
+    hub.mark_behind(slow)
     hub.offer(_message("a", 1, 1))
 
-    assert hub.rejoin(slow)
+    assert hub.mark_current(slow)
 
     assert slow.writes == [b"<" + _message("a", 1, 1).frame + b">"]
 
@@ -326,11 +326,11 @@ def test_coming_back_compressed(hub):
 def test_coming_back_with_a_full_transport(hub):
     """[SLOW1] If the last stretch fills the transport the listener is behind again, at its end."""
     slow = _listen(hub, Ear(), "a")
-    hub.park(slow)
+    hub.mark_behind(slow)
     slow.full_after = 1
     hub.offer(_message("a", 1, 1))
 
-    assert not hub.rejoin(slow)
+    assert not hub.mark_current(slow)
 
     assert slow.behind
     assert slow.subscriptions["a"].position == 1
@@ -339,14 +339,14 @@ def test_coming_back_with_a_full_transport(hub):
 def test_memory_is_bounded(hub):
     """[SLOW2] A group keeps so many events for those who are behind and no more; who needs older ones reads the log."""
     slow = _listen(hub, Ear(), "a")
-    hub.park(slow)
+    hub.mark_behind(slow)
 
     for seq in range(1, TAIL_EVENTS + 10):
         hub.offer(_message("a", seq, seq))
         hub.flush()
 
     assert len(hub.groups["a"].tail) == TAIL_EVENTS
-    assert not hub.rejoin(slow)
+    assert not hub.mark_current(slow)
 
 
 def test_resuming_goes_behind(hub):
@@ -368,13 +368,13 @@ def test_resuming_goes_behind(hub):
 def test_parking_twice(hub):
     """[SLOW1] Parking one that is behind, or that has gone, changes nothing."""
     ear = _listen(hub, Ear(), "a")
-    hub.park(ear)
+    hub.mark_behind(ear)
     hub.offer(_message("a", 1, 1))
-    hub.park(ear)
+    hub.mark_behind(ear)
     assert ear.subscriptions["a"].position == 0
 
     hub.drop(ear)
-    hub.choke(ear)
+    hub.pause(ear)
 
     assert hub.behind == set()
     assert hub.groups == {}
@@ -386,16 +386,16 @@ def test_parking_flushes_first(hub):
     ear.full_after = 1
     hub.offer(_message("a", 1, 1))
 
-    hub.park(ear)
+    hub.mark_behind(ear)
 
     assert ear.subscriptions["a"].position == 1
-    assert ear.choked
+    assert ear.is_paused
 
 
 def test_a_hole_in_the_log(hub):
-    """[PROM4] When events are no longer kept, those who heard the group are let go, to be asked for again."""
+    """[PROM4] When events are no longer kept, its listeners are unsubscribed, to be subscribed again."""
     current, behind = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
-    hub.park(behind)
+    hub.mark_behind(behind)
     group = hub.group("a")
 
     assert set(hub.skip(group, 7)) == {current, behind}
@@ -412,7 +412,7 @@ def test_a_hole_in_the_log(hub):
     ids=["the next number after another frame", "the last number again", "an older number that is younger"],
 )
 def test_an_event_of_another_log(hub, seq, stamp_ms, chained):
-    """[REWIND1] An event that does not continue what was handed on is not delivered, and casts doubt on the group."""
+    """[REWIND1] An event that does not continue what was delivered is not delivered, and casts doubt on the group."""
     ear = _listen(hub, Ear(), "a")
     for each in (1, 2, 3):
         hub.offer(_message("a", each, each))
@@ -429,9 +429,9 @@ def test_an_event_of_another_log(hub, seq, stamp_ms, chained):
 
 
 def test_a_log_that_went_back(hub):
-    """[REWIND2] After a rewind nothing of the lost events is remembered: positions, who left, and who heard them."""
+    """[REWIND2] After a rewind nothing of the lost events is remembered: positions, members who left, and listeners."""
     current, behind = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a")
-    hub.park(behind)
+    hub.mark_behind(behind)
     hub.offer(_message("a", 1, 1))
     hub.offer(_member(wire.MemberLeft("a", "cy", "cy", "t", "removed"), 2, 2))
     group = hub.group("a")
@@ -466,10 +466,10 @@ def test_only_an_open_group_is_rewound(hub):
 def test_telling(hub):
     """[TYPE1] A frame that is no event reaches the others' current listeners, after what was stored before it."""
     ada, bob, slow = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a"), _listen(hub, Ear("cy"), "a")
-    hub.park(slow)
+    hub.mark_behind(slow)
     hub.offer(_message("a", 1, 1))
 
-    hub.tell(hub.groups["a"], b"typing", but="ada", stamp_ms=2)
+    hub.send_ephemeral(hub.groups["a"], b"typing", but="ada", stamp_ms=2)
 
     assert ada.writes == [_text(_message("a", 1, 1))]
     assert bob.writes == [_text(_message("a", 1, 1)), b"typing"]
@@ -481,12 +481,12 @@ def test_telling_a_full_transport(hub):
     bob = _listen(hub, Ear("bob"), "a")
     bob.full_after = 1
 
-    hub.tell(hub.groups["a"], b"typing", but="ada", stamp_ms=2)
+    hub.send_ephemeral(hub.groups["a"], b"typing", but="ada", stamp_ms=2)
 
     assert bob.behind
 
 
 def test_a_listener_is_told_in_its_own_words():
-    """[HUB1] What a listener does with what it is told is its own: one that does nothing with it cannot be made."""
+    """[HUB1] A listener has to implement its notifications: the base class is abstract."""
     with pytest.raises(TypeError, match="lost, reset, send"):
         Listener(1, "ada")

@@ -132,7 +132,7 @@ def test_ten_bad_frames_in_a_row(session):
 
 
 def test_a_good_frame_forgives(session):
-    """[BAD2] A good frame in between starts the count anew; a post only when its use case accepted it."""
+    """[BAD2] A good frame in between starts the count again; a post only when its use case accepted it."""
     for _ in range(9):
         session.receive(b"{", now_s=0)
     _say(session, "post_message", {})

@@ -26,8 +26,8 @@ def test_a_quiet_frame_stays_below_the_batch_on_its_way():
     assert stamps.quiet(now_ms=9_000) == first - 1
 
 
-def test_a_quiet_frame_may_follow_what_was_handed_on():
-    """[STAMP2] Halfway through a batch other frames may bear the stamp of the last event that was handed on."""
+def test_an_ephemeral_frame_may_follow_what_was_delivered():
+    """[STAMP2] Halfway through a batch other frames may bear the stamp of the last event that was delivered."""
     stamps = Stamps()
     first = stamps.reserve(3, now_ms=2_000)
 

@@ -10,7 +10,7 @@ from orbital_relay.core.window import Windows
 
 
 def test_so_many_and_then_a_wait():
-    """[WIN1] The limit passes; the next is told to the second when the first one leaves the window."""
+    """[WIN1] The limit passes; the next gets, to the second, when the first one leaves the window."""
     windows = Windows(limit=5, window_s=60)
     for second in range(5):
         assert windows.hit("a", second) is None
@@ -23,7 +23,7 @@ def test_so_many_and_then_a_wait():
 
 
 def test_what_is_refused_does_not_count():
-    """[WIN2] Who knocks all the time gets in when whoever waited would."""
+    """[WIN2] A client that retries all the time is admitted when one that waited would be."""
     windows = Windows(limit=1, window_s=60)
     windows.hit("a", 0)
 
@@ -34,7 +34,7 @@ def test_what_is_refused_does_not_count():
 
 
 def test_peek_does_not_count():
-    """[WIN3] Looking says what an attempt would be told, and changes nothing."""
+    """[WIN3] `peek` returns what an attempt would get, and changes nothing."""
     windows = Windows(limit=2, window_s=60)
     assert windows.peek("a", 0) is None
     assert len(windows) == 0

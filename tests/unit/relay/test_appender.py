@@ -68,14 +68,14 @@ class Desk:
 
     def __init__(self) -> None:
         self.log = Log()
-        self.handed_on: list[int] = []
+        self.delivered: list[int] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.appender = Appender(
             store=cast("Store", self.log),
             clock=Clock(),
             stamps=Stamps(),
             spawn=self._spawn,
-            hand_on=lambda events: self.handed_on.extend(event.seq for event in events),
+            deliver=lambda events: self.delivered.extend(event.seq for event in events),
             publish=self._publish,
             on_batch=lambda count, seconds: None,
         )
@@ -107,7 +107,7 @@ def message(name: str, chars: int) -> PostMessage:
 
 
 async def test_what_waits_is_bounded_in_number():
-    """[QUEUE1] So many drafts wait and no more; who is refused is told to try again, and the others are stored."""
+    """[QUEUE1] So many drafts wait and no more; the refusal asks to try again, and the others are stored."""
     desk = Desk()
     first = desk.post("first", 4)
     await desk.until(1)
@@ -119,7 +119,7 @@ async def test_what_waits_is_bounded_in_number():
     for _ in range(1 + -(-QUEUE_DRAFTS // BATCH_DRAFTS)):
         desk.log.leave.release()
     await asyncio.gather(first, *waiting)
-    assert desk.handed_on == list(range(1, QUEUE_DRAFTS + 2))
+    assert desk.delivered == list(range(1, QUEUE_DRAFTS + 2))
     assert desk.log.names == ["first", *map(str, range(QUEUE_DRAFTS))]
     assert max(map(len, desk.log.batches)) == BATCH_DRAFTS
 

@@ -6,7 +6,7 @@ import pytest
 
 from orbital_relay import wire
 from orbital_relay.model import Event
-from orbital_relay.relay.bus_messages import decode_rumour, encode_rumour, encode_typing
+from orbital_relay.relay.bus_messages import decode_message, encode_event, encode_typing
 
 GROUP = "00000000-0000-4000-8000-000000000001"
 
@@ -16,8 +16,8 @@ def test_what_is_written_is_read():
     event = Event(GROUP, 2**40, 1_800_000_000_000, '{"type":"new_message","data":"ä"}'.encode())
     typing = wire.TypingIndicator("t", "u", "Zoë", is_typing=True)
 
-    assert decode_rumour(GROUP, encode_rumour(event)) == event
-    assert decode_rumour(GROUP, encode_typing(typing)) == typing
+    assert decode_message(GROUP, encode_event(event)) == event
+    assert decode_message(GROUP, encode_typing(typing)) == typing
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_what_is_written_is_read():
 )
 def test_what_is_no_rumour(payload: bytes):
     """[CLUSTER] What this program does not write is nothing, whatever its bytes are."""
-    assert decode_rumour(GROUP, payload) is None
+    assert decode_message(GROUP, payload) is None

@@ -1,4 +1,4 @@
-"""The frames that SQLite's write-ahead log must have, told from its index."""
+"""The frames that SQLite's write-ahead log must have, by its index."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from orbital_relay.server.sessions.presence import Entry, Here, Presence, counte
 log = logging.getLogger("orbital.shared")
 
 ANSWER_S: Final = 1.0
-"""Longest wait for Redis: a request that needs it goes on without, or is told to come back."""
+"""Longest wait for Redis: a request that needs it goes on without, or gets 503 with Retry-After."""
 
 AWAY: Final = (RedisError, RedisClusterException, OSError)
 """What the library raises when Redis is away, loads, or answers with an error; a timeout is an OSError."""
@@ -43,7 +43,7 @@ async def _is_clustered(single: Redis) -> bool:
         about: Mapping[str, object] = await single.info("cluster")
         return bool(about.get("cluster_enabled"))
     except NoPermissionError:
-        # INFO is in the category @dangerous, which operators take away.
+        # INFO is in the category @dangerous, which operators revoke.
         pass
     try:
         await single.execute_command("CLUSTER", "KEYSLOT", "orbital")  # type: ignore[no-untyped-call] # redis-py has no types here
@@ -58,7 +58,7 @@ async def _is_clustered(single: Redis) -> bool:
 
 class SharedRedis:
     """
-    A client of the cluster's Redis, made on first use: only a Redis that answers tells whether it is a Cluster.
+    A client of the cluster's Redis, made on first use: whether it is a Cluster is known once Redis answers.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.
@@ -90,7 +90,7 @@ class SharedRedis:
         if self._client is not None:
             return self._client
         if self._making is None:
-            # One try for all who ask meanwhile, and who gives up does not take the answer from the others.
+            # One try for all callers, and a caller that is cancelled does not cancel it for the others.
             self._making = asyncio.create_task(self._make(), name="redis")
             self._making.add_done_callback(self._made)
         return await asyncio.shield(self._making)
@@ -120,7 +120,7 @@ class SharedRedis:
 
     async def clustered(self) -> bool:
         """
-        Tell whether it is a Cluster.
+        Return whether it is a Cluster.
 
         Raises:
             RedisError, OSError: If Redis has not answered yet.
@@ -128,7 +128,7 @@ class SharedRedis:
         return isinstance(await self.client(), RedisCluster)
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         if self._making is not None:
             self._making.cancel()
             await asyncio.gather(self._making, return_exceptions=True)
@@ -225,8 +225,8 @@ class SharedPresence:
     Who is connected to any server: each writes what it knows into Redis, under a name that has to be kept alive.
 
     A group is a hash with a field for each server and user. What a dead server left there is skipped, and swept by
-    whoever sees it. A name that was gone is not taken again: somebody may be sweeping it right now.
-    While Redis is away a server tells of its own connections, and writes all of them when it is back.
+    every server that sees it. A name that was gone is not taken again: somebody may be sweeping it right now.
+    While Redis is away a server reports its own connections, and writes all of them when it is back.
 
     Args:
         redis: The cluster's.
@@ -257,7 +257,7 @@ class SharedPresence:
             task.add_done_callback(_report)
 
     def moved(self, group_id: GroupId) -> None:
-        """Note that somebody here began or ceased to hear a group."""
+        """Note that a user subscribed to a group here, or unsubscribed."""
         self._dirty.add(group_id)
         self._wake.set()
 
@@ -269,7 +269,7 @@ class SharedPresence:
         self._wake.set()
 
     async def online(self, group_id: GroupId) -> list[Online]:
-        """Return who hears a group now, on any server, in the order of arrival; while Redis is away, on this one."""
+        """Return a group's subscribers on all servers, in the order of arrival; while Redis is away, on this one."""
         found = counted(self._here(group_id))
         try:
             elsewhere = await self._elsewhere(group_id)

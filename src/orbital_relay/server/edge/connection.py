@@ -436,7 +436,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
             # RFC 6455 §1.4: after our Close we only wait for theirs.
             return
         try:
-            said = self._reader.hear(
+            said = self._reader.receive(
                 opcode,
                 came.get_payload_as_bytes(),
                 fin=bool(came.fin),

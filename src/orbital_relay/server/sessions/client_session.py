@@ -37,7 +37,7 @@ class ClientSession(Dispatcher):
     It never buffers more than the bounds in intake.py: a client that does not read is not read from.
     """
 
-    __slots__ = ("_choked_s", "_parting", "_registry", "_settings", "connected_ms", "session_id")
+    __slots__ = ("_parting", "_paused_since_s", "_registry", "_settings", "connected_ms", "session_id")
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ClientSession(Dispatcher):
         self._registry, self._settings = registry, settings
         self.session_id = str(uuid.uuid4())
         self.connected_ms = 0
-        self._choked_s = 0.0
+        self._paused_since_s = 0.0
         self._parting: asyncio.Future[None] | None = None
 
     # Chapter: what the edge calls
@@ -118,12 +118,12 @@ class ClientSession(Dispatcher):
 
     def paused(self) -> None:
         """Write no more: the transport is above the high watermark."""
-        self._choked_s = self._clock.steady_s()
-        self._relay.hub.choke(self)
+        self._paused_since_s = self._clock.steady_s()
+        self._relay.hub.pause(self)
 
     def resumed(self) -> None:
         """Write again: the transport is below the low watermark."""
-        self.choked = False
+        self.is_paused = False
         if self._outgoing is not None and self._intake is not None:
             self._outgoing.flush()
             self._intake.look()
@@ -192,7 +192,7 @@ class ClientSession(Dispatcher):
         if says.Beat() in effects:
             effects.remove(says.Beat())
             self.ping(shared, stamp_ms=stamp_ms, now_ms=now_ms)
-            if self.choked and now_s - self._choked_s > self._settings.max_lag_s:
+            if self.is_paused and now_s - self._paused_since_s > self._settings.max_lag_s:
                 self.cut("lag")
                 return
         self._perform(effects)

@@ -72,7 +72,7 @@ class Dispatcher(SocketListener):
 
     def _put(self, frame: bytes) -> None:
         super()._put(frame)
-        if self.choked and self._intake is not None:
+        if self.is_paused and self._intake is not None:
             self._intake.look()
 
     @abstractmethod

@@ -46,7 +46,7 @@ class SocketListener(Listener):
         """Write to an open connection from now on."""
         self._outgoing = outgoing = Outgoing(writer)
         self.deflate = writer.deflate
-        self.last_stamp_ms = self._relay.quiet_ms()
+        self.last_stamp_ms = self._relay.ephemeral_ms()
         return outgoing
 
     def detach(self) -> None:
@@ -108,7 +108,7 @@ class SocketListener(Listener):
             stamp_ms: Its stamp.
             now_ms: Its time.
         """
-        if self.choked:
+        if self.is_paused:
             return
         if self._frozen or self.behind:
             self._put(wire.frame(wire.Ping(now_ms), stamp_ms=self.last_stamp_ms))
@@ -118,7 +118,7 @@ class SocketListener(Listener):
 
     def _stamp_ms(self) -> int:
         if not self._frozen and not self.behind:
-            self.last_stamp_ms = self._relay.quiet_ms()
+            self.last_stamp_ms = self._relay.ephemeral_ms()
         return self.last_stamp_ms
 
     def _put(self, frame: bytes) -> None:

@@ -151,7 +151,7 @@ class Sessions:
         if not due:
             return
         now_ms = self._clock.wall_ms()
-        stamp_ms = self._relay.quiet_ms()
+        stamp_ms = self._relay.ephemeral_ms()
         shared = text_frame(wire.frame(wire.Ping(now_ms), stamp_ms=stamp_ms))
         for session in due:
             session.beat(shared, stamp_ms=stamp_ms, now_ms=now_ms)

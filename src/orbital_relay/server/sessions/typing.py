@@ -57,7 +57,7 @@ class TypingNotifier:
     def notify(self, group_id: GroupId, principal: Principal, thread_id: str, *, is_typing: bool) -> None:
         """Send an indicator to the group's other subscribers."""
         indicator = wire.TypingIndicator(thread_id, principal.user_id, principal.username, is_typing)
-        self._relay.tell(group_id, indicator)
+        self._relay.notify_typing(group_id, indicator)
 
     def forget(self) -> None:
         """Empty the cache: the database has gone back under the server."""

@@ -176,7 +176,7 @@ async def delete_medium(call: Call) -> Reply:
 
     A complete one emits `media_expired`; an upload that is not complete is aborted, and its id can be used again.
     """
-    await media.take_away(call.node.media, call.principal, call.uuid("media_id", MediaId))
+    await media.delete_medium(call.node.media, call.principal, call.uuid("media_id", MediaId))
     return Reply(204)
 
 

@@ -1,4 +1,4 @@
-"""The appender on PostgreSQL, written by hand: drafts of one tick become events in four round trips and a commit."""
+"""The appender on PostgreSQL: posts of one tick in four round trips and a commit, other drafts one by one."""
 
 from __future__ import annotations
 
@@ -8,26 +8,15 @@ from typing import Any, Final, Protocol, TypeAlias
 from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from orbital_relay import wire
-from orbital_relay.api import receipts
-from orbital_relay.core.chain import digest, first_prev
+from orbital_relay.core.chain import first_prev
+from orbital_relay.core.decide import Effect, Facts, no_group, no_thread
 from orbital_relay.core.trusted_time import RUN_LEAP_MS
 from orbital_relay.errors import Conflict, OrbitalError
-from orbital_relay.model import (
-    AnyDraft,
-    CreateGroup,
-    Event,
-    GroupId,
-    IdempotencyKey,
-    PostMessage,
-    PostReply,
-    PostThread,
-)
+from orbital_relay.model import AnyDraft, CreateGroup, PostMessage, PostReply, PostThread
 from orbital_relay.ports import Appended
-from orbital_relay.store import effects
 from orbital_relay.store import tables as t
-from orbital_relay.store.effects import GroupRow
-from orbital_relay.store.tables import SEQ_BITS
+from orbital_relay.store.append import rows
+from orbital_relay.store.append.batch import KEY_LIFETIME_MS, Batch, GroupRow, Key, KnownKey, repeated
 
 Post: TypeAlias = PostMessage | PostThread | PostReply
 """A draft that changes nobody's membership: these are decided in memory and written in bulk."""
@@ -51,9 +40,6 @@ class Connected(Protocol):
 
 MOST_REMEMBERED: Final = 50_000
 """Threads whose group is kept in memory; it never changes in one database. About 10 MB."""
-
-KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
-"""How long an idempotency key answers."""
 
 # In the order of their row numbers, as every transaction here does: two of them never wait for each other in a ring.
 # NO KEY UPDATE is what the UPDATE below takes anyway; it lets foreign keys of other transactions through.
@@ -138,7 +124,7 @@ class PostgresAppender:
         self._threads: dict[str, tuple[int, str]] = {}
 
     def forget(self) -> None:
-        """Trust nothing remembered: a new connection may lead to a promoted replica, with other threads in its rows."""
+        """Clear the memory: a new connection may lead to a promoted replica, with other threads in its rows."""
         self._threads.clear()
 
     async def posts(
@@ -156,10 +142,9 @@ class PostgresAppender:
         Raises:
             KeyTaken: If the transaction has to be done again.
         """
-        batch = _Batch(await self._threads_of(raw, drafts))
+        batch = _PostBatch(await self._threads_of(raw, drafts))
         wanted = {group_id for draft in drafts if (group_id := batch.group_id(draft)) is not None}
-        rows = await raw.fetch(_LOCK, list(wanted))
-        for *group, began_ms in rows:
+        for *group, began_ms in await raw.fetch(_LOCK, list(wanted)):
             batch.groups[group[1]] = GroupRow(*group)
             first_stamp_ms = not_before(first_stamp_ms, began_ms)
         await self._read_facts(raw, batch, drafts)
@@ -178,7 +163,7 @@ class PostgresAppender:
             known.update({row[0]: (row[1], row[2]) for row in await raw.fetch(_THREADS, new)})
         return {thread_id: known[thread_id] for thread_id in asked if thread_id in known}
 
-    async def _read_facts(self, raw: Connected, batch: _Batch, drafts: Sequence[Post]) -> None:
+    async def _read_facts(self, raw: Connected, batch: _PostBatch, drafts: Sequence[Post]) -> None:
         pairs = set()
         keys: dict[tuple[int, str], int] = {}
         for draft in drafts:
@@ -199,20 +184,18 @@ class PostgresAppender:
             if key is None:
                 batch.members.add((group_key, user))
             else:
-                batch.keys[user, key] = (fingerprint, answer)
+                batch.known_keys[user, key] = (fingerprint, answer)
 
 
-class _Batch:
-    """The posts of one transaction, and the rows that they add up to."""
+class _PostBatch(Batch[Post]):
+    """The posts of one transaction: decided in memory, written in bulk."""
 
     def __init__(self, threads: dict[str, tuple[int, str]]) -> None:
+        super().__init__()
         self.groups: dict[str, GroupRow] = {}
         self.members: set[tuple[int, int]] = set()
-        self.keys: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+        self.known_keys: dict[Key, KnownKey] = {}
         self._threads = threads
-        self._events: list[tuple[int, int, int, int, bytes]] = []
-        self._moved: dict[int, GroupRow] = {}
-        self._new_keys: dict[tuple[int, str], tuple[bytes, bytes, int]] = {}
         self._new_threads: list[tuple[Any, ...]] = []
         self._new_replies: list[tuple[Any, ...]] = []
 
@@ -225,36 +208,25 @@ class _Batch:
 
     def take(self, draft: Post, stamp_ms: int) -> Appended | OrbitalError:
         """Decide one post; what it adds is seen by the next."""
-        try:
-            repeated = self._repeated(draft)
-            return repeated if repeated is not None else self._add(draft, stamp_ms)
-        except OrbitalError as refusal:
-            return refusal
-
-    def _repeated(self, draft: Post) -> Appended | None:
-        if draft.once is None:
-            return None
-        return repeated(draft, draft.once, self.keys.get((draft.actor.key, draft.once.key)))
-
-    def _add(self, draft: Post, stamp_ms: int) -> Appended:
+        if draft.once is not None:
+            key = draft.actor.key, draft.once.key
+            try:
+                first = repeated(draft, self.keys.get(key) or self.known_keys.get(key))
+            except Conflict as refusal:
+                return refusal
+            if first is not None:
+                return first
         group_id = self.group_id(draft)
         if group_id is None:
-            raise effects.no_thread()
+            return no_thread()
         group = self.groups.get(group_id)
         if group is None:
-            raise effects.no_group()
+            return no_group()
+        facts = Facts(group_id, group.creator, (group.id, draft.actor.key) in self.members)
+        return self.add(draft, group, facts, stamp_ms=stamp_ms)
+
+    def _write_rows(self, draft: Post, group: GroupRow, effect: Effect, *, seq: int) -> None:  # noqa: ARG002 - posts change no creator
         actor = draft.actor
-        seq = group.last_seq + 1
-        effect = effects.posted(
-            draft,
-            group_id,
-            seq=seq,
-            stamp_ms=(stamp_ms := max(stamp_ms, group.last_stamp_ms + 1)),
-            member=(group.id, actor.key) in self.members,
-        )
-        frame = wire.seal(effect.data, group_id=group_id, seq=seq, stamp_ms=stamp_ms, prev=group.last_hash)
-        group.last_seq, group.last_stamp_ms, group.last_hash = seq, stamp_ms, digest(frame)
-        self._moved[group.id] = group
         match draft:
             case PostMessage():
                 pass
@@ -272,13 +244,6 @@ class _Batch:
                         *(draft.encrypted_body, draft.message_id, draft.at_ms),
                     )
                 )
-        message = int(isinstance(draft, PostMessage))
-        self._events.append((group.id << SEQ_BITS | seq, group.id, stamp_ms, message, frame))
-        if draft.once is not None:
-            key, answer = (actor.key, draft.once.key), receipts.encode(effect.receipt)
-            self.keys[key] = (draft.once.fingerprint, answer)
-            self._new_keys[key] = (draft.once.fingerprint, answer, draft.at_ms)
-        return Appended(effect.receipt, Event(GroupId(group_id), seq, stamp_ms, frame))
 
     async def write(self, raw: Connected) -> None:
         """
@@ -287,16 +252,16 @@ class _Batch:
         Raises:
             KeyTaken: If another server used one of the keys since they were looked up.
         """
-        if not self._events:
+        if not self.events:
             return
         if self._new_threads:
             await raw.fetch(_ADD_THREADS, *_columns(self._new_threads, 9))
         if self._new_replies:
             await raw.execute(_ADD_REPLIES, *_columns(self._new_replies, 8))
-        heads = [(group.id, group.last_seq, group.last_stamp_ms, group.last_hash) for group in self._moved.values()]
+        heads = [(group.id, group.last_seq, group.last_stamp_ms, group.last_hash) for group in self.moved.values()]
         # In the order of the key, so that two servers with the same keys do not wait for each other in a ring.
-        keys = [(*key, *rest) for key, rest in sorted(self._new_keys.items())]
-        stored = await raw.fetchval(_STORE, *_columns(self._events, 5), *_columns(heads, 4), *_columns(keys, 5))
+        keys = [(*key, *rest) for key, rest in sorted(self.keys.items())]
+        stored = await raw.fetchval(_STORE, *_columns(self.events, 5), *_columns(heads, 4), *_columns(keys, 5))
         if stored != len(keys):
             raise KeyTaken
 
@@ -315,20 +280,6 @@ def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
-def repeated(draft: AnyDraft, once: IdempotencyKey, known: tuple[bytes, bytes] | None) -> Appended | None:
-    """
-    Return the first answer to a key that was used before, None for a new key.
-
-    Raises:
-        Conflict: If it was used with another request.
-    """
-    if known is None:
-        return None
-    if known[0] != once.fingerprint:
-        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
-    return Appended(receipts.decode(type(draft), known[1]), None)
-
-
 # Chapter: one at a time
 
 
@@ -345,56 +296,79 @@ def append_one(conn: Connection, draft: AnyDraft, *, stamp_ms: int) -> Appended:
         OrbitalError: If it may not be; the transaction is to be rolled back.
         KeyTaken: If the transaction has to be done again.
     """
-    before = _repeated(conn, draft)
-    if before is not None:
-        return before
+    first = _repeated(conn, draft)
+    if first is not None:
+        return first
     if isinstance(draft, CreateGroup):
-        group = effects.create_group_row(conn, draft, first_prev=first_prev(draft.group_id))
-        member = False
+        group, member = rows.new_group(draft, first_prev=first_prev(draft.group_id)), False
     else:
         try:
             group = _lock_group(conn, draft)
         except OrbitalError:
             # Since the key was looked up, another server may have stored the first try, and replaced its invite code.
-            before = _repeated(conn, draft)
-            if before is None:
+            first = _repeated(conn, draft)
+            if first is None:
                 raise
-            return before
-        before = _repeated(conn, draft)
-        if before is not None:
-            return before
-        member = effects.is_member(conn, group.id, draft.actor.key)
+            return first
+        first = _repeated(conn, draft)
+        if first is not None:
+            return first
+        member = rows.is_member(conn, group.id, draft.actor.key)
     began_ms = conn.execute(_BEGAN_MS).scalar_one()
-    seq = group.last_seq + 1
-    stamp_ms = max(not_before(stamp_ms, began_ms), group.last_stamp_ms + 1)
-    effect = effects.apply(conn, draft, group, seq=seq, stamp_ms=stamp_ms, member=member)
-    frame = wire.seal(effect.data, group_id=group.group_id, seq=seq, stamp_ms=stamp_ms, prev=group.last_hash)
-    conn.execute(
-        insert(t.events).values(
-            place=t.place(group.id, seq),
-            group=group.id,
-            stamp_ms=stamp_ms,
-            message=int(effect.data.kind == "new_message"),
-            frame=frame,
-        )
-    )
-    conn.execute(
-        update(t.groups)
-        .where(t.groups.c.id == group.id)
-        .values(last_seq=seq, last_stamp_ms=stamp_ms, last_hash=digest(frame))
-    )
-    if draft.once is not None:
-        _add_key(conn, draft, draft.once, answer=receipts.encode(effect.receipt))
-    return Appended(effect.receipt, Event(GroupId(group.group_id), seq, stamp_ms, frame))
+    batch = _SingleBatch(conn)
+    facts = rows.facts_for(conn, draft, group, member=member)
+    outcome = batch.add(draft, group, facts, stamp_ms=not_before(stamp_ms, began_ms))
+    if isinstance(outcome, OrbitalError):
+        raise outcome
+    batch.write()
+    return outcome
+
+
+class _SingleBatch(Batch[AnyDraft]):
+    """One draft of any kind, in SQLAlchemy's statements."""
+
+    def __init__(self, conn: Connection) -> None:
+        super().__init__()
+        self._conn = conn
+
+    def _write_rows(self, draft: AnyDraft, group: GroupRow, effect: Effect, *, seq: int) -> None:
+        rows.write(self._conn, draft, group, effect, seq=seq)
+
+    def write(self) -> None:
+        """
+        Write event, head and key.
+
+        Raises:
+            KeyTaken: If another server used the key since it was looked up.
+        """
+        conn = self._conn
+        for place, group, stamp_ms, message, frame in self.events:
+            values = {"place": place, "group": group, "stamp_ms": stamp_ms, "message": message, "frame": frame}
+            conn.execute(insert(t.events).values(values))
+        for row in self.moved.values():
+            head = {"last_seq": row.last_seq, "last_stamp_ms": row.last_stamp_ms, "last_hash": row.last_hash}
+            conn.execute(update(t.groups).where(t.groups.c.id == row.id).values(head))
+        for (user, key), (fingerprint, answer, used_ms) in self.keys.items():
+            used = {"fingerprint": fingerprint, "answer": answer, "used_ms": used_ms}
+            statement = upsert(t.idempotency_keys).values(user=user, key=key, **used)
+            stored = conn.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["user", "key"],
+                    set_=used,
+                    where=t.idempotency_keys.c.used_ms <= used_ms - KEY_LIFETIME_MS,
+                )
+            )
+            if stored.rowcount != 1:
+                raise KeyTaken
 
 
 def _lock_group(conn: Connection, draft: AnyDraft) -> GroupRow:
     """Lock the group that a draft is for; an invite code that moves to another group meanwhile is followed."""
-    group_id = effects.group_id_of(conn, draft)
-    group = effects.load_group(conn, group_id, lock=True)
+    group_id = rows.group_id_of(conn, draft)
+    group = rows.load_group(conn, group_id, lock=True)
     if group is None:
-        raise effects.no_group()
-    if effects.group_id_of(conn, draft) != group_id:
+        raise no_group()
+    if rows.group_id_of(conn, draft) != group_id:
         raise KeyTaken
     return group
 
@@ -410,18 +384,4 @@ def _repeated(conn: Connection, draft: AnyDraft) -> Appended | None:
             keys.used_ms > draft.at_ms - KEY_LIFETIME_MS,
         )
     ).one_or_none()
-    return repeated(draft, draft.once, None if row is None else (bytes(row[0]), bytes(row[1])))
-
-
-def _add_key(conn: Connection, draft: AnyDraft, once: IdempotencyKey, *, answer: bytes) -> None:
-    values = {"fingerprint": once.fingerprint, "answer": answer, "used_ms": draft.at_ms}
-    statement = upsert(t.idempotency_keys).values(user=draft.actor.key, key=once.key, **values)
-    stored = conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=["user", "key"],
-            set_=values,
-            where=t.idempotency_keys.c.used_ms <= draft.at_ms - KEY_LIFETIME_MS,
-        )
-    )
-    if stored.rowcount != 1:
-        raise KeyTaken
+    return repeated(draft, None if row is None else (bytes(row[0]), bytes(row[1])))

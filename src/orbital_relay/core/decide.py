@@ -1,0 +1,306 @@
+"""Decide a draft: an event and an answer, or a refusal. The store reads the facts and writes the rows."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.api.groups import GroupCreated, GroupJoined
+from orbital_relay.api.media import MediaStored
+from orbital_relay.api.messages import MessagePosted
+from orbital_relay.api.receipts import Receipt
+from orbital_relay.api.threads import ReplyCreated, ThreadCreated
+from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, MediaSettled, NotFound, OrbitalError
+from orbital_relay.model import (
+    AnyDraft,
+    CreateGroup,
+    ExpireMedia,
+    FinishMedia,
+    JoinGroup,
+    LeaveGroup,
+    MediaState,
+    PostMessage,
+    PostReply,
+    PostThread,
+)
+
+
+class Creation(msgspec.Struct, frozen=True):
+    """Facts for `CreateGroup`: whether another group has the invite code."""
+
+    code_taken: bool
+
+
+class Joining(msgspec.Struct, frozen=True):
+    """Facts for `JoinGroup`: the group's name, and how many members it has."""
+
+    encrypted_name: str
+    member_count: int
+
+
+class Leaver(msgspec.Struct, frozen=True):
+    """A member who is about to leave: row number, public id and name."""
+
+    key: int
+    user_id: str
+    username: str
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """
+    Facts for `LeaveGroup`.
+
+    Attributes:
+        leaver: The member with the id that the draft names; None when there is no such member.
+        heir: Row number of the member who joined first among the others; None when there are no others.
+    """
+
+    leaver: Leaver | None
+    heir: int | None
+
+
+class Medium(msgspec.Struct, frozen=True, kw_only=True):
+    """Facts for `FinishMedia` and `ExpireMedia`: the medium's row, under its lock."""
+
+    thread_id: str
+    uploader: int
+    state: MediaState
+    total_chunks: int
+    received_chunks: int
+    received_bytes: int
+    encrypted_metadata: str
+    expires_ms: int
+
+
+About = Creation | Joining | Leaving | Medium | None
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """
+    What the store read under the group's lock.
+
+    Attributes:
+        group_id: The group.
+        creator: Row number of the user who looks after the group.
+        member: Whether the draft's actor is a member now.
+        about: The facts of the draft's own kind; None for posts.
+    """
+
+    group_id: str
+    creator: int
+    member: bool
+    about: About = None
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """
+    What the store writes, besides the rows that the draft's kind always has.
+
+    Attributes:
+        data: The event.
+        receipt: The body that answers the draft; None for a draft whose answer has no body.
+        creator: Row number of the group's new creator; None when that does not change.
+    """
+
+    data: wire.EventData
+    receipt: Receipt | None = None
+    creator: int | None = None
+
+
+def no_group() -> NotFound:
+    """Make the refusal for a group that does not exist."""
+    return NotFound("There is no such group.")
+
+
+def not_member() -> Forbidden:
+    """Make the refusal for a group that the caller is not in."""
+    return Forbidden("You are not a member of this group.")
+
+
+def no_thread() -> NotFound:
+    """Make the refusal for a thread that does not exist."""
+    return NotFound("There is no such thread.")
+
+
+def no_code() -> NotFound:
+    """Make the refusal for an invite code that opens no group."""
+    return NotFound("This invite code is not known, or no longer holds. Ask a member for the current one.")
+
+
+def no_media() -> NotFound:
+    """Make the refusal for a medium that does not exist."""
+    return NotFound("There is no such medium.")
+
+
+def may_not_delete() -> Forbidden:
+    """Make the refusal for deleting somebody else's medium."""
+    return Forbidden("Only the member who uploaded a medium, and the creator of the group, delete it.")
+
+
+def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect | OrbitalError:
+    """
+    Decide a draft.
+
+    Args:
+        draft: What a client, or for media that are due the server, asks.
+        facts: What the store read under the group's lock.
+        seq: The number that the event gets.
+        stamp_ms: The event's `server_timestamp`, milliseconds.
+
+    Returns:
+        What to write, or the refusal: then nothing is written.
+    """
+    match draft:
+        case PostMessage() | PostThread() | PostReply():
+            return _post(draft, facts, seq=seq, stamp_ms=stamp_ms) if facts.member else not_member()
+        case CreateGroup():
+            return _create(draft, facts)
+        case JoinGroup():
+            return _join(draft, facts)
+        case LeaveGroup():
+            return _leave(draft, facts)
+        case FinishMedia():
+            return _finish(draft, facts)
+        case ExpireMedia():
+            return _expire(draft, facts)
+        case _:
+            assert_never(draft)
+
+
+def names_of(draft: LeaveGroup) -> frozenset[str]:
+    """Return the ids that a draft may mean: UUIDs may be written in capitals, other providers' ids stay as they are."""
+    return frozenset({draft.user_id, wire.read_uuid(draft.user_id) or draft.user_id})
+
+
+def _post(draft: PostMessage | PostThread | PostReply, facts: Facts, *, seq: int, stamp_ms: int) -> Effect:
+    actor = draft.actor
+    match draft:
+        case PostMessage():
+            return Effect(
+                wire.NewMessage(draft.message_id, facts.group_id, draft.encrypted_envelope, stamp_ms, actor.user_id),
+                MessagePosted(message_id=draft.message_id, server_timestamp=stamp_ms, seq=seq),
+            )
+        case PostThread():
+            at = wire.iso(draft.at_ms)
+            thread = wire.NewThread(
+                draft.thread_id,
+                facts.group_id,
+                actor.user_id,
+                actor.username,
+                draft.encrypted_title,
+                draft.encrypted_body,
+                at,
+                root_message_id=draft.root_message_id,
+            )
+            return Effect(
+                thread, ThreadCreated(thread_id=draft.thread_id, group_id=facts.group_id, created_at=at, seq=seq)
+            )
+        case PostReply():
+            at = wire.iso(draft.at_ms)
+            reply = wire.NewReply(
+                draft.reply_id,
+                draft.thread_id,
+                actor.user_id,
+                actor.username,
+                draft.encrypted_body,
+                at,
+                message_id=draft.message_id,
+            )
+            return Effect(
+                reply, ReplyCreated(reply_id=draft.reply_id, thread_id=draft.thread_id, created_at=at, seq=seq)
+            )
+        case _:
+            assert_never(draft)
+
+
+def _create(draft: CreateGroup, facts: Facts) -> Effect | OrbitalError:
+    if not isinstance(facts.about, Creation):
+        raise _wrong(draft)
+    if facts.about.code_taken:
+        return Conflict("The invite code that was drawn is in use. Try again.")
+    created_at = wire.iso(draft.at_ms)
+    return Effect(
+        wire.MemberJoined(facts.group_id, draft.actor.user_id, draft.actor.username, created_at),
+        GroupCreated(group_id=facts.group_id, invite_code=draft.invite_code, created_at=created_at),
+    )
+
+
+def _join(draft: JoinGroup, facts: Facts) -> Effect | OrbitalError:
+    about = facts.about
+    if not isinstance(about, Joining):
+        raise _wrong(draft)
+    if facts.member:
+        return AlreadyMember("You are in this group already.", group_id=facts.group_id)
+    joined_at = wire.iso(draft.at_ms)
+    return Effect(
+        wire.MemberJoined(facts.group_id, draft.actor.user_id, draft.actor.username, joined_at),
+        GroupJoined(
+            group_id=facts.group_id,
+            encrypted_name=about.encrypted_name,
+            member_count=about.member_count + 1,
+            joined_at=joined_at,
+        ),
+        # Everybody had left: the first who comes back looks after the group.
+        creator=None if about.member_count else draft.actor.key,
+    )
+
+
+def _leave(draft: LeaveGroup, facts: Facts) -> Effect | OrbitalError:
+    about = facts.about
+    if not isinstance(about, Leaving):
+        raise _wrong(draft)
+    if not facts.member:
+        return not_member()
+    leaves = draft.actor.user_id in names_of(draft)
+    if not leaves and facts.creator != draft.actor.key:
+        return Forbidden("Only the creator of the group removes others.")
+    leaver = about.leaver
+    if leaver is None:
+        return NotFound("There is no such member in this group.")
+    at, reason = wire.iso(draft.at_ms), "left" if leaves else "removed"
+    return Effect(
+        wire.MemberLeft(facts.group_id, leaver.user_id, leaver.username, at, reason),
+        # The member of longest standing becomes the creator, so that somebody can still invite and remove.
+        creator=about.heir if leaver.key == facts.creator else None,
+    )
+
+
+def _finish(draft: FinishMedia, facts: Facts) -> Effect | OrbitalError:
+    medium = facts.about
+    if not isinstance(medium, Medium):
+        raise _wrong(draft)
+    if not facts.member:
+        return not_member()
+    if medium.uploader != draft.actor.key:
+        return Forbidden("Only the member who began an upload can finish it.")
+    # The caller has seen every chunk stored: where some are missing, that upload was abandoned and another one begun.
+    if medium.state is not MediaState.UPLOADING or medium.received_chunks != medium.total_chunks:
+        return MediaSettled("The upload is over already.")
+    media_id, expires_at, size_bytes = draft.media_id, wire.iso(draft.expires_ms), medium.received_bytes
+    data = wire.MediaUploaded(
+        media_id, medium.thread_id, draft.actor.user_id, medium.encrypted_metadata, size_bytes, expires_at
+    )
+    return Effect(
+        data,
+        MediaStored(media_id=media_id, size_bytes=size_bytes, uploaded_at=wire.iso(draft.at_ms), expires_at=expires_at),
+    )
+
+
+def _expire(draft: ExpireMedia, facts: Facts) -> Effect | OrbitalError:
+    medium = facts.about
+    if not isinstance(medium, Medium):
+        raise _wrong(draft)
+    if draft.early:
+        if not facts.member:
+            return not_member()
+        if draft.actor.key not in {medium.uploader, facts.creator}:
+            return may_not_delete()
+    if medium.state is not MediaState.COMPLETE or (not draft.early and medium.expires_ms > draft.at_ms):
+        return MediaSettled("There is nothing to expire.")
+    return Effect(wire.MediaExpired(draft.media_id, medium.thread_id, wire.iso(draft.at_ms)))
+
+
+def _wrong(draft: AnyDraft) -> AssertionError:
+    return AssertionError(f"the store reads the facts that a {type(draft).__name__} needs")

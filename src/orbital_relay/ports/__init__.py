@@ -1,0 +1,38 @@
+"""What the inner rooms need from the world: Protocols of at most eight methods, the guarantee beside each."""
+
+from orbital_relay.ports.accounts import Accounts
+from orbital_relay.ports.blobs import Blob, BlobDraft, BlobMissing, Blobs
+from orbital_relay.ports.bus import Bus, BusReceiver
+from orbital_relay.ports.clock import Clock
+from orbital_relay.ports.groups import Groups
+from orbital_relay.ports.keys import IdempotencyKeys, Revocations
+from orbital_relay.ports.limiter import Limiter
+from orbital_relay.ports.log import Appended, Log
+from orbital_relay.ports.media import Held, Media, MediaCleanup, Uploads
+from orbital_relay.ports.store import Database, MediaRows, Store
+from orbital_relay.ports.threads import Threads
+
+__all__ = [
+    "Accounts",
+    "Appended",
+    "Blob",
+    "BlobDraft",
+    "BlobMissing",
+    "Blobs",
+    "Bus",
+    "BusReceiver",
+    "Clock",
+    "Database",
+    "Groups",
+    "Held",
+    "IdempotencyKeys",
+    "Limiter",
+    "Log",
+    "Media",
+    "MediaCleanup",
+    "MediaRows",
+    "Revocations",
+    "Store",
+    "Threads",
+    "Uploads",
+]

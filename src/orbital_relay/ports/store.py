@@ -1,0 +1,32 @@
+"""The sum of what one database answers."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orbital_relay.ports.accounts import Accounts
+from orbital_relay.ports.groups import Groups
+from orbital_relay.ports.keys import IdempotencyKeys, Revocations
+from orbital_relay.ports.log import Log
+from orbital_relay.ports.media import Media, MediaCleanup, Uploads
+from orbital_relay.ports.threads import Threads
+
+
+class Database(Protocol):
+    """The database that answers all of it."""
+
+    async def ready(self) -> bool:
+        """Return whether the database answers and can store."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and close the database."""
+        ...
+
+
+class Store(Log, Accounts, Groups, Threads, IdempotencyKeys, Revocations, Database, Protocol):
+    """The ports to everything but media."""
+
+
+class MediaRows(Uploads, Media, MediaCleanup, IdempotencyKeys, Protocol):
+    """The ports to media."""

@@ -1,0 +1,35 @@
+"""The port to threads and replies."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from orbital_relay.api import threads as api
+from orbital_relay.model import GroupId, ThreadId
+
+
+class Threads(Protocol):
+    """
+    Threads of a group and their replies, for a user.
+
+    Each read checks, in its own transaction, that the user may: NotFound, or Forbidden.
+    A page of a list ends at `limit`, or early when its entries fill 8 MiB; `has_more` says whether entries follow.
+    """
+
+    async def thread_group(self, thread_id: ThreadId) -> GroupId | None:
+        """Return the group that a thread is in."""
+        ...
+
+    async def threads(
+        self, user: int, group_id: GroupId, *, limit: int, offset: int, newest_first: bool
+    ) -> api.Threads:
+        """Answer `GET /api/groups/{group_id}/threads`."""
+        ...
+
+    async def thread(self, user: int, thread_id: ThreadId, *, now_ms: int) -> api.ThreadWithMedia:
+        """Answer `GET /api/threads/{thread_id}`."""
+        ...
+
+    async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> api.Replies:
+        """Answer `GET /api/threads/{thread_id}/replies`."""
+        ...

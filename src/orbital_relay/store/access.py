@@ -1,0 +1,66 @@
+"""What a user may do with a group."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from sqlalchemy import Connection, bindparam, select
+
+from orbital_relay.core.decide import no_group, not_member
+from orbital_relay.model import Access, GroupId, Head, MembershipAtHead
+from orbital_relay.store import tables as t
+from orbital_relay.store.paging import among
+
+HEAD = (t.groups.c.last_seq, t.groups.c.floor_seq, t.groups.c.last_stamp_ms, t.groups.c.last_hash)
+
+
+def access(conn: Connection, user: int, group_id: str) -> Access:
+    """Return what a user may do with a group."""
+    return _standing(conn, user, group_id)[0]
+
+
+def _standing(conn: Connection, user: int, group_id: str) -> tuple[Access, int]:
+    row = conn.execute(
+        select(t.groups.c.id, t.members.c.user)
+        .outerjoin(t.members, (t.members.c.group == t.groups.c.id) & (t.members.c.user == user))
+        .where(t.groups.c.group_id == group_id)
+    ).one_or_none()
+    if row is None:
+        return Access.UNKNOWN, 0
+    return (Access.STRANGER if row.user is None else Access.MEMBER), int(row.id)
+
+
+def require_member(conn: Connection, user: int, group_id: str) -> int:
+    """
+    Return the row number of a group that the user is in.
+
+    Raises:
+        NotFound: If there is no such group.
+        Forbidden: If the user is not in it.
+    """
+    found, group = _standing(conn, user, group_id)
+    if found is Access.UNKNOWN:
+        raise no_group()
+    if found is Access.STRANGER:
+        raise not_member()
+    return group
+
+
+# Made once: when ten thousand clients come back, building a statement costs more than SQLite takes to run it.
+_MEMBERSHIPS = select(t.groups.c.group_id, t.members.c.user, *HEAD).outerjoin(
+    t.members, (t.members.c.group == t.groups.c.id) & (t.members.c.user == bindparam("user"))
+)
+
+_MEMBERSHIP = _MEMBERSHIPS.where(t.groups.c.group_id == bindparam("group_id"))
+
+
+def memberships(conn: Connection, user: int, group_ids: Collection[str]) -> dict[GroupId, MembershipAtHead]:
+    """Return access and head for those groups that exist."""
+    if len(group_ids) == 1:
+        rows = conn.execute(_MEMBERSHIP, {"user": user, "group_id": next(iter(group_ids))})
+    else:
+        rows = conn.execute(_MEMBERSHIPS.where(among(conn, group_ids)), {"user": user})
+    return {
+        row.group_id: MembershipAtHead(Access.STRANGER if row.user is None else Access.MEMBER, Head(*row[2:]))
+        for row in rows
+    }

@@ -1,0 +1,123 @@
+"""Users who signed up, and users of an outside identity provider."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from orbital_relay.errors import Conflict, UsernameTaken
+from orbital_relay.model import Account, IdempotencyKey
+from orbital_relay.store import tables as t
+from orbital_relay.store.append.batch import KEY_LIFETIME_MS
+
+_ACCOUNT = (
+    t.users.c.id,
+    t.users.c.user_id,
+    t.users.c.username,
+    t.users.c.public_key,
+    t.users.c.password_hash,
+)
+
+
+def _account(row: Row[*tuple[Any, ...]]) -> Account:
+    return Account(row.id, row.user_id, row.username, msgspec.Raw(row.public_key.encode()), row.password_hash)
+
+
+def add_account(
+    conn: Connection,
+    *,
+    user_id: str,
+    username: str,
+    public_key: bytes,
+    password_hash: str,
+    at_ms: int,
+    once: IdempotencyKey | None = None,
+) -> Account:
+    """
+    Add a user who signs up, and the idempotency key that did it.
+
+    Raises:
+        UsernameTaken: If another sign-up has the name.
+    """
+    taken = UsernameTaken(f"The username {username} is taken. Choose another.")
+    name = username.lower()
+    if conn.execute(select(t.users.c.id).where(t.users.c.signup_name == name)).one_or_none() is not None:
+        raise taken
+    try:
+        row = conn.execute(
+            insert(t.users)
+            .values(
+                user_id=user_id,
+                username=username,
+                signup_name=name,
+                password_hash=password_hash,
+                public_key=public_key.decode(),
+                created_ms=at_ms,
+            )
+            .returning(*_ACCOUNT)
+        ).one()
+    except IntegrityError as exc:
+        # Two servers at once: the other one's insert was first.
+        raise taken from exc
+    if once is not None:
+        # The answer holds a token, and no token is stored: a repeated sign-up gets a new one.
+        used = {"user": row.id, "key": once.key, "fingerprint": once.fingerprint, "used_ms": at_ms}
+        conn.execute(insert(t.idempotency_keys).values({**used, "answer": b""}))
+    return _account(row)
+
+
+def signed_up(conn: Connection, username: str, once: IdempotencyKey, *, now_ms: int) -> Account | None:
+    """
+    Return the account of that name if a sign-up with this key made it in the last 24 hours.
+
+    Raises:
+        Conflict: If the key was used for another body.
+    """
+    keys = t.idempotency_keys
+    row = conn.execute(
+        select(*_ACCOUNT, keys.c.fingerprint)
+        .join(keys, keys.c.user == t.users.c.id)
+        .where(
+            t.users.c.signup_name == username.lower(), keys.c.key == once.key, keys.c.used_ms > now_ms - KEY_LIFETIME_MS
+        )
+    ).one_or_none()
+    if row is None:
+        return None
+    if bytes(row.fingerprint) != once.fingerprint:
+        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
+    return _account(row)
+
+
+def account(conn: Connection, username: str) -> Account | None:
+    """Return the user who signed up with a name, in whatever case."""
+    row = conn.execute(select(*_ACCOUNT).where(t.users.c.signup_name == username.lower())).one_or_none()
+    return None if row is None else _account(row)
+
+
+def find_user(conn: Connection, user_id: str) -> Account | None:
+    """Return a user by the public id."""
+    row = conn.execute(select(*_ACCOUNT).where(t.users.c.user_id == user_id)).one_or_none()
+    return None if row is None else _account(row)
+
+
+def user_key(conn: Connection, user_id: str) -> int | None:
+    """Return a user's row number."""
+    return conn.execute(select(t.users.c.id).where(t.users.c.user_id == user_id)).scalar()
+
+
+def enter_user(conn: Connection, *, user_id: str, username: str, at_ms: int) -> int:
+    """Return the row number of a token's user, entered with an empty public key if not known."""
+    known = user_key(conn, user_id)
+    if known is not None:
+        return known
+    values = {"user_id": user_id, "username": username, "public_key": "{}", "created_ms": at_ms}
+    if conn.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as upsert  # noqa: PLC0415 - only where it is spoken
+
+        conn.execute(upsert(t.users).values(values).on_conflict_do_nothing())
+    else:
+        conn.execute(insert(t.users).values(values))
+    return int(conn.execute(select(t.users.c.id).where(t.users.c.user_id == user_id)).scalar_one())

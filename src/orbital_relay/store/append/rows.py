@@ -1,0 +1,323 @@
+"""The rows of each kind of draft: the facts that decide it, and what it writes, in the append's transaction."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
+
+from orbital_relay import wire
+from orbital_relay.core.decide import (
+    Creation,
+    Effect,
+    Facts,
+    Joining,
+    Leaver,
+    Leaving,
+    Medium,
+    names_of,
+    no_code,
+    no_media,
+    no_thread,
+)
+from orbital_relay.model import (
+    AnyDraft,
+    CreateGroup,
+    ExpireMedia,
+    FinishMedia,
+    JoinGroup,
+    LeaveGroup,
+    MediaState,
+    PostMessage,
+    PostReply,
+    PostThread,
+)
+from orbital_relay.store import tables as t
+from orbital_relay.store.append.batch import GroupRow
+
+_GROUP_COLUMNS = (
+    t.groups.c.id,
+    t.groups.c.group_id,
+    t.groups.c.creator,
+    t.groups.c.last_seq,
+    t.groups.c.last_stamp_ms,
+    t.groups.c.last_hash,
+    t.groups.c.floor_seq,
+)
+
+
+def group_id_of(conn: Connection, draft: AnyDraft) -> str:
+    """
+    Return the id of the group whose log a draft joins.
+
+    Raises:
+        NotFound: If the thread, the code or the medium that names the group does not exist.
+    """
+    match draft:
+        case PostReply():
+            found = conn.execute(
+                select(t.groups.c.group_id)
+                .join(t.threads, t.threads.c.group == t.groups.c.id)
+                .where(t.threads.c.thread_id == draft.thread_id)
+            ).scalar()
+            if found is None:
+                raise no_thread()
+            return str(found)
+        case JoinGroup():
+            found = conn.execute(
+                select(t.groups.c.group_id).where(
+                    t.groups.c.invite_code == draft.invite_code, t.groups.c.invite_expires_ms > draft.at_ms
+                )
+            ).scalar()
+            if found is None:
+                raise no_code()
+            return str(found)
+        case FinishMedia() | ExpireMedia():
+            found = conn.execute(
+                select(t.groups.c.group_id)
+                .join(t.media, t.media.c.group == t.groups.c.id)
+                .where(t.media.c.media_id == draft.media_id)
+            ).scalar()
+            if found is None:
+                raise no_media()
+            return str(found)
+        case PostMessage() | PostThread() | CreateGroup() | LeaveGroup():
+            return draft.group_id
+        case _:
+            assert_never(draft)
+
+
+def load_group(conn: Connection, group_id: str, *, lock: bool = False) -> GroupRow | None:
+    """Return a group's row, under its lock if `lock` (SQLite's one writer needs none)."""
+    statement = select(*_GROUP_COLUMNS).where(t.groups.c.group_id == group_id)
+    row = conn.execute(statement.with_for_update() if lock else statement).one_or_none()
+    return None if row is None else GroupRow(*row)
+
+
+def is_member(conn: Connection, group: int, user: int) -> bool:
+    """Return whether a user is in a group, by row numbers."""
+    found = conn.execute(select(t.members.c.user).where(t.members.c.group == group, t.members.c.user == user))
+    return found.one_or_none() is not None
+
+
+def new_group(draft: CreateGroup, *, first_prev: str) -> GroupRow:
+    """Return a group that has no row yet: its log is empty, and its row number 0 until `write` inserts it."""
+    return GroupRow(0, draft.group_id, draft.actor.key, 0, 0, first_prev, 0)
+
+
+def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: bool) -> Facts:
+    """Read what decides a draft, under its group's lock, without writing."""
+    about: Creation | Joining | Leaving | Medium | None
+    match draft:
+        case PostMessage() | PostThread() | PostReply():
+            about = None
+        case CreateGroup():
+            taken = conn.execute(select(t.groups.c.id).where(t.groups.c.invite_code == draft.invite_code))
+            about = Creation(taken.one_or_none() is not None)
+        case JoinGroup():
+            name = conn.execute(select(t.groups.c.encrypted_name).where(t.groups.c.id == group.id)).scalar_one()
+            count = conn.execute(select(func.count()).where(t.members.c.group == group.id)).scalar_one()
+            about = Joining(str(name), int(count))
+        case LeaveGroup():
+            about = _leaving(conn, draft, group)
+        case FinishMedia() | ExpireMedia():
+            about = _medium(conn, draft.media_id)
+        case _:
+            assert_never(draft)
+    return Facts(group.group_id, group.creator, member, about)
+
+
+def _leaving(conn: Connection, draft: LeaveGroup, group: GroupRow) -> Leaving:
+    row = None
+    # The id stood in an address. PostgreSQL takes no U+0000, and no user has one.
+    if "\0" not in draft.user_id:
+        row = conn.execute(
+            select(t.users.c.id, t.users.c.user_id, t.users.c.username)
+            .join(t.members, t.members.c.user == t.users.c.id)
+            .where(t.members.c.group == group.id, t.users.c.user_id.in_(sorted(names_of(draft))))
+            # An id of an outside identity provider is compared as it is first.
+            .order_by(t.users.c.user_id != draft.user_id)
+            .limit(1)
+        ).one_or_none()
+    if row is None:
+        return Leaving(None, None)
+    heir = conn.execute(
+        select(t.members.c.user)
+        .where(t.members.c.group == group.id, t.members.c.user != row.id)
+        .order_by(t.members.c.joined_seq)
+        .limit(1)
+    ).scalar()
+    return Leaving(Leaver(int(row.id), str(row.user_id), str(row.username)), heir)
+
+
+def _medium_row(conn: Connection, media_id: str) -> Row[Any]:
+    """Return a medium under its lock: an upload is abandoned without the group's."""
+    row = conn.execute(
+        select(t.media, t.threads.c.thread_id)
+        .join(t.threads, t.threads.c.id == t.media.c.thread)
+        .where(t.media.c.media_id == media_id)
+        .with_for_update(of=t.media)
+    ).one_or_none()
+    if row is None:
+        raise no_media()
+    return row
+
+
+def _medium(conn: Connection, media_id: str) -> Medium:
+    row = _medium_row(conn, media_id)
+    return Medium(
+        thread_id=row.thread_id,
+        uploader=row.uploader,
+        state=MediaState(row.state),
+        total_chunks=row.total_chunks,
+        received_chunks=row.received_chunks,
+        received_bytes=int(row.received_bytes),
+        encrypted_metadata=row.encrypted_metadata,
+        expires_ms=row.expires_ms or 0,
+    )
+
+
+def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *, seq: int) -> None:
+    """
+    Write the rows of a draft that was decided.
+
+    Args:
+        conn: In the append's transaction, with the group's row locked.
+        draft: What was asked.
+        group: Its group; a new one gets its row number.
+        effect: What was decided.
+        seq: The number of its event.
+    """
+    match draft:
+        case PostMessage():
+            pass
+        case PostThread():
+            _add_thread(conn, draft, group, seq=seq)
+        case PostReply():
+            _add_reply(conn, draft, seq=seq)
+        case CreateGroup():
+            group.id = _add_group(conn, draft, group)
+            _add_member(conn, group, draft.actor.key, draft.encrypted_group_key, at_ms=draft.at_ms, seq=seq)
+        case JoinGroup():
+            _add_member(conn, group, draft.actor.key, draft.encrypted_group_key, at_ms=draft.at_ms, seq=seq)
+        case LeaveGroup():
+            _remove_member(conn, group, effect)
+        case FinishMedia():
+            _finish(conn, draft, seq=seq)
+        case ExpireMedia():
+            _expire(conn, draft)
+        case _:
+            assert_never(draft)
+    if effect.creator is not None:
+        conn.execute(update(t.groups).where(t.groups.c.id == group.id).values(creator=effect.creator))
+
+
+def _add_group(conn: Connection, draft: CreateGroup, group: GroupRow) -> int:
+    return int(
+        conn.execute(
+            insert(t.groups)
+            .values(
+                group_id=draft.group_id,
+                creator=draft.actor.key,
+                encrypted_name=draft.encrypted_name,
+                invite_code=draft.invite_code,
+                invite_expires_ms=draft.invite_expires_ms,
+                created_ms=draft.at_ms,
+                last_seq=0,
+                last_stamp_ms=0,
+                last_hash=group.last_hash,
+            )
+            .returning(t.groups.c.id)
+        ).scalar_one()
+    )
+
+
+def _add_thread(conn: Connection, draft: PostThread, group: GroupRow, *, seq: int) -> None:
+    conn.execute(
+        insert(t.threads).values(
+            thread_id=draft.thread_id,
+            group=group.id,
+            seq=seq,
+            author=draft.actor.key,
+            author_username=draft.actor.username,
+            encrypted_title=draft.encrypted_title,
+            encrypted_body=draft.encrypted_body,
+            root_message_id=draft.root_message_id,
+            created_ms=draft.at_ms,
+        )
+    )
+
+
+def _add_reply(conn: Connection, draft: PostReply, *, seq: int) -> None:
+    thread = conn.execute(
+        update(t.threads)
+        .where(t.threads.c.thread_id == draft.thread_id)
+        .values(reply_count=t.threads.c.reply_count + 1)
+        .returning(t.threads.c.id)
+    ).scalar_one()
+    conn.execute(
+        insert(t.replies).values(
+            reply_id=draft.reply_id,
+            thread=thread,
+            seq=seq,
+            author=draft.actor.key,
+            author_username=draft.actor.username,
+            encrypted_body=draft.encrypted_body,
+            message_id=draft.message_id,
+            created_ms=draft.at_ms,
+        )
+    )
+
+
+def _add_member(conn: Connection, group: GroupRow, user: int, key: str, *, at_ms: int, seq: int) -> None:
+    conn.execute(
+        insert(t.members).values(
+            {"group": group.id, "user": user, "encrypted_group_key": key, "joined_ms": at_ms, "joined_seq": seq}
+        )
+    )
+
+
+def _remove_member(conn: Connection, group: GroupRow, effect: Effect) -> None:
+    if not isinstance(effect.data, wire.MemberLeft):
+        raise AssertionError("a draft to leave that was not refused ends a membership")  # noqa: TRY004 - a bug of ours
+    user = conn.execute(select(t.users.c.id).where(t.users.c.user_id == effect.data.user_id)).scalar_one()
+    conn.execute(delete(t.members).where(t.members.c.group == group.id, t.members.c.user == user))
+    # Unfinished uploads end with the membership: the room that they reserve is the group's again, at once.
+    conn.execute(
+        update(t.media)
+        .where(t.media.c.group == group.id, t.media.c.uploader == user, t.media.c.state == MediaState.UPLOADING.value)
+        .values(state=MediaState.ABANDONED.value, reserved_bytes=0)
+    )
+
+
+def _finish(conn: Connection, draft: FinishMedia, *, seq: int) -> None:
+    row = conn.execute(
+        update(t.media)
+        .where(t.media.c.media_id == draft.media_id)
+        .values(
+            state=MediaState.COMPLETE.value,
+            # From here on it counts as what it is; until now it may have been reserved generously.
+            reserved_bytes=t.media.c.received_bytes,
+            seq=seq,
+            uploaded_ms=draft.at_ms,
+            expires_ms=draft.expires_ms,
+        )
+        .returning(t.media.c.thread)
+    ).one()
+    _count_medium(conn, row.thread, 1)
+
+
+def _expire(conn: Connection, draft: ExpireMedia) -> None:
+    # The bytes go after this is committed: a crash in between leaves them to the next round, which finds `has_bytes`.
+    sooner = case((t.media.c.expires_ms > draft.at_ms, draft.at_ms), else_=t.media.c.expires_ms)
+    row = conn.execute(
+        update(t.media)
+        .where(t.media.c.media_id == draft.media_id)
+        .values(state=MediaState.EXPIRED.value, reserved_bytes=0, expires_ms=sooner)
+        .returning(t.media.c.thread)
+    ).one()
+    _count_medium(conn, row.thread, -1)
+
+
+def _count_medium(conn: Connection, thread: int, change: int) -> None:
+    conn.execute(update(t.threads).where(t.threads.c.id == thread).values(media_count=t.threads.c.media_count + change))

@@ -1,0 +1,112 @@
+"""Groups as their members see them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, case, exists, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from orbital_relay import wire
+from orbital_relay.api.fields import as_sent
+from orbital_relay.api.groups import Group, Groups, Member, Members
+from orbital_relay.errors import Conflict, Forbidden
+from orbital_relay.store import tables as t
+from orbital_relay.store.access import require_member
+from orbital_relay.store.paging import NAME_FACTOR, first_fitting
+
+
+def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: int = 0) -> Groups:
+    """Answer `GET /api/groups`, in the order in which the user joined."""
+    mine = t.members.c.user == user
+    order = t.members.c.joined_ms, t.groups.c.id
+    length = func.length(t.groups.c.encrypted_name) + func.length(t.members.c.encrypted_group_key)
+    joined = t.groups.join(t.members, t.members.c.group == t.groups.c.id)
+    keys = select(t.groups.c.id, length).select_from(joined).where(mine).order_by(*order)
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
+    counted = t.members.alias()
+    count = select(func.count()).where(counted.c.group == t.groups.c.id).scalar_subquery()
+    rows = conn.execute(
+        select(
+            t.groups.c.group_id,
+            t.groups.c.encrypted_name,
+            t.members.c.encrypted_group_key,
+            count.label("member_count"),
+            case((t.groups.c.invite_expires_ms > now_ms, t.groups.c.invite_code), else_=None).label("invite_code"),
+            t.members.c.joined_ms,
+            t.groups.c.last_seq,
+        )
+        .select_from(joined)
+        .where(mine, t.groups.c.id.in_(numbers))
+        .order_by(*order)
+    )
+    return Groups(
+        groups=[
+            Group(
+                group_id=row.group_id,
+                encrypted_name=row.encrypted_name,
+                encrypted_group_key=row.encrypted_group_key,
+                member_count=row.member_count,
+                invite_code=row.invite_code,
+                joined_at=wire.iso(row.joined_ms),
+                last_seq=row.last_seq,
+            )
+            for row in rows
+        ],
+        has_more=has_more,
+    )
+
+
+def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: int = 0) -> Members:
+    """Answer `GET /api/groups/{group_id}/members`, in the order of joining."""
+    group = require_member(conn, user, group_id)
+    length = func.length(t.users.c.username) * NAME_FACTOR + func.length(t.users.c.public_key)
+    joined = t.users.join(t.members, t.members.c.user == t.users.c.id)
+    keys = (
+        select(t.users.c.id, length)
+        .select_from(joined)
+        .where(t.members.c.group == group)
+        .order_by(t.members.c.joined_seq)
+    )
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
+    rows = conn.execute(
+        select(t.users.c.user_id, t.users.c.username, t.users.c.public_key, t.members.c.joined_ms)
+        .select_from(joined)
+        .where(t.members.c.group == group, t.users.c.id.in_(numbers))
+        .order_by(t.members.c.joined_seq)
+    )
+    return Members(
+        members=[
+            Member(
+                user_id=row.user_id,
+                username=row.username,
+                public_key=as_sent(row.public_key.encode()),
+                joined_at=wire.iso(row.joined_ms),
+            )
+            for row in rows
+        ],
+        has_more=has_more,
+    )
+
+
+def replace_code(conn: Connection, user: int, group_id: str, *, invite_code: str, expires_ms: int) -> None:
+    """
+    Give a group a new invite code.
+
+    Raises:
+        NotFound: If there is no such group.
+        Forbidden: If the user did not create it.
+        Conflict: If another group has that code.
+    """
+    group = require_member(conn, user, group_id)
+    creator = conn.execute(select(t.groups.c.creator).where(t.groups.c.id == group)).scalar_one()
+    if creator != user:
+        raise Forbidden("Only the creator of the group makes invite codes.")
+    taken = exists().where(t.groups.c.invite_code == invite_code)
+    if conn.execute(select(taken)).scalar_one():
+        raise Conflict("The invite code that was drawn is in use. Try again.")
+    try:
+        conn.execute(
+            update(t.groups).where(t.groups.c.id == group).values(invite_code=invite_code, invite_expires_ms=expires_ms)
+        )
+    except IntegrityError as exc:
+        # Two servers at once: the other one's code was first.
+        raise Conflict("The invite code that was drawn is in use. Try again.") from exc

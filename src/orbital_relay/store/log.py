@@ -1,0 +1,154 @@
+"""The log: heads, pages of events, resume points, pruning. Each function runs in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, delete, func, select, update
+
+from orbital_relay.core.chain import prev_of
+from orbital_relay.core.decide import no_group
+from orbital_relay.errors import PositionLost
+from orbital_relay.model import Event, GroupId, Head, Page, ResumePoint
+from orbital_relay.store import tables as t
+from orbital_relay.store.access import HEAD, require_member
+from orbital_relay.store.paging import PAGE_BYTES, among, batched
+
+_GROUP_HEAD = select(t.groups.c.id, *HEAD).where(t.groups.c.group_id == bindparam("group_id"))
+
+_EVENTS = (
+    select(t.events.c.place, t.events.c.stamp_ms, t.events.c.frame)
+    .where(t.events.c.place > bindparam("after"), t.events.c.place <= bindparam("last"))
+    .order_by(t.events.c.place)
+    .limit(bindparam("most"))
+)
+
+# asyncpg hands over whole answers, so PostgreSQL has to know where to stop; it adds up lengths without reading frames.
+LENGTH = func.length(t.events.c.frame)
+
+_WEIGHED = _EVENTS.add_columns(
+    (func.sum(LENGTH).over(order_by=t.events.c.place) - LENGTH).label("bytes_before")
+).subquery()
+
+_EVENTS_WITHIN = (
+    select(_WEIGHED.c.place, _WEIGHED.c.stamp_ms, _WEIGHED.c.frame)
+    .where(_WEIGHED.c.bytes_before < bindparam("bytes"))
+    .order_by(_WEIGHED.c.place)
+)
+
+
+def heads(conn: Connection, group_ids: Collection[str]) -> dict[GroupId, Head]:
+    """Return the heads of those groups that exist."""
+    found: dict[GroupId, Head] = {}
+    # A server may follow more groups than either database takes parameters (some 32,000).
+    for some in batched(group_ids, 500):
+        rows = conn.execute(select(t.groups.c.group_id, *HEAD).where(among(conn, some)))
+        found.update({GroupId(group_id): Head(*head) for group_id, *head in rows})
+    return found
+
+
+def last_stamp_ms(conn: Connection) -> int:
+    """Return the highest `server_timestamp` ever given."""
+    return int(conn.execute(select(func.coalesce(func.max(t.groups.c.last_stamp_ms), 0))).scalar_one())
+
+
+def read(conn: Connection, group_id: str, *, after: int, limit: int) -> Page:
+    """Read events after a number, without checking the caller."""
+    row = conn.execute(_GROUP_HEAD, {"group_id": group_id}).one_or_none()
+    if row is None:
+        raise no_group()
+    return _page(conn, row, group_id, after=after, limit=limit)
+
+
+def events(conn: Connection, user: int, group_id: str, *, after: int, limit: int) -> Page:
+    """Read events after a number, for a member."""
+    require_member(conn, user, group_id)
+    return read(conn, group_id, after=after, limit=limit)
+
+
+def _page(conn: Connection, row: Row[*tuple[Any, ...]], group_id: str, *, after: int, limit: int) -> Page:
+    head = Head(*row[1:])
+    if after < head.floor:
+        raise PositionLost(oldest_seq=head.floor + 1)
+    bounds = {"after": t.place(row.id, after), "last": t.place(row.id, head.seq), "most": limit}
+    if conn.dialect.name == "postgresql":
+        found = conn.execute(_EVENTS_WITHIN, {**bounds, "bytes": PAGE_BYTES})
+    else:
+        # SQLite reads a row when it is asked for it.
+        found = conn.execute(_EVENTS, bounds)
+    base = t.place(row.id, 0)
+    page: list[Event] = []
+    size = 0
+    for place, stamp, frame in found:
+        page.append(Event(GroupId(group_id), place - base, stamp, bytes(frame)))
+        size += len(frame)
+        if size >= PAGE_BYTES:
+            found.close()
+            break
+    return Page(page, head)
+
+
+# The end of a frame, where its `prev` stands: a frame may have 350 KB, and this needs 54 bytes of it.
+_END_OF_FRAME = func.substr(t.events.c.frame, LENGTH - 63, 64)
+
+
+def resume_points(conn: Connection, positions: Mapping[GroupId, int]) -> dict[GroupId, ResumePoint]:
+    """Return what is known at a position of each group, by two statements for any number of groups."""
+    groups = conn.execute(select(t.groups.c.group_id, t.groups.c.id, *HEAD).where(among(conn, positions))).all()
+    found: dict[GroupId, ResumePoint] = {}
+    places: dict[int, GroupId] = {}
+    for group_id, number, last_seq, floor_seq, _, last_hash in groups:
+        seq = positions[group_id]
+        if seq == last_seq:
+            found[GroupId(group_id)] = ResumePoint(str(last_hash), None)
+        elif floor_seq <= seq < last_seq:
+            places[t.place(number, seq + 1)] = GroupId(group_id)
+    if places:
+        following = select(t.events.c.place, t.events.c.stamp_ms, _END_OF_FRAME).where(_at_places(conn, list(places)))
+        for place, stamp_ms, end in conn.execute(following):
+            found[places[place]] = ResumePoint(prev_of(bytes(end)), stamp_ms)
+    return found
+
+
+def _at_places(conn: Connection, places: list[int]) -> ColumnElement[bool]:
+    """Match events by their place; on PostgreSQL by one statement for any number, planned once."""
+    if conn.dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import ARRAY  # noqa: PLC0415 - only where it is spoken
+
+        return t.events.c.place == func.any(bindparam(None, places, type_=ARRAY(BigInteger)))
+    return t.events.c.place.in_(places)
+
+
+def prune(conn: Connection, *, before_ms: int, limit: int) -> int:
+    """Drop up to `limit` events with stamps below `before_ms`; a group's log loses only its beginning."""
+    dropped = 0
+    # The oldest event that a group keeps has the number after its floor, so one look-up by key is enough.
+    oldest = t.events.alias()
+    candidates = conn.execute(
+        select(t.groups.c.id, t.groups.c.floor_seq)
+        .join(oldest, oldest.c.place == t.groups.c.id * (1 << t.SEQ_BITS) + t.groups.c.floor_seq + 1)
+        .where(oldest.c.stamp_ms < before_ms)
+        .order_by(t.groups.c.id)
+        .limit(limit)
+        .with_for_update(of=t.groups)
+    ).all()
+    for group, floor in candidates:
+        if dropped >= limit:
+            break
+        window = (
+            select(t.events.c.place, t.events.c.stamp_ms)
+            .where(t.events.c.place > t.place(group, floor), t.events.c.place < t.place(group + 1, 0))
+            .order_by(t.events.c.place)
+            .limit(limit - dropped)
+            .subquery()
+        )
+        last = conn.execute(select(func.max(window.c.place)).where(window.c.stamp_ms < before_ms)).scalar()
+        if last is None:
+            continue
+        gone = conn.execute(
+            delete(t.events).where(t.events.c.place > t.place(group, floor), t.events.c.place <= last)
+        ).rowcount
+        conn.execute(update(t.groups).where(t.groups.c.id == group).values(floor_seq=last - t.place(group, 0)))
+        dropped += gone
+    return dropped

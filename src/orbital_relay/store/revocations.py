@@ -1,0 +1,22 @@
+"""Tokens that no longer hold."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, insert, select
+
+from orbital_relay.model import Revocation, UserId
+from orbital_relay.store import tables as t
+
+
+def revoke(
+    conn: Connection, *, token_digest: bytes | None, user_id: UserId | None, at_s: float, until_s: float
+) -> None:
+    """Note a revocation."""
+    conn.execute(insert(t.revocations).values(token_digest=token_digest, user_id=user_id, at_s=at_s, until_s=until_s))
+
+
+def revocations(conn: Connection, *, after: int) -> list[Revocation]:
+    """Return the revocations with a number above `after`."""
+    r = t.revocations.c
+    rows = conn.execute(select(r.number, r.token_digest, r.user_id, r.at_s).where(r.number > after).order_by(r.number))
+    return [Revocation(row.number, row.token_digest, row.user_id, row.at_s) for row in rows]

@@ -1,0 +1,138 @@
+"""Threads and replies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from orbital_relay import wire
+from orbital_relay.api.threads import Replies, Thread, ThreadReply, Threads
+from orbital_relay.core.decide import no_thread
+from orbital_relay.model import GroupId
+from orbital_relay.store import tables as t
+from orbital_relay.store.access import require_member
+from orbital_relay.store.paging import NAME_FACTOR, first_fitting
+
+
+def thread_group(conn: Connection, thread_id: str) -> GroupId | None:
+    """Return the group that a thread is in."""
+    found = conn.execute(
+        select(t.groups.c.group_id)
+        .join(t.threads, t.threads.c.group == t.groups.c.id)
+        .where(t.threads.c.thread_id == thread_id)
+    ).scalar()
+    return None if found is None else GroupId(found)
+
+
+def _threads() -> Select[Any]:
+    return (
+        select(
+            t.threads.c.id,
+            t.threads.c.thread_id,
+            t.groups.c.group_id,
+            t.users.c.user_id.label("author_id"),
+            t.threads.c.author_username,
+            t.threads.c.encrypted_title,
+            t.threads.c.encrypted_body,
+            t.threads.c.root_message_id,
+            t.threads.c.reply_count,
+            t.threads.c.media_count,
+            t.threads.c.created_ms,
+        )
+        .join(t.groups, t.groups.c.id == t.threads.c.group)
+        .join(t.users, t.users.c.id == t.threads.c.author)
+    )
+
+
+def _thread(row: Row[*tuple[Any, ...]]) -> Thread:
+    return Thread(
+        thread_id=row.thread_id,
+        group_id=row.group_id,
+        author_id=row.author_id,
+        author_username=row.author_username,
+        encrypted_title=row.encrypted_title,
+        encrypted_body=row.encrypted_body,
+        root_message_id=row.root_message_id,
+        reply_count=row.reply_count,
+        media_count=row.media_count,
+        created_at=wire.iso(row.created_ms),
+    )
+
+
+def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: int, newest_first: bool) -> Threads:
+    """Answer `GET /api/groups/{group_id}/threads`; the order is the log's."""
+    group = require_member(conn, user, group_id)
+    total = conn.execute(select(func.count()).where(t.threads.c.group == group)).scalar_one()
+    order = t.threads.c.seq.desc() if newest_first else t.threads.c.seq
+    length = func.length(t.threads.c.encrypted_title) + func.length(t.threads.c.encrypted_body)
+    length += func.length(t.threads.c.author_username) * NAME_FACTOR
+    keys = select(t.threads.c.id, length).where(t.threads.c.group == group).order_by(order)
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
+    rows = conn.execute(_threads().where(t.threads.c.id.in_(numbers)).order_by(order))
+    return Threads(
+        threads=[_thread(row) for row in rows],
+        total_count=total,
+        has_more=has_more,
+    )
+
+
+def require_thread(conn: Connection, user: int, thread_id: str) -> int:
+    """
+    Return the row number of a thread in a group that the user is in.
+
+    Raises:
+        NotFound: If there is no such thread.
+        Forbidden: If the user is not in its group.
+    """
+    group_id = thread_group(conn, thread_id)
+    if group_id is None:
+        raise no_thread()
+    require_member(conn, user, group_id)
+    return int(conn.execute(select(t.threads.c.id).where(t.threads.c.thread_id == thread_id)).scalar_one())
+
+
+def thread(conn: Connection, user: int, thread_id: str) -> Thread:
+    """Answer `GET /api/threads/{thread_id}`, but for its media."""
+    number = require_thread(conn, user, thread_id)
+    return _thread(conn.execute(_threads().where(t.threads.c.id == number)).one())
+
+
+def replies(conn: Connection, user: int, thread_id: str, *, limit: int, offset: int) -> Replies:
+    """Answer `GET /api/threads/{thread_id}/replies`, oldest first."""
+    number = require_thread(conn, user, thread_id)
+    total = conn.execute(select(func.count()).where(t.replies.c.thread == number)).scalar_one()
+    length = func.length(t.replies.c.encrypted_body) + func.length(t.replies.c.author_username) * NAME_FACTOR
+    keys = select(t.replies.c.id, length).where(t.replies.c.thread == number).order_by(t.replies.c.seq)
+    numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
+    rows = conn.execute(
+        select(
+            t.replies.c.reply_id,
+            t.users.c.user_id.label("author_id"),
+            t.replies.c.author_username,
+            t.replies.c.encrypted_body,
+            t.replies.c.message_id,
+            t.replies.c.media_count,
+            t.replies.c.created_ms,
+        )
+        .join(t.users, t.users.c.id == t.replies.c.author)
+        .where(t.replies.c.id.in_(numbers))
+        .order_by(t.replies.c.seq)
+    )
+    return Replies(
+        replies=[
+            ThreadReply(
+                reply_id=row.reply_id,
+                thread_id=thread_id,
+                author_id=row.author_id,
+                author_username=row.author_username,
+                encrypted_body=row.encrypted_body,
+                message_id=row.message_id,
+                media_count=row.media_count,
+                created_at=wire.iso(row.created_ms),
+            )
+            for row in rows
+        ],
+        total_count=total,
+        has_more=has_more,
+    )

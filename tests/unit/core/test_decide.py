@@ -1,0 +1,249 @@
+"""Each kind of draft against each fact that decides it: the event, the answer and the new creator, or the refusal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orbital_relay import wire
+from orbital_relay.api.groups import GroupCreated, GroupJoined
+from orbital_relay.api.media import MediaStored
+from orbital_relay.api.messages import MessagePosted
+from orbital_relay.api.threads import ReplyCreated, ThreadCreated
+from orbital_relay.core.decide import (
+    Creation,
+    Effect,
+    Facts,
+    Joining,
+    Leaver,
+    Leaving,
+    Medium,
+    decide,
+    no_code,
+    no_group,
+    no_media,
+    no_thread,
+)
+from orbital_relay.errors import OrbitalError
+from orbital_relay.model import (
+    AnyDraft,
+    CreateGroup,
+    ExpireMedia,
+    FinishMedia,
+    JoinGroup,
+    LeaveGroup,
+    MediaState,
+    PostMessage,
+    PostReply,
+    PostThread,
+    Principal,
+)
+
+ANN = Principal(1, "ann-id", "ann", 4e9)
+BOB = Principal(2, "9f0c1d2e-0000-4000-8000-00000000000b", "bob", 4e9)
+AT_MS, STAMP_MS, SEQ = 1_700_000_000_000, 1_700_000_000_123, 7
+AT = "2023-11-14T22:13:20.000Z"
+
+MESSAGE = PostMessage(actor=ANN, at_ms=AT_MS, group_id="g", message_id="m", encrypted_envelope="AA")
+THREAD = PostThread(
+    actor=ANN,
+    at_ms=AT_MS,
+    group_id="g",
+    thread_id="t",
+    encrypted_title="BB",
+    encrypted_body="CC",
+    root_message_id="r",
+)
+REPLY = PostReply(actor=ANN, at_ms=AT_MS, thread_id="t", reply_id="y", encrypted_body="DD", message_id="m")
+GROUP = CreateGroup(
+    actor=ANN,
+    at_ms=AT_MS,
+    group_id="g",
+    encrypted_name="EE",
+    encrypted_group_key="FF",
+    invite_code="CODE",
+    invite_expires_ms=AT_MS + 1,
+)
+JOIN = JoinGroup(actor=BOB, at_ms=AT_MS, invite_code="CODE", encrypted_group_key="FF")
+FINISH = FinishMedia(actor=ANN, at_ms=AT_MS, media_id="x", expires_ms=AT_MS + 1000)
+MEDIUM = Medium(
+    thread_id="t",
+    uploader=ANN.key,
+    state=MediaState.UPLOADING,
+    total_chunks=2,
+    received_chunks=2,
+    received_bytes=50,
+    encrypted_metadata="GG",
+    expires_ms=0,
+)
+MEMBER = Facts("g", creator=ANN.key, member=True)
+
+
+def leave(actor: Principal, user_id: str) -> LeaveGroup:
+    """Draft a leaving, or a removal."""
+    return LeaveGroup(actor=actor, at_ms=AT_MS, group_id="g", user_id=user_id)
+
+
+def facts(about: Any, **changes: Any) -> Facts:
+    """Facts of ann's group, for a member."""
+    return Facts(**{"group_id": "g", "creator": ANN.key, "member": True, "about": about} | changes)
+
+
+def medium(**changes: Any) -> Facts:
+    """Facts of a medium of ann's; `member` and `creator` are the group's."""
+    group = {name: changes.pop(name) for name in ("member", "creator") if name in changes}
+    values = {name: getattr(MEDIUM, name) for name in MEDIUM.__struct_fields__}
+    return facts(Medium(**values | changes), **group)
+
+
+def effect_of(draft: AnyDraft, known: Facts) -> Effect:
+    """Decide a draft that has to be accepted."""
+    effect = decide(draft, known, seq=SEQ, stamp_ms=STAMP_MS)
+    assert isinstance(effect, Effect), effect
+    return effect
+
+
+@pytest.mark.parametrize(
+    "draft, data, receipt",
+    [
+        (
+            MESSAGE,
+            wire.NewMessage("m", "g", "AA", STAMP_MS, ANN.user_id),
+            MessagePosted(message_id="m", server_timestamp=STAMP_MS, seq=SEQ),
+        ),
+        (
+            THREAD,
+            wire.NewThread("t", "g", ANN.user_id, "ann", "BB", "CC", AT, root_message_id="r"),
+            ThreadCreated(thread_id="t", group_id="g", created_at=AT, seq=SEQ),
+        ),
+        (
+            REPLY,
+            wire.NewReply("y", "t", ANN.user_id, "ann", "DD", AT, message_id="m"),
+            ReplyCreated(reply_id="y", thread_id="t", created_at=AT, seq=SEQ),
+        ),
+    ],
+    ids=["message", "thread", "reply"],
+)
+def test_posts(draft: AnyDraft, data: Any, receipt: Any):
+    """[DCD1] A member's post becomes its event and answer; anyone else's is FORBIDDEN."""
+    assert effect_of(draft, MEMBER) == Effect(data, receipt)
+    refusal = decide(draft, Facts("g", ANN.key, member=False), seq=SEQ, stamp_ms=STAMP_MS)
+    assert isinstance(refusal, OrbitalError)
+    assert refusal.code == "FORBIDDEN"
+
+
+def test_create():
+    """[DCD2] A group with a code of its own is created and joined by one event."""
+    effect = effect_of(GROUP, facts(Creation(code_taken=False), member=False))
+
+    assert effect.data == wire.MemberJoined("g", ANN.user_id, "ann", AT)
+    assert effect.receipt == GroupCreated(group_id="g", invite_code="CODE", created_at=AT)
+    assert effect.creator is None
+
+
+@pytest.mark.parametrize("count, creator", [(3, None), (0, BOB.key)])
+def test_join(count: int, creator: int | None):
+    """[DCD3] A newcomer is told the name and the count; in a group that everybody had left the newcomer is creator."""
+    effect = effect_of(JOIN, facts(Joining("EE", count), member=False))
+
+    assert effect.data == wire.MemberJoined("g", BOB.user_id, "bob", AT)
+    assert effect.receipt == GroupJoined(group_id="g", encrypted_name="EE", member_count=count + 1, joined_at=AT)
+    assert effect.creator == creator
+
+
+@pytest.mark.parametrize(
+    "actor, user_id, leaver, reason, creator",
+    [
+        (BOB, BOB.user_id, BOB, "left", None),
+        (BOB, BOB.user_id.upper(), BOB, "left", None),
+        (ANN, BOB.user_id, BOB, "removed", None),
+        (ANN, ANN.user_id, ANN, "left", 9),
+    ],
+    ids=["leaves", "leaves in capitals", "is removed", "the creator leaves"],
+)
+def test_leave(actor: Principal, user_id: str, leaver: Principal, reason: str, creator: int | None):
+    """[DCD4] Members leave, creators remove; a creator who leaves is followed by the member of longest standing."""
+    known = facts(Leaving(Leaver(leaver.key, leaver.user_id, leaver.username), heir=9))
+
+    effect = effect_of(leave(actor, user_id), known)
+
+    assert effect.data == wire.MemberLeft("g", leaver.user_id, leaver.username, AT, reason)
+    assert (effect.receipt, effect.creator) == (None, creator)
+
+
+def test_finish():
+    """[DCD5] A medium all of whose chunks are there becomes whole."""
+    until = "2023-11-14T22:13:21.000Z"
+
+    effect = effect_of(FINISH, medium())
+
+    assert effect.data == wire.MediaUploaded("x", "t", ANN.user_id, "GG", 50, until)
+    assert effect.receipt == MediaStored(media_id="x", size_bytes=50, uploaded_at=AT, expires_at=until)
+
+
+@pytest.mark.parametrize(
+    "actor, early, expires_ms", [(ANN, True, AT_MS + 9), (BOB, True, AT_MS + 9), (ANN, False, AT_MS)]
+)
+def test_expire(actor: Principal, early: bool, expires_ms: int):
+    """[DCD6] A medium expires when its time is over, or earlier by its uploader or the group's creator."""
+    draft = ExpireMedia(actor=actor, at_ms=AT_MS, media_id="x", early=early)
+    known = medium(state=MediaState.COMPLETE, expires_ms=expires_ms, creator=BOB.key)
+
+    assert effect_of(draft, known) == Effect(wire.MediaExpired("x", "t", AT))
+
+
+REFUSED = [
+    (GROUP, facts(Creation(code_taken=True)), "CONFLICT", "invite code that was drawn is in use"),
+    (JOIN, facts(Joining("EE", 2)), "ALREADY_MEMBER", "in this group already"),
+    (leave(BOB, "x"), facts(Leaving(None, None), member=False), "FORBIDDEN", "not a member"),
+    (leave(BOB, "x"), facts(Leaving(None, None)), "FORBIDDEN", "Only the creator"),
+    (leave(ANN, "x"), facts(Leaving(None, None)), "NOT_FOUND", "no such member"),
+    (FINISH, medium(member=False), "FORBIDDEN", "not a member"),
+    (FINISH, medium(uploader=BOB.key), "FORBIDDEN", "began an upload"),
+    (FINISH, medium(state=MediaState.COMPLETE), "CONFLICT", "over already"),
+    (FINISH, medium(received_chunks=1), "CONFLICT", "over already"),
+    (
+        ExpireMedia(actor=ANN, at_ms=AT_MS, media_id="x", early=True),
+        medium(state=MediaState.COMPLETE, member=False),
+        "FORBIDDEN",
+        "not a member",
+    ),
+    (
+        ExpireMedia(actor=BOB, at_ms=AT_MS, media_id="x", early=True),
+        medium(state=MediaState.COMPLETE),
+        "FORBIDDEN",
+        "creator of the group, delete it",
+    ),
+    (ExpireMedia(actor=ANN, at_ms=AT_MS, media_id="x", early=True), medium(), "CONFLICT", "nothing to expire"),
+    (
+        ExpireMedia(actor=ANN, at_ms=AT_MS, media_id="x"),
+        medium(state=MediaState.COMPLETE, expires_ms=AT_MS + 1),
+        "CONFLICT",
+        "nothing to expire",
+    ),
+]
+
+
+@pytest.mark.parametrize("draft, known, code, words", REFUSED)
+def test_refusals(draft: AnyDraft, known: Facts, code: str, words: str):
+    """[DCD7] Each fact that forbids a draft has its refusal, as a value: nothing is raised."""
+    refusal = decide(draft, known, seq=SEQ, stamp_ms=STAMP_MS)
+
+    assert isinstance(refusal, OrbitalError)
+    assert refusal.code == code
+    assert words in refusal.message
+
+
+@pytest.mark.parametrize("draft", [GROUP, JOIN, leave(ANN, "x"), FINISH, ExpireMedia(actor=ANN, at_ms=0, media_id="x")])
+def test_facts_of_another_kind(draft: AnyDraft):
+    """[DCD8] A store that reads the facts of another kind of draft is a bug, and fails loudly."""
+    with pytest.raises(AssertionError, match=type(draft).__name__):
+        decide(draft, MEMBER, seq=SEQ, stamp_ms=STAMP_MS)
+
+
+def test_what_is_missing():
+    """[DCD9] What a draft names and the store does not have is NOT_FOUND, in words of its own."""
+    refusals = [no_group(), no_thread(), no_code(), no_media()]
+    assert {refusal.code for refusal in refusals} == {"NOT_FOUND"}
+    assert len({refusal.message for refusal in refusals}) == 4

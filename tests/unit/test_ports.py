@@ -1,0 +1,39 @@
+"""The ports: small, and each method with its guarantee."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from orbital_relay import ports
+
+SUMS = {"Store", "MediaRows"}
+PROTOCOLS = [
+    port for name in ports.__all__ if name not in SUMS and getattr(port := getattr(ports, name), "_is_protocol", False)
+]
+
+
+def methods(port: type) -> list[str]:
+    """Return the methods that a port declares itself."""
+    return [name for name, value in vars(port).items() if not name.startswith("_") and callable(value)]
+
+
+def test_there_are_ports():
+    """[PRT1] The list of ports is found: the checks below are not of an empty set."""
+    assert {"Log", "Uploads", "Blobs", "Bus", "Clock", "Limiter"} <= {port.__name__ for port in PROTOCOLS}
+
+
+@pytest.mark.parametrize("port", PROTOCOLS, ids=lambda port: port.__name__)
+def test_a_port_is_small_and_promises(port: type):
+    """[PRT2] A port has at most eight methods, and each method says what it guarantees."""
+    named = methods(port)
+
+    assert 0 < len(named) <= 8
+    assert [name for name in named if not inspect.getdoc(getattr(port, name))] == []
+
+
+@pytest.mark.parametrize("name", sorted(SUMS))
+def test_a_sum_adds_nothing(name: str):
+    """[PRT3] What one adapter answers in all is a sum of ports, with no method of its own."""
+    assert methods(getattr(ports, name)) == []
