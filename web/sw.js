@@ -3,12 +3,12 @@
  * them. It never keeps content: no answer of the API and no photo passes through here.
  */
 
-/** Stands on every file of the page that the server itself sends, with the version of all of them. A proxy's or portal's answer has none. */
+/** Header on every file that the server itself sends, with the version of the page. A proxy's or captive portal's answer lacks it. */
 const MARK = 'x-orbital-page';
 const PREFIX = 'orbital-page:';
 /** Which version is current, and which one each tab has. */
 const NOTES = 'orbital-notes';
-/** How long the network may take before what was kept is used. */
+/** How long to wait for the network before the cached version is used. */
 const PATIENCE_MS = 4000;
 
 const SHELL = [
@@ -99,9 +99,9 @@ const SHELL = [
   '/sdk/wire.js',
 ];
 
-/** @type {Map<string, Map<string, Response>>} Versions of this run, by their mark; there is no other place for one when the disk is full. */
+/** @type {Map<string, Map<string, Response>>} Loaded versions in memory, by their mark: the only copy when the disk is full. */
 const loaded = new Map();
-/** @type {Map<string, string>} Which version the tabs of this run have; noted on the disk too, if there is room. */
+/** @type {Map<string, string>} The version of each tab; stored on the disk too, if there is room. */
 const tabs = new Map();
 
 /** @param {string} name @returns {Promise<string | undefined>} */
@@ -109,11 +109,11 @@ const noted = async (name) => (await (await caches.open(NOTES)).match(name))?.te
 
 /** @param {string} name @param {string} value */
 const note = async (name, value) => {
-  // Without room for it a tab gets the current version.
+  // If the disk is full, a tab gets the current version.
   await (await caches.open(NOTES)).put(name, new Response(value)).catch(() => {});
 };
 
-/** @param {RequestInfo} request @param {AbortSignal} [signal] @returns {Promise<Response | undefined>} The server's own answer, or none. */
+/** @param {RequestInfo} request @param {AbortSignal} [signal] @returns {Promise<Response | undefined>} The server's own answer; undefined for any other. */
 async function ask(request, signal) {
   try {
     const answer = await fetch(request, { cache: 'no-cache', signal });
@@ -123,13 +123,13 @@ async function ask(request, signal) {
   }
 }
 
-/** Load a version, whole or not at all. @param {string} version @param {AbortSignal} [signal] @returns {Promise<boolean>} */
+/** Load all files of a version, or none. @param {string} version @param {AbortSignal} [signal] @returns {Promise<boolean>} */
 async function load(version, signal) {
   if (loaded.has(version)) return true;
   const answers = await Promise.all(SHELL.map((path) => ask(path, signal)));
   if (!answers.every((answer) => answer?.headers.get(MARK) === version)) return false;
   try {
-    // A body that breaks off is noticed here, before anything is kept.
+    // A truncated body throws here, before anything is stored.
     const whole = await Promise.all(answers.map(async (answer) => new Response(await answer.blob(), { headers: answer.headers })));
     loaded.set(version, new Map(SHELL.map((path, index) => [path, whole[index]])));
     return true;
@@ -138,7 +138,7 @@ async function load(version, signal) {
   }
 }
 
-/** Keep a version that is loaded, and make it the current one. @param {string} version @returns {Promise<boolean>} False when there is no room. */
+/** Store a loaded version, and make it the current one. @param {string} version @returns {Promise<boolean>} False when the disk is full. */
 async function keep(version) {
   try {
     const cache = await caches.open(PREFIX + version);
@@ -154,7 +154,7 @@ async function keep(version) {
 /** @param {string} id Of a tab. @returns {Promise<string | undefined>} */
 const versionOf = async (id) => tabs.get(id) ?? noted(`/client/${id}`);
 
-/** Forget the tabs that are closed, and the versions that no tab has open. @param {string} [opening] The id of a tab that is being opened. */
+/** Delete the records of closed tabs, and versions that no open tab uses. @param {string} [opening] The id of a tab that is being opened. */
 async function tidy(opening) {
   const open = new Set((await clients.matchAll({ includeUncontrolled: true })).map(({ id }) => id));
   const notes = await caches.open(NOTES);
@@ -190,7 +190,7 @@ addEventListener('activate', (event) => {
   const activate = async () => {
     const current = await noted('/current');
     for (const { id } of await clients.matchAll({ includeUncontrolled: true })) {
-      // A tab that was opened before there was a service worker has what was kept just now.
+      // A tab that was opened before the service worker existed has the version that was just stored.
       if (current && !(await versionOf(id))) tabs.set(id, current);
       if (current && !(await noted(`/client/${id}`))) await note(`/client/${id}`, tabs.get(id) ?? current);
     }
@@ -206,7 +206,7 @@ addEventListener('fetch', (event) => {
   event.respondWith(event.request.mode === 'navigate' ? open(event) : part(event, pathname));
 });
 
-/** A tab opens: with the newest version that can be had whole, or with the one that was kept. */
+/** Answer a navigation with the newest version that loads completely in time, or with the stored one. */
 async function open(event) {
   const patience = AbortSignal.timeout(PATIENCE_MS);
   const kept = await noted('/current');
@@ -221,12 +221,12 @@ async function open(event) {
     if (await keep(newest)) event.waitUntil(tidy(event.resultingClientId));
     return serve(newest);
   }
-  // What took too long is loaded for the next time.
+  // A version that loads too slowly is stored for the next visit.
   if (newest && newest !== kept) event.waitUntil(load(newest).then((whole) => whole && keep(newest)));
   return (kept && (await serve(kept))) || fetch(event.request);
 }
 
-/** A part of a page that is open: of the version that this tab has, and of no other. */
+/** Answer a request of an open page with a file of that tab's version only. */
 async function part(event, pathname) {
   const version = (await versionOf(event.clientId)) ?? (await noted('/current'));
   return (version && (await find(version, pathname))) || (version ? Response.error() : fetch(event.request));

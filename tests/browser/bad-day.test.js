@@ -55,12 +55,12 @@ const fillUp = ({ page }) =>
 async function enter({ page, name, password }) {
   await page.getByLabel('Name').fill(name);
   await page.getByLabel('Password', { exact: true }).fill(password);
-  await page.getByRole('button', { name: 'Make my account' }).click();
+  await page.getByRole('button', { name: 'Create my account' }).click();
 }
 
 // Addresses
 
-test('[PAGE21] an invitation asks a member who is logged in before it joins, and leaves the address at once', how, async () => {
+test('[PAGE21] an invitation asks a logged-in member before it joins a group, and is removed from the address at once', how, async () => {
   const ada = await member('ada');
   for (const [at, screen] of [{}, PHONE].entries()) {
     const link = await ada.inviteLink();
@@ -86,7 +86,7 @@ test('[PAGE21] an invitation asks a member who is logged in before it joins, and
 });
 
 test(
-  '[PAGE22] a phone without a line shows why nothing is there, wherever it was opened, and a thread that is taken away is shut',
+  '[PAGE22] a phone without a connection shows why a view is empty, at any address, and a thread of a lost group is closed',
   how,
   async () => {
     const own = await new Server().start();
@@ -105,14 +105,14 @@ test(
       .getByRole('dialog')
       .getByRole('button', { name: `Remove ${ben.name}` })
       .click();
-    await ben.page.getByText('You are no longer in The Lovelaces.').waitFor();
-    await ben.page.getByText('You are in no group yet').waitFor();
+    await ben.page.getByText('You are no longer a member of The Lovelaces.').waitFor();
+    await ben.page.getByText('You are not in a group yet').waitFor();
     await ben.makeGroup('Of my own');
     await ben.beginThread('Alone', 'for now');
     await ben.page.locator('.opening h2').waitFor();
     await own.kill();
     await ben.page.reload();
-    await ben.page.getByText('Your groups appear here as soon as it can.').waitFor();
+    await ben.page.getByText('Your groups appear here when it is back.').waitFor();
     await own.start();
     await ben.isConnected();
     await ben.page.getByRole('heading', { level: 2, name: 'Alone' }).waitFor();
@@ -124,7 +124,7 @@ test(
 
 // The reader's eyes
 
-test('[PAGE23] letters of twice the size are of twice the size everywhere, and nothing is cut off', how, async () => {
+test("[PAGE23] doubling the browser's font size doubles all text, and nothing is cut off", how, async () => {
   for (const screen of [PHONE, {}]) {
     const ada = await sitDown('ada', screen);
     const { page } = ada;
@@ -164,7 +164,7 @@ const cutOff = ({ page }) =>
   );
 
 test(
-  '[PAGE24] a photo that is wider than the phone pushes nothing out of sight, and the end of the talk stays in sight when the keyboard opens',
+  '[PAGE24] a photo wider than the phone pushes nothing off the screen, and the end of a thread stays visible when the keyboard opens',
   how,
   async () => {
     const ada = await member('ada', PHONE);
@@ -200,7 +200,7 @@ test(
   },
 );
 
-test('[PAGE25] Escape shuts what was opened, and the focus returns to what opened it', how, async () => {
+test('[PAGE25] Escape closes a dialog, and the focus returns to the control that opened it', how, async () => {
   const ada = await member('ada');
   const { page } = ada;
   /** @param {import('playwright-core').Locator} locator */
@@ -231,7 +231,7 @@ test('[PAGE25] Escape shuts what was opened, and the focus returns to what opene
 
 // Storage
 
-test('[PAGE26] a browser that keeps no keys is told so before an account is made', how, async () => {
+test('[PAGE26] a browser that cannot store keys gets an error before an account is created', how, async () => {
   const ada = await sitDown('ada');
   const { page } = ada;
   let signups = 0;
@@ -243,13 +243,13 @@ test('[PAGE26] a browser that keeps no keys is told so before an account is made
   });
   await page.goto(server.url);
   await enter(ada);
-  await page.getByRole('alert').filter({ hasText: 'does not let the page keep its keys' }).waitFor();
+  await page.getByRole('alert').filter({ hasText: 'does not let the page store its keys' }).waitFor();
   assert.equal(signups, 0);
   assert.deepEqual(ada.complaints, []);
   await ada.close();
 });
 
-test('[PAGE27] a browser that forbids storage, from the start or later, gets a sentence instead of an empty page', how, async () => {
+test('[PAGE27] a browser that blocks storage, from the start or later, shows an error instead of an empty page', how, async () => {
   const ada = await sitDown('ada');
   await ada.page.addInitScript(() => {
     Object.defineProperty(globalThis, 'localStorage', {
@@ -268,13 +268,13 @@ test('[PAGE27] a browser that forbids storage, from the start or later, gets a s
     };
   });
   await ben.page.reload();
-  await ben.page.getByRole('alert').filter({ hasText: 'does not let the page keep its keys' }).waitFor();
+  await ben.page.getByRole('alert').filter({ hasText: 'does not let the page store its keys' }).waitFor();
   assert.deepEqual([...ada.complaints, ...ben.complaints], []);
   await ada.close();
   await ben.close();
 });
 
-test('[PAGE28] with a full storage one signs up, reads and writes all the same, and is told what that costs', how, async () => {
+test('[PAGE28] with full storage, sign-up, reading and writing still work, and the page says what is not saved', how, async () => {
   const ada = await sitDown('ada');
   const { page } = ada;
   await page.goto(server.url);
@@ -295,7 +295,7 @@ test('[PAGE28] with a full storage one signs up, reads and writes all the same, 
 // Tabs
 
 test(
-  '[PAGE29] what a tab that was closed could not send, another one sends when the line is back; what was read in one is read in all',
+  '[PAGE29] another tab sends what a closed tab could not send when the connection is back; a thread read in one tab is read in all',
   how,
   async () => {
     const ada = await member('ada');
@@ -338,7 +338,7 @@ test(
 
 // Time
 
-test('[PAGE30] a clock that is a day wrong changes neither the order nor what is shown', how, async () => {
+test('[PAGE30] a clock that is wrong by a day changes neither the order nor the content', how, async () => {
   const ada = await member('ada');
   await ada.beginThread('Clocks', 'tick');
   await ada.page.locator('.opening h2').waitFor();
@@ -380,7 +380,7 @@ test('[PAGE30] a clock that is a day wrong changes neither the order nor what is
 // A new version
 
 test(
-  '[PAGE31] a plain reload shows a new version of the page, also when the disk is full, and the old one when there is no server',
+  '[PAGE31] a reload shows the new version of the page, also when the disk is full, and the old version without a server',
   how,
   async () => {
     let version = 1;

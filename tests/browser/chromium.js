@@ -90,10 +90,10 @@ export class Person {
     await page.goto(url);
     const form = page.locator('.door');
     if (await form.getByRole('button', { name: 'Log in', exact: true }).locator('visible=true').and(page.locator('.primary')).count())
-      await form.getByRole('button', { name: 'Make an account' }).click();
+      await form.getByRole('button', { name: 'Create an account' }).click();
     await page.getByLabel('Name').fill(this.name);
     await page.getByLabel('Password', { exact: true }).fill(this.password);
-    await page.getByRole('button', { name: 'Make my account' }).click();
+    await page.getByRole('button', { name: 'Create my account' }).click();
     await page.getByRole('button', { name: `Account of ${this.name}` }).waitFor();
   }
 
@@ -101,12 +101,12 @@ export class Person {
   async makeGroup(group) {
     const { page } = this;
     await page
-      .getByRole('button', { name: /^(New|Make a) group$/ })
+      .getByRole('button', { name: /^(New|Create a) group$/ })
       .locator('visible=true')
       .first()
       .click();
     await page.getByRole('dialog').getByLabel('Name').fill(group);
-    await page.getByRole('button', { name: 'Make the group' }).click();
+    await page.getByRole('button', { name: 'Create the group' }).click();
     await page.getByRole('heading', { level: 1, name: group }).waitFor();
   }
 
@@ -126,7 +126,7 @@ export class Person {
     await page.getByRole('link', { name: 'New thread' }).click();
     await page.getByLabel('Title').fill(title);
     await page.getByLabel('What is it about?').fill(body);
-    await page.getByRole('button', { name: 'Send', exact: true }).click();
+    await page.getByRole('button', { name: 'Create the thread' }).click();
   }
 
   /** @param {string} title */

@@ -53,7 +53,7 @@ async function picture({ page }) {
   return Buffer.from(address.split(',')[1] ?? '', 'base64');
 }
 
-test('[PAGE1] an evening: everything arrives once and in order on every screen, and the server knows none of it', {
+test('[PAGE1] an evening: every message arrives once and in order on every screen, and the server stores no plain text', {
   skip,
   timeout: 300_000,
 }, async () => {
@@ -195,7 +195,7 @@ function spellings(word) {
   return [bytes, Buffer.from(word, 'utf16le'), ...coded];
 }
 
-test('[PAGE2] the way to find words at the server finds them', () => {
+test("[PAGE2] the search for plain text in the server's files finds text that is there", () => {
   for (const shift of ['', 'x', 'xy']) {
     const stored = Buffer.from(Buffer.from(`${shift}…ein Pflaumenkuchen!`).toString('base64'));
     assert.ok(

@@ -25,7 +25,7 @@ after(async () => {
   for (const one of Server.running) await one.close();
 });
 
-/** What stands between the page and the server. It passes everything on until it is told otherwise. */
+/** What stands between the page and the server. It forwards everything until `answer` says otherwise. */
 class Front {
   /** @type {(path: string) => [status: number, body: string] | undefined} What it answers itself. */
   lies = () => undefined;
@@ -132,7 +132,7 @@ test(
   },
 );
 
-test('[KEPT3] a tab that is open goes on with the version that it has, while another one opens a newer', how, async () => {
+test('[KEPT3] an open tab keeps its version while another tab opens a newer one', how, async () => {
   const front = await new Front().start();
   const ada = await visitor(front);
   front.version = () => '2';

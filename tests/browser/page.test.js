@@ -70,46 +70,42 @@ const LINKS = [
   '/api/logout',
 ];
 
-test(
-  '[PAGE3] markup in a name, a title, a body or a reply is shown as it was written, and links lead to the web or to mail alone',
-  how,
-  async () => {
-    const ada = await Person.sitDown(browser, 'ada_attacks');
-    await ada.signUp(server.url);
-    await ada.makeGroup(ATTACKS[0] ?? '');
-    const body = [
-      ...ATTACKS,
-      ...LINKS.map((address) => `[press me](${address})`),
-      '[fine](https://example.org/a?b=c) [mail](mailto:ada@example.org)',
-      '```',
-      '<b>code</b>',
-      '```',
-    ].join('\n\n');
-    await ada.beginThread(ATTACKS[0] ?? '', body);
-    await ada.page.locator('.opening h2').waitFor();
-    await ada.reply(ATTACKS.join('\n'));
-    await ada.page.locator('.items > li').waitFor();
-    const ben = await guest(ada, 'ben');
-    await ben.page.locator('.card').click();
-    await ben.page.locator('.items > li').waitFor();
+test('[PAGE3] markup in a name, a title, a body or a reply is shown as text, and links are http, https or mailto only', how, async () => {
+  const ada = await Person.sitDown(browser, 'ada_attacks');
+  await ada.signUp(server.url);
+  await ada.makeGroup(ATTACKS[0] ?? '');
+  const body = [
+    ...ATTACKS,
+    ...LINKS.map((address) => `[press me](${address})`),
+    '[fine](https://example.org/a?b=c) [mail](mailto:ada@example.org)',
+    '```',
+    '<b>code</b>',
+    '```',
+  ].join('\n\n');
+  await ada.beginThread(ATTACKS[0] ?? '', body);
+  await ada.page.locator('.opening h2').waitFor();
+  await ada.reply(ATTACKS.join('\n'));
+  await ada.page.locator('.items > li').waitFor();
+  const ben = await guest(ada, 'ben');
+  await ben.page.locator('.card').click();
+  await ben.page.locator('.items > li').waitFor();
 
-    for (const { page } of [ada, ben]) {
-      assert.equal(await page.locator('.opening h2').textContent(), ATTACKS[0]);
-      assert.equal(await page.locator('.card-title').textContent(), ATTACKS[0]);
-      assert.deepEqual(await page.locator('.words a').evaluateAll((links) => links.map((link) => link.getAttribute('href'))), [
-        'https://example.org/a?b=c',
-        'mailto:ada@example.org',
-      ]);
-      assert.equal(await page.locator('#app :is(img, script, iframe, svg:not(.icon, .sign), [onerror], [onload])').count(), 0);
-      for (const link of await page.getByText('press me').all()) await link.click();
-    }
-    assert.deepEqual([...ada.complaints, ...ben.complaints], []);
-    await ada.close();
-    await ben.close();
-  },
-);
+  for (const { page } of [ada, ben]) {
+    assert.equal(await page.locator('.opening h2').textContent(), ATTACKS[0]);
+    assert.equal(await page.locator('.card-title').textContent(), ATTACKS[0]);
+    assert.deepEqual(await page.locator('.words a').evaluateAll((links) => links.map((link) => link.getAttribute('href'))), [
+      'https://example.org/a?b=c',
+      'mailto:ada@example.org',
+    ]);
+    assert.equal(await page.locator('#app :is(img, script, iframe, svg:not(.icon, .sign), [onerror], [onload])').count(), 0);
+    for (const link of await page.getByText('press me').all()) await link.click();
+  }
+  assert.deepEqual([...ada.complaints, ...ben.complaints], []);
+  await ada.close();
+  await ben.close();
+});
 
-test('[PAGE4] markdown becomes what it means, and never takes long', how, async () => {
+test('[PAGE4] markdown is rendered, in linear time', how, async () => {
   const { page, close } = await visitor();
   const rendered = (/** @type {string} */ text) =>
     page.evaluate(async (words) => {
@@ -159,7 +155,7 @@ async function visitor() {
 
 // What is sealed
 
-test('[PAGE5] what was sealed opens with the same key, group and kind alone, and nothing is sealed alike twice', how, async () => {
+test('[PAGE5] an envelope opens only with the same key, group and kind, and no two envelopes are equal', how, async () => {
   const { page, close } = await visitor();
   const found = await page.evaluate(async () => {
     const { fromBase64, toBase64 } = await import(/** @type {any} */ ('/js/crypto/bytes.js'));
@@ -210,7 +206,7 @@ test('[PAGE5] what was sealed opens with the same key, group and kind alone, and
   await close();
 });
 
-test('[PAGE6] a file is sealed in pieces that can be neither swapped, cut off, nor moved to another medium', how, async () => {
+test('[PAGE6] a file is encrypted in pieces that cannot be swapped, cut off or moved to another medium', how, async () => {
   const { page, close } = await visitor();
   const found = await page.evaluate(async () => {
     const { sealFile, openFile } = await import(/** @type {any} */ ('/js/crypto/files.js'));
@@ -255,51 +251,46 @@ test('[PAGE6] a file is sealed in pieces that can be neither swapped, cut off, n
   await close();
 });
 
-test(
-  '[PAGE7] no key in this browser can be read out, and neither its storage nor its cache holds a word that was written',
-  how,
-  async () => {
-    const ada = await member('ada', 'Die Mirabellen');
-    await ada.beginThread('Quittengelee', 'Nach dem Rezept der Großmutter Hermine.');
-    await ada.page.locator('.opening h2').waitFor();
-    await ada.page.evaluate(() => navigator.serviceWorker.ready);
-    await ada.page.reload();
-    await ada.page.locator('.opening h2').waitFor();
-    const kept = await ada.page.evaluate(async () => {
-      const database = await new Promise(
-        (resolve) => (indexedDB.open('orbital').onsuccess = (event) => resolve(/** @type {any} */ (event.target).result)),
-      );
-      /** @type {any[]} */
-      const keys = await new Promise(
-        (resolve) =>
-          (database.transaction('keys').objectStore('keys').getAll().onsuccess = (/** @type {any} */ event) =>
-            resolve(event.target.result)),
-      );
-      const texts = [JSON.stringify({ ...localStorage }), JSON.stringify({ ...sessionStorage })];
-      const addresses = [];
-      for (const name of await caches.keys())
-        for (const request of await (await caches.open(name)).keys()) {
-          addresses.push(new URL(request.url).pathname);
-          texts.push((await (await (await caches.open(name)).match(request))?.text()) ?? '');
-        }
-      return {
-        extractable: keys.map((key) => (key instanceof CryptoKey ? key.extractable : key.privateKey.extractable)),
-        texts,
-        addresses,
-      };
-    });
-    assert.deepEqual(kept.extractable, [false, false]);
-    for (const word of ['Quittengelee', 'Hermine', 'Mirabellen'])
-      for (const text of kept.texts) assert.ok(!text.includes(word), text.slice(0, 200));
-    assert.ok(kept.addresses.includes('/js/main.js'));
-    assert.deepEqual(
-      kept.addresses.filter((path) => /^\/(api|v1)\//.test(path)),
-      [],
+test('[PAGE7] no key in this browser can be exported, and neither its storage nor its cache holds plain text', how, async () => {
+  const ada = await member('ada', 'Die Mirabellen');
+  await ada.beginThread('Quittengelee', 'Nach dem Rezept der Großmutter Hermine.');
+  await ada.page.locator('.opening h2').waitFor();
+  await ada.page.evaluate(() => navigator.serviceWorker.ready);
+  await ada.page.reload();
+  await ada.page.locator('.opening h2').waitFor();
+  const kept = await ada.page.evaluate(async () => {
+    const database = await new Promise(
+      (resolve) => (indexedDB.open('orbital').onsuccess = (event) => resolve(/** @type {any} */ (event.target).result)),
     );
-    assert.deepEqual(ada.complaints, []);
-    await ada.close();
-  },
-);
+    /** @type {any[]} */
+    const keys = await new Promise(
+      (resolve) =>
+        (database.transaction('keys').objectStore('keys').getAll().onsuccess = (/** @type {any} */ event) => resolve(event.target.result)),
+    );
+    const texts = [JSON.stringify({ ...localStorage }), JSON.stringify({ ...sessionStorage })];
+    const addresses = [];
+    for (const name of await caches.keys())
+      for (const request of await (await caches.open(name)).keys()) {
+        addresses.push(new URL(request.url).pathname);
+        texts.push((await (await (await caches.open(name)).match(request))?.text()) ?? '');
+      }
+    return {
+      extractable: keys.map((key) => (key instanceof CryptoKey ? key.extractable : key.privateKey.extractable)),
+      texts,
+      addresses,
+    };
+  });
+  assert.deepEqual(kept.extractable, [false, false]);
+  for (const word of ['Quittengelee', 'Hermine', 'Mirabellen'])
+    for (const text of kept.texts) assert.ok(!text.includes(word), text.slice(0, 200));
+  assert.ok(kept.addresses.includes('/js/main.js'));
+  assert.deepEqual(
+    kept.addresses.filter((path) => /^\/(api|v1)\//.test(path)),
+    [],
+  );
+  assert.deepEqual(ada.complaints, []);
+  await ada.close();
+});
 
 // Who can use it
 
@@ -348,10 +339,10 @@ for (const [screen, options] of SCREENS) {
     await page.locator('.door form').waitFor();
     await check('the door');
     await ada.signUp(server.url);
-    await page.getByText('You are in no group yet').waitFor();
+    await page.getByText('You are not in a group yet').waitFor();
     await check('no group');
     await ada.makeGroup('The Lovelaces');
-    await page.getByText('Nothing yet').waitFor();
+    await page.getByText('No threads yet').waitFor();
     await check('an empty group');
     await page.getByRole('link', { name: 'New thread' }).click();
     await page.getByLabel('What is it about?').fill('**bold** and\n- a list\n\n```\ncode\n```');
@@ -428,8 +419,8 @@ test('[PAGE9] an account, a group, a thread and a reply by keyboard alone', how,
   await to(/Password/);
   await keyboard.type(ada.password);
   await keyboard.press('Enter');
-  await page.getByText('You are in no group yet').waitFor();
-  await to(/Make a group/);
+  await page.getByText('You are not in a group yet').waitFor();
+  await to(/Create a group/);
   await keyboard.press('Enter');
   await until(
     () => page.evaluate(() => document.activeElement?.getAttribute('name') === 'name'),
@@ -437,7 +428,7 @@ test('[PAGE9] an account, a group, a thread and a reply by keyboard alone', how,
   );
   await keyboard.type('By hand');
   await keyboard.press('Enter');
-  await page.getByText('Nothing yet').waitFor();
+  await page.getByText('No threads yet').waitFor();
   await to(/New thread/);
   await keyboard.press('Enter');
   await until(
@@ -467,7 +458,7 @@ test('[PAGE9] an account, a group, a thread and a reply by keyboard alone', how,
 
 // What it weighs and keeps
 
-test('[PAGE10] everything that the page ever loads is under 190 kB, and it is what the service worker keeps', how, async () => {
+test('[PAGE10] all files of the page together are under 190 kB, and the service worker keeps exactly those', how, async () => {
   const ada = await member('ada');
   await ada.beginThread('Weight', 'Everything is used once.');
   await ada.page.locator('.opening h2').waitFor();
@@ -506,35 +497,39 @@ test('[PAGE10] everything that the page ever loads is under 190 kB, and it is wh
   await ada.close();
 });
 
-test('[PAGE11] without a server the page opens, says so, keeps what is written, and sends it once when there is one', how, async () => {
-  const own = await new Server().start();
-  const ada = await Person.sitDown(browser, `ada_${++count}`);
-  await ada.signUp(own.url);
-  await ada.makeGroup('The Lovelaces');
-  await ada.beginThread('Before', 'the storm');
-  await ada.page.locator('.opening h2').waitFor();
-  await ada.page.evaluate(() => navigator.serviceWorker.ready);
-  await own.kill();
-  await ada.page.locator('.banner').waitFor();
-  await ada.reply('Kept through a reload.');
-  await ada.sees(['(waiting) Kept through a reload.']);
+test(
+  '[PAGE11] without a server the page opens, says so, stores what is written, and sends it once when the server is back',
+  how,
+  async () => {
+    const own = await new Server().start();
+    const ada = await Person.sitDown(browser, `ada_${++count}`);
+    await ada.signUp(own.url);
+    await ada.makeGroup('The Lovelaces');
+    await ada.beginThread('Before', 'the storm');
+    await ada.page.locator('.opening h2').waitFor();
+    await ada.page.evaluate(() => navigator.serviceWorker.ready);
+    await own.kill();
+    await ada.page.locator('.banner').waitFor();
+    await ada.reply('Kept through a reload.');
+    await ada.sees(['(waiting) Kept through a reload.']);
 
-  await ada.page.reload();
-  await ada.page.getByText('The server cannot be reached').first().waitFor();
-  await ada.page.locator('.banner').waitFor();
-  await own.start();
-  await ada.isConnected();
-  await ada.openThread('Before');
-  await ada.sees(['Kept through a reload.']);
-  await ada.page.reload();
-  await ada.page.getByRole('heading', { level: 2, name: 'Before' }).waitFor();
-  await ada.sees(['Kept through a reload.']);
-  assert.deepEqual(ada.complaints, []);
-  await ada.close();
-  await own.close();
-});
+    await ada.page.reload();
+    await ada.page.getByText('The server cannot be reached').first().waitFor();
+    await ada.page.locator('.banner').waitFor();
+    await own.start();
+    await ada.isConnected();
+    await ada.openThread('Before');
+    await ada.sees(['Kept through a reload.']);
+    await ada.page.reload();
+    await ada.page.getByRole('heading', { level: 2, name: 'Before' }).waitFor();
+    await ada.sees(['Kept through a reload.']);
+    assert.deepEqual(ada.complaints, []);
+    await ada.close();
+    await own.close();
+  },
+);
 
-test('[PAGE12] the page can be installed', how, async () => {
+test("[PAGE12] the page meets the browser's install criteria", how, async () => {
   const { page, close } = await visitor();
   const devtools = await page.context().newCDPSession(page);
   await page.evaluate(() => navigator.serviceWorker.ready);
@@ -551,7 +546,7 @@ test('[PAGE12] the page can be installed', how, async () => {
 
 // Groups, keys, devices
 
-test('[PAGE13] a second device reads nothing until it has the link, and then everything', how, async () => {
+test('[PAGE13] a second device reads nothing until it opens the link, and then everything', how, async () => {
   const ada = await member('ada');
   await ada.beginThread('Under lock', 'and key');
   await ada.page.locator('.opening h2').waitFor();
@@ -563,10 +558,10 @@ test('[PAGE13] a second device reads nothing until it has the link, and then eve
   await page.getByLabel('Name').fill(ada.name);
   await page.getByLabel('Password', { exact: true }).fill('Wrong-Horse-77');
   await page.locator('.door .primary').click();
-  await page.getByText('do not go together').waitFor();
+  await page.getByText('The name or the password is wrong').waitFor();
   await page.getByLabel('Password', { exact: true }).fill(ada.password);
   await page.locator('.door .primary').click();
-  await page.getByRole('heading', { level: 1, name: 'A locked group' }).waitFor();
+  await page.getByRole('heading', { level: 1, name: 'Locked group' }).waitFor();
 
   const ofAnother = await page.evaluate(async () => {
     const { keyToText, newGroupKey } = await import(/** @type {any} */ ('/js/crypto/group-key.js'));
@@ -582,13 +577,13 @@ test('[PAGE13] a second device reads nothing until it has the link, and then eve
   await page.getByRole('button', { name: 'Unlock' }).click();
   await other.openThread('Under lock');
   await page.getByRole('button', { name: 'Invite', exact: true }).click();
-  await page.getByText('cannot be read out again').waitFor();
+  await page.getByText('cannot be exported').waitFor();
   assert.deepEqual([...ada.complaints, ...other.complaints], []);
   await ada.close();
   await other.close();
 });
 
-test('[PAGE14] what was sealed with another key shows as such, beside what can be read', how, async () => {
+test('[PAGE14] content encrypted with another key is marked, and all other content stays readable', how, async () => {
   const ada = await member('ada');
   await ada.beginThread('Readable', 'yes');
   await ada.page.locator('.opening h2').waitFor();
@@ -641,21 +636,21 @@ test('[PAGE15] several groups, unread marks, who is online, leaving, being remov
   await cora.page.getByRole('button', { name: /^Members/ }).click();
   await cora.page.getByText('Leave this group').click();
   await cora.page.getByRole('button', { name: 'Leave', exact: true }).click();
-  await cora.page.getByText('You are in no group yet').waitFor();
+  await cora.page.getByText('You are not in a group yet').waitFor();
   await ada.page.getByRole('button', { name: /^Members: 2 members/ }).click();
   await ada.page.getByRole('button', { name: `Remove ${ben.name}` }).click();
   await ada.page
     .getByRole('dialog')
     .getByRole('button', { name: `Remove ${ben.name}` })
     .click();
-  await ben.page.getByText('You are no longer in The Lovelaces.').waitFor();
+  await ben.page.getByText('You are no longer a member of The Lovelaces.').waitFor();
   await groups.getByRole('link', { name: /The Lovelaces/ }).waitFor({ state: 'detached' });
 
-  // A code that was replaced opens nothing any more.
+  // A replaced code is no longer valid.
   await ada.page.getByRole('dialog').waitFor({ state: 'detached' });
   const old = await ada.inviteLink();
   await ada.page.getByRole('button', { name: 'Invite', exact: true }).click();
-  await ada.page.getByText('A new code').click();
+  await ada.page.getByText('Replace the invite code').click();
   await ada.page.getByRole('button', { name: 'Replace the code' }).click();
   await until(
     async () => (await ada.page.locator('[data-invite]').last().inputValue()) !== old,
@@ -664,22 +659,22 @@ test('[PAGE15] several groups, unread marks, who is online, leaving, being remov
   const fresh = await ada.page.locator('[data-invite]').last().inputValue();
   await cora.page.goto(old);
   await cora.page.getByRole('button', { name: 'Join the group' }).click();
-  await cora.page.getByText('opens nothing any more').waitFor();
+  await cora.page.getByText('is no longer valid').waitFor();
   await cora.page.keyboard.press('Escape');
 
-  // Code and key apart.
+  // Code and key, sent separately.
   const [, code = '', key = ''] = /join=(\w+)\.(.+)$/.exec(fresh) ?? [];
   await cora.page.getByRole('button', { name: 'Join a group' }).click();
-  await cora.page.getByLabel('Link, or code').fill(code.toLowerCase());
-  await cora.page.getByLabel('Key, if it was given apart').fill(key);
+  await cora.page.getByLabel('Link or code').fill(code.toLowerCase());
+  await cora.page.getByLabel('Key, if you received it separately').fill(key);
   await cora.page.getByRole('button', { name: 'Join', exact: true }).click();
   await cora.openThread('News');
 
   await cora.page.getByRole('button', { name: /^Account/ }).click();
   await cora.page.getByText('This is not my device').click();
-  await cora.page.getByRole('button', { name: 'Log out and forget the keys' }).click();
-  await cora.page.getByRole('button', { name: 'Forget the keys' }).last().click();
-  await cora.page.getByText('the keys are gone').waitFor();
+  await cora.page.getByRole('button', { name: 'Log out and delete the keys' }).click();
+  await cora.page.getByRole('button', { name: 'Delete the keys' }).last().click();
+  await cora.page.getByText('the keys are deleted').waitFor();
   assert.equal(await cora.page.evaluate(() => localStorage.getItem('orbital-session')), null);
   assert.deepEqual([...ada.complaints, ...ben.complaints, ...cora.complaints], []);
   for (const person of [ada, ben, cora]) await person.close();
@@ -687,7 +682,7 @@ test('[PAGE15] several groups, unread marks, who is online, leaving, being remov
 
 // Photos and videos
 
-test('[PAGE16] an upload is stopped, survives a reload, goes on where it stopped, and arrives whole', how, async () => {
+test('[PAGE16] an upload is paused, survives a reload, resumes where it stopped, and arrives complete', how, async () => {
   const ada = await member('ada');
   const ben = await guest(ada, 'ben');
   const { page } = ada;
@@ -698,7 +693,7 @@ test('[PAGE16] an upload is stopped, survives a reload, goes on where it stopped
   for (let at = 0; at < film.length; at += 4) film.writeUInt32LE(Math.imul(at + 1, 2654435761) >>> 0, at);
   let uploads = 0;
   await page.route('**/api/media/upload', async (route) => {
-    // The rest is held until the page gives up.
+    // The rest is held until the page aborts the request.
     if (++uploads > 1) return;
     await route.continue();
   });
@@ -707,14 +702,14 @@ test('[PAGE16] an upload is stopped, survives a reload, goes on where it stopped
     async () => Number(await page.locator('.items progress').getAttribute('value')) > 0.3,
     () => 'no progress was shown',
   );
-  await page.getByRole('button', { name: 'Stop' }).click();
-  await page.getByText('stopped').waitFor();
+  await page.getByRole('button', { name: 'Pause' }).click();
+  await page.getByText('paused').waitFor();
   await page.reload();
-  await page.getByText('stopped').waitFor();
+  await page.getByText('paused').waitFor();
   await page.unroute('**/api/media/upload');
   let again = 0;
   page.on('request', (request) => void (again += Number(request.url().endsWith('/api/media/upload'))));
-  await page.getByRole('button', { name: 'Go on' }).click();
+  await page.getByRole('button', { name: 'Resume' }).click();
   await page.locator('figcaption', { hasText: 'lake.mp4' }).waitFor();
   assert.equal(again, 2, 'the chunk that the server had was not sent again');
   await ada.sees(['lake.mp4']);
@@ -741,7 +736,7 @@ test('[PAGE16] an upload is stopped, survives a reload, goes on where it stopped
   await ben.close();
 });
 
-test('[PAGE17] a file that calls itself a page is never shown as one', how, async () => {
+test('[PAGE17] a file whose metadata claims an HTML or SVG type is never rendered as one', how, async () => {
   const ada = await member('ada');
   await ada.beginThread('Files', 'odd ones');
   await ada.page.locator('.opening h2').waitFor();
@@ -773,34 +768,38 @@ test('[PAGE17] a file that calls itself a page is never shown as one', how, asyn
 
 // Through the server's eyes
 
-test('[PAGE18] the drawer shows ciphertext beside what it is, checks the chain, and a dropped line loses nothing', how, async () => {
-  const ada = await member('ada');
-  const ben = await guest(ada, 'ben');
-  await ada.beginThread('Frames', 'as they pass');
-  await ada.page.locator('.opening h2').waitFor();
-  await ben.openThread('Frames');
-  const { page } = ben;
-  await page.getByRole('button', { name: /^What the server sees/ }).click();
-  await ada.reply('Plum cake at nine.');
-  const line = page.locator('.frames li', { hasText: 'new_reply' }).first();
-  await line.locator('.chain', { hasText: '✓' }).waitFor();
-  await line.locator('summary').click();
-  assert.match((await line.locator('mark').textContent()) ?? '', /^[\w+/]{60,}=*$/);
-  await line.locator('.yours', { hasText: 'Plum cake at nine.' }).waitFor();
-  assert.ok(!(await line.locator('pre').textContent())?.includes('Plum'));
-  await page.locator('.facts', { hasText: / ms/ }).waitFor();
+test(
+  '[PAGE18] the drawer shows ciphertext beside its plain text and checks the chain, and a dropped connection loses nothing',
+  how,
+  async () => {
+    const ada = await member('ada');
+    const ben = await guest(ada, 'ben');
+    await ada.beginThread('Frames', 'as they pass');
+    await ada.page.locator('.opening h2').waitFor();
+    await ben.openThread('Frames');
+    const { page } = ben;
+    await page.getByRole('button', { name: /^What the server sees/ }).click();
+    await ada.reply('Plum cake at nine.');
+    const line = page.locator('.frames li', { hasText: 'new_reply' }).first();
+    await line.locator('.chain', { hasText: '✓' }).waitFor();
+    await line.locator('summary').click();
+    assert.match((await line.locator('mark').textContent()) ?? '', /^[\w+/]{60,}=*$/);
+    await line.locator('.yours', { hasText: 'Plum cake at nine.' }).waitFor();
+    assert.ok(!(await line.locator('pre').textContent())?.includes('Plum'));
+    await page.locator('.facts', { hasText: / ms/ }).waitFor();
 
-  await page.getByRole('button', { name: 'Drop the connection' }).click();
-  await page.locator('.pill.good').waitFor({ state: 'detached' });
-  await ada.reply('Said while Ben was gone.');
-  await ben.isConnected();
-  await ben.sees(['Plum cake at nine.', 'Said while Ben was gone.']);
-  await page.locator('.facts', { hasText: 'Reconnections1' }).waitFor();
-  await page.locator('.facts .good', { hasText: '✓' }).waitFor();
-  assert.deepEqual([...ada.complaints, ...ben.complaints], []);
-  await ada.close();
-  await ben.close();
-});
+    await page.getByRole('button', { name: 'Drop the connection' }).click();
+    await page.locator('.pill.good').waitFor({ state: 'detached' });
+    await ada.reply('Said while Ben was gone.');
+    await ben.isConnected();
+    await ben.sees(['Plum cake at nine.', 'Said while Ben was gone.']);
+    await page.locator('.facts', { hasText: 'Reconnections1' }).waitFor();
+    await page.locator('.facts .good', { hasText: '✓' }).waitFor();
+    assert.deepEqual([...ada.complaints, ...ben.complaints], []);
+    await ada.close();
+    await ben.close();
+  },
+);
 
 test('[PAGE19] the demonstration shows two members side by side, on each visit the same two', how, async () => {
   const own = await new Server().start();
@@ -820,29 +819,31 @@ test('[PAGE19] the demonstration shows two members side by side, on each visit t
   await own.close();
 });
 
-test('[PAGE20] a notification comes for what is not before the eyes, if it was allowed', how, async () => {
+test('[PAGE20] a notification is shown for a thread that is not visible, if it was allowed', how, async () => {
   const ada = await member('ada');
   const ben = await guest(ada, 'ben', { permissions: ['notifications'], serviceWorkers: 'block' });
   await ben.page.evaluate(() => {
-    const told = /** @type {any} */ (globalThis);
-    told.told = [];
-    told.Notification = class {
+    const notified = /** @type {any} */ (globalThis);
+    notified.notified = [];
+    notified.Notification = class {
       static permission = 'granted';
       /** @param {string} title @param {{body: string}} options */
       constructor(title, { body }) {
-        told.told.push([title, body]);
+        notified.notified.push([title, body]);
       }
     };
   });
   await ada.beginThread('Loud', 'and clear');
   await until(
-    () => ben.page.evaluate(() => /** @type {any} */ (globalThis).told.length === 1),
-    () => 'nothing was told',
+    () => ben.page.evaluate(() => /** @type {any} */ (globalThis).notified.length === 1),
+    () => 'no notification was shown',
   );
   await ben.openThread('Loud');
   await ada.reply('Seen at once.');
   await ben.sees(['Seen at once.']);
-  assert.deepEqual(await ben.page.evaluate(() => /** @type {any} */ (globalThis).told), [[`${ada.name} began “Loud”`, 'The Lovelaces']]);
+  assert.deepEqual(await ben.page.evaluate(() => /** @type {any} */ (globalThis).notified), [
+    [`${ada.name} started “Loud”`, 'The Lovelaces'],
+  ]);
   await ada.close();
   await ben.close();
 });

@@ -78,7 +78,7 @@ export class Server {
     return this;
   }
 
-  /** SIGKILL: no goodbye, no flush. */
+  /** SIGKILL: no Close frame, no flush. */
   async kill() {
     this.#process?.kill('SIGKILL');
     await this.#ended;

@@ -1,4 +1,4 @@
-/** Two members side by side, each in a page of its own; this one only makes them and their group. */
+/** The demonstration: creates two members and a group, and shows both members' pages side by side. */
 import { seal } from './crypto/envelope.js';
 import { importGroupKey, newGroupKey } from './crypto/group-key.js';
 import { newIdentity, publicJwk, wrapGroupKey } from './crypto/identity.js';
@@ -16,7 +16,7 @@ const MEETING = 'orbital-demo';
 /** @param {string} member */
 const place = (member) => `orbital-session:${member}`;
 
-/** Whether the members of an earlier time are still known to this server. */
+/** Whether the members of an earlier visit still exist on this server. */
 async function known() {
   for (const member of MEMBERS) {
     const session = JSON.parse(localStorage.getItem(place(member)) ?? 'null');
@@ -24,7 +24,7 @@ async function known() {
     try {
       await new OrbitalApi(undefined, { token: session.token }).groups();
     } catch (error) {
-      // Only the server's own answer says that it does not know them.
+      // Only the server's own 401 means that the members do not exist.
       if (/** @type {any} */ (error).code === 'UNAUTHORIZED') return false;
       throw error;
     }
@@ -46,7 +46,7 @@ async function signUp(member) {
   return { api, session, identity };
 }
 
-/** Ada makes a group and begins a thread; Ben joins. */
+/** Create a group and a thread as Ada, and join as Ben. */
 async function makeGroup() {
   const raw = newGroupKey();
   const key = await importGroupKey(raw);
@@ -73,10 +73,10 @@ async function makeGroup() {
 }
 
 /**
- * Show the two.
+ * Show the demonstration.
  *
  * @param {HTMLElement} root
- * @param {boolean} atOnce Without asking first.
+ * @param {boolean} atOnce Create the members without asking first.
  */
 export async function demo(root, atOnce) {
   const frames = () => {
@@ -101,9 +101,9 @@ export async function demo(root, atOnce) {
         { class: 'door', 'aria-label': 'Demonstration' },
         sign(72),
         h('h1', {}, 'See it from both sides'),
-        h('p', {}, 'This makes two members and a group on this server, and opens them side by side.'),
+        h('p', {}, 'This creates two members and a group on this server, and shows them side by side.'),
         insecure(),
-        form({ label: 'Begin', act: begin }),
+        form({ label: 'Start', act: begin }),
       ),
     ),
   );

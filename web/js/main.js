@@ -1,4 +1,4 @@
-/** The entry: who is logged in, and what is shown to them. */
+/** Entry point: opens the welcome page or, with a stored session, the member's page. */
 import { Recorder } from './debug/recorder.js';
 import { Family } from './model/family.js';
 import { readInvitation } from './model/invitation.js';
@@ -19,9 +19,9 @@ const query = new URLSearchParams(location.search);
 /** Two members side by side share this browser's storage: each has a place of its own for its session. */
 const placeName = `orbital-session${query.has('member') ? `:${query.get('member')}` : ''}`;
 const root = /** @type {HTMLElement} */ (document.getElementById('app'));
-const BROKEN = 'This link is not whole, or a letter of it is wrong. Ask the person who sent it for the link once more.';
+const BROKEN = 'This link is incomplete, or a letter in it is wrong. Ask the person who sent it for the link again.';
 
-/** Whether this browser keeps anything at all for this page. */
+/** Whether this browser lets the page use localStorage. */
 function keeps() {
   try {
     return Boolean(localStorage);
@@ -30,10 +30,10 @@ function keeps() {
   }
 }
 
-/** @param {string} text What is in the way. */
+/** Show an error instead of the page. @param {string} text */
 const stopped = (text) => put(root, h('main', { class: 'welcome' }, h('p', { class: 'problem', role: 'alert' }, text)));
 
-/** The key leaves the address before anything else happens: it must not stay in the history. */
+/** Read an invitation and remove it from the address first: the key must not stay in the history. */
 function takeInvitation() {
   const found = readInvitation(location.hash);
   if (!/^#join=/.test(location.hash)) return undefined;
@@ -41,7 +41,7 @@ function takeInvitation() {
   return found;
 }
 
-/** @param {string} name @param {() => Promise<void>} act @returns {Promise<boolean>} False when another tab does it. */
+/** @param {string} name @param {() => Promise<void>} act @returns {Promise<boolean>} False when another tab holds the lock. */
 const exclusive = (name, act) =>
   navigator.locks.request(name, { ifAvailable: true }, async (lock) => {
     if (lock) await act();
@@ -51,7 +51,7 @@ const exclusive = (name, act) =>
 /** Ask the browser not to delete anything by itself. @returns {Promise<boolean>} */
 const persist = async () => (await navigator.storage?.persisted?.()) || (await navigator.storage?.persist?.().catch(() => false)) || false;
 
-/** Everything of one browser. */
+/** The page of one browser tab: welcome page, session, invitation. */
 class Page {
   #place = new SessionPlace(localStorage, placeName);
   /** @type {ReturnType<typeof takeInvitation>} Kept until somebody is logged in. */
@@ -83,7 +83,7 @@ class Page {
         try {
           localStorage.setItem('orbital-known', '1');
         } catch {
-          // Without room the next visit begins with signing up.
+          // Without room the next visit starts with the sign-up form.
         }
         this.#inside(session, true);
       },
@@ -110,14 +110,14 @@ class Page {
     const started = family.start();
     this.#home = { family, started };
     this.#leaveHome = showHome(root, family, { leave, recorder });
-    family.addEventListener('ended', () => this.#end(family, 'You were logged out: log in again, please. What you were writing is kept.'), {
+    family.addEventListener('ended', () => this.#end(family, 'You were logged out. Please log in again. Your drafts are saved.'), {
       once: true,
     });
     addEventListener('storage', this.#sessionElsewhere);
     started.catch((error) => {
       family.stop();
       this.#leaveHome?.();
-      stopped(`This browser does not let the page keep its keys: ${error.message}`);
+      stopped(`This browser does not let the page store its keys: ${error.message}`);
     });
     this.#answerInvitation(entered);
   }
@@ -132,7 +132,7 @@ class Page {
     if (now) this.#inside(now);
   };
 
-  /** What was opened as an invitation, once there is somebody to answer it. @param {boolean} [accepted] It was open while they came through the door. */
+  /** Handle an opened invitation, once a member is logged in. @param {boolean} [accepted] The member logged in from the invitation: join without asking. */
   #answerInvitation(accepted = false) {
     const home = this.#home;
     const invitation = this.#invitation;
@@ -147,15 +147,15 @@ class Page {
       const known = await family.membership.recognize(invitation.raw);
       if (known) return go(known);
       if (invitation.kind === 'key')
-        return deadLink('The invite code of this link is missing, so it opens no group that you are not in yet. Ask for a new link.');
+        return deadLink('This link has no invite code, so you cannot join a group with it. Ask for a new link.');
       if (!accepted) return confirmJoin(family, invitation, go);
       go(await family.membership.join(invitation.code, invitation.raw));
     };
     const failed = (/** @type {any} */ error) =>
       error.code === 'NOT_FOUND'
-        ? deadLink('The code of this link opens nothing any more. Ask the person who sent it for a new link.')
+        ? deadLink('This invite link is no longer valid. Ask the person who sent it for a new one.')
         : invitation.kind === 'invitation' && confirmJoin(family, invitation, go, say(error));
-    // Nothing can be joined before the keys are there.
+    // Joining needs the keys, so wait until they are loaded.
     started.then(
       () => answer().catch(failed),
       () => {},
@@ -185,13 +185,13 @@ class Page {
       for (const name of Object.keys(localStorage)) if (name.includes(user_id)) localStorage.removeItem(name);
     }
     history.replaceState(null, '', location.pathname + location.search);
-    this.#end(family, forget ? 'You are logged out, and the keys are gone from this browser.' : 'You are logged out.');
+    this.#end(family, forget ? 'You are logged out, and the keys are deleted from this browser.' : 'You are logged out.');
   }
 }
 
 if (!keeps())
   stopped(
-    'This browser keeps nothing for this page, and so no keys either: it blocks cookies and site data here. Allow them for this address, and load the page again.',
+    'This browser stores nothing for this page, and no keys either: it blocks cookies and site data here. Allow them for this address, and reload the page.',
   );
 else if (query.has('demo')) void import('./demo.js').then(({ demo }) => demo(root, query.get('demo') === 'now'));
 else {

@@ -17,7 +17,7 @@ async function group(name = 'The Lovelaces') {
   return { raw, key, sealedName: await seal(key, '', 'group-name', name) };
 }
 
-test('[KEYTEXT1] every single wrong letter of a key, and every swap of neighbours, is found before the key is used', () => {
+test('[KEYTEXT1] the checksum detects every single wrong letter of a key and every swap of neighbours', () => {
   const raw = newGroupKey();
   const text = keyToText(raw);
 
@@ -65,7 +65,7 @@ test('[INVITE1] a link is an invitation, a link without a code is still a key, a
   assert.deepEqual(readInvitation('abcd-2345', keyToSpeak(key)), { kind: 'invitation', code: 'ABCD2345', raw });
 });
 
-test('[GROUPKEY1] a key that does not open the name of a group is not stored, and a stored one that does not counts as missing', async () => {
+test("[GROUPKEY1] a key that does not open the group's name is not stored; such a stored key counts as missing", async () => {
   const place = memoryPlace();
   const keys = new GroupKeys('me', place);
   await keys.start();
@@ -113,7 +113,7 @@ async function membership(encrypted_name) {
   return { made, asked, groups, keys };
 }
 
-test('[GROUPKEY2] joining with a key that does not open the name gives the membership back at once, and says so', async () => {
+test("[GROUPKEY2] joining with a key that does not open the group's name leaves the group at once and reports it", async () => {
   const right = await group();
   const { made, asked, keys } = await membership(right.sealedName);
 
@@ -123,7 +123,7 @@ test('[GROUPKEY2] joining with a key that does not open the name gives the membe
   assert.equal(await made.join('ABCD2345', right.raw), 'g');
 });
 
-test('[GROUPKEY3] a link whose code is dead, or that was opened before, unlocks the group on a further device without a request', async () => {
+test('[GROUPKEY3] a link with an expired code, or an already used link, unlocks the group on another device without a request', async () => {
   const right = await group();
   const { made, asked, groups } = await membership(right.sealedName);
   const locked = { id: 'g', sealedName: right.sealedName, key: undefined, name: null };
@@ -136,7 +136,7 @@ test('[GROUPKEY3] a link whose code is dead, or that was opened before, unlocks 
   assert.deepEqual(asked, ['unlocked']);
 });
 
-test('[REMOVE1] removing somebody replaces the invite code in the same step, and says so when that failed', async () => {
+test('[REMOVE1] removing a member replaces the invite code in the same step, and reports when that failed', async () => {
   const { made, asked } = await membership('');
   const known = /** @type {any} */ ({ id: 'g', code: 'OLDCODE1' });
   await made.remove(known, 'them');

@@ -18,7 +18,7 @@ import { fullStorage, memoryPlace, memoryStorage, until } from './fakes.js';
 
 // What was read
 
-test('[READ1] a read position is an event number: what the server deletes makes nothing read, and what comes makes it unread', () => {
+test('[READ1] a read position is an event number: a deletion marks nothing as read, and a new event marks its thread as unread', () => {
   const marks = new ReadMarks(new Shelf(memoryStorage(), 'read'));
   for (const seq of [3, 4, 5, 6, 7]) marks.noted('t', seq, false);
   assert.equal(marks.unread('t'), true);
@@ -31,7 +31,7 @@ test('[READ1] a read position is an event number: what the server deletes makes 
   assert.equal(marks.unread('t'), true);
 });
 
-test('[READ2] what one wrote oneself is not new, and leaves as new what was', () => {
+test("[READ2] one's own event does not mark a thread as unread, and does not mark an unread thread as read", () => {
   const marks = new ReadMarks(new Shelf(memoryStorage(), 'read'));
   marks.noted('t', 3, true);
   assert.equal(marks.unread('t'), false);
@@ -40,7 +40,7 @@ test('[READ2] what one wrote oneself is not new, and leaves as new what was', ()
   assert.equal(marks.unread('t'), true);
 });
 
-test('[READ3] marks survive a reload, and what was read in one tab is read in the other', () => {
+test('[READ3] marks survive a reload, and a thread read in one tab is read in the other', () => {
   const storage = memoryStorage();
   const shelf = () => new Shelf(storage, 'read');
   const [one, other] = [new ReadMarks(shelf()), new ReadMarks(shelf())];
@@ -91,7 +91,7 @@ function outbox(storage, key, pending = []) {
 /** @param {CryptoKey} key @param {string} text */
 const reply = async (key, text) => ({ type: 'reply', thread_id: 't', encrypted_body: await seal(key, 'g', 'reply/t', text) });
 
-test('[WAIT1] what an earlier run left is shown without a server, with its text', async () => {
+test('[WAIT1] unsent texts of an earlier run are shown without a server', async () => {
   const key = await importGroupKey(newGroupKey());
   const { made } = outbox(memoryStorage(), key, [{ key: 'k', group_id: 'g', draft: await reply(key, 'Kept.'), created_at: 5 }]);
   await made.restore();
@@ -103,7 +103,7 @@ test('[WAIT1] what an earlier run left is shown without a server, with its text'
   assert.equal(made.toSend, 1);
 });
 
-test('[WAIT2] what was refused stays with its text and reason over a reload, also when an earlier run wrote it, until it is sent again', async () => {
+test('[WAIT2] a refused text and its reason survive a reload, also from an earlier run, until it is sent again', async () => {
   const storage = memoryStorage();
   const key = await importGroupKey(newGroupKey());
   const draft = await reply(key, 'Refused.');
@@ -124,16 +124,16 @@ test('[WAIT2] what was refused stays with its text and reason over a reload, als
   assert.deepEqual(first.made.waiting, [], 'the other tab no longer offers it');
 });
 
-test('[WAIT3] age never drops a text: what the SDK no longer sends by itself is kept, and says that it may have arrived', async () => {
+test('[WAIT3] age never drops a text: one that the SDK no longer retries is kept, and says that it may have been sent already', async () => {
   const key = await importGroupKey(newGroupKey());
   const { made } = outbox(memoryStorage(), key);
   await made.failed({ key: 'k', group_id: 'g', draft: await reply(key, 'Old.'), error: { code: 'STALE', message: 'stale' } });
 
   assert.equal(made.waiting[0]?.body, 'Old.');
-  assert.match(made.waiting[0]?.error ?? '', /may have arrived/);
+  assert.match(made.waiting[0]?.error ?? '', /may have been sent already/);
 });
 
-test('[WAIT4] what was sent, or came back as an event, no longer waits', async () => {
+test('[WAIT4] a text that was acknowledged, or came back as an event, is no longer waiting', async () => {
   const key = await importGroupKey(newGroupKey());
   const { made } = outbox(memoryStorage(), key);
   const draft = await reply(key, 'Twice.');
@@ -145,7 +145,7 @@ test('[WAIT4] what was sent, or came back as an event, no longer waits', async (
 
 // Drafts
 
-test('[DRAFT1] a draft survives a reload, sealed, with title and body; sending deletes it', async () => {
+test('[DRAFT1] a draft survives a reload, encrypted, with title and body; sending deletes it', async () => {
   const storage = memoryStorage();
   const place = { groupId: 'g', key: await importGroupKey(newGroupKey()) };
   const drafts = new Drafts(storage, 'me', () => {});
@@ -173,8 +173,8 @@ test('[DRAFT2] a storage without room is reported, and the draft lasts as long a
 
 test('[INPUT1] text over the limit is refused with both numbers and never cut; Enter that confirms a word does not send', () => {
   assert.equal(tooLong('x'.repeat(20_000)), '');
-  assert.match(tooLong('x'.repeat(28_500)), /28,500 letters; 20,000 can be sent at once\. Nothing was cut/);
-  assert.match(tooLong('x'.repeat(201), 200), /201 letters; 200/);
+  assert.match(tooLong('x'.repeat(28_500)), /28,500 characters; the limit is 20,000\. Nothing was cut/);
+  assert.match(tooLong('x'.repeat(201), 200), /201 characters; the limit is 200/);
   assert.equal(isConfirming({ isComposing: true, keyCode: 13 }), true);
   assert.equal(isConfirming({ isComposing: false, keyCode: 229 }), true);
   assert.equal(isConfirming({ isComposing: false, keyCode: 13 }), false);
@@ -182,7 +182,7 @@ test('[INPUT1] text over the limit is refused with both numbers and never cut; E
 
 // The session
 
-test('[SESSION1] a tab whose session has ended leaves the session that another tab has begun', () => {
+test('[SESSION1] a tab whose session has ended does not delete the session that another tab started', () => {
   const storage = memoryStorage();
   const place = new SessionPlace(storage, 'session');
   const [old, fresh] = ['old', 'new'].map((token) => ({ user_id: 'u', username: 'ada', token }));
@@ -201,7 +201,7 @@ test('[SESSION1] a tab whose session has ended leaves the session that another t
 
 // Media
 
-test('[MEDIUM1] a description that another program wrote is checked: malformed ones are unreadable, never an error', () => {
+test('[MEDIUM1] media metadata of another program is validated: malformed metadata counts as unreadable and is never an error', () => {
   const bad = [
     'null',
     '7',
@@ -228,7 +228,7 @@ test('[MEDIUM1] a description that another program wrote is checked: malformed o
   assert.equal(shownAs('text/html'), 'application/octet-stream');
 });
 
-test('[MEDIUM2] names come from the id that the server gives; nothing sealed can change them', () => {
+test("[MEDIUM2] author names come from the server's id; nothing in the ciphertext can change them", () => {
   const around = /** @type {any} */ ({ userId: 'me', api: {}, connected: () => true, ask: () => {}, changed: () => {} });
   const people = new People(around, new Shelf(memoryStorage(), 'notices'));
   people.nameOf('u', 'ada');
@@ -239,7 +239,7 @@ test('[MEDIUM2] names come from the id that the server gives; nothing sealed can
 
 // People
 
-test('[PEOPLE1] who joined, left or was removed is a line of the group, once, over reloads; presence and typing end with it', () => {
+test('[PEOPLE1] each join, leave and removal is one line in the group, also after reloads; leaving ends presence and typing', () => {
   const storage = memoryStorage();
   const around = /** @type {any} */ ({ userId: 'me', api: {}, connected: () => true, ask: () => {}, changed: () => {} });
   const people = () => new People(around, new Shelf(storage, 'notices'));
@@ -289,7 +289,7 @@ test('[PEOPLE2] 400 events of an author who is not known cost two requests a min
 
 // Uploads
 
-test('[FITS1] a file for which the group has no room is refused with both sizes while it is encrypted, and nothing of it is sent', async () => {
+test("[FITS1] a file over the group's quota is refused with both sizes while it is encrypted, and nothing of it is sent", async () => {
   const key = await importGroupKey(newGroupKey());
   const group = /** @type {any} */ ({ id: 'g', key });
   const sent = /** @type {string[]} */ ([]);
@@ -312,7 +312,7 @@ test('[FITS1] a file for which the group has no room is refused with both sizes 
   assert.deepEqual(sent, [upload?.id]);
 });
 
-test('[TYPING1] nobody is shown as writing longer than 8 s without a new sign', () => {
+test('[TYPING1] a typing indicator expires after 8 s without a new signal', () => {
   mock.timers.enable({ apis: ['setTimeout'] });
   let changes = 0;
   const typists = new Typists(() => changes++);
@@ -327,7 +327,7 @@ test('[TYPING1] nobody is shown as writing longer than 8 s without a new sign', 
 
 // The connection
 
-test('[PILL1] a device without a network is offline, whatever the socket has noticed', () => {
+test("[PILL1] a device without a network is shown as offline, whatever the socket's state", () => {
   const facts = { caughtUp: true, polled: false, nowMs: 1000 };
   const open = /** @type {any} */ ({ status: 'open' });
 

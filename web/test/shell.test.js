@@ -33,7 +33,7 @@ test('[SHELL1] the service worker keeps every module that the page ever imports,
   );
 });
 
-test('[SHELL2] the other files that it keeps are those that the page names', async () => {
+test('[SHELL2] the other files that it keeps are those that index.html and the manifest name', async () => {
   const worker = await read('/sw.js');
   const kept = [...worker.matchAll(/^ {2}'([^']+)',$/gm)].map(([, path = '']) => path).filter((path) => !path.endsWith('.js'));
   const named = [...(await read('/index.html')).matchAll(/(?:href|src)="([^"]+)"/g)]

@@ -30,7 +30,7 @@ const refusal = (code, retryable) => Object.assign(new Error(code), { code, retr
 /** @param {Uploads} made */
 const states = (made) => [...made.all.values()].map(({ state }) => state);
 
-test('[UPLOAD1] a photo that finds no server, or a proxy in its place, waits and goes by itself, also after a reload', async () => {
+test("[UPLOAD1] without a server, or with a proxy's answer instead, a photo waits and is sent automatically, also after a reload", async () => {
   for (const error of [refusal('NETWORK', true), refusal('HTTP_413', false), refusal('HTTP_403', false), refusal('UNAUTHORIZED', false)]) {
     let away = true;
     const uploadMedia = async () => {
@@ -52,7 +52,7 @@ test('[UPLOAD1] a photo that finds no server, or a proxy in its place, waits and
   }
 });
 
-test('[UPLOAD2] what the server refuses says so, is no longer counted, and stays over a reload until it is discarded', async () => {
+test('[UPLOAD2] a refused upload shows the reason, is no longer counted, and survives a reload until it is discarded', async () => {
   const { made, group, place } = await uploads({ uploadMedia: async () => Promise.reject(refusal('PAYLOAD_TOO_LARGE', false)) });
   await made.add(group, 't', photo());
   assert.deepEqual([states(made), made.toSend], [['failed'], 0]);
@@ -64,7 +64,7 @@ test('[UPLOAD2] what the server refuses says so, is no longer counted, and stays
   await until(() => place.values.size === 0);
 });
 
-test('[UPLOAD3] Stop stops while a photo is encrypted, waits or is sent; it stays stopped over a reload, and goes on when asked', async () => {
+test('[UPLOAD3] Pause works while a photo is encrypted, waits or is sent; it stays paused over a reload, and Resume continues it', async () => {
   /** @type {any} */
   let sent;
   const hanging = async (/** @type {any} */ { signal }) => {
@@ -92,7 +92,7 @@ test('[UPLOAD3] Stop stops while a photo is encrypted, waits or is sent; it stay
   assert.deepEqual([states(later), later.toSend], [['paused'], 0]);
 });
 
-test('[UPLOAD4] a file that can no longer be read says that it must be chosen again', async () => {
+test('[UPLOAD4] the error for a file that can no longer be read says to choose it again', async () => {
   const { made, group } = await uploads({ uploadMedia: async () => {} });
   const file = photo();
   file.slice = () => {
@@ -100,10 +100,10 @@ test('[UPLOAD4] a file that can no longer be read says that it must be chosen ag
   };
   await made.add(group, 't', file);
   const [upload] = made.all.values();
-  assert.deepEqual([upload?.state, upload?.error], ['failed', 'The file cannot be read any more. Discard it, and choose it again.']);
+  assert.deepEqual([upload?.state, upload?.error], ['failed', 'The file can no longer be read. Discard it, and choose it again.']);
 });
 
-test('[UPLOAD5] of two tabs one sends a photo; the other waits for its event', async () => {
+test('[UPLOAD5] only one of two tabs sends a photo; the other waits for its event', async () => {
   let calls = 0;
   const uploadMedia = async () => void calls++;
   const { made, group } = await uploads({ uploadMedia, exclusive: async () => false });

@@ -17,12 +17,12 @@ const KINDS = {
 
 /** What stands in the line of a frame. */
 const WORDS = /** @type {Record<string, string>} */ ({
-  ping: 'are you there?',
+  ping: 'is the connection alive?',
   pong: 'yes',
   auth_success: 'the token is valid',
-  subscribe: 'which groups',
-  subscribed: 'events from here on',
-  typing_indicator: 'somebody writes',
+  subscribe: 'for these groups',
+  subscribed: 'events follow from this number',
+  typing_indicator: 'somebody is writing',
 });
 
 /** @param {string} type @param {string} text @returns {string} The beginning of what is sealed in it. */
@@ -106,7 +106,7 @@ export function makeInspector(family, recorder, close) {
     icon('close'),
   );
   const hint =
-    'Everything that passes, live. The long words are ciphertext: the server numbers and passes them on, and can open none. Open a line to compare.';
+    'Every frame and request, live. The marked text is ciphertext: the server numbers and forwards it, and cannot read it. Open a line to compare.';
   const element = h(
     'aside',
     { class: 'sees', 'aria-label': 'What the server sees', hidden: true },

@@ -1,11 +1,11 @@
-/** What is said about the connection, in words for a person. */
+/** Describes the connection's state in plain words. */
 
 /** @typedef {{tone: 'good' | 'wait' | 'off', text: string, plain: string, more: string}} Words `text` for the pill, `plain` for a screen reader, `more` for the strip. */
 
 /**
  * @param {object} facts
  * @param {import('/sdk/connection.js').ConnectionState} facts.state
- * @param {boolean} facts.offline The device says that it has no network; that counts more than a socket that has not noticed.
+ * @param {boolean} facts.offline The device has no network; this overrides a socket that has not noticed it.
  * @param {boolean} facts.caughtUp
  * @param {boolean} facts.polled The server answers requests: only the connection has to wait.
  * @param {number} facts.nowMs
@@ -13,7 +13,7 @@
  */
 export function describeConnection({ state, offline, caughtUp, polled, nowMs }) {
   if (offline) {
-    const more = 'You are offline. What you write is kept here, and sent when you are back.';
+    const more = 'You are offline. What you write is saved on this device, and sent when you are online again.';
     return { tone: 'off', text: 'Offline', plain: 'Offline.', more };
   }
   if (state.status === 'open') {
@@ -23,13 +23,13 @@ export function describeConnection({ state, offline, caughtUp, polled, nowMs }) 
   if (!state.retry_at) return { tone: 'wait', text: 'Connecting…', plain: 'Connecting…', more: '' };
   const seconds = Math.max(1, Math.ceil((state.retry_at - nowMs) / 1000));
   if (polled) {
-    const more = `The page looks for news every few seconds; it is live again in ${seconds} s.`;
-    return { tone: 'wait', text: `Live in ${seconds} s`, plain: 'News comes every few seconds.', more };
+    const more = `The page checks for new messages every few seconds. It reconnects in ${seconds} s.`;
+    return { tone: 'wait', text: `Reconnecting in ${seconds} s`, plain: 'The page checks for new messages every few seconds.', more };
   }
   return {
     tone: 'off',
     text: `Reconnecting in ${seconds} s`,
-    plain: 'The connection is lost. It is tried again by itself.',
-    more: `The connection is lost; it is tried again in ${seconds} s. What you write is kept here, and sent then.`,
+    plain: 'The connection is lost. The page reconnects automatically.',
+    more: `The connection is lost. Reconnecting in ${seconds} s. What you write is saved on this device, and sent then.`,
   };
 }

@@ -1,4 +1,4 @@
-/** Media that came down and were opened, as long as the page shows them. */
+/** Downloaded and decrypted media, held while the page is open. */
 import { openFile } from '../crypto/files.js';
 import { shownAs } from './medium.js';
 
@@ -7,7 +7,7 @@ import { shownAs } from './medium.js';
 
 /** @typedef {{state: 'loading' | 'ready' | 'failed' | 'gone', done: number, url?: string, type?: string}} View */
 
-/** The opened media of one member. Nothing of them is stored. */
+/** The decrypted media of one member, in memory only. */
 export class Downloads {
   /** @type {Map<string, View>} By the medium's id. */
   views = new Map();
@@ -25,7 +25,7 @@ export class Downloads {
     this.views.clear();
   }
 
-  /** Fetch and open a medium; one that is here or on its way is not fetched again. @param {Group} group @param {Item} item */
+  /** Download and decrypt a medium, unless it is loaded or loading. @param {Group} group @param {Item} item */
   async fetch(group, item) {
     const had = this.views.get(item.id);
     if (!group.key || !item.info || had?.state === 'loading' || had?.state === 'ready') return;

@@ -1,4 +1,4 @@
-/** Half-written texts. They are kept sealed with their group's key, over reloads, tabs and the end of a session. */
+/** Drafts. They are stored encrypted with their group's key and survive reloads, tabs and the end of a session. */
 import { open, seal } from '../crypto/envelope.js';
 import { Shelf } from './shelf.js';
 
@@ -8,12 +8,12 @@ import { Shelf } from './shelf.js';
 
 /** @typedef {{title: string, body: string}} Draft */
 
-/** The drafts of one member, each under the id of its thread, or `new:` and the group's for a thread that is being begun. */
+/** The drafts of one member, each under the id of its thread, or `new:` and the group's id for a new thread. */
 export class Drafts {
   #storage;
   #prefix;
   #full;
-  /** @type {Map<string, {place: Place, draft: Draft}>} What is to be stored, by name. */
+  /** @type {Map<string, {place: Place, draft: Draft}>} Drafts that are not stored yet, by name. */
   #dirty = new Map();
   /** @type {Set<string>} Names that are being sealed now. */
   #busy = new Set();
@@ -39,7 +39,7 @@ export class Drafts {
   }
 
   /**
-   * Keep a draft as it is now. It is sealed at once; while that runs, only the latest state waits.
+   * Save a draft. Encryption starts at once; while it runs, only the latest state is queued.
    *
    * @param {string} name
    * @param {Place} place
@@ -50,7 +50,7 @@ export class Drafts {
     if (!this.#busy.has(name)) void this.#write(name);
   }
 
-  /** It was sent. @param {string} name */
+  /** Delete a draft, because it was sent. @param {string} name */
   delete(name) {
     this.#dirty.delete(name);
     this.#shelf(name).delete();
@@ -67,7 +67,7 @@ export class Drafts {
     for (let dirty = this.#dirty.get(name); dirty; dirty = this.#dirty.get(name)) {
       const { place, draft } = dirty;
       const sealed = draft.title || draft.body ? await seal(place.key, place.groupId, `draft/${name}`, JSON.stringify(draft)) : '';
-      // Sent or changed meanwhile: the newer state counts.
+      // The draft was sent or changed during encryption: the newer state wins.
       if (this.#dirty.get(name) !== dirty) continue;
       if (sealed) this.#shelf(name).write({ sealed });
       else this.#shelf(name).delete();

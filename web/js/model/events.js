@@ -1,4 +1,4 @@
-/** What an event changes in the model. */
+/** Applies events to the model. */
 
 /** @import {OrbitalEvent} from '/sdk/wire.js' */
 /** @import {Outbox} from './outbox.js' */
@@ -9,7 +9,7 @@
 /** @import {Typists} from './typing.js' */
 /** @import {Uploads} from './uploads.js' */
 
-/** From joining to being connected. */
+/** Time that a new member usually needs from joining to connecting. */
 const JOINED_MS = 2000;
 
 /**
@@ -60,7 +60,7 @@ export class Events {
     }
     reads.received(group.id, event.server_timestamp);
     const author = 'author_id' in event.data && typeof event.data.author_id === 'string' ? event.data.author_id : undefined;
-    // An author who is not known to be connected may be now.
+    // An author who was offline may be online now.
     if (group.caughtUp && author && !group.online.has(author)) people.lookFor(group, author, Date.now());
   }
 
@@ -72,7 +72,7 @@ export class Events {
     reads.noted(data.thread_id, seq, mine);
     if (group.threads.has(data.thread_id)) return;
     const thread = await threads.opened(data, group);
-    // Nothing was in it when it was made; what followed comes as events of its own.
+    // A new thread is empty; its replies arrive as separate events.
     if (!group.threads.has(thread.id)) group.threads.set(thread.id, thread);
     if (!mine) this.#news('thread', group, thread, thread.author, thread.title);
   }

@@ -1,4 +1,4 @@
-/** What a member knows: groups, threads, replies, who is there. It opens what comes and seals what goes, and never touches the page. */
+/** The member's model: groups, threads, replies, presence. It decrypts what arrives and encrypts what is sent, and never touches the DOM. */
 import { seal } from '../crypto/envelope.js';
 import { Downloads } from './downloads.js';
 import { Drafts } from './drafts.js';
@@ -19,7 +19,7 @@ import { Uploads } from './uploads.js';
 /** @import {Group, Loaded, Session, Thread} from './types.js' */
 /** @import {Place} from './vault.js' */
 
-/** Before a refused connection is tried again when the server itself does not refuse the session. */
+/** Delay before a refused connection is retried when the server itself did not refuse the session. */
 const REOPEN_MS = 5000;
 
 /**
@@ -29,11 +29,11 @@ const REOPEN_MS = 5000;
  * @property {Place} keys
  * @property {Place} uploads
  * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time.
- * @property {() => boolean} visible Whether the page is before the reader's eyes.
- * @property {() => Promise<boolean>} persist Ask the browser to delete nothing of this page by itself.
+ * @property {() => boolean} visible Whether the page is visible.
+ * @property {() => Promise<boolean>} persist Ask the browser for persistent storage (Storage Standard §5).
  */
 
-/** Emits `change` when something is to be shown again, `news`, `removed`, `sent`, `trouble`, and `ended` when the session is over. */
+/** Emits `change` when the view must be updated, `news`, `removed`, `sent`, `trouble`, and `ended` when the session is over. */
 export class Family extends EventTarget {
   /** @type {Map<string, Group>} */
   groups = new Map();
@@ -45,7 +45,7 @@ export class Family extends EventTarget {
   reading;
   /** @type {import('/sdk/subscription.js').Violation[]} What the server changed, dropped or repeated. */
   violations = [];
-  /** @type {boolean | undefined} Whether the browser promised to delete nothing; undefined before it was asked. */
+  /** @type {boolean | undefined} Whether the browser granted persistent storage; undefined before it was asked. */
   persisted;
   /** Whether the server answered requests since the connection was lost. */
   polled = false;
@@ -130,7 +130,7 @@ export class Family extends EventTarget {
 
   // The session
 
-  /** Connect, and load what is there. */
+  /** Connect, and load the groups. */
   async start() {
     await this.keys.start();
     this.#around.client.connect();
@@ -138,12 +138,12 @@ export class Family extends EventTarget {
     await this.sync();
   }
 
-  /** Look whether the connection that seems open is alive. */
+  /** Check that an open connection is alive. */
   probe() {
     this.#around.client.wake();
   }
 
-  /** Try at once: a person asked for it. */
+  /** Reconnect at once, on request. */
   wake() {
     this.#around.client.connect();
     this.uploads.wake();
@@ -160,7 +160,7 @@ export class Family extends EventTarget {
     this.#around.client.close();
   }
 
-  /** Another tab has changed what this browser stores. @param {string | null} name */
+  /** Apply a change that another tab made to the storage. @param {string | null} name */
   storedElsewhere(name) {
     const id = this.session.user_id;
     if (name === `orbital-read:${id}`) this.reads.merge();
@@ -169,8 +169,8 @@ export class Family extends EventTarget {
   }
 
   /**
-   * The session was refused, or an intermediary says so. Only the server's own answer ends it; anything else is a server
-   * that is away.
+   * Handle a refused session. Only the server's own answer ends it; an intermediary's answer counts as a server
+   * that cannot be reached.
    */
   async #refused() {
     if (this.#over) return;
@@ -187,7 +187,7 @@ export class Family extends EventTarget {
   }
 
   /**
-   * Ask the server; a refused token ends the session.
+   * Run a request; a refused token ends the session.
    *
    * @template T
    * @param {() => Promise<T>} question
@@ -202,21 +202,21 @@ export class Family extends EventTarget {
     }
   }
 
-  /** A connection is open: ask again for what could not be loaded. */
+  /** Load again, on a new connection, what could not be loaded before. */
   async #opened() {
     this.uploads.wake();
     await this.sync();
     for (const group of this.groups.values()) void this.people.load(group);
   }
 
-  /** Look again: groups that were joined on another device, and what could not be loaded. Called now and then. */
+  /** Load groups that were joined on another device, and what could not be loaded before. Called periodically. */
   async refresh() {
     if (this.state.status === 'open' || this.loaded !== 'yes') await this.sync();
   }
 
   // Groups
 
-  /** Look which groups there are, and load what is not loaded. */
+  /** List the groups, and load those that are not loaded. */
   async sync() {
     if (this.#over) return;
     try {
@@ -247,14 +247,14 @@ export class Family extends EventTarget {
     const made = newGroup({ id, name, key, code, wrapped, sealedName, memberCount });
     made.notices = this.people.notices(made);
     this.groups.set(id, made);
-    // Everything that is there when a device first sees a group counts as read.
+    // Everything older than a device's first look at a group counts as read.
     if (this.reads.latestAt(id) === undefined) this.reads.received(id, Date.parse(found.joined_at));
     this.#subscribe(made, found.last_seq ?? 0);
     void this.people.load(made);
     await this.threads.loadPage(made);
   }
 
-  /** @param {Group} group What of it could not be loaded is asked for again. */
+  /** Load the parts of a group that could not be loaded before. @param {Group} group */
   async #retry(group) {
     if (group.loaded === 'failed') await this.threads.loadPage(group);
     for (const thread of group.threads.values()) if (thread.loaded === 'failed') void this.threads.load(group, thread);
@@ -291,7 +291,7 @@ export class Family extends EventTarget {
     this.changed();
   }
 
-  /** Events were lost for good: read everything again, and mark what was written since. @param {Group} group @param {number} seq */
+  /** Reload a group after a reset, when events are no longer in the log, and mark threads with newer content as unread. @param {Group} group @param {number} seq */
   async #reset(group, seq) {
     const latestAt = this.reads.latestAt(group.id) ?? Number.POSITIVE_INFINITY;
     await this.#reload(group);
@@ -311,7 +311,7 @@ export class Family extends EventTarget {
     }
   }
 
-  /** There are keys to lose: ask once that the browser keeps them. */
+  /** Ask once for persistent storage, when there are keys. */
   async #persist() {
     if (this.persisted !== undefined) return;
     this.persisted = false;
@@ -319,7 +319,7 @@ export class Family extends EventTarget {
     this.changed();
   }
 
-  // What goes
+  // Sending
 
   /** @param {Group} group @param {string} title @param {string} body */
   async writeThread(group, title, body) {
@@ -337,7 +337,7 @@ export class Family extends EventTarget {
     return this.outbox.send(group.id, { type: 'reply', thread_id: threadId, encrypted_body }, { threadId, title: null, body });
   }
 
-  /** The server's answer came. @param {string} key @param {any} answer */
+  /** Handle the server's answer to a sent text. @param {string} key @param {any} answer */
   async #sent(key, answer) {
     const draft = this.outbox.sent(key);
     const group = draft && this.groups.get(draft.groupId);
@@ -357,29 +357,29 @@ export class Family extends EventTarget {
     this.changed();
   }
 
-  /** The member presses keys in a thread. @param {string} threadId */
+  /** Report that the member is typing in a thread. @param {string} threadId */
   typing(threadId) {
     this.#around.client.typing(threadId);
   }
 
-  /** How many texts and photos are on their way. */
+  /** The number of texts and photos that are not sent yet. */
   get toSend() {
     return this.outbox.toSend + this.uploads.toSend;
   }
 
-  /** Whether a connection is open and everything that was missed is here. */
+  /** Whether the connection is open and every group has caught up. */
   get caughtUp() {
     return this.state.status === 'open' && this.loaded === 'yes' && [...this.groups.values()].every(({ caughtUp }) => caughtUp);
   }
 
-  // What was read
+  // Read marks
 
   /** @param {Group} group */
   unreadIn(group) {
     return [...group.threads.keys()].filter((id) => this.reads.unread(id)).length;
   }
 
-  /** The reader sees a thread. @param {Thread} thread */
+  /** Mark a visible thread as read. @param {Thread} thread */
   markRead(thread) {
     if (this.reads.markRead(thread.id)) this.changed();
   }
@@ -389,10 +389,10 @@ export class Family extends EventTarget {
     if (this.reading === thread.id && this.#around.visible()) this.markRead(thread);
   }
 
-  /** Reported once: what cannot be stored lasts as long as the page. */
+  /** Report full storage, once. */
   #full() {
     if (this.#noRoom) return;
     this.#noRoom = true;
-    this.#emit('trouble', 'The storage of this browser is full: what you write is kept only while this page is open.');
+    this.#emit('trouble', 'The storage of this browser is full: what you write is saved only while this page is open.');
   }
 }

@@ -1,4 +1,4 @@
-/** The keys of a member: its own pair, and those of its groups, in this browser. */
+/** The keys of a member in this browser: the member's key pair and the group keys. */
 import { open } from '../crypto/envelope.js';
 import { importGroupKey, keyToText } from '../crypto/group-key.js';
 import { newIdentity, unwrapGroupKey, wrapGroupKey } from '../crypto/identity.js';

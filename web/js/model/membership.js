@@ -7,7 +7,7 @@ import { seal } from '../crypto/envelope.js';
 /** @import {GroupKeys} from './group-keys.js' */
 /** @import {Group} from './types.js' */
 
-const WRONG_KEY = 'This key does not open the group. A letter may be wrong: ask for the link once more.';
+const WRONG_KEY = 'This key does not open the group. A letter may be wrong: ask for the link again.';
 
 /**
  * @typedef {object} Surroundings
@@ -103,7 +103,7 @@ export class Membership {
   /** Use a key for a locked group. @param {Group} group @param {Bytes} raw @throws {Error} When it does not open the group's name. */
   async unlock(group, raw) {
     const found = await this.#around.keys.bring(group.id, raw, group.sealedName);
-    if (!found) throw new Error('This key does not open this group. Ask for the link once more.');
+    if (!found) throw new Error('This key does not open this group. Ask for the link again.');
     Object.assign(group, found);
     await this.#around.unlocked(group);
   }
@@ -122,7 +122,9 @@ export class Membership {
     try {
       await this.renewCode(group);
     } catch (cause) {
-      throw new Error('The member is removed, but the old invite code still opens the group. Replace it: Invite, New code.', { cause });
+      throw new Error('The member is removed, but the old invite code still works. Replace it: Invite, Replace the invite code.', {
+        cause,
+      });
     }
   }
 

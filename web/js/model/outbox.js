@@ -21,7 +21,7 @@ import { open } from '../crypto/envelope.js';
 
 /** @param {{code?: string, message: string}} error @returns {string} */
 const reasonOf = ({ code, message }) =>
-  code === 'STALE' ? 'It waited for more than a day and may have arrived. Look at the thread before you send it again.' : message;
+  code === 'STALE' ? 'It waited for more than a day and may have been sent already. Check the thread before you send it again.' : message;
 
 /**
  * The member's own writings on their way. A refused one stays, with its text, until it is sent again or discarded: over

@@ -52,7 +52,7 @@ const isTemporary = ({ code, retryable }) => Boolean(retryable) || code === 'UNA
 
 /** @param {any} error @returns {string} */
 const reasonOf = ({ name, message }) =>
-  name === 'NotReadableError' || name === 'NotFoundError' ? 'The file cannot be read any more. Discard it, and choose it again.' : message;
+  name === 'NotReadableError' || name === 'NotFoundError' ? 'The file can no longer be read. Discard it, and choose it again.' : message;
 
 /** The uploads of one member. What is on the disk meanwhile is sealed. */
 export class Uploads {

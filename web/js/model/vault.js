@@ -77,7 +77,7 @@ export async function probe() {
     await keys.delete(name);
   } catch (cause) {
     throw new Error(
-      'This browser does not let the page keep its keys: the window may be private, or the storage full. Try another window or browser.',
+      'This browser does not let the page store its keys: this may be a private window, or the storage is full. Try another window or browser.',
       { cause },
     );
   }

@@ -1,4 +1,4 @@
-/** The field for a reply. What is written there is kept until it is sent. */
+/** The field for a reply. Its text is stored as a draft until it is sent. */
 import { h } from './dom.js';
 import { icon } from './icons.js';
 import { isConfirming, tooLong } from './input.js';

@@ -30,7 +30,7 @@ export function makeGroupList(place) {
   const make = (group) => {
     const unread = family.unreadIn(group);
     const badge = unread ? h('span', { class: 'badge' }, String(unread), h('span', { class: 'sr' }, ' unread')) : null;
-    const words = h('span', { class: 'grow' }, group.name ?? 'A locked group', h('small', {}, counted(group.memberCount, 'member')));
+    const words = h('span', { class: 'grow' }, group.name ?? 'Locked group', h('small', {}, counted(group.memberCount, 'member')));
     const link = { href: address(group.id), 'aria-current': isOpen(group) ? 'page' : null };
     return h('li', {}, h('a', link, avatar(group.name ?? '?'), words, badge));
   };

@@ -20,7 +20,7 @@ export function makeHeader(place, { leave, toggleInspector }) {
   const { username } = family.session;
   const pill = h('span', { class: 'pill', 'aria-hidden': 'true' });
   const said = h('span', { class: 'sr', role: 'status' });
-  const banner = h('section', { class: 'banner', 'aria-label': 'The connection', hidden: true });
+  const banner = h('section', { class: 'banner', 'aria-label': 'Connection', hidden: true });
   const title = h('h1', {});
   const tools = h('div', { class: 'tools' });
   const back = h('a', { class: 'quiet round back', 'aria-label': 'Back', href: '#/' }, icon('back'));
@@ -41,7 +41,7 @@ export function makeHeader(place, { leave, toggleInspector }) {
     if (said.textContent !== words) said.textContent = words;
     banner.hidden = !more;
     if (more && banner.firstChild?.textContent !== more)
-      put(banner, h('p', {}, more), h('button', { type: 'button', class: 'quiet', onclick: () => family.wake() }, 'Try now'));
+      put(banner, h('p', {}, more), h('button', { type: 'button', class: 'quiet', onclick: () => family.wake() }, 'Retry now'));
     const unread = [...family.groups.values()].reduce((sum, one) => sum + family.unreadIn(one), 0);
     document.title = `${unread ? `(${unread}) ` : ''}${place.group()?.name ?? 'Orbital'}`;
   };
@@ -83,7 +83,7 @@ export function makeHeader(place, { leave, toggleInspector }) {
       const { groupId = '', threadId, writing } = place.route();
       const group = place.group();
       back.href = threadId || writing ? address(groupId) : '#/';
-      title.textContent = group ? (group.name ?? 'A locked group') : 'Orbital';
+      title.textContent = group ? (group.name ?? 'Locked group') : 'Orbital';
       showConnection();
       showTools();
     },

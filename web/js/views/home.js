@@ -56,7 +56,7 @@ function makeAlarm(family) {
       element.hidden = !last;
       if (!last) return;
       const group = family.groups.get(last.group_id)?.name ?? 'a group';
-      const text = `What the server sent for ${group} does not fit together: number ${last.seq} ${names[last.kind]}. Something may be missing or altered. Ask the person who runs the server.`;
+      const text = `The messages that the server sent for ${group} failed a check: number ${last.seq} ${names[last.kind]}. Something may be missing or altered. Ask the person who runs the server.`;
       if (element.firstChild?.textContent === text) return;
       const dismiss = () => {
         family.violations = [];
@@ -233,7 +233,7 @@ class Home {
 
   /** @param {Group} group */
   #removed(group) {
-    this.#toast(`You are no longer in ${group.name ?? 'a group'}.`);
+    this.#toast(`You are no longer a member of ${group.name ?? 'a group'}.`);
     // What was open of it is closed.
     if (this.#route.groupId === group.id) location.replace('#/');
   }
@@ -242,7 +242,7 @@ class Home {
   #news({ kind, group, thread, author, text }) {
     const seen = document.visibilityState === 'visible' && this.#route.threadId === thread.id;
     const title = cut(thread.title) || '…';
-    const what = kind === 'thread' ? `${author} began “${title}”` : `${author} in “${title}”`;
+    const what = kind === 'thread' ? `${author} started “${title}”` : `${author} in “${title}”`;
     put(this.#log, h('p', {}, kind === 'thread' ? what : `${what}: ${excerpt(text)}`));
     if (!seen) void notify(what, kind === 'thread' ? (group.name ?? '') : excerpt(text), address(group.id, thread.id), thread.id);
   }

@@ -14,5 +14,5 @@ export const isConfirming = ({ isComposing, keyCode }) => isComposing || keyCode
 export function tooLong(text, limit = TEXT_LETTERS) {
   if (text.length <= limit) return '';
   const count = (/** @type {number} */ number) => number.toLocaleString('en');
-  return `This has ${count(text.length)} letters; ${count(limit)} can be sent at once. Nothing was cut: shorten or split it.`;
+  return `This text has ${count(text.length)} characters; the limit is ${count(limit)}. Nothing was cut: shorten or split it.`;
 }

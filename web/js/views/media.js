@@ -12,7 +12,7 @@ import { LOCKED, size } from './words.js';
 
 /** A picture up to this size comes by itself; anything larger, and every video, when it is asked for. */
 const BY_ITSELF_BYTES = 12e6;
-const GONE = 'Photos are relayed for 7 days; this one is gone from the server. A member who has it can send it again.';
+const GONE = 'The server keeps photos for 7 days, and has deleted this one. A member who saved it can send it again.';
 
 /** @param {View} view @param {string} name */
 function shown({ url = '', type = '' }, name) {
@@ -41,7 +41,7 @@ function frameOf(downloads, group, item) {
     return put(
       frame,
       h('p', { class: 'locked' }, 'It could not be opened.'),
-      h('button', { type: 'button', class: 'quiet', onclick: fetch }, 'Try again'),
+      h('button', { type: 'button', class: 'quiet', onclick: fetch }, 'Retry'),
     );
   const bytes = item.bytes ?? 0;
   if (picture && bytes <= BY_ITSELF_BYTES) queueMicrotask(fetch);
@@ -63,7 +63,7 @@ export function mediaNode({ family: { downloads } }, group, item) {
   return bubble(item.author, item.mine, item.atMs, h('figure', {}, frameOf(downloads, group, { ...item, info }), caption));
 }
 
-/** @param {Family} family @param {Upload} upload @returns {Upload['state']} What a person is told: the SDK goes on trying while there is no server. */
+/** @param {Family} family @param {Upload} upload @returns {Upload['state']} The state that is shown: the SDK keeps retrying while there is no server. */
 export const shownState = ({ state, polled }, upload) =>
   upload.state === 'sending' && state.status !== 'open' && !polled ? 'waiting' : upload.state;
 
@@ -72,17 +72,20 @@ export function uploadNode({ family }, upload) {
   const { session, uploads } = family;
   const states = {
     sealing: 'encrypting…',
-    waiting: 'kept here, sent when the server is back',
+    waiting: 'waiting for the server',
     sending: `${Math.round(upload.done * 100)} %`,
-    paused: 'stopped',
+    paused: 'paused',
     failed: `Not sent: ${upload.error}`,
   };
   const button = (/** @type {string} */ label, /** @type {() => void} */ onclick) =>
     h('button', { type: 'button', class: 'link', onclick }, label);
   const stopped = upload.state === 'paused' || upload.state === 'failed';
   const actions = stopped
-    ? [button('Go on', () => void uploads.resume(upload)), button('Discard', () => uploads.discard(upload.id))]
-    : [button('Stop', () => uploads.pause(upload.id))];
+    ? [
+        button(upload.state === 'paused' ? 'Resume' : 'Retry', () => void uploads.resume(upload)),
+        button('Discard', () => uploads.discard(upload.id)),
+      ]
+    : [button('Pause', () => uploads.pause(upload.id))];
   return bubble(
     session.username,
     true,

@@ -22,7 +22,7 @@ export function makeNewThread(place, group) {
   const showPreview = () => {
     problem.textContent = tooLong(title.value, TITLE_LETTERS) || tooLong(body.value);
     preview.hidden = !/[*_`#>[\]~-]|\d\./.test(body.value);
-    if (!preview.hidden) put(preview, h('p', { class: 'hint' }, 'This is how it looks:'), markdown(body.value));
+    if (!preview.hidden) put(preview, h('p', { class: 'hint' }, 'Preview:'), markdown(body.value));
   };
   const written = () => {
     family.drafts.save(name, draftOf, { title: title.value, body: body.value });
@@ -44,19 +44,19 @@ export function makeNewThread(place, group) {
     place.openWhenSent(await family.writeThread(group, text, body.value.trim() || text));
     family.drafts.delete(name);
     location.hash = address(group.id);
-    if (family.state.status !== 'open') place.toast('Kept here. It is sent when the connection is back.');
+    if (family.state.status !== 'open') place.toast('Saved on this device. It is sent when the connection is back.');
   };
   const about = h(
     'div',
     { class: 'field' },
     h('label', { for: 'new-body' }, 'What is it about?'),
     body,
-    h('p', { class: 'hint' }, '**bold**, *slanted*, lists with - and links become what they look like.'),
+    h('p', { class: 'hint' }, '**bold**, *italic*, lists with - and links are formatted.'),
   );
-  const heading = h('h2', { tabindex: '-1' }, 'A new thread');
+  const heading = h('h2', { tabindex: '-1' }, 'New thread');
   return h(
     'div',
     { class: 'scroll' },
-    h('div', { class: 'opening' }, heading, form({ label: 'Send', act }, titled, about, problem, preview)),
+    h('div', { class: 'opening' }, heading, form({ label: 'Create the thread', act }, titled, about, problem, preview)),
   );
 }

@@ -15,7 +15,7 @@ export function lockedGroup(place, group) {
   const { family } = place;
   const act = async ({ link = '' }) => {
     const reading = readInvitation(link);
-    if (!('raw' in reading)) throw new Error('This is neither a whole link nor a whole key. A letter may be missing or wrong.');
+    if (!('raw' in reading)) throw new Error('This is not a complete link or key. A letter may be missing or wrong.');
     await family.membership.unlock(group, reading.raw);
   };
   const opened = () => members(family, group, () => place.leaveGroup());
@@ -25,8 +25,8 @@ export function lockedGroup(place, group) {
       'div',
       { class: 'empty' },
       icon('lock'),
-      h('p', {}, 'This device does not have the key of this group, so nothing of it can be read here.'),
-      h('p', {}, 'Open an invite link of the group here, or paste it. Any member can give you one; an old link will do.'),
+      h('p', {}, 'This device does not have the key of this group, so it cannot show what the group wrote.'),
+      h('p', {}, 'Open an invite link of the group here, or paste it. Any member can send you one; an old link works too.'),
       form({ label: 'Unlock', act }, field('link', 'Link or key', { spellcheck: 'false' })),
       h('button', { type: 'button', class: 'quiet', onclick: opened }, 'Members'),
     ),
@@ -39,8 +39,8 @@ function waitingTexts({ family }) {
   if (!waiting.length) return null;
   return h(
     'section',
-    { class: 'kept', 'aria-label': 'Kept here' },
-    h('h3', {}, 'Kept here'),
+    { class: 'kept', 'aria-label': 'Waiting to be sent' },
+    h('h3', {}, 'Waiting to be sent'),
     h(
       'ol',
       { class: 'thread-list' },
@@ -55,14 +55,16 @@ export function noGroup(place) {
   const kept = waitingTexts(place);
   if (family.groups.size) {
     const { groupId } = place.route();
-    const text = groupId ? 'This group is not among yours. You may have left it, or be logged in with another account.' : 'Choose a group.';
+    const text = groupId
+      ? 'You are not a member of this group. You may have left it, or you are logged in with another account.'
+      : 'Choose a group.';
     return [h('p', { class: 'hint pad' }, text), kept];
   }
   if (family.loaded === 'failed') {
-    const text = 'The server cannot be reached. Your groups appear here as soon as it can.';
+    const text = 'The server cannot be reached. Your groups appear here when it is back.';
     return [h('div', { class: 'empty' }, icon('clock'), h('p', {}, text)), kept];
   }
-  if (family.loaded !== 'yes') return [h('p', { class: 'hint pad' }, 'Looking for your groups…'), kept];
+  if (family.loaded !== 'yes') return [h('p', { class: 'hint pad' }, 'Loading your groups…'), kept];
   const make = () => newGroup(family, go);
   const join = () => joinGroup(family, go);
   return [
@@ -71,11 +73,11 @@ export function noGroup(place) {
       { class: 'empty' },
       sign(96),
       h('h2', {}, `Hello, ${family.session.username}`),
-      h('p', {}, 'You are in no group yet. Make one for your family and invite them, or open the link that somebody sent you.'),
+      h('p', {}, 'You are not in a group yet. Create one for your family and invite them, or open an invite link that somebody sent you.'),
       h(
         'div',
         { class: 'actions center' },
-        h('button', { type: 'button', class: 'primary', onclick: make }, 'Make a group'),
+        h('button', { type: 'button', class: 'primary', onclick: make }, 'Create a group'),
         h('button', { type: 'button', class: 'quiet', onclick: join }, 'Join with a link'),
       ),
     ),

@@ -14,10 +14,10 @@ import { counted, cut, LOCKED, time, writing } from './words.js';
 
 /** @param {Group} group */
 function foot(group) {
-  if (group.loaded === 'failed') return 'The threads could not be loaded. They are asked for again as soon as the connection is back.';
+  if (group.loaded === 'failed') return 'The threads could not be loaded. They load again when the connection is back.';
   if (group.threads.size) return '';
-  if (group.loaded === 'loading') return 'Looking…';
-  return group.loaded === 'yes' ? 'Nothing yet. Begin with a thread: a trip, a recipe, a question.' : '';
+  if (group.loaded === 'loading') return 'Loading…';
+  return group.loaded === 'yes' ? 'No threads yet. Start one: a trip, a recipe, a question.' : '';
 }
 
 /** @param {Notice} notice */

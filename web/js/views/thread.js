@@ -86,8 +86,8 @@ function makeReader(place, group, thread) {
   });
 
   const say = () => {
-    if (thread.loaded === 'loading') return 'Looking…';
-    return thread.loaded === 'failed' ? 'The replies could not be loaded. They are asked for again as soon as the connection is back.' : '';
+    if (thread.loaded === 'loading') return 'Loading…';
+    return thread.loaded === 'failed' ? 'The replies could not be loaded. They load again when the connection is back.' : '';
   };
 
   return {
@@ -140,9 +140,9 @@ export function makeThread(place) {
   const emptyText = (group) => {
     const { threadId } = place.route();
     if (!group) return '';
-    if (!threadId) return 'Choose a thread, or begin one.';
-    if (!missing.has(threadId)) return group.loaded === 'yes' ? 'Looking…' : '';
-    return 'This thread is not here.';
+    if (!threadId) return 'Choose a thread, or start a new one.';
+    if (!missing.has(threadId)) return group.loaded === 'yes' ? 'Loading…' : '';
+    return 'This thread was not found.';
   };
 
   /** @param {Group | undefined} group @param {Thread | undefined} thread */

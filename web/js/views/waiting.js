@@ -1,4 +1,4 @@
-/** What becomes of a text that is not with the server yet. */
+/** Shows texts that are not sent yet, with their state and actions. */
 import { h } from './dom.js';
 import { icon } from './icons.js';
 
@@ -8,7 +8,7 @@ import { icon } from './icons.js';
 /** @param {Family} family @param {Waiting} waiting @returns {HTMLElement[]} */
 export const fate = ({ outbox }, waiting) =>
   waiting.error === undefined
-    ? [h('span', { class: 'fate' }, icon('clock'), 'kept here, on its way')]
+    ? [h('span', { class: 'fate' }, icon('clock'), 'waiting to be sent')]
     : [
         h('p', { class: 'problem' }, `Not sent: ${waiting.error}`),
         h(
@@ -19,7 +19,7 @@ export const fate = ({ outbox }, waiting) =>
         ),
       ];
 
-/** @param {Family} family @param {Waiting} waiting Whose thread cannot be shown, because its group is not listed. */
+/** @param {Family} family @param {Waiting} waiting A text whose thread cannot be shown, because its group is not listed. */
 export const waitingCard = (family, waiting) =>
   h(
     'li',

@@ -1,4 +1,4 @@
-/** The door: sign up, log in, and what this is. */
+/** The welcome page: sign-up, log-in, and what Orbital is. */
 import { newIdentity, publicJwk } from '../crypto/identity.js';
 import { identityName } from '../model/group-keys.js';
 import { keys, probe } from '../model/vault.js';
@@ -9,11 +9,11 @@ import { OrbitalApi } from '/sdk/rest.js';
 
 /** @import {Session} from '../model/types.js' */
 
-/** @param {string} password @returns {[string, boolean][]} What is asked of it, and whether it is so. */
+/** @param {string} password @returns {[string, boolean][]} Each requirement, and whether it is met. */
 const demands = (password) => [
   ['12 characters', password.length >= 12],
-  ['a small letter', /[a-z]/.test(password)],
-  ['a capital', /[A-Z]/.test(password)],
+  ['a lower-case letter', /[a-z]/.test(password)],
+  ['an upper-case letter', /[A-Z]/.test(password)],
   ['a digit', /\d/.test(password)],
 ];
 
@@ -35,7 +35,7 @@ async function logIn({ username = '', password = '' }) {
  * @returns {Promise<Session>}
  */
 async function signUp({ username = '', password = '' }) {
-  if (!/^\w{3,50}$/.test(username)) throw new Error('The name has 3 to 50 letters, digits or _.');
+  if (!/^\w{3,50}$/.test(username)) throw new Error('The name must have 3 to 50 characters: A to Z, a to z, 0 to 9 or _.');
   const missing = demands(password).filter(([, met]) => !met);
   if (missing.length) throw new Error(`The password still needs ${missing.map(([what]) => what).join(', ')}.`);
   await probe();
@@ -46,7 +46,7 @@ async function signUp({ username = '', password = '' }) {
 }
 
 /**
- * The form at the door.
+ * Show the sign-up or log-in form.
  *
  * @param {HTMLElement} door
  * @param {{signingUp: boolean, invited: boolean, message: string | undefined, entered: (session: Session) => void}} how
@@ -61,9 +61,9 @@ function showDoor(door, how) {
     );
   judge('');
   const act = async ({ username = '', password = '' }) => {
-    // The keyboard of a phone puts a space behind a word that it completed.
+    // A phone's keyboard appends a space to a completed word.
     const values = { username: username.trim(), password };
-    if (!values.username || !password) throw new Error('Name and password, please.');
+    if (!values.username || !password) throw new Error('Enter a name and a password.');
     entered(await (signingUp ? signUp(values) : logIn(values)));
   };
   const name = { autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', maxlength: 60, autofocus: true };
@@ -74,17 +74,15 @@ function showDoor(door, how) {
   };
   const fields = [field('username', 'Name', name), field('password', 'Password', secret), ...(signingUp ? [list] : [])];
   const change = () => showDoor(door, { ...how, signingUp: !signingUp, message: undefined });
-  const other = h('button', { type: 'button', class: 'link', onclick: change }, signingUp ? 'Log in' : 'Make an account');
+  const other = h('button', { type: 'button', class: 'link', onclick: change }, signingUp ? 'Log in' : 'Create an account');
   put(
     door,
-    h('h2', {}, signingUp ? (invited ? 'You are invited' : 'Make an account') : 'Welcome back'),
-    invited
-      ? h('p', {}, signingUp ? 'Choose a name and a password, and you are in the group.' : 'Log in, and you are in the group.')
-      : null,
+    h('h2', {}, signingUp ? (invited ? 'You are invited' : 'Create an account') : 'Welcome back'),
+    invited ? h('p', {}, signingUp ? 'Choose a name and a password to join the group.' : 'Log in to join the group.') : null,
     message ? h('p', { class: 'notice', role: 'status' }, message) : null,
     insecure(),
-    form({ label: signingUp ? 'Make my account' : 'Log in', act }, ...fields),
-    h('p', { class: 'other' }, signingUp ? 'You have an account? ' : 'New here? ', other),
+    form({ label: signingUp ? 'Create my account' : 'Log in', act }, ...fields),
+    h('p', { class: 'other' }, signingUp ? 'Already have an account? ' : 'New here? ', other),
   );
   door.querySelector('input')?.focus();
 }
@@ -93,16 +91,16 @@ function showDoor(door, how) {
 const point = (sign, strong, text) => h('li', {}, icon(sign), h('span', {}, h('strong', {}, strong), text));
 
 /**
- * Show the door.
+ * Show the welcome page.
  *
  * @param {HTMLElement} root
- * @param {{invited: boolean, known: boolean, message: string | undefined, entered: (session: Session) => void}} how `known`: somebody has been here.
+ * @param {{invited: boolean, known: boolean, message: string | undefined, entered: (session: Session) => void}} how `known`: somebody has logged in with this browser before.
  */
 export function welcome(root, { invited, known, message, entered }) {
   const door = h('section', { class: 'door', 'aria-label': 'Your account' });
   const promise = h(
     'section',
-    { class: 'promise', 'aria-label': 'What this is' },
+    { class: 'promise', 'aria-label': 'About Orbital' },
     sign(132),
     h('h1', {}, 'Orbital'),
     h('p', { class: 'lead' }, 'A quiet place for your family to talk, on a computer that you choose.'),
@@ -113,11 +111,11 @@ export function welcome(root, { invited, known, message, entered }) {
     point(
       'lock',
       'Only you can read it. ',
-      'Words and photos are encrypted here, in your browser. The server passes on what it cannot open.',
+      'Texts and photos are encrypted in your browser. The server forwards them and cannot read them.',
     ),
-    point('reply', 'Threads, not a stream. ', 'Each subject keeps its own talk, and is there tomorrow.'),
-    point('clock', 'Nothing gets lost. ', 'What you write offline is kept and sent later. What you missed comes by itself.'),
+    point('reply', 'Threads, not a stream. ', 'Each topic has its own thread, and is still there tomorrow.'),
+    point('clock', 'Nothing gets lost. ', 'What you write offline is saved and sent later. What you missed loads automatically.'),
   );
-  put(root, h('main', { class: 'welcome' }, promise, door, h('section', { class: 'points', 'aria-label': 'What it promises' }, points)));
+  put(root, h('main', { class: 'welcome' }, promise, door, h('section', { class: 'points', 'aria-label': 'What Orbital offers' }, points)));
   showDoor(door, { signingUp: invited || !known, invited, message, entered });
 }

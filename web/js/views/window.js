@@ -1,4 +1,4 @@
-/** Small windows and forms. A window is a native dialog, which keeps focus and Escape in order. */
+/** Dialogs and forms. A dialog is the native element, which handles focus and Escape. */
 import { canEncrypt } from '../crypto/envelope.js';
 import { h, put } from './dom.js';
 import { icon } from './icons.js';
@@ -8,7 +8,7 @@ import { icon } from './icons.js';
 let count = 0;
 
 /**
- * Open a window.
+ * Open a dialog.
  *
  * @param {string} title
  * @param {(close: () => void) => Child[]} make
@@ -26,7 +26,7 @@ export function dialog(title, make) {
 }
 
 /**
- * A form that says what went wrong, and cannot be sent twice.
+ * A form that shows its error, and cannot be submitted twice at once.
  *
  * @param {{label: string, act: (values: Record<string, string>) => Promise<unknown>, danger?: boolean}} how
  * @param {...Node} fields
@@ -49,14 +49,14 @@ export function form({ label, act, danger }, ...fields) {
   return h('form', { novalidate: true, onsubmit: submitted }, ...fields, problem, h('div', { class: 'actions' }, button));
 }
 
-/** @param {unknown} error @returns {string} What a person can act on. */
+/** @param {unknown} error @returns {string} A sentence that says what to do. */
 export function say(error) {
   const { code, message, retryAfterMs } = /** @type {any} */ (error);
-  if (code === 'NETWORK') return 'The server cannot be reached just now. Try again in a moment.';
-  // The answer of a proxy or portal in between says nothing about the request.
-  if (/^HTTP_/.test(code)) return 'Something between here and the server answered in its place. Try again in a moment.';
-  if (code === 'TOO_MANY_REQUESTS') return `That was tried too often. Try again in ${Math.max(1, Math.ceil(retryAfterMs / 60_000))} min.`;
-  if (code === 'INVALID_CREDENTIALS') return 'This name and password do not go together.';
+  if (code === 'NETWORK') return 'The server cannot be reached. Try again in a moment.';
+  // An answer of a proxy or captive portal says nothing about the request.
+  if (/^HTTP_/.test(code)) return 'A proxy or Wi-Fi login page answered instead of the server. Try again in a moment.';
+  if (code === 'TOO_MANY_REQUESTS') return `Too many attempts. Try again in ${Math.max(1, Math.ceil(retryAfterMs / 60_000))} min.`;
+  if (code === 'INVALID_CREDENTIALS') return 'The name or the password is wrong.';
   if (code === 'USERNAME_TAKEN') return 'This name is taken. Choose another one.';
   return message || String(error);
 }
@@ -78,12 +78,12 @@ export function field(name, label, props = {}, hint = '') {
   );
 }
 
-/** @returns {HTMLElement | null} What to say when this page cannot encrypt. */
+/** @returns {HTMLElement | null} The error when this page cannot encrypt. */
 export const insecure = () =>
   canEncrypt()
     ? null
     : h(
         'p',
         { class: 'problem', role: 'alert' },
-        'This address is not encrypted (http), so the browser offers no keys. Open it by https, or as localhost on the machine itself.',
+        'This address is not encrypted (http), so the browser cannot encrypt here. Open it with https, or as localhost on the server itself.',
       );

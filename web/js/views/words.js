@@ -5,7 +5,7 @@ const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
 const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', hour12: false });
 const day = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short' });
 
-/** @param {number} atMs @returns {string} As a person would say it. */
+/** @param {number} atMs @returns {string} Relative within an hour, else the time or date. */
 export function ago(atMs) {
   const minutes = Math.ceil((atMs - Date.now()) / 60_000);
   if (minutes > -1) return 'just now';
@@ -17,7 +17,7 @@ export function ago(atMs) {
 /** @param {number} atMs */
 export const time = (atMs) => h('time', { datetime: new Date(atMs).toISOString(), title: new Date(atMs).toLocaleString('en') }, ago(atMs));
 
-/** Say "3 minutes ago" again, while it is so. */
+/** Update all relative times on the page. */
 export function refreshTimes() {
   for (const node of document.querySelectorAll('time')) node.textContent = ago(Date.parse(node.dateTime));
 }
@@ -35,10 +35,10 @@ export function writing(names) {
   const [first, second] = names;
   if (!first) return '';
   if (!second) return `${first} is writing…`;
-  return names.length === 2 ? `${first} and ${second} are writing…` : 'Several are writing…';
+  return names.length === 2 ? `${first} and ${second} are writing…` : 'Several people are writing…';
 }
 
-/** Of what cannot be read. */
+/** Shown for content that cannot be decrypted. */
 export const LOCKED = 'This cannot be opened with the key on this device.';
 /** Letters of a title that are shown; the rest of it would fill the page. */
 const TITLE_LETTERS = 300;

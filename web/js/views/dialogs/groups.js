@@ -1,4 +1,4 @@
-/** The windows in which a group is made or joined. */
+/** The dialogs for creating and joining a group. */
 import { readInvitation } from '../../model/invitation.js';
 import { h } from '../dom.js';
 import { dialog, field, form } from '../window.js';
@@ -11,11 +11,11 @@ import { dialog, field, form } from '../window.js';
 export function newGroup(family, go) {
   /** @type {Attempt} */
   const attempt = {};
-  dialog('A new group', (close) => [
-    h('p', {}, 'Name it as you speak of it. The name is encrypted too.'),
+  dialog('New group', (close) => [
+    h('p', {}, 'Choose a name. The server cannot read it: it is encrypted too.'),
     form(
       {
-        label: 'Make the group',
+        label: 'Create the group',
         act: async ({ name = '' }) => {
           if (!name.trim()) throw new Error('The group needs a name.');
           go(await family.membership.create(name.trim(), attempt));
@@ -27,14 +27,14 @@ export function newGroup(family, go) {
   ]);
 }
 
-/** Join with what a person has: a whole invitation, or a key for a group that is locked here. @param {Family} family @param {string} link @param {string} key */
+/** Join with a whole invitation, or unlock a locked group with its key. @param {Family} family @param {string} link @param {string} key */
 async function enter(family, link, key) {
   const invitation = readInvitation(link, key);
-  if (invitation.kind === 'broken') throw new Error('The key is not whole, or a letter of it is wrong. Ask for the link once more.');
-  if (invitation.kind === 'none') throw new Error('The key is missing: paste the whole link, or put code and key in the two fields.');
+  if (invitation.kind === 'broken') throw new Error('The key is incomplete, or a letter in it is wrong. Ask for the link again.');
+  if (invitation.kind === 'none') throw new Error('The key is missing: paste the whole link, or enter code and key in the two fields.');
   const known = await family.membership.recognize(invitation.raw);
   if (known) return known;
-  if (invitation.kind === 'key') throw new Error('The code is missing: paste the whole link, or put code and key in the two fields.');
+  if (invitation.kind === 'key') throw new Error('The code is missing: paste the whole link, or enter code and key in the two fields.');
   return join(family, invitation.code, invitation.raw);
 }
 
@@ -44,14 +44,14 @@ async function join(family, code, raw) {
     return await family.membership.join(code, raw);
   } catch (error) {
     if (/** @type {any} */ (error).code !== 'NOT_FOUND') throw error;
-    throw new Error('The code of this link opens nothing any more. Ask the person who sent it for a new link.', { cause: error });
+    throw new Error('This invite link is no longer valid. Ask the person who sent it for a new one.', { cause: error });
   }
 }
 
 /** @param {Family} family @param {(groupId: string) => void} go */
 export function joinGroup(family, go) {
   dialog('Join a group', (close) => [
-    h('p', {}, 'Paste the link that you were sent. If you were given a code and a key instead, put them in the two fields.'),
+    h('p', {}, 'Paste the link that you received. If you received a code and a key instead, enter them in the two fields.'),
     form(
       {
         label: 'Join',
@@ -60,14 +60,14 @@ export function joinGroup(family, go) {
           close();
         },
       },
-      field('link', 'Link, or code', { autofocus: true, spellcheck: 'false' }),
-      field('key', 'Key, if it was given apart', { required: false, spellcheck: 'false' }),
+      field('link', 'Link or code', { autofocus: true, spellcheck: 'false' }),
+      field('key', 'Key, if you received it separately', { required: false, spellcheck: 'false' }),
     ),
   ]);
 }
 
 /**
- * A link was opened by a member who is logged in: ask before anything is joined.
+ * Ask a logged-in member who opened a link before joining.
  *
  * @param {Family} family
  * @param {{code: string, raw: Bytes}} invitation
@@ -91,9 +91,9 @@ export function confirmJoin(family, { code, raw }, go, problem) {
   ]);
 }
 
-/** A link was opened that cannot be used. @param {string} why */
+/** Explain why an opened link cannot be used. @param {string} why */
 export function deadLink(why) {
-  dialog('This invitation', (close) => [
+  dialog('Invitation', (close) => [
     h('p', {}, why),
     h('div', { class: 'actions' }, h('button', { type: 'button', class: 'primary', onclick: close }, 'Close')),
   ]);

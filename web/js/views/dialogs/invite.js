@@ -1,4 +1,4 @@
-/** The window with the invite link. */
+/** The dialog with the invite link. */
 import { keyToSpeak } from '../../crypto/group-key.js';
 import { invitationLink } from '../../model/invitation.js';
 import { h, put } from '../dom.js';
@@ -29,10 +29,7 @@ function renewForm(family, group, close) {
     close();
     await invite(family, group);
   };
-  return form(
-    { label: 'Replace the code', act },
-    h('p', { class: 'hint' }, 'Links with the old code open nothing any more. Members stay members.'),
-  );
+  return form({ label: 'Replace the code', act }, h('p', { class: 'hint' }, 'Links with the old code stop working. Members stay members.'));
 }
 
 /** @param {Family} family @param {Group} group @param {boolean} creator @param {() => void} close */
@@ -40,12 +37,16 @@ function expired(family, group, creator, close) {
   const [first] = group.members;
   if (creator)
     return [
-      h('p', {}, 'The invite code of this group has expired. Make a new one, and send the new link.'),
+      h('p', {}, 'The invite code of this group has expired. Create a new one, and send the new link.'),
       renewForm(family, group, close),
     ];
   return [
-    h('p', {}, 'The invite code of this group has expired, so nobody can be invited just now.'),
-    h('p', {}, first ? `${first.username} made the group and can make a new code.` : 'The member who made the group can make a new code.'),
+    h('p', {}, 'The invite code of this group has expired, so nobody can be invited at the moment.'),
+    h(
+      'p',
+      {},
+      first ? `${first.username} created the group and can create a new code.` : 'The member who made the group can make a new code.',
+    ),
   ];
 }
 
@@ -59,12 +60,12 @@ function linkAndKey(group, code, key) {
     h('div', { class: 'copy' }, shown, copyButton(link, shown)),
     'share' in navigator &&
       h('button', { type: 'button', class: 'quiet', onclick: () => navigator.share(share).catch(() => {}) }, 'Share…'),
-    h('p', { class: 'hint' }, 'The part after # stays in the browser: the server never gets it.'),
+    h('p', { class: 'hint' }, 'The part after # stays in the browser: the server never receives it.'),
     h(
       'details',
       {},
-      h('summary', {}, 'Code and key apart'),
-      h('p', { class: 'hint' }, 'Give the code one way and the key another: neither opens anything alone.'),
+      h('summary', {}, 'Send code and key separately'),
+      h('p', { class: 'hint' }, 'Send the code one way and the key another way: neither works without the other.'),
       h(
         'dl',
         { class: 'pair' },
@@ -84,11 +85,11 @@ export async function invite(family, group) {
   dialog(`Invite to ${group.name}`, (close) => {
     if (!key)
       return [
-        h('p', {}, 'This device can read the group, but not hand its key on: its key was brought here, and cannot be read out again.'),
+        h('p', {}, 'This device can read the group, but cannot share its key: the key came from a link, and cannot be exported.'),
         h('p', {}, 'Invite from the device on which you joined, or ask another member to send the link.'),
       ];
     if (!group.code) return expired(family, group, creator, close);
-    const renew = creator && h('details', {}, h('summary', {}, 'A new code'), renewForm(family, group, close));
+    const renew = creator && h('details', {}, h('summary', {}, 'Replace the invite code'), renewForm(family, group, close));
     return [...linkAndKey(group, group.code, key), renew];
   });
 }

@@ -1,4 +1,4 @@
-/** The window with the members of a group. */
+/** The dialog with the members of a group. */
 import { h } from '../dom.js';
 import { avatar, icon } from '../icons.js';
 import { dialog, form } from '../window.js';
@@ -30,7 +30,7 @@ export function members(family, group, left) {
           user_id === mine ? ' (you)' : '',
           h('small', {}, `joined ${ago(Date.parse(joined_at))}`),
         ),
-        h('span', { class: here ? 'online' : 'offline' }, here ? 'online' : 'away'),
+        h('span', { class: here ? 'online' : 'offline' }, here ? 'online' : 'offline'),
         creator && user_id !== mine
           ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove ${username}`, onclick: remove }, 'Remove')
           : null,
@@ -55,15 +55,15 @@ function leaving(family, group, close, left) {
     close();
     left(group.id);
   };
-  const hint = h('p', { class: 'hint' }, 'You see nothing of it from then on. What you wrote stays with the others.');
+  const hint = h('p', { class: 'hint' }, 'You no longer see anything in it. The other members keep what you wrote.');
   return h('details', {}, h('summary', {}, 'Leave this group'), form({ label: 'Leave', danger: true, act }, hint));
 }
 
 /** @param {Family} family @param {Group} group @param {string} userId @param {string} username */
 function removeMember(family, group, userId, username) {
   dialog(`Remove ${username}?`, (close) => [
-    h('p', {}, `${username} receives nothing of the group from then on, and the invite code is replaced, so that old links open nothing.`),
-    h('p', {}, `The group's key stays as it is: what ${username} has read is read.`),
+    h('p', {}, `${username} no longer receives anything from the group. The invite code is replaced, so old links stop working.`),
+    h('p', {}, `The group's key does not change: ${username} can still read what they have already received.`),
     form({
       label: `Remove ${username}`,
       danger: true,

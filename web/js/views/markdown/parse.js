@@ -1,18 +1,18 @@
-/** A little markdown, read into plain data. What is not known here stays text. */
+/** Parses a subset of markdown into plain data. Unknown syntax stays text. */
 
 /** @typedef {{tag: string, props?: Record<string, string | number>, children: Parsed[]} | string} Parsed */
 
-/** Letters that are read as markdown; what follows them is shown as it is. No text of another member may keep the page busy. */
+/** Characters that are parsed as markdown; the rest is shown as plain text, so that no member's text can block the page. */
 export const MAX_LETTERS = 50_000;
-/** Elements that one text may become; after that the rest of it is plain. */
+/** Elements that one text may produce; the rest is shown as plain text. */
 export const MAX_ELEMENTS = 2_000;
-/** Marks within marks. */
+/** Nesting depth of inline marks. */
 const MAX_DEPTH = 4;
 
-/** What a link may lead to. @param {string} address @returns {string | null} */
+/** Check a link's address; only http, https and mailto are allowed. @param {string} address @returns {string | null} */
 export function safeAddress(address) {
   try {
-    // Control characters and spaces are how `java\nscript:` gets past a look at the text.
+    // Control characters and spaces could hide a scheme, as in `java\nscript:`.
     // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not be there.
     if (/[\u0000-\u0020]/.test(address)) return null;
     const { protocol, href } = new URL(address);
@@ -22,11 +22,11 @@ export function safeAddress(address) {
   }
 }
 
-/** One inline thing at the place where it begins. Every branch is linear: no text can make it slow. */
+/** One inline element at its start. Every branch is linear, so no text makes it slow. */
 const INLINE =
   /`([^`\n]{1,2000})`|\*\*(?=\S)([^*\n]{1,2000})\*\*|~~(?=\S)([^~\n]{1,2000})~~|\*(?=\S)([^*\n]{1,2000})\*|\b_(?=\S)([^_\n]{1,2000})_\b|\[([^[\]\n]{1,500})\]\(([^()\s]{1,2000})\)|\bhttps?:\/\/[^\s<>"'`]{1,2000}/g;
 
-/** Reads one text, and counts what it makes. */
+/** Parses one text and counts its elements. */
 class Parser {
   #left = MAX_ELEMENTS;
 
@@ -48,13 +48,13 @@ class Parser {
   }
 
   /** @param {RegExpMatchArray} found @param {number} depth @returns {{node: Parsed | null, used: number}} */
-  #inlineElement([whole = '', code, bold, struck, slanted, underscored, label, address], depth) {
+  #inlineElement([whole = '', code, bold, struck, starred, underscored, label, address], depth) {
     const used = whole.length;
     const within = (/** @type {string} */ inner) => (depth < MAX_DEPTH ? this.inline(inner, depth + 1) : [inner]);
     if (code !== undefined) return { node: this.element('code', [code]), used };
     if (bold !== undefined) return { node: this.element('strong', within(bold)), used };
     if (struck !== undefined) return { node: this.element('s', within(struck)), used };
-    const emphasis = slanted ?? underscored;
+    const emphasis = starred ?? underscored;
     if (emphasis !== undefined) return { node: this.element('em', within(emphasis)), used };
     if (label !== undefined) return { node: this.#link(address ?? '', [label]), used };
     const bare = whole.replace(/[.,;:!?)\]]+$/, '');
@@ -78,7 +78,7 @@ class Parser {
     return nodes;
   }
 
-  /** @param {string[]} lines @returns {Parsed[]} With a break between them. */
+  /** @param {string[]} lines @returns {Parsed[]} The lines, with `br` between them. */
   #broken(lines) {
     /** @type {Parsed[]} */
     const nodes = [];
@@ -114,7 +114,7 @@ class Parser {
     return blocks;
   }
 
-  /** @param {Lines} lines It always moves on. @returns {Parsed | null} Null for an empty line. */
+  /** @param {Lines} lines At least one is consumed. @returns {Parsed | null} Null for an empty line. */
   #block(lines) {
     const { line } = lines;
     if (!line.trim()) return lines.skip();
@@ -167,7 +167,7 @@ class Lines {
     return null;
   }
 
-  /** @param {RegExp} like @returns {string[]} The lines from here on that look so, without what made them look so. */
+  /** @param {RegExp} like @returns {string[]} The next lines that match, without the matched prefix. */
   take(like) {
     const taken = [];
     for (let found = like.exec(this.line); !this.done && found; found = like.exec(this.line)) {
@@ -185,7 +185,7 @@ class Lines {
 }
 
 /**
- * Read a text.
+ * Parse a text.
  *
  * @param {string} text
  * @returns {Parsed[]}
@@ -196,7 +196,7 @@ export function parse(text) {
   return text.length > MAX_LETTERS ? [...blocks, parser.element('p', [text.slice(MAX_LETTERS)])] : blocks;
 }
 
-/** @param {string} text @returns {string} One line of it, without its marks, for a list. */
+/** @param {string} text @returns {string} Its first line without marks, for a list. */
 export const excerpt = (text) =>
   text
     .slice(0, 400)

@@ -1,4 +1,4 @@
-/** Markdown as DOM nodes. Text goes in as text nodes: no markup of others can run. */
+/** Renders markdown as DOM nodes. Text becomes text nodes, so no member's markup can run. */
 import { h } from '../dom.js';
 import { parse } from './parse.js';
 
