@@ -1,4 +1,4 @@
-/** The page on a bad day: no room, no storage, a wrong clock, larger letters, an address of another group, a new version. */
+/** The page in bad conditions: full or no storage, a wrong clock, larger text, an address of another group, a new version. */
 import assert from 'node:assert/strict';
 import { createServer, request as ask } from 'node:http';
 import { after, before, test } from 'node:test';
@@ -32,7 +32,7 @@ after(async () => {
 /** @param {string} name @param {ContextOptions} [options] */
 const sitDown = (name, options) => Person.sitDown(browser, `${name}_${++count}`, options);
 
-/** Somebody with an account and a group. @param {string} name @param {ContextOptions} [options] */
+/** A person with an account and a group. @param {string} name @param {ContextOptions} [options] */
 async function member(name, options) {
   const person = await sitDown(name, options);
   await person.signUp(server.url);

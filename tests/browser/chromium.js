@@ -11,7 +11,7 @@ const PLACES = [
 ];
 const found = PLACES.find((path) => path && existsSync(path));
 
-/** Why there is no browser to be had, for `skip`; false when there is one. */
+/** Why no browser can be started, for `skip`; false when one can. */
 export const missing = found ? false : 'no Chromium here; apt-get install chromium, or set ORBITAL_CHROMIUM';
 if (missing && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(missing);
 
@@ -23,11 +23,11 @@ export const launch = () => chromium.launch({ executablePath: /** @type {string}
 /** @typedef {import('playwright-core').Browser} Browser */
 /** @typedef {import('playwright-core').Page} Page */
 
-/** What is no fault of the page: the browser's own line for a request that found no server, or no upload to resume. */
+/** Not an error of the page: the browser's own console line for a request without a server, or without an upload to resume. */
 const EXPECTED =
   /^Failed to load resource: (net::ERR_(CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET|INTERNET_DISCONNECTED|NETWORK_CHANGED)|the server responded with a status of (401|404|409|503))|WebSocket connection to .* failed/;
 
-/** Somebody in front of a browser of their own. What the page does wrong meanwhile is collected. */
+/** A person with their own browser context. Errors of the page are collected. */
 export class Person {
   /** @type {string[]} Errors, warnings and violations of the page's policy. */
   complaints = [];

@@ -25,7 +25,7 @@ after(async () => {
   for (const one of Server.running) await one.close();
 });
 
-/** What stands between the page and the server. It forwards everything until `answer` says otherwise. */
+/** What stands between the page and the server. It forwards everything until `lies` or `version` says otherwise. */
 class Front {
   /** @type {(path: string) => [status: number, body: string] | undefined} What it answers itself. */
   lies = () => undefined;

@@ -1,4 +1,4 @@
-/** What people write and hold: keys, texts, photos, sessions. Nothing of it is lost, and nothing is believed that was not checked. */
+/** Keys, texts, photos and sessions are not lost, and no input is trusted without validation. */
 import assert from 'node:assert/strict';
 import { createServer, request as ask } from 'node:http';
 import { after, before, test } from 'node:test';
@@ -28,7 +28,7 @@ after(async () => {
   for (const one of Server.running) await one.close();
 });
 
-/** Somebody with an account, a group and a thread. @param {string} name @param {string} [url] */
+/** A person with an account, a group and a thread. @param {string} name @param {string} [url] */
 async function member(name, url = server.url) {
   const person = await Person.sitDown(browser, `${name}_${++count}`);
   await person.signUp(url);

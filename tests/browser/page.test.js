@@ -1,4 +1,4 @@
-/** The page in a real Chromium: what it lets run, who can use it, what it weighs, what it keeps. */
+/** The page in a real Chromium: security policy, accessibility, weight, storage. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -33,7 +33,7 @@ after(async () => {
   for (const one of Server.running) await one.close();
 });
 
-/** Somebody with an account and a group. @param {string} name @param {string} [group] */
+/** A person with an account and a group. @param {string} name @param {string} [group] */
 async function member(name, group = 'The Lovelaces') {
   const person = await Person.sitDown(browser, `${name}_${++count}`);
   await person.signUp(server.url);
@@ -117,14 +117,20 @@ test('[PAGE4] markdown is rendered, in linear time', how, async () => {
 
   assert.equal(
     await rendered('one\ntwo\n\n**b** *i* _u_ ~~s~~ `c`'),
-    '<p>one<br>two</p><p><strong>b</strong> <em>i</em> <em>u</em> <s>s</s> <code>c</code></p>',
+    '<p dir="auto">one<br>two</p><p dir="auto"><strong>b</strong> <em>i</em> <em>u</em> <s>s</s> <code>c</code></p>',
   );
   assert.equal(
     await rendered('- a\n- **b**\n\n3. c\n4. d'),
-    '<ul><li>a</li><li><strong>b</strong></li></ul><ol start="3"><li>c</li><li>d</li></ol>',
+    '<ul dir="auto"><li>a</li><li><strong>b</strong></li></ul><ol start="3" dir="auto"><li>c</li><li>d</li></ol>',
   );
-  assert.equal(await rendered('## Head\n> said\n> twice\n---'), '<h3>Head</h3><blockquote>said<br>twice</blockquote><hr>');
-  assert.equal(await rendered('a snake_case_name and 2 * 3 * 4 and **open'), '<p>a snake_case_name and 2 * 3 * 4 and **open</p>');
+  assert.equal(
+    await rendered('## Head\n> said\n> twice\n---'),
+    '<h3 dir="auto">Head</h3><blockquote dir="auto">said<br>twice</blockquote><hr>',
+  );
+  assert.equal(
+    await rendered('a snake_case_name and 2 * 3 * 4 and **open'),
+    '<p dir="auto">a snake_case_name and 2 * 3 * 4 and **open</p>',
+  );
   assert.match(
     await rendered('see https://example.org/a_b_c.'),
     /<a href="https:\/\/example.org\/a_b_c"[^>]*>https:\/\/example.org\/a_b_c<\/a>\.<\/p>/,
@@ -145,7 +151,7 @@ test('[PAGE4] markdown is rendered, in linear time', how, async () => {
   await close();
 });
 
-/** Somebody at the door. */
+/** A person on the welcome page. */
 async function visitor() {
   const person = await Person.sitDown(browser, 'visitor');
   await person.page.goto(server.url);

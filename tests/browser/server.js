@@ -10,14 +10,14 @@ import { fileURLToPath } from 'node:url';
 
 export const CHECKOUT = fileURLToPath(new URL('../..', import.meta.url));
 const PYTHON = process.env.ORBITAL_PYTHON ?? join(CHECKOUT, '.venv/bin/python');
-/** A machine that is busy with other tests is slow, not wrong. */
+/** Long, for a machine that is busy with other tests. */
 const READY_MS = 60_000;
 
-/** Why there is no server to be had, for `skip`; false when there is one. */
+/** Why no server can be started, for `skip`; false when one can. */
 export const missing = existsSync(PYTHON) ? false : `no Python with Orbital at ${PYTHON}; set ORBITAL_PYTHON, or run make dev`;
 if (missing && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(missing);
 
-/** A test that is not about a limit shall not meet one. */
+/** High limits, for tests that are not about limits. */
 const WIDE = Object.fromEntries(
   ['CONNECT_LIMIT', 'CONNECT_CEILING', 'LOGIN_LIMIT', 'SIGNUP_LIMIT', 'JOIN_LIMIT', 'REQUEST_LIMIT', 'FRAME_RATE'].map((name) => [
     `ORBITAL_${name}`,
@@ -53,7 +53,7 @@ export class Server {
   /** @type {Promise<unknown>} */
   #ended = Promise.resolve();
 
-  /** `localhost` is where a browser takes plain http for safe. */
+  /** A browser treats plain http on `localhost` as secure. */
   get url() {
     return `http://localhost:${this.port}`;
   }
@@ -84,7 +84,7 @@ export class Server {
     await this.#ended;
   }
 
-  /** End it as an administrator would, so that its database is whole on the disk. */
+  /** Stop it gracefully, so that its database is complete on the disk. */
   async stop() {
     this.#process?.kill('SIGTERM');
     await this.#ended;

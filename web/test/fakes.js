@@ -1,4 +1,4 @@
-/** What the model stands on, in memory. */
+/** In-memory fakes of what the model uses. */
 
 /** @returns {import('../js/model/shelf.js').Storage & {values: Map<string, string>}} */
 export function memoryStorage() {

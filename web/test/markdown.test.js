@@ -26,6 +26,9 @@ test('[MARK1] the number of elements and the time for any text are bounded, no t
     '```\n',
     '_a_ ',
     '*a _b **c** d_ e*',
+    '***a***',
+    '***a',
+    '*a b',
   ];
   for (const shape of shapes) {
     const long = shape.repeat(Math.ceil(262_144 / shape.length));
@@ -38,4 +41,24 @@ test('[MARK1] the number of elements and the time for any text are bounded, no t
     const letters = (/** @type {string} */ from) => from.replace(/[^abc]/g, '').length;
     if (!shape.includes('https')) assert.equal(letters(text(parsed)), letters(long), JSON.stringify(shape));
   }
+});
+
+/** @param {any[]} parsed @returns {string} Tags around their text. */
+const outline = (parsed) =>
+  parsed.map((one) => (typeof one === 'string' ? one : `<${one.tag}>${outline(one.children)}</${one.tag}>`)).join('');
+
+test('[MARK2] a star inside a word or before a space is text, three stars are bold italic, and a year starts no list', () => {
+  for (const [written, shown] of /** @type {[string, string][]} */ ([
+    ['2*3*4', '<p>2*3*4</p>'],
+    ['2*3 *bold*', '<p>2*3 <em>bold</em></p>'],
+    ['ä*b*c and *d*', '<p>ä*b*c and <em>d</em></p>'],
+    ['(*yes*)', '<p>(<em>yes</em>)</p>'],
+    ['a *b* c', '<p>a <em>b</em> c</p>'],
+    ['***very***', '<p><strong><em>very</em></strong></p>'],
+    ['***', '<hr></hr>'],
+    ['2025. What a year', '<p>2025. What a year</p>'],
+    ['Then:\n2025) came', '<p>Then:<br></br>2025) came</p>'],
+    ['9. nine\n10. ten', '<ol><li>nine</li><li>ten</li></ol>'],
+  ]))
+    assert.equal(outline(parse(written)), shown, written);
 });

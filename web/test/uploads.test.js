@@ -1,4 +1,4 @@
-/** Photos on their way: every state has a way out, and a server that is away ends none. */
+/** Uploads: every state can be left, and an unreachable server ends none. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { importGroupKey, newGroupKey } from '../js/crypto/group-key.js';

@@ -1,9 +1,9 @@
-/** Sealed texts: AES-256-GCM with a group's key, through WebCrypto. The server stores envelopes and cannot open them. */
+/** Encrypted texts (envelopes): AES-256-GCM with a group's key, through WebCrypto. The server stores them and cannot decrypt them. */
 import { fromBase64, toBase64 } from './bytes.js';
 
 /** @import {Bytes} from './bytes.js' */
 
-/** First byte of everything sealed here; another number is another format. */
+/** First byte of every envelope: the format's version. */
 export const VERSION = 1;
 /** NIST SP 800-38D §8.2.2: 96 random bits for each sealing. */
 export const NONCE_BYTES = 12;
@@ -13,11 +13,11 @@ export const AES = { name: 'AES-GCM', length: 256 };
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
 
-/** Whether this page may use WebCrypto: only over https, or on the machine itself. */
+/** Whether this page may use WebCrypto: only over https or on localhost (Secure Contexts §3). */
 export const canEncrypt = () => Boolean(globalThis.crypto?.subtle);
 
 /**
- * What is bound to a sealed text without being part of it: it opens only as the same kind of content of the same group.
+ * The additional authenticated data: an envelope decrypts only as the same kind of content of the same group.
  *
  * @param {string} groupId
  * @param {string} kind

@@ -1,4 +1,4 @@
-/** Sealed photos and videos: in pieces, so that a long video needs little memory. */
+/** Encrypted photos and videos: in pieces, so that a long video needs little memory. */
 import { toBase64 } from './bytes.js';
 import { bound, decrypt, encrypt, NONCE_BYTES, TAG_BYTES, VERSION } from './envelope.js';
 
@@ -6,7 +6,7 @@ import { bound, decrypt, encrypt, NONCE_BYTES, TAG_BYTES, VERSION } from './enve
 const PIECE_BYTES = 1024 * 1024;
 const SEALED_PIECE_BYTES = NONCE_BYTES + PIECE_BYTES + TAG_BYTES;
 
-/** @param {string} mediaId @param {number} index @param {boolean} last Bound, so that pieces can be neither swapped nor cut off. */
+/** @param {string} mediaId @param {number} index @param {boolean} last Authenticated, so that pieces cannot be swapped or truncated. */
 const pieceKind = (mediaId, index, last) => `media/${mediaId}/${index}${last ? '/last' : ''}`;
 
 /**

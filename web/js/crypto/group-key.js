@@ -1,4 +1,4 @@
-/** A group's key: how it is made, and how it is written in a link or read aloud. */
+/** A group's key: generation, and its text form for links and for reading aloud. */
 import { fromBase64, toBase64Url } from './bytes.js';
 import { AES } from './envelope.js';
 
@@ -7,19 +7,19 @@ import { AES } from './envelope.js';
 const RAW_KEY_BYTES = 32;
 /** 32 bytes in base64url. */
 const KEY_LETTERS = 43;
-/** Two letters hold the 12 bits of the check. */
+/** Two letters hold the 12 bits of the checksum. */
 const CHECK_LETTERS = 2;
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
-/** CRC-12: it finds every wrong letter, and every two neighbours that were swapped. */
+/** CRC-12: it detects every wrong letter and every swap of neighbours. */
 const POLYNOMIAL = 0x80f;
 
 /** @returns {Bytes} A new group's key. */
 export const newGroupKey = () => crypto.getRandomValues(new Uint8Array(RAW_KEY_BYTES));
 
-/** @param {Bytes} raw @returns {Promise<CryptoKey>} It seals and opens, and cannot be exported. */
+/** @param {Bytes} raw @returns {Promise<CryptoKey>} For encryption and decryption; not exportable. */
 export const importGroupKey = (raw) => crypto.subtle.importKey('raw', raw, AES, false, ['encrypt', 'decrypt']);
 
-/** @param {string} letters Of base64url. @returns {string} Two letters that fit to them. */
+/** @param {string} letters Of base64url. @returns {string} The two checksum letters. */
 function checkOf(letters) {
   let crc = 0xfff;
   for (const letter of letters) {
@@ -29,7 +29,7 @@ function checkOf(letters) {
   return `${ALPHABET[crc >> 6]}${ALPHABET[crc & 63]}`;
 }
 
-/** @param {Bytes} raw @returns {string} The key as it stands in a link: 43 letters and two of check. */
+/** @param {Bytes} raw @returns {string} The key as in a link: 43 letters and two checksum letters. */
 export function keyToText(raw) {
   const letters = toBase64Url(raw);
   return letters + checkOf(letters);
@@ -39,10 +39,10 @@ export function keyToText(raw) {
 export const keyToSpeak = (text) => (text.match(/.{1,5}/g) ?? []).join(' ');
 
 /**
- * Read a group's key from a link, or as a person typed it.
+ * Parse a group's key from a link or from typed text.
  *
  * @param {string} text Spaces and line breaks are ignored.
- * @returns {Bytes | null} Null when the text is not a whole key, or a letter of it is wrong.
+ * @returns {Bytes | null} Null when the key is incomplete, or a letter in it is wrong.
  */
 export function keyFromText(text) {
   const bare = text.replace(/\s/g, '');

@@ -1,4 +1,4 @@
-/** A member's own pair of keys: it keeps group keys on the server for this member alone. */
+/** A member's key pair: it wraps the group keys that the server stores for this member. */
 import { fromBase64, toBase64 } from './bytes.js';
 import { AES, bound, decrypt, encrypt, VERSION, versioned } from './envelope.js';
 
@@ -9,7 +9,7 @@ const POINT_BYTES = 65;
 const CURVE = { name: 'ECDH', namedCurve: 'P-256' };
 const encoder = new TextEncoder();
 
-/** @returns {Promise<CryptoKeyPair>} The private key cannot be read out. */
+/** @returns {Promise<CryptoKeyPair>} The private key cannot be exported. */
 export const newIdentity = () => crypto.subtle.generateKey(CURVE, false, ['deriveBits']);
 
 /** @param {CryptoKeyPair} identity @returns {Promise<JsonWebKey>} */

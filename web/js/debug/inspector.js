@@ -1,4 +1,4 @@
-/** The drawer "What the server sees": frames and requests as they pass, beside what the same bytes are to a member. */
+/** The drawer "What the server sees": live frames and requests, with the plain text that a member reads. */
 import { open } from '../crypto/envelope.js';
 import { h, keyed, put } from '../views/dom.js';
 import { icon } from '../views/icons.js';
@@ -15,7 +15,7 @@ const KINDS = {
   encrypted_metadata: (data) => `media-info/${data.media_id}`,
 };
 
-/** What stands in the line of a frame. */
+/** The summary of each frame type. */
 const WORDS = /** @type {Record<string, string>} */ ({
   ping: 'is the connection alive?',
   pong: 'yes',
@@ -25,13 +25,13 @@ const WORDS = /** @type {Record<string, string>} */ ({
   typing_indicator: 'somebody is writing',
 });
 
-/** @param {string} type @param {string} text @returns {string} The beginning of what is sealed in it. */
+/** @param {string} type @param {string} text @returns {string} The start of its ciphertext. */
 const peek = (type, text) => /"encrypted_\w+":"([^"]{1,48})/.exec(text)?.[1] ?? WORDS[type] ?? (text.startsWith('{') ? '' : text);
 
 /** @param {string} name @param {string} value @param {string} [tone] */
 const fact = (name, value, tone = '') => h('div', { class: tone }, h('dt', {}, name), h('dd', {}, value));
 
-/** @param {Family} family @param {any} frame @param {HTMLElement} place Filled with what the frame says to a member. */
+/** @param {Family} family @param {any} frame @param {HTMLElement} place Filled with the frame's plain text. */
 async function translate(family, frame, place) {
   const group = family.groups.get(frame.group_id);
   const data = frame.data ?? {};
@@ -53,7 +53,7 @@ function contents(family, text) {
     return [h('pre', { tabindex: '0' }, text || 'nothing')];
   }
   const pre = h('pre', { tabindex: '0' });
-  // Ciphertext is marked, so that one sees at a glance what is left for the server.
+  // Ciphertext is marked, so that the rest shows what the server can read.
   for (const part of JSON.stringify(frame, null, 1).split(/("encrypted_\w+": ")([^"]*)/))
     pre.append(/^[\w+/=-]{24,}$/.test(part) ? h('mark', {}, part) : part);
   const yours = h('div', { class: 'yours' });
@@ -114,7 +114,7 @@ export function makeInspector(family, recorder, close) {
     h('p', { class: 'hint' }, hint),
     facts,
     h('div', { class: 'actions start' }, drop),
-    // A scrolling place must be reachable by keyboard.
+    // A scrollable region must be reachable by keyboard (WCAG 2.1.1).
     h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Frames' }, list),
   );
 

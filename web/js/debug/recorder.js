@@ -1,7 +1,7 @@
-/** What passes between this page and the server, as the server sees it: the frames and requests themselves. */
+/** Records the frames and requests between this page and the server. */
 import { Chain } from '/sdk/chain.js';
 
-/** Frames that are kept to be looked at. */
+/** Frames that are kept for display. */
 const KEPT = 150;
 /** Sent as a frame's id; its answer gives the latency. */
 const PROBE = 'latency';
@@ -22,7 +22,7 @@ export class Recorder extends EventTarget {
   /** @type {Seen[]} Oldest first. */
   frames = [];
   opened = 0;
-  /** Frames whose place in the chain was checked, and those that did not fit. */
+  /** Frames whose hash was checked, and those whose hash was wrong. */
   checked = 0;
   broken = 0;
   /** @type {number | undefined} */
@@ -53,7 +53,7 @@ export class Recorder extends EventTarget {
       /** @param {string} text @override */
       send(text) {
         const { type, id } = JSON.parse(text);
-        // The page's own measuring would hide what it measures.
+        // The page's own latency probes are not shown.
         if (id !== PROBE) recorder.#note('out', type, text);
         super.send(text);
       }
@@ -64,7 +64,7 @@ export class Recorder extends EventTarget {
   fetch = async (address, init) => {
     const { pathname } = new URL(String(address));
     const { method = 'GET', body } = init ?? {};
-    // Passwords are no content, and nobody looking over a shoulder should see one.
+    // Passwords are never shown.
     const secret = /\/(login|signup)$/.test(pathname);
     const shown = secret
       ? '(name and password)'
@@ -81,7 +81,7 @@ export class Recorder extends EventTarget {
     return this.#socket?.readyState === WebSocket.OPEN;
   }
 
-  /** Cut the connection, as a bad network would: the SDK does the rest. */
+  /** Drop the connection, as a bad network would; the SDK reconnects. */
   drop() {
     const socket = this.#socket;
     if (!socket) return;
@@ -106,7 +106,7 @@ export class Recorder extends EventTarget {
     try {
       frame = JSON.parse(text);
     } catch {
-      // The SDK reports what is wrong with it; here it is only shown.
+      // The SDK reports an invalid frame; here it is only displayed.
     }
     if (frame.reply_to === PROBE) {
       this.latencyMs = performance.now() - this.#probedAt;

@@ -24,9 +24,14 @@ const JOINED_MS = 2000;
  * @property {(news: News) => void} news
  */
 
+/** Threads of one group that are announced after a catch-up; the unread marks show all. */
+const ANNOUNCED = 3;
+
 /** Applies the events of all groups, each once and in the order of its group. */
 export class Events {
   #parts;
+  /** @type {Map<string, Map<string, News>>} By group: what was missed while the connection was lost, by thread, latest last. */
+  #missed = new Map();
 
   /** @param {Parts} parts */
   constructor(parts) {
@@ -124,7 +129,29 @@ export class Events {
 
   /** @param {News['kind']} kind @param {Group} group @param {Thread} thread @param {string} author @param {string | null} text */
   #news(kind, group, thread, author, text) {
-    if (!group.caughtUp) return;
-    this.#parts.news({ kind, group, thread, author, text: text ?? 'something that cannot be opened here' });
+    const news = { kind, group, thread, author, text: text ?? 'something that cannot be opened here', more: 0 };
+    if (group.caughtUp) return this.#parts.news(news);
+    // Without an entry the group never caught up: what arrives is the past, not news.
+    const missed = this.#missed.get(group.id);
+    if (!missed) return;
+    const had = missed.get(thread.id);
+    if (had) news.more = had.more + 1;
+    missed.delete(thread.id);
+    missed.set(thread.id, news);
+    const [oldest] = missed.keys();
+    if (oldest && missed.size > ANNOUNCED) missed.delete(oldest);
+  }
+
+  /** A group has caught up: announce the threads with unread events that were missed, once each. @param {Group} group */
+  caughtUp(group) {
+    group.caughtUp = true;
+    const missed = this.#missed.get(group.id)?.values() ?? [];
+    this.#missed.set(group.id, new Map());
+    for (const news of missed) if (this.#parts.reads.unread(news.thread.id)) this.#parts.news(news);
+  }
+
+  /** The member has left a group. @param {string} groupId */
+  forget(groupId) {
+    this.#missed.delete(groupId);
   }
 }

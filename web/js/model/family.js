@@ -271,7 +271,7 @@ export class Family extends EventTarget {
       },
       onReset: ({ data }) => this.#reset(group, data.seq),
       onCaughtUp: () => {
-        group.caughtUp = true;
+        this.events.caughtUp(group);
         void this.people.load(group);
         this.changed();
       },
@@ -287,6 +287,7 @@ export class Family extends EventTarget {
   #forget(id) {
     const group = this.groups.get(id);
     this.groups.delete(id);
+    this.events.forget(id);
     group?.subscription?.close();
     this.changed();
   }

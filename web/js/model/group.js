@@ -1,4 +1,4 @@
-/** A group, before anything of it is loaded. */
+/** Makes a group whose content is not loaded yet. */
 
 /** @import {Group} from './types.js' */
 

@@ -1,12 +1,12 @@
-/** Invitations: a code that opens a group at the server, and the key that opens its content. */
+/** Invitations: a code to join a group at the server, and the key that decrypts its content. */
 import { keyFromText } from '../crypto/group-key.js';
 
 /** @import {Bytes} from '../crypto/bytes.js' */
 
 /**
  * - `invitation`: code and key.
- * - `key`: the key alone is whole; it unlocks a group on one's own further device.
- * - `broken`: meant as an invitation, but cut off or damaged.
+ * - `key`: only the key is valid; it unlocks a group on another device of a member.
+ * - `broken`: an invitation that is truncated or damaged.
  *
  * @typedef {{kind: 'invitation', code: string, raw: Bytes} | {kind: 'key', raw: Bytes} | {kind: 'broken'} | {kind: 'none'}} Reading
  */
@@ -14,10 +14,10 @@ import { keyFromText } from '../crypto/group-key.js';
 const CODE = /^[A-Z0-9]{8}$/;
 
 /**
- * Read a link, its fragment, or what a person typed.
+ * Parse a link, its fragment, or typed text.
  *
  * @param {string} text A link, or a code.
- * @param {string} [apart] The key, if it was given apart.
+ * @param {string} [apart] The key, if it was sent separately.
  * @returns {Reading}
  */
 export function readInvitation(text, apart = '') {

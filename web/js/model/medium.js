@@ -1,12 +1,12 @@
-/** The sealed description of a medium. Another member's program wrote it: nothing in it is trusted before it is checked. */
+/** The encrypted metadata of a medium. Another member's program wrote it, so every field is validated. */
 
 /** @import {MediaInfo} from './types.js' */
 
-/** What a page may show. Anything else is only saved: no type that a browser would run may come from a description. */
+/** Types that the page renders. Any other is download-only: the metadata must not name a type that a browser would run. */
 const SHOWN = /^(image\/(png|jpeg|gif|webp|avif|bmp)|video\/(mp4|webm|ogg|quicktime)|audio\/(mpeg|mp4|ogg|webm|wav))$/;
 const NAME_LETTERS = 200;
 const TYPE_LETTERS = 100;
-/** No camera makes a larger side, and no layout needs one. */
+/** Larger than any camera's picture. */
 const MAX_SIDE_PX = 100_000;
 
 /** @param {string} type @returns {string} The type under which a file may be handed to the browser. */
@@ -16,10 +16,10 @@ export const shownAs = (type) => (SHOWN.test(type) ? type : 'application/octet-s
 const isSide = (value) => Number.isInteger(value) && /** @type {number} */ (value) > 0 && /** @type {number} */ (value) <= MAX_SIDE_PX;
 
 /**
- * Read a description.
+ * Parse and validate metadata.
  *
- * @param {string | null} text What was opened.
- * @returns {MediaInfo | null} Null when it is not a description.
+ * @param {string | null} text The plain text.
+ * @returns {MediaInfo | null} Null when it is malformed.
  */
 export function readMediaInfo(text) {
   /** @type {any} */

@@ -1,4 +1,4 @@
-/** Making, joining, unlocking and leaving groups. */
+/** Creates, joins, unlocks and leaves groups. */
 import { importGroupKey, newGroupKey } from '../crypto/group-key.js';
 import { seal } from '../crypto/envelope.js';
 
@@ -21,9 +21,9 @@ const WRONG_KEY = 'This key does not open the group. A letter may be wrong: ask 
  * @property {(group: Group) => Promise<void>} unlocked
  */
 
-/** @typedef {{name?: string, key?: string, raw?: Bytes, body?: {encrypted_name: string, encrypted_group_key: string}}} Attempt What a second press sends again. */
+/** @typedef {{name?: string, key?: string, raw?: Bytes, body?: {encrypted_name: string, encrypted_group_key: string}}} Attempt The request that a retry repeats. */
 
-/** What a member does with whole groups. A key that does not open a group's name is never stored. */
+/** A member's actions on groups. A key that does not open a group's name is never stored. */
 export class Membership {
   #around;
 
@@ -33,10 +33,10 @@ export class Membership {
   }
 
   /**
-   * Make a group.
+   * Create a group.
    *
    * @param {string} name
-   * @param {Attempt} attempt Empty at first; given again after a lost answer, it makes the same group, not a second one.
+   * @param {Attempt} attempt Empty at first; pass it again after a lost answer, so that the retry creates no second group.
    * @returns {Promise<string>} Its id.
    */
   async create(name, attempt) {
@@ -55,7 +55,7 @@ export class Membership {
   }
 
   /**
-   * Look whether a key opens a group of this member, and unlock that group if it is locked.
+   * Find the group of this member that a key opens, and unlock it if it is locked.
    *
    * @param {Bytes} raw
    * @returns {Promise<string | undefined>} The group's id.
@@ -74,7 +74,7 @@ export class Membership {
   }
 
   /**
-   * Join a group. With a wrong key the membership is given back at once, and nothing is stored.
+   * Join a group. With a wrong key, leave it at once and store nothing.
    *
    * @param {string} code
    * @param {Bytes} raw The group's key.
@@ -114,7 +114,7 @@ export class Membership {
     group.code = (await ask(() => api.newInviteCode(group.id))).invite_code;
   }
 
-  /** Remove somebody, and with the same step the invite code that they know. @param {Group} group @param {string} userId */
+  /** Remove a member, and replace the invite code that they know. @param {Group} group @param {string} userId */
   async remove(group, userId) {
     const { api, ask } = this.#around;
     await ask(() => api.removeMember(group.id, userId));

@@ -1,4 +1,4 @@
-/** What was written here and is not yet with the server: waiting, or refused and kept. */
+/** Texts that are not sent yet: waiting, or refused by the server. */
 import { open } from '../crypto/envelope.js';
 
 /** @import {Shelf} from './shelf.js' */
@@ -24,7 +24,7 @@ const reasonOf = ({ code, message }) =>
   code === 'STALE' ? 'It waited for more than a day and may have been sent already. Check the thread before you send it again.' : message;
 
 /**
- * The member's own writings on their way. A refused one stays, with its text, until it is sent again or discarded: over
+ * The member's unsent texts. A refused text stays until it is sent again or discarded, across
  * reloads, tabs and days. It never deletes a text by itself.
  */
 export class Outbox {
@@ -48,12 +48,12 @@ export class Outbox {
     this.#changed = changed;
   }
 
-  /** How many are on their way. */
+  /** The number of texts or photos that are not sent yet. */
   get toSend() {
     return this.waiting.filter(({ error }) => error === undefined).length;
   }
 
-  /** Show what an earlier run of this page left. */
+  /** Restore the unsent texts of an earlier run. */
   async restore() {
     await this.reread();
     const found = (await this.#client.pending()).filter(({ draft }) => draft.type !== 'message');
@@ -64,13 +64,13 @@ export class Outbox {
       restored.push(key);
       this.#insert(await this.#opened(key, group_id, draft, created_at));
     }
-    // What was sent while it was being opened is in its thread.
+    // A text that was sent while it was decrypted is already in its thread.
     const left = new Set((await this.#client.pending()).map(({ key }) => key));
     this.waiting = this.waiting.filter(({ key, error }) => error !== undefined || left.has(key) || !restored.includes(key));
     this.#changed();
   }
 
-  /** Take over the refused ones as they are stored: another tab may have added one, sent it again or discarded it. */
+  /** Reload the refused texts from storage: another tab may have added, resent or discarded one. */
   async reread() {
     const stored = this.#refused();
     this.waiting = this.waiting.filter(({ key, error }) => error === undefined || stored.some((one) => one.key === key));
@@ -97,7 +97,7 @@ export class Outbox {
     return key;
   }
 
-  /** Send a refused one again. @param {Waiting} waiting */
+  /** Send a refused text again. @param {Waiting} waiting */
   resend({ key, groupId, draft, threadId, title, body }) {
     this.discard(key);
     this.send(groupId, draft, { threadId, title, body });
@@ -119,7 +119,7 @@ export class Outbox {
     if (draft.type === 'message') return;
     const reason = reasonOf(error);
     const at_ms = this.#find(key)?.atMs ?? Date.now();
-    // Stored first: the text must not depend on what follows.
+    // Stored first, so that no later error loses the text.
     this.#store([...this.#refused().filter((one) => one.key !== key), { key, group_id, draft, at_ms, error: reason }]);
     const had = this.#find(key);
     if (had) had.error = reason;
@@ -127,7 +127,7 @@ export class Outbox {
     this.#changed();
   }
 
-  /** The server has a draft. @param {string} key @returns {Waiting | undefined} What it was. */
+  /** The server acknowledged a text. @param {string} key @returns {Waiting | undefined} The text. */
   sent(key) {
     const found = this.#find(key);
     if (found) this.discard(key);
@@ -159,7 +159,7 @@ export class Outbox {
    * @returns {Promise<Waiting>}
    */
   async #opened(key, groupId, draft, atMs) {
-    // The server may be away, and with it the list of groups: the key is on this device.
+    // The list of groups may not be loaded; the key is on this device.
     const groupKey = await this.#keyOf(groupId);
     const threadId = draft.type === 'reply' ? draft.thread_id : undefined;
     const title = draft.type === 'thread' ? await open(groupKey, groupId, 'thread-title', draft.encrypted_title) : null;

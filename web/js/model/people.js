@@ -1,4 +1,4 @@
-/** Who is in a group: members, who is online, who came and went. */
+/** Members, presence, and the lines about joining and leaving. */
 
 /** @import {RestMethods} from '/sdk/rest.js' */
 /** @import {Shelf} from './shelf.js' */
@@ -6,7 +6,7 @@
 
 /** Lines about members that are kept for each group. */
 const NOTICES = 20;
-/** Between two looks for an author who posts without a connection. */
+/** Minimum interval between presence requests for an author who posts without a connection. */
 const AUTHOR_MS = 60_000;
 
 /**
@@ -41,7 +41,7 @@ export class People {
     return username ?? this.#names.get(userId ?? '') ?? 'a former member';
   };
 
-  /** Load members and presence; asked again meanwhile, it asks once. @param {Group} group */
+  /** Load members and presence; concurrent calls share one request. @param {Group} group */
   async load(group) {
     const { api, ask, connected, userId, changed } = this.#around;
     if (this.#asking.has(group.id)) return;
@@ -54,13 +54,13 @@ export class People {
       group.online = new Set([...(connected() ? [userId] : []), ...online.map(({ user_id }) => user_id)]);
       changed();
     } catch {
-      // Presence is asked for again in a moment.
+      // Presence is requested again periodically.
     } finally {
       this.#asking.delete(group.id);
     }
   }
 
-  /** Look whether an author is connected: once a minute, however much they write. @param {Group} group @param {string} author @param {number} nowMs */
+  /** Request an author's presence, at most once a minute. @param {Group} group @param {string} author @param {number} nowMs */
   lookFor(group, author, nowMs) {
     const name = `${group.id}/${author}`;
     const before = this.#lookedFor.get(name);
@@ -76,7 +76,7 @@ export class People {
   }
 
   /**
-   * Somebody came or went.
+   * Note that a member joined or left.
    *
    * @param {Group} group
    * @param {Notice['kind']} kind

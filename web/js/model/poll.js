@@ -1,12 +1,12 @@
-/** News without a connection: while the next attempt has to wait, the page asks by HTTP. */
+/** Polls for new messages by HTTP while the next connection attempt has to wait. */
 
 /** @import {Family} from './family.js' */
 /** @import {Group} from './types.js' */
 
 /**
- * Look once for what is new in the group and thread that are open.
+ * Load once what is new in the open group and thread.
  *
- * The server accepts five connections a minute. A person who reloads often has none left, but the server answers requests.
+ * The server accepts five connections a minute. After frequent reloads none is left, but the server still answers requests.
  *
  * @param {Family} family
  * @param {Group} group

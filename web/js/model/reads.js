@@ -1,8 +1,8 @@
-/** Which threads have something new. Positions are event numbers: they only grow, whatever the server deletes meanwhile. */
+/** Read marks of threads. Positions are event numbers, which only grow, also when the server deletes content. */
 
 /** @import {Shelf} from './shelf.js' */
 
-/** Threads of which a position is kept; beyond it the longest untouched that are read are forgotten. */
+/** Threads whose position is kept; beyond it, the oldest read threads are evicted. */
 const KEPT = 2000;
 
 /** @typedef {{last: number, read: number}} Mark The thread's last event, and the last one that was read; both by number. */
@@ -23,7 +23,7 @@ export class ReadMarks {
     this.merge();
   }
 
-  /** Take over what another tab has stored: what was read in one tab is read in all. */
+  /** Merge the marks that another tab stored: a thread read in one tab is read in all. */
   merge() {
     const { groups = {}, threads = {} } = this.#shelf.read() ?? {};
     for (const [id, atMs] of Object.entries(groups)) {
@@ -48,11 +48,11 @@ export class ReadMarks {
   }
 
   /**
-   * Something was written in a thread.
+   * Record an event of a thread.
    *
    * @param {string} threadId
    * @param {number} seq The event's number.
-   * @param {boolean} mine One's own writing makes nothing new, and leaves as new what was.
+   * @param {boolean} mine One's own event neither marks a thread as unread nor as read.
    */
   noted(threadId, seq, mine) {
     const mark = this.#marks.threads[threadId] ?? { last: 0, read: 0 };

@@ -4,7 +4,7 @@ import { Shelf } from './shelf.js';
 /** @import {Storage} from './shelf.js' */
 /** @import {Session} from './types.js' */
 
-/** One stored session. A tab never deletes a session that another tab has begun since. */
+/** One stored session. A tab never deletes a newer session of another tab. */
 export class SessionPlace {
   #shelf;
 
@@ -33,7 +33,7 @@ export class SessionPlace {
     if (this.get()?.token === token) this.#shelf.delete();
   }
 
-  /** @param {Session} session @returns {string} The token of now: another tab may have logged the same user in again. */
+  /** @param {Session} session @returns {string} The current token: another tab may have logged the same user in again. */
   token({ user_id, token }) {
     const stored = this.get();
     return stored?.user_id === user_id ? stored.token : token;

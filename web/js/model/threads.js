@@ -9,9 +9,9 @@ import { readMediaInfo } from './medium.js';
 const PAGE = 50;
 /** Replies in one request. */
 const REPLIES = 100;
-/** Counts are asked for once after a burst of events. */
+/** Delay after which a burst of events causes one request for counts. */
 const COUNT_DELAY_MS = 120;
-/** A device's clock may be wrong by so much: before that, only the server says whether a photo is still there. */
+/** Tolerated error of the device's clock: within it, only the server decides whether a photo has expired. */
 const CLOCK_MS = 2 * 86_400_000;
 
 /**
@@ -24,7 +24,7 @@ const CLOCK_MS = 2 * 86_400_000;
  * @property {() => void} changed
  */
 
-/** Fills groups with threads, and threads with items. One item that cannot be opened never stops the others. */
+/** Loads the threads of groups and the items of threads. An item that cannot be decrypted never stops the others. */
 export class Threads {
   #around;
   /** @type {Map<string, ReturnType<typeof setTimeout>>} */
@@ -58,7 +58,7 @@ export class Threads {
   }
 
   /**
-   * Load a page of a group's threads. What is here already stays as it is without an answer.
+   * Load a page of a group's threads. Without an answer, loaded threads stay unchanged.
    *
    * @param {Group} group
    * @param {number} [offset]
@@ -89,7 +89,7 @@ export class Threads {
     return true;
   }
 
-  /** Load one thread that the list does not hold: it is older than the pages so far, or there is none. @param {Group} group @param {string} id */
+  /** Load one thread that is not in the loaded pages. @param {Group} group @param {string} id */
   async loadOne(group, id) {
     const { api, ask, changed } = this.#around;
     const found = await ask(() => api.thread(id));
@@ -97,7 +97,7 @@ export class Threads {
     changed();
   }
 
-  /** Load everything of a thread. @param {Group} group @param {Thread} thread */
+  /** Load all replies and media of a thread. @param {Group} group @param {Thread} thread */
   async load(group, thread) {
     const { api, ask, changed } = this.#around;
     if (thread.loaded === 'loading') return;
@@ -164,7 +164,7 @@ export class Threads {
     this.#count(thread);
   }
 
-  /** The numbers of a thread that is loaded are those of its items. @param {Thread} thread */
+  /** Count the items of a loaded thread. @param {Thread} thread */
   #count(thread) {
     if (thread.loaded !== 'yes') return;
     const media = [...thread.items.values()].filter(({ kind }) => kind === 'media').length;
@@ -173,7 +173,7 @@ export class Threads {
     this.#around.counted(thread);
   }
 
-  /** Ask for a thread's numbers: an event does not say whether the number at hand counts it already. @param {Group} group @param {string} id */
+  /** Request a thread's counts: an event does not say whether the known count includes it. @param {Group} group @param {string} id */
   countSoon(group, id) {
     clearTimeout(this.#counting.get(id));
     const count = async () => {
@@ -193,7 +193,7 @@ export class Threads {
   }
 
   /**
-   * Events were lost for good: find the threads in which something was written after a moment.
+   * After a reset, find the threads with content newer than a time.
    *
    * @param {Group} group Its threads are loaded.
    * @param {number} afterMs The server's time.

@@ -1,17 +1,17 @@
-/** The vocabulary of the model: what a member knows. */
+/** The types of the model. */
 
 /** @typedef {{user_id: string, username: string, token: string}} Session */
 /** @typedef {{user_id: string, username: string, joined_at: string}} Member */
 /** @typedef {'no' | 'loading' | 'yes' | 'failed'} Loaded */
 
 /**
- * What is sealed beside a photo. It was written by another member's program, so it is checked before it is used.
+ * The encrypted metadata of a photo. Another member's program wrote it, so it is validated before use.
  *
  * @typedef {{name: string, type: string, width?: number, height?: number}} MediaInfo
  */
 
 /**
- * One thing in a thread, in the order of time. The author is the server's word; the sealed text has no say in it.
+ * One item of a thread. The author comes from the server, never from the ciphertext.
  *
  * @typedef {object} Item
  * @property {'reply' | 'media'} kind
@@ -61,7 +61,7 @@
  */
 
 /**
- * What was written here and is not yet with the server.
+ * A text that is not sent yet.
  *
  * @typedef {object} Waiting
  * @property {string} key
@@ -74,7 +74,7 @@
  * @property {string} [error] Why the server refused it.
  */
 
-/** @typedef {{kind: 'thread' | 'reply' | 'media', group: Group, thread: Thread, author: string, text: string}} News */
+/** @typedef {{kind: 'thread' | 'reply' | 'media', group: Group, thread: Thread, author: string, text: string, more: number}} News `more`: earlier events of the thread that it stands for. */
 
 /** @typedef {{group: string, kind: string, seq: number}} Violation A proof that the server's log was changed. */
 

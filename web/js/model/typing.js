@@ -1,9 +1,9 @@
 /** Who is writing, by thread. */
 
-/** The server reports the end itself, after 6 s; this is for when that report is lost. */
+/** The server reports the end after 6 s; this timeout applies when that report is lost. */
 const TYPING_MS = 8000;
 
-/** The members who are writing now. It holds nobody longer than 8 s without a new sign. */
+/** The members who are writing now. Each entry expires after 8 s without a new signal. */
 export class Typists {
   /** @type {Map<string, Map<string, {username: string, timer: ReturnType<typeof setTimeout>}>>} */
   #threads = new Map();
@@ -34,7 +34,7 @@ export class Typists {
     if (!typists?.size) this.#threads.delete(threadId);
   }
 
-  /** Somebody is no longer a member: nothing is shown of them. @param {Iterable<string>} threadIds Of that group. @param {string} userId */
+  /** Remove a former member's entries. @param {Iterable<string>} threadIds Of that group. @param {string} userId */
   left(threadIds, userId) {
     for (const threadId of threadIds) this.stopped(threadId, userId);
   }

@@ -1,4 +1,4 @@
-/** Photos and videos on their way to the server. They are sealed first, stored sealed, and wait for the server like a text does. */
+/** Uploads of photos and videos. They are encrypted first, stored encrypted, and wait for the server as texts do. */
 import { seal } from '../crypto/envelope.js';
 import { sealFile } from '../crypto/files.js';
 
@@ -6,12 +6,12 @@ import { sealFile } from '../crypto/files.js';
 /** @import {Group, Session} from './types.js' */
 /** @import {Place} from './vault.js' */
 
-/** Before an upload that found no server is tried again, when no connection that opens asks for it earlier. */
+/** Delay before an upload that found no server is retried; a new connection retries it at once. */
 const RETRY_MS = 30_000;
 
 /**
- * - `sealing`: it is being encrypted. `sending`: it goes up. `waiting`: the server cannot be reached; it goes by itself.
- * - `paused`: the member stopped it. `failed`: the server refused it.
+ * - `sealing`: it is being encrypted. `sending`: it is being sent. `waiting`: the server cannot be reached; it is retried automatically.
+ * - `paused`: the member paused it. `failed`: the server refused it.
  *
  * @typedef {object} Upload
  * @property {string} id The medium's.
@@ -36,7 +36,7 @@ const RETRY_MS = 30_000;
  * @property {() => void} changed
  */
 
-/** @param {Blob} file @returns {Promise<{width?: number, height?: number}>} So that a place can be kept for a picture before it is loaded. */
+/** @param {Blob} file @returns {Promise<{width?: number, height?: number}>} Lets the layout reserve space before the picture is loaded. */
 async function measure(file) {
   if (!file.type.startsWith('image/')) return {};
   try {
@@ -54,13 +54,13 @@ const isTemporary = ({ code, retryable }) => Boolean(retryable) || code === 'UNA
 const reasonOf = ({ name, message }) =>
   name === 'NotReadableError' || name === 'NotFoundError' ? 'The file can no longer be read. Discard it, and choose it again.' : message;
 
-/** The uploads of one member. What is on the disk meanwhile is sealed. */
+/** The uploads of one member. Files on the disk are encrypted. */
 export class Uploads {
   /** @type {Map<string, Upload>} */
   all = new Map();
   /** @type {Map<string, AbortController>} */
   #running = new Map();
-  /** @type {Map<string, {group: Group, file: File}>} Those that are not sealed yet. */
+  /** @type {Map<string, {group: Group, file: File}>} Files that are not encrypted yet. */
   #files = new Map();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
@@ -75,12 +75,12 @@ export class Uploads {
     return `${this.#around.session.user_id}/`;
   }
 
-  /** How many are on their way. */
+  /** The number of texts or photos that are not sent yet. */
   get toSend() {
     return [...this.all.values()].filter(({ state }) => state === 'sealing' || state === 'waiting' || state === 'sending').length;
   }
 
-  /** Go on with what an earlier run of this page left; what the member stopped stays stopped. */
+  /** Resume the uploads of an earlier run; paused uploads stay paused. */
   async restore() {
     for (const kept of await this.#around.place.all(this.#prefix)) {
       if (this.all.has(kept.id)) continue;
@@ -91,14 +91,14 @@ export class Uploads {
     this.wake();
   }
 
-  /** Try now what waits. */
+  /** Retry the waiting uploads now. */
   wake() {
     for (const upload of this.all.values()) if (upload.state === 'waiting') void this.send(upload);
   }
 
   stop() {
     clearTimeout(this.#timer);
-    // What is cut here is no wish of the member: the next run goes on.
+    // This abort is not a pause by the member: the next run resumes the upload.
     for (const [id, running] of this.#running) {
       const upload = this.all.get(id);
       if (upload) upload.state = 'waiting';
@@ -124,7 +124,7 @@ export class Uploads {
     await this.#seal(upload, group, file);
   }
 
-  /** Go on. @param {Upload} upload */
+  /** Resume or retry an upload. @param {Upload} upload */
   async resume(upload) {
     const unsealed = this.#files.get(upload.id);
     Object.assign(upload, { state: unsealed ? 'sealing' : 'waiting', error: undefined });
@@ -147,7 +147,7 @@ export class Uploads {
         running.abort();
       },
       () => {
-        // Without an answer the server itself decides, when the upload begins.
+        // Without an answer the server itself decides, when the upload starts.
       },
     );
     try {
@@ -167,7 +167,7 @@ export class Uploads {
     await this.send(upload);
   }
 
-  /** Send what the server does not have yet. @param {Upload} upload */
+  /** Send the parts that the server does not have yet. @param {Upload} upload */
   async send(upload) {
     const { id } = upload;
     if (!upload.sealed || upload.state === 'sending') return;
@@ -220,13 +220,13 @@ export class Uploads {
     if (this.all.has(upload.id) && upload.sealed) void this.#keep(upload);
   }
 
-  /** Without room for it here it goes up all the same, and only a reload would end it. @param {Upload} upload */
+  /** Store an upload. If the disk is full it is sent all the same, but does not survive a reload. @param {Upload} upload */
   async #keep(upload) {
     await this.#around.place.set(this.#prefix + upload.id, { ...upload }).catch(() => {});
     if (!this.all.has(upload.id)) await this.#around.place.delete(this.#prefix + upload.id).catch(() => {});
   }
 
-  /** Stop an upload, also while it is being encrypted; it can go on later. @param {string} id */
+  /** Pause an upload, also while it is being encrypted. @param {string} id */
   pause(id) {
     this.#running.get(id)?.abort();
     const upload = this.all.get(id);

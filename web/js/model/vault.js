@@ -15,7 +15,7 @@ const database = () => {
       for (const name of TABLES) asked.result.createObjectStore(name);
     };
     asked.onsuccess = () => {
-      // A browser may cut a page off from its database, as a phone does in the background: the next call opens it again.
+      // A browser may close the database, as a phone does in the background: the next call opens it again.
       asked.result.onclose = () => {
         opened = undefined;
       };
@@ -34,7 +34,7 @@ const database = () => {
  * @param {string} table
  * @param {IDBTransactionMode} mode
  * @param {(store: IDBObjectStore) => IDBRequest<T>} act
- * @returns {Promise<T>} When it is on the disk.
+ * @returns {Promise<T>} Resolves when the transaction is complete.
  */
 async function run(table, mode, act) {
   const transaction = (await database()).transaction(table, mode);
@@ -69,7 +69,7 @@ const place = (table) => ({
 export const keys = place('keys');
 export const uploads = place('uploads');
 
-/** Find out whether this browser keeps keys, before anything is made that needs one. A key is tried: some browsers keep texts, but no keys. */
+/** Check that this browser can store a key, before an account is created. It stores one: some browsers store texts, but no keys. */
 export async function probe() {
   const name = `probe/${crypto.randomUUID()}`;
   try {

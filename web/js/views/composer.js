@@ -48,6 +48,7 @@ export function makeComposer({ family }, group, thread, toEnd) {
   };
   const area = h('textarea', {
     rows: 1,
+    dir: 'auto',
     'aria-label': 'Your reply',
     placeholder: 'Write a reply…',
     oninput: written,

@@ -1,4 +1,4 @@
-/** Making and keeping DOM nodes. Text is always text: nothing here reads markup. */
+/** Creates and updates DOM nodes. Strings become text nodes: nothing here parses markup. */
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
 
@@ -37,7 +37,7 @@ export function put(parent, ...children) {
 }
 
 /**
- * Bring a parent's children to what `items` say, and touch only those that changed: focus, scroll, players and selections stay.
+ * Update a parent's children to match `items`, and touch only those that changed: focus, scroll, players and selections stay.
  *
  * @template T
  * @param {Element} parent

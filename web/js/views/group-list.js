@@ -1,4 +1,4 @@
-/** The list of groups, and what can be begun there. */
+/** The list of groups, with the actions to create and join one. */
 import { joinGroup, newGroup } from './dialogs/groups.js';
 import { h, keyed } from './dom.js';
 import { avatar, icon } from './icons.js';

@@ -1,4 +1,4 @@
-/** The bar at the top: what is open, the state of the connection, the group's tools. */
+/** The header: title, connection state, the group's actions. */
 import { describeConnection } from '../model/connection.js';
 import { account } from './dialogs/account.js';
 import { invite } from './dialogs/invite.js';

@@ -1,4 +1,4 @@
-/** The home of a member: header, groups, threads, one thread, and what the server sees. It shows what the model knows. */
+/** A logged-in member's page: header, groups, threads, one thread, and the inspector. It renders the model. */
 import { makeInspector } from '../debug/inspector.js';
 import { poll } from '../model/poll.js';
 import { h, put } from './dom.js';
@@ -18,16 +18,16 @@ import { cut, refreshTimes } from './words.js';
 /** @import {Leave} from './dialogs/account.js' */
 /** @import {Route} from './route.js' */
 
-/** Groups and presence are looked up so often while the page is shown. */
+/** Interval between reloads of groups and presence while the page is visible. */
 const REFRESH_MS = 15_000;
-/** A dead connection is noticed after this and the 3 s that its probe may take. */
+/** Interval between probes; a dead connection is detected within this plus the probe's 3 s. */
 const PROBE_MS = 10_000;
-/** Between two looks for news while there is no connection. */
+/** Interval between polls while there is no connection. */
 const POLL_MS = 5000;
 const TOAST_MS = 6000;
 
 /**
- * What the parts of the page know of each other.
+ * What the parts of the page share.
  *
  * @typedef {object} Place
  * @property {Family} family
@@ -39,7 +39,7 @@ const TOAST_MS = 6000;
  * @property {(key: string) => void} openWhenSent A thread that was just written is opened when the server has it.
  */
 
-/** Show what was proved about the server: that its log was changed. @param {Family} family */
+/** Show the violations that were found in the server's log. @param {Family} family */
 function makeAlarm(family) {
   const element = h('section', { class: 'alarm', role: 'alert', hidden: true });
   const names = {
@@ -137,7 +137,7 @@ class Home {
     addEventListener('online', changed, { signal });
     addEventListener('offline', changed, { signal });
     addEventListener('storage', ({ key }) => family.storedElsewhere(key), { signal });
-    // A file that misses its place must not replace the page.
+    // A file that is dropped outside the field must not replace the page.
     for (const name of ['dragover', 'drop']) addEventListener(name, (event) => event.preventDefault(), { signal });
     document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#refresh(), { signal });
     this.#timers = [
@@ -149,7 +149,7 @@ class Home {
     this.#chooseFirst(on);
   }
 
-  /** The first group is chosen when it is known which there are. @param {(name: string, act: (detail: any) => void) => void} on */
+  /** Open the first group when the list is loaded. @param {(name: string, act: (detail: any) => void) => void} on */
   #chooseFirst(on) {
     let chosen = false;
     on('change', () => {
@@ -190,7 +190,7 @@ class Home {
     const { family } = this;
     const { threadId, writing } = this.#route;
     const group = this.place.group();
-    // Without any group, what there is to say about it stands where threads would.
+    // Without a group, its explanation takes the place of the threads.
     const pane =
       !family.groups.size || (!group && this.#route.groupId) ? 'threads' : !group ? 'groups' : threadId || writing ? 'thread' : 'threads';
     this.element.dataset.pane = pane;
@@ -234,17 +234,18 @@ class Home {
   /** @param {Group} group */
   #removed(group) {
     this.#toast(`You are no longer a member of ${group.name ?? 'a group'}.`);
-    // What was open of it is closed.
+    // Close the group's view.
     if (this.#route.groupId === group.id) location.replace('#/');
   }
 
   /** @param {import('../model/types.js').News} news */
-  #news({ kind, group, thread, author, text }) {
+  #news({ kind, group, thread, author, text, more }) {
     const seen = document.visibilityState === 'visible' && this.#route.threadId === thread.id;
     const title = cut(thread.title) || '…';
     const what = kind === 'thread' ? `${author} started “${title}”` : `${author} in “${title}”`;
-    put(this.#log, h('p', {}, kind === 'thread' ? what : `${what}: ${excerpt(text)}`));
-    if (!seen) void notify(what, kind === 'thread' ? (group.name ?? '') : excerpt(text), address(group.id, thread.id), thread.id);
+    const said = more ? `${excerpt(text)} (and ${more} more)` : excerpt(text);
+    put(this.#log, h('p', {}, kind === 'thread' ? what : `${what}: ${said}`));
+    if (!seen) void notify(what, kind === 'thread' ? (group.name ?? '') : said, address(group.id, thread.id), thread.id);
   }
 
   stop() {

@@ -1,7 +1,7 @@
-/** Icons, avatars and the sign. */
+/** Icons, avatars and the logo. */
 import { h } from './dom.js';
 
-/** Paths on a field of 24 by 24. */
+/** SVG paths in a 24 by 24 view box. */
 const ICONS = {
   back: 'M15 5l-7 7 7 7',
   plus: 'M12 5v14M5 12h14',
@@ -20,7 +20,7 @@ const ICONS = {
   warn: 'M12 4l9 16H3zM12 10v4M12 17h.01',
 };
 
-/** @param {keyof typeof ICONS} name @returns {SVGElement} Decoration: the words beside it, or the label around it, say the same. */
+/** @param {keyof typeof ICONS} name @returns {SVGElement} Decorative: a text or label beside it says the same. */
 export function icon(name) {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   svg.setAttribute('viewBox', '0 0 24 24');
@@ -32,14 +32,14 @@ export function icon(name) {
   return svg;
 }
 
-/** @param {string} name @returns {HTMLElement} A person's first letter, in a colour that the name gives. */
+/** @param {string} name @returns {HTMLElement} The first letter of a name, in a colour derived from it. */
 export function avatar(name) {
   let sum = 0;
   for (const letter of name) sum = (sum * 31 + letter.charCodeAt(0)) >>> 0;
   return h('span', { class: `avatar hue-${sum % 7}`, 'aria-hidden': 'true' }, name.slice(0, 1));
 }
 
-/** @param {number} size @returns {SVGElement} The sign: a few on their paths round one middle. */
+/** @param {number} size @returns {SVGElement} The logo: three dots on orbits around a centre. */
 export function sign(size) {
   const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   const set = (/** @type {Element} */ node, /** @type {Record<string, string | number>} */ all) => {

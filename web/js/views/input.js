@@ -1,6 +1,6 @@
-/** What is asked of what a person types. */
+/** Checks of typed text. */
 
-/** Letters of one text. The server's limit for what is sealed is far above it. */
+/** Characters of one text. The server's limit for the ciphertext is far above it. */
 export const TEXT_LETTERS = 20_000;
 export const TITLE_LETTERS = 200;
 
@@ -10,7 +10,7 @@ const INPUT_METHOD = 229;
 /** @param {{isComposing: boolean, keyCode: number}} event @returns {boolean} Whether a key confirms a word of an input method. */
 export const isConfirming = ({ isComposing, keyCode }) => isComposing || keyCode === INPUT_METHOD;
 
-/** @param {string} text @param {number} [limit] @returns {string} What is wrong with its length; empty when nothing is. */
+/** @param {string} text @param {number} [limit] @returns {string} The error if it is too long, else an empty string. */
 export function tooLong(text, limit = TEXT_LETTERS) {
   if (text.length <= limit) return '';
   const count = (/** @type {number} */ number) => number.toLocaleString('en');

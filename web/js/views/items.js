@@ -1,4 +1,4 @@
-/** What stands in a thread: replies, and what is on its way. One item that cannot be shown never hides the others. */
+/** The items of a thread: replies and unsent texts. An item that cannot be rendered never hides the others. */
 import { h } from './dom.js';
 import { avatar, icon } from './icons.js';
 import { markdown } from './markdown/render.js';
@@ -38,7 +38,7 @@ export function waitingReply(family, waiting) {
 }
 
 /**
- * Make a node; where the content is such that it cannot be made, one that says so.
+ * Make a node; if that throws, make one that says that the item cannot be shown.
  *
  * @template T
  * @param {(item: T) => HTMLElement} make

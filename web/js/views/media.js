@@ -1,4 +1,4 @@
-/** Photos, videos and files in a thread: those that are there, and those on their way up. */
+/** Photos, videos and files in a thread: downloads and uploads. */
 import { h, put } from './dom.js';
 import { icon } from './icons.js';
 import { bubble } from './items.js';
@@ -10,7 +10,7 @@ import { LOCKED, size } from './words.js';
 /** @import {Upload} from '../model/uploads.js' */
 /** @import {Place} from './home.js' */
 
-/** A picture up to this size comes by itself; anything larger, and every video, when it is asked for. */
+/** A picture up to this size is downloaded automatically; a larger one, or a video, on request. */
 const BY_ITSELF_BYTES = 12e6;
 const GONE = 'The server keeps photos for 7 days, and has deleted this one. A member who saved it can send it again.';
 

@@ -1,4 +1,4 @@
-/** The form in which a thread is begun. */
+/** The form for a new thread. */
 import { h, put } from './dom.js';
 import { TITLE_LETTERS, tooLong } from './input.js';
 import { markdown } from './markdown/render.js';
@@ -15,8 +15,8 @@ export function makeNewThread(place, group) {
   const draftOf = { groupId: group.id, key: /** @type {CryptoKey} */ (group.key) };
   const preview = h('div', { class: 'words preview', hidden: true });
   const problem = h('p', { class: 'problem', role: 'status' });
-  const body = h('textarea', { id: 'new-body', name: 'body', rows: 8 });
-  const titled = field('title', 'Title');
+  const body = h('textarea', { id: 'new-body', name: 'body', rows: 8, dir: 'auto' });
+  const titled = field('title', 'Title', { dir: 'auto' });
   const title = /** @type {HTMLInputElement} */ (titled.querySelector('input'));
 
   const showPreview = () => {

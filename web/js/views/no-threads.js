@@ -1,4 +1,4 @@
-/** What stands where threads would: a locked group, no group, no server. */
+/** What is shown instead of threads: a locked group, no group, no server. */
 import { readInvitation } from '../model/invitation.js';
 import { joinGroup, newGroup } from './dialogs/groups.js';
 import { members } from './dialogs/members.js';

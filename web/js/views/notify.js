@@ -5,8 +5,8 @@
  *
  * @param {string} title
  * @param {string} body
- * @param {string} where The part of the page that it opens.
- * @param {string} tag One at a time of each; a later one replaces it.
+ * @param {string} where The address fragment that it opens.
+ * @param {string} tag A notification replaces an earlier one with the same tag.
  */
 export async function notify(title, body, where, tag) {
   if (!('Notification' in globalThis) || Notification.permission !== 'granted') return;

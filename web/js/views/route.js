@@ -1,4 +1,4 @@
-/** Which part of the page an address shows. */
+/** Reads and writes the page's address fragment. */
 
 /** @typedef {{groupId?: string | undefined, threadId?: string | undefined, writing?: boolean}} Route */
 

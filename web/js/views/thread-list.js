@@ -1,4 +1,4 @@
-/** The list of a group's threads, or why there is none. */
+/** The list of a group's threads, or why it is empty. */
 import { h, keyed, put } from './dom.js';
 import { icon } from './icons.js';
 import { lockedGroup, noGroup } from './no-threads.js';
@@ -72,8 +72,8 @@ export function makeThreadList(place) {
       h(
         'a',
         link,
-        h('span', { class: 'card-title' }, title, dot),
-        h('span', { class: 'card-text' }, text),
+        h('span', { class: 'card-title', dir: 'auto' }, title, dot),
+        h('span', { class: 'card-text', dir: 'auto' }, text),
         h('span', { class: 'card-foot' }, h('span', {}, `${thread.author} · `, time(thread.atMs)), counts(thread)),
       ),
     );
@@ -87,8 +87,8 @@ export function makeThreadList(place) {
       h(
         'div',
         { class: 'card waiting' },
-        h('span', { class: 'card-title' }, cut(waiting.title) || 'A thread'),
-        h('span', { class: 'card-text' }, excerpt(waiting.body ?? '')),
+        h('span', { class: 'card-title', dir: 'auto' }, cut(waiting.title) || 'A thread'),
+        h('span', { class: 'card-text', dir: 'auto' }, excerpt(waiting.body ?? '')),
         ...fate(family, waiting),
       ),
     );

@@ -11,7 +11,7 @@ import { cut, time, writing } from './words.js';
 /** @import {Upload} from '../model/uploads.js' */
 /** @import {Place} from './home.js' */
 
-/** So close to its end a thread stays at its end. */
+/** Within this distance of its end, a thread keeps scrolling to its end. */
 const NEAR_END_PX = 120;
 
 /** @typedef {{kind: 'item', item: Item} | {kind: 'waiting', waiting: Waiting} | {kind: 'upload', upload: Upload}} Entry */
@@ -29,7 +29,7 @@ function followEnd(scroll, list) {
     if (atEnd) scroll.scrollTop = scroll.scrollHeight;
   });
   const scrolled = () => {
-    // After a change of size it is the observer's turn first: nobody has scrolled away.
+    // A change of size is not a scroll by the reader: the observer handles it first.
     if (was === sizes()) atEnd = isNearEnd(scroll);
   };
   scroll.addEventListener('scroll', scrolled, { passive: true });
@@ -44,7 +44,7 @@ function makeReader(place, group, thread) {
   const list = h('ol', { class: 'items' });
   const typing = h('p', { class: 'typing', role: 'status' });
   const state = h('p', { class: 'hint' });
-  const heading = h('h2', { tabindex: '-1' }, thread.title === null ? 'Cannot be opened' : cut(thread.title));
+  const heading = h('h2', { tabindex: '-1', dir: 'auto' }, thread.title === null ? 'Cannot be opened' : cut(thread.title));
   const by = h('p', { class: 'by' }, avatar(thread.author), h('span', {}, h('strong', {}, thread.author), ' · ', time(thread.atMs)));
   const opening = h('article', { class: 'opening' }, heading, by, words(thread.body));
   const scroll = h('div', { class: 'scroll' }, opening, list, state);
@@ -113,15 +113,15 @@ export function makeThread(place) {
   /** @type {ReturnType<typeof makeReader> | undefined} */
   let reader;
   let shown = '';
-  /** @type {Set<string>} Threads that the server does not have for this member. */
+  /** @type {Set<string>} Threads that the server answered with 404. */
   const missing = new Set();
 
-  /** A thread beyond the pages of the list: opened by its address, a reload or a notification. @param {Group} group @param {string} id */
+  /** Load a thread beyond the loaded pages: opened by its address, a reload or a notification. @param {Group} group @param {string} id */
   const find = async (group, id) => {
     try {
       await family.threads.loadOne(group, id);
     } catch (error) {
-      // Without an answer it is asked for again when the connection is back.
+      // Without an answer it is loaded when the connection is back.
       if (/** @type {any} */ (error).code === 'NOT_FOUND') missing.add(id);
     }
     if (!group.threads.has(id)) missing.add(id);

@@ -27,8 +27,8 @@ export const waitingCard = (family, waiting) =>
     h(
       'div',
       { class: 'card waiting' },
-      h('span', { class: 'card-title' }, waiting.title ?? (waiting.threadId ? 'A reply' : 'A thread')),
-      h('span', { class: 'card-text whole' }, waiting.body ?? 'This cannot be opened with the keys on this device.'),
+      h('span', { class: 'card-title', dir: 'auto' }, waiting.title ?? (waiting.threadId ? 'A reply' : 'A thread')),
+      h('span', { class: 'card-text whole', dir: 'auto' }, waiting.body ?? 'This cannot be opened with the keys on this device.'),
       ...fate(family, waiting),
     ),
   );

@@ -24,7 +24,15 @@ export function safeAddress(address) {
 
 /** One inline element at its start. Every branch is linear, so no text makes it slow. */
 const INLINE =
-  /`([^`\n]{1,2000})`|\*\*(?=\S)([^*\n]{1,2000})\*\*|~~(?=\S)([^~\n]{1,2000})~~|\*(?=\S)([^*\n]{1,2000})\*|\b_(?=\S)([^_\n]{1,2000})_\b|\[([^[\]\n]{1,500})\]\(([^()\s]{1,2000})\)|\bhttps?:\/\/[^\s<>"'`]{1,2000}/g;
+  /`([^`\n]{1,2000})`|\*{3}(?=\S)([^*\n]{1,2000})\*{3}|\*\*(?=\S)([^*\n]{1,2000})\*\*|~~(?=\S)([^~\n]{1,2000})~~|\*(?=\S)([^*\n]{0,1999}[^*\s])\*(?![\p{L}\p{N}])|\b_(?=\S)([^_\n]{1,2000})_\b|\[([^[\]\n]{1,500})\]\(([^()\s]{1,2000})\)|\bhttps?:\/\/[^\s<>"'`]{1,2000}/gu;
+
+/** `2*3*4` is a product: a star after one of these opens no emphasis. */
+const IN_WORD = /[\p{L}\p{N}]$/u;
+/** Start of an item of a numbered list. A number of four digits is a year. */
+const NUMBERED = /^\d{1,3}[.)] +(.*)$/;
+
+/** The group of a text between single stars. */
+const STARRED = 5;
 
 /** Parses one text and counts its elements. */
 class Parser {
@@ -48,10 +56,11 @@ class Parser {
   }
 
   /** @param {RegExpMatchArray} found @param {number} depth @returns {{node: Parsed | null, used: number}} */
-  #inlineElement([whole = '', code, bold, struck, starred, underscored, label, address], depth) {
+  #inlineElement([whole = '', code, both, bold, struck, starred, underscored, label, address], depth) {
     const used = whole.length;
     const within = (/** @type {string} */ inner) => (depth < MAX_DEPTH ? this.inline(inner, depth + 1) : [inner]);
     if (code !== undefined) return { node: this.element('code', [code]), used };
+    if (both !== undefined) return { node: this.element('strong', [this.element('em', within(both))]), used };
     if (bold !== undefined) return { node: this.element('strong', within(bold)), used };
     if (struck !== undefined) return { node: this.element('s', within(struck)), used };
     const emphasis = starred ?? underscored;
@@ -68,6 +77,7 @@ class Parser {
     let at = 0;
     for (const found of text.matchAll(INLINE)) {
       if (this.#left <= 0) break;
+      if (found[STARRED] !== undefined && IN_WORD.test(text.slice(Math.max(0, found.index - 2), found.index))) continue;
       const { node, used } = this.#inlineElement(found, depth);
       if (!node) continue;
       if (found.index > at) nodes.push(text.slice(at, found.index));
@@ -134,12 +144,12 @@ class Parser {
     }
     if (/^> ?/.test(line)) return this.element('blockquote', this.#broken(lines.take(/^> ?(.*)$/)));
     if (/^[-*+] /.test(line)) return this.element('ul', this.#items(lines.take(/^[-*+] +(.*)$/)));
-    if (/^\d{1,9}[.)] /.test(line)) {
+    if (NUMBERED.test(line)) {
       const start = Number.parseInt(line, 10);
-      return this.element('ol', this.#items(lines.take(/^\d{1,9}[.)] +(.*)$/)), { start });
+      return this.element('ol', this.#items(lines.take(NUMBERED)), { start });
     }
     lines.skip();
-    return this.element('p', this.#broken([line, ...lines.take(/^(?!\s*$|```|#{1,6} |> ?|[-*+] |\d{1,9}[.)] )(.*)$/)]));
+    return this.element('p', this.#broken([line, ...lines.take(/^(?!\s*$|```|#{1,6} |> ?|[-*+] |\d{1,3}[.)] )(.*)$/)]));
   }
 }
 

@@ -4,9 +4,15 @@ import { parse } from './parse.js';
 
 /** @import {Parsed} from './parse.js' */
 
+/** Elements with a text direction of their own: Hebrew and Arabic stand on the right, their list markers too. */
+const DIRECTED = new Set(['p', 'h3', 'ul', 'ol', 'blockquote']);
+
 /** @param {Parsed} parsed @returns {HTMLElement | string} */
-const node = (parsed) =>
-  typeof parsed === 'string' ? parsed : h(/** @type {'p'} */ (parsed.tag), parsed.props ?? {}, parsed.children.map(node));
+const node = (parsed) => {
+  if (typeof parsed === 'string') return parsed;
+  const { tag, props, children } = parsed;
+  return h(/** @type {'p'} */ (tag), { ...props, dir: DIRECTED.has(tag) && 'auto' }, children.map(node));
+};
 
 /** @param {string} text @returns {(HTMLElement | string)[]} */
 export const markdown = (text) => parse(text).map(node);
