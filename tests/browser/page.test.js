@@ -444,7 +444,7 @@ test('[PAGE9] an account, a group, a thread and a reply by keyboard alone', how,
   await keyboard.type('Typed');
   await keyboard.press('Tab');
   await keyboard.type('without a mouse');
-  await to(/^ *Send/);
+  await to(/^ *Create the thread/);
   await keyboard.press('Enter');
   await page.getByRole('heading', { level: 2, name: 'Typed' }).waitFor();
   assert.equal(await page.evaluate(() => document.activeElement?.textContent), 'Typed', 'the thread that was opened has the focus');
