@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from orbital_relay.core.chain import first_prev
 from orbital_relay.core.decide import Effect, Facts, no_group, no_thread
-from orbital_relay.core.trusted_time import RUN_LEAP_MS
+from orbital_relay.core.trusted_time import START_LEAP_MS
 from orbital_relay.errors import Conflict, OrbitalError
 from orbital_relay.model import AnyDraft, CreateGroup, PostMessage, PostReply, PostThread
 from orbital_relay.ports import Appended
@@ -270,9 +270,10 @@ def not_before(stamp_ms: int, began_ms: int) -> int:
     """
     Return a stamp that is not below the moment at which its transaction began, by the database's clock.
 
-    Other servers rely on it. A database clock that leapt far ahead of the servers' trusted time is not followed.
+    Every server relies on it: the low watermark is the beginning of the oldest open transaction. A server's clock may
+    be hours behind. Only a database clock that is implausibly far ahead, as it is after a leap, is not followed.
     """
-    return began_ms if stamp_ms < began_ms <= stamp_ms + RUN_LEAP_MS else stamp_ms
+    return began_ms if stamp_ms < began_ms <= stamp_ms + START_LEAP_MS else stamp_ms
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
