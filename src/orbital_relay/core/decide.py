@@ -61,7 +61,7 @@ class Leaving(msgspec.Struct, frozen=True):
     heir: int | None
 
 
-class Medium(msgspec.Struct, frozen=True, kw_only=True):
+class MediumFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Facts for `FinishMedia` and `ExpireMedia`: the medium's row, under its lock."""
 
     thread_id: str
@@ -74,7 +74,7 @@ class Medium(msgspec.Struct, frozen=True, kw_only=True):
     expires_ms: int
 
 
-About = Creation | Joining | Leaving | Medium | None
+About = Creation | Joining | Leaving | MediumFacts | None
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -269,7 +269,7 @@ def _leave(draft: LeaveGroup, facts: Facts) -> Effect | OrbitalError:
 
 def _finish(draft: FinishMedia, facts: Facts) -> Effect | OrbitalError:
     medium = facts.about
-    if not isinstance(medium, Medium):
+    if not isinstance(medium, MediumFacts):
         raise _wrong(draft)
     if not facts.member:
         return not_member()
@@ -290,7 +290,7 @@ def _finish(draft: FinishMedia, facts: Facts) -> Effect | OrbitalError:
 
 def _expire(draft: ExpireMedia, facts: Facts) -> Effect | OrbitalError:
     medium = facts.about
-    if not isinstance(medium, Medium):
+    if not isinstance(medium, MediumFacts):
         raise _wrong(draft)
     if draft.early:
         if not facts.member:

@@ -4,13 +4,13 @@ from orbital_relay.ports.accounts import Accounts
 from orbital_relay.ports.blobs import Blob, BlobDraft, BlobMissing, Blobs
 from orbital_relay.ports.bus import Bus, BusReceiver
 from orbital_relay.ports.clock import Clock
-from orbital_relay.ports.groups import Groups
-from orbital_relay.ports.keys import IdempotencyKeys, Revocations
+from orbital_relay.ports.groups import GroupStore
+from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.limiter import Limiter
 from orbital_relay.ports.log import Appended, Log
-from orbital_relay.ports.media import Held, Media, MediaCleanup, Uploads
+from orbital_relay.ports.media import Held, MediaCleanup, MediaStore, Uploads
 from orbital_relay.ports.store import Database, MediaRows, Store
-from orbital_relay.ports.threads import Threads
+from orbital_relay.ports.threads import ThreadStore
 
 __all__ = [
     "Accounts",
@@ -23,16 +23,16 @@ __all__ = [
     "BusReceiver",
     "Clock",
     "Database",
-    "Groups",
+    "GroupStore",
     "Held",
     "IdempotencyKeys",
     "Limiter",
     "Log",
-    "Media",
     "MediaCleanup",
     "MediaRows",
-    "Revocations",
+    "MediaStore",
+    "RevocationStore",
     "Store",
-    "Threads",
+    "ThreadStore",
     "Uploads",
 ]

@@ -8,7 +8,7 @@ from orbital_relay.api import groups as api
 from orbital_relay.model import Access, Event, GroupId, Page
 
 
-class Groups(Protocol):
+class GroupStore(Protocol):
     """
     Groups, members and what was posted, for a user.
 

@@ -25,7 +25,7 @@ class IdempotencyKeys(Protocol):
         ...
 
 
-class Revocations(Protocol):
+class RevocationStore(Protocol):
     """Tokens that no longer hold. A number is never given twice, and rises with each revocation."""
 
     async def revoke(self, *, token_digest: bytes | None, user_id: UserId | None, at_s: float, until_s: float) -> None:

@@ -100,7 +100,7 @@ class Uploads(Protocol):
         ...
 
 
-class Media(Protocol):
+class MediaStore(Protocol):
     """
     Media that may be read, for a member of their group.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from orbital_relay.ports.accounts import Accounts
-from orbital_relay.ports.groups import Groups
-from orbital_relay.ports.keys import IdempotencyKeys, Revocations
+from orbital_relay.ports.groups import GroupStore
+from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.log import Log
-from orbital_relay.ports.media import Media, MediaCleanup, Uploads
-from orbital_relay.ports.threads import Threads
+from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
+from orbital_relay.ports.threads import ThreadStore
 
 
 class Database(Protocol):
@@ -24,9 +24,9 @@ class Database(Protocol):
         ...
 
 
-class Store(Log, Accounts, Groups, Threads, IdempotencyKeys, Revocations, Database, Protocol):
+class Store(Log, Accounts, GroupStore, ThreadStore, IdempotencyKeys, RevocationStore, Database, Protocol):
     """The ports to everything but media."""
 
 
-class MediaRows(Uploads, Media, MediaCleanup, IdempotencyKeys, Protocol):
+class MediaRows(Uploads, MediaStore, MediaCleanup, IdempotencyKeys, Protocol):
     """The ports to media."""

@@ -8,7 +8,7 @@ from orbital_relay.api import threads as api
 from orbital_relay.model import GroupId, ThreadId
 
 
-class Threads(Protocol):
+class ThreadStore(Protocol):
     """
     Threads of a group and their replies, for a user.
 

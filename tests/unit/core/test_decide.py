@@ -18,7 +18,7 @@ from orbital_relay.core.decide import (
     Joining,
     Leaver,
     Leaving,
-    Medium,
+    MediumFacts,
     decide,
     no_code,
     no_group,
@@ -67,7 +67,7 @@ GROUP = CreateGroup(
 )
 JOIN = JoinGroup(actor=BOB, at_ms=AT_MS, invite_code="CODE", encrypted_group_key="FF")
 FINISH = FinishMedia(actor=ANN, at_ms=AT_MS, media_id="x", expires_ms=AT_MS + 1000)
-MEDIUM = Medium(
+MEDIUM = MediumFacts(
     thread_id="t",
     uploader=ANN.key,
     state=MediaState.UPLOADING,
@@ -94,7 +94,7 @@ def medium(**changes: Any) -> Facts:
     """Facts of a medium of ann's; `member` and `creator` are the group's."""
     group = {name: changes.pop(name) for name in ("member", "creator") if name in changes}
     values = {name: getattr(MEDIUM, name) for name in MEDIUM.__struct_fields__}
-    return facts(Medium(**values | changes), **group)
+    return facts(MediumFacts(**values | changes), **group)
 
 
 def effect_of(draft: AnyDraft, known: Facts) -> Effect:

@@ -9,7 +9,7 @@ import pytest
 from orbital_relay import wire
 from orbital_relay.core import session as says
 from orbital_relay.core.session import Session
-from orbital_relay.core.session_states import TRANSITIONS, Cause, State
+from orbital_relay.core.session_states import State
 from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Principal, Resume
 
@@ -291,17 +291,6 @@ def test_a_post_that_is_the_last_bad_frame(session):
     (end,) = session.bad_frames()
 
     assert (end.code, end.reason) == (1008, "ten bad frames in a row")
-
-
-def test_the_table_of_states():
-    """[SESS1] Each cause that ends a session ends it from each state in which it lives; an ended one stays ended."""
-    live = (State.OPEN, State.EXPIRING)
-
-    for cause in Cause:
-        if cause not in {Cause.ENDS_SOON, Cause.RENEWED}:
-            assert [TRANSITIONS[state][cause] for state in live] == [State.ENDED, State.ENDED]
-    assert set(TRANSITIONS[State.ENDED].values()) == {State.ENDED}
-    assert set(TRANSITIONS) == set(State)
 
 
 # Typing

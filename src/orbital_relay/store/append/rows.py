@@ -14,7 +14,7 @@ from orbital_relay.core.decide import (
     Joining,
     Leaver,
     Leaving,
-    Medium,
+    MediumFacts,
     names_of,
     no_code,
     no_media,
@@ -107,7 +107,7 @@ def new_group(draft: CreateGroup, *, first_prev: str) -> GroupRow:
 
 def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: bool) -> Facts:
     """Read what decides a draft, under its group's lock, without writing."""
-    about: Creation | Joining | Leaving | Medium | None
+    about: Creation | Joining | Leaving | MediumFacts | None
     match draft:
         case PostMessage() | PostThread() | PostReply():
             about = None
@@ -163,9 +163,9 @@ def _medium_row(conn: Connection, media_id: str) -> Row[Any]:
     return row
 
 
-def _medium(conn: Connection, media_id: str) -> Medium:
+def _medium(conn: Connection, media_id: str) -> MediumFacts:
     row = _medium_row(conn, media_id)
-    return Medium(
+    return MediumFacts(
         thread_id=row.thread_id,
         uploader=row.uploader,
         state=MediaState(row.state),

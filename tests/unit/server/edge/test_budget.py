@@ -42,7 +42,7 @@ def test_a_proxy_has_no_budget_of_its_own():
 
 
 def test_nobody_can_make_room():
-    """[ROOM3] With every connection busy and none of them slow there is no room for another."""
+    """[ROOM5] With every connection busy and none of them slow there is no room for another."""
     budget = ConnectionBudget(most=2, most_of_one=10, exempt=lambda _address: False)
     busy = [Line(waits=False) for _ in range(2)]
     for number, line in enumerate(busy):
