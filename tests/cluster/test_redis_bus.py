@@ -24,10 +24,10 @@ class Ear(RedisBus):
     """A bus that records what it received, and how often it reconnected."""
 
     def __init__(self, url: str) -> None:
-        self.received = Received()
+        self.inbox = Received()
         self.back = asyncio.Event()
         self.came_back = 0
-        super().__init__(url, receive=self.received, on_reconnected=self._note)
+        super().__init__(url, receive=self.inbox, on_reconnected=self._note)
 
     def _note(self) -> None:
         self.came_back += 1
@@ -73,10 +73,10 @@ async def test_redis_restarts_empty(redis_server: Redis, ears):
         assert time.monotonic() - began < 0.5, "nobody waits for a Redis that is away"
         redis_server.start()
         await asyncio.gather(one.return_of(count), two.return_of(count))
-        two.received.messages.clear()
+        two.inbox.messages.clear()
         for group_id in (groups[0], groups[-1], late):
             await one.publish(group_id, b"again")
-        assert await two.received.until(3) == [(groups[0], b"again"), (groups[-1], b"again"), (late, b"again")]
+        assert await two.inbox.until(3) == [(groups[0], b"again"), (groups[-1], b"again"), (late, b"again")]
 
     assert one.dropped == 2
 
@@ -93,7 +93,7 @@ async def test_redis_is_away_at_the_start(redis_server: Redis, ears):
     await asyncio.gather(one.return_of(1), two.return_of(1))
 
     await one.publish(group_id, b"payload")
-    assert await two.received.until(1) == [(group_id, b"payload")]
+    assert await two.inbox.until(1) == [(group_id, b"payload")]
 
 
 async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
@@ -111,9 +111,9 @@ async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
     redis_server.thaw()
     await asyncio.gather(one.return_of(1), two.return_of(1))
 
-    two.received.messages.clear()
+    two.inbox.messages.clear()
     await one.publish(group_id, b"payload")
-    assert (await two.received.until(1))[-1] == (group_id, b"payload")
+    assert (await two.inbox.until(1))[-1] == (group_id, b"payload")
 
 
 async def test_what_waits_for_redis_is_bounded(redis_server: Redis, ears):
@@ -142,7 +142,7 @@ async def test_a_mistake_of_ours(redis_server: Redis, ears, caplog: pytest.LogCa
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
     await two.follow(group_id)
-    received = two.received.__call__
+    received = two.inbox.__call__
     failed = []
 
     def fail(group: GroupId, payload: bytes) -> None:
@@ -155,7 +155,7 @@ async def test_a_mistake_of_ours(redis_server: Redis, ears, caplog: pytest.LogCa
     await one.publish(group_id, b"bad")
     await one.publish(group_id, b"good")
 
-    assert await two.received.until(1) == [(group_id, b"good")]
+    assert await two.inbox.until(1) == [(group_id, b"good")]
     assert (failed, two.came_back) == ([b"bad"], 0)
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
 
@@ -190,9 +190,9 @@ async def test_connections_are_cut(redis_server: Redis, ears, seed: int):
             await proxy.set(slice="some")
             await (proxy.cut() if count % 2 else proxy.reset())
             await two.return_of(count)
-            two.received.messages.clear()
+            two.inbox.messages.clear()
             await one.publish(group_id, b"%d" % count)
-            assert await two.received.until(1) == [(group_id, b"%d" % count)]
+            assert await two.inbox.until(1) == [(group_id, b"%d" % count)]
 
 
 async def test_a_stranger_on_the_channel(redis_server: Redis, ears):
@@ -206,7 +206,7 @@ async def test_a_stranger_on_the_channel(redis_server: Redis, ears):
     for payload in (b"", b"x", b"12345678", b"12345678payload"):
         await one.publish(group_id, payload)
 
-    assert [payload for _, payload in await two.received.until(4)] == [b"", b"", b"", b"payload"]
+    assert [payload for _, payload in await two.inbox.until(4)] == [b"", b"", b"", b"payload"]
 
 
 async def test_a_password(tmp_path: Path, ears):
@@ -238,7 +238,7 @@ async def test_sharded_on_a_cluster(redis_cluster: Cluster):
         await asyncio.gather(*(two.follow(group_id) for group_id in groups))
         for group_id in groups:
             await one.publish(group_id, b"payload")
-        assert sorted(await two.received.until(40)) == sorted((group_id, b"payload") for group_id in groups)
+        assert sorted(await two.inbox.until(40)) == sorted((group_id, b"payload") for group_id in groups)
         assert len({id(two._session._of(adapter._channel(group_id))) for group_id in groups}) == 2
 
         # The first group's slot moves to the other master.
@@ -250,15 +250,15 @@ async def test_sharded_on_a_cluster(redis_cluster: Cluster):
         for port in (taker, *redis_cluster.ports):
             assert await ask(port, "CLUSTER", "SETSLOT", str(slot), "NODE", taker_id) == b"+OK"
         await two.return_of(1)
-        two.received.messages.clear()
+        two.inbox.messages.clear()
 
         async def received() -> bool:
             # The first publish finds out that the slot has moved, and is lost.
             await one.publish(groups[0], b"moved")
-            return bool(two.received.messages)
+            return bool(two.inbox.messages)
 
         await eventually(received, what="a message from where the slot is now")
-        assert two.received.messages[0] == (groups[0], b"moved")
+        assert two.inbox.messages[0] == (groups[0], b"moved")
     finally:
         await one.close()
         await two.close()

@@ -229,12 +229,12 @@ def test_a_conversation(edge: Edge):
         text = "grüße " * 50
         data = deflated(text.encode())
         client.frame(0xC1, data)
-        assert undone(b"\xc1\x05" + client.hear().payload) == text.encode()
+        assert undone(b"\xc1\x05" + client.receive().payload) == text.encode()
         client.send(masked(0x41, data[:5]) + masked(0x89, b"p") + masked(0x00, data[5:9]) + masked(0x80, data[9:]))
-        assert client.hear() == (0x8A, b"p")
-        assert undone(b"\xc1\x05" + client.hear().payload) == text.encode()
+        assert client.receive() == (0x8A, b"p")
+        assert undone(b"\xc1\x05" + client.receive().payload) == text.encode()
         client.frame(0x81, b"plain")
-        assert client.hear() == (0x81, b"plain")
+        assert client.receive() == (0x81, b"plain")
         assert edge.door.latest_peer().line.deflate
 
 
@@ -246,7 +246,7 @@ def test_the_largest_message_that_does_not_shrink(edge: Edge):
         assert len(stored) > LIMIT
         client.frame(0xC1, stored)
 
-        first, echoed = client.hear()
+        first, echoed = client.receive()
         assert (undone(b"\xc1\x05" + echoed) if first == 0xC1 else echoed) == payload
 
 
@@ -270,8 +270,8 @@ def test_what_fails_a_compressed_connection(edge: Edge, wire: bytes, code: int):
     with edge.client(OFFER) as client:
         client.send(wire)
 
-        assert client.hear_close()[0] == code
-        client.hear_end()
+        assert client.receive_close()[0] == code
+        client.receive_end()
 
 
 def test_no_offer_no_compression(edge: Edge):
@@ -280,9 +280,9 @@ def test_no_offer_no_compression(edge: Edge):
         with edge.connect() as client:
             assert "sec-websocket-extensions" not in client.upgrade(offer)
             client.frame(0x81, b"x" * 200)
-            assert client.hear() == (0x81, b"x" * 200)
+            assert client.receive() == (0x81, b"x" * 200)
             client.frame(0xC1, deflated(b"x"))
-            assert client.hear_close()[0] == 1002
+            assert client.receive_close()[0] == 1002
 
 
 def test_switched_off():

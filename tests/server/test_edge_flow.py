@@ -87,7 +87,7 @@ def test_a_slow_reader_is_noticed_and_loses_nothing(edge: Edge):
         assert not peer.line.writable
         assert HIGH < edge.call(lambda: peer.line.buffered_bytes) <= HIGH + 2000
 
-        assert all(client.hear() == (0x81, b"x" * 1000) for _ in range(written))
+        assert all(client.receive() == (0x81, b"x" * 1000) for _ in range(written))
         assert peer.until("resumed") == [("resumed",)]
         assert peer.line.writable
         until(edge, lambda: peer.line.buffered_bytes == 0)
@@ -115,8 +115,8 @@ def test_pings_of_a_client_that_does_not_read(edge: Edge):
         assert edge.call(lambda: peer.line.buffered_bytes) <= before
 
         for _ in range(written):
-            client.hear()
-        assert client.hear() == (0x8A, b"999")
+            client.receive()
+        assert client.receive() == (0x8A, b"999")
 
 
 def test_reading_can_be_paused(edge: Edge):
@@ -127,11 +127,11 @@ def test_reading_can_be_paused(edge: Edge):
         edge.call(peer.line.pause_reading)
         client.frame(0x81, b"x")
         edge.call(lambda: peer.line.write(text_frame(b"mark")))
-        assert client.hear().payload == b"mark"
+        assert client.receive().payload == b"mark"
         assert peer.calls.empty()
 
         edge.call(peer.line.resume_reading)
-        assert client.hear().payload == b"x"
+        assert client.receive().payload == b"x"
 
 
 def test_frames_of_one_turn_are_joined(edge: Edge):
@@ -141,7 +141,7 @@ def test_frames_of_one_turn_are_joined(edge: Edge):
         peer.until("opened")
         edge.call(lambda: peer.line.write(text_frame(b"1") + text_frame(b"2")))
 
-        assert [client.hear().payload for _ in range(2)] == [b"1", b"2"]
+        assert [client.receive().payload for _ in range(2)] == [b"1", b"2"]
 
 
 class Deaf(EchoPeer):
@@ -185,11 +185,11 @@ def test_close(edge: Edge, patient: None):
             peer.line.write(text_frame(b"too late"))
 
         edge.call(close)
-        assert client.hear() == (0x81, b"last words")
-        assert client.hear_close() == (4001, "why")
+        assert client.receive() == (0x81, b"last words")
+        assert client.receive_close() == (4001, "why")
         client.frame(0x81, b"not heard any more")
         client.frame(0x88, b"\x0f\xa1")
-        client.hear_end()
+        client.receive_end()
 
         assert peer.until("closed") == [("closed", 4001)]
 
@@ -201,9 +201,9 @@ def test_close_that_nobody_answers(edge: Edge, impatient: None):
         peer.until("opened")
         edge.call(lambda: peer.line.close(1008))
 
-        assert client.hear_close() == (1008, "")
+        assert client.receive_close() == (1008, "")
         assert peer.until("closed") == [("closed", 1008)]
-        client.hear_end()
+        client.receive_end()
 
 
 def test_close_behind_a_full_buffer(edge: Edge, impatient: None):
@@ -225,10 +225,10 @@ def test_close_while_reading_is_paused(edge: Edge, patient: None):
         peer.until("opened")
         edge.call(peer.line.pause_reading)
         edge.call(lambda: peer.line.close(1001))
-        assert client.hear_close() == (1001, "")
+        assert client.receive_close() == (1001, "")
         client.frame(0x88, b"\x03\xe9")
 
-        client.hear_end()
+        client.receive_end()
         assert peer.until("closed") == [("closed", 1001)]
 
 
@@ -238,10 +238,10 @@ def test_a_client_that_misbehaves_after_our_close(edge: Edge, patient: None):
         peer = edge.door.next_peer()
         peer.until("opened")
         edge.call(lambda: peer.line.close(4000))
-        assert client.hear_close() == (4000, "")
+        assert client.receive_close() == (4000, "")
         client.frame(0x83)
 
-        client.hear_end()
+        client.receive_end()
         assert peer.until("closed") == [("closed", 4000)]
 
 
@@ -254,7 +254,7 @@ def test_close_with_a_code_that_may_not_be_sent(edge: Edge):
             edge.call(lambda: peer.line.close(1006))
         client.frame(0x81, b"x")
 
-        assert client.hear().payload == b"x"
+        assert client.receive().payload == b"x"
 
 
 def test_abort(edge: Edge):
@@ -264,7 +264,7 @@ def test_abort(edge: Edge):
         peer.until("opened")
         edge.call(peer.line.abort)
 
-        client.hear_end()
+        client.receive_end()
         assert peer.until("closed") == [("closed", None)]
 
 
@@ -320,7 +320,7 @@ def test_a_bad_client_that_stays(edge: Edge, impatient: None):
     with edge.client() as client:
         peer = edge.door.next_peer()
         client.frame(0x83)
-        assert client.hear_close()[0] == 1002
+        assert client.receive_close()[0] == 1002
         assert peer.until("closed")[-1] == ("closed", 1002)
         with pytest.raises(OSError, match=r"Broken pipe|reset"):
             send_for_ever(client)
@@ -369,8 +369,8 @@ def test_a_peer_that_fails(method: str, wire: bytes, caplog: pytest.LogCaptureFi
         peer = edge.door.next_peer()
         client.send(wire)
 
-        assert client.hear_close() == (1011, "")
-        client.hear_end()
+        assert client.receive_close() == (1011, "")
+        client.receive_end()
         assert peer.until("closed")[-1] == ("closed", 1011)
     assert caplog.text.count("RuntimeError: clumsy") == 1
 
@@ -396,9 +396,9 @@ def test_shutdown(patient: None):
         peers = [edge.door.next_peer() for _ in clients]
         edge.server.should_exit = True
         for client in clients:
-            assert client.hear_close()[0] == 1012
+            assert client.receive_close()[0] == 1012
             client.frame(0x88, b"\x03\xf4")
-            client.hear_end()
+            client.receive_end()
             client.socket.close()
     assert [peer.until("closed")[-1] for peer in peers] == [("closed", 1012)] * 20
     assert edge.registry == set()
@@ -410,7 +410,7 @@ def test_shutdown_with_clients_that_do_not_answer():
         client = edge.client()
         started = time.monotonic()
     assert time.monotonic() - started < connection_module.LINGER_S + 2
-    assert client.hear_close()[0] == 1012
+    assert client.receive_close()[0] == 1012
     client.socket.close()
 
 
@@ -424,10 +424,10 @@ def test_storm_of_connections(edge: Edge):
         for _ in range(25):
             with edge.client() as client:
                 client.frame(0x81, b"x")
-                client.hear()
+                client.receive()
                 if ending == 0:
                     client.frame(0x88, b"\x03\xe8")
-                    client.hear_close()
+                    client.receive_close()
                 elif ending == 1:
                     client.frame(0x8F)
 

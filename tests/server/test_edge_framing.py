@@ -130,9 +130,9 @@ def test_a_handshake_waits_for_its_turn(shared_server: Server, pieces: int):
             client.send(all_of_it[at : at + size])
 
         assert [client.answer()[0] for _ in range(3)] == [401, 401, 101]
-        assert json.loads(client.hear().payload)["type"] == "auth_success"
+        assert json.loads(client.receive().payload)["type"] == "auth_success"
         # What came with the handshake is heard, too.
-        assert client.hear() == (0x8A, b"early")
+        assert client.receive() == (0x8A, b"early")
 
 
 def test_a_refused_handshake_waits_for_its_turn(shared_server: Server):
@@ -165,7 +165,7 @@ def test_the_timer_of_a_kept_connection_ends():
         until_s = time.monotonic() + 1.5
         while time.monotonic() < until_s:
             client.frame(0x81, b"x")
-            assert client.hear().payload == b"x"
+            assert client.receive().payload == b"x"
 
 
 _UNCLEAR = {

@@ -52,7 +52,7 @@ def assert_refused(client: Client, status: int, error: str) -> dict[str, str]:
     told = msgspec.json.decode(body)
     assert told["error"] == error
     assert set(told) == {"error", "message", "details"}
-    client.hear_end()
+    client.receive_end()
     return headers
 
 
@@ -130,7 +130,7 @@ def test_connection_headers(edge: Edge, connection: str):
         client.ask(f"upgrade: WebSocket\r\nConnection: {connection}\r\n" + VERSION + KEY)
         assert client.answer()[0] == 101
         client.frame(0x81, b"x")
-        assert client.hear().payload == b"x"
+        assert client.receive().payload == b"x"
 
 
 def test_a_body_does_not_confuse(edge: Edge):
@@ -140,7 +140,7 @@ def test_a_body_does_not_confuse(edge: Edge):
         assert client.answer()[0] == 426
         client.upgrade()
         client.frame(0x81, b"x")
-        assert client.hear().payload == b"x"
+        assert client.receive().payload == b"x"
 
 
 def test_after_another_request(edge: Edge):
@@ -150,7 +150,7 @@ def test_after_another_request(edge: Edge):
         assert client.answer()[0] == 426
         client.upgrade()
         client.frame(0x81, b"x")
-        assert client.hear().payload == b"x"
+        assert client.receive().payload == b"x"
 
 
 def test_what_the_doorkeeper_sees(edge: Edge):
@@ -208,7 +208,7 @@ def test_an_answer_that_cannot_be_written(edge: Edge, caplog: pytest.LogCaptureF
     edge.door.decision = lambda _: edge.door.admit("ünfit for a header")
     with edge.connect() as client:
         client.ask_upgrade()
-        client.hear_end()
+        client.receive_end()
 
     assert "UnicodeEncodeError" in caplog.text
     assert edge.call(lambda: set(edge.registry) | edge.server.server_state.connections) == set()
@@ -251,7 +251,7 @@ def test_an_awaited_decision(edge: Edge):
         edge.loop.call_soon_threadsafe(go.set)
 
         assert client.answer()[0] == 101
-        assert [client.hear().payload for _ in range(100)] == [b"%d" % n * 100 for n in range(100)]
+        assert [client.receive().payload for _ in range(100)] == [b"%d" % n * 100 for n in range(100)]
 
 
 def test_what_is_sent_during_a_decision_is_bounded(edge: Edge):
@@ -275,7 +275,7 @@ def test_what_is_sent_during_a_decision_is_bounded(edge: Edge):
         edge.loop.call_soon_threadsafe(go.set)
 
         assert client.answer()[0] == 101
-        assert [len(client.hear().payload) for _ in range(messages)] == [50_000] * messages
+        assert [len(client.receive().payload) for _ in range(messages)] == [50_000] * messages
         flood.join()
 
 
@@ -367,14 +367,14 @@ def test_what_is_written_at_once_comes_right_behind_the_answer():
             self.text(b"welcome")
 
     with running_edge(EchoDoor(Greeter)) as edge, edge.client() as client:
-        assert client.hear() == (0x81, b"welcome")
+        assert client.receive() == (0x81, b"welcome")
 
 
 def test_without_the_systems_buffer_bounded():
     """[WS41] The system's own buffer may be left to the system."""
     with running_edge(send_buffer_bytes=None) as edge, edge.client() as client:
         client.frame(0x81, b"x")
-        assert client.hear().payload == b"x"
+        assert client.receive().payload == b"x"
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
@@ -386,10 +386,10 @@ def test_over_tls(loop, tmp_path: Path):
         client.socket = context.wrap_socket(client.socket, server_hostname="127.0.0.1")
         client.upgrade()
         client.frame(0x81, b"x" * 50_000)
-        assert client.hear().payload == b"x" * 50_000
+        assert client.receive().payload == b"x" * 50_000
         client.frame(0x83)
-        assert client.hear_close()[0] == 1002
-        client.hear_end()
+        assert client.receive_close()[0] == 1002
+        client.receive_end()
         assert edge.door.next_peer().until("closed")[-1] == ("closed", 1002)
 
 

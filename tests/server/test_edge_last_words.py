@@ -56,7 +56,7 @@ def _rest(client: Client) -> tuple[list[dict[str, Any]], int | None]:
     """Read to the Close; return the frames before it, and its code."""
     frames = []
     while True:
-        first, payload = client.hear()
+        first, payload = client.receive()
         if first == 0x88:
             return frames, int.from_bytes(payload[:2], "big") if payload else None
         frames.append(json.loads(payload))
@@ -100,7 +100,7 @@ def test_posts_before_the_end_of_a_side(shared_server: Server, subscribes: bool)
         client.socket.shutdown(socket.SHUT_WR)
         posted: list[int] = []
         with suppress(EOFError):
-            while frame := json.loads(client.hear().payload):
+            while frame := json.loads(client.receive().payload):
                 posted += [frame["reply_to"]] if frame["type"] == "posted" else []
 
     assert posted == [1, 2, 3]
@@ -117,7 +117,7 @@ def test_posts_of_a_client_that_has_gone(shared_server: Server, reset: bool):
             client.send(_text("subscribe", {"group_ids": [group]}, 7) + b"".join(_post(group, n) for n in (1, 2, 3)))
             # The ping behind them is answered at once: all was read.
             client.frame(0x89, b"")
-            while client.hear().first != 0x8A:
+            while client.receive().first != 0x8A:
                 pass
             if reset:
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
@@ -146,8 +146,8 @@ def test_a_long_number_is_answered(shared_server: Server):
         client.upgrade(f"Authorization: {_HEADERS['Authorization']}\r\n")
         for text in (f'{{"type":"pong","id":{digits}}}', f'{{"type":"subscribe","data":{{"x":{digits}}},"id":5}}'):
             client.frame(0x81, text.encode())
-        client.hear()
-        answers = [client.hear().payload for _ in range(2)]
+        client.receive()
+        answers = [client.receive().payload for _ in range(2)]
 
     assert [b'"code":"VALIDATION_ERROR"' in answer for answer in answers] == [True, True]
     assert answers[0].endswith(f'"reply_to":{digits}}}'.encode())

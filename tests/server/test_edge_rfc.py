@@ -42,10 +42,10 @@ def binary_edge() -> Iterator[Edge]:
 
 def assert_fails(client: Client, code: int) -> None:
     """The next frame is a Close with this code and a reason, and then the server ends the connection."""
-    said, reason = client.hear_close()
+    said, reason = client.receive_close()
     assert said == code
     assert reason
-    client.hear_end()
+    client.receive_end()
 
 
 # Messages
@@ -56,7 +56,7 @@ def test_text_of_any_length(client: Client, size: int):
     """[WS4] A text message comes through whole, whatever form its length takes."""
     client.frame(TEXT, b"*" * size)
 
-    assert client.hear() == (TEXT, b"*" * size)
+    assert client.receive() == (TEXT, b"*" * size)
 
 
 @pytest.mark.parametrize("chop", [1, 7, 997])
@@ -67,14 +67,14 @@ def test_frames_in_pieces(client: Client, chop: int):
     for start in range(0, len(wire), chop):
         client.send(wire[start : start + chop])
 
-    assert [client.hear() for _ in range(3)] == [(TEXT, "κόσμε".encode() * n) for n in (1, 20, 90)]
+    assert [client.receive() for _ in range(3)] == [(TEXT, "κόσμε".encode() * n) for n in (1, 20, 90)]
 
 
 def test_many_frames_in_one_piece(client: Client):
     """[WS4] Frames that come together are answered in their order."""
     client.send(b"".join(masked(TEXT, str(n).encode()) for n in range(2000)))
 
-    assert [client.hear().payload for _ in range(2000)] == [str(n).encode() for n in range(2000)]
+    assert [client.receive().payload for _ in range(2000)] == [str(n).encode() for n in range(2000)]
 
 
 @pytest.mark.parametrize("key", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x01\x02\x03\x04"])
@@ -82,7 +82,7 @@ def test_masks(client: Client, key: bytes):
     """[WS4] Any mask is undone."""
     client.send(masked(TEXT, b"0123456789" * 30, key=key))
 
-    assert client.hear() == (TEXT, b"0123456789" * 30)
+    assert client.receive() == (TEXT, b"0123456789" * 30)
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, LIMIT])
@@ -92,7 +92,7 @@ def test_binary_where_it_is_taken(binary_edge: Edge, size: int):
     with binary_edge.client() as client:
         client.frame(BINARY, payload)
 
-        assert client.hear() == (BINARY, payload)
+        assert client.receive() == (BINARY, payload)
 
 
 def test_binary_where_it_is_not(edge: Edge):
@@ -113,7 +113,7 @@ def test_fragments(client: Client):
         client.frame(MIDDLE, bytes((byte,)))
     client.frame(CONTINUATION)
 
-    assert client.hear() == (TEXT, "grüße".encode())
+    assert client.receive() == (TEXT, "grüße".encode())
 
 
 def test_control_frames_between_fragments(client: Client):
@@ -124,7 +124,7 @@ def test_control_frames_between_fragments(client: Client):
     client.frame(PING, b"2")
     client.frame(CONTINUATION, b"c")
 
-    assert [client.hear() for _ in range(3)] == [(PONG, b"1"), (PONG, b"2"), (TEXT, b"abc")]
+    assert [client.receive() for _ in range(3)] == [(PONG, b"1"), (PONG, b"2"), (TEXT, b"abc")]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_order_of_fragments(client: Client, wire: bytes):
     """[WS5] Fragments out of order are 1002; a message that was finished before is still answered."""
     client.send(wire)
 
-    heard = client.hear() if wire.count(b"abcd") else None
+    heard = client.receive() if wire.count(b"abcd") else None
     assert heard in {None, (TEXT, b"xx")}
     assert_fails(client, 1002)
 
@@ -155,14 +155,14 @@ def test_ping(client: Client, payload: bytes):
     """[WS13] A ping is answered by a pong with the same payload (RFC 6455 §5.5.3)."""
     client.frame(PING, payload)
 
-    assert client.hear() == (PONG, payload)
+    assert client.receive() == (PONG, payload)
 
 
 def test_pings_in_order(client: Client):
     """[WS13] A client that reads gets a pong for every ping, in order."""
     client.send(b"".join(masked(PING, b"%d" % n) for n in range(200)))
 
-    assert [client.hear() for _ in range(200)] == [(PONG, b"%d" % n) for n in range(200)]
+    assert [client.receive() for _ in range(200)] == [(PONG, b"%d" % n) for n in range(200)]
 
 
 def test_pongs_are_told(edge: Edge, client: Client):
@@ -239,7 +239,7 @@ def test_what_came_before_a_mistake_counts(client: Client, bad: bytes):
     """[WS16] Frames before a bad one are answered, also when all come in one piece; those after it are not."""
     client.send(masked(TEXT, b"one") + masked(PING, b"two") + masked(TEXT, b"three") + bad + masked(TEXT, b"four"))
 
-    assert [client.hear() for _ in range(3)] == [(TEXT, b"one"), (PONG, b"two"), (TEXT, b"three")]
+    assert [client.receive() for _ in range(3)] == [(TEXT, b"one"), (PONG, b"two"), (TEXT, b"three")]
     assert_fails(client, 1002)
 
 
@@ -274,7 +274,7 @@ def test_the_close_survives_what_is_still_being_sent(client: Client):
     client.send(masked(TEXT, b"x" * (LIMIT + 1)))
     client.send(b"x" * 2_000_000)
 
-    assert client.hear_close()[0] == 1009
+    assert client.receive_close()[0] == 1009
 
 
 # UTF-8
@@ -302,7 +302,7 @@ def test_valid_text(client: Client, text: str):
     """[WS7] Every kind of valid UTF-8 goes through, noncharacters too."""
     client.frame(TEXT, text.encode())
 
-    assert client.hear() == (TEXT, text.encode())
+    assert client.receive() == (TEXT, text.encode())
 
 
 INVALID = [
@@ -334,7 +334,7 @@ def test_text_that_ends_within_a_character(client: Client):
     client.frame(PING, b"still there")
     client.frame(CONTINUATION)
 
-    assert client.hear() == (PONG, b"still there")
+    assert client.receive() == (PONG, b"still there")
     assert_fails(client, 1007)
 
 
@@ -349,8 +349,8 @@ def test_close_is_answered(edge: Edge, client: Client, code: int):
     peer = edge.door.latest_peer()
     client.frame(CLOSE, code.to_bytes(2, "big") + "tschüß".encode())
 
-    assert client.hear_close() == (code, "")
-    client.hear_end()
+    assert client.receive_close() == (code, "")
+    client.receive_end()
     assert peer.until("closed") == [("opened",), ("closed", code)]
 
 
@@ -359,8 +359,8 @@ def test_close_without_a_code(edge: Edge, client: Client):
     peer = edge.door.latest_peer()
     client.frame(CLOSE)
 
-    assert client.hear_close() == (None, "")
-    client.hear_end()
+    assert client.receive_close() == (None, "")
+    client.receive_end()
     assert peer.until("closed") == [("opened",), ("closed", 1005)]
 
 
@@ -390,8 +390,8 @@ def test_close_with_the_longest_reason(client: Client):
     """[WS3] A reason may have 123 bytes."""
     client.frame(CLOSE, b"\x03\xe8" + b"x" * 123)
 
-    assert client.hear_close() == (1000, "")
-    client.hear_end()
+    assert client.receive_close() == (1000, "")
+    client.receive_end()
 
 
 @pytest.mark.parametrize(
@@ -402,9 +402,9 @@ def test_nothing_is_heard_after_a_close(edge: Edge, client: Client, late: bytes)
     peer = edge.door.latest_peer()
     client.send(masked(TEXT, b"before") + masked(CLOSE, b"\x03\xe8") + late)
 
-    assert client.hear() == (TEXT, b"before")
-    assert client.hear_close() == (1000, "")
-    client.hear_end()
+    assert client.receive() == (TEXT, b"before")
+    assert client.receive_close() == (1000, "")
+    client.receive_end()
     assert peer.until("closed") == [("opened",), ("text", b"before"), ("closed", 1000)]
 
 
@@ -413,5 +413,5 @@ def test_close_within_a_fragmented_message(client: Client):
     client.frame(FIRST, b"x")
     client.frame(CLOSE, b"\x03\xe8")
 
-    assert client.hear_close() == (1000, "")
-    client.hear_end()
+    assert client.receive_close() == (1000, "")
+    client.receive_end()

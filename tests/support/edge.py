@@ -304,7 +304,7 @@ class Client:
             (size,) = struct.unpack("!Q", self.take(8))
         return ServerFrame(first, self.take(size))
 
-    def hear_close(self) -> tuple[int | None, str]:
+    def receive_close(self) -> tuple[int | None, str]:
         """Wait for a Close, which must be the next frame: code and reason."""
         first, payload = self.receive()
         assert first == 0x88, (first, payload)
@@ -312,7 +312,7 @@ class Client:
             return None, ""
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
-    def hear_end(self) -> None:
+    def receive_end(self) -> None:
         """Wait until the server closes the socket, which must send nothing more before."""
         with contextlib.suppress(ConnectionResetError):
             while self._more():
