@@ -20,6 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from orbital_relay.api.messages import MessagePosted
+from orbital_relay.api.threads import ReplyCreated, ThreadCreated
 from orbital_relay.core.chain import Chain, digest, first_prev
 from orbital_relay.errors import OrbitalError, PositionLost
 from orbital_relay.model import (
@@ -30,6 +32,7 @@ from orbital_relay.model import (
     LeaveGroup,
     PostMessage,
     PostReply,
+    PostThread,
     Principal,
     ThreadId,
 )
@@ -50,6 +53,10 @@ class Group:
         self.frames: list[bytes] = []
         self.stamps: list[int] = []
         self.floor = 0
+
+
+RECEIPTS = {PostThread: ThreadCreated, PostReply: ReplyCreated, PostMessage: MessagePosted}
+"""The kind of receipt of each kind of draft that takes a key here."""
 
 
 class Machine(RuleBasedStateMachine):
@@ -171,7 +178,7 @@ class Machine(RuleBasedStateMachine):
         key = None if draft.once is None else (draft.actor.key, draft.once.key)
         if draft.once is not None and key in self.keys:
             fingerprint, answer = self.keys[key]
-            if fingerprint != draft.once.fingerprint:
+            if fingerprint != draft.once.fingerprint or type(answer) is not RECEIPTS[type(draft)]:
                 assert isinstance(outcome, OrbitalError)
                 assert outcome.code == "CONFLICT"
             else:

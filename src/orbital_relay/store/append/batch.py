@@ -99,6 +99,11 @@ def repeated(draft: AnyDraft, known: KnownKey | tuple[bytes, bytes, int] | None)
     """
     if known is None or draft.once is None:
         return None
+    another = "This Idempotency-Key was used with another request. Use a new key for a new request."
     if bytes(known[0]) != draft.once.fingerprint:
-        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
-    return Appended(receipts.decode(type(draft), bytes(known[1])), None)
+        raise Conflict(another)
+    try:
+        return Appended(receipts.decode(type(draft), bytes(known[1])), None)
+    except msgspec.ValidationError as exc:
+        # The same fields were posted to another route, which passes over those that it does not know.
+        raise Conflict(another) from exc
