@@ -362,6 +362,7 @@ class Clumsy(EchoPeer):
         ("control", masked(0x89)),
         ("pong", masked(0x8A)),
     ],
+    ids=["opened", "text", "control", "pong"],
 )
 def test_a_peer_that_fails(method: str, wire: bytes, caplog: pytest.LogCaptureFixture):
     """[WS48] A mistake in a peer is 1011 for its client, a line in the log, and nothing to anybody else."""

@@ -234,7 +234,9 @@ def test_lengths_that_are_not_the_shortest(client: Client, head: bytes):
     assert_fails(client, 1002)
 
 
-@pytest.mark.parametrize("bad", [masked(0x83, b"x"), masked(TEXT | 0x20), b"\x81\x00"])
+@pytest.mark.parametrize(
+    "bad", [masked(0x83, b"x"), masked(TEXT | 0x20), b"\x81\x00"], ids=["reserved opcode", "reserved bit", "no mask"]
+)
 def test_what_came_before_a_mistake_counts(client: Client, bad: bytes):
     """[WS16] Frames before a bad one are answered, also when all come in one piece; those after it are not."""
     client.send(masked(TEXT, b"one") + masked(PING, b"two") + masked(TEXT, b"three") + bad + masked(TEXT, b"four"))
@@ -395,7 +397,9 @@ def test_close_with_the_longest_reason(client: Client):
 
 
 @pytest.mark.parametrize(
-    "late", [masked(TEXT, b"x"), masked(PING, b"x"), masked(CLOSE, b"\x03\xe9"), masked(0x83), b"\xff" * 3000]
+    "late",
+    [masked(TEXT, b"x"), masked(PING, b"x"), masked(CLOSE, b"\x03\xe9"), masked(0x83), b"\xff" * 3000],
+    ids=["text", "ping", "close", "reserved opcode", "noise"],
 )
 def test_nothing_is_heard_after_a_close(edge: Edge, client: Client, late: bytes):
     """[WS17] What follows a Close is thrown away, good or bad (RFC 6455 §1.4); the answer is the Close's own."""
