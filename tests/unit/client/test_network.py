@@ -132,6 +132,7 @@ async def test_a_body_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "encoding, body",
     [("br", b"x"), ("gzip", b"no gzip"), ("gzip", gzip.compress(b'{"groups": []}')[:-9]), ("gzip, gzip", b"x")],
+    ids=["br", "not gzip", "cut short", "twice"],
 )
 async def test_an_encoding_that_is_not_asked_for(encoding: str, body: bytes) -> None:
     """[PYBOUND4] A body in another encoding, or cut inside its compression, is a BadAnswer; sound gzip is read."""

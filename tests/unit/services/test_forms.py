@@ -71,7 +71,9 @@ def test_the_limit_counts_decoded_bytes():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", uuid.uuid4().hex, f"{uuid.uuid4()}\n", f"{{{uuid.uuid4()}}}", f"\u212a{str(uuid.uuid4())[1:]}"]
+    "text",
+    ["", "x", uuid.uuid4().hex, f"{uuid.uuid4()}\n", f"{{{uuid.uuid4()}}}", f"\u212a{str(uuid.uuid4())[1:]}"],
+    ids=["empty", "short", "without hyphens", "line feed", "braces", "Kelvin sign"],
 )
 def test_ids_have_one_form(text: str):
     """[FORM3] A UUID has hyphens and nothing round it; anything else is refused, naming the field."""
