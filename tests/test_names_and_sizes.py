@@ -21,7 +21,6 @@ CEILINGS: Final = {
     "blobs.py": 474,
     "bus/redis.py": 565,
     "core/hub.py": 631,
-    "model.py": 426,
     "relay/relay.py": 680,
     "server/cluster/redis_client.py": 409,
     "server/edge/connection.py": 567,
@@ -29,7 +28,6 @@ CEILINGS: Final = {
     "server/ops/metrics.py": 582,
     "services/media.py": 568,
     "store/postgres.py": 426,
-    "wire.py": 458,
 }
 """Files that are still too long, with a ceiling of lines that may only fall; an entry below 400 lines is removed."""
 

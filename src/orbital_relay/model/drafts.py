@@ -1,0 +1,133 @@
+"""What a client asks to be appended. The store decides, inside the transaction that commits it, whether it may."""
+
+from __future__ import annotations
+
+import msgspec
+
+from orbital_relay.model.people import GroupId, IdempotencyKey, MediaId, Principal, ThreadId, UserId
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What every draft has.
+
+    Attributes:
+        actor: Who asks.
+        at_ms: The wall clock when it was asked, milliseconds; `created_at` and its kin.
+        once: The idempotency key, when the client gave one.
+    """
+
+    actor: Principal
+    at_ms: int
+    once: IdempotencyKey | None = None
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries: the part of a draft that clients may make long."""
+        return 0
+
+
+class PostMessage(Draft, frozen=True, kw_only=True):
+    """A Signal Protocol envelope for a group."""
+
+    group_id: GroupId
+    message_id: str
+    encrypted_envelope: str
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_envelope)
+
+
+class PostThread(Draft, frozen=True, kw_only=True):
+    """A new thread."""
+
+    group_id: GroupId
+    thread_id: ThreadId
+    encrypted_title: str
+    encrypted_body: str
+    root_message_id: str | None = None
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_title) + len(self.encrypted_body)
+
+
+class PostReply(Draft, frozen=True, kw_only=True):
+    """A reply in a thread; the thread tells the group."""
+
+    thread_id: ThreadId
+    reply_id: str
+    encrypted_body: str
+    message_id: str | None = None
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_body)
+
+
+class CreateGroup(Draft, frozen=True, kw_only=True):
+    """A new group, whose first member is the actor."""
+
+    group_id: GroupId
+    encrypted_name: str
+    encrypted_group_key: str
+    invite_code: str
+    invite_expires_ms: int
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_name) + len(self.encrypted_group_key)
+
+
+class JoinGroup(Draft, frozen=True, kw_only=True):
+    """The actor enters the group whose code it is when it commits."""
+
+    invite_code: str
+    encrypted_group_key: str
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_group_key)
+
+
+class LeaveGroup(Draft, frozen=True, kw_only=True):
+    """The actor leaves, or, as the group's creator, removes `user_id`."""
+
+    group_id: GroupId
+    user_id: UserId
+
+
+class FinishMedia(Draft, frozen=True, kw_only=True):
+    """
+    A medium all of whose chunks are stored; it becomes whole, once.
+
+    Attributes:
+        media_id: The medium.
+        expires_ms: When the server deletes its bytes, milliseconds since the epoch.
+    """
+
+    media_id: MediaId
+    expires_ms: int
+
+
+class ExpireMedia(Draft, frozen=True, kw_only=True):
+    """
+    A medium whose bytes the server forgets.
+
+    Attributes:
+        media_id: The medium.
+        early: Whether `actor` deletes it before it expires. An expiry is requested by the server, in the name of the
+            uploader.
+    """
+
+    media_id: MediaId
+    early: bool = False
+
+
+AnyDraft = PostMessage | PostThread | PostReply | CreateGroup | JoinGroup | LeaveGroup | FinishMedia | ExpireMedia

@@ -1,0 +1,85 @@
+"""Ids, users, tokens, idempotency keys."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NewType
+
+import msgspec
+
+UserId = NewType("UserId", str)
+GroupId = NewType("GroupId", str)
+ThreadId = NewType("ThreadId", str)
+MediaId = NewType("MediaId", str)
+
+
+class Access(Enum):
+    """What a user may do with a group."""
+
+    MEMBER = "member"
+    STRANGER = "stranger"
+    UNKNOWN = "unknown"
+
+
+class Principal(msgspec.Struct, frozen=True):
+    """
+    Who a valid token speaks for.
+
+    Attributes:
+        key: The user's row number in the store; never leaves the server.
+        user_id: The public id, 1-64 visible ASCII characters.
+        username: The name the token carries.
+        expires_at_s: When the token ends, seconds since the epoch.
+        issued_at_s: When it was made; 0 when the token does not say.
+        token_digest: SHA-256 of the token; revocation names tokens by it.
+        generation: Number of the user's last revocation when this server made the token; None for a token of another
+            service.
+    """
+
+    key: int
+    user_id: UserId
+    username: str
+    expires_at_s: float
+    issued_at_s: float = 0
+    token_digest: bytes = b""
+    generation: int | None = None
+
+
+class Account(msgspec.Struct, frozen=True):
+    """A user as the store keeps it. `password_hash` is None for users of an outside identity provider."""
+
+    key: int
+    user_id: UserId
+    username: str
+    public_key: msgspec.Raw
+    password_hash: str | None
+
+
+class IdempotencyKey(msgspec.Struct, frozen=True):
+    """
+    The promise to do a thing once: an idempotency key and what it was first used for.
+
+    Attributes:
+        key: 1-128 visible ASCII characters, chosen by the client; unique within its user.
+        fingerprint: SHA-256 over the operation and its body as parsed JSON.
+    """
+
+    key: str
+    fingerprint: bytes
+
+
+class Revocation(msgspec.Struct, frozen=True):
+    """
+    Tokens that no longer hold: one by its digest, or all of a user issued up to a moment.
+
+    Attributes:
+        number: Its place in the list of revocations, rising.
+        token_digest: SHA-256 of the revoked token, or None.
+        user_id: The user all of whose tokens end, or None.
+        at_s: When it was stored, seconds since the epoch: tokens of `user_id` issued by then are void.
+    """
+
+    number: int
+    token_digest: bytes | None
+    user_id: UserId | None
+    at_s: float

@@ -1,0 +1,153 @@
+"""Durable events, as their `data` stands on the wire, and the making of their frames."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+import msgspec
+
+
+class NewMessage(msgspec.Struct, frozen=True):
+    """A Signal Protocol envelope was posted."""
+
+    kind: ClassVar = "new_message"
+
+    message_id: str
+    conversation_id: str
+    encrypted_envelope: str
+    server_timestamp: int
+    sender_id: str
+
+
+class NewThread(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A thread was opened; `root_message_id` stands there when its author named a message."""
+
+    kind: ClassVar = "new_thread"
+
+    thread_id: str
+    group_id: str
+    author_id: str
+    author_username: str
+    encrypted_title: str
+    encrypted_body: str
+    created_at: str
+    root_message_id: str | None = None
+
+
+class NewReply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A reply was written in a thread; `message_id` stands there when its author named a message."""
+
+    kind: ClassVar = "new_reply"
+
+    reply_id: str
+    thread_id: str
+    author_id: str
+    author_username: str
+    encrypted_body: str
+    created_at: str
+    message_id: str | None = None
+
+
+class MediaUploaded(msgspec.Struct, frozen=True):
+    """A photo or video is there, whole, until `expires_at`."""
+
+    kind: ClassVar = "media_uploaded"
+
+    media_id: str
+    thread_id: str
+    author_id: str
+    encrypted_metadata: str
+    size_bytes: int
+    expires_at: str
+
+
+class MediaExpired(msgspec.Struct, frozen=True):
+    """The server no longer has the bytes; who has not fetched them asks a member."""
+
+    kind: ClassVar = "media_expired"
+
+    media_id: str
+    thread_id: str
+    expired_at: str
+
+
+class MemberJoined(msgspec.Struct, frozen=True):
+    """Somebody is in the group now; number 1 of a group is its creator's."""
+
+    kind: ClassVar = "member_joined"
+
+    group_id: str
+    user_id: str
+    username: str
+    joined_at: str
+
+
+class MemberLeft(msgspec.Struct, frozen=True):
+    """Somebody is no longer in the group; `reason` is `left` or `removed`."""
+
+    kind: ClassVar = "member_left"
+
+    group_id: str
+    user_id: str
+    username: str
+    left_at: str
+    reason: str
+
+
+EventData = NewMessage | NewThread | NewReply | MediaUploaded | MediaExpired | MemberJoined | MemberLeft
+
+EVENTS: Final[dict[str, type[EventData]]] = {
+    cls.kind: cls for cls in (NewMessage, NewThread, NewReply, MediaUploaded, MediaExpired, MemberJoined, MemberLeft)
+}
+
+_encode = msgspec.json.Encoder().encode
+_HEADS: Final = {kind: b'{"type":"%b","data":' % kind.encode() for kind in EVENTS}
+
+
+def seal(data: EventData, *, group_id: str, seq: int, stamp_ms: int, prev: str) -> bytes:
+    """
+    Make the text of a durable frame, once and for ever.
+
+    The order of its members is fixed, so that `prev` always ends the text (core/chain.py reads it there).
+
+    Args:
+        data: The event.
+        group_id: Its group.
+        seq: Its number in the group.
+        stamp_ms: Its `server_timestamp`.
+        prev: The hash of the frame before, or of the group's id for number 1.
+    """
+    tail = f',"server_timestamp":{stamp_ms},"group_id":"{group_id}","seq":{seq},"prev":"{prev}"}}'
+    return b"".join((_HEADS[data.kind], _encode(data), tail.encode()))
+
+
+def kind_of(frame: bytes) -> str:
+    """Return the `type` of a frame that `seal` made."""
+    return frame[9 : frame.index(b'"', 9)].decode()
+
+
+class _DurableFrame(msgspec.Struct):
+    """The members of a durable frame that a reader of the log takes apart."""
+
+    type: str
+    data: msgspec.Raw
+    server_timestamp: int
+    group_id: str
+    seq: int
+    prev: str
+
+
+_decode_durable = msgspec.json.Decoder(_DurableFrame).decode
+_decode_member_left = msgspec.json.Decoder(MemberLeft).decode
+_decode_member_joined = msgspec.json.Decoder(MemberJoined).decode
+
+
+def open_frame(frame: bytes) -> _DurableFrame:
+    """Take a durable frame apart; `data` stays as it was written."""
+    return _decode_durable(frame)
+
+
+def event_data(frame: bytes) -> EventData:
+    """Return the typed `data` of a durable frame."""
+    parts = _decode_durable(frame)
+    return msgspec.json.decode(parts.data, type=EVENTS[parts.type])

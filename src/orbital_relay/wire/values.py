@@ -1,0 +1,49 @@
+"""Values as they stand on the wire: moments, ids, base64."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Final
+
+
+def iso(at_ms: int) -> str:
+    """Write a moment, milliseconds since the epoch, as RFC 3339 in UTC with `Z` and milliseconds."""
+    moment = datetime.fromtimestamp(at_ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+
+
+_ENCRYPTED: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")
+_UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def is_uuid(text: str) -> bool:
+    """Return whether `text` is a UUID as the protocol writes them: lower case, with hyphens."""
+    return _UUID.fullmatch(text) is not None
+
+
+def read_uuid(text: str) -> str | None:
+    """Return a UUID as the protocol writes it, from one in any case (RFC 9562 §4); None if it is not one."""
+    if is_uuid(text):
+        return text
+    # Only ASCII: some letters of other scripts have a lower case inside it.
+    lower = text.lower() if text.isascii() else ""
+    return lower if is_uuid(lower) else None
+
+
+def decoded_size(text: str) -> int:
+    """Return how many bytes the base64 `text` stands for, without decoding it."""
+    return len(text.rstrip("=")) * 3 // 4
+
+
+def is_base64(text: str) -> bool:
+    """
+    Return whether `text` is base64 of at least one byte.
+
+    Standard or URL-safe alphabet, not both; padding may be left out, but not be wrong (RFC 4648 §3.2, §4, §5).
+    """
+    if _ENCRYPTED.fullmatch(text) is None:
+        return False
+    body = len(text.rstrip("="))
+    padding = len(text) - body
+    return body % 4 != 1 and (padding == 0 or (body + padding) % 4 == 0)
