@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orbital_relay.server.edge import linger
 from tests.support import tokens
 from tests.support.edge import Client, masked, running_edge
 from tests.support.process import Program, until
@@ -374,9 +375,7 @@ def test_the_end_of_what_a_client_says(shared_server: Server):
 
 def test_what_lingers_ends_by_itself(monkeypatch: pytest.MonkeyPatch):
     """[REFUSE2] A client that neither sends nor closes behind a refusal is cut after a while."""
-    from orbital_relay.server.edge import http_protocol
-
-    monkeypatch.setattr(http_protocol, "LINGER_QUIET_S", 0.1)
+    monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.1)
     with running_edge() as edge, edge.connect() as client:
         client.send(b"GET / HTTP/3.0\r\nHost: x\r\n\r\n")
         assert client.answer()[0] in {400, 505}

@@ -17,10 +17,10 @@ class Spare(Protocol):
     """A connection that may have to make room."""
 
     def waits(self) -> bool:
-        """Tell whether no request is under way: it is idle, or its head is not whole."""
+        """Return whether no request is under way: it is idle, or its head is not whole."""
 
     def is_slow(self) -> bool:
-        """Tell whether a request is under way that waits for its client to send or to read."""
+        """Return whether a request is under way that waits for its client to send or to read."""
 
     def make_room(self) -> None:
         """Close at once."""
@@ -38,7 +38,7 @@ class ConnectionBudget:
         Args:
             most: Connections in all, WebSockets among them.
             most_of_one: HTTP connections of one address.
-            exempt: Tells which addresses are proxies, whose connections are many people's.
+            exempt: Returns whether an address is a proxy's, whose connections are many people's.
         """
         self._most = most
         self._most_of_one = most_of_one
@@ -58,7 +58,7 @@ class ConnectionBudget:
             now_s: Steady time.
 
         Returns:
-            False if there is no room, and nobody who could make any.
+            False if there is no room, and no connection that may be closed for it.
         """
         self._open[line] = address
         self._of_one[address] += 1
@@ -73,6 +73,10 @@ class ConnectionBudget:
                 extra={"connections": connections, "most": self._most},
             )
         return self._shed(line, None)
+
+    def exempts(self, address: str) -> bool:
+        """Return whether an address is a proxy's."""
+        return self._exempt(address)
 
     def touch(self, line: Spare) -> None:
         """Note that a request was answered: the connection is the youngest now."""
@@ -111,7 +115,7 @@ def of_descriptors(limit: int, *, exempt: Callable[[str], bool]) -> ConnectionBu
 
     Args:
         limit: The soft limit of open files.
-        exempt: Tells which addresses are proxies.
+        exempt: Returns whether an address is a proxy's.
     """
     most = max(16, limit - 64 - limit // 32)
     return ConnectionBudget(most=most, most_of_one=max(8, most // 4), exempt=exempt)

@@ -17,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from orbital_relay.errors import OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.server.edge.budget import ConnectionBudget
-from orbital_relay.server.edge.request_cycle import CycleTransport, ExpectingCycle
+from orbital_relay.server.edge.linger import MALFORMED_BYTES, Linger
+from orbital_relay.server.edge.request_cycle import BodyCycle, CycleTransport
 from orbital_relay.server.edge.request_head import Head, decode_path, judge, without_upgrade
 
 if TYPE_CHECKING:
@@ -33,14 +34,6 @@ STALL_S: Final = 60
 """How often it is looked whether a client takes what it asked for, in seconds."""
 STALL_BYTES: Final = 16 * 1024
 """What it has to take in that time; the slowest mobile lines carry ten times as much."""
-LINGER_S: Final = 30
-"""How long what a client still sends is read and discarded behind the last answer, in seconds."""
-LINGER_QUIET_S: Final = 5
-"""How long a client that sends nothing meanwhile may take to close its side, in seconds."""
-LINGER_BYTES: Final = 64 * 1024 * 1024
-"""Most bytes of a body whose request was answered that are discarded so: several times the longest that is taken."""
-MALFORMED_BYTES: Final = 1024 * 1024
-"""Most bytes that are discarded behind what is no request."""
 
 _ABOUT: Final = "This is no HTTP/1.1 request, or its method is unknown."
 
@@ -71,9 +64,6 @@ class HttpLine(HttpToolsProtocol):
     _stalled: asyncio.TimerHandle | None = None
     _deaf = False
     """Whether nothing that still comes is a request."""
-    _discarded_bytes = 0
-    _discarded_most = LINGER_BYTES
-    _lingering: asyncio.TimerHandle | None = None
     _asks_upgrade = False
     """Whether the parser stops behind this head, because it asks for an upgrade."""
     _head: Head
@@ -85,6 +75,7 @@ class HttpLine(HttpToolsProtocol):
         """Begin to wait for a head."""
         super().connection_made(transport)
         self._answers = CycleTransport(self, transport)
+        self.linger = Linger(transport, self.loop)
         if self.budget is not None:
             address = self.client[0] if self.client is not None else ""
             room = self.budget.enter(self, address, connections=len(self.connections), now_s=self.loop.time())
@@ -98,9 +89,9 @@ class HttpLine(HttpToolsProtocol):
         self._stop_waiting()
         if self.budget is not None:
             self.budget.leave(self)
-        for timer in (self._stalled, self._lingering):
-            if timer is not None:
-                timer.cancel()
+        if self._stalled is not None:
+            self._stalled.cancel()
+        self.linger.cancel()
         super().connection_lost(exc)
         # Break the ring of references, so that the memory does not wait for the collector.
         self._answers.line = None
@@ -110,7 +101,7 @@ class HttpLine(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on, as long as something comes of it."""
         if self._deaf:
-            self._discard(len(data))
+            self.linger.discard(len(data))
             return
         if self._handshake is not None:
             self._keep_early(data)
@@ -214,7 +205,7 @@ class HttpLine(HttpToolsProtocol):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        self.cycle = cycle = (ExpectingCycle if head.expects_continue else RequestResponseCycle)(
+        self.cycle = cycle = (BodyCycle if head.has_body else RequestResponseCycle)(
             scope=scope,
             transport=cast("asyncio.Transport", self._answers),
             flow=self.flow,
@@ -356,12 +347,22 @@ class HttpLine(HttpToolsProtocol):
 
     # Chapter: the end
 
+    def shutdown(self) -> None:
+        """Close once the request under way is answered, and answer it without the rest of its body."""
+        super().shutdown()
+        if isinstance(self.cycle, BodyCycle):
+            self.cycle.hurry()
+
+    def from_proxy(self) -> bool:
+        """Return whether the other end is a proxy that the operator trusts: its connection is other people's."""
+        return self.budget is not None and self.client is not None and self.budget.exempts(self.client[0])
+
     def waits(self) -> bool:
-        """Tell whether no request is under way."""
+        """Return whether no request is under way."""
         return self._answering() is None
 
     def is_slow(self) -> bool:
-        """Tell whether the request under way waits for its client."""
+        """Return whether the request under way waits for its client."""
         last = self._answering()
         return last is not None and (last.more_body or self.flow.write_paused)
 
@@ -396,7 +397,7 @@ class HttpLine(HttpToolsProtocol):
             b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
             % (refusal.status, HTTPStatus(refusal.status).phrase.encode(), len(body), body)
         )
-        self._discarded_most = MALFORMED_BYTES
+        self.linger.most_bytes = MALFORMED_BYTES
         self._linger()
 
     def _end(self) -> None:
@@ -411,30 +412,11 @@ class HttpLine(HttpToolsProtocol):
             self.transport.close()
 
     def _linger(self) -> None:
-        """
-        End only our side, and read on for a while.
-
-        RFC 9112 §9.6: closing a socket on which input is unread resets the connection, and the client may lose the
-        answer that it has not read yet.
-        """
+        """End only our side, and read on for a while."""
         self._stop_waiting()
         self._unset_keepalive_if_required()
         if not self.transport.can_write_eof():
             self.transport.close()
             return
-        self.transport.write_eof()
         self.flow.resume_reading()
-        self._look_at_linger(self.loop.time() + LINGER_S, -1)
-
-    def _look_at_linger(self, until_s: float, discarded_bytes: int) -> None:
-        now_s = self.loop.time()
-        if now_s >= until_s or self._discarded_bytes == discarded_bytes:
-            self.transport.abort()
-            return
-        wait_s = min(LINGER_QUIET_S, until_s - now_s)
-        self._lingering = self.loop.call_later(wait_s, self._look_at_linger, until_s, self._discarded_bytes)
-
-    def _discard(self, size_bytes: int) -> None:
-        self._discarded_bytes += size_bytes
-        if self._discarded_bytes > self._discarded_most:
-            self.transport.abort()
+        self.linger.begin()

@@ -4,30 +4,96 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
+from orbital_relay.server.edge import linger
+from orbital_relay.server.edge.linger import Linger
+
 if TYPE_CHECKING:
-    from uvicorn._types import ASGISendEvent
+    from uvicorn._types import ASGISendEvent, HTTPResponseStartEvent
+
+
+BODY_BYTES: Final = 8 * 1024 * 1024
+"""Most bytes of a body that are read before its answer; a chunk of a medium, the longest that is taken, has 5 MiB."""
+PROXY_S: Final = 600
+"""How long that may take behind a trusted proxy, in seconds: as long as a chunk that is taken."""
+PROXY_QUIET_S: Final = 30
+"""How long nothing may come meanwhile, in seconds; again as for a chunk that is taken."""
 
 
 class AnsweringLine(Protocol):
-    """What a cycle's transport needs of its connection."""
+    """What a cycle and its transport need of their connection."""
 
     answering: RequestResponseCycle
     ends: bool
+    linger: Linger
+
+    def from_proxy(self) -> bool:
+        """Return whether the other end is a trusted proxy."""
 
 
-class ExpectingCycle(RequestResponseCycle):
-    """A request whose client waits for 100 (Continue) before it sends the body."""
+class BodyCycle(RequestResponseCycle):
+    """
+    A request with a body. Its answer waits until the body was read and discarded, if the body is bounded.
+
+    A proxy written in Go (Caddy, Traefik, cloudflared) passes an early answer on and then resets the connection on
+    which its client is still sending, so that client loses the answer; nginx answers 502. Lingering helps only the
+    peer of this connection, and whether a client stands behind a peer cannot be seen, so this holds for every peer.
+    A peer that is no trusted proxy gets no more time than `Linger` has: reading before the answer and lingering behind
+    it end together. An answer that closes the connection by its own header, as that to a late body, waits for nothing.
+    """
+
+    _hurried = False
 
     def send(self, message: ASGISendEvent) -> Coroutine[Any, Any, None]:
         """Take a part of the answer."""
-        if message["type"] == "http.response.start" and self.waiting_for_100_continue and self.more_body:
-            # The client may send the body or not (RFC 9110 §10.1.1): nobody knows where the next request begins.
-            self.keep_alive = False
+        if self.more_body and not self.response_started:
+            return self._send_after_body(message)
         return super().send(message)
+
+    def hurry(self) -> None:
+        """Answer without the rest of the body, if the answer waits for it."""
+        self._hurried = True
+        self.message_event.set()
+
+    async def _send_after_body(self, message: ASGISendEvent) -> None:
+        # A client that waits for 100 (Continue) may send the body or not (RFC 9110 §10.1.1).
+        if not self.waiting_for_100_continue and message["type"] == "http.response.start" and not _closes(message):
+            with suppress(TimeoutError):
+                await self._discard_body(cast("CycleTransport", self.transport).line)
+        if self.more_body:
+            # Nobody knows where the next request begins, or when.
+            self.keep_alive = False
+        await super().send(message)
+
+    async def _discard_body(self, line: AnsweringLine | None) -> None:
+        declared = next((int(value) for name, value in self.scope["headers"] if name == b"content-length"), 0)
+        if line is None or declared > BODY_BYTES:
+            return
+        now_s = asyncio.get_running_loop().time()
+        if line.from_proxy():
+            until_s, quiet_s = now_s + PROXY_S, float(PROXY_QUIET_S)
+        else:
+            line.linger.until_s = now_s + linger.LINGER_S
+            # Some time remains to lose no answer behind a body that is slower.
+            quiet_s = linger.LINGER_QUIET_S
+            until_s = line.linger.until_s - quiet_s
+        left_bytes = BODY_BYTES
+        async with asyncio.timeout_at(until_s):
+            while self.more_body and left_bytes > 0 and not self._hurried and not self.disconnected:
+                async with asyncio.timeout(quiet_s):
+                    message = await self.receive()
+                if message["type"] == "http.request":
+                    left_bytes -= len(message["body"])
+        if not self.more_body:
+            line.linger.until_s = None
+
+
+def _closes(message: HTTPResponseStartEvent) -> bool:
+    return any(name.lower() == b"connection" and value == b"close" for name, value in message.get("headers", ()))
 
 
 class CycleTransport:

@@ -159,6 +159,15 @@ class Call:
         return make_once(self.idempotency_key, operation, *ids, body=read(_any, self.raw_body))
 
 
+class BodyLate(ValidationFailed):
+    """The body did not arrive in time: the answer closes the connection, and waits for no more of it."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """RFC 9112 §9.6: nothing behind this answer is read as a request."""
+        return {"Connection": "close"}
+
+
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 
 
@@ -173,7 +182,7 @@ async def read_body(receive: Receive, *, declared: int | None, limit: int) -> by
 
     Raises:
         PayloadTooLarge: If it is longer; by the declared length before a byte is read.
-        ValidationFailed: If it does not arrive within its deadline.
+        BodyLate: If it does not arrive within its deadline.
         ClientGone: If the client hangs up.
     """
     if declared is not None and declared > limit:
@@ -197,7 +206,7 @@ async def read_body(receive: Receive, *, declared: int | None, limit: int) -> by
                     return bytes(body)
                 message = await receive()
     except TimeoutError as exc:
-        raise ValidationFailed(f"The body did not arrive within {BODY_DEADLINE_S} seconds.") from exc
+        raise BodyLate(f"The body did not arrive within {BODY_DEADLINE_S} seconds.") from exc
 
 
 def _too_large(limit: int) -> PayloadTooLarge:

@@ -13,7 +13,7 @@ from starlette.types import Receive
 
 from orbital_relay.errors import PayloadTooLarge, ValidationFailed
 from orbital_relay.ports import BlobDraft
-from orbital_relay.server.http.endpoint import ClientGone
+from orbital_relay.server.http.endpoint import BodyLate, ClientGone
 
 PIECE_DEADLINE_S: Final = 30
 """How long the line may be silent in the middle of a body, in seconds."""
@@ -148,8 +148,8 @@ async def read_form(
         The fields that were there.
 
     Raises:
-        ValidationFailed: If it is no multipart body, something stands twice, the file is missing, or it does not
-            arrive in time.
+        ValidationFailed: If it is no multipart body, something stands twice, or the file is missing.
+        BodyLate: If it does not arrive in time.
         PayloadTooLarge: If a part is over its limit; by the declared length before a byte is read.
         ClientGone: If the client hangs up.
     """
@@ -167,7 +167,7 @@ async def read_form(
         async with asyncio.timeout(BODY_DEADLINE_S):
             await _feed(receive, parser, parts, draft, limit=limit)
     except TimeoutError as exc:
-        raise ValidationFailed("The body did not arrive in time.") from exc
+        raise BodyLate("The body did not arrive in time.") from exc
     except FormParserError as exc:
         raise ValidationFailed(f"The body is not well-formed multipart: {exc}.") from exc
     if not parts.ended:
