@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
-from tests.test_house import SOURCE
+from tests.support.programs import CHECKOUT
+from tests.test_house import SOURCE, files
 
 MOST_LINES: Final = 400
 """Lines of a source file: what a reader can hold in mind, and what the style page asks for."""
@@ -114,3 +116,37 @@ def test_no_file_is_too_long():
     assert {
         name: size for name, size in sizes.items() if size > CEILINGS.get(name, MOST_LINES) and name not in TABLES
     } == {}
+
+
+GENERATED: Final = {"clients/javascript/src/api-types.js"}
+"""JavaScript that a program writes."""
+
+
+def test_no_javascript_file_is_too_long():
+    """[SIZES2] A JavaScript source file has at most 400 lines; what a program writes is listed."""
+    sizes = {
+        name: len(path.read_text("utf-8").splitlines())
+        for folder in ("clients", "web", "examples", "bench")
+        for path in files(".js", ".mjs", ".cjs", below=folder)
+        if not {"test", "types"} & set(path.relative_to(CHECKOUT).parts)
+        and (name := path.relative_to(CHECKOUT).as_posix()) not in GENERATED
+    }
+
+    assert len(sizes) > 150
+    assert {name: size for name, size in sizes.items() if size > MOST_LINES} == {}
+
+
+def test_javascript_functions_and_imports_are_held_by_the_linter():
+    """[SIZES3] biome refuses a function of more than 100 lines of code and a circle of imports, in all source files."""
+    rules = json.loads((CHECKOUT / "biome.json").read_text("utf-8"))
+    linter = rules["linter"]["rules"]
+    covered = [pattern for pattern in rules["files"]["includes"] if not pattern.startswith("!")]
+    packages = {path.parent.relative_to(CHECKOUT).as_posix() for path in files("package.json", below="clients")}
+
+    assert linter["complexity"]["noExcessiveLinesPerFunction"]["level"] == "error"
+    assert linter["complexity"]["noExcessiveLinesPerFunction"]["options"]["maxLines"] <= 100
+    assert linter["suspicious"]["noImportCycles"] == "error"
+    assert len(packages) >= 3
+    assert {f"{package}/**" for package in packages} | {"web/**"} <= set(covered)
+    exceptions = [pattern for one in rules["overrides"] for pattern in one["includes"]]
+    assert [pattern for pattern in exceptions if "test" not in pattern] == []

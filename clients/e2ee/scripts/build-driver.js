@@ -28,7 +28,9 @@ export function missingDriver() {
   } catch {
     return 'better-sqlite3-multiple-ciphers is not installed';
   }
-  return existsSync(join(place, BINARY)) ? null : 'better-sqlite3-multiple-ciphers is not built: npm run driver in clients/e2ee (it needs a C++ compiler, make and Python)';
+  return existsSync(join(place, BINARY))
+    ? null
+    : 'better-sqlite3-multiple-ciphers is not built: npm run driver in clients/e2ee (it needs a C++ compiler, make and Python)';
 }
 
 /** @returns {number} The exit status of the build. */
@@ -38,12 +40,18 @@ function build() {
   if (!npm) throw new Error('run it by npm, whose node-gyp it uses: npm run driver');
   const gyp = join(dirname(npm), '..', 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
   const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : [];
-  const { status } = spawnSync(process.execPath, [gyp, 'rebuild', '--release', ...headers], { cwd: folder(), stdio: ['ignore', 'ignore', 'inherit'] });
+  const { status } = spawnSync(process.execPath, [gyp, 'rebuild', '--release', ...headers], {
+    cwd: folder(),
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
   return status ?? 1;
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const wanted = process.argv[2] !== '--when-complete' || process.env.ORBITAL_TESTS_COMPLETE === '1';
   if (wanted) process.exitCode = build();
-  console.log(missingDriver() ?? `better-sqlite3-multiple-ciphers ${JSON.parse(readFileSync(join(folder(), 'package.json'), 'utf8')).version} is built`);
+  console.log(
+    missingDriver() ??
+      `better-sqlite3-multiple-ciphers ${JSON.parse(readFileSync(join(folder(), 'package.json'), 'utf8')).version} is built`,
+  );
 }

@@ -22,7 +22,12 @@ const processor = () => {
 };
 
 /** @param {string} what @param {number} ms */
-const print = (what, ms) => console.log(`${what.padEnd(44)} ${ms.toFixed(2).padStart(8)} ms ${Math.round(1000 / ms).toString().padStart(8)} /s`);
+const print = (what, ms) =>
+  console.log(
+    `${what.padEnd(44)} ${ms.toFixed(2).padStart(8)} ms ${Math.round(1000 / ms)
+      .toString()
+      .padStart(8)} /s`,
+  );
 
 /** @param {number} [rounds] @param {() => number} [clock] In milliseconds; a page has no processor time. */
 export async function figures(rounds = 1000, clock = processor) {
@@ -33,8 +38,23 @@ export async function figures(rounds = 1000, clock = processor) {
     return (clock() - start) / times;
   }
   const signing = await generateSigningKey(false);
-  const chain = chainOf({ distribution: random(16), chain: 2 ** 31 - 1, iteration: 0, chainKey: random(32), signingKey: toCurve(signing.edwards) });
-  const content = writeContent({ kind: 1, group: GROUP, context: random(16), at: Date.now(), body: utf8('A short text of a family.'), headSeq: 4711, headHash: random(16), nonce: random(16) });
+  const chain = chainOf({
+    distribution: random(16),
+    chain: 2 ** 31 - 1,
+    iteration: 0,
+    chainKey: random(32),
+    signingKey: toCurve(signing.edwards),
+  });
+  const content = writeContent({
+    kind: 1,
+    group: GROUP,
+    context: random(16),
+    at: Date.now(),
+    body: utf8('A short text of a family.'),
+    headSeq: 4711,
+    headHash: random(16),
+    nonce: random(16),
+  });
   /** @type {import('../src/bytes.js').Bytes[]} */
   const sent = [];
   let sending = chain;

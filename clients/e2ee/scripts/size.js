@@ -14,25 +14,30 @@ export const LIMIT = 30_000;
 /** Dynamic imports stay outside. @type {import('esbuild').Plugin} */
 const LATER = {
   name: 'later',
-  setup: ({ onResolve }) => onResolve({ filter: /./ }, ({ path, kind }) => (kind === 'dynamic-import' ? { path, external: true } : undefined)),
+  setup: ({ onResolve }) =>
+    onResolve({ filter: /./ }, ({ path, kind }) => (kind === 'dynamic-import' ? { path, external: true } : undefined)),
 };
 
 /** @param {string} code What a page imports. @returns {Promise<number>} */
 export async function size(code) {
+  // biome-ignore format: a list is read across the line
   const { outputFiles } = await build({
     stdin: { contents: code, resolveDir: fileURLToPath(new URL('../src', import.meta.url)) },
     bundle: true, format: 'esm', target: 'es2022', write: false, logLevel: 'error', plugins: [LATER],
-  }); // prettier-ignore
+  });
   const { code: small } = await minify(/** @type {any} */ (outputFiles[0]).text, { module: true, compress: { passes: 3, ecma: 2020 } });
   return gzipSync(/** @type {string} */ (small), { level: 9 }).length;
 }
 
 /** Everything, and what a page uses: a member on IndexedDB, invites, files, safety numbers. */
 export const ALL = "export * from './index.js';";
-export const PAGE = "export { KINDS, Member, SUITE_BITS, hpkeRatchet, indexedDbStore, openFile, readInvite, readMediaInfo, sealFile, spaced, writeMediaInfo } from './index.js';";
+export const PAGE =
+  "export { KINDS, Member, SUITE_BITS, hpkeRatchet, indexedDbStore, openFile, readInvite, readMediaInfo, sealFile, spaced, writeMediaInfo } from './index.js';";
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   console.log(`${await size(PAGE)} bytes  what a page uses, at once (limit ${LIMIT})`);
   console.log(`${await size(ALL)} bytes  everything, at once`);
-  console.log(`${await size("export { ml_kem768 } from '@noble/post-quantum/ml-kem.js';")} bytes  ML-KEM-768, later, where the browser lacks it`);
+  console.log(
+    `${await size("export { ml_kem768 } from '@noble/post-quantum/ml-kem.js';")} bytes  ML-KEM-768, later, where the browser lacks it`,
+  );
 }

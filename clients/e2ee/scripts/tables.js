@@ -17,25 +17,44 @@ const PAGE = new URL('../../../docs/reference/encryption.md', import.meta.url);
 const table = (heads, rows) => [heads, heads.map(() => '---'), ...rows].map((cells) => `| ${cells.join(' | ')} |`).join('\n');
 
 /** @param {Record<string, string>} names */
-const list = (names) => Object.entries(names).map(([name, what]) => `- \`${name}\`: ${what}${what.endsWith('.') ? '' : '.'}`).join('\n');
+const list = (names) =>
+  Object.entries(names)
+    .map(([name, what]) => `- \`${name}\`: ${what}${what.endsWith('.') ? '' : '.'}`)
+    .join('\n');
 
 /** @param {readonly any[]} rows @param {Record<string, string>} states @param {Record<string, string>} inputs @param {Record<string, string>} acts */
 function machine(rows, states, inputs, acts) {
   const warns = rows.some(({ warning }) => warning);
-  const cells = rows.map(({ state, on, does, to, warning }) => [`\`${state}\``, inputs[on], acts[does], `\`${to}\``, ...(warns ? [warning ? `\`${warning}\`` : ''] : [])]);
+  const cells = rows.map(({ state, on, does, to, warning }) => [
+    `\`${state}\``,
+    inputs[on],
+    acts[does],
+    `\`${to}\``,
+    ...(warns ? [warning ? `\`${warning}\`` : ''] : []),
+  ]);
   return `${list(states)}\n\n${table(['state', 'on', 'does', 'to', ...(warns ? ['warning'] : [])], cells)}`;
 }
 
 /** @param {any} field */
 function typeOf({ type, length, max, repeated, schema }) {
   const name = Object.entries(schemas).find(([, one]) => one === schema)?.[0];
-  const plain = type === 'message' ? `message ${name}` : type === 'bytes' ? (length ? `${length} bytes` : 'bytes') : `number${max ? ` ≤ ${max === Number.MAX_SAFE_INTEGER ? '2^53 − 1' : max}` : ''}`;
+  const plain =
+    type === 'message'
+      ? `message ${name}`
+      : type === 'bytes'
+        ? length
+          ? `${length} bytes`
+          : 'bytes'
+        : `number${max ? ` ≤ ${max === Number.MAX_SAFE_INTEGER ? '2^53 − 1' : max}` : ''}`;
   return repeated ? `repeated ${plain}` : plain;
 }
 
 /** @param {string} name @param {Record<number, any>} schema */
 const fields = (name, schema) =>
-  `**${name}**\n\n${table(['field', 'name', 'type', 'required'], Object.entries(schema).map(([number, field]) => [number, `\`${field.name}\``, typeOf(field), field.required ? 'yes' : '']))}`;
+  `**${name}**\n\n${table(
+    ['field', 'name', 'type', 'required'],
+    Object.entries(schema).map(([number, field]) => [number, `\`${field.name}\``, typeOf(field), field.required ? 'yes' : '']),
+  )}`;
 
 /** @returns {Record<string, string>} What stands between each pair of marks. */
 export function drawn() {

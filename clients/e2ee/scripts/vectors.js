@@ -19,7 +19,11 @@ import { acceptedKey, allSecrets, fold } from '../src/roster.js';
 
 const FOLDER = new URL('../../../spec/vectors/e2ee/', import.meta.url);
 const GROUP = '0a0b0c0d-0000-4000-8000-000000000001';
-const USERS = { ada: 'aaaaaaaa-0000-4000-8000-00000000000a', ben: 'bbbbbbbb-0000-4000-8000-00000000000b', cleo: 'cccccccc-0000-4000-8000-00000000000c' };
+const USERS = {
+  ada: 'aaaaaaaa-0000-4000-8000-00000000000a',
+  ben: 'bbbbbbbb-0000-4000-8000-00000000000b',
+  cleo: 'cccccccc-0000-4000-8000-00000000000c',
+};
 const { ada, ben, cleo } = USERS;
 
 /** Bytes that are named by a label. @param {string} label @param {number} [length] At most 32. */
@@ -48,9 +52,21 @@ async function identities() {
 }
 
 async function contents() {
-  const base = { kind: 4, group: GROUP, context: uuidBytes('11111111-2222-4333-8444-555555555555'), at: 1_800_000_000_000, nonce: await bytes('nonce', 16) };
+  const base = {
+    kind: 4,
+    group: GROUP,
+    context: uuidBytes('11111111-2222-4333-8444-555555555555'),
+    at: 1_800_000_000_000,
+    nonce: await bytes('nonce', 16),
+  };
   const head = { headSeq: 4711, headHash: await bytes('head', 16) };
-  const bodies = { empty: '', 'a short text': 'hello', 'a text that fills the first block': 'x'.repeat(50), 'one letter more': 'x'.repeat(51), 'of three blocks': 'Grüße 👋 '.repeat(30) };
+  const bodies = {
+    empty: '',
+    'a short text': 'hello',
+    'a text that fills the first block': 'x'.repeat(50),
+    'one letter more': 'x'.repeat(51),
+    'of three blocks': 'Grüße 👋 '.repeat(30),
+  };
   const cases = [];
   for (const [name, body] of Object.entries(bodies)) {
     const content = { ...base, body: utf8(body), ...(name === 'empty' ? {} : head) };
@@ -63,17 +79,20 @@ async function envelopes() {
   const delivery = { user: ben, device: 2, suite: 16, sealed: await bytes('sealed') };
   const messages = {
     content: { content: await bytes('message') },
-    'keys for two devices': { keys: { device: 1, epoch: 2 ** 40, deliveries: [delivery, { ...delivery, user: cleo, device: 127, suite: 1 }] } },
+    'keys for two devices': {
+      keys: { device: 1, epoch: 2 ** 40, deliveries: [delivery, { ...delivery, user: cleo, device: 127, suite: 1 }] },
+    },
     request: { request: { device: 3, distribution: await bytes('distribution', 16) } },
   };
   const pairwise = { group: GROUP, epoch: 12, history: [], shareable: false };
+  // biome-ignore format: a list is read across the line
   const pairwises = {
     bare: pairwise,
     full: {
       ...pairwise, skdm: await bytes('skdm'), headSeq: 11, headHash: await bytes('head', 16), secret: await bytes('secret', 16), secretNumber: 2, shareable: true,
       history: [{ user: cleo, device: 1, skdm: await bytes('older'), proof: await bytes('proof'), proofKeyId: 9 }, { user: ada, device: 1, skdm: await bytes('own') }],
     },
-  }; // prettier-ignore
+  };
   return {
     envelopes: Object.entries(messages).map(([name, envelope]) => ({ name, envelope, bytes: writeEnvelope(envelope) })),
     pairwises: Object.entries(pairwises).map(([name, one]) => ({ name, pairwise: one, bytes: writePairwise(one) })),
@@ -117,14 +136,24 @@ async function invites() {
   const text = writeInvite({ secret, founder: await founderHash(publicKey) });
   return {
     cases: [{ name: 'an invite', secret, founder_identity: publicKey, text }],
-    refused: ['', text.slice(1), `${text}A`, `${text.slice(0, 42)}=`, `${text.slice(0, 42)}!`, text.slice(0, 42) + (text.endsWith('A') ? 'B' : 'D')],
+    refused: [
+      '',
+      text.slice(1),
+      `${text}A`,
+      `${text.slice(0, 42)}=`,
+      `${text.slice(0, 42)}!`,
+      text.slice(0, 42) + (text.endsWith('A') ? 'B' : 'D'),
+    ],
   };
 }
 
 async function deliveries() {
   const [from, to] = [await signer('ada'), await signer('ben')];
   const cases = [];
-  for (const [name, id, device] of /** @type {[string, number, number][]} */ ([['to the first device', 7, 1], ['with a large pre-key id', 0xfffffffe, 127]])) {
+  for (const [name, id, device] of /** @type {[string, number, number][]} */ ([
+    ['to the first device', 7, 1],
+    ['with a large pre-key id', 0xfffffffe, 127],
+  ])) {
     const seed = await bytes(`pre-key ${id}`);
     const preKey = await fromSeed(seed);
     const way = { group: GROUP, from: { user: ada, device: 1 }, to: { user: ben, device } };
@@ -133,10 +162,11 @@ async function deliveries() {
     const signed = writeSigned({ pairwise, identity: from.publicKey, signature: await from.sign(signedBytes(info, id, pairwise)) });
     const coins = concat(await bytes(`coins ${id}, first half`), await bytes(`coins ${id}, second half`));
     const { enc, ciphertext } = await seal(preKey.public, info, signed, coins);
+    // biome-ignore format: a list is read across the line
     cases.push({
       name, ...way, identity: from.publicKey, info, coins, pairwise, signed, sealed: concat(u32(id), enc, ciphertext),
       pre_key: { id, seed, public_sha256: await sha256(preKey.public), owner: to.publicKey, signature: await to.sign(preKeyBytes(id, preKey.public)) },
-    }); // prettier-ignore
+    });
   }
   return { cases };
 }
@@ -168,21 +198,41 @@ async function records() {
     ['Ada sets a policy', ada, { kind: 'policy', history: 1, rotationDays: 3, byDevice: 1 }, a],
   ];
   const log = [];
-  for (const [name, author, body, proof] of rows) log.push({ name, seq: log.length + 2, author, body, bytes: await writeRecord(GROUP, body, proof) });
+  for (const [name, author, body, proof] of rows)
+    log.push({ name, seq: log.length + 2, author, body, bytes: await writeRecord(GROUP, body, proof) });
   const founder = await founderHash(a.publicKey);
   const secrets = await allSecrets(GROUP, log, new Map([[1, second]]));
   const accepted = acceptedKey(ben, 4, c.publicKey);
   const folded = [];
-  for (const [name, list] of /** @type {[string, string[]][]} */ ([['as the records say', []], ['with the held device accepted', [accepted]]])) {
+  for (const [name, list] of /** @type {[string, string[]][]} */ ([
+    ['as the records say', []],
+    ['with the held device accepted', [accepted]],
+  ])) {
     const { group: _, ...roster } = await fold(GROUP, log, { founder, secrets, accepted: new Set(list) });
     folded.push({ name, accepted: list, roster });
   }
-  return { group: GROUP, founder, latest_secret: { number: 1, secret: second }, earlier_secrets: Object.fromEntries([...secrets].filter(([number]) => number !== 1)), records: log, rosters: folded };
+  return {
+    group: GROUP,
+    founder,
+    latest_secret: { number: 1, secret: second },
+    earlier_secrets: Object.fromEntries([...secrets].filter(([number]) => number !== 1)),
+    records: log,
+    rosters: folded,
+  };
 }
 /** @returns {Promise<Record<string, any>>} File names and contents. */
 export async function vectors() {
-  return plain({ identities: await identities(), contents: await contents(), envelopes: await envelopes(), refusals: refusals(), invites: await invites(), deliveries: await deliveries(), records: await records() });
+  return plain({
+    identities: await identities(),
+    contents: await contents(),
+    envelopes: await envelopes(),
+    refusals: refusals(),
+    invites: await invites(),
+    deliveries: await deliveries(),
+    records: await records(),
+  });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url))
-  for (const [name, content] of Object.entries(await vectors())) writeFileSync(new URL(`${name}.json`, FOLDER), `${JSON.stringify(content, null, 2)}\n`);
+  for (const [name, content] of Object.entries(await vectors()))
+    writeFileSync(new URL(`${name}.json`, FOLDER), `${JSON.stringify(content, null, 2)}\n`);

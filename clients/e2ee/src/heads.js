@@ -54,6 +54,7 @@ export async function checkHead(unit, group, seq, head, by) {
   // Older than what is kept: nothing to compare with.
   if (seq <= position.seq) return null;
   const claims = known?.claims ?? [];
-  if (claims.length < MAX_CLAIMS && !claims.some((claim) => claim.head === theirs)) unit.put('heads', key, { claims: [...claims, { head: theirs, by }] });
+  if (claims.length < MAX_CLAIMS && !claims.some((claim) => claim.head === theirs))
+    unit.put('heads', key, { claims: [...claims, { head: theirs, by }] });
   return null;
 }

@@ -24,7 +24,8 @@ const MAX_CHAINS = 24;
  */
 export async function shareHistory(unit, { me }, group, user) {
   const { history, devices } = await loadRoster(unit, group);
-  if (history === HISTORY_POLICY.none) throw new E2eeError('stopped', 'the group does not share history: its founder can change the policy');
+  if (history === HISTORY_POLICY.none)
+    throw new E2eeError('stopped', 'the group does not share history: its founder can change the policy');
   const pins = (await unit.list('distributions')).map(([, row]) => row).filter((row) => row.group === group && !row.chain);
   let most = 0;
   for (const { user: to, device, identity, since } of devices) {
@@ -39,7 +40,13 @@ export async function shareHistory(unit, { me }, group, user) {
     }
     most = Math.max(most, shared.length);
     for (let at = 0; at < shared.length; at += MAX_CHAINS) {
-      const row = { to: { user: to, device }, identity: toHex(identity), history: shared.slice(at, at + MAX_CHAINS), secret: true, notBefore: 0 };
+      const row = {
+        to: { user: to, device },
+        identity: toHex(identity),
+        history: shared.slice(at, at + MAX_CHAINS),
+        secret: true,
+        notBefore: 0,
+      };
       await enqueue(unit, group, { kind: 'deliver', id: newKey(), ...row });
     }
   }

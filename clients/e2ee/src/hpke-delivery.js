@@ -85,7 +85,8 @@ export async function publishHpke(unit, keys, signer, now, wanted) {
 export async function sealHpke(signer, { group, from, to, identity }, bundle, pairwise) {
   const preKey = bundle?.hpkePreKey;
   if (!bundle || !preKey) throw new E2eeError('not_found', `no HPKE key was given for ${to.user}/${to.device}`);
-  if (!equal(bundle.identity, identity)) throw new E2eeError('bad_key', `the directory gives another identity for ${to.user}/${to.device} than the roster`);
+  if (!equal(bundle.identity, identity))
+    throw new E2eeError('bad_key', `the directory gives another identity for ${to.user}/${to.device} than the roster`);
   if (!(await verify(identity, preKeyBytes(preKey.id, preKey.key), preKey.signature)))
     throw new E2eeError('bad_signature', `the pre-key of ${to.user}/${to.device} is not signed by its device`);
   const info = deliveryInfo(group, from, to);
@@ -112,7 +113,10 @@ export async function openHpke(unit, { group, from, to, identity }, { sealed }) 
   const plain = await hpkeOpen(await keyOf(row), sealed.subarray(4, 4 + ENC_BYTES), info, copy(sealed.subarray(4 + ENC_BYTES)));
   const signed = readSigned(plain);
   if (!equal(signed.identity, identity))
-    throw new E2eeError('bad_key', `keys of ${from.user}/${from.device} by identity ${toHex(signed.identity).slice(0, 12)}…, which the roster does not have`);
+    throw new E2eeError(
+      'bad_key',
+      `keys of ${from.user}/${from.device} by identity ${toHex(signed.identity).slice(0, 12)}…, which the roster does not have`,
+    );
   if (!(await verify(identity, signedBytes(info, id, signed.pairwise), signed.signature)))
     throw new E2eeError('bad_signature', `keys of ${from.user}/${from.device} are not signed by that device`);
   if (!row.last) unit.delete('pre_keys', rowKey(id));
@@ -130,7 +134,9 @@ export async function openHpke(unit, { group, from, to, identity }, { sealed }) 
 export async function readProof({ group, from, to, identity }, proof, preKeyId) {
   try {
     const signed = readSigned(proof);
-    const proven = equal(signed.identity, identity) && (await verify(identity, signedBytes(deliveryInfo(group, from, to), preKeyId, signed.pairwise), signed.signature));
+    const proven =
+      equal(signed.identity, identity) &&
+      (await verify(identity, signedBytes(deliveryInfo(group, from, to), preKeyId, signed.pairwise), signed.signature));
     return proven ? signed.pairwise : null;
   } catch {
     return null;

@@ -77,10 +77,12 @@ async function processEvent(unit, cx, event) {
   const { seq, hash } = state.position;
   if (event.seq <= seq) {
     const head = await unit.get('heads', `${group}/${ordered(event.seq)}`);
-    if (head?.hash && head.hash !== event.hash) await stopSending(unit, cx, group, { code: 'rolled_back', seq: event.seq, ours: head.hash, theirs: event.hash });
+    if (head?.hash && head.hash !== event.hash)
+      await stopSending(unit, cx, group, { code: 'rolled_back', seq: event.seq, ours: head.hash, theirs: event.hash });
     return 'seen';
   }
-  if (event.seq !== seq + 1) throw new E2eeError('out_of_order', `event ${event.seq} of ${group} is not number ${seq + 1}`, { expected: seq + 1 });
+  if (event.seq !== seq + 1)
+    throw new E2eeError('out_of_order', `event ${event.seq} of ${group} is not number ${seq + 1}`, { expected: seq + 1 });
 
   const left = event.type === 'member_left' ? event.data.user_id : undefined;
   unit.put('groups', group, {
@@ -130,7 +132,8 @@ async function takeRecord(unit, cx, event) {
   const group = event.group_id;
   const bytes = bytesOf(event.data.record) ?? new Uint8Array(0);
   const { roster, before } = await addRecord(unit, group, { seq: event.seq, author: String(event.data.author_id), bytes });
-  for (const { seq, code, user, device } of roster.warnings.filter((one) => one.seq === event.seq)) warn(unit, cx, { group, seq, code, user, device, details: {} });
+  for (const { seq, code, user, device } of roster.warnings.filter((one) => one.seq === event.seq))
+    warn(unit, cx, { group, seq, code, user, device, details: {} });
   if (roster.devices !== before.devices) await retryHeld(unit, cx, group, readWaiting);
 }
 
@@ -164,7 +167,8 @@ function parseParts(event) {
 function itemOf(event, author, status) {
   const { parts } = /** @type {typeof CONTENT_EVENTS[string]} */ (CONTENT_EVENTS[event.type]);
   const data = Object.fromEntries(Object.entries(event.data).filter(([name]) => !parts.some(({ field }) => field === name)));
-  return { group: event.group_id, seq: event.seq, hash: event.hash, type: event.type, status, author, device: null, data, parts: [], via: null };
+  const { group_id: group, seq, hash, type } = event;
+  return { group, seq, hash, type, status, author, device: null, data, parts: [], via: null };
 }
 
 /** @param {Unit} unit @param {Item} item */
@@ -292,13 +296,21 @@ async function takeOwn(unit, cx, event, parts, chainName) {
   const ownNonce = `${group}/own/${toHex(first.distribution)}/${first.iteration}`;
   const own = /** @type {OwnChain | undefined} */ (await unit.get('own', key));
   if (own?.distribution && equal(own.distribution, first.distribution) && first.iteration >= own.count) {
-    warn(unit, cx, { group, seq: event.seq, code: 'old_copy', user: cx.me.user, device: cx.me.device, details: { iteration: first.iteration, stored: own.count } });
+    warn(unit, cx, {
+      group,
+      seq: event.seq,
+      code: 'old_copy',
+      user: cx.me.user,
+      device: cx.me.device,
+      details: { iteration: first.iteration, stored: own.count },
+    });
     await dropChain(unit, cx, key);
   }
   const found = await sentRow(unit, cx, group, chainName, { distribution: toHex(first.distribution), iteration: first.iteration });
   if (found && parts.every(({ field }) => event.data[field] === found.sealed.body[field])) {
     const { row } = found;
-    for (const key of [found.key, ...[...(row.tried ?? []), found.sealed].map((one) => outbox.postedKey(group, one))]) unit.delete('outbox', key);
+    for (const key of [found.key, ...[...(row.tried ?? []), found.sealed].map((one) => outbox.postedKey(group, one))])
+      unit.delete('outbox', key);
     unit.put('nonces', ownNonce, event.seq);
     const item = { ...itemOf(event, cx.me.user, 'read'), device: cx.me.device };
     putItem(unit, { ...item, parts: row.parts.map(({ kind, body }) => ({ kind, body, at: row.at })) });

@@ -9,7 +9,21 @@ import { checkHead } from './heads.js';
 import { readProof } from './hpke-delivery.js';
 import { onHistory, onKeys, onRequest } from './receiver.js';
 import { findDevice } from './roster.js';
-import { enqueue, getSecret, givenKey, loadGroup, loadRecords, loadRoster, nameOf, newKey, outbox, putSecret, refold, stopSending, warn } from './state.js';
+import {
+  enqueue,
+  getSecret,
+  givenKey,
+  loadGroup,
+  loadRecords,
+  loadRoster,
+  nameOf,
+  newKey,
+  outbox,
+  putSecret,
+  refold,
+  stopSending,
+  warn,
+} from './state.js';
 import { ordered } from './unit.js';
 
 /** @import { Bytes } from './bytes.js' */
@@ -122,7 +136,8 @@ async function takePairwise(unit, cx, event, from, pairwise, opened, readWaiting
     const fork = await checkHead(unit, group, pairwise.headSeq, pairwise.headHash, from.user);
     if (fork) await stopSending(unit, cx, group, fork);
   }
-  if (pairwise.secret && pairwise.secretNumber !== undefined) await takeSecret(unit, cx, group, pairwise.secretNumber, pairwise.secret, readWaiting);
+  if (pairwise.secret && pairwise.secretNumber !== undefined)
+    await takeSecret(unit, cx, group, pairwise.secretNumber, pairwise.secret, readWaiting);
   if (pairwise.skdm) await takeSkdm(unit, cx, event, from, pairwise, opened, readWaiting);
   for (const history of pairwise.history) await takeHistory(unit, cx, event, from, history, readWaiting);
 }
@@ -143,7 +158,8 @@ async function takeSkdm(unit, cx, event, from, { epoch, skdm: given, shareable, 
   const id = toHex(skdm.distribution);
   const pinned = await unit.get('distributions', id);
   const row = onKeys(pinned, { ...from, group });
-  if (row.does === 'warn') return warn(unit, cx, { group, seq: event.seq, code: /** @type {string} */ (row.warning), ...from, details: {} });
+  if (row.does === 'warn')
+    return warn(unit, cx, { group, seq: event.seq, code: /** @type {string} */ (row.warning), ...from, details: {} });
   if (row.does === 'ignore') {
     // The owner gives an earlier beginning: what stands before the first one is read beside the chain, which stays as it is.
     if (skdm.iteration < pinned.first) await shareChain(unit, group, id, { ...from, skdm: bytes, via: null });
@@ -197,9 +213,11 @@ async function takeHistory(unit, cx, event, from, { user, device, skdm: bytes, p
   const skdm = readSkdm(bytes);
   const id = toHex(skdm.distribution);
   const { inviter } = await loadGroup(unit, group);
-  const trusted = from.user === cx.me.user || from.user === inviter || (await unit.get('identities', `verified/${from.user}`)) !== undefined;
+  const trusted =
+    from.user === cx.me.user || from.user === inviter || (await unit.get('identities', `verified/${from.user}`)) !== undefined;
   const row = onHistory((await unit.get('distributions', id)) !== undefined, trusted);
-  if (row.does === 'warn') return warn(unit, cx, { group, seq: event.seq, code: /** @type {string} */ (row.warning), ...from, details: {} });
+  if (row.does === 'warn')
+    return warn(unit, cx, { group, seq: event.seq, code: /** @type {string} */ (row.warning), ...from, details: {} });
   let via = /** @type {string | null} */ (from.user);
   const owner = findDevice(await loadRoster(unit, group), user, device);
   if (owner && proof && proofKeyId !== undefined) {
@@ -274,22 +292,36 @@ async function takeRequest(unit, cx, event, author, { device, distribution }) {
   const found = findDevice(await loadRoster(unit, group), author, device);
   const given = pinned.own ? await unit.get('given', givenKey(id, asker)) : undefined;
   const wasGiven = found !== undefined && given?.skdm !== undefined && given.identity === toHex(found.identity);
-  const row = onRequest({ inRoster: found !== undefined, given: wasGiven, since: found?.since ?? 0, madeEpoch: pinned.madeEpoch ?? pinned.epoch });
-  if (row.does === 'warn') return warn(unit, cx, { group, seq: event.seq, code: /** @type {string} */ (row.warning), ...asker, details: {} });
+  const row = onRequest({
+    inRoster: found !== undefined,
+    given: wasGiven,
+    since: found?.since ?? 0,
+    madeEpoch: pinned.madeEpoch ?? pinned.epoch,
+  });
+  if (row.does === 'warn')
+    return warn(unit, cx, { group, seq: event.seq, code: /** @type {string} */ (row.warning), ...asker, details: {} });
   if (row.does !== 'answer' || !found) return;
   const count = (await unit.get('given', `answers/${givenKey(id, asker)}`)) ?? 0;
   if (count >= MAX_ANSWERS) return;
   unit.put('given', `answers/${givenKey(id, asker)}`, count + 1);
-  const base = /** @type {const} */ ({ kind: 'deliver', id: newKey(), to: asker, identity: toHex(found.identity), secret: true, answers: id });
+  const base = /** @type {const} */ ({
+    kind: 'deliver',
+    id: newKey(),
+    to: asker,
+    identity: toHex(found.identity),
+    secret: true,
+    answers: id,
+  });
   // The owner's device answers; another device of the same person only if that one did not.
   if (pinned.own) await enqueue(unit, group, { ...base, skdm: wasGiven ? given.skdm : pinned.firstSkdm, history: [], notBefore: cx.now() });
   else await enqueue(unit, group, { ...base, history: [historyOf(pinned)], notBefore: cx.now() + OTHERS_ANSWER_MS });
 }
 
 /** @param {any} pinned A row of `distributions` of another device. @returns {History} */
+// biome-ignore format: a list is read across the line
 export const historyOf = ({ user, device, skdm, proof, proofKeyId }) => ({
   user, device, skdm, ...(proof && { proof: copy(proof), proofKeyId }),
-}); // prettier-ignore
+});
 
 /**
  * Somebody's keys for a device went out: answers of ours that wait for that are not needed.

@@ -102,7 +102,9 @@ export async function openFile(mediaId, { key, sha256, type }, sealed, signal) {
     const iv = copy(piece.subarray(0, NONCE_BYTES));
     const additionalData = bound(mediaId, index, index === pieces - 1);
     try {
-      parts.push(new Blob([await crypto.subtle.decrypt({ name: 'AES-GCM', iv, additionalData }, imported, copy(piece.subarray(NONCE_BYTES)))]));
+      parts.push(
+        new Blob([await crypto.subtle.decrypt({ name: 'AES-GCM', iv, additionalData }, imported, copy(piece.subarray(NONCE_BYTES)))]),
+      );
     } catch {
       throw new E2eeError('cannot_open', `piece ${index} of ${pieces} does not open`);
     }

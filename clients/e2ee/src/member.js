@@ -10,9 +10,10 @@ import { retryHeld } from './keys.js';
 import { flush } from './outbound.js';
 import { dueRequests } from './repair.js';
 import { safetyNumber } from './safety.js';
+// biome-ignore format: a list is read across the line
 import {
   addRecord, dropChain, enqueue, getSecret, loadGroup, loadMembers, loadOwn, loadRoster, newKey, outbox, ownKey, putAccepted, putSecret, refold, seenKey, warn,
-} from './state.js'; // prettier-ignore
+} from './state.js';
 import { queue } from './stores/memory.js';
 import { transact } from './unit.js';
 
@@ -172,7 +173,9 @@ export class Member {
 
   /** @param {string} group @param {Address & {identity: Bytes, suites: number}} added A further device of this person. */
   link(group, { device, identity, suites }) {
-    return this.#transact((unit) => this.#record(unit, group, { kind: 'link', user: this.me.user, device, identity, suites, byDevice: this.me.device }));
+    return this.#transact((unit) =>
+      this.#record(unit, group, { kind: 'link', user: this.me.user, device, identity, suites, byDevice: this.me.device }),
+    );
   }
 
   /**
@@ -204,7 +207,8 @@ export class Member {
       if (!present) throw new E2eeError('not_found', `invite secret ${secretNumber} of ${group} has not reached this device yet`);
       const { secret, earlier } = await nextSecret(group, present);
       putSecret(unit, group, secretNumber + 1, secret);
-      await this.#record(unit, group, { kind: 'secret', number: secretNumber + 1, byUser: this.me.user, byDevice: this.me.device, earlier });
+      const by = { byUser: this.me.user, byDevice: this.me.device };
+      await this.#record(unit, group, { kind: 'secret', number: secretNumber + 1, ...by, earlier });
       for (const { user, device, identity } of devices) {
         if (user === this.me.user && device === this.me.device) continue;
         const row = { to: { user, device }, identity: toHex(identity), history: [], secret: true, notBefore: 0 };
@@ -330,7 +334,12 @@ export class Member {
       async (unit) => {
         await loadGroup(unit, group);
         const [id, shared] = [newKey(), random(16)];
-        const whole = parts.map(({ field, kind, context = shared, body }) => ({ field, kind, context: copy(context), body: copy(body), nonce: random(16) }));
+        const whole = parts.map(({ context = shared, body, ...part }) => ({
+          ...part,
+          context: copy(context),
+          body: copy(body),
+          nonce: random(16),
+        }));
         await enqueue(unit, group, { kind: 'draft', id, chainName: this.#cx.chainName, type, plain, parts: whole, at: this.#cx.now() });
         return id;
       },
@@ -345,7 +354,9 @@ export class Member {
 
   /** @param {string} group @returns {Promise<number>} Drafts that did not come back as events yet. */
   pending(group) {
-    return this.#transact(async (unit) => (await unit.list('outbox', outbox.drafts(group))).length + (await unit.list('outbox', outbox.posted(group))).length);
+    return this.#transact(
+      async (unit) => (await unit.list('outbox', outbox.drafts(group))).length + (await unit.list('outbox', outbox.posted(group))).length,
+    );
   }
 
   /** @param {string} group Take new keys for what is sent next: a person asked for it, or the page closes. */

@@ -6,7 +6,21 @@ import { writeEnvelope, writePairwise } from './formats/envelope.js';
 import { readSenderKeyMessage } from './formats/sender-key.js';
 import { HEAD_BYTES } from './heads.js';
 import { MAX_DELIVERIES, missingDevices, nextInput, senderRow } from './sender.js';
-import { dropChain, getSecret, givenKey, loadGiven, loadGroup, loadOwn, loadRoster, loadView, nameOf, newKey, outbox, ownKey, warn } from './state.js';
+import {
+  dropChain,
+  getSecret,
+  givenKey,
+  loadGiven,
+  loadGroup,
+  loadOwn,
+  loadRoster,
+  loadView,
+  nameOf,
+  newKey,
+  outbox,
+  ownKey,
+  warn,
+} from './state.js';
 import { transact } from './unit.js';
 
 /** @import { Bytes } from './bytes.js' */
@@ -71,7 +85,8 @@ async function turn(unit, cx, group) {
   const view = await loadView(unit, cx, group);
   const drafts = await oldestDraft(unit, cx, group);
   const { stopped } = await loadGroup(unit, group);
-  if (stopped && drafts.length) throw new E2eeError('stopped', `nothing is sent in ${group}: ${stopped.code} at ${stopped.seq}; a person must decide`, { ...stopped });
+  if (stopped && drafts.length)
+    throw new E2eeError('stopped', `nothing is sent in ${group}: ${stopped.code} at ${stopped.seq}; a person must decide`, { ...stopped });
   const given = own.distribution ? await loadGiven(unit, toHex(own.distribution)) : [];
   const { state, epoch, count, madeAt } = own;
   const facts = { state, epoch, count, madeAt, given, drafts: drafts.length > 0 };
@@ -114,12 +129,30 @@ async function makeChain(unit, cx, group, view, row) {
   await cx.ratchet.newChain(unit, cx.me, distribution);
   const firstSkdm = await cx.ratchet.skdm(unit, cx.me, distribution);
   const { epoch } = view;
-  unit.put('own', ownKey(cx, group), { state: row.to, distribution, epoch, madeEpoch: epoch, count: 0, madeAt: cx.now(), firstSkdm, giving: null });
-  unit.put('distributions', toHex(distribution), { own: true, group, ...cx.me, chainName: cx.chainName, firstSkdm, madeEpoch: epoch, first: 0, last: 0 });
+  unit.put('own', ownKey(cx, group), {
+    state: row.to,
+    distribution,
+    epoch,
+    madeEpoch: epoch,
+    count: 0,
+    madeAt: cx.now(),
+    firstSkdm,
+    giving: null,
+  });
+  unit.put('distributions', toHex(distribution), {
+    own: true,
+    group,
+    ...cx.me,
+    chainName: cx.chainName,
+    firstSkdm,
+    madeEpoch: epoch,
+    first: 0,
+    last: 0,
+  });
 }
 
-/** @param {Unit} unit @param {Context} cx @param {string} group @returns {Promise<Pairwise>} What every pairwise message of now says. */
-async function pairwiseOf(unit, cx, group) {
+/** @param {Unit} unit @param {string} group @returns {Promise<Pairwise>} What every pairwise message of now says. */
+async function pairwiseOf(unit, group) {
   const { epoch, position } = await loadGroup(unit, group);
   const { secretNumber } = await loadRoster(unit, group);
   const secret = secretNumber > 0 ? await getSecret(unit, group, secretNumber) : undefined;
@@ -168,7 +201,7 @@ async function give(cx, group, devices, epoch) {
       // The log moved while the keys were claimed: decide again.
       if (!own.distribution || view.epoch !== epoch) return;
       const skdm = await cx.ratchet.skdm(unit, cx.me, own.distribution);
-      const pairwise = writePairwise({ ...(await pairwiseOf(unit, cx, group)), skdm });
+      const pairwise = writePairwise({ ...(await pairwiseOf(unit, group)), skdm });
       const deliveries = [];
       const served = [];
       for (const to of devices) {
@@ -254,7 +287,9 @@ async function sealDraft(unit, cx, group, own, key, row) {
 /** @param {Context} cx @param {string} group @param {string} key @param {DraftRow} row */
 async function postDraft(cx, group, key, row) {
   const sealed = /** @type {NonNullable<DraftRow['sealed']>} */ (row.sealed);
-  const posted = await ignoreConflict(cx.relay.post(group, row.type, { ...row.plain, ...sealed.body }, { key: row.id, ifEpoch: sealed.epoch }));
+  const posted = await ignoreConflict(
+    cx.relay.post(group, row.type, { ...row.plain, ...sealed.body }, { key: row.id, ifEpoch: sealed.epoch }),
+  );
   await transact(cx.store, async (unit) => {
     const present = /** @type {DraftRow | undefined} */ (await unit.get('outbox', key));
     // The event may have come back before the answer did.
@@ -283,7 +318,10 @@ async function serve(cx, group) {
     const [type, body] =
       row.kind === 'record'
         ? ['new_record', { record: toBase64(row.record) }]
-        : ['new_keys', { encrypted_envelope: toBase64(writeEnvelope({ request: { device: cx.me.device, distribution: row.distribution } })) }];
+        : [
+            'new_keys',
+            { encrypted_envelope: toBase64(writeEnvelope({ request: { device: cx.me.device, distribution: row.distribution } })) },
+          ];
     await ignoreConflict(cx.relay.post(group, type, body, { key: row.id }));
     await transact(cx.store, async (unit) => unit.delete('outbox', key));
   }
@@ -312,7 +350,9 @@ async function deliver(cx, group, key) {
     const sealed = await transact(cx.store, (unit) => sealDelivery(unit, cx, group, key, found.target, bundles), { durable: true });
     if (!sealed) return;
     try {
-      await ignoreConflict(cx.relay.post(group, 'new_keys', { encrypted_envelope: sealed.envelope }, { key: found.row.id, ifEpoch: sealed.epoch }));
+      await ignoreConflict(
+        cx.relay.post(group, 'new_keys', { encrypted_envelope: sealed.envelope }, { key: found.row.id, ifEpoch: sealed.epoch }),
+      );
       return await transact(cx.store, async (unit) => unit.delete('outbox', key));
     } catch (error) {
       if (!isCode(error, 'epoch_changed') || changes >= MAX_EPOCH_CHANGES) throw error;
@@ -339,12 +379,15 @@ async function sealDelivery(unit, cx, group, key, target, bundles) {
   if (!row) return null;
   if (row.sealed) return row.sealed;
   const { user, device, identity } = target;
-  const base = await pairwiseOf(unit, cx, group);
+  const base = await pairwiseOf(unit, group);
   const pairwise = writePairwise({ ...base, ...(row.skdm && { skdm: row.skdm }), history: row.history });
   try {
     const way = { group, from: cx.me, to: { user, device }, identity: fromHex(identity) };
     const delivery = { user, device, ...(await cx.ratchet.seal(unit, way, bundles.get(nameOf(target)) ?? null, pairwise)) };
-    const sealed = { envelope: toBase64(writeEnvelope({ keys: { device: cx.me.device, epoch: base.epoch, deliveries: [delivery] } })), epoch: base.epoch };
+    const sealed = {
+      envelope: toBase64(writeEnvelope({ keys: { device: cx.me.device, epoch: base.epoch, deliveries: [delivery] } })),
+      epoch: base.epoch,
+    };
     unit.put('outbox', key, { ...row, sealed });
     return sealed;
   } catch (error) {

@@ -7,12 +7,13 @@
 /** @import { Unit } from './unit.js' */
 
 /** The tables of a store. Keys are strings and list in their order; values are plain data, bytes and CryptoKeys. */
+// biome-ignore format: a list is read across the line
 export const TABLES = Object.freeze(
   /** @type {const} */ ([
     'meta', 'identities', 'sessions', 'pre_keys', 'kyber_used', 'sender_keys', 'distributions', 'own', 'given', 'roster', 'records', 'members', 'groups',
     'heads', 'nonces', 'items', 'waiting', 'outbox', 'warnings',
   ]),
-); // prettier-ignore
+);
 
 /** @typedef {typeof TABLES[number]} Table */
 /** @typedef {{table: Table, key: string, value?: unknown}} Write Without `value`: delete. */
@@ -95,5 +96,3 @@ export const TABLES = Object.freeze(
  */
 /** @typedef {{group: string, from: Address, to: Address, identity: Bytes}} Way `identity`: of the other device, as the roster has it. */
 /** @typedef {{pairwise: Bytes, proof?: Bytes, proofKeyId?: number}} Opened `proof`: the Signed of a suite-16 delivery. */
-
-export {};

@@ -55,7 +55,14 @@ export function hpkeRatchet({ keys }) {
     },
     async newChain(unit, _me, distribution) {
       const signing = await newStoredKey(keys);
-      const chain = { distribution, chain: newChainId(), iteration: 0, chainKey: random(32), signingKey: toCurve(signing.edwards), skipped: [] };
+      const chain = {
+        distribution,
+        chain: newChainId(),
+        iteration: 0,
+        chainKey: random(32),
+        signingKey: toCurve(signing.edwards),
+        skipped: [],
+      };
       unit.put('sender_keys', ownKey(distribution), { chain, signing });
     },
     async skdm(unit, _me, distribution) {
@@ -85,7 +92,12 @@ export function hpkeRatchet({ keys }) {
     },
     async publish(unit, me, now, wanted) {
       const signer = await ratchet.identity(unit);
-      return { device: me.device, identity: signer.publicKey, suites: ratchet.suites, ...(await publishHpke(unit, keys, signer, now, wanted)) };
+      return {
+        device: me.device,
+        identity: signer.publicKey,
+        suites: ratchet.suites,
+        ...(await publishHpke(unit, keys, signer, now, wanted)),
+      };
     },
     async claimSuite() {
       return SUITES.hpke;

@@ -35,7 +35,8 @@ export async function dueRequests(unit, cx, group, caughtUpAt) {
       if (item?.status === 'waiting') unit.put('items', at, { ...item, status: 'no_key' });
     } else if (due <= now) {
       unit.put('waiting', key, { ...row, since, asked: row.asked + 1 });
-      if (!asked.has(row.distribution)) await enqueue(unit, group, { kind: 'request', id: newKey(), distribution: fromHex(row.distribution) });
+      if (!asked.has(row.distribution))
+        await enqueue(unit, group, { kind: 'request', id: newKey(), distribution: fromHex(row.distribution) });
       asked.add(row.distribution);
     }
   }
@@ -47,7 +48,8 @@ async function noteWithheld(unit, cx, group, now) {
   const { position, removals } = await loadGroup(unit, group);
   const members = await loadMembers(unit, group);
   for (const { user, since } of removals)
-    if (members.has(user) && now - since >= WITHHELD_MS) warn(unit, cx, { group, seq: position.seq, code: 'withheld_removal', user, device: 0, details: {} });
+    if (members.has(user) && now - since >= WITHHELD_MS)
+      warn(unit, cx, { group, seq: position.seq, code: 'withheld_removal', user, device: 0, details: {} });
   for (const [key, row] of /** @type {[string, DraftRow][]} */ (await unit.list('outbox', outbox.posted(group)))) {
     // Accepted under a number that this device has passed, and the event was not there.
     if (row.withheld || !row.posted || row.posted > position.seq) continue;

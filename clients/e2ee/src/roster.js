@@ -52,9 +52,10 @@ import { founderHash } from './invite.js';
  */
 
 /** @param {string} group @returns {Roster} */
+// biome-ignore format: a list is read across the line
 export const emptyRoster = (group) => ({
   group, founder: null, devices: [], revoked: [], known: [], history: 0, rotationDays: ROTATION_DAYS, secretNumber: 0, warnings: [],
-}); // prettier-ignore
+});
 
 /** @param {Roster} roster @param {string} user @param {number} device */
 export const findDevice = (roster, user, device) => roster.devices.find((one) => one.user === user && one.device === device);

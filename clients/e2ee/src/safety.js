@@ -61,7 +61,11 @@ function digits(hash) {
  */
 export async function safetyNumber(local, remote) {
   const [mine, theirs] = [await fingerprint(local), await fingerprint(remote)];
-  const scannable = encode(COMBINED, { version: SCAN_VERSION, local: { content: mine.subarray(0, 32) }, remote: { content: theirs.subarray(0, 32) } });
+  const scannable = encode(COMBINED, {
+    version: SCAN_VERSION,
+    local: { content: mine.subarray(0, 32) },
+    remote: { content: theirs.subarray(0, 32) },
+  });
   return { digits: [digits(mine), digits(theirs)].sort().join(''), scannable };
 }
 
@@ -75,9 +79,10 @@ export async function safetyNumber(local, remote) {
  */
 export function matchesScan(own, scanned) {
   const [mine, theirs] = [decode(COMBINED, own), decode(COMBINED, scanned)];
-  return mine.version === theirs.version && equal(mine.local.content, theirs.remote.content) && equal(mine.remote.content, theirs.local.content);
+  return (
+    mine.version === theirs.version && equal(mine.local.content, theirs.remote.content) && equal(mine.remote.content, theirs.local.content)
+  );
 }
 
 /** @param {string} sixty 60 digits. @returns {string} Twelve blocks of five, in three lines. */
 export const spaced = (sixty) => (sixty.match(/\d{20}/g) ?? []).map((line) => (line.match(/\d{5}/g) ?? []).join(' ')).join('\n');
-

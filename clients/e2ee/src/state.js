@@ -99,13 +99,15 @@ export async function loadGroup(unit, group) {
 export const loadRoster = async (unit, group) => (await unit.get('roster', group)) ?? emptyRoster(group);
 
 /** @param {Unit} unit @param {string} group @returns {Promise<Set<string>>} Users whom the server names as members. */
-export const loadMembers = async (unit, group) => new Set((await unit.list('members', `${group}/`)).map(([key]) => key.slice(group.length + 1)));
+export const loadMembers = async (unit, group) =>
+  new Set((await unit.list('members', `${group}/`)).map(([key]) => key.slice(group.length + 1)));
 
 /** @param {Unit} unit @param {string} group @returns {Promise<LoggedRecord[]>} */
 export const loadRecords = async (unit, group) => (await unit.list('records', `${group}/`)).map(([, record]) => record);
 
 /** @param {Unit} unit @param {string} group @returns {Promise<Map<number, Bytes>>} */
-const loadSecrets = async (unit, group) => new Map((await unit.list('meta', `secret/${group}/`)).map(([key, secret]) => [Number(key.split('/')[2]), secret]));
+const loadSecrets = async (unit, group) =>
+  new Map((await unit.list('meta', `secret/${group}/`)).map(([key, secret]) => [Number(key.split('/')[2]), secret]));
 
 /** @param {Unit} unit @param {string} group @param {number} number @param {Bytes} secret */
 export const putSecret = (unit, group, number, secret) => unit.put('meta', `secret/${group}/${ordered(number)}`, secret);
@@ -121,7 +123,8 @@ async function loadFacts(unit, group) {
 }
 
 /** @param {Unit} unit @param {string} group @param {string} user @param {number} device @param {Uint8Array} identity */
-export const putAccepted = (unit, group, user, device, identity) => unit.put('identities', `accepted/${group}/${acceptedKey(user, device, identity)}`, true);
+export const putAccepted = (unit, group, user, device, identity) =>
+  unit.put('identities', `accepted/${group}/${acceptedKey(user, device, identity)}`, true);
 
 /**
  * Fold the group's next record into its roster.
@@ -178,7 +181,16 @@ export async function loadView(unit, { me, now }, group) {
 export const ownKey = (cx, group) => `${group}/${cx.chainName}`;
 
 /** @returns {OwnChain} */
-export const noChain = () => ({ state: 'none', distribution: null, epoch: 0, madeEpoch: 0, count: 0, madeAt: 0, firstSkdm: null, giving: null });
+export const noChain = () => ({
+  state: 'none',
+  distribution: null,
+  epoch: 0,
+  madeEpoch: 0,
+  count: 0,
+  madeAt: 0,
+  firstSkdm: null,
+  giving: null,
+});
 
 /** @param {Unit} unit @param {Context} cx @param {string} group @returns {Promise<OwnChain>} */
 export const loadOwn = async (unit, cx, group) => (await unit.get('own', ownKey(cx, group))) ?? noChain();
@@ -207,7 +219,10 @@ export async function dropChain(unit, cx, key) {
 
 /** @param {Unit} unit @param {Context} cx @param {Omit<Warning, 'at'>} warning */
 export function warn(unit, cx, warning) {
-  unit.put('warnings', `${warning.group}/${ordered(warning.seq)}/${warning.code}/${warning.user}/${warning.device}`, { ...warning, at: cx.now() });
+  unit.put('warnings', `${warning.group}/${ordered(warning.seq)}/${warning.code}/${warning.user}/${warning.device}`, {
+    ...warning,
+    at: cx.now(),
+  });
 }
 
 /**

@@ -16,7 +16,9 @@ test('[SAFE6] In a page IndexedDB keeps the contract of stores.', { skip: missin
   assert.deepEqual(tab.complaints, []);
 });
 
-test('[SAFE7] In a page no private key can be read out and no row shows plaintext; two tabs have a chain each and read all; a reload finds it.', { skip: missing }, async () => {
+test('[SAFE7] In a page no private key can be read out and no row shows plaintext; two tabs have a chain each and read all; a reload finds it.', {
+  skip: missing,
+}, async () => {
   const tab = await page.tab();
   const seen = await tab.run(() => globalThis.family());
   assert.deepEqual(seen.reads, ['kept']);

@@ -21,10 +21,16 @@ const number = (data) => data.reduceRight((sum, byte) => (sum << 8n) | BigInt(by
 test('[CRY1] HKDF gives the outputs of RFC 5869, also with an empty salt.', async () => {
   const one = await expand(await extract(fromHex('000102030405060708090a0b0c'), bytes(22, 0x0b)), fromHex('f0f1f2f3f4f5f6f7f8f9'), 42);
   assert.equal(toHex(one), '3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865');
-  assert.equal(toHex(await hkdf(bytes(22, 0x0b), new Uint8Array(0), '', 42)), '8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8');
+  assert.equal(
+    toHex(await hkdf(bytes(22, 0x0b), new Uint8Array(0), '', 42)),
+    '8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8',
+  );
   const prk = await extract(new Uint8Array(0), bytes(22, 0x0b));
   assert.equal(toHex(prk), '19ef24a32c717b167f33a91d6f648bdf96596776afdb6377ac434c1c293ccb04');
-  assert.equal(toHex(await expand(prk, new Uint8Array(0), 42)), '8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8');
+  assert.equal(
+    toHex(await expand(prk, new Uint8Array(0), 42)),
+    '8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d9d201395faa4b61a96c8',
+  );
 });
 
 test('[CRY2] An Ed25519 key signs as its Curve25519 key: the sign of the point travels in the signature.', async () => {
@@ -59,12 +65,20 @@ test('[CRY3] A signature whose S is ℓ or more is refused, and so is one of ano
 
 test('[CRY4] A public key of low order, not canonical, of another type or length, is refused everywhere.', async () => {
   const prime = 2n ** 255n - 19n;
-  const low = [0n, 1n, prime - 1n, 325606250916557431795983626356110631294008115727848805560023387167927233504n, 39382357235489614581723060781553021112529911719440698176882885853963445705823n];
+  const low = [
+    0n,
+    1n,
+    prime - 1n,
+    325606250916557431795983626356110631294008115727848805560023387167927233504n,
+    39382357235489614581723060781553021112529911719440698176882885853963445705823n,
+  ];
   for (const u of [...low, prime, prime + 1n, 2n ** 255n - 1n, 2n ** 255n + 9n]) {
     const key = concat(Uint8Array.of(5), little(u));
     assert.throws(() => checkPublicKey(key), { code: 'bad_key' });
     assert.equal(await verify(key, utf8('x'), bytes(64, 0)), false);
-    assert.throws(() => chainOf({ distribution: bytes(16, 1), chain: 1, iteration: 0, chainKey: bytes(32, 1), signingKey: key }), { code: 'bad_key' });
+    assert.throws(() => chainOf({ distribution: bytes(16, 1), chain: 1, iteration: 0, chainKey: bytes(32, 1), signingKey: key }), {
+      code: 'bad_key',
+    });
   }
   for (const key of [bytes(33, 4), bytes(32, 5), new Uint8Array(0)]) assert.throws(() => checkPublicKey(key), { code: 'bad_key' });
   const { public: xwing } = await fromSeed(random(32));
@@ -130,7 +144,14 @@ test('[CRY8] A delivery opens for its key, info and bytes only.', async () => {
 /** A chain and its signing key. */
 async function newChain() {
   const signing = await generateSigningKey(false);
-  const chain = { distribution: random(16), chain: 7, iteration: 0, chainKey: random(32), signingKey: toCurve(signing.edwards), skipped: [] };
+  const chain = {
+    distribution: random(16),
+    chain: 7,
+    iteration: 0,
+    chainKey: random(32),
+    signingKey: toCurve(signing.edwards),
+    skipped: [],
+  };
   return { signing, chain };
 }
 
@@ -213,7 +234,12 @@ test('[CRY13] A file opens with its own key only, whole and in order.', async ()
   const refused = { code: 'cannot_open' };
   const piece = 12 + PIECE_BYTES + 16;
   const cut = sealed.slice(0, 1 + 2 * piece);
-  const swapped = new Blob([sealed.slice(0, 1), sealed.slice(1 + piece, 1 + 2 * piece), sealed.slice(1, 1 + piece), sealed.slice(1 + 2 * piece)]);
+  const swapped = new Blob([
+    sealed.slice(0, 1),
+    sealed.slice(1 + piece, 1 + 2 * piece),
+    sealed.slice(1, 1 + piece),
+    sealed.slice(1 + 2 * piece),
+  ]);
   for (const broken of [cut, swapped]) {
     await assert.rejects(openFile('m1', info, broken), refused, 'by its hash');
     await assert.rejects(openFile('m1', await hashed(broken), broken), refused, 'by its pieces');

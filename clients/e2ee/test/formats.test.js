@@ -5,7 +5,15 @@ import fc from 'fast-check';
 import { concat, fromBase64, fromHex, random, toBase64, toBase64Url, toHex, utf8, uuidBytes, uuidText } from '../src/bytes.js';
 import { E2eeError } from '../src/errors.js';
 import { KINDS, readContent, writeContent } from '../src/formats/content.js';
-import { deliveryInfo, readEnvelope, readPairwise, readSigned, writeEnvelope, writePairwise, writeSigned } from '../src/formats/envelope.js';
+import {
+  deliveryInfo,
+  readEnvelope,
+  readPairwise,
+  readSigned,
+  writeEnvelope,
+  writePairwise,
+  writeSigned,
+} from '../src/formats/envelope.js';
 import { MAX_REPEATED, decode, encode } from '../src/formats/protobuf.js';
 import { readRecord } from '../src/formats/records.js';
 import { ENVELOPE } from '../src/formats/schemas.js';
@@ -18,7 +26,11 @@ const ADA = 'aaaaaaaa-0000-4000-8000-00000000000a';
 const BEN = 'bbbbbbbb-0000-4000-8000-00000000000b';
 const malformed = { name: 'E2eeError', code: 'malformed' };
 const bytes = (length, value) => new Uint8Array(length).fill(value);
-const SCHEMA = { 1: { name: 'number', type: 'uint' }, 2: { name: 'text', type: 'bytes', length: 2 }, 3: { name: 'many', type: 'uint', repeated: true } };
+const SCHEMA = {
+  1: { name: 'number', type: 'uint' },
+  2: { name: 'text', type: 'bytes', length: 2 },
+  3: { name: 'many', type: 'uint', repeated: true },
+};
 
 test('[FMT1] A message is written in the order of its fields, numbers in their shortest form.', () => {
   assert.equal(toHex(encode(SCHEMA, { text: utf8('ab'), number: 300, many: [0, 127, 128] })), '08ac0212026162' + '1800187f188001');
@@ -98,21 +110,37 @@ test('[FMT6] A SenderKeyMessage of a short text has the layout of the contract: 
   assert.equal(envelope.length, 258);
   assert.equal(toHex(envelope.subarray(0, 5)), '020afe0133');
   assert.deepEqual(readSenderKeyMessage(message), { ...fields, signed: body, signature: bytes(64, 4) });
-  for (const broken of [message.subarray(0, 60), concat(senderKeyBody({ ...fields, ciphertext: bytes(15, 3) }), bytes(64, 4)), concat(senderKeyBody({ ...fields, ciphertext: bytes(0, 0) }), bytes(64, 4))])
+  for (const broken of [
+    message.subarray(0, 60),
+    concat(senderKeyBody({ ...fields, ciphertext: bytes(15, 3) }), bytes(64, 4)),
+    concat(senderKeyBody({ ...fields, ciphertext: bytes(0, 0) }), bytes(64, 4)),
+  ])
     assert.throws(() => readSenderKeyMessage(broken), malformed);
   assert.throws(() => readSenderKeyMessage(concat(Uint8Array.of(0x32), message.subarray(1))), { code: 'unsupported' });
 });
 
 test('[FMT7] An SKDM gives a chain from one iteration on.', () => {
   const skdm = { distribution: bytes(16, 1), chain: 5, iteration: 300, chainKey: bytes(32, 2), signingKey: bytes(33, 3) };
-  assert.equal(toHex(writeSkdm(skdm)), '33' + '0a10' + '01'.repeat(16) + '1005' + '18ac02' + '2220' + '02'.repeat(32) + '2a21' + '03'.repeat(33));
+  assert.equal(
+    toHex(writeSkdm(skdm)),
+    '33' + '0a10' + '01'.repeat(16) + '1005' + '18ac02' + '2220' + '02'.repeat(32) + '2a21' + '03'.repeat(33),
+  );
   assert.deepEqual(readSkdm(writeSkdm(skdm)), skdm);
   assert.throws(() => readSkdm(writeSkdm(skdm).subarray(0, 90)), malformed);
   assert.throws(() => readSkdm(Uint8Array.of(0x44)), { code: 'unsupported' });
 });
 
 test('[FMT8] Content is padded to 160·n − 1 bytes, so that equal lengths hide short ones; broken padding is malformed.', () => {
-  const content = { kind: KINDS.reply, group: GROUP, context: bytes(16, 1), at: 1_700_000_000_000, body: utf8('hello'), headSeq: 4, headHash: bytes(16, 2), nonce: bytes(16, 3) };
+  const content = {
+    kind: KINDS.reply,
+    group: GROUP,
+    context: bytes(16, 1),
+    at: 1_700_000_000_000,
+    body: utf8('hello'),
+    headSeq: 4,
+    headHash: bytes(16, 2),
+    nonce: bytes(16, 3),
+  };
   for (const length of [0, 1, 30, 31, 32, 33, 34, 200, 5000]) {
     const written = writeContent({ ...content, body: bytes(length, 0) });
     assert.equal((written.length + 1) % 160, 0);
@@ -132,7 +160,8 @@ test('[FMT9] An invite is 43 letters that stand for one secret and one founder; 
   assert.equal(text.length, 43);
   assert.deepEqual(readInvite(text), invite);
   assert.deepEqual(readInvite(` ${text.slice(0, 20)}\n${text.slice(20)} `), invite);
-  for (const bad of ['', text.slice(1), `${text}A`, text.replace(/.$/, '='), text.slice(0, 42) + '1', text.replace('q', '+')]) assert.equal(readInvite(bad), null, bad);
+  for (const bad of ['', text.slice(1), `${text}A`, text.replace(/.$/, '='), text.slice(0, 42) + '1', text.replace('q', '+')])
+    assert.equal(readInvite(bad), null, bad);
 });
 
 test('[FMT10] Base64, hexadecimal and UUIDs are read in their own spelling only.', () => {
@@ -147,14 +176,18 @@ test('[FMT10] Base64, hexadecimal and UUIDs are read in their own spelling only.
   assert.throws(() => fromHex('0'), RangeError);
 });
 
+// biome-ignore format: a list is read across the line
 const PARSERS = {
   envelope: readEnvelope, pairwise: readPairwise, signed: readSigned, message: readSenderKeyMessage, skdm: readSkdm, content: readContent,
   record: (data) => readRecord(GROUP, data), media: readMediaInfo,
-}; // prettier-ignore
+};
 
 test('[FMT11] Fuzzed: every parser answers every byte string with a value or with an E2eeError.', () => {
   const seeds = [
-    writeEnvelope({ keys: { device: 1, epoch: 3, deliveries: [{ user: ADA, device: 1, suite: 16, sealed: random(40) }] }, request: { device: 1, distribution: random(16) } }),
+    writeEnvelope({
+      keys: { device: 1, epoch: 3, deliveries: [{ user: ADA, device: 1, suite: 16, sealed: random(40) }] },
+      request: { device: 1, distribution: random(16) },
+    }),
     writePairwise({ group: GROUP, epoch: 1, history: [{ user: ADA, device: 1, skdm: random(9) }], shareable: true }),
     concat(senderKeyBody({ distribution: random(16), chain: 1, iteration: 1, ciphertext: random(16) }), random(64)),
     writeContent({ kind: 1, group: GROUP, context: random(16), at: 1, body: utf8('x'), nonce: random(16) }),
@@ -166,7 +199,9 @@ test('[FMT11] Fuzzed: every parser answers every byte string with a value or wit
       for (const [at, value] of changes) data[at % data.length] = value;
       return data.subarray(0, cut || data.length);
     });
-  const prefixed = fc.tuple(fc.constantFrom(0x02, 0x33, 0x0a), fc.uint8Array({ maxLength: 200 })).map(([first, rest]) => concat(Uint8Array.of(first), rest));
+  const prefixed = fc
+    .tuple(fc.constantFrom(0x02, 0x33, 0x0a), fc.uint8Array({ maxLength: 200 }))
+    .map(([first, rest]) => concat(Uint8Array.of(first), rest));
   for (const [name, parse] of Object.entries(PARSERS))
     fc.assert(
       fc.property(fc.oneof(fc.uint8Array({ maxLength: 400 }), prefixed, mutated), (data) => {

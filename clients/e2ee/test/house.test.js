@@ -9,23 +9,35 @@ import { ALL, LIMIT, PAGE, size } from '../scripts/size.js';
 
 const TREE = fileURLToPath(new URL('../../../', import.meta.url));
 const read = (path) => readFileSync(join(TREE, path), 'utf8');
-const tracked = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: TREE, encoding: 'utf8' }).split('\0').filter((path) => path && existsSync(join(TREE, path)));
+const tracked = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], { cwd: TREE, encoding: 'utf8' })
+  .split('\0')
+  .filter((path) => path && existsSync(join(TREE, path)));
 const manifests = tracked.filter((path) => path.endsWith('package.json'));
 const licenceOf = (path) => JSON.parse(read(path)).license;
 /** Licences that MIT software may depend on and ship with. */
-const PERMISSIVE = /^(?:MIT|ISC|0BSD|BSD-2-Clause|BSD-3-Clause|Apache-2\.0|BlueOak-1\.0\.0|Unlicense|CC0-1\.0|\(?(?:MIT|BSD-2-Clause|BSD-3-Clause|Apache-2\.0|WTFPL|CC0-1\.0)(?: OR (?:MIT|BSD-2-Clause|BSD-3-Clause|Apache-2\.0|WTFPL|CC0-1\.0))+\)?)$/;
+const PERMISSIVE =
+  /^(?:MIT|ISC|0BSD|BSD-2-Clause|BSD-3-Clause|Apache-2\.0|BlueOak-1\.0\.0|Unlicense|CC0-1\.0|\(?(?:MIT|BSD-2-Clause|BSD-3-Clause|Apache-2\.0|WTFPL|CC0-1\.0)(?: OR (?:MIT|BSD-2-Clause|BSD-3-Clause|Apache-2\.0|WTFPL|CC0-1\.0))+\)?)$/;
 
 /** The folders whose package is under the AGPL. */
 const agpl = manifests.filter((path) => /AGPL/.test(licenceOf(path) ?? '')).map((path) => `${dirname(path)}/`);
 
 test('[SAFE8] Only AGPL packages import AGPL packages: nothing else in the tree names libsignal’s package or ours in an import.', () => {
   assert.ok(agpl.includes('clients/signal/'));
-  const imports = /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)['"](?:[^'"]*clients\/signal|(?:\.\.\/)+signal\/|@orbital-relay\/signal|@signalapp\/)/;
+  const imports =
+    /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)['"](?:[^'"]*clients\/signal|(?:\.\.\/)+signal\/|@orbital-relay\/signal|@signalapp\/)/;
   const source = tracked.filter((path) => /\.(?:[cm]?js|ts|tsx|html|py)$/.test(path) && !agpl.some((folder) => path.startsWith(folder)));
   assert.ok(source.length > 100);
-  assert.deepEqual(source.filter((path) => path !== 'clients/e2ee/test/house.test.js' && imports.test(read(path))), []);
-  const named = manifests.filter((path) => !agpl.includes(`${dirname(path)}/`) && /"(?:@signalapp\/|@orbital-relay\/signal|whatsapp-rust-bridge)/.test(read(path)));
-  assert.deepEqual(named.filter((path) => path !== 'clients/signal/package.json'), []);
+  assert.deepEqual(
+    source.filter((path) => path !== 'clients/e2ee/test/house.test.js' && imports.test(read(path))),
+    [],
+  );
+  const named = manifests.filter(
+    (path) => !agpl.includes(`${dirname(path)}/`) && /"(?:@signalapp\/|@orbital-relay\/signal|whatsapp-rust-bridge)/.test(read(path)),
+  );
+  assert.deepEqual(
+    named.filter((path) => path !== 'clients/signal/package.json'),
+    [],
+  );
   assert.match("import { x } from '@signalapp/libsignal-client'", imports);
   assert.match("await import('../../signal/src/index.js')", imports);
 });
@@ -35,12 +47,14 @@ test('[SAFE9] Every package that the MIT packages install has a permissive licen
     const mayBeAgpl = agpl.includes(`${dirname(path)}/`);
     const packages = Object.entries(JSON.parse(read(path)).packages).filter(([name]) => name !== '');
     assert.ok(packages.length > 0, path);
-    for (const [name, { license }] of packages) assert.ok(PERMISSIVE.test(license) || (mayBeAgpl && license === 'AGPL-3.0-only'), `${path}: ${name} is ${license}`);
+    for (const [name, { license }] of packages)
+      assert.ok(PERMISSIVE.test(license) || (mayBeAgpl && license === 'AGPL-3.0-only'), `${path}: ${name} is ${license}`);
   }
   assert.equal(licenceOf('clients/e2ee/package.json'), 'MIT');
   assert.equal(licenceOf('clients/signal/package.json'), 'AGPL-3.0-only');
   assert.match(read('clients/signal/LICENSE'), /GNU AFFERO GENERAL PUBLIC LICENSE\s+Version 3/);
-  for (const path of tracked.filter((path) => /^clients\/signal\/(?:src|test)\/.*\.js$/.test(path))) assert.match(read(path), /^\/\/ SPDX-License-Identifier: AGPL-3\.0-only\n/, path);
+  for (const path of tracked.filter((path) => /^clients\/signal\/(?:src|test)\/.*\.js$/.test(path)))
+    assert.match(read(path), /^\/\/ SPDX-License-Identifier: AGPL-3\.0-only\n/, path);
 });
 
 test('[SAFE10] libsignal is pinned to an exact version, and the runtime packages of the MIT package are two.', () => {
@@ -59,7 +73,15 @@ test('[SAFE11] A page loads at most 30 kB at once for all of it.', async () => {
 test('[SAFE12] What decides imports nothing that waits: the machines know no store, relay, clock or platform.', () => {
   for (const name of ['sender.js', 'receiver.js']) {
     const imports = [...read(`clients/e2ee/src/${name}`).matchAll(/^import .* from '(.*)';$/gm)].map(([, from]) => from);
-    assert.deepEqual(imports.filter((from) => !['./errors.js', './crypto/chain.js'].includes(from)), [], name);
-    assert.doesNotMatch(read(`clients/e2ee/src/${name}`).replace(/\/\*\*[^]*?\*\//g, ''), /\b(?:await|async|Date\.now|Math\.random|crypto\.|setTimeout|console)\b/, name);
+    assert.deepEqual(
+      imports.filter((from) => !['./errors.js', './crypto/chain.js'].includes(from)),
+      [],
+      name,
+    );
+    assert.doesNotMatch(
+      read(`clients/e2ee/src/${name}`).replace(/\/\*\*[\s\S]*?\*\//g, ''),
+      /\b(?:await|async|Date\.now|Math\.random|crypto\.|setTimeout|console)\b/,
+      name,
+    );
   }
 });

@@ -87,12 +87,15 @@ const LOG_LIES = {
     data.encrypted_body = toBase64(bytes);
     return ['bad_signature', 'unreadable', 'too_far_ahead'];
   },
-  ghost_member: (world, pick, events) => {
+  ghost_member: (_world, _pick, events) => {
     events.push({ type: 'member_joined', data: { user_id: GHOST } });
     return 'stranger';
   },
   swapped_identity: (world, pick, events) => {
-    events.push({ type: 'identity_changed', data: { user_id: pick([ADA, BEN]), device_id: 1, change: 'identity', identity_key: world.strangerKey } });
+    events.push({
+      type: 'identity_changed',
+      data: { user_id: pick([ADA, BEN]), device_id: 1, change: 'identity', identity_key: world.strangerKey },
+    });
     return 'identity_differs';
   },
 };
@@ -116,7 +119,11 @@ test('[LIE1] Of a thousand seeded lies in the log every one is seen, and none is
     const where = `seed ${SEED}, lie ${round}: ${name}`;
     const seen = await codes(victim, world.group);
     if (wanted === 'stranger') assert.deepEqual(await victim.strangers(world.group), [GHOST], where);
-    else assert.ok(seen.some((code) => [wanted].flat().includes(code)), `${where}: seen ${seen}`);
+    else
+      assert.ok(
+        seen.some((code) => [wanted].flat().includes(code)),
+        `${where}: seen ${seen}`,
+      );
     const shown = (await texts(victim, world.group)).filter((text) => !text.startsWith('['));
     assert.ok(shown.every((text) => truth.includes(text)) && new Set(shown).size === shown.length, `${where}: shown ${shown}`);
     if (seen.includes('two_histories')) await assert.rejects(say(victim, world.group, 'x'), { code: 'stopped' });
@@ -129,7 +136,10 @@ test('[LIE2] A log that went back is noticed, and sending stops until a person d
   const { relay, group, snapshot } = await newWorld();
   const cleo = await relay.device(CLEO, 1, { store: memoryStore(snapshot), publish: false });
   const { position } = await cleo.group(group);
-  const old = relay.groups.get(group).log.slice(0, position.seq - 1).map(({ type, data }) => ({ type, data }));
+  const old = relay.groups
+    .get(group)
+    .log.slice(0, position.seq - 1)
+    .map(({ type, data }) => ({ type, data }));
   const rolled = chained(group, [...old, { type: 'something_new', data: {} }]);
   assert.equal(await cleo.receive(rolled.at(-1)), 'seen');
   assert.deepEqual(await codes(cleo, group), ['rolled_back']);
@@ -159,11 +169,23 @@ test('[LIE4] Ghost members and ghost devices are given nothing; the directory is
   relay.hooks.devices = (list) => [...list, { user: ADA, device: 1, identity: new Uint8Array(33), suites: 2, seenAt: 0 }];
   await relay.deliver(ada, group);
   await say(ada, group, 'for Ben');
-  const given = relay.groups.get(group).log.filter(({ type }) => type === 'new_keys').flatMap(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)).keys.deliveries);
-  assert.deepEqual(given.map(({ user, device }) => [user, device]), [[BEN, 1]]);
+  const given = relay.groups
+    .get(group)
+    .log.filter(({ type }) => type === 'new_keys')
+    .flatMap(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)).keys.deliveries);
+  assert.deepEqual(
+    given.map(({ user, device }) => [user, device]),
+    [[BEN, 1]],
+  );
   assert.deepEqual(await ada.strangers(group), [GHOST]);
   const found = await ada.checkDirectory(group);
-  assert.deepEqual(found, { strangers: [{ user: GHOST, device: 1 }, { user: BEN, device: 9 }], differing: [{ user: ADA, device: 1 }] });
+  assert.deepEqual(found, {
+    strangers: [
+      { user: GHOST, device: 1 },
+      { user: BEN, device: 9 },
+    ],
+    differing: [{ user: ADA, device: 1 }],
+  });
   assert.ok((await codes(ada, group)).includes('unknown_device'));
   assert.ok(toHex(await ghost.identity()) !== toHex(await extra.identity()));
 });
@@ -247,9 +269,10 @@ test('[LIE9] A member who gives a chain of another member as an own one is refus
   await say(ada, group, 'by Ada');
   await relay.settle(group);
   const [, pinned] = (await ben.store.list('distributions', '')).find(([, row]) => row.user === ADA);
+  // biome-ignore format: a list is read across the line
   await ben.store.commit([{ table: 'outbox', key: `${group}/service/0000000000009999`, value: {
     kind: 'deliver', id: 'stolen', to: cleo.me, identity: toHex(await cleo.identity()), skdm: pinned.skdm, history: [], secret: false, notBefore: 0,
-  } }], true); // prettier-ignore
+  } }], true);
   await ben.flush(group);
   await relay.deliver(cleo, group);
   assert.deepEqual(await codes(cleo, group), ['stolen_distribution']);

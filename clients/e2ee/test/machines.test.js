@@ -21,18 +21,31 @@ test('[SND1] Each pair of state and input has at most one row, and rows name onl
   ]) {
     assert.equal(new Set(rows.map(({ state, on }) => `${state} ${on}`)).size, rows.length);
     for (const row of rows) assert.ok(states[row.state] && states[row.to] && inputs[row.on] && acts[row.does], JSON.stringify(row));
-    for (const [names, key] of [[states, 'state'], [inputs, 'on'], [acts, 'does']])
-      for (const name of Object.keys(names)) assert.ok(rows.some((row) => row[key] === name), `${key} ${name} is used`);
+    for (const [names, key] of [
+      [states, 'state'],
+      [inputs, 'on'],
+      [acts, 'does'],
+    ])
+      for (const name of Object.keys(names))
+        assert.ok(
+          rows.some((row) => row[key] === name),
+          `${key} ${name} is used`,
+        );
   }
 });
 
 test('[SND2] Whatever the facts and the view are, the next input has a row, and without new facts the machine comes to rest.', () => {
   const device = fc.constantFrom(ada, ben, { ...ben, identity: '05cc' });
+  // biome-ignore format: a list is read across the line
   const someFacts = fc.record({
     state: fc.constantFrom('none', 'made', 'giving', 'ready'), epoch: fc.nat(9), count: fc.nat(1200), madeAt: fc.nat(9 * DAY_MS),
     given: fc.uniqueArray(device, { maxLength: 3 }), drafts: fc.boolean(),
-  }); // prettier-ignore
-  const someView = fc.record({ epoch: fc.nat(9), devices: fc.uniqueArray(device, { maxLength: 3 }), rotationDays: fc.integer({ min: 1, max: 30 }) });
+  });
+  const someView = fc.record({
+    epoch: fc.nat(9),
+    devices: fc.uniqueArray(device, { maxLength: 3 }),
+    rotationDays: fc.integer({ min: 1, max: 30 }),
+  });
   fc.assert(
     fc.property(someFacts, someView, fc.nat(20 * DAY_MS), (start, seen, now) => {
       let state = start.state === 'none' ? { ...start, given: [] } : start;
@@ -102,7 +115,11 @@ test('[RCV2] A distribution belongs to the device that gave it first; requests a
   const pin = { group: 'g', user: 'ada', device: 1, first: 0, last: 0 };
   assert.equal(onKeys(undefined, { user: 'ada', device: 1, group: 'g' }).does, 'pin');
   assert.equal(onKeys(pin, { user: 'ada', device: 1, group: 'g' }).does, 'ignore');
-  for (const thief of [{ user: 'ben', device: 1, group: 'g' }, { user: 'ada', device: 2, group: 'g' }, { user: 'ada', device: 1, group: 'h' }])
+  for (const thief of [
+    { user: 'ben', device: 1, group: 'g' },
+    { user: 'ada', device: 2, group: 'g' },
+    { user: 'ada', device: 1, group: 'h' },
+  ])
     assert.equal(onKeys(pin, thief).warning, 'stolen_distribution');
   const asker = { inRoster: true, given: false, since: 5, madeEpoch: 4 };
   assert.equal(onRequest({ ...asker, inRoster: false, given: true }).warning, 'foreign_request');
@@ -118,10 +135,14 @@ test('[RCV2] A distribution belongs to the device that gave it first; requests a
 
 test('[RCV3] A missing key is asked for after 3 seconds, a minute, an hour and a day, and then no more.', () => {
   assert.deepEqual(REQUEST_MS, [3_000, 60_000, 3_600_000, 86_400_000]);
-  assert.deepEqual([0, 1, 2, 3, 4].map((asked) => requestDue(asked, 100)), [3_100, 60_100, 3_600_100, 86_400_100, null]);
+  assert.deepEqual(
+    [0, 1, 2, 3, 4].map((asked) => requestDue(asked, 100)),
+    [3_100, 60_100, 3_600_100, 86_400_100, null],
+  );
 });
 
 test('[SND5] The documents draw the machines and the fields as the code has them.', () => {
   const page = readFileSync(new URL('../../../docs/reference/encryption.md', import.meta.url), 'utf8');
-  for (const [name, table] of Object.entries(drawn())) assert.ok(page.includes(table), `${name} differs: run npm run tables in clients/e2ee`);
+  for (const [name, table] of Object.entries(drawn()))
+    assert.ok(page.includes(table), `${name} differs: run npm run tables in clients/e2ee`);
 });

@@ -3,7 +3,19 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { E2eeError } from '../src/errors.js';
-import { fromBase64, memoryStore, openFile, readEnvelope, readInvite, readMediaInfo, sealFile, toBase64, toHex, uuidBytes, writeMediaInfo } from '../src/index.js';
+import {
+  fromBase64,
+  memoryStore,
+  openFile,
+  readEnvelope,
+  readInvite,
+  readMediaInfo,
+  sealFile,
+  toBase64,
+  toHex,
+  uuidBytes,
+  writeMediaInfo,
+} from '../src/index.js';
 import { ADA, BEN, CLEO } from './people.js';
 import { FakeRelay, codes, enter, newFamily, reply, say, texts } from './relay.js';
 
@@ -14,7 +26,11 @@ const family = async (users = [ADA, BEN, CLEO], options = {}) => {
   const group = await newFamily(relay, members, options);
   return { relay, members, group, settle: () => relay.settle(group) };
 };
-const keysOf = (relay, group) => relay.groups.get(group).log.filter(({ type }) => type === 'new_keys').map(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)));
+const keysOf = (relay, group) =>
+  relay.groups
+    .get(group)
+    .log.filter(({ type }) => type === 'new_keys')
+    .map(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)));
 
 test('[DEVGRP1] Everybody of a group reads everybody, each message once and in the order of the log.', async () => {
   const { members, group, settle } = await family();
@@ -25,7 +41,10 @@ test('[DEVGRP1] Everybody of a group reads everybody, each message once and in t
   await settle();
   await say(cleo, group, 'three');
   await say(ada, group, 'four');
-  await ada.draft(group, 'new_thread', [{ field: 'encrypted_title', kind: 2, body: Buffer.from('title') }, { field: 'encrypted_body', kind: 3, body: Buffer.from('body') }]);
+  await ada.draft(group, 'new_thread', [
+    { field: 'encrypted_title', kind: 2, body: Buffer.from('title') },
+    { field: 'encrypted_body', kind: 3, body: Buffer.from('body') },
+  ]);
   await settle();
   for (const member of members) {
     assert.deepEqual(await texts(member, group), ['one', 'two', 'three', 'four', 'title|body']);
@@ -66,7 +85,10 @@ test('[DEVGRP3] After a removal nothing is sealed with a chain that the removed 
   assert.equal((await ada.sender(group)).count, 1);
   assert.equal(before.count, 1);
   const last = keysOf(relay, group).at(-1);
-  assert.deepEqual(last.keys.deliveries.map(({ user }) => user), [BEN]);
+  assert.deepEqual(
+    last.keys.deliveries.map(({ user }) => user),
+    [BEN],
+  );
   for (const event of relay.groups.get(group).log.slice((await cleo.group(group)).position.seq)) await cleo.receive(event);
   assert.deepEqual(await texts(cleo, group), ['all three', '[waiting]']);
   assert.deepEqual((await ada.group(group)).removals, []);
@@ -196,12 +218,19 @@ test('[DEVGRP6] A missing key is asked for once caught up, given again by its ow
   const [ada, ben] = members;
   await say(ada, group, 'unreadable at first');
   const { log } = relay.groups.get(group);
-  const forged = log.map((event) => (event.type === 'new_keys' ? { ...event, data: { ...event.data, encrypted_envelope: 'AgA=' } } : event));
+  const forged = log.map((event) =>
+    event.type === 'new_keys' ? { ...event, data: { ...event.data, encrypted_envelope: 'AgA=' } } : event,
+  );
   await relay.deliver(ben, group, forged);
   assert.deepEqual(await texts(ben, group), ['[waiting]']);
   await ben.tick(group);
   ben.caughtUp(group);
-  for (const [wait, requests] of [[0, 0], [2_999, 0], [1, 1], [50_000, 1]]) {
+  for (const [wait, requests] of [
+    [0, 0],
+    [2_999, 0],
+    [1, 1],
+    [50_000, 1],
+  ]) {
     relay.now += wait;
     await ben.tick(group);
     await ben.flush(group);
@@ -211,7 +240,10 @@ test('[DEVGRP6] A missing key is asked for once caught up, given again by its ow
   assert.deepEqual(await texts(ben, group), ['unreadable at first']);
   assert.deepEqual(await texts(ada, group), ['unreadable at first']);
   await settle();
-  assert.deepEqual((await codes(ben, group)).filter((code) => code !== 'unreadable_keys'), []);
+  assert.deepEqual(
+    (await codes(ben, group)).filter((code) => code !== 'unreadable_keys'),
+    [],
+  );
 });
 
 test('[DEVGRP7] Asking ends after a day: what can never be read says so.', async () => {
@@ -219,7 +251,11 @@ test('[DEVGRP7] Asking ends after a day: what can never be read says so.', async
   const [ada, ben] = members;
   await say(ada, group, 'gone');
   const { log } = relay.groups.get(group);
-  await relay.deliver(ben, group, log.map((event) => (event.type === 'new_keys' ? { ...event, data: { ...event.data, encrypted_envelope: 'AgA=' } } : event)));
+  await relay.deliver(
+    ben,
+    group,
+    log.map((event) => (event.type === 'new_keys' ? { ...event, data: { ...event.data, encrypted_envelope: 'AgA=' } } : event)),
+  );
   ben.caughtUp(group);
   for (const wait of [0, 3_000, 57_000, 3_540_000, 82_800_000, 86_400_000]) {
     relay.now += wait;
@@ -295,7 +331,11 @@ test('[DEVGRP10] History is read only from a verified person or the inviter, as 
   await settle();
   assert.deepEqual(await texts(cleo, group), ['by Ada', 'by Ben']);
   const items = await cleo.items(group);
-  assert.deepEqual(items.map(({ via }) => via), [ADA, null], 'the giver’s own chain carries no proof of an owner; Ben’s is signed by Ben');
+  assert.deepEqual(
+    items.map(({ via }) => via),
+    [ADA, null],
+    'the giver’s own chain carries no proof of an owner; Ben’s is signed by Ben',
+  );
   await ada.setPolicy(group, { history: 0, rotationDays: 7 });
   await settle();
   await assert.rejects(ada.shareHistory(group, CLEO), { code: 'stopped' });
@@ -353,7 +393,8 @@ test('[DEVGRP13] A chain is replaced after seven days, after 1,000 messages, and
   await ada.renewKeys(group);
   await say(ada, group, '4');
   assert.equal(await chain(), first + 2);
-  for (let round = 0; round < 1000; round++) await ada.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: Buffer.from('x') }]);
+  for (let round = 0; round < 1000; round++)
+    await ada.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: Buffer.from('x') }]);
   await ada.flush(group);
   assert.equal(await chain(), first + 3);
   await settle();
@@ -398,7 +439,10 @@ test('[DEVGRP15] Swapped, replayed and re-attributed contents are shown as warni
   relay.append(group, 'new_reply', data);
   await relay.deliver(ben, group);
   assert.deepEqual(await texts(ben, group), ['right', '[misplaced]', '[wrong_sender]', '[repeated]']);
-  assert.deepEqual((await codes(ben, group)).filter((code) => code !== 'broken_chain'), ['misplaced', 'wrong_sender', 'repeated']);
+  assert.deepEqual(
+    (await codes(ben, group)).filter((code) => code !== 'broken_chain'),
+    ['misplaced', 'wrong_sender', 'repeated'],
+  );
 });
 
 test('[DEVGRP19] A device that the directory has not seen for 90 days is given nothing; when it is seen again it is given the chain.', async () => {
@@ -407,7 +451,8 @@ test('[DEVGRP19] A device that the directory has not seen for 90 days is given n
   await say(ada, group, 'all');
   await settle();
   let unseen = [CLEO];
-  relay.hooks.devices = (list) => list.map((one) => ({ ...one, seenAt: unseen.includes(one.user) ? relay.now - 90 * 86_400_000 - 1 : relay.now }));
+  relay.hooks.devices = (list) =>
+    list.map((one) => ({ ...one, seenAt: unseen.includes(one.user) ? relay.now - 90 * 86_400_000 - 1 : relay.now }));
   await ada.checkDirectory(group);
   await say(ada, group, 'without Cleo');
   await settle();
@@ -425,13 +470,19 @@ test('[DEVGRP20] A title that stands over another thread’s body is misplaced, 
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const thread = async (title, body) => {
-    await ada.draft(group, 'new_thread', [{ field: 'encrypted_title', kind: 2, body: Buffer.from(title) }, { field: 'encrypted_body', kind: 3, body: Buffer.from(body) }]);
+    await ada.draft(group, 'new_thread', [
+      { field: 'encrypted_title', kind: 2, body: Buffer.from(title) },
+      { field: 'encrypted_body', kind: 3, body: Buffer.from(body) },
+    ]);
     await ada.flush(group);
     return relay.groups.get(group).log.at(-1);
   };
   const one = await thread('holiday', 'the sea');
   const two = await thread('doctor', 'the knee');
-  [one.data, two.data] = [{ ...one.data, encrypted_title: two.data.encrypted_title }, { ...two.data, encrypted_title: one.data.encrypted_title }];
+  [one.data, two.data] = [
+    { ...one.data, encrypted_title: two.data.encrypted_title },
+    { ...two.data, encrypted_title: one.data.encrypted_title },
+  ];
   const kind = await thread('a title', 'as a body');
   kind.data = { ...kind.data, encrypted_title: kind.data.encrypted_body, encrypted_body: kind.data.encrypted_title };
   await settle();
@@ -444,7 +495,9 @@ test('[DEVGRP21] A file’s key travels in the content of its event, and opens t
   const media = '22222222-2222-4333-8444-555555555555';
   const { key, sealed, sha256 } = await sealFile(media, new Blob(['a photo']));
   const body = writeMediaInfo({ key, sha256, type: 'image/png', name: 'sea.png' });
-  await ada.draft(group, 'media_uploaded', [{ field: 'encrypted_metadata', kind: 5, context: uuidBytes(media), body }], { media_id: media });
+  await ada.draft(group, 'media_uploaded', [{ field: 'encrypted_metadata', kind: 5, context: uuidBytes(media), body }], {
+    media_id: media,
+  });
   await ada.flush(group);
   relay.append(group, 'media_uploaded', { ...relay.groups.get(group).log.at(-1).data, media_id: '33333333-2222-4333-8444-555555555555' });
   await settle();
@@ -462,18 +515,46 @@ test('[DEVGRP22] Fuzzed: whatever the server puts into an event, the log goes on
   const { data } = relay.groups.get(group).log.at(-1);
   const keys = relay.groups.get(group).log.findLast(({ type }) => type === 'new_keys').data.encrypted_envelope;
   const snapshot = ben.store.snapshot();
+  // biome-ignore format: a list is read across the line
   const value = fc.oneof(
     fc.jsonValue(), fc.base64String(), fc.constantFrom(ADA, BEN, group, data.encrypted_envelope, keys, undefined, ''),
     fc.uint8Array({ maxLength: 60 }).map((bytes) => toBase64(Uint8Array.from([2, ...bytes]))),
-  ); // prettier-ignore
-  const names = ['user_id', 'device_id', 'change', 'identity_key', 'author_id', 'sender_id', 'record', 'encrypted_envelope', 'encrypted_title', 'encrypted_body', 'encrypted_metadata', 'thread_id', 'media_id'];
-  const types = ['member_joined', 'member_left', 'identity_changed', 'new_record', 'new_keys', 'new_message', 'new_thread', 'new_reply', 'media_uploaded', 'new_annotation', 'deleted'];
+  );
+  const names = [
+    'user_id',
+    'device_id',
+    'change',
+    'identity_key',
+    'author_id',
+    'sender_id',
+    'record',
+    'encrypted_envelope',
+    'encrypted_title',
+    'encrypted_body',
+    'encrypted_metadata',
+    'thread_id',
+    'media_id',
+  ];
+  const types = [
+    'member_joined',
+    'member_left',
+    'identity_changed',
+    'new_record',
+    'new_keys',
+    'new_message',
+    'new_thread',
+    'new_reply',
+    'media_uploaded',
+    'new_annotation',
+    'deleted',
+  ];
   const event = fc.record({ type: fc.constantFrom(...types), data: fc.dictionary(fc.constantFrom(...names), value) });
   await fc.assert(
     fc.asyncProperty(fc.array(event, { minLength: 1, maxLength: 6 }), async (events) => {
       const victim = await new FakeRelay().device(BEN, 1, { store: memoryStore(snapshot), publish: false });
       const { position } = await victim.group(group);
-      for (const [at, one] of events.entries()) assert.equal(await victim.receive({ ...one, group_id: group, seq: position.seq + 1 + at, hash: position.hash }), 'processed');
+      for (const [at, one] of events.entries())
+        assert.equal(await victim.receive({ ...one, group_id: group, seq: position.seq + 1 + at, hash: position.hash }), 'processed');
       const shown = (await texts(victim, group)).filter((text) => !text.startsWith('['));
       assert.deepEqual(shown, ['true']);
     }),

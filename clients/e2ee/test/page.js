@@ -40,23 +40,33 @@ globalThis.family = async () => {
   await say(tab, group, 'from the second tab');
   await say(ben, group, 'from Ben');
   // Both tabs process the log at once: one reads, the other sees what was read.
-  await Promise.all([ada, tab].map((one) => Promise.all(relay.groups.get(group).log.map((event) => one.receive(event).catch((error) => error.code)))));
+  await Promise.all(
+    [ada, tab].map((one) => Promise.all(relay.groups.get(group).log.map((event) => one.receive(event).catch((error) => error.code)))),
+  );
   await relay.settle(group);
   const identity = await new Unit(first).get('identities', 'me');
   const preKeys = await first.list('pre_keys', 'hpke/');
   const reads = await Promise.all(
-    [identity.key, ...preKeys.map(([, { handles }]) => handles.x25519), ...preKeys.map(([, { handles }]) => handles.mlkem).filter((one) => one instanceof CryptoKey)].map((one) =>
-      crypto.subtle.exportKey('pkcs8', one).then(() => 'read out', () => 'kept'),
+    [
+      identity.key,
+      ...preKeys.map(([, { handles }]) => handles.x25519),
+      ...preKeys.map(([, { handles }]) => handles.mlkem).filter((one) => one instanceof CryptoKey),
+    ].map((one) =>
+      crypto.subtle.exportKey('pkcs8', one).then(
+        () => 'read out',
+        () => 'kept',
+      ),
     ),
   );
   const decoder = new TextDecoder('latin1');
   const shown = [];
   for (const table of ['items', 'sender_keys', 'outbox', 'identities', 'distributions'])
     for (const row of await raw('family', table)) if (/canary|chainKey|identity/.test(decoder.decode(row.sealed))) shown.push(table);
+  // biome-ignore format: a list is read across the line
   return {
     group, shown, reads: [...new Set(reads)], handles: reads.length, native: await hasNativeMlKem(),
     ada: await texts(ada, group), tab: await texts(tab, group), ben: await texts(ben, group), codes: [...(await codes(ada, group)), ...(await codes(ben, group))],
-  }; // prettier-ignore
+  };
 };
 
 /** After a reload: what the store holds is there. */

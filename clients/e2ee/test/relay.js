@@ -7,10 +7,10 @@ import { EPOCH_EVENTS, Member, hpkeRatchet, memoryStore, readInvite } from '../s
 /** What a post of each type adds by itself, as the server does. */
 const FIELDS = {
   new_message: (group, user) => ({ message_id: randomUUID(), conversation_id: group, sender_id: user }),
-  new_thread: (group, user) => ({ thread_id: randomUUID(), author_id: user }),
-  new_reply: (group, user) => ({ reply_id: randomUUID(), author_id: user }),
-  media_uploaded: (group, user) => ({ author_id: user }),
-  new_annotation: (group, user) => ({ annotation_id: randomUUID(), author_id: user }),
+  new_thread: (_group, user) => ({ thread_id: randomUUID(), author_id: user }),
+  new_reply: (_group, user) => ({ reply_id: randomUUID(), author_id: user }),
+  media_uploaded: (_group, user) => ({ author_id: user }),
+  new_annotation: (_group, user) => ({ annotation_id: randomUUID(), author_id: user }),
   new_record: (group, user) => ({ record_id: randomUUID(), group_id: group, author_id: user }),
   new_keys: (group, user) => ({ keys_id: randomUUID(), group_id: group, sender_id: user }),
 };
@@ -79,13 +79,14 @@ export class FakeRelay {
         if (known && known.body !== text) throw new E2eeError('conflict', 'another body under this key');
         if (known) return { seq: known.seq };
         if (!state.members.has(user)) throw new Error('FORBIDDEN');
-        if (ifEpoch !== undefined && state.epoch > ifEpoch) throw new E2eeError('epoch_changed', 'the group changed', { epoch: state.epoch });
+        if (ifEpoch !== undefined && state.epoch > ifEpoch)
+          throw new E2eeError('epoch_changed', 'the group changed', { epoch: state.epoch });
         const seq = this.append(group, type, { ...FIELDS[type](group, user), ...body });
         state.answered.set(`${user}/${key}`, { body: text, seq });
         this.hooks.posted({ user, device, group, type, seq });
         return { seq };
       },
-      claim: async (group, devices) =>
+      claim: async (_group, devices) =>
         devices.map(({ user: whose, device: number, suite }) => {
           this.claims++;
           const keys = this.directory.get(`${whose}/${number}`);
@@ -93,7 +94,12 @@ export class FakeRelay {
           const oneTime = keys.hpkePreKeys.shift();
           if (!oneTime) this.lastResorts++;
           const kyber = keys.kyberPreKeys?.shift() ?? keys.kyberPreKey;
-          const libsignal = { registrationId: keys.registrationId, signedPreKey: keys.signedPreKey, kyberPreKey: kyber, preKey: keys.preKeys?.shift() };
+          const libsignal = {
+            registrationId: keys.registrationId,
+            signedPreKey: keys.signedPreKey,
+            kyberPreKey: kyber,
+            preKey: keys.preKeys?.shift(),
+          };
           const hpke = { hpkePreKey: oneTime ?? keys.hpkePreKey, lastResort: !oneTime };
           return this.hooks.bundle({ user: whose, device: number, suite, identity: keys.identity, ...(suite === 16 ? hpke : libsignal) });
         }),
@@ -106,12 +112,23 @@ export class FakeRelay {
         if (fresh)
           for (const [group, state] of this.groups)
             if (state.members.has(user))
-              this.append(group, 'identity_changed', { user_id: user, device_id: body.device, change: known ? 'identity' : 'added', identity_key: toBase64(body.identity) });
+              this.append(group, 'identity_changed', {
+                user_id: user,
+                device_id: body.device,
+                change: known ? 'identity' : 'added',
+                identity_key: toBase64(body.identity),
+              });
         return { device: body.device };
       },
       devices: async (group) => {
         const { members } = this.groups.get(group);
-        const list = [...this.directory].map(([name, keys]) => ({ user: name.split('/')[0], device: Number(name.split('/')[1]), identity: keys.identity, suites: keys.suites, seenAt: this.now }));
+        const list = [...this.directory].map(([name, keys]) => ({
+          user: name.split('/')[0],
+          device: Number(name.split('/')[1]),
+          identity: keys.identity,
+          suites: keys.suites,
+          seenAt: this.now,
+        }));
         return this.hooks.devices(list.filter((one) => members.has(one.user)));
       },
       catchUp: (group) => this.deliver(getMember(), group),
@@ -120,7 +137,15 @@ export class FakeRelay {
 
   /** A device with a store of its own (or a given one) that publishes its keys. */
   async device(user, device = 1, { store = memoryStore(), ratchet = hpkeRatchet(store), publish = true, ...options } = {}) {
-    const member = new Member({ store, ratchet, relay: this.port(user, device, () => member), user, device, now: () => this.now, ...options });
+    const member = new Member({
+      store,
+      ratchet,
+      relay: this.port(user, device, () => member),
+      user,
+      device,
+      now: () => this.now,
+      ...options,
+    });
     member.store = store;
     this.members.push(member);
     if (publish) await member.publishKeys(4);
@@ -146,7 +171,9 @@ export class FakeRelay {
       }
       const { length } = this.groups.get(group).log;
       const behind = await Promise.all(
-        members.filter((one) => this.groups.get(group).members.has(one.me.user)).map(async (one) => (await one.group(group)).position.seq < length),
+        members
+          .filter((one) => this.groups.get(group).members.has(one.me.user))
+          .map(async (one) => (await one.group(group)).position.seq < length),
       );
       if (length === before && !behind.includes(true)) return;
       before = length;
@@ -187,6 +214,8 @@ export const reply = async (member, group, thread, text) => {
 
 /** What a member reads, in order; what it cannot read stands as its status. */
 export const texts = async (member, group) =>
-  (await member.items(group)).map(({ status, parts }) => (status === 'read' ? parts.map(({ body }) => new TextDecoder().decode(body)).join('|') : `[${status}]`));
+  (await member.items(group)).map(({ status, parts }) =>
+    status === 'read' ? parts.map(({ body }) => new TextDecoder().decode(body)).join('|') : `[${status}]`,
+  );
 
 export const codes = async (member, group) => (await member.warnings(group)).map(({ code }) => code);

@@ -15,11 +15,19 @@ async function newGroup() {
   const secret = random(16);
   const log = [];
   const facts = { founder: await founderHash(ada.publicKey), secrets: new Map([[0, secret]]), accepted: new Set() };
-  const post = async (author, body, proof, group = GROUP) => log.push({ seq: log.length + 2, author, bytes: await writeRecord(group, body, proof) });
+  const post = async (author, body, proof, group = GROUP) =>
+    log.push({ seq: log.length + 2, author, bytes: await writeRecord(group, body, proof) });
   await post(ADA, { kind: 'found', user: ADA, device: 1, identity: ada.publicKey, suites: 2, history: 0 }, ada);
   return { ada, secret, log, facts, post, fold: (more = {}) => fold(GROUP, log, { ...facts, ...more }) };
 }
-const knock = (user, device, { publicKey }, secretNumber = 0) => ({ kind: 'knock', user, device, identity: publicKey, suites: 2, secretNumber });
+const knock = (user, device, { publicKey }, secretNumber = 0) => ({
+  kind: 'knock',
+  user,
+  device,
+  identity: publicKey,
+  suites: 2,
+  secretNumber,
+});
 const link = (user, device, { publicKey }, byDevice) => ({ kind: 'link', user, device, identity: publicKey, suites: 3, byDevice });
 const names = (roster) => roster.devices.map(({ user, device }) => `${user[0]}${device}`).join(' ');
 const codes = (roster) => roster.warnings.map(({ code }) => code);
@@ -54,7 +62,14 @@ test('[ROS2] The founder of the invite, a knock with the secret and a link by an
   await group.post(BEN, link(BEN, 2, tablet, 1), ben);
   const roster = await group.fold();
   assert.equal(names(roster), 'a1 b1 b2');
-  assert.deepEqual(roster.devices.map(({ since, by }) => [since, by]), [[2, 'found'], [3, 'knock'], [4, 'link']]);
+  assert.deepEqual(
+    roster.devices.map(({ since, by }) => [since, by]),
+    [
+      [2, 'found'],
+      [3, 'knock'],
+      [4, 'link'],
+    ],
+  );
   assert.deepEqual(codes(roster), []);
   assert.equal(roster.founder, ADA);
 });
@@ -77,7 +92,17 @@ test('[ROS3] Another founder, a ghost without the secret, a swapped key, a made-
   await group.post(CLEO, knock(CLEO, 1, { publicKey: concat(Uint8Array.of(5), bytes(32, 0)) }), group.secret);
   const roster = await group.fold();
   assert.equal(names(roster), 'a1 b1');
-  assert.deepEqual(codes(roster), ['other_founder', 'other_founder', 'not_proven', 'not_proven', 'not_proven', 'not_proven', 'not_proven', 'unreadable_record', 'not_proven']);
+  assert.deepEqual(codes(roster), [
+    'other_founder',
+    'other_founder',
+    'not_proven',
+    'not_proven',
+    'not_proven',
+    'not_proven',
+    'not_proven',
+    'unreadable_record',
+    'not_proven',
+  ]);
 });
 
 test('[ROS4] A record whose author is another than the server says is refused.', async () => {

@@ -39,7 +39,9 @@ test('[SAFE2] A SQLCipher file by better-sqlite3-multiple-ciphers keeps the cont
   await storeContract(async () => open('contract.db', one));
 });
 
-test('[SAFE3] A SQLCipher file shows no plaintext and no private key, and opens with its key alone, for one process.', { skip }, async () => {
+test('[SAFE3] A SQLCipher file shows no plaintext and no private key, and opens with its key alone, for one process.', {
+  skip,
+}, async () => {
   const one = key();
   const relay = new FakeRelay();
   const [ada, ben] = [await relay.device(ADA, 1, { store: open('ada.db', one) }), await relay.device(BEN)];
@@ -48,9 +50,15 @@ test('[SAFE3] A SQLCipher file shows no plaintext and no private key, and opens 
   await relay.settle(group);
   const { seed } = await ada.store.get('identities', 'me');
   assert.equal(seed.length, 32);
-  const files = () => Buffer.concat(readdirSync(folder).filter((name) => name.startsWith('ada.db')).map((name) => readFileSync(join(folder, name))));
+  const files = () =>
+    Buffer.concat(
+      readdirSync(folder)
+        .filter((name) => name.startsWith('ada.db'))
+        .map((name) => readFileSync(join(folder, name))),
+    );
   assert.ok(files().length > 4096);
-  for (const secret of ['canary', 'SQLite format', 'sender_keys', ADA, Buffer.from(seed), Buffer.from(seed).toString('base64')]) assert.equal(files().includes(secret), false);
+  for (const secret of ['canary', 'SQLite format', 'sender_keys', ADA, Buffer.from(seed), Buffer.from(seed).toString('base64')])
+    assert.equal(files().includes(secret), false);
   assert.throws(() => open('ada.db', one), { code: 'locked' }, 'in use');
   await ada.store.close();
   assert.throws(() => open('ada.db', key()), { code: 'locked' }, 'another key');
@@ -64,7 +72,9 @@ test('[SAFE3] A SQLCipher file shows no plaintext and no private key, and opens 
   await again.store.close();
 });
 
-test('[SAFE4] A process that is killed amid its commits leaves each of them whole or absent, and none of the durable ones is lost.', { skip }, async () => {
+test('[SAFE4] A process that is killed amid its commits leaves each of them whole or absent, and none of the durable ones is lost.', {
+  skip,
+}, async () => {
   const one = key();
   const program = `
     import Database from 'better-sqlite3-multiple-ciphers';
@@ -77,7 +87,9 @@ test('[SAFE4] A process that is killed amid its commits leaves each of them whol
       process.stdout.write(round + '\\n');
     }`;
   for (let kills = 0; kills < 5; kills++) {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', program, join(folder, 'killed.db'), JSON.stringify([...one])], { cwd: fileURLToPath(new URL('.', import.meta.url)) });
+    const child = spawn(process.execPath, ['--input-type=module', '-e', program, join(folder, 'killed.db'), JSON.stringify([...one])], {
+      cwd: fileURLToPath(new URL('.', import.meta.url)),
+    });
     let said = '';
     await new Promise((resolve) => {
       child.stdout.on('data', (text) => {
@@ -98,19 +110,37 @@ test('[SAFE4] A process that is killed amid its commits leaves each of them whol
 
 test('[SAFE5] A unit of work reads its own writes, lists them in order, and leaves the store alone until it is committed.', async () => {
   const store = memoryStore();
-  await store.commit([{ table: 'meta', key: ordered(2), value: 'two' }, { table: 'meta', key: ordered(10), value: 'ten' }], true);
+  await store.commit(
+    [
+      { table: 'meta', key: ordered(2), value: 'two' },
+      { table: 'meta', key: ordered(10), value: 'ten' },
+    ],
+    true,
+  );
   const unit = new Unit(store);
   unit.put('meta', ordered(3), 'three');
   unit.delete('meta', ordered(10));
   const fork = unit.fork();
   fork.put('meta', ordered(1), 'one');
   fork.delete('meta', ordered(3));
-  assert.deepEqual((await fork.list('meta')).map(([, value]) => value), ['one', 'two']);
-  assert.deepEqual((await unit.list('meta')).map(([, value]) => value), ['two', 'three']);
-  assert.deepEqual((await fork.list('meta', '', 1)).map(([, value]) => value), ['one']);
+  assert.deepEqual(
+    (await fork.list('meta')).map(([, value]) => value),
+    ['one', 'two'],
+  );
+  assert.deepEqual(
+    (await unit.list('meta')).map(([, value]) => value),
+    ['two', 'three'],
+  );
+  assert.deepEqual(
+    (await fork.list('meta', '', 1)).map(([, value]) => value),
+    ['one'],
+  );
   unit.merge(fork);
   assert.equal(await unit.get('meta', ordered(3)), undefined);
-  assert.deepEqual((await store.list('meta', '')).map(([, value]) => value), ['two', 'ten']);
+  assert.deepEqual(
+    (await store.list('meta', '')).map(([, value]) => value),
+    ['two', 'ten'],
+  );
   await assert.rejects(
     transact(store, async (failing) => {
       failing.put('meta', 'x', 1);

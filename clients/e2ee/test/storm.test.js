@@ -83,7 +83,10 @@ test('[DEVGRP18] Through seeded crashes, removals, joins and new chains each mes
       const again = await relay.device(user, devices.get(user));
       relay.join(group, user);
       present.add(user);
-      await relay.settle(group, relay.members.filter((one) => one !== again));
+      await relay.settle(
+        group,
+        relay.members.filter((one) => one !== again),
+      );
       await again.join(group, readInvite((await ada.invite(group)).text), { inviter: ADA });
       await relay.deliver(again, group);
       await again.flush(group);

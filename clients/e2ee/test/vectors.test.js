@@ -21,11 +21,28 @@ import { vectors } from './people.js';
 
 /** Byte strings as hexadecimal. */
 const plain = (value) => JSON.parse(JSON.stringify(value, (_, one) => (one instanceof Uint8Array ? toHex(one) : one)));
-const NAMES = ['chains', 'contents', 'deliveries', 'envelopes', 'hkdf', 'identities', 'invites', 'records', 'refusals', 'safety-numbers', 'signatures', 'xwing'];
+const NAMES = [
+  'chains',
+  'contents',
+  'deliveries',
+  'envelopes',
+  'hkdf',
+  'identities',
+  'invites',
+  'records',
+  'refusals',
+  'safety-numbers',
+  'signatures',
+  'xwing',
+];
 
 test('[VEC1] The vectors are those that the code makes, and no file is without its test.', async () => {
-  assert.deepEqual(readdirSync(new URL('../../../spec/vectors/e2ee/', import.meta.url)).sort(), NAMES.map((name) => `${name}.json`));
-  for (const [name, content] of Object.entries(await made())) assert.deepEqual(content, vectors(name), `${name}: run node scripts/vectors.js`);
+  assert.deepEqual(
+    readdirSync(new URL('../../../spec/vectors/e2ee/', import.meta.url)).sort(),
+    NAMES.map((name) => `${name}.json`),
+  );
+  for (const [name, content] of Object.entries(await made()))
+    assert.deepEqual(content, vectors(name), `${name}: run node scripts/vectors.js`);
 });
 
 test('[VEC2] Chains of libsignal: distribution messages, keys and every message, in another order than they were sent.', async () => {
@@ -33,7 +50,11 @@ test('[VEC2] Chains of libsignal: distribution messages, keys and every message,
   assert.match(source, /libsignal \d+\.\d+\.\d+$/);
   for (const { name, distribution, chain, chain_key, iteration, skdm, messages, after, read_in_order } of cases) {
     const read = readSkdm(fromHex(skdm));
-    assert.deepEqual([uuidText(read.distribution), read.chain, read.iteration, toHex(read.chainKey)], [distribution, chain, iteration, chain_key], name);
+    assert.deepEqual(
+      [uuidText(read.distribution), read.chain, read.iteration, toHex(read.chainKey)],
+      [distribution, chain, iteration, chain_key],
+      name,
+    );
     assert.equal(toHex(writeSkdm(read)), skdm, name);
     let state = chainOf(read);
     for (const at of read_in_order) {
@@ -58,7 +79,8 @@ test('[VEC2] Chains of libsignal: distribution messages, keys and every message,
 
 test('[VEC3] Signatures of libsignal are valid; changed ones are not, and S + ℓ is not, though libsignal takes it.', async () => {
   const { cases } = vectors('signatures');
-  for (const { name, public_key, message, signature, valid } of cases) assert.equal(await verify(fromHex(public_key), fromHex(message), fromHex(signature)), valid, name);
+  for (const { name, public_key, message, signature, valid } of cases)
+    assert.equal(await verify(fromHex(public_key), fromHex(message), fromHex(signature)), valid, name);
   assert.equal(cases.length, 64);
   assert.ok(cases.filter(({ name }) => name.endsWith('S + ℓ')).every(({ libsignal }) => libsignal));
 });
@@ -102,8 +124,15 @@ test('[VEC7] Contents, envelopes and pairwise messages are read and written byte
 });
 
 test('[VEC8] Every refusal has its code.', () => {
-  const parsers = { envelope: readEnvelope, message: readSenderKeyMessage, skdm: readSkdm, content: readContent, record: (data) => readRecord('0a0b0c0d-0000-4000-8000-000000000001', data) };
-  for (const { name, parser, bytes, code } of vectors('refusals').cases) assert.throws(() => parsers[parser](fromHex(bytes)), { code }, name);
+  const parsers = {
+    envelope: readEnvelope,
+    message: readSenderKeyMessage,
+    skdm: readSkdm,
+    content: readContent,
+    record: (data) => readRecord('0a0b0c0d-0000-4000-8000-000000000001', data),
+  };
+  for (const { name, parser, bytes, code } of vectors('refusals').cases)
+    assert.throws(() => parsers[parser](fromHex(bytes)), { code }, name);
 });
 
 test('[VEC9] Invites are read and written; other spellings are not invites.', async () => {

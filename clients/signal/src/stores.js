@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: AGPL-3.0-only
 /** libsignal's stores on a unit of work: what libsignal reads and writes is part of the caller's transaction. */
+// biome-ignore format: a list is read across the line
 import {
   IdentityChange, IdentityKeyStore, KyberPreKeyRecord, KyberPreKeyStore, PreKeyRecord, PreKeyStore, PublicKey, SenderKeyRecord, SenderKeyStore, SessionRecord,
   SessionStore, SignedPreKeyRecord, SignedPreKeyStore,
-} from '@signalapp/libsignal-client'; // prettier-ignore
+} from '@signalapp/libsignal-client';
 import { E2eeError, equal, toHex } from '@orbital-relay/e2ee';
 
 /** @import { PrivateKey, ProtocolAddress } from '@signalapp/libsignal-client' */

@@ -6,7 +6,18 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { PrivateKey, PublicKey, SenderKeyDistributionMessage } from '@signalapp/libsignal-client';
-import { E2eeError, Unit, fromBase64, hpkeRatchet, memoryStore, readEnvelope, readInvite, readSenderKeyMessage, toHex, verify } from '@orbital-relay/e2ee';
+import {
+  E2eeError,
+  Unit,
+  fromBase64,
+  hpkeRatchet,
+  memoryStore,
+  readEnvelope,
+  readInvite,
+  readSenderKeyMessage,
+  toHex,
+  verify,
+} from '@orbital-relay/e2ee';
 import { FakeRelay, codes, enter, newFamily, say, texts } from '../../e2ee/test/relay.js';
 import { signalRatchet, signalStore } from '../src/index.js';
 
@@ -18,12 +29,20 @@ const ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
 const random = (length) => crypto.getRandomValues(new Uint8Array(length));
 const utf8 = (text) => new TextEncoder().encode(text);
 const suites = (relay, group) =>
-  relay.groups.get(group).log.filter(({ type }) => type === 'new_keys').flatMap(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)).keys?.deliveries.map(({ suite }) => suite) ?? []);
+  relay.groups
+    .get(group)
+    .log.filter(({ type }) => type === 'new_keys')
+    .flatMap(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)).keys?.deliveries.map(({ suite }) => suite) ?? []);
 
 test('[SGL1] Two clients with libsignal and two without read each other in one group; sessions serve where both have libsignal.', async () => {
   const relay = new FakeRelay();
   const members = [];
-  for (const [user, signal] of [[ADA, true], [BEN, false], [CLEO, true], [DORA, false]]) {
+  for (const [user, signal] of [
+    [ADA, true],
+    [BEN, false],
+    [CLEO, true],
+    [DORA, false],
+  ]) {
     const store = memoryStore();
     members.push(await relay.device(user, 1, { store, ratchet: signal ? signalRatchet() : hpkeRatchet(store) }));
   }
@@ -40,7 +59,10 @@ test('[SGL1] Two clients with libsignal and two without read each other in one g
     assert.deepEqual(await texts(member, group), said);
     assert.deepEqual(await codes(member, group), []);
   }
-  assert.deepEqual([...new Set(suites(relay, group))].sort((a, b) => a - b), [1, 2, 16]);
+  assert.deepEqual(
+    [...new Set(suites(relay, group))].sort((a, b) => a - b),
+    [1, 2, 16],
+  );
 });
 
 test('[SGL2] A member with libsignal repairs, rotates on removal, holds a reinstalled device and notices an old copy as any other.', async () => {
@@ -90,7 +112,10 @@ test('[SGL3] Fuzzed: chains of libsignal and of our own code give the same messa
   const [signal, own] = [signalRatchet(), hpkeRatchet({ keys: 'bytes' })];
   const me = { user: ADA, device: 3 };
   for (let chain = 0; chain < 20; chain++)
-    for (const [from, to] of [[signal, own], [own, signal]]) {
+    for (const [from, to] of [
+      [signal, own],
+      [own, signal],
+    ]) {
       const [sender, reader] = [new Unit(memoryStore()), new Unit(memoryStore())];
       const distribution = random(16);
       await from.newChain(sender, me, distribution);
@@ -127,7 +152,10 @@ test('[SGL4] Every signature of ours is valid for libsignal and the other way ro
   }
   assert.equal(accepted, 30, 'libsignal does not look at S; should it begin to, this test says so');
   const me = { user: ADA, device: 1 };
-  for (const [from, to] of [[hpkeRatchet({ keys: 'bytes' }), signalRatchet()], [signalRatchet(), hpkeRatchet({ keys: 'bytes' })]]) {
+  for (const [from, to] of [
+    [hpkeRatchet({ keys: 'bytes' }), signalRatchet()],
+    [signalRatchet(), hpkeRatchet({ keys: 'bytes' })],
+  ]) {
     const [sender, reader] = [new Unit(memoryStore()), new Unit(memoryStore())];
     const distribution = random(16);
     await from.newChain(sender, me, distribution);
@@ -152,11 +180,19 @@ test('[SGL5] A swapped identity, an unsigned pre-key and a bundle without keys a
   const relay = new FakeRelay();
   await relay.device(BEN, 1, { ratchet: signalRatchet() });
   const [bundle] = await relay.port(ADA, 1).claim('g', [{ user: BEN, device: 1, suite: 1 }]);
-  const way = { group: '0a0b0c0d-0000-4000-8000-000000000001', from: { user: ADA, device: 1 }, to: { user: BEN, device: 1 }, identity: bundle.identity };
+  const way = {
+    group: '0a0b0c0d-0000-4000-8000-000000000001',
+    from: { user: ADA, device: 1 },
+    to: { user: BEN, device: 1 },
+    identity: bundle.identity,
+  };
   const unit = new Unit(memoryStore());
   const other = PrivateKey.generate().getPublicKey().serialize();
   await assert.rejects(ratchet.seal(unit, { ...way, identity: other }, bundle, utf8('x')), { code: 'bad_key' });
-  await assert.rejects(ratchet.seal(unit, way, { ...bundle, kyberPreKey: { ...bundle.kyberPreKey, signature: new Uint8Array(64) } }, utf8('x')), { code: 'bad_signature' });
+  await assert.rejects(
+    ratchet.seal(unit, way, { ...bundle, kyberPreKey: { ...bundle.kyberPreKey, signature: new Uint8Array(64) } }, utf8('x')),
+    { code: 'bad_signature' },
+  );
   await assert.rejects(ratchet.seal(unit, way, { ...bundle, signedPreKey: undefined }, utf8('x')), { code: 'not_found' });
   await assert.rejects(ratchet.open(unit, way, { suite: 2, sealed: random(80) }), E2eeError);
   await assert.rejects(ratchet.open(unit, way, { suite: 9, sealed: random(80) }), { code: 'unsupported' });
@@ -193,7 +229,14 @@ test('[SGL6] A SQLCipher file by libsignal’s driver holds no plaintext, opens 
 test('[SGL7] An SKDM of low order is refused before libsignal learns it.', async () => {
   const key = new Uint8Array(33);
   key[0] = 5;
-  const forged = SenderKeyDistributionMessage._new(3, '0a0b0c0d-0000-4000-8000-000000000009', 1, 0, random(32), PublicKey.deserialize(PrivateKey.generate().getPublicKey().serialize())).serialize();
+  const forged = SenderKeyDistributionMessage._new(
+    3,
+    '0a0b0c0d-0000-4000-8000-000000000009',
+    1,
+    0,
+    random(32),
+    PublicKey.deserialize(PrivateKey.generate().getPublicKey().serialize()),
+  ).serialize();
   forged.set(key, forged.length - 33);
   for (const ratchet of [signalRatchet(), hpkeRatchet({ keys: 'bytes' })])
     await assert.rejects(ratchet.learn(new Unit(memoryStore()), { user: ADA, device: 1 }, forged), { code: 'bad_key' });
@@ -224,7 +267,10 @@ test('[SGL9] A session that no longer fits is replaced: the device asks, and the
   await relay.settle(group);
   await say(ben, group, 'two');
   await relay.settle(group);
-  await ben.store.commit((await ben.store.list('sessions', '')).map(([key]) => ({ table: 'sessions', key })), true);
+  await ben.store.commit(
+    (await ben.store.list('sessions', '')).map(([key]) => ({ table: 'sessions', key })),
+    true,
+  );
   await ada.renewKeys(group);
   await say(ada, group, 'three');
   await relay.settle(group);

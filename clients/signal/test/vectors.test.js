@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
+// biome-ignore format: a list is read across the line
 import {
   Fingerprint, ProtocolAddress, PublicKey, SenderKeyDistributionMessage, groupDecrypt, hkdf, processSenderKeyDistributionMessage,
-} from '@signalapp/libsignal-client'; // prettier-ignore
+} from '@signalapp/libsignal-client';
 import { Unit, fromHex, memoryStore, toHex, uuidBytes } from '@orbital-relay/e2ee';
 import { SenderKeys } from '../src/stores.js';
 
@@ -15,7 +16,8 @@ test('[SGL10] The installed libsignal gives what the committed vectors say: chai
   for (const { name, skdm, messages, read_in_order } of vectors('chains').cases) {
     const [store, sender] = [new SenderKeys(new Unit(memoryStore())), ProtocolAddress.new('a', 1)];
     await processSenderKeyDistributionMessage(sender, SenderKeyDistributionMessage.deserialize(fromHex(skdm)), store);
-    for (const at of read_in_order) assert.equal(toHex(await groupDecrypt(sender, store, fromHex(messages[at].message))), messages[at].plain, `${name}, message ${at}`);
+    for (const at of read_in_order)
+      assert.equal(toHex(await groupDecrypt(sender, store, fromHex(messages[at].message))), messages[at].plain, `${name}, message ${at}`);
   }
   for (const { name, public_key, message, signature, libsignal } of vectors('signatures').cases)
     assert.equal(PublicKey.deserialize(fromHex(public_key)).verify(fromHex(message), fromHex(signature)), libsignal, name);

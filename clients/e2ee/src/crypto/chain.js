@@ -85,7 +85,8 @@ export async function decrypt(chain, bytes) {
   if (message.chain !== chain.chain) throw new E2eeError('unknown_chain', `chain ${message.chain} of this distribution is unknown`);
   if (message.iteration - chain.iteration > MAX_AHEAD)
     throw new E2eeError('too_far_ahead', `iteration ${message.iteration} is more than ${MAX_AHEAD} ahead of ${chain.iteration}`);
-  if (!(await verify(chain.signingKey, message.signed, message.signature))) throw new E2eeError('bad_signature', 'the message is not signed by its chain');
+  if (!(await verify(chain.signingKey, message.signed, message.signature)))
+    throw new E2eeError('bad_signature', 'the message is not signed by its chain');
 
   let { iteration, chainKey } = chain;
   let skipped = chain.skipped;

@@ -56,7 +56,8 @@ function toBytes(value) {
  * @throws {E2eeError} `bad_key`.
  */
 export function checkPublicKey(key) {
-  if (key.length !== 33 || key[0] !== KEY_TYPE) throw new E2eeError('bad_key', `not a Curve25519 public key: ${key.length} bytes, first ${key[0]}`);
+  if (key.length !== 33 || key[0] !== KEY_TYPE)
+    throw new E2eeError('bad_key', `not a Curve25519 public key: ${key.length} bytes, first ${key[0]}`);
   const u = toNumber(key.subarray(1));
   if (u >= P) throw new E2eeError('bad_key', 'a public key that is not in its canonical form');
   if (LOW_ORDER.has(u)) throw new E2eeError('bad_key', 'a public key of low order');
@@ -135,7 +136,8 @@ export async function generateSigningKey(extractable) {
 }
 
 /** @param {Bytes} seed 32 bytes. @param {boolean} [extractable] @returns {Promise<CryptoKey>} */
-export const importSeed = (seed, extractable = false) => crypto.subtle.importKey('pkcs8', concat(PKCS8, seed), 'Ed25519', extractable, ['sign']);
+export const importSeed = (seed, extractable = false) =>
+  crypto.subtle.importKey('pkcs8', concat(PKCS8, seed), 'Ed25519', extractable, ['sign']);
 
 /** @param {CryptoKey} key An extractable one. @returns {Promise<Bytes>} Its seed. */
 export const exportSeed = async (key) => new Uint8Array(await crypto.subtle.exportKey('pkcs8', key)).slice(PKCS8.length);
@@ -149,6 +151,7 @@ export const exportSeed = async (key) => new Uint8Array(await crypto.subtle.expo
  */
 export async function sign({ key, edwards }, message) {
   const signature = new Uint8Array(await crypto.subtle.sign('Ed25519', key, copy(message)));
-  signature[63] = /** @type {number} */ (signature[63]) | (/** @type {number} */ (edwards[31]) & SIGN_BIT);
+  const signBit = /** @type {number} */ (edwards[31]) & SIGN_BIT;
+  signature[63] = /** @type {number} */ (signature[63]) | signBit;
   return signature;
 }

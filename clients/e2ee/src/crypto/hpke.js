@@ -33,7 +33,10 @@ export async function keySchedule(shared, info) {
 
   const context = concat(BASE_MODE, await labeledExtract(EMPTY, 'psk_id_hash', EMPTY), await labeledExtract(EMPTY, 'info_hash', info));
   const secret = await labeledExtract(shared, 'secret', EMPTY);
-  return { key: await labeledExpand(secret, 'key', context, KEY_BYTES), nonce: await labeledExpand(secret, 'base_nonce', context, NONCE_BYTES) };
+  return {
+    key: await labeledExpand(secret, 'key', context, KEY_BYTES),
+    nonce: await labeledExpand(secret, 'base_nonce', context, NONCE_BYTES),
+  };
 }
 
 /**

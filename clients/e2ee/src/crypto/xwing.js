@@ -131,7 +131,8 @@ async function encapsulateMlKem(publicKey, coins) {
  * @throws {E2eeError} `bad_key`.
  */
 export async function encapsulate(publicKey, coins) {
-  if (publicKey.length !== PUBLIC_BYTES) throw new E2eeError('bad_key', `an X-Wing public key has ${PUBLIC_BYTES} bytes, not ${publicKey.length}`);
+  if (publicKey.length !== PUBLIC_BYTES)
+    throw new E2eeError('bad_key', `an X-Wing public key has ${PUBLIC_BYTES} bytes, not ${publicKey.length}`);
   const point = copy(publicKey.subarray(MLKEM_PUBLIC));
   const base = new Uint8Array(32);
   base[0] = 9;
@@ -165,6 +166,8 @@ export async function decapsulate(key, enc) {
   if (enc.length !== ENC_BYTES) throw new E2eeError('malformed', `an X-Wing ciphertext has ${ENC_BYTES} bytes, not ${enc.length}`);
   const [ctM, ctX] = [copy(enc.subarray(0, MLKEM_CIPHERTEXT)), copy(enc.subarray(MLKEM_CIPHERTEXT))];
   const ssM =
-    key.mlkem instanceof Uint8Array ? await decapsulateSeed(key.mlkem, ctM) : new Uint8Array(await subtle.decapsulateBits({ name: MLKEM }, key.mlkem, ctM));
+    key.mlkem instanceof Uint8Array
+      ? await decapsulateSeed(key.mlkem, ctM)
+      : new Uint8Array(await subtle.decapsulateBits({ name: MLKEM }, key.mlkem, ctM));
   return combine(ssM, await agree(key.x25519, ctX), ctX, key.public.subarray(MLKEM_PUBLIC));
 }

@@ -36,7 +36,8 @@ export function writeContent(content) {
  * @throws {E2eeError} `malformed`, also when the padding or the length is not as written above.
  */
 export function readContent(padded) {
-  if ((padded.length + 1) % PAD_BYTES !== 0) throw new E2eeError('malformed', `content of ${padded.length} bytes is not padded to a multiple of ${PAD_BYTES}`);
+  if ((padded.length + 1) % PAD_BYTES !== 0)
+    throw new E2eeError('malformed', `content of ${padded.length} bytes is not padded to a multiple of ${PAD_BYTES}`);
   let end = padded.length - 1;
   while (end >= 0 && padded[end] === 0) end--;
   if (end < 0 || padded[end] !== 0x80) throw new E2eeError('malformed', 'content without the mark of its padding');

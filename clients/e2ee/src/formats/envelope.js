@@ -45,7 +45,8 @@ export function writeEnvelope({ content, keys, request }) {
  * @throws {E2eeError} `unsupported` for another version, `malformed`.
  */
 export function readEnvelope(bytes) {
-  if (bytes[0] !== VERSION) throw new E2eeError('unsupported', `envelope version ${bytes[0] ?? 'missing'} is not supported here`, { version: bytes[0] });
+  if (bytes[0] !== VERSION)
+    throw new E2eeError('unsupported', `envelope version ${bytes[0] ?? 'missing'} is not supported here`, { version: bytes[0] });
   const { content, keys, request } = decode(ENVELOPE, bytes.subarray(1));
   if (keys) for (const one of keys.deliveries) one.user = uuidText(one.user);
   return { ...(content && { content }), ...(keys && { keys }), ...(request && { request }) };
@@ -82,7 +83,14 @@ export const readSigned = (bytes) => /** @type {Signed} */ (decode(SIGNED, bytes
  * @returns {Bytes}
  */
 export const deliveryInfo = (group, from, to) =>
-  concat(utf8('orbital/2 keys\0'), uuidBytes(group), uuidBytes(from.user), Uint8Array.of(from.device), uuidBytes(to.user), Uint8Array.of(to.device));
+  concat(
+    utf8('orbital/2 keys\0'),
+    uuidBytes(group),
+    uuidBytes(from.user),
+    Uint8Array.of(from.device),
+    uuidBytes(to.user),
+    Uint8Array.of(to.device),
+  );
 
 /**
  * Return the bytes that `Signed.signature` covers.

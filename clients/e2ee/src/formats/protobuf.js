@@ -68,7 +68,8 @@ export function encode(schema, message) {
     const values = field.repeated ? value : [value];
     for (const one of values) {
       if (field.type === 'uint') {
-        if (!Number.isSafeInteger(one) || one < 0 || one > (field.max ?? U32)) throw new RangeError(`field ${field.name} cannot hold ${one}`);
+        if (!Number.isSafeInteger(one) || one < 0 || one > (field.max ?? U32))
+          throw new RangeError(`field ${field.name} cannot hold ${one}`);
         parts.push(Uint8Array.from([...varint(Number(key) * 8 + VARINT), ...varint(one)]));
         continue;
       }
@@ -139,7 +140,8 @@ export function decode(schema, bytes) {
       if (value > (field.max ?? U32)) malformed(`field ${field.name} is out of range`);
     } else {
       const raw = take(readVarint());
-      if (field.length !== undefined && raw.length !== field.length) malformed(`field ${field.name} has ${raw.length} bytes, not ${field.length}`);
+      if (field.length !== undefined && raw.length !== field.length)
+        malformed(`field ${field.name} has ${raw.length} bytes, not ${field.length}`);
       value = field.type === 'message' ? decode(/** @type {Schema} */ (field.schema), raw) : copy(raw);
     }
     if (!field.repeated) message[field.name] = value;

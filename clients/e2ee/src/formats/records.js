@@ -90,7 +90,8 @@ export function readRecord(group, bytes) {
   if (kind === 'knock') fields.secretNumber ??= 0;
   if (kind === 'revoke') fields.device ??= 0;
   const wanted = kind === 'knock' ? LENGTHS.mac : LENGTHS.signature;
-  if (record.proof.length !== wanted) throw new E2eeError('malformed', `the proof of a ${kind} has ${record.proof.length} bytes, not ${wanted}`);
+  if (record.proof.length !== wanted)
+    throw new E2eeError('malformed', `the proof of a ${kind} has ${record.proof.length} bytes, not ${wanted}`);
   return { body: /** @type {RecordBody} */ ({ kind, ...fields }), signed: signedPart(group, kind, record[kind]), proof: record.proof };
 }
 

@@ -98,12 +98,18 @@ export async function indexedDbStore(name) {
       const rows = database.transaction(table).objectStore(table);
       const count = limit === undefined || limit === Infinity ? undefined : limit;
       const [keys, values] = await Promise.all([done(rows.getAllKeys(range, count)), done(rows.getAll(range, count))]);
-      return Promise.all(keys.map(async (id, at) => /** @type {[string, unknown]} */ ([String(id), await open(table, String(id), values[at])])));
+      return Promise.all(
+        keys.map(async (id, at) => /** @type {[string, unknown]} */ ([String(id), await open(table, String(id), values[at])])),
+      );
     },
     async commit(writes, durable) {
       // Sealed before the transaction begins: IndexedDB ends a transaction that waits for anything else.
       const sealed = await Promise.all(
-        writes.map(async ({ table, key: id, value }) => ({ table, id, row: value === undefined ? undefined : await seal(table, id, value) })),
+        writes.map(async ({ table, key: id, value }) => ({
+          table,
+          id,
+          row: value === undefined ? undefined : await seal(table, id, value),
+        })),
       );
       const transaction = database.transaction([...new Set(writes.map((/** @type {Write} */ one) => one.table))], 'readwrite', {
         durability: durable ? 'strict' : 'relaxed',

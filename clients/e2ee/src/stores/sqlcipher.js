@@ -60,8 +60,11 @@ export function sqlcipherStore(driver, key) {
   if (key.length !== KEY_BYTES) throw new RangeError(`a store's key has ${KEY_BYTES} bytes, not ${key.length}`);
   try {
     driver.exec(`PRAGMA key = "x'${toHex(key)}'"`);
-    driver.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON; PRAGMA synchronous = NORMAL; BEGIN EXCLUSIVE; COMMIT');
-    for (const table of TABLES) driver.exec(`CREATE TABLE IF NOT EXISTS ${table} (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT`);
+    driver.exec(
+      'PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA secure_delete = ON; PRAGMA synchronous = NORMAL; BEGIN EXCLUSIVE; COMMIT',
+    );
+    for (const table of TABLES)
+      driver.exec(`CREATE TABLE IF NOT EXISTS ${table} (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT`);
   } catch (error) {
     driver.close();
     throw new E2eeError('locked', 'the store does not open: another key, not a store, or in use by another process', { cause: error });
@@ -75,7 +78,11 @@ export function sqlcipherStore(driver, key) {
     },
     async list(table, prefix, limit) {
       // The last code point there is: no key holds it.
-      const rows = driver.all(`SELECT key, value FROM ${table} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`, [prefix, `${prefix}\u{10ffff}`, limit !== undefined && Number.isFinite(limit) ? limit : -1]);
+      const rows = driver.all(`SELECT key, value FROM ${table} WHERE key >= ? AND key < ? ORDER BY key LIMIT ?`, [
+        prefix,
+        `${prefix}\u{10ffff}`,
+        limit !== undefined && Number.isFinite(limit) ? limit : -1,
+      ]);
       return rows.map((row) => [row.key, fromText(row.value)]);
     },
     async commit(writes, durable) {
@@ -85,7 +92,11 @@ export function sqlcipherStore(driver, key) {
       try {
         for (const { table, key: one, value } of writes) {
           if (value === undefined) driver.run(`DELETE FROM ${table} WHERE key = ?`, [one]);
-          else driver.run(`INSERT INTO ${table} (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, [one, toText(value)]);
+          else
+            driver.run(`INSERT INTO ${table} (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, [
+              one,
+              toText(value),
+            ]);
         }
         driver.exec('COMMIT');
       } catch (error) {
