@@ -99,11 +99,14 @@ types: $(VENV)/.stamp-dev  ## Run mypy, strictly
 layers: $(VENV)/.stamp-dev  ## Hold the floors: imports point down
 	$(BIN)/lint-imports
 
+# Tests wait more than they work: three processes share two cores. Each has servers and databases of its own.
+WORKERS ?= 3
+
 # The core is measured by the unit tests alone: what only a larger test reaches is not proven there.
 test-python: dev  ## Run the Python tests; the core at 100 % of its branches
 	$(BIN)/coverage run -m pytest -q tests/unit
 	$(BIN)/coverage report
-	$(PYTHON) -m pytest -q tests --ignore=tests/unit
+	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit
 
 # A package says in its scripts what it has: lint, types, test.
 test-js: dev  ## Run each JavaScript package's lint, types and tests
