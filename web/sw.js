@@ -71,6 +71,7 @@ const SHELL = [
   '/js/views/window.js',
   '/js/views/words.js',
   '/manifest.webmanifest',
+  '/sdk/advice.js',
   '/sdk/backoff.js',
   '/sdk/base-client.js',
   '/sdk/catch-up.js',

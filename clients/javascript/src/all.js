@@ -1,4 +1,5 @@
 /** Every part at once, without `import()`: for service workers, and for pages that may go offline before they used a part. */
+import * as advice from './advice.js';
 import * as catchUp from './catch-up.js';
 import * as media from './media.js';
 import * as outbox from './outbox.js';
@@ -7,6 +8,7 @@ import * as rest from './rest.js';
 import * as verify from './verify.js';
 
 Object.assign(parts, {
+  advice: async () => advice,
   catchUp: async () => catchUp,
   media: async () => media,
   outbox: async () => outbox,

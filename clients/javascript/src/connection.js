@@ -2,6 +2,7 @@
 import { BACKOFF, delayMs, wakeMs } from './backoff.js';
 import { OrbitalError, wrap } from './errors.js';
 import { locate } from './handshake.js';
+import { parts } from './parts.js';
 import { makeRenewal } from './renewal.js';
 import { platform } from './socket.js';
 import { after } from './timers.js';
@@ -26,6 +27,9 @@ export const HEARTBEAT_MS = 30_000;
 const MAX_HEARTBEAT_MS = 3_600_000;
 /** An attempt that a person asks for waits for neither back-off nor Retry-After, but only one a second is made. */
 const BY_HAND = { attempts: 1, window_ms: 1000 };
+
+/** Failures in a row of which one without a reason is explained: the first ones may be a restart of the server. */
+const UNEXPLAINED = 3;
 
 /** A socket was refused or cut for good by the server (RFC 6455 §7.4.1). */
 const POLICY_VIOLATION = 1008;
@@ -223,7 +227,7 @@ export class Connection {
       /** @type {Socket} */
       const made = (this.socket = new (this.#options.WebSocket ?? globalThis.WebSocket ?? platform.WebSocket)(address, protocols));
       made.onmessage = ({ data }) => this.#run === mine && this.#received(data);
-      made.onclose = ({ code, reason }) => this.#run === mine && this.#ended(code, reason);
+      made.onclose = ({ code, reason }) => this.#run === mine && this.#ended(code, reason, protocols[0]);
       made.onerror = () => {};
     } catch (cause) {
       if (this.#run !== mine) return;
@@ -299,10 +303,17 @@ export class Connection {
    *
    * @param {number} code
    * @param {string} reason
+   * @param {string} [offered] The first subprotocol that was offered.
    */
-  #ended(code, reason) {
-    if (code !== POLICY_VIOLATION || this.state.status !== 'open') this.#lost(reason, code);
-    else void this.#refused(new OrbitalError('UNAUTHORIZED', reason || 'the server ended the connection', { status: 401 }));
+  #ended(code, reason, offered) {
+    if (code !== POLICY_VIOLATION || this.state.status !== 'open') {
+      this.#lost(reason, code);
+      if (offered && !reason && this.#owner.reconnectAttempts === UNEXPLAINED)
+        parts.advice().then(
+          ({ explain }) => explain(this.#owner),
+          () => {},
+        );
+    } else void this.#refused(new OrbitalError('UNAUTHORIZED', reason || 'the server ended the connection', { status: 401 }));
   }
 
   /** @param {OrbitalError} error The server refused the token, or this client: another token is tried at once, the same one never. */

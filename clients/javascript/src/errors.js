@@ -6,7 +6,8 @@
  * Codes of the server are those of the protocol (`FORBIDDEN`, `TOO_MANY_REQUESTS`, …). Codes of ours:
  *
  * - `NETWORK`: no answer came; `cause` is what the platform said.
- * - `HTTP_404`, `HTTP_200`, …: an answer that is not this server's, as of a proxy or a captive portal: it decides nothing.
+ * - `HTTP_404`, `HTTP_200`, … and, in a browser, `HTTP_REDIRECT`: an answer that is not this server's, as of a proxy or a captive portal: it decides
+ *   nothing.
  * - `TOKEN`: your token function threw or did not answer in time; `cause` is what it threw.
  * - `BAD_FRAME`: the server sent something that is not a frame; `details.text` is its beginning.
  * - `HANDLER`: a handler of yours threw; `cause` is what it threw.
@@ -39,7 +40,7 @@ export class OrbitalError extends Error {
 
   /** Whether the same request may succeed later: no answer, an answer that is not the server's, 429, or a failure of the server's own. */
   get retryable() {
-    return /^(NETWORK|TOKEN|INTERNAL|UNAVAILABLE|TOO_MANY_REQUESTS|HTTP_\d+)$/.test(this.code);
+    return /^(NETWORK|TOKEN|INTERNAL|UNAVAILABLE|TOO_MANY_REQUESTS|HTTP_\w+)$/.test(this.code);
   }
 
   /** What JSON, and so a log or another process, gets: the message too, which is no own enumerable property. */

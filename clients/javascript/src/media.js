@@ -14,17 +14,23 @@ export const CHUNK_BYTES = 5 * 1024 * 1024;
 const CHUNKS_BYTES = [CHUNK_BYTES, 4 * 1024 * 1024];
 /** Chunks on their way at a time: enough to fill a connection of 100 ms and 500 Mbit/s, and 15 MiB of memory. */
 export const PARALLEL = 3;
-/** Tries in a row without a byte of progress. */
+/** Tries in a row without progress. */
 export const TRIES = 8;
 /** The most bytes of a file that a server takes by default. */
 export const MAX_FILE_BYTES = 500 * 1024 * 1024;
 /** How long a download may stand still before it is asked for again. */
 export const STALL_MS = 30_000;
+/** So many bytes have to come within PROGRESS_MS of waiting for the network, or the connection counts as dead: 1 KB/s. The Python SDK has the same. */
+export const PROGRESS_BYTES = 64 * 1024;
+/** Milliseconds; the time that the application takes for the bytes is not counted. */
+export const PROGRESS_MS = 60_000;
 /** How long a chunk may take: of it no progress is seen. It doubles when it was too short for this connection, up to what 5 MiB take at 10 kB/s. */
 export const CHUNK_MS = 60_000;
 const MAX_CHUNK_MS = 512_000;
 
 const RETRY = { ...BACKOFF, spread_ms: 1000 };
+
+const TOO_SLOW = `the download is too slow: less than ${PROGRESS_BYTES} bytes came in ${PROGRESS_MS / 1000} s`;
 
 /** @typedef {{loaded: number, total: number}} Progress Bytes that are through, of all. */
 
@@ -152,13 +158,13 @@ export async function uploadMedia(api, options) {
 }
 
 /**
- * Download a medium as a Blob. After a connection that broke, or stood still for 30 s, it goes on where it was.
+ * Download a medium as a Blob. After a connection that broke, was silent for 30 s, or carried less than 64 KiB in 60 s, it resumes where it stopped.
  *
  * @param {Http} api
  * @param {string} mediaId
  * @param {DownloadOptions} [options]
  * @returns {Promise<Downloaded>}
- * @throws {OrbitalError} `GONE` once expired; `HASH_MISMATCH`; `NETWORK` after eight tries without a byte.
+ * @throws {OrbitalError} `GONE` once expired; `HASH_MISMATCH`; `NETWORK` after eight tries that carried less than 64 KiB each.
  */
 export async function downloadMedia(api, mediaId, { sha256, onProgress, signal, max_bytes = MAX_FILE_BYTES } = {}) {
   const hash = new Sha256();
@@ -215,13 +221,23 @@ async function* pieces(api, mediaId, signal) {
       // What a proxy compressed has another length on the wire.
       if (!at && !head.has('Content-Encoding')) total = Number(head.get('Content-Length') ?? Infinity);
       const reader = /** @type {ReadableStream<Uint8Array<ArrayBuffer>>} */ (response.body).getReader();
+      let came = 0;
+      let left = PROGRESS_MS;
       try {
-        for (let read; !(read = await reader.read()).done; ) {
-          at += read.value.length;
+        for (;;) {
+          dog.feed(Math.min(left, STALL_MS), left < STALL_MS ? TOO_SLOW : undefined);
+          const asked = performance.now();
+          const read = await reader.read();
+          if (read.done) break;
           // The application that takes the bytes may be slow: that is not the connection.
           dog.rest();
+          at += read.value.length;
+          left -= performance.now() - asked;
+          if ((came += read.value.length) >= PROGRESS_BYTES) {
+            came = 0;
+            left = PROGRESS_MS;
+          }
           yield { bytes: read.value, headers: head, total };
-          dog.feed();
         }
       } finally {
         void reader.cancel().catch(() => {});
@@ -231,7 +247,8 @@ async function* pieces(api, mediaId, signal) {
     } catch (cause) {
       signal?.throwIfAborted();
       const error = wrap('NETWORK', cause);
-      tries = at > before ? 0 : tries + 1;
+      // One byte a try is no progress: a server that drips would be asked without end.
+      tries = at - before >= PROGRESS_BYTES ? 0 : tries + 1;
       if (!error.retryable || tries >= TRIES) throw error;
       await pause(error, tries, signal);
     } finally {
@@ -248,7 +265,8 @@ async function* pieces(api, mediaId, signal) {
  */
 function watchdog(signal, ms) {
   const abort = new AbortController();
-  const error = new OrbitalError('NETWORK', `nothing came for ${ms / 1000} s`);
+  /** @type {OrbitalError | undefined} */
+  let error;
   const stop = () => abort.abort(signal?.reason);
   if (signal?.aborted) stop();
   signal?.addEventListener('abort', stop);
@@ -256,13 +274,13 @@ function watchdog(signal, ms) {
   let timer;
   const dog = {
     signal: abort.signal,
-    /** Something came. */
-    feed() {
+    /** Something came: wait for more. @param {number} [waitMs] @param {string} [message] What to say when it does not come. */
+    feed(waitMs = ms, message = `nothing came for ${ms / 1000} s`) {
       clearTimeout(timer);
-      timer = after(ms, () => abort.abort(error));
+      timer = after(waitMs, () => abort.abort((error = new OrbitalError('NETWORK', message))));
     },
     /** Whether it was the time, and not the caller. */
-    barked: () => abort.signal.reason === error,
+    barked: () => error !== undefined,
     rest: () => clearTimeout(timer),
     end() {
       clearTimeout(timer);

@@ -3,6 +3,7 @@
  * in which `import()` is forbidden.
  */
 export const parts = {
+  advice: () => import('./advice.js'),
   catchUp: () => import('./catch-up.js'),
   media: () => import('./media.js'),
   outbox: () => import('./outbox.js'),

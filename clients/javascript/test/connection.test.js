@@ -1,7 +1,9 @@
 /** The machine: when it connects, when it does not, and how it notices that a line is dead. */
 import assert from 'node:assert/strict';
+import { connect as dial, createServer } from 'node:net';
 import { afterEach, beforeEach, test } from 'node:test';
 import { OrbitalClient } from '../src/node.js';
+import { WebSocket } from 'ws';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 
 let server;
@@ -21,6 +23,35 @@ const refuse =
   (status, code, headers) =>
   ({ path }, answer) =>
     path === '/api/ws-ticket' && answer(status, { error: code, message: code, details: {} }, headers);
+
+/** A socket that reports a failed handshake as a browser does: code 1006, and no reason. */
+class Silent extends WebSocket {
+  set onclose(then) {
+    super.onclose = ({ code }) => then({ code, reason: '' });
+  }
+}
+
+/** A proxy that drops one header from requests, or from answers. */
+async function dropping({ port }, side) {
+  const proxy = createServer((client) => {
+    const server = dial(port, '127.0.0.1');
+    const pass = (drops) => (bytes) =>
+      drops && proxy.drops ? Buffer.from(bytes.toString('latin1').replace(/sec-websocket-protocol:.*\r\n/i, ''), 'latin1') : bytes;
+    const pairs = [
+      [client, server, pass(side === 'request')],
+      [server, client, pass(side === 'answer')],
+    ];
+    for (const [from, to, change] of pairs) {
+      from.on('data', (bytes) => to.write(change(bytes)));
+      from.on('close', () => to.destroy());
+      from.on('error', () => to.destroy());
+    }
+  });
+  proxy.drops = true;
+  await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+  proxy.url = `http://127.0.0.1:${proxy.address().port}`;
+  return proxy;
+}
 
 beforeEach(async () => {
   server = await new FakeServer().listen();
@@ -79,6 +110,47 @@ for (const [handshake, seen] of [
     const [{ query, ticket, token }] = server.handshakes;
     assert.deepEqual({ query, ticket, token }, { ...seen, token: 't1' });
   });
+
+for (const [where, side] of [
+  ['requests', 'request'],
+  ['answers', 'answer'],
+])
+  test(`[SPD1] a proxy that drops Sec-WebSocket-Protocol from ${where}: the client says so once, goes on, and puts the token in no address`, async (t) => {
+    const proxy = await dropping(server, side);
+    t.after(() => proxy.close());
+    // The `ws` package is as silent about a refusal as a browser.
+    const client = connect({ handshake: 'protocol', WebSocket: Silent }, proxy.url);
+    const { errors } = client;
+    await until(() => client.reconnectAttempts >= 6);
+
+    assert.equal(errors.length, 1);
+    assert.equal(errors[0].code, 'NETWORK');
+    assert.match(errors[0].message, /^3 attempts .* proxy drops the header Sec-WebSocket-Protocol/);
+    assert.equal(client.state.status, 'connecting');
+    assert.ok(server.handshakes.every(({ query, ticket }) => !query && !ticket));
+    proxy.drops = false;
+    await open(client);
+    assert.equal(errors.length, 1);
+  });
+
+/** A socket that reports why a handshake failed. */
+class Explained extends WebSocket {
+  set onclose(then) {
+    super.onclose = ({ code }) => then({ code, reason: 'refused with 401' });
+  }
+}
+
+test('[SPD2] failures that have a reason, and those of the other ways, are not explained by a proxy', async () => {
+  server.refused.add('t1');
+  for (const [handshake, WebSocket] of [
+    ['protocol', Explained],
+    ['query', Silent],
+  ]) {
+    const client = connect({ handshake, WebSocket });
+    await until(() => client.reconnectAttempts >= 5);
+    assert.deepEqual(client.errors, [], handshake);
+  }
+});
 
 test('a refused token is not tried again', async () => {
   server.refused.add('t1');

@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import { afterEach, beforeEach, test } from 'node:test';
 import { Sha256 } from '../src/sha256.js';
 import { BACKOFF, delayMs } from '../src/backoff.js';
-import { CHUNK_BYTES, CHUNK_MS, MAX_FILE_BYTES, PARALLEL, STALL_MS } from '../src/media.js';
+import { CHUNK_BYTES, CHUNK_MS, MAX_FILE_BYTES, PARALLEL, PROGRESS_BYTES, PROGRESS_MS, STALL_MS, TRIES } from '../src/media.js';
 import { OrbitalClient } from '../src/node.js';
 import { uuid } from '../src/uuid.js';
 import { hurry, until } from './fake.js';
@@ -23,6 +23,8 @@ class MediaServer {
   download = () => null;
   etag = '"e1"';
   swallows = false;
+  /** Bytes that each drop has. */
+  dropBytes = 1;
 
   async listen() {
     this.http = createServer((request, response) => this.#serve(request, response).catch((error) => response.destroy(error)));
@@ -88,6 +90,11 @@ class MediaServer {
       'X-Encryption-IV': 'aXY=',
       'X-Expires-At': 'later',
     });
+    if (limit === 'drip') {
+      let at = from;
+      const dripping = setInterval(() => response.write(bytes.subarray(at, (at += this.dropBytes))), 2);
+      return response.on('close', () => clearInterval(dripping));
+    }
     if (typeof limit === 'number') return response.write(bytes.subarray(from, from + limit), () => this.swallows || response.destroy());
     response.end(bytes.subarray(from));
   }
@@ -285,6 +292,58 @@ test('[MWD1] a chunk that a line swallows is sent again', async (t) => {
 
   assert.ok(server.bytes(done.media_id).equals(bytes));
   assert.ok(server.calls.filter((call) => call === 'POST /api/media/upload').length > 6);
+});
+
+/** Let the waits of a test, and the clock that measures them, run so many times faster. */
+function hasten(t, times) {
+  const { setTimeout } = globalThis;
+  const clock = performance.now.bind(performance);
+  t.mock.method(globalThis, 'setTimeout', (then, ms = 0, ...args) => setTimeout(then, ms / times, ...args));
+  t.mock.method(performance, 'now', () => clock() * times);
+}
+
+test('[DRP1] a download that drips is asked for again from where it stood', async (t) => {
+  hasten(t, PROGRESS_MS / 1500);
+  const from = [];
+  server.download = (at) => (from.push(at), from.length === 1 ? 'drip' : null);
+  const { blob } = await client.downloadMedia(server.keep(bytes));
+
+  assert.ok(Buffer.from(await blob.arrayBuffer()).equals(bytes));
+  assert.equal(from.length, 2);
+  assert.ok(from[1] > 0 && from[1] < PROGRESS_BYTES, `asked from ${from}`);
+});
+
+test('[DRP2] a server that only drips ends a download with a sentence, after eight tries', async (t) => {
+  hasten(t, PROGRESS_MS / 1500);
+  const from = [];
+  server.download = (at) => (from.push(at), 'drip');
+
+  await assert.rejects(client.downloadMedia(server.keep(bytes)), {
+    code: 'NETWORK',
+    message: `the download is too slow: less than ${PROGRESS_BYTES} bytes came in ${PROGRESS_MS / 1000} s`,
+  });
+  assert.equal(from.length, TRIES);
+  assert.ok(
+    from.every((at, i) => !i || at > from[i - 1]),
+    `asked from ${from}`,
+  );
+});
+
+test('[DRP3] a slow connection that keeps the pace is never interrupted, and the time of the application is not counted', async (t) => {
+  hasten(t, PROGRESS_MS / 1500);
+  server.dropBytes = PROGRESS_BYTES;
+  let calls = 0;
+  server.download = () => (calls++, 'drip');
+  let pauses = 0;
+  const { blob } = await client.downloadMedia(server.keep(bytes.subarray(0, PROGRESS_BYTES * 40)), {
+    onProgress: () => {
+      // A blocked application: longer than the connection may take.
+      if (pauses++ === 3) for (const end = performance.now() + PROGRESS_MS * 1.2; performance.now() < end; );
+    },
+  });
+
+  assert.equal(blob.size, PROGRESS_BYTES * 40);
+  assert.equal(calls, 1);
 });
 
 test('[MWD2] after a break with progress the wait is the shortest step', async () => {

@@ -10,7 +10,7 @@ test('index.js and all that it imports, minified and gzipped, is below 8.5 kB', 
 
   assert.ok(bytes < LIMIT, `${bytes} bytes`);
   assert.ok(files.has('connection.js') && files.has('manager.js') && files.has('client.js'));
-  assert.deepEqual(later, ['catch-up.js', 'media.js', 'outbox.js', 'rest.js', 'verify.js']);
+  assert.deepEqual(later, ['advice.js', 'catch-up.js', 'media.js', 'outbox.js', 'rest.js', 'verify.js']);
 });
 
 test('a page needs no bundler: every import of src/ is a file beside it, Node’s own parts and React’s aside', () => {
