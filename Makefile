@@ -125,7 +125,7 @@ bench: dev  ## Measure, each figure beside a peer's of the same minute
 docs: $(VENV)/.stamp-dev  ## Write the pages again that are made out of code, help texts and tests
 	$(PYTHON) -m orbital_relay.config.reference > docs/reference/settings.md
 	$(PYTHON) -m orbital_relay.server.ops.metrics > docs/reference/metrics.md
-	$(PYTHON) -m orbital_relay.server.http.docs.reference > docs/reference/http.md
+	$(PYTHON) -m orbital_relay.server.http.reference > docs/reference/http.md
 	$(PYTHON) -m orbital_relay.server.http.docs.javascript > clients/javascript/src/api-types.js
 	$(PYTHON) -m tests.docs.pages
 	$(PYTHON) -m tests.docs.diagrams

@@ -67,6 +67,20 @@ def test_floors():
     assert found.returncode == 0, found.stdout + found.stderr
 
 
+def test_wings():
+    """[WINGS1] The contracts name every wing and module of the server, forbid circles, and count imports for types."""
+    linter = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    contracts = {contract["type"]: contract for contract in linter["contracts"] if "server" in str(contract)}
+    circles = [contract for contract in linter["contracts"] if contract["type"] == "acyclic_siblings"]
+    named = {name for layer in contracts["layers"]["layers"] for name in re.findall(r"\w+", layer)}
+
+    assert linter["exclude_type_checking_imports"] is False
+    assert [contract["ancestors"] for contract in circles] == [["orbital_relay"]]
+    assert not [contract for contract in linter["contracts"] if "ignore_imports" in contract]
+    assert contracts["layers"]["containers"] == ["orbital_relay.server"]
+    assert {"edge", "auth", "limits", "sessions", "cluster", "ops", "http"} <= named
+
+
 @pytest.mark.parametrize("module", modules("src", "tests", "bench", "examples"))
 def test_first_line(module: str):
     """[HOUSE2] Every module says in its first line what it contains."""

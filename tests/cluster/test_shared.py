@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from orbital_relay.model import GroupId, Principal, UserId
-from orbital_relay.server.cluster import redis_client as room
-from orbital_relay.server.cluster.redis_client import AWAY, SharedPresence, SharedRedis, SharedTickets
+from orbital_relay.server.cluster import presence as room
+from orbital_relay.server.cluster.presence import SharedPresence
+from orbital_relay.server.cluster.redis_client import AWAY, SharedRedis
+from orbital_relay.server.cluster.tickets import SharedTickets
 from orbital_relay.server.limits.limiter import SharedLimiter
 from orbital_relay.server.ops.clock import SystemClock
 from orbital_relay.server.sessions.presence import Connected

@@ -151,3 +151,16 @@ def test_floors():
     layers = manifest["tool"]["importlinter"]["contracts"][0]["layers"]
 
     assert written == [set(re.findall(r"\w+", layer)) for layer in layers]
+
+
+def test_the_page_names_the_wings_that_are_checked():
+    """[WINGS2] The wings of the server on the architecture page are those that import-linter holds, in that order."""
+    page = (CHECKOUT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+    table = page.partition("| wing of `server/`")[2].partition("\n\n")[0]
+    written = [
+        set(re.findall(r"`(\w+)(?:\.py|/)`", row)) for row in re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+    ]
+    manifest = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))
+    layers = manifest["tool"]["importlinter"]["contracts"][1]["layers"]
+
+    assert written == [set(re.findall(r"\w+", layer)) for layer in layers]

@@ -201,6 +201,6 @@ async def opened(data_dir: Path, **environ: str) -> AsyncIterator[Api]:
     given = {f"ORBITAL_{name.upper()}": value for name, value in environ.items()}
     settings = config.load(environ={**WIDE, "JWT_SECRET": SECRET, "ORBITAL_DATA_DIR": str(data_dir), **given})
     async with open_node(settings) as node:
-        transport = httpx.ASGITransport(build_app(node), client=("192.0.2.7", 4711))
+        transport = httpx.ASGITransport(build_app(node.context), client=("192.0.2.7", 4711))
         async with httpx.AsyncClient(transport=transport, base_url="http://orbital.test") as http:
             yield Api(node, http)

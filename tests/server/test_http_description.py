@@ -14,7 +14,7 @@ import pytest
 from orbital_relay.server.http import ENDPOINTS
 from orbital_relay.server.http.docs.javascript import types
 from orbital_relay.server.http.docs.manual import example, sample
-from orbital_relay.server.http.docs.reference import reference
+from orbital_relay.server.http.reference import reference
 from orbital_relay.services.forms import new_id
 from tests.server.api import Api, send_chunk
 from tests.support.programs import CHECKOUT
@@ -215,7 +215,7 @@ def test_the_reference_is_current():
     """[DOC4] docs/reference/http.md is what the routes say today."""
     written = (CHECKOUT / "docs" / "reference" / "http.md").read_text("utf-8")
 
-    assert written == reference(), "run: python -m orbital_relay.server.http.docs.reference > docs/reference/http.md"
+    assert written == reference(), "run: python -m orbital_relay.server.http.reference > docs/reference/http.md"
 
 
 def test_the_reference_leads_somewhere():

@@ -117,7 +117,7 @@ async def _ask(
         "headers": headers or [],
         "client": ("192.0.2.7", 4711),
     }
-    await build_app(api.node)(scope, receive or nothing, send)
+    await build_app(api.node.context)(scope, receive or nothing, send)
     if not sent:
         return 0, {}, b""
     found = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
@@ -128,7 +128,7 @@ async def _ask(
 async def test_the_socket_s_paths_want_an_upgrade(api: Api, path: str):
     """[ERR3] Plain HTTP at the WebSocket's path is 426, with a token or without, draining or not."""
     for draining in (False, True):
-        api.node.draining = draining
+        api.node.lifecycle.draining = draining
         for headers in ({}, api.user().headers):
             answer = await api.ask("GET", path, headers=headers)
 
@@ -327,7 +327,7 @@ async def test_a_server_that_is_going_down(api: Api):
     """[ERR11] Draining: 503 with `Retry-After` everywhere but at the endpoints about the server itself."""
     ada = api.user()
     assert (await ada.get("/api/groups")).status_code == 200
-    api.node.draining = True
+    api.node.lifecycle.draining = True
 
     refused = [
         await ada.get("/api/groups"),
@@ -434,7 +434,7 @@ async def test_only_http_comes_here(api: Api):
     """[ERR12] An upgrade or a lifespan that reaches the application is a bug of ours and raises at once."""
     for kind in ("websocket", "lifespan"):
         with pytest.raises(AssertionError):
-            await build_app(api.node)({"type": kind}, None, None)  # type: ignore[arg-type]
+            await build_app(api.node.context)({"type": kind}, None, None)  # type: ignore[arg-type]
 
 
 def test_no_two_endpoints_are_one():

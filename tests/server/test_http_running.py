@@ -59,7 +59,7 @@ async def test_a_part_that_hangs(api: Api, monkeypatch: pytest.MonkeyPatch):
 
 async def test_going_down_is_not_ready(api: Api):
     """[RUN3] Draining: not ready, so that nobody new is sent here; alive until the end."""
-    api.node.draining = True
+    api.node.lifecycle.draining = True
 
     ready, live = [await api.ask("GET", f"/health/{what}") for what in ("ready", "live")]
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
-from orbital_relay.server.app import open_store
+from orbital_relay.server.adapters import open_store
 from orbital_relay.store import archive
 
 

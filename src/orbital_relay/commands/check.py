@@ -14,7 +14,7 @@ from orbital_relay.commands.server_options import load_existing, run, settings_o
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import OrbitalError
-from orbital_relay.server.app import open_store
+from orbital_relay.server.adapters import open_store
 from orbital_relay.server.ops.clock import SystemClock
 from orbital_relay.services.media import FLIGHT_MS, examine
 from orbital_relay.store.sql import SqlStore

@@ -10,7 +10,7 @@ from orbital_relay.commands.server_options import load_existing, run, settings_o
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.core.trusted_time import START_LEAP_MS
-from orbital_relay.server.app import open_store
+from orbital_relay.server.adapters import open_store
 from orbital_relay.server.ops.clock import SystemClock
 
 

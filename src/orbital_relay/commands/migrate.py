@@ -7,7 +7,7 @@ import click
 from orbital_relay.commands.server_options import load, name_database, run, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
-from orbital_relay.server.app import open_store
+from orbital_relay.server.adapters import open_store
 
 
 @click.command(

@@ -10,7 +10,7 @@ from orbital_relay.commands.server_options import load, load_existing, run, sett
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import NotFound
-from orbital_relay.server.app import open_store
+from orbital_relay.server.adapters import open_store
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.ops.clock import SystemClock
 

@@ -16,7 +16,7 @@ from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import NotFound
 from orbital_relay.model import UserId
-from orbital_relay.server.app import extra, open_store
+from orbital_relay.server.adapters import extra, open_store
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.ops.clock import SystemClock

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from orbital_relay import config
-from orbital_relay.api.groups import Online
 from orbital_relay.blobs import check_blobs, open_blobs
 from orbital_relay.bus.local import LocalBus
-from orbital_relay.config import Postgres, Settings, SqliteFile
-from orbital_relay.errors import OrbitalError, SettingsInvalid
+from orbital_relay.config import Settings, SqliteFile
+from orbital_relay.errors import OrbitalError
 from orbital_relay.model import GroupId
 from orbital_relay.ports import Blobs, Bus, Limiter
 from orbital_relay.relay import Relay
+from orbital_relay.server.adapters import open_cluster, open_store
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.auth.tickets import Tickets
+from orbital_relay.server.context import ServerContext
 from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.edge.deflate import deflated_text_frame
-from orbital_relay.server.limits.limiter import LocalLimiter, SharedLimiter
+from orbital_relay.server.lifecycle import Lifecycle
+from orbital_relay.server.limits.limiter import LocalLimiter
+from orbital_relay.server.limits.memory import AnswerMemory
+from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.server.ops.clock import GuardedClock
+from orbital_relay.server.ops.counters import ServerCounters
+from orbital_relay.server.ops.metric_table import MetricSources
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
@@ -38,7 +42,11 @@ from orbital_relay.services import posting
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.media import Collected, MediaContext, collect
 from orbital_relay.store.sql import SqlStore
-from orbital_relay.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from orbital_relay.bus.redis import RedisBus
+    from orbital_relay.server.cluster.cluster import Cluster
+    from orbital_relay.server.cluster.presence import SharedPresence
 
 log = logging.getLogger("orbital.server")
 
@@ -73,8 +81,8 @@ class Node:
         store: SqlStore,
         blobs: Blobs,
         clock: GuardedClock,
-        limiter: Limiter,
-        tickets: Tickets | None = None,
+        cluster: Cluster | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         """
         Args:
@@ -82,41 +90,49 @@ class Node:
             store: The log.
             blobs: The media's bytes.
             clock: The time.
-            limiter: Where attempts are counted.
-            tickets: Where tickets wait; here when left out.
+            cluster: What this server shares with others; None when it is the only one.
+            siblings: The workers beside this one, if it is one of several.
         """
         self.settings = settings
         self.store = store
-        self.bus: Bus = LocalBus()
-        self.on_moved: Callable[[GroupId], None] | None = None
-        self.limiter = limiter
         self.clock = clock
-        self.draining = False
-        self.lines: set[SocketWriter] = set()
-        self.refusals: Counter[str] = Counter()
-        self.metrics = Metrics()
+        self.lifecycle = Lifecycle()
+        self.writers: set[SocketWriter] = set()
+        self.counters = ServerCounters()
         self.revoked_elsewhere = asyncio.Event()
         # The database lost what was committed: a failover to a replica that lagged, or an old backup.
         self.went_back = asyncio.Event()
-        self.auth = Auth.of(settings, store=store, clock=self.clock, tickets=tickets, notify=self._notify_revoked)
+        limiter: Limiter = LocalLimiter(clock) if cluster is None else cluster.limiter
+        tickets: Tickets | None = None if cluster is None else cluster.tickets
+        self.auth = Auth.of(settings, store=store, clock=clock, tickets=tickets, notify=self._notify_revoked)
         self.admission = Admission(settings, limiter=limiter)
         self.passwords = Passwords()
         self.relay = Relay(
             store=store,
-            clock=self.clock,
+            clock=clock,
             compress=deflated_text_frame,
-            on_batch=self.metrics.batch,
+            on_batch=self.counters.batch,
             on_moved=self._moved,
             on_restored=self.went_back.set,
         )
+        self.shared_bus: RedisBus | None = None
+        self.shared_presence: SharedPresence | None = None
         self.presence: Presence = LocalPresence(self.connected)
-        self.context = ServiceContext(
+        self.bus: Bus = LocalBus()
+        if cluster is not None:
+            self.presence = self.shared_presence = cluster.make_presence(self.connected, lambda: self.relay.hub.groups)
+            self.bus = self.shared_bus = cluster.make_bus(
+                receive=self.relay.receive,
+                on_reconnected=self._reconnected,
+                on_revoked=self.revoked_elsewhere.set,
+            )
+        self.services = ServiceContext(
             store=store,
             append=self.relay.append,
-            clock=self.clock,
+            clock=clock,
             passwords=self.passwords,
             mint=self.auth.issue,
-            online=self._online,
+            online=self.presence.online,
             envelope_bytes=settings.envelope_bytes,
             invite_days=settings.invite_days,
         )
@@ -124,12 +140,12 @@ class Node:
             rows=store,
             blobs=blobs,
             append=self.relay.append,
-            clock=self.clock,
+            clock=clock,
             limits=settings.media_limits,
             envelope_bytes=settings.envelope_bytes,
             keep_ms=int(settings.media_days * DAY_MS),
             abandon_ms=int(settings.media_abandon_hours * HOUR_MS),
-            started_ms=self.clock.wall_ms(),
+            started_ms=clock.wall_ms(),
             # A bucket's clock is another one than ours.
             alone=isinstance(settings.database, SqliteFile) and settings.media_url is None,
         )
@@ -142,27 +158,49 @@ class Node:
             heartbeat_s=settings.heartbeat_s,
             frame_rate=settings.frame_rate,
         )
-        self.doorkeeper = HandshakeAdmission(
+        self.handshakes = HandshakeAdmission(
             open_session=partial(
                 ClientSession,
                 relay=self.relay,
                 clock=clock,
                 auth=self.auth,
                 typing=self.typing,
-                enqueue=partial(posting.from_frame, self.context),
+                enqueue=partial(posting.from_frame, self.services),
                 registry=self.sessions,
                 settings=settings,
             ),
             auth=self.auth,
             admission=self.admission,
-            draining=lambda: self.draining,
-            refusals=self.refusals,
+            lifecycle=self.lifecycle,
+            refusals=self.counters.refusals,
         )
-        self.metrics.watch(self)
-
-    async def _online(self, group_id: GroupId) -> list[Online]:
-        # Looked up for each call: with Redis, the shared presence takes the place of the local one.
-        return await self.presence.online(group_id)
+        self.metrics = Metrics(
+            MetricSources(
+                relay=self.relay,
+                sessions=self.sessions,
+                media=self.media,
+                clock=clock,
+                bus=self.bus,
+                lifecycle=self.lifecycle,
+                counters=self.counters,
+            ),
+            siblings=siblings,
+        )
+        self.context = ServerContext(
+            settings=settings,
+            services=self.services,
+            media=self.media,
+            store=store,
+            bus=self.bus,
+            auth=self.auth,
+            admission=self.admission,
+            limits=RequestLimits(settings, limiter),
+            memory=AnswerMemory(settings.answer_memory_bytes, clock=clock),
+            metrics=self.metrics,
+            counters=self.counters,
+            clock=clock,
+            lifecycle=self.lifecycle,
+        )
 
     def connected(self, group_id: GroupId) -> Iterator[Connected]:
         """Tell which connections of this server hear a group."""
@@ -174,12 +212,35 @@ class Node:
                     yield Connected(listener.user_id, username, listener.connected_ms)
 
     async def _notify_revoked(self) -> None:
-        # The bus is known later than the node.
+        # The bus is made after the authenticator.
         await self.bus.notify_revoked()
 
     def _moved(self, group_id: GroupId) -> None:
-        if self.on_moved is not None:
-            self.on_moved(group_id)
+        if self.shared_presence is not None:
+            self.shared_presence.moved(group_id)
+
+    def _reconnected(self) -> None:
+        """Find what was lost while Redis was away, and write presence again: Redis may have come back empty."""
+        self.relay.compare_soon()
+        self.revoked_elsewhere.set()
+        if self.shared_presence is not None:
+            self.shared_presence.rewrite()
+
+    async def start(self, opened: AsyncExitStack) -> None:
+        """
+        Start the bus, the relay and presence, in this order.
+
+        Args:
+            opened: Closes each of them.
+        """
+        if self.shared_bus is not None:
+            opened.push_async_callback(self.shared_bus.close)
+            await self.shared_bus.start()
+        await self.relay.start(self.shared_bus)
+        if self.shared_presence is not None:
+            self.shared_presence.start()
+            opened.push_async_callback(self.shared_presence.close)
+        opened.push_async_callback(self.relay.close)
 
     # Chapter: work that comes round
 
@@ -260,14 +321,14 @@ class Node:
         Args:
             patience_s: Longest wait for posts and for the clients' own Close together, beyond the pace of closing.
         """
-        self.draining = True
+        self.lifecycle.draining = True
         log.info("draining", extra={"connections": len(self.sessions.open)})
         await self.sessions.end_all(
             1012, "the server is restarting", pace=self.settings.close_pace, patience_s=patience_s * 0.75
         )
         with suppress(TimeoutError):
             async with asyncio.timeout(min(CLOSE_WAIT_S, patience_s * 0.25)):
-                while self.lines:  # noqa: ASYNC110 - the edge's registry is a plain set, and a stop comes once
+                while self.writers:  # noqa: ASYNC110 - the edge's registry is a plain set, and a stop comes once
                     await asyncio.sleep(0.02)
 
 
@@ -292,13 +353,13 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         opened.push_async_callback(blobs.close)
         await check_blobs(blobs)
         clock = await GuardedClock.open(store, hold_hours=settings.clock_hold_hours)
-        if settings.redis_url is None:
-            node = Node(settings, store=store, blobs=blobs, clock=clock, limiter=LocalLimiter(clock))
-            opened.push_async_callback(node.auth.close)
-            await node.relay.start()
-        else:
-            node = await _open_shared(settings, settings.redis_url, store, blobs, clock, opened)
-        opened.push_async_callback(node.relay.close)
+        cluster = None
+        if settings.redis_url is not None:
+            cluster = open_cluster(settings.redis_url, clock=clock)
+            opened.push_async_callback(cluster.close)
+        node = Node(settings, store=store, blobs=blobs, clock=clock, cluster=cluster, siblings=siblings)
+        opened.push_async_callback(node.auth.close)
+        await node.start(opened)
         await node.auth.refresh()
         node.sessions.start()
         opened.callback(node.sessions.stop)
@@ -319,75 +380,8 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         periodic.append(asyncio.create_task(node.after_rewinds(), name="after rewinds"))
         opened.push_async_callback(_cancel, periodic)
         if siblings is not None:
-            node.metrics.siblings = siblings
             await opened.enter_async_context(siblings.told(node.metrics.snapshot))
         yield node
-
-
-async def _open_shared(
-    settings: Settings, redis_url: str, store: SqlStore, blobs: Blobs, clock: GuardedClock, opened: AsyncExitStack
-) -> Node:
-    """Make a server that shares a Redis with others; it starts without when Redis is away."""
-    with extra("redis"):
-        from orbital_relay.bus.redis import RedisBus  # noqa: PLC0415 - an extra
-        from orbital_relay.server.cluster.redis_client import SharedPresence, SharedRedis, SharedTickets  # noqa: PLC0415 - the same
-
-    shared = SharedRedis(redis_url)
-    opened.push_async_callback(shared.close)
-    limiter = SharedLimiter.of(redis_url, clock=clock, clustered=shared.clustered)
-    opened.push_async_callback(limiter.close)
-    tickets = SharedTickets(shared, clock)
-    node = Node(settings, store=store, blobs=blobs, clock=clock, limiter=limiter, tickets=tickets)
-    opened.push_async_callback(node.auth.close)
-    presence = SharedPresence(shared, node.connected, lambda: node.relay.hub.groups)
-    node.presence, node.on_moved = presence, presence.moved
-
-    def back() -> None:
-        # Find what was lost meanwhile, and say again who is here: it may have come back empty.
-        node.relay.compare_soon()
-        node.revoked_elsewhere.set()
-        presence.rewrite()
-
-    node.bus = bus = RedisBus(
-        redis_url, receive=node.relay.receive, on_reconnected=back, on_revoked=node.revoked_elsewhere.set
-    )
-    opened.push_async_callback(bus.close)
-    await bus.start()
-    await node.relay.start(bus)
-    presence.start()
-    opened.push_async_callback(presence.close)
-    return node
-
-
-async def open_store(settings: Settings, *, alone: bool = True) -> SqlStore:
-    """
-    Open the database that the settings name, and bring it to this program's schema.
-
-    Args:
-        settings: Where it is.
-        alone: Whether this is the server that appends to a file; a command beside it does not.
-
-    Raises:
-        DatabaseRefused: If it cannot be opened.
-    """
-    match settings.database:
-        case SqliteFile(path=path):
-            return await SqliteStore.open(path, alone=alone)
-        case Postgres(dsn=dsn):
-            with extra("postgres"):
-                from orbital_relay.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
-            return await PostgresStore.open(dsn)
-
-
-@contextlib.contextmanager
-def extra(name: str) -> Iterator[None]:
-    """Say how to install what an import needs when it is not there."""
-    try:
-        yield
-    except ImportError as exc:
-        raise SettingsInvalid(
-            f"This needs a library that is not installed: pip install 'orbital-relay[{name}]'"
-        ) from exc
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -69,12 +69,12 @@ async def serve(
         async with open_node(settings, siblings=siblings) as node:
             server = _Server(
                 uvicorn.Config(
-                    build_app(node),
+                    build_app(node.context),
                     # uvicorn asks for a class.
                     http=type("BudgetedLine", (HttpLine,), {"budget": _budget(settings)}),
                     ws=websocket_protocol(
-                        node.doorkeeper,
-                        registry=node.lines,
+                        node.handshakes,
+                        registry=node.writers,
                         max_message_bytes=MAX_FRAME_BYTES,
                         deflate=settings.deflate,
                     ),
@@ -177,7 +177,7 @@ def _signals(node: Node, server: uvicorn.Server) -> Iterator[None]:
         until_s = loop.time() + drain_s
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s * 0.75):
-                node.draining = True
+                node.lifecycle.draining = True
                 # Requests that were under way have their answers before any socket is closed.
                 while server.server_state.tasks:
                     await asyncio.wait(list(server.server_state.tasks))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orbital_relay.server.context import Node
+from orbital_relay.server.context import ServerContext
 from orbital_relay.server.http.application import Application
 from orbital_relay.server.http.endpoint import Endpoint
 from orbital_relay.server.http.routes import accounts, events, groups, health, media, messages, presence, threads
@@ -23,9 +23,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 """Every endpoint but those that serve documents."""
 
 
-def build_app(node: Node) -> Application:
+def build_app(server: ServerContext) -> Application:
     """Make the ASGI application of a server."""
     site = Site()
     endpoints = (*ENDPOINTS, *site.endpoints)
     site.describe(endpoints)
-    return Application(node, endpoints, fallback=site.fallback)
+    return Application(server, endpoints, fallback=site.fallback)

@@ -16,11 +16,9 @@ from starlette.types import Message, Receive, Scope, Send
 from orbital_relay.errors import MethodNotAllowed, NotFound, OrbitalError, Unauthorized, Unavailable, ValidationFailed
 from orbital_relay.model import Principal
 from orbital_relay.server.auth.credentials import bearer
-from orbital_relay.server.context import Node
+from orbital_relay.server.context import ServerContext
 from orbital_relay.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, read_body
 from orbital_relay.server.http.query import read_query, whole_fields
-from orbital_relay.server.limits.memory import AnswerMemory
-from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.services.forms import read
 
 log = logging.getLogger("orbital.server")
@@ -92,18 +90,14 @@ class _Bound:
 class Resource:
     """One path: an ASGI application that chooses the endpoint by method, and answers for all that can go wrong."""
 
-    def __init__(
-        self, node: Node, limits: RequestLimits, memory: AnswerMemory, path: str, endpoints: Iterable[Endpoint]
-    ) -> None:
-        self._node = node
-        self._limits = limits
-        self._memory = memory
+    def __init__(self, server: ServerContext, path: str, endpoints: Iterable[Endpoint]) -> None:
+        self._server = server
         self._path = path
-        limit = body_limit(node.settings.envelope_bytes)
+        limit = body_limit(server.settings.envelope_bytes)
         self._endpoints = {endpoint.method: _Bound(endpoint, limit=limit) for endpoint in endpoints}
         methods = {*self._endpoints, "OPTIONS"} | ({"HEAD"} if "GET" in self._endpoints else set())
         self._allow = ", ".join(sorted(methods)).encode()
-        self._cors = Cors(node.settings.allowed_origins)
+        self._cors = Cors(server.settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -121,16 +115,16 @@ class Resource:
                 key = value if key is None else key + b", " + value
             elif name == b"origin":
                 origin = value
-        call = Call(self._node, self._limits, scope, receive, send)
+        call = Call(self._server, scope, receive, send)
         try:
             reply = await self._answer(call, None if repeated else authorization, declared=declared, key=key)
             if reply is None:
                 return
-            self._node.metrics.answered(self._path, scope["method"], _status(reply))
+            self._server.counters.answered(self._path, scope["method"], _status(reply))
             await self._respond(reply, call, extra=self._cors.headers(origin))
         finally:
             if call.held is not None:
-                self._memory.release(call.held)
+                self._server.memory.release(call.held)
 
     async def _answer(
         self, call: Call, authorization: bytes | None, *, declared: bytes | None, key: bytes | None
@@ -141,7 +135,7 @@ class Resource:
             bound = self._endpoints.get("GET" if method == "HEAD" else method)
             if bound is None:
                 return self._without_endpoint(method, call.scope)
-            if self._node.draining and not bound.endpoint.always:
+            if self._server.lifecycle.draining and not bound.endpoint.always:
                 raise Unavailable("The server is going down; another one, or the next, will answer.")
             if bound.endpoint.auth:
                 call.principal = await self._admit(authorization)
@@ -149,7 +143,7 @@ class Resource:
                 call.idempotency_key = key.decode("latin-1")
             call.declared = _length(declared)
             if bound.endpoint.memory_bytes:
-                call.held = await self._memory.take(call.principal.user_id, bound.endpoint.memory_bytes)
+                call.held = await self._server.memory.take(call.principal.user_id, bound.endpoint.memory_bytes)
             return await _run(bound, call)
         except OrbitalError as exc:
             return Reply.error(exc)
@@ -167,13 +161,13 @@ class Resource:
                 await respond(reply, call.scope, call.receive, call.send, extra=extra)
                 return
             if isinstance(reply, Reply):
-                self._memory.shrink(held, len(reply.body))
+                self._server.memory.shrink(held, len(reply.body))
 
             async def counted(message: Message) -> None:
                 await call.send(message)
                 held.sent_bytes += len(message.get("body", b""))
 
-            async with held.sending(self._node.clock.steady_s()):
+            async with held.sending(self._server.clock.steady_s()):
                 await respond(reply, call.scope, call.receive, counted, extra=extra)
         except TimeoutError:
             # uvicorn closes the connection of an answer that ends short.
@@ -181,7 +175,7 @@ class Resource:
                 raise
         except asyncio.CancelledError:
             # A shutdown did not wait for the rest: the answer ends short, and uvicorn closes the line.
-            if not self._node.draining:
+            if not self._server.lifecycle.draining:
                 raise
             log.warning("an answer was cut short by the shutdown", extra={"path": self._path})
 
@@ -190,12 +184,12 @@ class Resource:
         token = None if authorization is None else bearer(authorization.decode("latin-1"))
         if token is None:
             raise Unauthorized("Send one header `Authorization: Bearer <token>`; signup and login give tokens.")
-        node = self._node
-        principal = node.auth.cached(token) or await node.auth.verify(token)
-        if self._limits.local:
-            self._limits.request_now(principal.user_id)
+        auth = self._server.auth
+        principal = auth.cached(token) or await auth.verify(token)
+        if self._server.limits.local:
+            self._server.limits.request_now(principal.user_id)
         else:
-            await self._limits.request(principal.user_id)
+            await self._server.limits.request(principal.user_id)
         return principal
 
     def _without_endpoint(self, method: str, scope: Scope) -> Reply:
@@ -254,7 +248,7 @@ async def _run(bound: _Bound, call: Call) -> Reply | Response:
         return await bound.endpoint.handler(call, *arguments)
     except asyncio.CancelledError:
         # uvicorn cancels what a shutdown did not wait for. The connection is still open, so the client gets an answer.
-        if not call.node.draining:
+        if not call.server.lifecycle.draining:
             raise
         raise Unavailable("The server went down before this was done. Ask again.") from None
 
@@ -313,9 +307,7 @@ async def respond(reply: Reply | Response, scope: Scope, receive: Receive, send:
 class Application:
     """The whole of HTTP: an ASGI application over a table of endpoints."""
 
-    def __init__(self, node: Node, endpoints: Iterable[Endpoint], *, fallback: Endpoint) -> None:
-        limits = RequestLimits(node.settings, node.limiter)
-        memory = AnswerMemory(node.settings.answer_memory_bytes, clock=node.clock)
+    def __init__(self, server: ServerContext, endpoints: Iterable[Endpoint], *, fallback: Endpoint) -> None:
         by_path: dict[str, list[Endpoint]] = {}
         for endpoint in endpoints:
             by_path.setdefault(endpoint.path, []).append(endpoint)
@@ -323,7 +315,7 @@ class Application:
         self._exact: dict[str, Resource] = {}
         routes: list[Route] = []
         for path, here in by_path.items():
-            resource = Resource(node, limits, memory, path, here)
+            resource = Resource(server, path, here)
             if "{" not in path:
                 self._exact[path] = resource
                 continue
@@ -331,7 +323,7 @@ class Application:
             for name in here[0].spans:
                 pattern = pattern.replace(f"{{{name}}}", f"{{{name}:path}}")
             routes.append(Route(pattern, resource, name=path))
-        self._elsewhere = _Elsewhere(node, limits, memory, "*", [fallback])
+        self._elsewhere = _Elsewhere(server, "*", [fallback])
         self._router = Router(routes, redirect_slashes=False, default=self._elsewhere)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

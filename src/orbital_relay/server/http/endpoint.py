@@ -15,10 +15,9 @@ from starlette.types import Receive, Scope, Send
 from orbital_relay import wire
 from orbital_relay.errors import NotFound, OrbitalError, PayloadTooLarge, ValidationFailed
 from orbital_relay.model import IdempotencyKey, Principal
-from orbital_relay.server.context import Node
+from orbital_relay.server.context import ServerContext
 from orbital_relay.server.edge.request_head import ENCODED_SLASH
 from orbital_relay.server.limits.memory import Held
-from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.services.forms import make_once, read
 
 JSON: Final = b"application/json"
@@ -73,8 +72,7 @@ class Call:
     One request at one endpoint. It is made when the path and method are known.
 
     Attributes:
-        node: The server's parts.
-        limits: How many requests somebody may make.
+        server: The server's parts.
         scope: The ASGI scope.
         receive: The ASGI way to the body, for an endpoint that reads it itself.
         send: The ASGI way back, for an endpoint that streams.
@@ -89,17 +87,15 @@ class Call:
         "declared",
         "held",
         "idempotency_key",
-        "limits",
-        "node",
         "raw_body",
         "receive",
         "scope",
         "send",
+        "server",
     )
 
-    def __init__(self, node: Node, limits: RequestLimits, scope: Scope, receive: Receive, send: Send) -> None:
-        self.node = node
-        self.limits = limits
+    def __init__(self, server: ServerContext, scope: Scope, receive: Receive, send: Send) -> None:
+        self.server = server
         self.scope = scope
         self.receive = receive
         self.send = send
@@ -124,7 +120,7 @@ class Call:
     def address(self) -> str:
         """The client's address, behind trusted proxies too."""
         client = self.scope.get("client")
-        return self.node.admission.address(client[0] if client else None, self.header(b"x-forwarded-for"))
+        return self.server.admission.address(client[0] if client else None, self.header(b"x-forwarded-for"))
 
     def header(self, name: bytes) -> str | None:
         """Return a header by its lower-case name, repeated ones joined by commas (RFC 9110 §5.3)."""

@@ -14,6 +14,7 @@ from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.credentials import SUBPROTOCOL, Bearer, Ticket, credential
 from orbital_relay.server.edge.connection import Peer
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse, refusal
+from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.limits.policy import ConnectPolicy, asked_host, client_address, origin_allowed, too_many
 
 ATTEMPTS: Final = "connection attempts"
@@ -74,7 +75,7 @@ class HandshakeAdmission:
         open_session: Callable[[Principal], Peer],
         auth: Auth,
         admission: Admission,
-        draining: Callable[[], bool],
+        lifecycle: Lifecycle,
         refusals: Counter[str],
     ) -> None:
         """
@@ -82,13 +83,13 @@ class HandshakeAdmission:
             open_session: Makes the session of an admitted user.
             auth: Verifies tokens and tickets.
             admission: Limits and origins.
-            draining: Whether the server is shutting down.
+            lifecycle: Whether the server is draining.
             refusals: Counts refused handshakes by code.
         """
         self._open_session = open_session
         self._auth = auth
         self._admission = admission
-        self._draining = draining
+        self._lifecycle = lifecycle
         self._refusals = refusals
 
     def route(self, path: str) -> Refuse | None:
@@ -99,7 +100,7 @@ class HandshakeAdmission:
 
     def decide(self, handshake: Handshake) -> Admit | Refuse | Awaitable[Admit | Refuse]:
         """Decide about a handshake: at once when its token was seen before and limits are counted here."""
-        if self._draining():
+        if self._lifecycle.draining:
             return self._refuse(_restarting())
         headers = handshake.headers
         peer = handshake.peer[0] if handshake.peer is not None else None
@@ -141,7 +142,7 @@ class HandshakeAdmission:
                 return self._refuse(exc)
         wait_s = await self._admission.policy.admit(address, None if principal is None else principal.user_id)
         # During the wait the server may have begun to shut down, and the token may have been revoked.
-        if self._draining():
+        if self._lifecycle.draining:
             return self._refuse(_restarting())
         if principal is not None and not self._auth.holds(principal):
             principal, refused = None, Unauthorized("The token is no longer valid; log in again.")

@@ -1,4 +1,4 @@
-"""Who of a group is connected; server/cluster/redis_client.py knows it of all servers that share a Redis."""
+"""Which users of a group are connected to this server; server/cluster/presence.py adds those of other servers."""
 
 from __future__ import annotations
 

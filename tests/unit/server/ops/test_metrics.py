@@ -16,17 +16,27 @@ from orbital_relay.model import GroupId, Head, MediaState
 from orbital_relay.ports import Held
 from orbital_relay.relay import Counters
 from orbital_relay.server.ops import metrics as room
-from orbital_relay.server.ops.metrics import METRICS, Histogram, Metrics
+from orbital_relay.server.ops.counters import ServerCounters
+from orbital_relay.server.ops.histogram import Histogram
+from orbital_relay.server.ops.metric_table import METRICS
+from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.services.media import MediaCounters
 
 ROOT = Path(__file__).parents[4]
 
 
+def _counters() -> ServerCounters:
+    counters = ServerCounters()
+    counters.refusals.update({"UNAUTHORIZED": 2, "TOO_MANY_REQUESTS": 9})
+    return counters
+
+
 @pytest.fixture
-def node():
-    """A server's numbers, without the server."""
+def sources():
+    """The parts of a server that count, without the server."""
     return SimpleNamespace(
+        counters=_counters(),
         sessions=SimpleNamespace(open={object(), object()}, frames_in=7, cut={"silent": 3}),
         relay=SimpleNamespace(
             hub=Hub(who=lambda _: ("", ""), compress=lambda text: text),
@@ -34,22 +44,19 @@ def node():
                 events={"new_message": 5, "new_thread": 1}, replayed=11, reads=2, gaps=4, lost=1, restored=8
             ),
         ),
-        refusals=Counter({"UNAUTHORIZED": 2, "TOO_MANY_REQUESTS": 9}),
         media=SimpleNamespace(
             under_way=Counter(ada=3, bob=1), counters=MediaCounters(received_bytes=500, sent_bytes=9)
         ),
-        draining=False,
+        lifecycle=SimpleNamespace(draining=False),
         clock=SimpleNamespace(ahead_s=lambda: 12.5),
         bus=SimpleNamespace(connected=True),
     )
 
 
 @pytest.fixture
-def metrics(node):
-    """The numbers of that server."""
-    made = Metrics()
-    made.watch(node)
-    return made
+def metrics(sources):
+    """The metrics of that server."""
+    return Metrics(sources)
 
 
 def _samples(metrics) -> dict[tuple, float]:
@@ -87,9 +94,9 @@ def _behind(hub, *positions) -> None:
     hub.behind.add(listener)
 
 
-def test_every_number_of_the_rooms_is_told(metrics, node):
+def test_every_number_of_the_rooms_is_told(metrics, sources):
     """[MET1] Connections, events, deliveries, bytes and the rest are told as the rooms count them."""
-    hub = node.relay.hub
+    hub = sources.relay.hub
     hub.subscriptions, hub.deliveries, hub.bytes_out, hub.bytes_plain = 12, 345, 1000, 1300
     hub.groups["g"] = LiveGroup("g")
 
@@ -123,11 +130,11 @@ def test_every_number_of_the_rooms_is_told(metrics, node):
     assert {name: found.get(name) for name in expected} == expected
 
 
-def test_numbers_move(metrics, node):
+def test_numbers_move(metrics, sources):
     """[MET2] Each look reads anew."""
-    node.draining = True
-    node.relay.counters.events["new_message"] += 1
-    node.sessions.frames_in += 1
+    sources.lifecycle.draining = True
+    sources.relay.counters.events["new_message"] += 1
+    sources.sessions.frames_in += 1
 
     found = _samples(metrics)
 
@@ -136,10 +143,10 @@ def test_numbers_move(metrics, node):
     assert found["orbital_frames_in_total",] == 8
 
 
-def test_lag_of_those_behind(metrics, node):
+def test_lag_of_those_behind(metrics, sources):
     """[MET3] Lag is the events yet to be sent, up to the one after which nothing is, added up and of the furthest."""
-    _behind(node.relay.hub, (10, 15, None), (0, 100, 40))
-    _behind(node.relay.hub, (7, 7, None))
+    _behind(sources.relay.hub, (10, 15, None), (0, 100, 40))
+    _behind(sources.relay.hub, (7, 7, None))
 
     found = _samples(metrics)
 
@@ -148,9 +155,9 @@ def test_lag_of_those_behind(metrics, node):
     assert found["orbital_behind_lag_events_max",] == 45
 
 
-def test_media(metrics, node):
+def test_media(metrics, sources):
     """[MET15] Media under way, carried and collected; what is stored, once a round of the clean-up has looked."""
-    counters = node.media.counters
+    counters = sources.media.counters
     counters.collected["abandoned"] += 2
     before = {name for name, *_ in _samples(metrics)}
     counters.held = {MediaState.COMPLETE: Held(7, 7000), MediaState.UPLOADING: Held(0, 0)}
@@ -172,13 +179,13 @@ def test_media(metrics, node):
     }
 
 
-def test_requests_by_route(metrics):
+def test_requests_by_route(metrics, sources):
     """[MET4] Answers are counted by method, route and status; methods that nobody uses count as one."""
     for _ in range(3):
-        metrics.answered("/v1/messages", "POST", 200)
-    metrics.answered("/v1/messages", "POST", 429)
+        sources.counters.answered("/v1/messages", "POST", 200)
+    sources.counters.answered("/v1/messages", "POST", 429)
     for number in range(50):
-        metrics.answered("*", f"MADE-UP-{number}", 404)
+        sources.counters.answered("*", f"MADE-UP-{number}", 404)
 
     found = {name: value for name, value in _samples(metrics).items() if name[0] == "orbital_http_requests_total"}
 
@@ -189,10 +196,10 @@ def test_requests_by_route(metrics):
     }
 
 
-def test_batches(metrics):
+def test_batches(metrics, sources):
     """[MET5] Sizes and times of batches are histograms: at or below each bound, their number and their sum."""
     for drafts, seconds in ((1, 0.0004), (3, 0.003), (512, 0.003), (600, 9.0)):
-        metrics.batch(drafts, seconds)
+        sources.counters.batch(drafts, seconds)
 
     found = _samples(metrics)
 
@@ -236,31 +243,31 @@ def test_the_form_is_prometheus(metrics):
     }
 
 
-def test_two_servers_in_one_process_count_apart(node):
+def test_two_servers_in_one_process_count_apart(sources):
     """[MET8] Nothing is kept in the library's global registry."""
-    first, second = Metrics(), Metrics()
-    first.watch(node)
-    second.watch(node)
-    first.answered("/", "GET", 200)
+    other = SimpleNamespace(**{**vars(sources), "counters": ServerCounters()})
+    first, second = Metrics(sources), Metrics(other)
+    sources.counters.answered("/", "GET", 200)
 
     assert ("orbital_http_requests_total", "GET", "/", "200") in _samples(first)
     assert ("orbital_http_requests_total", "GET", "/", "200") not in _samples(second)
 
 
-async def test_workers_are_told_apart(node, tmp_path: Path):
+async def test_workers_are_told_apart(sources, tmp_path: Path):
     """[MET11] A worker tells the others' numbers beside its own, each under the label `worker`; nothing is added up."""
     made = []
     for number in (1, 2):
-        metrics = Metrics()
-        metrics.watch(node)
-        metrics.siblings = Siblings(tmp_path, number, 2)
-        metrics.batch(3 * number, 0.5)
-        made.append(metrics)
-    one, two = made
-    one.answered("/", "GET", 200)
+        siblings = Siblings(tmp_path, number, 2)
+        counters = ServerCounters()
+        counters.batch(3 * number, 0.5)
+        if number == 1:
+            counters.answered("/", "GET", 200)
+        parts = SimpleNamespace(**{**vars(sources), "counters": counters})
+        made.append((siblings, Metrics(parts, siblings=siblings)))
+    (first, one), (second, two) = made
 
-    async with one.siblings.told(one.snapshot), two.siblings.told(two.snapshot):
-        bodies = [(await metrics.render_all())[0].decode() for metrics in made]
+    async with first.told(one.snapshot), second.told(two.snapshot):
+        bodies = [(await metrics.render_all())[0].decode() for metrics in (one, two)]
 
     for body in bodies:
         families = {family.name: family for family in text_string_to_metric_families(body)}
@@ -278,21 +285,15 @@ async def test_workers_are_told_apart(node, tmp_path: Path):
             assert (family.type, family.documentation) == (metric.kind, metric.help)
 
 
-async def test_a_worker_of_another_version_is_left_out(metrics, tmp_path: Path):
+async def test_a_worker_of_another_version_is_left_out(sources, tmp_path: Path):
     """[MET12] What another worker tells and this one cannot read is left out; its own numbers are told."""
-    metrics.siblings = Siblings(tmp_path, 1, 3)
+    metrics = Metrics(sources, siblings=Siblings(tmp_path, 1, 3))
 
     async with Siblings(tmp_path, 2, 3).told(lambda: b'[["orbital_connections","gauge"'):
         body, _ = await metrics.render_all()
 
     assert b'orbital_connections{worker="1"} 2.0' in body
     assert b'worker="2"' not in body
-
-
-def test_looking_before_there_is_a_server_is_a_bug():
-    """[MET9] Numbers of nothing are not told."""
-    with pytest.raises(AssertionError, match="watch"):
-        Metrics().render()
 
 
 def test_the_reference_is_current():

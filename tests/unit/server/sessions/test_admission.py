@@ -7,6 +7,7 @@ from collections import Counter
 
 from orbital_relay.config import Settings
 from orbital_relay.server.edge.handshake import Admit, Handshake, Headers
+from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from tests.sim.world import Disorder, MemoryStore, Node
 from tests.unit.server.gate import claims, sign
@@ -33,13 +34,13 @@ class Door:
 
     def __init__(self, auth, clock) -> None:
         self.limiter = SlowLimiter()
-        self.draining = False
+        self.lifecycle = Lifecycle()
         node = Node(MemoryStore(Disorder(0)), clock, None)
         self.keeper = HandshakeAdmission(
             open_session=node.open_session,
             auth=auth,
             admission=Admission(Settings(), limiter=self.limiter),
-            draining=lambda: self.draining,
+            lifecycle=self.lifecycle,
             refusals=Counter(),
         )
 
@@ -78,7 +79,7 @@ async def test_draining_while_the_door_is_opened(auth, clock):
     door = Door(auth, clock)
     deciding = await door.knock()
 
-    door.draining = True
+    door.lifecycle.draining = True
     door.limiter.gate.set()
 
     assert (await deciding).status == 503

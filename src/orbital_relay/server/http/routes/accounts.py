@@ -38,9 +38,9 @@ async def signup(call: Call, body: SignupBody) -> Reply:
     """
     accounts.check_signup(body)
     once = accounts.signup_once(call.idempotency_key, body)
-    await call.limits.signup(call.address)
+    await call.server.limits.signup(call.address)
     try:
-        return Reply.json(await accounts.sign_up(call.node.context, body, once=once), status=201)
+        return Reply.json(await accounts.sign_up(call.server.services, body, once=once), status=201)
     except (UsernameTaken, Conflict) as exc:
         log.warning("signup refused", extra={"address": call.address, "code": exc.code})
         raise
@@ -62,9 +62,9 @@ async def login(call: Call, body: LoginBody) -> Reply:
 
     Neither the answer nor its timing reveals whether a name exists.
     """
-    await call.limits.login(call.address, accounts.name_key(body.username))
+    await call.server.limits.login(call.address, accounts.name_key(body.username))
     try:
-        return Reply.json(await accounts.log_in(call.node.context, body))
+        return Reply.json(await accounts.log_in(call.server.services, body))
     except InvalidCredentials as exc:
         # Only the name of an account is written: people type passwords into the wrong field.
         log.warning("login refused", extra={"address": call.address, "username": exc.known or "(no account)"})
@@ -78,7 +78,7 @@ async def logout(call: Call) -> Reply:
 
     WebSockets that were opened with it are closed with 1008. Other tokens of the user go on to hold.
     """
-    await call.node.auth.revoke(call.principal)
+    await call.server.auth.revoke(call.principal)
     return Reply(204)
 
 
@@ -90,10 +90,10 @@ async def ws_ticket(call: Call) -> Reply:
     A browser cannot read why a handshake was refused; here it can read the 401, or the 429 with its `Retry-After`.
     Asking takes none of the connection attempts, but is 429 while none is left.
     """
-    await call.node.admission.peek(call.address, call.principal)
+    await call.server.admission.peek(call.address, call.principal)
     shown = next(value for name, value in call.scope["headers"] if name == b"authorization")
     token = bearer(shown.decode("latin-1")) or ""
-    ticket, expires_in = await call.node.auth.issue_ticket(call.principal, token=token)
+    ticket, expires_in = await call.server.auth.issue_ticket(call.principal, token=token)
     return Reply.json(WsTicket(ticket=ticket, expires_in=expires_in))
 
 

@@ -56,7 +56,7 @@ async def list_events(call: Call, query: EventQuery) -> Reply:
     410 when events after `after_seq` are no longer kept; `details.oldest_seq` is the first that is.
     """
     group_id = GroupId(read_uuid("group_id", query.group_id))
-    page = await events.page(call.node.context, call.principal, group_id, after=query.after_seq, limit=query.limit)
+    page = await events.page(call.server.services, call.principal, group_id, after=query.after_seq, limit=query.limit)
     if not prefers_ndjson(call.header(b"accept")):
         return Reply(200, page.json(), headers=[(b"vary", b"Accept")])
     return Reply(

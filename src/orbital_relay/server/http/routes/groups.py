@@ -30,7 +30,7 @@ async def create_group(call: Call, body: GroupBody) -> Reply:
     Its event number 1 is the creator's `member_joined`.
     """
     once = call.once("create_group")
-    appended = await groups.create(call.node.context, call.principal, body, once=once)
+    appended = await groups.create(call.server.services, call.principal, body, once=once)
     return Reply.json(appended.receipt, status=201)
 
 
@@ -49,9 +49,9 @@ async def join_group(call: Call, body: JoinBody) -> Reply:
 
     Emits `member_joined`. Attempts are limited by user and by address, so that codes cannot be guessed.
     """
-    await call.limits.join(call.address, call.principal.user_id)
+    await call.server.limits.join(call.address, call.principal.user_id)
     once = call.once("join_group")
-    appended = await groups.join(call.node.context, call.principal, body, once=once)
+    appended = await groups.join(call.server.services, call.principal, body, once=once)
     return Reply.json(appended.receipt)
 
 
@@ -64,7 +64,7 @@ async def join_group(call: Call, body: JoinBody) -> Reply:
 )
 async def list_groups(call: Call, query: PageQuery) -> Reply:
     """List the caller's groups."""
-    page = await groups.page(call.node.context, call.principal, limit=query.limit, offset=query.offset)
+    page = await groups.page(call.server.services, call.principal, limit=query.limit, offset=query.offset)
     return Reply.json(page)
 
 
@@ -79,7 +79,7 @@ async def list_groups(call: Call, query: PageQuery) -> Reply:
 async def list_members(call: Call, query: PageQuery) -> Reply:
     """List the members of a group, with their public keys."""
     group_id = call.uuid("group_id", GroupId)
-    page = await groups.members(call.node.context, call.principal, group_id, limit=query.limit, offset=query.offset)
+    page = await groups.members(call.server.services, call.principal, group_id, limit=query.limit, offset=query.offset)
     return Reply.json(page)
 
 
@@ -99,7 +99,7 @@ async def remove_member(call: Call) -> Reply:
     Emits `member_left`, the last event of the group that this user's connections get.
     """
     group_id = call.uuid("group_id", GroupId)
-    await groups.remove(call.node.context, call.principal, group_id, UserId(call.text("user_id")))
+    await groups.remove(call.server.services, call.principal, group_id, UserId(call.text("user_id")))
     return Reply(204)
 
 
@@ -113,7 +113,7 @@ async def remove_member(call: Call) -> Reply:
 async def make_invite_code(call: Call) -> Reply:
     """Replace a group's invite code; for its creator."""
     group_id = call.uuid("group_id", GroupId)
-    return Reply.json(await groups.replace_code(call.node.context, call.principal, group_id), status=201)
+    return Reply.json(await groups.replace_code(call.server.services, call.principal, group_id), status=201)
 
 
 ENDPOINTS: Final = (create_group, list_groups, join_group, list_members, remove_member, make_invite_code)

@@ -39,17 +39,17 @@ async def ready(call: Call) -> Reply:
     stays 200 with the status `degraded`: posts are stored and delivered, only later at other servers, so no load
     balancer may take the server out for it.
     """
-    node = call.node
-    if node.draining:
+    server = call.server
+    if server.lifecycle.draining:
         raise Unavailable("The server is going down.", draining=True)
     try:
         async with asyncio.timeout(_PROBE_S):
-            database = await node.store.ready()
+            database = await server.store.ready()
     except TimeoutError:
         raise Unavailable(f"The database did not answer within {_PROBE_S:g} seconds.") from None
     if not database:
         raise Unavailable("Not reachable: the database.", database=False)
-    if not node.bus.connected:
+    if not server.bus.connected:
         return Reply.json(Readiness(status="degraded", degraded=["redis"]))
     return Reply.json(Readiness(status="ready", degraded=[]))
 
@@ -64,7 +64,7 @@ async def ready(call: Call) -> Reply:
 )
 async def metrics(call: Call) -> Reply:
     """Give counters and gauges for Prometheus."""
-    body, content_type = await call.node.metrics.render_all()
+    body, content_type = await call.server.metrics.render_all()
     return Reply(200, body, content_type=content_type.encode())
 
 

@@ -100,7 +100,7 @@ async def upload_chunk(call: Call) -> Reply:
     Chunks may come in any order, side by side, and again: the same bytes get the same answer, others a 409. The one
     that completes the medium emits `media_uploaded`, once.
     """
-    room = call.node.media
+    room = call.server.media
     encrypted = room.envelope_bytes * 4 // 3 + 4
     with media.admitted(room, call.principal):
         draft = room.blobs.draft()
@@ -148,7 +148,7 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     """
     media_id = MediaId(read_uuid("media_id", body.media_id))
     once = call.once("complete_media")
-    return Reply.json(await media.complete(call.node.media, call.principal, media_id, once=once))
+    return Reply.json(await media.complete(call.server.media, call.principal, media_id, once=once))
 
 
 @endpoint(
@@ -160,7 +160,7 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
 )
 async def show_upload(call: Call) -> Reply:
     """Show what an upload still owes, to who began it."""
-    return Reply.json(await media.state(call.node.media, call.principal, call.uuid("media_id", MediaId)))
+    return Reply.json(await media.state(call.server.media, call.principal, call.uuid("media_id", MediaId)))
 
 
 @endpoint(
@@ -176,7 +176,7 @@ async def delete_medium(call: Call) -> Reply:
 
     A complete one emits `media_expired`; an upload that is not complete is aborted, and its id can be used again.
     """
-    await media.delete_medium(call.node.media, call.principal, call.uuid("media_id", MediaId))
+    await media.delete_medium(call.server.media, call.principal, call.uuid("media_id", MediaId))
     return Reply(204)
 
 
@@ -207,7 +207,7 @@ async def download_medium(call: Call) -> Download:
 
     One range may be asked for, also from the end (`bytes=-100`); a header with several is answered with the whole.
     """
-    room, media_id = call.node.media, call.uuid("media_id", MediaId)
+    room, media_id = call.server.media, call.uuid("media_id", MediaId)
     for last_try in (False, True):
         file = await media.find(room, call.principal, media_id)
         try:
@@ -233,7 +233,7 @@ async def show_medium(call: Call) -> Reply:
 
     An expired one is still listed: a member who has not downloaded it sees here whom to ask.
     """
-    return Reply.json(await media.show(call.node.media, call.principal, call.uuid("media_id", MediaId)))
+    return Reply.json(await media.show(call.server.media, call.principal, call.uuid("media_id", MediaId)))
 
 
 @endpoint(
@@ -249,7 +249,7 @@ async def note_download(call: Call) -> Reply:
 
     The group sees it in the medium's info: what members have outlives the server's copy.
     """
-    await media.note_download(call.node.media, call.principal, call.uuid("media_id", MediaId))
+    await media.note_download(call.server.media, call.principal, call.uuid("media_id", MediaId))
     return Reply(204)
 
 
@@ -264,7 +264,7 @@ async def note_download(call: Call) -> Reply:
 async def list_media(call: Call, query: MediaQuery) -> Reply:
     """List a thread's media."""
     thread_id = call.uuid("thread_id", ThreadId)
-    page = await media.page(call.node.media, call.principal, thread_id, limit=query.limit, offset=query.offset)
+    page = await media.page(call.server.media, call.principal, thread_id, limit=query.limit, offset=query.offset)
     return Reply.json(page)
 
 
@@ -277,7 +277,7 @@ async def list_media(call: Call, query: MediaQuery) -> Reply:
 )
 async def show_quota(call: Call) -> Reply:
     """Show how much of its room for media a group uses."""
-    return Reply.json(await media.quota(call.node.media, call.principal, call.uuid("group_id", GroupId)))
+    return Reply.json(await media.quota(call.server.media, call.principal, call.uuid("group_id", GroupId)))
 
 
 ENDPOINTS: Final = (

@@ -52,7 +52,7 @@ async def post_message(call: Call, body: MessageBody) -> Reply:
     Answered once the message is durable. Emits `new_message`.
     """
     once = call.once(POST_MESSAGE)
-    appended = await messages.post(call.node.context, call.principal, body, once=once)
+    appended = await messages.post(call.server.services, call.principal, body, once=once)
     return Reply.json(appended.receipt)
 
 
@@ -74,7 +74,7 @@ async def list_messages(call: Call, query: MessageQuery) -> Reply:
     if query.conversation_id is not msgspec.UNSET:
         group_id = GroupId(read_uuid("conversation_id", query.conversation_id))
     page = await messages.page(
-        call.node.context, call.principal, since_ms=query.since, limit=query.limit, group_id=group_id
+        call.server.services, call.principal, since_ms=query.since, limit=query.limit, group_id=group_id
     )
     return Reply(200, page)
 

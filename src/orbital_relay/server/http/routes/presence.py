@@ -28,7 +28,7 @@ async def presence(call: Call, query: PageQuery) -> Reply:
     A server that dies is forgotten within half a minute.
     """
     group_id = call.uuid("group_id", GroupId)
-    page = await groups.presence(call.node.context, call.principal, group_id, limit=query.limit, offset=query.offset)
+    page = await groups.presence(call.server.services, call.principal, group_id, limit=query.limit, offset=query.offset)
     return Reply.json(page)
 
 

@@ -60,7 +60,7 @@ async def create_thread(call: Call, body: ThreadBody) -> Reply:
     Emits `new_thread`.
     """
     once = call.once(POST_THREAD)
-    appended = await threads.post(call.node.context, call.principal, body, once=once)
+    appended = await threads.post(call.server.services, call.principal, body, once=once)
     return Reply.json(appended.receipt, status=201)
 
 
@@ -75,7 +75,7 @@ async def create_thread(call: Call, body: ThreadBody) -> Reply:
 async def list_threads(call: Call, query: ThreadQuery) -> Reply:
     """List a group's threads."""
     page = await threads.page(
-        call.node.context,
+        call.server.services,
         call.principal,
         call.uuid("group_id", GroupId),
         limit=query.limit,
@@ -96,7 +96,7 @@ async def list_threads(call: Call, query: ThreadQuery) -> Reply:
 async def show_thread(call: Call) -> Reply:
     """Show a thread with its media."""
     thread_id = call.uuid("thread_id", ThreadId)
-    return Reply.json(await threads.show(call.node.context, call.principal, thread_id))
+    return Reply.json(await threads.show(call.server.services, call.principal, thread_id))
 
 
 @endpoint(
@@ -110,7 +110,9 @@ async def show_thread(call: Call) -> Reply:
 async def list_replies(call: Call, query: ReplyQuery) -> Reply:
     """List a thread's replies, oldest first."""
     thread_id = call.uuid("thread_id", ThreadId)
-    page = await threads.replies(call.node.context, call.principal, thread_id, limit=query.limit, offset=query.offset)
+    page = await threads.replies(
+        call.server.services, call.principal, thread_id, limit=query.limit, offset=query.offset
+    )
     return Reply.json(page)
 
 
@@ -130,7 +132,7 @@ async def post_reply(call: Call, body: ReplyBody) -> Reply:
     """
     thread_id = call.uuid("thread_id", ThreadId)
     once = call.once(POST_REPLY, thread_id)
-    appended = await threads.reply(call.node.context, call.principal, thread_id, body, once=once)
+    appended = await threads.reply(call.server.services, call.principal, thread_id, body, once=once)
     return Reply.json(appended.receipt, status=201)
 
 

@@ -15,7 +15,7 @@ def reference() -> str:
     """Write docs/reference/http.md."""
     first, *rest = manual(describe((*ENDPOINTS, *Site().endpoints)))
     made = (
-        "<!-- Made by `python -m orbital_relay.server.http.docs.reference > docs/reference/http.md` "
+        "<!-- Made by `python -m orbital_relay.server.http.reference > docs/reference/http.md` "
         "from the table of routes. -->"
     )
     return "\n\n".join([_markdown(first), made, *map(_markdown, rest)]) + "\n"

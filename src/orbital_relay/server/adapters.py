@@ -1,0 +1,59 @@
+"""Opens the adapters that the settings name; those of an optional extra are imported only here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from orbital_relay.config import Postgres, Settings, SqliteFile
+from orbital_relay.errors import SettingsInvalid
+from orbital_relay.ports import Clock
+from orbital_relay.store.sql import SqlStore
+from orbital_relay.store.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from orbital_relay.server.cluster.cluster import Cluster
+
+
+async def open_store(settings: Settings, *, alone: bool = True) -> SqlStore:
+    """
+    Open the database that the settings name, and bring it to this program's schema.
+
+    Args:
+        settings: Where it is.
+        alone: Whether this is the server that appends to a file; a command beside it does not.
+
+    Raises:
+        DatabaseRefused: If it cannot be opened.
+    """
+    match settings.database:
+        case SqliteFile(path=path):
+            return await SqliteStore.open(path, alone=alone)
+        case Postgres(dsn=dsn):
+            with extra("postgres"):
+                from orbital_relay.store.postgres import PostgresStore  # noqa: PLC0415 - an extra
+            return await PostgresStore.open(dsn)
+
+
+def open_cluster(url: str, *, clock: Clock) -> Cluster:
+    """
+    Make what a server shares with others through Redis; nothing is connected yet.
+
+    Raises:
+        SettingsInvalid: If the extra `redis` is not installed.
+    """
+    with extra("redis"):
+        from orbital_relay.server.cluster.cluster import Cluster  # noqa: PLC0415 - an extra
+    return Cluster(url, clock=clock)
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Report how to install a library of an extra when its import fails."""
+    try:
+        yield
+    except ImportError as exc:
+        raise SettingsInvalid(
+            f"This needs a library that is not installed: pip install 'orbital-relay[{name}]'"
+        ) from exc
