@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -247,3 +248,27 @@ def test_a_hangup_ends_no_worker(many: Server):
 
     assert httpx.get(f"{many.url}/health/live").status_code == 200
     assert set(_workers(many)) == before
+
+
+def test_a_hangup_while_a_worker_starts(many: Server):
+    """[STOP2] SIGHUP to a worker that has just been started in the place of another does not end it either."""
+    first = psutil.Process(many.pid)
+    before = _workers(many)
+    old = {child.pid for child in first.children(recursive=True)}
+    next(iter(before.values())).kill()
+    started: set[int] = set()
+
+    def serves() -> bool:
+        for child in first.children(recursive=True):
+            if child.pid not in old:
+                started.add(child.pid)
+                with suppress(psutil.Error):
+                    child.send_signal(signal.SIGHUP)
+        # From here on it notes the signal by itself.
+        return "SIGTERM stops the server" in many.program.text
+
+    until(serves, what="a new worker that notes SIGHUP", deadline_s=60)
+    until(lambda: len(_workers(many)) == 3, what="three workers that listen", deadline_s=60)
+
+    assert len(started) == 1
+    assert started < set(_workers(many))

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from orbital_relay.config import Settings
 from orbital_relay.server.serve import listen
+from tests.support.edge import Client
 from tests.support.process import until
+from tests.support.programs import missing
 from tests.support.server import Server
 
 
@@ -28,21 +32,51 @@ def test_a_name_of_two_addresses(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_options: places)
 
     with ExitStack() as held:
-        made = [held.enter_context(one) for one in listen(Settings(jwt_secret="x" * 32, host="localhost", port=0))]
+        made = [held.enter_context(one) for one in listen(Settings(jwt_secret="x" * 32, host="relay.test", port=0))]
         names = [one.getsockname()[:2] for one in made]
 
     assert [host for host, _ in names] == ["127.0.0.1", "127.0.0.2"]
     assert len({port for _, port in names}) == 1
 
 
-def test_localhost(serve: Callable[..., Server]):
-    """[STOP1] `--host localhost` serves each address that the name has here."""
-    server = serve(args=("--host", "localhost"))
-    hosts = {found[4][0] for found in socket.getaddrinfo("localhost", 0, type=socket.SOCK_STREAM)}
+def _loopback6() -> None:
+    """Skip the test where this machine has no ::1."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        if Path("/proc/sys/net/ipv6").exists():
+            missing("the address ::1", remedy="sysctl -w net.ipv6.conf.lo.disable_ipv6=0; ip link set lo up")
+        pytest.skip("the address ::1 is missing; this system has no IPv6")
 
-    for host in hosts:
-        shown = f"[{host}]" if ":" in str(host) else host
-        assert httpx.get(f"http://{shown}:{server.port}/health/live").status_code == 200, host
+
+@pytest.mark.parametrize("name", ["localhost", "LocalHost"])
+def test_localhost(serve: Callable[..., Server], name: str):
+    """[STOP1] `--host localhost` serves 127.0.0.1 and ::1, whatever the table of hosts has (RFC 6761 §6.3)."""
+    _loopback6()
+    server = serve(args=("--host", name))
+
+    for host in ("127.0.0.1", "[::1]", "localhost"):
+        assert httpx.get(f"http://{host}:{server.port}/health/live").status_code == 200, host
+    with Client(server.port, host="::1") as client:
+        client.ask_upgrade()
+        assert client.answer()[0] == 401
+
+
+def test_localhost_without_ipv6(monkeypatch: pytest.MonkeyPatch):
+    """[STOP1] Where the machine has no ::1, or no IPv6 at all, `localhost` is served at 127.0.0.1."""
+    plain = socket.socket
+    for refusal in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+
+        def only_ipv4(family: int = -1, *rest: Any, refusal: int = refusal, **options: Any) -> socket.socket:
+            if family == socket.AF_INET6:
+                raise OSError(refusal, "no IPv6")
+            return plain(family, *rest, **options)
+
+        with monkeypatch.context() as patch, ExitStack() as held:
+            patch.setattr(socket, "socket", only_ipv4)
+            made = [held.enter_context(one) for one in listen(Settings(jwt_secret="x" * 32, host="localhost", port=0))]
+            assert [one.getsockname()[0] for one in made] == ["127.0.0.1"]
 
 
 def test_a_hangup_cuts_nobody(serve: Callable[..., Server]):

@@ -223,12 +223,12 @@ class Client:
 
     KEY = base64.b64encode(b"0123456789abcdef").decode()
 
-    def __init__(self, port: int, receive_buffer_bytes: int | None = None) -> None:
-        self.socket = socket.socket()
+    def __init__(self, port: int, receive_buffer_bytes: int | None = None, *, host: str = "127.0.0.1") -> None:
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.socket.settimeout(DEADLINE_S)
         if receive_buffer_bytes is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        self.socket.connect(("127.0.0.1", port))
+        self.socket.connect((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 

@@ -121,14 +121,21 @@ def _budget(settings: Settings) -> ConnectionBudget:
 
 def listen(settings: Settings) -> list[socket.socket]:
     """
-    Bind the port at every address that the host has, as `localhost` has 127.0.0.1 and ::1; several workers share it.
+    Bind the port at every address that the host has; several workers share it.
+
+    `localhost` is 127.0.0.1 and ::1, whatever the machine's table of hosts says (RFC 6761 §6.3): browsers ask no
+    resolver for it, and many tables name it for one family alone.
 
     Raises:
         SettingsInvalid: If it is taken, or the machine has none of the addresses.
     """
     made: list[socket.socket] = []
     try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = [
+            one
+            for host in (("127.0.0.1", "::1") if settings.host.lower() == "localhost" else (settings.host,))
+            for one in socket.getaddrinfo(host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        ]
         # 127.0.0.1 first: it is the address that is shown, and the one whose port the others take.
         places = sorted(dict.fromkeys((family, place) for family, _, _, _, place in found), key=lambda one: one[0])
         for family, place in places:
