@@ -45,24 +45,6 @@ PORTS: Final = {
 SDK: Final = {"client/responses.py", "client/events.py"}
 """The SDK's public classes of answers and events; they carry the protocol's names, as the server's structs do."""
 
-DOUBLES: Final = {
-    "Connected": 2,
-    "End": 2,
-    "Events": 2,
-    "Head": 2,
-    "Held": 2,
-    "Message": 2,
-    "Ping": 2,
-    "Pong": 2,
-    "Post": 2,
-    "Presence": 2,
-    "Reader": 2,
-    "Subscribe": 2,
-    "Subscription": 2,
-    "Unsubscribe": 2,
-}
-"""Names that still stand for more than one idea, with the number of ideas, which may only fall."""
-
 
 def classes() -> Iterator[tuple[str, str, bool]]:
     """Yield name, file and whether it is a Protocol, of each class of a module that other modules can import."""
@@ -89,9 +71,7 @@ def test_one_name_one_idea():
 
     assert len(found) > 300
     ambiguous = {
-        name: [file for file, _ in places]
-        for name, places in found.items()
-        if ideas(places, is_port=name in PORTS) > DOUBLES.get(name, 1)
+        name: [file for file, _ in places] for name, places in found.items() if ideas(places, is_port=name in PORTS) > 1
     }
     assert ambiguous == {}
 

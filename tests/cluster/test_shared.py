@@ -15,27 +15,27 @@ from orbital_relay.server.cluster.redis_client import AWAY, SharedRedis
 from orbital_relay.server.cluster.tickets import SharedTickets
 from orbital_relay.server.limits.limiter import SharedLimiter
 from orbital_relay.server.ops.clock import SystemClock
-from orbital_relay.server.sessions.presence import Connected
+from orbital_relay.server.sessions.presence import ConnectedUser
 from tests.cluster.conftest import Cluster
 from tests.contracts.drafts import new_id
 from tests.support.process import eventually
 from tests.support.redis import Redis
 
-ANN = Connected("ann", "ann", 1_000)
-BOB = Connected("bob", "bob", 2_000)
+ANN = ConnectedUser("ann", "ann", 1_000)
+BOB = ConnectedUser("bob", "bob", 2_000)
 
 
 class Desk(SharedPresence):
     """One server's presence, and the connections that it reports."""
 
     def __init__(self, redis: SharedRedis) -> None:
-        self.people: dict[GroupId, set[Connected]] = {}
+        self.people: dict[GroupId, set[ConnectedUser]] = {}
         super().__init__(redis, lambda group_id: self.people.get(group_id, ()), self._groups)
 
     def _groups(self) -> Iterable[GroupId]:
         return [group_id for group_id, people in self.people.items() if people]
 
-    def set(self, group_id: GroupId, *people: Connected) -> None:
+    def set(self, group_id: GroupId, *people: ConnectedUser) -> None:
         """Let exactly these users subscribe to a group."""
         self.people[group_id] = set(people)
         self.moved(group_id)

@@ -22,7 +22,7 @@ from orbital_relay.model import (
     Principal,
     ThreadId,
 )
-from orbital_relay.ports import Appended, Held
+from orbital_relay.ports import Appended, MediaUsage
 from orbital_relay.store.uploads import MOST_UNFINISHED_OF_GROUP, MOST_UNFINISHED_OF_USER, RESTING_MS
 from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
 
@@ -328,7 +328,7 @@ async def test_an_upload_that_began_anew_is_not_finished(home: Home):
 
 async def test_what_is_held(home: Home):
     """[QUO7] What there is of all groups is counted by state, with the bytes that have come; what is over is not."""
-    none = {MediaState.UPLOADING: Held(0, 0), MediaState.COMPLETE: Held(0, 0)}
+    none = {MediaState.UPLOADING: MediaUsage(0, 0), MediaState.COMPLETE: MediaUsage(0, 0)}
     assert await home.store.held() == none
     whole, given_up = await home.store_whole(size=40), await home.store_whole()
     await put_one(home.store, home.stamps, home.finish(whole))
@@ -336,9 +336,9 @@ async def test_what_is_held(home: Home):
     chunk = home.chunk(new_id(), 0, 3, 70)
     await home.add(chunk, (await home.place(chunk)).folder)
 
-    assert await home.store.held() == {MediaState.UPLOADING: Held(1, 70), MediaState.COMPLETE: Held(1, 40)}
+    assert await home.store.held() == {MediaState.UPLOADING: MediaUsage(1, 70), MediaState.COMPLETE: MediaUsage(1, 40)}
     await put_one(home.store, home.stamps, home.expire(whole))
-    assert await home.store.held() == none | {MediaState.UPLOADING: Held(1, 70)}
+    assert await home.store.held() == none | {MediaState.UPLOADING: MediaUsage(1, 70)}
 
 
 async def test_a_late_chunk_of_a_given_up_upload(home: Home):

@@ -49,7 +49,7 @@ class Pair:
         self.items: list[Any] = []
         self.fetches: list[Fetch] = []
         self.ended: list[Ended] = []
-        self.posted: list[server.Post] = []
+        self.posted: list[server.StorePost] = []
         self.typed: list[server.Type] = []
         self.tokens: list[server.Verify] = []
         self.over: server.End | server.Cut | None = None
@@ -94,22 +94,22 @@ class Pair:
                     self.to_client(wire.error_frame(code, message, details, stamp_ms=STAMP, reply_to=reply_to))
                 case server.Beat():
                     self.to_client(wire.frame(wire.Ping(NOW_MS), stamp_ms=STAMP))
-                case server.Subscribe():
+                case server.AddSubscriptions():
                     self._subscribe(effect)
-                case server.Unsubscribe(group_ids=group_ids, reply_to=reply_to):
+                case server.RemoveSubscriptions(group_ids=group_ids, reply_to=reply_to):
                     self.subscribed.difference_update(group_ids)
                     answer = wire.Unsubscribed(group_ids, "requested")
                     self.to_client(wire.frame(answer, stamp_ms=STAMP, reply_to=reply_to))
                 case server.Type():
                     self.typed.append(effect)
-                case server.Post():
+                case server.StorePost():
                     self.posted.append(effect)
                 case server.Verify():
                     self.tokens.append(effect)
-                case server.End() | server.Cut():
+                case server.CloseConnection() | server.AbortConnection():
                     self.over = effect
 
-    def _subscribe(self, effect: server.Subscribe) -> None:
+    def _subscribe(self, effect: server.AddSubscriptions) -> None:
         refused = [group_id for group_id in effect.group_ids if group_id not in self.logs]
         if refused:
             no = Forbidden("You are not in some of these groups.", group_ids=refused)

@@ -45,7 +45,7 @@ def test_newcomers_while_a_stranger_holds_connections(tmp_path: Path, seed: int)
 
     assert served == [200] * 30
     assert not server.complaints()
-    assert sum("descriptors run out" in line for line in server.log) <= 1
+    assert sum("too few file descriptors" in line for line in server.log) <= 1
 
 
 def test_nobody_can_make_room(tmp_path: Path):
@@ -62,10 +62,10 @@ def test_nobody_can_make_room(tmp_path: Path):
                 headers = {"Authorization": f"Bearer {token(f'user-{number}')}"}
                 held.enter_context(connect(server.ws_url, additional_headers=headers))
             answers = [httpx.get(f"{server.url}/health/live", timeout=10) for _ in range(5)]
-        server.program.wait_for("descriptors run out")
+        server.program.wait_for("too few file descriptors")
     finally:
         assert server.close() == 0
 
     assert [answer.status_code for answer in answers] == [503] * 5
     assert answers[0].json()["error"] == "UNAVAILABLE"
-    assert sum("descriptors run out" in line for line in server.log) == 1
+    assert sum("too few file descriptors" in line for line in server.log) == 1

@@ -13,7 +13,7 @@ import pytest
 
 from orbital_relay.errors import Unavailable
 from orbital_relay.model import MediaState
-from orbital_relay.ports import Held
+from orbital_relay.ports import MediaUsage
 from orbital_relay.services import media as use_cases
 from orbital_relay.services.forms import new_id
 from tests.server.api import Api, User, opened, send_chunk
@@ -706,12 +706,12 @@ async def test_media_are_counted(family: Family, monkeypatch: pytest.MonkeyPatch
 
     assert (again.status_code, before) == (201, {})
     assert (counters.received_bytes, counters.sent_bytes) == (5070, 6000)
-    assert counters.held == {MediaState.COMPLETE: Held(1, 5000), MediaState.UPLOADING: Held(1, 70)}
+    assert counters.held == {MediaState.COMPLETE: MediaUsage(1, 5000), MediaState.UPLOADING: MediaUsage(1, 70)}
     assert counters.collected == {"expired": 0, "abandoned": 0, "swept": 0}
     ahead(family, monkeypatch, 8 * DAY_MS)
     await family.api.node.collect_media()
     assert counters.collected == {"expired": 1, "abandoned": 1, "swept": 0}
-    assert counters.held == {MediaState.COMPLETE: Held(0, 0), MediaState.UPLOADING: Held(0, 0)}
+    assert counters.held == {MediaState.COMPLETE: MediaUsage(0, 0), MediaState.UPLOADING: MediaUsage(0, 0)}
     metrics, _ = family.api.node.metrics.render()
     assert b'orbital_media_collected_total{what="expired"} 1.0' in metrics
 

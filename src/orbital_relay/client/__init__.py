@@ -10,7 +10,7 @@ The Python SDK: a client of Orbital that never misses an event.
 
 from orbital_relay.client import responses
 from orbital_relay.client.api import Api
-from orbital_relay.client.api.log import Events, Frames
+from orbital_relay.client.api.log import EventPage, FramePage
 from orbital_relay.client.data import (
     MediaExpiredData,
     MediaUploadedData,
@@ -70,7 +70,7 @@ from orbital_relay.client.stores import (
     MemoryPositions,
     OutboxStore,
     PositionStore,
-    Post,
+    QueuedPost,
 )
 from orbital_relay.client.subscription import Subscription
 
@@ -86,10 +86,10 @@ __all__ = [
     "Discarded",
     "Downloaded",
     "Event",
-    "Events",
+    "EventPage",
     "FileOutbox",
     "FilePositions",
-    "Frames",
+    "FramePage",
     "MediaExpired",
     "MediaExpiredData",
     "MediaUploaded",
@@ -117,8 +117,8 @@ __all__ = [
     "PortalSubscription",
     "Position",
     "PositionStore",
-    "Post",
     "Problem",
+    "QueuedPost",
     "Refused",
     "Reset",
     "ResetReason",

@@ -20,7 +20,7 @@ from orbital_relay.client.api.bodies import key_or_new
 from orbital_relay.client.errors import ApiError, Closed, Discarded, OutboxExpired, OutboxFull, Unreachable
 from orbital_relay.client.events import Problem
 from orbital_relay.client.http import AWAITED_MOST_S, decode
-from orbital_relay.client.stores import MemoryOutbox, OutboxStore, Post
+from orbital_relay.client.stores import MemoryOutbox, OutboxStore, QueuedPost
 from orbital_relay.client.user_code import theirs
 from orbital_relay.core.backoff import BACKOFF, Backoff
 
@@ -41,7 +41,7 @@ AWAITED_MOST_MS: Final = round(AWAITED_MOST_S * 1_000)
 class _Waiting:
     """A post in its lane."""
 
-    post: Post
+    post: QueuedPost
     stored: asyncio.Future[None]
     answer: asyncio.Future[bytes]
     awaited: bool
@@ -133,7 +133,7 @@ class Outbox:
         if self._count >= self._limit:
             raise OutboxFull(f"{self._count} posts wait for the server; wait for some to be sent.")
         now_ms = time.time_ns() // 1_000_000
-        post = Post(
+        post = QueuedPost(
             key=key_or_new(key),
             lane=lane,
             path=path,
@@ -205,7 +205,7 @@ class Outbox:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _enqueue(self, post: Post, *, awaited: bool) -> _Waiting:
+    def _enqueue(self, post: QueuedPost, *, awaited: bool) -> _Waiting:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(post, loop.create_future(), loop.create_future(), awaited)
         self._count += 1
@@ -273,7 +273,7 @@ class Outbox:
         finally:
             self._parked.discard(lane)
 
-    def _report_unsent(self, post: Post, exc: Exception) -> None:
+    def _report_unsent(self, post: QueuedPost, exc: Exception) -> None:
         self._report(
             Problem(
                 code=exc.code if isinstance(exc, ApiError) else "OUTBOX",

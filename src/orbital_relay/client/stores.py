@@ -111,7 +111,7 @@ class FilePositions:
             ) from exc
 
 
-class Post(msgspec.Struct, frozen=True, kw_only=True):
+class QueuedPost(msgspec.Struct, frozen=True, kw_only=True):
     """
     A post that waits for the server.
 
@@ -135,10 +135,10 @@ class Post(msgspec.Struct, frozen=True, kw_only=True):
 class OutboxStore(Protocol):
     """Remembers posts until the server has them, in the order in which they were put."""
 
-    async def load(self) -> list[Post]:
+    async def load(self) -> list[QueuedPost]:
         """Give all posts, oldest first."""
 
-    async def put(self, post: Post) -> None:
+    async def put(self, post: QueuedPost) -> None:
         """Keep a post; one with the same key is replaced and keeps its place."""
 
     async def remove(self, key: str) -> None:
@@ -149,13 +149,13 @@ class MemoryOutbox:
     """Posts that live as long as the object."""
 
     def __init__(self) -> None:
-        self._posts: OrderedDict[str, Post] = OrderedDict()
+        self._posts: OrderedDict[str, QueuedPost] = OrderedDict()
 
-    async def load(self) -> list[Post]:
+    async def load(self) -> list[QueuedPost]:
         """Give all posts, oldest first."""
         return list(self._posts.values())
 
-    async def put(self, post: Post) -> None:
+    async def put(self, post: QueuedPost) -> None:
         """Keep a post."""
         self._posts[post.key] = post
 
@@ -186,7 +186,7 @@ class FileOutbox:
         self._claim: Claim | None = None
         self._lock = asyncio.Lock()
 
-    async def load(self) -> list[Post]:
+    async def load(self) -> list[QueuedPost]:
         """
         Give all posts, oldest first.
 
@@ -197,7 +197,7 @@ class FileOutbox:
         async with self._lock:
             return await asyncio.to_thread(self._read)
 
-    async def put(self, post: Post) -> None:
+    async def put(self, post: QueuedPost) -> None:
         """Keep a post; its file is whole when this returns, and also when it is cancelled."""
         await _to_the_end(self._put(post))
 
@@ -209,7 +209,7 @@ class FileOutbox:
         """Let another program use the folder; the next call locks and reads it again."""
         self._claim, self._loaded = None, False
 
-    async def _put(self, post: Post) -> None:
+    async def _put(self, post: QueuedPost) -> None:
         async with self._lock:
             if not self._loaded:
                 await asyncio.to_thread(self._read)
@@ -226,13 +226,13 @@ class FileOutbox:
             if name is not None:
                 await asyncio.to_thread((self._folder / name).unlink, missing_ok=True)
 
-    def _read(self) -> list[Post]:
+    def _read(self) -> list[QueuedPost]:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._claim = claim(self._folder / ".lock", of=self._folder)
         posts = []
         for path in sorted(self._folder.glob("*.json")):
             try:
-                post = msgspec.json.decode(path.read_bytes(), type=Post)
+                post = msgspec.json.decode(path.read_bytes(), type=QueuedPost)
                 number = int(path.stem)
             except (msgspec.DecodeError, ValueError) as exc:
                 raise StoreDamaged(f"{path} is not a waiting post ({exc}); move it away to go on without it.") from exc

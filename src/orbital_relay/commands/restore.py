@@ -34,7 +34,7 @@ def restore(file: Path, **flags: str | None) -> None:
     settings = load(flags)
     name_database(settings)
     try:
-        header = archive.Reader(file).header
+        header = archive.ArchiveReader(file).header
         with progress("Checking", header.rows) as advance:
             archive.check(file, on_progress=advance)
         rows = run(_restore(settings, file, header.rows))

@@ -46,7 +46,7 @@ class Violation(Exception):
         super().__init__(code, reason)
 
 
-class Message(msgspec.Struct, frozen=True, gc=False):
+class DataMessage(msgspec.Struct, frozen=True, gc=False):
     """
     A whole message, inflated.
 
@@ -63,26 +63,26 @@ class Fragment(msgspec.Struct, frozen=True, gc=False):
     """A frame that begins or goes on with a message and does not end it."""
 
 
-class Ping(msgspec.Struct, frozen=True, gc=False):
+class PingFrame(msgspec.Struct, frozen=True, gc=False):
     """A Ping; the Pong that answers it carries the same payload (§5.5.3)."""
 
     payload: bytes
 
 
-class Pong(msgspec.Struct, frozen=True, gc=False):
+class PongFrame(msgspec.Struct, frozen=True, gc=False):
     """A Pong, asked for or not."""
 
 
-class Close(msgspec.Struct, frozen=True, gc=False):
+class CloseFrame(msgspec.Struct, frozen=True, gc=False):
     """A Close with a code that may be on the wire, or with none."""
 
     code: int | None
 
 
-Received = Message | Fragment | Ping | Pong | Close
+Received = DataMessage | Fragment | PingFrame | PongFrame | CloseFrame
 
 _FRAGMENT = Fragment()
-_PONG = Pong()
+_PONG = PongFrame()
 _Utf8Decoder = codecs.getincrementaldecoder("utf-8")
 
 
@@ -145,7 +145,7 @@ def may_be_sent(code: int) -> bool:
 # Judging frames
 
 
-class Reader:
+class FrameReader:
     """
     Judges a client's frames one after the other and puts messages together.
 
@@ -209,11 +209,11 @@ class Reader:
         if not fin or rsv1 or len(payload) > MAX_CONTROL_BYTES:
             raise Violation(PROTOCOL_ERROR, "a control frame is fragmented, compressed or too long")
         if opcode == PING:
-            return Ping(payload)
+            return PingFrame(payload)
         if opcode == PONG:
             return _PONG
         if opcode == CLOSE:
-            return Close(_close_code(payload))
+            return CloseFrame(_close_code(payload))
         raise Violation(PROTOCOL_ERROR, "the opcode has no meaning")
 
     def _order(self, opcode: int, *, rsv1: bool) -> None:
@@ -237,7 +237,7 @@ class Reader:
         self._opcode = opcode
         self._compressed = rsv1
 
-    def _whole(self, payload: bytes) -> Message:
+    def _whole(self, payload: bytes) -> DataMessage:
         """Finish a message of which all payload is here."""
         if self._compressed:
             if self._inflate is None:
@@ -246,15 +246,15 @@ class Reader:
         if len(payload) > self._limit_bytes:
             raise Violation(TOO_BIG, f"a message is over {self._limit_bytes} bytes")
         if self._opcode == BINARY:
-            return Message(payload, binary=True)
+            return DataMessage(payload, binary=True)
         if not payload.isascii():
             try:
                 payload.decode()
             except UnicodeDecodeError:
                 raise _not_utf8() from None
-        return Message(payload)
+        return DataMessage(payload)
 
-    def _fragment(self, payload: bytes, *, fin: bool) -> Message | Fragment:
+    def _fragment(self, payload: bytes, *, fin: bool) -> DataMessage | Fragment:
         """Add a fragment; text is checked at once, so that a broken message is refused at its first bad byte."""
         parts = self._parts
         if parts is None:
@@ -274,7 +274,7 @@ class Reader:
         if self._decoder is None:
             return self._whole(bytes(parts))
         self._decoder = None
-        return Message(bytes(parts))
+        return DataMessage(bytes(parts))
 
 
 def _close_code(payload: bytes) -> int | None:

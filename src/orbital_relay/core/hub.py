@@ -37,7 +37,7 @@ class Listener(ABC):
     def __init__(self, user: int, user_id: UserId) -> None:
         self.user = user
         self.user_id = user_id
-        self.subscriptions: dict[GroupId, Subscription] = {}
+        self.subscriptions: dict[GroupId, HubSubscription] = {}
         self.behind = False
         # The transport holds more than it should: nothing is written until it says otherwise.
         self.is_paused = False
@@ -59,7 +59,7 @@ class Listener(ABC):
         """Called when events of a group could not be delivered; the subscription continues after number `seq`."""
 
 
-class Subscription:
+class HubSubscription:
     """
     A listener's subscription to one group.
 
@@ -483,7 +483,7 @@ class Hub:
 
     # Chapter: listeners
 
-    def subscribe(self, listener: Listener, group: LiveGroup, *, start: int) -> Subscription:
+    def subscribe(self, listener: Listener, group: LiveGroup, *, start: int) -> HubSubscription:
         """
         Subscribe a listener to an open group, from the event after `start`.
 
@@ -493,7 +493,7 @@ class Hub:
             raise AssertionError("a group is open before anyone subscribes to it")
         # Frames of this tick are older than the subscription, and must not be written to it.
         self.flush()
-        subscription = listener.subscriptions[group.group_id] = Subscription(group, start)
+        subscription = listener.subscriptions[group.group_id] = HubSubscription(group, start)
         self.subscriptions += 1
         self._moved(group.group_id)
         if not listener.behind and start != group.last:

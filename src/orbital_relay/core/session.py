@@ -54,7 +54,7 @@ class Complain(msgspec.Struct, frozen=True):
     reply_to: wire.ReplyTo = None
 
 
-class Subscribe(msgspec.Struct, frozen=True):
+class AddSubscriptions(msgspec.Struct, frozen=True):
     """Subscribe the connection to groups, and answer `subscribed`."""
 
     group_ids: list[str]
@@ -62,14 +62,14 @@ class Subscribe(msgspec.Struct, frozen=True):
     reply_to: str | int | None
 
 
-class Unsubscribe(msgspec.Struct, frozen=True):
+class RemoveSubscriptions(msgspec.Struct, frozen=True):
     """Unsubscribe it from groups, and answer `unsubscribed`."""
 
     group_ids: list[str]
     reply_to: str | int | None
 
 
-class Post(msgspec.Struct, frozen=True):
+class StorePost(msgspec.Struct, frozen=True):
     """Do what a POST does, and answer `posted`, in the order of the frames."""
 
     frame: wire.PostFrame
@@ -109,14 +109,14 @@ class Beat(msgspec.Struct, frozen=True):
     """Send a ping."""
 
 
-class End(msgspec.Struct, frozen=True):
+class CloseConnection(msgspec.Struct, frozen=True):
     """Close the connection with a code."""
 
     code: int
     reason: str
 
 
-class Cut(msgspec.Struct, frozen=True):
+class AbortConnection(msgspec.Struct, frozen=True):
     """Abort the connection: the client no longer answers."""
 
 
@@ -126,16 +126,18 @@ class WakeAt(msgspec.Struct, frozen=True):
     at_s: float
 
 
-Effect = Say | Complain | Subscribe | Unsubscribe | Post | Type | StopTyping | Verify | Beat | End | Cut | WakeAt
+StoreEffect = AddSubscriptions | RemoveSubscriptions | StorePost | Type | Verify
+"""Effects that may wait for the store; they are executed one at a time."""
+Effect = StoreEffect | Say | Complain | StopTyping | Beat | CloseConnection | AbortConnection | WakeAt
 
 
 class Session:
     """
     What one client may do, and what each of its frames leads to.
 
-    It returns `End` or `Cut` once, and no effects after that. Its caller keeps one timer for it, set by `WakeAt`. A
-    session never holds a socket, and never reads a clock: `now_s` is steady, `wall_s` is the time of day, both in
-    seconds.
+    It returns `CloseConnection` or `AbortConnection` once, and no effects after that. Its caller keeps one timer for
+    it, set by `WakeAt`. A session never holds a socket, and never reads a clock: `now_s` is monotonic, `wall_s` is the
+    time of day, both in seconds.
     """
 
     __slots__ = (
@@ -233,15 +235,15 @@ class Session:
                 self._unanswered = 0
                 return []
             case wire.Subscribe(data=data):
-                return [Subscribe(_unique(data.group_ids), _positions(data), frame.id)]
+                return [AddSubscriptions(_unique(data.group_ids), _positions(data), frame.id)]
             case wire.Unsubscribe(data=data):
-                return [Unsubscribe(_unique(data.group_ids), frame.id)]
+                return [RemoveSubscriptions(_unique(data.group_ids), frame.id)]
             case wire.Typing(data=data):
                 return self._type(data, frame.id)
             case wire.Authenticate(data=data):
                 return [Verify(data.token, frame.id)]
             case wire.PostMessageFrame() | wire.PostThreadFrame() | wire.PostReplyFrame():
-                return [Post(frame)]
+                return [StorePost(frame)]
             case _:
                 assert_never(frame)
 
@@ -303,7 +305,7 @@ class Session:
             return []
         if self._unanswered >= MISSED_PINGS:
             self._move(Cause.NO_PONG)
-            return [Cut()]
+            return [AbortConnection()]
         self._unanswered += 1
         return [Beat(), *self._next_wake(now_s=now_s, wall_s=wall_s)]
 
@@ -366,7 +368,7 @@ class Session:
 
     def _end(self, cause: Cause) -> list[Effect]:
         self._move(cause)
-        return [End(POLICY_VIOLATION, cause.value)]
+        return [CloseConnection(POLICY_VIOLATION, cause.value)]
 
     def _move(self, cause: Cause) -> None:
         self.state = TRANSITIONS[self.state][cause]

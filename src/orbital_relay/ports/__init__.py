@@ -8,7 +8,7 @@ from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.limiter import Limiter
 from orbital_relay.ports.log import Appended, Log
-from orbital_relay.ports.media import Held, MediaCleanup, MediaStore, Uploads
+from orbital_relay.ports.media import MediaCleanup, MediaStore, MediaUsage, Uploads
 from orbital_relay.ports.store import Database, MediaRows, Store
 from orbital_relay.ports.threads import ThreadStore
 
@@ -24,13 +24,13 @@ __all__ = [
     "Clock",
     "Database",
     "GroupStore",
-    "Held",
     "IdempotencyKeys",
     "Limiter",
     "Log",
     "MediaCleanup",
     "MediaRows",
     "MediaStore",
+    "MediaUsage",
     "RevocationStore",
     "Store",
     "ThreadStore",

@@ -23,7 +23,7 @@ from orbital_relay.model import (
 )
 
 
-class Held(msgspec.Struct, frozen=True):
+class MediaUsage(msgspec.Struct, frozen=True):
     """How many media there are, and how many bytes of them are stored."""
 
     media: int = 0
@@ -165,6 +165,6 @@ class MediaCleanup(Protocol):
         """Return media that have bytes, after a row number: number, id, and blobs with their sizes."""
         ...
 
-    async def held(self) -> dict[MediaState, Held]:
+    async def held(self) -> dict[MediaState, MediaUsage]:
         """Return what there is of all groups together, whole and under way."""
         ...

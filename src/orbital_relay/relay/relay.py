@@ -14,7 +14,7 @@ from orbital_relay import wire
 from orbital_relay.core.chain import first_prev, fits
 from orbital_relay.core.cursor import Verdict
 from orbital_relay.core.framing import text_frame
-from orbital_relay.core.hub import Delivery, Hub, Listener, LiveGroup, Standing, Subscription
+from orbital_relay.core.hub import Delivery, Hub, HubSubscription, Listener, LiveGroup, Standing
 from orbital_relay.core.stamps import Stamps
 from orbital_relay.errors import NotFound, OrbitalError, PositionLost
 from orbital_relay.model import (
@@ -570,7 +570,7 @@ class Relay:
             # Here, not when the task is done: a wake-up in between must find the listener free.
             del self._catching_up[listener]
 
-    async def _read_missed(self, listener: Listener) -> tuple[list[Delivery], dict[GroupId, Subscription]]:
+    async def _read_missed(self, listener: Listener) -> tuple[list[Delivery], dict[GroupId, HubSubscription]]:
         """
         Read what a listener misses, over all its groups, in the order of stamps; and for which subscriptions.
 
@@ -600,7 +600,7 @@ class Relay:
         return [one for one in found if certain is None or one.event.stamp_ms <= certain], read_for
 
     async def _read_group(
-        self, listener: Listener, subscription: Subscription, position: int, limit: int
+        self, listener: Listener, subscription: HubSubscription, position: int, limit: int
     ) -> list[Delivery] | None:
         """Read some of what a listener misses of a group; None when that is not known now."""
         group = subscription.group
@@ -627,7 +627,7 @@ class Relay:
             return None
         return [Delivery(event) for event in page.events]
 
-    def _replay(self, listener: Listener, missed: list[Delivery], read_for: Mapping[GroupId, Subscription]) -> None:
+    def _replay(self, listener: Listener, missed: list[Delivery], read_for: Mapping[GroupId, HubSubscription]) -> None:
         """Write what was read, as far as the listener still wants it and its transport takes it."""
         chunk: list[Delivery] = []
         positions: dict[GroupId, int] = {}

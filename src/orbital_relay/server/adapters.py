@@ -55,5 +55,5 @@ def extra(name: str) -> Iterator[None]:
         yield
     except ImportError as exc:
         raise SettingsInvalid(
-            f"This needs a library that is not installed: pip install 'orbital-relay[{name}]'"
+            f"This setting needs a library that is not installed. Install it: pip install 'orbital-relay[{name}]'"
         ) from exc

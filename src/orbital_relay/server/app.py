@@ -35,7 +35,7 @@ from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from orbital_relay.server.sessions.client_session import ClientSession
-from orbital_relay.server.sessions.presence import Connected, LocalPresence, Presence
+from orbital_relay.server.sessions.presence import ConnectedUser, LocalPresence, PresenceSource
 from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.server.sessions.typing import TypingNotifier
 from orbital_relay.services import posting
@@ -51,20 +51,20 @@ if TYPE_CHECKING:
 log = logging.getLogger("orbital.server")
 
 PRUNE_ROWS: Final = 1000
-"""Rows that one transaction of the periodic clean-up takes away: a few milliseconds, in which no POST is stored."""
+"""Rows that one transaction of the periodic clean-up deletes: a few milliseconds, in which no POST is stored."""
 
 DAY_MS: Final = 24 * 3600 * 1000
 HOUR_MS: Final = 3600 * 1000
 SWEEP_S: Final = 3600.0
-"""How often the media storage is looked through for bytes that no row names; only a crash leaves any."""
+"""How often the media storage is scanned for blobs without a row, which only a crash leaves behind."""
 REVOCATION_CHECK_S: Final = 2.0
-"""How often the store is asked for revocations made elsewhere, in case that no hint came: the bus may lose it."""
+"""How often revocations made elsewhere are read from the store, since the bus may lose the notification."""
 COMPARE_S: Final = 5.0
 """How often the heads of live groups are compared with the store's, when there are other servers."""
 CLOCK_BEAT_S: Final = 60.0
-"""How often the clock is looked at and its heartbeat written, or as often as the log is pruned if that is sooner."""
+"""How often the clock is checked and its heartbeat stored, or as often as the log is pruned if that is sooner."""
 CLOSE_WAIT_S: Final = 2.0
-"""How long a shutdown waits for clients to answer the close."""
+"""How long a shutdown waits for clients to answer the Close."""
 
 
 class Node:
@@ -117,7 +117,7 @@ class Node:
         )
         self.shared_bus: RedisBus | None = None
         self.shared_presence: SharedPresence | None = None
-        self.presence: Presence = LocalPresence(self.connected)
+        self.presence: PresenceSource = LocalPresence(self.connected)
         self.bus: Bus = LocalBus()
         if cluster is not None:
             self.presence = self.shared_presence = cluster.make_presence(self.connected, lambda: self.relay.hub.groups)
@@ -202,14 +202,14 @@ class Node:
             lifecycle=self.lifecycle,
         )
 
-    def connected(self, group_id: GroupId) -> Iterator[Connected]:
-        """Tell which connections of this server hear a group."""
+    def connected(self, group_id: GroupId) -> Iterator[ConnectedUser]:
+        """Yield the connections of this server that are subscribed to a group."""
         group = self.relay.hub.groups.get(group_id)
         if group is not None:
             for listener in (*group.current, *group.behind):
                 if isinstance(listener, ClientSession):
                     username = listener.principal.username
-                    yield Connected(listener.user_id, username, listener.connected_ms)
+                    yield ConnectedUser(listener.user_id, username, listener.connected_ms)
 
     async def _notify_revoked(self) -> None:
         # The bus is made after the authenticator.
@@ -245,7 +245,7 @@ class Node:
     # Chapter: work that comes round
 
     async def prune(self) -> None:
-        """Drop what is kept no longer, a little at a time."""
+        """Delete events and idempotency keys past their retention, in small transactions."""
         now_ms = self.clock.wall_ms()
         before_ms = now_ms - int(self.settings.retention_days * DAY_MS)
         while await self.store.prune(before_ms=before_ms, limit=PRUNE_ROWS) >= PRUNE_ROWS:
@@ -254,7 +254,7 @@ class Node:
             pass
 
     async def collect_media(self) -> Collected:
-        """Take away media whose time is over; the first time and then every hour, bytes without a row, too."""
+        """Delete expired media; on the first call and then every hour also blobs without a row."""
         now_s = self.clock.steady_s()
         sweep = now_s - self._swept_s >= SWEEP_S
         if sweep:
@@ -262,7 +262,7 @@ class Node:
         return await collect(self.media, sweep=sweep)
 
     async def forget(self) -> None:
-        """Trust nothing that was remembered of a database that went back: tokens, users, revocations."""
+        """Clear every cache of a database that went back to an older state: tokens, users, revocations."""
         await self.store.note_rewind(at_ms=self.clock.wall_ms())
         self.auth.forget()
         await self.auth.refresh()
@@ -271,7 +271,7 @@ class Node:
 
     async def after_rewinds(self) -> None:
         """
-        Wait for the database to go back, and forget what was remembered of it; again until it answers.
+        Wait for the database to go back to an older state, and clear the caches of it; retry until it answers.
 
         Never returns.
         """
@@ -281,7 +281,7 @@ class Node:
             try:
                 await self.forget()
             except OrbitalError as exc:
-                log.warning("the users could not be looked up yet", extra={"reason": exc.message})
+                log.warning("the users could not be read yet", extra={"reason": exc.message})
                 await asyncio.sleep(COMPARE_S)
                 self.went_back.set()
 
@@ -289,12 +289,12 @@ class Node:
         self, work: Callable[[], object], every_s: float, *, sooner: asyncio.Event | None = None
     ) -> None:
         """
-        Do a piece of work for ever; what fails, such as when the database is away, is done the next time.
+        Repeat a job forever; a failed run, such as during an outage of the database, is retried at the next one.
 
         Args:
-            work: What is done, one at a time.
-            every_s: How often.
-            sooner: Set by whoever wants it done now; set often meanwhile, it is done once more.
+            work: The job; runs never overlap.
+            every_s: The interval in seconds.
+            sooner: Set it to run the job now; set several times during a run, it causes one more run.
         """
         sooner = asyncio.Event() if sooner is None else sooner
         while True:
@@ -307,19 +307,19 @@ class Node:
                 if asyncio.iscoroutine(result):
                     await result
             except OrbitalError as exc:
-                log.warning("periodic work was put off", extra={"reason": exc.message})
+                log.warning("a periodic job failed and will be retried", extra={"reason": exc.message})
             except Exception:
-                # A mistake of ours: without its next time nobody would learn of a revocation, say.
-                log.exception("periodic work failed")
+                # A bug of ours. Without the next run, revocations would no longer be noticed, for example.
+                log.exception("a periodic job raised")
 
     async def drain(self, *, patience_s: float) -> None:
         """
-        Let posts that are under way finish, then close every connection with 1012; take nothing new meanwhile.
+        Shut down gracefully: let pending posts finish, then close every connection with 1012; refuse new work.
 
-        What is not done by then is cut short: its client has no answer, and asks again.
+        A post that is not finished in time is cancelled: its client gets no answer, and retries.
 
         Args:
-            patience_s: Longest wait for posts and for the clients' own Close together, beyond the pace of closing.
+            patience_s: Longest wait for posts and for the clients' Close together, beyond the pace of closing.
         """
         self.lifecycle.draining = True
         log.info("draining", extra={"connections": len(self.sessions.open)})
@@ -380,7 +380,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         periodic.append(asyncio.create_task(node.after_rewinds(), name="after rewinds"))
         opened.push_async_callback(_cancel, periodic)
         if siblings is not None:
-            await opened.enter_async_context(siblings.told(node.metrics.snapshot))
+            await opened.enter_async_context(siblings.serve(node.metrics.snapshot))
         yield node
 
 

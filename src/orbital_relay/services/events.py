@@ -8,7 +8,7 @@ from orbital_relay.model import GroupId, Principal
 from orbital_relay.services.context import ServiceContext
 
 
-class EventPage(msgspec.Struct, frozen=True):
+class LogPage(msgspec.Struct, frozen=True):
     """
     Some of a group's stored frames, oldest first and gapless.
 
@@ -32,9 +32,7 @@ class EventPage(msgspec.Struct, frozen=True):
         return b"".join(frame + b"\n" for frame in self.frames)
 
 
-async def page(
-    context: ServiceContext, principal: Principal, group_id: GroupId, *, after: int, limit: int
-) -> EventPage:
+async def page(context: ServiceContext, principal: Principal, group_id: GroupId, *, after: int, limit: int) -> LogPage:
     """
     Read what follows number `after` in a group.
 
@@ -45,4 +43,4 @@ async def page(
     """
     found = await context.store.events(principal.key, group_id, after=after, limit=limit)
     reached = found.events[-1].seq if found.events else after
-    return EventPage([event.frame for event in found.events], found.head.seq, reached < found.head.seq)
+    return LogPage([event.frame for event in found.events], found.head.seq, reached < found.head.seq)

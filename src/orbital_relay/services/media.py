@@ -38,7 +38,7 @@ from orbital_relay.model import (
     Upload,
     UserId,
 )
-from orbital_relay.ports import Appended, Blob, BlobDraft, BlobMissing, Blobs, Clock, Held, MediaRows
+from orbital_relay.ports import Appended, Blob, BlobDraft, BlobMissing, Blobs, Clock, MediaRows, MediaUsage
 from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 
 log = logging.getLogger("orbital.media")
@@ -88,7 +88,7 @@ class MediaCounters(msgspec.Struct):
     collected: dict[str, int] = msgspec.field(
         default_factory=lambda: dict.fromkeys(("expired", "abandoned", "swept"), 0)
     )
-    held: dict[MediaState, Held] = {}
+    held: dict[MediaState, MediaUsage] = {}
 
 
 class MediaContext(msgspec.Struct, frozen=True, kw_only=True):

@@ -67,7 +67,7 @@ class Rows(msgspec.Struct, tag_field="line", tag="table"):
     binary: list[str]
 
 
-class End(msgspec.Struct, tag_field="line", tag="end"):
+class Trailer(msgspec.Struct, tag_field="line", tag="end"):
     """The last line: how many rows there were, and the hash of every line before, line ends included."""
 
     rows: int
@@ -76,7 +76,7 @@ class End(msgspec.Struct, tag_field="line", tag="end"):
 
 _encode = msgspec.json.Encoder().encode
 _decode_first = msgspec.json.Decoder(Header).decode
-_decode_line = msgspec.json.Decoder(Rows | End).decode
+_decode_line = msgspec.json.Decoder(Rows | Trailer).decode
 _decode_row = msgspec.json.Decoder(list[Any]).decode
 
 # Chapter: writing
@@ -132,7 +132,7 @@ def write(conn: Connection, file: IO[bytes], *, made_at: str, on_progress: OnPro
                 if done % ROWS_AT_ONCE == 0:
                     on_progress(ROWS_AT_ONCE)
         on_progress(done % ROWS_AT_ONCE)
-        zipped.write(_encode(End(done, seen.hexdigest())) + b"\n")
+        zipped.write(_encode(Trailer(done, seen.hexdigest())) + b"\n")
     return done
 
 
@@ -160,7 +160,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
 # Chapter: reading
 
 
-class Reader:
+class ArchiveReader:
     """
     The lines of a backup, checked as they are read.
 
@@ -207,8 +207,8 @@ class Reader:
                         yield values
                     else:
                         found = _decode_line(line)
-                        if isinstance(found, End):
-                            if found != End(rows, seen.hexdigest()) or lines.read(1):
+                        if isinstance(found, Trailer):
+                            if found != Trailer(rows, seen.hexdigest()) or lines.read(1):
                                 raise ValueError
                             return
                         table = found
@@ -227,7 +227,7 @@ def check(path: Path, *, on_progress: OnProgress) -> Header:
     Raises:
         ArchiveDamaged: If it is not whole.
     """
-    reader = Reader(path)
+    reader = ArchiveReader(path)
     waiting = 0
     for line in reader.lines():
         if isinstance(line, list):
@@ -255,7 +255,7 @@ def restore(conn: Connection, path: Path, *, on_progress: OnProgress) -> int:
         ArchiveDamaged: If the backup is not whole, or of a newer program.
         DatabaseRefused: If the database holds anything, or servers are using it.
     """
-    reader = Reader(path)
+    reader = ArchiveReader(path)
     if reader.header.schema not in schema.revisions():
         raise ArchiveDamaged(f"{path} was made by a newer Orbital. Restore it with that one.")
     _refuse_used(conn)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, delete, func, select, update
 
 from orbital_relay.model import DueMedia, MediaId, MediaState, PendingDeletion, Principal, UserId
-from orbital_relay.ports import Held
+from orbital_relay.ports import MediaUsage
 from orbital_relay.store import tables as t
 from orbital_relay.store.media import ABANDONED, COMPLETE, COUNTED, EXPIRED, UPLOADING, chunks_of
 from orbital_relay.store.paging import batched
@@ -93,11 +93,11 @@ def chunks_after(conn: Connection, key: int, *, limit: int) -> list[tuple[int, s
     ]
 
 
-def held(conn: Connection) -> dict[MediaState, Held]:
+def held(conn: Connection) -> dict[MediaState, MediaUsage]:
     """Return how much there is, whole and under way."""
     c = t.media.c
     rows = conn.execute(
         select(c.state, func.count(), func.sum(c.received_bytes)).where(c.state.in_(COUNTED)).group_by(c.state)
     )
-    none = {MediaState(state): Held() for state in COUNTED}
-    return none | {MediaState(state): Held(int(count), int(size_bytes)) for state, count, size_bytes in rows}
+    none = {MediaState(state): MediaUsage() for state in COUNTED}
+    return none | {MediaState(state): MediaUsage(int(count), int(size_bytes)) for state, count, size_bytes in rows}

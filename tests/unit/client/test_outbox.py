@@ -26,7 +26,7 @@ from orbital_relay.client import (
     responses,
 )
 from orbital_relay.client.outbox import KEY_LIFE_MS, Outbox
-from orbital_relay.client.stores import MemoryOutbox, OutboxStore, Post
+from orbital_relay.client.stores import MemoryOutbox, OutboxStore, QueuedPost
 from orbital_relay.client.tokens import Tokens
 from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, OTHER, FakeServer, contents, refusal
@@ -61,10 +61,10 @@ class Sender:
         await self.api.close()
 
 
-def waiting(content: str, *, key: str, tried_ms: int | None = None) -> Post:
+def waiting(content: str, *, key: str, tried_ms: int | None = None) -> QueuedPost:
     """Make a post that an earlier run left."""
     body = {"conversation_id": GROUP, "encrypted_envelope": content, "timestamp": 0}
-    return Post(
+    return QueuedPost(
         key=key, lane=GROUP, path=PATH, body=msgspec.Raw(json.dumps(body).encode()), created_ms=1, tried_ms=tried_ms
     )
 
@@ -218,7 +218,7 @@ class Broken(MemoryOutbox):
         super().__init__()
         self._puts = puts
 
-    async def put(self, post: Post) -> None:
+    async def put(self, post: QueuedPost) -> None:
         """Fail, or not."""
         if not self._puts:
             raise OSError("no space left on device")
@@ -317,7 +317,7 @@ async def test_a_store_that_fails_behind_a_post_on_its_way() -> None:
     asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
 
     class Second(MemoryOutbox):
-        async def put(self, post: Post) -> None:
+        async def put(self, post: QueuedPost) -> None:
             if post.tried_ms is None:
                 raise OSError("no space left on device")
             await super().put(post)
@@ -340,7 +340,7 @@ async def test_a_store_that_cannot_note_a_try() -> None:
     class Full(MemoryOutbox):
         full = 2
 
-        async def put(self, post: Post) -> None:
+        async def put(self, post: QueuedPost) -> None:
             if self.full:
                 self.full -= 1
                 raise OSError("no space left on device")

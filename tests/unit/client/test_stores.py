@@ -16,15 +16,15 @@ import msgspec
 import pytest
 
 from orbital_relay.client import FileOutbox, FilePositions, Position, StoreDamaged, StoreInUse
-from orbital_relay.client.stores import MemoryOutbox, Post
+from orbital_relay.client.stores import MemoryOutbox, QueuedPost
 from tests.support.fake import GROUP, FakeServer
 from tests.support.sdk import client
 
 
-def waiting(key: str, *, content: str = "AAAA", tried_ms: int | None = None) -> Post:
+def waiting(key: str, *, content: str = "AAAA", tried_ms: int | None = None) -> QueuedPost:
     """Make a post that waits."""
     body = msgspec.Raw(msgspec.json.encode({"encrypted_envelope": content}))
-    return Post(key=key, lane=GROUP, path="/v1/messages", body=body, created_ms=1, tried_ms=tried_ms)
+    return QueuedPost(key=key, lane=GROUP, path="/v1/messages", body=body, created_ms=1, tried_ms=tried_ms)
 
 
 @contextmanager

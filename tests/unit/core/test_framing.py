@@ -16,12 +16,12 @@ from orbital_relay.core.framing import (
     PING,
     PONG,
     TEXT,
-    Close,
+    CloseFrame,
+    DataMessage,
     Fragment,
-    Message,
-    Ping,
-    Pong,
-    Reader,
+    FrameReader,
+    PingFrame,
+    PongFrame,
     Violation,
     close_frame,
     frame,
@@ -34,12 +34,12 @@ GOOD_CODES = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999
 BAD_CODES = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
 
 
-def reader(**options: Any) -> Reader:
+def reader(**options: Any) -> FrameReader:
     """Make a reader with a limit of 1000 bytes."""
-    return Reader(**{"limit_bytes": 1000, **options})
+    return FrameReader(**{"limit_bytes": 1000, **options})
 
 
-def refusal_of(reader: Reader, payload: bytes, *, fin: bool) -> int | None:
+def refusal_of(reader: FrameReader, payload: bytes, *, fin: bool) -> int | None:
     """Go on with a message; returns the close code if that is refused."""
     try:
         reader.receive(CONTINUATION, payload, fin=fin)
@@ -54,7 +54,7 @@ def backwards(payload: bytes, limit_bytes: int) -> bytes:
     return payload[::-1]
 
 
-def code_of(reader: Reader, opcode: int, payload: bytes = b"", **bits: bool) -> int:
+def code_of(reader: FrameReader, opcode: int, payload: bytes = b"", **bits: bool) -> int:
     """Give the reader a frame that it must refuse; returns the close code."""
     with pytest.raises(Violation) as caught:
         reader.receive(opcode, payload, **{"fin": True, **bits})
@@ -123,9 +123,9 @@ def test_whole_messages():
     """[WS4] A message in one frame is a message."""
     taking = reader(binary=True)
 
-    assert taking.receive(TEXT, b"", fin=True) == Message(b"")
-    assert taking.receive(TEXT, "κόσμε".encode(), fin=True) == Message("κόσμε".encode())
-    assert taking.receive(BINARY, b"\xff", fin=True) == Message(b"\xff", binary=True)
+    assert taking.receive(TEXT, b"", fin=True) == DataMessage(b"")
+    assert taking.receive(TEXT, "κόσμε".encode(), fin=True) == DataMessage("κόσμε".encode())
+    assert taking.receive(BINARY, b"\xff", fin=True) == DataMessage(b"\xff", binary=True)
 
 
 def test_fragments_with_control_frames_between():
@@ -141,7 +141,14 @@ def test_fragments_with_control_frames_between():
         taking.receive(TEXT, b"next", fin=True),
     ]
 
-    assert said == [Fragment(), Ping(b"a"), Fragment(), Pong(), Message(b"\xce\xba"), Message(b"next")]
+    assert said == [
+        Fragment(),
+        PingFrame(b"a"),
+        Fragment(),
+        PongFrame(),
+        DataMessage(b"\xce\xba"),
+        DataMessage(b"next"),
+    ]
 
 
 def test_fragments_of_a_binary_message():
@@ -149,18 +156,18 @@ def test_fragments_of_a_binary_message():
     taking = reader(binary=True)
 
     assert taking.receive(BINARY, b"\xff", fin=False) == Fragment()
-    assert taking.receive(CONTINUATION, b"\xfe", fin=True) == Message(b"\xff\xfe", binary=True)
+    assert taking.receive(CONTINUATION, b"\xfe", fin=True) == DataMessage(b"\xff\xfe", binary=True)
 
 
 def test_compressed_messages():
     """[WS6] RSV1 on the first frame says that the message is compressed, whole or in fragments (RFC 7692 §6)."""
     taking = reader(inflate=backwards, binary=True)
 
-    assert taking.receive(TEXT, b"cba", fin=True, rsv1=True) == Message(b"abc")
+    assert taking.receive(TEXT, b"cba", fin=True, rsv1=True) == DataMessage(b"abc")
     assert taking.receive(TEXT, b"fed", fin=False, rsv1=True) == Fragment()
-    assert taking.receive(CONTINUATION, b"cba", fin=True) == Message(b"abcdef")
-    assert taking.receive(BINARY, b"\x01\xff", fin=True, rsv1=True) == Message(b"\xff\x01", binary=True)
-    assert taking.receive(TEXT, b"abc", fin=True) == Message(b"abc")
+    assert taking.receive(CONTINUATION, b"cba", fin=True) == DataMessage(b"abcdef")
+    assert taking.receive(BINARY, b"\x01\xff", fin=True, rsv1=True) == DataMessage(b"\xff\x01", binary=True)
+    assert taking.receive(TEXT, b"abc", fin=True) == DataMessage(b"abc")
 
 
 def test_compressed_text_is_checked_after_inflation():
@@ -195,7 +202,7 @@ def test_control_frames_are_short_and_whole(opcode: int):
     """[WS10] A control frame is not fragmented and has at most 125 bytes (RFC 6455 §5.5)."""
     assert code_of(reader(), opcode, fin=False) == 1002
     assert code_of(reader(), opcode, b"x" * 126) == 1002
-    assert reader().receive(PING, b"x" * 125, fin=True) == Ping(b"x" * 125)
+    assert reader().receive(PING, b"x" * 125, fin=True) == PingFrame(b"x" * 125)
 
 
 def test_order_of_fragments():
@@ -220,7 +227,7 @@ def test_binary_is_refused_unless_it_is_taken():
 
 def test_limit():
     """[WS12] A message over the limit is 1009, at the frame that goes over it."""
-    assert reader().receive(TEXT, b"x" * 1000, fin=True) == Message(b"x" * 1000)
+    assert reader().receive(TEXT, b"x" * 1000, fin=True) == DataMessage(b"x" * 1000)
     assert code_of(reader(), TEXT, b"x" * 1001) == 1009
     taking = reader()
     taking.receive(TEXT, b"x" * 600, fin=False)
@@ -241,7 +248,7 @@ def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
         for index, piece in enumerate(pieces)
     ]
 
-    assert said == [Fragment()] * (len(pieces) - 1) + [Message(payload)]
+    assert said == [Fragment()] * (len(pieces) - 1) + [DataMessage(payload)]
 
 
 @given(st.binary(max_size=20), st.data())
@@ -279,12 +286,12 @@ def test_whole_text_that_is_not_utf8(payload: bytes):
 @pytest.mark.parametrize("code", GOOD_CODES)
 def test_close_with_a_good_code(code: int):
     """[WS3] A Close is returned with its code."""
-    assert reader().receive(CLOSE, code.to_bytes(2, "big") + "grüße".encode(), fin=True) == Close(code)
+    assert reader().receive(CLOSE, code.to_bytes(2, "big") + "grüße".encode(), fin=True) == CloseFrame(code)
 
 
 def test_close_without_a_code():
     """[WS3] A Close may be empty."""
-    assert reader().receive(CLOSE, b"", fin=True) == Close(None)
+    assert reader().receive(CLOSE, b"", fin=True) == CloseFrame(None)
 
 
 @pytest.mark.parametrize("code", BAD_CODES)

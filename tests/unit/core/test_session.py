@@ -54,12 +54,12 @@ def test_subscribe():
         session, "subscribe", {"group_ids": ["a", "b", "a"], "since": {"a": 3, "b": {"seq": 4, "hash": "h"}}}, id=7
     )
 
-    assert effects == [says.Subscribe(["a", "b"], {"a": Resume(3), "b": Resume(4, "h")}, 7)]
+    assert effects == [says.AddSubscriptions(["a", "b"], {"a": Resume(3), "b": Resume(4, "h")}, 7)]
 
 
 def test_unsubscribe(session):
     """[SUB2] `unsubscribe` names groups."""
-    assert _say(session, "unsubscribe", {"group_ids": ["a"]}, id="x") == [says.Unsubscribe(["a"], "x")]
+    assert _say(session, "unsubscribe", {"group_ids": ["a"]}, id="x") == [says.RemoveSubscriptions(["a"], "x")]
 
 
 def test_authenticate(session):
@@ -72,7 +72,7 @@ def test_posts(session, kind):
     """[POST1] The post frames go on to the use case as they are."""
     (effect,) = _say(session, kind, {"x": 1}, id=1)
 
-    assert isinstance(effect, says.Post)
+    assert isinstance(effect, says.StorePost)
     assert effect.reply_to == 1
 
 
@@ -125,7 +125,7 @@ def test_ten_bad_frames_in_a_row(session):
 
     effects = session.receive(b"{", now_s=0)
 
-    assert [type(effect) for effect in effects] == [says.Complain, says.End]
+    assert [type(effect) for effect in effects] == [says.Complain, says.CloseConnection]
     assert effects[1].code == 1008
     assert session.state is State.ENDED
     assert session.receive(_frame("pong"), now_s=0) == []
@@ -159,7 +159,7 @@ def test_frames_over_the_rate(session):
     for _ in range(49):
         assert isinstance(_say(session, "pong")[0], says.Complain)
     (end,) = _say(session, "pong")
-    assert isinstance(end, says.End)
+    assert isinstance(end, says.CloseConnection)
     assert end.code == 1008
 
 
@@ -181,7 +181,7 @@ def test_control_frames_count(session):
 
     (end,) = session.control(now_s=0)
 
-    assert isinstance(end, says.End)
+    assert isinstance(end, says.CloseConnection)
     assert session.control(now_s=0) == []
 
 
@@ -190,7 +190,7 @@ def test_control_frames_count(session):
 
 def test_three_missed_pings(session):
     """[HB2] Three pings unanswered, and when the fourth is due the connection is cut."""
-    assert [_beat(session) for _ in range(4)] == [[says.Beat()], [says.Beat()], [says.Beat()], [says.Cut()]]
+    assert [_beat(session) for _ in range(4)] == [[says.Beat()], [says.Beat()], [says.Beat()], [says.AbortConnection()]]
     assert _beat(session) == []
 
 
@@ -208,7 +208,7 @@ def test_nothing_else_proves_life(session):
         _beat(session)
         _say(session, "subscribe", {"group_ids": []})
 
-    assert _beat(session) == [says.Cut()]
+    assert _beat(session) == [says.AbortConnection()]
 
 
 # Tokens
@@ -223,7 +223,7 @@ def test_expiry(session):
     assert _wake(session, 940) == [says.Say(wire.TokenExpiring(wire.iso(1_000_000))), says.WakeAt(1_000)]
     assert session.state is State.EXPIRING
     (end,) = _wake(session, 1_000)
-    assert (type(end), end.code) == (says.End, 1008)
+    assert (type(end), end.code) == (says.CloseConnection, 1008)
     assert _wake(session, 1_001) == []
 
 
@@ -278,7 +278,7 @@ def test_revoked(session):
     """[TOK5] A revoked token ends the connection with 1008, once."""
     (end,) = session.revoked()
 
-    assert (type(end), end.code) == (says.End, 1008)
+    assert (type(end), end.code) == (says.CloseConnection, 1008)
     assert session.revoked() == []
     assert session.bad_frames() == []
     assert _renew(session, ADA) == []

@@ -12,7 +12,7 @@ from orbital_relay.client.http import Http
 from orbital_relay.client.protocol.frames import BadFrame, Makes, event_of, read_frame
 
 
-class Frames(msgspec.Struct, frozen=True):
+class FramePage(msgspec.Struct, frozen=True):
     """
     A page of a group's log as the frames that are stored, byte for byte, so that they can be hashed.
 
@@ -27,7 +27,7 @@ class Frames(msgspec.Struct, frozen=True):
     has_more: bool
 
 
-class Events(msgspec.Struct, frozen=True):
+class EventPage(msgspec.Struct, frozen=True):
     """
     A page of a group's log, as the events that a subscription yields.
 
@@ -45,7 +45,7 @@ class Events(msgspec.Struct, frozen=True):
 class LogRequests(Http):
     """A group's log: read a page, iterate. And posts as they are, for the outbox."""
 
-    async def event_frames(self, group_id: str, *, after_seq: int = 0, limit: int | None = None) -> Frames:
+    async def event_frames(self, group_id: str, *, after_seq: int = 0, limit: int | None = None) -> FramePage:
         """
         Read a page of a group's log as the stored frames.
 
@@ -63,9 +63,9 @@ class LogRequests(Http):
         if not (last_seq.isascii() and last_seq.isdigit() and len(last_seq) <= 16 and int(last_seq) <= MAX_SEQ):
             raise BadAnswer("What answered is not a page of a log: it has no X-Last-Seq.")
         frames = [line for line in answer.content.split(b"\n") if line]
-        return Frames(frames, int(last_seq), answer.headers.get("X-Has-More") == "true")
+        return FramePage(frames, int(last_seq), answer.headers.get("X-Has-More") == "true")
 
-    async def events(self, group_id: str, *, after_seq: int = 0, limit: int | None = None) -> Events:
+    async def events(self, group_id: str, *, after_seq: int = 0, limit: int | None = None) -> EventPage:
         """
         Read a page of a group's log as the events that a subscription yields, with their hashes.
 
@@ -73,7 +73,7 @@ class LogRequests(Http):
             ApiError: With code `GONE` and `details["oldest_seq"]` when events after `after_seq` are no longer kept.
         """
         page = await self.event_frames(group_id, after_seq=after_seq, limit=limit)
-        return Events([_event(text) for text in page.frames], page.last_seq, page.has_more)
+        return EventPage([_event(text) for text in page.frames], page.last_seq, page.has_more)
 
     async def iter_events(self, group_id: str, *, after_seq: int = 0) -> AsyncIterator[Event]:
         """Iterate over a group's log up to its present end, a page at a time."""

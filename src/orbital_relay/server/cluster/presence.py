@@ -15,7 +15,7 @@ from redis.asyncio import Redis, RedisCluster
 from orbital_relay.api.groups import Online
 from orbital_relay.model import GroupId
 from orbital_relay.server.cluster.redis_client import ANSWER_S, AWAY, SharedRedis
-from orbital_relay.server.sessions.presence import Entry, Here, Presence, counted, listed
+from orbital_relay.server.sessions.presence import Entry, Here, PresenceSource, counted, listed
 
 log = logging.getLogger("orbital.shared")
 
@@ -53,7 +53,7 @@ class SharedPresence:
 
     Args:
         redis: The cluster's.
-        here: Tells the connections of this server.
+        here: Returns the connections of this server.
         live: Tells the groups that this server has listeners of.
     """
 
@@ -216,7 +216,7 @@ class SharedPresence:
         self._away = False
 
 
-_presence: type[Presence] = SharedPresence
+_presence: type[PresenceSource] = SharedPresence
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -1,4 +1,4 @@
-"""How many HTTP connections a server keeps open, in all and from one address, so that newcomers are always served."""
+"""The limit of open HTTP connections, in total and per address, so that new clients can always connect."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final, Protocol
 log = logging.getLogger("orbital.server")
 
 WARN_S: Final = 60.0
-"""Shortest time between two warnings that descriptors run out, in seconds."""
+"""Shortest time between two warnings about file descriptors, in seconds."""
 
 
 class Spare(Protocol):
-    """A connection that may have to make room."""
+    """A connection that may be closed to make room."""
 
     def waits(self) -> bool:
         """Return whether no request is under way: it is idle, or its head is not whole."""
@@ -28,9 +28,9 @@ class Spare(Protocol):
 
 class ConnectionBudget:
     """
-    The HTTP connections of one server. Where there are too many, the oldest that wait for their client are closed.
+    The HTTP connections of one server. Above the limit, the oldest that wait for their client are closed.
 
-    WebSockets count, too, but are never closed for others: they have shown a token.
+    WebSockets count too, but are never closed to make room: they are authenticated.
     """
 
     def __init__(self, *, most: int, most_of_one: int, exempt: Callable[[str], bool]) -> None:
@@ -47,65 +47,65 @@ class ConnectionBudget:
         self._of_one: Counter[str] = Counter()
         self._warned_s = -WARN_S
 
-    def enter(self, line: Spare, address: str, *, connections: int, now_s: float) -> bool:
+    def enter(self, connection: Spare, address: str, *, connections: int, now_s: float) -> bool:
         """
-        Take a new connection, and close others if need be.
+        Add a new connection, and close another one if the limit is exceeded.
 
         Args:
-            line: The new one.
-            address: Of its other end.
-            connections: How many are open with it, WebSockets among them.
-            now_s: Steady time.
+            connection: The new one.
+            address: The peer's address.
+            connections: The number of open connections, including this one and WebSockets.
+            now_s: Monotonic time.
 
         Returns:
-            False if there is no room, and no connection that may be closed for it.
+            False if the limit is exceeded and no connection can be closed.
         """
-        self._open[line] = address
+        self._open[connection] = address
         self._of_one[address] += 1
         if self._of_one[address] > self._most_of_one and not self._exempt(address):
-            self._shed(line, address)
+            self._shed(connection, address)
         if connections <= self._most:
             return True
         if now_s - self._warned_s >= WARN_S:
             self._warned_s = now_s
             log.warning(
-                "descriptors run out: the oldest idle HTTP connections are closed; raise the limit of open files",
+                "too few file descriptors: the oldest idle HTTP connections are closed; raise the limit (ulimit -n)",
                 extra={"connections": connections, "most": self._most},
             )
-        return self._shed(line, None)
+        return self._shed(connection, None)
 
     def exempts(self, address: str) -> bool:
         """Return whether an address is a proxy's."""
         return self._exempt(address)
 
-    def touch(self, line: Spare) -> None:
-        """Note that a request was answered: the connection is the youngest now."""
-        if line in self._open:
-            self._open.move_to_end(line)
+    def touch(self, connection: Spare) -> None:
+        """Mark a connection as the most recently used: a request was answered."""
+        if connection in self._open:
+            self._open.move_to_end(connection)
 
-    def leave(self, line: Spare) -> None:
-        """Forget a connection that has ended, or is a WebSocket now."""
-        address = self._open.pop(line, None)
+    def leave(self, connection: Spare) -> None:
+        """Remove a connection that was closed or upgraded to a WebSocket."""
+        address = self._open.pop(connection, None)
         if address is not None:
             self._of_one[address] -= 1
             if not self._of_one[address]:
                 del self._of_one[address]
 
-    def _shed(self, but: Spare, address: str | None) -> bool:
+    def _shed(self, newest: Spare, address: str | None) -> bool:
         slow: Spare | None = None
-        for line, its in self._open.items():
-            if line is but or (address is not None and its != address):
+        for connection, peer in self._open.items():
+            if connection is newest or (address is not None and peer != address):
                 continue
-            if line.waits():
+            if connection.waits():
                 break
-            if slow is None and line.is_slow():
-                slow = line
+            if slow is None and connection.is_slow():
+                slow = connection
         else:
             if slow is None:
                 return False
-            line = slow
-        self.leave(line)
-        line.make_room()
+            connection = slow
+        self.leave(connection)
+        connection.make_room()
         return True
 
 

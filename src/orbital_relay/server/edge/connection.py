@@ -1,7 +1,7 @@
 """
-One open WebSocket connection: picows cuts out the frames, the client's are judged, its peer is told the rest.
+One open WebSocket connection: picows parses the frames, `FrameReader` validates them, the peer receives the messages.
 
-What a client may do is judged by core/framing.py; what the messages mean, by the peer. The edge never looks into one.
+core/framing.py enforces RFC 6455; the peer interprets the messages. The edge never parses a message's content.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from orbital_relay.core.framing import (
     CLOSE,
     NO_STATUS,
     PONG,
-    Close,
+    CloseFrame,
+    DataMessage,
     Fragment,
-    Message,
-    Ping,
-    Pong,
-    Reader,
+    FrameReader,
+    PingFrame,
+    PongFrame,
     Violation,
     close_frame,
     frame,
@@ -36,77 +36,77 @@ from orbital_relay.server.edge.deflate import inflate
 log = logging.getLogger("orbital.server")
 
 LINGER_S: Final = 1.5
-"""How long a line that has said Close, or a refusal, stays for the client to take it; then it is cut."""
+"""How long a connection stays open after a Close or a refusal, so that the client can read it; then it is aborted."""
 
 _READ_BUFFER_BYTES: Final = 2048
 _SERVICE_RESTART: Final = 1012
 _INTERNAL_ERROR: Final = 1011
 
 
-# What the edge talks with
+# The application's side of a connection
 
 
 class Peer(Protocol):
     """
-    One connection's conversation. The edge calls it on the loop; nothing here waits.
+    The application that serves one connection. The edge calls it on the event loop; no method may block.
 
     `opened` comes first, and if it came, `closed` comes last, once. An exception ends the connection with 1011.
     """
 
-    def opened(self, line: SocketWriter) -> None:
-        """The client has been answered 101; what is written now goes out right behind it."""
+    def opened(self, writer: SocketWriter) -> None:
+        """The handshake was answered with 101; what is written now is sent right after it."""
 
     def text(self, payload: bytes) -> None:
-        """One whole text message came: valid UTF-8, inflated, within the limit."""
+        """A complete text message was received: valid UTF-8, inflated, within the limit."""
 
     def control(self) -> None:
-        """A ping, a pong, or a fragment that does not end its message came: what a rate limit counts beside texts."""
+        """A ping, a pong or a non-final fragment was received: what a rate limit counts beside text messages."""
 
     def pong(self) -> None:
-        """A WebSocket pong came; `control` was called for it, too."""
+        """A WebSocket pong was received; `control` was called for it, too."""
 
     def paused(self) -> None:
-        """More than high water is buffered: write no more for now. May be called from within `SocketWriter.write`."""
+        """The buffer exceeds the high watermark: stop writing. May be called from within `SocketWriter.write`."""
 
     def resumed(self) -> None:
-        """Less than low water is buffered."""
+        """The buffer is below the low watermark: write again."""
 
     def ending(self) -> Awaitable[None] | None:
         """
-        The client has said its last: a Close, something that breaks a rule, or the end of its side of the socket.
+        The client will send no more: it sent a Close, violated the protocol, or closed its side of the socket.
 
-        What waits to be written can be written now. If frames before the end are still to be answered, what is returned
-        is awaited before the Close is sent; it has to end by itself. None when nothing is owed.
+        Pending output can be written now. If earlier frames still need a reply, the returned awaitable is awaited
+        before the Close is sent; it has to finish by itself. None if no reply is pending.
         """
 
     def closed(self, code: int | None) -> None:
         """
-        The conversation is over: nothing that is written from now on goes out.
+        The connection is closed: nothing that is written from now on is sent.
 
         Args:
-            code: The close code that was received or sent, whichever was first; 1005 when a Close had none, None when
-                the line was cut.
+            code: The close code that was received or sent, whichever was first; 1005 if a Close had no code, None if
+                the connection was aborted.
         """
 
 
 class BinaryPeer(Peer, Protocol):
-    """A peer of an edge that takes binary messages."""
+    """A peer of an edge that accepts binary messages."""
 
     def binary(self, payload: bytes) -> None:
-        """One whole binary message came."""
+        """A complete binary message was received."""
 
 
 class SocketWriter:
     """
-    What a peer may do with its connection.
+    The sending side of a connection, for its peer.
 
-    A line never holds a message back and never drops one: while it is not `writable` the peer has to stop by itself.
+    It never delays and never drops a message: while it is not `writable`, the peer has to stop by itself.
     """
 
     __slots__ = ("_code", "_lingering", "_loop", "_lost", "_open", "_transport", "deflate", "writable")
 
     deflate: bool
-    """Whether permessage-deflate was negotiated: compressed frames are understood."""
+    """Whether permessage-deflate was negotiated, so that the client understands compressed frames."""
     writable: bool
     """False between `paused` and `resumed`."""
 
@@ -114,7 +114,7 @@ class SocketWriter:
         self._transport = transport
         self._loop = loop
         self._open = True  # No Close was sent or received: data may go out.
-        self._lost = False  # The transport has gone.
+        self._lost = False  # The transport is closed.
         self._code: int | None = None
         self._lingering: asyncio.TimerHandle | None = None
         self.deflate = deflate
@@ -122,12 +122,12 @@ class SocketWriter:
 
     @property
     def buffered_bytes(self) -> int:
-        """What has been written and is not yet with the operating system."""
+        """Bytes that were written and not yet passed to the operating system."""
         return 0 if self._lost else self._transport.get_write_buffer_size()
 
     def write(self, wire: bytes) -> None:
         """
-        Send the bytes of one or more whole frames; after a Close they go nowhere.
+        Send the bytes of one or more complete frames; after a Close they are discarded.
 
         Args:
             wire: Frames as core/framing.py and server/edge/deflate.py make them.
@@ -139,7 +139,7 @@ class SocketWriter:
 
     def close(self, code: int, reason: str = "") -> None:
         """
-        Send a Close frame, and end the line when the client has answered it or LINGER_S are over.
+        Send a Close frame, and close the socket when the client has answered it or after LINGER_S.
 
         Args:
             code: One that may stand in a frame.
@@ -151,42 +151,42 @@ class SocketWriter:
         if not self._open:
             return
         wire = close_frame(code, reason)
-        self._say_close(wire, code)
+        self._write_close(wire, code)
         # The client's own Close is yet to be read.
         self._transport.resume_reading()
         self._linger()
 
     def abort(self) -> None:
-        """Cut the line at once; what is buffered is lost."""
+        """Abort the connection at once; what is buffered is lost."""
         self._open = False
         if not self._lost:
             self._transport.abort()
 
     def pause_reading(self) -> None:
-        """Leave what the client sends with the operating system, so that it has to slow down; what is read is told."""
+        """Stop reading from the socket, so that TCP slows the client down; what was read before is still delivered."""
         if self._open:
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Read from the socket again."""
         if self._open:
             self._transport.resume_reading()
 
     # For the connection
 
-    def _say_close(self, wire: bytes, code: int) -> None:
-        """Send the one Close frame; nothing goes out after it (RFC 6455 §5.5.1)."""
+    def _write_close(self, wire: bytes, code: int) -> None:
+        """Send the one Close frame; nothing is sent after it (RFC 6455 §5.5.1)."""
         self._open = False
         self._code = code
         self._transport.write(wire)
 
     def _linger(self) -> None:
-        """Cut the line in LINGER_S, if it has not ended by itself until then."""
+        """Abort the connection in LINGER_S, unless it is closed by then."""
         if self._lingering is None and not self._lost:
             self._lingering = self._loop.call_later(LINGER_S, self._transport.abort)
 
     def _lose(self) -> None:
-        """Touch the transport no more."""
+        """Never use the transport again: it is closed."""
         self._open = False
         self._lost = True
         if self._lingering is not None:
@@ -201,13 +201,13 @@ class ServerState(Protocol):
     """What the edge uses of uvicorn's ServerState."""
 
     connections: MutableSet[object]
-    """On its stop uvicorn calls `shutdown` of each, and waits until it is empty."""
+    """When uvicorn stops, it calls `shutdown` of each, and waits until it is empty."""
     default_headers: list[tuple[bytes, bytes]]
-    """For every answer; the date."""
+    """Sent with every response; the date."""
 
 
 class Terms(msgspec.Struct, frozen=True):
-    """What holds for every connection of an edge; `gate.websocket_protocol` explains each."""
+    """The limits of every connection of an edge; `upgrade.websocket_protocol` explains each."""
 
     max_message_bytes: int
     high_water_bytes: int
@@ -222,9 +222,9 @@ class Terms(msgspec.Struct, frozen=True):
 
 class _NullLogger:
     """
-    A log for picows that costs nothing: with a logging.Logger it makes a child logger for each connection.
+    A null logger for picows, which makes a child logger for each connection if it has a logging.Logger.
 
-    Only what it does not understand itself is worth a line.
+    Only an exception that picows does not handle itself is logged.
     """
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: ARG002, N802  # logging's signature
@@ -234,27 +234,27 @@ class _NullLogger:
         log.exception("picows failed: %s", message % args)  # noqa: LOG004  # picows calls it in its handlers
 
     def _nothing(self, *args: object) -> None:
-        """A client that breaks a rule is told so by its Close frame."""
+        """Log nothing: a client that violates the protocol gets the reason in its Close frame."""
 
     debug = info = warning = error = log = _nothing
 
 
-_SILENCE: Final = _NullLogger()
-# What picows wants to see before it reads frames; the real request was judged and answered by the gate.
+_NULL_LOGGER: Final = _NullLogger()
+# The request that picows expects before it parses frames; upgrade.py has validated and answered the real one.
 _HEAD: Final = (
     b"GET / HTTP/1.1\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\n"
     b"sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
 )
-_WASTE: Final = memoryview(bytearray(65536))
-"""Where all connections read what nobody will look at."""
+_DISCARD_BUFFER: Final = memoryview(bytearray(65536))
+"""The buffer into which all connections read what they discard."""
 
 
-class _Ear(WSListener):
+class _PicowsAdapter(WSListener):
     """
-    What picows hears the world through: its listener, and its transport too.
+    The adapter between picows and a connection: it is picows' listener and its transport.
 
-    picows writes to a transport when it does not like a frame: a Close with code and reason. Here it is caught, not
-    sent: picows reads one frame ahead, so the frame before the bad one is still to come, and it counts.
+    When picows rejects a frame, it writes a Close with code and reason to its transport. The adapter keeps that Close
+    and does not send it: picows reads one frame ahead, so the valid frame before the bad one has yet to be delivered.
     """
 
     __slots__ = ("connection", "fault", "transport")
@@ -267,50 +267,50 @@ class _Ear(WSListener):
     # As the listener
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:  # noqa: ARG002  # picows' signature
-        """Pass a frame on."""
+        """Pass a frame to the connection."""
         if self.connection is not None:
-            self.connection.heard(frame)
+            self.connection.frame_received(frame)
 
     # As the transport
 
     def get_extra_info(self, name: str, default: object = None) -> object:
-        """Ask the real one."""
+        """Return what the real transport returns."""
         return self.transport.get_extra_info(name, default)
 
     def get_write_buffer_size(self) -> int:
-        """Pretend to be busy, or picows would send to the socket past us."""
+        """Return 1, so that picows does not write to the socket directly."""
         return 1
 
     def write(self, data: bytes) -> None:
-        """Catch a Close; the answer to the head that was made up goes nowhere."""
+        """Keep a Close; discard the response to the forged handshake."""
         if data[0] == 0x80 | CLOSE:
             # The length has one byte: a control frame has no other.
             self.fault = Violation(int.from_bytes(data[2:4], "big"), bytes(data[4:]).decode(errors="replace"))
 
     def close(self) -> None:
-        """When the line ends is not picows' to decide."""
+        """Do nothing: the connection decides when its socket is closed."""
 
 
 class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for it
     """
-    One open connection, as the loop sees it.
+    The asyncio protocol of one open connection.
 
-    picows cuts the stream into frames; here they are judged, RFC 6455 gets its answers, and the peer is told the rest.
-    Once the conversation is over, what still comes is read into the waste, so that the client's system does not answer
-    our Close with a reset that swallows it.
+    picows parses the stream into frames; this class validates them, sends what RFC 6455 demands (Pong, Close), and
+    passes the messages to the peer. After the end, input is read and discarded: closing a socket with unread input
+    resets the connection, and the client may lose our Close.
     """
 
-    __slots__ = ("_deaf", "_ear", "_line", "_owed", "_parting", "_peer", "_reader", "_server", "_terms")
+    __slots__ = ("_adapter", "_ended", "_peer", "_pending_pong", "_reader", "_replies", "_server", "_terms", "_writer")
 
-    def __init__(self, terms: Terms, server_state: ServerState, line: SocketWriter, peer: Peer) -> None:
+    def __init__(self, terms: Terms, server_state: ServerState, writer: SocketWriter, peer: Peer) -> None:
         # A message that does not compress is a little longer compressed.
-        slack_bytes = 256 + terms.max_message_bytes // 64 if line.deflate else 0
+        slack_bytes = 256 + terms.max_message_bytes // 64 if writer.deflate else 0
         super().__init__(
             None,  # host_port, for clients
             None,  # ws_path, for clients
             False,  # is_client_side
             self._listener,
-            _SILENCE,
+            _NULL_LOGGER,
             True,  # disconnect_on_exception
             None,  # websocket_handshake_timeout: the handshake is done
             False,  # enable_auto_ping: the heartbeat is the peer's
@@ -324,241 +324,241 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
         )
         self._terms = terms
         self._server = server_state
-        self._line = line
+        self._writer = writer
         self._peer: Peer | None = peer
-        self._reader = Reader(
-            limit_bytes=terms.max_message_bytes, inflate=inflate if line.deflate else None, binary=terms.binary
+        self._reader = FrameReader(
+            limit_bytes=terms.max_message_bytes, inflate=inflate if writer.deflate else None, binary=terms.binary
         )
-        self._ear: _Ear | None = None
-        # The client has said its last: nothing more is heard.
-        self._deaf = False
-        # The answers to frames before the end, while they are awaited.
-        self._parting: asyncio.Future[None] | None = None
+        self._adapter: _PicowsAdapter | None = None
+        # The client's input has ended or is no longer valid: the rest is discarded.
+        self._ended = False
+        # The replies to frames before the end, while they are awaited.
+        self._replies: asyncio.Future[None] | None = None
         # The payload of the last ping that is not answered yet because the client does not read.
-        self._owed: bytes | None = None
+        self._pending_pong: bytes | None = None
 
-    # What the gate calls, in this order
+    # Called by upgrade.py, in this order
 
     def begin(self, transport: asyncio.Transport) -> None:
-        """Let picows believe in a handshake, and set the transport's limits."""
+        """Feed picows the forged handshake, and set the transport's limits."""
         terms = self._terms
-        self._ear = _Ear(self, transport)
-        super().connection_made(self._ear)
+        self._adapter = _PicowsAdapter(self, transport)
+        super().connection_made(self._adapter)
         self._feed(_HEAD)
-        # picows keeps the headers for as long as the connection lives; 400 bytes that nobody reads.
+        # picows keeps the headers for as long as the connection is open; 400 bytes that nobody reads.
         self.transport.request.headers = self.transport.response.headers = None
         if terms.send_buffer_bytes is not None:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, terms.send_buffer_bytes)
         transport.set_write_buffer_limits(terms.high_water_bytes, terms.low_water_bytes)
         self._server.connections.add(self)
-        terms.registry.add(self._line)
+        terms.registry.add(self._writer)
 
     def greet(self) -> None:
-        """Open the conversation."""
-        self._tell(lambda peer: peer.opened(self._line))
+        """Notify the peer that the connection is open."""
+        self._notify(lambda peer: peer.opened(self._writer))
 
     def replay(self, early: bytes) -> None:
-        """Hear what came before the answer."""
+        """Process what the client sent before the handshake was answered."""
         self._feed(early)
 
-    # What the loop calls
+    # Called by the event loop
 
     def get_buffer(self, size_hint: int) -> memoryview:
-        """Say where to read to."""
-        if self._peer is None or self._deaf:
-            return _WASTE
+        """Return the buffer to read into."""
+        if self._peer is None or self._ended:
+            return _DISCARD_BUFFER
         free: memoryview = super().get_buffer(size_hint)
-        # Never all of it: picows doubles its buffer when a read has filled nine tenths, whatever is in it, so a flood
-        # of small frames would make it grow to what the system buffers. With a quarter kept free, only a frame that
-        # takes more than half of the buffer does.
+        # Never all of it: picows doubles its buffer when a read has filled nine tenths of it, whatever it contains, so
+        # a flood of small frames would grow it to the size of the system's buffer. With a quarter kept free, only a
+        # frame that takes more than half of the buffer makes it grow.
         return free[: len(free) * 3 // 4]
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Hear what was read."""
-        ear = self._ear
-        if self._peer is None or ear is None or self._deaf:
+        """Process what was read into the buffer."""
+        adapter = self._adapter
+        if self._peer is None or adapter is None or self._ended:
             return
         super().buffer_updated(nbytes)
-        if ear.fault is not None:
-            self._fail(ear.fault)
+        if adapter.fault is not None:
+            self._fail(adapter.fault)
 
     def eof_received(self) -> bool:
-        """End the line once what the client said is answered, and not later than it takes to find that it reads."""
-        if not self._deaf and self._peer is not None:
-            self._part(self._hang_up)
-        if self._parting is not None:
+        """Close the socket once the client's frames are answered, at the latest after LINGER_S."""
+        if not self._ended and self._peer is not None:
+            self._end_after_replies(self._close_socket)
+        if self._replies is not None:
             # The transport stays open for the answers.
             return True
-        self._line._linger()  # noqa: SLF001  # a line and its connection are one thing with two faces
+        self._writer._linger()  # noqa: SLF001  # the writer is the connection's sending side
         return False
 
     def pause_writing(self) -> None:
-        """The buffer has passed high water."""
-        self._line.writable = False
-        self._tell(lambda peer: peer.paused())
+        """The buffer exceeds the high watermark."""
+        self._writer.writable = False
+        self._notify(lambda peer: peer.paused())
 
     def resume_writing(self) -> None:
-        """The buffer is below low water again."""
-        self._line.writable = True
-        owed, self._owed = self._owed, None
-        if owed is not None:
-            self._line.write(frame(PONG, owed))
-        self._tell(lambda peer: peer.resumed())
+        """The buffer is below the low watermark again."""
+        self._writer.writable = True
+        pending, self._pending_pong = self._pending_pong, None
+        if pending is not None:
+            self._writer.write(frame(PONG, pending))
+        self._notify(lambda peer: peer.resumed())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone."""
-        self._line._lose()  # noqa: SLF001  # see eof_received
+        """The socket is closed."""
+        self._writer._lose()  # noqa: SLF001  # see eof_received
         super().connection_lost(exc)
         self._finish()
-        ear, self._ear = self._ear, None
-        if ear is not None:
-            # Undo the ring of references, so that a connection's memory does not wait for the collector.
-            ear.connection = None
-        self._terms.registry.discard(self._line)
+        adapter, self._adapter = self._adapter, None
+        if adapter is not None:
+            # Break the reference cycle, so that a connection's memory does not wait for the garbage collector.
+            adapter.connection = None
+        self._terms.registry.discard(self._writer)
         self._server.connections.discard(self)
 
     def shutdown(self) -> None:
-        """Say that the server restarts; uvicorn calls this when it stops, and waits for connection_lost."""
-        self._line.close(_SERVICE_RESTART, "the server restarts")
+        """Close with 1012 (server restart); uvicorn calls this when it stops, and waits for connection_lost."""
+        self._writer.close(_SERVICE_RESTART, "the server restarts")
 
-    # What picows calls
+    # Called by picows
 
-    def _listener(self, request: object) -> _Ear | None:  # noqa: ARG002  # picows' signature
-        return self._ear
+    def _listener(self, request: object) -> _PicowsAdapter | None:  # noqa: ARG002  # picows' signature
+        return self._adapter
 
-    def heard(self, came: WSFrame) -> None:
-        """Judge a frame and act on it."""
-        peer, line = self._peer, self._line
-        if self._deaf:
+    def frame_received(self, received: WSFrame) -> None:
+        """Validate a frame and act on it."""
+        peer, writer = self._peer, self._writer
+        if self._ended:
             return
-        opcode = cast("int", came.msg_type)  # an IntEnum, whatever picows' stubs say
-        if peer is None or not (line._open or opcode == CLOSE):  # noqa: SLF001  # see eof_received
-            # RFC 6455 §1.4: after our Close we only wait for theirs.
+        opcode = cast("int", received.msg_type)  # an IntEnum, whatever picows' stubs say
+        if peer is None or not (writer._open or opcode == CLOSE):  # noqa: SLF001  # see eof_received
+            # RFC 6455 §1.4: after our Close we only wait for the client's.
             return
         try:
-            said = self._reader.receive(
+            message = self._reader.receive(
                 opcode,
-                came.get_payload_as_bytes(),
-                fin=bool(came.fin),
-                rsv1=bool(came.rsv1),
-                rsv2=bool(came.rsv2),
-                rsv3=bool(came.rsv3),
+                received.get_payload_as_bytes(),
+                fin=bool(received.fin),
+                rsv1=bool(received.rsv1),
+                rsv2=bool(received.rsv2),
+                rsv3=bool(received.rsv3),
             )
-            match said:
-                case Message(payload, binary):
+            match message:
+                case DataMessage(payload, binary):
                     if binary:
                         cast("BinaryPeer", peer).binary(payload)
                     else:
                         peer.text(payload)
                 case Fragment():
                     peer.control()
-                case Ping(payload):
+                case PingFrame(payload):
                     peer.control()
                     self._pong(payload)
-                case Pong():
+                case PongFrame():
                     peer.control()
                     peer.pong()
-                case Close(code):
-                    self._farewell(code)
+                case CloseFrame(code):
+                    self._close_received(code)
                 case _:
-                    assert_never(said)
+                    assert_never(message)
         except Violation as violation:
             self._fail(violation)
         except Exception:
             log.exception("a peer failed")
             self._fail(Violation(_INTERNAL_ERROR, ""))
 
-    # The rules of ending
+    # Closing
 
     def _pong(self, payload: bytes) -> None:
-        if self._line.writable:
-            self._line.write(frame(PONG, payload))
+        if self._writer.writable:
+            self._writer.write(frame(PONG, payload))
         else:
-            # RFC 6455 §5.5.3: of several pings only the last must be answered; so one waits, however many come.
-            self._owed = payload
+            # RFC 6455 §5.5.3: of several pings only the last must be answered, so one pending payload is enough.
+            self._pending_pong = payload
 
-    def _farewell(self, code: int | None) -> None:
-        """The client said Close: answer it if we have not said so first, and close the socket (RFC 6455 §7.1.1)."""
+    def _close_received(self, code: int | None) -> None:
+        """Answer the client's Close unless ours was first, and close the socket (RFC 6455 §7.1.1)."""
 
         def end() -> None:
-            line = self._line
-            if line._open:  # noqa: SLF001  # see eof_received
-                line._say_close(close_frame(code), NO_STATUS if code is None else code)  # noqa: SLF001
-            self._hang_up()
+            writer = self._writer
+            if writer._open:  # noqa: SLF001  # see eof_received
+                writer._write_close(close_frame(code), NO_STATUS if code is None else code)  # noqa: SLF001
+            self._close_socket()
 
-        self._part(end)
+        self._end_after_replies(end)
 
-    def _hang_up(self) -> None:
-        line = self._line
+    def _close_socket(self) -> None:
+        writer = self._writer
         self._finish()
-        line._transport.close()  # noqa: SLF001  # see eof_received
-        line._linger()  # noqa: SLF001
+        writer._transport.close()  # noqa: SLF001  # see eof_received
+        writer._linger()  # noqa: SLF001
 
     def _fail(self, violation: Violation) -> None:
-        """Fail the connection (RFC 6455 §7.1.7): say why, and hear nothing more."""
+        """Fail the connection (RFC 6455 §7.1.7): send a Close with the reason, and discard further input."""
 
         def end() -> None:
-            line = self._line
-            if line._open:  # noqa: SLF001  # see eof_received
-                line._say_close(close_frame(violation.code, violation.reason), violation.code)  # noqa: SLF001
+            writer = self._writer
+            if writer._open:  # noqa: SLF001  # see eof_received
+                writer._write_close(close_frame(violation.code, violation.reason), violation.code)  # noqa: SLF001
             self._finish()
-            transport = line._transport  # noqa: SLF001
+            transport = writer._transport  # noqa: SLF001
             transport.resume_reading()
-            # Closing a socket with unread input resets it, and the client may never see the Close: end only our half.
+            # Closing a socket with unread input resets it, and the client may lose the Close: close only our side.
             if transport.can_write_eof():
                 with suppress(OSError):
                     transport.write_eof()
             else:
                 transport.close()
-            line._linger()  # noqa: SLF001
+            writer._linger()  # noqa: SLF001
 
-        if self._peer is not None and not self._deaf:
-            self._part(end)
+        if self._peer is not None and not self._ended:
+            self._end_after_replies(end)
 
-    def _part(self, end: Callable[[], None]) -> None:
-        """Let the peer answer the frames before the last one, then end the connection."""
-        self._deaf = True
-        owed: Awaitable[None] | None = None
-        if self._peer is not None and self._line._open:  # noqa: SLF001  # see eof_received
+    def _end_after_replies(self, end: Callable[[], None]) -> None:
+        """Let the peer reply to earlier frames, then end the connection."""
+        self._ended = True
+        replies: Awaitable[None] | None = None
+        if self._peer is not None and self._writer._open:  # noqa: SLF001  # see eof_received
             try:
-                owed = self._peer.ending()
+                replies = self._peer.ending()
             except Exception:
                 log.exception("a peer failed at its end")
-        if owed is None:
+        if replies is None:
             end()
             return
-        self._parting = asyncio.ensure_future(owed)
+        self._replies = asyncio.ensure_future(replies)
 
-        def parted(done: asyncio.Future[None]) -> None:
-            self._parting = None
+        def replied(done: asyncio.Future[None]) -> None:
+            self._replies = None
             if not done.cancelled() and (error := done.exception()) is not None:
                 log.error("a peer failed at its end", exc_info=error)
-            if not self._line._lost:  # noqa: SLF001  # see eof_received
+            if not self._writer._lost:  # noqa: SLF001  # see eof_received
                 end()
 
-        self._parting.add_done_callback(parted)
+        self._replies.add_done_callback(replied)
 
     def _finish(self) -> None:
-        """Tell the peer that it is over."""
+        """Notify the peer that the connection is closed."""
         peer, self._peer = self._peer, None
-        self._owed = None
+        self._pending_pong = None
         if peer is not None:
             try:
-                peer.closed(self._line._code)  # noqa: SLF001  # see eof_received
+                peer.closed(self._writer._code)  # noqa: SLF001  # see eof_received
             except Exception:
                 log.exception("a peer failed at its end")
 
-    def _tell(self, what: Callable[[Peer], None]) -> None:
+    def _notify(self, call: Callable[[Peer], None]) -> None:
         if self._peer is None:
             return
         try:
-            what(self._peer)
+            call(self._peer)
         except Exception:
             log.exception("a peer failed")
             self._fail(Violation(_INTERNAL_ERROR, ""))
 
     def _feed(self, data: bytes) -> None:
-        """Give picows bytes as if they had been read just now."""
+        """Pass bytes to picows as if they had just been read."""
         while data:
             buffer = self.get_buffer(len(data))
             size = min(len(buffer), len(data))

@@ -36,7 +36,7 @@ class Headers(Mapping[str, str]):
         return len(self._by_name)
 
     def __repr__(self) -> str:
-        # A token may stand in a value, and whoever logs this would log the token.
+        # A value may contain a token, which must not reach a log.
         return f"Headers({sorted(self._by_name)})"
 
 

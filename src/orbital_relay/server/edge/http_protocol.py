@@ -19,7 +19,7 @@ from orbital_relay.errors import OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.server.edge.budget import ConnectionBudget
 from orbital_relay.server.edge.linger import MALFORMED_BYTES, Linger
 from orbital_relay.server.edge.request_cycle import BodyCycle, CycleTransport
-from orbital_relay.server.edge.request_head import Head, decode_path, judge, without_upgrade
+from orbital_relay.server.edge.request_head import RequestHead, decode_path, judge, without_upgrade
 
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
@@ -66,7 +66,7 @@ class HttpLine(HttpToolsProtocol):
     """Whether nothing that still comes is a request."""
     _asks_upgrade = False
     """Whether the parser stops behind this head, because it asks for an upgrade."""
-    _head: Head
+    _head: RequestHead
     _refusal: OrbitalError | None = None
     _handshake: bytearray | None = None
     """What came behind a handshake that waits for the answers before it."""

@@ -35,7 +35,7 @@ class CodingRefused(ValidationFailed):
     status = 501
 
 
-class Head(msgspec.Struct, frozen=True):
+class RequestHead(msgspec.Struct, frozen=True):
     """
     What the framing fields of a head say.
 
@@ -50,11 +50,11 @@ class Head(msgspec.Struct, frozen=True):
     expects_continue: bool = False
 
 
-_NO_BODY: Final = Head(upgrade=None, has_body=False)
-_WITH_BODY: Final = Head(upgrade=None, has_body=True)
+_NO_BODY: Final = RequestHead(upgrade=None, has_body=False)
+_WITH_BODY: Final = RequestHead(upgrade=None, has_body=True)
 
 
-def judge(method: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> Head:
+def judge(method: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> RequestHead:
     """
     Check that a head can be understood in one way only.
 
@@ -87,7 +87,7 @@ def judge(method: bytes, version: str, headers: list[tuple[bytes, bytes]]) -> He
     return _judge_all(method, version, [field for field in headers if field[0] in FRAMING])
 
 
-def _judge_all(method: bytes, version: str, framing: list[tuple[bytes, bytes]]) -> Head:
+def _judge_all(method: bytes, version: str, framing: list[tuple[bytes, bytes]]) -> RequestHead:
     if version not in {"1.1", "1.0"}:
         raise VersionRefused(f"HTTP/{version} is not supported; send HTTP/1.1.")
     if method == b"CONNECT":
@@ -124,7 +124,7 @@ def _judge_all(method: bytes, version: str, framing: list[tuple[bytes, bytes]]) 
             raise CodingRefused("The only transfer coding supported here is chunked.")
         has_body = True
     asked = b", ".join(upgrades) if upgrades and b"upgrade" in connection else None
-    return Head(asked, has_body, expects_continue)
+    return RequestHead(asked, has_body, expects_continue)
 
 
 @lru_cache(maxsize=256)

@@ -183,7 +183,7 @@ class _UpgradeProtocol(asyncio.Protocol):
         """A refusal is short."""
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # the loop's signature
-        """Give up the decision: there is nobody to tell."""
+        """Cancel the pending decision: the client has disconnected."""
         self._transport = None
         self._server.connections.discard(self)
         self._forget()
@@ -229,7 +229,8 @@ class _UpgradeProtocol(asyncio.Protocol):
 
     def _decided(self, awaited: asyncio.Future[Admit | Refuse]) -> None:
         if awaited is not self._awaited:
-            # It was given up: the client has its answer, or has gone. What it still came to is of no interest.
+            # The decision was cancelled: the client was answered or has disconnected. Retrieve the exception, or
+            # asyncio logs "Future exception was never retrieved".
             if not awaited.cancelled():
                 awaited.exception()
             return

@@ -17,7 +17,7 @@ from orbital_relay.errors import NotFound, OrbitalError, PayloadTooLarge, Valida
 from orbital_relay.model import IdempotencyKey, Principal
 from orbital_relay.server.context import ServerContext
 from orbital_relay.server.edge.request_head import ENCODED_SLASH
-from orbital_relay.server.limits.memory import Held
+from orbital_relay.server.limits.memory import Reservation
 from orbital_relay.services.forms import make_once, read
 
 JSON: Final = b"application/json"
@@ -102,7 +102,7 @@ class Call:
         self.idempotency_key: str | None = None
         self.raw_body = b""
         self.declared: int | None = None
-        self.held: Held | None = None
+        self.held: Reservation | None = None
         self._principal: Principal | None = None
 
     @property

@@ -24,7 +24,7 @@ WAIT_S: Final = 10.0
 _LOOK_S: Final = 0.5
 
 
-class Held:
+class Reservation:
     """
     The share of one answer.
 
@@ -85,7 +85,7 @@ class AnswerMemory:
     def __init__(self, limit_bytes: int, *, clock: Clock) -> None:
         self._limit = limit_bytes
         self._clock = clock
-        self._held: set[Held] = set()
+        self._held: set[Reservation] = set()
         self._waiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -93,7 +93,7 @@ class AnswerMemory:
         """All shares together."""
         return sum(each.size_bytes for each in self._held)
 
-    async def take(self, owner: str, size_bytes: int) -> Held:
+    async def take(self, owner: str, size_bytes: int) -> Reservation:
         """
         Take a share; give it back with `release`.
 
@@ -102,17 +102,17 @@ class AnswerMemory:
         """
         if not self._fits(owner, size_bytes):
             await self._wait(owner, size_bytes)
-        held = Held(owner, size_bytes)
+        held = Reservation(owner, size_bytes)
         self._held.add(held)
         return held
 
-    def shrink(self, held: Held, size_bytes: int) -> None:
+    def shrink(self, held: Reservation, size_bytes: int) -> None:
         """Keep only so much of a share: the answer is made, and its size known."""
         if size_bytes < held.size_bytes:
             held.size_bytes = size_bytes
             self._wake()
 
-    def release(self, held: Held) -> None:
+    def release(self, held: Reservation) -> None:
         """Give a share back."""
         self._held.discard(held)
         self._wake()
@@ -162,8 +162,8 @@ class AnswerMemory:
                 freed.set_result(None)
 
 
-def _rate_at(now_s: float) -> Callable[[Held], float]:
-    def rate(held: Held) -> float:
+def _rate_at(now_s: float) -> Callable[[Reservation], float]:
+    def rate(held: Reservation) -> float:
         return held.rate(now_s) or 0.0
 
     return rate

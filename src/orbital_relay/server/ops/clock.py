@@ -34,7 +34,7 @@ class SystemClock:
         return time.monotonic()
 
     def running_ms(self) -> int:
-        """Return milliseconds from an arbitrary start that also count while the machine sleeps, where it can tell."""
+        """Return milliseconds from an arbitrary start; where the system supports it, suspended time counts too."""
         if hasattr(time, "CLOCK_BOOTTIME"):
             return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
         return time.monotonic_ns() // 1_000_000

@@ -41,7 +41,7 @@ class ServerCounters:
 
     def answered(self, path: str, method: str, status: int) -> None:
         """
-        Count an HTTP answer.
+        Count an HTTP response.
 
         Args:
             path: The route, never the path of the request: that would be a new series for each id.

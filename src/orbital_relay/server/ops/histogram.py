@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 class Histogram:
     """
-    How often a value fell where: a histogram of plain integers, without the library's lock.
+    A histogram of plain integers, without the library's lock.
 
     Args:
-        bounds: Upper bounds of the buckets, rising; a value equal to one is in its bucket. The last is infinity.
+        bounds: Upper bounds of the buckets, ascending and inclusive. A last bucket up to infinity is added.
     """
 
     __slots__ = ("bounds", "counts", "total")
@@ -27,7 +27,7 @@ class Histogram:
         self.total += value
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return how many values were at or below each bound, as Prometheus adds them up."""
+        """Return the number of values at or below each bound: cumulative, as Prometheus expects."""
         found = []
         below = 0
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):

@@ -140,12 +140,12 @@ def _written(*, as_text: bool, colors: bool) -> Sequence[Processor]:
 
 
 def _route_uvicorn(level: Level) -> None:
-    """Let uvicorn's own lines come by our way; its line for each request, which has the query in it, by none."""
+    """Route uvicorn's log through ours; drop its line for each request, which contains the query."""
     for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access"):
         log = logging.getLogger(name)
         log.handlers.clear()
         log.propagate = True
     logging.getLogger("uvicorn.access").propagate = False
     logging.getLogger("uvicorn.access").disabled = True
-    # At `info` it tells in six lines what ours tell in one.
+    # At `info` it logs in six lines what ours log in one.
     logging.getLogger("uvicorn").setLevel(logging.INFO if level == "debug" else logging.WARNING)

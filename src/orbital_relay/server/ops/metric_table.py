@@ -48,14 +48,14 @@ class MetricSources:
 
 class Metric(msgspec.Struct, frozen=True):
     """
-    One thing that is told.
+    One metric.
 
     Attributes:
-        name: As Prometheus shows it, with the unit.
-        kind: What it is.
-        help: What it counts, and what to make of it.
-        read: Reads it.
-        labels: What it is told apart by.
+        name: The name in Prometheus, with the unit.
+        kind: Its type in Prometheus.
+        help: What it counts, and how to interpret it.
+        read: Returns the current value.
+        labels: The names of its labels.
     """
 
     name: str
@@ -70,7 +70,7 @@ def _by_one(counts: Mapping[str, int]) -> Labelled:
 
 
 def _lags(hub: Hub) -> Iterator[int]:
-    """For each listener that is behind, return how many events it has yet to be sent."""
+    """Yield for each listener that is behind how many events it has yet to receive."""
     for listener in hub.behind:
         yield sum(max(0, each.goal - each.position) for each in listener.subscriptions.values())
 
@@ -79,159 +79,159 @@ METRICS: Final = (
     Metric(
         "orbital_connections",
         "gauge",
-        "WebSocket connections that are open.",
+        "Open WebSocket connections.",
         lambda m: len(m.sessions.open),
     ),
     Metric(
         "orbital_subscriptions",
         "gauge",
-        "Groups that connections listen to, each pair of connection and group counted.",
+        "Subscriptions: each pair of a connection and a group counts once.",
         lambda m: m.relay.hub.subscriptions,
     ),
     Metric(
         "orbital_live_groups",
         "gauge",
-        "Groups that somebody on this server listens to.",
+        "Groups with at least one subscriber on this server.",
         lambda m: len(m.relay.hub.groups),
     ),
     Metric(
         "orbital_events_total",
         "counter",
-        "Events that were appended to the log by this server.",
+        "Events that this server appended to the log.",
         lambda m: _by_one(m.relay.counters.events),
         ("kind",),
     ),
     Metric(
         "orbital_deliveries_total",
         "counter",
-        "Events written to connections: an event for a thousand listeners counts a thousand.",
+        "Events written to connections: an event for a thousand subscribers counts a thousand.",
         lambda m: m.relay.hub.deliveries,
     ),
     Metric(
         "orbital_behind_listeners",
         "gauge",
-        "Connections that read the log instead of hearing events as they come: new, resumed, or slow ones. "
-        "Staying above 0 for long means clients that cannot keep up.",
+        "Connections that are behind, so that they read from the log instead of live events: new, resumed or slow "
+        "ones. A value that stays above 0 means clients that cannot keep up (backpressure).",
         lambda m: len(m.relay.hub.behind),
     ),
     Metric(
         "orbital_behind_lag_events",
         "gauge",
-        "Events that the connections behind have yet to be sent, together.",
+        "Events that all connections that are behind have yet to receive.",
         lambda m: sum(_lags(m.relay.hub)),
     ),
     Metric(
         "orbital_behind_lag_events_max",
         "gauge",
-        "The same, of the one that is furthest behind.",
+        "Events that the connection furthest behind has yet to receive.",
         lambda m: max(_lags(m.relay.hub), default=0),
     ),
     Metric(
         "orbital_replayed_events_total",
         "counter",
-        "Events written to connections that were behind.",
+        "Events replayed from the log to connections that were behind.",
         lambda m: m.relay.counters.replayed,
     ),
     Metric(
         "orbital_replay_reads_total",
         "counter",
-        "Pages of the log that were read for them.",
+        "Pages of the log that were read for replays.",
         lambda m: m.relay.counters.reads,
     ),
     Metric(
         "orbital_gaps_total",
         "counter",
-        "Times that an event came before the one ahead of it, so that the log was read: what the bus lost or moved.",
+        "Gaps in the events from the bus, which lost or reordered messages, so that the log was read instead.",
         lambda m: m.relay.counters.gaps,
     ),
     Metric(
         "orbital_positions_lost_total",
         "counter",
-        "Subscriptions whose position was no longer kept, so that they were not recovered.",
+        "Subscriptions that were not recovered, since their position is no longer retained.",
         lambda m: m.relay.counters.lost,
     ),
     Metric(
         "orbital_clock_ahead_seconds",
         "gauge",
-        "By how much the wall clock is implausibly ahead, so that it is not believed; 0 when all is well.",
+        "Seconds by which the wall clock is implausibly ahead, so that it is not used; 0 in normal operation.",
         lambda m: m.clock.ahead_s(),
     ),
     Metric(
         "orbital_log_rewinds_total",
         "counter",
-        "Times that a group's log lost events which had been sent: a failover to a lagging replica, an old backup.",
+        "Times that a group's log lost events that had been sent: a failover to a lagging replica, an old backup.",
         lambda m: m.relay.counters.restored,
     ),
     Metric(
         "orbital_append_batch_drafts",
         "histogram",
-        "Drafts that were stored in one transaction. It grows with the load, and by that the server keeps up.",
+        "Events stored in one transaction. The batch grows with the load, which raises the throughput.",
         lambda m: m.counters.batch_drafts,
     ),
     Metric(
         "orbital_append_seconds",
         "histogram",
-        "Seconds from taking up a batch until it was committed and handed on.",
+        "Seconds from the start of a batch until it was committed and delivered.",
         lambda m: m.counters.batch_seconds,
     ),
     Metric(
         "orbital_frames_in_total",
         "counter",
-        "Text frames that came from clients.",
+        "Text frames received from clients.",
         lambda m: m.sessions.frames_in,
     ),
     Metric(
         "orbital_sent_bytes_total",
         "counter",
-        "Bytes of events as they were written to connections, after compression for those that take it.",
+        "Bytes of events written to connections, after compression where it was negotiated.",
         lambda m: m.relay.hub.bytes_out,
     ),
     Metric(
         "orbital_sent_plain_bytes_total",
         "counter",
-        "The same before compression: what it would have been without.",
+        "Bytes of the same events before compression.",
         lambda m: m.relay.hub.bytes_plain,
     ),
     Metric(
         "orbital_refused_handshakes_total",
         "counter",
-        "WebSocket handshakes that were refused, by the code of the answer.",
+        "Refused WebSocket handshakes, by the error code of the response.",
         lambda m: _by_one(m.counters.refusals),
         ("code",),
     ),
     Metric(
         "orbital_cut_connections_total",
         "counter",
-        "Connections that this server cut, by cause.",
+        "Connections that this server closed, by cause.",
         lambda m: _by_one(m.sessions.cut),
         ("cause",),
     ),
     Metric(
         "orbital_http_requests_total",
         "counter",
-        "HTTP requests that were answered; `path` is the route, `*` where there is none.",
+        "Answered HTTP requests; `path` is the route, `*` if no route matches.",
         lambda m: m.counters.requests,
         ("method", "path", "status"),
     ),
     Metric(
         "orbital_media",
         "gauge",
-        "Media of all groups: `complete` ones, and `uploading` ones, which are under way. As the last round of the "
-        "clean-up found them in the database, so every server tells the same: take the highest, not the sum.",
+        "Media of all groups, `complete` or `uploading`, as the last clean-up counted them in the database. Every "
+        "server reports the same value: use the maximum, not the sum.",
         lambda m: {(state.value,): held.media for state, held in m.media.counters.held.items()},
         ("state",),
     ),
     Metric(
         "orbital_media_bytes",
         "gauge",
-        "Bytes that are stored of them.",
+        "Bytes stored of these media.",
         lambda m: {(state.value,): held.size_bytes for state, held in m.media.counters.held.items()},
         ("state",),
     ),
     Metric(
         "orbital_media_chunks_under_way",
         "gauge",
-        "Chunks that clients are sending to this server now.",
+        "Chunks that clients are uploading to this server now.",
         lambda m: sum(m.media.under_way.values()),
     ),
     Metric(
@@ -249,22 +249,23 @@ METRICS: Final = (
     Metric(
         "orbital_media_collected_total",
         "counter",
-        "What the clean-up of this server took away: `expired` media, `abandoned` uploads, and `swept` blobs without a "
-        "row, which only a crash leaves.",
+        "Media that this server's clean-up deleted: `expired` media, `abandoned` uploads, and `swept` blobs without a "
+        "row, which only a crash leaves behind.",
         lambda m: _by_one(m.media.counters.collected),
         ("what",),
     ),
     Metric(
         "orbital_redis_connected",
         "gauge",
-        "1 while this server reaches Redis, or needs none; 0 while events of other servers arrive later.",
+        "1 while this server is connected to Redis, or is configured without; 0 while events of other servers are "
+        "delayed.",
         lambda m: int(m.bus.connected),
     ),
     Metric(
         "orbital_draining",
         "gauge",
-        "1 while the server is going down, else 0.",
+        "1 while the server is shutting down, else 0.",
         lambda m: int(m.lifecycle.draining),
     ),
 )
-"""Everything that is told, in the order of the reference."""
+"""All metrics, in the order of the reference."""

@@ -1,8 +1,8 @@
 """
-What a server counts, as Prometheus reads it.
+The server's metrics in Prometheus' text format.
 
-On the hot paths nothing happens but `+= 1` on plain integers, in the rooms where things happen; they are read here when
-Prometheus asks. metric_table.py is the one table, and docs/reference/metrics.md is what `reference()` writes from it.
+The hot paths only do `+= 1` on plain integers, in the modules that count; this module reads them when Prometheus
+scrapes. metric_table.py is the one table, and `reference()` generates docs/reference/metrics.md from it.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ class Metrics:
 
     Args:
         sources: What is read.
-        siblings: The workers beside this one, whose metrics are reported too; None when there are none.
+        siblings: The other workers of this machine, whose metrics are reported too; None without `--workers`.
     """
 
     def __init__(self, sources: MetricSources, *, siblings: Siblings | None = None) -> None:
         self._siblings = siblings
         # A registry of our own: the global one would show the metrics of other libraries in this process.
         self._registry = CollectorRegistry()
-        self._registry.register(_Reader(sources))
-        # Memory, processor time, open files, by the conventional names; only where there is /proc.
+        self._registry.register(_MetricsCollector(sources))
+        # Memory, processor time and open files, under the conventional names; only where /proc exists.
         ProcessCollector(registry=self._registry)
 
     def render(self) -> tuple[bytes, str]:
-        """Return all numbers in Prometheus' text format, and its content type."""
+        """Return all metrics in Prometheus' text format, and its content type."""
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
     async def render_all(self) -> tuple[bytes, str]:
-        """Do as `render`, for all workers of this machine when it is one of several: each series has its `worker`."""
+        """Render the metrics of all workers of this machine, each series with the label `worker`."""
         if self._siblings is None:
             return self.render()
         own = {self._siblings.number: self.snapshot()}
         registry = CollectorRegistry()
-        registry.register(_Together(own | await self._siblings.ask()))
+        registry.register(_AllWorkers(own | await self._siblings.fetch()))
         return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def snapshot(self) -> bytes:
-        """Return all numbers as another worker reads them."""
+        """Return all metrics encoded for another worker."""
         return msgspec.json.encode(
             [
-                Told(
+                MetricSnapshot(
                     family.name,
                     family.type,
                     family.documentation,
@@ -67,8 +67,8 @@ class Metrics:
         )
 
 
-class Told(msgspec.Struct, array_like=True):
-    """One metric of one worker, on its way to another: the samples are name, labels and value."""
+class MetricSnapshot(msgspec.Struct, array_like=True):
+    """One metric of one worker, encoded for another worker: the samples are name, labels and value."""
 
     name: str
     kind: str
@@ -76,34 +76,34 @@ class Told(msgspec.Struct, array_like=True):
     samples: list[tuple[str, dict[str, str], float]]
 
 
-_decode_told = msgspec.json.Decoder(list[Told]).decode
+_decode_snapshots = msgspec.json.Decoder(list[MetricSnapshot]).decode
 
 
-class _Together(Collector):
+class _AllWorkers(Collector):
     """
-    What several workers told, each sample labelled by whose it is.
+    The metrics of several workers, each sample labelled with its worker.
 
-    They are not added up: a worker that is replaced begins at 0, and a sum that falls would look like a burst.
+    They are not summed: a replaced worker restarts at 0, and a sum that falls would look like a counter reset.
     """
 
-    def __init__(self, told: Mapping[int, bytes]) -> None:
-        self._told = told
+    def __init__(self, snapshots: Mapping[int, bytes]) -> None:
+        self._snapshots = snapshots
 
     def collect(self) -> Iterator[Family]:
-        """Put the samples of each metric together, in the order of the workers."""
+        """Merge the samples of each metric, in the order of the workers."""
         families: dict[str, Family] = {}
-        for number, snapshot in sorted(self._told.items()):
-            # One that ended while it told, or is of another version, is left out.
+        for number, snapshot in sorted(self._snapshots.items()):
+            # A snapshot that is cut short, or of another version, is skipped.
             with suppress(msgspec.DecodeError):
-                for one in _decode_told(snapshot):
+                for one in _decode_snapshots(snapshot):
                     family = families.setdefault(one.name, Family(one.name, one.help, one.kind))
                     for name, labels, value in one.samples:
                         family.add_sample(name, {"worker": str(number), **labels}, value)
         yield from families.values()
 
 
-class _Reader(Collector):
-    """Reads the table whenever the registry is asked."""
+class _MetricsCollector(Collector):
+    """Reads the table whenever the registry collects."""
 
     def __init__(self, sources: MetricSources) -> None:
         self._sources = sources
@@ -113,21 +113,21 @@ class _Reader(Collector):
         return ()
 
     def collect(self) -> Iterator[Family]:
-        """Read."""
+        """Read every metric of the table."""
         for metric in METRICS:
             yield _family(metric, metric.read(self._sources))
 
 
 def _family(metric: Metric, reading: Reading) -> Family:
     if isinstance(reading, Histogram):
-        spread = HistogramMetricFamily(metric.name, metric.help)
-        spread.add_metric([], reading.buckets(), reading.total)
-        return spread
+        histogram = HistogramMetricFamily(metric.name, metric.help)
+        histogram.add_metric([], reading.buckets(), reading.total)
+        return histogram
     family = (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
         metric.name, metric.help, labels=metric.labels
     )
     if isinstance(reading, Mapping):
-        # A copy: the rooms go on counting.
+        # A copy: counting continues meanwhile.
         for labels, value in list(reading.items()):
             family.add_metric(labels, value)
     else:
@@ -139,22 +139,22 @@ def _family(metric: Metric, reading: Reading) -> Family:
 
 
 def reference() -> str:
-    """Write docs/reference/metrics.md."""
+    """Return the text of docs/reference/metrics.md."""
     lines = [
         "# Metrics",
         "",
-        "<!-- Made by `python -m orbital_relay.server.ops.metrics > docs/reference/metrics.md` from its table. -->",
+        "<!-- Generated by `python -m orbital_relay.server.ops.metrics > docs/reference/metrics.md`. -->",
         "",
-        "`GET /metrics` tells them in Prometheus' text format, of this server alone and since it started.",
-        "With `--workers` it tells those of all workers, whichever answers; the label `worker`, from 1, is whose.",
-        "`sum without (worker) (orbital_connections)` is the whole.",
-        "They are not added up, so that `rate()` sees a worker begin anew when it is replaced.",
-        "A worker that does not answer within a second is left out; `count(orbital_draining)` shows how many did.",
-        "It needs no token: let your proxy keep it from strangers.",
-        "Nothing is told by user, group or address.",
-        "Beside these there are the conventional `process_…` ones, on Linux: memory, processor time, open files.",
+        "`GET /metrics` returns the metrics of this server in Prometheus' text format, counted since it started.",
+        "With `--workers`, any worker returns the metrics of all; the label `worker`, from 1, names the worker.",
+        "`sum without (worker) (orbital_connections)` is the total.",
+        "They are not summed, so that `rate()` sees the counter reset of a worker that was replaced.",
+        "A worker that does not answer within a second is left out; `count(orbital_draining)` is the number that did.",
+        "The path needs no token: block it in your reverse proxy for everyone but Prometheus.",
+        "No metric has a label for a user, a group or an address.",
+        "On Linux there are also the conventional `process_…` metrics: memory, processor time, open files.",
         "",
-        "| name | kind | told apart by | what it tells |",
+        "| name | type | labels | description |",
         "| --- | --- | --- | --- |",
     ]
     for metric in METRICS:

@@ -1,4 +1,4 @@
-"""The workers of one machine ask each other for their numbers, so that whichever is asked tells those of all."""
+"""The workers of one machine fetch each other's metrics, so that any of them can report those of all."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Final
 import msgspec
 
 ANSWER_S: Final = 1.0
-"""Longest wait for the others, and for one that asks to read: who takes longer is left out."""
+"""Longest wait for another worker's metrics, and for a worker to read ours; a slower one is skipped."""
 
-TOLD_BYTES: Final = 4 * 1024 * 1024
-"""Most bytes that one worker tells: a hundred times what its numbers are."""
+MAX_SNAPSHOT_BYTES: Final = 4 * 1024 * 1024
+"""Largest snapshot that is accepted from a worker: a hundred times the usual size."""
 
 
 class Siblings(msgspec.Struct, frozen=True):
     """
-    The workers that share a port, each behind a socket in a folder that only their user enters.
+    The workers that share a port, each with a Unix socket in a folder that only their user can access.
 
     Attributes:
-        folder: Where the sockets are.
-        number: This worker's own, from 1; who replaces it has the same.
-        count: How many they are.
+        folder: The folder of the sockets.
+        number: This worker's number, from 1; a replacement has the same.
+        count: The number of workers.
     """
 
     folder: Path
@@ -32,12 +32,12 @@ class Siblings(msgspec.Struct, frozen=True):
     count: int
 
     @asynccontextmanager
-    async def told(self, tell: Callable[[], bytes]) -> AsyncIterator[None]:
-        """Tell the others what `tell` returns, whenever they ask."""
+    async def serve(self, snapshot: Callable[[], bytes]) -> AsyncIterator[None]:
+        """Send what `snapshot` returns to any worker that connects."""
 
         async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
-                writer.write(tell())
+                writer.write(snapshot())
                 with suppress(OSError):
                     async with asyncio.timeout(ANSWER_S):
                         await writer.drain()
@@ -46,21 +46,21 @@ class Siblings(msgspec.Struct, frozen=True):
             finally:
                 writer.transport.abort()
 
-        async with await asyncio.start_unix_server(answer, self._place(self.number)):
+        async with await asyncio.start_unix_server(answer, self._path(self.number)):
             yield
 
-    async def ask(self) -> dict[int, bytes]:
-        """Return what the others tell, by their numbers; without those that do not answer as they should."""
+    async def fetch(self) -> dict[int, bytes]:
+        """Return the other workers' snapshots by worker number, without those that fail, time out or are too large."""
         others = [number for number in range(1, self.count + 1) if number != self.number]
-        answers = await asyncio.gather(*map(self._ask, others))
-        return {number: told for number, told in zip(others, answers, strict=True) if told is not None}
+        snapshots = await asyncio.gather(*map(self._fetch, others))
+        return {number: found for number, found in zip(others, snapshots, strict=True) if found is not None}
 
-    async def _ask(self, number: int) -> bytes | None:
+    async def _fetch(self, number: int) -> bytes | None:
         try:
             async with asyncio.timeout(ANSWER_S):
-                reader, writer = await asyncio.open_unix_connection(self._place(number))
+                reader, writer = await asyncio.open_unix_connection(self._path(number))
                 try:
-                    await reader.readexactly(TOLD_BYTES)
+                    await reader.readexactly(MAX_SNAPSHOT_BYTES)
                 except asyncio.IncompleteReadError as whole:
                     return whole.partial
                 finally:
@@ -69,5 +69,5 @@ class Siblings(msgspec.Struct, frozen=True):
             return None
         return None
 
-    def _place(self, number: int) -> str:
+    def _path(self, number: int) -> str:
         return str(self.folder / str(number))

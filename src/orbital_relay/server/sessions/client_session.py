@@ -169,7 +169,7 @@ class ClientSession(Dispatcher):
             self._store_posts(store_queue.take_posts())
         log.info("connection closed", extra={"session_id": self.session_id, "code": code})
 
-    def _store_posts(self, waiting: list[says.Post]) -> None:
+    def _store_posts(self, waiting: list[says.StorePost]) -> None:
         """Enqueue the posts that waited behind a frame for the store; their answers have no reader."""
         if self._auth.holds(self.principal):
             for effect in waiting:

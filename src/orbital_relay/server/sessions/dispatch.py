@@ -11,7 +11,7 @@ from typing import TypeAlias, assert_never
 
 from orbital_relay import wire
 from orbital_relay.core import session as says
-from orbital_relay.core.session import Session
+from orbital_relay.core.session import Session, StoreEffect
 from orbital_relay.errors import Forbidden, OrbitalError, Unauthorized, ValidationFailed
 from orbital_relay.model import GroupId, Principal
 from orbital_relay.ports import Appended, Clock
@@ -21,7 +21,7 @@ from orbital_relay.server.sessions.intake import Intake
 from orbital_relay.server.sessions.listener import SocketListener
 from orbital_relay.server.sessions.outgoing import Outgoing
 from orbital_relay.server.sessions.posts import PostQueue
-from orbital_relay.server.sessions.store_queue import StoreEffect, StoreQueue
+from orbital_relay.server.sessions.store_queue import StoreQueue
 from orbital_relay.server.sessions.typing import TypingNotifier
 
 log = logging.getLogger("orbital.server")
@@ -67,8 +67,8 @@ class Dispatcher(SocketListener):
 
     def _open_queues(self, outgoing: Outgoing) -> None:
         self._intake = intake = Intake(outgoing)
-        self._posts = PostQueue(answer=self.answer_post, left=intake.leave)
-        self._store_queue = StoreQueue(act=self._act, left=intake.leave)
+        self._posts = PostQueue(answer=self.answer_post, done=intake.leave)
+        self._store_queue = StoreQueue(act=self._act, done=intake.leave)
 
     def _put(self, frame: bytes) -> None:
         super()._put(frame)
@@ -93,7 +93,7 @@ class Dispatcher(SocketListener):
         """
         for effect in effects:
             match effect:
-                case says.Post(frame=frame):
+                case says.StorePost(frame=frame):
                     if self._store_queue is not None and self._store_queue.busy:
                         self._wait_for_store(effect, size_bytes)
                     else:
@@ -102,16 +102,16 @@ class Dispatcher(SocketListener):
                     self.complain_with(effect.code, effect.message, effect.details, reply_to=effect.reply_to)
                 case says.Say():
                     self.say(effect.data, effect.reply_to)
-                case says.Subscribe() | says.Unsubscribe() | says.Verify() | says.Type():
+                case says.AddSubscriptions() | says.RemoveSubscriptions() | says.Verify() | says.Type():
                     if (self._store_queue is not None and self._store_queue.busy) or not self._act_now(effect):
                         self._wait_for_store(effect, size_bytes)
                 case says.StopTyping():
                     group_id = self._typing.known_group(effect.thread_id)
                     if group_id is not None:
                         self._typing.notify(group_id, self.principal, effect.thread_id, is_typing=False)
-                case says.End():
+                case says.CloseConnection():
                     self._part(effect.code, effect.reason)
-                case says.Cut():
+                case says.AbortConnection():
                     self.cut("heartbeat")
                 case says.WakeAt():
                     self._wake_at(effect.at_s)
@@ -163,7 +163,7 @@ class Dispatcher(SocketListener):
     def _act_now(self, effect: StoreEffect) -> bool:
         """Do what needs no waiting; return whether it was done."""
         match effect:
-            case says.Unsubscribe():
+            case says.RemoveSubscriptions():
                 self._unsubscribe(effect)
                 return True
             case says.Type():
@@ -176,15 +176,15 @@ class Dispatcher(SocketListener):
     async def _act(self, effect: StoreEffect, size_bytes: int) -> None:
         try:
             match effect:
-                case says.Subscribe():
+                case says.AddSubscriptions():
                     await self._subscribe(effect)
-                case says.Unsubscribe():
+                case says.RemoveSubscriptions():
                     self._unsubscribe(effect)
                 case says.Verify():
                     await self._verify(effect)
                 case says.Type():
                     await self._type(effect)
-                case says.Post():
+                case says.StorePost():
                     self._post(effect.frame, size_bytes)
                 case _:
                     assert_never(effect)
@@ -194,7 +194,7 @@ class Dispatcher(SocketListener):
             log.exception("a frame failed", extra={"user_id": self.user_id})
             self.complain(OrbitalError("The server made a mistake; try again."), reply_to=effect.reply_to)
 
-    async def _subscribe(self, effect: says.Subscribe) -> None:
+    async def _subscribe(self, effect: says.AddSubscriptions) -> None:
         try:
             await self._relay.subscribe(self, effect.group_ids, effect.since, answer=partial(self._subscribed, effect))
         except OrbitalError as refusal:
@@ -203,7 +203,7 @@ class Dispatcher(SocketListener):
             self.complain(refusal, reply_to=effect.reply_to)
             self.say_subscribed({}, effect.reply_to)
 
-    def _subscribed(self, effect: says.Subscribe, granted: Granted) -> None:
+    def _subscribed(self, effect: says.AddSubscriptions, granted: Granted) -> None:
         """Answer a request to subscribe, in the step in which it takes effect."""
         if granted.refused:
             refusal = Forbidden("You are not in these groups, or they do not exist.", group_ids=granted.refused)
@@ -211,7 +211,7 @@ class Dispatcher(SocketListener):
         self.say_subscribed(granted.groups, effect.reply_to)
         self._frozen = False
 
-    def _unsubscribe(self, effect: says.Unsubscribe) -> None:
+    def _unsubscribe(self, effect: says.RemoveSubscriptions) -> None:
         self._relay.unsubscribe(self, effect.group_ids)
         self.say(wire.Unsubscribed(effect.group_ids, "requested"), effect.reply_to)
 

@@ -20,21 +20,21 @@ def retrieve_exception(future: asyncio.Future[Any]) -> None:
 
 class PostQueue:
     """
-    Posts whose answers are due. An answer leaves when those of all earlier posts have left.
+    Posts whose answers are due. An answer is sent once those of all earlier posts were sent.
 
     Args:
         answer: Sends the answer of a post that is done.
-        left: Called with the length of each frame that is answered, in bytes.
+        done: Called with the length of each frame that is answered, in bytes.
     """
 
     # A list, not a deque: an empty deque takes 600 bytes, and nearly all connections are idle.
-    __slots__ = ("_answer", "_left", "_posts")
+    __slots__ = ("_answer", "_done", "_posts")
 
     def __init__(
-        self, *, answer: Callable[[asyncio.Future[Appended], ReplyTo], None], left: Callable[[int], None]
+        self, *, answer: Callable[[asyncio.Future[Appended], ReplyTo], None], done: Callable[[int], None]
     ) -> None:
         self._answer = answer
-        self._left = left
+        self._done = done
         self._posts: list[tuple[asyncio.Future[Appended], ReplyTo, int]] = []
 
     def add(self, future: asyncio.Future[Appended], reply_to: ReplyTo, *, size_bytes: int) -> None:
@@ -56,4 +56,4 @@ class PostQueue:
         while self._posts and self._posts[0][0].done():
             future, reply_to, size_bytes = self._posts.pop(0)
             self._answer(future, reply_to)
-            self._left(size_bytes)
+            self._done(size_bytes)

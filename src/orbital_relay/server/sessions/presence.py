@@ -12,28 +12,28 @@ from orbital_relay.api.groups import Online
 from orbital_relay.model import GroupId
 
 
-class Connected(msgspec.Struct, frozen=True):
-    """One connection that hears a group: whose, and since when, milliseconds since the epoch."""
+class ConnectedUser(msgspec.Struct, frozen=True):
+    """One connection that is subscribed to a group: its user, and since when, in milliseconds since the epoch."""
 
     user_id: str
     username: str
     since_ms: int
 
 
-Here = Callable[[GroupId], Iterable[Connected]]
-"""Tells the connections of this server that hear a group."""
+Here = Callable[[GroupId], Iterable[ConnectedUser]]
+"""Returns the connections of this server that are subscribed to a group."""
 
 
-class Presence(Protocol):
-    """Who is connected."""
+class PresenceSource(Protocol):
+    """The source of presence, of one server or of a cluster."""
 
     async def online(self, group_id: GroupId) -> list[Online]:
-        """Return who hears a group now, in the order of arrival."""
+        """Return the users who are subscribed to a group now, in the order of arrival."""
         ...
 
 
 class Entry(msgspec.Struct, array_like=True):
-    """What a server says of one user in one group."""
+    """One server's record of one user in one group."""
 
     username: str
     connections: int
@@ -42,25 +42,25 @@ class Entry(msgspec.Struct, array_like=True):
 
 class LocalPresence:
     """
-    Who is connected to this server, which is the only one.
+    Presence on this server, which is the only one.
 
     Args:
-        here: Tells the connections of this server.
+        here: Returns the connections of this server.
     """
 
     def __init__(self, here: Here) -> None:
         self._here = here
 
     async def online(self, group_id: GroupId) -> list[Online]:
-        """Return who hears a group now, in the order of arrival."""
+        """Return the users who are subscribed to a group now, in the order of arrival."""
         return listed(counted(self._here(group_id)))
 
 
-_local: type[Presence] = LocalPresence
+_local: type[PresenceSource] = LocalPresence
 
 
-def counted(connections: Iterable[Connected]) -> dict[str, Entry]:
-    """Put the connections of each user together."""
+def counted(connections: Iterable[ConnectedUser]) -> dict[str, Entry]:
+    """Group the connections by user."""
     found: dict[str, Entry] = {}
     for one in connections:
         entry = found.get(one.user_id)
@@ -73,7 +73,7 @@ def counted(connections: Iterable[Connected]) -> dict[str, Entry]:
 
 
 def listed(found: dict[str, Entry]) -> list[Online]:
-    """Write the users in the order of arrival."""
+    """Return the users in the order of arrival, as the API shows them."""
     return [
         Online(
             user_id=user_id,

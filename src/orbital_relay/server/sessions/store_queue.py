@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias
 
 from orbital_relay.core import session as says
-
-StoreEffect: TypeAlias = says.Subscribe | says.Unsubscribe | says.Verify | says.Type | says.Post
+from orbital_relay.core.session import StoreEffect
 
 
 class StoreQueue:
@@ -17,14 +15,14 @@ class StoreQueue:
 
     Args:
         act: Does what a frame asks for, given the length of the frame in bytes; it handles its own errors.
-        left: Called with the length of each frame that is done, in bytes.
+        done: Called with the length of each frame that is done, in bytes.
     """
 
-    __slots__ = ("_act", "_left", "_waiting", "_worker")
+    __slots__ = ("_act", "_done", "_waiting", "_worker")
 
-    def __init__(self, *, act: Callable[[StoreEffect, int], Awaitable[None]], left: Callable[[int], None]) -> None:
+    def __init__(self, *, act: Callable[[StoreEffect, int], Awaitable[None]], done: Callable[[int], None]) -> None:
         self._act = act
-        self._left = left
+        self._done = done
         self._waiting: list[tuple[StoreEffect, int]] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -41,15 +39,15 @@ class StoreQueue:
 
     def under_way(self) -> list[asyncio.Future[None]]:
         """Return what a post that waits here waits for; empty when none does."""
-        posts = any(isinstance(effect, says.Post) for effect, _ in self._waiting)
+        posts = any(isinstance(effect, says.StorePost) for effect, _ in self._waiting)
         return [self._worker] if posts and self._worker is not None else []
 
-    def take_posts(self) -> list[says.Post]:
+    def take_posts(self) -> list[says.StorePost]:
         """Remove all frames that wait, and return the posts among them."""
         waiting, self._waiting = self._waiting, []
         for _, size_bytes in waiting:
-            self._left(size_bytes)
-        return [effect for effect, _ in waiting if isinstance(effect, says.Post)]
+            self._done(size_bytes)
+        return [effect for effect, _ in waiting if isinstance(effect, says.StorePost)]
 
     def cancel(self) -> None:
         """Cancel the frame that is under way: the client has gone."""
@@ -61,6 +59,6 @@ class StoreQueue:
             while self._waiting:
                 effect, size_bytes = self._waiting.pop(0)
                 await self._act(effect, size_bytes)
-                self._left(size_bytes)
+                self._done(size_bytes)
         finally:
             self._worker = None

@@ -26,7 +26,7 @@ class Pausable(Protocol):
         """Read nothing more for now."""
 
     def release(self) -> None:
-        """Read on."""
+        """Read from the socket again."""
 
 
 class _User:

@@ -18,11 +18,11 @@ from orbital_relay.store import tables as t
 from orbital_relay.store.append import rows
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS, Batch, GroupRow, Key, KnownKey, repeated
 
-Post: TypeAlias = PostMessage | PostThread | PostReply
+PostDraft: TypeAlias = PostMessage | PostThread | PostReply
 """A draft that changes nobody's membership: these are decided in memory and written in bulk."""
 
 
-class Connected(Protocol):
+class PostgresConnection(Protocol):
     """What the appender asks of an asyncpg connection."""
 
     async def fetch(self, query: str, *args: object) -> list[Any]:
@@ -128,7 +128,7 @@ class PostgresAppender:
         self._threads.clear()
 
     async def posts(
-        self, raw: Connected, drafts: Sequence[Post], *, first_stamp_ms: int
+        self, raw: PostgresConnection, drafts: Sequence[PostDraft], *, first_stamp_ms: int
     ) -> list[Appended | OrbitalError]:
         """
         Decide, number, seal and store posts in order; a refused one leaves no trace.
@@ -152,7 +152,7 @@ class PostgresAppender:
         await batch.write(raw)
         return outcomes
 
-    async def _threads_of(self, raw: Connected, drafts: Sequence[Post]) -> dict[str, tuple[int, str]]:
+    async def _threads_of(self, raw: PostgresConnection, drafts: Sequence[PostDraft]) -> dict[str, tuple[int, str]]:
         """Return row number and group of the threads that are replied in; neither ever changes."""
         known = self._threads
         asked = {draft.thread_id for draft in drafts if isinstance(draft, PostReply)}
@@ -163,7 +163,7 @@ class PostgresAppender:
             known.update({row[0]: (row[1], row[2]) for row in await raw.fetch(_THREADS, new)})
         return {thread_id: known[thread_id] for thread_id in asked if thread_id in known}
 
-    async def _read_facts(self, raw: Connected, batch: _PostBatch, drafts: Sequence[Post]) -> None:
+    async def _read_facts(self, raw: PostgresConnection, batch: _PostBatch, drafts: Sequence[PostDraft]) -> None:
         pairs = set()
         keys: dict[tuple[int, str], int] = {}
         for draft in drafts:
@@ -187,7 +187,7 @@ class PostgresAppender:
                 batch.known_keys[user, key] = (fingerprint, answer)
 
 
-class _PostBatch(Batch[Post]):
+class _PostBatch(Batch[PostDraft]):
     """The posts of one transaction: decided in memory, written in bulk."""
 
     def __init__(self, threads: dict[str, tuple[int, str]]) -> None:
@@ -199,14 +199,14 @@ class _PostBatch(Batch[Post]):
         self._new_threads: list[tuple[Any, ...]] = []
         self._new_replies: list[tuple[Any, ...]] = []
 
-    def group_id(self, draft: Post) -> str | None:
+    def group_id(self, draft: PostDraft) -> str | None:
         """Return the group that a post is for, None for a reply in a thread that does not exist."""
         if not isinstance(draft, PostReply):
             return draft.group_id
         found = self._threads.get(draft.thread_id)
         return None if found is None else found[1]
 
-    def take(self, draft: Post, stamp_ms: int) -> Appended | OrbitalError:
+    def take(self, draft: PostDraft, stamp_ms: int) -> Appended | OrbitalError:
         """Decide one post; what it adds is seen by the next."""
         if draft.once is not None:
             key = draft.actor.key, draft.once.key
@@ -225,7 +225,7 @@ class _PostBatch(Batch[Post]):
         facts = Facts(group_id, group.creator, (group.id, draft.actor.key) in self.members)
         return self.add(draft, group, facts, stamp_ms=stamp_ms)
 
-    def _write_rows(self, draft: Post, group: GroupRow, effect: Effect, *, seq: int) -> None:  # noqa: ARG002 - posts change no creator
+    def _write_rows(self, draft: PostDraft, group: GroupRow, effect: Effect, *, seq: int) -> None:  # noqa: ARG002 - posts change no creator
         actor = draft.actor
         match draft:
             case PostMessage():
@@ -245,7 +245,7 @@ class _PostBatch(Batch[Post]):
                     )
                 )
 
-    async def write(self, raw: Connected) -> None:
+    async def write(self, raw: PostgresConnection) -> None:
         """
         Write what was taken, each kind of row at once.
 

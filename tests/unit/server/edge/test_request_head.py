@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from orbital_relay.errors import OrbitalError
-from orbital_relay.server.edge.request_head import FRAMING, Head, judge
+from orbital_relay.server.edge.request_head import FRAMING, RequestHead, judge
 from orbital_relay.server.edge.request_head import _judge_all as judge_all
 
 FIELDS = (
@@ -19,7 +19,7 @@ FIELDS = (
 )
 
 
-def outcome(check, *head) -> Head | type[OrbitalError]:
+def outcome(check, *head) -> RequestHead | type[OrbitalError]:
     """Return what a check finds, or the kind of its refusal."""
     try:
         return check(*head)
@@ -43,5 +43,9 @@ def test_the_quick_check_agrees(seed: int):
         assert quick == outcome(judge_all, method, version, [field for field in fields if field[0] in FRAMING]), fields
 
     # Each kind of result was among the draws.
-    assert {Head(None, has_body=False), Head(None, has_body=True), Head(b"websocket", has_body=False)} <= found
+    assert {
+        RequestHead(None, has_body=False),
+        RequestHead(None, has_body=True),
+        RequestHead(b"websocket", has_body=False),
+    } <= found
     assert any(isinstance(one, type) for one in found)

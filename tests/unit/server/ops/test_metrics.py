@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from orbital_relay.core.hub import Hub, Listener, LiveGroup, Subscription
+from orbital_relay.core.hub import Hub, HubSubscription, Listener, LiveGroup
 from orbital_relay.model import GroupId, Head, MediaState
-from orbital_relay.ports import Held
+from orbital_relay.ports import MediaUsage
 from orbital_relay.relay import Counters
 from orbital_relay.server.ops import metrics as room
 from orbital_relay.server.ops.counters import ServerCounters
@@ -88,7 +88,7 @@ def _behind(hub, *positions) -> None:
     for number, (position, last, until) in enumerate(positions):
         group = LiveGroup(f"g-{number}")
         group.open(Head(last, 0, 0, ""))
-        subscription = Subscription(group, position)
+        subscription = HubSubscription(group, position)
         subscription.until = until
         listener.subscriptions[group.group_id] = subscription
     hub.behind.add(listener)
@@ -160,7 +160,7 @@ def test_media(metrics, sources):
     counters = sources.media.counters
     counters.collected["abandoned"] += 2
     before = {name for name, *_ in _samples(metrics)}
-    counters.held = {MediaState.COMPLETE: Held(7, 7000), MediaState.UPLOADING: Held(0, 0)}
+    counters.held = {MediaState.COMPLETE: MediaUsage(7, 7000), MediaState.UPLOADING: MediaUsage(0, 0)}
 
     found = _samples(metrics)
 
@@ -266,7 +266,7 @@ async def test_workers_are_told_apart(sources, tmp_path: Path):
         made.append((siblings, Metrics(parts, siblings=siblings)))
     (first, one), (second, two) = made
 
-    async with first.told(one.snapshot), second.told(two.snapshot):
+    async with first.serve(one.snapshot), second.serve(two.snapshot):
         bodies = [(await metrics.render_all())[0].decode() for metrics in (one, two)]
 
     for body in bodies:
@@ -289,7 +289,7 @@ async def test_a_worker_of_another_version_is_left_out(sources, tmp_path: Path):
     """[MET12] What another worker tells and this one cannot read is left out; its own numbers are told."""
     metrics = Metrics(sources, siblings=Siblings(tmp_path, 1, 3))
 
-    async with Siblings(tmp_path, 2, 3).told(lambda: b'[["orbital_connections","gauge"'):
+    async with Siblings(tmp_path, 2, 3).serve(lambda: b'[["orbital_connections","gauge"'):
         body, _ = await metrics.render_all()
 
     assert b'orbital_connections{worker="1"} 2.0' in body

@@ -32,9 +32,9 @@ async def test_all_are_asked(tmp_path: Path):
     """[MET13] A worker learns what all the others tell, and does not ask itself."""
     async with AsyncExitStack() as told:
         for number in (1, 2, 3):
-            await told.enter_async_context(Siblings(tmp_path, number, 3).told(lambda number=number: b"%d" % number))
+            await told.enter_async_context(Siblings(tmp_path, number, 3).serve(lambda number=number: b"%d" % number))
 
-        assert await Siblings(tmp_path, 2, 3).ask() == {1: b"1", 3: b"3"}
+        assert await Siblings(tmp_path, 2, 3).fetch() == {1: b"1", 3: b"3"}
 
 
 async def test_who_replaces_a_worker_has_its_place(tmp_path: Path):
@@ -42,24 +42,24 @@ async def test_who_replaces_a_worker_has_its_place(tmp_path: Path):
     gone = socket.socket(socket.AF_UNIX)
     gone.bind(str(tmp_path / "1"))
     gone.close()
-    assert await Siblings(tmp_path, 2, 2).ask() == {}
+    assert await Siblings(tmp_path, 2, 2).fetch() == {}
 
-    async with Siblings(tmp_path, 1, 2).told(lambda: b"new"):
-        assert await Siblings(tmp_path, 2, 2).ask() == {1: b"new"}
+    async with Siblings(tmp_path, 1, 2).serve(lambda: b"new"):
+        assert await Siblings(tmp_path, 2, 2).fetch() == {1: b"new"}
 
 
 async def test_large_numbers(tmp_path: Path):
     """[MET18] A report arrives whole, in any number of pieces."""
     large = bytes(range(256)) * 4096
 
-    async with Siblings(tmp_path, 1, 2).told(lambda: large):
-        assert await Siblings(tmp_path, 2, 2).ask() == {1: large}
+    async with Siblings(tmp_path, 1, 2).serve(lambda: large):
+        assert await Siblings(tmp_path, 2, 2).fetch() == {1: large}
 
 
 @pytest.mark.usefixtures("soon")
 async def test_who_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """[MET16] One that is gone, one that is silent and one that does not end are left out, and hold nobody up."""
-    monkeypatch.setattr(room, "TOLD_BYTES", 1000)
+    monkeypatch.setattr(room, "MAX_SNAPSHOT_BYTES", 1000)
     closed = asyncio.Event()
 
     async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -68,18 +68,18 @@ async def test_who_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pyte
 
     async with (
         await asyncio.start_unix_server(silent, str(tmp_path / "2")),
-        Siblings(tmp_path, 3, 5).told(lambda: bytes(1001)),
-        Siblings(tmp_path, 4, 5).told(lambda: b"well"),
+        Siblings(tmp_path, 3, 5).serve(lambda: bytes(1001)),
+        Siblings(tmp_path, 4, 5).serve(lambda: b"well"),
     ):
         async with asyncio.timeout(10):
-            assert await Siblings(tmp_path, 1, 5).ask() == {4: b"well"}
+            assert await Siblings(tmp_path, 1, 5).fetch() == {4: b"well"}
         closed.set()
 
 
 @pytest.mark.usefixtures("soon")
 async def test_who_asks_and_does_not_read(tmp_path: Path):
     """[MET17] One that asks and does not read is let go of."""
-    async with Siblings(tmp_path, 1, 2).told(lambda: bytes(4_000_000)):
+    async with Siblings(tmp_path, 1, 2).serve(lambda: bytes(4_000_000)):
         with socket.socket(socket.AF_UNIX) as asking:
             asking.connect(str(tmp_path / "1"))
             async with asyncio.timeout(10):
