@@ -84,6 +84,16 @@ def test_a_second_idea_is_found():
     assert ideas([("wire.py", False), ("client/events.py", False)], is_port=False) == 1
 
 
+def test_a_session_is_small():
+    """[SESSFILES1] Each file of the sessions has at most 200 lines: no one class reaches everything."""
+    sizes = {
+        path.name: len(path.read_text("utf-8").splitlines()) for path in (SOURCE / "server" / "sessions").glob("*.py")
+    }
+
+    assert "client_session.py" in sizes
+    assert {name: size for name, size in sizes.items() if size > 200} == {}
+
+
 def test_no_file_is_too_long():
     """[SIZES1] A source file has at most 400 lines; a table is listed with its reason, an older file with a ceiling."""
     sizes = {

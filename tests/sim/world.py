@@ -535,7 +535,7 @@ class World:
                 for node in self.nodes:
                     await node.relay.compare()
             busy = any(
-                node.relay._tasks or node.relay.hub.behind or any(c._store_queue.busy for c in node.sessions.open)
+                node.relay._tasks or node.relay.hub.behind or any(c._queues.store.busy for c in node.sessions.open)
                 for node in self.nodes
             )
             quiet = 0 if busy or (self.bus is not None and self.bus.tasks) else quiet + 1

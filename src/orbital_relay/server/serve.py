@@ -26,7 +26,7 @@ from orbital_relay.server.edge.http_protocol import HttpLine
 from orbital_relay.server.edge.upgrade import websocket_protocol
 from orbital_relay.server.http import build_app
 from orbital_relay.server.ops.worker_metrics import Siblings
-from orbital_relay.server.sessions.client_session import MAX_FRAME_BYTES
+from orbital_relay.server.sessions.greeting import MAX_FRAME_BYTES
 
 log = logging.getLogger("orbital.server")
 

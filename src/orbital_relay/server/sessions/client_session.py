@@ -7,27 +7,22 @@ import logging
 import uuid
 from collections.abc import Awaitable
 from contextlib import suppress
-from typing import Any, Final
 
-from orbital_relay import wire
 from orbital_relay.config import Settings
 from orbital_relay.core import session as says
 from orbital_relay.core.session import Session
-from orbital_relay.errors import OrbitalError, Unauthorized
+from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Principal
 from orbital_relay.ports import Clock
 from orbital_relay.relay import Relay
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.sessions.dispatch import Dispatcher, Enqueue
-from orbital_relay.server.sessions.posts import retrieve_exception
+from orbital_relay.server.sessions.greeting import greeting
 from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.server.sessions.typing import TypingNotifier
 
 log = logging.getLogger("orbital.server")
-
-MAX_FRAME_BYTES: Final = 65_536
-"""Largest message of a client; a longer one is answered with close 1009."""
 
 
 class ClientSession(Dispatcher):
@@ -80,22 +75,12 @@ class ClientSession(Dispatcher):
         self._open_queues(outgoing)
         self._registry.add(self)
         self.connected_ms = self._clock.wall_ms()
-        principal = self.principal
-        self.say(
-            wire.AuthSuccess(
-                user_id=principal.user_id,
-                username=principal.username,
-                connected_at=wire.iso(self.connected_ms),
-                session_id=self.session_id,
-                heartbeat_seconds=self._settings.heartbeat_s,
-                max_frame_bytes=MAX_FRAME_BYTES,
-                expires_at=wire.iso(int(principal.expires_at_s * 1000)),
-            )
-        )
+        heartbeat_s = self._settings.heartbeat_s
+        self.say(greeting(self.principal, self.session_id, connected_ms=self.connected_ms, heartbeat_s=heartbeat_s))
         # Right behind the 101: also a client whose first frame is bad is greeted before its error.
         outgoing.flush()
         self._perform(self._session.opened(now_s=self._clock.steady_s(), wall_s=self.connected_ms / 1000))
-        log.info("connection opened", extra={"session_id": self.session_id, "user_id": principal.user_id})
+        log.info("connection opened", extra={"session_id": self.session_id, "user_id": self.user_id})
 
     def text(self, payload: bytes) -> None:
         """Take a text message."""
@@ -108,8 +93,8 @@ class ClientSession(Dispatcher):
 
     def _charge(self, size_bytes: int) -> float:
         now_s = self._clock.steady_s()
-        if self._intake is not None:
-            self._registry.budgets.charge(self.user, self._intake, size_bytes=size_bytes, now_s=now_s)
+        if self._queues is not None:
+            self._registry.budgets.charge(self.user, self._queues.intake, size_bytes=size_bytes, now_s=now_s)
         return now_s
 
     def pong(self) -> None:
@@ -124,9 +109,9 @@ class ClientSession(Dispatcher):
     def resumed(self) -> None:
         """Write again: the transport is below the low watermark."""
         self.is_paused = False
-        if self._outgoing is not None and self._intake is not None:
+        if self._outgoing is not None and self._queues is not None:
             self._outgoing.flush()
-            self._intake.look()
+            self._queues.intake.look()
         self._relay.catch_up(self)
 
     def ending(self) -> Awaitable[None] | None:
@@ -136,8 +121,8 @@ class ClientSession(Dispatcher):
         Returns:
             The wait for posts, at most as long as a stop of the server would wait; None when there are none.
         """
-        if self._outgoing is not None and self._intake is not None:
-            self._intake.finish()
+        if self._outgoing is not None and self._queues is not None:
+            self._queues.intake.finish()
             self._outgoing.flush(anyway=True)
         return self._last_answers() if self.posts_under_way() else None
 
@@ -156,25 +141,11 @@ class ClientSession(Dispatcher):
         self._perform(self._session.closed())
         self._registry.discard(self)
         self._relay.hub.drop(self)
-        if self._timer is not None:
-            self._timer.cancel()
-        intake, posts, store_queue = self._intake, self._posts, self._store_queue
+        if self._queues is not None:
+            self._registry.budgets.forget(self.user, self._queues.intake)
         self.detach()
-        # These refer to the session: without them nothing is left for the collector.
-        self._intake = self._posts = self._store_queue = self._timer = None
-        if intake is not None and posts is not None and store_queue is not None:
-            self._registry.budgets.forget(self.user, intake)
-            posts.abandon()
-            store_queue.cancel()
-            self._store_posts(store_queue.take_posts())
+        self._close_queues()
         log.info("connection closed", extra={"session_id": self.session_id, "code": code})
-
-    def _store_posts(self, waiting: list[says.StorePost]) -> None:
-        """Enqueue the posts that waited behind a frame for the store; their answers have no reader."""
-        if self._auth.holds(self.principal):
-            for effect in waiting:
-                with suppress(OrbitalError):
-                    self._enqueue(self.principal, effect.frame).add_done_callback(retrieve_exception)
 
     # Chapter: what the registry calls
 
@@ -201,17 +172,6 @@ class ClientSession(Dispatcher):
         """End the session: its token was revoked."""
         self._perform(self._session.revoked())
 
-    def stop_reading(self) -> None:
-        """Read nothing more from the client, which is closed when what was read is done."""
-        if self._intake is not None:
-            self._intake.stop()
-
-    def posts_under_way(self) -> list[asyncio.Future[Any]]:
-        """Return what the posts wait for whose answers are due."""
-        if self._posts is None or self._store_queue is None:
-            return []
-        return [*self._posts.under_way(), *self._store_queue.under_way()]
-
     def end(self, code: int, reason: str) -> None:
         """Close the connection, behind the answers that wait."""
         if self._outgoing is not None:
@@ -223,8 +183,8 @@ class ClientSession(Dispatcher):
     def _part(self, code: int, reason: str) -> None:
         self._relay.hub.drop(self)
         self.stop_reading()
-        if self._store_queue is not None and not self._auth.holds(self.principal):
-            for effect in self._store_queue.take_posts():
+        if self._queues is not None and not self._auth.holds(self.principal):
+            for effect in self._queues.store.take_posts():
                 self.complain(Unauthorized("The token is no longer valid; log in again."), reply_to=effect.reply_to)
         owed = self.ending()
         if owed is None:

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import partial
-from typing import TypeAlias, assert_never
+from contextlib import suppress
+from typing import Any, TypeAlias, assert_never
 
 from orbital_relay import wire
 from orbital_relay.core import session as says
-from orbital_relay.core.session import Session, StoreEffect
-from orbital_relay.errors import Forbidden, OrbitalError, Unauthorized, ValidationFailed
-from orbital_relay.model import GroupId, Principal
+from orbital_relay.core.session import Session
+from orbital_relay.errors import OrbitalError, ValidationFailed
+from orbital_relay.model import Principal
 from orbital_relay.ports import Appended, Clock
-from orbital_relay.relay import Granted, Relay
+from orbital_relay.relay import Relay
 from orbital_relay.server.auth.authenticator import Auth
-from orbital_relay.server.sessions.intake import Intake
-from orbital_relay.server.sessions.listener import SocketListener
 from orbital_relay.server.sessions.outgoing import Outgoing
-from orbital_relay.server.sessions.posts import PostQueue
-from orbital_relay.server.sessions.store_queue import StoreQueue
+from orbital_relay.server.sessions.posts import retrieve_exception
+from orbital_relay.server.sessions.queues import Queues
+from orbital_relay.server.sessions.store_frames import StoreFrames
 from orbital_relay.server.sessions.typing import TypingNotifier
-
-log = logging.getLogger("orbital.server")
 
 Enqueue: TypeAlias = Callable[[Principal, wire.PostFrame], asyncio.Future[Appended]]
 """Enqueues what a `post_…` frame asks for before it returns; raises OrbitalError if that is refused at once."""
 
 
-class Dispatcher(SocketListener):
+class Dispatcher(StoreFrames):
     """
     The shell of one session: it owns the session's timer and its queues.
 
@@ -38,7 +34,7 @@ class Dispatcher(SocketListener):
     once. It never decides when the connection ends.
     """
 
-    __slots__ = ("_auth", "_enqueue", "_intake", "_posts", "_session", "_store_queue", "_timer", "_typing")
+    __slots__ = ("_enqueue", "_queues", "_timer")
 
     def __init__(
         self, session: Session, *, relay: Relay, clock: Clock, auth: Auth, typing: TypingNotifier, enqueue: Enqueue
@@ -52,28 +48,41 @@ class Dispatcher(SocketListener):
             typing: Notifies groups.
             enqueue: Enqueues posts.
         """
-        super().__init__(session.principal, relay=relay, clock=clock)
-        self._session = session
-        self._auth, self._typing, self._enqueue = auth, typing, enqueue
-        self._intake: Intake | None = None
-        self._posts: PostQueue | None = None
-        self._store_queue: StoreQueue | None = None
+        super().__init__(session, relay=relay, clock=clock, auth=auth, typing=typing)
+        self._enqueue = enqueue
+        self._queues: Queues | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def principal(self) -> Principal:
-        """The user of the token that is valid now."""
-        return self._session.principal
-
     def _open_queues(self, outgoing: Outgoing) -> None:
-        self._intake = intake = Intake(outgoing)
-        self._posts = PostQueue(answer=self.answer_post, done=intake.leave)
-        self._store_queue = StoreQueue(act=self._act, done=intake.leave)
+        self._queues = Queues(outgoing, answer=self.answer_post, act=self._act)
+
+    def _close_queues(self) -> None:
+        """Forget what waits, but for the posts, which are stored all the same; stop the timer."""
+        queues = self._queues
+        if self._timer is not None:
+            self._timer.cancel()
+        # These refer to the session: without them nothing is left for the collector.
+        self._queues = self._timer = None
+        if queues is not None:
+            waiting = queues.close()
+            if self._auth.holds(self.principal):
+                for effect in waiting:
+                    with suppress(OrbitalError):
+                        self._enqueue(self.principal, effect.frame).add_done_callback(retrieve_exception)
+
+    def stop_reading(self) -> None:
+        """Read nothing more from the client, which is closed when what was read is done."""
+        if self._queues is not None:
+            self._queues.intake.stop()
+
+    def posts_under_way(self) -> list[asyncio.Future[Any]]:
+        """Return what the posts wait for whose answers are due."""
+        return [] if self._queues is None else self._queues.under_way()
 
     def _put(self, frame: bytes) -> None:
         super()._put(frame)
-        if self.is_paused and self._intake is not None:
-            self._intake.look()
+        if self.is_paused and self._queues is not None:
+            self._queues.intake.look()
 
     @abstractmethod
     def _part(self, code: int, reason: str) -> None:
@@ -91,11 +100,12 @@ class Dispatcher(SocketListener):
             effects: What it wants.
             size_bytes: The length of the frame from which they come, if they come from one.
         """
+        queues = self._queues
         for effect in effects:
             match effect:
                 case says.StorePost(frame=frame):
-                    if self._store_queue is not None and self._store_queue.busy:
-                        self._wait_for_store(effect, size_bytes)
+                    if queues is not None and queues.store.busy:
+                        queues.wait_for_store(effect, size_bytes)
                     else:
                         self._post(frame, size_bytes)
                 case says.Complain():
@@ -103,8 +113,8 @@ class Dispatcher(SocketListener):
                 case says.Say():
                     self.say(effect.data, effect.reply_to)
                 case says.AddSubscriptions() | says.RemoveSubscriptions() | says.Verify() | says.Type():
-                    if (self._store_queue is not None and self._store_queue.busy) or not self._act_now(effect):
-                        self._wait_for_store(effect, size_bytes)
+                    if queues is not None and (queues.store.busy or not self._act_now(effect)):
+                        queues.wait_for_store(effect, size_bytes)
                 case says.StopTyping():
                     group_id = self._typing.known_group(effect.thread_id)
                     if group_id is not None:
@@ -136,8 +146,8 @@ class Dispatcher(SocketListener):
     # Chapter: posts
 
     def _post(self, frame: wire.PostFrame, size_bytes: int) -> None:
-        posts, intake = self._posts, self._intake
-        if posts is None or intake is None:
+        queues = self._queues
+        if queues is None:
             return
         refusal: OrbitalError | None = None
         try:
@@ -146,100 +156,8 @@ class Dispatcher(SocketListener):
             refusal = exc
             future = asyncio.get_running_loop().create_future()
             future.set_exception(refusal)
-        intake.enter(size_bytes)
-        posts.add(future, frame.id, size_bytes=size_bytes)
+        queues.add_post(future, frame.id, size_bytes=size_bytes)
         if not isinstance(refusal, ValidationFailed):
             self._session.accepted()
         elif self._session.struck():
             self._perform(self._session.bad_frames())
-
-    # Chapter: frames that need the store
-
-    def _wait_for_store(self, effect: StoreEffect, size_bytes: int) -> None:
-        if self._store_queue is not None and self._intake is not None:
-            self._intake.enter(size_bytes)
-            self._store_queue.add(effect, size_bytes)
-
-    def _act_now(self, effect: StoreEffect) -> bool:
-        """Do what needs no waiting; return whether it was done."""
-        match effect:
-            case says.RemoveSubscriptions():
-                self._unsubscribe(effect)
-                return True
-            case says.Type():
-                group_id = self._typing.known_group(effect.thread_id)
-                if group_id is not None and group_id in self.subscriptions:
-                    self._notify(group_id, effect)
-                    return True
-        return False
-
-    async def _act(self, effect: StoreEffect, size_bytes: int) -> None:
-        try:
-            match effect:
-                case says.AddSubscriptions():
-                    await self._subscribe(effect)
-                case says.RemoveSubscriptions():
-                    self._unsubscribe(effect)
-                case says.Verify():
-                    await self._verify(effect)
-                case says.Type():
-                    await self._type(effect)
-                case says.StorePost():
-                    self._post(effect.frame, size_bytes)
-                case _:
-                    assert_never(effect)
-        except OrbitalError as refusal:
-            self.complain(refusal, reply_to=effect.reply_to)
-        except Exception:
-            log.exception("a frame failed", extra={"user_id": self.user_id})
-            self.complain(OrbitalError("The server made a mistake; try again."), reply_to=effect.reply_to)
-
-    async def _subscribe(self, effect: says.AddSubscriptions) -> None:
-        try:
-            await self._relay.subscribe(self, effect.group_ids, effect.since, answer=partial(self._subscribed, effect))
-        except OrbitalError as refusal:
-            # Named, so that the client knows what to ask for again; and answered, as every subscribe is.
-            refusal.details.setdefault("group_ids", effect.group_ids)
-            self.complain(refusal, reply_to=effect.reply_to)
-            self.say_subscribed({}, effect.reply_to)
-
-    def _subscribed(self, effect: says.AddSubscriptions, granted: Granted) -> None:
-        """Answer a request to subscribe, in the step in which it takes effect."""
-        if granted.refused:
-            refusal = Forbidden("You are not in these groups, or they do not exist.", group_ids=granted.refused)
-            self.complain(refusal, reply_to=effect.reply_to)
-        self.say_subscribed(granted.groups, effect.reply_to)
-        self._frozen = False
-
-    def _unsubscribe(self, effect: says.RemoveSubscriptions) -> None:
-        self._relay.unsubscribe(self, effect.group_ids)
-        self.say(wire.Unsubscribed(effect.group_ids, "requested"), effect.reply_to)
-
-    async def _verify(self, effect: says.Verify) -> None:
-        try:
-            principal = await self._auth.verify(effect.token)
-            if not self._auth.holds(principal):
-                # It was revoked while its signature was checked.
-                raise Unauthorized("The token is no longer valid; log in again.")
-        except Unauthorized as refusal:
-            self._perform(self._session.not_renewed(refusal, reply_to=effect.reply_to))
-            return
-        now_s, wall_s = self._clock.steady_s(), self._clock.wall_ms() / 1000
-        self._perform(self._session.renewed(principal, reply_to=effect.reply_to, now_s=now_s, wall_s=wall_s))
-
-    # Chapter: typing
-
-    async def _type(self, effect: says.Type) -> None:
-        try:
-            group_id = await self._typing.group_of_member(
-                self.principal, effect.thread_id, subscribed=self.subscriptions
-            )
-        except OrbitalError:
-            self._session.typing_refused(effect.thread_id)
-            raise
-        self._notify(group_id, effect)
-
-    def _notify(self, group_id: GroupId, effect: says.Type) -> None:
-        self._typing.notify(group_id, self.principal, effect.thread_id, is_typing=effect.is_typing)
-        now_s = self._clock.steady_s()
-        self._perform(self._session.typing_sent(effect.thread_id, is_typing=effect.is_typing, now_s=now_s))
