@@ -8,6 +8,8 @@ const MARK = 'x-orbital-page';
 const PREFIX = 'orbital-page:';
 /** Which version is current, and which one each tab has. */
 const NOTES = 'orbital-notes';
+/** Query of a navigation to the login of a proxy in front of the server (`js/model/login-proxy.js`). */
+const LOGIN_QUERY = 'login';
 /** How long to wait for the network before the cached version is used. */
 const PATIENCE_MS = 4000;
 
@@ -33,6 +35,7 @@ const SHELL = [
   '/js/model/group-keys.js',
   '/js/model/group.js',
   '/js/model/invitation.js',
+  '/js/model/login-proxy.js',
   '/js/model/medium.js',
   '/js/model/membership.js',
   '/js/model/outbox.js',
@@ -207,9 +210,12 @@ addEventListener('activate', (event) => {
 });
 
 addEventListener('fetch', (event) => {
-  const { origin, pathname } = new URL(event.request.url);
-  if (event.request.method !== 'GET' || origin !== location.origin || !SHELL.includes(pathname)) return;
-  event.respondWith(event.request.mode === 'navigate' ? open(event) : part(event, pathname));
+  const { origin, pathname, searchParams } = new URL(event.request.url);
+  const path = pathname === '/index.html' ? '/' : pathname;
+  if (event.request.method !== 'GET' || origin !== location.origin || !SHELL.includes(path)) return;
+  if (event.request.mode !== 'navigate') return event.respondWith(part(event, path));
+  // The member asked for the login of a proxy: the browser gets what the proxy answers, and nothing of it is stored.
+  if (!searchParams.has(LOGIN_QUERY)) event.respondWith(open(event));
 });
 
 /** Answer a navigation with the newest version that loads completely in time, or with the stored one. */

@@ -2,6 +2,7 @@
 import { Recorder } from './debug/recorder.js';
 import { Family } from './model/family.js';
 import { readInvitation } from './model/invitation.js';
+import { addressAfterLogin, LOGIN_QUERY } from './model/login-proxy.js';
 import { SessionPlace } from './model/session.js';
 import { keys, uploads } from './model/vault.js';
 import { confirmJoin, deadLink } from './views/dialogs/groups.js';
@@ -189,12 +190,17 @@ class Page {
   }
 }
 
-if (!keeps())
+const back = keeps() && addressAfterLogin(location, sessionStorage);
+
+// The login's address is the network's own: opened again without it, the page is one whole version.
+if (back && query.has(LOGIN_QUERY)) location.replace(back);
+else if (!keeps())
   stopped(
     'This browser stores nothing for this page, and no keys either: it blocks cookies and site data here. Allow them for this address, and reload the page.',
   );
 else if (query.has('demo')) void import('./demo.js').then(({ demo }) => demo(root, query.get('demo') === 'now'));
 else {
+  if (back) history.replaceState(null, '', back);
   new Page().begin();
   navigator.serviceWorker?.register('/sw.js').catch(() => {});
 }

@@ -5,6 +5,7 @@ import { seal } from '../js/crypto/envelope.js';
 import { importGroupKey, newGroupKey } from '../js/crypto/group-key.js';
 import { describeConnection } from '../js/model/connection.js';
 import { Drafts } from '../js/model/drafts.js';
+import { addressAfterLogin, isLoginProxy, loginAddress } from '../js/model/login-proxy.js';
 import { readMediaInfo, shownAs } from '../js/model/medium.js';
 import { Outbox } from '../js/model/outbox.js';
 import { People } from '../js/model/people.js';
@@ -17,6 +18,30 @@ import { isConfirming, tooLong } from '../js/views/input.js';
 import { fullStorage, memoryPlace, memoryStorage, until } from './fakes.js';
 
 // What was read
+
+test('[LPX1] a redirect, a page or a refusal that is not the server’s own is a login in front of it; 404, 502 and no answer are not', () => {
+  for (const code of ['HTTP_REDIRECT', 'HTTP_200', 'HTTP_302', 'HTTP_401', 'HTTP_403', 'HTTP_407', 'HTTP_511'])
+    assert.equal(isLoginProxy({ code }), true, code);
+  for (const code of ['NETWORK', 'UNAUTHORIZED', 'FORBIDDEN', 'HTTP_404', 'HTTP_413', 'HTTP_502', 'HTTP_503', undefined])
+    assert.equal(isLoginProxy({ code }), false, String(code));
+  assert.equal(isLoginProxy(null), false);
+});
+
+test('[LPX2] the page opens the login with its own query, and returns to where it was, once', () => {
+  const tab = memoryStorage();
+  const here = { pathname: '/', search: '?member=2', hash: '#/g/1/t/2' };
+  assert.equal(loginAddress(here, tab), '/?member=2&login=');
+
+  assert.equal(addressAfterLogin({ pathname: '/', search: '?member=2&login=', hash: '' }, tab), '/?member=2#/g/1/t/2');
+  assert.equal(addressAfterLogin({ pathname: '/', search: '?member=2', hash: '' }, tab), undefined);
+  // A proxy may return to the beginning.
+  loginAddress(here, tab);
+  assert.equal(addressAfterLogin({ pathname: '/', search: '', hash: '' }, tab), '/#/g/1/t/2');
+  // A link that is opened meanwhile is where the member wants to be.
+  loginAddress(here, tab);
+  assert.equal(addressAfterLogin({ pathname: '/', search: '', hash: '#/g/3' }, tab), undefined);
+  assert.equal(addressAfterLogin({ pathname: '/', search: '?login=', hash: '' }, tab), '/');
+});
 
 test('[READ1] a read position is an event number: a deletion marks nothing as read, and a new event marks its thread as unread', () => {
   const marks = new ReadMarks(new Shelf(memoryStorage(), 'read'));
@@ -328,7 +353,7 @@ test('[TYPING1] a typing indicator expires after 8 s without a new signal', () =
 // The connection
 
 test("[PILL1] a device without a network is shown as offline, whatever the socket's state", () => {
-  const facts = { caughtUp: true, polled: false, nowMs: 1000 };
+  const facts = { caughtUp: true, loginProxy: false, polled: false, nowMs: 1000 };
   const open = /** @type {any} */ ({ status: 'open' });
 
   assert.equal(describeConnection({ ...facts, state: open, offline: true }).text, 'Offline');
@@ -338,4 +363,5 @@ test("[PILL1] a device without a network is shown as offline, whatever the socke
     describeConnection({ ...facts, state: { status: 'connecting', retry_at: 3500 }, offline: false }).text,
     'Reconnecting in 3 s',
   );
+  assert.equal(describeConnection({ ...facts, loginProxy: true, state: { status: 'connecting' }, offline: false }).text, 'Login needed');
 });

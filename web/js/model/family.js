@@ -5,6 +5,7 @@ import { Drafts } from './drafts.js';
 import { Events } from './events.js';
 import { newGroup } from './group.js';
 import { GroupKeys } from './group-keys.js';
+import { isLoginProxy } from './login-proxy.js';
 import { Membership } from './membership.js';
 import { Outbox } from './outbox.js';
 import { People } from './people.js';
@@ -49,6 +50,8 @@ export class Family extends EventTarget {
   persisted;
   /** Whether the server answered requests since the connection was lost. */
   polled = false;
+  /** Whether a proxy in front of the server asks for a login. */
+  loginProxy = false;
   typists = new Typists(() => this.changed());
   #around;
   #over = false;
@@ -91,7 +94,7 @@ export class Family extends EventTarget {
     const { client } = this.#around;
     client.on('state', (state) => {
       this.state = state;
-      if (state.status === 'open') this.polled = false;
+      if (state.status === 'open') this.polled = this.loginProxy = false;
       if (state.status !== 'open') for (const group of this.groups.values()) group.caughtUp = false;
       if (state.status === 'closed' && state.code === 1008) void this.#refused();
       if (state.status === 'open') void this.#opened();
@@ -195,11 +198,24 @@ export class Family extends EventTarget {
    */
   async ask(question) {
     try {
-      return await question();
+      const answer = await question();
+      this.#answered(false);
+      return answer;
     } catch (error) {
       if (/** @type {any} */ (error).code === 'UNAUTHORIZED') void this.#refused();
+      // Without any answer, what was known of a proxy still holds.
+      if (/** @type {any} */ (error).code !== 'NETWORK') this.#answered(isLoginProxy(error));
       throw error;
     }
+  }
+
+  /** @param {boolean} loginProxy Whether a proxy's login answered, and not the server. */
+  #answered(loginProxy) {
+    if (this.loginProxy === loginProxy) return;
+    this.loginProxy = loginProxy;
+    // The login is done, here or in another tab.
+    if (!loginProxy) this.#around.client.wake();
+    this.changed();
   }
 
   /** Load again, on a new connection, what could not be loaded before. */

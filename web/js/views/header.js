@@ -6,6 +6,7 @@ import { members } from './dialogs/members.js';
 import { h, put } from './dom.js';
 import { avatar, icon, sign } from './icons.js';
 import { address } from './route.js';
+import { loginButton } from './window.js';
 import { counted } from './words.js';
 
 /** @import {Place} from './home.js' */
@@ -30,10 +31,11 @@ export function makeHeader(place, { leave, toggleInspector }) {
   const brand = h('a', { class: 'brand', href: '#/', 'aria-label': 'Orbital, all groups' }, sign(30));
   const bar = h('header', { class: 'bar' }, back, brand, title, pill, said, tools, eye, h('button', mine, avatar(username)));
 
+  const retryButton = () => h('button', { type: 'button', class: 'quiet', onclick: () => family.wake() }, 'Retry now');
   const showConnection = () => {
-    const { state, toSend, caughtUp, polled } = family;
+    const { state, toSend, caughtUp, loginProxy, polled } = family;
     const offline = navigator.onLine === false;
-    const { tone, text, plain, more } = describeConnection({ state, offline, caughtUp, polled, nowMs: Date.now() });
+    const { tone, text, plain, more } = describeConnection({ state, offline, caughtUp, loginProxy, polled, nowMs: Date.now() });
     pill.className = `pill ${tone}`;
     const sending = toSend ? h('span', {}, h('span', { class: 'line' }, '· '), `${toSend} to send`) : null;
     put(pill, h('i', {}), h('span', { class: 'line' }, text), sending);
@@ -41,7 +43,7 @@ export function makeHeader(place, { leave, toggleInspector }) {
     if (said.textContent !== words) said.textContent = words;
     banner.hidden = !more;
     if (more && banner.firstChild?.textContent !== more)
-      put(banner, h('p', {}, more), h('button', { type: 'button', class: 'quiet', onclick: () => family.wake() }, 'Retry now'));
+      put(banner, h('p', {}, more), loginProxy && !offline ? loginButton() : retryButton());
     const unread = [...family.groups.values()].reduce((sum, one) => sum + family.unreadIn(one), 0);
     document.title = `${unread ? `(${unread}) ` : ''}${place.group()?.name ?? 'Orbital'}`;
   };

@@ -73,6 +73,8 @@ function showDoor(door, how) {
     oninput: (/** @type {Event} */ event) => judge(/** @type {HTMLInputElement} */ (event.target).value),
   };
   const fields = [field('username', 'Name', name), field('password', 'Password', secret), ...(signingUp ? [list] : [])];
+  // The key of the link is only in this page's memory.
+  const afterLogin = invited ? 'Open the invite link again after that.' : '';
   const change = () => showDoor(door, { ...how, signingUp: !signingUp, message: undefined });
   const other = h('button', { type: 'button', class: 'link', onclick: change }, signingUp ? 'Log in' : 'Create an account');
   put(
@@ -81,7 +83,7 @@ function showDoor(door, how) {
     invited ? h('p', {}, signingUp ? 'Choose a name and a password to join the group.' : 'Log in to join the group.') : null,
     message ? h('p', { class: 'notice', role: 'status' }, message) : null,
     insecure(),
-    form({ label: signingUp ? 'Create my account' : 'Log in', act }, ...fields),
+    form({ label: signingUp ? 'Create my account' : 'Log in', act, afterLogin }, ...fields),
     h('p', { class: 'other' }, signingUp ? 'Already have an account? ' : 'New here? ', other),
   );
   door.querySelector('input')?.focus();

@@ -1,5 +1,7 @@
 /** Dialogs and forms. A dialog is the native element, which handles focus and Escape. */
 import { canEncrypt } from '../crypto/envelope.js';
+import { LOGIN_NEEDED } from '../model/connection.js';
+import { isLoginProxy, loginAddress } from '../model/login-proxy.js';
 import { h, put } from './dom.js';
 import { icon } from './icons.js';
 
@@ -28,10 +30,11 @@ export function dialog(title, make) {
 /**
  * A form that shows its error, and cannot be submitted twice at once.
  *
- * @param {{label: string, act: (values: Record<string, string>) => Promise<unknown>, danger?: boolean}} how
+ * @param {{label: string, act: (values: Record<string, string>) => Promise<unknown>, danger?: boolean, afterLogin?: string}} how `afterLogin`: what to do
+ *   after the login of a proxy in front of the server.
  * @param {...Node} fields
  */
-export function form({ label, act, danger }, ...fields) {
+export function form({ label, act, danger, afterLogin = '' }, ...fields) {
   const problem = h('p', { class: 'problem', role: 'alert' });
   const button = h('button', { class: danger ? 'danger' : 'primary' }, label);
   const submitted = async (/** @type {SubmitEvent} */ event) => {
@@ -43,18 +46,24 @@ export function form({ label, act, danger }, ...fields) {
       await act(/** @type {any} */ (values));
     } catch (error) {
       put(problem, say(error));
+      if (isLoginProxy(error)) problem.append(` ${afterLogin} `, loginButton());
     }
     button.disabled = false;
   };
   return h('form', { novalidate: true, onsubmit: submitted }, ...fields, problem, h('div', { class: 'actions' }, button));
 }
 
+/** A button that opens the login of the proxy in front of the server. The page returns to where it was. */
+export const loginButton = () =>
+  h('button', { type: 'button', class: 'quiet', onclick: () => location.assign(loginAddress(location, sessionStorage)) }, 'Open the login');
+
 /** @param {unknown} error @returns {string} A sentence that says what to do. */
 export function say(error) {
   const { code, message, retryAfterMs } = /** @type {any} */ (error);
   if (code === 'NETWORK') return 'The server cannot be reached. Try again in a moment.';
   // An answer of a proxy or captive portal says nothing about the request.
-  if (/^HTTP_/.test(code)) return 'A proxy or Wi-Fi login page answered instead of the server. Try again in a moment.';
+  if (isLoginProxy(error)) return LOGIN_NEEDED;
+  if (/^HTTP_/.test(code)) return 'A proxy answered instead of the server. Try again in a moment.';
   if (code === 'TOO_MANY_REQUESTS') return `Too many attempts. Try again in ${Math.max(1, Math.ceil(retryAfterMs / 60_000))} min.`;
   if (code === 'INVALID_CREDENTIALS') return 'The name or the password is wrong.';
   if (code === 'USERNAME_TAKEN') return 'This name is taken. Choose another one.';
