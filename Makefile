@@ -80,7 +80,7 @@ test: dev  ## Check everything: lint, types, layers, and every test but the soak
 	@# Both wait more than they work, so they share the cores; each one's words come together.
 	@$(MAKE) --no-print-directory --output-sync=target -j2 test-js test-python
 
-lint: $(VENV)/.stamp-dev  ## Run ruff (rules and format), vulture (dead code) and codespell
+lint: language $(VENV)/.stamp-dev  ## Run ruff (rules and format), vulture (dead code), codespell and the word table
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/vulture

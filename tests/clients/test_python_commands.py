@@ -53,7 +53,7 @@ async def anna_and_group(server: Server) -> tuple[Person, Group]:
 
 
 async def test_tail_to_the_letter(shared: Server) -> None:
-    """[CMD1] `tail --json --no-follow` prints the stored frames, to the letter, and ends."""
+    """[CMD1] `tail --json --no-follow` prints the stored frames, byte for byte, and ends."""
     anna, group = await anna_and_group(shared)
     await anna.say(group)
     await anna.open_thread(group)
@@ -174,7 +174,7 @@ async def test_send(shared: Server, tmp_path: Path) -> None:
 
 
 async def test_send_gives_up_with_the_key(serve: Serve) -> None:
-    """[CMD7] A server that is away is tried until the time is up; the sentence tells how to go on without doubling."""
+    """[CMD7] An unreachable server is retried until the timeout; the error says how to continue without duplicates."""
     server = serve()
     anna, group = await anna_and_group(server)
     server.terminate()
@@ -199,15 +199,15 @@ async def test_tail_ends_with_its_reader(shared: Server) -> None:
         assert b"#1 member_joined" in await asyncio.to_thread(output.readline)
 
     async with asyncio.timeout(30):
-        _, told = await tail.communicate()
-    assert (tail.returncode, told) == (1, b"Connected.\n")
+        _, reported = await tail.communicate()
+    assert (tail.returncode, reported) == (1, b"Connected.\n")
     await anna.close()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk here that is always full")
 @pytest.mark.parametrize("args", [("--help",), ("tail", "--help"), ("tail", "--since", "start", "GROUP")])
 async def test_a_full_disk(shared: Server, args: tuple[str, ...]) -> None:
-    """[CMD15] What cannot be printed, since the disk is full, is told in one sentence."""
+    """[CMD15] A full disk that prevents printing is reported in one sentence."""
     anna, group = await anna_and_group(shared)
     command = [*ORBITAL, *(group.id if arg == "GROUP" else arg for arg in args)]
 
@@ -260,7 +260,7 @@ async def test_without_standard_input(args: tuple[str, ...], says: str, tmp_path
 
 
 async def test_a_refusal_is_told_once(shared: Server) -> None:
-    """[CMD18] A token that does not hold is told by one sentence, and no line of a log stands before it."""
+    """[CMD18] An invalid token is reported in one sentence, with no log line before it."""
     done = await run(shared.url, "nonsense", "tail", str(uuid4()))
 
     assert done.returncode == 1

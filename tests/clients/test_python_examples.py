@@ -30,7 +30,7 @@ def run(name: str, *args: str, token: str = "", cwd: Path | None = None) -> Prog
     return Program([sys.executable, "-W", "error", str(EXAMPLES / name), *args], env=env, cwd=cwd or CHECKOUT)
 
 
-async def heard(program: Program, pattern: str) -> None:
+async def printed(program: Program, pattern: str) -> None:
     """Wait for a line, and let the loop run meanwhile."""
     await asyncio.to_thread(program.wait_for, pattern)
 
@@ -61,11 +61,11 @@ async def test_watch(shared: Server, tmp_path: Path) -> None:
     positions = str(tmp_path / "positions.json")
 
     first = run("watch.py", shared.url, group.id, positions, token=anna.token)
-    await heard(first, "^2 new_message")
+    await printed(first, "^2 new_message")
     assert interrupt(first) == 0
     await anna.say(group)
     second = run("watch.py", shared.url, group.id, positions, token=anna.token)
-    await heard(second, "^3 new_message")
+    await printed(second, "^3 new_message")
     assert interrupt(second) == 0
     events = [line for line in first.lines + second.lines if line[0].isdigit()]
     assert events == ["1 member_joined", "2 new_message", "3 new_message"]
@@ -84,16 +84,16 @@ async def test_echo(shared: Server, tmp_path: Path) -> None:
     await bot.join(group)
 
     program = run("echo.py", shared.url, group.id, token=bot.token, cwd=tmp_path)
-    await heard(program, "^ready")
+    await printed(program, "^ready")
     first = await anna.open_thread(group)
-    await heard(program, f"^answered {first['thread_id']}")
+    await printed(program, f"^answered {first['thread_id']}")
     program.signal(signal.SIGKILL)
     program.wait()
     missed = await anna.open_thread(group)
     again = run("echo.py", shared.url, group.id, token=bot.token, cwd=tmp_path)
-    await heard(again, f"^answered {missed['thread_id']}")
+    await printed(again, f"^answered {missed['thread_id']}")
     last = await anna.open_thread(group)
-    await heard(again, f"^answered {last['thread_id']}")
+    await printed(again, f"^answered {last['thread_id']}")
 
     for thread in (first, missed, last):
         replies = await anna.get(f"/api/threads/{thread['thread_id']}/replies")
@@ -142,7 +142,7 @@ async def test_reference(shared: Server, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    """[EXA6] What can be imported is told."""
+    """[EXA6] The importable names are listed."""
     text = REFERENCE.read_text("utf-8")
 
     missing = [name for name in orbital_relay.client.__all__ if not re.search(rf"\b{name}\b", text)]

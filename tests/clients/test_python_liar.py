@@ -31,7 +31,7 @@ LIES += [(401, JSON), (403, HTML), (404, HTML), (410, SPRING), (200, JSON)]
 
 @pytest.fixture
 async def liar(shared: Server) -> AsyncIterator[Liar]:
-    """A proxy that lies when it is told to."""
+    """A proxy that lies on demand."""
     async with Liar(urlsplit(shared.url).port or 0) as proxy:
         yield proxy
 

@@ -42,7 +42,7 @@ async def pair(shared: Server) -> AsyncIterator[tuple[Api, Api]]:
 
 
 async def test_accounts(shared: Server) -> None:
-    """[RST1] Signup, login, ticket, logout: and after it neither requests nor sockets are let in."""
+    """[RST1] Signup, login, ticket, logout: afterwards neither requests nor sockets are accepted."""
     name = f"p_{secrets.token_hex(6)}"
     async with Api(shared.url) as stranger:
         signed = await stranger.signup(name, PASSWORD, {"kty": "OKP", "x": "ö"})
@@ -136,18 +136,18 @@ async def test_messages_threads_replies(pair: tuple[Api, Api]) -> None:
 
 
 async def test_presence_and_typing(shared: Server, pair: tuple[Api, Api]) -> None:
-    """[RST4] Who listens is online; who types is heard by the others, and the stop comes by itself."""
+    """[RST4] A subscribed user is online; others are notified when it types, and when it stops after a timeout."""
     anna, ben = pair
     group = await anna.create_group("bmFtZQ==", "a2V5")
     await ben.join_group(group.invite_code, "a2V5")
     thread = await anna.create_thread(group.group_id, "dGl0bGU=", "Ym9keQ==")
     tokens = [await each.tokens.get() for each in pair]
-    heard: asyncio.Queue[Typing] = asyncio.Queue()
+    received: asyncio.Queue[Typing] = asyncio.Queue()
     async with (
         connect(shared.url, token=tokens[0] or "") as first,
         connect(shared.url, token=tokens[1] or "") as second,
     ):
-        second.on(Typing, heard.put)
+        second.on(Typing, received.put)
         await first.subscribe(group.group_id).ready()
         await second.subscribe(group.group_id, on_event=lambda _: None).ready()
 
@@ -156,7 +156,7 @@ async def test_presence_and_typing(shared: Server, pair: tuple[Api, Api]) -> Non
         assert all(isinstance(each, responses.Online) and each.connections == 1 for each in online)
         first.typing(thread.thread_id)
         async with asyncio.timeout(20):
-            started, stopped = await heard.get(), await heard.get()
+            started, stopped = await received.get(), await received.get()
 
     assert (started.data.username, started.data.thread_id, started.data.is_typing) == (
         first.username,

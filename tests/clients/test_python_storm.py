@@ -1,4 +1,4 @@
-"""The Python SDK through bad networks and dying servers: what every client has is the log, to the letter."""
+"""The Python SDK through bad networks and killed servers: every client ends with the log, byte for byte."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Listener:
         self._tasks.clear()
 
     async def restart(self, group_ids: list[str]) -> None:
-        """End the program in an orderly way and start it anew: only its store knows where it was."""
+        """Stop the program gracefully and start it again: only its store has its position."""
         await self.stop()
         self.orbital = self._make()
         await self.start(group_ids)
@@ -239,7 +239,7 @@ async def test_a_thousand_events_through_a_storm(serve: Serve, seed: int, tmp_pa
 
 
 async def whole_log(server: Server, person: Person, group_id: str) -> list[bytes]:
-    """Read a group's whole log, to the letter."""
+    """Read a group's whole log, byte for byte."""
     frames: list[bytes] = []
     async with Api(server.url, token=person.token) as api:
         while page := (await api.event_frames(group_id, after_seq=len(frames), limit=1_000)).frames:

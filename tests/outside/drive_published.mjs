@@ -2,7 +2,7 @@
  * Runs a client class that others wrote, unchanged, under Node, and lets a test drive it by lines.
  *
  * Called as `node drive_published.mjs <file with the class> <its name> <apiUrl> <token>`. Standard input takes one
- * order a line (`connect`, `close`, `on <event>`, `subscribe <id> …`, `unsubscribe <id> …`); standard output tells
+ * command a line (`connect`, `close`, `on <event>`, `subscribe <id> …`, `unsubscribe <id> …`); standard output reports
  * what happens, one line each: `open`, `sent <text>`, `received <text>`, `closed <code>`, `event <name> <data>`,
  * `log <level> <words>`.
  */
@@ -12,19 +12,19 @@ import { createInterface } from 'node:readline';
 import WebSocket from 'ws';
 
 const [file, name, apiUrl, token] = process.argv.slice(2);
-const tell = (...words) => process.stdout.write(`${words.join(' ')}\n`);
+const report = (...words) => process.stdout.write(`${words.join(' ')}\n`);
 
-/** The same socket, which also tells what passes through it. */
+/** The same socket, which also reports its frames. */
 class TellingWebSocket extends WebSocket {
   constructor(...options) {
     super(...options);
-    this.addEventListener('open', () => tell('open'));
-    this.addEventListener('message', (event) => tell('received', event.data));
-    this.addEventListener('close', (event) => tell('closed', event.code));
+    this.addEventListener('open', () => report('open'));
+    this.addEventListener('message', (event) => report('received', event.data));
+    this.addEventListener('close', (event) => report('closed', event.code));
   }
 
   send(text, ...options) {
-    tell('sent', text);
+    report('sent', text);
     super.send(text, ...options);
   }
 }
@@ -32,7 +32,7 @@ class TellingWebSocket extends WebSocket {
 const words =
   (level) =>
   (...said) =>
-    tell('log', level, ...said.map((word) => word?.message ?? String(word)));
+    report('log', level, ...said.map((word) => word?.message ?? String(word)));
 const quietConsole = { log: words('log'), warn: words('warn'), error: words('error') };
 
 // The class names WebSocket and console as globals of a browser.
@@ -44,7 +44,7 @@ for await (const line of createInterface({ input: process.stdin })) {
   const [order, ...rest] = line.split(' ');
   switch (order) {
     case 'on':
-      manager.on(rest[0], (data) => tell('event', rest[0], JSON.stringify(data)));
+      manager.on(rest[0], (data) => report('event', rest[0], JSON.stringify(data)));
       break;
     case 'connect':
       manager.connect();

@@ -80,7 +80,7 @@ async def test_connects_and_gets_every_kind(shared_server: Server, people: Peopl
 
 
 async def test_subscribe_before_open(shared_server: Server, people: People, shipped_client: Shipped):
-    """[OUT2] What the class was told to subscribe to before the socket was open, it subscribes to on `open`."""
+    """[OUT2] A subscription requested before the socket is open is sent on `open`."""
     ada = await people(shared_server.url)
     group = await ada.make_group()
     client = shipped_client(shared_server.ws_url.removesuffix("/ws"), ada.token)
@@ -139,7 +139,7 @@ async def test_answers_pings_and_lives(serve: Serve, people: People, shipped_cli
 
 
 async def test_comes_back_after_a_kill(serve: Serve, people: People, shipped_client: Shipped):
-    """[OUT5] The server is killed with SIGKILL and started anew: the class is back by itself, subscribed again."""
+    """[OUT5] After SIGKILL and a restart of the server, the class reconnects and subscribes again by itself."""
     server = serve()
     ada = await people(server.url)
     group = await ada.make_group()

@@ -45,7 +45,7 @@ class Pair:
         self.now_s = 0.0
         self.logs: dict[str, Log] = {GROUP: Log(GROUP)}
         self.subscribed: set[str] = set()
-        self.told: list[Any] = []
+        self.notices: list[Any] = []
         self.items: list[Any] = []
         self.fetches: list[Fetch] = []
         self.ended: list[Ended] = []
@@ -76,13 +76,13 @@ class Pair:
                 case Deliver(item=item):
                     self.items.append(item)
                 case Notify(signal=signal):
-                    self.told.append(signal)
+                    self.notices.append(signal)
                 case Fetch():
                     self.fetches.append(effect)
                 case Ended():
                     self.ended.append(effect)
                 case Opened() | RenewToken():
-                    self.told.append(effect)
+                    self.notices.append(effect)
 
     def server_does(self, effects: list[Any]) -> None:
         """Carry out the session's effects, as the server's shell does."""
@@ -155,7 +155,7 @@ def test_greeting_and_subscription() -> None:
     pair.append()
     pair.append()
 
-    assert pair.told == [Opened(USER, "anna", "s1", 30)]
+    assert pair.notices == [Opened(USER, "anna", "s1", 30)]
     assert [event.seq for event in pair.events()] == [1, 2]
     assert pair.over is None
 
@@ -221,7 +221,7 @@ def test_typing_and_tokens() -> None:
     """[PAIR6] Typing and a newer token are understood; the server's word about the token is, too."""
     pair = Pair()
     pair.connect()
-    pair.told.clear()
+    pair.notices.clear()
 
     pair.client_does(pair.client.typing(THREAD, True, now_ms=NOW_MS))
     pair.server_does(pair.session.wake(now_s=pair.now_s, wall_s=2_000_000_000 - 30))
@@ -233,7 +233,7 @@ def test_typing_and_tokens() -> None:
 
     assert [(typed.thread_id, typed.is_typing) for typed in pair.typed] == [(THREAD, True)]
     assert verify.token == "newer"
-    assert [type(told) for told in pair.told] == [RenewToken, Typing]
+    assert [type(notice) for notice in pair.notices] == [RenewToken, Typing]
 
 
 def test_no_frame_of_ours_is_a_strike() -> None:
@@ -249,14 +249,14 @@ def test_no_frame_of_ours_is_a_strike() -> None:
     for number in range(0, 230, 7):
         pair.client_does(pair.client.unsubscribe(f"{number:08x}-0000-4000-8000-000000000000", now_ms=NOW_MS))
 
-    assert [told for told in pair.told if isinstance(told, Problem)] == []
+    assert [notice for notice in pair.notices if isinstance(notice, Problem)] == []
     assert pair.ended == []
     assert pair.over is None
 
 
 @pytest.mark.parametrize("seed", range(30))
 def test_disorder(seed: int) -> None:
-    """[PAIR8] Cuts at any moment, frames that vanish, a slow reader: the client has the log, to the letter."""
+    """[PAIR8] Disconnects at any moment, lost frames, a slow reader: the client ends with the log, byte for byte."""
     print(f"seed {seed}")
     source = random.Random(seed)
     pair = Pair(capacity=source.choice((4, 20, 1_000)))

@@ -79,7 +79,7 @@ def send_for_ever(client: Client) -> None:
 
 
 def test_a_slow_reader_is_noticed_and_loses_nothing(edge: Edge):
-    """[WS40] Over high water the peer is told to pause, below low water to go on; all that was written arrives."""
+    """[WS40] A peer is paused above the high watermark and resumed below the low one; all that was written arrives."""
     with edge.client(receive_buffer_bytes=4096) as client:
         peer = edge.door.next_peer()
         written = flood(edge, peer)
@@ -120,7 +120,7 @@ def test_pings_of_a_client_that_does_not_read(edge: Edge):
 
 
 def test_reading_can_be_paused(edge: Edge):
-    """[WS43] While reading is paused nothing is heard; then all of it is."""
+    """[WS43] While reading is paused no frame is delivered; after resuming, all are."""
     with edge.client() as client:
         peer = edge.door.next_peer()
         peer.until("opened")
@@ -144,7 +144,7 @@ def test_frames_of_one_turn_are_joined(edge: Edge):
         assert [client.receive().payload for _ in range(2)] == [b"1", b"2"]
 
 
-class Deaf(EchoPeer):
+class SilentPeer(EchoPeer):
     """A peer that answers nothing and remembers only the last."""
 
     def text(self, payload: bytes) -> None:
@@ -156,7 +156,7 @@ class Deaf(EchoPeer):
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_flood_of_small_frames_takes_no_memory(loop):
     """[WS51] The read buffer grows for a long frame only: a flood of short ones leaves it as it was."""
-    with running_edge(EchoDoor(Deaf), loop=loop) as edge, edge.client() as client:
+    with running_edge(EchoDoor(SilentPeer), loop=loop) as edge, edge.client() as client:
         peer = edge.door.next_peer()
         assert peer.ready.wait(DEADLINE_S)
         (connection,) = edge.server.server_state.connections
@@ -187,7 +187,7 @@ def test_close(edge: Edge, patient: None):
         edge.call(close)
         assert client.receive() == (0x81, b"last words")
         assert client.receive_close() == (4001, "why")
-        client.frame(0x81, b"not heard any more")
+        client.frame(0x81, b"discarded")
         client.frame(0x88, b"\x0f\xa1")
         client.receive_end()
 
@@ -195,7 +195,7 @@ def test_close(edge: Edge, patient: None):
 
 
 def test_close_that_nobody_answers(edge: Edge, impatient: None):
-    """[WS45] A client that does not answer the Close is cut after a short while; the peer hears its own code."""
+    """[WS45] A client that does not answer the Close is disconnected soon; the peer is notified with its own code."""
     with edge.client() as client:
         peer = edge.door.next_peer()
         peer.until("opened")
@@ -246,7 +246,7 @@ def test_a_client_that_misbehaves_after_our_close(edge: Edge, patient: None):
 
 
 def test_close_with_a_code_that_may_not_be_sent(edge: Edge):
-    """[WS2] A peer that would send such a code is told so, and the line lives."""
+    """[WS2] A peer that closes with a forbidden code gets a ValueError, and the connection stays open."""
     with edge.client() as client:
         peer = edge.door.next_peer()
         peer.until("opened")
@@ -258,7 +258,7 @@ def test_close_with_a_code_that_may_not_be_sent(edge: Edge):
 
 
 def test_abort(edge: Edge):
-    """[WS46] An aborted line ends at once; the peer hears no code."""
+    """[WS46] An aborted connection ends at once; the peer is notified without a code."""
     with edge.client() as client:
         peer = edge.door.next_peer()
         peer.until("opened")
@@ -292,7 +292,7 @@ def test_a_line_that_is_gone_takes_everything(edge: Edge):
 
 @pytest.mark.parametrize("hard", [False, True], ids=["FIN", "RST"])
 def test_a_client_that_goes_without_a_close(edge: Edge, hard: bool):
-    """[WS47] A line that is cut is told with no code, and forgotten."""
+    """[WS47] The peer of a lost connection is notified without a code, and the connection is unregistered."""
     with edge.client() as client:
         peer = edge.door.next_peer()
         peer.until("opened")

@@ -132,7 +132,7 @@ def test_a_handshake_waits_for_its_turn(shared_server: Server, pieces: int):
 
         assert [client.answer()[0] for _ in range(3)] == [401, 401, 101]
         assert json.loads(client.receive().payload)["type"] == "auth_success"
-        # What came with the handshake is heard, too.
+        # A frame that came with the handshake is received, too.
         assert client.receive() == (0x8A, b"early")
 
 
@@ -172,7 +172,7 @@ def test_the_timer_of_a_kept_connection_ends():
 _UNCLEAR = {
     "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
     "two hosts": (b"GET / HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
-    "a host that is none": (b"GET / HTTP/1.1\r\nHost: x/y@z\r\n\r\n", 400),
+    "an invalid host": (b"GET / HTTP/1.1\r\nHost: x/y@z\r\n\r\n", 400),
     "gzip, chunked": (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
     "identity": (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n", 501),
     "chunked twice": (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", 400),

@@ -49,9 +49,9 @@ def assert_refused(client: Client, status: int, error: str) -> dict[str, str]:
     assert headers["content-type"] == "application/json"
     assert "close" in headers["connection"]
     assert "date" in headers
-    told = msgspec.json.decode(body)
-    assert told["error"] == error
-    assert set(told) == {"error", "message", "details"}
+    answer = msgspec.json.decode(body)
+    assert answer["error"] == error
+    assert set(answer) == {"error", "message", "details"}
     client.receive_end()
     return headers
 
@@ -120,7 +120,7 @@ def test_another_method(edge: Edge, method: str):
         assert assert_refused(client, 405, "METHOD_NOT_ALLOWED")["allow"] == "GET"
 
 
-# What is let in
+# What is accepted
 
 
 @pytest.mark.parametrize("connection", ["Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade,keep-alive"])
@@ -182,7 +182,7 @@ def test_absolute_form(edge: Edge):
 
 
 def test_what_is_shown_of_a_handshake_holds_no_token():
-    """[WS26] Whoever logs a handshake logs no token."""
+    """[WS26] Logging a handshake never logs its token."""
     handshake = Handshake(
         "GET", "/ws", {"token": "SECRET"}, Headers({"authorization": "Bearer SECRET"}), ("192.0.2.1", 1)
     )
@@ -255,7 +255,7 @@ def test_an_awaited_decision(edge: Edge):
 
 
 def test_what_is_sent_during_a_decision_is_bounded(edge: Edge):
-    """[WS28] A client that floods before it is let in is held back by TCP, and loses nothing."""
+    """[WS28] A client that floods before it is accepted is slowed down by TCP, and loses nothing."""
     asked, go = threading.Event(), asyncio.Event()
 
     async def decide() -> Admit:

@@ -142,8 +142,8 @@ def test_order_of_fragments(client: Client, wire: bytes):
     """[WS5] Fragments out of order are 1002; a message that was finished before is still answered."""
     client.send(wire)
 
-    heard = client.receive() if wire.count(b"abcd") else None
-    assert heard in {None, (TEXT, b"xx")}
+    received = client.receive() if wire.count(b"abcd") else None
+    assert received in {None, (TEXT, b"xx")}
     assert_fails(client, 1002)
 
 
@@ -166,7 +166,7 @@ def test_pings_in_order(client: Client):
 
 
 def test_pongs_are_told(edge: Edge, client: Client):
-    """[WS14] A pong that nobody asked for is no mistake; the peer is told of each, and of every other control frame."""
+    """[WS14] An unsolicited pong is allowed; the peer is notified of each, and of every other control frame."""
     peer = edge.door.latest_peer()
     client.frame(PONG, b"whatever")
     client.frame(PING, b"")
@@ -347,7 +347,7 @@ def test_text_that_ends_within_a_character(client: Client):
     "code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999]
 )
 def test_close_is_answered(edge: Edge, client: Client, code: int):
-    """[WS3] A Close is answered once with its code, the socket is closed, and the peer is told."""
+    """[WS3] A Close is answered once with its code, the socket is closed, and the peer is notified."""
     peer = edge.door.latest_peer()
     client.frame(CLOSE, code.to_bytes(2, "big") + "tschüß".encode())
 
@@ -357,7 +357,7 @@ def test_close_is_answered(edge: Edge, client: Client, code: int):
 
 
 def test_close_without_a_code(edge: Edge, client: Client):
-    """[WS3] An empty Close is answered by an empty one; the peer hears 1005."""
+    """[WS3] An empty Close is answered by an empty one; the peer is notified with 1005."""
     peer = edge.door.latest_peer()
     client.frame(CLOSE)
 
@@ -413,7 +413,7 @@ def test_nothing_is_heard_after_a_close(edge: Edge, client: Client, late: bytes)
 
 
 def test_close_within_a_fragmented_message(client: Client):
-    """[WS3] A Close may come between fragments; the message is never told."""
+    """[WS3] A Close may come between fragments; the incomplete message is never delivered."""
     client.frame(FIRST, b"x")
     client.frame(CLOSE, b"\x03\xe8")
 

@@ -26,7 +26,7 @@ print(*sorted({{name.lower() for root in roots for name in of.get(root, [])}}))
 
 
 def distributions(module: str) -> set[str]:
-    """Tell which distributions a fresh Python loads for a module."""
+    """Return the distributions that a fresh Python loads for a module."""
     done = subprocess.run(
         [sys.executable, "-c", LOOK.format(module=module)], check=True, capture_output=True, text=True, timeout=60
     )

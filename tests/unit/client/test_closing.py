@@ -40,7 +40,7 @@ async def clean(server: FakeServer) -> AsyncIterator[FakeServer]:
 
 
 async def closed(orbital: Orbital) -> None:
-    """Wait until a client that was told to close has done it."""
+    """Wait until a client that is closing is closed."""
     async with asyncio.timeout(10):
         await orbital.close()
     assert orbital.state.state is State.CLOSED

@@ -65,16 +65,16 @@ async def test_refused_for_now(server: FakeServer, status: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(server: FakeServer, status: int) -> None:
-    """[PYCON10] No redirect is followed; its address is told in a sentence, and the server is tried again."""
+    """[PYCON10] No redirect is followed; the error names its address, and the connection is retried."""
     async with FakeServer() as portal:
         elsewhere = portal.url.replace("http", "ws") + "/ws"
         server.refusals = [(status, {"Location": elsewhere}, {})]
         orbital = client(server)
         states = signals_of(orbital, StateChange)
         async with orbital:
-            told = await when(states, lambda change: change.code == status)
+            reported = await when(states, lambda change: change.code == status)
 
-        assert told.reason.endswith(f"answered {status} in its place is not Orbital; it points to {elsewhere}.")
+        assert reported.reason.endswith(f"answered {status} in its place is not Orbital; it points to {elsewhere}.")
         assert portal.handshakes == []
     assert len(server.handshakes) == 2
 
@@ -85,7 +85,7 @@ NONSENSE = {
     "a portal's page": b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>",
     "an empty 200": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\n\r\n<html>",
-    "a length that is none": b"HTTP/1.1 503 Away\r\nContent-Length: some\r\n\r\n",
+    "an invalid length": b"HTTP/1.1 503 Away\r\nContent-Length: some\r\n\r\n",
     "a header of 200 KB": b"HTTP/1.1 503 Away\r\nX: " + b"x" * 200_000 + b"\r\n\r\n",
     "a field of two proxies": b"HTTP/1.1 503 Away\r\nRetry-After: 0\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
     "no address": b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\nContent-Length: 0\r\n\r\n",
@@ -98,7 +98,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
 async def test_nonsense(answer: bytes) -> None:
-    """[PYCON12] Whatever answers in the server's place, it is tried again, and told in a sentence."""
+    """[PYCON12] A response from something that is not Orbital is reported in a sentence, and retried."""
     dialed: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,16 +114,16 @@ async def test_nonsense(answer: bytes) -> None:
         orbital = connect(f"http://127.0.0.1:{port}", token="t", backoff=FAST, open_timeout_s=None)
         states = signals_of(orbital, StateChange)
         async with orbital:
-            told = await when(states, lambda change: change.retry_in_ms is not None)
+            reported = await when(states, lambda change: change.retry_in_ms is not None)
             for _ in range(2):
                 async with asyncio.timeout(10):
                     await dialed.get()
 
-        assert told.reason.startswith("The server")
+        assert reported.reason.startswith("The server")
 
 
 async def test_retry_after_is_obeyed(server: FakeServer) -> None:
-    """[PYCON4] A Retry-After of the handshake is waited for, and told; `wake` tries at once all the same."""
+    """[PYCON4] A Retry-After of the handshake is obeyed and reported; `wake` retries at once all the same."""
     server.refusals = [(429, {"Retry-After": "7"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many."})]
     orbital = client(server, open_timeout_s=None)
     states, problems = signals_of(orbital, StateChange), signals_of(orbital, Problem)
@@ -146,7 +146,7 @@ async def test_retry_after_is_obeyed(server: FakeServer) -> None:
 
 
 async def test_nobody_there() -> None:
-    """[PYCON5] Without a server the first connection is given up in time, with the reason in a sentence."""
+    """[PYCON5] If no server answers, the first connection fails at its timeout, with the reason in a sentence."""
     async with await Proxy.open(1) as nobody:
         nobody.refuse()
         with pytest.raises(NotConnected, match=r"No connection to http://127.0.0.1:\d+ in 0.2 s: "):
@@ -154,7 +154,7 @@ async def test_nobody_there() -> None:
 
 
 async def test_a_server_that_says_nothing(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PYCON6] A connection without a greeting is given up and made anew."""
+    """[PYCON6] A connection without `auth_success` is aborted and opened again."""
     monkeypatch.setattr(connection, "HANDSHAKE_S", 0.2)
     server.silent = True
 
@@ -165,7 +165,7 @@ async def test_a_server_that_says_nothing(server: FakeServer, monkeypatch: pytes
 
 
 async def test_bad_addresses() -> None:
-    """[PYCON7] An address that is none is refused at once, in a sentence without what may be secret in it."""
+    """[PYCON7] An invalid address is rejected at once, in a sentence that omits what may be secret."""
     for url in ("localhost:3000", "ftp://x", "http://", "http://h:99999", "http://h/?token=secret", "http://u:p@h"):
         with pytest.raises(ValueError, match="address") as caught:
             connect(url, token="t")
@@ -233,7 +233,7 @@ async def test_static_token_is_not_tried_again(server: FakeServer) -> None:
 
 
 async def test_token_function_is_asked_again(server: FakeServer) -> None:
-    """[PYTOK2] A function is called anew when its token is refused at the handshake, by 1008, and over REST."""
+    """[PYTOK2] The token function is called again when its token is refused at the handshake, by 1008, or by REST."""
     numbers = itertools.count(1)
     valid = {"t2"}
     server.good_token = lambda token: token in valid
@@ -278,7 +278,7 @@ async def test_a_token_that_ends_soon_is_renewed(server: FakeServer) -> None:
 
 
 async def test_a_token_function_that_fails(server: FakeServer) -> None:
-    """[PYTOK5] A token function that raises is told and tried again, like a connection that fails."""
+    """[PYTOK5] A token function that raises is reported and retried, like a connection that fails."""
     answers: list[Any] = [OSError("the keyring is locked"), "", "good"]
 
     def token() -> str:
@@ -414,7 +414,7 @@ async def test_wake_replaces_a_line_that_only_looks_open(server: FakeServer, mon
 
 
 async def test_close_stays_closed(server: FakeServer) -> None:
-    """[LIN6] Closing during back-off ends it: no attempt follows, streams end, posts that wait are told."""
+    """[LIN6] Closing during back-off ends it: no attempt follows, streams end, waiting posts fail."""
     slow = Backoff(steps_ms=(600_000,), spread_ms=1)
     server.rest = lambda _: refusal(503, "UNAVAILABLE")
     orbital = client(server, backoff=slow)

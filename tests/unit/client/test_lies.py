@@ -1,4 +1,4 @@
-"""A server that lies, with `verify`: thirty kinds of lies, seven seeds each, and each one is told."""
+"""A server that lies, with `verify`: thirty kinds of lies, seven seeds each, and each one is reported."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ async def test_a_lie_is_told(kind: str, seed: int) -> None:
         # The changed frame itself shows by the one behind it: one wrong frame at most, and only with an error.
         assert len(changed) <= 1
         assert error is not None or (not changed and len(got) == LENGTH)
-        # Told at the cost of a few requests: nothing is asked without end.
+        # Reported after a few requests: the client does not ask endlessly.
         assert sum(request.url.path == "/v1/events" for request in server.requests) <= 8
 
 
@@ -240,7 +240,7 @@ async def test_an_honest_server_is_not_accused(seed: int) -> None:
 
 
 async def test_a_false_reset() -> None:
-    """[PYLIE3] `recovered: false` for events that the log still has is told, and they are delivered from there."""
+    """[PYLIE3] `recovered: false` for events that the log still has is reported, and they are delivered from it."""
     async with FakeServer() as server:
         server.log(events=5)
         said: list[Problem] = []
@@ -286,7 +286,7 @@ async def test_an_honest_reset(honest: str) -> None:
 
 
 async def test_a_false_gone() -> None:
-    """[PYLIE5] A 410 that says itself that the events are kept is told, and is ChainBroken if it stays so."""
+    """[PYLIE5] A 410 that contradicts itself is reported, and is ChainBroken if it persists."""
     async with FakeServer() as server:
         said: list[Problem] = []
         server.rest = lambda _: refusal(410, "GONE", details={"oldest_seq": 1})
@@ -308,7 +308,7 @@ async def test_a_false_gone() -> None:
 
 @pytest.mark.parametrize("true", [True, False])
 async def test_a_false_goodbye(*, true: bool) -> None:
-    """[PYLIE6] `left` without one's own member_left before it is told; with it, it is not."""
+    """[PYLIE6] `left` without an earlier own member_left is reported; with it, it is not."""
     async with FakeServer() as server:
         said: list[Problem] = []
         async with client(server, verify=True) as orbital:

@@ -196,7 +196,7 @@ async def test_down_after_another_medium(tmp_path: Path) -> None:
     """
     [PYMED19] What is left of one medium is not the beginning of another that goes to the same file.
 
-    It was: the file had the bytes of both, and only its hash told.
+    It was: the file had the bytes of both, which only its hash showed.
     """
     depot, other = Depot(), KNOWN.replace("1", "9")
     depot.troubles = [1000, *[0] * 100]
@@ -211,7 +211,7 @@ async def test_down_after_another_medium(tmp_path: Path) -> None:
 
 
 async def test_down_refused() -> None:
-    """[PYMED13] An expired medium is told as such; a server that stays away is given up in the end."""
+    """[PYMED13] An expired medium is reported as such; an unreachable server is retried only up to the timeout."""
     depot = Depot()
     depot.troubles = [refusal(410, "GONE")]
     with pytest.raises(ApiError) as caught:

@@ -89,7 +89,7 @@ async def test_a_bomb(status: int) -> None:
 
 
 def address(server: asyncio.Server) -> str:
-    """Tell where a server listens."""
+    """Return the address on which a server listens."""
     return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
@@ -214,12 +214,12 @@ def expiring(server: FakeServer, life_s: float) -> None:
     """Let the server say that tokens hold so long."""
     say = server._say
 
-    async def told(socket: Any, type_: str, data: dict[str, Any], **more: Any) -> None:
+    async def expiring_say(socket: Any, type_: str, data: dict[str, Any], **more: Any) -> None:
         if type_ == "auth_success":
             data = {**data, "expires_at": wire.iso(STAMP + round(life_s * 1_000))}
         await say(socket, type_, data, **more)
 
-    server._say = told  # type: ignore[method-assign]
+    server._say = expiring_say  # type: ignore[method-assign]
 
 
 async def test_a_token_is_renewed_in_time(server: FakeServer) -> None:
@@ -293,10 +293,10 @@ async def test_the_sixth_start(server: FakeServer) -> None:
     problems = signals_of(orbital, Problem)
     opening = asyncio.create_task(orbital.open())
 
-    told = await when(problems)
+    reported = await when(problems)
     assert not opening.done()
-    assert told.code == "TOO_MANY_REQUESTS"
-    assert "Too many attempts. The next attempt is in 1 s." in told.message
+    assert reported.code == "TOO_MANY_REQUESTS"
+    assert "Too many attempts. The next attempt is in 1 s." in reported.message
     async with asyncio.timeout(10):
         await opening
     assert orbital.state.state is State.OPEN
@@ -349,7 +349,7 @@ else:
     ],
 )
 def test_socks(url: str, env: dict[str, str], says: str) -> None:
-    """[PYPROXY1] A proxy that cannot be used is told in a sentence; none is used for this machine itself."""
+    """[PYPROXY1] An unusable proxy is reported in a sentence; no proxy is used for loopback."""
     clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", ASK, url],

@@ -70,7 +70,7 @@ async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) 
 
 
 async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServer) -> None:
-    """[PYOUT3] A cancelled send is still sent; when it is refused then, that is told as a problem."""
+    """[PYOUT3] A cancelled send is still sent; a later refusal is reported as a Problem."""
     answers = [refusal(503, "UNAVAILABLE"), refusal(400, "VALIDATION_ERROR")]
     server.rest = lambda _: answers.pop(0) if answers else None
     async with client(server) as orbital:
@@ -79,9 +79,9 @@ async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServ
         await server.until(lambda: len(server.requests) == 1)
         sending.cancel()
 
-        told = await when(problems)
+        reported = await when(problems)
 
-        assert told.code == "VALIDATION_ERROR"
+        assert reported.code == "VALIDATION_ERROR"
         assert orbital.waiting == 0
 
 

@@ -168,7 +168,7 @@ async def test_a_restart_goes_on_where_it_was(kind: str, tmp_path: Path) -> None
 
 
 async def test_too_old_to_try_again() -> None:
-    """[PYOUT10] A post that was tried a day ago is not tried again, since its key is forgotten there: that is told."""
+    """[PYOUT10] A post first tried a day ago is not retried, since its key may have expired: that is reported."""
     store = MemoryOutbox()
     now_ms = time.time_ns() // 1_000_000
     await store.put(waiting("AAAA", key="old", tried_ms=now_ms - KEY_LIFE_MS - 1_000))
@@ -230,7 +230,7 @@ class Broken(MemoryOutbox):
 
 
 async def test_a_store_that_cannot_keep() -> None:
-    """[PYOUT13] A post that the store cannot keep is not sent, and who posts hears why."""
+    """[PYOUT13] A post that the store cannot save is not sent, and the caller gets the reason."""
     async with Sender(store=Broken(puts=False)) as sender:
         with pytest.raises(OSError, match="no space"):
             await sender.post("AAAA")
@@ -239,7 +239,7 @@ async def test_a_store_that_cannot_keep() -> None:
 
 
 async def test_a_store_that_cannot_forget() -> None:
-    """[PYOUT14] A post that is sent counts as sent even when the store cannot forget it; that is told."""
+    """[PYOUT14] A post that was sent counts as sent even if the store cannot delete it; that is reported."""
     async with Sender(store=Broken(puts=True)) as sender:
         assert (await sender.post("AAAA")).seq == 1
         assert [problem.code for problem in sender.problems] == ["STORE"]
@@ -257,7 +257,7 @@ async def test_refused() -> None:
 
 
 async def test_a_token_function_that_fails_loses_no_post() -> None:
-    """[PYOUT16] A post whose token cannot be renewed for the moment is told and tried again, awaited or not."""
+    """[PYOUT16] While the token cannot be renewed, a post is reported and retried, awaited or not."""
     store = MemoryOutbox()
     await store.put(waiting("AAAA", key="k"))
     answers: list[str | Exception] = ["old", OSError("the network is away"), OSError("the network is away"), "new"]
@@ -373,7 +373,7 @@ async def test_closing_while_a_sent_post_is_forgotten() -> None:
 
 
 async def test_a_lane_whose_token_was_refused() -> None:
-    """[PYOUT22] Behind a post that stays for a better token, who posts hears of the token; with one, all goes on."""
+    """[PYOUT22] Behind a post that waits for a valid token, callers get its error; with a new one, all are sent."""
     store = MemoryOutbox()
     await store.put(waiting("AAAA", key="k"))
     async with asyncio.timeout(10), Sender(store=store) as sender:

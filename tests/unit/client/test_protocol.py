@@ -128,7 +128,7 @@ def test_frame_vectors(case: Any) -> None:
 
 @pytest.mark.parametrize("case", cases("frames"), ids=named)
 def test_no_frame_ends_the_conversation(case: Any) -> None:
-    """[FRM2] Whatever frame comes, nothing is raised; a ping is answered, a bad frame is told."""
+    """[FRM2] No frame makes the parser raise; a ping is answered, an invalid frame is reported."""
     talk = listening(Position(0), 0, recovered=True)
 
     effects = talk.received(case["text"].encode(), now_ms=NOW)
@@ -200,7 +200,7 @@ def test_many_groups_are_asked_for_in_frames_below_the_limit() -> None:
 
 
 def test_from_now_starts_at_the_head() -> None:
-    """[PYSUB4] Without a position the events after the confirmed head follow, and being caught up is told at once."""
+    """[PYSUB4] Without a position the events after the confirmed head follow, and CaughtUp is reported at once."""
     log = log_of(6)
     talk = ClientProtocol()
     talk.subscribe(GROUP, None, now_ms=NOW)
@@ -215,7 +215,7 @@ def test_from_now_starts_at_the_head() -> None:
 
 
 def test_replay_then_live_has_no_seam() -> None:
-    """[PYSUB5] A replay comes in order, being caught up is told once at its end, and live events follow."""
+    """[PYSUB5] A replay comes in order, CaughtUp is reported once at its end, and live events follow."""
     log = log_of(5)
     talk = listening(Position(2), 4, recovered=True)
 
@@ -311,7 +311,7 @@ def test_a_malformed_request_ends_its_groups() -> None:
 
 
 def test_a_server_in_trouble_is_asked_again_by_another_connection() -> None:
-    """[PYSUB11] When the server cannot answer a subscribe now, the connection is made anew after a pause."""
+    """[PYSUB11] If the server cannot answer a subscribe now, the client reconnects after a pause."""
     talk = ClientProtocol()
     talk.subscribe(GROUP, None, now_ms=NOW)
     sent = only(talk.received(hello(), now_ms=NOW), Send)
@@ -363,7 +363,7 @@ def test_a_gap_is_read_from_the_log() -> None:
 
 
 def test_a_page_that_does_not_reach_far_enough_asks_again() -> None:
-    """[GAP2] Reading goes on until the highest number heard of is there; an empty page waits a second."""
+    """[GAP2] Reading continues up to the highest number that was announced; after an empty page it waits a second."""
     log = log_of(9)
     talk = listening(Position(0), 0, recovered=True)
     (fetch,) = talk.received(log.frames[8], now_ms=NOW)
@@ -376,7 +376,7 @@ def test_a_page_that_does_not_reach_far_enough_asks_again() -> None:
 
 
 def test_an_old_page_changes_nothing() -> None:
-    """[GAP3] The answer to a reading that was given up is ignored."""
+    """[GAP3] The response to a cancelled read is ignored."""
     log = log_of(5)
     talk = listening(Position(0), 0, recovered=True)
     (fetch,) = talk.received(log.frames[4], now_ms=NOW)
@@ -429,7 +429,7 @@ def test_a_slow_reader_costs_no_memory_and_no_event() -> None:
 
 
 def test_bad_frames_in_a_page_are_told() -> None:
-    """[GAP7] A page with something else in it is told, and what is sound is taken."""
+    """[GAP7] An invalid frame in a page is reported, and the valid ones are used."""
     log = log_of(2)
     talk = listening(Position(0), 0, recovered=True)
     (fetch,) = talk.received(log.frames[1], now_ms=NOW)
@@ -489,18 +489,18 @@ def test_verification_goes_on_over_a_loss() -> None:
 
 
 def test_signals() -> None:
-    """[SIG1] Typing, events without a number and the server's errors are told."""
+    """[SIG1] Typing, events without a number and the server's errors are reported."""
     talk = listening(None, 0)
     typing = {"thread_id": "t", "user_id": USER, "username": "anna", "is_typing": True}
 
-    (told,) = talk.received(control("typing_indicator", typing), now_ms=NOW)
-    assert told.signal == Typing(
+    (notice,) = talk.received(control("typing_indicator", typing), now_ms=NOW)
+    assert notice.signal == Typing(
         data=wire.TypingIndicator(thread_id="t", user_id=USER, username="anna", is_typing=True), server_timestamp=STAMP
     )
-    (told,) = talk.received(control("new_thread", {"thread_id": "t"}), now_ms=NOW)
-    assert told.signal == Unnumbered(type="new_thread", data={"thread_id": "t"}, server_timestamp=STAMP)
-    (told,) = talk.received(control("error", {"code": "TOO_MANY_REQUESTS", "message": "Slow.", "n": 1}), now_ms=NOW)
-    assert told.signal == Problem(code="TOO_MANY_REQUESTS", message="Slow.", details={"n": 1})
+    (notice,) = talk.received(control("new_thread", {"thread_id": "t"}), now_ms=NOW)
+    assert notice.signal == Unnumbered(type="new_thread", data={"thread_id": "t"}, server_timestamp=STAMP)
+    (notice,) = talk.received(control("error", {"code": "TOO_MANY_REQUESTS", "message": "Slow.", "n": 1}), now_ms=NOW)
+    assert notice.signal == Problem(code="TOO_MANY_REQUESTS", message="Slow.", details={"n": 1})
     assert talk.received(control("token_expiring", {"expires_at": ""}), now_ms=NOW) == [RenewToken()]
 
 
@@ -607,7 +607,7 @@ def test_whatever_happens_each_event_comes_once_and_in_order(seed: int) -> None:
             fetch = fetches.pop(source.randrange(len(fetches)))
             frames = log.after(fetch.after)[: fetch.limit]
             some = frames[: source.randint(0, len(frames))]
-            # A log that gives nothing five times although it holds more would be a lie, and be told as one.
+            # A log that returns nothing five times although it holds more would be reported as a lie.
             empties.append(not some)
             if len(empties) > 3 and all(empties[-3:]):
                 some = frames[:1]

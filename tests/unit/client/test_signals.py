@@ -23,7 +23,7 @@ from tests.support.sdk import client, read, signals_of, when
 
 
 async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
-    """[CAL1] A callback that raises is told; the next event and the other callbacks come all the same."""
+    """[CAL1] A callback that raises is reported; the next event and the other callbacks are called all the same."""
     got: list[int] = []
 
     async def on_event(event: Any) -> None:
@@ -38,10 +38,10 @@ async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
             raise RuntimeError("another")
 
         orbital.on(CaughtUp, bad)
-        told = signals_of(orbital, CaughtUp)
+        reported = signals_of(orbital, CaughtUp)
         subscription = orbital.subscribe(GROUP, since=0, on_event=on_event)
         await subscription.ready()
-        await when(told)
+        await when(reported)
         assert "another" in (await when(problems)).message
         await server.append()
         assert "a bug of the program" in (await when(problems)).message
@@ -78,7 +78,7 @@ async def test_a_callback_that_hangs_holds_up_nobody(server: FakeServer) -> None
 
 
 async def test_off(server: FakeServer) -> None:
-    """[CAL3] A listener that was taken off hears nothing more."""
+    """[CAL3] A removed callback is not called again."""
     async with client(server) as orbital:
         got: list[Any] = []
         off = orbital.on(StateChange, got.append)
@@ -92,7 +92,7 @@ async def test_off(server: FakeServer) -> None:
 
 
 async def test_finished(server: FakeServer) -> None:
-    """[CAL5] Who has a callback can wait for the end of the stream, and hears the error that ended it."""
+    """[CAL5] With a callback one can await the end of the stream, which raises the error that ended it."""
     store = MemoryPositions()
     never = asyncio.Event()
     begun = asyncio.Event()
@@ -125,15 +125,15 @@ async def test_finished(server: FakeServer) -> None:
 
 
 async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
-    """[CAL4] With callbacks, a stream that ends with an error is told as a problem."""
+    """[CAL4] With callbacks, a stream that ends with an error is reported as a Problem."""
     server.forbidden = {GROUP}
     async with client(server) as orbital:
         problems = signals_of(orbital, Problem)
         subscription = orbital.subscribe(GROUP, since=0, on_event=lambda _: None)
 
-        told = await when(problems, lambda problem: problem.code == "SUBSCRIPTION")
+        reported = await when(problems, lambda problem: problem.code == "SUBSCRIPTION")
 
-        assert told.details == {"group_id": GROUP}
+        assert reported.details == {"group_id": GROUP}
         assert isinstance(subscription.error, NotAMember)
 
 
@@ -172,15 +172,15 @@ class FullDisk(MemoryPositions):
 
 
 async def test_a_store_that_cannot_save_stops_no_callback(server: FakeServer) -> None:
-    """[CAL7] With callbacks, a position that cannot be saved is told once, the events go on, and it is saved later."""
+    """[CAL7] With callbacks, a failure to save the position is reported once, events continue, it is saved later."""
     store = FullDisk()
     got: list[int] = []
     async with client(server, store=store) as orbital:
         problems = signals_of(orbital, Problem)
         subscription = orbital.subscribe(GROUP, since=0, on_event=lambda event: got.append(event.seq))
         await server.append()
-        told = await when(problems)
-        assert (told.code, told.details) == ("STORE", {"group_id": GROUP})
+        reported = await when(problems)
+        assert (reported.code, reported.details) == ("STORE", {"group_id": GROUP})
         await server.append()
         await when(problems)
         store.full = False

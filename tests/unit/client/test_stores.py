@@ -180,7 +180,7 @@ async def other_program(kind: str, path: Path, *then: str) -> asyncio.subprocess
     )
 
 
-async def told(program: asyncio.subprocess.Process) -> str:
+async def first_line(program: asyncio.subprocess.Process) -> str:
     """Give what another program prints first."""
     assert program.stdout is not None
     async with asyncio.timeout(30):
@@ -189,7 +189,7 @@ async def told(program: asyncio.subprocess.Process) -> str:
 
 @pytest.mark.parametrize("kind", ["positions", "outbox"])
 async def test_one_program_at_a_time(kind: str, tmp_path: Path) -> None:
-    """[STO6] A second program that would use the same file is told so; it may once the first lets go."""
+    """[STO6] A second program that opens the same file gets StoreInUse, until the first releases it."""
     path = tmp_path / "store"
     store = FilePositions(path) if kind == "positions" else FileOutbox(path)
     if isinstance(store, FilePositions):
@@ -198,14 +198,14 @@ async def test_one_program_at_a_time(kind: str, tmp_path: Path) -> None:
         await store.put(waiting("a"))
 
     refused = await other_program(kind, path)
-    assert await told(refused) == (
+    assert await first_line(refused) == (
         f"StoreInUse {path} is used by another program; stop that one, or give this one another place."
     )
     await refused.wait()
     store.release()
     admitted = await other_program(kind, path)
 
-    assert await told(admitted) == "has it"
+    assert await first_line(admitted) == "has it"
     await admitted.wait()
     if isinstance(store, FilePositions):
         assert await store.load(GROUP) == Position(1)
@@ -218,7 +218,7 @@ async def test_a_killed_program_has_nothing(kind: str, tmp_path: Path) -> None:
     """[STO7] A program that is killed leaves no lock that anybody would have to remove."""
     path = tmp_path / "store"
     killed = await other_program(kind, path, "hold")
-    assert await told(killed) == "has it"
+    assert await first_line(killed) == "has it"
     store = FilePositions(path) if kind == "positions" else FileOutbox(path)
     with pytest.raises(StoreInUse):
         await (store.load(GROUP) if isinstance(store, FilePositions) else store.load())
@@ -238,7 +238,7 @@ async def test_one_program_may_have_many_stores(tmp_path: Path) -> None:
     assert await FilePositions(tmp_path / "store").load(GROUP) == Position(1)
     refused = await other_program("positions", tmp_path / "store")
 
-    assert (await told(refused)).startswith("StoreInUse")
+    assert (await first_line(refused)).startswith("StoreInUse")
     await refused.wait()
 
 
@@ -249,11 +249,11 @@ async def test_a_closed_client_lets_go(server: FakeServer, tmp_path: Path) -> No
     async with client(server, **stores) as orbital, orbital.subscribe(GROUP, since=0) as subscription:
         await anext(subscription)
         refused = [await other_program(kind, tmp_path / kind) for kind in ("positions", "outbox")]
-        assert all([(await told(program)).startswith("StoreInUse") for program in refused])
+        assert all([(await first_line(program)).startswith("StoreInUse") for program in refused])
         for program in refused:
             await program.wait()
 
     admitted = [await other_program(kind, tmp_path / kind) for kind in ("positions", "outbox")]
-    assert [await told(program) for program in admitted] == ["has it"] * 2
+    assert [await first_line(program) for program in admitted] == ["has it"] * 2
     for program in admitted:
         await program.wait()

@@ -59,14 +59,14 @@ async def test_from_now(server: FakeServer) -> None:
 
 
 async def test_marks(server: FakeServer) -> None:
-    """[PYEVT3] Being caught up is in the stream when asked for, and told to listeners in any case."""
+    """[PYEVT3] CaughtUp is in the stream if requested, and reported to callbacks in any case."""
     server.log(events=2)
     async with client(server) as orbital:
-        told = signals_of(orbital, CaughtUp)
+        reported = signals_of(orbital, CaughtUp)
         subscription = orbital.subscribe(GROUP, since=1, marks=True)
 
         assert [type(await anext(subscription)).__name__ for _ in range(2)] == ["NewMessage", "CaughtUp"]
-        assert await when(told) == CaughtUp(group_id=GROUP, seq=2)
+        assert await when(reported) == CaughtUp(group_id=GROUP, seq=2)
 
 
 async def test_reset(server: FakeServer) -> None:
@@ -184,7 +184,7 @@ async def test_one_subscription_a_group(server: FakeServer) -> None:
 
 
 async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
-    """[PYEVT12] Broken JSON and binary frames are told as problems; the connection lives."""
+    """[PYEVT12] Invalid JSON and binary frames are reported as problems; the connection stays open."""
     async with client(server) as orbital:
         problems = signals_of(orbital, Problem)
         await server.send("{broken")
@@ -197,7 +197,7 @@ async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
 
 
 async def test_one_reader_at_a_time(server: FakeServer) -> None:
-    """[PYEVT13] Two tasks that wait for the same subscription are a mistake that is told; the first one reads on."""
+    """[PYEVT13] A second task that reads the same subscription gets an error; the first one reads on."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         first = asyncio.create_task(anext(subscription))

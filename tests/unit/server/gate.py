@@ -69,7 +69,7 @@ def part_of(value) -> str:
 
 
 def sign(claims, *, secret=SECRET, header=None, digest=hashlib.sha256) -> str:
-    """Sign without the library that is under test; the header says what it is told to say."""
+    """Sign without the library that is under test; the header is any that the test names."""
     signed = f"{part_of(header or {'alg': 'HS256', 'typ': 'JWT'})}.{part_of(claims)}"
     return f"{signed}.{part_of(hmac.new(secret, signed.encode(), digest).digest())}"
 

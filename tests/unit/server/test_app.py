@@ -12,7 +12,7 @@ from orbital_relay.server.app import Node
 
 
 class Work:
-    """Fails with what it is given, then does well; tells how often it was done."""
+    """A job that raises the given exceptions, then succeeds; it counts its runs."""
 
     def __init__(self, *failures: Exception) -> None:
         self._failures = list(failures)
@@ -33,7 +33,7 @@ async def _repeat(work: Work, *, every_s: float, sooner: asyncio.Event | None = 
 
 async def test_a_failure_is_not_the_last_time(caplog: pytest.LogCaptureFixture):
     """
-    [CLUSTER] Work that comes round is done again after any failure, which is told: as an error if it was no absence.
+    [CLUSTER] A periodic job runs again after any failure, which is logged: as an error unless it was an outage.
 
     One mistake ended it in silence, and no revocation made elsewhere was looked for any more.
     """
@@ -48,7 +48,7 @@ async def test_a_failure_is_not_the_last_time(caplog: pytest.LogCaptureFixture):
 
 
 async def test_sooner_than_its_turn():
-    """[CLUSTER] Whoever wants it done now has it done now; wanted often meanwhile, it is done once more."""
+    """[CLUSTER] A job that is requested early runs at once; requested several times during a run, it runs once more."""
     work, sooner = Work(), asyncio.Event()
     task = await _repeat(work, every_s=3600, sooner=sooner)
     for _ in range(5):

@@ -97,7 +97,7 @@ async def test_a_machine_whose_clock_is_not_the_databases(store, monkeypatch, of
 
 
 def test_the_machine_counts_while_it_sleeps():
-    """[CLOCK6] The clock that tells how much time can have passed only goes on."""
+    """[CLOCK6] The elapsed-time clock is monotonic."""
     clock = SystemClock()
 
     assert clock.running_ms() <= clock.running_ms()

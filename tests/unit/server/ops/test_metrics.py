@@ -1,4 +1,4 @@
-"""What `/metrics` tells, read back by Prometheus' own parser."""
+"""The response of `/metrics`, read back by Prometheus' own parser."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ def _samples(metrics) -> dict[tuple, float]:
     }
 
 
-class Deaf(Listener):
-    """A listener that does nothing with what it is told."""
+class IdleListener(Listener):
+    """A listener that ignores what it receives."""
 
     def send(self, wire: bytes) -> None:
         """Write nothing."""
@@ -84,7 +84,7 @@ class Deaf(Listener):
 
 def _behind(hub, *positions) -> None:
     """Put a listener behind by so many events in each of some groups."""
-    listener = Deaf(1, "u")
+    listener = IdleListener(1, "u")
     for number, (position, last, until) in enumerate(positions):
         group = LiveGroup(f"g-{number}")
         group.open(Head(last, 0, 0, ""))
@@ -95,7 +95,7 @@ def _behind(hub, *positions) -> None:
 
 
 def test_every_number_of_the_rooms_is_told(metrics, sources):
-    """[MET1] Connections, events, deliveries, bytes and the rest are told as the rooms count them."""
+    """[MET1] Connections, events, deliveries, bytes and the rest are reported as the modules count them."""
     hub = sources.relay.hub
     hub.subscriptions, hub.deliveries, hub.bytes_out, hub.bytes_plain = 12, 345, 1000, 1300
     hub.groups["g"] = LiveGroup("g")
@@ -131,7 +131,7 @@ def test_every_number_of_the_rooms_is_told(metrics, sources):
 
 
 def test_numbers_move(metrics, sources):
-    """[MET2] Each look reads anew."""
+    """[MET2] Each scrape reads the current values."""
     sources.lifecycle.draining = True
     sources.relay.counters.events["new_message"] += 1
     sources.sessions.frames_in += 1
@@ -286,7 +286,7 @@ async def test_workers_are_told_apart(sources, tmp_path: Path):
 
 
 async def test_a_worker_of_another_version_is_left_out(sources, tmp_path: Path):
-    """[MET12] What another worker tells and this one cannot read is left out; its own numbers are told."""
+    """[MET12] An unreadable snapshot of another worker is skipped; the worker's own metrics are reported."""
     metrics = Metrics(sources, siblings=Siblings(tmp_path, 1, 3))
 
     async with Siblings(tmp_path, 2, 3).serve(lambda: b'[["orbital_connections","gauge"'):

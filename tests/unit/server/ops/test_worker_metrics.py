@@ -29,10 +29,10 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_all_are_asked(tmp_path: Path):
-    """[MET13] A worker learns what all the others tell, and does not ask itself."""
-    async with AsyncExitStack() as told:
+    """[MET13] A worker fetches the snapshots of all others, and none from itself."""
+    async with AsyncExitStack() as reports:
         for number in (1, 2, 3):
-            await told.enter_async_context(Siblings(tmp_path, number, 3).serve(lambda number=number: b"%d" % number))
+            await reports.enter_async_context(Siblings(tmp_path, number, 3).serve(lambda number=number: b"%d" % number))
 
         assert await Siblings(tmp_path, 2, 3).fetch() == {1: b"1", 3: b"3"}
 

@@ -1,4 +1,4 @@
-"""The doorkeeper: what was true when it began to wait is looked at again when it lets somebody in."""
+"""Admission: what was true when a handshake began to wait is checked again before it is accepted."""
 
 from __future__ import annotations
 
