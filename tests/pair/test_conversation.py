@@ -52,7 +52,7 @@ class Pair:
         self.posted: list[server.StorePost] = []
         self.typed: list[server.Type] = []
         self.tokens: list[server.Verify] = []
-        self.over: server.End | server.Cut | None = None
+        self.over: server.End | server.AbortConnection | None = None
 
     def connect(self) -> None:
         """Open a new connection: the server speaks first."""
@@ -201,7 +201,7 @@ def test_without_answers_the_session_cuts() -> None:
 
     effects = [effect for _ in range(4) for effect in pair.session.beat(now_s=pair.now_s, wall_s=0)]
 
-    assert isinstance(effects[-1], server.Cut)
+    assert isinstance(effects[-1], server.AbortConnection)
 
 
 def test_forbidden() -> None:
