@@ -1,5 +1,5 @@
 # The two that matter: `make run` serves http://localhost:3000, `make test` checks everything.
-# Both make .venv themselves and need only Python 3.11 or later; the JavaScript tests need Node 20 or later.
+# Both make .venv themselves and need only Python 3.11 or later; the JavaScript tests need a Node with npm.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -62,10 +62,16 @@ $(VENV)/.stamp-dev: requirements/dev.txt $(VENV)/.stamp-run
 	@$(PYTHON) -m pip install --quiet --require-hashes -r requirements/dev.txt
 	@touch $@
 
+# Status 0 if the Node that runs it is one that `engines` allows. If the machine's is older, the Node that ./package.json
+# names is installed; `npm run` in a package below finds it, since npm puts each parent's node_modules/.bin on PATH.
+NODE_SUFFICES := const n = (text) => text.match(/\d+/g).map(Number), [a, b] = n(process.versions.node), \
+	[c, d] = n(require("./package.json").engines.node); process.exit(a > c || (a === c && b >= d) ? 0 : 1)
+
 dev: $(VENV)/.stamp-dev $(VENV)/.stamp-site  ## Install what the tests need, Python and JavaScript
-	@command -v npm >/dev/null || { echo "The JavaScript parts need Node 20 or later with npm (https://nodejs.org/); none is on PATH." >&2; exit 1; }
+	@command -v npm >/dev/null || { echo "The JavaScript parts need a Node with npm (https://nodejs.org/); none is on PATH." >&2; exit 1; }
 	@$(FIND_IN_TREE) package-lock.json -print | sort | while read -r lock; do \
 		folder=$$(dirname "$$lock"); \
+		if [ "$$folder" = . ] && node -e '$(NODE_SUFFICES)'; then continue; fi; \
 		if [ ! -e "$$folder/node_modules/.package-lock.json" ] || [ "$$lock" -nt "$$folder/node_modules/.package-lock.json" ]; then \
 			echo "npm ci in $$folder"; (cd "$$folder" && npm ci --no-audit --no-fund --loglevel=error && touch node_modules/.package-lock.json); \
 		fi; \

@@ -5,7 +5,7 @@
  * Lines out: {"client", "group_id", "seq", "prev"} for each event, {"client", "wrong"} for what must not be.
  */
 import { createInterface } from 'node:readline';
-import { OrbitalClient, memoryStore } from '../../clients/javascript/src/node.js';
+import { OrbitalClient, memoryStore } from '../../clients/javascript/src/index.js';
 
 const BACKOFF = { steps_ms: [100, 200, 400, 800], spread_ms: 300, attempts: 1000, window_ms: 1000 };
 const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);

@@ -13,7 +13,7 @@ globalThis.Date = class extends Right {
     return Right.now() + shift;
   }
 };
-const { OrbitalClient } = await import('../../clients/javascript/src/node.js');
+const { OrbitalClient } = await import('../../clients/javascript/src/index.js');
 
 let asked = 0;
 const client = new OrbitalClient(url, { token: () => (asked++, token) });

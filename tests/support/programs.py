@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -84,14 +86,20 @@ def strace() -> str:
     return found
 
 
+def numbers(version: str) -> list[int]:
+    """Return major and minor number of a version, as of "v22.12.0" or ">=22.12"."""
+    return [int(part) for part in re.findall(r"\d+", version)[:2]]
+
+
 def node() -> str:
-    """Return the path of a Node of version 20 or later."""
-    found = find("node", "nodejs")
-    if found is not None:
-        version = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
-        if int(version.lstrip("v").split(".")[0]) >= 20:
-            return found
-    return missing("Node 20 or later", remedy="see https://nodejs.org/")
+    """Return the path of a Node that `engines` allows: the machine's, else the one that `make dev` installs then."""
+    wanted = json.loads((CHECKOUT / "package.json").read_text("utf-8"))["engines"]["node"].removeprefix(">=")
+    for found in (find("node", "nodejs"), find(also=(str(CHECKOUT / "node_modules" / ".bin" / "node"),))):
+        if found is not None:
+            said = subprocess.run([found, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
+            if numbers(said) >= numbers(wanted):
+                return found
+    return missing(f"Node {wanted} or later", remedy="`make dev`, or see https://nodejs.org/")
 
 
 def node_package(folder: Path, package: str) -> Path:

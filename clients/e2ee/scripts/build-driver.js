@@ -28,9 +28,13 @@ export function missingDriver() {
   } catch {
     return 'better-sqlite3-multiple-ciphers is not installed';
   }
-  return existsSync(join(place, BINARY))
-    ? null
-    : 'better-sqlite3-multiple-ciphers is not built: npm run driver in clients/e2ee (it needs a C++ compiler, make and Python)';
+  try {
+    process.dlopen({ exports: {} }, join(place, BINARY));
+    return null;
+  } catch {
+    // Missing, or built for another Node, whose modules have another binary interface.
+    return `better-sqlite3-multiple-ciphers is not built for Node ${process.versions.node}: npm run driver in clients/e2ee (it needs a C++ compiler, make and Python)`;
+  }
 }
 
 /** @returns {number} The exit status of the build. */

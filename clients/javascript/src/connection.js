@@ -4,7 +4,6 @@ import { OrbitalError, wrap } from './errors.js';
 import { locate } from './handshake.js';
 import { parts } from './parts.js';
 import { makeRenewal } from './renewal.js';
-import { platform } from './socket.js';
 import { after } from './timers.js';
 import { makeFrame, parseFrame, pong } from './wire.js';
 
@@ -225,7 +224,7 @@ export class Connection {
       if (this.#run !== mine) return;
       this.#token = token;
       /** @type {Socket} */
-      const made = (this.socket = new (this.#options.WebSocket ?? globalThis.WebSocket ?? platform.WebSocket)(address, protocols));
+      const made = (this.socket = new (this.#options.WebSocket ?? globalThis.WebSocket)(address, protocols));
       made.onmessage = ({ data }) => this.#run === mine && this.#received(data);
       made.onclose = ({ code, reason }) => this.#run === mine && this.#ended(code, reason, protocols[0]);
       made.onerror = () => {};

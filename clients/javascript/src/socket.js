@@ -25,5 +25,4 @@
 
 /** @typedef {new (url: string, protocols?: string[]) => Socket} SocketClass */
 
-/** @type {{WebSocket: SocketClass}} What an entry for a platform without a WebSocket puts in its place. */
-export const platform = /** @type {any} */ ({});
+export {};

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { MAX_ANSWER_BYTES } from '../src/http.js';
-import { OrbitalClient, OrbitalWebSocketManager, memoryStore } from '../src/node.js';
+import { OrbitalClient, OrbitalWebSocketManager, memoryStore } from '../src/index.js';
 import { MAX_TIMER_MS, after } from '../src/timers.js';
 import { FakeServer, FAST, until } from './fake.js';
 

@@ -1,7 +1,7 @@
 /** The same in a real Chromium: the page imports the SDK from the server, and nothing else. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { OrbitalClient } from '../src/node.js';
+import { OrbitalClient } from '../src/index.js';
 import { Chromium, missing as noChromium } from './chromium.js';
 import { until } from './fake.js';
 import { Orbital, FlakyProxy, account, missing as noServer } from './orbital.js';

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { digest } from '../src/sha256.js';
-import { OrbitalClient, OrbitalError, memoryStore } from '../src/node.js';
+import { OrbitalClient, OrbitalError, memoryStore } from '../src/index.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 
 let server;

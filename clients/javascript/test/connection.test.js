@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { connect as dial, createServer } from 'node:net';
 import { afterEach, beforeEach, test } from 'node:test';
-import { OrbitalClient } from '../src/node.js';
+import { OrbitalClient } from '../src/index.js';
 import { WebSocket } from 'ws';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 

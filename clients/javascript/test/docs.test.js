@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { transform } from 'esbuild';
-import { OrbitalClient } from '../src/node.js';
+import { OrbitalClient } from '../src/index.js';
 import { Chromium, missing as noChromium } from './chromium.js';
 import { until } from './fake.js';
 import { Orbital, account, missing } from './orbital.js';

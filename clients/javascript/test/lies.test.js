@@ -1,7 +1,7 @@
 /** A server that lies: thirty kinds, seven seeds each, and each lie is reported. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { OrbitalClient } from '../src/node.js';
+import { OrbitalClient } from '../src/index.js';
 import { digest } from '../src/sha256.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 import { seeded } from './orbital.js';

@@ -1,8 +1,7 @@
 /** OrbitalWebSocketManager: the published class's ways, and what it does better, each beside the old way failing. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { NodeWebSocket } from '../src/node-websocket.js';
-import { OrbitalWebSocketManager } from '../src/node.js';
+import { OrbitalWebSocketManager } from '../src/index.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 import { missing, publishedClass } from './published.js';
 
@@ -217,7 +216,7 @@ describe('never more than 5 attempts in a minute', () => {
   test('theirs makes one a second: each that opens sets its count to 0', { skip: missing }, async () => {
     server.onOpen = ({ socket }) => socket.terminate();
     const at = [];
-    const WebSocket = class extends NodeWebSocket {
+    const WebSocket = class extends globalThis.WebSocket {
       constructor(url) {
         super(url);
         at.push(Date.now());

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, test } from 'node:test';
 import { Sha256 } from '../src/sha256.js';
 import { BACKOFF, delayMs } from '../src/backoff.js';
 import { CHUNK_BYTES, CHUNK_MS, MAX_FILE_BYTES, PARALLEL, PROGRESS_BYTES, PROGRESS_MS, STALL_MS, TRIES } from '../src/media.js';
-import { OrbitalClient } from '../src/node.js';
+import { OrbitalClient } from '../src/index.js';
 import { uuid } from '../src/uuid.js';
 import { hurry, until } from './fake.js';
 

@@ -1,7 +1,7 @@
 /** The outbox: drafts reach the server in order, once, whatever the network does. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { OrbitalClient, localStorageStore, memoryStore } from '../src/node.js';
+import { OrbitalClient, localStorageStore, memoryStore } from '../src/index.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 
 let server;

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { register } from 'node:module';
 import { afterEach, beforeEach, test } from 'node:test';
-import { OrbitalClient, memoryStore } from '../src/node.js';
+import { OrbitalClient, memoryStore } from '../src/index.js';
 import { FakeServer, FAST, until } from './fake.js';
 
 // The network is away for the first try of each part.

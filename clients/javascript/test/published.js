@@ -1,7 +1,6 @@
 /** The class of the published document, cut out of it at run time, to show where ours does better. */
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { NodeWebSocket } from '../src/node-websocket.js';
 
 const path = process.env.ORBITAL_PUBLISHED_DOC ?? fileURLToPath(new URL('../../../../shared/published-realtime.md', import.meta.url));
 
@@ -16,7 +15,7 @@ if (missing && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(missi
 export function publishedClass(world = {}) {
   const found = /```javascript\n(class OrbitalWebSocketManager \{[\s\S]*?\n\})\n/.exec(readFileSync(path, 'utf8'));
   if (!found) throw new Error('the published document has no class OrbitalWebSocketManager');
-  const { WebSocket = NodeWebSocket, console = { log() {}, warn() {}, error() {} }, setTimeout = globalThis.setTimeout } = world;
+  const { WebSocket = globalThis.WebSocket, console = { log() {}, warn() {}, error() {} }, setTimeout = globalThis.setTimeout } = world;
   // The browser's class has its states as constants, too.
   const Socket = Object.assign(class extends WebSocket {}, { OPEN: 1 });
   return new Function('WebSocket', 'console', 'setTimeout', `${found[1]}; return OrbitalWebSocketManager`)(Socket, console, setTimeout);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { StrictMode, createElement } from 'react';
 import { create } from 'react-test-renderer';
-import { OrbitalClient, memoryStore } from '../src/node.js';
+import { OrbitalClient, memoryStore } from '../src/index.js';
 import { useConnectionState, useGroupEvents, useTyping } from '../src/react.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 

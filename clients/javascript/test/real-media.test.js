@@ -1,7 +1,7 @@
 /** Media against the real server. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { OrbitalClient } from '../src/node.js';
+import { OrbitalClient } from '../src/index.js';
 import { Orbital, account, missing } from './orbital.js';
 
 test('media go up and come down', { skip: missing }, async (t) => {

@@ -1,7 +1,7 @@
 /** Against the real server. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { OrbitalClient, OrbitalWebSocketManager, memoryStore } from '../src/node.js';
+import { OrbitalClient, OrbitalWebSocketManager, memoryStore } from '../src/index.js';
 import { OrbitalApi } from '../src/rest.js';
 import { FAST, until } from './fake.js';
 import { Orbital, account, jwt, missing } from './orbital.js';

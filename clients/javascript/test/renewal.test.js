@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { TOKEN_TIMEOUT_MS } from '../src/http.js';
-import { OrbitalClient } from '../src/node.js';
+import { OrbitalClient } from '../src/index.js';
 import { makeRenewal } from '../src/renewal.js';
 import { FakeServer, FAST, hurry, until } from './fake.js';
 

@@ -1,7 +1,7 @@
 /** The REST side: each method makes the request that the protocol names, and errors carry the server's code. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { OrbitalClient, OrbitalError } from '../src/node.js';
+import { OrbitalClient, OrbitalError } from '../src/index.js';
 import { OrbitalApi } from '../src/rest.js';
 import { FakeServer } from './fake.js';
 

@@ -16,7 +16,7 @@ test('index.js and all that it imports, minified and gzipped, is below 8.5 kB', 
 test('a page needs no bundler: every import of src/ is a file beside it, Node’s own parts and React’s aside', () => {
   const src = new URL('../src/', import.meta.url);
   const files = readdirSync(src);
-  for (const file of files.filter((name) => !/^(node|node-websocket|react|file-store)\.js$/.test(name))) {
+  for (const file of files.filter((name) => !/^(react|file-store)\.js$/.test(name))) {
     const text = readFileSync(new URL(file, src), 'utf8');
     for (const [, path] of text.matchAll(/^(?:import|export)[^;]*? from '([^']+)'|import\('([^']+)'\)/gm))
       assert.ok(!path || files.includes(path.replace(/^\.\//, '')), `${file} imports ${path}`);

@@ -1,6 +1,6 @@
 /** 1,000 events in 5 groups through 50 disconnections and 5 kills, for whatever reader. */
 import assert from 'node:assert/strict';
-import { OrbitalClient } from '../src/node.js';
+import { OrbitalClient } from '../src/index.js';
 import { until } from './fake.js';
 import { Orbital, FlakyProxy, account, seeded } from './orbital.js';
 
