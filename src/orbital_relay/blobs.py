@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import logging
 import os
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
-from orbital_relay.errors import OrbitalError, SettingsInvalid, Unavailable
+from orbital_relay.errors import SettingsInvalid, Unavailable
 from orbital_relay.ownership import make_private
 from orbital_relay.ports import Blob, BlobDraft, BlobMissing, Blobs
 
@@ -217,15 +216,19 @@ class FolderBlobs:
 
     async def delete_folder(self, folder: str) -> None:
         """See `ports.Blobs.delete_folder`."""
-        inside = self._root / folder
-        await _on_thread(lambda: self._delete([*_files(inside), inside / "none"]))
+        await _on_thread(lambda: self._delete([*_files(self._root / folder), self._root / folder / "none"]))
 
     async def every(self) -> AsyncIterator[Blob]:
         """See `ports.Blobs.every`."""
-        folders = await _on_thread(lambda: [path for path in _entries(self._root) if path.name != DRAFTS])
+        folders = await _on_thread(lambda: [path.name for path in _entries(self._root) if path.name != DRAFTS])
         for folder in folders:
-            for blob in await _on_thread(lambda folder=folder: self._blobs_in(folder)):  # type: ignore[misc]
+            async for blob in self.inside(folder):
                 yield blob
+
+    async def inside(self, folder: str) -> AsyncIterator[Blob]:
+        """See `ports.Blobs.inside`."""
+        for blob in await _on_thread(lambda: self._blobs_in(self._root / folder)):
+            yield blob
 
     def _blobs_in(self, folder: Path) -> list[Blob]:
         found = []
@@ -371,12 +374,15 @@ class BucketBlobs:
 
     async def delete_folder(self, folder: str) -> None:
         """See `ports.Blobs.delete_folder`."""
-        await self.delete([blob.name async for blob in self._list(f"{folder}/")])
+        await self.delete([blob.name async for blob in self.inside(folder)])
 
-    async def every(self) -> AsyncIterator[Blob]:
+    def inside(self, folder: str) -> AsyncIterator[Blob]:
+        """See `ports.Blobs.inside`."""
+        return self._list(f"{folder}/")
+
+    def every(self) -> AsyncIterator[Blob]:
         """See `ports.Blobs.every`."""
-        async for blob in self._list(None):
-            yield blob
+        return self._list(None)
 
     async def _list(self, prefix: str | None) -> AsyncIterator[Blob]:
         import obstore  # noqa: PLC0415 - an extra
@@ -446,29 +452,3 @@ def open_blobs(url: str | None, *, folder: Path) -> Blobs:
         return BucketBlobs(from_url(url, client_options=_CLIENT, retry_config=_RETRY))
     except (BaseError, OSError, ValueError) as exc:
         raise SettingsInvalid(f"The media storage {shown} cannot be used: {exc}.") from exc
-
-
-async def check_blobs(blobs: Blobs) -> None:
-    """
-    Write a blob, read it and delete it: a server that could not store media does not start, unless a disk is full.
-
-    Raises:
-        SettingsInvalid: If one of them does not work.
-    """
-    name, data = f"check/{secrets.token_hex(8)}", b"orbital"
-    draft = blobs.draft()
-    try:
-        await draft.write(data)
-        await blobs.keep(draft, name)
-        read = b"".join([piece async for piece in blobs.stream(name, start=0, end=len(data))])
-        await blobs.delete([name])
-    except (OrbitalError, BlobMissing) as exc:
-        if isinstance(exc.__cause__, OSError) and exc.__cause__.errno == errno.ENOSPC:
-            # What is stored can still be read.
-            log.warning("the disk of the media storage is full; media cannot be stored")
-            return
-        raise SettingsInvalid(f"The media storage cannot be used: {_first_line(exc.__cause__ or exc)}.") from exc
-    finally:
-        await draft.discard()
-    if read != data:
-        raise SettingsInvalid("The media storage gave back other bytes than it was given.")

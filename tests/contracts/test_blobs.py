@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from orbital_relay import blobs as room
-from orbital_relay.blobs import DRAFTS, HELD_BYTES, KEPT_AT_ONCE, PART_BYTES, FolderBlobs, check_blobs, open_blobs
+from orbital_relay.blobs import DRAFTS, HELD_BYTES, KEPT_AT_ONCE, PART_BYTES, FolderBlobs, open_blobs
 from orbital_relay.errors import SettingsInvalid, Unavailable
 from orbital_relay.ports import BlobMissing, Blobs
+from orbital_relay.services.media_audit import check_blobs
 from tests.support.s3 import BUCKET, S3, Gate, s3_server
 
 MIB = 1024 * 1024

@@ -16,6 +16,7 @@ from orbital_relay.model import MediaState
 from orbital_relay.ports import MediaUsage
 from orbital_relay.services import media as use_cases
 from orbital_relay.services.forms import new_id
+from orbital_relay.services.media_audit import examine
 from tests.server.api import Api, User, opened, send_chunk
 
 MIB = 1024 * 1024
@@ -542,7 +543,7 @@ async def test_lost_bytes_are_told(shared: Any):
     next(file for file in family.files() if "/00000-" in str(file)).unlink()
 
     answer = await family.api.http.get(path, headers=family.ada.headers)
-    found = [text async for text in use_cases.examine(room.rows, room.blobs, before_ms=room.clock.wall_ms())]
+    found = [text async for text in examine(room.rows, room.blobs, before_ms=room.clock.wall_ms())]
 
     assert (answer.status_code, answer.json()["error"]) == (500, "INTERNAL")
     assert "lacks bytes" in answer.json()["message"]
@@ -766,7 +767,7 @@ async def test_the_group_s_log_and_media_hold_together(family: Family):
     async def findings() -> list[str]:
         report = await node.store.verify(family.group_id)
         return report.findings + [
-            text async for text in use_cases.examine(room.rows, room.blobs, before_ms=room.clock.wall_ms() + 1000)
+            text async for text in examine(room.rows, room.blobs, before_ms=room.clock.wall_ms() + 1000)
         ]
 
     assert await findings() == []
@@ -819,6 +820,6 @@ async def test_crashes_leave_nothing(family: Family, monkeypatch: pytest.MonkeyP
 
     assert (found.deleted, found.swept) == (1, 2)
     assert family.files() == []
-    checked = [text async for text in use_cases.examine(room.rows, room.blobs, before_ms=room.clock.wall_ms())]
+    checked = [text async for text in examine(room.rows, room.blobs, before_ms=room.clock.wall_ms())]
     assert checked == []
     await draft.discard()

@@ -73,6 +73,10 @@ class Blobs(Protocol):
         """Remove every blob whose name begins with `folder/`."""
         ...
 
+    def inside(self, folder: str) -> AsyncIterator[Blob]:
+        """Return every blob whose name begins with `folder/`, in no order."""
+        ...
+
     def every(self) -> AsyncIterator[Blob]:
         """Return every blob, in no order."""
         ...

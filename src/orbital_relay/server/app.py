@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from orbital_relay import config
-from orbital_relay.blobs import check_blobs, open_blobs
+from orbital_relay.blobs import open_blobs
 from orbital_relay.bus.local import LocalBus
 from orbital_relay.config import Settings, SqliteFile
 from orbital_relay.errors import OrbitalError
@@ -41,6 +41,7 @@ from orbital_relay.server.sessions.typing import TypingNotifier
 from orbital_relay.services import posting
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.media import Collected, MediaContext, collect
+from orbital_relay.services.media_audit import check_blobs
 from orbital_relay.store.sql import SqlStore
 
 if TYPE_CHECKING:

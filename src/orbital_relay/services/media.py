@@ -38,13 +38,15 @@ from orbital_relay.model import (
     Upload,
     UserId,
 )
-from orbital_relay.ports import Appended, Blob, BlobDraft, BlobMissing, Blobs, Clock, MediaRows, MediaUsage
+from orbital_relay.ports import Appended, BlobDraft, Blobs, Clock, MediaRows, MediaUsage
 from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
+from orbital_relay.services.media_audit import orphans
 
 log = logging.getLogger("orbital.media")
 
 SOME: Final = 100
 """Media of one step of the clean-up."""
+
 
 FLIGHT_MS: Final = 15 * 60 * 1000
 """How old bytes without a row must be before they are deleted while other servers may be writing: a chunk that takes
@@ -501,68 +503,8 @@ async def sweep_up(room: MediaContext) -> int:
     if room.alone:
         before_ms = max(before_ms, room.started_ms)
     count = await room.blobs.sweep(before_ms=before_ms)
-    async for orphan in _orphans(room):
+    async for orphan in orphans(room.rows, room.blobs):
         if orphan.modified_ms < before_ms:
             await room.blobs.delete([orphan.name])
             count += 1
     return count
-
-
-async def _orphans(room: MediaContext) -> AsyncIterator[Blob]:
-    """Return blobs that no row names."""
-    batch: list[Blob] = []
-
-    async def unknown() -> list[Blob]:
-        known = await room.rows.known_chunks({folder_of(blob.name) for blob in batch})
-        return [blob for blob in batch if blob.name not in known]
-
-    async for blob in room.blobs.every():
-        batch.append(blob)
-        if len(batch) >= 10 * SOME:
-            for each in await unknown():
-                yield each
-            batch.clear()
-    for each in await unknown():
-        yield each
-
-
-async def examine(rows: MediaRows, blobs: Blobs, *, before_ms: int) -> AsyncIterator[str]:
-    """
-    Compare rows and bytes; yield a sentence for each medium, or each blob without one, that is wrong.
-
-    Args:
-        rows: What is known of media.
-        blobs: Their bytes.
-        before_ms: Bytes written before this moment must have a row; younger ones may be on their way to it.
-    """
-    listed: dict[str, Blob] = {}
-    async for blob in blobs.every():
-        listed[blob.name] = blob
-    key = 0
-    while some := await rows.chunks_after(key, limit=SOME):
-        for key, media_id, chunks in some:  # noqa: B007 - the last one is where the next step begins
-            wrong = [
-                size_bytes
-                for name, size_bytes in chunks.items()
-                if ((found := listed.pop(name, None)) is None or found.size_bytes != size_bytes)
-                and await _is_wrong(rows, blobs, name, size_bytes)
-            ]
-            if wrong:
-                yield f"the medium {media_id} lacks {len(wrong)} of its {len(chunks)} chunks ({sum(wrong):,} bytes)"
-    for blob in listed.values():
-        if blob.modified_ms < before_ms and blob.name not in await rows.known_chunks([folder_of(blob.name)]):
-            yield f"the bytes {blob.name} belong to no medium; `orbital media gc` deletes them"
-
-
-async def _is_wrong(rows: MediaRows, blobs: Blobs, name: str, size_bytes: int) -> bool:
-    """Look once more at a blob that was not as its row says: both may have changed between the two looks."""
-    read = 0
-    with suppress(BlobMissing):
-        async for piece in blobs.stream(name, start=0, end=size_bytes + 1):
-            read += len(piece)
-    return read != size_bytes and name in await rows.known_chunks([folder_of(name)])
-
-
-def folder_of(name: str) -> str:
-    """Return the folder that a blob is in."""
-    return name.partition("/")[0]
