@@ -19,7 +19,7 @@ from orbital_relay.commands.terminal import say, shown_lines
 
 COMMANDS: Final = {
     "serve": "Serve HTTP and WebSocket.",
-    "user": "Add users, and end their sessions.",
+    "user": "Add and invite users, and end their sessions.",
     "token": "Make a token for a user.",
     "tail": "Print a group's events as they happen.",
     "send": "Post a message to a group.",

@@ -83,6 +83,21 @@ class Forbidden(OrbitalError):
     code, status = "FORBIDDEN", 403
 
 
+class SignupsClosed(OrbitalError):
+    """The server takes no new account, or none without a valid invitation; `details.signups` is the policy."""
+
+    code, status = "SIGNUPS_CLOSED", 403
+
+
+class InvitationRefused(SignupsClosed):
+    """The invitation is unknown, used or expired; the client cannot find out which."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This invitation is unknown, used or expired. Ask for a new one.", field="invitation", signups="invited"
+        )
+
+
 class NotFound(OrbitalError):
     """There is no such thing."""
 

@@ -24,6 +24,7 @@ const WIDE = Object.fromEntries(
     '1000000',
   ]),
 );
+WIDE.ORBITAL_SIGNUPS = 'open';
 
 const inherited = Object.fromEntries(
   Object.entries(process.env).filter(([name]) => !/^(ORBITAL_.*|PORT|DATABASE_URL|REDIS_URL|JWT_SECRET)$/.test(name)),

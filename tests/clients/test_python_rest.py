@@ -22,7 +22,9 @@ from orbital_relay.client import (
     responses,
 )
 from orbital_relay.core.chain import Chain, first_prev
+from tests.conftest import Serve
 from tests.support.server import Server
+from tests.support.tokens import token
 
 PASSWORD = "Correct-Horse-7-Battery"
 
@@ -41,10 +43,26 @@ async def pair(shared: Server) -> AsyncIterator[tuple[Api, Api]]:
         yield anna, ben
 
 
+async def test_an_invitation(serve: Serve) -> None:
+    """[SGN13] Where sign-ups need an invitation, a refusal names the policy, and a group's code is one."""
+    server = await asyncio.to_thread(serve, env={"ORBITAL_SIGNUPS": "invited"})
+    async with Api(server.url) as stranger, Api(server.url, token=token("ada")) as ada:
+        with pytest.raises(ApiError) as refused:
+            await stranger.signup("ben", PASSWORD, {})
+        code = (await ada.create_group("bmFtZQ==", "a2V5")).invite_code
+        signed = await stranger.signup("ben", PASSWORD, {}, invitation=code)
+
+    assert (refused.value.status, refused.value.code, refused.value.retryable) == (403, "SIGNUPS_CLOSED", False)
+    assert refused.value.details["signups"] == "invited"
+    assert signed.username == "ben"
+
+
 async def test_accounts(shared: Server) -> None:
     """[RST1] Signup, login, ticket, logout: afterwards neither requests nor sockets are accepted."""
     name = f"p_{secrets.token_hex(6)}"
     async with Api(shared.url) as stranger:
+        about = await stranger.about()
+        assert (about.name, about.signups, about.limits.media_group_files) == ("Orbital", "open", 100)
         signed = await stranger.signup(name, PASSWORD, {"kty": "OKP", "x": "ö"})
         with pytest.raises(ApiError) as taken:
             await stranger.signup(name.upper(), PASSWORD, {})

@@ -12,7 +12,7 @@ from sqlalchemy.event import listen, remove
 
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.core.chain import digest, first_prev
-from orbital_relay.errors import Conflict, Forbidden, NotFound, PositionLost, UsernameTaken
+from orbital_relay.errors import Conflict, Forbidden, NotFound, PositionLost, SignupsClosed, UsernameTaken
 from orbital_relay.model import Access, GroupId, Principal, ResumePoint, ThreadId, UserId
 from orbital_relay.ports import Appended, Store
 from orbital_relay.store import log, messages
@@ -689,6 +689,54 @@ async def test_one_name_for_one_of_many(store: Store):
         return True
 
     assert sum(await asyncio.gather(*(sign_up() for _ in range(6)))) == 1
+
+
+async def test_invitations(store: Store, home: Home):
+    """[INVITED] An invitation opens until it is used or expires; of several accounts at once one uses it."""
+    at_ms, digest = NOW_MS, b"\0\xff" * 16
+    made = await store.add_invitation(digest=digest, note="für Oma", at_ms=at_ms, expires_ms=at_ms + 10)
+    other = await store.add_invitation(digest=b"o" * 32, note="", at_ms=at_ms, expires_ms=at_ms + 10)
+
+    async def sign_up(name: str) -> bool:
+        try:
+            await store.add_account(
+                user_id=UserId(new_id()),
+                username=name,
+                public_key=b"{}",
+                password_hash="",
+                at_ms=at_ms,
+                invitation=digest,
+            )
+        except SignupsClosed:
+            return False
+        return True
+
+    assert [await store.invitation_opens(digest, now_ms=at_ms + later) for later in (0, 9, 10)] == [True, True, False]
+    assert not await store.invitation_opens(b"x" * 32, now_ms=at_ms)
+    assert sum(await asyncio.gather(*(sign_up(f"name_{index}") for index in range(6)))) == 1
+    assert not await store.invitation_opens(digest, now_ms=at_ms)
+    (used, unused) = await store.invitations()
+    assert (used.number, used.note, used.used_ms) == (made.number, "für Oma", at_ms)
+    assert (used.used_by or "").startswith("name_")
+    assert unused == other
+    # A refused sign-up leaves no account.
+    names = [await store.account(f"name_{index}") for index in range(6)]
+    assert sum(each is not None for each in names) == 1
+    assert await store.withdraw_invitation(other.number)
+    assert [each.number for each in await store.invitations()] == [made.number]
+
+
+async def test_a_groups_code_opens_until_it_expires(store: Store, stamps: Stamps, home: Home):
+    """[INVITED] A group's invite code stands for an invitation until its date."""
+    group = group_of(home.ann)
+    await put(store, stamps, group)
+
+    opens = [
+        await store.invite_code_opens(group.invite_code, now_ms=group.invite_expires_ms + later) for later in (-1, 0)
+    ]
+
+    assert opens == [True, False]
+    assert not await store.invite_code_opens("NOBODYS0", now_ms=NOW_MS)
 
 
 async def test_users_from_outside(store: Store):

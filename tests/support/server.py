@@ -25,7 +25,7 @@ WIDE = {
         "REQUEST_LIMIT",
         "FRAME_RATE",
     )
-}
+} | {"ORBITAL_SIGNUPS": "open"}
 SECRET = "a secret for tests alone, long enough for HS256"
 """`JWT_SECRET` of every server here, so that a test can sign tokens as another service would."""
 

@@ -1,7 +1,7 @@
 /** Entry point: opens the welcome page or, with a stored session, the member's page. */
 import { Recorder } from './debug/recorder.js';
 import { Family } from './model/family.js';
-import { readInvitation } from './model/invitation.js';
+import { readInvitation, readPass } from './model/invitation.js';
 import { addressAfterLogin, LOGIN_QUERY } from './model/login-proxy.js';
 import { SessionPlace } from './model/session.js';
 import { keys, uploads } from './model/vault.js';
@@ -42,6 +42,13 @@ function takeInvitation() {
   return found;
 }
 
+/** Read the operator's invitation, which is good for one account, and remove it from the address. */
+function takePass() {
+  const pass = readPass(location.hash);
+  if (pass) history.replaceState(null, '', `${location.pathname}${location.search}#/`);
+  return pass;
+}
+
 /** @param {string} name @param {() => Promise<void>} act @returns {Promise<boolean>} False when another tab holds the lock. */
 const exclusive = (name, act) =>
   navigator.locks.request(name, { ifAvailable: true }, async (lock) => {
@@ -57,6 +64,7 @@ class Page {
   #place = new SessionPlace(localStorage, placeName);
   /** @type {ReturnType<typeof takeInvitation>} Kept until somebody is logged in. */
   #invitation = takeInvitation();
+  #pass = takePass();
   /** @type {(() => void) | undefined} */
   #leaveHome;
 
@@ -66,6 +74,11 @@ class Page {
     else this.#outside();
     addEventListener('hashchange', () => {
       this.#invitation = takeInvitation() ?? this.#invitation;
+      const pass = takePass();
+      if (pass) {
+        this.#pass = pass;
+        if (!this.#home) this.#outside();
+      }
       this.#answerInvitation();
     });
   }
@@ -77,9 +90,11 @@ class Page {
     const broken = invited && invited.kind !== 'invitation' ? BROKEN : undefined;
     welcome(root, {
       invited: invited?.kind === 'invitation',
+      pass: this.#pass ?? (invited?.kind === 'invitation' ? invited.code : undefined),
       known: localStorage.getItem('orbital-known') !== null,
       message: message ?? broken,
       entered: (session) => {
+        this.#pass = undefined;
         this.#place.set(session);
         try {
           localStorage.setItem('orbital-known', '1');

@@ -4,6 +4,30 @@
  */
 
 /**
+ * The place: its name, the program's version, and who may make an account.
+ *
+ * @typedef {object} About
+ * @property {string} name
+ * @property {string} version
+ * @property {'closed' | 'invited' | 'open'} signups `invited`: `POST /api/signup` needs `invitation`; `closed`: it is refused.
+ * @property {string | null} public_url The server's address, if the operator set it.
+ * @property {AboutLimits} limits
+ */
+
+/**
+ * How much room there is. Sizes are in bytes, times in days.
+ *
+ * @typedef {object} AboutLimits
+ * @property {number} envelope_bytes Largest encrypted field, after decoding.
+ * @property {number} media_chunk_bytes
+ * @property {number} media_file_bytes
+ * @property {number} media_group_bytes
+ * @property {number} media_group_files
+ * @property {number} retention_days How long events are kept.
+ * @property {number} media_days How long media are kept.
+ */
+
+/**
  * The chunk is durable; others are still missing.
  *
  * @typedef {object} ChunkTaken
@@ -319,6 +343,7 @@
  * @property {string} username 3-50 of A-Z, a-z, 0-9 and _; unique without regard to case.
  * @property {string} password At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.
  * @property {Record<string, any>} public_key Any JSON object, such as a JWK, of up to 16 KiB; members of the user's groups receive it unchanged.
+ * @property {string | null} [invitation] An operator's invitation, or the invite code of a group; needed where `GET /api/about` says `invited`. Case, spaces and hyphens do not matter.
  */
 
 /**

@@ -5,7 +5,7 @@ import { PAGE, textPage } from './log.js';
 import { uuid } from './uuid.js';
 
 /** @import {TextPage} from './log.js' */
-/** @import {GroupCreated, GroupJoined, InviteCode, LoggedIn, Messages, Online, Replies, SignedUp, Threads, ThreadWithMedia} from './api-types.js' */
+/** @import {About, GroupCreated, GroupJoined, InviteCode, LoggedIn, Messages, Online, Replies, SignedUp, Threads, ThreadWithMedia} from './api-types.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
 /** The most entries that a method collects into one list; the iterators have no such limit. */
@@ -112,10 +112,15 @@ export class OrbitalApi extends Http {
 
   // Accounts
 
+  /** The name of the place, its version and limits, and whether a sign-up needs an invitation. @returns {Promise<About>} */
+  about() {
+    return this.#get('/api/about', 'signups');
+  }
+
   /**
    * Open an account; the token is used from here on.
    *
-   * @param {{username: string, password: string, public_key: object}} body
+   * @param {{username: string, password: string, public_key: object, invitation?: string}} body `invitation`: an operator's, or a group's invite code, where `about()` says `invited`.
    * @param {PostOptions} [options]
    * @returns {Promise<SignedUp>}
    */

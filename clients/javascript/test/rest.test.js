@@ -20,7 +20,7 @@ const ANSWER = {
     replies: [],
   },
   ...Object.fromEntries(
-    ['group_id', 'invite_code', 'max_bytes', 'message_id', 'thread_id', 'reply_id', 'media_id'].map((name) => [name, 'x']),
+    ['signups', 'group_id', 'invite_code', 'max_bytes', 'message_id', 'thread_id', 'reply_id', 'media_id'].map((name) => [name, 'x']),
   ),
 };
 const EMPTY = new Set(['logout', 'removeMember', 'mediaDownloaded', 'deleteMedia']);
@@ -36,6 +36,7 @@ afterEach(() => server.kill());
 const id = 'a/b c';
 const part = 'a%2Fb%20c';
 for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
+  ['about', [], 'GET', '/api/about'],
   ['signup', [{ username: 'anna' }], 'POST', '/api/signup', { body: { username: 'anna' } }],
   ['login', [{ username: 'anna' }], 'POST', '/api/login', { body: { username: 'anna' } }],
   ['logout', [], 'POST', '/api/logout'],

@@ -37,6 +37,14 @@ class SignupBody(msgspec.Struct):
             extra_json_schema={"type": "object"},
         ),
     ]
+    invitation: Annotated[
+        str | None,
+        msgspec.Meta(
+            description="An operator's invitation, or the invite code of a group; needed where `GET /api/about` says "
+            "`invited`. Case, spaces and hyphens do not matter.",
+            examples=["K7QM2XZ9"],
+        ),
+    ] = None
 
 
 class LoginBody(msgspec.Struct):

@@ -1,5 +1,6 @@
 """The bodies of the server's responses, as the requests of `Api` return them. Unknown members are ignored."""
 
+from orbital_relay.api.about import About, AboutLimits
 from orbital_relay.api.accounts import LoggedIn, SignedUp
 from orbital_relay.api.accounts import WsTicket as Ticket
 from orbital_relay.api.groups import (
@@ -24,6 +25,8 @@ from orbital_relay.api.threads import Replies, ReplyCreated, Thread, ThreadCreat
 from orbital_relay.api.threads import ThreadReply as Reply
 
 __all__ = [
+    "About",
+    "AboutLimits",
     "ChunkStored",
     "Fetched",
     "Group",

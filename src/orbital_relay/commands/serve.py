@@ -77,7 +77,14 @@ def _loop() -> asyncio.AbstractEventLoop:
 def _throwaway(settings: Settings, folder: Path) -> Settings:
     """Return the settings of one process whose data are all in `folder`, whatever else was set."""
     return msgspec.structs.replace(
-        settings, data_dir=folder, database_url=None, redis_url=None, media_url=None, workers=1
+        settings,
+        data_dir=folder,
+        database_url=None,
+        redis_url=None,
+        media_url=None,
+        workers=1,
+        # The page makes the two members.
+        signups="open",
     )
 
 
@@ -131,11 +138,17 @@ def _greet(settings: Settings, host: str, port: int) -> None:
     say(f"Orbital is serving {url}")
     say(f"  Open it in a browser: {url}")
     say(f"  The API, to read:     {url}/docs")
-    say("  Make an account:")
-    say(
-        f"""    curl -s {url}/api/signup -H 'Content-Type: application/json' """
-        """-d '{"username":"ada","password":"Correct-Horse-7","public_key":{}}'"""
-    )
+    match settings.signup_policy(forwarded=False):
+        case "open":
+            say("  Make an account:")
+            say(
+                f"""    curl -s {url}/api/signup -H 'Content-Type: application/json' """
+                """-d '{"username":"ada","password":"Correct-Horse-7","public_key":{}}'"""
+            )
+        case "invited":
+            say("  Sign-ups need an invitation; make one:  orbital user invite")
+        case "closed":
+            say("  Sign-ups are closed; make an account:  orbital user add ada")
     say(f"  Data: {_place(settings)}. Stop with Ctrl-C.")
     for sentence in config.doubts(settings):
         say(f"  Note: {sentence}", err=True)

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from orbital_relay.api.accounts import SignupBody
+from orbital_relay.commands.invitations import invitations, invite
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
@@ -25,7 +26,11 @@ from orbital_relay.services import accounts
 
 @click.group()
 def user() -> None:
-    """Add users, and end their sessions. A server may be running meanwhile."""
+    """Add and invite users, and end their sessions. A server may be running meanwhile."""
+
+
+user.add_command(invite)
+user.add_command(invitations)
 
 
 @user.command(

@@ -131,6 +131,22 @@ def _read_https_url(text: str) -> str:
     return text
 
 
+def _read_name(text: str) -> str:
+    if len(text) > 80 or not text.isprintable():
+        raise ValueError(text)
+    return text
+
+
+def _read_address(text: str) -> str:
+    parts = urlsplit(text)
+    _ = parts.port
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(text)
+    if parts.query or parts.fragment or re.search(r"[\s#?]", text):
+        raise ValueError(text)
+    return text.rstrip("/")
+
+
 def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", text) if word]
 
@@ -176,6 +192,10 @@ def _read_text(text: str) -> str:
 
 
 TEXT: Final = Kind("TEXT", "not empty", _read_text)
+NAME: Final = Kind("TEXT", "up to 80 visible characters", _read_name)
+ADDRESS: Final = Kind(
+    "URL", "an https:// or http:// address without query, such as https://talk.example.org", _read_address
+)
 HOST: Final = Kind("ADDRESS", "a host name or an IP address, such as 127.0.0.1, 0.0.0.0 or ::", _read_host)
 FOLDER: Final = Kind("FOLDER", "the path of a folder", _read_path)
 FILE: Final = Kind("FILE", "the path of a file", _read_path)

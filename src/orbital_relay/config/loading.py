@@ -68,6 +68,12 @@ def doubts(settings: Settings, environ: Mapping[str, str] | None = None) -> list
         sentences.append(
             "REDIS_URL is set and JWT_SECRET is not: servers with data folders of their own refuse each other's tokens."
         )
+    if settings.signups == "open" and not settings.local:
+        gib = settings.media_group_bytes / 2**30
+        sentences.append(
+            f"ORBITAL_SIGNUPS is open on an address that others reach ({settings.host}): anybody can make accounts and "
+            f"groups here, and store up to {gib:g} GiB of media in each. `invited` asks for an invitation."
+        )
     sentences += [
         f"{option.env} holds a carriage return: the file that it comes from has Windows line ends (CRLF). "
         "Convert the file, or servers and tools that read it otherwise will not agree."

@@ -6,11 +6,13 @@ Every setting with its unit, default and reason.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal, get_type_hints
 
 import msgspec
 
+from orbital_relay.api.about import SignupPolicy
 from orbital_relay.config import kinds
 from orbital_relay.config.database import Database, Postgres, SqliteFile
 from orbital_relay.model import MediaLimits
@@ -52,6 +54,7 @@ class Option(msgspec.Struct, frozen=True):
 
 
 _PLACE: Final = "Where things are"
+_PEOPLE: Final = "People"
 _TOKENS: Final = "Tokens"
 _LIMITS: Final = "Limits"
 _SOCKET: Final = "Connections"
@@ -132,6 +135,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _PLACE,
         ),
     ] = 1
+
+    name: Annotated[
+        str,
+        Option(
+            "ORBITAL_NAME",
+            kinds.NAME,
+            "Name of the place, which the page and `GET /api/about` show.",
+            "A server that nobody named is an Orbital.",
+            _PEOPLE,
+        ),
+    ] = "Orbital"
+    public_url: Annotated[
+        str | None,
+        Option(
+            "ORBITAL_PUBLIC_URL",
+            kinds.ADDRESS,
+            "Address under which browsers reach the server; invitations name it.",
+            "Behind a proxy the server cannot know its own address.",
+            _PEOPLE,
+            default="none",
+        ),
+    ] = None
+    signups: Annotated[
+        SignupPolicy | None,
+        Option(
+            "ORBITAL_SIGNUPS",
+            kinds.choice("open", "invited", "closed"),
+            "Who may make an account: `open` lets anybody, `invited` asks for a group's invite code or an invitation "
+            "of `orbital user invite`, `closed` leaves it to `orbital user add`.",
+            "A server that strangers can reach is otherwise storage for all of them. A request that a proxy passed on "
+            "counts as one from elsewhere.",
+            _PEOPLE,
+            default="open for requests of this machine to a loopback address, invited for all others",
+        ),
+    ] = None
 
     jwt_secret: Annotated[
         str | None,
@@ -541,6 +579,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, option.field)
             parts.append(f"{option.field}={'***' if option.secret and value is not None else repr(value)}")
         return f"Settings({', '.join(parts)})"
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine can reach the server: it listens on loopback, and no proxy is named."""
+        if self.trusted_proxies:
+            return False
+        try:
+            return ip_address(self.host.partition("%")[0]).is_loopback
+        except ValueError:
+            return self.host.lower() == "localhost"
+
+    def signup_policy(self, *, forwarded: bool) -> SignupPolicy:
+        """
+        Return who may make an account.
+
+        Args:
+            forwarded: Whether a proxy passed the request on: then it may come from anywhere.
+        """
+        if self.signups is not None:
+            return self.signups
+        return "open" if self.local and not forwarded else "invited"
 
     @property
     def media_limits(self) -> MediaLimits:

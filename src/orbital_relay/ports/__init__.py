@@ -1,6 +1,6 @@
 """What the inner rooms need from the world: Protocols of at most eight methods, the guarantee beside each."""
 
-from orbital_relay.ports.accounts import Accounts
+from orbital_relay.ports.accounts import Accounts, Invitation, Invitations
 from orbital_relay.ports.blobs import Blob, BlobDraft, BlobMissing, Blobs
 from orbital_relay.ports.bus import Bus, BusReceiver
 from orbital_relay.ports.clock import Clock
@@ -25,6 +25,8 @@ __all__ = [
     "Database",
     "GroupStore",
     "IdempotencyKeys",
+    "Invitation",
+    "Invitations",
     "Limiter",
     "Log",
     "MediaCleanup",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from orbital_relay.ports.accounts import Accounts
+from orbital_relay.ports.accounts import Accounts, Invitations
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.log import Log
@@ -24,7 +24,7 @@ class Database(Protocol):
         ...
 
 
-class Store(Log, Accounts, GroupStore, ThreadStore, IdempotencyKeys, RevocationStore, Database, Protocol):
+class Store(Log, Accounts, Invitations, GroupStore, ThreadStore, IdempotencyKeys, RevocationStore, Database, Protocol):
     """The ports to everything but media."""
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from orbital_relay.api.about import SignupPolicy
 from orbital_relay.api.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
 from orbital_relay.api.fields import as_sent
 from orbital_relay.errors import Conflict, InvalidCredentials, UsernameTaken, ValidationFailed
@@ -14,6 +15,7 @@ from orbital_relay.explain import explain
 from orbital_relay.model import Account, IdempotencyKey, UserId
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.forms import make_once, new_id
+from orbital_relay.services.invitations import admit
 
 USERNAME: Final = re.compile(r"[A-Za-z0-9_]{3,50}")
 PASSWORD_MIN_CHARS: Final = 12
@@ -92,15 +94,25 @@ def signup_once(key: str | None, body: SignupBody) -> IdempotencyKey | None:
     return make_once(key, "sign_up", body=named)
 
 
-async def sign_up(context: ServiceContext, body: SignupBody, *, once: IdempotencyKey | None = None) -> SignedUp:
+async def sign_up(
+    context: ServiceContext, body: SignupBody, *, policy: SignupPolicy, once: IdempotencyKey | None = None
+) -> SignedUp:
     """
     Add an account and make its first token.
 
     A repeated sign-up, by its idempotency key, name, public key and password, gets the account of the first with a
     token of its own: the first answer may have been lost, and no token is kept anywhere.
 
+    Args:
+        context: What use cases work with.
+        body: The new account.
+        policy: Who may make one.
+        once: The idempotency key, when the client gave one.
+
     Raises:
         ValidationFailed: With the first field that breaks its rule.
+        SignupsClosed: If the policy asks for an invitation and the body's is missing, unknown, used or expired, or the
+            policy lets nobody sign up.
         UsernameTaken: If somebody has the name, in whatever case.
         Conflict: If the key made that account with another public key or password.
     """
@@ -108,6 +120,7 @@ async def sign_up(context: ServiceContext, body: SignupBody, *, once: Idempotenc
     name = read_name(body.username)
     account = await _signed_up(context, name, body.password, once)
     if account is None:
+        invitation = await admit(context, policy, body.invitation)
         try:
             account = await context.store.add_account(
                 user_id=UserId(new_id()),
@@ -116,6 +129,7 @@ async def sign_up(context: ServiceContext, body: SignupBody, *, once: Idempotenc
                 password_hash=await context.passwords.hash(body.password),
                 at_ms=context.clock.wall_ms(),
                 once=once,
+                invitation=invitation,
             )
         except UsernameTaken:
             # The first try may have been under way still.

@@ -12,6 +12,7 @@ from orbital_relay.errors import Conflict, UsernameTaken
 from orbital_relay.model import Account, IdempotencyKey
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS
+from orbital_relay.store.invitations import use_up
 
 _ACCOUNT = (
     t.users.c.id,
@@ -35,12 +36,14 @@ def add_account(
     password_hash: str,
     at_ms: int,
     once: IdempotencyKey | None = None,
+    invitation: bytes | None = None,
 ) -> Account:
     """
-    Add a user who signs up, and the idempotency key that did it.
+    Add a user who signs up, and the idempotency key that did it; use up the invitation.
 
     Raises:
         UsernameTaken: If another sign-up has the name.
+        SignupsClosed: If the invitation is unknown, used or expired.
     """
     taken = UsernameTaken(f"The username {username} is taken. Choose another.")
     name = username.lower()
@@ -62,6 +65,8 @@ def add_account(
     except IntegrityError as exc:
         # Two servers at once: the other one's insert was first.
         raise taken from exc
+    if invitation is not None:
+        use_up(conn, invitation, user=row.id, now_ms=at_ms)
     if once is not None:
         # The answer holds a token, and no token is stored: a repeated sign-up gets a new one.
         used = {"user": row.id, "key": once.key, "fingerprint": once.fingerprint, "used_ms": at_ms}

@@ -16,6 +16,7 @@ from orbital_relay.store import access as access_rows
 from orbital_relay.store import accounts as account_rows
 from orbital_relay.store import archive, marks
 from orbital_relay.store import groups as group_rows
+from orbital_relay.store import invitations as invitation_rows
 from orbital_relay.store import keys as key_rows
 from orbital_relay.store import log as log_rows
 from orbital_relay.store import media as media_rows
@@ -108,6 +109,11 @@ class SqlStore(ABC):
         return await self._write(account_rows.enter_user, user_id=user_id, username=username, at_ms=at_ms)
 
     find_user = reading(account_rows.find_user)
+    add_invitation = writing(invitation_rows.add_invitation)
+    invitation_opens = reading(invitation_rows.invitation_opens)
+    invite_code_opens = reading(invitation_rows.invite_code_opens)
+    invitations = reading(invitation_rows.invitations)
+    withdraw_invitation = writing(invitation_rows.withdraw_invitation)
     revoke = writing(revocation_rows.revoke)
     revocations = reading(revocation_rows.revocations)
 

@@ -153,6 +153,20 @@ revocations: Final = Table(
     Column("until_s", Float, nullable=False),
 )
 
+invitations: Final = Table(
+    "invitations",
+    metadata,
+    Column("number", RowId, primary_key=True),
+    # SHA-256: the code itself is in no backup.
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("note", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Column("used_ms", BigInteger),
+    Column("used_by", RowId, ForeignKey("users.id")),
+)
+"""The operator's invitations, each good for one account."""
+
 media: Final = Table(
     "media",
     metadata,

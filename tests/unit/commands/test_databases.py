@@ -17,6 +17,8 @@ from orbital_relay import cli
 ARGUMENTS: Final = {
     "serve": None,  # Runs until it is stopped; tests/server starts it, and its greeting names the database.
     "user add": ["eve"],
+    "user invite": [],
+    "user invitations": [],
     "user revoke": ["eve"],
     "token": ["eve"],
     "media gc": [],

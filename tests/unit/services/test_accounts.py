@@ -114,7 +114,8 @@ async def test_signing_up_and_logging_in():
     desk = Desk(store=_Accounts())
     raw = b'{ "kty" : "OKP", "b": 1, "a": 2 }'
 
-    signed_up = await accounts.sign_up(desk.context, SignupBody("Ada", "Correct-Horse-7", msgspec.Raw(raw)))
+    body = SignupBody("Ada", "Correct-Horse-7", msgspec.Raw(raw))
+    signed_up = await accounts.sign_up(desk.context, body, policy="open")
     logged_in = await accounts.log_in(desk.context, LoginBody("aDA", "Correct-Horse-7"))
 
     assert (signed_up.username, logged_in.username) == ("Ada", "Ada")
@@ -126,14 +127,14 @@ async def test_signing_up_and_logging_in():
 async def test_a_bad_signup_reaches_neither_hash_nor_store():
     """[ACC1] The form is checked before anything costs."""
     with pytest.raises(ValidationFailed):
-        await accounts.sign_up(Desk(store=None).context, _signup(password="short"))
+        await accounts.sign_up(Desk(store=None).context, _signup(password="short"), policy="open")
 
 
 @pytest.mark.parametrize("username", ["nobody", "x", "", "a\0b", "é" * 10, "a" * 5000])
 async def test_a_name_that_does_not_exist_costs_a_hash_too(username: str):
     """[ACC4] Whether the name exists or could exist at all: one verification, one answer."""
     known, unknown = Desk(store=_Accounts()), Desk(store=_Accounts())
-    await accounts.sign_up(known.context, _signup(username="ada"))
+    await accounts.sign_up(known.context, _signup(username="ada"), policy="open")
 
     with pytest.raises(InvalidCredentials) as wrong:
         await accounts.log_in(known.context, LoginBody("ada", "wrong"))

@@ -36,5 +36,8 @@ function pair(spokenCode, spokenKey) {
   return CODE.test(code) ? { kind: 'invitation', code, raw } : { kind: 'key', raw };
 }
 
+/** Read the operator's invitation to make an account. @param {string} hash The fragment of the address. @returns {string | undefined} */
+export const readPass = (hash) => /^#invitation=([\w-]{8,64})$/.exec(hash)?.[1];
+
 /** @param {string} origin @param {string} code @param {string} key */
 export const invitationLink = (origin, code, key) => `${origin}/#join=${code}.${key}`;

@@ -32,15 +32,21 @@ async function logIn({ username = '', password = '' }) {
  * Open an account.
  *
  * @param {Record<string, string>} values
+ * @param {string | undefined} pass The invitation, which not every server asks for.
  * @returns {Promise<Session>}
  */
-async function signUp({ username = '', password = '' }) {
+async function signUp({ username = '', password = '' }, pass) {
   if (!/^\w{3,50}$/.test(username)) throw new Error('The name must have 3 to 50 characters: A to Z, a to z, 0 to 9 or _.');
   const missing = demands(password).filter(([, met]) => !met);
   if (missing.length) throw new Error(`The password still needs ${missing.map(([what]) => what).join(', ')}.`);
   await probe();
   const identity = await newIdentity();
-  const session = await new OrbitalApi().signup({ username, password, public_key: await publicJwk(identity) });
+  const session = await new OrbitalApi().signup({
+    username,
+    password,
+    public_key: await publicJwk(identity),
+    ...(pass && { invitation: pass }),
+  });
   await keys.set(identityName(session.user_id), identity);
   return session;
 }
@@ -49,10 +55,10 @@ async function signUp({ username = '', password = '' }) {
  * Show the sign-up or log-in form.
  *
  * @param {HTMLElement} door
- * @param {{signingUp: boolean, invited: boolean, message: string | undefined, entered: (session: Session) => void}} how
+ * @param {{signingUp: boolean, invited: boolean, pass: string | undefined, shut?: string, message: string | undefined, entered: (session: Session) => void}} how `shut`: why nobody can sign up here.
  */
 function showDoor(door, how) {
-  const { signingUp, invited, message, entered } = how;
+  const { signingUp, invited, pass, shut, message, entered } = how;
   const list = h('ul', { class: 'demands', 'aria-label': 'The password needs' });
   const judge = (/** @type {string} */ password) =>
     put(
@@ -64,7 +70,7 @@ function showDoor(door, how) {
     // A phone's keyboard appends a space to a completed word.
     const values = { username: username.trim(), password };
     if (!values.username || !password) throw new Error('Enter a name and a password.');
-    entered(await (signingUp ? signUp(values) : logIn(values)));
+    entered(await (signingUp ? signUp(values, pass) : logIn(values)));
   };
   const name = { autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', maxlength: 60, autofocus: true };
   const secret = {
@@ -79,14 +85,28 @@ function showDoor(door, how) {
   const other = h('button', { type: 'button', class: 'link', onclick: change }, signingUp ? 'Log in' : 'Create an account');
   put(
     door,
-    h('h2', {}, signingUp ? (invited ? 'You are invited' : 'Create an account') : 'Welcome back'),
+    h('h2', {}, signingUp ? (pass ? 'You are invited' : 'Create an account') : 'Welcome back'),
     invited ? h('p', {}, signingUp ? 'Choose a name and a password to join the group.' : 'Log in to join the group.') : null,
     message ? h('p', { class: 'notice', role: 'status' }, message) : null,
     insecure(),
     form({ label: signingUp ? 'Create my account' : 'Log in', act, afterLogin }, ...fields),
-    h('p', { class: 'other' }, signingUp ? 'Already have an account? ' : 'New here? ', other),
+    h('p', { class: 'other' }, ...(shut ? [`New here? ${shut}`] : [signingUp ? 'Already have an account? ' : 'New here? ', other])),
   );
   door.querySelector('input')?.focus();
+}
+
+/**
+ * Show the name of the place.
+ *
+ * @param {HTMLElement} heading
+ * @param {string | undefined} pass
+ * @returns {Promise<string>} Why nobody can sign up here without another invitation; empty where one can, and where the server does not answer.
+ */
+async function about(heading, pass) {
+  const { name = 'Orbital', signups } = await new OrbitalApi().about().catch(() => ({ name: undefined, signups: 'open' }));
+  put(heading, name);
+  if (signups === 'closed') return 'The person who runs this server makes the accounts.';
+  return signups === 'invited' && !pass ? 'Ask a member, or the person who runs this server, for an invite link.' : '';
 }
 
 /** @param {'lock' | 'reply' | 'clock'} sign @param {string} strong @param {string} text */
@@ -96,15 +116,16 @@ const point = (sign, strong, text) => h('li', {}, icon(sign), h('span', {}, h('s
  * Show the welcome page.
  *
  * @param {HTMLElement} root
- * @param {{invited: boolean, known: boolean, message: string | undefined, entered: (session: Session) => void}} how `known`: somebody has logged in with this browser before.
+ * @param {{invited: boolean, pass: string | undefined, known: boolean, message: string | undefined, entered: (session: Session) => void}} how `pass`: an invitation to make an account; `known`: somebody has logged in with this browser before.
  */
-export function welcome(root, { invited, known, message, entered }) {
+export function welcome(root, { invited, pass, known, message, entered }) {
   const door = h('section', { class: 'door', 'aria-label': 'Your account' });
+  const name = h('h1', {}, 'Orbital');
   const promise = h(
     'section',
     { class: 'promise', 'aria-label': 'About Orbital' },
     sign(132),
-    h('h1', {}, 'Orbital'),
+    name,
     h('p', { class: 'lead' }, 'A quiet place for your family to talk, on a computer that you choose.'),
   );
   const points = h(
@@ -119,5 +140,9 @@ export function welcome(root, { invited, known, message, entered }) {
     point('clock', 'Nothing gets lost. ', 'What you write offline is saved and sent later. What you missed loads automatically.'),
   );
   put(root, h('main', { class: 'welcome' }, promise, door, h('section', { class: 'points', 'aria-label': 'What Orbital offers' }, points)));
-  showDoor(door, { signingUp: invited || !known, invited, message, entered });
+  const how = { signingUp: pass !== undefined || !known, invited, pass, message, entered };
+  showDoor(door, how);
+  void about(name, pass).then((shut) => {
+    if (shut) showDoor(door, { ...how, signingUp: false, shut });
+  });
 }

@@ -7,10 +7,11 @@ from typing import Final
 from orbital_relay.server.context import ServerContext
 from orbital_relay.server.http.application import Application
 from orbital_relay.server.http.endpoint import Endpoint
-from orbital_relay.server.http.routes import accounts, events, groups, health, media, messages, presence, threads
+from orbital_relay.server.http.routes import about, accounts, events, groups, health, media, messages, presence, threads
 from orbital_relay.server.http.static.site import Site
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    *about.ENDPOINTS,
     *accounts.ENDPOINTS,
     *groups.ENDPOINTS,
     *presence.ENDPOINTS,

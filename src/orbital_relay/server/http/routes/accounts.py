@@ -6,9 +6,10 @@ import logging
 from typing import Final
 
 from orbital_relay.api.accounts import LoggedIn, LoginBody, SignedUp, SignupBody, WsTicket
-from orbital_relay.errors import Conflict, InvalidCredentials, UsernameTaken
+from orbital_relay.errors import Conflict, InvalidCredentials, SignupsClosed, UsernameTaken
 from orbital_relay.server.auth.credentials import bearer
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.http.routes.about import signup_policy
 from orbital_relay.services import accounts
 
 log = logging.getLogger("orbital.auth")
@@ -23,7 +24,7 @@ _BODY_BYTES: Final = 64 * 1024
     "/api/signup",
     tag=_TAG,
     answers=[Answer(201, "The account is there.", SignedUp)],
-    errors=[UsernameTaken, Conflict],
+    errors=[UsernameTaken, Conflict, SignupsClosed],
     auth=False,
     idempotent=True,
     limited=True,
@@ -35,13 +36,17 @@ async def signup(call: Call, body: SignupBody) -> Reply:
 
     `public_key` is passed on to the members of the user's groups as it was sent. With an `Idempotency-Key` a sign-up
     whose answer was lost may be repeated within 24 hours: the same account, with a token of its own.
+
+    `GET /api/about` says who may: where it says `invited`, `invitation` is an operator's invitation, which is used up,
+    or the invite code of a group, which is not.
     """
     accounts.check_signup(body)
     once = accounts.signup_once(call.idempotency_key, body)
     await call.server.limits.signup(call.address)
     try:
-        return Reply.json(await accounts.sign_up(call.server.services, body, once=once), status=201)
-    except (UsernameTaken, Conflict) as exc:
+        answer = await accounts.sign_up(call.server.services, body, policy=signup_policy(call), once=once)
+        return Reply.json(answer, status=201)
+    except (UsernameTaken, Conflict, SignupsClosed) as exc:
         log.warning("signup refused", extra={"address": call.address, "code": exc.code})
         raise
 

@@ -1,0 +1,157 @@
+"""`orbital user invite` and `orbital user invitations`: links with which people sign up where not everybody may."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+import msgspec
+
+from orbital_relay import wire
+from orbital_relay.commands.server_options import load_existing, run, settings_options
+from orbital_relay.commands.terminal import say, say_json
+from orbital_relay.config import Settings
+from orbital_relay.errors import NotFound
+from orbital_relay.ports import Invitation
+from orbital_relay.server.adapters import open_store
+from orbital_relay.server.ops.clock import SystemClock
+from orbital_relay.services.invitations import digest_of, new_invitation
+
+_DAY_MS = 86_400_000
+_MAX_DAYS = 365
+
+
+class _Invited(msgspec.Struct, frozen=True, kw_only=True):
+    """What `orbital user invite --json` prints."""
+
+    number: int
+    note: str
+    invitation: str
+    link: str
+    expires_at: str
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    """What `orbital user invitations --json` prints of each."""
+
+    number: int
+    note: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    used_by: str | None
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital user invite --note grandma
+  orbital user invite --days 1 --json
+"""
+)
+@click.option("--note", default="", help="Whom it is for; `orbital user invitations` shows it.")
+@click.option(
+    "--days", type=click.FloatRange(0.001, _MAX_DAYS), default=7.0, show_default=True, help="How long it is valid."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@settings_options("data_dir", "database_url", "public_url", "port")
+def invite(note: str, days: float, *, as_json: bool, **flags: str | None) -> None:
+    """
+    Print a link with which one person can make an account.
+
+    It is needed where ORBITAL_SIGNUPS is `invited`, and is used up by the account. The database keeps only its hash: a
+    lost link cannot be printed again.
+    """
+    settings = load_existing(flags)
+    code, made = run(_invite(settings, note, days))
+    link = f"{place(settings)}/#invitation={code}"
+    if as_json:
+        shown = _Invited(
+            number=made.number, note=note, invitation=code, link=link, expires_at=wire.iso(made.expires_ms)
+        )
+        say_json(msgspec.json.encode(shown).decode())
+    else:
+        say(link)
+        say(f"Invitation {made.number} makes one account, until {_minute(made.expires_ms)}.", err=True)
+
+
+def place(settings: Settings) -> str:
+    """Return the address that a link names; without the setting it is this machine's, which is noted."""
+    if settings.public_url is not None:
+        return settings.public_url
+    say("Note: ORBITAL_PUBLIC_URL is not set, so the link works on this machine alone.", err=True)
+    return f"http://localhost:{settings.port}"
+
+
+async def _invite(settings: Settings, note: str, days: float) -> tuple[str, Invitation]:
+    code, now_ms = new_invitation(), SystemClock().wall_ms()
+    store = await open_store(settings, alone=False)
+    try:
+        made = await store.add_invitation(
+            digest=digest_of(code), note=note, at_ms=now_ms, expires_ms=now_ms + int(days * _DAY_MS)
+        )
+        return code, made
+    finally:
+        await store.close()
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital user invitations
+  orbital user invitations --withdraw 3
+"""
+)
+@click.option("--withdraw", type=int, metavar="NUMBER", help="Delete an invitation that was not used.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@settings_options("data_dir", "database_url")
+def invitations(withdraw: int | None, *, as_json: bool, **flags: str | None) -> None:
+    """List invitations, with who has used them, or withdraw one."""
+    settings = load_existing(flags)
+    if withdraw is not None:
+        run(_withdraw(settings, withdraw))
+    rows = run(_list(settings))
+    if as_json:
+        say_json(msgspec.json.encode([_row(each) for each in rows]).decode())
+        return
+    now_ms = SystemClock().wall_ms()
+    for each in rows:
+        say(f"{each.number:>4}  {_state(each, now_ms):<40}  {each.note}".rstrip())
+
+
+async def _list(settings: Settings) -> list[Invitation]:
+    store = await open_store(settings, alone=False)
+    try:
+        return await store.invitations()
+    finally:
+        await store.close()
+
+
+async def _withdraw(settings: Settings, number: int) -> None:
+    store = await open_store(settings, alone=False)
+    try:
+        if not await store.withdraw_invitation(number):
+            raise NotFound(f"There is no unused invitation {number}.")
+    finally:
+        await store.close()
+
+
+def _row(each: Invitation) -> _Row:
+    return _Row(
+        number=each.number,
+        note=each.note,
+        created_at=wire.iso(each.created_ms),
+        expires_at=wire.iso(each.expires_ms),
+        used_at=None if each.used_ms is None else wire.iso(each.used_ms),
+        used_by=each.used_by,
+    )
+
+
+def _state(each: Invitation, now_ms: int) -> str:
+    if each.used_ms is not None:
+        return f"used by {each.used_by or 'a deleted account'}"
+    return f"{'expired' if each.expires_ms <= now_ms else 'open until'} {_minute(each.expires_ms)}"
+
+
+def _minute(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
