@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from orbital_relay.errors import OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.server.edge.budget import ConnectionBudget
 from orbital_relay.server.edge.linger import MALFORMED_BYTES, Linger
-from orbital_relay.server.edge.request_cycle import BodyCycle, CycleTransport
+from orbital_relay.server.edge.request_cycle import BodyCycle, Cycle, CycleTransport
 from orbital_relay.server.edge.request_head import RequestHead, decode_path, judge, without_upgrade
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class HttpLine(HttpToolsProtocol):
             "server": self.server,
             "state": self.app_state.copy(),
         }
-        self.cycle = cycle = (BodyCycle if head.has_body else RequestResponseCycle)(
+        self.cycle = cycle = (BodyCycle if head.has_body else Cycle)(
             scope=scope,
             transport=cast("asyncio.Transport", self._answers),
             flow=self.flow,

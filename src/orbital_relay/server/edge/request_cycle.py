@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
 from orbital_relay.server.edge import linger
 from orbital_relay.server.edge.linger import Linger
@@ -35,7 +35,60 @@ class AnsweringLine(Protocol):
         """Return whether the other end is a trusted proxy."""
 
 
-class BodyCycle(RequestResponseCycle):
+class Cycle(RequestResponseCycle):
+    """
+    A request whose body may be taken, and whose answer may be given, without the events of ASGI.
+
+    Two events make two packets of a small answer, each with its system call, and wake its reader twice.
+    """
+
+    def take_body(self) -> bytes | None:
+        """Return the body if all of it is here; None if `receive` has to wait for it, or the client is gone."""
+        if self.more_body or self.disconnected or self.response_complete:
+            return None
+        body, self.body = bytes(self.body), bytearray()
+        return body
+
+    def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bool:
+        """
+        Write a whole answer in one piece, with the bytes that `send` would write.
+
+        Args:
+            status: The status.
+            headers: The headers, their names in lower case, `content-length` among them unless the status has none.
+            body: What follows them; nothing for a HEAD.
+
+        Returns:
+            Whether it was written. If not, nothing was: `send` has to wait for something first, or to log the request.
+
+        Raises:
+            RuntimeError: If a header cannot be sent: it would end the headers.
+        """
+        if self.more_body or self.response_started or self.disconnected or self.flow.write_paused or self.access_log:
+            return False
+        content = [STATUS_LINE[status]]
+        closes = False
+        for name, value in (*self.default_headers, *headers):
+            if HEADER_RE.search(name) or HEADER_VALUE_RE.search(value):
+                raise RuntimeError(f"The header {name!r} cannot be sent with this value.")
+            if name == b"connection" and value == b"close":
+                closes = True
+                self.keep_alive = False
+            content += (name, b": ", value, b"\r\n")
+        if not self.keep_alive and not closes:
+            content.append(b"connection: close\r\n")
+        content += (b"\r\n", body)
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.transport.write(b"".join(content))
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+        return True
+
+
+class BodyCycle(Cycle):
     """
     A request with a body. Its answer waits until the body was read and discarded, if the body is bounded.
 

@@ -17,6 +17,7 @@ from orbital_relay.errors import MethodNotAllowed, NotFound, OrbitalError, Unaut
 from orbital_relay.model import Principal
 from orbital_relay.server.auth.credentials import bearer
 from orbital_relay.server.context import ServerContext
+from orbital_relay.server.edge.request_cycle import Cycle
 from orbital_relay.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, read_body
 from orbital_relay.server.http.query import read_query, whole_fields
 from orbital_relay.services.forms import read
@@ -158,7 +159,7 @@ class Resource:
         held = call.held
         try:
             if held is None:
-                await respond(reply, call.scope, call.receive, call.send, extra=extra)
+                await respond(reply, call.scope, call.receive, call.send, extra=extra, cycle=call.cycle)
                 return
             if isinstance(reply, Reply):
                 self._server.memory.shrink(held, len(reply.body))
@@ -243,7 +244,7 @@ async def _run(bound: _Bound, call: Call) -> Reply | Response:
         arguments.append(read_query(call.scope["query_string"], bound.query, whole=bound.whole))
     try:
         if bound.body is not None:
-            call.raw_body = await read_body(call.receive, declared=call.declared, limit=bound.limit)
+            call.raw_body = await read_body(call.receive, cycle=call.cycle, declared=call.declared, limit=bound.limit)
             arguments.append(read(bound.body, call.raw_body))
         return await bound.endpoint.handler(call, *arguments)
     except asyncio.CancelledError:
@@ -266,9 +267,17 @@ def _status(reply: Reply | Response) -> int:
     return reply.status if isinstance(reply, Reply) else reply.status_code
 
 
-async def respond(reply: Reply | Response, scope: Scope, receive: Receive, send: Send, *, extra: RawHeaders) -> None:
+async def respond(
+    reply: Reply | Response,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    extra: RawHeaders,
+    cycle: Cycle | None = None,
+) -> None:
     """
-    Send an answer with the headers that all have.
+    Send an answer with the headers that all have, a small one by `cycle` if it is given.
 
     RFC 9110 §9.3.2: a HEAD gets the same headers, and no body.
     """
@@ -279,8 +288,10 @@ async def respond(reply: Reply | Response, scope: Scope, receive: Receive, send:
         if reply.status not in {204, 304}:
             headers.append((b"content-type", reply.content_type))
             headers.append((b"content-length", b"%d" % len(reply.body)))
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         body = b"" if head else reply.body
+        if cycle is not None and len(body) <= PIECE_BYTES and cycle.answer(reply.status, headers, body):
+            return
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         # The server waits for the client before each piece, so the transport never holds a large body whole.
         # Each piece is a copy: a view would keep the body alive for as long as the transport has a piece of it.
         start = 0
