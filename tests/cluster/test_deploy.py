@@ -163,7 +163,10 @@ def _settings_named(text: str) -> set[str]:
 )
 def test_settings_exist(name: str):
     """[DEPLOY] Every setting that a file names is one of the server's."""
-    assert _settings_named((DEPLOY / name).read_text()) <= {option.env for option in OPTIONS}
+    named = _settings_named((DEPLOY / name).read_text())
+
+    assert named
+    assert named <= {option.env for option in OPTIONS}
 
 
 def context_of_the_image(to: Path) -> None:

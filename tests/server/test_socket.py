@@ -566,6 +566,8 @@ async def test_sigterm(serve, people):
     assert status == 0
     assert code == 1012
     done = [answer.json()["seq"] for answer in answers if isinstance(answer, httpx.Response) and answer.is_success]
+    # Event 5 was delivered before the signal; two of the five are the members' own.
+    assert len(done) >= 3
     server.start()
     kept = {frame["seq"] for frame in await ada.events(group)}
     assert set(done) <= kept
