@@ -36,9 +36,9 @@ def unseal(key: bytes, sealed: str, about: str) -> str:
         return "(sealed with another key)"
 
 
-def shown(text: str) -> str:
-    """Return another member's text with control characters escaped: they could clear the terminal or forge lines."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def say(text: str) -> None:
+    """Print a line with control characters escaped: a text of others could clear the terminal or forge lines."""
+    print("".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text), flush=True)
 
 
 def base64_of(sealed: bytes) -> str:
@@ -56,7 +56,7 @@ async def enter(orbital: Orbital, invitation: str | None) -> tuple[str, bytes]:
     if invitation is None:
         key = AESGCM.generate_key(bit_length=256)
         group = await orbital.api.create_group(base64_of(seal(key, "Family", "name")), copy_of_key(key))
-        print(f"Invite with: {group.invite_code}.{base64.urlsafe_b64encode(key).decode()}", flush=True)
+        say(f"Invite with: {group.invite_code}.{base64.urlsafe_b64encode(key).decode()}")
         return group.group_id, key
     code, _, key_text = invitation.partition(".")
     key = base64.urlsafe_b64decode(key_text)
@@ -70,11 +70,11 @@ async def listen(orbital: Orbital, group_id: str, key: bytes) -> None:
     async for event in orbital.subscribe(group_id, since=0):
         match event:
             case MemberJoined(data=member):
-                names[member.user_id] = shown(member.username)
-                print(f"* {names[member.user_id]} is here", flush=True)
+                names[member.user_id] = member.username
+                say(f"* {member.username} is here")
             case NewMessage(data=message):
                 who = names.get(message.sender_id, "somebody")
-                print(f"{who}: {shown(unseal(key, message.encrypted_envelope, group_id))}", flush=True)
+                say(f"{who}: {unseal(key, message.encrypted_envelope, group_id)}")
 
 
 async def speak(orbital: Orbital, group_id: str, key: bytes) -> None:
@@ -98,4 +98,5 @@ if __name__ == "__main__":
     try:
         asyncio.run(main(*sys.argv[2:]))
     except ClientError as exc:
-        sys.exit(str(exc))
+        say(str(exc))
+        sys.exit(1)

@@ -14,6 +14,9 @@ import { fileStore } from '@orbital-relay/client/file-store';
 
 const [url, groupId, file = `echo-${groupId}.json`] = process.argv.slice(2);
 const client = new OrbitalClient(url, { token: process.env.ORBITAL_TOKEN, store: await fileStore(file) });
+/** Prints a line; what a terminal would act on in texts of others is escaped. */
+const say = (...words) =>
+  console.log(words.join(' ').replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (char) => `\\u{${char.codePointAt(0).toString(16)}}`));
 let self;
 client.on('auth_success', ({ user_id }) => (self = user_id));
 
@@ -28,12 +31,12 @@ client.subscribe(groupId, {
       { key: `echo-${data.thread_id}` },
     );
     client.typing(data.thread_id, false);
-    console.log('answered', data.thread_id);
+    say('answered', data.thread_id);
   },
-  onReset: ({ data }) => console.log('missed for good: the events after', data.last),
-  onCaughtUp: () => console.log('ready'),
+  onReset: ({ data }) => say('missed for good: the events after', data.last),
+  onCaughtUp: () => say('ready'),
   onEnd: (error) => {
-    console.log(error?.message ?? 'closed');
+    say(error?.message ?? 'closed');
     client.close();
   },
 });

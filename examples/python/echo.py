@@ -18,6 +18,11 @@ from orbital_relay.client import CaughtUp, Event, FileOutbox, FilePositions, New
 STATE = Path("echo-state")
 
 
+def say(text: str) -> None:
+    """Print a line with control characters escaped: a text of others could clear the terminal or forge lines."""
+    print("".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text), flush=True)
+
+
 class Echo:
     """The bot. Its callback may take as long as it likes: the connection is read on meanwhile."""
 
@@ -33,7 +38,7 @@ class Echo:
                 event.data.thread_id, event.data.encrypted_body, idempotency_key=f"echo-{event.data.thread_id}"
             )
             self.orbital.typing(event.data.thread_id, is_typing=False)
-            print("answered", event.data.thread_id, flush=True)
+            say(f"answered {event.data.thread_id}")
 
 
 async def main(url: str, group_id: str) -> None:
@@ -44,7 +49,7 @@ async def main(url: str, group_id: str) -> None:
         # The first start begins with the group's first event; later ones go on where the last one stopped.
         subscription = orbital.subscribe(group_id, since=0, on_event=Echo(orbital).on_event)
         await subscription.ready()
-        print("ready", flush=True)
+        say("ready")
         await subscription.finished()
 
 

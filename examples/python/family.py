@@ -24,6 +24,11 @@ def unlock(sealed: str) -> str:
     return base64.b64decode(sealed)[::-1].decode()
 
 
+def say(text: str) -> None:
+    """Print a line with control characters escaped: a text of others could clear the terminal or forge lines."""
+    print("".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text), flush=True)
+
+
 async def sign_up(url: str, name: str) -> str:
     """Make an account with a name of its own, and give its token."""
     async with Api(url) as api:
@@ -46,12 +51,12 @@ async def main(url: str) -> None:
         async for event in at_bens.subscribe(group.group_id, since=0):
             match event:
                 case NewThread(data=data):
-                    print(f"{event.seq}: {data.author_username.split('_')[0]} asks: {unlock(data.encrypted_body)}")
+                    say(f"{event.seq}: {data.author_username.split('_')[0]} asks: {unlock(data.encrypted_body)}")
                     await at_bens.reply(thread.thread_id, lock("I do."))
                 case NewMessage(data=data):
-                    print(f"{event.seq}: a message: {unlock(data.encrypted_envelope)}")
+                    say(f"{event.seq}: a message: {unlock(data.encrypted_envelope)}")
                 case NewReply(data=data):
-                    print(f"{event.seq}: {data.author_username.split('_')[0]} answers: {unlock(data.encrypted_body)}")
+                    say(f"{event.seq}: {data.author_username.split('_')[0]} answers: {unlock(data.encrypted_body)}")
                     break
 
 
