@@ -13,7 +13,7 @@ from orbital_relay.server.cluster import presence as room
 from orbital_relay.server.cluster.presence import SharedPresence
 from orbital_relay.server.cluster.redis_client import AWAY, SharedRedis
 from orbital_relay.server.cluster.tickets import SharedTickets
-from orbital_relay.server.limits.limiter import SharedLimiter
+from orbital_relay.server.limits.shared_limiter import SharedLimiter
 from orbital_relay.server.ops.clock import SystemClock
 from orbital_relay.server.sessions.presence import ConnectedUser
 from tests.cluster.conftest import Cluster

@@ -25,7 +25,6 @@ from orbital_relay.config import Settings
 from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Principal, UserId
 from orbital_relay.ports import Clock, Store
-from orbital_relay.server.auth.jwks import JwksKeys
 from orbital_relay.server.auth.keys import Key, OutsideKeys, PemKey, SecretKey
 from orbital_relay.server.auth.revocations import Revocations
 from orbital_relay.server.auth.tickets import TICKET_S, LocalTickets, Tickets, whose
@@ -105,6 +104,9 @@ class Auth:
         if pem is not None:
             outside = PemKey(pem, allowed=settings.jwt_algorithms)
         elif settings.jwt_jwks_url is not None:
+            # It brings an HTTP client, which a server without an identity provider never needs.
+            from orbital_relay.server.auth.jwks import JwksKeys  # noqa: PLC0415
+
             outside = JwksKeys(settings.jwt_jwks_url, allowed=settings.jwt_algorithms, clock=clock)
         return cls(
             store=store,
@@ -280,7 +282,7 @@ class Auth:
 
     async def close(self) -> None:
         """Finish what is under way; a fetch from the identity provider is cancelled."""
-        if isinstance(self._outside, JwksKeys):
+        if self._outside is not None:
             await self._outside.close()
         await asyncio.gather(*self._entering.values(), return_exceptions=True)
 

@@ -123,6 +123,10 @@ class OutsideKeys(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Cancel a fetch that is under way."""
+        ...
+
 
 class PemKey:
     """
@@ -162,3 +166,6 @@ class PemKey:
     async def find(self, algorithm: str, kid: str | None) -> Key | None:
         """Return the key when it is for that algorithm."""
         return self.now(algorithm, kid)
+
+    async def close(self) -> None:
+        """Nothing is under way: the key is at hand."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import secrets
 import unicodedata
+from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerifyMismatchError
+from argon2.low_level import ARGON2_VERSION
 
 from orbital_relay.errors import Unavailable
 from orbital_relay.services import context as services_context
@@ -40,6 +42,11 @@ def _bytes(password: str) -> bytes:
     return _normal(password).encode("utf-8", "surrogatepass")
 
 
+def _unpadded(data: bytes) -> str:
+    """The base64 of the PHC string format."""
+    return b64encode(data).decode().rstrip("=")
+
+
 class Passwords:
     """
     Hashes passwords with Argon2id (RFC 9106) on a few threads of its own.
@@ -58,8 +65,11 @@ class Passwords:
         self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="orbital-passwords")
         self._room = threads + max_waiting
         self._under_way = 0
-        # What is compared when there is no such user: a hash like all others, of something that nobody can type.
-        self._nobody = self._hasher.hash(secrets.token_bytes(32))
+        # What is compared when there is no such user: it has the form and cost of all others, and no password's bits.
+        self._nobody = (
+            f"$argon2id$v={ARGON2_VERSION}$m={MEMORY_KIB},t={PASSES},p={LANES}"
+            f"${_unpadded(secrets.token_bytes(16))}${_unpadded(secrets.token_bytes(32))}"
+        )
 
     async def hash(self, password: str) -> str:
         """

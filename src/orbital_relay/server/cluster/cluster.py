@@ -10,7 +10,7 @@ from orbital_relay.ports import BusReceiver, Clock
 from orbital_relay.server.cluster.presence import SharedPresence
 from orbital_relay.server.cluster.redis_client import SharedRedis
 from orbital_relay.server.cluster.tickets import SharedTickets
-from orbital_relay.server.limits.limiter import SharedLimiter
+from orbital_relay.server.limits.shared_limiter import SharedLimiter
 from orbital_relay.server.sessions.presence import Here
 
 

@@ -8,7 +8,8 @@ import pytest
 from limits.aio.storage import MemoryStorage
 from limits.errors import StorageError
 
-from orbital_relay.server.limits.limiter import LocalLimiter, SharedLimiter
+from orbital_relay.server.limits.limiter import LocalLimiter
+from orbital_relay.server.limits.shared_limiter import SharedLimiter
 
 
 class Clock:
