@@ -19,7 +19,8 @@ from orbital_relay.commands.terminal import say, shown_lines
 
 COMMANDS: Final = {
     "serve": "Serve HTTP and WebSocket.",
-    "user": "Add and invite users, and end their sessions.",
+    "user": "Add, invite, list and disable users.",
+    "group": "List groups and what they store.",
     "token": "Make a token for a user.",
     "tail": "Print a group's events as they happen.",
     "send": "Post a message to a group.",

@@ -83,6 +83,21 @@ class Forbidden(OrbitalError):
     code, status = "FORBIDDEN", 403
 
 
+class AccountDisabled(OrbitalError):
+    """
+    The operator has disabled the account.
+
+    Args:
+        reason: What the operator wrote for its user; empty when nothing.
+    """
+
+    code, status, close = "ACCOUNT_DISABLED", 403, 1008
+
+    def __init__(self, reason: str = "") -> None:
+        why = f": {reason.rstrip('.')}" if reason else ""
+        super().__init__(f"This account is disabled{why}. Ask the person who runs this server.", reason=reason)
+
+
 class SignupsClosed(OrbitalError):
     """The server takes no new account, or none without a valid invitation; `details.signups` is the policy."""
 

@@ -106,6 +106,7 @@ FAMILIES = {
     "MSG": "messages",
     "ONCE": "idempotency keys",
     "OPDOC": "the commands of the pages for operators",
+    "OPER": "accounts and groups as the operator sees them",
     "ORD": "order",
     "ORI": "origins",
     "OUT": "clients and test suites of other projects",

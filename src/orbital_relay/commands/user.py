@@ -1,34 +1,33 @@
-"""`orbital user`: add users, and end their sessions."""
+"""`orbital user`: the users of a server."""
 
 from __future__ import annotations
 
-import sys
 import uuid
-from collections.abc import Awaitable, Callable
-from functools import partial
 
 import click
 import msgspec
 
 from orbital_relay.api.accounts import SignupBody
+from orbital_relay.commands.accounts import COMMANDS, REVOKING, end_sessions, find, read_password, with_store
 from orbital_relay.commands.invitations import invitations, invite
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
-from orbital_relay.errors import NotFound
 from orbital_relay.model import UserId
-from orbital_relay.server.adapters import extra, open_store
-from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.adapters import open_store
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.ops.clock import SystemClock
 from orbital_relay.services import accounts
+from orbital_relay.store.sql import SqlStore
 
 
 @click.group()
 def user() -> None:
-    """Add and invite users, and end their sessions. A server may be running meanwhile."""
+    """Add, invite, list and disable users, and end their sessions. A server may be running meanwhile."""
 
 
+for command in COMMANDS:
+    user.add_command(command)
 user.add_command(invite)
 user.add_command(invitations)
 
@@ -50,13 +49,7 @@ def add(username: str, public_key: str, **flags: str | None) -> None:
     The password is asked for, or read from standard input when that is no terminal.
     """
     settings = load_existing(flags)
-    if sys.stdin is None:
-        raise click.UsageError("There is no standard input to read the password from.")
-    password = (
-        click.prompt("Password", hide_input=True, confirmation_prompt=True)
-        if sys.stdin.isatty()
-        else sys.stdin.readline().rstrip("\n")
-    )
+    password = read_password(again=True)
     user_id = run(_add(settings, username, password, public_key))
     say(f"{username} has an account now; user id {user_id}")
 
@@ -85,7 +78,7 @@ Examples:
 """
 )
 @click.argument("username")
-@settings_options("data_dir", "database_url", "redis_url", "jwt_secret")
+@settings_options(*REVOKING)
 def revoke(username: str, **flags: str | None) -> None:
     """
     End every session of USERNAME, by name or user id.
@@ -93,32 +86,10 @@ def revoke(username: str, **flags: str | None) -> None:
     All tokens that the user has now become invalid, and open connections are closed: at once if the servers' Redis is
     configured here, too, else within seconds. A new login returns a new token.
     """
-    if not run(_revoke(load_existing(flags), username)):
-        say("Note: Redis did not answer; running servers find it in the database within seconds.", err=True)
+    settings = load_existing(flags)
+
+    async def work(store: SqlStore) -> None:
+        await end_sessions(settings, store, await find(store, username))
+
+    with_store(settings, work)
     say(f"Every token that {username} had is void.")
-
-
-async def _revoke(settings: Settings, username: str) -> bool:
-    """Revoke; return False when Redis is configured and did not answer."""
-    notify = None if settings.redis_url is None else _notifier(settings.redis_url)
-    store = await open_store(settings, alone=False)
-    try:
-        account = await store.account(username) or await store.find_user(UserId(username))
-        if account is None:
-            raise NotFound(f"There is no user {username} here.")
-        await Auth.of(settings, store=store, clock=SystemClock()).revoke_user(account.user_id)
-    finally:
-        await store.close()
-    return notify is None or await notify()
-
-
-def _notifier(redis_url: str) -> Callable[[], Awaitable[bool]]:
-    """
-    Return a function that notifies the servers; call it after the revocation is stored.
-
-    Raises:
-        SettingsInvalid: If the library for Redis is not installed.
-    """
-    with extra("redis"):
-        from orbital_relay.bus.redis import tell_revoked_once  # noqa: PLC0415 - an extra
-    return partial(tell_revoked_once, redis_url)

@@ -46,13 +46,24 @@ class Principal(msgspec.Struct, frozen=True):
 
 
 class Account(msgspec.Struct, frozen=True):
-    """A user as the store keeps it. `password_hash` is None for users of an outside identity provider."""
+    """
+    A user as the store keeps it.
+
+    Attributes:
+        key: The row number.
+        user_id: The public id.
+        username: The name.
+        public_key: JSON, as it was sent.
+        password_hash: None for users of an outside identity provider.
+        disabled: Why the account is disabled, perhaps empty; None while it is not.
+    """
 
     key: int
     user_id: UserId
     username: str
     public_key: msgspec.Raw
     password_hash: str | None
+    disabled: str | None = None
 
 
 class IdempotencyKey(msgspec.Struct, frozen=True):

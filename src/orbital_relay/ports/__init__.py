@@ -9,6 +9,7 @@ from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.limiter import Limiter
 from orbital_relay.ports.log import Appended, Log
 from orbital_relay.ports.media import MediaCleanup, MediaStore, MediaUsage, Uploads
+from orbital_relay.ports.people import GroupSummary, People, Storage, UserSummary
 from orbital_relay.ports.store import Database, MediaRows, Store
 from orbital_relay.ports.threads import ThreadStore
 
@@ -24,6 +25,7 @@ __all__ = [
     "Clock",
     "Database",
     "GroupStore",
+    "GroupSummary",
     "IdempotencyKeys",
     "Invitation",
     "Invitations",
@@ -33,8 +35,11 @@ __all__ = [
     "MediaRows",
     "MediaStore",
     "MediaUsage",
+    "People",
     "RevocationStore",
+    "Storage",
     "Store",
     "ThreadStore",
     "Uploads",
+    "UserSummary",
 ]

@@ -76,7 +76,12 @@ class Accounts(Protocol):
         ...
 
     async def enter_user(self, *, user_id: UserId, username: str, at_ms: int) -> int:
-        """Return the row number of a token's user; one not known yet is entered with that name."""
+        """
+        Return the row number of a token's user; one not known yet is entered with that name.
+
+        Raises:
+            AccountDisabled: If the account is disabled.
+        """
         ...
 
     async def find_user(self, user_id: UserId) -> Account | None:

@@ -9,6 +9,7 @@ from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.log import Log
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
+from orbital_relay.ports.people import People
 from orbital_relay.ports.threads import ThreadStore
 
 
@@ -24,7 +25,9 @@ class Database(Protocol):
         ...
 
 
-class Store(Log, Accounts, Invitations, GroupStore, ThreadStore, IdempotencyKeys, RevocationStore, Database, Protocol):
+class Store(
+    Log, Accounts, Invitations, People, GroupStore, ThreadStore, IdempotencyKeys, RevocationStore, Database, Protocol
+):
     """The ports to everything but media."""
 
 

@@ -35,6 +35,7 @@ from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from orbital_relay.server.sessions.client_session import ClientSession
+from orbital_relay.server.sessions.last_seen import LastSeen
 from orbital_relay.server.sessions.presence import ConnectedUser, LocalPresence, PresenceSource
 from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.server.sessions.typing import TypingNotifier
@@ -159,6 +160,7 @@ class Node:
             heartbeat_s=settings.heartbeat_s,
             frame_rate=settings.frame_rate,
         )
+        self.last_seen = LastSeen(auth=self.auth, sessions=self.sessions.open, store=store, clock=clock)
         self.handshakes = HandshakeAdmission(
             open_session=partial(
                 ClientSession,
@@ -266,6 +268,7 @@ class Node:
         """Clear every cache of a database that went back to an older state: tokens, users, revocations."""
         await self.store.note_rewind(at_ms=self.clock.wall_ms())
         self.auth.forget()
+        self.last_seen.forget()
         await self.auth.refresh()
         self.typing.forget()
         await self.sessions.recheck_users(self.store)
@@ -369,6 +372,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
             for name, work, every_s, sooner in (
                 ("prune", node.prune, settings.prune_s, None),
                 ("media", node.collect_media, settings.prune_s, None),
+                ("last seen", node.last_seen.write, settings.prune_s, None),
                 ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
                 *(

@@ -10,7 +10,7 @@ import msgspec
 from orbital_relay.api.about import SignupPolicy
 from orbital_relay.api.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
 from orbital_relay.api.fields import as_sent
-from orbital_relay.errors import Conflict, InvalidCredentials, UsernameTaken, ValidationFailed
+from orbital_relay.errors import AccountDisabled, Conflict, InvalidCredentials, UsernameTaken, ValidationFailed
 from orbital_relay.explain import explain
 from orbital_relay.model import Account, IdempotencyKey, UserId
 from orbital_relay.services.context import ServiceContext
@@ -46,12 +46,12 @@ def check_signup(body: SignupBody) -> None:
     """
     if USERNAME.fullmatch(read_name(body.username)) is None:
         raise ValidationFailed("A username is 3-50 of the characters A-Z, a-z, 0-9 and _.", field="username")
-    _check_password(body.password)
+    check_password(body.password)
     _check_public_key(bytes(body.public_key))
 
 
-def _check_password(password: str) -> None:
-    """Report everything that is missing at once, and never repeat the password."""
+def check_password(password: str) -> None:
+    """Check the rules for a password. Report everything that is missing at once, and never repeat the password."""
     missing = [
         name
         for name, found in (
@@ -158,6 +158,7 @@ async def log_in(context: ServiceContext, body: LoginBody) -> LoggedIn:
 
     Raises:
         InvalidCredentials: If the name does not exist, has no password, or another one.
+        AccountDisabled: If the password is right and the account is disabled.
     """
     # Only a valid name reaches the database: PostgreSQL fails on U+0000.
     name = read_name(body.username)
@@ -166,6 +167,8 @@ async def log_in(context: ServiceContext, body: LoginBody) -> LoggedIn:
     holds = await context.passwords.verify(None if account is None else account.password_hash, body.password)
     if account is None or not holds:
         raise InvalidCredentials(known=None if account is None else account.username)
+    if account.disabled is not None:
+        raise AccountDisabled(account.disabled)
     token = await context.mint(account.user_id, account.username)
     return LoggedIn(
         user_id=account.user_id,

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from orbital_relay.errors import Conflict, UsernameTaken
+from orbital_relay.errors import AccountDisabled, Conflict, UsernameTaken
 from orbital_relay.model import Account, IdempotencyKey
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS
@@ -20,11 +20,18 @@ _ACCOUNT = (
     t.users.c.username,
     t.users.c.public_key,
     t.users.c.password_hash,
+    t.users.c.disabled_ms,
+    t.users.c.disabled_reason,
 )
 
 
 def _account(row: Row[*tuple[Any, ...]]) -> Account:
-    return Account(row.id, row.user_id, row.username, msgspec.Raw(row.public_key.encode()), row.password_hash)
+    key = msgspec.Raw(row.public_key.encode())
+    return Account(row.id, row.user_id, row.username, key, row.password_hash, _disabled(row))
+
+
+def _disabled(row: Row[*tuple[Any, ...]]) -> str | None:
+    return None if row.disabled_ms is None else str(row.disabled_reason)
 
 
 def add_account(
@@ -109,12 +116,29 @@ def find_user(conn: Connection, user_id: str) -> Account | None:
 
 
 def user_key(conn: Connection, user_id: str) -> int | None:
-    """Return a user's row number."""
-    return conn.execute(select(t.users.c.id).where(t.users.c.user_id == user_id)).scalar()
+    """
+    Return a user's row number, None for a user not known.
+
+    Raises:
+        AccountDisabled: If the account is disabled.
+    """
+    u = t.users.c
+    row = conn.execute(select(u.id, u.disabled_ms, u.disabled_reason).where(u.user_id == user_id)).one_or_none()
+    if row is None:
+        return None
+    reason = _disabled(row)
+    if reason is not None:
+        raise AccountDisabled(reason)
+    return int(row.id)
 
 
 def enter_user(conn: Connection, *, user_id: str, username: str, at_ms: int) -> int:
-    """Return the row number of a token's user, entered with an empty public key if not known."""
+    """
+    Return the row number of a token's user, entered with an empty public key if not known.
+
+    Raises:
+        AccountDisabled: If the account is disabled.
+    """
     known = user_key(conn, user_id)
     if known is not None:
         return known

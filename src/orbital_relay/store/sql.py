@@ -22,6 +22,7 @@ from orbital_relay.store import log as log_rows
 from orbital_relay.store import media as media_rows
 from orbital_relay.store import media_cleanup as cleanup_rows
 from orbital_relay.store import messages as message_rows
+from orbital_relay.store import people as people_rows
 from orbital_relay.store import revocations as revocation_rows
 from orbital_relay.store import threads as thread_rows
 from orbital_relay.store import uploads as upload_rows
@@ -114,6 +115,17 @@ class SqlStore(ABC):
     invite_code_opens = reading(invitation_rows.invite_code_opens)
     invitations = reading(invitation_rows.invitations)
     withdraw_invitation = writing(invitation_rows.withdraw_invitation)
+
+    # Chapter: people, as the operator sees them
+
+    users = reading(people_rows.users)
+    groups = reading(people_rows.groups)
+    group_members = reading(people_rows.group_members)
+    set_password = writing(people_rows.set_password)
+    rename = writing(people_rows.rename)
+    disable = writing(people_rows.disable)
+    enable = writing(people_rows.enable)
+    note_seen = writing(people_rows.note_seen)
     revoke = writing(revocation_rows.revoke)
     revocations = reading(revocation_rows.revocations)
 

@@ -48,7 +48,15 @@ users: Final = Table(
     Column("password_hash", Text),
     Column("public_key", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    # To the hour.
+    Column("seen_ms", BigInteger),
+    Column("disabled_ms", BigInteger),
+    Column("disabled_reason", Text),
+    # When the operator asked for the account's erasure, and when all but its content was erased.
+    Column("erase_ms", BigInteger),
+    Column("erased_ms", BigInteger),
 )
+Index("users_to_erase", users.c.erase_ms)
 
 groups: Final = Table(
     "groups",

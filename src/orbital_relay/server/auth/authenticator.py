@@ -82,6 +82,8 @@ class Auth:
         self._cache: OrderedDict[bytes, Principal] = OrderedDict()
         self._entering: dict[bytes, asyncio.Task[Principal]] = {}
         self._on_revoked: list[Callable[[], None]] = []
+        self.seen: set[int] = set()
+        """Row numbers of users whose tokens were used; `LastSeen` empties it."""
 
     @classmethod
     def of(
@@ -165,6 +167,7 @@ class Auth:
             del self._cache[digest]
             return None
         self._cache.move_to_end(digest)
+        self.seen.add(principal.key)
         return principal
 
     async def verify(self, token: str) -> Principal:
@@ -175,6 +178,7 @@ class Auth:
 
         Raises:
             Unauthorized: If the token does not hold; the sentence says why.
+            AccountDisabled: If its user's account is disabled.
             Unavailable: If the database or the identity provider cannot be reached.
         """
         principal = self.cached(token)
@@ -366,6 +370,7 @@ class Auth:
         while len(self._cache) >= CACHED_TOKENS:
             self._cache.popitem(last=False)
         self._cache[digest] = principal
+        self.seen.add(row)
         return principal
 
     def _entered(self, digest: bytes, task: asyncio.Task[Principal]) -> None:

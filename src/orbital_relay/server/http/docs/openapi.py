@@ -13,6 +13,7 @@ from orbital_relay import __version__
 from orbital_relay.api.errors import Error
 from orbital_relay.api.fields import ResponseBody
 from orbital_relay.errors import (
+    AccountDisabled,
     Conflict,
     OrbitalError,
     PayloadTooLarge,
@@ -56,7 +57,7 @@ def errors_of(endpoint: Endpoint) -> list[type[OrbitalError]]:
     if endpoint.idempotent:
         found.add(Conflict)
     if endpoint.auth:
-        found.add(Unauthorized)
+        found |= {Unauthorized, AccountDisabled}
     if endpoint.auth or endpoint.limited:
         found.add(TooManyRequests)
     if not endpoint.always:

@@ -6,7 +6,7 @@ import logging
 from typing import Final
 
 from orbital_relay.api.accounts import LoggedIn, LoginBody, SignedUp, SignupBody, WsTicket
-from orbital_relay.errors import Conflict, InvalidCredentials, SignupsClosed, UsernameTaken
+from orbital_relay.errors import AccountDisabled, Conflict, InvalidCredentials, SignupsClosed, UsernameTaken
 from orbital_relay.server.auth.credentials import bearer
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.routes.about import signup_policy
@@ -56,7 +56,7 @@ async def signup(call: Call, body: SignupBody) -> Reply:
     "/api/login",
     tag=_TAG,
     answers=[Answer(200, "The password holds.", LoggedIn)],
-    errors=[InvalidCredentials],
+    errors=[InvalidCredentials, AccountDisabled],
     auth=False,
     limited=True,
     body_limit=_BODY_BYTES,
@@ -70,6 +70,10 @@ async def login(call: Call, body: LoginBody) -> Reply:
     await call.server.limits.login(call.address, accounts.name_key(body.username))
     try:
         return Reply.json(await accounts.log_in(call.server.services, body))
+    except AccountDisabled:
+        # Only a right password finds out, so the name is that of an account.
+        log.warning("login refused", extra={"address": call.address, "username": body.username, "code": "disabled"})
+        raise
     except InvalidCredentials as exc:
         # Only the name of an account is written: people type passwords into the wrong field.
         log.warning("login refused", extra={"address": call.address, "username": exc.known or "(no account)"})
