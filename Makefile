@@ -158,7 +158,8 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 lock: $(VENV)/.stamp-dev  ## Resolve the locked requirements again (UPGRADE=1 to take newer versions)
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra server --extra postgres --extra redis --extra media -o requirements/run.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group build -c requirements/run.txt -o requirements/build.txt
-	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra e2ee -c requirements/run.txt -o requirements/e2ee.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --extra e2ee --group dev -c requirements/run.txt -c requirements/build.txt -o requirements/dev.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) --group site -c requirements/dev.txt -o requirements/site.txt
 
 clean:  ## Remove what was made, the data in var/ aside

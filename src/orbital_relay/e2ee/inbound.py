@@ -1,0 +1,92 @@
+"""Receiving: one event of the log, processed in one transaction with everything that follows from it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from orbital_relay.e2ee.contents import take_content
+from orbital_relay.e2ee.errors import E2eeError
+from orbital_relay.e2ee.events import CONTENT_EVENTS, EPOCH_EVENTS, bytes_of
+from orbital_relay.e2ee.heads import note_head
+from orbital_relay.e2ee.keys import retry_held, take_keys
+from orbital_relay.e2ee.roster import LoggedRecord
+from orbital_relay.e2ee.rows import GROUPS, HEADS, MEMBERS, LogEvent, LogPosition, Stop, Warned
+from orbital_relay.e2ee.state import Context, add_record, device_of, id_of, load_group, load_roster, stop_sending, warn
+from orbital_relay.e2ee.unit import Unit, ordered
+
+
+def process_event(unit: Unit, cx: Context, event: LogEvent) -> bool:
+    """
+    Process the group's next event.
+
+    Returns:
+        False when its number was processed before.
+
+    Raises:
+        E2eeError: `out_of_order` when it is not the next one, `not_found` for a group that is unknown here.
+    """
+    group = event.group_id
+    state = load_group(unit, group)
+    last = state.position
+    if event.seq <= last.seq:
+        head = unit.get(HEADS, f"{group}/{ordered(event.seq)}")
+        if head is not None and head.hash is not None and head.hash != event.hash:
+            rolled = Stop(code="rolled_back", seq=event.seq, ours=head.hash, theirs=event.hash)
+            stop_sending(unit, cx, group, rolled)
+        return False
+    if event.seq != last.seq + 1:
+        raise E2eeError(
+            "out_of_order", f"event {event.seq} of {group} is not number {last.seq + 1}", expected=last.seq + 1
+        )
+    user = id_of(event.fields.get("user_id"))
+    left = user if event.type == "member_left" else None
+    after = msgspec.structs.replace(
+        state,
+        position=LogPosition(event.seq, event.hash),
+        epoch=event.seq if event.type in EPOCH_EVENTS else state.epoch,
+        removals=tuple(one for one in state.removals if one.user != left),
+    )
+    unit.put(GROUPS, group, after)
+    if event.prev is not None and last.hash not in ("", event.prev):
+        broken = Stop(code="broken_chain", seq=event.seq, ours=last.hash, theirs=event.prev)
+        stop_sending(unit, cx, group, broken)
+    fork = note_head(unit, group, event.seq, event.hash)
+    if fork is not None:
+        stop_sending(unit, cx, group, fork)
+
+    match event.type:
+        case "member_joined":
+            unit.put(MEMBERS, f"{group}/{user}", event.seq)
+        case "member_left":
+            unit.delete(MEMBERS, f"{group}/{user}")
+        case "identity_changed":
+            _note_identity(unit, cx, event)
+        case "new_record":
+            _take_record(unit, cx, event)
+        case "new_keys":
+            take_keys(unit, cx, event)
+        case kind if kind in CONTENT_EVENTS:
+            take_content(unit, cx, event)
+    return True
+
+
+def _take_record(unit: Unit, cx: Context, event: LogEvent) -> None:
+    group, fields = event.group_id, event.fields
+    record = LoggedRecord(event.seq, id_of(fields.get("author_id")), bytes_of(fields.get("record")) or b"")
+    after, before = add_record(unit, group, record)
+    for one in after.warnings:
+        if one.seq == event.seq:
+            warn(unit, cx, Warned(group=group, seq=one.seq, code=one.code, user=one.user, device=one.device))
+    if after.devices != before.devices:
+        retry_held(unit, cx, group)
+
+
+def _note_identity(unit: Unit, cx: Context, event: LogEvent) -> None:
+    """Compare the server's word on a device with the roster."""
+    group, fields = event.group_id, event.fields
+    user, device = id_of(fields.get("user_id")), device_of(fields.get("device_id"))
+    known = load_roster(unit, group).find(user, device)
+    if known is None or fields.get("change") == "removed":
+        return
+    if bytes_of(fields.get("identity_key")) != known.identity:
+        warn(unit, cx, Warned(group=group, seq=event.seq, code="identity_differs", user=user, device=device))
