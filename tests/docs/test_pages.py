@@ -164,3 +164,18 @@ def test_the_page_names_the_wings_that_are_checked():
     layers = manifest["tool"]["importlinter"]["contracts"][1]["layers"]
 
     assert written == [set(re.findall(r"\w+", layer)) for layer in layers]
+
+
+def test_the_files_of_common_changes_exist():
+    """[WHERE1] Each file, folder and setting in the table *Where to change what* exists."""
+    page = (CHECKOUT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
+    table = page.partition("## Where to change what")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w./-]+)`", table.replace("`make docs`", "")))
+    places = (CHECKOUT, CHECKOUT / "src" / "orbital_relay", CHECKOUT / "web" / "js")
+    settings = set(config.Settings.__struct_fields__)
+
+    assert len(named) > 40
+    assert [
+        name for name in sorted(named)
+        if name not in settings | {"orbital"} and not any((place / name).exists() for place in places)
+    ] == []  # fmt: skip

@@ -43,9 +43,11 @@ function build() {
   const npm = process.env.npm_execpath;
   if (!npm) throw new Error('run it by npm, whose node-gyp it uses: npm run driver');
   const gyp = join(dirname(npm), '..', 'node_modules', 'node-gyp', 'bin', 'node-gyp.js');
-  const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? [`--nodedir=${prefix}`] : [];
-  const { status } = spawnSync(process.execPath, [gyp, 'rebuild', '--release', ...headers], {
+  // node-gyp prefers npm's setting to its own option, and that may name the headers of another Node of this machine.
+  const headers = existsSync(join(prefix, 'include', 'node', 'node_api.h')) ? { npm_config_nodedir: prefix } : {};
+  const { status } = spawnSync(process.execPath, [gyp, 'rebuild', '--release'], {
     cwd: folder(),
+    env: { ...process.env, ...headers },
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   return status ?? 1;
