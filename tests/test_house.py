@@ -163,7 +163,7 @@ def test_locks_agree():
             pinned.setdefault(name, {})[lock.stem] = version
         assert re.findall(r"^[a-z0-9-]+==[^\\\n]*$", text, re.MULTILINE) == [], f"{lock.name} has no hash for these"
 
-    assert {lock.stem for lock in locks} == {"build", "dev", "run", "site"}
+    assert {lock.stem for lock in locks} == {"build", "dev", "e2ee", "run", "site"}
     assert {name: where for name, where in pinned.items() if len(set(where.values())) > 1} == {}
 
 

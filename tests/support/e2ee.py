@@ -13,11 +13,11 @@ import msgspec
 
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.events import EPOCH_EVENTS
-from orbital_relay.e2ee.formats.content import Kind
+from orbital_relay.e2ee.formats.content import ContentKind
 from orbital_relay.e2ee.formats.records import HistoryPolicy
 from orbital_relay.e2ee.invite import read_invite
-from orbital_relay.e2ee.member import Member, NewPart
-from orbital_relay.e2ee.ports import Bundle, DirectoryDevice, PublishedKeys, Relay, SignedKey, Store, Wanted
+from orbital_relay.e2ee.member import GroupDevice, NewPart
+from orbital_relay.e2ee.ports import DeviceStore, DirectoryDevice, KeyBundle, OfferedKey, PublishedKeys, Relay, Wanted
 from orbital_relay.e2ee.rows import LogEvent
 from orbital_relay.e2ee.stores.memory import MemoryStore
 from orbital_relay.e2ee.texts import to_base64, to_base64url, uuid_bytes
@@ -90,11 +90,11 @@ class FakeRelay:
         self.groups: dict[str, GroupLog] = {}
         self.directory: dict[tuple[str, int], PublishedKeys] = {}
         self.last_resorts = 0
-        self.members: list[Member] = []
-        self.stores: dict[int, Store] = {}
+        self.members: list[GroupDevice] = []
+        self.stores: dict[int, DeviceStore] = {}
         self.on_post: Callable[[Post], None] = lambda _: None
         self.on_posted: Callable[[Post], None] = lambda _: None
-        self.on_bundle: Callable[[Bundle], Bundle] = lambda bundle: bundle
+        self.on_bundle: Callable[[KeyBundle], KeyBundle] = lambda bundle: bundle
         self.on_devices: Callable[[list[DirectoryDevice]], list[DirectoryDevice]] = lambda listed: listed
 
     def new_group(self, founder: str, group: str | None = None) -> str:
@@ -122,17 +122,17 @@ class FakeRelay:
         self.groups[group].members.discard(user)
         return self.append(group, "member_left", {"group_id": group, "user_id": user, "reason": "removed"})
 
-    def store_of(self, member: Member) -> Any:
+    def store_of(self, member: GroupDevice) -> Any:
         """Return the store of a device."""
         return self.stores[id(member)]
 
     async def device(
-        self, user: str, device: int = 1, *, store: Store | None = None, publish: bool = True, **options: Any
-    ) -> Member:
+        self, user: str, device: int = 1, *, store: DeviceStore | None = None, publish: bool = True, **options: Any
+    ) -> GroupDevice:
         """Make a device with a store of its own, or a given one, that publishes its keys."""
         port = RelayPort(self, user, device)
         kept = MemoryStore() if store is None else store
-        member = Member(store=kept, relay=port, user=user, device=device, now=lambda: self.now, **options)
+        member = GroupDevice(store=kept, relay=port, user=user, device=device, now=lambda: self.now, **options)
         port.member = member
         self.stores[id(member)] = kept
         self.members.append(member)
@@ -140,7 +140,7 @@ class FakeRelay:
             await member.publish_keys(4)
         return member
 
-    async def deliver(self, member: Member, group: str, log: list[Frame] | None = None) -> None:
+    async def deliver(self, member: GroupDevice, group: str, log: list[Frame] | None = None) -> None:
         """Give a member every event of a group that it does not have, up to its own leaving."""
         position = (await member.group(group)).position.seq
         for frame in (self.groups[group].log if log is None else log)[position:]:
@@ -148,7 +148,7 @@ class FakeRelay:
             if frame["type"] == "member_left" and frame["data"]["user_id"] == member.me.user:
                 return
 
-    async def settle(self, group: str, members: Sequence[Member] | None = None) -> None:
+    async def settle(self, group: str, members: Sequence[GroupDevice] | None = None) -> None:
         """Deliver and flush until nothing moves any more."""
         state, before = self.groups[group], -1
         for _ in range(20):
@@ -168,7 +168,7 @@ class RelayPort:
 
     def __init__(self, relay: FakeRelay, user: str, device: int) -> None:
         self.relay, self.user, self.device = relay, user, device
-        self.member: Member
+        self.member: GroupDevice
 
     async def post(self, group: str, kind: str, body: dict[str, Any], *, key: str, if_epoch: int | None = None) -> int:
         """Post as the server would."""
@@ -192,19 +192,19 @@ class RelayPort:
         relay.on_posted({**about, "seq": seq})
         return seq
 
-    async def claim(self, group: str, devices: Sequence[Wanted]) -> list[Bundle]:
+    async def claim(self, group: str, devices: Sequence[Wanted]) -> list[KeyBundle]:
         """Give a one-time key of each device, or its last resort."""
         relay, bundles = self.relay, []
         for wanted in devices:
             name = (wanted.user, wanted.device)
             keys = relay.directory.get(name)
             if keys is None:
-                bundles.append(Bundle(user=wanted.user, device=wanted.device, identity=bytes(33)))
+                bundles.append(KeyBundle(user=wanted.user, device=wanted.device, identity=bytes(33)))
                 continue
-            once: SignedKey | None = keys.hpke_pre_keys[0] if keys.hpke_pre_keys else None
+            once: OfferedKey | None = keys.hpke_pre_keys[0] if keys.hpke_pre_keys else None
             relay.last_resorts += once is None
             relay.directory[name] = msgspec.structs.replace(keys, hpke_pre_keys=keys.hpke_pre_keys[1:])
-            bundle = Bundle(
+            bundle = KeyBundle(
                 user=wanted.user,
                 device=wanted.device,
                 identity=keys.identity,
@@ -249,7 +249,9 @@ class RelayPort:
 _: type[Relay] = RelayPort
 
 
-async def new_family(relay: FakeRelay, devices: Sequence[Member], history: HistoryPolicy = HistoryPolicy.NONE) -> str:
+async def new_family(
+    relay: FakeRelay, devices: Sequence[GroupDevice], history: HistoryPolicy = HistoryPolicy.NONE
+) -> str:
     """Make a group of the first device, with every other one in it by its invite."""
     founder, *others = devices
     group = relay.new_group(founder.me.user)
@@ -263,14 +265,14 @@ async def new_family(relay: FakeRelay, devices: Sequence[Member], history: Histo
 
 async def family(
     users: Sequence[str] = (ADA, BEN, CLEO), history: HistoryPolicy = HistoryPolicy.NONE
-) -> tuple[FakeRelay, list[Member], str]:
+) -> tuple[FakeRelay, list[GroupDevice], str]:
     """Make a relay with one device of each user in one group."""
     relay = FakeRelay()
     members = [await relay.device(user) for user in users]
     return relay, members, await new_family(relay, members, history)
 
 
-async def enter(relay: FakeRelay, group: str, inviter: Member, member: Member) -> None:
+async def enter(relay: FakeRelay, group: str, inviter: GroupDevice, member: GroupDevice) -> None:
     """Let a person come in by an invite."""
     text, number = await inviter.invite(group)
     invite = read_invite(text)
@@ -284,23 +286,23 @@ async def enter(relay: FakeRelay, group: str, inviter: Member, member: Member) -
 
 def message(text: str) -> list[NewPart]:
     """Return the parts of a message."""
-    return [NewPart(field="encrypted_envelope", kind=Kind.MESSAGE, body=text.encode())]
+    return [NewPart(field="encrypted_envelope", kind=ContentKind.MESSAGE, body=text.encode())]
 
 
-async def say(member: Member, group: str, text: str) -> None:
+async def say(member: GroupDevice, group: str, text: str) -> None:
     """Post a message."""
     await member.draft(group, "new_message", message(text))
     await member.flush(group)
 
 
-async def reply(member: Member, group: str, thread: str, text: str) -> None:
+async def reply(member: GroupDevice, group: str, thread: str, text: str) -> None:
     """Post a reply."""
-    part = NewPart(field="encrypted_body", kind=Kind.REPLY, context=uuid_bytes(thread), body=text.encode())
+    part = NewPart(field="encrypted_body", kind=ContentKind.REPLY, context=uuid_bytes(thread), body=text.encode())
     await member.draft(group, "new_reply", [part], {"thread_id": thread})
     await member.flush(group)
 
 
-async def texts(member: Member, group: str) -> list[str]:
+async def texts(member: GroupDevice, group: str) -> list[str]:
     """Return what a member reads, in order; what it cannot read stands as its status."""
     return [
         "|".join(part.body.decode() for part in item.parts) if item.status == "read" else f"[{item.status}]"
@@ -308,6 +310,6 @@ async def texts(member: Member, group: str) -> list[str]:
     ]
 
 
-async def codes(member: Member, group: str) -> list[str]:
+async def codes(member: GroupDevice, group: str) -> list[str]:
     """Return the codes of a member's warnings."""
     return [warning.code for warning in await member.warnings(group)]

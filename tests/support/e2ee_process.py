@@ -15,8 +15,8 @@ import msgspec
 
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.invite import read_invite
-from orbital_relay.e2ee.member import Member
-from orbital_relay.e2ee.ports import Bundle, DirectoryDevice, PublishedKeys, Relay, Wanted
+from orbital_relay.e2ee.member import GroupDevice
+from orbital_relay.e2ee.ports import DirectoryDevice, KeyBundle, PublishedKeys, Relay, Wanted
 from orbital_relay.e2ee.stores.sqlcipher import SqlcipherStore
 from tests.support.e2ee import codes, event_of, message
 
@@ -34,15 +34,15 @@ def ask(what: str, **about: Any) -> Any:
 class AskingRelay:
     """A relay that is the parent's."""
 
-    member: Member
+    member: GroupDevice
 
     async def post(self, group: str, kind: str, body: dict[str, Any], *, key: str, if_epoch: int | None = None) -> int:
         """Post."""
         return int(ask("post", group=group, kind=kind, body=body, key=key, if_epoch=if_epoch))
 
-    async def claim(self, group: str, devices: Sequence[Wanted]) -> list[Bundle]:
+    async def claim(self, group: str, devices: Sequence[Wanted]) -> list[KeyBundle]:
         """Claim."""
-        return msgspec.convert(ask("claim", group=group, devices=devices), list[Bundle])
+        return msgspec.convert(ask("claim", group=group, devices=devices), list[KeyBundle])
 
     async def put_keys(self, keys: PublishedKeys) -> int:
         """Publish."""
@@ -66,7 +66,7 @@ async def main(path: str, key: str, user: str, group: str, invite: str) -> None:
     """Draft, send and read until the parent has no more to say."""
     relay = AskingRelay()
     async with SqlcipherStore(path, bytes.fromhex(key)) as store:
-        member = Member(store=store, relay=relay, user=user, device=1)
+        member = GroupDevice(store=store, relay=relay, user=user, device=1)
         relay.member = member
         try:
             await member.group(group)

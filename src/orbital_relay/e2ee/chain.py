@@ -23,7 +23,7 @@ SALT: Final = bytes(32)
 INFO: Final = b"WhisperGroup"
 
 
-class Chain(msgspec.Struct, frozen=True, kw_only=True):
+class SenderChain(msgspec.Struct, frozen=True, kw_only=True):
     """
     A chain as it stands.
 
@@ -44,7 +44,7 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
     skipped: tuple[tuple[int, bytes], ...] = ()
 
     def __repr__(self) -> str:
-        return f"Chain({self.distribution.hex()}, iteration {self.iteration})"
+        return f"SenderChain({self.distribution.hex()}, iteration {self.iteration})"
 
 
 def _step(chain_key: bytes) -> tuple[bytes, bytes]:
@@ -58,7 +58,7 @@ def _message_key(seed: bytes) -> tuple[bytes, bytes]:
     return derived[16:], derived[:16]
 
 
-def chain_of(skdm: Skdm) -> Chain:
+def chain_of(skdm: Skdm) -> SenderChain:
     """
     Begin a chain with a distribution message.
 
@@ -66,17 +66,17 @@ def chain_of(skdm: Skdm) -> Chain:
         E2eeError: `bad_key`.
     """
     check_public_key(skdm.signing_key)
-    return Chain(**msgspec.structs.asdict(skdm))
+    return SenderChain(**msgspec.structs.asdict(skdm))
 
 
-def skdm_of(chain: Chain) -> bytes:
+def skdm_of(chain: SenderChain) -> bytes:
     """Return the SKDM that gives the chain from its present iteration on."""
     fields = msgspec.structs.asdict(chain)
     del fields["skipped"]
     return write_skdm(Skdm(**fields))
 
 
-def encrypt(chain: Chain, signing: SigningKey, plain: bytes) -> tuple[bytes, Chain]:
+def encrypt(chain: SenderChain, signing: SigningKey, plain: bytes) -> tuple[bytes, SenderChain]:
     """
     Encrypt the chain's next message.
 
@@ -89,7 +89,7 @@ def encrypt(chain: Chain, signing: SigningKey, plain: bytes) -> tuple[bytes, Cha
     return body + signing.sign(body), after
 
 
-def decrypt(chain: Chain, message: SenderKeyMessage) -> tuple[bytes, Chain]:
+def decrypt(chain: SenderChain, message: SenderKeyMessage) -> tuple[bytes, SenderChain]:
     """
     Decrypt a message.
 

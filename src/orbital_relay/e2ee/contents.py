@@ -12,7 +12,7 @@ from orbital_relay.e2ee.chain import chain_of
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.events import CONTENT_EVENTS, ReadPart, is_in_place, item_of, parse_parts
 from orbital_relay.e2ee.formats.content import Content, read_content
-from orbital_relay.e2ee.formats.envelope import Address
+from orbital_relay.e2ee.formats.envelope import DeviceAddress
 from orbital_relay.e2ee.formats.sender_key import read_skdm
 from orbital_relay.e2ee.heads import check_head
 from orbital_relay.e2ee.own import take_own
@@ -106,7 +106,7 @@ def _read_parts(unit: Unit, cx: Context, event: LogEvent, author: str, parts: li
             refuse(STATUSES[row.warning], row.warning)
             return True
         try:
-            plain = cx.ratchet.decrypt(trial, Address(pin.user, pin.device), message)
+            plain = cx.ratchet.decrypt(trial, DeviceAddress(pin.user, pin.device), message)
             after = msgspec.structs.replace(pin, last=max(pin.last, message.iteration + 1))
             trial.put(PINS, distribution, after)
             contents.append(read_content(plain))
@@ -160,7 +160,7 @@ def _accept(
 # The past: chains that were shared
 
 
-def share_chain(unit: Unit, group: str, owner: Address, skdm: bytes, via: str | None) -> str:
+def share_chain(unit: Unit, group: str, owner: DeviceAddress, skdm: bytes, via: str | None) -> str:
     """
     Keep a chain for reading the past; of several beginnings the earliest counts.
 

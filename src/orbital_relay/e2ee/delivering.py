@@ -9,7 +9,7 @@ import msgspec
 
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.formats.envelope import (
-    Address,
+    DeviceAddress,
     Envelope,
     Keys,
     Pairwise,
@@ -18,8 +18,8 @@ from orbital_relay.e2ee.formats.envelope import (
     write_pairwise,
 )
 from orbital_relay.e2ee.heads import head_of
-from orbital_relay.e2ee.outbox import SERVICES, Deliver, PostRecord, SealedDelivery, Service, services_of
-from orbital_relay.e2ee.ports import Bundle, Wanted, Way
+from orbital_relay.e2ee.outbox import SERVICES, PostDelivery, PostRecord, SealedDelivery, Service, services_of
+from orbital_relay.e2ee.ports import KeyBundle, Wanted, Way
 from orbital_relay.e2ee.rows import SECRETS, Warned
 from orbital_relay.e2ee.sender import ViewDevice
 from orbital_relay.e2ee.state import Context, load_group, load_roster, load_view, secret_key, warn
@@ -46,13 +46,13 @@ def pairwise_of(unit: Unit, group: str) -> Pairwise:
     )
 
 
-async def claim(cx: Context, group: str, devices: Sequence[ViewDevice]) -> dict[Address, Bundle]:
+async def claim(cx: Context, group: str, devices: Sequence[ViewDevice]) -> dict[DeviceAddress, KeyBundle]:
     """Claim what the ratchet has no session for."""
 
     def suites(unit: Unit) -> list[Wanted]:
         wanted = []
         for device in devices:
-            suite = cx.ratchet.claim_suite(unit, Address(device.user, device.device), device.suites)
+            suite = cx.ratchet.claim_suite(unit, DeviceAddress(device.user, device.device), device.suites)
             if suite is not None:
                 wanted.append(Wanted(device.user, device.device, suite))
         return wanted
@@ -66,7 +66,7 @@ async def serve(cx: Context, group: str) -> None:
     """Send records, requests and pairwise messages."""
     rows = await cx.transact(lambda unit: unit.scan(SERVICES, services_of(group)))
     for key, row in rows:
-        if isinstance(row, Deliver):
+        if isinstance(row, PostDelivery):
             if row.not_before <= cx.now():
                 await _deliver(cx, group, key)
             continue
@@ -93,12 +93,12 @@ async def _post_once(
 async def _deliver(cx: Context, group: str, key: str) -> None:
     """Send one pairwise message, if its device is still in the view with that identity."""
 
-    def target_of(unit: Unit) -> tuple[Deliver, ViewDevice] | None:
+    def target_of(unit: Unit) -> tuple[PostDelivery, ViewDevice] | None:
         row = unit.get(SERVICES, key)
-        if not isinstance(row, Deliver):
+        if not isinstance(row, PostDelivery):
             return None
         for device in load_view(unit, cx, group).devices:
-            if (Address(device.user, device.device), device.identity) == (row.to, row.identity):
+            if (DeviceAddress(device.user, device.device), device.identity) == (row.to, row.identity):
                 # A device that asks could not open what it was given: a session that no longer fits must not carry
                 # the answer.
                 if row.answers is not None and row.sealed is None:
@@ -109,7 +109,7 @@ async def _deliver(cx: Context, group: str, key: str) -> None:
 
     def unseal(unit: Unit) -> None:
         row = unit.get(SERVICES, key)
-        if isinstance(row, Deliver):
+        if isinstance(row, PostDelivery):
             unit.put(SERVICES, key, msgspec.structs.replace(row, sealed=None))
 
     for changes in range(MAX_EPOCH_CHANGES + 1):
@@ -135,10 +135,10 @@ async def _deliver(cx: Context, group: str, key: str) -> None:
             return
 
 
-def _seal(unit: Unit, cx: Context, group: str, key: str, bundle: Bundle | None) -> SealedDelivery | None:
+def _seal(unit: Unit, cx: Context, group: str, key: str, bundle: KeyBundle | None) -> SealedDelivery | None:
     """Seal a pairwise message and keep it with its row; None when that fails: the row is gone, with a warning."""
     row = unit.get(SERVICES, key)
-    if not isinstance(row, Deliver):
+    if not isinstance(row, PostDelivery):
         return None
     if row.sealed is not None:
         return row.sealed

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.formats.envelope import Address
+from orbital_relay.e2ee.formats.envelope import DeviceAddress
 from orbital_relay.e2ee.formats.records import (
-    Found,
+    Founding,
     HistoryPolicy,
     Knock,
     Link,
@@ -26,7 +26,7 @@ from orbital_relay.e2ee.formats.schemas import SECRET_BYTES
 from orbital_relay.e2ee.invite import Invite, founder_hash, write_invite
 from orbital_relay.e2ee.keys import retry_held
 from orbital_relay.e2ee.outbox import (
-    Deliver,
+    PostDelivery,
     PostRecord,
     enqueue,
     new_key,
@@ -37,7 +37,7 @@ from orbital_relay.e2ee.rows import (
     MARKS,
     MEMBERS,
     SECRETS,
-    GroupState,
+    GroupStanding,
     LogPosition,
     Removal,
     Warned,
@@ -81,7 +81,7 @@ class Enrolment:
     _cx: Context
 
     @property
-    def me(self) -> Address:
+    def me(self) -> DeviceAddress:
         """This device."""
         return self._cx.me
 
@@ -94,7 +94,7 @@ class Enrolment:
             signer = self._cx.ratchet.identity(unit)
             invite = Invite(os.urandom(SECRET_BYTES), founder_hash(signer.public_key))
             self._begin(unit, group, invite, inviter=None, number=0)
-            self._record(unit, group, Found(**self._device(unit), history=history))
+            self._record(unit, group, Founding(**self._device(unit), history=history))
 
         await self._cx.transact(work)
 
@@ -146,7 +146,7 @@ class Enrolment:
         if unit.get(GROUPS, group) is not None:
             raise E2eeError("conflict", f"group {group} is known here already")
         position, epoch = (start.position, start.epoch) if start else (LogPosition(), 0)
-        unit.put(GROUPS, group, GroupState(position=position, epoch=epoch, founder=invite.founder, inviter=inviter))
+        unit.put(GROUPS, group, GroupStanding(position=position, epoch=epoch, founder=invite.founder, inviter=inviter))
         unit.put(SECRETS, secret_key(group, number), invite.secret)
         if start is None:
             return
@@ -227,9 +227,9 @@ class Enrolment:
             body = Secret(number=number, by_user=me.user, by_device=me.device, earlier=earlier)
             self._record(unit, group, body)
             for one in roster.devices:
-                to = Address(one.user, one.device)
+                to = DeviceAddress(one.user, one.device)
                 if to != me:
-                    enqueue(unit, group, Deliver(id=new_key(), to=to, identity=one.identity.hex()))
+                    enqueue(unit, group, PostDelivery(id=new_key(), to=to, identity=one.identity.hex()))
 
         await self._cx.transact(work)
 
@@ -256,7 +256,7 @@ class Enrolment:
 
         return await self._cx.transact(work)
 
-    async def check_directory(self, group: str) -> tuple[list[Address], list[Address]]:
+    async def check_directory(self, group: str) -> tuple[list[DeviceAddress], list[DeviceAddress]]:
         """
         Compare the server's directory with the roster, and warn of every difference.
 
@@ -267,12 +267,12 @@ class Enrolment:
         """
         listed = await self._cx.relay.devices(group)
 
-        def work(unit: Unit) -> tuple[list[Address], list[Address]]:
+        def work(unit: Unit) -> tuple[list[DeviceAddress], list[DeviceAddress]]:
             roster, seq = load_roster(unit, group), load_group(unit, group).position.seq
-            strangers: list[Address] = []
-            differing: list[Address] = []
+            strangers: list[DeviceAddress] = []
+            differing: list[DeviceAddress] = []
             for one in listed:
-                address = Address(one.user, one.device)
+                address = DeviceAddress(one.user, one.device)
                 unit.put(MARKS, seen_key(group, address), one.seen_at)
                 known = roster.find(one.user, one.device)
                 if known is not None and known.identity == one.identity:

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.formats.content import Content, Kind
+from orbital_relay.e2ee.formats.content import Content, ContentKind
 from orbital_relay.e2ee.formats.envelope import read_envelope
 from orbital_relay.e2ee.formats.sender_key import SenderKeyMessage, read_sender_key_message
 from orbital_relay.e2ee.rows import Item, ItemStatus, LogEvent
@@ -28,7 +28,7 @@ class EventPart(msgspec.Struct, frozen=True):
     """
 
     field: str
-    kind: Kind
+    kind: ContentKind
     context: str = FREE
 
 
@@ -40,13 +40,14 @@ class ContentEvent(msgspec.Struct, frozen=True):
 
 
 CONTENT_EVENTS: Final[dict[str, ContentEvent]] = {
-    "new_message": ContentEvent("sender_id", (EventPart("encrypted_envelope", Kind.MESSAGE),)),
+    "new_message": ContentEvent("sender_id", (EventPart("encrypted_envelope", ContentKind.MESSAGE),)),
     "new_thread": ContentEvent(
-        "author_id", (EventPart("encrypted_title", Kind.TITLE), EventPart("encrypted_body", Kind.BODY, SHARED))
+        "author_id",
+        (EventPart("encrypted_title", ContentKind.TITLE), EventPart("encrypted_body", ContentKind.BODY, SHARED)),
     ),
-    "new_reply": ContentEvent("author_id", (EventPart("encrypted_body", Kind.REPLY, "thread_id"),)),
-    "media_uploaded": ContentEvent("author_id", (EventPart("encrypted_metadata", Kind.MEDIA, "media_id"),)),
-    "new_annotation": ContentEvent("author_id", (EventPart("encrypted_body", Kind.ANNOTATION, "target_id"),)),
+    "new_reply": ContentEvent("author_id", (EventPart("encrypted_body", ContentKind.REPLY, "thread_id"),)),
+    "media_uploaded": ContentEvent("author_id", (EventPart("encrypted_metadata", ContentKind.MEDIA, "media_id"),)),
+    "new_annotation": ContentEvent("author_id", (EventPart("encrypted_body", ContentKind.ANNOTATION, "target_id"),)),
 }
 
 EPOCH_EVENTS: Final = frozenset({"member_joined", "member_left", "identity_changed", "new_record"})

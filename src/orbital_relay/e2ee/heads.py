@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from orbital_relay.e2ee.formats.schemas import HASH_BYTES
-from orbital_relay.e2ee.rows import HEADS, Claimed, Head, LogPosition, Stop
+from orbital_relay.e2ee.rows import HEADS, Claimed, KnownHead, LogPosition, Stop
 from orbital_relay.e2ee.state import load_group
 from orbital_relay.e2ee.texts import from_base64
 from orbital_relay.e2ee.unit import Unit, ordered
@@ -29,8 +29,8 @@ def head_of(position: LogPosition) -> tuple[int | None, bytes | None]:
 def note_head(unit: Unit, group: str, seq: int, frame_hash: str) -> Stop | None:
     """Note the hash of an event, and compare it with what members claimed about its number."""
     key = f"{group}/{ordered(seq)}"
-    head = unit.get(HEADS, key) or Head()
-    unit.put(HEADS, key, Head(hash=frame_hash))
+    head = unit.get(HEADS, key) or KnownHead()
+    unit.put(HEADS, key, KnownHead(hash=frame_hash))
     if seq > HEADS_KEPT:
         unit.delete(HEADS, f"{group}/{ordered(seq - HEADS_KEPT)}")
     ours = head_bytes(frame_hash).hex()
@@ -43,7 +43,7 @@ def note_head(unit: Unit, group: str, seq: int, frame_hash: str) -> Stop | None:
 def check_head(unit: Unit, group: str, seq: int, head: bytes, by: str) -> Stop | None:
     """Compare a member's head with this device's; a number that is not reached yet is compared then."""
     key = f"{group}/{ordered(seq)}"
-    known, theirs = unit.get(HEADS, key) or Head(), head.hex()
+    known, theirs = unit.get(HEADS, key) or KnownHead(), head.hex()
     if known.hash is not None:
         ours = head_bytes(known.hash).hex()
         return None if ours == theirs else Stop(code="two_histories", seq=seq, ours=ours, theirs=theirs, by=by)
@@ -51,5 +51,5 @@ def check_head(unit: Unit, group: str, seq: int, head: bytes, by: str) -> Stop |
     if seq <= load_group(unit, group).position.seq:
         return None
     if len(known.claims) < MAX_CLAIMS and all(claim.head != theirs for claim in known.claims):
-        unit.put(HEADS, key, Head(claims=(*known.claims, Claimed(theirs, by))))
+        unit.put(HEADS, key, KnownHead(claims=(*known.claims, Claimed(theirs, by))))
     return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.formats.envelope import Address, History
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, History
 from orbital_relay.e2ee.formats.records import HistoryPolicy
-from orbital_relay.e2ee.outbox import Deliver, enqueue, new_key
+from orbital_relay.e2ee.outbox import PostDelivery, enqueue, new_key
 from orbital_relay.e2ee.requests import history_of
 from orbital_relay.e2ee.rows import PINS, OwnPin
 from orbital_relay.e2ee.state import Context, load_roster
@@ -33,13 +33,13 @@ def share_history(unit: Unit, cx: Context, group: str, user: str) -> int:
     pins = [pin for _, pin in unit.scan(PINS) if pin.group == group]
     most = 0
     for device in roster.devices:
-        to = Address(device.user, device.device)
+        to = DeviceAddress(device.user, device.device)
         if device.user != user or to == cx.me:
             continue
         shared: list[History] = []
         for pin in pins:
             made = pin.made_epoch if isinstance(pin, OwnPin) else pin.epoch
-            if Address(pin.user, pin.device) == to:
+            if DeviceAddress(pin.user, pin.device) == to:
                 continue
             if roster.history == HistoryPolicy.JOINED and made < device.since:
                 continue
@@ -50,5 +50,5 @@ def share_history(unit: Unit, cx: Context, group: str, user: str) -> int:
         most = max(most, len(shared))
         for at in range(0, len(shared), MAX_CHAINS):
             some = shared[at : at + MAX_CHAINS]
-            enqueue(unit, group, Deliver(id=new_key(), to=to, identity=device.identity.hex(), history=some))
+            enqueue(unit, group, PostDelivery(id=new_key(), to=to, identity=device.identity.hex(), history=some))
     return most

@@ -10,7 +10,7 @@ from orbital_relay.e2ee.crypto.curve import verify
 from orbital_relay.e2ee.crypto.hpke import ENC_BYTES, SEED_BYTES, open_sealed, public_of, seal
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.formats.envelope import (
-    Delivery,
+    KeyDelivery,
     Signed,
     Suite,
     delivery_info,
@@ -19,8 +19,8 @@ from orbital_relay.e2ee.formats.envelope import (
     write_signed,
 )
 from orbital_relay.e2ee.formats.records import Signer
-from orbital_relay.e2ee.ports import Bundle, Opened, SignedKey, Way
-from orbital_relay.e2ee.rows import COUNTERS, PRE_KEYS, PreKey
+from orbital_relay.e2ee.ports import KeyBundle, OfferedKey, OpenedDelivery, Way
+from orbital_relay.e2ee.rows import COUNTERS, PRE_KEYS, StoredPreKey
 from orbital_relay.e2ee.unit import Unit, ordered
 
 LAST_RESORT_MS: Final = 7 * 86_400_000
@@ -40,17 +40,17 @@ def pre_key_bytes(pre_key_id: int, key: bytes) -> bytes:
     return b"orbital/2 prekey\0" + pre_key_id.to_bytes(4) + key
 
 
-def _make_pre_key(unit: Unit, signer: Signer, now_ms: int, *, last: bool) -> SignedKey:
+def _make_pre_key(unit: Unit, signer: Signer, now_ms: int, *, last: bool) -> OfferedKey:
     """Make one pre-key and store it."""
     number = unit.get(COUNTERS, "hpke_pre_key") or 1
     unit.put(COUNTERS, "hpke_pre_key", number + 1)
     seed = os.urandom(SEED_BYTES)
-    unit.put(PRE_KEYS, _row_key(number), PreKey(id=number, last=last, made_at=now_ms, seed=seed))
+    unit.put(PRE_KEYS, _row_key(number), StoredPreKey(id=number, last=last, made_at=now_ms, seed=seed))
     key = public_of(seed)
-    return SignedKey(number, key, signer.sign(pre_key_bytes(number, key)))
+    return OfferedKey(number, key, signer.sign(pre_key_bytes(number, key)))
 
 
-def publish_hpke(unit: Unit, signer: Signer, now_ms: int, wanted: int) -> tuple[SignedKey | None, list[SignedKey]]:
+def publish_hpke(unit: Unit, signer: Signer, now_ms: int, wanted: int) -> tuple[OfferedKey | None, list[OfferedKey]]:
     """
     Make the HPKE part of a device's published keys.
 
@@ -72,7 +72,7 @@ def publish_hpke(unit: Unit, signer: Signer, now_ms: int, wanted: int) -> tuple[
     return last, [_make_pre_key(unit, signer, now_ms, last=False) for _ in range(wanted)]
 
 
-def seal_hpke(signer: Signer, way: Way, bundle: Bundle | None, pairwise: bytes) -> Delivery:
+def seal_hpke(signer: Signer, way: Way, bundle: KeyBundle | None, pairwise: bytes) -> KeyDelivery:
     """
     Seal a pairwise message for a device.
 
@@ -91,10 +91,10 @@ def seal_hpke(signer: Signer, way: Way, bundle: Bundle | None, pairwise: bytes) 
     signature = signer.sign(signed_bytes(info, pre_key.id, pairwise))
     signed = write_signed(Signed(pairwise=pairwise, identity=signer.public_key, signature=signature))
     sealed = pre_key.id.to_bytes(4) + seal(pre_key.key, info, signed)
-    return Delivery(to.user, to.device, Suite.HPKE, sealed)
+    return KeyDelivery(to.user, to.device, Suite.HPKE, sealed)
 
 
-def open_hpke(unit: Unit, way: Way, sealed: bytes) -> Opened:
+def open_hpke(unit: Unit, way: Way, sealed: bytes) -> OpenedDelivery:
     """
     Open a delivery. A one-time key is deleted with it.
 
@@ -119,7 +119,7 @@ def open_hpke(unit: Unit, way: Way, sealed: bytes) -> Opened:
         raise E2eeError("bad_signature", f"keys of {sender} are not signed by that device")
     if not row.last:
         unit.delete(PRE_KEYS, _row_key(number))
-    return Opened(signed.pairwise, plain, number)
+    return OpenedDelivery(signed.pairwise, plain, number)
 
 
 def read_proof(way: Way, proof: bytes, pre_key_id: int) -> bytes | None:

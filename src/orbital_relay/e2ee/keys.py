@@ -5,12 +5,12 @@ from __future__ import annotations
 from orbital_relay.e2ee.contents import read_waiting, share_chain
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.events import bytes_of
-from orbital_relay.e2ee.formats.envelope import Address, History, Keys, Pairwise, read_envelope, read_pairwise
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, History, Keys, Pairwise, read_envelope, read_pairwise
 from orbital_relay.e2ee.formats.records import Secret, earlier_secret, read_record
 from orbital_relay.e2ee.formats.sender_key import read_skdm
 from orbital_relay.e2ee.heads import check_head
 from orbital_relay.e2ee.hpke_delivery import read_proof
-from orbital_relay.e2ee.ports import Opened, Way
+from orbital_relay.e2ee.ports import OpenedDelivery, Way
 from orbital_relay.e2ee.receiver import ReceiverRow, on_history, on_keys, on_keys_of_nobody
 from orbital_relay.e2ee.requests import cancel_answers, take_request
 from orbital_relay.e2ee.rows import MARKS, PINS, SECRETS, WAITING, Held, LogEvent, OtherPin, Warned
@@ -38,7 +38,7 @@ def take_keys(unit: Unit, cx: Context, event: LogEvent) -> None:
         if envelope.request is not None:
             take_request(trial, cx, event, author, envelope.request)
         if envelope.keys is not None:
-            sender = Address(author, envelope.keys.device)
+            sender = DeviceAddress(author, envelope.keys.device)
             cancel_answers(trial, event.group_id, sender, envelope.keys)
             _open_keys(trial, cx, event, sender, envelope.keys)
     except (E2eeError, ValueError):
@@ -55,7 +55,9 @@ def retry_held(unit: Unit, cx: Context, group: str) -> None:
             take_keys(unit, cx, row.event)
 
 
-def _warn_of(unit: Unit, cx: Context, event: LogEvent, sender: Address, code: str, reason: str | None = None) -> None:
+def _warn_of(
+    unit: Unit, cx: Context, event: LogEvent, sender: DeviceAddress, code: str, reason: str | None = None
+) -> None:
     details: dict[str, str | int] = {} if reason is None else {"reason": reason}
     warning = Warned(
         group=event.group_id, seq=event.seq, code=code, user=sender.user, device=sender.device, details=details
@@ -63,7 +65,7 @@ def _warn_of(unit: Unit, cx: Context, event: LogEvent, sender: Address, code: st
     warn(unit, cx, warning)
 
 
-def _follow(unit: Unit, cx: Context, event: LogEvent, sender: Address, row: ReceiverRow) -> None:
+def _follow(unit: Unit, cx: Context, event: LogEvent, sender: DeviceAddress, row: ReceiverRow) -> None:
     """Hold keys and write warnings, as a row of the receiver's machine says."""
     if row.does == "hold":
         unit.put(WAITING, f"{event.group_id}/{ordered(event.seq)}", Held(seq=event.seq, event=event))
@@ -71,7 +73,7 @@ def _follow(unit: Unit, cx: Context, event: LogEvent, sender: Address, row: Rece
         _warn_of(unit, cx, event, sender, row.warning)
 
 
-def _open_keys(unit: Unit, cx: Context, event: LogEvent, sender: Address, keys: Keys) -> None:
+def _open_keys(unit: Unit, cx: Context, event: LogEvent, sender: DeviceAddress, keys: Keys) -> None:
     group = event.group_id
     mine = [one for one in keys.deliveries if one.to == cx.me]
     if not mine or sender == cx.me:
@@ -101,7 +103,7 @@ def _open_keys(unit: Unit, cx: Context, event: LogEvent, sender: Address, keys: 
 
 
 def _take_pairwise(
-    unit: Unit, cx: Context, event: LogEvent, sender: Address, pairwise: Pairwise, opened: Opened
+    unit: Unit, cx: Context, event: LogEvent, sender: DeviceAddress, pairwise: Pairwise, opened: OpenedDelivery
 ) -> None:
     group = event.group_id
     if pairwise.head_seq is not None and pairwise.head_hash is not None:
@@ -117,7 +119,13 @@ def _take_pairwise(
 
 
 def _take_skdm(
-    unit: Unit, cx: Context, event: LogEvent, sender: Address, pairwise: Pairwise, data: bytes, opened: Opened
+    unit: Unit,
+    cx: Context,
+    event: LogEvent,
+    sender: DeviceAddress,
+    pairwise: Pairwise,
+    data: bytes,
+    opened: OpenedDelivery,
 ) -> None:
     group, skdm = event.group_id, read_skdm(data)
     distribution = skdm.distribution.hex()
@@ -173,10 +181,10 @@ def _take_secret(unit: Unit, cx: Context, group: str, number: int, secret: bytes
         return
 
 
-def _take_history(unit: Unit, cx: Context, event: LogEvent, sender: Address, history: History) -> None:
+def _take_history(unit: Unit, cx: Context, event: LogEvent, sender: DeviceAddress, history: History) -> None:
     group = event.group_id
     distribution = read_skdm(history.skdm).distribution.hex()
-    owner = Address(history.user, history.device)
+    owner = DeviceAddress(history.user, history.device)
     trusted = (
         sender.user in (cx.me.user, load_group(unit, group).inviter)
         or unit.get(MARKS, f"verified/{sender.user}") is not None

@@ -14,7 +14,7 @@ import msgspec
 
 from orbital_relay.e2ee.contents import read_items
 from orbital_relay.e2ee.enrolment import Enrolment
-from orbital_relay.e2ee.formats.envelope import Address
+from orbital_relay.e2ee.formats.envelope import DeviceAddress
 from orbital_relay.e2ee.formats.schemas import ID_BYTES
 from orbital_relay.e2ee.history import share_history
 from orbital_relay.e2ee.hpke_delivery import HPKE_STOCK
@@ -22,14 +22,14 @@ from orbital_relay.e2ee.inbound import process_event
 from orbital_relay.e2ee.outbound import flush
 from orbital_relay.e2ee.outbox import (
     DRAFTS,
-    Draft,
     DraftPart,
+    OutboxDraft,
     drafts_of,
     enqueue_draft,
     new_key,
     posted_of,
 )
-from orbital_relay.e2ee.ports import Ratchet, Relay, Store
+from orbital_relay.e2ee.ports import DeviceStore, Ratchet, Relay
 from orbital_relay.e2ee.ratchet import HpkeRatchet
 from orbital_relay.e2ee.requests import due_requests
 from orbital_relay.e2ee.rows import (
@@ -38,7 +38,7 @@ from orbital_relay.e2ee.rows import (
     MARKS,
     UNHANDLED,
     WARNINGS,
-    GroupState,
+    GroupStanding,
     Item,
     LogEvent,
     OwnChain,
@@ -61,7 +61,7 @@ class NewPart(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         field: Its name in the event.
-        kind: A Kind.
+        kind: A ContentKind.
         body: What is said.
         context: 16 bytes; None for 16 random ones that all parts of the draft share.
     """
@@ -90,7 +90,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Member(Enrolment):
+class GroupDevice(Enrolment):
     """
     A device of a user in its groups.
 
@@ -101,7 +101,7 @@ class Member(Enrolment):
     def __init__(
         self,
         *,
-        store: Store,
+        store: DeviceStore,
         relay: Relay,
         user: str,
         device: int,
@@ -124,7 +124,7 @@ class Member(Enrolment):
             now: Gives milliseconds since the epoch.
         """
         uuid_bytes(user)
-        self._cx = Context(store, ratchet or HpkeRatchet(), relay, Address(user, device), chain_name, inbox, now)
+        self._cx = Context(store, ratchet or HpkeRatchet(), relay, DeviceAddress(user, device), chain_name, inbox, now)
         self._sending: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._caught_up: dict[str, int] = {}
 
@@ -209,7 +209,7 @@ class Member(Enrolment):
         """Return the warnings, in the order of the log."""
         return await self._cx.transact(lambda unit: [one for _, one in unit.scan(WARNINGS, f"{group}/")])
 
-    async def group(self, group: str) -> GroupState:
+    async def group(self, group: str) -> GroupStanding:
         """
         Return where this device stands in a group.
 
@@ -250,7 +250,7 @@ class Member(Enrolment):
             raise ValueError(f"a draft of {kind} needs an encrypted field")
         cx = self._cx
         shared = os.urandom(ID_BYTES)
-        draft = Draft(
+        draft = OutboxDraft(
             id=new_key(),
             chain_name=cx.chain_name,
             type=kind,

@@ -12,12 +12,12 @@ import msgspec
 from orbital_relay.e2ee.delivering import claim, pairwise_of, serve
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.formats.content import Content, write_content
-from orbital_relay.e2ee.formats.envelope import Address, Envelope, Keys, write_envelope, write_pairwise
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, Envelope, Keys, write_envelope, write_pairwise
 from orbital_relay.e2ee.formats.schemas import ID_BYTES
 from orbital_relay.e2ee.formats.sender_key import read_sender_key_message
 from orbital_relay.e2ee.heads import head_of
-from orbital_relay.e2ee.outbox import DRAFTS, Draft, Sealed, drafts_of, new_key, posted_key
-from orbital_relay.e2ee.ports import Bundle, Way
+from orbital_relay.e2ee.outbox import DRAFTS, OutboxDraft, Sealed, drafts_of, new_key, posted_key
+from orbital_relay.e2ee.ports import KeyBundle, Way
 from orbital_relay.e2ee.rows import GIVEN, OWN, PINS, Giving, OwnChain, OwnPin, Warned
 from orbital_relay.e2ee.sender import (
     MAX_DELIVERIES,
@@ -44,7 +44,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     devices: Sequence[ViewDevice] = ()
     own: OwnChain = OwnChain()
     key: str = ""
-    draft: Draft | None = None
+    draft: OutboxDraft | None = None
 
 
 DONE: Final = Turn(does="done")
@@ -163,7 +163,7 @@ def _seal_keys(
     group: str,
     devices: Sequence[ViewDevice],
     epoch: int,
-    bundles: dict[Address, Bundle],
+    bundles: dict[DeviceAddress, KeyBundle],
 ) -> None:
     own = load_own(unit, cx, group)
     # The log moved while the keys were claimed: decide again.
@@ -173,7 +173,7 @@ def _seal_keys(
     pairwise = write_pairwise(msgspec.structs.replace(pairwise_of(unit, group), skdm=skdm))
     deliveries, served = [], []
     for device in devices:
-        to = Address(device.user, device.device)
+        to = DeviceAddress(device.user, device.device)
         row = Given(user=device.user, device=device.device, identity=device.identity, skdm=skdm)
         way = Way(group=group, sender=cx.me, to=to, identity=bytes.fromhex(device.identity))
         try:
@@ -210,7 +210,7 @@ async def _post_keys(cx: Context, group: str, own: OwnChain) -> None:
         if present.giving is None or present.giving.key != giving.key:
             return
         for row in giving.devices:
-            unit.put(GIVEN, given_key(distribution.hex(), Address(row.user, row.device)), row)
+            unit.put(GIVEN, given_key(distribution.hex(), DeviceAddress(row.user, row.device)), row)
         state = sender_row(present.state, "accepted").to
         unit.put(OWN, cx.own_key(group), msgspec.structs.replace(present, state=state, giving=None))
 
@@ -227,7 +227,7 @@ async def unless_conflict(posted: Awaitable[int]) -> int | None:
         raise
 
 
-def _seal_draft(unit: Unit, cx: Context, group: str, own: OwnChain, key: str, draft: Draft) -> Draft:
+def _seal_draft(unit: Unit, cx: Context, group: str, own: OwnChain, key: str, draft: OutboxDraft) -> OutboxDraft:
     """
     Seal a draft with the chain's next keys, and keep the bytes with the row.
 
@@ -263,7 +263,7 @@ def _seal_draft(unit: Unit, cx: Context, group: str, own: OwnChain, key: str, dr
     return after
 
 
-async def _post_draft(cx: Context, group: str, key: str, draft: Draft) -> None:
+async def _post_draft(cx: Context, group: str, key: str, draft: OutboxDraft) -> None:
     sealed = draft.sealed
     if sealed is None:
         raise AssertionError("a draft is sealed before it is posted")

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from orbital_relay.e2ee.formats.envelope import Address, History
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, History
 from orbital_relay.e2ee.rows import COUNTERS
-from orbital_relay.e2ee.unit import Table, Unit, ordered
+from orbital_relay.e2ee.unit import RowTable, Unit, ordered
 
 
 class DraftPart(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +31,7 @@ class Sealed(msgspec.Struct, frozen=True, kw_only=True):
     body: dict[str, str]
 
 
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
+class OutboxDraft(msgspec.Struct, frozen=True, kw_only=True):
     """
     A draft: plaintext until the moment of sending.
 
@@ -81,7 +81,7 @@ class SealedDelivery(msgspec.Struct, frozen=True):
     epoch: int
 
 
-class Deliver(msgspec.Struct, frozen=True, kw_only=True, tag="deliver"):
+class PostDelivery(msgspec.Struct, frozen=True, kw_only=True, tag="deliver"):
     """
     A pairwise message for one device.
 
@@ -97,7 +97,7 @@ class Deliver(msgspec.Struct, frozen=True, kw_only=True, tag="deliver"):
     """
 
     id: str
-    to: Address
+    to: DeviceAddress
     identity: str
     skdm: bytes | None = None
     history: list[History] = []
@@ -106,11 +106,11 @@ class Deliver(msgspec.Struct, frozen=True, kw_only=True, tag="deliver"):
     sealed: SealedDelivery | None = None
 
 
-Service = PostRecord | PostRequest | Deliver
+Service = PostRecord | PostRequest | PostDelivery
 """Rows of the outbox that are no drafts."""
 
-DRAFTS: Final = Table[Draft]("outbox", Draft)
-SERVICES: Final = Table[Service]("outbox", Service)
+DRAFTS: Final = RowTable[OutboxDraft]("outbox", OutboxDraft)
+SERVICES: Final = RowTable[Service]("outbox", Service)
 
 
 def drafts_of(group: str, chain_name: str | None = None) -> str:
@@ -139,7 +139,7 @@ def _next_order(unit: Unit) -> str:
     return ordered(order)
 
 
-def enqueue_draft(unit: Unit, group: str, draft: Draft) -> None:
+def enqueue_draft(unit: Unit, group: str, draft: OutboxDraft) -> None:
     """Append a draft to the outbox."""
     unit.put(DRAFTS, drafts_of(group, draft.chain_name) + _next_order(unit), draft)
 

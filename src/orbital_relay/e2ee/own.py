@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orbital_relay.e2ee.events import ReadPart, item_of
-from orbital_relay.e2ee.outbox import DRAFTS, Draft, Sealed, drafts_of, posted_key
+from orbital_relay.e2ee.outbox import DRAFTS, OutboxDraft, Sealed, drafts_of, posted_key
 from orbital_relay.e2ee.rows import ITEMS, NONCES, OWN, LogEvent, Part, Warned
 from orbital_relay.e2ee.state import Context, drop_chain, warn
 from orbital_relay.e2ee.unit import Unit, ordered
@@ -49,7 +49,7 @@ def take_own(unit: Unit, cx: Context, event: LogEvent, parts: list[ReadPart], ch
 
 def _sent_row(
     unit: Unit, cx: Context, group: str, chain_name: str, sent: tuple[str, int]
-) -> tuple[str, Draft, Sealed] | None:
+) -> tuple[str, OutboxDraft, Sealed] | None:
     """
     Find the outbox's row of an own event.
 

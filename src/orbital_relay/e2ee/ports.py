@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from orbital_relay.e2ee.formats.envelope import Address, Delivery
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, KeyDelivery
 from orbital_relay.e2ee.formats.records import Signer
 from orbital_relay.e2ee.formats.sender_key import SenderKeyMessage
 from orbital_relay.e2ee.unit import Unit, Write
@@ -39,7 +39,7 @@ TABLES: Final = (
 """The tables of a store. Keys are text and list in its order; values are bytes."""
 
 
-class Store(Protocol):
+class DeviceStore(Protocol):
     """
     Where a device keeps everything.
 
@@ -63,7 +63,7 @@ class Store(Protocol):
         """Release what is open."""
 
 
-class SignedKey(msgspec.Struct, frozen=True):
+class OfferedKey(msgspec.Struct, frozen=True):
     """A pre-key, signed by its device's identity."""
 
     id: int
@@ -86,8 +86,8 @@ class PublishedKeys(msgspec.Struct, frozen=True, kw_only=True):
     device: int
     identity: bytes
     suites: int
-    hpke_pre_key: SignedKey | None = None
-    hpke_pre_keys: list[SignedKey] = []
+    hpke_pre_key: OfferedKey | None = None
+    hpke_pre_keys: list[OfferedKey] = []
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -98,19 +98,19 @@ class Wanted(msgspec.Struct, frozen=True):
     suite: int
 
 
-class Bundle(msgspec.Struct, frozen=True, kw_only=True):
+class KeyBundle(msgspec.Struct, frozen=True, kw_only=True):
     """What a claim gives for one device."""
 
     user: str
     device: int
     identity: bytes
-    hpke_pre_key: SignedKey | None = None
+    hpke_pre_key: OfferedKey | None = None
     last_resort: bool = False
 
     @property
-    def address(self) -> Address:
+    def address(self) -> DeviceAddress:
         """The device."""
-        return Address(self.user, self.device)
+        return DeviceAddress(self.user, self.device)
 
 
 class DirectoryDevice(msgspec.Struct, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ class Relay(Protocol):
             E2eeError: `epoch_changed` with `details["epoch"]` for 409 `EPOCH_CHANGED`; `conflict` for 409 `CONFLICT`.
         """
 
-    async def claim(self, group: str, devices: Sequence[Wanted]) -> list[Bundle]:
+    async def claim(self, group: str, devices: Sequence[Wanted]) -> list[KeyBundle]:
         """Claim a bundle of each device."""
 
     async def put_keys(self, keys: PublishedKeys) -> int:
@@ -158,12 +158,12 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     """From one device to another; `identity` is the other device's, as the roster has it."""
 
     group: str
-    sender: Address
-    to: Address
+    sender: DeviceAddress
+    to: DeviceAddress
     identity: bytes
 
 
-class Opened(msgspec.Struct, frozen=True):
+class OpenedDelivery(msgspec.Struct, frozen=True):
     """An opened delivery; `proof` is the Signed of one by suite 16, and `proof_key_id` its pre-key."""
 
     pairwise: bytes
@@ -198,10 +198,10 @@ class Ratchet(Protocol):
     def forget(self, unit: Unit, distribution: bytes) -> None:
         """Delete an own chain."""
 
-    def learn(self, unit: Unit, sender: Address, skdm: bytes) -> None:
+    def learn(self, unit: Unit, sender: DeviceAddress, skdm: bytes) -> None:
         """Keep a chain of another device; a known one stays as it is."""
 
-    def decrypt(self, unit: Unit, sender: Address, message: SenderKeyMessage) -> bytes:
+    def decrypt(self, unit: Unit, sender: DeviceAddress, message: SenderKeyMessage) -> bytes:
         """
         Decrypt a message of another device.
 
@@ -212,13 +212,13 @@ class Ratchet(Protocol):
     def publish(self, unit: Unit, device: int, now_ms: int, wanted: int) -> PublishedKeys:
         """Make `wanted` new one-time keys, and what offers them; the last resort is renewed when it is due."""
 
-    def claim_suite(self, unit: Unit, to: Address, suites: int) -> int | None:
+    def claim_suite(self, unit: Unit, to: DeviceAddress, suites: int) -> int | None:
         """Return the suite to claim keys of; None when a session is there."""
 
-    def renew_session(self, unit: Unit, to: Address) -> None:
+    def renew_session(self, unit: Unit, to: DeviceAddress) -> None:
         """Begin a new session with the next delivery to this device: it could not read the last one."""
 
-    def seal(self, unit: Unit, way: Way, bundle: Bundle | None, pairwise: bytes) -> Delivery:
+    def seal(self, unit: Unit, way: Way, bundle: KeyBundle | None, pairwise: bytes) -> KeyDelivery:
         """
         Seal a pairwise message.
 
@@ -227,7 +227,7 @@ class Ratchet(Protocol):
                 one.
         """
 
-    def open(self, unit: Unit, way: Way, delivery: Delivery) -> Opened:
+    def open(self, unit: Unit, way: Way, delivery: KeyDelivery) -> OpenedDelivery:
         """
         Open a delivery.
 

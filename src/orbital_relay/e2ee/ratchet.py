@@ -6,13 +6,13 @@ import os
 from typing import Final
 
 from orbital_relay.e2ee import chain as chains
-from orbital_relay.e2ee.chain import Chain, chain_of, skdm_of
+from orbital_relay.e2ee.chain import SenderChain, chain_of, skdm_of
 from orbital_relay.e2ee.crypto.curve import SigningKey
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.formats.envelope import Address, Delivery, Suite, SuiteBits
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, KeyDelivery, Suite, SuiteBits
 from orbital_relay.e2ee.formats.sender_key import SenderKeyMessage, read_skdm
 from orbital_relay.e2ee.hpke_delivery import open_hpke, publish_hpke, seal_hpke
-from orbital_relay.e2ee.ports import Bundle, Opened, PublishedKeys, Ratchet, Way
+from orbital_relay.e2ee.ports import KeyBundle, OpenedDelivery, PublishedKeys, Ratchet, Way
 from orbital_relay.e2ee.rows import CHAINS, ME, OWN_KEYS, OwnSenderKey
 from orbital_relay.e2ee.unit import Unit
 
@@ -23,7 +23,7 @@ def _own_key(distribution: bytes) -> str:
     return f"own/{distribution.hex()}"
 
 
-def _chain_key(sender: Address, distribution: bytes) -> str:
+def _chain_key(sender: DeviceAddress, distribution: bytes) -> str:
     return f"{sender.name}/{distribution.hex()}"
 
 
@@ -43,7 +43,7 @@ class HpkeRatchet:
     def new_chain(self, unit: Unit, distribution: bytes) -> None:
         """Make a chain of the device's own."""
         signing = SigningKey.generate()
-        chain = Chain(
+        chain = SenderChain(
             distribution=distribution,
             chain=int.from_bytes(os.urandom(4)) >> 32 - CHAIN_BITS,
             iteration=0,
@@ -67,14 +67,14 @@ class HpkeRatchet:
         """Delete an own chain."""
         unit.delete(OWN_KEYS, _own_key(distribution))
 
-    def learn(self, unit: Unit, sender: Address, skdm: bytes) -> None:
+    def learn(self, unit: Unit, sender: DeviceAddress, skdm: bytes) -> None:
         """Keep a chain of another device; a known one stays as it is."""
         read = read_skdm(skdm)
         key = _chain_key(sender, read.distribution)
         if unit.get(CHAINS, key) is None:
             unit.put(CHAINS, key, chain_of(read))
 
-    def decrypt(self, unit: Unit, sender: Address, message: SenderKeyMessage) -> bytes:
+    def decrypt(self, unit: Unit, sender: DeviceAddress, message: SenderKeyMessage) -> bytes:
         """Decrypt a message of another device."""
         key = _chain_key(sender, message.distribution)
         chain = unit.get(CHAINS, key)
@@ -92,18 +92,18 @@ class HpkeRatchet:
             device=device, identity=signer.public_key, suites=self.suites, hpke_pre_key=last, hpke_pre_keys=once
         )
 
-    def claim_suite(self, unit: Unit, to: Address, suites: int) -> int | None:  # noqa: ARG002 - HPKE serves every device
+    def claim_suite(self, unit: Unit, to: DeviceAddress, suites: int) -> int | None:  # noqa: ARG002 - HPKE serves every device
         """Return the suite to claim keys of: HPKE has no sessions."""
         return Suite.HPKE
 
-    def renew_session(self, unit: Unit, to: Address) -> None:
+    def renew_session(self, unit: Unit, to: DeviceAddress) -> None:
         """Do nothing: HPKE has no session to break."""
 
-    def seal(self, unit: Unit, way: Way, bundle: Bundle | None, pairwise: bytes) -> Delivery:
+    def seal(self, unit: Unit, way: Way, bundle: KeyBundle | None, pairwise: bytes) -> KeyDelivery:
         """Seal a pairwise message."""
         return seal_hpke(self.identity(unit), way, bundle, pairwise)
 
-    def open(self, unit: Unit, way: Way, delivery: Delivery) -> Opened:
+    def open(self, unit: Unit, way: Way, delivery: KeyDelivery) -> OpenedDelivery:
         """Open a delivery."""
         if delivery.suite != Suite.HPKE:
             raise E2eeError("unsupported", f"suite {delivery.suite} needs libsignal")

@@ -1,6 +1,7 @@
 """
-The receiver's machine: one for each distribution (one sender's chain). A pure state machine; `inbound.py` and `keys.py`
-do what it says.
+The receiver's machine: one for each distribution (one sender's chain).
+
+It is a pure state machine; `contents.py`, `keys.py` and `requests.py` do what it says.
 
 The table is data: docs/reference/encryption.md draws it, and a test holds that every pair of a state and an input that
 can come up has its row.

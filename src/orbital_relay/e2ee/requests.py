@@ -6,8 +6,17 @@ from typing import Final
 
 import msgspec
 
-from orbital_relay.e2ee.formats.envelope import Address, History, Keys, Request
-from orbital_relay.e2ee.outbox import DRAFTS, SERVICES, Deliver, PostRequest, enqueue, new_key, posted_of, services_of
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, History, Keys, Request
+from orbital_relay.e2ee.outbox import (
+    DRAFTS,
+    SERVICES,
+    PostDelivery,
+    PostRequest,
+    enqueue,
+    new_key,
+    posted_of,
+    services_of,
+)
 from orbital_relay.e2ee.receiver import on_request, request_due
 from orbital_relay.e2ee.rows import ANSWERS, GIVEN, ITEMS, PINS, WAITING, LogEvent, OtherPin, OwnPin, Waiting, Warned
 from orbital_relay.e2ee.state import Context, given_key, load_group, load_members, load_roster, warn
@@ -24,7 +33,7 @@ WITHHELD_MS: Final = 60_000
 def take_request(unit: Unit, cx: Context, event: LogEvent, author: str, request: Request) -> None:
     """Answer a device that asks for a chain of this user, if it may have it."""
     group, distribution = event.group_id, request.distribution.hex()
-    asker = Address(author, request.device)
+    asker = DeviceAddress(author, request.device)
     pin = unit.get(PINS, distribution)
     if pin is None or pin.group != group or pin.user != cx.me.user or asker == cx.me:
         return
@@ -48,7 +57,9 @@ def take_request(unit: Unit, cx: Context, event: LogEvent, author: str, request:
     if count >= MAX_ANSWERS:
         return
     unit.put(ANSWERS, key, count + 1)
-    answer = Deliver(id=new_key(), to=asker, identity=found.identity.hex(), answers=distribution, not_before=cx.now())
+    answer = PostDelivery(
+        id=new_key(), to=asker, identity=found.identity.hex(), answers=distribution, not_before=cx.now()
+    )
     # The owner's device answers; another device of the same person only if that one did not.
     if isinstance(pin, OwnPin):
         answer = msgspec.structs.replace(answer, skdm=skdm or pin.first_skdm)
@@ -63,11 +74,11 @@ def history_of(pin: OtherPin) -> History:
     return History(user=pin.user, device=pin.device, skdm=pin.skdm, proof=pin.proof, proof_key_id=pin.proof_key_id)
 
 
-def cancel_answers(unit: Unit, group: str, sender: Address, keys: Keys) -> None:
+def cancel_answers(unit: Unit, group: str, sender: DeviceAddress, keys: Keys) -> None:
     """Delete answers that wait for the owner's device: its keys went out."""
     served = {delivery.to for delivery in keys.deliveries}
     for key, row in unit.scan(SERVICES, services_of(group)):
-        if not isinstance(row, Deliver) or row.answers is None or not row.history:
+        if not isinstance(row, PostDelivery) or row.answers is None or not row.history:
             continue
         if row.history[0].user == sender.user and row.to in served:
             unit.delete(SERVICES, key)

@@ -17,7 +17,7 @@ from orbital_relay.e2ee.crypto.curve import check_public_key
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.formats.records import (
     ROTATION_DAYS,
-    Found,
+    Founding,
     GroupRecord,
     Knock,
     Link,
@@ -126,7 +126,7 @@ class Roster(msgspec.Struct, frozen=True, kw_only=True):
         return next((one for one in self.devices if one.user == user and one.device == device), None)
 
 
-class Facts(msgspec.Struct, frozen=True, kw_only=True):
+class RosterFacts(msgspec.Struct, frozen=True, kw_only=True):
     """
     What this device knows beside the records.
 
@@ -146,7 +146,7 @@ def accepted_key(user: str, device: int, identity: bytes) -> str:
     return f"{user}/{device}/{identity.hex()}"
 
 
-def fold(group: str, records: Iterable[LoggedRecord], facts: Facts) -> Roster:
+def fold(group: str, records: Iterable[LoggedRecord], facts: RosterFacts) -> Roster:
     """Fold all records of a group, in the order of the log."""
     roster = Roster(group=group)
     for record in records:
@@ -157,10 +157,10 @@ def fold(group: str, records: Iterable[LoggedRecord], facts: Facts) -> Roster:
 Refuse = Callable[..., Roster]
 
 
-def fold_record(roster: Roster, logged: LoggedRecord, facts: Facts) -> Roster:
+def fold_record(roster: Roster, logged: LoggedRecord, facts: RosterFacts) -> Roster:
     """Fold one record into the roster, which stays unchanged."""
 
-    def refuse(code: RecordFault, about: Found | Knock | Link | Revoke | None = None) -> Roster:
+    def refuse(code: RecordFault, about: Founding | Knock | Link | Revoke | None = None) -> Roster:
         user, device = (logged.author, 0) if about is None else (about.user, about.device)
         extra = (about.identity, about.suites) if isinstance(about, Knock) else (None, None)
         warning = RecordWarning(seq=logged.seq, code=code, user=user, device=device, identity=extra[0], suites=extra[1])
@@ -171,7 +171,7 @@ def fold_record(roster: Roster, logged: LoggedRecord, facts: Facts) -> Roster:
     except E2eeError:
         return refuse("unreadable_record")
     body = record.body
-    if isinstance(body, Found):
+    if isinstance(body, Founding):
         return _fold_found(roster, record, body, logged, facts, refuse)
     if isinstance(body, Knock):
         return _fold_knock(roster, record, body, logged, facts, refuse)
@@ -200,7 +200,7 @@ def fold_record(roster: Roster, logged: LoggedRecord, facts: Facts) -> Roster:
 
 
 def _fold_found(
-    roster: Roster, record: GroupRecord, body: Found, logged: LoggedRecord, facts: Facts, refuse: Refuse
+    roster: Roster, record: GroupRecord, body: Founding, logged: LoggedRecord, facts: RosterFacts, refuse: Refuse
 ) -> Roster:
     if roster.founder is not None or founder_hash(body.identity) != facts.founder:
         return refuse("other_founder", body)
@@ -213,7 +213,7 @@ def _fold_found(
 
 
 def _fold_knock(
-    roster: Roster, record: GroupRecord, body: Knock, logged: LoggedRecord, facts: Facts, refuse: Refuse
+    roster: Roster, record: GroupRecord, body: Knock, logged: LoggedRecord, facts: RosterFacts, refuse: Refuse
 ) -> Roster:
     if logged.author != body.user:
         return refuse("wrong_author", body)
@@ -262,7 +262,7 @@ def _is_usable(identity: bytes) -> bool:
 
 
 def _admit(
-    roster: Roster, body: Found | Knock | Link, seq: int, by: Literal["found", "knock", "link", "accepted"]
+    roster: Roster, body: Founding | Knock | Link, seq: int, by: Literal["found", "knock", "link", "accepted"]
 ) -> Roster:
     others = tuple(one for one in roster.devices if (one.user, one.device) != (body.user, body.device))
     device = RosterDevice(

@@ -7,12 +7,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from orbital_relay.e2ee.chain import Chain
+from orbital_relay.e2ee.chain import SenderChain
 from orbital_relay.e2ee.crypto.curve import SigningKey
 from orbital_relay.e2ee.receiver import Pin
 from orbital_relay.e2ee.roster import LoggedRecord, Roster
 from orbital_relay.e2ee.sender import Given, SenderState
-from orbital_relay.e2ee.unit import Table
+from orbital_relay.e2ee.unit import RowTable
 
 # The log
 
@@ -84,7 +84,7 @@ class Removal(msgspec.Struct, frozen=True):
     since: int
 
 
-class GroupState(msgspec.Struct, frozen=True, kw_only=True):
+class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):
     """
     Where a device stands in a group.
 
@@ -112,7 +112,7 @@ class Claimed(msgspec.Struct, frozen=True):
     by: str
 
 
-class Head(msgspec.Struct, frozen=True, kw_only=True):
+class KnownHead(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one number: the frame's hash, or what members claim."""
 
     hash: str | None = None
@@ -154,7 +154,7 @@ class OwnChain(msgspec.Struct, frozen=True, kw_only=True):
 class OwnSenderKey(msgspec.Struct, frozen=True):
     """A chain of the device's own, and the key that signs its messages."""
 
-    chain: Chain
+    chain: SenderChain
     signing: SigningKey
 
 
@@ -203,7 +203,7 @@ class SharedChain(msgspec.Struct, frozen=True, kw_only=True):
     user: str
     device: int
     first: int
-    chain: Chain
+    chain: SenderChain
     via: str | None
 
 
@@ -312,7 +312,7 @@ class Warned(msgspec.Struct, frozen=True, kw_only=True):
     at: int = 0
 
 
-class PreKey(msgspec.Struct, frozen=True, kw_only=True):
+class StoredPreKey(msgspec.Struct, frozen=True, kw_only=True):
     """The private part of an HPKE pre-key; `last` for a last resort."""
 
     id: int
@@ -323,25 +323,25 @@ class PreKey(msgspec.Struct, frozen=True, kw_only=True):
 
 # Tables
 
-COUNTERS: Final = Table[int]("meta", int)
-SECRETS: Final = Table[bytes]("meta", bytes)
-ME: Final = Table[SigningKey]("identities", SigningKey)
-MARKS: Final = Table[int]("identities", int)
-PRE_KEYS: Final = Table[PreKey]("pre_keys", PreKey)
-OWN_KEYS: Final = Table[OwnSenderKey]("sender_keys", OwnSenderKey)
-CHAINS: Final = Table[Chain]("sender_keys", Chain)
-PINS: Final = Table[OwnPin | OtherPin]("distributions", OwnPin | OtherPin)
-SHARED: Final = Table[SharedChain]("shared", SharedChain)
-OWN: Final = Table[OwnChain]("own", OwnChain)
-GIVEN: Final = Table[Given]("given", Given)
-ANSWERS: Final = Table[int]("answers", int)
-ROSTERS: Final = Table[Roster]("roster", Roster)
-RECORDS: Final = Table[LoggedRecord]("records", LoggedRecord)
-MEMBERS: Final = Table[int]("members", int)
-GROUPS: Final = Table[GroupState]("groups", GroupState)
-HEADS: Final = Table[Head]("heads", Head)
-NONCES: Final = Table[int]("nonces", int)
-ITEMS: Final = Table[Item]("items", Item)
-UNHANDLED: Final = Table[int]("unhandled", int)
-WAITING: Final = Table[Waiting | Held]("waiting", Waiting | Held)
-WARNINGS: Final = Table[Warned]("warnings", Warned)
+COUNTERS: Final = RowTable[int]("meta", int)
+SECRETS: Final = RowTable[bytes]("meta", bytes)
+ME: Final = RowTable[SigningKey]("identities", SigningKey)
+MARKS: Final = RowTable[int]("identities", int)
+PRE_KEYS: Final = RowTable[StoredPreKey]("pre_keys", StoredPreKey)
+OWN_KEYS: Final = RowTable[OwnSenderKey]("sender_keys", OwnSenderKey)
+CHAINS: Final = RowTable[SenderChain]("sender_keys", SenderChain)
+PINS: Final = RowTable[OwnPin | OtherPin]("distributions", OwnPin | OtherPin)
+SHARED: Final = RowTable[SharedChain]("shared", SharedChain)
+OWN: Final = RowTable[OwnChain]("own", OwnChain)
+GIVEN: Final = RowTable[Given]("given", Given)
+ANSWERS: Final = RowTable[int]("answers", int)
+ROSTERS: Final = RowTable[Roster]("roster", Roster)
+RECORDS: Final = RowTable[LoggedRecord]("records", LoggedRecord)
+MEMBERS: Final = RowTable[int]("members", int)
+GROUPS: Final = RowTable[GroupStanding]("groups", GroupStanding)
+HEADS: Final = RowTable[KnownHead]("heads", KnownHead)
+NONCES: Final = RowTable[int]("nonces", int)
+ITEMS: Final = RowTable[Item]("items", Item)
+UNHANDLED: Final = RowTable[int]("unhandled", int)
+WAITING: Final = RowTable[Waiting | Held]("waiting", Waiting | Held)
+WARNINGS: Final = RowTable[Warned]("warnings", Warned)

@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 import msgspec
 
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.formats.envelope import Address
-from orbital_relay.e2ee.ports import Ratchet, Relay, Store
-from orbital_relay.e2ee.roster import Facts, LoggedRecord, Roster, accepted_key, all_secrets, fold, fold_record
+from orbital_relay.e2ee.formats.envelope import DeviceAddress
+from orbital_relay.e2ee.ports import DeviceStore, Ratchet, Relay
+from orbital_relay.e2ee.roster import LoggedRecord, Roster, RosterFacts, accepted_key, all_secrets, fold, fold_record
 from orbital_relay.e2ee.rows import (
     GIVEN,
     GROUPS,
@@ -21,7 +21,7 @@ from orbital_relay.e2ee.rows import (
     ROSTERS,
     SECRETS,
     WARNINGS,
-    GroupState,
+    GroupStanding,
     OwnChain,
     Stop,
     Warned,
@@ -51,10 +51,10 @@ class Context(msgspec.Struct, frozen=True):
         now: Gives milliseconds since the epoch.
     """
 
-    store: Store
+    store: DeviceStore
     ratchet: Ratchet
     relay: Relay
-    me: Address
+    me: DeviceAddress
     chain_name: str
     inbox: bool
     now: Callable[[], int]
@@ -101,7 +101,7 @@ def device_of(value: object) -> int:
 # Groups and rosters
 
 
-def load_group(unit: Unit, group: str) -> GroupState:
+def load_group(unit: Unit, group: str) -> GroupStanding:
     """
     Return where this device stands in a group.
 
@@ -134,9 +134,9 @@ def secret_key(group: str, number: int) -> str:
     return f"secret/{group}/{ordered(number)}"
 
 
-def _load_facts(unit: Unit, group: str) -> Facts:
+def _load_facts(unit: Unit, group: str) -> RosterFacts:
     prefix = f"accepted/{group}/"
-    return Facts(
+    return RosterFacts(
         founder=load_group(unit, group).founder,
         secrets={int(key.split("/")[2]): secret for key, secret in unit.scan(SECRETS, f"secret/{group}/")},
         accepted=frozenset(key[len(prefix) :] for key, _ in unit.scan(MARKS, prefix)),
@@ -174,7 +174,7 @@ def refold(unit: Unit, group: str) -> Roster:
 # The sender
 
 
-def seen_key(group: str, address: Address | None = None) -> str:
+def seen_key(group: str, address: DeviceAddress | None = None) -> str:
     """Return the key under which is noted when the directory saw a device; without one the prefix of all."""
     return f"seen/{group}/{'' if address is None else address.name}"
 
@@ -188,8 +188,8 @@ def load_view(unit: Unit, cx: Context, group: str) -> SenderView:
         ViewDevice(one.user, one.device, one.identity.hex(), one.suites)
         for one in roster.devices
         if one.user in members
-        and Address(one.user, one.device) != cx.me
-        and seen_key(group, Address(one.user, one.device)) not in unseen
+        and DeviceAddress(one.user, one.device) != cx.me
+        and seen_key(group, DeviceAddress(one.user, one.device)) not in unseen
     ]
     return SenderView(epoch=state.epoch, devices=devices, rotation_days=roster.rotation_days)
 
@@ -204,7 +204,7 @@ def load_given(unit: Unit, distribution: bytes) -> list[Given]:
     return [row for _, row in unit.scan(GIVEN, f"{distribution.hex()}/")]
 
 
-def given_key(distribution: str, to: Address) -> str:
+def given_key(distribution: str, to: DeviceAddress) -> str:
     """Return the key under which is noted what a device was given of a chain."""
     return f"{distribution}/{to.name}"
 

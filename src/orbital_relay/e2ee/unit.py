@@ -29,7 +29,7 @@ class Reader(Protocol):
         """Return keys that begin with `prefix`, and their values, in the order of the keys; at most `limit`."""
 
 
-class Table(Generic[T]):
+class RowTable(Generic[T]):
     """
     The rows of a table, or those of it that are of one type.
 
@@ -62,7 +62,7 @@ class Unit:
         self._below = below
         self._writes: dict[tuple[str, str], Any] = {}
 
-    def get(self, table: Table[T], key: str) -> T | None:
+    def get(self, table: RowTable[T], key: str) -> T | None:
         """Return a row; None when there is no such key."""
         written = self._writes.get((table.name, key), self)
         if written is GONE:
@@ -74,7 +74,7 @@ class Unit:
         data = self._below.get(table.name, key)
         return None if data is None else table.decode(data)
 
-    def scan(self, table: Table[T], prefix: str = "", limit: int | None = None) -> list[tuple[str, T]]:
+    def scan(self, table: RowTable[T], prefix: str = "", limit: int | None = None) -> list[tuple[str, T]]:
         """Return keys that begin with `prefix`, and their rows, in the order of the keys; at most `limit`."""
         written = {
             key: value for (name, key), value in self._writes.items() if name == table.name and key.startswith(prefix)
@@ -85,20 +85,20 @@ class Unit:
         rows = {**dict(found), **written}
         return [(key, rows[key]) for key in sorted(rows) if rows[key] is not GONE][:limit]
 
-    def _read(self, table: Table[T], prefix: str, limit: int | None) -> list[tuple[str, T]]:
+    def _read(self, table: RowTable[T], prefix: str, limit: int | None) -> list[tuple[str, T]]:
         if isinstance(self._below, Unit):
             return self._below.scan(table, prefix, limit)
         return [(key, table.decode(data)) for key, data in self._below.scan(table.name, prefix, limit)]
 
-    def put(self, table: Table[T], key: str, value: T) -> None:
+    def put(self, table: RowTable[T], key: str, value: T) -> None:
         """Write a row."""
         self._writes[table.name, key] = value
 
-    def delete(self, table: Table[T], key: str) -> None:
+    def delete(self, table: RowTable[T], key: str) -> None:
         """Delete a row, if it is there."""
         self._writes[table.name, key] = GONE
 
-    def written(self, table: Table[T]) -> list[T]:
+    def written(self, table: RowTable[T]) -> list[T]:
         """Return the rows of a table that this unit writes, in the order of their keys."""
         rows = sorted((key, value) for (name, key), value in self._writes.items() if name == table.name)
         return [value for _, value in rows if value is not GONE]

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from orbital_relay.e2ee import chain as chains
-from orbital_relay.e2ee.chain import MAX_AHEAD, MAX_SKIPPED, Chain, chain_of, decrypt, encrypt, skdm_of
+from orbital_relay.e2ee.chain import MAX_AHEAD, MAX_SKIPPED, SenderChain, chain_of, decrypt, encrypt, skdm_of
 from orbital_relay.e2ee.crypto.curve import LOW_ORDER, ORDER, P, SigningKey, check_public_key, verify
 from orbital_relay.e2ee.crypto.hpke import ENC_BYTES, PUBLIC_BYTES, open_sealed, public_of, seal
 from orbital_relay.e2ee.crypto.mac import sha256
@@ -29,7 +29,7 @@ def refused(code, call, *arguments):
 def new_chain():
     """Make a chain and the key that signs its messages."""
     signing = SigningKey.generate()
-    chain = Chain(
+    chain = SenderChain(
         distribution=os.urandom(16),
         chain=1,
         iteration=0,

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.formats.content import Content, Kind, read_content, write_content
+from orbital_relay.e2ee.formats.content import Content, ContentKind, read_content, write_content
 from orbital_relay.e2ee.formats.envelope import (
-    Address,
-    Delivery,
+    DeviceAddress,
     Envelope,
     History,
+    KeyDelivery,
     Keys,
     Pairwise,
     Request,
@@ -26,7 +26,7 @@ from orbital_relay.e2ee.formats.envelope import (
     write_signed,
 )
 from orbital_relay.e2ee.formats.protobuf import MAX_REPEATED, MAX_SAFE, Field, decode, encode
-from orbital_relay.e2ee.formats.records import Found, Knock, Policy, read_record, write_record
+from orbital_relay.e2ee.formats.records import Founding, Knock, Policy, read_record, write_record
 from orbital_relay.e2ee.formats.schemas import RECORD
 from orbital_relay.e2ee.formats.sender_key import (
     SenderKeyMessage,
@@ -104,7 +104,7 @@ def test_most_values():
 
 def test_envelope():
     """[PYFMT4] An envelope begins with its version and carries content, keys or a request; others are refused."""
-    keys = Envelope(keys=Keys(1, 2**40, [Delivery(BEN, 127, 16, b"\t" * 3)]))
+    keys = Envelope(keys=Keys(1, 2**40, [KeyDelivery(BEN, 127, 16, b"\t" * 3)]))
     assert write_envelope(Envelope(content=b"x")).hex() == "020a0178"
     assert read_envelope(write_envelope(keys)) == keys
     request = Envelope(request=Request(3, b"\7" * 16))
@@ -134,7 +134,7 @@ def test_pairwise():
         assert read_pairwise(write_pairwise(pairwise)) == pairwise
     signed = Signed(pairwise=write_pairwise(bare), identity=b"\5" * 33, signature=b"\6" * 64)
     assert read_signed(write_signed(signed)) == signed
-    info = delivery_info(GROUP, Address(ADA, 1), Address(BEN, 2))
+    info = delivery_info(GROUP, DeviceAddress(ADA, 1), DeviceAddress(BEN, 2))
     assert info.hex() == b"orbital/2 keys\0".hex() + f"{GROUP}{ADA}01{BEN}02".replace("-", "")
 
 
@@ -175,7 +175,7 @@ def test_padding():
 
     def written(length):
         content = Content(
-            kind=Kind.REPLY,
+            kind=ContentKind.REPLY,
             group=GROUP,
             context=b"\1" * 16,
             at=1_700_000_000_000,
@@ -246,14 +246,16 @@ def test_records():
 
 SEEDS = [
     write_envelope(
-        Envelope(keys=Keys(1, 3, [Delivery(ADA, 1, 16, bytes(40))]), request=Request(1, bytes(16)), content=bytes(30))
+        Envelope(
+            keys=Keys(1, 3, [KeyDelivery(ADA, 1, 16, bytes(40))]), request=Request(1, bytes(16)), content=bytes(30)
+        )
     ),
     write_pairwise(Pairwise(group=GROUP, epoch=1, history=[History(user=ADA, device=1, skdm=bytes(9))])),
     write_signed(Signed(pairwise=b"x", identity=bytes(33), signature=bytes(64))),
     sender_key_body(bytes(16), 1, 1, bytes(16)) + bytes(64),
     write_skdm(Skdm(distribution=bytes(16), chain=1, iteration=0, chain_key=bytes(32), signing_key=bytes(33))),
     write_content(Content(kind=1, group=GROUP, context=bytes(16), at=1, body=b"x", nonce=bytes(16))),
-    write_record(GROUP, Found(user=ADA, device=1, identity=bytes(33), suites=2), bytes(16)),
+    write_record(GROUP, Founding(user=ADA, device=1, identity=bytes(33), suites=2), bytes(16)),
     write_media_info(MediaInfo(key=bytes(32), sha256=bytes(32), type="t", name="n")),
 ]
 PARSERS = {
@@ -302,7 +304,7 @@ ids = st.binary(min_size=16, max_size=16)
 users = ids.map(uuid_text)
 devices = st.integers(1, 127)
 safe = st.integers(0, MAX_SAFE)
-deliveries = st.builds(Delivery, users, devices, st.sampled_from([1, 2, 16]), st.binary(max_size=300))
+deliveries = st.builds(KeyDelivery, users, devices, st.sampled_from([1, 2, 16]), st.binary(max_size=300))
 envelopes = st.one_of(
     st.builds(Envelope, content=st.binary(max_size=300)),
     st.builds(Envelope, keys=st.builds(Keys, devices, safe, st.lists(deliveries, max_size=5))),

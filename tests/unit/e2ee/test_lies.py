@@ -9,8 +9,8 @@ import pytest
 
 from orbital_relay.e2ee.crypto.curve import ORDER, SigningKey
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.formats.envelope import Address, Envelope, read_envelope, write_envelope
-from orbital_relay.e2ee.outbox import SERVICES, Deliver, services_of
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, Envelope, read_envelope, write_envelope
+from orbital_relay.e2ee.outbox import SERVICES, PostDelivery, services_of
 from orbital_relay.e2ee.rows import PINS
 from orbital_relay.e2ee.stores.memory import MemoryStore
 from orbital_relay.e2ee.texts import from_base64, to_base64
@@ -253,7 +253,7 @@ async def test_ghosts():
     assert given == [(BEN, 1)]
     assert await ada.strangers(group) == [GHOST]
     strangers, differing = await ada.check_directory(group)
-    assert (set(strangers), differing) == ({Address(GHOST, 1), Address(BEN, 9)}, [Address(ADA, 1)])
+    assert (set(strangers), differing) == ({DeviceAddress(GHOST, 1), DeviceAddress(BEN, 9)}, [DeviceAddress(ADA, 1)])
     assert {"unknown_device", "identity_differs"} <= set(await codes(ada, group))
 
 
@@ -357,7 +357,9 @@ async def test_stolen_chain():
     unit = Unit(store)
     skdm = next(pin.skdm for _, pin in unit.scan(PINS) if pin.user == ADA and pin.group == group)
     identity = (await cleo.identity()).hex()
-    unit.put(SERVICES, services_of(group) + "9" * 16, Deliver(id="stolen", to=cleo.me, identity=identity, skdm=skdm))
+    unit.put(
+        SERVICES, services_of(group) + "9" * 16, PostDelivery(id="stolen", to=cleo.me, identity=identity, skdm=skdm)
+    )
     store.commit(unit.writes(), durable=True)
     await ben.flush(group)
     await relay.deliver(cleo, group)

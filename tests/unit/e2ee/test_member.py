@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from orbital_relay.e2ee.enrolment import Start
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.formats.content import Kind
+from orbital_relay.e2ee.formats.content import ContentKind
 from orbital_relay.e2ee.formats.envelope import read_envelope
 from orbital_relay.e2ee.formats.records import HistoryPolicy
 from orbital_relay.e2ee.invite import read_invite
@@ -90,8 +90,8 @@ async def test_everybody_reads_everybody():
     await relay.settle(group)
     await say(cleo, group, "three")
     await say(ada, group, "four")
-    title = NewPart(field="encrypted_title", kind=Kind.TITLE, body=b"title")
-    await ada.draft(group, "new_thread", [title, NewPart(field="encrypted_body", kind=Kind.BODY, body=b"body")])
+    title = NewPart(field="encrypted_title", kind=ContentKind.TITLE, body=b"title")
+    await ada.draft(group, "new_thread", [title, NewPart(field="encrypted_body", kind=ContentKind.BODY, body=b"body")])
     await relay.settle(group)
     for member in members:
         assert await texts(member, group) == ["one", "two", "three", "four", "title|body"]
@@ -501,8 +501,8 @@ async def test_title_of_another_thread():
 
     async def thread(title, body):
         parts = [
-            NewPart(field="encrypted_title", kind=Kind.TITLE, body=title),
-            NewPart(field="encrypted_body", kind=Kind.BODY, body=body),
+            NewPart(field="encrypted_title", kind=ContentKind.TITLE, body=title),
+            NewPart(field="encrypted_body", kind=ContentKind.BODY, body=body),
         ]
         await ada.draft(group, "new_thread", parts)
         await ada.flush(group)
@@ -526,7 +526,7 @@ async def test_files():
     media, sealed = "22222222-2222-4333-8444-555555555555", io.BytesIO()
     key, digest = seal_file(media, io.BytesIO(b"a photo"), sealed)
     body = write_media_info(MediaInfo(key=key, sha256=digest, type="image/png", name="sea.png"))
-    part = NewPart(field="encrypted_metadata", kind=Kind.MEDIA, context=uuid_bytes(media), body=body)
+    part = NewPart(field="encrypted_metadata", kind=ContentKind.MEDIA, context=uuid_bytes(media), body=body)
     await ada.draft(group, "media_uploaded", [part], {"media_id": media})
     await ada.flush(group)
     data = log_of(relay, group)[-1]["data"]

@@ -5,9 +5,9 @@ import os
 import pytest
 
 from orbital_relay.e2ee.crypto.curve import SigningKey
-from orbital_relay.e2ee.formats.records import Found, Knock, Link, Policy, Revoke, Secret, next_secret, write_record
+from orbital_relay.e2ee.formats.records import Founding, Knock, Link, Policy, Revoke, Secret, next_secret, write_record
 from orbital_relay.e2ee.invite import founder_hash
-from orbital_relay.e2ee.roster import Facts, LoggedRecord, accepted_key, all_secrets, fold
+from orbital_relay.e2ee.roster import LoggedRecord, RosterFacts, accepted_key, all_secrets, fold
 from tests.support.e2ee import ADA, BEN, CLEO, GROUP, OTHER_GROUP
 
 
@@ -19,7 +19,7 @@ class Log:
         self.secret = os.urandom(16)
         self.log = []
         self.facts = {"founder": founder_hash(self.ada.public_key), "secrets": {0: self.secret}}
-        self.post(ADA, Found(user=ADA, device=1, identity=self.ada.public_key, suites=2), self.ada)
+        self.post(ADA, Founding(user=ADA, device=1, identity=self.ada.public_key, suites=2), self.ada)
 
     def post(self, author, body, proof, group=GROUP):
         self.append(author, write_record(group, body, proof))
@@ -28,7 +28,7 @@ class Log:
         self.log.append(LoggedRecord(len(self.log) + 2, author, record))
 
     def fold(self, **more):
-        return fold(GROUP, self.log, Facts(**{**self.facts, **more}))
+        return fold(GROUP, self.log, RosterFacts(**{**self.facts, **more}))
 
 
 @pytest.fixture
@@ -78,8 +78,8 @@ def test_admitted(group, ben):
 def test_refused(group, ben):
     """[PYROS2] Another founder, a ghost, a swapped key, a made-up device, a record of another group are refused."""
     mallory = SigningKey.generate()
-    group.post(CLEO, Found(user=CLEO, device=1, identity=mallory.public_key, suites=2), mallory)
-    group.post(ADA, Found(user=ADA, device=9, identity=group.ada.public_key, suites=2, history=2), group.ada)
+    group.post(CLEO, Founding(user=CLEO, device=1, identity=mallory.public_key, suites=2), mallory)
+    group.post(ADA, Founding(user=ADA, device=9, identity=group.ada.public_key, suites=2, history=2), group.ada)
     group.post(CLEO, knock(CLEO, 1, mallory), os.urandom(16))
     group.post(BEN, link(BEN, 2, mallory, 1), mallory)
     group.post(CLEO, link(CLEO, 1, mallory, 1), mallory)

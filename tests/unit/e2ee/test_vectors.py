@@ -13,7 +13,7 @@ from orbital_relay.e2ee.crypto.mac import hkdf, sha256
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.formats.content import read_content, write_content
 from orbital_relay.e2ee.formats.envelope import (
-    Address,
+    DeviceAddress,
     delivery_info,
     read_envelope,
     read_pairwise,
@@ -26,7 +26,7 @@ from orbital_relay.e2ee.formats.records import read_record, write_record
 from orbital_relay.e2ee.formats.sender_key import read_sender_key_message, read_skdm, write_skdm
 from orbital_relay.e2ee.hpke_delivery import pre_key_bytes
 from orbital_relay.e2ee.invite import Invite, founder_hash, read_invite, write_invite
-from orbital_relay.e2ee.roster import Facts, LoggedRecord, all_secrets, fold
+from orbital_relay.e2ee.roster import LoggedRecord, RosterFacts, all_secrets, fold
 from orbital_relay.e2ee.safety import matches_scan, safety_number
 from orbital_relay.e2ee.texts import uuid_text
 from tests.support.e2ee import GROUP, VECTORS, vectors
@@ -183,7 +183,7 @@ def test_deliveries():
     """[PYVEC10] Deliveries open with their pre-key, and their signatures hold."""
     for case in vectors("deliveries")["cases"]:
         key, sealed, info = case["pre_key"], unhex(case["sealed"]), unhex(case["info"])
-        sender, to = Address(**case["from"]), Address(**case["to"])
+        sender, to = DeviceAddress(**case["from"]), DeviceAddress(**case["to"])
         assert delivery_info(case["group"], sender, to) == info
         public = public_of(unhex(key["seed"]))
         assert sha256(public).hex() == key["public_sha256"], case["name"]
@@ -212,7 +212,7 @@ def test_records():
     for number, secret in found["earlier_secrets"].items():
         assert secrets[int(number)].hex() == secret
     for case in found["rosters"]:
-        facts = Facts(founder=unhex(found["founder"]), secrets=secrets, accepted=frozenset(case["accepted"]))
+        facts = RosterFacts(founder=unhex(found["founder"]), secrets=secrets, accepted=frozenset(case["accepted"]))
         roster = plain(fold(group, log, facts))
         del roster["group"]
         assert roster == case["roster"], case["name"]

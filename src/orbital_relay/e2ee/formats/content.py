@@ -16,7 +16,7 @@ PAD_BYTES: Final = 160
 """Lengths are whole multiples of this after PKCS#7; the padding leaves room for its one byte."""
 
 
-class Kind(IntEnum):
+class ContentKind(IntEnum):
     """
     Kinds of content.
 
@@ -38,7 +38,7 @@ class Content(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     One content.
 
     Attributes:
-        kind: A Kind; other numbers are free.
+        kind: A ContentKind; other numbers are free.
         group: Its group.
         context: 16 bytes.
         at: The sender's clock, milliseconds since the epoch: shown, never trusted.

@@ -31,7 +31,7 @@ class SuiteBits(IntFlag):
     HPKE = 2
 
 
-class Address(msgspec.Struct, frozen=True, order=True):
+class DeviceAddress(msgspec.Struct, frozen=True, order=True):
     """A device: its user's UUID and its number, 1 to 127."""
 
     user: str
@@ -43,7 +43,7 @@ class Address(msgspec.Struct, frozen=True, order=True):
         return f"{self.user}/{self.device}"
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class KeyDelivery(msgspec.Struct, frozen=True):
     """A pairwise message for one device, sealed by a suite."""
 
     user: str
@@ -52,9 +52,9 @@ class Delivery(msgspec.Struct, frozen=True):
     sealed: bytes
 
     @property
-    def to(self) -> Address:
+    def to(self) -> DeviceAddress:
         """The device that can open it."""
-        return Address(self.user, self.device)
+        return DeviceAddress(self.user, self.device)
 
 
 class Keys(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ class Keys(msgspec.Struct, frozen=True):
 
     device: int
     epoch: int
-    deliveries: list[Delivery]
+    deliveries: list[KeyDelivery]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -170,7 +170,7 @@ def read_envelope(data: bytes) -> Envelope:
     keys, request = fields.get("keys"), fields.get("request")
     return Envelope(
         content=fields.get("content"),
-        keys=keys and Keys(**{**keys, "deliveries": [Delivery(**_with_text(one)) for one in keys["deliveries"]]}),
+        keys=keys and Keys(**{**keys, "deliveries": [KeyDelivery(**_with_text(one)) for one in keys["deliveries"]]}),
         request=request and Request(**request),
     )
 
@@ -219,7 +219,7 @@ def read_signed(data: bytes) -> Signed:
     return Signed(**decode(SIGNED, data))
 
 
-def delivery_info(group: str, sender: Address, to: Address) -> bytes:
+def delivery_info(group: str, sender: DeviceAddress, to: DeviceAddress) -> bytes:
     """Return the HPKE info of a delivery by suite 16: it opens for no other group, sender or receiver."""
     ends = b"".join(uuid_bytes(one.user) + bytes([one.device]) for one in (sender, to))
     return b"orbital/2 keys\0" + uuid_bytes(group) + ends

@@ -31,7 +31,7 @@ class HistoryPolicy(IntEnum):
     ALL = 2
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found", tag_field="kind"):
+class Founding(msgspec.Struct, frozen=True, kw_only=True, tag="found", tag_field="kind"):
     """A group's first device; the SHA-256 of its identity stands in every invite."""
 
     user: str
@@ -87,9 +87,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, tag="policy", tag_field=
     by_device: int
 
 
-RecordBody = Found | Knock | Link | Revoke | Secret | Policy
+RecordBody = Founding | Knock | Link | Revoke | Secret | Policy
 BODIES: Final[dict[str, type[RecordBody]]] = {
-    "found": Found,
+    "found": Founding,
     "knock": Knock,
     "link": Link,
     "revoke": Revoke,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-from orbital_relay.e2ee.ports import TABLES, Store
+from orbital_relay.e2ee.ports import TABLES, DeviceStore
 from orbital_relay.e2ee.unit import Write
 
 T = TypeVar("T")
@@ -58,4 +58,4 @@ class MemoryStore:
         return {table: dict(rows) for table, rows in self._tables.items()}
 
 
-_: type[Store] = MemoryStore
+_: type[DeviceStore] = MemoryStore

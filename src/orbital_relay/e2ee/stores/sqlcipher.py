@@ -12,7 +12,7 @@ from typing import Final, Self, TypeVar
 import sqlcipher3
 
 from orbital_relay.e2ee.errors import E2eeError
-from orbital_relay.e2ee.ports import TABLES, Store
+from orbital_relay.e2ee.ports import TABLES, DeviceStore
 from orbital_relay.e2ee.unit import Write
 
 T = TypeVar("T")
@@ -124,4 +124,4 @@ class SqlcipherStore:
             self._thread.shutdown()
 
 
-_: type[Store] = SqlcipherStore
+_: type[DeviceStore] = SqlcipherStore
