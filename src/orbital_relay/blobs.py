@@ -295,7 +295,7 @@ class BucketBlobs:
 
     A draft waits in a file without a name on this machine; what a crash leaves of it is nothing. An object is there
     whole or not at all: that is the store's own promise, for one request and for a multipart upload alike. What was
-    sent of a multipart upload that fails is taken back; only a kill, or a store that is away just then, leaves parts.
+    sent of a multipart upload that fails is taken back; only a kill, or an unreachable store, leaves parts.
     """
 
     def __init__(self, store: ObjectStore) -> None:

@@ -52,7 +52,7 @@ class InvalidChunk(OrbitalError):
 
 
 class Unauthorized(OrbitalError):
-    """There is no token, or it does not hold."""
+    """The token is missing or invalid."""
 
     code, status, close = "UNAUTHORIZED", 401, 1008
 
@@ -235,7 +235,7 @@ class TooManyRequests(_RetryLater):
 
 
 class Unavailable(_RetryLater):
-    """The server is going down, or its database is away; nothing was done."""
+    """The server is shutting down, or its database cannot be reached; nothing was done."""
 
     code, status, close = "UNAVAILABLE", 503, 1012
 

@@ -286,6 +286,6 @@ async def test_a_backup_replaces_files_alone(tmp_path: Path) -> None:
     done = await run("", None, "backup", str(tmp_path / "file"), "--data-dir", str(tmp_path))
 
     assert refused.returncode == 1
-    assert "is no file" in refused.stderr
+    assert "is not a regular file" in refused.stderr
     assert (tmp_path / "pipe").is_fifo()
     assert (done.returncode, done.stderr) == (0, f"Database: {tmp_path / 'orbital.db'}\n")

@@ -144,7 +144,7 @@ async def test_commands(shared: Server, liar: Liar, lie: tuple[int, bytes]) -> N
     tail = Program(
         [*orbital, "tail", "--since", "start", group.id], env=environment(liar.url, anna.token), cwd=CHECKOUT
     )
-    await asyncio.to_thread(tail.wait_for, f"what answered {lie[0]} in its place is not Orbital")
+    await asyncio.to_thread(tail.wait_for, f"the response with status {lie[0]} is not from Orbital")
     sending = asyncio.create_task(
         asyncio.to_thread(
             subprocess.run,

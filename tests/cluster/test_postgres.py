@@ -320,7 +320,7 @@ async def test_a_busy_pool_is_not_a_database_that_is_away(postgres_url: str, cap
     """
     [BUSY1] While all reading connections are at work, a request that waits too long gets `busy`.
 
-    It said "the database is away" and was taken for not ready.
+    It said "the database cannot be reached" and was taken for not ready.
     """
     store = await PostgresStore.open(postgres_url)
     slow = [asyncio.create_task(store._read(_sleep, 5.0)) for _ in range(READERS)]

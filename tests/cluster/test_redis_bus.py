@@ -64,7 +64,7 @@ async def test_redis_restarts_empty(redis_server: Redis, ears):
 
     for count in (1, 2):
         redis_server.kill()
-        await eventually(lambda: one._session is None and two._session is None, what="Redis is away")
+        await eventually(lambda: one._session is None and two._session is None, what="Redis is unreachable")
         assert (one.connected, two.connected) == (False, False)
         began = time.monotonic()
         await one.publish(groups[0], b"lost")
@@ -107,7 +107,7 @@ async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
     began = time.monotonic()
     await two.follow(GroupId(new_id()))
     assert time.monotonic() - began < 3
-    await eventually(lambda: one._session is None and two._session is None, what="Redis is away")
+    await eventually(lambda: one._session is None and two._session is None, what="Redis is unreachable")
     redis_server.thaw()
     await asyncio.gather(one.return_of(1), two.return_of(1))
 

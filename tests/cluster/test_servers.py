@@ -212,7 +212,7 @@ async def test_redis_is_away(pair: list[Server], redis_server: Redis):
             assert time.monotonic() - began < 3
         await _reach(there, group, 8, deadline_s=10)
 
-        # A new subscription while Redis is away, and one that began before, both go on when it is back.
+        # A new subscription while Redis is unreachable, and one that began before, both go on when it is back.
         late = await bob.listen(group)
         redis_server.start()
 

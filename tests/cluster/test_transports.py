@@ -107,7 +107,7 @@ async def test_postgres_over_a_unix_socket(serve, socket_postgres: Postgres):
     assert places
     assert {row["client_addr"] for row in places} == {None}
     checked = await asyncio.to_thread(_orbital, "check", "--database-url", address)
-    assert (checked.returncode, checked.stdout) == (0, "1 groups, 2 events: all is well.\n")
+    assert (checked.returncode, checked.stdout) == (0, "1 groups, 2 events: no findings.\n")
 
 
 async def test_check_finds_a_damaged_index(serve, own_postgres: Postgres):
@@ -137,7 +137,7 @@ async def test_check_finds_a_damaged_index(serve, own_postgres: Postgres):
 
     damaged = await asyncio.to_thread(_orbital, "check", "--database-url", own_postgres.url())
 
-    assert (whole.returncode, whole.stdout) == (0, "1 groups, 2 events: all is well.\n")
+    assert (whole.returncode, whole.stdout) == (0, "1 groups, 2 events: no findings.\n")
     assert damaged.returncode == 1
     assert "database: PostgreSQL's amcheck of users_user_id_key: " in damaged.stdout
     assert "Traceback" not in damaged.stderr

@@ -226,7 +226,7 @@ def chat(server: Server, command: str) -> Program:
 
 
 def test_chat_in_terminals(server: Server):
-    """[DOCS17] Ada invites Ben, both read both; a line typed while the server is away arrives once, by itself."""
+    """[DOCS17] Ada invites Ben, both read both; a line typed during an outage of the server arrives once, by itself."""
     blocks = reading.examples(TUTORIAL)
     ada = chat(server, blocks["new"])
     try:

@@ -52,7 +52,7 @@ class Pair:
         self.posted: list[server.StorePost] = []
         self.typed: list[server.Type] = []
         self.tokens: list[server.Verify] = []
-        self.over: server.End | server.AbortConnection | None = None
+        self.over: server.CloseConnection | server.AbortConnection | None = None
 
     def connect(self) -> None:
         """Open a new connection: the server speaks first."""

@@ -55,7 +55,7 @@ def test_wherever_the_server_listens(serve: Serve, host: str):
 
 
 def test_redis_away_is_no_reason_to_restart(serve: Serve, postgres_url: str, redis_server: Redis):
-    """[PROBE3] While Redis is away the server is alive."""
+    """[PROBE3] While Redis is unreachable the server is alive."""
     server = serve(env={"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url})
 
     redis_server.kill()

@@ -315,7 +315,7 @@ async def test_a_database_that_is_away(api: Api, broken: Callable[[Exception], N
     """[ERR10] 503 with `Retry-After` on reads and posts."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
-    broken(Unavailable("The database is away.", retry_after_s=3))
+    broken(Unavailable("The database is unreachable.", retry_after_s=3))
 
     answers = [await ada.get("/api/groups"), await ada.say(group)]
 

@@ -19,7 +19,7 @@ async def test_alive_and_ready(api: Api):
 
 
 async def test_the_database_is_away(api: Api, monkeypatch: pytest.MonkeyPatch):
-    """[RUN2] Not ready while the database is away, naming it; alive all the same."""
+    """[RUN2] Not ready while the database cannot be reached, naming it; alive all the same."""
 
     async def away() -> bool:
         return False
@@ -33,7 +33,7 @@ async def test_the_database_is_away(api: Api, monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_redis_away_is_degraded(api: Api, monkeypatch: pytest.MonkeyPatch):
-    """[RUN2] While Redis is away posts are stored, so the server is ready; body and metric say what is missing."""
+    """[RUN2] Without Redis posts are stored, so the server is ready; body and metric name what is missing."""
     monkeypatch.setattr(type(api.node.bus), "connected", property(lambda bus: False))
 
     ready = await api.ask("GET", "/health/ready")

@@ -140,7 +140,7 @@ async def test_every_listener_sees_the_log(seed, nodes, loss):
 
 @pytest.mark.parametrize("seed", range(SEEDS // 4))
 async def test_a_store_that_is_away_for_a_while(seed, monkeypatch):
-    """[PROM3] While the store is away posts are refused and sockets stay; when it is back everything arrives."""
+    """[PROM3] While the store is unreachable posts are refused and sockets stay; when it is back everything arrives."""
     print(f"seed {seed}")
     # The world turns without a clock: a second of waiting would be longer than it is watched.
     monkeypatch.setattr("orbital_relay.relay.relay.REPAIR_RETRY_S", 0)

@@ -167,7 +167,7 @@ class FakeServer:
         if self.refusals:
             status, headers, body = self.refusals.pop(0)
         elif not self.good_token(token):
-            status, headers, body = 401, {}, {"error": "UNAUTHORIZED", "message": "The token does not hold."}
+            status, headers, body = 401, {}, {"error": "UNAUTHORIZED", "message": "The token is invalid."}
         else:
             return None
         content = json.dumps(body).encode()

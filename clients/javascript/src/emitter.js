@@ -48,7 +48,7 @@ export class Emitter {
    * @overload
    * @param {T extends keyof ClientEvents ? never : T} event
    * @param {(data: any, frame: Frame) => unknown} handler
-   * @returns {() => void} Takes the handler away again.
+   * @returns {() => void} Removes the handler.
    */
   /**
    * @param {string} event

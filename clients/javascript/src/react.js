@@ -14,7 +14,7 @@ const TYPING_SHOWN_MS = 7000;
 /**
  * @typedef {object} GroupEvents
  * @property {OrbitalEvent[]} events The latest ones, oldest first.
- * @property {boolean} caughtUp Whether these reach up to now; false while the connection is away.
+ * @property {boolean} caughtUp Whether these reach up to now; false while the client is disconnected.
  * @property {Reset | undefined} reset Set when events are missing before the first of `events`; fetch the group again.
  * @property {OrbitalError | undefined} error Set when the server refused or removed us.
  */

@@ -1,1 +1,1 @@
-"""The ways in which servers tell each other what happened."""
+"""The bus: how servers notify each other of new events."""

@@ -50,12 +50,12 @@ CHANNELS_AT_ONCE: Final = 1000
 """Most channels of one SUBSCRIBE: 50 kB a command."""
 
 _AWAY: Final = (OSError, hiredis.HiredisError, ValueError)
-"""What a Redis that is away, refuses us or answers nonsense makes of a try."""
+"""The errors of a Redis that is unreachable, refuses us or answers nonsense."""
 
 
 class RedisBus:
     """
-    A `ports.Bus` on Redis, which may go away, come back empty, or be a Cluster.
+    A `ports.Bus` on Redis, which may be unreachable, restart empty, or be a Cluster.
 
     It never waits in `publish` and raises nothing there: a message that finds no room is dropped and counted. It says
     when it has come back, so that the relay compares where it stands with the log. Redis holds nothing of it.
@@ -87,12 +87,12 @@ class RedisBus:
         self._session: _Session | None = None
         self._running: asyncio.Task[None] | None = None
         self.dropped = 0
-        """Messages that were not sent, since Redis was away or did not read."""
+        """Messages that were not sent, since Redis was unreachable or did not read."""
         self.received = 0
         """Messages that came from other servers."""
 
     async def start(self) -> None:
-        """Connect; if Redis is away, go on without it and connect when it comes."""
+        """Connect; while Redis is unreachable, run without it and retry."""
         first = asyncio.Event()
         self._running = asyncio.create_task(self._run(first), name="bus")
         self._running.add_done_callback(_report)
@@ -101,11 +101,11 @@ class RedisBus:
     # Public: the port
 
     async def publish(self, group_id: GroupId, payload: bytes) -> None:
-        """Send to every other server that follows the group; dropped when Redis is away or does not keep up."""
+        """Send to every other server that follows the group; dropped when Redis is unreachable or does not keep up."""
         self._send(_channel(group_id), self._node_id + payload)
 
     async def follow(self, group_id: GroupId) -> None:
-        """Subscribe to a group; returns when Redis has confirmed it, at once while Redis is away."""
+        """Subscribe to a group; returns when Redis has confirmed it, at once while Redis is unreachable."""
         channel = _channel(group_id)
         self._followed.add(channel)
         session = self._session
@@ -122,7 +122,7 @@ class RedisBus:
             self._session.unfollow(channel)
 
     async def notify_revoked(self) -> None:
-        """Hint to all other servers at a revocation; dropped when Redis is away or does not keep up."""
+        """Hint to all other servers at a revocation; dropped when Redis is unreachable or does not keep up."""
         self._send(REVOKED, self._node_id)
 
     @property
@@ -168,7 +168,7 @@ class RedisBus:
                     known = isinstance(exc, _AWAY)
                     log.log(
                         logging.WARNING if known else logging.ERROR,
-                        "redis is away",
+                        "redis cannot be reached",
                         extra={"address": self._address.shown, "error": _words(exc)},
                         exc_info=None if known else exc,
                     )
@@ -302,7 +302,7 @@ class _Session:
                 await link.hello(self._address)
             slots[first : last + 1] = [link] * (last + 1 - first)
         if None in slots:
-            raise ConnectionError("some slots of the cluster are served by nobody")
+            raise ConnectionError("some slots of the Redis cluster have no server")
         self._links.remove(seed)
         seed.close()
         self._slots = [link for link in slots if link is not None]

@@ -139,7 +139,7 @@ class ReconnectingConnection:
     # Public
 
     async def stay(self) -> Refused:
-        """Keep a connection until it is refused for good; return the refusal."""
+        """Keep a connection until it is refused permanently; return the refusal."""
         delay_ms = self._line.wake(now_ms=tick_ms())
         while True:
             await self._wait(delay_ms)
@@ -148,7 +148,7 @@ class ReconnectingConnection:
             self.last_problem = lost.reason
             renewal = await self._renewed_after(lost) if lost.token_refused else _Renewal.NONE
             if lost.final is not None and renewal is _Renewal.NONE:
-                log.warning("connection refused for good: %s", lost.reason)
+                log.warning("connection refused, not retried: %s", lost.reason)
                 return lost.final
             # Another token is a reason to try at once, but not twice in a row.
             at_once = renewal is _Renewal.NEWER and self._line.failures == 0
@@ -294,7 +294,7 @@ class ReconnectingConnection:
         error = error_of(status, headers, bytes(refusal.response.body or b""))
         retry_after_ms = round(min(error.retry_after_s or 0, AWAITED_MOST_S) * 1_000)
         if not isinstance(error, ApiError):
-            # It is not the server that answered: whatever the status says, the server is away.
+            # The response is not the server's: whatever the status says, the server is unreachable.
             return _Lost(opened=False, reason=str(error), code=status, retry_after_ms=retry_after_ms)
         return _Lost(
             opened=False,

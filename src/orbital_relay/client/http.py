@@ -84,14 +84,14 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes) -> ApiError |
     Make the error of an answer that is not 2xx.
 
     Only an answer with Orbital's own error body is the server's decision. A proxy, a portal or a firewall that answers
-    in its place knows nothing of the request: then the server is away.
+    in its place knows nothing of the request: then the server is unreachable.
     """
     wait_s = retry_after_s(headers)
     try:
         ours = msgspec.json.decode(body, type=Error)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         location = headers.get("Location") if 300 <= status < 400 else None
-        sentence = f"The server is away: what answered {status} in its place is not Orbital"
+        sentence = f"The server cannot be reached: the response with status {status} is not from Orbital"
         sentence += f"; it points to {location[:200]}." if location else "."
         return BadAnswer(sentence, status=status, retry_after_s=wait_s)
     return ApiError(ours.message, status=status, code=ours.error, details=ours.details, retry_after_s=wait_s)
@@ -107,7 +107,7 @@ def decode(content: bytes, answer: type[T]) -> T:
     try:
         return msgspec.json.decode(content, type=answer)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
-        raise BadAnswer(f"What answered does not speak Orbital's protocol: {exc}.") from exc
+        raise BadAnswer(f"The response does not follow Orbital's protocol: {exc}.") from exc
 
 
 class HttpAnswer(msgspec.Struct, frozen=True):
@@ -258,7 +258,7 @@ class Http:
         """Make a request whose answer is 204; any other 2xx is not the server's."""
         got = await self._request(method, path)
         if got.status != 204:
-            raise BadAnswer(f"What answered does not speak Orbital's protocol: {got.status} in place of 204.")
+            raise BadAnswer(f"The response does not follow Orbital's protocol: {got.status} in place of 204.")
 
     async def _request(
         self,

@@ -143,7 +143,7 @@ class Life:
         in a minute the sixth has to.
 
         Raises:
-            Refused: If the server refuses this client: a token that does not hold, a wrong address.
+            Refused: If the server refuses this client: an invalid token, a wrong address.
             NotConnected: If the server could not be reached in `open_timeout_s`.
             StoreDamaged, StoreInUse: If the outbox' store cannot be used.
             Closed: If the client was closed; it is not opened again.
@@ -257,7 +257,7 @@ class Life:
     # Private: the connection
 
     async def _run(self) -> None:
-        """Keep a connection until it is refused for good; then, or for a bug of ours, nobody waits for ever."""
+        """Keep a connection until it is refused permanently; then, or for a bug of ours, nobody waits for ever."""
         try:
             refused = await self._connection.stay()
         except Exception as exc:

@@ -29,7 +29,7 @@ class Orbital(Life):
 
     Args:
         url: The server's address.
-        token: The caller's token; or a function that gives one, called again when the last one no longer holds.
+        token: The caller's token; or a function that gives one, called again when the last one is no longer valid.
         store: Keeps the position of every group over restarts.
         outbox: Keeps the posts that the server does not have yet over restarts.
         verify: Check the hash chain: a server that drops, changes or re-orders anything is found out, and the

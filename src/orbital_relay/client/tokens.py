@@ -1,4 +1,4 @@
-"""The caller's token: given once, or by a function that is called again when the last one no longer holds."""
+"""The caller's token: given once, or by a function that is called again when the last one is no longer valid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 from orbital_relay.client.user_code import theirs
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
-"""A token, or a function that returns one, called again when the last one no longer holds."""
+"""A token, or a function that returns one, called again when the last one is no longer valid."""
 
 
 class Tokens:
@@ -47,7 +47,7 @@ class Tokens:
         Get a newer token than the one that was used.
 
         Args:
-            used: The token that no longer holds; None when there was none.
+            used:The token that is no longer valid; None if there was none.
 
         Returns:
             Whether there is another one now.

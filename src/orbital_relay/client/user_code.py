@@ -23,4 +23,4 @@ async def theirs(work: Awaitable[T]) -> T:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise RuntimeError("it was cancelled, by nobody but itself") from exc
+        raise RuntimeError("it cancelled itself") from exc

@@ -38,9 +38,9 @@ def backup(file: Path, *, force: bool, **flags: str | None) -> None:
     """
     settings = load_existing(flags)
     if file.exists() and not file.is_file():
-        raise click.ClickException(f"{file} is no file, and would be replaced by one; give another name.")
+        raise click.ClickException(f"{file} is not a regular file, and would be replaced; give another name.")
     if file.exists() and not force:
-        raise click.ClickException(f"{file} is there already; give another name, or --force.")
+        raise click.ClickException(f"{file} already exists; give another name, or --force.")
     try:
         rows = run(_backup(settings, file))
     except OSError as exc:

@@ -46,13 +46,13 @@ def check(**flags: str | None) -> None:
         raise click.ClickException(f"{found.log} findings. A backup from before them can be restored: orbital restore")
     if found.media:
         raise MediaMissing(
-            f"The log is well. {found.media} findings about media, which are no part of a backup: "
+            f"The log is intact. {found.media} findings about media, which a backup does not contain: "
             "copy the folder media of the old data folder into the new one."
         )
 
 
 class MediaMissing(click.ClickException):
-    """The log is well, and bytes of media are not in their place."""
+    """The log is intact, but bytes of media are missing or wrong."""
 
     exit_code = 3
 
@@ -97,7 +97,7 @@ async def _check_log(store: SqlStore) -> int:
             found += len(report.findings)
             for sentence in report.findings:
                 say(f"{group_id}: {sentence}")
-    say(f"{len(groups)} groups, {events} events: {f'{found} findings' if found else 'all is well'}.")
+    say(f"{len(groups)} groups, {events} events: {f'{found} findings' if found else 'no findings'}.")
     if not found and (rewinds := await store.rewinds()) is not None:
         last = datetime.fromtimestamp(rewinds.last_ms / 1000, UTC).isoformat(timespec="seconds")
         say(

@@ -29,8 +29,8 @@ def health(*, ready: bool, **flags: str | None) -> None:
     """
     Ask the server that runs here with these settings whether it is alive.
 
-    Status 0 when it is. It is alive whatever it depends on, so nothing is restarted because Redis or the database is
-    away; --ready asks for that, too.
+    Status 0 when it is. It is alive whatever it depends on, so nothing is restarted because Redis or the database
+    is unreachable; --ready checks that, too.
     """
     settings = load(flags)
     host, path = _reachable(settings.host), "/health/ready" if ready else "/health/live"

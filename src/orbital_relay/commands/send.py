@@ -81,8 +81,8 @@ def send(
                     answer = await _post(outbox, group_id, encrypted, reply_to, once)
             except TimeoutError:
                 raise NotConnected(
-                    f"The server at {api.address.http} did not take it in {timeout_s:g} s; it may have it or not. "
-                    f"Run it again with --key {once}, and it will not be doubled."
+                    f"The server at {api.address.http} did not accept it in {timeout_s:g} s; it may be stored or not. "
+                    f"Run it again with --key {once}, and it is stored only once."
                 ) from None
             finally:
                 await outbox.close()

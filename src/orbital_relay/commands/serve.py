@@ -43,7 +43,7 @@ Each flag can be given by its environment variable; the documentation's page Set
 """
 )
 @click.option(
-    "--demo", is_flag=True, help="Show two members side by side in a browser; all data is thrown away at the end."
+    "--demo", is_flag=True, help="Show two members side by side in a browser; all data is deleted at the end."
 )
 @settings_options()
 def serve(*, demo: bool, **flags: str | None) -> None:
@@ -91,7 +91,7 @@ def _throwaway(settings: Settings, folder: Path) -> Settings:
 def _show_demo(_node: Node, host: str, port: int) -> None:
     """Open the demonstration, in which the page makes the two members: their keys are none of the server's business."""
     url = f"{address(host, port)}/?demo=now"
-    say("Orbital shows two members side by side. Nothing is kept; stop with Ctrl-C.")
+    say("Orbital shows two members side by side. Nothing is saved; stop with Ctrl-C.")
     say(f"  Open it in a browser: {url}")
     if sys.stdout.isatty():
         webbrowser.open(url)

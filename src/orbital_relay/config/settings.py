@@ -613,7 +613,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def database(self) -> Database:
-        """The database, taken apart."""
+        """The database, parsed."""
         if self.database_url is None:
             return SqliteFile(self.data_dir / "orbital.db")
         if self.database_url.startswith("sqlite:///"):

@@ -40,7 +40,7 @@ def connect_counts(policy: Policy, *, address: str, user_id: str | None, limit: 
     Args:
         policy: What counts as one.
         address: Whom the attempt comes from.
-        user_id: Whose token came with it; None when it does not hold.
+        user_id: The user of its token; None if the token is invalid.
         limit: Attempts in a window.
         ceiling: Attempts of an address in a window with `home`, of all users together.
     """

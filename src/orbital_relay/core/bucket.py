@@ -26,7 +26,7 @@ class Bucket:
             ValueError: If nothing could ever pass.
         """
         if rate <= 0 or capacity < 1:
-            raise ValueError(f"a bucket of {capacity:g} that fills with {rate:g} a second lets nothing through")
+            raise ValueError(f"a bucket of {capacity:g} that fills with {rate:g} a second admits nothing")
         self.rate = rate
         self.capacity = capacity
         self._level = capacity

@@ -126,7 +126,7 @@ def no_thread() -> NotFound:
 
 def no_code() -> NotFound:
     """Make the refusal for an invite code that opens no group."""
-    return NotFound("This invite code is not known, or no longer holds. Ask a member for the current one.")
+    return NotFound("This invite code is unknown or no longer valid. Ask a member for the current one.")
 
 
 def no_media() -> NotFound:
@@ -135,7 +135,7 @@ def no_media() -> NotFound:
 
 
 def may_not_delete() -> Forbidden:
-    """Make the refusal for deleting somebody else's medium."""
+    """Make the refusal for deleting another user's medium."""
     return Forbidden("Only the member who uploaded a medium, and the creator of the group, delete it.")
 
 
@@ -277,7 +277,7 @@ def _finish(draft: FinishMedia, facts: Facts) -> Effect | OrbitalError:
         return Forbidden("Only the member who began an upload can finish it.")
     # The caller has seen every chunk stored: where some are missing, that upload was abandoned and another one begun.
     if medium.state is not MediaState.UPLOADING or medium.received_chunks != medium.total_chunks:
-        return MediaSettled("The upload is over already.")
+        return MediaSettled("The upload has already ended.")
     media_id, expires_at, size_bytes = draft.media_id, wire.iso(draft.expires_ms), medium.received_bytes
     data = wire.MediaUploaded(
         media_id, medium.thread_id, draft.actor.user_id, medium.encrypted_metadata, size_bytes, expires_at

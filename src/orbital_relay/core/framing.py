@@ -214,7 +214,7 @@ class FrameReader:
             return _PONG
         if opcode == CLOSE:
             return CloseFrame(_close_code(payload))
-        raise Violation(PROTOCOL_ERROR, "the opcode has no meaning")
+        raise Violation(PROTOCOL_ERROR, "the opcode is unknown")
 
     def _order(self, opcode: int, *, rsv1: bool) -> None:
         """Check that a data frame may stand here, and remember what it begins."""
@@ -229,7 +229,7 @@ class FrameReader:
             # RFC 6455 §5.4: messages are not interleaved.
             raise Violation(PROTOCOL_ERROR, "the message before is not finished")
         if opcode > BINARY:
-            raise Violation(PROTOCOL_ERROR, "the opcode has no meaning")
+            raise Violation(PROTOCOL_ERROR, "the opcode is unknown")
         if rsv1 and self._inflate is None:
             raise Violation(PROTOCOL_ERROR, "a reserved bit is set")
         if opcode == BINARY and not self._binary:
@@ -285,7 +285,7 @@ def _close_code(payload: bytes) -> int | None:
         raise Violation(PROTOCOL_ERROR, "a close code has two bytes")
     code = int.from_bytes(payload[:2], "big")
     if not may_be_sent(code):
-        raise Violation(PROTOCOL_ERROR, "the close code has no meaning")
+        raise Violation(PROTOCOL_ERROR, "the close code is invalid")
     try:
         payload[2:].decode()
     except UnicodeDecodeError:

@@ -276,7 +276,7 @@ class Hub:
         return group
 
     def release(self, group: LiveGroup) -> None:
-        """Take a pin away; a group that nobody needs any longer is dropped."""
+        """Remove a pin; a group without pins and subscribers is dropped."""
         group.pins -= 1
         self._drop_if_idle(group)
 

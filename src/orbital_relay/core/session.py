@@ -261,7 +261,11 @@ class Session:
         self._typing = typing
         if data.is_typing:
             if thread_id not in typing and len(typing) >= TYPING_THREADS:
-                return [_complain(TooManyRequests("Nobody types in that many threads at once."), reply_to=reply_to)]
+                return [
+                    _complain(
+                        TooManyRequests("There are typing indicators in too many threads at once."), reply_to=reply_to
+                    )
+                ]
             typing.setdefault(thread_id, inf)
         return [Type(thread_id, data.is_typing, reply_to)]
 

@@ -64,7 +64,7 @@ class Windows:
             ValueError: If nothing could ever pass.
         """
         if limit < 1 or window_s <= 0 or max_keys < 1:
-            raise ValueError(f"{limit} attempts in {window_s:g} s for {max_keys} keys let nothing through")
+            raise ValueError(f"{limit} attempts in {window_s:g} s for {max_keys} keys admit nothing")
         self._limit = limit
         self._window_s = window_s
         self._max_keys = max_keys

@@ -41,7 +41,8 @@ class Log(Protocol):
         store that several servers share may begin later, at its own clock.
 
         Raises:
-            Unavailable: If the database is away. Nothing was stored, or, where a commit's answer was lost, all of it.
+            Unavailable: If the database cannot be reached. Nothing was stored, or, where a commit's answer was lost,
+                all of it.
         """
         ...
 

@@ -52,9 +52,9 @@ class Uploads(Protocol):
 
         Raises:
             NotFound: If there is no such thread.
-            Forbidden: If the user is not in its group, or the upload is somebody else's.
+            Forbidden: If the user is not in its group, or the upload belongs to another user.
             InvalidChunk: If it does not fit what was said of the medium before.
-            Conflict: If the chunk is there already with other bytes.
+            Conflict: If the chunk was already received with different bytes.
             Gone: If the medium has expired.
             UploadLost: If the upload was aborted, and its bytes are being deleted.
             FileTooLarge: If the medium is over the limit for one.
@@ -85,13 +85,13 @@ class Uploads(Protocol):
 
         Raises:
             NotFound: If there is no such medium.
-            Forbidden: If it is somebody else's, or the user has left the group.
+            Forbidden: If it belongs to another user, or the user has left the group.
         """
         ...
 
     async def abort_upload(self, user: int, media_id: MediaId) -> bool:
         """
-        Abort an upload that is not whole; False when it is, or was aborted before.
+        Abort an incomplete upload; False when it is, or was aborted before.
 
         Raises:
             NotFound: If there is no such medium.
@@ -113,7 +113,7 @@ class MediaStore(Protocol):
         Return what a reader needs of a medium.
 
         Raises:
-            NotFound: If there is no such medium, or it is not whole yet.
+            NotFound: If there is no such medium, or it is not complete yet.
             Forbidden: If the user is not in its group.
             Gone: If its time is over.
         """

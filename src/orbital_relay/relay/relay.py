@@ -265,7 +265,7 @@ class Relay:
             if group.last >= max(page.head.seq, group.highest_seen):
                 return
             if not page.events:
-                # A number that the log does not have: a bus message from before it went back. The log is the truth.
+                # A number that the log does not have: a bus message from before it went back. The log is authoritative.
                 group.highest_seen = group.last
                 return
 
@@ -287,7 +287,7 @@ class Relay:
             return
         self.counters.restored += 1
         log.warning(
-            "the log of a group went back; its listeners go on from the new head",
+            "the log of a group went back to an older state; its subscribers continue from the new head",
             extra={"group_id": group.group_id, "had_seq": before.seq, "has_seq": head.seq},
         )
         self._begin_again(self.hub.rewind(group, head), group.group_id)
@@ -332,7 +332,7 @@ class Relay:
         With this a last message that the bus lost arrives, too; and up to what was settled before, nothing is missing.
 
         Raises:
-            Unavailable: If the store is away.
+            Unavailable: If the store is unreachable.
         """
         low_watermark_ms = await self._store.low_watermark_ms()
         live = list(self.hub.groups)
@@ -353,12 +353,12 @@ class Relay:
         self._low_watermark_ms = low_watermark_ms
 
     def compare_soon(self) -> None:
-        """Compare heads now: the bus was away, and messages were lost."""
+        """Compare heads now: the bus was unreachable, and messages were lost."""
         if self._comparing is None or self._comparing.done():
             self._comparing = self._spawn(self._compare_again(), "compare")
 
     async def _compare_again(self) -> None:
-        # If the store is away too, the periodic comparison comes after.
+        # If the store is unreachable too, the periodic comparison comes after.
         with suppress(OrbitalError):
             await self.compare()
 
@@ -397,7 +397,7 @@ class Relay:
             wanted: Asked in that step whether it is still to be done.
 
         Raises:
-            Unavailable: If the store is away; nothing has changed.
+            Unavailable: If the store is unreachable; nothing has changed.
         """
         asked = list(dict.fromkeys(group_ids))
         known = [GroupId(group_id) for group_id in asked if wire.is_uuid(group_id)]

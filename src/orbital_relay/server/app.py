@@ -223,7 +223,7 @@ class Node:
             self.shared_presence.moved(group_id)
 
     def _reconnected(self) -> None:
-        """Find what was lost while Redis was away, and write presence again: Redis may have come back empty."""
+        """Find what was lost during the outage of Redis, and write presence again: Redis may have restarted empty."""
         self.relay.compare_soon()
         self.revoked_elsewhere.set()
         if self.shared_presence is not None:

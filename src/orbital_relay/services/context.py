@@ -14,7 +14,7 @@ from orbital_relay.ports import Appended, Clock, Store
 
 
 class Passwords(Protocol):
-    """Slow hashes of passwords, made away from the loop."""
+    """Slow password hashes, computed in threads off the event loop."""
 
     async def hash(self, password: str) -> str:
         """Return the hash to keep."""

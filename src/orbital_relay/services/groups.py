@@ -52,7 +52,7 @@ def read_code(text: str) -> str:
     code = text.replace(" ", "").replace("-", "")
     code = code.upper() if code.isascii() else ""
     if _CODE.fullmatch(code) is None:
-        raise NotFound("This invite code is not known, or no longer holds. Ask a member for the current one.")
+        raise NotFound("This invite code is unknown or no longer valid. Ask a member for the current one.")
     return code
 
 

@@ -227,7 +227,8 @@ async def _store(room: MediaContext, chunk: Chunk, draft: BlobDraft, place: Chun
             chunk, folder=place.folder, blob=name, limits=room.limits, now_ms=room.clock.wall_ms()
         )
     except OrbitalError as exc:
-        # When the database is away nobody knows whether it took the row: then the sweep looks when it is back.
+        # When the database cannot be reached nobody knows whether it took the row: then the sweep looks when it is
+        # back.
         if isinstance(exc, UploadLost) or exc.status < 500:
             await room.blobs.delete([name])
             await room.rows.release_upload(place.folder)
@@ -288,7 +289,7 @@ async def complete(
     Raises:
         InvalidChunk: While chunks are missing; `details.missing` lists them.
         NotFound: If there is no such upload.
-        Forbidden: If it is somebody else's.
+        Forbidden: If it belongs to another user.
         Gone: If the medium has expired.
     """
     if once is not None:
@@ -327,7 +328,7 @@ async def state(room: MediaContext, principal: Principal, media_id: MediaId) -> 
 
     Raises:
         NotFound: If there is no such upload, or it was abandoned.
-        Forbidden: If it is somebody else's.
+        Forbidden: If it belongs to another user.
         Gone: If the medium has expired.
     """
     upload = await _upload(room, principal, media_id)
@@ -418,7 +419,7 @@ async def read(room: MediaContext, file: MediaFile, *, start: int, end: int) -> 
 
     Raises:
         BlobMissing: If some are not there.
-        Unavailable: If the storage is away.
+        Unavailable: If the storage is unreachable.
     """
     at = 0
     for chunk in file.chunks:

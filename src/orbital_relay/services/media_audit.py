@@ -44,7 +44,7 @@ async def check_blobs(blobs: Blobs) -> None:
     finally:
         await draft.discard()
     if read != data:
-        raise SettingsInvalid("The media storage gave back other bytes than it was given.")
+        raise SettingsInvalid("The media storage returned other bytes than were stored.")
 
 
 def _first_line(exc: BaseException) -> str:

@@ -225,7 +225,7 @@ def check(path: Path, *, on_progress: OnProgress) -> Header:
     Read a backup to its end without a database.
 
     Raises:
-        ArchiveDamaged: If it is not whole.
+        ArchiveDamaged: If it is incomplete.
     """
     reader = ArchiveReader(path)
     waiting = 0
@@ -252,7 +252,7 @@ def restore(conn: Connection, path: Path, *, on_progress: OnProgress) -> int:
         on_progress: Called with the number of rows since the last call.
 
     Raises:
-        ArchiveDamaged: If the backup is not whole, or of a newer program.
+        ArchiveDamaged: If the backup is incomplete, or of a newer program.
         DatabaseRefused: If the database holds anything, or servers are using it.
     """
     reader = ArchiveReader(path)

@@ -18,9 +18,9 @@ from orbital_relay.store.paging import PAGE_BYTES, among, batched
 _GROUP_HEAD = select(t.groups.c.id, *HEAD).where(t.groups.c.group_id == bindparam("group_id"))
 
 _EVENTS = (
-    select(t.events.c.place, t.events.c.stamp_ms, t.events.c.frame)
-    .where(t.events.c.place > bindparam("after"), t.events.c.place <= bindparam("last"))
-    .order_by(t.events.c.place)
+    select(t.events.c.event_key, t.events.c.stamp_ms, t.events.c.frame)
+    .where(t.events.c.event_key > bindparam("after"), t.events.c.event_key <= bindparam("last"))
+    .order_by(t.events.c.event_key)
     .limit(bindparam("most"))
 )
 
@@ -28,13 +28,13 @@ _EVENTS = (
 LENGTH = func.length(t.events.c.frame)
 
 _WEIGHED = _EVENTS.add_columns(
-    (func.sum(LENGTH).over(order_by=t.events.c.place) - LENGTH).label("bytes_before")
+    (func.sum(LENGTH).over(order_by=t.events.c.event_key) - LENGTH).label("bytes_before")
 ).subquery()
 
 _EVENTS_WITHIN = (
-    select(_WEIGHED.c.place, _WEIGHED.c.stamp_ms, _WEIGHED.c.frame)
+    select(_WEIGHED.c.event_key, _WEIGHED.c.stamp_ms, _WEIGHED.c.frame)
     .where(_WEIGHED.c.bytes_before < bindparam("bytes"))
-    .order_by(_WEIGHED.c.place)
+    .order_by(_WEIGHED.c.event_key)
 )
 
 
@@ -71,17 +71,17 @@ def _page(conn: Connection, row: Row[*tuple[Any, ...]], group_id: str, *, after:
     head = Head(*row[1:])
     if after < head.floor:
         raise PositionLost(oldest_seq=head.floor + 1)
-    bounds = {"after": t.place(row.id, after), "last": t.place(row.id, head.seq), "most": limit}
+    bounds = {"after": t.event_key(row.id, after), "last": t.event_key(row.id, head.seq), "most": limit}
     if conn.dialect.name == "postgresql":
         found = conn.execute(_EVENTS_WITHIN, {**bounds, "bytes": PAGE_BYTES})
     else:
         # SQLite reads a row when it is asked for it.
         found = conn.execute(_EVENTS, bounds)
-    base = t.place(row.id, 0)
+    base = t.event_key(row.id, 0)
     page: list[Event] = []
     size = 0
-    for place, stamp, frame in found:
-        page.append(Event(GroupId(group_id), place - base, stamp, bytes(frame)))
+    for key, stamp, frame in found:
+        page.append(Event(GroupId(group_id), key - base, stamp, bytes(frame)))
         size += len(frame)
         if size >= PAGE_BYTES:
             found.close()
@@ -97,27 +97,27 @@ def resume_points(conn: Connection, positions: Mapping[GroupId, int]) -> dict[Gr
     """Return what is known at a position of each group, by two statements for any number of groups."""
     groups = conn.execute(select(t.groups.c.group_id, t.groups.c.id, *HEAD).where(among(conn, positions))).all()
     found: dict[GroupId, ResumePoint] = {}
-    places: dict[int, GroupId] = {}
+    keys: dict[int, GroupId] = {}
     for group_id, number, last_seq, floor_seq, _, last_hash in groups:
         seq = positions[group_id]
         if seq == last_seq:
             found[GroupId(group_id)] = ResumePoint(str(last_hash), None)
         elif floor_seq <= seq < last_seq:
-            places[t.place(number, seq + 1)] = GroupId(group_id)
-    if places:
-        following = select(t.events.c.place, t.events.c.stamp_ms, _END_OF_FRAME).where(_at_places(conn, list(places)))
-        for place, stamp_ms, end in conn.execute(following):
-            found[places[place]] = ResumePoint(prev_of(bytes(end)), stamp_ms)
+            keys[t.event_key(number, seq + 1)] = GroupId(group_id)
+    if keys:
+        following = select(t.events.c.event_key, t.events.c.stamp_ms, _END_OF_FRAME).where(_at_keys(conn, list(keys)))
+        for key, stamp_ms, end in conn.execute(following):
+            found[keys[key]] = ResumePoint(prev_of(bytes(end)), stamp_ms)
     return found
 
 
-def _at_places(conn: Connection, places: list[int]) -> ColumnElement[bool]:
-    """Match events by their place; on PostgreSQL by one statement for any number, planned once."""
+def _at_keys(conn: Connection, keys: list[int]) -> ColumnElement[bool]:
+    """Match events by their keys; on PostgreSQL by one statement for any number, planned once."""
     if conn.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import ARRAY  # noqa: PLC0415 - only where it is spoken
 
-        return t.events.c.place == func.any(bindparam(None, places, type_=ARRAY(BigInteger)))
-    return t.events.c.place.in_(places)
+        return t.events.c.event_key == func.any(bindparam(None, keys, type_=ARRAY(BigInteger)))
+    return t.events.c.event_key.in_(keys)
 
 
 def prune(conn: Connection, *, before_ms: int, limit: int) -> int:
@@ -127,7 +127,7 @@ def prune(conn: Connection, *, before_ms: int, limit: int) -> int:
     oldest = t.events.alias()
     candidates = conn.execute(
         select(t.groups.c.id, t.groups.c.floor_seq)
-        .join(oldest, oldest.c.place == t.groups.c.id * (1 << t.SEQ_BITS) + t.groups.c.floor_seq + 1)
+        .join(oldest, oldest.c.event_key == t.groups.c.id * (1 << t.SEQ_BITS) + t.groups.c.floor_seq + 1)
         .where(oldest.c.stamp_ms < before_ms)
         .order_by(t.groups.c.id)
         .limit(limit)
@@ -137,18 +137,18 @@ def prune(conn: Connection, *, before_ms: int, limit: int) -> int:
         if dropped >= limit:
             break
         window = (
-            select(t.events.c.place, t.events.c.stamp_ms)
-            .where(t.events.c.place > t.place(group, floor), t.events.c.place < t.place(group + 1, 0))
-            .order_by(t.events.c.place)
+            select(t.events.c.event_key, t.events.c.stamp_ms)
+            .where(t.events.c.event_key > t.event_key(group, floor), t.events.c.event_key < t.event_key(group + 1, 0))
+            .order_by(t.events.c.event_key)
             .limit(limit - dropped)
             .subquery()
         )
-        last = conn.execute(select(func.max(window.c.place)).where(window.c.stamp_ms < before_ms)).scalar()
+        last = conn.execute(select(func.max(window.c.event_key)).where(window.c.stamp_ms < before_ms)).scalar()
         if last is None:
             continue
         gone = conn.execute(
-            delete(t.events).where(t.events.c.place > t.place(group, floor), t.events.c.place <= last)
+            delete(t.events).where(t.events.c.event_key > t.event_key(group, floor), t.events.c.event_key <= last)
         ).rowcount
-        conn.execute(update(t.groups).where(t.groups.c.id == group).values(floor_seq=last - t.place(group, 0)))
+        conn.execute(update(t.groups).where(t.groups.c.id == group).values(floor_seq=last - t.event_key(group, 0)))
         dropped += gone
     return dropped

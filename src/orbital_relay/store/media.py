@@ -75,7 +75,7 @@ def _whole(conn: Connection, user: int, media_id: str) -> Row[Any]:
     row = find_medium(conn, media_id)
     require_member(conn, user, row.group_id)
     if row.state not in {COMPLETE, EXPIRED}:
-        raise NotFound("This medium is not whole yet.")
+        raise NotFound("This medium is not complete yet.")
     return row
 
 
@@ -84,7 +84,7 @@ def media_file(conn: Connection, user: int, media_id: str, *, now_ms: int) -> Me
     row = _whole(conn, user, media_id)
     if row.state == EXPIRED or row.expires_ms <= now_ms:
         raise Gone(
-            "The server no longer has this medium; a member who fetched it may. Its info tells who did.",
+            "The server no longer has this medium; a member who downloaded it may; its info lists them.",
             expired_at=wire.iso(row.expires_ms),
         )
     chunks, digest = [], hashlib.sha256()

@@ -28,9 +28,9 @@ def _first_messages(dialect: str, *, one_group: bool) -> Select[Any]:
         mine_of = mine_of.where(t.groups.c.group_id == bindparam("group_id"))
     mine = mine_of.subquery("mine")
     of_one = (
-        select(t.events.c.stamp_ms, t.events.c.place)
+        select(t.events.c.stamp_ms, t.events.c.event_key)
         .where(t.events.c.group == mine.c.id, t.MESSAGES_ONLY, t.events.c.stamp_ms > bindparam("since"))
-        .order_by(t.events.c.stamp_ms, t.events.c.place)
+        .order_by(t.events.c.stamp_ms, t.events.c.event_key)
         .limit(bindparam("most"))
     )
     found: FromClause
@@ -40,11 +40,11 @@ def _first_messages(dialect: str, *, one_group: bool) -> Select[Any]:
     else:
         # SQLite has no LATERAL: what a group's own query finds is looked up once more, by its key.
         found = t.events.alias("found")
-        both = mine.join(found, found.c.place.in_(of_one.with_only_columns(t.events.c.place).correlate(mine)))
+        both = mine.join(found, found.c.event_key.in_(of_one.with_only_columns(t.events.c.event_key).correlate(mine)))
     return (
-        select(found.c.stamp_ms, found.c.place, mine.c.group_id)
+        select(found.c.stamp_ms, found.c.event_key, mine.c.group_id)
         .select_from(both)
-        .order_by(found.c.stamp_ms, found.c.place)
+        .order_by(found.c.stamp_ms, found.c.event_key)
         .limit(bindparam("most"))
     )
 
@@ -73,28 +73,28 @@ def messages(
         if cut:
             mine = _messages_of(user, group_id)
             keys = [key for key in keys if key[0] < last]
-            keys += _keys(conn.execute(mine.where(t.events.c.stamp_ms == last).order_by(t.events.c.place)))
+            keys += _keys(conn.execute(mine.where(t.events.c.stamp_ms == last).order_by(t.events.c.event_key)))
             more = conn.execute(mine.where(t.events.c.stamp_ms > last).limit(1)).first() is not None
     fitting = _fitting(conn, keys)
     more = more or len(fitting) < len(keys)
-    frames = {place: bytes(frame) for place, frame in _of_events(conn, t.events.c.frame, fitting)}
+    frames = {key: bytes(frame) for key, frame in _of_events(conn, t.events.c.frame, fitting)}
     return [
-        Event(GroupId(name), place & ((1 << t.SEQ_BITS) - 1), stamp, frames[place]) for stamp, place, name in fitting
+        Event(GroupId(name), key & ((1 << t.SEQ_BITS) - 1), stamp, frames[key]) for stamp, key, name in fitting
     ], more
 
 
 _Key: TypeAlias = tuple[int, int, str]
-"""Where a message is: its stamp, its place, its group's id. Keys sort in the order of messages."""
+"""The sort key of a message: its stamp, its event key, its group's id. They sort in the order of messages."""
 
 
 def _keys(rows: Iterable[Row[*tuple[Any, ...]]]) -> list[_Key]:
-    return [(stamp, place, group_id) for stamp, place, group_id in rows]
+    return [(stamp, key, group_id) for stamp, key, group_id in rows]
 
 
 def _messages_of(user: int, group_id: str | None) -> Select[Any]:
     """Select the keys of a user's messages, in no order."""
     found = (
-        select(t.events.c.stamp_ms, t.events.c.place, t.groups.c.group_id)
+        select(t.events.c.stamp_ms, t.events.c.event_key, t.groups.c.group_id)
         .select_from(t.members)
         .join(t.groups, t.groups.c.id == t.members.c.group)
         .join(t.events, t.events.c.group == t.groups.c.id)
@@ -107,16 +107,16 @@ def _fitting(conn: Connection, keys: list[_Key]) -> list[_Key]:
     """Return the first of those keys, up to where their frames fill a page; never ending between two of one stamp."""
     lengths: dict[int, int] = dict(_of_events(conn, LENGTH, keys))
     size = 0
-    for index, (stamp, place, _) in enumerate(keys):
+    for index, (stamp, key, _) in enumerate(keys):
         if size >= PAGE_BYTES and stamp != keys[index - 1][0]:
             return keys[:index]
-        size += lengths[place]
+        size += lengths[key]
     return keys
 
 
 def _of_events(conn: Connection, column: ColumnElement[Any], keys: list[_Key]) -> Iterator[tuple[int, Any]]:
-    """Yield place and column of the events with those keys."""
+    """Yield event key and column of the events with those keys."""
     for start in range(0, len(keys), 500):
-        wanted = [place for _, place, _ in keys[start : start + 500]]
-        for row in conn.execute(select(t.events.c.place, column).where(t.events.c.place.in_(wanted))):
+        wanted = [key for _, key, _ in keys[start : start + 500]]
+        for row in conn.execute(select(t.events.c.event_key, column).where(t.events.c.event_key.in_(wanted))):
             yield row[0], row[1]

@@ -83,9 +83,9 @@ class PostgresStore(SqlStore):
     """
     The log in a PostgreSQL that other servers write too.
 
-    A commit returns when PostgreSQL has it on its disk (`synchronous_commit`). When the database is away every method
-    raises `Unavailable` soon, and works again by itself when it is back. It never holds a transaction open while it
-    waits for anything but the database.
+    A commit returns when PostgreSQL has it on its disk (`synchronous_commit`). When the database cannot be reached
+    every method raises `Unavailable` soon, and works again by itself when it is back. It never holds a transaction open
+    while it waits for anything but the database.
     """
 
     def __init__(self, dsn: str) -> None:
@@ -106,7 +106,7 @@ class PostgresStore(SqlStore):
         self._appender = PostgresAppender()
         self._append_pool: Any = None
         self._away = False
-        # The last write failed since the database could not store it: full, read-only, away.
+        # The last write failed since the database could not store it: full, read-only, unreachable.
         self._stuck = False
 
     @classmethod
@@ -241,7 +241,7 @@ class PostgresStore(SqlStore):
     def _came_back(self) -> None:
         if self._away:
             self._away = False
-            log.warning("the database is back")
+            log.warning("the database can be reached again")
 
     def _refusal(self, exc: Exception) -> OrbitalError:
         """Turn a failure into the client's answer; the log gets the database's words, once for each outage."""
@@ -253,7 +253,7 @@ class PostgresStore(SqlStore):
         if _is_away(cause):
             if not self._away:
                 self._away = True
-                log.error("the database is away", extra={"error": _words(cause)})
+                log.error("the database cannot be reached", extra={"error": _words(cause)})
             # A connection that breaks during COMMIT leaves open whether it took place, so nothing is said of that.
             return Unavailable(
                 "The database cannot be used right now. Try again: the same Idempotency-Key stores nothing twice.",
@@ -281,7 +281,7 @@ class PostgresStore(SqlStore):
         See `ports.Store.append`.
 
         Posts that stand side by side share a transaction; each draft of another kind has one of its own, in its place.
-        When the database goes away between them, those after are answered `Unavailable` one by one.
+        If the database becomes unreachable between them, those after are answered `Unavailable` one by one.
         """
         outcomes: list[Appended | OrbitalError] = []
         next_ms = first_stamp_ms
@@ -308,7 +308,7 @@ class PostgresStore(SqlStore):
         except OrbitalError:
             raise
         except Exception as exc:  # noqa: BLE001 - one of them is at fault: alone, each of the others goes through
-            log.warning("a batch of drafts failed and is taken apart", extra={"error": type(exc).__name__})
+            log.warning("a batch of drafts failed; each is retried alone", extra={"error": type(exc).__name__})
         return [await self._append_one(draft, first_stamp_ms + index) for index, draft in enumerate(drafts)]
 
     async def _append_posts(self, posts: Sequence[PostDraft], first_stamp_ms: int) -> list[Appended | OrbitalError]:

@@ -67,7 +67,7 @@ async def connect(dsn: str, settings: Mapping[str, str], **options: float) -> as
 
 
 async def keep_settings(_raw: object) -> None:
-    """Do nothing when a connection goes back to its pool: the driver's own reset takes the settings away."""
+    """Do nothing when a connection goes back to its pool: the driver's own reset would drop the settings."""
 
 
 async def refuse_shared_sessions(dsn: str, *, timeout: float) -> None:

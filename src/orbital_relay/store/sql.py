@@ -189,7 +189,7 @@ class SqlStore(ABC):
         Fill the database, which must be empty, from a backup; return the number of rows.
 
         Raises:
-            ArchiveDamaged: If the backup is not whole; nothing has changed.
+            ArchiveDamaged: If the backup is incomplete; nothing has changed.
             DatabaseRefused: If the database is not empty, or servers are using it.
         """
         return await self._write(archive.restore, path, on_progress=on_progress)

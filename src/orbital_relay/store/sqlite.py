@@ -242,7 +242,7 @@ class SqliteStore(SqlStore):
             if len(drafts) == 1:
                 log.exception("a draft could not be appended", extra={"kind": type(drafts[0]).__name__})
                 return [OrbitalError("The server has a bug; nothing was stored. Its log has the details.")]
-            log.warning("a batch of drafts failed and is taken apart", extra={"error": type(exc).__name__})
+            log.warning("a batch of drafts failed; each is retried alone", extra={"error": type(exc).__name__})
         # One of them is at fault: alone, each of the others goes through.
         outcomes = []
         for index, draft in enumerate(drafts):

@@ -32,7 +32,7 @@ appends a second.
 """
 
 
-def place(group: int, seq: int) -> int:
+def event_key(group: int, seq: int) -> int:
     """Return the key of a group's event."""
     return group << SEQ_BITS | seq
 
@@ -89,7 +89,9 @@ Index("members_by_user", members.c.user)
 events: Final = Table(
     "events",
     metadata,
-    Column("place", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=False),
+    Column(
+        "place", BigInteger().with_variant(Integer(), "sqlite"), key="event_key", primary_key=True, autoincrement=False
+    ),
     Column("group", RowId, nullable=False),
     Column("stamp_ms", BigInteger, nullable=False),
     # 1 for new_message, else 0. An integer, since both databases match it with the index below.

@@ -153,7 +153,10 @@ def release_upload(conn: Connection, folder: str) -> None:
 def _check_shape(chunk: Chunk, limits: MediaLimits) -> None:
     """Check what needs no look at the database."""
     if not 0 <= chunk.index < chunk.total_chunks:
-        raise InvalidChunk(f"Chunk {chunk.index} is none of {chunk.total_chunks}; the first is 0.", field="chunk_index")
+        raise InvalidChunk(
+            f"Chunk {chunk.index} is out of range: the upload has {chunk.total_chunks} chunks, and the first is 0.",
+            field="chunk_index",
+        )
     if chunk.total_chunks > MOST_CHUNKS:
         raise InvalidChunk(
             f"A medium has at most {MOST_CHUNKS} chunks. Make them larger.", field="total_chunks", limit=MOST_CHUNKS
@@ -180,7 +183,7 @@ def _check_shape(chunk: Chunk, limits: MediaLimits) -> None:
 def _check_fits(row: Row[Any], user: int, thread: int, chunk: Chunk) -> None:
     """Check a chunk against what was said when its upload began."""
     if row.uploader != user:
-        raise Forbidden("This upload is somebody else's. Choose another media_id.")
+        raise Forbidden("This upload belongs to another user. Choose another media_id.")
     for field, before, now in (
         ("thread_id", row.thread, thread),
         ("total_chunks", row.total_chunks, chunk.total_chunks),
@@ -205,7 +208,7 @@ def _stored(conn: Connection, row: Row[Any], chunk: Chunk) -> ChunkPlace | None:
     if known is None:
         return None
     if bytes(known.sha256) != chunk.sha256:
-        raise Conflict(f"Chunk {chunk.index} is there already, with other bytes.", chunk_index=chunk.index)
+        raise Conflict(f"Chunk {chunk.index} was already received with different bytes.", chunk_index=chunk.index)
     return ChunkPlace(
         folder=row.folder,
         ordinal=int(known.ordinal),
@@ -296,12 +299,12 @@ def _own(conn: Connection, user: int, media_id: str) -> Row[Any]:
     row = find_medium(conn, media_id)
     require_member(conn, user, row.group_id)
     if row.uploader != user:
-        raise Forbidden("This upload is somebody else's.")
+        raise Forbidden("This upload belongs to another user.")
     return row
 
 
 def abort_upload(conn: Connection, user: int, media_id: str) -> bool:
-    """Abort an upload that is not whole."""
+    """Abort an incomplete upload."""
     row = find_medium(conn, media_id)
     require_member(conn, user, row.group_id)
     creator = conn.execute(select(t.groups.c.creator).where(t.groups.c.id == row.group)).scalar_one()

@@ -27,7 +27,7 @@ class Report(msgspec.Struct, frozen=True):
     Attributes:
         group_id: The group.
         events: How many events were looked at.
-        findings: A sentence for each thing that is wrong; empty when all is well.
+        findings: A sentence for each thing that is wrong; empty if there are none.
     """
 
     group_id: str
@@ -44,26 +44,26 @@ def verify(conn: Connection, group_id: str) -> Report:
     """Look at all that is kept of a group, as of one moment."""
     group = conn.execute(select(t.groups).where(t.groups.c.group_id == group_id)).one()
     check = _Check(conn, group)
-    for place, stamp_ms, frame in _events(conn, group.id):
-        check.event(place - t.place(group.id, 0), stamp_ms, bytes(frame))
+    for key, stamp_ms, frame in _events(conn, group.id):
+        check.event(key - t.event_key(group.id, 0), stamp_ms, bytes(frame))
     check.end()
     return Report(group_id, check.events, check.findings[:MOST_FINDINGS])
 
 
 def _events(conn: Connection, group: int) -> Iterator[tuple[int, int, bytes]]:
-    after = t.place(group, 0)
+    after = t.event_key(group, 0)
     while True:
         rows = conn.execute(
-            select(t.events.c.place, t.events.c.stamp_ms, t.events.c.frame)
-            .where(t.events.c.place > after, t.events.c.place < t.place(group + 1, 0))
-            .order_by(t.events.c.place)
+            select(t.events.c.event_key, t.events.c.stamp_ms, t.events.c.frame)
+            .where(t.events.c.event_key > after, t.events.c.event_key < t.event_key(group + 1, 0))
+            .order_by(t.events.c.event_key)
             .limit(PAGE_ROWS)
         ).all()
         if not rows:
             return
         for row in rows:
-            yield row.place, row.stamp_ms, row.frame
-        after = rows[-1].place
+            yield row.event_key, row.stamp_ms, row.frame
+        after = rows[-1].event_key
 
 
 class _Check:

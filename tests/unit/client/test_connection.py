@@ -74,7 +74,9 @@ async def test_a_redirect_is_not_followed(server: FakeServer, status: int) -> No
         async with orbital:
             reported = await when(states, lambda change: change.code == status)
 
-        assert reported.reason.endswith(f"answered {status} in its place is not Orbital; it points to {elsewhere}.")
+        assert reported.reason.endswith(
+            f"the response with status {status} is not from Orbital; it points to {elsewhere}."
+        )
         assert portal.handshakes == []
     assert len(server.handshakes) == 2
 
@@ -260,7 +262,7 @@ async def test_the_same_token_again_is_final(server: FakeServer) -> None:
     """[PYTOK3] A function that has nothing newer ends the client like a token of its own."""
     server.good_token = lambda _: False
 
-    with pytest.raises(Refused, match="does not hold"):
+    with pytest.raises(Refused, match="is invalid"):
         await client(server, token=lambda: "old").__aenter__()
 
     assert server.handshakes == ["old"]

@@ -171,7 +171,7 @@ async def test_an_encoding_that_is_not_asked_for(encoding: str, body: bytes) -> 
     ],
 )
 def test_whose_error_it_is(body: bytes) -> None:
-    """[PYOURS1] Only an error body of Orbital's own form is a refusal; any other means that the server is away."""
+    """[PYOURS1] Only an error body of Orbital's form is a refusal; any other response means an unreachable server."""
     error = error_of(403, {"Retry-After": "9"}, body)
 
     assert isinstance(error, BadAnswer)
@@ -242,7 +242,7 @@ async def test_a_token_is_renewed_in_time(server: FakeServer) -> None:
 
 async def test_a_token_function_that_fails_at_the_end(server: FakeServer) -> None:
     """[PYRENEW2] A function that raises just when the token has ended is asked again later; the client lives on."""
-    failures = [OSError("the identity provider is away")] * 3
+    failures = [OSError("the identity provider is unreachable")] * 3
     valid = {"first"}
     server.good_token = lambda token: token in valid
     given = iter(("first",))
@@ -306,7 +306,7 @@ async def test_the_sixth_start(server: FakeServer) -> None:
 async def test_a_proxy_does_not_stop_the_clock(server: FakeServer) -> None:
     """[PYWAIT2] What asks to wait and is not the server does not stretch the time-out."""
     server.refusals = [(429, {"Retry-After": "300"}, {"message": "slow down"})] * 9
-    with pytest.raises(NotConnected, match="what answered 429 in its place is not Orbital"):
+    with pytest.raises(NotConnected, match="the response with status 429 is not from Orbital"):
         await client(server, open_timeout_s=0.3).open()
 
 

@@ -203,7 +203,7 @@ async def test_a_store_of_no_class_that_we_know(server: FakeServer) -> None:
     class Away(MemoryPositions):
         async def load(self, group_id: str) -> Position | None:
             if group_id == OTHER:
-                raise LookupError("the database is away")
+                raise LookupError("the database cannot be reached")
             return await super().load(group_id)
 
     async with client(server, store=Away()) as orbital:

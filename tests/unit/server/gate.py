@@ -50,7 +50,7 @@ class Store:
         self.entered += 1
         await self.gate.wait()
         if self.away:
-            raise Unavailable("The database is away.")
+            raise Unavailable("The database is unreachable.")
         return self.users.setdefault(user_id, (len(self.users) + 1, username))[0]
 
     async def revoke(self, *, token_digest, user_id, at_s, until_s):

@@ -2,7 +2,7 @@
 
 /**
  * A redirect, a page in place of an answer, or a refusal without the server's own error body (RFC 6585 §6: 511 is a portal's).
- * Any other answer of a proxy, such as 502, means that the server is away.
+ * Any other answer of a proxy, such as 502, means that the server is unreachable.
  */
 const ASKS = /^HTTP_(REDIRECT|200|30\d|401|403|407|511)$/;
 

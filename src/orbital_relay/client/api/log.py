@@ -61,7 +61,7 @@ class LogRequests(Http):
         last_seq = answer.headers.get("X-Last-Seq", "")
         # A portal's empty page must not count as a log without events.
         if not (last_seq.isascii() and last_seq.isdigit() and len(last_seq) <= 16 and int(last_seq) <= MAX_SEQ):
-            raise BadAnswer("What answered is not a page of a log: it has no X-Last-Seq.")
+            raise BadAnswer("The response is not a page of a log: it has no X-Last-Seq.")
         frames = [line for line in answer.content.split(b"\n") if line]
         return FramePage(frames, int(last_seq), answer.headers.get("X-Has-More") == "true")
 
@@ -95,7 +95,7 @@ def _event(text: bytes) -> Event:
     try:
         frame = read_frame(text)
     except BadFrame as exc:
-        raise BadAnswer(f"The log holds what is not a frame: {exc}") from exc
+        raise BadAnswer(f"The log contains an invalid frame: {exc}") from exc
     if frame.makes is not Makes.EVENT:
         raise BadAnswer(f"The log holds a frame without a number, of the type {frame.type!r}.")
     return event_of(frame, text)

@@ -127,7 +127,7 @@ class MediaRequests(Http):
         # Ciphertext does not compress, and a range is one of the bytes themselves.
         async with self._stream("GET", path, {"Accept-Encoding": "identity", **(headers or {})}) as response:
             if "X-Encryption-IV" not in response.headers:
-                raise BadAnswer("What answered is not a medium: it has no X-Encryption-IV.")
+                raise BadAnswer("The response is not a medium: it has no X-Encryption-IV.")
             yield response
 
 

@@ -160,9 +160,9 @@ async def _download(
         try:
             size_bytes = have + int(response.headers["Content-Length"])
         except (KeyError, ValueError) as exc:
-            raise BadAnswer("What answered did not say how long the medium is.") from exc
+            raise BadAnswer("The response does not say how long the medium is.") from exc
         if not fresh and not response.headers.get("Content-Range", f"bytes {have}-").startswith(f"bytes {have}-"):
-            raise BadAnswer("What answered gave another range than the one asked for.")
+            raise BadAnswer("The response has another range than the one requested.")
         if sink.path is None and size_bytes > memory_bytes:
             raise MediumTooLarge(size_bytes, memory_bytes)
         if fresh:
@@ -170,7 +170,7 @@ async def _download(
         async for data in _pieces(response):
             have += len(data)
             if have > size_bytes:
-                raise BadAnswer(f"What answered sent more than the {size_bytes:,} bytes that it announced.")
+                raise BadAnswer(f"The response has more than the {size_bytes:,} bytes that it announced.")
             await asyncio.to_thread(sink.write, data)
             if progress:
                 progress(have, size_bytes)

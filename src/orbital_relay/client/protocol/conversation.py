@@ -275,7 +275,7 @@ class ClientProtocol:
         if not asked and not (data.code == "FORBIDDEN" and data.group_ids):
             return effects
         if data.code not in {"FORBIDDEN", "VALIDATION_ERROR", "NOT_FOUND"}:
-            # The database is away, or too many frames: the next connection asks again, after a pause.
+            # The database is unreachable, or too many frames: the next connection asks again, after a pause.
             return [*effects, Reconnect(data.message or data.code)]
         for stream in self._named(data.group_ids or asked):
             if stream.step(Word.REFUSE):

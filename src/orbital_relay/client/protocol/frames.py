@@ -38,7 +38,7 @@ class Makes(Enum):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """A frame taken apart; `data` is the text of its member. `seq`, `group_id` and `prev` belong to a durable event."""
+    """A parsed frame; `data` is the text of its member. `seq`, `group_id` and `prev` belong to a durable event."""
 
     makes: Makes
     type: str

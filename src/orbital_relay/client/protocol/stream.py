@@ -200,7 +200,7 @@ class Stream:
             try:
                 frame = read_frame(text)
                 if frame.makes is not Makes.EVENT or frame.group_id != self.id:
-                    raise BadFrame(f"The log of the group {self.id} holds what is not an event of it.")
+                    raise BadFrame(f"The log of the group {self.id} contains an event of another group.")
             except BadFrame as exc:
                 effects += self._problem("BAD_FRAME", str(exc))
                 continue
@@ -338,7 +338,7 @@ class Stream:
         if self._verify:
             return self.end(ChainBroken(self.id, seq), "chain")
         notices = self._problem(
-            "MISSING", f"The server announced event {seq} of the group {self.id}, and its log does not hold it."
+            "MISSING", f"The server announced event {seq} of the group {self.id}, which its log does not have."
         )
         self._heard = self.last
         if self._target is not None:

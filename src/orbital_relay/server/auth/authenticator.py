@@ -129,7 +129,7 @@ class Auth:
         Make a token that holds whatever was revoked before, on this server or another.
 
         Raises:
-            Unavailable: If the database is away, so that revocations are unknown.
+            Unavailable: If the database cannot be reached, so that revocations are unknown.
         """
         await self.refresh()
         return self.mint(user_id, username)[0]
@@ -177,7 +177,7 @@ class Auth:
         Of many uses at once of a token not seen before, one checks and enters, and all get its answer.
 
         Raises:
-            Unauthorized: If the token does not hold; the sentence says why.
+            Unauthorized: If the token is invalid; the message says why.
             AccountDisabled: If its user's account is disabled.
             Unavailable: If the database or the identity provider cannot be reached.
         """
@@ -195,7 +195,7 @@ class Auth:
             task = asyncio.create_task(self._enter(token, digest, claims), name="auth.enter")
             self._entering[digest] = task
             task.add_done_callback(partial(self._entered, digest))
-        # One caller that goes away must not take the answer from the others.
+        # If one caller is cancelled, the others still get the answer.
         return await asyncio.shield(task)
 
     def holds(self, principal: Principal) -> bool:
@@ -222,7 +222,7 @@ class Auth:
         Learn of revocations; call it before the first token, every few seconds, and after a revocation.
 
         Raises:
-            Unavailable: If the database is away; what was known stays known.
+            Unavailable: If the database cannot be reached; what was known stays known.
         """
         if await self._revocations.refresh():
             for callback in self._on_revoked:
@@ -281,7 +281,7 @@ class Auth:
         return self._held(self._tickets.take_now(ticket))
 
     async def redeem(self, ticket: str) -> Principal | None:
-        """Return who a ticket is for, once; None when it is used, too old, unknown, or its token no longer holds."""
+        """Return who a ticket is for, once; None when it is used, too old, unknown, or its token is no longer valid."""
         return self._held(await self._tickets.take(ticket))
 
     async def close(self) -> None:
@@ -366,7 +366,7 @@ class Auth:
         )
         # It may have been revoked, or have ended, while the user was entered.
         if not self.holds(principal):
-            raise Unauthorized("The token no longer holds; log in again.")
+            raise Unauthorized("The token is no longer valid; log in again.")
         while len(self._cache) >= CACHED_TOKENS:
             self._cache.popitem(last=False)
         self._cache[digest] = principal
@@ -376,4 +376,4 @@ class Auth:
     def _entered(self, digest: bytes, task: asyncio.Task[Principal]) -> None:
         del self._entering[digest]
         if not task.cancelled():
-            task.exception()  # seen, also when every caller has gone away
+            task.exception()  # retrieved, also if every caller was cancelled

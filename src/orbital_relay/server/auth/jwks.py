@@ -28,7 +28,7 @@ class JwksKeys:
     The keys at an address (RFC 7517), fetched when needed, kept, and fetched again when they may have changed.
 
     However many tokens come, there is one fetch at a time and at most one in `COOLDOWN_S`. Keys once fetched are used
-    while the provider is away or slow. It never follows a redirect.
+    while the provider is unreachable or slow. It never follows a redirect.
 
     Args:
         url: The address.
@@ -108,7 +108,9 @@ class JwksKeys:
                 found = await self._fetch()
             keys = self._sorted(found)
         except Exception as exc:  # noqa: BLE001 - whatever the provider answers, the keys at hand are used
-            log.warning("identity provider's keys not fetched", extra={"reason": f"{type(exc).__name__}: {exc}"})
+            log.warning(
+                "the identity provider's keys could not be fetched", extra={"reason": f"{type(exc).__name__}: {exc}"}
+            )
         else:
             self._keys = keys
             self._fetched_s = self._clock.steady_s()

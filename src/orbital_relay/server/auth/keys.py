@@ -76,7 +76,7 @@ class Key:
             )
         except (jwt.PyJWTError, ValueError, TypeError) as exc:
             # Which of the library's reasons it was helps only who forges.
-            raise Unauthorized("The token's signature does not hold.") from exc
+            raise Unauthorized("The token's signature is invalid.") from exc
 
 
 class SecretKey(Key):

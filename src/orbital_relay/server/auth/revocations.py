@@ -82,7 +82,7 @@ class Revocations:
         Look into the store; return what is new since the last look.
 
         Raises:
-            Unavailable: If the database is away; what was known stays known.
+            Unavailable: If the database cannot be reached; what was known stays known.
         """
         now_s = self._clock.steady_s()
         whole = self._loaded_s is None or now_s - self._loaded_s >= self.RELOAD_S

@@ -50,7 +50,7 @@ def read_claims(payload: bytes, *, now_s: float) -> Claims:
     Read the claims of a token whose signature holds.
 
     Raises:
-        Unauthorized: If one is missing, wrong, or says that the token does not hold now.
+        Unauthorized: If one is missing, wrong, or puts the token outside its validity.
     """
     try:
         claims = _decode_claims(payload)
@@ -60,7 +60,7 @@ def read_claims(payload: bytes, *, now_s: float) -> Claims:
     if now_s >= claims.exp:
         raise Unauthorized("The token has expired; log in again.")
     if now_s < claims.nbf - EARLY_S:
-        raise Unauthorized("The token does not hold yet (nbf).")
+        raise Unauthorized("The token is not valid yet (nbf).")
     if _VISIBLE.fullmatch(claims.user_id) is None:
         raise Unauthorized("The token's userId is not 1 to 64 visible ASCII characters.")
     # PostgreSQL keeps no U+0000; lone surrogates do not pass the decoder.

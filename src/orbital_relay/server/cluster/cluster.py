@@ -16,7 +16,8 @@ from orbital_relay.server.sessions.presence import Here
 
 class Cluster:
     """
-    The Redis side of one server: limiter, tickets, bus and presence. A server starts without it when Redis is away.
+    The Redis side of one server: limiter, tickets, bus and presence. A server starts without it when Redis is
+    unreachable.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`.

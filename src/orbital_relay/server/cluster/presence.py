@@ -49,7 +49,7 @@ class SharedPresence:
 
     A group is a hash with a field for each server and user. What a dead server left there is skipped, and swept by
     every server that sees it. A name that was gone is not taken again: somebody may be sweeping it right now.
-    While Redis is away a server reports its own connections, and writes all of them when it is back.
+    While Redis is unreachable a server reports its own connections, and writes all of them when it is back.
 
     Args:
         redis: The cluster's.
@@ -92,7 +92,7 @@ class SharedPresence:
         self._wake.set()
 
     async def online(self, group_id: GroupId) -> list[Online]:
-        """Return a group's subscribers on all servers, in the order of arrival; while Redis is away, on this one."""
+        """Return a group's subscribers on all servers (of this one while Redis is unreachable), by arrival."""
         found = counted(self._here(group_id))
         try:
             elsewhere = await self._elsewhere(group_id)
@@ -210,7 +210,10 @@ class SharedPresence:
     def _note_away(self, exc: Exception) -> None:
         if not self._away:
             self._away = True
-            log.warning("presence is this server's alone", extra={"error": str(exc) or type(exc).__name__})
+            log.warning(
+                "Redis cannot be reached; presence covers this server alone",
+                extra={"error": str(exc) or type(exc).__name__},
+            )
 
     def _came_back(self) -> None:
         self._away = False

@@ -19,7 +19,7 @@ ANSWER_S: Final = 1.0
 """Longest wait for Redis: a request that needs it goes on without, or gets 503 with Retry-After."""
 
 AWAY: Final = (RedisError, RedisClusterException, OSError)
-"""What the library raises when Redis is away, loads, or answers with an error; a timeout is an OSError."""
+"""What the library raises when Redis is unreachable, loads, or answers with an error; a timeout is an OSError."""
 
 
 async def _is_clustered(single: Redis) -> bool:

@@ -23,8 +23,8 @@ class SharedTickets:
     """
     Tickets that any server of the cluster redeems, once; Redis sees only their hashes.
 
-    While Redis is away a ticket waits in the memory of the server that gave it: a load balancer that keeps a user at
-    one server brings it back there. No ticket is in both places.
+    While Redis is unreachable a ticket waits in the memory of the server that gave it: a load balancer that keeps a
+    user at one server brings it back there. No ticket is in both places.
 
     Args:
         redis: The cluster's.
@@ -42,7 +42,10 @@ class SharedTickets:
                 await client.set(_ticket_key(ticket), msgspec.json.encode(principal), ex=life_s)
             return ticket
         except AWAY as exc:
-            log.warning("a ticket waits here alone", extra={"error": str(exc) or type(exc).__name__})
+            log.warning(
+                "Redis cannot be reached; a ticket is kept by this server alone",
+                extra={"error": str(exc) or type(exc).__name__},
+            )
             # Redis may have taken this one all the same, and then it would be good twice.
             another = f"{ticket}{secrets.token_urlsafe(8)}"
             self._here.put_now(another, principal, life_s=life_s)
@@ -53,7 +56,7 @@ class SharedTickets:
         Return who the ticket is for, once.
 
         Raises:
-            Unavailable: If Redis is away and the ticket may be there.
+            Unavailable: If Redis is unreachable and the ticket may be there.
         """
         found = self._here.take_now(ticket)
         if found is not None:

@@ -465,7 +465,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
         except Violation as violation:
             self._fail(violation)
         except Exception:
-            log.exception("a peer failed")
+            log.exception("a peer raised")
             self._fail(Violation(_INTERNAL_ERROR, ""))
 
     # Closing
@@ -523,7 +523,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
             try:
                 replies = self._peer.ending()
             except Exception:
-                log.exception("a peer failed at its end")
+                log.exception("a peer raised while its connection was closing")
         if replies is None:
             end()
             return
@@ -532,7 +532,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
         def replied(done: asyncio.Future[None]) -> None:
             self._replies = None
             if not done.cancelled() and (error := done.exception()) is not None:
-                log.error("a peer failed at its end", exc_info=error)
+                log.error("a peer raised while its connection was closing", exc_info=error)
             if not self._writer._lost:  # noqa: SLF001  # see eof_received
                 end()
 
@@ -546,7 +546,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
             try:
                 peer.closed(self._writer._code)  # noqa: SLF001  # see eof_received
             except Exception:
-                log.exception("a peer failed at its end")
+                log.exception("a peer raised while its connection was closing")
 
     def _notify(self, call: Callable[[Peer], None]) -> None:
         if self._peer is None:
@@ -554,7 +554,7 @@ class Connection(WSProtocol):  # type: ignore[misc]  # picows ships no types for
         try:
             call(self._peer)
         except Exception:
-            log.exception("a peer failed")
+            log.exception("a peer raised")
             self._fail(Violation(_INTERNAL_ERROR, ""))
 
     def _feed(self, data: bytes) -> None:

@@ -113,7 +113,7 @@ def _unquoted(inside: str) -> str:
 def _token(text: str) -> str:
     token = text.strip(" \t")
     if not token or not _TOKEN.issuperset(token):
-        raise ValueError(f"Sec-WebSocket-Extensions has {text!r} where a name or a value should stand")
+        raise ValueError(f"Sec-WebSocket-Extensions has {text!r} where a name or a value is expected")
     return token
 
 
@@ -170,4 +170,4 @@ def inflate(payload: bytes, limit_bytes: int) -> bytes:
         if not inflater.eof or not inflater.unused_data:
             return out
         data = inflater.unused_data
-    raise Violation(INVALID_DATA, "the compressed data has too many ends")
+    raise Violation(INVALID_DATA, "the compressed data continues after its end")

@@ -109,7 +109,7 @@ class HandshakeAdmission(Protocol):
         """
         Decide about a handshake.
 
-        What is awaited is cancelled when the client goes away, or when it takes more than DECISION_S.
+        What is awaited is cancelled when the client disconnects, or when it takes more than DECISION_S.
         """
 
 
@@ -154,7 +154,9 @@ def check_upgrade(headers: dict[str, str]) -> None:
         ValidationFailed: If the key or the extensions do not have their form.
     """
     if headers.get("sec-websocket-version") != "13":
-        raise UpgradeRequired("Only version 13 of the WebSocket protocol is spoken here (Sec-WebSocket-Version: 13).")
+        raise UpgradeRequired(
+            "This server supports only version 13 of the WebSocket protocol (Sec-WebSocket-Version: 13)."
+        )
     try:
         key = base64.b64decode(headers.get("sec-websocket-key", ""), validate=True)
     except (binascii.Error, ValueError):

@@ -19,7 +19,7 @@ ENCODED_SLASH: Final = "\udc2f"
 """Stands for `%2F` in a decoded path. A lone surrogate: no percent-encoding decodes to it."""
 
 _ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
-# RFC 9110 §7.2 and RFC 3986 §3.2.2: a name or an address, perhaps in brackets, perhaps with a port.
+# RFC 9110 §7.2 and RFC 3986 §3.2.2: a name or an address, perhaps in brackets, optionally with a port.
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
 
 
@@ -101,7 +101,7 @@ def _judge_all(method: bytes, version: str, framing: list[tuple[bytes, bytes]]) 
         if name == b"host":
             hosts += 1
             if not _is_host(value):
-                raise ValidationFailed("The header Host is not a host name or address, perhaps with a port.")
+                raise ValidationFailed("The header Host is not a host name or address, optionally with a port.")
         elif name == b"content-length":
             has_body = value.strip(b" \t0") != b""
         elif name == b"transfer-encoding":

@@ -194,7 +194,7 @@ class _UpgradeProtocol(asyncio.Protocol):
     def shutdown(self) -> None:
         """Refuse what is not decided; uvicorn calls this when it stops."""
         self._forget()
-        self._refuse(refusal(Unavailable("The server is going down; try again in a moment.")))
+        self._refuse(refusal(Unavailable("The server is shutting down; try again in a moment.")))
 
     # The decision
 
@@ -318,4 +318,4 @@ def _answer(error: BaseException) -> Refuse:
     if isinstance(error, OrbitalError):
         return refusal(error)
     log.error("a handshake could not be decided", exc_info=error)
-    return refusal(OrbitalError("Something went wrong on the server's side."))
+    return refusal(OrbitalError("The server has a bug. Its log has the details."))

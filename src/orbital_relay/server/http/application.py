@@ -137,7 +137,7 @@ class Resource:
             if bound is None:
                 return self._without_endpoint(method, call.scope)
             if self._server.lifecycle.draining and not bound.endpoint.always:
-                raise Unavailable("The server is going down; another one, or the next, will answer.")
+                raise Unavailable("The server is shutting down; retry, and another server answers.")
             if bound.endpoint.auth:
                 call.principal = await self._admit(authorization)
             if key is not None:
@@ -153,7 +153,7 @@ class Resource:
         except Exception:
             # The path as declared: what stands in its place may be somebody's id.
             log.exception("request failed", extra={"method": method, "path": self._path})
-            return Reply.error(OrbitalError("Something went wrong here. It is in the server's log."))
+            return Reply.error(OrbitalError("The server has a bug. Its log has the details."))
 
     async def _respond(self, reply: Reply | Response, call: Call, *, extra: RawHeaders) -> None:
         held = call.held
@@ -178,7 +178,7 @@ class Resource:
             # A shutdown did not wait for the rest: the answer ends short, and uvicorn closes the line.
             if not self._server.lifecycle.draining:
                 raise
-            log.warning("an answer was cut short by the shutdown", extra={"path": self._path})
+            log.warning("a response was cut off by the shutdown", extra={"path": self._path})
 
     async def _admit(self, authorization: bytes | None) -> Principal:
         """Turn the header into who asks, and count the request."""
@@ -251,7 +251,7 @@ async def _run(bound: _Bound, call: Call) -> Reply | Response:
         # uvicorn cancels what a shutdown did not wait for. The connection is still open, so the client gets an answer.
         if not call.server.lifecycle.draining:
             raise
-        raise Unavailable("The server went down before this was done. Ask again.") from None
+        raise Unavailable("The server shut down before the request was finished. Send it again.") from None
 
 
 def _length(declared: bytes | None) -> int | None:
@@ -340,7 +340,7 @@ class Application:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; uvicorn's lifespan is not used."""
         if scope["type"] != "http":
-            raise AssertionError(f"nobody sends {scope['type']} here: upgrades go to the edge, and lifespan is off")
+            raise AssertionError(f"no {scope['type']} scope arrives here: upgrades go to the edge, and lifespan is off")
         path = scope["path"]
         resource = self._exact.get(path)
         if resource is None and path.endswith("\n"):

@@ -100,7 +100,7 @@ class Download(Response):
             await send({"type": "http.response.body", "body": b""})
         except (BlobMissing, OrbitalError) as exc:
             # The status is out: a body that ends short is the only way left to say so, and a client resumes.
-            log.warning("a download broke off", extra={"error": str(exc)})
+            log.warning("a download was aborted", extra={"error": str(exc)})
         finally:
             gone.cancel()
 

@@ -115,7 +115,7 @@ class Call:
     def principal(self) -> Principal:
         """Who asks; known at every endpoint that wants a token."""
         if self._principal is None:
-            raise AssertionError("an endpoint without a token asked who calls")
+            raise AssertionError("an endpoint without a token asked for its caller")
         return self._principal
 
     @principal.setter
@@ -254,7 +254,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         summary: One line, from the handler's docstring.
         about: The rest of it.
         handler: Gets the call, then the query, then the body: those that it declares.
-        answers: What comes back when all is well.
+        answers: The successful responses.
         errors: The endpoint's own; those of every endpoint (401, 413, 429, 503) are added where they apply.
         auth: Whether a token is asked for.
         idempotent: Whether an `Idempotency-Key` is heeded.
@@ -263,7 +263,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         body_limit: Most bytes of body; None for the server's own limit.
         form: Type that describes a multipart body, which the handler reads itself.
         spans: Names in the path whose value may hold a slash.
-        always: Whether it answers while the server is going down, too.
+        always: Whether it answers while the server is shutting down, too.
         limited: Whether a limit of its own applies, beside the one on all requests with a token.
         memory_bytes: What its answer takes of the server's memory for answers until it is sent; 0 when it is small.
     """

@@ -101,7 +101,7 @@ def origin_allowed(origin: str | None, allowed: frozenset[str], *, host: str | N
     Args:
         origin: The header `Origin`; a client without one is not a browser (RFC 6455 §10.2).
         allowed: The origins of the settings, in lower case; empty allows any.
-        host: The host that the browser asked for, perhaps with a port.
+        host: The host that the browser asked for, optionally with a port.
     """
     if not allowed or origin is None:
         return True
@@ -207,7 +207,7 @@ class ConnectPolicy:
 
         Args:
             address: Where it comes from, as `client_address` says.
-            user_id: Whose token came with it; None when none came, or it does not hold.
+            user_id: The user of its token; None if the token is missing or invalid.
 
         Returns:
             None when it may go on; else the seconds until one may.

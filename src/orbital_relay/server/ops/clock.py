@@ -103,7 +103,7 @@ class GuardedClock:
         Look at the clocks, and write the heartbeat.
 
         Raises:
-            Unavailable: If the database is away; the clock goes on as before.
+            Unavailable: If the database cannot be reached; the clock goes on as before.
         """
         lower = await self.look()
         if self._time is not None:

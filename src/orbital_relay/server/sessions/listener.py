@@ -94,7 +94,7 @@ class SocketListener(Listener):
             self.complain(error, reply_to=reply_to)
         elif error is not None or future.cancelled():
             log.error("a post failed", exc_info=error)
-            self.complain(OrbitalError("The server made a mistake; try again."), reply_to=reply_to)
+            self.complain(OrbitalError("The server has a bug; try again. Its log has the details."), reply_to=reply_to)
         else:
             receipt = future.result().receipt
             self._put(wire.posted_frame(receipt, stamp_ms=self._stamp_ms(), reply_to=reply_to))

@@ -161,7 +161,7 @@ class Sessions:
         End each connection whose user's row has changed: the database has gone back under the server.
 
         Raises:
-            Unavailable: If the database is away; call it again.
+            Unavailable: If the database cannot be reached; call it again.
         """
         for session in list(self.open):
             account = await store.find_user(session.principal.user_id)

@@ -88,7 +88,9 @@ class StoreFrames(SocketListener):
             self.complain(refusal, reply_to=effect.reply_to)
         except Exception:
             log.exception("a frame failed", extra={"user_id": self.user_id})
-            self.complain(OrbitalError("The server made a mistake; try again."), reply_to=effect.reply_to)
+            self.complain(
+                OrbitalError("The server has a bug; try again. Its log has the details."), reply_to=effect.reply_to
+            )
 
     async def _subscribe(self, effect: says.AddSubscriptions) -> None:
         try:

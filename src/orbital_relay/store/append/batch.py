@@ -47,7 +47,7 @@ class Batch(ABC, Generic[D]):
     An adapter reads the facts, writes the rows of a draft's kind, and at the end what stands in the attributes.
 
     Attributes:
-        events: Rows of the events: place, group, stamp, whether it is a message, frame.
+        events: Rows of the events: event key, group, stamp, whether it is a message, frame.
         moved: Groups whose head moved, by row number.
         keys: First answers to idempotency keys: fingerprint, encoded receipt, time of use.
     """

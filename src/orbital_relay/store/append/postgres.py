@@ -343,8 +343,8 @@ class _SingleBatch(Batch[AnyDraft]):
             KeyTaken: If another server used the key since it was looked up.
         """
         conn = self._conn
-        for place, group, stamp_ms, message, frame in self.events:
-            values = {"place": place, "group": group, "stamp_ms": stamp_ms, "message": message, "frame": frame}
+        for event_key, group, stamp_ms, message, frame in self.events:
+            values = {"event_key": event_key, "group": group, "stamp_ms": stamp_ms, "message": message, "frame": frame}
             conn.execute(insert(t.events).values(values))
         for row in self.moved.values():
             head = {"last_seq": row.last_seq, "last_stamp_ms": row.last_stamp_ms, "last_hash": row.last_hash}

@@ -137,7 +137,7 @@ async def test_a_provider_that_is_away(clock, store, caplog):
             await auth.verify(token)
         assert 1 <= away.value.retry_after_s <= 31
     assert provider.asked == 1
-    assert "keys not fetched" in caplog.text
+    assert "keys could not be fetched" in caplog.text
 
     provider.away = False
     clock.now_s += 30

@@ -1,4 +1,4 @@
-"""The limiter's adapters: what the port promises, of each; and what is done while the shared storage is away."""
+"""The limiter's adapters: what the port promises, of each; and what is done while the shared storage is unreachable."""
 
 from __future__ import annotations
 

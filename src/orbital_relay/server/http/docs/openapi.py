@@ -41,7 +41,7 @@ _TAGS: Final = {
     "Messages": "Opaque envelopes.",
     "Threads": "Threads and replies.",
     "Media": "Encrypted photos and videos.",
-    "Recovery": "What happened while a client was away.",
+    "Recovery": "Events that a client missed while it was offline.",
     "WebSocket": "Where events arrive.",
     "Running it": "For operators.",
 }

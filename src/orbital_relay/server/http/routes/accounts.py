@@ -23,7 +23,7 @@ _BODY_BYTES: Final = 64 * 1024
     "POST",
     "/api/signup",
     tag=_TAG,
-    answers=[Answer(201, "The account is there.", SignedUp)],
+    answers=[Answer(201, "The account was created.", SignedUp)],
     errors=[UsernameTaken, Conflict, SignupsClosed],
     auth=False,
     idempotent=True,
@@ -80,7 +80,7 @@ async def login(call: Call, body: LoginBody) -> Reply:
         raise
 
 
-@endpoint("POST", "/api/logout", tag=_TAG, answers=[Answer(204, "The token no longer holds, on any server.")])
+@endpoint("POST", "/api/logout", tag=_TAG, answers=[Answer(204, "The token is no longer valid on any server.")])
 async def logout(call: Call) -> Reply:
     """
     Log out: revoke the token that the request carries.
@@ -91,7 +91,7 @@ async def logout(call: Call) -> Reply:
     return Reply(204)
 
 
-@endpoint("POST", "/api/ws-ticket", tag=_TAG, answers=[Answer(200, "Good for one handshake.", WsTicket)])
+@endpoint("POST", "/api/ws-ticket", tag=_TAG, answers=[Answer(200, "A ticket for one handshake.", WsTicket)])
 async def ws_ticket(call: Call) -> Reply:
     """
     Get a ticket for the WebSocket's `?ticket=`.

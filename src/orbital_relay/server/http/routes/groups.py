@@ -19,7 +19,7 @@ _TAG: Final = "Groups"
     "POST",
     "/api/groups",
     tag=_TAG,
-    answers=[Answer(201, "The group is there, with the caller as its first member.", GroupCreated)],
+    answers=[Answer(201, "The group was created, with the caller as its first member.", GroupCreated)],
     errors=[Conflict],
     idempotent=True,
 )
@@ -107,7 +107,7 @@ async def remove_member(call: Call) -> Reply:
     "POST",
     "/api/groups/{group_id}/invite-codes",
     tag=_TAG,
-    answers=[Answer(201, "The new code; the old one no longer holds.", InviteCode)],
+    answers=[Answer(201, "The new code; the old one is no longer valid.", InviteCode)],
     errors=[Forbidden, NotFound],
 )
 async def make_invite_code(call: Call) -> Reply:

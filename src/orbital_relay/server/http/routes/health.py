@@ -35,13 +35,13 @@ async def ready(call: Call) -> Reply:
     """
     Report whether requests can be served.
 
-    503 while the database cannot be reached and while the server is going down. While a configured Redis is away it
-    stays 200 with the status `degraded`: posts are stored and delivered, only later at other servers, so no load
-    balancer may take the server out for it.
+    503 while the database cannot be reached and while the server is shutting down. While a configured Redis cannot be
+    reached it stays 200 with the status `degraded`: posts are stored and delivered, only later at other servers, so no
+    load balancer may take the server out for it.
     """
     server = call.server
     if server.lifecycle.draining:
-        raise Unavailable("The server is going down.", draining=True)
+        raise Unavailable("The server is shutting down.", draining=True)
     try:
         async with asyncio.timeout(_PROBE_S):
             database = await server.store.ready()

@@ -135,7 +135,7 @@ async def upload_chunk(call: Call) -> Reply:
     "POST",
     "/api/media/upload/complete",
     tag=_TAG,
-    answers=[Answer(200, "The medium is whole.", MediaCompleted)],
+    answers=[Answer(200, "The medium is complete.", MediaCompleted)],
     errors=[InvalidChunk, Forbidden, NotFound, Conflict, Gone],
     idempotent=True,
 )
@@ -155,7 +155,7 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     "GET",
     "/api/media/{media_id}/upload",
     tag=_TAG,
-    answers=[Answer(200, "The chunks that are there.", UploadState)],
+    answers=[Answer(200, "The chunks that the server has.", UploadState)],
     errors=[Forbidden, NotFound, Gone],
 )
 async def show_upload(call: Call) -> Reply:
@@ -167,7 +167,7 @@ async def show_upload(call: Call) -> Reply:
     "DELETE",
     "/api/media/{media_id}",
     tag=_TAG,
-    answers=[Answer(204, "Its bytes are gone, and its room is free.")],
+    answers=[Answer(204, "Its bytes are deleted, and no longer count against the limits.")],
     errors=[Forbidden, NotFound],
 )
 async def delete_medium(call: Call) -> Reply:
@@ -196,7 +196,7 @@ _HEADERS: Final = {
     answers=[
         Answer(200, "The whole medium.", media_type="application/octet-stream", headers=_HEADERS),
         Answer(206, "The range that was asked for.", media_type="application/octet-stream", headers=_HEADERS),
-        Answer(304, "The client has it already."),
+        Answer(304, "The client's copy is current."),
     ],
     errors=[Forbidden, NotFound, Gone, PreconditionFailed, RangeNotSatisfiable],
     memory_bytes=STREAMED_BYTES,
@@ -215,7 +215,9 @@ async def download_medium(call: Call) -> Download:
         except BlobMissing as exc:
             # It may have been deleted between the two reads; then the second read reports that.
             if last_try:
-                raise OrbitalError("The server lacks bytes of this medium; a member who fetched it has them.") from exc
+                raise OrbitalError(
+                    "The server has lost bytes of this medium; a member who downloaded it has them."
+                ) from exc
     raise AssertionError("the last try returns or raises")
 
 
