@@ -28,12 +28,13 @@ class SharedLimiter:
     """
     Counts in a storage that several servers share, by the library `limits` and its moving window.
 
-    While the storage is away each server counts for itself: a limit may then be met later, never a door be shut.
+    While the storage is unreachable each server counts for itself: a limit may then take effect later, but no client is
+    refused wrongly.
 
     Args:
         storage: Where it counts, or what finds it out when it is first needed; `SharedLimiter.of` does for Redis.
         clock: The time. The storage stamps attempts by its `wall_ms`.
-        away: What it raises when it is away, besides the library's own error.
+        away: What it raises when it is unreachable, besides the library's own error.
         answer_s: Longest wait for it, whatever the library tries again by itself.
     """
 
@@ -79,7 +80,7 @@ class SharedLimiter:
         async def find() -> Storage:
             return _on_redis(redis_url, clock=even, clustered=clustered is not None and await clustered())
 
-        # A Cluster that is away as a whole raises an error that is not of redis' own kind.
+        # A Cluster that is unreachable as a whole raises an error that is not a RedisError.
         return cls(find, clock=even, away=(RedisError, RedisClusterException, OSError))
 
     async def hit(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:

@@ -49,7 +49,7 @@ class LastSeen:
         Write who was here since the last call.
 
         Raises:
-            Unavailable: If the database is away; the next call writes the same.
+            Unavailable: If the database is unreachable; the next call writes the same.
         """
         hour_ms = self._clock.wall_ms() // HOUR_MS * HOUR_MS
         if hour_ms != self._hour_ms:
