@@ -19,8 +19,8 @@ from orbital_relay.commands.terminal import say, shown_lines
 
 COMMANDS: Final = {
     "serve": "Serve HTTP and WebSocket.",
-    "user": "Add, invite, list and disable users.",
-    "group": "List groups and what they store.",
+    "user": "Add, invite, list, disable and delete users.",
+    "group": "List groups and what they store, and delete them.",
     "token": "Make a token for a user.",
     "tail": "Print a group's events as they happen.",
     "send": "Post a message to a group.",

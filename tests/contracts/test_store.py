@@ -12,7 +12,15 @@ from sqlalchemy.event import listen, remove
 
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.core.chain import digest, first_prev
-from orbital_relay.errors import Conflict, Forbidden, NotFound, PositionLost, SignupsClosed, UsernameTaken
+from orbital_relay.errors import (
+    AccountDisabled,
+    Conflict,
+    Forbidden,
+    NotFound,
+    PositionLost,
+    SignupsClosed,
+    UsernameTaken,
+)
 from orbital_relay.model import Access, GroupId, Principal, ResumePoint, ThreadId, UserId
 from orbital_relay.ports import Appended, Store
 from orbital_relay.store import log, messages
@@ -724,6 +732,47 @@ async def test_invitations(store: Store, home: Home):
     assert sum(each is not None for each in names) == 1
     assert await store.withdraw_invitation(other.number)
     assert [each.number for each in await store.invitations()] == [made.number]
+
+
+async def test_erasing_a_user(store: Store, stamps: Stamps, home: Home):
+    """[ERASED] A user in no group is erased, once, and what it wrote later; a user in a group is not."""
+    opened = thread(home.bob, home.group_id)
+    await put(store, stamps, opened, reply(home.bob, opened.thread_id), reply(home.ann, opened.thread_id))
+    await store.request_erasure(home.bob.key, at_ms=NOW_MS)
+
+    (due,) = await store.due_erasures()
+    assert (due.user.user_id, due.groups) == (home.bob.user_id, [home.group_id])
+    assert not await store.erase_user(home.bob.key, new_user_id=new_id(), at_ms=NOW_MS)
+    with pytest.raises(AccountDisabled):
+        await store.enter_user(user_id=home.bob.user_id, username="bob", at_ms=NOW_MS)
+    await put(store, stamps, leave(home.bob, home.group_id))
+    assert await store.erase_user(home.bob.key, new_user_id=new_id(), at_ms=NOW_MS)
+    assert await store.erase_user(home.bob.key, new_user_id=new_id(), at_ms=NOW_MS)
+    assert await store.due_erasures() == []
+    assert await store.find_user(home.bob.user_id) is None
+    assert [await store.erase_content(before_ms=NOW_MS + later) for later in (0, 1, 1)] == [0, 1, 0]
+    page = await store.threads(home.ann.key, home.group_id, limit=10, offset=0, newest_first=True)
+    (kept,) = [each for each in page.threads if each.thread_id == opened.thread_id]
+    assert (kept.author_username, kept.encrypted_body, kept.reply_count) == ("deleted", "AA==", 1)
+
+
+async def test_deleting_a_group(store: Store, stamps: Stamps, home: Home):
+    """[ERASED] A group without members is deleted, some events at a time; one with members is not."""
+    made = group_of(home.bob)
+    opened = thread(home.bob, made.group_id)
+    await put(store, stamps, made, opened, reply(home.bob, opened.thread_id))
+    (found,) = await store.groups(group_id=made.group_id)
+    await store.request_deletion(found.key, at_ms=NOW_MS)
+
+    (due,) = await store.due_deletions()
+    assert ([each.user_id for each in due.members], due.group_id) == ([home.bob.user_id], made.group_id)
+    assert not await store.delete_group(found.key, at_ms=NOW_MS, limit=2)
+    await put(store, stamps, leave(home.bob, made.group_id))
+    # Four events: two, two, and nothing more.
+    rounds = [await store.delete_group(found.key, at_ms=NOW_MS, limit=2) for _ in range(4)]
+    assert rounds == [False, False, True, True]
+    assert await store.groups(group_id=made.group_id) == await store.due_deletions() == []
+    assert (await store.heads([home.group_id, made.group_id])).keys() == {home.group_id}
 
 
 async def test_a_groups_code_opens_until_it_expires(store: Store, stamps: Stamps, home: Home):

@@ -67,6 +67,7 @@ FAMILIES = {
     "DOO": "admission",
     "DRAFT": "the page: drafts",
     "DRAIN": "graceful shutdown",
+    "ERASE": "erased accounts and deleted groups",
     "ERR": "errors over HTTP",
     "EVT": "events on the socket",
     "EXA": "examples of the Python SDK",

@@ -12,7 +12,7 @@ from orbital_relay import config, errors, wire
 from orbital_relay.core import session
 from orbital_relay.server.auth import authenticator
 from orbital_relay.server.http import endpoint
-from orbital_relay.server.sessions import client_session
+from orbital_relay.server.sessions import greeting
 from tests.docs import pages, rules
 from tests.support.programs import CHECKOUT
 
@@ -139,7 +139,7 @@ def test_close_codes():
         (r"`ORBITAL_MAX_LAG_SECONDS` \((\d+)\)", config.Settings().max_lag_s),
         (r"retained \((\d+) days unless", config.Settings().retention_days),
         (r"After (\d+) days \(a setting\) a code", config.Settings().invite_days),
-        (r"frame from a client \| (\d+) KiB", client_session.MAX_FRAME_BYTES // 1024),
+        (r"frame from a client \| (\d+) KiB", greeting.MAX_FRAME_BYTES // 1024),
         (r"one handshake within (\d+) seconds", authenticator.TICKET_S),
         (r"itself sends the stop after (\d+) seconds", session.TYPING_S),
         (r"`token_expiring` [^|]*\|[^|]*\| (\d+) seconds before", session.EXPIRY_NOTICE_S),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import Serve
-from tests.server.api import opened
+from tests.server.api import Api, opened, send_chunk
 from tests.support.client import PASSWORD, Person
 from tests.support.server import Server
 from tests.support.tokens import token
 
 HOUR_MS = 3_600_000
+ADA = {"username": "ada", "password": PASSWORD, "public_key": {}}
 NEW_PASSWORD = "Another-Horse-8"
 
 
@@ -231,3 +233,141 @@ async def test_last_seen_is_written_once_an_hour(tmp_path: Path):
     assert written == [([first.key, second.key], hour_ms), ([first.key], hour_ms)]
     assert hour_ms % HOUR_MS == 0
     assert first.seen_ms == second.seen_ms == hour_ms
+
+
+# Erasure
+
+
+async def _media(api: Api, media_id: str) -> int:
+    """Return the status of a download."""
+    return (await api.user("reader", user_id="reader").get(f"/api/media/{media_id}/download")).status_code
+
+
+async def test_an_erased_account_leaves_nothing_but_others_logs(tmp_path: Path):
+    """[ERASE1] Erasing takes name, id, password, keys, memberships and media at once; the log stays whole."""
+    async with opened(tmp_path, prune_seconds="3600") as api:
+        signed = (await api.ask("POST", "/api/signup", json={**ADA, "public_key": {"kty": "ada-s-key"}})).json()
+        ada, bob = api.user("ada", user_id=signed["user_id"]), api.user("bob")
+        group = await ada.make_group()
+        assert (await bob.join(group)).status_code == 200
+        assert (await api.user("reader", user_id="reader").join(group)).status_code == 200
+        thread = await ada.open_thread(group["group_id"])
+        whole, begun = str(uuid.uuid4()), str(uuid.uuid4())
+        assert (await send_chunk(ada, thread["thread_id"], whole, 0, 1, b"x" * 5000)).status_code == 201
+        assert (await send_chunk(ada, thread["thread_id"], begun, 0, 2, b"y" * 5000)).status_code == 200
+        await bob.post(f"/api/threads/{thread['thread_id']}/replies", {"encrypted_body": "AAAA"})
+        (row,) = await api.node.store.users(named="ada")
+
+        await api.node.store.request_erasure(row.key, at_ms=api.node.clock.wall_ms())
+        await api.node.erase()
+        await api.node.collect_media()
+
+        assert await api.node.store.users(named="ada") == await api.node.store.users(named=ada.id) == []
+        login = await api.ask("POST", "/api/login", json={"username": "ada", "password": ADA["password"]})
+        assert login.status_code == 401
+        members = (await bob.get(f"/api/groups/{group['group_id']}/members")).json()["members"]
+        assert sorted(each["username"] for each in members) == ["bob", "reader"]
+        # The member of longest standing looks after the group now.
+        assert (await bob.post(f"/api/groups/{group['group_id']}/invite-codes")).status_code == 201
+        (shown,) = (await bob.get(f"/api/groups/{group['group_id']}/threads")).json()["threads"]
+        assert (shown["author_username"], shown["reply_count"], shown["media_count"]) == ("deleted", 1, 0)
+        assert shown["author_id"] != ada.id
+        assert await _media(api, whole) == 410
+        assert [path for path in (tmp_path / "media").rglob("*") if path.is_file()] == []
+        assert (await api.node.store.verify(group["group_id"])).findings == []
+        # The name is free, and the id of another service is a new user.
+        assert (await api.ask("POST", "/api/signup", json=ADA)).status_code == 201
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("orbital.db*"))
+    assert b"ada-s-key" not in stored
+
+
+async def test_content_goes_with_the_retention(tmp_path: Path):
+    """[ERASE2] After the retention an erased user's threads and replies go; where others answered, only the text."""
+    async with opened(tmp_path, prune_seconds="3600", retention_days="0.000001") as api:
+        ada, bob = api.user(), api.user()
+        group = await ada.make_group()
+        await bob.join(group)
+        alone = await ada.open_thread(group["group_id"])
+        answered, bobs = await ada.open_thread(group["group_id"]), await bob.open_thread(group["group_id"])
+        for user, thread in ((bob, answered), (ada, bobs), (bob, bobs)):
+            body = {"encrypted_body": "AAAA"}
+            assert (await user.post(f"/api/threads/{thread['thread_id']}/replies", body)).status_code == 201
+        (row,) = await api.node.store.users(named=ada.id)
+        now_ms = api.node.clock.wall_ms()
+        await api.node.store.request_erasure(row.key, at_ms=now_ms)
+        await api.node.erase()
+
+        await api.node.prune()
+        early = await api.node.store.erase_content(before_ms=now_ms)
+        finished = [await api.node.store.erase_content(before_ms=now_ms + 3_600_000) for _ in range(2)]
+
+        assert (early, finished) == (0, [1, 0])
+        threads = (await bob.get(f"/api/groups/{group['group_id']}/threads", sort="created_asc")).json()["threads"]
+        assert [(each["thread_id"], each["reply_count"]) for each in threads] == [
+            (answered["thread_id"], 1),
+            (bobs["thread_id"], 1),
+        ]
+        assert [each["encrypted_body"] == "AA==" for each in threads] == [True, False]
+        assert (await bob.get(f"/api/threads/{alone['thread_id']}")).status_code == 404
+        assert (await api.node.store.verify(group["group_id"])).findings == []
+
+
+async def test_a_deleted_group_is_gone(tmp_path: Path):
+    """[ERASE3] Deleting a group removes its members, then its log, threads and media; other groups stay whole."""
+    async with opened(tmp_path, prune_seconds="3600") as api:
+        ada, bob = api.user(), api.user()
+        group, other = await ada.make_group(), await ada.make_group()
+        for each in (group, other):
+            await bob.join(each)
+            await ada.say(each["group_id"])
+        thread = await bob.open_thread(group["group_id"])
+        assert (await send_chunk(bob, thread["thread_id"], str(uuid.uuid4()), 0, 1, b"x" * 5000)).status_code == 201
+        (found,) = await api.node.store.groups(group_id=group["group_id"])
+
+        await api.node.store.request_deletion(found.key, at_ms=api.node.clock.wall_ms())
+        refused = await api.user().join(group)
+        for _ in range(2):
+            await api.node.erase()
+            await api.node.collect_media()
+        await api.node.erase()
+
+        assert refused.status_code == 404
+        assert (await ada.get(f"/api/groups/{group['group_id']}/members")).status_code == 404
+        listed = (await ada.get("/api/groups")).json()["groups"]
+        assert [each["group_id"] for each in listed] == [other["group_id"]]
+        assert [path for path in (tmp_path / "media").rglob("*") if path.is_file()] == []
+        assert await api.node.store.group_ids() == [other["group_id"]]
+        assert (await api.node.store.verify(other["group_id"])).findings == []
+        # A group that is made now does not find the old one's events.
+        new = await ada.make_group()
+        assert (await api.node.store.verify(new["group_id"])).findings == []
+
+
+async def test_deletion_from_the_command_line(server: Server):
+    """[ERASE4] `user delete` and `group delete` wait for the running server, and do it themselves where none runs."""
+    async with (
+        await Person.sign_up(server.url, "ada") as ada,
+        await Person.sign_up(server.url, "bob") as bob,
+        await Person.sign_up(server.url, "carl"),
+    ):
+        group, other = await ada.make_group(), await bob.make_group()
+        await bob.join(group)
+        async with await bob.listen(group) as socket:
+            said = await orbital(server, "user", "delete", "ada", "--yes")
+            left = await socket.until("member_left")
+            assert (left["data"]["username"], left["data"]["reason"]) == ("ada", "left")
+            assert said == "ada is erased.\n"
+            assert (await log_in(server, "ada")).status_code == 401
+
+            await orbital(server, "group", "delete", group.id, "--yes")
+            assert (await socket.until(lambda frame: frame["type"] == "unsubscribed"))["data"]["group_ids"] == [
+                group.id
+            ]
+        assert (await bob.http.get(f"/api/groups/{group.id}/members")).status_code == 404
+
+        await asyncio.to_thread(server.terminate)
+        await orbital(server, "user", "delete", "carl", "--yes")
+        await orbital(server, "group", "delete", other.id, "--yes")
+        assert [each["username"] for each in json.loads(await orbital(server, "user", "list", "--json"))] == ["bob"]
+        assert json.loads(await orbital(server, "group", "list", "--json")) == []
+        assert "all is well" in await orbital(server, "check")

@@ -49,8 +49,6 @@ def size(size_bytes: float) -> str:
 
 def state(user: UserSummary) -> str:
     """Return what the account is, in a word."""
-    if user.erased_ms is not None:
-        return "erased"
     if user.erase_ms is not None:
         return "being erased"
     return "disabled" if user.disabled_ms is not None else "active"

@@ -6,6 +6,7 @@ import click
 
 from orbital_relay import wire
 from orbital_relay.commands.accounts import day, group_row, moment, say_table, say_value, size, with_store
+from orbital_relay.commands.deletion import delete_group
 from orbital_relay.commands.server_options import load_existing, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.errors import NotFound
@@ -15,7 +16,10 @@ from orbital_relay.store.sql import SqlStore
 
 @click.group()
 def group() -> None:
-    """List groups and what they store. A server may be running meanwhile."""
+    """List groups and what they store, and delete them. A server may be running meanwhile."""
+
+
+group.add_command(delete_group)
 
 
 @group.command(

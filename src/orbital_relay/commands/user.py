@@ -9,6 +9,7 @@ import msgspec
 
 from orbital_relay.api.accounts import SignupBody
 from orbital_relay.commands.accounts import COMMANDS, REVOKING, end_sessions, find, read_password, with_store
+from orbital_relay.commands.deletion import delete_user
 from orbital_relay.commands.invitations import invitations, invite
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say
@@ -23,11 +24,12 @@ from orbital_relay.store.sql import SqlStore
 
 @click.group()
 def user() -> None:
-    """Add, invite, list and disable users, and end their sessions. A server may be running meanwhile."""
+    """Add, invite, list, disable and delete users, and end their sessions. A server may be running meanwhile."""
 
 
 for command in COMMANDS:
     user.add_command(command)
+user.add_command(delete_user)
 user.add_command(invite)
 user.add_command(invitations)
 

@@ -4,6 +4,7 @@ from orbital_relay.ports.accounts import Accounts, Invitation, Invitations
 from orbital_relay.ports.blobs import Blob, BlobDraft, BlobMissing, Blobs
 from orbital_relay.ports.bus import Bus, BusReceiver
 from orbital_relay.ports.clock import Clock
+from orbital_relay.ports.erasure import DueDeletion, DueErasure, Erasure
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.limiter import Limiter
@@ -24,6 +25,9 @@ __all__ = [
     "BusReceiver",
     "Clock",
     "Database",
+    "DueDeletion",
+    "DueErasure",
+    "Erasure",
     "GroupStore",
     "GroupSummary",
     "IdempotencyKeys",

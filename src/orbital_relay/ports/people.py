@@ -31,7 +31,6 @@ class UserSummary(msgspec.Struct, frozen=True, kw_only=True):
         disabled_ms: When the account was disabled; None while it is not.
         disabled_reason: What the operator wrote for its user.
         erase_ms: When its erasure was asked for; None while nobody did.
-        erased_ms: When it was erased.
         groups: How many groups the user is in.
         stored: What the user uploaded.
     """
@@ -45,7 +44,6 @@ class UserSummary(msgspec.Struct, frozen=True, kw_only=True):
     disabled_ms: int | None
     disabled_reason: str
     erase_ms: int | None
-    erased_ms: int | None
     groups: int
     stored: Storage
 
@@ -81,7 +79,7 @@ class People(Protocol):
     """What the operator does with accounts; nothing here appends to the log, so a server may be running meanwhile."""
 
     async def users(self, *, named: str | None = None) -> list[UserSummary]:
-        """Return all users, or the one with that name or id, in the order of their making."""
+        """Return all users that are not erased, or the one with that name or id, in the order of their making."""
         ...
 
     async def groups(self, *, group_id: str | None = None, member: int | None = None) -> list[GroupSummary]:

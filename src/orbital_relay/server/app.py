@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -41,6 +41,7 @@ from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.server.sessions.typing import TypingNotifier
 from orbital_relay.services import posting
 from orbital_relay.services.context import ServiceContext
+from orbital_relay.services.erasure import ERASE_S, erase
 from orbital_relay.services.media import Collected, MediaContext, collect
 from orbital_relay.services.media_audit import check_blobs
 from orbital_relay.store.sql import SqlStore
@@ -161,6 +162,9 @@ class Node:
             frame_rate=settings.frame_rate,
         )
         self.last_seen = LastSeen(auth=self.auth, sessions=self.sessions.open, store=store, clock=clock)
+        self.erase: Callable[[], Awaitable[None]] = partial(
+            erase, store, append=self.relay.append, clock=clock, keep_ms=int(settings.retention_days * DAY_MS)
+        )
         self.handshakes = HandshakeAdmission(
             open_session=partial(
                 ClientSession,
@@ -372,6 +376,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
             for name, work, every_s, sooner in (
                 ("prune", node.prune, settings.prune_s, None),
                 ("media", node.collect_media, settings.prune_s, None),
+                ("erase", node.erase, min(ERASE_S, settings.prune_s), None),
                 ("last seen", node.last_seen.write, settings.prune_s, None),
                 ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),

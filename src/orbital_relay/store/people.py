@@ -30,6 +30,7 @@ def users(conn: Connection, *, named: str | None = None) -> list[UserSummary]:
         select(t.users, stored.c.media, stored.c.media_bytes, joined.c.groups)
         .outerjoin(stored, stored.c.uploader == _u.id)
         .outerjoin(joined, joined.c.user == _u.id)
+        .where(_u.erased_ms.is_(None))
         .order_by(_u.id)
     )
     if named is not None:
@@ -47,7 +48,6 @@ def users(conn: Connection, *, named: str | None = None) -> list[UserSummary]:
             disabled_ms=row.disabled_ms,
             disabled_reason=row.disabled_reason or "",
             erase_ms=row.erase_ms,
-            erased_ms=row.erased_ms,
             groups=row.groups or 0,
             stored=Storage(row.media or 0, int(row.media_bytes or 0)),
         )

@@ -15,6 +15,7 @@ from orbital_relay.ports import Appended
 from orbital_relay.store import access as access_rows
 from orbital_relay.store import accounts as account_rows
 from orbital_relay.store import archive, marks
+from orbital_relay.store import erasure as erasure_rows
 from orbital_relay.store import groups as group_rows
 from orbital_relay.store import invitations as invitation_rows
 from orbital_relay.store import keys as key_rows
@@ -126,6 +127,13 @@ class SqlStore(ABC):
     disable = writing(people_rows.disable)
     enable = writing(people_rows.enable)
     note_seen = writing(people_rows.note_seen)
+    request_erasure = writing(erasure_rows.request_erasure)
+    request_deletion = writing(erasure_rows.request_deletion)
+    due_erasures = reading(erasure_rows.due_erasures)
+    erase_user = writing(erasure_rows.erase_user)
+    erase_content = writing(erasure_rows.erase_content)
+    due_deletions = reading(erasure_rows.due_deletions)
+    delete_group = writing(erasure_rows.delete_group)
     revoke = writing(revocation_rows.revoke)
     revocations = reading(revocation_rows.revocations)
 

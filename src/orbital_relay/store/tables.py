@@ -73,7 +73,10 @@ groups: Final = Table(
     Column("last_stamp_ms", BigInteger, nullable=False),
     Column("last_hash", Text, nullable=False),
     Column("floor_seq", BigInteger, nullable=False, server_default=text("0")),
+    # When the operator asked for the group's deletion.
+    Column("delete_ms", BigInteger),
 )
+Index("groups_to_delete", groups.c.delete_ms)
 
 members: Final = Table(
     "members",

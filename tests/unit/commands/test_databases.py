@@ -23,6 +23,8 @@ ARGUMENTS: Final = {
     "user rename": ["eve", "eva"],
     "user disable": ["eve"],
     "user enable": ["eve"],
+    "user delete": ["eve", "--yes"],
+    "group delete": None,  # As `group show`.
     "group list": [],
     "group show": None,  # Needs a group, which no command makes; tests/server/test_people.py runs it.
     "user invite": [],
