@@ -232,6 +232,8 @@ class TooManyRequests(_RetryLater):
     """A limit was reached; `Retry-After` says when to come back."""
 
     code, status, close = "TOO_MANY_REQUESTS", 429, 1008
+    limit = "requests"
+    """What there was too much of, for the log."""
 
 
 class Unavailable(_RetryLater):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
@@ -18,6 +19,7 @@ FRAMING: Final = frozenset({b"host", b"connection", b"upgrade", b"content-length
 ENCODED_SLASH: Final = "\udc2f"
 """Stands for `%2F` in a decoded path. A lone surrogate: no percent-encoding decodes to it."""
 
+_REQUEST_ID: Final = re.compile("[0-9A-Za-z._:-]{1,64}")
 _ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
 # RFC 9110 §7.2 and RFC 3986 §3.2.2: a name or an address, perhaps in brackets, optionally with a port.
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?")
@@ -131,6 +133,13 @@ def _judge_all(method: bytes, version: str, framing: list[tuple[bytes, bytes]]) 
 def _is_host(value: bytes) -> bool:
     # A server is reached by few names, and the pattern costs more than the rest of an ordinary head.
     return _HOST.fullmatch(value.strip()) is not None
+
+
+def request_id(given: str | None) -> str:
+    """Return the id by which a request is found in logs: the header `X-Request-Id` of a proxy, or a new one."""
+    if given is not None and _REQUEST_ID.fullmatch(given) is not None:
+        return given
+    return secrets.token_hex(8)
 
 
 def decode_path(raw_path: str) -> str:

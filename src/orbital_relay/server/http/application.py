@@ -13,7 +13,15 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from orbital_relay.errors import MethodNotAllowed, NotFound, OrbitalError, Unauthorized, Unavailable, ValidationFailed
+from orbital_relay.errors import (
+    MethodNotAllowed,
+    NotFound,
+    OrbitalError,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    ValidationFailed,
+)
 from orbital_relay.model import Principal
 from orbital_relay.server.auth.credentials import bearer
 from orbital_relay.server.context import ServerContext
@@ -147,13 +155,17 @@ class Resource:
                 call.held = await self._server.memory.take(call.principal.user_id, bound.endpoint.memory_bytes)
             return await _run(bound, call)
         except OrbitalError as exc:
+            if isinstance(exc, TooManyRequests):
+                self._server.admission.limit_log.note(exc, address=call.address, request_id=call.request_id)
             return Reply.error(exc)
         except ClientGone:
             return None
         except Exception:
             # The path as declared: what stands in its place may be somebody's id.
-            log.exception("request failed", extra={"method": method, "path": self._path})
-            return Reply.error(OrbitalError("The server has a bug. Its log has the details."))
+            extra = {"method": method, "path": self._path, "request_id": call.request_id}
+            log.exception("request failed", extra=extra)
+            about = "The server has a bug. Its log has the details, under the id of this request."
+            return Reply.error(OrbitalError(about, request_id=call.request_id))
 
     async def _respond(self, reply: Reply | Response, call: Call, *, extra: RawHeaders) -> None:
         held = call.held

@@ -17,7 +17,7 @@ from orbital_relay.errors import NotFound, OrbitalError, PayloadTooLarge, Valida
 from orbital_relay.model import IdempotencyKey, Principal
 from orbital_relay.server.context import ServerContext
 from orbital_relay.server.edge.request_cycle import Cycle
-from orbital_relay.server.edge.request_head import ENCODED_SLASH
+from orbital_relay.server.edge.request_head import ENCODED_SLASH, request_id
 from orbital_relay.server.limits.memory import Reservation
 from orbital_relay.services.forms import make_once, read
 
@@ -86,6 +86,7 @@ class Call:
 
     __slots__ = (
         "_principal",
+        "_request_id",
         "cycle",
         "declared",
         "held",
@@ -110,6 +111,7 @@ class Call:
         self.declared: int | None = None
         self.held: Reservation | None = None
         self._principal: Principal | None = None
+        self._request_id: str | None = None
 
     @property
     def principal(self) -> Principal:
@@ -132,6 +134,13 @@ class Call:
         """Return a header by its lower-case name, repeated ones joined by commas (RFC 9110 §5.3)."""
         found = [value for key, value in self.scope["headers"] if key == name]
         return b", ".join(found).decode("latin-1") if found else None
+
+    @property
+    def request_id(self) -> str:
+        """The id of this request in the log, the same at each call."""
+        if self._request_id is None:
+            self._request_id = request_id(self.header(b"x-request-id"))
+        return self._request_id
 
     def text(self, name: str) -> str:
         """Return a part of the path, decoded: an encoded slash is a slash of the part's own."""

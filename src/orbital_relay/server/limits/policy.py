@@ -7,9 +7,7 @@ than one that waits.
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -20,17 +18,12 @@ from orbital_relay.errors import TooManyRequests
 from orbital_relay.ports import Limiter
 from orbital_relay.server.limits.limiter import LocalLimiter
 
-log = logging.getLogger("orbital.limits")
-
 CONNECT_WINDOW_S: Final = 60
 """The protocol counts handshakes by the minute."""
 REQUEST_WINDOW_S: Final = 60
 """And other requests, too."""
 GUESS_WINDOW_S: Final = 15 * 60
 """Logins, signups and joins are counted in 15 minutes."""
-
-LOGGED_A_SECOND: Final = 20
-"""Lines a second about limits that were reached; each is some 150 bytes."""
 
 NO_ADDRESS: Final = "unix"
 """What stands for a peer without an IP address, as on a Unix socket: all such peers are one."""
@@ -174,7 +167,9 @@ class _Counts:
 def too_many(wait_s: float, what: str) -> TooManyRequests:
     """Make the refusal: whole seconds, rounded up so that a client that waits for them is accepted."""
     seconds = max(1, math.ceil(wait_s))
-    return TooManyRequests(f"Too many {what}; try again in {seconds} s.", retry_after_s=seconds)
+    refusal = TooManyRequests(f"Too many {what}; try again in {seconds} s.", retry_after_s=seconds)
+    refusal.limit = what
+    return refusal
 
 
 class ConnectPolicy:
@@ -234,8 +229,6 @@ class RequestLimits:
     def __init__(self, settings: Settings, limiter: Limiter) -> None:
         self._settings = settings
         self._counts = _Counts(limiter)
-        self._logged_s = 0
-        self._logged: set[tuple[str, str]] = set()
 
     @property
     def local(self) -> bool:
@@ -258,7 +251,6 @@ class RequestLimits:
         place, limit = address_key(address), self._settings.login_limit
         await self._guess(
             "logins",
-            address,
             Count("login", f"{place} {name}", limit),
             Count("login.ceiling", place, max(limit, self._settings.login_ceiling)),
         )
@@ -270,7 +262,7 @@ class RequestLimits:
         Raises:
             TooManyRequests: If there were too many from that address.
         """
-        await self._guess("signups", address, Count("signup", address_key(address), self._settings.signup_limit))
+        await self._guess("signups", Count("signup", address_key(address), self._settings.signup_limit))
 
     async def join(self, address: str, user_id: str) -> None:
         """
@@ -281,7 +273,7 @@ class RequestLimits:
         """
         limit = self._settings.join_limit
         await self._guess(
-            "tries to join", address, Count("join", address_key(address), limit), Count("join.user", user_id, limit)
+            "tries to join", Count("join", address_key(address), limit), Count("join.user", user_id, limit)
         )
 
     async def request(self, user_id: str) -> None:
@@ -300,20 +292,8 @@ class RequestLimits:
     def _request_of(self, user_id: str) -> tuple[Count]:
         return (Count("request", user_id, self._settings.request_limit),)
 
-    async def _guess(self, what: str, address: str, *counts: Count) -> None:
-        wait_s = await self._counts.take(counts, GUESS_WINDOW_S)
-        if wait_s is not None:
-            self._log(what, address, wait_s)
-        _refuse(wait_s, what)
-
-    def _log(self, what: str, address: str, wait_s: float) -> None:
-        """Write one line an address and second at most: refusals cost a client nothing, and lines take room."""
-        now_s = int(time.monotonic())
-        if now_s != self._logged_s:
-            self._logged_s, self._logged = now_s, set()
-        if (what, address) not in self._logged and len(self._logged) < LOGGED_A_SECOND:
-            self._logged.add((what, address))
-            log.warning("limit reached", extra={"address": address, "limit": what, "retry_after_s": math.ceil(wait_s)})
+    async def _guess(self, what: str, *counts: Count) -> None:
+        _refuse(await self._counts.take(counts, GUESS_WINDOW_S), what)
 
 
 def _refuse(wait_s: float | None, what: str) -> None:

@@ -14,7 +14,9 @@ from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.credentials import SUBPROTOCOL, Bearer, Ticket, credential
 from orbital_relay.server.edge.connection import Peer
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse, refusal
+from orbital_relay.server.edge.request_head import request_id
 from orbital_relay.server.lifecycle import Lifecycle
+from orbital_relay.server.limits.limit_log import LimitLog
 from orbital_relay.server.limits.policy import ConnectPolicy, asked_host, client_address, origin_allowed, too_many
 
 ATTEMPTS: Final = "connection attempts"
@@ -30,11 +32,16 @@ class Admission:
     Args:
         settings: Proxies, origins, limits.
         limiter: Where attempts are counted.
+
+    Attributes:
+        policy: The limits on attempts.
+        limit_log: Notes limits that were reached, those on requests too.
     """
 
     def __init__(self, settings: Settings, *, limiter: Limiter) -> None:
         self._settings = settings
         self.policy = ConnectPolicy(settings, limiter)
+        self.limit_log = LimitLog()
 
     def address(self, peer: str | None, forwarded_for: str | None) -> str:
         """Return the client's address, behind trusted proxies too."""
@@ -147,15 +154,24 @@ class HandshakeAdmission:
         if principal is not None and not self._auth.holds(principal):
             principal, refused = None, Unauthorized("The token is no longer valid; log in again.")
         if principal is None:
-            return self._refuse(refused if wait_s is None else too_many(wait_s, ATTEMPTS))
+            return self._refuse(refused) if wait_s is None else self._refuse_attempt(handshake, wait_s)
         return self._admit(handshake, principal, wait_s)
 
     def _admit(self, handshake: Handshake, principal: Principal, wait_s: float | None) -> Admit | Refuse:
         if wait_s is not None:
-            return self._refuse(too_many(wait_s, ATTEMPTS))
+            return self._refuse_attempt(handshake, wait_s)
         offered = handshake.headers.get("sec-websocket-protocol", "")
         names = {name.strip() for name in offered.split(",")}
         return Admit(self._open_session(principal), subprotocol=SUBPROTOCOL if SUBPROTOCOL in names else None)
+
+    def _refuse_attempt(self, handshake: Handshake, wait_s: float) -> Refuse:
+        refused = too_many(wait_s, ATTEMPTS)
+        headers = handshake.headers
+        address = self._admission.address(
+            None if handshake.peer is None else handshake.peer[0], headers.get("x-forwarded-for")
+        )
+        self._admission.limit_log.note(refused, address=address, request_id=request_id(headers.get("x-request-id")))
+        return self._refuse(refused)
 
     def _refuse(self, error: OrbitalError) -> Refuse:
         self._refusals[error.code] += 1

@@ -47,7 +47,8 @@ async def signup(call: Call, body: SignupBody) -> Reply:
         answer = await accounts.sign_up(call.server.services, body, policy=signup_policy(call), once=once)
         return Reply.json(answer, status=201)
     except (UsernameTaken, Conflict, SignupsClosed) as exc:
-        log.warning("signup refused", extra={"address": call.address, "code": exc.code})
+        extra = {"address": call.address, "code": exc.code, "request_id": call.request_id}
+        log.warning("signup refused", extra=extra)
         raise
 
 
@@ -76,7 +77,8 @@ async def login(call: Call, body: LoginBody) -> Reply:
         raise
     except InvalidCredentials as exc:
         # Only the name of an account is written: people type passwords into the wrong field.
-        log.warning("login refused", extra={"address": call.address, "username": exc.known or "(no account)"})
+        extra = {"address": call.address, "username": exc.known or "(no account)", "request_id": call.request_id}
+        log.warning("login refused", extra=extra)
         raise
 
 

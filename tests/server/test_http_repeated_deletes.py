@@ -1,0 +1,35 @@
+"""DELETE requests are repeated by their method: they need no idempotency key, and one that comes does not matter."""
+
+from __future__ import annotations
+
+import typing
+
+import pytest
+
+from orbital_relay.api import receipts
+from orbital_relay.model import AnyDraft, ExpireMedia, LeaveGroup
+from orbital_relay.server.http import ENDPOINTS
+from tests.server.api import Api
+
+
+def test_kinds_of_drafts_with_a_key():
+    """[AGAIN1] Every kind of draft has a receipt for its key, but those of DELETE; and no DELETE heeds a key."""
+    without = set(typing.get_args(AnyDraft)) - receipts._KINDS.keys()
+
+    assert without == {LeaveGroup, ExpireMedia}
+    assert [each.path for each in ENDPOINTS if each.method == "DELETE" and each.idempotent] == []
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "the same key"}])
+async def test_a_leave_that_is_repeated(api: Api, key: dict[str, str]):
+    """[AGAIN2] A leave whose answer was lost may be repeated: 403 says that it was done, and it is one event."""
+    ann, ben = api.user(), api.user()
+    group = await ann.make_group()
+    await ben.join(group)
+    path = f"/api/groups/{group['group_id']}/members/{ben.id}"
+
+    statuses = [(await ben.ask("DELETE", path, headers=key)).status_code for _ in range(2)]
+    events = (await ann.get("/v1/events", group_id=group["group_id"])).text
+
+    assert statuses == [204, 403]
+    assert events.count('"type":"member_left"') == 1
