@@ -168,7 +168,7 @@ def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> boo
     if conn.execute(left).first() is not None:
         return False
     e = t.events.c
-    some = select(e.place).where(e.place >= t.place(group, 0), e.place < t.place(group + 1, 0)).limit(limit)
+    some = select(e.place).where(e.place >= t.event_key(group, 0), e.place < t.event_key(group + 1, 0)).limit(limit)
     if conn.execute(delete(t.events).where(e.place.in_(some))).rowcount >= limit:
         return False
     media = select(_m.id).where(_m.group == group)
