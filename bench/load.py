@@ -110,11 +110,11 @@ class Load:
 
     # Commands
 
-    def listeners(self, lines: Iterable["Line"]) -> None:
+    def listeners(self, lines: Iterable["Conn"]) -> None:
         """Prepare listeners; `connect` opens them."""
         self.ask(f"listeners {self._file(line.text() for line in lines)}")
 
-    def publishers(self, lines: Iterable["Line"]) -> None:
+    def publishers(self, lines: Iterable["Conn"]) -> None:
         """Prepare sockets that events are sent on."""
         self.ask(f"publishers {self._file(line.text() for line in lines)}")
 
@@ -186,7 +186,7 @@ class Load:
         self.ask("drop listeners" if listeners_only else "drop")
 
 
-class Line:
+class Conn:
     """One connection: where it belongs, its request head, and the frames of its setup in turn with the server's."""
 
     def __init__(self, group: int, head: str, steps: Iterable[str | bytes] = (), *, flags: str = "g") -> None:

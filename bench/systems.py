@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import tools
-from bench.load import Line, Load, envelope, request, upgrade
+from bench.load import Conn, Load, envelope, request, upgrade
 from bench.tools import HERE, Missing, identity
 
 SECRET = "a secret of the bench, known to every server it starts"
@@ -191,20 +191,20 @@ class System(ABC):
         """The user's token."""
         return tools.token(SECRET, user)
 
-    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Line:
+    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Conn:
         """One listener's connection."""
         data: dict = {"group_ids": [self.group_id(group)]}
         if since is not None:
             data["since"] = {self.group_id(group): since}
         user = layout.listener(group, member)
         head = upgrade(self.authority, self.path, bearer=self.bearer(user))
-        return Line(group, head, [compact({"type": "subscribe", "data": data})], flags=flags)
+        return Conn(group, head, [compact({"type": "subscribe", "data": data})], flags=flags)
 
     def publishers(self, load: Load, layout: Layout) -> None:
         """Prepare the publishing side: connections and events."""
         load.options(answers=self.answers, many_marks=self.many_marks)
         load.publishers(
-            Line(-1, upgrade(self.authority, self.path, bearer=self.bearer(layout.poster(p))))
+            Conn(-1, upgrade(self.authority, self.path, bearer=self.bearer(layout.poster(p))))
             for p in range(layout.posters)
         )
         load.templates(((g, p, self.publication(layout, g)) for g, p in layout.pairs), opcode=self.opcode)
@@ -340,7 +340,7 @@ class OrbitalEdge(Orbital):
     def publishers(self, load: Load, layout: Layout) -> None:
         load.options(answers=False, many_marks=False)
         load.control(self.control_port)
-        load.publishers(Line(-1, "-", flags="r") for _ in range(layout.posters))
+        load.publishers(Conn(-1, "-", flags="r") for _ in range(layout.posters))
         load.templates(((g, p, f"{self.group_id(g)}\t{layout.envelope()}\n") for g, p in layout.pairs), opcode=0)
 
 
@@ -419,8 +419,8 @@ class SocketIo(NodeMap):
     key, label, script, args = "socketio", "Socket.IO", "node_socketio.mjs", ()
     path = "/socket.io/?EIO=4&transport=websocket"
 
-    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Line:
-        return Line(
+    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Conn:
+        return Conn(
             group,
             upgrade(self.authority, self.path),
             ["40", "42" + compact(["subscribe", [self.group_id(group)]])],
@@ -429,7 +429,7 @@ class SocketIo(NodeMap):
 
     def publishers(self, load: Load, layout: Layout) -> None:
         load.options(answers=False, many_marks=False)
-        load.publishers(Line(-1, upgrade(self.authority, self.path), ["40"]) for _ in range(layout.posters))
+        load.publishers(Conn(-1, upgrade(self.authority, self.path), ["40"]) for _ in range(layout.posters))
         load.templates(((g, p, self.publication(layout, g)) for g, p in layout.pairs), opcode=1)
 
     def publication(self, layout: Layout, group: int) -> str:
@@ -512,15 +512,15 @@ class Nats(System):
         )
         return [program, "-c", str(config)], {"GOMAXPROCS": "1"}
 
-    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Line:
+    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Conn:
         hello = f'CONNECT {{"verbose":false,"pedantic":false}}\r\nSUB {self.group_id(group)} 1\r\nPING\r\n'
-        return Line(group, upgrade(self.authority, self.path), [hello], flags=flags + "b")
+        return Conn(group, upgrade(self.authority, self.path), [hello], flags=flags + "b")
 
     def publishers(self, load: Load, layout: Layout) -> None:
         load.options(answers=False, many_marks=True)
         hello = 'CONNECT {"verbose":false,"pedantic":false}\r\nPING\r\n'
         load.publishers(
-            Line(-1, upgrade(self.authority, self.path), [hello], flags="gb") for _ in range(layout.posters)
+            Conn(-1, upgrade(self.authority, self.path), [hello], flags="gb") for _ in range(layout.posters)
         )
         load.templates(((g, p, self.publication(layout, g)) for g, p in layout.pairs), opcode=2)
 
@@ -566,17 +566,17 @@ class Mosquitto(System):
         """CONNECT with a clean session and no keep-alive."""
         return self.packet(0x10, self.text("MQTT") + b"\x04\x02\x00\x00" + self.text(name))
 
-    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "", since: int | None = None) -> Line:
+    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "", since: int | None = None) -> Conn:
         head = upgrade(self.authority, self.path, more="Sec-WebSocket-Protocol: mqtt\r\n")
         subscribe = self.packet(0x82, b"\x00\x01" + self.text(self.group_id(group)) + b"\x00")
-        return Line(
+        return Conn(
             group, head, [self.hello(layout.listener(group, member)), subscribe], flags=flags.replace("g", "") + "b"
         )
 
     def publishers(self, load: Load, layout: Layout) -> None:
         load.options(answers=False, many_marks=True)
         head = upgrade(self.authority, self.path, more="Sec-WebSocket-Protocol: mqtt\r\n")
-        load.publishers(Line(-1, head, [self.hello(layout.poster(p))], flags="b") for p in range(layout.posters))
+        load.publishers(Conn(-1, head, [self.hello(layout.poster(p))], flags="b") for p in range(layout.posters))
         load.templates(((g, p, self.publication(layout, g)) for g, p in layout.pairs), opcode=2)
 
     def publication(self, layout: Layout, group: int) -> bytes:
@@ -622,8 +622,8 @@ class Nchan(Posted, System):
         )
         return [program, "-c", str(config), "-p", str(place.folder)], {}
 
-    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Line:
-        return Line(
+    def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Conn:
+        return Conn(
             group, upgrade(self.authority, f"/sub/{self.group_id(group)}"), [], flags=flags.replace("g", "") + "o"
         )
 

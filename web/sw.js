@@ -98,7 +98,7 @@ const SHELL = [
   '/sdk/rest.js',
   '/sdk/sha256.js',
   '/sdk/socket.js',
-  '/sdk/standing.js',
+  '/sdk/subscription-state.js',
   '/sdk/stores.js',
   '/sdk/subscription.js',
   '/sdk/timers.js',

@@ -77,7 +77,7 @@ def test_an_open_load_keeps_its_rate(floor):
 def test_a_refused_handshake_is_told(floor):
     """[BENCH4] A server that does not upgrade is reported with its own first words, not as silence."""
     with load.Load(floor.host, floor.port, core=None) as side:
-        side.listeners([load.Line(0, "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", ["{}"])])
+        side.listeners([load.Conn(0, "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", ["{}"])])
         with pytest.raises(load.LoadFailed, match="1 of 1 connections failed"):
             side.connect(within_s=5)
 

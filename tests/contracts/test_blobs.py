@@ -16,7 +16,7 @@ from orbital_relay.blobs import DRAFTS, HELD_BYTES, KEPT_AT_ONCE, PART_BYTES, Fo
 from orbital_relay.errors import SettingsInvalid, Unavailable
 from orbital_relay.ports import BlobMissing, Blobs
 from orbital_relay.services.media_audit import check_blobs
-from tests.support.s3 import BUCKET, S3, Gate, s3_server
+from tests.support.s3 import BUCKET, S3, HeldCalls, s3_server
 
 MIB = 1024 * 1024
 
@@ -97,9 +97,9 @@ async def test_large_chunks_go_to_a_bucket_in_parts(s3: S3, tmp_path: Path, monk
 
 
 @pytest.fixture
-async def gated(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Blobs, Gate]]:
+async def gated(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Blobs, HeldCalls]]:
     """An empty bucket behind a gate."""
-    gate = Gate(s3)
+    gate = HeldCalls(s3)
     for name, value in gate.environ.items():
         monkeypatch.setenv(name, value)
     bucket = open_blobs(f"s3://{BUCKET}/{tmp_path.name}", folder=tmp_path)
@@ -109,7 +109,7 @@ async def gated(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
 
 
 @pytest.mark.parametrize("refused", ["partNumber=1&", "partNumber=2&", "partNumber=3&", r"POST .*\?uploadId"])
-async def test_what_fails_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, Gate], tmp_path: Path, refused: str):
+async def test_what_fails_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, HeldCalls], tmp_path: Path, refused: str):
     """[BLOB14] Whichever request of a multipart upload fails, its parts are gone with it: nobody would see them."""
     bucket, gate = gated
     gate.refused = refused
@@ -125,7 +125,7 @@ async def test_what_fails_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, Gate]
 
 
 @pytest.mark.parametrize("held", [r"\?uploads", "partNumber=1&"])
-async def test_what_is_cut_off_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, Gate], tmp_path: Path, held: str):
+async def test_what_is_cut_off_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, HeldCalls], tmp_path: Path, held: str):
     """
     [BLOB14] A multipart upload whose request is cancelled, as a shutdown does, is aborted before the storage closes.
 
@@ -146,7 +146,7 @@ async def test_what_is_cut_off_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, 
     assert await names(bucket) == {}
 
 
-async def test_so_many_go_to_a_bucket_at_once(gated: tuple[Blobs, Gate], monkeypatch: pytest.MonkeyPatch):
+async def test_so_many_go_to_a_bucket_at_once(gated: tuple[Blobs, HeldCalls], monkeypatch: pytest.MonkeyPatch):
     """[BLOB15] However many blobs are to be kept, a few at a time are in memory; waiting has a deadline."""
     bucket, gate = gated
     gate.held = "PUT"

@@ -160,7 +160,7 @@ def sequence(title: str, parties: Sequence[str], steps: Sequence[Step]) -> str:
 
 def group_steps() -> list[tuple[str, str, str]]:
     """Read the table of a group's states out of the JavaScript SDK: from, word, to."""
-    source = (CHECKOUT / "clients" / "javascript" / "src" / "standing.js").read_text("utf-8")
+    source = (CHECKOUT / "clients" / "javascript" / "src" / "subscription-state.js").read_text("utf-8")
     return [
         (start, word, end)
         for start, steps in re.findall(r"^  (\w+): \{(.*)\},$", source, re.MULTILINE)

@@ -235,7 +235,7 @@ def test_a_conversation(edge: Edge):
         assert undone(b"\xc1\x05" + client.receive().payload) == text.encode()
         client.frame(0x81, b"plain")
         assert client.receive() == (0x81, b"plain")
-        assert edge.door.latest_peer().line.deflate
+        assert edge.admission.latest_peer().line.deflate
 
 
 def test_the_largest_message_that_does_not_shrink(edge: Edge):
@@ -289,4 +289,4 @@ def test_switched_off():
     """[WS60] An edge without deflate declines what it is offered."""
     with running_edge(deflate=False) as edge, edge.connect() as client:
         assert "sec-websocket-extensions" not in client.upgrade(OFFER)
-        assert not edge.door.latest_peer().line.deflate
+        assert not edge.admission.latest_peer().line.deflate

@@ -14,7 +14,7 @@ from orbital_relay.core.framing import PING, frame, text_frame
 from orbital_relay.server.edge import connection as connection_module
 from orbital_relay.server.edge import upgrade
 from orbital_relay.server.edge.handshake import Refuse
-from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
+from tests.support.edge import DEADLINE_S, Client, EchoAdmission, EchoPeer, Edge, masked, running_edge
 
 HIGH, LOW = 65536, 16384
 
@@ -29,7 +29,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Edge]:
 @pytest.fixture
 def edge(running: Edge) -> Edge:
     """An edge that remembers nothing of the test before."""
-    running.door.forget()
+    running.admission.forget()
     return running
 
 
@@ -81,7 +81,7 @@ def send_for_ever(client: Client) -> None:
 def test_a_slow_reader_is_noticed_and_loses_nothing(edge: Edge):
     """[WS40] A peer is paused above the high watermark and resumed below the low one; all that was written arrives."""
     with edge.client(receive_buffer_bytes=4096) as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         written = flood(edge, peer)
         assert peer.until("paused") == [("opened",), ("paused",)]
         assert not peer.line.writable
@@ -96,7 +96,7 @@ def test_a_slow_reader_is_noticed_and_loses_nothing(edge: Edge):
 def test_the_system_hides_little(edge: Edge):
     """[WS41] With its own buffer bounded, the system takes less than 1 MB for a client that does not read."""
     with edge.client(receive_buffer_bytes=4096):
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
 
         assert flood(edge, peer) < 1000
 
@@ -104,7 +104,7 @@ def test_the_system_hides_little(edge: Edge):
 def test_pings_of_a_client_that_does_not_read(edge: Edge):
     """[WS42] While a line is not writable, no pings pile up: only the last is answered, later (RFC 6455 §5.5.3)."""
     with edge.client(receive_buffer_bytes=4096) as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         written = flood(edge, peer)
         peer.until("paused")
         before = edge.call(lambda: peer.line.buffered_bytes)
@@ -122,7 +122,7 @@ def test_pings_of_a_client_that_does_not_read(edge: Edge):
 def test_reading_can_be_paused(edge: Edge):
     """[WS43] While reading is paused no frame is delivered; after resuming, all are."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
         edge.call(peer.line.pause_reading)
         client.frame(0x81, b"x")
@@ -137,7 +137,7 @@ def test_reading_can_be_paused(edge: Edge):
 def test_frames_of_one_turn_are_joined(edge: Edge):
     """[WS44] Frames may be written joined: what counts is the bytes."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
         edge.call(lambda: peer.line.write(text_frame(b"1") + text_frame(b"2")))
 
@@ -156,8 +156,8 @@ class SilentPeer(EchoPeer):
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_flood_of_small_frames_takes_no_memory(loop):
     """[WS51] The read buffer grows for a long frame only: a flood of short ones leaves it as it was."""
-    with running_edge(EchoDoor(SilentPeer), loop=loop) as edge, edge.client() as client:
-        peer = edge.door.next_peer()
+    with running_edge(EchoAdmission(SilentPeer), loop=loop) as edge, edge.client() as client:
+        peer = edge.admission.next_peer()
         assert peer.ready.wait(DEADLINE_S)
         (connection,) = edge.server.server_state.connections
         client.send(masked(0x81, b"x" * 10) * 500_000 + masked(0x81, b"last"))
@@ -175,7 +175,7 @@ def test_a_flood_of_small_frames_takes_no_memory(loop):
 def test_close(edge: Edge, patient: None):
     """[WS45] The peer's Close goes out once, behind what was written; the answer ends the line at once."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
 
         def close() -> None:
@@ -197,7 +197,7 @@ def test_close(edge: Edge, patient: None):
 def test_close_that_nobody_answers(edge: Edge, impatient: None):
     """[WS45] A client that does not answer the Close is disconnected soon; the peer is notified with its own code."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
         edge.call(lambda: peer.line.close(1008))
 
@@ -209,7 +209,7 @@ def test_close_that_nobody_answers(edge: Edge, impatient: None):
 def test_close_behind_a_full_buffer(edge: Edge, impatient: None):
     """[WS45] A client that reads nothing at all is cut as soon."""
     with edge.client(receive_buffer_bytes=4096) as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         flood(edge, peer)
         edge.call(lambda: peer.line.close(1008))
 
@@ -221,7 +221,7 @@ def test_close_behind_a_full_buffer(edge: Edge, impatient: None):
 def test_close_while_reading_is_paused(edge: Edge, patient: None):
     """[WS45] The client's answer is read even if reading was paused."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
         edge.call(peer.line.pause_reading)
         edge.call(lambda: peer.line.close(1001))
@@ -235,7 +235,7 @@ def test_close_while_reading_is_paused(edge: Edge, patient: None):
 def test_a_client_that_misbehaves_after_our_close(edge: Edge, patient: None):
     """[WS45] After our Close a bad frame ends the line; no second Close goes out."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
         edge.call(lambda: peer.line.close(4000))
         assert client.receive_close() == (4000, "")
@@ -248,7 +248,7 @@ def test_a_client_that_misbehaves_after_our_close(edge: Edge, patient: None):
 def test_close_with_a_code_that_may_not_be_sent(edge: Edge):
     """[WS2] A peer that closes with a forbidden code gets a ValueError, and the connection stays open."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
         with pytest.raises(ValueError, match="1006"):
             edge.call(lambda: peer.line.close(1006))
@@ -260,7 +260,7 @@ def test_close_with_a_code_that_may_not_be_sent(edge: Edge):
 def test_abort(edge: Edge):
     """[WS46] An aborted connection ends at once; the peer is notified without a code."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
         edge.call(peer.line.abort)
 
@@ -271,7 +271,7 @@ def test_abort(edge: Edge):
 def test_a_line_that_is_gone_takes_everything(edge: Edge):
     """[WS46] After the end every method of a line does nothing."""
     with edge.client():
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
     peer.until("closed", None)
 
     def use() -> int:
@@ -294,7 +294,7 @@ def test_a_line_that_is_gone_takes_everything(edge: Edge):
 def test_a_client_that_goes_without_a_close(edge: Edge, hard: bool):
     """[WS47] The peer of a lost connection is notified without a code, and the connection is unregistered."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         peer.until("opened")
         assert len(edge.call(lambda: list(edge.registry))) == 1
         if hard:
@@ -307,7 +307,7 @@ def test_a_client_that_goes_without_a_close(edge: Edge, hard: bool):
 def test_half_a_close_with_a_full_buffer(edge: Edge, impatient: None):
     """[WS47] A client that only ends its own half, and never reads, does not hold the line."""
     with edge.client(receive_buffer_bytes=4096) as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         flood(edge, peer)
         client.socket.shutdown(socket.SHUT_WR)
 
@@ -318,7 +318,7 @@ def test_half_a_close_with_a_full_buffer(edge: Edge, impatient: None):
 def test_a_bad_client_that_stays(edge: Edge, impatient: None):
     """[WS17] A client that broke a rule and does not go is cut after a short while; it cannot make us read for ever."""
     with edge.client() as client:
-        peer = edge.door.next_peer()
+        peer = edge.admission.next_peer()
         client.frame(0x83)
         assert client.receive_close()[0] == 1002
         assert peer.until("closed")[-1] == ("closed", 1002)
@@ -331,10 +331,10 @@ def test_a_bad_client_that_stays(edge: Edge, impatient: None):
 def test_an_unread_refusal(edge: Edge, impatient: None):
     """[WS28] A client that does not read its refusal is cut as well."""
     big = Refuse(404, b"x" * 3_000_000)
-    edge.door.decision = lambda _: big
+    edge.admission.decision = lambda _: big
     with edge.connect(receive_buffer_bytes=4096) as client:
         client.ask_upgrade()
-        until(edge, lambda: len(edge.door.asked) == 1)
+        until(edge, lambda: len(edge.admission.asked) == 1)
 
         until(edge, lambda: not edge.server.server_state.connections)
 
@@ -342,7 +342,7 @@ def test_an_unread_refusal(edge: Edge, impatient: None):
 # Peers that fail
 
 
-class Clumsy(EchoPeer):
+class FailingPeer(EchoPeer):
     """A peer with a mistake in one method."""
 
     def __init__(self, method: str) -> None:
@@ -366,8 +366,8 @@ class Clumsy(EchoPeer):
 )
 def test_a_peer_that_fails(method: str, wire: bytes, caplog: pytest.LogCaptureFixture):
     """[WS48] A mistake in a peer is 1011 for its client, a line in the log, and nothing to anybody else."""
-    with running_edge(EchoDoor(lambda: Clumsy(method))) as edge, edge.client() as client:
-        peer = edge.door.next_peer()
+    with running_edge(EchoAdmission(lambda: FailingPeer(method))) as edge, edge.client() as client:
+        peer = edge.admission.next_peer()
         client.send(wire)
 
         assert client.receive_close() == (1011, "")
@@ -379,9 +379,9 @@ def test_a_peer_that_fails(method: str, wire: bytes, caplog: pytest.LogCaptureFi
 @pytest.mark.parametrize("method", ["paused", "closed"])
 def test_a_peer_that_fails_when_it_is_told(method: str, caplog: pytest.LogCaptureFixture):
     """[WS48] The same when it fails at a pause or at its end: the server does not mind."""
-    with running_edge(EchoDoor(lambda: Clumsy(method))) as edge:
+    with running_edge(EchoAdmission(lambda: FailingPeer(method))) as edge:
         with edge.client(receive_buffer_bytes=4096):
-            peer = edge.door.next_peer()
+            peer = edge.admission.next_peer()
             flood(edge, peer)
         until(edge, lambda: not edge.registry)
     assert "RuntimeError: clumsy" in caplog.text
@@ -394,7 +394,7 @@ def test_shutdown(patient: None):
     """[WS49] A stop says 1012 to everyone and waits for the lines to end."""
     with running_edge() as edge:
         clients = [edge.client() for _ in range(20)]
-        peers = [edge.door.next_peer() for _ in clients]
+        peers = [edge.admission.next_peer() for _ in clients]
         edge.server.should_exit = True
         for client in clients:
             assert client.receive_close()[0] == 1012
@@ -439,7 +439,7 @@ def test_storm_of_connections(edge: Edge):
         thread.join()
 
     until(edge, lambda: not edge.registry and not edge.server.server_state.connections)
-    ends = [edge.door.next_peer().until("closed")[-1][1] for _ in range(150)]
+    ends = [edge.admission.next_peer().until("closed")[-1][1] for _ in range(150)]
     assert sorted(ends, key=str) == [1000] * 50 + [1002] * 50 + [None] * 50
 
 

@@ -1,4 +1,4 @@
-"""The handshake: what is refused, how, in which order, and what the doorkeeper gets to see."""
+"""The handshake: what is refused, how, in which order, and what admission gets to see."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orbital_relay.errors import TooManyRequests
 from orbital_relay.server.edge import upgrade
 from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.edge.handshake import Admit, Handshake, Headers, refusal
-from tests.support.edge import DEADLINE_S, Client, EchoDoor, EchoPeer, Edge, masked, running_edge
+from tests.support.edge import DEADLINE_S, Client, EchoAdmission, EchoPeer, Edge, masked, running_edge
 
 KEY = f"Sec-WebSocket-Key: {Client.KEY}\r\n"
 VERSION = "Sec-WebSocket-Version: 13\r\n"
@@ -38,7 +38,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Edge]:
 @pytest.fixture
 def edge(running: Edge) -> Edge:
     """An edge that remembers nothing of the test before."""
-    running.door.forget()
+    running.admission.forget()
     return running
 
 
@@ -70,7 +70,7 @@ def test_another_path(edge: Edge):
         client.ask(UPGRADE, target="/wss")
         assert_refused(client, 404, "NOT_FOUND")
 
-    assert edge.door.asked == []
+    assert edge.admission.asked == []
 
 
 @pytest.mark.parametrize("headers", ["", "Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version: 13\r\n" * 2])
@@ -83,7 +83,7 @@ def test_another_version(edge: Edge, headers: str):
     assert answer["sec-websocket-version"] == "13"
     assert answer["upgrade"] == "websocket"
     assert answer["connection"] == "close, upgrade"
-    assert edge.door.asked == []
+    assert edge.admission.asked == []
 
 
 @pytest.mark.parametrize("key", ["", "short", "!" * 24, "AAAAAAAAAAAAAAAAAAAAAAA=", "é" * 24])
@@ -154,14 +154,14 @@ def test_after_another_request(edge: Edge):
 
 
 def test_what_the_doorkeeper_sees(edge: Edge):
-    """[WS25] The doorkeeper gets method, path, query, headers and address, decoded."""
+    """[WS25] Admission gets method, path, query, headers and address, decoded."""
     with edge.connect() as client:
         client.ask_upgrade(
             "X-Forwarded-For: 192.0.2.1\r\nx-forwarded-for: 192.0.2.2\r\nOrigin:  https://a.example \r\n",
             target="/%77s?token=a%20b&token=c&empty=&ticket=%C3%BC",
         )
         assert client.answer()[0] == 101
-        (asked,) = edge.door.asked
+        (asked,) = edge.admission.asked
 
         assert (asked.method, asked.path) == ("GET", "/ws")
         assert asked.query == {"token": "a b", "empty": "", "ticket": "ü"}
@@ -178,7 +178,7 @@ def test_absolute_form(edge: Edge):
         client.ask_upgrade(target="http://edge:80/ws?token=t")
         assert client.answer()[0] == 101
 
-    assert edge.door.asked[0].query == {"token": "t"}
+    assert edge.admission.asked[0].query == {"token": "t"}
 
 
 def test_what_is_shown_of_a_handshake_holds_no_token():
@@ -192,20 +192,20 @@ def test_what_is_shown_of_a_handshake_holds_no_token():
 
 
 def test_subprotocol(edge: Edge):
-    """[WS27] The subprotocol that the doorkeeper chose is answered; without a choice there is none."""
-    edge.door.decision = lambda _: edge.door.admit("orbital.v1")
+    """[WS27] The subprotocol that admission chose is answered; without a choice there is none."""
+    edge.admission.decision = lambda _: edge.admission.admit("orbital.v1")
     with edge.connect() as client:
         assert (
             client.upgrade("Sec-WebSocket-Protocol: orbital.v1, bearer.x\r\n")["sec-websocket-protocol"] == "orbital.v1"
         )
-    edge.door.decision = None
+    edge.admission.decision = None
     with edge.connect() as client:
         assert "sec-websocket-protocol" not in client.upgrade("Sec-WebSocket-Protocol: orbital.v1\r\n")
 
 
 def test_an_answer_that_cannot_be_written(edge: Edge, caplog: pytest.LogCaptureFixture):
     """[WS29] A mistake of ours behind the decision cuts the line, goes to the log, and leaves nothing."""
-    edge.door.decision = lambda _: edge.door.admit("ünfit for a header")
+    edge.admission.decision = lambda _: edge.admission.admit("ünfit for a header")
     with edge.connect() as client:
         client.ask_upgrade()
         client.receive_end()
@@ -222,12 +222,12 @@ def test_targets_that_are_no_path(edge: Edge, target: str):
         assert client.answer()[0] in {400, 404}
 
 
-# The doorkeeper's decision
+# Admission's decision
 
 
 def test_refusal(edge: Edge):
-    """[WS28] What the doorkeeper refuses with is answered as it is, as plain HTTP."""
-    edge.door.decision = lambda _: refusal(TooManyRequests("Slowly.", retry_after_s=7))
+    """[WS28] What admission refuses with is answered as it is, as plain HTTP."""
+    edge.admission.decision = lambda _: refusal(TooManyRequests("Slowly.", retry_after_s=7))
     with edge.connect() as client:
         client.ask_upgrade()
         assert assert_refused(client, 429, "TOO_MANY_REQUESTS")["retry-after"] == "7"
@@ -240,9 +240,9 @@ def test_an_awaited_decision(edge: Edge):
     async def decide() -> Admit:
         asked.set()
         await go.wait()
-        return edge.door.admit()
+        return edge.admission.admit()
 
-    edge.door.decision = lambda _: decide()
+    edge.admission.decision = lambda _: decide()
     with edge.connect() as client:
         client.ask_upgrade()
         assert asked.wait(DEADLINE_S)
@@ -261,9 +261,9 @@ def test_what_is_sent_during_a_decision_is_bounded(edge: Edge):
     async def decide() -> Admit:
         asked.set()
         await go.wait()
-        return edge.door.admit()
+        return edge.admission.admit()
 
-    edge.door.decision = lambda _: decide()
+    edge.admission.decision = lambda _: decide()
     messages = 400
     with edge.connect() as client:
         client.ask_upgrade()
@@ -291,19 +291,19 @@ def test_a_client_that_leaves_during_the_decision(edge: Edge):
             cancelled.set()
             raise
 
-    edge.door.decision = lambda _: decide()
+    edge.admission.decision = lambda _: decide()
     with edge.connect() as client:
         client.ask_upgrade()
         assert asked.wait(DEADLINE_S)
 
     assert cancelled.wait(DEADLINE_S)
-    assert edge.door.peers.empty()
+    assert edge.admission.peers.empty()
 
 
 def test_a_decision_that_takes_too_long(edge: Edge, monkeypatch: pytest.MonkeyPatch):
-    """[WS29] A doorkeeper has a deadline; after it the answer is 503."""
+    """[WS29] Admission has a deadline; after it the answer is 503."""
     monkeypatch.setattr(upgrade, "DECISION_S", 0.05)
-    edge.door.decision = lambda _: never()
+    edge.admission.decision = lambda _: never()
     with edge.connect() as client:
         client.ask_upgrade()
         assert "retry-after" in assert_refused(client, 503, "UNAVAILABLE")
@@ -319,7 +319,7 @@ def test_a_doorkeeper_that_fails(edge: Edge, awaited: bool, caplog: pytest.LogCa
     def at_once(_: Handshake) -> Admit:
         raise RuntimeError("the cellar is flooded")
 
-    edge.door.decision = (lambda _: later()) if awaited else at_once
+    edge.admission.decision = (lambda _: later()) if awaited else at_once
     with edge.connect() as client:
         client.ask_upgrade()
         status, _, body = client.answer()
@@ -335,7 +335,7 @@ def test_a_doorkeeper_may_raise_an_error_of_the_table(edge: Edge):
     async def later() -> Admit:
         raise TooManyRequests("Slowly.", retry_after_s=9)
 
-    edge.door.decision = lambda _: later()
+    edge.admission.decision = lambda _: later()
     with edge.connect() as client:
         client.ask_upgrade()
         assert assert_refused(client, 429, "TOO_MANY_REQUESTS")["retry-after"] == "9"
@@ -350,7 +350,7 @@ def test_a_stop_during_the_decision():
         return await never()
 
     with running_edge() as edge, edge.connect() as client:
-        edge.door.decision = lambda _: decide()
+        edge.admission.decision = lambda _: decide()
         client.ask_upgrade()
         assert asked.wait(DEADLINE_S)
         edge.server.should_exit = True
@@ -366,7 +366,7 @@ def test_what_is_written_at_once_comes_right_behind_the_answer():
             super().opened(line)
             self.text(b"welcome")
 
-    with running_edge(EchoDoor(Greeter)) as edge, edge.client() as client:
+    with running_edge(EchoAdmission(Greeter)) as edge, edge.client() as client:
         assert client.receive() == (0x81, b"welcome")
 
 
@@ -390,7 +390,7 @@ def test_over_tls(loop, tmp_path: Path):
         client.frame(0x83)
         assert client.receive_close()[0] == 1002
         client.receive_end()
-        assert edge.door.next_peer().until("closed")[-1] == ("closed", 1002)
+        assert edge.admission.next_peer().until("closed")[-1] == ("closed", 1002)
 
 
 def self_signed(folder: Path) -> dict[str, str]:

@@ -167,7 +167,7 @@ def test_pings_in_order(client: Client):
 
 def test_pongs_are_told(edge: Edge, client: Client):
     """[WS14] An unsolicited pong is allowed; the peer is notified of each, and of every other control frame."""
-    peer = edge.door.latest_peer()
+    peer = edge.admission.latest_peer()
     client.frame(PONG, b"whatever")
     client.frame(PING, b"")
     client.frame(FIRST, b"x")
@@ -348,7 +348,7 @@ def test_text_that_ends_within_a_character(client: Client):
 )
 def test_close_is_answered(edge: Edge, client: Client, code: int):
     """[WS3] A Close is answered once with its code, the socket is closed, and the peer is notified."""
-    peer = edge.door.latest_peer()
+    peer = edge.admission.latest_peer()
     client.frame(CLOSE, code.to_bytes(2, "big") + "tschüß".encode())
 
     assert client.receive_close() == (code, "")
@@ -358,7 +358,7 @@ def test_close_is_answered(edge: Edge, client: Client, code: int):
 
 def test_close_without_a_code(edge: Edge, client: Client):
     """[WS3] An empty Close is answered by an empty one; the peer is notified with 1005."""
-    peer = edge.door.latest_peer()
+    peer = edge.admission.latest_peer()
     client.frame(CLOSE)
 
     assert client.receive_close() == (None, "")
@@ -403,7 +403,7 @@ def test_close_with_the_longest_reason(client: Client):
 )
 def test_nothing_is_heard_after_a_close(edge: Edge, client: Client, late: bytes):
     """[WS17] What follows a Close is thrown away, good or bad (RFC 6455 §1.4); the answer is the Close's own."""
-    peer = edge.door.latest_peer()
+    peer = edge.admission.latest_peer()
     client.send(masked(TEXT, b"before") + masked(CLOSE, b"\x03\xe8") + late)
 
     assert client.receive() == (TEXT, b"before")

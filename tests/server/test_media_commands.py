@@ -20,7 +20,7 @@ from tests.contracts.drafts import new_id
 from tests.support.client import Person, opaque
 from tests.support.process import until
 from tests.support.programs import CHECKOUT
-from tests.support.s3 import BUCKET, S3, Gate, s3_server
+from tests.support.s3 import BUCKET, S3, HeldCalls, s3_server
 from tests.support.server import Server
 
 
@@ -191,7 +191,7 @@ async def test_what_a_shutdown_cuts_short(serve: Serve):
 
 async def test_a_shutdown_takes_parts_back(serve: Serve, s3: S3):
     """[BLOB14] A server that is stopped in the middle of a multipart upload leaves no parts in the bucket."""
-    gate = Gate(s3)
+    gate = HeldCalls(s3)
     env = {"ORBITAL_MEDIA_URL": f"s3://{BUCKET}/stopped", "ORBITAL_MEDIA_CHUNK_BYTES": "30000000"}
     server = serve(env={**gate.environ, **env, "ORBITAL_DRAIN_SECONDS": "0.2"})
     anna = await Person.sign_up(server.url)

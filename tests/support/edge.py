@@ -81,7 +81,7 @@ class EchoPeer:
         return seen
 
 
-class EchoDoor:
+class EchoAdmission:
     """Accepts every client at /ws, to an echo; `decision` may be set to decide otherwise."""
 
     def __init__(self, peer: Callable[[], EchoPeer] = EchoPeer) -> None:
@@ -132,7 +132,7 @@ class Edge(NamedTuple):
     """A running edge."""
 
     port: int
-    door: EchoDoor
+    admission: EchoAdmission
     registry: set[SocketWriter]
     server: uvicorn.Server
     loop: asyncio.AbstractEventLoop
@@ -158,7 +158,7 @@ class Edge(NamedTuple):
 
 @contextlib.contextmanager
 def running_edge(
-    door: EchoDoor | None = None,
+    admission: EchoAdmission | None = None,
     *,
     loop: Literal["uvloop", "asyncio"] = "uvloop",
     settings: Mapping[str, Any] | None = None,
@@ -166,7 +166,7 @@ def running_edge(
     **options: Any,
 ) -> Iterator[Edge]:
     """Run an edge on a thread of its own, on a free port; `settings` and `application` are uvicorn's."""
-    door = door or EchoDoor()
+    admission = admission or EchoAdmission()
     registry: set[SocketWriter] = set()
     config = uvicorn.Config(
         application,
@@ -176,7 +176,7 @@ def running_edge(
         loop=loop,
         lifespan="off",
         log_config=None,
-        ws=websocket_protocol(door, registry=registry, **options),
+        ws=websocket_protocol(admission, registry=registry, **options),
         **(settings or {}),
     )
     server = uvicorn.Server(config)
@@ -201,7 +201,7 @@ def running_edge(
         ready = started.get(timeout=DEADLINE_S)
         if isinstance(ready, BaseException):
             raise ready
-        yield Edge(ready[0], door, registry, server, ready[1])
+        yield Edge(ready[0], admission, registry, server, ready[1])
     finally:
         server.should_exit = True
         thread.join(DEADLINE_S)

@@ -61,7 +61,7 @@ def _environ(port: int) -> dict[str, str]:
     }
 
 
-class Gate:
+class HeldCalls:
     """
     Stands before an S3 server, and refuses or holds requests.
 

@@ -3,14 +3,14 @@ import { Cursor } from './cursor.js';
 import { OrbitalError, wrap } from './errors.js';
 import { parts } from './parts.js';
 import { Reader } from './reader.js';
-import { STEPS } from './standing.js';
+import { STEPS } from './subscription-state.js';
 import { readPosition } from './subscription.js';
 import { after } from './timers.js';
 import { makeFrame } from './wire.js';
 
 /** @import {Connection} from './connection.js' */
 /** @import {Http} from './http.js' */
-/** @import {Standing, Word} from './standing.js' */
+/** @import {SubscriptionState, Word} from './subscription-state.js' */
 /** @import {Store} from './stores.js' */
 /** @import {Position, SubscribeOptions, Subscription} from './subscription.js' */
 /** @import {Verifier} from './verify.js' */
@@ -26,7 +26,7 @@ const RETRY_MS = 2000;
  *
  * @typedef {object} Entry
  * @property {Set<Reader>} readers
- * @property {Standing} standing
+ * @property {SubscriptionState} state
  * @property {Position | undefined} [from] The position that `since` asked for.
  * @property {number | undefined} [wire] The last number that the socket is known to have passed; undefined before it is subscribed.
  * @property {boolean} [left] Whether the last event was our own `member_left`.
@@ -185,16 +185,16 @@ export class Groups {
     // Closed while its position was loaded.
     if (before !== this.#closing) return reader.finish(this.#closing.error);
     let entry = this.#entries.get(groupId);
-    if (!entry) this.#entries.set(groupId, (entry = { readers: new Set(), standing: 'off' }));
+    if (!entry) this.#entries.set(groupId, (entry = { readers: new Set(), state: 'off' }));
     entry.readers.add(reader);
     if (entry.wire !== undefined) reader.answered(entry.wire, true);
     queueMicrotask(() => this.#ask());
   }
 }
 
-/** @param {Entry} entry @param {Word} word @returns {Standing | undefined} The new one; undefined when the table has no such step. */
+/** @param {Entry} entry @param {Word} word @returns {SubscriptionState | undefined} The new one; undefined when the table has no such step. */
 function move(entry, word) {
-  const next = STEPS[entry.standing][word];
-  if (next) entry.standing = next;
+  const next = STEPS[entry.state][word];
+  if (next) entry.state = next;
   return next;
 }

@@ -19,7 +19,7 @@ export const KEY_KEPT_MS = 24 * 3600 * 1000;
  * @typedef {D extends {type: 'message'} ? MessagePosted : D extends {type: 'thread'} ? ThreadPosted : ReplyPosted} Answer
  */
 
-/** @typedef {{items: Item[], busy: boolean, wake: () => void}} Line */
+/** @typedef {{items: Item[], busy: boolean, wake: () => void}} Lane */
 
 /** No five a minute here: these are requests, and the server's 429 says when it is enough. */
 const RETRY = { ...BACKOFF, spread_ms: 1000 };
@@ -31,8 +31,8 @@ const RETRY = { ...BACKOFF, spread_ms: 1000 };
  * Emits `sent` and `failed` through the client, also for what an earlier run left.
  */
 export class Outbox {
-  /** @type {Map<string, Line>} By group, oldest first. */
-  #lines = new Map();
+  /** @type {Map<string, Lane>} By group, oldest first. */
+  #lanes = new Map();
   /** @type {Promise<void> | undefined} */
   #loaded;
   #closed = false;
@@ -47,16 +47,16 @@ export class Outbox {
   async pending() {
     this.#loaded ??= this.#load();
     await this.#loaded;
-    return [...this.#lines.values()].flatMap(({ items }) => items.map(strip));
+    return [...this.#lanes.values()].flatMap(({ items }) => items.map(strip));
   }
 
   /** Read what an earlier run or another tab left, and send what waits now rather than at its next try. Called for you when the connection opens. */
   flush() {
     this.#closed = false;
     this.#loaded = this.#load(this.#loaded);
-    for (const line of this.#lines.values()) {
-      line.wake();
-      void this.#drain(line);
+    for (const lane of this.#lanes.values()) {
+      lane.wake();
+      void this.#drain(lane);
     }
   }
 
@@ -67,10 +67,10 @@ export class Outbox {
    */
   add(item) {
     if (this.#closed) return void item.kept?.then(() => item.reject?.(closedFirst()));
-    const line = this.#line(item.group_id);
-    line.items.push(item);
+    const lane = this.#lane(item.group_id);
+    lane.items.push(item);
     this.#loaded ??= this.#load();
-    void this.#drain(line);
+    void this.#drain(lane);
   }
 
   /**
@@ -81,13 +81,13 @@ export class Outbox {
    */
   async discard(key) {
     await this.#loaded;
-    for (const line of this.#lines.values()) {
-      const item = line.items.find((one) => one.key === key);
+    for (const lane of this.#lanes.values()) {
+      const item = lane.items.find((one) => one.key === key);
       if (!item) continue;
       await this.#store('delete', item);
-      line.items = line.items.filter((one) => one !== item);
+      lane.items = lane.items.filter((one) => one !== item);
       item.reject?.(new OrbitalError('DISCARDED', 'the draft was taken back'));
-      line.wake();
+      lane.wake();
       return true;
     }
     return false;
@@ -96,21 +96,21 @@ export class Outbox {
   /** Send nothing more. What is pending stays in the store; its promises are rejected with `CLOSED`. */
   close() {
     this.#closed = true;
-    const lines = [...this.#lines.values()];
-    this.#lines.clear();
+    const lanes = [...this.#lanes.values()];
+    this.#lanes.clear();
     this.#loaded = undefined;
-    for (const { items, wake } of lines) {
+    for (const { items, wake } of lanes) {
       wake();
-      // What is on its way now belongs to no line any more.
+      // What is on its way now belongs to no lane any more.
       for (const item of items.splice(0)) item.reject?.(closedFirst());
     }
   }
 
-  /** @param {string} groupId @returns {Line} */
-  #line(groupId) {
-    let line = this.#lines.get(groupId);
-    if (!line) this.#lines.set(groupId, (line = { items: [], busy: false, wake: () => {} }));
-    return line;
+  /** @param {string} groupId @returns {Lane} */
+  #lane(groupId) {
+    let lane = this.#lanes.get(groupId);
+    if (!lane) this.#lanes.set(groupId, (lane = { items: [], busy: false, wake: () => {} }));
+    return lane;
   }
 
   /** @param {Promise<void>} [before] What was read before; the first time, what the store has is older than what this client was given. */
@@ -136,10 +136,10 @@ export class Outbox {
     // The store has them for the next connect().
     if (this.#closed) return;
     for (const group_id of new Set(found.map((item) => item.group_id))) {
-      const line = this.#line(group_id);
-      const items = found.filter((item) => item.group_id === group_id && !line.items.some(({ place }) => place === item.place));
-      line.items = before ? [...line.items, ...items] : [...items, ...line.items];
-      void this.#drain(line);
+      const lane = this.#lane(group_id);
+      const items = found.filter((item) => item.group_id === group_id && !lane.items.some(({ place }) => place === item.place));
+      lane.items = before ? [...lane.items, ...items] : [...items, ...lane.items];
+      void this.#drain(lane);
     }
     for (const { place } of found) notBefore(place);
   }
@@ -153,13 +153,13 @@ export class Outbox {
     return keep(store, events, act, item);
   }
 
-  /** @param {Line} line */
-  async #drain(line) {
-    if (line.busy) return;
-    line.busy = true;
+  /** @param {Lane} lane */
+  async #drain(lane) {
+    if (lane.busy) return;
+    lane.busy = true;
     await this.#loaded;
     let failures = 0;
-    for (let item; !this.#closed && (item = line.items[0]); ) {
+    for (let item; !this.#closed && (item = lane.items[0]); ) {
       const { key, group_id, draft, tried_at } = item;
       const { events } = this.#options;
       /** @type {unknown} */
@@ -177,13 +177,13 @@ export class Outbox {
       } catch (cause) {
         error = wrap('NETWORK', cause);
       }
-      if (line.items[0] !== item) continue;
+      if (lane.items[0] !== item) continue;
       // Without a token that holds nothing goes; after the next login the same draft does.
       if (error?.retryable || error?.code === 'UNAUTHORIZED') {
         const ms = delayMs(RETRY, failures++, Math.random(), error.retryAfterMs);
         await new Promise((resolve) => {
           const timer = after(ms, () => resolve(0));
-          line.wake = () => {
+          lane.wake = () => {
             clearTimeout(timer);
             resolve(0);
           };
@@ -194,8 +194,8 @@ export class Outbox {
       await this.#store('delete', item);
       // A read of the store that is under way may have seen it there: it is known until that has ended.
       await this.#loaded;
-      if (line.items[0] !== item) continue;
-      line.items.shift();
+      if (lane.items[0] !== item) continue;
+      lane.items.shift();
       if (error) {
         item.reject?.(error);
         events.emit('failed', { key, group_id, draft, error });
@@ -204,7 +204,7 @@ export class Outbox {
         events.emit('sent', { key, group_id, draft, answer });
       }
     }
-    line.busy = false;
+    lane.busy = false;
   }
 
   /** @param {Item} item */

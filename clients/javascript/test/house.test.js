@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { STEPS } from '../src/standing.js';
+import { STEPS } from '../src/subscription-state.js';
 
 const src = new URL('../src/', import.meta.url);
 const read = (file) => readFileSync(new URL(file, src), 'utf8');
@@ -30,7 +30,7 @@ test('[HOUSEJS2] no file of the SDK has more than 400 lines', () => {
 });
 
 test('[HOUSEJS3] the table of a group’s states has the steps of the Python SDK, and those of a retryable error', () => {
-  const python = readFileSync(new URL('../../../src/orbital_relay/client/protocol/standing.py', import.meta.url), 'utf8');
+  const python = readFileSync(new URL('../../../src/orbital_relay/client/protocol/subscription_state.py', import.meta.url), 'utf8');
   const theirs = [...python.matchAll(/\(\w+\.(\w+), Word\.(\w+)\): \w+\.(\w+)/g)].map((step) => step.slice(1).join(' ').toLowerCase());
   const ours = Object.entries(STEPS).flatMap(([from, steps]) => Object.entries(steps).map(([word, to]) => `${from} ${word} ${to}`));
   assert.ok(theirs.length > 5);

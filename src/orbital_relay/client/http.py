@@ -19,7 +19,7 @@ import orbital_relay
 from orbital_relay.api.errors import Error
 from orbital_relay.client.address import address_of
 from orbital_relay.client.errors import ApiError, BadAnswer, Closed, Unreachable
-from orbital_relay.client.guard import LoopGuard
+from orbital_relay.client.event_loop import LoopGuard
 from orbital_relay.client.network import http_client
 from orbital_relay.client.tokens import Tokens, TokenSource
 from orbital_relay.core.backoff import Backoff

@@ -103,7 +103,7 @@ class Delivery:
         return self._deflated
 
 
-class Standing(NamedTuple):
+class HeadSnapshot(NamedTuple):
     """What a group's listeners were given before a read of the store began: the number and hash of the last event."""
 
     epoch: int
@@ -179,9 +179,9 @@ class LiveGroup:
         return not (self.current or self.behind or self.pins)
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> HeadSnapshot:
         """What was delivered here, to compare with a head that is read from the store afterwards."""
-        return Standing(self.epoch, self.last, self.hash)
+        return HeadSnapshot(self.epoch, self.last, self.hash)
 
     def open(self, head: Head) -> bool:
         """

@@ -14,7 +14,7 @@ from orbital_relay import wire
 from orbital_relay.core.chain import first_prev, fits
 from orbital_relay.core.cursor import Verdict
 from orbital_relay.core.framing import text_frame
-from orbital_relay.core.hub import Delivery, Hub, HubSubscription, Listener, LiveGroup, Standing
+from orbital_relay.core.hub import Delivery, HeadSnapshot, Hub, HubSubscription, Listener, LiveGroup
 from orbital_relay.core.stamps import Stamps
 from orbital_relay.errors import NotFound, OrbitalError, PositionLost
 from orbital_relay.model import (
@@ -270,13 +270,13 @@ class Relay:
                 return
 
     @staticmethod
-    def _went_back(before: Standing, page: Page) -> bool:
+    def _went_back(before: HeadSnapshot, page: Page) -> bool:
         """Return whether a page read after `before` is of a log that lost events which were delivered here."""
         if page.events:
             return before.hash is not None and not fits(page.events[0].frame, before.hash)
         return before.went_back(page.head)
 
-    def _restore(self, group: LiveGroup, before: Standing, head: Head) -> None:
+    def _restore(self, group: LiveGroup, before: HeadSnapshot, head: Head) -> None:
         """
         Go on from the head of a log that went back: after a failover to a replica that lagged, or a restored backup.
 
@@ -362,7 +362,7 @@ class Relay:
         with suppress(OrbitalError):
             await self.compare()
 
-    def _note_head(self, group_id: GroupId, before: Standing, head: Head | None) -> asyncio.Task[None] | None:
+    def _note_head(self, group_id: GroupId, before: HeadSnapshot, head: Head | None) -> asyncio.Task[None] | None:
         """Repair a group if its head, read after `before`, is not where this server stands; None is no such group."""
         group = self.hub.groups.get(group_id)
         if group is None or group.cursor is None:
@@ -433,7 +433,7 @@ class Relay:
         self,
         groups: Mapping[GroupId, LiveGroup],
         memberships: Mapping[GroupId, MembershipAtHead],
-        before: Mapping[GroupId, Standing],
+        before: Mapping[GroupId, HeadSnapshot],
     ) -> None:
         """Open the groups that are new here, and bring each to the head that was read after `before`."""
         behind, doubted = [], []

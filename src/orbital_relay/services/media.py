@@ -227,8 +227,7 @@ async def _store(room: MediaContext, chunk: Chunk, draft: BlobDraft, place: Chun
             chunk, folder=place.folder, blob=name, limits=room.limits, now_ms=room.clock.wall_ms()
         )
     except OrbitalError as exc:
-        # When the database cannot be reached nobody knows whether it took the row: then the sweep looks when it is
-        # back.
+        # If the database cannot be reached, it may have stored the row: then the sweep decides later.
         if isinstance(exc, UploadLost) or exc.status < 500:
             await room.blobs.delete([name])
             await room.rows.release_upload(place.folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orbital_relay.server.auth.authenticator import Auth
-from tests.unit.server.gate import SECRET, Clock, Store
+from tests.unit.server.auth_support import SECRET, Clock, Store
 
 
 @pytest.fixture

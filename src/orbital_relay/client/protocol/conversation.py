@@ -22,8 +22,8 @@ from orbital_relay.client.protocol.effects import (
     TokenRenewed,
 )
 from orbital_relay.client.protocol.frames import BadFrame, Frame, Makes, decode_object, read_frame
-from orbital_relay.client.protocol.standing import SubscriptionState, Word
 from orbital_relay.client.protocol.stream import Stream
+from orbital_relay.client.protocol.subscription_state import SubscriptionState, Word
 
 GROUPS_PER_FRAME: Final = 100
 """A position is about 150 bytes in a `subscribe`; a hundred stay far below the server's 64 KiB a frame."""

@@ -31,7 +31,7 @@ from orbital_relay.client.protocol.effects import (
     SubscriptionConfirmed,
 )
 from orbital_relay.client.protocol.frames import BadFrame, Frame, Makes, event_of, read_frame
-from orbital_relay.client.protocol.standing import STEPS, SubscriptionState, Word
+from orbital_relay.client.protocol.subscription_state import STEPS, SubscriptionState, Word
 from orbital_relay.core.chain import Chain, digest, first_prev, prev_of
 from orbital_relay.core.cursor import Cursor, Verdict
 

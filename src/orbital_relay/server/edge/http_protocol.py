@@ -288,12 +288,12 @@ class HttpLine(HttpToolsProtocol):
             head += [name, b": ", value, b"\r\n"]
         head.append(b"\r\n")
         made: Any = self.ws_protocol_class
-        gate: asyncio.Protocol = made(config=self.config, server_state=self.server_state, app_state=self.app_state)
-        gate.connection_made(self.transport)
-        gate.data_received(b"".join(head))
-        self.transport.set_protocol(gate)
+        upgrade: asyncio.Protocol = made(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        upgrade.connection_made(self.transport)
+        upgrade.data_received(b"".join(head))
+        self.transport.set_protocol(upgrade)
         if early:
-            gate.data_received(early)
+            upgrade.data_received(early)
 
     # Chapter: what goes
 

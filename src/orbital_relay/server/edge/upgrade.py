@@ -1,7 +1,7 @@
 """
 The WebSocket edge's front: takes connections over from uvicorn, which has the port and the request's head.
 
-Who may connect is the doorkeeper's to decide; here handshakes queue for it, get its answer, and become a connection.
+Who may connect is decided by admission; here handshakes queue for it, get its answer, and become a connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from orbital_relay.server.edge.handshake import (
 log = logging.getLogger("orbital.server")
 
 DECISION_S: Final = 10.0
-"""How long a doorkeeper may take; then the handshake is refused with 503."""
+"""How long admission may take; then the handshake is refused with 503."""
 TURN_S: Final = 0.005
 """How long handshakes may take of one turn of the loop; one takes about 0.5 ms. When ten thousand clients come back at
 once, what the others are sent goes in between."""
@@ -45,7 +45,7 @@ _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
 
 def websocket_protocol(
-    doorkeeper: HandshakeAdmission,
+    admission: HandshakeAdmission,
     *,
     registry: MutableSet[SocketWriter],
     max_message_bytes: int = 65536,
@@ -59,7 +59,7 @@ def websocket_protocol(
     Make what uvicorn takes as `ws=`.
 
     Args:
-        doorkeeper: Decides about each handshake.
+        admission: Decides about each handshake.
         registry: Holds the lines that are open, from before `Peer.opened` until the socket is closed.
         max_message_bytes: Most bytes of a client's message, inflated; more is 1009.
         high_water_bytes: Above this many unsent bytes a line is not writable.
@@ -77,33 +77,33 @@ def websocket_protocol(
         binary=binary,
         registry=registry,
     )
-    edge = _Edge(doorkeeper=doorkeeper, deflate=deflate, terms=terms, turnstile=_HandshakeQueue())
+    edge = _Edge(admission=admission, deflate=deflate, terms=terms, handshakes=_HandshakeQueue())
 
-    class Gate(_UpgradeProtocol):
-        """The gate of this edge; uvicorn wants a class."""
+    class WebSocketUpgrade(_UpgradeProtocol):
+        """The protocol class of this edge, since uvicorn takes a class."""
 
         __slots__ = ()
 
         def __init__(self, config: object, server_state: ServerState, app_state: object) -> None:  # noqa: ARG002
             super().__init__(edge, server_state)
 
-    return Gate
+    return WebSocketUpgrade
 
 
 class _Edge(msgspec.Struct, frozen=True):
     """What `websocket_protocol` was given."""
 
-    doorkeeper: HandshakeAdmission
+    admission: HandshakeAdmission
     deflate: bool
     terms: Terms
-    turnstile: _HandshakeQueue
+    handshakes: _HandshakeQueue
 
 
 class _HandshakeQueue:
     """
-    Lets handshakes pass in the order in which they came, a few in each turn of the loop.
+    Runs handshakes in the order of arrival, a few in each iteration of the event loop.
 
-    It never lets one pass in the call that brought it.
+    It never runs one in the call that enqueued it.
     """
 
     __slots__ = ("_turning", "_waiting")
@@ -113,7 +113,7 @@ class _HandshakeQueue:
         self._turning = False
 
     def enter(self, begin: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
-        """Call `begin` when its turn has come."""
+        """Enqueue `begin`."""
         self._waiting.append(begin)
         if not self._turning:
             self._turning = True
@@ -166,8 +166,8 @@ class _UpgradeProtocol(asyncio.Protocol):
         """Take the head, which uvicorn puts together again and hands over in one piece; keep what comes after it."""
         if not self._head:
             self._head = data
-            # uvicorn sets the gate as the transport's protocol right after this call: nothing else may be set before.
-            self._edge.turnstile.enter(self._begin, self._loop)
+            # uvicorn sets this as the transport's protocol right after this call: nothing else may be set before.
+            self._edge.handshakes.enter(self._begin, self._loop)
             return
         self._early += data
         if len(self._early) > self._edge.terms.max_message_bytes and self._transport is not None:
@@ -213,10 +213,10 @@ class _UpgradeProtocol(asyncio.Protocol):
         self._timer = self._loop.call_later(DECISION_S, self._late)
 
     def _judge(self, transport: asyncio.Transport) -> Admit | Refuse | Awaitable[Admit | Refuse]:
-        """Check in the protocol's order: path, upgrade, and the rest by the doorkeeper."""
+        """Check in the protocol's order: path, upgrade, and the rest by admission."""
         method, target, headers = parse_head(self._head)
         path, query = parse_target(target)
-        if (refused := self._edge.doorkeeper.route(path)) is not None:
+        if (refused := self._edge.admission.route(path)) is not None:
             return refused
         if method != "GET":
             no = refusal(MethodNotAllowed("A WebSocket is opened with GET."))
@@ -225,7 +225,7 @@ class _UpgradeProtocol(asyncio.Protocol):
         check_upgrade(headers)
         address = transport.get_extra_info("peername")
         peer = (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
-        return self._edge.doorkeeper.decide(Handshake(method, path, query, Headers(headers), peer))
+        return self._edge.admission.decide(Handshake(method, path, query, Headers(headers), peer))
 
     def _decided(self, awaited: asyncio.Future[Admit | Refuse]) -> None:
         if awaited is not self._awaited:
@@ -285,7 +285,7 @@ class _UpgradeProtocol(asyncio.Protocol):
         self._timer = self._loop.call_later(LINGER_S, transport.abort)
 
     def _open(self, transport: asyncio.Transport, admit: Admit) -> None:
-        """Answer 101, and let a connection stand in this gate's place."""
+        """Answer 101, and replace this protocol by a connection."""
         _, _, headers = parse_head(self._head)
         key = headers["sec-websocket-key"].encode("latin-1")
         # RFC 6455 §4.2.2.

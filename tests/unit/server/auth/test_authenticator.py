@@ -20,7 +20,7 @@ from orbital_relay.server.auth import authenticator as room
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.credentials import Bearer, Ticket
 from orbital_relay.server.auth.jwks import JwksKeys
-from tests.unit.server.gate import (
+from tests.unit.server.auth_support import (
     ED_KEY,
     SECRET,
     START_S,

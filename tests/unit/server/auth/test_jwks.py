@@ -17,7 +17,7 @@ from orbital_relay.config import Settings
 from orbital_relay.errors import Unavailable
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.jwks import SET_BYTES, JwksKeys, fetch_set
-from tests.unit.server.gate import (
+from tests.unit.server.auth_support import (
     ALL,
     KEYS,
     SECRET,

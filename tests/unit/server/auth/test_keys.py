@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from orbital_relay.errors import SettingsInvalid
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.keys import PemKey
-from tests.unit.server.gate import (
+from tests.unit.server.auth_support import (
     ALL,
     EC_KEY,
     ED_KEY,

@@ -11,7 +11,7 @@ from orbital_relay.model import Revocation
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.keys import PemKey
 from orbital_relay.server.auth.revocations import LEAD_S, Revocations
-from tests.unit.server.gate import (
+from tests.unit.server.auth_support import (
     ED_KEY,
     SECRET,
     START_S,

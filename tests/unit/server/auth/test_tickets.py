@@ -9,7 +9,7 @@ import pytest
 from orbital_relay.server.auth import tickets as room
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.tickets import WHOSE_CHARS, LocalTickets
-from tests.unit.server.gate import (
+from tests.unit.server.auth_support import (
     SECRET,
     START_S,
     claims,

@@ -9,7 +9,7 @@ import pytest
 from orbital_relay.server.edge.budget import WARN_S, ConnectionBudget
 
 
-class Line:
+class FakeConnection:
     """A connection that waits, is slow, or does neither."""
 
     def __init__(self, *, waits: bool = True, slow: bool = False) -> None:
@@ -31,7 +31,7 @@ class Line:
 def test_a_proxy_has_no_budget_of_its_own():
     """[ROOM2] Connections of a trusted proxy are many people's: only the total bounds them."""
     budget = ConnectionBudget(most=100, most_of_one=2, exempt=lambda address: address == "10.0.0.1")
-    behind_proxy, direct = [Line() for _ in range(10)], [Line() for _ in range(10)]
+    behind_proxy, direct = [FakeConnection() for _ in range(10)], [FakeConnection() for _ in range(10)]
 
     for address, lines in (("10.0.0.1", behind_proxy), ("10.0.0.2", direct)):
         for line in lines:
@@ -44,11 +44,11 @@ def test_a_proxy_has_no_budget_of_its_own():
 def test_nobody_can_make_room():
     """[ROOM5] With every connection busy and none of them slow there is no room for another."""
     budget = ConnectionBudget(most=2, most_of_one=10, exempt=lambda _address: False)
-    busy = [Line(waits=False) for _ in range(2)]
+    busy = [FakeConnection(waits=False) for _ in range(2)]
     for number, line in enumerate(busy):
         assert budget.enter(line, "10.0.0.2", connections=number + 1, now_s=0)
 
-    assert not budget.enter(Line(), "10.0.0.3", connections=3, now_s=0)
+    assert not budget.enter(FakeConnection(), "10.0.0.3", connections=3, now_s=0)
     assert not any(line.closed for line in busy)
 
 
@@ -59,7 +59,7 @@ def test_one_warning_a_minute(caplog: pytest.LogCaptureFixture):
     def fill(now_s: float) -> int:
         caplog.clear()
         for number in range(50):
-            budget.enter(Line(), "10.0.0.2", connections=number + 1, now_s=now_s)
+            budget.enter(FakeConnection(), "10.0.0.2", connections=number + 1, now_s=now_s)
         return len(caplog.records)
 
     with caplog.at_level(logging.WARNING, "orbital.server"):

@@ -10,7 +10,7 @@ import pytest
 from orbital_relay.errors import Unavailable
 from orbital_relay.server.limits import memory as room
 from orbital_relay.server.limits.memory import GRACE_S, WAIT_S, AnswerMemory
-from tests.unit.server.gate import Clock
+from tests.unit.server.auth_support import Clock
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from orbital_relay.server.edge.handshake import Admit, Handshake, Headers
 from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from tests.sim.world import Disorder, MemoryStore, Node
-from tests.unit.server.gate import claims, sign
+from tests.unit.server.auth_support import claims, sign
 
 
 class SlowLimiter:
@@ -29,8 +29,8 @@ class SlowLimiter:
         await self.gate.wait()
 
 
-class Door:
-    """A doorkeeper, and a handshake that waits for the limits to be looked at."""
+class WaitingHandshake:
+    """An admission, and a handshake that waits for the limits to be looked at."""
 
     def __init__(self, auth, clock) -> None:
         self.limiter = SlowLimiter()
@@ -54,32 +54,32 @@ class Door:
 
 
 async def test_let_in(auth, clock):
-    """[DOO1] A token that holds opens the door, also when that takes a while."""
-    door = Door(auth, clock)
-    deciding = await door.knock()
+    """[DOO1] A token that holds opens the handshake, also when that takes a while."""
+    handshake = WaitingHandshake(auth, clock)
+    deciding = await handshake.knock()
 
-    door.limiter.gate.set()
+    handshake.limiter.gate.set()
 
     assert isinstance(await deciding, Admit)
 
 
 async def test_revoked_while_the_door_is_opened(auth, clock):
-    """[DOO14] A token that is revoked while its handshake is decided no longer opens the door: 401."""
-    door = Door(auth, clock)
-    deciding = await door.knock()
+    """[DOO14] A token that is revoked while its handshake is decided no longer opens the handshake: 401."""
+    handshake = WaitingHandshake(auth, clock)
+    deciding = await handshake.knock()
 
     await auth.revoke(await auth.verify(sign(claims())))
-    door.limiter.gate.set()
+    handshake.limiter.gate.set()
 
     assert (await deciding).status == 401
 
 
 async def test_draining_while_the_door_is_opened(auth, clock):
     """[DRAIN1] A handshake that is undecided when the server begins to go down is 503, like those after it."""
-    door = Door(auth, clock)
-    deciding = await door.knock()
+    handshake = WaitingHandshake(auth, clock)
+    deciding = await handshake.knock()
 
-    door.lifecycle.draining = True
-    door.limiter.gate.set()
+    handshake.lifecycle.draining = True
+    handshake.limiter.gate.set()
 
     assert (await deciding).status == 503

@@ -1,10 +1,10 @@
-/** What the server knows of our interest in a group, as a table of states: the Python SDK's `protocol/standing.py` has the same. */
+/** What the server knows of our interest in a group, as a table of states: the Python SDK's `protocol/subscription_state.py` has the same. */
 
 /**
  * - `off`: not subscribed on this connection. `asked`: `subscribe` was sent. `on`: `subscribed` named the group.
  * - `ended`: nothing more comes, and its subscriptions end.
  *
- * @typedef {'off' | 'asked' | 'on' | 'ended'} Standing
+ * @typedef {'off' | 'asked' | 'on' | 'ended'} SubscriptionState
  */
 
 /**
@@ -18,7 +18,7 @@
 /**
  * Every step that there is; the diagram in docs/reference/javascript.md is drawn from it. A word without a step is ignored: it came late.
  *
- * @type {Record<Standing, Partial<Record<Word, Standing>>>}
+ * @type {Record<SubscriptionState, Partial<Record<Word, SubscriptionState>>>}
  */
 export const STEPS = {
   off: { ask: 'asked', lose: 'off' },
