@@ -52,9 +52,11 @@ def address_of(url: str) -> Address:
         raise ValueError(f"{url!r} is not an address of a server; write it like http://localhost:3000.")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f"The address {parts.hostname} must not carry a user, a query or a fragment.")
+    # RFC 6874 §2: `%25` before the zone of a link-local address stands for `%`; sockets know the zone by its own name.
+    place, host = parts.netloc.replace("%25", "%"), parts.hostname.replace("%25", "%")
     path = _SOCKET_PATHS.sub("", parts.path).rstrip("/")
     return Address(
-        urlunsplit(("https" if secure else "http", parts.netloc, path, "", "")),
-        urlunsplit(("wss" if secure else "ws", parts.netloc, f"{path}/ws", "", "")),
-        parts.hostname,
+        urlunsplit(("https" if secure else "http", place, path, "", "")),
+        urlunsplit(("wss" if secure else "ws", place, f"{path}/ws", "", "")),
+        host,
     )

@@ -26,7 +26,7 @@ from orbital_relay.server.app import Node
 from orbital_relay.server.ops import supervisor
 from orbital_relay.server.ops.logging import configure
 from orbital_relay.server.ops.worker_metrics import Siblings
-from orbital_relay.server.serve import listen
+from orbital_relay.server.serve import host_of, listen
 from orbital_relay.server.serve import serve as serve_until_stopped
 
 
@@ -102,7 +102,7 @@ def _serve_by_many(settings: Settings) -> int:
     supervisor.check(settings)
     with ExitStack() as held:
         listening = [held.enter_context(one) for one in listen(settings)]
-        host = listening[0].getsockname()[0]
+        host = host_of(listening[0])
         many = supervisor.Workers(settings, work=_work, listening=listening[0])
         return many.run(on_started=lambda placed: _greet(placed, host, placed.port))
 
@@ -158,7 +158,8 @@ def address(host: str, port: int) -> str:
     """Return the address to open: one that reaches a server that listens everywhere."""
     if host in {"0.0.0.0", "::", "127.0.0.1", "::1"}:  # noqa: S104 - compared, not bound
         host = "localhost"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    # RFC 6874 §2: a zone is separated by `%25` in an address.
+    return f"http://[{host.replace('%', '%25')}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _place(settings: Settings) -> str:

@@ -171,8 +171,20 @@ def _read_origins(text: str) -> frozenset[str]:
             raise ValueError(text)
         # A browser leaves the scheme's own port out, so it never matches one that is written.
         default_port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
-        origins.append(f"{parts.scheme}://{parts.netloc.removesuffix(default_port)}")
+        origins.append(f"{parts.scheme}://{_in_ascii(parts.scheme, parts.netloc).removesuffix(default_port)}")
     return frozenset(origins)
+
+
+def _in_ascii(scheme: str, place: str) -> str:
+    """Return host and port of an origin as browsers send them: other letters in Punycode (RFC 6454 §6.2)."""
+    if place.isascii():
+        return place
+    import httpx  # noqa: PLC0415 - takes 0.1 s, and few names need it
+
+    try:
+        return httpx.URL(f"{scheme}://{place}").netloc.decode("ascii")
+    except httpx.InvalidURL as exc:
+        raise ValueError(place) from exc
 
 
 ASYMMETRIC: Final = ("RS256", "ES256", "EdDSA")

@@ -87,7 +87,7 @@ async def serve(
                     timeout_graceful_shutdown=max(1, round(settings.drain_s)),
                     backlog=4096,
                 ),
-                on_started=lambda: on_started(node, *listening[0].getsockname()[:2]),
+                on_started=lambda: on_started(node, host_of(listening[0]), listening[0].getsockname()[1]),
             )
             with _signals(node, server):
                 # What is alive now stays alive: the collector need not walk through it again and again.
@@ -153,6 +153,12 @@ def listen(settings: Settings) -> list[socket.socket]:
             "Choose another with --port, or an address of this machine with --host."
         ) from exc
     return made
+
+
+def host_of(listening: socket.socket) -> str:
+    """Return the address that a socket is bound to; a link-local one with its zone, `fe80::1%eth0` (RFC 4007 §11)."""
+    host, _, *more = listening.getsockname()
+    return f"{host}%{socket.if_indextoname(more[1])}" if more and more[1] else str(host)
 
 
 def _bind(settings: Settings, family: int, place: tuple[Any, ...], made: list[socket.socket]) -> socket.socket:
