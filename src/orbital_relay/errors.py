@@ -192,6 +192,12 @@ class QuotaExceeded(OrbitalError):
     code, status = "QUOTA_EXCEEDED", 413
 
 
+class StorageFull(OrbitalError):
+    """The server has no room for media (RFC 4918 §11.5); it has for messages."""
+
+    code, status = "STORAGE_FULL", 507
+
+
 class PreconditionFailed(OrbitalError):
     """The medium is not the one that If-Match asks for (RFC 9110 §15.5.13)."""
 

@@ -67,6 +67,7 @@ FAMILIES = {
     "DOO": "admission",
     "DRAFT": "the page: drafts",
     "DRAIN": "graceful shutdown",
+    "DSK": "the room on the server's disk",
     "ERASE": "erased accounts and deleted groups",
     "ERR": "errors over HTTP",
     "EVT": "events on the socket",

@@ -12,7 +12,7 @@ class Health(ResponseBody, frozen=True, kw_only=True):
 
 
 class Readiness(ResponseBody, frozen=True, kw_only=True):
-    """Posts are stored; `degraded` names the services that are unreachable, and is empty when `status` is `ready`."""
+    """Posts are stored; `degraded` names what is away or full (`redis`, `disk`); empty when `status` is `ready`."""
 
     status: str
     degraded: list[str]

@@ -66,7 +66,8 @@ class ApiError(ClientError):
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed later."""
-        return self.status in {408, 425, 429} or self.status >= 500
+        # 507 lasts until the operator makes room.
+        return self.status in {408, 425, 429} or (self.status >= 500 and self.status != 507)
 
 
 class Refused(ClientError):

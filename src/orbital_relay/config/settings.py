@@ -550,6 +550,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _MEDIA_ROOM,
         ),
     ] = 100
+    media_total_bytes: Annotated[
+        int,
+        Option(
+            "ORBITAL_MEDIA_TOTAL_BYTES",
+            kinds.whole(0, 10**18 - 1, unit=" of bytes"),
+            "Most bytes of all media of all groups, uploads under way counted; 0 sets no bound.",
+            "A disk has its own bound, which the reserve below keeps; a bucket has none.",
+            _MEDIA_ROOM,
+        ),
+    ] = 0
+    disk_reserve_bytes: Annotated[
+        int,
+        Option(
+            "ORBITAL_DISK_RESERVE_BYTES",
+            kinds.whole(0, 1 << 50, unit=" of bytes"),
+            "Free bytes on the data folder's disk below which media are refused with 507; messages are still stored.",
+            "256 MiB hold hundreds of thousands of messages: media never fill the disk that messages need.",
+            _MEDIA_ROOM,
+        ),
+    ] = 256 * 1024 * 1024
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Option(
@@ -609,6 +629,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             file_bytes=self.media_file_bytes,
             group_bytes=self.media_group_bytes,
             group_files=self.media_group_files,
+            total_bytes=self.media_total_bytes or None,
         )
 
     @property

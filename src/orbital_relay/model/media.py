@@ -27,12 +27,14 @@ class MediaLimits(msgspec.Struct, frozen=True, kw_only=True):
         file_bytes: Most bytes of one medium.
         group_bytes: Most bytes of all media of a group, with what uploads under way have reserved.
         group_files: Most media of a group, uploads under way counted.
+        total_bytes: Most bytes of all media of all groups; None sets no bound.
     """
 
     chunk_bytes: int
     file_bytes: int
     group_bytes: int
     group_files: int
+    total_bytes: int | None = None
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

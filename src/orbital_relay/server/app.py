@@ -30,8 +30,10 @@ from orbital_relay.server.limits.memory import AnswerMemory
 from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.server.ops.clock import GuardedClock
 from orbital_relay.server.ops.counters import ServerCounters
+from orbital_relay.server.ops.disk import Disk
 from orbital_relay.server.ops.metric_table import MetricSources
 from orbital_relay.server.ops.metrics import Metrics
+from orbital_relay.server.ops.periodic import repeat
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from orbital_relay.server.sessions.client_session import ClientSession
@@ -100,6 +102,7 @@ class Node:
         self.store = store
         self.clock = clock
         self.lifecycle = Lifecycle()
+        self.disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         self.writers: set[SocketWriter] = set()
         self.counters = ServerCounters()
         self.revoked_elsewhere = asyncio.Event()
@@ -190,6 +193,7 @@ class Node:
                 bus=self.bus,
                 lifecycle=self.lifecycle,
                 counters=self.counters,
+                disk=self.disk,
             ),
             siblings=siblings,
         )
@@ -207,6 +211,7 @@ class Node:
             counters=self.counters,
             clock=clock,
             lifecycle=self.lifecycle,
+            disk=self.disk,
         )
 
     def connected(self, group_id: GroupId) -> Iterator[ConnectedUser]:
@@ -293,33 +298,6 @@ class Node:
                 await asyncio.sleep(COMPARE_S)
                 self.went_back.set()
 
-    async def periodically(
-        self, work: Callable[[], object], every_s: float, *, sooner: asyncio.Event | None = None
-    ) -> None:
-        """
-        Repeat a job forever; a failed run, such as during an outage of the database, is retried at the next one.
-
-        Args:
-            work: The job; runs never overlap.
-            every_s: The interval in seconds.
-            sooner: Set it to run the job now; set several times during a run, it causes one more run.
-        """
-        sooner = asyncio.Event() if sooner is None else sooner
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(every_s):
-                    await sooner.wait()
-            sooner.clear()
-            try:
-                result = work()
-                if asyncio.iscoroutine(result):
-                    await result
-            except OrbitalError as exc:
-                log.warning("a periodic job failed and will be retried", extra={"reason": exc.message})
-            except Exception:
-                # A bug of ours. Without the next run, revocations would no longer be noticed, for example.
-                log.exception("a periodic job raised")
-
     async def drain(self, *, patience_s: float) -> None:
         """
         Shut down gracefully: let pending posts finish, then close every connection with 1012; refuse new work.
@@ -372,7 +350,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         node.sessions.start()
         opened.callback(node.sessions.stop)
         periodic = [
-            asyncio.create_task(node.periodically(work, every_s, sooner=sooner), name=name)
+            asyncio.create_task(repeat(work, every_s, sooner=sooner), name=name)
             for name, work, every_s, sooner in (
                 ("prune", node.prune, settings.prune_s, None),
                 ("media", node.collect_media, settings.prune_s, None),

@@ -11,6 +11,7 @@ from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.limits.memory import AnswerMemory
 from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.server.ops.counters import ServerCounters
+from orbital_relay.server.ops.disk import Disk
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.sessions.admission import Admission
 from orbital_relay.services.context import ServiceContext
@@ -36,6 +37,7 @@ class ServerContext:
         counters: Counts the answers.
         clock: The time.
         lifecycle: Whether the server is draining.
+        disk: The room on the disk of the data folder.
     """
 
     settings: Settings
@@ -51,3 +53,4 @@ class ServerContext:
     counters: ServerCounters
     clock: Clock
     lifecycle: Lifecycle
+    disk: Disk

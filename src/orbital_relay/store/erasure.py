@@ -168,8 +168,12 @@ def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> boo
     if conn.execute(left).first() is not None:
         return False
     e = t.events.c
-    some = select(e.place).where(e.place >= t.event_key(group, 0), e.place < t.event_key(group + 1, 0)).limit(limit)
-    if conn.execute(delete(t.events).where(e.place.in_(some))).rowcount >= limit:
+    some = (
+        select(e.event_key)
+        .where(e.event_key >= t.event_key(group, 0), e.event_key < t.event_key(group + 1, 0))
+        .limit(limit)
+    )
+    if conn.execute(delete(t.events).where(e.event_key.in_(some))).rowcount >= limit:
         return False
     media = select(_m.id).where(_m.group == group)
     conn.execute(delete(t.media_downloads).where(t.media_downloads.c.media.in_(media)))

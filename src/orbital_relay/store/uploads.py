@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
 from orbital_relay.core.decide import may_not_delete, no_thread
 from orbital_relay.errors import (
@@ -15,6 +15,7 @@ from orbital_relay.errors import (
     InvalidChunk,
     PayloadTooLarge,
     QuotaExceeded,
+    StorageFull,
     TooManyRequests,
     UploadLost,
 )
@@ -22,7 +23,7 @@ from orbital_relay.model import Chunk, ChunkPlace, MediaLimits, MediaState, Uplo
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import require_member
 from orbital_relay.store.append.rows import load_group
-from orbital_relay.store.media import ABANDONED, EXPIRED, UPLOADING, find_medium, taken
+from orbital_relay.store.media import ABANDONED, COUNTED, EXPIRED, UPLOADING, find_medium, taken
 from orbital_relay.store.threads import require_thread, thread_group
 
 MOST_CHUNKS: Final = 10_000
@@ -69,6 +70,7 @@ def begin(conn: Connection, user: int, chunk: Chunk, *, folder: str, limits: Med
     reserved = _needed(chunk, limits)
     _make_place(conn, group.id, user, now_ms=now_ms)
     _check_room(conn, group.id, reserved, limits, more_files=1)
+    _check_total(conn, reserved, limits)
     conn.execute(
         insert(t.media).values(
             media_id=chunk.media_id,
@@ -123,6 +125,7 @@ def add_chunk(
     reserved = row.declared_bytes or min(received + missing * row.chunk_bytes, limits.file_bytes)
     if reserved > row.reserved_bytes:
         _check_room(conn, row.group, reserved - row.reserved_bytes, limits)
+        _check_total(conn, reserved - row.reserved_bytes, limits)
     conn.execute(
         insert(t.media_chunks).values(
             media=row.id,
@@ -235,6 +238,21 @@ def _check_room(conn: Connection, group: int, more_bytes: int, limits: MediaLimi
             needed_bytes=more_bytes,
             media_count=count,
             max_media_count=limits.group_files,
+        )
+
+
+def _check_total(conn: Connection, more_bytes: int, limits: MediaLimits) -> None:
+    """Of two groups' uploads that begin at once, both may see the room; then the total is over by one medium."""
+    if limits.total_bytes is None:
+        return
+    total = conn.execute(
+        select(func.coalesce(func.sum(t.media.c.reserved_bytes), 0)).where(t.media.c.state.in_(COUNTED))
+    ).scalar_one()
+    if total + more_bytes > limits.total_bytes:
+        raise StorageFull(
+            "The server has no room for more media until older ones expire or are deleted.",
+            max_bytes=limits.total_bytes,
+            needed_bytes=more_bytes,
         )
 
 

@@ -8,7 +8,7 @@ import logging
 import pytest
 
 from orbital_relay.errors import Unavailable
-from orbital_relay.server.app import Node
+from orbital_relay.server.ops.periodic import repeat
 
 
 class Work:
@@ -27,8 +27,7 @@ class Work:
 
 
 async def _repeat(work: Work, *, every_s: float, sooner: asyncio.Event | None = None) -> asyncio.Task[None]:
-    node = Node.__new__(Node)
-    return asyncio.create_task(node.periodically(work, every_s, sooner=sooner))
+    return asyncio.create_task(repeat(work, every_s, sooner=sooner))
 
 
 async def test_a_failure_is_not_the_last_time(caplog: pytest.LogCaptureFixture):

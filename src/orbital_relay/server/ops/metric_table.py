@@ -14,6 +14,7 @@ from orbital_relay.relay import Relay
 from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.ops.clock import GuardedClock
 from orbital_relay.server.ops.counters import ServerCounters
+from orbital_relay.server.ops.disk import Disk
 from orbital_relay.server.ops.histogram import Histogram
 from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.services.media import MediaContext
@@ -35,6 +36,7 @@ class MetricSources:
         bus: Whether Redis answers.
         lifecycle: Whether the server is draining.
         counters: Requests, refused handshakes, append batches.
+        disk: The room on the disk of the data folder.
     """
 
     relay: Relay
@@ -44,6 +46,7 @@ class MetricSources:
     bus: Bus
     lifecycle: Lifecycle
     counters: ServerCounters
+    disk: Disk
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -76,6 +79,18 @@ def _lags(hub: Hub) -> Iterator[int]:
 
 
 METRICS: Final = (
+    Metric(
+        "orbital_disk_free_bytes",
+        "gauge",
+        "Free bytes on the disk of the data folder, as a server without root's rights can use them.",
+        lambda m: m.disk.free_bytes(),
+    ),
+    Metric(
+        "orbital_disk_reserve_bytes",
+        "gauge",
+        "Free bytes below which media are refused with 507 (`ORBITAL_DISK_RESERVE_BYTES`).",
+        lambda m: m.disk.reserve_bytes,
+    ),
     Metric(
         "orbital_connections",
         "gauge",

@@ -37,7 +37,8 @@ async def ready(call: Call) -> Reply:
 
     503 while the database cannot be reached and while the server is shutting down. While a configured Redis cannot be
     reached it stays 200 with the status `degraded`: posts are stored and delivered, only later at other servers, so no
-    load balancer may take the server out for it.
+    load balancer may take the server out for it. `disk` in `degraded` means that media are refused and messages
+    are stored.
     """
     server = call.server
     if server.lifecycle.draining:
@@ -49,9 +50,8 @@ async def ready(call: Call) -> Reply:
         raise Unavailable(f"The database did not answer within {_PROBE_S:g} seconds.") from None
     if not database:
         raise Unavailable("Not reachable: the database.", database=False)
-    if not server.bus.connected:
-        return Reply.json(Readiness(status="degraded", degraded=["redis"]))
-    return Reply.json(Readiness(status="ready", degraded=[]))
+    degraded = [name for name, away in (("redis", not server.bus.connected), ("disk", server.disk.low)) if away]
+    return Reply.json(Readiness(status="degraded" if degraded else "ready", degraded=degraded))
 
 
 @endpoint(

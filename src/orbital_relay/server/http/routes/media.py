@@ -29,6 +29,7 @@ from orbital_relay.errors import (
     PreconditionFailed,
     QuotaExceeded,
     RangeNotSatisfiable,
+    StorageFull,
     ValidationFailed,
 )
 from orbital_relay.model import GroupId, MediaId, ThreadId
@@ -88,7 +89,7 @@ def _chunk_form(found: dict[str, str]) -> ChunkForm:
     ],
     errors=[
         *(InvalidChunk, Forbidden, NotFound, Conflict, Gone),
-        *(PayloadTooLarge, FileTooLarge, QuotaExceeded),
+        *(PayloadTooLarge, FileTooLarge, QuotaExceeded, StorageFull),
     ],
     idempotent=True,
     form=UploadForm,
@@ -102,6 +103,8 @@ async def upload_chunk(call: Call) -> Reply:
     """
     room = call.server.media
     encrypted = room.envelope_bytes * 4 // 3 + 4
+    # Before the body: what is refused later has been on the disk already.
+    call.server.disk.check_room(call.declared or 0)
     with media.admitted(room, call.principal):
         draft = room.blobs.draft()
         try:
