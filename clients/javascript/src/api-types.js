@@ -293,7 +293,7 @@
  */
 
 /**
- * Posts are stored; `degraded` names the services that are unreachable, and is empty when `status` is `ready`.
+ * Posts are stored; `degraded` names what is away or full (`redis`, `disk`); empty when `status` is `ready`.
  *
  * @typedef {object} Readiness
  * @property {string} status
