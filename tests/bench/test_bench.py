@@ -102,7 +102,7 @@ def test_the_table_the_runs_and_the_picture(tmp_path):
 
 
 def test_a_peer_that_is_missing_is_left_out(monkeypatch):
-    """[BENCH6] What a peer needs and the machine lacks is said in a line; the others are measured all the same."""
+    """[BENCH6] A peer whose requirements are missing is skipped with a message; the others are measured."""
 
     def missing():
         raise tools.Missing("it needs Node with npm")
@@ -145,7 +145,7 @@ def test_ratios_are_taken_size_by_size():
 
 
 def test_escapes_bring_every_byte_back():
-    """[BENCH10] What a line cannot hold is written so that the load side reads the same bytes."""
+    """[BENCH10] Special characters are escaped so that the load generator reads the same bytes."""
     raw = bytes(range(256))
 
     text = load.escaped(raw)
@@ -194,7 +194,7 @@ def test_an_address_where_nothing_is(monkeypatch):
 
 
 def test_why_there_is_no_table(floor):
-    """[BENCH13] When nothing could be measured, the reason stands there."""
+    """[BENCH13] If nothing could be measured, the reason is reported."""
     address = f"http://127.0.0.1:{floor.port}"
 
     done = CliRunner().invoke(

@@ -94,7 +94,7 @@ async def test_tail_lives_through_a_restart(serve: Serve, tmp_path: Path) -> Non
 
 
 async def test_tail_ends_when_thrown_out(shared: Server) -> None:
-    """[CMD3] Who is removed reads the last event and a sentence, and the command ends well."""
+    """[CMD3] A removed user gets the last event and a sentence, and the command exits with 0."""
     anna, group = await anna_and_group(shared)
     ben = await Person.sign_up(shared.url)
     await ben.join(group)
@@ -125,7 +125,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
 
 
 async def test_mistakes_get_a_sentence(shared: Server) -> None:
-    """[CMD4] Whatever is wrong, the answer is a sentence on standard error and a status that is not 0."""
+    """[CMD4] Every error is a sentence on standard error and a non-zero exit status."""
     anna = await Person.sign_up(shared.url)
 
     for args, says in MISTAKES:
@@ -187,7 +187,7 @@ async def test_send_gives_up_with_the_key(serve: Serve) -> None:
 
 
 async def test_tail_ends_with_its_reader(shared: Server) -> None:
-    """[CMD14] As soon as nobody reads what `tail` prints any more, it ends, however quiet the group is."""
+    """[CMD14] `tail` ends as soon as its output is closed, also in a group without events."""
     anna, group = await anna_and_group(shared)
     reading, writing = os.pipe()
     args = [*ORBITAL, "tail", "--since", "start", group.id]

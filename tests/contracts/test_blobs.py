@@ -82,7 +82,7 @@ async def test_what_goes_in_comes_out(blobs: Blobs, size: int):
 
 
 async def test_large_chunks_go_to_a_bucket_in_parts(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """[BLOB2] What is over S3's smallest part goes up as a multipart upload, over real HTTP."""
+    """[BLOB2] A blob over S3's smallest part is stored by a multipart upload, over real HTTP."""
     for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
     bucket = open_blobs(f"s3://{BUCKET}/{tmp_path.name}", folder=tmp_path)
@@ -184,7 +184,7 @@ async def test_a_blob_that_is_shorter_than_it_was(blobs: Blobs):
 
 
 async def test_nobody_sees_a_draft(blobs: Blobs):
-    """[BLOB3] Until it is kept a draft is nowhere, and discarded it never was."""
+    """[BLOB3] A draft is invisible until it is kept, and leaves nothing when discarded."""
     draft = blobs.draft()
     await draft.write(bytes(HELD_BYTES * 2))
     assert await names(blobs) == {}
@@ -206,7 +206,7 @@ async def test_a_name_is_replaced_whole(blobs: Blobs):
 
 
 async def test_deleting(blobs: Blobs):
-    """[BLOB5] Blobs go one by one and by folder; what is not there does not matter; neighbours stay."""
+    """[BLOB5] Blobs are deleted singly and by folder; missing ones are ignored; neighbours stay."""
     for name in ("a/1", "a/2", "ab/1", "b/1"):
         await put(blobs, name, b"x")
 
@@ -328,7 +328,7 @@ async def test_a_disk_that_gets_full_within_a_write(blobs: Blobs, size: int):
 
 
 async def test_a_draft_that_somebody_removed(tmp_path: Path):
-    """[BLOB18] A draft whose file is gone, by a cleaner of temporary files, say, is refused; it was tried for ever."""
+    """[BLOB18] A draft whose file is gone, by a cleaner of temporary files, say, is refused; it was retried forever."""
     blobs = FolderBlobs(tmp_path)
     draft = blobs.draft()
     await draft.write(bytes(HELD_BYTES))
@@ -351,7 +351,7 @@ async def test_a_draft_that_somebody_removed(tmp_path: Path):
 async def test_what_cannot_be_used_is_refused(
     s3: S3, url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """[BLOB12] An address that makes no sense and a bucket that is not there stop the start, with a sentence."""
+    """[BLOB12] An invalid address or a missing bucket prevents the start, with a sentence."""
     for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
 
@@ -360,7 +360,7 @@ async def test_what_cannot_be_used_is_refused(
 
 
 async def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):
-    """[BLOB13] Where a file stands in the way of the folder, the start says so."""
+    """[BLOB13] A file in place of the folder prevents the start, with a sentence."""
     (tmp_path / "media").write_text("in the way")
 
     with pytest.raises(SettingsInvalid, match="cannot be used"):

@@ -289,7 +289,7 @@ async def test_unfinished_uploads_have_a_bound(home: Home):
 
 async def test_one_end_of_an_upload(home: Home):
     """
-    [MED24] Of an upload's two ends, whole and aborted, one comes; the other is refused.
+    [MED24] An upload is either completed or aborted; the other is then refused.
 
     With PostgreSQL both did when they came at once: the medium was announced and listed, and its bytes were deleted.
     """

@@ -43,7 +43,7 @@ async def test_stamps_stand_still_before_the_first_subscribe(shared_server: Serv
 
 
 async def test_a_group_always_has_a_creator(shared_server: Server):
-    """[CHO3] Its rights pass to the member of longest standing, and, when all have left, to who joins first."""
+    """[CHO3] The creator's rights pass to the longest-standing member; if all have left, to the first to join."""
     people = [await Person.sign_up(shared_server.url) for _ in range(3)]
     ada, ben, cleo = people
     group = await ada.make_group()
@@ -69,7 +69,7 @@ async def test_a_group_always_has_a_creator(shared_server: Server):
 
 @pytest.mark.parametrize("method_path", ["GET /api/groups/{}/members", "GET /api/threads/{}", "GET /api/media/{}/info"])
 async def test_ids_in_paths(shared_server: Server, method_path: str):
-    """[CHO4] A path with an id that is no UUID leads nowhere: 404."""
+    """[CHO4] A path with an id that is not a UUID is 404."""
     method, path = method_path.split()
     async with await Person.sign_up(shared_server.url) as ada:
         answer = await ada.http.request(method, path.format("not-a-uuid"))
@@ -79,7 +79,7 @@ async def test_ids_in_paths(shared_server: Server, method_path: str):
 
 
 async def test_ids_elsewhere(shared_server: Server):
-    """[CHO4] In a query or a body such an id is a mistake of form: 400, with its field."""
+    """[CHO4] In a query or a body such an id is invalid: 400, with its field."""
     async with await Person.sign_up(shared_server.url) as ada:
         asked = await ada.http.get("/v1/events", params={"group_id": "not-a-uuid"})
         body = {"conversation_id": "not-a-uuid", "encrypted_envelope": opaque(), "timestamp": 0}

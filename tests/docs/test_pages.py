@@ -85,7 +85,7 @@ def test_our_own_words():
     "page", [page for page in reading.documents() if "docs" in page.parts and name_of(page) not in MADE], ids=name_of
 )
 def test_one_sentence_a_line(page: Path):
-    """[DOCS9] One sentence stands on a line, so that a change shows what it changes."""
+    """[DOCS9] One sentence per line, so that a diff shows what changed."""
     text = reading.without_code(page.read_text("utf-8"))
     crowded = [
         f"{number}: {line.strip()}"

@@ -83,7 +83,7 @@ def test_a_number_is_one_rule():
 
 @pytest.mark.parametrize("name", [name for name in pages.PAGES if name != rules.INDEX])
 def test_made_pages_are_current(name: str):
-    """[DOCS3] What is made out of the code is what the code says today; of the index, the rules and not each word."""
+    """[DOCS3] Generated pages match the code; of the index, its rules and not each word."""
     now = (CHECKOUT / name).read_text("utf-8")
 
     assert now == pages.PAGES[name](now), f"run: {pages.COMMAND}"

@@ -79,7 +79,7 @@ def test_diagrams_are_current(name: str, text: str):
 
 @pytest.mark.parametrize("name", [name for name, _ in diagrams.drawings()])
 def test_diagrams_are_shown(name: str):
-    """[DIAG2] Each diagram is on a page, with words for who cannot see it."""
+    """[DIAG2] Each diagram is on a page, with a text alternative."""
     picture = re.compile(rf"!\[[^\]]{{40,}}\]\([^)]*{name}\)")
     shown = [path for path in (CHECKOUT / "docs").rglob("*.md") if picture.search(path.read_text("utf-8"))]
 

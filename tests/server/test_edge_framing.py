@@ -210,7 +210,7 @@ def test_what_can_be_read_in_two_ways(shared_server: Server, what: str):
 
 
 def test_nothing_behind_the_last_request(shared_server: Server):
-    """[FRAME1] What comes behind a request with `Connection: close`, or of HTTP/1.0, is no request."""
+    """[FRAME1] Bytes after a request with `Connection: close`, or of HTTP/1.0, are not a request."""
     assert statuses(say(shared_server, LAST + LAST)) == [200]
     assert statuses(say(shared_server, b"GET /health/live HTTP/1.0\r\n\r\n" + LAST)) == [200]
 

@@ -109,7 +109,7 @@ def test_posts_before_the_end_of_a_side(shared_server: Server, subscribes: bool)
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_posts_of_a_client_that_has_gone(shared_server: Server, reset: bool):
-    """[LAST2] Posts that were read are stored, those behind a subscribe too, although nobody is left to be answered."""
+    """[LAST2] Posts that were read are stored, those behind a subscribe too, although their client has disconnected."""
     groups = [_group(shared_server) for _ in range(5)]
     for group in groups:
         with Client(shared_server.port) as client:

@@ -220,7 +220,7 @@ async def test_asking_for_a_ticket_takes_no_attempt(serve, people):
 
 
 async def test_behind_a_proxy(serve):
-    """[DOO11] A trusted proxy's word for the address counts, right-most first; nobody else's does."""
+    """[DOO11] Only a trusted proxy's header determines the address, right-most first."""
     trusting = serve(env={**FIVE, "ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
     one, other = "203.0.113.5", "203.0.113.6"
     assert await _statuses(trusting, 6, bearer="bad", X_Forwarded_For=f"6.6.6.6, {one}") == [401] * 5 + [429]

@@ -16,7 +16,7 @@ _ADA = {"username": "Ada_99", "password": "Correct-Horse-7", "public_key": {"kty
 
 
 async def test_signing_up_and_logging_in(api: Api):
-    """[ACC3] A signup's token works at once; a login, in whatever case, gives the same user and key."""
+    """[ACC3] A signup's token works at once; a login, in any case, returns the same user and key."""
     signed_up = await api.ask("POST", "/api/signup", json=_ADA)
     logged_in = await api.ask("POST", "/api/login", json={"username": "aDA_99", "password": _ADA["password"]})
 
@@ -31,7 +31,7 @@ async def test_signing_up_and_logging_in(api: Api):
 
 
 async def test_a_name_is_taken_in_every_case(api: Api):
-    """[ACC5] A second signup of a name, in whatever case, is 409."""
+    """[ACC5] A second signup of a name, in any case, is 409."""
     await api.ask("POST", "/api/signup", json=_ADA)
 
     again = await api.ask("POST", "/api/signup", json={**_ADA, "username": "ADA_99"})
@@ -53,7 +53,7 @@ async def test_a_name_is_taken_in_every_case(api: Api):
     ],
 )
 async def test_a_bad_signup_names_the_field(api: Api, change: dict[str, Any], field: str):
-    """[ACC1] What breaks a rule is 400 with the field; and nobody was signed up."""
+    """[ACC1] Invalid input is 400 with the field, and no account is created."""
     answer = await api.ask("POST", "/api/signup", json={**_ADA, **change})
 
     assert (answer.status_code, answer.json()["error"], answer.json()["details"]["field"]) == (
@@ -66,7 +66,7 @@ async def test_a_bad_signup_names_the_field(api: Api, change: dict[str, Any], fi
 
 @pytest.mark.parametrize("missing", ["username", "password", "public_key"])
 async def test_a_missing_field_is_named(api: Api, missing: str):
-    """[ACC1] A field that is not there is 400 with its name."""
+    """[ACC1] A missing field is 400 with its name."""
     answer = await api.ask("POST", "/api/signup", json={name: value for name, value in _ADA.items() if name != missing})
 
     assert (answer.status_code, answer.json()["details"]["field"]) == (400, missing)
@@ -156,7 +156,7 @@ async def test_signups_are_limited_by_address(tmp_path: Path):
 
 
 async def test_a_proxy_s_clients_are_told_apart(tmp_path: Path):
-    """[LIM2] Behind a trusted proxy the right-most untrusted address counts; what stands left of it is not believed."""
+    """[LIM2] Behind a trusted proxy the right-most untrusted address counts; those left of it are ignored."""
     async with opened(tmp_path, login_limit="1", trusted_proxies="192.0.2.0/24") as api:
         body = {"username": "nobody", "password": "x"}
 
@@ -182,7 +182,7 @@ async def test_without_a_proxy_the_header_is_not_believed(tmp_path: Path):
 
 
 async def test_requests_are_limited_by_user(tmp_path: Path):
-    """[LIM3] Over so many a minute of one user: 429 on every path with a token; another user goes on."""
+    """[LIM3] Above a user's limit a minute: 429 on every path with a token; other users are unaffected."""
     async with opened(tmp_path, request_limit="5") as api:
         ada, bob = api.user(), api.user()
         paths = ["/api/groups", "/v1/messages", "/api/groups", "/v1/messages", "/v1/events", "/api/groups"]

@@ -171,7 +171,7 @@ async def test_head_is_get_without_its_body(api: Api, path: str):
     ],
 )
 async def test_bodies_that_are_no_json_object(api: Api, content: bytes):
-    """[ERR5] What is not a JSON object is 400 with a sentence, and the server goes on."""
+    """[ERR5] A body that is not a JSON object is 400 with a sentence, and the server continues."""
     ada = api.user()
 
     answers = [
@@ -231,7 +231,7 @@ async def test_what_comes_without_a_token_is_kept_short(api: Api):
 
 
 async def test_a_length_that_is_no_number(api: Api):
-    """[ERR6] A Content-Length that no parser should have let through is 400."""
+    """[ERR6] An invalid Content-Length is 400."""
     headers = [(b"authorization", f"Bearer {api.user().token}".encode()), (b"content-length", b"-1")]
 
     status, _, _ = await _ask(api, "POST", "/v1/messages", headers=headers)
@@ -252,7 +252,7 @@ async def test_a_body_in_pieces(api: Api):
 
 
 async def test_a_body_that_never_comes(api: Api, monkeypatch: pytest.MonkeyPatch):
-    """[ERR8] Who sends a head and then nothing is answered after the deadline, and holds nothing any longer."""
+    """[ERR8] A client that sends a head and no body is answered at the deadline, and its memory is freed."""
     monkeypatch.setattr(endpoint, "BODY_DEADLINE_S", 0.05)
     came = iter([{"type": "http.request", "body": b"{", "more_body": True}])
 
@@ -268,7 +268,7 @@ async def test_a_body_that_never_comes(api: Api, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("pieces", [0, 1])
 async def test_a_client_that_hangs_up(api: Api, pieces: int):
-    """[ERR8] A client that is gone before its request was whole gets no answer, and nothing was done."""
+    """[ERR8] A client that disconnects before its request is complete gets no answer, and nothing is done."""
     came = [{"type": "http.request", "body": b'{"username":"ab', "more_body": True}] * pieces
 
     async def receive() -> Any:
@@ -297,7 +297,7 @@ def broken(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], N
 async def test_a_bug_is_told_to_the_log_alone(
     api: Api, broken: Callable[[Exception], None], caplog: pytest.LogCaptureFixture
 ):
-    """[ERR9] What nobody foresaw is 500 without a word of it; the traceback is in the log, and no token with it."""
+    """[ERR9] An unexpected exception is 500 without details; the log has the traceback, and no token."""
     ada = api.user()
     broken(RuntimeError("the secret reason"))
 

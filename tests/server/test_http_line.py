@@ -201,7 +201,7 @@ def test_no_upgrade_from_http_1_0(server: Server):
 
 
 def test_addresses_as_they_come(server: Server):
-    """[LINE5] Whatever stands in an address has an answer of ours."""
+    """[LINE5] Every request target gets one of our responses."""
     with _line(server) as line:
         for target, status in _ADDRESSES.items():
             line.send(_head("GET", target))
@@ -247,7 +247,7 @@ def test_a_head_without_end(server: Server):
 
 
 def test_trailers_without_end(server: Server):
-    """[LINE7] What follows a body in chunks is bounded in the same way: soon the line takes no more."""
+    """[LINE7] Bytes after a chunked body are bounded in the same way."""
     for more in (b"X: y\r\n" * 170, b"X" * 1024):
         with _line(server) as line:
             line.send(_head("POST", "/api/login", "Transfer-Encoding: chunked", user=None), b"2\r\n{}\r\n0\r\n")
@@ -261,7 +261,7 @@ def test_trailers_without_end(server: Server):
 
 
 def test_no_request_behind_a_request(server: Server):
-    """[LINE1] A request is answered also when what follows it is none; then the line is closed."""
+    """[LINE1] A request is answered even if invalid bytes follow it; then the connection is closed."""
     with _line(server) as line:
         line.send(_head("GET", "/api/groups") + b"\x00\x01 nonsense\r\n\r\n")
         status, headers, body = line.answer()
@@ -294,7 +294,7 @@ _HALF = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTT", _HALF, _HALF + b"\r\nGET /"])
 async def test_a_head_that_never_comes(monkeypatch: pytest.MonkeyPatch, said: bytes):
-    """[LINE8] Who says nothing, or half of a head, is closed after the deadline; what was whole is answered."""
+    """[LINE8] A client that sends nothing, or half a head, is closed at the deadline; whole requests are answered."""
     monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.05)
     async with _answering(b"{}") as (port, lines):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -335,7 +335,7 @@ def _rest(line: socket.socket) -> int:
 
 async def test_an_answer_that_nobody_takes(monkeypatch: pytest.MonkeyPatch):
     """
-    [LINE9] Who takes nothing of an answer for a minute is cut, and the answer forgotten.
+    [LINE9] A client that reads nothing of a response for a minute is disconnected, and the response freed.
 
     The transport of a connection that is closed waits until all was taken: each page of the log, 8 MiB, that somebody
     asked for and did not read stayed for as long as he liked.

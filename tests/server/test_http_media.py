@@ -737,7 +737,7 @@ async def test_abandonment(family: Family, monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_taking_away(family: Family):
-    """[MED15] DELETE ends an upload without a word, a whole medium with `media_expired`; twice is as well as once."""
+    """[MED15] DELETE aborts an upload without an event, a complete medium with `media_expired`; it is idempotent."""
     await family.send(0, 2, b"bytes")
     statuses = [(await family.ada.ask("DELETE", f"/api/media/{family.media_id}")).status_code]
     silent = await family.events("media_expired")
@@ -786,7 +786,7 @@ async def test_the_group_s_log_and_media_hold_together(family: Family):
 
 
 async def test_crashes_leave_nothing(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[MED16] Whatever step a server dies after, the next round leaves no bytes without a row, and no row without."""
+    """[MED16] After a crash at any step, the next clean-up leaves no bytes without a row, and no row without bytes."""
     room = family.api.node.media
 
     async def dies(*_: Any, **__: Any) -> Any:

@@ -46,7 +46,7 @@ async def test_guessing_passwords(serve):
 
 
 async def test_making_accounts(serve):
-    """[DOO21] So many signups in 15 minutes from an address; what was not a signup at all is none of them."""
+    """[DOO21] Signups are limited per address in 15 minutes; invalid ones do not count."""
     server = serve(env={"ORBITAL_SIGNUP_LIMIT": "3"})
 
     async with _client(server) as http:

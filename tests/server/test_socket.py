@@ -226,7 +226,7 @@ async def test_each_event_once_on_a_connection(server, people):
 
 
 async def test_retention(serve, people):
-    """[KEEP1] What is older than the retention goes; resuming before it says so, and REST answers 410."""
+    """[KEEP1] Events past the retention are deleted; resuming before them is reported, and REST answers 410."""
     server = serve(env={"ORBITAL_RETENTION_DAYS": "0.00002", "ORBITAL_PRUNE_SECONDS": "0.2"})
     ada, bob, group = await _family(server, people)
     for _ in range(5):
@@ -479,7 +479,7 @@ async def test_typing_stops_with_the_connection(server, people):
 
 
 async def test_heartbeat(serve, people):
-    """[HB1] [HB2] Pings come every interval; three unanswered, and the connection is cut; who answers stays."""
+    """[HB1] [HB2] A ping every interval; three unanswered ones abort the connection; a client that answers stays."""
     server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.3"})
     ada = await people(server.url)
 
@@ -581,7 +581,7 @@ def _message(group):
 
 @pytest.mark.parametrize("pace", [0, 20])
 async def test_what_is_posted_until_the_end_is_answered(serve, people, pace):
-    """[DRAIN1] However busily frames post, a server that goes down closes nobody whose post it stored unanswered."""
+    """[DRAIN1] Under load, a draining server answers every post that it stored before it closes the connection."""
     server = serve(env={"ORBITAL_CLOSE_PACE": str(pace), "ORBITAL_DRAIN_SECONDS": "5"})
     ada, group = await _family(server, people, 1)
     sockets = [await ada.connect() for _ in range(8)]
@@ -610,7 +610,7 @@ async def test_what_is_posted_until_the_end_is_answered(serve, people, pace):
 
 
 async def test_draining_refuses_handshakes(serve, people):
-    """[DRAIN1] While a server goes down it takes no new connection: 503, and readiness says so."""
+    """[DRAIN1] A draining server refuses new connections with 503, and is not ready."""
     server = serve(env={"ORBITAL_DRAIN_SECONDS": "10"})
     ada, bob, group = await _family(server, people)
     host, port = "127.0.0.1", server.port

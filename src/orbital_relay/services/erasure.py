@@ -36,7 +36,7 @@ async def erase(store: Erasure, *, append: Append, clock: Clock, keep_ms: int) -
         keep_ms: How long the log keeps events; what an erased user has written goes when no log holds it any more.
 
     Raises:
-        Unavailable: If the database is away.
+        Unavailable: If the database is unreachable.
     """
     now_ms = clock.wall_ms()
     for due in await store.due_erasures():

@@ -34,12 +34,12 @@ GROUP = "0b0e7a52-3f5c-4b8e-9d1a-6f1f4c2a9e01"
     ],
 )
 def test_addresses(url: str, http: str, websocket: str) -> None:
-    """[API1] An address is taken as people write it, be it of the socket or of the REST side."""
+    """[API1] The address of the socket and that of the REST API are both accepted."""
     assert (address_of(url).http, address_of(url).websocket) == (http, websocket)
 
 
 def test_retry_after() -> None:
-    """[API2] Retry-After is read as seconds or as a date; nonsense is as good as nothing."""
+    """[API2] Retry-After is read as seconds or as a date; an invalid value is ignored."""
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
 
@@ -270,7 +270,7 @@ async def test_answers_that_are_none(text: Any) -> None:
 
 
 async def test_unreachable() -> None:
-    """[API7] Whatever breaks on the way is Unreachable, with the address and the cause."""
+    """[API7] Any network failure is Unreachable, with the address and the cause."""
 
     def breaking(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused", request=request)
@@ -285,7 +285,7 @@ async def test_unreachable() -> None:
 
 
 async def test_a_newer_token() -> None:
-    """[API8] A request that is refused with 401 is made once more with the function's next token, not for ever."""
+    """[API8] A request that is refused with 401 is retried once with the function's next token."""
     seen: list[str] = []
     tokens = iter(("a", "b", "b"))
 

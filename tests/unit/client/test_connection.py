@@ -367,7 +367,7 @@ async def test_what_is_no_token(server: FakeServer, mistake: str, caplog: pytest
 
 
 async def test_a_dead_line_is_noticed(server: FakeServer) -> None:
-    """[LIN3] A line on which nothing is signals_of for a heartbeat and the slack is replaced."""
+    """[LIN3] A connection without any frame for a heartbeat and the slack is replaced."""
     server.heartbeat_s = 0.2
     async with await Proxy.open(int(server.url.rsplit(":", 1)[1])) as proxy:
         orbital = connect(

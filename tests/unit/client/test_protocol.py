@@ -142,7 +142,7 @@ def test_no_frame_ends_the_conversation(case: Any) -> None:
 
 @pytest.mark.parametrize("text", [b"\xff", b'{"type":"\xff"}', b"[" * 100_000, b'{"a":' * 100_000])
 def test_bytes_that_are_no_text(text: bytes) -> None:
-    """[FRM3] What is no UTF-8, or nested without end, is a bad frame like any other."""
+    """[FRM3] Invalid UTF-8 or endless nesting is a bad frame like any other."""
     with pytest.raises(BadFrame):
         read_frame(text)
 

@@ -53,7 +53,7 @@ async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
 
 
 async def test_a_callback_that_hangs_holds_up_nobody(server: FakeServer) -> None:
-    """[CAL2] While one callback waits for ever, events are read, pings are answered and memory is bounded."""
+    """[CAL2] While one callback never returns, events are read, pings are answered and memory is bounded."""
     never = asyncio.Event()
 
     async def hang(_: Any) -> None:
@@ -198,7 +198,7 @@ async def test_a_store_that_cannot_save_stops_no_callback(server: FakeServer) ->
 
 
 async def test_a_store_of_no_class_that_we_know(server: FakeServer) -> None:
-    """[CAL8] Whatever a store raises ends at most the subscription that needs it, not the client."""
+    """[CAL8] An exception of a store ends at most the subscription that uses it, not the client."""
 
     class Away(MemoryPositions):
         async def load(self, group_id: str) -> Position | None:

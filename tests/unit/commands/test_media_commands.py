@@ -26,7 +26,7 @@ def depot(monkeypatch: pytest.MonkeyPatch) -> Depot:
 
 
 def test_put_and_get(depot: Depot, tmp_path: Path) -> None:
-    """[CMD8] What is put is got, byte for byte; the hash and the IV are printed."""
+    """[CMD8] An uploaded file is downloaded byte for byte; the hash and the IV are printed."""
     (tmp_path / "in").write_bytes(DATA)
 
     put = CliRunner().invoke(
@@ -77,7 +77,7 @@ def test_get_does_not_write_over(depot: Depot, tmp_path: Path) -> None:
 
 
 def test_refusals_are_sentences(depot: Depot, tmp_path: Path) -> None:
-    """[CMD11] What the server refuses is a sentence and status 1."""
+    """[CMD11] A refusal by the server is a sentence and status 1."""
     from tests.support.fake import refusal
 
     depot.troubles = [refusal(410, "GONE")]

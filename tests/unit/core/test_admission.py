@@ -12,7 +12,7 @@ def _counts(policy, user_id, address="192.0.2.7"):
 
 
 def test_home_counts_by_address_and_user_and_by_address():
-    """[ADM1] With `home` a token that holds counts by address and user, below the ceiling of the address."""
+    """[ADM1] With `home` a valid token counts by address and user, below the ceiling of the address."""
     assert _counts("home", "anna") == (
         Count("connect.user", "192.0.2.7 anna", 5),
         Count("connect.ceiling", "192.0.2.7", 60),
@@ -20,7 +20,7 @@ def test_home_counts_by_address_and_user_and_by_address():
 
 
 def test_home_counts_strangers_by_address():
-    """[ADM2] With `home` a token that does not hold counts by address, apart from the users, below its ceiling."""
+    """[ADM2] With `home` an invalid token counts by address, apart from the users, below its ceiling."""
     assert _counts("home", None) == (
         Count("connect.stranger", "192.0.2.7", 5),
         Count("connect.ceiling", "192.0.2.7", 60),
@@ -75,7 +75,7 @@ def test_the_key_of_an_address(address, key):
     ],
 )
 def test_addresses_as_proxies_write_them(text, shown):
-    """[ADM5] Ports, brackets and quotes do not matter; what is no address is none."""
+    """[ADM5] Ports, brackets and quotes are ignored; an invalid address is rejected."""
     found = parse_address(text)
 
     assert (None if found is None else str(found)) == shown

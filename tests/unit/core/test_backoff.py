@@ -63,7 +63,7 @@ def test_a_hundred_clients_spread(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_never_more_than_five_a_minute(seed: int) -> None:
-    """[BCK4] Whatever fails and whatever wakes it, a client makes no sixth attempt within 60 seconds."""
+    """[BCK4] A client never makes a sixth attempt within 60 seconds, whatever fails or wakes it."""
     print(f"seed {seed}")
     source = random.Random(seed)
     earlier: list[int] = []

@@ -10,7 +10,7 @@ from orbital_relay.core.bucket import Bucket
 
 
 def test_it_starts_full_and_empties():
-    """[BUC1] As many as it holds come at once, and not one more."""
+    """[BUC1] The bucket admits as many at once as its capacity, and no more."""
     bucket = Bucket(rate=50, capacity=100, now_s=0)
 
     assert [bucket.take(0) for _ in range(101)] == [True] * 100 + [False]
@@ -37,7 +37,7 @@ def test_what_is_refused_takes_nothing():
 
 
 def test_a_clock_that_steps_back_gives_nothing():
-    """[BUC4] A step back is no time at all, and does not count twice when the clock comes forward again."""
+    """[BUC4] A clock that steps back adds no tokens, and none twice when it steps forward again."""
     bucket = Bucket(rate=1, capacity=2, now_s=10)
     assert bucket.take(10, cost=2)
 
@@ -60,7 +60,7 @@ def test_it_tells_how_long():
 
 @pytest.mark.parametrize("rate, capacity", [(0, 1), (-1, 5), (1, 0.5)])
 def test_a_bucket_that_lets_nothing_through_is_refused(rate, capacity):
-    """[BUC6] A rate of nothing, or no room for one, is a mistake that shows at once."""
+    """[BUC6] A rate of 0, or a capacity below 1, raises at once."""
     with pytest.raises(ValueError, match="admits nothing"):
         Bucket(rate=rate, capacity=capacity, now_s=0)
 

@@ -45,6 +45,6 @@ def test_vectors(case: Any) -> None:
 
 @pytest.mark.parametrize("frame", [b"", b"{}", b'"}', b'{"seq":1,"prev":"' + b"\xff" * 43 + b'"}'])
 def test_prev_of_something_else(frame: bytes) -> None:
-    """[CHN5] What does not end with a hash is refused with a sentence, whatever its bytes."""
+    """[CHN5] A frame that does not end with a hash is refused with a sentence."""
     with pytest.raises(ValueError, match="prev"):
         prev_of(frame)

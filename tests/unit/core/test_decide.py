@@ -173,7 +173,7 @@ def test_leave(actor: Principal, user_id: str, leaver: Principal, reason: str, c
 
 
 def test_finish():
-    """[DCD5] A medium all of whose chunks are there becomes whole."""
+    """[DCD5] A medium with all its chunks becomes complete."""
     until = "2023-11-14T22:13:21.000Z"
 
     effect = effect_of(FINISH, medium())

@@ -85,7 +85,7 @@ def _text(*events):
 
 
 def test_the_events_of_a_tick_are_one_write(hub):
-    """[HUB1] What came in a tick goes out in one write, in order, the same bytes to everybody."""
+    """[HUB1] Events of one loop iteration go out in one write, in order, the same bytes to every subscriber."""
     ears = [_listen(hub, Ear(), "a") for _ in range(3)]
     events = [_message("a", seq, seq) for seq in (1, 2, 3)]
 

@@ -101,7 +101,7 @@ def test_posts(session, kind):
     ],
 )
 def test_a_bad_frame_is_answered_and_the_session_lives(session, text):
-    """[BAD1] What is no frame gets an `error` that says what was wrong, and the session lives."""
+    """[BAD1] An invalid frame gets an `error` with the reason, and the session continues."""
     (effect,) = session.receive(text, now_s=0)
 
     assert isinstance(effect, says.Complain)

@@ -50,7 +50,7 @@ def test_a_clock_that_is_right_again_is_believed_at_once():
 
 
 def test_a_leap_of_a_running_server():
-    """[CLOCK3] While it runs a server believes a leap of at most an hour, and a slow drift for ever."""
+    """[CLOCK3] A running server accepts a leap of at most an hour, and any slow drift."""
     time = _started()
     for minute in range(1, 3000):
         # A steady clock that is slow by a second a minute.

@@ -84,7 +84,7 @@ def test_what_breaks_a_rule_is_named(bad: dict[str, Any], field: str):
     ],
 )
 def test_a_key_that_others_cannot_read_is_refused(text: bytes):
-    """[ACC2] A public key is passed on as it was sent, so what a strict reader cannot read never gets in."""
+    """[ACC2] A public key is passed on as it was sent, so one that a strict parser rejects is refused."""
     body = SignupBody("ada", _GOOD["password"], msgspec.Raw(text))
 
     with pytest.raises(ValidationFailed) as refused:
@@ -110,7 +110,7 @@ class _Accounts:
 
 
 async def test_signing_up_and_logging_in():
-    """[ACC3] Who signed up logs in, in whatever case, with a token and the public key as it was sent."""
+    """[ACC3] A user logs in with the name in any case, and gets a token and the public key as it was sent."""
     desk = Desk(store=_Accounts())
     raw = b'{ "kty" : "OKP", "b": 1, "a": 2 }'
 
@@ -125,7 +125,7 @@ async def test_signing_up_and_logging_in():
 
 
 async def test_a_bad_signup_reaches_neither_hash_nor_store():
-    """[ACC1] The form is checked before anything costs."""
+    """[ACC1] The form is validated before any costly work."""
     with pytest.raises(ValidationFailed):
         await accounts.sign_up(Desk(store=None).context, _signup(password="short"), policy="open")
 
@@ -146,7 +146,7 @@ async def test_a_name_that_does_not_exist_costs_a_hash_too(username: str):
 
 
 async def test_a_user_of_another_service_has_no_password():
-    """[ACC4] An account without a hash is never logged in to, and costs as much."""
+    """[ACC4] A login to an account without a hash fails, and takes as long."""
     store = _Accounts()
     store.kept["eve"] = Account(1, UserId("eve"), "eve", msgspec.Raw(b"{}"), None)
     desk = Desk(store=store)

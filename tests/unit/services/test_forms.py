@@ -208,7 +208,7 @@ _decoder = msgspec.json.Decoder(_Form)
     ],
 )
 def test_bad_json_is_explained(text: bytes, field: str | None):
-    """[FORM5] What is not JSON, or not of the form, is refused with a sentence and, where there is one, the field."""
+    """[FORM5] Invalid JSON, or JSON of another form, is refused with a sentence and, if known, the field."""
     with pytest.raises(ValidationFailed) as refused:
         read(_decoder, text)
 

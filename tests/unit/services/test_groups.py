@@ -144,7 +144,7 @@ async def test_replacing_a_code_draws_until_one_is_free():
 
 
 async def test_replacing_a_code_gives_up_in_the_end():
-    """[JOIN2] A store that refuses every code is not asked for ever."""
+    """[JOIN2] A store that refuses every code is retried only a few times."""
     codes = _Codes(in_use=100)
 
     with pytest.raises(Conflict):

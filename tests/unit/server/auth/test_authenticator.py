@@ -66,7 +66,7 @@ async def test_a_minted_token_is_verified(auth, clock, store):
 
 
 async def test_a_token_of_another_service_is_accepted(auth, store):
-    """[AUT2] A token with the secret's signature is taken as it is, other claims, header fields and all."""
+    """[AUT2] A token signed with the secret is accepted with any other claims and header fields."""
     other = sign(
         claims(aud="elsewhere", iss="them", role=["x"], exp=START_S + 0.5), header={"alg": "HS256", "kid": "7"}
     )
@@ -132,7 +132,7 @@ async def test_not_a_number_is_no_expiry(auth):
 
 @pytest.mark.parametrize("payload", [b"[]", b"null", b"{", b"\xff", b'"x"', b"[" * 5000])
 async def test_a_payload_that_is_no_object(auth, payload):
-    """[AUT5] A signed payload that is no object of claims is refused, without an exception."""
+    """[AUT5] A signed payload that is not an object of claims is refused, without an exception."""
     assert "claims cannot be used" in await refusal(auth, sign(payload))
 
 
@@ -167,7 +167,7 @@ async def test_a_signature_of_none_is_refused(auth):
 
 
 async def test_another_secret_is_refused(auth):
-    """[AUT8] A signature of another secret, or over other claims, does not hold."""
+    """[AUT8] A signature by another secret, or over other claims, is invalid."""
     good = sign(claims()).split(".")
 
     assert "signature" in await refusal(auth, sign(claims(), secret=b"another secret"))
@@ -191,7 +191,7 @@ async def test_another_secret_is_refused(auth):
     ],
 )
 async def test_what_is_no_token_is_refused(auth, token):
-    """[AUT9] Text that is no JWT gets a sentence."""
+    """[AUT9] Text that is not a JWT is refused with a sentence."""
     assert await refusal(auth, token) in {
         "The token is not a JWT.",
         "The token is longer than 8192 characters.",
@@ -216,7 +216,7 @@ async def test_a_header_that_must_be_understood(auth, header):
     | st.lists(st.binary(max_size=40), min_size=2, max_size=5).map(lambda parts: ".".join(map(part_of, parts)))
 )
 def test_no_text_gets_in_or_breaks_anything(token):
-    """[AUT9] Whatever text comes as a token, the answer is Unauthorized."""
+    """[AUT9] Any other text as a token is Unauthorized."""
 
     async def attempt() -> None:
         await refusal(Auth(store=Store(), clock=Clock(), secret=SECRET), token)
@@ -236,7 +236,7 @@ async def test_a_short_secret_works_without_a_warning_each_time(clock, store):
 
 
 async def test_the_cache_answers_without_waiting(auth, store):
-    """[AUT12] A token that was verified is known at once, and entered once; one never seen is not."""
+    """[AUT12] A verified token is a cache hit and its user is stored once; an unknown one is a miss."""
     token = sign(claims())
     assert auth.cached(token) is None
 
@@ -248,7 +248,7 @@ async def test_the_cache_answers_without_waiting(auth, store):
 
 
 async def test_the_cache_forgets_at_expiry(auth, clock):
-    """[AUT13] A remembered token ends in the second it says."""
+    """[AUT13] A cached token expires in its second."""
     token = sign(claims(exp=START_S + 60))
     await auth.verify(token)
 
@@ -260,7 +260,7 @@ async def test_the_cache_forgets_at_expiry(auth, clock):
 
 
 async def test_the_cache_is_bounded(auth, clock, monkeypatch):
-    """[AUT14] Only so many tokens are remembered; the one not used for longest goes."""
+    """[AUT14] The cache of tokens is bounded; the least recently used is evicted."""
     monkeypatch.setattr(room, "CACHED_TOKENS", 3)
     tokens = [sign(claims(userId=f"u-{number}")) for number in range(4)]
     for token in tokens[:3]:
@@ -293,7 +293,7 @@ async def test_uses_at_once_share_one_entry(auth, store):
 
 
 async def test_a_database_that_is_away_is_not_remembered(auth, store):
-    """[AUT16] When a user cannot be entered it is 503, not 401, and the next try starts over."""
+    """[AUT16] If a user cannot be stored it is 503, not 401, and the next attempt starts over."""
     token = sign(claims())
     store.away = True
     with pytest.raises(Unavailable):
@@ -305,7 +305,7 @@ async def test_a_database_that_is_away_is_not_remembered(auth, store):
 
 
 async def test_a_token_that_ends_while_its_user_is_entered(auth, store, clock):
-    """[AUT17] What was true before waiting is looked at again after."""
+    """[AUT17] What was true before an await is checked again after it."""
     store.gate.clear()
     token = sign(claims(exp=START_S + 60))
     use = asyncio.create_task(auth.verify(token))
@@ -321,7 +321,7 @@ async def test_a_token_that_ends_while_its_user_is_entered(auth, store, clock):
 
 
 async def test_closing_waits_for_what_is_under_way(auth, store):
-    """[AUT18] No task of ours is left when the room is closed."""
+    """[AUT18] No task is left after closing."""
     store.gate.clear()
     use = asyncio.create_task(auth.verify(sign(claims())))
     while store.entered == 0:

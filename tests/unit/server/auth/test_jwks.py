@@ -209,7 +209,7 @@ async def test_keys_come_over_http(tmp_path, store, clock, jwks_server):
 
 
 async def test_an_address_that_never_gave_keys(tmp_path, store, clock, jwks_server):
-    """[JWK6] What was never a set of keys makes the answer 503, whatever it was instead."""
+    """[JWK6] A response that is not a key set makes the answer 503."""
     url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
     answers = [
         (404, b"{}"),

@@ -79,7 +79,7 @@ async def test_a_certificate_holds_a_key_too(clock, store):
 
 
 def test_keys_that_cannot_be_used_are_refused():
-    """[IDP5] What is no key, a key of another kind, too small, or not allowed, stops the server with a sentence."""
+    """[IDP5] An invalid, unsupported, too small or disallowed key prevents the start, with a sentence."""
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - refusing it is the claim
     curve = ec.generate_private_key(ec.SECP384R1())
 

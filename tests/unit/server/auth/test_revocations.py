@@ -108,7 +108,7 @@ async def test_an_older_cut_does_not_lift_a_newer(auth, store):
 
 
 async def test_revoked_while_its_user_is_entered(auth, store):
-    """[AUT17] A token that is revoked while its user is entered does not get in."""
+    """[AUT17] A token that is revoked while its user is stored is refused."""
     store.gate.clear()
     use = asyncio.create_task(auth.verify(sign(claims())))
     while store.entered == 0:

@@ -34,7 +34,7 @@ def test_a_range_from_the_end(size: int, count: int):
 
 @given(st.text(max_size=30))
 def test_anything_is_a_range_or_none(text: str):
-    """[MED9] Whatever stands in the header, the answer is a part of the medium, the whole, or 416."""
+    """[MED9] Any Range header gets a part of the medium, all of it, or 416."""
     for header in (text, f"bytes={text}"):
         try:
             found = parse_range(header, 100)

@@ -146,7 +146,7 @@ async def test_small_things_have_limits_too():
 
 
 async def test_a_client_that_hangs_up():
-    """[MED6] A line that ends in the middle is nobody's error."""
+    """[MED6] A connection that ends midway is not logged as an error."""
     with pytest.raises(ClientGone):
         await read(part("chunk", bytes(100))[:60], end=False)
 

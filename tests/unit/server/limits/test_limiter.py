@@ -100,7 +100,7 @@ async def test_names_and_keys_are_apart(limiter):
 
 
 async def test_looking_does_not_count(limiter):
-    """[LMT3] However often somebody looks, the attempts are still there."""
+    """[LMT3] Peeking takes no attempt."""
     for _ in range(10):
         assert await limiter.peek("join", "a", limit=1, window_s=60) is None
 
@@ -173,7 +173,7 @@ async def test_redis_is_shared(redis_server, clock):
 
 
 async def test_a_redis_that_is_not_there(clock):
-    """[LMT6] With nobody at the address, whether a port or a Unix socket, a server counts alone."""
+    """[LMT6] If Redis does not answer, on a port or a Unix socket, a server counts alone."""
     for url in ("redis://127.0.0.1:1/0", "unix:///nonexistent/redis.sock"):
         limiter = SharedLimiter.of(url, clock=clock)
         try:

@@ -96,13 +96,13 @@ def test_the_address_of_an_attempt(peer, forwarded_for, address):
 
 
 def test_without_proxies_the_header_does_not_exist():
-    """[ADR2] With no trusted proxy nothing is read but the peer."""
+    """[ADR2] Without a trusted proxy only the peer's address is used."""
     assert client_address("10.0.0.1", ["198.51.100.1"], ()) == "10.0.0.1"
 
 
 @given(st.lists(st.text(max_size=40), max_size=4))
 def test_nobody_talks_themselves_into_another_address(forwarded_for):
-    """[ADR3] Whatever a client writes into the header, its own address, which the proxy added, is what counts."""
+    """[ADR3] Regardless of the header that a client sends, the address that the proxy added is used."""
     assert client_address("10.0.0.1", [*forwarded_for, "198.51.100.1"], PROXIES) == "198.51.100.1"
     assert client_address("198.51.100.1", forwarded_for, PROXIES) == "198.51.100.1"
 
@@ -248,7 +248,7 @@ async def test_a_ticket_takes_none(limiter):
 
 
 async def test_knocking_does_not_put_it_off(limiter, clock):
-    """[ATT8] A client that tries every second gets in at the same moment as one that waits."""
+    """[ATT8] A client that retries every second is accepted at the same moment as one that waits."""
     policy = ConnectPolicy(Settings(), limiter)
     await _tries(policy, 5)
 

@@ -211,7 +211,7 @@ def _ways(token: str):
 @pytest.mark.parametrize("format", ["text", "json"])
 @pytest.mark.parametrize("way", list(_ways("")))
 def test_no_token_gets_into_a_line(way, format):
-    """[LOG10] By whichever way a JWT comes, it is not in the line, nor is its signature; the line is."""
+    """[LOG10] A JWT and its signature are never in the log line, however it was sent; the line is logged."""
     stream = io.StringIO()
     logs.configure(level="debug", format=format, stream=stream)
 
@@ -226,7 +226,7 @@ def test_no_token_gets_into_a_line(way, format):
 
 @given(st.binary(min_size=32, max_size=64), st.sampled_from(["ticket=", "token=", "Bearer ", "bearer.", '"ticket": "']))
 def test_no_ticket_gets_into_a_line(random, before):
-    """[LOG11] A ticket, which looks like nothing, is hidden by what stands before it."""
+    """[LOG11] A ticket, which has no recognizable form, is redacted by the text before it."""
     ticket = base64.urlsafe_b64encode(random).rstrip(b"=").decode()
 
     assert ticket not in logs.without_secrets(f"GET /ws?{before}{ticket} HTTP/1.1")
