@@ -135,6 +135,22 @@ async def test_one_of_many_gets_the_last_room(home: Home):
     assert await home.used() == (920, 5)
 
 
+async def test_a_medium_is_activity(home: Home):
+    """[ACT2] A medium moves its thread up too, under its uploader's name, and its end moves nothing."""
+    media_id = await home.store_whole()
+    first = await home.store.thread(home.ann.key, home.thread_id, now_ms=NOW_MS)
+    await home.store.append([home.finish(media_id, at_ms=NOW_MS + 5)], first_stamp_ms=NOW_MS + 5)
+
+    moved = await home.store.thread(home.ann.key, home.thread_id, now_ms=NOW_MS)
+    assert first.last_encrypted_body is None
+    assert moved.last_seq > first.last_seq
+    assert moved.last_activity_at == moved.media[0].uploaded_at
+    assert (moved.last_author_id, moved.last_encrypted_body) == (home.ann.user_id, None)
+    await home.store.append([home.expire(media_id)], first_stamp_ms=NOW_MS + WEEK_MS)
+    ended = await home.store.thread(home.ann.key, home.thread_id, now_ms=NOW_MS + WEEK_MS)
+    assert (ended.last_seq, ended.last_activity_at) == (moved.last_seq, moved.last_activity_at)
+
+
 async def test_many_begin_one_upload(home: Home):
     """[MED1] First chunks of one medium that come at once begin one upload, in one folder."""
     media_id = new_id()

@@ -443,7 +443,7 @@ async def test_reading_what_is_not_there(store: Store, stamps: Stamps, home: Hom
             store.members(user, group_id, limit=500),
             store.events(user, group_id, after=0, limit=1),
             store.messages(user, since_ms=0, limit=1, group_id=group_id),
-            store.threads(user, group_id, limit=1, offset=0, newest_first=True),
+            store.threads(user, group_id, limit=1, offset=0, sort="active_desc"),
             store.thread(user, thread_id, now_ms=NOW_MS),
             store.replies(user, thread_id, limit=1, offset=0),
             store.replace_code(user, group_id, invite_code=new_code(), expires_ms=NOW_MS),
@@ -583,6 +583,36 @@ async def test_a_page_never_parts_one_stamp(store: Store, stamps: Stamps, home: 
     assert ([event.group_id for event in rest], more, last) == ([home.group_id], True, False)
 
 
+async def test_threads_by_activity(store: Store, stamps: Stamps, home: Home):
+    """[ACT1] The last active first: a reply moves its thread up, and the list has its author and body."""
+    opened = [thread(home.ann, home.group_id, at_ms=NOW_MS + index) for index in range(3)]
+    await put(store, stamps, *opened)
+
+    async def listed() -> list[str]:
+        page = await store.threads(home.bob.key, home.group_id, limit=9, offset=0, sort="active_desc")
+        return [one.thread_id for one in page.threads]
+
+    assert await listed() == [one.thread_id for one in reversed(opened)]
+    old = (await store.threads(home.bob.key, home.group_id, limit=1, offset=0, sort="created_asc")).threads[0]
+    assert (old.last_activity_at, old.last_seq) == (old.created_at, 3)
+    assert (old.last_author_id, old.last_author_username) == (home.ann.user_id, "ann")
+    assert old.last_encrypted_body is None
+
+    # Two replies of one batch in one thread, one in another.
+    words = [reply(home.bob, opened[0].thread_id, at_ms=NOW_MS + 10 + index) for index in range(2)]
+    await put(store, stamps, words[0], reply(home.ann, opened[1].thread_id, at_ms=NOW_MS + 20), words[1])
+
+    assert await listed() == [opened[0].thread_id, opened[1].thread_id, opened[2].thread_id]
+    new = await store.thread(home.ann.key, opened[0].thread_id, now_ms=NOW_MS)
+    assert new.last_seq == (await store.heads([home.group_id]))[home.group_id].seq == 8
+    assert (
+        new.last_activity_at
+        == (await store.replies(home.ann.key, opened[0].thread_id, limit=9, offset=0)).replies[-1].created_at
+    )
+    assert (new.last_author_id, new.last_author_username) == (home.bob.user_id, "bob")
+    assert new.last_encrypted_body == words[1].encrypted_body
+
+
 async def test_threads_and_replies(store: Store, stamps: Stamps, home: Home):
     """[THREADS] Threads in the log's order or its reverse, replies oldest first, counted."""
     opened = [thread(home.ann, home.group_id, at_ms=NOW_MS + index) for index in range(3)]
@@ -590,8 +620,8 @@ async def test_threads_and_replies(store: Store, stamps: Stamps, home: Home):
     written = [reply(home.bob, opened[0].thread_id) for _ in range(3)]
     await put(store, stamps, written[0], reply(home.ann, opened[1].thread_id), *written[1:])
 
-    newest = await store.threads(home.bob.key, home.group_id, limit=2, offset=0, newest_first=True)
-    oldest = await store.threads(home.bob.key, home.group_id, limit=2, offset=2, newest_first=False)
+    newest = await store.threads(home.bob.key, home.group_id, limit=2, offset=0, sort="created_desc")
+    oldest = await store.threads(home.bob.key, home.group_id, limit=2, offset=2, sort="created_asc")
     replies = await store.replies(home.ann.key, opened[0].thread_id, limit=2, offset=1)
 
     assert [one.thread_id for one in newest.threads] == [opened[2].thread_id, opened[1].thread_id]

@@ -53,6 +53,11 @@ async def test_a_thread_s_life(api: Api):
         "reply_count": 1,
         "media_count": 0,
         "created_at": thread["created_at"],
+        "last_activity_at": reply["created_at"],
+        "last_seq": 4,
+        "last_author_id": bob.id,
+        "last_author_username": bob.username,
+        "last_encrypted_body": "UkVQ",
     }
     assert shown == {**expected, "media": [], "media_has_more": False}
     listed = (await ada.get(f"/api/groups/{group_id}/threads")).json()
@@ -72,18 +77,20 @@ async def test_a_thread_s_life(api: Api):
     events = (await ada.get("/v1/events", group_id=group_id, after_seq=2)).json()["events"]
     assert [event["type"] for event in events] == ["new_thread", "new_reply"]
     # The reply named no message, so its event has no such field.
-    without = {"reply_count", "media_count"}
+    without = {"reply_count", "media_count"} | {name for name in expected if name.startswith("last_")}
     del expected_reply["message_id"]
     assert events[0]["data"] == {name: value for name, value in expected.items() if name not in without}
     assert events[1]["data"] == {name: value for name, value in expected_reply.items() if name not in without}
 
 
-@pytest.mark.parametrize("order", [None, "created_desc", "created_asc"])
+@pytest.mark.parametrize("order", [None, "created_desc", "created_asc", "active_desc"])
 async def test_threads_come_page_by_page(api: Api, order: str | None):
     """[THR2] limit, offset and sort cut one order into pages; the newest first unless asked otherwise."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     made = [(await ada.open_thread(group))["thread_id"] for _ in range(7)]
+    await ada.post(f"/api/threads/{made[2]}/replies", {"encrypted_body": opaque()})
+    active = [made[2], *(one for one in reversed(made) if one != made[2])]
     query: dict[str, Any] = {} if order is None else {"sort": order}
 
     pages = [
@@ -92,7 +99,7 @@ async def test_threads_come_page_by_page(api: Api, order: str | None):
     ]
 
     seen = [[thread["thread_id"] for thread in page["threads"]] for page in pages]
-    expected = made if order == "created_asc" else made[::-1]
+    expected = {"created_asc": made, "active_desc": active}.get(order or "", made[::-1])
     assert seen == [expected[:3], expected[3:6], expected[6:], []]
     assert [page["has_more"] for page in pages] == [True, True, False, False]
     assert {page["total_count"] for page in pages} == {7}

@@ -149,6 +149,7 @@ async def test_check_finds_what_was_changed(serve, people):
         (misspelt, "hash"),
         ("DELETE FROM events WHERE place & 255 = 5", "number 5 is missing"),
         (f"UPDATE threads SET reply_count = 3 WHERE thread_id = '{thread['thread_id']}'", "counts"),
+        (f"UPDATE threads SET active_seq = 1 WHERE thread_id = '{thread['thread_id']}'", "active later"),
         (f"UPDATE threads SET encrypted_title = 'QQ' WHERE thread_id = '{thread['thread_id']}'", "differs"),
         ("DELETE FROM members", "is not a member"),
     ):

@@ -303,7 +303,7 @@ export class OrbitalApi extends Http {
 
   /**
    * @param {string} groupId
-   * @param {{limit?: number, offset?: number, sort?: 'created_desc' | 'created_asc'}} [query]
+   * @param {{limit?: number, offset?: number, sort?: 'created_desc' | 'created_asc' | 'active_desc'}} [query]
    * @returns {Promise<Threads>}
    */
   threads(groupId, query) {
@@ -314,7 +314,7 @@ export class OrbitalApi extends Http {
    * The same, one after the other, read page by page.
    *
    * @param {string} groupId
-   * @param {{limit?: number, offset?: number, sort?: 'created_desc' | 'created_asc'}} [query]
+   * @param {{limit?: number, offset?: number, sort?: 'created_desc' | 'created_asc' | 'active_desc'}} [query]
    * @returns {AsyncGenerator<Thread, void, undefined>}
    */
   eachThread(groupId, query) {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from orbital_relay.api.fields import Encrypted, HasMore, ResponseBody, Uuid
 from orbital_relay.api.media import Medium
+
+
+Sort = Literal["created_desc", "created_asc", "active_desc"]
+"""The order of a list of threads: newest first, oldest first, or the last active first."""
 
 
 class ThreadBody(msgspec.Struct):
@@ -57,6 +61,16 @@ class Thread(ResponseBody, frozen=True, kw_only=True):
     reply_count: int
     media_count: int
     created_at: str
+    last_activity_at: Annotated[
+        str, msgspec.Meta(description="When its newest reply or medium was posted, or the thread itself.")
+    ] = ""
+    last_seq: Annotated[int, msgspec.Meta(description="The number of that event in the group.")] = 0
+    last_author_id: Annotated[str, msgspec.Meta(description="The user who posted it.")] = ""
+    last_author_username: str = ""
+    last_encrypted_body: Annotated[
+        str | None,
+        msgspec.Meta(description="The body of it when it is a reply; null for a medium or the thread itself."),
+    ] = None
 
 
 class ThreadWithMedia(Thread, frozen=True, kw_only=True):

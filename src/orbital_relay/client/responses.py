@@ -21,7 +21,7 @@ from orbital_relay.api.media import MediumInfo as MediaInfo
 from orbital_relay.api.media import ThreadMedia as MediaList
 from orbital_relay.api.messages import Message, Messages
 from orbital_relay.api.messages import MessagePosted as MessageSent
-from orbital_relay.api.threads import Replies, ReplyCreated, Thread, ThreadCreated, Threads, ThreadWithMedia
+from orbital_relay.api.threads import Replies, ReplyCreated, Sort, Thread, ThreadCreated, Threads, ThreadWithMedia
 from orbital_relay.api.threads import ThreadReply as Reply
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "Reply",
     "ReplyCreated",
     "SignedUp",
+    "Sort",
     "Thread",
     "ThreadCreated",
     "ThreadWithMedia",

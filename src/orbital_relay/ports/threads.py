@@ -21,7 +21,7 @@ class ThreadStore(Protocol):
         ...
 
     async def threads(
-        self, user: int, group_id: GroupId, *, limit: int, offset: int, newest_first: bool
+        self, user: int, group_id: GroupId, *, limit: int, offset: int, sort: api.Sort
     ) -> api.Threads:
         """Answer `GET /api/groups/{group_id}/threads`."""
         ...

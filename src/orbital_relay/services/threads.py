@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from orbital_relay.api.threads import Replies, ReplyBody, ThreadBody, Threads, ThreadWithMedia
+from orbital_relay.api.threads import Replies, ReplyBody, Sort, ThreadBody, Threads, ThreadWithMedia
 from orbital_relay.model import GroupId, IdempotencyKey, PostReply, PostThread, Principal, ThreadId
 from orbital_relay.ports import Appended
 from orbital_relay.services.context import ServiceContext
@@ -70,16 +70,16 @@ def reply(
 
 
 async def page(
-    context: ServiceContext, principal: Principal, group_id: GroupId, *, limit: int, offset: int, newest_first: bool
+    context: ServiceContext, principal: Principal, group_id: GroupId, *, limit: int, offset: int, sort: Sort
 ) -> Threads:
     """
-    Return a page of a group's threads, in the order of the log or its reverse.
+    Return a page of a group's threads, in the order that is asked for.
 
     Raises:
         NotFound: If there is no such group.
         Forbidden: If the caller is not in it.
     """
-    return await context.store.threads(principal.key, group_id, limit=limit, offset=offset, newest_first=newest_first)
+    return await context.store.threads(principal.key, group_id, limit=limit, offset=offset, sort=sort)
 
 
 async def show(context: ServiceContext, principal: Principal, thread_id: ThreadId) -> ThreadWithMedia:

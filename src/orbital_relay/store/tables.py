@@ -120,8 +120,12 @@ threads: Final = Table(
     Column("reply_count", Integer, nullable=False, server_default=text("0")),
     Column("media_count", Integer, nullable=False, server_default=text("0")),
     Column("created_ms", BigInteger, nullable=False),
+    # Of the thread itself, its newest reply or its newest medium.
+    Column("active_seq", BigInteger, nullable=False, server_default=text("0")),
+    Column("active_ms", BigInteger, nullable=False, server_default=text("0")),
 )
 Index("threads_by_group", threads.c.group, threads.c.seq, unique=True)
+Index("threads_by_activity", threads.c.group, threads.c.active_seq)
 
 replies: Final = Table(
     "replies",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Row, Select, and_, func, select
 
 from orbital_relay import wire
-from orbital_relay.api.threads import Replies, Thread, ThreadReply, Threads
+from orbital_relay.api.threads import Replies, Sort, Thread, ThreadReply, Threads
 from orbital_relay.core.decide import no_thread
 from orbital_relay.model import GroupId
 from orbital_relay.store import tables as t
@@ -25,6 +25,13 @@ def thread_group(conn: Connection, thread_id: str) -> GroupId | None:
     return None if found is None else GroupId(found)
 
 
+# What was posted last in a thread: a reply or a medium, or neither when the thread itself was.
+_last = t.replies.alias("last")
+_last_author = t.users.alias("last_author")
+_last_medium = t.media.alias("last_medium")
+_uploader = t.users.alias("uploader")
+
+
 def _threads() -> Select[Any]:
     return (
         select(
@@ -39,9 +46,22 @@ def _threads() -> Select[Any]:
             t.threads.c.reply_count,
             t.threads.c.media_count,
             t.threads.c.created_ms,
+            t.threads.c.active_seq,
+            t.threads.c.active_ms,
+            func.coalesce(_last_author.c.user_id, _uploader.c.user_id, t.users.c.user_id).label("last_author_id"),
+            func.coalesce(_last.c.author_username, _uploader.c.username, t.threads.c.author_username).label(
+                "last_author_username"
+            ),
+            _last.c.encrypted_body.label("last_encrypted_body"),
         )
         .join(t.groups, t.groups.c.id == t.threads.c.group)
         .join(t.users, t.users.c.id == t.threads.c.author)
+        .outerjoin(_last, and_(_last.c.thread == t.threads.c.id, _last.c.seq == t.threads.c.active_seq))
+        .outerjoin(_last_author, _last_author.c.id == _last.c.author)
+        .outerjoin(
+            _last_medium, and_(_last_medium.c.thread == t.threads.c.id, _last_medium.c.seq == t.threads.c.active_seq)
+        )
+        .outerjoin(_uploader, _uploader.c.id == _last_medium.c.uploader)
     )
 
 
@@ -57,17 +77,32 @@ def _thread(row: Row[*tuple[Any, ...]]) -> Thread:
         reply_count=row.reply_count,
         media_count=row.media_count,
         created_at=wire.iso(row.created_ms),
+        last_activity_at=wire.iso(row.active_ms),
+        last_seq=row.active_seq,
+        last_author_id=row.last_author_id,
+        last_author_username=row.last_author_username,
+        last_encrypted_body=row.last_encrypted_body,
     )
 
 
-def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: int, newest_first: bool) -> Threads:
-    """Answer `GET /api/groups/{group_id}/threads`; the order is the log's."""
+def threads(conn: Connection, user: int, group_id: str, *, limit: int, offset: int, sort: Sort) -> Threads:
+    """Answer `GET /api/groups/{group_id}/threads`; by the numbers of the log, not by clocks."""
     group = require_member(conn, user, group_id)
     total = conn.execute(select(func.count()).where(t.threads.c.group == group)).scalar_one()
-    order = t.threads.c.seq.desc() if newest_first else t.threads.c.seq
+    order = {
+        "created_desc": t.threads.c.seq.desc(),
+        "created_asc": t.threads.c.seq.asc(),
+        "active_desc": t.threads.c.active_seq.desc(),
+    }[sort]
     length = func.length(t.threads.c.encrypted_title) + func.length(t.threads.c.encrypted_body)
     length += func.length(t.threads.c.author_username) * NAME_FACTOR
-    keys = select(t.threads.c.id, length).where(t.threads.c.group == group).order_by(order)
+    length += func.coalesce(func.length(_last.c.encrypted_body) + func.length(_last.c.author_username) * NAME_FACTOR, 0)
+    keys = (
+        select(t.threads.c.id, length)
+        .outerjoin(_last, and_(_last.c.thread == t.threads.c.id, _last.c.seq == t.threads.c.active_seq))
+        .where(t.threads.c.group == group)
+        .order_by(order)
+    )
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     rows = conn.execute(_threads().where(t.threads.c.id.in_(numbers)).order_by(order))
     return Threads(

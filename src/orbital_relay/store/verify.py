@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from orbital_relay import wire
 from orbital_relay.core.chain import Chain, digest, first_prev
@@ -153,6 +153,15 @@ class _Check:
         )
         for row in wrong:
             self._find(f"the thread {row.thread_id} counts other replies than there are")
+        newest = select(func.max(t.replies.c.seq)).where(t.replies.c.thread == t.threads.c.id).scalar_subquery()
+        early = self._conn.execute(
+            select(t.threads.c.thread_id).where(
+                t.threads.c.group == group.id,
+                or_(t.threads.c.active_seq < t.threads.c.seq, t.threads.c.active_seq < newest),
+            )
+        )
+        for row in early:
+            self._find(f"the thread {row.thread_id} was active later than it says")
 
         self._media()
 

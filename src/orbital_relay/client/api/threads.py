@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Literal
 
 from orbital_relay.client import responses
 from orbital_relay.client.api.bodies import key_or_new, reply_body, reply_path, segment, thread_body
 from orbital_relay.client.http import Http
 
-Sort = Literal["created_desc", "created_asc"]
+Sort = responses.Sort
+"""`created_desc`, `created_asc`, or `active_desc`: the last active first."""
 
 
 class ThreadRequests(Http):

@@ -67,16 +67,20 @@ WHERE t.thread_id = ANY($1::text[])
 
 _ADD_THREADS: Final = """
 INSERT INTO threads (thread_id, "group", seq, author, author_username, encrypted_title, encrypted_body,
-                     root_message_id, created_ms)
-SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[],
-                     $8::text[], $9::bigint[])
+                     root_message_id, created_ms, active_seq, active_ms)
+SELECT added.*, added.seq, added.at_ms
+FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
+            $9::bigint[]) AS added (thread_id, "group", seq, author, name, title, body, root, at_ms)
 RETURNING thread_id, id
 """
 
 _ADD_REPLIES: Final = """
 WITH counted AS (
-    UPDATE threads SET reply_count = reply_count + added.count
-    FROM (SELECT thread, count(*) AS count FROM unnest($2::bigint[]) AS of (thread) GROUP BY thread) AS added
+    UPDATE threads SET reply_count = reply_count + added.count, active_seq = added.seq, active_ms = added.at_ms
+    FROM (
+        SELECT thread, count(*) AS count, max(seq) AS seq, max(at_ms) AS at_ms
+        FROM unnest($2::bigint[], $3::bigint[], $8::bigint[]) AS of (thread, seq, at_ms) GROUP BY thread
+    ) AS added
     WHERE threads.id = added.thread
 )
 INSERT INTO replies (reply_id, thread, seq, author, author_username, encrypted_body, message_id, created_ms)

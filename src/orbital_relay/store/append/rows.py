@@ -244,6 +244,8 @@ def _add_thread(conn: Connection, draft: PostThread, group: GroupRow, *, seq: in
             encrypted_body=draft.encrypted_body,
             root_message_id=draft.root_message_id,
             created_ms=draft.at_ms,
+            active_seq=seq,
+            active_ms=draft.at_ms,
         )
     )
 
@@ -252,7 +254,7 @@ def _add_reply(conn: Connection, draft: PostReply, *, seq: int) -> None:
     thread = conn.execute(
         update(t.threads)
         .where(t.threads.c.thread_id == draft.thread_id)
-        .values(reply_count=t.threads.c.reply_count + 1)
+        .values(reply_count=t.threads.c.reply_count + 1, active_seq=seq, active_ms=draft.at_ms)
         .returning(t.threads.c.id)
     ).scalar_one()
     conn.execute(
@@ -305,6 +307,7 @@ def _finish(conn: Connection, draft: FinishMedia, *, seq: int) -> None:
         .returning(t.media.c.thread)
     ).one()
     _count_medium(conn, row.thread, 1)
+    conn.execute(update(t.threads).where(t.threads.c.id == row.thread).values(active_seq=seq, active_ms=draft.at_ms))
 
 
 def _expire(conn: Connection, draft: ExpireMedia) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import msgspec
 
@@ -10,6 +10,7 @@ from orbital_relay.api.threads import (
     Replies,
     ReplyBody,
     ReplyCreated,
+    Sort,
     ThreadBody,
     ThreadCreated,
     Threads,
@@ -34,7 +35,7 @@ class ThreadQuery(msgspec.Struct):
     limit: Limit = 50
     offset: Offset = 0
     sort: Annotated[
-        Literal["created_desc", "created_asc"], msgspec.Meta(description="Newest first, or oldest first.")
+        Sort, msgspec.Meta(description="Newest first, oldest first, or the last active first: replies and media count.")
     ] = "created_desc"
 
 
@@ -80,7 +81,7 @@ async def list_threads(call: Call, query: ThreadQuery) -> Reply:
         call.uuid("group_id", GroupId),
         limit=query.limit,
         offset=query.offset,
-        newest_first=query.sort == "created_desc",
+        sort=query.sort,
     )
     return Reply.json(page)
 
