@@ -48,6 +48,7 @@ const SHELL = [
   '/js/model/typing.js',
   '/js/model/uploads.js',
   '/js/model/vault.js',
+  '/js/model/writer.js',
   '/js/views/composer.js',
   '/js/views/dialogs/account.js',
   '/js/views/dialogs/groups.js',

@@ -312,9 +312,9 @@ test(
     // Both look elsewhere; one of them reads the news.
     for (const { page } of [ada, other]) await page.getByRole('link', { name: 'New thread' }).click();
     await ben.reply('Something new.');
-    for (const { page } of [ada, other]) await page.getByRole('link', { name: /Two tabs ?, new/ }).waitFor();
+    for (const { page } of [ada, other]) await page.getByRole('link', { name: /Two tabs.* \d+ new/ }).waitFor();
     await ada.page.getByRole('link', { name: /Two tabs/ }).click();
-    await other.page.getByRole('link', { name: /Two tabs ?, new/ }).waitFor({ state: 'detached' });
+    await other.page.getByRole('link', { name: /Two tabs.* \d+ new/ }).waitFor({ state: 'detached' });
     await other.openThread('Two tabs');
 
     await context.setOffline(true);

@@ -147,7 +147,7 @@ export class Person {
 
   /** @returns {Promise<string[]>} The words of every reply that is shown, in order, each with how it stands. */
   async talk() {
-    return this.page.locator('.items > li').evaluateAll((items) =>
+    return this.page.locator('.items > li.item').evaluateAll((items) =>
       items.map((item) => {
         const words = item.querySelector('.words')?.textContent ?? item.querySelector('figcaption')?.textContent?.split(' · ')[0] ?? '?';
         return item.classList.contains('waiting') ? `(waiting) ${words}` : words;

@@ -112,7 +112,9 @@ class Crowd:
         )
         self.media_id, number = conn.execute(select(t.media.c.media_id, t.media.c.id).limit(1)).one()
         conn.execute(insert(t.media_downloads), [{"media": number, "user": user, "at_ms": 1} for user in ids])
-        conn.execute(update(t.threads).where(t.threads.c.id == thread).values(reply_count=40, media_count=60, active_seq=2039))
+        conn.execute(
+            update(t.threads).where(t.threads.c.id == thread).values(reply_count=40, media_count=60, active_seq=2039)
+        )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

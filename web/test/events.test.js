@@ -16,6 +16,8 @@ function setting() {
   for (const id of ['1', '2', '3', '4', '5']) group.threads.set(id, /** @type {any} */ ({ id, items: new Map(), title: id }));
   const threads = {
     countSoon() {},
+    find: async (/** @type {any} */ { threads: all }, /** @type {string} */ id) => all.get(id),
+    posted() {},
     async addReply(/** @type {any} */ _group, /** @type {any} */ thread, /** @type {any} */ found) {
       thread.items.set(found.reply_id, { author: 'ben', text: found.encrypted_body });
     },

@@ -62,3 +62,24 @@ test('[MARK2] a star inside a word or before a space is text, three stars are bo
   ]))
     assert.equal(outline(parse(written)), shown, written);
 });
+
+test('[MARK3] lists nest by indentation, and an address keeps the brackets that it opened', () => {
+  const item = (/** @type {any[]} */ ...children) => ({ tag: 'li', children });
+  assert.deepEqual(parse('- a\n  - b\n    1. c\n  - d\n- e'), [
+    {
+      tag: 'ul',
+      children: [
+        item('a', { tag: 'ul', children: [item('b', { tag: 'ol', props: { start: 1 }, children: [item('c')] }), item('d')] }),
+        item('e'),
+      ],
+    },
+  ]);
+  const links = (/** @type {string} */ text) => [...JSON.stringify(parse(text)).matchAll(/"href":"([^"]+)"/g)].map(([, href]) => href);
+  for (const [text, href] of [
+    ['https://example.org/a_(b)', 'https://example.org/a_(b)'],
+    ['(see https://example.org/a_(b)).', 'https://example.org/a_(b)'],
+    ['(https://example.org/a).', 'https://example.org/a'],
+    ['[there](https://example.org/a_(b)) and', 'https://example.org/a_(b)'],
+  ])
+    assert.deepEqual(links(text ?? ''), [href], text);
+});

@@ -360,6 +360,11 @@
  * @property {number} reply_count
  * @property {number} media_count
  * @property {string} created_at
+ * @property {string} last_activity_at When its newest reply or medium was posted, or the thread itself.
+ * @property {number} last_seq The number of that event in the group.
+ * @property {string} last_author_id The user who posted it.
+ * @property {string} last_author_username
+ * @property {string | null} last_encrypted_body The body of it when it is a reply; null for a medium or the thread itself.
  */
 
 /**
@@ -418,6 +423,11 @@
  * @property {number} reply_count
  * @property {number} media_count
  * @property {string} created_at
+ * @property {string} last_activity_at When its newest reply or medium was posted, or the thread itself.
+ * @property {number} last_seq The number of that event in the group.
+ * @property {string} last_author_id The user who posted it.
+ * @property {string} last_author_username
+ * @property {string | null} last_encrypted_body The body of it when it is a reply; null for a medium or the thread itself.
  * @property {Array<Medium>} media
  * @property {boolean} media_has_more Whether the thread has more media than are listed here.
  */

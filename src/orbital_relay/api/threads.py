@@ -9,7 +9,6 @@ import msgspec
 from orbital_relay.api.fields import Encrypted, HasMore, ResponseBody, Uuid
 from orbital_relay.api.media import Medium
 
-
 Sort = Literal["created_desc", "created_asc", "active_desc"]
 """The order of a list of threads: newest first, oldest first, or the last active first."""
 

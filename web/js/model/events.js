@@ -76,7 +76,7 @@ export class Events {
     const mine = data.author_id === userId;
     reads.noted(data.thread_id, seq, mine);
     if (group.threads.has(data.thread_id)) return;
-    const thread = await threads.opened(data, group);
+    const thread = await threads.opened(data, group, seq);
     // A new thread is empty; its replies arrive as separate events.
     if (!group.threads.has(thread.id)) group.threads.set(thread.id, thread);
     if (!mine) this.#news('thread', group, thread, thread.author, thread.title);
@@ -87,13 +87,14 @@ export class Events {
     const { outbox, reads, threads, typists, userId } = this.#parts;
     typists.stopped(data.thread_id, data.author_id);
     const mine = data.author_id === userId;
-    const thread = group.threads.get(data.thread_id);
+    const thread = await threads.find(group, data.thread_id);
     const known = thread?.items.has(data.reply_id);
     reads.noted(data.thread_id, seq, mine);
     if (thread) await threads.addReply(group, thread, data);
     outbox.arrived(data.encrypted_body);
     threads.countSoon(group, data.thread_id);
     const item = thread?.items.get(data.reply_id);
+    if (thread && item) threads.posted(thread, { ...item, seq, kind: 'reply' });
     if (thread && item && !known && !mine) this.#news('reply', group, thread, item.author, item.text);
   }
 
@@ -101,13 +102,14 @@ export class Events {
   async #medium(group, { data, seq, server_timestamp }) {
     const { reads, threads, uploads, userId } = this.#parts;
     const mine = data.author_id === userId;
-    const thread = group.threads.get(data.thread_id);
+    const thread = await threads.find(group, data.thread_id);
     const known = thread?.items.has(data.media_id);
     reads.noted(data.thread_id, seq, mine);
     if (thread) await threads.addMedium(group, thread, data, server_timestamp);
     uploads.arrived(data.media_id);
     threads.countSoon(group, data.thread_id);
     const item = thread?.items.get(data.media_id);
+    if (thread && item) threads.posted(thread, { ...item, seq, kind: 'media', text: null });
     if (thread && item && !known && !mine) this.#news('media', group, thread, item.author, 'a photo');
   }
 

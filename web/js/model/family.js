@@ -1,5 +1,4 @@
 /** The member's model: groups, threads, replies, presence. It decrypts what arrives and encrypts what is sent, and never touches the DOM. */
-import { seal } from '../crypto/envelope.js';
 import { Downloads } from './downloads.js';
 import { Drafts } from './drafts.js';
 import { Events } from './events.js';
@@ -14,6 +13,7 @@ import { Shelf } from './shelf.js';
 import { Threads } from './threads.js';
 import { Typists } from './typing.js';
 import { Uploads } from './uploads.js';
+import { Writer } from './writer.js';
 
 /** @import {OrbitalClient} from '/sdk/client.js' */
 /** @import {Storage} from './shelf.js' */
@@ -82,6 +82,7 @@ export class Family extends EventTarget {
     const counted = (/** @type {Thread} */ thread) => this.#readNow(thread);
     this.threads = new Threads({ api, userId, ask, nameOf: this.people.nameOf, counted, changed });
     const { outbox, people, reads, threads, typists, uploads, groups, keys } = this;
+    this.writer = new Writer({ session, outbox, threads, groups });
     const news = (/** @type {unknown} */ detail) => this.#emit('news', detail);
     this.events = new Events({ userId, outbox, people, reads, threads, typists, uploads, news });
     const forget = (/** @type {string} */ id) => this.#forget(id);
@@ -320,10 +321,11 @@ export class Family extends EventTarget {
   async #reload(group) {
     const open = [...group.threads.values()].filter(({ loaded }) => loaded !== 'no').map(({ id }) => id);
     group.threads.clear();
+    group.listedTo = 0;
     group.loaded = 'no';
     await this.threads.loadPage(group);
     for (const id of open) {
-      const thread = group.threads.get(id);
+      const thread = await this.threads.find(group, id);
       if (thread) void this.threads.load(group, thread);
     }
   }
@@ -339,37 +341,19 @@ export class Family extends EventTarget {
   // Sending
 
   /** @param {Group} group @param {string} title @param {string} body */
-  async writeThread(group, title, body) {
-    const key = /** @type {CryptoKey} */ (group.key);
-    const encrypted_title = await seal(key, group.id, 'thread-title', title);
-    const encrypted_body = await seal(key, group.id, 'thread-body', body);
-    return this.outbox.send(group.id, { type: 'thread', encrypted_title, encrypted_body }, { threadId: undefined, title, body });
+  writeThread(group, title, body) {
+    return this.writer.thread(group, title, body);
   }
 
   /** @param {Group} group @param {string} threadId @param {string} body */
-  async writeReply(group, threadId, body) {
-    const key = /** @type {CryptoKey} */ (group.key);
-    const encrypted_body = await seal(key, group.id, `reply/${threadId}`, body);
+  writeReply(group, threadId, body) {
     this.#around.client.typing(threadId, false);
-    return this.outbox.send(group.id, { type: 'reply', thread_id: threadId, encrypted_body }, { threadId, title: null, body });
+    return this.writer.reply(group, threadId, body);
   }
 
   /** Handle the server's answer to a sent text. @param {string} key @param {any} answer */
   async #sent(key, answer) {
-    const draft = this.outbox.sent(key);
-    const group = draft && this.groups.get(draft.groupId);
-    if (draft && group) {
-      const { user_id: author_id, username: author_username } = this.session;
-      const { encrypted_title, encrypted_body } = draft.draft;
-      const made = { author_id, author_username, encrypted_body, created_at: answer.created_at };
-      if (draft.threadId) {
-        const thread = group.threads.get(draft.threadId);
-        if (thread) await this.threads.addReply(group, thread, { ...made, reply_id: answer.reply_id, thread_id: draft.threadId });
-      } else if (!group.threads.has(answer.thread_id)) {
-        const thread = await this.threads.opened({ ...made, thread_id: answer.thread_id, group_id: group.id, encrypted_title }, group);
-        if (!group.threads.has(thread.id)) group.threads.set(thread.id, thread);
-      }
-    }
+    await this.writer.sent(key, answer);
     this.#emit('sent', { key, threadId: answer.thread_id });
     this.changed();
   }

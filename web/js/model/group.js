@@ -10,6 +10,7 @@ export const newGroup = (known) => ({
   ...known,
   threads: new Map(),
   more: false,
+  listedTo: 0,
   loaded: 'no',
   members: [],
   online: new Set(),

@@ -5,7 +5,12 @@
 /** Threads whose position is kept; beyond it, the oldest read threads are evicted. */
 const KEPT = 2000;
 
-/** @typedef {{last: number, read: number}} Mark The thread's last event, and the last one that was read; both by number. */
+/**
+ * @typedef {object} Mark
+ * @property {number} last The thread's last event, by number.
+ * @property {number} read The last one that was read, by number.
+ * @property {number} fresh How many events of others came since then, as far as this device received them.
+ */
 /** @typedef {{groups: Record<string, number>, threads: Record<string, Mark>}} Marks `groups`: the server's time of the last event. */
 
 /** @param {unknown} value @returns {value is Mark} */
@@ -31,8 +36,11 @@ export class ReadMarks {
     }
     for (const [id, mark] of Object.entries(threads)) {
       if (!isMark(mark)) continue;
-      const had = this.#marks.threads[id] ?? { last: 0, read: 0 };
-      this.#marks.threads[id] = { last: Math.max(had.last, mark.last), read: Math.max(had.read, mark.read) };
+      const had = this.#marks.threads[id] ?? { last: 0, read: 0, fresh: 0 };
+      const read = Math.max(had.read, mark.read);
+      // The one that was read further knows how many came since.
+      const fresh = mark.read > had.read ? mark.fresh : mark.read < had.read ? had.fresh : Math.max(had.fresh, mark.fresh ?? 0);
+      this.#marks.threads[id] = { last: Math.max(had.last, mark.last), read, fresh: Number.isSafeInteger(fresh) ? fresh : 0 };
     }
   }
 
@@ -55,11 +63,12 @@ export class ReadMarks {
    * @param {boolean} mine One's own event neither marks a thread as unread nor as read.
    */
   noted(threadId, seq, mine) {
-    const mark = this.#marks.threads[threadId] ?? { last: 0, read: 0 };
+    const mark = this.#marks.threads[threadId] ?? { last: 0, read: 0, fresh: 0 };
     this.#marks.threads[threadId] = mark;
     if (seq <= mark.last) return;
     if (mine && mark.read >= mark.last) mark.read = seq;
     mark.last = seq;
+    if (!mine) mark.fresh++;
     this.#keep();
   }
 
@@ -69,11 +78,17 @@ export class ReadMarks {
     return mark !== undefined && mark.last > mark.read;
   }
 
+  /** @param {string} threadId @returns {number} How many events of others are unread; at least 1 in an unread thread. */
+  fresh(threadId) {
+    return this.unread(threadId) ? Math.max(1, this.#marks.threads[threadId]?.fresh ?? 0) : 0;
+  }
+
   /** @param {string} threadId @returns {boolean} Whether that changed anything. */
   markRead(threadId) {
     const mark = this.#marks.threads[threadId];
     if (!mark || mark.read >= mark.last) return false;
     mark.read = mark.last;
+    mark.fresh = 0;
     this.#keep();
     return true;
   }

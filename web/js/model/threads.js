@@ -40,14 +40,23 @@ export class Threads {
     this.#counting.clear();
   }
 
-  /** @param {import('/sdk/rest.js').Thread | import('/sdk/wire.js').NewThread} found @param {Group} group @returns {Promise<Thread>} */
-  async opened(found, { id, key }) {
-    const { reply_count = 0, media_count = 0 } = /** @type {Partial<import('/sdk/rest.js').Thread>} */ (found);
+  /**
+   * @param {Omit<import('/sdk/rest.js').Thread, 'reply_count' | 'media_count'> | import('/sdk/wire.js').NewThread} found
+   * @param {Group} group
+   * @param {number} [seq] Of its event, where it is one.
+   * @returns {Promise<Thread>}
+   */
+  async opened(found, { id, key }, seq = 0) {
+    const { reply_count = 0, media_count = 0, ...last } = /** @type {Partial<import('/sdk/rest.js').Thread>} */ (found);
+    const author = this.#around.nameOf(found.author_id, found.author_username);
+    const mine = found.author_id === this.#around.userId;
+    const atMs = Date.parse(found.created_at);
     return {
       id: found.thread_id,
-      author: this.#around.nameOf(found.author_id, found.author_username),
-      mine: found.author_id === this.#around.userId,
-      atMs: Date.parse(found.created_at),
+      author,
+      mine,
+      atMs,
+      last: last.last_seq ? await this.#lastOf(found.thread_id, last, id, key) : { seq, atMs, author, mine, kind: 'thread', text: null },
       title: await open(key, id, 'thread-title', found.encrypted_title),
       body: await open(key, id, 'thread-body', found.encrypted_body),
       replies: reply_count,
@@ -55,6 +64,37 @@ export class Threads {
       items: new Map(),
       loaded: 'no',
     };
+  }
+
+  /**
+   * @param {string} threadId
+   * @param {Partial<import('/sdk/rest.js').Thread>} found
+   * @param {string} groupId
+   * @param {CryptoKey | undefined} key
+   * @returns {Promise<import('./types.js').Activity>}
+   */
+  async #lastOf(threadId, found, groupId, key) {
+    const { last_seq = 0, last_activity_at = '', last_author_id, last_author_username, last_encrypted_body, created_at } = found;
+    const reply = typeof last_encrypted_body === 'string';
+    return {
+      seq: last_seq,
+      atMs: Date.parse(last_activity_at),
+      author: this.#around.nameOf(last_author_id, last_author_username),
+      mine: last_author_id === this.#around.userId,
+      kind: reply ? 'reply' : last_activity_at === created_at ? 'thread' : 'media',
+      text: reply ? await open(key, groupId, `reply/${threadId}`, last_encrypted_body) : null,
+    };
+  }
+
+  /** Note what was posted in a thread, unless something later is known. @param {Thread} thread @param {import('./types.js').Activity} last */
+  posted(thread, last) {
+    if (last.seq > thread.last.seq) thread.last = last;
+  }
+
+  /** Load the next page of the list. @param {Group} group */
+  loadOlder(group) {
+    // A thread that was opened by its address may stand far below the loaded pages.
+    return this.loadPage(group, [...group.threads.values()].filter(({ last }) => last.seq >= group.listedTo).length);
   }
 
   /**
@@ -71,12 +111,15 @@ export class Threads {
     group.loaded = 'loading';
     changed();
     try {
-      const { threads, has_more } = await ask(() => api.threads(group.id, { limit: PAGE, offset }));
+      const { threads, has_more } = await ask(() => api.threads(group.id, { limit: PAGE, offset, sort: 'active_desc' }));
       for (const found of threads) {
         const thread = await this.opened(found, group);
         const had = group.threads.get(thread.id);
-        if (had) Object.assign(had, { title: thread.title, body: thread.body, replies: thread.replies, photos: thread.photos });
-        else group.threads.set(thread.id, thread);
+        if (had) {
+          Object.assign(had, { title: thread.title, body: thread.body, replies: thread.replies, photos: thread.photos });
+          this.posted(had, thread.last);
+        } else group.threads.set(thread.id, thread);
+        group.listedTo = thread.last.seq;
       }
       group.more = has_more;
       group.loaded = 'yes';
@@ -93,8 +136,15 @@ export class Threads {
   async loadOne(group, id) {
     const { api, ask, changed } = this.#around;
     const found = await ask(() => api.thread(id));
-    if (found.group_id === group.id && !group.threads.has(id)) group.threads.set(id, await this.opened(found, group));
+    const thread = found.group_id === group.id ? await this.opened(found, group) : undefined;
+    if (thread && !group.threads.has(id)) group.threads.set(id, thread);
     changed();
+  }
+
+  /** Return the thread of an event, loaded if it is not in the loaded pages; undefined without an answer. @param {Group} group @param {string} id */
+  async find(group, id) {
+    if (!group.threads.has(id)) await this.loadOne(group, id).catch(() => {});
+    return group.threads.get(id);
   }
 
   /** Load all replies and media of a thread. @param {Group} group @param {Thread} thread */

@@ -26,6 +26,18 @@
  */
 
 /**
+ * What was posted last in a thread.
+ *
+ * @typedef {object} Activity
+ * @property {number} seq The event's number.
+ * @property {number} atMs
+ * @property {string} author
+ * @property {boolean} mine
+ * @property {'thread' | 'reply' | 'media'} kind
+ * @property {string | null} text Of a reply; null when it cannot be opened.
+ */
+
+/**
  * @typedef {object} Thread
  * @property {string} id
  * @property {string} author
@@ -33,6 +45,7 @@
  * @property {number} atMs
  * @property {string | null} title Null when it cannot be opened.
  * @property {string | null} body
+ * @property {Activity} last What was posted last.
  * @property {number} replies
  * @property {number} photos
  * @property {Map<string, Item>} items
@@ -51,7 +64,8 @@
  * @property {string} sealedName
  * @property {number} memberCount
  * @property {Map<string, Thread>} threads
- * @property {boolean} more Whether the server has older threads.
+ * @property {boolean} more Whether the server has threads that were active earlier.
+ * @property {number} listedTo The last activity of the last thread in the loaded pages of the list, by number.
  * @property {Loaded} loaded
  * @property {Member[]} members
  * @property {Set<string>} online

@@ -7,7 +7,7 @@ import { h, put } from './dom.js';
 import { avatar, icon, sign } from './icons.js';
 import { address } from './route.js';
 import { loginButton } from './window.js';
-import { counted } from './words.js';
+import { counted, cut } from './words.js';
 
 /** @import {Place} from './home.js' */
 /** @import {Leave} from './dialogs/account.js' */
@@ -85,7 +85,14 @@ export function makeHeader(place, { leave, toggleInspector }) {
       const { groupId = '', threadId, writing } = place.route();
       const group = place.group();
       back.href = threadId || writing ? address(groupId) : '#/';
-      title.textContent = group ? (group.name ?? 'Locked group') : 'Orbital';
+      const name = group ? (group.name ?? 'Locked group') : 'Orbital';
+      const thread = threadId ? group?.threads.get(threadId) : undefined;
+      // A phone shows one thing at a time, so its bar names the thread.
+      const titles = thread?.title
+        ? [h('span', { class: 'group-title' }, name), h('span', { class: 'thread-title', dir: 'auto' }, cut(thread.title))]
+        : [name];
+      if (title.dataset.version !== `${name}:${thread?.title}`) put(title, titles);
+      title.dataset.version = `${name}:${thread?.title}`;
       showConnection();
       showTools();
     },

@@ -4,6 +4,7 @@ import { h } from './dom.js';
 /** SVG paths in a 24 by 24 view box. */
 const ICONS = {
   back: 'M15 5l-7 7 7 7',
+  down: 'M12 5v14M6 13l6 6 6-6',
   plus: 'M12 5v14M5 12h14',
   clip: 'M20 11l-8.5 8.5a5 5 0 0 1-7-7L13 4a3.4 3.4 0 0 1 4.8 4.8l-8.5 8.5a1.7 1.7 0 0 1-2.4-2.4L14 7.8',
   send: 'M4 12l16-8-6 16-3-7z',

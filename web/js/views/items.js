@@ -27,6 +27,18 @@ export const bubble = (author, mine, atMs, ...inside) =>
 export const words = (text) =>
   h('div', { class: 'words' }, text === null ? h('p', { class: 'locked' }, icon('lock'), LOCKED) : markdown(text));
 
+/** @param {HTMLElement} node @returns {HTMLElement} The same, without name and picture: the item above is the same author's. */
+export function following(node) {
+  node.classList.add('follows');
+  return node;
+}
+
+/** @param {string} text */
+export const dayLine = (text) => h('li', { class: 'day-line' }, text);
+
+/** Stands before the first item that was unread when the thread was opened. */
+export const newLine = () => h('li', { class: 'new-line' }, 'New');
+
 /** @param {Item} item */
 export const replyNode = (item) => bubble(item.author, item.mine, item.atMs, words(item.text));
 

@@ -26,13 +26,20 @@ const noticeLine = ({ kind, username, atMs }) => {
   return h('li', { class: 'notice-line' }, `${username} ${words} · `, time(atMs));
 };
 
-/** @param {Entry} entry */
-const atOf = (entry) =>
-  entry.kind === 'thread' ? entry.thread.atMs : entry.kind === 'notice' ? entry.notice.atMs : Number.POSITIVE_INFINITY;
+/** @param {Entry} entry @returns {number} The number of the event that it stands for: the order of the list depends on no clock. */
+const seqOf = (entry) =>
+  entry.kind === 'thread' ? entry.thread.last.seq : entry.kind === 'notice' ? entry.notice.seq : Number.POSITIVE_INFINITY;
 
 /** @param {Entry} entry */
 const keyOf = (entry) =>
   entry.kind === 'thread' ? entry.thread.id : entry.kind === 'notice' ? `notice:${entry.notice.seq}` : entry.waiting.key;
+
+/** @param {Thread} thread @returns {string} What was posted last in it. */
+function lastWords({ last, body }) {
+  if (last.kind === 'media') return 'A photo';
+  const text = last.kind === 'reply' ? last.text : body;
+  return text === null ? LOCKED : excerpt(text);
+}
 
 /** @param {Place} place */
 export function makeThreadList(place) {
@@ -50,21 +57,35 @@ export function makeThreadList(place) {
     if (entry.kind === 'notice') return '';
     if (entry.kind === 'waiting') return String(entry.waiting.error);
     const { thread } = entry;
-    const unread = family.reads.unread(thread.id);
-    return JSON.stringify([cut(thread.title), thread.body === null, thread.replies, thread.photos, unread, isOpen(thread), typing(thread)]);
+    const { id, title, body, replies, photos, last } = thread;
+    const fresh = family.reads.fresh(id);
+    return JSON.stringify([
+      cut(title),
+      body === null,
+      replies,
+      photos,
+      fresh,
+      isOpen(thread),
+      typing(thread),
+      last.seq,
+      last.text === null,
+    ]);
   };
 
   /** @param {Thread} thread */
   const card = (thread) => {
-    const unread = family.reads.unread(thread.id);
+    const fresh = family.reads.fresh(thread.id);
+    const { last } = thread;
     const words = typing(thread);
-    const dot = unread ? h('span', { class: 'dot' }, h('span', { class: 'sr' }, ', new')) : null;
+    const badge = fresh ? h('span', { class: 'badge' }, h('span', { class: 'sr' }, ', '), fresh, h('span', { class: 'sr' }, ' new')) : null;
     const link = {
       href: address(/** @type {Group} */ (place.group()).id, thread.id),
-      class: unread ? 'card unread' : 'card',
+      class: fresh ? 'card unread' : 'card',
       'aria-current': isOpen(thread) ? 'true' : null,
     };
-    const text = words ? h('em', { class: 'typing' }, words) : thread.body === null ? LOCKED : excerpt(thread.body);
+    const author = last.mine ? 'You' : last.author;
+    // The line keeps its height while somebody writes, so that the cards below stay where they are.
+    const who = words ? h('em', { class: 'typing' }, words) : h('span', {}, `${author} · `, time(last.atMs));
     const title = thread.title === null ? h('em', {}, icon('lock'), 'Cannot be opened') : cut(thread.title);
     return h(
       'li',
@@ -72,9 +93,9 @@ export function makeThreadList(place) {
       h(
         'a',
         link,
-        h('span', { class: 'card-title', dir: 'auto' }, title, dot),
-        h('span', { class: 'card-text', dir: 'auto' }, text),
-        h('span', { class: 'card-foot' }, h('span', {}, `${thread.author} · `, time(thread.atMs)), counts(thread)),
+        h('span', { class: 'card-title', dir: 'auto' }, title, badge),
+        h('span', { class: 'card-text', dir: 'auto' }, lastWords(thread)),
+        h('span', { class: 'card-foot' }, who, counts(thread)),
       ),
     );
   };
@@ -97,7 +118,7 @@ export function makeThreadList(place) {
   const make = (entry) =>
     entry.kind === 'thread' ? card(entry.thread) : entry.kind === 'notice' ? noticeLine(entry.notice) : waitingThread(entry.waiting);
 
-  /** @param {Group} group @returns {Entry[]} Newest first. */
+  /** @param {Group} group @returns {Entry[]} The last active first. */
   const entries = (group) => {
     const waiting = family.outbox.waiting.filter(({ groupId, threadId }) => groupId === group.id && !threadId);
     /** @type {Entry[]} */
@@ -105,7 +126,7 @@ export function makeThreadList(place) {
       ...[...group.threads.values()].map((thread) => /** @type {Entry} */ ({ kind: 'thread', thread })),
       ...group.notices.map((notice) => /** @type {Entry} */ ({ kind: 'notice', notice })),
     ];
-    dated.sort((a, b) => atOf(b) - atOf(a) || (keyOf(a) < keyOf(b) ? 1 : -1));
+    dated.sort((a, b) => seqOf(b) - seqOf(a) || (keyOf(a) < keyOf(b) ? 1 : -1));
     return [...waiting.reverse().map((one) => /** @type {Entry} */ ({ kind: 'waiting', waiting: one })), ...dated];
   };
 
@@ -115,7 +136,7 @@ export function makeThreadList(place) {
     const wanted = `${say}${group.more}`;
     if (end.dataset.state === wanted) return;
     end.dataset.state = wanted;
-    const older = () => family.threads.loadPage(group, group.threads.size);
+    const older = () => family.threads.loadOlder(group);
     const more = group.more ? h('button', { type: 'button', class: 'quiet', onclick: older }, 'Older threads') : null;
     put(end, say ? h('p', { class: 'hint' }, say) : null, more);
   };

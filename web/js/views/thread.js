@@ -1,11 +1,11 @@
 /** One thread: its beginning, its items, who is writing, and the composer. */
 import { makeComposer } from './composer.js';
 import { h, keyed, put } from './dom.js';
-import { avatar, sign } from './icons.js';
-import { replyNode, safely, waitingReply, words } from './items.js';
+import { avatar, icon, sign } from './icons.js';
+import { dayLine, following, newLine, replyNode, safely, waitingReply, words } from './items.js';
 import { mediaNode, shownState, uploadNode } from './media.js';
 import { makeNewThread } from './new-thread.js';
-import { cut, time, writing } from './words.js';
+import { cut, dayName, dayOf, time, writing } from './words.js';
 
 /** @import {Group, Item, Thread, Waiting} from '../model/types.js' */
 /** @import {Upload} from '../model/uploads.js' */
@@ -14,7 +14,43 @@ import { cut, time, writing } from './words.js';
 /** Within this distance of its end, a thread keeps scrolling to its end. */
 const NEAR_END_PX = 120;
 
-/** @typedef {{kind: 'item', item: Item} | {kind: 'waiting', waiting: Waiting} | {kind: 'upload', upload: Upload}} Entry */
+/** Between the upper edge and the line before what is new. */
+const LINE_GAP_PX = 8;
+/** Items of one author within this time stand together, with one name and picture. */
+const TOGETHER_MS = 5 * 60_000;
+
+/**
+ * @typedef {{kind: 'item', item: Item, follows: boolean} | {kind: 'waiting', waiting: Waiting} | {kind: 'upload', upload: Upload}
+ *   | {kind: 'day', atMs: number} | {kind: 'new'}} Entry
+ */
+
+/**
+ * Put lines between days and before what is new, and items of one author together.
+ *
+ * @param {Item[]} items In order.
+ * @param {string | undefined} firstNew
+ * @returns {Entry[]}
+ */
+function withLines(items, firstNew) {
+  /** @type {Entry[]} */
+  const entries = [];
+  /** @type {Item | undefined} */
+  let above;
+  for (const item of items) {
+    if (dayOf(item.atMs) !== (above && dayOf(above.atMs))) {
+      entries.push({ kind: 'day', atMs: item.atMs });
+      above = undefined;
+    }
+    if (item.id === firstNew) {
+      entries.push({ kind: 'new' });
+      above = undefined;
+    }
+    const follows = above?.author === item.author && above.mine === item.mine && item.atMs - above.atMs < TOGETHER_MS;
+    entries.push({ kind: 'item', item, follows });
+    above = item;
+  }
+  return entries;
+}
 
 /** @param {HTMLElement} scroll */
 const isNearEnd = (scroll) => scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < NEAR_END_PX;
@@ -28,6 +64,9 @@ function followEnd(scroll, list) {
     was = sizes();
     if (atEnd) scroll.scrollTop = scroll.scrollHeight;
   });
+  const leaveEnd = () => {
+    atEnd = false;
+  };
   const scrolled = () => {
     // A change of size is not a scroll by the reader: the observer handles it first.
     if (was === sizes()) atEnd = isNearEnd(scroll);
@@ -35,7 +74,7 @@ function followEnd(scroll, list) {
   scroll.addEventListener('scroll', scrolled, { passive: true });
   observer.observe(list);
   observer.observe(scroll);
-  return observer;
+  return { leaveEnd, stop: () => observer.disconnect() };
 }
 
 /** @param {Place} place @param {Group} group @param {Thread} thread */
@@ -47,42 +86,69 @@ function makeReader(place, group, thread) {
   const heading = h('h2', { tabindex: '-1', dir: 'auto' }, thread.title === null ? 'Cannot be opened' : cut(thread.title));
   const by = h('p', { class: 'by' }, avatar(thread.author), h('span', {}, h('strong', {}, thread.author), ' · ', time(thread.atMs)));
   const opening = h('article', { class: 'opening' }, heading, by, words(thread.body));
-  const scroll = h('div', { class: 'scroll' }, opening, list, state);
   const toEnd = () => {
     scroll.scrollTop = scroll.scrollHeight;
   };
+  const down = h('button', { type: 'button', class: 'quiet down', hidden: true, onclick: toEnd });
+  const scroll = h('div', { class: 'scroll' }, opening, list, state, down);
   const composer = makeComposer(place, group, thread, toEnd);
-  const observer = followEnd(scroll, list);
+  const end = followEnd(scroll, list);
+  /** What was unread when the thread was opened, or shown again: it is marked as read at once. */
+  let fresh = family.reads.fresh(thread.id);
+  /** @type {string | undefined} */
+  let firstNew;
+  /** @type {Set<string>} Items of others that were there when the end was last in sight. */
+  let seen = new Set();
+  const ofOthers = () => inOrder().filter(({ mine }) => !mine);
+  const inOrder = () => [...thread.items.values()].sort((a, b) => a.atMs - b.atMs || (a.id < b.id ? -1 : 1));
+
+  const showDown = () => {
+    const near = isNearEnd(scroll);
+    if (near) seen = new Set(thread.items.keys());
+    const below = ofOthers().filter(({ id }) => !seen.has(id)).length;
+    const label = below ? `${below} new` : 'To the end';
+    if (down.hidden !== near) down.hidden = near;
+    if (down.textContent !== label) put(down, icon('down'), label);
+  };
+  scroll.addEventListener('scroll', showDown, { passive: true });
 
   /** @returns {Entry[]} */
   const entries = () => {
-    const items = [...thread.items.values()].sort((a, b) => a.atMs - b.atMs || (a.id < b.id ? -1 : 1));
     const waiting = family.outbox.waiting.filter(({ threadId }) => threadId === thread.id);
     const sending = [...family.uploads.all.values()].filter(({ id, threadId }) => threadId === thread.id && !thread.items.has(id));
     return [
-      ...items.map((item) => /** @type {Entry} */ ({ kind: 'item', item })),
+      ...withLines(inOrder(), firstNew),
       ...waiting.map((one) => /** @type {Entry} */ ({ kind: 'waiting', waiting: one })),
       ...sending.map((upload) => /** @type {Entry} */ ({ kind: 'upload', upload })),
     ];
   };
 
   /** @param {Entry} entry */
-  const keyOf = (entry) =>
-    entry.kind === 'item' ? entry.item.id : entry.kind === 'waiting' ? entry.waiting.key : `upload:${entry.upload.id}`;
+  const keyOf = (entry) => {
+    if (entry.kind === 'item') return entry.item.id;
+    if (entry.kind === 'waiting') return entry.waiting.key;
+    if (entry.kind === 'upload') return `upload:${entry.upload.id}`;
+    return entry.kind === 'day' ? `day:${dayOf(entry.atMs)}` : 'new';
+  };
 
   /** @param {Entry} entry */
   const versionOf = (entry) => {
     if (entry.kind === 'waiting') return `waiting:${entry.waiting.error}`;
     if (entry.kind === 'upload') return `upload:${shownState(family, entry.upload)}:${Math.round(entry.upload.done * 50)}`;
-    const { item } = entry;
+    if (entry.kind === 'day') return dayName(entry.atMs);
+    if (entry.kind === 'new') return '';
+    const { item, follows } = entry;
     const view = family.downloads.views.get(item.id);
-    return `${item.kind}:${item.gone}:${view?.state}:${view?.state === 'loading' ? Math.round(view.done * 20) : ''}`;
+    return `${follows}:${item.kind}:${item.gone}:${view?.state}:${view?.state === 'loading' ? Math.round(view.done * 20) : ''}`;
   };
 
   const make = safely((/** @type {Entry} */ entry) => {
     if (entry.kind === 'waiting') return waitingReply(family, entry.waiting);
     if (entry.kind === 'upload') return uploadNode(place, entry.upload);
-    return entry.item.kind === 'media' ? mediaNode(place, group, entry.item) : replyNode(entry.item);
+    if (entry.kind === 'day') return dayLine(dayName(entry.atMs));
+    if (entry.kind === 'new') return newLine();
+    const node = entry.item.kind === 'media' ? mediaNode(place, group, entry.item) : replyNode(entry.item);
+    return entry.follows ? following(node) : node;
   });
 
   const say = () => {
@@ -93,16 +159,33 @@ function makeReader(place, group, thread) {
   return {
     parts: [scroll, typing, composer],
     heading,
+    /** The thread is in sight: note what is new, before it is marked as read. */
+    divide() {
+      fresh ||= family.reads.fresh(thread.id);
+      const first = fresh ? ofOthers().at(-fresh) : undefined;
+      fresh = 0;
+      if (!first) return;
+      firstNew = first.id;
+      const items = inOrder();
+      seen = new Set(items.slice(0, items.indexOf(first)).map(({ id }) => id));
+    },
     show() {
       const near = isNearEnd(scroll);
       const before = list.childElementCount;
+      const divided = list.querySelector('.new-line') !== null;
       keyed(list, entries(), { keyOf, versionOf, make });
       const text = writing(family.typists.names(thread.id));
       if (typing.textContent !== text) typing.textContent = text;
       if (state.textContent !== say()) state.textContent = say();
-      if (list.childElementCount !== before && (near || before === 0)) toEnd();
+      const line = list.querySelector('.new-line');
+      if (line && !divided) {
+        end.leaveEnd();
+        // Only the thread is scrolled: scrollIntoView would move the whole page too.
+        scroll.scrollTop += line.getBoundingClientRect().top - scroll.getBoundingClientRect().top - LINE_GAP_PX;
+      } else if (list.childElementCount !== before && (near || before === 0)) toEnd();
+      showDown();
     },
-    stop: () => observer.disconnect(),
+    stop: end.stop,
   };
 }
 
@@ -173,7 +256,10 @@ export function makeThread(place) {
       }
       family.reading = thread?.id;
       if (!thread || !reader) return;
-      if (document.visibilityState === 'visible' && thread.loaded === 'yes') family.markRead(thread);
+      if (document.visibilityState === 'visible' && thread.loaded === 'yes') {
+        reader.divide();
+        family.markRead(thread);
+      }
       reader.show();
     },
     focus() {

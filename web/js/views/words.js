@@ -2,20 +2,39 @@
 import { h } from './dom.js';
 
 const relative = new Intl.RelativeTimeFormat('en', { numeric: 'auto' });
-const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', hour12: false });
-const day = new Intl.DateTimeFormat('en', { day: 'numeric', month: 'short' });
+// Dates and times in the order and the clock that the browser is set to.
+const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' });
+const day = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short' });
+const dayOfYear = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'short', year: 'numeric' });
+const whole = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'short' });
+const line = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
+const lineOfYear = new Intl.DateTimeFormat(undefined, { dateStyle: 'long' });
+const DAY_MS = 86_400_000;
+
+/** @param {number} atMs @returns {string} One string for each day of the device's time zone. */
+export const dayOf = (atMs) => new Date(atMs).toDateString();
+
+/** @param {number} atMs */
+const isThisYear = (atMs) => new Date(atMs).getFullYear() === new Date().getFullYear();
+
+/** @param {number} atMs @returns {string} For the line between two days. */
+export function dayName(atMs) {
+  if (dayOf(atMs) === dayOf(Date.now())) return 'Today';
+  if (dayOf(atMs) === dayOf(Date.now() - DAY_MS)) return 'Yesterday';
+  return (isThisYear(atMs) ? line : lineOfYear).format(atMs);
+}
 
 /** @param {number} atMs @returns {string} Relative within an hour, else the time or date. */
 export function ago(atMs) {
   const minutes = Math.ceil((atMs - Date.now()) / 60_000);
   if (minutes > -1) return 'just now';
   if (minutes > -60) return relative.format(minutes, 'minute');
-  const sameDay = new Date(atMs).toDateString() === new Date().toDateString();
-  return sameDay ? clock.format(atMs) : `${day.format(atMs)}, ${clock.format(atMs)}`;
+  if (dayOf(atMs) === dayOf(Date.now())) return clock.format(atMs);
+  return isThisYear(atMs) ? `${day.format(atMs)}, ${clock.format(atMs)}` : dayOfYear.format(atMs);
 }
 
 /** @param {number} atMs */
-export const time = (atMs) => h('time', { datetime: new Date(atMs).toISOString(), title: new Date(atMs).toLocaleString('en') }, ago(atMs));
+export const time = (atMs) => h('time', { datetime: new Date(atMs).toISOString(), title: whole.format(atMs) }, ago(atMs));
 
 /** Update all relative times on the page. */
 export function refreshTimes() {

@@ -24,15 +24,30 @@ export function safeAddress(address) {
 
 /** One inline element at its start. Every branch is linear, so no text makes it slow. */
 const INLINE =
-  /`([^`\n]{1,2000})`|\*{3}(?=\S)([^*\n]{1,2000})\*{3}|\*\*(?=\S)([^*\n]{1,2000})\*\*|~~(?=\S)([^~\n]{1,2000})~~|\*(?=\S)([^*\n]{0,1999}[^*\s])\*(?![\p{L}\p{N}])|\b_(?=\S)([^_\n]{1,2000})_\b|\[([^[\]\n]{1,500})\]\(([^()\s]{1,2000})\)|\bhttps?:\/\/[^\s<>"'`]{1,2000}/gu;
+  /`([^`\n]{1,2000})`|\*{3}(?=\S)([^*\n]{1,2000})\*{3}|\*\*(?=\S)([^*\n]{1,2000})\*\*|~~(?=\S)([^~\n]{1,2000})~~|\*(?=\S)([^*\n]{0,1999}[^*\s])\*(?![\p{L}\p{N}])|\b_(?=\S)([^_\n]{1,2000})_\b|\[([^[\]\n]{1,500})\]\(((?:[^()\s]|\([^()\s]{0,200}\)){1,2000})\)|\bhttps?:\/\/[^\s<>"'`]{1,2000}/gu;
 
 /** `2*3*4` is a product: a star after one of these opens no emphasis. */
 const IN_WORD = /[\p{L}\p{N}]$/u;
-/** Start of an item of a numbered list. A number of four digits is a year. */
-const NUMBERED = /^\d{1,3}[.)] +(.*)$/;
+/** An item of a list: its indentation, its number if it has one, and its text. A number of four digits is a year. */
+const ITEM = /^([ \t]{0,16})(?:[-*+]|(\d{1,3})[.)]) +(.*)$/;
+
+/** @typedef {{indent: number, number: string | undefined, text: string}} ListItem */
 
 /** The group of a text between single stars. */
 const STARRED = 5;
+
+/** @param {string} address @returns {string} Without the punctuation of the sentence that it stands in; a bracket stays if the address opened it. */
+function withoutEnd(address) {
+  let end = address.length;
+  let open = 0;
+  for (const letter of address) open += letter === '(' ? 1 : letter === ')' ? -1 : 0;
+  for (; /[.,;:!?\])]/.test(address[end - 1] ?? ''); end--) {
+    if (address[end - 1] !== ')') continue;
+    if (open >= 0) break;
+    open++;
+  }
+  return address.slice(0, end);
+}
 
 /** Parses one text and counts its elements. */
 class Parser {
@@ -66,7 +81,7 @@ class Parser {
     const emphasis = starred ?? underscored;
     if (emphasis !== undefined) return { node: this.element('em', within(emphasis)), used };
     if (label !== undefined) return { node: this.#link(address ?? '', [label]), used };
-    const bare = whole.replace(/[.,;:!?)\]]+$/, '');
+    const bare = withoutEnd(whole);
     return { node: this.#link(bare, [bare]), used: bare.length };
   }
 
@@ -100,15 +115,30 @@ class Parser {
     return nodes;
   }
 
-  /** @param {string[]} items @returns {Parsed[]} */
-  #items(items) {
+  /** @param {ListItem[]} items @param {number} depth @returns {Parsed[]} Lists, and lists within their items where those are indented further. */
+  #lists(items, depth) {
     /** @type {Parsed[]} */
-    const nodes = [];
-    for (const [index, item] of items.entries()) {
-      if (this.#left <= 0) return [...nodes, this.element('li', [items.slice(index).join('\n')])];
-      nodes.push(this.element('li', this.inline(item)));
+    const lists = [];
+    let at = 0;
+    const next = () => /** @type {ListItem} */ (items[at]);
+    while (at < items.length) {
+      const { indent, number } = next();
+      /** @type {Parsed[]} */
+      const entries = [];
+      while (at < items.length && next().indent <= indent && (next().number === undefined) === (number === undefined)) {
+        if (this.#left <= 0 || depth > MAX_DEPTH) {
+          entries.push(this.element('li', [items.slice(at).map(({ text }) => text).join('\n')]));
+          at = items.length;
+          break;
+        }
+        const { text, indent: own } = next();
+        const first = ++at;
+        while (at < items.length && next().indent > own) at++;
+        entries.push(this.element('li', [...this.inline(text), ...this.#lists(items.slice(first, at), depth + 1)]));
+      }
+      lists.push(number === undefined ? this.element('ul', entries) : this.element('ol', entries, { start: Number(number) }));
     }
-    return nodes;
+    return lists;
   }
 
   /** @param {string} text @returns {Parsed[]} */
@@ -143,10 +173,10 @@ class Parser {
       return this.element('hr', []);
     }
     if (/^> ?/.test(line)) return this.element('blockquote', this.#broken(lines.take(/^> ?(.*)$/)));
-    if (/^[-*+] /.test(line)) return this.element('ul', this.#items(lines.take(/^[-*+] +(.*)$/)));
-    if (NUMBERED.test(line)) {
-      const start = Number.parseInt(line, 10);
-      return this.element('ol', this.#items(lines.take(NUMBERED)), { start });
+    if (/^\S/.test(line) && ITEM.test(line)) {
+      const items = lines.match(ITEM).map(([, indent = '', number, text = '']) => ({ indent: indent.length, number, text }));
+      const lists = this.#lists(items, 0);
+      return lists.length === 1 ? (lists[0] ?? null) : this.element('div', lists);
     }
     lines.skip();
     return this.element('p', this.#broken([line, ...lines.take(/^(?!\s*$|```|#{1,6} |> ?|[-*+] |\d{1,3}[.)] )(.*)$/)]));
@@ -177,14 +207,19 @@ class Lines {
     return null;
   }
 
-  /** @param {RegExp} like @returns {string[]} The next lines that match, without the matched prefix. */
-  take(like) {
-    const taken = [];
+  /** @param {RegExp} like @returns {RegExpExecArray[]} The next lines that match. */
+  match(like) {
+    const matched = [];
     for (let found = like.exec(this.line); !this.done && found; found = like.exec(this.line)) {
-      taken.push(found[1] ?? '');
+      matched.push(found);
       this.#at++;
     }
-    return taken;
+    return matched;
+  }
+
+  /** @param {RegExp} like @returns {string[]} The next lines that match, without the matched prefix. */
+  take(like) {
+    return this.match(like).map(([, text = '']) => text);
   }
 
   rest() {
