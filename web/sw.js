@@ -245,6 +245,18 @@ async function part(event, pathname) {
   return (version && (await find(version, pathname))) || (version ? Response.error() : fetch(event.request));
 }
 
+/** Load the server's version if it is another one than a tab has, and tell the tab. @param {Client} tab */
+async function check(tab) {
+  const newest = (await ask('/'))?.headers.get(MARK);
+  if (!newest || newest === (await versionOf(tab.id)) || !(await load(newest))) return;
+  if (newest !== (await noted('/current'))) await keep(newest);
+  tab.postMessage('newer');
+}
+
+addEventListener('message', (event) => {
+  if (event.data === 'check') event.waitUntil(check(event.source));
+});
+
 addEventListener('notificationclick', (event) => {
   event.notification.close();
   const show = async () => {

@@ -132,6 +132,35 @@ test(
   },
 );
 
+test(
+  '[KEPT4] an open tab reports a new version and offers to reload; a version that does not load whole is not announced',
+  how,
+  async () => {
+    const front = await new Front().start();
+    const ada = await visitor(front);
+    const { page } = ada;
+    await ada.signUp(front.url);
+    const bar = page.getByRole('region', { name: 'New version' });
+    const look = () => page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+    front.version = (path) => (path === '/js/views/home.js' ? '1' : '2');
+    await look();
+    await page.evaluate(async () => fetch('/icon.svg'));
+    assert.equal(await bar.isVisible(), false);
+    front.version = () => '2';
+    await look();
+    await bar.getByText('A new version of this page is ready.').waitFor();
+    assert.equal(await page.locator('html').getAttribute('data-version'), '1');
+    await bar.getByRole('button', { name: 'Reload' }).click();
+    await until(
+      async () => (await page.locator('html').getAttribute('data-version')) === '2',
+      () => 'the new version does not open',
+    );
+    assert.equal(await bar.isVisible(), false);
+    await ada.close();
+    await front.close();
+  },
+);
+
 test('[KEPT3] an open tab keeps its version while another tab opens a newer one', how, async () => {
   const front = await new Front().start();
   const ada = await visitor(front);

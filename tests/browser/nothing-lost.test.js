@@ -131,7 +131,7 @@ test('[HOLD1] a reply of 262 kB and malformed media metadata are shown as far as
   await ben.reply('After all of that.');
   for (const person of [ada, ben]) {
     await person.page.locator('.items > li', { hasText: 'After all of that.' }).waitFor();
-    assert.equal(await person.page.locator('.items > li').count(), 8);
+    assert.equal(await person.page.locator('.items > li.item').count(), 8);
     assert.equal(await person.page.locator('.items .locked', { hasText: 'cannot be opened' }).count(), 3);
     await person.page.reload();
     await person.page.locator('.items > li', { hasText: 'After all of that.' }).waitFor();

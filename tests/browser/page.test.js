@@ -86,10 +86,10 @@ test('[PAGE3] markup in a name, a title, a body or a reply is shown as text, and
   await ada.beginThread(ATTACKS[0] ?? '', body);
   await ada.page.locator('.opening h2').waitFor();
   await ada.reply(ATTACKS.join('\n'));
-  await ada.page.locator('.items > li').waitFor();
+  await ada.page.locator('.items > li.item').waitFor();
   const ben = await guest(ada, 'ben');
   await ben.page.locator('.card').click();
-  await ben.page.locator('.items > li').waitFor();
+  await ben.page.locator('.items > li.item').waitFor();
 
   for (const { page } of [ada, ben]) {
     assert.equal(await page.locator('.opening h2').textContent(), ATTACKS[0]);

@@ -126,8 +126,7 @@ test(
   async () => {
     const { ada, ben } = await pair();
     const [, groupId = '', threadId = ''] = /g\/([\w-]+)\/t\/([\w-]+)/.exec(ada.page.url()) ?? [];
-    for (let i = 0; i < 55; i++)
-      await call(ben, '/api/threads', { group_id: groupId, encrypted_title: 'AAAA', encrypted_body: 'AAAA' });
+    for (let i = 0; i < 55; i++) await call(ben, '/api/threads', { group_id: groupId, encrypted_title: 'AAAA', encrypted_body: 'AAAA' });
     await ada.page.reload();
     await ada.page.getByRole('heading', { level: 2, name: 'Sunday' }).waitFor();
     assert.equal(await ada.page.getByText('This thread was not found.').count(), 0);
@@ -170,7 +169,8 @@ test(
     const line = ada.page.locator('.new-line');
     await line.waitFor();
     assert.equal(await line.evaluate((node) => node.nextElementSibling?.querySelector('.words p')?.textContent), 'New 1');
-    const top = () => line.evaluate((node) => node.getBoundingClientRect().top - (node.closest('.scroll')?.getBoundingClientRect().top ?? 0));
+    const top = () =>
+      line.evaluate((node) => node.getBoundingClientRect().top - (node.closest('.scroll')?.getBoundingClientRect().top ?? 0));
     await until(
       async () => (await top()) >= 0 && (await top()) < 60,
       async () => `the line stands at ${await top()} px`,

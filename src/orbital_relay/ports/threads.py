@@ -20,9 +20,7 @@ class ThreadStore(Protocol):
         """Return the group that a thread is in."""
         ...
 
-    async def threads(
-        self, user: int, group_id: GroupId, *, limit: int, offset: int, sort: api.Sort
-    ) -> api.Threads:
+    async def threads(self, user: int, group_id: GroupId, *, limit: int, offset: int, sort: api.Sort) -> api.Threads:
         """Answer `GET /api/groups/{group_id}/threads`."""
         ...
 

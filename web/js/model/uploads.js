@@ -62,6 +62,8 @@ export class Uploads {
   #running = new Map();
   /** @type {Map<string, {group: Group, file: File}>} Files that are not encrypted yet. */
   #files = new Map();
+  /** Ends when everything that was chosen so far was sent once: photos that are chosen together arrive in their order. */
+  #turn = Promise.resolve();
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   #around;
@@ -93,7 +95,19 @@ export class Uploads {
 
   /** Retry the waiting uploads now. */
   wake() {
-    for (const upload of this.all.values()) if (upload.state === 'waiting') void this.send(upload);
+    for (const upload of this.all.values()) if (upload.state === 'waiting') void this.#inTurn(upload, Promise.resolve());
+  }
+
+  /** Send an upload after those that were chosen before it. @param {Upload} upload @param {Promise<void>} sealed Ends when it may be sent, or never will be. */
+  #inTurn(upload, sealed) {
+    const before = this.#turn;
+    this.#turn = (async () => {
+      await before;
+      await sealed;
+      // A browser that refuses the lock must not hold up those that follow.
+      if (upload.state === 'waiting' && this.all.has(upload.id)) await this.send(upload).catch(() => this.#wait(upload));
+    })();
+    return this.#turn;
   }
 
   stop() {
@@ -121,14 +135,14 @@ export class Uploads {
     });
     this.all.set(id, upload);
     this.#files.set(id, { group, file });
-    await this.#seal(upload, group, file);
+    await this.#inTurn(upload, this.#seal(upload, group, file));
   }
 
   /** Resume or retry an upload. @param {Upload} upload */
   async resume(upload) {
     const unsealed = this.#files.get(upload.id);
     Object.assign(upload, { state: unsealed ? 'sealing' : 'waiting', error: undefined });
-    await (unsealed ? this.#seal(upload, unsealed.group, unsealed.file) : this.send(upload));
+    await this.#inTurn(upload, unsealed ? this.#seal(upload, unsealed.group, unsealed.file) : Promise.resolve());
   }
 
   /** @param {Upload} upload @param {Group} group @param {File} file */
@@ -164,7 +178,6 @@ export class Uploads {
     this.#files.delete(upload.id);
     upload.state = 'waiting';
     await this.#keep(upload);
-    await this.send(upload);
   }
 
   /** Send the parts that the server does not have yet. @param {Upload} upload */

@@ -25,6 +25,8 @@ const PROBE_MS = 10_000;
 /** Interval between polls while there is no connection. */
 const POLL_MS = 5000;
 const TOAST_MS = 6000;
+/** Interval between checks for another version of the page; showing the page checks too. */
+const NEWER_MS = 3_600_000;
 
 /**
  * What the parts of the page share.
@@ -38,6 +40,19 @@ const TOAST_MS = 6000;
  * @property {(text: string) => void} toast
  * @property {(key: string) => void} openWhenSent A thread that was just written is opened when the server has it.
  */
+
+/** A bar that offers to reload once the server has another version of the page; the service worker reports it. */
+function newerVersion() {
+  const reload = () => location.reload();
+  const button = h('button', { type: 'button', class: 'quiet', onclick: reload }, 'Reload');
+  const bar = h(
+    'section',
+    { class: 'banner', 'aria-label': 'New version', hidden: true },
+    h('p', {}, 'A new version of this page is ready.'),
+    button,
+  );
+  return bar;
+}
 
 /** Show the violations that were found in the server's log. @param {Family} family */
 function makeAlarm(family) {
@@ -78,6 +93,7 @@ class Home {
   #inspecting = false;
   #toasts = h('div', { class: 'toasts', role: 'status' });
   #log = h('div', { class: 'sr', role: 'log', 'aria-label': 'News' });
+  #newer = newerVersion();
   /** @type {ReturnType<typeof setInterval>[]} */
   #timers = [];
 
@@ -110,7 +126,8 @@ class Home {
     const main = h('main', { id: 'main' }, this.groupList.element, this.threadList.element, this.thread.element);
     const { bar, banner } = this.header;
     const columns = h('div', { class: 'columns' }, main, this.inspector.element);
-    this.element = h('div', { class: 'home' }, bar, banner, this.alarm.element, columns, this.#toasts, this.#log);
+    const skip = h('button', { type: 'button', class: 'quiet skip', onclick: () => this.#skip() }, 'Skip to the conversation');
+    this.element = h('div', { class: 'home' }, skip, bar, banner, this.#newer, this.alarm.element, columns, this.#toasts, this.#log);
     put(root, this.element);
     this.inspector.element.addEventListener('keydown', ({ key }) => key === 'Escape' && this.#inspect(false));
     this.#listen();
@@ -140,7 +157,18 @@ class Home {
     // A file that is dropped outside the field must not replace the page.
     for (const name of ['dragover', 'drop']) addEventListener(name, (event) => event.preventDefault(), { signal });
     document.addEventListener('visibilitychange', () => document.visibilityState === 'visible' && this.#refresh(), { signal });
+    const workers = navigator.serviceWorker;
+    workers?.addEventListener(
+      'message',
+      ({ data }) => {
+        if (data === 'newer') this.#newer.hidden = false;
+      },
+      { signal },
+    );
+    const askForNewer = () => document.visibilityState === 'visible' && workers?.controller?.postMessage('check');
+    document.addEventListener('visibilitychange', askForNewer, { signal });
     this.#timers = [
+      setInterval(askForNewer, NEWER_MS),
       setInterval(() => family.state.status !== 'open' && this.header.showConnection(), 1000),
       setInterval(() => document.visibilityState === 'visible' && this.#refresh(), REFRESH_MS),
       setInterval(() => document.visibilityState === 'visible' && family.state.status === 'open' && family.probe(), PROBE_MS),
@@ -213,6 +241,14 @@ class Home {
     this.#show();
     if ((here.writing && !was.writing) || (here.threadId && here.threadId !== was.threadId)) this.thread.focus();
     else if (!here.threadId && (was.threadId || was.writing)) this.threadList.focus();
+  }
+
+  /** Focus the reply field, or the first thread where none is open. */
+  #skip() {
+    /** @type {HTMLElement | null} */
+    const field = this.thread.element.querySelector('textarea');
+    if (field) field.focus();
+    else this.threadList.focus();
   }
 
   /** @param {boolean} opened */

@@ -12,6 +12,9 @@ import { LOCKED, size } from './words.js';
 
 /** A picture up to this size is downloaded automatically; a larger one, or a video, on request. */
 const BY_ITSELF_BYTES = 12e6;
+/** Widths of a frame: of a picture that is large enough, and of the smallest one. */
+const FRAME_PX = 440;
+const SMALL_PX = 160;
 const GONE = 'The server keeps photos for 7 days, and has deleted this one. A member who saved it can send it again.';
 
 /** @param {View} view @param {string} name */
@@ -34,8 +37,10 @@ function frameOf(downloads, group, item) {
   const picture = type.startsWith('image/');
   const frame = h('div', { class: picture ? 'frame' : 'frame video' });
   if (width && height) frame.style.aspectRatio = `${width} / ${height}`;
-  if (item.gone || view?.state === 'gone') return put(frame, h('p', { class: 'hint' }, GONE));
+  if (width && width < FRAME_PX) frame.style.width = `${Math.max(width, SMALL_PX)}px`;
+  // What is on this device stays in sight when the server has deleted it.
   if (view?.state === 'ready') return put(frame, shown(view, name));
+  if (item.gone || view?.state === 'gone') return put(frame, h('p', { class: 'hint' }, GONE));
   if (view?.state === 'loading') return put(frame, h('progress', { max: 1, value: view.done, 'aria-label': `Opening ${name}` }));
   if (view?.state === 'failed')
     return put(
@@ -44,11 +49,17 @@ function frameOf(downloads, group, item) {
       h('button', { type: 'button', class: 'quiet', onclick: fetch }, 'Retry'),
     );
   const bytes = item.bytes ?? 0;
+  const label = picture ? 'Show' : /^(video|audio)\//.test(type) ? 'Play' : 'Download';
   if (picture && bytes <= BY_ITSELF_BYTES) queueMicrotask(fetch);
   else
     put(
       frame,
-      h('button', { type: 'button', class: 'quiet', onclick: fetch }, icon('play'), `${picture ? 'Show' : 'Play'} (${size(bytes)})`),
+      h(
+        'button',
+        { type: 'button', class: 'quiet', onclick: fetch },
+        icon(label === 'Download' ? 'down' : 'play'),
+        `${label} (${size(bytes)})`,
+      ),
     );
   return frame;
 }

@@ -127,7 +127,14 @@ class Parser {
       const entries = [];
       while (at < items.length && next().indent <= indent && (next().number === undefined) === (number === undefined)) {
         if (this.#left <= 0 || depth > MAX_DEPTH) {
-          entries.push(this.element('li', [items.slice(at).map(({ text }) => text).join('\n')]));
+          entries.push(
+            this.element('li', [
+              items
+                .slice(at)
+                .map(({ text }) => text)
+                .join('\n'),
+            ]),
+          );
           at = items.length;
           break;
         }
