@@ -132,6 +132,7 @@ FAMILIES = {
     "PYFMT": "end-to-end encryption in Python: formats",
     "PYLIE": "end-to-end encryption in Python: a relay that lies",
     "PYMED": "Python SDK: media",
+    "PYNODE": "end-to-end encryption in Python: beside Node",
     "PYOUT": "Python SDK: the outbox",
     "PYRCV": "end-to-end encryption in Python: the receiver's machine",
     "PYROS": "end-to-end encryption in Python: the roster",

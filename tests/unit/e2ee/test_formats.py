@@ -26,7 +26,7 @@ from orbital_relay.e2ee.formats.envelope import (
     write_signed,
 )
 from orbital_relay.e2ee.formats.protobuf import MAX_REPEATED, MAX_SAFE, Field, decode, encode
-from orbital_relay.e2ee.formats.records import Founding, Knock, Policy, read_record, write_record
+from orbital_relay.e2ee.formats.records import Knock, Policy, read_record, write_record
 from orbital_relay.e2ee.formats.schemas import RECORD
 from orbital_relay.e2ee.formats.sender_key import (
     SenderKeyMessage,
@@ -38,9 +38,9 @@ from orbital_relay.e2ee.formats.sender_key import (
 )
 from orbital_relay.e2ee.invite import Invite, read_invite, write_invite
 from orbital_relay.e2ee.media import MediaInfo, read_media_info, write_media_info
-from orbital_relay.e2ee.safety import matches_scan
 from orbital_relay.e2ee.texts import from_base64, to_base64, to_base64url, uuid_bytes, uuid_text
 from tests.support.e2ee import ADA, BEN, GROUP
+from tests.support.e2ee_bytes import HOSTILE, PARSERS
 
 SCHEMA = {
     1: Field(name="number", type="uint"),
@@ -244,52 +244,10 @@ def test_records():
 
 # Fuzzed
 
-SEEDS = [
-    write_envelope(
-        Envelope(
-            keys=Keys(1, 3, [KeyDelivery(ADA, 1, 16, bytes(40))]), request=Request(1, bytes(16)), content=bytes(30)
-        )
-    ),
-    write_pairwise(Pairwise(group=GROUP, epoch=1, history=[History(user=ADA, device=1, skdm=bytes(9))])),
-    write_signed(Signed(pairwise=b"x", identity=bytes(33), signature=bytes(64))),
-    sender_key_body(bytes(16), 1, 1, bytes(16)) + bytes(64),
-    write_skdm(Skdm(distribution=bytes(16), chain=1, iteration=0, chain_key=bytes(32), signing_key=bytes(33))),
-    write_content(Content(kind=1, group=GROUP, context=bytes(16), at=1, body=b"x", nonce=bytes(16))),
-    write_record(GROUP, Founding(user=ADA, device=1, identity=bytes(33), suites=2), bytes(16)),
-    write_media_info(MediaInfo(key=bytes(32), sha256=bytes(32), type="t", name="n")),
-]
-PARSERS = {
-    "envelope": read_envelope,
-    "pairwise": read_pairwise,
-    "signed": read_signed,
-    "message": read_sender_key_message,
-    "skdm": read_skdm,
-    "content": read_content,
-    "record": lambda data: read_record(GROUP, data),
-    "media": read_media_info,
-    "scan": lambda data: matches_scan(data, data),
-}
-
-
-@st.composite
-def mutated(draw):
-    """A valid message with a few bytes changed, cut off at any place."""
-    data = bytearray(draw(st.sampled_from(SEEDS)))
-    for at, value in draw(st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=4)):
-        data[at % len(data)] = value
-    return bytes(data[: draw(st.integers(0, 300)) or len(data)])
-
-
-hostile = st.one_of(
-    st.binary(max_size=400),
-    st.builds(lambda first, rest: bytes([first]) + rest, st.sampled_from([0x02, 0x33, 0x0A]), st.binary(max_size=200)),
-    mutated(),
-)
-
 
 @pytest.mark.parametrize("name", PARSERS)
 @settings(max_examples=400, deadline=None)
-@given(data=hostile)
+@given(data=HOSTILE)
 def test_any_bytes(name, data):
     """[PYFMT11] Fuzzed: every parser answers every byte string with a value or with an E2eeError."""
     try:
@@ -332,7 +290,7 @@ def test_round_trip(envelope, content):
 
 
 @settings(max_examples=300, deadline=None)
-@given(data=hostile)
+@given(data=HOSTILE)
 def test_canonical(data):
     """[PYFMT15] Fuzzed: what was read and is written again is read as the same."""
     try:

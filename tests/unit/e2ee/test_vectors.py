@@ -1,9 +1,7 @@
 """The committed vectors, offline: libsignal's, those of drafts, and those of the project's own formats."""
 
 import hashlib
-from typing import Any
 
-import msgspec
 import pytest
 
 from orbital_relay.e2ee.chain import chain_of, decrypt, encrypt, skdm_of
@@ -30,6 +28,7 @@ from orbital_relay.e2ee.roster import LoggedRecord, RosterFacts, all_secrets, fo
 from orbital_relay.e2ee.safety import matches_scan, safety_number
 from orbital_relay.e2ee.texts import uuid_text
 from tests.support.e2ee import GROUP, VECTORS, vectors
+from tests.support.e2ee_bytes import plain
 
 unhex = bytes.fromhex
 NAMES = {
@@ -46,23 +45,6 @@ NAMES = {
     "signatures",
     "xwing",
 }
-
-
-def camel(name: str) -> str:
-    """Name a field as the vectors do."""
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-def plain(value: Any) -> Any:
-    """As the vectors write it: names of fields in camel case, bytes in hexadecimal, what is missing left out."""
-    if isinstance(value, msgspec.Struct):
-        fields = {camel(name): plain(one) for name, one in msgspec.structs.asdict(value).items() if one is not None}
-        tag = value.__struct_config__.tag
-        return fields if tag is None else {"kind": tag, **fields}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    return value.hex() if isinstance(value, bytes) else value
 
 
 def test_every_file_has_its_test():
