@@ -24,7 +24,6 @@ CEILINGS: Final = {
     "bus/redis.py": 565,
     "core/hub.py": 631,
     "relay/relay.py": 680,
-    "server/edge/connection.py": 567,
     "server/edge/http_protocol.py": 422,
     "services/media.py": 510,
     "store/postgres.py": 426,

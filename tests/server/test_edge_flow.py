@@ -11,10 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from orbital_relay.core.framing import PING, frame, text_frame
-from orbital_relay.server.edge import connection as connection_module
-from orbital_relay.server.edge import upgrade
+from orbital_relay.server.edge import socket_writer, upgrade
 from orbital_relay.server.edge.handshake import Refuse
-from tests.support.edge import DEADLINE_S, Client, EchoAdmission, EchoPeer, Edge, masked, running_edge
+from tests.support.edge import DEADLINE_S, Client, EchoAdmission, EchoPeer, Edge, masked, running_edge, unsent
 
 HIGH, LOW = 65536, 16384
 
@@ -36,14 +35,14 @@ def edge(running: Edge) -> Edge:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that have to end do so soon."""
-    for room in (upgrade, connection_module):
+    for room in (upgrade, socket_writer):
         monkeypatch.setattr(room, "LINGER_S", 0.2)
 
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lines that should end by themselves are not helped by the clock."""
-    for room in (upgrade, connection_module):
+    for room in (upgrade, socket_writer):
         monkeypatch.setattr(room, "LINGER_S", 600.0)
 
 
@@ -85,12 +84,12 @@ def test_a_slow_reader_is_noticed_and_loses_nothing(edge: Edge):
         written = flood(edge, peer)
         assert peer.until("paused") == [("opened",), ("paused",)]
         assert not peer.line.writable
-        assert HIGH < edge.call(lambda: peer.line.buffered_bytes) <= HIGH + 2000
+        assert HIGH < edge.call(lambda: unsent(peer.line)) <= HIGH + 2000
 
         assert all(client.receive() == (0x81, b"x" * 1000) for _ in range(written))
         assert peer.until("resumed") == [("resumed",)]
         assert peer.line.writable
-        until(edge, lambda: peer.line.buffered_bytes == 0)
+        until(edge, lambda: unsent(peer.line) == 0)
 
 
 def test_the_system_hides_little(edge: Edge):
@@ -107,12 +106,12 @@ def test_pings_of_a_client_that_does_not_read(edge: Edge):
         peer = edge.admission.next_peer()
         written = flood(edge, peer)
         peer.until("paused")
-        before = edge.call(lambda: peer.line.buffered_bytes)
+        before = edge.call(lambda: unsent(peer.line))
         for n in range(1000):
             client.frame(0x80 | PING, b"%d" % n)
         for _ in range(1000):
             peer.until("control")
-        assert edge.call(lambda: peer.line.buffered_bytes) <= before
+        assert edge.call(lambda: unsent(peer.line)) <= before
 
         for _ in range(written):
             client.receive()
@@ -280,7 +279,7 @@ def test_a_line_that_is_gone_takes_everything(edge: Edge):
         peer.line.pause_reading()
         peer.line.resume_reading()
         peer.line.abort()
-        return peer.line.buffered_bytes
+        return unsent(peer.line)
 
     until(edge, lambda: not edge.registry)
     assert edge.call(use) == 0
@@ -410,7 +409,7 @@ def test_shutdown_with_clients_that_do_not_answer():
     with running_edge() as edge:
         client = edge.client()
         started = time.monotonic()
-    assert time.monotonic() - started < connection_module.LINGER_S + 2
+    assert time.monotonic() - started < socket_writer.LINGER_S + 2
     assert client.receive_close()[0] == 1012
     client.socket.close()
 

@@ -8,7 +8,6 @@ import ipaddress
 import ssl
 import threading
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -19,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from orbital_relay.errors import TooManyRequests
 from orbital_relay.server.edge import upgrade
-from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.edge.handshake import Admit, Handshake, Headers, refusal
+from orbital_relay.server.edge.socket_writer import SocketWriter
 from tests.support.edge import DEADLINE_S, Client, EchoAdmission, EchoPeer, Edge, masked, running_edge
 
 KEY = f"Sec-WebSocket-Key: {Client.KEY}\r\n"
@@ -411,8 +410,3 @@ def self_signed(folder: Path) -> dict[str, str]:
     )
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(pem))
     return {"ssl_keyfile": str(folder / "key.pem"), "ssl_certfile": str(folder / "certificate.pem")}
-
-
-def test_versions_that_were_tried():
-    """[WS32] picows' protocol has no public signature: another version than the one tried here may do anything."""
-    assert version("picows") == "2.3.1"

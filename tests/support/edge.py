@@ -17,10 +17,10 @@ from typing import Any, Literal, NamedTuple, Self
 import uvicorn
 
 from orbital_relay.core.framing import BINARY, frame, text_frame
-from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.edge.deflate import deflated_text_frame
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse
 from orbital_relay.server.edge.http_protocol import HttpLine
+from orbital_relay.server.edge.socket_writer import SocketWriter
 from orbital_relay.server.edge.upgrade import websocket_protocol
 
 DEADLINE_S = 10.0
@@ -79,6 +79,11 @@ class EchoPeer:
         while not seen or seen[-1][: len(what)] != what:
             seen.append(self.calls.get(timeout=DEADLINE_S))
         return seen
+
+
+def unsent(line: SocketWriter) -> int:
+    """Return the bytes that were written and that the operating system has not taken yet."""
+    return 0 if line._lost else line._transport.get_write_buffer_size()
 
 
 class EchoAdmission:

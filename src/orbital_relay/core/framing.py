@@ -204,6 +204,17 @@ class FrameReader:
             return self._whole(payload)
         return self._fragment(payload, fin=fin)
 
+    def receive_text(self, payload: bytes) -> None:
+        """
+        Take the most frequent frame, a text frame that is a whole message and is not compressed; its payload is valid.
+
+        Raises:
+            Violation: As `receive` does for the same frame.
+        """
+        if self._parts is not None:
+            raise _unfinished()
+        self._check_text(payload)
+
     def _control(self, opcode: int, payload: bytes, *, fin: bool, rsv1: bool) -> Received:
         # RFC 6455 §5.5: short and never fragmented; RFC 7692 §6.1: RSV1 has no meaning on a control frame.
         if not fin or rsv1 or len(payload) > MAX_CONTROL_BYTES:
@@ -226,8 +237,7 @@ class FrameReader:
                 raise Violation(PROTOCOL_ERROR, "a reserved bit is set on a continuation")
             return
         if self._parts is not None:
-            # RFC 6455 §5.4: messages are not interleaved.
-            raise Violation(PROTOCOL_ERROR, "the message before is not finished")
+            raise _unfinished()
         if opcode > BINARY:
             raise Violation(PROTOCOL_ERROR, "the opcode is unknown")
         if rsv1 and self._inflate is None:
@@ -243,16 +253,23 @@ class FrameReader:
             if self._inflate is None:
                 raise AssertionError("_order() lets no compressed frame pass without negotiation")
             payload = self._inflate(payload, self._limit_bytes)
-        if len(payload) > self._limit_bytes:
-            raise Violation(TOO_BIG, f"a message is over {self._limit_bytes} bytes")
         if self._opcode == BINARY:
+            self._check_size(len(payload))
             return DataMessage(payload, binary=True)
+        self._check_text(payload)
+        return DataMessage(payload)
+
+    def _check_size(self, size_bytes: int) -> None:
+        if size_bytes > self._limit_bytes:
+            raise Violation(TOO_BIG, f"a message is over {self._limit_bytes} bytes")
+
+    def _check_text(self, payload: bytes) -> None:
+        self._check_size(len(payload))
         if not payload.isascii():
             try:
                 payload.decode()
             except UnicodeDecodeError:
                 raise _not_utf8() from None
-        return DataMessage(payload)
 
     def _fragment(self, payload: bytes, *, fin: bool) -> DataMessage | Fragment:
         """Add a fragment; text is checked at once, so that a broken message is refused at its first bad byte."""
@@ -260,8 +277,7 @@ class FrameReader:
         if parts is None:
             parts = self._parts = bytearray()
             self._decoder = None if self._compressed or self._opcode == BINARY else _Utf8Decoder()
-        if len(parts) + len(payload) > self._limit_bytes:
-            raise Violation(TOO_BIG, f"a message is over {self._limit_bytes} bytes")
+        self._check_size(len(parts) + len(payload))
         if self._decoder is not None:
             try:
                 self._decoder.decode(payload, fin)
@@ -291,6 +307,11 @@ def _close_code(payload: bytes) -> int | None:
     except UnicodeDecodeError:
         raise _not_utf8() from None
     return code
+
+
+def _unfinished() -> Violation:
+    """RFC 6455 §5.4: messages are not interleaved."""
+    return Violation(PROTOCOL_ERROR, "the message before is not finished")
 
 
 def _not_utf8() -> Violation:

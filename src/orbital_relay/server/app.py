@@ -22,8 +22,8 @@ from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.auth.tickets import Tickets
 from orbital_relay.server.context import ServerContext
-from orbital_relay.server.edge.connection import SocketWriter
 from orbital_relay.server.edge.deflate import deflated_text_frame
+from orbital_relay.server.edge.socket_writer import SocketWriter
 from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.limits.limiter import LocalLimiter
 from orbital_relay.server.limits.memory import AnswerMemory

@@ -235,6 +235,26 @@ def test_limit():
     assert code_of(taking, CONTINUATION, b"x", fin=False) == 1009
 
 
+@pytest.mark.parametrize("payload", [b"", b"x" * 1000, "Grüße".encode(), b"x" * 1001, b"\xff", "ü".encode()[:1]])
+@pytest.mark.parametrize("unfinished", [True, False])
+def test_the_most_frequent_frame(payload: bytes, unfinished: bool):
+    """[PRS7] A whole text message is accepted or refused in the same way by the short path and by the general one."""
+    outcomes = []
+    for take in (lambda taking: taking.receive(TEXT, payload, fin=True), lambda taking: taking.receive_text(payload)):
+        taking = reader()
+        if unfinished:
+            taking.receive(TEXT, b"", fin=False)
+        try:
+            take(taking)
+        except Violation as violation:
+            outcomes.append((violation.code, violation.reason))
+        else:
+            outcomes.append(None)
+
+    assert outcomes[0] == outcomes[1]
+    assert (outcomes[0] is None) == (not unfinished and payload in {b"", b"x" * 1000, "Grüße".encode()})
+
+
 @given(st.text(max_size=40), st.data())
 def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
     """[WS7] Text may be cut within a character, and comes out whole."""

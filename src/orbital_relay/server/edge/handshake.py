@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from orbital_relay.errors import OrbitalError, UpgradeRequired, ValidationFailed
-from orbital_relay.server.edge.connection import Peer
 from orbital_relay.server.edge.deflate import negotiate
+from orbital_relay.server.edge.peer import Peer
 from orbital_relay.server.edge.request_head import decode_path
 
 # What is asked

@@ -19,7 +19,7 @@ from typing import Final, cast
 import msgspec
 
 from orbital_relay.errors import MethodNotAllowed, OrbitalError, Unavailable
-from orbital_relay.server.edge.connection import LINGER_S, Connection, ServerState, SocketWriter, Terms
+from orbital_relay.server.edge.connection import Connection, ServerState, Terms
 from orbital_relay.server.edge.deflate import negotiate
 from orbital_relay.server.edge.handshake import (
     Admit,
@@ -32,6 +32,7 @@ from orbital_relay.server.edge.handshake import (
     parse_target,
     refusal,
 )
+from orbital_relay.server.edge.socket_writer import LINGER_S, SocketWriter
 
 log = logging.getLogger("orbital.server")
 

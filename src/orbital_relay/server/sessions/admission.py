@@ -12,8 +12,8 @@ from orbital_relay.model import Principal
 from orbital_relay.ports import Limiter
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.credentials import SUBPROTOCOL, Bearer, Ticket, credential
-from orbital_relay.server.edge.connection import Peer
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse, refusal
+from orbital_relay.server.edge.peer import Peer
 from orbital_relay.server.edge.request_head import request_id
 from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.limits.limit_log import LimitLog

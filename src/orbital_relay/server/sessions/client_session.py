@@ -16,7 +16,7 @@ from orbital_relay.model import Principal
 from orbital_relay.ports import Clock
 from orbital_relay.relay import Relay
 from orbital_relay.server.auth.authenticator import Auth
-from orbital_relay.server.edge.connection import SocketWriter
+from orbital_relay.server.edge.socket_writer import SocketWriter
 from orbital_relay.server.sessions.dispatch import Dispatcher, Enqueue
 from orbital_relay.server.sessions.greeting import greeting
 from orbital_relay.server.sessions.registry import Sessions

@@ -12,7 +12,7 @@ from orbital_relay.errors import OrbitalError
 from orbital_relay.model import GroupId, Principal
 from orbital_relay.ports import Appended, Clock
 from orbital_relay.relay import Relay
-from orbital_relay.server.edge.connection import SocketWriter
+from orbital_relay.server.edge.socket_writer import SocketWriter
 from orbital_relay.server.sessions.outgoing import Outgoing
 from orbital_relay.server.sessions.posts import ReplyTo
 

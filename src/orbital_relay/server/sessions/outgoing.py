@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from orbital_relay.core.framing import text_frame
-from orbital_relay.server.edge.connection import SocketWriter
+from orbital_relay.server.edge.socket_writer import SocketWriter
 
 
 class Outgoing:
