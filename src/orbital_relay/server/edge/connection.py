@@ -114,7 +114,7 @@ class Connection(asyncio.BufferedProtocol):
 
     # Called by the event loop
 
-    def get_buffer(self, size_hint: int) -> memoryview:  # noqa: ARG002  # asyncio's signature
+    def get_buffer(self, _size_hint: int) -> memoryview:
         """Return the buffer to read into."""
         return DISCARD_BUFFER if self._ended or self._peer is None else self._parser.buffer()
 
@@ -146,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
             self._writer.write(frame(PONG, pending))
         self._notify(lambda peer: peer.resumed())
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+    def connection_lost(self, exc: Exception | None) -> None:
         """The socket is closed."""
         self._writer._lose()  # noqa: SLF001  # see eof_received
         self._finish()
