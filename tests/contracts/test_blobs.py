@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from orbital_relay import blobs as room
-from orbital_relay.blobs import DRAFTS, HELD_BYTES, KEPT_AT_ONCE, PART_BYTES, FolderBlobs, open_blobs
+from orbital_relay.blobs import FolderBlobs, open_blobs
+from orbital_relay.blobs import bucket as room
+from orbital_relay.blobs.bucket import KEPT_AT_ONCE, PART_BYTES
+from orbital_relay.blobs.draft import HELD_BYTES
+from orbital_relay.blobs.folder import DRAFTS
 from orbital_relay.errors import SettingsInvalid, Unavailable
 from orbital_relay.ports import BlobMissing, Blobs
 from orbital_relay.services.media_audit import check_blobs

@@ -19,8 +19,9 @@ from orbital_relay.blobs import FolderBlobs
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import AnyDraft, GroupId, MediaId, MediaLimits, MediaState, ThreadId
 from orbital_relay.ports import Appended
-from orbital_relay.services import media
-from orbital_relay.services.media import ChunkForm, MediaContext
+from orbital_relay.services import media, media_cleanup, media_upload
+from orbital_relay.services.media_context import MediaContext
+from orbital_relay.services.media_upload import ChunkForm
 from orbital_relay.store.sqlite import SqliteStore
 from tests.contracts.drafts import NOW_MS, enter, group_of, new_id, thread
 
@@ -175,7 +176,7 @@ class Machine(RuleBasedStateMachine):
                 encryption_iv="aQ",
                 size_bytes=self.declared.get(media_id),
             )
-            return await media.take_chunk(self.room, self.ada, form, draft)
+            return await media_upload.take_chunk(self.room, self.ada, form, draft)
         except Killed:
             # A dead server discards nothing: its files are closed, and stay.
             if draft.file is not None:
@@ -196,7 +197,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=WHICH, kill=KILLS)
     def complete(self, which: int, kill: int | None) -> None:
-        self._do(media.complete(self.room, self.ada, self.ids[which]), kill)
+        self._do(media_upload.complete(self.room, self.ada, self.ids[which]), kill)
 
     @rule(which=WHICH, kill=KILLS)
     def delete(self, which: int, kill: int | None) -> None:
@@ -205,12 +206,12 @@ class Machine(RuleBasedStateMachine):
     @rule(hours=st.sampled_from([1, 23, 25, 24 * 7 + 1]), kill=KILLS)
     def time_passes(self, hours: int, kill: int | None) -> None:
         self.clock.now_ms += hours * HOUR_MS
-        self._do(media.collect(self.room, sweep=False), kill)
+        self._do(media_cleanup.collect(self.room, sweep=False), kill)
 
     @rule()
     def round(self) -> None:
         """After a whole round no bytes are without a row, and no row without bytes."""
-        self.run(media.collect(self.room, sweep=True))
+        self.run(media_cleanup.collect(self.room, sweep=True))
         named = self.run(self._named())
         assert self._files() == named
         self.run(self._read_whole())

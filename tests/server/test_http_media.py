@@ -14,7 +14,7 @@ import pytest
 from orbital_relay.errors import Unavailable
 from orbital_relay.model import MediaState
 from orbital_relay.ports import MediaUsage
-from orbital_relay.services import media as use_cases
+from orbital_relay.services import media_cleanup, media_upload
 from orbital_relay.services.forms import new_id
 from orbital_relay.services.media_audit import examine
 from tests.server.api import Api, User, opened, send_chunk
@@ -182,7 +182,7 @@ async def test_complete_finishes_what_a_crash_left(family: Family, monkeypatch: 
     for how in ("complete", "again"):
         family.media_id = new_id()
         with monkeypatch.context() as patched:
-            patched.setattr(use_cases, "_finish", dies)
+            patched.setattr(media_upload, "_finish", dies)
             assert (await family.send(0, 1, b"all of it")).status_code == 503
         assert (await family.ada.get(f"/api/media/{family.media_id}/info")).status_code == 404
 
@@ -215,7 +215,7 @@ async def test_complete_while_it_is_taken_away(family: Family, monkeypatch: pyte
         raise Unavailable("The server died here.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(use_cases, "_finish", dies)
+        patched.setattr(media_upload, "_finish", dies)
         await family.send(0, 1, b"all of it")
     monkeypatch.setattr(rows, "upload", then_deleted)
     answer = await family.ada.post("/api/media/upload/complete", {"media_id": family.media_id})
@@ -816,7 +816,7 @@ async def test_crashes_leave_nothing(family: Family, monkeypatch: pytest.MonkeyP
     # Bytes younger than this server may still be on their way to their row: the next server's first round is meant.
     for path in family.files():
         os.utime(path, (0, 0))
-    found = await use_cases.collect(room, sweep=True)
+    found = await media_cleanup.collect(room, sweep=True)
 
     assert (found.deleted, found.swept) == (1, 2)
     assert family.files() == []

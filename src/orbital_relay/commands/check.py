@@ -16,8 +16,8 @@ from orbital_relay.config import Settings
 from orbital_relay.errors import OrbitalError
 from orbital_relay.server.adapters import open_store
 from orbital_relay.server.ops.clock import SystemClock
-from orbital_relay.services.media import FLIGHT_MS
 from orbital_relay.services.media_audit import examine
+from orbital_relay.services.media_cleanup import FLIGHT_MS
 from orbital_relay.store.sql import SqlStore
 from orbital_relay.store.verify import Report
 

@@ -44,8 +44,9 @@ from orbital_relay.server.sessions.typing import TypingNotifier
 from orbital_relay.services import posting
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.erasure import ERASE_S, erase
-from orbital_relay.services.media import Collected, MediaContext, collect
 from orbital_relay.services.media_audit import check_blobs
+from orbital_relay.services.media_cleanup import Collected, collect
+from orbital_relay.services.media_context import MediaContext
 from orbital_relay.store.sql import SqlStore
 
 if TYPE_CHECKING:

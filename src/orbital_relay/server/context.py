@@ -15,7 +15,7 @@ from orbital_relay.server.ops.disk import Disk
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.sessions.admission import Admission
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.media import MediaContext
+from orbital_relay.services.media_context import MediaContext
 
 
 @dataclass(frozen=True, slots=True)

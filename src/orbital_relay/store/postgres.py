@@ -8,12 +8,11 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 import asyncpg
 from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -22,6 +21,16 @@ from orbital_relay.model import AnyDraft, PostMessage, PostReply, PostThread
 from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
 from orbital_relay.store.append.postgres import KeyTaken, PostDraft, PostgresAppender, append_one
+from orbital_relay.store.postgres_errors import (
+    DRIVER,
+    cause_of,
+    is_away,
+    is_retryable,
+    sqlstate_of,
+    was_stale,
+    without_credentials,
+    words_of,
+)
 from orbital_relay.store.postgres_session import connect, connect_timeout_s, keep_settings, refuse_shared_sessions
 from orbital_relay.store.sql import SqlStore
 
@@ -71,13 +80,6 @@ _LOW_WATERMARK_MS: Final = text(
 _MIGRATION_LOCK: Final = 0x6F72_6269_7461_6C01
 """Number of the advisory lock under which one server at a time looks at the schema: "orbital" and 1."""
 
-# SQLSTATE classes (PostgreSQL, appendix A) that mean "not now": connection, resources, operator, system, read-only.
-_NOT_NOW: Final = ("08", "53", "57", "58", "25006", "55P03")
-# InternalClientError is the driver's word for having lost track of a connection, which it does when one ends just then.
-_DRIVER: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-_AGAIN: Final = ("40001", "40P01", "23505")
-"""Serialization failure, deadlock, and a row that another server made first: done again, the transaction sees it."""
-
 
 class PostgresStore(SqlStore):
     """
@@ -90,7 +92,7 @@ class PostgresStore(SqlStore):
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._shown = _without_credentials(dsn)
+        self._shown = without_credentials(dsn)
         self._settings: dict[str, str] = {
             "lock_timeout": _ms(LOCK_S),
             "statement_timeout": _ms(STATEMENT_S),
@@ -136,11 +138,11 @@ class PostgresStore(SqlStore):
             try:
                 await self._migrate()
                 break
-            except (SQLAlchemyError, *_DRIVER) as exc:
-                cause = _cause(exc)
-                if not _is_away(cause) or loop.time() >= until:
-                    raise DatabaseRefused(f"The database {self._shown} cannot be used: {_words(cause)}.") from exc
-                log.warning("the database cannot be reached yet", extra={"error": _words(cause)})
+            except (SQLAlchemyError, *DRIVER) as exc:
+                cause = cause_of(exc)
+                if not is_away(cause) or loop.time() >= until:
+                    raise DatabaseRefused(f"The database {self._shown} cannot be used: {words_of(cause)}.") from exc
+                log.warning("the database cannot be reached yet", extra={"error": words_of(cause)})
                 await asyncio.sleep(0.5)
         self._append_pool = asyncpg.create_pool(
             connect=self._connect_to_append,
@@ -231,10 +233,10 @@ class PostgresStore(SqlStore):
                 self._came_back()
                 self._stuck = self._stuck and engine is self._reader
                 return found
-            except (SQLAlchemyError, *_DRIVER) as exc:
-                if left and (_is_again(exc) or (engine is self._reader and _was_stale(exc))):
+            except (SQLAlchemyError, *DRIVER) as exc:
+                if left and (is_retryable(exc) or (engine is self._reader and was_stale(exc))):
                     continue
-                self._stuck = self._stuck or (engine is self._writer and _is_away(_cause(exc)))
+                self._stuck = self._stuck or (engine is self._writer and is_away(cause_of(exc)))
                 raise self._refusal(exc) from exc
         raise AssertionError("the last try returns or raises")
 
@@ -245,25 +247,25 @@ class PostgresStore(SqlStore):
 
     def _refusal(self, exc: Exception) -> OrbitalError:
         """Turn a failure into the client's answer; the log gets the database's words, once for each outage."""
-        cause = _cause(exc)
+        cause = cause_of(exc)
         if isinstance(exc, PoolTimeoutError):
             # The database answers; this server asks it for more than its connections carry.
             log.warning("no connection to the database was free in time", extra={"wait_s": CONNECT_S})
             return Busy("The server is busy. Try again in a few seconds.", retry_after_s=2)
-        if _is_away(cause):
+        if is_away(cause):
             if not self._away:
                 self._away = True
-                log.error("the database cannot be reached", extra={"error": _words(cause)})
+                log.error("the database cannot be reached", extra={"error": words_of(cause)})
             # A connection that breaks during COMMIT leaves open whether it took place, so nothing is said of that.
             return Unavailable(
                 "The database cannot be used right now. Try again: the same Idempotency-Key stores nothing twice.",
                 retry_after_s=2,
             )
-        state = _sqlstate(cause)
+        state = sqlstate_of(cause)
         if state.startswith("22") or isinstance(cause, asyncpg.DataError):
             # A NUL in a text, a number over 64 bits: nothing that the protocol allows, and nobody else's fault.
             return ValidationFailed("A value holds what the database cannot: a NUL character, or too large a number.")
-        log.error("the database refused", extra={"error": _words(cause), "sqlstate": state})
+        log.error("the database refused", extra={"error": words_of(cause), "sqlstate": state})
         return OrbitalError("The server has a bug; nothing was stored. Its log has the details.")
 
     async def low_watermark_ms(self) -> int | None:
@@ -321,10 +323,10 @@ class PostgresStore(SqlStore):
                 self._came_back()
                 self._stuck = False
                 return outcomes
-            except (*_DRIVER, KeyTaken) as exc:
-                if left and (isinstance(exc, KeyTaken) or _is_again(exc)):
+            except (*DRIVER, KeyTaken) as exc:
+                if left and (isinstance(exc, KeyTaken) or is_retryable(exc)):
                     continue
-                if _is_away(exc):
+                if is_away(exc):
                     self._stuck = True
                     raise self._refusal(exc) from exc
                 raise
@@ -354,7 +356,7 @@ class PostgresStore(SqlStore):
                     await self._append_pool.close()
             except TimeoutError:
                 self._append_pool.terminate()
-        with contextlib.suppress(SQLAlchemyError, *_DRIVER):
+        with contextlib.suppress(SQLAlchemyError, *DRIVER):
             await self._reader.dispose()
             await self._writer.dispose()
 
@@ -386,41 +388,3 @@ def _low_watermark_ms(conn: Connection) -> int:
 
 def _ms(seconds: float) -> str:
     return str(int(seconds * 1000))
-
-
-def _cause(exc: BaseException) -> BaseException:
-    """Return the driver's own error behind SQLAlchemy's."""
-    if isinstance(exc, DBAPIError) and exc.orig is not None:
-        return exc.orig.__cause__ or exc.orig
-    return exc
-
-
-def _sqlstate(exc: BaseException) -> str:
-    return str(getattr(exc, "sqlstate", None) or "")
-
-
-def _is_away(exc: BaseException) -> bool:
-    """Return whether an error means that the database cannot be used now, rather than that it was misused."""
-    if isinstance(exc, ValueError):
-        # asyncpg's word for an address or an argument that makes no sense.
-        return False
-    lost = isinstance(exc, OSError | asyncpg.InterfaceError | asyncpg.InternalClientError)
-    return lost or _sqlstate(exc).startswith(_NOT_NOW)
-
-
-def _is_again(exc: BaseException) -> bool:
-    return _sqlstate(_cause(exc)) in _AGAIN
-
-
-def _was_stale(exc: BaseException) -> bool:
-    """Return whether a pooled connection turned out to be dead: a new one may do better."""
-    return isinstance(exc, DBAPIError) and exc.connection_invalidated
-
-
-def _words(exc: BaseException) -> str:
-    return (str(exc) or type(exc).__name__).partition("\n")[0].rstrip(".")
-
-
-def _without_credentials(dsn: str) -> str:
-    parts = urlsplit(dsn)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

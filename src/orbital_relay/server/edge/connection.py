@@ -146,7 +146,7 @@ class Connection(asyncio.BufferedProtocol):
             self._writer.write(frame(PONG, pending))
         self._notify(lambda peer: peer.resumed())
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, _exc: Exception | None) -> None:
         """The socket is closed."""
         self._writer._lose()  # noqa: SLF001  # see eof_received
         self._finish()

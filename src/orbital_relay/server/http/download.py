@@ -16,7 +16,8 @@ from orbital_relay.errors import OrbitalError, PreconditionFailed, RangeNotSatis
 from orbital_relay.model import MediaFile
 from orbital_relay.ports import BlobMissing
 from orbital_relay.server.http.endpoint import Call
-from orbital_relay.services.media import MediaContext, MediaCounters, read
+from orbital_relay.services.media import read
+from orbital_relay.services.media_context import MediaContext, MediaCounters
 
 log = logging.getLogger("orbital.media")
 

@@ -17,7 +17,7 @@ from orbital_relay.server.ops.counters import ServerCounters
 from orbital_relay.server.ops.disk import Disk
 from orbital_relay.server.ops.histogram import Histogram
 from orbital_relay.server.sessions.registry import Sessions
-from orbital_relay.services.media import MediaContext
+from orbital_relay.services.media_context import MediaContext
 
 Labelled: TypeAlias = Mapping[tuple[str, ...], float]
 Reading: TypeAlias = float | Labelled | Histogram

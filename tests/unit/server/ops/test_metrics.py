@@ -21,7 +21,7 @@ from orbital_relay.server.ops.histogram import Histogram
 from orbital_relay.server.ops.metric_table import METRICS
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.worker_metrics import Siblings
-from orbital_relay.services.media import MediaCounters
+from orbital_relay.services.media_context import MediaCounters
 
 ROOT = Path(__file__).parents[4]
 

@@ -40,9 +40,9 @@ from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.multipart import read_form
 from orbital_relay.server.http.routes.paging import Offset
 from orbital_relay.server.limits.memory import MADE_BYTES, STREAMED_BYTES
-from orbital_relay.services import media
+from orbital_relay.services import media, media_upload
 from orbital_relay.services.forms import make_once, read_uuid
-from orbital_relay.services.media import ChunkForm
+from orbital_relay.services.media_upload import ChunkForm
 
 _TAG: Final = "Media"
 
@@ -59,7 +59,7 @@ class MediaQuery(msgspec.Struct):
 _UPLOAD: Final = "upload_media"
 # A UUID has 36 characters and a number here at most 15; a longer value is refused with a sentence.
 _SMALL: Final = 200
-_VECTOR: Final = media.VECTOR_BYTES * 4 // 3 + 4
+_VECTOR: Final = media_upload.VECTOR_BYTES * 4 // 3 + 4
 _INTEGERS: Final = ("chunk_index", "total_chunks", "size_bytes")
 _DIGITS_MOST: Final = 15
 
@@ -105,7 +105,7 @@ async def upload_chunk(call: Call) -> Reply:
     encrypted = room.envelope_bytes * 4 // 3 + 4
     # Before the body: what is refused later has been on the disk already.
     call.server.disk.check_room(call.declared or 0)
-    with media.admitted(room, call.principal):
+    with media_upload.admitted(room, call.principal):
         draft = room.blobs.draft()
         try:
             found = await read_form(
@@ -125,10 +125,10 @@ async def upload_chunk(call: Call) -> Reply:
                 file_limit=room.limits.chunk_bytes,
                 draft=draft,
             )
-            form = media.check_form(_chunk_form(found), limit_bytes=room.envelope_bytes)
+            form = media_upload.check_form(_chunk_form(found), limit_bytes=room.envelope_bytes)
             body = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
             once = make_once(call.idempotency_key, _UPLOAD, body=body)
-            stored = await media.take_chunk(room, call.principal, form, draft, once=once)
+            stored = await media_upload.take_chunk(room, call.principal, form, draft, once=once)
             return Reply.json(stored, status=201 if isinstance(stored, MediaStored) else 200)
         finally:
             await draft.discard()
@@ -151,7 +151,7 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     """
     media_id = MediaId(read_uuid("media_id", body.media_id))
     once = call.once("complete_media")
-    return Reply.json(await media.complete(call.server.media, call.principal, media_id, once=once))
+    return Reply.json(await media_upload.complete(call.server.media, call.principal, media_id, once=once))
 
 
 @endpoint(
@@ -163,7 +163,7 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
 )
 async def show_upload(call: Call) -> Reply:
     """Show what an upload still owes, to who began it."""
-    return Reply.json(await media.state(call.server.media, call.principal, call.uuid("media_id", MediaId)))
+    return Reply.json(await media_upload.state(call.server.media, call.principal, call.uuid("media_id", MediaId)))
 
 
 @endpoint(
