@@ -1,4 +1,4 @@
-"""What an error of PostgreSQL means: the database is away, try again, or a mistake."""
+"""What an error of PostgreSQL means: the database cannot be reached, try again, or a mistake."""
 
 from __future__ import annotations
 
