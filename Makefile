@@ -13,7 +13,7 @@ FIND_IN_TREE := find . \( -name node_modules -o -name '.*' -not -name . \) -prun
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint language format types layers test-python test-js soak bench docs lock dev clean
+.PHONY: help run test lint language format types layers test-python test-js coverage soak bench docs lock dev clean
 
 help:  ## Show what can be asked for
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -114,6 +114,12 @@ test-python: dev  ## Run the Python tests; the core at 100 % of its branches
 	$(BIN)/coverage report
 	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit
 
+coverage: dev  ## Run all Python tests and measure the whole package, also in the servers that they start
+	@rm -f .coverage.*
+	$(BIN)/coverage run --rcfile=tests/coverage.toml -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/coverage combine -q --rcfile=tests/coverage.toml
+	$(PYTHON) -m tests.coverage_floors
+
 # A package says in its scripts what it has: lint, types, test.
 test-js: dev  ## Run each JavaScript package's lint, types and tests
 	@$(FIND_IN_TREE) package.json -print | sort | while read -r manifest; do \
@@ -121,7 +127,8 @@ test-js: dev  ## Run each JavaScript package's lint, types and tests
 		for script in lint types test; do (cd "$$folder" && npm run --silent --if-present "$$script" </dev/null); done; \
 	done
 
-soak: dev  ## Run the tests that take minutes
+soak: dev  ## Run the tests that take minutes, and mutation testing of the core
+	$(PYTHON) -m tests.mutation
 	$(PYTHON) -m pytest -q tests -m soak -s -o faulthandler_timeout=0
 
 bench: dev  ## Measure, each figure beside a peer's of the same minute

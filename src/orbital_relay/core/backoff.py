@@ -75,7 +75,7 @@ class Backoff:
         Returns:
             Milliseconds from now, 0 or more; 0 is at once.
         """
-        return max(0, retry_after_ms, self._window_ms(now_ms, earlier_ms))
+        return max(retry_after_ms, self._window_ms(now_ms, earlier_ms))
 
     def _window_ms(self, now_ms: int, earlier_ms: Sequence[int]) -> int:
         """Return how long the window stays full."""

@@ -79,3 +79,14 @@ def test_addresses_as_proxies_write_them(text, shown):
     found = parse_address(text)
 
     assert (None if found is None else str(found)) == shown
+
+
+@pytest.mark.parametrize("text", ["X192.0.2.7X", "[fe80::1%a]b]", "192.0.2.7:²", "192.0.2.7:x1", "[::1]x80"])
+def test_almost_an_address(text):
+    """[ADM4] Other characters around an address, and a port that is not of ASCII digits, make it no address."""
+    assert parse_address(text) is None
+
+
+def test_a_port_of_one_digit():
+    """[ADM4] A port has one digit or more."""
+    assert str(parse_address("192.0.2.7:9")) == "192.0.2.7"

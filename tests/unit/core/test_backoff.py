@@ -80,3 +80,9 @@ def test_never_more_than_five_a_minute(seed: int) -> None:
 
     for sixth, at in enumerate(earlier[5:], start=5):
         assert at - earlier[sixth - 5] > 60_000
+
+
+def test_nothing_to_wait_for() -> None:
+    """[BCK1] Without a step, earlier attempts and a Retry-After the wait is 0."""
+    assert Backoff(steps_ms=(0,), spread_ms=0).delay_ms(0, random=0, now_ms=0) == 0
+    assert BACKOFF.wake_ms(now_ms=0) == 0

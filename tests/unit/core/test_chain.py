@@ -48,3 +48,16 @@ def test_prev_of_something_else(frame: bytes) -> None:
     """[CHN5] A frame that does not end with a hash is refused with a sentence."""
     with pytest.raises(ValueError, match="prev"):
         prev_of(frame)
+
+
+@pytest.mark.parametrize(
+    ("frame", "sentence"),
+    [
+        (b"{}", "the frame does not end with its prev, so it is not the text of a durable frame"),
+        (b'{"seq":1,"prev":"' + b"=" * 43 + b'"}', "the frame's prev is not base64url"),
+    ],
+)
+def test_the_refusal_says_what_is_wrong(frame: bytes, sentence: str) -> None:
+    """[CHN5] The refusal says whether the hash is missing or is none."""
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        prev_of(frame)

@@ -61,7 +61,7 @@ def test_one_batch_at_a_time():
     stamps = Stamps()
     stamps.reserve(1, now_ms=1)
 
-    with pytest.raises(AssertionError, match="one batch"):
+    with pytest.raises(AssertionError, match=r"^one batch at a time is on its way$"):
         stamps.reserve(1, now_ms=1)
 
 
@@ -80,3 +80,12 @@ def test_no_frame_overtakes_an_event(steps):
             stamps.advance(stamp_ms)
         last_event = first + count - 1
         stamps.settle()
+
+
+def test_the_first_stamp():
+    """[STAMP1] Stamps begin at 1, and a batch that gave none moves nothing."""
+    stamps = Stamps()
+    stamps.settle()
+
+    assert stamps.quiet(now_ms=0) == 0
+    assert stamps.reserve(1, now_ms=0) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orbital_relay.core.trusted_time import RUN_LEAP_MS, START_LEAP_MS, TrustedTime
+from orbital_relay.core.trusted_time import BEHIND_MS, RUN_LEAP_MS, START_LEAP_MS, TrustedTime
 
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
@@ -92,3 +92,30 @@ def test_an_operator_accepts_a_clock():
 
     assert time.now_ms(wall_ms=wall_ms, steady_ms=7) == wall_ms
     assert _started(wall_ms=wall_ms, hold_ms=0).now_ms(wall_ms=wall_ms, steady_ms=0) == wall_ms
+
+
+@pytest.mark.parametrize("off_ms", [-BEHIND_MS, RUN_LEAP_MS])
+def test_the_ends_of_what_is_plausible(off_ms):
+    """[CLOCK3] A clock that is off by exactly the bound is plausible: it is believed, and nothing was held."""
+    time = _started(hold_ms=0)
+
+    assert not time.observe(wall_ms=NOW_MS + off_ms, steady_ms=0)
+    assert time.observe(wall_ms=NOW_MS + off_ms + (DAY_MS if off_ms > 0 else -DAY_MS), steady_ms=0)
+
+
+def test_a_hold_that_was_interrupted_begins_again():
+    """[CLOCK4] A clock that was right meanwhile is held for the whole time again, also when it is off by as much."""
+    time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
+    assert not time.observe(wall_ms=NOW_MS + HOUR_MS, steady_ms=HOUR_MS)
+
+    again_ms = 2 * HOUR_MS
+    assert not time.observe(wall_ms=NOW_MS + 40 * DAY_MS + again_ms, steady_ms=again_ms)
+    assert not time.observe(wall_ms=NOW_MS + 41 * DAY_MS + again_ms - 1, steady_ms=again_ms + DAY_MS - 1)
+    assert time.observe(wall_ms=NOW_MS + 41 * DAY_MS + again_ms, steady_ms=again_ms + DAY_MS)
+
+
+def test_a_small_step_does_not_begin_the_hold_again():
+    """[CLOCK4] A held clock that steps by exactly the tolerance goes on being held; it does not begin again."""
+    time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
+
+    assert time.observe(wall_ms=NOW_MS + 41 * DAY_MS + BEHIND_MS, steady_ms=DAY_MS)

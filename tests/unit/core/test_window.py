@@ -70,6 +70,17 @@ def test_keys_whose_time_is_over_go():
     assert windows.peek("old-0", 60) is None
 
 
+def test_one_new_key_makes_room_of_two():
+    """[WIN5] One new key removes two keys whose time is over, and no third."""
+    windows = Windows(limit=5, window_s=60)
+    for number in range(10):
+        windows.hit(f"old-{number}", 0)
+
+    windows.hit("new", 60)
+
+    assert len(windows) == 9
+
+
 def test_a_key_in_use_stays():
     """[WIN6] A key that goes on counting is not pushed out by its age."""
     windows = Windows(limit=3, window_s=60)
@@ -106,10 +117,35 @@ def test_a_key_keeps_what_is_in_its_window():
     assert len(windows._keys["steady"].times) <= 2 * 120 + 16
 
 
+@pytest.mark.parametrize(
+    "over, within, kept",
+    [
+        pytest.param(9, 8, 9, id="more than half are over"),
+        pytest.param(9, 9, 19, id="half are over"),
+        pytest.param(8, 1, 10, id="so few that cutting costs more"),
+    ],
+)
+def test_attempts_that_are_over_are_cut_off(over, within, kept):
+    """[WIN10] Attempts outside the window are cut off once they are nine and the larger part; the rest counts."""
+    windows = Windows(limit=over + within, window_s=60)
+    for second, count in ((0, over), (1, within)):
+        for _ in range(count):
+            windows.hit("a", second)
+
+    assert windows.hit("a", 60) is None
+    assert len(windows._keys["a"].times) == kept
+    assert [windows.hit("a", 60) for _ in range(over)] == [None] * (over - 1) + [1]
+
+
+def test_one_key_is_enough():
+    """[WIN8] One attempt for one key is the smallest window."""
+    assert Windows(limit=1, window_s=1, max_keys=1).hit("a", 0) is None
+
+
 @pytest.mark.parametrize("limit, window_s, max_keys", [(0, 60, 1), (5, 0, 1), (5, 60, 0)])
 def test_a_window_that_lets_nothing_through_is_refused(limit, window_s, max_keys):
     """[WIN8] No attempts, no time or no keys is a mistake that shows at once."""
-    with pytest.raises(ValueError, match="nothing through"):
+    with pytest.raises(ValueError, match="admit nothing"):
         Windows(limit=limit, window_s=window_s, max_keys=max_keys)
 
 

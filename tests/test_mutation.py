@@ -1,0 +1,47 @@
+"""The check of mutants: every survivor is explained, and no explanation is stale."""
+
+from __future__ import annotations
+
+import tomllib
+
+from tests.mutation import EXPLAINED, Survivor, explained, faults, function_of, survivor_of
+from tests.support.programs import CHECKOUT
+
+DIFF = """--- src/orbital_relay/core/wheel.py
++++ src/orbital_relay/core/wheel.py
+@@ -1,4 +1,4 @@
+ def turn(self):
+-    self._at = 1
++    self._at = 2
+"""
+
+
+def test_a_survivor_is_read_from_its_diff():
+    """[MUT1] A survivor is its function and the line before and after, whatever number mutmut gave it."""
+    assert function_of("orbital_relay.core.wheel.xǁWheelǁturn__mutmut_3") == "core.wheel.Wheel.turn"
+    assert function_of("orbital_relay.core.chain.x_prev_of__mutmut_16") == "core.chain.prev_of"
+    assert survivor_of("orbital_relay.core.wheel.xǁWheelǁturn__mutmut_3", DIFF) == Survivor(
+        "core.wheel.Wheel.turn", "self._at = 1", "self._at = 2"
+    )
+
+
+def test_a_survivor_without_a_reason_is_a_fault():
+    """[MUT2] A survivor that is not explained is a fault, and so is an explanation whose mutant did not survive."""
+    first, second = Survivor("a.b", "x = 1", "x = 2"), Survivor("a.c", "y = 1", "y = 2")
+
+    assert faults([first], [first]) == []
+    assert faults([first], []) == ["survived: a.b\n  - x = 1\n  + x = 2"]
+    assert faults([], [second]) == ["explained, and not a survivor: a.c: y = 2"]
+
+
+def test_every_explanation_is_of_a_line_that_is_there():
+    """[MUT3] Each explained survivor has a reason, and its line is in a module that is mutated."""
+    known = explained(EXPLAINED.read_text("utf-8"))
+    mutated = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]["only_mutate"]
+
+    assert len(known) >= 5
+    assert all(known.values())
+    for one in known:
+        path = f"src/orbital_relay/{'/'.join(one.function.split('.')[:2])}.py"
+        assert path in mutated
+        assert one.before in (CHECKOUT / path).read_text("utf-8")
