@@ -258,3 +258,32 @@ test('[LAST5] on a phone the bar shows the title of the open thread, and on a wi
   await ada.close();
   await ben.close();
 });
+
+test('[LAST6] a list of threads and a thread that could not be loaded are loaded again, without a reload', how, async () => {
+  const { ada, ben } = await pair();
+  await ben.reply('Are you there?');
+  await ada.sees(['Are you there?']);
+  const { page } = ada;
+  let lies = 0;
+  await page.route(/\/api\/(groups\/[\w-]+\/threads|threads\/[\w-]+\/replies)\?/, (route) => {
+    lies++;
+    return route.fulfill({ status: 502, contentType: 'text/html', body: '<h1>Bad gateway</h1>' });
+  });
+  await page.reload();
+  await page.getByText('The threads could not be loaded.').waitFor();
+  await page.unroute(/\/api\/(groups\/[\w-]+\/threads|threads\/[\w-]+\/replies)\?/);
+  await page.getByRole('link', { name: /^Sunday/ }).waitFor({ timeout: 40_000 });
+  await ada.sees(['Are you there?'], 40_000);
+  assert.ok(lies > 0);
+
+  await page.getByRole('link', { name: 'New thread' }).click();
+  await page.reload();
+  await page.getByRole('link', { name: /^Sunday/ }).waitFor();
+  await page.route(/\/replies\?/, (route) => route.fulfill({ status: 502, contentType: 'text/html', body: '<h1>Bad gateway</h1>' }));
+  await ada.openThread('Sunday');
+  await page.getByText('The replies could not be loaded.').waitFor();
+  await page.unroute(/\/replies\?/);
+  await ada.sees(['Are you there?'], 40_000);
+  await ada.close();
+  await ben.close();
+});

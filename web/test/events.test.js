@@ -1,10 +1,11 @@
 /** Events: what they change, and what they announce. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { mock, test } from 'node:test';
 import { Events } from '../js/model/events.js';
 import { newGroup } from '../js/model/group.js';
 import { ReadMarks } from '../js/model/reads.js';
 import { Shelf } from '../js/model/shelf.js';
+import { Threads } from '../js/model/threads.js';
 import { memoryStorage } from './fakes.js';
 
 /** A group with five threads, and what is announced of it. */
@@ -72,4 +73,24 @@ test('[MISSED2] the first catch-up announces nothing, and a later one at most th
   for (const id of ['1', '2', '3', '4', '5', '2']) await reply(id, `in ${id}`);
   events.caughtUp(group);
   assert.deepEqual(announced, ['4: in 4 +0', '5: in 5 +0', '2: in 2 +0']);
+});
+
+test('[COUNT1] 400 replies in one thread that is not loaded cost one request for its counts, and threads do not wait for each other', async () => {
+  /** @type {string[]} */
+  const asked = [];
+  const api = /** @type {any} */ ({
+    thread: async (/** @type {string} */ id) => {
+      asked.push(id);
+      return { reply_count: 400, media_count: 0 };
+    },
+  });
+  const threads = new Threads({ api, userId: 'me', ask: (question) => question(), nameOf: () => '', counted() {}, changed() {} });
+  const { group } = setting();
+  mock.timers.enable({ apis: ['setTimeout'] });
+  for (let i = 0; i < 400; i++) threads.countSoon(group, '1');
+  threads.countSoon(group, '2');
+  mock.timers.tick(1000);
+  mock.timers.reset();
+  await Promise.resolve();
+  assert.deepEqual(asked, ['1', '2']);
 });

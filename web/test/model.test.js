@@ -56,6 +56,21 @@ test('[READ1] a read position is an event number: a deletion marks nothing as re
   assert.equal(marks.unread('t'), true);
 });
 
+test('[READ5] the number of unread events counts those of others since the thread was read, also over a reload', () => {
+  const shelf = new Shelf(memoryStorage(), 'read');
+  const marks = new ReadMarks(shelf);
+  assert.equal(marks.fresh('t'), 0);
+  marks.noted('t', 3, false);
+  marks.noted('t', 4, true);
+  marks.noted('t', 5, false);
+  marks.noted('t', 5, false);
+  assert.equal(marks.fresh('t'), 2);
+  assert.equal(new ReadMarks(shelf).fresh('t'), 2);
+  marks.markRead('t');
+  assert.equal(marks.fresh('t'), 0);
+  assert.equal(new ReadMarks(shelf).fresh('t'), 0);
+});
+
 test("[READ2] one's own event does not mark a thread as unread, and does not mark an unread thread as read", () => {
   const marks = new ReadMarks(new Shelf(memoryStorage(), 'read'));
   marks.noted('t', 3, true);
