@@ -148,6 +148,19 @@ class AlreadyMember(OrbitalError):
     code, status = "ALREADY_MEMBER", 409
 
 
+class EpochChanged(OrbitalError):
+    """The group's members or devices changed since the post's `if_epoch`; `details.epoch` is the group's epoch now."""
+
+    code, status = "EPOCH_CHANGED", 409
+
+    def __init__(self, *, epoch: int) -> None:
+        super().__init__(
+            f"The group's epoch is {epoch} now. Process its log up to that number, seal the content again for the "
+            "devices of now, and post it under the same idempotency key.",
+            epoch=epoch,
+        )
+
+
 class Conflict(OrbitalError):
     """The same key or index was used before for something else."""
 

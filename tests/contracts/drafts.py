@@ -12,21 +12,29 @@ from typing import Any
 from orbital_relay.core.chain import Chain, first_prev
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import (
+    AnnounceDevice,
+    Announcement,
     AnyDraft,
     CreateGroup,
+    DeviceKeys,
     Event,
     GroupId,
     IdempotencyKey,
     JoinGroup,
+    KeyKind,
     LeaveGroup,
+    PostKeys,
     PostMessage,
+    PostRecord,
     PostReply,
     PostThread,
     Principal,
+    SignedKey,
     ThreadId,
     UserId,
 )
 from orbital_relay.ports import Appended
+from orbital_relay.wire import encode_bytes
 
 NOW_MS = 4_000_000_000_000
 """A moment far ahead of every clock, so that the stores keep to the stamps that they are given."""
@@ -100,6 +108,53 @@ def reply(actor: Principal, thread_id: ThreadId, **changes: Any) -> PostReply:
     """Draft a reply."""
     values = {"at_ms": NOW_MS, "reply_id": new_id(), "encrypted_body": "cmVwbHk"}
     return PostReply(actor=actor, thread_id=thread_id, **values | changes)
+
+
+def keys_message(actor: Principal, group_id: GroupId, **changes: Any) -> PostKeys:
+    """Draft an envelope with keys."""
+    values = {"at_ms": NOW_MS, "keys_id": new_id(), "encrypted_envelope": f"a2V5{next(_numbers):08}"}
+    return PostKeys(actor=actor, group_id=group_id, **values | changes)
+
+
+def record(actor: Principal, group_id: GroupId, **changes: Any) -> PostRecord:
+    """Draft a record of a roster."""
+    values = {"at_ms": NOW_MS, "record_id": new_id(), "record": f"cmVj{next(_numbers):08}"}
+    return PostRecord(actor=actor, group_id=group_id, **values | changes)
+
+
+def device_keys(
+    identity: int = 1, *, one_time: int = 0, first_id: int = 1, suites: int = 2, **changes: Any
+) -> DeviceKeys:
+    """Make what a device publishes: one-time keys of each kind that its suites have, with rising ids."""
+    ids = range(first_id, first_id + one_time)
+    mark = bytes([identity])
+    keys: dict[KeyKind, list[SignedKey]] = {
+        "hpke_pre_key": [SignedKey(0, b"last" + mark, b"s")],
+        "hpke_pre_keys": [SignedKey(each, b"hpke%d" % each + mark, b"s") for each in ids],
+    }
+    if suites & 1:
+        keys |= {
+            "signed_pre_key": [SignedKey(0, b"signed" + mark, b"s")],
+            "kyber_pre_key": [SignedKey(0, b"kyber" + mark, b"s")],
+            "pre_keys": [SignedKey(each, b"classic%d" % each + mark) for each in ids],
+            "kyber_pre_keys": [SignedKey(each, b"kyber%d" % each + mark, b"s") for each in ids],
+        }
+        changes = {"registration_id": 7, **changes}
+    values = {"device_id": None, "identity_key": b"\x05" + mark * 32, "suites": suites, "keys": keys}
+    return DeviceKeys(**values | changes)
+
+
+def announce(announcement: Announcement) -> AnnounceDevice:
+    """Draft an announcement that is pending."""
+    return AnnounceDevice(
+        actor=Principal(announcement.user, announcement.user_id, announcement.username, expires_at_s=0),
+        at_ms=NOW_MS,
+        announcement=announcement.number,
+        group_id=announcement.group_id,
+        device_id=announcement.device_id,
+        change=announcement.change,
+        identity_key=encode_bytes(announcement.identity_key),
+    )
 
 
 class Stamps:

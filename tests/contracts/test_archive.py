@@ -9,27 +9,34 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
-from orbital_relay.errors import DatabaseRefused
-from orbital_relay.model import GroupId, UserId
+from orbital_relay.errors import DatabaseRefused, NotFound
+from orbital_relay.model import ClaimedDevice, GroupId, Stock, UserId
 from orbital_relay.ports import Appended
 from orbital_relay.store import archive, schema
 from orbital_relay.store.archive import ArchiveDamaged
 from orbital_relay.store.sql import SqlStore
 from orbital_relay.store.sqlite import SqliteStore
+from orbital_relay.store.tables import groups
 from tests.contracts.drafts import (
     NOW_MS,
     Stamps,
+    announce,
     assert_chain,
+    device_keys,
     enter,
     group_of,
     join,
+    keys_message,
     leave,
     message,
     new_id,
     once,
     put,
     put_one,
+    record,
+    refusals,
     reply,
     thread,
 )
@@ -187,6 +194,108 @@ def _rewritten(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> byte
     return gzip.compress(text + json.dumps(end, separators=(",", ":")).encode() + b"\n")
 
 
+_FIRST = {"users", "groups", "members", "events", "threads", "replies", "idempotency_keys", "revocations"}
+"""The tables of the first schema."""
+_LATER = {
+    "users": {"seen_ms", "disabled_ms", "erase_ms", "erased_ms", "disabled_reason"},
+    "groups": {"delete_ms", "epoch_seq"},
+    "threads": {"active_seq", "active_ms"},
+}
+"""What later schemas added to these tables."""
+
+
+def _to_first(lines: list[bytes]) -> list[bytes]:
+    """Rewrite the lines of a backup as the first schema had them."""
+    kept, table = [lines[0].replace(f'"schema":"{schema.newest()}"'.encode(), b'"schema":"0001"')], ""
+    dropped: set[int] = set()
+    for line in lines[1:]:
+        content = json.loads(line)
+        if isinstance(content, dict):
+            table = content["table"]
+            dropped = {index for index, name in enumerate(content["columns"]) if name in _LATER.get(table, ())}
+            content["columns"] = [one for index, one in enumerate(content["columns"]) if index not in dropped]
+        else:
+            content = [value for index, value in enumerate(content) if index not in dropped]
+        older = json.dumps(content, separators=(",", ":")).encode() if dropped else line
+        if table == "idempotency_keys":
+            # Until schema 0004 an HTTP status stood before each answer.
+            was = b'"answer"' if line.startswith(b"{") else b'"ey'
+            now = b'"status","answer"' if line.startswith(b"{") else b'200,"ey'
+            kept.append(line.replace(was, now, 1))
+        elif table in _FIRST:
+            kept.append(older)
+    return kept
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_epochs_of_an_older_log(empty, tmp_path: Path, kind: str):
+    """[EPOCH8] A group from before there were epochs gets the one that its log says, or its members' rows."""
+    source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
+    group_id, _ = await _fill(source, stamps)
+    ann, bob = await enter(source, "ada"), await enter(source, "ben")
+    pruned = group_of(ann)
+    await put(source, stamps, pruned, join(bob, pruned.invite_code))
+    await source.prune(before_ms=stamps.next_ms + 1, limit=2)
+    path, old = tmp_path / "a.backup", tmp_path / "old.backup"
+    await _write(source, path)
+    old.write_bytes(_rewritten(path, _to_first))
+
+    await target.restore(old, on_progress=lambda _: None)
+
+    for known in (group_id, pruned.group_id):
+        assert (await target.verify(known)).findings == []
+    outcomes = await put(
+        target, stamps, message(ann, pruned.group_id, if_epoch=1), message(ann, pruned.group_id, if_epoch=2)
+    )
+    assert refusals(outcomes) == ["EPOCH_CHANGED", None]
+    assert (await source.heads([group_id]))[group_id].seq == await _epoch(target, group_id)
+
+
+async def _epoch(store: SqlStore, group_id: GroupId) -> int:
+    found = await store._read(
+        lambda conn: conn.execute(select(groups.c.epoch_seq).where(groups.c.group_id == group_id)).scalar_one()
+    )
+    return int(found)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_no_one_time_key_comes_back(empty, tmp_path: Path, kind: str):
+    """[CLAIM13] A restored backup offers no one-time key, and all else of devices, records and key messages."""
+    source, target, stamps = await empty(kind), await empty("sqlite"), Stamps()
+    ann = await enter(source, "ann")
+    group = group_of(ann)
+    await put_one(source, stamps, group)
+    await source.publish_keys(ann.key, device_keys(one_time=3, suites=3), now_ms=NOW_MS)
+    (pending,) = await source.pending_announcements(user=None, before_ms=NOW_MS + 1, limit=10)
+    await put_one(source, stamps, announce(pending))
+    await source.publish_keys(ann.key, device_keys(2), now_ms=NOW_MS)
+    await put_one(source, stamps, record(ann, group.group_id))
+    await put_one(source, stamps, keys_message(ann, group.group_id))
+    await source.open_mailbox("box", now_ms=NOW_MS)
+    path = tmp_path / "a.backup"
+    await _write(source, path)
+
+    await target.restore(path, on_progress=lambda _: None)
+
+    key = (await target.find_user(ann.user_id)).key
+    assert [(each.device_id, each.stock) for each in await target.own_devices(key)] == [(1, Stock()), (2, Stock())]
+    wanted = [ClaimedDevice(ann.user_id, 1, 1), ClaimedDevice(ann.user_id, 2, 16)]
+    claimed = await target.claim_keys(key, group.group_id, wanted, now_ms=NOW_MS)
+    assert [bundle.last_resort for bundle in claimed.bundles] == [True, True]
+    assert await target.check_directory() == []
+    for read in ("records", "key_messages"):
+        found = [
+            await getattr(store, read)(
+                user, group.group_id, limit=9, **({"offset": 0} if read == "records" else {"after": 0})
+            )
+            for store, user in ((source, ann.key), (target, key))
+        ]
+        assert found[0] == found[1]
+    assert len(await target.pending_announcements(user=None, before_ms=NOW_MS + 1, limit=10)) == 1
+    with pytest.raises(NotFound):
+        await target.mail("box", after_ms=0)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_older_backup(empty, tmp_path: Path, kind: str):
     """[BACKUP] A backup of the first schema is restored and migrated, with its keys; a newer one is refused."""
@@ -194,37 +303,7 @@ async def test_an_older_backup(empty, tmp_path: Path, kind: str):
     group_id, _ = await _fill(source, stamps)
     path, old, new = tmp_path / "a.backup", tmp_path / "old.backup", tmp_path / "new.backup"
     await _write(source, path)
-    first = {"users", "groups", "members", "events", "threads", "replies", "idempotency_keys", "revocations"}
-
-    # What later schemas added to these tables.
-    later = {
-        "users": {"seen_ms", "disabled_ms", "erase_ms", "erased_ms", "disabled_reason"},
-        "groups": {"delete_ms"},
-        "threads": {"active_seq", "active_ms"},
-    }
-
-    def to_first(lines: list[bytes]) -> list[bytes]:
-        kept, table = [lines[0].replace(f'"schema":"{schema.newest()}"'.encode(), b'"schema":"0001"')], ""
-        dropped: set[int] = set()
-        for line in lines[1:]:
-            content = json.loads(line)
-            if isinstance(content, dict):
-                table = content["table"]
-                dropped = {index for index, name in enumerate(content["columns"]) if name in later.get(table, ())}
-                content["columns"] = [one for index, one in enumerate(content["columns"]) if index not in dropped]
-            else:
-                content = [value for index, value in enumerate(content) if index not in dropped]
-            older = json.dumps(content, separators=(",", ":")).encode() if dropped else line
-            if table == "idempotency_keys":
-                # Until schema 0004 an HTTP status stood before each answer.
-                was = b'"answer"' if line.startswith(b"{") else b'"ey'
-                now = b'"status","answer"' if line.startswith(b"{") else b'200,"ey'
-                kept.append(line.replace(was, now, 1))
-            elif table in first:
-                kept.append(older)
-        return kept
-
-    old.write_bytes(_rewritten(path, to_first))
+    old.write_bytes(_rewritten(path, _to_first))
     for change in (b'"schema":"9999"', b'"format":2'):
         name = change.split(b":")[0]
         new.write_bytes(_rewritten(path, lambda lines, c=change, n=name: [_with(lines[0], n, c), *lines[1:]]))

@@ -19,9 +19,10 @@ from tests.support.programs import CHECKOUT
 INNER = frozenset({"HUB", "ORD", "USE", "WHEEL"})
 """Families of the server's inside, which the page of internal rules states."""
 OUTER = INNER | {
-    "ACC", "AUTH", "BAD", "CHN", "CHO", "CONF", "CORS",
-    "CRE", "DOO", "DRAIN", "ERR", "EVT", "FORM", "GRP", "HB", "JOIN", "KEEP",
-    "LIM", "LINE", "MSG", "ONCE", "PERM", "PMD", "POST", "PROM", "RATE", "REC", "RUN", "SEC", "SLOW", "SOCK", "STAMP",
+    "ACC", "AUTH", "BAD", "CHN", "CHO", "CLAIM", "CONF", "CORS",
+    "CRE", "DEVICE", "DOO", "DRAIN", "EPOCH", "ERR", "EVT", "FORM", "GRP", "HB", "JOIN", "KEEP", "KEYS",
+    "LIM", "LINE", "MAILBOX", "MSG", "ONCE", "PERM", "PMD", "POST", "PROM", "RATE", "REC", "RECORD", "RUN", "SEC",
+    "SLOW", "SOCK", "STAMP",
     "SUB", "THR", "TICK", "TOK", "TYPE", "WS",
 }  # fmt: skip
 """Families that the pages must state, rule by rule; the others are in the index alone."""

@@ -17,6 +17,7 @@ from orbital_relay.server.http.docs.manual import example, sample
 from orbital_relay.server.http.reference import reference
 from orbital_relay.services.forms import new_id
 from tests.server.api import Api, send_chunk
+from tests.support.devices import keys_body
 from tests.support.programs import CHECKOUT
 
 # Section 1 of the protocol, without the media and the presence, which have files of their own.
@@ -97,7 +98,7 @@ async def test_the_document_is_whole(document: Any):
 
 
 async def test_posts_that_emit_take_a_key(document: Any):
-    """[ONCE9] Every POST that emits an event declares `Idempotency-Key`, and so does signing up; no other does."""
+    """[ONCE9] Every POST that emits an event declares `Idempotency-Key`, and so do sign-ups, publishing and claims."""
     keyed = {
         name
         for name, operation in _operations(document).items()
@@ -111,8 +112,11 @@ async def test_posts_that_emit_take_a_key(document: Any):
         "POST /v1/messages",
         "POST /api/threads",
         "POST /api/threads/{thread_id}/replies",
+        "POST /v1/key-messages",
+        "POST /api/groups/{group_id}/records",
+        "POST /v1/keys/claims",
     } <= keyed
-    assert all(name.startswith("POST ") for name in keyed)
+    assert {name for name in keyed if not name.startswith("POST ")} == {"PUT /v1/keys"}
     assert not keyed & {"POST /api/login", "POST /api/ws-ticket", "POST /api/logout"}
 
 
@@ -177,6 +181,7 @@ async def test_the_examples_work(api: Api, document: Any):
         "USER_ID": ada.id,
         "THREAD_ID": (await ada.open_thread(group["group_id"]))["thread_id"],
         "MEDIA_ID": new_id(),
+        "MAILBOX": (await api.ask("POST", "/v1/provision")).json()["mailbox"],
     }
     whole = await send_chunk(ada, ids["THREAD_ID"], ids["MEDIA_ID"], 0, 1, b"ciphertext")
     assert whole.status_code == 201
@@ -193,9 +198,11 @@ async def test_the_examples_work(api: Api, document: Any):
         body |= {"invite_code": group["invite_code"]} if "invite_code" in body else {}
         body |= {field: ids["GROUP_ID"] for field in ("group_id", "conversation_id") if field in body}
         body |= {"media_id": ids["MEDIA_ID"]} if "media_id" in body else {}
+        # Keys of their real sizes would fill the page.
+        body |= keys_body() if "identity_key" in body else {}
         where = re.sub(r"{(\w+)}", lambda found: ids[found[1].upper()], path)
         user = api.user() if path.endswith("/join") else ada
-        answer = await user.post(where, body)
+        answer = await user.ask(method, where, json=body)
 
         assert answer.is_success, (name, answer.text)
         assert str(answer.status_code) in operation["responses"]

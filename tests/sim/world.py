@@ -39,6 +39,7 @@ from orbital_relay.ports import Appended
 from orbital_relay.relay import Relay
 from orbital_relay.server.edge.deflate import deflated_text_frame
 from orbital_relay.server.sessions.client_session import ClientSession
+from orbital_relay.server.sessions.low_keys import LowKeys
 from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.server.sessions.typing import TypingNotifier
 from orbital_relay.services import posting
@@ -324,6 +325,7 @@ class Node:
             clock=clock,
             heartbeat_s=settings.heartbeat_s,
             frame_rate=settings.frame_rate,
+            low_keys=LowKeys(store=store, clock=clock),  # type: ignore[arg-type]
         )
         self.open_session = partial(
             ClientSession,

@@ -28,6 +28,31 @@
  */
 
 /**
+ * The keys of one device; those that the suite does not use are null.
+ *
+ * @typedef {object} Bundle
+ * @property {string} user_id
+ * @property {number} device_id
+ * @property {number} suite
+ * @property {string} identity_key Base64.
+ * @property {boolean} last_resort Whether `kyber_pre_key` or `hpke_pre_key` is the last resort.
+ * @property {number | null} registration_id
+ * @property {PreKey | null} pre_key null when the stock is empty.
+ * @property {SignedPreKey | null} signed_pre_key
+ * @property {SignedPreKey | null} kyber_pre_key
+ * @property {SignedPreKey | null} hpke_pre_key
+ */
+
+/**
+ * A bundle for each device that is there, in the order of the request.
+
+Left out are devices that do not exist, whose user is not in the group, or that do not have the suite.
+ *
+ * @typedef {object} Bundles
+ * @property {Array<Bundle>} bundles
+ */
+
+/**
  * The chunk is durable; others are still missing.
  *
  * @typedef {object} ChunkTaken
@@ -38,10 +63,38 @@
  */
 
 /**
+ * The devices of a group that the caller wants to give keys to.
+ *
+ * @typedef {object} ClaimBody
+ * @property {string} group_id A UUID with hyphens, in any case; answered in lower case.
+ * @property {Array<WantedDevice>} devices
+ */
+
+/**
  * The upload to complete.
  *
  * @typedef {object} CompleteBody
  * @property {string} media_id A UUID with hyphens, in any case; answered in lower case.
+ * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ */
+
+/**
+ * A device of a member.
+ *
+ * @typedef {object} Device
+ * @property {string} user_id
+ * @property {number} device_id
+ * @property {string} identity_key Base64.
+ * @property {number} suites
+ * @property {string} seen_at When it last published keys, RFC 3339.
+ */
+
+/**
+ * A page of the devices of a group's members, in the order in which they were added.
+ *
+ * @typedef {object} Devices
+ * @property {Array<Device>} devices
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
  */
 
 /**
@@ -134,6 +187,57 @@
  */
 
 /**
+ * How many one-time keys of each kind a device offers.
+ *
+ * @typedef {object} KeyCounts
+ * @property {number} pre_keys
+ * @property {number} kyber_pre_keys
+ * @property {number} hpke_pre_keys
+ */
+
+/**
+ * An envelope with keys for devices of a group.
+ *
+ * @typedef {object} KeyMessageBody
+ * @property {string} group_id A UUID with hyphens, in any case; answered in lower case.
+ * @property {string} encrypted_envelope Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ */
+
+/**
+ * What a device publishes: the keys that stand here replace the ones before, the lists add to the stocks.
+ *
+ * @typedef {object} KeysBody
+ * @property {string} identity_key 33 bytes, the first 0x05.
+ * @property {number} suites Bit mask: 1 libsignal, 2 HPKE with X-Wing.
+ * @property {number | null} [device_id] Left out: the user's device with this identity key, or the lowest free number.
+ * @property {number | null} [registration_id] Suite 1 only.
+ * @property {SignedPreKey | null} [signed_pre_key] 33 bytes; suite 1 only.
+ * @property {SignedPreKey | null} [kyber_pre_key] 1,569 bytes, the first 0x08; suite 1's last resort.
+ * @property {Array<PreKey>} [pre_keys] 33 bytes each; suite 1 only.
+ * @property {Array<SignedPreKey>} [kyber_pre_keys] 1,569 bytes each; suite 1 only.
+ * @property {SignedPreKey | null} [hpke_pre_key] 1,216 bytes: the last resort, which a new device and a new identity key need.
+ * @property {Array<SignedPreKey>} [hpke_pre_keys] 1,216 bytes each.
+ */
+
+/**
+ * The envelope is durable; `seq` is its number in the group.
+ *
+ * @typedef {object} KeysPosted
+ * @property {string} keys_id
+ * @property {number} server_timestamp
+ * @property {number} seq
+ */
+
+/**
+ * The device is in the directory.
+ *
+ * @typedef {object} KeysStored
+ * @property {number} device_id
+ * @property {KeyCounts} counts
+ */
+
+/**
  * An account, with a new token for it.
  *
  * @typedef {object} LoggedIn
@@ -149,6 +253,28 @@
  * @typedef {object} LoginBody
  * @property {string} username
  * @property {string} password
+ */
+
+/**
+ * What was put into the mailbox.
+ *
+ * @typedef {object} Mail
+ * @property {string} encrypted_message
+ */
+
+/**
+ * What a linked device sends to a new one.
+ *
+ * @typedef {object} MailBody
+ * @property {string} encrypted_message Base64 of 1 to 65,536 bytes.
+ */
+
+/**
+ * A mailbox for linking a device; its name is the only key to it.
+ *
+ * @typedef {object} Mailbox
+ * @property {string} mailbox
+ * @property {string} expires_at
  */
 
 /**
@@ -240,6 +366,7 @@
  * @property {string} conversation_id The group.
  * @property {string} encrypted_envelope Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
  * @property {number} timestamp The sender's clock, milliseconds since the epoch.
+ * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
@@ -267,6 +394,31 @@
  * @property {string} username The name in the user's token.
  * @property {number} connections
  * @property {string} since When the oldest connection subscribed, RFC 3339.
+ */
+
+/**
+ * The caller's devices.
+ *
+ * @typedef {object} OwnDevices
+ * @property {Array<OwnKeys>} devices
+ */
+
+/**
+ * A device of the caller, and how many one-time keys of each kind it offers.
+ *
+ * @typedef {object} OwnKeys
+ * @property {number} pre_keys
+ * @property {number} kyber_pre_keys
+ * @property {number} hpke_pre_keys
+ * @property {number} device_id
+ */
+
+/**
+ * A public key without a signature.
+ *
+ * @typedef {object} PreKey
+ * @property {number} id The device's number for the key.
+ * @property {string} key Base64.
  */
 
 /**
@@ -301,6 +453,44 @@
  */
 
 /**
+ * A record of a group's roster.
+ *
+ * @typedef {object} Record
+ * @property {string} record_id
+ * @property {string} group_id
+ * @property {string} author_id
+ * @property {string} record Base64.
+ * @property {string} created_at
+ * @property {number} seq
+ */
+
+/**
+ * A signed record of a group's roster.
+ *
+ * @typedef {object} RecordBody
+ * @property {string} record Base64 of 1 to 4,096 bytes.
+ * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ */
+
+/**
+ * The record is durable; `seq` is its number in the group, and the group's epoch.
+ *
+ * @typedef {object} RecordCreated
+ * @property {string} record_id
+ * @property {string} group_id
+ * @property {string} created_at
+ * @property {number} seq
+ */
+
+/**
+ * A page of the records of a group, in the order of the log.
+ *
+ * @typedef {object} Records
+ * @property {Array<Record>} records
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
  * A page of a thread's replies, oldest first.
  *
  * @typedef {object} Replies
@@ -315,6 +505,7 @@
  * @typedef {object} ReplyBody
  * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
  * @property {string | null} [message_id]
+ * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
@@ -325,6 +516,15 @@
  * @property {string} thread_id
  * @property {string} created_at
  * @property {number} seq
+ */
+
+/**
+ * A public key with a signature by the device's identity key, which the server does not verify.
+ *
+ * @typedef {object} SignedPreKey
+ * @property {number} id The device's number for the key.
+ * @property {string} key Base64.
+ * @property {string} signature Base64.
  */
 
 /**
@@ -375,6 +575,7 @@
  * @property {string} encrypted_title Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
  * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
  * @property {string | null} [root_message_id]
+ * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
@@ -447,6 +648,15 @@
  * @typedef {object} UploadState
  * @property {Array<number>} chunks_received The indexes that are stored, rising.
  * @property {number} total_chunks
+ */
+
+/**
+ * A device to give keys to.
+ *
+ * @typedef {object} WantedDevice
+ * @property {string} user_id
+ * @property {number} device_id The device's number within its user.
+ * @property {1 | 16} suite 1 libsignal, 16 HPKE with X-Wing.
  */
 
 /**

@@ -26,6 +26,17 @@ for _frame in EVENT_FRAMES[1:]:
     AnyEventFrame |= _frame
 
 
+_FRAMES: Final = {str(frame.__struct_config__.tag): frame for frame in EVENT_FRAMES}
+NewKeysFrame: Any = _FRAMES["new_keys"]
+
+
+class KeyMessages(ResponseBody, frozen=True, kw_only=True):
+    """Some of a group's `new_keys` events, oldest first: the very objects that the socket carries."""
+
+    events: list[NewKeysFrame]
+    has_more: Annotated[bool, msgspec.Meta(description="Whether events after the page's last are there.")]
+
+
 class Events(ResponseBody, frozen=True, kw_only=True):
     """Some of a group's events, oldest first and gapless: the very objects that the socket carries."""
 

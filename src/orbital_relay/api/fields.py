@@ -30,6 +30,15 @@ Uuid = Annotated[
 JsonSafeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 """A number that every client can represent exactly: JavaScript's are exact up to 2^53 - 1 (RFC 8259 §6)."""
 
+IfEpoch = Annotated[
+    JsonSafeInt | None,
+    msgspec.Meta(
+        description="The epoch that the content was sealed for: the number of the group's last `member_joined`, "
+        "`member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher."
+    ),
+]
+"""The optional `if_epoch` of a body that posts to a group."""
+
 HasMore = Annotated[
     bool, msgspec.Meta(description="Whether entries follow: ask again with `offset` + the number of entries here.")
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from orbital_relay.api.fields import Encrypted, HasMore, ResponseBody, Uuid
+from orbital_relay.api.fields import Encrypted, HasMore, IfEpoch, ResponseBody, Uuid
 
 
 class UploadForm(msgspec.Struct):
@@ -23,12 +23,14 @@ class UploadForm(msgspec.Struct):
         int | None,
         msgspec.Meta(description="The size of the whole medium, if it is known: then exactly that much is reserved."),
     ] = None
+    if_epoch: IfEpoch = None
 
 
 class CompleteBody(msgspec.Struct):
     """The upload to complete."""
 
     media_id: Uuid
+    if_epoch: IfEpoch = None
 
 
 class ChunkTaken(ResponseBody, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from orbital_relay.api.fields import Encrypted, ResponseBody, Uuid
+from orbital_relay.api.fields import Encrypted, IfEpoch, ResponseBody, Uuid
 
 
 class MessageBody(msgspec.Struct):
@@ -26,6 +26,7 @@ class MessageBody(msgspec.Struct):
             extra_json_schema={"type": "integer"},
         ),
     ]
+    if_epoch: IfEpoch = None
 
 
 class MessagePosted(ResponseBody, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from orbital_relay.api.groups import GroupCreated, GroupJoined
+from orbital_relay.api.keys import KeysPosted, RecordCreated
 from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
@@ -15,12 +16,16 @@ from orbital_relay.model import (
     CreateGroup,
     FinishMedia,
     JoinGroup,
+    PostKeys,
     PostMessage,
+    PostRecord,
     PostReply,
     PostThread,
 )
 
-Receipt = MessagePosted | ThreadCreated | ReplyCreated | GroupCreated | GroupJoined | MediaStored
+Receipt = (
+    MessagePosted | ThreadCreated | ReplyCreated | GroupCreated | GroupJoined | MediaStored | KeysPosted | RecordCreated
+)
 
 _KINDS: Final[dict[type[AnyDraft], type[Receipt]]] = {
     PostMessage: MessagePosted,
@@ -29,6 +34,8 @@ _KINDS: Final[dict[type[AnyDraft], type[Receipt]]] = {
     CreateGroup: GroupCreated,
     JoinGroup: GroupJoined,
     FinishMedia: MediaStored,
+    PostKeys: KeysPosted,
+    PostRecord: RecordCreated,
 }
 """What each kind of draft comes to that takes an idempotency key. LeaveGroup and ExpireMedia take none: they are DELETE
 requests, which may be repeated by their method (RFC 9110 §9.2.2)."""

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from orbital_relay.api.fields import Encrypted, HasMore, ResponseBody, Uuid
+from orbital_relay.api.fields import Encrypted, HasMore, IfEpoch, ResponseBody, Uuid
 from orbital_relay.api.media import Medium
 
 Sort = Literal["created_desc", "created_asc", "active_desc"]
@@ -20,6 +20,7 @@ class ThreadBody(msgspec.Struct):
     encrypted_title: Encrypted
     encrypted_body: Encrypted
     root_message_id: Annotated[Uuid, msgspec.Meta(description="The message that the thread belongs to.")] | None = None
+    if_epoch: IfEpoch = None
 
 
 class ReplyBody(msgspec.Struct):
@@ -27,6 +28,7 @@ class ReplyBody(msgspec.Struct):
 
     encrypted_body: Encrypted
     message_id: Annotated[Uuid, msgspec.Meta(description="The message that carried the reply's keys.")] | None = None
+    if_epoch: IfEpoch = None
 
 
 class ThreadCreated(ResponseBody, frozen=True, kw_only=True):

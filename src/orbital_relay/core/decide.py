@@ -8,12 +8,14 @@ import msgspec
 
 from orbital_relay import wire
 from orbital_relay.api.groups import GroupCreated, GroupJoined
+from orbital_relay.api.keys import KeysPosted, RecordCreated
 from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.receipts import Receipt
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
-from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, MediaSettled, NotFound, OrbitalError
+from orbital_relay.errors import AlreadyMember, Conflict, EpochChanged, Forbidden, MediaSettled, NotFound, OrbitalError
 from orbital_relay.model import (
+    AnnounceDevice,
     AnyDraft,
     CreateGroup,
     ExpireMedia,
@@ -21,7 +23,10 @@ from orbital_relay.model import (
     JoinGroup,
     LeaveGroup,
     MediaState,
+    PostDraft,
+    PostKeys,
     PostMessage,
+    PostRecord,
     PostReply,
     PostThread,
 )
@@ -74,7 +79,13 @@ class MediumFacts(msgspec.Struct, frozen=True, kw_only=True):
     expires_ms: int
 
 
-About = Creation | Joining | Leaving | MediumFacts | None
+class Announcing(msgspec.Struct, frozen=True):
+    """Facts for `AnnounceDevice`: whether the announcement has no event yet."""
+
+    pending: bool
+
+
+About = Creation | Joining | Leaving | MediumFacts | Announcing | None
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -85,12 +96,14 @@ class Facts(msgspec.Struct, frozen=True):
         group_id: The group.
         creator: Row number of the user who looks after the group.
         member: Whether the draft's actor is a member now.
+        epoch: Number of the group's last event after which content is sealed for other devices.
         about: The facts of the draft's own kind; None for posts.
     """
 
     group_id: str
     creator: int
     member: bool
+    epoch: int = 0
     about: About = None
 
 
@@ -154,7 +167,11 @@ def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect 
     """
     match draft:
         case PostMessage() | PostThread() | PostReply():
-            return _post(draft, facts, seq=seq, stamp_ms=stamp_ms) if facts.member else not_member()
+            return _outdated(draft, facts) or _post(draft, facts, seq=seq, stamp_ms=stamp_ms)
+        case PostKeys() | PostRecord():
+            return _outdated(draft, facts) or _post_keys(draft, facts, seq=seq, stamp_ms=stamp_ms)
+        case AnnounceDevice():
+            return _announce(draft, facts)
         case CreateGroup():
             return _create(draft, facts)
         case JoinGroup():
@@ -172,6 +189,39 @@ def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect 
 def names_of(draft: LeaveGroup) -> frozenset[str]:
     """Return the ids that a draft may mean: UUIDs may be written in capitals, other providers' ids stay as they are."""
     return frozenset({draft.user_id, wire.read_uuid(draft.user_id) or draft.user_id})
+
+
+def _outdated(draft: PostDraft, facts: Facts) -> OrbitalError | None:
+    """Return the refusal of a post by no member, or sealed for a membership that has changed since."""
+    if not facts.member:
+        return not_member()
+    if draft.if_epoch is not None and facts.epoch > draft.if_epoch:
+        return EpochChanged(epoch=facts.epoch)
+    return None
+
+
+def _post_keys(draft: PostKeys | PostRecord, facts: Facts, *, seq: int, stamp_ms: int) -> Effect:
+    author = draft.actor.user_id
+    if isinstance(draft, PostKeys):
+        return Effect(
+            wire.NewKeys(draft.keys_id, facts.group_id, author, draft.encrypted_envelope),
+            KeysPosted(keys_id=draft.keys_id, server_timestamp=stamp_ms, seq=seq),
+        )
+    at = wire.iso(draft.at_ms)
+    return Effect(
+        wire.NewRecord(draft.record_id, facts.group_id, author, draft.record, at),
+        RecordCreated(record_id=draft.record_id, group_id=facts.group_id, created_at=at, seq=seq),
+    )
+
+
+def _announce(draft: AnnounceDevice, facts: Facts) -> Effect | OrbitalError:
+    if not isinstance(facts.about, Announcing):
+        raise _wrong(draft)
+    if not facts.about.pending:
+        return Conflict("This change of a device was announced already.")
+    if not facts.member:
+        return not_member()
+    return Effect(wire.IdentityChanged(draft.actor.user_id, draft.device_id, draft.change, draft.identity_key))
 
 
 def _post(draft: PostMessage | PostThread | PostReply, facts: Facts, *, seq: int, stamp_ms: int) -> Effect:
@@ -271,8 +321,8 @@ def _finish(draft: FinishMedia, facts: Facts) -> Effect | OrbitalError:
     medium = facts.about
     if not isinstance(medium, MediumFacts):
         raise _wrong(draft)
-    if not facts.member:
-        return not_member()
+    if refusal := _outdated(draft, facts):
+        return refusal
     if medium.uploader != draft.actor.key:
         return Forbidden("Only the member who began an upload can finish it.")
     # The caller has seen every chunk stored: where some are missing, that upload was abandoned and another one begun.

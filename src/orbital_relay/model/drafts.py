@@ -27,7 +27,18 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
         return 0
 
 
-class PostMessage(Draft, frozen=True, kw_only=True):
+class PostDraft(Draft, frozen=True, kw_only=True):
+    """
+    A draft that its sender may bind to a membership.
+
+    Attributes:
+        if_epoch: The epoch that the content was sealed for: refused once the group's is higher. None does not ask.
+    """
+
+    if_epoch: int | None = None
+
+
+class PostMessage(PostDraft, frozen=True, kw_only=True):
     """A Signal Protocol envelope for a group."""
 
     group_id: GroupId
@@ -40,7 +51,7 @@ class PostMessage(Draft, frozen=True, kw_only=True):
         return len(self.encrypted_envelope)
 
 
-class PostThread(Draft, frozen=True, kw_only=True):
+class PostThread(PostDraft, frozen=True, kw_only=True):
     """A new thread."""
 
     group_id: GroupId
@@ -55,7 +66,7 @@ class PostThread(Draft, frozen=True, kw_only=True):
         return len(self.encrypted_title) + len(self.encrypted_body)
 
 
-class PostReply(Draft, frozen=True, kw_only=True):
+class PostReply(PostDraft, frozen=True, kw_only=True):
     """A reply in a thread; the thread tells the group."""
 
     thread_id: ThreadId
@@ -103,7 +114,7 @@ class LeaveGroup(Draft, frozen=True, kw_only=True):
     user_id: UserId
 
 
-class FinishMedia(Draft, frozen=True, kw_only=True):
+class FinishMedia(PostDraft, frozen=True, kw_only=True):
     """
     A medium all of whose chunks are stored; it becomes whole, once.
 
@@ -130,4 +141,63 @@ class ExpireMedia(Draft, frozen=True, kw_only=True):
     early: bool = False
 
 
-AnyDraft = PostMessage | PostThread | PostReply | CreateGroup | JoinGroup | LeaveGroup | FinishMedia | ExpireMedia
+class PostKeys(PostDraft, frozen=True, kw_only=True):
+    """An envelope with keys for devices of a group."""
+
+    group_id: GroupId
+    keys_id: str
+    encrypted_envelope: str
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_envelope)
+
+
+class PostRecord(PostDraft, frozen=True, kw_only=True):
+    """A signed record of a group's roster."""
+
+    group_id: GroupId
+    record_id: str
+    record: str
+
+    @property
+    def content_chars(self) -> int:
+        """Characters that it carries."""
+        return len(self.record)
+
+
+class AnnounceDevice(Draft, frozen=True, kw_only=True):
+    """
+    The announcement, in one group, that a device of `actor` was added, removed, or has another identity key.
+
+    It is requested by the server: once for each group that the user was in when the device changed.
+
+    Attributes:
+        announcement: The row number of what is pending; the append deletes it.
+        group_id: The group.
+        device_id: The device.
+        change: `added`, `identity` or `removed`.
+        identity_key: Base64; of a removed device, the key that it had.
+    """
+
+    announcement: int
+    group_id: GroupId
+    device_id: int
+    change: str
+    identity_key: str
+
+
+AnyDraft = (
+    PostMessage
+    | PostThread
+    | PostReply
+    | CreateGroup
+    | JoinGroup
+    | LeaveGroup
+    | FinishMedia
+    | ExpireMedia
+    | PostKeys
+    | PostRecord
+    | AnnounceDevice
+)

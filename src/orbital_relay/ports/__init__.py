@@ -4,11 +4,13 @@ from orbital_relay.ports.accounts import Accounts, Invitation, Invitations
 from orbital_relay.ports.blobs import Blob, BlobDraft, BlobMissing, Blobs
 from orbital_relay.ports.bus import Bus, BusReceiver
 from orbital_relay.ports.clock import Clock
+from orbital_relay.ports.directory import KeyDirectory
 from orbital_relay.ports.erasure import DueDeletion, DueErasure, Erasure
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.limiter import Limiter
 from orbital_relay.ports.log import Appended, Log
+from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, MediaUsage, Uploads
 from orbital_relay.ports.people import GroupSummary, People, Storage, UserSummary
 from orbital_relay.ports.store import Database, MediaRows, Store
@@ -33,8 +35,10 @@ __all__ = [
     "IdempotencyKeys",
     "Invitation",
     "Invitations",
+    "KeyDirectory",
     "Limiter",
     "Log",
+    "MailboxStore",
     "MediaCleanup",
     "MediaRows",
     "MediaStore",

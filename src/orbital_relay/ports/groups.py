@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orbital_relay.api import groups as api
+from orbital_relay.api.keys import Records
 from orbital_relay.model import Access, Event, GroupId, Page
 
 
@@ -46,6 +47,18 @@ class GroupStore(Protocol):
 
         There are up to `limit`: more where one stamp is several messages', fewer when large ones fill the page.
         """
+        ...
+
+    async def key_messages(self, user: int, group_id: GroupId, *, after: int, limit: int) -> tuple[list[Event], bool]:
+        """
+        Return the group's `new_keys` events after a number, oldest first, and whether more follow.
+
+        They are kept for 30 days at least, also when the log around them is not.
+        """
+        ...
+
+    async def records(self, user: int, group_id: GroupId, *, limit: int, offset: int) -> Records:
+        """Answer `GET /api/groups/{group_id}/records`, in the order of the log."""
         ...
 
     async def events(self, user: int, group_id: GroupId, *, after: int, limit: int) -> Page:

@@ -83,6 +83,11 @@ class Log(Protocol):
         """
         ...
 
-    async def prune(self, *, before_ms: int, limit: int) -> int:
-        """Drop up to `limit` events with stamps below `before_ms`, oldest first; return how many went."""
+    async def prune(self, *, before_ms: int, limit: int, keys_before_ms: int | None = None) -> int:
+        """
+        Drop up to `limit` events with stamps below `before_ms`, oldest first; return how many left the log.
+
+        `new_keys` events with stamps from `keys_before_ms` on stay readable by `GroupStore.key_messages`; None keeps
+        none.
+        """
         ...

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from orbital_relay.ports.accounts import Accounts, Invitations
+from orbital_relay.ports.directory import KeyDirectory
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.log import Log
+from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
 from orbital_relay.ports.people import People
 from orbital_relay.ports.threads import ThreadStore
@@ -26,7 +28,18 @@ class Database(Protocol):
 
 
 class Store(
-    Log, Accounts, Invitations, People, GroupStore, ThreadStore, IdempotencyKeys, RevocationStore, Database, Protocol
+    Log,
+    Accounts,
+    Invitations,
+    People,
+    GroupStore,
+    ThreadStore,
+    KeyDirectory,
+    MailboxStore,
+    IdempotencyKeys,
+    RevocationStore,
+    Database,
+    Protocol,
 ):
     """The ports to everything but media."""
 

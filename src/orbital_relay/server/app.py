@@ -38,15 +38,19 @@ from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from orbital_relay.server.sessions.client_session import ClientSession
 from orbital_relay.server.sessions.last_seen import LastSeen
+from orbital_relay.server.sessions.low_keys import LOW_KEYS_S, LowKeys
 from orbital_relay.server.sessions.presence import ConnectedUser, LocalPresence, PresenceSource
 from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.server.sessions.typing import TypingNotifier
 from orbital_relay.services import posting
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.erasure import ERASE_S, erase
+from orbital_relay.services.keys import ANNOUNCE_S, LEFT_BEHIND_MS, KeysContext, announce
 from orbital_relay.services.media_audit import check_blobs
 from orbital_relay.services.media_cleanup import Collected, collect
 from orbital_relay.services.media_context import MediaContext
+from orbital_relay.services.provision import MAILBOX_MS
+from orbital_relay.services.records import KEYS_KEPT_MS
 from orbital_relay.store.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -156,6 +160,10 @@ class Node:
             # A bucket's clock is another one than ours.
             alone=isinstance(settings.database, SqliteFile) and settings.media_url is None,
         )
+        self.low_keys = LowKeys(store=store, clock=clock)
+        self.keys = KeysContext(
+            store=store, append=self.relay.append, clock=clock, limiter=limiter, changed=self.low_keys.due.set
+        )
         self._swept_s = -SWEEP_S
         self.typing = TypingNotifier(relay=self.relay, store=store)
         self.sessions = Sessions(
@@ -164,6 +172,7 @@ class Node:
             clock=clock,
             heartbeat_s=settings.heartbeat_s,
             frame_rate=settings.frame_rate,
+            low_keys=self.low_keys,
         )
         self.last_seen = LastSeen(auth=self.auth, sessions=self.sessions.open, store=store, clock=clock)
         self.erase: Callable[[], Awaitable[None]] = partial(
@@ -202,6 +211,7 @@ class Node:
             settings=settings,
             services=self.services,
             media=self.media,
+            keys=self.keys,
             store=store,
             bus=self.bus,
             auth=self.auth,
@@ -261,10 +271,16 @@ class Node:
         """Delete events and idempotency keys past their retention, in small transactions."""
         now_ms = self.clock.wall_ms()
         before_ms = now_ms - int(self.settings.retention_days * DAY_MS)
-        while await self.store.prune(before_ms=before_ms, limit=PRUNE_ROWS) >= PRUNE_ROWS:
+        keys_ms = now_ms - KEYS_KEPT_MS
+        while await self.store.prune(before_ms=before_ms, keys_before_ms=keys_ms, limit=PRUNE_ROWS) >= PRUNE_ROWS:
             pass
         while await self.store.prune_keys(before_ms=now_ms - DAY_MS, limit=PRUNE_ROWS) >= PRUNE_ROWS:
             pass
+        await self.store.prune_mailboxes(before_ms=now_ms - MAILBOX_MS)
+
+    async def announce_devices(self) -> None:
+        """Emit the events of changed devices that a server left behind when it died."""
+        await announce(self.keys, None, age_ms=LEFT_BEHIND_MS)
 
     async def collect_media(self) -> Collected:
         """Delete expired media; on the first call and then every hour also blobs without a row."""
@@ -350,6 +366,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         await node.auth.refresh()
         node.sessions.start()
         opened.callback(node.sessions.stop)
+        opened.callback(node.low_keys.stop)
         periodic = [
             asyncio.create_task(repeat(work, every_s, sooner=sooner), name=name)
             for name, work, every_s, sooner in (
@@ -357,6 +374,8 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
                 ("media", node.collect_media, settings.prune_s, None),
                 ("erase", node.erase, min(ERASE_S, settings.prune_s), None),
                 ("last seen", node.last_seen.write, settings.prune_s, None),
+                ("devices", node.announce_devices, min(ANNOUNCE_S, settings.prune_s), None),
+                ("low keys", node.low_keys.look, LOW_KEYS_S, node.low_keys.due),
                 ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
                 *(

@@ -15,6 +15,7 @@ from orbital_relay.server.ops.disk import Disk
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.sessions.admission import Admission
 from orbital_relay.services.context import ServiceContext
+from orbital_relay.services.keys import KeysContext
 from orbital_relay.services.media_context import MediaContext
 
 
@@ -27,6 +28,7 @@ class ServerContext:
         settings: All settings.
         services: What the use cases work with.
         media: What the use cases of media work with.
+        keys: What the use cases of devices and their keys work with.
         store: Health checks ask whether it answers.
         bus: Health checks ask whether it reaches the other servers.
         auth: Tokens and tickets.
@@ -43,6 +45,7 @@ class ServerContext:
     settings: Settings
     services: ServiceContext
     media: MediaContext
+    keys: KeysContext
     store: Store
     bus: Bus
     auth: Auth

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from base64 import urlsafe_b64decode
 from os import urandom
 from typing import Final, TypeVar
 
@@ -60,6 +61,27 @@ def check_encrypted(field: str, text: str, *, limit_bytes: int) -> None:
         )
 
 
+def read_bytes(field: str, text: str, *, size: int, first: int | None = None) -> bytes:
+    """
+    Return the bytes of a base64 field of a fixed size.
+
+    Args:
+        field: Its name.
+        text: What was sent.
+        size: How many bytes it has.
+        first: The value of its first byte; None for any.
+
+    Raises:
+        ValidationFailed: If it is not base64, or of another size or first byte.
+    """
+    if wire.decoded_size(text) != size or not wire.is_base64(text):
+        raise ValidationFailed(f"`{field}` must be base64 of {size} bytes.", field=field)
+    found = urlsafe_b64decode(text.replace("+", "-").replace("/", "_").rstrip("=") + "=" * (-size % 3))
+    if first is not None and found[0] != first:
+        raise ValidationFailed(f"`{field}` must begin with the byte 0x{first:02x}, not 0x{found[0]:02x}.", field=field)
+    return found
+
+
 def read_uuid(field: str, text: str) -> str:
     """
     Return an id of a body as the protocol writes it, from one in any case: some systems write capitals.
@@ -96,14 +118,17 @@ def make_once(key: str | None, operation: str, *ids: str, body: object) -> Idemp
         key: What the client gave.
         operation: The use case; a POST and the frame of its name share one.
         *ids: The ids that stand in the POST's path.
-        body: The parsed JSON. Two bodies are the same when they are equal as JSON: the order of members, spaces, and
-            `1` against `1.0` make no difference.
+        body: The parsed JSON, of which `if_epoch` does not count. Two bodies are the same when they are equal as JSON:
+            the order of members, spaces, and `1` against `1.0` make no difference.
 
     Raises:
         ValidationFailed: If the key is not 1-128 visible ASCII characters.
     """
     if key is None:
         return None
+    if isinstance(body, dict) and "if_epoch" in body:
+        # A condition on the request, and no part of it: after a change that concerned nobody it is another number.
+        body = {name: member for name, member in body.items() if name != "if_epoch"}
     if _KEY.fullmatch(key) is None:
         raise ValidationFailed("An idempotency key is 1-128 visible ASCII characters.", field="Idempotency-Key")
     try:

@@ -46,6 +46,7 @@ class ChunkForm(msgspec.Struct, frozen=True, kw_only=True):
     encrypted_metadata: str
     encryption_iv: str
     size_bytes: int | None = None
+    if_epoch: int | None = None
 
 
 def check_form(form: ChunkForm, *, limit_bytes: int) -> ChunkForm:
@@ -123,7 +124,7 @@ async def take_chunk(
         place = await _store(room, chunk, draft, place)
     # Exactly one chunk was the last to come. Should its request die here, asking again, or `complete`, goes on.
     if place.ordinal == place.total_chunks:
-        return await _finish(room, principal, chunk.media_id, place.state, once=once)
+        return await _finish(room, principal, chunk.media_id, place.state, once=once, if_epoch=form.if_epoch)
     return ChunkTaken(
         media_id=chunk.media_id,
         chunk_index=chunk.index,
@@ -166,6 +167,7 @@ async def _finish(
     state: MediaState,
     *,
     once: IdempotencyKey | None,
+    if_epoch: int | None,
 ) -> MediaStored:
     """Complete a medium, once; later callers get the same answer."""
     now_ms = room.clock.wall_ms()
@@ -176,6 +178,7 @@ async def _finish(
             once=once,
             media_id=media_id,
             expires_ms=now_ms + room.keep_ms,
+            if_epoch=if_epoch,
         )
         try:
             appended = await room.append(draft)
@@ -199,7 +202,7 @@ async def _finish(
 
 
 async def complete(
-    room: MediaContext, principal: Principal, media_id: MediaId, *, once: IdempotencyKey | None = None
+    room: MediaContext, principal: Principal, media_id: MediaId, *, if_epoch: int | None, once: IdempotencyKey | None
 ) -> MediaCompleted:
     """
     Say that a medium is whole, or which chunks are missing.
@@ -224,7 +227,7 @@ async def complete(
             missing_count=len(missing),
             total_chunks=upload.total_chunks,
         )
-    return _completed(await _finish(room, principal, media_id, upload.state, once=once))
+    return _completed(await _finish(room, principal, media_id, upload.state, once=once, if_epoch=if_epoch))
 
 
 def _completed(stored: MediaStored) -> MediaCompleted:

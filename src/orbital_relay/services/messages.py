@@ -34,6 +34,7 @@ def post(
             group_id=group_id,
             message_id=new_id(),
             encrypted_envelope=body.encrypted_envelope,
+            if_epoch=body.if_epoch,
         )
     )
 

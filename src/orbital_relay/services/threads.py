@@ -35,6 +35,7 @@ def post(
             encrypted_title=body.encrypted_title,
             encrypted_body=body.encrypted_body,
             root_message_id=root,
+            if_epoch=body.if_epoch,
         )
     )
 
@@ -65,6 +66,7 @@ def reply(
             reply_id=new_id(),
             encrypted_body=body.encrypted_body,
             message_id=message_id,
+            if_epoch=body.if_epoch,
         )
     )
 

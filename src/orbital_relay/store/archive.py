@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 import msgspec
-from sqlalchemy import Connection, LargeBinary, MetaData, Table, func, inspect, select, text
+from sqlalchemy import Connection, LargeBinary, MetaData, Select, Table, func, inspect, select, text
 
 from orbital_relay.errors import DatabaseRefused
+from orbital_relay.model import STOCKS
 from orbital_relay.store import schema
 from orbital_relay.store import tables as t
 
@@ -83,13 +84,24 @@ _decode_row = msgspec.json.Decoder(list[Any]).decode
 
 
 def _tables() -> list[Table]:
-    """Return the tables that a backup holds: marks are about the database that they are in."""
-    return [table for table in t.metadata.sorted_tables if table is not t.marks]
+    """Return the tables that a backup holds: marks are about the database that they are in, mailboxes last minutes."""
+    return [table for table in t.metadata.sorted_tables if table not in {t.marks, t.mailboxes}]
+
+
+def _kept(table: Table) -> Select[Any]:
+    """
+    Select the rows of a table that a backup holds.
+
+    One-time keys are none of them: what was given out after the backup would be given out again after a restore.
+    """
+    rows = select(table)
+    return rows.where(table.c.kind.not_in(list(STOCKS))) if table is t.pre_keys else rows
 
 
 def count(conn: Connection) -> int:
     """Return how many rows there are to back up."""
-    return sum(conn.execute(select(func.count()).select_from(table)).scalar_one() for table in _tables())
+    counted = (select(func.count()).select_from(_kept(table).subquery()) for table in _tables())
+    return sum(conn.execute(each).scalar_one() for each in counted)
 
 
 def write(conn: Connection, file: IO[bytes], *, made_at: str, on_progress: OnProgress) -> int:
@@ -138,7 +150,7 @@ def write(conn: Connection, file: IO[bytes], *, made_at: str, on_progress: OnPro
 
 def _ordered(conn: Connection, table: Table) -> Iterator[Any]:
     """Read a table in the order of its key, a bounded number of rows at a time."""
-    statement = select(table).order_by(*table.primary_key.columns)
+    statement = _kept(table).order_by(*table.primary_key.columns)
     yield from conn.execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
 
 

@@ -120,8 +120,14 @@ def _at_keys(conn: Connection, keys: list[int]) -> ColumnElement[bool]:
     return t.events.c.event_key.in_(keys)
 
 
-def prune(conn: Connection, *, before_ms: int, limit: int) -> int:
-    """Drop up to `limit` events with stamps below `before_ms`; a group's log loses only its beginning."""
+def prune(conn: Connection, *, before_ms: int, limit: int, keys_before_ms: int | None = None) -> int:
+    """
+    Drop up to `limit` events with stamps below `before_ms`; a group's log loses only its beginning.
+
+    Key messages that are not below `keys_before_ms` leave the log too, and their rows stay.
+    """
+    keys_before_ms = before_ms if keys_before_ms is None else keys_before_ms
+    kept = t.KEYS_ONLY & (t.events.c.stamp_ms >= keys_before_ms)
     dropped = 0
     # The oldest event that a group keeps has the number after its floor, so one look-up by key is enough.
     oldest = t.events.alias()
@@ -146,9 +152,19 @@ def prune(conn: Connection, *, before_ms: int, limit: int) -> int:
         last = conn.execute(select(func.max(window.c.event_key)).where(window.c.stamp_ms < before_ms)).scalar()
         if last is None:
             continue
-        gone = conn.execute(
-            delete(t.events).where(t.events.c.event_key > t.event_key(group, floor), t.events.c.event_key <= last)
-        ).rowcount
+        before = t.event_key(group, floor)
+        conn.execute(delete(t.events).where(t.events.c.event_key > before, t.events.c.event_key <= last, ~kept))
         conn.execute(update(t.groups).where(t.groups.c.id == group).values(floor_seq=last - t.event_key(group, 0)))
-        dropped += gone
+        dropped += last - before
+    outlived = (
+        select(t.events.c.event_key)
+        .join(t.groups, t.groups.c.id == t.events.c.group)
+        .where(
+            t.KEYS_ONLY,
+            t.events.c.stamp_ms < keys_before_ms,
+            t.events.c.event_key <= t.groups.c.id * (1 << t.SEQ_BITS) + t.groups.c.floor_seq,
+        )
+        .limit(limit)
+    )
+    conn.execute(delete(t.events).where(t.events.c.event_key.in_(conn.execute(outlived).scalars().all())))
     return dropped

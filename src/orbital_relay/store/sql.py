@@ -15,15 +15,19 @@ from orbital_relay.ports import Appended
 from orbital_relay.store import access as access_rows
 from orbital_relay.store import accounts as account_rows
 from orbital_relay.store import archive, marks
+from orbital_relay.store import claims as claim_rows
+from orbital_relay.store import directory as device_rows
 from orbital_relay.store import erasure as erasure_rows
 from orbital_relay.store import groups as group_rows
 from orbital_relay.store import invitations as invitation_rows
 from orbital_relay.store import keys as key_rows
 from orbital_relay.store import log as log_rows
+from orbital_relay.store import mailboxes as mailbox_rows
 from orbital_relay.store import media as media_rows
 from orbital_relay.store import media_cleanup as cleanup_rows
 from orbital_relay.store import messages as message_rows
 from orbital_relay.store import people as people_rows
+from orbital_relay.store import records as record_rows
 from orbital_relay.store import revocations as revocation_rows
 from orbital_relay.store import threads as thread_rows
 from orbital_relay.store import uploads as upload_rows
@@ -151,6 +155,24 @@ class SqlStore(ABC):
     messages = reading(message_rows.messages)
     events = reading(log_rows.events)
 
+    key_messages = reading(record_rows.key_messages)
+    records = reading(record_rows.records)
+
+    # Chapter: devices and their keys
+
+    publish_keys = writing(device_rows.publish_keys)
+    claim_keys = writing(claim_rows.claim_keys)
+    claimable = reading(claim_rows.claimable)
+    devices = reading(device_rows.devices)
+    own_devices = reading(device_rows.own_devices)
+    remove_device = writing(device_rows.remove_device)
+    low_devices = reading(device_rows.low_devices)
+    pending_announcements = writing(device_rows.pending_announcements)
+    open_mailbox = writing(mailbox_rows.open_mailbox)
+    fill_mailbox = writing(mailbox_rows.fill_mailbox)
+    mail = reading(mailbox_rows.mail)
+    prune_mailboxes = writing(mailbox_rows.prune_mailboxes)
+
     # Chapter: media
 
     first_receipt = reading(key_rows.first_receipt)
@@ -215,6 +237,7 @@ class SqlStore(ABC):
     group_ids = reading(group_ids)
     verify = reading(verify)
     integrity = reading(integrity)
+    check_directory = reading(device_rows.check_directory)
 
     async def ready(self) -> bool:
         """Return whether the database can be read, and written too if the last write failed."""

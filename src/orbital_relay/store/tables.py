@@ -75,6 +75,8 @@ groups: Final = Table(
     Column("floor_seq", BigInteger, nullable=False, server_default=text("0")),
     # When the operator asked for the group's deletion.
     Column("delete_ms", BigInteger),
+    # Number of the last event of `wire.EPOCH_KINDS`; changed with it, under the same lock.
+    Column("epoch_seq", BigInteger, nullable=False, server_default=text("0")),
 )
 Index("groups_to_delete", groups.c.delete_ms)
 
@@ -97,13 +99,18 @@ events: Final = Table(
     ),
     Column("group", RowId, nullable=False),
     Column("stamp_ms", BigInteger, nullable=False),
-    # 1 for new_message, else 0. An integer, since both databases match it with the index below.
+    # 1 for new_message, 2 for new_keys, else 0: an integer, since both databases match it with the indexes below.
     Column("message", Integer, nullable=False),
     Column("frame", LargeBinary, nullable=False),
 )
+MESSAGE_MARKS: Final = {"new_message": 1, "new_keys": 2}
 MESSAGES_ONLY: Final = events.c.message == literal_column("1")
 """A literal, not a parameter: SQLite uses a partial index only for a condition that it can see."""
 # Its index `messages_by_stamp` stands in the migration alone: an option of PostgreSQL's would load that dialect here.
+
+KEYS_ONLY: Final = events.c.message == literal_column("2")
+"""Key messages: these outlive the log's retention, at most for 30 days."""
+Index("keys_by_place", events.c.event_key, sqlite_where=KEYS_ONLY, postgresql_where=KEYS_ONLY)
 
 threads: Final = Table(
     "threads",
@@ -238,3 +245,74 @@ media_downloads: Final = Table(
     Column("user", RowId, ForeignKey("users.id"), primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
 )
+
+devices: Final = Table(
+    "devices",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("user", RowId, ForeignKey("users.id"), nullable=False),
+    Column("device_id", Integer, nullable=False),
+    Column("identity_key", LargeBinary, nullable=False),
+    Column("suites", Integer, nullable=False),
+    Column("registration_id", Integer),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+Index("devices_by_user", devices.c.user, devices.c.device_id, unique=True)
+
+pre_keys: Final = Table(
+    "pre_keys",
+    metadata,
+    Column("device", RowId, ForeignKey("devices.id"), primary_key=True),
+    # `pre_keys`, `kyber_pre_keys` and `hpke_pre_keys` are stocks; of the other kinds each device has one key.
+    Column("kind", Text, primary_key=True),
+    Column("key_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("signature", LargeBinary, nullable=False),
+)
+
+low_stocks: Final = Table(
+    "low_stocks",
+    metadata,
+    Column("device", RowId, ForeignKey("devices.id"), primary_key=True),
+    Column("since_ms", BigInteger, nullable=False),
+)
+"""Devices of which a claim left a stock low, until new keys come. Claims share the devices' rows, so it is another."""
+Index("low_stocks_by_age", low_stocks.c.since_ms)
+
+announcements: Final = Table(
+    "announcements",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("user", RowId, ForeignKey("users.id"), nullable=False),
+    Column("group", RowId, ForeignKey("groups.id"), nullable=False),
+    Column("device_id", Integer, nullable=False),
+    Column("change", Text, nullable=False),
+    Column("identity_key", LargeBinary, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+"""Changes of devices that have no event in a group yet: written with the change, deleted with the event."""
+Index("announcements_by_group", announcements.c.group, announcements.c.user)
+Index("announcements_by_age", announcements.c.at_ms)
+
+records: Final = Table(
+    "records",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("record_id", Text, nullable=False, unique=True),
+    Column("group", RowId, ForeignKey("groups.id"), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("author", RowId, ForeignKey("users.id"), nullable=False),
+    Column("record", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+Index("records_by_group", records.c.group, records.c.seq, unique=True)
+
+mailboxes: Final = Table(
+    "mailboxes",
+    metadata,
+    Column("mailbox", Text, primary_key=True),
+    Column("made_ms", BigInteger, nullable=False),
+    Column("message", Text),
+)
+"""Mailboxes for linking devices, gone after minutes; no part of a backup."""
+Index("mailboxes_by_age", mailboxes.c.made_ms)

@@ -44,14 +44,15 @@ def verify(conn: Connection, group_id: str) -> Report:
     """Look at all that is kept of a group, as of one moment."""
     group = conn.execute(select(t.groups).where(t.groups.c.group_id == group_id)).one()
     check = _Check(conn, group)
-    for key, stamp_ms, frame in _events(conn, group.id):
+    for key, stamp_ms, frame in _events(conn, group.id, group.floor_seq):
         check.event(key - t.event_key(group.id, 0), stamp_ms, bytes(frame))
     check.end()
     return Report(group_id, check.events, check.findings[:MOST_FINDINGS])
 
 
-def _events(conn: Connection, group: int) -> Iterator[tuple[int, int, bytes]]:
-    after = t.event_key(group, 0)
+def _events(conn: Connection, group: int, floor: int) -> Iterator[tuple[int, int, bytes]]:
+    # Key messages outlive the log's beginning.
+    after = t.event_key(group, floor)
     while True:
         rows = conn.execute(
             select(t.events.c.event_key, t.events.c.stamp_ms, t.events.c.frame)
@@ -78,6 +79,7 @@ class _Check:
         self._frame = b""
         self._joined: dict[str, int] = {}
         self._left: set[str] = set()
+        self._epoch = 0
         self.events = 0
         self.findings: list[str] = []
 
@@ -102,6 +104,8 @@ class _Check:
             return
         if (parts.seq, parts.group_id, parts.server_timestamp) != (seq, self._group.group_id, stamp_ms):
             self._find(f"number {seq} holds the text of another event")
+        if data.kind in wire.EPOCH_KINDS:
+            self._epoch = seq
         self._row(seq, data)
 
     def _row(self, seq: int, data: wire.EventData) -> None:
@@ -118,6 +122,10 @@ class _Check:
                     self._find(f"number {seq}: the reply {data.reply_id} is missing or differs")
             case wire.MediaUploaded() | wire.MediaExpired():
                 self._medium(seq, data)
+            case wire.NewRecord():
+                row = self._conn.execute(select(t.records).where(t.records.c.record_id == data.record_id)).one_or_none()
+                if row is None or (row.seq, row.record) != (seq, data.record):
+                    self._find(f"number {seq}: the record {data.record_id} is missing or differs")
             case wire.MemberJoined():
                 self._joined[data.user_id] = seq
                 self._left.discard(data.user_id)
@@ -144,6 +152,9 @@ class _Check:
             self._find(f"the head says {group.last_seq}, and the log ends with {self._last}")
         elif self._frame and digest(self._frame) != group.last_hash:
             self._find("the head's hash is not that of the last frame")
+        # Where no such event is kept, the epoch is a number that the log no longer has.
+        if group.epoch_seq != self._epoch and (self._epoch or group.epoch_seq > group.floor_seq):
+            self._find(f"the epoch is {group.epoch_seq}, and the log says {self._epoch}")
         self._members()
         counted = select(t.replies.c.thread, func.count().label("replies")).group_by(t.replies.c.thread).subquery()
         wrong = self._conn.execute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final
+from typing import ClassVar, Final, get_args
 
 import msgspec
 
@@ -94,11 +94,57 @@ class MemberLeft(msgspec.Struct, frozen=True):
     reason: str
 
 
-EventData = NewMessage | NewThread | NewReply | MediaUploaded | MediaExpired | MemberJoined | MemberLeft
+class IdentityChanged(msgspec.Struct, frozen=True):
+    """A member's device was `added` or `removed`, or has another `identity` key now; this is the server's word only."""
 
-EVENTS: Final[dict[str, type[EventData]]] = {
-    cls.kind: cls for cls in (NewMessage, NewThread, NewReply, MediaUploaded, MediaExpired, MemberJoined, MemberLeft)
-}
+    kind: ClassVar = "identity_changed"
+
+    user_id: str
+    device_id: int
+    change: str
+    identity_key: str
+
+
+class NewKeys(msgspec.Struct, frozen=True):
+    """An envelope with keys for devices of the group was posted."""
+
+    kind: ClassVar = "new_keys"
+
+    keys_id: str
+    group_id: str
+    sender_id: str
+    encrypted_envelope: str
+
+
+class NewRecord(msgspec.Struct, frozen=True):
+    """A signed record of the group's roster was posted."""
+
+    kind: ClassVar = "new_record"
+
+    record_id: str
+    group_id: str
+    author_id: str
+    record: str
+    created_at: str
+
+
+EventData = (
+    NewMessage
+    | NewThread
+    | NewReply
+    | MediaUploaded
+    | MediaExpired
+    | MemberJoined
+    | MemberLeft
+    | IdentityChanged
+    | NewKeys
+    | NewRecord
+)
+
+EVENTS: Final[dict[str, type[EventData]]] = {cls.kind: cls for cls in get_args(EventData)}
+
+EPOCH_KINDS: Final = frozenset({"member_joined", "member_left", "identity_changed", "new_record"})
+"""Kinds of events after which content may have to be sealed for other devices: the last one's number is the epoch."""
 
 _encode = msgspec.json.Encoder().encode
 _HEADS: Final = {kind: b'{"type":"%b","data":' % kind.encode() for kind in EVENTS}

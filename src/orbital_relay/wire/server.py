@@ -84,10 +84,21 @@ class Authenticated(msgspec.Struct):
     expires_at: str
 
 
+class KeysLow(msgspec.Struct):
+    """A stock of one-time keys of one of the user's devices is below ten: publish new ones with `PUT /v1/keys`."""
+
+    kind: ClassVar = "keys_low"
+
+    device_id: int
+    pre_keys: int
+    kyber_pre_keys: int
+    hpke_pre_keys: int
+
+
 ReplyTo = str | int | msgspec.Raw | None
 """The `id` of the frame that is answered; as it was written, when it is too long for an integer of Python's."""
 
-ServerData = AuthSuccess | Subscribed | Unsubscribed | Ping | TypingIndicator | TokenExpiring | Authenticated
+ServerData = AuthSuccess | Subscribed | Unsubscribed | Ping | TypingIndicator | TokenExpiring | Authenticated | KeysLow
 
 
 def frame(data: ServerData, *, stamp_ms: int, reply_to: ReplyTo = None) -> bytes:

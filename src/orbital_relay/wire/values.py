@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from datetime import UTC, datetime
 from typing import Final
 
@@ -34,6 +35,11 @@ def read_uuid(text: str) -> str | None:
 def decoded_size(text: str) -> int:
     """Return how many bytes the base64 `text` stands for, without decoding it."""
     return len(text.rstrip("=")) * 3 // 4
+
+
+def encode_bytes(data: bytes) -> str:
+    """Write bytes as base64 with the standard alphabet and padding."""
+    return b64encode(data).decode()
 
 
 def is_base64(text: str) -> bool:

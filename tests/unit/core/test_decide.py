@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from orbital_relay import wire
 from orbital_relay.api.groups import GroupCreated, GroupJoined
+from orbital_relay.api.keys import KeysPosted, RecordCreated
 from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
 from orbital_relay.core.decide import (
+    Announcing,
     Creation,
     Effect,
     Facts,
@@ -25,8 +28,9 @@ from orbital_relay.core.decide import (
     no_media,
     no_thread,
 )
-from orbital_relay.errors import OrbitalError
+from orbital_relay.errors import EpochChanged, OrbitalError
 from orbital_relay.model import (
+    AnnounceDevice,
     AnyDraft,
     CreateGroup,
     ExpireMedia,
@@ -34,7 +38,9 @@ from orbital_relay.model import (
     JoinGroup,
     LeaveGroup,
     MediaState,
+    PostKeys,
     PostMessage,
+    PostRecord,
     PostReply,
     PostThread,
     Principal,
@@ -56,6 +62,11 @@ THREAD = PostThread(
     root_message_id="r",
 )
 REPLY = PostReply(actor=ANN, at_ms=AT_MS, thread_id="t", reply_id="y", encrypted_body="DD", message_id="m")
+KEYS = PostKeys(actor=ANN, at_ms=AT_MS, group_id="g", keys_id="k", encrypted_envelope="HH")
+RECORD = PostRecord(actor=ANN, at_ms=AT_MS, group_id="g", record_id="c", record="II")
+CHANGE = AnnounceDevice(
+    actor=ANN, at_ms=AT_MS, announcement=4, group_id="g", device_id=3, change="added", identity_key="JJ"
+)
 GROUP = CreateGroup(
     actor=ANN,
     at_ms=AT_MS,
@@ -122,8 +133,18 @@ def effect_of(draft: AnyDraft, known: Facts) -> Effect:
             wire.NewReply("y", "t", ANN.user_id, "ann", "DD", AT, message_id="m"),
             ReplyCreated(reply_id="y", thread_id="t", created_at=AT, seq=SEQ),
         ),
+        (
+            KEYS,
+            wire.NewKeys("k", "g", ANN.user_id, "HH"),
+            KeysPosted(keys_id="k", server_timestamp=STAMP_MS, seq=SEQ),
+        ),
+        (
+            RECORD,
+            wire.NewRecord("c", "g", ANN.user_id, "II", AT),
+            RecordCreated(record_id="c", group_id="g", created_at=AT, seq=SEQ),
+        ),
     ],
-    ids=["message", "thread", "reply"],
+    ids=["message", "thread", "reply", "keys", "record"],
 )
 def test_posts(draft: AnyDraft, data: Any, receipt: Any):
     """[DCD1] A member's post becomes its event and answer; anyone else's is FORBIDDEN."""
@@ -131,6 +152,27 @@ def test_posts(draft: AnyDraft, data: Any, receipt: Any):
     refusal = decide(draft, Facts("g", ANN.key, member=False), seq=SEQ, stamp_ms=STAMP_MS)
     assert isinstance(refusal, OrbitalError)
     assert refusal.code == "FORBIDDEN"
+
+
+@pytest.mark.parametrize(
+    "draft", [MESSAGE, THREAD, REPLY, KEYS, RECORD, FINISH], ids=lambda draft: type(draft).__name__
+)
+@pytest.mark.parametrize("if_epoch, epoch, refused", [(None, 9, False), (9, 9, False), (10, 9, False), (8, 9, True)])
+def test_epochs(draft: Any, if_epoch: int | None, epoch: int, refused: bool):
+    """[EPOCH2] A post is refused when the group's epoch is above the one that it was sealed for."""
+    known = facts(MEDIUM if draft is FINISH else None, epoch=epoch)
+
+    decided = decide(msgspec.structs.replace(draft, if_epoch=if_epoch), known, seq=SEQ, stamp_ms=STAMP_MS)
+
+    assert isinstance(decided, EpochChanged) is refused
+    assert not refused or decided.details == {"epoch": 9}
+
+
+def test_announcements():
+    """[DEVICE2] A change that is pending becomes its event, with no answer."""
+    assert effect_of(CHANGE, facts(Announcing(pending=True))) == Effect(
+        wire.IdentityChanged(ANN.user_id, 3, "added", "JJ")
+    )
 
 
 def test_create():
@@ -200,9 +242,11 @@ REFUSED = [
     (leave(BOB, "x"), facts(Leaving(None, None)), "FORBIDDEN", "Only the creator"),
     (leave(ANN, "x"), facts(Leaving(None, None)), "NOT_FOUND", "no such member"),
     (FINISH, medium(member=False), "FORBIDDEN", "not a member"),
+    (CHANGE, facts(Announcing(pending=False)), "CONFLICT", "announced already"),
+    (CHANGE, facts(Announcing(pending=True), member=False), "FORBIDDEN", "not a member"),
     (FINISH, medium(uploader=BOB.key), "FORBIDDEN", "began an upload"),
-    (FINISH, medium(state=MediaState.COMPLETE), "CONFLICT", "over already"),
-    (FINISH, medium(received_chunks=1), "CONFLICT", "over already"),
+    (FINISH, medium(state=MediaState.COMPLETE), "CONFLICT", "already ended"),
+    (FINISH, medium(received_chunks=1), "CONFLICT", "already ended"),
     (
         ExpireMedia(actor=ANN, at_ms=AT_MS, media_id="x", early=True),
         medium(state=MediaState.COMPLETE, member=False),
@@ -235,7 +279,9 @@ def test_refusals(draft: AnyDraft, known: Facts, code: str, words: str):
     assert words in refusal.message
 
 
-@pytest.mark.parametrize("draft", [GROUP, JOIN, leave(ANN, "x"), FINISH, ExpireMedia(actor=ANN, at_ms=0, media_id="x")])
+@pytest.mark.parametrize(
+    "draft", [GROUP, JOIN, leave(ANN, "x"), FINISH, CHANGE, ExpireMedia(actor=ANN, at_ms=0, media_id="x")]
+)
 def test_facts_of_another_kind(draft: AnyDraft):
     """[DCD8] A store that reads the facts of another kind of draft is a bug, and fails loudly."""
     with pytest.raises(AssertionError, match=type(draft).__name__):

@@ -7,7 +7,20 @@ from typing import Final
 from orbital_relay.server.context import ServerContext
 from orbital_relay.server.http.application import Application
 from orbital_relay.server.http.endpoint import Endpoint
-from orbital_relay.server.http.routes import about, accounts, events, groups, health, media, messages, presence, threads
+from orbital_relay.server.http.routes import (
+    about,
+    accounts,
+    events,
+    groups,
+    health,
+    keys,
+    media,
+    messages,
+    presence,
+    provision,
+    records,
+    threads,
+)
 from orbital_relay.server.http.static.site import Site
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
@@ -19,6 +32,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *threads.ENDPOINTS,
     *media.ENDPOINTS,
     *events.ENDPOINTS,
+    *keys.ENDPOINTS,
+    *records.ENDPOINTS,
+    *provision.ENDPOINTS,
     *health.ENDPOINTS,
 )
 """Every endpoint but those that serve documents."""

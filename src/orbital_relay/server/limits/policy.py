@@ -25,6 +25,14 @@ REQUEST_WINDOW_S: Final = 60
 GUESS_WINDOW_S: Final = 15 * 60
 """Logins, signups and joins are counted in 15 minutes."""
 
+HOUR_S: Final = 3600
+RECORD_LIMIT: Final = 30
+"""Records of one user in an hour, and as many changes of devices: each one moves the epoch of a group."""
+MAILBOX_LIMIT: Final = 10
+"""Mailboxes that one address opens in a minute; a person who links a device needs one."""
+MAIL_LIMIT: Final = 60
+"""Requests for mailboxes from one address in a minute; one that waits makes two or three."""
+
 NO_ADDRESS: Final = "unix"
 """What stands for a peer without an IP address, as on a Unix socket: all such peers are one."""
 
@@ -275,6 +283,45 @@ class RequestLimits:
         await self._guess(
             "tries to join", Count("join", address_key(address), limit), Count("join.user", user_id, limit)
         )
+
+    async def record(self, user_id: str) -> None:
+        """
+        Count a record that a user posts.
+
+        Raises:
+            TooManyRequests: If there were too many of that user.
+        """
+        await self._count("records", Count("record", user_id, RECORD_LIMIT), HOUR_S)
+
+    async def device_change(self, user_id: str) -> None:
+        """
+        Count a change of a user's devices: each one interrupts all who post to the user's groups.
+
+        Raises:
+            TooManyRequests: If there were too many of that user.
+        """
+        await self._count("changes of devices", Count("device", user_id, RECORD_LIMIT), HOUR_S)
+
+    async def provision(self, address: str) -> None:
+        """
+        Count a mailbox that is opened.
+
+        Raises:
+            TooManyRequests: If there were too many from that address.
+        """
+        await self._count("mailboxes", Count("mailbox", address_key(address), MAILBOX_LIMIT), REQUEST_WINDOW_S)
+
+    async def mailbox(self, address: str) -> None:
+        """
+        Count a request for what is in a mailbox.
+
+        Raises:
+            TooManyRequests: If there were too many from that address.
+        """
+        await self._count("requests", Count("mail", address_key(address), MAIL_LIMIT), REQUEST_WINDOW_S)
+
+    async def _count(self, what: str, count: Count, window_s: int) -> None:
+        _refuse(await self._counts.take((count,), window_s), what)
 
     async def request(self, user_id: str) -> None:
         """

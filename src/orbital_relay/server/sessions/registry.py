@@ -14,6 +14,7 @@ from orbital_relay.model import Principal
 from orbital_relay.ports import Clock, Store
 from orbital_relay.relay import Relay
 from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.sessions.low_keys import LowKeys
 from orbital_relay.server.sessions.user_budget import UserBudgets
 
 TURN_S: Final = 0.25
@@ -26,6 +27,10 @@ class OpenSession(Protocol):
     @property
     def principal(self) -> Principal:
         """The user of its token."""
+        ...
+
+    def say(self, data: wire.ServerData) -> None:
+        """Enqueue a frame that is no event."""
         ...
 
     def beat(self, shared: bytes, *, stamp_ms: int, now_ms: int) -> None:
@@ -60,7 +65,9 @@ class Sessions:
         cut: Connections that this server aborted, by cause.
     """
 
-    def __init__(self, *, relay: Relay, auth: Auth, clock: Clock, heartbeat_s: float, frame_rate: float) -> None:
+    def __init__(
+        self, *, relay: Relay, auth: Auth, clock: Clock, heartbeat_s: float, frame_rate: float, low_keys: LowKeys
+    ) -> None:
         """
         Args:
             relay: Gives the stamps of pings.
@@ -68,6 +75,7 @@ class Sessions:
             clock: The time.
             heartbeat_s: Time between two pings to one client, in seconds.
             frame_rate: Frames a second that one connection may send.
+            low_keys: Reports low stocks of one-time keys to sessions.
         """
         self.open: set[OpenSession] = set()
         self.budgets = UserBudgets(frame_rate=frame_rate, clock=clock)
@@ -83,6 +91,7 @@ class Sessions:
         self._wheel: Wheel[OpenSession] = Wheel(self._slots)
         self._turning: asyncio.TimerHandle | None = None
         self._next_s = 0.0
+        self._low_keys = low_keys
         auth.on_revoked(self._end_revoked)
 
     def start(self) -> None:
@@ -133,11 +142,13 @@ class Sessions:
     def add(self, session: OpenSession) -> None:
         """Add a session whose connection was opened."""
         self.open.add(session)
+        self._low_keys.opened(session)
         self._wheel.add(session)
 
     def discard(self, session: OpenSession) -> None:
         """Remove a session whose connection has ended."""
         self.open.discard(session)
+        self._low_keys.closed(session)
         self._wheel.discard(session)
 
     def _turn(self) -> None:

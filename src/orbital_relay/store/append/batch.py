@@ -14,7 +14,7 @@ from orbital_relay.core.decide import Effect, Facts, decide
 from orbital_relay.errors import Conflict, OrbitalError
 from orbital_relay.model import AnyDraft, Event, GroupId
 from orbital_relay.ports import Appended
-from orbital_relay.store.tables import SEQ_BITS
+from orbital_relay.store import tables as t
 
 KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
 """How long an idempotency key answers."""
@@ -38,6 +38,7 @@ class GroupRow(msgspec.Struct):
     last_stamp_ms: int
     last_hash: str
     floor_seq: int
+    epoch_seq: int
 
 
 class Batch(ABC, Generic[D]):
@@ -47,7 +48,7 @@ class Batch(ABC, Generic[D]):
     An adapter reads the facts, writes the rows of a draft's kind, and at the end what stands in the attributes.
 
     Attributes:
-        events: Rows of the events: event key, group, stamp, whether it is a message, frame.
+        events: Rows of the events: event key, group, stamp, 1 for a message and 2 for keys, frame.
         moved: Groups whose head moved, by row number.
         keys: First answers to idempotency keys: fingerprint, encoded receipt, time of use.
     """
@@ -82,8 +83,8 @@ class Batch(ABC, Generic[D]):
         if effect.creator is not None:
             group.creator = effect.creator
         self.moved[group.id] = group
-        message = int(effect.data.kind == "new_message")
-        self.events.append((group.id << SEQ_BITS | seq, group.id, stamp_ms, message, frame))
+        message = t.MESSAGE_MARKS.get(effect.data.kind, 0)
+        self.events.append((group.id << t.SEQ_BITS | seq, group.id, stamp_ms, message, frame))
         if draft.once is not None:
             known = draft.once.fingerprint, receipts.encode(effect.receipt), draft.at_ms
             self.keys[draft.actor.key, draft.once.key] = known

@@ -44,7 +44,7 @@ MOST_REMEMBERED: Final = 50_000
 # In the order of their row numbers, as every transaction here does: two of them never wait for each other in a ring.
 # NO KEY UPDATE is what the UPDATE below takes anyway; it lets foreign keys of other transactions through.
 _LOCK: Final = """
-SELECT id, group_id, creator, last_seq, last_stamp_ms, last_hash, floor_seq,
+SELECT id, group_id, creator, last_seq, last_stamp_ms, last_hash, floor_seq, epoch_seq,
        floor(extract(epoch FROM transaction_timestamp()) * 1000)::bigint
 FROM groups WHERE group_id = ANY($1::text[]) ORDER BY id FOR NO KEY UPDATE
 """
@@ -226,7 +226,7 @@ class _PostBatch(Batch[PostDraft]):
         group = self.groups.get(group_id)
         if group is None:
             return no_group()
-        facts = Facts(group_id, group.creator, (group.id, draft.actor.key) in self.members)
+        facts = Facts(group_id, group.creator, (group.id, draft.actor.key) in self.members, group.epoch_seq)
         return self.add(draft, group, facts, stamp_ms=stamp_ms)
 
     def _write_rows(self, draft: PostDraft, group: GroupRow, effect: Effect, *, seq: int) -> None:  # noqa: ARG002 - posts change no creator

@@ -8,6 +8,8 @@ from sqlalchemy import Connection, Row, case, delete, func, insert, select, upda
 
 from orbital_relay import wire
 from orbital_relay.core.decide import (
+    About,
+    Announcing,
     Creation,
     Effect,
     Facts,
@@ -21,6 +23,7 @@ from orbital_relay.core.decide import (
     no_thread,
 )
 from orbital_relay.model import (
+    AnnounceDevice,
     AnyDraft,
     CreateGroup,
     ExpireMedia,
@@ -28,7 +31,9 @@ from orbital_relay.model import (
     JoinGroup,
     LeaveGroup,
     MediaState,
+    PostKeys,
     PostMessage,
+    PostRecord,
     PostReply,
     PostThread,
 )
@@ -43,6 +48,7 @@ _GROUP_COLUMNS = (
     t.groups.c.last_stamp_ms,
     t.groups.c.last_hash,
     t.groups.c.floor_seq,
+    t.groups.c.epoch_seq,
 )
 
 
@@ -81,7 +87,7 @@ def group_id_of(conn: Connection, draft: AnyDraft) -> str:
             if found is None:
                 raise no_media()
             return str(found)
-        case PostMessage() | PostThread() | CreateGroup() | LeaveGroup():
+        case PostMessage() | PostThread() | CreateGroup() | LeaveGroup() | PostKeys() | PostRecord() | AnnounceDevice():
             return draft.group_id
         case _:
             assert_never(draft)
@@ -102,15 +108,18 @@ def is_member(conn: Connection, group: int, user: int) -> bool:
 
 def new_group(draft: CreateGroup, *, first_prev: str) -> GroupRow:
     """Return a group that has no row yet: its log is empty, and its row number 0 until `write` inserts it."""
-    return GroupRow(0, draft.group_id, draft.actor.key, 0, 0, first_prev, 0)
+    return GroupRow(0, draft.group_id, draft.actor.key, 0, 0, first_prev, 0, 0)
 
 
 def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: bool) -> Facts:
     """Read what decides a draft, under its group's lock, without writing."""
-    about: Creation | Joining | Leaving | MediumFacts | None
+    about: About
     match draft:
-        case PostMessage() | PostThread() | PostReply():
+        case PostMessage() | PostThread() | PostReply() | PostKeys() | PostRecord():
             about = None
+        case AnnounceDevice():
+            pending = select(t.announcements.c.id).where(t.announcements.c.id == draft.announcement)
+            about = Announcing(conn.execute(pending).one_or_none() is not None)
         case CreateGroup():
             taken = conn.execute(select(t.groups.c.id).where(t.groups.c.invite_code == draft.invite_code))
             about = Creation(taken.one_or_none() is not None)
@@ -124,7 +133,7 @@ def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: boo
             about = _medium(conn, draft.media_id)
         case _:
             assert_never(draft)
-    return Facts(group.group_id, group.creator, member, about)
+    return Facts(group.group_id, group.creator, member, group.epoch_seq, about)
 
 
 def _leaving(conn: Connection, draft: LeaveGroup, group: GroupRow) -> Leaving:
@@ -189,8 +198,12 @@ def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *,
         seq: The number of its event.
     """
     match draft:
-        case PostMessage():
+        case PostMessage() | PostKeys():
             pass
+        case PostRecord():
+            _add_record(conn, draft, group, seq=seq)
+        case AnnounceDevice():
+            conn.execute(delete(t.announcements).where(t.announcements.c.id == draft.announcement))
         case PostThread():
             _add_thread(conn, draft, group, seq=seq)
         case PostReply():
@@ -210,6 +223,9 @@ def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *,
             assert_never(draft)
     if effect.creator is not None:
         conn.execute(update(t.groups).where(t.groups.c.id == group.id).values(creator=effect.creator))
+    if effect.data.kind in wire.EPOCH_KINDS:
+        group.epoch_seq = seq
+        conn.execute(update(t.groups).where(t.groups.c.id == group.id).values(epoch_seq=seq))
 
 
 def _add_group(conn: Connection, draft: CreateGroup, group: GroupRow) -> int:
@@ -229,6 +245,19 @@ def _add_group(conn: Connection, draft: CreateGroup, group: GroupRow) -> int:
             )
             .returning(t.groups.c.id)
         ).scalar_one()
+    )
+
+
+def _add_record(conn: Connection, draft: PostRecord, group: GroupRow, *, seq: int) -> None:
+    conn.execute(
+        insert(t.records).values(
+            record_id=draft.record_id,
+            group=group.id,
+            seq=seq,
+            author=draft.actor.key,
+            record=draft.record,
+            created_ms=draft.at_ms,
+        )
     )
 
 
@@ -284,6 +313,8 @@ def _remove_member(conn: Connection, group: GroupRow, effect: Effect) -> None:
         raise AssertionError("a draft to leave that was not refused ends a membership")  # noqa: TRY004 - a bug of ours
     user = conn.execute(select(t.users.c.id).where(t.users.c.user_id == effect.data.user_id)).scalar_one()
     conn.execute(delete(t.members).where(t.members.c.group == group.id, t.members.c.user == user))
+    # Announcements of the member's devices no longer concern the group.
+    conn.execute(delete(t.announcements).where(t.announcements.c.group == group.id, t.announcements.c.user == user))
     # Unfinished uploads end with the membership: the room that they reserve is the group's again, at once.
     conn.execute(
         update(t.media)

@@ -38,7 +38,7 @@ def _used(document: Document) -> set[str]:
                 visit(each)
         elif isinstance(part, dict):
             name = part.get("$ref", "").rpartition("/")[2]
-            if name in schemas and name not in found and name != "Events":
+            if name in schemas and name not in found and name not in {"Events", "KeyMessages"}:
                 found.add(name)
                 visit(schemas[name])
             for key, each in part.items():

@@ -26,6 +26,13 @@ from orbital_relay.server.http.endpoint import Answer, Endpoint
 
 Document = dict[str, Any]
 
+_UUID: Final[Document] = {"type": "string", "format": "uuid"}
+_NAMED: Final[dict[str, Document]] = {
+    "device_id": {"type": "integer", "minimum": 1, "maximum": 127},
+    "mailbox": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22}$"},
+}
+"""Parts of a path that are no UUID."""
+
 _ABOUT: Final = """\
 Orbital relays end-to-end encrypted events to small groups: a client POSTs an opaque event, the event gets its group's
 next number, is stored, and reaches every subscribed member in that order. Every `encrypted_*` field is base64 of bytes
@@ -41,6 +48,7 @@ _TAGS: Final = {
     "Messages": "Opaque envelopes.",
     "Threads": "Threads and replies.",
     "Media": "Encrypted photos and videos.",
+    "Keys": "Devices, their public keys, rosters, and mailboxes for linking: for clients that encrypt end to end.",
     "Recovery": "Events that a client missed while it was offline.",
     "WebSocket": "Where events arrive.",
     "Running it": "For operators.",
@@ -155,7 +163,7 @@ def _parameters(endpoint: Endpoint, components: Document) -> list[Document]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string"} if name in endpoint.spans else {"type": "string", "format": "uuid"},
+            "schema": {"type": "string"} if name in endpoint.spans else _NAMED.get(name, _UUID),
         }
         for name in re.findall(r"{(\w+)}", endpoint.path)
     ]

@@ -17,7 +17,7 @@ from orbital_relay.services.forms import read_uuid
 
 _NDJSON: Final = "application/x-ndjson"
 # A trillion events: what the numbers of one group are made for.
-_SEQ_MAX: Final = 10**12
+SEQ_MAX: Final = 10**12
 
 
 class EventQuery(msgspec.Struct):
@@ -25,7 +25,7 @@ class EventQuery(msgspec.Struct):
 
     group_id: Uuid
     after_seq: Annotated[
-        int, msgspec.Meta(ge=0, le=_SEQ_MAX, description="Only events with a higher number. 0: from the first.")
+        int, msgspec.Meta(ge=0, le=SEQ_MAX, description="Only events with a higher number. 0: from the first.")
     ] = 0
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="Most events; fewer when they fill 8 MiB.")] = 100
 

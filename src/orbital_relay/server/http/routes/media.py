@@ -19,6 +19,7 @@ from orbital_relay.api.media import (
 )
 from orbital_relay.errors import (
     Conflict,
+    EpochChanged,
     FileTooLarge,
     Forbidden,
     Gone,
@@ -60,7 +61,7 @@ _UPLOAD: Final = "upload_media"
 # A UUID has 36 characters and a number here at most 15; a longer value is refused with a sentence.
 _SMALL: Final = 200
 _VECTOR: Final = media_upload.VECTOR_BYTES * 4 // 3 + 4
-_INTEGERS: Final = ("chunk_index", "total_chunks", "size_bytes")
+_INTEGERS: Final = ("chunk_index", "total_chunks", "size_bytes", "if_epoch")
 _DIGITS_MOST: Final = 15
 
 
@@ -88,7 +89,7 @@ def _chunk_form(found: dict[str, str]) -> ChunkForm:
         Answer(201, "The chunk completed the medium.", MediaStored),
     ],
     errors=[
-        *(InvalidChunk, Forbidden, NotFound, Conflict, Gone),
+        *(InvalidChunk, Forbidden, NotFound, Conflict, EpochChanged, Gone),
         *(PayloadTooLarge, FileTooLarge, QuotaExceeded, StorageFull),
     ],
     idempotent=True,
@@ -118,6 +119,7 @@ async def upload_chunk(call: Call) -> Reply:
                     "chunk_index": _SMALL,
                     "total_chunks": _SMALL,
                     "size_bytes": _SMALL,
+                    "if_epoch": _SMALL,
                     "encrypted_metadata": encrypted,
                     "encryption_iv": _VECTOR,
                 },
@@ -126,7 +128,7 @@ async def upload_chunk(call: Call) -> Reply:
                 draft=draft,
             )
             form = media_upload.check_form(_chunk_form(found), limit_bytes=room.envelope_bytes)
-            body = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
+            body: dict[str, Any] = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
             once = make_once(call.idempotency_key, _UPLOAD, body=body)
             stored = await media_upload.take_chunk(room, call.principal, form, draft, once=once)
             return Reply.json(stored, status=201 if isinstance(stored, MediaStored) else 200)
@@ -139,7 +141,7 @@ async def upload_chunk(call: Call) -> Reply:
     "/api/media/upload/complete",
     tag=_TAG,
     answers=[Answer(200, "The medium is complete.", MediaCompleted)],
-    errors=[InvalidChunk, Forbidden, NotFound, Conflict, Gone],
+    errors=[InvalidChunk, Forbidden, NotFound, Conflict, EpochChanged, Gone],
     idempotent=True,
 )
 async def complete_upload(call: Call, body: CompleteBody) -> Reply:
@@ -151,7 +153,10 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     """
     media_id = MediaId(read_uuid("media_id", body.media_id))
     once = call.once("complete_media")
-    return Reply.json(await media_upload.complete(call.server.media, call.principal, media_id, once=once))
+    completed = await media_upload.complete(
+        call.server.media, call.principal, media_id, if_epoch=body.if_epoch, once=once
+    )
+    return Reply.json(completed)
 
 
 @endpoint(

@@ -8,7 +8,7 @@ import msgspec
 
 from orbital_relay.api.fields import JsonSafeInt, Uuid
 from orbital_relay.api.messages import MessageBody, MessagePosted, Messages
-from orbital_relay.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
+from orbital_relay.errors import Conflict, EpochChanged, Forbidden, NotFound, PayloadTooLarge
 from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.limits.memory import MADE_BYTES
@@ -42,7 +42,7 @@ class MessageQuery(msgspec.Struct):
     "/v1/messages",
     tag=_TAG,
     answers=[Answer(200, "The message is durable.", MessagePosted)],
-    errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
+    errors=[Forbidden, NotFound, Conflict, EpochChanged, PayloadTooLarge],
     idempotent=True,
 )
 async def post_message(call: Call, body: MessageBody) -> Reply:

@@ -16,7 +16,7 @@ from orbital_relay.api.threads import (
     Threads,
     ThreadWithMedia,
 )
-from orbital_relay.errors import Conflict, Forbidden, NotFound, PayloadTooLarge
+from orbital_relay.errors import Conflict, EpochChanged, Forbidden, NotFound, PayloadTooLarge
 from orbital_relay.model import GroupId, ThreadId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.routes.paging import Offset
@@ -51,7 +51,7 @@ class ReplyQuery(msgspec.Struct):
     "/api/threads",
     tag=_TAG,
     answers=[Answer(201, "The thread is durable.", ThreadCreated)],
-    errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
+    errors=[Forbidden, NotFound, Conflict, EpochChanged, PayloadTooLarge],
     idempotent=True,
 )
 async def create_thread(call: Call, body: ThreadBody) -> Reply:
@@ -122,7 +122,7 @@ async def list_replies(call: Call, query: ReplyQuery) -> Reply:
     "/api/threads/{thread_id}/replies",
     tag=_TAG,
     answers=[Answer(201, "The reply is durable.", ReplyCreated)],
-    errors=[Forbidden, NotFound, Conflict, PayloadTooLarge],
+    errors=[Forbidden, NotFound, Conflict, EpochChanged, PayloadTooLarge],
     idempotent=True,
 )
 async def post_reply(call: Call, body: ReplyBody) -> Reply:
