@@ -81,7 +81,7 @@ async function call({ page }, path, body) {
 }
 
 test(
-  '[LAST1] a reply moves its thread to the top, with its words, its author and the number of new ones, live and after a reload',
+  '[THREADLAST1] a reply moves its thread to the top, with its words, its author and the number of new ones, live and after a reload',
   how,
   async () => {
     const { ada, ben } = await pair();
@@ -121,7 +121,7 @@ test(
 );
 
 test(
-  '[LAST2] a thread beyond the newest 50 opens by its address after a reload, and moves up and is marked when it gets a reply',
+  '[THREADLAST2] a thread beyond the newest 50 opens by its address after a reload, and moves up and is marked when it gets a reply',
   how,
   async () => {
     const { ada, ben } = await pair();
@@ -156,7 +156,7 @@ test(
 );
 
 test(
-  '[LAST3] a thread opens at the first new reply, with a line before it; a button with the number of new ones leads down',
+  '[THREADLAST3] a thread opens at the first new reply, with a line before it; a button with the number of new ones leads down',
   how,
   async () => {
     const { ada, ben } = await pair();
@@ -204,7 +204,7 @@ test(
   },
 );
 
-test('[LAST4] replies of one author stand together, and a line names each day', how, async () => {
+test('[THREADLAST4] replies of one author stand together, and a line names each day', how, async () => {
   const { ada, ben } = await pair();
   for (const text of ['One', 'Two', 'Three', 'Four']) await ben.reply(text);
   await ada.reply('Five');
@@ -244,7 +244,7 @@ test('[LAST4] replies of one author stand together, and a line names each day', 
   await ben.close();
 });
 
-test('[LAST5] on a phone the bar shows the title of the open thread, and on a wide screen the group', how, async () => {
+test('[THREADLAST5] on a phone the bar shows the title of the open thread, and on a wide screen the group', how, async () => {
   const { ada, ben } = await pair();
   const heading = ada.page.getByRole('heading', { level: 1 });
   assert.equal(await heading.innerText(), 'The Lovelaces');

@@ -135,7 +135,7 @@ FAMILIES = {
     "PYDEV": "end-to-end encryption in Python: groups of devices",
     "PYEVT": "Python SDK: the stream of events",
     "PYFMT": "end-to-end encryption in Python: formats",
-    "PYLIE": "end-to-end encryption in Python: a relay that lies",
+    "SEALLIE": "end-to-end encryption in Python: a relay that lies",
     "PYMED": "Python SDK: media",
     "PYNODE": "end-to-end encryption in Python: beside Node",
     "PYOUT": "Python SDK: the outbox",
