@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from orbital_relay.core.chain import HASH_LENGTH, Chain, digest, first_prev, prev_of
+from orbital_relay.core.chain import HASH_LENGTH, Chain, digest, first_prev, fits, prev_of
 from tests.support.vectors import cases, load, named
 
 
@@ -61,3 +61,12 @@ def test_the_refusal_says_what_is_wrong(frame: bytes, sentence: str) -> None:
     """[CHN5] The refusal says whether the hash is missing or is none."""
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         prev_of(frame)
+
+
+def test_a_frame_that_fits() -> None:
+    """[CHN3] A frame fits the hash that stands at its very end, and no other."""
+    for case in cases("chain", key="prev_of"):
+        frame = case["frame"].encode()
+        assert fits(frame, case["prev"])
+        assert not fits(frame, case["prev"][:-1] + "~")
+        assert not fits(frame + b" ", case["prev"])
