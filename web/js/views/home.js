@@ -47,7 +47,7 @@ function newerVersion() {
   const button = h('button', { type: 'button', class: 'quiet', onclick: reload }, 'Reload');
   const bar = h(
     'section',
-    { class: 'banner', 'aria-label': 'New version', hidden: true },
+    { class: 'newer', 'aria-label': 'New version', hidden: true },
     h('p', {}, 'A new version of this page is ready.'),
     button,
   );
