@@ -7,6 +7,9 @@
 /** @typedef {{media_id: string, thread_id: string, expired_at: string}} MediaExpired */
 /** @typedef {{group_id: string, user_id: string, username: string, joined_at: string}} MemberJoined */
 /** @typedef {{group_id: string, user_id: string, username: string, left_at: string, reason: 'left' | 'removed'}} MemberLeft */
+/** @typedef {{user_id: string, device_id: number, change: 'added' | 'identity' | 'removed', identity_key: string}} IdentityChanged */
+/** @typedef {{keys_id: string, group_id: string, sender_id: string, encrypted_envelope: string}} NewKeys */
+/** @typedef {{record_id: string, group_id: string, author_id: string, record: string, created_at: string}} NewRecord */
 /** @typedef {{thread_id: string, user_id: string, username: string, is_typing: boolean}} TypingIndicator */
 /** @typedef {{user_id: string, username: string, connected_at: string, session_id?: string, heartbeat_seconds?: number, max_frame_bytes?: number, expires_at?: string}} AuthSuccess */
 
@@ -39,6 +42,9 @@
  *   | {type: 'media_expired', data: MediaExpired}
  *   | {type: 'member_joined', data: MemberJoined}
  *   | {type: 'member_left', data: MemberLeft}
+ *   | {type: 'identity_changed', data: IdentityChanged}
+ *   | {type: 'new_keys', data: NewKeys}
+ *   | {type: 'new_record', data: NewRecord}
  * )} OrbitalEvent
  */
 

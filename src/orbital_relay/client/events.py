@@ -119,6 +119,24 @@ class MemberLeft(Durable, frozen=True, kw_only=True, tag="member_left"):
     data: wire.MemberLeft
 
 
+class IdentityChanged(Durable, frozen=True, kw_only=True, tag="identity_changed"):
+    """A member's device was added or removed, or has another identity key."""
+
+    data: wire.IdentityChanged
+
+
+class NewKeys(Durable, frozen=True, kw_only=True, tag="new_keys"):
+    """An envelope with keys for devices of the group was posted."""
+
+    data: wire.NewKeys
+
+
+class NewRecord(Durable, frozen=True, kw_only=True, tag="new_record"):
+    """A signed record of the group's roster was posted."""
+
+    data: wire.NewRecord
+
+
 class UnknownEvent(Durable, frozen=True, kw_only=True, tag=None, tag_field=None):
     """
     A durable event that this version does not know, or whose data it cannot read.
@@ -137,7 +155,19 @@ class UnknownEvent(Durable, frozen=True, kw_only=True, tag=None, tag_field=None)
         return self.kind
 
 
-Event = NewMessage | NewThread | NewReply | MediaUploaded | MediaExpired | MemberJoined | MemberLeft | UnknownEvent
+Event = (
+    NewMessage
+    | NewThread
+    | NewReply
+    | MediaUploaded
+    | MediaExpired
+    | MemberJoined
+    | MemberLeft
+    | IdentityChanged
+    | NewKeys
+    | NewRecord
+    | UnknownEvent
+)
 """A durable event."""
 
 

@@ -14,6 +14,19 @@ from orbital_relay.api.groups import (
     Online,
     Presence,
 )
+from orbital_relay.api.keys import (
+    Bundle,
+    Bundles,
+    Device,
+    Devices,
+    KeysPosted,
+    KeysStored,
+    OwnDevices,
+    OwnKeys,
+    Record,
+    RecordCreated,
+    Records,
+)
 from orbital_relay.api.media import ChunkTaken as ChunkStored
 from orbital_relay.api.media import Fetched, MediaCompleted, MediaStored, Quota, UploadState
 from orbital_relay.api.media import Medium as MediaItem
@@ -27,13 +40,19 @@ from orbital_relay.api.threads import ThreadReply as Reply
 __all__ = [
     "About",
     "AboutLimits",
+    "Bundle",
+    "Bundles",
     "ChunkStored",
+    "Device",
+    "Devices",
     "Fetched",
     "Group",
     "GroupCreated",
     "GroupJoined",
     "Groups",
     "InviteCode",
+    "KeysPosted",
+    "KeysStored",
     "LoggedIn",
     "MediaCompleted",
     "MediaInfo",
@@ -46,8 +65,13 @@ __all__ = [
     "MessageSent",
     "Messages",
     "Online",
+    "OwnDevices",
+    "OwnKeys",
     "Presence",
     "Quota",
+    "Record",
+    "RecordCreated",
+    "Records",
     "Replies",
     "Reply",
     "ReplyCreated",

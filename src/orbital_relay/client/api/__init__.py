@@ -5,6 +5,7 @@ from __future__ import annotations
 from orbital_relay.client.api.accounts import AccountRequests
 from orbital_relay.client.api.bodies import encoded
 from orbital_relay.client.api.groups import GroupRequests
+from orbital_relay.client.api.keys import KeyRequests
 from orbital_relay.client.api.log import LogRequests
 from orbital_relay.client.api.media import MediaRequests
 from orbital_relay.client.api.threads import ThreadRequests
@@ -12,7 +13,7 @@ from orbital_relay.client.api.threads import ThreadRequests
 __all__ = ["Api", "encoded"]
 
 
-class Api(AccountRequests, GroupRequests, ThreadRequests, MediaRequests, LogRequests):
+class Api(AccountRequests, GroupRequests, ThreadRequests, MediaRequests, KeyRequests, LogRequests):
     """
     Every request of the protocol, as a coroutine with a typed answer.
 

@@ -13,11 +13,14 @@ from orbital_relay.client.errors import ClientError
 from orbital_relay.client.events import (
     MAX_SEQ,
     Event,
+    IdentityChanged,
     MediaExpired,
     MediaUploaded,
     MemberJoined,
     MemberLeft,
+    NewKeys,
     NewMessage,
+    NewRecord,
     NewReply,
     NewThread,
     UnknownEvent,
@@ -131,6 +134,9 @@ _CLASSES: Final[dict[str, tuple[type[Any], msgspec.json.Decoder[Any]]]] = {
     wire.MediaExpired.kind: (MediaExpired, msgspec.json.Decoder(wire.MediaExpired)),
     wire.MemberJoined.kind: (MemberJoined, msgspec.json.Decoder(wire.MemberJoined)),
     wire.MemberLeft.kind: (MemberLeft, msgspec.json.Decoder(wire.MemberLeft)),
+    wire.IdentityChanged.kind: (IdentityChanged, msgspec.json.Decoder(wire.IdentityChanged)),
+    wire.NewKeys.kind: (NewKeys, msgspec.json.Decoder(wire.NewKeys)),
+    wire.NewRecord.kind: (NewRecord, msgspec.json.Decoder(wire.NewRecord)),
 }
 
 
