@@ -261,6 +261,8 @@ class Orbital(System):
             "ORBITAL_SIGNUP_LIMIT": "1000000",
             "ORBITAL_LOGIN_LIMIT": "1000000",
             "ORBITAL_JOIN_LIMIT": "1000000",
+            "ORBITAL_USER_GROUPS": "1000000",
+            "ORBITAL_GROUP_MEMBERS": "1000000",
         }
         if self.database == "postgres":
             env["DATABASE_URL"] = place.postgres().url(f"{self.key}-{self.port}")

@@ -45,6 +45,7 @@ FAMILIES = {
     "BCK": "reconnection back-off",
     "BENCH": "the bench",
     "BLOB": "blob storage",
+    "GBD": "bounds of groups and members",
     "BUC": "token buckets",
     "CAL": "Python SDK: callbacks",
     "CHECK": "`orbital check`",

@@ -24,6 +24,8 @@ WIDE = {
         "JOIN_LIMIT",
         "REQUEST_LIMIT",
         "FRAME_RATE",
+        "USER_GROUPS",
+        "GROUP_MEMBERS",
     )
 } | {"ORBITAL_SIGNUPS": "open"}
 SECRET = "a secret for tests alone, long enough for HS256"

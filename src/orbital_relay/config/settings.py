@@ -341,6 +341,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _LIMITS,
         ),
     ] = 50
+    user_groups: Annotated[
+        int,
+        Option(
+            "ORBITAL_USER_GROUPS",
+            kinds.whole(1, 1_000_000),
+            "Groups that one user may look after, as who made it or inherited it, and is in.",
+            "Each group has room for media: without a bound one account could have all of the disk.",
+            _LIMITS,
+        ),
+    ] = 100
+    group_members: Annotated[
+        int,
+        Option(
+            "ORBITAL_GROUP_MEMBERS",
+            kinds.whole(1, 1_000_000),
+            "Members that a group may have; those who are in stay when it is lowered.",
+            "Families, clubs and firms are smaller, and every event goes to every member.",
+            _LIMITS,
+        ),
+    ] = 1000
     envelope_bytes: Annotated[
         int,
         Option(

@@ -13,7 +13,16 @@ from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.receipts import Receipt
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
-from orbital_relay.errors import AlreadyMember, Conflict, EpochChanged, Forbidden, MediaSettled, NotFound, OrbitalError
+from orbital_relay.errors import (
+    AlreadyMember,
+    Conflict,
+    EpochChanged,
+    Forbidden,
+    MediaSettled,
+    NotFound,
+    OrbitalError,
+    QuotaExceeded,
+)
 from orbital_relay.model import (
     AnnounceDevice,
     AnyDraft,
@@ -33,9 +42,16 @@ from orbital_relay.model import (
 
 
 class Creation(msgspec.Struct, frozen=True):
-    """Facts for `CreateGroup`: whether another group has the invite code."""
+    """
+    Facts for `CreateGroup`.
+
+    Attributes:
+        code_taken: Whether another group has the invite code.
+        groups: How many groups the actor looks after and is in.
+    """
 
     code_taken: bool
+    groups: int = 0
 
 
 class Joining(msgspec.Struct, frozen=True):
@@ -270,6 +286,12 @@ def _create(draft: CreateGroup, facts: Facts) -> Effect | OrbitalError:
         raise _wrong(draft)
     if facts.about.code_taken:
         return Conflict("The invite code that was drawn is in use. Try again.")
+    if draft.most_groups is not None and facts.about.groups >= draft.most_groups:
+        return QuotaExceeded(
+            f"You look after {facts.about.groups} groups, and more are not allowed here. Leave one first.",
+            groups=facts.about.groups,
+            max_groups=draft.most_groups,
+        )
     created_at = wire.iso(draft.at_ms)
     return Effect(
         wire.MemberJoined(facts.group_id, draft.actor.user_id, draft.actor.username, created_at),
@@ -283,6 +305,12 @@ def _join(draft: JoinGroup, facts: Facts) -> Effect | OrbitalError:
         raise _wrong(draft)
     if facts.member:
         return AlreadyMember("You are in this group already.", group_id=facts.group_id)
+    if draft.most_members is not None and about.member_count >= draft.most_members:
+        return QuotaExceeded(
+            f"The group has {about.member_count} members, and more are not allowed here.",
+            member_count=about.member_count,
+            max_members=draft.most_members,
+        )
     joined_at = wire.iso(draft.at_ms)
     return Effect(
         wire.MemberJoined(facts.group_id, draft.actor.user_id, draft.actor.username, joined_at),

@@ -81,13 +81,14 @@ class PostReply(PostDraft, frozen=True, kw_only=True):
 
 
 class CreateGroup(Draft, frozen=True, kw_only=True):
-    """A new group, whose first member is the actor."""
+    """A new group, whose first member is the actor; `most_groups` bounds how many the actor looks after."""
 
     group_id: GroupId
     encrypted_name: str
     encrypted_group_key: str
     invite_code: str
     invite_expires_ms: int
+    most_groups: int | None = None
 
     @property
     def content_chars(self) -> int:
@@ -96,10 +97,11 @@ class CreateGroup(Draft, frozen=True, kw_only=True):
 
 
 class JoinGroup(Draft, frozen=True, kw_only=True):
-    """The actor enters the group whose code it is when it commits."""
+    """The actor enters the group whose code it is when it commits; `most_members` bounds how many it has then."""
 
     invite_code: str
     encrypted_group_key: str
+    most_members: int | None = None
 
     @property
     def content_chars(self) -> int:

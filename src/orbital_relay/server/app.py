@@ -146,6 +146,8 @@ class Node:
             online=self.presence.online,
             envelope_bytes=settings.envelope_bytes,
             invite_days=settings.invite_days,
+            most_groups=settings.user_groups,
+            most_members=settings.group_members,
         )
         self.media = MediaContext(
             rows=store,

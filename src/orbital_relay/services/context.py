@@ -39,6 +39,8 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
         online: Returns the users who are subscribed to a group now, in the order of arrival.
         envelope_bytes: Largest encrypted field, in bytes after decoding.
         invite_days: How long an invite code opens its group.
+        most_groups: How many groups one user may look after; None sets no bound.
+        most_members: How many members a group may have; None sets no bound.
     """
 
     store: Store
@@ -49,3 +51,5 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
     online: Callable[[GroupId], Awaitable[list[Online]]]
     envelope_bytes: int
     invite_days: float
+    most_groups: int | None = None
+    most_members: int | None = None

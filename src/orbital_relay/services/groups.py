@@ -66,6 +66,7 @@ async def create(
         ValidationFailed: If a field does not have its form.
         PayloadTooLarge: If a field is over the limit.
         Conflict: If the key was used for another body.
+        QuotaExceeded: If the caller looks after as many groups as one may.
     """
     check_encrypted("encrypted_name", body.encrypted_name, limit_bytes=min(NAME_BYTES, context.envelope_bytes))
     check_encrypted(
@@ -82,6 +83,7 @@ async def create(
             encrypted_group_key=body.encrypted_group_key,
             invite_code=new_code(),
             invite_expires_ms=_expiry_ms(context, now_ms),
+            most_groups=context.most_groups,
         )
         try:
             return await context.append(draft)
@@ -113,6 +115,7 @@ def join(
             once=once,
             invite_code=read_code(body.invite_code),
             encrypted_group_key=body.encrypted_group_key,
+            most_members=context.most_members,
         )
     )
 

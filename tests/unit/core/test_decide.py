@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from orbital_relay import wire
 from orbital_relay.api.groups import GroupCreated, GroupJoined
@@ -237,6 +238,8 @@ def test_expire(actor: Principal, early: bool, expires_ms: int):
 
 REFUSED = [
     (GROUP, facts(Creation(code_taken=True)), "CONFLICT", "invite code that was drawn is in use"),
+    (replace(GROUP, most_groups=2), facts(Creation(code_taken=False, groups=2)), "QUOTA_EXCEEDED", "look after 2"),
+    (replace(JOIN, most_members=2), facts(Joining("EE", 2), member=False), "QUOTA_EXCEEDED", "has 2 members"),
     (JOIN, facts(Joining("EE", 2)), "ALREADY_MEMBER", "in this group already"),
     (leave(BOB, "x"), facts(Leaving(None, None), member=False), "FORBIDDEN", "not a member"),
     (leave(BOB, "x"), facts(Leaving(None, None)), "FORBIDDEN", "Only the creator"),

@@ -122,7 +122,12 @@ def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: boo
             about = Announcing(conn.execute(pending).one_or_none() is not None)
         case CreateGroup():
             taken = conn.execute(select(t.groups.c.id).where(t.groups.c.invite_code == draft.invite_code))
-            about = Creation(taken.one_or_none() is not None)
+            own = (
+                select(func.count())
+                .select_from(t.members.join(t.groups, t.groups.c.id == t.members.c.group))
+                .where(t.members.c.user == draft.actor.key, t.groups.c.creator == draft.actor.key)
+            )
+            about = Creation(taken.one_or_none() is not None, int(conn.execute(own).scalar_one()))
         case JoinGroup():
             name = conn.execute(select(t.groups.c.encrypted_name).where(t.groups.c.id == group.id)).scalar_one()
             count = conn.execute(select(func.count()).where(t.members.c.group == group.id)).scalar_one()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from orbital_relay.api.groups import GroupBody, GroupCreated, GroupJoined, Groups, InviteCode, JoinBody, Members
-from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, NotFound
+from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, NotFound, QuotaExceeded
 from orbital_relay.model import GroupId, UserId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.routes.paging import PageQuery
@@ -20,7 +20,7 @@ _TAG: Final = "Groups"
     "/api/groups",
     tag=_TAG,
     answers=[Answer(201, "The group was created, with the caller as its first member.", GroupCreated)],
-    errors=[Conflict],
+    errors=[Conflict, QuotaExceeded],
     idempotent=True,
 )
 async def create_group(call: Call, body: GroupBody) -> Reply:
@@ -39,7 +39,7 @@ async def create_group(call: Call, body: GroupBody) -> Reply:
     "/api/groups/join",
     tag=_TAG,
     answers=[Answer(200, "The caller is a member now.", GroupJoined)],
-    errors=[NotFound, AlreadyMember, Conflict],
+    errors=[NotFound, AlreadyMember, Conflict, QuotaExceeded],
     idempotent=True,
     limited=True,
 )
