@@ -20,8 +20,7 @@ TABLES: Final = {
 """Files that may be longer, with the reason."""
 
 CEILINGS: Final = {
-    "core/hub.py": 631,
-    "relay/relay.py": 680,
+    "relay/relay.py": 661,
     "server/edge/http_protocol.py": 422,
 }
 """Files that are still too long, with a ceiling of lines that may only fall; an entry below 400 lines is removed."""

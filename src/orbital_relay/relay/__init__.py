@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from orbital_relay.relay.relay import Counters, Granted, Relay
+from orbital_relay.relay.counters import Counters
+from orbital_relay.relay.relay import Granted, Relay
 
 __all__ = ["Counters", "Granted", "Relay"]

@@ -14,7 +14,8 @@ from orbital_relay import wire
 from orbital_relay.core.chain import first_prev, fits
 from orbital_relay.core.cursor import Verdict
 from orbital_relay.core.framing import text_frame
-from orbital_relay.core.hub import Delivery, HeadSnapshot, Hub, HubSubscription, Listener, LiveGroup
+from orbital_relay.core.hub import Hub
+from orbital_relay.core.live_group import Delivery, HeadSnapshot, HubSubscription, Listener, LiveGroup
 from orbital_relay.core.stamps import Stamps
 from orbital_relay.errors import NotFound, OrbitalError, PositionLost
 from orbital_relay.model import (
@@ -31,6 +32,7 @@ from orbital_relay.model import (
 from orbital_relay.ports import Appended, Bus, Clock, Store
 from orbital_relay.relay.appender import Appender
 from orbital_relay.relay.bus_messages import decode_message, encode_event, encode_typing
+from orbital_relay.relay.counters import Counters
 
 log = logging.getLogger("orbital.relay")
 
@@ -48,27 +50,6 @@ COMPARED_AT_ONCE: Final = 500
 
 REPAIR_RETRY_S: Final = 1.0
 """How long until a group whose log could not be read is tried again."""
-
-
-class Counters(msgspec.Struct):
-    """
-    What the relay counts; the metrics show it.
-
-    Attributes:
-        events: Events appended here, by kind.
-        replayed: Events written to listeners that were behind.
-        reads: Pages of the log read for them.
-        gaps: Times that an event was missing and the log was read.
-        lost: Subscriptions whose position was no longer kept.
-        restored: Times that a group's log was found to have gone back under its listeners.
-    """
-
-    events: dict[str, int] = {}
-    replayed: int = 0
-    reads: int = 0
-    gaps: int = 0
-    lost: int = 0
-    restored: int = 0
 
 
 class Granted(msgspec.Struct, frozen=True):

@@ -8,7 +8,8 @@ from orbital_relay import wire
 from orbital_relay.core.chain import HASH_LENGTH, digest
 from orbital_relay.core.cursor import Verdict
 from orbital_relay.core.framing import text_frame
-from orbital_relay.core.hub import TAIL_EVENTS, Hub, Listener
+from orbital_relay.core.hub import Hub
+from orbital_relay.core.live_group import TAIL_EVENTS, Listener
 from orbital_relay.model import Event, Head
 
 

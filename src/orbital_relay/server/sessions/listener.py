@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from orbital_relay import wire
-from orbital_relay.core.hub import Listener
+from orbital_relay.core.live_group import Listener
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import GroupId, Principal
 from orbital_relay.ports import Appended, Clock

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from orbital_relay.core.hub import Hub, HubSubscription, Listener, LiveGroup
+from orbital_relay.core.hub import Hub
+from orbital_relay.core.live_group import HubSubscription, Listener, LiveGroup
 from orbital_relay.model import GroupId, Head, MediaState
 from orbital_relay.ports import MediaUsage
 from orbital_relay.relay import Counters
