@@ -44,9 +44,7 @@
  */
 
 /**
- * A bundle for each device that is there, in the order of the request.
-
-Left out are devices that do not exist, whose user is not in the group, or that do not have the suite.
+ * A bundle for each device of the request that is in the group and has the suite, in the order of the request.
  *
  * @typedef {object} Bundles
  * @property {Array<Bundle>} bundles
@@ -453,18 +451,6 @@ Left out are devices that do not exist, whose user is not in the group, or that 
  */
 
 /**
- * A record of a group's roster.
- *
- * @typedef {object} Record
- * @property {string} record_id
- * @property {string} group_id
- * @property {string} author_id
- * @property {string} record Base64.
- * @property {string} created_at
- * @property {number} seq
- */
-
-/**
  * A signed record of a group's roster.
  *
  * @typedef {object} RecordBody
@@ -480,14 +466,6 @@ Left out are devices that do not exist, whose user is not in the group, or that 
  * @property {string} group_id
  * @property {string} created_at
  * @property {number} seq
- */
-
-/**
- * A page of the records of a group, in the order of the log.
- *
- * @typedef {object} Records
- * @property {Array<Record>} records
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
  */
 
 /**
@@ -516,6 +494,26 @@ Left out are devices that do not exist, whose user is not in the group, or that 
  * @property {string} thread_id
  * @property {string} created_at
  * @property {number} seq
+ */
+
+/**
+ * A record of a group's roster.
+ *
+ * @typedef {object} RosterRecord
+ * @property {string} record_id
+ * @property {string} group_id
+ * @property {string} author_id
+ * @property {string} record Base64.
+ * @property {string} created_at
+ * @property {number} seq
+ */
+
+/**
+ * A page of the records of a group, in the order of the log.
+ *
+ * @typedef {object} RosterRecords
+ * @property {Array<RosterRecord>} records
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
  */
 
 /**

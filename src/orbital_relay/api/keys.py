@@ -148,11 +148,7 @@ class Bundle(ResponseBody, frozen=True, kw_only=True):
 
 
 class Bundles(ResponseBody, frozen=True, kw_only=True):
-    """
-    A bundle for each device that is there, in the order of the request.
-
-    Left out are devices that do not exist, whose user is not in the group, or that do not have the suite.
-    """
+    """A bundle for each device of the request that is in the group and has the suite, in the order of the request."""
 
     bundles: list[Bundle]
 
@@ -189,7 +185,7 @@ class RecordCreated(ResponseBody, frozen=True, kw_only=True):
     seq: int
 
 
-class Record(ResponseBody, frozen=True, kw_only=True):
+class RosterRecord(ResponseBody, frozen=True, kw_only=True):
     """A record of a group's roster."""
 
     record_id: str
@@ -200,10 +196,10 @@ class Record(ResponseBody, frozen=True, kw_only=True):
     seq: int
 
 
-class Records(ResponseBody, frozen=True, kw_only=True):
+class RosterRecords(ResponseBody, frozen=True, kw_only=True):
     """A page of the records of a group, in the order of the log."""
 
-    records: list[Record]
+    records: list[RosterRecord]
     has_more: HasMore = False
 
 

@@ -23,9 +23,9 @@ from orbital_relay.api.keys import (
     KeysStored,
     OwnDevices,
     OwnKeys,
-    Record,
     RecordCreated,
-    Records,
+    RosterRecord,
+    RosterRecords,
 )
 from orbital_relay.api.media import ChunkTaken as ChunkStored
 from orbital_relay.api.media import Fetched, MediaCompleted, MediaStored, Quota, UploadState
@@ -69,12 +69,12 @@ __all__ = [
     "OwnKeys",
     "Presence",
     "Quota",
-    "Record",
     "RecordCreated",
-    "Records",
     "Replies",
     "Reply",
     "ReplyCreated",
+    "RosterRecord",
+    "RosterRecords",
     "SignedUp",
     "Sort",
     "Thread",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orbital_relay.api import groups as api
-from orbital_relay.api.keys import Records
+from orbital_relay.api.keys import RosterRecords
 from orbital_relay.model import Access, Event, GroupId, Page
 
 
@@ -57,7 +57,7 @@ class GroupStore(Protocol):
         """
         ...
 
-    async def records(self, user: int, group_id: GroupId, *, limit: int, offset: int) -> Records:
+    async def records(self, user: int, group_id: GroupId, *, limit: int, offset: int) -> RosterRecords:
         """Answer `GET /api/groups/{group_id}/records`, in the order of the log."""
         ...
 

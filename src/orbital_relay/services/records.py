@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from orbital_relay.api.keys import KeyMessageBody, RecordBody, Records
+from orbital_relay.api.keys import KeyMessageBody, RecordBody, RosterRecords
 from orbital_relay.model import GroupId, IdempotencyKey, PostKeys, PostRecord, Principal
 from orbital_relay.ports import Appended
 from orbital_relay.services.context import ServiceContext
@@ -74,7 +74,7 @@ def post_record(
 
 async def records(
     context: ServiceContext, principal: Principal, group_id: GroupId, *, limit: int, offset: int
-) -> Records:
+) -> RosterRecords:
     """
     Return a page of a group's records, in the order of the log.
 

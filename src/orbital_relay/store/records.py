@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, func, select
 
 from orbital_relay import wire
-from orbital_relay.api.keys import Record, Records
+from orbital_relay.api.keys import RosterRecord, RosterRecords
 from orbital_relay.model import Event, GroupId
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import require_member
@@ -13,7 +13,7 @@ from orbital_relay.store.log import LENGTH
 from orbital_relay.store.paging import PAGE_BYTES, first_fitting
 
 
-def records(conn: Connection, user: int, group_id: str, *, limit: int, offset: int) -> Records:
+def records(conn: Connection, user: int, group_id: str, *, limit: int, offset: int) -> RosterRecords:
     """Answer `GET /api/groups/{group_id}/records`, in the order of the log."""
     group = require_member(conn, user, group_id)
     r = t.records.c
@@ -25,9 +25,9 @@ def records(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
         .where(r.id.in_(numbers))
         .order_by(r.seq)
     )
-    return Records(
+    return RosterRecords(
         records=[
-            Record(
+            RosterRecord(
                 record_id=row.record_id,
                 group_id=group_id,
                 author_id=row.user_id,

@@ -78,9 +78,9 @@ class KeyRequests(Http):
         path = f"/api/groups/{segment(group_id)}/records"
         return await self._call("POST", path, responses.RecordCreated, body=body, key=key)
 
-    async def iter_records(self, group_id: str) -> AsyncIterator[responses.Record]:
+    async def iter_records(self, group_id: str) -> AsyncIterator[responses.RosterRecord]:
         """Iterate over the records of a group's roster in the order of the log, a page at a time."""
         path = f"/api/groups/{segment(group_id)}/records"
-        async for page in self._pages(path, responses.Records, lambda page: len(page.records)):
+        async for page in self._pages(path, responses.RosterRecords, lambda page: len(page.records)):
             for record in page.records:
                 yield record

@@ -8,7 +8,7 @@ import msgspec
 
 from orbital_relay.api.events import KeyMessages
 from orbital_relay.api.fields import Uuid
-from orbital_relay.api.keys import KeyMessageBody, KeysPosted, RecordBody, RecordCreated, Records
+from orbital_relay.api.keys import KeyMessageBody, KeysPosted, RecordBody, RecordCreated, RosterRecords
 from orbital_relay.errors import Conflict, EpochChanged, Forbidden, NotFound, PayloadTooLarge
 from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
@@ -97,7 +97,7 @@ async def post_record(call: Call, body: RecordBody) -> Reply:
     "GET",
     "/api/groups/{group_id}/records",
     tag=_TAG,
-    answers=[Answer(200, "A page of records.", Records)],
+    answers=[Answer(200, "A page of records.", RosterRecords)],
     errors=[Forbidden, NotFound],
     memory_bytes=MADE_BYTES,
 )
