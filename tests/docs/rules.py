@@ -131,6 +131,7 @@ FAMILIES = {
     "PROBE": "`orbital health`",
     "PROM": "the promises",
     "PROXY": "sample configurations of proxies",
+    "PYBOT": "end-to-end encryption in Python: on a real server",
     "PYCON": "Python SDK: connecting",
     "PYCRY": "end-to-end encryption in Python: cryptography",
     "PYDEV": "end-to-end encryption in Python: groups of devices",

@@ -235,6 +235,17 @@ class Typing(msgspec.Struct, frozen=True, kw_only=True):
     server_timestamp: int
 
 
+class KeysLow(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A device of the user offers few one-time keys: it should publish more.
+
+    Attributes:
+        data: The device, and how many keys of each kind are left.
+    """
+
+    data: wire.KeysLow
+
+
 class Unnumbered(msgspec.Struct, frozen=True, kw_only=True):
     """
     An event without a number, of a server that keeps no log.
@@ -294,5 +305,5 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 Item = Event | Reset | CaughtUp
 """What a subscription yields; CaughtUp only when it was asked for."""
 
-Signal = StateChange | Typing | Unnumbered | Problem | Reset | CaughtUp
+Signal = StateChange | Typing | KeysLow | Unnumbered | Problem | Reset | CaughtUp
 """What `Orbital.on` can subscribe to."""

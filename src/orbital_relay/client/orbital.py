@@ -79,7 +79,7 @@ class Orbital(Life):
 
     def on(self, kind: type[S], callback: Callable[[S], Awaitable[None] | None]) -> Callable[[], None]:
         """
-        Call back for each signal of a kind: StateChange, Typing, Problem, Reset, CaughtUp, Unnumbered.
+        Call back for each signal of a kind: StateChange, Typing, KeysLow, Problem, Reset, CaughtUp, Unnumbered.
 
         Callbacks run one after the other in a task of their own, so they never hold up the reading. When more than
         1,000 signals wait for them, the oldest are dropped.

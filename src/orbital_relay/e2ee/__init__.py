@@ -1,6 +1,80 @@
 """
 End-to-end encryption for Orbital: Signal's Sender Keys with a signed roster.
 
+    async with SqlcipherStore("ada.db", key) as store, connect(url, token=token) as orbital:
+        async with CipherClient(orbital, store) as client, client.group(group_id, invite=invite) as group:
+            await group.send("hello")
+            async for message in group.messages():
+                print(message.author, message.text)
+
 docs/reference/encryption.md states the formats, the state machines, and what each failure looks like. It needs the
 extra `e2ee`: `pip install orbital-relay[e2ee]`.
 """
+
+from orbital_relay.e2ee.cipher import CipherClient, GroupCipher
+from orbital_relay.e2ee.enrolment import Start
+from orbital_relay.e2ee.errors import E2eeError
+from orbital_relay.e2ee.formats.content import ContentKind
+from orbital_relay.e2ee.formats.envelope import DeviceAddress, SuiteBits
+from orbital_relay.e2ee.formats.records import HistoryPolicy
+from orbital_relay.e2ee.invite import Invite, read_invite, write_invite
+from orbital_relay.e2ee.media import MediaInfo, open_file, read_media_info, seal_file, write_media_info
+from orbital_relay.e2ee.member import GroupDevice, NewPart, Received
+from orbital_relay.e2ee.ports import (
+    DeviceStore,
+    DirectoryDevice,
+    KeyBundle,
+    OfferedKey,
+    PublishedKeys,
+    Ratchet,
+    Relay,
+    Wanted,
+)
+from orbital_relay.e2ee.ratchet import HpkeRatchet
+from orbital_relay.e2ee.rows import Item, LogEvent, LogPosition, Part, Warned
+from orbital_relay.e2ee.safety import SafetyNumber, matches_scan
+from orbital_relay.e2ee.stores.memory import MemoryStore
+from orbital_relay.e2ee.stores.sqlcipher import SqlcipherStore
+from orbital_relay.e2ee.transport import SdkRelay, log_event
+
+__all__ = [
+    "CipherClient",
+    "ContentKind",
+    "DeviceAddress",
+    "DeviceStore",
+    "DirectoryDevice",
+    "E2eeError",
+    "GroupCipher",
+    "GroupDevice",
+    "HistoryPolicy",
+    "HpkeRatchet",
+    "Invite",
+    "Item",
+    "KeyBundle",
+    "LogEvent",
+    "LogPosition",
+    "MediaInfo",
+    "MemoryStore",
+    "NewPart",
+    "OfferedKey",
+    "Part",
+    "PublishedKeys",
+    "Ratchet",
+    "Received",
+    "Relay",
+    "SafetyNumber",
+    "SdkRelay",
+    "SqlcipherStore",
+    "Start",
+    "SuiteBits",
+    "Wanted",
+    "Warned",
+    "log_event",
+    "matches_scan",
+    "open_file",
+    "read_invite",
+    "read_media_info",
+    "seal_file",
+    "write_invite",
+    "write_media_info",
+]

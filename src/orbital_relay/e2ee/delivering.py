@@ -18,7 +18,7 @@ from orbital_relay.e2ee.formats.envelope import (
     write_pairwise,
 )
 from orbital_relay.e2ee.heads import head_of
-from orbital_relay.e2ee.outbox import SERVICES, PostDelivery, PostRecord, SealedDelivery, Service, services_of
+from orbital_relay.e2ee.outbox import SERVICES, QueuedDelivery, QueuedRecord, SealedDelivery, Service, services_of
 from orbital_relay.e2ee.ports import KeyBundle, Wanted, Way
 from orbital_relay.e2ee.rows import SECRETS, Warned
 from orbital_relay.e2ee.sender import ViewDevice
@@ -66,11 +66,11 @@ async def serve(cx: Context, group: str) -> None:
     """Send records, requests and pairwise messages."""
     rows = await cx.transact(lambda unit: unit.scan(SERVICES, services_of(group)))
     for key, row in rows:
-        if isinstance(row, PostDelivery):
+        if isinstance(row, QueuedDelivery):
             if row.not_before <= cx.now():
                 await _deliver(cx, group, key)
             continue
-        if isinstance(row, PostRecord):
+        if isinstance(row, QueuedRecord):
             kind, body = "new_record", {"record": to_base64(row.record)}
         else:
             request = Envelope(request=Request(cx.me.device, row.distribution))
@@ -93,9 +93,9 @@ async def _post_once(
 async def _deliver(cx: Context, group: str, key: str) -> None:
     """Send one pairwise message, if its device is still in the view with that identity."""
 
-    def target_of(unit: Unit) -> tuple[PostDelivery, ViewDevice] | None:
+    def target_of(unit: Unit) -> tuple[QueuedDelivery, ViewDevice] | None:
         row = unit.get(SERVICES, key)
-        if not isinstance(row, PostDelivery):
+        if not isinstance(row, QueuedDelivery):
             return None
         for device in load_view(unit, cx, group).devices:
             if (DeviceAddress(device.user, device.device), device.identity) == (row.to, row.identity):
@@ -109,7 +109,7 @@ async def _deliver(cx: Context, group: str, key: str) -> None:
 
     def unseal(unit: Unit) -> None:
         row = unit.get(SERVICES, key)
-        if isinstance(row, PostDelivery):
+        if isinstance(row, QueuedDelivery):
             unit.put(SERVICES, key, msgspec.structs.replace(row, sealed=None))
 
     for changes in range(MAX_EPOCH_CHANGES + 1):
@@ -138,7 +138,7 @@ async def _deliver(cx: Context, group: str, key: str) -> None:
 def _seal(unit: Unit, cx: Context, group: str, key: str, bundle: KeyBundle | None) -> SealedDelivery | None:
     """Seal a pairwise message and keep it with its row; None when that fails: the row is gone, with a warning."""
     row = unit.get(SERVICES, key)
-    if not isinstance(row, PostDelivery):
+    if not isinstance(row, QueuedDelivery):
         return None
     if row.sealed is not None:
         return row.sealed

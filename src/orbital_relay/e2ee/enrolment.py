@@ -26,8 +26,8 @@ from orbital_relay.e2ee.formats.schemas import SECRET_BYTES
 from orbital_relay.e2ee.invite import Invite, founder_hash, write_invite
 from orbital_relay.e2ee.keys import retry_held
 from orbital_relay.e2ee.outbox import (
-    PostDelivery,
-    PostRecord,
+    QueuedDelivery,
+    QueuedRecord,
     enqueue,
     new_key,
 )
@@ -164,7 +164,7 @@ class Enrolment:
     def _record(self, unit: Unit, group: str, body: RecordBody, secret: bytes | None = None) -> None:
         """Enqueue a record; a secret proves a knock."""
         record = write_record(group, body, self._cx.ratchet.identity(unit) if secret is None else secret)
-        enqueue(unit, group, PostRecord(id=new_key(), record=record))
+        enqueue(unit, group, QueuedRecord(id=new_key(), record=record))
 
     async def invite(self, group: str) -> tuple[str, int]:
         """
@@ -229,7 +229,7 @@ class Enrolment:
             for one in roster.devices:
                 to = DeviceAddress(one.user, one.device)
                 if to != me:
-                    enqueue(unit, group, PostDelivery(id=new_key(), to=to, identity=one.identity.hex()))
+                    enqueue(unit, group, QueuedDelivery(id=new_key(), to=to, identity=one.identity.hex()))
 
         await self._cx.transact(work)
 

@@ -7,7 +7,7 @@ from typing import Final
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.formats.envelope import DeviceAddress, History
 from orbital_relay.e2ee.formats.records import HistoryPolicy
-from orbital_relay.e2ee.outbox import PostDelivery, enqueue, new_key
+from orbital_relay.e2ee.outbox import QueuedDelivery, enqueue, new_key
 from orbital_relay.e2ee.requests import history_of
 from orbital_relay.e2ee.rows import PINS, OwnPin
 from orbital_relay.e2ee.state import Context, load_roster
@@ -50,5 +50,5 @@ def share_history(unit: Unit, cx: Context, group: str, user: str) -> int:
         most = max(most, len(shared))
         for at in range(0, len(shared), MAX_CHAINS):
             some = shared[at : at + MAX_CHAINS]
-            enqueue(unit, group, PostDelivery(id=new_key(), to=to, identity=device.identity.hex(), history=some))
+            enqueue(unit, group, QueuedDelivery(id=new_key(), to=to, identity=device.identity.hex(), history=some))
     return most

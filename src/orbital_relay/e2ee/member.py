@@ -135,6 +135,11 @@ class GroupDevice(Enrolment):
         cx = self._cx
         keys = await cx.transact(lambda unit: cx.ratchet.publish(unit, cx.me.device, cx.now(), wanted), durable=True)
         await cx.relay.put_keys(keys)
+        await cx.transact(lambda unit: unit.put(MARKS, "published", cx.now()))
+
+    async def published_at(self) -> int | None:
+        """Return when keys were last offered in the directory, milliseconds since the epoch; None before that."""
+        return await self._cx.transact(lambda unit: unit.get(MARKS, "published"))
 
     async def identity(self) -> bytes:
         """Return the identity key of this device, 33 bytes."""
@@ -229,7 +234,15 @@ class GroupDevice(Enrolment):
 
     # Sending
 
-    async def draft(self, group: str, kind: str, parts: Sequence[NewPart], plain: dict[str, Any] | None = None) -> str:
+    async def draft(
+        self,
+        group: str,
+        kind: str,
+        parts: Sequence[NewPart],
+        plain: dict[str, Any] | None = None,
+        *,
+        answering: Item | None = None,
+    ) -> str:
         """
         Put a draft into the outbox. It is sealed at the moment of sending.
 
@@ -238,6 +251,8 @@ class GroupDevice(Enrolment):
             kind: The type of the event, `new_reply` for instance.
             parts: The encrypted fields.
             plain: The other fields.
+            answering: An item that counts as handled in the same transaction: it is answered once, also when the
+                program is killed.
 
         Returns:
             The idempotency key.
@@ -271,6 +286,8 @@ class GroupDevice(Enrolment):
         def work(unit: Unit) -> None:
             load_group(unit, group)
             enqueue_draft(unit, group, draft)
+            if answering is not None:
+                unit.delete(UNHANDLED, f"{answering.group}/{ordered(answering.seq)}")
 
         await cx.transact(work, durable=True)
         return draft.id

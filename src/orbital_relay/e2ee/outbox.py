@@ -60,14 +60,14 @@ class OutboxDraft(msgspec.Struct, frozen=True, kw_only=True):
     withheld: bool = False
 
 
-class PostRecord(msgspec.Struct, frozen=True, kw_only=True, tag="record"):
+class QueuedRecord(msgspec.Struct, frozen=True, kw_only=True, tag="record"):
     """A record to post."""
 
     id: str
     record: bytes
 
 
-class PostRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
+class QueuedRequest(msgspec.Struct, frozen=True, kw_only=True, tag="request"):
     """A request to post."""
 
     id: str
@@ -81,7 +81,7 @@ class SealedDelivery(msgspec.Struct, frozen=True):
     epoch: int
 
 
-class PostDelivery(msgspec.Struct, frozen=True, kw_only=True, tag="deliver"):
+class QueuedDelivery(msgspec.Struct, frozen=True, kw_only=True, tag="deliver"):
     """
     A pairwise message for one device.
 
@@ -106,7 +106,7 @@ class PostDelivery(msgspec.Struct, frozen=True, kw_only=True, tag="deliver"):
     sealed: SealedDelivery | None = None
 
 
-Service = PostRecord | PostRequest | PostDelivery
+Service = QueuedRecord | QueuedRequest | QueuedDelivery
 """Rows of the outbox that are no drafts."""
 
 DRAFTS: Final = RowTable[OutboxDraft]("outbox", OutboxDraft)

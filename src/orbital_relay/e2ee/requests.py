@@ -10,8 +10,8 @@ from orbital_relay.e2ee.formats.envelope import DeviceAddress, History, Keys, Re
 from orbital_relay.e2ee.outbox import (
     DRAFTS,
     SERVICES,
-    PostDelivery,
-    PostRequest,
+    QueuedDelivery,
+    QueuedRequest,
     enqueue,
     new_key,
     posted_of,
@@ -57,7 +57,7 @@ def take_request(unit: Unit, cx: Context, event: LogEvent, author: str, request:
     if count >= MAX_ANSWERS:
         return
     unit.put(ANSWERS, key, count + 1)
-    answer = PostDelivery(
+    answer = QueuedDelivery(
         id=new_key(), to=asker, identity=found.identity.hex(), answers=distribution, not_before=cx.now()
     )
     # The owner's device answers; another device of the same person only if that one did not.
@@ -78,7 +78,7 @@ def cancel_answers(unit: Unit, group: str, sender: DeviceAddress, keys: Keys) ->
     """Delete answers that wait for the owner's device: its keys went out."""
     served = {delivery.to for delivery in keys.deliveries}
     for key, row in unit.scan(SERVICES, services_of(group)):
-        if not isinstance(row, PostDelivery) or row.answers is None or not row.history:
+        if not isinstance(row, QueuedDelivery) or row.answers is None or not row.history:
             continue
         if row.history[0].user == sender.user and row.to in served:
             unit.delete(SERVICES, key)
@@ -109,7 +109,7 @@ def due_requests(unit: Unit, cx: Context, group: str, caught_up_at: int) -> None
         elif due <= now:
             unit.put(WAITING, key, msgspec.structs.replace(row, since=since, asked=row.asked + 1))
             if row.distribution not in asked:
-                enqueue(unit, group, PostRequest(id=new_key(), distribution=bytes.fromhex(row.distribution)))
+                enqueue(unit, group, QueuedRequest(id=new_key(), distribution=bytes.fromhex(row.distribution)))
             asked.add(row.distribution)
         elif row.since is None:
             unit.put(WAITING, key, msgspec.structs.replace(row, since=since))

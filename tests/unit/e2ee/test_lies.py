@@ -10,7 +10,7 @@ import pytest
 from orbital_relay.e2ee.crypto.curve import ORDER, SigningKey
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.formats.envelope import DeviceAddress, Envelope, read_envelope, write_envelope
-from orbital_relay.e2ee.outbox import SERVICES, PostDelivery, services_of
+from orbital_relay.e2ee.outbox import SERVICES, QueuedDelivery, services_of
 from orbital_relay.e2ee.rows import PINS
 from orbital_relay.e2ee.stores.memory import MemoryStore
 from orbital_relay.e2ee.texts import from_base64, to_base64
@@ -358,7 +358,7 @@ async def test_stolen_chain():
     skdm = next(pin.skdm for _, pin in unit.scan(PINS) if pin.user == ADA and pin.group == group)
     identity = (await cleo.identity()).hex()
     unit.put(
-        SERVICES, services_of(group) + "9" * 16, PostDelivery(id="stolen", to=cleo.me, identity=identity, skdm=skdm)
+        SERVICES, services_of(group) + "9" * 16, QueuedDelivery(id="stolen", to=cleo.me, identity=identity, skdm=skdm)
     )
     store.commit(unit.writes(), durable=True)
     await ben.flush(group)

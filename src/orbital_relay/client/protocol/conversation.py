@@ -10,7 +10,7 @@ import msgspec
 
 from orbital_relay import wire
 from orbital_relay.client.errors import ClientError, NotAMember, SubscribeRefused
-from orbital_relay.client.events import MAX_SEQ, Position, Problem, Typing, Unnumbered
+from orbital_relay.client.events import MAX_SEQ, KeysLow, Position, Problem, Typing, Unnumbered
 from orbital_relay.client.protocol.effects import (
     Effect,
     Ended,
@@ -335,6 +335,8 @@ def _ephemeral(frame: Frame) -> list[Effect]:
     if frame.type == "typing_indicator":
         typing = msgspec.json.decode(frame.data, type=wire.TypingIndicator)
         return [Notify(Typing(data=typing, server_timestamp=frame.server_timestamp))]
+    if frame.type == wire.KeysLow.kind:
+        return [Notify(KeysLow(data=msgspec.json.decode(frame.data, type=wire.KeysLow)))]
     unnumbered = Unnumbered(type=frame.type, data=decode_object(frame.data), server_timestamp=frame.server_timestamp)
     return [Notify(unnumbered)]
 
