@@ -43,7 +43,7 @@ export function makeHeader(place, { leave, toggleInspector }) {
     if (said.textContent !== words) said.textContent = words;
     banner.hidden = !more;
     if (more && banner.firstChild?.textContent !== more)
-      put(banner, h('p', {}, more), loginProxy && !offline ? loginButton() : retryButton());
+      put(banner, h('p', {}, more), loginProxy && !offline ? loginButton() : null, retryButton());
     const unread = [...family.groups.values()].reduce((sum, one) => sum + family.unreadIn(one), 0);
     document.title = `${unread ? `(${unread}) ` : ''}${place.group()?.name ?? 'Orbital'}`;
   };
