@@ -781,7 +781,7 @@ async def test_erasing_a_user(store: Store, stamps: Stamps, home: Home):
     assert await store.due_erasures() == []
     assert await store.find_user(home.bob.user_id) is None
     assert [await store.erase_content(before_ms=NOW_MS + later) for later in (0, 1, 1)] == [0, 1, 0]
-    page = await store.threads(home.ann.key, home.group_id, limit=10, offset=0, newest_first=True)
+    page = await store.threads(home.ann.key, home.group_id, limit=10, offset=0, sort="created_desc")
     (kept,) = [each for each in page.threads if each.thread_id == opened.thread_id]
     assert (kept.author_username, kept.encrypted_body, kept.reply_count) == ("deleted", "AA==", 1)
 

@@ -72,6 +72,11 @@ def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> 
         return False
     release(conn, _m.uploader == user)
     _expire(conn, _m.uploader == user, at_ms=at_ms)
+    devices = select(t.devices.c.id).where(t.devices.c.user == user)
+    for table in (t.pre_keys, t.low_stocks):
+        conn.execute(delete(table).where(table.c.device.in_(devices)))
+    conn.execute(delete(t.devices).where(t.devices.c.user == user))
+    conn.execute(delete(t.announcements).where(t.announcements.c.user == user))
     conn.execute(delete(t.idempotency_keys).where(t.idempotency_keys.c.user == user))
     conn.execute(delete(t.media_downloads).where(t.media_downloads.c.user == user))
     devices = select(t.devices.c.id).where(t.devices.c.user == user)
@@ -189,5 +194,7 @@ def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> boo
     conn.execute(delete(t.threads).where(t.threads.c.group == group))
     conn.execute(delete(t.records).where(t.records.c.group == group))
     conn.execute(delete(t.announcements).where(t.announcements.c.group == group))
+    for table in (t.records, t.announcements):
+        conn.execute(delete(table).where(table.c.group == group))
     conn.execute(delete(t.groups).where(_g.id == group))
     return True

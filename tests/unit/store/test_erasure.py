@@ -1,0 +1,39 @@
+"""What erases accounts and deletes groups knows every table that refers to them."""
+
+from __future__ import annotations
+
+from orbital_relay.store import tables as t
+
+ERASED = {
+    "announcements.group",
+    "announcements.user",
+    "devices.user",
+    "groups.creator",
+    "idempotency_keys.user",
+    "invitations.used_by",
+    "media.group",
+    "media.uploader",
+    "media_downloads.user",
+    "members.group",
+    "members.user",
+    "records.group",
+    "replies.author",
+    "threads.author",
+    "threads.group",
+}
+"""Columns whose rows store/erasure.py deletes, or from which it takes the name."""
+KEPT = {"records.author"}
+"""Columns whose rows stay: a record is part of the group's signed roster, and its author has no name any more."""
+
+
+def test_every_table_is_considered():
+    """[ERASED1] A column that refers to a user or a group is erased, or is listed with the reason why it stays."""
+    found = {
+        f"{table.name}.{column.name}"
+        for table in t.metadata.sorted_tables
+        for column in table.columns
+        for key in column.foreign_keys
+        if key.column.table in {t.users, t.groups}
+    }
+
+    assert found == ERASED | KEPT
