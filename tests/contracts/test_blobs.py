@@ -67,7 +67,7 @@ async def get(blobs: Blobs, name: str, start: int, end: int) -> bytes:
 
 async def names(blobs: Blobs) -> dict[str, int]:
     """Return what is there, with sizes."""
-    return {blob.name: blob.size_bytes async for blob in blobs.every()}
+    return {blob.name: blob.size_bytes async for blob in blobs.listing()}
 
 
 @pytest.mark.parametrize("size", [1, HELD_BYTES, HELD_BYTES + 1, 5 * MIB, 2 * PART_BYTES + 3])
@@ -237,7 +237,7 @@ async def test_times_tell_age(blobs: Blobs):
     """[BLOB7] A blob has the time of its writing, to the second."""
     await put(blobs, "a/1", b"x")
 
-    (blob,) = [blob async for blob in blobs.every()]
+    (blob,) = [blob async for blob in blobs.listing()]
 
     assert abs(blob.modified_ms / 1000 - Path("/proc/self").stat().st_mtime) < 86_400
     assert blob.modified_ms > 1_600_000_000_000

@@ -63,13 +63,9 @@ class Counting:
         finally:
             self._now -= 1
 
-    def inside(self, folder: str) -> AsyncIterator[Any]:
-        """List one folder."""
-        return self._counted(self._blobs.inside(folder))
-
-    def every(self) -> AsyncIterator[Any]:
-        """List all."""
-        return self._counted(self._blobs.every())
+    def listing(self, folder: str | None = None) -> AsyncIterator[Any]:
+        """List all, or one folder."""
+        return self._counted(self._blobs.listing(folder))
 
     async def stream(self, name: str, *, start: int, end: int) -> AsyncIterator[bytes]:
         """Read."""
@@ -114,16 +110,11 @@ async def test_requests_of_a_bucket(s3: S3, tmp_path: Path, monkeypatch: pytest.
 class Many:
     """A storage that makes its list as it is read."""
 
-    async def inside(self, folder: str) -> AsyncIterator[Blob]:
-        """List one folder."""
-        for name, size in _ten(int(folder[1:])).items():
-            yield Blob(name, size, 0)
-
-    async def every(self) -> AsyncIterator[Blob]:
-        """List all."""
-        for number in range(1, 10_001):
-            async for blob in self.inside(f"f{number}"):
-                yield blob
+    async def listing(self, folder: str | None = None) -> AsyncIterator[Blob]:
+        """List all, or one folder."""
+        for number in range(1, 10_001) if folder is None else [int(folder[1:])]:
+            for name, size in _ten(number).items():
+                yield Blob(name, size, 0)
 
 
 def _ten(number: int) -> dict[str, int]:

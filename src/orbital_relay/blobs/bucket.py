@@ -117,21 +117,14 @@ class BucketBlobs:
 
     async def delete_folder(self, folder: str) -> None:
         """See `ports.Blobs.delete_folder`."""
-        await self.delete([blob.name async for blob in self.inside(folder)])
+        await self.delete([blob.name async for blob in self.listing(folder)])
 
-    def inside(self, folder: str) -> AsyncIterator[Blob]:
-        """See `ports.Blobs.inside`."""
-        return self._list(f"{folder}/")
-
-    def every(self) -> AsyncIterator[Blob]:
-        """See `ports.Blobs.every`."""
-        return self._list(None)
-
-    async def _list(self, prefix: str | None) -> AsyncIterator[Blob]:
+    async def listing(self, folder: str | None = None) -> AsyncIterator[Blob]:
+        """See `ports.Blobs.listing`."""
         import obstore  # noqa: PLC0415 - an extra
 
         with _answers():
-            async for page in obstore.list(self._store, prefix=prefix):
+            async for page in obstore.list(self._store, prefix=None if folder is None else f"{folder}/"):
                 for each in page:
                     yield Blob(each["path"], each["size"], int(each["last_modified"].timestamp() * 1000))
 

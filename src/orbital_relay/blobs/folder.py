@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Collection, Iterator
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -103,17 +104,14 @@ class FolderBlobs:
         """See `ports.Blobs.delete_folder`."""
         await on_thread(lambda: self._delete([*_files(self._root / folder), self._root / folder / "none"]))
 
-    async def every(self) -> AsyncIterator[Blob]:
-        """See `ports.Blobs.every`."""
-        folders = await on_thread(lambda: [path.name for path in _entries(self._root) if path.name != DRAFTS])
-        for folder in folders:
-            async for blob in self.inside(folder):
+    async def listing(self, folder: str | None = None) -> AsyncIterator[Blob]:
+        """See `ports.Blobs.listing`."""
+        for each in [folder] if folder is not None else await on_thread(self._folders):
+            for blob in await on_thread(partial(self._blobs_in, self._root / each)):
                 yield blob
 
-    async def inside(self, folder: str) -> AsyncIterator[Blob]:
-        """See `ports.Blobs.inside`."""
-        for blob in await on_thread(lambda: self._blobs_in(self._root / folder)):
-            yield blob
+    def _folders(self) -> list[str]:
+        return [path.name for path in _entries(self._root) if path.name != DRAFTS]
 
     def _blobs_in(self, folder: Path) -> list[Blob]:
         found = []

@@ -73,12 +73,8 @@ class Blobs(Protocol):
         """Remove every blob whose name begins with `folder/`."""
         ...
 
-    def inside(self, folder: str) -> AsyncIterator[Blob]:
-        """Return every blob whose name begins with `folder/`, in no order."""
-        ...
-
-    def every(self) -> AsyncIterator[Blob]:
-        """Return every blob, in no order."""
+    def listing(self, folder: str | None = None) -> AsyncIterator[Blob]:
+        """Return every blob, in no order; with a folder, every one whose name begins with `folder/`."""
         ...
 
     async def sweep(self, *, before_ms: int) -> int:

@@ -59,7 +59,7 @@ async def orphans(rows: MediaRows, blobs: Blobs) -> AsyncIterator[Blob]:
         known = await rows.known_chunks({folder_of(blob.name) for blob in batch})
         return [blob for blob in batch if blob.name not in known]
 
-    async for blob in blobs.every():
+    async for blob in blobs.listing():
         batch.append(blob)
         if len(batch) >= NAMES_AT_ONCE:
             for each in await unknown():
@@ -110,7 +110,7 @@ async def _wrong_bytes(rows: MediaRows, blobs: Blobs, chunks: dict[str, int]) ->
 
 
 async def _sizes(blobs: Blobs, folders: Collection[str]) -> dict[str, int]:
-    return {blob.name: blob.size_bytes for folder in folders async for blob in blobs.inside(folder)}
+    return {blob.name: blob.size_bytes for folder in folders async for blob in blobs.listing(folder)}
 
 
 async def _is_wrong(rows: MediaRows, blobs: Blobs, name: str, size_bytes: int) -> bool:
