@@ -124,6 +124,13 @@ for await (const item of subscription) {
     case 'member_left':
       same<typeof item.data.reason, 'left' | 'removed'>();
       break;
+    case 'identity_changed':
+      console.log(item.data.device_id);
+      break;
+    case 'new_keys':
+    case 'new_record':
+      console.log(item.seq, Object.keys(item.data));
+      break;
     case 'reset':
       same<typeof item.data.reason, ResetReason>();
       if (item.data.reason === RESET.GONE) console.log(item.data.last);
