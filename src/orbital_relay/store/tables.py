@@ -110,7 +110,7 @@ MESSAGES_ONLY: Final = events.c.message == literal_column("1")
 
 KEYS_ONLY: Final = events.c.message == literal_column("2")
 """Key messages: these outlive the log's retention, at most for 30 days."""
-Index("keys_by_place", events.c.event_key, sqlite_where=KEYS_ONLY, postgresql_where=KEYS_ONLY)
+# The same holds for its index `keys_by_place`.
 
 threads: Final = Table(
     "threads",

@@ -51,6 +51,7 @@ def sources():
         lifecycle=SimpleNamespace(draining=False),
         clock=SimpleNamespace(ahead_s=lambda: 12.5),
         bus=SimpleNamespace(connected=True),
+        disk=SimpleNamespace(free_bytes=lambda: 5_000, reserve_bytes=300),
     )
 
 
@@ -127,6 +128,8 @@ def test_every_number_of_the_rooms_is_told(metrics, sources):
         ("orbital_refused_handshakes_total", "TOO_MANY_REQUESTS"): 9,
         ("orbital_cut_connections_total", "silent"): 3,
         ("orbital_draining",): 0,
+        ("orbital_disk_free_bytes",): 5_000,
+        ("orbital_disk_reserve_bytes",): 300,
     }
     assert {name: found.get(name) for name in expected} == expected
 
