@@ -14,7 +14,7 @@ RUN = CHECKOUT / ".ci" / "run"
 
 
 def test_every_program_is_installed():
-    """[CIRUN1] Each Debian package that a skipped test names as its remedy is one that .ci/run installs."""
+    """[CIRUN1] Each Debian package that a skipped test names as its remedy is installed by .ci/run."""
     listed = set(re.search(r'^programs="\n(.*?)^"', RUN.read_text(), re.MULTILINE | re.DOTALL)[1].split())
     remedies = {
         package
@@ -27,8 +27,8 @@ def test_every_program_is_installed():
     assert remedies - listed == set()
 
 
-def test_completeness_is_ours_to_ask_for():
-    """[CIRUN2] No test looks at `CI`, which every hosted runner sets; .ci/run asks by a variable of the project."""
+def test_completeness_has_its_own_variable():
+    """[CIRUN2] No test reads `CI`, which every hosted runner sets; .ci/run uses a variable of the project."""
     readers = [
         path.relative_to(CHECKOUT).as_posix()
         for folder in ("tests", "clients", "web", "examples", "bench")
@@ -74,7 +74,7 @@ def test_missing_programs_are_installed_without_being_started(tmp_path: Path):
 
 
 def test_make_says_why_there_is_no_environment(tmp_path: Path):
-    """[CIRUN4] Where the environment cannot be made, make shows the true reason and the way out."""
+    """[CIRUN4] Where the environment cannot be created, make reports the cause and the remedy."""
     (tmp_path / "file").write_text("")
     place = tmp_path / "file" / "venv"
 
@@ -88,7 +88,7 @@ def test_make_says_why_there_is_no_environment(tmp_path: Path):
 
 
 def test_make_says_when_venv_is_missing(tmp_path: Path):
-    """[CIRUN5] A Python without the module venv, as Debian's alone, gets the name of the package that brings it."""
+    """[CIRUN5] For a Python without the module venv, as in Debian, make names the package that provides it."""
     python = tmp_path / "python3"
     python.write_text('#!/bin/sh\ncase "$*" in *ensurepip*) exit 1 ;; *) exit 0 ;; esac\n')
     python.chmod(0o755)

@@ -34,8 +34,8 @@ def commands(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("path", [*WORKFLOWS, CHECKOUT / ".pre-commit-config.yaml"], ids=lambda path: path.name)
-def test_what_is_started_exists(path: Path):
-    """[COMM1] Every make target that a workflow or a hook starts is in the Makefile, and every folder is there."""
+def test_every_target_exists(path: Path):
+    """[COMM1] Every make target that a workflow or a hook runs is in the Makefile, and every folder exists."""
     targets = set(re.findall(r"^([a-z-]+):.*##", (CHECKOUT / "Makefile").read_text(), re.MULTILINE))
     started = {
         word
@@ -54,8 +54,8 @@ def test_what_is_started_exists(path: Path):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_a_workflow_may_do_little(path: Path):
-    """[COMM2] A workflow may only read unless a job asks for more; no job is endless; no secret is stored for one."""
+def test_a_workflow_has_few_permissions(path: Path):
+    """[COMM2] A workflow has only read permission unless a job requests more; every job has a timeout and no secret."""
     document = yaml.safe_load(path.read_text())
 
     assert document["permissions"] == {"contents": "read"}
@@ -66,8 +66,8 @@ def test_a_workflow_may_do_little(path: Path):
     assert "secrets." not in path.read_text()
 
 
-def test_every_version_is_tried():
-    """[COMM3] The matrix has each Python of the classifiers and each Node from the oldest of `engines` on."""
+def test_every_version_is_tested():
+    """[COMM3] The matrix has each Python of the classifiers and each Node from the oldest in `engines` on."""
     checked = jobs(CHECKOUT / ".github" / "workflows" / "check.yml")
     classified = re.findall(r"Python :: (3\.\d+)", "\n".join(MANIFEST["project"]["classifiers"]))
     package = json.loads((CHECKOUT / "clients" / "javascript" / "package.json").read_text())
@@ -96,7 +96,7 @@ def test_a_release_is_attested_and_published_without_a_password():
     "path", sorted((CHECKOUT / ".github" / "ISSUE_TEMPLATE").glob("*.yml")), ids=lambda path: path.name
 )
 def test_templates_are_forms(path: Path):
-    """[COMM5] Each issue form has a name, a description and fields with ids of their own; links lead to the project."""
+    """[COMM5] Each issue form has a name, a description and fields with unique ids; links lead to the project."""
     form = yaml.safe_load(path.read_text())
     if path.name == "config.yml":
         assert all(link["url"].startswith(MANIFEST["project"]["urls"]["Source"]) for link in form["contact_links"])
@@ -110,8 +110,8 @@ def test_templates_are_forms(path: Path):
 
 
 @pytest.mark.parametrize("name", ["SECURITY.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md"])
-def test_policies_are_found_and_lead_somewhere(name: str):
-    """[COMM6] Each policy is one of the pages whose links and sentences are checked, and names a way to reach us."""
+def test_policies_are_checked_and_have_a_contact(name: str):
+    """[COMM6] Each policy is among the pages whose links and sentences are checked, and names a contact."""
     page = CHECKOUT / name
 
     assert page in reading.documents()
@@ -119,8 +119,8 @@ def test_policies_are_found_and_lead_somewhere(name: str):
         assert MANIFEST["project"]["urls"]["Source"] in page.read_text()
 
 
-def test_the_editor_s_settings_hold():
-    """[COMM7] The tree keeps to .editorconfig: LF, a newline at the end, no blank at the end of a line."""
+def test_the_tree_follows_editorconfig():
+    """[COMM7] The tree follows .editorconfig: LF, a newline at the end of a file, no trailing whitespace."""
     wrong = []
     kinds = ("*.py", "*.md", "*.yml", "*.yaml", "*.toml", "*.conf", "*.cfg", "Makefile", "Caddyfile")
     for kind in kinds:

@@ -11,7 +11,7 @@ SOURCE = CHECKOUT / "src" / "orbital_relay"
 
 
 def test_a_room_below_its_floor_is_named():
-    """[FLOOR1] A room below its floor is a fault with its share and the lines that no test ran."""
+    """[FLOOR1] A room below its floor is an error with its coverage and the lines that no test ran."""
     rooms = {"core": (100, {"core/hub.py": [7, 8]}), "wire": (50, {"wire/events.py": [3]})}
 
     assert below({"core": 98, "wire": 98}, rooms) == []
@@ -21,12 +21,12 @@ def test_a_room_below_its_floor_is_named():
 
 
 def test_a_floor_without_a_room_is_named():
-    """[FLOOR2] A floor whose room was not measured is a fault: a room that was renamed keeps its floor."""
+    """[FLOOR2] A floor whose room was not measured is an error: a renamed room keeps its floor."""
     assert below({"core": 100}, {"wire": (1, {})}) == ["core has a floor and no measured line"]
 
 
-def test_every_floor_is_of_a_room():
-    """[FLOOR3] Each floor is of a room of the package, and that of the core is 100 %."""
+def test_every_floor_has_a_room():
+    """[FLOOR3] Each floor belongs to a room of the package, and the floor of the core is 100 %."""
     floors = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["orbital"]["coverage-floors"]
     rooms = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
 

@@ -59,7 +59,7 @@ def modules(*folders: str) -> list[str]:
 
 
 def test_floors():
-    """[HOUSE1] Imports point down; the deciding modules import nothing that waits."""
+    """[HOUSE1] Imports point down; the modules of the core import nothing that waits."""
     found = subprocess.run(
         [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=CHECKOUT, capture_output=True, text=True
     )
@@ -68,7 +68,7 @@ def test_floors():
 
 
 def test_wings():
-    """[WINGS1] The contracts name every wing and module of the server, forbid circles, and count imports for types."""
+    """[WINGS1] The contracts name every wing and module of the server, forbid cycles, and include type imports."""
     linter = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     contracts = {contract["type"]: contract for contract in linter["contracts"] if "server" in str(contract)}
     circles = [contract for contract in linter["contracts"] if contract["type"] == "acyclic_siblings"]
@@ -83,14 +83,14 @@ def test_wings():
 
 @pytest.mark.parametrize("module", modules("src", "tests", "bench", "examples"))
 def test_first_line(module: str):
-    """[HOUSE2] Every module says in its first line what it contains."""
+    """[HOUSE2] Every module's first line says what it contains."""
     said = ast.get_docstring(ast.parse((CHECKOUT / module).read_text("utf-8")))
 
     assert said, f"{module} has no docstring"
     assert said.splitlines()[0].rstrip().endswith((".", "?", "!", ":")), f"{module}: its first line is no sentence"
 
 
-def test_core_is_proven_alone():
+def test_core_is_tested_alone():
     """[HOUSE3] Every module of the core has its own file of unit tests."""
     proven = {path.name for path in files(".py", below="tests/unit")}
     unproven = [
@@ -109,7 +109,7 @@ def _tests(module: str) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 @pytest.mark.parametrize("module", [name for name in modules("tests") if Path(name).name.startswith("test_")])
 def test_every_test_claims(module: str):
-    """[HOUSE4] Every test's docstring starts with the number of its rule, as `[ORD3]`, and makes a claim."""
+    """[HOUSE4] Every test's docstring starts with its rule id, as `[ORD3]`, and makes a claim."""
     claim = re.compile(r"\[[A-Z][A-Z0-9-]*(?:[, ]+[A-Z][A-Z0-9-]*)*\] \S")
     mute = [test.name for test in _tests(module) if not claim.match(ast.get_docstring(test) or "")]
 
@@ -127,8 +127,8 @@ def test_environment_is_read_in_one_place():
     assert readers == []
 
 
-def test_core_does_not_look_at_the_clock():
-    """[HOUSE6] The deciding modules get the time as an argument: no `now()`, no `today()`, no random UUID."""
+def test_core_does_not_read_the_clock():
+    """[HOUSE6] The modules of the core get the time as an argument: no `now()`, no `today()`, no random UUID."""
     deciding = [
         *(path for room in ("core", "wire", "model") for path in files(".py", below=f"src/orbital_relay/{room}")),
         SOURCE / "errors.py",
@@ -144,8 +144,8 @@ def test_core_does_not_look_at_the_clock():
     assert asked == []
 
 
-def test_locks_name_no_place():
-    """[HOUSE7] Locks contain versions and hashes, and no place to fetch from."""
+def test_locks_name_no_index():
+    """[HOUSE7] Locks contain versions and hashes, and no URL of a package index."""
     python = [where for where, line in lines(".txt") if where.startswith("requirements/") and "://" in line]
     javascript = [where for where, line in lines("package-lock.json") if '"resolved"' in line]
 
@@ -153,7 +153,7 @@ def test_locks_name_no_place():
 
 
 def test_locks_agree():
-    """[HOUSE8] All Python locks name the same version of a package, each with hashes."""
+    """[HOUSE8] All Python locks have the same version of each package, with hashes."""
     pinned: dict[str, dict[str, str]] = {}
     locks = sorted((CHECKOUT / "requirements").glob("*.txt"))
     for lock in locks:
@@ -167,13 +167,13 @@ def test_locks_agree():
     assert {name: where for name, where in pinned.items() if len(set(where.values())) > 1} == {}
 
 
-def test_nothing_is_left_open():
+def test_no_note_of_unfinished_work():
     """[HOUSE9] The tree contains no note of unfinished work."""
     assert [where for where, line in lines() if _UNFINISHED.search(line)] == []
 
 
-def test_nothing_of_one_machine():
-    """[HOUSE10] The tree names no path of one machine, no registry's host, and no other place to fetch from."""
+def test_no_machine_specific_path_or_host():
+    """[HOUSE10] The tree contains no path of one machine, no registry host, and no other download location."""
     unwanted = (_OF_ONE_MACHINE, _REGISTRY, _FETCHED_FROM)
     named = [where for where, line in lines() if any(pattern.search(line) for pattern in unwanted)]
 
@@ -182,7 +182,7 @@ def test_nothing_of_one_machine():
 
 @pytest.mark.parametrize("module", modules("tests"))
 def test_a_sleep_has_a_reason(module: str):
-    """[HOUSE12] A sleep is not a way to wait: outside a loop that polls for a fact, a comment gives its reason."""
+    """[HOUSE12] A sleep is not used as a wait: outside a loop that polls, a comment gives its reason."""
     text = (CHECKOUT / module).read_text("utf-8").splitlines()
     tree = ast.parse("\n".join(text))
     looking = {id(node) for loop in ast.walk(tree) if isinstance(loop, ast.While) for node in ast.walk(loop)}
@@ -201,7 +201,7 @@ def test_a_sleep_has_a_reason(module: str):
 
 
 def test_the_allow_list_of_dead_code_is_current():
-    """[HOUSE14] Every name that vulture is asked to ignore is still in the tree."""
+    """[HOUSE14] Every name that vulture ignores is still in the tree."""
     ignored = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["vulture"]["ignore_names"]
     text = "\n".join(
         path.read_text("utf-8") for folder in ("src", "bench", "tests") for path in files(".py", below=folder)

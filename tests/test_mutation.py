@@ -17,7 +17,7 @@ DIFF = """--- src/orbital_relay/core/wheel.py
 
 
 def test_a_survivor_is_read_from_its_diff():
-    """[MUT1] A survivor is its function and the line before and after, whatever number mutmut gave it."""
+    """[MUT1] A survivor is identified by its function and the line before and after, not by mutmut's number."""
     assert function_of("orbital_relay.core.wheel.xǁWheelǁturn__mutmut_3") == "core.wheel.Wheel.turn"
     assert function_of("orbital_relay.core.chain.x_prev_of__mutmut_16") == "core.chain.prev_of"
     assert survivor_of("orbital_relay.core.wheel.xǁWheelǁturn__mutmut_3", DIFF) == Survivor(
@@ -26,7 +26,7 @@ def test_a_survivor_is_read_from_its_diff():
 
 
 def test_a_survivor_without_a_reason_is_a_fault():
-    """[MUT2] A survivor that is not explained is a fault, and so is an explanation whose mutant did not survive."""
+    """[MUT2] A survivor without an explanation is an error, and so is an explanation without a survivor."""
     first, second = Survivor("a.b", "x = 1", "x = 2"), Survivor("a.c", "y = 1", "y = 2")
 
     assert faults([first], [first]) == []
@@ -34,7 +34,7 @@ def test_a_survivor_without_a_reason_is_a_fault():
     assert faults([], [second]) == ["explained, and not a survivor: a.c: y = 2"]
 
 
-def test_every_explanation_is_of_a_line_that_is_there():
+def test_every_explanation_has_an_existing_line():
     """[MUT3] Each explained survivor has a reason, and its line is in a module that is mutated."""
     known = explained(EXPLAINED.read_text("utf-8"))
     mutated = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["mutmut"]["only_mutate"]

@@ -58,7 +58,7 @@ def ideas(found: list[tuple[str, bool]], *, is_port: bool) -> int:
 
 
 def test_one_name_one_idea():
-    """[NAMES1] A class name stands for one idea in all of the source, except a port's with its adapter."""
+    """[NAMES1] A class name has one meaning in all of the source, except a port's with its adapter."""
     found: dict[str, list[tuple[str, bool]]] = defaultdict(list)
     for name, file, protocol in classes():
         found[name].append((file, protocol))
@@ -70,8 +70,8 @@ def test_one_name_one_idea():
     assert ambiguous == {}
 
 
-def test_a_second_idea_is_found():
-    """[NAMES2] Two adapters of one name, and a Protocol that is not in the list of ports, are each a second idea."""
+def test_a_second_meaning_is_found():
+    """[NAMES2] Two adapters of one name, or a Protocol that is not in the list of ports, are a second meaning."""
     assert ideas([("ports.py", True), ("a.py", False)], is_port=True) == 1
     assert ideas([("ports.py", True), ("a.py", False), ("b.py", False)], is_port=True) == 2
     assert ideas([("a.py", True), ("b.py", False)], is_port=False) == 2
@@ -79,7 +79,7 @@ def test_a_second_idea_is_found():
 
 
 def test_a_session_is_small():
-    """[SESSFILES1] Each file of the sessions has at most 200 lines: no one class reaches everything."""
+    """[SESSFILES1] Each file of the sessions has at most 200 lines."""
     sizes = {
         path.name: len(path.read_text("utf-8").splitlines()) for path in (SOURCE / "server" / "sessions").glob("*.py")
     }
@@ -89,7 +89,7 @@ def test_a_session_is_small():
 
 
 def test_no_file_is_too_long():
-    """[SIZES1] A source file has at most 400 lines; a table is listed with its reason, an older file with a ceiling."""
+    """[SIZES1] A source file has at most 400 lines; exceptions are listed with a reason or a ceiling."""
     sizes = {
         path.relative_to(SOURCE).as_posix(): len(path.read_text("utf-8").splitlines()) for path in SOURCE.rglob("*.py")
     }
@@ -105,7 +105,7 @@ GENERATED: Final = {"clients/javascript/src/api-types.js"}
 
 
 def test_no_javascript_file_is_too_long():
-    """[SIZES2] A JavaScript source file has at most 400 lines; what a program writes is listed."""
+    """[SIZES2] A JavaScript source file has at most 400 lines; generated files are listed."""
     sizes = {
         name: len(path.read_text("utf-8").splitlines())
         for folder in ("clients", "web", "examples", "bench")
@@ -118,8 +118,8 @@ def test_no_javascript_file_is_too_long():
     assert {name: size for name, size in sizes.items() if size > MOST_LINES} == {}
 
 
-def test_javascript_functions_and_imports_are_held_by_the_linter():
-    """[SIZES3] biome refuses a function of more than 100 lines of code and a circle of imports, in all source files."""
+def test_the_linter_limits_javascript_functions_and_imports():
+    """[SIZES3] biome refuses functions of more than 100 lines of code and import cycles, in all source files."""
     rules = json.loads((CHECKOUT / "biome.json").read_text("utf-8"))
     linter = rules["linter"]["rules"]
     covered = [pattern for pattern in rules["files"]["includes"] if not pattern.startswith("!")]

@@ -18,7 +18,7 @@ OLDEST = numbers(ROOT["engines"]["node"])
 
 
 def test_every_package_names_the_same_oldest_node():
-    """[NODE1] The `engines` of all packages are the same, and the Node that the tests install is of that line."""
+    """[NODE1] The `engines` of all packages are equal, and the Node that the tests install satisfies them."""
     manifests = {str(path.relative_to(CHECKOUT)): json.loads(path.read_text("utf-8")) for path in files("package.json")}
     pinned = {name: numbers(version) for name, version in ROOT["optionalDependencies"].items()}
 

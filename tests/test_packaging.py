@@ -47,15 +47,15 @@ def metadata(wheel: Path) -> email.message.Message:
         return email.parser.Parser().parsestr(opened.read(name).decode())
 
 
-def test_an_index_takes_them(built: dict[str, Path]):
-    """[DIST1] twine and check-wheel-contents find nothing to object to."""
+def test_package_checks_pass(built: dict[str, Path]):
+    """[DIST1] twine and check-wheel-contents report nothing."""
     for command in (["twine", "check", "--strict", *built.values()], ["check-wheel-contents", built[".whl"]]):
         done = subprocess.run([BIN / command[0], *command[1:]], capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_one_version_and_our_own_name(built: dict[str, Path]):
-    """[DIST2] Name, version, authors, addresses and Pythons are those of the project, the version from one place."""
+    """[DIST2] Name, version, authors, addresses and Pythons are the project's; the version is defined once."""
     fields = metadata(built[".whl"])
     package = json.loads((CHECKOUT / "clients" / "javascript" / "package.json").read_text())
 
@@ -69,7 +69,7 @@ def test_one_version_and_our_own_name(built: dict[str, Path]):
 
 
 def test_the_description_stands_alone(built: dict[str, Path]):
-    """[DIST3] Every link and picture of the description is absolute and leads to a file of the checkout."""
+    """[DIST3] Every link and image of the description is absolute and leads to a file of the checkout."""
     text = metadata(built[".whl"]).get_payload()
     places = [link for link in reading.links(text) if not link.startswith("#")]
 
@@ -80,8 +80,8 @@ def test_the_description_stands_alone(built: dict[str, Path]):
         assert (CHECKOUT / re.split(r"/main/", urlsplit(link).path)[1]).exists(), link
 
 
-def test_the_same_commit_is_the_same_bytes(built: dict[str, Path], tmp_path: Path):
-    """[DIST4] Another copy of the tree, with other times and rights of its files, builds the same archives."""
+def test_builds_are_reproducible(built: dict[str, Path], tmp_path: Path):
+    """[DIST4] Another copy of the tree, with other times and permissions, builds identical archives."""
     copy = tmp_path / "copy"
     junk = shutil.ignore_patterns("node_modules", "var", ".venv", "__pycache__", ".*_cache", ".hypothesis", "dist")
     shutil.copytree(CHECKOUT, copy, ignore=junk, copy_function=shutil.copyfile)
@@ -95,7 +95,7 @@ def test_the_same_commit_is_the_same_bytes(built: dict[str, Path], tmp_path: Pat
 
 
 def test_the_sdist_builds_the_same_wheel(built: dict[str, Path], tmp_path: Path):
-    """[DIST5] The wheel that pip builds from the sdist is the wheel of the checkout, and no secret or data is in it."""
+    """[DIST5] The wheel that pip builds from the sdist equals that of the checkout, without secrets or data."""
     with tarfile.open(built[".gz"]) as opened:
         names = opened.getnames()
         opened.extractall(tmp_path, filter="data")
@@ -109,7 +109,7 @@ def test_the_sdist_builds_the_same_wheel(built: dict[str, Path], tmp_path: Path)
     assert not [name for name in inside if re.search(r"node_modules|\.env$|\.db|jwt-secret|(^|/)tls/", name)]
 
 
-def test_what_it_depends_on_is_listed(tmp_path: Path):
+def test_dependencies_are_listed(tmp_path: Path):
     """[DIST6] The list of components for auditors (CycloneDX) names each locked requirement with its hashes."""
     command = re.search(r"^\t\$\(BIN\)/(cyclonedx-py .*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[1]
     arguments = command.replace("dist/orbital-relay.cdx.json", str(tmp_path / "bom.json")).split()

@@ -21,7 +21,7 @@ from tests.support.tokens import sign
 
 
 def test_program_lines_and_end():
-    """[SUPPORT] A program's lines are kept, its status is reported, and a wait does not outlast it."""
+    """[SUPPORT] A program's output lines are kept, its status is reported, and a wait ends with the program."""
     program = Program([sys.executable, "-c", "print('one'); print('two'); raise SystemExit(3)"])
 
     assert program.wait_for("t(w)o")[1] == "w"
@@ -32,7 +32,7 @@ def test_program_lines_and_end():
 
 
 def test_program_killed():
-    """[SUPPORT] A killed program is gone when `kill` returns, frozen or not."""
+    """[SUPPORT] A killed program has ended when `kill` returns, frozen or not."""
     program = Program([sys.executable, "-c", "print('up', flush=True); input()"], stdin=True)
     program.wait_for("up")
 
@@ -42,8 +42,8 @@ def test_program_killed():
     assert not program.alive
 
 
-def test_postgres_is_there_and_comes_back(own_postgres: Postgres):
-    """[SUPPORT] A database outlives a crash of its PostgreSQL."""
+def test_postgres_survives_a_crash(own_postgres: Postgres):
+    """[SUPPORT] A database survives a crash of its PostgreSQL."""
     url = own_postgres.create_database()
     name = url.rsplit("/", 1)[1]
     own_postgres.execute("CREATE TABLE t AS SELECT 7 AS n", database=name)
@@ -62,8 +62,8 @@ async def _resp(redis: Redis, command: bytes) -> bytes:
     return answer
 
 
-async def test_redis_comes_back_empty(redis_server: Redis):
-    """[SUPPORT] A Redis that is started again is on the same port, and empty."""
+async def test_redis_restarts_empty(redis_server: Redis):
+    """[SUPPORT] A restarted Redis has the same port and is empty."""
     assert await _resp(redis_server, b"SET k v") == b"+OK\r\n"
 
     redis_server.restart()
@@ -96,7 +96,7 @@ async def echo() -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("how", ["whole", "some", "bytes"])
 async def test_proxy_changes_nothing_by_slicing(echo: int, how: str, seed: int):
-    """[SUPPORT] However a stream is sliced and delayed, its bytes arrive all and in order."""
+    """[SUPPORT] However a stream is sliced and delayed, its bytes arrive complete and in order."""
     sent = os.urandom(3_000)
     async with await Proxy.open(echo, seed=seed) as proxy:
         await proxy.set(slice=how, delay_ms=[0, 0.1])
@@ -109,7 +109,7 @@ async def test_proxy_changes_nothing_by_slicing(echo: int, how: str, seed: int):
 
 
 async def test_proxy_cut_and_reset_differ(echo: int):
-    """[SUPPORT] A cut is an end of file at the client, a reset an error."""
+    """[SUPPORT] The client sees a cut as an end of file, and a reset as an error."""
     async with await Proxy.open(echo) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(b"x")
@@ -127,7 +127,7 @@ async def test_proxy_cut_and_reset_differ(echo: int):
         writer.close()
 
 
-async def test_proxy_lifetime_is_the_seeds(echo: int):
+async def test_proxy_lifetime_follows_the_seed(echo: int):
     """[SUPPORT] The same seed ends a connection at the same byte."""
     ends = []
     for _ in range(2):
@@ -143,7 +143,7 @@ async def test_proxy_lifetime_is_the_seeds(echo: int):
 
 
 async def test_proxy_by_command(echo: int):
-    """[SUPPORT] The proxy obeys JSON lines, so that Node drives it as Python does, and says what it does not know."""
+    """[SUPPORT] The proxy executes JSON lines, so that Node and Python can drive it, and reports unknown commands."""
     command = [sys.executable, "-m", "tests.support.proxy", "--to", f"127.0.0.1:{echo}"]
     program = Program(command, stdin=True, cwd=CHECKOUT)
     port = int((await asyncio.to_thread(program.wait_for, r'"listening": (\d+)'))[1])
@@ -167,21 +167,21 @@ async def test_proxy_by_command(echo: int):
 
 
 def test_link_and_opaque():
-    """[SUPPORT] The hash and the base64 are the standard's: SHA-256 of "abc" (FIPS 180-2, appendix B.1)."""
+    """[SUPPORT] The hash and the base64 conform to the standards: SHA-256 of "abc" (FIPS 180-2, appendix B.1)."""
     assert link("abc") == "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"
     assert opaque("hi") == "aGk="
 
 
 def test_sign_is_rfc_7515s():
-    """[SUPPORT] A signature is made as RFC 7515, appendix A.1 makes it, checked by the server's own library."""
+    """[SUPPORT] A signature conforms to RFC 7515, appendix A.1, and the server's own library verifies it."""
     jwt = pytest.importorskip("jwt")
     made = sign({"userId": "u", "exp": 4_000_000_000}, secret="k" * 32)
 
     assert jwt.decode(made, "k" * 32, algorithms=["HS256"]) == {"userId": "u", "exp": 4_000_000_000}
 
 
-def test_published_class_is_whole():
-    """[SUPPORT] What is cut out of the published document is the one class, to its last brace."""
+def test_published_class_is_complete():
+    """[SUPPORT] The code extracted from the published document is exactly the one class, to its last brace."""
     text = published.client_class()
 
     assert text.startswith("class OrbitalWebSocketManager {")

@@ -36,7 +36,7 @@ def floor(tmp_path):
 
 
 def test_every_delivery_is_counted_once(floor):
-    """[BENCH1] Of an event to N listeners exactly N deliveries are counted, and nothing is left in flight."""
+    """[BENCH1] For an event to N listeners exactly N deliveries are counted, and none is left in flight."""
     layout = systems.Layout(groups=3, members=7, posters=3)
     with load.Load(floor.host, floor.port, core=None) as side:
         side.listeners(floor.listener(layout, g, m) for g in range(3) for m in range(7))
@@ -63,7 +63,7 @@ def test_stalled_listeners_are_not_waited_for(floor):
 
 
 def test_an_open_load_keeps_its_rate(floor):
-    """[BENCH3] At a fixed rate as many events are sent as the window has room for, whatever comes back."""
+    """[BENCH3] At a fixed rate as many events are sent as fit into the window, whatever is received."""
     layout = systems.Layout(groups=1, members=2, posters=1)
     with load.Load(floor.host, floor.port, core=None) as side:
         side.listeners(floor.listener(layout, 0, m) for m in range(2))
@@ -74,8 +74,8 @@ def test_an_open_load_keeps_its_rate(floor):
     assert abs(result["each"]["n"] - 400) <= 4
 
 
-def test_a_refused_handshake_is_told(floor):
-    """[BENCH4] A server that does not upgrade is reported with its own first words, not as silence."""
+def test_a_refused_handshake_is_reported(floor):
+    """[BENCH4] A server that does not upgrade is reported with the start of its response, not as silence."""
     with load.Load(floor.host, floor.port, core=None) as side:
         side.listeners([load.Conn(0, "GET /ws HTTP/1.1\r\nHost: x\r\n\r\n", ["{}"])])
         with pytest.raises(load.LoadFailed, match="1 of 1 connections failed"):
@@ -83,7 +83,7 @@ def test_a_refused_handshake_is_told(floor):
 
 
 def test_the_table_the_runs_and_the_picture(tmp_path):
-    """[BENCH5] A command gives a table, keeps every run, and draws a picture that a browser can read."""
+    """[BENCH5] A command prints a table, stores every run, and draws a chart that a browser can render."""
     kept, picture = tmp_path / "runs.jsonl", tmp_path / "picture.svg"
     options = (
         "--system c-one --system c-joined --base c-one --listeners 20 --rounds 2 --seconds 0.3 --warm 0.1 --markdown"
@@ -101,7 +101,7 @@ def test_the_table_the_runs_and_the_picture(tmp_path):
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_a_peer_that_is_missing_is_left_out(monkeypatch):
+def test_a_missing_peer_is_skipped(monkeypatch):
     """[BENCH6] A peer whose requirements are missing is skipped with a message; the others are measured."""
 
     def missing():
@@ -117,23 +117,23 @@ def test_a_peer_that_is_missing_is_left_out(monkeypatch):
     assert "| C, a tick's frames joined |" in done.output
 
 
-def test_tokens_hold():
-    """[BENCH7] The users' tokens are RFC 7519's, as another library reads them."""
+def test_tokens_are_valid():
+    """[BENCH7] The users' tokens conform to RFC 7519, as another library parses them."""
     claims = jwt.decode(tools.token("s" * 32, "somebody"), "s" * 32, algorithms=["HS256"])
 
     assert claims["userId"] == "somebody"
     assert claims["exp"] > claims["iat"]
 
 
-def test_events_have_their_size():
-    """[BENCH8] An event of the published form has the size that was asked for, within base64's steps of four."""
+def test_events_have_the_requested_size():
+    """[BENCH8] An event of the published format has the requested size, within base64's steps of four."""
     for size in (400, 1000, 5000):
         event = systems.compact(systems.Layout(groups=1, members=1, size=size).event(tools.identity("group", 0)))
         assert size - 4 < len(event) <= size
 
 
-def test_ratios_are_taken_size_by_size():
-    """[BENCH9] Over several sizes, each figure is set beside the base's of the same size."""
+def test_ratios_are_computed_per_size():
+    """[BENCH9] Over several sizes, each figure is compared with the base's figure of the same size."""
     figures = {
         key: Figures(key, [{"deliveries_s": value}])
         for key, value in (("a:10", 100.0), ("b:10", 300.0), ("a:100", 50.0), ("b:100", 25.0))
@@ -144,7 +144,7 @@ def test_ratios_are_taken_size_by_size():
     assert [row[2] for row in rows] == ["1.00 ×", "3.00 ×", "1.00 ×", "0.50 ×"]
 
 
-def test_escapes_bring_every_byte_back():
+def test_escapes_are_reversible():
     """[BENCH10] Special characters are escaped so that the load generator reads the same bytes."""
     raw = bytes(range(256))
 
@@ -173,8 +173,8 @@ def test_escapes_bring_every_byte_back():
         "fan_out --url http://127.0.0.1:1 --secret s --system orbital-edge",
     ],
 )
-def test_what_cannot_be_measured_is_refused(words):
-    """[BENCH11] A number or an address that makes no measurement is refused with a sentence, not with a traceback."""
+def test_invalid_arguments_are_refused(words):
+    """[BENCH11] An invalid number or address is refused with a sentence, not with a traceback."""
     done = CliRunner().invoke(cli.main, words.split(), env={"JWT_SECRET": ""})
 
     assert isinstance(done.exception, SystemExit), done.exception
@@ -182,8 +182,8 @@ def test_what_cannot_be_measured_is_refused(words):
     assert "Error: " in done.output
 
 
-def test_an_address_where_nothing_is(monkeypatch):
-    """[BENCH12] The server that was asked for has to be there: without it no minutes are spent on its peers."""
+def test_an_address_without_a_server(monkeypatch):
+    """[BENCH12] The requested server must be reachable: without it no time is spent on its peers."""
     monkeypatch.setattr(systems.System, "start", lambda *_: pytest.fail("a peer was started"))
     address = f"http://127.0.0.1:{free_port()}"
 
@@ -193,7 +193,7 @@ def test_an_address_where_nothing_is(monkeypatch):
     assert f"nothing listens at {address.removeprefix('http://')}" in done.output
 
 
-def test_why_there_is_no_table(floor):
+def test_a_missing_table_is_explained(floor):
     """[BENCH13] If nothing could be measured, the reason is reported."""
     address = f"http://127.0.0.1:{floor.port}"
 
@@ -217,7 +217,7 @@ ROOM = {
 
 
 def test_a_server_of_your_own(serve):
-    """[BENCH14] Every scenario measures a server that runs elsewhere, as `--url` promises."""
+    """[BENCH14] Every scenario measures an external server, as `--url` promises."""
     server = serve(env=ROOM)
     for words, systems_named in (
         ("fan_out --listeners 5 --seconds 0.2 --warm 0", ["orbital"]),
@@ -265,8 +265,8 @@ def test_the_largest_page_of_each_list(serve, monkeypatch):
     ]
 
 
-def test_many_lines_are_told_apart(tmp_path):
-    """[BENCH15] A picture has no two lines of one look, and room for its numbers."""
+def test_many_lines_are_distinguishable(tmp_path):
+    """[BENCH15] No two lines of a chart look the same, and there is room for the numbers."""
     lines = [(f"system {n}", [(10.0, 10.0 + n), (1000.0, 9e6)]) for n in range(14)]
 
     report.over("many", lines, tmp_path / "many.svg", across="listeners", up="deliveries a second")

@@ -34,8 +34,8 @@ async def _claim(who: Person, group: Group, target: Person, device: int, servers
     raise AssertionError("no server answered")
 
 
-async def test_a_storm_of_claims(cluster_of: Callable[..., list[Server]]):
-    """[CLAIM14] Claimers at two servers, one killed in the middle, never get the same one-time key."""
+async def test_a_storm_of_key_claims(cluster_of: Callable[..., list[Server]]):
+    """[CLAIM14] Concurrent claims at two servers, one killed midway, never return the same one-time key."""
     servers = await asyncio.to_thread(cluster_of, 2)
     ann = await Person.sign_up(servers[0].url)
     group = await ann.make_group()

@@ -13,7 +13,7 @@ from tests.support.server import Server
 
 
 async def test_one_server_is_8_days_ahead(serve, postgres_url: str, redis_server: Redis):
-    """[CLOCK9] A server 8 days ahead of the others deletes nothing of anybody's, and dates its events as they do."""
+    """[CLOCK9] A server whose clock is 8 days ahead deletes no other's data, and dates events as the others do."""
     env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url, "ORBITAL_PRUNE_SECONDS": "0.1"}
     right: Server = await asyncio.to_thread(serve, env=env)
     async with await Person.sign_up(right.url) as ann:

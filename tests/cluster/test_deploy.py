@@ -45,7 +45,7 @@ async def front(tmp_path: Path, servers: list[Server]) -> AsyncIterator[Front]:
 
 
 async def test_through_nginx(front: Front, servers: list[Server]):
-    """[DEPLOY] WSS by header, subprotocol, query and ticket: a user comes to one server, with newer tokens too."""
+    """[DEPLOY] WSS by header, subprotocol, query and ticket: a user reaches one server, also with newer tokens."""
     wss = front.url.replace("https", "wss")
     ways: Counter[str] = Counter()
     homes = []
@@ -103,7 +103,7 @@ async def test_through_nginx(front: Front, servers: list[Server]):
 
 
 async def test_one_of_two_stops(front: Front, servers: list[Server]):
-    """[DEPLOY] A server gets SIGTERM: its clients get 1012, come back at the other, and miss nothing."""
+    """[DEPLOY] A server gets SIGTERM: its clients get 1012, reconnect to the other server, and miss nothing."""
     ann = await Person.sign_up(servers[0].url)
     group = await ann.make_group()
     wss = front.url.replace("https", "wss")
@@ -162,7 +162,7 @@ def _settings_named(text: str) -> set[str]:
     "name", ["compose.yaml", "compose.home.yaml", "Dockerfile", "env.example", "systemd/orbital@.service"]
 )
 def test_settings_exist(name: str):
-    """[DEPLOY] Every setting that a file names is one of the server's."""
+    """[DEPLOY] Every setting that a deployment file names exists."""
     named = _settings_named((DEPLOY / name).read_text())
 
     assert named
@@ -186,7 +186,7 @@ def instructions() -> list[list[str]]:
 
 
 def test_the_image_has_what_it_needs(tmp_path: Path):
-    """[DEPLOY] What .dockerignore lets through makes the same package as the checkout does; the rest stays out."""
+    """[DEPLOY] The files that .dockerignore admits build the same package as the checkout; the rest is excluded."""
     assert "*" in (CHECKOUT / ".dockerignore").read_text().splitlines(), "what is not named stays out"
     context, wheels = tmp_path / "context", tmp_path / "wheels"
     context_of_the_image(context)
@@ -204,7 +204,7 @@ def test_the_image_has_what_it_needs(tmp_path: Path):
 
 
 def test_the_image_is_built(tmp_path: Path):
-    """[DEPLOY2] The Dockerfile's steps, run in a clean folder, make an environment that serves and cannot build."""
+    """[DEPLOY2] The Dockerfile's steps, run in a clean folder, create an environment that serves but cannot build."""
     src, opt, context = tmp_path / "src", tmp_path / "opt", tmp_path / "context"
     src.mkdir()
     opt.mkdir()
@@ -263,7 +263,7 @@ def test_the_image_is_built(tmp_path: Path):
 
 
 def test_the_image_runs_as_a_number():
-    """[DEPLOY2] The user of the image is a number that is not root's, and owns the data folder."""
+    """[DEPLOY2] The image runs as a numeric user that is not root and owns the data folder."""
     users = [rest for name, rest in instructions() if name == "USER"]
     added = next(rest for name, rest in instructions() if name == "RUN" and rest.startswith("useradd"))
 
@@ -272,8 +272,8 @@ def test_the_image_runs_as_a_number():
     assert "--create-home --home-dir /var/lib/orbital" in added
 
 
-def test_a_household_is_whole():
-    """[DEPLOY3] compose.home.yaml is one server that only Caddy reaches, where the Caddyfile looks for it."""
+def test_the_home_deployment_is_complete():
+    """[DEPLOY3] compose.home.yaml has one server that only Caddy reaches, at the address in the Caddyfile."""
     document = yaml.safe_load((DEPLOY / "compose.home.yaml").read_text())
     services = document["services"]
 
@@ -289,8 +289,8 @@ def test_a_household_is_whole():
             assert source in document["volumes"] or (DEPLOY / source).exists()
 
 
-def test_compose_is_whole():
-    """[DEPLOY] compose.yaml has two servers that share a database, a Redis and a folder, and settings that load."""
+def test_compose_is_complete():
+    """[DEPLOY] compose.yaml has two servers that share a database, a Redis and a folder, and valid settings."""
     document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = document["services"]
 

@@ -14,7 +14,7 @@ COUNT, PACE = 24, 12
 
 
 async def test_connections_are_closed_at_a_pace(serve):
-    """[DRAIN2] Draining closes so many connections a second, refuses new ones with 503 meanwhile, and ends with 0."""
+    """[DRAIN2] Draining closes connections at a fixed rate, refuses new ones with 503, and exits with status 0."""
     server: Server = await asyncio.to_thread(serve, env={"ORBITAL_CLOSE_PACE": str(PACE)})
     ann = await Person.sign_up(server.url)
     group = await ann.make_group()

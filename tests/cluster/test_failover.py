@@ -30,7 +30,7 @@ def _replayed(standby: Postgres) -> int:
 
 
 async def test_a_standby_that_lagged_takes_over(serve, own_postgres: Postgres, standby: Postgres, redis_server: Redis):
-    """[REWIND4] After a failover that lost events every listener is told its new place, and misses no later post."""
+    """[REWIND4] After a failover that lost events every listener receives its new position and all later posts."""
     env = {"DATABASE_URL": own_postgres.url(), "REDIS_URL": redis_server.url}
     servers: list[Server] = [await asyncio.to_thread(serve, env=env) for _ in range(2)]
     async with AsyncExitStack() as opened:

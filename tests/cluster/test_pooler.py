@@ -24,7 +24,7 @@ def pooled(request: pytest.FixtureRequest, postgres_cluster: Postgres, postgres_
 
 @pytest.mark.parametrize("pooled", ["session"], indirect=True)
 async def test_session_pooling_works(pooled: str):
-    """[POOL1] Behind PgBouncer in session mode a store works, and its sessions have the settings that it wants."""
+    """[POOL1] Behind PgBouncer in session mode a store works, and its sessions have the required settings."""
     store = await PostgresStore.open(pooled, patience_s=2)
     stamps = Stamps()
     ann = await enter(store)
@@ -48,7 +48,7 @@ async def test_shared_sessions_are_refused(pooled: str):
 
 
 async def test_synchronous_commit(own_postgres: Postgres):
-    """[POOL3] Where synchronous_commit is off the server turns it on, and looks whether it is."""
+    """[POOL3] Where synchronous_commit is off the server turns it on, and verifies it."""
     own_postgres.execute("ALTER ROLE orbital SET synchronous_commit = off")
     store = await PostgresStore.open(own_postgres.url())
 
@@ -71,7 +71,7 @@ async def test_addresses_of_libpq(postgres_url: str, scheme: str, query: str):
 
 
 async def test_several_hosts(postgres_cluster: Postgres, postgres_url: str):
-    """[POOL4] Of several hosts the one that accepts writes is used, wherever it stands."""
+    """[POOL4] Of several hosts the one that accepts writes is used, whatever its position."""
     name = postgres_url.rpartition("/")[2]
     for ports in (f"{postgres_cluster.port},1", f"1,{postgres_cluster.port}"):
         dsn = f"postgresql:///{name}?host=127.0.0.1,127.0.0.1&port={ports}&user=orbital"
@@ -90,18 +90,18 @@ async def test_several_hosts(postgres_cluster: Postgres, postgres_url: str):
         ("postgresql:///d?host=/run/postgresql", "postgresql:///d?host=/run/postgresql"),
     ],
 )
-def test_the_address_as_the_driver_takes_it(given: str, taken: str):
-    """[POOL4] What the driver does not know is left out; several hosts ask for the one that accepts writes."""
+def test_the_address_for_the_driver(given: str, taken: str):
+    """[POOL4] Parameters that the driver does not know are removed; of several hosts the writable one is requested."""
     assert driver_dsn(given) == taken
 
 
-def test_what_the_driver_cannot_do():
-    """[POOL5] An address that demands channel binding is refused with a sentence, not weakened."""
+def test_what_the_driver_does_not_support():
+    """[POOL5] An address that requires channel binding is refused with a sentence, not weakened."""
     with pytest.raises(DatabaseRefused, match="verify-full"):
         driver_dsn("postgresql://u@a/d?channel_binding=require")
 
 
-def test_the_addresss_own_timeout():
+def test_the_address_s_own_timeout():
     """[POOL4] `connect_timeout` shortens the wait for a connection, and never lengthens it."""
     assert [connect_timeout_s(f"postgresql://a/d?connect_timeout={n}", default=3) for n in ("1", "0", "10")] == [
         1,

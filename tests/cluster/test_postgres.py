@@ -47,7 +47,7 @@ async def pair(postgres_url: str) -> AsyncIterator[tuple[PostgresStore, Postgres
 
 
 async def test_several_servers_migrate_at_once(postgres_url: str):
-    """[RUN] Servers that start at once on an empty database all come up, and one of them made the schema."""
+    """[RUN] Servers that start concurrently on an empty database all start, and one of them creates the schema."""
     stores = await asyncio.gather(*(PostgresStore.open(postgres_url) for _ in range(5)))
 
     assert [await store.ready() for store in stores] == [True] * 5
@@ -56,7 +56,7 @@ async def test_several_servers_migrate_at_once(postgres_url: str):
 
 
 async def test_one_order_over_two_servers(pair: tuple[PostgresStore, PostgresStore]):
-    """[P2] Two servers that append to the same groups, in batches of opposite order, make one chain in each."""
+    """[P2] Two servers that append to the same groups, in batches of opposite order, create one chain in each."""
     stamps = Stamps()
     ann = await enter(pair[0])
     groups = [group_of(ann) for _ in range(4)]
@@ -81,7 +81,7 @@ async def test_one_order_over_two_servers(pair: tuple[PostgresStore, PostgresSto
 
 @pytest.mark.parametrize("kind", [message, thread])
 async def test_one_key_at_two_servers(pair: tuple[PostgresStore, PostgresStore], kind):
-    """[RETRY] The same key at two servers at once gives one event and the same answer, time and again."""
+    """[RETRY] The same key at two servers concurrently gives one event and the same response, every time."""
     stamps = Stamps()
     ann = await enter(pair[0])
     group = group_of(ann)
@@ -99,7 +99,7 @@ async def test_one_key_and_a_code_that_is_replaced(
     pair: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
 ):
     """
-    [RETRY] Who joins with one key at two servers gets one answer from both, though the code is replaced meanwhile.
+    [RETRY] A user who joins with one key at two servers gets one response, though the code is replaced meanwhile.
 
     The second try looked for the key before the first was stored, and for the code after it was replaced: 404 to
     a member of the group.
@@ -130,8 +130,8 @@ async def test_one_key_and_a_code_that_is_replaced(
     assert second == Appended(stored.receipt, None)
 
 
-async def test_a_removed_member_posts_no_more_anywhere(pair: tuple[PostgresStore, PostgresStore]):
-    """[P1] Removal at one server takes effect at its place in the order at the other, whichever server is faster."""
+async def test_a_removed_member_can_post_nowhere(pair: tuple[PostgresStore, PostgresStore]):
+    """[P1] A removal at one server takes effect at its place in the order at the other, whichever is faster."""
     stamps = Stamps()
     ann, bob = await enter(pair[0], "ann"), await enter(pair[0], "bob")
     for _ in range(10):
@@ -150,8 +150,8 @@ async def test_a_removed_member_posts_no_more_anywhere(pair: tuple[PostgresStore
         assert_chain(group.group_id, (await pair[0].read(group.group_id, after=0, limit=100)).events)
 
 
-async def test_nothing_settled_is_joined_by_a_later_event(pair: tuple[PostgresStore, PostgresStore], seed: int):
-    """[FRAMES] What commits after the low watermark was read has a stamp above it, also with slow clocks."""
+async def test_no_later_event_is_below_the_low_watermark(pair: tuple[PostgresStore, PostgresStore], seed: int):
+    """[FRAMES] An event that commits after the low watermark was read has a stamp above it, also with slow clocks."""
     chance = random.Random(seed)
     ann = await enter(pair[0])
     groups = [group_of(ann) for _ in range(8)]
@@ -187,7 +187,7 @@ async def test_nothing_settled_is_joined_by_a_later_event(pair: tuple[PostgresSt
 
 
 async def test_refused_with_a_sentence(postgres_cluster: Postgres, postgres_url: str):
-    """[RUN] A database that is missing, newer or not there is refused with a sentence, without the password."""
+    """[RUN] A database that is missing, newer or unreachable is refused with a sentence, without the password."""
     missing = postgres_cluster.url("nowhere").replace("orbital@", "orbital:hunter2@")
     with pytest.raises(DatabaseRefused, match='nowhere cannot be used: database "nowhere" does not exist') as refused:
         await PostgresStore.open(missing)
@@ -203,7 +203,7 @@ async def test_refused_with_a_sentence(postgres_cluster: Postgres, postgres_url:
 
 
 async def test_a_value_that_the_database_cannot_hold(pair: tuple[PostgresStore, PostgresStore]):
-    """[ERRORS] A NUL in a text is the asker's fault: 400, and nothing else suffers."""
+    """[ERRORS] A NUL in a text is the client's error: 400, and no other request is affected."""
     with pytest.raises(ValidationFailed):
         await pair[0].enter_user(user_id=UserId(new_id()), username="a\0b", at_ms=1)
     with pytest.raises(ValidationFailed):
@@ -218,8 +218,8 @@ async def test_a_value_that_the_database_cannot_hold(pair: tuple[PostgresStore, 
     assert refusals(outcomes) == [None, "VALIDATION_ERROR", None]
 
 
-async def test_the_database_goes_and_comes(own_postgres: Postgres):
-    """[P3] While it is away: `Unavailable` within seconds, for reads and appends. Back, all goes on by itself."""
+async def test_an_outage_of_the_database(own_postgres: Postgres):
+    """[P3] While the database is unreachable: `Unavailable` within seconds; afterwards everything works again."""
     store = await PostgresStore.open(own_postgres.create_database())
     stamps = Stamps()
     ann = await enter(store)
@@ -275,7 +275,7 @@ async def test_the_database_goes_and_comes(own_postgres: Postgres):
 
 
 async def test_the_database_is_frozen(own_postgres: Postgres):
-    """[RUN] A PostgreSQL that does not answer is unavailable after a timeout, and used again when it answers."""
+    """[RUN] A PostgreSQL that does not answer is unavailable after a timeout, and is used again when it answers."""
     import orbital_relay.store.postgres as adapter
 
     with pytest.MonkeyPatch.context() as patch:
@@ -316,9 +316,9 @@ def _signal_tree(pid: int, what: str) -> None:
         (process.suspend if what == "freeze" else process.resume)()
 
 
-async def test_a_busy_pool_is_not_a_database_that_is_away(postgres_url: str, caplog: pytest.LogCaptureFixture):
+async def test_a_busy_pool_is_not_an_unreachable_database(postgres_url: str, caplog: pytest.LogCaptureFixture):
     """
-    [BUSY1] While all reading connections are at work, a request that waits too long gets `busy`.
+    [BUSY1] While all reading connections are in use, a request that waits too long gets `busy`.
 
     It said "the database cannot be reached" and was taken for not ready.
     """

@@ -67,7 +67,7 @@ async def handshake(front: Front, address: str, claimed: str, origin: str | None
 
 
 async def test_addresses(in_front):
-    """[PROXY1] At /ws as at the login a forged X-Forwarded-For earns no more tries, and costs nobody else theirs."""
+    """[PROXY1] At /ws and at the login a forged X-Forwarded-For gains no attempts, and takes nobody else's."""
     front, _ = await in_front(**LIMITED)
     wrong = {"username": "ada", "password": "Wrong-Horse-7777"}
 
@@ -87,7 +87,7 @@ async def test_addresses(in_front):
 
 
 async def test_sockets_and_plain_requests(in_front):
-    """[PROXY2] Both socket paths are upgraded, health passes, metrics do not, and port 80 redirects."""
+    """[PROXY2] Both socket paths are upgraded, health is public, metrics are not, and port 80 redirects."""
     front, server = await in_front()
     ann = await Person.sign_up(server.url)
     group = await ann.make_group()
@@ -127,7 +127,7 @@ async def raw(front: Front, *packets: bytes) -> bytes:
 
 
 async def test_no_hidden_request(in_front):
-    """[PROXY3] A request with any `Upgrade` and a body gets one answer, and its body is never a second request."""
+    """[PROXY3] A request with any `Upgrade` and a body gets one response, and its body is never a second request."""
     front, server = await in_front()
     hidden = b"\r\n" * 20_000 + b"POST /api/signup HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -153,7 +153,7 @@ async def test_no_hidden_request(in_front):
 
 
 async def test_media(in_front, tmp_path: Path):
-    """[PROXY4] A chunk of 5 MiB goes up and comes down; one that is refused gets Orbital's answer, every time."""
+    """[PROXY4] A chunk of 5 MiB is uploaded and downloaded; a refused one always gets Orbital's own response."""
     front, server = await in_front()
     chunk = os.urandom(5 * 1024 * 1024)
     ann = await Person.sign_up(server.url)
@@ -186,7 +186,7 @@ async def test_media(in_front, tmp_path: Path):
 
 
 async def test_no_token_in_a_log(in_front):
-    """[PROXY5] With the server there and with it stopped, no token of a socket's query or subprotocol is logged."""
+    """[PROXY5] With the server running and stopped, no token of a socket's query or subprotocol is logged."""
     front, server = await in_front()
     ann = await Person.sign_up(server.url)
     wss = front.url.replace("https", "wss")
@@ -215,13 +215,13 @@ async def test_no_token_in_a_log(in_front):
 
 @pytest.mark.parametrize(("block", "name"), [("caddy", "Caddyfile"), ("nginx-headers", "orbital-headers.conf")])
 def test_the_page_prints_the_file(block: str, name: str):
-    """[PROXY6] What the page prints of a file in deploy/ is that file."""
+    """[PROXY6] What the page prints of a file in deploy/ is identical to that file."""
     assert reading.examples(PAGE)[block] == (DEPLOY / name).read_text()
 
 
 @pytest.mark.parametrize("where", ["deploy", "page"])
 def test_every_location_has_the_headers(where: str):
-    """[PROXY7] Each location of nginx that passes requests on includes the headers, and sets none beside them."""
+    """[PROXY7] Each nginx location that proxies requests includes the headers file, and sets no other headers."""
     text = (DEPLOY / "nginx.conf").read_text() if where == "deploy" else reading.examples(PAGE)["nginx"]
     locations = re.findall(r"^ *location [^{]*\{(.*?)^ *\}", text, re.MULTILINE | re.DOTALL)
     passing = [each for each in locations if "proxy_pass" in each]
@@ -231,8 +231,8 @@ def test_every_location_has_the_headers(where: str):
     assert "proxy_set_header" not in text
 
 
-async def test_the_own_page(in_front):
-    """[PROXY9] With allowed origins the page that the proxy serves may connect, whatever its port; others may not."""
+async def test_the_server_s_own_page(in_front):
+    """[PROXY9] With an allow-list the page that the proxy serves may connect, whatever its port; others may not."""
     front, _server = await in_front(ORBITAL_ALLOWED_ORIGINS="app://orbital")
 
     assert await handshake(front, "127.0.0.1", "203.0.113.1", origin=front.url) == 401
@@ -253,7 +253,7 @@ SPELLINGS = (
 
 
 async def test_metrics_in_another_spelling(in_front):
-    """[PROXY8] The metrics stay inside, however a request writes their path (RFC 3986 §6.2.2)."""
+    """[PROXY8] The metrics are not public, whatever spelling of the path a request uses (RFC 3986 §6.2.2)."""
     front, _server = await in_front()
 
     answers = {

@@ -57,7 +57,7 @@ async def ears(redis_server: Redis) -> AsyncIterator[Callable[..., object]]:
 
 
 async def test_redis_restarts_empty(redis_server: Redis, ears):
-    """[CLUSTER] When Redis comes back, empty, all groups are subscribed again before `on_reconnected` is called."""
+    """[CLUSTER] When Redis is back, empty, all groups are subscribed again before `on_reconnected` is called."""
     one, two = await ears(), await ears()
     groups = [GroupId(new_id()) for _ in range(2_500)]
     await asyncio.gather(*(two.follow(group_id) for group_id in groups))
@@ -81,8 +81,8 @@ async def test_redis_restarts_empty(redis_server: Redis, ears):
     assert one.dropped == 2
 
 
-async def test_redis_is_away_at_the_start(redis_server: Redis, ears):
-    """[CLUSTER] A server starts without Redis, and receives from the others once it comes."""
+async def test_redis_is_unreachable_at_the_start(redis_server: Redis, ears):
+    """[CLUSTER] A server starts without Redis, and receives from the others once Redis is reachable."""
     redis_server.kill()
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
@@ -97,7 +97,7 @@ async def test_redis_is_away_at_the_start(redis_server: Redis, ears):
 
 
 async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
-    """[CLUSTER] A Redis that no longer answers is noticed, holds nobody up for long, and its backlog does no harm."""
+    """[CLUSTER] A frozen Redis is detected, blocks no request for long, and its backlog does no harm."""
     monkeypatch.setattr(adapter, "PING_S", 0.3)
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
@@ -116,8 +116,8 @@ async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
     assert (await two.inbox.until(1))[-1] == (group_id, b"payload")
 
 
-async def test_what_waits_for_redis_is_bounded(redis_server: Redis, ears):
-    """[CLUSTER] For a Redis that does not read a few megabytes of messages are buffered; more is dropped."""
+async def test_the_buffer_for_redis_is_bounded(redis_server: Redis, ears):
+    """[CLUSTER] For a Redis that does not read, a few megabytes of messages are buffered; further ones are dropped."""
     one = await ears()
     group_id = GroupId(new_id())
     session = one._session
@@ -133,9 +133,9 @@ async def test_what_waits_for_redis_is_bounded(redis_server: Redis, ears):
     redis_server.thaw()
 
 
-async def test_a_mistake_of_ours(redis_server: Redis, ears, caplog: pytest.LogCaptureFixture):
+async def test_an_exception_in_the_server(redis_server: Redis, ears, caplog: pytest.LogCaptureFixture):
     """
-    [CLUSTER] A message that raises in the server is lost like any other, with an error in the log.
+    [CLUSTER] A message that raises an exception in the server is dropped, with an error in the log.
 
     It ended the bus: the server received and sent nothing until it was restarted.
     """
@@ -160,8 +160,8 @@ async def test_a_mistake_of_ours(redis_server: Redis, ears, caplog: pytest.LogCa
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [LookupError]
 
 
-async def test_a_redis_that_speaks_another_language(ears):
-    """[CLUSTER] Answers that no Redis gives are a reason to try again, as silence is; the bus goes on trying."""
+async def test_a_redis_with_invalid_responses(ears):
+    """[CLUSTER] Invalid responses from Redis cause a retry, as a timeout does; the bus keeps retrying."""
     asked = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -181,7 +181,7 @@ async def test_a_redis_that_speaks_another_language(ears):
 
 
 async def test_connections_are_cut(redis_server: Redis, ears, seed: int):
-    """[CLUSTER] After a connection was cut anywhere it is made again, and all groups are subscribed again."""
+    """[CLUSTER] After a connection was cut at any point it is opened again, and all groups are subscribed again."""
     async with await Proxy.open(redis_server.port, seed=seed) as proxy:
         one, two = await ears(), await ears(f"redis://127.0.0.1:{proxy.port}")
         group_id = GroupId(new_id())
@@ -195,8 +195,8 @@ async def test_connections_are_cut(redis_server: Redis, ears, seed: int):
             assert await two.inbox.until(1) == [(group_id, b"%d" % count)]
 
 
-async def test_a_stranger_on_the_channel(redis_server: Redis, ears):
-    """[CLUSTER] A payload that no server of ours wrote is passed to the relay, and breaks nothing."""
+async def test_an_unknown_payload_on_the_channel(redis_server: Redis, ears):
+    """[CLUSTER] A payload that no server of ours wrote is passed to the relay and causes no failure."""
     two = await ears()
     group_id = GroupId(new_id())
     await two.follow(group_id)
@@ -210,7 +210,7 @@ async def test_a_stranger_on_the_channel(redis_server: Redis, ears):
 
 
 async def test_a_password(tmp_path: Path, ears):
-    """[RUN] User and password of the URL are used, and a wrong one is a warning, not an end."""
+    """[RUN] User and password of the URL are used, and a wrong password logs a warning and does not end the server."""
     redis = Redis()
     try:
         redis.start()
@@ -228,7 +228,7 @@ async def test_a_password(tmp_path: Path, ears):
 
 @pytest.mark.redis
 async def test_sharded_on_a_cluster(redis_cluster: Cluster):
-    """[CLUSTER] On a Cluster each group's channel is on the master of its slot; a slot that moves is followed."""
+    """[CLUSTER] On a Cluster each group's channel is on the master of its slot; a migrated slot is followed."""
     url = f"redis://127.0.0.1:{redis_cluster.ports[0]}"
     one, two = Ear(url), Ear(url)
     await one.start()

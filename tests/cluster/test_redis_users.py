@@ -14,7 +14,7 @@ from tests.support.server import Server
 
 @pytest.mark.parametrize("rules", ["+@all -@dangerous", "+@all -@dangerous -cluster"])
 async def test_a_user_without_info(serve, postgres_url: str, redis_server: Redis, rules: str):
-    """[ACL1] Two servers share tickets and events by a Redis user without INFO and with an encoded password."""
+    """[ACL1] Two servers share tickets and events with a Redis user without INFO and with an encoded password."""
     async with Client.from_url(redis_server.url) as admin:
         command = ["ACL", "SETUSER", "orbital", "on", ">p@ss/w:rd%", "~orbital:*", "&orbital:*", *rules.split()]
         await admin.execute_command(*command)

@@ -46,8 +46,8 @@ async def _reach(socket: Socket, group: Group, seq: int, *, deadline_s: float = 
             await socket.receive()
 
 
-async def test_events_cross(pair: list[Server]):
-    """[P2] What is posted at one server arrives at the other, byte for byte, in order, and soon."""
+async def test_events_reach_other_servers(pair: list[Server]):
+    """[P2] An event posted at one server reaches the other, byte for byte, in order, and soon."""
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
         waits = []
@@ -66,8 +66,8 @@ async def test_events_cross(pair: list[Server]):
         assert sorted(waits)[len(waits) // 2] < 1
 
 
-async def test_leaving_and_removal_cross(pair: list[Server]):
-    """[P1] A removed member's socket at another server gets its own `member_left`, then nothing of the group."""
+async def test_leaving_and_removal_reach_other_servers(pair: list[Server]):
+    """[P1] A removed member's socket at another server gets its `member_left`, then nothing more of the group."""
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await bob.listen(group) as there:
         await ann.say(group)
@@ -86,8 +86,8 @@ async def test_leaving_and_removal_cross(pair: list[Server]):
         assert refused.value.status == 403
 
 
-async def test_logout_crosses(pair: list[Server]):
-    """[TOKENS] A token that was revoked at one server ends its connections at the other."""
+async def test_a_logout_reaches_other_servers(pair: list[Server]):
+    """[TOKENS] A token that is revoked at one server closes its connections at the other."""
     ann, bob, _ = await _ann_and_bob(pair)
     async with ann, bob, await ann.connect(pair[1].url) as socket:
         await ann.ask("POST", "/api/logout")
@@ -95,8 +95,8 @@ async def test_logout_crosses(pair: list[Server]):
         assert await socket.until_closed() == 1008
 
 
-async def test_typing_crosses(pair: list[Server]):
-    """[TYPING] Who is typing at one server is seen at the other; by the others alone."""
+async def test_typing_reaches_other_servers(pair: list[Server]):
+    """[TYPING] Typing at one server is visible at the other, to the other members only."""
     ann, bob, group = await _ann_and_bob(pair)
     thread = await ann.open_thread(group)
     async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
@@ -114,7 +114,7 @@ async def test_typing_crosses(pair: list[Server]):
 
 
 async def test_a_ticket_from_another_server(pair: list[Server]):
-    """[HANDSHAKE] A ticket is good at any server, for one handshake."""
+    """[HANDSHAKE] A ticket is valid at any server, for one handshake."""
     ann, bob, _ = await _ann_and_bob(pair)
     async with ann, bob:
         for giver, taker in (pair, pair[::-1]):
@@ -131,7 +131,7 @@ async def test_a_ticket_from_another_server(pair: list[Server]):
 
 
 async def test_limits_are_counted_together(cluster_of: Callable[..., list[Server]]):
-    """[LIMITS] Attempts at two servers count as one row."""
+    """[LIMITS] Attempts at two servers share one counter."""
     pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_LOGIN_LIMIT="4")
     statuses = []
     async with httpx.AsyncClient() as http:
@@ -146,7 +146,7 @@ async def test_limits_are_counted_together(cluster_of: Callable[..., list[Server
 
 
 async def test_presence_over_servers(pair: list[Server]):
-    """[PRESENCE] Who is subscribed at any server is online; a server that is killed is forgotten within 30 s."""
+    """[PRESENCE] A user subscribed at any server is online; a server that is killed is removed within 30 s."""
     ann, bob, group = await _ann_and_bob(pair)
 
     async def online(person: Person = ann) -> dict[str, int]:
@@ -191,7 +191,7 @@ async def test_presence_over_servers(pair: list[Server]):
         await eventually(forgotten, what="forgotten")
 
 
-async def test_redis_is_away(pair: list[Server], redis_server: Redis):
+async def test_without_redis(pair: list[Server], redis_server: Redis):
     """[P3] Without Redis: own events at once, the others' within 10 s, in order, once; ready, but degraded."""
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
@@ -238,7 +238,7 @@ async def test_redis_is_away(pair: list[Server], redis_server: Redis):
 
 
 async def test_no_quiet_stamp_overtakes_an_event(cluster_of: Callable[..., list[Server]]):
-    """[FRAMES] In a cluster a frame that is no event bears a stamp below every event of its groups still to come."""
+    """[FRAMES] In a cluster every non-event frame has a stamp below all later events of its groups."""
     pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_HEARTBEAT_SECONDS="0.25")
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await bob.listen(group) as there:
@@ -262,7 +262,7 @@ async def test_no_quiet_stamp_overtakes_an_event(cluster_of: Callable[..., list[
 
 
 async def test_a_redis_cluster(serve, postgres_url: str, redis_cluster: Cluster):
-    """[CLUSTER] With a Redis Cluster all is as with one Redis: events, presence, tickets, limits."""
+    """[CLUSTER] With a Redis Cluster everything works as with one Redis: events, presence, tickets, limits."""
     env = {
         "DATABASE_URL": postgres_url,
         "REDIS_URL": f"redis://127.0.0.1:{redis_cluster.ports[0]}",
@@ -294,8 +294,8 @@ async def test_a_redis_cluster(serve, postgres_url: str, redis_cluster: Cluster)
         assert refused.value.status == 429
 
 
-async def test_the_database_is_away(serve, own_postgres, redis_server: Redis):
-    """[P3] PostgreSQL away: 503 with Retry-After and readiness 503, sockets stay; back, everything goes on."""
+async def test_an_unreachable_database(serve, own_postgres, redis_server: Redis):
+    """[P3] Without PostgreSQL requests and readiness are 503, sockets stay; afterwards everything continues."""
     env = {"DATABASE_URL": own_postgres.create_database(), "REDIS_URL": redis_server.url}
     server: Server = await asyncio.to_thread(serve, env=env)
     async with await Person.sign_up(server.url) as ann:

@@ -89,11 +89,11 @@ async def _fields(redis: SharedRedis, group_id: GroupId) -> dict[bytes, bytes]:
 # Chapter: the client
 
 
-async def test_nobody_waits_for_another(redis_server: Redis):
+async def test_concurrent_callers_time_out_together(redis_server: Redis):
     """
-    [CLUSTER] All callers that ask for a Redis that never answered get the error at the same time.
+    [CLUSTER] All callers that use a Redis that never answered get the error at the same time.
 
-    They waited for each other's tries: the twentieth for forty seconds.
+    They waited for each other's attempts: the twentieth for forty seconds.
     """
     shared = SharedRedis(redis_server.url)
     redis_server.freeze()
@@ -109,11 +109,11 @@ async def test_nobody_waits_for_another(redis_server: Redis):
 # Chapter: tickets
 
 
-async def test_a_ticket_in_doubt_is_good_once(redis_server: Redis, redis: SharedRedis):
+async def test_a_ticket_of_unknown_state_is_valid_once(redis_server: Redis, redis: SharedRedis):
     """
-    [HANDSHAKE] A ticket is good for one handshake, also when Redis froze while it was put there.
+    [HANDSHAKE] A ticket is valid for one handshake, also when Redis froze while it was being stored.
 
-    The frozen Redis took it when it went on, while the server had kept it for itself as well.
+    The frozen Redis stored it later, while the server had also kept a copy of its own.
     """
     principal = Principal(
         key=1, user_id=UserId("u"), username="u", expires_at_s=4e9, issued_at_s=0.0, token_digest=b"digest"
@@ -136,11 +136,11 @@ async def test_a_ticket_in_doubt_is_good_once(redis_server: Redis, redis: Shared
 # Chapter: limits
 
 
-async def test_a_cluster_that_came_late(redis_cluster: Cluster):
+async def test_a_cluster_that_is_reachable_late(redis_cluster: Cluster):
     """
-    [LIMITS] Servers that were started while a Redis Cluster was away count together in it once it answers.
+    [LIMITS] Servers that started while a Redis Cluster was unreachable share its counters once it answers.
 
-    They took it for a single Redis ever after, whose other slots refuse, and each counted alone.
+    They treated it as a single Redis, whose other slots refuse, and each server counted separately.
     """
     url = f"redis://127.0.0.1:{redis_cluster.ports[0]}"
     for program in redis_cluster.programs:
@@ -170,9 +170,9 @@ async def test_a_cluster_that_came_late(redis_cluster: Cluster):
         await closing.close()
 
 
-async def test_a_leap_of_the_clock_moves_no_window(redis_server: Redis):
+async def test_a_clock_jump_moves_no_window(redis_server: Redis):
     """
-    [LMW1] A wall clock that leaps, within what is believed or beyond, neither ends a window nor prolongs it.
+    [LMW1] A jump of the wall clock, accepted or not, neither ends nor extends a window.
 
     The library read the system's clock itself: a leap of 20 minutes forgot every login of the last 15.
     """
@@ -200,11 +200,11 @@ async def test_a_leap_of_the_clock_moves_no_window(redis_server: Redis):
 # Chapter: presence
 
 
-async def test_who_left_in_doubt_has_left(desks: list[Desk], redis: SharedRedis):
+async def test_leaving_during_a_rewrite_is_kept(desks: list[Desk], redis: SharedRedis):
     """
-    [PRESENCE] Who leaves while everything is being written again has left.
+    [PRESENCE] A user who leaves while presence is being rewritten is offline.
 
-    What had been written was forgotten, so that nobody took it back: the user stayed online for as long as the group
+    The written entry was forgotten, so that no server deleted it: the user stayed online for as long as the group
     was in use.
     """
     one, two = desks
@@ -222,8 +222,8 @@ async def test_who_left_in_doubt_has_left(desks: list[Desk], redis: SharedRedis)
     assert await _fields(redis, group_id) == {}
 
 
-async def test_what_was_written_in_doubt_is_taken_back(redis_server: Redis, desks: list[Desk], redis: SharedRedis):
-    """[PRESENCE] What Redis took without answering is taken back when it no longer holds."""
+async def test_an_unconfirmed_entry_is_deleted(redis_server: Redis, desks: list[Desk], redis: SharedRedis):
+    """[PRESENCE] An entry that Redis stored without answering is deleted when it is no longer true."""
     one, two = desks
     group_id, last = GroupId(new_id()), GroupId(new_id())
     one.set(last, BOB)
@@ -245,9 +245,9 @@ async def test_what_was_written_in_doubt_is_taken_back(redis_server: Redis, desk
     assert await _fields(redis, group_id) == {}
 
 
-async def test_a_late_sweep_takes_nothing_that_lives(desks: list[Desk], redis: SharedRedis):
+async def test_a_late_sweep_deletes_nothing_alive(desks: list[Desk], redis: SharedRedis):
     """
-    [PRESENCE] A server that was taken for dead, and swept late by one that saw it so, is there all the same.
+    [PRESENCE] A server that was considered dead, and swept late by another server, stays registered.
 
     It came back under its old name, and the sweep took what it had just written, for twenty minutes.
     """
@@ -269,7 +269,7 @@ async def test_a_late_sweep_takes_nothing_that_lives(desks: list[Desk], redis: S
 
 
 async def test_redis_lost_everything(desks: list[Desk], redis: SharedRedis):
-    """[PRESENCE] After a Redis lost everything without an error, the servers write again who is online."""
+    """[PRESENCE] After Redis lost everything without an error, the servers write presence again."""
     one, two = desks
     group_id = GroupId(new_id())
     one.set(group_id, ANN)

@@ -74,7 +74,7 @@ async def test_sessions_are_free_while_nobody_reads(
     serve: Callable[..., Server], postgres_cluster: Postgres, postgres_url: str, people: Callable[..., Any]
 ):
     """
-    [SILENT1] While 24 large answers and 12 catch-ups are read by nobody, no session of PostgreSQL waits for them.
+    [SILENT1] While 24 large responses and 12 catch-ups are not read, no PostgreSQL session is held for them.
 
     Another member reads the same pages meanwhile. The memory for answers is wide here, so it is not what bounds them.
     """

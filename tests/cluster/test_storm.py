@@ -283,7 +283,7 @@ async def storm(
 @pytest.mark.postgres
 @pytest.mark.redis
 async def test_storm(cluster_of, own_postgres: Postgres, redis_server: Redis, node: str, seed: int):
-    """[P3] Whatever fails, every client of both SDKs receives each log, whole and in order; every 2xx was stored."""
+    """[P3] Under any failure every client of both SDKs receives each log, whole and in order; every 2xx was stored."""
     await storm(cluster_of, own_postgres, redis_server, node, seed, lasts_s=STORM_S)
 
 

@@ -54,7 +54,7 @@ def tls_redis(tmp_path: Path) -> Iterator[tuple[Redis, Path]]:
 
 
 async def test_redis_over_tls(serve, postgres_url: str, tls_redis: tuple[Redis, Path]):
-    """[TLS1] Two servers share events and limits by a Redis with TLS; a certificate of a stranger is refused."""
+    """[TLS1] Two servers share events and limits over a Redis with TLS; an untrusted certificate is refused."""
     redis, authority = tls_redis
     shared = {"DATABASE_URL": postgres_url, "ORBITAL_LOGIN_LIMIT": "1"}
     trusted = {**shared, "REDIS_URL": f"{redis.url}?ssl_ca_certs={authority}"}
@@ -92,7 +92,7 @@ def socket_postgres() -> Iterator[Postgres]:
 
 
 async def test_postgres_over_a_unix_socket(serve, socket_postgres: Postgres):
-    """[PGS1] A server works by a PostgreSQL that no TCP connection reaches, by libpq's address of a Unix socket."""
+    """[PGS1] A server works with a PostgreSQL that has no TCP port, with libpq's address of a Unix socket."""
     address = f"postgresql:///postgres?host={socket_postgres.sockets}&port={socket_postgres.port}&user=orbital"
     server: Server = await asyncio.to_thread(serve, env={"DATABASE_URL": address})
     async with await Person.sign_up(server.url) as ann:
@@ -112,7 +112,7 @@ async def test_postgres_over_a_unix_socket(serve, socket_postgres: Postgres):
 
 async def test_check_finds_a_damaged_index(serve, own_postgres: Postgres):
     """
-    [AMC1] With the extension amcheck `orbital check` names a damaged index, and ends with 1.
+    [AMC1] With the extension amcheck `orbital check` names a damaged index, and its status is 1.
 
     It called every index damaged, since it gave the driver an index's number where a name was expected.
     """

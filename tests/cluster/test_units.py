@@ -34,7 +34,7 @@ def unit(name: str) -> configparser.ConfigParser:
 
 
 def test_the_server_drains():
-    """[UNIT1] The server's unit ends it by SIGTERM, waits longer than it drains, and needs no file of settings."""
+    """[UNIT1] The server's unit stops it with SIGTERM, waits longer than the drain, and needs no settings file."""
     service = unit("orbital@.service")["Service"]
 
     assert service["KillSignal"] == "SIGTERM"
@@ -44,7 +44,7 @@ def test_the_server_drains():
 
 @pytest.mark.parametrize("name", [*SERVICES, "orbital-backup.timer"])
 def test_systemd_finds_no_mistake(name: str):
-    """[UNIT2] `systemd-analyze verify` has nothing to say but that the program is not installed here."""
+    """[UNIT2] `systemd-analyze verify` reports nothing except that the program is not installed here."""
     checked = subprocess.run(
         [programs.systemd_analyze(), "verify", "--man=no", UNITS / name], capture_output=True, text=True
     )
@@ -54,8 +54,8 @@ def test_systemd_finds_no_mistake(name: str):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_the_units_may_do_little(name: str):
-    """[UNIT3] `systemd-analyze security` rates the exposure of each service as low as a network server's can be."""
+def test_the_units_have_few_privileges(name: str):
+    """[UNIT3] `systemd-analyze security` rates each service as low as possible for a network server."""
     command = [programs.systemd_analyze(), "security", "--offline=true", f"--threshold={WORST * 10:.0f}", UNITS / name]
     checked = subprocess.run(command, capture_output=True, text=True)
 
@@ -80,8 +80,8 @@ def forbidden(name: str) -> set[str]:
     return calls
 
 
-async def test_the_server_makes_no_forbidden_call(tmp_path: Path):
-    """[UNIT4] A server that starts, takes accounts, posts and sockets, and stops, makes no forbidden system call."""
+async def test_the_server_makes_no_denied_system_call(tmp_path: Path):
+    """[UNIT4] A server that starts, handles accounts, posts and sockets, and stops, makes no denied system call."""
     log = tmp_path / "calls"
     calls = ",".join(f"?{call}" for call in sorted(forbidden("orbital@.service")))
     # -D: the process that the test ends is the server, and strace beside it.
@@ -103,8 +103,8 @@ async def test_the_server_makes_no_forbidden_call(tmp_path: Path):
     assert made == []
 
 
-def test_the_backup_of_the_night(server: Server, tmp_path: Path):
-    """[UNIT5] The backup unit's command writes one more backup, complete, and keeps the last 14 of them."""
+def test_the_nightly_backup(server: Server, tmp_path: Path):
+    """[UNIT5] The backup unit's command writes one more complete backup and keeps the last 14."""
     line = (UNITS / "orbital-backup.service").read_text().replace("\\\n", "")
     shell = re.search(r"^ExecStart=/bin/sh -euc '(.*)'$", line, re.MULTILINE)[1]
     kept = tmp_path / "backups"

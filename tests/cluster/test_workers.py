@@ -65,7 +65,7 @@ def many(serve, postgres_url: str, redis_server: Redis) -> Server:
 
 
 async def test_workers_share_the_port(many: Server):
-    """[RUN] All workers take connections, events reach those at each, and a worker that is killed is replaced."""
+    """[RUN] All workers accept connections, events reach the clients of each, and a killed worker is replaced."""
     assert len(_workers(many)) == 3
     ann = await Person.sign_up(many.url)
     group = await ann.make_group()
@@ -132,9 +132,9 @@ def _sum(reported: Reported, name: str) -> float:
 
 async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Redis):
     """
-    [METRICS] Whichever worker answers `/metrics`, it tells the numbers of all, each under the label `worker`.
+    [METRICS] Any worker that answers `/metrics` returns the metrics of all, each under the label `worker`.
 
-    It told its own, so that each look was at another part of the server.
+    Each worker returned only its own, so that each scrape covered another part of the server.
     """
     env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url}
     two: Server = await asyncio.to_thread(serve, env=env, args=["--workers", "2"])
@@ -177,8 +177,8 @@ async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Re
             await socket.close()
 
 
-async def test_workers_end_with_their_parent(many: Server):
-    """[RUN] When the process that started them is killed, the workers drain and end by themselves."""
+async def test_workers_stop_with_their_parent(many: Server):
+    """[RUN] When the parent process is killed, the workers drain and exit."""
     workers = _workers(many)
 
     many.kill()
@@ -193,9 +193,9 @@ def _sleep(_settings: Settings, started: Connection, _siblings: Siblings) -> Non
     time.sleep(600)  # what a worker does here, until it is ended
 
 
-def test_told_to_stop_while_a_worker_is_being_started(monkeypatch: pytest.MonkeyPatch):
+def test_a_stop_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch):
     """
-    [RUN] A signal that comes while a worker is being started ends that worker, too.
+    [RUN] A signal that arrives while a worker is being started stops that worker, too.
 
     It got no signal, and the supervisor waited for it until it killed everything.
     """
@@ -225,7 +225,7 @@ def test_told_to_stop_while_a_worker_is_being_started(monkeypatch: pytest.Monkey
 
 
 def test_workers_that_cannot_start(serve, postgres_url: str, redis_server: Redis, postgres_cluster):
-    """[RUN] Workers that cannot open their database end the whole with a sentence and status 1."""
+    """[RUN] If workers cannot open their database, the server exits with a sentence and status 1."""
     env = {"DATABASE_URL": postgres_cluster.url("nowhere"), "REDIS_URL": redis_server.url}
     server = serve(env=env, args=["--workers", "2"], start=False)
     program = server.launch()
@@ -251,7 +251,7 @@ def test_a_hangup_ends_no_worker(many: Server):
 
 
 def test_a_hangup_while_a_worker_starts(many: Server):
-    """[STOP2] SIGHUP to a worker that has just been started in the place of another does not end it either."""
+    """[STOP2] SIGHUP to a worker that has just replaced another one does not end it either."""
     first = psutil.Process(many.pid)
     before = _workers(many)
     old = {child.pid for child in first.children(recursive=True)}

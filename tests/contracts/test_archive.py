@@ -90,8 +90,8 @@ async def _write(store: SqlStore, path: Path) -> int:
 
 @pytest.mark.parametrize("to", KINDS)
 @pytest.mark.parametrize("of", KINDS)
-async def test_there_and_back(empty, tmp_path: Path, of: str, to: str):
-    """[BACKUP] What is restored is what was backed up, byte for byte, and more can be appended to it."""
+async def test_backup_and_restore(empty, tmp_path: Path, of: str, to: str):
+    """[BACKUP] A restored store equals the backup, byte for byte, and accepts new events."""
     source, target, stamps = await empty(of), await empty(to), Stamps()
     group_id, ann = await _fill(source, stamps)
     path, again = tmp_path / "one.backup", tmp_path / "two.backup"
@@ -122,7 +122,7 @@ async def test_there_and_back(empty, tmp_path: Path, of: str, to: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_store_in_use_is_refused(empty, tmp_path: Path, kind: str):
-    """[BACKUP] A database that holds something is not restored into, and stays as it is."""
+    """[BACKUP] A database that is not empty is not restored into, and is unchanged."""
     store, stamps = await empty(kind), Stamps()
     group_id, _ = await _fill(store, stamps)
     path = tmp_path / "a.backup"
@@ -137,7 +137,7 @@ async def test_a_store_in_use_is_refused(empty, tmp_path: Path, kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_damage_is_found(empty, tmp_path: Path, kind: str):
-    """[BACKUP] A file that was cut, changed or extended is refused, and the database stays empty and usable."""
+    """[BACKUP] A truncated, modified or extended file is refused, and the database stays empty and usable."""
     source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
     await _fill(source, stamps)
     path, bad = tmp_path / "a.backup", tmp_path / "bad.backup"
@@ -167,9 +167,9 @@ async def test_damage_is_found(empty, tmp_path: Path, kind: str):
     assert await target.restore(path, on_progress=lambda _: None) == await source.rows()
 
 
-async def test_any_bit_that_is_flipped_is_found(empty, tmp_path: Path):
+async def test_any_flipped_bit_is_found(empty, tmp_path: Path):
     """
-    [BACKUP] Wherever a bit was flipped behind the file's head, the backup is refused with a sentence.
+    [BACKUP] A flipped bit anywhere after the file's header is detected, and the backup refused with a sentence.
 
     Depending on the place it is the checksum that notices, the JSON, or the decompressor, whose error had passed.
     """
@@ -229,7 +229,7 @@ def _to_first(lines: list[bytes]) -> list[bytes]:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_epochs_of_an_older_log(empty, tmp_path: Path, kind: str):
-    """[EPOCH8] A group from before there were epochs gets the one that its log says, or its members' rows."""
+    """[EPOCH8] Groups from before epochs existed get the epoch that follows from their log or members' rows."""
     source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
     group_id, _ = await _fill(source, stamps)
     ann, bob = await enter(source, "ada"), await enter(source, "ben")
@@ -259,8 +259,8 @@ async def _epoch(store: SqlStore, group_id: GroupId) -> int:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_no_one_time_key_comes_back(empty, tmp_path: Path, kind: str):
-    """[CLAIM13] A restored backup offers no one-time key, and all else of devices, records and key messages."""
+async def test_no_one_time_key_is_restored(empty, tmp_path: Path, kind: str):
+    """[CLAIM13] A restored backup offers no one-time keys; all else of devices, records and key messages is kept."""
     source, target, stamps = await empty(kind), await empty("sqlite"), Stamps()
     ann = await enter(source, "ann")
     group = group_of(ann)
@@ -298,7 +298,7 @@ async def test_no_one_time_key_comes_back(empty, tmp_path: Path, kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_older_backup(empty, tmp_path: Path, kind: str):
-    """[BACKUP] A backup of the first schema is restored and migrated, with its keys; a newer one is refused."""
+    """[BACKUP] A backup of the first schema is restored and migrated, with its keys; a newer schema is refused."""
     source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
     group_id, _ = await _fill(source, stamps)
     path, old, new = tmp_path / "a.backup", tmp_path / "old.backup", tmp_path / "new.backup"

@@ -71,8 +71,8 @@ async def names(blobs: Blobs) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("size", [1, HELD_BYTES, HELD_BYTES + 1, 5 * MIB, 2 * PART_BYTES + 3])
-async def test_what_goes_in_comes_out(blobs: Blobs, size: int):
-    """[BLOB1] Bytes come back as they went in, whole and in every range; the hash is that of the bytes."""
+async def test_read_returns_what_was_written(blobs: Blobs, size: int):
+    """[BLOB1] Bytes are returned as they were written, whole and in every range; the hash is that of the bytes."""
     data = os.urandom(size)
 
     digest = await put(blobs, "a/1", data)
@@ -112,8 +112,10 @@ async def gated(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Asyn
 
 
 @pytest.mark.parametrize("refused", ["partNumber=1&", "partNumber=2&", "partNumber=3&", r"POST .*\?uploadId"])
-async def test_what_fails_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, HeldCalls], tmp_path: Path, refused: str):
-    """[BLOB14] Whichever request of a multipart upload fails, its parts are gone with it: nobody would see them."""
+async def test_a_failed_multipart_upload_leaves_no_parts(
+    s3: S3, gated: tuple[Blobs, HeldCalls], tmp_path: Path, refused: str
+):
+    """[BLOB14] Whichever request of a multipart upload fails, its parts are deleted."""
     bucket, gate = gated
     gate.refused = refused
 
@@ -128,9 +130,11 @@ async def test_what_fails_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, HeldC
 
 
 @pytest.mark.parametrize("held", [r"\?uploads", "partNumber=1&"])
-async def test_what_is_cut_off_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, HeldCalls], tmp_path: Path, held: str):
+async def test_a_cancelled_multipart_upload_leaves_no_parts(
+    s3: S3, gated: tuple[Blobs, HeldCalls], tmp_path: Path, held: str
+):
     """
-    [BLOB14] A multipart upload whose request is cancelled, as a shutdown does, is aborted before the storage closes.
+    [BLOB14] A multipart upload that is cancelled, as by a shutdown, is aborted before the storage closes.
 
     obstore forgot it on the spot, and its parts stayed: unseen, and paid for.
     """
@@ -149,8 +153,8 @@ async def test_what_is_cut_off_in_parts_leaves_none(s3: S3, gated: tuple[Blobs, 
     assert await names(bucket) == {}
 
 
-async def test_so_many_go_to_a_bucket_at_once(gated: tuple[Blobs, HeldCalls], monkeypatch: pytest.MonkeyPatch):
-    """[BLOB15] However many blobs are to be kept, a few at a time are in memory; waiting has a deadline."""
+async def test_uploads_to_a_bucket_are_limited(gated: tuple[Blobs, HeldCalls], monkeypatch: pytest.MonkeyPatch):
+    """[BLOB15] However many blobs are uploaded at once, few are in memory at a time; waiting has a deadline."""
     bucket, gate = gated
     gate.held = "PUT"
     keeping = [asyncio.create_task(put(bucket, f"a/{index}", b"x")) for index in range(3 * KEPT_AT_ONCE)]
@@ -170,11 +174,11 @@ async def test_so_many_go_to_a_bucket_at_once(gated: tuple[Blobs, HeldCalls], mo
     assert len(await names(bucket)) == 4 * KEPT_AT_ONCE
 
 
-async def test_a_blob_that_is_shorter_than_it_was(blobs: Blobs):
+async def test_a_truncated_blob(blobs: Blobs):
     """
-    [BLOB16] Reading beyond the end of a blob gives what there is, and then says that the rest is missing.
+    [BLOB16] Reading beyond the end of a blob returns the existing bytes, then reports the rest as missing.
 
-    A bucket gave less without a word; in a medium of several chunks the next one's bytes then stood in the gap.
+    A bucket returned fewer bytes without an error; in a medium of several chunks the next chunk's bytes filled the gap.
     """
     await put(blobs, "a/1", b"0123456789")
 
@@ -186,8 +190,8 @@ async def test_a_blob_that_is_shorter_than_it_was(blobs: Blobs):
             await anext(pieces)
 
 
-async def test_nobody_sees_a_draft(blobs: Blobs):
-    """[BLOB3] A draft is invisible until it is kept, and leaves nothing when discarded."""
+async def test_a_draft_is_invisible(blobs: Blobs):
+    """[BLOB3] A draft is invisible until it is committed, and leaves nothing when discarded."""
     draft = blobs.draft()
     await draft.write(bytes(HELD_BYTES * 2))
     assert await names(blobs) == {}
@@ -200,7 +204,7 @@ async def test_nobody_sees_a_draft(blobs: Blobs):
 
 
 async def test_a_name_is_replaced_whole(blobs: Blobs):
-    """[BLOB4] A name that is kept again holds the later bytes alone."""
+    """[BLOB4] Writing a name again replaces its content entirely."""
     await put(blobs, "a/1", b"first, and longer")
     await put(blobs, "a/1", b"second")
 
@@ -220,8 +224,8 @@ async def test_deleting(blobs: Blobs):
     assert await names(blobs) == {"ab/1": 1}
 
 
-async def test_many_at_once(blobs: Blobs):
-    """[BLOB6] Blobs that come and go in one folder at once do not disturb each other."""
+async def test_concurrent_writes_and_deletes(blobs: Blobs):
+    """[BLOB6] Concurrent writes and deletes of blobs in one folder do not disturb each other."""
 
     async def come_and_go(index: int) -> None:
         await put(blobs, f"a/{index}", b"x" * (index + 1))
@@ -233,8 +237,8 @@ async def test_many_at_once(blobs: Blobs):
     assert await names(blobs) == {f"a/{index}": index + 1 for index in range(0, 16, 2)}
 
 
-async def test_times_tell_age(blobs: Blobs):
-    """[BLOB7] A blob has the time of its writing, to the second."""
+async def test_times_are_those_of_writing(blobs: Blobs):
+    """[BLOB7] A blob's time is the time of its writing, to the second."""
     await put(blobs, "a/1", b"x")
 
     (blob,) = [blob async for blob in blobs.listing()]
@@ -244,7 +248,7 @@ async def test_times_tell_age(blobs: Blobs):
 
 
 async def test_a_working_storage_passes_the_check(blobs: Blobs):
-    """[BLOB8] The check at the start leaves nothing behind."""
+    """[BLOB8] The check at the start leaves no blob behind."""
     await check_blobs(blobs)
 
     assert await names(blobs) == {}
@@ -253,8 +257,8 @@ async def test_a_working_storage_passes_the_check(blobs: Blobs):
 # Chapter: the folder
 
 
-async def test_drafts_of_the_dead_are_swept(tmp_path: Path):
-    """[BLOB9] A draft that a server left behind is deleted when it is old enough, and so is an empty folder."""
+async def test_drafts_of_dead_servers_are_swept(tmp_path: Path):
+    """[BLOB9] A draft that a dead server left behind is deleted when it is old enough, as is an empty folder."""
     blobs = FolderBlobs(tmp_path)
     draft = blobs.draft()
     await draft.write(bytes(HELD_BYTES))
@@ -271,7 +275,7 @@ async def test_drafts_of_the_dead_are_swept(tmp_path: Path):
 
 
 async def test_bytes_are_synced_before_they_have_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """[BLOB10] Written, synced, renamed, and the folder synced: in that order, as the power may go at any of them."""
+    """[BLOB10] A file is written, synced and renamed, and its folder synced, in that order, for a power failure."""
     steps: list[str] = []
     fsync, replace = os.fsync, Path.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (steps.append(f"sync {_kind(handle)}"), fsync(handle))[1])
@@ -290,8 +294,8 @@ def _kind(handle: int) -> str:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="/dev/full is POSIX")
-async def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """[BLOB11] No space left: Unavailable in words, and no file under the name."""
+async def test_a_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """[BLOB11] A full disk raises Unavailable with a sentence, and no file has the name."""
     blobs = FolderBlobs(tmp_path)
     monkeypatch.setattr(blobs, "_open_draft", lambda: Path("/dev/full").open("wb", buffering=0))  # noqa: SIM115
     draft = blobs.draft()
@@ -317,11 +321,11 @@ def files_end_at(size_bytes: int) -> Iterator[None]:
 
 @pytest.mark.skipif(os.name != "posix", reason="RLIMIT_FSIZE is POSIX")
 @pytest.mark.parametrize("size", [HELD_BYTES, HELD_BYTES + 1, 2 * HELD_BYTES - 1])
-async def test_a_disk_that_gets_full_within_a_write(blobs: Blobs, size: int):
+async def test_a_disk_that_fills_up_within_a_write(blobs: Blobs, size: int):
     """
-    [BLOB17] When the last bytes fit in part, the whole is refused.
+    [BLOB17] If only a part of the last bytes can be written, the whole write is refused.
 
-    The system then says how many it wrote, and no error comes without another write: the rest was missing from a chunk
+    The system reports a short write, and an error only at the next write: the rest was missing from a chunk
     that was answered 200.
     """
     with files_end_at(size - 1), pytest.raises(Unavailable):
@@ -330,8 +334,8 @@ async def test_a_disk_that_gets_full_within_a_write(blobs: Blobs, size: int):
     assert await names(blobs) == {}
 
 
-async def test_a_draft_that_somebody_removed(tmp_path: Path):
-    """[BLOB18] A draft whose file is gone, by a cleaner of temporary files, say, is refused; it was retried forever."""
+async def test_a_draft_that_was_deleted(tmp_path: Path):
+    """[BLOB18] A draft whose file was deleted, as by a cleaner of temporary files, is refused and not retried."""
     blobs = FolderBlobs(tmp_path)
     draft = blobs.draft()
     await draft.write(bytes(HELD_BYTES))
@@ -351,7 +355,7 @@ async def test_a_draft_that_somebody_removed(tmp_path: Path):
     "url, words",
     [("s3://", "cannot be used"), ("s3://no-such-bucket-here/x", "cannot be used"), ("ftp://host/x", "cannot be used")],
 )
-async def test_what_cannot_be_used_is_refused(
+async def test_an_invalid_address_is_refused(
     s3: S3, url: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """[BLOB12] An invalid address or a missing bucket prevents the start, with a sentence."""

@@ -59,8 +59,8 @@ async def servers(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
     await two.close()
 
 
-async def test_what_is_followed_is_heard(servers: Servers):
-    """[CLUSTER] After `follow` returned, what others publish to the group arrives byte for byte, and nothing else."""
+async def test_followed_groups_are_received(servers: Servers):
+    """[CLUSTER] After `follow` returned, messages of others to the group arrive byte for byte, and nothing else."""
     followed, other = GroupId(new_id()), GroupId(new_id())
     await servers.two.follow(followed)
 
@@ -73,8 +73,8 @@ async def test_what_is_followed_is_heard(servers: Servers):
     assert await servers.received.until(len(expected)) == expected
 
 
-async def test_nobody_hears_itself(servers: Servers):
-    """[CLUSTER] A server's own messages do not come back to it: it has delivered the event already."""
+async def test_a_server_receives_no_message_of_its_own(servers: Servers):
+    """[CLUSTER] A server does not receive its own messages: it has delivered the event already."""
     group_id = GroupId(new_id())
     await servers.one.follow(group_id)
     await servers.two.follow(group_id)
@@ -87,8 +87,8 @@ async def test_nobody_hears_itself(servers: Servers):
     )
 
 
-async def test_unfollowed_is_not_heard(servers: Servers):
-    """[CLUSTER] A group is received from `follow` to `unfollow`, and again from the next `follow`, however often."""
+async def test_unfollowed_groups_are_not_received(servers: Servers):
+    """[CLUSTER] A group is received from `follow` to `unfollow`, and again from the next `follow`, repeatedly."""
     group_id, last = GroupId(new_id()), GroupId(new_id())
     await servers.two.unfollow(group_id)
     for _ in range(3):
@@ -107,8 +107,8 @@ async def test_unfollowed_is_not_heard(servers: Servers):
     assert len(servers.received.messages) == 6 * servers.others
 
 
-async def test_a_late_unfollow_does_not_win(servers: Servers):
-    """[CLUSTER] The last word counts: followed, unfollowed and followed in one go is followed."""
+async def test_the_last_call_of_follow_or_unfollow_wins(servers: Servers):
+    """[CLUSTER] The last call wins: follow, unfollow and follow at once means followed."""
     group_id = GroupId(new_id())
     await asyncio.gather(servers.two.follow(group_id), servers.two.unfollow(group_id), servers.two.follow(group_id))
 
@@ -119,5 +119,5 @@ async def test_a_late_unfollow_does_not_win(servers: Servers):
 
 
 async def test_ready(servers: Servers):
-    """[RUNNING] A bus that reaches the other servers, or has none, is ready."""
+    """[RUNNING] A bus that reaches the other servers, or needs none, is ready."""
     assert servers.one.connected is True

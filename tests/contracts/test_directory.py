@@ -84,7 +84,7 @@ async def home(store: Any) -> Home:
 
 
 async def test_the_lowest_free_number(store: Any, home: Home):
-    """[KEYS1] A device without a number gets the lowest that is free; of another user the numbers are others."""
+    """[KEYS1] A device without a number gets the lowest free one; each user has separate numbers."""
     numbers = [await home.publish(home.ann, identity=each) for each in (1, 2, 3)]
     await store.remove_device(home.ann.key, 2, now_ms=NOW_MS)
 
@@ -94,7 +94,7 @@ async def test_the_lowest_free_number(store: Any, home: Home):
 
 
 async def test_the_same_identity_is_the_same_device(home: Home):
-    """[KEYS2] A device that left out its number is found by its identity key: a lost answer enters it only once."""
+    """[KEYS2] A device that sends no number is found by its identity key: a retry registers it only once."""
     first = await home.publish(home.ann, identity=1)
 
     assert await home.publish(home.ann, identity=1) == first == 1
@@ -111,7 +111,7 @@ async def test_all_numbers_in_use(home: Home):
 
 
 async def test_stocks_grow_to_their_limit(home: Home):
-    """[KEYS4] Keys add to the stocks; over the limit the lowest ids go, and an id that comes again is replaced."""
+    """[KEYS4] Keys are added to the stocks; over the limit the lowest ids are dropped; a repeated id is replaced."""
     await home.publish(home.ann, one_time=40, suites=3)
     await home.publish(home.ann, one_time=40, first_id=41, suites=3)
     (own,) = await home.store.own_devices(home.ann.key)
@@ -125,7 +125,7 @@ async def test_stocks_grow_to_their_limit(home: Home):
 
 
 async def test_fixed_keys_are_replaced(home: Home):
-    """[KEYS5] A fixed key replaces the one before; what is left out stays."""
+    """[KEYS5] A fixed key replaces the previous one; an omitted one is unchanged."""
     await home.publish(home.ann, one_time=0)
     newer = {"hpke_pre_key": [SignedKey(9, b"newer", b"s")]}
     await home.publish(home.ann, keys=newer)
@@ -141,7 +141,7 @@ async def test_fixed_keys_are_replaced(home: Home):
 
 
 async def test_another_identity_empties_the_stocks(home: Home):
-    """[KEYS6] Another identity key empties the stocks, and has to bring its own last resort."""
+    """[KEYS6] Another identity key empties the stocks and requires a new last-resort key."""
     await home.publish(home.ann, one_time=5)
     with pytest.raises(ValidationFailed) as refused:
         await home.publish(home.ann, identity=2, device_id=1, keys={})
@@ -154,8 +154,8 @@ async def test_another_identity_empties_the_stocks(home: Home):
 
 
 @pytest.mark.parametrize("missing", ["signed_pre_key", "kyber_pre_key", "hpke_pre_key", "registration_id"])
-async def test_a_new_device_is_whole(home: Home, missing: str):
-    """[KEYS7] A new device brings what its suites need; the refusal names what is missing."""
+async def test_a_new_device_is_complete(home: Home, missing: str):
+    """[KEYS7] A new device needs the keys of its suites; the refusal names the missing ones."""
     whole = device_keys(suites=3)
     changes = {"registration_id": None} if missing == "registration_id" else {
         "keys": {kind: some for kind, some in whole.keys.items() if kind != missing}
@@ -169,7 +169,7 @@ async def test_a_new_device_is_whole(home: Home, missing: str):
 
 
 async def test_suites_change(home: Home):
-    """[KEYS8] A device that drops suite 1 loses its keys; one that adds it has to bring them."""
+    """[KEYS8] A device that drops suite 1 loses its keys; one that adds it must publish them."""
     await home.publish(home.ann, suites=3, one_time=3)
     await home.publish(home.ann, suites=2)
     (own,) = await home.store.own_devices(home.ann.key)
@@ -183,7 +183,7 @@ async def test_suites_change(home: Home):
 
 
 async def test_publishing_once(home: Home):
-    """[KEYS9] The same idempotency key gets the first answer and adds no key again; another body is refused."""
+    """[KEYS9] The same idempotency key gets the first response and adds no key again; another body is refused."""
     published = await home.store.publish_keys(home.ann.key, device_keys(one_time=2), now_ms=NOW_MS, once=once())
     await home.claim(home.bob)
 
@@ -197,7 +197,7 @@ async def test_publishing_once(home: Home):
 
 
 async def test_devices_of_a_group(home: Home):
-    """[KEYS10] Members see the devices of all members, a page at a time; others see none."""
+    """[KEYS10] Members see the devices of all members, a page at a time; non-members see none."""
     cat = await enter(home.store, "cat")
     for who, identity in ((home.ann, 1), (home.bob, 2), (home.ann, 3), (cat, 4)):
         await home.publish(who, identity=identity)
@@ -219,7 +219,7 @@ async def test_devices_of_a_group(home: Home):
 
 
 async def test_removing_a_device(home: Home):
-    """[KEYS11] A removed device is gone with its keys; one that is not there is refused."""
+    """[KEYS11] A removed device is deleted with its keys; removing an unknown one is refused."""
     await home.publish(home.ann, one_time=1)
     await home.store.remove_device(home.ann.key, 1, now_ms=NOW_MS)
 
@@ -234,7 +234,7 @@ async def test_removing_a_device(home: Home):
 
 
 async def test_each_key_once(home: Home):
-    """[CLAIM1] One-time keys are given in the order of their ids, each once; then the last resort, which says so."""
+    """[CLAIM1] One-time keys are returned in order of their ids, each once; then the last resort, marked as such."""
     await home.publish(home.ann, one_time=2)
 
     found = [(await home.claim(home.bob))[0] for _ in range(4)]
@@ -247,8 +247,8 @@ async def test_each_key_once(home: Home):
     ]
 
 
-async def test_many_claims_at_once(home: Home):
-    """[CLAIM2] Claims side by side never get the same one-time key."""
+async def test_concurrent_claims(home: Home):
+    """[CLAIM2] Concurrent claims never get the same one-time key."""
     await home.publish(home.ann, one_time=50)
 
     found = await home.claim_side_by_side(60)
@@ -259,7 +259,7 @@ async def test_many_claims_at_once(home: Home):
 
 
 async def test_libsignals_bundle(home: Home):
-    """[CLAIM3] A bundle of suite 1 has a key of each kind; without stock the kyber key is the last resort."""
+    """[CLAIM3] A suite 1 bundle has a key of each type; with an empty stock the Kyber key is the last resort."""
     await home.publish(home.ann, one_time=1, suites=3)
     wanted = ClaimedDevice(home.ann.user_id, 1, 1)
 
@@ -271,8 +271,8 @@ async def test_libsignals_bundle(home: Home):
     assert first.hpke_pre_key is second.hpke_pre_key is None
 
 
-async def test_who_is_left_out(home: Home):
-    """[CLAIM4] Devices that do not exist, are no member's, or lack the suite are left out, and lose no key."""
+async def test_which_devices_are_omitted(home: Home):
+    """[CLAIM4] Devices that are unknown, not a member's, or without the suite are omitted and lose no key."""
     cat = await enter(home.store, "cat")
     await home.publish(home.ann, one_time=1)
     await home.publish(cat, one_time=1)
@@ -291,7 +291,7 @@ async def test_who_is_left_out(home: Home):
 
 
 async def test_who_may_claim(home: Home):
-    """[CLAIM5] Only members claim, and a refused claim takes nothing."""
+    """[CLAIM5] Only members may claim, and a refused claim consumes no key."""
     cat = await enter(home.store, "cat")
     await home.publish(home.ann, one_time=1)
 
@@ -306,7 +306,7 @@ async def test_who_may_claim(home: Home):
 
 
 async def test_a_claim_once(home: Home):
-    """[CLAIM6] The same idempotency key gets the same keys within 24 hours, with no key taken; then it is a new one."""
+    """[CLAIM6] The same idempotency key returns the same keys for 24 hours, consuming none; then it is a new claim."""
     await home.publish(home.ann, one_time=3, suites=3)
     wanted = [ClaimedDevice(home.ann.user_id, 1, 16), ClaimedDevice(home.ann.user_id, 1, 1)]
 
@@ -326,8 +326,8 @@ async def test_a_claim_once(home: Home):
     assert later.bundles[0].hpke_pre_key.id == 2
 
 
-async def test_a_claim_twice_at_once(home: Home):
-    """[CLAIM7] The same claim side by side, as two servers get it, is one claim."""
+async def test_concurrent_repeats_of_a_claim(home: Home):
+    """[CLAIM7] The same claim sent concurrently, as to two servers, is one claim."""
     await home.publish(home.ann, one_time=20)
 
     found = await asyncio.gather(*(home.claim(home.bob, once=once()) for _ in range(8)))
@@ -338,7 +338,7 @@ async def test_a_claim_twice_at_once(home: Home):
 
 
 async def test_no_one_time_key(home: Home):
-    """[CLAIM8] A claim that is over a limit gets the last resort, and takes nothing."""
+    """[CLAIM8] A claim over a limit gets the last resort and consumes no one-time key."""
     await home.publish(home.ann, one_time=1)
 
     (bundle,) = await home.claim(home.bob, ClaimedDevice(home.ann.user_id, 1, 16, one_time=False))
@@ -348,7 +348,7 @@ async def test_no_one_time_key(home: Home):
 
 
 async def test_claims_while_keys_are_published(home: Home):
-    """[CLAIM9] A bundle's key is of its identity key, also while the device gets another identity."""
+    """[CLAIM9] A bundle's keys belong to its identity key, also while the device changes identity."""
     await home.publish(home.ann, identity=1, one_time=50)
 
     async def renew() -> None:
@@ -370,7 +370,7 @@ def _bytes(text: str) -> bytes:
 
 
 async def test_low_stocks(home: Home):
-    """[KEYS12] A device is low while a stock that its suites need is below ten; claims say since when."""
+    """[KEYS12] A device is low while a stock that its suites need is below ten; claims report since when."""
     low = home.store.low_devices
     await home.publish(home.ann, one_time=11)
     await home.publish(home.bob, one_time=3)
@@ -392,7 +392,7 @@ async def test_low_stocks(home: Home):
 
 
 async def test_low_stocks_of_libsignal(home: Home):
-    """[KEYS13] Where a device has suite 1, each of its stocks counts."""
+    """[KEYS13] For a device with suite 1 each of its stocks counts."""
     await home.publish(home.ann, one_time=10, suites=3)
     assert await home.store.low_devices(users=[home.ann.key], since_ms=0) == []
 
@@ -406,7 +406,7 @@ async def test_low_stocks_of_libsignal(home: Home):
 
 
 async def test_changes_are_announced(home: Home):
-    """[DEVICE1] A new device, another identity and a removal are pending for each group, until their events are."""
+    """[DEVICE1] A new device, another identity and a removal are pending for each group until their events exist."""
     store, other = home.store, group_of(home.ann)
     await put_one(store, home.stamps, other)
     await home.publish(home.ann)
@@ -430,7 +430,7 @@ async def test_changes_are_announced(home: Home):
 
 
 async def test_an_announcement_once(home: Home):
-    """[DEVICE2] A change is announced once, whichever servers try."""
+    """[DEVICE2] A change is announced once, whichever servers attempt it."""
     await home.publish(home.ann)
     (pending,) = await home.store.pending_announcements(user=None, before_ms=NOW_MS + 1, limit=10)
 
@@ -439,8 +439,8 @@ async def test_an_announcement_once(home: Home):
     assert sorted(refusals([outcome for (outcome,) in outcomes]), key=str) == ["CONFLICT", "CONFLICT", None]
 
 
-async def test_who_leaves_is_not_announced(home: Home):
-    """[DEVICE3] A group that the user has left has no event of the user's devices."""
+async def test_a_former_member_is_not_announced(home: Home):
+    """[DEVICE3] A group that the user has left gets no event of the user's devices."""
     await home.publish(home.bob)
     (pending,) = await home.store.pending_announcements(user=None, before_ms=NOW_MS + 1, limit=10)
     await put_one(home.store, home.stamps, leave(home.bob, home.group_id))
@@ -454,8 +454,8 @@ async def test_who_leaves_is_not_announced(home: Home):
 # Chapter: epochs
 
 
-async def test_what_moves_the_epoch(home: Home):
-    """[EPOCH1] Joining, leaving, a record and a changed device move the epoch to their number; other events do not."""
+async def test_what_advances_the_epoch(home: Home):
+    """[EPOCH1] Joining, leaving, a record and a changed device set the epoch to their number; other events do not."""
     store, stamps = home.store, home.stamps
     assert await home.epoch() == 2
     cat = await enter(store, "cat")
@@ -476,7 +476,7 @@ async def test_what_moves_the_epoch(home: Home):
 
 @pytest.mark.parametrize("kind", ["message", "thread", "reply", "keys", "record"])
 async def test_posts_for_an_epoch(home: Home, kind: str):
-    """[EPOCH2] A post sealed for an epoch is accepted in it, and refused once it is over, with nothing stored."""
+    """[EPOCH2] A post sealed for the current epoch is accepted; for a past epoch it is refused and not stored."""
     store, stamps, group_id = home.store, home.stamps, home.group_id
     opened = thread(home.ann, group_id)
     await put_one(store, stamps, opened)
@@ -501,7 +501,7 @@ async def test_posts_for_an_epoch(home: Home, kind: str):
 
 
 async def test_a_member_who_joins_in_the_same_batch(home: Home):
-    """[EPOCH3] A joining before a post in the same batch refuses it: its content was sealed before."""
+    """[EPOCH3] A join before a post in the same batch refuses the post: its content was sealed before."""
     cat = await enter(home.store, "cat")
 
     outcomes = await put(
@@ -519,7 +519,7 @@ async def test_a_member_who_joins_in_the_same_batch(home: Home):
 
 
 async def test_racing_with_a_joining(home: Home):
-    """[EPOCH4] Whatever runs side by side, each content behind a joining was sealed for it or later."""
+    """[EPOCH4] In any concurrent order, each content after a join was sealed for that join's epoch or later."""
     people = [await enter(home.store, f"p{number}") for number in range(10)]
 
     async def post() -> None:
@@ -549,7 +549,7 @@ async def test_racing_with_a_joining(home: Home):
 
 
 async def test_a_key_before_the_epoch(home: Home):
-    """[EPOCH5] A repeated post gets its first answer, whatever the epoch is now; a refused one leaves its key free."""
+    """[EPOCH5] A repeated post gets its first response in any epoch; a refused post leaves its key free."""
     draft = message(home.ann, home.group_id, if_epoch=2, once=once())
     first, again = await put(home.store, home.stamps, draft, record(home.ann, home.group_id))
     outdated = message(home.ann, home.group_id, if_epoch=2, once=once("another"))
@@ -583,7 +583,7 @@ async def test_records_are_kept(home: Home):
 
 
 async def test_key_messages_outlive_the_log(home: Home):
-    """[RECORD2] Key messages stay readable when the log around them is pruned, until their own time is over."""
+    """[RECORD2] Key messages stay readable when the log around them is pruned, until they expire."""
     store, group_id = home.store, home.group_id
     keys = []
     for _ in range(3):
@@ -610,7 +610,7 @@ async def test_key_messages_outlive_the_log(home: Home):
 
 
 async def test_a_mailbox(store: Any):
-    """[MAILBOX1] A mailbox takes one message, which may come again, and is gone when its time is over."""
+    """[MAILBOX1] A mailbox accepts one message, which may be repeated, and is deleted when it expires."""
     await store.open_mailbox("box", now_ms=NOW_MS)
     assert await store.mail("box", after_ms=NOW_MS - 1) is None
 
@@ -635,7 +635,7 @@ async def test_a_mailbox(store: Any):
 
 
 async def test_the_check_of_the_directory(home: Home):
-    """[KEYS14] What publishing and claiming leave has no finding; records and epochs are as the log says."""
+    """[KEYS14] Publishing and claiming leave no findings; records and epochs agree with the log."""
     await home.publish(home.ann, one_time=3, suites=3)
     await home.publish(home.bob, identity=2)
     await home.claim(home.bob)

@@ -120,8 +120,8 @@ def codes(outcomes: list[Any]) -> list[str]:
     return sorted(outcome.code if isinstance(outcome, OrbitalError) else "ok" for outcome in outcomes)
 
 
-async def test_one_of_many_gets_the_last_room(home: Home):
-    """[QUO2] Uploads that begin at the same moment never reserve more than there is, in bytes and in number."""
+async def test_one_of_many_gets_the_last_quota(home: Home):
+    """[QUO2] Concurrent uploads never reserve more than the quota, in bytes and in number."""
     asked = [home.place(home.chunk(new_id(), 0, 3, 100)) for _ in range(6)]
 
     outcomes = await asyncio.gather(*asked, return_exceptions=True)
@@ -136,7 +136,7 @@ async def test_one_of_many_gets_the_last_room(home: Home):
 
 
 async def test_a_medium_is_activity(home: Home):
-    """[ACT2] A medium moves its thread up too, under its uploader's name, and its end moves nothing."""
+    """[ACT2] A medium moves its thread up too, under its uploader's name; its expiry or deletion does not."""
     media_id = await home.store_whole()
     first = await home.store.thread(home.ann.key, home.thread_id, now_ms=NOW_MS)
     await home.store.append([home.finish(media_id, at_ms=NOW_MS + 5)], first_stamp_ms=NOW_MS + 5)
@@ -151,8 +151,8 @@ async def test_a_medium_is_activity(home: Home):
     assert (ended.last_seq, ended.last_activity_at) == (moved.last_seq, moved.last_activity_at)
 
 
-async def test_many_begin_one_upload(home: Home):
-    """[MED1] First chunks of one medium that come at once begin one upload, in one folder."""
+async def test_concurrent_first_chunks_begin_one_upload(home: Home):
+    """[MED1] Concurrent first chunks of one medium begin one upload, in one folder."""
     media_id = new_id()
 
     places = await asyncio.gather(*(home.place(home.chunk(media_id, index, 3)) for index in (0, 1, 2, 0, 1)))
@@ -162,7 +162,7 @@ async def test_many_begin_one_upload(home: Home):
 
 
 async def test_each_chunk_has_its_ordinal_once(home: Home):
-    """[MED2] Chunks noted at once are counted one by one; one that is noted twice keeps its place and its blob."""
+    """[MED2] Concurrent chunks are counted one by one; a repeated one keeps its ordinal and its blob."""
     media_id = new_id()
     chunks = [home.chunk(media_id, index, 6, 10) for index in range(6)]
     folder = (await home.place(chunks[0])).folder
@@ -176,8 +176,8 @@ async def test_each_chunk_has_its_ordinal_once(home: Home):
         await home.add(home.chunk(media_id, 0, 6, 11), folder)
 
 
-async def test_a_medium_becomes_whole_once(home: Home):
-    """[MED2] Of drafts that finish one medium, in one batch and in several at once, one makes an event."""
+async def test_a_medium_completes_once(home: Home):
+    """[MED2] Of drafts that complete one medium, in one batch or concurrently, one creates an event."""
     media_id = await home.store_whole(total=3, size=40)
     batches = [put(home.store, home.stamps, home.finish(media_id), home.finish(media_id)) for _ in range(3)]
 
@@ -193,7 +193,7 @@ async def test_a_medium_becomes_whole_once(home: Home):
 
 
 async def test_a_key_repeats_the_first_receipt(home: Home):
-    """[RETRY1] The idempotency key of a finished upload gives the stored answer, and refuses another use."""
+    """[RETRY1] The idempotency key of a completed upload returns the stored response, and refuses another use."""
     media_id = await home.store_whole()
     (first,) = await put(home.store, home.stamps, home.finish(media_id, once=once("k")))
     (again,) = await put(home.store, home.stamps, home.finish(media_id, once=once("k")))
@@ -209,8 +209,8 @@ async def test_a_key_repeats_the_first_receipt(home: Home):
     assert first.receipt.size_bytes == 50
 
 
-async def test_who_left_finishes_nothing(home: Home):
-    """[P1] An upload whose owner has left the group does not become whole, and another member cannot finish it."""
+async def test_a_former_member_completes_nothing(home: Home):
+    """[P1] An upload whose owner has left the group cannot be completed, by the owner or another member."""
     media_id = new_id()
     chunk = home.chunk(media_id)
     await home.add(chunk, (await home.place(chunk, who=home.bob)).folder)
@@ -223,7 +223,7 @@ async def test_who_left_finishes_nothing(home: Home):
 
 
 async def test_a_medium_expires_once(home: Home):
-    """[MED13] Not before its time, then once, however many ask at the same moment; its room is free, its row stays."""
+    """[MED13] A medium expires on time and once, however many callers expire it; its quota is freed, its row kept."""
     media_id = await home.store_whole()
     await put_one(home.store, home.stamps, home.finish(media_id))
     early = await put(home.store, home.stamps, home.expire(media_id, at_ms=NOW_MS + WEEK_MS - 1))
@@ -247,9 +247,9 @@ async def test_a_medium_expires_once(home: Home):
 @pytest.mark.parametrize("by", ["ann", "bob"])
 async def test_uploads_end_with_the_membership(home: Home, by: str):
     """
-    [UPQ1] Whether a member leaves or is removed, the room of the member's unfinished uploads is free at once.
+    [UPQ1] Whether a member leaves or is removed, the quota of the member's unfinished uploads is freed at once.
 
-    A hundred one-byte chunks reserved all of a group's room, and the creator got 413 for a day after the removal.
+    A hundred one-byte chunks reserved a group's whole quota, and the creator got 413 for a day after the removal.
     """
     unfinished = home.chunk(new_id(), 0, 3, 100)
     folder = (await home.place(unfinished, who=home.bob)).folder
@@ -269,9 +269,9 @@ async def test_uploads_end_with_the_membership(home: Home, by: str):
 
 async def test_unfinished_uploads_have_a_bound(home: Home):
     """
-    [UPQ2] Of one user ten uploads, of a group fifty are under way; the next is refused until one ends or rests.
+    [UPQ2] A user may have ten unfinished uploads, a group fifty; the next is refused until one ends or is idle.
 
-    One that rests for ten minutes makes place, the one that rested longest first.
+    An upload that is idle for ten minutes makes room, the longest idle one first.
     """
     limits = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=10**6, group_files=100)
     late_ms = NOW_MS + RESTING_MS
@@ -303,7 +303,7 @@ async def test_unfinished_uploads_have_a_bound(home: Home):
     await begin(home.bob, now_ms=late_ms)
 
 
-async def test_one_end_of_an_upload(home: Home):
+async def test_an_upload_ends_once(home: Home):
     """
     [MED24] An upload is either completed or aborted; the other is then refused.
 
@@ -328,8 +328,8 @@ async def test_one_end_of_an_upload(home: Home):
     assert (await home.store.verify(home.group_id)).findings == []
 
 
-async def test_an_upload_that_began_anew_is_not_finished(home: Home):
-    """[MED24] Who saw an upload whole that was aborted and started again since does not finish the new one."""
+async def test_a_restarted_upload_is_not_completed(home: Home):
+    """[MED24] A caller that read an upload as complete does not complete it if it was restarted since."""
     media_id = await home.store_whole()
     assert await home.store.abort_upload(home.ann.key, MediaId(media_id))
     (leaving,) = await home.store.pending_deletions(limit=10)
@@ -342,8 +342,8 @@ async def test_an_upload_that_began_anew_is_not_finished(home: Home):
     assert await home.said() == []
 
 
-async def test_what_is_held(home: Home):
-    """[QUO7] What there is of all groups is counted by state, with the bytes that have come; what is over is not."""
+async def test_stored_media_are_counted(home: Home):
+    """[QUO7] Media of all groups are counted by state, with the received bytes; ended ones are not counted."""
     none = {MediaState.UPLOADING: MediaUsage(0, 0), MediaState.COMPLETE: MediaUsage(0, 0)}
     assert await home.store.held() == none
     whole, given_up = await home.store_whole(size=40), await home.store_whole()
@@ -357,7 +357,7 @@ async def test_what_is_held(home: Home):
     assert await home.store.held() == none | {MediaState.UPLOADING: MediaUsage(1, 70)}
 
 
-async def test_a_late_chunk_of_a_given_up_upload(home: Home):
+async def test_a_late_chunk_of_an_aborted_upload(home: Home):
     """[MED14] A chunk whose upload was aborted meanwhile is refused: its bytes belong to no upload."""
     media_id = new_id()
     chunk = home.chunk(media_id, 0, 2)
@@ -380,7 +380,7 @@ async def test_a_late_chunk_of_a_given_up_upload(home: Home):
 
 
 async def test_withdrawing_spares_what_is_stored(home: Home):
-    """[QUO5] The room of a failed first chunk is given back; an upload that has a chunk keeps its own."""
+    """[QUO5] The quota of a failed first chunk is released; an upload that has a chunk keeps its own."""
     failed, kept = home.chunk(new_id(), 0, 2), home.chunk(new_id(), 0, 2)
     folders = [(await home.place(chunk)).folder for chunk in (failed, kept)]
     await home.add(kept, folders[1])

@@ -75,7 +75,7 @@ class Counting:
 
 
 async def test_requests_of_a_bucket(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """[AUDIT1] Of a bucket with forty media, half of them damaged, each finding is named, with 8 requests at a time."""
+    """[AUDIT1] For a bucket with forty media, half of them damaged, each finding is named, with 8 requests at once."""
     for name, value in s3.environ.items():
         monkeypatch.setenv(name, value)
     bucket = open_blobs(f"s3://{BUCKET}/{tmp_path.name}", folder=tmp_path)
@@ -121,8 +121,8 @@ def _ten(number: int) -> dict[str, int]:
     return {f"f{number}/{index:05}-{'x' * 64}": 10 for index in range(10)}
 
 
-async def test_memory_of_an_examination():
-    """[AUDIT2] A hundred thousand blobs are compared with their rows in less than 4 MiB; all their names take 25."""
+async def test_memory_of_an_audit():
+    """[AUDIT2] Comparing a hundred thousand blobs with their rows takes less than 4 MiB; all names take 25 MiB."""
     rows: Any = Rows(10_000, _ten)
     blobs: Any = Many()
     tracemalloc.start()

@@ -345,12 +345,12 @@ def _check(runner: asyncio.Runner, store: Any, root: Path, *, examples: int) -> 
         runner.run(store.close())
 
 
-def test_sqlite_keeps_room_and_bytes_together(runner: asyncio.Runner, tmp_path: Path):
-    """[QUO6] Any sequence of chunk, repeat, kill, complete, expire, delete: quota is the sum of what is there."""
+def test_sqlite_keeps_quota_and_bytes_together(runner: asyncio.Runner, tmp_path: Path):
+    """[QUO6] After any sequence of chunk, repeat, kill, complete, expire, delete the quota equals the stored bytes."""
     _check(runner, runner.run(SqliteStore.open(tmp_path / "orbital.db")), tmp_path / "media", examples=20)
 
 
-def test_postgresql_keeps_room_and_bytes_together(runner: asyncio.Runner, tmp_path: Path, postgres_url: str):
+def test_postgresql_keeps_quota_and_bytes_together(runner: asyncio.Runner, tmp_path: Path, postgres_url: str):
     """[QUO6] The same on PostgreSQL."""
     from orbital_relay.store.postgres import PostgresStore
 

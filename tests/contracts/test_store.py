@@ -84,8 +84,8 @@ def statements() -> Iterator[list[str]]:
 # Chapter: the log
 
 
-async def test_numbers_without_holes_and_a_chain(store: Store, stamps: Stamps, home: Home):
-    """[P2] In each group numbers run 1, 2, 3, …, stamps rise, and each frame carries the hash of the one before."""
+async def test_gapless_numbers_and_a_chain(store: Store, stamps: Stamps, home: Home):
+    """[P2] In each group numbers run 1, 2, 3, …, stamps increase, and each frame carries the previous hash."""
     other = group_of(home.bob)
     await put_one(store, stamps, other)
     opened = thread(home.ann, home.group_id)
@@ -111,7 +111,7 @@ async def test_numbers_without_holes_and_a_chain(store: Store, stamps: Stamps, h
         assert [json.loads(event.frame)["seq"] for event in page.events] == [event.seq for event in page.events]
 
 
-async def test_an_answer_holds_what_was_stored(store: Store, stamps: Stamps, home: Home):
+async def test_a_response_holds_what_was_stored(store: Store, stamps: Stamps, home: Home):
     """[P3] The event that `append` returns is the one that is read later, byte for byte."""
     (outcome,) = await put(store, stamps, message(home.ann, home.group_id))
 
@@ -135,7 +135,7 @@ async def test_stamps_are_the_relays_unless_the_group_is_ahead(store: Store, sta
 
 
 async def test_a_refused_draft_leaves_no_trace(store: Store, stamps: Stamps, home: Home):
-    """[APPEND] Refusals disturb nobody: no number is used up, no row is there, the others go through."""
+    """[APPEND] A refused draft uses no number and leaves no row, and the other drafts succeed."""
     stranger = await enter(store, "eve")
     outcomes = await put(
         store,
@@ -163,7 +163,7 @@ async def test_a_refused_draft_leaves_no_trace(store: Store, stamps: Stamps, hom
 
 
 async def test_membership_is_as_of_the_place_in_the_order(store: Store, stamps: Stamps, home: Home):
-    """[P1] Within one batch too, who left may no longer post, and who joined may."""
+    """[P1] Within one batch too, a user who left may no longer post, and one who joined may."""
     eve = await enter(store, "eve")
     outcomes = await put(
         store,
@@ -182,7 +182,7 @@ async def test_membership_is_as_of_the_place_in_the_order(store: Store, stamps: 
 
 
 async def test_a_group_in_the_same_batch(store: Store, stamps: Stamps, home: Home):
-    """[APPEND] What a draft makes is seen by the next: a group, a thread, a reply."""
+    """[APPEND] A draft sees what earlier drafts of the batch created: a group, a thread, a reply."""
     made = group_of(home.ann)
     opened = thread(home.ann, made.group_id)
     posts = [message(home.ann, made.group_id), opened, reply(home.ann, opened.thread_id)]
@@ -192,8 +192,8 @@ async def test_a_group_in_the_same_batch(store: Store, stamps: Stamps, home: Hom
     assert (await store.thread(home.ann.key, opened.thread_id, now_ms=NOW_MS)).reply_count == 1
 
 
-async def test_the_creator_is_handed_over(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] When the creator leaves, the member of longest standing looks after the group; an empty one waits."""
+async def test_the_creator_role_passes_on(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] When the creator leaves, the longest-standing member becomes creator; an empty group has none."""
     await put_one(store, stamps, leave(home.ann, home.group_id))
     await store.replace_code(home.bob.key, home.group_id, invite_code=(code := new_code()), expires_ms=NOW_MS * 2)
     await put_one(store, stamps, leave(home.bob, home.group_id))
@@ -205,8 +205,8 @@ async def test_the_creator_is_handed_over(store: Store, stamps: Stamps, home: Ho
     await store.replace_code(home.ann.key, home.group_id, invite_code=new_code(), expires_ms=NOW_MS * 2)
 
 
-async def test_nobody_has_such_an_id(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] Only a member can be removed, whatever the id holds: an address may hold a NUL."""
+async def test_an_unknown_id_is_not_removed(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] Only a member can be removed, whatever the id contains: a path may contain a NUL."""
     nobody = [Principal(0, UserId(user_id), "", expires_at_s=0) for user_id in ("nobody", "", "a\0b", "\0", "é\n")]
 
     outcomes = await put(store, stamps, *(leave(home.ann, home.group_id, who) for who in nobody))
@@ -214,8 +214,8 @@ async def test_nobody_has_such_an_id(store: Store, stamps: Stamps, home: Home):
     assert refusals(outcomes) == ["NOT_FOUND"] * len(nobody)
 
 
-async def test_many_at_once(store: Store, stamps: Stamps, home: Home):
-    """[P2] Batches that overlap in their groups give one order in each."""
+async def test_concurrent_batches(store: Store, stamps: Stamps, home: Home):
+    """[P2] Concurrent batches with common groups give one order in each."""
     other = group_of(home.ann)
     await put_one(store, stamps, other)
     await put_one(store, stamps, join(home.bob, other.invite_code))
@@ -243,7 +243,7 @@ async def test_many_at_once(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_a_repeated_key_gets_the_first_answer(store: Store, stamps: Stamps, home: Home):
-    """[RETRY] The same key gives the first answer and no event: in one batch, in the next, and after leaving."""
+    """[RETRY] The same key gets the first response and no event: in one batch, in the next, and after leaving."""
     first, again = await put(
         store, stamps, message(home.bob, home.group_id, once=once()), message(home.bob, home.group_id, once=once())
     )
@@ -270,8 +270,8 @@ async def test_a_key_for_another_request_is_a_conflict(store: Store, stamps: Sta
     assert refusals([*outcomes, later]) == [None, "CONFLICT", None, "CONFLICT"]
 
 
-async def test_a_refused_try_frees_its_key(store: Store, stamps: Stamps, home: Home):
-    """[RETRY] A key whose first try was refused is free again."""
+async def test_a_refused_request_frees_its_key(store: Store, stamps: Stamps, home: Home):
+    """[RETRY] A key whose first request was refused is free again."""
     eve = await enter(store, "eve")
     outcomes = await put(
         store,
@@ -284,8 +284,8 @@ async def test_a_refused_try_frees_its_key(store: Store, stamps: Stamps, home: H
     assert refusals(outcomes) == ["FORBIDDEN", None, None]
 
 
-async def test_a_key_answers_for_a_day(store: Store, stamps: Stamps, home: Home):
-    """[RETRY] After 24 hours a key may be used again, whether or not it was pruned, and then stands for the new use."""
+async def test_a_key_is_valid_for_a_day(store: Store, stamps: Stamps, home: Home):
+    """[RETRY] After 24 hours a key may be used again, pruned or not, and then belongs to the new request."""
     for kind in (message, thread):
         later = NOW_MS + KEY_LIFETIME_MS
         key = once(kind.__name__)
@@ -301,8 +301,8 @@ async def test_a_key_answers_for_a_day(store: Store, stamps: Stamps, home: Home)
 
 
 @pytest.mark.parametrize("kind", ["create", "join", "message", "thread", "reply"])
-async def test_one_key_many_tries_at_once(store: Store, stamps: Stamps, home: Home, kind: str):
-    """[RETRY] While the first is under way the others wait; one event comes of it, and one answer for all."""
+async def test_one_key_many_concurrent_requests(store: Store, stamps: Stamps, home: Home, kind: str):
+    """[RETRY] While the first request is in progress the others wait; one event results, with one response for all."""
     eve = await enter(store, "eve")
     opened = thread(home.ann, home.group_id)
     await put_one(store, stamps, opened)
@@ -332,7 +332,7 @@ async def test_one_key_many_tries_at_once(store: Store, stamps: Stamps, home: Ho
 
 
 async def test_one_user_joins_once(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] Of several tries at once to join, one succeeds."""
+    """[GROUPS] Of several concurrent requests to join, one succeeds."""
     eve = await enter(store, "eve")
 
     outcomes = await asyncio.gather(*(put(store, stamps, join(eve, home.code)) for _ in range(5)))
@@ -340,8 +340,8 @@ async def test_one_user_joins_once(store: Store, stamps: Stamps, home: Home):
     assert sorted(str(code) for some in outcomes for code in refusals(some)) == ["ALREADY_MEMBER"] * 4 + ["None"]
 
 
-async def test_a_code_is_one_groups(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] Two groups that draw the same invite code at once do not both get it."""
+async def test_a_code_belongs_to_one_group(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] Two groups that draw the same invite code concurrently do not both get it."""
     code = new_code()
     outcomes = await asyncio.gather(*(put(store, stamps, group_of(home.ann, invite_code=code)) for _ in range(4)))
 
@@ -350,8 +350,8 @@ async def test_a_code_is_one_groups(store: Store, stamps: Stamps, home: Home):
         await store.replace_code(home.ann.key, home.group_id, invite_code=code, expires_ms=NOW_MS)
 
 
-async def test_an_expired_code_opens_nothing(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] A code holds until its expiry, and is replaced at once."""
+async def test_an_expired_code_is_invalid(store: Store, stamps: Stamps, home: Home):
+    """[GROUPS] A code is valid until its expiry, and is replaced at once."""
     eve = await enter(store, "eve")
     await store.replace_code(home.ann.key, home.group_id, invite_code=(code := new_code()), expires_ms=NOW_MS + 10)
 
@@ -364,7 +364,7 @@ async def test_an_expired_code_opens_nothing(store: Store, stamps: Stamps, home:
 
 
 async def test_pages_are_gapless(store: Store, stamps: Stamps, home: Home):
-    """[P4] A page starts at the number after the one asked for, and holds at most its limit."""
+    """[P4] A page starts at the number after the requested one, and holds at most its limit."""
     await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(7)))
 
     page = await store.read(home.group_id, after=2, limit=3)
@@ -378,11 +378,9 @@ async def test_pages_are_gapless(store: Store, stamps: Stamps, home: Home):
     assert page.head == rest.head == none.head == (await store.heads([home.group_id]))[home.group_id]
 
 
-async def test_a_page_is_no_larger_than_memory_likes(
-    store: Store, stamps: Stamps, home: Home, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_page_is_bounded_in_bytes(store: Store, stamps: Stamps, home: Home, monkeypatch: pytest.MonkeyPatch):
     """
-    [P4] A page of large events ends before its limit, after the one that fills it; from there on the next goes on.
+    [P4] A page of large events ends before its limit, after the event that fills it; the next page continues.
 
     A thousand of the largest were one answer of 350 MB, and the server needed three times that to write it.
     """
@@ -408,10 +406,10 @@ async def test_a_page_is_no_larger_than_memory_likes(
     assert reported == [[3, 4, 5], [6, 7, 8, 9, 10], [11], [12]]
 
 
-async def test_a_full_page_never_parts_one_stamp(
+async def test_a_full_page_never_splits_one_stamp(
     store: Store, stamps: Stamps, home: Home, monkeypatch: pytest.MonkeyPatch
 ):
-    """[MESSAGES] Also a page that is full holds all messages of its last stamp."""
+    """[MESSAGES] A full page, too, holds all messages of its last stamp."""
     groups = [group_of(home.ann) for _ in range(3)]
     await put(store, stamps, *groups)
     at = stamps.take(10)
@@ -428,7 +426,7 @@ async def test_a_full_page_never_parts_one_stamp(
     assert ([event.group_id for event in rest], more, last) == ([home.group_id], True, False)
 
 
-async def test_reading_what_is_not_there(store: Store, stamps: Stamps, home: Home):
+async def test_reading_what_does_not_exist(store: Store, stamps: Stamps, home: Home):
     """[HTTP] 404 for a group or thread that does not exist, 403 for one that the caller is not in."""
     eve = await enter(store, "eve")
     opened = thread(home.ann, home.group_id)
@@ -460,7 +458,7 @@ async def test_reading_what_is_not_there(store: Store, stamps: Stamps, home: Hom
     assert await store.access(home.bob.key, home.group_id) is Access.MEMBER
 
 
-async def test_standings_tell_access_and_head(store: Store, stamps: Stamps, home: Home):
+async def test_standings_have_access_and_head(store: Store, stamps: Stamps, home: Home):
     """[SUBSCRIBE] Groups that exist are returned with access and head; others are left out."""
     other = group_of(home.bob)
     await put_one(store, stamps, other)
@@ -482,7 +480,7 @@ async def test_heads_of_more_groups_than_a_statement_takes(store: Store, home: H
 
 
 async def test_resume_points(store: Store, stamps: Stamps, home: Home):
-    """[P4] At any kept position the hash and the next stamp are known, at the floor by the frame after it."""
+    """[P4] At any kept position the hash and the next stamp are known, at the floor from the next frame."""
     await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(3)))
     events = (await store.read(home.group_id, after=0, limit=10)).events
     nowhere = GroupId(new_id())
@@ -504,7 +502,7 @@ async def test_resume_points(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_many_resume_points_are_few_statements(store: Store, stamps: Stamps, home: Home, statements: list[str]):
-    """[RSM1] The points of 200 groups cost as many statements as those of two."""
+    """[RSM1] Resume points of 200 groups need as many statements as those of two."""
     groups = [group_of(home.ann) for _ in range(200)]
     await put(store, stamps, *groups)
     await put(store, stamps, *(message(home.ann, group.group_id) for group in groups))
@@ -522,7 +520,7 @@ async def test_many_resume_points_are_few_statements(store: Store, stamps: Stamp
 
 
 async def test_messages_over_groups(store: Store, stamps: Stamps, home: Home):
-    """[MESSAGES] Messages of the caller's groups alone, oldest first; nothing else of the log."""
+    """[MESSAGES] Only messages of the caller's groups are returned, oldest first; no other events."""
     other, foreign = group_of(home.ann), group_of(home.bob)
     await put(store, stamps, other, foreign)
     await put(
@@ -549,7 +547,7 @@ async def test_messages_over_groups(store: Store, stamps: Stamps, home: Home):
 
 async def test_messages_over_many_groups(store: Store, stamps: Stamps, home: Home, statements: list[str]):
     """
-    [MESSAGES] A page over many groups takes as many statements as one over two.
+    [MESSAGES] A page over many groups needs as many statements as one over two.
 
     It was one for each group: somebody with 2,000 of them kept SQLite busy for 0.7 s, and PostgreSQL for 2.4.
     """
@@ -566,8 +564,8 @@ async def test_messages_over_many_groups(store: Store, stamps: Stamps, home: Hom
     assert counts[0] == counts[1] > 0
 
 
-async def test_a_page_never_parts_one_stamp(store: Store, stamps: Stamps, home: Home):
-    """[MESSAGES] Two servers may give one stamp to events of two groups: a page grows to hold both."""
+async def test_a_page_never_splits_one_stamp(store: Store, stamps: Stamps, home: Home):
+    """[MESSAGES] Two servers may give events of two groups the same stamp: a page then grows to hold both."""
     groups = [group_of(home.ann) for _ in range(3)]
     await put(store, stamps, *groups)
     at = stamps.take(10)
@@ -584,7 +582,7 @@ async def test_a_page_never_parts_one_stamp(store: Store, stamps: Stamps, home: 
 
 
 async def test_threads_by_activity(store: Store, stamps: Stamps, home: Home):
-    """[ACT1] The last active first: a reply moves its thread up, and the list has its author and body."""
+    """[ACT1] The most recently active first: a reply moves its thread up, and the list has its author and body."""
     opened = [thread(home.ann, home.group_id, at_ms=NOW_MS + index) for index in range(3)]
     await put(store, stamps, *opened)
 
@@ -614,7 +612,7 @@ async def test_threads_by_activity(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_threads_and_replies(store: Store, stamps: Stamps, home: Home):
-    """[THREADS] Threads in the log's order or its reverse, replies oldest first, counted."""
+    """[THREADS] Threads are in the log's order or its reverse, replies oldest first, with counts."""
     opened = [thread(home.ann, home.group_id, at_ms=NOW_MS + index) for index in range(3)]
     await put(store, stamps, *opened)
     written = [reply(home.bob, opened[0].thread_id) for _ in range(3)]
@@ -635,7 +633,7 @@ async def test_threads_and_replies(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_groups_and_members(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] A user's groups with head and code while it holds; a group's members in the order of joining."""
+    """[GROUPS] A user's groups have head and valid code; a group's members are in the order of joining."""
     await put_one(store, stamps, message(home.ann, home.group_id))
 
     (mine,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS, limit=500)).groups
@@ -650,8 +648,8 @@ async def test_groups_and_members(store: Store, stamps: Stamps, home: Home):
 # Chapter: keeping
 
 
-async def test_prune_takes_the_beginning(store: Store, stamps: Stamps, home: Home):
-    """[KEEP] Events older than a moment go, oldest first and no more than asked; the numbers go on."""
+async def test_prune_deletes_the_oldest(store: Store, stamps: Stamps, home: Home):
+    """[KEEP] Events older than a moment are deleted, oldest first, up to the limit; the numbers continue."""
     await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(4)))
     events = (await store.read(home.group_id, after=0, limit=10)).events
 
@@ -669,7 +667,7 @@ async def test_prune_takes_the_beginning(store: Store, stamps: Stamps, home: Hom
 
 
 async def test_prune_of_everything(store: Store, stamps: Stamps, home: Home):
-    """[KEEP] A group whose events are all gone keeps its number, and its chain goes on from the last hash."""
+    """[KEEP] A group whose events are all deleted keeps its number, and its chain continues from the last hash."""
     head = (await store.heads([home.group_id]))[home.group_id]
     await store.prune(before_ms=stamps.next_ms + 1, limit=1000)
 
@@ -682,7 +680,7 @@ async def test_prune_of_everything(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_prune_keys(store: Store, stamps: Stamps, home: Home):
-    """[KEEP] Old keys go, no more than asked; those that still answer stay."""
+    """[KEEP] Old keys are deleted, up to the limit; keys that are still valid stay."""
     drafts = [message(home.ann, home.group_id, once=once(f"k{index}"), at_ms=NOW_MS + index) for index in range(4)]
     await put(store, stamps, *drafts)
 
@@ -698,7 +696,7 @@ async def test_prune_keys(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_accounts(store: Store):
-    """[ACCOUNTS] A name signs up once, in whatever case; the account is found by name and by id."""
+    """[ACCOUNTS] A name is unique in any case; the account is found by name and by id."""
     user_id = UserId(new_id())
     made = await store.add_account(
         user_id=user_id, username="Ann_1", public_key=b'{"kty":"OKP"}', password_hash="$argon2", at_ms=NOW_MS
@@ -715,7 +713,7 @@ async def test_accounts(store: Store):
 
 
 async def test_one_name_for_one_of_many(store: Store):
-    """[ACCOUNTS] Of several sign-ups with one name at once, one gets it."""
+    """[ACCOUNTS] Of several concurrent sign-ups with one name, one succeeds."""
 
     async def sign_up() -> bool:
         try:
@@ -730,7 +728,7 @@ async def test_one_name_for_one_of_many(store: Store):
 
 
 async def test_invitations(store: Store, home: Home):
-    """[INVITED] An invitation opens until it is used or expires; of several accounts at once one uses it."""
+    """[INVITED] An invitation is valid until it is used or expires; of several concurrent accounts one uses it."""
     at_ms, digest = NOW_MS, b"\0\xff" * 16
     made = await store.add_invitation(digest=digest, note="für Oma", at_ms=at_ms, expires_ms=at_ms + 10)
     other = await store.add_invitation(digest=b"o" * 32, note="", at_ms=at_ms, expires_ms=at_ms + 10)
@@ -765,7 +763,7 @@ async def test_invitations(store: Store, home: Home):
 
 
 async def test_erasing_a_user(store: Store, stamps: Stamps, home: Home):
-    """[ERASED] A user in no group is erased, once, and what it wrote later; a user in a group is not."""
+    """[ERASED] A user in no group is erased, once, with what it wrote later; a user in a group is not erased."""
     opened = thread(home.bob, home.group_id)
     await put(store, stamps, opened, reply(home.bob, opened.thread_id), reply(home.ann, opened.thread_id))
     await store.request_erasure(home.bob.key, at_ms=NOW_MS)
@@ -805,8 +803,8 @@ async def test_deleting_a_group(store: Store, stamps: Stamps, home: Home):
     assert (await store.heads([home.group_id, made.group_id])).keys() == {home.group_id}
 
 
-async def test_a_groups_code_opens_until_it_expires(store: Store, stamps: Stamps, home: Home):
-    """[INVITED] A group's invite code stands for an invitation until its date."""
+async def test_a_group_s_code_is_an_invitation_until_it_expires(store: Store, stamps: Stamps, home: Home):
+    """[INVITED] A group's invite code counts as an invitation until its expiry."""
     group = group_of(home.ann)
     await put(store, stamps, group)
 
@@ -819,7 +817,7 @@ async def test_a_groups_code_opens_until_it_expires(store: Store, stamps: Stamps
 
 
 async def test_users_from_outside(store: Store):
-    """[TOKENS] A token's user is entered once, also by several requests at once; two may bear one name."""
+    """[TOKENS] A token's user is created once, also by concurrent requests; two users may have the same name."""
     first, second = UserId("outside|1"), UserId("outside|2")
 
     keys = await asyncio.gather(*(store.enter_user(user_id=first, username="x", at_ms=NOW_MS) for _ in range(6)))
@@ -834,7 +832,7 @@ async def test_users_from_outside(store: Store):
 
 
 async def test_revocations(store: Store):
-    """[TOKENS] Revocations are returned in order after a number, and deleted when their tokens have expired anyway."""
+    """[TOKENS] Revocations are returned in order after a number, and deleted when their tokens have expired."""
     await store.revoke(token_digest=b"d" * 32, user_id=None, at_s=1.5, until_s=NOW_MS / 1000 + 5)
     await store.revoke(token_digest=None, user_id=UserId("u"), at_s=2.5, until_s=NOW_MS / 1000 + 9)
 
@@ -852,9 +850,9 @@ async def test_ready(store: Store):
     assert await store.ready() is True
 
 
-async def test_revocation_numbers_are_never_given_again(store: Store):
+async def test_revocation_numbers_are_never_reused(store: Store):
     """
-    [RVN1] A revocation gets a number above all that were given, also when the last one was pruned.
+    [RVN1] A revocation gets a number above all earlier ones, also when the last one was pruned.
 
     SQLite gave the highest number again, and a server that had read up to it never saw the new revocation.
     """

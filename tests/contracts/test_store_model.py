@@ -293,13 +293,13 @@ def _check(runner: asyncio.Runner, store: Any, *, examples: int) -> None:
         runner.run(store.close())
 
 
-def test_sqlite_is_the_model(runner: asyncio.Runner, tmp_path: Path):
-    """[P2] Whatever is posted, joined, left, retried and pruned in whatever batches, SQLite holds what lists would."""
+def test_sqlite_equals_the_model(runner: asyncio.Runner, tmp_path: Path):
+    """[P2] After any batches of posts, joins, leaves, retries and prunes SQLite equals the in-memory model."""
     _check(runner, runner.run(SqliteStore.open(tmp_path / "orbital.db")), examples=25)
 
 
-def test_postgresql_is_the_model(runner: asyncio.Runner, postgres_url: str):
-    """[P2] Whatever is posted, joined, left, retried and pruned in whatever batches, PostgreSQL holds the same."""
+def test_postgresql_equals_the_model(runner: asyncio.Runner, postgres_url: str):
+    """[P2] After any batches of posts, joins, leaves, retries and prunes PostgreSQL equals the in-memory model."""
     from orbital_relay.store.postgres import PostgresStore
 
     _check(runner, runner.run(PostgresStore.open(postgres_url)), examples=8)

@@ -8,8 +8,8 @@ from tests.support.client import Person, opaque
 from tests.support.server import Server
 
 
-async def test_refused_groups_are_told_first(shared_server: Server):
-    """[CHO1] The `error` that names refused groups comes before the `subscribed` that answers."""
+async def test_refused_groups_are_reported_first(shared_server: Server):
+    """[CHO1] The `error` that names refused groups comes before the `subscribed` response."""
     async with await Person.sign_up(shared_server.url) as ada, await Person.sign_up(shared_server.url) as ben:
         mine, theirs = await ada.make_group(), await ben.make_group()
         async with await ada.connect() as socket:
@@ -22,7 +22,7 @@ async def test_refused_groups_are_told_first(shared_server: Server):
 
 
 async def test_stamps_stand_still_before_the_first_subscribe(shared_server: Server):
-    """[CHO2] A message that was posted before the first `subscribe` was answered is found from any frame's stamp."""
+    """[CHO2] A message posted before the first `subscribe` was answered is found from any frame's stamp."""
     async with await Person.sign_up(shared_server.url) as ada:
         group = await ada.make_group()
         async with await ada.connect() as socket:
@@ -79,7 +79,7 @@ async def test_ids_in_paths(shared_server: Server, method_path: str):
 
 
 async def test_ids_elsewhere(shared_server: Server):
-    """[CHO4] In a query or a body such an id is invalid: 400, with its field."""
+    """[CHO4] In a query or a body such an id is 400 with the name of its field."""
     async with await Person.sign_up(shared_server.url) as ada:
         asked = await ada.http.get("/v1/events", params={"group_id": "not-a-uuid"})
         body = {"conversation_id": "not-a-uuid", "encrypted_envelope": opaque(), "timestamp": 0}
@@ -90,7 +90,7 @@ async def test_ids_elsewhere(shared_server: Server):
 
 
 async def test_highest_number(shared_server: Server):
-    """[CHO5] `after_seq` goes up to 10^12, and not beyond."""
+    """[CHO5] `after_seq` may be up to 10^12, and no more."""
     async with await Person.sign_up(shared_server.url) as ada:
         group = await ada.make_group()
         statuses = [
@@ -101,8 +101,8 @@ async def test_highest_number(shared_server: Server):
     assert statuses == [200, 400]
 
 
-async def test_a_group_tells_its_last_number(shared_server: Server):
-    """[CHO6] `last_seq` in the list of groups grows with every event."""
+async def test_the_list_of_groups_has_the_last_number(shared_server: Server):
+    """[CHO6] `last_seq` in the list of groups increases with every event."""
     async with await Person.sign_up(shared_server.url) as ada:
         group = await ada.make_group()
         await ada.say(group)

@@ -48,7 +48,7 @@ def consoles(source: str) -> list[str]:
 
 @pytest.mark.parametrize("path", PYTHON, ids=lambda path: path.name)
 def test_python_examples(path: Path, capsys: pytest.CaptureFixture[str]):
-    """[EXSAY1] A Python example prints through its `say` alone, which escapes what a terminal would act on."""
+    """[EXSAY1] A Python example prints only through its `say`, which escapes terminal control characters."""
     spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -66,7 +66,7 @@ def test_python_examples(path: Path, capsys: pytest.CaptureFixture[str]):
 
 @pytest.mark.parametrize("path", JAVASCRIPT, ids=lambda path: path.name)
 def test_javascript_examples(path: Path):
-    """[EXSAY2] A JavaScript example prints through its `say` alone, which escapes what a terminal would act on."""
+    """[EXSAY2] A JavaScript example prints only through its `say`, which escapes terminal control characters."""
     source = path.read_text("utf-8")
     say = re.search(r"^const say = .*?;$", source, re.MULTILINE | re.DOTALL)
     assert say is not None
@@ -82,8 +82,8 @@ def test_javascript_examples(path: Path):
     assert "café 🙂" in printed
 
 
-def test_every_example_is_looked_at():
-    """[EXSAY3] The rule finds the examples that print, and what would break it."""
+def test_every_example_is_checked():
+    """[EXSAY3] The check finds the examples that print, and violations in them."""
     assert {path.name for path in PYTHON} == {"chat.py", "echo.py", "family.py", "watch.py"}
     assert {path.name for path in JAVASCRIPT} == {"echo.mjs", "watch.mjs"}
     assert printed_elsewhere("print(name)\nsys.exit(str(exc))\nsys.exit(1)") == [1, 2]

@@ -60,7 +60,7 @@ def shell(node: str, tmp_path: Path) -> Iterator[Callable[..., Program]]:
 
 
 def test_readme_first_event(server: Server, shell: Callable[..., Program]):
-    """[DOCS10] The README's commands, as printed: an account, a group, its events, one more over the socket."""
+    """[DOCS10] The README's commands work as printed: an account, a group, its events, and one more over the socket."""
     blocks = reading.examples(README)
 
     program = shell(server, blocks["curl"], "echo", blocks["wscat"])
@@ -75,7 +75,7 @@ def test_readme_first_event(server: Server, shell: Callable[..., Program]):
 
 
 async def test_wscat_page(server: Server, shell: Callable[..., Program]):
-    """[DOCS11] Each line of the wscat page does what it says."""
+    """[DOCS11] Each line of the wscat page works as described."""
     blocks = reading.examples(HOW_TO / "wscat.md")
     async with await Person.sign_up(server.url) as ada:
         group = await ada.make_group()
@@ -96,7 +96,7 @@ async def test_wscat_page(server: Server, shell: Callable[..., Program]):
 
 @pytest.mark.browser
 async def test_console_page(server: Server, chromium: str, tmp_path: Path):
-    """[DOCS12] Each block of the page about the browser's console, pasted one after the other."""
+    """[DOCS12] Each block of the page about the browser's console works, pasted in sequence."""
     blocks = reading.examples(HOW_TO / "browser-console.md")
     async with open_page(chromium, server.url, tmp_path / "profile") as console:
         for name in ("account", "socket"):
@@ -115,7 +115,7 @@ async def test_console_page(server: Server, chromium: str, tmp_path: Path):
 
 
 def test_postman_collection(server: Server, node: str):
-    """[DOCS13] The collection's requests, run from the top, all pass the collection's own tests."""
+    """[DOCS13] The collection's requests, run in order, all pass the collection's own tests."""
     collection = CHECKOUT / "examples" / "postman" / "orbital.postman_collection.json"
     runner = Path(__file__).with_name("run_collection.mjs")
     said = subprocess.run([node, runner, collection, server.url], capture_output=True, text=True, timeout=120)
@@ -126,7 +126,7 @@ def test_postman_collection(server: Server, node: str):
 
 
 async def test_identity_provider_page(serve: Callable[..., Server], shell: Callable[..., Program], tmp_path: Path):
-    """[DOCS14] With the page's key and token a user of an outside provider gets in, whom nobody signed up."""
+    """[DOCS14] With the page's key and token a user of an outside provider connects without a sign-up."""
     blocks = reading.examples(HOW_TO / "identity-provider.md")
     subprocess.run(["bash", "-ec", blocks["keys"]], cwd=tmp_path, check=True, capture_output=True)
     [variable, value] = blocks["serve"].split()[0].split("=")
@@ -144,7 +144,7 @@ async def test_identity_provider_page(serve: Callable[..., Server], shell: Calla
 
 @pytest.mark.parametrize("kind", ["behind-a-proxy.md", "deploy/Caddyfile"])
 async def test_proxy_page(kind: str, serve: Callable[..., Server], shell: Callable[..., Program], tmp_path: Path):
-    """[DOCS15] The page's question whether a proxy works has the answer that the page gives, and 426 never comes."""
+    """[DOCS15] The page's check of a proxy gives the result that the page states, and 426 never occurs."""
     server = await asyncio.to_thread(serve, env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
     folder = tmp_path / "front"
     folder.mkdir()
@@ -161,7 +161,7 @@ async def test_proxy_page(kind: str, serve: Callable[..., Server], shell: Callab
 
 
 async def test_media_page(server: Server, tmp_path: Path):
-    """[DOCS22] By the page's commands a film goes up encrypted, comes down, and is the film again."""
+    """[DOCS22] With the page's commands a film is encrypted, uploaded, downloaded and decrypted unchanged."""
     blocks = reading.examples(HOW_TO / "media.md")
     film = os.urandom(300_000)
     (tmp_path / "film.mp4").write_bytes(film)
@@ -194,7 +194,7 @@ async def test_media_page(server: Server, tmp_path: Path):
 
 
 def test_embedded_code():
-    """[DOCS16] Code that a page shows out of a file stands in that file, byte for byte."""
+    """[DOCS16] Code that a page embeds from a file is identical to that file, byte for byte."""
     shown = 0
     for page in reading.documents():
         for place, text in re.findall(
@@ -226,7 +226,7 @@ def chat(server: Server, command: str) -> Program:
 
 
 def test_chat_in_terminals(server: Server):
-    """[DOCS17] Ada invites Ben, both read both; a line typed during an outage of the server arrives once, by itself."""
+    """[DOCS17] Ada invites Ben, and both read both; a line typed during a server outage arrives once, automatically."""
     blocks = reading.examples(TUTORIAL)
     ada = chat(server, blocks["new"])
     try:
@@ -259,7 +259,7 @@ def test_chat_in_terminals(server: Server):
 
 @pytest.mark.browser
 async def test_chat_in_a_page(server: Server, chromium: str, chat_page: str, tmp_path: Path):
-    """[DOCS18] The page reads what the terminal seals, and the terminal what the page seals."""
+    """[DOCS18] The page decrypts what the terminal encrypts, and vice versa."""
     ada = chat(server, reading.examples(TUTORIAL)["new"])
     try:
         invitation = (await asyncio.to_thread(ada.wait_for, r"Invite with: (\S+)"))[1]
@@ -293,7 +293,7 @@ def _frame(content_bytes: int, seq: int) -> bytes:
 
 
 def test_compression_figures():
-    """[DOCS19] What the page says that compression saves is what it saves, within two percent of the whole."""
+    """[DOCS19] The compression savings on the page are the measured ones, within two percent of the whole."""
     page = (CHECKOUT / "docs" / "explanation" / "compression.md").read_text("utf-8")
     rows: list[Any] = re.findall(r"^\| ([\d,]+) bytes \| .* \| (\d+) % \|$", page, re.MULTILINE)
     assert len(rows) == 4

@@ -25,7 +25,7 @@ def rows(part: int) -> list[list[str]]:
 
 
 def test_words():
-    """[GLOSS1] Each word has a meaning and the field's synonyms, and the field's own words are all found."""
+    """[GLOSS1] Each term has a meaning and the field's synonyms, and each synonym is found."""
     table = rows(0)
     text = GLOSSARY.read_text("utf-8").lower()
 
@@ -36,7 +36,7 @@ def test_words():
 
 
 def test_names_of_the_source():
-    """[GLOSS2] Each name that the glossary gives for a term is defined in the file beside it."""
+    """[GLOSS2] Each name that the glossary gives for a term is defined in the file that it cites."""
     missing = []
     for _term, name, file in rows(1):
         path, defined = SOURCE / file.strip("`"), re.compile(rf"^(?:class|def) {name.strip('`')}\b", re.MULTILINE)

@@ -64,7 +64,7 @@ async def messages(server: Server, token: str) -> list[str]:
 
 
 async def test_backup_and_restore(household: tuple[str, str], serve: Callable[..., Server], tmp_path: Path):
-    """[OPDOC1] The page's commands restore a household of which a server runs: with its messages and its tokens."""
+    """[OPDOC1] The page's commands restore a household of a running server, with its messages and tokens."""
     token, message = household
     typed(tmp_path, reading.examples(PAGE)["restore"])
     restored = await asyncio.to_thread(own_secret, serve, tmp_path / "restored")

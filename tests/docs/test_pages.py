@@ -27,7 +27,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("page", reading.documents(), ids=name_of)
 def test_links(page: Path):
-    """[DOCS6] Every link to a file or a heading leads to one."""
+    """[DOCS6] Every link to a file or a heading resolves."""
     dead = []
     for link in reading.links(page.read_text("utf-8")):
         if urlsplit(link).scheme:
@@ -42,8 +42,8 @@ def test_links(page: Path):
     assert dead == []
 
 
-def test_nothing_is_hidden():
-    """[DOCS7] Every page of docs is reached from docs/index.md by links."""
+def test_every_page_is_reachable():
+    """[DOCS7] Every page of docs/ is reachable from docs/index.md by links."""
     index = CHECKOUT / "docs" / "index.md"
     seen, waiting = {index}, [index]
     while waiting:
@@ -61,7 +61,7 @@ def test_nothing_is_hidden():
 
 
 def test_our_own_words():
-    """[DOCS8] No eight words in a row are those of the documents that the project was described by."""
+    """[DOCS8] No eight consecutive words are copied from the documents that specified the project."""
     given = os.environ.get("ORBITAL_PUBLISHED_DOC")
     folder = Path(given).parent if given else CHECKOUT.parent / "shared"
     theirs = sorted(folder.glob("*.md")) if folder.is_dir() else []
@@ -101,7 +101,7 @@ def test_one_sentence_a_line(page: Path):
 
 
 def test_settings_are_settings():
-    """[DOCS20] Every `ORBITAL_…` that a page names is a setting, or read by a program of the project itself."""
+    """[DOCS20] Every `ORBITAL_…` that a page names is a setting, or a variable of one of the project's programs."""
     known = {option.env for option in config.OPTIONS} | {
         "ORBITAL_CHROMIUM",  # the tests'
         "ORBITAL_PUBLISHED_DOC",
@@ -121,7 +121,7 @@ def test_settings_are_settings():
 
 
 def test_metrics_are_metrics():
-    """[DOCS20] Every `orbital_…` that a page names as a metric is one."""
+    """[DOCS20] Every `orbital_…` that a page names as a metric exists."""
     known = set(
         re.findall(r"^\| `(orbital_\w+)`", (CHECKOUT / "docs/reference/metrics.md").read_text("utf-8"), re.MULTILINE)
     )
@@ -131,7 +131,7 @@ def test_metrics_are_metrics():
 
 
 def test_commands_are_commands():
-    """[DOCS20] Every `orbital …` that a page names or types is a command."""
+    """[DOCS20] Every `orbital …` that a page names or runs is a command."""
     typed = {
         name: name_of(page)
         for page in reading.documents()
@@ -142,7 +142,7 @@ def test_commands_are_commands():
 
 
 def test_floors():
-    """[DOCS21] The floors of the architecture page are those that import-linter holds."""
+    """[DOCS21] The layers on the architecture page are those that import-linter checks."""
     page = (CHECKOUT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
     written = [
         set(re.findall(r"`(\w+)(?:\.py|/)`", row)) for row in re.findall(r"^\| \d+ \| ([^|]*) \|", page, re.MULTILINE)
@@ -154,7 +154,7 @@ def test_floors():
 
 
 def test_the_page_names_the_wings_that_are_checked():
-    """[WINGS2] The wings of the server on the architecture page are those that import-linter holds, in that order."""
+    """[WINGS2] The wings of the server on the architecture page are those that import-linter checks, in that order."""
     page = (CHECKOUT / "docs" / "explanation" / "architecture.md").read_text("utf-8")
     table = page.partition("| wing of `server/`")[2].partition("\n\n")[0]
     written = [

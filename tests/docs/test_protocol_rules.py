@@ -46,8 +46,8 @@ def code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
-def test_no_rule_is_only_written():
-    """[DOCS1] Every rule that the protocol states is carried by a test."""
+def test_every_stated_rule_is_tested():
+    """[DOCS1] Every rule that the protocol states is claimed by a test."""
     carried = rules.carried()
     stated = rules.stated(protocol())
 
@@ -55,8 +55,8 @@ def test_no_rule_is_only_written():
     assert sorted(stated - carried.keys()) == []
 
 
-def test_no_rule_is_only_tested():
-    """[DOCS2] Every rule of the protocol's families that a test carries is stated in its pages."""
+def test_every_tested_rule_is_stated():
+    """[DOCS2] Every rule of the protocol's families that a test claims is stated in its pages."""
     stated = rules.stated(protocol())
     silent = [rule for rule in rules.carried() if rule.rstrip("0123456789") in OUTER and rule not in stated]
 
@@ -64,7 +64,7 @@ def test_no_rule_is_only_tested():
 
 
 def test_the_index_has_every_rule():
-    """[DOCS2] The index has each rule that a test carries, no other, and sends to files that are there."""
+    """[DOCS2] The index has each rule that a test claims and no other, and links to existing files."""
     index = (CHECKOUT / rules.INDEX).read_text("utf-8")
     indexed = set(re.findall(r"^\| ([A-Z]+[0-9]+) \|", index, re.MULTILINE))
 
@@ -75,7 +75,7 @@ def test_the_index_has_every_rule():
 
 
 def test_a_number_is_one_rule():
-    """[DOCS23] A number is used on one side of the project; where several files carry it, its meaning is stated."""
+    """[DOCS23] A number is used on one side of the project; where several files claim it, its meaning is stated."""
     unused = [rule for rule in rules.SHARED if len(rules.carried().get(rule, ())) < 2]
 
     assert rules.ambiguous() == []
@@ -83,8 +83,8 @@ def test_a_number_is_one_rule():
 
 
 @pytest.mark.parametrize("name", [name for name in pages.PAGES if name != rules.INDEX])
-def test_made_pages_are_current(name: str):
-    """[DOCS3] Generated pages match the code; of the index, its rules and not each word."""
+def test_generated_pages_are_current(name: str):
+    """[DOCS3] Generated pages match the code; of the index only the rules are compared, not each word."""
     now = (CHECKOUT / name).read_text("utf-8")
 
     assert now == pages.PAGES[name](now), f"run: {pages.COMMAND}"
@@ -115,7 +115,7 @@ def test_frames_from_the_client():
 
 
 def test_close_codes():
-    """[DOCS5] Every close code that an error carries is in the table of endings."""
+    """[DOCS5] Every close code that an error has is in the table of endings."""
     written = {int(number) for row in rows("Endings") for number in re.findall(r"\b1\d{3}\b", row[0])}
     carried = {kind.close for kind in vars(errors).values() if isinstance(kind, type) and hasattr(kind, "close")}
 
@@ -148,7 +148,7 @@ def test_close_codes():
     ],
 )
 def test_figures(written: str, value: float):
-    """[DOCS24] The figures of the protocol's pages are those of the code."""
+    """[DOCS24] The figures on the protocol's pages are those of the code."""
     found = re.search(written, protocol())
 
     assert found is not None

@@ -31,7 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_there(site: Path):
-    """[PAGES1] Each page of docs/ is a page of the site, the Python API beside them, and each is in the navigation."""
+    """[PAGES1] Each page of docs/ and the Python API are pages of the site, and each is in the navigation."""
     wanted = {path.relative_to(CHECKOUT / "docs").with_suffix(".html") for path in (CHECKOUT / "docs").rglob("*.md")}
     made = {path.relative_to(site) for path in site.rglob("*.html")}
     pages = {Path("index.html" if path.name == "README.html" and path.parent == Path() else path) for path in wanted}
@@ -57,8 +57,8 @@ def test_nothing_is_fetched_from_elsewhere(site: Path):
     assert (guilty, styles) == ([], [])
 
 
-def test_links_out_of_the_pages_lead_to_the_repository(site: Path):
-    """[PAGES3] What a page links to beside docs/ is a file of the checkout, at the repository's address."""
+def test_links_to_other_files_lead_to_the_repository(site: Path):
+    """[PAGES3] A link to a file outside docs/ points to that file's address in the repository."""
     inside = re.compile(r'href="https://github\.com/orbital-relay/orbital/blob/main/([^"#]+)')
     named = {place for path in site.rglob("*.html") for place in inside.findall(path.read_text("utf-8"))}
 
@@ -68,7 +68,7 @@ def test_links_out_of_the_pages_lead_to_the_repository(site: Path):
 
 @pytest.mark.parametrize(("name", "text"), list(diagrams.drawings()), ids=lambda value: value[:25])
 def test_diagrams_are_current(name: str, text: str):
-    """[DIAG1] Each diagram is what the script draws: `make docs` makes it again; it says in words what it shows."""
+    """[DIAG1] Each diagram is identical to the output of `make docs`, and has a description in words."""
     drawn = ET.fromstring(text)  # noqa: S314 - our own
     space = "{http://www.w3.org/2000/svg}"
 

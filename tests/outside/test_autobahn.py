@@ -100,7 +100,7 @@ def assert_nothing_failed(reports: dict[str, dict[str, Any]]) -> None:
 
 
 def test_rfc_6455(suite: list[str], tmp_path: Path):
-    """[OUT31] Sections 1 to 7 and 10: framing, pings, bits, opcodes, fragments, UTF-8, closing."""
+    """[OUT31] Sections 1 to 7 and 10 pass: framing, pings, bits, opcodes, fragments, UTF-8, closing."""
     reports = run(suite, [f"{section}.*" for section in (1, 2, 3, 4, 5, 6, 7, 10)], tmp_path)
 
     assert_nothing_failed(reports)
@@ -111,7 +111,7 @@ def test_rfc_6455(suite: list[str], tmp_path: Path):
 
 
 def test_rfc_7692_in_short(suite: list[str], tmp_path: Path):
-    """[OUT32] Sections 12 and 13, the shortest of each group: compression, and each kind of negotiation."""
+    """[OUT32] The shortest cases of sections 12 and 13 pass: compression, and each type of negotiation."""
     cases = [f"{section}.{group}.{case}" for section, groups in ((12, 5), (13, 7)) for group in range(1, groups + 1)
              for case in (1, 2)]  # fmt: skip
     reports = run(suite, cases, tmp_path)
@@ -123,7 +123,7 @@ def test_rfc_7692_in_short(suite: list[str], tmp_path: Path):
 
 @pytest.mark.soak
 def test_rfc_7692(suite: list[str], tmp_path: Path):
-    """[OUT32] All of sections 12 and 13, a thousand messages each; ten minutes, most of them the suite's own."""
+    """[OUT32] All of sections 12 and 13 pass, a thousand messages each; ten minutes, mostly the suite's own."""
     reports = run(suite, ["12.*", "13.*"], tmp_path)
 
     assert_nothing_failed(reports)

@@ -30,28 +30,28 @@ async def converse(program: Program, who: Person) -> None:
 
 
 async def test_wscat_token_in_query(shared_server: Server, people: People, start: Start, wscat: tuple[str, str]):
-    """[OUT11] `wscat -c "ws://…/ws?token=…"` is welcomed, subscribes, and gets events."""
+    """[OUT11] `wscat -c "ws://…/ws?token=…"` is greeted, subscribes, and receives events."""
     ada = await people(shared_server.url)
 
     await converse(start(*wscat, "-c", f"{shared_server.ws_url}?token={ada.token}"), ada)
 
 
 async def test_wscat_token_in_header(shared_server: Server, people: People, start: Start, wscat: tuple[str, str]):
-    """[OUT12] `wscat -H "Authorization: Bearer …"` too."""
+    """[OUT12] `wscat -H "Authorization: Bearer …"` is greeted, subscribes, and receives events."""
     ada = await people(shared_server.url)
 
     await converse(start(*wscat, "-c", shared_server.ws_url, "-H", f"Authorization: Bearer {ada.token}"), ada)
 
 
 async def test_wscat_token_in_subprotocol(shared_server: Server, people: People, start: Start, wscat: tuple[str, str]):
-    """[OUT13] A browser's way, `-s orbital.v1 -s bearer.<token>`, is answered with `orbital.v1`; ws insists on that."""
+    """[OUT13] A browser's method, `-s orbital.v1 -s bearer.<token>`, negotiates `orbital.v1`, which ws requires."""
     ada = await people(shared_server.url)
 
     await converse(start(*wscat, "-c", shared_server.ws_url, "-s", "orbital.v1", "-s", f"bearer.{ada.token}"), ada)
 
 
-async def test_wscat_is_told_why_not(shared_server: Server, start: Start, wscat: tuple[str, str]):
-    """[OUT14] Without a token wscat shows the status of the refusal."""
+async def test_wscat_shows_the_refusal(shared_server: Server, start: Start, wscat: tuple[str, str]):
+    """[OUT14] Without a token wscat shows the HTTP status of the refusal."""
     program = start(*wscat, "-c", shared_server.ws_url)
 
     await asyncio.to_thread(program.wait_for, "401")
@@ -67,7 +67,7 @@ async def test_wscat_older_path(shared_server: Server, people: People, start: St
 
 
 async def test_websockets_command_line(shared_server: Server, people: People, start: Start):
-    """[OUT16] `python -m websockets "ws://…/ws?token=…"` is welcomed, subscribes, gets events, and closes with 1000."""
+    """[OUT16] `python -m websockets "ws://…/ws?token=…"` is greeted, receives events, and closes with 1000."""
     ada = await people(shared_server.url)
     program = start(sys.executable, "-m", "websockets", f"{shared_server.ws_url}?token={ada.token}")
 
@@ -78,7 +78,7 @@ async def test_websockets_command_line(shared_server: Server, people: People, st
 
 
 async def test_websockets_library_token_in_header(shared_server: Server, people: People):
-    """[OUT17] The websockets library with the token in the header, compression offered as it does by itself."""
+    """[OUT17] The websockets library connects with the token in the header and its default compression offer."""
     ada = await people(shared_server.url)
     group = await ada.make_group()
     async with await ada.listen(group) as socket:

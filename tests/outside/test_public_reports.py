@@ -36,7 +36,7 @@ HERE = Path(__file__).parent
     ],
 )
 async def test_how_proxies_write_an_address(serve: Callable[..., Server], one: str, same: str) -> None:
-    """[PUB1] Ports, brackets, mapped addresses and empty elements of X-Forwarded-For do not change whose limit it is.
+    """[PUB1] Ports, brackets, mapped addresses and empty elements of X-Forwarded-For do not change the counted address.
 
     uvicorn #2789, daphne #90, waitress #230, tornado #3561.
     """
@@ -112,7 +112,7 @@ async def below_a_path(shared_server: Server, tmp_path: Path) -> AsyncIterator[s
 
 
 async def test_below_a_path(shared_server: Server, people: Callable[..., Person], below_a_path: str, node: str) -> None:
-    """[PUB2] Both SDKs work below a path of an IPv6 address, with and without slashes at its end.
+    """[PUB2] Both SDKs work below a path of an IPv6 address, with and without trailing slashes.
 
     ympd #134, openclaw #47432, ttyd #100, websockets #802.
     """
@@ -130,7 +130,7 @@ async def test_below_a_path(shared_server: Server, people: Callable[..., Person]
 async def test_the_clock_of_a_device(
     shared_server: Server, people: Callable[..., Person], node: str, monkeypatch: pytest.MonkeyPatch, days: int
 ) -> None:
-    """[PUB3] A device whose clock is 40 days wrong sends and receives, and asks once for its token.
+    """[PUB3] A device whose clock is 40 days off sends and receives, and requests its token once.
 
     firebase-js-sdk #6032, angular-oauth2-oidc #1135, openclaw #24455.
     """

@@ -54,8 +54,8 @@ def events(client: Program, kind: str) -> list[dict[str, object]]:
     return [json.loads(line.removeprefix(start)) for line in client.lines if line.startswith(start)]
 
 
-async def test_connects_and_gets_every_kind(shared_server: Server, people: People, shipped_client: Shipped):
-    """[OUT1] The shipped class connects with `?token=`, subscribes, and its handlers get each event's data."""
+async def test_connects_and_receives_every_type(shared_server: Server, people: People, shipped_client: Shipped):
+    """[OUT1] The shipped class connects with `?token=`, subscribes, and its handlers receive each event's data."""
     ada, ben = await people(shared_server.url), await people(shared_server.url)
     group = await ada.make_group()
     client = await connected(shipped_client, shared_server, ada)
@@ -96,7 +96,7 @@ async def test_subscribe_before_open(shared_server: Server, people: People, ship
 
 
 async def test_two_subscribes_add_up(shared_server: Server, people: People, shipped_client: Shipped):
-    """[OUT3] A second subscribe adds; an unsubscribe removes what it names and no more."""
+    """[OUT3] A second subscribe adds groups; an unsubscribe removes only the groups that it names."""
     ada = await people(shared_server.url)
     first, second = await ada.make_group(), await ada.make_group()
     client = await connected(shipped_client, shared_server, ada)
@@ -116,8 +116,8 @@ async def test_two_subscribes_add_up(shared_server: Server, people: People, ship
     assert got == [one["message_id"], two["message_id"], three["message_id"]]
 
 
-async def test_answers_pings_and_lives(serve: Serve, people: People, shipped_client: Shipped):
-    """[OUT4] JSON pings are answered by the class with JSON pongs alone, and that keeps it connected."""
+async def test_answers_pings_and_stays_connected(serve: Serve, people: People, shipped_client: Shipped):
+    """[OUT4] The class answers JSON pings with JSON pongs only, and that keeps it connected."""
     server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.3"})
     ada = await people(server.url)
     group = await ada.make_group()
@@ -138,8 +138,8 @@ async def test_answers_pings_and_lives(serve: Serve, people: People, shipped_cli
     assert not [line for line in client.lines if line.startswith("closed")]
 
 
-async def test_comes_back_after_a_kill(serve: Serve, people: People, shipped_client: Shipped):
-    """[OUT5] After SIGKILL and a restart of the server, the class reconnects and subscribes again by itself."""
+async def test_reconnects_after_a_kill(serve: Serve, people: People, shipped_client: Shipped):
+    """[OUT5] After SIGKILL and a restart of the server, the class reconnects and subscribes again automatically."""
     server = serve()
     ada = await people(server.url)
     group = await ada.make_group()
@@ -164,7 +164,7 @@ async def test_comes_back_after_a_kill(serve: Serve, people: People, shipped_cli
 
 
 async def test_recovers_by_any_frames_stamp(serve: Serve, people: People, shipped_client: Shipped):
-    """[OUT6] Asking with the stamp of the last frame, whatever it was, as the document's client does, skips nothing."""
+    """[OUT6] A request with the stamp of any last frame, as in the document's client, skips no message."""
     server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.2"})
     ada = await people(server.url)
     group = await ada.make_group()
@@ -186,7 +186,7 @@ async def test_recovers_by_any_frames_stamp(serve: Serve, people: People, shippe
 
 
 async def test_bad_token_is_refused_before_the_upgrade(shared_server: Server, shipped_client: Shipped):
-    """[OUT7] A token that does not hold is an HTTP 401, which the class sees as an error and a close."""
+    """[OUT7] An invalid token is HTTP 401, which the class reports as an error and a close."""
     client = shipped_client(shared_server.ws_url.removesuffix("/ws"), "not-a-token")
     client.say("connect")
 
@@ -195,8 +195,8 @@ async def test_bad_token_is_refused_before_the_upgrade(shared_server: Server, sh
     assert "open" not in client.lines
 
 
-async def test_shutdown_brings_it_back(serve: Serve, people: People, shipped_client: Shipped):
-    """[OUT8] A server that is shut down closes with 1012, and the class is subscribed again once it is back."""
+async def test_reconnects_after_a_shutdown(serve: Serve, people: People, shipped_client: Shipped):
+    """[OUT8] A server that is shut down closes with 1012, and the class subscribes again when it is back."""
     server = serve()
     ada = await people(server.url)
     group = await ada.make_group()

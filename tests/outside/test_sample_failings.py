@@ -36,7 +36,7 @@ async def assert_still_serves(server: Server, ada: Person, socket: Socket) -> No
 
 @pytest.mark.parametrize("text", ["hello", "", "{", "{'type': 'pong'}", '{"type":"pong"}{', "\x00", "[1,2", "NaN"])
 async def test_not_json(shared_server: Server, people: People, text: str):
-    """[OUT21] Text that is not JSON is answered by an error frame, and the connection lives."""
+    """[OUT21] Text that is not JSON gets an error frame, and the connection stays open."""
     ada = await people(shared_server.url)
     async with await ada.connect() as socket:
         await socket.send_raw(text)
@@ -48,8 +48,8 @@ async def test_not_json(shared_server: Server, people: People, text: str):
 
 
 @pytest.mark.parametrize("text", ["null", "[]", "{}", "7", '"pong"', "true", '{"type":null}', '{"type":7,"data":{}}'])
-async def test_json_that_is_no_frame(shared_server: Server, people: People, text: str):
-    """[OUT22] JSON that is no frame, `null` first of all, is answered by an error frame, and the connection lives."""
+async def test_json_that_is_not_a_frame(shared_server: Server, people: People, text: str):
+    """[OUT22] JSON that is not a frame, `null` above all, gets an error frame, and the connection stays open."""
     ada = await people(shared_server.url)
     async with await ada.connect() as socket:
         await socket.send_raw(text)
@@ -76,7 +76,7 @@ async def test_json_that_is_no_frame(shared_server: Server, people: People, text
     ],
 )
 async def test_wrong_data(shared_server: Server, people: People, text: str):
-    """[OUT23] A frame without its data, or with data of another shape, is an error, and the connection lives."""
+    """[OUT23] A frame with missing or malformed data gets an error, and the connection stays open."""
     ada = await people(shared_server.url)
     async with await ada.connect() as socket:
         await socket.send_raw(text)
@@ -99,7 +99,7 @@ async def test_wrong_data(shared_server: Server, people: People, text: str):
     ],
 )
 async def test_broken_frame(shared_server: Server, people: People, broken: bytes, code: int):
-    """[OUT24] A broken frame ends its own connection, with the code that says why, and nobody else's."""
+    """[OUT24] A malformed WebSocket frame closes its own connection with the matching code, and no other."""
     ada = await people(shared_server.url)
     async with await ada.connect() as bystander, await ada.connect(compression=None) as socket:
         socket.connection.transport.write(broken)
@@ -109,7 +109,7 @@ async def test_broken_frame(shared_server: Server, people: People, broken: bytes
 
 
 async def test_half_a_frame(shared_server: Server, people: People):
-    """[OUT25] A client that vanishes within a frame takes nobody with it."""
+    """[OUT25] A client that disconnects within a frame affects no other connection."""
     ada = await people(shared_server.url)
     async with await ada.connect() as bystander:
         for part in (b"\x81", b"\x81\xfe\xff", b"\x81\x85" + _MASK + b"{", b"\x01\x81" + _MASK + b"{"):
@@ -122,7 +122,7 @@ async def test_half_a_frame(shared_server: Server, people: People):
 
 @pytest.mark.parametrize("path", ["/", "/ws/", "/wss", "/ws/x", "/api/groups", "/socket.io/", "/%77s%2f", "//ws"])
 async def test_another_path(shared_server: Server, people: People, path: str):
-    """[OUT26] A handshake is taken on `/ws` and `/v1/websocket`, on no other path."""
+    """[OUT26] A handshake is accepted on `/ws` and `/v1/websocket`, on no other path."""
     ada = await people(shared_server.url)
     with pytest.raises(InvalidStatus) as refused:
         await connect(f"ws://127.0.0.1:{shared_server.port}{path}?token={ada.token}", proxy=None)
@@ -132,7 +132,7 @@ async def test_another_path(shared_server: Server, people: People, path: str):
 
 
 async def test_not_a_member(shared_server: Server, people: People):
-    """[OUT27] Who is not in a group cannot subscribe to it and sees nothing of it; the rest goes through."""
+    """[OUT27] A non-member cannot subscribe to a group and receives nothing of it; the other groups succeed."""
     ada, eve = await people(shared_server.url), await people(shared_server.url)
     group, own = await ada.make_group(), await eve.make_group()
     nowhere = "00000000-0000-4000-8000-000000000000"
@@ -164,7 +164,7 @@ async def test_ids_inside_a_string(shared_server: Server, people: People):
 
 
 async def test_missed_pongs(serve: Serve, people: People):
-    """[OUT29] Two unanswered pings in a row are forgiven, again and again; three end the connection."""
+    """[OUT29] Two unanswered pings in a row are tolerated, repeatedly; three close the connection."""
     server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.4"})
     ada = await people(server.url)
     async with await ada.connect() as socket:

@@ -147,7 +147,7 @@ class Pair:
 
 
 def test_greeting_and_subscription() -> None:
-    """[PAIR1] The server's greeting opens the client, whose request the session understands."""
+    """[PAIR1] The server's greeting opens the client, and the session parses the client's request."""
     pair = Pair()
     pair.client_does(pair.client.subscribe(GROUP, Position(0), now_ms=NOW_MS))
     pair.connect()
@@ -160,8 +160,8 @@ def test_greeting_and_subscription() -> None:
     assert pair.over is None
 
 
-def test_every_kind_of_event_is_typed() -> None:
-    """[PAIR2] Each event that the server can seal arrives as the client's class of the same name, unchanged."""
+def test_every_type_of_event_is_parsed() -> None:
+    """[PAIR2] Each event that the server can send is parsed as the client's class of the same name, unchanged."""
     data: list[wire.EventData] = [
         wire.MemberJoined(GROUP, USER, "Zoë 🪐", wire.iso(STAMP)),
         wire.NewThread(THREAD, GROUP, USER, "anna", "dGl0bGU=", "Ym9keQ==", wire.iso(STAMP)),
@@ -185,7 +185,7 @@ def test_every_kind_of_event_is_typed() -> None:
 
 
 def test_a_ping_is_answered_and_counts() -> None:
-    """[PAIR3] However many pings come, the client's answers keep the session alive."""
+    """[PAIR3] However many pings are sent, the client's pongs keep the session alive."""
     pair = Pair()
     pair.connect()
 
@@ -195,8 +195,8 @@ def test_a_ping_is_answered_and_counts() -> None:
     assert pair.over is None
 
 
-def test_without_answers_the_session_cuts() -> None:
-    """[PAIR4] The same pings unanswered end the connection: the test above can fail."""
+def test_unanswered_pings_close_the_session() -> None:
+    """[PAIR4] The same pings unanswered close the connection: the test above can fail."""
     pair = Pair()
 
     effects = [effect for _ in range(4) for effect in pair.session.beat(now_s=pair.now_s, wall_s=0)]
@@ -205,7 +205,7 @@ def test_without_answers_the_session_cuts() -> None:
 
 
 def test_forbidden() -> None:
-    """[PAIR5] The server's refusal of one group ends that group alone."""
+    """[PAIR5] The server's refusal of one group ends that subscription only."""
     pair = Pair()
     pair.client_does(pair.client.subscribe(GROUP, Position(0), now_ms=NOW_MS))
     pair.client_does(pair.client.subscribe(OTHER, Position(0), now_ms=NOW_MS))
@@ -218,7 +218,7 @@ def test_forbidden() -> None:
 
 
 def test_typing_and_tokens() -> None:
-    """[PAIR6] Typing and a newer token are understood; the server's word about the token is, too."""
+    """[PAIR6] Typing and a newer token are parsed, and so is the server's notice about the token."""
     pair = Pair()
     pair.connect()
     pair.notices.clear()
@@ -236,8 +236,8 @@ def test_typing_and_tokens() -> None:
     assert [type(notice) for notice in pair.notices] == [RenewToken, Typing]
 
 
-def test_no_frame_of_ours_is_a_strike() -> None:
-    """[PAIR7] Everything that the client ever says is understood: no error comes back."""
+def test_no_frame_of_the_client_is_a_bad_frame() -> None:
+    """[PAIR7] Every frame of the client is valid for the server: no error is returned."""
     pair = Pair()
     pair.connect()
     for number in range(230):
@@ -256,7 +256,7 @@ def test_no_frame_of_ours_is_a_strike() -> None:
 
 @pytest.mark.parametrize("seed", range(30))
 def test_disorder(seed: int) -> None:
-    """[PAIR8] Disconnects at any moment, lost frames, a slow reader: the client ends with the log, byte for byte."""
+    """[PAIR8] With random disconnects, lost frames and a slow reader the client ends with the log, byte for byte."""
     print(f"seed {seed}")
     source = random.Random(seed)
     pair = Pair(capacity=source.choice((4, 20, 1_000)))

@@ -91,7 +91,7 @@ async def _answer(reply: Reply, *pieces: bytes, by_events: bool) -> tuple[_Trans
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("reply", REPLIES)
 async def test_a_small_answer_is_one_write(reply: Reply, head: bytes):
-    """[ANSW1] A small answer is one write, of the bytes and with the ending that two events would give."""
+    """[ANSW1] A small response is sent in one write, byte for byte what two separate ASGI events would send."""
     events, _ = await _answer(reply, head + b"body", by_events=True)
     whole, bodies = await _answer(reply, head + b"body", by_events=False)
 
@@ -101,8 +101,8 @@ async def test_a_small_answer_is_one_write(reply: Reply, head: bytes):
     assert bodies == [b"body"]
 
 
-async def test_a_longer_answer_waits_for_its_reader():
-    """[ANSW2] What is longer than a piece goes by pieces, so that a slow reader holds no more than one."""
+async def test_a_longer_response_waits_for_its_reader():
+    """[ANSW2] A response larger than one piece is sent in pieces, so that a slow reader holds no more than one."""
     reply = Reply(200, b"x" * (PIECE_BYTES + 1))
 
     whole, _ = await _answer(reply, POST + b"\r\nbody", by_events=False)
@@ -111,7 +111,7 @@ async def test_a_longer_answer_waits_for_its_reader():
 
 
 async def test_a_body_in_pieces_is_awaited():
-    """[ANSW3] A body of which only a part has come is awaited, and its answer is one write."""
+    """[ANSW3] When only a part of a request body has arrived, the rest is awaited, and the response is one write."""
     whole, bodies = await _answer(Reply(200, b"{}"), POST + b"\r\n", b"bo", b"dy", by_events=False)
 
     assert bodies == [b"body"]
@@ -120,7 +120,7 @@ async def test_a_body_in_pieces_is_awaited():
 
 @pytest.mark.parametrize("header", [(b"x-name", b"a\r\nb: c"), (b"x name", b"a")], ids=["value", "name"])
 async def test_a_header_that_would_end_the_headers(header: tuple[bytes, bytes], caplog: pytest.LogCaptureFixture):
-    """[ANSW4] A header that would begin another line is not sent: the request fails, with a line in the log."""
+    """[ANSW4] A header value that contains a line break is not sent: the request fails and an error is logged."""
     failed = asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -53,7 +53,7 @@ async def _assert_kept(person: Person, group, media_id: str, *, events: int) -> 
 
 
 async def test_a_start_with_a_clock_40_days_ahead(serve, tmp_path: Path):
-    """[CLOCK8] Forty days ahead for a run: nothing is deleted or expires, stamps stay right, and the log warns."""
+    """[CLOCK8] With a clock 40 days ahead a server deletes and expires nothing, keeps stamps right, and warns."""
     env = {"ORBITAL_PRUNE_SECONDS": "0.1"}
     server: Server = await asyncio.to_thread(serve, data_dir=tmp_path / "data", env=env)
     async with await Person.sign_up(server.url) as ann:
@@ -102,7 +102,7 @@ async def _beats(person: Person) -> None:
 
 
 async def test_a_leap_while_the_server_runs(serve, tmp_path: Path):
-    """[CLOCK8] A clock that leaps by forty days for a moment moves no stamp, and nothing is deleted meanwhile."""
+    """[CLOCK8] A clock that jumps 40 days for a moment changes no stamp, and nothing is deleted meanwhile."""
     offset = tmp_path / "offset"
     offset.write_text("+0d")
     env = moved_clock(
@@ -125,7 +125,7 @@ async def test_a_leap_while_the_server_runs(serve, tmp_path: Path):
 
 
 def test_the_operator_accepts(serve, tmp_path: Path):
-    """[CLOCK5] `orbital clock` says what is held and why; `--accept` has a running server believe its clock."""
+    """[CLOCK5] `orbital clock` reports what is held and why; `--accept` makes a running server accept its clock."""
     server: Server = serve(data_dir=tmp_path / "data")
     server.terminate()
     late = moved_clock(FAKETIME="+40d")

@@ -28,9 +28,9 @@ async def post(socket: Socket, group: Group, number: int) -> None:
     await socket.send("post_message", body, id=number)
 
 
-async def test_who_subscribes_and_then_posts_hears_it(ada):
+async def test_a_client_that_subscribes_and_then_posts_receives_the_event(ada):
     """
-    [CONF1] Frames take effect in their order: a client that subscribes and posts without waiting receives the event.
+    [CONF1] Frames take effect in order: a client that subscribes and posts without waiting receives the event.
 
     The post used to be queued while the subscribe was still reading the heads of 200 groups, and could be stored
     before; its sender then never received it.
@@ -49,9 +49,9 @@ async def test_who_subscribes_and_then_posts_hears_it(ada):
         await socket.close()
 
 
-async def test_posts_without_data_are_answered_in_their_turn(ada):
+async def test_posts_without_data_are_answered_in_order(ada):
     """
-    [CONF2] Answers to posts come in the order of the frames, refusals too.
+    [CONF2] Responses to posts, refusals included, are sent in the order of the frames.
 
     The refusal of a post without `data` used to overtake the answers of the posts before it.
     """
@@ -73,7 +73,7 @@ async def test_posts_without_data_are_answered_in_their_turn(ada):
 
 @pytest.mark.parametrize("number", [2**53, 2**64 + 1, 10**100, -(2**64)])
 async def test_an_id_is_echoed_however_large(ada, number):
-    """[CONF3] An integer `id` comes back as it was, also in refusals, and never ends the connection."""
+    """[CONF3] An integer `id` is echoed unchanged, also in refusals, and never closes the connection."""
     socket = await ada.connect()
     await socket.send("subscribe", {"group_ids": []}, id=number)
     await socket.send("nonsense", id=number)
@@ -87,7 +87,7 @@ async def test_an_id_is_echoed_however_large(ada, number):
 
 @pytest.mark.parametrize("seq", [99, 2**53, 2**63 - 1, 2**63, 2**64, 10**100])
 async def test_a_position_ahead_of_the_log_is_not_recovered(ada, seq):
-    """[CONF4] `since` ahead of the log, by however much, is `recovered: false`, and live events follow."""
+    """[CONF4] Any `since` ahead of the log gets `recovered: false`, and live events follow."""
     group = await ada.make_group()
     socket = await ada.listen(group, since={group.id: seq})
     said = await ada.say(group)
@@ -136,9 +136,9 @@ async def say_at_once(person: Person, port: int, frames: bytes) -> list[str | in
         (bytes([0x81, 0xFF]) + struct.pack(">Q", 65_537), 1009),
     ],
 )
-async def test_what_comes_before_the_end_is_answered(ada, shared_server, last, code):
+async def test_frames_before_the_end_are_answered(ada, shared_server, last, code):
     """
-    [CONF8] `auth_success` comes first and at once, and the frames before one that ends the connection are answered.
+    [CONF8] `auth_success` is sent first and at once, and frames before one that ends the connection are answered.
 
     All that waited for the end of the loop's turn used to be lost, the greeting with it.
     """

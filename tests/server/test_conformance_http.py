@@ -31,9 +31,9 @@ async def answer_on_the_line(server: Server, request: bytes) -> tuple[bytes, byt
         b"POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ],
 )
-async def test_what_is_no_request_gets_a_json_error(shared_server, request_bytes):
+async def test_an_invalid_request_gets_a_json_error(shared_server, request_bytes):
     """
-    [CONF5] Every answer that is no 2xx has the error body, also to what the parser of HTTP cannot read.
+    [CONF5] Every response other than 2xx has the error body, also when the HTTP parser rejects the request.
 
     It used to be the parser's own line of plain text.
     """
@@ -46,9 +46,9 @@ async def test_what_is_no_request_gets_a_json_error(shared_server, request_bytes
     assert (error["error"], error["details"]) == ("VALIDATION_ERROR", {})
 
 
-async def test_one_is_one_point_nought(shared_server):
+async def test_one_equals_one_point_zero(shared_server):
     """
-    [CONF6] Bodies are compared as parsed JSON: order, spaces, escapes and `1.0` for `1` make no other body.
+    [CONF6] Bodies are compared as parsed JSON: order, whitespace, escapes and `1.0` for `1` make no difference.
 
     `"timestamp": 1.0` used to be refused, though JSON knows one kind of number.
     """
@@ -70,7 +70,7 @@ async def test_one_is_one_point_nought(shared_server):
 
 @pytest.mark.parametrize("timestamp", ["1.5", "-1", "9007199254740992", "1e400", '"1"', "true", "null", "[]"])
 async def test_a_timestamp_is_a_whole_number(shared_server, timestamp):
-    """[CONF7] A `timestamp` that is no whole number of milliseconds is 400 with its field."""
+    """[CONF7] A `timestamp` that is not a whole number of milliseconds is 400 with the name of the field."""
     async with await Person.sign_up(shared_server.url) as ada:
         group = await ada.make_group()
         body = f'{{"conversation_id":"{group.id}","encrypted_envelope":"YQ==","timestamp":{timestamp}}}'

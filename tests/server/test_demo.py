@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.conftest import Serve
 
 
-def test_nothing_of_a_demonstration_stays(serve: Serve, tmp_path: Path):
-    """[DEMO1] The demonstration tells its address; its data are in a folder of its own, which is gone at the end."""
+def test_a_demonstration_leaves_nothing(serve: Serve, tmp_path: Path):
+    """[DEMO1] The demonstration prints its address; its data is in its own folder, which is deleted at the end."""
     own, place = tmp_path / "own", tmp_path / "tmp"
     own.mkdir()
     place.mkdir()

@@ -28,7 +28,7 @@ def outcome(answer: httpx.Response) -> tuple[int, str]:
 async def test_media_leave_the_reserve_to_messages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    """[DSK1] Below the reserve a chunk is 507 and nothing of it stays; messages are stored, and room ends it."""
+    """[DSK1] Below the reserve a chunk is 507 and leaves nothing; messages are stored, and freed space ends the 507."""
     free = [1_000_000]
     monkeypatch.setattr(Disk, "free_bytes", lambda _self: free[0])
     async with opened(tmp_path, disk_reserve_bytes="900000") as api:
@@ -58,7 +58,7 @@ async def test_media_leave_the_reserve_to_messages(
 
 
 def test_the_room_is_that_of_the_folder_s_disk(tmp_path: Path):
-    """[DSK3] The room is what the file system of the data folder has for a process without root's rights."""
+    """[DSK3] The available space is what the data folder's file system offers to a process without root privileges."""
     disk = Disk(tmp_path, reserve_bytes=0)
 
     assert 0 < disk.free_bytes() < 1 << 60
@@ -67,7 +67,7 @@ def test_the_room_is_that_of_the_folder_s_disk(tmp_path: Path):
 
 
 async def test_the_total_of_all_groups(tmp_path: Path):
-    """[DSK2] Over the total of all groups a medium is 507, as declared or as it grows; deleted media make room."""
+    """[DSK2] Above the total of all groups a medium is 507, as declared or as it grows; deleting media frees space."""
     async with opened(tmp_path, media_total_bytes="10000") as api:
         ada, _, thread = await room(api)
         bob, _, other = await room(api)
@@ -86,8 +86,8 @@ async def test_the_total_of_all_groups(tmp_path: Path):
     ]
 
 
-def test_a_full_server_is_not_asked_again():
-    """[DSK4] The Python SDK does not retry a 507, which lasts until the operator makes room."""
+def test_a_507_is_not_retried():
+    """[DSK4] The Python SDK does not retry a 507, which lasts until the operator frees space."""
     full, away = (ApiError("", status=status, code="X", details={}, retry_after_s=None) for status in (507, 503))
 
     assert (full.retryable, away.retryable) == (False, True)

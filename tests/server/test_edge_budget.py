@@ -22,9 +22,9 @@ _PIECES = (
 )
 
 
-def test_newcomers_while_a_stranger_holds_connections(tmp_path: Path, seed: int):
+def test_new_clients_while_another_holds_connections(tmp_path: Path, seed: int):
     """
-    [ROOM1] With 256 descriptors and a stranger who holds more connections than that, every newcomer is served.
+    [ROOM1] With 256 descriptors and one client that opens more connections than that, every new client is served.
 
     At six connections a second nobody else was served for two minutes: kept and slow connections had no bound.
     """
@@ -50,9 +50,9 @@ def test_newcomers_while_a_stranger_holds_connections(tmp_path: Path, seed: int)
 
 def test_nobody_can_make_room(tmp_path: Path):
     """
-    [ROOM3] With room for 33 connections, all of them WebSockets, a newcomer gets 503 with our error body.
+    [ROOM3] With 33 connections allowed, all of them WebSockets, a new client gets 503 with our error body.
 
-    WebSockets are never closed for others. The log has exactly one warning, however many newcomers come.
+    WebSockets are never closed for others. Exactly one warning is logged, however many clients come.
     """
     limited = ("sh", "-c", 'ulimit -n 100 && exec "$0" "$@"', sys.executable, "-m", "orbital_relay", "serve")
     server = Server(tmp_path, command=limited).start()

@@ -39,13 +39,13 @@ LIMIT = 65536
     ],
 )
 def test_offers_that_are_taken(offer: str):
-    """[WS60] The first offer that can be kept to is answered; neither side keeps its window."""
+    """[WS60] The first offer that the server can honour is accepted; both sides use no context takeover."""
     assert negotiate(offer) == ANSWER
 
 
 @pytest.mark.parametrize("bits", [12, 13, 14, 15])
 def test_server_windows_that_fit(bits: int):
-    """[WS60] A limit for our window that we keep to anyway is confirmed (RFC 7692 §7.1.2.1)."""
+    """[WS60] A limit on the server's window that it meets anyway is confirmed (RFC 7692 §7.1.2.1)."""
     assert negotiate(f"permessage-deflate; server_max_window_bits={bits}") == f"{ANSWER}; server_max_window_bits={bits}"
 
 
@@ -73,7 +73,7 @@ def test_server_windows_that_fit(bits: int):
     ],
 )
 def test_offers_that_are_declined(offer: str):
-    """[WS60] What we cannot keep to, and what RFC 7692 §7.1 calls invalid, is declined: the connection runs without."""
+    """[WS60] An offer that cannot be honoured, or that RFC 7692 §7.1 calls invalid, is declined without compression."""
     assert negotiate(offer) is None
 
 
@@ -91,8 +91,8 @@ def test_offers_that_are_declined(offer: str):
         "permessage-deflate, b@d",
     ],
 )
-def test_offers_that_have_no_form(offer: str):
-    """[WS22] What RFC 6455 §9.1 cannot read is an error, also behind an offer that could be taken."""
+def test_malformed_offers(offer: str):
+    """[WS22] An extension header that RFC 6455 §9.1 cannot parse is an error, also after an acceptable offer."""
     with pytest.raises(ValueError, match="Sec-WebSocket-Extensions"):
         negotiate(offer)
 
@@ -108,8 +108,8 @@ def undone(wire: bytes) -> bytes:
 
 
 @given(st.text(min_size=100, max_size=2000, alphabet="abcdef"))
-def test_a_compressed_frame_needs_nothing_before_it(text: str):
-    """[WS61] Each frame stands alone, so one is made for everybody."""
+def test_a_compressed_frame_needs_no_context(text: str):
+    """[WS61] Each frame is compressed independently, so one frame serves all subscribers."""
     wire = deflated_text_frame(text.encode())
 
     assert undone(wire) == text.encode()
@@ -118,7 +118,7 @@ def test_a_compressed_frame_needs_nothing_before_it(text: str):
 
 @pytest.mark.parametrize("size", [100_000, 1_000_000])
 def test_long_frames(size: int):
-    """[WS61] Frames beyond the window, and with each form of length, come through."""
+    """[WS61] Frames longer than the window, with each length encoding, arrive intact."""
     payload = os.urandom(size // 2).hex().encode()
 
     assert undone(deflated_text_frame(payload)) == payload
@@ -134,7 +134,7 @@ def test_the_window_that_was_promised():
     assert zlib.decompressobj(-12).decompress(wire[start:] + b"\x00\x00\xff\xff") == half + half
 
 
-def test_what_does_not_shrink_goes_as_it_is():
+def test_an_incompressible_payload_is_sent_uncompressed():
     """[WS61] Tiny and incompressible payloads are sent uncompressed (RFC 7692 §6)."""
     for payload in (b"", b"x" * 63, "".join(chr(0x4E00 + n * 37 % 20000) for n in range(200)).encode()):
         assert len(deflated_text_frame(payload)) <= len(text_frame(payload))
@@ -161,12 +161,12 @@ def refused(payload: bytes, limit_bytes: int = LIMIT) -> int:
 
 @given(st.binary(max_size=3000), st.integers(0, 9))
 def test_inflation(payload: bytes, level: int):
-    """[WS62] What a client compresses, at any level, comes out as it was."""
+    """[WS62] What a client compresses, at any level, inflates to the original bytes."""
     assert inflate(deflated(payload, level=level), LIMIT) == payload
 
 
 def test_the_examples_of_the_standard():
-    """[WS62] RFC 7692 §7.2.3: compressed, stored, with a final block, in two blocks."""
+    """[WS62] The examples of RFC 7692 §7.2.3 inflate: compressed, stored, with a final block, in two blocks."""
     for message in (
         "f248cdc9c90700",
         "000500faff48656c6c6f00",
@@ -177,20 +177,20 @@ def test_the_examples_of_the_standard():
 
 
 def test_blocks_after_a_final_one():
-    """[WS62] A message may go on after a final block."""
+    """[WS62] A message may continue after a final DEFLATE block."""
     one = deflated(b"one " * 20, mode=zlib.Z_FINISH)
 
     assert inflate(one + deflated(b"two"), LIMIT) == b"one " * 20 + b"two"
 
 
 def test_the_limit():
-    """[WS12] What inflates to the limit passes; one byte more is 1009, however small it came."""
+    """[WS12] A payload that inflates to the limit is accepted; one byte more is 1009, whatever its compressed size."""
     assert len(inflate(deflated(b"x" * LIMIT), LIMIT)) == LIMIT
     assert refused(deflated(b"x" * (LIMIT + 1))) == 1009
 
 
 def test_a_bomb():
-    """[WS63] A bomb costs no more than its limit."""
+    """[WS63] A decompression bomb costs no more memory than the limit."""
     bomb = deflated(b"\0" * 60_000_000)
     assert len(bomb) < LIMIT
     started = time.process_time()
@@ -199,16 +199,16 @@ def test_a_bomb():
     assert time.process_time() - started < 0.1
 
 
-def test_an_endless_row_of_ends():
-    """[WS63] A message of nothing but final blocks is refused before it costs an inflater for each."""
+def test_an_endless_sequence_of_final_blocks():
+    """[WS63] A message of nothing but final blocks is refused before each block costs an inflater."""
     started = time.process_time()
 
     assert refused(b"\x03\x00" * (LIMIT // 2)) == 1007
     assert time.process_time() - started < 0.1
 
 
-def test_damage():
-    """[WS64] What is not DEFLATE is 1007."""
+def test_invalid_deflate():
+    """[WS64] A payload that is not valid DEFLATE is 1007."""
     assert refused(b"\xff" * 20) == 1007
 
 
@@ -223,7 +223,7 @@ def edge() -> Iterator[Edge]:
 
 
 def test_a_conversation(edge: Edge):
-    """[WS61] Compressed both ways, whole or in fragments, next to uncompressed messages."""
+    """[WS61] Messages compressed in both directions, whole or fragmented, work next to uncompressed ones."""
     with edge.connect() as client:
         assert client.upgrade(OFFER)["sec-websocket-extensions"] == ANSWER
         text = "grüße " * 50
@@ -239,7 +239,7 @@ def test_a_conversation(edge: Edge):
 
 
 def test_the_largest_message_that_does_not_shrink(edge: Edge):
-    """[WS12] A message of the limit passes also when compression made it longer."""
+    """[WS12] A message of the maximum size is accepted even if compression made it longer."""
     with edge.client(OFFER) as client:
         payload = "".join(chr(32 + byte % 95) for byte in os.urandom(LIMIT)).encode()
         stored = deflated(payload, level=0)
@@ -266,7 +266,7 @@ def test_the_largest_message_that_does_not_shrink(edge: Edge):
     ids=["bomb", "plain", "damage", "not UTF-8", "binary", "ping", "continuation", "late", "RSV2"],
 )
 def test_what_fails_a_compressed_connection(edge: Edge, wire: bytes, code: int):
-    """[WS64] Each mistake has its code."""
+    """[WS64] Each violation on a compressed connection closes it with the matching code."""
     with edge.client(OFFER) as client:
         client.send(wire)
 
@@ -275,7 +275,7 @@ def test_what_fails_a_compressed_connection(edge: Edge, wire: bytes, code: int):
 
 
 def test_no_offer_no_compression(edge: Edge):
-    """[WS60] Without an offer, or with one that is declined, nothing is compressed and RSV1 is a mistake."""
+    """[WS60] Without an offer, or with a declined one, nothing is compressed and RSV1 is a protocol error."""
     for offer in ("", "Sec-WebSocket-Extensions: permessage-deflate; server_max_window_bits=9\r\n"):
         with edge.connect() as client:
             assert "sec-websocket-extensions" not in client.upgrade(offer)
@@ -286,7 +286,7 @@ def test_no_offer_no_compression(edge: Edge):
 
 
 def test_switched_off():
-    """[WS60] An edge without deflate declines what it is offered."""
+    """[WS60] An edge with deflate disabled declines every offer."""
     with running_edge(deflate=False) as edge, edge.connect() as client:
         assert "sec-websocket-extensions" not in client.upgrade(OFFER)
         assert not edge.admission.latest_peer().line.deflate

@@ -39,7 +39,7 @@ def _read(server: Server) -> None:
 @pytest.mark.parametrize("path", ["/nothing", "/api/groups", "/v1/messages", "/api/media/upload"])
 def test_a_refusal_waits_for_the_body(shared_server: Server, path: str):
     """
-    [EARLY1] A refusal of a request whose body is bounded is sent once the body was read, and the connection is kept.
+    [EARLY1] A refusal of a request with a bounded body is sent after the body is read, and the connection is kept.
 
     Caddy passes an early answer on and resets the connection on which its client still sends: the client lost a 401.
     """
@@ -56,7 +56,7 @@ def test_a_refusal_waits_for_the_body(shared_server: Server, path: str):
 
 
 def test_a_refusal_waits_for_a_body_in_pieces(shared_server: Server):
-    """[EARLY1] A body in chunks is read before its refusal, as one with a length is."""
+    """[EARLY1] A chunked body is read before its refusal is sent, like one with a length."""
     piece = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
     with Client(shared_server.port) as client:
         client.send(b"POST /nothing HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" + piece * 80)
@@ -70,7 +70,7 @@ def test_a_refusal_waits_for_a_body_in_pieces(shared_server: Server):
 
 
 def test_a_body_over_the_bound(shared_server: Server):
-    """[EARLY2] A body over 8 MiB is refused at once by its length, or after 8 MiB of chunks; the connection ends."""
+    """[EARLY2] A body over 8 MiB is refused at once by its length, or after 8 MiB of chunks, and the socket closed."""
     with Client(shared_server.port) as client:
         client.send(_head(BODY_BYTES + 1))
         status, headers, _ = client.answer()
@@ -97,8 +97,8 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, *, proxies: bool = False, closes:
         yield edge
 
 
-def test_a_quiet_client(monkeypatch: pytest.MonkeyPatch):
-    """[EARLY3] A client that stops in the middle of a refused body is answered and cut, as one that lingers is."""
+def test_a_stalled_client(monkeypatch: pytest.MonkeyPatch):
+    """[EARLY3] A client that stalls within a refused body gets the response and is cut after the linger time."""
     monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.1)
     with _refusing(monkeypatch) as edge, edge.connect() as client:
         client.send(_head(CHUNK) + b"x" * 1000)
@@ -110,7 +110,7 @@ def test_a_quiet_client(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_slow_client(monkeypatch: pytest.MonkeyPatch):
-    """[EARLY3] A client that sends a refused body byte by byte is held no longer than one that lingers."""
+    """[EARLY3] A client that sends a refused body byte by byte is held no longer than the linger time."""
     monkeypatch.setattr(linger, "LINGER_S", 1.0)
     monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.4)
     with _refusing(monkeypatch) as edge, edge.connect() as client:
@@ -126,7 +126,7 @@ def test_a_slow_client(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_slow_client_of_a_proxy(monkeypatch: pytest.MonkeyPatch):
-    """[EARLY4] Behind a trusted proxy a refused body may take as long as one that is taken, longer than lingering."""
+    """[EARLY4] Behind a trusted proxy a refused body has the deadline of an accepted one, not the linger time."""
     monkeypatch.setattr(linger, "LINGER_S", 0.1)
     monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.05)
     with _refusing(monkeypatch, proxies=True) as edge, edge.connect() as client:
@@ -142,7 +142,7 @@ def test_a_slow_client_of_a_proxy(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_shutdown_does_not_wait(monkeypatch: pytest.MonkeyPatch):
-    """[EARLY5] A shutdown sends the refusals that wait for bodies."""
+    """[EARLY5] A shutdown sends the refusals that are waiting for request bodies."""
     with _refusing(monkeypatch, proxies=True) as edge, edge.connect() as client:
         client.send(_head(CHUNK) + b"x" * 100_000)
         until(lambda: edge.call(lambda: bool(edge.server.server_state.tasks)), what="the request is under way")
@@ -153,16 +153,16 @@ def test_a_shutdown_does_not_wait(monkeypatch: pytest.MonkeyPatch):
         assert (status, headers["connection"]) == (401, "close")
 
 
-def test_an_answer_that_closes_waits_for_nothing(monkeypatch: pytest.MonkeyPatch):
-    """[EARLY6] An answer with its own `Connection: close`, as that to a body that is late, is sent at once."""
+def test_a_response_that_closes_waits_for_nothing(monkeypatch: pytest.MonkeyPatch):
+    """[EARLY6] A response with its own `Connection: close`, such as that to a late body, is sent at once."""
     with _refusing(monkeypatch, proxies=True, closes=True) as edge, edge.connect() as client:
         client.send(_head(CHUNK))
 
         assert client.answer()[0] == 401
 
 
-def test_what_refused_bodies_take(serve: Callable[..., Server]):
-    """[EARLY7] Refused bodies are discarded as they come: forty of 5 MiB at once take less than 16 MiB together."""
+def test_memory_of_refused_bodies(serve: Callable[..., Server]):
+    """[EARLY7] Refused bodies are discarded as they arrive: forty of 5 MiB at once take less than 16 MiB together."""
     server = serve()
     with ExitStack() as stack:
         clients = [stack.enter_context(Client(server.port)) for _ in range(40)]

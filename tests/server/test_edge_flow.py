@@ -78,7 +78,7 @@ def send_for_ever(client: Client) -> None:
 
 
 def test_a_slow_reader_is_noticed_and_loses_nothing(edge: Edge):
-    """[WS40] A peer is paused above the high watermark and resumed below the low one; all that was written arrives."""
+    """[WS40] A peer is paused above the high watermark and resumed below the low one; all written data arrives."""
     with edge.client(receive_buffer_bytes=4096) as client:
         peer = edge.admission.next_peer()
         written = flood(edge, peer)
@@ -92,8 +92,8 @@ def test_a_slow_reader_is_noticed_and_loses_nothing(edge: Edge):
         until(edge, lambda: unsent(peer.line) == 0)
 
 
-def test_the_system_hides_little(edge: Edge):
-    """[WS41] With its own buffer bounded, the system takes less than 1 MB for a client that does not read."""
+def test_the_socket_buffer_is_bounded(edge: Edge):
+    """[WS41] With its send buffer bounded, the kernel holds less than 1 MB for a client that does not read."""
     with edge.client(receive_buffer_bytes=4096):
         peer = edge.admission.next_peer()
 
@@ -101,7 +101,7 @@ def test_the_system_hides_little(edge: Edge):
 
 
 def test_pings_of_a_client_that_does_not_read(edge: Edge):
-    """[WS42] While a line is not writable, no pings pile up: only the last is answered, later (RFC 6455 §5.5.3)."""
+    """[WS42] While a connection is not writable, pings do not pile up: only the last is answered (RFC 6455 §5.5.3)."""
     with edge.client(receive_buffer_bytes=4096) as client:
         peer = edge.admission.next_peer()
         written = flood(edge, peer)
@@ -133,8 +133,8 @@ def test_reading_can_be_paused(edge: Edge):
         assert client.receive().payload == b"x"
 
 
-def test_frames_of_one_turn_are_joined(edge: Edge):
-    """[WS44] Frames may be written joined: what counts is the bytes."""
+def test_frames_of_one_loop_iteration_are_joined(edge: Edge):
+    """[WS44] Frames may be joined in one write: only the byte stream matters."""
     with edge.client() as client:
         peer = edge.admission.next_peer()
         peer.until("opened")
@@ -154,7 +154,7 @@ class SilentPeer(EchoPeer):
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_a_flood_of_small_frames_takes_no_memory(loop):
-    """[WS51] The read buffer grows for a long frame only: a flood of short ones leaves it as it was."""
+    """[WS51] The read buffer grows only for a long frame: a flood of short frames does not grow it."""
     with running_edge(EchoAdmission(SilentPeer), loop=loop) as edge, edge.client() as client:
         peer = edge.admission.next_peer()
         assert peer.ready.wait(DEADLINE_S)
@@ -172,7 +172,7 @@ def test_a_flood_of_small_frames_takes_no_memory(loop):
 
 
 def test_close(edge: Edge, patient: None):
-    """[WS45] The peer's Close goes out once, behind what was written; the answer ends the line at once."""
+    """[WS45] The peer's Close is sent once, after all written data; the client's Close ends the connection at once."""
     with edge.client() as client:
         peer = edge.admission.next_peer()
         peer.until("opened")
@@ -206,7 +206,7 @@ def test_close_that_nobody_answers(edge: Edge, impatient: None):
 
 
 def test_close_behind_a_full_buffer(edge: Edge, impatient: None):
-    """[WS45] A client that reads nothing at all is cut as soon."""
+    """[WS45] A client that reads nothing at all is disconnected just as soon."""
     with edge.client(receive_buffer_bytes=4096) as client:
         peer = edge.admission.next_peer()
         flood(edge, peer)
@@ -218,7 +218,7 @@ def test_close_behind_a_full_buffer(edge: Edge, impatient: None):
 
 
 def test_close_while_reading_is_paused(edge: Edge, patient: None):
-    """[WS45] The client's answer is read even if reading was paused."""
+    """[WS45] The client's Close is read even if reading was paused."""
     with edge.client() as client:
         peer = edge.admission.next_peer()
         peer.until("opened")
@@ -232,7 +232,7 @@ def test_close_while_reading_is_paused(edge: Edge, patient: None):
 
 
 def test_a_client_that_misbehaves_after_our_close(edge: Edge, patient: None):
-    """[WS45] After our Close a bad frame ends the line; no second Close goes out."""
+    """[WS45] After the server's Close, a bad frame ends the connection; no second Close is sent."""
     with edge.client() as client:
         peer = edge.admission.next_peer()
         peer.until("opened")
@@ -267,8 +267,8 @@ def test_abort(edge: Edge):
         assert peer.until("closed") == [("closed", None)]
 
 
-def test_a_line_that_is_gone_takes_everything(edge: Edge):
-    """[WS46] After the end every method of a line does nothing."""
+def test_methods_of_a_closed_connection_do_nothing(edge: Edge):
+    """[WS46] After a connection has ended, every method of it does nothing."""
     with edge.client():
         peer = edge.admission.next_peer()
     peer.until("closed", None)
@@ -303,8 +303,8 @@ def test_a_client_that_goes_without_a_close(edge: Edge, hard: bool):
     until(edge, lambda: not edge.registry and not edge.server.server_state.connections)
 
 
-def test_half_a_close_with_a_full_buffer(edge: Edge, impatient: None):
-    """[WS47] A client that only ends its own half, and never reads, does not hold the line."""
+def test_half_closed_with_a_full_buffer(edge: Edge, impatient: None):
+    """[WS47] A client that closes only its sending side and never reads does not hold the connection open."""
     with edge.client(receive_buffer_bytes=4096) as client:
         peer = edge.admission.next_peer()
         flood(edge, peer)
@@ -315,7 +315,7 @@ def test_half_a_close_with_a_full_buffer(edge: Edge, impatient: None):
 
 
 def test_a_bad_client_that_stays(edge: Edge, impatient: None):
-    """[WS17] A client that broke a rule and does not go is cut after a short while; it cannot make us read for ever."""
+    """[WS17] A client that violated the protocol and stays is disconnected soon; reading from it is bounded."""
     with edge.client() as client:
         peer = edge.admission.next_peer()
         client.frame(0x83)
@@ -328,7 +328,7 @@ def test_a_bad_client_that_stays(edge: Edge, impatient: None):
 
 
 def test_an_unread_refusal(edge: Edge, impatient: None):
-    """[WS28] A client that does not read its refusal is cut as well."""
+    """[WS28] A client that does not read its refusal is disconnected as well."""
     big = Refuse(404, b"x" * 3_000_000)
     edge.admission.decision = lambda _: big
     with edge.connect(receive_buffer_bytes=4096) as client:
@@ -364,7 +364,7 @@ class FailingPeer(EchoPeer):
     ids=["opened", "text", "control", "pong"],
 )
 def test_a_peer_that_fails(method: str, wire: bytes, caplog: pytest.LogCaptureFixture):
-    """[WS48] A mistake in a peer is 1011 for its client, a line in the log, and nothing to anybody else."""
+    """[WS48] An exception in a peer is 1011 for its client and an error in the log; no other connection is affected."""
     with running_edge(EchoAdmission(lambda: FailingPeer(method))) as edge, edge.client() as client:
         peer = edge.admission.next_peer()
         client.send(wire)
@@ -376,8 +376,8 @@ def test_a_peer_that_fails(method: str, wire: bytes, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("method", ["paused", "closed"])
-def test_a_peer_that_fails_when_it_is_told(method: str, caplog: pytest.LogCaptureFixture):
-    """[WS48] The same when it fails at a pause or at its end: the server does not mind."""
+def test_a_peer_that_fails_when_it_is_notified(method: str, caplog: pytest.LogCaptureFixture):
+    """[WS48] An exception in a peer's pause or close callback does not affect the server."""
     with running_edge(EchoAdmission(lambda: FailingPeer(method))) as edge:
         with edge.client(receive_buffer_bytes=4096):
             peer = edge.admission.next_peer()
@@ -390,7 +390,7 @@ def test_a_peer_that_fails_when_it_is_told(method: str, caplog: pytest.LogCaptur
 
 
 def test_shutdown(patient: None):
-    """[WS49] A stop says 1012 to everyone and waits for the lines to end."""
+    """[WS49] A shutdown sends 1012 to every connection and waits until all are closed."""
     with running_edge() as edge:
         clients = [edge.client() for _ in range(20)]
         peers = [edge.admission.next_peer() for _ in clients]
@@ -405,7 +405,7 @@ def test_shutdown(patient: None):
 
 
 def test_shutdown_with_clients_that_do_not_answer():
-    """[WS49] A client that ignores the stop does not hold it up for longer than a line lingers."""
+    """[WS49] A client that ignores the shutdown does not delay it for longer than the linger time."""
     with running_edge() as edge:
         client = edge.client()
         started = time.monotonic()
@@ -418,7 +418,7 @@ def test_shutdown_with_clients_that_do_not_answer():
 
 
 def test_storm_of_connections(edge: Edge):
-    """[WS50] Clients that come and go leave nothing behind."""
+    """[WS50] Clients that connect and disconnect leave no resources behind."""
 
     def come_and_go(ending: int) -> None:
         for _ in range(25):
@@ -442,8 +442,8 @@ def test_storm_of_connections(edge: Edge):
     assert sorted(ends, key=str) == [1000] * 50 + [1002] * 50 + [None] * 50
 
 
-def test_clients_helper_is_not_fooled():
-    """[WS1] The client by hand masks as RFC 6455 §5.3 shows in its example."""
+def test_the_client_helper_masks_correctly():
+    """[WS1] The test's client masks as in the example of RFC 6455 §5.3."""
     assert masked(0x81, b"Hello", key=b"\x37\xfa\x21\x3d") == bytes.fromhex("818537fa213d7f9f4d5158")
     assert frame(1, b"Hello") == bytes.fromhex("810548656c6c6f")
     assert Client.KEY

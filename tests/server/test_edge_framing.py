@@ -58,9 +58,9 @@ _IGNORED = {
 
 @pytest.mark.parametrize("path", ["/api/login", "/ws", "/nothing"])
 @pytest.mark.parametrize("asked", list(_IGNORED))
-def test_an_upgrade_that_is_not_taken(shared_server: Server, asked: str, path: str):
+def test_an_ignored_upgrade(shared_server: Server, asked: str, path: str):
     """
-    [UPG1] An upgrade that is not taken is ignored (RFC 9110 §7.8): the body is read, and one request has one answer.
+    [UPG1] An upgrade that is not accepted is ignored (RFC 9110 §7.8): body read, one response per request.
 
     The body was dropped when it came with the head, and parsed as the next request when it came behind it: through a
     proxy that keeps connections, a hidden request got another user's token.
@@ -82,7 +82,7 @@ def test_an_upgrade_that_is_not_taken(shared_server: Server, asked: str, path: s
 
 
 def test_a_body_arrives_whole(shared_server: Server):
-    """[UPG1] A login that offers an upgrade is a login: its body is the one that was sent."""
+    """[UPG1] A login that offers an upgrade is a login with exactly the body that was sent."""
     body = b'{"username":"nobody","password":"Wrong-Horse-77"}'
     head = b"POST /api/login HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
 
@@ -93,14 +93,14 @@ def test_a_body_arrives_whole(shared_server: Server):
 
 
 def test_many_ignored_upgrades(shared_server: Server):
-    """[UPG1] Requests that offer an upgrade, all in one packet, are answered one by one."""
+    """[UPG1] Requests that offer an upgrade, all in one packet, are answered in sequence."""
     one = b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
 
     assert statuses(say(shared_server, one * 50 + LAST)) == [200] * 51
 
 
 def test_no_upgrade_in_http_1_0(shared_server: Server):
-    """[UPG1] HTTP/1.0 knows no upgrade: the body is read, the connection closes, nothing behind is a request."""
+    """[UPG1] HTTP/1.0 has no upgrade: the body is read, the connection is closed, and later bytes are not a request."""
     start = b"POST /api/login HTTP/1.0\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     body = b"Content-Length: %d\r\n\r\n" % len(HIDDEN) + HIDDEN
 
@@ -137,7 +137,7 @@ def test_a_handshake_waits_for_its_turn(shared_server: Server, pieces: int):
 
 
 def test_a_refused_handshake_waits_for_its_turn(shared_server: Server):
-    """[UPG2] A post before a handshake that is refused is stored and answered before the refusal."""
+    """[UPG2] A post before a refused handshake is stored and answered before the refusal."""
     ada = {"Authorization": f"Bearer {tokens.token('ada', 'ada')}"}
     made = httpx.post(
         f"{shared_server.url}/api/groups",
@@ -157,8 +157,8 @@ def test_a_refused_handshake_waits_for_its_turn(shared_server: Server):
         assert b'"seq":%d' % (number + 2) in said
 
 
-def test_the_timer_of_a_kept_connection_ends():
-    """[UPG2] An upgraded connection is not closed by the timer that closes kept HTTP connections."""
+def test_the_keep_alive_timer_ends_with_the_upgrade():
+    """[UPG2] The keep-alive timer of HTTP does not close an upgraded connection."""
     with running_edge(settings={"timeout_keep_alive": 1}) as edge, edge.connect() as client:
         client.ask(target="/health")
         client.ask_upgrade()
@@ -197,8 +197,8 @@ _UNCLEAR = {
 
 
 @pytest.mark.parametrize("what", list(_UNCLEAR))
-def test_what_can_be_read_in_two_ways(shared_server: Server, what: str):
-    """[FRAME1] A request whose framing is not clear is refused, and nothing behind it is a request (RFC 9112 §11.2)."""
+def test_ambiguous_framing(shared_server: Server, what: str):
+    """[FRAME1] A request with ambiguous framing is refused, and no later bytes are a request (RFC 9112 §11.2)."""
     sent, status = _UNCLEAR[what]
 
     said = say(shared_server, sent + LAST)
@@ -209,14 +209,14 @@ def test_what_can_be_read_in_two_ways(shared_server: Server, what: str):
     assert json.loads(body)["error"] == "VALIDATION_ERROR"
 
 
-def test_nothing_behind_the_last_request(shared_server: Server):
+def test_no_request_after_the_last_one(shared_server: Server):
     """[FRAME1] Bytes after a request with `Connection: close`, or of HTTP/1.0, are not a request."""
     assert statuses(say(shared_server, LAST + LAST)) == [200]
     assert statuses(say(shared_server, b"GET /health/live HTTP/1.0\r\n\r\n" + LAST)) == [200]
 
 
-def test_trailers_are_no_headers(shared_server: Server):
-    """[FRAME1] A field behind the body does not become a header (RFC 9110 §6.5.1), a token least of all."""
+def test_trailers_are_not_headers(shared_server: Server):
+    """[FRAME1] A trailer field does not become a header (RFC 9110 §6.5.1), above all not a token."""
     said = say(
         shared_server,
         b"POST /api/groups HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
@@ -227,7 +227,7 @@ def test_trailers_are_no_headers(shared_server: Server):
 
 
 def test_a_slash_in_a_name(shared_server: Server):
-    """[FRAME2] `%2F` separates no parts of a path: a proxy's rule for a path does not see it."""
+    """[FRAME2] `%2F` does not separate path segments: a proxy's path rule would not match it."""
     for path in (
         "/api%2fgroups",
         "/v1%2Fmessages",
@@ -255,8 +255,8 @@ def test_a_slash_in_a_name(shared_server: Server):
     assert httpx.delete(member, headers=ada).status_code == 204
 
 
-def test_bad_requests_make_no_lines(serve: Callable[..., Server]):
-    """[FRAME3] A stranger's bad requests write nothing into the log."""
+def test_bad_requests_log_nothing(serve: Callable[..., Server]):
+    """[FRAME3] Bad requests from an unauthenticated client write nothing to the log."""
     server = serve()
     before = len(server.log)
 
@@ -295,7 +295,7 @@ _REFUSALS = (
 @pytest.mark.parametrize(("path", "size", "headers", "status"), _REFUSALS, ids=["413", "401", "404", "media"])
 def test_a_refusal_arrives(shared_server: Server, path: str, size: int, headers: dict[str, str], status: int | None):
     """
-    [REFUSE1] A refusal before the body is read reaches a client that sends all of it first (RFC 9112 §9.6).
+    [REFUSE1] A refusal before the body is read reaches a client that sends the whole body first (RFC 9112 §9.6).
 
     The connection was closed with the body unread, the system reset it, and urllib saw no answer in 60 of 60 tries.
     """
@@ -306,7 +306,7 @@ def test_a_refusal_arrives(shared_server: Server, path: str, size: int, headers:
 
 
 def test_a_refusal_arrives_through_a_proxy(serve: Callable[..., Server], tmp_path: Path):
-    """[REFUSE1] Behind an nginx that keeps no connections, 100 of 100 refused uploads are the refusal, not a 502."""
+    """[REFUSE1] Behind an nginx without upstream keep-alive, 100 of 100 refused uploads get the refusal, not a 502."""
     server = serve(env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
     port = free_port()
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -342,7 +342,7 @@ def _listens(port: int) -> bool:
 
 
 def test_a_client_that_never_stops(shared_server: Server):
-    """[REFUSE2] What is read behind a refusal is bounded: an endless body ends in a closed connection."""
+    """[REFUSE2] The bytes read after a refusal are bounded: an endless body ends in a closed connection."""
     with closing(socket.create_connection(("127.0.0.1", shared_server.port), timeout=20)) as line:
         line.sendall(b"POST /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n")
         sent = 0
@@ -354,7 +354,7 @@ def test_a_client_that_never_stops(shared_server: Server):
 
 
 def test_a_body_that_may_never_come(shared_server: Server):
-    """[REFUSE2] Refused before `100 Continue`, the connection ends: the body may follow or not (RFC 9110 §10.1.1)."""
+    """[REFUSE2] Refused before `100 Continue`, a connection is closed: a body may follow or not (RFC 9110 §10.1.1)."""
     head = b"POST /nothing HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(HIDDEN)
 
     said = say(shared_server, head)
@@ -363,8 +363,8 @@ def test_a_body_that_may_never_come(shared_server: Server):
     assert b"connection: close" in said
 
 
-def test_the_end_of_what_a_client_says(shared_server: Server):
-    """[REFUSE2] A client that ends its side behind a request gets the answer (RFC 9112 §9.6)."""
+def test_a_client_that_closes_its_sending_side(shared_server: Server):
+    """[REFUSE2] A client that closes its sending side after a request gets the response (RFC 9112 §9.6)."""
     connection = http.client.HTTPConnection("127.0.0.1", shared_server.port, timeout=20)
     with closing(connection):
         connection.request("GET", "/health/live")
@@ -373,8 +373,8 @@ def test_the_end_of_what_a_client_says(shared_server: Server):
         assert connection.getresponse().read() == b'{"status":"alive"}'
 
 
-def test_what_lingers_ends_by_itself(monkeypatch: pytest.MonkeyPatch):
-    """[REFUSE2] A client that neither sends nor closes behind a refusal is cut after a while."""
+def test_lingering_is_bounded(monkeypatch: pytest.MonkeyPatch):
+    """[REFUSE2] A client that neither sends nor closes after a refusal is disconnected after the linger time."""
     monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.1)
     with running_edge() as edge, edge.connect() as client:
         client.send(b"GET / HTTP/3.0\r\nHost: x\r\n\r\n")

@@ -64,7 +64,7 @@ async def never() -> Admit:
 
 
 def test_another_path(edge: Edge):
-    """[WS20] A path that does not exist is refused first, before the upgrade is looked at."""
+    """[WS20] An unknown path is refused first, before the upgrade is examined."""
     with edge.connect() as client:
         client.ask(UPGRADE, target="/wss")
         assert_refused(client, 404, "NOT_FOUND")
@@ -74,7 +74,7 @@ def test_another_path(edge: Edge):
 
 @pytest.mark.parametrize("headers", ["", "Sec-WebSocket-Version: 8\r\n", "Sec-WebSocket-Version: 13\r\n" * 2])
 def test_another_version(edge: Edge, headers: str):
-    """[WS21] A version other than 13 is 426, and the answer names 13 (RFC 6455 §4.4)."""
+    """[WS21] A version other than 13 is 426, and the response names 13 (RFC 6455 §4.4)."""
     with edge.connect() as client:
         client.ask(UPGRADE + KEY + headers)
         answer = assert_refused(client, 426, "UPGRADE_REQUIRED")
@@ -94,14 +94,14 @@ def test_bad_keys(edge: Edge, key: str):
 
 
 def test_two_keys(edge: Edge):
-    """[WS22] A key stands once (RFC 6455 §11.3.1)."""
+    """[WS22] A repeated key header is refused (RFC 6455 §11.3.1)."""
     with edge.connect() as client:
         client.ask(UPGRADE + VERSION + KEY + KEY)
         assert_refused(client, 400, "VALIDATION_ERROR")
 
 
 def test_malformed_extensions(edge: Edge):
-    """[WS22] Extensions that do not have their form fail the handshake (RFC 6455 §9.1)."""
+    """[WS22] Malformed extension headers fail the handshake (RFC 6455 §9.1)."""
     with edge.connect() as client:
         client.ask_upgrade("Sec-WebSocket-Extensions: permessage-deflate; =\r\n")
         assert_refused(client, 400, "VALIDATION_ERROR")
@@ -124,7 +124,7 @@ def test_another_method(edge: Edge, method: str):
 
 @pytest.mark.parametrize("connection", ["Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade,keep-alive"])
 def test_connection_headers(edge: Edge, connection: str):
-    """[WS24] `Connection` is a list: what Firefox sends is as good as what Chromium sends."""
+    """[WS24] `Connection` is a list: Firefox's header is accepted like Chromium's."""
     with edge.connect() as client:
         client.ask(f"upgrade: WebSocket\r\nConnection: {connection}\r\n" + VERSION + KEY)
         assert client.answer()[0] == 101
@@ -132,8 +132,8 @@ def test_connection_headers(edge: Edge, connection: str):
         assert client.receive().payload == b"x"
 
 
-def test_a_body_does_not_confuse(edge: Edge):
-    """[WS24] A handshake with a body is plain HTTP: the body is read, and never taken for frames or a request."""
+def test_a_handshake_with_a_body_is_plain_http(edge: Edge):
+    """[WS24] A handshake with a body is plain HTTP: the body is read, and never parsed as frames or as a request."""
     with edge.connect() as client:
         client.ask_upgrade("Content-Length: 5\r\n", body=b"\x81\x80abc")
         assert client.answer()[0] == 426
@@ -152,8 +152,8 @@ def test_after_another_request(edge: Edge):
         assert client.receive().payload == b"x"
 
 
-def test_what_the_doorkeeper_sees(edge: Edge):
-    """[WS25] Admission gets method, path, query, headers and address, decoded."""
+def test_what_admission_receives(edge: Edge):
+    """[WS25] Admission receives method, path, query, headers and address, decoded."""
     with edge.connect() as client:
         client.ask_upgrade(
             "X-Forwarded-For: 192.0.2.1\r\nx-forwarded-for: 192.0.2.2\r\nOrigin:  https://a.example \r\n",
@@ -172,7 +172,7 @@ def test_what_the_doorkeeper_sees(edge: Edge):
 
 
 def test_absolute_form(edge: Edge):
-    """[WS25] A target in absolute form has the same path (RFC 9112 §3.2.2)."""
+    """[WS25] A target in absolute form yields the same path (RFC 9112 §3.2.2)."""
     with edge.connect() as client:
         client.ask_upgrade(target="http://edge:80/ws?token=t")
         assert client.answer()[0] == 101
@@ -180,8 +180,8 @@ def test_absolute_form(edge: Edge):
     assert edge.admission.asked[0].query == {"token": "t"}
 
 
-def test_what_is_shown_of_a_handshake_holds_no_token():
-    """[WS26] Logging a handshake never logs its token."""
+def test_a_logged_handshake_contains_no_token():
+    """[WS26] A logged handshake never contains its token."""
     handshake = Handshake(
         "GET", "/ws", {"token": "SECRET"}, Headers({"authorization": "Bearer SECRET"}), ("192.0.2.1", 1)
     )
@@ -191,7 +191,7 @@ def test_what_is_shown_of_a_handshake_holds_no_token():
 
 
 def test_subprotocol(edge: Edge):
-    """[WS27] The subprotocol that admission chose is answered; without a choice there is none."""
+    """[WS27] The response has the subprotocol that admission selected, and none if it selected none."""
     edge.admission.decision = lambda _: edge.admission.admit("orbital.v1")
     with edge.connect() as client:
         assert (
@@ -202,8 +202,8 @@ def test_subprotocol(edge: Edge):
         assert "sec-websocket-protocol" not in client.upgrade("Sec-WebSocket-Protocol: orbital.v1\r\n")
 
 
-def test_an_answer_that_cannot_be_written(edge: Edge, caplog: pytest.LogCaptureFixture):
-    """[WS29] A mistake of ours behind the decision cuts the line, goes to the log, and leaves nothing."""
+def test_a_response_that_cannot_be_written(edge: Edge, caplog: pytest.LogCaptureFixture):
+    """[WS29] An exception after the decision ends the connection, is logged, and leaks nothing."""
     edge.admission.decision = lambda _: edge.admission.admit("ünfit for a header")
     with edge.connect() as client:
         client.ask_upgrade()
@@ -214,8 +214,8 @@ def test_an_answer_that_cannot_be_written(edge: Edge, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("target", ["http://[edge/ws", "http://edge"])
-def test_targets_that_are_no_path(edge: Edge, target: str):
-    """[WS25] A target that cannot be read, or has no path, is refused."""
+def test_targets_without_a_path(edge: Edge, target: str):
+    """[WS25] A target that cannot be parsed, or has no path, is refused."""
     with edge.connect() as client:
         client.ask_upgrade(target=target)
         assert client.answer()[0] in {400, 404}
@@ -225,7 +225,7 @@ def test_targets_that_are_no_path(edge: Edge, target: str):
 
 
 def test_refusal(edge: Edge):
-    """[WS28] What admission refuses with is answered as it is, as plain HTTP."""
+    """[WS28] A refusal by admission is sent unchanged, as plain HTTP."""
     edge.admission.decision = lambda _: refusal(TooManyRequests("Slowly.", retry_after_s=7))
     with edge.connect() as client:
         client.ask_upgrade()
@@ -233,7 +233,7 @@ def test_refusal(edge: Edge):
 
 
 def test_an_awaited_decision(edge: Edge):
-    """[WS28] A decision may take its time; what the client sends meanwhile is kept."""
+    """[WS28] Admission may take time; what the client sends meanwhile is buffered."""
     asked, go = threading.Event(), asyncio.Event()
 
     async def decide() -> Admit:
@@ -254,7 +254,7 @@ def test_an_awaited_decision(edge: Edge):
 
 
 def test_what_is_sent_during_a_decision_is_bounded(edge: Edge):
-    """[WS28] A client that floods before it is accepted is slowed down by TCP, and loses nothing."""
+    """[WS28] A client that floods before it is accepted gets back-pressure from TCP and loses nothing."""
     asked, go = threading.Event(), asyncio.Event()
 
     async def decide() -> Admit:
@@ -279,7 +279,7 @@ def test_what_is_sent_during_a_decision_is_bounded(edge: Edge):
 
 
 def test_a_client_that_leaves_during_the_decision(edge: Edge):
-    """[WS29] The decision is cancelled when the client has gone, and no peer is opened."""
+    """[WS29] The decision is cancelled when the client disconnects, and no peer is opened."""
     asked, cancelled = threading.Event(), threading.Event()
 
     async def decide() -> Admit:
@@ -300,7 +300,7 @@ def test_a_client_that_leaves_during_the_decision(edge: Edge):
 
 
 def test_a_decision_that_takes_too_long(edge: Edge, monkeypatch: pytest.MonkeyPatch):
-    """[WS29] Admission has a deadline; after it the answer is 503."""
+    """[WS29] Admission has a deadline; after it the response is 503."""
     monkeypatch.setattr(upgrade, "DECISION_S", 0.05)
     edge.admission.decision = lambda _: never()
     with edge.connect() as client:
@@ -309,8 +309,8 @@ def test_a_decision_that_takes_too_long(edge: Edge, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("awaited", [False, True])
-def test_a_doorkeeper_that_fails(edge: Edge, awaited: bool, caplog: pytest.LogCaptureFixture):
-    """[WS29] A mistake of ours is a 500 without details, and goes to the log."""
+def test_an_admission_that_fails(edge: Edge, awaited: bool, caplog: pytest.LogCaptureFixture):
+    """[WS29] An exception in admission is a 500 without details, and is logged."""
 
     async def later() -> Admit:
         raise RuntimeError("the cellar is flooded")
@@ -328,8 +328,8 @@ def test_a_doorkeeper_that_fails(edge: Edge, awaited: bool, caplog: pytest.LogCa
     assert "the cellar is flooded" in caplog.text
 
 
-def test_a_doorkeeper_may_raise_an_error_of_the_table(edge: Edge):
-    """[WS28] An error of the table is answered as it says, awaited or not."""
+def test_admission_may_raise_a_known_error(edge: Edge):
+    """[WS28] A known error that admission raises determines the response, whether awaited or not."""
 
     async def later() -> Admit:
         raise TooManyRequests("Slowly.", retry_after_s=9)
@@ -341,7 +341,7 @@ def test_a_doorkeeper_may_raise_an_error_of_the_table(edge: Edge):
 
 
 def test_a_stop_during_the_decision():
-    """[WS30] A handshake that is not decided when the server stops is refused with 503."""
+    """[WS30] A handshake that is undecided when the server stops is refused with 503."""
     asked = threading.Event()
 
     async def decide() -> Admit:
@@ -357,8 +357,8 @@ def test_a_stop_during_the_decision():
         assert "retry-after" in assert_refused(client, 503, "UNAVAILABLE")
 
 
-def test_what_is_written_at_once_comes_right_behind_the_answer():
-    """[WS31] The peer's first frame needs no round trip: it follows the 101."""
+def test_the_first_frame_follows_the_101():
+    """[WS31] The peer's first frame needs no round trip: it follows the 101 directly."""
 
     class Greeter(EchoPeer):
         def opened(self, line: SocketWriter) -> None:
@@ -369,8 +369,8 @@ def test_what_is_written_at_once_comes_right_behind_the_answer():
         assert client.receive() == (0x81, b"welcome")
 
 
-def test_without_the_systems_buffer_bounded():
-    """[WS41] The system's own buffer may be left to the system."""
+def test_an_unbounded_socket_buffer():
+    """[WS41] The size of the send buffer may be left to the kernel."""
     with running_edge(send_buffer_bytes=None) as edge, edge.client() as client:
         client.frame(0x81, b"x")
         assert client.receive().payload == b"x"
@@ -378,7 +378,7 @@ def test_without_the_systems_buffer_bounded():
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 def test_over_tls(loop, tmp_path: Path):
-    """[WS33] The edge serves wss as well, and ends lines there too."""
+    """[WS33] The edge serves wss as well, and closes those connections in the same way."""
     files = self_signed(tmp_path)
     context = ssl.create_default_context(cafile=files["ssl_certfile"])
     with running_edge(loop=loop, settings=files) as edge, edge.connect() as client:

@@ -66,7 +66,7 @@ def _rest(client: Client) -> tuple[list[dict[str, Any]], int | None]:
 @pytest.mark.parametrize("ending", list(_ENDS))
 def test_posts_before_a_close(shared_server: Server, ending: str, subscribes: bool):
     """
-    [LAST1] Posts that stand before the frame that ends a connection are stored and answered before the Close.
+    [LAST1] Posts before the frame that ends a connection are stored and answered before the Close.
 
     0 of 108 were answered, and 17 that stood behind a subscribe were not stored.
     """
@@ -87,8 +87,8 @@ def test_posts_before_a_close(shared_server: Server, ending: str, subscribes: bo
 
 
 @pytest.mark.parametrize("subscribes", [False, True], ids=["posts", "subscribe and posts"])
-def test_posts_before_the_end_of_a_side(shared_server: Server, subscribes: bool):
-    """[LAST1] A client that only ends its side of the socket gets the answers to its posts."""
+def test_posts_before_a_half_close(shared_server: Server, subscribes: bool):
+    """[LAST1] A client that closes only its sending side gets the responses to its posts."""
     group = _group(shared_server)
     sent = b"".join(_post(group, number) for number in (1, 2, 3))
     if subscribes:
@@ -108,8 +108,8 @@ def test_posts_before_the_end_of_a_side(shared_server: Server, subscribes: bool)
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
-def test_posts_of_a_client_that_has_gone(shared_server: Server, reset: bool):
-    """[LAST2] Posts that were read are stored, those behind a subscribe too, although their client has disconnected."""
+def test_posts_of_a_client_that_disconnected(shared_server: Server, reset: bool):
+    """[LAST2] Posts that were read are stored, also behind a subscribe, although their client has disconnected."""
     groups = [_group(shared_server) for _ in range(5)]
     for group in groups:
         with Client(shared_server.port) as client:
@@ -125,8 +125,8 @@ def test_posts_of_a_client_that_has_gone(shared_server: Server, reset: bool):
     until(lambda: [_stored(shared_server, group) for group in groups] == [3] * 5, what="all posts are stored")
 
 
-def test_a_wait_for_answers_is_bounded(serve: Callable[..., Server]):
-    """[LAST1] The answers are waited for as long as a stop of the server would wait, not longer."""
+def test_the_wait_for_responses_is_bounded(serve: Callable[..., Server]):
+    """[LAST1] The wait for responses has the same deadline as a shutdown of the server."""
     server = serve(env={"ORBITAL_DRAIN_SECONDS": "0"})
     group = _group(server)
 
@@ -140,7 +140,7 @@ def test_a_wait_for_answers_is_bounded(serve: Callable[..., Server]):
 
 
 def test_a_long_number_is_answered(shared_server: Server):
-    """[LAST3] A frame whose `id` is a number of any length is answered with that number, and so are its neighbours."""
+    """[LAST3] A frame whose `id` is a number of any length is answered with that number, as are its neighbours."""
     digits = "7" * 5_000
     with Client(shared_server.port) as client:
         client.upgrade(f"Authorization: {_HEADERS['Authorization']}\r\n")
@@ -155,7 +155,7 @@ def test_a_long_number_is_answered(shared_server: Server):
 
 
 def test_a_long_number_in_a_body(shared_server: Server):
-    """[LAST3] A number of any length in a JSON body is 400 or ignored, never a mistake of the server's."""
+    """[LAST3] A number of any length in a JSON body is 400 or ignored, never a server error."""
     digits = "7" * 5_000
     for body, path in (
         (f'{{"conversation_id":{digits},"encrypted_envelope":"AAAA","timestamp":0}}', "/v1/messages"),

@@ -53,15 +53,15 @@ def assert_fails(client: Client, code: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 128, 65535, LIMIT])
 def test_text_of_any_length(client: Client, size: int):
-    """[WS4] A text message comes through whole, whatever form its length takes."""
+    """[WS4] A text message arrives whole with each encoding of its length."""
     client.frame(TEXT, b"*" * size)
 
     assert client.receive() == (TEXT, b"*" * size)
 
 
 @pytest.mark.parametrize("chop", [1, 7, 997])
-def test_frames_in_pieces(client: Client, chop: int):
-    """[WS4] How TCP cuts a frame makes no difference."""
+def test_frames_in_tcp_segments(client: Client, chop: int):
+    """[WS4] The boundaries of TCP segments inside a frame make no difference."""
     wire = b"".join(masked(TEXT, "κόσμε".encode() * n) for n in (1, 20, 90))
 
     for start in range(0, len(wire), chop):
@@ -70,8 +70,8 @@ def test_frames_in_pieces(client: Client, chop: int):
     assert [client.receive() for _ in range(3)] == [(TEXT, "κόσμε".encode() * n) for n in (1, 20, 90)]
 
 
-def test_many_frames_in_one_piece(client: Client):
-    """[WS4] Frames that come together are answered in their order."""
+def test_many_frames_in_one_segment(client: Client):
+    """[WS4] Frames that arrive together are answered in order."""
     client.send(b"".join(masked(TEXT, str(n).encode()) for n in range(2000)))
 
     assert [client.receive().payload for _ in range(2000)] == [str(n).encode() for n in range(2000)]
@@ -79,15 +79,15 @@ def test_many_frames_in_one_piece(client: Client):
 
 @pytest.mark.parametrize("key", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x01\x02\x03\x04"])
 def test_masks(client: Client, key: bytes):
-    """[WS4] Any mask is undone."""
+    """[WS4] A payload is unmasked with any masking key."""
     client.send(masked(TEXT, b"0123456789" * 30, key=key))
 
     assert client.receive() == (TEXT, b"0123456789" * 30)
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, LIMIT])
-def test_binary_where_it_is_taken(binary_edge: Edge, size: int):
-    """[WS11] An edge that takes binary gets it whole."""
+def test_binary_where_it_is_accepted(binary_edge: Edge, size: int):
+    """[WS11] An edge that accepts binary messages receives them whole."""
     payload = os.urandom(size)
     with binary_edge.client() as client:
         client.frame(BINARY, payload)
@@ -95,7 +95,7 @@ def test_binary_where_it_is_taken(binary_edge: Edge, size: int):
         assert client.receive() == (BINARY, payload)
 
 
-def test_binary_where_it_is_not(edge: Edge):
+def test_binary_where_it_is_not_accepted(edge: Edge):
     """[WS11] A binary message is 1003, whole or at its first fragment."""
     for first in (BINARY, 0x02):
         with edge.client() as client:
@@ -107,7 +107,7 @@ def test_binary_where_it_is_not(edge: Edge):
 
 
 def test_fragments(client: Client):
-    """[WS5] A message in fragments comes through whole, also empty ones, also byte by byte."""
+    """[WS5] A fragmented message arrives whole, also with empty fragments and also byte by byte."""
     client.frame(FIRST)
     for byte in "grüße".encode():
         client.frame(MIDDLE, bytes((byte,)))
@@ -117,7 +117,7 @@ def test_fragments(client: Client):
 
 
 def test_control_frames_between_fragments(client: Client):
-    """[WS5] A ping between fragments is answered at once; the message goes on."""
+    """[WS5] A ping between fragments is answered at once; the message continues."""
     client.frame(FIRST, b"a")
     client.frame(PING, b"1")
     client.frame(MIDDLE, b"b")
@@ -139,7 +139,7 @@ def test_control_frames_between_fragments(client: Client):
     ids=["nothing to continue", "nothing to go on with", "whole between", "first between", "continued after the end"],
 )
 def test_order_of_fragments(client: Client, wire: bytes):
-    """[WS5] Fragments out of order are 1002; a message that was finished before is still answered."""
+    """[WS5] Fragments out of order are 1002; a message that was complete before is still answered."""
     client.send(wire)
 
     received = client.receive() if wire.count(b"abcd") else None
@@ -165,7 +165,7 @@ def test_pings_in_order(client: Client):
     assert [client.receive() for _ in range(200)] == [(PONG, b"%d" % n) for n in range(200)]
 
 
-def test_pongs_are_told(edge: Edge, client: Client):
+def test_the_peer_is_notified_of_pongs(edge: Edge, client: Client):
     """[WS14] An unsolicited pong is allowed; the peer is notified of each, and of every other control frame."""
     peer = edge.admission.latest_peer()
     client.frame(PONG, b"whatever")
@@ -189,7 +189,7 @@ def test_pongs_are_told(edge: Edge, client: Client):
     ids=["long ping", "long pong", "long close", "fragmented ping", "fragmented pong", "fragmented close"],
 )
 def test_control_frames_are_short_and_whole(client: Client, wire: bytes):
-    """[WS10] A control frame of more than 125 bytes, or in fragments, is 1002."""
+    """[WS10] A control frame of more than 125 bytes, or a fragmented one, is 1002."""
     client.send(wire)
 
     assert_fails(client, 1002)
@@ -201,7 +201,7 @@ def test_control_frames_are_short_and_whole(client: Client, wire: bytes):
 @pytest.mark.parametrize("bits", range(1, 8))
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, PING, PONG, CLOSE])
 def test_reserved_bits(client: Client, opcode: int, bits: int):
-    """[WS8] A reserved bit without a meaning is 1002, on whatever frame."""
+    """[WS8] A reserved bit without a negotiated meaning is 1002 on any frame."""
     client.frame(opcode | bits << 4)
 
     assert_fails(client, 1002)
@@ -216,7 +216,7 @@ def test_reserved_opcodes(client: Client, opcode: int):
 
 
 def test_frames_without_a_mask(client: Client):
-    """[WS15] A client masks what it sends (RFC 6455 §5.1): 1002."""
+    """[WS15] A frame from a client without a mask is 1002 (RFC 6455 §5.1)."""
     client.send(b"\x81\x01x")
 
     assert_fails(client, 1002)
@@ -228,7 +228,7 @@ def test_frames_without_a_mask(client: Client):
     ids=["16 bits for 125", "64 bits for 65535", "highest bit"],
 )
 def test_lengths_that_are_not_the_shortest(client: Client, head: bytes):
-    """[WS15] A length takes its shortest form, and its highest bit is 0 (RFC 6455 §5.2): 1002."""
+    """[WS15] A length that is not encoded minimally, or has its highest bit set, is 1002 (RFC 6455 §5.2)."""
     client.send(head)
 
     assert_fails(client, 1002)
@@ -237,8 +237,8 @@ def test_lengths_that_are_not_the_shortest(client: Client, head: bytes):
 @pytest.mark.parametrize(
     "bad", [masked(0x83, b"x"), masked(TEXT | 0x20), b"\x81\x00"], ids=["reserved opcode", "reserved bit", "no mask"]
 )
-def test_what_came_before_a_mistake_counts(client: Client, bad: bytes):
-    """[WS16] Frames before a bad one are answered, also when all come in one piece; those after it are not."""
+def test_frames_before_a_violation_count(client: Client, bad: bytes):
+    """[WS16] Frames before a bad one are answered, also when all arrive together; later ones are not."""
     client.send(masked(TEXT, b"one") + masked(PING, b"two") + masked(TEXT, b"three") + bad + masked(TEXT, b"four"))
 
     assert [client.receive() for _ in range(3)] == [(TEXT, b"one"), (PONG, b"two"), (TEXT, b"three")]
@@ -258,21 +258,21 @@ def test_what_came_before_a_mistake_counts(client: Client, bad: bytes):
     ids=["one frame", "one byte more", "many fragments"],
 )
 def test_a_message_over_the_limit(client: Client, wire: bytes):
-    """[WS12] A message over 64 KiB is 1009, at the frame that goes over it."""
+    """[WS12] A message over 64 KiB is 1009 at the frame that exceeds the limit."""
     client.send(wire)
 
     assert_fails(client, 1009)
 
 
-def test_a_claim_over_the_limit(client: Client):
-    """[WS12] A frame that only says it is too long is refused before its payload comes."""
+def test_a_declared_length_over_the_limit(client: Client):
+    """[WS12] A frame whose declared length exceeds the limit is refused before its payload arrives."""
     client.send(b"\x81\xff" + (2**40).to_bytes(8, "big"))
 
     assert_fails(client, 1009)
 
 
 def test_the_close_survives_what_is_still_being_sent(client: Client):
-    """[WS17] A client in the middle of sending gets the Close, not a reset that swallows it."""
+    """[WS17] A client that is still sending receives the Close, not a reset that discards it."""
     client.send(masked(TEXT, b"x" * (LIMIT + 1)))
     client.send(b"x" * 2_000_000)
 
@@ -301,7 +301,7 @@ def test_the_close_survives_what_is_still_being_sent(client: Client):
     ],
 )
 def test_valid_text(client: Client, text: str):
-    """[WS7] Every kind of valid UTF-8 goes through, noncharacters too."""
+    """[WS7] Every kind of valid UTF-8 is accepted, including noncharacters."""
     client.frame(TEXT, text.encode())
 
     assert client.receive() == (TEXT, text.encode())
@@ -323,7 +323,7 @@ def test_invalid_text(client: Client, payload: bytes):
 
 
 def test_invalid_text_is_refused_before_its_end(client: Client):
-    """[WS7] The first bad byte of a text in fragments is refused at once, though the message goes on."""
+    """[WS7] The first invalid byte of a fragmented text is refused at once, before the message ends."""
     client.frame(FIRST, "κόσμε".encode())
     client.frame(MIDDLE, b"\xf4\x90")
 
@@ -331,7 +331,7 @@ def test_invalid_text_is_refused_before_its_end(client: Client):
 
 
 def test_text_that_ends_within_a_character(client: Client):
-    """[WS7] A character that is begun and not finished is 1007 at the message's end, not before."""
+    """[WS7] An incomplete character is 1007 at the end of the message, not before."""
     client.frame(FIRST, b"\xce")
     client.frame(PING, b"still there")
     client.frame(CONTINUATION)
@@ -357,7 +357,7 @@ def test_close_is_answered(edge: Edge, client: Client, code: int):
 
 
 def test_close_without_a_code(edge: Edge, client: Client):
-    """[WS3] An empty Close is answered by an empty one; the peer is notified with 1005."""
+    """[WS3] An empty Close is answered by an empty Close; the peer is notified with 1005."""
     peer = edge.admission.latest_peer()
     client.frame(CLOSE)
 
@@ -368,14 +368,14 @@ def test_close_without_a_code(edge: Edge, client: Client):
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535])
 def test_close_with_a_code_that_is_never_sent(client: Client, code: int):
-    """[WS3] A Close with such a code is 1002."""
+    """[WS3] A Close with a code that is never sent on the wire is 1002."""
     client.frame(CLOSE, code.to_bytes(2, "big"))
 
     assert_fails(client, 1002)
 
 
 def test_close_with_half_a_code(client: Client):
-    """[WS3] A payload of one byte is 1002."""
+    """[WS3] A Close payload of one byte is 1002."""
     client.frame(CLOSE, b"\x03")
 
     assert_fails(client, 1002)
@@ -401,8 +401,8 @@ def test_close_with_the_longest_reason(client: Client):
     [masked(TEXT, b"x"), masked(PING, b"x"), masked(CLOSE, b"\x03\xe9"), masked(0x83), b"\xff" * 3000],
     ids=["text", "ping", "close", "reserved opcode", "noise"],
 )
-def test_nothing_is_heard_after_a_close(edge: Edge, client: Client, late: bytes):
-    """[WS17] What follows a Close is thrown away, good or bad (RFC 6455 §1.4); the answer is the Close's own."""
+def test_nothing_is_processed_after_a_close(edge: Edge, client: Client, late: bytes):
+    """[WS17] Data after a Close is discarded, valid or not (RFC 6455 §1.4); the Close gets its own code back."""
     peer = edge.admission.latest_peer()
     client.send(masked(TEXT, b"before") + masked(CLOSE, b"\x03\xe8") + late)
 

@@ -23,7 +23,7 @@ from tests.support.server import Server
 
 
 def test_a_name_of_two_addresses(monkeypatch: pytest.MonkeyPatch):
-    """[STOP1] A host's name is listened at by each address that this machine has, all at one port."""
+    """[STOP1] A host name with several addresses is bound at each address of this machine, all on one port."""
     places = [
         (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0)),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0)),
@@ -52,7 +52,7 @@ def _loopback6() -> None:
 
 @pytest.mark.parametrize("name", ["localhost", "LocalHost"])
 def test_localhost(serve: Callable[..., Server], name: str):
-    """[STOP1] `--host localhost` serves 127.0.0.1 and ::1, whatever the table of hosts has (RFC 6761 §6.3)."""
+    """[STOP1] `--host localhost` serves 127.0.0.1 and ::1, whatever the hosts file contains (RFC 6761 §6.3)."""
     _loopback6()
     server = serve(args=("--host", name))
 
@@ -64,7 +64,7 @@ def test_localhost(serve: Callable[..., Server], name: str):
 
 
 def test_localhost_without_ipv6(monkeypatch: pytest.MonkeyPatch):
-    """[STOP1] Where the machine has no ::1, or no IPv6 at all, `localhost` is served at 127.0.0.1."""
+    """[STOP1] On a machine without ::1, or without IPv6, `localhost` is served at 127.0.0.1."""
     plain = socket.socket
     for refusal in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
 
@@ -79,8 +79,8 @@ def test_localhost_without_ipv6(monkeypatch: pytest.MonkeyPatch):
             assert [one.getsockname()[0] for one in made] == ["127.0.0.1"]
 
 
-def test_a_hangup_cuts_nobody(serve: Callable[..., Server]):
-    """[STOP2] SIGHUP is noted in the log and changes nothing."""
+def test_a_hangup_closes_no_connection(serve: Callable[..., Server]):
+    """[STOP2] SIGHUP is logged and changes nothing."""
     server = serve()
     with httpx.Client(base_url=server.url) as http:
         assert http.get("/health/live").status_code == 200
@@ -91,7 +91,7 @@ def test_a_hangup_cuts_nobody(serve: Callable[..., Server]):
 
 
 def test_a_hangup_during_the_start(tmp_path: Path):
-    """[STOP2] SIGHUP during the start ends nothing: the server comes up, and stops in order."""
+    """[STOP2] SIGHUP during startup does not end the server: it starts, and later stops in order."""
     server = Server(tmp_path)
     program = server.launch()
     mask = Path(f"/proc/{program.pid}/status")
@@ -116,7 +116,7 @@ def test_a_hangup_during_the_start(tmp_path: Path):
 
 def test_one_deadline_for_a_stop(serve: Callable[..., Server]):
     """
-    [STOP3] A stop takes at most ORBITAL_DRAIN_SECONDS in all, whatever a stranger leaves unfinished.
+    [STOP3] A shutdown takes at most ORBITAL_DRAIN_SECONDS in all, whatever requests are unfinished.
 
     The application waited that long for an unfinished body, and then the HTTP server as long again.
     """

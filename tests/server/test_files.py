@@ -37,8 +37,8 @@ def _open_to_others(folder: Path) -> list[str]:
     return [str(path) for path in folder.rglob("*") if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)]
 
 
-async def test_files_are_their_owners(serve, tmp_path: Path):
-    """[FILES1] In a folder that was there, with any umask, database, log, lock, media and backup are private."""
+async def test_files_are_private(serve, tmp_path: Path):
+    """[FILES1] In an existing folder, with any umask, database, log, lock, media and backup are private."""
     data = tmp_path / "data"
     data.mkdir(mode=0o755)
     before = os.umask(0)
@@ -54,8 +54,8 @@ async def test_files_are_their_owners(serve, tmp_path: Path):
         os.umask(before)
 
 
-def test_files_that_were_open_are_closed(serve, tmp_path: Path):
-    """[FILES1] A database that others could read is closed to them at the next start."""
+def test_readable_files_are_made_private(serve, tmp_path: Path):
+    """[FILES1] A database that other users could read becomes private at the next start."""
     data = tmp_path / "data"
     server: Server = serve(data_dir=data)
     server.terminate()
@@ -70,8 +70,8 @@ def test_files_that_were_open_are_closed(serve, tmp_path: Path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files that another user cannot open")
 @pytest.mark.parametrize("command", [["migrate"], ["check"], ["user", "add", "eve"], ["media", "gc"]], ids=" ".join)
-def test_what_root_makes_the_service_opens(tmp_path: Path, command: list[str]):
-    """[FILES2] A command that root runs in the service's folder leaves nothing that is root's."""
+def test_commands_of_root_leave_the_service_s_files(tmp_path: Path, command: list[str]):
+    """[FILES2] A command that root runs in the service's folder leaves no file that root owns."""
     data = tmp_path / "data"
     data.mkdir()
     assert orbital("migrate", "--data-dir", data).returncode == 0
@@ -89,7 +89,7 @@ def test_what_root_makes_the_service_opens(tmp_path: Path, command: list[str]):
 
 
 def test_which_database(tmp_path: Path):
-    """[FILES3] `orbital user add` makes no database, and every command says which one it used."""
+    """[FILES3] `orbital user add` creates no database, and every command names the database that it used."""
     data = tmp_path / "data"
 
     refused = orbital("user", "add", "eve", "--data-dir", data, input="Correct-Horse-7\n")
@@ -104,8 +104,8 @@ def test_which_database(tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "hard link"])
-def test_the_lock_sees_through_links(serve, tmp_path: Path, kind: str):
-    """[FILES4] Two names of one file are one database: a second server is refused under either."""
+def test_the_lock_resolves_links(serve, tmp_path: Path, kind: str):
+    """[FILES4] Two paths of one file are one database: a second server is refused under either path."""
     first: Server = serve(data_dir=tmp_path / "one")
     other = tmp_path / "two"
     other.mkdir()
@@ -122,7 +122,7 @@ def test_the_lock_sees_through_links(serve, tmp_path: Path, kind: str):
 
 
 async def test_check_reads_every_page(serve):
-    """[CHECK2] `orbital check` finds a damaged index, which no walk along the log reads, and ends in a sentence."""
+    """[CHECK2] `orbital check` finds a damaged index, which reading the log would not, and reports it in a sentence."""
     server: Server = await asyncio.to_thread(serve)
     async with await Person.sign_up(server.url) as ann:
         group = await ann.make_group()
@@ -182,7 +182,7 @@ async def test_a_truncated_write_ahead_log(serve, tmp_path: Path):
 
 
 async def test_a_log_that_went_back_is_noted(serve, tmp_path: Path):
-    """[CHECK4] `orbital check` says how often servers found that a log had gone back, and when last; it ends with 0."""
+    """[CHECK4] `orbital check` reports how often servers found the log rewound, and when last; its status is 0."""
     data = tmp_path / "data"
     server: Server = await asyncio.to_thread(serve, data_dir=data)
     await asyncio.to_thread(server.terminate)
@@ -199,7 +199,7 @@ async def test_a_log_that_went_back_is_noted(serve, tmp_path: Path):
 
 
 async def test_a_restore_without_media(serve, tmp_path: Path):
-    """[CHECK5] Restored without media `orbital check` names each medium and ends with 3, and after the `cp` with 0."""
+    """[CHECK5] Restored without media, `orbital check` names each medium with status 3; after the `cp`, status 0."""
     server: Server = await asyncio.to_thread(serve, data_dir=tmp_path / "var")
     media = []
     async with await Person.sign_up(server.url) as ann:
@@ -263,7 +263,7 @@ def _fill(disk: Path) -> Path:
 
 
 async def test_a_full_disk(serve, small_disk: Path):
-    """[DISK1] On a full disk a server says that it is not ready, starts and serves reads, and goes on with room."""
+    """[DISK1] On a full disk a server reports not ready, starts and serves reads, and recovers when space is free."""
     data = small_disk / "data"
     server: Server = await asyncio.to_thread(serve, data_dir=data)
     async with await Person.sign_up(server.url) as ann:

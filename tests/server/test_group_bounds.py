@@ -13,7 +13,7 @@ def _body() -> dict[str, str]:
 
 
 async def test_the_groups_of_one_user(tmp_path: Path):
-    """[GBD1] Over the bound a new group is 413, also of many at once; leaving one makes room, joining takes none."""
+    """[GBD1] Over the bound a new group is 413, also concurrently; leaving frees a place, joining takes none."""
     async with opened(tmp_path, user_groups="3") as api:
         ada, bob = api.user(), api.user()
         answers = await asyncio.gather(*(ada.post("/api/groups", _body()) for _ in range(6)))
@@ -29,7 +29,7 @@ async def test_the_groups_of_one_user(tmp_path: Path):
 
 
 async def test_the_members_of_a_group(tmp_path: Path):
-    """[GBD2] A full group is 413, also for many at once; a member that leaves makes room."""
+    """[GBD2] A full group is 413, also with concurrent requests; a member that leaves frees a place."""
     async with opened(tmp_path, group_members="3") as api:
         ada, others = api.user(), [api.user() for _ in range(6)]
         group = await ada.make_group()

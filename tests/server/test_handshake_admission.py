@@ -64,7 +64,7 @@ async def _statuses(server, count, **options) -> list[int]:
 
 
 async def test_every_way_for_a_token(server, people):
-    """[DOO1] Header, subprotocol, ticket and query each open the door, looked for in this order."""
+    """[DOO1] Header, subprotocol, ticket and query each authenticate a handshake, tried in this order."""
     ada = await people(server.url)
     ticket = (await ada.post("/api/ws-ticket", {}))["ticket"]
 
@@ -95,8 +95,8 @@ BAD = (
 )
 
 
-async def test_a_token_that_does_not_hold(server):
-    """[DOO2] Without a token that holds it is 401, as JSON, before the upgrade; and the same over HTTP."""
+async def test_an_invalid_token(server):
+    """[DOO2] Without a valid token a handshake is 401, as JSON, before the upgrade; HTTP requests likewise."""
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
         for bad in BAD:
             refused = await _knock(server, bearer=bad)
@@ -109,7 +109,7 @@ async def test_a_token_that_does_not_hold(server):
 
 
 async def test_another_services_user(server):
-    """[DOO3] A user whom another service made is entered on first use; twenty first uses at once are one user."""
+    """[DOO3] A user of another service is created on first use; twenty concurrent first uses create one user."""
     stranger = token("legacy|42", "outsider")
 
     answers = await asyncio.gather(*(_knock(server, bearer=stranger) for _ in range(20)))
@@ -124,7 +124,7 @@ async def test_another_services_user(server):
 
 
 async def test_an_outside_identity_provider(serve, tmp_path):
-    """[DOO4] With a public key file the provider's tokens open the door beside our own; a forged HS256 does not."""
+    """[DOO4] With a public key file the provider's tokens are accepted beside our own; a forged HS256 token is not."""
     key = ed25519.Ed25519PrivateKey.generate()
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "key.pem").write_bytes(pem)
@@ -136,8 +136,8 @@ async def test_an_outside_identity_provider(serve, tmp_path):
     assert (await _knock(server, bearer=sign(claims, secret=pem.decode()))).status == 401
 
 
-async def test_a_secret_of_its_own(serve):
-    """[DOO5] Without JWT_SECRET the server makes one, keeps it to itself, and its tokens outlive a restart."""
+async def test_a_generated_secret(serve):
+    """[DOO5] Without JWT_SECRET the server generates one, keeps it private, and its tokens outlive a restart."""
     server = serve(start=False)
     del server.env["JWT_SECRET"]
     server.start()
@@ -155,7 +155,7 @@ async def test_a_secret_of_its_own(serve):
 
 
 async def test_five_a_minute(serve, people):
-    """[DOO6] The sixth handshake of a user in a minute is 429, with the seconds in header and body; others get in."""
+    """[DOO6] The sixth handshake of a user in a minute is 429 with the seconds; other users are not affected."""
     server = serve(env=FIVE)
     ada, bob = await people(server.url), await people(server.url)
     assert await _statuses(server, 5, bearer=ada.token) == [101] * 5
@@ -169,8 +169,8 @@ async def test_five_a_minute(serve, people):
     assert (await _knock(server, bearer=ada.token, source="127.0.0.2")).status == 101
 
 
-async def test_a_limit_goes_before_a_bad_token(serve):
-    """[DOO7] Five bad tokens from an address are 401 each, the sixth is 429; a good one still gets in."""
+async def test_a_limit_is_checked_before_a_bad_token(serve):
+    """[DOO7] Five bad tokens from an address are 401 each, the sixth is 429; a valid one is still accepted."""
     server = serve(env=FIVE)
 
     assert await _statuses(server, 6, bearer="bad") == [401] * 5 + [429]
@@ -178,8 +178,8 @@ async def test_a_limit_goes_before_a_bad_token(serve):
     assert (await _knock(server, bearer=token("u"))).status == 101
 
 
-async def test_strict_counts_everybody(serve):
-    """[DOO8] With `strict` five attempts of the address are all, good or bad, by any user."""
+async def test_strict_counts_all_users(serve):
+    """[DOO8] With `strict` an address has five attempts in all, valid or not, by any user."""
     server = serve(env={**FIVE, "ORBITAL_CONNECT_POLICY": "strict"})
 
     statuses = [
@@ -192,7 +192,7 @@ async def test_strict_counts_everybody(serve):
 
 
 async def test_the_ceiling_of_an_address(serve):
-    """[DOO9] With `home` an address has so many attempts in all; those that were refused are none of them."""
+    """[DOO9] With `home` an address has a maximum number of attempts in all; refused ones do not count."""
     server = serve(env={"ORBITAL_CONNECT_LIMIT": "2", "ORBITAL_CONNECT_CEILING": "6"})
 
     assert await _statuses(server, 4, bearer=token("a")) == [101, 101, 429, 429]
@@ -203,7 +203,7 @@ async def test_the_ceiling_of_an_address(serve):
 
 
 async def test_asking_for_a_ticket_takes_no_attempt(serve, people):
-    """[DOO10] Tickets are free while an attempt is left, and 429 with the seconds while none is."""
+    """[DOO10] Tickets are free while an attempt is left, and 429 with the seconds otherwise."""
     server = serve(env=FIVE)
     ada = await people(server.url)
     tickets = [(await ada.post("/api/ws-ticket", {})) for _ in range(8)]
@@ -235,7 +235,7 @@ async def test_behind_a_proxy(serve):
 
 
 async def test_origins(serve):
-    """[DOO12] With a list of origins a page of another is 403, before any limit or token; no Origin is no page."""
+    """[DOO12] With an allow-list other origins are 403, before any limit or token; no Origin means not a page."""
     server = serve(env={"ORBITAL_ALLOWED_ORIGINS": "https://chat.example.org", "ORBITAL_CONNECT_LIMIT": "1"})
     good = token("u")
 
@@ -245,8 +245,8 @@ async def test_origins(serve):
     assert (await _knock(server, bearer=token("v"))).status == 101
 
 
-async def test_the_own_page_and_programs(serve):
-    """[ORI4] A list of origins never shuts out the server's own page; `null` and `app://` get in where named."""
+async def test_the_server_s_own_page_and_apps(serve):
+    """[ORI4] An allow-list never excludes the server's own page; `null` and `app://` are accepted where listed."""
     server = serve(env={"ORBITAL_ALLOWED_ORIGINS": "app://orbital, null"})
     good = token("u")
 
@@ -256,8 +256,8 @@ async def test_the_own_page_and_programs(serve):
         assert (await _knock(server, Origin=origin, bearer=good)).status == 403, origin
 
 
-async def test_the_own_page_behind_a_proxy_that_changes_the_host(serve):
-    """[ORI5] The host that a trusted proxy says it was asked for is the server's own; nobody else's word counts."""
+async def test_the_server_s_own_page_behind_a_proxy_that_changes_the_host(serve):
+    """[ORI5] The host that a trusted proxy forwards is the server's own; the header of any other peer is ignored."""
     server = serve(env={"ORBITAL_ALLOWED_ORIGINS": "app://orbital", "ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
     good = token("u")
 
@@ -273,7 +273,7 @@ async def test_the_own_page_behind_a_proxy_that_changes_the_host(serve):
 
 
 async def test_any_origin_by_default(server):
-    """[DOO13] Without a list any page may connect, if it has a token."""
+    """[DOO13] Without an allow-list a page of any origin may connect with a token."""
     assert (await _knock(server, Origin="https://any.example", bearer=token("u"))).status == 101
 
 
@@ -281,7 +281,7 @@ async def test_any_origin_by_default(server):
 
 
 async def test_logging_out_ends_the_connection(server, people):
-    """[DOO14] A token that is revoked ends its connections with 1008, is 401 from then on, and no other token is."""
+    """[DOO14] A revoked token closes its connections with 1008 and is 401 from then on; other tokens stay valid."""
     ada = await people(server.url)
     other = token(ada.user_id, ada.username)
     first, second = await ada.connect(), await Socket.open(f"{server.ws_url}?token={other}")
@@ -298,7 +298,7 @@ async def test_logging_out_ends_the_connection(server, people):
 
 
 async def test_a_user_is_revoked_by_another_process(server):
-    """[DOO15] A revocation that another process writes ends all that the user had, within seconds."""
+    """[DOO15] A revocation that another process writes closes all of the user's connections within seconds."""
     old = token("outcast")
     sockets = [await Socket.open(f"{server.ws_url}?token={old}") for _ in range(3)]
     bystander = await Socket.open(f"{server.ws_url}?token={token('bystander')}")
@@ -315,7 +315,7 @@ async def test_a_user_is_revoked_by_another_process(server):
 
 
 async def test_expiry_ends_the_connection(server):
-    """[DOO16] A token's end is the connection's, with 1008, after a warning."""
+    """[DOO16] When a token expires, its connection is closed with 1008, after a warning."""
     socket = await Socket.open(f"{server.ws_url}?token={token('brief', lives_s=3)}")
 
     warning = await socket.until("token_expiring")
@@ -324,8 +324,8 @@ async def test_expiry_ends_the_connection(server):
     assert await socket.until_closed(deadline_s=10) == 1008
 
 
-async def test_no_secret_is_printed(serve, people):
-    """[DOO17] With every line on, no way of bringing a token or ticket, good or bad, leaves it in the log."""
+async def test_no_secret_is_logged(serve, people):
+    """[DOO17] At every log level, no token or ticket, valid or not, is logged, however it is sent."""
     server = serve(env={"ORBITAL_LOG_LEVEL": "debug"})
     ada = await people(server.url)
     forged = token(ada.user_id, secret="another secret, as long as the right one")

@@ -28,7 +28,7 @@ def ask(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_alive_and_not(server: Server):
-    """[PROBE1] Status 0 while the process answers, 1 with a sentence when it does not; no proxy is asked."""
+    """[PROBE1] Status 0 while the process answers, 1 with a sentence otherwise; no proxy is used."""
     alive = ask(PORT=str(server.port))
     server.terminate()
     gone = ask(PORT=str(server.port))
@@ -40,8 +40,8 @@ def test_alive_and_not(server: Server):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.2", "localhost", "::", "::1"])
-def test_wherever_the_server_listens(serve: Serve, host: str):
-    """[PROBE2] The same settings that make a server listen find it: all addresses, one, a name, IPv6."""
+def test_each_listening_address(serve: Serve, host: str):
+    """[PROBE2] The settings that a server listens with also find it: all addresses, one, a name, IPv6."""
     if ":" in host and not socket.has_ipv6:
         pytest.skip("there is no IPv6 here")
     port = free_port()
@@ -54,7 +54,7 @@ def test_wherever_the_server_listens(serve: Serve, host: str):
     assert done.returncode == 0, done.stderr
 
 
-def test_redis_away_is_no_reason_to_restart(serve: Serve, postgres_url: str, redis_server: Redis):
+def test_without_redis_a_server_is_alive(serve: Serve, postgres_url: str, redis_server: Redis):
     """[PROBE3] While Redis is unreachable the server is alive."""
     server = serve(env={"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url})
 
@@ -64,7 +64,7 @@ def test_redis_away_is_no_reason_to_restart(serve: Serve, postgres_url: str, red
 
 
 def test_a_server_that_hangs_is_not_alive(server: Server):
-    """[PROBE4] A process that is stopped does not hold the check up."""
+    """[PROBE4] A suspended process does not block the check."""
     server.program.signal(signal.SIGSTOP)
     try:
         done = ask(PORT=str(server.port))
@@ -92,8 +92,8 @@ def sdk_alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", [["serve"], ["check"], ["media", "gc"], ["user", "add", "ada"]], ids=" ".join)
-def test_without_the_server_s_parts(sdk_alone: Path, command: list[str], tmp_path: Path):
-    """[PARTS1] A command that needs the extra `server` says how to install it, when it is loaded or in its midst."""
+def test_without_the_extra_server(sdk_alone: Path, command: list[str], tmp_path: Path):
+    """[PARTS1] A command that needs the extra `server` says how to install it, at import or at first use."""
     env = {"PATH": os.environ["PATH"], "ORBITAL_DATA_DIR": str(tmp_path)}
     done = subprocess.run([sdk_alone, "-m", "orbital_relay", *command], env=env, capture_output=True, text=True)
 
@@ -102,7 +102,7 @@ def test_without_the_server_s_parts(sdk_alone: Path, command: list[str], tmp_pat
     assert done.stderr.endswith("is not installed: pip install 'orbital-relay[server]'\n")
 
 
-def test_what_the_sdk_alone_suffices_for(sdk_alone: Path):
+def test_commands_without_the_extra(sdk_alone: Path):
     """[PARTS2] Help, version and the clients' commands load without the extra."""
     for arguments in (["--help"], ["--version"], ["tail", "--help"], ["media", "put", "--help"], ["health", "--help"]):
         done = subprocess.run([sdk_alone, "-m", "orbital_relay", *arguments], capture_output=True, text=True)
@@ -110,7 +110,7 @@ def test_what_the_sdk_alone_suffices_for(sdk_alone: Path):
 
 
 def test_windows_is_refused_at_once():
-    """[PARTS3] `orbital serve` on Windows says that it does not run there, before it touches anything."""
+    """[PARTS3] `orbital serve` on Windows reports that it is not supported there, before it changes anything."""
     script = "import sys; from orbital_relay.commands.serve import serve; sys.platform = 'win32'; serve([])"
     program = Program([sys.executable, "-c", script])
 

@@ -30,7 +30,7 @@ async def test_signing_up_and_logging_in(api: Api):
         assert groups.json() == {"groups": [], "has_more": False}
 
 
-async def test_a_name_is_taken_in_every_case(api: Api):
+async def test_a_name_is_unique_in_every_case(api: Api):
     """[ACC5] A second signup of a name, in any case, is 409."""
     await api.ask("POST", "/api/signup", json=_ADA)
 
@@ -73,7 +73,7 @@ async def test_a_missing_field_is_named(api: Api, missing: str):
 
 
 @pytest.mark.parametrize("text", ['{"x":"\\ud800"}', '{"x":1e999}', '{"x":' + "[" * 5000 + "]" * 5000 + "}"])
-async def test_a_key_that_others_cannot_read_is_refused(api: Api, text: str):
+async def test_an_unreadable_key_is_refused(api: Api, text: str):
     """[ACC2] A public key that a member's JSON reader would fail on is refused."""
     body = json.dumps({**_ADA, "public_key": "PUT"}).replace('"PUT"', text)
 
@@ -82,8 +82,8 @@ async def test_a_key_that_others_cannot_read_is_refused(api: Api, text: str):
     assert answer.status_code == 400
 
 
-async def test_a_key_comes_back_as_it_was_sent(api: Api):
-    """[ACC2] Numbers, order and repeated members of a public key reach the others byte for byte."""
+async def test_a_key_is_returned_unchanged(api: Api):
+    """[ACC2] Numbers, order and repeated members of a public key reach the other members byte for byte."""
     key = '{"n":123456789012345678901234567890,"b":1.50,"a":[],"a":"\\u0000 \\/"}'
     body = json.dumps({**_ADA, "public_key": "PUT"}).replace('"PUT"', key)
     token = (await api.ask("POST", "/api/signup", content=body)).json()["token"]
@@ -109,8 +109,8 @@ async def test_a_key_comes_back_as_it_was_sent(api: Api):
         {"username": "x" * 10_000, "password": "y" * 10_000},
     ],
 )
-async def test_wrong_credentials_are_all_one(api: Api, body: dict[str, str]):
-    """[ACC4] A wrong password and an unknown name get the same answer, byte for byte."""
+async def test_wrong_credentials_get_one_response(api: Api, body: dict[str, str]):
+    """[ACC4] A wrong password and an unknown name get the same response, byte for byte."""
     await api.ask("POST", "/api/signup", json=_ADA)
     known = await api.ask("POST", "/api/login", json={"username": "Ada_99", "password": "other"})
 
@@ -124,7 +124,7 @@ async def test_wrong_credentials_are_all_one(api: Api, body: dict[str, str]):
 
 
 async def test_logins_are_limited_by_address(tmp_path: Path):
-    """[LIM1] After the last allowed login, right or wrong, 429 says when to come back; bad forms do not count."""
+    """[LIM1] After the last allowed login, right or wrong, 429 says when to retry; invalid forms do not count."""
     async with opened(tmp_path, login_limit="3") as api:
         await api.ask("POST", "/api/signup", json=_ADA)
         right = {"username": "Ada_99", "password": _ADA["password"]}
@@ -144,7 +144,7 @@ async def test_logins_are_limited_by_address(tmp_path: Path):
 
 
 async def test_signups_are_limited_by_address(tmp_path: Path):
-    """[LIM1] The same for signups; one that breaks a rule takes nothing."""
+    """[LIM1] The same for signups; an invalid signup does not count."""
     async with opened(tmp_path, signup_limit="2") as api:
         for body in ({**_ADA, "password": "short"}, {**_ADA, "username": "!"}, {}):
             assert (await api.ask("POST", "/api/signup", json=body)).status_code == 400
@@ -155,7 +155,7 @@ async def test_signups_are_limited_by_address(tmp_path: Path):
         assert statuses == [201, 201, 429]
 
 
-async def test_a_proxy_s_clients_are_told_apart(tmp_path: Path):
+async def test_clients_of_a_proxy_are_distinguished(tmp_path: Path):
     """[LIM2] Behind a trusted proxy the right-most untrusted address counts; those left of it are ignored."""
     async with opened(tmp_path, login_limit="1", trusted_proxies="192.0.2.0/24") as api:
         body = {"username": "nobody", "password": "x"}
@@ -168,8 +168,8 @@ async def test_a_proxy_s_clients_are_told_apart(tmp_path: Path):
         assert statuses == [401, 401, 429, 429]
 
 
-async def test_without_a_proxy_the_header_is_not_believed(tmp_path: Path):
-    """[LIM2] A client that names another address is still the peer."""
+async def test_without_a_proxy_the_header_is_ignored(tmp_path: Path):
+    """[LIM2] A client that names another address is counted under the peer address."""
     async with opened(tmp_path, login_limit="1") as api:
         body = {"username": "nobody", "password": "x"}
 
@@ -182,7 +182,7 @@ async def test_without_a_proxy_the_header_is_not_believed(tmp_path: Path):
 
 
 async def test_requests_are_limited_by_user(tmp_path: Path):
-    """[LIM3] Above a user's limit a minute: 429 on every path with a token; other users are unaffected."""
+    """[LIM3] Over a user's limit per minute, 429 on every path with a token; other users are unaffected."""
     async with opened(tmp_path, request_limit="5") as api:
         ada, bob = api.user(), api.user()
         paths = ["/api/groups", "/v1/messages", "/api/groups", "/v1/messages", "/v1/events", "/api/groups"]
@@ -215,8 +215,8 @@ async def test_requests_are_limited_by_user(tmp_path: Path):
         {"Authorization": f"Bearer {'x' * 20_000}"},
     ],
 )
-async def test_without_a_token_that_holds_nothing_is_told(api: Api, headers: Any):
-    """[AUTH1] No token, none that holds, or another scheme: 401 with the way to do it, also where nothing is."""
+async def test_without_a_valid_token_nothing_is_revealed(api: Api, headers: Any):
+    """[AUTH1] A missing or invalid token or another scheme is 401 with the way to log in, also on unknown ids."""
     answers = [
         await api.ask(method, path, headers=headers)
         for method, path in (
@@ -233,8 +233,8 @@ async def test_without_a_token_that_holds_nothing_is_told(api: Api, headers: Any
     assert {answer.headers["www-authenticate"] for answer in answers} == {"Bearer"}
 
 
-async def test_two_authorization_headers_are_none(api: Api):
-    """[AUTH1] Of two headers nobody knows which one is meant."""
+async def test_two_authorization_headers_are_refused(api: Api):
+    """[AUTH1] Two Authorization headers are ambiguous and are refused."""
     ada, bob = api.user(), api.user()
 
     answer = await api.ask(
@@ -245,14 +245,14 @@ async def test_two_authorization_headers_are_none(api: Api):
 
 
 async def test_the_scheme_s_case_does_not_matter(api: Api):
-    """[AUTH1] RFC 9110 §11.1: `bearer` is as good as `Bearer`."""
+    """[AUTH1] RFC 9110 §11.1: `bearer` is accepted like `Bearer`."""
     answer = await api.ask("GET", "/api/groups", headers={"Authorization": f"bEARER {api.user().token}"})
 
     assert answer.status_code == 200
 
 
-async def test_another_service_s_token_enters_its_user(api: Api):
-    """[AUTH2] A token signed with the secret by another service works, and its user is known by the name it bears."""
+async def test_another_service_s_token_creates_its_user(api: Api):
+    """[AUTH2] A token signed with the secret by another service is accepted, and its user has the name in the token."""
     eve = {"Authorization": f"Bearer {tokens.token('user/9 ~'.replace(' ', ''), 'Eve Ω')}"}
     body = {"encrypted_name": "AAAA", "encrypted_group_key": "AAAA"}
 
@@ -264,7 +264,7 @@ async def test_another_service_s_token_enters_its_user(api: Api):
 
 
 async def test_logging_out_ends_that_token(api: Api):
-    """[AUTH3] After a logout the token is void; the user's other ones hold."""
+    """[AUTH3] After a logout the token is revoked; the user's other tokens stay valid."""
     one, other = api.user("ada"), api.user("ada2", user_id="id-of-ada")
     for each in (one, other):
         assert (await each.get("/api/groups")).status_code == 200
@@ -281,7 +281,7 @@ async def test_logging_out_ends_that_token(api: Api):
 
 
 async def test_a_ticket_is_made_for_its_user_once(api: Api):
-    """[TICK1] A ticket is good for 30 s and one use, and is nobody else's."""
+    """[TICK1] A ticket is valid for 30 s, for one use, and for its user alone."""
     ada = api.user()
 
     answer = await ada.post("/api/ws-ticket")
@@ -295,8 +295,8 @@ async def test_a_ticket_is_made_for_its_user_once(api: Api):
     assert await api.node.auth.redeem(ticket) is None
 
 
-async def test_asking_for_tickets_takes_no_attempt(tmp_path: Path):
-    """[TICK2] Any number of tickets leaves all attempts; with none left, asking is 429 with the time to wait."""
+async def test_requesting_tickets_takes_no_attempt(tmp_path: Path):
+    """[TICK2] Requesting tickets uses no attempts; with none left, a request is 429 with the time to wait."""
     async with opened(tmp_path, connect_limit="2") as api:
         ada = api.user()
         before = [(await ada.post("/api/ws-ticket")).status_code for _ in range(5)]

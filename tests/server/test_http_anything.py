@@ -94,7 +94,7 @@ def api(shared_api: Api) -> Api:
 @hypothesis.settings(max_examples=300, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 @given(asked=_requests(), known=st.booleans())
 async def test_anything_has_an_answer(api: Api, asked: Any, *, known: bool):
-    """[ANY1] Close to right or far from it, with a token or without: an answer that is declared, and never a 500."""
+    """[ANY1] Every input, valid or not, with a token or without, gets a declared response, and never a 500."""
     each, path, body, headers = asked
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
     if known:

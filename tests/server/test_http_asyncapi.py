@@ -41,7 +41,7 @@ async def test_every_frame_is_described(document: Any):
 
 
 async def test_every_reference_leads_somewhere(document: Any):
-    """[ASYNC2] Every reference of the document is to a part of it, and every schema is used and well-formed."""
+    """[ASYNC2] Every reference in the document resolves within it, and every schema is used and well-formed."""
     references = set(re.findall(r"'#/([^']+)'", str(document)))
     for reference in references:
         part = document
@@ -67,7 +67,7 @@ async def test_every_reference_leads_somewhere(document: Any):
     ],
     ids=str,
 )
-def test_another_frame_is_noticed(change: dict[str, Any]):
+def test_an_undeclared_frame_is_noticed(change: dict[str, Any]):
     """[ASYNC3] The check of the tests' sockets accepts a frame and fails for one that the document does not allow."""
     check_frame(FRAME)
 

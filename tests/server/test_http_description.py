@@ -67,7 +67,7 @@ def _operations(document: Any) -> dict[str, Any]:
     }
 
 
-async def test_everything_of_the_protocol_is_there(document: Any):
+async def test_every_path_of_the_protocol_is_described(document: Any):
     """[DOC1] The document has every path of the protocol, and every route of the table."""
     found = set(_operations(document))
 
@@ -75,8 +75,8 @@ async def test_everything_of_the_protocol_is_there(document: Any):
     assert {f"{each.method} {each.path}" for each in ENDPOINTS} <= found
 
 
-async def test_the_document_is_whole(document: Any):
-    """[DOC2] Every reference leads somewhere, every name is used, operation ids are unique, path names are declared."""
+async def test_the_document_is_complete(document: Any):
+    """[DOC2] Every reference resolves, every name is used, operation ids are unique, path parameters are declared."""
     text = str(document)
     used = set(re.findall(r"#/components/schemas/(\w+)", text))
     operations = _operations(document)
@@ -120,8 +120,8 @@ async def test_posts_that_emit_take_a_key(document: Any):
     assert not keyed & {"POST /api/login", "POST /api/ws-ticket", "POST /api/logout"}
 
 
-async def test_tokens_are_asked_for_where_the_document_says(api: Api, document: Any):
-    """[AUTH4] Without a token: 401 wherever the document asks for one, and nowhere else."""
+async def test_tokens_are_required_where_the_document_says(api: Api, document: Any):
+    """[AUTH4] Without a token, exactly the operations that the document secures are 401."""
     for name, operation in _operations(document).items():
         method, path = name.split()
         answer = await api.http.request(method, re.sub(r"{\w+}", "x", path), json={})
@@ -152,7 +152,7 @@ class _Page(HTMLParser):
 
 
 async def test_the_page_needs_nothing_else(api: Api, document: Any):
-    """[DOC3] `/docs` has every route and form, no script, no style but its own, and no link that leads nowhere."""
+    """[DOC3] `/docs` has every route and form, no script, no foreign style, and no broken link."""
     answer = await api.ask("GET", "/docs")
 
     page = _Page(answer.text)
@@ -173,7 +173,7 @@ async def test_the_page_needs_nothing_else(api: Api, document: Any):
 
 
 async def test_the_examples_work(api: Api, document: Any):
-    """[DOC5] Every example's body, with real ids in it, does what its endpoint is for."""
+    """[DOC5] Every example body, with real ids, does what its endpoint is for."""
     schemas, ada = document["components"]["schemas"], api.user()
     group = await ada.make_group()
     ids = {
@@ -212,21 +212,21 @@ async def test_the_examples_work(api: Api, document: Any):
 
 
 def test_the_javascript_types_are_current():
-    """[DOC10] The JavaScript SDK's types of bodies are what `/openapi.json` says today."""
+    """[DOC10] The JavaScript SDK's types of bodies match `/openapi.json`."""
     written = (CHECKOUT / "clients" / "javascript" / "src" / "api-types.js").read_text("utf-8")
 
     assert written == types(), "run: make docs"
 
 
 def test_the_reference_is_current():
-    """[DOC4] docs/reference/http.md is what the routes say today."""
+    """[DOC4] docs/reference/http.md matches the routes."""
     written = (CHECKOUT / "docs" / "reference" / "http.md").read_text("utf-8")
 
     assert written == reference(), "run: python -m orbital_relay.server.http.reference > docs/reference/http.md"
 
 
-def test_the_reference_leads_somewhere():
-    """[DOC4] Every link in the reference is a heading's."""
+def test_the_reference_has_no_broken_link():
+    """[DOC4] Every link in the reference points to a heading."""
     text = reference()
     headings = {
         re.sub(r"[^\w -]", "", heading).replace(" ", "-").lower()

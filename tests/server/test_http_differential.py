@@ -254,8 +254,8 @@ def _own(port: int, name: str) -> str:
     return httpx.get(f"http://127.0.0.1:{port}/{name}").text
 
 
-def test_alone(seed: int):
-    """[DIFF1] Sent to us directly, no shape is more requests than RFC 9110 and RFC 9112 make of it."""
+def test_sent_directly(seed: int):
+    """[DIFF1] Sent directly, no byte sequence is parsed as more requests than RFC 9110 and RFC 9112 allow."""
     drawn = random.Random(seed)
     with ours() as (port, seen):
         for shape in _shapes(drawn):
@@ -270,7 +270,7 @@ def test_alone(seed: int):
 
 @pytest.mark.parametrize("proxy", list(_PROXIES))
 def test_behind_a_proxy(proxy: str, tmp_path: Path, seed: int):
-    """[DIFF1] Through a proxy we see the requests that a trivial server sees, and nobody's is joined to another's."""
+    """[DIFF1] Through a proxy the server sees the requests that a trivial server sees; requests of users never mix."""
     drawn = random.Random(seed)
     with (
         counting() as (trivial_port, trivial),
@@ -298,7 +298,7 @@ def test_behind_a_proxy(proxy: str, tmp_path: Path, seed: int):
 
 
 async def test_nothing_hides_behind_our_nginx(serve: Callable[..., Server], tmp_path: Path):
-    """[DIFF2] Through deploy/nginx.conf no request hides in another's body, and no user's request is joined to one."""
+    """[DIFF2] Through deploy/nginx.conf no request hides in another's body, and requests of users never mix."""
     server = serve(env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOGIN_LIMIT": "10"})
     front = Front("deploy/nginx.conf", tmp_path, [server.port])
     login = b'{"username":"nobody","password":"Wrong-Horse-77"}'

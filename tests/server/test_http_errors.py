@@ -38,8 +38,8 @@ _NO_PATHS = [
 
 
 @pytest.mark.parametrize("method", _METHODS)
-async def test_paths_that_are_none(api: Api, method: str):
-    """[ERR1] Another path is 404 in JSON, whatever the method, with or without a token."""
+async def test_unknown_paths(api: Api, method: str):
+    """[ERR1] An unknown path is 404 in JSON, whatever the method, with or without a token."""
     ada = api.user()
     # httpx would take `//` for the beginning of a host.
     answers = [
@@ -81,8 +81,8 @@ async def test_a_line_break_behind_a_path(api: Api):
         ("get", "/api/groups", "GET, HEAD, OPTIONS, POST"),
     ],
 )
-async def test_methods_that_are_not_for_the_path(api: Api, method: str, path: str, allow: str):
-    """[ERR2] The path's other methods are 405, and `Allow` names those that would do (RFC 9110 §15.5.6)."""
+async def test_methods_that_a_path_does_not_have(api: Api, method: str, path: str, allow: str):
+    """[ERR2] A path's other methods are 405, and `Allow` lists the supported ones (RFC 9110 §15.5.6)."""
     # httpx writes methods in capitals by itself; the application is asked without it.
     status, headers, body = await _ask(api, method, path)
 
@@ -125,7 +125,7 @@ async def _ask(
 
 
 @pytest.mark.parametrize("path", ["/ws", "/v1/websocket"])
-async def test_the_socket_s_paths_want_an_upgrade(api: Api, path: str):
+async def test_the_socket_s_paths_require_an_upgrade(api: Api, path: str):
     """[ERR3] Plain HTTP at the WebSocket's path is 426, with a token or without, draining or not."""
     for draining in (False, True):
         api.node.lifecycle.draining = draining
@@ -170,7 +170,7 @@ async def test_head_is_get_without_its_body(api: Api, path: str):
         b'{"x":' * 100_000,
     ],
 )
-async def test_bodies_that_are_no_json_object(api: Api, content: bytes):
+async def test_bodies_that_are_not_json_objects(api: Api, content: bytes):
     """[ERR5] A body that is not a JSON object is 400 with a sentence, and the server continues."""
     ada = api.user()
 
@@ -201,8 +201,8 @@ async def test_a_long_body_is_refused_by_its_length(api: Api):
     assert b"PAYLOAD_TOO_LARGE" in body
 
 
-async def test_a_long_body_is_refused_while_it_comes(api: Api):
-    """[ERR6] Without a length, or with one that lies, bytes are counted: reading ends right after the limit."""
+async def test_a_long_body_is_refused_while_it_arrives(api: Api):
+    """[ERR6] Without a length, or with a false one, bytes are counted: reading stops right after the limit."""
     read = 0
 
     async def receive() -> Any:
@@ -219,8 +219,8 @@ async def test_a_long_body_is_refused_while_it_comes(api: Api):
         assert read <= body_limit(262_144) + 65_536
 
 
-async def test_what_comes_without_a_token_is_kept_short(api: Api):
-    """[ERR6] Signup and login take 64 KiB at most."""
+async def test_bodies_without_a_token_are_short(api: Api):
+    """[ERR6] Signup and login accept 64 KiB at most."""
     answers = [
         await api.ask("POST", path, content=b'{"username":"' + b"x" * size + b'"}')
         for path in ("/api/signup", "/api/login")
@@ -230,7 +230,7 @@ async def test_what_comes_without_a_token_is_kept_short(api: Api):
     assert [answer.status_code for answer in answers] == [400, 413, 400, 413]
 
 
-async def test_a_length_that_is_no_number(api: Api):
+async def test_an_invalid_length(api: Api):
     """[ERR6] An invalid Content-Length is 400."""
     headers = [(b"authorization", f"Bearer {api.user().token}".encode()), (b"content-length", b"-1")]
 
@@ -239,8 +239,8 @@ async def test_a_length_that_is_no_number(api: Api):
     assert status == 400
 
 
-async def test_a_body_in_pieces(api: Api):
-    """[ERR7] A body that comes in pieces is put together."""
+async def test_a_body_in_segments(api: Api):
+    """[ERR7] A body that arrives in several segments is assembled."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for piece in (b'{"username":', b'"nobody","pass', b"", b'word":"x"}'):
@@ -251,8 +251,8 @@ async def test_a_body_in_pieces(api: Api):
     assert answer.status_code == 401
 
 
-async def test_a_body_that_never_comes(api: Api, monkeypatch: pytest.MonkeyPatch):
-    """[ERR8] A client that sends a head and no body is answered at the deadline, and its memory is freed."""
+async def test_a_body_that_never_arrives(api: Api, monkeypatch: pytest.MonkeyPatch):
+    """[ERR8] A client that sends a head and no body gets a response at the deadline, and its memory is freed."""
     monkeypatch.setattr(endpoint, "BODY_DEADLINE_S", 0.05)
     came = iter([{"type": "http.request", "body": b"{", "more_body": True}])
 
@@ -268,7 +268,7 @@ async def test_a_body_that_never_comes(api: Api, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("pieces", [0, 1])
 async def test_a_client_that_hangs_up(api: Api, pieces: int):
-    """[ERR8] A client that disconnects before its request is complete gets no answer, and nothing is done."""
+    """[ERR8] A client that disconnects before its request is complete gets no response, and nothing is stored."""
     came = [{"type": "http.request", "body": b'{"username":"ab', "more_body": True}] * pieces
 
     async def receive() -> Any:
@@ -294,7 +294,7 @@ def broken(api: Api, monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], N
     return break_store
 
 
-async def test_a_bug_is_told_to_the_log_alone(
+async def test_an_exception_is_reported_in_the_log_only(
     api: Api, broken: Callable[[Exception], None], caplog: pytest.LogCaptureFixture
 ):
     """[ERR9] An unexpected exception is 500 without details; the log has the traceback, and no token."""
@@ -311,8 +311,8 @@ async def test_a_bug_is_told_to_the_log_alone(
     assert ada.token not in caplog.text
 
 
-async def test_a_database_that_is_away(api: Api, broken: Callable[[Exception], None]):
-    """[ERR10] 503 with `Retry-After` on reads and posts."""
+async def test_an_unreachable_database(api: Api, broken: Callable[[Exception], None]):
+    """[ERR10] With an unreachable database reads and posts are 503 with `Retry-After`."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     broken(Unavailable("The database is unreachable.", retry_after_s=3))
@@ -323,8 +323,8 @@ async def test_a_database_that_is_away(api: Api, broken: Callable[[Exception], N
     assert {answer.headers["retry-after"] for answer in answers} == {"3"}
 
 
-async def test_a_server_that_is_going_down(api: Api):
-    """[ERR11] Draining: 503 with `Retry-After` everywhere but at the endpoints about the server itself."""
+async def test_a_draining_server(api: Api):
+    """[ERR11] While draining, every endpoint is 503 with `Retry-After`, except those about the server itself."""
     ada = api.user()
     assert (await ada.get("/api/groups")).status_code == 200
     api.node.lifecycle.draining = True
@@ -346,8 +346,8 @@ async def test_a_server_that_is_going_down(api: Api):
 
 
 @pytest.mark.parametrize("path", ["/api/groups", "/nope", "/health/live", "/metrics", "/v1/messages?limit=x"])
-async def test_answers_are_safe_to_give(api: Api, path: str):
-    """[SEC1] Nothing of the API is cached, sniffed at, or named to where a link leads."""
+async def test_responses_have_security_headers(api: Api, path: str):
+    """[SEC1] API responses forbid caching and MIME sniffing, and send no referrer."""
     answer = await api.user().ask("GET", path)
 
     assert answer.headers["cache-control"] == "no-store"
@@ -357,7 +357,7 @@ async def test_answers_are_safe_to_give(api: Api, path: str):
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "file://", "app://orbital"])
 async def test_pages_of_any_origin_may_call(api: Api, origin: str):
-    """[CORS1] By default a page of whatever origin may call with a token, and read what it needs of the answer."""
+    """[CORS1] By default a page of any origin may call with a token and read the response headers that it needs."""
     asked = {
         "Origin": origin,
         "Access-Control-Request-Method": "POST",
@@ -383,8 +383,8 @@ async def test_pages_of_any_origin_may_call(api: Api, origin: str):
     assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_named_origins_alone_may_call(tmp_path: Path):
-    """[CORS2] When origins are named, pages of others may not read answers, and caches keep them apart."""
+async def test_only_listed_origins_may_call(tmp_path: Path):
+    """[CORS2] With an allow-list, pages of other origins cannot read responses, and caches keep origins apart."""
     async with opened(tmp_path, allowed_origins="https://chat.example, http://localhost:5173") as api:
         ask = {"Access-Control-Request-Method": "POST"}
         mine, other, none = [
@@ -415,8 +415,8 @@ async def test_options_without_a_preflight(api: Api):
 # Counting
 
 
-async def test_answers_are_counted_by_their_route(api: Api):
-    """[MET1] Each answer counts under the declared path, never under somebody's id."""
+async def test_responses_are_counted_by_route(api: Api):
+    """[MET1] Each response is counted under the declared path, never under an id."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     await ada.get(f"/api/groups/{group}/members")
@@ -430,14 +430,14 @@ async def test_answers_are_counted_by_their_route(api: Api):
     assert "secret-path" not in metrics
 
 
-async def test_only_http_comes_here(api: Api):
-    """[ERR12] An upgrade or a lifespan that reaches the application is a bug of ours and raises at once."""
+async def test_only_http_is_accepted(api: Api):
+    """[ERR12] An upgrade or a lifespan scope that reaches the application is a programming error and raises at once."""
     for kind in ("websocket", "lifespan"):
         with pytest.raises(AssertionError):
             await build_app(api.node.context)({"type": kind}, None, None)  # type: ignore[arg-type]
 
 
-def test_no_two_endpoints_are_one():
+def test_endpoints_are_unique():
     """[HTTP1] No two endpoints share a method and a path."""
     keys = [(each.method, each.path) for each in ENDPOINTS]
 

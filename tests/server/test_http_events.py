@@ -33,7 +33,7 @@ async def _talk(ada: User, messages: int) -> str:
 
 
 async def test_the_log_page_by_page(api: Api):
-    """[REC1] Pages follow each other without hole or repeat; `last_seq` is the group's, on every page."""
+    """[REC1] Pages follow each other without gap or duplicate; `last_seq` is the group's, on every page."""
     ada = api.user()
     group = await _talk(ada, 10)
 
@@ -49,7 +49,7 @@ async def test_the_log_page_by_page(api: Api):
 
 
 async def test_large_events_page_by_page(api: Api):
-    """[REC1] A page ends before its limit when its events fill 8 MiB; `has_more` says so, and nothing is left out."""
+    """[REC1] A page ends before its limit when its events reach 8 MiB; `has_more` says so, and none is omitted."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     for _ in range(30):
@@ -70,8 +70,8 @@ async def test_large_events_page_by_page(api: Api):
     assert 8 * 1024 * 1024 < sizes[0] < 9 * 1024 * 1024
 
 
-async def test_lines_can_be_hashed(api: Api):
-    """[REC2] With ndjson each line is the stored text: its hash is the next one's `prev`."""
+async def test_lines_can_be_verified(api: Api):
+    """[REC2] With ndjson each line is the stored text: its hash is the `prev` of the next line."""
     ada = api.user()
     group = await _talk(ada, 5)
 
@@ -87,8 +87,8 @@ async def test_lines_can_be_hashed(api: Api):
         expected = link(line)
 
 
-async def test_both_ways_carry_the_same(api: Api):
-    """[REC2] The objects in JSON are the lines of ndjson, byte for byte."""
+async def test_both_formats_are_equal(api: Api):
+    """[REC2] The objects in the JSON response are the ndjson lines, byte for byte."""
     ada = api.user()
     group = await _talk(ada, 3)
 
@@ -114,8 +114,8 @@ async def test_both_ways_carry_the_same(api: Api):
         ("text/html, application/x-ndjson ; q=0.9, */*;q=0.1", True),
     ],
 )
-async def test_accept_decides(api: Api, accept: str | None, *, lines: bool):
-    """[REC2] ndjson where it is named and JSON is not preferred (RFC 9110 §12.5.1); `Vary` informs caches."""
+async def test_content_negotiation(api: Api, accept: str | None, *, lines: bool):
+    """[REC2] ndjson is sent when it is named and JSON is not preferred (RFC 9110 §12.5.1); `Vary` informs caches."""
     ada = api.user()
     group = await _talk(ada, 0)
     headers = {} if accept is None else {"Accept": accept}
@@ -127,7 +127,7 @@ async def test_accept_decides(api: Api, accept: str | None, *, lines: bool):
 
 
 async def test_nothing_new(api: Api):
-    """[REC1] At or past the end there is nothing, and that is no error."""
+    """[REC1] At or past the end the page is empty, and that is not an error."""
     ada = api.user()
     group = await _talk(ada, 1)
 
@@ -136,8 +136,8 @@ async def test_nothing_new(api: Api):
     assert pages == [{"events": [], "last_seq": 2, "has_more": False}] * 3
 
 
-async def test_what_is_no_longer_kept(tmp_path: Path):
-    """[REC3] Before the oldest kept event: 410 with its number; from there on, all is well."""
+async def test_events_that_are_no_longer_kept(tmp_path: Path):
+    """[REC3] A position before the oldest kept event is 410 with that event's number; later positions succeed."""
     async with opened(tmp_path) as api:
         ada = api.user()
         group = await _talk(ada, 9)
@@ -153,7 +153,7 @@ async def test_what_is_no_longer_kept(tmp_path: Path):
 
 
 async def test_logs_of_others(api: Api):
-    """[PERM1] 403 where the group exists, 404 where it does not, also for who has left."""
+    """[PERM1] 403 where the group exists, 404 where it does not, also for a former member."""
     ada, eve = api.user(), api.user()
     group = await _talk(ada, 1)
 
@@ -180,7 +180,7 @@ async def test_logs_of_others(api: Api):
     ],
 )
 async def test_bad_queries_name_the_field(api: Api, query: str, field: str):
-    """[FORM6] Missing, out of range, no whole number, given twice: 400 with the field."""
+    """[FORM6] A missing, repeated, non-integer or out-of-range parameter is 400 with the name of the field."""
     answer: Any = await api.user().ask("GET", f"/v1/events?{query}")
 
     assert (answer.status_code, answer.json()["details"]["field"]) == (400, field)

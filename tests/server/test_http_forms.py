@@ -22,7 +22,7 @@ ANN: dict[str, Any] = {"username": "ann", "password": PASSWORD, "public_key": {"
 
 
 async def test_ids_in_capitals_over_http(api: Api):
-    """[CASE2] Paths, queries and bodies take UUIDs in capitals, as Swift writes them, and answer in lower case."""
+    """[CASE2] Paths, queries and bodies accept UUIDs in upper case, as Swift writes them; responses use lower case."""
     ann, bob = api.user(), api.user(user_id=new_id())
     group = await ann.make_group()
     await bob.join(group)
@@ -64,7 +64,7 @@ async def test_ids_in_capitals_over_http(api: Api):
 
 
 async def test_an_outside_user_id_in_capitals_is_that_user(api: Api):
-    """[CASE3] An id of an outside identity provider is compared as it is: one in capitals is somebody of its own."""
+    """[CASE3] An id of an outside identity provider is compared case-sensitively: in upper case it is another user."""
     small = new_id()
     ann, loud, quiet = api.user(), api.user(user_id=small.upper()), api.user(user_id=small)
     group = await ann.make_group()
@@ -78,7 +78,7 @@ async def test_an_outside_user_id_in_capitals_is_that_user(api: Api):
 
 
 async def test_ids_in_capitals_over_the_socket(shared_server, people):
-    """[CASE4] `subscribe` with `since`, `typing_indicator`, `post_…` and `unsubscribe` take capitals, too."""
+    """[CASE4] `subscribe` with `since`, `typing_indicator`, `post_…` and `unsubscribe` accept upper case, too."""
     ann: Person = await people(shared_server.url)
     group = (await ann.make_group()).id
     data = {"conversation_id": group.upper(), "encrypted_envelope": "QQ==", "timestamp": 1}
@@ -100,8 +100,8 @@ async def test_ids_in_capitals_over_the_socket(shared_server, people):
 # Chapter: what a post refers to
 
 
-async def test_the_message_that_a_thread_or_reply_names_is_kept(api: Api):
-    """[REFS1] `root_message_id` and `message_id` come back in lists and in events; without them nothing is there."""
+async def test_the_message_that_a_thread_or_reply_names_is_stored(api: Api):
+    """[REFS1] `root_message_id` and `message_id` are returned in lists and events; if not set, they are absent."""
     ann = api.user()
     group_id = (await ann.make_group())["group_id"]
     message_id = (await ann.say(group_id)).json()["message_id"]
@@ -149,8 +149,8 @@ async def test_harmless_headers_pass_the_preflight(api: Api, asked: str):
     assert "access-control-allow-credentials" not in answer.headers
 
 
-async def test_a_preflight_never_repeats_what_is_no_header_name(api: Api):
-    """[CORS1] What is not a list of header names, or is longer than any, is not written back."""
+async def test_a_preflight_never_echoes_an_invalid_header_name(api: Api):
+    """[CORS1] A value that is not a list of header names, or that is too long, is not echoed."""
     for asked in ("x-a;y", "<script>", "x" * 3000):
         headers = {
             "Origin": "https://elsewhere.example",
@@ -164,7 +164,7 @@ async def test_a_preflight_never_repeats_what_is_no_header_name(api: Api):
 # Chapter: names
 
 
-async def test_a_space_behind_a_name_is_not_part_of_it(api: Api):
+async def test_a_trailing_space_is_not_part_of_a_name(api: Api):
     """[NAME1] A space that a phone's keyboard adds to a name is trimmed at sign-up and at login."""
     made = await api.ask("POST", "/api/signup", json={**ANN, "username": " ann "})
     entered = await api.ask("POST", "/api/login", json={"username": "Ann ", "password": PASSWORD})
@@ -184,7 +184,7 @@ async def _sign_up(api: Api, key: str | None = "k", **changes: Any) -> Any:
 
 
 async def test_a_repeated_signup_gets_the_same_account(api: Api):
-    """[SUP1] The same key, name, public key and password get the first account, with a token of its own."""
+    """[SUP1] The same key, name, public key and password get the first account, with a new token."""
     first, again = await _sign_up(api), await _sign_up(api, public_key={"kty": "OKP"}, username="Ann ")
 
     assert (first.status_code, again.status_code) == (201, 201)
@@ -196,7 +196,7 @@ async def test_a_repeated_signup_gets_the_same_account(api: Api):
 
 
 async def test_many_at_once_make_one_account(api: Api):
-    """[SUP2] Six of the same sign-up at once make one account, and all get it."""
+    """[SUP2] Six concurrent requests of the same sign-up create one account, and all return it."""
     answers = await asyncio.gather(*(_sign_up(api) for _ in range(6)))
 
     assert [answer.status_code for answer in answers] == [201] * 6
@@ -204,7 +204,7 @@ async def test_many_at_once_make_one_account(api: Api):
 
 
 async def test_a_key_opens_no_account_of_another(api: Api):
-    """[SUP3] Another password or public key with the key is 409 CONFLICT; without the key the name is taken."""
+    """[SUP3] The key with another password or public key is 409 CONFLICT; without the key the name is taken."""
     await _sign_up(api)
 
     refused = [
@@ -223,14 +223,14 @@ async def test_a_key_opens_no_account_of_another(api: Api):
 
 
 async def test_a_key_may_be_used_for_other_names(api: Api):
-    """[SUP3] A key belongs to the account that it made: the same key makes another account under another name."""
+    """[SUP3] A key belongs to the account that it created: under another name the same key creates another account."""
     first, second = await _sign_up(api), await _sign_up(api, username="bob")
 
     assert first.json()["user_id"] != second.json()["user_id"]
 
 
-async def test_a_key_ends_after_a_day(api: Api, monkeypatch: pytest.MonkeyPatch):
-    """[SUP4] After 24 hours a key no longer answers, and the name is taken."""
+async def test_a_key_expires_after_a_day(api: Api, monkeypatch: pytest.MonkeyPatch):
+    """[SUP4] After 24 hours a key no longer returns the first response, and the name is taken."""
     await _sign_up(api)
     now_ms = api.node.clock.wall_ms()
     monkeypatch.setattr(api.node.clock, "wall_ms", lambda: now_ms + 24 * 3600 * 1000 + 1)
@@ -239,7 +239,7 @@ async def test_a_key_ends_after_a_day(api: Api, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_repeated_group_is_one_group(api: Api):
-    """[SUP5] A POST of a group that is repeated with its key makes one group."""
+    """[SUP5] A POST of a group that is repeated with its key creates one group."""
     ann = api.user()
     body = {"encrypted_name": "QQ==", "encrypted_group_key": "QQ=="}
 
@@ -253,7 +253,7 @@ async def test_a_repeated_group_is_one_group(api: Api):
 
 
 async def test_refused_logins_and_signups_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    """[REF1] A refused login or sign-up is one line with the address; a name stands there only if it is an account."""
+    """[REF1] A refused login or sign-up logs one line with the address, and the name only if the account exists."""
     async with opened(tmp_path) as api:
         await _sign_up(api)
         caplog.clear()
@@ -274,7 +274,7 @@ _DECODER = re.compile(r"`(?:str|int|float|bool|object|array|null)|Expected|Objec
 _WRONG: tuple[Any, ...] = (None, True, -1, 1.5, "", "x", [], {}, [1], {"a": 1}, 10**30)
 
 
-async def test_no_answer_speaks_of_the_decoder(api: Api):
+async def test_no_refusal_mentions_the_decoder(api: Api):
     """[SENT3] Every field of every JSON body with every wrong type is refused in our words, or accepted; never 500."""
     ann = api.user()
     group_id = (await ann.make_group())["group_id"]

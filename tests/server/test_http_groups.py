@@ -23,8 +23,8 @@ def api(shared_api: Api) -> Api:
     return shared_api
 
 
-async def test_making_a_group(api: Api):
-    """[GRP1] The answer has id, code and time; the creator's `member_joined` is number 1, chained to the group's id."""
+async def test_creating_a_group(api: Api):
+    """[GRP1] The response has id, code and time; the creator's `member_joined` is number 1, chained to the group id."""
     ada = api.user()
 
     answer = await ada.post("/api/groups", {"encrypted_name": "AAAA", "encrypted_group_key": "BBBB"})
@@ -45,7 +45,7 @@ async def test_making_a_group(api: Api):
 
 
 async def test_joining_a_group(api: Api):
-    """[GRP2] The answer has what a new member needs; both see both as members, each with the own key."""
+    """[GRP2] The response has what a new member needs; both members see both, each with their own key."""
     ada, bob = api.user(), api.user()
     group = (await ada.post("/api/groups", {"encrypted_name": "TkFN", "encrypted_group_key": "QURB"})).json()
 
@@ -69,7 +69,7 @@ async def test_joining_a_group(api: Api):
 
 
 @pytest.mark.parametrize("typed", ["{code}", " {lower} ", "{head}-{tail}", "{head} {tail}", "-{lower}-"])
-async def test_codes_are_taken_as_people_type_them(api: Api, typed: str):
+async def test_codes_are_accepted_in_any_spelling(api: Api, typed: str):
     """[JOIN1] Case, spaces and hyphens do not matter."""
     group, bob = await api.user().make_group(), api.user()
     code = group["invite_code"]
@@ -88,8 +88,8 @@ async def test_codes_are_taken_as_people_type_them(api: Api, typed: str):
 @pytest.mark.parametrize(
     "code", ["AAAA0000", "", "short", "way too long for a code", "ÄÖÜÄÖÜÄÖ", "A" * 10_000, "\0" * 8]
 )
-async def test_unknown_codes_and_no_codes_are_one(api: Api, code: str):
-    """[JOIN1] A code that nobody has and a text that cannot be one get the same answer, byte for byte."""
+async def test_unknown_codes_and_malformed_codes_get_one_response(api: Api, code: str):
+    """[JOIN1] An unknown code and a malformed code get the same response, byte for byte."""
     bob = api.user()
     unknown = await bob.post("/api/groups/join", {"invite_code": "ZZZZ9999", "encrypted_group_key": "AAAA"})
 
@@ -99,8 +99,8 @@ async def test_unknown_codes_and_no_codes_are_one(api: Api, code: str):
     assert answer.content == unknown.content
 
 
-async def test_a_code_ends(tmp_path: Path):
-    """[JOIN3] After its days a code is as if unknown, and no longer shown."""
+async def test_a_code_expires(tmp_path: Path):
+    """[JOIN3] An expired code is treated as unknown and is no longer returned."""
     async with opened(tmp_path, invite_days="0.0001") as api:
         ada, bob = api.user(), api.user()
         group = await ada.make_group()
@@ -127,7 +127,7 @@ async def test_joining_twice(api: Api):
 
 
 async def test_a_new_code_replaces_the_old(api: Api):
-    """[JOIN4] The old code no longer opens the group, the new one does; for its creator alone."""
+    """[JOIN4] The old code no longer opens the group, the new one does; only the creator may replace it."""
     ada, bob, eve = api.user(), api.user(), api.user()
     group = await ada.make_group()
     await bob.join(group)
@@ -143,7 +143,7 @@ async def test_a_new_code_replaces_the_old(api: Api):
 
 
 async def test_leaving_and_being_removed(api: Api):
-    """[GRP3] A member leaves, the creator removes; each emits `member_left` with its reason, and shuts the group."""
+    """[GRP3] A member leaves, the creator removes; each emits `member_left` with its reason and ends access."""
     ada, bob, eve = api.user(), api.user(), api.user()
     group = await ada.make_group()
     for user in (bob, eve):
@@ -167,7 +167,7 @@ async def test_leaving_and_being_removed(api: Api):
 
 @pytest.mark.parametrize("user_id", ["a/b", "a%b", "a?b#c", "..", "a+b&c", "~!@$'()*,;:=\"<>[]\\^`{|}"])
 async def test_outside_ids_can_be_removed(api: Api, user_id: str):
-    """[GRP3] Whatever an outside provider's id holds, its user can be removed by it, percent-encoded."""
+    """[GRP3] Any user id of an outside provider can be removed, percent-encoded."""
     from urllib.parse import quote
 
     ada, eve = api.user(), api.user(user_id=user_id)
@@ -191,7 +191,7 @@ async def test_outside_ids_can_be_removed(api: Api, user_id: str):
     ],
 )
 async def test_groups_of_others(api: Api, method: str, path: str):
-    """[PERM1] 403 where the group exists, 404 where it does not or could not."""
+    """[PERM1] 403 where the group exists, 404 where it does not or the id is invalid."""
     ada, eve = api.user(), api.user()
     group = await ada.make_group()
 
@@ -218,7 +218,7 @@ async def test_groups_of_others(api: Api, method: str, path: str):
     ],
 )
 async def test_bad_bodies_name_the_field(api: Api, path: str, body: Any, field: str):
-    """[FORM1] A field that is missing, of another type or not base64 is 400 with its name."""
+    """[FORM1] A field that is missing, of the wrong type or not base64 is 400 with its name."""
     answer = await api.user().post(path, body)
 
     assert (answer.status_code, answer.json()["error"]) == (400, "VALIDATION_ERROR")
@@ -227,7 +227,7 @@ async def test_bad_bodies_name_the_field(api: Api, path: str, body: Any, field: 
 
 @pytest.mark.parametrize("same", ["user", "address"])
 async def test_joining_is_limited_by_user_and_by_address(tmp_path: Path, same: str):
-    """[LIM4] Guessing codes ends at the limit, for one user from many addresses and for many users from one."""
+    """[LIM4] Code guesses stop at the limit, for one user from many addresses and for many users from one."""
     async with opened(tmp_path, join_limit="3", trusted_proxies="192.0.2.7") as api:
         ada = api.user()
 
@@ -242,7 +242,7 @@ async def test_joining_is_limited_by_user_and_by_address(tmp_path: Path, same: s
 
 
 async def test_a_malformed_guess_counts(tmp_path: Path):
-    """[LIM4] What cannot be a code is a try, too."""
+    """[LIM4] A malformed code counts as an attempt, too."""
     async with opened(tmp_path, join_limit="2") as api:
         bob = api.user()
 
@@ -255,7 +255,7 @@ async def test_a_malformed_guess_counts(tmp_path: Path):
 
 
 async def test_a_repeated_create_is_one_group(api: Api):
-    """[ONCE5] The same key and body make one group; another body is 409; another user's key is another."""
+    """[ONCE5] The same key and body create one group; another body is 409; another user's key is a different key."""
     ada, bob = api.user(), api.user()
     body = {"encrypted_name": "AAAA", "encrypted_group_key": "AAAA"}
 
@@ -270,7 +270,7 @@ async def test_a_repeated_create_is_one_group(api: Api):
 
 
 async def test_a_repeated_join_is_one_join(api: Api):
-    """[ONCE5] Joining again with the key gets the first answer, no ALREADY_MEMBER; also after having left."""
+    """[ONCE5] Joining again with the key gets the first response, not ALREADY_MEMBER, also after leaving."""
     ada, bob = api.user(), api.user()
     group = await ada.make_group()
     body = {"invite_code": group["invite_code"], "encrypted_group_key": "AAAA"}

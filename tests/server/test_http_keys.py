@@ -56,7 +56,7 @@ async def limited(tmp_path: Path) -> AsyncIterator[Api]:
 
 
 async def test_publish_and_count(family: Family):
-    """[KEYS1] Published keys are counted in the answer and in `GET /v1/keys/count`; the event says who has a device."""
+    """[KEYS1] Published keys are counted in the response and in `GET /v1/keys/count`; the event names the user."""
     answer = await family.ada.ask("PUT", "/v1/keys", json=keys_body(one_time=2, suites=3))
     counts = {"pre_keys": 2, "kyber_pre_keys": 2, "hpke_pre_keys": 2}
 
@@ -71,7 +71,7 @@ async def test_publish_and_count(family: Family):
 
 
 async def test_only_changes_are_announced(family: Family):
-    """[DEVICE4] New keys alone emit nothing; another identity and a removal emit `identity_changed` in every group."""
+    """[DEVICE4] New keys alone emit nothing; another identity or a removal emits `identity_changed` in every group."""
     other = await family.ada.make_group()
     for change in (keys_body(), keys_body(one_time=1), keys_body(2, device_id=1)):
         assert (await family.ada.ask("PUT", "/v1/keys", json=change)).status_code == 200
@@ -88,8 +88,8 @@ async def test_only_changes_are_announced(family: Family):
     assert [answer.status_code for answer in missing] == [404] * 5
 
 
-async def test_publishing_again_after_a_lost_answer(family: Family):
-    """[KEYS9] The same `Idempotency-Key` gets the same answer, and no key that was given out comes back."""
+async def test_publishing_again_after_a_lost_response(family: Family):
+    """[KEYS9] The same `Idempotency-Key` gets the same response, and no claimed key is offered again."""
     key = {"Idempotency-Key": "publish"}
     first = await family.ada.ask("PUT", "/v1/keys", json=keys_body(one_time=1), headers=key)
     await family.claim(family.bob)
@@ -125,7 +125,7 @@ async def test_publishing_again_after_a_lost_answer(family: Family):
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_the_form_of_keys(family: Family, changes: dict[str, Any], field: str):
-    """[KEYS15] Sizes and first bytes are checked, and the refusal names the place; nothing is stored."""
+    """[KEYS15] Sizes and first bytes are checked, and the refusal names the field; nothing is stored."""
     answer = await family.ada.ask("PUT", "/v1/keys", json=keys_body(**changes))
 
     assert (answer.status_code, answer.json()["details"]["field"]) == (400, field)
@@ -133,7 +133,7 @@ async def test_the_form_of_keys(family: Family, changes: dict[str, Any], field: 
 
 
 async def test_the_largest_body(family: Family):
-    """[KEYS16] All stocks at their limits fit into one body; a larger body than 256 KiB is refused."""
+    """[KEYS16] All key stocks at their limits fit into one body; a body over 256 KiB is refused."""
     whole = keys_body(one_time=50, suites=3)
     whole["pre_keys"] = [{"id": number, "key": curve()} for number in range(100)]
 
@@ -145,7 +145,7 @@ async def test_the_largest_body(family: Family):
 
 
 async def test_devices(family: Family):
-    """[KEYS10] Members list the devices of all members; no key is used up."""
+    """[KEYS10] Members list the devices of all members; listing consumes no key."""
     await family.ada.ask("PUT", "/v1/keys", json=keys_body(one_time=1))
     await family.bob.ask("PUT", "/v1/keys", json=keys_body(2, device_id=5, suites=3))
 
@@ -164,7 +164,7 @@ async def test_devices(family: Family):
 
 
 async def test_claims(family: Family):
-    """[CLAIM1] A claim takes a one-time key, byte for byte as it was published, then the last resort."""
+    """[CLAIM1] A claim returns a one-time key, byte for byte as published, and later the last-resort key."""
     await family.ada.ask("PUT", "/v1/keys", json=keys_body(one_time=1, suites=3))
     suite_1 = {"user_id": family.ada.id, "device_id": 1, "suite": 1}
 
@@ -191,7 +191,7 @@ async def test_claims(family: Family):
 
 
 async def test_a_claim_again(family: Family):
-    """[CLAIM6] The same `Idempotency-Key` and body get the same keys, byte for byte; another body is 409."""
+    """[CLAIM6] The same `Idempotency-Key` and body return the same keys, byte for byte; another body is 409."""
     await family.ada.ask("PUT", "/v1/keys", json=keys_body(one_time=2))
 
     first, again = [await family.claim(family.bob, key="claim") for _ in range(2)]
@@ -223,7 +223,7 @@ async def test_the_form_of_claims(family: Family, devices: list[Any], field: str
 
 
 async def test_the_limits_of_claims(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[CLAIM11] Over the limits a claim gets the last resort, not a refusal; a repeated claim does not count."""
+    """[CLAIM11] Over the limits a claim gets the last-resort key, not a refusal; a repeated claim does not count."""
     monkeypatch.setattr(keys, "CLAIMS_OF_CALLER", 2)
     monkeypatch.setattr(keys, "CLAIMS_OF_DEVICE", 3)
     await family.ada.ask("PUT", "/v1/keys", json=keys_body(one_time=10))
@@ -236,8 +236,8 @@ async def test_the_limits_of_claims(family: Family, monkeypatch: pytest.MonkeyPa
     assert (await family.ada.get("/v1/keys/count")).json()["devices"][0]["hpke_pre_keys"] == 7
 
 
-async def test_strangers_use_up_nothing(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[CLAIM12] Claims by people who share no group with a device neither take its keys nor count for its limit."""
+async def test_non_members_consume_no_keys(family: Family, monkeypatch: pytest.MonkeyPatch):
+    """[CLAIM12] Claims by users who share no group with a device neither consume its keys nor count for its limit."""
     monkeypatch.setattr(keys, "CLAIMS_OF_DEVICE", 1)
     await family.ada.ask("PUT", "/v1/keys", json=keys_body(one_time=2))
     mallory = family.ada.api.user()
@@ -257,7 +257,7 @@ async def test_strangers_use_up_nothing(family: Family, monkeypatch: pytest.Monk
 
 
 async def test_records(family: Family):
-    """[RECORD1] A record is an event, moves the epoch, and is listed."""
+    """[RECORD1] A record is an event, advances the epoch, and is listed."""
     path = f"/api/groups/{family.id}/records"
     record = opaque(127)
 
@@ -289,7 +289,7 @@ async def test_the_size_of_records(family: Family):
 
 
 async def test_the_limit_of_records(limited: Api):
-    """[RECORD4] A user posts 30 records in an hour, over all groups; others are not affected."""
+    """[RECORD4] A user may post 30 records an hour over all groups; other users are not affected."""
     ada, bob = limited.user(), limited.user()
     group = await ada.make_group()
     await bob.join(group)
@@ -304,7 +304,7 @@ async def test_the_limit_of_records(limited: Api):
 
 
 async def test_the_limit_of_device_changes(limited: Api):
-    """[DEVICE5] A user changes devices 30 times in an hour; publishing more keys does not count."""
+    """[DEVICE5] A user may change devices 30 times an hour; publishing more keys does not count."""
     ada = limited.user()
 
     changed = [(await ada.ask("PUT", "/v1/keys", json=keys_body(mark))).status_code for mark in range(1, 32)]
@@ -316,7 +316,7 @@ async def test_the_limit_of_device_changes(limited: Api):
 
 
 async def test_key_messages(family: Family):
-    """[RECORD2] An envelope with keys is an event of its own kind, and can be fetched apart from the log."""
+    """[RECORD2] An envelope with keys is an event of its own type, and can be fetched separately from the log."""
     envelope = opaque(500)
     posted = await family.ada.post("/v1/key-messages", {"group_id": family.id, "encrypted_envelope": envelope}, key="k")
     again = await family.ada.post("/v1/key-messages", {"group_id": family.id, "encrypted_envelope": envelope}, key="k")
@@ -342,7 +342,7 @@ async def test_key_messages(family: Family):
 
 
 async def test_every_post_has_a_condition(family: Family):
-    """[EPOCH2] Messages, threads, replies, keys, records and media are refused with 409 once their epoch is over."""
+    """[EPOCH2] Messages, threads, replies, keys, records and media for a past epoch are refused with 409."""
     opened = await family.ada.open_thread(family.id)
     media_id = "6f1f7c0e-7d0b-4d52-9a53-3f6f2b1c8a11"
     thread = {"group_id": family.id, "encrypted_title": opaque(), "encrypted_body": opaque()}
@@ -373,8 +373,8 @@ async def test_every_post_has_a_condition(family: Family):
     assert kinds == ["new_message", "new_thread", "new_reply", "new_keys", "media_uploaded", "new_record"]
 
 
-async def test_a_condition_is_no_part_of_the_request(family: Family):
-    """[EPOCH6] The same key and body with another `if_epoch` are the same request: it gets the first answer."""
+async def test_a_condition_is_not_part_of_the_request(family: Family):
+    """[EPOCH6] The same key and body with another `if_epoch` are the same request and get the first response."""
     message = {"conversation_id": family.id, "encrypted_envelope": opaque(), "timestamp": 1}
     first = await family.ada.post("/v1/messages", {**message, "if_epoch": 2}, key="k")
     await family.ada.post(f"/api/groups/{family.id}/records", {"record": opaque()})
@@ -390,8 +390,8 @@ async def test_a_condition_is_no_part_of_the_request(family: Family):
 # Chapter: what a server leaves behind
 
 
-async def test_a_server_dies_before_it_announces(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[DEVICE6] A change whose server died before the events is announced by the next round, once."""
+async def test_a_server_crashes_before_it_announces(family: Family, monkeypatch: pytest.MonkeyPatch):
+    """[DEVICE6] If a server crashes before it emits a change's events, the next round emits them, once."""
 
     async def dies(*_: Any, **__: Any) -> Any:
         raise Unavailable("The server died here.")
@@ -410,7 +410,7 @@ async def test_a_server_dies_before_it_announces(family: Family, monkeypatch: py
 
 
 async def test_many_groups(family: Family):
-    """[DEVICE7] A change is announced in every group, also when there are more than one read returns."""
+    """[DEVICE7] A change is announced in every group, also when there are more groups than one read returns."""
     groups = [await family.bob.make_group() for _ in range(keys.ANNOUNCED_AT_ONCE + 5)]
 
     await family.bob.ask("PUT", "/v1/keys", json=keys_body())
@@ -426,7 +426,7 @@ async def test_many_groups(family: Family):
 
 
 async def test_a_mailbox(family: Family):
-    """[MAILBOX2] A device without a token opens a mailbox and waits; a linked device puts one message into it."""
+    """[MAILBOX2] A device without a token opens a mailbox and polls; a linked device posts one message to it."""
     http, message = family.ada.api, opaque(500)
     made = await http.ask("POST", "/v1/provision")
     path = f"/v1/provision/{made.json()['mailbox']}"
@@ -444,7 +444,7 @@ async def test_a_mailbox(family: Family):
 
 
 async def test_no_message_in_time(family: Family):
-    """[MAILBOX3] Without a message in time the answer is 204, and the device asks again; an unknown name is 404."""
+    """[MAILBOX3] Without a message before the timeout the response is 204; an unknown name is 404."""
     http = family.ada.api
     path = f"/v1/provision/{(await http.ask('POST', '/v1/provision')).json()['mailbox']}"
 
@@ -457,7 +457,7 @@ async def test_no_message_in_time(family: Family):
 
 
 async def test_the_size_of_mail(family: Family):
-    """[MAILBOX4] A message of 64 KiB fits, one byte more is 413."""
+    """[MAILBOX4] A message of 64 KiB is accepted; one byte more is 413."""
     http = family.ada.api
     paths = [f"/v1/provision/{(await http.ask('POST', '/v1/provision')).json()['mailbox']}" for _ in range(2)]
 
@@ -470,14 +470,14 @@ async def test_the_size_of_mail(family: Family):
 
 
 async def test_the_limit_of_mailboxes(limited: Api):
-    """[MAILBOX5] An address opens ten mailboxes in a minute."""
+    """[MAILBOX5] An address may open ten mailboxes a minute."""
     statuses = [(await limited.ask("POST", "/v1/provision")).status_code for _ in range(11)]
 
     assert statuses == [201] * 10 + [429]
 
 
 async def test_many_readers_wait(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[MAILBOX6] Readers over the server's bound get 503 at once, and one that went away makes room."""
+    """[MAILBOX6] Readers over the server's bound get 503 at once; one that disconnects frees a place."""
     monkeypatch.setattr(provision, "MOST_WAITING", 1)
     http = family.ada.api
     path = f"/v1/provision/{(await http.ask('POST', '/v1/provision')).json()['mailbox']}"
@@ -513,7 +513,7 @@ async def test_many_readers_wait(family: Family, monkeypatch: pytest.MonkeyPatch
     ],
 )
 async def test_a_revoked_token(family: Family, method: str, path: str):
-    """[KEYS17] A revoked token publishes, claims, lists and removes nothing."""
+    """[KEYS17] A revoked token cannot publish, claim, list or remove anything."""
     assert (await family.ada.post("/api/logout")).status_code == 204
 
     answer = await family.ada.ask(method, path, json={})

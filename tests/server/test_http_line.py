@@ -80,8 +80,8 @@ def _message(group: str) -> bytes:
     return json.dumps({"conversation_id": group, "encrypted_envelope": "AAAA", "timestamp": 0}).encode()
 
 
-def test_requests_on_one_line(server: Server):
-    """[LINE1] Requests sent without waiting for the answers are answered in their order."""
+def test_pipelined_requests(server: Server):
+    """[LINE1] Pipelined requests are answered in order."""
     group = _group(server)
     body = _message(group)
     post = _head("POST", "/v1/messages", f"Content-Length: {len(body)}") + body
@@ -95,7 +95,7 @@ def test_requests_on_one_line(server: Server):
 
 
 def test_a_body_byte_by_byte(server: Server):
-    """[LINE2] A body that comes in pieces, by length or in chunks, is one body."""
+    """[LINE2] A body that arrives in several segments, with a length or chunked, is one body."""
     body = _message(_group(server))
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
 
@@ -109,8 +109,8 @@ def test_a_body_byte_by_byte(server: Server):
     assert (by_length[0], by_chunks[0]) == (200, 200)
 
 
-def test_a_client_that_asks_first(server: Server):
-    """[LINE3] `Expect: 100-continue`: too long a body is refused before it is sent, a good one is asked for."""
+def test_a_client_that_expects_100_continue(server: Server):
+    """[LINE3] With `Expect: 100-continue` a long body is refused before it is sent, and a valid one is requested."""
     body = _message(_group(server))
 
     with _line(server) as line:
@@ -127,7 +127,7 @@ def test_a_client_that_asks_first(server: Server):
 
 
 def test_too_long_a_body(server: Server):
-    """[LINE4] The refusal of a body that is too long can be read, also by a client that sends all of it first."""
+    """[LINE4] The refusal of a long body can be read, also by a client that sends the whole body first."""
     body = b"x" * (2 * _LIMIT)
 
     for how, sent in (
@@ -141,8 +141,8 @@ def test_too_long_a_body(server: Server):
         assert (status, json.loads(answer)["error"]) == (413, "PAYLOAD_TOO_LARGE"), how
 
 
-def test_head_has_no_body_on_the_line(server: Server):
-    """[ERR4] After the answer to a HEAD comes the next answer, and no body between."""
+def test_a_head_response_has_no_body(server: Server):
+    """[ERR4] After the response to a HEAD comes the next response, with no body in between."""
     with _line(server) as line:
         line.send(_head("HEAD", "/docs", user=None) + _head("GET", "/health/live", user=None))
         headed, live = line.answer(head=True), line.answer()
@@ -153,7 +153,7 @@ def test_head_has_no_body_on_the_line(server: Server):
 
 
 def test_no_upgrade_at_the_socket_s_path(server: Server):
-    """[ERR3] 426 on the line, with the token in the address or not; and the line can be used on."""
+    """[ERR3] 426, with the token in the URL or not; the connection stays usable."""
     for path in ("/ws", "/v1/websocket"):
         with _line(server) as line:
             line.send(_head("GET", path, user=None))
@@ -183,7 +183,7 @@ _ADDRESSES = {
 
 
 def test_no_upgrade_from_http_1_0(server: Server):
-    """[ERR3] HTTP/1.0 knows no upgrade (RFC 9110 §7.8, RFC 6455 §4.2.1): what asks for one is plain HTTP."""
+    """[ERR3] HTTP/1.0 has no upgrade (RFC 9110 §7.8, RFC 6455 §4.2.1): such a request is plain HTTP."""
     upgrade = _head(
         "GET",
         "/ws",
@@ -200,7 +200,7 @@ def test_no_upgrade_from_http_1_0(server: Server):
     assert (status, json.loads(body)["error"]) == (426, "UPGRADE_REQUIRED")
 
 
-def test_addresses_as_they_come(server: Server):
+def test_any_request_target(server: Server):
     """[LINE5] Every request target gets one of our responses."""
     with _line(server) as line:
         for target, status in _ADDRESSES.items():
@@ -212,7 +212,7 @@ def test_addresses_as_they_come(server: Server):
 
 
 def test_two_lengths_do_not_smuggle(server: Server):
-    """[LINE6] A request with two lengths is refused, and nothing behind it is taken for a request."""
+    """[LINE6] A request with two lengths is refused, and no later bytes are parsed as a request."""
     inner = _head("GET", "/health/live", user=None)
 
     for headers in (
@@ -228,9 +228,9 @@ def test_two_lengths_do_not_smuggle(server: Server):
 
 def test_a_head_without_end(server: Server):
     """
-    [LINE7] A head is refused once 64 KiB of it have come, whether it is one long header, many, or the address.
+    [LINE7] A head is refused once 64 KiB have arrived, be it one long header, many headers, or the target.
 
-    uvicorn kept whatever came: 100 MB of headers were 200 MB of memory, and nobody had shown a token.
+    uvicorn buffered without a bound: 100 MB of headers took 200 MB of memory, without a token.
     """
     for start, more in (
         (b"GET /api/groups HTTP/1.1\r\nX: ", b"a" * 1024),
@@ -247,7 +247,7 @@ def test_a_head_without_end(server: Server):
 
 
 def test_trailers_without_end(server: Server):
-    """[LINE7] Bytes after a chunked body are bounded in the same way."""
+    """[LINE7] Bytes after a chunked body have the same bound."""
     for more in (b"X: y\r\n" * 170, b"X" * 1024):
         with _line(server) as line:
             line.send(_head("POST", "/api/login", "Transfer-Encoding: chunked", user=None), b"2\r\n{}\r\n0\r\n")
@@ -260,7 +260,7 @@ def test_trailers_without_end(server: Server):
         assert sent < 10_000_000
 
 
-def test_no_request_behind_a_request(server: Server):
+def test_invalid_bytes_after_a_request(server: Server):
     """[LINE1] A request is answered even if invalid bytes follow it; then the connection is closed."""
     with _line(server) as line:
         line.send(_head("GET", "/api/groups") + b"\x00\x01 nonsense\r\n\r\n")
@@ -293,8 +293,8 @@ _HALF = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 @pytest.mark.parametrize("said", [b"", b"GET / HTT", _HALF, _HALF + b"\r\nGET /"])
-async def test_a_head_that_never_comes(monkeypatch: pytest.MonkeyPatch, said: bytes):
-    """[LINE8] A client that sends nothing, or half a head, is closed at the deadline; whole requests are answered."""
+async def test_a_head_that_never_arrives(monkeypatch: pytest.MonkeyPatch, said: bytes):
+    """[LINE8] A client that sends nothing, or half a head, is cut at the deadline; whole requests are answered."""
     monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.05)
     async with _answering(b"{}") as (port, lines):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -310,8 +310,8 @@ async def test_a_head_that_never_comes(monkeypatch: pytest.MonkeyPatch, said: by
         writer.close()
 
 
-async def test_a_late_head_waits_for_the_answer_before_it(monkeypatch: pytest.MonkeyPatch):
-    """[LINE8] While a request is being answered, half of the next one does not end the line."""
+async def test_a_partial_head_during_a_response(monkeypatch: pytest.MonkeyPatch):
+    """[LINE8] While a response is being sent, a partial head of the next request does not close the connection."""
     monkeypatch.setattr(http_protocol, "HEAD_DEADLINE_S", 0.05)
     body = b"x" * 20_000_000
     async with _answering(body) as (port, _):
@@ -333,7 +333,7 @@ def _rest(line: socket.socket) -> int:
     return count
 
 
-async def test_an_answer_that_nobody_takes(monkeypatch: pytest.MonkeyPatch):
+async def test_a_response_that_nobody_reads(monkeypatch: pytest.MonkeyPatch):
     """
     [LINE9] A client that reads nothing of a response for a minute is disconnected, and the response freed.
 
@@ -352,8 +352,8 @@ async def test_an_answer_that_nobody_takes(monkeypatch: pytest.MonkeyPatch):
             assert _rest(silent) < 20_000_000
 
 
-async def test_an_answer_that_is_taken_slowly(monkeypatch: pytest.MonkeyPatch):
-    """[LINE9] Who takes 16 KiB from one look to the next is not cut, who takes less is; a WebSocket is let alone."""
+async def test_a_response_that_is_read_slowly(monkeypatch: pytest.MonkeyPatch):
+    """[LINE9] A client that reads 16 KiB per check interval is kept, a slower one is cut; a WebSocket is exempt."""
     config = uvicorn.Config(lambda: None, lifespan="off", log_config=None, http=HttpLine)
     config.load()
     line = HttpLine(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())

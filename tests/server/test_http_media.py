@@ -86,7 +86,7 @@ def ahead(family: Family, monkeypatch: pytest.MonkeyPatch, ms: int) -> None:
 
 
 async def test_a_medium_s_life(family: Family):
-    """[MED1] Chunks come in any order and again; the one that completes it answers 201, and reads show it."""
+    """[MED1] Chunks arrive in any order and repeatedly; the one that completes the medium gets 201."""
     data = os.urandom(2 * MIB + 5)
     pieces = [data[:MIB], data[MIB : 2 * MIB], data[2 * MIB :]]
 
@@ -135,7 +135,7 @@ async def test_a_medium_s_life(family: Family):
 
 
 async def test_the_last_chunk_counts_once(family: Family):
-    """[MED2] All chunks at once and each of them twice: one of them completes the medium, and one event is emitted."""
+    """[MED2] With all chunks sent twice at once, one of them completes the medium, and one event is emitted."""
     chunks = [os.urandom(1000) for _ in range(8)]
 
     answers = await asyncio.gather(*(family.send(index, 8, chunks[index]) for index in [*range(8), *range(8)]))
@@ -174,7 +174,7 @@ async def test_complete_lists_what_is_missing(family: Family):
 
 
 async def test_complete_finishes_what_a_crash_left(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[MED4] A server died between the last chunk and its event: `complete`, or the chunk again, makes it whole."""
+    """[MED4] After a crash between the last chunk and its event, `complete`, or the chunk again, completes it."""
 
     async def dies(*_: Any, **__: Any) -> Any:
         raise Unavailable("The server died here.")
@@ -196,9 +196,9 @@ async def test_complete_finishes_what_a_crash_left(family: Family, monkeypatch: 
     assert len(await family.events("media_uploaded")) == 2
 
 
-async def test_complete_while_it_is_taken_away(family: Family, monkeypatch: pytest.MonkeyPatch):
+async def test_complete_while_it_is_aborted(family: Family, monkeypatch: pytest.MonkeyPatch):
     """
-    [MED24] An upload that is abandoned while it is completed is not called complete.
+    [MED24] An upload that is aborted while it is being completed is not reported as complete.
 
     The answer was a 200 with an end in 1970: a caller without an event looked up the state of the upload, and
     read any end as a good one.
@@ -225,7 +225,7 @@ async def test_complete_while_it_is_taken_away(family: Family, monkeypatch: pyte
 
 
 async def test_an_idempotency_key_binds_a_chunk(family: Family):
-    """[RETRY1] The same key and chunk get the first answer; the key with another chunk is 409; nothing is doubled."""
+    """[RETRY1] A key and chunk get the first response again; the key with another chunk is 409; nothing is doubled."""
     first = await family.send(0, 1, b"bytes", key="once")
     again = await family.send(0, 1, b"bytes", key="once")
     media_id, family.media_id = family.media_id, new_id()
@@ -274,8 +274,8 @@ async def test_an_idempotency_key_binds_a_chunk(family: Family):
         ("400 VALIDATION_ERROR chunk", {"chunk": None}),
     ],
 )
-async def test_hostile_chunks(family: Family, code: str, changes: dict[str, Any]):
-    """[MED5] Each is refused with its code, and nothing is written: no file, no row, no room."""
+async def test_invalid_chunks(family: Family, code: str, changes: dict[str, Any]):
+    """[MED5] Each invalid chunk is refused with its code and changes nothing: no file, no row, no quota."""
     given = {"index": 0, "total": 3, "chunk": b"bytes", **changes}
     status, *rest = code.split()
     if given["chunk"] is None:
@@ -321,7 +321,7 @@ def _part(name: str, value: bytes) -> bytes:
     ],
 )
 async def test_wrong_multipart(family: Family, content_type: str, body: bytes):
-    """[MED6] A body that is not the form is a 400 in words, and nothing is written."""
+    """[MED6] A malformed multipart body is 400 with a sentence, and nothing is written."""
     answer = await family.ada.ask("POST", "/api/media/upload", content=body, headers={"Content-Type": content_type})
 
     assert (answer.status_code, answer.json()["error"]) == (400, "VALIDATION_ERROR")
@@ -329,7 +329,7 @@ async def test_wrong_multipart(family: Family, content_type: str, body: bytes):
 
 
 async def test_the_limit_holds_while_reading(family: Family):
-    """[MED7] A body that never ends is refused when the chunk is one byte too large, not at its end."""
+    """[MED7] An endless body is refused when the chunk exceeds its size by one byte, not at the end."""
     sent = 0
 
     async def body() -> Any:
@@ -354,8 +354,8 @@ async def test_the_limit_holds_while_reading(family: Family):
     assert family.files() == []
 
 
-async def test_a_user_sends_so_many_at_once(family: Family):
-    """[MED17] Chunks under way count for no room yet, so a user may send 16 of them; the next one is refused."""
+async def test_concurrent_chunks_of_a_user_are_limited(family: Family):
+    """[MED17] Chunks in flight are not in the quota yet, so a user may send 16 at once; the next one is refused."""
     started, go_on = asyncio.Semaphore(0), asyncio.Event()
 
     async def body() -> Any:
@@ -381,8 +381,8 @@ async def test_a_user_sends_so_many_at_once(family: Family):
     assert not family.api.node.media.under_way
 
 
-async def test_what_an_upload_said_holds(family: Family):
-    """[MED8] Total, thread, metadata, vector and size stay those of the first chunk; other bytes are 409."""
+async def test_the_first_chunk_s_declaration_is_binding(family: Family):
+    """[MED8] Total, thread, metadata, vector and size stay those of the first chunk; different bytes are 409."""
     other_thread = (await family.ada.open_thread(family.group_id))["thread_id"]
     assert (await family.send(0, 3, b"aa", size_bytes="6")).status_code == 200
 
@@ -408,7 +408,7 @@ async def test_what_an_upload_said_holds(family: Family):
 
 
 async def test_members_only(family: Family):
-    """[P1] Strangers get 403 everywhere; another member may read, and not upload, complete or delete."""
+    """[P1] Non-members get 403 everywhere; other members may read, but not upload, complete or delete."""
     await family.send(0, 2, b"a")
     unfinished = family.media_id
     whole = await family.whole()
@@ -467,7 +467,7 @@ _DATA = bytes(range(256)) * 20
     ],
 )
 async def test_ranges(shared: Any, header: str, expected: Any):
-    """[MED9] One range is answered with 206, from the end too; one not understood with the whole; no bytes: 416."""
+    """[MED9] One range is 206, suffix ranges too; an unsupported range gets the whole; an unsatisfiable one is 416."""
     family, path = shared
     answer = await family.ada.ask("GET", path, headers={"Range": header})
 
@@ -490,7 +490,7 @@ async def shared(family: Family) -> tuple[Family, str]:
 
 
 async def test_conditions(shared: Any):
-    """[MED10] If-Range keeps a resumed download to one medium, If-None-Match spares it, If-Match names it."""
+    """[MED10] If-Range resumes a download of the same medium, If-None-Match saves it, If-Match requires it."""
     family, path = shared
     whole = await family.ada.get(path)
     etag = whole.headers["etag"]
@@ -522,9 +522,9 @@ async def test_conditions(shared: Any):
         assert head.headers[name] == whole.headers[name]
 
 
-async def test_the_longest_vector_comes_down(family: Family):
+async def test_the_longest_vector_is_returned(family: Family):
     """
-    [MED25] `encryption_iv` has 1 KiB at most, for it comes down as a header.
+    [MED25] `encryption_iv` has 1 KiB at most, because it is returned in a header.
 
     One of 100 kB was taken, and then no client could fetch the medium: the header was longer than they read.
     """
@@ -536,8 +536,8 @@ async def test_the_longest_vector_comes_down(family: Family):
     assert (down.status_code, down.headers["x-encryption-iv"]) == (200, longest)
 
 
-async def test_lost_bytes_are_told(shared: Any):
-    """[MED11] A medium whose bytes somebody removed is a 500 in words before a status is out, and `check` names it."""
+async def test_lost_bytes_are_reported(shared: Any):
+    """[MED11] A medium whose bytes were deleted is 500 with a sentence before any status is sent; `check` names it."""
     family, path = shared
     room = family.api.node.media
     next(file for file in family.files() if "/00000-" in str(file)).unlink()
@@ -551,8 +551,8 @@ async def test_lost_bytes_are_told(shared: Any):
     assert family.media_id in found[0]
 
 
-async def test_downloads_are_noted(family: Family):
-    """[MED12] Members say that they have a medium, once each; the group sees who, after it has expired, too."""
+async def test_downloads_are_recorded(family: Family):
+    """[MED12] Each member reports a download once; the group can list them, also after the medium expired."""
     media_id = await family.whole()
     for user in (family.bob, family.ada, family.bob):
         assert (await user.post(f"/api/media/{media_id}/downloaded")).status_code == 204
@@ -567,8 +567,8 @@ async def test_downloads_are_noted(family: Family):
 # Chapter: room
 
 
-async def test_room_is_reserved_and_corrected(family: Family):
-    """[QUO1] The first chunk reserves the most that can come, each one corrects it, the last leaves the size."""
+async def test_quota_is_reserved_and_corrected(family: Family):
+    """[QUO1] The first chunk reserves the maximum, each chunk corrects it, and the last one leaves the actual size."""
     await family.send(0, 3, bytes(1000))
     reserved = [await family.used()]
     await family.send(1, 3, bytes(1000))
@@ -583,7 +583,7 @@ async def test_room_is_reserved_and_corrected(family: Family):
 
 
 async def test_one_of_two_gets_the_last_byte(tmp_path: Path):
-    """[QUO2] Of uploads that race for the last room of a group one wins; the others are refused and leave nothing."""
+    """[QUO2] Of uploads that race for the last bytes of a group's quota one wins; the others leave no trace."""
     async with opened(tmp_path, media_group_bytes="1000") as api:
         family = await Family.of(api)
         ids = [new_id() for _ in range(5)]
@@ -604,7 +604,7 @@ async def test_one_of_two_gets_the_last_byte(tmp_path: Path):
 
 
 async def test_warning_at_eighty_percent(tmp_path: Path):
-    """[QUO3] `is_warning` from 80 % on, of bytes or of number; the hundred-and-first file is refused."""
+    """[QUO3] `is_warning` is true from 80 % on, of bytes or of count; the hundred-and-first file is refused."""
     async with opened(tmp_path, media_group_bytes="1000", media_group_files="5") as api:
         family = await Family.of(api)
         await family.whole(bytes(799))
@@ -626,7 +626,7 @@ async def test_warning_at_eighty_percent(tmp_path: Path):
 
 
 async def test_a_file_that_grows_too_large(tmp_path: Path):
-    """[QUO4] Small chunks that add up to more than a file may have are refused when they do; what is there stays."""
+    """[QUO4] Small chunks are refused once they add up to more than a file may have; stored chunks stay."""
     async with opened(tmp_path, media_file_bytes="1000", media_chunk_bytes="400") as api:
         family = await Family.of(api)
         sent = [await family.send(index, 4, bytes(400)) for index in range(3)]
@@ -639,8 +639,8 @@ async def test_a_file_that_grows_too_large(tmp_path: Path):
         assert (await family.send(3, 4, bytes(100))).status_code == 201
 
 
-async def test_a_full_disk_gives_the_room_back(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[QUO5] When the storage fails the answer is a 503, no room is taken, and the same chunk goes through later."""
+async def test_a_full_disk_releases_the_quota(family: Family, monkeypatch: pytest.MonkeyPatch):
+    """[QUO5] When the storage fails the response is 503, no quota is used, and the same chunk succeeds later."""
 
     async def fails(*_: Any) -> None:
         raise Unavailable("No space is left.")
@@ -659,7 +659,7 @@ async def test_a_full_disk_gives_the_room_back(family: Family, monkeypatch: pyte
 
 
 async def test_expiry(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[MED13] After 7 days: 410 at once, then one durable `media_expired`, no bytes, room free, the row still known."""
+    """[MED13] After 7 days: 410 at once, then one durable `media_expired`, no bytes, quota freed, the row kept."""
     media_id = await family.whole()
     family.media_id = new_id()
     assert (await family.send(0, 2, b"not whole")).status_code == 200
@@ -692,7 +692,7 @@ async def test_expiry(family: Family, monkeypatch: pytest.MonkeyPatch):
 
 
 async def test_media_are_counted(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[MED27] Bytes count when they are stored, and as they are sent; what a clean-up deleted counts once."""
+    """[MED27] Bytes count when they are stored and when they are sent; what a clean-up deletes counts once."""
     counters = family.api.node.media.counters
     media_id = await family.whole(bytes(5000))
     again = await send_chunk(family.ada, family.thread_id, media_id, 0, 1, bytes(5000))
@@ -718,7 +718,7 @@ async def test_media_are_counted(family: Family, monkeypatch: pytest.MonkeyPatch
 
 
 async def test_abandonment(family: Family, monkeypatch: pytest.MonkeyPatch):
-    """[MED14] An upload idle for 24 hours is abandoned: bytes and room are released, and its id is free again."""
+    """[MED14] An upload idle for 24 hours is aborted: bytes and quota are released, and its id is free again."""
     await family.send(0, 2, b"bytes")
     ahead(family, monkeypatch, DAY_MS - 60_000)
     kept = await family.api.node.collect_media()
@@ -736,7 +736,7 @@ async def test_abandonment(family: Family, monkeypatch: pytest.MonkeyPatch):
     assert await family.events("media_expired") == []
 
 
-async def test_taking_away(family: Family):
+async def test_deleting(family: Family):
     """[MED15] DELETE aborts an upload without an event, a complete medium with `media_expired`; it is idempotent."""
     await family.send(0, 2, b"bytes")
     statuses = [(await family.ada.ask("DELETE", f"/api/media/{family.media_id}")).status_code]
@@ -755,8 +755,8 @@ async def test_taking_away(family: Family):
     assert (await family.ada.get(f"/api/media/{whole}/download")).status_code == 410
 
 
-async def test_the_group_s_log_and_media_hold_together(family: Family):
-    """[CHK1] After all of it `check` finds nothing, and finds each thing that is set wrong."""
+async def test_the_group_s_log_and_media_are_consistent(family: Family):
+    """[CHK1] After all operations `check` finds nothing; after each corruption it finds that one."""
     whole = await family.whole(os.urandom(5000))
     gone = await family.whole(b"gone")
     await family.ada.ask("DELETE", f"/api/media/{gone}")
@@ -785,7 +785,7 @@ async def test_the_group_s_log_and_media_hold_together(family: Family):
         assert any(finding in text for text in await findings()), finding
 
 
-async def test_crashes_leave_nothing(family: Family, monkeypatch: pytest.MonkeyPatch):
+async def test_crashes_leave_no_orphans(family: Family, monkeypatch: pytest.MonkeyPatch):
     """[MED16] After a crash at any step, the next clean-up leaves no bytes without a row, and no row without bytes."""
     room = family.api.node.media
 

@@ -27,7 +27,7 @@ async def _three_groups(ada: User) -> list[str]:
 
 
 async def test_posting_and_fetching(api: Api):
-    """[MSG1] The POST's answer and the fetched message agree; the envelope comes back byte for byte."""
+    """[MSG1] The POST's response and the fetched message are equal; the envelope is returned byte for byte."""
     ada, bob = api.user(), api.user()
     group = await ada.make_group()
     await bob.join(group)
@@ -53,7 +53,7 @@ async def test_posting_and_fetching(api: Api):
 
 
 async def test_paging_by_the_last_stamp_skips_nothing(api: Api):
-    """[MSG2] Over all groups, oldest first, page by page: every message once."""
+    """[MSG2] Paging over all groups, oldest first, returns every message once."""
     ada = api.user()
     groups = await _three_groups(ada)
     posted = [(await ada.say(groups[number % 3])).json()["message_id"] for number in range(40)]
@@ -75,7 +75,7 @@ async def test_paging_by_the_last_stamp_skips_nothing(api: Api):
 
 
 async def test_large_messages_page_by_page(api: Api):
-    """[MSG2] A page ends before its limit when its messages fill 8 MiB; `has_more` says so, and none is left out."""
+    """[MSG2] A page ends before its limit when its messages reach 8 MiB; `has_more` says so, and none is omitted."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     posted = [(await ada.say(group, opaque(262_144))).json()["message_id"] for _ in range(30)]
@@ -90,7 +90,7 @@ async def test_large_messages_page_by_page(api: Api):
 
 
 async def test_one_conversation(api: Api):
-    """[MSG3] `conversation_id` picks one group; 403 in another's, 404 where there is none."""
+    """[MSG3] `conversation_id` selects one group; 403 for a non-member, 404 if it does not exist."""
     ada, eve = api.user(), api.user()
     groups = await _three_groups(ada)
     for group in groups:
@@ -140,7 +140,7 @@ async def test_who_may_post(api: Api):
     ],
 )
 async def test_bad_messages_name_the_field(api: Api, change: dict[str, Any], field: str):
-    """[FORM1] Each field that does not have its form is 400 with its name, member or not."""
+    """[FORM1] Each malformed field is 400 with its name, for members and non-members."""
     body = {"conversation_id": _NOWHERE, "encrypted_envelope": "AAAA", "timestamp": 0, **change}
 
     answer = await api.user().post("/v1/messages", body)
@@ -151,7 +151,7 @@ async def test_bad_messages_name_the_field(api: Api, change: dict[str, Any], fie
 
 @pytest.mark.parametrize("missing", ["conversation_id", "encrypted_envelope", "timestamp"])
 async def test_every_field_is_needed(api: Api, missing: str):
-    """[FORM1] A field that is left out is 400 with its name."""
+    """[FORM1] A missing field is 400 with its name."""
     body = {"conversation_id": _NOWHERE, "encrypted_envelope": "AAAA", "timestamp": 0}
     del body[missing]
 
@@ -161,7 +161,7 @@ async def test_every_field_is_needed(api: Api, missing: str):
 
 
 async def test_the_envelope_limit_is_of_decoded_bytes(tmp_path: Any):
-    """[LIM5] Exactly the limit is stored; one byte more is 413, before anybody asks whether it is base64."""
+    """[LIM5] An envelope of exactly the limit is stored; one byte more is 413, before base64 is validated."""
     async with opened(tmp_path, envelope_bytes="1000") as api:
         ada = api.user()
         group = (await ada.make_group())["group_id"]
@@ -177,7 +177,7 @@ async def test_the_envelope_limit_is_of_decoded_bytes(tmp_path: Any):
 
 
 async def test_the_largest_envelope_fits_the_body(api: Api):
-    """[LIM5] 256 KiB, the default limit, passes; one byte more is 413 for the envelope, not for the body."""
+    """[LIM5] 256 KiB, the default limit, is accepted; one byte more is 413 for the envelope, not for the body."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
 
@@ -211,7 +211,7 @@ async def test_the_largest_envelope_fits_the_body(api: Api):
     ],
 )
 async def test_bad_queries_name_the_field(api: Api, query: str, field: str):
-    """[FORM6] Out of range, no whole number, or given twice: 400 with the field."""
+    """[FORM6] An out-of-range, non-integer or repeated parameter is 400 with the name of the field."""
     answer = await api.user().ask("GET", f"/v1/messages?{query}")
 
     assert (answer.status_code, answer.json()["error"]) == (400, "VALIDATION_ERROR")
@@ -222,7 +222,7 @@ async def test_bad_queries_name_the_field(api: Api, query: str, field: str):
     "query", ["", "limit=1", "limit=500", "since=0", "since=9007199254740991", "cache=1&cache=2", "&&", "limit=007"]
 )
 async def test_good_queries(api: Api, query: str):
-    """[FORM6] The ends of each range pass; names that the endpoint does not have are ignored."""
+    """[FORM6] The ends of each range are accepted; unknown parameters are ignored."""
     answer = await api.user().ask("GET", f"/v1/messages?{query}")
 
     assert answer.json() == {"messages": [], "has_more": False}
@@ -232,7 +232,7 @@ async def test_good_queries(api: Api, query: str):
 
 
 async def test_a_repeated_post_is_one_message(api: Api):
-    """[ONCE5] Same key, same JSON, however it is written: the first answer, byte for byte, and one event."""
+    """[ONCE5] The same key and equal JSON, however formatted, get the first response, byte for byte, and one event."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     texts = [
@@ -252,7 +252,7 @@ async def test_a_repeated_post_is_one_message(api: Api):
 
 
 async def test_a_key_for_another_request_conflicts(api: Api):
-    """[ONCE5] The same key for another body, or at another path, is 409 and stores nothing."""
+    """[ONCE5] The same key with another body, or on another path, is 409 and stores nothing."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     body = {"conversation_id": group, "encrypted_envelope": "AAAA", "timestamp": 5}
@@ -269,8 +269,8 @@ async def test_a_key_for_another_request_conflicts(api: Api):
     assert len((await ada.get("/v1/events", group_id=group)).json()["events"]) == 2
 
 
-async def test_posts_at_once_with_one_key_are_one(api: Api):
-    """[ONCE6] While the first is under way, those with its key wait for its answer."""
+async def test_concurrent_posts_with_one_key_are_one(api: Api):
+    """[ONCE6] While the first post is in progress, others with its key wait for its response."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
 
@@ -280,8 +280,8 @@ async def test_posts_at_once_with_one_key_are_one(api: Api):
     assert (await ada.get("/api/groups")).json()["groups"][0]["last_seq"] == 2
 
 
-async def test_a_refused_key_is_free_again(api: Api):
-    """[ONCE7] A key whose first try was refused can be used for the corrected request."""
+async def test_the_key_of_a_refused_post_is_free(api: Api):
+    """[ONCE7] A key whose first request was refused can be used for the corrected request."""
     ada, eve = api.user(), api.user()
     group = await ada.make_group()
     body = {"conversation_id": group["group_id"], "encrypted_envelope": "AAAA", "timestamp": 5}
@@ -298,8 +298,8 @@ async def test_a_refused_key_is_free_again(api: Api):
     assert accepted.status_code == 200
 
 
-async def test_the_answer_outlives_the_membership(api: Api):
-    """[ONCE8] Who has left the group still gets the first answer to a repeated post."""
+async def test_the_response_outlives_the_membership(api: Api):
+    """[ONCE8] A former member still gets the first response to a repeated post."""
     ada, bob = api.user(), api.user()
     group = await ada.make_group()
     await bob.join(group)
@@ -325,8 +325,8 @@ async def test_a_bad_key_is_refused(api: Api, key: str):
     assert (await ada.get("/v1/messages")).json()["messages"] == []
 
 
-async def test_two_keys_are_none(api: Api):
-    """[ONCE3] A repeated header is no key that anybody chose."""
+async def test_two_keys_are_refused(api: Api):
+    """[ONCE3] A repeated header is not a valid key."""
     ada = api.user()
     headers = [*ada.headers.items(), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")]
     body = {"conversation_id": _NOWHERE, "encrypted_envelope": "AAAA", "timestamp": 5}

@@ -12,8 +12,8 @@ from orbital_relay.server.http import ENDPOINTS
 from tests.server.api import Api
 
 
-def test_kinds_of_drafts_with_a_key():
-    """[AGAIN1] Every kind of draft has a receipt for its key, but those of DELETE; and no DELETE heeds a key."""
+def test_types_of_drafts_with_a_key():
+    """[AGAIN1] Every type of draft has a receipt for its key, except those of DELETE; no DELETE uses a key."""
     without = set(typing.get_args(AnyDraft)) - receipts._KINDS.keys()
 
     assert without == {LeaveGroup, ExpireMedia}
@@ -22,7 +22,7 @@ def test_kinds_of_drafts_with_a_key():
 
 @pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "the same key"}])
 async def test_a_leave_that_is_repeated(api: Api, key: dict[str, str]):
-    """[AGAIN2] A leave whose answer was lost may be repeated: 403 says that it was done, and it is one event."""
+    """[AGAIN2] A leave whose response was lost may be repeated: 403 says that it was done, and one event is emitted."""
     ann, ben = api.user(), api.user()
     group = await ann.make_group()
     await ben.join(group)

@@ -11,15 +11,15 @@ from tests.server.api import Api
 
 
 async def test_alive_and_ready(api: Api):
-    """[RUN1] A server whose database answers is alive and ready; neither asks for a token."""
+    """[RUN1] A server whose database answers is alive and ready; neither endpoint needs a token."""
     live, ready = [await api.ask("GET", f"/health/{what}") for what in ("live", "ready")]
 
     assert (live.status_code, live.json()) == (200, {"status": "alive"})
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "degraded": []})
 
 
-async def test_the_database_is_away(api: Api, monkeypatch: pytest.MonkeyPatch):
-    """[RUN2] Not ready while the database cannot be reached, naming it; alive all the same."""
+async def test_an_unreachable_database(api: Api, monkeypatch: pytest.MonkeyPatch):
+    """[RUN2] A server is not ready while its database is unreachable, and names it; it stays alive."""
 
     async def away() -> bool:
         return False
@@ -32,8 +32,8 @@ async def test_the_database_is_away(api: Api, monkeypatch: pytest.MonkeyPatch):
     assert ready.json()["details"]["database"] is False
 
 
-async def test_redis_away_is_degraded(api: Api, monkeypatch: pytest.MonkeyPatch):
-    """[RUN2] Without Redis posts are stored, so the server is ready; body and metric name what is missing."""
+async def test_without_redis_degraded(api: Api, monkeypatch: pytest.MonkeyPatch):
+    """[RUN2] Without Redis posts are stored, so the server is ready; body and metric report the missing part."""
     monkeypatch.setattr(type(api.node.bus), "connected", property(lambda bus: False))
 
     ready = await api.ask("GET", "/health/ready")
@@ -44,7 +44,7 @@ async def test_redis_away_is_degraded(api: Api, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_a_part_that_hangs(api: Api, monkeypatch: pytest.MonkeyPatch):
-    """[RUN2] A probe is answered in time though the database is not."""
+    """[RUN2] A health check is answered in time even if the database hangs."""
 
     async def hang() -> bool:
         return await asyncio.get_running_loop().create_future()
@@ -57,8 +57,8 @@ async def test_a_part_that_hangs(api: Api, monkeypatch: pytest.MonkeyPatch):
     assert answer.status_code == 503
 
 
-async def test_going_down_is_not_ready(api: Api):
-    """[RUN3] Draining: not ready, so that nobody new is sent here; alive until the end."""
+async def test_draining_is_not_ready(api: Api):
+    """[RUN3] A draining server is not ready, so that it gets no new clients; it is alive until the end."""
     api.node.lifecycle.draining = True
 
     ready, live = [await api.ask("GET", f"/health/{what}") for what in ("ready", "live")]
@@ -68,7 +68,7 @@ async def test_going_down_is_not_ready(api: Api):
 
 
 async def test_metrics_are_prometheus_text(api: Api):
-    """[MET2] The numbers come as Prometheus reads them, and follow what happens."""
+    """[MET2] The metrics are in Prometheus text format and reflect each operation."""
     ada = api.user()
     await ada.say((await ada.make_group())["group_id"])
 

@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_files_are_served_with_their_types(root: Path):
-    """[SITE1] Each kind of file has its content type, whatever the machine's own table says."""
+    """[SITE1] Each type of file has its content type, whatever the system's MIME table says."""
     found = {name: Files(root).reply(name, if_none_match=None) for name in ("index.html", "app.js", "deep/style.css")}
 
     assert {name: reply.content_type for name, reply in found.items() if reply is not None} == {
@@ -75,7 +75,7 @@ def test_files_are_served_with_their_types(root: Path):
     ids=lambda name: repr(name[:30]),
 )
 def test_nothing_else_is_served(root: Path, name: str):
-    """[SITE2] No other kind, no folder, nothing hidden, nothing outside, however it is spelt or linked."""
+    """[SITE2] No other type, no folder, no hidden file, nothing outside is served, whatever the spelling or link."""
     reply = Files(root).reply(name, if_none_match=None)
 
     assert reply is None
@@ -91,7 +91,7 @@ def test_without_a_folder_there_is_nothing():
     ("header", "matches"),
     [("{etag}", True), ("W/{etag}", True), ('"other", {etag}', True), ("*", True), ('"other"', False), ("", False)],
 )
-def test_what_the_client_has_is_not_sent_again(root: Path, header: str, *, matches: bool):
+def test_a_current_copy_is_not_sent_again(root: Path, header: str, *, matches: bool):
     """[SITE3] 304 without a body for the version that the client has (RFC 9110 §13.1.2); any other gets the file."""
     site = Files(root)
     first = site.reply("app.js", if_none_match=None)
@@ -105,8 +105,8 @@ def test_what_the_client_has_is_not_sent_again(root: Path, header: str, *, match
     assert dict(again.headers)[b"etag"].decode() == etag
 
 
-def test_files_are_those_of_the_start(root: Path):
-    """[SITE3] What is changed, removed or added below a running server is not served: versions never mix."""
+def test_files_are_loaded_at_the_start(root: Path):
+    """[SITE3] Changes of files below a running server are not served: versions never mix."""
     site = Files(root)
     before = site.reply("app.js", if_none_match=None)
     (root / "app.js").write_text("export 2;")
@@ -125,7 +125,7 @@ def test_files_are_those_of_the_start(root: Path):
 
 
 def test_an_edition_changes_with_each_file(root: Path):
-    """[SITE8] All files have one mark, which changes with any of them and with nothing else."""
+    """[SITE8] All files share one edition mark, which changes with any of them and with nothing else."""
     first = Files(root).edition
     (root / "test" / "app.test.js").write_text("changed")
     (root / "notes.md").write_text("changed")
@@ -143,7 +143,7 @@ def test_an_edition_changes_with_each_file(root: Path):
 
 
 async def test_every_file_of_the_page_is_marked(api: Api):
-    """[SITE8] Page, script and SDK carry the same mark, also in a 304; what is no file carries none."""
+    """[SITE8] Page, script and SDK have the same mark, also in a 304; other responses have none."""
     answers = [await api.ask("GET", path) for path in ("/", "/js/main.js", "/sdk/client.js")]
     again = await api.ask("GET", "/", headers={"If-None-Match": answers[0].headers["etag"]})
     other = await api.ask("GET", "/docs")
@@ -165,8 +165,8 @@ async def test_every_file_of_the_page_is_marked(api: Api):
         ("gzip;q=0.000, br", False),
     ],
 )
-def test_text_is_packed_for_whoever_takes_it(root: Path, accepts: str | None, packed: bool):
-    """[SITE7] A client that takes gzip gets it, with an ETag of its own; every client gets the same text."""
+def test_text_is_compressed_on_request(root: Path, accepts: str | None, packed: bool):
+    """[SITE7] A client that accepts gzip gets it, with its own ETag; every client gets the same text."""
     reply = Files(root).reply("app.js", if_none_match=None, accept_encoding=accepts)
 
     assert reply is not None
@@ -180,8 +180,8 @@ def test_text_is_packed_for_whoever_takes_it(root: Path, accepts: str | None, pa
     assert again.status == 304
 
 
-def test_the_package_s_own_folder_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """[SITE4] An installed server serves what the wheel carries; a checkout what stands there."""
+def test_the_package_s_own_folder_is_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """[SITE4] An installed server serves the files of the wheel; a checkout serves its own files."""
     package = tmp_path / "site" / "orbital_relay"
     (package / "_web").mkdir(parents=True)
     (tmp_path / "clients").mkdir()
@@ -224,15 +224,15 @@ async def test_the_sdk_is_served(api: Api):
         "/%2e%2e/pyproject.toml",
     ],
 )
-async def test_outside_is_404(api: Api, path: str):
-    """[SITE2] Whatever is no file of the SDK or the page is 404 in JSON."""
+async def test_unknown_files_are_404(api: Api, path: str):
+    """[SITE2] A path that is not a file of the SDK or the page is 404 in JSON."""
     answer: Any = await api.ask("GET", path)
 
     assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")
 
 
-async def test_the_front_door(api: Api):
-    """[SITE6] `/` is a page, with a policy that allows no other origin."""
+async def test_the_start_page(api: Api):
+    """[SITE6] `/` is a page with a policy that allows no other origin."""
     answer = await api.ask("GET", "/")
 
     assert answer.status_code == 200

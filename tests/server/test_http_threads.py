@@ -20,7 +20,7 @@ def api(shared_api: Api) -> Api:
 
 
 async def test_a_thread_s_life(api: Api):
-    """[THR1] Opened, listed, shown and replied to: every answer tells the same of it, and the events do, too."""
+    """[THR1] A thread is opened, listed, shown and replied to: all responses agree, and so do the events."""
     ada, bob = api.user(), api.user()
     group = await ada.make_group()
     await bob.join(group)
@@ -85,7 +85,7 @@ async def test_a_thread_s_life(api: Api):
 
 @pytest.mark.parametrize("order", [None, "created_desc", "created_asc", "active_desc"])
 async def test_threads_come_page_by_page(api: Api, order: str | None):
-    """[THR2] limit, offset and sort cut one order into pages; the newest first unless asked otherwise."""
+    """[THR2] limit, offset and sort page through one order; newest first by default."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     made = [(await ada.open_thread(group))["thread_id"] for _ in range(7)]
@@ -106,7 +106,7 @@ async def test_threads_come_page_by_page(api: Api, order: str | None):
 
 
 async def test_replies_come_page_by_page_oldest_first(api: Api):
-    """[THR2] Replies in the order of the log; 50 a page unless asked otherwise."""
+    """[THR2] Replies are in the order of the log; 50 a page by default."""
     ada = api.user()
     thread = (await ada.open_thread((await ada.make_group())["group_id"]))["thread_id"]
     path = f"/api/threads/{thread}/replies"
@@ -135,7 +135,7 @@ async def test_replies_come_page_by_page_oldest_first(api: Api):
     ],
 )
 async def test_bad_pages_name_the_field(api: Api, query: str, field: str):
-    """[FORM6] Out of range, no whole number, given twice, or no known order: 400 with the field."""
+    """[FORM6] An out-of-range, non-integer or repeated parameter or an unknown sort is 400 with the field."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
 
@@ -145,7 +145,7 @@ async def test_bad_pages_name_the_field(api: Api, query: str, field: str):
 
 
 async def test_the_ends_of_the_ranges_pass(api: Api):
-    """[FORM6] The largest limit and offset are fine; past the end is an empty page."""
+    """[FORM6] The largest limit and offset are accepted; past the end the page is empty."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     thread = (await ada.open_thread(group))["thread_id"]
@@ -158,7 +158,7 @@ async def test_the_ends_of_the_ranges_pass(api: Api):
 
 
 async def test_threads_of_others(api: Api):
-    """[PERM1] 403 where the thread's group is another's, 404 where there is no thread or could be none."""
+    """[PERM1] 403 where the thread is another group's, 404 where it does not exist or the id is invalid."""
     ada, eve = api.user(), api.user()
     group = (await ada.make_group())["group_id"]
     thread = (await ada.open_thread(group))["thread_id"]
@@ -186,7 +186,7 @@ async def test_threads_of_others(api: Api):
     ],
 )
 async def test_bad_threads_name_the_field(api: Api, change: dict[str, Any], field: str):
-    """[FORM1] Each field that does not have its form is 400 with its name."""
+    """[FORM1] Each malformed field is 400 with its name."""
     body = {"group_id": _NOWHERE, "encrypted_title": "AAAA", "encrypted_body": "AAAA", **change}
 
     answer = await api.user().post("/api/threads", body)
@@ -203,14 +203,14 @@ async def test_bad_threads_name_the_field(api: Api, change: dict[str, Any], fiel
     ],
 )
 async def test_bad_replies_name_the_field(api: Api, body: dict[str, Any], field: str):
-    """[FORM1] Each field that does not have its form is 400 with its name."""
+    """[FORM1] Each malformed field is 400 with its name."""
     answer = await api.user().post(f"/api/threads/{_NOWHERE}/replies", body)
 
     assert (answer.status_code, answer.json()["details"]["field"]) == (400, field)
 
 
 async def test_repeated_threads_and_replies_are_one(api: Api):
-    """[ONCE5] The same key and body once; a reply's key belongs to its thread."""
+    """[ONCE5] The same key and body create one entry; a reply's key belongs to its thread."""
     ada = api.user()
     group = (await ada.make_group())["group_id"]
     body = {"group_id": group, "encrypted_title": "AAAA", "encrypted_body": "AAAA"}

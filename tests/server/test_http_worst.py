@@ -185,7 +185,7 @@ SOCKETS = {"/ws", "/v1/websocket"}
 
 
 def test_every_route_is_measured():
-    """[WORST1] Every route that answers a GET is measured here: a new list has to be added."""
+    """[WORST1] Every route that answers a GET is measured here: a new list must be added."""
     measured = {path.partition("?")[0] for path in (*LISTS, *LOGS, *ONES, *OTHERS, *SOCKETS)}
 
     assert {each.path for each in ENDPOINTS if each.method == "GET"} - measured == set()
@@ -199,7 +199,7 @@ def _path(crowd: Crowd, path: str) -> str:
 @pytest.mark.parametrize("path", LISTS)
 async def test_a_list_is_bounded_in_bytes_and_whole_over_its_pages(crowd: Crowd, path: str):
     """
-    [WORST2] A page ends before 8 MiB, says `has_more`, and the pages together have each entry once.
+    [WORST2] A page ends before 8 MiB, says `has_more`, and all pages together have each entry once.
 
     `GET /api/groups` answered 210 MB at once, threads 70 MB, replies 35 MB.
     """
@@ -223,8 +223,8 @@ async def test_a_list_is_bounded_in_bytes_and_whole_over_its_pages(crowd: Crowd,
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("path", [*LOGS, *ONES])
-async def test_an_answer_is_bounded_in_bytes(crowd: Crowd, path: str):
-    """[WORST3] Every other answer ends before 8 MiB and what one entry may have."""
+async def test_a_response_is_bounded_in_bytes(crowd: Crowd, path: str):
+    """[WORST3] Every other response ends before 8 MiB plus the maximum of one entry."""
     answer = (
         await crowd.ann.get(_path(crowd, path)) if "?" not in path else await crowd.ann.ask("GET", _path(crowd, path))
     )
@@ -235,7 +235,7 @@ async def test_an_answer_is_bounded_in_bytes(crowd: Crowd, path: str):
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_limits_of_a_list(crowd: Crowd):
-    """[WORST4] `limit` and `offset` of a list out of range are 400 with the field; `limit` is kept to."""
+    """[WORST4] A list's `limit` and `offset` out of range are 400 with the field; `limit` is respected."""
     for query, field in (({"limit": 0}, "limit"), ({"limit": 501}, "limit"), ({"offset": -1}, "offset")):
         refused = await crowd.ann.get("/api/groups", **query)
         assert (refused.status_code, refused.json()["details"]["field"]) == (400, field)
@@ -253,8 +253,8 @@ async def test_limits_of_a_list(crowd: Crowd):
         ("encrypted_group_key", 8 * 1024, "/api/groups/join"),
     ],
 )
-async def test_what_every_list_carries_is_small(api: Api, field: str, size: int, path: str):
-    """[WORST5] A group's name has up to 4 KiB and its key up to 8 KiB after decoding; one byte more is 413."""
+async def test_names_and_keys_in_lists_are_bounded(api: Api, field: str, size: int, path: str):
+    """[WORST5] A group's name may have 4 KiB and its key 8 KiB after decoding; one byte more is 413."""
     ann, bob = api.user(), api.user()
     group = await ann.make_group()
     body = {"encrypted_name": "QQ==", "encrypted_group_key": "QQ==", "invite_code": group["invite_code"]}
@@ -288,9 +288,9 @@ def _ask_without_reading(server: Server, path: str, token: str) -> socket.socket
 
 async def test_clients_that_do_not_read_do_not_end_the_server(tmp_path: Path, people: Callable[..., Any]):
     """
-    [WORST6] In 1.5 GiB of addresses, 120 requests for the largest pages whose answers nobody reads cut each other.
+    [WORST6] In 1.5 GiB of address space, 120 requests for the largest pages, never read, abort each other.
 
-    The server lives, takes no more memory than its setting and what making the pages needs, and a client that reads
+    The server survives, uses no more memory than its setting plus what rendering needs, and a client that reads
     is served meanwhile. Without the bound thirty such requests took 3.9 GB.
     """
     server = Server(tmp_path, command=(sys.executable, "-c", _LIMITED, "serve")).start()

@@ -38,7 +38,7 @@ def _lines(server: Server, message: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_limit_on_requests(serve: Callable[..., Server], limit: str):
-    """[LIMLOG1] Each limit on requests that is reached is one line with the client's address and the request's id."""
+    """[LIMLOG1] Each limit on requests that is reached logs one line with the client's address and the request id."""
     variable, ask = LIMITS[limit]
     server = serve(env={variable: "1", "ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOG_FORMAT": "json"})
     with httpx.Client(base_url=server.url, headers={**FROM, "Authorization": f"Bearer {token('busy')}"}) as http:
@@ -54,7 +54,7 @@ def test_a_limit_on_requests(serve: Callable[..., Server], limit: str):
 
 @pytest.mark.parametrize("bearer", [token("busy"), "nonsense"])
 def test_the_limit_on_handshakes(serve: Callable[..., Server], bearer: str):
-    """[LIMLOG2] A handshake over the limit, with a token or a wrong one, is one line with the client's address."""
+    """[LIMLOG2] A handshake over the limit, whatever its token, logs one line with the client's address."""
     env = {"ORBITAL_CONNECT_LIMIT": "1", "ORBITAL_CONNECT_CEILING": "1", "ORBITAL_CONNECT_POLICY": "strict"}
     server = serve(env={**env, "ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOG_FORMAT": "json"})
     statuses = []
@@ -75,7 +75,7 @@ def test_the_limit_on_handshakes(serve: Callable[..., Server], bearer: str):
 
 
 def test_refusals_have_the_id_too(serve: Callable[..., Server]):
-    """[LIMLOG3] A refused login and a refused sign-up are one line each, with the address and the request's id."""
+    """[LIMLOG3] A refused login and a refused sign-up log one line each, with the address and the request id."""
     server = serve(env={"ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOG_FORMAT": "json"})
     with httpx.Client(base_url=server.url, headers=FROM) as http:
         taken = [http.post("/api/signup", json={"username": "ada_l", **SIGNUP}).status_code for _ in range(2)]
@@ -94,7 +94,7 @@ def test_refusals_have_the_id_too(serve: Callable[..., Server]):
 async def test_an_error_of_ours_names_its_line(
     api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    """[LIMLOG4] A 500 has the id of the request in its body, and the line with the traceback has the same."""
+    """[LIMLOG4] A 500 has the request id in its body, and the logged traceback has the same id."""
     ann = api.user()
 
     def broken(*_: Any, **__: Any) -> Any:

@@ -245,7 +245,7 @@ async def _tell_no_secret(server: Server, refuse: Callable[[], Callable[[], None
 
 
 async def test_no_line_has_a_secret(serve: Serve):
-    """[PROM5] At level debug, through every route and frame, well, badly and with a database that refuses every row."""
+    """[PROM5] At level debug no secret is logged: every route and frame, valid and invalid, with a failing database."""
     server = serve(env={"ORBITAL_LOG_LEVEL": "debug", "ORBITAL_LOG_FORMAT": "json"})
 
     await _tell_no_secret(server, lambda: _refuse_rows_in_sqlite(server))
@@ -254,7 +254,7 @@ async def test_no_line_has_a_secret(serve: Serve):
 async def test_no_line_of_a_cluster_has_a_secret(
     serve: Serve, postgres_cluster: Postgres, postgres_url: str, redis_server: Redis
 ):
-    """[PROM5] The same on PostgreSQL, whose error for a row contains the whole row, with Redis, as text for people."""
+    """[PROM5] The same on PostgreSQL, whose errors contain the whole row, with Redis and the text log format."""
     env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url}
     server = serve(env={"ORBITAL_LOG_LEVEL": "debug", "ORBITAL_LOG_FORMAT": "text", **env})
 

@@ -60,7 +60,7 @@ async def put(server: Server, anna: Person, data: bytes, *, chunk_bytes: int = 1
 
 
 async def test_gc_and_check(serve: Serve):
-    """[MED21] `gc` waits for the server to stop, then deletes what has expired; `check` finds what is wrong."""
+    """[MED21] `gc` waits until the server has stopped, then deletes expired media; `check` finds what is wrong."""
     server = serve()
     anna = await Person.sign_up(server.url)
     media_id, group_id = await put(server, anna, os.urandom(300_000))
@@ -107,7 +107,7 @@ def _let_expire(server: Server, media_id: str) -> None:
 
 
 async def test_a_server_with_a_bucket(serve: Serve, s3: S3):
-    """[MED22] With ORBITAL_MEDIA_URL the bytes are in the bucket, and nothing else is different."""
+    """[MED22] With ORBITAL_MEDIA_URL the bytes are in the bucket, and everything else is unchanged."""
     server = serve(env={**s3.environ, "ORBITAL_MEDIA_URL": f"s3://{BUCKET}/orbital"})
     anna = await Person.sign_up(server.url)
     data = os.urandom(1_000_000)
@@ -162,9 +162,9 @@ def _chunk(thread_id: str, data: bytes) -> bytes:
     return b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
 
 
-async def test_what_a_shutdown_cuts_short(serve: Serve):
+async def test_transfers_that_a_shutdown_aborts(serve: Serve):
     """
-    [MED26] A chunk and a download that the drain did not wait for end with 503 and with less than was announced.
+    [MED26] A chunk and a download that exceed the drain deadline end with 503 and with a truncated body.
 
     Both were a traceback in the log, and the client got a 500 in plain text.
     """
@@ -189,8 +189,8 @@ async def test_what_a_shutdown_cuts_short(serve: Serve):
     await anna.close()
 
 
-async def test_a_shutdown_takes_parts_back(serve: Serve, s3: S3):
-    """[BLOB14] A server that is stopped in the middle of a multipart upload leaves no parts in the bucket."""
+async def test_a_shutdown_aborts_multipart_uploads(serve: Serve, s3: S3):
+    """[BLOB14] A server that is stopped during a multipart upload leaves no parts in the bucket."""
     gate = HeldCalls(s3)
     env = {"ORBITAL_MEDIA_URL": f"s3://{BUCKET}/stopped", "ORBITAL_MEDIA_CHUNK_BYTES": "30000000"}
     server = serve(env={**gate.environ, **env, "ORBITAL_DRAIN_SECONDS": "0.2"})
@@ -212,8 +212,8 @@ async def test_a_shutdown_takes_parts_back(serve: Serve, s3: S3):
     await anna.close()
 
 
-async def test_a_bucket_that_is_not_there(serve: Serve, s3: S3, tmp_path: Path):
-    """[MED23] A server whose bucket does not exist says so and does not start."""
+async def test_a_bucket_that_does_not_exist(serve: Serve, s3: S3, tmp_path: Path):
+    """[MED23] A server whose bucket does not exist reports that and does not start."""
     server = serve(env={**s3.environ, "ORBITAL_MEDIA_URL": "s3://no-such-bucket-here"}, start=False)
     program = server.launch()
 

@@ -140,12 +140,12 @@ async def carry(serve: Serve, tmp_path: Path, seed: int, *, size_mib: int) -> No
     await anna.close()
 
 
-async def test_a_large_medium_and_three_deaths(serve: Serve, tmp_path: Path, seed: int):
-    """[MED20] 100 MiB up while the server is killed three times, and down: equal, with memory that does not follow."""
+async def test_a_large_medium_and_three_kills(serve: Serve, tmp_path: Path, seed: int):
+    """[MED20] 100 MiB are uploaded over three kills of the server and downloaded, equal, with bounded memory."""
     await carry(serve, tmp_path, seed, size_mib=100)
 
 
 @pytest.mark.soak
-async def test_the_largest_medium_and_three_deaths(serve: Serve, tmp_path: Path, seed: int):
-    """[MED20] The same with the 500 MiB that a medium may have."""
+async def test_the_largest_medium_and_three_kills(serve: Serve, tmp_path: Path, seed: int):
+    """[MED20] The same with 500 MiB, the maximum of a medium."""
     await carry(serve, tmp_path, seed, size_mib=500)

@@ -105,7 +105,7 @@ async def test_a_disabled_user_s_new_token_is_refused(tmp_path: Path):
 
 
 async def test_another_password(server: Server):
-    """[OPER3] `user password` replaces the password and ends the sessions; it keeps the rules of a sign-up."""
+    """[OPER3] `user password` replaces the password and ends the sessions; the rules of a sign-up apply."""
     async with await Person.sign_up(server.url, "ada") as ada:
         await orbital(server, "user", "password", "ada", given=f"{NEW_PASSWORD}\n")
 
@@ -119,7 +119,7 @@ async def test_another_password(server: Server):
 
 
 async def test_another_name(server: Server):
-    """[OPER4] `user rename` gives a free name of the allowed form; a login by the old name is 401."""
+    """[OPER4] `user rename` sets a free, valid name; a login with the old name is 401."""
     async with await Person.sign_up(server.url, "ada") as ada, await Person.sign_up(server.url, "bob"):
         await orbital(server, "user", "rename", "ada", "Countess")
 
@@ -133,7 +133,7 @@ async def test_another_name(server: Server):
 
 
 async def test_users_of_another_service_have_no_password(server: Server):
-    """[OPER5] Password and name of a user of another service are not ours to change; unknown users are named."""
+    """[OPER5] Password and name of another service's user cannot be changed here; unknown users are reported."""
     async with Person(server.url, user_id="outside|1", username="eve", token=token("outside|1", "eve")) as eve:
         await eve.get("/api/groups")
 
@@ -145,7 +145,7 @@ async def test_users_of_another_service_have_no_password(server: Server):
 
 
 async def test_lists_show_people_and_what_they_store(server: Server):
-    """[OPER6] Lists show last seen to the hour, groups and stored media, and no content."""
+    """[OPER6] Lists show last seen to the hour, groups and stored media, but no content."""
     async with await Person.sign_up(server.url, "ada") as ada, await Person.sign_up(server.url, "bob") as bob:
         group = await ada.make_group()
         await bob.join(group)
@@ -208,7 +208,7 @@ async def _until_seen(server: Server, names: set[str]) -> dict[str, dict[str, An
 
 
 async def test_last_seen_is_written_once_an_hour(tmp_path: Path):
-    """[OPER7] A user who is here is written once an hour, also by a token that is used again and again."""
+    """[OPER7] The last-seen time of a connected user is written once an hour, also when a token is used repeatedly."""
     async with opened(tmp_path, prune_seconds="3600") as api:
         ada, bob = api.user(), api.user()
         written: list[tuple[list[int], int]] = []
@@ -243,8 +243,8 @@ async def _media(api: Api, media_id: str) -> int:
     return (await api.user("reader", user_id="reader").get(f"/api/media/{media_id}/download")).status_code
 
 
-async def test_an_erased_account_leaves_nothing_but_others_logs(tmp_path: Path):
-    """[ERASE1] Erasing takes name, id, password, keys, memberships and media at once; the log stays whole."""
+async def test_an_erased_account_leaves_the_group_logs_intact(tmp_path: Path):
+    """[ERASE1] Erasing deletes name, id, password, keys, memberships and media at once; the log stays intact."""
     async with opened(tmp_path, prune_seconds="3600") as api:
         signed = (await api.ask("POST", "/api/signup", json={**ADA, "public_key": {"kty": "ada-s-key"}})).json()
         ada, bob = api.user("ada", user_id=signed["user_id"]), api.user("bob")
@@ -281,8 +281,8 @@ async def test_an_erased_account_leaves_nothing_but_others_logs(tmp_path: Path):
     assert b"ada-s-key" not in stored
 
 
-async def test_content_goes_with_the_retention(tmp_path: Path):
-    """[ERASE2] After the retention an erased user's threads and replies go; where others answered, only the text."""
+async def test_content_is_deleted_with_the_retention(tmp_path: Path):
+    """[ERASE2] After the retention an erased user's threads and replies go; if others replied, only the text."""
     async with opened(tmp_path, prune_seconds="3600") as api:
         ada, bob = api.user(), api.user()
         group = await ada.make_group()
@@ -313,7 +313,7 @@ async def test_content_goes_with_the_retention(tmp_path: Path):
 
 
 async def test_a_deleted_group_is_gone(tmp_path: Path):
-    """[ERASE3] Deleting a group removes its members, then its log, threads and media; other groups stay whole."""
+    """[ERASE3] Deleting a group removes its members, then its log, threads and media; other groups stay intact."""
     async with opened(tmp_path, prune_seconds="3600") as api:
         ada, bob = api.user(), api.user()
         group, other = await ada.make_group(), await ada.make_group()
@@ -344,7 +344,7 @@ async def test_a_deleted_group_is_gone(tmp_path: Path):
 
 
 async def test_deletion_from_the_command_line(server: Server):
-    """[ERASE4] `user delete` and `group delete` wait for the running server, and do it themselves where none runs."""
+    """[ERASE4] `user delete` and `group delete` use the running server, or do the work themselves without one."""
     async with (
         await Person.sign_up(server.url, "ada") as ada,
         await Person.sign_up(server.url, "bob") as bob,

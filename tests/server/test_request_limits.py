@@ -31,7 +31,7 @@ def _assert_too_many(answer, within_s):
 
 
 async def test_guessing_passwords(serve):
-    """[DOO20] Ten logins in 15 minutes from an address under a name; the eleventh is 429 even with the right one."""
+    """[DOO20] Ten logins in 15 minutes per address and name; the eleventh is 429, even with the right password."""
     server = serve(env={"ORBITAL_LOGIN_LIMIT": "10"})
     async with _client(server) as here, _client(server, source="127.0.0.2") as there:
         await here.post("/api/signup", json={"username": "ada", "password": PASSWORD, "public_key": {}})
@@ -45,7 +45,7 @@ async def test_guessing_passwords(serve):
         assert (await there.post("/api/login", json=right)).status_code == 200
 
 
-async def test_making_accounts(serve):
+async def test_creating_accounts(serve):
     """[DOO21] Signups are limited per address in 15 minutes; invalid ones do not count."""
     server = serve(env={"ORBITAL_SIGNUP_LIMIT": "3"})
 
@@ -61,7 +61,7 @@ async def test_making_accounts(serve):
 
 
 async def test_guessing_invite_codes(serve):
-    """[DOO22] So many tries to join in 15 minutes by one user, from any address, and by any user from one address."""
+    """[DOO22] Join attempts in 15 minutes are limited by user, from any address, and by address, for any user."""
     server = serve(env={"ORBITAL_JOIN_LIMIT": "3"})
     body = {"invite_code": "AAAAAAAA", "encrypted_group_key": opaque()}
 
@@ -76,7 +76,7 @@ async def test_guessing_invite_codes(serve):
 
 
 async def test_other_requests(serve):
-    """[DOO23] So many other requests a minute by one user, from wherever; another user is not held up."""
+    """[DOO23] Other requests per minute are limited by user, from any address; other users are not affected."""
     server = serve(env={"ORBITAL_REQUEST_LIMIT": "20"})
     async with (
         _client(server, bearer=token("busy")) as busy,
@@ -89,7 +89,7 @@ async def test_other_requests(serve):
         assert (await calm.get("/api/groups")).status_code == 200
 
 
-async def test_what_a_server_tells(server, people):
+async def test_metrics_name_no_user(server, people):
     """[DOO24] After two listeners received one message, the metrics count it and name no user."""
     ada, bob = await people(server.url), await people(server.url)
     group = await ada.make_group()
@@ -144,8 +144,8 @@ async def test_what_a_server_tells(server, people):
         ),
     ],
 )
-def test_a_setting_that_cannot_be_used(tmp_path, args, env, why):
-    """[DOO25] A bad setting ends the server before it listens, with a sentence, no traceback, and a failing status."""
+def test_an_invalid_setting(tmp_path, args, env, why):
+    """[DOO25] An invalid setting ends the server before it listens, with a sentence and a failing status."""
     program = Program(
         [sys.executable, "-m", "orbital_relay", "serve", "--port", "0", *args],
         env={"PATH": "", "ORBITAL_DATA_DIR": str(tmp_path / "var"), **env},

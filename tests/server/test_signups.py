@@ -62,7 +62,7 @@ def outcome(answer: httpx.Response) -> tuple[int, str]:
 async def test_the_default_follows_who_can_reach_the_server(
     tmp_path: Path, settings: dict[str, str], headers: dict[str, str], policy: str
 ):
-    """[SGN1] Unset, sign-ups are open to requests of this machine to a loopback address, and to nobody else."""
+    """[SGN1] By default sign-ups are open only to requests of this machine to a loopback address."""
     async with opened(tmp_path, **{"signups": "", **settings}) as api:
         about = await api.ask("GET", "/api/about", headers=headers)
         answer = await sign_up(api, "ada", headers=headers)
@@ -74,7 +74,7 @@ async def test_the_default_follows_who_can_reach_the_server(
 
 
 async def test_closed_is_closed(tmp_path: Path):
-    """[SGN2] With `closed` no invitation helps; who has an account still logs in."""
+    """[SGN2] With `closed` no invitation is accepted; existing accounts still log in."""
     async with opened(tmp_path, signups="open") as api:
         assert (await sign_up(api, "ada")).status_code == 201
     async with opened(tmp_path, signups="closed") as api:
@@ -106,8 +106,8 @@ async def test_an_operators_invitation_is_good_once(tmp_path: Path):
     assert [each.used_by for each in rows] == ["ada", "bob"]
 
 
-async def test_one_invitation_for_many_at_once(tmp_path: Path):
-    """[SGN3] Of many sign-ups at once with one invitation, one succeeds."""
+async def test_one_invitation_for_concurrent_signups(tmp_path: Path):
+    """[SGN3] Of concurrent sign-ups with one invitation, one succeeds."""
     async with opened(tmp_path, signups="invited") as api:
         code = await invite(api)
 
@@ -119,8 +119,8 @@ async def test_one_invitation_for_many_at_once(tmp_path: Path):
 @pytest.mark.parametrize(
     "bad", [None, "", "x", "AAAAAAAA", "AAAAA-AAAAA-AAAAA-AAAAA", "é" * 20, "\x00" * 8, "A" * 30_000]
 )
-async def test_what_is_no_invitation_is_refused(tmp_path: Path, bad: str | None):
-    """[SGN4] A missing, an unknown and a malformed invitation are 403; nothing is hashed for them."""
+async def test_an_invalid_invitation_is_refused(tmp_path: Path, bad: str | None):
+    """[SGN4] A missing, unknown or malformed invitation is 403, before any password is hashed."""
     async with opened(tmp_path, signups="invited") as api:
         hashed = api.node.passwords.hash
         api.node.passwords.hash = None  # type: ignore[assignment,method-assign] - a hash would be a 500
@@ -132,7 +132,7 @@ async def test_what_is_no_invitation_is_refused(tmp_path: Path, bad: str | None)
 
 
 async def test_an_expired_and_a_withdrawn_invitation_are_refused(tmp_path: Path):
-    """[SGN4] An invitation ends with its date, and when the operator withdraws it; a used one stays in the list."""
+    """[SGN4] An invitation ends at its date or when the operator withdraws it; a used one stays in the list."""
     async with opened(tmp_path, signups="invited") as api:
         expired, withdrawn, used = await invite(api, life_ms=0), await invite(api), await invite(api)
         (_, second, third) = await api.node.store.invitations()
@@ -147,7 +147,7 @@ async def test_an_expired_and_a_withdrawn_invitation_are_refused(tmp_path: Path)
 
 
 async def test_a_groups_code_is_an_invitation(tmp_path: Path):
-    """[SGN5] A valid invite code of a group lets any number of people sign up; a replaced one lets nobody."""
+    """[SGN5] A group's valid invite code lets any number of people sign up; a replaced code is refused."""
     async with opened(tmp_path, signups="invited") as api:
         host = api.user()
         group = await host.make_group()
@@ -164,16 +164,16 @@ async def test_a_groups_code_is_an_invitation(tmp_path: Path):
     assert joined.json()["member_count"] == 2
 
 
-async def test_guessing_an_invitation_meets_the_limit(tmp_path: Path):
-    """[SGN6] A refused sign-up counts as one: codes cannot be guessed faster than accounts can be made."""
+async def test_guessing_an_invitation_is_limited(tmp_path: Path):
+    """[SGN6] A refused sign-up counts: codes cannot be guessed faster than accounts can be created."""
     async with opened(tmp_path, signups="invited", signup_limit="3") as api:
         statuses = [(await sign_up(api, "ada", "AAAAAAA" + letter)).status_code for letter in "ABCD"]
 
     assert statuses == [403, 403, 403, 429]
 
 
-async def test_a_lost_answer_costs_no_second_invitation(tmp_path: Path):
-    """[SGN7] A sign-up repeated with its idempotency key gets its account, though the invitation is used up."""
+async def test_a_lost_response_costs_no_second_invitation(tmp_path: Path):
+    """[SGN7] A sign-up repeated with its idempotency key gets its account, though the invitation is used."""
     async with opened(tmp_path, signups="invited") as api:
         code, headers = await invite(api), {"Idempotency-Key": "once"}
         first = await sign_up(api, "ada", code, headers=headers)
@@ -183,8 +183,8 @@ async def test_a_lost_answer_costs_no_second_invitation(tmp_path: Path):
     assert first.json()["user_id"] == again.json()["user_id"]
 
 
-async def test_a_server_says_what_it_is(tmp_path: Path):
-    """[SGN8] `GET /api/about` names place, version, address, policy and limits, without a token."""
+async def test_a_server_describes_itself(tmp_path: Path):
+    """[SGN8] `GET /api/about` returns place, version, address, policy and limits, without a token."""
     async with opened(
         tmp_path, name="The Lovelaces", public_url="https://talk.example.org/", signups="invited", media_file_bytes="5"
     ) as api:
@@ -209,7 +209,7 @@ def orbital(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
 
 
 async def test_an_invitation_from_the_command_line(serve: Serve):
-    """[SGN9] `orbital user invite` beside a running server prints a link whose code signs one person up."""
+    """[SGN9] `orbital user invite` beside a running server prints a link whose code allows one sign-up."""
     server = serve(env={"ORBITAL_SIGNUPS": "invited"})
     made = await asyncio.to_thread(
         orbital, server.data_dir, "user", "invite", "--note", "grandma", "--public-url", "https://talk.example.org/"
@@ -247,8 +247,8 @@ async def test_an_invitation_from_the_command_line(serve: Serve):
         ({"ORBITAL_TRUSTED_PROXIES": "127.0.0.1"}, "anybody can make accounts and groups here", ""),
     ],
 )
-def test_a_start_says_who_may_sign_up(serve: Serve, env: dict[str, str], said: str, unsaid: str):
-    """[SGN10] A start names the way to the first account; open sign-ups where others reach it are warned of."""
+def test_the_log_says_at_start_how_to_sign_up(serve: Serve, env: dict[str, str], said: str, unsaid: str):
+    """[SGN10] At start the log names the way to the first account; sign-ups that others can reach cause a warning."""
     server = serve(env=env)
 
     assert any(said in line for line in server.log)

@@ -35,7 +35,7 @@ async def _family(server, people, count=2):
 
 
 async def test_auth_success_comes_first(server, people):
-    """[SOCK1] The first frame says who the server takes the client for, and what it may count on."""
+    """[SOCK1] The first frame names the authenticated user and the capabilities of the connection."""
     ada = await people(server.url)
 
     async with await ada.connect() as socket:
@@ -67,7 +67,7 @@ async def test_both_paths_are_the_endpoint(server, people):
 
 
 async def test_subscribe_adds(server, people):
-    """[SUB1] `subscribe` adds groups; it is always answered, and the answer has the position of each group."""
+    """[SUB1] `subscribe` adds groups and is always answered, with the position of each group."""
     ada, group = await _family(server, people, 1)
     other = await ada.make_group()
 
@@ -87,7 +87,7 @@ async def test_subscribe_adds(server, people):
 
 
 async def test_groups_of_others(server, people):
-    """[SUB1] Groups that the user is not in, or that do not exist, are named in one `error`; the rest go through."""
+    """[SUB1] Groups that the user is not in, or that do not exist, are listed in one `error`; the others succeed."""
     ada, group = await _family(server, people, 1)
     bob, strange = await _family(server, people, 1)
     missing = str(uuid.uuid4())
@@ -107,7 +107,7 @@ async def test_groups_of_others(server, people):
 
 
 async def test_unsubscribe(server, people):
-    """[SUB2] `unsubscribe` is answered, and nothing of the group comes after it."""
+    """[SUB2] `unsubscribe` is answered, and no event of the group follows."""
     ada, bob, group = await _family(server, people)
 
     async with await ada.listen(group) as socket:
@@ -123,7 +123,7 @@ async def test_unsubscribe(server, people):
     assert socket.seqs(group) == [3]
 
 
-async def test_every_event_has_its_shape(server, people):
+async def test_every_event_has_its_fields(server, people):
     """[EVT1] Messages, threads, replies and members arrive with the protocol's fields, chained, in order."""
     ada, bob, group = await _family(server, people)
 
@@ -175,7 +175,7 @@ async def test_every_event_has_its_shape(server, people):
 
 
 async def test_resume(server, people):
-    """[PROM4] `since` replays what is later, then goes on live, with no gap and no repeat; a hash is checked."""
+    """[PROM4] `since` replays later events, then continues live, without gap or duplicate; a hash is verified."""
     ada, bob, group = await _family(server, people)
     async with await ada.listen(group, since={group.id: 0}) as socket:
         for _ in range(10):
@@ -195,8 +195,8 @@ async def test_resume(server, people):
 
 
 @pytest.mark.parametrize("position", [99, {"seq": 2, "hash": "A" * 43}, {"seq": 99, "hash": None}])
-async def test_a_position_that_is_not_the_logs(server, people, position):
-    """[PROM4] Ahead of the log, or with another hash: `recovered` is false, nothing is replayed, it goes on live."""
+async def test_a_position_that_the_log_does_not_have(server, people, position):
+    """[PROM4] Ahead of the log, or with another hash: `recovered` is false, no replay, live events continue."""
     ada, bob, group = await _family(server, people)
     await bob.say(group)
 
@@ -209,7 +209,7 @@ async def test_a_position_that_is_not_the_logs(server, people, position):
 
 
 async def test_each_event_once_on_a_connection(server, people):
-    """[PROM2] Subscribing again, with whatever position, repeats nothing that was sent."""
+    """[PROM2] Subscribing again, with any position, repeats no event that was sent."""
     ada, bob, group = await _family(server, people)
 
     async with await ada.listen(group, since={group.id: 0}) as socket:
@@ -226,7 +226,7 @@ async def test_each_event_once_on_a_connection(server, people):
 
 
 async def test_retention(serve, people):
-    """[KEEP1] Events past the retention are deleted; resuming before them is reported, and REST answers 410."""
+    """[KEEP1] Events past the retention are deleted; resuming before them is reported, and REST returns 410."""
     server = serve(env={"ORBITAL_RETENTION_DAYS": "0.00002", "ORBITAL_PRUNE_SECONDS": "0.2"})
     ada, bob, group = await _family(server, people)
     for _ in range(5):
@@ -255,7 +255,7 @@ async def test_retention(serve, people):
 
 
 async def test_stamps(server, people):
-    """[STAMP1] [STAMP2] Events rise over all groups; no other frame overtakes them, and REST fills from any stamp."""
+    """[STAMP1] [STAMP2] Event stamps rise over all groups; no other frame overtakes them; REST catches up from any."""
     ada, bob, group = await _family(server, people)
     other = await bob.make_group()
     await ada.join(other)
@@ -286,7 +286,7 @@ async def test_stamps(server, people):
 
 
 async def test_removed_while_messages_flow(server, people):
-    """[PROM1] Not one frame after its `member_left` reaches the removed user, on any of its connections."""
+    """[PROM1] No frame after its `member_left` reaches the removed user, on any of its connections."""
     ada, bob, cy, group = await _family(server, people, 3)
     sockets = [await cy.listen(group) for _ in range(5)]
     watching = await bob.listen(group)
@@ -323,7 +323,7 @@ async def test_removed_while_messages_flow(server, people):
 
 
 async def test_posts_as_frames(server, people):
-    """[POST1] Each post frame does what its POST does; answers come in the order of the frames."""
+    """[POST1] Each post frame does what its POST does; responses come in the order of the frames."""
     ada, bob, group = await _family(server, people)
 
     async with await ada.connect() as socket, await bob.listen(group) as listening:
@@ -355,7 +355,7 @@ async def test_posts_as_frames(server, people):
 
 
 async def test_a_frame_and_a_post_share_their_keys(server, people):
-    """[ONCE1] The key of a frame and that of a POST with the same body are one: the event is there once."""
+    """[ONCE1] A frame and a POST with the same body share one idempotency key: the event is stored once."""
     ada, bob, group = await _family(server, people)
     body = {"conversation_id": group.id, "encrypted_envelope": opaque(), "timestamp": 1}
 
@@ -386,8 +386,8 @@ async def test_ten_bad_posts_in_a_row(server, people):
     assert [frame["reply_to"] for frame in socket.frames if frame["type"] == "error"] == list(range(10))
 
 
-async def test_who_posts_and_goes(serve, people):
-    """[POST1] A post that is refused after its client has gone is not logged as an error."""
+async def test_a_client_that_posts_and_disconnects(serve, people):
+    """[POST1] A post that is refused after its client disconnected is not logged as an error."""
     server = serve()
     ada, group = await _family(server, people, 1)
     stranger = await people(server.url)
@@ -409,7 +409,7 @@ async def test_who_posts_and_goes(serve, people):
 
 
 async def test_typing(server, people):
-    """[TYPE1] The group's other people see who types; names come from the token, whatever the frame says."""
+    """[TYPE1] The other members of the group see who types; the name comes from the token, whatever the frame says."""
     ada, bob, group = await _family(server, people)
     thread = (await ada.open_thread(group))["thread_id"]
     outsider = await people(server.url)
@@ -440,7 +440,7 @@ async def test_typing(server, people):
     assert len([frame for frame in other.frames if frame["type"] == "typing_indicator"]) == 2
 
 
-async def test_typing_where_one_may_not(server, people):
+async def test_typing_without_permission(server, people):
     """[TYPE1] When a non-member types in a thread and leaves at once, no member of its group receives it."""
     ada, bob, group = await _family(server, people)
     thread = (await ada.open_thread(group))["thread_id"]
@@ -536,7 +536,7 @@ async def test_a_newer_token_keeps_the_connection(server):
 
 
 async def test_frames_over_the_rate(serve, people):
-    """[RATE1] Too many frames are refused one by one; who goes on is closed with 1008."""
+    """[RATE1] Frames over the rate are refused one by one; a client that continues is closed with 1008."""
     server = serve(env={"ORBITAL_FRAME_RATE": "5"})
     ada = await people(server.url)
 
@@ -552,7 +552,7 @@ async def test_frames_over_the_rate(serve, people):
 
 
 async def test_sigterm(serve, people):
-    """[DRAIN1] SIGTERM lets what is under way finish, closes sockets with 1012, and ends with status 0."""
+    """[DRAIN1] SIGTERM: work in progress finishes, sockets close with 1012, and the status is 0."""
     server = serve()
     ada, bob, group = await _family(server, people)
     listening = await ada.listen(group)

@@ -44,7 +44,7 @@ async def test_the_events(server, people):
 
 
 async def test_posts_by_frames(server, people):
-    """[EPOCH7] A frame that posts takes `if_epoch` like its POST; the `error` has the epoch."""
+    """[EPOCH7] A post frame accepts `if_epoch` like its POST; the `error` has the epoch."""
     ann, _, group = await _ann_and_bob(server, people)
     message = {"conversation_id": group.id, "encrypted_envelope": opaque(), "timestamp": 1}
     thread = {"group_id": group.id, "encrypted_title": opaque(), "encrypted_body": opaque()}

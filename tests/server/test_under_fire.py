@@ -130,8 +130,8 @@ def _orbital(command, server, *args):
     )
 
 
-async def test_check_finds_what_was_changed(serve, people):
-    """[CHECK1] `orbital check` names what somebody changed behind the server's back."""
+async def test_check_finds_what_was_modified(serve, people):
+    """[CHECK1] `orbital check` names each modification that was made outside the server."""
     server = serve()
     ada = await people(server.url)
     group = await ada.make_group()
@@ -165,7 +165,7 @@ async def test_check_finds_what_was_changed(serve, people):
 
 
 async def test_two_thousand_connections_of_which_some_never_read(serve, people, seed):
-    """[SLOW1] [SLOW2] Memory stays bounded, the others' latency does not move, and the slow get everything later."""
+    """[SLOW1] [SLOW2] Memory stays bounded, the others' latency is unchanged, and slow readers get all events later."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
     server = serve()
@@ -355,7 +355,7 @@ def _encrypted(content: bytes) -> bytes:
 
 
 async def test_other_services_tokens_under_one_name(server):
-    """[AUTH2] Two users of another service may bear one name; each is its own."""
+    """[AUTH2] Two users of another service may have the same name; they stay separate users."""
     first = Person(server.url, user_id="one", username="twin", token=token("one", "twin"))
     second = Person(server.url, user_id="two", username="twin", token=token("two", "twin"))
     group = await first.make_group()

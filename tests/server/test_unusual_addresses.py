@@ -50,9 +50,9 @@ def _link_local() -> str:
 
 async def test_a_link_local_address(tmp_path: Path):
     """
-    [UNUSUAL1] A server at a link-local address prints one that the SDK and the health check can use: with the zone.
+    [UNUSUAL1] A server at a link-local address prints an address with its zone, usable by the SDK and health check.
 
-    The zone was missing, so that no program could open what was printed, and `%25` was taken for the zone's name.
+    The zone was missing, so that the printed address was unusable, and `%25` was parsed as the zone's name.
     """
     host = _link_local()
     server = Server(tmp_path, args=("--host", host), env={"ORBITAL_SIGNUPS": "open"})
@@ -80,13 +80,13 @@ async def test_a_link_local_address(tmp_path: Path):
     ],
 )
 def test_zones(url: str, http: str, host: str):
-    """[UNUSUAL2] The zone of an address is read as RFC 6874 writes it, and as people do; the RFC's way is printed."""
+    """[UNUSUAL2] The zone of an address is read in RFC 6874's form and in the plain form; RFC 6874's is printed."""
     assert (address_of(url).http, address_of(url).host) == (http, host)
     assert address(host, 3000) == "http://[fe80::1%25eth0]:3000"
 
 
 async def test_a_name_with_an_umlaut(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch):
-    """[UNUSUAL3] The SDK reaches a server by a name with other letters than ASCII: it asks for the name in Punycode."""
+    """[UNUSUAL3] The SDK connects to a server with a non-ASCII name: it resolves the name in Punycode."""
     server = serve(env={"ORBITAL_SIGNUPS": "open"})
     resolve = socket.getaddrinfo
 
@@ -102,7 +102,7 @@ async def test_a_name_with_an_umlaut(serve: Callable[..., Server], monkeypatch: 
 @pytest.mark.parametrize("written", ["https://exämple.test", "https://EXÄMPLE.test:443", "https://xn--exmple-cua.test"])
 def test_an_origin_with_an_umlaut(serve: Callable[..., Server], written: str):
     """
-    [UNUSUAL4] An allowed origin may be written in its own letters: a browser sends it in Punycode (RFC 6454 §6.2).
+    [UNUSUAL4] An allowed origin may be written in Unicode: a browser sends it in Punycode (RFC 6454 §6.2).
 
     It was compared as it was written, so no page of such a name could ever connect.
     """
@@ -116,7 +116,7 @@ def test_an_origin_with_an_umlaut(serve: Callable[..., Server], written: str):
     assert statuses == [101, 403]
 
 
-def test_origins_that_are_no_names():
-    """[UNUSUAL5] An origin whose name cannot be written in Punycode is refused at the start, with its value."""
+def test_origins_without_a_valid_name():
+    """[UNUSUAL5] An origin whose name has no Punycode form is refused at the start, with its value."""
     with pytest.raises(Exception, match=re.escape("https://ex␀mple.test")):
         load({}, {"ORBITAL_ALLOWED_ORIGINS": "https://ex␀mple.test"})

@@ -9,7 +9,7 @@ import time
 
 async def test_many_connections_of_one_user(serve, people):
     """
-    [FLOOD1] Legal frames over a user's budget are delayed, not refused; another user's posts go past them.
+    [FLOOD1] Valid frames over a user's budget are delayed, not refused; other users' posts overtake them.
 
     Forty connections with subscribes of 56 KB each delayed everybody's events: only each connection had a bound.
     """

@@ -121,8 +121,8 @@ def _assert_complete(world: World) -> None:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("nodes, loss", [(1, 0.0), (3, 0.0), (3, 0.3)])
-async def test_every_listener_sees_the_log(seed, nodes, loss):
-    """[PROM1] [PROM2] [PROM3] [PROM4] Members only, in order, nothing lost, resumed without gap or repeat."""
+async def test_every_listener_receives_the_log(seed, nodes, loss):
+    """[PROM1] [PROM2] [PROM3] [PROM4] Only members receive events, in order, none lost, without gap or duplicate."""
     print(f"seed {seed}, {nodes} servers, {loss:.0%} of the bus messages lost")
     world = World(seed, nodes=nodes, loss=loss)
     for node in world.nodes:
@@ -139,8 +139,8 @@ async def test_every_listener_sees_the_log(seed, nodes, loss):
 
 
 @pytest.mark.parametrize("seed", range(SEEDS // 4))
-async def test_a_store_that_is_away_for_a_while(seed, monkeypatch):
-    """[PROM3] While the store is unreachable posts are refused and sockets stay; when it is back everything arrives."""
+async def test_an_outage_of_the_store(seed, monkeypatch):
+    """[PROM3] While the store is unreachable posts are refused and sockets stay; afterwards everything is delivered."""
     print(f"seed {seed}")
     # The world turns without a clock: a second of waiting would be longer than it is watched.
     monkeypatch.setattr("orbital_relay.relay.relay.REPAIR_RETRY_S", 0)
@@ -163,7 +163,7 @@ async def test_a_store_that_is_away_for_a_while(seed, monkeypatch):
 
 
 async def test_a_resume_of_many_groups_is_few_calls():
-    """[RSM2] A client that resumes 40 groups makes the relay ask the store as often as one that resumes two."""
+    """[RSM2] A client that resumes 40 groups causes as many store calls as one that resumes two."""
     world = World(11, nodes=1)
     await world.nodes[0].start()
     ids = await _found(world, 40)
@@ -183,7 +183,7 @@ async def test_a_resume_of_many_groups_is_few_calls():
 
 
 async def test_a_log_restored_from_a_backup():
-    """[PROM4] A client that is ahead of a restored log receives `recovered: false`, and what happens from then on."""
+    """[PROM4] A client that is ahead of a restored log receives `recovered: false`, and later events."""
     world = World(7, nodes=1)
     await world.nodes[0].start()
     (group_id,) = await _found(world, 1)
@@ -204,7 +204,7 @@ async def test_a_log_restored_from_a_backup():
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 @pytest.mark.parametrize("nodes, loss", [(1, 0.0), (3, 0.3)])
-async def test_a_log_that_goes_back_under_running_servers(seed, nodes, loss):
+async def test_a_log_that_is_rewound_under_running_servers(seed, nodes, loss):
     """[REWIND3] Whenever the log loses its end, each listener receives its new position, and misses nothing later."""
     print(f"seed {seed}, {nodes} servers, {loss:.0%} of the bus messages lost")
     world = World(seed, nodes=nodes, loss=loss, goes_back=True)
@@ -225,8 +225,8 @@ async def test_a_log_that_goes_back_under_running_servers(seed, nodes, loss):
 
 
 @pytest.mark.parametrize("grown", [0, 1, 3])
-async def test_a_log_that_went_back_under_a_group_that_is_heard(grown):
-    """[REWIND3] Old and new subscribers receive the new head of a log that is shorter, or grew again unseen."""
+async def test_a_log_that_is_rewound_under_a_subscribed_group(grown):
+    """[REWIND3] Old and new subscribers receive the new head of a log that is shorter, or that grew again unnoticed."""
     world = World(7, nodes=1, goes_back=True)
     await world.nodes[0].start()
     (group_id,) = await _found(world, 1)
@@ -247,8 +247,8 @@ async def test_a_log_that_went_back_under_a_group_that_is_heard(grown):
     await world.close()
 
 
-async def test_a_post_after_the_log_went_back():
-    """[REWIND3] The first post after a loss finds it out at once; from then on a listener has every post."""
+async def test_a_post_after_the_log_was_rewound():
+    """[REWIND3] The first post after a loss detects it at once; from then on a listener receives every post."""
     world = World(7, nodes=1, goes_back=True)
     relay = world.nodes[0].relay
     await world.nodes[0].start()
@@ -272,7 +272,7 @@ async def test_a_post_after_the_log_went_back():
 
 
 async def test_a_group_that_was_lost():
-    """[REWIND3] A subscriber of a group that a restored log has never had receives the end of the subscription."""
+    """[REWIND3] A subscriber of a group that a restored log never had receives the end of the subscription."""
     world = World(7, nodes=2, goes_back=True)
     for node in world.nodes:
         await node.start()
@@ -305,7 +305,7 @@ def _read_of(store):
 
 
 async def test_a_gap_right_when_a_repair_ends(monkeypatch):
-    """[PROM3] A gap that is seen in the very turn in which the group's last repair ended begins another."""
+    """[PROM3] A gap detected in the loop iteration in which the group's last repair ended starts another one."""
     world = World(7, nodes=2)
     store, relay = world.store, world.nodes[0].relay
     for node in world.nodes:
@@ -341,7 +341,7 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
 
 
 async def test_pruned_and_removed():
-    """[PROM1] A slow reader who was removed, and misses what is pruned, receives no number after its removal."""
+    """[PROM1] A slow reader who is removed and misses pruned events receives no number after its removal."""
     world = World(7, nodes=1)
     relay = world.nodes[0].relay
     await world.nodes[0].start()
