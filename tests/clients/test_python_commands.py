@@ -53,7 +53,7 @@ async def anna_and_group(server: Server) -> tuple[Person, Group]:
 
 
 async def test_tail_to_the_letter(shared: Server) -> None:
-    """[CMD1] `tail --json --no-follow` prints the stored frames, byte for byte, and ends."""
+    """[CMD1] `tail --json --no-follow` prints the stored frames, byte for byte, and exits."""
     anna, group = await anna_and_group(shared)
     await anna.say(group)
     await anna.open_thread(group)
@@ -68,7 +68,7 @@ async def test_tail_to_the_letter(shared: Server) -> None:
 
 
 async def test_tail_lives_through_a_restart(serve: Serve, tmp_path: Path) -> None:
-    """[CMD2] `tail` goes on over a killed server, says so, and goes on in its next run from the positions file."""
+    """[CMD2] `tail` reconnects to a restarted server, reports it, and its next run resumes from the positions file."""
     server = serve()
     anna, group = await anna_and_group(server)
     tail = ("tail", "--since", "start", "--positions", str(tmp_path / "seen.json"), group.id)
@@ -94,7 +94,7 @@ async def test_tail_lives_through_a_restart(serve: Serve, tmp_path: Path) -> Non
 
 
 async def test_tail_ends_when_thrown_out(shared: Server) -> None:
-    """[CMD3] A removed user gets the last event and a sentence, and the command exits with 0."""
+    """[CMD3] A removed user's `tail` prints the last event and a message, and exits with 0."""
     anna, group = await anna_and_group(shared)
     ben = await Person.sign_up(shared.url)
     await ben.join(group)
@@ -125,7 +125,7 @@ MISTAKES: list[tuple[tuple[str, ...], str]] = [
 
 
 async def test_mistakes_get_a_sentence(shared: Server) -> None:
-    """[CMD4] Every error is a sentence on standard error and a non-zero exit status."""
+    """[CMD4] Every error prints one sentence to standard error and exits with a non-zero status."""
     anna = await Person.sign_up(shared.url)
 
     for args, says in MISTAKES:
@@ -140,7 +140,7 @@ async def test_mistakes_get_a_sentence(shared: Server) -> None:
 
 
 async def test_without_a_token(shared: Server) -> None:
-    """[CMD5] Without a token the help says where to put one."""
+    """[CMD5] Without a token the error says how to provide one."""
     done = await run(shared.url, None, "tail", "g")
 
     assert done.returncode == 2
@@ -148,7 +148,7 @@ async def test_without_a_token(shared: Server) -> None:
 
 
 async def test_send(shared: Server, tmp_path: Path) -> None:
-    """[CMD6] `send` posts bytes from standard input or a file, replies in a thread, and does not double with a key."""
+    """[CMD6] `send` posts bytes from standard input or a file, replies in a thread, and with a key posts once."""
     anna, group = await anna_and_group(shared)
     thread = await anna.open_thread(group)
     (tmp_path / "blob").write_bytes(b"\x00\xff")
@@ -223,7 +223,7 @@ async def test_a_full_disk(shared: Server, args: tuple[str, ...]) -> None:
 
 
 async def test_positions_that_cannot_be_kept(shared: Server, tmp_path: Path) -> None:
-    """[CMD16] A file of positions that cannot be written, or is none, is named in a sentence."""
+    """[CMD16] A positions file that is not writable or not valid is named in the error."""
     anna, group = await anna_and_group(shared)
     (tmp_path / "damaged.json").write_bytes(b'{"a\xff": {"seq": 1}}')
     tail = ("tail", "--since", "start", "--no-follow", "--positions")
@@ -244,7 +244,7 @@ async def test_positions_that_cannot_be_kept(shared: Server, tmp_path: Path) -> 
     [(("send", "g"), "There is nothing to send"), (("user", "add", "ada"), "no standard input to read the password")],
 )
 async def test_without_standard_input(args: tuple[str, ...], says: str, tmp_path: Path) -> None:
-    """[CMD17] Without a standard input, as under some supervisors, a command that reads it says so."""
+    """[CMD17] Without a standard input, as under some supervisors, a command that reads it reports the error."""
     if args[0] == "user":
         await run("", None, "migrate", "--data-dir", str(tmp_path))
         args = (*args, "--data-dir", str(tmp_path))
@@ -269,7 +269,7 @@ async def test_a_refusal_is_told_once(shared: Server) -> None:
 
 @pytest.mark.parametrize("args", [("check",), ("backup", "b"), ("token", "ada"), ("user", "revoke", "ada")])
 async def test_a_folder_that_was_mistyped(args: tuple[str, ...], tmp_path: Path) -> None:
-    """[CMD19] Who looks at a database, saves it or uses its secret does not get a new, empty one."""
+    """[CMD19] A command that reads or backs up a database or uses its secret does not create a new, empty one."""
     done = await run("", None, *args, "--data-dir", str(tmp_path / "typo"))
 
     assert done.returncode == 1
@@ -278,7 +278,7 @@ async def test_a_folder_that_was_mistyped(args: tuple[str, ...], tmp_path: Path)
 
 
 async def test_a_backup_replaces_files_alone(tmp_path: Path) -> None:
-    """[CMD20] `backup --force` never replaces a device or a pipe; standard error names the database alone."""
+    """[CMD20] `backup --force` never replaces a device or a pipe; standard error contains only the database."""
     await run("", None, "migrate", "--data-dir", str(tmp_path))
     os.mkfifo(tmp_path / "pipe")
 

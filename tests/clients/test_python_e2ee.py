@@ -79,7 +79,7 @@ async def invite_of(founder: Human) -> str:
 
 
 async def test_two_people(people: list[Person], shared: Server, tmp_path: Path) -> None:
-    """[PYBOT1] Two people read each other's messages, threads and replies, over a restart, each once."""
+    """[PYBOT1] Two users read each other's messages, threads and replies once, also over a restart."""
     ada, ben, _ = people
     group = await ada.make_group()
     await ben.join(group)
@@ -117,7 +117,7 @@ async def test_two_people(people: list[Person], shared: Server, tmp_path: Path) 
 
 
 async def test_removal(people: list[Person]) -> None:
-    """[PYBOT2] A member who comes late reads from then on; one who is removed gets no further key."""
+    """[PYBOT2] A late joiner reads messages from then on; a removed member receives no further key."""
     ada, ben, cleo = people
     group = await ada.make_group()
     async with AsyncExitStack() as stack:
@@ -144,7 +144,7 @@ async def test_removal(people: list[Person]) -> None:
 
 
 async def test_refusals(people: list[Person]) -> None:
-    """[PYBOT3] Without an invite a group that is unknown here is not entered; what is no invite is named."""
+    """[PYBOT3] Without an invite an unknown group cannot be joined; an invalid invite is named in the error."""
     ada = people[0]
     group = await ada.make_group()
     async with connect(ada.url, token=ada.token) as orbital, CipherClient(orbital, MemoryStore()) as client:
@@ -161,7 +161,7 @@ async def test_refusals(people: list[Person]) -> None:
 
 
 async def test_low_stock(people: list[Person]) -> None:
-    """[PYBOT4] A device refills the directory when the server reports that its keys run low."""
+    """[PYBOT4] A device refills its one-time keys when the server reports that they run low."""
     ada, ben, _ = people
     group = await ada.make_group()
     await ben.join(group)
@@ -175,7 +175,7 @@ async def test_low_stock(people: list[Person]) -> None:
 
 
 async def test_beside_node(people: list[Person]) -> None:
-    """[PYBOT5] A member in Python and one in Node, by the JavaScript package, read each other in one group."""
+    """[PYBOT5] A Python member and a Node member with the JavaScript package read each other in one group."""
     programs.node_package(CHECKOUT / "clients" / "e2ee", "@noble/hashes")
     ada, nina, _ = people
     group = await ada.make_group()
@@ -195,7 +195,7 @@ async def test_beside_node(people: list[Person]) -> None:
 
 
 async def test_example(people: list[Person], tmp_path: Path) -> None:
-    """[PYBOT6] The example of a bot repeats what others say once each, also when it is killed and started again."""
+    """[PYBOT6] The example bot repeats each message of others once, also if it is killed and restarted."""
     ada, bot, _ = people
     group = await ada.make_group()
     await bot.join(group)

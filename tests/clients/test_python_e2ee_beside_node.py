@@ -85,7 +85,7 @@ def node() -> Iterator[Node]:
 
 
 def test_xwing(node: Node) -> None:
-    """[PYNODE1] X-Wing's ciphertexts and secrets are the draft's in Node, and Python's halves open them."""
+    """[PYNODE1] X-Wing's ciphertexts and secrets in Node equal the draft's, and Python decapsulates them."""
     for case in vectors("xwing")["cases"]:
         seed, coins = bytes.fromhex(case["seed"]), bytes.fromhex(case["coins"])
         found = node.ask("encapsulate", seed=seed, coins=coins)
@@ -99,7 +99,7 @@ def test_xwing(node: Node) -> None:
 
 
 def test_hpke(node: Node) -> None:
-    """[PYNODE2] What one seals by HPKE the other opens, whatever its length."""
+    """[PYNODE2] Each side decrypts what the other encrypts with HPKE, at any length."""
     for length in (0, 1, 250, 100_000):
         seed, info, text = os.urandom(32), os.urandom(66), os.urandom(length)
         assert open_sealed(seed, info, node.ask("seal", key=public_of(seed), info=info, plain=text)["sealed"]) == text
@@ -109,7 +109,7 @@ def test_hpke(node: Node) -> None:
 
 
 def test_chains(node: Node) -> None:
-    """[PYNODE3] What one encrypts with a chain the other decrypts, in another order; both chains end the same."""
+    """[PYNODE3] Each side decrypts the other's chain messages out of order, and both chains end in the same state."""
     plains = [os.urandom(length) for length in (0, 15, 16, 159, 319, 5_000)]
     order = [3, 0, 5, 1, 4, 2]
     made = node.ask("write", plains=plains, distribution=os.urandom(16), key=os.urandom(32))
@@ -132,7 +132,7 @@ def test_chains(node: Node) -> None:
 
 @pytest.mark.parametrize("size", [0, 5, 1024 * 1024, 1024 * 1024 + 1])
 def test_files(node: Node, size: int) -> None:
-    """[PYNODE4] A file that one seals the other opens."""
+    """[PYNODE4] Each side decrypts a file that the other encrypted."""
     data, sealed, opened = os.urandom(size), io.BytesIO(), io.BytesIO()
     theirs = node.ask("seal_file", media=MEDIA, data=data)
     info = MediaInfo(key=theirs["key"], sha256=theirs["sha256"], type="", name="")
@@ -144,7 +144,7 @@ def test_files(node: Node, size: int) -> None:
 
 
 def test_safety_numbers(node: Node) -> None:
-    """[PYNODE5] Both compute one safety number for people with several devices."""
+    """[PYNODE5] Both sides compute the same safety number for users with several devices."""
     ada, ben = [[SigningKey.generate().public_key for _ in range(3)] for _ in range(2)]
     mine = safety_number(ADA, ada, BEN, ben)
     theirs = node.ask("safety", local={"user": ADA, "identities": ada}, remote={"user": BEN, "identities": ben})
@@ -153,7 +153,7 @@ def test_safety_numbers(node: Node) -> None:
 
 @pytest.mark.parametrize("name", [name for name in PARSERS if name != "scan"])
 def test_parsers(node: Node, name: str) -> None:
-    """[PYNODE6] Fuzzed: both parsers read the same from every byte string, or refuse it with the same code."""
+    """[PYNODE6] Fuzzed: both parsers decode the same values from any byte string, or refuse it with the same code."""
 
     @settings(max_examples=150, deadline=None)
     @given(data=HOSTILE)

@@ -42,7 +42,7 @@ def interrupt(program: Program) -> int:
 
 
 def test_family(shared: Server) -> None:
-    """[EXA1] The tour with two people tells its story and ends."""
+    """[EXA1] The tour with two users prints its steps and exits."""
     program = run("family.py", shared.url)
 
     assert program.wait() == 0, program.text
@@ -54,7 +54,7 @@ def test_family(shared: Server) -> None:
 
 
 async def test_watch(shared: Server, tmp_path: Path) -> None:
-    """[EXA2] The watcher shows each event once over a restart of its own, and ends with a sentence for a bad token."""
+    """[EXA2] The watcher prints each event once, also over its own restart, and exits with an error for a bad token."""
     anna = await Person.sign_up(shared.url)
     group = await anna.make_group()
     await anna.say(group)
@@ -78,7 +78,7 @@ async def test_watch(shared: Server, tmp_path: Path) -> None:
 
 
 async def test_echo(shared: Server, tmp_path: Path) -> None:
-    """[EXA3] The bot answers each thread once, also one that was opened while it was down."""
+    """[EXA3] The bot answers each thread once, also a thread that was created while it was down."""
     anna, bot = await Person.sign_up(shared.url), await Person.sign_up(shared.url)
     group = await anna.make_group()
     await bot.join(group)
@@ -114,7 +114,7 @@ def test_every_example_is_tried() -> None:
 
 
 async def test_reference(shared: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[EXA5] Every Python block of the reference runs, one after the other, as a reader would try them."""
+    """[EXA5] Every Python block of the reference runs, one after the other, as a reader would run them."""
     monkeypatch.chdir(tmp_path)
     anna, ben = await Person.sign_up(shared.url), await Person.sign_up(shared.url)
     group = await anna.make_group()

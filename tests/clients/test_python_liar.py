@@ -44,7 +44,7 @@ async def anna_and_group(server: Server) -> tuple[Person, Group]:
 
 @pytest.mark.parametrize("lie", LIES, ids=lambda lie: f"{lie[0]}-{len(lie[1])}")
 async def test_every_path(shared: Server, liar: Liar, lie: tuple[int, bytes], tmp_path: Path) -> None:
-    """[PYLIAR1] Socket, outbox and log go on once the proxy stops; the post is kept meanwhile and arrives once."""
+    """[PYLIAR1] Socket, outbox and log continue once the proxy stops interfering; the post is kept and arrives once."""
     anna, group = await anna_and_group(shared)
     outbox = FileOutbox(tmp_path / "outbox")
     async with connect(liar.url, token=anna.token, backoff=FAST, outbox=outbox) as orbital:
@@ -91,7 +91,7 @@ REQUESTS: dict[str, Any] = {
 
 @pytest.mark.parametrize("path", REQUESTS)
 async def test_every_request(shared: Server, liar: Liar, path: str) -> None:
-    """[PYLIAR2] No request takes such an answer for the server's, be its status 2xx, 3xx, 4xx or 5xx."""
+    """[PYLIAR2] No request accepts a proxy's response as the server's, whether its status is 2xx, 3xx, 4xx or 5xx."""
     for lie in LIES:
         liar.lie = lie
         async with Api(liar.url, token="t") as api:
@@ -101,7 +101,7 @@ async def test_every_request(shared: Server, liar: Liar, path: str) -> None:
 
 @pytest.mark.parametrize("lie", [(401, HTML), (404, JSON), (413, SPRING), (200, HTML), (302, EMPTY)], ids=str)
 async def test_media(shared: Server, liar: Liar, lie: tuple[int, bytes], tmp_path: Path) -> None:
-    """[PYLIAR3] Uploads, resumed ones too, and downloads go on once the proxy has stopped; no page becomes a medium."""
+    """[PYLIAR3] Uploads and downloads continue once the proxy stops interfering; no proxy page becomes a medium."""
     anna, group = await anna_and_group(shared)
     thread = (await anna.open_thread(group))["thread_id"]
     about: Any = {"encrypted_metadata": "bWV0YQ==", "encryption_iv": "aXY=", "chunk_bytes": 1_000, "backoff": FAST}
@@ -137,7 +137,7 @@ def environment(url: str, token: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("lie", [(403, HTML), (404, JSON)], ids=str)
 async def test_commands(shared: Server, liar: Liar, lie: tuple[int, bytes]) -> None:
-    """[PYLIAR4] `orbital tail` and `orbital send` wait for the server, and say in a sentence what answered."""
+    """[PYLIAR4] `orbital tail` and `orbital send` wait for the server, and report in one sentence what responded."""
     anna, group = await anna_and_group(shared)
     orbital = [sys.executable, "-m", "orbital_relay"]
     liar.lie = lie
@@ -165,7 +165,7 @@ async def test_commands(shared: Server, liar: Liar, lie: tuple[int, bytes]) -> N
 
 
 async def test_the_server_itself_still_decides(shared: Server) -> None:
-    """[PYLIAR5] The server's own refusal ends a client at once, with its sentence."""
+    """[PYLIAR5] A refusal by the server itself ends the client at once, with the server's message."""
     with pytest.raises(Exception, match="token") as caught:
         await Orbital(shared.url, token="no.such.token").open()
     assert type(caught.value).__name__ == "Refused"

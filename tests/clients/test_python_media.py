@@ -33,7 +33,7 @@ async def thread_of(server: Server) -> tuple[Person, str, str]:
 
 
 async def test_up_and_down(shared: Server, tmp_path: Path) -> None:
-    """[PYMED20] What goes up comes down, byte for byte, is an event once, counts for the quota and is listed."""
+    """[PYMED20] A downloaded medium equals the upload, is one event, counts for the quota and is listed."""
     anna, group_id, thread_id = await thread_of(shared)
     data = secrets.token_bytes(2 * MIB + 17)
     async with connect(shared.url, token=anna.token, verify=True) as orbital:
@@ -63,7 +63,7 @@ async def take(subscription, count: int):
 
 
 async def test_over_a_bad_network_and_a_killed_server(serve: Serve, seed: int, tmp_path: Path) -> None:
-    """[PYMED21] Connections end at seeded bytes, the server is killed: the file is whole at both ends."""
+    """[PYMED21] Despite connection losses at seeded bytes and a killed server the file is complete on both sides."""
     server = serve()
     anna, _, thread_id = await thread_of(server)
     data = random.Random(seed).randbytes(3 * MIB)
@@ -103,7 +103,7 @@ async def test_over_a_bad_network_and_a_killed_server(serve: Serve, seed: int, t
 
 
 async def test_cancelled_and_resumed(shared: Server) -> None:
-    """[PYMED22] An upload that was cancelled goes on with its media_id, and sends only what is missing."""
+    """[PYMED22] A cancelled upload resumes with its media_id, and sends only the missing chunks."""
     anna, _, thread_id = await thread_of(shared)
     data = secrets.token_bytes(10 * 64 * 1024)
     media_id = "11111111-2222-4333-8444-" + secrets.token_hex(6)
@@ -137,7 +137,7 @@ async def test_cancelled_and_resumed(shared: Server) -> None:
 
 
 async def test_commands(shared: Server, tmp_path: Path) -> None:
-    """[PYMED23] `orbital media put` and `get` carry a file, and the group learns who has it."""
+    """[PYMED23] `orbital media put` and `get` transfer a file, and the group is notified of the download."""
     anna, _, thread_id = await thread_of(shared)
     (tmp_path / "up").write_bytes(b"\x00\xff" * 1000)
 

@@ -13,7 +13,7 @@ from tests.support.server import Server
 
 
 async def test_portal(shared: Server) -> None:
-    """[PYPORT1] From any thread a portal posts, reads and asks, and what is raised comes out."""
+    """[PYPORT1] From any thread a portal posts, reads and sends requests, and raises their exceptions."""
     anna = await Person.sign_up(shared.url)
     group = await anna.make_group()
 
@@ -55,7 +55,7 @@ async def test_portal(shared: Server) -> None:
 
 
 async def test_a_portal_that_is_refused(shared: Server) -> None:
-    """[PYPORT2] A portal that cannot open raises why, and leaves no thread."""
+    """[PYPORT2] A portal that cannot open raises the reason, and leaves no thread."""
 
     def program() -> None:
         with pytest.raises(Refused), Portal(shared.url, token="no.such.token"):

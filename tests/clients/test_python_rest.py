@@ -44,7 +44,7 @@ async def pair(shared: Server) -> AsyncIterator[tuple[Api, Api]]:
 
 
 async def test_an_invitation(serve: Serve) -> None:
-    """[SGN13] Where sign-ups need an invitation, a refusal names the policy, and a group's code is one."""
+    """[SGN13] If sign-ups need an invitation, a refusal names the policy, and a group's code is an invitation."""
     server = await asyncio.to_thread(serve, env={"ORBITAL_SIGNUPS": "invited"})
     async with Api(server.url) as stranger, Api(server.url, token=token("ada")) as ada:
         with pytest.raises(ApiError) as refused:
@@ -58,7 +58,7 @@ async def test_an_invitation(serve: Serve) -> None:
 
 
 async def test_accounts(shared: Server) -> None:
-    """[RST1] Signup, login, ticket, logout: afterwards neither requests nor sockets are accepted."""
+    """[RST1] Signup, login, ticket and logout work; after logout neither requests nor sockets are accepted."""
     name = f"p_{secrets.token_hex(6)}"
     async with Api(shared.url) as stranger:
         about = await stranger.about()
@@ -94,7 +94,7 @@ async def test_accounts(shared: Server) -> None:
 
 
 async def test_groups(pair: tuple[Api, Api]) -> None:
-    """[RST2] Groups, members, invite codes, joining and leaving."""
+    """[RST2] Groups, members, invite codes, joining and leaving work."""
     anna, ben = pair
     made = await anna.create_group("bmFtZQ==", "a2V5", idempotency_key="once")
     assert await anna.create_group("bmFtZQ==", "a2V5", idempotency_key="once") == made
@@ -123,7 +123,7 @@ async def test_groups(pair: tuple[Api, Api]) -> None:
 
 
 async def test_messages_threads_replies(pair: tuple[Api, Api]) -> None:
-    """[RST3] What is posted is read back, page by page, and stands in the log with its chain."""
+    """[RST3] Posted content is read page by page, and is in the log with its hash chain."""
     anna, _ = pair
     group = (await anna.create_group("bmFtZQ==", "a2V5")).group_id
     now_ms = time.time_ns() // 1_000_000
@@ -154,7 +154,7 @@ async def test_messages_threads_replies(pair: tuple[Api, Api]) -> None:
 
 
 async def test_presence_and_typing(shared: Server, pair: tuple[Api, Api]) -> None:
-    """[RST4] A subscribed user is online; others are notified when it types, and when it stops after a timeout."""
+    """[RST4] A subscribed user is online; others are notified when the user types, and of the stop after a timeout."""
     anna, ben = pair
     group = await anna.create_group("bmFtZQ==", "a2V5")
     await ben.join_group(group.invite_code, "a2V5")
@@ -185,7 +185,7 @@ async def test_presence_and_typing(shared: Server, pair: tuple[Api, Api]) -> Non
 
 
 async def test_removed_while_listening(shared: Server, pair: tuple[Api, Api]) -> None:
-    """[RST5] Who is removed reads its own removal, and then the stream ends."""
+    """[RST5] A removed user receives the own removal, and then the stream ends."""
     anna, ben = pair
     group = await anna.create_group("bmFtZQ==", "a2V5")
     await ben.join_group(group.invite_code, "a2V5")
@@ -204,7 +204,7 @@ async def test_removed_while_listening(shared: Server, pair: tuple[Api, Api]) ->
 
 
 async def test_a_wrong_hash_is_a_reset_and_a_lie_is_found(shared: Server, pair: tuple[Api, Api]) -> None:
-    """[RST6] A position with another log's hash is a Reset; a chain that does not fit raises."""
+    """[RST6] A position with the hash of another log is a Reset; a broken hash chain raises."""
     from orbital_relay.client import Position, Reset
 
     anna, _ = pair

@@ -165,7 +165,7 @@ async def storm(listener: Listener, source: random.Random) -> None:
 
 
 async def test_a_thousand_events_through_a_storm(serve: Serve, seed: int, tmp_path: Path) -> None:
-    """[SDK1] 1,000 posts in 5 groups, 50 seeded disconnections and 5 kills of the server: each client has the log."""
+    """[SDK1] With 1,000 posts in 5 groups, 50 seeded disconnections and 5 server kills each client has the full log."""
     source = random.Random(seed)
     server = serve(env={"ORBITAL_HEARTBEAT_SECONDS": "0.5"})
     anna = await Person.sign_up(server.url)
@@ -284,7 +284,7 @@ class Crowd:
 
 
 async def test_a_hundred_clients_come_back_apart(serve: Serve, seed: int) -> None:
-    """[SDK2] After a restart 100 clients come back over 5 s or more, none tries six times a minute, none misses any."""
+    """[SDK2] After a restart 100 clients reconnect over 5 s or more, at most five times a minute, and miss no event."""
     source = random.Random(seed)
     server = serve()
     anna = await Person.sign_up(server.url)

@@ -47,7 +47,7 @@ asyncio.run(main())
 
 
 def test_the_wheel_is_typed(tmp_path: Path) -> None:
-    """[PYTYPED1] `mypy --strict` of a program against the installed wheel finds every type, and no Any."""
+    """[PYTYPED1] `mypy --strict` of a program against the installed wheel finds every type and no Any."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=CHECKOUT, check=True, capture_output=True)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
@@ -92,7 +92,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 async def test_memory_of_an_upload(shared: Server, tmp_path: Path) -> None:
-    """[PYMEM1] An upload of 100 MB takes less than 15 MiB of memory more than one of a byte."""
+    """[PYMEM1] An upload of 100 MB uses at most 15 MiB more memory than an upload of one byte."""
     import asyncio
 
     anna = await Person.sign_up(shared.url)

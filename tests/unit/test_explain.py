@@ -63,14 +63,14 @@ def _refused(text: bytes, form: Any = Form) -> Exception:
     ],
 )
 def test_sentences(text: bytes, field: str | None, sentence: str):
-    """[SENT1] A refusal speaks of the field and of what it must be, in the words of JSON."""
+    """[SENT1] A refusal names the field and the required value, in JSON terms."""
     exc = _refused(text)
 
     assert (field_of(exc), explain(exc)) == (field, sentence)
 
 
 def test_nested_too_deeply():
-    """[SENT1] What is nested too deeply is refused with a sentence, too."""
+    """[SENT1] Input that is nested too deeply is refused with a message, too."""
     assert explain(RecursionError("maximum recursion depth exceeded")) == "The JSON is nested too deeply."
 
 
@@ -86,7 +86,7 @@ def _fields(form: Any) -> list[str]:
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @given(st.data())
 def test_no_sentence_speaks_of_the_decoder(form: Any, data: st.DataObject):
-    """[SENT2] Whatever a body or frame holds, no sentence has the decoder's words or Python's types in it."""
+    """[SENT2] For any body or frame, no message contains the decoder's wording or Python type names."""
     names = st.sampled_from(_fields(form))
     wrong = st.sampled_from(WRONG)
     values = wrong | st.dictionaries(names | st.sampled_from(["group_ids", "since"]), wrong)

@@ -20,13 +20,13 @@ def methods(port: type) -> list[str]:
 
 
 def test_there_are_ports():
-    """[PRT1] The list of ports is found: the checks below are not of an empty set."""
+    """[PRT1] The list of ports is not empty, so the checks below test something."""
     assert {"Log", "Uploads", "Blobs", "Bus", "Clock", "Limiter"} <= {port.__name__ for port in PROTOCOLS}
 
 
 @pytest.mark.parametrize("port", PROTOCOLS, ids=lambda port: port.__name__)
 def test_a_port_is_small_and_promises(port: type):
-    """[PRT2] A port has at most eight methods, and each method says what it guarantees."""
+    """[PRT2] A port has at most eight methods, and each method's docstring states its guarantee."""
     named = methods(port)
 
     assert 0 < len(named) <= 8
@@ -35,5 +35,5 @@ def test_a_port_is_small_and_promises(port: type):
 
 @pytest.mark.parametrize("name", sorted(SUMS))
 def test_a_sum_adds_nothing(name: str):
-    """[PRT3] What one adapter answers in all is a sum of ports, with no method of its own."""
+    """[PRT3] The full interface of one adapter is a union of ports and adds no method of its own."""
     assert methods(getattr(ports, name)) == []

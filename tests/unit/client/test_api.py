@@ -34,12 +34,12 @@ GROUP = "0b0e7a52-3f5c-4b8e-9d1a-6f1f4c2a9e01"
     ],
 )
 def test_addresses(url: str, http: str, websocket: str) -> None:
-    """[API1] The address of the socket and that of the REST API are both accepted."""
+    """[API1] The client accepts the address of the socket and the address of the REST API."""
     assert (address_of(url).http, address_of(url).websocket) == (http, websocket)
 
 
 def test_retry_after() -> None:
-    """[API2] Retry-After is read as seconds or as a date; an invalid value is ignored."""
+    """[API2] Retry-After is parsed as seconds or as a date; an invalid value is ignored."""
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     past = format_datetime(datetime.now(UTC) - timedelta(days=1), usegmt=True)
 
@@ -207,7 +207,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
 async def test_requests(
     request_: Request, method: str, path: str, body: dict[str, Any] | None, answer: Any, expect: Any
 ) -> None:
-    """[API3] Each request goes where the protocol says, with its fields, and its answer is typed."""
+    """[API3] Each method sends the request that the protocol specifies and returns a typed answer."""
     seen: list[httpx.Request] = []
 
     def answering(request: httpx.Request) -> httpx.Response:
@@ -227,7 +227,7 @@ async def test_requests(
 
 
 async def test_idempotency_keys() -> None:
-    """[API4] Every request that makes something takes a key and sends it as the header."""
+    """[API4] Every method that creates something takes a key and sends it as the `Idempotency-Key` header."""
     keys: list[str | None] = []
 
     def answering(request: httpx.Request) -> httpx.Response:
@@ -250,7 +250,7 @@ async def test_idempotency_keys() -> None:
 
 @pytest.mark.parametrize("status", [403, 410, 429, 503])
 async def test_refusals(status: int) -> None:
-    """[API5] A refusal of Orbital's own is an ApiError with its code, sentence, details and Retry-After."""
+    """[API5] An error response of Orbital raises ApiError with its code, message, details and Retry-After."""
     body = {"error": "SOME_CODE", "message": "No.", "details": {"n": 1}}
     async with api(lambda _: httpx.Response(status, json=body, headers={"Retry-After": "3"})) as rest:
         with pytest.raises(ApiError, match="No") as caught:
@@ -263,14 +263,14 @@ async def test_refusals(status: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "<html>", "[]", '{"groups": 5}', "\ud800".encode("utf-8", "surrogatepass")])
 async def test_answers_that_are_none(text: Any) -> None:
-    """[API6] A 2xx that is not the protocol's is a BadAnswer, which counts as unreachable."""
+    """[API6] A 2xx response that does not follow the protocol raises BadAnswer, which counts as unreachable."""
     async with api(lambda _: httpx.Response(200, content=text)) as rest:
         with pytest.raises(BadAnswer):
             await rest.groups()
 
 
 async def test_unreachable() -> None:
-    """[API7] Any network failure is Unreachable, with the address and the cause."""
+    """[API7] Any network failure raises Unreachable, with the address and the cause."""
 
     def breaking(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused", request=request)
@@ -285,7 +285,7 @@ async def test_unreachable() -> None:
 
 
 async def test_a_newer_token() -> None:
-    """[API8] A request that is refused with 401 is retried once with the function's next token."""
+    """[API8] A request that gets 401 is retried once with a new token from the token function."""
     seen: list[str] = []
     tokens = iter(("a", "b", "b"))
 
@@ -301,7 +301,7 @@ async def test_a_newer_token() -> None:
 
 
 async def test_a_page_of_the_log() -> None:
-    """[API9] The log's frames come byte for byte, to be hashed, with what the headers say; or as events."""
+    """[API9] The log's events are returned as raw frames for hashing, with the header values, or as parsed events."""
     log = Log(GROUP)
     log.append()
     log.append(wire.NewThread("t", GROUP, "a", "Zoë", "AA==", "AA==", ""))
@@ -328,7 +328,7 @@ async def test_a_page_of_the_log() -> None:
 
 
 async def test_iterating_over_pages() -> None:
-    """[PYPAGE1] Groups, members, threads, replies and messages are iterated to their end, each once."""
+    """[PYPAGE1] Iterators page through all groups, members, threads, replies and messages and yield each item once."""
     group = {
         "encrypted_name": "",
         "encrypted_group_key": "",
@@ -369,7 +369,7 @@ async def test_iterating_over_pages() -> None:
 
 
 async def test_a_post_whose_answer_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PYPOST1] A POST that makes something, sign-up too, carries a key, and is repeated if its answer is lost."""
+    """[PYPOST1] A POST that creates something, sign-up included, has a key and is retried if its answer is lost."""
     monkeypatch.setattr(http, "ONCE_MORE", Backoff(steps_ms=(1,), spread_ms=1))
     keys: list[str] = []
 
@@ -393,7 +393,7 @@ async def test_a_post_whose_answer_was_lost(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_post_is_not_repeated_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PYPOST2] After three tries without an answer the error is raised; what has no key is tried once."""
+    """[PYPOST2] After three tries without an answer the error is raised; a request without a key is tried once."""
     monkeypatch.setattr(http, "ONCE_MORE", Backoff(steps_ms=(1,), spread_ms=1))
     tries: list[str] = []
 

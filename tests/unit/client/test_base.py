@@ -67,7 +67,7 @@ def closure(names: set[str]) -> set[str]:
     ],
 )
 def test_the_base_install_suffices(module: str) -> None:
-    """[BAS1] The SDK and its commands load only what the base install brings."""
+    """[BAS1] The SDK and its commands import only packages of the base install."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["project"]
     base = {need.partition(">")[0].partition("=")[0] for need in project["dependencies"]}
 
@@ -77,7 +77,7 @@ def test_the_base_install_suffices(module: str) -> None:
 
 @pytest.mark.parametrize("path", CLIENT, ids=lambda path: str(path.relative_to(CHECKOUT)))
 def test_no_system_is_left_out(path) -> None:
-    """[BAS2] No module of the SDK uses signals of the loop, or imports what one system has without asking for it."""
+    """[BAS2] No SDK module uses loop signal handlers or imports a platform-specific module without a check."""
     tree = ast.parse(path.read_text("utf-8"))
     # What stands under `if sys.platform == …: … else: …` was chosen for the system.
     tree.body = [

@@ -49,7 +49,7 @@ async def closed(orbital: Orbital) -> None:
 
 
 async def test_from_the_callback_of_a_subscription(clean: FakeServer) -> None:
-    """[PYCLO1] A callback may close its client: it runs to its end, its event counts as handled, and no other comes."""
+    """[PYCLO1] A callback may close its client: it completes, its event counts as handled, and no event follows."""
     clean.log(events=3)
     store = MemoryPositions()
     got: list[int] = []
@@ -72,7 +72,7 @@ async def test_from_the_callback_of_a_subscription(clean: FakeServer) -> None:
 
 
 async def test_from_the_callback_of_a_signal(clean: FakeServer) -> None:
-    """[PYCLO2] The same holds for a callback of `on`."""
+    """[PYCLO2] A callback registered with `on` may close its client, too."""
     ends: list[State] = []
     orbital = client(clean)
 
@@ -91,7 +91,7 @@ async def test_from_the_callback_of_a_signal(clean: FakeServer) -> None:
 
 
 async def test_from_a_task_of_a_callback(clean: FakeServer) -> None:
-    """[PYCLO3] A callback that waits for a task which closes the client does not wait for ever."""
+    """[PYCLO3] A callback that waits for a task which closes the client does not deadlock."""
     clean.log(events=1)
     async with client(clean) as orbital:
 
@@ -105,7 +105,7 @@ async def test_from_a_task_of_a_callback(clean: FakeServer) -> None:
 
 
 async def test_cancelled_while_closing(clean: FakeServer) -> None:
-    """[PYCLO4] Who is cancelled while closing has closed all the same."""
+    """[PYCLO4] A cancelled `close` still closes the client."""
     clean.log(events=3)
     orbital = await client(clean).__aenter__()
     sending = asyncio.create_task(orbital.subscribe(GROUP).ready())
@@ -120,7 +120,7 @@ async def test_cancelled_while_closing(clean: FakeServer) -> None:
 
 
 async def test_what_lies_in_the_buffer_is_read_without_the_log(clean: FakeServer) -> None:
-    """[PYCLO5] After closing, a reader gets what was there already and its end; nothing more is asked of the server."""
+    """[PYCLO5] After close, a reader receives the buffered events and the end; no request is sent to the server."""
     clean.log(events=50)
     async with client(clean, buffer=10) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
@@ -134,7 +134,7 @@ async def test_what_lies_in_the_buffer_is_read_without_the_log(clean: FakeServer
 
 
 async def test_one_that_was_left_takes_nothing_from_the_next(clean: FakeServer) -> None:
-    """[PYCLO6] Reading on in a subscription that was closed does not count for the buffer of the one after it."""
+    """[PYCLO6] Reading from a closed subscription does not change the buffer of the subscription that replaced it."""
     clean.log(events=20)
     async with client(clean, buffer=8) as orbital:
         old = orbital.subscribe(GROUP, since=0)
@@ -152,7 +152,7 @@ async def test_one_that_was_left_takes_nothing_from_the_next(clean: FakeServer) 
 
 
 async def test_before_it_was_opened(clean: FakeServer) -> None:
-    """[PYCLO7] A client that was never opened says so instead of waiting for ever, and closes without a word."""
+    """[PYCLO7] A client that was never opened raises an error instead of blocking, and closes without an error."""
     orbital = client(clean, store=MemoryPositions())
     with pytest.raises(RuntimeError, match="not open: write `async with"):
         orbital.subscribe(GROUP, since=0, on_event=lambda _: None)
@@ -165,7 +165,7 @@ async def test_before_it_was_opened(clean: FakeServer) -> None:
 
 
 async def test_for_good(clean: FakeServer) -> None:
-    """[PYCLO8] A client that was closed says so, whatever is asked of it; opening it twice is refused too."""
+    """[PYCLO8] Every method of a closed client raises an error; so does a second `open`."""
     orbital = client(clean)
     async with orbital:
         with pytest.raises(RuntimeError, match="open already"):
@@ -190,7 +190,7 @@ async def test_for_good(clean: FakeServer) -> None:
 
 
 def test_two_loops() -> None:
-    """[PYCLO9] A client belongs to the event loop in which it was opened; in the next one it is closed, and says so."""
+    """[PYCLO9] A client is bound to the event loop that opened it; in another loop it is closed and raises an error."""
 
     async def first() -> Orbital:
         async with FakeServer() as server, client(server) as orbital:
@@ -215,7 +215,7 @@ class Locked(MemoryPositions):
 
 
 async def test_a_store_that_cannot_save(clean: FakeServer) -> None:
-    """[PYCLO10] A store that raises at the end, whatever it raises, keeps nothing from being closed."""
+    """[PYCLO10] Any exception that a store raises during close does not prevent the rest from being closed."""
     clean.log(events=1)
     clean.log(OTHER, events=1)
     async with asyncio.timeout(10), client(clean, store=Locked()) as orbital:

@@ -31,7 +31,7 @@ from tests.support.sdk import FAST, client, read, signals_of, when
 
 
 async def test_greeting(server: FakeServer) -> None:
-    """[PYCON1] `async with` returns once the server has greeted; the token goes in a header, not in the address."""
+    """[PYCON1] `async with` returns after `auth_success`; the token is sent in a header, not in the URL."""
     async with client(server, token="secret") as orbital:
         assert orbital.state == StateChange(state=State.OPEN)
         assert orbital.username == "anna"
@@ -42,7 +42,7 @@ async def test_greeting(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("status", sorted(FINAL_STATUS))
 async def test_refused_for_good(server: FakeServer, status: int) -> None:
-    """[PYCON2] A handshake that would be refused again is not repeated, and raises what the server said."""
+    """[PYCON2] A handshake refused for a permanent reason is not retried, and raises the server's error."""
     server.refusals = [(status, {}, {"error": "FORBIDDEN", "message": "Not you."})]
 
     with pytest.raises(Refused, match="Not you") as caught:
@@ -54,7 +54,7 @@ async def test_refused_for_good(server: FakeServer, status: int) -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 async def test_refused_for_now(server: FakeServer, status: int) -> None:
-    """[PYCON3] A server in trouble is tried again, whatever its body is."""
+    """[PYCON3] A handshake that gets a 5xx is retried, whatever the response body is."""
     server.refusals = [(status, {}, {}), (status, {}, {"error": "UNAVAILABLE", "message": "Wait."})]
 
     async with client(server) as orbital:
@@ -65,7 +65,7 @@ async def test_refused_for_now(server: FakeServer, status: int) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_not_followed(server: FakeServer, status: int) -> None:
-    """[PYCON10] No redirect is followed; the error names its address, and the connection is retried."""
+    """[PYCON10] Redirects are not followed; the error names the redirect's address, and the connection is retried."""
     async with FakeServer() as portal:
         elsewhere = portal.url.replace("http", "ws") + "/ws"
         server.refusals = [(status, {"Location": elsewhere}, {})]
@@ -100,7 +100,7 @@ NONSENSE = {
 
 @pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
 async def test_nonsense(answer: bytes) -> None:
-    """[PYCON12] A response from something that is not Orbital is reported in a sentence, and retried."""
+    """[PYCON12] A response from a server other than Orbital is reported in one sentence and retried."""
     dialed: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,7 +125,7 @@ async def test_nonsense(answer: bytes) -> None:
 
 
 async def test_retry_after_is_obeyed(server: FakeServer) -> None:
-    """[PYCON4] A Retry-After of the handshake is obeyed and reported; `wake` retries at once all the same."""
+    """[PYCON4] Retry-After in a handshake response is obeyed and reported; `wake` still retries at once."""
     server.refusals = [(429, {"Retry-After": "7"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many."})]
     orbital = client(server, open_timeout_s=None)
     states, problems = signals_of(orbital, StateChange), signals_of(orbital, Problem)
@@ -193,7 +193,7 @@ async def test_the_token_reaches_no_log(server: FakeServer, caplog: pytest.LogCa
 
 
 async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PYCON9] Were the client itself to break, every reader would get the error instead of waiting for ever."""
+    """[PYCON9] An internal error of the client raises in every reader instead of blocking it."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()
@@ -213,7 +213,7 @@ async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypat
 
 
 async def test_static_token_is_not_tried_again(server: FakeServer) -> None:
-    """[PYTOK1] After 1008 a client with one token stays closed, and its streams say why."""
+    """[PYTOK1] After close code 1008 a client with a fixed token stays closed, and its streams raise the reason."""
     async with client(server) as orbital:
         states = signals_of(orbital, StateChange)
         subscription = orbital.subscribe(GROUP)
@@ -259,7 +259,7 @@ async def test_token_function_is_asked_again(server: FakeServer) -> None:
 
 
 async def test_the_same_token_again_is_final(server: FakeServer) -> None:
-    """[PYTOK3] A function that has nothing newer ends the client like a token of its own."""
+    """[PYTOK3] If the token function returns no newer token, the client ends as with a fixed token."""
     server.good_token = lambda _: False
 
     with pytest.raises(Refused, match="is invalid"):
@@ -269,7 +269,7 @@ async def test_the_same_token_again_is_final(server: FakeServer) -> None:
 
 
 async def test_a_token_that_ends_soon_is_renewed(server: FakeServer) -> None:
-    """[PYTOK4] On `token_expiring` the function's newer token is presented on the same connection."""
+    """[PYTOK4] On `token_expiring` the client sends the function's newer token on the same connection."""
     tokens = iter(("first", "second"))
 
     async with client(server, token=lambda: next(tokens)):
@@ -280,7 +280,7 @@ async def test_a_token_that_ends_soon_is_renewed(server: FakeServer) -> None:
 
 
 async def test_a_token_function_that_fails(server: FakeServer) -> None:
-    """[PYTOK5] A token function that raises is reported and retried, like a connection that fails."""
+    """[PYTOK5] An exception in the token function is reported and retried, like a failed connection."""
     answers: list[Any] = [OSError("the keyring is locked"), "", "good"]
 
     def token() -> str:
@@ -300,7 +300,7 @@ async def test_a_token_function_that_fails(server: FakeServer) -> None:
 
 
 async def test_a_token_function_that_is_cancelled_by_itself(server: FakeServer) -> None:
-    """[PYTOK6] A token function that waits for a task of its own which was cancelled counts as one that failed."""
+    """[PYTOK6] A token function that awaits a cancelled task of its own counts as failed, and is retried."""
     tries = itertools.count()
 
     async def token() -> str:
@@ -319,7 +319,7 @@ async def test_a_token_function_that_is_cancelled_by_itself(server: FakeServer) 
 
 
 async def test_a_token_function_that_hangs(server: FakeServer) -> None:
-    """[PYTOK7] While a token function is waited for after 1008, the client does not call the connection open."""
+    """[PYTOK7] While the client waits for the token function after 1008, its state is not open."""
     asked = asyncio.Event()
     first = ["t"]
 
@@ -347,7 +347,7 @@ async def test_a_token_function_that_hangs(server: FakeServer) -> None:
 
 @pytest.mark.parametrize("mistake", ["secret\n", "two secrets", "sécret", "secret\r\nX-Evil: 1"])
 async def test_what_is_no_token(server: FakeServer, mistake: str, caplog: pytest.LogCaptureFixture) -> None:
-    """[PYTOK8] A token that would break its header is refused at once, and no sentence and no log line has it."""
+    """[PYTOK8] A token with characters that a header cannot hold is rejected at once; no error or log contains it."""
     caplog.set_level(logging.DEBUG)
     with pytest.raises(ValueError, match="no token has") as caught:
         client(server, token=mistake)
@@ -367,7 +367,7 @@ async def test_what_is_no_token(server: FakeServer, mistake: str, caplog: pytest
 
 
 async def test_a_dead_line_is_noticed(server: FakeServer) -> None:
-    """[LIN3] A connection without any frame for a heartbeat and the slack is replaced."""
+    """[LIN3] A connection without any frame for one heartbeat interval plus slack is replaced."""
     server.heartbeat_s = 0.2
     async with await Proxy.open(int(server.url.rsplit(":", 1)[1])) as proxy:
         orbital = connect(
@@ -387,7 +387,7 @@ async def test_a_dead_line_is_noticed(server: FakeServer) -> None:
 
 
 async def test_wake_tries_at_once(server: FakeServer) -> None:
-    """[LIN4] A reason to try cuts the wait short."""
+    """[LIN4] `wake` ends the back-off wait."""
     slow = Backoff(steps_ms=(600_000,), spread_ms=1)
     async with client(server, backoff=slow) as orbital:
         states = signals_of(orbital, StateChange)

@@ -185,7 +185,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", range(7))
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_lie_is_told(kind: str, seed: int) -> None:
-    """[PYLIE1] Whatever the server drops, changes, repeats or moves: ChainBroken, or a Problem and the true log."""
+    """[PYLIE1] A dropped, changed, repeated or moved frame raises ChainBroken, or is a Problem and the log is read."""
     print(f"seed {seed}")
     async with Liar(*KINDS[kind], seed) as server:
         said: list[Problem] = []
@@ -213,7 +213,7 @@ async def test_a_lie_is_told(kind: str, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(7))
 async def test_an_honest_server_is_not_accused(seed: int) -> None:
-    """[PYLIE2] A sound server over losses of the connection is never called a liar."""
+    """[PYLIE2] Connection losses with an honest server report no violation."""
     print(f"seed {seed}")
     source = random.Random(seed)
     async with FakeServer() as server:
@@ -240,7 +240,7 @@ async def test_an_honest_server_is_not_accused(seed: int) -> None:
 
 
 async def test_a_false_reset() -> None:
-    """[PYLIE3] `recovered: false` for events that the log still has is reported, and they are delivered from it."""
+    """[PYLIE3] `recovered: false` for events that the log still has is reported, and they are read from the log."""
     async with FakeServer() as server:
         server.log(events=5)
         said: list[Problem] = []
@@ -260,7 +260,7 @@ async def test_a_false_reset() -> None:
 
 @pytest.mark.parametrize("honest", ["pruned", "restored"])
 async def test_an_honest_reset(honest: str) -> None:
-    """[PYLIE4] When the log has indeed lost the events, or is another one, it is a Reset, and nobody is accused."""
+    """[PYLIE4] A log that lost events or was replaced yields a Reset and no violation."""
     async with FakeServer() as server:
         server.log(events=5)
         said: list[Problem] = []
@@ -286,7 +286,7 @@ async def test_an_honest_reset(honest: str) -> None:
 
 
 async def test_a_false_gone() -> None:
-    """[PYLIE5] A 410 that contradicts itself is reported, and is ChainBroken if it persists."""
+    """[PYLIE5] A 410 that contradicts its own fields is reported, and raises ChainBroken if it persists."""
     async with FakeServer() as server:
         said: list[Problem] = []
         server.rest = lambda _: refusal(410, "GONE", details={"oldest_seq": 1})
@@ -308,7 +308,7 @@ async def test_a_false_gone() -> None:
 
 @pytest.mark.parametrize("true", [True, False])
 async def test_a_false_goodbye(*, true: bool) -> None:
-    """[PYLIE6] `left` without an earlier own member_left is reported; with it, it is not."""
+    """[PYLIE6] `unsubscribed` with reason `left` is reported unless the user's own member_left came before it."""
     async with FakeServer() as server:
         said: list[Problem] = []
         async with client(server, verify=True) as orbital:
@@ -329,7 +329,7 @@ async def test_a_false_goodbye(*, true: bool) -> None:
 
 
 async def test_without_verify_a_hole_is_a_reset() -> None:
-    """[PYLIE7] Without `verify` a hole in the log is a Reset after a few tries, and what follows comes."""
+    """[PYLIE7] Without `verify`, a hole in the log yields a Reset after a few retries; later events are delivered."""
     async with Liar(BOTH, drop, 1) as server:
         async with client(server) as orbital:
             subscription = orbital.subscribe(GROUP, since=0)
@@ -359,7 +359,7 @@ async def test_without_verify_a_hole_is_a_reset() -> None:
     ids=str,
 )
 async def test_a_bad_subscribed(data: dict[str, Any]) -> None:
-    """[PYLIE8] A `subscribed` that cannot be read never ends a client: another connection is made, and goes on."""
+    """[PYLIE8] An unreadable `subscribed` frame does not end the client: it reconnects and continues."""
     async with FakeServer() as server:
         server.log(events=2)
         said: list[Problem] = []

@@ -33,7 +33,7 @@ async def send(depot: Depot, source: Any, **options: Any) -> Any:
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file"])
 async def test_up(kind: str, tmp_path: Path) -> None:
-    """[PYMED1] Bytes, a path or an open file go up in chunks with all fields, and the progress reaches the end."""
+    """[PYMED1] Bytes, a path or an open file are uploaded in chunks with all fields, and progress reaches 100 %."""
     depot = Depot()
     (tmp_path / "blob").write_bytes(DATA)
     source: Any = {"bytes": DATA, "path": tmp_path / "blob", "file": io.BytesIO(DATA)}[kind]
@@ -54,7 +54,7 @@ async def test_up(kind: str, tmp_path: Path) -> None:
 
 
 async def test_up_over_troubles() -> None:
-    """[PYMED2] A chunk whose way breaks, or whose server is in trouble, is sent again."""
+    """[PYMED2] A chunk is sent again after a connection loss or a server error."""
     depot = Depot()
     depot.troubles = [httpx.ReadError("cut"), refusal(503, "UNAVAILABLE"), refusal(429, "TOO_MANY_REQUESTS")]
 
@@ -64,7 +64,7 @@ async def test_up_over_troubles() -> None:
 
 
 async def test_up_resumed() -> None:
-    """[PYMED3] What the server has is not sent again."""
+    """[PYMED3] Chunks that the server already has are not sent again."""
     depot = Depot()
     depot.totals[KNOWN] = 9
     depot.chunks[KNOWN] = {index: DATA[index * 300 : index * 300 + 300] for index in (0, 1, 2, 5, 8)}
@@ -78,7 +78,7 @@ async def test_up_resumed() -> None:
 
 
 async def test_up_when_all_is_there() -> None:
-    """[PYMED4] When only the last answer was lost, nothing is sent and the answer is had."""
+    """[PYMED4] If only the last response was lost, the client sends no chunk and returns the stored result."""
     depot = Depot()
     depot.totals[KNOWN] = 9
     depot.chunks[KNOWN] = {index: DATA[index * 300 : index * 300 + 300] for index in range(9)}
@@ -90,7 +90,7 @@ async def test_up_when_all_is_there() -> None:
 
 
 async def test_up_of_another_file() -> None:
-    """[PYMED5] Resuming with a file of another length is refused before anything is sent."""
+    """[PYMED5] Resuming with a file of another length raises before anything is sent."""
     depot = Depot()
     depot.totals[KNOWN], depot.chunks[KNOWN] = 4, {}
 
@@ -103,7 +103,7 @@ async def test_up_of_another_file() -> None:
 
 
 async def test_up_refused() -> None:
-    """[PYMED6] A refusal ends the upload with the server's code."""
+    """[PYMED6] A refusal ends the upload with the server's error code."""
     depot = Depot()
     depot.troubles = [refusal(413, "QUOTA_EXCEEDED")] * 3
 
@@ -114,7 +114,7 @@ async def test_up_refused() -> None:
 
 
 async def test_up_without_a_server() -> None:
-    """[PYMED7] When the server stays away, the error tells the media_id with which to resume."""
+    """[PYMED7] If the server stays unreachable, the error contains the media_id for resuming."""
     depot = Depot()
     depot.troubles = [httpx.ConnectError("refused")] * 100
 
@@ -128,7 +128,7 @@ async def test_up_without_a_server() -> None:
 
 
 async def test_up_cancelled() -> None:
-    """[PYMED8] Cancelling the task ends the upload, and resuming finishes it."""
+    """[PYMED8] Cancelling the task stops the upload, and resuming completes it."""
     depot = Depot()
     begun = asyncio.Event()
     sending = asyncio.create_task(send(depot, DATA, media_id=KNOWN, progress=lambda done, _: done and begun.set()))
@@ -143,7 +143,7 @@ async def test_up_cancelled() -> None:
 
 
 async def test_a_file_that_shrinks(tmp_path: Path) -> None:
-    """[PYMED9] A file that becomes shorter meanwhile is noticed."""
+    """[PYMED9] A file that shrinks during the upload is detected."""
     depot = Depot()
     path = tmp_path / "blob"
     path.write_bytes(DATA)
@@ -153,7 +153,7 @@ async def test_a_file_that_shrinks(tmp_path: Path) -> None:
 
 
 async def test_down() -> None:
-    """[PYMED10] A medium comes into memory with what is needed to decrypt it."""
+    """[PYMED10] A medium is downloaded into memory with the values that decryption needs."""
     progress: list[tuple[int, int]] = []
     got = await download(Depot().api, KNOWN, progress=lambda done, total: progress.append((done, total)))
 
@@ -165,7 +165,7 @@ async def test_down() -> None:
 
 @pytest.mark.parametrize("into", ["memory", "file"])
 async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
-    """[PYMED11] After a break only the rest is fetched."""
+    """[PYMED11] After a connection loss only the missing bytes are downloaded."""
     depot = Depot()
     depot.troubles = [1000, 500, 0]
 
@@ -178,7 +178,7 @@ async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
 
 
 async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
-    """[PYMED12] A part that an earlier run left is gone on with; one that does not fit is thrown away."""
+    """[PYMED12] A partial download of an earlier run is resumed; one that does not match is discarded."""
     depot = Depot()
     part = tmp_path / f"blob.{KNOWN}.part"
     part.write_bytes(DATA[:2000])
@@ -193,8 +193,7 @@ async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
 
 
 async def test_down_after_another_medium(tmp_path: Path) -> None:
-    """
-    [PYMED19] What is left of one medium is not the beginning of another that goes to the same file.
+    """[PYMED19] The partial download of one medium is not used for another medium with the same target file.
 
     It was: the file had the bytes of both, which only its hash showed.
     """
@@ -226,7 +225,7 @@ async def test_down_refused() -> None:
 
 
 async def test_a_server_that_ignores_ranges(tmp_path: Path) -> None:
-    """[PYMED14] A 200 to a range is the whole medium again, and taken as that."""
+    """[PYMED14] A 200 response to a range request is read as the whole medium."""
     depot = Depot()
     (tmp_path / "blob.part").write_bytes(b"x" * 100)
 
@@ -243,7 +242,7 @@ async def test_a_server_that_ignores_ranges(tmp_path: Path) -> None:
 
 
 async def test_memory_has_a_bound(tmp_path: Path) -> None:
-    """[DOWN1] A medium above the limit of memory is refused before a byte of it is read; a file has no such limit."""
+    """[DOWN1] A medium above the memory limit is refused before any byte is read; a file has no such limit."""
     depot = Depot()
 
     with pytest.raises(MediumTooLarge) as caught:
@@ -258,7 +257,7 @@ async def test_memory_has_a_bound(tmp_path: Path) -> None:
 
 
 async def test_more_than_announced() -> None:
-    """[DOWN2] A body that is longer than its Content-Length is not the medium, and is not read on."""
+    """[DOWN2] A body longer than its Content-Length is rejected, and the rest is not read."""
     sent = 0
 
     async def endless() -> Any:
@@ -300,7 +299,7 @@ async def _dripped(depot: Depot, *, rest: bool) -> tuple[Any, int]:
 
 
 async def test_a_drip_is_a_dead_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[DOWN3] A download that carries too little is resumed on a new connection, and the old one is closed."""
+    """[DOWN3] A download below the minimum rate is resumed on a new connection, and the old one is closed."""
     monkeypatch.setattr(downloads, "PROGRESS_S", 0.05)
     depot = Depot()
     depot.whole = b"x" * 200_000
@@ -313,7 +312,7 @@ async def test_a_drip_is_a_dead_connection(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 async def test_an_endless_drip_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[DOWN4] Bytes that drip are no progress: after the tries that a silent server gets, the download fails."""
+    """[DOWN4] A trickle of bytes is not progress: the download fails after as many retries as with a silent server."""
     monkeypatch.setattr(downloads, "PROGRESS_S", 0.02)
 
     failed, still_open = await _dripped(Depot(), rest=False)

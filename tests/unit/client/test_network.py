@@ -67,7 +67,7 @@ async def serving(answer: Any) -> Any:
 
 @pytest.mark.parametrize("status", [200, 403, 503])
 async def test_a_bomb(status: int) -> None:
-    """[PYBOUND1] A compressed answer of 0.2 MB that would inflate to 200 MB costs the bound at most, errors less."""
+    """[PYBOUND1] A 0.2 MB compressed response that inflates to 200 MB uses memory up to the bound; an error less."""
     packed = bomb(200_000_000)
     assert len(packed) < 300_000
 
@@ -95,7 +95,7 @@ def address(server: asyncio.Server) -> str:
 
 @pytest.mark.parametrize("encoding", [None, "gzip"])
 async def test_a_body_without_an_end(encoding: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PYBOUND2] A body that never ends is left at the bound."""
+    """[PYBOUND2] Reading of an endless body stops at the bound."""
     monkeypatch.setattr(http, "ANSWER_BYTES", 1_000_000)
     inflate = zlib.compressobj(wbits=31)
 
@@ -114,7 +114,7 @@ async def test_a_body_without_an_end(encoding: str | None, monkeypatch: pytest.M
 
 
 async def test_a_body_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PYBOUND3] A server that sends a byte from time to time is not waited for beyond the deadline of the request."""
+    """[PYBOUND3] A server that trickles bytes does not extend the deadline of the request."""
     monkeypatch.setitem(Api._request.__kwdefaults__, "deadline_s", 0.3)
 
     async def answer(writer: asyncio.StreamWriter) -> None:
@@ -135,7 +135,7 @@ async def test_a_body_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["br", "not gzip", "cut short", "twice"],
 )
 async def test_an_encoding_that_is_not_asked_for(encoding: str, body: bytes) -> None:
-    """[PYBOUND4] A body in another encoding, or cut inside its compression, is a BadAnswer; sound gzip is read."""
+    """[PYBOUND4] An unknown content encoding or a truncated gzip body raises BadAnswer; valid gzip is read."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
         head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {encoding}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -186,7 +186,7 @@ def test_whose_error_it_is(body: bytes) -> None:
 
 @pytest.mark.parametrize("since", [-1, 1.5, float("nan"), "7", True, 2**53, {}])
 async def test_what_is_no_position(server: FakeServer, since: Any) -> None:
-    """[PYPOS1] A `since` that is no whole number from 0 to 2^53 - 1 is a ValueError at once, and the client goes on."""
+    """[PYPOS1] A `since` that is not an integer from 0 to 2^53 - 1 raises ValueError; the client stays usable."""
     async with client(server) as orbital:
         with pytest.raises(ValueError, match="whole number from 0 to"):
             orbital.subscribe(GROUP, since=since)
@@ -195,7 +195,7 @@ async def test_what_is_no_position(server: FakeServer, since: Any) -> None:
 
 @pytest.mark.parametrize("stored", ["7", 7, {}, {"seq": 7}])
 async def test_a_stored_position_that_is_none(server: FakeServer, stored: Any) -> None:
-    """[PYPOS2] A store that gives something else than a Position ends the subscription with StoreDamaged."""
+    """[PYPOS2] A store that returns something other than a Position ends the subscription with StoreDamaged."""
 
     class Odd(MemoryPositions):
         async def load(self, group_id: str) -> Position | None:
@@ -223,7 +223,7 @@ def expiring(server: FakeServer, life_s: float) -> None:
 
 
 async def test_a_token_is_renewed_in_time(server: FakeServer) -> None:
-    """[PYRENEW1] The function is asked at three quarters of the life, and again before the end if need be."""
+    """[PYRENEW1] The token function is called at three quarters of the token's life, and again before expiry."""
     expiring(server, 2)
     asked: list[float] = []
     begun = time.monotonic()
@@ -241,7 +241,7 @@ async def test_a_token_is_renewed_in_time(server: FakeServer) -> None:
 
 
 async def test_a_token_function_that_fails_at_the_end(server: FakeServer) -> None:
-    """[PYRENEW2] A function that raises just when the token has ended is asked again later; the client lives on."""
+    """[PYRENEW2] A token function that raises when the token has just expired is retried; the client stays alive."""
     failures = [OSError("the identity provider is unreachable")] * 3
     valid = {"first"}
     server.good_token = lambda token: token in valid
@@ -271,7 +271,7 @@ async def test_a_token_function_that_fails_at_the_end(server: FakeServer) -> Non
 
 
 async def test_1008_before_the_greeting(server: FakeServer) -> None:
-    """[PYRENEW3] A close code before `auth_success` is nobody's decision: the server is tried again."""
+    """[PYRENEW3] A close code before `auth_success` is not final: the client reconnects."""
     server.silent = True
     async with client(server, open_timeout_s=None) as orbital:
         await server.until(lambda: bool(server.sockets))
@@ -287,7 +287,7 @@ async def test_1008_before_the_greeting(server: FakeServer) -> None:
 
 
 async def test_the_sixth_start(server: FakeServer) -> None:
-    """[PYWAIT1] A start that has to wait says so at once, and its time-out stands still meanwhile."""
+    """[PYWAIT1] An open that has to wait reports it at once, and its timeout does not run meanwhile."""
     server.refusals = [(429, {"Retry-After": "1"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many attempts."})]
     orbital = client(server, open_timeout_s=0.5)
     problems = signals_of(orbital, Problem)
@@ -304,14 +304,14 @@ async def test_the_sixth_start(server: FakeServer) -> None:
 
 
 async def test_a_proxy_does_not_stop_the_clock(server: FakeServer) -> None:
-    """[PYWAIT2] What asks to wait and is not the server does not stretch the time-out."""
+    """[PYWAIT2] A Retry-After from anything but the server does not extend the timeout."""
     server.refusals = [(429, {"Retry-After": "300"}, {"message": "slow down"})] * 9
     with pytest.raises(NotConnected, match="the response with status 429 is not from Orbital"):
         await client(server, open_timeout_s=0.3).open()
 
 
 async def test_one_state_a_loss(server: FakeServer) -> None:
-    """[PYWAIT3] A loss is one StateChange, with a sentence, and the next one is OPEN."""
+    """[PYWAIT3] A connection loss emits one StateChange with a reason, and the next StateChange is OPEN."""
     async with client(server) as orbital:
         states = signals_of(orbital, StateChange)
         for code, reason in ((1012, "Restarting."), (1001, "Going.")):
@@ -364,7 +364,7 @@ def test_socks(url: str, env: dict[str, str], says: str) -> None:
 
 
 def test_socks_on_the_command_line() -> None:
-    """[PYPROXY2] `orbital send` says the same in one line."""
+    """[PYPROXY2] `orbital send` reports the same proxy error in one line."""
     env = {
         **os.environ,
         "ALL_PROXY": "socks5://127.0.0.1:1",
@@ -381,7 +381,7 @@ def test_socks_on_the_command_line() -> None:
 
 
 def test_one_tls_context(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PYPROXY3] A hundred clients make one TLS context, and clients of http:// addresses none with certificates."""
+    """[PYPROXY3] A hundred clients share one TLS context, and clients of http:// addresses load no certificates."""
     made: list[int] = []
     real = httpx.create_ssl_context
 
@@ -403,7 +403,7 @@ def test_one_tls_context(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_another_loop(server: FakeServer) -> None:
-    """[PYLOOP1] From another thread or loop a client raises at once, in a sentence, and goes on in its own."""
+    """[PYLOOP1] A call from another thread or loop raises at once; the client continues in its own."""
     async with client(server) as orbital:
 
         async def use() -> None:
@@ -433,7 +433,7 @@ async def test_open_and_close(server: FakeServer) -> None:
 
 
 def test_marks_have_a_type() -> None:
-    """[PYTYPE1] Whatever a subscription yields has a `type` and a `seq`, so that a log line can name it."""
+    """[PYTYPE1] Everything that a subscription yields has a `type` and a `seq`, so that a log line can name it."""
     from orbital_relay.client import CaughtUp, Reset, ResetReason
 
     reset = Reset(group_id=GROUP, last_seq=1, seq=2, reason=ResetReason.GONE)

@@ -18,7 +18,7 @@ from tests.support.sdk import client, signals_of, when
 
 
 async def test_posts_arrive_once_and_in_order(server: FakeServer) -> None:
-    """[PYOUT1] Answers lost and servers in trouble: every post is there once, in the order of the calls."""
+    """[PYOUT1] Despite lost responses and server errors every post is stored once, in the order of the calls."""
     troubles = [503, "lost", 500, "lost", 429, "page"]
 
     def rest(request: httpx.Request) -> httpx.Response | None:
@@ -41,7 +41,7 @@ async def test_posts_arrive_once_and_in_order(server: FakeServer) -> None:
 
 
 async def test_what_waits_is_sent_when_the_connection_is_back(server: FakeServer) -> None:
-    """[PYOUT24] A post that waits for its next try goes as soon as the server has greeted again."""
+    """[PYOUT24] A post in back-off is sent as soon as the client receives `auth_success` again."""
     troubles = [refusal(503, "UNAVAILABLE")]
     server.rest = lambda _: troubles.pop() if troubles else None
     async with client(server) as orbital:
@@ -55,7 +55,7 @@ async def test_what_waits_is_sent_when_the_connection_is_back(server: FakeServer
 
 
 async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) -> None:
-    """[PYOUT2] A post that the server will never take raises what it said, and holds up no other."""
+    """[PYOUT2] A permanently refused post raises the server's error and does not block other posts."""
     answers = [refusal(413, "PAYLOAD_TOO_LARGE")]
     server.rest = lambda _: answers.pop() if answers else None
     async with client(server) as orbital:
@@ -70,7 +70,7 @@ async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) 
 
 
 async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServer) -> None:
-    """[PYOUT3] A cancelled send is still sent; a later refusal is reported as a Problem."""
+    """[PYOUT3] A cancelled `send` is still sent; a later refusal is reported as a Problem."""
     answers = [refusal(503, "UNAVAILABLE"), refusal(400, "VALIDATION_ERROR")]
     server.rest = lambda _: answers.pop(0) if answers else None
     async with client(server) as orbital:
@@ -89,7 +89,7 @@ async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServ
 
 
 async def test_typing_stops_by_itself(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """[TYP2] Many keystrokes are one `true`, and silence says `false`."""
+    """[TYP2] Many keystrokes send one `typing: true`, and inactivity sends `typing: false`."""
     monkeypatch.setattr(typing, "TYPING_STOP_MS", 100)
     async with client(server) as orbital:
         for _ in range(20):

@@ -70,7 +70,7 @@ def waiting(content: str, *, key: str, tried_ms: int | None = None) -> QueuedPos
 
 
 async def test_every_try_has_the_same_key() -> None:
-    """[PYOUT4] A post that fails on the way is tried again with its first key and body."""
+    """[PYOUT4] A post that fails in transit is retried with the same key and body."""
     async with Sender() as sender:
         troubles = [refusal(503, "UNAVAILABLE"), refusal(502, "x"), httpx.Response(200, text="<html>")]
         sender.server.rest = lambda _: troubles.pop() if troubles else None
@@ -83,7 +83,7 @@ async def test_every_try_has_the_same_key() -> None:
 
 
 async def test_a_key_of_ones_own() -> None:
-    """[PYOUT5] A program that repeats a post itself gives the key; the answer is the first one."""
+    """[PYOUT5] A caller that retries a post itself passes the key and receives the first answer."""
     async with Sender() as sender:
         first = await sender.post("AAAA", key="mine")
         again = await sender.post("AAAA", key="mine")
@@ -93,7 +93,7 @@ async def test_a_key_of_ones_own() -> None:
 
 
 async def test_lanes_do_not_wait_for_each_other() -> None:
-    """[PYOUT6] A group whose post is stuck does not hold up another group's."""
+    """[PYOUT6] A blocked post of one group does not delay the posts of another group."""
     async with Sender(backoff=SLOW) as sender:
         sender.server.rest = lambda request: refusal(503, "UNAVAILABLE") if GROUP in request.content.decode() else None
         stuck = asyncio.create_task(sender.post("AAAA"))
@@ -106,7 +106,7 @@ async def test_lanes_do_not_wait_for_each_other() -> None:
 
 
 async def test_waking_tries_at_once() -> None:
-    """[PYOUT7] When the connection is open again, what waits is tried without waiting longer."""
+    """[PYOUT7] When the connection opens, pending posts are retried without back-off."""
     async with Sender(backoff=SLOW) as sender:
         troubles = [refusal(503, "UNAVAILABLE")]
         sender.server.rest = lambda _: troubles.pop() if troubles else None
@@ -120,7 +120,7 @@ async def test_waking_tries_at_once() -> None:
 
 
 async def test_full() -> None:
-    """[PYOUT8] More posts than the outbox may hold are refused at once; the ones in it are kept."""
+    """[PYOUT8] Posts beyond the capacity of the outbox are refused at once; the pending ones are kept."""
     async with Sender(backoff=SLOW, limit=2) as sender:
         sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
         kept = [asyncio.create_task(sender.post("AAAA")) for _ in range(2)]
@@ -137,7 +137,7 @@ async def test_full() -> None:
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
 async def test_a_restart_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
-    """[PYOUT9] What the server did not have when the program ended is sent by the next run: once, in order."""
+    """[PYOUT9] Posts that were pending when the program ended are sent by the next run, once and in order."""
     memory = MemoryOutbox()
 
     def store() -> OutboxStore:
@@ -184,7 +184,7 @@ async def test_too_old_to_try_again() -> None:
 
 
 async def test_too_old_is_raised_to_who_waits() -> None:
-    """[PYOUT11] The same is raised when somebody waits for the answer."""
+    """[PYOUT11] The same error is raised in a caller that waits for the answer."""
     async with Sender() as sender:
         sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
         posting = asyncio.create_task(sender.post("AAAA"))
@@ -197,7 +197,7 @@ async def test_too_old_is_raised_to_who_waits() -> None:
 
 
 async def test_a_refused_token_keeps_the_posts_of_an_earlier_run() -> None:
-    """[PYOUT12] When it is the token that is refused, what an earlier run left stays for a run with a better one."""
+    """[PYOUT12] If the token is refused, posts of an earlier run stay for a run with a valid token."""
     store = MemoryOutbox()
     await store.put(waiting("AAAA", key="k"))
     async with Sender(store=store) as sender:
@@ -230,7 +230,7 @@ class Broken(MemoryOutbox):
 
 
 async def test_a_store_that_cannot_keep() -> None:
-    """[PYOUT13] A post that the store cannot save is not sent, and the caller gets the reason."""
+    """[PYOUT13] A post that the store cannot save is not sent, and the caller gets the error."""
     async with Sender(store=Broken(puts=False)) as sender:
         with pytest.raises(OSError, match="no space"):
             await sender.post("AAAA")
@@ -246,7 +246,7 @@ async def test_a_store_that_cannot_forget() -> None:
 
 
 async def test_refused() -> None:
-    """[PYOUT15] What the server refuses for good is raised with its code, and is not tried again."""
+    """[PYOUT15] A permanent refusal is raised with its code and is not retried."""
     async with Sender() as sender:
         sender.server.rest = lambda _: refusal(409, "CONFLICT", details={"field": "x"})
         with pytest.raises(ApiError) as caught:
@@ -293,7 +293,7 @@ async def test_a_token_function_that_fails_loses_no_post() -> None:
     ids=["302", "307", "another's JSON", "nothing", "204", "a page", "a list"],
 )
 async def test_what_is_no_receipt(answer: httpx.Response) -> None:
-    """[PYOUT17] Only the server's own answer is a receipt: after a portal's page or redirect a post is tried again."""
+    """[PYOUT17] Only the server's own response acknowledges a post: after a portal's page or redirect it is retried."""
     async with Sender() as sender:
         troubles = [answer]
         sender.server.rest = lambda _: troubles.pop() if troubles else None
@@ -302,7 +302,7 @@ async def test_what_is_no_receipt(answer: httpx.Response) -> None:
 
 
 async def test_an_answer_of_another_form() -> None:
-    """[PYOUT18] A receipt that is not of the promised form is a BadAnswer, and its post is not sent again."""
+    """[PYOUT18] An acknowledgement with an invalid form raises BadAnswer, and its post is not sent again."""
     async with Sender() as sender:
         sender.server.rest = lambda _: httpx.Response(200, json={"message_id": "m"})
         with pytest.raises(BadAnswer, match="server_timestamp"):
@@ -312,7 +312,7 @@ async def test_an_answer_of_another_form() -> None:
 
 
 async def test_a_store_that_fails_behind_a_post_on_its_way() -> None:
-    """[PYOUT19] Closing while a post waits behind another, and could not be stored, leaves no error behind."""
+    """[PYOUT19] Closing while an unsaved post waits behind another logs no unhandled error."""
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
 
@@ -335,7 +335,7 @@ async def test_a_store_that_fails_behind_a_post_on_its_way() -> None:
 
 
 async def test_a_store_that_cannot_note_a_try() -> None:
-    """[PYOUT20] A post of an earlier run, whose first try cannot be noted since the disk is full, stays and is sent."""
+    """[PYOUT20] A post of an earlier run is kept and sent even if the full disk prevents noting its first try."""
 
     class Full(MemoryOutbox):
         full = 2
@@ -357,7 +357,7 @@ async def test_a_store_that_cannot_note_a_try() -> None:
 
 
 async def test_closing_while_a_sent_post_is_forgotten() -> None:
-    """[PYOUT21] A post that the server has is answered, also when the outbox is closed before the store forgot it."""
+    """[PYOUT21] An accepted post is answered, even if the outbox closes before the store deletes the post."""
     forgetting = asyncio.Event()
 
     class Slow(MemoryOutbox):
@@ -373,7 +373,7 @@ async def test_closing_while_a_sent_post_is_forgotten() -> None:
 
 
 async def test_a_lane_whose_token_was_refused() -> None:
-    """[PYOUT22] Behind a post that waits for a valid token, callers get its error; with a new one, all are sent."""
+    """[PYOUT22] Posts queued behind one that waits for a valid token raise its error; with a new token all are sent."""
     store = MemoryOutbox()
     await store.put(waiting("AAAA", key="k"))
     async with asyncio.timeout(10), Sender(store=store) as sender:
@@ -395,7 +395,7 @@ async def test_a_lane_whose_token_was_refused() -> None:
 
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel", "k" * 129])
 async def test_what_is_no_key(key: str) -> None:
-    """[PYOUT23] A key that the protocol does not allow is refused at once, here as in the REST side."""
+    """[PYOUT23] A key that the protocol does not allow is refused at once, as in the REST client."""
     async with Sender() as sender:
         with pytest.raises(ValueError, match="idempotency key"):
             await sender.post("AAAA", key=key)
@@ -407,7 +407,7 @@ async def test_what_is_no_key(key: str) -> None:
 
 
 async def test_a_waiting_post_is_discarded() -> None:
-    """[PYDISC1] A post that waits for its next try is discarded, its caller learns it, and the next one is sent."""
+    """[PYDISC1] A post in back-off is discarded, its caller gets the error, and the next post is sent."""
     store = MemoryOutbox()
     async with Sender(store=store, backoff=SLOW) as sender:
         sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
@@ -429,7 +429,7 @@ async def test_a_waiting_post_is_discarded() -> None:
 
 
 async def test_a_post_behind_another_is_discarded(tmp_path: Path) -> None:
-    """[PYDISC2] A post that waits behind another is discarded at once, and no later run finds it in the store."""
+    """[PYDISC2] A post queued behind another is discarded at once and deleted from the store."""
     async with Sender(store=FileOutbox(tmp_path), backoff=SLOW) as sender:
         sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
         first = asyncio.create_task(sender.post("AAAA", key="k1"))

@@ -102,7 +102,7 @@ def only(effects: list[Any], kind: type[Any]) -> list[Any]:
 
 @pytest.mark.parametrize("case", cases("frames"), ids=named)
 def test_frame_vectors(case: Any) -> None:
-    """[FRM1] Every client makes the same of a frame."""
+    """[FRM1] Every client parses a frame to the same result."""
     expect = case["expect"]
     if expect["makes"] == "bad":
         with pytest.raises(BadFrame):
@@ -142,13 +142,13 @@ def test_no_frame_ends_the_conversation(case: Any) -> None:
 
 @pytest.mark.parametrize("text", [b"\xff", b'{"type":"\xff"}', b"[" * 100_000, b'{"a":' * 100_000])
 def test_bytes_that_are_no_text(text: bytes) -> None:
-    """[FRM3] Invalid UTF-8 or endless nesting is a bad frame like any other."""
+    """[FRM3] Invalid UTF-8 or excessive nesting is a bad frame like any other."""
     with pytest.raises(BadFrame):
         read_frame(text)
 
 
 def test_known_type_with_unreadable_data_keeps_its_place() -> None:
-    """[FRM4] An event whose data this version cannot read still has its number, and comes as plain objects."""
+    """[FRM4] An event whose data this version cannot parse keeps its number and carries plain objects."""
     talk = listening(Position(0), 0, recovered=True)
     frame = control("new_thread", {"thread_id": 5}, group_id=GROUP, seq=1, prev=first_prev(GROUP))
 
@@ -163,7 +163,7 @@ def test_known_type_with_unreadable_data_keeps_its_place() -> None:
 
 
 def test_asks_when_the_server_has_greeted() -> None:
-    """[PYSUB1] A group that was wanted before the connection is asked for once it is open, from now."""
+    """[PYSUB1] A group requested before the connection opens is subscribed once it is open, from the current head."""
     talk = ClientProtocol()
 
     assert talk.subscribe(GROUP, None, now_ms=NOW) == []
@@ -176,7 +176,7 @@ def test_asks_when_the_server_has_greeted() -> None:
 
 
 def test_position_goes_with_the_request() -> None:
-    """[PYSUB2] A known position goes along with its hash; number 0 needs none."""
+    """[PYSUB2] A known position is sent with its hash; position 0 needs no hash."""
     talk = ClientProtocol()
     talk.received(hello(), now_ms=NOW)
 
@@ -188,7 +188,7 @@ def test_position_goes_with_the_request() -> None:
 
 
 def test_many_groups_are_asked_for_in_frames_below_the_limit() -> None:
-    """[PYSUB3] 250 groups with positions go out in three frames, each far below 64 KiB."""
+    """[PYSUB3] 250 groups with positions are sent in three frames, each far below 64 KiB."""
     talk = ClientProtocol()
     for number in range(250):
         talk.subscribe(f"{number:08x}-0000-4000-8000-000000000000", Position(2**40, "h" * 43), now_ms=NOW)
@@ -215,7 +215,7 @@ def test_from_now_starts_at_the_head() -> None:
 
 
 def test_replay_then_live_has_no_seam() -> None:
-    """[PYSUB5] A replay comes in order, CaughtUp is reported once at its end, and live events follow."""
+    """[PYSUB5] A replay arrives in order, CaughtUp is reported once at its end, and live events follow."""
     log = log_of(5)
     talk = listening(Position(2), 4, recovered=True)
 
@@ -226,7 +226,7 @@ def test_replay_then_live_has_no_seam() -> None:
 
 
 def test_resumes_after_a_loss_with_the_hash() -> None:
-    """[PYSUB6] The next connection is asked for what follows the last event delivered, with that event's hash."""
+    """[PYSUB6] A reconnection resumes after the last delivered event, with that event's hash."""
     log = log_of(3)
     talk = listening(Position(0), 3, recovered=True)
     for frame in log.frames:
@@ -252,7 +252,7 @@ def test_nothing_counts_before_it_is_confirmed() -> None:
     "head, reason", [(9, ResetReason.GONE), (5, ResetReason.GONE), (3, ResetReason.AHEAD), (0, ResetReason.AHEAD)]
 )
 def test_not_recovered_is_a_reset(head: int, reason: ResetReason) -> None:
-    """[PYSUB8] `recovered: false` yields a Reset that names both positions; what follows the head comes after it."""
+    """[PYSUB8] `recovered: false` yields a Reset with both positions; events after the head follow it."""
     talk = ClientProtocol()
     talk.subscribe(GROUP, Position(5, "h" * 43), now_ms=NOW)
     talk.received(hello(), now_ms=NOW)
@@ -266,7 +266,7 @@ def test_not_recovered_is_a_reset(head: int, reason: ResetReason) -> None:
 
 
 def test_a_reset_in_the_midst() -> None:
-    """[PYSUB14] An unasked `subscribed`, with `recovered: false`, is a Reset unless all was read already."""
+    """[PYSUB14] An unsolicited `subscribed` with `recovered: false` is a Reset unless everything was already read."""
     log = log_of(9)
     talk = listening(Position(0), 0, recovered=True)
     talk.received(log.frames[0], now_ms=NOW)
@@ -280,7 +280,7 @@ def test_a_reset_in_the_midst() -> None:
 
 
 def test_forbidden_ends_only_the_groups_it_names() -> None:
-    """[PYSUB9] A group that the user is not in ends with NotAMember, the others go on."""
+    """[PYSUB9] A group that the user is not a member of ends with NotAMember; the other groups continue."""
     talk = ClientProtocol()
     talk.subscribe(GROUP, Position(0), now_ms=NOW)
     talk.subscribe(OTHER, None, now_ms=NOW)
@@ -297,7 +297,7 @@ def test_forbidden_ends_only_the_groups_it_names() -> None:
 
 
 def test_a_malformed_request_ends_its_groups() -> None:
-    """[PYSUB10] A subscribe that the server calls invalid is not repeated for ever: its groups end with the reason."""
+    """[PYSUB10] A subscribe that the server calls invalid is not repeated endlessly: its groups end with the reason."""
     talk = ClientProtocol()
     talk.subscribe("no-uuid", None, now_ms=NOW)
     sent = only(talk.received(hello(), now_ms=NOW), Send)
@@ -311,7 +311,7 @@ def test_a_malformed_request_ends_its_groups() -> None:
 
 
 def test_a_server_in_trouble_is_asked_again_by_another_connection() -> None:
-    """[PYSUB11] If the server cannot answer a subscribe now, the client reconnects after a pause."""
+    """[PYSUB11] If the server cannot answer a subscribe, the client reconnects after a pause."""
     talk = ClientProtocol()
     talk.subscribe(GROUP, None, now_ms=NOW)
     sent = only(talk.received(hello(), now_ms=NOW), Send)
@@ -334,7 +334,7 @@ def test_leaving_ends_the_stream(reason: str) -> None:
 
 
 def test_unsubscribing_tells_the_server_only_what_it_knows() -> None:
-    """[PYSUB13] A group is given back once, and only on a connection that knows of it."""
+    """[PYSUB13] A group is unsubscribed once, and only on a connection on which it was subscribed."""
     talk = listening(None, 0)
 
     (sent,) = talk.unsubscribe(GROUP, now_ms=NOW)
@@ -349,7 +349,7 @@ def test_unsubscribing_tells_the_server_only_what_it_knows() -> None:
 
 
 def test_a_gap_is_read_from_the_log() -> None:
-    """[GAP1] An event beyond the next one asks for what is between, once, and everything comes in order."""
+    """[GAP1] An event beyond the next number triggers one read of the gap, and everything is delivered in order."""
     log = log_of(6)
     talk = listening(Position(0), 0, recovered=True)
     talk.received(log.frames[0], now_ms=NOW)
@@ -363,7 +363,7 @@ def test_a_gap_is_read_from_the_log() -> None:
 
 
 def test_a_page_that_does_not_reach_far_enough_asks_again() -> None:
-    """[GAP2] Reading continues up to the highest number that was announced; after an empty page it waits a second."""
+    """[GAP2] Reading continues up to the highest announced number; after an empty page it waits one second."""
     log = log_of(9)
     talk = listening(Position(0), 0, recovered=True)
     (fetch,) = talk.received(log.frames[8], now_ms=NOW)
@@ -390,7 +390,7 @@ def test_an_old_page_changes_nothing() -> None:
 
 
 def test_a_log_that_begins_later_is_a_reset() -> None:
-    """[GAP4] When the log no longer keeps what is missing, a Reset says so and the kept rest follows."""
+    """[GAP4] If the log no longer keeps the missing events, a Reset is yielded and the remaining events follow."""
     log = log_of(9)
     talk = listening(Position(0), 0, recovered=True)
     (fetch,) = talk.received(log.frames[8], now_ms=NOW)
@@ -403,7 +403,7 @@ def test_a_log_that_begins_later_is_a_reset() -> None:
 
 
 def test_a_refused_page_ends_the_stream() -> None:
-    """[GAP5] When the log may not be read any more, the stream ends with the reason."""
+    """[GAP5] If access to the log is refused, the stream ends with the reason."""
     talk = listening(Position(0), 0, recovered=True)
     (fetch,) = talk.received(log_of(3).frames[2], now_ms=NOW)
 
@@ -413,7 +413,7 @@ def test_a_refused_page_ends_the_stream() -> None:
 
 
 def test_a_slow_reader_costs_no_memory_and_no_event() -> None:
-    """[GAP6] A full buffer takes nothing more; when the reader has taken half, the rest is read from the log."""
+    """[GAP6] A full buffer accepts no events; once the reader has consumed half, the rest is read from the log."""
     log = log_of(30)
     talk = listening(Position(0), 0, recovered=True, capacity=10)
     talk.taken(GROUP)  # the CaughtUp
@@ -444,7 +444,7 @@ def test_bad_frames_in_a_page_are_told() -> None:
 
 
 def test_a_changed_frame_is_found_out() -> None:
-    """[VER1] With `verify`, an event that does not follow from the one before ends the stream and is not delivered."""
+    """[VER1] With `verify`, an event whose hash does not chain to its predecessor ends the stream undelivered."""
     honest, other = log_of(3), log_of(3)
     talk = listening(Position(0), 0, recovered=True, verify=True)
     talk.received(honest.frames[0], now_ms=NOW)
@@ -457,7 +457,7 @@ def test_a_changed_frame_is_found_out() -> None:
 
 
 def test_a_changed_frame_in_the_log_is_found_out() -> None:
-    """[VER2] What is read from the log over REST is checked in the same way, and nothing after the break is taken."""
+    """[VER2] Events read over REST are verified in the same way, and nothing after the break is delivered."""
     honest, other = log_of(6), log_of(6)
     talk = listening(Position(0), 0, recovered=True, verify=True)
     (fetch,) = only(talk.received(honest.frames[5], now_ms=NOW), Fetch)
@@ -471,7 +471,7 @@ def test_a_changed_frame_in_the_log_is_found_out() -> None:
 
 
 def test_verification_goes_on_over_a_loss() -> None:
-    """[VER3] The hash is kept over reconnects, so a log that was swapped meanwhile is found out."""
+    """[VER3] The hash is kept over reconnects, so a log that was replaced meanwhile is detected."""
     honest, other = log_of(3), log_of(3)
     talk = listening(Position(0), 0, recovered=True, verify=True)
     for frame in honest.frames[:2]:
@@ -489,7 +489,7 @@ def test_verification_goes_on_over_a_loss() -> None:
 
 
 def test_signals() -> None:
-    """[SIG1] Typing, events without a number and the server's errors are reported."""
+    """[SIG1] Typing indicators, events without a number and the server's errors are reported."""
     talk = listening(None, 0)
     typing = {"thread_id": "t", "user_id": USER, "username": "anna", "is_typing": True}
 
@@ -505,7 +505,7 @@ def test_signals() -> None:
 
 
 def test_what_needs_a_connection_is_not_sent_without_one() -> None:
-    """[SIG2] Typing and a new token are only of use on an open connection."""
+    """[SIG2] Typing and a new token are sent only on an open connection."""
     talk = ClientProtocol()
     assert talk.typing("t", True, now_ms=NOW) == []
     assert talk.authenticate("x", now_ms=NOW) == []
@@ -519,7 +519,7 @@ def test_what_needs_a_connection_is_not_sent_without_one() -> None:
 
 
 def test_typing_is_throttled() -> None:
-    """[TYP1] Typing is said at most every 3 s, and the stop is due 5 s after the last keystroke."""
+    """[TYP1] `typing: true` is sent at most every 3 s, and the stop 5 s after the last keystroke."""
     throttle = TypingThrottle()
 
     said = [at for at in range(0, 10_000, 100) if throttle.start(now_ms=at)]
@@ -532,7 +532,7 @@ def test_typing_is_throttled() -> None:
 
 
 def test_the_line_counts_failures_since_it_was_open() -> None:
-    """[LIN1] Waits grow with failures in a row, start over after an open connection, and keep to Retry-After."""
+    """[LIN1] Back-off grows with consecutive failures, resets after an open connection, and obeys Retry-After."""
     line = ReconnectPolicy(Backoff(spread_ms=0))
 
     waits = [line.failed(now_ms=0, random=0, opened=False) for _ in range(3)]
@@ -544,7 +544,7 @@ def test_the_line_counts_failures_since_it_was_open() -> None:
 
 
 def test_the_line_allows_five_attempts_a_minute() -> None:
-    """[LIN2] Waking again and again makes five attempts and then waits for the minute to pass."""
+    """[LIN2] Repeated wakes make five attempts and then wait for the one-minute window to pass."""
     line = ReconnectPolicy()
 
     waits = []
@@ -562,7 +562,7 @@ def test_the_line_allows_five_attempts_a_minute() -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_whatever_happens_each_event_comes_once_and_in_order(seed: int) -> None:
-    """[SIM1] Losses, gaps, repeats, slow readers, late and torn pages: the reader sees 1, 2, 3, … to the end."""
+    """[SIM1] With losses, gaps, duplicates, slow readers, late and torn pages the reader sees 1, 2, 3, … to the end."""
     print(f"seed {seed}")
     source = random.Random(seed)
     log = log_of(0)

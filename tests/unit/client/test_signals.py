@@ -23,7 +23,7 @@ from tests.support.sdk import client, read, signals_of, when
 
 
 async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
-    """[CAL1] A callback that raises is reported; the next event and the other callbacks are called all the same."""
+    """[CAL1] An exception in a callback is reported; the next event and the other callbacks are still called."""
     got: list[int] = []
 
     async def on_event(event: Any) -> None:
@@ -53,7 +53,7 @@ async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
 
 
 async def test_a_callback_that_hangs_holds_up_nobody(server: FakeServer) -> None:
-    """[CAL2] While one callback never returns, events are read, pings are answered and memory is bounded."""
+    """[CAL2] While one callback blocks, events are read, pings are answered and memory is bounded."""
     never = asyncio.Event()
 
     async def hang(_: Any) -> None:
@@ -92,7 +92,7 @@ async def test_off(server: FakeServer) -> None:
 
 
 async def test_finished(server: FakeServer) -> None:
-    """[CAL5] With a callback one can await the end of the stream, which raises the error that ended it."""
+    """[CAL5] With a callback the caller can await the end of the stream, which raises the error that ended it."""
     store = MemoryPositions()
     never = asyncio.Event()
     begun = asyncio.Event()
@@ -138,7 +138,7 @@ async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
 
 
 async def test_a_callback_that_is_cancelled_by_itself(server: FakeServer) -> None:
-    """[CAL6] A callback that waits for a task of its own which was cancelled counts as one that raised, no more."""
+    """[CAL6] A callback that awaits a cancelled task of its own counts as one that raised, no more."""
     got: list[Any] = []
 
     async def cancelled(item: Any) -> None:
@@ -172,7 +172,7 @@ class FullDisk(MemoryPositions):
 
 
 async def test_a_store_that_cannot_save_stops_no_callback(server: FakeServer) -> None:
-    """[CAL7] With callbacks, a failure to save the position is reported once, events continue, it is saved later."""
+    """[CAL7] With callbacks, a failure to save the position is reported once; events continue and it is saved later."""
     store = FullDisk()
     got: list[int] = []
     async with client(server, store=store) as orbital:
@@ -198,7 +198,7 @@ async def test_a_store_that_cannot_save_stops_no_callback(server: FakeServer) ->
 
 
 async def test_a_store_of_no_class_that_we_know(server: FakeServer) -> None:
-    """[CAL8] An exception of a store ends at most the subscription that uses it, not the client."""
+    """[CAL8] An exception in a store ends at most the subscription that uses it, not the client."""
 
     class Away(MemoryPositions):
         async def load(self, group_id: str) -> Position | None:

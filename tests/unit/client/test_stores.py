@@ -42,7 +42,7 @@ def busy_threads() -> Iterator[None]:
 
 
 async def test_a_cancelled_saving_is_whole(tmp_path: Path) -> None:
-    """[POS7] Who is cancelled while a position is being saved has saved it, and a later saving knows."""
+    """[POS7] A cancelled save of a position still completes, and a later save takes it into account."""
     path = tmp_path / "positions.json"
     store = FilePositions(path)
     await store.save(GROUP, Position(1))
@@ -61,7 +61,7 @@ async def test_a_cancelled_saving_is_whole(tmp_path: Path) -> None:
 
 
 async def test_bytes_that_are_no_text(tmp_path: Path) -> None:
-    """[POS10] A file of positions with bytes that are no text is damaged like any other, and says so."""
+    """[POS10] A position file with bytes that are not UTF-8 is reported as damaged."""
     path = tmp_path / "positions.json"
     path.write_bytes(b'{"a\xff": {"seq": 1}}')
 
@@ -70,7 +70,7 @@ async def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 async def test_a_failed_saving_is_not_believed(tmp_path: Path) -> None:
-    """[POS8] A position whose write failed is written when it is saved again."""
+    """[POS8] A position whose write failed is written by the next save."""
     path = tmp_path / "folder" / "positions.json"
     store = FilePositions(path)
     with pytest.raises(FileNotFoundError):
@@ -82,7 +82,7 @@ async def test_a_failed_saving_is_not_believed(tmp_path: Path) -> None:
 
 
 async def test_a_position_that_did_not_move_is_not_written(tmp_path: Path) -> None:
-    """[POS6] Saving the same position again costs no write."""
+    """[POS6] Saving the same position again causes no write."""
     store = FilePositions(tmp_path / "positions.json")
     await store.save(GROUP, Position(1, "h"))
     (tmp_path / "positions.json").unlink()
@@ -94,7 +94,7 @@ async def test_a_position_that_did_not_move_is_not_written(tmp_path: Path) -> No
 
 
 async def test_files_keep_the_order(tmp_path: Path) -> None:
-    """[STO1] Posts come back in the order of putting, also when one is put again; a removed one is gone."""
+    """[STO1] Posts are loaded in the order in which they were first put; a removed post is deleted."""
     store = FileOutbox(tmp_path / "new" / "folder")
     for key in "cab":
         await store.put(waiting(key))
@@ -110,7 +110,7 @@ async def test_files_keep_the_order(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", ["", "half a fi", "{}"])
 async def test_a_damaged_folder(tmp_path: Path, content: str) -> None:
-    """[STO2] A file that cannot be read is named; nothing is thrown away."""
+    """[STO2] An unreadable file is named in the error, and nothing is deleted."""
     (tmp_path / "000000000000.json").write_text(content)
 
     with pytest.raises(StoreDamaged, match=r"000000000000\.json is not a waiting post"):
@@ -120,7 +120,7 @@ async def test_a_damaged_folder(tmp_path: Path, content: str) -> None:
 
 
 async def test_a_stranger_in_the_folder(tmp_path: Path) -> None:
-    """[STO3] A half-written new file of a crash is no post."""
+    """[STO3] A half-written new file that a crash left is not loaded as a post."""
     store = FileOutbox(tmp_path)
     await store.put(waiting("a"))
     (tmp_path / "000000000001.json.new").write_text("half")
@@ -129,14 +129,14 @@ async def test_a_stranger_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_types() -> None:
-    """[STO4] The stores that come with the SDK are stores."""
+    """[STO4] The stores in the SDK implement the store protocols."""
     stores: list[Any] = [MemoryOutbox(), FileOutbox("unused")]
 
     assert all(callable(getattr(store, name)) for store in stores for name in ("load", "put", "remove"))
 
 
 async def test_a_cancelled_putting_is_whole(tmp_path: Path) -> None:
-    """[STO5] Who is cancelled while a post is being put has put it; a removal that follows comes after it."""
+    """[STO5] A cancelled put still completes; a later removal takes effect after it."""
     store = FileOutbox(tmp_path)
     await store.load()
     with busy_threads():
@@ -189,7 +189,7 @@ async def first_line(program: asyncio.subprocess.Process) -> str:
 
 @pytest.mark.parametrize("kind", ["positions", "outbox"])
 async def test_one_program_at_a_time(kind: str, tmp_path: Path) -> None:
-    """[STO6] A second program that opens the same file gets StoreInUse, until the first releases it."""
+    """[STO6] A second program that opens the same file gets StoreInUse until the first one closes it."""
     path = tmp_path / "store"
     store = FilePositions(path) if kind == "positions" else FileOutbox(path)
     if isinstance(store, FilePositions):
@@ -215,7 +215,7 @@ async def test_one_program_at_a_time(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["positions", "outbox"])
 async def test_a_killed_program_has_nothing(kind: str, tmp_path: Path) -> None:
-    """[STO7] A program that is killed leaves no lock that anybody would have to remove."""
+    """[STO7] A killed program leaves no lock that has to be removed by hand."""
     path = tmp_path / "store"
     killed = await other_program(kind, path, "hold")
     assert await first_line(killed) == "has it"
@@ -230,7 +230,7 @@ async def test_a_killed_program_has_nothing(kind: str, tmp_path: Path) -> None:
 
 
 async def test_one_program_may_have_many_stores(tmp_path: Path) -> None:
-    """[STO8] In one program several stores may use a file, one after the other or side by side, in any thread."""
+    """[STO8] One program may open several stores on a file, in sequence or concurrently, from any thread."""
     first, second = FilePositions(tmp_path / "store"), FilePositions(tmp_path / "store")
 
     await asyncio.gather(first.save(GROUP, Position(1)), second.load(GROUP))
@@ -243,7 +243,7 @@ async def test_one_program_may_have_many_stores(tmp_path: Path) -> None:
 
 
 async def test_a_closed_client_lets_go(server: FakeServer, tmp_path: Path) -> None:
-    """[STO9] Closing a client lets other programs use its stores, though the program goes on."""
+    """[STO9] Closing a client releases its stores for other programs, though the process continues."""
     stores = {"store": FilePositions(tmp_path / "positions"), "outbox": FileOutbox(tmp_path / "outbox")}
     server.log(events=1)
     async with client(server, **stores) as orbital, orbital.subscribe(GROUP, since=0) as subscription:

@@ -29,7 +29,7 @@ from tests.support.sdk import client, read, signals_of, when
 
 
 async def test_each_event_once_over_every_kind_of_loss(server: FakeServer) -> None:
-    """[PYEVT1] Closes, cuts and gaps on the way: the reader sees every number, once, in order."""
+    """[PYEVT1] Despite closes, cuts and gaps the reader receives every number once, in order."""
     server.log(events=3)
     async with client(server, verify=True) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
@@ -49,7 +49,7 @@ async def test_each_event_once_over_every_kind_of_loss(server: FakeServer) -> No
 
 
 async def test_from_now(server: FakeServer) -> None:
-    """[PYEVT2] Without a position, only what happens after the confirmation is yielded."""
+    """[PYEVT2] Without a position, only events after the confirmation are yielded."""
     server.log(events=5)
     async with client(server) as orbital, orbital.subscribe(GROUP) as subscription:
         assert await subscription.ready() == 5
@@ -59,7 +59,7 @@ async def test_from_now(server: FakeServer) -> None:
 
 
 async def test_marks(server: FakeServer) -> None:
-    """[PYEVT3] CaughtUp is in the stream if requested, and reported to callbacks in any case."""
+    """[PYEVT3] CaughtUp is yielded if requested, and always reported to callbacks."""
     server.log(events=2)
     async with client(server) as orbital:
         reported = signals_of(orbital, CaughtUp)
@@ -70,7 +70,7 @@ async def test_marks(server: FakeServer) -> None:
 
 
 async def test_reset(server: FakeServer) -> None:
-    """[PYEVT4] A position that is no longer kept yields a Reset, and then what is kept."""
+    """[PYEVT4] A position below the retention floor yields a Reset and then the retained events."""
     server.log(events=9).floor = 6
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=2)
@@ -83,7 +83,7 @@ async def test_reset(server: FakeServer) -> None:
 
 
 async def test_a_reader_that_sleeps_is_bounded_and_misses_nothing(server: FakeServer) -> None:
-    """[PYEVT5] With a buffer of ten, a thousand events come to a late reader; pings are answered meanwhile."""
+    """[PYEVT5] With a buffer of ten, a late reader receives a thousand events; pings are answered meanwhile."""
     async with client(server, buffer=10) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()
@@ -97,7 +97,7 @@ async def test_a_reader_that_sleeps_is_bounded_and_misses_nothing(server: FakeSe
 
 
 async def test_verify_raises(server: FakeServer) -> None:
-    """[PYEVT6] With `verify`, a server that changed an event is found out at the next one."""
+    """[PYEVT6] With `verify`, an event that the server changed is detected at the next event."""
     log = server.log(events=4)
     log.frames[1] = log.frames[1].replace(b"aGk=", b"aGo=")
     async with client(server, verify=True) as orbital:
@@ -111,7 +111,7 @@ async def test_verify_raises(server: FakeServer) -> None:
 
 
 async def test_no_member(server: FakeServer) -> None:
-    """[PYEVT7] A group that the user is not in raises NotAMember; the other groups go on."""
+    """[PYEVT7] A group that the user is not a member of raises NotAMember; the other groups continue."""
     server.forbidden = {OTHER}
     async with client(server) as orbital:
         fine = orbital.subscribe(GROUP, since=0)
@@ -123,7 +123,7 @@ async def test_no_member(server: FakeServer) -> None:
 
 
 async def test_removed_while_behind(server: FakeServer) -> None:
-    """[PYEVT8] Who may no longer read the log that is missing gets NotAMember, not an endless wait."""
+    """[PYEVT8] A user who may no longer read the missing events gets NotAMember, not an endless wait."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()
@@ -136,7 +136,7 @@ async def test_removed_while_behind(server: FakeServer) -> None:
 
 
 async def test_leaving_ends_the_iteration(server: FakeServer) -> None:
-    """[PYEVT9] After `unsubscribed` with a reason, what came before is yielded and the loop ends."""
+    """[PYEVT9] After `unsubscribed` with a reason, the buffered events are yielded and the loop ends."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         await subscription.ready()
@@ -149,7 +149,7 @@ async def test_leaving_ends_the_iteration(server: FakeServer) -> None:
 
 
 async def test_reading_the_log_is_tried_again(server: FakeServer) -> None:
-    """[PYEVT10] A gap is filled even when the log cannot be read at first."""
+    """[PYEVT10] A gap is filled even if the first read of the log fails."""
     troubles = [refusal(503, "UNAVAILABLE"), refusal(500, "INTERNAL"), httpx.Response(502, text="<html>")]
     troubles += [httpx.Response(302, headers={"Location": "http://portal.test/"}), httpx.Response(200, text="<html>")]
     server.rest = lambda request: troubles.pop() if troubles and request.url.path == "/v1/events" else None
@@ -164,7 +164,7 @@ async def test_reading_the_log_is_tried_again(server: FakeServer) -> None:
 
 
 async def test_one_subscription_a_group(server: FakeServer) -> None:
-    """[PYEVT11] A second subscription to a group is refused while the first lives; a closed or dropped one is over."""
+    """[PYEVT11] A second subscription to a group is refused until the first is closed or garbage-collected."""
     async with client(server) as orbital:
         first = orbital.subscribe(GROUP, since=0)
         with pytest.raises(AlreadySubscribed):
@@ -197,7 +197,7 @@ async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
 
 
 async def test_one_reader_at_a_time(server: FakeServer) -> None:
-    """[PYEVT13] A second task that reads the same subscription gets an error; the first one reads on."""
+    """[PYEVT13] A second task that reads the same subscription gets an error; the first one continues."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
         first = asyncio.create_task(anext(subscription))
@@ -220,7 +220,7 @@ async def test_one_reader_at_a_time(server: FakeServer) -> None:
 
 
 async def test_the_position_moves_when_an_event_was_handled(server: FakeServer) -> None:
-    """[POS1] An event whose handling failed comes again in the next run; one that was handled does not."""
+    """[POS1] An event whose handling failed is delivered again in the next run; a handled one is not."""
     server.log(events=5)
     store = MemoryPositions()
 
@@ -239,7 +239,7 @@ async def test_the_position_moves_when_an_event_was_handled(server: FakeServer) 
 
 
 async def test_commit_and_waiting_save_the_position(server: FakeServer) -> None:
-    """[POS2] The position is saved by `commit`, and whenever the reader has caught up; events read fast, by the 64."""
+    """[POS2] The position is saved by `commit`, after catching up, and every 64 events during a fast read."""
     server.log(events=200)
     store = MemoryPositions()
     async with client(server, store=store) as orbital:
@@ -265,7 +265,7 @@ async def _saved(store: MemoryPositions, seq: int) -> None:
 
 
 async def test_files_outlive_the_client(server: FakeServer, tmp_path: Any) -> None:
-    """[POS3] A position in a file is where the next client begins, with the hash."""
+    """[POS3] The next client resumes from the position in the file, with its hash."""
     server.log(events=3)
     path = tmp_path / "positions.json"
     async with client(server, store=FilePositions(path)) as orbital, orbital.subscribe(GROUP, since=0) as first:
@@ -280,7 +280,7 @@ async def test_files_outlive_the_client(server: FakeServer, tmp_path: Any) -> No
 
 
 async def test_a_damaged_store_is_told(server: FakeServer, tmp_path: Any) -> None:
-    """[POS4] A store that cannot be read ends the subscription with a sentence that names the file."""
+    """[POS4] An unreadable store ends the subscription with a message that names the file."""
     path = tmp_path / "positions.json"
     path.write_text("half a fi")
     async with client(server, store=FilePositions(path)) as orbital:
@@ -289,7 +289,7 @@ async def test_a_damaged_store_is_told(server: FakeServer, tmp_path: Any) -> Non
 
 
 async def test_from_now_is_kept_too(server: FakeServer) -> None:
-    """[POS5] Where a reader without a position began is remembered, so that the next run misses nothing."""
+    """[POS5] The starting point of a reader without a position is saved, so that the next run misses nothing."""
     server.log(events=4)
     store = MemoryPositions()
     async with client(server, store=store) as orbital, orbital.subscribe(GROUP, marks=True) as subscription:
@@ -303,7 +303,7 @@ async def test_from_now_is_kept_too(server: FakeServer) -> None:
 
 
 async def test_who_leaves_does_not_speak_for_who_reads(server: FakeServer) -> None:
-    """[POS9] Leaving a subscription's block while another task handles an event does not count it as handled."""
+    """[POS9] Leaving a subscription's block while another task handles an event does not mark it as handled."""
     server.log(events=3)
     store = MemoryPositions()
     handling = asyncio.Event()

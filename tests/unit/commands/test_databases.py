@@ -83,7 +83,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_list_is_complete() -> None:
-    """[DBNAME1] Every command that has the option --database-url is in the list of this file."""
+    """[DBNAME1] The list in this file contains every command that has the option --database-url."""
     using = [name for name, command in commands(cli.main) if any(p.name == "database_url" for p in command.params)]
 
     assert sorted(using) == sorted(ARGUMENTS)
@@ -93,7 +93,7 @@ def test_the_list_is_complete() -> None:
     "name", [name for name, given in ARGUMENTS.items() if given is not None and name not in NEED_A_GROUP]
 )
 def test_the_database_is_named(name: str, tmp_path: Path, outside: Path) -> None:
-    """[DBNAME2] A command names the database that it uses on standard error, before anything else, on success too."""
+    """[DBNAME2] A command prints the database that it uses to standard error first, on success too."""
     if name not in CREATORS:
         orbital("migrate", tmp_path, outside)
     if "eve" in (ARGUMENTS[name] or []) and name != "user add":
@@ -107,7 +107,7 @@ def test_the_database_is_named(name: str, tmp_path: Path, outside: Path) -> None
 
 @pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - CREATORS))
 def test_a_wrong_folder_stays_empty(name: str, tmp_path: Path, outside: Path) -> None:
-    """[DBNAME3] In a folder without a database a command fails, names the database it missed, and creates nothing."""
+    """[DBNAME3] In a folder without a database a command fails, names the missing database, and creates nothing."""
     before = sorted(outside.rglob("*"))
 
     done = orbital(name, tmp_path / "typo", outside)
@@ -119,7 +119,7 @@ def test_a_wrong_folder_stays_empty(name: str, tmp_path: Path, outside: Path) ->
 
 
 def test_a_wrong_folder_gets_no_secret(tmp_path: Path, outside: Path) -> None:
-    """[DBNAME4] `token --outside` in a folder without a secret fails and creates none; elsewhere it names the file."""
+    """[DBNAME4] `token --outside` in a folder without a secret fails and creates none; otherwise it names the file."""
     wrong = orbital("token", tmp_path / "typo", outside, "--outside")
     (tmp_path / "jwt-secret").write_text("s" * 48)
     (tmp_path / "jwt-secret").chmod(0o600)

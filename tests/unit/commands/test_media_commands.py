@@ -26,7 +26,7 @@ def depot(monkeypatch: pytest.MonkeyPatch) -> Depot:
 
 
 def test_put_and_get(depot: Depot, tmp_path: Path) -> None:
-    """[CMD8] An uploaded file is downloaded byte for byte; the hash and the IV are printed."""
+    """[CMD8] A downloaded file equals the uploaded one byte for byte; the hash and the IV are printed."""
     (tmp_path / "in").write_bytes(DATA)
 
     put = CliRunner().invoke(
@@ -43,7 +43,7 @@ def test_put_and_get(depot: Depot, tmp_path: Path) -> None:
 
 
 def test_get_need_not_report(depot: Depot, tmp_path: Path) -> None:
-    """[CMD13] With --no-report the group does not learn who has it."""
+    """[CMD13] With --no-report the group is not notified of the download."""
     got = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), "--no-report", *AUTH])
 
     assert got.exit_code == 0, got.output
@@ -51,7 +51,7 @@ def test_get_need_not_report(depot: Depot, tmp_path: Path) -> None:
 
 
 def test_put_goes_on(depot: Depot, tmp_path: Path) -> None:
-    """[CMD9] With --media-id only what is missing is sent."""
+    """[CMD9] With --media-id only the missing chunks are sent."""
     (tmp_path / "in").write_bytes(DATA)
     depot.totals[KNOWN], depot.chunks[KNOWN] = 1, {0: DATA}
 
@@ -64,7 +64,7 @@ def test_put_goes_on(depot: Depot, tmp_path: Path) -> None:
 
 
 def test_get_does_not_write_over(depot: Depot, tmp_path: Path) -> None:
-    """[CMD10] A file that is there is kept, unless --force is given."""
+    """[CMD10] An existing file is kept unless --force is given."""
     (tmp_path / "out").write_bytes(b"precious")
 
     refused = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), *AUTH])
@@ -77,7 +77,7 @@ def test_get_does_not_write_over(depot: Depot, tmp_path: Path) -> None:
 
 
 def test_refusals_are_sentences(depot: Depot, tmp_path: Path) -> None:
-    """[CMD11] A refusal by the server is a sentence and status 1."""
+    """[CMD11] A refusal by the server prints one sentence and exits with status 1."""
     from tests.support.fake import refusal
 
     depot.troubles = [refusal(410, "GONE")]
@@ -88,7 +88,7 @@ def test_refusals_are_sentences(depot: Depot, tmp_path: Path) -> None:
 
 
 async def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[CMD12] On a terminal a bar goes to the end; --quiet shows none, nor does a file."""
+    """[CMD12] On a terminal a progress bar runs to the end; --quiet or a redirect to a file shows no bar."""
 
     class Terminal(io.StringIO):
         watched = True

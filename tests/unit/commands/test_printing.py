@@ -33,7 +33,7 @@ def printed_elsewhere(source: str) -> list[int]:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
 def test_one_printer(module: Path) -> None:
-    """[PRINT1] No command prints otherwise than through `commands/terminal.py`, which escapes control characters."""
+    """[PRINT1] Commands print only through `commands/terminal.py`, which escapes control characters."""
     expected = 2 if module.name == "terminal.py" else 0
 
     assert len(printed_elsewhere(module.read_text("utf-8"))) == expected
@@ -43,12 +43,12 @@ def test_one_printer(module: Path) -> None:
     "line", ["click.echo(name)", "print(name)", "console.print(name)", "sys.stderr.write(name)", "click.secho(name)"]
 )
 def test_other_printers_are_found(line: str) -> None:
-    """[PRINT2] The check finds each other way to print."""
+    """[PRINT2] The check detects every other way to print."""
     assert printed_elsewhere(line) == [1]
 
 
 def test_errors_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """[PRINT3] An error message that quotes text of others is escaped before it is printed; its lines stay lines."""
+    """[PRINT3] An error message that quotes foreign text is escaped before it is printed; its newlines are kept."""
 
     @click.command("health")
     def failing() -> None:

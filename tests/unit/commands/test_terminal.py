@@ -17,7 +17,7 @@ EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\r\nforged \u202eline\u2028\x7f\x00"
 
 
 def test_no_control_character_is_printed() -> None:
-    """[PYTERM1] No control character, no mark that reorders text: each is shown as an escape; names stay readable."""
+    """[PYTERM1] Control characters and bidirectional marks are printed as escapes; names stay readable."""
     text = shown(EVIL)
 
     assert all(unicodedata.category(char) not in {"Cc", "Cf", "Zl", "Zp"} for char in text)
@@ -29,7 +29,7 @@ def test_no_control_character_is_printed() -> None:
 
 
 def test_json_keeps_its_value() -> None:
-    """[PYTERM2] On a terminal a line of JSON has escapes in their place, and the same value."""
+    """[PYTERM2] On a terminal a line of JSON has escapes in their place, and parses to the same value."""
     value = {"name": EVIL.replace("\u0000", "") + "\U000e0001"}
     text = shown_json(json.dumps(value, ensure_ascii=False))
 
@@ -38,7 +38,7 @@ def test_json_keeps_its_value() -> None:
 
 
 def test_tail_shows_names_of_others() -> None:
-    """[PYTERM3] A line of `tail` about somebody with such a name is one line, and sets no title."""
+    """[PYTERM3] `tail` prints one line for a name with control characters, and the name sets no terminal title."""
     data = Data(group_id="g", user_id="u", username=EVIL, joined_at="")
     event = MemberJoined(group_id="g", seq=1, server_timestamp=0, prev=None, hash="", frame=b"", data=data)
 
@@ -46,7 +46,7 @@ def test_tail_shows_names_of_others() -> None:
 
 
 def test_errors_of_servers(capsys: pytest.CaptureFixture[str]) -> None:
-    """[PYTERM4] A server's sentence in an error is escaped, too."""
+    """[PYTERM4] The text of a server error is escaped, too."""
     import click
 
     from orbital_relay.client.errors import Unreachable

@@ -23,7 +23,7 @@ from orbital_relay.config import Postgres, SqliteFile, load
     ],
 )
 def test_the_database_is_taken_apart(url, database, shown):
-    """[SET10] The address says file or server; what a log may show of it has no credentials."""
+    """[SET10] The address selects SQLite or a server; its form for logs has no credentials."""
     settings = load({"database_url": url, "data_dir": "d"}, {})
 
     assert settings.database == database

@@ -13,7 +13,7 @@ from orbital_relay.errors import SettingsInvalid
 
 
 def test_the_secret_is_made_once_and_kept(tmp_path):
-    """[SET14] Without JWT_SECRET one is made in the data folder, for its owner alone, and is the same next time."""
+    """[SET14] Without JWT_SECRET a secret is created in the data folder, readable by its owner only, and reused."""
     settings = Settings(data_dir=tmp_path / "deep" / "var")
 
     first = config.read_jwt_secret(settings)
@@ -28,7 +28,7 @@ def test_the_secret_is_made_once_and_kept(tmp_path):
 
 
 def test_a_given_secret_is_used_and_nothing_is_made(tmp_path):
-    """[SET15] JWT_SECRET goes before the kept one, byte for byte."""
+    """[SET15] JWT_SECRET takes precedence over the stored secret, byte for byte."""
     settings = Settings(data_dir=tmp_path / "var", jwt_secret="schlüssel")
 
     assert config.read_jwt_secret(settings) == "schlüssel".encode()
@@ -36,7 +36,7 @@ def test_a_given_secret_is_used_and_nothing_is_made(tmp_path):
 
 
 def test_servers_that_start_at_once_share_one_secret(tmp_path):
-    """[SET16] Sixteen threads that make the secret at the same moment all get the same one."""
+    """[SET16] Sixteen threads that create the secret concurrently all get the same one."""
     settings = Settings(data_dir=tmp_path / "var")
     together = threading.Barrier(16)
     found: list[bytes] = []
@@ -58,7 +58,7 @@ def test_servers_that_start_at_once_share_one_secret(tmp_path):
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
 def test_a_secret_that_others_can_read_is_refused(tmp_path, mode):
-    """[SET17] A secret file with a loose mode stops the server with the command that mends it."""
+    """[SET17] A secret file with loose permissions stops the server; the error has the command that fixes them."""
     settings = Settings(data_dir=tmp_path)
     config.read_jwt_secret(settings)
     (tmp_path / "jwt-secret").chmod(mode)
@@ -68,7 +68,7 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path, mode):
 
 
 def test_a_secret_file_without_a_secret_is_refused(tmp_path):
-    """[SET17] An empty secret file never becomes an empty secret."""
+    """[SET17] An empty secret file is never used as an empty secret."""
     path = tmp_path / "jwt-secret"
     path.touch(mode=0o600)
 
@@ -77,7 +77,7 @@ def test_a_secret_file_without_a_secret_is_refused(tmp_path):
 
 
 def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path):
-    """[SET18] A file where the data folder should be is named in the error."""
+    """[SET18] A file in place of the data folder is named in the error."""
     (tmp_path / "var").write_text("")
 
     with pytest.raises(SettingsInvalid, match=r"The data folder .*var cannot be made: File exists\."):
@@ -85,7 +85,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path):
 
 
 def test_a_secret_that_is_a_folder_is_refused(tmp_path):
-    """[SET18] A secret that cannot be read is named in the error."""
+    """[SET18] An unreadable secret file is named in the error."""
     (tmp_path / "jwt-secret").mkdir(mode=0o700)
 
     with pytest.raises(SettingsInvalid, match=r"jwt-secret cannot be used: Is a directory\."):
@@ -93,7 +93,7 @@ def test_a_secret_that_is_a_folder_is_refused(tmp_path):
 
 
 def test_the_public_key_file_is_read(tmp_path):
-    """[SET19] The outside key is read from its file; a missing file and a private key are refused."""
+    """[SET19] The provider's key is read from its file; a missing file and a private key are refused."""
     pem = tmp_path / "key.pem"
     pem.write_bytes(b"-----BEGIN PUBLIC KEY-----\n")
 

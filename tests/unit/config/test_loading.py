@@ -17,14 +17,14 @@ from orbital_relay.errors import SettingsInvalid
 
 
 def test_a_flag_goes_before_the_environment_and_that_before_the_default():
-    """[SET3] Precedence is flag, environment, default."""
+    """[SET3] A flag takes precedence over the environment, and the environment over the default."""
     assert load({"port": "1"}, {"PORT": "2"}).port == 1
     assert load({"port": None}, {"PORT": "2"}).port == 2
     assert load({"port": None}, {}).port == 3000
 
 
 def test_an_empty_variable_counts_as_not_set():
-    """[SET4] `PORT=` in a compose file is the default, but an empty JWT_SECRET or flag is refused."""
+    """[SET4] `PORT=` in a compose file means the default, but an empty JWT_SECRET or flag is refused."""
     empty = {option.env: " " for option in OPTIONS if option.env != "JWT_SECRET"}
 
     assert load({}, empty) == Settings()
@@ -35,7 +35,7 @@ def test_an_empty_variable_counts_as_not_set():
 
 
 def test_the_process_environment_is_read_when_none_is_given(monkeypatch):
-    """[SET5] Without arguments the process' own environment counts."""
+    """[SET5] Without arguments the process environment is used."""
     monkeypatch.setenv("PORT", "4711")
 
     assert load().port == 4711
@@ -90,7 +90,7 @@ def test_the_process_environment_is_read_when_none_is_given(monkeypatch):
     ],
 )
 def test_good_values_are_read(env, text, value):
-    """[SET6] What a setting allows is read, with its type, from variable and flag alike."""
+    """[SET6] Every allowed value of a setting is parsed to its type, from the variable and from the flag."""
     (option,) = (option for option in OPTIONS if option.env == env)
 
     assert getattr(load({}, {env: text}), option.field) == value
@@ -140,7 +140,7 @@ def test_good_values_are_read(env, text, value):
     ],
 )
 def test_a_bad_value_is_refused_with_a_sentence(env, text):
-    """[SET7] A value that is not allowed raises, naming the setting, what was given and what would do."""
+    """[SET7] A value that is not allowed raises an error with the setting, the value and the allowed values."""
     (option,) = (option for option in OPTIONS if option.env == env)
 
     with pytest.raises(SettingsInvalid) as by_variable:
@@ -158,7 +158,7 @@ def test_a_bad_value_is_refused_with_a_sentence(env, text):
 
 @given(st.sampled_from(OPTIONS), st.text())
 def test_whatever_is_given_there_is_a_value_or_a_sentence(option, text):
-    """[SET8] No text makes reading fail in any other way than SettingsInvalid."""
+    """[SET8] Any text either parses or raises SettingsInvalid."""
     try:
         settings = load({option.field: text}, {})
     except SettingsInvalid:
@@ -167,7 +167,7 @@ def test_whatever_is_given_there_is_a_value_or_a_sentence(option, text):
 
 
 def test_two_sources_of_outside_keys_are_refused():
-    """[SET9] A key file and a key address exclude each other."""
+    """[SET9] A key file and a key address are mutually exclusive."""
     both = {"ORBITAL_JWT_PUBLIC_KEY_FILE": "k.pem", "ORBITAL_JWT_JWKS_URL": "https://idp.example.org/jwks"}
 
     with pytest.raises(SettingsInvalid, match="both set"):
@@ -175,7 +175,7 @@ def test_two_sources_of_outside_keys_are_refused():
 
 
 def test_doubts_are_told():
-    """[SET12] A short secret, a cluster without one, and a misspelt variable each get a sentence; good ones none."""
+    """[SET12] A short secret, a cluster without a secret, and a misspelt variable each get a warning."""
     assert config.doubts(Settings(), {"ORBITAL_TOKEN": "x", "HOME": "/", "PORT": "1"}) == []
     assert config.doubts(Settings(jwt_secret="x" * 32), {}) == []
 
@@ -188,14 +188,14 @@ def test_doubts_are_told():
 
 
 def test_doubts_read_the_process_environment(monkeypatch):
-    """[SET12] Without an environment given, the process' own is looked at."""
+    """[SET12] Without an environment argument, the process environment is checked."""
     monkeypatch.setenv("ORBITAL_HEARTBEAT_SECOND", "5")
 
     assert any("ORBITAL_HEARTBEAT_SECONDS?" in sentence for sentence in config.doubts(Settings()))
 
 
 def test_defaults_are_what_their_texts_say():
-    """[SET22] A default, written as its text, reads back as itself."""
+    """[SET22] A default, formatted as text, parses back to itself."""
     texts: dict[str, Any] = {}
     for field, option in zip(msgspec.structs.fields(Settings), OPTIONS, strict=True):
         value = load({}, {})

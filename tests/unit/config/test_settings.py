@@ -36,7 +36,7 @@ FIXED = {
 
 
 def test_the_protocols_settings_are_all_there():
-    """[SET1] Every setting of the protocol's section 3 has its name and its default."""
+    """[SET1] Every setting of section 3 of the protocol has the name and default stated there."""
     settings = load({}, {})
 
     found = {option.env: getattr(settings, option.field) for option in OPTIONS}
@@ -45,7 +45,7 @@ def test_the_protocols_settings_are_all_there():
 
 
 def test_each_setting_has_one_flag_and_one_variable():
-    """[SET2] No two settings share a flag, a variable or a field, and none lacks its sentence or its reason."""
+    """[SET2] No two settings share a flag, a variable or a field, and each has a description and a reason."""
     for key in ("env", "flag", "field"):
         names = [getattr(option, key) for option in OPTIONS]
         assert len(set(names)) == len(names) == len(Settings.__struct_fields__)
@@ -54,7 +54,7 @@ def test_each_setting_has_one_flag_and_one_variable():
 
 
 def test_no_secret_shows():
-    """[SET11] The text of the settings has every field, and secrets as stars."""
+    """[SET11] The text form of the settings has every field, with secrets masked."""
     settings = load(
         {}, {"JWT_SECRET": "hush1", "DATABASE_URL": "postgresql://u:hush2@h/d", "REDIS_URL": "redis://:hush3@h"}
     )
@@ -66,7 +66,7 @@ def test_no_secret_shows():
 
 
 def test_options_by_field():
-    """[SET13] A command takes the settings that it needs, and asking for one that is not there is a bug."""
+    """[SET13] A command loads only the settings that it declares; reading another one raises."""
     assert [option.field for option in config.options("jwt_secret", "data_dir")] == ["data_dir", "jwt_secret"]
     with pytest.raises(AssertionError, match="no such setting"):
         config.options("prot")

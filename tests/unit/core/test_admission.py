@@ -29,7 +29,7 @@ def test_home_counts_strangers_by_address():
 
 @pytest.mark.parametrize("user_id", ["anna", None])
 def test_strict_counts_every_attempt_of_the_address(user_id):
-    """[ADM3] With `strict` there is one count for the address, of all users together."""
+    """[ADM3] With `strict` there is one count for the address, shared by all users."""
     assert _counts("strict", user_id) == (Count("connect", "192.0.2.7", 5),)
 
 
@@ -48,7 +48,7 @@ def test_strict_counts_every_attempt_of_the_address(user_id):
     ],
 )
 def test_the_key_of_an_address(address, key):
-    """[ADM4] IPv4 counts as itself, also when written as IPv6; IPv6 by its /64, but for what is on the spot."""
+    """[ADM4] IPv4 is counted by address, also in IPv6-mapped form; IPv6 by its /64, except for local addresses."""
     assert address_key(address) == key
 
 
@@ -83,10 +83,10 @@ def test_addresses_as_proxies_write_them(text, shown):
 
 @pytest.mark.parametrize("text", ["X192.0.2.7X", "[fe80::1%a]b]", "192.0.2.7:²", "192.0.2.7:x1", "[::1]x80"])
 def test_almost_an_address(text):
-    """[ADM4] Other characters around an address, and a port that is not of ASCII digits, make it no address."""
+    """[ADM4] Text around an address, or a port with characters other than ASCII digits, makes the address invalid."""
     assert parse_address(text) is None
 
 
 def test_a_port_of_one_digit():
-    """[ADM4] A port has one digit or more."""
+    """[ADM4] A port has at least one digit."""
     assert str(parse_address("192.0.2.7:9")) == "192.0.2.7"

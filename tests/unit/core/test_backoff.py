@@ -13,7 +13,7 @@ from tests.support.vectors import cases, load, named
 
 @pytest.mark.parametrize("case", cases("backoff"), ids=named)
 def test_vectors(case: Any) -> None:
-    """[BCK1] Every client waits as the shared vectors say, to the millisecond."""
+    """[BCK1] Every client waits as long as the shared vectors state, to the millisecond."""
     if case["kind"] == "wake":
         delay_ms = BACKOFF.wake_ms(
             now_ms=case["now_ms"], earlier_ms=case["earlier_ms"], retry_after_ms=case["retry_after_ms"]
@@ -31,7 +31,7 @@ def test_vectors(case: Any) -> None:
 
 
 def test_numbers() -> None:
-    """[BCK2] The numbers of the rule are those of the vectors."""
+    """[BCK2] The constants of the rule equal those of the vectors."""
     rule = load("backoff")["rule"]
 
     assert Backoff(**{**rule, "steps_ms": tuple(rule["steps_ms"])}) == BACKOFF
@@ -49,7 +49,7 @@ def attempts_of(source: random.Random, *, fails: int, start_ms: int) -> list[int
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_hundred_clients_spread(seed: int) -> None:
-    """[BCK3] A hundred clients that lose their server at once come back over at least five seconds."""
+    """[BCK3] A hundred clients that lose their server at the same time reconnect over at least five seconds."""
     print(f"seed {seed}")
     source = random.Random(seed)
 
@@ -63,7 +63,7 @@ def test_a_hundred_clients_spread(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_never_more_than_five_a_minute(seed: int) -> None:
-    """[BCK4] A client never makes a sixth attempt within 60 seconds, whatever fails or wakes it."""
+    """[BCK4] A client never makes a sixth attempt within 60 seconds, after any failure or wake."""
     print(f"seed {seed}")
     source = random.Random(seed)
     earlier: list[int] = []
@@ -83,6 +83,6 @@ def test_never_more_than_five_a_minute(seed: int) -> None:
 
 
 def test_nothing_to_wait_for() -> None:
-    """[BCK1] Without a step, earlier attempts and a Retry-After the wait is 0."""
+    """[BCK1] Without a step, earlier attempts or a Retry-After, the wait is 0."""
     assert Backoff(steps_ms=(0,), spread_ms=0).delay_ms(0, random=0, now_ms=0) == 0
     assert BACKOFF.wake_ms(now_ms=0) == 0

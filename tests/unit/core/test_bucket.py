@@ -10,14 +10,14 @@ from orbital_relay.core.bucket import Bucket
 
 
 def test_it_starts_full_and_empties():
-    """[BUC1] The bucket admits as many at once as its capacity, and no more."""
+    """[BUC1] The bucket admits a burst of its capacity, and no more."""
     bucket = Bucket(rate=50, capacity=100, now_s=0)
 
     assert [bucket.take(0) for _ in range(101)] == [True] * 100 + [False]
 
 
 def test_it_fills_with_time():
-    """[BUC2] After a second there is as much as the rate says, after long as much as it holds."""
+    """[BUC2] The bucket refills at its rate, up to its capacity."""
     bucket = Bucket(rate=50, capacity=100, now_s=0)
     assert bucket.take(0, cost=100)
 
@@ -37,7 +37,7 @@ def test_what_is_refused_takes_nothing():
 
 
 def test_a_clock_that_steps_back_gives_nothing():
-    """[BUC4] A clock that steps back adds no tokens, and none twice when it steps forward again."""
+    """[BUC4] A clock that steps back adds no tokens, and adds none twice when it steps forward again."""
     bucket = Bucket(rate=1, capacity=2, now_s=10)
     assert bucket.take(10, cost=2)
 
@@ -48,7 +48,7 @@ def test_a_clock_that_steps_back_gives_nothing():
 
 
 def test_it_tells_how_long():
-    """[BUC5] The wait is what is missing by the rate, and 0 when nothing is."""
+    """[BUC5] The wait is the time until the missing tokens are refilled, and 0 if none is missing."""
     bucket = Bucket(rate=2, capacity=10, now_s=0)
     assert bucket.wait_s(0, cost=10) == 0
     bucket.take(0, cost=9)
@@ -71,7 +71,7 @@ def test_a_bucket_that_lets_nothing_through_is_refused(rate, capacity):
     st.lists(st.tuples(st.floats(0, 10), st.integers(1, 20)), max_size=60),
 )
 def test_never_more_than_the_rate_allows(rate, capacity, steps):
-    """[BUC7] No more passes than the bucket holds and the rate brings; a client that waits long enough passes."""
+    """[BUC7] The bucket admits at most its capacity plus the refill; a client that waits long enough is admitted."""
     bucket = Bucket(rate=rate, capacity=capacity, now_s=0)
     now_s, taken = 0.0, 0.0
 

@@ -28,14 +28,14 @@ def test_first_prev() -> None:
 
 
 def test_prev_of() -> None:
-    """[CHN3] The hash of the frame before stands at the very end of a frame."""
+    """[CHN3] The hash of the previous frame is the last field of a frame."""
     for case in cases("chain", key="prev_of"):
         assert prev_of(case["frame"].encode()) == case["prev"]
 
 
 @pytest.mark.parametrize("case", cases("chain"), ids=named)
 def test_vectors(case: Any) -> None:
-    """[CHN4] A frame that was dropped, changed or moved does not fit, and a refused frame moves nothing."""
+    """[CHN4] A dropped, changed or moved frame does not verify, and a refused frame does not advance the chain."""
     chain = Chain(case["start"])
 
     for offer in case["offers"]:
@@ -45,7 +45,7 @@ def test_vectors(case: Any) -> None:
 
 @pytest.mark.parametrize("frame", [b"", b"{}", b'"}', b'{"seq":1,"prev":"' + b"\xff" * 43 + b'"}'])
 def test_prev_of_something_else(frame: bytes) -> None:
-    """[CHN5] A frame that does not end with a hash is refused with a sentence."""
+    """[CHN5] A frame that does not end with a hash is refused with a message."""
     with pytest.raises(ValueError, match="prev"):
         prev_of(frame)
 
@@ -58,13 +58,13 @@ def test_prev_of_something_else(frame: bytes) -> None:
     ],
 )
 def test_the_refusal_says_what_is_wrong(frame: bytes, sentence: str) -> None:
-    """[CHN5] The refusal says whether the hash is missing or is none."""
+    """[CHN5] The error says whether the hash is missing or malformed."""
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         prev_of(frame)
 
 
 def test_a_frame_that_fits() -> None:
-    """[CHN3] A frame fits the hash that stands at its very end, and no other."""
+    """[CHN3] A frame verifies only against the hash in its last field."""
     for case in cases("chain", key="prev_of"):
         frame = case["frame"].encode()
         assert fits(frame, case["prev"])

@@ -13,7 +13,7 @@ from tests.support.vectors import cases, named
 
 @pytest.mark.parametrize("case", cases("cursor"), ids=named)
 def test_vectors(case: Any) -> None:
-    """[ORD1] Every reader answers the shared vectors alike."""
+    """[ORD1] Every reader follows the shared vectors."""
     cursor = Cursor(case["last"])
 
     for offer in case["offers"]:
@@ -22,7 +22,7 @@ def test_vectors(case: Any) -> None:
 
 
 def test_whatever_order_each_event_is_taken_once_and_in_order() -> None:
-    """[ORD2] Of every sequence of five offers from 1 to 4, what is taken reads 1, 2, 3, … from the start."""
+    """[ORD2] For every sequence of five offers from 1 to 4, the accepted numbers are 1, 2, 3, … without a gap."""
     for offers in product(range(1, 5), repeat=5):
         cursor = Cursor()
 
@@ -42,6 +42,6 @@ def test_gap_keeps_position() -> None:
 
 
 def test_a_position_below_zero_is_refused() -> None:
-    """[ORD4] There is no position before the first event's."""
+    """[ORD4] No position is below the one before the first event."""
     with pytest.raises(ValueError, match="0 or more, not -1"):
         Cursor(-1)

@@ -148,7 +148,7 @@ def effect_of(draft: AnyDraft, known: Facts) -> Effect:
     ids=["message", "thread", "reply", "keys", "record"],
 )
 def test_posts(draft: AnyDraft, data: Any, receipt: Any):
-    """[DCD1] A member's post becomes its event and answer; anyone else's is FORBIDDEN."""
+    """[DCD1] A member's post results in an event and an answer; a non-member's post is FORBIDDEN."""
     assert effect_of(draft, MEMBER) == Effect(data, receipt)
     refusal = decide(draft, Facts("g", ANN.key, member=False), seq=SEQ, stamp_ms=STAMP_MS)
     assert isinstance(refusal, OrbitalError)
@@ -160,7 +160,7 @@ def test_posts(draft: AnyDraft, data: Any, receipt: Any):
 )
 @pytest.mark.parametrize("if_epoch, epoch, refused", [(None, 9, False), (9, 9, False), (10, 9, False), (8, 9, True)])
 def test_epochs(draft: Any, if_epoch: int | None, epoch: int, refused: bool):
-    """[EPOCH2] A post is refused when the group's epoch is above the one that it was sealed for."""
+    """[EPOCH2] A post is refused if the group's epoch is above the epoch that the post was sealed for."""
     known = facts(MEDIUM if draft is FINISH else None, epoch=epoch)
 
     decided = decide(msgspec.structs.replace(draft, if_epoch=if_epoch), known, seq=SEQ, stamp_ms=STAMP_MS)
@@ -170,14 +170,14 @@ def test_epochs(draft: Any, if_epoch: int | None, epoch: int, refused: bool):
 
 
 def test_announcements():
-    """[DEVICE2] A change that is pending becomes its event, with no answer."""
+    """[DEVICE2] A pending change of a device becomes an event without an answer."""
     assert effect_of(CHANGE, facts(Announcing(pending=True))) == Effect(
         wire.IdentityChanged(ANN.user_id, 3, "added", "JJ")
     )
 
 
 def test_create():
-    """[DCD2] A group with a code of its own is created and joined by one event."""
+    """[DCD2] One event creates a group with its code and joins its creator."""
     effect = effect_of(GROUP, facts(Creation(code_taken=False), member=False))
 
     assert effect.data == wire.MemberJoined("g", ANN.user_id, "ann", AT)
@@ -187,7 +187,7 @@ def test_create():
 
 @pytest.mark.parametrize("count, creator", [(3, None), (0, BOB.key)])
 def test_join(count: int, creator: int | None):
-    """[DCD3] A newcomer is told the name and the count; in a group that everybody had left the newcomer is creator."""
+    """[DCD3] A new member receives the name and the member count; in an empty group the new member becomes creator."""
     effect = effect_of(JOIN, facts(Joining("EE", count), member=False))
 
     assert effect.data == wire.MemberJoined("g", BOB.user_id, "bob", AT)
@@ -206,7 +206,7 @@ def test_join(count: int, creator: int | None):
     ids=["leaves", "leaves in capitals", "is removed", "the creator leaves"],
 )
 def test_leave(actor: Principal, user_id: str, leaver: Principal, reason: str, creator: int | None):
-    """[DCD4] Members leave, creators remove; a creator who leaves is followed by the member of longest standing."""
+    """[DCD4] Members leave, creators remove members; the longest-standing member succeeds a creator who leaves."""
     known = facts(Leaving(Leaver(leaver.key, leaver.user_id, leaver.username), heir=9))
 
     effect = effect_of(leave(actor, user_id), known)
@@ -216,7 +216,7 @@ def test_leave(actor: Principal, user_id: str, leaver: Principal, reason: str, c
 
 
 def test_finish():
-    """[DCD5] A medium with all its chunks becomes complete."""
+    """[DCD5] A medium becomes complete once all its chunks are stored."""
     until = "2023-11-14T22:13:21.000Z"
 
     effect = effect_of(FINISH, medium())
@@ -229,7 +229,7 @@ def test_finish():
     "actor, early, expires_ms", [(ANN, True, AT_MS + 9), (BOB, True, AT_MS + 9), (ANN, False, AT_MS)]
 )
 def test_expire(actor: Principal, early: bool, expires_ms: int):
-    """[DCD6] A medium expires when its time is over, or earlier by its uploader or the group's creator."""
+    """[DCD6] A medium expires at the end of its retention, or when its uploader or the group's creator deletes it."""
     draft = ExpireMedia(actor=actor, at_ms=AT_MS, media_id="x", early=early)
     known = medium(state=MediaState.COMPLETE, expires_ms=expires_ms, creator=BOB.key)
 
@@ -274,7 +274,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("draft, known, code, words", REFUSED)
 def test_refusals(draft: AnyDraft, known: Facts, code: str, words: str):
-    """[DCD7] Each fact that forbids a draft has its refusal, as a value: nothing is raised."""
+    """[DCD7] Each fact that forbids a draft results in its own refusal, returned as a value and not raised."""
     refusal = decide(draft, known, seq=SEQ, stamp_ms=STAMP_MS)
 
     assert isinstance(refusal, OrbitalError)
@@ -286,13 +286,13 @@ def test_refusals(draft: AnyDraft, known: Facts, code: str, words: str):
     "draft", [GROUP, JOIN, leave(ANN, "x"), FINISH, CHANGE, ExpireMedia(actor=ANN, at_ms=0, media_id="x")]
 )
 def test_facts_of_another_kind(draft: AnyDraft):
-    """[DCD8] A store that reads the facts of another kind of draft is a bug, and fails loudly."""
+    """[DCD8] A store that reads the facts for another kind of draft raises an error."""
     with pytest.raises(AssertionError, match=type(draft).__name__):
         decide(draft, MEMBER, seq=SEQ, stamp_ms=STAMP_MS)
 
 
 def test_what_is_missing():
-    """[DCD9] What a draft names and the store does not have is NOT_FOUND, in words of its own."""
+    """[DCD9] A draft that refers to a missing object is NOT_FOUND, with a message for that kind of object."""
     refusals = [no_group(), no_thread(), no_code(), no_media()]
     assert {refusal.code for refusal in refusals} == {"NOT_FOUND"}
     assert len({refusal.message for refusal in refusals}) == 4

@@ -66,7 +66,7 @@ def group(name: str) -> LiveGroup:
 
 
 def test_a_tick_is_one_write_for_each_listener():
-    """[FANOUT1] The events of a tick reach each listener in one write, compressed once for all who take that."""
+    """[FANOUT1] The events of a tick reach each listener in one write, compressed once for all that accept it."""
     fan_out, family = Plain(), group("g")
     plain, first, second = (
         Recorder(fan_out, "ann", family),
@@ -90,7 +90,7 @@ def test_a_tick_is_one_write_for_each_listener():
 
 
 def test_listeners_of_several_groups_get_one_write_in_order():
-    """[FANOUT2] A listener of several groups gets the events of all of them in one write, in the order of the log."""
+    """[FANOUT2] A listener of several groups receives the events of all of them in one write, in log order."""
     fan_out, one, two = Plain(), group("a"), group("b")
     both, alone = Recorder(fan_out, "ann", one, two), Recorder(fan_out, "bob", two)
     frames = [fan_out.add(one, 1), fan_out.add(two, 2), fan_out.add(one, 3)]
@@ -102,7 +102,7 @@ def test_listeners_of_several_groups_get_one_write_in_order():
 
 
 def test_a_transport_that_fills_up_is_marked_after_the_walk():
-    """[FANOUT3] A listener whose transport fills up is marked behind after all have been written to, also by typing."""
+    """[FANOUT3] A listener whose transport fills up is marked behind after the fan-out to all, also by typing."""
     fan_out, family = Plain(), group("g")
     full, other = Recorder(fan_out, "ann", family), Recorder(fan_out, "bob", family)
     full.fills = True

@@ -76,7 +76,7 @@ def code_of(reader: FrameReader, opcode: int, payload: bytes = b"", **bits: bool
     ],
 )
 def test_text_frame_has_the_shortest_length(size: int, head: bytes):
-    """[WS1] A frame is unmasked and its length takes the fewest bytes (RFC 6455 §5.1, §5.2)."""
+    """[WS1] A server frame is unmasked and encodes its length in the fewest bytes (RFC 6455 §5.1, §5.2)."""
     assert text_frame(b"x" * size) == head + b"x" * size
 
 
@@ -88,14 +88,14 @@ def test_frames_carry_their_bits():
 
 
 def test_close_frame():
-    """[WS2] A Close holds a code and a reason, or nothing."""
+    """[WS2] A Close frame contains a code and a reason, or is empty."""
     assert close_frame() == b"\x88\x00"
     assert close_frame(1000) == b"\x88\x02\x03\xe8"
     assert close_frame(4999, "why") == b"\x88\x05\x13\x87why"
 
 
 def test_close_frame_cuts_the_reason_between_characters():
-    """[WS2] A Close fits a control frame, and its reason stays UTF-8."""
+    """[WS2] A Close frame fits the control frame limit, and its truncated reason stays valid UTF-8."""
     cut = close_frame(1000, "€" * 100)
 
     assert len(cut) - 2 <= 125
@@ -104,13 +104,13 @@ def test_close_frame_cuts_the_reason_between_characters():
 
 @pytest.mark.parametrize("code", BAD_CODES)
 def test_close_frame_refuses_codes_that_are_never_sent(code: int):
-    """[WS2] A code that may not stand in a frame is a mistake of the caller's."""
+    """[WS2] Encoding a close code that must not be sent raises an error."""
     with pytest.raises(ValueError, match=str(code)):
         close_frame(code)
 
 
 def test_codes():
-    """[WS3] 1000-1003, 1007-1014 and 3000-4999 may be sent; nothing else."""
+    """[WS3] The close codes 1000-1003, 1007-1014 and 3000-4999 may be sent, and no others."""
     allowed = [code for code in range(65536) if may_be_sent(code)]
 
     assert allowed == [*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)]
@@ -129,7 +129,7 @@ def test_whole_messages():
 
 
 def test_fragments_with_control_frames_between():
-    """[WS5] Fragments make one message, and control frames may stand between them (RFC 6455 §5.4)."""
+    """[WS5] Fragments form one message, and control frames may come between them (RFC 6455 §5.4)."""
     taking = reader()
 
     said = [
@@ -152,7 +152,7 @@ def test_fragments_with_control_frames_between():
 
 
 def test_fragments_of_a_binary_message():
-    """[WS5] Binary fragments may hold any bytes."""
+    """[WS5] Binary fragments may contain any bytes."""
     taking = reader(binary=True)
 
     assert taking.receive(BINARY, b"\xff", fin=False) == Fragment()
@@ -160,7 +160,7 @@ def test_fragments_of_a_binary_message():
 
 
 def test_compressed_messages():
-    """[WS6] RSV1 on the first frame says that the message is compressed, whole or in fragments (RFC 7692 §6)."""
+    """[WS6] RSV1 on the first frame marks a compressed message, whole or fragmented (RFC 7692 §6)."""
     taking = reader(inflate=backwards, binary=True)
 
     assert taking.receive(TEXT, b"cba", fin=True, rsv1=True) == DataMessage(b"abc")
@@ -171,19 +171,19 @@ def test_compressed_messages():
 
 
 def test_compressed_text_is_checked_after_inflation():
-    """[WS7] Compressed text that is not UTF-8 is refused as well."""
+    """[WS7] Compressed text that is not valid UTF-8 is refused, too."""
     assert code_of(reader(inflate=backwards), TEXT, b"\xff", rsv1=True) == 1007
 
 
 @pytest.mark.parametrize("bits", [bits for n in (1, 2) for bits in combinations(("rsv2", "rsv3"), n)])
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE])
 def test_reserved_bits(opcode: int, bits: tuple[str, ...]):
-    """[WS8] RSV2 and RSV3 have no meaning here: 1002 (RFC 6455 §5.2)."""
+    """[WS8] RSV2 and RSV3 fail the connection with 1002 (RFC 6455 §5.2)."""
     assert code_of(reader(inflate=backwards, binary=True), opcode, **dict.fromkeys(bits, True)) == 1002
 
 
 def test_rsv1():
-    """[WS8] RSV1 stands only on the first frame of a message, and only when permessage-deflate was negotiated."""
+    """[WS8] RSV1 is valid only on the first frame of a message, and only with permessage-deflate negotiated."""
     assert code_of(reader(), TEXT, rsv1=True) == 1002
     assert code_of(reader(inflate=backwards), PING, rsv1=True) == 1002
     taking = reader(inflate=backwards)
@@ -206,7 +206,7 @@ def test_control_frames_are_short_and_whole(opcode: int):
 
 
 def test_order_of_fragments():
-    """[WS5] Nothing is continued that was not begun, and messages are not interleaved."""
+    """[WS5] A continuation without a first fragment, and an interleaved message, are refused."""
     assert code_of(reader(), CONTINUATION) == 1002
     assert code_of(reader(), CONTINUATION, fin=False) == 1002
     for opcode in (TEXT, BINARY):
@@ -220,13 +220,13 @@ def test_order_of_fragments():
 
 
 def test_binary_is_refused_unless_it_is_taken():
-    """[WS11] A binary message is 1003, at its first frame."""
+    """[WS11] A binary message is refused with 1003 at its first frame."""
     assert code_of(reader(), BINARY) == 1003
     assert code_of(reader(), BINARY, fin=False) == 1003
 
 
 def test_limit():
-    """[WS12] A message over the limit is 1009, at the frame that goes over it."""
+    """[WS12] A message over the size limit is refused with 1009, at the frame that exceeds it."""
     assert reader().receive(TEXT, b"x" * 1000, fin=True) == DataMessage(b"x" * 1000)
     assert code_of(reader(), TEXT, b"x" * 1001) == 1009
     taking = reader()
@@ -238,7 +238,7 @@ def test_limit():
 @pytest.mark.parametrize("payload", [b"", b"x" * 1000, "Grüße".encode(), b"x" * 1001, b"\xff", "ü".encode()[:1]])
 @pytest.mark.parametrize("unfinished", [True, False])
 def test_the_most_frequent_frame(payload: bytes, unfinished: bool):
-    """[PRS7] A whole text message is accepted or refused in the same way by the short path and by the general one."""
+    """[PRS7] The fast path and the general path accept and refuse the same text messages."""
     outcomes = []
     for take in (lambda taking: taking.receive(TEXT, payload, fin=True), lambda taking: taking.receive_text(payload)):
         taking = reader()
@@ -257,7 +257,7 @@ def test_the_most_frequent_frame(payload: bytes, unfinished: bool):
 
 @given(st.text(max_size=40), st.data())
 def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
-    """[WS7] Text may be cut within a character, and comes out whole."""
+    """[WS7] Text fragmented within a character is decoded correctly."""
     payload = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(payload)), max_size=6)))
     pieces = [payload[start:end] for start, end in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
@@ -273,7 +273,7 @@ def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
 
 @given(st.binary(max_size=20), st.data())
 def test_broken_text_is_refused_at_its_first_bad_byte(payload: bytes, data: st.DataObject):
-    """[WS7] Byte by byte, text is refused exactly where no continuation could make it UTF-8, or at its end."""
+    """[WS7] Fragmented text is refused at the first byte that no continuation makes valid UTF-8, or at its end."""
     taking = reader()
     taking.receive(TEXT, b"", fin=False)
 
@@ -299,28 +299,28 @@ def test_broken_text_is_refused_at_its_first_bad_byte(payload: bytes, data: st.D
 
 @pytest.mark.parametrize("payload", [b"\xff", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xce"])
 def test_whole_text_that_is_not_utf8(payload: bytes):
-    """[WS7] Text that is not UTF-8 is 1007: stray bytes, surrogates, beyond U+10FFFF, overlong, cut off."""
+    """[WS7] Invalid UTF-8 is 1007: stray bytes, surrogates, above U+10FFFF, overlong, truncated."""
     assert code_of(reader(), TEXT, payload) == 1007
 
 
 @pytest.mark.parametrize("code", GOOD_CODES)
 def test_close_with_a_good_code(code: int):
-    """[WS3] A Close is returned with its code."""
+    """[WS3] A received Close frame is returned with its code."""
     assert reader().receive(CLOSE, code.to_bytes(2, "big") + "grüße".encode(), fin=True) == CloseFrame(code)
 
 
 def test_close_without_a_code():
-    """[WS3] A Close may be empty."""
+    """[WS3] A Close frame may be empty."""
     assert reader().receive(CLOSE, b"", fin=True) == CloseFrame(None)
 
 
 @pytest.mark.parametrize("code", BAD_CODES)
 def test_close_with_a_bad_code(code: int):
-    """[WS3] A code that is never sent is 1002."""
+    """[WS3] A close code that must not be sent is refused with 1002."""
     assert code_of(reader(), CLOSE, code.to_bytes(2, "big")) == 1002
 
 
 def test_close_with_half_a_code_or_a_broken_reason():
-    """[WS3] One byte is no code (1002), and the reason is UTF-8 (1007)."""
+    """[WS3] A one-byte Close payload is 1002, and a reason that is not UTF-8 is 1007."""
     assert code_of(reader(), CLOSE, b"\x03") == 1002
     assert code_of(reader(), CLOSE, b"\x03\xe8\xff") == 1007

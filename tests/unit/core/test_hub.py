@@ -86,7 +86,7 @@ def _text(*events):
 
 
 def test_the_events_of_a_tick_are_one_write(hub):
-    """[HUB1] Events of one loop iteration go out in one write, in order, the same bytes to every subscriber."""
+    """[HUB1] The events of one loop iteration are sent in one write, in order, the same bytes to every subscriber."""
     ears = [_listen(hub, Ear(), "a") for _ in range(3)]
     events = [_message("a", seq, seq) for seq in (1, 2, 3)]
 
@@ -102,7 +102,7 @@ def test_the_events_of_a_tick_are_one_write(hub):
 
 
 def test_several_groups_keep_the_order_of_stamps(hub):
-    """[ORD2] A listener of several groups gets their events of a tick in the order in which they were stored."""
+    """[ORD2] A listener of several groups receives their events of a tick in storage order."""
     both, other, one = _listen(hub, Ear(), "a", "b"), _listen(hub, Ear(), "b", "a"), _listen(hub, Ear(), "b")
     events = [_message("a", 1, 1), _message("b", 1, 2), _message("a", 2, 3)]
 
@@ -116,7 +116,7 @@ def test_several_groups_keep_the_order_of_stamps(hub):
 
 
 def test_compressed_frames_are_made_once(hub):
-    """[PMD1] Who takes compressed frames gets them, made once for all; the others get plain ones."""
+    """[PMD1] Listeners that accept compression receive frames compressed once for all; the others plain frames."""
     made = []
     hub = Hub(who=_who, compress=lambda text: made.append(text) or b"<" + text + b">")
     plain = _listen(hub, Ear(), "a", "b")
@@ -138,7 +138,7 @@ def test_compressed_frames_are_made_once(hub):
 
 
 def test_a_compressed_frame_serves_in_several_joins():
-    """[PMD1] A frame is compressed once, also when two listeners receive it beside different groups."""
+    """[PMD1] A frame is compressed once, also when two listeners receive it along with different groups."""
     made = []
     hub = Hub(who=_who, compress=lambda text: made.append(text) or b"<" + text + b">")
     one, both = _listen(hub, Ear(deflate=True), "a"), _listen(hub, Ear(deflate=True), "a", "b")
@@ -155,7 +155,7 @@ def test_a_compressed_frame_serves_in_several_joins():
 
 
 def test_seen_and_gap(hub):
-    """[ORD1] An event that was seen is dropped; one beyond the next is not delivered before the gap is filled."""
+    """[ORD1] A duplicate event is dropped; one beyond the next is not delivered before the gap is filled."""
     ear = _listen(hub, Ear(), "a", seq=4)
     events = [_message("a", seq, seq) for seq in (5, 6, 7, 8)]
 
@@ -169,14 +169,14 @@ def test_seen_and_gap(hub):
 
 
 def test_nobody_listens(hub):
-    """[HUB2] Events of a group without listeners here cost a look-up, and leave nothing behind."""
+    """[HUB2] Events of a group without local listeners cost one look-up and keep no state."""
     assert hub.offer(_message("a", 1, 1)) is None
     assert hub.groups == {}
     hub.flush()
 
 
 def test_a_group_that_is_being_opened_notes_numbers(hub):
-    """[HUB2] Until its head was read a group only notes what passed; then it knows that the log must be read."""
+    """[HUB2] Before its head is read, a group only records that events passed; then it reads the log."""
     group = hub.group("a")
 
     assert hub.offer(_message("a", 4, 1)) is None
@@ -187,7 +187,7 @@ def test_a_group_that_is_being_opened_notes_numbers(hub):
 
 
 def test_subscribing_to_a_closed_group_is_a_mistake_of_ours(hub):
-    """[HUB2] A group is open before its first listener is added."""
+    """[HUB2] A group is opened before its first listener is added."""
     with pytest.raises(AssertionError, match="open"):
         hub.subscribe(Ear(), hub.group("a"), start=0)
 
@@ -206,7 +206,7 @@ def test_a_listener_hears_nothing_older_than_its_subscription(hub):
 
 
 def test_leaving(hub):
-    """[SUB2] Who left gets what was stored before, and nothing after; a group without listeners is forgotten."""
+    """[SUB2] A user who left receives the events before, and none after; a group without listeners is deleted."""
     dropped = []
     hub = Hub(who=_who, compress=bytes, dropped=dropped.append)
     ear = _listen(hub, Ear(), "a")
@@ -224,7 +224,7 @@ def test_leaving(hub):
 
 
 def test_removal_takes_effect_at_its_place(hub):
-    """[PROM1] The removed user's listeners get their member_left and nothing after it; the others go on."""
+    """[PROM1] The listeners of a removed user receive the user's member_left as the last event; the others continue."""
     ada, bob = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a")
     first = _message("a", 1, 1)
     left = _member(wire.MemberLeft("a", "ada", "ada", "t", "removed"), 2, 2)
@@ -244,7 +244,7 @@ def test_removal_takes_effect_at_its_place(hub):
 
 
 def test_removal_of_one_that_is_behind(hub):
-    """[PROM1] A listener that is behind learns where it ends."""
+    """[PROM1] A listener that is behind is notified of the last number that it may receive."""
     ada = _listen(hub, Ear("ada"), "a")
     bob = _listen(hub, Ear("bob"), "a")
     hub.mark_behind(ada)
@@ -263,7 +263,7 @@ def test_removal_of_one_that_is_behind(hub):
 
 
 def test_a_full_transport_parks_its_listener(hub):
-    """[SLOW1] Who does not read is written to no more, from exactly where it stands; the others feel nothing."""
+    """[SLOW1] A listener with a full buffer gets no writes and keeps its position; the others are unaffected."""
     slow, quick = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
     slow.full_after = 1
     events = [_message("a", seq, seq) for seq in range(1, 5)]
@@ -282,7 +282,7 @@ def test_a_full_transport_parks_its_listener(hub):
 
 
 def test_coming_back_from_memory(hub):
-    """[SLOW1] When memory holds what was missed it is written in one piece, in order, and the listener is current."""
+    """[SLOW1] Missed events that are in memory are written in one piece, in order, and the listener is current."""
     slow = _listen(hub, Ear(), "a", "b")
     hub.mark_behind(slow)
     events = [_message("a", 1, 1), _message("b", 1, 2), _message("a", 2, 3)]
@@ -302,7 +302,7 @@ def test_coming_back_from_memory(hub):
 
 
 def test_coming_back_when_nothing_was_missed(hub):
-    """[SLOW1] Who missed nothing is current at once; a group keeps its memory while another is behind."""
+    """[SLOW1] A listener that missed nothing is current at once; a group keeps its tail while another is behind."""
     slow, slower = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
     hub.mark_behind(slow)
     hub.mark_behind(slower)
@@ -314,7 +314,7 @@ def test_coming_back_when_nothing_was_missed(hub):
 
 
 def test_coming_back_compressed(hub):
-    """[PMD1] What was missed comes compressed to a listener that takes it so."""
+    """[PMD1] Missed events are sent compressed to a listener that accepts compression."""
     slow = _listen(hub, Ear(deflate=True), "a")
     hub.mark_behind(slow)
     hub.offer(_message("a", 1, 1))
@@ -325,7 +325,7 @@ def test_coming_back_compressed(hub):
 
 
 def test_coming_back_with_a_full_transport(hub):
-    """[SLOW1] If the last stretch fills the transport the listener is behind again, at its end."""
+    """[SLOW1] If the last write fills the transport, the listener is behind again, at the end of that write."""
     slow = _listen(hub, Ear(), "a")
     hub.mark_behind(slow)
     slow.full_after = 1
@@ -338,7 +338,7 @@ def test_coming_back_with_a_full_transport(hub):
 
 
 def test_memory_is_bounded(hub):
-    """[SLOW2] A group keeps so many events for those who are behind and no more; who needs older ones reads the log."""
+    """[SLOW2] The tail of a group is bounded; a listener that needs older events reads the log."""
     slow = _listen(hub, Ear(), "a")
     hub.mark_behind(slow)
 
@@ -351,7 +351,7 @@ def test_memory_is_bounded(hub):
 
 
 def test_resuming_goes_behind(hub):
-    """[PROM4] Who asks for older events is behind as a whole until it has them, at its place in every group."""
+    """[PROM4] A listener that requests older events is behind in all its groups, at its position in each."""
     ear = _listen(hub, Ear(), "a", seq=3)
     group = hub.group("b")
     group.open(_head(9))
@@ -367,7 +367,7 @@ def test_resuming_goes_behind(hub):
 
 
 def test_parking_twice(hub):
-    """[SLOW1] Parking one that is behind, or that has gone, changes nothing."""
+    """[SLOW1] Parking a listener that is already behind, or removed, has no effect."""
     ear = _listen(hub, Ear(), "a")
     hub.mark_behind(ear)
     hub.offer(_message("a", 1, 1))
@@ -382,7 +382,7 @@ def test_parking_twice(hub):
 
 
 def test_parking_flushes_first(hub):
-    """[SLOW1] Events that wait for the flush are written before a listener is parked, even if that fills it."""
+    """[SLOW1] Queued events are written before a listener is parked, even if that fills its transport."""
     ear = _listen(hub, Ear(), "a")
     ear.full_after = 1
     hub.offer(_message("a", 1, 1))
@@ -394,7 +394,7 @@ def test_parking_flushes_first(hub):
 
 
 def test_a_hole_in_the_log(hub):
-    """[PROM4] When events are no longer kept, its listeners are unsubscribed, to be subscribed again."""
+    """[PROM4] If the log no longer keeps the events, the listeners are unsubscribed, and may subscribe again."""
     current, behind = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
     hub.mark_behind(behind)
     group = hub.group("a")
@@ -413,7 +413,7 @@ def test_a_hole_in_the_log(hub):
     ids=["the next number after another frame", "the last number again", "an older number that is younger"],
 )
 def test_an_event_of_another_log(hub, seq, stamp_ms, chained):
-    """[REWIND1] An event that does not continue what was delivered is not delivered, and casts doubt on the group."""
+    """[REWIND1] An event that does not chain to the last delivered one is not delivered, and the group is checked."""
     ear = _listen(hub, Ear(), "a")
     for each in (1, 2, 3):
         hub.offer(_message("a", each, each))
@@ -430,7 +430,7 @@ def test_an_event_of_another_log(hub, seq, stamp_ms, chained):
 
 
 def test_a_log_that_went_back(hub):
-    """[REWIND2] After a rewind nothing of the lost events is remembered: positions, members who left, and listeners."""
+    """[REWIND2] After a rewind all state of the lost events is deleted: positions, members who left, and listeners."""
     current, behind = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a")
     hub.mark_behind(behind)
     hub.offer(_message("a", 1, 1))
@@ -447,7 +447,7 @@ def test_a_log_that_went_back(hub):
 
 
 def test_a_head_proves_a_rewind(hub):
-    """[REWIND2] A head below the last delivered event, or with another hash at it, proves that the log lost events."""
+    """[REWIND2] A head below the last delivered event, or with another hash at it, proves a rewind of the log."""
     _listen(hub, Ear(), "a")
     hub.offer(_message("a", 1, 1))
     standing = hub.groups["a"].standing
@@ -459,13 +459,13 @@ def test_a_head_proves_a_rewind(hub):
 
 
 def test_only_an_open_group_is_rewound(hub):
-    """[REWIND2] A group whose head is not known has nothing to go back from."""
+    """[REWIND2] A group without a known head cannot rewind."""
     with pytest.raises(AssertionError, match="open"):
         hub.rewind(hub.group("a"), _head(1))
 
 
 def test_telling(hub):
-    """[TYPE1] A frame that is no event reaches the others' current listeners, after what was stored before it."""
+    """[TYPE1] A frame that is not an event reaches the current listeners, after the events stored before it."""
     ada, bob, slow = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a"), _listen(hub, Ear("cy"), "a")
     hub.mark_behind(slow)
     hub.offer(_message("a", 1, 1))
@@ -478,7 +478,7 @@ def test_telling(hub):
 
 
 def test_telling_a_full_transport(hub):
-    """[SLOW1] A frame that is no event can be what fills a transport."""
+    """[SLOW1] A frame that is not an event can be the one that fills a transport."""
     bob = _listen(hub, Ear("bob"), "a")
     bob.full_after = 1
 
@@ -488,6 +488,6 @@ def test_telling_a_full_transport(hub):
 
 
 def test_a_listener_is_told_in_its_own_words():
-    """[HUB1] A listener has to implement its notifications: the base class is abstract."""
+    """[HUB1] A listener must implement its notifications: the base class is abstract."""
     with pytest.raises(TypeError, match="lost, reset, send"):
         Listener(1, "ada")

@@ -22,7 +22,7 @@ def opened(seq: int) -> LiveGroup:
 
 
 def test_opening_takes_the_first_head():
-    """[LGRP1] A group opens at the first head that is read; a later head, or a number that passed, needs the log."""
+    """[LGRP1] A group opens at the first head that is read; a later head, or a number that passed, requires the log."""
     group = LiveGroup("g")
     group.highest_seen = 7
 
@@ -35,7 +35,7 @@ def test_opening_takes_the_first_head():
 
 
 def test_a_group_without_subscribers_is_idle():
-    """[LGRP2] A pin keeps a group alive as a subscriber does."""
+    """[LGRP2] A pin keeps a group in memory as a subscriber does."""
     group = opened(0)
     assert group.idle
     group.pins += 1
@@ -43,7 +43,7 @@ def test_a_group_without_subscribers_is_idle():
 
 
 def test_the_tail_is_bounded():
-    """[LGRP3] The tail keeps the last events, at most so many and so many bytes, and knows when it is too short."""
+    """[LGRP3] The tail keeps the last events up to a count and a size, and reports when it is too short."""
     group = opened(0)
     for seq in range(1, TAIL_EVENTS + 3):
         group.cursor.last = seq
@@ -72,7 +72,7 @@ def test_a_subscription_has_a_goal():
 
 
 def test_a_lower_head_or_another_hash_is_a_rewind():
-    """[LGRP5] A head read afterwards proves a rewind if its number is lower, or its hash differs at the same number."""
+    """[LGRP5] A later head proves a rewind if its number is lower, or if its hash differs at the same number."""
     standing = HeadSnapshot(0, 5, HASH)
 
     assert standing.went_back(Head(4, 0, 0, HASH))

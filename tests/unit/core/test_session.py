@@ -47,7 +47,7 @@ def _say(session, type, data=None, *, now_s=0.0, **more):
 
 
 def test_subscribe():
-    """[SUB1] `subscribe` names groups, each once, and positions with or without a hash."""
+    """[SUB1] `subscribe` lists groups, each once, and positions with or without a hash."""
     session = Session(ADA, frame_rate=50, now_s=0)
 
     effects = _say(
@@ -58,18 +58,18 @@ def test_subscribe():
 
 
 def test_unsubscribe(session):
-    """[SUB2] `unsubscribe` names groups."""
+    """[SUB2] `unsubscribe` lists groups."""
     assert _say(session, "unsubscribe", {"group_ids": ["a"]}, id="x") == [says.RemoveSubscriptions(["a"], "x")]
 
 
 def test_authenticate(session):
-    """[TOK4] `authenticate` brings a token to be checked."""
+    """[TOK4] `authenticate` passes a token to be verified."""
     assert _say(session, "authenticate", {"token": "t"}) == [says.Verify("t", None)]
 
 
 @pytest.mark.parametrize("kind", ["post_message", "post_thread", "post_reply"])
 def test_posts(session, kind):
-    """[POST1] The post frames go on to the use case as they are."""
+    """[POST1] Post frames are passed to the use case unchanged."""
     (effect,) = _say(session, kind, {"x": 1}, id=1)
 
     assert isinstance(effect, says.StorePost)
@@ -111,7 +111,7 @@ def test_a_bad_frame_is_answered_and_the_session_lives(session, text):
 
 
 def test_the_id_of_a_bad_frame_is_echoed(session):
-    """[BAD1] If a bad frame has a usable id, its error names it."""
+    """[BAD1] If a bad frame has a valid id, the error contains it."""
     (effect,) = _say(session, "nonsense", id="mine")
 
     assert effect.reply_to == "mine"
@@ -132,7 +132,7 @@ def test_ten_bad_frames_in_a_row(session):
 
 
 def test_a_good_frame_forgives(session):
-    """[BAD2] A good frame in between starts the count again; a post only when its use case accepted it."""
+    """[BAD2] A valid frame resets the count of bad frames; a post does so only once its use case accepts it."""
     for _ in range(9):
         session.receive(b"{", now_s=0)
     _say(session, "post_message", {})
@@ -149,7 +149,7 @@ def test_a_good_frame_forgives(session):
 
 
 def test_frames_over_the_rate(session):
-    """[RATE1] A burst of 100 passes; what is over the rate is refused one by one, then the session ends with 1008."""
+    """[RATE1] A burst of 100 frames passes; each frame over the rate is refused, and then 1008 ends the session."""
     for _ in range(100):
         assert _say(session, "pong") == []
 
@@ -164,7 +164,7 @@ def test_frames_over_the_rate(session):
 
 
 def test_who_slows_down_is_forgiven(session):
-    """[RATE1] After a pause frames pass again, and the refusals are forgotten."""
+    """[RATE1] After a pause frames pass again, and the count of refusals is reset."""
     for _ in range(140):
         _say(session, "pong")
 
@@ -175,7 +175,7 @@ def test_who_slows_down_is_forgiven(session):
 
 
 def test_control_frames_count(session):
-    """[RATE1] Pings, pongs and fragments count like any frame, and get no answer when they are too many."""
+    """[RATE1] Pings, pongs and fragments count like any frame, and get no answer over the rate."""
     for _ in range(150):
         assert session.control(now_s=0) == []
 
@@ -189,21 +189,21 @@ def test_control_frames_count(session):
 
 
 def test_three_missed_pings(session):
-    """[HB2] Three pings unanswered, and when the fourth is due the connection is cut."""
+    """[HB2] After three unanswered pings the connection is closed when the fourth is due."""
     assert [_beat(session) for _ in range(4)] == [[says.Beat()], [says.Beat()], [says.Beat()], [says.AbortConnection()]]
     assert _beat(session) == []
 
 
 @pytest.mark.parametrize("answer", [lambda s: _say(s, "pong", {"client_time": 1}), lambda s: s.pong()])
 def test_an_answer_proves_life(session, answer):
-    """[HB2] A JSON pong and a WebSocket pong both prove life, with whatever in them."""
+    """[HB2] A JSON pong and a WebSocket pong with any payload both answer a ping."""
     for _ in range(20):
         assert _beat(session) == [says.Beat()]
         answer(session)
 
 
 def test_nothing_else_proves_life(session):
-    """[HB2] Other frames do not."""
+    """[HB2] Other frames do not answer a ping."""
     for _ in range(3):
         _beat(session)
         _say(session, "subscribe", {"group_ids": []})
@@ -215,7 +215,7 @@ def test_nothing_else_proves_life(session):
 
 
 def test_expiry(session):
-    """[TOK3] A minute before its token ends a client is notified, once; at the end it is closed with 1008."""
+    """[TOK3] A client is notified once, a minute before its token expires; on expiry it is closed with 1008."""
     assert session.opened(now_s=0, wall_s=0) == []
     assert _beat(session, now_s=900) == [says.Beat(), says.WakeAt(940)]
     assert _beat(session, now_s=930) == [says.Beat()]
@@ -228,7 +228,7 @@ def test_expiry(session):
 
 
 def test_a_wake_that_is_early():
-    """[TOK3] A session that is woken too early does nothing, and asks again if its time is near."""
+    """[TOK3] A session that wakes too early does nothing, and sets the timer again if expiry is near."""
     session = Session(ADA, frame_rate=50, now_s=0)
 
     assert _wake(session, 10) == []
@@ -236,18 +236,18 @@ def test_a_wake_that_is_early():
 
 
 def test_a_token_that_ends_within_a_minute_of_the_handshake(session):
-    """[TOK3] With less than a minute left the notice comes at once."""
+    """[TOK3] With less than a minute left the notification is sent at once."""
     assert session.opened(now_s=970, wall_s=970) == [says.WakeAt(970)]
     assert _wake(session, 970) == [says.Say(wire.TokenExpiring(wire.iso(1_000_000))), says.WakeAt(1_000)]
 
 
 def test_the_clocks_of_a_wake(session):
-    """[TOK3] A token ends by the time of day; the timer is set in steady time."""
+    """[TOK3] Token expiry is wall-clock time; the timer runs on the monotonic clock."""
     assert session.opened(now_s=5, wall_s=930) == [says.WakeAt(15)]
 
 
 def test_a_newer_token(session):
-    """[TOK4] A newer token of the same user keeps the connection to its own end."""
+    """[TOK4] A newer token of the same user extends the connection to its own expiry."""
     _wake(session, 950)
 
     effects = _renew(session, Principal(1, "user-ada", "ada", expires_at_s=5_000), now_s=960, reply_to=1)
@@ -259,7 +259,7 @@ def test_a_newer_token(session):
 
 
 def test_another_users_token(session):
-    """[TOK4] Another user's token is refused, and nothing changes."""
+    """[TOK4] A token of another user is refused, and the session is unchanged."""
     (effect,) = _renew(session, Principal(2, "user-bob", "bob", expires_at_s=5_000), reply_to=1)
 
     assert effect.code == "FORBIDDEN"
@@ -267,7 +267,7 @@ def test_another_users_token(session):
 
 
 def test_a_token_that_is_not_valid(session):
-    """[TOK4] A bad token is refused, and nothing changes."""
+    """[TOK4] An invalid token is refused, and the session is unchanged."""
     (effect,) = session.not_renewed(Unauthorized("no"), reply_to=1)
 
     assert effect.code == "UNAUTHORIZED"
@@ -275,7 +275,7 @@ def test_a_token_that_is_not_valid(session):
 
 
 def test_revoked(session):
-    """[TOK5] A revoked token ends the connection with 1008, once."""
+    """[TOK5] Revoking the token closes the connection with 1008, once."""
     (end,) = session.revoked()
 
     assert (type(end), end.code) == (says.CloseConnection, 1008)
@@ -287,7 +287,7 @@ def test_revoked(session):
 
 
 def test_a_post_that_is_the_last_bad_frame(session):
-    """[BAD2] A post whose data is wrong can be the tenth bad frame."""
+    """[BAD2] A post with invalid data can be the tenth bad frame."""
     (end,) = session.bad_frames()
 
     assert (end.code, end.reason) == (1008, "ten bad frames in a row")
@@ -301,7 +301,7 @@ def _type(session, *, is_typing=True, thread_id=THREAD, now_s=0.0, **more):
 
 
 def test_typing_stops_by_itself(session):
-    """[TYPE2] Six seconds after the last indicator the stop is sent, once."""
+    """[TYPE2] The stop is sent once, six seconds after the last indicator."""
     assert _type(session, now_s=1) == [says.Type(THREAD, is_typing=True, reply_to=None)]
     assert session.typing_sent(THREAD, is_typing=True, now_s=1) == [says.WakeAt(7)]
     _type(session, now_s=3)
@@ -313,7 +313,7 @@ def test_typing_stops_by_itself(session):
 
 
 def test_typing_stops_at_the_end(session):
-    """[TYPE2] When the connection ends, its user stops typing."""
+    """[TYPE2] When the connection ends, the stop is sent for its user."""
     _type(session)
     session.typing_sent(THREAD, is_typing=True, now_s=0)
 
@@ -321,7 +321,7 @@ def test_typing_stops_at_the_end(session):
 
 
 def test_a_stop_of_the_clients_own(session):
-    """[TYPE2] After the client's own stop no other is sent."""
+    """[TYPE2] After the client's own stop no second stop is sent."""
     session.typing_sent(THREAD, is_typing=False, now_s=0)
     _type(session)
     session.typing_sent(THREAD, is_typing=True, now_s=0)
@@ -333,7 +333,7 @@ def test_a_stop_of_the_clients_own(session):
 
 
 def test_typing_that_was_not_announced_does_not_stop(session):
-    """[TYPE1] Until the group was notified there is nothing that could stop, in time or at the end."""
+    """[TYPE1] Before the group was notified of typing, no stop is sent, neither by timeout nor at the end."""
     _type(session)
 
     assert _wake(session, 20) == []
@@ -341,7 +341,7 @@ def test_typing_that_was_not_announced_does_not_stop(session):
 
 
 def test_a_refused_thread_is_forgotten(session):
-    """[TYPE1] Where the user may not type, no stop is sent later."""
+    """[TYPE1] If the user may not type in a thread, no stop is sent later."""
     session.typing_refused(THREAD)
     _type(session)
     session.typing_sent(THREAD, is_typing=True, now_s=0)
@@ -352,7 +352,7 @@ def test_a_refused_thread_is_forgotten(session):
 
 
 def test_nobody_types_everywhere(session):
-    """[TYPE1] One connection types in a few threads at once; more is refused, so memory stays bounded."""
+    """[TYPE1] A connection may type in a bounded number of threads at once; more is refused."""
     threads = [THREAD[:-1] + f"{number:x}" for number in range(says.TYPING_THREADS)]
     for thread_id in threads:
         _type(session, thread_id=thread_id)

@@ -6,7 +6,7 @@ from orbital_relay.core.session_states import TRANSITIONS, Cause, State
 
 
 def test_the_table_of_states():
-    """[SESS1] Each cause that ends a session ends it from each state in which it lives; an ended one stays ended."""
+    """[SESS1] Each cause ends a session from each active state; an ended session stays ended."""
     live = (State.OPEN, State.EXPIRING)
 
     for cause in Cause:

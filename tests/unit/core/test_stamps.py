@@ -10,7 +10,7 @@ from orbital_relay.core.stamps import Stamps
 
 
 def test_events_rise_by_one_whatever_the_clock_says():
-    """[STAMP1] A batch gets consecutive stamps, above all before, also when the wall clock was set back."""
+    """[STAMP1] A batch gets consecutive stamps above all earlier ones, also after the wall clock was set back."""
     stamps = Stamps(1_000)
 
     assert stamps.reserve(3, now_ms=2_000) == 2_000
@@ -19,7 +19,7 @@ def test_events_rise_by_one_whatever_the_clock_says():
 
 
 def test_a_quiet_frame_stays_below_the_batch_on_its_way():
-    """[STAMP2] While a batch is on its way other frames get the stamp right below it, however long it takes."""
+    """[STAMP2] While a batch is in flight, other frames get the stamp right below it, however long it takes."""
     stamps = Stamps(1_000)
     first = stamps.reserve(5, now_ms=2_000)
 
@@ -27,7 +27,7 @@ def test_a_quiet_frame_stays_below_the_batch_on_its_way():
 
 
 def test_an_ephemeral_frame_may_follow_what_was_delivered():
-    """[STAMP2] Halfway through a batch other frames may bear the stamp of the last event that was delivered."""
+    """[STAMP2] While a batch is delivered, other frames may have the stamp of the last delivered event."""
     stamps = Stamps()
     first = stamps.reserve(3, now_ms=2_000)
 
@@ -37,7 +37,7 @@ def test_an_ephemeral_frame_may_follow_what_was_delivered():
 
 
 def test_events_follow_what_was_said():
-    """[STAMP2] An event gets a stamp above that of every frame that went out before it."""
+    """[STAMP2] An event gets a stamp above that of every frame sent before it."""
     stamps = Stamps()
 
     said = stamps.quiet(now_ms=5_000)
@@ -46,7 +46,7 @@ def test_events_follow_what_was_said():
 
 
 def test_a_group_that_is_ahead_takes_the_clock_along():
-    """[STAMP1] When the store had to give a higher stamp than was reserved, the next batch starts above it."""
+    """[STAMP1] If the store assigned a higher stamp than reserved, the next batch starts above it."""
     stamps = Stamps()
     stamps.reserve(1, now_ms=1_000)
 
@@ -57,7 +57,7 @@ def test_a_group_that_is_ahead_takes_the_clock_along():
 
 
 def test_one_batch_at_a_time():
-    """[STAMP1] Two batches on their way at once would be a mistake of ours."""
+    """[STAMP1] Two concurrent batches raise an AssertionError."""
     stamps = Stamps()
     stamps.reserve(1, now_ms=1)
 
@@ -67,7 +67,7 @@ def test_one_batch_at_a_time():
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 50), st.booleans()), max_size=40))
 def test_no_frame_overtakes_an_event(steps):
-    """[STAMP1] [STAMP2] In any mix of batches and other frames events rise strictly, and none is overtaken."""
+    """[STAMP1] [STAMP2] In any mix of batches and other frames event stamps increase strictly, in order."""
     stamps = Stamps()
     said, last_event = 0, 0
     for count, now_ms, talk in steps:
@@ -83,7 +83,7 @@ def test_no_frame_overtakes_an_event(steps):
 
 
 def test_the_first_stamp():
-    """[STAMP1] Stamps begin at 1, and a batch that gave none moves nothing."""
+    """[STAMP1] Stamps begin at 1, and a batch that assigned none changes nothing."""
     stamps = Stamps()
     stamps.settle()
 

@@ -17,7 +17,7 @@ def _started(*, heartbeat_ms=NOW_MS, wall_ms=NOW_MS, hold_ms=DAY_MS):
 
 @pytest.mark.parametrize("off_ms", [0, HOUR_MS, START_LEAP_MS, -40 * DAY_MS])
 def test_a_start_that_is_plausible(off_ms):
-    """[CLOCK1] A server that was off for up to a day, or whose clock is behind, goes by its wall clock."""
+    """[CLOCK1] A server that was off for up to a day, or whose clock is behind, trusts its wall clock."""
     time = _started(wall_ms=NOW_MS + off_ms)
 
     assert time.now_ms(wall_ms=NOW_MS + off_ms, steady_ms=0) == NOW_MS + off_ms
@@ -25,12 +25,12 @@ def test_a_start_that_is_plausible(off_ms):
 
 
 def test_the_first_start_takes_the_clock_as_it_is():
-    """[CLOCK1] Without a heartbeat there is nothing to compare with."""
+    """[CLOCK1] Without a stored heartbeat the wall clock is trusted."""
     assert _started(heartbeat_ms=None).now_ms(wall_ms=NOW_MS, steady_ms=0) == NOW_MS
 
 
 def test_a_start_far_ahead_is_held():
-    """[CLOCK2] A clock more than a day ahead of the heartbeat is not believed: time goes on from the heartbeat."""
+    """[CLOCK2] A clock more than a day ahead of the heartbeat is not trusted: time continues from the heartbeat."""
     wall_ms = NOW_MS + 40 * DAY_MS
     time = _started(wall_ms=wall_ms)
 
@@ -40,7 +40,7 @@ def test_a_start_far_ahead_is_held():
 
 
 def test_a_clock_that_is_right_again_is_believed_at_once():
-    """[CLOCK2] When the clock is right again, so are the stamps, also if the server had been off for some hours."""
+    """[CLOCK2] When the clock is corrected, stamps follow it again, also if the server was off for some hours."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
     right_ms = NOW_MS + 5 * HOUR_MS
 
@@ -50,7 +50,7 @@ def test_a_clock_that_is_right_again_is_believed_at_once():
 
 
 def test_a_leap_of_a_running_server():
-    """[CLOCK3] A running server accepts a leap of at most an hour, and any slow drift."""
+    """[CLOCK3] A running server accepts a clock jump of at most an hour, and any slow drift."""
     time = _started()
     for minute in range(1, 3000):
         # A steady clock that is slow by a second a minute.
@@ -63,7 +63,7 @@ def test_a_leap_of_a_running_server():
 
 @pytest.mark.parametrize("off_ms", [40 * DAY_MS, -40 * DAY_MS], ids=["ahead", "behind"])
 def test_a_clock_that_runs_evenly_for_the_hold(off_ms):
-    """[CLOCK4] A server that was off for weeks believes its clock after the hold; one set wrong in the past, too."""
+    """[CLOCK4] A server that was off for weeks trusts its clock after the hold, as does one whose clock was behind."""
     time = _started(wall_ms=NOW_MS + off_ms)
     wall_ms = NOW_MS + off_ms
 
@@ -75,7 +75,7 @@ def test_a_clock_that_runs_evenly_for_the_hold(off_ms):
 
 
 def test_a_clock_that_leaps_about_is_held_longer():
-    """[CLOCK4] Another leap begins the hold again."""
+    """[CLOCK4] Another clock jump restarts the hold."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
 
     assert not time.observe(wall_ms=NOW_MS + 90 * DAY_MS, steady_ms=DAY_MS - 1)
@@ -84,7 +84,7 @@ def test_a_clock_that_leaps_about_is_held_longer():
 
 
 def test_an_operator_accepts_a_clock():
-    """[CLOCK5] An accepted clock is believed at once, and so is any clock without a hold."""
+    """[CLOCK5] An accepted clock is trusted at once, and so is any clock without a hold."""
     wall_ms = NOW_MS + 40 * DAY_MS
     time = _started(wall_ms=wall_ms)
 
@@ -96,7 +96,7 @@ def test_an_operator_accepts_a_clock():
 
 @pytest.mark.parametrize("off_ms", [-BEHIND_MS, RUN_LEAP_MS])
 def test_the_ends_of_what_is_plausible(off_ms):
-    """[CLOCK3] A clock that is off by exactly the bound is plausible: it is believed, and nothing was held."""
+    """[CLOCK3] A clock that is off by exactly the bound is trusted without a hold."""
     time = _started(hold_ms=0)
 
     assert not time.observe(wall_ms=NOW_MS + off_ms, steady_ms=0)
@@ -104,7 +104,7 @@ def test_the_ends_of_what_is_plausible(off_ms):
 
 
 def test_a_hold_that_was_interrupted_begins_again():
-    """[CLOCK4] A clock that was right meanwhile is held for the whole time again, also when it is off by as much."""
+    """[CLOCK4] A clock that was correct in between is held for the full period again, even at the same offset."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
     assert not time.observe(wall_ms=NOW_MS + HOUR_MS, steady_ms=HOUR_MS)
 
@@ -115,7 +115,7 @@ def test_a_hold_that_was_interrupted_begins_again():
 
 
 def test_a_small_step_does_not_begin_the_hold_again():
-    """[CLOCK4] A held clock that steps by exactly the tolerance goes on being held; it does not begin again."""
+    """[CLOCK4] A step of a held clock by exactly the tolerance does not restart the hold."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
 
     assert time.observe(wall_ms=NOW_MS + 41 * DAY_MS + BEHIND_MS, steady_ms=DAY_MS)

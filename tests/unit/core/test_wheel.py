@@ -6,7 +6,7 @@ from orbital_relay.core.wheel import Wheel
 
 
 def test_due_once_a_round():
-    """[WHEEL1] A thing is due after one whole round, and once in each round after it."""
+    """[WHEEL1] An entry is due after one full round, and once in each later round."""
     wheel: Wheel[str] = Wheel(4)
     wheel.turn()
     wheel.add("a")
@@ -15,7 +15,7 @@ def test_due_once_a_round():
 
 
 def test_forgotten_is_not_due():
-    """[WHEEL1] What was forgotten is due no more; forgetting it twice harms nobody."""
+    """[WHEEL1] A removed entry is no longer due; removing it twice has no effect."""
     wheel: Wheel[str] = Wheel(2)
     wheel.add("a")
     wheel.add("b")
@@ -29,7 +29,7 @@ def test_forgotten_is_not_due():
 
 
 def test_things_may_go_while_they_are_due():
-    """[WHEEL1] Who is due may forget itself and others."""
+    """[WHEEL1] An entry that is due may remove itself and others."""
     wheel: Wheel[str] = Wheel(1)
     for name in "abc":
         wheel.add(name)

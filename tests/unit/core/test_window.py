@@ -10,7 +10,7 @@ from orbital_relay.core.window import Windows
 
 
 def test_so_many_and_then_a_wait():
-    """[WIN1] The limit passes; the next gets, to the second, when the first one leaves the window."""
+    """[WIN1] Hits up to the limit pass; the next gets the exact seconds until the oldest leaves the window."""
     windows = Windows(limit=5, window_s=60)
     for second in range(5):
         assert windows.hit("a", second) is None
@@ -23,7 +23,7 @@ def test_so_many_and_then_a_wait():
 
 
 def test_what_is_refused_does_not_count():
-    """[WIN2] A client that retries all the time is admitted when one that waited would be."""
+    """[WIN2] A client that retries constantly is admitted at the same time as one that waited."""
     windows = Windows(limit=1, window_s=60)
     windows.hit("a", 0)
 
@@ -34,7 +34,7 @@ def test_what_is_refused_does_not_count():
 
 
 def test_peek_does_not_count():
-    """[WIN3] `peek` returns what an attempt would get, and changes nothing."""
+    """[WIN3] `peek` returns the result that a hit would get, and changes nothing."""
     windows = Windows(limit=2, window_s=60)
     assert windows.peek("a", 0) is None
     assert len(windows) == 0
@@ -48,7 +48,7 @@ def test_peek_does_not_count():
 
 
 def test_keys_are_apart():
-    """[WIN4] One key's attempts are no other's."""
+    """[WIN4] The attempts of one key do not count for another."""
     windows = Windows(limit=1, window_s=60)
     windows.hit("a", 0)
 
@@ -57,7 +57,7 @@ def test_keys_are_apart():
 
 
 def test_keys_whose_time_is_over_go():
-    """[WIN5] Keys that come once each do not stay: new ones push out two old ones at a time."""
+    """[WIN5] Keys with a single hit are evicted: each new key evicts up to two expired keys."""
     windows = Windows(limit=5, window_s=60)
     for number in range(1000):
         windows.hit(f"old-{number}", 0)
@@ -71,7 +71,7 @@ def test_keys_whose_time_is_over_go():
 
 
 def test_one_new_key_makes_room_of_two():
-    """[WIN5] One new key removes two keys whose time is over, and no third."""
+    """[WIN5] One new key evicts two expired keys and no third."""
     windows = Windows(limit=5, window_s=60)
     for number in range(10):
         windows.hit(f"old-{number}", 0)
@@ -82,7 +82,7 @@ def test_one_new_key_makes_room_of_two():
 
 
 def test_a_key_in_use_stays():
-    """[WIN6] A key that goes on counting is not pushed out by its age."""
+    """[WIN6] A key that keeps getting hits is not evicted for its age."""
     windows = Windows(limit=3, window_s=60)
     windows.hit("busy", 0)
     windows.hit("idle", 1)
@@ -97,7 +97,7 @@ def test_a_key_in_use_stays():
 
 
 def test_keys_are_bounded():
-    """[WIN7] Over the bound the stalest key is forgotten, whatever its window."""
+    """[WIN7] Above the bound the least recently used key is evicted, even within its window."""
     windows = Windows(limit=1, window_s=60, max_keys=3)
     for key in "abcd":
         windows.hit(key, 0)
@@ -108,7 +108,7 @@ def test_keys_are_bounded():
 
 
 def test_a_key_keeps_what_is_in_its_window():
-    """[WIN10] A high limit costs memory for the attempts of the window alone, however many there were before it."""
+    """[WIN10] Memory for a high limit is proportional to the attempts inside the window, not to earlier ones."""
     windows = Windows(limit=1_000_000, window_s=60)
 
     for second in range(100_000):
@@ -126,7 +126,7 @@ def test_a_key_keeps_what_is_in_its_window():
     ],
 )
 def test_attempts_that_are_over_are_cut_off(over, within, kept):
-    """[WIN10] Attempts outside the window are cut off once they are nine and the larger part; the rest counts."""
+    """[WIN10] Expired attempts are trimmed once they are nine and the majority; the others are kept."""
     windows = Windows(limit=over + within, window_s=60)
     for second, count in ((0, over), (1, within)):
         for _ in range(count):
@@ -138,13 +138,13 @@ def test_attempts_that_are_over_are_cut_off(over, within, kept):
 
 
 def test_one_key_is_enough():
-    """[WIN8] One attempt for one key is the smallest window."""
+    """[WIN8] One attempt of one key is the smallest valid window."""
     assert Windows(limit=1, window_s=1, max_keys=1).hit("a", 0) is None
 
 
 @pytest.mark.parametrize("limit, window_s, max_keys", [(0, 60, 1), (5, 0, 1), (5, 60, 0)])
 def test_a_window_that_lets_nothing_through_is_refused(limit, window_s, max_keys):
-    """[WIN8] No attempts, no time or no keys is a mistake that shows at once."""
+    """[WIN8] A limit, window or capacity of zero raises at once."""
     with pytest.raises(ValueError, match="admit nothing"):
         Windows(limit=limit, window_s=window_s, max_keys=max_keys)
 
@@ -155,7 +155,7 @@ def test_a_window_that_lets_nothing_through_is_refused(limit, window_s, max_keys
     st.lists(st.tuples(st.integers(0, 8), st.sampled_from("ab"), st.booleans()), max_size=120),
 )
 def test_it_says_what_a_list_of_all_attempts_says(limit, window_s, steps):
-    """[WIN9] Hit and peek answer as the definition does: so many that counted in the last `window_s` seconds."""
+    """[WIN9] Hit and peek agree with the definition: the number of counted hits in the last `window_s` seconds."""
     windows = Windows(limit=limit, window_s=window_s)
     counted: dict[str, list[int]] = {"a": [], "b": []}
     now_s = 0

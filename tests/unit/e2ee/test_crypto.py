@@ -52,7 +52,7 @@ def sent(chain, signing, count):
 
 
 def test_signing():
-    """[PYCRY1] An Ed25519 key signs as its Curve25519 key: the sign of the point travels in the signature."""
+    """[PYCRY1] An Ed25519 key signs as its Curve25519 key: the signature carries the sign bit of the point."""
     signs = set()
     for _ in range(16):
         key = SigningKey.generate()
@@ -69,7 +69,7 @@ def test_signing():
 
 
 def test_raised_s():
-    """[PYCRY2] A signature whose S is ℓ or more is refused, and so is one of another length."""
+    """[PYCRY2] A signature with S ≥ ℓ or with a wrong length is refused."""
     key = SigningKey.generate()
     signature = key.sign(b"text")
     top, s = signature[63] & 0x80, int.from_bytes(signature[32:63] + bytes([signature[63] & 0x7F]), "little")
@@ -80,7 +80,7 @@ def test_raised_s():
 
 
 def test_public_keys():
-    """[PYCRY3] A public key of low order, not canonical, of another type or length, is refused everywhere."""
+    """[PYCRY3] A public key of low order, non-canonical encoding, wrong type or wrong length is refused everywhere."""
     good = SigningKey.generate().public_key
     assert check_public_key(good) < P
     bad = [good[1:], b"\6" + good[1:], good + b"\0", b"", b"\5" + P.to_bytes(32, "little"), b"\5" + b"\xff" * 32]
@@ -98,7 +98,7 @@ def test_public_keys():
 
 
 def test_hpke():
-    """[PYCRY4] A delivery opens for its key, info and bytes only."""
+    """[PYCRY4] A delivery decrypts only with its key, info and bytes."""
     seed = os.urandom(32)
     sealed = seal(public_of(seed), b"info", b"text")
     assert len(sealed) == ENC_BYTES + 4 + 16
@@ -115,7 +115,7 @@ def test_hpke():
 
 
 def test_hpke_public_keys():
-    """[PYCRY5] A key of another length, an ML-KEM key over its modulus, and a point of low order are refused."""
+    """[PYCRY5] A key of wrong length, an ML-KEM key above its modulus, and a point of low order are refused."""
     good = public_of(os.urandom(32))
     for bad in (good[1:], b"\xff" * PUBLIC_BYTES, good[:-32] + bytes(32), good[:-32] + b"\1" + bytes(31)):
         refused("bad_key", seal, bad, b"info", b"text")
@@ -125,7 +125,7 @@ def test_hpke_public_keys():
 
 
 def test_any_order():
-    """[PYCRY6] Messages of a chain are read in any order, each once."""
+    """[PYCRY6] Messages of a chain decrypt in any order, each once."""
     chain, signing = new_chain()
     messages = sent(chain, signing, 5)
     reading = chain_of(read_skdm(skdm_of(chain)))
@@ -158,7 +158,7 @@ def test_far_ahead(monkeypatch):
 
 
 def test_oldest_skipped_key_goes():
-    """[PYCRY7] Of more than 2,000 skipped keys the oldest go."""
+    """[PYCRY7] Above 2,000 skipped keys the oldest are deleted."""
     chain, signing = new_chain()
     messages = sent(chain, signing, MAX_SKIPPED + 3)
     _, after = decrypt(chain, messages[MAX_SKIPPED])
@@ -169,7 +169,7 @@ def test_oldest_skipped_key_goes():
 
 
 def test_forged_messages():
-    """[PYCRY8] A message that was changed, signed by another key, or of another chain is refused and moves nothing."""
+    """[PYCRY8] A changed message, or one of another signer or chain, is refused, and the chain is unchanged."""
     chain, signing = new_chain()
     raw, _ = encrypt(chain, signing, b"text")
     message = read_sender_key_message(raw)
@@ -197,7 +197,7 @@ def test_forged_messages():
 
 
 def test_safety_numbers():
-    """[PYCRY9] Two people see the same 60 digits, whatever the order of their devices; a changed key changes them."""
+    """[PYCRY9] Two users see the same 60 digits, in any order of their devices; a changed key changes the digits."""
     ada, ben = [[SigningKey.generate().public_key for _ in range(2)] for _ in range(2)]
     mine, theirs = safety_number(ADA, ada, BEN, ben), safety_number(BEN, ben[::-1], ADA, ada[::-1])
     assert mine.digits == theirs.digits
@@ -222,7 +222,7 @@ def sealed_file(data):
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES])
 def test_files(size):
-    """[PYCRY10] A file of any size opens with its own key, whole and in order."""
+    """[PYCRY10] A file of any size decrypts with its own key, complete and in order."""
     data = os.urandom(size)
     info, sealed = sealed_file(data)
     assert len(sealed) == 1 + size + 28 * max(1, -(-size // PIECE_BYTES))
@@ -232,7 +232,7 @@ def test_files(size):
 
 
 def test_changed_files():
-    """[PYCRY11] A file that is another one, cut off, re-ordered, of another id or version does not open."""
+    """[PYCRY11] A swapped, truncated or reordered file, or one with another id or version, does not decrypt."""
     info, sealed = sealed_file(os.urandom(2 * PIECE_BYTES + 5))
     piece = PIECE_BYTES + 28
     swapped = sealed[:1] + sealed[1 + piece : 1 + 2 * piece] + sealed[1 : 1 + piece] + sealed[1 + 2 * piece :]

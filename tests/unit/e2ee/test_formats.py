@@ -58,7 +58,7 @@ def refused(code, parse, data):
 
 
 def test_writing():
-    """[PYFMT1] A message is written in the order of its fields, numbers in their shortest form."""
+    """[PYFMT1] A message is encoded in the order of its fields, with numbers in their shortest form."""
     written = encode(SCHEMA, {"text": b"ab", "number": 300, "many": [0, 127, 128]})
     assert written.hex() == "08ac0212026162" + "1800187f188001"
     assert encode(SCHEMA, {}) == b""
@@ -68,7 +68,7 @@ def test_writing():
 
 
 def test_reading():
-    """[PYFMT2] Unknown fields are skipped, a single field that comes twice keeps the last value, a repeated one all."""
+    """[PYFMT2] Unknown fields are skipped; a duplicate single field keeps the last value, a repeated field all."""
     unknown = "2001" + "290102030405060708" + "3201ff" + "3d01020304"
     assert decode(SCHEMA, unhex("0801" + unknown + "0802" + "1801" + "1802")) == {"number": 2, "many": [1, 2]}
 
@@ -92,18 +92,18 @@ def test_reading():
     ],
 )
 def test_malformed(data):
-    """[PYFMT3] What is truncated, overlong, out of range, of another wire type or length, or a group, is malformed."""
+    """[PYFMT3] Truncated, overlong or out-of-range input, a wrong wire type or length, or a group is malformed."""
     refused("malformed", lambda one: decode(SCHEMA, one), unhex(data))
 
 
 def test_most_values():
-    """[PYFMT3] As many values as may be are read, and a missing required field is malformed."""
+    """[PYFMT3] The maximum number of values is accepted, and a missing required field is malformed."""
     assert len(decode(SCHEMA, unhex("1801" * MAX_REPEATED))["many"]) == MAX_REPEATED
     refused("malformed", read_envelope, unhex("02" + "1200"))
 
 
 def test_envelope():
-    """[PYFMT4] An envelope begins with its version and carries content, keys or a request; others are refused."""
+    """[PYFMT4] An envelope begins with its version and contains content, keys or a request; others are refused."""
     keys = Envelope(keys=Keys(1, 2**40, [KeyDelivery(BEN, 127, 16, b"\t" * 3)]))
     assert write_envelope(Envelope(content=b"x")).hex() == "020a0178"
     assert read_envelope(write_envelope(keys)) == keys
@@ -117,7 +117,7 @@ def test_envelope():
 
 
 def test_pairwise():
-    """[PYFMT5] Pairwise, its history and its signature survive writing; the info binds group, sender and receiver."""
+    """[PYFMT5] Pairwise, history and signature round-trip; the info binds group, sender and receiver."""
     whole = Pairwise(
         group=GROUP,
         skdm=b"\1" * 96,
@@ -139,7 +139,7 @@ def test_pairwise():
 
 
 def test_sender_key_message():
-    """[PYFMT6] A SenderKeyMessage of a short text has the layout of the contract: 258 bytes as an envelope."""
+    """[PYFMT6] A SenderKeyMessage of a short text has the layout of the contract: an envelope of 258 bytes."""
     body = sender_key_body(b"\1" * 16, 2**31 - 1, 0, b"\3" * 160)
     assert body.hex() == "33" + "0a10" + "01" * 16 + "10ffffffff07" + "1800" + "22a001" + "03" * 160
     message = body + b"\4" * 64
@@ -161,7 +161,7 @@ def test_sender_key_message():
 
 
 def test_skdm():
-    """[PYFMT7] An SKDM gives a chain from one iteration on."""
+    """[PYFMT7] An SKDM distributes a chain from a given iteration on."""
     skdm = Skdm(distribution=b"\1" * 16, chain=5, iteration=300, chain_key=b"\2" * 32, signing_key=b"\3" * 33)
     written = write_skdm(skdm)
     assert written.hex() == "33" + "0a10" + "01" * 16 + "1005" + "18ac02" + "2220" + "02" * 32 + "2a21" + "03" * 33
@@ -171,7 +171,7 @@ def test_skdm():
 
 
 def test_padding():
-    """[PYFMT8] Content is padded to 160·n - 1 bytes, so that equal lengths hide short ones; else it is malformed."""
+    """[PYFMT8] Content is padded to 160·n - 1 bytes, which hides the length of short texts; else it is malformed."""
 
     def written(length):
         content = Content(
@@ -196,7 +196,7 @@ def test_padding():
 
 
 def test_invites():
-    """[PYFMT9] An invite is 43 letters that stand for one secret and one founder; nothing else is an invite."""
+    """[PYFMT9] An invite is 43 characters that encode one secret and one founder; anything else is refused."""
     invite = Invite(b"\xab" * 16, b"\xcd" * 16)
     text = write_invite(invite)
     assert len(text) == 43
@@ -207,7 +207,7 @@ def test_invites():
 
 
 def test_texts():
-    """[PYFMT10] Base64 and UUIDs are read in their own spelling only."""
+    """[PYFMT10] Base64 and UUIDs are accepted in canonical form only."""
     for length in (0, 1, 2, 3, 100, 70_000):
         data = b"\xfb" * length
         assert from_base64(to_base64(data)) == from_base64(to_base64url(data)) == data
@@ -221,7 +221,7 @@ def test_texts():
 
 
 def test_media_info():
-    """[PYFMT13] A media info survives writing; a name that is not UTF-8 is malformed."""
+    """[PYFMT13] A media info round-trips; a name that is not UTF-8 is malformed."""
     info = MediaInfo(key=b"\1" * 32, sha256=b"\2" * 32, type="image/png", name="sea é.png")
     assert read_media_info(write_media_info(info)) == info
     refused("malformed", read_media_info, write_media_info(info).replace("é".encode(), b"\xff\xff"))
@@ -229,7 +229,7 @@ def test_media_info():
 
 
 def test_records():
-    """[PYFMT14] A record has exactly one kind and a proof of the kind's length; what it leaves out has its default."""
+    """[PYFMT14] A record has exactly one kind and a proof of that kind's length; omitted fields have defaults."""
     knock = Knock(user=BEN, device=1, identity=b"\5" * 33, suites=2)
     written = write_record(GROUP, knock, bytes(16))
     assert len(written) == 93
@@ -249,7 +249,7 @@ def test_records():
 @settings(max_examples=400, deadline=None)
 @given(data=HOSTILE)
 def test_any_bytes(name, data):
-    """[PYFMT11] Fuzzed: every parser answers every byte string with a value or with an E2eeError."""
+    """[PYFMT11] Fuzzed: every parser returns a value or raises E2eeError for every byte string."""
     try:
         PARSERS[name](data)
         code = "malformed"
@@ -284,7 +284,7 @@ contents = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(envelope=envelopes, content=contents)
 def test_round_trip(envelope, content):
-    """[PYFMT12] Fuzzed: what is written is read back, whatever the fields hold."""
+    """[PYFMT12] Fuzzed: encoded values decode to equal values, for any field values."""
     assert read_envelope(write_envelope(envelope)) == envelope
     assert read_content(write_content(content)) == content
 
@@ -292,7 +292,7 @@ def test_round_trip(envelope, content):
 @settings(max_examples=300, deadline=None)
 @given(data=HOSTILE)
 def test_canonical(data):
-    """[PYFMT15] Fuzzed: what was read and is written again is read as the same."""
+    """[PYFMT15] Fuzzed: a decoded value that is encoded again decodes to an equal value."""
     try:
         envelope = read_envelope(data)
     except E2eeError:

@@ -172,7 +172,7 @@ LOG_LIES = [
 
 
 async def test_a_thousand_lies(world):
-    """[SEALLIE1] Of a thousand seeded lies in the log every one is seen, and none is shown as a message."""
+    """[SEALLIE1] Each of a thousand seeded manipulations of the log is detected, and none is shown as a message."""
     pick, counts = random.Random(SEED), Counter()
     for number in range(LIES):
         lie = pick.choice(LOG_LIES)
@@ -194,7 +194,7 @@ async def test_a_thousand_lies(world):
 
 
 async def test_nothing_without_a_lie(world):
-    """[SEALLIE1] Without a lie nothing is warned of, and all is shown."""
+    """[SEALLIE1] Without a manipulation there is no warning, and every message is shown."""
     relay, device = world.victim()
     victim = await device
     await relay.deliver(victim, world.group)
@@ -203,7 +203,7 @@ async def test_nothing_without_a_lie(world):
 
 
 async def test_rolled_back(world):
-    """[SEALLIE2] A log that went back is noticed, and sending stops until a person decides."""
+    """[SEALLIE2] A rewound log is detected, and sending stops until the user decides."""
     relay, device = world.victim()
     cleo, group = await device, world.group
     position = (await cleo.group(group)).position
@@ -226,7 +226,7 @@ async def test_rolled_back(world):
 
 
 async def test_broken_chain(world):
-    """[SEALLIE3] A frame whose prev does not fit is noticed."""
+    """[SEALLIE3] A frame whose prev hash does not match is detected."""
     _, device = world.victim()
     cleo = await device
     await cleo.receive(event_of({**world.log[world.known], "prev": world.log[0]["hash"]}))
@@ -234,7 +234,7 @@ async def test_broken_chain(world):
 
 
 async def test_ghosts():
-    """[SEALLIE4] Ghost members and ghost devices are given nothing; the directory is compared with the roster."""
+    """[SEALLIE4] Ghost members and ghost devices receive no keys; the directory is compared with the roster."""
     relay, (ada, _), group = await family([ADA, BEN])
     await relay.device(GHOST)
     relay.join(group, GHOST)
@@ -259,7 +259,7 @@ async def test_ghosts():
 
 @pytest.mark.parametrize("reason", ["bad_key", "bad_signature", "not_found"])
 async def test_false_bundles(reason):
-    """[SEALLIE5] A swapped identity, an unsigned or missing pre-key is given nothing, with a warning; others are."""
+    """[SEALLIE5] A swapped identity or an unsigned or missing pre-key gets no keys and a warning; others get keys."""
     mallory = SigningKey.generate()
     lies = {
         "bad_key": lambda bundle: {"identity": mallory.public_key},
@@ -281,7 +281,7 @@ async def test_false_bundles(reason):
 
 
 async def test_withheld():
-    """[SEALLIE6] A removal that the server withholds, and a post that it swallows, are noticed after a minute."""
+    """[SEALLIE6] A removal or a post that the server withholds is detected after a minute."""
     relay, (ada, _), group = await family([ADA, BEN])
     await ada.revoke(group, BEN, removed=True)
     await relay.settle(group)
@@ -299,7 +299,7 @@ async def test_withheld():
 
 
 async def test_last_resort():
-    """[SEALLIE7] With every one-time key used up the last resort serves: all is read, and the keys are refilled."""
+    """[SEALLIE7] With all one-time keys used up the last-resort key is used, and the keys are refilled."""
     relay, (ada, ben), group = await family([ADA, BEN])
     stock = relay.directory
     stock[BEN, 1] = msgspec.structs.replace(stock[BEN, 1], hpke_pre_keys=[])
@@ -314,7 +314,7 @@ async def test_last_resort():
 
 
 async def test_last_resort_is_renewed():
-    """[SEALLIE7] A last resort is replaced after 7 days, and the old one is kept for 30."""
+    """[SEALLIE7] A last-resort key is replaced after 7 days, and the old one is kept for 30 days."""
     relay, (ada, ben), group = await family([ADA, BEN])
     first = relay.directory[BEN, 1].hpke_pre_key
     relay.now += 7 * 86_400_000
@@ -334,7 +334,7 @@ async def test_last_resort_is_renewed():
 
 
 async def test_replayed_keys():
-    """[SEALLIE8] Keys that are sent again, for another group, or in another name open for nobody."""
+    """[SEALLIE8] Keys that are replayed, sent to another group, or sent under another name decrypt for nobody."""
     relay, (ada, ben, cleo), group = await family()
     other = await new_family(relay, [ada, ben, cleo])
     await say(ada, group, "true")
@@ -349,7 +349,7 @@ async def test_replayed_keys():
 
 
 async def test_stolen_chain():
-    """[SEALLIE9] A member who gives a chain of another member as an own one is refused."""
+    """[SEALLIE9] A member who distributes another member's chain as an own chain is refused."""
     relay, (ada, ben, cleo), group = await family()
     await say(ada, group, "by Ada")
     await relay.settle(group)

@@ -67,7 +67,7 @@ WORDS = [
 
 @pytest.mark.parametrize(("machine", "described"), list(zip(MACHINES, WORDS, strict=True)), ids=["sender", "receiver"])
 def test_tables(machine, described):
-    """[PYSND1] A pair of state and input has one row at most; every state, input and act is used and described."""
+    """[PYSND1] Each pair of state and input has one row at most; every state, input and act is used and described."""
     rows, *types = machine
     assert len({(row.state, row.on) for row in rows}) == len(rows)
     for kind, names, used in zip(types, described, ("state", "on", "does"), strict=True):
@@ -95,7 +95,7 @@ some_view = st.builds(
 @settings(max_examples=600, deadline=None)
 @given(start=some_facts, seen=some_view, now=st.integers(0, 20 * DAY_MS))
 def test_comes_to_rest(start, seen, now):
-    """[PYSND2] Fuzzed: the next input always has a row, and without new facts the machine comes to rest."""
+    """[PYSND2] Fuzzed: the next input always has a row, and without new facts the machine becomes idle."""
     change = msgspec.structs.replace
     state = change(start, given=[]) if start.state == "none" else start
     for _ in range(40):
@@ -119,7 +119,7 @@ def test_comes_to_rest(start, seen, now):
 
 
 def test_order():
-    """[PYSND3] Keys go before content; a lost device or a due rotation goes before both."""
+    """[PYSND3] Keys are sent before content; a lost device or a due rotation is handled before both."""
     some = [given_of(ADA)]
     maybe = [given_of(ADA), given_of(BEN, maybe=True)]
     assert next_input(facts(state="none", given=[]), view(ADA), 0) == "draft"
@@ -139,7 +139,7 @@ def test_order():
 
 
 def test_rotation():
-    """[PYSND4] A chain ends after 1,000 messages or the days of the policy."""
+    """[PYSND4] A chain ends after 1,000 messages or after the days that the policy sets."""
     assert MAX_MESSAGES == 1000
     assert next_input(facts(count=999), view(ADA, BEN), 7 * DAY_MS - 1) == "draft"
     assert next_input(facts(count=1000), view(ADA, BEN), 0) == "rotate"
@@ -156,7 +156,7 @@ def does(row):
 
 
 def test_contents():
-    """[PYRCV1] Content is judged by the pin before anything is decrypted."""
+    """[PYRCV1] Content is checked against the pinned identity before anything is decrypted."""
     pin = Pin(group="g", user="ada", device=1, first=10, last=20)
 
     def judged(pinned=pin, author="ada", group="g", iteration=20):
@@ -171,7 +171,7 @@ def test_contents():
 
 
 def test_keys():
-    """[PYRCV2] A distribution belongs to the device that gave it first; the roster's devices may ask for it."""
+    """[PYRCV2] A distribution belongs to the first device that sent it; only devices of the roster may request it."""
     pin = Pin(group="g", user="ada", device=1)
     assert does(on_keys(None, user="ada", device=1, group="g")) == ("pin", None)
     assert does(on_keys(pin, user="ada", device=1, group="g")) == ("ignore", None)
@@ -194,13 +194,13 @@ def test_keys():
 
 
 def test_requests():
-    """[PYRCV3] A missing key is asked for after 3 seconds, a minute, an hour and a day, and then no more."""
+    """[PYRCV3] A missing key is requested after 3 seconds, a minute, an hour and a day, and then no more."""
     assert REQUEST_MS == (3_000, 60_000, 3_600_000, 86_400_000)
     assert [request_due(asked, 100) for asked in range(5)] == [3_100, 60_100, 3_600_100, 86_400_100, None]
 
 
 def test_documents():
-    """[PYSND5] The documents draw the machines and the fields as the code has them."""
+    """[PYSND5] The documentation shows the machines and the fields as the code defines them."""
     page = (CHECKOUT / "docs" / "reference" / "encryption.md").read_text("utf-8")
     for name, table in drawn().items():
         assert table in page, f"{name} differs from docs/reference/encryption.md"

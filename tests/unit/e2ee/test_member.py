@@ -81,7 +81,7 @@ def without_keys(relay, group):
 
 
 async def test_everybody_reads_everybody():
-    """[PYDEV1] Everybody of a group reads everybody, each message once and in the order of the log."""
+    """[PYDEV1] Every member of a group reads every message, once and in log order."""
     relay, members, group = await family()
     ada, ben, cleo = members
     await say(ada, group, "one")
@@ -104,7 +104,7 @@ async def test_everybody_reads_everybody():
 
 
 async def test_late_joiner():
-    """[PYDEV2] A late joiner reads from its joining on; what stood before is no replay, and waits."""
+    """[PYDEV2] A late joiner reads messages from its joining on; earlier ones are no replay, and stay pending."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "before")
     await relay.settle(group)
@@ -119,7 +119,7 @@ async def test_late_joiner():
 
 
 async def test_removal():
-    """[PYDEV3] After a removal nothing is sealed with a chain that the removed device has; the others read on."""
+    """[PYDEV3] After a removal nothing is encrypted with a chain of the removed device; the other devices read on."""
     relay, (ada, ben, cleo), group = await family()
     await say(ada, group, "all three")
     await relay.settle(group)
@@ -138,7 +138,7 @@ async def test_removal():
 
 
 async def test_former_membership():
-    """[PYDEV4] A post that was sealed for a former membership is refused, and sealed again for the present one."""
+    """[PYDEV4] A post for a former membership is refused, and encrypted again for the current membership."""
     relay, (ada, ben, cleo), group = await family()
     await say(ada, group, "first")
     await relay.settle(group)
@@ -171,7 +171,7 @@ async def test_former_membership():
 @pytest.mark.parametrize("kind", ["new_keys", "new_message"])
 @pytest.mark.parametrize("when", ["on_post", "on_posted"])
 async def test_crash(kind, when):
-    """[PYDEV5] A crash before or after the server took a post loses no draft and sends none twice."""
+    """[PYDEV5] A crash before or after the server accepts a post loses no draft and sends none twice."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "before")
     if kind == "new_keys":
@@ -198,7 +198,7 @@ async def test_crash(kind, when):
 
 
 async def test_missing_key():
-    """[PYDEV6] A missing key is asked for once caught up, given by its owner, and the message read in its place."""
+    """[PYDEV6] After catch-up a missing key is requested, its owner sends it, and the message decrypts in place."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "unreadable at first")
     await relay.deliver(ben, group, without_keys(relay, group))
@@ -217,7 +217,7 @@ async def test_missing_key():
 
 
 async def test_asking_ends():
-    """[PYDEV7] Asking ends after a day: what can never be read says so."""
+    """[PYDEV7] Requests end after a day: a message that stays undecryptable is reported as such."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "gone")
     await relay.deliver(ben, group, without_keys(relay, group))
@@ -231,7 +231,7 @@ async def test_asking_ends():
 
 
 async def test_reinstalled():
-    """[PYDEV8] A reinstalled device is warned of, held, and reads only what comes after it was accepted."""
+    """[PYDEV8] A reinstalled device gets a warning, is held, and reads only messages after it is accepted."""
     relay, (ada, _), group = await family([ADA, BEN])
     await say(ada, group, "old")
     await relay.settle(group)
@@ -255,7 +255,7 @@ async def test_reinstalled():
 
 
 async def test_linked():
-    """[PYDEV9] A linked device reads what comes after its link; a revoked one nothing more."""
+    """[PYDEV9] A linked device reads messages after its link; a revoked device reads no further message."""
     relay, (ada, ben), group = await family([ADA, BEN])
     tablet = await relay.device(BEN, 2)
     await tablet.enter_linked(group, invited(await ben.invite(group)))
@@ -277,7 +277,7 @@ async def test_linked():
 
 
 async def test_history():
-    """[PYDEV10] History is read from the inviter, not from others, and names its giver unless its owner signed."""
+    """[PYDEV10] History is accepted from the inviter only, and names its sender unless the author signed it."""
     relay, (ada, ben), group = await family([ADA, BEN], HistoryPolicy.ALL)
     await say(ada, group, "by Ada")
     await say(ben, group, "by Ben")
@@ -302,7 +302,7 @@ async def test_history():
 
 
 async def test_history_of_a_verified_person():
-    """[PYDEV10] Of a verified person history is read too; under the policy `joined` only chains made since."""
+    """[PYDEV10] History is accepted from a verified user, too; policy `joined` limits it to chains made since."""
     relay, (ada, ben), group = await family([ADA, BEN], HistoryPolicy.JOINED)
     await say(ada, group, "before")
     await relay.settle(group)
@@ -321,7 +321,7 @@ async def test_history_of_a_verified_person():
 
 
 async def test_old_copy():
-    """[PYDEV11] An old copy of a store is noticed by the log: a warning, and a new chain before anything is sent."""
+    """[PYDEV11] The log reveals an old copy of a store: a warning, and a new chain before anything is sent."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "one")
     await relay.settle(group)
@@ -340,7 +340,7 @@ async def test_old_copy():
 
 
 async def test_two_chains():
-    """[PYDEV12] Two members of one store have a chain each, both read everything, and one takes over drafts."""
+    """[PYDEV12] Two members on one store have a chain each, both read all messages, and one takes over drafts."""
     relay, (ada, ben), group = await family([ADA, BEN])
     second = await relay.device(ADA, store=relay.store_of(ada), chain_name="second", publish=False)
     relay.members = [ada, ben]
@@ -357,7 +357,7 @@ async def test_two_chains():
 
 
 async def test_rotation():
-    """[PYDEV13] A chain is replaced after seven days, after 1,000 messages, and when a person asks."""
+    """[PYDEV13] A chain is rotated after seven days, after 1,000 messages, and on request of the user."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "1")
     first = len(keys_of(relay, group))
@@ -381,7 +381,7 @@ async def test_rotation():
 
 
 async def test_new_secret():
-    """[PYDEV14] A renewed invite secret reaches every device; a knock with the old one counts for nothing."""
+    """[PYDEV14] A renewed invite secret reaches every device; a knock with the old secret has no effect."""
     relay, (ada, ben), group = await family([ADA, BEN])
     old = invited(await ada.invite(group))
     await ada.renew_secret(group)
@@ -403,7 +403,7 @@ async def test_new_secret():
 
 
 async def test_swaps():
-    """[PYDEV15] Swapped, replayed and re-attributed contents are warnings, never messages."""
+    """[PYDEV15] Swapped, replayed and re-attributed contents yield warnings, not messages."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await reply(ada, group, THREAD, "right")
     await relay.settle(group)
@@ -421,7 +421,7 @@ async def test_swaps():
 
 @pytest.mark.parametrize("how", ["same chain", "new chain", "other name"])
 async def test_lost_answer(how):
-    """[PYDEV16] A draft accepted without an answer, and sealed again, is neither sent twice nor left behind."""
+    """[PYDEV16] A draft accepted without a received answer and encrypted again is neither sent twice nor kept."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "before")
 
@@ -450,7 +450,7 @@ async def test_lost_answer(how):
 
 
 async def test_maybe_given():
-    """[PYDEV17] A device that may have been given a chain, as the answer was lost, counts as one that has it."""
+    """[PYDEV17] If the answer is lost, a device that may have received a chain counts as one that has it."""
     relay, (ada, ben, cleo), group = await family()
 
     def dies(post):
@@ -471,7 +471,7 @@ async def test_maybe_given():
 
 
 async def test_unseen():
-    """[PYDEV19] A device not seen for 90 days is given nothing; when it is seen again it is given the chain."""
+    """[PYDEV19] A device not seen for 90 days receives no chain; once it is seen again, it receives the chain."""
     relay, (ada, ben, cleo), group = await family()
     await say(ada, group, "all")
     await relay.settle(group)
@@ -496,7 +496,7 @@ async def test_unseen():
 
 
 async def test_title_of_another_thread():
-    """[PYDEV20] A title over another thread's body is misplaced, though both are by their author."""
+    """[PYDEV20] A title over the body of another thread is misplaced, even if both have the same author."""
     relay, (ada, ben), group = await family([ADA, BEN])
 
     async def thread(title, body):
@@ -521,7 +521,7 @@ async def test_title_of_another_thread():
 
 
 async def test_files():
-    """[PYDEV21] A file's key travels in the content of its event, and opens that file only."""
+    """[PYDEV21] A file's key is in the content of its event, and decrypts only that file."""
     relay, (ada, ben), group = await family([ADA, BEN])
     media, sealed = "22222222-2222-4333-8444-555555555555", io.BytesIO()
     key, digest = seal_file(media, io.BytesIO(b"a photo"), sealed)
@@ -541,7 +541,7 @@ async def test_files():
 
 
 async def test_own_events():
-    """[PYDEV23] An own message that comes again, and one that differs from what was sent, are no messages."""
+    """[PYDEV23] A replayed own message, and one that differs from what was sent, are not shown as messages."""
     relay, (ada, _), group = await family([ADA, BEN])
     await say(ada, group, "once")
     await relay.deliver(ada, group)
@@ -559,7 +559,7 @@ async def test_own_events():
 
 
 async def test_another_device_answers():
-    """[PYDEV24] Another device of the owner answers after 10 s, unless the owner's did; four times at most."""
+    """[PYDEV24] Another device of the owner answers after 10 s, unless the owner's device did; four times at most."""
     relay, (ada, ben), group = await family([ADA, BEN])
     tablet = await relay.device(ADA, 2)
     await tablet.enter_linked(group, invited(await ada.invite(group)))
@@ -592,7 +592,7 @@ def _asks(frame):
 
 
 async def test_start_in_the_middle():
-    """[PYDEV25] A device that begins in the middle of a log reads from there on, with the records of before."""
+    """[PYDEV25] A device that starts in the middle of a log reads from there, with the earlier records."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "before")
     await relay.settle(group)
@@ -621,7 +621,7 @@ async def test_start_in_the_middle():
 
 
 async def test_safety_number():
-    """[PYDEV26] Two members see one safety number, and each other's scan; with a new device it is another one."""
+    """[PYDEV26] Two members see the same safety number and accept each other's scan; a new device changes it."""
     relay, (ada, ben), group = await family([ADA, BEN])
     mine, theirs = await ada.safety_number(group, BEN), await ben.safety_number(group, ADA)
     assert mine.digits == theirs.digits
@@ -635,7 +635,7 @@ async def test_safety_number():
 
 
 async def test_inbox():
-    """[PYDEV27] Items of others are listed as unhandled, in the order of the log, until the program handled them."""
+    """[PYDEV27] Items of others are listed as unhandled, in log order, until the program has handled them."""
     relay, (ada, ben), group = await family([ADA, BEN])
     reader = await relay.device(BEN, store=relay.store_of(ben), inbox=True, publish=False)
     relay.members = [ada, reader]
@@ -650,7 +650,7 @@ async def test_inbox():
 
 
 async def test_unknown_group():
-    """[PYDEV28] A group that is unknown here is named in the error; so is a gap in the log."""
+    """[PYDEV28] The error names an unknown group, or a gap in the log."""
     relay, (ada, _), group = await family([ADA, BEN])
     event = event_of(log_of(relay, group)[-1])
     with pytest.raises(E2eeError) as caught:
@@ -676,7 +676,7 @@ json_values = st.recursive(
 
 
 async def test_hostile_events():
-    """[PYDEV22] Fuzzed: any value in an event lets the log go on, and nothing of it is shown as a message."""
+    """[PYDEV22] Fuzzed: after any value in an event the log continues, and no such value is shown as a message."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "true")
     await relay.settle(group)

@@ -66,7 +66,7 @@ def faults(roster):
 
 
 def test_admitted(group, ben):
-    """[PYROS1] The founder of the invite, a knock with the secret and a link by an older device are in the roster."""
+    """[PYROS1] The roster has the invite's founder, a knock with the secret, and a link by an older device."""
     group.post(BEN, link(BEN, 2, SigningKey.generate(), 1), ben)
 
     roster = group.fold()
@@ -76,7 +76,7 @@ def test_admitted(group, ben):
 
 
 def test_refused(group, ben):
-    """[PYROS2] Another founder, a ghost, a swapped key, a made-up device, a record of another group are refused."""
+    """[PYROS2] Another founder, a ghost, a swapped key, a forged device or a record of another group is refused."""
     mallory = SigningKey.generate()
     group.post(CLEO, Founding(user=CLEO, device=1, identity=mallory.public_key, suites=2), mallory)
     group.post(ADA, Founding(user=ADA, device=9, identity=group.ada.public_key, suites=2, history=2), group.ada)
@@ -98,7 +98,7 @@ def test_refused(group, ben):
 
 
 def test_other_author(group):
-    """[PYROS3] A record whose author is another than the server says is refused."""
+    """[PYROS3] A record is refused if its author differs from the author that the server states."""
     ben = SigningKey.generate()
     group.post(CLEO, knock(BEN, 1, ben), group.secret)
     group.post(CLEO, link(ADA, 2, ben, 1), group.ada)
@@ -109,7 +109,7 @@ def test_other_author(group):
 
 
 def test_revoked(group, ben):
-    """[PYROS4] A revoked identity never comes back; a person revokes own devices, the founder any, nobody else."""
+    """[PYROS4] A revoked identity never returns; a user revokes own devices, the founder any device, nobody else."""
     tablet, cleo = SigningKey.generate(), SigningKey.generate()
     group.post(BEN, link(BEN, 2, tablet, 1), ben)
     group.post(CLEO, knock(CLEO, 1, cleo), group.secret)
@@ -127,7 +127,7 @@ def test_revoked(group, ben):
 
 
 def test_held(group, ben):
-    """[PYROS5] A knock for a person who has a device is held until a link comes, or a person accepts that very key."""
+    """[PYROS5] A knock of a user who has a device is held until a link arrives or a user accepts that exact key."""
     again, other = SigningKey.generate(), SigningKey.generate()
     group.post(BEN, knock(BEN, 1, ben), group.secret)
     group.post(BEN, knock(BEN, 1, again), group.secret)
@@ -145,7 +145,7 @@ def test_held(group, ben):
 
 
 def test_returned(group, ben):
-    """[PYROS6] A person whose devices were all revoked comes back with a new key, and everybody is warned of it."""
+    """[PYROS6] A user whose devices were all revoked rejoins with a new key, and every member gets a warning."""
     assert ben.public_key == group.fold().devices[1].identity
     group.post(ADA, Revoke(user=BEN, by_user=ADA, by_device=1), group.ada)
     group.post(BEN, knock(BEN, 2, SigningKey.generate()), group.secret)
@@ -155,7 +155,7 @@ def test_returned(group, ben):
 
 
 def test_secrets(group, ben):
-    """[PYROS7] Behind a new secret the old one proves nothing; a later member derives the old ones."""
+    """[PYROS7] After a new secret the old one proves nothing; a later member derives the old secrets."""
     cleo = SigningKey.generate()
     second, earlier = next_secret(GROUP, group.secret)
     group.post(ADA, Secret(number=1, by_user=ADA, by_device=1, earlier=earlier), group.ada)
@@ -179,7 +179,7 @@ def test_secrets(group, ben):
 
 
 def test_policy(group, ben):
-    """[PYROS8] The policy is the founding user's to set."""
+    """[PYROS8] Only the founder sets the policy."""
     group.post(BEN, Policy(history=2, rotation_days=1, by_device=1), ben)
     assert (group.fold().history, group.fold().rotation_days) == (0, 7)
     group.post(ADA, Policy(history=2, rotation_days=1, by_device=1), group.ada)

@@ -59,7 +59,7 @@ def kept(request, tmp_path):
 
 
 async def test_contract(kept):
-    """[PYSAFE1] Every store lists keys in order, tables apart, and keeps what was committed."""
+    """[PYSAFE1] Every store lists keys in order, separates tables, and keeps what was committed."""
     store = kept.open()
 
     def work():
@@ -83,7 +83,7 @@ async def test_contract(kept):
 
 
 async def test_one_after_the_other(kept):
-    """[PYSAFE2] Works run one after the other, behind one that fails and one whose caller was cancelled, too."""
+    """[PYSAFE2] Units of work run one at a time, also after one that failed and one whose caller was cancelled."""
     store, order = kept.open(), []
 
     def failing():
@@ -114,7 +114,7 @@ async def test_failed_commit(tmp_path):
 
 
 async def test_unit():
-    """[PYSAFE5] A unit of work reads its own writes, in order, and leaves the store alone until its commit."""
+    """[PYSAFE5] A unit of work reads its own writes, in order, and does not change the store before its commit."""
     store = MemoryStore()
     unit = Unit(store)
     for number in (2, 10):
@@ -140,7 +140,7 @@ def content_of(folder):
 
 
 async def test_nothing_in_plain(tmp_path):
-    """[PYSAFE3] An encrypted file shows no plaintext and no private key, and opens with its key, for one process."""
+    """[PYSAFE3] An encrypted file has no plaintext and no private key; it opens with its key, for one process."""
     path, key = tmp_path / "ada.db", os.urandom(32)
     relay = FakeRelay()
     store = SqlcipherStore(path, key)
@@ -176,7 +176,7 @@ async def test_nothing_in_plain(tmp_path):
 
 
 async def test_both_in_one_group(tmp_path):
-    """[PYSAFE3] Two members with encrypted files read each other, also after they were opened again."""
+    """[PYSAFE3] Two members with encrypted files read each other's messages, also after reopening the files."""
     relay, keys = FakeRelay(), {user: os.urandom(32) for user in (ADA, BEN)}
 
     def open_store(user):
@@ -271,7 +271,7 @@ class Parent:
 
 
 async def test_killed(tmp_path):
-    """[PYSAFE4] Through 55 SIGKILLs each message is read once, none is unreadable, and every draft is sent."""
+    """[PYSAFE4] After 55 SIGKILLs each message was read once, none is undecryptable, and every draft is sent."""
     path, key = tmp_path / "ada.db", os.urandom(32)
     relay = FakeRelay()
     ben = await relay.device(BEN)

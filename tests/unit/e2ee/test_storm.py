@@ -115,7 +115,7 @@ class Storm:
 
 @pytest.mark.parametrize("rounds", [ROUNDS])
 async def test_storm(rounds):
-    """[PYDEV18] Through seeded crashes, removals and joins each message is read once by those who were in the group."""
+    """[PYDEV18] Despite seeded crashes, removals and joins each member of the group reads each message once."""
     relay, _, group = await family(PEOPLE)
     storm = Storm(relay, group)
     for number in range(rounds):

@@ -48,12 +48,12 @@ NAMES = {
 
 
 def test_every_file_has_its_test():
-    """[PYVEC1] No file of vectors is without its test here."""
+    """[PYVEC1] Every file of vectors has a test here."""
     assert {path.stem for path in VECTORS.iterdir()} == NAMES
 
 
 def test_chains():
-    """[PYVEC2] Chains of libsignal: distribution messages, keys and every message, in another order than sent."""
+    """[PYVEC2] Chains of libsignal match: distribution messages, keys and every message, out of order."""
     cases = vectors("chains")["cases"]
     for case in cases:
         skdm = read_skdm(unhex(case["skdm"]))
@@ -80,7 +80,7 @@ def test_chains():
 
 
 def test_signatures():
-    """[PYVEC3] Signatures of libsignal are valid; changed ones are not, and S + ℓ is not, though libsignal takes it."""
+    """[PYVEC3] Signatures of libsignal verify; changed ones do not, nor does S + ℓ, which libsignal accepts."""
     cases = vectors("signatures")["cases"]
     for case in cases:
         found = verify(unhex(case["public_key"]), unhex(case["message"]), unhex(case["signature"]))
@@ -90,7 +90,7 @@ def test_signatures():
 
 
 def test_safety_numbers():
-    """[PYVEC4] Safety numbers are libsignal's, digits and scannable bytes, and match the other side's scan only."""
+    """[PYVEC4] Safety numbers equal libsignal's, digits and scannable bytes, and match only the peer's scan."""
     for case in vectors("safety-numbers")["cases"]:
         one, other = case["local"], case["remote"]
         ends = [(end["user"], [unhex(end["identity"])]) for end in (one, other)]
@@ -102,7 +102,7 @@ def test_safety_numbers():
 
 
 def test_hkdf():
-    """[PYVEC5] HKDF is libsignal's."""
+    """[PYVEC5] HKDF output equals libsignal's."""
     for case in vectors("hkdf")["cases"]:
         salt = unhex(case["salt"] or "")
         found = hkdf(unhex(case["material"]), salt, case["info"].encode(), case["length"])
@@ -110,7 +110,7 @@ def test_hkdf():
 
 
 def test_identities():
-    """[PYVEC6] A seed gives its identity key and its signatures."""
+    """[PYVEC6] A seed yields its identity key and its signatures."""
     for case in vectors("identities")["cases"]:
         key = SigningKey.of_seed(unhex(case["seed"]))
         assert key.public_key.hex() == case["public_key"], case["name"]
@@ -119,7 +119,7 @@ def test_identities():
 
 
 def test_contents_and_envelopes():
-    """[PYVEC7] Contents, envelopes and pairwise messages are read and written byte for byte."""
+    """[PYVEC7] Contents, envelopes and pairwise messages are decoded and encoded byte for byte."""
     for case in vectors("contents")["cases"]:
         content = read_content(unhex(case["padded"]))
         assert plain(content) == case["content"], case["name"]
@@ -136,7 +136,7 @@ def test_contents_and_envelopes():
 
 
 def test_refusals():
-    """[PYVEC8] Every refusal has its code."""
+    """[PYVEC8] Every refusal has its error code."""
     parsers = {
         "envelope": read_envelope,
         "message": read_sender_key_message,
@@ -151,7 +151,7 @@ def test_refusals():
 
 
 def test_invites():
-    """[PYVEC9] Invites are read and written; other spellings are not invites."""
+    """[PYVEC9] Invites are decoded and encoded; other spellings are refused."""
     found = vectors("invites")
     for case in found["cases"]:
         invite = Invite(unhex(case["secret"]), founder_hash(unhex(case["founder_identity"])))
@@ -162,7 +162,7 @@ def test_invites():
 
 
 def test_deliveries():
-    """[PYVEC10] Deliveries open with their pre-key, and their signatures hold."""
+    """[PYVEC10] Deliveries decrypt with their pre-key, and their signatures verify."""
     for case in vectors("deliveries")["cases"]:
         key, sealed, info = case["pre_key"], unhex(case["sealed"]), unhex(case["info"])
         sender, to = DeviceAddress(**case["from"]), DeviceAddress(**case["to"])
@@ -179,7 +179,7 @@ def test_deliveries():
 
 
 def test_records():
-    """[PYVEC11] Records fold into the rosters, with what each refused one is refused for."""
+    """[PYVEC11] Records fold into the expected rosters, and each refused record has its reason."""
     found = vectors("records")
     group = found["group"]
     log = [LoggedRecord(one["seq"], one["author"], unhex(one["bytes"])) for one in found["records"]]
@@ -201,7 +201,7 @@ def test_records():
 
 
 def test_xwing_keys():
-    """[PYVEC12] X-Wing gives the public keys of the draft's vectors; a test with Node holds ciphertexts and secrets."""
+    """[PYVEC12] X-Wing yields the public keys of the draft's vectors; a Node test covers ciphertexts and secrets."""
     for case in vectors("xwing")["cases"]:
         public = public_of(unhex(case["seed"]))
         assert public.hex().startswith(case["public_begins"]), case["name"]

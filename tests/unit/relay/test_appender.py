@@ -107,7 +107,7 @@ def message(name: str, chars: int) -> PostMessage:
 
 
 async def test_what_waits_is_bounded_in_number():
-    """[QUEUE1] So many drafts wait and no more; the refusal asks to try again, and the others are stored."""
+    """[QUEUE1] The queue of drafts is bounded; a refusal says to retry, and the queued drafts are stored."""
     desk = Desk()
     first = desk.post("first", 4)
     await desk.until(1)
@@ -125,7 +125,7 @@ async def test_what_waits_is_bounded_in_number():
 
 
 async def test_what_waits_is_bounded_in_size():
-    """[QUEUE2] Large drafts wait up to a sum of their ciphertext; once some of them are stored there is room again."""
+    """[QUEUE2] Large drafts queue up to a sum of their ciphertext; once some are stored, there is room again."""
     desk = Desk()
     large = QUEUE_CHARS // 8
     first = desk.post("first", 4)
@@ -147,7 +147,7 @@ async def test_what_waits_is_bounded_in_size():
 
 
 async def test_one_draft_is_never_too_large_for_an_empty_queue():
-    """[QUEUE3] What its own limits let through is stored, whatever the queue's bound is."""
+    """[QUEUE3] A draft within its own limits is stored, whatever the bound of the queue is."""
     desk = Desk()
     desk.log.leave.release()
 
@@ -155,7 +155,7 @@ async def test_one_draft_is_never_too_large_for_an_empty_queue():
 
 
 async def test_a_batch_is_bounded_in_size():
-    """[QUEUE4] Large drafts share a transaction up to a sum of their ciphertext: the small ones do not wait for all."""
+    """[QUEUE4] Large drafts share a transaction up to a sum of ciphertext; small drafts do not wait for all of them."""
     desk = Desk()
     first = desk.post("first", 4)
     await desk.until(1)
@@ -169,7 +169,7 @@ async def test_a_batch_is_bounded_in_size():
 
 
 def test_what_counts_of_a_draft():
-    """[QUEUE5] A draft weighs what clients may make long: its ciphertext."""
+    """[QUEUE5] The weight of a draft is the length of its ciphertext, the part whose size the client sets."""
     thread = PostThread(actor=ANN, at_ms=1, group_id=GROUP, thread_id="t", encrypted_title="AA", encrypted_body="BBBB")
     reply = PostReply(actor=ANN, at_ms=1, thread_id="t", reply_id="r", encrypted_body="BBB")
     group = CreateGroup(

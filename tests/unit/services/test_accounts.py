@@ -38,7 +38,7 @@ def _signup(**other: Any) -> SignupBody:
     ],
 )
 def test_what_keeps_the_rules_passes(good: dict[str, Any]):
-    """[ACC1] Names of 3-50 of [A-Za-z0-9_], passwords of 12 with upper, lower and digit, any JSON object."""
+    """[ACC1] A name has 3-50 of [A-Za-z0-9_], a password 12 with upper, lower and digit; a key is a JSON object."""
     check_signup(_signup(**good))
 
 
@@ -66,7 +66,7 @@ def test_what_keeps_the_rules_passes(good: dict[str, Any]):
     ],
 )
 def test_what_breaks_a_rule_is_named(bad: dict[str, Any], field: str):
-    """[ACC1] The first field that breaks its rule is named."""
+    """[ACC1] The error names the first invalid field."""
     with pytest.raises(ValidationFailed) as refused:
         check_signup(_signup(**bad))
 
@@ -84,7 +84,7 @@ def test_what_breaks_a_rule_is_named(bad: dict[str, Any], field: str):
     ],
 )
 def test_a_key_that_others_cannot_read_is_refused(text: bytes):
-    """[ACC2] A public key is passed on as it was sent, so one that a strict parser rejects is refused."""
+    """[ACC2] A public key is forwarded byte for byte, so one that a strict parser rejects is refused."""
     body = SignupBody("ada", _GOOD["password"], msgspec.Raw(text))
 
     with pytest.raises(ValidationFailed) as refused:
@@ -110,7 +110,7 @@ class _Accounts:
 
 
 async def test_signing_up_and_logging_in():
-    """[ACC3] A user logs in with the name in any case, and gets a token and the public key as it was sent."""
+    """[ACC3] A user logs in with the name in any case, and gets a token and the public key byte for byte."""
     desk = Desk(store=_Accounts())
     raw = b'{ "kty" : "OKP", "b": 1, "a": 2 }'
 
@@ -125,14 +125,14 @@ async def test_signing_up_and_logging_in():
 
 
 async def test_a_bad_signup_reaches_neither_hash_nor_store():
-    """[ACC1] The form is validated before any costly work."""
+    """[ACC1] Input is validated before any expensive work."""
     with pytest.raises(ValidationFailed):
         await accounts.sign_up(Desk(store=None).context, _signup(password="short"), policy="open")
 
 
 @pytest.mark.parametrize("username", ["nobody", "x", "", "a\0b", "é" * 10, "a" * 5000])
 async def test_a_name_that_does_not_exist_costs_a_hash_too(username: str):
-    """[ACC4] Whether the name exists or could exist at all: one verification, one answer."""
+    """[ACC4] Any name, existing, unknown or invalid, costs one password verification and gets the same answer."""
     known, unknown = Desk(store=_Accounts()), Desk(store=_Accounts())
     await accounts.sign_up(known.context, _signup(username="ada"), policy="open")
 
@@ -146,7 +146,7 @@ async def test_a_name_that_does_not_exist_costs_a_hash_too(username: str):
 
 
 async def test_a_user_of_another_service_has_no_password():
-    """[ACC4] A login to an account without a hash fails, and takes as long."""
+    """[ACC4] A login to an account without a hash fails after the same time."""
     store = _Accounts()
     store.kept["eve"] = Account(1, UserId("eve"), "eve", msgspec.Raw(b"{}"), None)
     desk = Desk(store=store)
@@ -158,7 +158,7 @@ async def test_a_user_of_another_service_has_no_password():
 
 
 async def test_what_cannot_be_a_name_is_not_looked_up():
-    """[ACC4] The database is never asked for a name that no signup could have."""
+    """[ACC4] The database is not queried for a name that no signup could have."""
     store = _Accounts()
 
     with pytest.raises(InvalidCredentials):

@@ -8,7 +8,7 @@ from tests.unit.services.desk import Desk
 
 
 def test_facilities_cannot_be_changed():
-    """[USE1] What the composition root gathered stays as it is."""
+    """[USE1] The context that the composition root builds is immutable."""
     context = Desk().context
 
     with pytest.raises(AttributeError):

@@ -32,7 +32,7 @@ class _Log:
     [(0, 2, [1, 2], True), (3, 2, [4, 5], False), (3, 9, [4, 5], False), (5, 9, [], False), (9, 9, [], False)],
 )
 async def test_a_page_says_whether_more_follows(after: int, limit: int, seqs: list[int], *, more: bool):
-    """[USE5] `last_seq` is the group's last number; `has_more` whether the page stops before it."""
+    """[USE5] `last_seq` is the group's last number; `has_more` says whether the page ends before it."""
     page = await events.page(Desk(store=_Log(5)).context, ADA, GroupId(GROUP), after=after, limit=limit)
 
     assert page.frames == [_frame(seq) for seq in seqs]
@@ -40,7 +40,7 @@ async def test_a_page_says_whether_more_follows(after: int, limit: int, seqs: li
 
 
 async def test_frames_are_written_to_the_letter():
-    """[USE6] One frame a line, or inside one JSON object: the stored text either way."""
+    """[USE6] Frames are sent one per line or in one JSON object, with the stored text in both forms."""
     page = await events.page(Desk(store=_Log(2)).context, ADA, GroupId(GROUP), after=0, limit=5)
 
     assert page.lines() == _frame(1) + b"\n" + _frame(2) + b"\n"

@@ -17,7 +17,7 @@ from orbital_relay.services.forms import check_encrypted, make_once, new_id, rea
 
 @given(st.binary(min_size=1, max_size=300), st.booleans(), st.booleans())
 def test_all_base64_passes(content: bytes, safe: bool, padded: bool):
-    """[FORM1] Both alphabets pass, padded or not."""
+    """[FORM1] Both base64 alphabets are accepted, with or without padding."""
     text = (base64.urlsafe_b64encode if safe else base64.b64encode)(content).decode()
 
     check_encrypted("field", text if padded else text.rstrip("="), limit_bytes=300)
@@ -44,7 +44,7 @@ def test_all_base64_passes(content: bytes, safe: bool, padded: bool):
     ],
 )
 def test_what_is_not_base64_is_refused(text: str):
-    """[FORM1] Nothing, wrong lengths, wrong padding, mixed alphabets and plain text are refused, naming the field."""
+    """[FORM1] Empty input, wrong length or padding, mixed alphabets and plain text are refused with the field name."""
     with pytest.raises(ValidationFailed) as refused:
         check_encrypted("encrypted_body", text, limit_bytes=100)
 
@@ -53,7 +53,7 @@ def test_what_is_not_base64_is_refused(text: str):
 
 @pytest.mark.parametrize("text", ["AAAA" * 2, "AAAA" * 2 + "A", "!" * 100])
 def test_size_is_looked_at_first(text: str):
-    """[FORM2] What is over the limit is refused for that, whether or not it is base64: nothing was decoded."""
+    """[FORM2] Input over the limit is refused for its size, whether or not it is base64; it is not decoded."""
     with pytest.raises(PayloadTooLarge) as refused:
         check_encrypted("encrypted_body", text, limit_bytes=5)
 
@@ -61,7 +61,7 @@ def test_size_is_looked_at_first(text: str):
 
 
 def test_the_limit_counts_decoded_bytes():
-    """[FORM2] Exactly the limit passes, with or without padding; one byte more does not."""
+    """[FORM2] Input of exactly the limit is accepted, with or without padding, and one byte more is refused."""
     for size in range(1, 12):
         text = base64.b64encode(bytes(size)).decode()
         check_encrypted("field", text, limit_bytes=size)
@@ -76,7 +76,7 @@ def test_the_limit_counts_decoded_bytes():
     ids=["empty", "short", "without hyphens", "line feed", "braces", "Kelvin sign"],
 )
 def test_ids_have_one_form(text: str):
-    """[FORM3] A UUID has hyphens and nothing round it; anything else is refused, naming the field."""
+    """[FORM3] A UUID has hyphens and no surrounding characters; anything else is refused with the field's name."""
     with pytest.raises(ValidationFailed) as refused:
         read_uuid("group_id", text)
 
@@ -84,14 +84,14 @@ def test_ids_have_one_form(text: str):
 
 
 def test_ids_in_capitals_are_read():
-    """[CASE1] A UUID in capitals is the same id, in lower case from then on."""
+    """[CASE1] A UUID in upper case is the same id, and is converted to lower case."""
     made = str(uuid.uuid4())
 
     assert read_uuid("group_id", made.upper()) == read_uuid("group_id", made) == made
 
 
 def test_new_ids_are_random_uuids():
-    """[FORM4] New ids are UUIDs of version 4 and the RFC's variant, no two alike."""
+    """[FORM4] New ids are unique UUIDs of version 4 and the RFC variant."""
     ids = [new_id() for _ in range(1000)]
 
     parsed = [uuid.UUID(text) for text in ids]
@@ -125,7 +125,7 @@ def _shuffled(value: object) -> object:
 
 @given(_JSON)
 def test_equal_json_has_one_fingerprint(body: object):
-    """[ONCE1] The order of members and `1` against `1.0` make no other body."""
+    """[ONCE1] The order of members, and `1` instead of `1.0`, do not change the fingerprint of a body."""
     one = make_once("key", "operation", body=body)
     other = make_once("key", "operation", body=_shuffled(body))
 
@@ -134,12 +134,12 @@ def test_equal_json_has_one_fingerprint(body: object):
 
 @pytest.mark.parametrize("other", [{"a": 2}, {"a": "1"}, {"a": True}, {"a": 1, "b": None}, {}, {"a": [1]}, {"a": 1.5}])
 def test_other_json_has_another_fingerprint(other: object):
-    """[ONCE1] Another value, type or member makes another body."""
+    """[ONCE1] Another value, type or member changes the fingerprint of a body."""
     assert make_once("key", "operation", body={"a": 1}) != make_once("key", "operation", body=other)
 
 
 def test_operation_and_ids_belong_to_the_fingerprint():
-    """[ONCE2] The same body for another operation, or at another path, is another request."""
+    """[ONCE2] The same body for another operation or path is a different request."""
     once = [
         make_once("key", operation, *ids, body={})
         for operation, ids in [("a", ()), ("b", ()), ("a", ("1",)), ("a", ("2",)), ("a", ("1", "2"))]
@@ -150,7 +150,7 @@ def test_operation_and_ids_belong_to_the_fingerprint():
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a" * 129, "ä", "a\x7f", "a\n"])
 def test_keys_have_their_form(key: str):
-    """[ONCE3] A key is 1-128 visible ASCII characters."""
+    """[ONCE3] An idempotency key is 1-128 visible ASCII characters."""
     with pytest.raises(ValidationFailed) as refused:
         make_once(key, "operation", body={})
 
@@ -158,14 +158,14 @@ def test_keys_have_their_form(key: str):
 
 
 def test_keys_of_every_length_pass():
-    """[ONCE3] One character and 128 of them pass; no key is no promise."""
+    """[ONCE3] Keys of 1 and of 128 characters are accepted; without a key a request is not idempotent."""
     assert make_once("!", "operation", body={}) is not None
     assert make_once("~" * 128, "operation", body={}) is not None
     assert make_once(None, "operation", body={}) is None
 
 
 def test_depth_is_refused_not_crashed_on():
-    """[ONCE1] A body nested deeper than the fingerprint can follow is the client's mistake."""
+    """[ONCE1] A body nested deeper than the fingerprint supports is refused as invalid."""
     body: object = []
     for _ in range(100_000):
         body = [body]
@@ -208,7 +208,7 @@ _decoder = msgspec.json.Decoder(_Form)
     ],
 )
 def test_bad_json_is_explained(text: bytes, field: str | None):
-    """[FORM5] Invalid JSON, or JSON of another form, is refused with a sentence and, if known, the field."""
+    """[FORM5] Invalid JSON, or JSON of another structure, is refused with a message and, if known, the field."""
     with pytest.raises(ValidationFailed) as refused:
         read(_decoder, text)
 
@@ -218,5 +218,5 @@ def test_bad_json_is_explained(text: bytes, field: str | None):
 
 
 def test_unknown_fields_are_ignored():
-    """[FORM5] A field that the form does not name is passed over."""
+    """[FORM5] An unknown field is ignored."""
     assert read(_decoder, b'{"number": 1, "more": {"a": []}}') == _Form(1)

@@ -24,7 +24,7 @@ _HALF_A_DAY_MS = 43_200_000
     st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=8, max_size=8), st.lists(st.integers(0, 12), max_size=5)
 )
 def test_codes_are_read_as_people_type_them(code: str, gaps: list[int]):
-    """[JOIN1] Case, spaces and hyphens do not matter."""
+    """[JOIN1] Case, spaces and hyphens in an invite code are ignored."""
     typed = code.lower()
     for index, place in enumerate(gaps):
         typed = typed[:place] + " -"[index % 2] + typed[place:]
@@ -36,13 +36,13 @@ def test_codes_are_read_as_people_type_them(code: str, gaps: list[int]):
     "text", ["", "ABCD123", "ABCD12345", "ABCD123é", "ABCD123!", "ßBCD1234", "ABCDEF1\n", "ＡBCD1234"]
 )
 def test_what_cannot_be_a_code_is_unknown(text: str):
-    """[JOIN1] A text that no code can be gets the answer of an unknown one."""
+    """[JOIN1] A text that cannot be a code gets the same answer as an unknown code."""
     with pytest.raises(NotFound):
         read_code(text)
 
 
 def test_codes_are_drawn_from_all_letters_and_digits():
-    """[JOIN2] A code is 8 of A-Z and 0-9; of 2,000, every character turns up at every place."""
+    """[JOIN2] A code has 8 of A-Z and 0-9; among 2,000 codes every character occurs at every position."""
     codes = [groups.new_code() for _ in range(2000)]
 
     assert all(re.fullmatch(r"[A-Z0-9]{8}", code) for code in codes)
@@ -51,7 +51,7 @@ def test_codes_are_drawn_from_all_letters_and_digits():
 
 
 async def test_a_new_group_has_a_code_and_an_expiry():
-    """[USE2] The draft says who, when, what, with a code that holds as long as the setting says."""
+    """[USE2] The draft has the user, time, content and a code that expires after the configured time."""
     desk, once = Desk(), IdempotencyKey("key", b"")
 
     answer = await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"), once=once)
@@ -66,7 +66,7 @@ async def test_a_new_group_has_a_code_and_an_expiry():
 
 
 async def test_a_code_in_use_is_drawn_again():
-    """[JOIN2] When the code that was drawn is in use, another one is drawn."""
+    """[JOIN2] If the drawn code is in use, another one is drawn."""
     desk = Desk(lambda _draft: ANSWER if len(desk.drafts) == 3 else Conflict("in use"))
 
     answer = await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"))
@@ -76,7 +76,7 @@ async def test_a_code_in_use_is_drawn_again():
 
 
 async def test_a_conflict_that_stays_is_the_answer():
-    """[ONCE4] A key that was used for another body conflicts however often a code is drawn; that is the answer."""
+    """[ONCE4] A key that was used for another body gets a conflict, however often a code is drawn."""
     desk = Desk(lambda _draft: Conflict("other body"))
 
     with pytest.raises(Conflict, match="other body"):
@@ -84,7 +84,7 @@ async def test_a_conflict_that_stays_is_the_answer():
 
 
 async def test_joining_and_leaving_become_drafts():
-    """[USE2] The drafts say who, when and what."""
+    """[USE2] The drafts have the user, the time and the content."""
     desk, once = Desk(), IdempotencyKey("key", b"")
 
     await groups.join(desk.context, ADA, JoinBody("abcd-1234", "AAAA"), once=once)
@@ -108,7 +108,7 @@ async def test_joining_and_leaving_become_drafts():
     ],
 )
 async def test_bad_form_queues_nothing(body: Any, error: Any, field: str):
-    """[USE2] What does not have its form is refused, and nothing is queued."""
+    """[USE2] Invalid input is refused, and nothing is queued."""
     desk = Desk()
 
     act: Any = groups.create if isinstance(body, GroupBody) else groups.join
@@ -132,7 +132,7 @@ class _Codes:
 
 
 async def test_replacing_a_code_draws_until_one_is_free():
-    """[JOIN2] The answer is the code that was free, with its expiry."""
+    """[JOIN2] The answer has the code that was free, with its expiry."""
     codes = _Codes(in_use=2)
 
     made = await groups.replace_code(Desk(store=codes).context, ADA, GroupId(GROUP))
@@ -144,7 +144,7 @@ async def test_replacing_a_code_draws_until_one_is_free():
 
 
 async def test_replacing_a_code_gives_up_in_the_end():
-    """[JOIN2] A store that refuses every code is retried only a few times."""
+    """[JOIN2] If the store refuses every code, only a few are tried."""
     codes = _Codes(in_use=100)
 
     with pytest.raises(Conflict):

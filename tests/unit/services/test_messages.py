@@ -16,7 +16,7 @@ from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, OTHER, Desk
 
 
 async def test_a_message_becomes_a_draft():
-    """[USE2] The draft says who, when, where and what; its id is new."""
+    """[USE2] The draft has the user, time, group and content, and a new id."""
     desk, once = Desk(), IdempotencyKey("key", b"")
 
     futures = [
@@ -33,7 +33,7 @@ async def test_a_message_becomes_a_draft():
 
 
 async def test_messages_are_queued_at_once():
-    """[USE3] Messages stand in the order of the calls before anybody has awaited one."""
+    """[USE3] Messages are queued in the order of the calls before any call is awaited."""
     desk = Desk()
 
     futures = [messages.post(desk.context, ADA, MessageBody(GROUP, text, 0)) for text in ("AAAA", "BBBB", "CCCC")]
@@ -51,7 +51,7 @@ async def test_messages_are_queued_at_once():
     ],
 )
 async def test_bad_form_queues_nothing(body: MessageBody, error: Any, field: str):
-    """[USE2] What does not have its form is refused at once, and nothing is queued."""
+    """[USE2] Invalid input is refused at once, and nothing is queued."""
     desk = Desk()
 
     with pytest.raises(error) as refused:
@@ -77,7 +77,7 @@ def _event(seq: int, envelope: str, group_id: str = GROUP) -> Event:
 
 
 async def test_a_page_is_the_frames_own_data_and_the_number():
-    """[USE4] Each message of a page is its frame's data, byte for byte, followed by `seq`."""
+    """[USE4] Each message of a page is the data of its frame, byte for byte, followed by `seq`."""
     log = _Log([_event(3, "AAAA"), _event(12, "B+/=", OTHER)], more=True)
 
     page = await messages.page(Desk(store=log).context, ADA, since_ms=5, limit=2, group_id=None)
@@ -100,7 +100,7 @@ async def test_a_page_is_the_frames_own_data_and_the_number():
 
 
 async def test_an_empty_page():
-    """[USE4] No messages are an empty list."""
+    """[USE4] A page without messages is an empty list."""
     page = await messages.page(Desk(store=_Log([], more=False)).context, ADA, since_ms=0, limit=1, group_id=None)
 
     assert json.loads(page) == {"messages": [], "has_more": False}

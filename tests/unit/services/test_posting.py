@@ -27,7 +27,7 @@ def _frame(kind: str, data: Any) -> wire.PostFrame:
 
 
 async def test_frames_become_the_drafts_of_the_posts():
-    """[POST1] Each kind of frame makes the draft of the POST of its name, at once and in order."""
+    """[POST1] Each kind of frame creates the same draft as the POST of its name, at once and in order."""
     desk = Desk()
 
     futures = [
@@ -57,7 +57,7 @@ async def test_frames_become_the_drafts_of_the_posts():
 async def test_a_key_is_the_same_promise_over_both_ways(
     kind: str, data: dict[str, Any], operation: str, ids: tuple[str, ...], body: dict[str, Any]
 ):
-    """[POST2] A frame's key and the POST's `Idempotency-Key` with the same body are one promise."""
+    """[POST2] A frame's key and an equal `Idempotency-Key` of a POST with the same body are one request."""
     desk = Desk()
 
     await posting.from_frame(desk.context, ADA, _frame(kind, {**data, "idempotency_key": "key"}))
@@ -66,7 +66,7 @@ async def test_a_key_is_the_same_promise_over_both_ways(
 
 
 async def test_a_null_key_is_none():
-    """[POST2] A key of null is as if it were left out."""
+    """[POST2] A key of null is the same as no key."""
     desk = Desk()
 
     await posting.from_frame(desk.context, ADA, _frame("post_message", {**_MESSAGE, "idempotency_key": None}))
@@ -95,7 +95,7 @@ async def test_a_null_key_is_none():
     ],
 )
 async def test_bad_data_queues_nothing(kind: str, data: Any, error: Any, field: str | None):
-    """[POST3] Data without the form of the POST's body is refused at once, naming the field; nothing is queued."""
+    """[POST3] Data that the POST would refuse is refused at once with the field's name; nothing is queued."""
     desk = Desk()
 
     with pytest.raises(error) as refused:
@@ -106,7 +106,7 @@ async def test_bad_data_queues_nothing(kind: str, data: Any, error: Any, field: 
 
 
 async def test_what_only_the_fingerprint_reads_is_refused_too():
-    """[POST3] A number beyond JSON's usual range, in a field that nobody asks for, is a mistake and no crash."""
+    """[POST3] A number outside JSON's usual range in an unknown field is refused without an unhandled exception."""
     data = json.dumps({**_MESSAGE, "idempotency_key": "key"})[:-1] + ', "more": 1e999}'
     frame = wire.decode(b'{"type": "post_message", "data": ' + data.encode() + b"}")
     assert isinstance(frame, wire.PostFrame)

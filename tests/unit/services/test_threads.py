@@ -16,7 +16,7 @@ _THREAD = ThreadId(OTHER)
 
 
 async def test_a_thread_becomes_a_draft():
-    """[USE2] The draft says who, when, where and what; its id is new."""
+    """[USE2] The draft has the user, time, group and content, and a new id."""
     desk, once = Desk(), IdempotencyKey("key", b"")
 
     answer = await threads.post(desk.context, ADA, ThreadBody(GROUP, "AAAA", "BBBB", OTHER), once=once)
@@ -32,7 +32,7 @@ async def test_a_thread_becomes_a_draft():
 
 
 async def test_a_reply_becomes_a_draft():
-    """[USE2] The draft says who, when, in which thread and what; its id is new."""
+    """[USE2] The draft has the user, time, thread and content, and a new id."""
     desk, once = Desk(), IdempotencyKey("key", b"")
 
     answer = await threads.reply(desk.context, ADA, _THREAD, ReplyBody("AAAA", GROUP), once=once)
@@ -62,7 +62,7 @@ async def test_a_reply_becomes_a_draft():
     ],
 )
 async def test_bad_form_queues_nothing(body: Any, error: Any, field: str):
-    """[USE2] What does not have its form is refused at once, and nothing is queued."""
+    """[USE2] Invalid input is refused at once, and nothing is queued."""
     desk = Desk()
 
     where = () if isinstance(body, ThreadBody) else (_THREAD,)

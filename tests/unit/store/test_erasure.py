@@ -27,7 +27,7 @@ KEPT = {"records.author"}
 
 
 def test_every_table_is_considered():
-    """[ERASED1] A column that refers to a user or a group is erased, or is listed with the reason why it stays."""
+    """[ERASED1] Every column that refers to a user or a group is erased, or listed with the reason why it is kept."""
     found = {
         f"{table.name}.{column.name}"
         for table in t.metadata.sorted_tables

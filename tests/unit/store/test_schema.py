@@ -14,7 +14,7 @@ _MIGRATIONS = Path(schema.__file__).parent / "migrations"
 
 
 def test_versions_are_those_of_alembic():
-    """[SCHEMA1] The versions that files' names give are those that Alembic finds, and the greatest is its head."""
+    """[SCHEMA1] The versions in the file names equal those that Alembic finds, and the greatest is its head."""
     script = ScriptDirectory(str(_MIGRATIONS))
 
     assert schema.revisions() == {step.revision for step in script.walk_revisions()}
@@ -22,7 +22,7 @@ def test_versions_are_those_of_alembic():
 
 
 def test_what_a_server_never_needs_is_not_loaded():
-    """[SCHEMA2] A server with SQLite loads neither Alembic, PostgreSQL's dialect, Redis' limits nor an HTTP client."""
+    """[SCHEMA2] A server with SQLite imports neither Alembic, PostgreSQL's dialect, Redis limits nor an HTTP client."""
     program = (
         "import sys, orbital_relay.server.serve\n"
         "print(*sorted({'alembic', 'asyncpg', 'httpx', 'limits', 'mako', 'redis', 'rich',"

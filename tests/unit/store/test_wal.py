@@ -11,7 +11,7 @@ from orbital_relay.store.wal import is_truncated
 
 
 def test_a_log_that_lost_frames(tmp_path: Path):
-    """[WALT1] A log without its last byte is truncated; whole, checkpointed, started again or missing it is not."""
+    """[WALT1] A log without its last byte is truncated; a complete, checkpointed, restarted or missing log is not."""
     path = tmp_path / "one.db"
     assert not is_truncated(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:

@@ -38,7 +38,7 @@ from tests.unit.server.auth_support import (
 
 
 async def test_a_minted_token_is_verified(auth, clock, store):
-    """[AUT1] The server accepts what it mints: the claims of the protocol, an id and the user's last revocation."""
+    """[AUT1] The server accepts tokens that it issues: the protocol's claims, an id and the user's last revocation."""
     token, expires_at_s = auth.mint("u-1", "anna")
 
     principal = await auth.verify(token)
@@ -66,7 +66,7 @@ async def test_a_minted_token_is_verified(auth, clock, store):
 
 
 async def test_a_token_of_another_service_is_accepted(auth, store):
-    """[AUT2] A token signed with the secret is accepted with any other claims and header fields."""
+    """[AUT2] A token signed with the secret is accepted with any additional claims and header fields."""
     other = sign(
         claims(aud="elsewhere", iss="them", role=["x"], exp=START_S + 0.5), header={"alg": "HS256", "kid": "7"}
     )
@@ -78,7 +78,7 @@ async def test_a_token_of_another_service_is_accepted(auth, store):
 
 @pytest.mark.parametrize("username", [None, ""])
 async def test_without_a_username_the_user_id_stands_in(auth, store, username):
-    """[AUT3] A missing or empty `username` is the `userId`, and one who does not say when it was issued, at 0."""
+    """[AUT3] A missing or empty `username` defaults to `userId`, and a missing `iat` to 0."""
     principal = await auth.verify(sign(claims(username=username, iat=None)))
 
     assert (principal.username, principal.issued_at_s) == ("u-1", 0)
@@ -86,7 +86,7 @@ async def test_without_a_username_the_user_id_stands_in(auth, store, username):
 
 
 async def test_the_last_year_that_can_be_written_bounds_expiry(auth):
-    """[AUT4] A service that gives `exp` in milliseconds makes a token that ends in the year 9999, not an error."""
+    """[AUT4] An `exp` in milliseconds yields a token that expires in the year 9999, not an error."""
     principal = await auth.verify(sign(claims(exp=START_S * 1000)))
 
     assert datetime.fromtimestamp(principal.expires_at_s, UTC).year == 9999
@@ -118,12 +118,12 @@ async def test_the_last_year_that_can_be_written_bounds_expiry(auth):
     ],
 )
 async def test_claims_that_do_not_hold(auth, changes, why):
-    """[AUT5] A claim that is missing, wrong or past refuses the token, with a sentence that names it."""
+    """[AUT5] A missing, wrong or expired claim refuses the token, with a message that names the claim."""
     assert why in await refusal(auth, sign(claims(**changes)))
 
 
 async def test_not_a_number_is_no_expiry(auth):
-    """[AUT5] What Python's JSON reads as a number and RFC 8259 does not is refused."""
+    """[AUT5] Numbers that Python's JSON parser accepts and RFC 8259 does not are refused."""
     for exp in ("NaN", "Infinity", "1e999"):
         payload = json.dumps(claims(exp=0)).replace('"exp": 0', f'"exp": {exp}').encode()
 
@@ -132,12 +132,12 @@ async def test_not_a_number_is_no_expiry(auth):
 
 @pytest.mark.parametrize("payload", [b"[]", b"null", b"{", b"\xff", b'"x"', b"[" * 5000])
 async def test_a_payload_that_is_no_object(auth, payload):
-    """[AUT5] A signed payload that is not an object of claims is refused, without an exception."""
+    """[AUT5] A signed payload that is not an object of claims is refused without an unhandled exception."""
     assert "claims cannot be used" in await refusal(auth, sign(payload))
 
 
 async def test_a_clock_a_little_ahead_is_forgiven(auth):
-    """[AUT6] `nbf` may be five seconds in the future, for two machines' clocks never agree."""
+    """[AUT6] `nbf` may be up to five seconds in the future, because the clocks of two machines differ."""
     assert (await auth.verify(sign(claims(nbf=START_S + 5)))).user_id == "u-1"
 
 
@@ -154,12 +154,12 @@ async def test_a_clock_a_little_ahead_is_forgiven(auth):
     ],
 )
 async def test_another_algorithm_is_refused(auth, header, digest):
-    """[AUT7] Nothing but HS256 goes with the secret, though the signature be right for what the header says."""
+    """[AUT7] With the secret only HS256 is accepted, even if the signature is valid for the header's algorithm."""
     assert "not accepted here" in await refusal(auth, sign(claims(), header=header, digest=digest))
 
 
 async def test_a_signature_of_none_is_refused(auth):
-    """[AUT7] `none` with an empty signature, as RFC 7519 §6 writes it, and HS256 with an empty one are refused."""
+    """[AUT7] `none` with an empty signature (RFC 7519 §6), and HS256 with an empty signature, are refused."""
     body = part_of(claims())
 
     assert "not accepted" in await refusal(auth, f"{part_of({'alg': 'none'})}.{body}.")
@@ -167,7 +167,7 @@ async def test_a_signature_of_none_is_refused(auth):
 
 
 async def test_another_secret_is_refused(auth):
-    """[AUT8] A signature by another secret, or over other claims, is invalid."""
+    """[AUT8] A signature with another secret, or over other claims, is invalid."""
     good = sign(claims()).split(".")
 
     assert "signature" in await refusal(auth, sign(claims(), secret=b"another secret"))
@@ -191,7 +191,7 @@ async def test_another_secret_is_refused(auth):
     ],
 )
 async def test_what_is_no_token_is_refused(auth, token):
-    """[AUT9] Text that is not a JWT is refused with a sentence."""
+    """[AUT9] Text that is not a JWT is refused with a message."""
     assert await refusal(auth, token) in {
         "The token is not a JWT.",
         "The token is longer than 8192 characters.",
@@ -207,7 +207,7 @@ async def test_what_is_no_token_is_refused(auth, token):
     ],
 )
 async def test_a_header_that_must_be_understood(auth, header):
-    """[AUT10] A `crit` that this server does not know refuses the token (RFC 7515 §4.1.11)."""
+    """[AUT10] A token with an unknown `crit` entry is refused (RFC 7515 §4.1.11)."""
     assert "signature is invalid" in await refusal(auth, sign(claims(), header=header))
 
 
@@ -216,7 +216,7 @@ async def test_a_header_that_must_be_understood(auth, header):
     | st.lists(st.binary(max_size=40), min_size=2, max_size=5).map(lambda parts: ".".join(map(part_of, parts)))
 )
 def test_no_text_gets_in_or_breaks_anything(token):
-    """[AUT9] Any other text as a token is Unauthorized."""
+    """[AUT9] Any other text as a token raises Unauthorized."""
 
     async def attempt() -> None:
         await refusal(Auth(store=Store(), clock=Clock(), secret=SECRET), token)
@@ -225,7 +225,7 @@ def test_no_text_gets_in_or_breaks_anything(token):
 
 
 async def test_a_short_secret_works_without_a_warning_each_time(clock, store):
-    """[AUT11] A stranger's short secret is used as it is; warnings are errors here, so none was made."""
+    """[AUT11] A short secret of an outside service is accepted without a warning."""
     auth = Auth(store=store, clock=clock, secret=b"short")
 
     assert (await auth.verify(sign(claims(), secret=b"short"))).user_id == "u-1"
@@ -236,7 +236,7 @@ async def test_a_short_secret_works_without_a_warning_each_time(clock, store):
 
 
 async def test_the_cache_answers_without_waiting(auth, store):
-    """[AUT12] A verified token is a cache hit and its user is stored once; an unknown one is a miss."""
+    """[AUT12] A verified token is a cache hit and its user is stored once; an unknown token is a miss."""
     token = sign(claims())
     assert auth.cached(token) is None
 
@@ -248,7 +248,7 @@ async def test_the_cache_answers_without_waiting(auth, store):
 
 
 async def test_the_cache_forgets_at_expiry(auth, clock):
-    """[AUT13] A cached token expires in its second."""
+    """[AUT13] A cached token expires in the second of its `exp`."""
     token = sign(claims(exp=START_S + 60))
     await auth.verify(token)
 
@@ -274,7 +274,7 @@ async def test_the_cache_is_bounded(auth, clock, monkeypatch):
 
 
 async def test_uses_at_once_share_one_entry(auth, store):
-    """[AUT15] Twenty first uses of a token at once enter its user once, and all get the same principal."""
+    """[AUT15] Twenty concurrent first uses of a token store its user once and return the same principal."""
     store.gate.clear()
     token = sign(claims())
     uses = [asyncio.create_task(auth.verify(token)) for _ in range(20)]
@@ -293,7 +293,7 @@ async def test_uses_at_once_share_one_entry(auth, store):
 
 
 async def test_a_database_that_is_away_is_not_remembered(auth, store):
-    """[AUT16] If a user cannot be stored it is 503, not 401, and the next attempt starts over."""
+    """[AUT16] If the user cannot be stored the answer is 503, not 401, and the next attempt starts again."""
     token = sign(claims())
     store.away = True
     with pytest.raises(Unavailable):
@@ -305,7 +305,7 @@ async def test_a_database_that_is_away_is_not_remembered(auth, store):
 
 
 async def test_a_token_that_ends_while_its_user_is_entered(auth, store, clock):
-    """[AUT17] What was true before an await is checked again after it."""
+    """[AUT17] A fact that was read before an await is read again after it."""
     store.gate.clear()
     token = sign(claims(exp=START_S + 60))
     use = asyncio.create_task(auth.verify(token))
@@ -321,7 +321,7 @@ async def test_a_token_that_ends_while_its_user_is_entered(auth, store, clock):
 
 
 async def test_closing_waits_for_what_is_under_way(auth, store):
-    """[AUT18] No task is left after closing."""
+    """[AUT18] After close no task is left."""
     store.gate.clear()
     use = asyncio.create_task(auth.verify(sign(claims())))
     while store.entered == 0:
@@ -335,7 +335,7 @@ async def test_closing_waits_for_what_is_under_way(auth, store):
 
 
 async def test_no_text_of_ours_has_a_token(auth, caplog):
-    """[AUT19] Neither a repr nor a log line nor a refusal shows a token or the secret."""
+    """[AUT19] No repr, log line or refusal contains a token or the secret."""
     caplog.set_level(logging.DEBUG)
     token = sign(claims())
     ticket, _ = await auth.issue_ticket(await auth.verify(token))
@@ -359,7 +359,7 @@ async def test_no_text_of_ours_has_a_token(auth, caplog):
 
 
 async def test_it_is_made_from_settings(tmp_path, clock, store):
-    """[AUT26] The settings' secret, token life, provider, issuer and audience are what counts."""
+    """[AUT26] The settings determine the secret, the token life, the provider, the issuer and the audience."""
     key = tmp_path / "key.pem"
     key.write_bytes(pem_of(ED_KEY))
     auth = Auth.of(
@@ -375,7 +375,7 @@ async def test_it_is_made_from_settings(tmp_path, clock, store):
 
 
 def test_a_jwks_address_is_used(tmp_path, clock, store):
-    """[AUT26] An address in the settings makes keys that are fetched, none at the start; a bad file is refused."""
+    """[AUT26] A key address in the settings is fetched on demand, not at the start; an invalid file is refused."""
     auth = Auth.of(
         Settings(jwt_jwks_url="https://idp.example.org/jwks", data_dir=tmp_path, jwt_algorithms=("ES256",)),
         store=store,

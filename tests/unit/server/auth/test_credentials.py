@@ -23,7 +23,7 @@ TOKEN = "aaa.bbb.ccc"
     ],
 )
 def test_the_authorization_header(authorization, found):
-    """[CRE1] The scheme is `Bearer` in whatever case; others bring no token."""
+    """[CRE1] The scheme `Bearer` is case-insensitive; other schemes carry no token."""
     assert bearer(authorization) == found
 
 
@@ -39,5 +39,5 @@ def test_the_authorization_header(authorization, found):
     ],
 )
 def test_the_order_of_credentials(authorization, protocols, query, found):
-    """[CRE2] Header, subprotocol, ticket, query: the first that is there counts."""
+    """[CRE2] The first present source is used: header, subprotocol, ticket, query."""
     assert credential(authorization=authorization, protocols=protocols, query=query) == found

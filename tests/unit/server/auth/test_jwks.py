@@ -64,7 +64,7 @@ def _with_provider(store, clock, provider, allowed=ALL) -> Auth:
 
 @pytest.mark.parametrize("algorithm", ALL)
 async def test_a_key_by_its_name(clock, store, algorithm):
-    """[JWK1] Tokens are checked with the key that they name, fetched once for many."""
+    """[JWK1] Tokens are verified with the key that they name, fetched once for many tokens."""
     provider = Provider(*(_jwk(each, f"k-{each}") for each in ALL))
     auth = _with_provider(store, clock, provider)
 
@@ -75,7 +75,7 @@ async def test_a_key_by_its_name(clock, store, algorithm):
 
 
 async def test_a_token_without_a_key_name(clock, store):
-    """[JWK2] A token that names no key is checked with the only key of its algorithm; of two, with none."""
+    """[JWK2] A token without a key id is verified with the only key of its algorithm, and refused if there are two."""
     provider = Provider(_jwk("RS256", "r"), _jwk("ES256", "e1"), _jwk("ES256", "e2"))
     auth = _with_provider(store, clock, provider)
 
@@ -84,7 +84,7 @@ async def test_a_token_without_a_key_name(clock, store):
 
 
 async def test_many_at_once_fetch_once(clock, store):
-    """[JWK3] A hundred tokens that wait for keys cause one fetch."""
+    """[JWK3] A hundred tokens that wait for keys trigger one fetch."""
     provider = Provider(_jwk("EdDSA", "k"))
     provider.gate.clear()
     auth = _with_provider(store, clock, provider)
@@ -99,7 +99,7 @@ async def test_many_at_once_fetch_once(clock, store):
 
 
 async def test_made_up_key_names_fetch_rarely(clock, store):
-    """[JWK4] A name that is not there causes one fetch in 30 seconds, so a new key is found within them."""
+    """[JWK4] An unknown key id triggers one fetch in 30 seconds, so a new key is found within that time."""
     provider = Provider(_jwk("RS256", "old"))
     auth = _with_provider(store, clock, provider)
     await auth.verify(outside_token("RS256", kid="old"))
@@ -115,7 +115,7 @@ async def test_made_up_key_names_fetch_rarely(clock, store):
 
 
 async def test_a_withdrawn_key_ends(clock, store):
-    """[JWK5] A key that the provider withdraws is accepted for five minutes at most."""
+    """[JWK5] A key that the provider withdraws is accepted for at most five minutes."""
     provider = Provider(_jwk("RS256", "old"))
     auth = _with_provider(store, clock, provider)
     await auth.verify(outside_token("RS256", kid="old", exp=START_S + 999))
@@ -127,7 +127,7 @@ async def test_a_withdrawn_key_ends(clock, store):
 
 
 async def test_a_provider_that_is_away(clock, store, caplog):
-    """[JWK6] Without any keys it is 503 with the time to come back; keys once fetched serve on."""
+    """[JWK6] Without any keys the answer is 503 with Retry-After; keys fetched before stay in use."""
     provider = Provider(_jwk("RS256", "k"))
     provider.away = True
     auth = _with_provider(store, clock, provider)
@@ -149,7 +149,7 @@ async def test_a_provider_that_is_away(clock, store, caplog):
 
 
 async def test_keys_that_are_not_for_this(clock, store):
-    """[JWK7] Secrets, encryption keys, keys for another algorithm and those not allowed check nothing."""
+    """[JWK7] Symmetric keys, encryption keys, and keys of another or a disallowed algorithm verify no token."""
     secret = {"kty": "oct", "k": part_of(SECRET), "kid": "s", "alg": "HS256"}
     provider = Provider(
         secret,
@@ -195,7 +195,7 @@ def jwks_server(monkeypatch):
 
 
 async def test_keys_come_over_http(tmp_path, store, clock, jwks_server):
-    """[JWK8] The address in the settings is fetched and its keys are used; answers that are no keys change nothing."""
+    """[JWK8] Keys are fetched from the address in the settings; an invalid response changes nothing."""
     url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
     auth = Auth.of(Settings(jwt_jwks_url=url, data_dir=tmp_path), store=store, clock=clock)
     forever = START_S + 99_999
@@ -209,7 +209,7 @@ async def test_keys_come_over_http(tmp_path, store, clock, jwks_server):
 
 
 async def test_an_address_that_never_gave_keys(tmp_path, store, clock, jwks_server):
-    """[JWK6] A response that is not a key set makes the answer 503."""
+    """[JWK6] If the response is not a key set, the answer is 503."""
     url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
     answers = [
         (404, b"{}"),
@@ -280,8 +280,7 @@ def _quick(monkeypatch) -> None:
 
 
 async def test_a_provider_that_dribbles_meets_one_deadline(store, clock, provider_of, monkeypatch):
-    """
-    [DLN1] The deadline is that of the whole fetch: a byte now and then does not extend it.
+    """[DLN1] The deadline covers the whole fetch: trickled bytes do not extend it.
 
     The time-out was that of each read, so a token waited for ever, and so did the shutdown.
     """
@@ -295,7 +294,7 @@ async def test_a_provider_that_dribbles_meets_one_deadline(store, clock, provide
 
 
 async def test_an_answer_without_end_is_cut_at_its_bound(provider_of, monkeypatch):
-    """[DLN2] Reading stops at a mebibyte, whatever the provider goes on to send."""
+    """[DLN2] Reading stops at one MiB, however much the provider sends."""
     _quick(monkeypatch)
     sent = 0
 
@@ -316,7 +315,7 @@ async def test_an_answer_without_end_is_cut_at_its_bound(provider_of, monkeypatc
 
 
 async def test_a_compressed_answer_is_not_inflated(provider_of, monkeypatch):
-    """[DLN2] A gzip answer that was not asked for is refused as it is: inflating it has no bound."""
+    """[DLN2] An unrequested gzip response is refused without decompression, which would have no bound."""
     _quick(monkeypatch)
     bomb = gzip.compress(json.dumps({"keys": [_jwk("RS256", "k")]}).encode())
 
@@ -329,7 +328,7 @@ async def test_a_compressed_answer_is_not_inflated(provider_of, monkeypatch):
 
 
 async def test_a_redirect_is_not_followed(provider_of, monkeypatch):
-    """[DLN2] A redirect is no set of keys: the address in the settings is the only one that is asked."""
+    """[DLN2] A redirect is refused: only the address in the settings is requested."""
     _quick(monkeypatch)
 
     async def answer(writer) -> None:
@@ -341,7 +340,7 @@ async def test_a_redirect_is_not_followed(provider_of, monkeypatch):
 
 
 async def test_old_keys_are_used_while_the_provider_dribbles(clock, store, monkeypatch):
-    """[DLN3] With keys at hand a token waits two seconds for a slow provider, and two seconds after that not at all."""
+    """[DLN3] With cached keys a token waits two seconds for a slow provider; then for two seconds none waits."""
     monkeypatch.setattr(JwksKeys, "PATIENCE_S", 0.2)
     provider = Provider(_jwk("RS256", "k"))
     auth = _with_provider(store, clock, provider)
@@ -360,7 +359,7 @@ async def test_old_keys_are_used_while_the_provider_dribbles(clock, store, monke
 
 
 async def test_keys_are_fetched_before_they_are_old(clock, store):
-    """[DLN4] In the last minute of their life keys are fetched in the background, and the token waits for nothing."""
+    """[DLN4] In the last minute of their life keys are refreshed in the background, and no token waits."""
     provider = Provider(_jwk("RS256", "k"))
     auth = _with_provider(store, clock, provider)
     await auth.verify(outside_token("RS256", kid="k", exp=START_S + 9999))
@@ -374,7 +373,7 @@ async def test_keys_are_fetched_before_they_are_old(clock, store):
 
 
 async def test_closing_cancels_a_fetch(clock, store):
-    """[AUT18] A fetch that is under way at the end is cancelled, and the token that waited for it is 503."""
+    """[AUT18] A fetch in flight at shutdown is cancelled, and the token that waits for it gets 503."""
     provider = Provider(_jwk("RS256", "k"))
     provider.gate.clear()
     auth = _with_provider(store, clock, provider)

@@ -32,7 +32,7 @@ from tests.unit.server.auth_support import (
 
 @pytest.mark.parametrize("algorithm", ALL)
 async def test_a_pem_key_checks_its_own_algorithm(clock, store, algorithm):
-    """[IDP1] Beside the server's own, tokens of the provider's one key are accepted, and of no other algorithm."""
+    """[IDP1] Besides the server's own, tokens of the provider's one key are accepted, with its algorithm only."""
     auth = Auth(store=store, clock=clock, secret=SECRET, outside=PemKey(pem_of(KEYS[algorithm]), allowed=ALL))
 
     assert (await auth.verify(outside_token(algorithm))).user_id == "u-1"
@@ -44,7 +44,7 @@ async def test_a_pem_key_checks_its_own_algorithm(clock, store, algorithm):
 
 @pytest.mark.parametrize("algorithm", ALL)
 async def test_a_public_key_is_never_a_secret(clock, store, algorithm):
-    """[IDP2] HS256 with the public key for a secret, in any form of it, is refused (RFC 8725 §2.1)."""
+    """[IDP2] HS256 with any form of the public key as the secret is refused (RFC 8725 §2.1)."""
     public = KEYS[algorithm].public_key()
     auth = Auth(store=store, clock=clock, secret=SECRET, outside=PemKey(pem_of(KEYS[algorithm]), allowed=ALL))
     der = public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -55,7 +55,7 @@ async def test_a_public_key_is_never_a_secret(clock, store, algorithm):
 
 
 async def test_another_key_of_the_same_kind_is_refused(clock, store):
-    """[IDP3] The algorithm alone opens nothing: the key must be the configured one."""
+    """[IDP3] A matching algorithm is not enough: the key must be the configured one."""
     auth = Auth(store=store, clock=clock, secret=SECRET, outside=PemKey(pem_of(EC_KEY), allowed=ALL))
     forged = outside_token("ES256", key=ec.generate_private_key(ec.SECP256R1()))
 
@@ -63,7 +63,7 @@ async def test_another_key_of_the_same_kind_is_refused(clock, store):
 
 
 async def test_a_certificate_holds_a_key_too(clock, store):
-    """[IDP4] A PEM certificate serves for its public key."""
+    """[IDP4] A PEM certificate is accepted for its public key."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "idp")])
     certificate = (
         x509.CertificateBuilder(name, name, RSA_KEY.public_key(), 1)
@@ -79,7 +79,7 @@ async def test_a_certificate_holds_a_key_too(clock, store):
 
 
 def test_keys_that_cannot_be_used_are_refused():
-    """[IDP5] An invalid, unsupported, too small or disallowed key prevents the start, with a sentence."""
+    """[IDP5] An invalid, unsupported, too small or disallowed key prevents the start, with a message."""
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - refusing it is the claim
     curve = ec.generate_private_key(ec.SECP384R1())
 
@@ -109,7 +109,7 @@ def test_keys_that_cannot_be_used_are_refused():
     ],
 )
 async def test_issuer_and_audience_of_the_outside(clock, store, changes, why):
-    """[IDP6] The provider's tokens must name issuer and audience when they are set; the server's own need not."""
+    """[IDP6] The provider's tokens must have the configured issuer and audience; the server's own need not."""
     auth = Auth(
         store=store,
         clock=clock,

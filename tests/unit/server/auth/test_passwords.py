@@ -25,7 +25,7 @@ async def passwords():
 
 
 async def test_a_password_is_the_one_that_was_kept(passwords):
-    """[PAS3] What was hashed is verified, and nothing else is; two hashes of one password differ."""
+    """[PAS3] A hash verifies its own password only; two hashes of one password differ."""
     kept = await passwords.hash(GOOD)
 
     assert await passwords.verify(kept, GOOD)
@@ -36,7 +36,7 @@ async def test_a_password_is_the_one_that_was_kept(passwords):
 
 
 async def test_the_cost_is_what_owasp_asks_for(passwords):
-    """[PAS4] Argon2id with 19 MiB, two passes, one lane, a salt of 16 bytes."""
+    """[PAS4] Hashes are Argon2id with 19 MiB, two passes, one lane and a salt of 16 bytes."""
     parameters = extract_parameters(await passwords.hash(GOOD))
 
     assert (parameters.type.name, parameters.memory_cost, parameters.time_cost, parameters.parallelism) == (
@@ -49,14 +49,14 @@ async def test_the_cost_is_what_owasp_asks_for(passwords):
 
 
 async def test_two_ways_to_write_a_letter(passwords):
-    """[PAS5] A password typed where ä is two code points is the one typed where it is one."""
+    """[PAS5] A password with ä as two code points equals the same password with ä as one code point."""
     kept = await passwords.hash("Schl\u00fcssel-1234")
 
     assert await passwords.verify(kept, "Schlu\u0308ssel-1234")
 
 
 async def test_nobodys_password(passwords):
-    """[PAS6] Without a kept hash, with one too long, or with half a character, nothing is right."""
+    """[PAS6] No password verifies without a stored hash, above the length limit, or with a lone surrogate."""
     kept = await passwords.hash(GOOD)
 
     assert not await passwords.verify(None, GOOD)
@@ -66,7 +66,7 @@ async def test_nobodys_password(passwords):
 
 
 async def test_an_unknown_name_takes_as_long(passwords):
-    """[PAS7] With and without a kept hash it takes about the same time: within a third, by the median of nine."""
+    """[PAS7] Verification takes the same time with and without a stored hash: within a third, by the median of nine."""
     kept = await passwords.hash(GOOD)
 
     async def seconds(against) -> float:
@@ -83,7 +83,7 @@ async def test_an_unknown_name_takes_as_long(passwords):
 
 
 async def test_the_loop_goes_on(passwords):
-    """[PAS8] While passwords are hashed, on threads, the loop does other things."""
+    """[PAS8] Passwords are hashed on threads, so the event loop is not blocked."""
     hashing = asyncio.create_task(passwords.hash(GOOD))
     turns = 0
 
@@ -96,7 +96,7 @@ async def test_the_loop_goes_on(passwords):
 
 
 async def test_so_many_at_a_time():
-    """[PAS9] Two are under way and so many wait; the next is refused with a Retry-After, until there is room."""
+    """[PAS9] Two hashes run and a bounded number wait; more are refused with Retry-After until there is room."""
     passwords = Passwords(threads=2, max_waiting=3)
     gate, started = threading.Event(), threading.Semaphore(0)
     at_once, most = 0, 0

@@ -24,7 +24,7 @@ from tests.unit.server.auth_support import (
 
 
 async def test_a_revoked_token_ends_at_once(auth, clock):
-    """[AUT20] After a revocation the token is out of the cache, refused, and others of its user still hold."""
+    """[AUT20] A revoked token is evicted from the cache and refused; other tokens of its user stay valid."""
     token, other = sign(claims()), sign(claims(exp=START_S + 61))
     principal, second = await auth.verify(token), await auth.verify(other)
 
@@ -38,7 +38,7 @@ async def test_a_revoked_token_ends_at_once(auth, clock):
 
 
 async def test_a_user_is_revoked_up_to_now(auth, clock):
-    """[AUT21] Revoking a user ends what was issued up to now, also tokens that do not say when, and nothing later."""
+    """[AUT21] Revoking a user revokes the tokens issued so far, also those without `iat`, and no later ones."""
     old, timeless = sign(claims(exp=START_S + 999)), sign(claims(iat=None, exp=START_S + 999))
     other = sign(claims(userId="u-2", exp=START_S + 999))
     for token in (old, timeless, other):
@@ -54,7 +54,7 @@ async def test_a_user_is_revoked_up_to_now(auth, clock):
 
 
 async def test_another_process_revokes(auth, store):
-    """[AUT22] A revocation that another server stored counts from the next refresh, which calls the listener once."""
+    """[AUT22] A revocation stored by another server applies from the next refresh, which calls the listener once."""
     token = sign(claims())
     principal = await auth.verify(token)
     noticed = []
@@ -72,7 +72,7 @@ async def test_another_process_revokes(auth, store):
 
 
 async def test_a_revocation_that_commits_late_is_found(auth, store):
-    """[AUT23] A number below the last one seen, committed after it, is not missed."""
+    """[AUT23] A revocation with a lower number that commits later is not missed."""
     principal = await auth.verify(sign(claims()))
     store.kept.append(Revocation(5, b"x", None, START_S))
     await auth.refresh()
@@ -84,7 +84,7 @@ async def test_a_revocation_that_commits_late_is_found(auth, store):
 
 
 async def test_what_the_store_forgot_is_forgotten(auth, store, clock):
-    """[AUT24] Once an hour all revocations are read again, so memory does not grow with their history."""
+    """[AUT24] All revocations are reloaded once an hour, so memory does not grow with their history."""
     for number in range(1, 300):
         store.kept.append(Revocation(number, number.to_bytes(32), None, START_S))
     await auth.refresh()
@@ -100,7 +100,7 @@ async def test_what_the_store_forgot_is_forgotten(auth, store, clock):
 
 
 async def test_an_older_cut_does_not_lift_a_newer(auth, store):
-    """[AUT25] Of two revocations of a user the later moment counts, whatever their order."""
+    """[AUT25] Of two revocations of a user the one with the later time applies, in any order."""
     store.kept += [Revocation(1, None, "u-1", START_S + 50), Revocation(2, None, "u-1", START_S - 50)]
     await auth.refresh()
 
@@ -122,8 +122,7 @@ async def test_revoked_while_its_user_is_entered(auth, store):
 
 
 async def test_a_long_look_does_not_undo_a_short_one(auth, store, clock):
-    """
-    [AUT27] While all are read again, what another refresh finds meanwhile stays found.
+    """[AUT27] Revocations that a refresh finds during a full reload are kept.
 
     The answer to the long look, which was older, replaced it: a token that had just been revoked held for two seconds.
     """
@@ -154,7 +153,7 @@ async def test_a_long_look_does_not_undo_a_short_one(auth, store, clock):
 
 
 async def test_two_logins_in_one_second_are_two_tokens(auth):
-    """[TID1] Two tokens made in the same second differ, and revoking one leaves the other."""
+    """[TID1] Two tokens issued in the same second differ, and revoking one does not revoke the other."""
     first, second = auth.mint("u-1", "anna")[0], auth.mint("u-1", "anna")[0]
     principal = await auth.verify(first)
 
@@ -166,7 +165,7 @@ async def test_two_logins_in_one_second_are_two_tokens(auth):
 
 
 async def test_an_own_token_from_a_clock_that_was_ahead_is_revoked(auth, clock):
-    """[TID2] Revoking a user ends a token that this server made while its clock was an hour ahead."""
+    """[TID2] Revoking a user revokes a token that this server issued while its clock was an hour ahead."""
     clock.now_s += 3600
     ahead = await auth.issue("u-1", "anna")
     clock.now_s -= 3600
@@ -181,7 +180,7 @@ async def test_an_own_token_from_a_clock_that_was_ahead_is_revoked(auth, clock):
 
 
 async def test_a_login_right_after_a_revocation_holds(auth, clock):
-    """[TID3] A token that is issued in the second of the revocation holds, also when the clock was half a second on."""
+    """[TID3] A token issued in the second of the revocation is valid, also if the clock was half a second ahead."""
     clock.now_s += 0.7
     await auth.revoke_user("u-1")
 
@@ -191,7 +190,7 @@ async def test_a_login_right_after_a_revocation_holds(auth, clock):
 
 
 async def test_a_login_at_a_server_that_did_not_hear_of_it(store, clock):
-    """[TID3] A token issued at another server right after the revocation holds: issuing looks into the store."""
+    """[TID3] A token issued at another server right after the revocation is valid: issuing reads the store."""
     here, there = Auth(store=store, clock=clock, secret=SECRET), Auth(store=store, clock=clock, secret=SECRET)
     await here.revoke_user("u-1")
 
@@ -202,7 +201,7 @@ async def test_a_login_at_a_server_that_did_not_hear_of_it(store, clock):
 
 @pytest.mark.parametrize("ahead_s", [1, LEAD_S, LEAD_S + 1, 3600, START_S * 1000])
 async def test_another_services_token_with_iat_ahead_is_revoked(auth, ahead_s):
-    """[TID4] Revoking a user ends tokens of another service whose `iat` lies ahead, near or far."""
+    """[TID4] Revoking a user revokes tokens of an outside service whose `iat` is in the future, near or far."""
     token = sign(claims(iat=START_S + ahead_s, exp=START_S * 2000))
     assert (await auth.verify(token)).user_id == "u-1"
 
@@ -212,7 +211,7 @@ async def test_another_services_token_with_iat_ahead_is_revoked(auth, ahead_s):
 
 
 async def test_a_provider_cannot_speak_for_this_servers_revocations(store, clock):
-    """[TID5] The claim that saves a token from a revocation counts only in a token of the server's own secret."""
+    """[TID5] The claim that exempts a token from a revocation counts only if the server's own secret signed it."""
     pem = PemKey(pem_of(ED_KEY), allowed=("EdDSA",))
     auth = Auth(store=store, clock=clock, secret=SECRET, outside=pem)
     token = outside_token("EdDSA", orbital_generation=99)
@@ -224,7 +223,7 @@ async def test_a_provider_cannot_speak_for_this_servers_revocations(store, clock
 
 
 async def test_a_number_from_before_a_restored_backup_saves_no_token(store, clock):
-    """[TID6] In a restored database, where numbers begin again, a later revocation still ends an older token."""
+    """[TID6] In a restored database, where numbers restart, a later revocation still revokes an older token."""
     auth = Auth(store=store, clock=clock, secret=SECRET)
     for _ in range(3):
         await auth.revoke_user("u-1")

@@ -18,7 +18,7 @@ from tests.unit.server.auth_support import (
 
 
 async def test_a_ticket_is_good_once(auth, store):
-    """[TIC1] A ticket gives back its principal once, whether it is asked for now or with waiting."""
+    """[TIC1] A ticket is redeemed for its principal once, by the immediate or the asynchronous call."""
     principal = await auth.verify(sign(claims()))
     first, life_s = await auth.issue_ticket(principal)
     second, _ = await auth.issue_ticket(principal)
@@ -37,7 +37,7 @@ async def test_a_ticket_is_good_once(auth, store):
     "user_id, username", [("4f0a8c1e-6d2b-4b7e-9a5f-0c1d2e3f4a5b", "ada"), ("a", "b"), ("x" * 64, "é" * 50)]
 )
 async def test_a_ticket_says_whose_it_is(auth, clock, user_id, username):
-    """[TIC6] A ticket begins with what the payload of each of its user's tokens begins with, newer ones too."""
+    """[TIC6] A ticket begins with a prefix that the tokens of its user share, newer ones too."""
     tokens = []
     for _ in range(3):
         tokens.append(auth.mint(user_id, username)[0])
@@ -51,7 +51,7 @@ async def test_a_ticket_says_whose_it_is(auth, clock, user_id, username):
 
 
 async def test_a_ticket_lives_thirty_seconds(auth, clock):
-    """[TIC2] After 30 seconds a ticket is worth nothing."""
+    """[TIC2] A ticket expires after 30 seconds."""
     principal = await auth.verify(sign(claims()))
     tickets = [(await auth.issue_ticket(principal))[0] for _ in range(2)]
 
@@ -62,7 +62,7 @@ async def test_a_ticket_lives_thirty_seconds(auth, clock):
 
 
 async def test_a_ticket_is_no_better_than_its_token(auth, clock):
-    """[TIC3] A ticket whose token has expired or was revoked meanwhile opens nothing."""
+    """[TIC3] A ticket is refused if its token has expired or was revoked meanwhile."""
     short = await auth.verify(sign(claims(exp=START_S + 10)))
     revoked = await auth.verify(sign(claims(userId="u-2")))
     tickets = [(await auth.issue_ticket(principal))[0] for principal in (short, revoked)]
@@ -74,7 +74,7 @@ async def test_a_ticket_is_no_better_than_its_token(auth, clock):
 
 
 async def test_waiting_tickets_are_bounded(auth, clock, monkeypatch):
-    """[TIC4] Old tickets are let go as new ones come, and over the bound the oldest goes."""
+    """[TIC4] Expired tickets are evicted as new ones are issued; above the bound the oldest is evicted."""
     monkeypatch.setattr(room, "MAX_TICKETS", 3)
     principal = await auth.verify(sign(claims()))
     tickets = [(await auth.issue_ticket(principal))[0] for _ in range(4)]
@@ -89,7 +89,7 @@ async def test_waiting_tickets_are_bounded(auth, clock, monkeypatch):
 
 
 async def test_tickets_may_wait_elsewhere(clock, store):
-    """[TIC5] With tickets that several servers share, asking now finds none, and asking with waiting does."""
+    """[TIC5] With shared tickets the immediate call finds none, and the asynchronous call does."""
 
     class Shared:
         def __init__(self) -> None:

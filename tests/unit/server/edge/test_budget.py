@@ -29,7 +29,7 @@ class FakeConnection:
 
 
 def test_a_proxy_has_no_budget_of_its_own():
-    """[ROOM2] Connections of a trusted proxy are many people's: only the total bounds them."""
+    """[ROOM2] Connections of a trusted proxy belong to many users: only the total bounds them."""
     budget = ConnectionBudget(most=100, most_of_one=2, exempt=lambda address: address == "10.0.0.1")
     behind_proxy, direct = [FakeConnection() for _ in range(10)], [FakeConnection() for _ in range(10)]
 
@@ -42,7 +42,7 @@ def test_a_proxy_has_no_budget_of_its_own():
 
 
 def test_nobody_can_make_room():
-    """[ROOM5] With every connection busy and none of them slow there is no room for another."""
+    """[ROOM5] If every connection is busy and none is slow, a further connection is refused."""
     budget = ConnectionBudget(most=2, most_of_one=10, exempt=lambda _address: False)
     busy = [FakeConnection(waits=False) for _ in range(2)]
     for number, line in enumerate(busy):
@@ -53,7 +53,7 @@ def test_nobody_can_make_room():
 
 
 def test_one_warning_a_minute(caplog: pytest.LogCaptureFixture):
-    """[ROOM4] Exhaustion is logged once, and again after a minute, however many connections come."""
+    """[ROOM4] Exhaustion is logged once, and again after a minute, regardless of the number of connections."""
     budget = ConnectionBudget(most=5, most_of_one=100, exempt=lambda _address: False)
 
     def fill(now_s: float) -> int:

@@ -49,7 +49,7 @@ def read(parser: FrameParser, stream: bytes) -> list[tuple[int, bytes]]:
 
 @given(streams([*FIRST_BYTES, COMPRESSED]), st.data())
 def test_frames_are_the_same_however_they_arrive(frames, data):
-    """[PRS1] The frames of a stream are the same in one piece, through the shared buffer, and split anywhere."""
+    """[PRS1] A stream yields the same frames in one piece, through the shared buffer, and split anywhere."""
     stream, expected = written(frames)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
     pieces = [stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
@@ -63,7 +63,7 @@ def test_frames_are_the_same_however_they_arrive(frames, data):
 
 @given(streams(FIRST_BYTES))
 def test_another_parser_finds_the_same(frames):
-    """[PRS2] A client's frames are those that the library `websockets` finds in the same stream."""
+    """[PRS2] The parser yields the frames that the library `websockets` finds in the same stream."""
     stream, _ = written(frames)
     reader = StreamReader()
     reader.feed_data(stream)
@@ -95,7 +95,7 @@ def test_another_parser_finds_the_same(frames):
 )
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_broken_start_is_refused(start: bytes, code: int, at_once: bool):
-    """[PRS3] A broken header ends the stream as soon as it can be known, behind the frames before it."""
+    """[PRS3] A malformed header ends the stream as soon as it is detectable, after the frames before it."""
     parser = FrameParser(limit_bytes=LIMIT)
     stream = masked(0x81, b"good") + (start if len(start) > 1 else start + b"\x80")
     pieces = [stream] if at_once else [stream[at : at + 1] for at in range(len(stream))]
@@ -110,7 +110,7 @@ def test_a_broken_start_is_refused(start: bytes, code: int, at_once: bool):
 
 
 def test_reads_are_small_until_a_frame_is_long():
-    """[PRS4] A read takes a small part of a flood, what is missing of a long frame, and never more than the buffer."""
+    """[PRS4] A read takes a small part of a flood, the missing rest of a long frame, and never more than the buffer."""
     parser = FrameParser(limit_bytes=10 * MOST_READ_BYTES)
 
     assert len(parser.buffer()) == READ_BYTES
@@ -123,7 +123,7 @@ def test_reads_are_small_until_a_frame_is_long():
 
 
 def test_connections_share_the_buffer():
-    """[PRS5] Two connections whose frames come in halves, in turn, each get their own."""
+    """[PRS5] Two connections whose partial frames alternate each get their own frames."""
     one, other = FrameParser(limit_bytes=LIMIT), FrameParser(limit_bytes=LIMIT)
     first, second = masked(0x81, b"one" * 100), masked(0x81, b"other" * 100)
 
@@ -134,7 +134,7 @@ def test_connections_share_the_buffer():
 
 
 def test_a_frame_byte_by_byte():
-    """[PRS6] A frame that comes byte by byte is kept once: what is there is not copied for each byte."""
+    """[PRS6] A frame that arrives byte by byte is buffered once: received bytes are not copied for each byte."""
     parser = FrameParser(limit_bytes=LIMIT)
     stream = masked(0x81, b"x" * 10_000)
     parser.feed(stream[:100])

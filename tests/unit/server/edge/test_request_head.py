@@ -28,7 +28,7 @@ def outcome(check, *head) -> RequestHead | type[OrbitalError]:
 
 
 def test_the_quick_check_agrees(seed: int):
-    """[HEAD1] An ordinary request is judged in one pass over its fields, with the same result as by every rule."""
+    """[HEAD1] An ordinary request is validated in one pass over its fields, with the same result as rule by rule."""
     drawn = random.Random(seed)
     found = set()
     for _ in range(3_000):

@@ -14,7 +14,7 @@ SIZES = st.integers(1, 10**10)
 
 @given(size=SIZES, first=st.integers(0, 10**11), length=st.none() | st.integers(1, 10**11))
 def test_a_range_is_within_the_medium(size: int, first: int, length: int | None):
-    """[MED9] From a byte on: what the medium has of it, or nothing to satisfy."""
+    """[MED9] A range from a byte on yields the rest of the medium, or is not satisfiable."""
     header = f"bytes={first}-{'' if length is None else first + length - 1}"
     if first >= size:
         with pytest.raises(RangeNotSatisfiable) as refusal:
@@ -28,13 +28,13 @@ def test_a_range_is_within_the_medium(size: int, first: int, length: int | None)
 
 @given(size=SIZES, count=st.integers(1, 10**11))
 def test_a_range_from_the_end(size: int, count: int):
-    """[MED9] So many bytes from the end, or all there are."""
+    """[MED9] A suffix range yields the last bytes, or the whole medium if it is shorter."""
     assert parse_range(f"bytes=-{count}", size) == (max(size - count, 0), size)
 
 
 @given(st.text(max_size=30))
 def test_anything_is_a_range_or_none(text: str):
-    """[MED9] Any Range header gets a part of the medium, all of it, or 416."""
+    """[MED9] Any Range header yields a part of the medium, the whole medium, or 416."""
     for header in (text, f"bytes={text}"):
         try:
             found = parse_range(header, 100)
@@ -44,7 +44,7 @@ def test_anything_is_a_range_or_none(text: str):
 
 
 def test_no_header_no_range():
-    """[MED9] Without the header everything is wanted."""
+    """[MED9] Without a Range header the whole medium is sent."""
     assert parse_range(None, 5) is None
 
 
@@ -62,6 +62,6 @@ def test_no_header_no_range():
     ],
 )
 def test_if_none_match(header: str, same: bool):
-    """[MED10] Tags are compared weakly, one by one (RFC 9110 §13.1.2); for If-Match strongly (§13.1.1)."""
+    """[MED10] If-None-Match compares tags weakly, one by one (RFC 9110 §13.1.2); If-Match strongly (§13.1.1)."""
     assert matches(header, '"e"') is same
     assert matches(header, '"e"', weakly=False) is (same and not header.startswith("W/"))

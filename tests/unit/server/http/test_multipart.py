@@ -97,7 +97,7 @@ _TEASING = st.lists(
     cuts=st.lists(st.integers(0, 3000), max_size=30),
 )
 async def test_cuts_make_no_difference(data: bytes, field: str, first: bool, cuts: list[int]):
-    """[MED6] Wherever the line cuts a body, whatever its bytes look like, fields and file come out as they went in."""
+    """[MED6] Fields and file are parsed unchanged, wherever the body is split and whatever bytes it contains."""
     parts = [part("chunk", data, filename="f"), part("a", field.encode())]
     body = b"".join(parts if first else reversed(parts)) + part("other", b"passed over") + END
 
@@ -109,7 +109,7 @@ async def test_cuts_make_no_difference(data: bytes, field: str, first: bool, cut
 
 @given(body=st.binary(max_size=300) | _TEASING, cuts=st.lists(st.integers(0, 300), max_size=10))
 async def test_anything_is_answered(body: bytes, cuts: list[int]):
-    """[MED6] Any bytes at all are a form or a refusal that has words."""
+    """[MED6] Any bytes parse as a form or are refused with a message."""
     for text in (body, part("chunk", b"x")[:20] + body, part("chunk", body) + body + END):
         try:
             await read(text, cuts=cuts)
@@ -123,7 +123,7 @@ async def test_anything_is_answered(body: bytes, cuts: list[int]):
 
 @pytest.mark.parametrize("over", [0, 1])
 async def test_the_file_s_limit_is_exact(over: int):
-    """[MED7] A file of just the limit passes, one byte more does not, wherever it is cut."""
+    """[MED7] A file of exactly the limit passes, and one byte more is refused, wherever the body is split."""
     body = part("chunk", bytes(5000 + over)) + END
     for cuts in ([], [100, 2000], list(range(0, 5000, 7))):
         if over:
@@ -146,13 +146,13 @@ async def test_small_things_have_limits_too():
 
 
 async def test_a_client_that_hangs_up():
-    """[MED6] A connection that ends midway is not logged as an error."""
+    """[MED6] A connection that ends within the body is not logged as an error."""
     with pytest.raises(ClientGone):
         await read(part("chunk", bytes(100))[:60], end=False)
 
 
 async def test_a_body_without_its_end():
-    """[MED6] A body that stops short of its last boundary is no form."""
+    """[MED6] A body that ends before its last boundary is refused."""
     with pytest.raises(ValidationFailed, match="ends before"):
         await read(part("chunk", b"x"))
     with pytest.raises(ValidationFailed, match="`chunk` is missing"):

@@ -20,7 +20,7 @@ def second(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_line_says_who_and_what(caplog: pytest.LogCaptureFixture):
-    """[REF2] A limit that is reached is one line with the address, the limit, the wait and the request's id."""
+    """[REF2] A reached limit is logged in one line with the address, the limit, the wait and the request id."""
     LimitLog().note(too_many(59.2, "signups"), address="192.0.2.7", request_id="abc")
 
     (line,) = caplog.records
@@ -34,7 +34,7 @@ def test_a_line_says_who_and_what(caplog: pytest.LogCaptureFixture):
 
 
 def test_lines_are_bounded(second: list[float], caplog: pytest.LogCaptureFixture):
-    """[REF2] However often a limit is reached: one line an address, limit and second, and twenty a second in all."""
+    """[REF2] Reached limits log at most one line per address, limit and second, and twenty per second in total."""
     log = LimitLog()
     for _ in range(2):
         for _ in range(500):

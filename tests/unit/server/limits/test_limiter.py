@@ -80,7 +80,7 @@ def limiter(request, clock):
 
 
 async def test_the_limit_passes_and_the_next_waits(limiter):
-    """[LMT1] So many hits pass; the next gets the seconds to wait, within the window, and `peek` returns the same."""
+    """[LMT1] Hits up to the limit pass; the next gets the seconds to wait, within the window, as `peek` returns."""
     assert await limiter.peek("login", "a", limit=3, window_s=60) is None
     assert [await limiter.hit("login", "a", limit=3, window_s=60) for _ in range(3)] == [None] * 3
 
@@ -91,7 +91,7 @@ async def test_the_limit_passes_and_the_next_waits(limiter):
 
 
 async def test_names_and_keys_are_apart(limiter):
-    """[LMT2] Another key, or the same under another name, has its own count."""
+    """[LMT2] Another key, or the same key under another limit, has its own count."""
     await limiter.hit("login", "a", limit=1, window_s=60)
 
     assert await limiter.hit("login", "b", limit=1, window_s=60) is None
@@ -100,7 +100,7 @@ async def test_names_and_keys_are_apart(limiter):
 
 
 async def test_looking_does_not_count(limiter):
-    """[LMT3] Peeking takes no attempt."""
+    """[LMT3] `peek` does not count as an attempt."""
     for _ in range(10):
         assert await limiter.peek("join", "a", limit=1, window_s=60) is None
 
@@ -108,7 +108,7 @@ async def test_looking_does_not_count(limiter):
 
 
 def test_local_answers_without_waiting(clock):
-    """[LMT4] In one process the answer is there at once, and time is the clock's."""
+    """[LMT4] Within one process the result is immediate, and time is the clock's."""
     limiter = LocalLimiter(clock)
     assert limiter.hit_now("connect", "a", limit=1, window_s=60) is None
     assert limiter.hit_now("connect", "a", limit=1, window_s=60) == 60
@@ -121,7 +121,7 @@ def test_local_answers_without_waiting(clock):
 
 
 def test_hit_is_cheap(clock):
-    """[LMT5] A hit, which every request pays, takes far less than 10 µs, with 10,000 users too."""
+    """[LMT5] A hit, which every request makes, takes far less than 10 µs, also with 10,000 users."""
     limiter = LocalLimiter(clock)
     keys = [f"user-{number % 10_000}" for number in range(30_000)]
 
@@ -137,7 +137,7 @@ def test_hit_is_cheap(clock):
 
 
 async def test_while_the_storage_is_away_each_counts_alone(clock, storage, caplog):
-    """[LMT6] A storage that fails shuts no door and opens none for good, and is left alone for five seconds."""
+    """[LMT6] If the storage fails, the server counts alone and does not use the storage for five seconds."""
     limiter = SharedLimiter(storage, clock=clock)
     storage.away = True
 
@@ -158,7 +158,7 @@ async def test_while_the_storage_is_away_each_counts_alone(clock, storage, caplo
 
 
 async def test_redis_is_shared(redis_server, clock):
-    """[LMT7] Two servers that count in one Redis count together."""
+    """[LMT7] Two servers that share one Redis share the counts."""
     first, second = (SharedLimiter.of(redis_server.url, clock=clock) for _ in range(2))
     try:
         assert await first.hit("connect", "a", limit=2, window_s=60) is None
@@ -173,7 +173,7 @@ async def test_redis_is_shared(redis_server, clock):
 
 
 async def test_a_redis_that_is_not_there(clock):
-    """[LMT6] If Redis does not answer, on a port or a Unix socket, a server counts alone."""
+    """[LMT6] If Redis does not respond, on a port or a Unix socket, the server counts alone."""
     for url in ("redis://127.0.0.1:1/0", "unix:///nonexistent/redis.sock"):
         limiter = SharedLimiter.of(url, clock=clock)
         try:

@@ -55,7 +55,7 @@ async def _end(readers):
 
 
 async def test_shares_are_taken_and_given_back(memory):
-    """[MEM1] A share counts until it is released; one that shrinks makes room at once."""
+    """[MEM1] A share counts until it is released; shrinking it frees memory at once."""
     first = await memory.take("ann", 40)
     assert memory.taken_bytes == 40
 
@@ -69,7 +69,7 @@ async def test_shares_are_taken_and_given_back(memory):
 
 
 async def test_a_share_does_not_grow_by_shrinking(memory):
-    """[MEM1] An answer that came out larger than its share keeps the share: nothing is taken unasked."""
+    """[MEM1] An answer that is larger than its share keeps its share: no memory is added implicitly."""
     held = await memory.take("ann", 40)
 
     memory.shrink(held, 90)
@@ -78,12 +78,12 @@ async def test_a_share_does_not_grow_by_shrinking(memory):
 
 
 async def test_one_answer_is_always_made(memory):
-    """[MEM1] With nothing else under way an answer is made, however large: else it could never be."""
+    """[MEM1] With no other answer in progress an answer of any size is admitted; otherwise it could never be sent."""
     assert (await memory.take("ann", 1000)).size_bytes == 1000
 
 
 async def test_who_finds_no_room_waits_for_it(memory):
-    """[MEM2] An answer that finds no room is made as soon as another is sent."""
+    """[MEM2] An answer that finds no room is admitted as soon as another one is sent."""
     held = [await memory.take(owner, 50) for owner in ("ann", "bob")]
     third = asyncio.create_task(memory.take("cat", 50))
     for _ in range(5):
@@ -97,7 +97,7 @@ async def test_who_finds_no_room_waits_for_it(memory):
 
 
 async def test_the_wait_has_an_end(memory):
-    """[MEM2] Who finds no room for ten seconds is answered 503 with a time to come back."""
+    """[MEM2] A request that finds no room for ten seconds gets 503 with Retry-After."""
     for owner in ("ann", "bob"):
         await memory.take(owner, 50)
     late = asyncio.create_task(memory.take("cat", 50))
@@ -111,7 +111,7 @@ async def test_the_wait_has_an_end(memory):
 
 
 async def test_the_slowest_reader_is_cut(memory):
-    """[MEM3] For an answer that finds no room the one is cut whose client took fewest bytes a second, and no other."""
+    """[MEM3] If an answer finds no room, only the answer with the lowest transfer rate is aborted."""
     readers = await _readers(memory, ("ann", 30), ("bob", 30), ("cat", 30))
     for reader, sent in zip(readers, (5000, 10, 900), strict=True):
         reader.held.sent_bytes = sent
@@ -124,7 +124,7 @@ async def test_the_slowest_reader_is_cut(memory):
 
 
 async def test_a_young_answer_is_not_cut(memory):
-    """[MEM3] An answer is not cut in its first five seconds, nor while it is being made."""
+    """[MEM3] An answer is not aborted in its first five seconds, nor while it is built."""
     (young,) = await _readers(memory, ("ann", 50))
     made = await memory.take("bob", 50)
     late = asyncio.create_task(memory.take("cat", 50))
@@ -142,7 +142,7 @@ async def test_a_young_answer_is_not_cut(memory):
 
 
 async def test_one_user_gets_half(memory):
-    """[MEM4] One user's answers take half at most: a further one cuts that user's slowest, and nobody else's."""
+    """[MEM4] One user's answers use at most half of the memory: a further one aborts that user's slowest answer."""
     own, other = await _readers(memory, ("ann", 40), ("bob", 20))
     own.held.sent_bytes = 900
     memory._clock.now_s += GRACE_S
@@ -155,7 +155,7 @@ async def test_one_user_gets_half(memory):
 
 
 async def test_who_goes_away_while_waiting_takes_nothing(memory):
-    """[MEM2] A request that ends while it waits leaves no share behind."""
+    """[MEM2] A request that is cancelled while it waits keeps no share."""
     held = [await memory.take(owner, 50) for owner in ("ann", "bob")]
     waiting = asyncio.create_task(memory.take("cat", 50))
     await asyncio.sleep(0)

@@ -91,7 +91,7 @@ def limiter(request, clock):
     ],
 )
 def test_the_address_of_an_attempt(peer, forwarded_for, address):
-    """[ADR1] It is the peer's, or the right-most untrusted one that a trusted peer passes on."""
+    """[ADR1] The client's address is the peer's, or the right-most untrusted one that a trusted peer forwards."""
     assert client_address(peer, forwarded_for, PROXIES) == address
 
 
@@ -102,7 +102,7 @@ def test_without_proxies_the_header_does_not_exist():
 
 @given(st.lists(st.text(max_size=40), max_size=4))
 def test_nobody_talks_themselves_into_another_address(forwarded_for):
-    """[ADR3] Regardless of the header that a client sends, the address that the proxy added is used."""
+    """[ADR3] Whatever header a client sends, the address that the proxy added is used."""
     assert client_address("10.0.0.1", [*forwarded_for, "198.51.100.1"], PROXIES) == "198.51.100.1"
     assert client_address("198.51.100.1", forwarded_for, PROXIES) == "198.51.100.1"
 
@@ -122,7 +122,7 @@ def test_nobody_talks_themselves_into_another_address(forwarded_for):
     ],
 )
 def test_origins(origin, allowed, answer):
-    """[ORI1] With no list any page may connect; with one, only the pages named, and who sends no Origin."""
+    """[ORI1] Without a list every origin may connect; with one, only the listed origins and requests without Origin."""
     assert origin_allowed(origin, frozenset(allowed), host="relay.example") is answer
 
 
@@ -148,13 +148,13 @@ def test_origins(origin, allowed, answer):
     ],
 )
 def test_the_own_page_is_never_shut_out(origin, host, answer):
-    """[ORI2] The page of the host that is asked may connect, whatever the list names."""
+    """[ORI2] The origin of the requested host may connect, whatever the list contains."""
     assert origin_allowed(origin, frozenset({"https://a.example"}), host=host) is answer
 
 
 @pytest.mark.parametrize("origin", ["null", "app://orbital", "https://a.example"])
 def test_origins_of_programs_may_be_named(origin):
-    """[ORI3] `null` and an application's own scheme may be allowed on purpose, and are not otherwise."""
+    """[ORI3] `null` and an application's own scheme are allowed only if they are listed."""
     settings = load({}, {"ORBITAL_ALLOWED_ORIGINS": f"https://b.example, {origin}"})
 
     assert origin_allowed(origin, settings.allowed_origins, host="relay.example")
@@ -171,7 +171,7 @@ async def _tries(policy, count, address=HOME, user_id="anna"):
 
 
 async def test_five_a_minute(limiter, clock):
-    """[ATT1] Five attempts of a user at an address pass, the sixth waits for the first to be a minute old."""
+    """[ATT1] Five attempts of a user from an address pass; the sixth waits until the first is a minute old."""
     policy = ConnectPolicy(Settings(), limiter)
     assert await _tries(policy, 3) == [None] * 3
     clock.now_s += 10
@@ -184,7 +184,7 @@ async def test_five_a_minute(limiter, clock):
 
 
 async def test_at_home_each_user_has_their_own(limiter):
-    """[ATT2] With `home` a user's attempts are no other's, nor a stranger's, nor the same user's elsewhere."""
+    """[ATT2] With `home` a user's attempts do not count for other users, anonymous clients, or another address."""
     policy = ConnectPolicy(Settings(), limiter)
     await _tries(policy, 5)
 
@@ -195,7 +195,7 @@ async def test_at_home_each_user_has_their_own(limiter):
 
 
 async def test_strangers_share_five(limiter):
-    """[ATT3] With `home`, attempts without a token that holds are five for the address, and leave the users theirs."""
+    """[ATT3] With `home`, attempts without a valid token are limited to five per address, apart from the users'."""
     policy = ConnectPolicy(Settings(), limiter)
 
     assert await _tries(policy, 6, user_id=None) == [None] * 5 + [60]
@@ -203,7 +203,7 @@ async def test_strangers_share_five(limiter):
 
 
 async def test_the_ceiling_of_an_address(limiter, clock):
-    """[ATT4] Sixty attempts of an address, by any user, and no more; refused ones do not count."""
+    """[ATT4] Sixty attempts of an address, by any users, are the maximum; refused ones do not count."""
     policy = ConnectPolicy(Settings(), limiter)
     assert await _tries(policy, 50, user_id="anna") == [None] * 5 + [60] * 45
     for user in range(11):
@@ -217,7 +217,7 @@ async def test_the_ceiling_of_an_address(limiter, clock):
 
 
 async def test_strict_counts_everybody_together(limiter):
-    """[ATT5] With `strict` the address has five, by any user."""
+    """[ATT5] With `strict` an address has five attempts for all users together."""
     policy = ConnectPolicy(Settings(connect_policy="strict"), limiter)
 
     tries = [await policy.admit(HOME, user) for user in ("anna", "bert", None, "anna", None, "cleo")]
@@ -237,7 +237,7 @@ async def test_a_network_of_addresses_is_one(limiter):
 
 
 async def test_a_ticket_takes_none(limiter):
-    """[ATT7] Looking, as a request for a ticket does, takes none of the attempts, but says 429 while none is left."""
+    """[ATT7] A check, as a request for a ticket makes, counts no attempt but returns 429 while none is left."""
     policy = ConnectPolicy(Settings(), limiter)
     assert [await policy.peek(HOME, "anna") for _ in range(20)] == [None] * 20
 
@@ -261,7 +261,7 @@ async def test_knocking_does_not_put_it_off(limiter, clock):
 
 
 async def test_settings_count(limiter):
-    """[ATT9] Limit and ceiling are the settings'."""
+    """[ATT9] The limit and the ceiling come from the settings."""
     policy = ConnectPolicy(Settings(connect_limit=2, connect_ceiling=3), limiter)
 
     assert await _tries(policy, 3) == [None, None, 60]
@@ -269,7 +269,7 @@ async def test_settings_count(limiter):
 
 
 def test_at_once(clock):
-    """[ATT10] When counting is in this process a handshake is decided without waiting, by the same counts."""
+    """[ATT10] With in-process counts a handshake is decided without waiting, and the counts are the same."""
     policy = ConnectPolicy(Settings(), LocalLimiter(clock))
 
     assert policy.local
@@ -280,7 +280,7 @@ def test_at_once(clock):
 
 
 async def test_a_place_taken_between_looking_and_counting(clock):
-    """[ATT11] Where servers share the counts and another takes the last place meanwhile, the attempt is refused."""
+    """[ATT11] If another server takes the last attempt of a shared count meanwhile, the attempt is refused."""
 
     class Racing(Elsewhere):
         async def peek(self, name, key, *, limit, window_s):
@@ -303,7 +303,7 @@ async def _refusal(call, *args):
 
 @pytest.mark.parametrize("name", ["login", "signup"])
 async def test_logins_and_signups(limiter, clock, name):
-    """[REQ1] Ten in 15 minutes from one address, login and signup each; the answer says when to come back."""
+    """[REQ1] Login and signup each allow ten requests in 15 minutes per address; the refusal has Retry-After."""
     limits = RequestLimits(Settings(), limiter)
     call = {"login": partial(limits.login, name="anna"), "signup": limits.signup}[name]
     other = {"signup": partial(limits.login, name="anna"), "login": limits.signup}[name]
@@ -324,7 +324,7 @@ async def test_logins_and_signups(limiter, clock, name):
 
 
 async def test_one_person_does_not_lock_the_household_out(limiter):
-    """[HOU1] Ten logins under one name leave the other names of the address theirs, up to sixty in all."""
+    """[HOU1] Ten logins under one name leave the other names of the address their own, up to sixty in total."""
     limits = RequestLimits(Settings(), limiter)
     for name in ("anna", "bert", "carl", "dora", "emil", "fred"):
         for _ in range(10):
@@ -336,7 +336,7 @@ async def test_one_person_does_not_lock_the_household_out(limiter):
 
 
 async def test_a_wider_limit_widens_the_ceiling(limiter):
-    """[HOU1] With a limit above the ceiling the limit counts for the address, too."""
+    """[HOU1] A limit above the ceiling raises the ceiling of the address, too."""
     limits = RequestLimits(Settings(login_limit=70), limiter)
 
     for _ in range(70):
@@ -346,7 +346,7 @@ async def test_a_wider_limit_widens_the_ceiling(limiter):
 
 
 async def test_joining_is_limited_by_address_and_by_user(limiter):
-    """[REQ2] Twenty tries to join in 15 minutes from one address, and by one user wherever they are."""
+    """[REQ2] Twenty attempts to join in 15 minutes are allowed per address, and per user from any address."""
     limits = RequestLimits(Settings(), limiter)
     for number in range(20):
         await limits.join(f"203.0.113.{number}", "anna")
@@ -359,7 +359,7 @@ async def test_joining_is_limited_by_address_and_by_user(limiter):
 
 
 async def test_other_requests(limiter, clock):
-    """[REQ3] Six hundred a minute by one user; the next waits, another user does not."""
+    """[REQ3] A user may send six hundred requests a minute; the next waits, and other users are unaffected."""
     limits = RequestLimits(Settings(), limiter)
     for _ in range(600):
         await limits.request("anna")
@@ -371,7 +371,7 @@ async def test_other_requests(limiter, clock):
 
 
 def test_other_requests_at_once(clock):
-    """[REQ4] When counting is in this process a request is decided without waiting."""
+    """[REQ4] With in-process counts a request is decided without waiting."""
     limits = RequestLimits(Settings(request_limit=1), LocalLimiter(clock))
     assert limits.local
     limits.request_now("anna")
@@ -382,7 +382,7 @@ def test_other_requests_at_once(clock):
 
 @given(st.floats(0.0001, 10_000))
 def test_whoever_keeps_to_the_seconds_gets_in(wait_s):
-    """[REQ5] `Retry-After` is whole seconds, never fewer than the wait, and at most one more."""
+    """[REQ5] `Retry-After` is in whole seconds, never less than the wait, and at most one second more."""
     seconds = too_many(wait_s, "attempts").retry_after_s
 
     assert wait_s <= seconds < wait_s + 1 or seconds == 1

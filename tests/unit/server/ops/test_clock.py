@@ -38,7 +38,7 @@ async def store(tmp_path):
 
 
 async def test_a_heartbeat_survives_the_server(store):
-    """[CLOCK6] The next start compares its clock with the heartbeat of the last run, and warns once."""
+    """[CLOCK6] At start the clock is compared with the last run's heartbeat, and a difference is logged once."""
     first = await GuardedClock.open(store, hold_hours=24, machine=Machine())
     await first.beat()
 
@@ -52,7 +52,7 @@ async def test_a_heartbeat_survives_the_server(store):
 
 
 async def test_an_accepted_clock_reaches_a_running_server(store, caplog):
-    """[CLOCK5] A running server believes its clock from the heartbeat after `orbital clock --accept`."""
+    """[CLOCK5] A running server trusts its clock from the first heartbeat after `orbital clock --accept`."""
     await (await GuardedClock.open(store, hold_hours=24, machine=Machine())).beat()
     clock = await GuardedClock.open(store, hold_hours=24, machine=Machine(NOW_MS + 40 * DAY_MS))
     assert clock.wall_ms() == NOW_MS
@@ -70,7 +70,7 @@ async def test_an_accepted_clock_reaches_a_running_server(store, caplog):
 
 
 async def test_after_the_hold_the_heartbeat_follows(store):
-    """[CLOCK4] A clock that was wrongly ahead once does not blind a server to the next leap for ever."""
+    """[CLOCK4] After one wrong jump ahead, the server still detects the next jump."""
     await store.accept_clock(wall_ms=NOW_MS + 40 * DAY_MS)
     machine = Machine()
     clock = await GuardedClock.open(store, hold_hours=24, machine=machine)
@@ -84,7 +84,7 @@ async def test_after_the_hold_the_heartbeat_follows(store):
 
 @pytest.mark.parametrize("off_ms, used_ms", [(8 * DAY_MS, 0), (-8 * DAY_MS, 0), (SKEW_MS - 1, SKEW_MS - 1)])
 async def test_a_machine_whose_clock_is_not_the_databases(store, monkeypatch, off_ms, used_ms):
-    """[CLOCK7] A server goes by the database's clock where its own is more than a minute off."""
+    """[CLOCK7] A server uses the database's clock if its own differs by more than a minute."""
 
     async def marks():
         return ClockMarks(NOW_MS, 0, NOW_MS)

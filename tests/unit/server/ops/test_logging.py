@@ -51,7 +51,7 @@ def _json(level="info"):
 
 
 def test_a_line_for_programs():
-    """[LOG1] A line of JSON has time, level, room, sentence and the facts beside it."""
+    """[LOG1] A JSON line has the time, level, logger, message and extra fields."""
     stream = _json()
 
     logging.getLogger("orbital.server").info("connection closed", extra={"code": 1000, "user_id": "ünïcode"})
@@ -68,7 +68,7 @@ def test_a_line_for_programs():
 
 
 def test_a_line_for_people():
-    """[LOG2] A line of text has the same, and colours only on a terminal."""
+    """[LOG2] A text line has the same fields, and colours only on a terminal."""
     plain, terminal = io.StringIO(), _Terminal()
     for stream in (plain, terminal):
         logs.configure(level="info", format="text", stream=stream)
@@ -83,7 +83,7 @@ def test_a_line_for_people():
 
 
 def test_the_form_follows_the_terminal():
-    """[LOG3] Without a format it is text on a terminal, and JSON elsewhere."""
+    """[LOG3] The default format is text on a terminal, and JSON otherwise."""
     for stream, is_json in ((io.StringIO(), True), (_Terminal(), False)):
         logs.configure(level="info", stream=stream)
         logging.getLogger("orbital.server").info("started")
@@ -91,7 +91,7 @@ def test_the_form_follows_the_terminal():
 
 
 def test_standard_error_is_the_place(capsys):
-    """[LOG4] Lines go to standard error, so that standard output is a command's own."""
+    """[LOG4] Log lines go to standard error, so that standard output has only the command's output."""
     logs.configure(level="info", format="json")
     logging.getLogger("orbital.server").info("started")
 
@@ -102,7 +102,7 @@ def test_standard_error_is_the_place(capsys):
 
 
 def test_levels():
-    """[LOG5] Ours are written from the level on, libraries' from warning on."""
+    """[LOG5] Orbital's lines are logged from the configured level on, those of libraries from WARNING on."""
     stream = _json(level="debug")
     for name in ("orbital.relay", "sqlalchemy.engine", "asyncio"):
         for level in ("debug", "info", "warning"):
@@ -123,7 +123,7 @@ def test_levels():
 
 
 def test_uvicorn_comes_by_our_way_and_its_requests_by_none():
-    """[LOG6] uvicorn's warnings are lines like ours; its line for a request, which has the query, is not written."""
+    """[LOG6] Warnings of uvicorn have the same format; its access line, which contains the query, is not logged."""
     stream = _json()
 
     logging.getLogger("uvicorn.access").info('127.0.0.1 - "GET /ws?token=%s" 101', TOKEN)
@@ -137,7 +137,7 @@ def test_uvicorn_comes_by_our_way_and_its_requests_by_none():
 
 
 def test_calling_it_again_does_not_double():
-    """[LOG7] Configured twice, each line is written once, to the later place."""
+    """[LOG7] If logging is configured twice, each line is written once, to the later destination."""
     first, second = _json(), _json()
 
     logging.getLogger("orbital.server").info("once")
@@ -147,7 +147,7 @@ def test_calling_it_again_does_not_double():
 
 
 def test_warnings_are_lines():
-    """[LOG8] What Python warns of is a line, not a stray text."""
+    """[LOG8] Python warnings are logged as lines, not printed as raw text."""
     stream = _json()
 
     with warnings.catch_warnings():
@@ -211,7 +211,7 @@ def _ways(token: str):
 @pytest.mark.parametrize("format", ["text", "json"])
 @pytest.mark.parametrize("way", list(_ways("")))
 def test_no_token_gets_into_a_line(way, format):
-    """[LOG10] A JWT and its signature are never in the log line, however it was sent; the line is logged."""
+    """[LOG10] A JWT and its signature never appear in a log line, in any form; the line itself is logged."""
     stream = io.StringIO()
     logs.configure(level="debug", format=format, stream=stream)
 
@@ -226,7 +226,7 @@ def test_no_token_gets_into_a_line(way, format):
 
 @given(st.binary(min_size=32, max_size=64), st.sampled_from(["ticket=", "token=", "Bearer ", "bearer.", '"ticket": "']))
 def test_no_ticket_gets_into_a_line(random, before):
-    """[LOG11] A ticket, which has no recognizable form, is redacted by the text before it."""
+    """[LOG11] A ticket, which has no recognizable form, is redacted by the text that precedes it."""
     ticket = base64.urlsafe_b64encode(random).rstrip(b"=").decode()
 
     assert ticket not in logs.without_secrets(f"GET /ws?{before}{ticket} HTTP/1.1")
@@ -243,7 +243,7 @@ def test_no_ticket_gets_into_a_line(random, before):
     ],
 )
 def test_other_secrets(text, shown):
-    """[LOG12] Parts of tokens, and passwords in addresses, are hidden, and the rest stays."""
+    """[LOG12] Parts of tokens, and passwords in addresses, are redacted, and the rest is kept."""
     assert logs.without_secrets(text) == shown
 
 
@@ -264,13 +264,13 @@ def test_other_secrets(text, shown):
     ],
 )
 def test_what_is_no_secret_stays(text):
-    """[LOG13] Ordinary words, names and ids are left alone."""
+    """[LOG13] Ordinary words, names and ids are not redacted."""
     assert logs.without_secrets(text) == text
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
 def test_nobody_writes_lines_of_their_own(format):
-    """[LOG14] Line ends and terminal codes in what a client sent make neither a second line nor colours."""
+    """[LOG14] Newlines and terminal codes in client input cause neither a second line nor colours."""
     stream = io.StringIO()
     logs.configure(level="info", format=format, stream=stream)
 

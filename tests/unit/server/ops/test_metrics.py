@@ -148,7 +148,7 @@ def test_numbers_move(metrics, sources):
 
 
 def test_lag_of_those_behind(metrics, sources):
-    """[MET3] Lag is the events yet to be sent, up to the one after which nothing is, added up and of the furthest."""
+    """[MET3] Lag is the number of events still to be sent, up to the subscription's end, as a sum and as a maximum."""
     _behind(sources.relay.hub, (10, 15, None), (0, 100, 40))
     _behind(sources.relay.hub, (7, 7, None))
 
@@ -160,7 +160,7 @@ def test_lag_of_those_behind(metrics, sources):
 
 
 def test_media(metrics, sources):
-    """[MET15] Media under way, carried and collected; what is stored, once a round of the clean-up has looked."""
+    """[MET15] Media in progress, transferred and deleted are reported; stored media after each clean-up run."""
     counters = sources.media.counters
     counters.collected["abandoned"] += 2
     before = {name for name, *_ in _samples(metrics)}
@@ -184,7 +184,7 @@ def test_media(metrics, sources):
 
 
 def test_requests_by_route(metrics, sources):
-    """[MET4] Answers are counted by method, route and status; methods that nobody uses count as one."""
+    """[MET4] Responses are counted by method, route and status; unknown methods share one label."""
     for _ in range(3):
         sources.counters.answered("/v1/messages", "POST", 200)
     sources.counters.answered("/v1/messages", "POST", 429)
@@ -201,7 +201,7 @@ def test_requests_by_route(metrics, sources):
 
 
 def test_batches(metrics, sources):
-    """[MET5] Sizes and times of batches are histograms: at or below each bound, their number and their sum."""
+    """[MET5] Batch sizes and times are histograms: the count at or below each bound, the total count and the sum."""
     for drafts, seconds in ((1, 0.0004), (3, 0.003), (512, 0.003), (600, 9.0)):
         sources.counters.batch(drafts, seconds)
 
@@ -220,7 +220,7 @@ def test_batches(metrics, sources):
 
 @given(st.lists(st.floats(-10, 1000)), st.lists(st.integers(-5, 900), min_size=1, unique=True).map(sorted))
 def test_buckets_add_up(values, bounds):
-    """[MET6] A bucket holds what is at or below its bound, the last holds all."""
+    """[MET6] A bucket counts the values at or below its bound; the last one counts all."""
     spread = Histogram(bounds)
     for value in values:
         spread.observe(value)
@@ -233,7 +233,7 @@ def test_buckets_add_up(values, bounds):
 
 
 def test_the_form_is_prometheus(metrics):
-    """[MET7] The text parses, has help and kind for each name, no series of the library's own, and its content type."""
+    """[MET7] The text parses, has HELP and TYPE for each name, no default series, and the right content type."""
     body, content_type = metrics.render()
     families = {family.name: family for family in text_string_to_metric_families(body.decode())}
 
@@ -248,7 +248,7 @@ def test_the_form_is_prometheus(metrics):
 
 
 def test_two_servers_in_one_process_count_apart(sources):
-    """[MET8] Nothing is kept in the library's global registry."""
+    """[MET8] No metric is registered in the library's global registry."""
     other = SimpleNamespace(**{**vars(sources), "counters": ServerCounters()})
     first, second = Metrics(sources), Metrics(other)
     sources.counters.answered("/", "GET", 200)
@@ -258,7 +258,7 @@ def test_two_servers_in_one_process_count_apart(sources):
 
 
 async def test_workers_are_told_apart(sources, tmp_path: Path):
-    """[MET11] A worker tells the others' numbers beside its own, each under the label `worker`; nothing is added up."""
+    """[MET11] A worker reports the metrics of all workers, each with the label `worker`, and does not add them up."""
     made = []
     for number in (1, 2):
         siblings = Siblings(tmp_path, number, 2)
@@ -301,7 +301,7 @@ async def test_a_worker_of_another_version_is_left_out(sources, tmp_path: Path):
 
 
 def test_the_reference_is_current():
-    """[MET10] docs/reference/metrics.md is what the table says now, a row for each."""
+    """[MET10] docs/reference/metrics.md equals the page that the table of metrics generates, with a row for each."""
     written = (ROOT / "docs" / "reference" / "metrics.md").read_text(encoding="utf-8")
 
     assert written == room.reference(), "run: python -m orbital_relay.server.ops.metrics > docs/reference/metrics.md"

@@ -29,7 +29,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_all_are_asked(tmp_path: Path):
-    """[MET13] A worker fetches the snapshots of all others, and none from itself."""
+    """[MET13] A worker fetches the snapshots of all other workers, and not its own."""
     async with AsyncExitStack() as reports:
         for number in (1, 2, 3):
             await reports.enter_async_context(Siblings(tmp_path, number, 3).serve(lambda number=number: b"%d" % number))
@@ -38,7 +38,7 @@ async def test_all_are_asked(tmp_path: Path):
 
 
 async def test_who_replaces_a_worker_has_its_place(tmp_path: Path):
-    """[MET14] The socket that a killed worker left behind is no hindrance to the next one."""
+    """[MET14] The socket of a killed worker does not prevent the next worker from starting."""
     gone = socket.socket(socket.AF_UNIX)
     gone.bind(str(tmp_path / "1"))
     gone.close()
@@ -49,7 +49,7 @@ async def test_who_replaces_a_worker_has_its_place(tmp_path: Path):
 
 
 async def test_large_numbers(tmp_path: Path):
-    """[MET18] A report arrives whole, in any number of pieces."""
+    """[MET18] A report is read completely, in any number of pieces."""
     large = bytes(range(256)) * 4096
 
     async with Siblings(tmp_path, 1, 2).serve(lambda: large):
@@ -58,7 +58,7 @@ async def test_large_numbers(tmp_path: Path):
 
 @pytest.mark.usefixtures("soon")
 async def test_who_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """[MET16] One that is gone, one that is silent and one that does not end are left out, and hold nobody up."""
+    """[MET16] A worker that is gone, silent or sends without end is skipped and delays no one."""
     monkeypatch.setattr(room, "MAX_SNAPSHOT_BYTES", 1000)
     closed = asyncio.Event()
 
@@ -78,7 +78,7 @@ async def test_who_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.usefixtures("soon")
 async def test_who_asks_and_does_not_read(tmp_path: Path):
-    """[MET17] One that asks and does not read is let go of."""
+    """[MET17] A client that requests a report and does not read it is disconnected."""
     async with Siblings(tmp_path, 1, 2).serve(lambda: bytes(4_000_000)):
         with socket.socket(socket.AF_UNIX) as asking:
             asking.connect(str(tmp_path / "1"))

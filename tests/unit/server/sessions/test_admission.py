@@ -54,7 +54,7 @@ class WaitingHandshake:
 
 
 async def test_let_in(auth, clock):
-    """[DOO1] A token that holds opens the handshake, also when that takes a while."""
+    """[DOO1] A valid token opens the handshake, also if verification takes time."""
     handshake = WaitingHandshake(auth, clock)
     deciding = await handshake.knock()
 
@@ -64,7 +64,7 @@ async def test_let_in(auth, clock):
 
 
 async def test_revoked_while_the_door_is_opened(auth, clock):
-    """[DOO14] A token that is revoked while its handshake is decided no longer opens the handshake: 401."""
+    """[DOO14] A token that is revoked during its handshake no longer opens it: 401."""
     handshake = WaitingHandshake(auth, clock)
     deciding = await handshake.knock()
 
@@ -75,7 +75,7 @@ async def test_revoked_while_the_door_is_opened(auth, clock):
 
 
 async def test_draining_while_the_door_is_opened(auth, clock):
-    """[DRAIN1] A handshake that is undecided when the server begins to go down is 503, like those after it."""
+    """[DRAIN1] A handshake that is pending when the server starts to drain gets 503, like later ones."""
     handshake = WaitingHandshake(auth, clock)
     deciding = await handshake.knock()
 

@@ -59,7 +59,7 @@ class QuietLine:
 
 
 async def test_nothing_is_left_to_do_after_the_end():
-    """[TOK3] Once its token has expired a connection waits for its Close alone; it does not look at the time again."""
+    """[TOK3] After its token expired a connection only waits for the Close frame, and sets no further timer."""
     clock = Clock()
     node = Node(MemoryStore(Disorder(0)), clock, None)
     await node.start()
@@ -91,7 +91,7 @@ LONG = {
 
 @pytest.mark.parametrize("kind", LONG)
 async def test_long_frames_that_wait_are_few(kind):
-    """[SLOW1] What waits for the store is bounded in bytes: over two of the longest frames nothing more is read."""
+    """[SLOW1] Frames that wait for the store are bounded in bytes: above two maximum frames, reading is paused."""
     store = MemoryStore(Disorder(0))
     store.groups[uuid_of(1)] = Group(uuid_of(1), creator=2, code="")
     node = Node(store, Clock(), None)
@@ -116,7 +116,7 @@ async def test_long_frames_that_wait_are_few(kind):
 
 
 async def test_a_token_that_is_revoked_while_it_is_verified():
-    """[TOK6] A newer token that was revoked while its signature was checked is refused; the old one stays."""
+    """[TOK6] A newer token that is revoked while it is verified is refused; the old one stays valid."""
     node = Node(MemoryStore(Disorder(0)), Clock(), None)
     await node.start()
     newer = Principal(1, "ada", "ada", 5e9)

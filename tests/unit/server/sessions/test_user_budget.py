@@ -51,7 +51,7 @@ def spend(budgets: UserBudgets, connection: Connection, *, size_bytes: int = 0) 
 
 
 async def test_one_budget_over_all_connections():
-    """[FLOOD1] A user's frames on all connections draw on one budget; another user's are not held."""
+    """[FLOOD1] The frames of a user on all connections share one budget; other users are not paused."""
     budgets, log = UserBudgets(frame_rate=50, clock=Clock()), []
     lines = [Connection(str(number), log) for number in range(40)]
     other = Connection("bob", log)
@@ -67,14 +67,14 @@ async def test_one_budget_over_all_connections():
 
 
 async def test_long_frames_cost_more():
-    """[FLOOD2] A frame costs one for itself and one for each 4 KiB of it."""
+    """[FLOOD2] A frame costs one unit and one more for each 4 KiB of its size."""
     budgets, log = UserBudgets(frame_rate=50, clock=Clock()), []
 
     assert spend(budgets, Connection("a", log), size_bytes=56 * 1024) == 400 // (1 + 56 * 1024 // FRAME_BYTES) + 1
 
 
 async def test_released_one_at_a_time():
-    """[FLOOD3] Held connections go on in their order, one at a time, as the budget fills; none is refused."""
+    """[FLOOD3] Paused connections resume in order, one at a time, as the budget refills; none is refused."""
     clock, log = Clock(), []
     budgets = UserBudgets(frame_rate=50, clock=clock)
     lines = [Connection(name, log) for name in "abc"]
@@ -91,7 +91,7 @@ async def test_released_one_at_a_time():
 
 
 async def test_what_is_kept_of_a_user():
-    """[FLOOD4] A user is forgotten once the budget is full again; a connection that ends is not released."""
+    """[FLOOD4] A user's budget is deleted once it is full again; a connection that ends is not resumed."""
     clock, log = Clock(), []
     budgets = UserBudgets(frame_rate=50, clock=clock)
     line = Connection("a", log)
