@@ -18,14 +18,14 @@ from tests.support.programs import CHECKOUT
 
 SOURCE = CHECKOUT / "src" / "orbital_relay"
 _MADE = {"node_modules", "var", "dist", "__pycache__"}
-# Spelt in pieces, so that this file does not hold what it looks for.
+# Written in parts, so that this file does not contain what it searches for.
 _UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
 _OF_ONE_MACHINE = re.compile(r"(?<![\w.])/(?:ro" + r"ot|wo" + r"rk|ho" + r"me/[a-z]+)/")
 _REGISTRY = re.compile(
     r"(?:files\.python" + r"hosted|py" + r"pi|registry\.np" + r"mjs|registry\.yarn" + r"pkg)\.(?:org|com)"
 )
 
-# What a line of a pip requirements file begins with that says where to look.
+# How a line of a pip requirements file begins that names an index.
 _FETCHED_FROM = re.compile(r"^(?:-[fi] |--find-links|--index-url|--extra-index-url)")
 
 

@@ -30,7 +30,7 @@ def test_every_package_names_the_same_oldest_node():
     assert all(version[0] == OLDEST[0] and version >= OLDEST for version in pinned.values())
 
 
-def test_an_older_node_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_older_node_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """[NODE2] A Node on PATH that is older than `engines` is not used by the Python tests."""
     older = tmp_path / "node"
     older.write_text(f"#!/bin/sh\necho v{OLDEST[0]}.{OLDEST[1] - 1}.0\n")

@@ -163,7 +163,7 @@ async def test_proxy_by_command(echo: int):
     assert answers[2] == {"done": "stats", "accepted": 1, "open": 1, "bytes_up": 1, "bytes_down": 1}
 
 
-# Small things
+# Helpers
 
 
 def test_link_and_opaque():

@@ -1,4 +1,4 @@
-"""The bench itself: what it counts is what was there."""
+"""The bench itself: its counts are correct."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_delivery_is_counted_once(floor):
     assert 0 < result["each"]["p50"] <= result["each"]["p99"] <= result["last"]["max"]
 
 
-def test_stalled_listeners_are_not_waited_for(floor):
+def test_stalled_listeners_are_not_awaited(floor):
     """[BENCH2] A listener that never reads counts neither as delivered to nor as missing."""
     layout = systems.Layout(groups=1, members=5, posters=1)
     with load.Load(floor.host, floor.port, core=None) as side:

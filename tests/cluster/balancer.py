@@ -1,4 +1,4 @@
-"""A load balancer as bad as they come: every connection goes to another server, and ends when a test says so."""
+"""A worst-case load balancer: every connection goes to another server, and ends when a test requests it."""
 
 from __future__ import annotations
 

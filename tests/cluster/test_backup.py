@@ -57,7 +57,7 @@ async def test_restoring_an_older_backup(serve, tmp_path: Path, postgres_cluster
             async with await back.connect() as socket:
                 answer = await socket.subscribe(group.id, since={group.id: since})
                 assert answer["data"]["groups"][group.id] == {"seq": 6, "recovered": recovered}
-        # Its number 7 was another event once: only the hash shows it.
+        # Its number 7 used to be another event: only the hash shows it.
         was = (await _hash_of(server, ann, group, data, serve))[7]
         posted = await back.say(group)
         assert posted["seq"] == 7

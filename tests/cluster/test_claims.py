@@ -1,4 +1,4 @@
-"""Claims of one-time keys at two servers at once, one of which is killed meanwhile."""
+"""Concurrent claims of one-time keys at two servers, one of which is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_a_storm_of_key_claims(cluster_of: Callable[..., list[Server]]):
             for device, ids in given.items():
                 key = f"{number}-{device}-{turn}"
                 bundle = await _claim(who, group, ann, device, servers, key)
-                # A repeated claim is the same claim, at whichever server.
+                # A repeated claim is the same claim at any server.
                 assert await _claim(who, group, ann, device, servers, key) == bundle
                 if not bundle["last_resort"]:
                     ids.append(bundle["hpke_pre_key"]["id"])

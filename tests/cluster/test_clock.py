@@ -1,4 +1,4 @@
-"""A server of a cluster whose clock is wrong: libfaketime moves its time."""
+"""A server of a cluster whose clock is wrong: libfaketime sets its time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_one_server_is_8_days_ahead(serve, postgres_url: str, redis_server
         async with Person(wrong.url, user_id=ann.user_id, username=ann.username, token=ann.token) as there:
             posted = await there.say(group)
             assert abs(posted["server_timestamp"] / 1000 - time.time()) < 60
-            # Another server's expired key or event would go in the first round of the periodic work.
+            # The first round of the periodic work would delete another server's expired key or event.
             started_s = time.monotonic()
             await eventually(lambda: time.monotonic() - started_s > 1, what="ten rounds of pruning")
             assert [event["seq"] for event in await there.events(group)] == [1, 2, 3, 4, 5]

@@ -1,4 +1,4 @@
-"""The files in deploy/, run or read as far as a test can."""
+"""The files in deploy/, run or parsed as far as a test can."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_through_nginx(front: Front, servers: list[Server]):
     assert set(homes) == {0, 1}, "users are spread over the servers"
     assert ways == dict.fromkeys(("header", "subprotocol", "query", "ticket"), 32)
 
-    # What went wrong above and what goes wrong now is logged, and no token with it.
+    # The failures above and below are logged, without a token.
     servers[homes[0]].kill()
     with pytest.raises(Exception):  # noqa: B017 - whatever the client makes of a connection that ends
         async with httpx.AsyncClient(base_url=front.url, verify=front.tls) as http:
@@ -244,7 +244,7 @@ def test_the_image_is_built(tmp_path: Path):
     installed = {each["name"].lower() for each in json.loads(listed.stdout)}
     assert {"orbital-relay", "uvicorn", "asyncpg", "redis", "obstore"} <= installed
     assert not {"hatchling", "editables", "pip", "setuptools", "trove-classifiers"} & installed
-    # What runs in the image: its command, and its health check.
+    # The image runs its command and its health check.
     program = Program(
         [opt / "orbital" / "bin" / "orbital", "serve"],
         env={"PATH": str(opt / "orbital" / "bin"), "ORBITAL_DATA_DIR": str(tmp_path / "data"), "PORT": "0"},
@@ -297,7 +297,7 @@ def test_compose_is_complete():
     assert set(services) == {"orbital-1", "orbital-2", "postgres", "redis", "nginx"}
     (one,), (two,) = (services[name].pop("networks").values() for name in ("orbital-1", "orbital-2"))
     assert services["orbital-1"] == services["orbital-2"]
-    # nginx looks names up once: an address that Docker gave would be another one after an upgrade.
+    # nginx resolves names once: an address that Docker assigned would change with an upgrade.
     (pool,) = document["networks"]["orbital"]["ipam"]["config"]
     addresses = [ipaddress.ip_address(each["ipv4_address"]) for each in (one, two)]
     assert addresses[0] != addresses[1]

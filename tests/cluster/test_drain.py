@@ -1,4 +1,4 @@
-"""A server that stops closes its connections at the pace that was set."""
+"""A server that stops closes its connections at the configured rate."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ async def test_connections_are_closed_at_a_pace(serve):
     assert again.json()["error"] == "UNAVAILABLE"
     assert int(again.headers["Retry-After"]) >= 1
     assert codes == [1012] * COUNT
-    # The first goes at once, the last after all the others.
+    # The first closes at once, the last after all the others.
     assert max(closed) - min(closed) > (COUNT - 2) / PACE

@@ -1,4 +1,4 @@
-"""A primary that dies, and a standby that lagged takes over behind the same address."""
+"""A primary that fails, and a lagging standby that takes over behind the same address."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_a_standby_that_lagged_takes_over(serve, own_postgres: Postgres, s
         for _ in range(10):
             await ann.say(group)
         await eventually(lambda: _replayed(standby) == 12, what="the standby has it all")
-        # Cut off: what follows is on the primary alone.
+        # The standby is disconnected: later events are on the primary only.
         await asyncio.to_thread(standby.stop)
         for _ in range(10):
             await bob.say(group)

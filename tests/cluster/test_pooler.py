@@ -31,7 +31,7 @@ async def test_session_pooling_works(pooled: str):
     group = group_of(ann)
     await put_one(store, stamps, group)
 
-    # Twice: the driver takes settings away when a connection goes back to its pool.
+    # Twice: the driver resets settings when a connection returns to its pool.
     for _ in range(2):
         assert refusals(await put(store, stamps, message(ann, group.group_id))) == [None]
         async with store._append_pool.acquire() as raw:

@@ -1,4 +1,4 @@
-"""Several servers on one PostgreSQL, as far as the store goes: races between them, and a database that goes away."""
+"""The store of several servers on one PostgreSQL: races between them, and an unreachable database."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ async def test_one_key_and_a_code_that_is_replaced(
     """
     [RETRY] A user who joins with one key at two servers gets one response, though the code is replaced meanwhile.
 
-    The second try looked for the key before the first was stored, and for the code after it was replaced: 404 to
+    The second request read the key before the first was stored, and the code after it was replaced: 404 for
     a member of the group.
     """
     stamps = Stamps()
@@ -320,7 +320,7 @@ async def test_a_busy_pool_is_not_an_unreachable_database(postgres_url: str, cap
     """
     [BUSY1] While all reading connections are in use, a request that waits too long gets `busy`.
 
-    It said "the database cannot be reached" and was taken for not ready.
+    It reported "the database cannot be reached", and the server was not ready.
     """
     store = await PostgresStore.open(postgres_url)
     slow = [asyncio.create_task(store._read(_sleep, 5.0)) for _ in range(READERS)]

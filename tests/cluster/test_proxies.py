@@ -141,7 +141,7 @@ async def test_no_hidden_request(in_front):
             try:
                 answers[path, upgrade] = await raw(front, head.encode(), hidden)
             except (ConnectionError, ssl.SSLError):
-                # The proxy closed on what it did not want to read; that hides nothing.
+                # The proxy closed the connection on bytes that it rejects; that hides no request.
                 answers[path, upgrade] = b""
     counts = httpx.get(f"{server.url}/metrics").text
 
@@ -203,7 +203,7 @@ async def test_no_token_in_a_log(in_front):
         except websockets.InvalidStatus as exc:
             statuses.append(exc.response.status_code)
     async with client(front) as http:
-        # The health check of a proxy that has one sees it; the others find out by trying.
+        # A proxy with a health check detects it; the others detect it by a failed request.
         assert (await http.get("/health/ready")).status_code in {502, 503}
     await asyncio.to_thread(front.program.terminate)
 

@@ -1,4 +1,4 @@
-"""The bus on a Redis that goes away, freezes, comes back empty, or is a Cluster."""
+"""The bus on a Redis that is unreachable, freezes, restarts empty, or is a Cluster."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_the_buffer_for_redis_is_bounded(redis_server: Redis, ears):
         await asyncio.sleep(0)
 
     assert one._session is session, "it is not yet known to be away"
-    # 4 MiB wait here, and what the system takes waits there.
+    # 4 MiB are buffered in the server, and the rest in the kernel.
     assert one.dropped > 50
     redis_server.thaw()
 
@@ -137,7 +137,7 @@ async def test_an_exception_in_the_server(redis_server: Redis, ears, caplog: pyt
     """
     [CLUSTER] A message that raises an exception in the server is dropped, with an error in the log.
 
-    It ended the bus: the server received and sent nothing until it was restarted.
+    It stopped the bus: the server received and sent nothing until it was restarted.
     """
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
@@ -253,7 +253,7 @@ async def test_sharded_on_a_cluster(redis_cluster: Cluster):
         two.inbox.messages.clear()
 
         async def received() -> bool:
-            # The first publish finds out that the slot has moved, and is lost.
+            # The first publish detects that the slot has moved, and is lost.
             await one.publish(groups[0], b"moved")
             return bool(two.inbox.messages)
 

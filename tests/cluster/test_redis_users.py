@@ -1,4 +1,4 @@
-"""Redis users whose access list leaves commands out, and passwords that an address has to encode."""
+"""Redis users whose ACL omits commands, and passwords that a URL must encode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A token that was revoked at one server holds at none: Redis tells the others at once, the database in any case."""
+"""A token that is revoked at one server is invalid at all: Redis notifies them at once, the database in any case."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def _log_out_here_and_there(pair: list[Server]) -> None:
 
                 assert await socket.until_closed() == 1008
                 assert await _status(there, ann.token) == 401
-                # Nobody else's.
+                # Other users' tokens stay valid.
                 assert await _status(there, bob.token) == 200
                 await other.subscribe()
 

@@ -62,7 +62,7 @@ async def test_events_reach_other_servers(pair: list[Server]):
         for socket in (here, there):
             await _reach(socket, group, 32)
             assert [frame for frame in socket.frames if "seq" in frame] == events[2:]
-        # With a comparison every five seconds as the only way, half of the waits would be over two.
+        # If only the comparison every five seconds found them, half of the waits would exceed two seconds.
         assert sorted(waits)[len(waits) // 2] < 1
 
 
@@ -212,7 +212,7 @@ async def test_without_redis(pair: list[Server], redis_server: Redis):
             assert time.monotonic() - began < 3
         await _reach(there, group, 8, deadline_s=10)
 
-        # A new subscription while Redis is unreachable, and one that began before, both go on when it is back.
+        # A new subscription while Redis is unreachable, and an earlier one, both work when it is reachable again.
         late = await bob.listen(group)
         redis_server.start()
 

@@ -1,4 +1,4 @@
-"""What servers keep together in Redis: tickets that open one door once, and who is online."""
+"""State that servers share in Redis: tickets that are valid once, and presence."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_a_ticket_of_unknown_state_is_valid_once(redis_server: Redis, redi
     given = await tickets.put("ticket", principal, life_s=30)
     redis_server.thaw()
     client: Any = await redis.client()
-    # What was sent before it froze is done once it answers, if it is done at all.
+    # Commands sent before it froze are executed once it answers, if at all.
     await eventually(lambda: answers(client.ping), what="Redis is back")
 
     assert await tickets.take(given) == principal
@@ -150,7 +150,7 @@ async def test_a_cluster_that_is_reachable_late(redis_cluster: Cluster):
     for limiter in (one, two):
         async with asyncio.timeout(10):
             assert await limiter.hit("connect", "early", limit=1, window_s=3600) is None
-        # From now on no answer is too late, and none is done without.
+        # From now on no response is late, and every command waits for one.
         limiter._away_until_s, limiter._answer_s = 0, 30
     for program in redis_cluster.programs:
         program.thaw()
@@ -174,7 +174,7 @@ async def test_a_clock_jump_moves_no_window(redis_server: Redis):
     """
     [LMW1] A jump of the wall clock, accepted or not, neither ends nor extends a window.
 
-    The library read the system's clock itself: a leap of 20 minutes forgot every login of the last 15.
+    The library read the system clock itself: a jump of 20 minutes discarded every login of the last 15.
     """
 
     class Leaping(SystemClock):
@@ -232,7 +232,7 @@ async def test_an_unconfirmed_entry_is_deleted(redis_server: Redis, desks: list[
     redis_server.freeze()
     one.set(group_id, ANN)
     async with asyncio.timeout(30):
-        # Taken up, and put back unanswered.
+        # Claimed, and returned unanswered.
         while group_id in one._dirty:
             await asyncio.sleep(0.01)
         while group_id not in one._dirty:
@@ -249,7 +249,7 @@ async def test_a_late_sweep_deletes_nothing_alive(desks: list[Desk], redis: Shar
     """
     [PRESENCE] A server that was considered dead, and swept late by another server, stays registered.
 
-    It came back under its old name, and the sweep took what it had just written, for twenty minutes.
+    It registered again under its old name, and the sweep deleted its new entries, for twenty minutes.
     """
     one, two = desks
     group_id = GroupId(new_id())

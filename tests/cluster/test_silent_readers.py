@@ -1,4 +1,4 @@
-"""Clients that ask for large answers and read none of them, on a real PostgreSQL: its sessions stay free for others."""
+"""Clients that request large responses and read none, on a real PostgreSQL: its sessions stay free for others."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_sessions_are_free_while_nobody_reads(
     """
     [SILENT1] While 24 large responses and 12 catch-ups are not read, no PostgreSQL session is held for them.
 
-    Another member reads the same pages meanwhile. The memory for answers is wide here, so it is not what bounds them.
+    Another member reads the same pages meanwhile. The memory limit for responses is high here, so it does not apply.
     """
     server = serve(env={"DATABASE_URL": postgres_url, "ORBITAL_ANSWER_MEMORY_BYTES": str(4 * 1024**3)})
     ann: Person = await people(server.url)

@@ -1,4 +1,4 @@
-"""Everything at once: servers, Redis, PostgreSQL and the network fail while people post; all logs end whole."""
+"""Servers, Redis, PostgreSQL and the network fail while users post; all logs end complete."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ async def storm(
                 await one.close()
     print(f"storm: {dict(weather.done)}, {len(talk.answered)} posts, {talk.retries} retries")
 
-    # Every 2xx is in the log, once, where the answer says.
+    # Every 2xx is in the log, once, at the number in the response.
     posted = Counter((group_id, envelope) for group_id, envelope, _ in talk.answered)
     stored = Counter(
         (group_id, event["data"]["encrypted_envelope"])

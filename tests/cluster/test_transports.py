@@ -1,4 +1,4 @@
-"""PostgreSQL over a Unix socket and with damaged indexes, and Redis over TLS: each for real."""
+"""PostgreSQL over a Unix socket and with damaged indexes, and Redis over TLS, without mocks."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ async def test_check_finds_a_damaged_index(serve, own_postgres: Postgres):
     """
     [AMC1] With the extension amcheck `orbital check` names a damaged index, and its status is 1.
 
-    It called every index damaged, since it gave the driver an index's number where a name was expected.
+    It reported every index as damaged, because it passed the driver an index's number instead of a name.
     """
     available = own_postgres.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'amcheck'")
     if not available:

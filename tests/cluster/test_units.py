@@ -1,4 +1,4 @@
-"""The systemd units: sound to systemd, exact in what they forbid, and a backup that is really one."""
+"""The systemd units: valid for systemd, with exact restrictions, and a backup that can be restored."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_systemd_finds_no_mistake(name: str):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_the_units_have_few_privileges(name: str):
+def test_the_units_have_minimal_privileges(name: str):
     """[UNIT3] `systemd-analyze security` rates each service as low as possible for a network server."""
     command = [programs.systemd_analyze(), "security", "--offline=true", f"--threshold={WORST * 10:.0f}", UNITS / name]
     checked = subprocess.run(command, capture_output=True, text=True)

@@ -69,7 +69,7 @@ async def test_workers_share_the_port(many: Server):
     assert len(_workers(many)) == 3
     ann = await Person.sign_up(many.url)
     group = await ann.make_group()
-    # Where a connection lands is drawn by its address: with 24, each of three is missed once in 5,000 runs.
+    # The kernel picks a worker by the address: with 24 connections, one of three is missed once in 5,000 runs.
     sockets = [await ann.listen(group) for _ in range(24)]
     before = _workers(many)
     held = {pid: _sockets(one, many, psutil.CONN_ESTABLISHED) for pid, one in before.items()}
@@ -117,7 +117,7 @@ async def _report(server: Server) -> Reported:
                     text = (await http.get("/metrics")).text
                 break
             except httpx.TransportError:
-                # It came to a worker that is frozen, or gone.
+                # The connection reached a worker that is frozen or has ended.
                 continue
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -146,7 +146,7 @@ async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Re
         for socket in sockets:
             await socket.until_seq(group, posted["seq"])
 
-        # Each look is a connection of its own, and lands where chance has it.
+        # Each scrape is a separate connection and reaches a random worker.
         for _ in range(12):
             reported = await _report(two)
             assert {worker for _, worker in reported} == {"1", "2"}
@@ -157,7 +157,7 @@ async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Re
             if psutil.LINUX:
                 assert {("process_open_fds", "1"), ("process_open_fds", "2")} <= set(reported)
 
-        # One that stands still is left out, and is there again when it goes on.
+        # A stopped worker is left out, and is included again when it continues.
         first, second = _workers(two).values()
         first.suspend()
         reported = await _report(two)
@@ -197,7 +197,7 @@ def test_a_stop_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch):
     """
     [RUN] A signal that arrives while a worker is being started stops that worker, too.
 
-    It got no signal, and the supervisor waited for it until it killed everything.
+    The worker got no signal, and the supervisor waited for it until it killed all processes.
     """
     with create_server(("127.0.0.1", 0)) as listening:
         many = Workers(load({"workers": "2"}, {}), work=_sleep, listening=listening)
@@ -211,7 +211,7 @@ def test_a_stop_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch):
                 many.stop()
 
         monkeypatch.setattr(SpawnProcess, "start", stopped_meanwhile)
-        # What it has of signals is left to the test's own: it runs in a thread here.
+        # Its signal handlers are replaced by the test's: it runs in a thread here.
         monkeypatch.setattr(signal, "signal", lambda *_: signal.SIG_DFL)
         running = threading.Thread(target=many.run, kwargs={"on_started": lambda _: None})
         running.start()
@@ -264,7 +264,7 @@ def test_a_hangup_while_a_worker_starts(many: Server):
                 started.add(child.pid)
                 with suppress(psutil.Error):
                     child.send_signal(signal.SIGHUP)
-        # From here on it notes the signal by itself.
+        # From here on it handles the signal itself.
         return "SIGTERM stops the server" in many.program.text
 
     until(serves, what="a new worker that notes SIGHUP", deadline_s=60)

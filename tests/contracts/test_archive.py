@@ -1,4 +1,4 @@
-"""Backups: out of either store and into either, whole or not at all."""
+"""Backups: from either store and into either, complete or not at all."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_backup_and_restore(empty, tmp_path: Path, of: str, to: str):
     assert await target.restore(path, on_progress=lambda _: None) == rows
     assert await _write(target, again) == rows
 
-    # Line by line the same rows, whichever database they came from.
+    # The same rows line by line, from either database.
     assert gzip.decompress(path.read_bytes()) == gzip.decompress(again.read_bytes())
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.glob(".*")) == []
@@ -110,7 +110,7 @@ async def test_backup_and_restore(empty, tmp_path: Path, of: str, to: str):
         ann, now_ms=NOW_MS, limit=500
     )
     assert await target.revocations(after=0) == await source.revocations(after=0)
-    # New rows get new numbers, a repeated key its old answer, and the chain goes on.
+    # New rows get new numbers, a repeated key its first response, and the chain continues.
     eve = await enter(target, "eve")
     fresh = group_of(eve)
     await put_one(target, stamps, fresh)
@@ -171,7 +171,7 @@ async def test_any_flipped_bit_is_found(empty, tmp_path: Path):
     """
     [BACKUP] A flipped bit anywhere after the file's header is detected, and the backup refused with a sentence.
 
-    Depending on the place it is the checksum that notices, the JSON, or the decompressor, whose error had passed.
+    Depending on the position the checksum, the JSON parser or the decompressor detects it; the latter's error was lost.
     """
     source = await empty("sqlite")
     await _fill(source, Stamps())

@@ -136,7 +136,7 @@ async def test_a_cancelled_multipart_upload_leaves_no_parts(
     """
     [BLOB14] A multipart upload that is cancelled, as by a shutdown, is aborted before the storage closes.
 
-    obstore forgot it on the spot, and its parts stayed: unseen, and paid for.
+    obstore dropped it at once, and its parts stayed in the bucket: invisible, but billed.
     """
     bucket, gate = gated
     gate.held = held

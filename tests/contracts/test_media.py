@@ -1,4 +1,4 @@
-"""What `ports.MediaRows` promises, of both databases: races, room, and events that come once."""
+"""What `ports.MediaRows` promises, of both databases: races, quota, and events that occur once."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ async def test_an_upload_ends_once(home: Home):
     """
     [MED24] An upload is either completed or aborted; the other is then refused.
 
-    With PostgreSQL both did when they came at once: the medium was announced and listed, and its bytes were deleted.
+    With PostgreSQL both succeeded concurrently: the medium was announced and listed, and its bytes were deleted.
     """
     for rested in [False, True] * 15:
         media_id = MediaId(await home.store_whole())

@@ -1,4 +1,4 @@
-"""Comparing rows of media with the bytes in a bucket: how much is in memory, and how many requests are under way."""
+"""Comparing rows of media with the bytes in a bucket: memory use, and concurrent requests."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ async def test_requests_of_a_bucket(s3: S3, tmp_path: Path, monkeypatch: pytest.
         "the bytes f3/00002-stray belong to no medium; `orbital media gc` deletes them",
     ]
     assert 1 < counting.most <= EXAMINED_AT_ONCE
-    # What is as its row says is not read, and of the rest no more than one byte too many.
+    # Blobs that match their row are not read; of the others at most one byte too many is read.
     assert counting.read_bytes <= 10 * (CHUNK + 1)
     await bucket.close()
 

@@ -1,4 +1,4 @@
-"""Media beside a model: whatever is sent, repeated, killed, completed, expired or deleted, room is what is there."""
+"""Media beside a model: after any sequence of operations the quota equals the stored bytes."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
         outcomes = await self.store.append([made, opened], first_stamp_ms=NOW_MS)
         assert all(isinstance(outcome, Appended) for outcome in outcomes)
         self.group_id, self.thread_id = GroupId(made.group_id), ThreadId(opened.thread_id)
-        # A folder for each example: whatever an earlier one left is not this one's.
+        # One folder per example, so that earlier examples leave nothing behind.
         self.blobs = FolderBlobs(self.root / self.group_id)
         self.stored: list[str] = []
         self._boot()
@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         finally:
             self._boot()
 
-    # What is done
+    # Operations
 
     @rule(which=WHICH, index=INDEXES, variant=st.sampled_from([0, 0, 0, 1]), kill=KILLS)
     def chunk(self, which: int, index: int, variant: int, kill: int | None) -> None:
@@ -216,7 +216,7 @@ class Machine(RuleBasedStateMachine):
         assert self._files() == named
         self.run(self._read_whole())
 
-    # What holds
+    # Invariants
 
     @invariant()
     def room_is_what_is_there(self) -> None:
@@ -233,7 +233,7 @@ class Machine(RuleBasedStateMachine):
             owed = self.totals[media_id] - len(upload.received)
             count += 1
             if not upload.received:
-                # Died between the reservation and the first chunk: it holds what that chunk asked for.
+                # Killed between the reservation and the first chunk: it keeps that chunk's reservation.
                 total += self._reserved(media_id)
             elif media_id in self.declared:
                 total += self.declared[media_id]

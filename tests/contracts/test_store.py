@@ -315,7 +315,7 @@ async def test_one_key_many_concurrent_requests(store: Store, stamps: Stamps, ho
     make = {
         "create": lambda _: group_of(eve, once=once()),
         "join": lambda _: join(eve, home.code, once=once()),
-        # The fingerprint distinguishes requests: these race over four groups, as only a confused client does.
+        # The fingerprint distinguishes requests: these race over four groups, which no correct client does.
         "message": lambda index: message(home.ann, list(codes)[index % 4], once=once()),
         "thread": lambda index: thread(home.ann, list(codes)[index % 4], once=once()),
         "reply": lambda _: reply(home.bob, opened.thread_id, once=once()),
@@ -382,7 +382,7 @@ async def test_a_page_is_bounded_in_bytes(store: Store, stamps: Stamps, home: Ho
     """
     [P4] A page of large events ends before its limit, after the event that fills it; the next page continues.
 
-    A thousand of the largest were one answer of 350 MB, and the server needed three times that to write it.
+    A thousand of the largest events were one response of 350 MB, which took three times as much memory to write.
     """
     sizes = [10, 10, 3000, 10, 10, 10, 10, 5000, 5000, 10]
     events = [
@@ -515,7 +515,7 @@ async def test_many_resume_points_are_few_statements(store: Store, stamps: Stamp
         assert None not in {point.next_stamp_ms for point in points.values()}
         counts.append(len(statements))
 
-    # With SQLite's BEGIN, which is a statement of its own.
+    # Including SQLite's BEGIN, which is a separate statement.
     assert counts[0] == counts[1] <= 3
 
 
@@ -549,7 +549,7 @@ async def test_messages_over_many_groups(store: Store, stamps: Stamps, home: Hom
     """
     [MESSAGES] A page over many groups needs as many statements as one over two.
 
-    It was one for each group: somebody with 2,000 of them kept SQLite busy for 0.7 s, and PostgreSQL for 2.4.
+    It was one per group: a user with 2,000 groups kept SQLite busy for 0.7 s, and PostgreSQL for 2.4 s.
     """
     counts: list[int] = []
     for more in (1, 40):
@@ -854,7 +854,7 @@ async def test_revocation_numbers_are_never_reused(store: Store):
     """
     [RVN1] A revocation gets a number above all earlier ones, also when the last one was pruned.
 
-    SQLite gave the highest number again, and a server that had read up to it never saw the new revocation.
+    SQLite reused the highest number, and a server that had read up to it never received the new revocation.
     """
     for _ in range(2):
         await store.revoke(token_digest=b"old", user_id=None, at_s=0, until_s=1)

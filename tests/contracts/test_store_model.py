@@ -1,4 +1,4 @@
-"""The store beside a model of lists and sets, in whatever order things are done to both."""
+"""The store beside a model of lists and sets, for any sequence of operations."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
     def enter(self) -> None:
         self.people = [self.run(enter(self.store, name)) for name in ("ann", "bob", "eve")]
 
-    # What is done is put into a batch; `flush` gives it to the store and to the model.
+    # Operations are collected in a batch; `flush` applies it to the store and to the model.
 
     def _somebody(self, data: st.DataObject) -> Principal:
         return data.draw(st.sampled_from(self.people))
@@ -231,7 +231,7 @@ class Machine(RuleBasedStateMachine):
             while one.floor < len(one.stamps) and one.stamps[one.floor] < before_ms:
                 one.floor += 1
 
-    # What has to hold whenever nothing waits
+    # Invariants while no batch is pending
 
     @invariant()
     def same(self) -> None:

@@ -1,4 +1,4 @@
-"""Where the older description was silent: what the protocol page says that this server chose, it does."""
+"""Where the older description was silent: the server behaves as the protocol page says that it chose."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def test_stamps_stand_still_before_the_first_subscribe(shared_server: Serv
             granted = await socket.subscribe(group.id)
             stamps = {socket.frames[0]["server_timestamp"], refusal["server_timestamp"], granted["server_timestamp"]}
             found = await ada.get("/v1/messages", since=granted["server_timestamp"])
-            # From then on they move again.
+            # From then on stamps increase again.
             await ada.say(group)
             moved = await socket.until("new_message")
 

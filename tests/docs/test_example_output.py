@@ -1,4 +1,4 @@
-"""What the examples print: texts of others reach a terminal with control characters escaped."""
+"""What the examples print: texts of other users reach a terminal with control characters escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documents print is run as printed: commands in a shell, blocks in a browser's console, a collection."""
+"""Examples of the documents are run as printed: commands in a shell, blocks in a browser's console, a collection."""
 
 from __future__ import annotations
 

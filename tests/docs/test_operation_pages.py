@@ -1,4 +1,4 @@
-"""The commands of the pages for operators, run as printed: backup and restore."""
+"""The commands of the operators' pages, run as printed: backup and restore."""
 
 from __future__ import annotations
 

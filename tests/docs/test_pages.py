@@ -1,4 +1,4 @@
-"""The documents hold together: links lead somewhere, nothing is hidden, sentences are our own, each on its line."""
+"""The documents are consistent: links resolve, every page is reachable, sentences are original, one per line."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_our_own_words():
 @pytest.mark.parametrize(
     "page", [page for page in reading.documents() if "docs" in page.parts and name_of(page) not in MADE], ids=name_of
 )
-def test_one_sentence_a_line(page: Path):
+def test_one_sentence_per_line(page: Path):
     """[DOCS9] One sentence per line, so that a diff shows what changed."""
     text = reading.without_code(page.read_text("utf-8"))
     crowded = [

@@ -1,4 +1,4 @@
-"""The pages of the protocol and the tests name the same rules; their tables are those of the code."""
+"""The pages of the protocol and the tests name the same rules; their tables match the code."""
 
 from __future__ import annotations
 

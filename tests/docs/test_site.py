@@ -1,4 +1,4 @@
-"""The documentation as a site: built without a warning, complete, and without a network; its diagrams are current."""
+"""The documentation as a site: built without a warning, complete, usable offline; its diagrams are current."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         missing("MkDocs with its theme", remedy="run make dev")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
-    # No proxy leads anywhere: what is not on this machine cannot be had.
+    # The proxy does not exist: nothing outside of this machine can be loaded.
     env = {**os.environ, "http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1", "no_proxy": ""}
     done = subprocess.run(command, cwd=CHECKOUT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -52,7 +52,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path):
     guilty = [name for name, text in pages.items() if loads.search(text)]
     styles = [path.name for path in site.rglob("*.css") if draws.search(path.read_text("utf-8"))]
 
-    # With a repository in its place the theme's script asks GitHub how many stars it has.
+    # With a repository set, the theme's script requests its number of stars from GitHub.
     assert [name for name, text in pages.items() if 'data-md-component="source"' in text] == []
     assert (guilty, styles) == ([], [])
 

@@ -23,7 +23,7 @@ from tests.support.programs import CHECKOUT
 pytestmark = pytest.mark.outside
 
 REQUIREMENTS = Path(__file__).with_name("autobahn_requirements.txt")
-# Made once for a checkout; var/ is nobody's but the machine's.
+# Created once per checkout; var/ is local to the machine.
 PACKAGES = CHECKOUT / "var" / "autobahn"
 FINE = {"OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED"}
 START = (
@@ -105,7 +105,7 @@ def test_rfc_6455(suite: list[str], tmp_path: Path):
 
     assert_nothing_failed(reports)
     assert len(reports) == 247
-    # A message in one frame is judged when all of it is there; 6.4.3 and 6.4.4 would have it judged as it comes.
+    # A message in one frame is validated when it is complete; 6.4.3 and 6.4.4 expect validation as it arrives.
     lax = {case for case, report in reports.items() if report["behavior"] == "NON-STRICT"}
     assert lax == {"6.4.3", "6.4.4"}
 

@@ -1,4 +1,4 @@
-"""wscat and the `websockets` command line: what people use to look at a socket works as they type it."""
+"""wscat and the `websockets` command line work as users type them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public bug reports of similar systems, tried on Orbital; each test names the reports that it comes from."""
+"""Public bug reports of similar systems, reproduced on Orbital; each test names its reports."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The client class that shipped programs carry, cut out of the document that published it and run as it is.
+The client class of shipped programs, extracted from the document that published it and run unchanged.
 
 It dials `/ws?token=`, answers JSON pings, knows five events, and comes back by itself: nothing of it may have to
 change for this server.
@@ -158,7 +158,7 @@ async def test_reconnects_after_a_kill(serve: Serve, people: People, shipped_cli
     after = await ada.say(group)
     await said(client, rf"^event new_message .*{after['message_id']}")
 
-    # What came between is fetched as the document says: by the last stamp, over HTTP.
+    # Missed messages are fetched as the document says: by the last stamp, over HTTP.
     missed = await ada.get("/v1/messages", since=last)
     assert [message["message_id"] for message in missed["messages"]] == [between["message_id"], after["message_id"]]
 

@@ -1,5 +1,5 @@
 """
-What the published sample server does wrong, and this one does not.
+Errors of the published sample server that this server does not have.
 
 That sample dies on input that it did not expect, takes any path, asks nobody for membership, finds group ids inside
 longer strings, and cuts a line after one missed pong.
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.outside
 
 People = Callable[..., Awaitable[Person]]
 
-# The mask is part of every client frame (RFC 6455 §5.3); of zeros it changes nothing.
+# Every client frame has a mask (RFC 6455 §5.3); a mask of zeros changes no byte.
 _MASK = bytes(4)
 
 

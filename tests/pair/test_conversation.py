@@ -1,5 +1,5 @@
 """
-The client's conversation and the server's session, joined in memory: what one writes, the other must read.
+The client's conversation and the server's session, joined in memory: each must parse what the other writes.
 
 Between them stands what the server's shell does with a session's effects, with a log in the place of the store.
 """

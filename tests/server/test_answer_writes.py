@@ -1,4 +1,4 @@
-"""Answers in one piece: the same bytes as by the events of ASGI, in one write."""
+"""Responses in one write: the same bytes as with separate ASGI events."""
 
 from __future__ import annotations
 

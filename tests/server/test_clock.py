@@ -1,4 +1,4 @@
-"""A wall clock that leaps, with a real server: libfaketime (Debian's `faketime`) moves its time."""
+"""A wall clock that jumps, with a real server: libfaketime (Debian's `faketime`) sets its time."""
 
 from __future__ import annotations
 

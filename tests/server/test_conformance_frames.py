@@ -1,4 +1,4 @@
-"""What an outside tester reads in the protocol about frames: their order, and what happens to odd ones."""
+"""What an external tester expects of frames from the protocol: their order, and the handling of unusual ones."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ async def test_frames_before_the_end_are_answered(ada, shared_server, last, code
     """
     [CONF8] `auth_success` is sent first and at once, and frames before one that ends the connection are answered.
 
-    All that waited for the end of the loop's turn used to be lost, the greeting with it.
+    Everything buffered until the end of the loop iteration used to be lost, including the greeting.
     """
     frames = masked(1, b'{"type":"nonsense"}') + last
 

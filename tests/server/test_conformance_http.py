@@ -1,4 +1,4 @@
-"""What an outside tester reads in the protocol about HTTP: bodies, errors, keys."""
+"""What an external tester expects of HTTP from the protocol: bodies, errors, keys."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_an_invalid_request_gets_a_json_error(shared_server, request_bytes
     """
     [CONF5] Every response other than 2xx has the error body, also when the HTTP parser rejects the request.
 
-    It used to be the parser's own line of plain text.
+    It used to be the parser's plain text.
     """
     head, body = await answer_on_the_line(shared_server, request_bytes)
 
@@ -50,7 +50,7 @@ async def test_one_equals_one_point_zero(shared_server):
     """
     [CONF6] Bodies are compared as parsed JSON: order, whitespace, escapes and `1.0` for `1` make no difference.
 
-    `"timestamp": 1.0` used to be refused, though JSON knows one kind of number.
+    `"timestamp": 1.0` used to be refused, although JSON has only one type of number.
     """
     async with await Person.sign_up(shared_server.url) as ada:
         group = await ada.make_group()

@@ -1,4 +1,4 @@
-"""`orbital serve --demo`: everything works, and nothing stays."""
+"""`orbital serve --demo`: everything works, and nothing remains."""
 
 from __future__ import annotations
 

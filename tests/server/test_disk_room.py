@@ -1,4 +1,4 @@
-"""The room that media may take: the reserve of the disk, and the total of all groups."""
+"""Disk space for media: the reserve of the disk, and the total of all groups."""
 
 from __future__ import annotations
 

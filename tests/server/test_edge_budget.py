@@ -1,4 +1,4 @@
-"""A stranger who holds connections: newcomers are served all the same."""
+"""One client that holds many connections: new clients are served all the same."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_new_clients_while_another_holds_connections(tmp_path: Path, seed: int):
     """
     [ROOM1] With 256 descriptors and one client that opens more connections than that, every new client is served.
 
-    At six connections a second nobody else was served for two minutes: kept and slow connections had no bound.
+    At six connections a second no other client was served for two minutes: idle and slow connections had no bound.
     """
     drawn = random.Random(seed)
     limited = ("sh", "-c", 'ulimit -n 256 && exec "$0" "$@"', sys.executable, "-m", "orbital_relay", "serve")

@@ -1,4 +1,4 @@
-"""permessage-deflate: what is negotiated, what one compressed frame is, and what inflation is bounded by."""
+"""permessage-deflate: negotiation, compressed frames, and bounds of inflation."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_long_frames(size: int):
     assert undone(deflated_text_frame(payload, 9)) == payload
 
 
-def test_the_window_that_was_promised():
+def test_the_window_that_was_negotiated():
     """[WS60] No reference in a frame reaches farther back than 4096 bytes, the smallest window that is confirmed."""
     half = os.urandom(3000).hex().encode()
     wire = deflated_text_frame(half + half)

@@ -1,4 +1,4 @@
-"""An answer that is ready before the request's body: the body is read first, within bounds of size and time."""
+"""A response that is ready before the request's body: the body is read first, within bounds of size and time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_refusal_waits_for_the_body(shared_server: Server, path: str):
     """
     [EARLY1] A refusal of a request with a bounded body is sent after the body is read, and the connection is kept.
 
-    Caddy passes an early answer on and resets the connection on which its client still sends: the client lost a 401.
+    Caddy forwards an early response and resets the connection while its client still sends: the client lost a 401.
     """
     with Client(shared_server.port) as client:
         client.send(_head(CHUNK, path) + b"x" * (CHUNK - 1))
@@ -133,7 +133,7 @@ def test_a_slow_client_of_a_proxy(monkeypatch: pytest.MonkeyPatch):
         client.send(_head(CHUNK))
         for _ in range(4):
             client.send(b"x" * MIB)
-            # A direct client would have been answered by then.
+            # A direct client would have got its response by then.
             assert not select.select([client.socket], [], [], 0.1)[0]
         client.send(b"x" * MIB)
 

@@ -1,4 +1,4 @@
-"""Flow and endings at the edge: slow readers, floods, closing by the peer, cut lines, stops."""
+"""Flow control and closing at the edge: slow readers, floods, closing by the peer, lost connections, shutdown."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_close(edge: Edge, patient: None):
         assert peer.until("closed") == [("closed", 4001)]
 
 
-def test_close_that_nobody_answers(edge: Edge, impatient: None):
+def test_close_without_an_answer(edge: Edge, impatient: None):
     """[WS45] A client that does not answer the Close is disconnected soon; the peer is notified with its own code."""
     with edge.client() as client:
         peer = edge.admission.next_peer()
@@ -286,11 +286,11 @@ def test_methods_of_a_closed_connection_do_nothing(edge: Edge):
     assert peer.calls.empty()
 
 
-# Cut lines
+# Lost connections
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["FIN", "RST"])
-def test_a_client_that_goes_without_a_close(edge: Edge, hard: bool):
+def test_a_client_that_disconnects_without_a_close(edge: Edge, hard: bool):
     """[WS47] The peer of a lost connection is notified without a code, and the connection is unregistered."""
     with edge.client() as client:
         peer = edge.admission.next_peer()
@@ -386,7 +386,7 @@ def test_a_peer_that_fails_when_it_is_notified(method: str, caplog: pytest.LogCa
     assert "RuntimeError: clumsy" in caplog.text
 
 
-# The server's stop
+# Shutdown
 
 
 def test_shutdown(patient: None):
@@ -414,7 +414,7 @@ def test_shutdown_with_clients_that_do_not_answer():
     client.socket.close()
 
 
-# Many
+# Many connections
 
 
 def test_storm_of_connections(edge: Edge):

@@ -1,4 +1,4 @@
-"""Where a request ends: what asks for an upgrade, what can be read in two ways, what comes behind a refusal."""
+"""Where a request ends: upgrade requests, ambiguous framing, and bytes after a refusal."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_an_ignored_upgrade(shared_server: Server, asked: str, path: str):
     """
     [UPG1] An upgrade that is not accepted is ignored (RFC 9110 §7.8): body read, one response per request.
 
-    The body was dropped when it came with the head, and parsed as the next request when it came behind it: through a
+    The body was dropped if it arrived with the head, and parsed as the next request if it arrived later: through a
     proxy that keeps connections, a hidden request got another user's token.
     """
     plain = {"/api/login": 400, "/ws": 405, "/nothing": 404}[path]
@@ -114,11 +114,11 @@ def _handshake(headers: str = "") -> bytes:
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 4])
-def test_a_handshake_waits_for_its_turn(shared_server: Server, pieces: int):
+def test_a_pipelined_handshake_waits(shared_server: Server, pieces: int):
     """
     [UPG2] A handshake behind other requests is answered after them, never before (RFC 9112 §9.3.2).
 
-    The 101 went out at once, and the answer to the login before it, token and all, landed inside the WebSocket stream.
+    The 101 was sent at once, and the response to the login before it, with its token, went into the WebSocket stream.
     """
     body = b'{"username":"nobody","password":"Wrong-Horse-77"}'
     login = b"POST /api/login HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
@@ -132,7 +132,7 @@ def test_a_handshake_waits_for_its_turn(shared_server: Server, pieces: int):
 
         assert [client.answer()[0] for _ in range(3)] == [401, 401, 101]
         assert json.loads(client.receive().payload)["type"] == "auth_success"
-        # A frame that came with the handshake is received, too.
+        # A frame that arrived with the handshake is received, too.
         assert client.receive() == (0x8A, b"early")
 
 
@@ -239,7 +239,7 @@ def test_a_slash_in_a_name(shared_server: Server):
         assert httpx.get(f"{shared_server.url}{path}").status_code == 404, path
     handshake = _handshake().replace(b"/ws ", b"/v1%2fwebsocket ")
     assert statuses(say(shared_server, handshake)) == [404]
-    # It is a slash where a part of the path may hold one, as a user's id from an identity provider.
+    # It is decoded to a slash in a segment that may contain one, such as a user id of an identity provider.
     ada = {"Authorization": f"Bearer {tokens.token('ada', 'ada')}"}
     group = httpx.post(
         f"{shared_server.url}/api/groups", json={"encrypted_name": "AA", "encrypted_group_key": "AA"}, headers=ada
@@ -268,7 +268,7 @@ def test_bad_requests_log_nothing(serve: Callable[..., Server]):
     ] == []
 
 
-# What a refusal has to get past
+# Refusals before the body is read
 
 
 def _ask(url: str, path: str, *, size: int, headers: dict[str, str]) -> int:
@@ -297,7 +297,7 @@ def test_a_refusal_arrives(shared_server: Server, path: str, size: int, headers:
     """
     [REFUSE1] A refusal before the body is read reaches a client that sends the whole body first (RFC 9112 §9.6).
 
-    The connection was closed with the body unread, the system reset it, and urllib saw no answer in 60 of 60 tries.
+    The connection was closed with the body unread, the kernel reset it, and urllib got no response in 60 of 60 runs.
     """
     seen = {_ask(shared_server.url, path, size=size, headers=headers) for _ in range(25)}
 
@@ -363,7 +363,7 @@ def test_a_body_that_may_never_come(shared_server: Server):
     assert b"connection: close" in said
 
 
-def test_a_client_that_closes_its_sending_side(shared_server: Server):
+def test_a_half_closing_client(shared_server: Server):
     """[REFUSE2] A client that closes its sending side after a request gets the response (RFC 9112 §9.6)."""
     connection = http.client.HTTPConnection("127.0.0.1", shared_server.port, timeout=20)
     with closing(connection):

@@ -1,4 +1,4 @@
-"""The handshake: what is refused, how, in which order, and what admission gets to see."""
+"""The handshake: what is refused, how, in which order, and what admission receives."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def never() -> Admit:
     return await asyncio.get_running_loop().create_future()
 
 
-# What is refused by the edge itself
+# Refusals by the edge itself
 
 
 def test_another_path(edge: Edge):
@@ -119,7 +119,7 @@ def test_another_method(edge: Edge, method: str):
         assert assert_refused(client, 405, "METHOD_NOT_ALLOWED")["allow"] == "GET"
 
 
-# What is accepted
+# Accepted handshakes
 
 
 @pytest.mark.parametrize("connection", ["Upgrade", "upgrade", "keep-alive, Upgrade", "Upgrade,keep-alive"])

@@ -1,4 +1,4 @@
-"""What a client said before its connection ended: posts are stored and answered, whatever the end is."""
+"""Frames before the end of a connection: posts are stored and answered, however it ends."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_posts_before_a_close(shared_server: Server, ending: str, subscribes: bo
     """
     [LAST1] Posts before the frame that ends a connection are stored and answered before the Close.
 
-    0 of 108 were answered, and 17 that stood behind a subscribe were not stored.
+    0 of 108 were answered, and 17 that followed a subscribe were not stored.
     """
     group = _group(shared_server)
     sent = b"".join(_post(group, number) for number in (1, 2, 3))
@@ -115,7 +115,7 @@ def test_posts_of_a_client_that_disconnected(shared_server: Server, reset: bool)
         with Client(shared_server.port) as client:
             client.upgrade(f"Authorization: {_HEADERS['Authorization']}\r\n")
             client.send(_text("subscribe", {"group_ids": [group]}, 7) + b"".join(_post(group, n) for n in (1, 2, 3)))
-            # The ping behind them is answered at once: all was read.
+            # The ping behind them is answered at once: all frames were read.
             client.frame(0x89, b"")
             while client.receive().first != 0x8A:
                 pass

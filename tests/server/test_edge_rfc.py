@@ -1,5 +1,5 @@
 """
-The edge obeys RFC 6455, tried byte by byte on a real socket.
+The edge conforms to RFC 6455, tested byte by byte on a real socket.
 
 These are the rules of the Autobahn suite's sections 1 to 7 and 10 in our own words, for where that suite cannot run.
 """
@@ -340,7 +340,7 @@ def test_text_that_ends_within_a_character(client: Client):
     assert_fails(client, 1007)
 
 
-# Ending
+# Closing
 
 
 @pytest.mark.parametrize(

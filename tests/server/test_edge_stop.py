@@ -1,4 +1,4 @@
-"""How a server starts and stops: both families of localhost, SIGHUP, and one deadline for a stop."""
+"""How a server starts and stops: both address families of localhost, SIGHUP, and one deadline for a shutdown."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_one_deadline_for_a_stop(serve: Callable[..., Server]):
     """
     [STOP3] A shutdown takes at most ORBITAL_DRAIN_SECONDS in all, whatever requests are unfinished.
 
-    The application waited that long for an unfinished body, and then the HTTP server as long again.
+    The application waited that long for an unfinished body, and then the HTTP server waited as long again.
     """
     server = serve(env={"ORBITAL_DRAIN_SECONDS": "4"})
     with closing(socket.create_connection(("127.0.0.1", server.port), timeout=20)) as line:

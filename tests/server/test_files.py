@@ -1,4 +1,4 @@
-"""Files of a server: who may read them, which one a command uses, and a disk that is full."""
+"""Files of a server: permissions, which database a command uses, and a full disk."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ async def test_a_truncated_write_ahead_log(serve, tmp_path: Path):
     """
     [WALT2] A server whose write-ahead log was truncated is not ready, stores nothing more, and says what to do.
 
-    What it still answers is the log; started again it has what was whole, and `orbital check` finds nothing wrong.
+    It still serves the intact log; after a restart it has the complete events, and `orbital check` finds no error.
     """
     data = tmp_path / "data"
     server: Server = await asyncio.to_thread(serve, data_dir=data)
@@ -269,7 +269,7 @@ async def test_a_full_disk(serve, small_disk: Path):
     async with await Person.sign_up(server.url) as ann:
         group = await ann.make_group()
         filler = _fill(small_disk)
-        # What the write-ahead log has allocated already still takes a few.
+        # The allocated part of the write-ahead log still accepts a few.
         await eventually(lambda: _is_refused(ann.http, group), what="nothing more can be stored")
         ready = await ann.http.get("/health/ready")
         kept = await ann.events(group)
@@ -294,7 +294,7 @@ async def test_a_full_disk(serve, small_disk: Path):
             filler.unlink()
             assert (await http.get("/health/ready")).status_code == 200
             assert (await http.post("/v1/messages", json=_message(group, 2_000))).status_code == 200
-    # The fixture ends it, which has to work.
+    # The fixture stops it, which must succeed.
 
 
 async def _is_refused(http: httpx.AsyncClient, group) -> bool:

@@ -1,4 +1,4 @@
-"""How many groups one user may look after, and how many members a group may have."""
+"""How many groups one user may own, and how many members a group may have."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who gets through the door of a real server: tokens and the ways they come, tickets, limits, proxies, origins."""
+"""Admission by a real server: tokens and how they are sent, tickets, limits, proxies, origins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orbital_relay.store.sqlite import SqliteStore
 from tests.support.client import Person, Socket
 from tests.support.tokens import sign, token
 
-# What a test that is about handshakes sets back to the protocol's numbers.
+# Settings that tests of handshakes reset to the protocol's values.
 FIVE = {"ORBITAL_CONNECT_LIMIT": "5", "ORBITAL_CONNECT_CEILING": "60"}
 
 
@@ -226,7 +226,7 @@ async def test_behind_a_proxy(serve):
     assert await _statuses(trusting, 6, bearer="bad", X_Forwarded_For=f"6.6.6.6, {one}") == [401] * 5 + [429]
     assert (await _knock(trusting, bearer="bad", X_Forwarded_For=f"{other}, {one}")).status == 429
     assert (await _knock(trusting, bearer="bad", X_Forwarded_For=other)).status == 401
-    # 127.0.0.2 is no proxy: what it says of itself does not matter.
+    # 127.0.0.2 is not a trusted proxy: its header is ignored.
     lies = [
         (await _knock(trusting, bearer="bad", source="127.0.0.2", X_Forwarded_For=f"203.0.113.{last}")).status
         for last in range(50, 56)
@@ -267,7 +267,7 @@ async def test_the_server_s_own_page_behind_a_proxy_that_changes_the_host(serve)
     assert await knock("https://family.example", "family.example") == 101
     assert await knock("https://family.example", "family.example:443") == 101
     assert await knock("https://evil.example", "family.example") == 403
-    # Each proxy appends: what the trusted one wrote stands last.
+    # Each proxy appends: the trusted one's entry is the last.
     assert await knock("https://evil.example", "evil.example, family.example") == 403
     assert await knock("https://family.example", "family.example", source="127.0.0.2") == 403
 

@@ -1,4 +1,4 @@
-"""`orbital health`, and what the command line says where a part is missing."""
+"""`orbital health`, and what the command line reports where a part is missing."""
 
 from __future__ import annotations
 

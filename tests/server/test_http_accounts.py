@@ -88,7 +88,7 @@ async def test_a_key_is_returned_unchanged(api: Api):
     body = json.dumps({**_ADA, "public_key": "PUT"}).replace('"PUT"', key)
     token = (await api.ask("POST", "/api/signup", content=body)).json()["token"]
 
-    # Not held against the declaration: Python's reader keeps one of two members of a name.
+    # Not validated against the schema: Python's parser keeps only one of two members with the same name.
     login = await api.http.post("/api/login", json={"username": _ADA["username"], "password": _ADA["password"]})
     headers = {"Authorization": f"Bearer {token}"}
     body = {"encrypted_name": "AAAA", "encrypted_group_key": "AAAA"}

@@ -1,4 +1,4 @@
-"""Whatever anybody sends: an answer that the description knows, never a fault of ours."""
+"""Any input: a response that the description declares, never an internal error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.server.api import Api
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-# What comes in over HTTP is bytes; what a client in JavaScript or Python makes of a text may hold anything.
+# HTTP carries bytes; a text that a client in JavaScript or Python encodes may contain anything.
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 _TELLING = st.sampled_from(
     [

@@ -1,4 +1,4 @@
-"""`/asyncapi.json`: made from the types of the frames, and true of every frame that the tests receive."""
+"""`/asyncapi.json`: generated from the types of the frames, and true for every frame that the tests receive."""
 
 from __future__ import annotations
 

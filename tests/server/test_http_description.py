@@ -1,4 +1,4 @@
-"""`/openapi.json`, `/docs` and docs/reference/http.md: one description, made from the routes, and true."""
+"""`/openapi.json`, `/docs` and docs/reference/http.md: one description, generated from the routes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The same bytes to other HTTP implementations and to this server: all have to see the same requests.
+The same bytes to other HTTP implementations and to this server: all must parse the same requests.
 
 nginx, HAProxy and Caddy stand once before a trivial server that counts what it gets, and once before ours.
 """
@@ -168,7 +168,7 @@ def _before(proxy: str, folder: Path, to: int) -> Iterator[int]:
         program.terminate()
 
 
-# The shapes
+# The request shapes
 
 
 class Shape(NamedTuple):
@@ -288,7 +288,7 @@ def test_behind_a_proxy(proxy: str, tmp_path: Path, seed: int):
 
             assert _own(before_ours, "mine") == "/mine", shape.about
             assert _own(before_trivial, "mine") == "/mine", shape.about
-            # What is unclear may be refused by us where the trivial server takes it.
+            # This server may refuse an ambiguous request that the trivial server accepts.
             fine = (trivial, ["/mine"]) if shape.most == 1 else (trivial,)
             until(lambda: seen in fine, what=f"the same requests of {shape.about}", deadline_s=10)  # noqa: B023
             assert "/hidden" not in seen, shape.about

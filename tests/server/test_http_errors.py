@@ -1,4 +1,4 @@
-"""What goes wrong between a request and its endpoint: paths, methods, bodies, faults of ours, other origins."""
+"""Errors between a request and its endpoint: paths, methods, bodies, internal errors, other origins."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _NO_PATHS = [
 async def test_unknown_paths(api: Api, method: str):
     """[ERR1] An unknown path is 404 in JSON, whatever the method, with or without a token."""
     ada = api.user()
-    # httpx would take `//` for the beginning of a host.
+    # httpx would parse `//` as the start of a host.
     answers = [
         await api.ask(method, f"http://orbital.test{path}", headers=headers)
         for path in _NO_PATHS
@@ -83,7 +83,7 @@ async def test_a_line_break_behind_a_path(api: Api):
 )
 async def test_methods_that_a_path_does_not_have(api: Api, method: str, path: str, allow: str):
     """[ERR2] A path's other methods are 405, and `Allow` lists the supported ones (RFC 9110 §15.5.6)."""
-    # httpx writes methods in capitals by itself; the application is asked without it.
+    # httpx converts methods to upper case; this request goes to the application without httpx.
     status, headers, body = await _ask(api, method, path)
 
     assert (status, headers["allow"]) == (405, allow)
@@ -139,7 +139,7 @@ async def test_the_socket_s_paths_require_an_upgrade(api: Api, path: str):
 @pytest.mark.parametrize("path", ["/health/ready", "/docs", "/openapi.json", "/", "/nope", "/ws"])
 async def test_head_is_get_without_its_body(api: Api, path: str):
     """[ERR4] HEAD has the status and the headers of GET, and no body (RFC 9110 §9.3.2)."""
-    # A length is that of the body as it is sent: packed, it is not that of the text.
+    # Content-Length is the length of the sent body: compressed, it differs from that of the text.
     plain = {"Accept-Encoding": "identity"}
     got, headed = await api.ask("GET", path, headers=plain), await api.ask("HEAD", path, headers=plain)
 
@@ -179,7 +179,7 @@ async def test_bodies_that_are_not_json_objects(api: Api, content: bytes):
         for path in ("/v1/messages", "/api/groups", "/api/login")
     ]
 
-    # What comes without a token may be 64 KiB.
+    # A body without a token may have 64 KiB.
     login = 413 if len(content) > 65_536 else 400
     assert [answer.status_code for answer in answers] == [400, 400, login]
     assert (await api.ask("GET", "/health/ready")).status_code == 200
@@ -277,7 +277,7 @@ async def test_a_client_that_hangs_up(api: Api, pieces: int):
     assert await _ask(api, "POST", "/api/login", receive=receive) == (0, {}, b"")
 
 
-# Faults of ours
+# Internal errors
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Recovery of everything over HTTP."""
+"""Recovery of the whole log over HTTP."""
 
 from __future__ import annotations
 

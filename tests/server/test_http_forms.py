@@ -1,4 +1,4 @@
-"""Forms that people and other systems use: capitals in ids, spaces behind names, headers of libraries, lost answers."""
+"""Input as people and other systems write it: upper-case ids, trailing spaces, headers of libraries, retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP on a real line: what only a socket shows."""
+"""HTTP on a real connection: behaviour that only a socket shows."""
 
 from __future__ import annotations
 
@@ -300,7 +300,7 @@ async def test_a_head_that_never_arrives(monkeypatch: pytest.MonkeyPatch, said: 
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(said)
         for piece in [b"x"] if said.endswith(b"GET /") else []:
-            # A second piece, after the first request was answered: from here on the head is late.
+            # A second segment, after the response to the first request: from here on the head is late.
             await reader.readuntil(b"{}")
             writer.write(piece)
 
@@ -337,8 +337,8 @@ async def test_a_response_that_nobody_reads(monkeypatch: pytest.MonkeyPatch):
     """
     [LINE9] A client that reads nothing of a response for a minute is disconnected, and the response freed.
 
-    The transport of a connection that is closed waits until all was taken: each page of the log, 8 MiB, that somebody
-    asked for and did not read stayed for as long as he liked.
+    The transport of a closed connection waits until all data is read: each page of the log, 8 MiB, that a client
+    requested and did not read stayed in memory without a limit.
     """
     monkeypatch.setattr(http_protocol, "STALL_S", 0.05)
     async with _answering(b"x" * 20_000_000) as (port, lines):

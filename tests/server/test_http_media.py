@@ -1,4 +1,4 @@
-"""Media over HTTP: chunks up in any order, ranges down, room, expiry, and what is refused."""
+"""Media over HTTP: uploads of chunks in any order, range downloads, quota, expiry, and refusals."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_the_last_chunk_counts_once(family: Family):
     answers = await asyncio.gather(*(family.send(index, 8, chunks[index]) for index in [*range(8), *range(8)]))
 
     stored = [answer.json() for answer in answers if answer.status_code == 201]
-    # The completing chunk was sent twice, and both times got the same answer.
+    # The completing chunk was sent twice, and both times got the same response.
     assert len(stored) == 2
     assert stored[0] == stored[1]
     assert all(answer.status_code in {200, 201} for answer in answers)
@@ -200,8 +200,8 @@ async def test_complete_while_it_is_aborted(family: Family, monkeypatch: pytest.
     """
     [MED24] An upload that is aborted while it is being completed is not reported as complete.
 
-    The answer was a 200 with an end in 1970: a caller without an event looked up the state of the upload, and
-    read any end as a good one.
+    The response was a 200 with an end in 1970: a caller without an event read the state of the upload, and
+    took any end for a success.
     """
     rows = family.api.node.media.rows
     seen = rows.upload
@@ -526,7 +526,7 @@ async def test_the_longest_vector_is_returned(family: Family):
     """
     [MED25] `encryption_iv` has 1 KiB at most, because it is returned in a header.
 
-    One of 100 kB was taken, and then no client could fetch the medium: the header was longer than they read.
+    One of 100 kB was accepted, and then no client could download the medium: the header exceeded their limits.
     """
     longest = base64.b64encode(bytes(1024)).decode()
     media_id = await family.whole(encryption_iv=longest)
@@ -806,14 +806,14 @@ async def test_crashes_leave_no_orphans(family: Family, monkeypatch: pytest.Monk
         patched.setattr(room.blobs, "delete_folder", dies)
         assert (await family.ada.ask("DELETE", f"/api/media/{whole}")).status_code == 503
     with monkeypatch.context() as patched:
-        # After the bytes, before the row says so.
+        # After the bytes, before the row is updated.
         patched.setattr(room.rows, "note_deleted", dies)
         with pytest.raises(Unavailable):
             await family.api.node.collect_media()
     assert len(orphans) == 1
     assert len(family.files()) == 2
 
-    # Bytes younger than this server may still be on their way to their row: the next server's first round is meant.
+    # Bytes newer than this server may not have their row yet: the next server's first round deletes them.
     for path in family.files():
         os.utime(path, (0, 0))
     found = await media_cleanup.collect(room, sweep=True)

@@ -1,4 +1,4 @@
-"""DELETE requests are repeated by their method: they need no idempotency key, and one that comes does not matter."""
+"""DELETE requests are idempotent by their method: they need no idempotency key and ignore one."""
 
 from __future__ import annotations
 

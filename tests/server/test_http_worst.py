@@ -1,4 +1,4 @@
-"""The largest answer of every route: bounded in bytes, whole over its pages, and never the end of the server."""
+"""The largest response of every route: bounded in bytes, complete over its pages, and never fatal to the server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.server import Server
 ENVELOPE = 256 * 1024
 TEXT = "A" * (ENVELOPE // 3 * 4)
 KEY = json.dumps({"k": "x" * (16 * 1024 - 20)})
-# One entry may stand on a page whatever its size; nothing that a route lists is larger than a thread.
+# One entry fits on a page whatever its size; no listed entry is larger than a thread.
 WORST_BYTES = PAGE_BYTES + 3 * ENVELOPE
 
 
@@ -79,7 +79,7 @@ class Crowd:
             insert(t.records),
             [{"record_id": new_id(), "seq": 4000 + n, **record} for n in range(600)],
         )
-        # Groups of the time when a name could be as large as an envelope.
+        # Groups from before names were bounded: a name could be as large as an envelope.
         head = {"invite_expires_ms": 1, "created_ms": 1, "last_seq": 0, "last_stamp_ms": 0, "last_hash": ""}
         conn.execute(
             insert(t.groups),
@@ -331,7 +331,7 @@ async def test_clients_that_do_not_read_do_not_end_the_server(tmp_path: Path, pe
         finally:
             for each in silent:
                 each.close()
-        # Once they are gone, the same pages are read whole.
+        # After they have disconnected, the same pages are read whole.
         for path in paths:
             answer = await http.get(path, timeout=60)
             assert answer.status_code == 200

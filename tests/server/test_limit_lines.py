@@ -86,7 +86,7 @@ def test_refusals_have_the_id_too(serve: Callable[..., Server]):
     (signup,) = _lines(server, "signup refused")
     (refused,) = _lines(server, "login refused")
     assert (signup["address"], signup["request_id"]) == ("198.51.100.9", "proxy-7f3a")
-    # What is no id is not written; a new one is.
+    # An invalid id is not logged; a new one is.
     assert refused["address"] == "198.51.100.9"
     assert len(refused["request_id"]) == 16
 

@@ -1,4 +1,4 @@
-"""What a server at level debug prints, whatever it is asked and whatever fails: no secret of anybody's."""
+"""What a server logs at level debug, for any request and any failure: no secret."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class _Vault:
 
     def token(self, user_id: str, **options: Any) -> str:
         """Draw a token; of two of one user the signatures differ, so those are what is looked for."""
-        # No two are alike, so that one which was revoked takes none of the others with it.
+        # All tokens differ, so that revoking one leaves the others valid.
         made = token(user_id, f"name-of-{user_id}", lives_s=3600 + len(self.drawn), **options)
         self.keep("signature", made.rpartition(".")[2])
         return made
@@ -210,7 +210,7 @@ def _refuse_rows_in_sqlite(server: Server) -> Callable[[], None]:
 def _refuse_rows_in_postgres(postgres: Postgres, url: str) -> Callable[[], None]:
     database = url.rpartition("/")[2]
     for table in _ROWS:
-        # Its DETAIL tells the whole row.
+        # Its DETAIL contains the whole row.
         column = {"members": "joined_ms", "events": "stamp_ms", "idempotency_keys": "used_ms", "revocations": "number"}
         check = f"CHECK ({column.get(table, 'id')} < 0) NOT VALID"
         postgres.execute(f"ALTER TABLE {table} ADD CONSTRAINT refused_here {check}", database=database)

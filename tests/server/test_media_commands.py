@@ -1,4 +1,4 @@
-"""The commands that look after media, and a server whose media are in a bucket."""
+"""The commands for media, and a server whose media are in a bucket."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ async def test_transfers_that_a_shutdown_aborts(serve: Serve):
     """
     [MED26] A chunk and a download that exceed the drain deadline end with 503 and with a truncated body.
 
-    Both were a traceback in the log, and the client got a 500 in plain text.
+    Both logged a traceback, and the client got a 500 in plain text.
     """
     server = serve(env={"ORBITAL_DRAIN_SECONDS": "0.2"})
     anna = await Person.sign_up(server.url)

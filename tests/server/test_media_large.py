@@ -1,4 +1,4 @@
-"""A large medium through a real server that is killed three times: memory, and every byte."""
+"""A large medium through a real server that is killed three times: memory use, and every byte."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Memory:
             pid = self._server.pid
             resident = psutil.Process(pid).memory_info().rss
             if pid != self._pid:
-                # Its beginning is when it answers: before that it is still loading itself.
+                # The baseline is when it answers: before that it is still loading.
                 if httpx.get(f"{self._server.url}/health/ready", timeout=5).status_code != 200:
                     return
                 self._pid, self._began_bytes = pid, psutil.Process(pid).memory_info().rss

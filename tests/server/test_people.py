@@ -55,7 +55,7 @@ async def server(serve: Serve) -> Server:
     return await asyncio.to_thread(serve, env={"ORBITAL_PRUNE_SECONDS": "0.5"})
 
 
-async def test_a_disabled_account_is_out(server: Server):
+async def test_a_disabled_account_is_refused(server: Server):
     """[OPER1] `user disable` ends sessions, and refuses logins and tokens with the operator's reason until `enable`."""
     async with await Person.sign_up(server.url, "ada") as ada, await ada.connect() as socket:
         await orbital(server, "user", "disable", "ADA", "--reason", "lost phone.")
@@ -67,10 +67,10 @@ async def test_a_disabled_account_is_out(server: Server):
             "This account is disabled: lost phone. Ask the person who runs this server."
         )
         assert refused.json()["details"] == {"reason": "lost phone."}
-        # A wrong password learns nothing.
+        # A wrong password reveals nothing.
         assert (await log_in(server, "ada", "Wrong-Horse-99")).status_code == 401
         assert (await ada.http.get("/api/groups")).status_code == 401
-        # The service that shares the secret does not know: its tokens are refused, too, also in a handshake.
+        # The service that shares the secret is not notified: its tokens are refused, also in a handshake.
         foreign = Person(server.url, user_id=ada.user_id, username="ada", token=token(ada.user_id, lives_s=7200))
         async with foreign:
             answers = {(await foreign.http.get("/api/groups")).status_code}
@@ -83,7 +83,7 @@ async def test_a_disabled_account_is_out(server: Server):
         await orbital(server, "user", "enable", "ada")
 
         assert (await log_in(server, "ada")).status_code == 200
-        # Sessions from before stay ended.
+        # Earlier sessions stay ended.
         assert (await ada.http.get("/api/groups")).status_code == 401
 
 
@@ -111,7 +111,7 @@ async def test_another_password(server: Server):
 
         statuses = [(await log_in(server, "ada", each)).status_code for each in (PASSWORD, NEW_PASSWORD)]
         assert statuses == [401, 200]
-        # The server looks for revocations every two seconds, and always before it makes a token.
+        # The server polls revocations every two seconds, and always before it issues a token.
         assert (await ada.http.get("/api/groups")).status_code == 401
         complaint = await orbital(server, "user", "password", "ada", given="short\n", status=1)
         assert "The password needs 12 characters" in complaint
@@ -128,7 +128,7 @@ async def test_another_name(server: Server):
         assert (logins[1].json()["username"], logins[1].json()["user_id"]) == ("Countess", ada.user_id)
         assert "is taken" in await orbital(server, "user", "rename", "countess", "BOB", status=1)
         assert "3-50 of the characters" in await orbital(server, "user", "rename", "bob", "b b", status=1)
-        # The same name in another case is nobody else's.
+        # The same name in another case is the same user's.
         await orbital(server, "user", "rename", "countess", "COUNTESS")
 
 
@@ -267,7 +267,7 @@ async def test_an_erased_account_leaves_the_group_logs_intact(tmp_path: Path):
         assert login.status_code == 401
         members = (await bob.get(f"/api/groups/{group['group_id']}/members")).json()["members"]
         assert sorted(each["username"] for each in members) == ["bob", "reader"]
-        # The member of longest standing looks after the group now.
+        # The longest-standing member is the creator now.
         assert (await bob.post(f"/api/groups/{group['group_id']}/invite-codes")).status_code == 201
         (shown,) = (await bob.get(f"/api/groups/{group['group_id']}/threads")).json()["threads"]
         assert (shown["author_username"], shown["reply_count"], shown["media_count"]) == ("deleted", 1, 0)
@@ -338,7 +338,7 @@ async def test_a_deleted_group_is_gone(tmp_path: Path):
         assert [path for path in (tmp_path / "media").rglob("*") if path.is_file()] == []
         assert await api.node.store.group_ids() == [other["group_id"]]
         assert (await api.node.store.verify(other["group_id"])).findings == []
-        # A group that is made now does not find the old one's events.
+        # A group that is created now does not have the old one's events.
         new = await ada.make_group()
         assert (await api.node.store.verify(new["group_id"])).findings == []
 

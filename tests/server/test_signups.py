@@ -1,4 +1,4 @@
-"""Who may make an account: the policy, its default, invitations, and what the server says of itself."""
+"""Who may create an account: the policy, its default, invitations, and what the server reports about itself."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ async def test_closed_is_closed(tmp_path: Path):
     assert login.status_code == 200
 
 
-async def test_an_operators_invitation_is_good_once(tmp_path: Path):
+async def test_an_operator_s_invitation_is_valid_once(tmp_path: Path):
     """[SGN3] An operator's invitation makes one account, in any case and with or without hyphens, and only one."""
     async with opened(tmp_path, signups="invited") as api:
         code = await invite(api)
@@ -100,7 +100,7 @@ async def test_an_operators_invitation_is_good_once(tmp_path: Path):
         rows = await api.node.store.invitations()
 
     assert outcome(taken) == (201, "")
-    # A name that is taken uses nothing up.
+    # A sign-up with a taken name consumes no invitation.
     assert outcome(refused) == (409, "USERNAME_TAKEN")
     assert [outcome(each) for each in answers] == [(403, "SIGNUPS_CLOSED"), (201, ""), (403, "SIGNUPS_CLOSED")]
     assert [each.used_by for each in rows] == ["ada", "bob"]

@@ -1,4 +1,4 @@
-"""The socket of a real server: what is said, in which order, and how it ends."""
+"""The socket of a real server: its frames, their order, and how it closes."""
 
 from __future__ import annotations
 
@@ -397,7 +397,7 @@ async def test_a_client_that_posts_and_disconnects(serve, people):
         await socket.send("post_message", _message(group))
         await socket.send("post_message", {})
         socket.connection.transport.abort()
-    # Stored behind all of theirs.
+    # Stored after all of their frames.
     await ada.say(group)
     await ada.say(group)
     await asyncio.to_thread(server.terminate)
@@ -475,7 +475,7 @@ async def test_typing_stops_with_the_connection(server, people):
     assert stopped["data"]["is_typing"] is False
 
 
-# Life and death
+# Heartbeat, expiry and shutdown
 
 
 async def test_heartbeat(serve, people):
@@ -580,7 +580,7 @@ def _message(group):
 
 
 @pytest.mark.parametrize("pace", [0, 20])
-async def test_what_is_posted_until_the_end_is_answered(serve, people, pace):
+async def test_a_draining_server_answers_what_it_stores(serve, people, pace):
     """[DRAIN1] Under load, a draining server answers every post that it stored before it closes the connection."""
     server = serve(env={"ORBITAL_CLOSE_PACE": str(pace), "ORBITAL_DRAIN_SECONDS": "5"})
     ada, group = await _family(server, people, 1)
@@ -614,7 +614,7 @@ async def test_draining_refuses_handshakes(serve, people):
     server = serve(env={"ORBITAL_DRAIN_SECONDS": "10"})
     ada, bob, group = await _family(server, people)
     host, port = "127.0.0.1", server.port
-    # A request whose body is not there yet is under way, and holds the drain.
+    # A request whose body has not arrived yet is in progress, and delays the drain.
     reader, writer = await asyncio.open_connection(host, port)
     body = b'{"conversation_id":"%b","encrypted_envelope":"QUJD","timestamp":0}' % group.id.encode()
     writer.write(

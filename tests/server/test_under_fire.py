@@ -1,4 +1,4 @@
-"""A real server under fire: killed, crowded, listened in on."""
+"""A real server under stress: killed, with many connections, eavesdropped on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.client import Person, Socket, opaque
 from tests.support.programs import CHECKOUT
 from tests.support.tokens import token
 
-# Killed, again and again
+# Killed repeatedly
 
 
 class _Poster:
@@ -41,15 +41,15 @@ class _Poster:
                 try:
                     self.answered[key] = await self.person.say(self.group, key, key=key)
                 except httpx.HTTPError:
-                    # Killed, or not up again: the client cannot know whether it was stored.
+                    # Killed, or not restarted yet: the client cannot know whether it was stored.
                     await asyncio.sleep(0)
             number += 1
 
 
 async def test_killed_during_a_storm_of_posts(serve, people, seed):
     """
-    [PROM3] [ONCE2] What was answered 2xx is there after a SIGKILL, in order, the chain intact; what a retry with the
-    same key sent again is there once, and listeners that resume see exactly the log.
+    [PROM3] [ONCE2] Every post that was answered 2xx exists after a SIGKILL, in order, the chain intact; a post
+    repeated with the same key exists once, and listeners that resume receive exactly the log.
     """
     chance = random.Random(seed)
     server = serve()
@@ -112,7 +112,7 @@ async def _follow(server, person, groups, done):
                     if all(len(events) == heads[name] for name, events in received.items()):
                         await listening.close()
                         return received
-                    # Something to wake up for.
+                    # An event that wakes the sockets.
                     await listening.send("subscribe", {"group_ids": []})
         except ConnectionClosed:
             continue
@@ -161,7 +161,7 @@ async def test_check_finds_what_was_modified(serve, people):
     database.close()
 
 
-# Crowded
+# Many connections
 
 
 async def test_two_thousand_connections_of_which_some_never_read(serve, people, seed):
@@ -189,7 +189,7 @@ async def test_two_thousand_connections_of_which_some_never_read(serve, people, 
     head = (await ada.get("/api/groups"))["groups"][0]["last_seq"]
     metrics = (await ada.http.get("/metrics")).text
 
-    # 200 that do not read were sent 0.8 MB each: held in memory that would be 160 MB.
+    # 200 clients that do not read were sent 0.8 MB each: buffered in memory that would be 160 MB.
     assert grown < 50 * 2**20, f"{grown / 2**20:.0f} MiB"
     assert re.search(r"orbital_behind_listeners [1-9]", metrics), "nobody was parked"
     print(f"median latency {before_ms:.1f} ms alone, {after_ms:.1f} ms in the crowd; {grown / 2**20:.0f} MiB grown")
@@ -230,7 +230,7 @@ class _Raw(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         line = socket.socket()
         if self.small:
-            # Else the system takes megabytes for a program that does not read.
+            # Otherwise the kernel buffers megabytes for a program that does not read.
             line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         line.setblocking(False)
         await loop.sock_connect(line, ("127.0.0.1", self.server.port))
@@ -277,15 +277,15 @@ class _Raw(asyncio.Protocol):
             self.transport.abort()
 
 
-# Listened in on
+# Eavesdropping
 
 CANARY = "the-grandchildren-arrive-at-noon"
 
 
 async def test_no_plaintext_anywhere(serve, people):
     """
-    [PROM5] [SEC1] What the clients encrypt appears nowhere: not on the wire, in the database, or in the log; nor does a
-    token in the log.
+    [PROM5] [SEC1] Plaintext of clients appears neither on the wire, nor in the database, nor in the log, and no
+    token appears in the log.
     """
     server = serve(env={"ORBITAL_LOG_LEVEL": "debug"})
     ada = await people(server.url)
@@ -305,7 +305,7 @@ async def test_no_plaintext_anywhere(serve, people):
                 },
             )
             await listening.until_seq(group, 7)
-            # What passes compressed would hide from the search.
+            # The search would not find compressed text.
             assert not listening.connection.protocol.extensions
         by_query = await Socket.open(f"{server.ws_url}?token={ada.token}")
         await by_query.close()

@@ -1,4 +1,4 @@
-"""Addresses that public bug reports of other servers are about: zones of IPv6, and names beyond ASCII."""
+"""Addresses from public bug reports of other servers: zones of IPv6, and non-ASCII names."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_origin_with_an_umlaut(serve: Callable[..., Server], written: str):
     """
     [UNUSUAL4] An allowed origin may be written in Unicode: a browser sends it in Punycode (RFC 6454 §6.2).
 
-    It was compared as it was written, so no page of such a name could ever connect.
+    It was compared in its written form, so no page of such a name could connect.
     """
     server = serve(env={"ORBITAL_ALLOWED_ORIGINS": written})
     statuses = []

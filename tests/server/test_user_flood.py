@@ -1,4 +1,4 @@
-"""One user with many connections: what they may send is bounded over all of them, and nobody else waits for it."""
+"""One user with many connections: the rate is bounded over all of them, and no other user is delayed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ async def test_many_connections_of_one_user(serve, people):
     """
     [FLOOD1] Valid frames over a user's budget are delayed, not refused; other users' posts overtake them.
 
-    Forty connections with subscribes of 56 KB each delayed everybody's events: only each connection had a bound.
+    Forty connections with subscribes of 56 KB each delayed all events: only single connections had a bound.
     """
     server = serve(env={"ORBITAL_FRAME_RATE": "50"})
     ada, bob = await people(server.url), await people(server.url)

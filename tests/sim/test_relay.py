@@ -1,4 +1,4 @@
-"""The relay under seeded disorder: whatever happens, each listener sees exactly what it should, in order."""
+"""The relay under seeded disorder: each listener receives exactly what it should, in order."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ async def test_every_listener_receives_the_log(seed, nodes, loss):
     await world.settle()
 
     _assert_complete(world)
-    # An unlucky seed, in which people are removed early, comes to some sixty frames.
+    # An unlucky seed, which removes members early, gives some sixty frames.
     assert world.checked > 20
     await world.close()
 
@@ -142,7 +142,7 @@ async def test_every_listener_receives_the_log(seed, nodes, loss):
 async def test_an_outage_of_the_store(seed, monkeypatch):
     """[PROM3] While the store is unreachable posts are refused and sockets stay; afterwards everything is delivered."""
     print(f"seed {seed}")
-    # The world turns without a clock: a second of waiting would be longer than it is watched.
+    # The simulation has no clock: a wait of one second would exceed the observed time.
     monkeypatch.setattr("orbital_relay.relay.relay.REPAIR_RETRY_S", 0)
     world = World(seed, nodes=2, loss=0.2)
     for node in world.nodes:
@@ -214,7 +214,7 @@ async def test_a_log_that_is_rewound_under_running_servers(seed, nodes, loss):
 
     await _live(world, ids, steps=250)
     await world.settle()
-    # Life goes on after the last loss.
+    # Events continue after the last loss.
     for number, group_id in enumerate(ids):
         author = world.users[number % len(world.users)]
         await world.append(world.nodes[-1], _message(author, group_id, 5_000 + number, 4))
@@ -326,7 +326,7 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
 
     async def read_and_hear(*args, **kwargs):
         page = await read(*args, **kwargs)
-        # What the loop does next, before anything that waits for the repair.
+        # The loop runs this next, before anything that waits for the repair.
         if len(store.groups[group_id].events) == 8:
             asyncio.get_running_loop().call_soon(elsewhere, 3)
         return page

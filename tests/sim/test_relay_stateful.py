@@ -1,4 +1,4 @@
-"""The relay's promises, with hypothesis looking for the shortest way to break them."""
+"""The relay's promises, with hypothesis searching for the shortest counterexample."""
 
 from __future__ import annotations
 
