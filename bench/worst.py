@@ -1,5 +1,6 @@
 """The largest answer of each list: its bytes, how long it takes, and what the server grows by when nobody reads it."""
 
+import base64
 import contextlib
 import socket
 import time
@@ -16,6 +17,18 @@ SILENT = 40
 _WAIT_S = 5
 """How long those are left alone before memory is read again: by then the server has made what it will make."""
 _TEXT = "A" * (256 * 1024 // 3 * 4)
+_RECORDS = 30
+"""Records that a user may post in an hour."""
+_DEVICE = {
+    "identity_key": base64.b64encode(b"\x05" + bytes(32)).decode(),
+    "suites": 2,
+    "hpke_pre_key": {
+        "id": 0,
+        "key": base64.b64encode(b"\x09" + bytes(1215)).decode(),
+        "signature": base64.b64encode(bytes(64)).decode(),
+    },
+    "hpke_pre_keys": [],
+}
 _USER = "worst"
 
 
@@ -26,7 +39,8 @@ def worst(bench: Bench, *, rounds: int, entries: int) -> dict[str, Figures]:
     Args:
         bench: The measurement; its first system is asked.
         rounds: How often.
-        entries: Groups, threads, replies, media and messages that are made, each as large as the protocol allows.
+        entries: Groups, threads, replies, media, messages, records and key messages that are made, each as large as the
+            protocol allows.
 
     Raises:
         LoadFailed: If the server refuses one, or is no Orbital.
@@ -45,8 +59,8 @@ def worst(bench: Bench, *, rounds: int, entries: int) -> dict[str, Figures]:
     return found
 
 
-def _post(http: httpx.Client, path: str, body: dict) -> dict:
-    answer = http.post(path, json=body)
+def _post(http: httpx.Client, path: str, body: dict, *, method: str = "POST") -> dict:
+    answer = http.request(method, path, json=body)
     if answer.is_error:
         raise LoadFailed(f"{path} answered {answer.status_code}: {answer.text[:200]}")
     return answer.json()
@@ -61,11 +75,14 @@ def _fill(bench: Bench, http: httpx.Client, entries: int) -> dict[str, str]:
         group = _post(http, "/api/groups", names)["group_id"]
     thread = ""
     for number in range(entries):
-        bench.show(f"making threads, replies, media and messages: {number}")
+        bench.show(f"making threads, replies, media, messages and records: {number}")
         body = {"group_id": group, "encrypted_title": _TEXT, "encrypted_body": _TEXT}
         thread = thread or _post(http, "/api/threads", body)["thread_id"]
         _post(http, "/api/threads", body)
         _post(http, f"/api/threads/{thread}/replies", {"encrypted_body": _TEXT})
+        _post(http, "/v1/key-messages", {"group_id": group, "encrypted_envelope": _TEXT})
+        if number < _RECORDS:
+            _post(http, f"/api/groups/{group}/records", {"record": "A" * (4096 // 3 * 4)})
         _post(http, "/v1/messages", {"conversation_id": group, "encrypted_envelope": _TEXT, "timestamp": 1})
         fields = {"media_id": str(uuid.uuid4()), "thread_id": thread, "chunk_index": "0", "total_chunks": "1"}
         answer = http.post(
@@ -75,6 +92,7 @@ def _fill(bench: Bench, http: httpx.Client, entries: int) -> dict[str, str]:
         )
         if answer.is_error:
             raise LoadFailed(f"a chunk was answered {answer.status_code}: {answer.text[:200]}")
+    _post(http, "/v1/keys", _DEVICE, method="PUT")
     return {
         "GET /api/groups": "/api/groups",
         "GET …/members": f"/api/groups/{group}/members",
@@ -85,6 +103,9 @@ def _fill(bench: Bench, http: httpx.Client, entries: int) -> dict[str, str]:
         "GET …/media": f"/api/threads/{thread}/media",
         "GET /v1/messages": "/v1/messages?limit=500",
         "GET /v1/events": f"/v1/events?group_id={group}&limit=1000",
+        "GET …/records": f"/api/groups/{group}/records",
+        "GET /v1/key-messages": f"/v1/key-messages?group_id={group}&limit=100",
+        "GET /v1/keys/devices": f"/v1/keys/devices?group_id={group}",
     }
 
 

@@ -262,6 +262,9 @@ def test_the_largest_page_of_each_list(serve, monkeypatch):
         "GET …/media",
         "GET /v1/messages",
         "GET /v1/events",
+        "GET …/records",
+        "GET /v1/key-messages",
+        "GET /v1/keys/devices",
     ]
 
 
