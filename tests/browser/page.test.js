@@ -808,6 +808,36 @@ test(
   },
 );
 
+test('[ALARM1] a message that was changed on its way to the page raises an alarm, which can be dismissed', how, async () => {
+  const ada = await member('ada');
+  const ben = await Person.sitDown(browser, `ben_${++count}`);
+  let lying = false;
+  // A server that lies: in one event the hash of the event before is another one.
+  await ben.page.routeWebSocket(/\/ws/, (socket) => {
+    const upstream = socket.connectToServer();
+    upstream.onMessage((text) => {
+      const lie = lying && String(text).includes('"new_thread"');
+      socket.send(lie ? String(text).replace(/"prev":"[^"]{43}"/, `"prev":"${'A'.repeat(43)}"`) : text);
+    });
+  });
+  await ben.signUp(await ada.inviteLink());
+  await ben.page.locator('.pill.good').waitFor();
+  const alarm = ben.page.getByRole('alert').filter({ hasText: 'failed a check' });
+  await ada.beginThread('Untouched', 'as it was sent');
+  await ben.page.getByText('Untouched').first().waitFor();
+  assert.equal(await alarm.isVisible(), false);
+
+  lying = true;
+  await ada.beginThread('Altered', 'on its way');
+  await alarm.waitFor();
+  assert.match((await alarm.textContent()) ?? '', /The Lovelaces failed a check: number \d+ was changed/);
+  lying = false;
+  await alarm.getByRole('button', { name: 'Dismiss' }).click();
+  await alarm.waitFor({ state: 'hidden' });
+  await ada.close();
+  await ben.close();
+});
+
 test('[PAGE19] the demonstration shows two members side by side, on each visit the same two', how, async () => {
   const own = await new Server().start();
   const person = await Person.sitDown(browser, 'newcomer');
