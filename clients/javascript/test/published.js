@@ -17,6 +17,8 @@ export function publishedClass(world = {}) {
   if (!found) throw new Error('the published document has no class OrbitalWebSocketManager');
   const { WebSocket = globalThis.WebSocket, console = { log() {}, warn() {}, error() {} }, setTimeout = globalThis.setTimeout } = world;
   // The browser's class has its states as constants, too.
-  const Socket = Object.assign(class extends WebSocket {}, { OPEN: 1 });
+  class Socket extends WebSocket {
+    static OPEN = 1;
+  }
   return new Function('WebSocket', 'console', 'setTimeout', `${found[1]}; return OrbitalWebSocketManager`)(Socket, console, setTimeout);
 }
