@@ -143,7 +143,7 @@ async def test_an_outage_of_the_store(seed, monkeypatch):
     """[PROM3] While the store is unreachable posts are refused and sockets stay; afterwards everything is delivered."""
     print(f"seed {seed}")
     # The simulation has no clock: a wait of one second would exceed the observed time.
-    monkeypatch.setattr("orbital_relay.relay.relay.REPAIR_RETRY_S", 0)
+    monkeypatch.setattr("orbital_relay.relay.repair.RETRY_S", 0)
     world = World(seed, nodes=2, loss=0.2)
     for node in world.nodes:
         await node.start()
@@ -262,7 +262,7 @@ async def test_a_post_after_the_log_was_rewound():
 
     world.store.groups[group_id].go_back(10)
     await world.append(world.nodes[0], _message(world.users[0], group_id, 90, 4))
-    while relay._tasks:
+    while relay._tasks.running:
         await asyncio.sleep(0)
     for number in (91, 92):
         await world.append(world.nodes[0], _message(world.users[0], group_id, number, 4))
@@ -333,7 +333,7 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
 
     monkeypatch.setattr(store, "read", read_and_hear)
     elsewhere(1)
-    while relay._tasks:
+    while relay._tasks.running:
         await asyncio.sleep(0)
 
     assert client.received[group_id] == [-7, 7, 8, 9, 10]
@@ -359,7 +359,7 @@ async def test_pruned_and_removed():
     await world.append(world.nodes[0], _message(owner, group_id, 99, 4))
     world.store.groups[group_id].floor = world.store.groups[group_id].head.seq
     client.pace = 100_000
-    while not client.idle or relay._tasks:
+    while not client.idle or relay._tasks.running:
         client.take()
         await asyncio.sleep(0)
 

@@ -545,7 +545,9 @@ class World:
                 for node in self.nodes:
                     await node.relay.compare()
             busy = any(
-                node.relay._tasks or node.relay.hub.behind or any(c._queues.store.busy for c in node.sessions.open)
+                node.relay._tasks.running
+                or node.relay.hub.behind
+                or any(c._queues.store.busy for c in node.sessions.open)
                 for node in self.nodes
             )
             quiet = 0 if busy or (self.bus is not None and self.bus.tasks) else quiet + 1
@@ -554,7 +556,7 @@ class World:
             for c in self.clients
             if c.session.behind or not c.idle
         ]
-        raise AssertionError(f"it does not come to rest: {[n.relay._tasks for n in self.nodes]} {states}")
+        raise AssertionError(f"it does not come to rest: {[n.relay._tasks.running for n in self.nodes]} {states}")
 
     async def close(self) -> None:
         """End it."""

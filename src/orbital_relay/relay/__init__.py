@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orbital_relay.relay.counters import Counters
-from orbital_relay.relay.relay import Granted, Relay
+from orbital_relay.relay.relay import Relay
+from orbital_relay.relay.subscribing import Granted
 
 __all__ = ["Counters", "Granted", "Relay"]
