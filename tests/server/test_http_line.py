@@ -13,7 +13,7 @@ import httpx
 import pytest
 import uvicorn
 
-from orbital_relay.server.edge import http_protocol
+from orbital_relay.server.edge import http_protocol, stall_watch
 from orbital_relay.server.edge.http_protocol import HttpLine
 from orbital_relay.server.http.application import respond
 from orbital_relay.server.http.endpoint import Reply
@@ -340,7 +340,7 @@ async def test_a_response_that_nobody_reads(monkeypatch: pytest.MonkeyPatch):
     The transport of a closed connection waits until all data is read: each page of the log, 8 MiB, that a client
     requested and did not read stayed in memory without a limit.
     """
-    monkeypatch.setattr(http_protocol, "STALL_S", 0.05)
+    monkeypatch.setattr(stall_watch, "STALL_S", 0.05)
     async with _answering(b"x" * 20_000_000) as (port, lines):
         silent = socket.create_connection(("127.0.0.1", port))
         with silent:
@@ -357,21 +357,23 @@ async def test_a_response_that_is_read_slowly(monkeypatch: pytest.MonkeyPatch):
     config = uvicorn.Config(lambda: None, lifespan="off", log_config=None, http=HttpLine)
     config.load()
     line = HttpLine(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
-    monkeypatch.setattr(http_protocol, "STALL_S", 3600)
+    monkeypatch.setattr(stall_watch, "STALL_S", 3600)
     transport = _Slow(line)
     line.connection_made(transport)  # type: ignore[arg-type]
     transport.unsent = 1_000_000
     line.pause_writing()
+    watch = line._stall_watch
+    assert watch is not None
 
     for taken, protocol, cut in (
-        (http_protocol.STALL_BYTES, line, False),
+        (stall_watch.STALL_BYTES, line, False),
         (500_000, line, False),
         (0, object(), False),
-        (http_protocol.STALL_BYTES - 1, line, True),
+        (stall_watch.STALL_BYTES - 1, line, True),
     ):
         transport.unsent -= taken
         transport.protocol = protocol
-        line._cut_if_stalled()
+        watch.check()
 
         assert transport.aborted is cut, taken
     line.connection_lost(None)

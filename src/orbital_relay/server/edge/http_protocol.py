@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
@@ -18,8 +17,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from orbital_relay.errors import OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.server.edge.budget import ConnectionBudget
 from orbital_relay.server.edge.linger import MALFORMED_BYTES, Linger
+from orbital_relay.server.edge.refusal import closing_response
 from orbital_relay.server.edge.request_cycle import BodyCycle, Cycle, CycleTransport
-from orbital_relay.server.edge.request_head import RequestHead, decode_path, judge, without_upgrade
+from orbital_relay.server.edge.request_head import RequestHead, decode_path, judge, write_head
+from orbital_relay.server.edge.stall_watch import StallWatch
 
 if TYPE_CHECKING:
     from uvicorn._types import HTTPScope
@@ -30,10 +31,6 @@ HEAD_BYTES: Final = 64 * 1024
 """Most bytes that come before a head is whole, or behind a body in pieces; of a token 8 KiB are looked at."""
 HEAD_DEADLINE_S: Final = 30
 """How long a connection may take until a head is whole, in seconds."""
-STALL_S: Final = 60
-"""How often it is looked whether a client takes what it asked for, in seconds."""
-STALL_BYTES: Final = 16 * 1024
-"""What it has to take in that time; the slowest mobile lines carry ten times as much."""
 
 _ABOUT: Final = "This is no HTTP/1.1 request, or its method is unknown."
 
@@ -59,9 +56,9 @@ class HttpLine(HttpToolsProtocol):
     """Whether the connection ends with the answer that is being sent."""
     _loose_bytes = 0
     """What has come since the last head, piece of a body or end of a request: the parser keeps it, or nobody does."""
-    _unsent_bytes = 0
     _late: asyncio.TimerHandle | None = None
-    _stalled: asyncio.TimerHandle | None = None
+    _stall_watch: StallWatch | None = None
+    """Runs while the transport is full."""
     _deaf = False
     """Whether nothing that still comes is a request."""
     _asks_upgrade = False
@@ -89,8 +86,7 @@ class HttpLine(HttpToolsProtocol):
         self._stop_waiting()
         if self.budget is not None:
             self.budget.leave(self)
-        if self._stalled is not None:
-            self._stalled.cancel()
+        self._end_stall_watch()
         self.linger.cancel()
         super().connection_lost(exc)
         # Break the ring of references, so that the memory does not wait for the collector.
@@ -139,7 +135,8 @@ class HttpLine(HttpToolsProtocol):
             method, version = self.parser.get_method(), self.parser.get_http_version()
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            self.parser.feed_data(without_upgrade(method, self.url, version, self.headers))
+            fields = [field for field in self.headers if field[0] != b"upgrade"]
+            self.parser.feed_data(write_head(method, self.url, version, fields))
             try:
                 self.parser.feed_data(rest)
                 return
@@ -277,20 +274,16 @@ class HttpLine(HttpToolsProtocol):
         early, self._handshake = bytes(self._handshake or b""), None
         self._stop_waiting()
         self._unset_keepalive_if_required()
-        if self._stalled is not None:
-            self._stalled.cancel()
+        self._end_stall_watch()
         self.flow.resume_reading()
         self.connections.discard(self)
         if self.budget is not None:
             self.budget.leave(self)
-        head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
-        for name, value in self.headers:
-            head += [name, b": ", value, b"\r\n"]
-        head.append(b"\r\n")
+        head = write_head(self.parser.get_method(), self.url, "1.1", self.headers)
         made: Any = self.ws_protocol_class
         upgrade: asyncio.Protocol = made(config=self.config, server_state=self.server_state, app_state=self.app_state)
         upgrade.connection_made(self.transport)
-        upgrade.data_received(b"".join(head))
+        upgrade.data_received(head)
         self.transport.set_protocol(upgrade)
         if early:
             upgrade.data_received(early)
@@ -320,30 +313,19 @@ class HttpLine(HttpToolsProtocol):
             )
 
     def pause_writing(self) -> None:
-        """Look from time to time whether the client takes anything."""
+        """Begin to watch whether the client reads its response."""
         super().pause_writing()
-        self._watch()
+        self._stall_watch = StallWatch(self.transport, self, self.loop)
 
     def resume_writing(self) -> None:
-        """It did."""
+        """End the watch: the client has read enough."""
         super().resume_writing()
-        if self._stalled is not None:
-            self._stalled.cancel()
-            self._stalled = None
+        self._end_stall_watch()
 
-    def _watch(self) -> None:
-        self._unsent_bytes = self.transport.get_write_buffer_size()
-        self._stalled = self.loop.call_later(STALL_S, self._cut_if_stalled)
-
-    def _cut_if_stalled(self) -> None:
-        self._stalled = None
-        if self.transport.get_protocol() is not self:
-            # The connection is a WebSocket now, which looks for itself.
-            return
-        if self.transport.get_write_buffer_size() > self._unsent_bytes - STALL_BYTES:
-            self.transport.abort()
-        else:
-            self._watch()
+    def _end_stall_watch(self) -> None:
+        if self._stall_watch is not None:
+            self._stall_watch.cancel()
+            self._stall_watch = None
 
     # Chapter: the end
 
@@ -391,12 +373,7 @@ class HttpLine(HttpToolsProtocol):
             # Its body cannot be read on, and here is its answer.
             last.disconnected = True
             last.message_event.set()
-        body = refusal.body()
-        self.transport.write(
-            b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-            b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
-            % (refusal.status, HTTPStatus(refusal.status).phrase.encode(), len(body), body)
-        )
+        self.transport.write(closing_response(refusal))
         self.linger.most_bytes = MALFORMED_BYTES
         self._linger()
 

@@ -153,8 +153,8 @@ def decode_path(raw_path: str) -> str:
     return ENCODED_SLASH.join(unquote(part) for part in _ENCODED_SLASH.split(raw_path))
 
 
-def without_upgrade(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Write a head again, its `Upgrade` left out: what remains of it when the upgrade is ignored (RFC 9110 §7.8)."""
+def write_head(method: bytes, target: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the bytes of a head, for another parser to read."""
     lines = [b"%b %b HTTP/%b" % (method, target, version.encode())]
-    lines += [b"%b: %b" % (name, value) for name, value in headers if name != b"upgrade"]
+    lines += [b"%b: %b" % field for field in headers]
     return b"\r\n".join(lines) + b"\r\n\r\n"

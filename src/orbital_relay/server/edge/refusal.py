@@ -1,0 +1,17 @@
+"""The response to a request that cannot be read; the connection is closed behind it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from orbital_relay.errors import OrbitalError
+
+
+def closing_response(error: OrbitalError) -> bytes:
+    """Return a whole HTTP/1.1 response with the body of an error, which announces the close (RFC 9112 §9.6)."""
+    body = error.body()
+    return (
+        b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+        b"cache-control: no-store\r\nconnection: close\r\n\r\n%b"
+        % (error.status, HTTPStatus(error.status).phrase.encode(), len(body), body)
+    )
