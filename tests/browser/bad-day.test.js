@@ -164,7 +164,7 @@ const cutOff = ({ page }) =>
   );
 
 test(
-  '[PAGE24] a photo wider than the phone pushes nothing off the screen, and the end of a thread stays visible when the keyboard opens',
+  '[PAGE24] a photo wider than the phone does not widen the page, and the end of a thread stays visible when the keyboard opens',
   how,
   async () => {
     const ada = await member('ada', PHONE);

@@ -53,7 +53,7 @@ async function picture(name, width, height) {
   return { name, mimeType: 'image/png', buffer: Buffer.from(url.split(',')[1] ?? '', 'base64') };
 }
 
-test('[DTL1] a portrait picture is shown whole, and a small one in its own size', how, async () => {
+test('[DTL1] a portrait picture is shown completely, and a small one in its original size', how, async () => {
   await thread('Portrait');
   await attach([await picture('tall.png', 600, 2000), await picture('tiny.png', 32, 32)]);
   const shown = (/** @type {string} */ name) =>
@@ -69,7 +69,7 @@ test('[DTL1] a portrait picture is shown whole, and a small one in its own size'
   assert.ok(tiny.frameWidth <= 160, JSON.stringify(tiny));
 });
 
-test('[DTL2] pictures that are chosen together arrive in the order in which they were chosen', how, async () => {
+test('[DTL2] pictures that are selected together arrive in the order of selection', how, async () => {
   await thread('In order');
   const names = Array.from({ length: 8 }, (_, i) => `${i}.bin`);
   // The first ones are the largest, so that they take longest.
@@ -82,7 +82,7 @@ test('[DTL2] pictures that are chosen together arrive in the order in which they
   assert.deepEqual(await ada.talk(), names);
 });
 
-test('[DTL3] a file is a file, and a picture that was opened stays in sight when the server has deleted it', how, async () => {
+test('[DTL3] a file is shown as a file, and an opened picture stays visible after the server deleted it', how, async () => {
   await thread('Files');
   await attach([
     { name: 'letter.pdf', mimeType: 'application/pdf', buffer: Buffer.from('%PDF-1.4 a letter') },
@@ -107,7 +107,7 @@ test('[DTL3] a file is a file, and a picture that was opened stays in sight when
   assert.ok(save && save.width >= 44 && save.height >= 32, JSON.stringify(save));
 });
 
-test('[DTL4] one stop and Enter lead to the reply field by keyboard', how, async () => {
+test('[DTL4] one Tab stop and Enter lead to the reply field by keyboard', how, async () => {
   await thread('Keys');
   const { page } = ada;
   await page.evaluate(() => {
@@ -120,7 +120,7 @@ test('[DTL4] one stop and Enter lead to the reply field by keyboard', how, async
   assert.equal(await page.evaluate(() => document.activeElement?.getAttribute('aria-label')), 'Your reply');
 });
 
-test('[DTL5] forced colours mark what is chosen, print has the whole talk and no controls', how, async () => {
+test('[DTL5] forced colours mark the selection; print shows the whole conversation and no controls', how, async () => {
   await thread('Print');
   for (let i = 0; i < 12; i++) await ada.reply(`Line ${i}\n\nand more`);
   const { page } = ada;
@@ -135,7 +135,7 @@ test('[DTL5] forced colours mark what is chosen, print has the whole talk and no
   await page.emulateMedia({ media: 'screen' });
 });
 
-test('[DTL6] without scripts the page says what it needs, in sight', how, async () => {
+test('[DTL6] without scripts the page shows what it requires', how, async () => {
   const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 640 } });
   const page = await context.newPage();
   await page.goto(server.url);

@@ -36,7 +36,7 @@ async function invitation() {
   return (await promisify(execFile)(ORBITAL, given)).stdout.trim();
 }
 
-test('[SGN11] without an invitation the page offers no account, and says where to get one', how, async () => {
+test('[SGN11] without an invitation the page offers no sign-up, and says where to get an invitation', how, async () => {
   const eve = await Person.sitDown(browser, 'eve');
 
   await eve.page.goto(server.url);
@@ -48,7 +48,7 @@ test('[SGN11] without an invitation the page offers no account, and says where t
   assert.deepEqual(eve.complaints, []);
 });
 
-test("[SGN12] the operator's link makes one account, a group's link others, and neither stays in the address", how, async () => {
+test("[SGN12] the operator's link creates one account, a group's link more, and the address keeps neither", how, async () => {
   const [ada, ben, eve] = [
     await Person.sitDown(browser, 'ada'),
     await Person.sitDown(browser, 'ben'),

@@ -145,7 +145,7 @@ async function kept({ page }) {
 
 for (const asks of /** @type {const} */ (['redirect', 401, 403, 200]))
   test(
-    `[LPX3] a login proxy that asks by ${asks}: the kept page opens, says so, keeps session and texts, and leads to the login and back`,
+    `[LPX3] with a login proxy that answers by ${asks} the kept page opens, reports it, keeps session and texts, and links to the login and back`,
     how,
     async (t) => {
       const proxy = await new LoginProxy(asks).start();
@@ -193,7 +193,7 @@ for (const asks of /** @type {const} */ (['redirect', 401, 403, 200]))
     },
   );
 
-test('[LPX4] another tab that was logged in again is noticed: the page reconnects without being asked', how, async (t) => {
+test('[LPX4] after a login in another tab the page reconnects automatically', how, async (t) => {
   const proxy = await new LoginProxy('redirect').start();
   t.after(() => proxy.close());
   const ben = await Person.sitDown(browser, 'ben');
@@ -216,7 +216,7 @@ test('[LPX4] another tab that was logged in again is noticed: the page reconnect
   await ben.close();
 });
 
-test('[LPX5] logged out, the log-in form says so and leads to the login of the proxy', how, async (t) => {
+test('[LPX5] after logout the log-in form reports the proxy and links to its login', how, async (t) => {
   const proxy = await new LoginProxy('redirect').start();
   t.after(() => proxy.close());
   const cleo = await Person.sitDown(browser, 'cleo');

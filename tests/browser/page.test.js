@@ -335,7 +335,7 @@ const SCREENS = [
 ];
 
 for (const [screen, options] of SCREENS) {
-  test(`[PAGE8] axe finds nothing in any state, and nothing is cut off: ${screen}`, how, async () => {
+  test(`[PAGE8] axe reports no violation in any state, and nothing is cut off: ${screen}`, how, async () => {
     const ada = await Person.sitDown(browser, `ada_${++count}`, options);
     const { page } = ada;
     await page.addInitScript({ content: await readFile(AXE, 'utf8') });
@@ -401,7 +401,7 @@ for (const [screen, options] of SCREENS) {
   });
 }
 
-test('[PAGE9] an account, a group, a thread and a reply by keyboard alone', how, async () => {
+test('[PAGE9] an account, a group, a thread and a reply are created by keyboard alone', how, async () => {
   const ada = await Person.sitDown(browser, `ada_${++count}`);
   const { page } = ada;
   const { keyboard } = page;
@@ -505,7 +505,7 @@ test('[PAGE10] all files of the page together are under 195 kB, and the service 
 });
 
 test(
-  '[PAGE11] without a server the page opens, says so, stores what is written, and sends it once when the server is back',
+  '[PAGE11] without a server the page opens, shows the state, stores what is written, and sends it once when the server is back',
   how,
   async () => {
     const own = await new Server().start();
@@ -616,7 +616,7 @@ test('[PAGE14] content encrypted with another key is marked, and all other conte
   await ada.close();
 });
 
-test('[PAGE15] several groups, unread marks, who is online, leaving, being removed, logging out', how, async () => {
+test('[PAGE15] several groups, unread marks, online members, leaving, removal and logging out work', how, async () => {
   const ada = await member('ada');
   const ben = await guest(ada, 'ben');
   const cora = await guest(ada, 'cora');
@@ -838,7 +838,7 @@ test('[ALARM1] a message that was changed on its way to the page raises an alarm
   await ben.close();
 });
 
-test('[PAGE19] the demonstration shows two members side by side, on each visit the same two', how, async () => {
+test('[PAGE19] the demonstration shows two members side by side, and the same two on each visit', how, async () => {
   const own = await new Server().start();
   const person = await Person.sitDown(browser, 'newcomer');
   const { page } = person;

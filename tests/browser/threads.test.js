@@ -81,7 +81,7 @@ async function call({ page }, path, body) {
 }
 
 test(
-  '[THREADLAST1] a reply moves its thread to the top, with its words, its author and the number of new ones, live and after a reload',
+  '[THREADLAST1] a reply moves its thread to the top, with its text, its author and the number of new ones, live and after a reload',
   how,
   async () => {
     const { ada, ben } = await pair();
@@ -204,7 +204,7 @@ test(
   },
 );
 
-test('[THREADLAST4] replies of one author stand together, and a line names each day', how, async () => {
+test('[THREADLAST4] consecutive replies of one author are grouped, and a line names each day', how, async () => {
   const { ada, ben } = await pair();
   for (const text of ['One', 'Two', 'Three', 'Four']) await ben.reply(text);
   await ada.reply('Five');

@@ -10,13 +10,13 @@ before(async () => {
 });
 after(() => page?.close());
 
-test('[SAFE6] In a page IndexedDB keeps the contract of stores.', { skip: missing }, async () => {
+test('[SAFE6] In a page IndexedDB fulfils the contract of stores.', { skip: missing }, async () => {
   const tab = await page.tab();
   assert.equal(await tab.run(() => globalThis.contract()), 'kept');
   assert.deepEqual(tab.complaints, []);
 });
 
-test('[SAFE7] In a page no private key can be read out and no row shows plaintext; two tabs have a chain each and read all; a reload finds it.', {
+test('[SAFE7] In a page no private key can be exported and no row has plaintext; two tabs have a chain each and read all messages, also after a reload.', {
   skip: missing,
 }, async () => {
   const tab = await page.tab();

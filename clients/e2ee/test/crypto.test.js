@@ -18,7 +18,7 @@ const ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
 const little = (value) => Uint8Array.from({ length: 32 }, (_, at) => Number((value >> BigInt(8 * at)) & 0xffn));
 const number = (data) => data.reduceRight((sum, byte) => (sum << 8n) | BigInt(byte), 0n);
 
-test('[CRY1] HKDF gives the outputs of RFC 5869, also with an empty salt.', async () => {
+test('[CRY1] HKDF yields the outputs of RFC 5869, also with an empty salt.', async () => {
   const one = await expand(await extract(fromHex('000102030405060708090a0b0c'), bytes(22, 0x0b)), fromHex('f0f1f2f3f4f5f6f7f8f9'), 42);
   assert.equal(toHex(one), '3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865');
   assert.equal(
@@ -33,7 +33,7 @@ test('[CRY1] HKDF gives the outputs of RFC 5869, also with an empty salt.', asyn
   );
 });
 
-test('[CRY2] An Ed25519 key signs as its Curve25519 key: the sign of the point travels in the signature.', async () => {
+test('[CRY2] An Ed25519 key signs as its Curve25519 key: the signature carries the sign bit of the point.', async () => {
   const signs = new Set();
   for (let round = 0; round < 12; round++) {
     const { key, publicKey } = await newSigner();
@@ -49,7 +49,7 @@ test('[CRY2] An Ed25519 key signs as its Curve25519 key: the sign of the point t
   assert.equal(signs.size, 2, 'both signs came up');
 });
 
-test('[CRY3] A signature whose S is ℓ or more is refused, and so is one of another length.', async () => {
+test('[CRY3] A signature with S ≥ ℓ or with a wrong length is refused.', async () => {
   const { key, publicKey } = await newSigner();
   const message = utf8('once');
   const signature = await sign(key, message);
@@ -63,7 +63,7 @@ test('[CRY3] A signature whose S is ℓ or more is refused, and so is one of ano
   for (const length of [0, 63, 65]) assert.equal(await verify(publicKey, message, bytes(length, 1)), false);
 });
 
-test('[CRY4] A public key of low order, not canonical, of another type or length, is refused everywhere.', async () => {
+test('[CRY4] A public key of low order, non-canonical encoding, wrong type or wrong length is refused everywhere.', async () => {
   const prime = 2n ** 255n - 19n;
   const low = [
     0n,
@@ -87,14 +87,14 @@ test('[CRY4] A public key of low order, not canonical, of another type or length
   await assert.rejects(encapsulate(xwing.subarray(1)), { code: 'bad_key' });
 });
 
-test('[CRY5] A seed restores the signing key that it was read out of; a key that is not extractable keeps it.', async () => {
+test('[CRY5] A seed restores the signing key that it was exported from; a non-extractable key does not reveal its seed.', async () => {
   const key = await generateSigningKey(true);
   const restored = { key: await importSeed(await exportSeed(key.key)), edwards: key.edwards };
   assert.deepEqual(await sign(restored, utf8('x')), await sign(key, utf8('x')));
   await assert.rejects(exportSeed((await generateSigningKey(false)).key));
 });
 
-test('[CRY6] X-Wing gives the keys, ciphertexts and secrets of the draft.', async () => {
+test('[CRY6] X-Wing yields the keys, ciphertexts and secrets of the draft.', async () => {
   const { cases } = vectors('xwing');
   assert.equal(cases.length, 3);
   const sha256 = async (data) => toHex(new Uint8Array(await crypto.subtle.digest('SHA-256', data)));
@@ -124,7 +124,7 @@ test('[CRY7] HPKE with X-Wing agrees with another implementation in both directi
   }
 });
 
-test('[CRY8] A delivery opens for its key, info and bytes only.', async () => {
+test('[CRY8] A delivery decrypts only with its key, info and bytes.', async () => {
   const key = await generateHandles();
   assert.equal(key.public.length, PUBLIC_BYTES);
   const info = utf8('info');
@@ -155,7 +155,7 @@ async function newChain() {
   return { signing, chain };
 }
 
-test('[CRY9] Messages of a chain are read in any order, each once.', async () => {
+test('[CRY9] Messages of a chain decrypt in any order, each once.', async () => {
   const { signing, chain } = await newChain();
   let sending = chain;
   const messages = [];
@@ -189,7 +189,7 @@ test('[CRY10] A message more than 2,000 ahead is refused before any key is deriv
   assert.equal(read.chain.iteration, MAX_AHEAD + 1);
 });
 
-test('[CRY11] A message that was changed, signed by another key, or of another chain is refused and moves nothing.', async () => {
+test('[CRY11] A changed message, or one of another signer or chain, is refused, and the chain is unchanged.', async () => {
   const { signing, chain } = await newChain();
   const { message } = await encrypt(chain, signing, utf8('true'));
   for (const at of [30, 45, message.length - 1]) {
@@ -204,7 +204,7 @@ test('[CRY11] A message that was changed, signed by another key, or of another c
   assert.deepEqual((await decrypt(chain, message)).plain, utf8('true'));
 });
 
-test('[CRY12] Two people see the same 60 digits, whatever the order of their devices; a changed key changes them, and scans match only then.', async () => {
+test('[CRY12] Two users see the same 60 digits, in any order of their devices; a changed key changes the digits, and scans match only if the keys do.', async () => {
   const [one, two, three] = [await newSigner(), await newSigner(), await newSigner()];
   const ada = { user: ADA, identities: [one.publicKey, two.publicKey] };
   const ben = { user: BEN, identities: [three.publicKey] };
@@ -221,7 +221,7 @@ test('[CRY12] Two people see the same 60 digits, whatever the order of their dev
   await assert.rejects(safetyNumber(ada, { user: BEN, identities: [] }), RangeError);
 });
 
-test('[CRY13] A file opens with its own key only, whole and in order.', async () => {
+test('[CRY13] A file decrypts with its own key only, complete and in order.', async () => {
   const plain = random(65_536);
   const file = new Blob([...Array.from({ length: 32 }, () => plain), 'end']);
   const { key, sealed, sha256 } = await sealFile('m1', file);

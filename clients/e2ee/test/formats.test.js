@@ -32,19 +32,19 @@ const SCHEMA = {
   3: { name: 'many', type: 'uint', repeated: true },
 };
 
-test('[FMT1] A message is written in the order of its fields, numbers in their shortest form.', () => {
+test('[FMT1] A message is encoded in the order of its fields, with numbers in their shortest form.', () => {
   assert.equal(toHex(encode(SCHEMA, { text: utf8('ab'), number: 300, many: [0, 127, 128] })), '08ac0212026162' + '1800187f188001');
   assert.equal(toHex(encode(SCHEMA, {})), '');
   assert.throws(() => encode(SCHEMA, { text: utf8('abc') }), RangeError);
   for (const number of [-1, 1.5, 2 ** 32, NaN]) assert.throws(() => encode(SCHEMA, { number }), RangeError);
 });
 
-test('[FMT2] Unknown fields are skipped, a single field that comes twice keeps the last value, a repeated one keeps all.', () => {
+test('[FMT2] Unknown fields are skipped; a duplicate single field keeps the last value, a repeated field all values.', () => {
   const unknown = '2001' + '290102030405060708' + '3201ff' + '3d01020304';
   assert.deepEqual(decode(SCHEMA, fromHex('0801' + unknown + '0802' + '1801' + '1802')), { number: 2, many: [1, 2] });
 });
 
-test('[FMT3] What is truncated, overlong, out of range, of another wire type or length, or a group, is malformed.', () => {
+test('[FMT3] Truncated, overlong or out-of-range input, a wrong wire type or length, or a group is malformed.', () => {
   const refused = {
     'a truncated number': '0880',
     'a missing number': '08',
@@ -64,7 +64,7 @@ test('[FMT3] What is truncated, overlong, out of range, of another wire type or 
   assert.throws(() => readEnvelope(fromHex('02' + '1200')), malformed, 'a required field is missing');
 });
 
-test('[FMT4] An envelope begins with its version and carries content, keys or a request; another version is unsupported.', () => {
+test('[FMT4] An envelope begins with its version and contains content, keys or a request; another version is unsupported.', () => {
   const keys = { device: 1, epoch: 2 ** 40, deliveries: [{ user: BEN, device: 127, suite: 16, sealed: bytes(3, 9) }] };
   const request = { device: 3, distribution: bytes(16, 7) };
   assert.equal(toHex(writeEnvelope({ content: utf8('x') })), '020a0178');
@@ -78,7 +78,7 @@ test('[FMT4] An envelope begins with its version and carries content, keys or a 
   assert.throws(() => readEnvelope(new Uint8Array(0)), { code: 'unsupported' });
 });
 
-test('[FMT5] Pairwise, its history and its signature survive writing and reading; the info binds group, sender and receiver.', () => {
+test('[FMT5] Pairwise, history and signature round-trip; the info binds group, sender and receiver.', () => {
   const pairwise = {
     group: GROUP,
     skdm: bytes(96, 1),
@@ -101,7 +101,7 @@ test('[FMT5] Pairwise, its history and its signature survive writing and reading
   );
 });
 
-test('[FMT6] A SenderKeyMessage of a short text has the layout of the contract: 258 bytes as an envelope.', () => {
+test('[FMT6] A SenderKeyMessage of a short text has the layout of the contract: an envelope of 258 bytes.', () => {
   const fields = { distribution: bytes(16, 1), chain: 2 ** 31 - 1, iteration: 0, ciphertext: bytes(160, 3) };
   const body = senderKeyBody(fields);
   const message = concat(body, bytes(64, 4));
@@ -119,7 +119,7 @@ test('[FMT6] A SenderKeyMessage of a short text has the layout of the contract: 
   assert.throws(() => readSenderKeyMessage(concat(Uint8Array.of(0x32), message.subarray(1))), { code: 'unsupported' });
 });
 
-test('[FMT7] An SKDM gives a chain from one iteration on.', () => {
+test('[FMT7] An SKDM distributes a chain from a given iteration on.', () => {
   const skdm = { distribution: bytes(16, 1), chain: 5, iteration: 300, chainKey: bytes(32, 2), signingKey: bytes(33, 3) };
   assert.equal(
     toHex(writeSkdm(skdm)),
@@ -130,7 +130,7 @@ test('[FMT7] An SKDM gives a chain from one iteration on.', () => {
   assert.throws(() => readSkdm(Uint8Array.of(0x44)), { code: 'unsupported' });
 });
 
-test('[FMT8] Content is padded to 160·n − 1 bytes, so that equal lengths hide short ones; broken padding is malformed.', () => {
+test('[FMT8] Content is padded to 160·n − 1 bytes, which hides the length of short texts; other padding is malformed.', () => {
   const content = {
     kind: KINDS.reply,
     group: GROUP,
@@ -154,7 +154,7 @@ test('[FMT8] Content is padded to 160·n − 1 bytes, so that equal lengths hide
   assert.throws(() => readContent(new Uint8Array(0)), malformed);
 });
 
-test('[FMT9] An invite is 43 letters that stand for one secret and one founder; nothing else is an invite.', () => {
+test('[FMT9] An invite is 43 characters that encode one secret and one founder; anything else is refused.', () => {
   const invite = { secret: bytes(16, 0xab), founder: bytes(16, 0xcd) };
   const text = writeInvite(invite);
   assert.equal(text.length, 43);
@@ -164,7 +164,7 @@ test('[FMT9] An invite is 43 letters that stand for one secret and one founder; 
     assert.equal(readInvite(bad), null, bad);
 });
 
-test('[FMT10] Base64, hexadecimal and UUIDs are read in their own spelling only.', () => {
+test('[FMT10] Base64, hexadecimal and UUIDs are accepted in canonical form only.', () => {
   for (const length of [0, 1, 2, 3, 100, 70_000]) {
     const data = new Uint8Array(Buffer.alloc(length, 251));
     assert.deepEqual(fromBase64(toBase64(data)), data);
@@ -182,7 +182,7 @@ const PARSERS = {
   record: (data) => readRecord(GROUP, data), media: readMediaInfo,
 };
 
-test('[FMT11] Fuzzed: every parser answers every byte string with a value or with an E2eeError.', () => {
+test('[FMT11] Fuzzed: every parser returns a value or throws E2eeError for every byte string.', () => {
   const seeds = [
     writeEnvelope({
       keys: { device: 1, epoch: 3, deliveries: [{ user: ADA, device: 1, suite: 16, sealed: random(40) }] },
@@ -215,7 +215,7 @@ test('[FMT11] Fuzzed: every parser answers every byte string with a value or wit
     );
 });
 
-test('[FMT12] Fuzzed: what is written is read back, whatever the fields hold.', () => {
+test('[FMT12] Fuzzed: encoded values decode to equal values, for any field values.', () => {
   const id = fc.uint8Array({ minLength: 16, maxLength: 16 });
   const user = id.map((data) => uuidText(data));
   const device = fc.integer({ min: 1, max: 127 });

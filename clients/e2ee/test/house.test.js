@@ -21,7 +21,7 @@ const PERMISSIVE =
 /** The folders whose package is under the AGPL. */
 const agpl = manifests.filter((path) => /AGPL/.test(licenceOf(path) ?? '')).map((path) => `${dirname(path)}/`);
 
-test('[SAFE8] Only AGPL packages import AGPL packages: nothing else in the tree names libsignal’s package or ours in an import.', () => {
+test('[SAFE8] Only AGPL packages import AGPL packages: no other file imports libsignal’s package or ours.', () => {
   assert.ok(agpl.includes('clients/signal/'));
   const imports =
     /(?:\bfrom\s*|\bimport\s*\(?\s*|\brequire\s*\(\s*)['"](?:[^'"]*clients\/signal|(?:\.\.\/)+signal\/|@orbital-relay\/signal|@signalapp\/)/;
@@ -42,7 +42,7 @@ test('[SAFE8] Only AGPL packages import AGPL packages: nothing else in the tree 
   assert.match("await import('../../signal/src/index.js')", imports);
 });
 
-test('[SAFE9] Every package that the MIT packages install has a permissive licence; the AGPL package says what it is, in its manifest, its LICENSE and its files.', () => {
+test('[SAFE9] Every dependency of the MIT packages has a permissive licence; the AGPL package states its licence in its manifest, LICENSE and files.', () => {
   for (const path of tracked.filter((path) => /^clients\/(?:e2ee|signal)\/package-lock\.json$/.test(path))) {
     const mayBeAgpl = agpl.includes(`${dirname(path)}/`);
     const packages = Object.entries(JSON.parse(read(path)).packages).filter(([name]) => name !== '');
@@ -57,20 +57,20 @@ test('[SAFE9] Every package that the MIT packages install has a permissive licen
     assert.match(read(path), /^\/\/ SPDX-License-Identifier: AGPL-3\.0-only\n/, path);
 });
 
-test('[SAFE10] libsignal is pinned to an exact version, and the runtime packages of the MIT package are two.', () => {
+test('[SAFE10] libsignal is pinned to an exact version, and the MIT package has two runtime dependencies.', () => {
   const signal = JSON.parse(read('clients/signal/package.json')).dependencies;
   for (const version of Object.values(signal)) assert.match(version, /^\d+\.\d+\.\d+$/);
   const { dependencies } = JSON.parse(read('clients/e2ee/package.json'));
   assert.deepEqual(Object.keys(dependencies), ['@noble/hashes', '@noble/post-quantum']);
 });
 
-test('[SAFE11] A page loads at most 30 kB at once for all of it.', async () => {
+test('[SAFE11] A page that imports the whole package loads at most 30 kB.', async () => {
   assert.equal(LIMIT, 30_000);
   const [page, all] = [await size(PAGE), await size(ALL)];
   assert.ok(page < all && all <= LIMIT, `${page} and ${all} bytes`);
 });
 
-test('[SAFE12] What decides imports nothing that waits: the machines know no store, relay, clock or platform.', () => {
+test('[SAFE12] The decision modules import nothing asynchronous: the machines use no store, relay, clock or platform.', () => {
   for (const name of ['sender.js', 'receiver.js']) {
     const imports = [...read(`clients/e2ee/src/${name}`).matchAll(/^import .* from '(.*)';$/gm)].map(([, from]) => from);
     assert.deepEqual(

@@ -100,7 +100,7 @@ const LOG_LIES = {
   },
 };
 
-test('[LIE1] Of a thousand seeded lies in the log every one is seen, and none is shown as a message.', async () => {
+test('[LIE1] Each of a thousand seeded manipulations of the log is detected, and none is shown as a message.', async () => {
   const world = await newWorld();
   world.strangerKey = toBase64((await newSigner()).publicKey);
   const random = seeded(SEED);
@@ -132,7 +132,7 @@ test('[LIE1] Of a thousand seeded lies in the log every one is seen, and none is
   assert.deepEqual(Object.keys(counts).sort(), Object.keys(LOG_LIES).sort(), 'every lie came up');
 });
 
-test('[LIE2] A log that went back is noticed, and sending stops until a person decides.', async () => {
+test('[LIE2] A rewound log is detected, and sending stops until the user decides.', async () => {
   const { relay, group, snapshot } = await newWorld();
   const cleo = await relay.device(CLEO, 1, { store: memoryStore(snapshot), publish: false });
   const { position } = await cleo.group(group);
@@ -151,14 +151,14 @@ test('[LIE2] A log that went back is noticed, and sending stops until a person d
   await assert.rejects(cleo.receive({ ...rolled.at(-1), seq: 999 }), { code: 'out_of_order' });
 });
 
-test('[LIE3] A frame whose prev does not fit is noticed.', async () => {
+test('[LIE3] A frame whose prev hash does not match is detected.', async () => {
   const { relay, group, snapshot, log, known } = await newWorld();
   const cleo = await relay.device(CLEO, 1, { store: memoryStore(snapshot), publish: false });
   await cleo.receive({ ...log[known], prev: log[0].hash });
   assert.deepEqual(await codes(cleo, group), ['broken_chain']);
 });
 
-test('[LIE4] Ghost members and ghost devices are given nothing; the directory is compared with the roster.', async () => {
+test('[LIE4] Ghost members and ghost devices receive no keys; the directory is compared with the roster.', async () => {
   const relay = new FakeRelay();
   const [ada, ben] = [await relay.device(ADA), await relay.device(BEN)];
   const group = await newFamily(relay, [ada, ben]);
@@ -190,7 +190,7 @@ test('[LIE4] Ghost members and ghost devices are given nothing; the directory is
   assert.ok(toHex(await ghost.identity()) !== toHex(await extra.identity()));
 });
 
-test('[LIE5] Swapped identity keys, unsigned and swapped pre-keys in the directory: nothing is given, a warning is written; the others are served.', async () => {
+test('[LIE5] Swapped identity keys and unsigned or swapped pre-keys in the directory get no keys and a warning; other devices get keys.', async () => {
   const mallory = await newSigner();
   const lies = {
     bad_key: (bundle) => ({ ...bundle, identity: mallory.publicKey }),
@@ -211,7 +211,7 @@ test('[LIE5] Swapped identity keys, unsigned and swapped pre-keys in the directo
   }
 });
 
-test('[LIE6] A removal that the server withholds, and a post that it swallows, are noticed after a minute.', async () => {
+test('[LIE6] A removal or a post that the server withholds is detected after a minute.', async () => {
   const relay = new FakeRelay();
   const [ada, ben] = [await relay.device(ADA), await relay.device(BEN)];
   const group = await newFamily(relay, [ada, ben]);
@@ -231,7 +231,7 @@ test('[LIE6] A removal that the server withholds, and a post that it swallows, a
   assert.ok((await codes(ada, group)).includes('withheld_post'));
 });
 
-test('[LIE7] With every one-time key used up the last resort serves: all is read, and the keys are refilled.', async () => {
+test('[LIE7] With all one-time keys used up the last-resort key is used: all messages are readable, and the keys are refilled.', async () => {
   const relay = new FakeRelay();
   const [ada, ben] = [await relay.device(ADA), await relay.device(BEN)];
   relay.directory.get(`${BEN}/1`).hpkePreKeys = [];
@@ -246,7 +246,7 @@ test('[LIE7] With every one-time key used up the last resort serves: all is read
   assert.equal(relay.directory.get(`${BEN}/1`).hpkePreKeys.length, 3);
 });
 
-test('[LIE8] Keys that are sent again, for another group, or in another name open for nobody.', async () => {
+test('[LIE8] Keys that are replayed, sent to another group, or sent under another name decrypt for nobody.', async () => {
   const relay = new FakeRelay();
   const [ada, ben] = [await relay.device(ADA), await relay.device(BEN)];
   const [group, other] = [await newFamily(relay, [ada, ben]), await newFamily(relay, [ada, ben])];
@@ -262,7 +262,7 @@ test('[LIE8] Keys that are sent again, for another group, or in another name ope
   assert.deepEqual(await texts(ben, group), ['true']);
 });
 
-test('[LIE9] A member who gives a chain of another member as an own one is refused.', async () => {
+test('[LIE9] A member who distributes another member’s chain as an own chain is refused.', async () => {
   const relay = new FakeRelay();
   const [ada, ben, cleo] = [await relay.device(ADA), await relay.device(BEN), await relay.device(CLEO)];
   const group = await newFamily(relay, [ada, ben, cleo]);

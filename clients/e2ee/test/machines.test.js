@@ -14,7 +14,7 @@ const ben = { user: 'ben', device: 1, identity: '05bb', suites: 2 };
 const view = (devices, epoch = 5) => ({ epoch, devices, rotationDays: 7 });
 const facts = (more) => ({ state: 'ready', epoch: 5, count: 0, madeAt: 0, given: [ada, ben], drafts: true, ...more });
 
-test('[SND1] Each pair of state and input has at most one row, and rows name only states, inputs and acts that are described.', () => {
+test('[SND1] Each pair of state and input has at most one row, and rows use only states, inputs and acts that are described.', () => {
   for (const [rows, states, inputs, acts] of [
     [SENDER, SENDER_STATES, SENDER_INPUTS, SENDER_ACTS],
     [RECEIVER, RECEIVER_STATES, RECEIVER_INPUTS, RECEIVER_ACTS],
@@ -34,7 +34,7 @@ test('[SND1] Each pair of state and input has at most one row, and rows name onl
   }
 });
 
-test('[SND2] Whatever the facts and the view are, the next input has a row, and without new facts the machine comes to rest.', () => {
+test('[SND2] For any facts and view the next input has a row, and without new facts the machine becomes idle.', () => {
   const device = fc.constantFrom(ada, ben, { ...ben, identity: '05cc' });
   // biome-ignore format: a list is read across the line
   const someFacts = fc.record({
@@ -70,7 +70,7 @@ test('[SND2] Whatever the facts and the view are, the next input has a row, and 
   );
 });
 
-test('[SND3] Keys go before content; a lost device or a due rotation goes before both.', () => {
+test('[SND3] Keys are sent before content; a lost device or a due rotation is handled before both.', () => {
   assert.equal(nextInput(facts({ state: 'none', given: [] }), view([ada]), 0), 'draft');
   assert.equal(nextInput(facts({ state: 'none', given: [], drafts: false }), view([ada]), 0), null);
   assert.equal(nextInput(facts({ given: [ada] }), view([ada, ben]), 0), 'missing');
@@ -87,7 +87,7 @@ test('[SND3] Keys go before content; a lost device or a due rotation goes before
   assert.deepEqual(missingDevices(view([ada, { ...ben, identity: '05cc' }]), { given: [ada, ben] }), [{ ...ben, identity: '05cc' }]);
 });
 
-test('[SND4] A chain ends after 1,000 messages or the days of the policy.', () => {
+test('[SND4] A chain ends after 1,000 messages or after the days that the policy sets.', () => {
   assert.equal(MAX_MESSAGES, 1000);
   assert.equal(nextInput(facts({ count: 999 }), view([ada, ben]), 7 * DAY_MS - 1), 'draft');
   assert.equal(nextInput(facts({ count: 1000 }), view([ada, ben]), 0), 'rotate');
@@ -97,7 +97,7 @@ test('[SND4] A chain ends after 1,000 messages or the days of the policy.', () =
   assert.throws(() => senderRow('none', 'accepted'), { code: 'stopped' });
 });
 
-test('[RCV1] Content is judged by the pin before anything is decrypted.', () => {
+test('[RCV1] Content is checked against the pinned identity before anything is decrypted.', () => {
   const pin = { group: 'g', user: 'ada', device: 1, first: 10, last: 20 };
   const content = (more) => ({ author: 'ada', group: 'g', iteration: 20, ...more });
   const does = (row) => [row.does, row.warning];
@@ -111,7 +111,7 @@ test('[RCV1] Content is judged by the pin before anything is decrypted.', () => 
   assert.deepEqual(does(onContent(pin, content({ iteration: 2021 }))), ['warn', 'too_far_ahead']);
 });
 
-test('[RCV2] A distribution belongs to the device that gave it first; requests are answered for devices of the roster only; history is read from the trusted.', () => {
+test('[RCV2] A distribution belongs to the first device that sent it; only devices of the roster may request it; history is accepted from trusted devices.', () => {
   const pin = { group: 'g', user: 'ada', device: 1, first: 0, last: 0 };
   assert.equal(onKeys(undefined, { user: 'ada', device: 1, group: 'g' }).does, 'pin');
   assert.equal(onKeys(pin, { user: 'ada', device: 1, group: 'g' }).does, 'ignore');
@@ -133,7 +133,7 @@ test('[RCV2] A distribution belongs to the device that gave it first; requests a
   assert.throws(() => receiverRow('unknown', 'duplicate'), { code: 'stopped' });
 });
 
-test('[RCV3] A missing key is asked for after 3 seconds, a minute, an hour and a day, and then no more.', () => {
+test('[RCV3] A missing key is requested after 3 seconds, a minute, an hour and a day, and then no more.', () => {
   assert.deepEqual(REQUEST_MS, [3_000, 60_000, 3_600_000, 86_400_000]);
   assert.deepEqual(
     [0, 1, 2, 3, 4].map((asked) => requestDue(asked, 100)),
@@ -141,7 +141,7 @@ test('[RCV3] A missing key is asked for after 3 seconds, a minute, an hour and a
   );
 });
 
-test('[SND5] The documents draw the machines and the fields as the code has them.', () => {
+test('[SND5] The documentation shows the machines and the fields as the code defines them.', () => {
   const page = readFileSync(new URL('../../../docs/reference/encryption.md', import.meta.url), 'utf8');
   for (const [name, table] of Object.entries(drawn()))
     assert.ok(page.includes(table), `${name} differs: run npm run tables in clients/e2ee`);

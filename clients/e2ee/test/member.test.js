@@ -32,7 +32,7 @@ const keysOf = (relay, group) =>
     .log.filter(({ type }) => type === 'new_keys')
     .map(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)));
 
-test('[DEVGRP1] Everybody of a group reads everybody, each message once and in the order of the log.', async () => {
+test('[DEVGRP1] Every member of a group reads every message, once and in log order.', async () => {
   const { members, group, settle } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'one');
@@ -54,7 +54,7 @@ test('[DEVGRP1] Everybody of a group reads everybody, each message once and in t
   }
 });
 
-test('[DEVGRP2] A late joiner reads from its joining on; what stood before is not a replay, and is never read without a person’s word.', async () => {
+test('[DEVGRP2] A late joiner reads messages from its joining on; earlier ones are no replay, and need the user’s consent.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'before');
@@ -69,7 +69,7 @@ test('[DEVGRP2] A late joiner reads from its joining on; what stood before is no
   assert.deepEqual(await texts(ben, group), ['before', 'after']);
 });
 
-test('[DEVGRP3] After a removal nothing is sealed with a chain that the removed device has; the others read on.', async () => {
+test('[DEVGRP3] After a removal nothing is encrypted with a chain of the removed device; the other devices read on.', async () => {
   const { relay, members, group } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'all three');
@@ -94,7 +94,7 @@ test('[DEVGRP3] After a removal nothing is sealed with a chain that the removed 
   assert.deepEqual((await ada.group(group)).removals, []);
 });
 
-test('[DEVGRP4] A post that was sealed for a former membership is refused, and sealed again for the present one.', async () => {
+test('[DEVGRP4] A post for a former membership is refused, and encrypted again for the current membership.', async () => {
   const { relay, members, group } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'first');
@@ -129,7 +129,7 @@ test('[DEVGRP4] A post that was sealed for a former membership is refused, and s
   assert.deepEqual(await texts(ben, group), ['first', 'second', 'never'], 'the outbox kept it');
 });
 
-test('[DEVGRP5] A crash before or after the server took a post loses no draft and sends none twice.', async () => {
+test('[DEVGRP5] A crash before or after the server accepts a post loses no draft and sends none twice.', async () => {
   for (const type of ['new_keys', 'new_message'])
     for (const when of ['post', 'posted']) {
       const { relay, members, group } = await family([ADA, BEN]);
@@ -152,7 +152,7 @@ test('[DEVGRP5] A crash before or after the server took a post loses no draft an
     }
 });
 
-test('[DEVGRP23] An own message that the server sends again, and one that differs from what was sent, are not shown as messages.', async () => {
+test('[DEVGRP23] A replayed own message, and one that differs from what was sent, are not shown as messages.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada] = members;
   await say(ada, group, 'once');
@@ -170,7 +170,7 @@ test('[DEVGRP23] An own message that the server sends again, and one that differ
   assert.deepEqual(await codes(ada, group), ['repeated', 'withheld_post']);
 });
 
-test('[DEVGRP16] A draft that was accepted without an answer, and is sealed again with new keys, is neither sent twice nor left behind.', async () => {
+test('[DEVGRP16] A draft accepted without a received answer and encrypted again with new keys is neither sent twice nor kept.', async () => {
   for (const when of ['same chain', 'new chain', 'other tab']) {
     const { relay, members, group } = await family([ADA, BEN]);
     const [ada, ben] = members;
@@ -196,7 +196,7 @@ test('[DEVGRP16] A draft that was accepted without an answer, and is sealed agai
   }
 });
 
-test('[DEVGRP17] A device that may have been given a chain, because the answer was lost, counts as one that has it when it leaves.', async () => {
+test('[DEVGRP17] If the answer is lost, a device that may have received a chain counts as one that has it when it leaves.', async () => {
   const { relay, members, group } = await family();
   const [ada, ben, cleo] = members;
   relay.hooks.posted = ({ type }) => {
@@ -213,7 +213,7 @@ test('[DEVGRP17] A device that may have been given a chain, because the answer w
   assert.deepEqual(await texts(cleo, group), ['[waiting]']);
 });
 
-test('[DEVGRP6] A missing key is asked for once caught up, given again by its owner, and the message read in its place.', async () => {
+test('[DEVGRP6] After catch-up a missing key is requested, its owner sends it, and the message decrypts in place.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'unreadable at first');
@@ -246,7 +246,7 @@ test('[DEVGRP6] A missing key is asked for once caught up, given again by its ow
   );
 });
 
-test('[DEVGRP7] Asking ends after a day: what can never be read says so.', async () => {
+test('[DEVGRP7] Requests end after a day: a message that stays undecryptable is reported as such.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'gone');
@@ -266,7 +266,7 @@ test('[DEVGRP7] Asking ends after a day: what can never be read says so.', async
   assert.deepEqual(await texts(ben, group), ['[no_key]']);
 });
 
-test('[DEVGRP8] A reinstalled device is warned of, held, and reads only what comes after it was accepted.', async () => {
+test('[DEVGRP8] A reinstalled device gets a warning, is held, and reads only messages after it is accepted.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada] = members;
   await say(ada, group, 'old');
@@ -291,7 +291,7 @@ test('[DEVGRP8] A reinstalled device is warned of, held, and reads only what com
   assert.deepEqual(await texts(again, group), ['[waiting]', 'from the reinstalled device', '[waiting]', 'after']);
 });
 
-test('[DEVGRP9] A linked device reads what comes after its link; a revoked one nothing more.', async () => {
+test('[DEVGRP9] A linked device reads messages after its link; a revoked device reads no further message.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const tablet = await relay.device(BEN, 2);
@@ -313,7 +313,7 @@ test('[DEVGRP9] A linked device reads what comes after its link; a revoked one n
   assert.deepEqual(await texts(ben, group), ['to both', 'from the tablet', 'to the phone']);
 });
 
-test('[DEVGRP10] History is read only from a verified person or the inviter, as far as the policy allows, and says who gave it unless its owner signed.', async () => {
+test('[DEVGRP10] History is accepted only from a verified user or the inviter, within the policy, and names its sender unless the author signed it.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN], { history: 2 });
   const [ada, ben] = members;
   await say(ada, group, 'by Ada');
@@ -341,7 +341,7 @@ test('[DEVGRP10] History is read only from a verified person or the inviter, as 
   await assert.rejects(ada.shareHistory(group, CLEO), { code: 'stopped' });
 });
 
-test('[DEVGRP11] An old copy of a store is noticed by the log: a warning, and a new chain before anything is sent.', async () => {
+test('[DEVGRP11] The log reveals an old copy of a store: a warning, and a new chain before anything is sent.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'one');
@@ -360,7 +360,7 @@ test('[DEVGRP11] An old copy of a store is noticed by the log: a warning, and a 
   assert.deepEqual(await texts(restored, group), ['one', '[own_lost]', 'three']);
 });
 
-test('[DEVGRP12] Two tabs of one device have a chain each, and both read everything.', async () => {
+test('[DEVGRP12] Two tabs of one device have a chain each, and both read all messages.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const tab = await relay.device(ADA, 1, { store: ada.store, chainName: 'second', publish: false });
@@ -378,7 +378,7 @@ test('[DEVGRP12] Two tabs of one device have a chain each, and both read everyth
   assert.equal((await texts(ben, group)).at(-1), 'left behind');
 });
 
-test('[DEVGRP13] A chain is replaced after seven days, after 1,000 messages, and when a person asks.', async () => {
+test('[DEVGRP13] A chain is rotated after seven days, after 1,000 messages, and on request of the user.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const chain = async () => keysOf(relay, group).length;
@@ -403,7 +403,7 @@ test('[DEVGRP13] A chain is replaced after seven days, after 1,000 messages, and
   assert.ok(read.every((text) => !text.startsWith('[')));
 });
 
-test('[DEVGRP14] A renewed invite secret reaches every device; a knock with the old one counts for nothing.', async () => {
+test('[DEVGRP14] A renewed invite secret reaches every device; a knock with the old secret has no effect.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const old = readInvite((await ada.invite(group)).text);
@@ -424,7 +424,7 @@ test('[DEVGRP14] A renewed invite secret reaches every device; a knock with the 
   assert.deepEqual((await late.roster(group)).devices.length, 3, 'derives the older secret and folds the same roster');
 });
 
-test('[DEVGRP15] Swapped, replayed and re-attributed contents are shown as warnings, never as messages; replies stand in their threads.', async () => {
+test('[DEVGRP15] Swapped, replayed and re-attributed contents are shown as warnings, not as messages; replies appear in their threads.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const thread = '11111111-2222-4333-8444-555555555555';
@@ -445,7 +445,7 @@ test('[DEVGRP15] Swapped, replayed and re-attributed contents are shown as warni
   );
 });
 
-test('[DEVGRP19] A device that the directory has not seen for 90 days is given nothing; when it is seen again it is given the chain.', async () => {
+test('[DEVGRP19] A device that the directory has not seen for 90 days receives no chain; once it is seen again, it receives the chain.', async () => {
   const { relay, members, group, settle } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'all');
@@ -466,7 +466,7 @@ test('[DEVGRP19] A device that the directory has not seen for 90 days is given n
   assert.deepEqual(await codes(ada, group), []);
 });
 
-test('[DEVGRP20] A title that stands over another thread’s body is misplaced, though both are by their author.', async () => {
+test('[DEVGRP20] A title over the body of another thread is misplaced, even if both have the same author.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const thread = async (title, body) => {
@@ -489,7 +489,7 @@ test('[DEVGRP20] A title that stands over another thread’s body is misplaced, 
   assert.deepEqual(await texts(ben, group), ['[misplaced]', '[misplaced]', '[misplaced]']);
 });
 
-test('[DEVGRP21] A file’s key travels in the content of its event, and opens that file only.', async () => {
+test('[DEVGRP21] A file’s key is in the content of its event, and decrypts only that file.', async () => {
   const { relay, members, group, settle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const media = '22222222-2222-4333-8444-555555555555';
@@ -507,7 +507,7 @@ test('[DEVGRP21] A file’s key travels in the content of its event, and opens t
   assert.equal(moved.status, 'repeated');
 });
 
-test('[DEVGRP22] Fuzzed: whatever the server puts into an event, the log goes on, and nothing of it is shown as a message.', async () => {
+test('[DEVGRP22] Fuzzed: after any value in an event the log continues, and no such value is shown as a message.', async () => {
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'true');

@@ -32,7 +32,7 @@ const link = (user, device, { publicKey }, byDevice) => ({ kind: 'link', user, d
 const names = (roster) => roster.devices.map(({ user, device }) => `${user[0]}${device}`).join(' ');
 const codes = (roster) => roster.warnings.map(({ code }) => code);
 
-test('[ROS1] Records have the sizes of the contract and are read as they were written.', async () => {
+test('[ROS1] Records have the sizes of the contract and round-trip.', async () => {
   const { ada, secret, log } = await newGroup();
   const sizes = {
     found: [{ kind: 'found', user: ADA, device: 1, identity: ada.publicKey, suites: 2, history: 0 }, ada, 125],
@@ -55,7 +55,7 @@ test('[ROS1] Records have the sizes of the contract and are read as they were wr
   assert.throws(() => readRecord(GROUP, concat(cut.subarray(0, 59), Uint8Array.of(0x7a, 1, 0))), { code: 'malformed' });
 });
 
-test('[ROS2] The founder of the invite, a knock with the secret and a link by an older device stand in the roster.', async () => {
+test('[ROS2] The roster has the invite’s founder, a knock with the secret, and a link by an older device.', async () => {
   const group = await newGroup();
   const [ben, tablet] = [await newSigner(), await newSigner()];
   await group.post(BEN, knock(BEN, 1, ben), group.secret);
@@ -74,7 +74,7 @@ test('[ROS2] The founder of the invite, a knock with the secret and a link by an
   assert.equal(roster.founder, ADA);
 });
 
-test('[ROS3] Another founder, a ghost without the secret, a swapped key, a made-up device and a record of another group are refused.', async () => {
+test('[ROS3] Another founder, a ghost without the secret, a swapped key, a forged device or a record of another group is refused.', async () => {
   const group = await newGroup();
   const [ben, mallory] = [await newSigner(), await newSigner()];
   await group.post(BEN, knock(BEN, 1, ben), group.secret);
@@ -105,7 +105,7 @@ test('[ROS3] Another founder, a ghost without the secret, a swapped key, a made-
   ]);
 });
 
-test('[ROS4] A record whose author is another than the server says is refused.', async () => {
+test('[ROS4] A record is refused if its author differs from the author that the server states.', async () => {
   const group = await newGroup();
   const ben = await newSigner();
   await group.post(CLEO, knock(BEN, 1, ben), group.secret);
@@ -115,7 +115,7 @@ test('[ROS4] A record whose author is another than the server says is refused.',
   assert.deepEqual(codes(await fold(GROUP, [moved], group.facts)), ['wrong_author']);
 });
 
-test('[ROS5] A revoked identity never comes back; a person revokes own devices, the founder any, nobody else.', async () => {
+test('[ROS5] A revoked identity never returns; a user revokes own devices, the founder any device, nobody else.', async () => {
   const group = await newGroup();
   const [ben, tablet, cleo] = [await newSigner(), await newSigner(), await newSigner()];
   await group.post(BEN, knock(BEN, 1, ben), group.secret);
@@ -133,7 +133,7 @@ test('[ROS5] A revoked identity never comes back; a person revokes own devices, 
   assert.deepEqual(codes(roster), ['not_proven', 'revoked_identity', 'revoked_identity']);
 });
 
-test('[ROS6] A knock for a person who has a device here is held until a link comes or a person accepts that very key.', async () => {
+test('[ROS6] A knock of a user who has a device is held until a link arrives or a user accepts that exact key.', async () => {
   const group = await newGroup();
   const [ben, again, other] = [await newSigner(), await newSigner(), await newSigner()];
   await group.post(BEN, knock(BEN, 1, ben), group.secret);
@@ -151,7 +151,7 @@ test('[ROS6] A knock for a person who has a device here is held until a link com
   assert.deepEqual((await group.fold()).devices[1].identity, again.publicKey);
 });
 
-test('[ROS9] A person whose devices were all revoked comes back by an invite with a new key, and everybody is warned of it.', async () => {
+test('[ROS9] A user whose devices were all revoked rejoins by an invite with a new key, and every member gets a warning.', async () => {
   const group = await newGroup();
   const [ben, again] = [await newSigner(), await newSigner()];
   await group.post(BEN, knock(BEN, 1, ben), group.secret);
@@ -162,7 +162,7 @@ test('[ROS9] A person whose devices were all revoked comes back by an invite wit
   assert.deepEqual(codes(roster), ['returned_person']);
 });
 
-test('[ROS7] Behind a new secret the old one proves nothing; a later member derives the old ones and folds the same roster.', async () => {
+test('[ROS7] After a new secret the old one proves nothing; a later member derives the old secrets and folds the same roster.', async () => {
   const group = await newGroup();
   const [ben, cleo] = [await newSigner(), await newSigner()];
   await group.post(BEN, knock(BEN, 1, ben), group.secret);
@@ -186,7 +186,7 @@ test('[ROS7] Behind a new secret the old one proves nothing; a later member deri
   assert.equal((await allSecrets(GROUP, group.log, new Map([[2, random(16)]]))).size, 1, 'a wrong secret opens nothing');
 });
 
-test('[ROS8] The policy is the founding user’s to set.', async () => {
+test('[ROS8] Only the founder sets the policy.', async () => {
   const group = await newGroup();
   const ben = await newSigner();
   await group.post(BEN, knock(BEN, 1, ben), group.secret);

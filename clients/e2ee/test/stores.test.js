@@ -26,7 +26,7 @@ after(() => rmSync(folder, { recursive: true }));
 const key = () => crypto.getRandomValues(new Uint8Array(32));
 const open = (name, one) => sqlcipherStore(betterSqlite(Database, join(folder, name)), one);
 
-test('[SAFE1] A store in memory keeps the contract of stores.', async () => {
+test('[SAFE1] A store in memory fulfils the contract of stores.', async () => {
   let snapshot = {};
   await storeContract(async () => {
     const store = memoryStore(snapshot);
@@ -34,12 +34,12 @@ test('[SAFE1] A store in memory keeps the contract of stores.', async () => {
   });
 });
 
-test('[SAFE2] A SQLCipher file by better-sqlite3-multiple-ciphers keeps the contract of stores.', { skip }, async () => {
+test('[SAFE2] A SQLCipher file by better-sqlite3-multiple-ciphers fulfils the contract of stores.', { skip }, async () => {
   const one = key();
   await storeContract(async () => open('contract.db', one));
 });
 
-test('[SAFE3] A SQLCipher file shows no plaintext and no private key, and opens with its key alone, for one process.', {
+test('[SAFE3] A SQLCipher file has no plaintext and no private key; it opens with its key only, for one process.', {
   skip,
 }, async () => {
   const one = key();
@@ -72,7 +72,7 @@ test('[SAFE3] A SQLCipher file shows no plaintext and no private key, and opens 
   await again.store.close();
 });
 
-test('[SAFE4] A process that is killed amid its commits leaves each of them whole or absent, and none of the durable ones is lost.', {
+test('[SAFE4] A process killed during its commits leaves each commit complete or absent, and loses no durable one.', {
   skip,
 }, async () => {
   const one = key();
@@ -108,7 +108,7 @@ test('[SAFE4] A process that is killed amid its commits leaves each of them whol
   }
 });
 
-test('[SAFE5] A unit of work reads its own writes, lists them in order, and leaves the store alone until it is committed.', async () => {
+test('[SAFE5] A unit of work reads its own writes, lists them in order, and does not change the store before its commit.', async () => {
   const store = memoryStore();
   await store.commit(
     [

@@ -10,7 +10,7 @@ const EMIL = 'eeeeeeee-0000-4000-8000-00000000000e';
 const SEED = Number(process.env.ORBITAL_SEED ?? 20_261_126);
 const ROUNDS = 400;
 
-test('[DEVGRP18] Through seeded crashes, removals, joins and new chains each message is read once by everyone who was in the group, and by nobody else.', async () => {
+test('[DEVGRP18] Despite seeded crashes, removals, joins and new chains each member of the group, and nobody else, reads each message once.', async () => {
   const random = seeded(SEED);
   const pick = (list) => list[Math.floor(random() * list.length)];
   const relay = new FakeRelay();

@@ -36,7 +36,7 @@ const NAMES = [
   'xwing',
 ];
 
-test('[VEC1] The vectors are those that the code makes, and no file is without its test.', async () => {
+test('[VEC1] The committed vectors equal those that the code generates, and every file of vectors has a test.', async () => {
   assert.deepEqual(
     readdirSync(new URL('../../../spec/vectors/e2ee/', import.meta.url)).sort(),
     NAMES.map((name) => `${name}.json`),
@@ -45,7 +45,7 @@ test('[VEC1] The vectors are those that the code makes, and no file is without i
     assert.deepEqual(content, vectors(name), `${name}: run node scripts/vectors.js`);
 });
 
-test('[VEC2] Chains of libsignal: distribution messages, keys and every message, in another order than they were sent.', async () => {
+test('[VEC2] Chains of libsignal match: distribution messages, keys and every message, out of order.', async () => {
   const { cases, source } = vectors('chains');
   assert.match(source, /libsignal \d+\.\d+\.\d+$/);
   for (const { name, distribution, chain, chain_key, iteration, skdm, messages, after, read_in_order } of cases) {
@@ -77,7 +77,7 @@ test('[VEC2] Chains of libsignal: distribution messages, keys and every message,
   assert.equal(cases.length, 6);
 });
 
-test('[VEC3] Signatures of libsignal are valid; changed ones are not, and S + ℓ is not, though libsignal takes it.', async () => {
+test('[VEC3] Signatures of libsignal verify; changed ones do not, nor does S + ℓ, which libsignal accepts.', async () => {
   const { cases } = vectors('signatures');
   for (const { name, public_key, message, signature, valid } of cases)
     assert.equal(await verify(fromHex(public_key), fromHex(message), fromHex(signature)), valid, name);
@@ -85,7 +85,7 @@ test('[VEC3] Signatures of libsignal are valid; changed ones are not, and S + �
   assert.ok(cases.filter(({ name }) => name.endsWith('S + ℓ')).every(({ libsignal }) => libsignal));
 });
 
-test('[VEC4] Safety numbers are libsignal’s, digits and scannable bytes.', async () => {
+test('[VEC4] Safety numbers equal libsignal’s, digits and scannable bytes.', async () => {
   for (const { name, local, remote, digits, scannable } of vectors('safety-numbers').cases) {
     const person = ({ user, identity }) => ({ user, identities: [fromHex(identity)] });
     const found = await safetyNumber(person(local), person(remote));
@@ -93,12 +93,12 @@ test('[VEC4] Safety numbers are libsignal’s, digits and scannable bytes.', asy
   }
 });
 
-test('[VEC5] HKDF is libsignal’s.', async () => {
+test('[VEC5] HKDF output equals libsignal’s.', async () => {
   for (const { name, material, salt, info, length, output } of vectors('hkdf').cases)
     assert.equal(toHex(await hkdf(fromHex(material), salt ? fromHex(salt) : new Uint8Array(0), info, length)), output, name);
 });
 
-test('[VEC6] A seed gives its identity key and its signatures.', async () => {
+test('[VEC6] A seed yields its identity key and its signatures.', async () => {
   for (const { name, seed, public_key, message, signature } of vectors('identities').cases) {
     const edwards = Buffer.from((await crypto.subtle.exportKey('jwk', await importSeed(fromHex(seed), true))).x, 'base64url');
     assert.equal(toHex(await sign({ key: await importSeed(fromHex(seed)), edwards }, fromHex(message))), signature, name);
@@ -106,7 +106,7 @@ test('[VEC6] A seed gives its identity key and its signatures.', async () => {
   }
 });
 
-test('[VEC7] Contents, envelopes and pairwise messages are read and written byte for byte.', () => {
+test('[VEC7] Contents, envelopes and pairwise messages are decoded and encoded byte for byte.', () => {
   for (const { name, content, padded } of vectors('contents').cases) {
     const read = readContent(fromHex(padded));
     assert.deepEqual(plain(read), content, name);
@@ -123,7 +123,7 @@ test('[VEC7] Contents, envelopes and pairwise messages are read and written byte
   }
 });
 
-test('[VEC8] Every refusal has its code.', () => {
+test('[VEC8] Every refusal has its error code.', () => {
   const parsers = {
     envelope: readEnvelope,
     message: readSenderKeyMessage,
@@ -135,7 +135,7 @@ test('[VEC8] Every refusal has its code.', () => {
     assert.throws(() => parsers[parser](fromHex(bytes)), { code }, name);
 });
 
-test('[VEC9] Invites are read and written; other spellings are not invites.', async () => {
+test('[VEC9] Invites are decoded and encoded; other spellings are refused.', async () => {
   const { cases, refused } = vectors('invites');
   for (const { secret, founder_identity, text } of cases) {
     const founder = await founderHash(fromHex(founder_identity));
@@ -145,7 +145,7 @@ test('[VEC9] Invites are read and written; other spellings are not invites.', as
   for (const text of refused) assert.equal(readInvite(text), null, text);
 });
 
-test('[VEC10] Deliveries open with their pre-key, and their signatures hold.', async () => {
+test('[VEC10] Deliveries decrypt with their pre-key, and their signatures verify.', async () => {
   for (const { name, identity, info, pairwise, signed, sealed, pre_key } of vectors('deliveries').cases) {
     const key = await fromSeed(fromHex(pre_key.seed));
     assert.equal(toHex(await sha256(key.public)), pre_key.public_sha256, name);
@@ -160,7 +160,7 @@ test('[VEC10] Deliveries open with their pre-key, and their signatures hold.', a
   }
 });
 
-test('[VEC11] Records fold into the rosters, with what each refused one is refused for.', async () => {
+test('[VEC11] Records fold into the expected rosters, and each refused record has its reason.', async () => {
   const { group, founder, latest_secret, earlier_secrets, records, rosters } = vectors('records');
   const log = records.map(({ seq, author, bytes }) => ({ seq, author, bytes: fromHex(bytes) }));
   for (const { name, body, bytes } of records) assert.deepEqual(plain(readRecord(group, fromHex(bytes)).body), body, name);

@@ -51,9 +51,9 @@ const lie =
     return true;
   };
 
-describe('a proxy that lies for a while', () => {
+describe('a proxy that gives false answers for a while', () => {
   for (const [i, one] of LIES.entries())
-    test(`[PLC1] ${one[0]} ${one[1].slice(0, 30)}: the client is not ended, the draft is kept and sent once, the token stands in no address`, async () => {
+    test(`[PLC1] ${one[0]} ${one[1].slice(0, 30)}: the client continues, sends the kept draft once, and no URL contains the token`, async () => {
       const store = memoryStore();
       const client = connect({ store });
       const seqs = [];
@@ -85,7 +85,7 @@ describe('a proxy that lies for a while', () => {
       );
     });
 
-  test('[PLC2] reading the log and the REST side: each lie is HTTP_…, may be retried, and carries no status', async () => {
+  test('[PLC2] reading the log and the REST API: each false answer is HTTP_…, is retryable, and has no status', async () => {
     const client = connect();
     for (const one of LIES) {
       server.intercept = lie(one);
@@ -122,7 +122,7 @@ describe('a proxy that lies for a while', () => {
   });
 });
 
-test('[PLC5] close 1008 before auth_success is a proxy’s: the client goes on', async () => {
+test('[PLC5] close 1008 before auth_success comes from a proxy: the client reconnects', async () => {
   server.silent = true;
   const client = connect();
   client.connect();
@@ -134,7 +134,7 @@ test('[PLC5] close 1008 before auth_success is a proxy’s: the client goes on',
   assert.ok(!client.states.includes('closed'));
 });
 
-test('[PLC6] the server’s own refusal ends the loops with an error, and goes to the console where nobody listens', async (t) => {
+test('[PLC6] a refusal by the server itself ends the loops with an error, which goes to the console without a listener', async (t) => {
   const said = [];
   const { error } = console;
   console.error = (...args) => said.push(args);
@@ -173,9 +173,9 @@ for (const [status, code] of [
     );
   });
 
-describe('numbers that others give', () => {
+describe('numbers from outside', () => {
   for (const value of ['1000000000', '3000000', '1e308', 'Fri, 31 Dec 9999 23:59:59 GMT', '-1', 'NaN', 'soon'])
-    test(`[NUM1] Retry-After: ${value}: never more than five attempts in a window, and connect() tries at once`, async () => {
+    test(`[NUM1] Retry-After: ${value}: at most five attempts in a window, and connect() retries at once`, async () => {
       server.intercept = ({ path }, answer) =>
         path === '/api/ws-ticket' && answer(429, { error: 'TOO_MANY_REQUESTS', message: 'later', details: {} }, { 'Retry-After': value });
       const client = connect({ backoff: { ...FAST, window_ms: 60_000 } });
@@ -190,7 +190,7 @@ describe('numbers that others give', () => {
       await until(() => (client.connect(), client.state.status === 'open'), 'open', 5000);
     });
 
-  test('[NUM1] in a page, where a person waits, five minutes are the most', async (t) => {
+  test('[NUM1] in a page, where a user waits, the maximum wait is five minutes', async (t) => {
     globalThis.document = Object.assign(new EventTarget(), { hidden: true });
     t.after(() => delete globalThis.document);
     server.intercept = (_, answer) => answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} }, { 'Retry-After': '86400' });
@@ -200,7 +200,7 @@ describe('numbers that others give', () => {
     assert.equal(error.retryAfterMs, 300_000);
   });
 
-  test('[NUM2] a timer never gets more than 31 bits of milliseconds, and src/ starts timers in one place', () => {
+  test('[NUM2] a timer never exceeds 31 bits of milliseconds, and src/ starts timers in one place', () => {
     const { setTimeout } = globalThis;
     const waits = [];
     globalThis.setTimeout = (_, ms) => waits.push(ms);
@@ -216,14 +216,14 @@ describe('numbers that others give', () => {
   });
 
   for (const since of [-1, NaN, 1.5, Infinity, '7', {}, { seq: '7' }, { seq: 1, hash: 'short' }, null, []])
-    test(`[NUM3] since: ${JSON.stringify(since) ?? since} ${Object.is(since, NaN) ? 'NaN' : ''} is an error that can be caught, at once`, () => {
+    test(`[NUM3] since: ${JSON.stringify(since) ?? since} ${Object.is(since, NaN) ? 'NaN' : ''} throws a catchable error at once`, () => {
       const client = connect();
       assert.throws(() => client.subscribe(group, { since }), { code: 'VALIDATION_ERROR', message: /a position is a whole number/ });
       assert.equal(client.state.status, 'closed');
     });
 
   for (const stored of ['7', {}, -1, { seq: 1e300 }, [1]])
-    test(`[NUM4] a stored position ${JSON.stringify(stored)} ends the loop with an error that names the store's key`, async () => {
+    test(`[NUM4] a stored position ${JSON.stringify(stored)} ends the loop with an error that names the key in the store`, async () => {
       const store = memoryStore();
       store.set(`position:${group}`, stored);
       const client = connect({ store });
@@ -238,7 +238,7 @@ describe('numbers that others give', () => {
     });
 
   for (const heartbeat of [1e308, -1, 'x', 1e-300, null])
-    test(`[NUM5] heartbeat_seconds ${heartbeat} makes no loop of timers`, async () => {
+    test(`[NUM5] heartbeat_seconds ${heartbeat} causes no timer loop`, async () => {
       server.heartbeatSeconds = heartbeat;
       const { setTimeout } = globalThis;
       let timers = 0;
@@ -258,7 +258,7 @@ describe('numbers that others give', () => {
     });
 
   for (const groups of [{ seq: -5, recovered: false }, { seq: 'x' }, { seq: 2 ** 60 }])
-    test(`[NUM6] a subscribed frame with ${JSON.stringify(groups)} is a bad frame, and the subscription lives`, async () => {
+    test(`[NUM6] a subscribed frame with ${JSON.stringify(groups)} is a bad frame, and the subscription continues`, async () => {
       const client = connect();
       const seqs = [];
       client.subscribe(group, { since: 0, onEvent: ({ seq }) => seqs.push(seq) });
@@ -286,7 +286,7 @@ for (const url of [
   'http://h/#join=a',
   'http://u:p@h',
 ])
-  test(`[URLA1] ${JSON.stringify(url)} is no address, and an error at once`, () => {
+  test(`[URLA1] ${JSON.stringify(url)} is not a valid address and throws at once`, () => {
     const named = { code: 'VALIDATION_ERROR', message: /is not the address of a server/ };
     assert.throws(() => new OrbitalClient(url), named);
     assert.throws(() => new OrbitalWebSocketManager(url, 't'), named);
@@ -302,12 +302,12 @@ for (const [url, base] of [
   ['http://[::1]:3000', 'http://[::1]:3000'],
   ['https://h/news', 'https://h/news'],
 ])
-  test(`[URLA2] ${url} is taken as people write it, be it of the socket or of the HTTP side`, () => {
+  test(`[URLA2] ${url} is accepted in common spellings, for the socket and for the REST API`, () => {
     const client = new OrbitalClient(url);
 
     assert.equal(client.http.url, base);
   });
-test('[URLA1] without an address and without a page it is an error at once', () => {
+test('[URLA1] without an address and outside a page the client throws at once', () => {
   assert.throws(() => new OrbitalClient(), { code: 'VALIDATION_ERROR' });
 });
 
@@ -315,7 +315,7 @@ for (const [what, status] of [
   ['an answer', 200],
   ['a refusal', 503],
 ])
-  test(`[BND1] ${what} that inflates to more than the bound is not taken into memory`, async () => {
+  test(`[BND1] ${what} that inflates above the bound is not read into memory`, async () => {
     const { gzipSync } = await import('node:zlib');
     const bomb = gzipSync(Buffer.alloc(8 * MAX_ANSWER_BYTES, '{"a":1}\n'), { level: 1 });
     server.intercept = (_, __, response) => (

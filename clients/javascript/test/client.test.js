@@ -54,7 +54,7 @@ afterEach(async () => {
   await server.kill();
 });
 
-test('a subscription from the start receives everything, then what is posted', async () => {
+test('a subscription from the start receives all stored events, then live events', async () => {
   post(3);
   const received = listen(connect(), { since: 0 });
 
@@ -66,7 +66,7 @@ test('a subscription from the start receives everything, then what is posted', a
   assert.deepEqual(received.events.at(-1), JSON.parse(server.log.groups.get(group)[5]));
 });
 
-test('without since only what is posted from now on is received', async () => {
+test('without since only events posted from now on are received', async () => {
   post(3);
   const received = listen(connect());
 
@@ -76,7 +76,7 @@ test('without since only what is posted from now on is received', async () => {
   assert.deepEqual(received.seqs, [5]);
 });
 
-test('as an async iterable: events, caught_up in its place, and break unsubscribes', async () => {
+test('async iteration yields events and caught_up in order, and break unsubscribes', async () => {
   post(1);
   const client = connect();
   const items = await take(client.subscribe(group, { since: 0 }), 3);
@@ -88,7 +88,7 @@ test('as an async iterable: events, caught_up in its place, and break unsubscrib
   await until(() => [...server.connections][0].groups.size === 0, 'unsubscribed');
 });
 
-test('everything is there once and in order across cuts', async () => {
+test('every event arrives once and in order despite connection losses', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length === 1);
 
@@ -101,7 +101,7 @@ test('everything is there once and in order across cuts', async () => {
   assert.deepEqual(received.seqs, server.log.seqs(group));
 });
 
-test('resumed across a kill of the server', async () => {
+test('the subscription resumes after a kill of the server', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length === 1);
   const { port, log } = server;
@@ -113,7 +113,7 @@ test('resumed across a kill of the server', async () => {
   assert.deepEqual(received.seqs, [1, 2]);
 });
 
-test('a gap is fetched over REST, and what came meanwhile is not lost', async () => {
+test('a gap is read over REST, and events that arrive meanwhile are not lost', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length);
   server.delayMs = 30;
@@ -129,7 +129,7 @@ test('a gap is fetched over REST, and what came meanwhile is not lost', async ()
   assert.ok(reads <= 3, `${reads} reads of the log`);
 });
 
-test('a gap is fetched when the log answers 503 first', async () => {
+test('a gap is read although the log first answers 503', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length);
   let refusals = 0;
@@ -142,7 +142,7 @@ test('a gap is fetched when the log answers 503 first', async () => {
   assert.deepEqual(received.seqs, [1, 2, 3]);
 });
 
-test('a page of the log that does not come is asked for in smaller ones', async (t) => {
+test('a page of the log that does not arrive is requested in smaller pages', async (t) => {
   hurry(t, 50);
   for (let i = 0; i < 300; i++) server.log.append(group);
   const limits = [];
@@ -175,7 +175,7 @@ test('a second subscription catches up over REST, without a second replay', asyn
   assert.equal(subscribes.length, 1);
 });
 
-test('recovered: false is a reset, in its place, and what comes goes on', async () => {
+test('recovered: false emits a reset, in order, and later events are delivered', async () => {
   post(9);
   server.oldest = 6;
   const received = listen(connect(), { since: 2 });
@@ -188,14 +188,14 @@ test('recovered: false is a reset, in its place, and what comes goes on', async 
   assert.deepEqual(received.caughtUp, [10]);
 });
 
-test('a position ahead of the log is a reset: the log was restored from an old backup', async () => {
+test('a position ahead of the log emits a reset: the log was restored from an old backup', async () => {
   const received = listen(connect(), { since: { seq: 50 } });
 
   await until(() => received.resets.length);
   assert.equal(received.resets[0].data.seq, 1);
 });
 
-test('a gap that is no longer kept is a reset', async () => {
+test('a gap that is no longer retained emits a reset', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length);
   server.filter = (text) => (JSON.parse(text).seq < 5 ? [] : [text]);
@@ -209,7 +209,7 @@ test('a gap that is no longer kept is a reset', async () => {
   assert.equal(received.resets[0].data.last, 1);
 });
 
-test('a log with a hole in it is a reset, and the rest is delivered', async () => {
+test('a log with a hole emits a reset, and the remaining events are delivered', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length);
   server.filter = () => [];
@@ -226,7 +226,7 @@ test('a log with a hole in it is a reset, and the rest is delivered', async () =
   assert.equal(received.resets.length, 1);
 });
 
-test('the position is kept in the store, and a new client goes on from there', async () => {
+test('the position is saved in the store, and a new client resumes from it', async () => {
   const store = memoryStore();
   const first = connect({ store });
   const received = listen(first, { since: 0 });
@@ -242,7 +242,7 @@ test('the position is kept in the store, and a new client goes on from there', a
   assert.deepEqual(await store.get(`position:${group}`), { seq: 6 });
 });
 
-test('the position moves when the application is done with an event, not before', async () => {
+test('the position advances after the application has handled an event, not before', async () => {
   const store = memoryStore();
   const client = connect({ store });
   let finish;
@@ -264,7 +264,7 @@ test('the position moves when the application is done with an event, not before'
   assert.deepEqual(subscription.position, { seq: 1 });
 });
 
-test('a slow application: what waits is bounded, the rest stays in the log', async () => {
+test('with a slow application the buffer is bounded, and the rest stays in the log', async () => {
   const client = connect();
   const seqs = [];
   const subscription = client.subscribe(group, { since: 0 });
@@ -285,7 +285,7 @@ test('a slow application: what waits is bounded, the rest stays in the log', asy
   await iterator.return();
 });
 
-test('a handler that throws affects no other handler, and is reported', async () => {
+test('an exception in a handler is reported and affects no other handler', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   listen(client, {
@@ -307,7 +307,7 @@ test('a handler that throws affects no other handler, and is reported', async ()
   assert.deepEqual([...new Set(client.errors.map(({ message }) => message))].sort(), ['mine', 'mine, later']);
 });
 
-test('a bad frame is reported, and the connection lives', async () => {
+test('a bad frame is reported, and the connection stays open', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length);
@@ -326,7 +326,7 @@ test('a bad frame is reported, and the connection lives', async () => {
   assert.equal(server.handshakes.length, 1);
 });
 
-test('a group that is not ours ends the subscription with FORBIDDEN, and no other', async () => {
+test('a subscription to a group without membership ends with FORBIDDEN, and the others continue', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   const other = listen(client, {}, 'not-mine');
@@ -339,7 +339,7 @@ test('a group that is not ours ends the subscription with FORBIDDEN, and no othe
   await until(() => received.seqs.length === 2);
 });
 
-test('being removed ends the subscription after what was received, and it is not asked for again', async () => {
+test('a removed member’s subscription ends after the received events, and is not subscribed again', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length);
@@ -358,7 +358,7 @@ test('being removed ends the subscription after what was received, and it is not
   );
 });
 
-test('subscribe that fails for a while is asked again', async () => {
+test('a subscribe that fails temporarily is retried', async () => {
   let asked = 0;
   server.silent = false;
   const log = server.log;
@@ -398,7 +398,7 @@ test('state: connecting, open, closed, with code and reason', async () => {
   assert.equal(client.states.length, words.length);
 });
 
-test('a closed client says nothing more, and connect() opens it again', async () => {
+test('a closed client emits nothing more, and connect() opens it again', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length);
@@ -413,7 +413,7 @@ test('a closed client says nothing more, and connect() opens it again', async ()
   assert.deepEqual(received.seqs, [1]);
 });
 
-test('verify: an honest server is not accused, across cuts and gaps of the network', async () => {
+test('verify: an honest server causes no violation, despite connection losses and gaps', async () => {
   const client = connect({ verify: true });
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length === 1);
@@ -439,7 +439,7 @@ for (const [what, filter, kind] of [
   ['dropped', (text) => (text.includes('"seq":3,') ? [] : [text]), 'skipped'],
   ['sent twice', (text) => [text, text], 'repeated'],
 ])
-  test(`verify: a frame that was ${what} is noticed`, async () => {
+  test(`verify: a frame that was ${what} is detected`, async () => {
     const client = connect({ verify: true });
     const received = listen(client, { since: 0 });
     await until(() => received.caughtUp.length);
@@ -453,7 +453,7 @@ for (const [what, filter, kind] of [
     assert.deepEqual(received.seqs, [1, 2, 3, 4, 5]);
   });
 
-test('verify: two frames in the wrong order are noticed, and delivered in the right one', async () => {
+test('verify: two frames in the wrong order are detected, and delivered in the right order', async () => {
   const client = connect({ verify: true });
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length);
@@ -466,7 +466,7 @@ test('verify: two frames in the wrong order are noticed, and delivered in the ri
   assert.deepEqual(client.violations.map(({ kind }) => kind).slice(0, 2), ['skipped', 'repeated']);
 });
 
-test('verify: another log behind the same address is a reset', async () => {
+test('verify: another log at the same address emits a reset', async () => {
   const store = memoryStore();
   const first = connect({ store, verify: true });
   const received = listen(first, { since: 0 });
@@ -482,7 +482,7 @@ test('verify: another log behind the same address is a reset', async () => {
   assert.equal(again.resets[0].data.last, 3);
 });
 
-test('typing: sent at most every 3 s, others receive it, and it stops by itself', async (t) => {
+test('typing: sent at most every 3 s, received by others, and stopped by a timeout', async (t) => {
   const client = connect();
   const other = connect();
   const typed = [];
@@ -509,7 +509,7 @@ test('typing: sent at most every 3 s, others receive it, and it stops by itself'
   ]);
 });
 
-test('close() right after subscribe() ends that subscription, too, also when its store is slow', async () => {
+test('close() right after subscribe() ends that subscription, also with a slow store', async () => {
   const give = [];
   const store = { ...memoryStore(), get: () => new Promise((resolve) => give.push(resolve)), set() {}, keys: () => [] };
   for (const options of [{}, { store }]) {
@@ -527,7 +527,7 @@ test('close() right after subscribe() ends that subscription, too, also when its
   assert.equal(server.handshakes.length, 0);
 });
 
-test('[CBK1] subscribe without onEvent calls onReset, onCaughtUp and onEnd all the same', async () => {
+test('[CBK1] subscribe without onEvent still calls onReset, onCaughtUp and onEnd', async () => {
   const client = connect();
   const resets = [];
   const caughtUp = [];
@@ -540,7 +540,7 @@ test('[CBK1] subscribe without onEvent calls onReset, onCaughtUp and onEnd all t
   assert.deepEqual([resets, caughtUp[0], ends], [['not recovered'], 1, ['FORBIDDEN']]);
 });
 
-test('[CBK2] a subscription with callbacks cannot be iterated over, too: the events would be shared out between the two', async () => {
+test('[CBK2] a subscription with callbacks cannot also be iterated: the events would be divided between the two', async () => {
   const subscription = connect().subscribe(group, { onEnd: () => {} });
   await assert.rejects(
     (async () => {
@@ -562,7 +562,7 @@ test('[JSE1] an error keeps its message and code as JSON', () => {
   });
 });
 
-test('[RDY1] ready() resolves when the connection is open, also when it is already, and rejects when it is refused or closed', async () => {
+test('[RDY1] ready() resolves when the connection is or becomes open, and rejects when it is refused or closed', async () => {
   const client = connect();
   await client.ready();
   assert.equal(client.state.status, 'open');
@@ -575,7 +575,7 @@ test('[RDY1] ready() resolves when the connection is open, also when it is alrea
   await assert.rejects(waiting, { code: 'CLOSED' });
 });
 
-test('[EVH1] with verify each event has its hash: a position of its own that another client resumes from', async () => {
+test('[EVH1] with verify each event has its hash, which makes a position that another client resumes from', async () => {
   post(3);
   const received = listen(connect({ verify: true }), { since: 0 });
   await until(() => received.events.length === 4);

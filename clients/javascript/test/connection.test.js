@@ -61,7 +61,7 @@ afterEach(async () => {
   await server.kill();
 });
 
-test('the token goes by ticket, and never into an address', async () => {
+test('the token is exchanged for a ticket, and no URL contains it', async () => {
   await open(connect());
 
   assert.deepEqual(
@@ -70,7 +70,7 @@ test('the token goes by ticket, and never into an address', async () => {
   );
 });
 
-test('[PLC4] a server without tickets gets no token in an address unless an option says so: the reason names the option', async () => {
+test('[PLC4] without tickets the token is put into a URL only if an option allows it: the reason names the option', async () => {
   server.hasTickets = false;
   const client = connect();
   await until(() => server.requests.length > 2);
@@ -84,7 +84,7 @@ test('[PLC4] a server without tickets gets no token in an address unless an opti
   );
 });
 
-test('a page of another origin that may not ask for a ticket offers the token as a subprotocol', async (t) => {
+test('a page of another origin that may not request a ticket sends the token as a subprotocol', async (t) => {
   globalThis.location = { origin: 'https://elsewhere.example' };
   t.after(() => delete globalThis.location);
   server.wss.options.handleProtocols = (offered) => offered.has('orbital.v1') && 'orbital.v1';
@@ -115,7 +115,7 @@ for (const [where, side] of [
   ['requests', 'request'],
   ['answers', 'answer'],
 ])
-  test(`[SPD1] a proxy that drops Sec-WebSocket-Protocol from ${where}: the client says so once, goes on, and puts the token in no address`, async (t) => {
+  test(`[SPD1] a proxy that drops Sec-WebSocket-Protocol from ${where}: the client reports it once, continues, and puts the token in no URL`, async (t) => {
     const proxy = await dropping(server, side);
     t.after(() => proxy.close());
     // The `ws` package is as silent about a refusal as a browser.
@@ -140,7 +140,7 @@ class Explained extends WebSocket {
   }
 }
 
-test('[SPD2] failures that have a reason, and those of the other ways, are not explained by a proxy', async () => {
+test('[SPD2] failures with a known reason, and those of other token transports, are not attributed to a proxy', async () => {
   server.refused.add('t1');
   for (const [handshake, WebSocket] of [
     ['protocol', Explained],
@@ -152,7 +152,7 @@ test('[SPD2] failures that have a reason, and those of the other ways, are not e
   }
 });
 
-test('a refused token is not tried again', async () => {
+test('a refused token is not retried', async () => {
   server.refused.add('t1');
   const client = connect();
 
@@ -162,7 +162,7 @@ test('a refused token is not tried again', async () => {
   assert.equal(server.requests.length, 1);
 });
 
-test('403 is not tried again', async () => {
+test('403 is not retried', async () => {
   server.intercept = refuse(403, 'FORBIDDEN');
   const client = connect();
 
@@ -170,7 +170,7 @@ test('403 is not tried again', async () => {
   assert.deepEqual(client.state, { status: 'closed', code: 1008, reason: 'FORBIDDEN' });
 });
 
-test('close 1008 is not tried again', async () => {
+test('close 1008 is not retried', async () => {
   const client = connect();
   await open(client);
   server.cut(1008);
@@ -180,7 +180,7 @@ test('close 1008 is not tried again', async () => {
   assert.equal(server.handshakes.length, 1);
 });
 
-test('a token that is a function is called again when the last one was refused, at the ticket and at 1008', async () => {
+test('a token function is called again after its token was refused, at the ticket and by 1008', async () => {
   const tokens = ['old', 'good', 'better'];
   let asked = 0;
   server.refused.add('old');
@@ -196,7 +196,7 @@ test('a token that is a function is called again when the last one was refused, 
   assert.equal(asked, 3);
 });
 
-test('a function that yields the refused token again ends it', async () => {
+test('a token function that returns the refused token again ends the client', async () => {
   server.refused.add('t1');
   let asked = 0;
   const client = connect({ token: () => (asked++, 't1') });
@@ -205,7 +205,7 @@ test('a function that yields the refused token again ends it', async () => {
   assert.ok(asked >= 2 && asked <= 3, `asked ${asked} times`);
 });
 
-test('a function that throws is tried again: the source of tokens may be unavailable', async () => {
+test('a token function that throws is retried: the source of tokens may be unavailable', async () => {
   let asked = 0;
   const client = connect({
     token: () => {
@@ -218,7 +218,7 @@ test('a function that throws is tried again: the source of tokens may be unavail
   assert.equal(asked, 3);
 });
 
-test('token_expiring: a function is asked for a newer one, which goes over the same connection', async () => {
+test('on token_expiring the function’s newer token is sent on the same connection', async () => {
   let asked = 0;
   const client = connect({ token: () => `t${++asked}` });
   await open(client);
@@ -244,7 +244,7 @@ for (const status of [429, 503])
     assert.ok(Date.now() - began >= 1000, `${Date.now() - began} ms`);
   });
 
-test('never more than five attempts in a window, whatever happens', async () => {
+test('at most five attempts in a window, after any failure', async () => {
   const at = [];
   const counting = (url, init) => {
     at.push(Date.now());
@@ -261,7 +261,7 @@ test('never more than five attempts in a window, whatever happens', async () => 
   for (let i = 5; i < at.length; i++) assert.ok(at[i] - at[i - 5] > 300, `six attempts in ${at[i] - at[i - 5]} ms`);
 });
 
-test('a connection on which nothing arrives for an interval and a slack is replaced', async () => {
+test('a connection without any frame for one interval plus slack is replaced', async () => {
   server.heartbeatSeconds = 0.1;
   const client = connect({ slackMs: 100 });
   await open(client);
@@ -270,7 +270,7 @@ test('a connection on which nothing arrives for an interval and a slack is repla
   assert.ok(client.states.some(({ reason }) => reason?.startsWith('no answer in time')));
 });
 
-test('pings keep a line, and are answered', async () => {
+test('pings keep a connection open, and are answered', async () => {
   server.heartbeatSeconds = 0.2;
   const client = connect({ slackMs: 100 });
   await open(client);
@@ -283,7 +283,7 @@ test('pings keep a line, and are answered', async () => {
   assert.equal(typeof connection.frames[0].data.client_time, 'number');
 });
 
-test('wake: a waiting attempt begins at once', async () => {
+test('wake: an attempt in back-off starts at once', async () => {
   const { port, log } = server;
   const client = connect({ backoff: { ...FAST, steps_ms: [60_000] } });
   await open(client);
@@ -295,7 +295,7 @@ test('wake: a waiting attempt begins at once', async () => {
   await open(client);
 });
 
-test('wake: an open socket that gives no sign of life is replaced', async (t) => {
+test('wake: an open socket that does not respond is replaced', async (t) => {
   hurry(t, 50);
   const client = connect();
   await open(client);
@@ -309,7 +309,7 @@ test('wake: an open socket that gives no sign of life is replaced', async (t) =>
   assert.ok(client.states.some(({ reason }) => reason === 'no answer'));
 });
 
-test('wake: an open socket that answers is kept', async (t) => {
+test('wake: an open socket that responds is kept', async (t) => {
   hurry(t, 50);
   const client = connect();
   await open(client);
@@ -321,7 +321,7 @@ test('wake: an open socket that answers is kept', async (t) => {
   assert.equal(server.handshakes.length, 1);
 });
 
-test('a subscribe that is never answered replaces the socket', async (t) => {
+test('an unanswered subscribe replaces the socket', async (t) => {
   hurry(t, 50);
   const client = connect();
   await open(client);
@@ -331,7 +331,7 @@ test('a subscribe that is never answered replaces the socket', async (t) => {
   await until(() => client.states.some(({ reason }) => reason === 'no answer'));
 });
 
-test('the page shown, and the network back, are reasons to wake; after close() they are none', async (t) => {
+test('showing the page and regaining the network wake the client, but not after close()', async (t) => {
   const target = new EventTarget();
   const page = Object.assign(new EventTarget(), { hidden: true });
   Object.assign(globalThis, {
@@ -358,7 +358,7 @@ test('the page shown, and the network back, are reasons to wake; after close() t
   assert.equal(server.handshakes.length, 1);
 });
 
-test('a server that accepts and then sends nothing is abandoned after a time', async (t) => {
+test('a server that accepts and then sends nothing is disconnected after a timeout', async (t) => {
   hurry(t, 50);
   server.silent = true;
   const client = connect();
@@ -368,7 +368,7 @@ test('a server that accepts and then sends nothing is abandoned after a time', a
   await open(client);
 });
 
-test('close() during an attempt ends it', async () => {
+test('close() cancels an attempt in progress', async () => {
   server.delayMs = 20;
   const client = connect();
   await until(() => server.requests.length);
@@ -388,7 +388,7 @@ function wallClock(t) {
   return (ms) => (shift += ms);
 }
 
-test('a clock that steps back by a day makes nobody wait for a day', async (t) => {
+test('a clock that steps back by a day does not extend a wait', async (t) => {
   const move = wallClock(t);
   const { port, log } = server;
   await server.kill();
@@ -409,7 +409,7 @@ test('a clock that steps back by a day makes nobody wait for a day', async (t) =
   await open(client);
 });
 
-test('close() while a ticket is asked for ends that request, so that it keeps no process alive', async () => {
+test('close() cancels a pending request for a ticket, so that it keeps no process alive', async () => {
   let ended = false;
   server.intercept = ({ path }, _, response) => path === '/api/ws-ticket' && new Promise(() => response.on('close', () => (ended = true)));
   const client = connect();
@@ -421,7 +421,7 @@ test('close() while a ticket is asked for ends that request, so that it keeps no
   assert.equal(client.state.status, 'closed');
 });
 
-test('a platform without AbortSignal.any, as a tablet of 2022, connects and asks all the same', async (t) => {
+test('a platform without AbortSignal.any, such as a tablet of 2022, still connects and sends requests', async (t) => {
   const { any } = AbortSignal;
   AbortSignal.any = undefined;
   t.after(() => (AbortSignal.any = any));
@@ -432,7 +432,7 @@ test('a platform without AbortSignal.any, as a tablet of 2022, connects and asks
   assert.deepEqual(await client.api.groups(), []);
 });
 
-test('setToken() goes before what an earlier source of tokens gives later', async () => {
+test('setToken() takes precedence over a later result of an earlier token function', async () => {
   let give;
   const client = connect({ token: () => new Promise((resolve) => (give = resolve)) });
   await until(() => give);
@@ -448,7 +448,7 @@ test('setToken() goes before what an earlier source of tokens gives later', asyn
   assert.equal(server.requests.at(-1).headers.authorization, 'Bearer t2');
 });
 
-test('a client may be written down as JSON', async () => {
+test('a client can be serialized as JSON', async () => {
   const rejected = [];
   const listen = (cause) => rejected.push(cause);
   process.on('unhandledRejection', listen);

@@ -106,7 +106,7 @@ describe('against the real server', { skip: missing }, () => {
     assert.equal(await end(), 0);
   });
 
-  test('[BOT1] examples/javascript/echo.mjs answers what was opened while it was down, once', async () => {
+  test('[BOT1] examples/javascript/echo.mjs answers once each thread that was created while it was down', async () => {
     const first = example('echo.mjs');
     await until(() => first.lines.includes('ready'));
     await first.kill();
@@ -152,7 +152,7 @@ describe('against the real server', { skip: missing }, () => {
   });
 });
 
-test('every other program in the documents is one', async () => {
+test('every other program in the documentation is listed here', async () => {
   const pages = (await readdir(join(CHECKOUT, 'docs/how-to')))
     .filter((name) => /orbital-(in|with)|published/.test(name))
     .map((name) => `docs/how-to/${name}`);

@@ -13,7 +13,7 @@ let folder;
 before(async () => (folder = await mkdtemp(join(tmpdir(), 'orbital-store-'))));
 after(() => rm(folder, { recursive: true, force: true }));
 
-test('[FST1] values outlive the process, as they were when they were set, readable by their user alone', async () => {
+test('[FST1] values persist across processes unchanged, readable by their user only', async () => {
   const path = join(folder, 'one');
   const store = await fileStore(path);
   const value = { seq: 5 };
@@ -28,21 +28,21 @@ test('[FST1] values outlive the process, as they were when they were set, readab
 });
 
 for (const text of ['', '{"a":1}', '[["a"', '[5]'])
-  test(`[FST2] a file that is no store (${text}) is an error that names it, and stays as it is`, async () => {
+  test(`[FST2] an invalid store file (${text}) throws an error that names it, and is not changed`, async () => {
     const path = join(folder, 'other');
     await writeFile(path, text);
     await assert.rejects(fileStore(path), { code: 'VALIDATION_ERROR', message: new RegExp(path) });
     assert.equal(await readFile(path, 'utf8'), text);
   });
 
-test('[FST3] a folder that is not there is the file system’s error, for each caller', async () => {
+test('[FST3] a missing folder throws the file system’s error, for each caller', async () => {
   const store = await fileStore(join(folder, 'missing/store'));
   await assert.rejects(store.set('a', 1), { code: 'ENOENT' });
   await assert.rejects(store.set('a', 2), { code: 'ENOENT' });
 });
 
 const SEED = Number(process.env.SEED ?? 7);
-test(`[FST4] 30 kills at random moments: the file is whole, and what was confirmed is in it (seed ${SEED})`, {
+test(`[FST4] after 30 kills at random moments the file is valid and has every confirmed value (seed ${SEED})`, {
   timeout: 300_000,
 }, async () => {
   const random = seeded(SEED);

@@ -10,7 +10,7 @@ const files = readdirSync(src).filter((name) => name.endsWith('.js'));
 /** What a file imports, types included; what is loaded later is not needed to load it. */
 const imports = (file) => [...read(file).matchAll(/^(?:import|export|\/\*\* @import)[^;]*? from '\.\/([^']+)'/gm)].map(([, path]) => path);
 
-test('[HOUSEJS1] no file imports itself through others, type imports included', () => {
+test('[HOUSEJS1] no file has a circular import, type imports included', () => {
   const done = new Set();
   const visit = (file, way) => {
     assert.ok(!way.includes(file), [...way, file].join(' > '));
@@ -29,7 +29,7 @@ test('[HOUSEJS2] no file of the SDK has more than 400 lines', () => {
   for (const file of files.filter((name) => name !== 'api-types.js')) assert.ok(read(file).split('\n').length <= 401, file);
 });
 
-test('[HOUSEJS3] the table of a group’s states has the steps of the Python SDK, and those of a retryable error', () => {
+test('[HOUSEJS3] the state table of a group has the transitions of the Python SDK, and those of a retryable error', () => {
   const python = readFileSync(new URL('../../../src/orbital_relay/client/protocol/subscription_state.py', import.meta.url), 'utf8');
   const theirs = [...python.matchAll(/\(\w+\.(\w+), Word\.(\w+)\): \w+\.(\w+)/g)].map((step) => step.slice(1).join(' ').toLowerCase());
   const ours = Object.entries(STEPS).flatMap(([from, steps]) => Object.entries(steps).map(([word, to]) => `${from} ${word} ${to}`));

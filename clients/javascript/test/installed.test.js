@@ -30,7 +30,7 @@ before(async () => {
 });
 after(() => folder && rm(folder, { recursive: true, force: true }));
 
-test('[INS1] the tarball has the code and the types, and nothing else', async () => {
+test('[INS1] the tarball contains the code and the types only', async () => {
   const installed = join(folder, 'node_modules/@orbital-relay/client');
   assert.deepEqual((await readdir(installed)).sort(), ['README.md', 'package.json', 'src', 'types']);
   const { exports } = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8'));
@@ -42,7 +42,7 @@ for (const [module, moduleResolution] of [
   ['nodenext', 'nodenext'],
   ['esnext', 'bundler'],
 ])
-  test(`[INS2] a strict TypeScript program has types, with moduleResolution ${moduleResolution}`, async () => {
+  test(`[INS2] a strict TypeScript program finds the types, with moduleResolution ${moduleResolution}`, async () => {
     const options = {
       noEmit: true,
       strict: true,
@@ -72,7 +72,7 @@ for (const [module, moduleResolution] of [
   });
 
 describe('Vite and React', () => {
-  test('[INS3] a page that uses the hooks is built, has React once, and is rendered', async () => {
+  test('[INS3] a page with the hooks builds, contains React once, and renders', async () => {
     await mkdir(join(folder, 'src'), { recursive: true });
     await writeFile(join(folder, 'index.html'), '<div id="root"></div><script type="module" src="/src/main.jsx"></script>');
     await writeFile(
@@ -102,7 +102,7 @@ describe('Vite and React', () => {
   });
 });
 
-test('[INS4] require() works where Node can require modules (from 20.19 and 22.12 on)', {
+test('[INS4] require() works if Node can require modules (from 20.19 and 22.12 on)', {
   skip: !process.features.require_module && 'this Node cannot require modules',
 }, async () => {
   await writeFile(

@@ -90,7 +90,7 @@ function lies(place, make) {
   }
 }
 
-describe('[VERIFY1] with verify each lie is reported', () => {
+describe('[VERIFY1] with verify each violation is reported', () => {
   for (const [kind, make] of Object.entries(FRAMES))
     for (const place of PLACES)
       test(`${kind}, ${place}: seven seeds from ${SEED}`, async (t) => {
@@ -109,7 +109,7 @@ describe('[VERIFY1] with verify each lie is reported', () => {
         }
       });
 
-  test('an honest server is accused of nothing, seven times', async () => {
+  test('an honest server causes no violation, with seven seeds', async () => {
     for (let i = 0; i < 7; i++) {
       const received = listen();
       await until(() => received.seqs.length === EVENTS && received.caughtUp);
@@ -118,7 +118,7 @@ describe('[VERIFY1] with verify each lie is reported', () => {
   });
 });
 
-describe("[VERIFY2] verify: 'throw' ends the subscription before the event that does not fit is delivered", () => {
+describe("[VERIFY2] verify: 'throw' ends the subscription before the event that does not verify is delivered", () => {
   for (const [kind, make] of Object.entries(FRAMES).filter(([name]) => /content changed|dropped/.test(name)))
     test(kind, async () => {
       lies('socket', (texts) => make(texts, 10, Math.random));
@@ -142,7 +142,7 @@ describe('[VERIFY3] excuses', () => {
     return received;
   };
 
-  test('recovered: false, though the log has what follows, is withheld; when it is so it is a reset alone', async () => {
+  test('recovered: false for events that the log still has is a violation; if they are lost it is only a reset', async () => {
     const received = await standing();
     server.filter = () => [];
     server.post(group);
@@ -157,7 +157,7 @@ describe('[VERIFY3] excuses', () => {
     assert.deepEqual([...received.reported].sort(), ['reset: not recovered', 'withheld']);
   });
 
-  test('an honest recovered: false, of a log that went back, is a reset and no violation', async () => {
+  test('an honest recovered: false of a rewound log is a reset and no violation', async () => {
     const received = await standing();
     const texts = server.log.groups.get(group);
     texts.length = 10;
@@ -169,7 +169,7 @@ describe('[VERIFY3] excuses', () => {
     assert.deepEqual(received.reported, ['reset: not recovered']);
   });
 
-  test('410, though by its own words the log is old enough, is withheld', async () => {
+  test('410 for a position that the log, by its own fields, still has is a violation', async () => {
     const received = await standing();
     server.intercept = ({ path }, answer) =>
       path === '/v1/events' && answer(410, { error: 'GONE', message: 'gone', details: { oldest_seq: 5 } });
@@ -199,7 +199,7 @@ describe('[VERIFY3] excuses', () => {
     });
 });
 
-test('[VERIFY4] a violation that nobody listens to goes to the console', async (t) => {
+test('[VERIFY4] a violation without a listener goes to the console', async (t) => {
   const said = [];
   const { error } = console;
   console.error = (...args) => said.push(args);

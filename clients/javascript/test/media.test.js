@@ -126,7 +126,7 @@ beforeEach(async () => {
 });
 afterEach(() => server.close());
 
-test('the hash, piece by piece, is the platform’s', () => {
+test('the incremental hash equals the platform’s', () => {
   for (const length of [0, 1, 55, 56, 63, 64, 65, 1000, 70_001]) {
     const part = bytes.subarray(0, length);
     const hash = new Sha256();
@@ -135,13 +135,13 @@ test('the hash, piece by piece, is the platform’s', () => {
   }
 });
 
-test('uuid() is a version 4 UUID, each time another', () => {
+test('uuid() returns a different version 4 UUID each time', () => {
   const made = Array.from({ length: 100 }, uuid);
   for (const one of made) assert.match(one, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   assert.equal(new Set(made).size, 100);
 });
 
-test('a Blob goes up in chunks, a few at a time, with progress and hash', async () => {
+test('a Blob is uploaded in chunks, a few at a time, with progress and hash', async () => {
   const progress = [];
   const done = await client.uploadMedia({ ...about, data: new Blob([bytes]), onProgress: (one) => progress.push(one) });
 
@@ -164,20 +164,20 @@ for (const [what, make] of [
     },
   ],
 ])
-  test(`${what} goes up without being held whole`, async () => {
+  test(`${what} is uploaded without being held in memory`, async () => {
     const done = await client.uploadMedia({ ...about, data: make(), size: bytes.length });
     assert.ok(server.bytes(done.media_id).equals(bytes));
     assert.equal(done.sha256, sha256(bytes));
   });
 
-test('a stream that is not of its size, or has none, is refused here', async () => {
+test('a stream without a size, or of another size, is refused before sending', async () => {
   const upload = (size) => client.uploadMedia({ ...about, data: new Blob([bytes]).stream(), ...(size && { size }) });
   await assert.rejects(upload(), { code: 'VALIDATION_ERROR' });
   await assert.rejects(upload(bytes.length - 1), { code: 'VALIDATION_ERROR' });
   await assert.rejects(upload(bytes.length + 1), { code: 'VALIDATION_ERROR' });
 });
 
-test('a chunk that fails is sent again, and a lost 201 is asked for', async (t) => {
+test('a failed chunk is sent again, and a lost 201 is requested again', async (t) => {
   hurry(t, 100);
   const failed = new Set();
   server.upload = (index) => {
@@ -189,13 +189,13 @@ test('a chunk that fails is sent again, and a lost 201 is asked for', async (t) 
   assert.ok(server.bytes(done.media_id).equals(bytes));
 });
 
-test('a chunk that the server will not have ends the upload', async () => {
+test('a chunk that the server refuses ends the upload', async () => {
   server.upload = (index) => (index === 1 ? [413, { error: 'QUOTA_EXCEEDED', message: 'full', details: {} }] : null);
   await assert.rejects(client.uploadMedia({ ...about, data: new Blob([bytes]) }), { code: 'QUOTA_EXCEEDED', status: 413 });
   assert.ok(server.calls.length < 6);
 });
 
-test('cancelled, and resumed under the same id: only what the server lacks is sent', async () => {
+test('a cancelled upload resumes under the same id: only the missing chunks are sent', async () => {
   const media_id = uuid();
   const abort = new AbortController();
   const first = client.uploadMedia({
@@ -222,12 +222,12 @@ test('cancelled, and resumed under the same id: only what the server lacks is se
   assert.deepEqual(server.calls, [`GET /api/media/${media_id}/upload`, 'POST /api/media/upload/complete']);
 });
 
-test('another file under the same id is refused here', async () => {
+test('another file under the same id is refused before sending', async () => {
   const { media_id } = await client.uploadMedia({ ...about, data: new Blob([bytes]) });
   await assert.rejects(client.uploadMedia({ ...about, media_id, data: new Blob(['x']) }), { code: 'INVALID_CHUNK' });
 });
 
-test('a download gives the bytes, their hash and what stands beside them, with progress', async () => {
+test('a download returns the bytes, their hash and the metadata, with progress', async () => {
   const progress = [];
   const { blob, ...rest } = await client.downloadMedia(server.keep(bytes), {
     sha256: sha256(bytes),
@@ -239,7 +239,7 @@ test('a download gives the bytes, their hash and what stands beside them, with p
   assert.deepEqual(progress.at(-1), { loaded: bytes.length, total: bytes.length });
 });
 
-test('a line that breaks is taken up where it broke', async (t) => {
+test('an interrupted download resumes at the byte where it stopped', async (t) => {
   hurry(t, 100);
   const seen = [];
   server.download = (from, headers) => (seen.push([from > 0, headers['if-range']]), seen.length < 4 ? 5_000_000 : null);
@@ -251,14 +251,14 @@ test('a line that breaks is taken up where it broke', async (t) => {
   assert.deepEqual(seen.at(-1), [true, '"e1"']);
 });
 
-test('a medium that changed meanwhile is no continuation', async (t) => {
+test('a medium that changed meanwhile is not used to resume a download', async (t) => {
   hurry(t, 100);
   let calls = 0;
   server.download = () => (calls++ ? 'changed' : 5_000_000);
   await assert.rejects(client.downloadMedia(server.keep(bytes)), { code: 'GONE' });
 });
 
-test('other bytes than were announced are HASH_MISMATCH; an expired medium is GONE', async () => {
+test('bytes other than announced throw HASH_MISMATCH; an expired medium throws GONE', async () => {
   const id = server.keep(Buffer.from('forged'));
   await assert.rejects(client.downloadMedia(id, { sha256: sha256('true') }), { code: 'HASH_MISMATCH' });
   server.download = () => [410, { error: 'GONE', message: 'expired', details: {} }];
@@ -273,7 +273,7 @@ test('a download can be cancelled', async () => {
   );
 });
 
-test('[MWD1] a download whose line swallows goes on from where it stood, on another connection', async (t) => {
+test('[MWD1] a download on a connection that drops data resumes where it stopped, on another connection', async (t) => {
   hurry(t, STALL_MS / 1500);
   server.swallows = true;
   const from = [];
@@ -284,7 +284,7 @@ test('[MWD1] a download whose line swallows goes on from where it stood, on anot
   assert.ok(from.length >= 2 && from[1] > 0, `asked from ${from}`);
 });
 
-test('[MWD1] a chunk that a line swallows is sent again', async (t) => {
+test('[MWD1] a chunk that a connection drops is sent again', async (t) => {
   hurry(t, CHUNK_MS / 1500);
   const swallowed = new Set();
   server.upload = (index) => (swallowed.has(index) ? null : (swallowed.add(index), index === 1 ? 'swallow' : null));
@@ -302,7 +302,7 @@ function hasten(t, times) {
   t.mock.method(performance, 'now', () => clock() * times);
 }
 
-test('[DRP1] a download that drips is asked for again from where it stood', async (t) => {
+test('[DRP1] a download that only trickles is requested again from where it stopped', async (t) => {
   hasten(t, PROGRESS_MS / 1500);
   const from = [];
   server.download = (at) => (from.push(at), from.length === 1 ? 'drip' : null);
@@ -313,7 +313,7 @@ test('[DRP1] a download that drips is asked for again from where it stood', asyn
   assert.ok(from[1] > 0 && from[1] < PROGRESS_BYTES, `asked from ${from}`);
 });
 
-test('[DRP2] a server that only drips ends a download with a sentence, after eight tries', async (t) => {
+test('[DRP2] a server that only trickles ends a download with an error, after eight tries', async (t) => {
   hasten(t, PROGRESS_MS / 1500);
   const from = [];
   server.download = (at) => (from.push(at), 'drip');
@@ -329,7 +329,7 @@ test('[DRP2] a server that only drips ends a download with a sentence, after eig
   );
 });
 
-test('[DRP3] a slow connection that keeps the pace is never interrupted, and the time of the application is not counted', async (t) => {
+test('[DRP3] a slow connection above the minimum rate is not interrupted, and the time of the application is not counted', async (t) => {
   hasten(t, PROGRESS_MS / 1500);
   server.dropBytes = PROGRESS_BYTES;
   let calls = 0;
@@ -346,7 +346,7 @@ test('[DRP3] a slow connection that keeps the pace is never interrupted, and the
   assert.equal(calls, 1);
 });
 
-test('[MWD2] after a break with progress the wait is the shortest step', async () => {
+test('[MWD2] after an interruption with progress the wait is the shortest step', async () => {
   assert.equal(delayMs(BACKOFF, -1, 0), BACKOFF.steps_ms[0]);
   const at = [];
   server.download = (from) => (at.push([from, performance.now()]), at.length === 1 ? 5_000_000 : null);
@@ -370,7 +370,7 @@ test('[MWD3] a file above the limit is refused before a byte is sent', async () 
   assert.deepEqual(server.calls, []);
 });
 
-test('[MWD4] an upload that was begun with chunks of 4 MiB is resumed as it was cut', async () => {
+test('[MWD4] an upload that was started with chunks of 4 MiB is resumed with the same chunks', async () => {
   const media_id = uuid();
   const size = 4 * 1024 * 1024;
   server.uploads.set(media_id, { chunks: new Map([[0, bytes.subarray(0, size)]]), total: Math.ceil(bytes.length / size), form: {} });
@@ -379,7 +379,7 @@ test('[MWD4] an upload that was begun with chunks of 4 MiB is resumed as it was 
   assert.ok(server.bytes(media_id).equals(bytes));
 });
 
-test('[MWD5] resuming waits for a server that is away, as its chunks do', async (t) => {
+test('[MWD5] resuming waits for an unreachable server, as its chunks do', async (t) => {
   hurry(t, 100);
   const { data, media_id } = { data: new Blob([bytes]), media_id: uuid() };
   let refused = 0;
@@ -396,7 +396,7 @@ for (const [etag, sent] of [
   ['W/"e1"', undefined],
   ['"e1-gzip"', undefined],
 ])
-  test(`[MWD6] a download that broke behind ETag ${etag} is completed`, async (t) => {
+  test(`[MWD6] an interrupted download with ETag ${etag} is completed`, async (t) => {
     hurry(t, 100);
     server.etag = etag;
     const seen = [];
@@ -410,7 +410,7 @@ for (const [etag, sent] of [
     assert.equal(seen.at(-1), sent);
   });
 
-test('[MWD7] a portal’s page is no medium, and more bytes than announced or allowed are not taken in', async (t) => {
+test('[MWD7] a portal’s page is not a medium, and bytes beyond the announced or allowed number are not read', async (t) => {
   hurry(t, 100);
   const id = server.keep(bytes);
   let portals = 0;
@@ -420,7 +420,7 @@ test('[MWD7] a portal’s page is no medium, and more bytes than announced or al
 });
 
 for (const status of [401, 403, 404, 410, 413, 426])
-  test(`[PLC7] a proxy’s ${status} ends no transfer, and is no word about what the server has of one`, async (t) => {
+  test(`[PLC7] a proxy’s ${status} ends no transfer, and says nothing about the chunks that the server has`, async (t) => {
     hurry(t, 20);
     const lies = new Map();
     const away = new OrbitalClient(server.url, {

@@ -32,7 +32,7 @@ afterEach(async () => {
 });
 
 for (const draft of [{ encrypted_envelope: 'YQ==' }, { type: 'note', encrypted_body: 'YQ==' }, 'hello'])
-  test(`[DRAFT3] ${JSON.stringify(draft)} is no draft: it is refused, and nothing of it is sent or stays`, async () => {
+  test(`[DRAFT3] ${JSON.stringify(draft)} is not a draft: it is refused, and nothing of it is sent or stored`, async () => {
     const store = memoryStore();
     const client = connect({ store });
 
@@ -70,7 +70,7 @@ test('send() resolves with the answer, for each kind of draft, without a connect
   assert.equal(server.handshakes.length, 0);
 });
 
-test('[order] drafts of a group arrive in the order of the calls, though answers are lost, and none is doubled', async (t) => {
+test('[order] drafts of a group arrive in the order of the calls, despite lost answers, and none is duplicated', async (t) => {
   hurry(t, 100);
   let calls = 0;
   server.intercept = ({ path }, answer, response) => {
@@ -103,7 +103,7 @@ test('groups do not wait for each other', async () => {
   );
 });
 
-test('a draft that the server will not have is dropped and reported, and the next one goes', async () => {
+test('a draft that the server refuses is dropped and reported, and the next one is sent', async () => {
   server.intercept = ({ body }, answer) =>
     body.encrypted_envelope === 'bad' &&
     answer(400, { error: 'VALIDATION_ERROR', message: 'no', details: { field: 'encrypted_envelope' } });
@@ -145,7 +145,7 @@ test('drafts survive a reload: the next client sends them first, in order, under
   assert.deepEqual(await second.pending(), []);
 });
 
-test('a closed client refuses drafts, and one that is connected again takes them', async () => {
+test('a closed client refuses drafts, and accepts them once it is connected again', async () => {
   const client = connect();
   await client.send(group, message('one'));
   client.close();
@@ -156,7 +156,7 @@ test('a closed client refuses drafts, and one that is connected again takes them
   assert.deepEqual(stored(), ['one', 'three']);
 });
 
-test('a draft that was on its way more than a day ago is not sent again blindly', async () => {
+test('a draft whose first try was more than a day ago is not sent again', async () => {
   const store = memoryStore();
   const old = Date.now() - 25 * 3600 * 1000;
   store.set('outbox:1', { key: 'k', group_id: group, draft: message('old'), created_at: old, tried_at: old });
@@ -171,7 +171,7 @@ test('a draft that was on its way more than a day ago is not sent again blindly'
   assert.deepEqual(stored(), ['old, never tried']);
 });
 
-test('a refused token holds drafts back; the next one lets them go', async () => {
+test('a refused token pauses drafts; a new token resumes them', async () => {
   server.refused.add('t1');
   const client = connect();
   const sending = client.send(group, message('patient'));
@@ -184,7 +184,7 @@ test('a refused token holds drafts back; the next one lets them go', async () =>
   assert.deepEqual(stored(), ['patient']);
 });
 
-test('an open connection is a reason to try at once', async () => {
+test('an open connection triggers a retry at once', async () => {
   const { port, log } = server;
   await server.kill();
   const client = connect({ backoff: { ...FAST, steps_ms: [2500] } });
@@ -210,7 +210,7 @@ test('a Retry-After is obeyed', async () => {
   assert.ok(Date.now() - first >= 2000);
 });
 
-test('a store that fails is reported, and the draft goes all the same', async () => {
+test('a failing store is reported, and the draft is still sent', async () => {
   const errors = [];
   const store = {
     ...memoryStore(),
@@ -247,7 +247,7 @@ test('localStorageStore keeps JSON under its prefix, and only its own', () => {
   assert.deepEqual(data, { other: 'x' });
 });
 
-test('what is sent while closed is kept for the next connect(), if there is a store', async () => {
+test('a draft sent while closed is kept for the next connect(), if there is a store', async () => {
   const store = memoryStore();
   const client = connect({ store });
   await client.send(group, message('one'));
@@ -260,7 +260,7 @@ test('what is sent while closed is kept for the next connect(), if there is a st
   assert.deepEqual(stored(), ['one', 'two', 'three']);
 });
 
-test('an open connection sends what another client left in the same store meanwhile, once', async () => {
+test('an open connection sends, once, what another client left in the same store meanwhile', async () => {
   const store = memoryStore();
   const open = connect({ store });
   open.connect();
@@ -287,7 +287,7 @@ test('an open connection sends what another client left in the same store meanwh
   assert.deepEqual([...store.keys()], []);
 });
 
-test('calls to a slow store are made one after the other for each draft, so that what was sent does not come back', async () => {
+test('calls to a slow store are serialized per draft, so that a sent draft does not reappear', async () => {
   const inner = memoryStore();
   const busy = new Set();
   const overlaps = [];
@@ -306,7 +306,7 @@ test('calls to a slow store are made one after the other for each draft, so that
   assert.deepEqual([...inner.keys()], []);
 });
 
-test('one draft that the store cannot give back is reported, and the others go', async () => {
+test('a draft that the store cannot load is reported, and the others are sent', async () => {
   const inner = memoryStore();
   for (const [place, text] of [
     ['outbox:1', 'one'],
@@ -333,7 +333,7 @@ test('one draft that the store cannot give back is reported, and the others go',
   assert.ok(errors.includes('not JSON'));
 });
 
-test('a store that could not be read at first is read when the connection opens', async () => {
+test('a store that failed at first is read when the connection opens', async () => {
   const inner = memoryStore();
   inner.set('outbox:1', { key: 'k', group_id: group, draft: message('patient'), created_at: Date.now() });
   let reads = 0;
@@ -352,7 +352,7 @@ test('a store that could not be read at first is read when the connection opens'
   assert.deepEqual(stored(), ['patient']);
 });
 
-test('drafts keep their order though the clock steps back by a day between them, and over a reload', async (t) => {
+test('drafts keep their order, although the clock steps back by a day between them, also over a reload', async (t) => {
   const store = memoryStore();
   let shift = 0;
   const { now } = Date;
@@ -374,7 +374,7 @@ test('drafts keep their order though the clock steps back by a day between them,
   assert.deepEqual(stored(), ['one', 'two', 'three']);
 });
 
-test('what can never be sent is refused at once, and holds up nothing', async () => {
+test('a draft that can never be sent is refused at once, and blocks no other', async () => {
   const client = connect();
   await assert.rejects(client.send(group, { ...message('big'), timestamp: 1n }), { code: 'VALIDATION_ERROR' });
   await assert.rejects(client.send(group, message('odd'), { key: 'a key…' }), { code: 'VALIDATION_ERROR' });
@@ -384,7 +384,7 @@ test('what can never be sent is refused at once, and holds up nothing', async ()
   assert.deepEqual(stored(), ['good']);
 });
 
-test('a client that was closed and connected again while a draft was on its way reports it once', async () => {
+test('a client that is closed and connected again while a draft is in flight reports it once', async () => {
   const store = memoryStore();
   const answers = [];
   server.intercept = ({ path }) => path === '/v1/messages' && new Promise((resolve) => answers.push(() => resolve(false)));
@@ -405,7 +405,7 @@ test('a client that was closed and connected again while a draft was on its way 
   assert.deepEqual(sent, ['k1', 'k2']);
 });
 
-test('a client that is closed and connected again while it reads a slow store has each draft once', async () => {
+test('a client that is closed and connected again while it reads a slow store loads each draft once', async () => {
   const inner = memoryStore();
   inner.set('outbox:1', { key: 'k', group_id: group, draft: message('one'), created_at: Date.now() });
   const reads = [];
@@ -433,7 +433,7 @@ test('a client that is closed and connected again while it reads a slow store ha
   assert.equal(sent.length, 2);
 });
 
-test('[DRF2] a draft that waits can be taken back, and the next one goes', async () => {
+test('[DRF2] a pending draft can be discarded, and the next one is sent', async () => {
   const store = memoryStore();
   const client = connect({ store });
   server.intercept = ({ path }, answer) => path === '/v1/messages' && answer(503, { error: 'UNAVAILABLE', message: '', details: {} });

@@ -32,12 +32,12 @@ afterEach(async () => {
   await server.kill();
 });
 
-test('the REST side says NETWORK, and is there the next time', async () => {
+test('the REST client throws NETWORK, and works the next time', async () => {
   await assert.rejects(client.api.eventTexts(group), { code: 'NETWORK', message: /Failed to fetch/ });
   assert.equal((await client.api.eventTexts(group)).length, 1);
 });
 
-test('[DRF1] a draft is in the store before any code is loaded, and goes when the outbox can be loaded', async () => {
+test('[DRF1] a draft is stored before any code is loaded, and sent once the outbox can be loaded', async () => {
   const store = memoryStore();
   client = new OrbitalClient(server.url, { token: 't1', backoff: FAST, store });
   const sending = client.send(group, { type: 'message', encrypted_envelope: 'bQ==' });
@@ -64,7 +64,7 @@ test('a gap that cannot be read from the log is replayed by a new socket', async
   assert.ok(!server.requests.some(({ path }) => path === '/v1/events'));
 });
 
-test('without its rule nothing passes for verified', async () => {
+test('if the verification code cannot be loaded, nothing counts as verified', async () => {
   client = new OrbitalClient(server.url, { token: 't1', backoff: FAST, verify: true });
   const error = await new Promise((resolve) =>
     client.subscribe(group, { since: 0, onEvent: () => assert.fail('unverified'), onEnd: resolve }),

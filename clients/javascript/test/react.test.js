@@ -52,7 +52,7 @@ async function render(hook, props) {
 }
 const settled = (fact) => until(fact);
 
-test('useGroupEvents: the group’s events, caught up, and live', async () => {
+test('useGroupEvents returns the group’s events, caughtUp, and live events', async () => {
   for (let i = 0; i < 99; i++) server.post(group);
   // The socket has this group already, so that the hook's events come from the log, in one page.
   const caughtUp = new Promise((resolve) => client.on('caught_up', resolve));
@@ -71,7 +71,7 @@ test('useGroupEvents: the group’s events, caught up, and live', async () => {
   assert.equal(box.now.reset, undefined);
 });
 
-test('useGroupEvents: the latest ones only, each to onEvent, and another group begins again', async () => {
+test('useGroupEvents keeps only the latest events, passes each to onEvent, and starts again for another group', async () => {
   const other = server.log.group();
   for (let i = 0; i < 9; i++) server.post(group);
   const seen = [];
@@ -104,7 +104,7 @@ test('useGroupEvents: a reset empties the list; a refusal is an error', async ()
   assert.equal(box.now.error.code, 'FORBIDDEN');
 });
 
-test('useGroupEvents: with `since` it shows everything at each mount, whatever the store says', async () => {
+test('useGroupEvents with `since` returns all events at each mount, whatever the store contains', async () => {
   client.close();
   client = new OrbitalClient(server.url, { token: 't1', backoff: FAST, store: memoryStore() });
   const box = await render(() => useGroupEvents(client, group, { since: 0 }), {});
@@ -115,7 +115,7 @@ test('useGroupEvents: with `since` it shows everything at each mount, whatever t
   assert.equal(again.now.events.length, 1);
 });
 
-test('useGroupEvents: caughtUp is true only while the events reach up to now', async () => {
+test('useGroupEvents: caughtUp is true only while the events reach the head', async () => {
   const box = await render(() => useGroupEvents(client, group, { since: 0 }), {});
   await until(() => box.now.caughtUp);
   server.silent = true;
@@ -132,7 +132,7 @@ test('useGroupEvents: caughtUp is true only while the events reach up to now', a
   );
 });
 
-test('the hooks under StrictMode, which mounts twice: each event once, one typing, nothing left at the end', async () => {
+test('the hooks under StrictMode, which mounts twice: each event once, one typing indicator, nothing left after unmount', async () => {
   const handlers = () => Object.values(client.eventHandlers).flat().length;
   const before = handlers();
   const calls = [];
@@ -173,7 +173,7 @@ test('useConnectionState follows the connection', async () => {
   await settled(() => box.now.status === 'closed');
 });
 
-test('useTyping: who writes, until they stop or fall silent', async (t) => {
+test('useTyping lists the users who type, until they stop or time out', async (t) => {
   hurry(t, 20);
   const other = new OrbitalClient(server.url, { token: 't2', backoff: FAST });
   t.after(() => other.close());
@@ -204,7 +204,7 @@ test('useTyping: who writes, until they stop or fall silent', async (t) => {
   ]);
 });
 
-test('[RCT1] no render shows the events, or who types, of the group or thread before', async () => {
+test('[RCT1] no render shows events or typing users of the previous group or thread', async () => {
   const other = server.log.group();
   for (let i = 0; i < 3; i++) server.post(group);
   const shown = [];

@@ -32,7 +32,7 @@ afterEach(async () => {
   await server.kill();
 });
 
-test('[RNW1] a token of 60 s is asked for at 45 s and at 54 s, and not in the second of the connect', (t) => {
+test('[RNW1] a token of 60 s is renewed at 45 s and at 54 s, and not in the second of the connect', (t) => {
   const { setTimeout } = globalThis;
   const waits = [];
   globalThis.setTimeout = (then, ms) => waits.push([ms, then]);
@@ -55,7 +55,7 @@ test('[RNW1] a token of 60 s is asked for at 45 s and at 54 s, and not in the se
   );
 });
 
-test('[RNW1] tokens of 200 ms are followed by the next ones over one connection', async () => {
+test('[RNW1] tokens of 200 ms are renewed on one connection', async () => {
   lives(200);
   let asked = 0;
   connect(() => `t${++asked}`);
@@ -65,7 +65,7 @@ test('[RNW1] tokens of 200 ms are followed by the next ones over one connection'
   assert.ok(asked <= 7, `${asked} tokens`);
 });
 
-test('[RNW2] a token function that gives the same token, and fails once, is asked again before the end', async () => {
+test('[RNW2] a token function that returns the same token, or fails once, is called again before expiry', async () => {
   lives(400);
   let asked = 0;
   const client = connect(() => {
@@ -82,7 +82,7 @@ test('[RNW2] a token function that gives the same token, and fails once, is aske
   );
 });
 
-test('[RNW3] cut as expired with a newer token at hand, the client is back at once', async () => {
+test('[RNW3] if the token expires and a newer one is available, the client reconnects at once', async () => {
   let asked = 0;
   const client = connect(() => `t${++asked}`, {});
   await until(() => client.state.status === 'open');
@@ -94,7 +94,7 @@ test('[RNW3] cut as expired with a newer token at hand, the client is back at on
   assert.ok(performance.now() - cut < 900, `${performance.now() - cut} ms`);
 });
 
-test('[RNW4] a token function that fails when the server has just said that the token expired is tried later', async () => {
+test('[RNW4] a token function that fails right after the token expired is retried', async () => {
   let asked = 0;
   const client = connect(() => {
     if (asked++ === 1) throw new Error('identity provider away');
@@ -110,7 +110,7 @@ test('[RNW4] a token function that fails when the server has just said that the 
   assert.ok(!states.includes('closed'));
 });
 
-test('[RNW5] a token function that never returns is TOKEN after a time, and asked again', async (t) => {
+test('[RNW5] a token function that never returns fails with TOKEN after a timeout, and is called again', async (t) => {
   hurry(t, TOKEN_TIMEOUT_MS / 200);
   let asked = 0;
   const client = connect(() => (asked++ ? 't1' : new Promise(() => {})));

@@ -85,7 +85,7 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
     assert.equal(request.headers.authorization, 'Bearer t1');
   });
 
-test('each POST that emits takes an Idempotency-Key', async () => {
+test('each POST that emits an event accepts an Idempotency-Key', async () => {
   await api.createGroup({ encrypted_name: 'x', encrypted_group_key: 'x' }, { key: 'k1' });
   await api.joinGroup({ invite_code: 'x', encrypted_group_key: 'x' }, { key: 'k2' });
   await api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { key: 'k3' });
@@ -98,7 +98,7 @@ test('each POST that emits takes an Idempotency-Key', async () => {
   );
 });
 
-test('events as objects and as texts', async () => {
+test('events are returned as objects or as texts', async () => {
   const group = server.log.group();
   server.log.append(group);
   assert.deepEqual(await api.eventTexts(group, 1), [server.log.groups.get(group)[1]]);
@@ -106,7 +106,7 @@ test('events as objects and as texts', async () => {
   assert.deepEqual(await api.events({ group_id: group, after_seq: 2 }), { events: [], last_seq: 2, has_more: false });
 });
 
-test('login and signup put the token to use, and client.api shares it with the connection', async () => {
+test('login and signup set the token, and client.api shares it with the connection', async () => {
   const client = new OrbitalClient(server.url);
   await client.api.login({ username: 'anna', password: 'x' });
   await client.api.groups();
@@ -135,7 +135,7 @@ test('an error carries code, status, details and Retry-After', async () => {
   );
 });
 
-test('an answer that is not the protocol’s is an error all the same', async () => {
+test('a response that does not follow the protocol is still an error', async () => {
   server.intercept = (_call, _answer, response) => (response.writeHead(502, 'Bad Gateway').end('<html>'), true);
   await assert.rejects(api.groups(), { code: 'HTTP_502', status: 0, details: { status: 502 }, retryable: true });
   await server.kill();
@@ -143,7 +143,7 @@ test('an answer that is not the protocol’s is an error all the same', async ()
   server = await new FakeServer().listen();
 });
 
-test('a refused token is renewed once, by one call for all requests of the moment', async () => {
+test('a refused token is renewed by one call for all concurrent requests', async () => {
   let asked = 0;
   const tokens = ['old', 'new'];
   const renewing = new OrbitalApi(server.url, { token: async () => tokens[asked++] });
@@ -166,7 +166,7 @@ test('a request can be cancelled', async () => {
   );
 });
 
-test('a request without an answer ends after a time, as NETWORK', async () => {
+test('a request without an answer fails with NETWORK after a timeout', async () => {
   server.intercept = () => new Promise(() => {});
   await assert.rejects(api.request('GET', '/api/groups', { timeoutMs: 30 }), { code: 'NETWORK', message: /timeout/ });
 });
@@ -181,7 +181,7 @@ test('addresses: ws and http, with and without a slash', () => {
     assert.equal(new OrbitalApi(given).url, url);
 });
 
-test('[IDM1] what must count once has an Idempotency-Key without being asked for, each call another, and one’s own where it is given', async () => {
+test('[IDM1] a request that must count once has a new Idempotency-Key by default, or the caller’s key', async () => {
   const calls = [
     (options) => api.signup({ username: 'anna' }, options),
     (options) => api.createGroup({ encrypted_name: 'x', encrypted_group_key: 'x' }, options),
@@ -225,7 +225,7 @@ for (const [each, args, gives, name] of [
     assert.equal(server.requests.length, 6);
   });
 
-test('[ITR1] an entry that a newer one pushes onto the next page comes once, and groups() gives all', async () => {
+test('[ITR1] an entry that moves to the next page is returned once, and groups() returns all', async () => {
   const entries = ['c', 'b', 'a'].map((group_id) => ({ group_id }));
   let calls = 0;
   server.intercept = (call, answer) => (calls++ === 1 && entries.unshift({ group_id: 'd' }), paged('groups', entries)(call, answer));
@@ -235,7 +235,7 @@ test('[ITR1] an entry that a newer one pushes onto the next page comes once, and
   assert.equal((await api.groups()).length, 4);
 });
 
-test('[ITR1] eachEvent and eachMessage go on after the last number and the last stamp', async () => {
+test('[ITR1] eachEvent and eachMessage continue after the last number and the last stamp', async () => {
   const all = Array.from({ length: 5 }, (_, i) => ({ seq: i + 1, server_timestamp: 100 + i }));
   server.intercept = ({ path, query }, answer) => {
     const gives = path === '/v1/events' ? 'events' : 'messages';
@@ -250,7 +250,7 @@ test('[ITR1] eachEvent and eachMessage go on after the last number and the last 
   assert.deepEqual(seqs, [1, 2, 3, 4, 5, 1, 2, 3, 4, 5]);
 });
 
-test('[ITR2] eventPage gives what the headers say of the page', async () => {
+test('[ITR2] eventPage returns the header values of the page', async () => {
   server.intercept = (_call, _answer, response) => (
     response.writeHead(200, { 'Content-Type': 'application/x-ndjson', 'X-Last-Seq': '9', 'X-Has-More': 'true' }).end('{"a":1}\n'), true
   );

@@ -47,7 +47,7 @@ test('backoff: when to connect again', () => {
   assert.deepEqual([...new Set(cases.map(({ kind }) => kind))].sort(), ['delay', 'wake']);
 });
 
-test('frames: what a client makes of a frame', () => {
+test('frames: how a client parses a frame', () => {
   const { now_ms, cases } = vectors('frames');
   for (const { name, text, expect } of cases) {
     const reading = readFrame(text);
@@ -63,6 +63,6 @@ test('frames: what a client makes of a frame', () => {
   assert.ok(cases.length > 40);
 });
 
-test('what is no text is no frame', () => {
+test('binary data is not a frame', () => {
   for (const other of [new ArrayBuffer(2), new Blob(['{}']), undefined, 5]) assert.equal(readFrame(other).makes, 'bad');
 });

@@ -34,7 +34,7 @@ const suites = (relay, group) =>
     .log.filter(({ type }) => type === 'new_keys')
     .flatMap(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)).keys?.deliveries.map(({ suite }) => suite) ?? []);
 
-test('[SGL1] Two clients with libsignal and two without read each other in one group; sessions serve where both have libsignal.', async () => {
+test('[SGL1] Two clients with libsignal and two without read each other in one group; sessions are used where both have libsignal.', async () => {
   const relay = new FakeRelay();
   const members = [];
   for (const [user, signal] of [
@@ -65,7 +65,7 @@ test('[SGL1] Two clients with libsignal and two without read each other in one g
   );
 });
 
-test('[SGL2] A member with libsignal repairs, rotates on removal, holds a reinstalled device and notices an old copy as any other.', async () => {
+test('[SGL2] A member with libsignal repairs, rotates on removal, holds a reinstalled device and detects an old copy as any other.', async () => {
   const relay = new FakeRelay();
   const members = [];
   for (const user of [ADA, BEN, CLEO]) members.push(await relay.device(user, 1, { ratchet: signalRatchet() }));
@@ -108,7 +108,7 @@ test('[SGL2] A member with libsignal repairs, rotates on removal, holds a reinst
   assert.equal((await texts(again, group)).at(-1), 'welcome back');
 });
 
-test('[SGL3] Fuzzed: chains of libsignal and of our own code give the same messages in any order, in both directions.', async () => {
+test('[SGL3] Fuzzed: chains of libsignal and of our own code yield the same messages in any order, in both directions.', async () => {
   const [signal, own] = [signalRatchet(), hpkeRatchet({ keys: 'bytes' })];
   const me = { user: ADA, device: 3 };
   for (let chain = 0; chain < 20; chain++)
@@ -137,7 +137,7 @@ test('[SGL3] Fuzzed: chains of libsignal and of our own code give the same messa
     }
 });
 
-test('[SGL4] Every signature of ours is valid for libsignal and the other way round; S + ℓ, which libsignal accepts, is refused by both ratchets.', async () => {
+test('[SGL4] Each implementation verifies the other’s signatures; S + ℓ, which libsignal accepts, is refused by both ratchets.', async () => {
   const signer = await hpkeRatchet({ keys: 'bytes' }).identity(new Unit(memoryStore()));
   let accepted = 0;
   for (let round = 0; round < 30; round++) {
@@ -175,7 +175,7 @@ function raised(signature) {
   return forged;
 }
 
-test('[SGL5] A swapped identity, an unsigned pre-key and a bundle without keys are refused before libsignal makes a session.', async () => {
+test('[SGL5] A swapped identity, an unsigned pre-key and a bundle without keys are refused before libsignal creates a session.', async () => {
   const ratchet = signalRatchet();
   const relay = new FakeRelay();
   await relay.device(BEN, 1, { ratchet: signalRatchet() });
@@ -199,7 +199,7 @@ test('[SGL5] A swapped identity, an unsigned pre-key and a bundle without keys a
   assert.equal((await ratchet.seal(unit, way, bundle, utf8('x'))).suite, 1);
 });
 
-test('[SGL6] A SQLCipher file by libsignal’s driver holds no plaintext, opens with its key alone, and survives a new process’s opening.', async () => {
+test('[SGL6] A SQLCipher file by libsignal’s driver has no plaintext, opens with its key only, and can be reopened by a new process.', async () => {
   const folder = mkdtempSync(join(tmpdir(), 'orbital-signal-'));
   try {
     const [path, key] = [join(folder, 'store.db'), random(32)];
@@ -226,7 +226,7 @@ test('[SGL6] A SQLCipher file by libsignal’s driver holds no plaintext, opens 
   }
 });
 
-test('[SGL7] An SKDM of low order is refused before libsignal learns it.', async () => {
+test('[SGL7] An SKDM of low order is refused before it is passed to libsignal.', async () => {
   const key = new Uint8Array(33);
   key[0] = 5;
   const forged = SenderKeyDistributionMessage._new(
@@ -243,7 +243,7 @@ test('[SGL7] An SKDM of low order is refused before libsignal learns it.', async
   assert.equal(toHex(forged.subarray(forged.length - 33)).startsWith('0500'), true);
 });
 
-test('[SGL8] A late device with libsignal is given the chains by new sessions, and gives its own.', async () => {
+test('[SGL8] A late device with libsignal receives the chains over new sessions, and sends its own.', async () => {
   const relay = new FakeRelay();
   const ada = await relay.device(ADA, 1, { ratchet: signalRatchet() });
   const ben = await relay.device(BEN, 1, { ratchet: signalRatchet() });
@@ -258,7 +258,7 @@ test('[SGL8] A late device with libsignal is given the chains by new sessions, a
   for (const member of [ada, ben]) assert.deepEqual(await texts(member, group), ['one', 'two']);
 });
 
-test('[SGL9] A session that no longer fits is replaced: the device asks, and the answer is a fresh pre-key message.', async () => {
+test('[SGL9] A broken session is replaced: the device sends a request, and the answer is a new pre-key message.', async () => {
   const relay = new FakeRelay();
   const ada = await relay.device(ADA, 1, { ratchet: signalRatchet() });
   const ben = await relay.device(BEN, 1, { ratchet: signalRatchet() });

@@ -12,7 +12,7 @@ import { SenderKeys } from '../src/stores.js';
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../spec/vectors/e2ee/${name}.json`, import.meta.url), 'utf8'));
 
-test('[SGL10] The installed libsignal gives what the committed vectors say: chains, signatures, safety numbers, HKDF.', async () => {
+test('[SGL10] The installed libsignal reproduces the committed vectors: chains, signatures, safety numbers, HKDF.', async () => {
   for (const { name, skdm, messages, read_in_order } of vectors('chains').cases) {
     const [store, sender] = [new SenderKeys(new Unit(memoryStore())), ProtocolAddress.new('a', 1)];
     await processSenderKeyDistributionMessage(sender, SenderKeyDistributionMessage.deserialize(fromHex(skdm)), store);
