@@ -23,9 +23,9 @@ export const launch = () => chromium.launch({ executablePath: /** @type {string}
 /** @typedef {import('playwright-core').Browser} Browser */
 /** @typedef {import('playwright-core').Page} Page */
 
-/** Not an error of the page: the browser's own console line for a request without a server, or without an upload to resume. */
+/** Not an error of the page: the browser's own console line for a request without a server, whose server is killed in the middle of its response, or without an upload to resume. */
 const EXPECTED =
-  /^Failed to load resource: (net::ERR_(CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET|INTERNET_DISCONNECTED|NETWORK_CHANGED)|the server responded with a status of (401|404|409|503))|WebSocket connection to .* failed/;
+  /^Failed to load resource: (net::ERR_(CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET|CONTENT_LENGTH_MISMATCH|INTERNET_DISCONNECTED|NETWORK_CHANGED)|the server responded with a status of (401|404|409|503))|WebSocket connection to .* failed/;
 
 /** A person with their own browser context. Errors of the page are collected. */
 export class Person {
