@@ -17,6 +17,11 @@ from orbital_relay.client import connect
 from orbital_relay.e2ee import CipherClient, SqlcipherStore
 
 
+def say(text: str) -> None:
+    """Print a line with control characters escaped: a text of others could clear the terminal or forge lines."""
+    print("".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text), flush=True)
+
+
 async def main(url: str, group_id: str, invite: str | None = None) -> None:
     """Repeat until it is stopped, or until the bot is removed from the group."""
     key, token = bytes.fromhex(os.environ["ORBITAL_KEY"]), os.environ["ORBITAL_TOKEN"]
@@ -26,7 +31,7 @@ async def main(url: str, group_id: str, invite: str | None = None) -> None:
         CipherClient(orbital, store) as client,
         client.group(group_id, invite=invite) as group,
     ):
-        print("ready", flush=True)
+        say("ready")
         async for message in group.messages():
             await group.send(f"You said: {message.text}", answering=message)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orbital_relay.bus import redis as adapter
+from orbital_relay.bus import redis_session
 from orbital_relay.bus.redis import RedisBus
 from orbital_relay.model import GroupId
 from tests.cluster.conftest import Cluster, ask
@@ -98,7 +99,7 @@ async def test_redis_is_unreachable_at_the_start(redis_server: Redis, ears):
 
 async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
     """[CLUSTER] A frozen Redis is detected, blocks no request for long, and its backlog does no harm."""
-    monkeypatch.setattr(adapter, "PING_S", 0.3)
+    monkeypatch.setattr(redis_session, "PING_S", 0.3)
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
     await two.follow(group_id)

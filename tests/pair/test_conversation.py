@@ -170,6 +170,9 @@ def test_every_type_of_event_is_parsed() -> None:
         wire.MediaUploaded(OTHER, THREAD, USER, "bWV0YQ==", 52_428_800, wire.iso(STAMP)),
         wire.MediaExpired(OTHER, THREAD, wire.iso(STAMP)),
         wire.MemberLeft(GROUP, USER, "anna", wire.iso(STAMP), "left"),
+        wire.IdentityChanged(USER, 1, "added", "a2V5"),
+        wire.NewKeys(OTHER, GROUP, USER, "Ym9keQ=="),
+        wire.NewRecord(OTHER, GROUP, USER, "cmVjb3Jk", wire.iso(STAMP)),
     ]
     assert {each.kind for each in data} == set(wire.EVENTS), "an event of the wire is not tried here"
     pair = Pair()

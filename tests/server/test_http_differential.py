@@ -289,7 +289,8 @@ def test_behind_a_proxy(proxy: str, tmp_path: Path, seed: int):
             assert _own(before_ours, "mine") == "/mine", shape.about
             assert _own(before_trivial, "mine") == "/mine", shape.about
             # This server may refuse an ambiguous request that the trivial server accepts.
-            fine = (trivial, ["/mine"]) if shape.most == 1 else (trivial,)
+            # A proxy forwards the head or not, depending on when it reads the part of the body that it refuses.
+            fine = (trivial, ["/mine"], ["/outer", "/mine"]) if shape.most == 1 else (trivial,)
             until(lambda: seen in fine, what=f"the same requests of {shape.about}", deadline_s=10)  # noqa: B023
             assert "/hidden" not in seen, shape.about
 

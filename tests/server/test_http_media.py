@@ -546,7 +546,7 @@ async def test_lost_bytes_are_reported(shared: Any):
     found = [text async for text in examine(room.rows, room.blobs, before_ms=room.clock.wall_ms())]
 
     assert (answer.status_code, answer.json()["error"]) == (500, "INTERNAL")
-    assert "lacks bytes" in answer.json()["message"]
+    assert "has lost bytes" in answer.json()["message"]
     assert len(found) == 1
     assert family.media_id in found[0]
 

@@ -146,7 +146,12 @@ class _Visitor:
                 self.media_id = media_id
         await self.post("/api/media/upload/complete", {"media_id": media_id})
         await self.post("/api/media/{media_id}/downloaded", None, media_id=media_id)
-        known = {"group_id": group_id, "thread_id": thread_id, "media_id": self.media_id}
+        known = {
+            "group_id": group_id,
+            "thread_id": thread_id,
+            "media_id": self.media_id,
+            "mailbox": secrets.token_urlsafe(16),
+        }
         asked: dict[str, Any] = {"/v1/events": {"group_id": group_id}}
         for endpoint in ENDPOINTS:
             if endpoint.method == "GET":
@@ -155,6 +160,7 @@ class _Visitor:
                     query = {**asked.get(endpoint.path, {}), "token": bearer}
                     await self.ask("GET", endpoint.path, bearer=bearer, params=query, **named)
                 await self.ask("GET", endpoint.path, params={**query, "limit": vault.text("limit")}, **named)
+        await self.keys(group_id, str(known["mailbox"]))
         await self.ask("DELETE", "/api/media/{media_id}", media_id=self.media_id)
         ticket = await self.ask("POST", "/api/ws-ticket")
         shown = vault.keep("ticket", ticket.json()["ticket"]) if ticket.status_code == 200 else vault.text("ticket")
@@ -163,6 +169,31 @@ class _Visitor:
         await self.ask("DELETE", leaving, group_id=group_id, user_id="bob", bearer=stranger)
         await self.ask("DELETE", leaving, group_id=group_id, user_id="bob")
         await self.ask("POST", "/api/logout")
+
+    async def keys(self, group_id: str, unknown: str) -> None:
+        """Publish, claim and remove keys, post records and envelopes, and fill a mailbox, well and badly."""
+        vault = self.vault
+
+        def public(start: bytes, size: int) -> str:
+            text = base64.b64encode(start + secrets.token_bytes(size - len(start))).decode()
+            return vault.keep("public key", text)
+
+        signed = {"id": 0, "key": public(b"", 1216), "signature": public(b"", 64)}
+        device = {"identity_key": public(b"\x05", 33), "suites": 2, "hpke_pre_key": signed}
+        for body in (device, {**device, "identity_key": vault.text("identity key")}):
+            await self.ask("PUT", "/v1/keys", json=body)
+        wanted = {"user_id": "ada", "device_id": 1, "suite": 16}
+        await self.post("/v1/keys/claims", {"group_id": group_id, "devices": [wanted]})
+        for text in (vault.opaque("envelope"), vault.text("envelope")):
+            await self.post("/v1/key-messages", {"group_id": group_id, "encrypted_envelope": text})
+            await self.post("/api/groups/{group_id}/records", {"record": text}, group_id=group_id)
+        opened = await self.ask("POST", "/v1/provision")
+        mailbox = vault.keep("mailbox", opened.json()["mailbox"]) if opened.status_code == 201 else unknown
+        for text in (vault.opaque("mail"), vault.text("mail")):
+            await self.ask("PUT", "/v1/provision/{mailbox}", mailbox=mailbox, json={"encrypted_message": text})
+        await self.ask("GET", "/v1/provision/{mailbox}", mailbox=mailbox)
+        for name in ("1", vault.text("device")):
+            await self.ask("DELETE", "/v1/keys/{device_id}", device_id=name)
 
     async def sockets(self, group_id: str, thread_id: str, ways: tuple[str, ...]) -> None:
         """Open sockets in every way, and say what can be said there, well and badly."""
