@@ -15,7 +15,7 @@ from orbital_relay.client import ApiError, connect
 from orbital_relay.e2ee import CipherClient, DeviceStore, E2eeError, GroupCipher, Item, MemoryStore, SqlcipherStore
 from tests.support import programs
 from tests.support.client import Group, Person
-from tests.support.process import Program
+from tests.support.process import Program, eventually
 from tests.support.programs import CHECKOUT
 from tests.support.server import Server
 
@@ -48,15 +48,20 @@ class Human:
 
     async def settled(self) -> None:
         """Wait until everything that was drafted has come back."""
-        async with asyncio.timeout(30):
-            while await self.device.pending(self.group.group_id):
-                await asyncio.sleep(0.05)
+
+        async def sent() -> bool:
+            return not await self.device.pending(self.group.group_id)
+
+        await eventually(sent, what="everything that was drafted has come back")
 
     async def admitted(self, person: Person) -> None:
         """Wait until the roster has a person."""
-        async with asyncio.timeout(30):
-            while all(one.user != person.user_id for one in (await self.device.roster(self.group.group_id)).devices):
-                await asyncio.sleep(0.05)
+
+        async def listed() -> bool:
+            devices = (await self.device.roster(self.group.group_id)).devices
+            return any(one.user == person.user_id for one in devices)
+
+        await eventually(listed, what="the roster has the person")
 
 
 @asynccontextmanager
@@ -169,9 +174,11 @@ async def test_low_stock(people: list[Person]) -> None:
         wanted = {"user_id": ada.user_id, "device_id": 1, "suite": 16}
         for _ in range(41):
             await ben.post("/v1/keys/claims", {"group_id": group.id, "devices": [wanted]})
-        async with asyncio.timeout(30):
-            while (await ada.get("/v1/keys/count"))["devices"][0]["hpke_pre_keys"] != 50:
-                await asyncio.sleep(0.05)
+
+        async def full() -> bool:
+            return bool((await ada.get("/v1/keys/count"))["devices"][0]["hpke_pre_keys"] == 50)
+
+        await eventually(full, what="the stock of one-time keys is full again")
 
 
 async def test_beside_node(people: list[Person]) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.client import Group, Person, Refused
 from tests.support.devices import keys_body
+from tests.support.process import eventually
 from tests.support.server import Server
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
@@ -46,8 +47,6 @@ async def test_a_storm_of_key_claims(cluster_of: Callable[..., list[Server]]):
         await who.join(group)
     given: dict[int, list[int]] = {device: [] for device in range(1, DEVICES + 1)}
 
-    halfway = asyncio.Event()
-
     async def claim_all(number: int, who: Person) -> None:
         for turn in range(CLAIMS):
             for device, ids in given.items():
@@ -57,12 +56,13 @@ async def test_a_storm_of_key_claims(cluster_of: Callable[..., list[Server]]):
                 assert await _claim(who, group, ann, device, servers, key) == bundle
                 if not bundle["last_resort"]:
                     ids.append(bundle["hpke_pre_key"]["id"])
-            if turn == CLAIMS // 3:
-                halfway.set()
 
     async def kill() -> None:
-        while sum(map(len, given.values())) < CLAIMERS * CLAIMS:
-            await asyncio.sleep(0.01)
+        await eventually(
+            lambda: sum(map(len, given.values())) >= CLAIMERS * CLAIMS,
+            what="half of the keys are given",
+            deadline_s=300,
+        )
         await asyncio.to_thread(servers[1].kill)
 
     async with asyncio.timeout(300):

@@ -231,12 +231,8 @@ async def test_an_unconfirmed_entry_is_deleted(redis_server: Redis, desks: list[
 
     redis_server.freeze()
     one.set(group_id, ANN)
-    async with asyncio.timeout(30):
-        # Claimed, and returned unanswered.
-        while group_id in one._dirty:
-            await asyncio.sleep(0.01)
-        while group_id not in one._dirty:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: group_id not in one._dirty, what="the change is claimed", every_s=0.01)
+    await eventually(lambda: group_id in one._dirty, what="it is returned unanswered", every_s=0.01)
     one.set(group_id)
     one.set(last, ANN)
     redis_server.thaw()
@@ -259,9 +255,11 @@ async def test_a_late_sweep_deletes_nothing_alive(desks: list[Desk], redis: Shar
 
     seen = await _fields(redis, group_id)
     await client.delete(f"orbital:server:{one._node}")
-    async with asyncio.timeout(30):
-        while not await client.exists(f"orbital:server:{one._node}") or not await _fields(redis, group_id):
-            await asyncio.sleep(0.02)
+
+    async def registered() -> bool:
+        return bool(await client.exists(f"orbital:server:{one._node}") and await _fields(redis, group_id))
+
+    await eventually(registered, what="the server has registered again")
     await two.until(group_id, "ann")
     await client.hdel(f"orbital:presence:{group_id}", *seen)
 

@@ -79,11 +79,6 @@ def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> 
     conn.execute(delete(t.announcements).where(t.announcements.c.user == user))
     conn.execute(delete(t.idempotency_keys).where(t.idempotency_keys.c.user == user))
     conn.execute(delete(t.media_downloads).where(t.media_downloads.c.user == user))
-    devices = select(t.devices.c.id).where(t.devices.c.user == user)
-    for table in (t.pre_keys, t.low_stocks):
-        conn.execute(delete(table).where(table.c.device.in_(devices)))
-    conn.execute(delete(t.devices).where(t.devices.c.user == user))
-    conn.execute(delete(t.announcements).where(t.announcements.c.user == user))
     conn.execute(update(t.invitations).where(t.invitations.c.used_by == user).values(used_by=None, note=""))
     for table in (t.threads, t.replies):
         conn.execute(update(table).where(table.c.author == user).values(author_username=NOBODY))
