@@ -156,7 +156,7 @@ test('the hooks under StrictMode, which mounts twice: each event once, one typin
   assert.equal(server.handshakes.length, 1);
   await act(async () => root.unmount());
   root = undefined;
-  assert.equal(handlers(), before);
+  await until(() => handlers() === before, 'no handler is left');
   await until(() => connection.groups.size === 0);
   assert.deepEqual(
     connection.frames.filter(({ type }) => type === 'typing_indicator').map(({ data }) => data.is_typing),
