@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pygments.lexer import Lexer
+from pygments.lexers import get_lexer_for_filename
+from pygments.token import Comment
 
 import orbital_relay
 from orbital_relay.server.http.static import files
-from orbital_relay.server.http.static.files import Files, folder
+from orbital_relay.server.http.static.files import Files, folder, without_comments
 from tests.server.api import Api
 
 _GONE = "/nowhere/at/all"
@@ -124,6 +128,46 @@ def test_files_are_loaded_at_the_start(root: Path):
     assert dict(again.headers)[b"etag"] != dict(before.headers)[b"etag"]
 
 
+@pytest.mark.parametrize(
+    ("source", "served"),
+    [
+        ("/** A. */\nlet a; // b\n", "\nlet a; // b\n"),
+        ("/**\n * A **.\n */\nlet a;\n  // b\n", "\n\n\nlet a;\n\n"),
+        ("  /* a */ let b;\n", "  /* a */ let b;\n"),
+        ("let a = '/*';\n/* b */\n", "let a = '/*';\n\n"),
+        ("let a = 1 /* b\n*/ + 2;\n", "let a = 1 /* b\n*/ + 2;\n"),
+    ],
+)
+def test_comments_are_not_served(source: str, served: str):
+    """[SITE9] Comments that fill lines are left out of scripts and style sheets; every line keeps its number."""
+    assert without_comments(source.encode()).decode() == served
+
+
+def test_nothing_but_comments_is_left_out():
+    """[SITE9] Each script and style sheet of the page and of the SDK is served with every token that is no comment."""
+    compared = 0
+    for packaged, checkout in (("_web", "web"), ("_sdk", "clients/javascript/src")):
+        root = folder(packaged, checkout)
+        assert root is not None
+        for path in sorted(root.rglob("*")):
+            name = path.relative_to(root)
+            if path.suffix not in {".js", ".css"} or {"node_modules", "test", "types", "scripts"} & {*name.parts}:
+                continue
+            source = path.read_text()
+            reply = Files(root).reply(name.as_posix(), if_none_match=None)
+            assert reply is not None
+            lexer = get_lexer_for_filename(path.name)
+
+            def code(text: str, lexer: Lexer = lexer) -> str:
+                kept = (word for kind, word in lexer.get_tokens(text) if kind not in Comment)
+                return "".join("".join(kept).split())
+
+            assert code(reply.body.decode()) == code(source), path
+            assert reply.body.count(b"\n") == source.count("\n"), path
+            compared += 1
+    assert compared > 70
+
+
 def test_an_edition_changes_with_each_file(root: Path):
     """[SITE8] All files share one edition mark, which changes with any of them and with nothing else."""
     first = Files(root).edition
@@ -173,7 +217,7 @@ def test_text_is_compressed_on_request(root: Path, accepts: str | None, packed: 
     headers = dict(reply.headers)
     assert headers[b"vary"] == b"accept-encoding"
     assert (headers.get(b"content-encoding") == b"gzip") is packed
-    assert headers[b"etag"].endswith(b'-gzip"') is packed
+    assert headers[b"etag"].endswith(b'-gz"') is packed
     assert (gzip.decompress(reply.body) if packed else reply.body) == b"export {};"
     again = Files(root).reply("app.js", if_none_match=headers[b"etag"].decode(), accept_encoding=accepts)
     assert again is not None
@@ -194,8 +238,6 @@ def test_the_package_s_own_folder_is_first(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_the_sdk_is_served(api: Api):
     """[SITE5] `/sdk/orbital.js` is the SDK's entry, and every module that it imports is there, for any page to load."""
-    import re
-
     waiting, seen = ["orbital.js"], set[str]()
     while waiting:
         name = waiting.pop()

@@ -37,7 +37,7 @@ class Site:
 
     def __init__(self, *, web: Files | None = None, sdk: Files | None = None) -> None:
         self._web = web or Files(folder("_web", "web"))
-        self._sdk = sdk or Files(folder("_sdk", "clients/javascript/src"))
+        self._sdk = sdk or Files(folder("_sdk", "clients/javascript/src"), shared=True)
         # A page that is kept on a device is of one edition, whole: a new file beside an old one may not fit to it.
         self._edition = self._web.edition[:8] + self._sdk.edition[:8]
         self._described: Sequence[Endpoint] = ()
