@@ -81,14 +81,15 @@ class Crowd:
         )
         # Groups from before names were bounded: a name could be as large as an envelope.
         head = {"invite_expires_ms": 1, "created_ms": 1, "last_seq": 0, "last_stamp_ms": 0, "last_hash": ""}
+        names = [new_id() for _ in range(40)]
         conn.execute(
             insert(t.groups),
             [
-                {"group_id": new_id(), "creator": me, "encrypted_name": TEXT, "invite_code": f"C{n}", **head}
-                for n in range(40)
+                {"group_id": name, "creator": me, "encrypted_name": TEXT, "invite_code": f"C{n}", **head}
+                for n, name in enumerate(names)
             ],
         )
-        old = conn.execute(select(t.groups.c.id).where(t.groups.c.invite_code.like("C%"))).scalars().all()
+        old = conn.execute(select(t.groups.c.id).where(t.groups.c.group_id.in_(names))).scalars().all()
         conn.execute(
             insert(t.members),
             [{"group": each, "user": me, "encrypted_group_key": TEXT, "joined_ms": 2, "joined_seq": 1} for each in old],

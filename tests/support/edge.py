@@ -30,15 +30,22 @@ class EchoPeer:
     """Sends each message back, and puts each call into a queue."""
 
     def __init__(self) -> None:
-        self.line: SocketWriter
+        self._line: SocketWriter | None = None
         self.calls: queue.Queue[tuple[Any, ...]] = queue.Queue()
         self.ready = threading.Event()
 
     def opened(self, line: SocketWriter) -> None:
         """Keep the line."""
-        self.line = line
+        self._line = line
         self.ready.set()
         self.calls.put(("opened",))
+
+    @property
+    def line(self) -> SocketWriter:
+        """The connection's writer; a client may have read the 101 just before the server notifies its peer."""
+        assert self.ready.wait(DEADLINE_S), "the peer was never notified of its connection"
+        assert self._line is not None
+        return self._line
 
     def text(self, payload: bytes) -> None:
         """Send it back, compressed if the client understands that."""
