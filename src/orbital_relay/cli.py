@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "send": "Post a message to a group.",
     "media": "Send and fetch encrypted files.",
     "health": "Ask a running server whether it is alive.",
+    "config": "Show the settings in force, and where each was given.",
     "migrate": "Bring the database to this version's schema.",
     "check": "Verify the log: numbers, chain, rows.",
     "clock": "Show or accept the servers' clock.",

@@ -104,6 +104,7 @@ def test_settings_are_settings():
     """[DOCS20] Every `ORBITAL_…` that a page names is a setting, or a variable of one of the project's programs."""
     known = {option.env for option in config.OPTIONS} | {
         "ORBITAL_CHROMIUM",  # the tests'
+        "ORBITAL_CONFIG",  # names the configuration file
         "ORBITAL_PUBLISHED_DOC",
         "ORBITAL_SEED",
         "ORBITAL_TESTS_COMPLETE",

@@ -19,13 +19,23 @@ T = TypeVar("T")
 
 
 def settings_options(*fields: str) -> Callable[[F], F]:
-    """Give a command a flag for each of these settings, or for all if none is named; it gets their texts by name."""
+    """
+    Give a command an option for each of these settings, or for all if none is named; it gets their texts by name.
+
+    It also gets `--config`, as `config_file`; `load` reads both.
+    """
     chosen = config.options(*fields) if fields else config.OPTIONS
 
     def decorate(command: F) -> F:
         for option in reversed(chosen):
             command = _flag(option)(command)
-        return command
+        return click.option(
+            "--config",
+            "config_file",
+            metavar="FILE",
+            help="Read settings from a TOML file; options and the environment override it. "
+            f"[env: {config.CONFIG_ENV}; default: none]",
+        )(command)
 
     return decorate
 
@@ -44,7 +54,7 @@ def load(flags: dict[str, str | None]) -> Settings:
     # What a command writes for a server, such as a new database or a backup, is for its owner alone.
     os.umask(0o077)
     try:
-        return config.load(flags)
+        return config.load(flags, file=flags.get("config_file"))
     except SettingsInvalid as exc:
         raise click.ClickException(str(exc)) from exc
 

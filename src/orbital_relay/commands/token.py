@@ -48,7 +48,7 @@ def _load_secret(flags: dict[str, str | None]) -> Settings:
         path = (settings.data_dir / "jwt-secret").absolute()
         if not path.exists():
             raise click.ClickException(
-                f"There is no secret at {path}. Name the server's folder with --data-dir, or set ORBITAL_JWT_SECRET; "
+                f"There is no secret at {path}. Name the server's folder with --data-dir, or set JWT_SECRET; "
                 "`orbital serve` creates the file."
             )
         say(f"Secret: {path}", err=True)

@@ -1,26 +1,31 @@
 """
-Settings: the table, how it is read from environment, files and flags, and what is written of it.
+Settings: the table, how it is read from options, the environment and a file, and what is written of it.
 
-Nothing else in the house reads the environment. The command line makes its flags from `OPTIONS`.
+Nothing else in the package reads the environment. The command line makes its options from `OPTIONS`.
 """
 
 from __future__ import annotations
 
 from orbital_relay.config.database import Database, Postgres, SqliteFile, without_credentials
+from orbital_relay.config.doubts import doubts
 from orbital_relay.config.files import make_data_dir, read_jwt_public_key, read_jwt_secret
 from orbital_relay.config.kinds import Network
-from orbital_relay.config.loading import doubts, load
+from orbital_relay.config.loading import InForce, in_force, load
 from orbital_relay.config.settings import OPTIONS, Option, Settings, options
+from orbital_relay.config.sources import CONFIG_ENV
 
 __all__ = [
+    "CONFIG_ENV",
     "OPTIONS",
     "Database",
+    "InForce",
     "Network",
     "Option",
     "Postgres",
     "Settings",
     "SqliteFile",
     "doubts",
+    "in_force",
     "load",
     "make_data_dir",
     "options",

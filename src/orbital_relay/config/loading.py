@@ -1,40 +1,104 @@
-"""Settings out of flags and the environment: the only place that reads it."""
+"""Settings out of options, the environment and a configuration file: the only place that reads them."""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from orbital_relay.config.database import without_credentials
 from orbital_relay.config.settings import OPTIONS, Option, Settings
+from orbital_relay.config.sources import CONFIG_ENV, GivenText, from_environment, from_file, from_options
 from orbital_relay.errors import SettingsInvalid
 
 
-def load(flags: Mapping[str, str | None] | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+class InForce(msgspec.Struct, frozen=True):
     """
-    Read all settings: a flag goes before the environment, the environment before the default.
+    A setting as it is in force.
 
-    An empty variable counts as not set, so that `PORT=` in a compose file harms nobody; an empty JWT_SECRET alone is
-    refused, since its author meant to give one.
+    Attributes:
+        option: The setting.
+        shown: The value as text; a secret is masked.
+        source: `default`, `file`, `environment` or `option`.
+        place: The variable, the option, or the file and key that gave it; empty for a default.
+    """
+
+    option: Option
+    shown: str
+    source: str
+    place: str
+
+
+def load(
+    flags: Mapping[str, str | None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    file: str | None = None,
+) -> Settings:
+    """
+    Read all settings: an option overrides the environment, the environment the file, the file the default.
+
+    An empty variable counts as not set, so that `PORT=` in a compose file means the default; an empty JWT_SECRET alone
+    is refused, since its author meant to give one.
 
     Args:
-        flags: Texts by field name, as the command line has them; None where a flag was not given.
+        flags: Texts by field name, as the command line has them; None where an option was not given.
         environ: The environment; the process' own when left out.
+        file: The configuration file; the one that ORBITAL_CONFIG names when left out.
 
     Raises:
-        SettingsInvalid: If one of them is not allowed; the sentence names it, what was given and what would do.
+        SettingsInvalid: If one of them is not allowed; the sentence names it, what was given and what is allowed.
     """
-    flags = flags or {}
-    environ = os.environ if environ is None else environ
-    found: dict[str, Any] = {}
+    return _parsed(_given(flags, environ, file))
+
+
+def in_force(
+    flags: Mapping[str, str | None] | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    file: str | None = None,
+) -> list[InForce]:
+    """
+    Return every setting with its value and where it was given; see `load` for the arguments.
+
+    Raises:
+        SettingsInvalid: As `load` does.
+    """
+    given = _given(flags, environ, file)
+    settings = _parsed(given)
+    found = []
     for option in OPTIONS:
-        given = flags.get(option.field)
-        name = option.env if given is None else option.flag
-        text = environ.get(option.env) if given is None else given
-        if text is None or (not text.strip() and given is None and option.field != "jwt_secret"):
-            continue
-        found[option.field] = _read(option, name, text)
+        here = given.get(option.field)
+        source, place = ("default", "") if here is None else (here.source, here.place)
+        found.append(InForce(option, _shown(option, settings), source, place))
+    return found
+
+
+def environment(environ: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return `environ`, or the process' own environment if it is None."""
+    return os.environ if environ is None else environ
+
+
+def _given(
+    flags: Mapping[str, str | None] | None, environ: Mapping[str, str] | None, file: str | None
+) -> dict[str, GivenText]:
+    environ = environment(environ)
+    path = file or environ.get(CONFIG_ENV, "").strip()
+    return {
+        **({} if not path else from_file(Path(path).expanduser())),
+        **from_environment(environ),
+        **from_options(flags or {}),
+    }
+
+
+def _parsed(given: Mapping[str, GivenText]) -> Settings:
+    # In the order of the table, so that the first mistake in it is the one that is reported.
+    found: dict[str, Any] = {
+        option.field: _read(option, given[option.field]) for option in OPTIONS if option.field in given
+    }
     if found.get("jwt_public_key_file") and found.get("jwt_jwks_url"):
         raise SettingsInvalid(
             "ORBITAL_JWT_PUBLIC_KEY_FILE and ORBITAL_JWT_JWKS_URL are both set; give one of them: "
@@ -43,7 +107,8 @@ def load(flags: Mapping[str, str | None] | None = None, environ: Mapping[str, st
     return Settings(**found)
 
 
-def _read(option: Option, name: str, text: str) -> object:
+def _read(option: Option, given: GivenText) -> object:
+    name, text = given.name, given.text
     if option.field == "jwt_secret":
         if not text:
             raise SettingsInvalid(f"{name} is empty; give it a value, or leave it out and one is made and kept.")
@@ -53,39 +118,20 @@ def _read(option: Option, name: str, text: str) -> object:
             raise ValueError(text)
         return option.kind.read(text.strip())
     except ValueError:
-        given = "set to something else" if option.secret else f"{text[:100]!r}"
-        raise SettingsInvalid(f"{name} is {given}; it must be {option.kind.allowed}.") from None
+        shown = "set to something else" if option.secret else f"{text[:100]!r}"
+        raise SettingsInvalid(f"{name} is {shown}; it must be {option.kind.allowed}.") from None
 
 
-def doubts(settings: Settings, environ: Mapping[str, str] | None = None) -> list[str]:
-    """Return a sentence for each thing that is allowed and probably not meant; for warnings at the start."""
-    environ = os.environ if environ is None else environ
-    sentences = []
-    if settings.jwt_secret is not None and len(settings.jwt_secret.encode("utf-8", "surrogateescape")) < 32:
-        # RFC 7518 §3.2: a key for HS256 has at least the size of the hash.
-        sentences.append("JWT_SECRET has fewer than 32 bytes, so tokens could be forged by trying secrets.")
-    if settings.jwt_secret is None and settings.redis_url is not None:
-        sentences.append(
-            "REDIS_URL is set and JWT_SECRET is not: servers with data folders of their own refuse each other's tokens."
-        )
-    if settings.signups == "open" and not settings.local:
-        gib = settings.media_group_bytes / 2**30
-        sentences.append(
-            f"ORBITAL_SIGNUPS is open on an address that others reach ({settings.host}): anybody can make accounts and "
-            f"groups here, and store up to {gib:g} GiB of media in each. `invited` asks for an invitation."
-        )
-    sentences += [
-        f"{option.env} holds a carriage return: the file that it comes from has Windows line ends (CRLF). "
-        "Convert the file, or servers and tools that read it otherwise will not agree."
-        for option in OPTIONS
-        if "\r" in environ.get(option.env, "")
-    ]
-    known = [option.env for option in OPTIONS]
-    for name in sorted(environ):
-        if name in known or not name.startswith("ORBITAL_"):
-            continue
-        # 0.9 catches a letter too many or too few, and leaves ORBITAL_TOKEN to the tools that use it.
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.9)
-        if close:
-            sentences.append(f"{name} is not a setting and does nothing; did you mean {close[0]}?")
-    return sentences
+def _shown(option: Option, settings: Settings) -> str:
+    value = getattr(settings, option.field)
+    match value:
+        case None:
+            return option.default
+        case bool():
+            return "on" if value else "off"
+        case str() if option.secret:
+            return f"{without_credentials(value)} (without credentials)" if "://" in value else "***"
+        case tuple() | frozenset():
+            return ",".join(sorted(map(str, value))) if value else option.default
+        case _:
+            return str(value)

@@ -48,6 +48,11 @@ class Option(msgspec.Struct, frozen=True):
         return "--" + self.env.removeprefix("ORBITAL_").lower().replace("_", "-")
 
     @property
+    def file_env(self) -> str:
+        """The variable that names a file with the value; only a secret has one."""
+        return f"{self.env}_FILE"
+
+    @property
     def help(self) -> str:
         """One line for `--help`."""
         return f"{self.about} [env: {self.env}; default: {self.default}]"

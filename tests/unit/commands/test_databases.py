@@ -34,6 +34,7 @@ ARGUMENTS: Final = {
     "media gc": [],
     "migrate": [],
     "check": [],
+    "config": None,  # Shows settings, and opens no database.
     "clock": [],
     "backup": ["{outside}/new.backup"],
     "restore": ["{outside}/old.backup"],

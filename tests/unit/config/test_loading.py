@@ -26,6 +26,7 @@ def test_a_flag_goes_before_the_environment_and_that_before_the_default():
 def test_an_empty_variable_counts_as_not_set():
     """[SET4] `PORT=` in a compose file means the default, but an empty JWT_SECRET or flag is refused."""
     empty = {option.env: " " for option in OPTIONS if option.env != "JWT_SECRET"}
+    empty |= {option.file_env: " " for option in OPTIONS if option.secret}
 
     assert load({}, empty) == Settings()
     with pytest.raises(SettingsInvalid, match="JWT_SECRET is empty; give it a value"):
