@@ -9,7 +9,7 @@ import click
 from orbital_relay import config as settings_of
 from orbital_relay.commands.server_options import settings_options
 from orbital_relay.commands.terminal import say, say_json
-from orbital_relay.config import InForce
+from orbital_relay.config import EffectiveSetting
 from orbital_relay.errors import SettingsInvalid
 
 
@@ -49,7 +49,7 @@ def config(*, changed: bool, as_json: bool, **flags: str | None) -> None:
         say(f"Note: {sentence}", err=True)
 
 
-def _row(each: InForce) -> dict[str, str]:
+def _row(each: EffectiveSetting) -> dict[str, str]:
     return {
         "name": each.option.env,
         "option": each.option.flag,

@@ -10,7 +10,7 @@ from orbital_relay.config.database import Database, Postgres, SqliteFile, withou
 from orbital_relay.config.doubts import doubts
 from orbital_relay.config.files import make_data_dir, read_jwt_public_key, read_jwt_secret
 from orbital_relay.config.kinds import Network
-from orbital_relay.config.loading import InForce, in_force, load
+from orbital_relay.config.loading import EffectiveSetting, in_force, load
 from orbital_relay.config.settings import OPTIONS, Option, Settings, options
 from orbital_relay.config.sources import CONFIG_ENV
 
@@ -18,7 +18,7 @@ __all__ = [
     "CONFIG_ENV",
     "OPTIONS",
     "Database",
-    "InForce",
+    "EffectiveSetting",
     "Network",
     "Option",
     "Postgres",

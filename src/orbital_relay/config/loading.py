@@ -15,7 +15,7 @@ from orbital_relay.config.sources import CONFIG_ENV, GivenText, from_environment
 from orbital_relay.errors import SettingsInvalid
 
 
-class InForce(msgspec.Struct, frozen=True):
+class EffectiveSetting(msgspec.Struct, frozen=True):
     """
     A setting as it is in force.
 
@@ -60,7 +60,7 @@ def in_force(
     environ: Mapping[str, str] | None = None,
     *,
     file: str | None = None,
-) -> list[InForce]:
+) -> list[EffectiveSetting]:
     """
     Return every setting with its value and where it was given; see `load` for the arguments.
 
@@ -73,7 +73,7 @@ def in_force(
     for option in OPTIONS:
         here = given.get(option.field)
         source, place = ("default", "") if here is None else (here.source, here.place)
-        found.append(InForce(option, _shown(option, settings), source, place))
+        found.append(EffectiveSetting(option, _shown(option, settings), source, place))
     return found
 
 

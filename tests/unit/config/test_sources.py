@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orbital_relay import config
-from orbital_relay.config import OPTIONS, InForce, Settings, in_force, load
+from orbital_relay.config import OPTIONS, EffectiveSetting, Settings, in_force, load
 from orbital_relay.config.sources import MAX_FILE_BYTES
 from orbital_relay.errors import SettingsInvalid
 
@@ -21,7 +21,7 @@ def _file(folder: Path, text: str, name: str = "orbital.toml") -> Path:
     return path
 
 
-def _by_env(found: list[InForce]) -> dict[str, tuple[str, str, str]]:
+def _by_env(found: list[EffectiveSetting]) -> dict[str, tuple[str, str, str]]:
     return {each.option.env: (each.shown, each.source, each.place) for each in found}
 
 
