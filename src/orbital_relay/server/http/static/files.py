@@ -166,7 +166,7 @@ def without_comments(source: bytes) -> bytes:
     """
     Return a script or a style sheet without the comments that fill whole lines.
 
-    They are two fifths of what a phone would load. The line breaks stay, so that an error names the source's line.
+    They are two fifths of what a phone would load. Line feeds stay, so that an error names the source's line.
     A comment behind code stays too: to tell it from a string takes a parser.
 
     Args:
