@@ -1,4 +1,7 @@
-/** OrbitalWebSocketManager: the published class's ways, and what it does better, each beside the old way failing. */
+/**
+ * OrbitalWebSocketManager: it is compatible with the published class, and handles what that class does not.
+ * Each improvement has a test of our class, and one that shows the fault of the published class.
+ */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { OrbitalWebSocketManager } from '../src/index.js';
@@ -9,7 +12,7 @@ let server;
 let group;
 const managers = [];
 
-/** Ours. */
+/** Return a manager of our class, which collects its errors. */
 const ours = (options = {}, token = 't1', url = server.url.replace('http', 'ws')) => {
   const manager = new OrbitalWebSocketManager(url, token, { backoff: FAST, ...options });
   manager.errors = [];
@@ -17,20 +20,20 @@ const ours = (options = {}, token = 't1', url = server.url.replace('http', 'ws')
   managers.push(manager);
   return manager;
 };
-/** Theirs, with waits a hundredth as long. */
-const theirs = (world = {}) => {
+/** Return a manager of the published class, whose delays are a hundredth as long. */
+const published = (world = {}) => {
   const Published = publishedClass(world);
   const manager = new Published(server.url.replace('http', 'ws'), 't1');
   manager.reconnectDelays = [10, 20, 40, 80, 160, 320];
   managers.push(manager);
   return manager;
 };
-/** End one of theirs for good, which `close()` does not. */
+/** Close a manager permanently, which `close()` of the published class does not. */
 const finish = (manager) => {
   manager.reconnect = () => {};
   manager.close();
 };
-/** For what theirs does sooner or later. */
+/** Wait until the server has received this many handshakes. */
 const handshakes = (count) => until(() => server.handshakes.length >= count, `${count} handshakes`);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const isOpen = (manager) => until(() => manager.ws?.readyState === 1 && [...server.connections].length, 'open');
@@ -45,7 +48,7 @@ afterEach(async () => {
   await server.kill();
 });
 
-/** What code written for the published class does, on either. */
+/** A program written for the published class, run on either class. */
 const program = async (manager) => {
   const reported = [];
   manager.on('new_thread', (data) => reported.push(['new_thread', data.thread_id]));
@@ -70,15 +73,15 @@ const program = async (manager) => {
   return reported.sort();
 };
 
-test('code written for the published class runs on ours, and receives the same', { skip: missing }, async () => {
+test('a program written for the published class runs on our class, and receives the same events as there', { skip: missing }, async () => {
   const received = await program(ours());
   for (const manager of managers.splice(0)) finish(manager);
   await until(() => !server.connections.size);
 
-  assert.deepEqual(received, await program(theirs()));
+  assert.deepEqual(received, await program(published()));
 });
 
-test('code written for the published class runs on ours', async () => {
+test('a program written for the published class runs on our class', async () => {
   assert.deepEqual(await program(ours()), [
     ['mine', 5],
     ['new_message', 'm1'],
@@ -86,15 +89,15 @@ test('code written for the published class runs on ours', async () => {
   ]);
 });
 
-test('every published member is there', { skip: missing }, () => {
-  const theirOne = theirs();
+test('our class has every member of the published class, of the same type', { skip: missing }, () => {
+  const publishedOne = published();
   const ourOne = ours();
-  const names = [...Object.keys(theirOne), ...Object.getOwnPropertyNames(Object.getPrototypeOf(theirOne))];
+  const names = [...Object.keys(publishedOne), ...Object.getOwnPropertyNames(Object.getPrototypeOf(publishedOne))];
   for (const name of names) assert.ok(name in ourOne, name);
-  for (const name of names) assert.equal(typeof ourOne[name], typeof theirOne[name], name);
+  for (const name of names) assert.equal(typeof ourOne[name], typeof publishedOne[name], name);
 });
 
-test('a subclass that overrides handleMessage sees each message', async () => {
+test('a subclass that overrides handleMessage receives each message', async () => {
   const seen = [];
   class Mine extends OrbitalWebSocketManager {
     handleMessage(received) {
@@ -113,7 +116,7 @@ test('a subclass that overrides handleMessage sees each message', async () => {
   assert.deepEqual(seen, ['auth_success', 'subscribed', 'new_message']);
 });
 
-describe('close() stays closed', () => {
+describe('close() is permanent', () => {
   const closes = async (manager) => {
     manager.connect();
     await isOpen(manager);
@@ -121,14 +124,14 @@ describe('close() stays closed', () => {
     await pause(100);
     return server.handshakes.length;
   };
-  test('ours', async () => assert.equal(await closes(ours()), 1));
-  test('theirs comes back', { skip: missing }, async () => {
-    await closes(theirs());
+  test('our class', async () => assert.equal(await closes(ours()), 1));
+  test('published class: reconnects', { skip: missing }, async () => {
+    await closes(published());
     await handshakes(2);
   });
 });
 
-describe('close() during back-off stays closed', () => {
+describe('close() during back-off is permanent', () => {
   const closes = async (manager) => {
     manager.connect();
     await isOpen(manager);
@@ -138,14 +141,14 @@ describe('close() during back-off stays closed', () => {
     await pause(100);
     return server.handshakes.length;
   };
-  test('ours', async () => assert.equal(await closes(ours()), 1));
-  test('theirs comes back', { skip: missing }, async () => {
-    await closes(theirs());
+  test('our class', async () => assert.equal(await closes(ours()), 1));
+  test('published class: reconnects', { skip: missing }, async () => {
+    await closes(published());
     await handshakes(2);
   });
 });
 
-describe('connect() twice is one socket', () => {
+describe('a second connect() opens no second socket', () => {
   const connects = async (manager) => {
     manager.connect();
     manager.connect();
@@ -153,9 +156,9 @@ describe('connect() twice is one socket', () => {
     await pause(50);
     return server.connections.size;
   };
-  test('ours', async () => assert.equal(await connects(ours()), 1));
-  test('theirs are two', { skip: missing }, async () => {
-    await connects(theirs());
+  test('our class', async () => assert.equal(await connects(ours()), 1));
+  test('published class: opens two', { skip: missing }, async () => {
+    await connects(published());
     await until(() => server.connections.size === 2);
   });
 });
@@ -168,15 +171,15 @@ describe('no retry after 1008', () => {
     await pause(150);
     return server.handshakes.length;
   };
-  test('ours', async () => {
+  test('our class', async () => {
     const manager = ours();
     const closed = [];
     manager.on('closed', ({ code, reason }) => closed.push([code, reason]));
     assert.equal(await cut(manager), 1);
     assert.deepEqual(closed, [[1008, 'cut']]);
   });
-  test('theirs retries', { skip: missing }, async () => {
-    await cut(theirs());
+  test('published class: retries', { skip: missing }, async () => {
+    await cut(published());
     await handshakes(2);
   });
 });
@@ -191,13 +194,13 @@ describe('no retry with a refused token', () => {
     return count();
   };
   // Whether the published class retries here is up to the platform's socket: not every one closes after a refusal.
-  test('ours', async () => assert.equal(await refused(ours()), 1));
+  test('our class', async () => assert.equal(await refused(ours()), 1));
 });
 
-describe('never more than 5 attempts in a minute', () => {
+describe('at most 5 attempts in a minute', () => {
   /** A server that closes each connection as soon as it is open; a minute is 600 ms. */
   const most = (at) => Math.max(...at.map((from) => at.filter((one) => one >= from && one < from + 600).length));
-  test('ours', async () => {
+  test('our class', async () => {
     server.onOpen = ({ socket }) => socket.terminate();
     const at = [];
     const counting = (url, init) => {
@@ -210,7 +213,7 @@ describe('never more than 5 attempts in a minute', () => {
     await until(() => at.length >= 12);
     assert.ok(most(at) <= 5, `${most(at)} attempts in a minute`);
   });
-  test('theirs makes one a second: each that opens sets its count to 0', { skip: missing }, async () => {
+  test('published class: retries every second, since each open connection resets its count', { skip: missing }, async () => {
     server.onOpen = ({ socket }) => socket.terminate();
     const at = [];
     const WebSocket = class extends globalThis.WebSocket {
@@ -219,7 +222,7 @@ describe('never more than 5 attempts in a minute', () => {
         at.push(Date.now());
       }
     };
-    theirs({ WebSocket }).connect();
+    published({ WebSocket }).connect();
     await until(() => at.length >= 12);
     assert.ok(most(at) > 5, `${most(at)} attempts in a minute`);
   });
@@ -233,7 +236,7 @@ describe('delays have jitter', () => {
     await until(() => delays.length);
     return delays.at(-1);
   };
-  test('ours: two clients of one server wait differently', async (t) => {
+  test('our class: clients of one server wait for different times', async (t) => {
     const delays = new Set();
     const timer = globalThis.setTimeout;
     globalThis.setTimeout = (then, ms, ...args) => (ms >= 1000 && ms < 7000 && delays.add(ms), timer(then, ms, ...args));
@@ -249,18 +252,18 @@ describe('delays have jitter', () => {
     }
     assert.equal(delays.size, 5);
   });
-  test('theirs: every client waits the same', { skip: missing }, async () => {
+  test('published class: all clients wait for the same time', { skip: missing }, async () => {
     const seen = new Set();
     for (let i = 0; i < 3; i++) {
       const delays = [];
-      const manager = theirs({ setTimeout: (_then, ms) => (delays.push(ms), 0) });
+      const manager = published({ setTimeout: (_then, ms) => (delays.push(ms), 0) });
       seen.add(await waits(manager, delays));
     }
     assert.equal(seen.size, 1);
   });
 });
 
-describe('a watchdog notices a dead line', () => {
+describe('a dead connection is detected by a missing heartbeat', () => {
   const dead = async (manager) => {
     server.heartbeatSeconds = 0.1;
     manager.connect();
@@ -268,14 +271,14 @@ describe('a watchdog notices a dead line', () => {
     await pause(400);
     return server.handshakes.length;
   };
-  test('ours', async () => {
+  test('our class', async () => {
     await dead(ours({ slackMs: 100 }));
     await handshakes(2);
   });
-  test('theirs waits for ever', { skip: missing }, async () => assert.equal(await dead(theirs()), 1));
+  test('published class: waits for ever', { skip: missing }, async () => assert.equal(await dead(published()), 1));
 });
 
-describe('wakes at once when the network returns', () => {
+describe('the client reconnects at once when the network returns', () => {
   const wakes = async (t, manager) => {
     const target = new EventTarget();
     globalThis.addEventListener = target.addEventListener.bind(target);
@@ -291,19 +294,19 @@ describe('wakes at once when the network returns', () => {
     await pause(100);
     return server.connections.size;
   };
-  test('ours', async (t) => {
+  test('our class', async (t) => {
     await wakes(t, ours());
     await handshakes(2);
   });
-  test('theirs waits its delay out', { skip: missing }, async (t) => {
+  test('published class: waits until its delay ends', { skip: missing }, async (t) => {
     const timers = [];
-    const manager = theirs({ setTimeout: (then, ms) => timers.push(setTimeout(then, ms)) });
+    const manager = published({ setTimeout: (then, ms) => timers.push(setTimeout(then, ms)) });
     t.after(() => timers.forEach(clearTimeout));
     assert.equal(await wakes(t, manager), 0);
   });
 });
 
-describe('a socket that only looks open is replaced when the page is shown', () => {
+describe('an unresponsive socket is replaced when the page is shown', () => {
   const shown = async (t, manager) => {
     const page = Object.assign(new EventTarget(), { hidden: false });
     globalThis.document = page;
@@ -317,14 +320,14 @@ describe('a socket that only looks open is replaced when the page is shown', () 
     server.silent = false;
     return server.handshakes.length;
   };
-  test('ours', async (t) => {
+  test('our class', async (t) => {
     await shown(t, ours());
     await handshakes(2);
   });
-  test('theirs is kept', { skip: missing }, async (t) => assert.equal(await shown(t, theirs()), 1));
+  test('published class: keeps it', { skip: missing }, async (t) => assert.equal(await shown(t, published()), 1));
 });
 
-describe('a handler that throws hurts nobody else', () => {
+describe('a handler that throws does not affect other handlers', () => {
   const throwing = async (manager) => {
     const received = [];
     manager.on('new_message', () => {
@@ -339,7 +342,7 @@ describe('a handler that throws hurts nobody else', () => {
     await pause(50);
     return received.length;
   };
-  test('ours', async () => {
+  test('our class', async () => {
     const manager = ours();
     assert.equal(await throwing(manager), 1);
     assert.deepEqual(
@@ -347,10 +350,10 @@ describe('a handler that throws hurts nobody else', () => {
       [['HANDLER', 'mine']],
     );
   });
-  test('theirs: the second handler receives nothing', { skip: missing }, async () => {
+  test('published class: the second handler receives nothing', { skip: missing }, async () => {
     const thrown = [];
     const caught = (error) => thrown.push(error.message);
-    const manager = theirs();
+    const manager = published();
     const { handleMessage } = Object.getPrototypeOf(manager);
     manager.handleMessage = (received) => {
       try {
@@ -365,7 +368,7 @@ describe('a handler that throws hurts nobody else', () => {
 });
 
 describe('a bad frame is reported, not thrown', () => {
-  test('ours', async () => {
+  test('our class', async () => {
     const manager = ours();
     manager.connect();
     await isOpen(manager);
@@ -374,15 +377,15 @@ describe('a bad frame is reported, not thrown', () => {
     assert.equal(manager.errors[0].code, 'BAD_FRAME');
     assert.equal(manager.ws.readyState, 1);
   });
-  test('theirs throws', { skip: missing }, async () => {
-    const manager = theirs();
+  test('published class: throws', { skip: missing }, async () => {
+    const manager = published();
     manager.connect();
     await isOpen(manager);
     assert.throws(() => manager.ws.onmessage({ data: 'no frame' }), SyntaxError);
   });
 });
 
-describe('nothing sent while closed is lost silently', () => {
+describe('a message sent without a connection is not lost silently', () => {
   const sends = async (manager) => {
     manager.send({ type: 'typing_indicator', data: { thread_id: 'a', is_typing: true } });
     manager.connect();
@@ -391,9 +394,9 @@ describe('nothing sent while closed is lost silently', () => {
     await pause(50);
     return [...server.connections][0].frames.filter(({ type }) => type === 'typing_indicator').map(({ data }) => data.thread_id);
   };
-  test('ours goes when the connection opens', async () => assert.deepEqual(await sends(ours()), ['a', 'b']));
-  test('theirs is lost', { skip: missing }, async () => assert.deepEqual(await sends(theirs()), []));
-  test('what is never sent is reported, by close() and when too much waits', () => {
+  test('our class: sends it when the connection opens', async () => assert.deepEqual(await sends(ours()), ['a', 'b']));
+  test('published class: loses it', { skip: missing }, async () => assert.deepEqual(await sends(published()), []));
+  test('our class: reports unsent messages at close() and when the buffer is full', () => {
     const manager = ours();
     const unsent = [];
     manager.on('unsent', (messages) => unsent.push(...messages));
@@ -410,8 +413,8 @@ describe('nothing sent while closed is lost silently', () => {
   });
 });
 
-describe('the token may be a function', () => {
-  test('ours asks again when the last one was refused', async () => {
+describe('the token can be a function', () => {
+  test('our class: calls it again after a token was refused', async () => {
     const tokens = ['stale', 'fresh'];
     server.refused.add('stale');
     const manager = ours({}, () => tokens.shift());
@@ -419,7 +422,7 @@ describe('the token may be a function', () => {
     await isOpen(manager);
     assert.equal(server.handshakes.at(-1).token, 'fresh');
   });
-  test('and may be set: the next attempt carries it', async () => {
+  test('our class: a token that is set is used by the next attempt', async () => {
     server.refused.add('t1');
     const manager = ours();
     const closed = new Promise((resolve) => manager.on('closed', resolve));
@@ -430,8 +433,8 @@ describe('the token may be a function', () => {
     await isOpen(manager);
     assert.equal(manager.token, 't2');
   });
-  test('theirs sends the function itself', { skip: missing }, async () => {
-    const manager = theirs();
+  test('published class: sends the function’s source as the token', { skip: missing }, async () => {
+    const manager = published();
     manager.token = () => 't1';
     manager.connect();
     await until(() => server.handshakes.length);
@@ -439,7 +442,7 @@ describe('the token may be a function', () => {
   });
 });
 
-describe('what comes while it is away is not missed', () => {
+describe('events that arrive while disconnected are not missed', () => {
   const away = async (manager) => {
     const received = [];
     manager.on('new_message', (data) => received.push(data.message_id));
@@ -456,11 +459,11 @@ describe('what comes while it is away is not missed', () => {
     await until(() => received.includes('back'));
     return received;
   };
-  test('ours', async () => assert.deepEqual(await away(ours()), ['away', 'back']));
-  test('theirs misses it', { skip: missing }, async () => assert.deepEqual(await away(theirs()), ['back']));
+  test('our class', async () => assert.deepEqual(await away(ours()), ['away', 'back']));
+  test('published class: misses them', { skip: missing }, async () => assert.deepEqual(await away(published()), ['back']));
 });
 
-test('max_reconnect_attempts is emitted after the last of them, and connect() begins again', async () => {
+test('max_reconnect_attempts is emitted after the last attempt, and connect() starts again', async () => {
   const { port, log } = server;
   await server.kill();
   const manager = ours({ backoff: { ...FAST, attempts: 50 } });
@@ -477,7 +480,7 @@ test('max_reconnect_attempts is emitted after the last of them, and connect() be
   assert.equal(manager.reconnectAttempts, 0);
 });
 
-test('reconnect() replaces the socket, and events continue without a hole', async () => {
+test('reconnect() replaces the socket, and events continue without a gap', async () => {
   const manager = ours();
   const received = [];
   manager.on('new_message', (_data, frame) => received.push(frame.seq));
@@ -494,7 +497,7 @@ test('reconnect() replaces the socket, and events continue without a hole', asyn
   assert.equal(server.handshakes.length, 2);
 });
 
-test('reconnectDelays may be set, as before', async () => {
+test('reconnectDelays can be set, as in the published class', async () => {
   const manager = ours();
   manager.reconnectDelays = [1234];
   assert.deepEqual(manager.reconnectDelays, [1234]);
