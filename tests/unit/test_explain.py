@@ -62,7 +62,7 @@ def _refused(text: bytes, form: Any = Form) -> Exception:
         (b'{"names": ["\xff"]}', None, "The JSON is not UTF-8."),
     ],
 )
-def test_sentences(text: bytes, field: str | None, sentence: str):
+def test_a_refusal_names_field_and_value(text: bytes, field: str | None, sentence: str):
     """[SENT1] A refusal names the field and the required value, in JSON terms."""
     exc = _refused(text)
 
@@ -85,7 +85,7 @@ def _fields(form: Any) -> list[str]:
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
 @given(st.data())
-def test_no_sentence_speaks_of_the_decoder(form: Any, data: st.DataObject):
+def test_no_message_has_the_decoders_wording(form: Any, data: st.DataObject):
     """[SENT2] For any body or frame, no message contains the decoder's wording or Python type names."""
     names = st.sampled_from(_fields(form))
     wrong = st.sampled_from(WRONG)

@@ -19,13 +19,13 @@ def methods(port: type) -> list[str]:
     return [name for name, value in vars(port).items() if not name.startswith("_") and callable(value)]
 
 
-def test_there_are_ports():
+def test_the_list_of_ports_is_not_empty():
     """[PRT1] The list of ports is not empty, so the checks below test something."""
     assert {"Log", "Uploads", "Blobs", "Bus", "Clock", "Limiter"} <= {port.__name__ for port in PROTOCOLS}
 
 
 @pytest.mark.parametrize("port", PROTOCOLS, ids=lambda port: port.__name__)
-def test_a_port_is_small_and_promises(port: type):
+def test_a_port_is_small_and_documented(port: type):
     """[PRT2] A port has at most eight methods, and each method's docstring states its guarantee."""
     named = methods(port)
 
@@ -34,6 +34,6 @@ def test_a_port_is_small_and_promises(port: type):
 
 
 @pytest.mark.parametrize("name", sorted(SUMS))
-def test_a_sum_adds_nothing(name: str):
+def test_a_union_of_ports_adds_no_method(name: str):
     """[PRT3] The full interface of one adapter is a union of ports and adds no method of its own."""
     assert methods(getattr(ports, name)) == []

@@ -262,7 +262,7 @@ async def test_refusals(status: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "<html>", "[]", '{"groups": 5}', "\ud800".encode("utf-8", "surrogatepass")])
-async def test_answers_that_are_none(text: Any) -> None:
+async def test_malformed_responses(text: Any) -> None:
     """[API6] A 2xx response that does not follow the protocol raises BadAnswer, which counts as unreachable."""
     async with api(lambda _: httpx.Response(200, content=text)) as rest:
         with pytest.raises(BadAnswer):
@@ -327,7 +327,7 @@ async def test_a_page_of_the_log() -> None:
     assert (page.events, page.last_seq, page.has_more) == (events[:1], 2, True)
 
 
-async def test_iterating_over_pages() -> None:
+async def test_iterators_read_all_pages() -> None:
     """[PYPAGE1] Iterators page through all groups, members, threads, replies and messages and yield each item once."""
     group = {
         "encrypted_name": "",
@@ -368,7 +368,7 @@ async def test_iterating_over_pages() -> None:
         assert [each.thread_id async for each in rest.iter_threads("g")] == ["0", "1", "2", "3"]
 
 
-async def test_a_post_whose_answer_was_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_post_is_retried_after_a_lost_response(monkeypatch: pytest.MonkeyPatch) -> None:
     """[PYPOST1] A POST that creates something, sign-up included, has a key and is retried if its answer is lost."""
     monkeypatch.setattr(http, "ONCE_MORE", Backoff(steps_ms=(1,), spread_ms=1))
     keys: list[str] = []
@@ -392,7 +392,7 @@ async def test_a_post_whose_answer_was_lost(monkeypatch: pytest.MonkeyPatch) -> 
     assert keys[0] != keys[3]
 
 
-async def test_a_post_is_not_repeated_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_retries_of_a_post_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """[PYPOST2] After three tries without an answer the error is raised; a request without a key is tried once."""
     monkeypatch.setattr(http, "ONCE_MORE", Backoff(steps_ms=(1,), spread_ms=1))
     tries: list[str] = []

@@ -48,7 +48,7 @@ async def closed(orbital: Orbital) -> None:
         await orbital.api.groups()
 
 
-async def test_from_the_callback_of_a_subscription(clean: FakeServer) -> None:
+async def test_close_in_a_subscription_callback(clean: FakeServer) -> None:
     """[PYCLO1] A callback may close its client: it completes, its event counts as handled, and no event follows."""
     clean.log(events=3)
     store = MemoryPositions()
@@ -71,7 +71,7 @@ async def test_from_the_callback_of_a_subscription(clean: FakeServer) -> None:
     assert position.seq == 1
 
 
-async def test_from_the_callback_of_a_signal(clean: FakeServer) -> None:
+async def test_close_in_a_signal_callback(clean: FakeServer) -> None:
     """[PYCLO2] A callback registered with `on` may close its client, too."""
     ends: list[State] = []
     orbital = client(clean)
@@ -90,7 +90,7 @@ async def test_from_the_callback_of_a_signal(clean: FakeServer) -> None:
     assert ends == [State.CLOSED]
 
 
-async def test_from_a_task_of_a_callback(clean: FakeServer) -> None:
+async def test_close_in_a_task_that_a_callback_awaits(clean: FakeServer) -> None:
     """[PYCLO3] A callback that waits for a task which closes the client does not deadlock."""
     clean.log(events=1)
     async with client(clean) as orbital:
@@ -104,7 +104,7 @@ async def test_from_a_task_of_a_callback(clean: FakeServer) -> None:
         await closed(orbital)
 
 
-async def test_cancelled_while_closing(clean: FakeServer) -> None:
+async def test_a_cancelled_close(clean: FakeServer) -> None:
     """[PYCLO4] A cancelled `close` still closes the client."""
     clean.log(events=3)
     orbital = await client(clean).__aenter__()
@@ -119,7 +119,7 @@ async def test_cancelled_while_closing(clean: FakeServer) -> None:
     await sending
 
 
-async def test_what_lies_in_the_buffer_is_read_without_the_log(clean: FakeServer) -> None:
+async def test_buffered_events_are_read_after_close(clean: FakeServer) -> None:
     """[PYCLO5] After close, a reader receives the buffered events and the end; no request is sent to the server."""
     clean.log(events=50)
     async with client(clean, buffer=10) as orbital:
@@ -133,7 +133,7 @@ async def test_what_lies_in_the_buffer_is_read_without_the_log(clean: FakeServer
     assert len(clean.requests) == asked
 
 
-async def test_one_that_was_left_takes_nothing_from_the_next(clean: FakeServer) -> None:
+async def test_a_closed_subscription_does_not_affect_the_next(clean: FakeServer) -> None:
     """[PYCLO6] Reading from a closed subscription does not change the buffer of the subscription that replaced it."""
     clean.log(events=20)
     async with client(clean, buffer=8) as orbital:
@@ -151,7 +151,7 @@ async def test_one_that_was_left_takes_nothing_from_the_next(clean: FakeServer) 
         assert orbital._conversation._streams[GROUP].waiting == len(new._items)
 
 
-async def test_before_it_was_opened(clean: FakeServer) -> None:
+async def test_a_client_that_was_never_opened(clean: FakeServer) -> None:
     """[PYCLO7] A client that was never opened raises an error instead of blocking, and closes without an error."""
     orbital = client(clean, store=MemoryPositions())
     with pytest.raises(RuntimeError, match="not open: write `async with"):
@@ -164,7 +164,7 @@ async def test_before_it_was_opened(clean: FakeServer) -> None:
     await closed(orbital)
 
 
-async def test_for_good(clean: FakeServer) -> None:
+async def test_a_closed_client_stays_closed(clean: FakeServer) -> None:
     """[PYCLO8] Every method of a closed client raises an error; so does a second `open`."""
     orbital = client(clean)
     async with orbital:
@@ -189,7 +189,7 @@ async def test_for_good(clean: FakeServer) -> None:
         await api.groups()
 
 
-def test_two_loops() -> None:
+def test_a_client_is_bound_to_its_event_loop() -> None:
     """[PYCLO9] A client is bound to the event loop that opened it; in another loop it is closed and raises an error."""
 
     async def first() -> Orbital:
@@ -214,7 +214,7 @@ class Locked(MemoryPositions):
         raise LookupError("the database is locked")
 
 
-async def test_a_store_that_cannot_save(clean: FakeServer) -> None:
+async def test_a_store_fails_during_close(clean: FakeServer) -> None:
     """[PYCLO10] Any exception that a store raises during close does not prevent the rest from being closed."""
     clean.log(events=1)
     clean.log(OTHER, events=1)

@@ -30,7 +30,7 @@ from tests.support.sdk import FAST, client, read, signals_of, when
 # Chapter: connecting
 
 
-async def test_greeting(server: FakeServer) -> None:
+async def test_open_waits_for_auth_success(server: FakeServer) -> None:
     """[PYCON1] `async with` returns after `auth_success`; the token is sent in a header, not in the URL."""
     async with client(server, token="secret") as orbital:
         assert orbital.state == StateChange(state=State.OPEN)
@@ -41,7 +41,7 @@ async def test_greeting(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("status", sorted(FINAL_STATUS))
-async def test_refused_for_good(server: FakeServer, status: int) -> None:
+async def test_a_permanently_refused_handshake(server: FakeServer, status: int) -> None:
     """[PYCON2] A handshake refused for a permanent reason is not retried, and raises the server's error."""
     server.refusals = [(status, {}, {"error": "FORBIDDEN", "message": "Not you."})]
 
@@ -53,7 +53,7 @@ async def test_refused_for_good(server: FakeServer, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-async def test_refused_for_now(server: FakeServer, status: int) -> None:
+async def test_a_temporarily_refused_handshake(server: FakeServer, status: int) -> None:
     """[PYCON3] A handshake that gets a 5xx is retried, whatever the response body is."""
     server.refusals = [(status, {}, {}), (status, {}, {"error": "UNAVAILABLE", "message": "Wait."})]
 
@@ -99,7 +99,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("answer", NONSENSE.values(), ids=NONSENSE.keys())
-async def test_nonsense(answer: bytes) -> None:
+async def test_a_response_of_another_server(answer: bytes) -> None:
     """[PYCON12] A response from a server other than Orbital is reported in one sentence and retried."""
     dialed: asyncio.Queue[bytes] = asyncio.Queue()
 
@@ -147,7 +147,7 @@ async def test_retry_after_is_obeyed(server: FakeServer) -> None:
     assert len(server.handshakes) == 2
 
 
-async def test_nobody_there() -> None:
+async def test_no_server_answers() -> None:
     """[PYCON5] If no server answers, the first connection fails at its timeout, with the reason in a sentence."""
     async with await Proxy.open(1) as nobody:
         nobody.refuse()
@@ -155,7 +155,7 @@ async def test_nobody_there() -> None:
             await connect(f"http://127.0.0.1:{nobody.port}", token="t", backoff=FAST, open_timeout_s=0.2).__aenter__()
 
 
-async def test_a_server_that_says_nothing(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_auth_success(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """[PYCON6] A connection without `auth_success` is aborted and opened again."""
     monkeypatch.setattr(connection, "HANDSHAKE_S", 0.2)
     server.silent = True
@@ -192,7 +192,7 @@ async def test_the_token_reaches_no_log(server: FakeServer, caplog: pytest.LogCa
     assert not [line for line in ours if "secret" in line]
 
 
-async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_internal_error_reaches_every_reader(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """[PYCON9] An internal error of the client raises in every reader instead of blocking it."""
     async with client(server) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
@@ -212,7 +212,7 @@ async def test_a_bug_of_ours_leaves_nobody_waiting(server: FakeServer, monkeypat
 # Chapter: tokens
 
 
-async def test_static_token_is_not_tried_again(server: FakeServer) -> None:
+async def test_a_refused_fixed_token_is_final(server: FakeServer) -> None:
     """[PYTOK1] After close code 1008 a client with a fixed token stays closed, and its streams raise the reason."""
     async with client(server) as orbital:
         states = signals_of(orbital, StateChange)
@@ -234,7 +234,7 @@ async def test_static_token_is_not_tried_again(server: FakeServer) -> None:
     assert len(server.handshakes) == 1
 
 
-async def test_token_function_is_asked_again(server: FakeServer) -> None:
+async def test_the_token_function_is_called_after_a_refusal(server: FakeServer) -> None:
     """[PYTOK2] The token function is called again when its token is refused at the handshake, by 1008, or by REST."""
     numbers = itertools.count(1)
     valid = {"t2"}
@@ -268,7 +268,7 @@ async def test_the_same_token_again_is_final(server: FakeServer) -> None:
     assert server.handshakes == ["old"]
 
 
-async def test_a_token_that_ends_soon_is_renewed(server: FakeServer) -> None:
+async def test_a_token_is_renewed_on_token_expiring(server: FakeServer) -> None:
     """[PYTOK4] On `token_expiring` the client sends the function's newer token on the same connection."""
     tokens = iter(("first", "second"))
 
@@ -299,7 +299,7 @@ async def test_a_token_function_that_fails(server: FakeServer) -> None:
     assert server.handshakes == ["good"]
 
 
-async def test_a_token_function_that_is_cancelled_by_itself(server: FakeServer) -> None:
+async def test_a_token_function_with_a_cancelled_task(server: FakeServer) -> None:
     """[PYTOK6] A token function that awaits a cancelled task of its own counts as failed, and is retried."""
     tries = itertools.count()
 
@@ -346,7 +346,7 @@ async def test_a_token_function_that_hangs(server: FakeServer) -> None:
 
 
 @pytest.mark.parametrize("mistake", ["secret\n", "two secrets", "sécret", "secret\r\nX-Evil: 1"])
-async def test_what_is_no_token(server: FakeServer, mistake: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_invalid_token_is_rejected(server: FakeServer, mistake: str, caplog: pytest.LogCaptureFixture) -> None:
     """[PYTOK8] A token with characters that a header cannot hold is rejected at once; no error or log contains it."""
     caplog.set_level(logging.DEBUG)
     with pytest.raises(ValueError, match="no token has") as caught:
@@ -366,7 +366,7 @@ async def test_what_is_no_token(server: FakeServer, mistake: str, caplog: pytest
 # Chapter: lines
 
 
-async def test_a_dead_line_is_noticed(server: FakeServer) -> None:
+async def test_a_dead_connection_is_detected(server: FakeServer) -> None:
     """[LIN3] A connection without any frame for one heartbeat interval plus slack is replaced."""
     server.heartbeat_s = 0.2
     async with await Proxy.open(int(server.url.rsplit(":", 1)[1])) as proxy:
@@ -386,7 +386,7 @@ async def test_a_dead_line_is_noticed(server: FakeServer) -> None:
             assert await read(subscription, 1) == [1]
 
 
-async def test_wake_tries_at_once(server: FakeServer) -> None:
+async def test_wake_retries_at_once(server: FakeServer) -> None:
     """[LIN4] `wake` ends the back-off wait."""
     slow = Backoff(steps_ms=(600_000,), spread_ms=1)
     async with client(server, backoff=slow) as orbital:
@@ -399,7 +399,7 @@ async def test_wake_tries_at_once(server: FakeServer) -> None:
         await when(states, lambda change: change.state is State.OPEN)
 
 
-async def test_wake_replaces_a_line_that_only_looks_open(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_wake_replaces_an_unresponsive_connection(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """[LIN5] After a wake, an open connection that does not answer is replaced without waiting for the watchdog."""
     monkeypatch.setattr(connection, "PROBE_S", 0.1)
     async with (
@@ -415,7 +415,7 @@ async def test_wake_replaces_a_line_that_only_looks_open(server: FakeServer, mon
         await when(states, lambda change: change.state is State.OPEN)
 
 
-async def test_close_stays_closed(server: FakeServer) -> None:
+async def test_close_during_back_off(server: FakeServer) -> None:
     """[LIN6] Closing during back-off ends it: no attempt follows, streams end, waiting posts fail."""
     slow = Backoff(steps_ms=(600_000,), spread_ms=1)
     server.rest = lambda _: refusal(503, "UNAVAILABLE")

@@ -184,7 +184,7 @@ def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("seed", range(7))
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_lie_is_told(kind: str, seed: int) -> None:
+async def test_a_violation_is_reported(kind: str, seed: int) -> None:
     """[PYLIE1] A dropped, changed, repeated or moved frame raises ChainBroken, or is a Problem and the log is read."""
     print(f"seed {seed}")
     async with Liar(*KINDS[kind], seed) as server:
@@ -285,7 +285,7 @@ async def test_an_honest_reset(honest: str) -> None:
             assert said == []
 
 
-async def test_a_false_gone() -> None:
+async def test_a_false_410() -> None:
     """[PYLIE5] A 410 that contradicts its own fields is reported, and raises ChainBroken if it persists."""
     async with FakeServer() as server:
         said: list[Problem] = []
@@ -307,7 +307,7 @@ async def test_a_false_gone() -> None:
 
 
 @pytest.mark.parametrize("true", [True, False])
-async def test_a_false_goodbye(*, true: bool) -> None:
+async def test_a_false_unsubscribed(*, true: bool) -> None:
     """[PYLIE6] `unsubscribed` with reason `left` is reported unless the user's own member_left came before it."""
     async with FakeServer() as server:
         said: list[Problem] = []
@@ -328,7 +328,7 @@ async def test_a_false_goodbye(*, true: bool) -> None:
     assert [problem.code for problem in said] == ([] if true else ["UNPROVEN_END"])
 
 
-async def test_without_verify_a_hole_is_a_reset() -> None:
+async def test_without_verify_a_gap_in_the_log_is_a_reset() -> None:
     """[PYLIE7] Without `verify`, a hole in the log yields a Reset after a few retries; later events are delivered."""
     async with Liar(BOTH, drop, 1) as server:
         async with client(server) as orbital:

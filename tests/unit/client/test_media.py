@@ -32,7 +32,7 @@ async def send(depot: Depot, source: Any, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path", "file"])
-async def test_up(kind: str, tmp_path: Path) -> None:
+async def test_upload(kind: str, tmp_path: Path) -> None:
     """[PYMED1] Bytes, a path or an open file are uploaded in chunks with all fields, and progress reaches 100 %."""
     depot = Depot()
     (tmp_path / "blob").write_bytes(DATA)
@@ -53,7 +53,7 @@ async def test_up(kind: str, tmp_path: Path) -> None:
         assert not source.closed
 
 
-async def test_up_over_troubles() -> None:
+async def test_upload_with_failures() -> None:
     """[PYMED2] A chunk is sent again after a connection loss or a server error."""
     depot = Depot()
     depot.troubles = [httpx.ReadError("cut"), refusal(503, "UNAVAILABLE"), refusal(429, "TOO_MANY_REQUESTS")]
@@ -63,7 +63,7 @@ async def test_up_over_troubles() -> None:
     assert depot.joined(stored.media_id) == DATA
 
 
-async def test_up_resumed() -> None:
+async def test_upload_is_resumed() -> None:
     """[PYMED3] Chunks that the server already has are not sent again."""
     depot = Depot()
     depot.totals[KNOWN] = 9
@@ -77,7 +77,7 @@ async def test_up_resumed() -> None:
     assert progress[0] == 4 * 300 + len(DATA) % 300
 
 
-async def test_up_when_all_is_there() -> None:
+async def test_upload_after_a_lost_last_response() -> None:
     """[PYMED4] If only the last response was lost, the client sends no chunk and returns the stored result."""
     depot = Depot()
     depot.totals[KNOWN] = 9
@@ -89,7 +89,7 @@ async def test_up_when_all_is_there() -> None:
     assert depot.fields == []
 
 
-async def test_up_of_another_file() -> None:
+async def test_upload_of_another_file() -> None:
     """[PYMED5] Resuming with a file of another length raises before anything is sent."""
     depot = Depot()
     depot.totals[KNOWN], depot.chunks[KNOWN] = 4, {}
@@ -102,7 +102,7 @@ async def test_up_of_another_file() -> None:
         await send(depot, DATA, chunk_bytes=6 * 1024 * 1024)
 
 
-async def test_up_refused() -> None:
+async def test_upload_is_refused() -> None:
     """[PYMED6] A refusal ends the upload with the server's error code."""
     depot = Depot()
     depot.troubles = [refusal(413, "QUOTA_EXCEEDED")] * 3
@@ -113,7 +113,7 @@ async def test_up_refused() -> None:
     assert caught.value.code == "QUOTA_EXCEEDED"
 
 
-async def test_up_without_a_server() -> None:
+async def test_upload_without_a_server() -> None:
     """[PYMED7] If the server stays unreachable, the error contains the media_id for resuming."""
     depot = Depot()
     depot.troubles = [httpx.ConnectError("refused")] * 100
@@ -127,7 +127,7 @@ async def test_up_without_a_server() -> None:
     assert depot.joined(caught.value.media_id) == DATA
 
 
-async def test_up_cancelled() -> None:
+async def test_upload_is_cancelled() -> None:
     """[PYMED8] Cancelling the task stops the upload, and resuming completes it."""
     depot = Depot()
     begun = asyncio.Event()
@@ -152,7 +152,7 @@ async def test_a_file_that_shrinks(tmp_path: Path) -> None:
         await send(depot, path, progress=lambda done, _: done == 0 and path.write_bytes(b"x"))
 
 
-async def test_down() -> None:
+async def test_download() -> None:
     """[PYMED10] A medium is downloaded into memory with the values that decryption needs."""
     progress: list[tuple[int, int]] = []
     got = await download(Depot().api, KNOWN, progress=lambda done, total: progress.append((done, total)))
@@ -164,7 +164,7 @@ async def test_down() -> None:
 
 
 @pytest.mark.parametrize("into", ["memory", "file"])
-async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
+async def test_download_with_connection_losses(into: str, tmp_path: Path) -> None:
     """[PYMED11] After a connection loss only the missing bytes are downloaded."""
     depot = Depot()
     depot.troubles = [1000, 500, 0]
@@ -177,7 +177,7 @@ async def test_down_over_breaks(into: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == ([tmp_path / "blob"] if into == "file" else [])
 
 
-async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
+async def test_download_is_resumed_by_another_run(tmp_path: Path) -> None:
     """[PYMED12] A partial download of an earlier run is resumed; one that does not match is discarded."""
     depot = Depot()
     part = tmp_path / f"blob.{KNOWN}.part"
@@ -192,7 +192,7 @@ async def test_down_resumed_by_another_run(tmp_path: Path) -> None:
     assert (tmp_path / "blob").read_bytes() == DATA
 
 
-async def test_down_after_another_medium(tmp_path: Path) -> None:
+async def test_download_does_not_resume_another_medium(tmp_path: Path) -> None:
     """[PYMED19] The partial download of one medium is not used for another medium with the same target file.
 
     It was: the file had the bytes of both, which only its hash showed.
@@ -209,7 +209,7 @@ async def test_down_after_another_medium(tmp_path: Path) -> None:
     assert (tmp_path / "blob").read_bytes() == DATA
 
 
-async def test_down_refused() -> None:
+async def test_download_is_refused() -> None:
     """[PYMED13] An expired medium is reported as such; an unreachable server is retried only up to the timeout."""
     depot = Depot()
     depot.troubles = [refusal(410, "GONE")]
@@ -241,7 +241,7 @@ async def test_a_server_that_ignores_ranges(tmp_path: Path) -> None:
     assert got.size_bytes == len(DATA)
 
 
-async def test_memory_has_a_bound(tmp_path: Path) -> None:
+async def test_memory_of_a_download_is_bounded(tmp_path: Path) -> None:
     """[DOWN1] A medium above the memory limit is refused before any byte is read; a file has no such limit."""
     depot = Depot()
 
@@ -256,7 +256,7 @@ async def test_memory_has_a_bound(tmp_path: Path) -> None:
     assert depot.ranges == [None, None, None]
 
 
-async def test_more_than_announced() -> None:
+async def test_a_body_longer_than_its_content_length() -> None:
     """[DOWN2] A body longer than its Content-Length is rejected, and the rest is not read."""
     sent = 0
 
@@ -298,7 +298,7 @@ async def _dripped(depot: Depot, *, rest: bool) -> tuple[Any, int]:
         return exc, open_
 
 
-async def test_a_drip_is_a_dead_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_trickling_download_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
     """[DOWN3] A download below the minimum rate is resumed on a new connection, and the old one is closed."""
     monkeypatch.setattr(downloads, "PROGRESS_S", 0.05)
     depot = Depot()
@@ -311,7 +311,7 @@ async def test_a_drip_is_a_dead_connection(monkeypatch: pytest.MonkeyPatch) -> N
     assert depot.ranges[0] is not None
 
 
-async def test_an_endless_drip_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_endless_trickle_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """[DOWN4] A trickle of bytes is not progress: the download fails after as many retries as with a silent server."""
     monkeypatch.setattr(downloads, "PROGRESS_S", 0.02)
 

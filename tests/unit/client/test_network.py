@@ -66,7 +66,7 @@ async def serving(answer: Any) -> Any:
 
 
 @pytest.mark.parametrize("status", [200, 403, 503])
-async def test_a_bomb(status: int) -> None:
+async def test_a_compression_bomb(status: int) -> None:
     """[PYBOUND1] A 0.2 MB compressed response that inflates to 200 MB uses memory up to the bound; an error less."""
     packed = bomb(200_000_000)
     assert len(packed) < 300_000
@@ -113,7 +113,7 @@ async def test_a_body_without_an_end(encoding: str | None, monkeypatch: pytest.M
                 await api.groups()
 
 
-async def test_a_body_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_trickling_body_meets_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """[PYBOUND3] A server that trickles bytes does not extend the deadline of the request."""
     monkeypatch.setitem(Api._request.__kwdefaults__, "deadline_s", 0.3)
 
@@ -134,7 +134,7 @@ async def test_a_body_that_drips(monkeypatch: pytest.MonkeyPatch) -> None:
     [("br", b"x"), ("gzip", b"no gzip"), ("gzip", gzip.compress(b'{"groups": []}')[:-9]), ("gzip, gzip", b"x")],
     ids=["br", "not gzip", "cut short", "twice"],
 )
-async def test_an_encoding_that_is_not_asked_for(encoding: str, body: bytes) -> None:
+async def test_an_unknown_content_encoding(encoding: str, body: bytes) -> None:
     """[PYBOUND4] An unknown content encoding or a truncated gzip body raises BadAnswer; valid gzip is read."""
 
     async def answer(writer: asyncio.StreamWriter) -> None:
@@ -170,7 +170,7 @@ async def test_an_encoding_that_is_not_asked_for(encoding: str, body: bytes) -> 
         b'{"error":' * 100_000,
     ],
 )
-def test_whose_error_it_is(body: bytes) -> None:
+def test_an_error_body_of_another_server(body: bytes) -> None:
     """[PYOURS1] Only an error body of Orbital's form is a refusal; any other response means an unreachable server."""
     error = error_of(403, {"Retry-After": "9"}, body)
 
@@ -185,7 +185,7 @@ def test_whose_error_it_is(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("since", [-1, 1.5, float("nan"), "7", True, 2**53, {}])
-async def test_what_is_no_position(server: FakeServer, since: Any) -> None:
+async def test_an_invalid_since(server: FakeServer, since: Any) -> None:
     """[PYPOS1] A `since` that is not an integer from 0 to 2^53 - 1 raises ValueError; the client stays usable."""
     async with client(server) as orbital:
         with pytest.raises(ValueError, match="whole number from 0 to"):
@@ -194,7 +194,7 @@ async def test_what_is_no_position(server: FakeServer, since: Any) -> None:
 
 
 @pytest.mark.parametrize("stored", ["7", 7, {}, {"seq": 7}])
-async def test_a_stored_position_that_is_none(server: FakeServer, stored: Any) -> None:
+async def test_a_stored_position_is_invalid(server: FakeServer, stored: Any) -> None:
     """[PYPOS2] A store that returns something other than a Position ends the subscription with StoreDamaged."""
 
     class Odd(MemoryPositions):
@@ -240,7 +240,7 @@ async def test_a_token_is_renewed_in_time(server: FakeServer) -> None:
     assert server.handshakes == ["old"]
 
 
-async def test_a_token_function_that_fails_at_the_end(server: FakeServer) -> None:
+async def test_a_token_function_fails_at_expiry(server: FakeServer) -> None:
     """[PYRENEW2] A token function that raises when the token has just expired is retried; the client stays alive."""
     failures = [OSError("the identity provider is unreachable")] * 3
     valid = {"first"}
@@ -270,7 +270,7 @@ async def test_a_token_function_that_fails_at_the_end(server: FakeServer) -> Non
         assert failures == []
 
 
-async def test_1008_before_the_greeting(server: FakeServer) -> None:
+async def test_1008_before_auth_success(server: FakeServer) -> None:
     """[PYRENEW3] A close code before `auth_success` is not final: the client reconnects."""
     server.silent = True
     async with client(server, open_timeout_s=None) as orbital:
@@ -286,7 +286,7 @@ async def test_1008_before_the_greeting(server: FakeServer) -> None:
 # Chapter: waiting
 
 
-async def test_the_sixth_start(server: FakeServer) -> None:
+async def test_open_waits_for_the_attempt_limit(server: FakeServer) -> None:
     """[PYWAIT1] An open that has to wait reports it at once, and its timeout does not run meanwhile."""
     server.refusals = [(429, {"Retry-After": "1"}, {"error": "TOO_MANY_REQUESTS", "message": "Too many attempts."})]
     orbital = client(server, open_timeout_s=0.5)
@@ -303,14 +303,14 @@ async def test_the_sixth_start(server: FakeServer) -> None:
     await orbital.close()
 
 
-async def test_a_proxy_does_not_stop_the_clock(server: FakeServer) -> None:
+async def test_a_proxys_retry_after_does_not_extend_the_timeout(server: FakeServer) -> None:
     """[PYWAIT2] A Retry-After from anything but the server does not extend the timeout."""
     server.refusals = [(429, {"Retry-After": "300"}, {"message": "slow down"})] * 9
     with pytest.raises(NotConnected, match="the response with status 429 is not from Orbital"):
         await client(server, open_timeout_s=0.3).open()
 
 
-async def test_one_state_a_loss(server: FakeServer) -> None:
+async def test_one_state_change_per_loss(server: FakeServer) -> None:
     """[PYWAIT3] A connection loss emits one StateChange with a reason, and the next StateChange is OPEN."""
     async with client(server) as orbital:
         states = signals_of(orbital, StateChange)
@@ -348,7 +348,7 @@ else:
         ("https://orbital.test", {"HTTPS_PROXY": "gopher://127.0.0.1:1"}, "environment's proxy cannot be used"),
     ],
 )
-def test_socks(url: str, env: dict[str, str], says: str) -> None:
+def test_an_unusable_proxy(url: str, env: dict[str, str], says: str) -> None:
     """[PYPROXY1] An unusable proxy is reported in a sentence; no proxy is used for loopback."""
     clean = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     done = subprocess.run(
@@ -363,7 +363,7 @@ def test_socks(url: str, env: dict[str, str], says: str) -> None:
     assert says in done.stdout
 
 
-def test_socks_on_the_command_line() -> None:
+def test_an_unusable_proxy_on_the_command_line() -> None:
     """[PYPROXY2] `orbital send` reports the same proxy error in one line."""
     env = {
         **os.environ,
@@ -402,7 +402,7 @@ def test_one_tls_context(monkeypatch: pytest.MonkeyPatch) -> None:
 # Chapter: loops and threads
 
 
-async def test_another_loop(server: FakeServer) -> None:
+async def test_a_call_from_another_event_loop(server: FakeServer) -> None:
     """[PYLOOP1] A call from another thread or loop raises at once; the client continues in its own."""
     async with client(server) as orbital:
 

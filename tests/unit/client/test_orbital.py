@@ -40,7 +40,7 @@ async def test_posts_arrive_once_and_in_order(server: FakeServer) -> None:
     assert troubles == []
 
 
-async def test_what_waits_is_sent_when_the_connection_is_back(server: FakeServer) -> None:
+async def test_pending_posts_are_sent_after_reconnecting(server: FakeServer) -> None:
     """[PYOUT24] A post in back-off is sent as soon as the client receives `auth_success` again."""
     troubles = [refusal(503, "UNAVAILABLE")]
     server.rest = lambda _: troubles.pop() if troubles else None
@@ -54,7 +54,7 @@ async def test_what_waits_is_sent_when_the_connection_is_back(server: FakeServer
             assert (await posting).seq == 1
 
 
-async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) -> None:
+async def test_a_refused_post_raises_and_the_next_is_sent(server: FakeServer) -> None:
     """[PYOUT2] A permanently refused post raises the server's error and does not block other posts."""
     answers = [refusal(413, "PAYLOAD_TOO_LARGE")]
     server.rest = lambda _: answers.pop() if answers else None
@@ -69,7 +69,7 @@ async def test_a_refused_post_is_told_and_the_next_one_goes(server: FakeServer) 
     assert second.seq == 1
 
 
-async def test_who_gives_up_waiting_does_not_take_the_post_back(server: FakeServer) -> None:
+async def test_a_cancelled_send_is_still_sent(server: FakeServer) -> None:
     """[PYOUT3] A cancelled `send` is still sent; a later refusal is reported as a Problem."""
     answers = [refusal(503, "UNAVAILABLE"), refusal(400, "VALIDATION_ERROR")]
     server.rest = lambda _: answers.pop(0) if answers else None

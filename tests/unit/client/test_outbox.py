@@ -82,7 +82,7 @@ async def test_every_try_has_the_same_key() -> None:
         assert len(set(tries)) == 1
 
 
-async def test_a_key_of_ones_own() -> None:
+async def test_a_key_of_the_caller() -> None:
     """[PYOUT5] A caller that retries a post itself passes the key and receives the first answer."""
     async with Sender() as sender:
         first = await sender.post("AAAA", key="mine")
@@ -105,7 +105,7 @@ async def test_lanes_do_not_wait_for_each_other() -> None:
         stuck.cancel()
 
 
-async def test_waking_tries_at_once() -> None:
+async def test_an_open_connection_retries_at_once() -> None:
     """[PYOUT7] When the connection opens, pending posts are retried without back-off."""
     async with Sender(backoff=SLOW) as sender:
         troubles = [refusal(503, "UNAVAILABLE")]
@@ -119,7 +119,7 @@ async def test_waking_tries_at_once() -> None:
         assert posting.result().seq == 1
 
 
-async def test_full() -> None:
+async def test_the_outbox_is_full() -> None:
     """[PYOUT8] Posts beyond the capacity of the outbox are refused at once; the pending ones are kept."""
     async with Sender(backoff=SLOW, limit=2) as sender:
         sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
@@ -136,7 +136,7 @@ async def test_full() -> None:
 
 
 @pytest.mark.parametrize("kind", ["memory", "file"])
-async def test_a_restart_goes_on_where_it_was(kind: str, tmp_path: Path) -> None:
+async def test_pending_posts_survive_a_restart(kind: str, tmp_path: Path) -> None:
     """[PYOUT9] Posts that were pending when the program ended are sent by the next run, once and in order."""
     memory = MemoryOutbox()
 
@@ -167,7 +167,7 @@ async def test_a_restart_goes_on_where_it_was(kind: str, tmp_path: Path) -> None
         assert second.problems == []
 
 
-async def test_too_old_to_try_again() -> None:
+async def test_a_post_older_than_a_day_is_not_retried() -> None:
     """[PYOUT10] A post first tried a day ago is not retried, since its key may have expired: that is reported."""
     store = MemoryOutbox()
     now_ms = time.time_ns() // 1_000_000
@@ -183,7 +183,7 @@ async def test_too_old_to_try_again() -> None:
         assert "23 hours" in problem.message
 
 
-async def test_too_old_is_raised_to_who_waits() -> None:
+async def test_an_expired_post_raises_in_its_caller() -> None:
     """[PYOUT11] The same error is raised in a caller that waits for the answer."""
     async with Sender() as sender:
         sender.server.rest = lambda _: refusal(503, "UNAVAILABLE")
@@ -229,7 +229,7 @@ class Broken(MemoryOutbox):
         raise OSError("no space left on device")
 
 
-async def test_a_store_that_cannot_keep() -> None:
+async def test_a_store_that_cannot_save() -> None:
     """[PYOUT13] A post that the store cannot save is not sent, and the caller gets the error."""
     async with Sender(store=Broken(puts=False)) as sender:
         with pytest.raises(OSError, match="no space"):
@@ -238,7 +238,7 @@ async def test_a_store_that_cannot_keep() -> None:
         assert sender.server.requests == []
 
 
-async def test_a_store_that_cannot_forget() -> None:
+async def test_a_store_that_cannot_delete() -> None:
     """[PYOUT14] A post that was sent counts as sent even if the store cannot delete it; that is reported."""
     async with Sender(store=Broken(puts=True)) as sender:
         assert (await sender.post("AAAA")).seq == 1
@@ -292,7 +292,7 @@ async def test_a_token_function_that_fails_loses_no_post() -> None:
     ],
     ids=["302", "307", "another's JSON", "nothing", "204", "a page", "a list"],
 )
-async def test_what_is_no_receipt(answer: httpx.Response) -> None:
+async def test_only_the_servers_response_acknowledges(answer: httpx.Response) -> None:
     """[PYOUT17] Only the server's own response acknowledges a post: after a portal's page or redirect it is retried."""
     async with Sender() as sender:
         troubles = [answer]
@@ -301,7 +301,7 @@ async def test_what_is_no_receipt(answer: httpx.Response) -> None:
         assert (await sender.post("AAAA")).seq == 1
 
 
-async def test_an_answer_of_another_form() -> None:
+async def test_an_invalid_acknowledgement() -> None:
     """[PYOUT18] An acknowledgement with an invalid form raises BadAnswer, and its post is not sent again."""
     async with Sender() as sender:
         sender.server.rest = lambda _: httpx.Response(200, json={"message_id": "m"})
@@ -311,7 +311,7 @@ async def test_an_answer_of_another_form() -> None:
         assert len(sender.server.requests) == 1
 
 
-async def test_a_store_that_fails_behind_a_post_on_its_way() -> None:
+async def test_a_store_that_fails_while_another_post_is_in_flight() -> None:
     """[PYOUT19] Closing while an unsaved post waits behind another logs no unhandled error."""
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
@@ -334,7 +334,7 @@ async def test_a_store_that_fails_behind_a_post_on_its_way() -> None:
     assert complaints == []
 
 
-async def test_a_store_that_cannot_note_a_try() -> None:
+async def test_a_store_that_cannot_record_an_attempt() -> None:
     """[PYOUT20] A post of an earlier run is kept and sent even if the full disk prevents noting its first try."""
 
     class Full(MemoryOutbox):
@@ -356,7 +356,7 @@ async def test_a_store_that_cannot_note_a_try() -> None:
         assert [problem.code for problem in sender.problems] == ["STORE", "STORE"]
 
 
-async def test_closing_while_a_sent_post_is_forgotten() -> None:
+async def test_close_while_a_sent_post_is_deleted() -> None:
     """[PYOUT21] An accepted post is answered, even if the outbox closes before the store deletes the post."""
     forgetting = asyncio.Event()
 
@@ -394,7 +394,7 @@ async def test_a_lane_whose_token_was_refused() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a b", "a\nb", "schlüssel", "k" * 129])
-async def test_what_is_no_key(key: str) -> None:
+async def test_an_invalid_key(key: str) -> None:
     """[PYOUT23] A key that the protocol does not allow is refused at once, as in the REST client."""
     async with Sender() as sender:
         with pytest.raises(ValueError, match="idempotency key"):
@@ -446,7 +446,7 @@ async def test_a_post_behind_another_is_discarded(tmp_path: Path) -> None:
     assert [json.loads(path.read_bytes())["key"] for path in tmp_path.glob("*.json")] == ["k1"]
 
 
-async def test_a_post_under_way_is_discarded() -> None:
+async def test_a_post_in_flight_is_discarded() -> None:
     """[PYDISC3] A post whose request is under way is not tried again; its caller gets the error at once."""
     keys: list[str] = []
     answered = asyncio.Event()

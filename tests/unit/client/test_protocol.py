@@ -127,7 +127,7 @@ def test_frame_vectors(case: Any) -> None:
 
 
 @pytest.mark.parametrize("case", cases("frames"), ids=named)
-def test_no_frame_ends_the_conversation(case: Any) -> None:
+def test_no_frame_makes_the_parser_raise(case: Any) -> None:
     """[FRM2] No frame makes the parser raise; a ping is answered, an invalid frame is reported."""
     talk = listening(Position(0), 0, recovered=True)
 
@@ -141,13 +141,13 @@ def test_no_frame_ends_the_conversation(case: Any) -> None:
 
 
 @pytest.mark.parametrize("text", [b"\xff", b'{"type":"\xff"}', b"[" * 100_000, b'{"a":' * 100_000])
-def test_bytes_that_are_no_text(text: bytes) -> None:
+def test_invalid_utf8(text: bytes) -> None:
     """[FRM3] Invalid UTF-8 or excessive nesting is a bad frame like any other."""
     with pytest.raises(BadFrame):
         read_frame(text)
 
 
-def test_known_type_with_unreadable_data_keeps_its_place() -> None:
+def test_an_event_with_unreadable_data_keeps_its_number() -> None:
     """[FRM4] An event whose data this version cannot parse keeps its number and carries plain objects."""
     talk = listening(Position(0), 0, recovered=True)
     frame = control("new_thread", {"thread_id": 5}, group_id=GROUP, seq=1, prev=first_prev(GROUP))
@@ -162,7 +162,7 @@ def test_known_type_with_unreadable_data_keeps_its_place() -> None:
 # Chapter: subscribing
 
 
-def test_asks_when_the_server_has_greeted() -> None:
+def test_subscribes_after_auth_success() -> None:
     """[PYSUB1] A group requested before the connection opens is subscribed once it is open, from the current head."""
     talk = ClientProtocol()
 
@@ -187,7 +187,7 @@ def test_position_goes_with_the_request() -> None:
     assert json.loads(from_start[0].text)["data"]["since"] == {OTHER: 0}
 
 
-def test_many_groups_are_asked_for_in_frames_below_the_limit() -> None:
+def test_many_groups_are_subscribed_in_frames_below_the_limit() -> None:
     """[PYSUB3] 250 groups with positions are sent in three frames, each far below 64 KiB."""
     talk = ClientProtocol()
     for number in range(250):
@@ -214,7 +214,7 @@ def test_from_now_starts_at_the_head() -> None:
     assert talk.position(GROUP) == Position(6, digest(log.frames[5]))
 
 
-def test_replay_then_live_has_no_seam() -> None:
+def test_replay_then_live_events_in_order() -> None:
     """[PYSUB5] A replay arrives in order, CaughtUp is reported once at its end, and live events follow."""
     log = log_of(5)
     talk = listening(Position(2), 4, recovered=True)
@@ -238,7 +238,7 @@ def test_resumes_after_a_loss_with_the_hash() -> None:
     assert json.loads(sent[0].text)["data"]["since"] == {GROUP: {"seq": 3, "hash": digest(log.frames[2])}}
 
 
-def test_nothing_counts_before_it_is_confirmed() -> None:
+def test_frames_before_the_confirmation_are_ignored() -> None:
     """[PYSUB7] A frame of an earlier subscription that arrives before the new confirmation is not delivered."""
     log = log_of(1)
     talk = ClientProtocol()
@@ -265,7 +265,7 @@ def test_not_recovered_is_a_reset(head: int, reason: ResetReason) -> None:
     assert seqs(talk.received(log_of(head + 1).frames[head], now_ms=NOW)) == [head + 1]
 
 
-def test_a_reset_in_the_midst() -> None:
+def test_an_unsolicited_reset() -> None:
     """[PYSUB14] An unsolicited `subscribed` with `recovered: false` is a Reset unless everything was already read."""
     log = log_of(9)
     talk = listening(Position(0), 0, recovered=True)
@@ -310,7 +310,7 @@ def test_a_malformed_request_ends_its_groups() -> None:
     assert str(ended.error) == "That is no id."
 
 
-def test_a_server_in_trouble_is_asked_again_by_another_connection() -> None:
+def test_a_failed_subscribe_is_retried_on_a_new_connection() -> None:
     """[PYSUB11] If the server cannot answer a subscribe, the client reconnects after a pause."""
     talk = ClientProtocol()
     talk.subscribe(GROUP, None, now_ms=NOW)
@@ -333,7 +333,7 @@ def test_leaving_ends_the_stream(reason: str) -> None:
     assert talk.received(log_of(1).frames[0], now_ms=NOW) == []
 
 
-def test_unsubscribing_tells_the_server_only_what_it_knows() -> None:
+def test_unsubscribe_is_sent_once_where_subscribed() -> None:
     """[PYSUB13] A group is unsubscribed once, and only on a connection on which it was subscribed."""
     talk = listening(None, 0)
 
@@ -362,7 +362,7 @@ def test_a_gap_is_read_from_the_log() -> None:
     assert seqs(talk.received(log.frames[5], now_ms=NOW)) == [6]
 
 
-def test_a_page_that_does_not_reach_far_enough_asks_again() -> None:
+def test_a_short_page_is_followed_by_another_read() -> None:
     """[GAP2] Reading continues up to the highest announced number; after an empty page it waits one second."""
     log = log_of(9)
     talk = listening(Position(0), 0, recovered=True)
@@ -375,7 +375,7 @@ def test_a_page_that_does_not_reach_far_enough_asks_again() -> None:
     assert seqs(talk.page(GROUP, later.ticket, log.frames[4:])) == [5, 6, 7, 8, 9]
 
 
-def test_an_old_page_changes_nothing() -> None:
+def test_the_page_of_a_cancelled_read_is_ignored() -> None:
     """[GAP3] The response to a cancelled read is ignored."""
     log = log_of(5)
     talk = listening(Position(0), 0, recovered=True)
@@ -389,7 +389,7 @@ def test_an_old_page_changes_nothing() -> None:
     assert talk.page_refused(GROUP, fetch.ticket, NotAMember(GROUP)) == []
 
 
-def test_a_log_that_begins_later_is_a_reset() -> None:
+def test_a_log_without_the_missing_events_is_a_reset() -> None:
     """[GAP4] If the log no longer keeps the missing events, a Reset is yielded and the remaining events follow."""
     log = log_of(9)
     talk = listening(Position(0), 0, recovered=True)
@@ -428,7 +428,7 @@ def test_a_slow_reader_costs_no_memory_and_no_event() -> None:
     assert only(page, Fetch) == []
 
 
-def test_bad_frames_in_a_page_are_told() -> None:
+def test_bad_frames_in_a_page_are_reported() -> None:
     """[GAP7] An invalid frame in a page is reported, and the valid ones are used."""
     log = log_of(2)
     talk = listening(Position(0), 0, recovered=True)
@@ -443,7 +443,7 @@ def test_bad_frames_in_a_page_are_told() -> None:
 # Chapter: the chain
 
 
-def test_a_changed_frame_is_found_out() -> None:
+def test_a_changed_frame_is_detected() -> None:
     """[VER1] With `verify`, an event whose hash does not chain to its predecessor ends the stream undelivered."""
     honest, other = log_of(3), log_of(3)
     talk = listening(Position(0), 0, recovered=True, verify=True)
@@ -456,7 +456,7 @@ def test_a_changed_frame_is_found_out() -> None:
     assert talk.received(honest.frames[1], now_ms=NOW) == []
 
 
-def test_a_changed_frame_in_the_log_is_found_out() -> None:
+def test_a_changed_frame_in_the_log_is_detected() -> None:
     """[VER2] Events read over REST are verified in the same way, and nothing after the break is delivered."""
     honest, other = log_of(6), log_of(6)
     talk = listening(Position(0), 0, recovered=True, verify=True)
@@ -470,7 +470,7 @@ def test_a_changed_frame_in_the_log_is_found_out() -> None:
     assert ended.error.seq == 4
 
 
-def test_verification_goes_on_over_a_loss() -> None:
+def test_verification_continues_after_a_loss() -> None:
     """[VER3] The hash is kept over reconnects, so a log that was replaced meanwhile is detected."""
     honest, other = log_of(3), log_of(3)
     talk = listening(Position(0), 0, recovered=True, verify=True)
@@ -504,7 +504,7 @@ def test_signals() -> None:
     assert talk.received(control("token_expiring", {"expires_at": ""}), now_ms=NOW) == [RenewToken()]
 
 
-def test_what_needs_a_connection_is_not_sent_without_one() -> None:
+def test_typing_is_not_sent_without_a_connection() -> None:
     """[SIG2] Typing and a new token are sent only on an open connection."""
     talk = ClientProtocol()
     assert talk.typing("t", True, now_ms=NOW) == []
@@ -531,7 +531,7 @@ def test_typing_is_throttled() -> None:
     assert not throttle.stop()
 
 
-def test_the_line_counts_failures_since_it_was_open() -> None:
+def test_failures_are_counted_since_the_last_open() -> None:
     """[LIN1] Back-off grows with consecutive failures, resets after an open connection, and obeys Retry-After."""
     line = ReconnectPolicy(Backoff(spread_ms=0))
 
@@ -543,7 +543,7 @@ def test_the_line_counts_failures_since_it_was_open() -> None:
     assert line.wake(now_ms=10_000) == 0, "who asks does not wait for a Retry-After"
 
 
-def test_the_line_allows_five_attempts_a_minute() -> None:
+def test_at_most_five_attempts_a_minute() -> None:
     """[LIN2] Repeated wakes make five attempts and then wait for the one-minute window to pass."""
     line = ReconnectPolicy()
 
@@ -561,7 +561,7 @@ def test_the_line_allows_five_attempts_a_minute() -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_whatever_happens_each_event_comes_once_and_in_order(seed: int) -> None:
+def test_in_any_sequence_each_event_is_delivered_once_and_in_order(seed: int) -> None:
     """[SIM1] With losses, gaps, duplicates, slow readers, late and torn pages the reader sees 1, 2, 3, … to the end."""
     print(f"seed {seed}")
     source = random.Random(seed)

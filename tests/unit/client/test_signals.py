@@ -22,7 +22,7 @@ from tests.support.fake import GROUP, OTHER, FakeServer
 from tests.support.sdk import client, read, signals_of, when
 
 
-async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
+async def test_a_failing_callback_is_isolated(server: FakeServer) -> None:
     """[CAL1] An exception in a callback is reported; the next event and the other callbacks are still called."""
     got: list[int] = []
 
@@ -52,7 +52,7 @@ async def test_callbacks_hurt_nobody(server: FakeServer) -> None:
     assert got == [1, 2]
 
 
-async def test_a_callback_that_hangs_holds_up_nobody(server: FakeServer) -> None:
+async def test_a_blocked_callback_delays_no_other(server: FakeServer) -> None:
     """[CAL2] While one callback blocks, events are read, pings are answered and memory is bounded."""
     never = asyncio.Event()
 
@@ -77,7 +77,7 @@ async def test_a_callback_that_hangs_holds_up_nobody(server: FakeServer) -> None
         assert len(orbital._signals._waiting) <= 1_000
 
 
-async def test_off(server: FakeServer) -> None:
+async def test_a_callback_is_removed(server: FakeServer) -> None:
     """[CAL3] A removed callback is not called again."""
     async with client(server) as orbital:
         got: list[Any] = []
@@ -91,7 +91,7 @@ async def test_off(server: FakeServer) -> None:
     assert got == []
 
 
-async def test_finished(server: FakeServer) -> None:
+async def test_a_finished_callback_task(server: FakeServer) -> None:
     """[CAL5] With a callback the caller can await the end of the stream, which raises the error that ended it."""
     store = MemoryPositions()
     never = asyncio.Event()
@@ -124,7 +124,7 @@ async def test_finished(server: FakeServer) -> None:
             await refused.finished()
 
 
-async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
+async def test_pump_returns_how_it_ended(server: FakeServer) -> None:
     """[CAL4] With callbacks, a stream that ends with an error is reported as a Problem."""
     server.forbidden = {GROUP}
     async with client(server) as orbital:
@@ -137,7 +137,7 @@ async def test_pump_tells_how_it_ends(server: FakeServer) -> None:
         assert isinstance(subscription.error, NotAMember)
 
 
-async def test_a_callback_that_is_cancelled_by_itself(server: FakeServer) -> None:
+async def test_a_callback_with_a_cancelled_task(server: FakeServer) -> None:
     """[CAL6] A callback that awaits a cancelled task of its own counts as one that raised, no more."""
     got: list[Any] = []
 
@@ -171,7 +171,7 @@ class FullDisk(MemoryPositions):
         await super().save(group_id, position)
 
 
-async def test_a_store_that_cannot_save_stops_no_callback(server: FakeServer) -> None:
+async def test_a_failing_store_stops_no_callback(server: FakeServer) -> None:
     """[CAL7] With callbacks, a failure to save the position is reported once; events continue and it is saved later."""
     store = FullDisk()
     got: list[int] = []
@@ -197,7 +197,7 @@ async def test_a_store_that_cannot_save_stops_no_callback(server: FakeServer) ->
     assert position.seq == 3
 
 
-async def test_a_store_of_no_class_that_we_know(server: FakeServer) -> None:
+async def test_a_store_of_any_class(server: FakeServer) -> None:
     """[CAL8] An exception in a store ends at most the subscription that uses it, not the client."""
 
     class Away(MemoryPositions):

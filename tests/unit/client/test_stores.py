@@ -41,7 +41,7 @@ def busy_threads() -> Iterator[None]:
         free.set()
 
 
-async def test_a_cancelled_saving_is_whole(tmp_path: Path) -> None:
+async def test_a_cancelled_save_is_complete(tmp_path: Path) -> None:
     """[POS7] A cancelled save of a position still completes, and a later save takes it into account."""
     path = tmp_path / "positions.json"
     store = FilePositions(path)
@@ -60,7 +60,7 @@ async def test_a_cancelled_saving_is_whole(tmp_path: Path) -> None:
     assert await FilePositions(path).load(GROUP) == Position(2)
 
 
-async def test_bytes_that_are_no_text(tmp_path: Path) -> None:
+async def test_invalid_utf8(tmp_path: Path) -> None:
     """[POS10] A position file with bytes that are not UTF-8 is reported as damaged."""
     path = tmp_path / "positions.json"
     path.write_bytes(b'{"a\xff": {"seq": 1}}')
@@ -69,7 +69,7 @@ async def test_bytes_that_are_no_text(tmp_path: Path) -> None:
         await FilePositions(path).load(GROUP)
 
 
-async def test_a_failed_saving_is_not_believed(tmp_path: Path) -> None:
+async def test_a_failed_save_does_not_count(tmp_path: Path) -> None:
     """[POS8] A position whose write failed is written by the next save."""
     path = tmp_path / "folder" / "positions.json"
     store = FilePositions(path)
@@ -119,7 +119,7 @@ async def test_a_damaged_folder(tmp_path: Path, content: str) -> None:
     assert (tmp_path / "000000000000.json").exists()
 
 
-async def test_a_stranger_in_the_folder(tmp_path: Path) -> None:
+async def test_an_unknown_file_in_the_folder(tmp_path: Path) -> None:
     """[STO3] A half-written new file that a crash left is not loaded as a post."""
     store = FileOutbox(tmp_path)
     await store.put(waiting("a"))
@@ -135,7 +135,7 @@ def test_types() -> None:
     assert all(callable(getattr(store, name)) for store in stores for name in ("load", "put", "remove"))
 
 
-async def test_a_cancelled_putting_is_whole(tmp_path: Path) -> None:
+async def test_a_cancelled_put_is_complete(tmp_path: Path) -> None:
     """[STO5] A cancelled put still completes; a later removal takes effect after it."""
     store = FileOutbox(tmp_path)
     await store.load()
@@ -214,7 +214,7 @@ async def test_one_program_at_a_time(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["positions", "outbox"])
-async def test_a_killed_program_has_nothing(kind: str, tmp_path: Path) -> None:
+async def test_a_killed_program_releases_its_lock(kind: str, tmp_path: Path) -> None:
     """[STO7] A killed program leaves no lock that has to be removed by hand."""
     path = tmp_path / "store"
     killed = await other_program(kind, path, "hold")
@@ -242,7 +242,7 @@ async def test_one_program_may_have_many_stores(tmp_path: Path) -> None:
     await refused.wait()
 
 
-async def test_a_closed_client_lets_go(server: FakeServer, tmp_path: Path) -> None:
+async def test_a_closed_client_releases_its_lock(server: FakeServer, tmp_path: Path) -> None:
     """[STO9] Closing a client releases its stores for other programs, though the process continues."""
     stores = {"store": FilePositions(tmp_path / "positions"), "outbox": FileOutbox(tmp_path / "outbox")}
     server.log(events=1)

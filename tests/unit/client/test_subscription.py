@@ -58,7 +58,7 @@ async def test_from_now(server: FakeServer) -> None:
         assert await read(subscription, 1) == [6]
 
 
-async def test_marks(server: FakeServer) -> None:
+async def test_markers(server: FakeServer) -> None:
     """[PYEVT3] CaughtUp is yielded if requested, and always reported to callbacks."""
     server.log(events=2)
     async with client(server) as orbital:
@@ -82,7 +82,7 @@ async def test_reset(server: FakeServer) -> None:
         assert await read(subscription, 1) == [10]
 
 
-async def test_a_reader_that_sleeps_is_bounded_and_misses_nothing(server: FakeServer) -> None:
+async def test_a_stalled_reader_is_bounded_and_misses_nothing(server: FakeServer) -> None:
     """[PYEVT5] With a buffer of ten, a late reader receives a thousand events; pings are answered meanwhile."""
     async with client(server, buffer=10) as orbital:
         subscription = orbital.subscribe(GROUP, since=0)
@@ -110,7 +110,7 @@ async def test_verify_raises(server: FakeServer) -> None:
             await anext(subscription)
 
 
-async def test_no_member(server: FakeServer) -> None:
+async def test_not_a_member(server: FakeServer) -> None:
     """[PYEVT7] A group that the user is not a member of raises NotAMember; the other groups continue."""
     server.forbidden = {OTHER}
     async with client(server) as orbital:
@@ -148,7 +148,7 @@ async def test_leaving_ends_the_iteration(server: FakeServer) -> None:
         assert subscription.ended == "removed"
 
 
-async def test_reading_the_log_is_tried_again(server: FakeServer) -> None:
+async def test_reading_the_log_is_retried(server: FakeServer) -> None:
     """[PYEVT10] A gap is filled even if the first read of the log fails."""
     troubles = [refusal(503, "UNAVAILABLE"), refusal(500, "INTERNAL"), httpx.Response(502, text="<html>")]
     troubles += [httpx.Response(302, headers={"Location": "http://portal.test/"}), httpx.Response(200, text="<html>")]
@@ -183,7 +183,7 @@ async def test_one_subscription_a_group(server: FakeServer) -> None:
             orbital.subscribe(OTHER, since=-1)
 
 
-async def test_a_bad_frame_is_told_and_survived(server: FakeServer) -> None:
+async def test_a_bad_frame_is_reported(server: FakeServer) -> None:
     """[PYEVT12] Invalid JSON and binary frames are reported as problems; the connection stays open."""
     async with client(server) as orbital:
         problems = signals_of(orbital, Problem)
@@ -219,7 +219,7 @@ async def test_one_reader_at_a_time(server: FakeServer) -> None:
 # Chapter: positions
 
 
-async def test_the_position_moves_when_an_event_was_handled(server: FakeServer) -> None:
+async def test_the_position_advances_after_an_event_is_handled(server: FakeServer) -> None:
     """[POS1] An event whose handling failed is delivered again in the next run; a handled one is not."""
     server.log(events=5)
     store = MemoryPositions()
@@ -279,7 +279,7 @@ async def test_files_outlive_the_client(server: FakeServer, tmp_path: Any) -> No
     assert len(since[1]["hash"]) == 43
 
 
-async def test_a_damaged_store_is_told(server: FakeServer, tmp_path: Any) -> None:
+async def test_a_damaged_store_is_reported(server: FakeServer, tmp_path: Any) -> None:
     """[POS4] An unreadable store ends the subscription with a message that names the file."""
     path = tmp_path / "positions.json"
     path.write_text("half a fi")
@@ -288,7 +288,7 @@ async def test_a_damaged_store_is_told(server: FakeServer, tmp_path: Any) -> Non
             await orbital.subscribe(GROUP).ready()
 
 
-async def test_from_now_is_kept_too(server: FakeServer) -> None:
+async def test_from_now_is_saved(server: FakeServer) -> None:
     """[POS5] The starting point of a reader without a position is saved, so that the next run misses nothing."""
     server.log(events=4)
     store = MemoryPositions()
@@ -302,7 +302,7 @@ async def test_from_now_is_kept_too(server: FakeServer) -> None:
     assert (await store.load(GROUP)) != Position(4)
 
 
-async def test_who_leaves_does_not_speak_for_who_reads(server: FakeServer) -> None:
+async def test_a_closed_subscription_does_not_move_the_position(server: FakeServer) -> None:
     """[POS9] Leaving a subscription's block while another task handles an event does not mark it as handled."""
     server.log(events=3)
     store = MemoryPositions()

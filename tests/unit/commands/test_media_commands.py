@@ -42,7 +42,7 @@ def test_put_and_get(depot: Depot, tmp_path: Path) -> None:
     assert depot.downloaded == [KNOWN]
 
 
-def test_get_need_not_report(depot: Depot, tmp_path: Path) -> None:
+def test_get_without_progress(depot: Depot, tmp_path: Path) -> None:
     """[CMD13] With --no-report the group is not notified of the download."""
     got = CliRunner().invoke(media, ["get", KNOWN, str(tmp_path / "out"), "--no-report", *AUTH])
 
@@ -50,7 +50,7 @@ def test_get_need_not_report(depot: Depot, tmp_path: Path) -> None:
     assert depot.downloaded == []
 
 
-def test_put_goes_on(depot: Depot, tmp_path: Path) -> None:
+def test_put_resumes(depot: Depot, tmp_path: Path) -> None:
     """[CMD9] With --media-id only the missing chunks are sent."""
     (tmp_path / "in").write_bytes(DATA)
     depot.totals[KNOWN], depot.chunks[KNOWN] = 1, {0: DATA}
@@ -63,7 +63,7 @@ def test_put_goes_on(depot: Depot, tmp_path: Path) -> None:
     assert depot.fields == []
 
 
-def test_get_does_not_write_over(depot: Depot, tmp_path: Path) -> None:
+def test_get_does_not_overwrite(depot: Depot, tmp_path: Path) -> None:
     """[CMD10] An existing file is kept unless --force is given."""
     (tmp_path / "out").write_bytes(b"precious")
 

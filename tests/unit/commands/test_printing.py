@@ -32,7 +32,7 @@ def printed_elsewhere(source: str) -> list[int]:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
-def test_one_printer(module: Path) -> None:
+def test_one_function_prints(module: Path) -> None:
     """[PRINT1] Commands print only through `commands/terminal.py`, which escapes control characters."""
     expected = 2 if module.name == "terminal.py" else 0
 
@@ -42,7 +42,7 @@ def test_one_printer(module: Path) -> None:
 @pytest.mark.parametrize(
     "line", ["click.echo(name)", "print(name)", "console.print(name)", "sys.stderr.write(name)", "click.secho(name)"]
 )
-def test_other_printers_are_found(line: str) -> None:
+def test_other_output_functions_are_detected(line: str) -> None:
     """[PRINT2] The check detects every other way to print."""
     assert printed_elsewhere(line) == [1]
 

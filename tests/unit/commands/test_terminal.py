@@ -28,7 +28,7 @@ def test_no_control_character_is_printed() -> None:
         assert shown(name) == name
 
 
-def test_json_keeps_its_value() -> None:
+def test_json_values_are_unchanged() -> None:
     """[PYTERM2] On a terminal a line of JSON has escapes in their place, and parses to the same value."""
     value = {"name": EVIL.replace("\u0000", "") + "\U000e0001"}
     text = shown_json(json.dumps(value, ensure_ascii=False))
@@ -37,7 +37,7 @@ def test_json_keeps_its_value() -> None:
     assert text.isprintable()
 
 
-def test_tail_shows_names_of_others() -> None:
+def test_tail_escapes_the_names_of_other_users() -> None:
     """[PYTERM3] `tail` prints one line for a name with control characters, and the name sets no terminal title."""
     data = Data(group_id="g", user_id="u", username=EVIL, joined_at="")
     event = MemberJoined(group_id="g", seq=1, server_timestamp=0, prev=None, hash="", frame=b"", data=data)

@@ -22,7 +22,7 @@ from orbital_relay.config import Postgres, SqliteFile, load
         ),
     ],
 )
-def test_the_database_is_taken_apart(url, database, shown):
+def test_the_database_url_is_parsed(url, database, shown):
     """[SET10] The address selects SQLite or a server; its form for logs has no credentials."""
     settings = load({"database_url": url, "data_dir": "d"}, {})
 

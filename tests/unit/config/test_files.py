@@ -12,7 +12,7 @@ from orbital_relay.config import Settings
 from orbital_relay.errors import SettingsInvalid
 
 
-def test_the_secret_is_made_once_and_kept(tmp_path):
+def test_the_secret_is_generated_once_and_kept(tmp_path):
     """[SET14] Without JWT_SECRET a secret is created in the data folder, readable by its owner only, and reused."""
     settings = Settings(data_dir=tmp_path / "deep" / "var")
 
@@ -27,7 +27,7 @@ def test_the_secret_is_made_once_and_kept(tmp_path):
     assert config.read_jwt_secret(Settings(data_dir=tmp_path / "other")) != first
 
 
-def test_a_given_secret_is_used_and_nothing_is_made(tmp_path):
+def test_a_configured_secret_is_used(tmp_path):
     """[SET15] JWT_SECRET takes precedence over the stored secret, byte for byte."""
     settings = Settings(data_dir=tmp_path / "var", jwt_secret="schlüssel")
 
@@ -35,7 +35,7 @@ def test_a_given_secret_is_used_and_nothing_is_made(tmp_path):
     assert not (tmp_path / "var").exists()
 
 
-def test_servers_that_start_at_once_share_one_secret(tmp_path):
+def test_servers_that_start_together_share_one_secret(tmp_path):
     """[SET16] Sixteen threads that create the secret concurrently all get the same one."""
     settings = Settings(data_dir=tmp_path / "var")
     together = threading.Barrier(16)

@@ -16,7 +16,7 @@ from orbital_relay.config import OPTIONS, Settings, load
 from orbital_relay.errors import SettingsInvalid
 
 
-def test_a_flag_goes_before_the_environment_and_that_before_the_default():
+def test_flags_override_the_environment_and_the_defaults():
     """[SET3] A flag takes precedence over the environment, and the environment over the default."""
     assert load({"port": "1"}, {"PORT": "2"}).port == 1
     assert load({"port": None}, {"PORT": "2"}).port == 2
@@ -158,7 +158,7 @@ def test_a_bad_value_is_refused_with_a_sentence(env, text):
 
 
 @given(st.sampled_from(OPTIONS), st.text())
-def test_whatever_is_given_there_is_a_value_or_a_sentence(option, text):
+def test_any_input_is_a_value_or_an_error_message(option, text):
     """[SET8] Any text either parses or raises SettingsInvalid."""
     try:
         settings = load({option.field: text}, {})
@@ -167,7 +167,7 @@ def test_whatever_is_given_there_is_a_value_or_a_sentence(option, text):
     assert msgspec.structs.replace(settings) == settings
 
 
-def test_two_sources_of_outside_keys_are_refused():
+def test_two_sources_of_provider_keys_are_refused():
     """[SET9] A key file and a key address are mutually exclusive."""
     both = {"ORBITAL_JWT_PUBLIC_KEY_FILE": "k.pem", "ORBITAL_JWT_JWKS_URL": "https://idp.example.org/jwks"}
 
@@ -175,7 +175,7 @@ def test_two_sources_of_outside_keys_are_refused():
         load({}, both)
 
 
-def test_doubts_are_told():
+def test_doubtful_settings_are_reported():
     """[SET12] A short secret, a cluster without a secret, and a misspelt variable each get a warning."""
     assert config.doubts(Settings(), {"ORBITAL_TOKEN": "x", "HOME": "/", "PORT": "1"}) == []
     assert config.doubts(Settings(jwt_secret="x" * 32), {}) == []
@@ -188,14 +188,14 @@ def test_doubts_are_told():
     ]
 
 
-def test_doubts_read_the_process_environment(monkeypatch):
+def test_warnings_read_the_process_environment(monkeypatch):
     """[SET12] Without an environment argument, the process environment is checked."""
     monkeypatch.setenv("ORBITAL_HEARTBEAT_SECOND", "5")
 
     assert any("ORBITAL_HEARTBEAT_SECONDS?" in sentence for sentence in config.doubts(Settings()))
 
 
-def test_defaults_are_what_their_texts_say():
+def test_defaults_match_their_descriptions():
     """[SET22] A default, formatted as text, parses back to itself."""
     texts: dict[str, Any] = {}
     for field, option in zip(msgspec.structs.fields(Settings), OPTIONS, strict=True):

@@ -35,7 +35,7 @@ FIXED = {
 }
 
 
-def test_the_protocols_settings_are_all_there():
+def test_every_setting_of_the_protocol_exists():
     """[SET1] Every setting of section 3 of the protocol has the name and default stated there."""
     settings = load({}, {})
 

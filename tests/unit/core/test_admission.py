@@ -19,7 +19,7 @@ def test_home_counts_by_address_and_user_and_by_address():
     )
 
 
-def test_home_counts_strangers_by_address():
+def test_home_counts_anonymous_clients_by_address():
     """[ADM2] With `home` an invalid token counts by address, apart from the users, below its ceiling."""
     assert _counts("home", None) == (
         Count("connect.stranger", "192.0.2.7", 5),
@@ -82,7 +82,7 @@ def test_addresses_as_proxies_write_them(text, shown):
 
 
 @pytest.mark.parametrize("text", ["X192.0.2.7X", "[fe80::1%a]b]", "192.0.2.7:²", "192.0.2.7:x1", "[::1]x80"])
-def test_almost_an_address(text):
+def test_malformed_addresses(text):
     """[ADM4] Text around an address, or a port with characters other than ASCII digits, makes the address invalid."""
     assert parse_address(text) is None
 

@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from orbital_relay.core.bucket import Bucket
 
 
-def test_it_starts_full_and_empties():
+def test_starts_full_and_empties():
     """[BUC1] The bucket admits a burst of its capacity, and no more."""
     bucket = Bucket(rate=50, capacity=100, now_s=0)
 
     assert [bucket.take(0) for _ in range(101)] == [True] * 100 + [False]
 
 
-def test_it_fills_with_time():
+def test_refills_with_time():
     """[BUC2] The bucket refills at its rate, up to its capacity."""
     bucket = Bucket(rate=50, capacity=100, now_s=0)
     assert bucket.take(0, cost=100)
@@ -25,7 +25,7 @@ def test_it_fills_with_time():
     assert [bucket.take(1000) for _ in range(101)] == [True] * 100 + [False]
 
 
-def test_what_is_refused_takes_nothing():
+def test_refused_requests_cost_nothing():
     """[BUC3] Refused attempts do not postpone the next success."""
     bucket = Bucket(rate=1, capacity=1, now_s=0)
     bucket.take(0)
@@ -36,7 +36,7 @@ def test_what_is_refused_takes_nothing():
     assert bucket.take(1)
 
 
-def test_a_clock_that_steps_back_gives_nothing():
+def test_a_clock_step_back_adds_nothing():
     """[BUC4] A clock that steps back adds no tokens, and adds none twice when it steps forward again."""
     bucket = Bucket(rate=1, capacity=2, now_s=10)
     assert bucket.take(10, cost=2)
@@ -47,7 +47,7 @@ def test_a_clock_that_steps_back_gives_nothing():
     assert bucket.take(11)
 
 
-def test_it_tells_how_long():
+def test_returns_the_wait():
     """[BUC5] The wait is the time until the missing tokens are refilled, and 0 if none is missing."""
     bucket = Bucket(rate=2, capacity=10, now_s=0)
     assert bucket.wait_s(0, cost=10) == 0
@@ -59,7 +59,7 @@ def test_it_tells_how_long():
 
 
 @pytest.mark.parametrize("rate, capacity", [(0, 1), (-1, 5), (1, 0.5)])
-def test_a_bucket_that_lets_nothing_through_is_refused(rate, capacity):
+def test_a_bucket_without_capacity_is_refused(rate, capacity):
     """[BUC6] A rate of 0, or a capacity below 1, raises at once."""
     with pytest.raises(ValueError, match="admits nothing"):
         Bucket(rate=rate, capacity=capacity, now_s=0)

@@ -44,7 +44,7 @@ def test_vectors(case: Any) -> None:
 
 
 @pytest.mark.parametrize("frame", [b"", b"{}", b'"}', b'{"seq":1,"prev":"' + b"\xff" * 43 + b'"}'])
-def test_prev_of_something_else(frame: bytes) -> None:
+def test_prev_of_a_text_without_a_hash(frame: bytes) -> None:
     """[CHN5] A frame that does not end with a hash is refused with a message."""
     with pytest.raises(ValueError, match="prev"):
         prev_of(frame)
@@ -57,13 +57,13 @@ def test_prev_of_something_else(frame: bytes) -> None:
         (b'{"seq":1,"prev":"' + b"=" * 43 + b'"}', "the frame's prev is not base64url"),
     ],
 )
-def test_the_refusal_says_what_is_wrong(frame: bytes, sentence: str) -> None:
+def test_the_error_names_the_fault(frame: bytes, sentence: str) -> None:
     """[CHN5] The error says whether the hash is missing or malformed."""
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         prev_of(frame)
 
 
-def test_a_frame_that_fits() -> None:
+def test_a_frame_verifies_against_its_predecessor() -> None:
     """[CHN3] A frame verifies only against the hash in its last field."""
     for case in cases("chain", key="prev_of"):
         frame = case["frame"].encode()

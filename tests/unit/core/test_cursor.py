@@ -21,7 +21,7 @@ def test_vectors(case: Any) -> None:
         assert cursor.last == offer["last"]
 
 
-def test_whatever_order_each_event_is_taken_once_and_in_order() -> None:
+def test_in_any_order_each_event_is_accepted_once() -> None:
     """[ORD2] For every sequence of five offers from 1 to 4, the accepted numbers are 1, 2, 3, … without a gap."""
     for offers in product(range(1, 5), repeat=5):
         cursor = Cursor()

@@ -291,7 +291,7 @@ def test_facts_of_another_kind(draft: AnyDraft):
         decide(draft, MEMBER, seq=SEQ, stamp_ms=STAMP_MS)
 
 
-def test_what_is_missing():
+def test_a_missing_object():
     """[DCD9] A draft that refers to a missing object is NOT_FOUND, with a message for that kind of object."""
     refusals = [no_group(), no_thread(), no_code(), no_media()]
     assert {refusal.code for refusal in refusals} == {"NOT_FOUND"}

@@ -101,7 +101,7 @@ def test_listeners_of_several_groups_get_one_write_in_order():
     assert alone.writes == [text_frame(frames[1])]
 
 
-def test_a_transport_that_fills_up_is_marked_after_the_walk():
+def test_a_full_transport_is_marked_behind_after_the_fan_out():
     """[FANOUT3] A listener whose transport fills up is marked behind after the fan-out to all, also by typing."""
     fan_out, family = Plain(), group("g")
     full, other = Recorder(fan_out, "ann", family), Recorder(fan_out, "bob", family)

@@ -80,7 +80,7 @@ def test_text_frame_has_the_shortest_length(size: int, head: bytes):
     assert text_frame(b"x" * size) == head + b"x" * size
 
 
-def test_frames_carry_their_bits():
+def test_first_byte_of_a_frame():
     """[WS1] The first byte holds FIN, RSV1 when compressed, and the opcode."""
     assert frame(PONG, b"x") == b"\x8a\x01x"
     assert frame(BINARY, b"x") == b"\x82\x01x"
@@ -192,13 +192,13 @@ def test_rsv1():
 
 
 @pytest.mark.parametrize("opcode", [3, 4, 5, 6, 7, 11, 12, 13, 14, 15])
-def test_opcodes_without_a_meaning(opcode: int):
+def test_reserved_opcodes(opcode: int):
     """[WS9] An opcode that RFC 6455 §5.2 reserves fails the connection."""
     assert code_of(reader(binary=True), opcode) == 1002
 
 
 @pytest.mark.parametrize("opcode", [PING, PONG, CLOSE])
-def test_control_frames_are_short_and_whole(opcode: int):
+def test_control_frames_are_short_and_unfragmented(opcode: int):
     """[WS10] A control frame is not fragmented and has at most 125 bytes (RFC 6455 §5.5)."""
     assert code_of(reader(), opcode, fin=False) == 1002
     assert code_of(reader(), opcode, b"x" * 126) == 1002
@@ -219,7 +219,7 @@ def test_order_of_fragments():
     assert code_of(ended, CONTINUATION) == 1002
 
 
-def test_binary_is_refused_unless_it_is_taken():
+def test_binary_is_refused_unless_accepted():
     """[WS11] A binary message is refused with 1003 at its first frame."""
     assert code_of(reader(), BINARY) == 1003
     assert code_of(reader(), BINARY, fin=False) == 1003
@@ -237,7 +237,7 @@ def test_limit():
 
 @pytest.mark.parametrize("payload", [b"", b"x" * 1000, "Grüße".encode(), b"x" * 1001, b"\xff", "ü".encode()[:1]])
 @pytest.mark.parametrize("unfinished", [True, False])
-def test_the_most_frequent_frame(payload: bytes, unfinished: bool):
+def test_fast_path_equals_the_general_path(payload: bytes, unfinished: bool):
     """[PRS7] The fast path and the general path accept and refuse the same text messages."""
     outcomes = []
     for take in (lambda taking: taking.receive(TEXT, payload, fin=True), lambda taking: taking.receive_text(payload)):
@@ -256,7 +256,7 @@ def test_the_most_frequent_frame(payload: bytes, unfinished: bool):
 
 
 @given(st.text(max_size=40), st.data())
-def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
+def test_fragmented_text_is_decoded(text: str, data: st.DataObject):
     """[WS7] Text fragmented within a character is decoded correctly."""
     payload = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(payload)), max_size=6)))
@@ -272,7 +272,7 @@ def test_text_cut_anywhere_is_the_same_text(text: str, data: st.DataObject):
 
 
 @given(st.binary(max_size=20), st.data())
-def test_broken_text_is_refused_at_its_first_bad_byte(payload: bytes, data: st.DataObject):
+def test_invalid_text_is_refused_at_its_first_bad_byte(payload: bytes, data: st.DataObject):
     """[WS7] Fragmented text is refused at the first byte that no continuation makes valid UTF-8, or at its end."""
     taking = reader()
     taking.receive(TEXT, b"", fin=False)
@@ -298,13 +298,13 @@ def test_broken_text_is_refused_at_its_first_bad_byte(payload: bytes, data: st.D
 
 
 @pytest.mark.parametrize("payload", [b"\xff", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xc0\x80", b"\xce"])
-def test_whole_text_that_is_not_utf8(payload: bytes):
+def test_unfragmented_text_that_is_not_utf8(payload: bytes):
     """[WS7] Invalid UTF-8 is 1007: stray bytes, surrogates, above U+10FFFF, overlong, truncated."""
     assert code_of(reader(), TEXT, payload) == 1007
 
 
 @pytest.mark.parametrize("code", GOOD_CODES)
-def test_close_with_a_good_code(code: int):
+def test_close_with_a_valid_code(code: int):
     """[WS3] A received Close frame is returned with its code."""
     assert reader().receive(CLOSE, code.to_bytes(2, "big") + "grüße".encode(), fin=True) == CloseFrame(code)
 
@@ -315,12 +315,12 @@ def test_close_without_a_code():
 
 
 @pytest.mark.parametrize("code", BAD_CODES)
-def test_close_with_a_bad_code(code: int):
+def test_close_with_an_invalid_code(code: int):
     """[WS3] A close code that must not be sent is refused with 1002."""
     assert code_of(reader(), CLOSE, code.to_bytes(2, "big")) == 1002
 
 
-def test_close_with_half_a_code_or_a_broken_reason():
+def test_close_with_half_a_code_or_an_invalid_reason():
     """[WS3] A one-byte Close payload is 1002, and a reason that is not UTF-8 is 1007."""
     assert code_of(reader(), CLOSE, b"\x03") == 1002
     assert code_of(reader(), CLOSE, b"\x03\xe8\xff") == 1007

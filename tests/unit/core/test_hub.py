@@ -137,7 +137,7 @@ def test_compressed_frames_are_made_once(hub):
     assert hub.groups["a"].deflaters == 1
 
 
-def test_a_compressed_frame_serves_in_several_joins():
+def test_a_compressed_frame_is_reused():
     """[PMD1] A frame is compressed once, also when two listeners receive it along with different groups."""
     made = []
     hub = Hub(who=_who, compress=lambda text: made.append(text) or b"<" + text + b">")
@@ -154,7 +154,7 @@ def test_a_compressed_frame_serves_in_several_joins():
     assert hub.bytes_out == 3 * len(b"<" + first.frame + b">")
 
 
-def test_seen_and_gap(hub):
+def test_duplicate_and_gap(hub):
     """[ORD1] A duplicate event is dropped; one beyond the next is not delivered before the gap is filled."""
     ear = _listen(hub, Ear(), "a", seq=4)
     events = [_message("a", seq, seq) for seq in (5, 6, 7, 8)]
@@ -168,14 +168,14 @@ def test_seen_and_gap(hub):
     assert hub.groups["a"].highest_seen == 7
 
 
-def test_nobody_listens(hub):
+def test_a_group_without_listeners(hub):
     """[HUB2] Events of a group without local listeners cost one look-up and keep no state."""
     assert hub.offer(_message("a", 1, 1)) is None
     assert hub.groups == {}
     hub.flush()
 
 
-def test_a_group_that_is_being_opened_notes_numbers(hub):
+def test_an_opening_group_records_numbers(hub):
     """[HUB2] Before its head is read, a group only records that events passed; then it reads the log."""
     group = hub.group("a")
 
@@ -186,13 +186,13 @@ def test_a_group_that_is_being_opened_notes_numbers(hub):
     assert not group.open(_head(9)) or group.last == 3
 
 
-def test_subscribing_to_a_closed_group_is_a_mistake_of_ours(hub):
+def test_subscribing_to_a_closed_group_raises(hub):
     """[HUB2] A group is opened before its first listener is added."""
     with pytest.raises(AssertionError, match="open"):
         hub.subscribe(Ear(), hub.group("a"), start=0)
 
 
-def test_a_listener_hears_nothing_older_than_its_subscription(hub):
+def test_a_listener_receives_nothing_older_than_its_subscription(hub):
     """[PROM4] Events of the same tick that are older than the subscription do not reach it."""
     first = _listen(hub, Ear(), "a")
     hub.offer(_message("a", 1, 1))
@@ -223,7 +223,7 @@ def test_leaving(hub):
     assert hub.subscriptions == 0
 
 
-def test_removal_takes_effect_at_its_place(hub):
+def test_removal_takes_effect_at_its_position(hub):
     """[PROM1] The listeners of a removed user receive the user's member_left as the last event; the others continue."""
     ada, bob = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a")
     first = _message("a", 1, 1)
@@ -243,7 +243,7 @@ def test_removal_takes_effect_at_its_place(hub):
     assert hub.groups["a"].left == {}
 
 
-def test_removal_of_one_that_is_behind(hub):
+def test_removal_of_a_listener_that_is_behind(hub):
     """[PROM1] A listener that is behind is notified of the last number that it may receive."""
     ada = _listen(hub, Ear("ada"), "a")
     bob = _listen(hub, Ear("bob"), "a")
@@ -262,7 +262,7 @@ def test_removal_of_one_that_is_behind(hub):
     assert bob.subscriptions["a"].goal == 3
 
 
-def test_a_full_transport_parks_its_listener(hub):
+def test_a_full_transport_marks_its_listener_behind(hub):
     """[SLOW1] A listener with a full buffer gets no writes and keeps its position; the others are unaffected."""
     slow, quick = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
     slow.full_after = 1
@@ -281,7 +281,7 @@ def test_a_full_transport_parks_its_listener(hub):
     assert hub.behind == {slow}
 
 
-def test_coming_back_from_memory(hub):
+def test_catch_up_from_the_tail(hub):
     """[SLOW1] Missed events that are in memory are written in one piece, in order, and the listener is current."""
     slow = _listen(hub, Ear(), "a", "b")
     hub.mark_behind(slow)
@@ -301,7 +301,7 @@ def test_coming_back_from_memory(hub):
     assert slow.writes[1:] == [_text(_message("b", 2, 4))]
 
 
-def test_coming_back_when_nothing_was_missed(hub):
+def test_catch_up_without_missed_events(hub):
     """[SLOW1] A listener that missed nothing is current at once; a group keeps its tail while another is behind."""
     slow, slower = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
     hub.mark_behind(slow)
@@ -313,7 +313,7 @@ def test_coming_back_when_nothing_was_missed(hub):
     assert hub.groups["a"].behind == {slower}
 
 
-def test_coming_back_compressed(hub):
+def test_catch_up_with_compression(hub):
     """[PMD1] Missed events are sent compressed to a listener that accepts compression."""
     slow = _listen(hub, Ear(deflate=True), "a")
     hub.mark_behind(slow)
@@ -324,7 +324,7 @@ def test_coming_back_compressed(hub):
     assert slow.writes == [b"<" + _message("a", 1, 1).frame + b">"]
 
 
-def test_coming_back_with_a_full_transport(hub):
+def test_catch_up_with_a_full_transport(hub):
     """[SLOW1] If the last write fills the transport, the listener is behind again, at the end of that write."""
     slow = _listen(hub, Ear(), "a")
     hub.mark_behind(slow)
@@ -350,7 +350,7 @@ def test_memory_is_bounded(hub):
     assert not hub.mark_current(slow)
 
 
-def test_resuming_goes_behind(hub):
+def test_resuming_marks_the_listener_behind(hub):
     """[PROM4] A listener that requests older events is behind in all its groups, at its position in each."""
     ear = _listen(hub, Ear(), "a", seq=3)
     group = hub.group("b")
@@ -366,7 +366,7 @@ def test_resuming_goes_behind(hub):
     assert ear in third.behind
 
 
-def test_parking_twice(hub):
+def test_marking_behind_twice(hub):
     """[SLOW1] Parking a listener that is already behind, or removed, has no effect."""
     ear = _listen(hub, Ear(), "a")
     hub.mark_behind(ear)
@@ -381,7 +381,7 @@ def test_parking_twice(hub):
     assert hub.groups == {}
 
 
-def test_parking_flushes_first(hub):
+def test_marking_behind_flushes_first(hub):
     """[SLOW1] Queued events are written before a listener is parked, even if that fills its transport."""
     ear = _listen(hub, Ear(), "a")
     ear.full_after = 1
@@ -393,7 +393,7 @@ def test_parking_flushes_first(hub):
     assert ear.is_paused
 
 
-def test_a_hole_in_the_log(hub):
+def test_a_gap_in_the_log(hub):
     """[PROM4] If the log no longer keeps the events, the listeners are unsubscribed, and may subscribe again."""
     current, behind = _listen(hub, Ear(), "a"), _listen(hub, Ear(), "a")
     hub.mark_behind(behind)
@@ -429,7 +429,7 @@ def test_an_event_of_another_log(hub, seq, stamp_ms, chained):
     assert len(ear.writes) == 1
 
 
-def test_a_log_that_went_back(hub):
+def test_a_rewound_log(hub):
     """[REWIND2] After a rewind all state of the lost events is deleted: positions, members who left, and listeners."""
     current, behind = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a")
     hub.mark_behind(behind)
@@ -464,7 +464,7 @@ def test_only_an_open_group_is_rewound(hub):
         hub.rewind(hub.group("a"), _head(1))
 
 
-def test_telling(hub):
+def test_frames_that_are_not_events(hub):
     """[TYPE1] A frame that is not an event reaches the current listeners, after the events stored before it."""
     ada, bob, slow = _listen(hub, Ear("ada"), "a"), _listen(hub, Ear("bob"), "a"), _listen(hub, Ear("cy"), "a")
     hub.mark_behind(slow)
@@ -477,7 +477,7 @@ def test_telling(hub):
     assert slow.writes == []
 
 
-def test_telling_a_full_transport(hub):
+def test_a_frame_that_is_not_an_event_fills_a_transport(hub):
     """[SLOW1] A frame that is not an event can be the one that fills a transport."""
     bob = _listen(hub, Ear("bob"), "a")
     bob.full_after = 1
@@ -487,7 +487,7 @@ def test_telling_a_full_transport(hub):
     assert bob.behind
 
 
-def test_a_listener_is_told_in_its_own_words():
+def test_a_listener_implements_its_notifications():
     """[HUB1] A listener must implement its notifications: the base class is abstract."""
     with pytest.raises(TypeError, match="lost, reset, send"):
         Listener(1, "ada")

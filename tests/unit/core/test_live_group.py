@@ -62,7 +62,7 @@ def test_the_tail_is_bounded():
     assert (len(group.tail), group.tail_bytes) == (0, 0)
 
 
-def test_a_subscription_has_a_goal():
+def test_the_end_of_a_subscription():
     """[LGRP4] A subscription ends at its group's last event, or at the user's own `member_left`."""
     subscription = HubSubscription(opened(9), 4)
 

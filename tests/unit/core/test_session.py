@@ -100,7 +100,7 @@ def test_posts(session, kind):
         b"[" * 60_000,
     ],
 )
-def test_a_bad_frame_is_answered_and_the_session_lives(session, text):
+def test_a_bad_frame_is_answered_and_the_session_continues(session, text):
     """[BAD1] An invalid frame gets an `error` with the reason, and the session continues."""
     (effect,) = session.receive(text, now_s=0)
 
@@ -131,7 +131,7 @@ def test_ten_bad_frames_in_a_row(session):
     assert session.receive(_frame("pong"), now_s=0) == []
 
 
-def test_a_good_frame_forgives(session):
+def test_a_valid_frame_resets_the_count(session):
     """[BAD2] A valid frame resets the count of bad frames; a post does so only once its use case accepts it."""
     for _ in range(9):
         session.receive(b"{", now_s=0)
@@ -163,7 +163,7 @@ def test_frames_over_the_rate(session):
     assert end.code == 1008
 
 
-def test_who_slows_down_is_forgiven(session):
+def test_a_pause_resets_the_count_of_refusals(session):
     """[RATE1] After a pause frames pass again, and the count of refusals is reset."""
     for _ in range(140):
         _say(session, "pong")
@@ -195,14 +195,14 @@ def test_three_missed_pings(session):
 
 
 @pytest.mark.parametrize("answer", [lambda s: _say(s, "pong", {"client_time": 1}), lambda s: s.pong()])
-def test_an_answer_proves_life(session, answer):
+def test_a_pong_answers_a_ping(session, answer):
     """[HB2] A JSON pong and a WebSocket pong with any payload both answer a ping."""
     for _ in range(20):
         assert _beat(session) == [says.Beat()]
         answer(session)
 
 
-def test_nothing_else_proves_life(session):
+def test_other_frames_answer_no_ping(session):
     """[HB2] Other frames do not answer a ping."""
     for _ in range(3):
         _beat(session)
@@ -227,7 +227,7 @@ def test_expiry(session):
     assert _wake(session, 1_001) == []
 
 
-def test_a_wake_that_is_early():
+def test_an_early_wake():
     """[TOK3] A session that wakes too early does nothing, and sets the timer again if expiry is near."""
     session = Session(ADA, frame_rate=50, now_s=0)
 
@@ -320,7 +320,7 @@ def test_typing_stops_at_the_end(session):
     assert session.closed() == [says.StopTyping(THREAD)]
 
 
-def test_a_stop_of_the_clients_own(session):
+def test_a_stop_sent_by_the_client(session):
     """[TYPE2] After the client's own stop no second stop is sent."""
     session.typing_sent(THREAD, is_typing=False, now_s=0)
     _type(session)
@@ -351,7 +351,7 @@ def test_a_refused_thread_is_forgotten(session):
     assert session.closed() == []
 
 
-def test_nobody_types_everywhere(session):
+def test_typing_threads_are_bounded(session):
     """[TYPE1] A connection may type in a bounded number of threads at once; more is refused."""
     threads = [THREAD[:-1] + f"{number:x}" for number in range(says.TYPING_THREADS)]
     for thread_id in threads:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orbital_relay.core.stamps import Stamps
 
 
-def test_events_rise_by_one_whatever_the_clock_says():
+def test_stamps_increase_whatever_the_clock_is():
     """[STAMP1] A batch gets consecutive stamps above all earlier ones, also after the wall clock was set back."""
     stamps = Stamps(1_000)
 
@@ -18,7 +18,7 @@ def test_events_rise_by_one_whatever_the_clock_says():
     assert stamps.reserve(2, now_ms=1_500) == 2_003
 
 
-def test_a_quiet_frame_stays_below_the_batch_on_its_way():
+def test_an_ephemeral_frame_stays_below_the_batch_in_flight():
     """[STAMP2] While a batch is in flight, other frames get the stamp right below it, however long it takes."""
     stamps = Stamps(1_000)
     first = stamps.reserve(5, now_ms=2_000)
@@ -36,7 +36,7 @@ def test_an_ephemeral_frame_may_follow_what_was_delivered():
     assert stamps.quiet(now_ms=9_000) == first + 1
 
 
-def test_events_follow_what_was_said():
+def test_events_follow_earlier_frames():
     """[STAMP2] An event gets a stamp above that of every frame sent before it."""
     stamps = Stamps()
 
@@ -45,7 +45,7 @@ def test_events_follow_what_was_said():
     assert stamps.reserve(1, now_ms=4_000) == said + 1
 
 
-def test_a_group_that_is_ahead_takes_the_clock_along():
+def test_a_group_that_is_ahead_advances_the_clock():
     """[STAMP1] If the store assigned a higher stamp than reserved, the next batch starts above it."""
     stamps = Stamps()
     stamps.reserve(1, now_ms=1_000)

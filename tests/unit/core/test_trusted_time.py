@@ -24,7 +24,7 @@ def test_a_start_that_is_plausible(off_ms):
     assert time.ahead_ms(wall_ms=NOW_MS + off_ms, steady_ms=0) == 0
 
 
-def test_the_first_start_takes_the_clock_as_it_is():
+def test_the_first_start_trusts_the_clock():
     """[CLOCK1] Without a stored heartbeat the wall clock is trusted."""
     assert _started(heartbeat_ms=None).now_ms(wall_ms=NOW_MS, steady_ms=0) == NOW_MS
 
@@ -39,7 +39,7 @@ def test_a_start_far_ahead_is_held():
     assert time.heartbeat_ms(steady_ms=5_000) == NOW_MS + 5_000
 
 
-def test_a_clock_that_is_right_again_is_believed_at_once():
+def test_a_corrected_clock_is_trusted_at_once():
     """[CLOCK2] When the clock is corrected, stamps follow it again, also if the server was off for some hours."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
     right_ms = NOW_MS + 5 * HOUR_MS
@@ -49,7 +49,7 @@ def test_a_clock_that_is_right_again_is_believed_at_once():
     assert time.heartbeat_ms(steady_ms=9_000) == right_ms
 
 
-def test_a_leap_of_a_running_server():
+def test_a_clock_jump_of_a_running_server():
     """[CLOCK3] A running server accepts a clock jump of at most an hour, and any slow drift."""
     time = _started()
     for minute in range(1, 3000):
@@ -62,7 +62,7 @@ def test_a_leap_of_a_running_server():
 
 
 @pytest.mark.parametrize("off_ms", [40 * DAY_MS, -40 * DAY_MS], ids=["ahead", "behind"])
-def test_a_clock_that_runs_evenly_for_the_hold(off_ms):
+def test_a_clock_is_trusted_after_the_hold(off_ms):
     """[CLOCK4] A server that was off for weeks trusts its clock after the hold, as does one whose clock was behind."""
     time = _started(wall_ms=NOW_MS + off_ms)
     wall_ms = NOW_MS + off_ms
@@ -74,7 +74,7 @@ def test_a_clock_that_runs_evenly_for_the_hold(off_ms):
     assert time.heartbeat_ms(steady_ms=DAY_MS) == wall_ms + DAY_MS
 
 
-def test_a_clock_that_leaps_about_is_held_longer():
+def test_another_clock_jump_restarts_the_hold():
     """[CLOCK4] Another clock jump restarts the hold."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
 
@@ -95,7 +95,7 @@ def test_an_operator_accepts_a_clock():
 
 
 @pytest.mark.parametrize("off_ms", [-BEHIND_MS, RUN_LEAP_MS])
-def test_the_ends_of_what_is_plausible(off_ms):
+def test_the_bounds_of_a_plausible_clock(off_ms):
     """[CLOCK3] A clock that is off by exactly the bound is trusted without a hold."""
     time = _started(hold_ms=0)
 
@@ -103,7 +103,7 @@ def test_the_ends_of_what_is_plausible(off_ms):
     assert time.observe(wall_ms=NOW_MS + off_ms + (DAY_MS if off_ms > 0 else -DAY_MS), steady_ms=0)
 
 
-def test_a_hold_that_was_interrupted_begins_again():
+def test_an_interrupted_hold_restarts():
     """[CLOCK4] A clock that was correct in between is held for the full period again, even at the same offset."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
     assert not time.observe(wall_ms=NOW_MS + HOUR_MS, steady_ms=HOUR_MS)
@@ -114,7 +114,7 @@ def test_a_hold_that_was_interrupted_begins_again():
     assert time.observe(wall_ms=NOW_MS + 41 * DAY_MS + again_ms, steady_ms=again_ms + DAY_MS)
 
 
-def test_a_small_step_does_not_begin_the_hold_again():
+def test_a_small_step_does_not_restart_the_hold():
     """[CLOCK4] A step of a held clock by exactly the tolerance does not restart the hold."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
 

@@ -14,7 +14,7 @@ def test_due_once_a_round():
     assert [list(wheel.turn()) for _ in range(8)] == [[], [], [], ["a"], [], [], [], ["a"]]
 
 
-def test_forgotten_is_not_due():
+def test_a_removed_entry_is_not_due():
     """[WHEEL1] A removed entry is no longer due; removing it twice has no effect."""
     wheel: Wheel[str] = Wheel(2)
     wheel.add("a")
@@ -28,7 +28,7 @@ def test_forgotten_is_not_due():
     assert list(wheel.turn()) == ["b"]
 
 
-def test_things_may_go_while_they_are_due():
+def test_entries_may_be_removed_while_due():
     """[WHEEL1] An entry that is due may remove itself and others."""
     wheel: Wheel[str] = Wheel(1)
     for name in "abc":

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orbital_relay.core.window import Windows
 
 
-def test_so_many_and_then_a_wait():
+def test_hits_up_to_the_limit():
     """[WIN1] Hits up to the limit pass; the next gets the exact seconds until the oldest leaves the window."""
     windows = Windows(limit=5, window_s=60)
     for second in range(5):
@@ -22,7 +22,7 @@ def test_so_many_and_then_a_wait():
     assert windows.hit("a", 61) is None
 
 
-def test_what_is_refused_does_not_count():
+def test_refused_hits_do_not_count():
     """[WIN2] A client that retries constantly is admitted at the same time as one that waited."""
     windows = Windows(limit=1, window_s=60)
     windows.hit("a", 0)
@@ -47,7 +47,7 @@ def test_peek_does_not_count():
     assert windows.hit("a", 60) is None
 
 
-def test_keys_are_apart():
+def test_keys_are_independent():
     """[WIN4] The attempts of one key do not count for another."""
     windows = Windows(limit=1, window_s=60)
     windows.hit("a", 0)
@@ -56,7 +56,7 @@ def test_keys_are_apart():
     assert windows.hit("a", 0) == 60
 
 
-def test_keys_whose_time_is_over_go():
+def test_expired_keys_are_evicted():
     """[WIN5] Keys with a single hit are evicted: each new key evicts up to two expired keys."""
     windows = Windows(limit=5, window_s=60)
     for number in range(1000):
@@ -70,7 +70,7 @@ def test_keys_whose_time_is_over_go():
     assert windows.peek("old-0", 60) is None
 
 
-def test_one_new_key_makes_room_of_two():
+def test_one_new_key_evicts_two_expired_keys():
     """[WIN5] One new key evicts two expired keys and no third."""
     windows = Windows(limit=5, window_s=60)
     for number in range(10):
@@ -107,7 +107,7 @@ def test_keys_are_bounded():
     assert windows.hit("a", 1) is None
 
 
-def test_a_key_keeps_what_is_in_its_window():
+def test_memory_follows_the_hits_in_the_window():
     """[WIN10] Memory for a high limit is proportional to the attempts inside the window, not to earlier ones."""
     windows = Windows(limit=1_000_000, window_s=60)
 
@@ -125,7 +125,7 @@ def test_a_key_keeps_what_is_in_its_window():
         pytest.param(8, 1, 10, id="so few that cutting costs more"),
     ],
 )
-def test_attempts_that_are_over_are_cut_off(over, within, kept):
+def test_expired_hits_are_trimmed(over, within, kept):
     """[WIN10] Expired attempts are trimmed once they are nine and the majority; the others are kept."""
     windows = Windows(limit=over + within, window_s=60)
     for second, count in ((0, over), (1, within)):
@@ -137,13 +137,13 @@ def test_attempts_that_are_over_are_cut_off(over, within, kept):
     assert [windows.hit("a", 60) for _ in range(over)] == [None] * (over - 1) + [1]
 
 
-def test_one_key_is_enough():
+def test_the_smallest_valid_window():
     """[WIN8] One attempt of one key is the smallest valid window."""
     assert Windows(limit=1, window_s=1, max_keys=1).hit("a", 0) is None
 
 
 @pytest.mark.parametrize("limit, window_s, max_keys", [(0, 60, 1), (5, 0, 1), (5, 60, 0)])
-def test_a_window_that_lets_nothing_through_is_refused(limit, window_s, max_keys):
+def test_a_window_without_capacity_is_refused(limit, window_s, max_keys):
     """[WIN8] A limit, window or capacity of zero raises at once."""
     with pytest.raises(ValueError, match="admit nothing"):
         Windows(limit=limit, window_s=window_s, max_keys=max_keys)
@@ -154,7 +154,7 @@ def test_a_window_that_lets_nothing_through_is_refused(limit, window_s, max_keys
     st.integers(1, 20),
     st.lists(st.tuples(st.integers(0, 8), st.sampled_from("ab"), st.booleans()), max_size=120),
 )
-def test_it_says_what_a_list_of_all_attempts_says(limit, window_s, steps):
+def test_hit_and_peek_agree_with_the_definition(limit, window_s, steps):
     """[WIN9] Hit and peek agree with the definition: the number of counted hits in the last `window_s` seconds."""
     windows = Windows(limit=limit, window_s=window_s)
     counted: dict[str, list[int]] = {"a": [], "b": []}

@@ -68,7 +68,7 @@ def test_signing():
     assert key.seed.hex() not in repr(key)
 
 
-def test_raised_s():
+def test_a_signature_with_a_large_s():
     """[PYCRY2] A signature with S ≥ ℓ or with a wrong length is refused."""
     key = SigningKey.generate()
     signature = key.sign(b"text")
@@ -137,7 +137,7 @@ def test_any_order():
     assert reading.skipped == ()
 
 
-def test_far_ahead(monkeypatch):
+def test_messages_far_ahead(monkeypatch):
     """[PYCRY7] A message more than 2,000 ahead is refused before any key is derived; 2,000 skipped keys are kept."""
     chain, signing = new_chain()
     ahead = msgspec.structs.replace(chain, iteration=MAX_AHEAD)
@@ -157,7 +157,7 @@ def test_far_ahead(monkeypatch):
     refused("too_far_ahead", decrypt, chain, beyond)
 
 
-def test_oldest_skipped_key_goes():
+def test_the_oldest_skipped_key_is_evicted():
     """[PYCRY7] Above 2,000 skipped keys the oldest are deleted."""
     chain, signing = new_chain()
     messages = sent(chain, signing, MAX_SKIPPED + 3)

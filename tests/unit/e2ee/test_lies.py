@@ -171,7 +171,7 @@ LOG_LIES = [
 ]
 
 
-async def test_a_thousand_lies(world):
+async def test_a_thousand_manipulations(world):
     """[SEALLIE1] Each of a thousand seeded manipulations of the log is detected, and none is shown as a message."""
     pick, counts = random.Random(SEED), Counter()
     for number in range(LIES):
@@ -193,7 +193,7 @@ async def test_a_thousand_lies(world):
     assert set(counts) == set(LOG_LIES)
 
 
-async def test_nothing_without_a_lie(world):
+async def test_an_honest_log_reports_nothing(world):
     """[SEALLIE1] Without a manipulation there is no warning, and every message is shown."""
     relay, device = world.victim()
     victim = await device

@@ -94,7 +94,7 @@ some_view = st.builds(
 
 @settings(max_examples=600, deadline=None)
 @given(start=some_facts, seen=some_view, now=st.integers(0, 20 * DAY_MS))
-def test_comes_to_rest(start, seen, now):
+def test_the_machine_becomes_idle(start, seen, now):
     """[PYSND2] Fuzzed: the next input always has a row, and without new facts the machine becomes idle."""
     change = msgspec.structs.replace
     state = change(start, given=[]) if start.state == "none" else start

@@ -216,7 +216,7 @@ async def test_missing_key():
     assert set(await codes(ben, group)) <= {"unreadable_keys"}
 
 
-async def test_asking_ends():
+async def test_requests_end():
     """[PYDEV7] Requests end after a day: a message that stays undecryptable is reported as such."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "gone")
@@ -301,7 +301,7 @@ async def test_history():
         await ada.share_history(group, CLEO)
 
 
-async def test_history_of_a_verified_person():
+async def test_history_of_a_verified_user():
     """[PYDEV10] History is accepted from a verified user, too; policy `joined` limits it to chains made since."""
     relay, (ada, ben), group = await family([ADA, BEN], HistoryPolicy.JOINED)
     await say(ada, group, "before")
@@ -449,7 +449,7 @@ async def test_lost_answer(how):
     assert await sender.pending(group) == 0
 
 
-async def test_maybe_given():
+async def test_a_chain_that_may_have_been_received():
     """[PYDEV17] If the answer is lost, a device that may have received a chain counts as one that has it."""
     relay, (ada, ben, cleo), group = await family()
 

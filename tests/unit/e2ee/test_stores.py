@@ -139,7 +139,7 @@ def content_of(folder):
     return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
 
 
-async def test_nothing_in_plain(tmp_path):
+async def test_no_plaintext(tmp_path):
     """[PYSAFE3] An encrypted file has no plaintext and no private key; it opens with its key, for one process."""
     path, key = tmp_path / "ada.db", os.urandom(32)
     relay = FakeRelay()

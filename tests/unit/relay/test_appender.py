@@ -106,7 +106,7 @@ def message(name: str, chars: int) -> PostMessage:
     return PostMessage(actor=ANN, at_ms=1, group_id=GROUP, message_id=name, encrypted_envelope="A" * chars)
 
 
-async def test_what_waits_is_bounded_in_number():
+async def test_pending_posts_are_bounded_in_number():
     """[QUEUE1] The queue of drafts is bounded; a refusal says to retry, and the queued drafts are stored."""
     desk = Desk()
     first = desk.post("first", 4)
@@ -124,7 +124,7 @@ async def test_what_waits_is_bounded_in_number():
     assert max(map(len, desk.log.batches)) == BATCH_DRAFTS
 
 
-async def test_what_waits_is_bounded_in_size():
+async def test_pending_posts_are_bounded_in_size():
     """[QUEUE2] Large drafts queue up to a sum of their ciphertext; once some are stored, there is room again."""
     desk = Desk()
     large = QUEUE_CHARS // 8
@@ -168,7 +168,7 @@ async def test_a_batch_is_bounded_in_size():
     assert desk.log.batches == [["first"], ["a", "b"], ["c"], ["d"], ["e", "f"]]
 
 
-def test_what_counts_of_a_draft():
+def test_the_size_of_a_draft():
     """[QUEUE5] The weight of a draft is the length of its ciphertext, the part whose size the client sets."""
     thread = PostThread(actor=ANN, at_ms=1, group_id=GROUP, thread_id="t", encrypted_title="AA", encrypted_body="BBBB")
     reply = PostReply(actor=ANN, at_ms=1, thread_id="t", reply_id="r", encrypted_body="BBB")

@@ -11,7 +11,7 @@ from orbital_relay.relay.bus_messages import decode_message, encode_event, encod
 GROUP = "00000000-0000-4000-8000-000000000001"
 
 
-def test_what_is_written_is_read():
+def test_messages_round_trip():
     """[CLUSTER] An event decodes with its number, stamp and exact bytes; a typing indicator with its fields."""
     event = Event(GROUP, 2**40, 1_800_000_000_000, '{"type":"new_message","data":"ä"}'.encode())
     typing = wire.TypingIndicator("t", "u", "Zoë", is_typing=True)
@@ -33,6 +33,6 @@ def test_what_is_written_is_read():
         b't{"more":' + b"[" * 20_000 + b"]" * 20_000 + b"}",
     ],
 )
-def test_what_is_no_rumour(payload: bytes):
+def test_a_malformed_bus_message(payload: bytes):
     """[CLUSTER] Any bytes that this program did not encode decode to None."""
     assert decode_message(GROUP, payload) is None

@@ -30,7 +30,7 @@ async def _repeat(work: Work, *, every_s: float, sooner: asyncio.Event | None = 
     return asyncio.create_task(repeat(work, every_s, sooner=sooner))
 
 
-async def test_a_failure_is_not_the_last_time(caplog: pytest.LogCaptureFixture):
+async def test_a_job_runs_again_after_a_failure(caplog: pytest.LogCaptureFixture):
     """
     [CLUSTER] A periodic job runs again after any failure, which is logged: as an error unless it was an outage.
 
@@ -46,7 +46,7 @@ async def test_a_failure_is_not_the_last_time(caplog: pytest.LogCaptureFixture):
     assert [record.levelno for record in caplog.records] == [logging.WARNING, logging.ERROR]
 
 
-async def test_sooner_than_its_turn():
+async def test_a_job_is_requested_early():
     """[CLUSTER] A job that is requested early runs at once; requested several times during a run, it runs once more."""
     work, sooner = Work(), asyncio.Event()
     task = await _repeat(work, every_s=3600, sooner=sooner)

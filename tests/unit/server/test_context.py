@@ -9,7 +9,7 @@ import pytest
 from orbital_relay.server.context import ServerContext
 
 
-def test_the_parts_of_a_server_stay():
+def test_a_server_context_is_immutable():
     """[CTX1] No part of a server's context can be replaced, and none can be added, while the server runs."""
     names = [field.name for field in fields(ServerContext)]
     context = ServerContext(**dict.fromkeys(names))

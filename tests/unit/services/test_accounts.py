@@ -37,7 +37,7 @@ def _signup(**other: Any) -> SignupBody:
         {"public_key": {"nested": [{"deep": None}], "n": 1.5, "é": "\u0000"}},
     ],
 )
-def test_what_keeps_the_rules_passes(good: dict[str, Any]):
+def test_valid_names_and_passwords(good: dict[str, Any]):
     """[ACC1] A name has 3-50 of [A-Za-z0-9_], a password 12 with upper, lower and digit; a key is a JSON object."""
     check_signup(_signup(**good))
 
@@ -65,7 +65,7 @@ def test_what_keeps_the_rules_passes(good: dict[str, Any]):
         ({"public_key": {"x": "y" * 16_400}}, "public_key"),
     ],
 )
-def test_what_breaks_a_rule_is_named(bad: dict[str, Any], field: str):
+def test_the_first_invalid_field_is_named(bad: dict[str, Any], field: str):
     """[ACC1] The error names the first invalid field."""
     with pytest.raises(ValidationFailed) as refused:
         check_signup(_signup(**bad))
@@ -83,7 +83,7 @@ def test_what_breaks_a_rule_is_named(bad: dict[str, Any], field: str):
         b'{"x":' + b"9" * 5000 + b"}",
     ],
 )
-def test_a_key_that_others_cannot_read_is_refused(text: bytes):
+def test_an_unreadable_public_key_is_refused(text: bytes):
     """[ACC2] A public key is forwarded byte for byte, so one that a strict parser rejects is refused."""
     body = SignupBody("ada", _GOOD["password"], msgspec.Raw(text))
 
@@ -131,7 +131,7 @@ async def test_a_bad_signup_reaches_neither_hash_nor_store():
 
 
 @pytest.mark.parametrize("username", ["nobody", "x", "", "a\0b", "é" * 10, "a" * 5000])
-async def test_a_name_that_does_not_exist_costs_a_hash_too(username: str):
+async def test_an_unknown_name_costs_one_hash(username: str):
     """[ACC4] Any name, existing, unknown or invalid, costs one password verification and gets the same answer."""
     known, unknown = Desk(store=_Accounts()), Desk(store=_Accounts())
     await accounts.sign_up(known.context, _signup(username="ada"), policy="open")
@@ -157,7 +157,7 @@ async def test_a_user_of_another_service_has_no_password():
     assert desk.passwords.verified == [None]
 
 
-async def test_what_cannot_be_a_name_is_not_looked_up():
+async def test_an_invalid_name_is_not_looked_up():
     """[ACC4] The database is not queried for a name that no signup could have."""
     store = _Accounts()
 

@@ -7,7 +7,7 @@ import pytest
 from tests.unit.services.desk import Desk
 
 
-def test_facilities_cannot_be_changed():
+def test_a_service_context_is_immutable():
     """[USE1] The context that the composition root builds is immutable."""
     context = Desk().context
 

@@ -39,7 +39,7 @@ async def test_a_page_says_whether_more_follows(after: int, limit: int, seqs: li
     assert (page.last_seq, page.has_more) == (5, more)
 
 
-async def test_frames_are_written_to_the_letter():
+async def test_frames_are_written_byte_for_byte():
     """[USE6] Frames are sent one per line or in one JSON object, with the stored text in both forms."""
     page = await events.page(Desk(store=_Log(2)).context, ADA, GroupId(GROUP), after=0, limit=5)
 

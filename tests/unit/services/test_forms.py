@@ -16,7 +16,7 @@ from orbital_relay.services.forms import check_encrypted, make_once, new_id, rea
 
 
 @given(st.binary(min_size=1, max_size=300), st.booleans(), st.booleans())
-def test_all_base64_passes(content: bytes, safe: bool, padded: bool):
+def test_both_base64_alphabets_are_accepted(content: bytes, safe: bool, padded: bool):
     """[FORM1] Both base64 alphabets are accepted, with or without padding."""
     text = (base64.urlsafe_b64encode if safe else base64.b64encode)(content).decode()
 
@@ -43,7 +43,7 @@ def test_all_base64_passes(content: bytes, safe: bool, padded: bool):
         "AA AA",
     ],
 )
-def test_what_is_not_base64_is_refused(text: str):
+def test_invalid_base64_is_refused(text: str):
     """[FORM1] Empty input, wrong length or padding, mixed alphabets and plain text are refused with the field name."""
     with pytest.raises(ValidationFailed) as refused:
         check_encrypted("encrypted_body", text, limit_bytes=100)
@@ -52,7 +52,7 @@ def test_what_is_not_base64_is_refused(text: str):
 
 
 @pytest.mark.parametrize("text", ["AAAA" * 2, "AAAA" * 2 + "A", "!" * 100])
-def test_size_is_looked_at_first(text: str):
+def test_size_is_checked_first(text: str):
     """[FORM2] Input over the limit is refused for its size, whether or not it is base64; it is not decoded."""
     with pytest.raises(PayloadTooLarge) as refused:
         check_encrypted("encrypted_body", text, limit_bytes=5)
@@ -75,7 +75,7 @@ def test_the_limit_counts_decoded_bytes():
     ["", "x", uuid.uuid4().hex, f"{uuid.uuid4()}\n", f"{{{uuid.uuid4()}}}", f"\u212a{str(uuid.uuid4())[1:]}"],
     ids=["empty", "short", "without hyphens", "line feed", "braces", "Kelvin sign"],
 )
-def test_ids_have_one_form(text: str):
+def test_ids_are_uuids_with_hyphens(text: str):
     """[FORM3] A UUID has hyphens and no surrounding characters; anything else is refused with the field's name."""
     with pytest.raises(ValidationFailed) as refused:
         read_uuid("group_id", text)
@@ -149,7 +149,7 @@ def test_operation_and_ids_belong_to_the_fingerprint():
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a" * 129, "ä", "a\x7f", "a\n"])
-def test_keys_have_their_form(key: str):
+def test_the_format_of_keys(key: str):
     """[ONCE3] An idempotency key is 1-128 visible ASCII characters."""
     with pytest.raises(ValidationFailed) as refused:
         make_once(key, "operation", body={})
@@ -157,14 +157,14 @@ def test_keys_have_their_form(key: str):
     assert refused.value.details == {"field": "Idempotency-Key"}
 
 
-def test_keys_of_every_length_pass():
+def test_keys_of_every_length_are_accepted():
     """[ONCE3] Keys of 1 and of 128 characters are accepted; without a key a request is not idempotent."""
     assert make_once("!", "operation", body={}) is not None
     assert make_once("~" * 128, "operation", body={}) is not None
     assert make_once(None, "operation", body={}) is None
 
 
-def test_depth_is_refused_not_crashed_on():
+def test_deep_nesting_is_refused():
     """[ONCE1] A body nested deeper than the fingerprint supports is refused as invalid."""
     body: object = []
     for _ in range(100_000):

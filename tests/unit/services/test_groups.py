@@ -23,7 +23,7 @@ _HALF_A_DAY_MS = 43_200_000
 @given(
     st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=8, max_size=8), st.lists(st.integers(0, 12), max_size=5)
 )
-def test_codes_are_read_as_people_type_them(code: str, gaps: list[int]):
+def test_spelling_of_a_code_is_ignored(code: str, gaps: list[int]):
     """[JOIN1] Case, spaces and hyphens in an invite code are ignored."""
     typed = code.lower()
     for index, place in enumerate(gaps):
@@ -35,13 +35,13 @@ def test_codes_are_read_as_people_type_them(code: str, gaps: list[int]):
 @pytest.mark.parametrize(
     "text", ["", "ABCD123", "ABCD12345", "ABCD123é", "ABCD123!", "ßBCD1234", "ABCDEF1\n", "ＡBCD1234"]
 )
-def test_what_cannot_be_a_code_is_unknown(text: str):
+def test_a_malformed_code_is_unknown(text: str):
     """[JOIN1] A text that cannot be a code gets the same answer as an unknown code."""
     with pytest.raises(NotFound):
         read_code(text)
 
 
-def test_codes_are_drawn_from_all_letters_and_digits():
+def test_codes_use_all_letters_and_digits():
     """[JOIN2] A code has 8 of A-Z and 0-9; among 2,000 codes every character occurs at every position."""
     codes = [groups.new_code() for _ in range(2000)]
 
@@ -65,7 +65,7 @@ async def test_a_new_group_has_a_code_and_an_expiry():
     assert wire.is_uuid(draft.group_id)
 
 
-async def test_a_code_in_use_is_drawn_again():
+async def test_a_code_in_use_is_replaced():
     """[JOIN2] If the drawn code is in use, another one is drawn."""
     desk = Desk(lambda _draft: ANSWER if len(desk.drafts) == 3 else Conflict("in use"))
 
@@ -75,7 +75,7 @@ async def test_a_code_in_use_is_drawn_again():
     assert len({draft.invite_code for draft in desk.drafts}) == 3
 
 
-async def test_a_conflict_that_stays_is_the_answer():
+async def test_a_key_conflict_is_returned():
     """[ONCE4] A key that was used for another body gets a conflict, however often a code is drawn."""
     desk = Desk(lambda _draft: Conflict("other body"))
 
@@ -107,7 +107,7 @@ async def test_joining_and_leaving_become_drafts():
         (JoinBody("ABCD1234", "AAAA" * 11), PayloadTooLarge, "encrypted_group_key"),
     ],
 )
-async def test_bad_form_queues_nothing(body: Any, error: Any, field: str):
+async def test_invalid_input_queues_nothing(body: Any, error: Any, field: str):
     """[USE2] Invalid input is refused, and nothing is queued."""
     desk = Desk()
 
@@ -131,7 +131,7 @@ class _Codes:
             raise Conflict("in use")
 
 
-async def test_replacing_a_code_draws_until_one_is_free():
+async def test_replacing_a_code_retries_until_one_is_free():
     """[JOIN2] The answer has the code that was free, with its expiry."""
     codes = _Codes(in_use=2)
 
@@ -143,7 +143,7 @@ async def test_replacing_a_code_draws_until_one_is_free():
     assert len({code for _, _, code, _ in codes.tried}) == 3
 
 
-async def test_replacing_a_code_gives_up_in_the_end():
+async def test_replacing_a_code_has_a_bounded_number_of_tries():
     """[JOIN2] If the store refuses every code, only a few are tried."""
     codes = _Codes(in_use=100)
 

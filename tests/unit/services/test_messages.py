@@ -50,7 +50,7 @@ async def test_messages_are_queued_at_once():
         (MessageBody(GROUP, "AAAA" * 11, 0), PayloadTooLarge, "encrypted_envelope"),
     ],
 )
-async def test_bad_form_queues_nothing(body: MessageBody, error: Any, field: str):
+async def test_invalid_input_queues_nothing(body: MessageBody, error: Any, field: str):
     """[USE2] Invalid input is refused at once, and nothing is queued."""
     desk = Desk()
 
@@ -76,7 +76,7 @@ def _event(seq: int, envelope: str, group_id: str = GROUP) -> Event:
     return Event(GroupId(group_id), seq, 1000 + seq, frame)
 
 
-async def test_a_page_is_the_frames_own_data_and_the_number():
+async def test_a_page_contains_frame_data_and_numbers():
     """[USE4] Each message of a page is the data of its frame, byte for byte, followed by `seq`."""
     log = _Log([_event(3, "AAAA"), _event(12, "B+/=", OTHER)], more=True)
 

@@ -54,7 +54,7 @@ async def test_frames_become_the_drafts_of_the_posts():
         ("post_reply", _IN_THREAD, posting.POST_REPLY, (OTHER,), _REPLY),
     ],
 )
-async def test_a_key_is_the_same_promise_over_both_ways(
+async def test_a_key_is_shared_by_frames_and_requests(
     kind: str, data: dict[str, Any], operation: str, ids: tuple[str, ...], body: dict[str, Any]
 ):
     """[POST2] A frame's key and an equal `Idempotency-Key` of a POST with the same body are one request."""
@@ -65,7 +65,7 @@ async def test_a_key_is_the_same_promise_over_both_ways(
     assert desk.drafts[0].once == make_once("key", operation, *ids, body=body)
 
 
-async def test_a_null_key_is_none():
+async def test_a_null_key_is_no_key():
     """[POST2] A key of null is the same as no key."""
     desk = Desk()
 
@@ -94,7 +94,7 @@ async def test_a_null_key_is_none():
         ("post_reply", {"thread_id": OTHER}, ValidationFailed, "encrypted_body"),
     ],
 )
-async def test_bad_data_queues_nothing(kind: str, data: Any, error: Any, field: str | None):
+async def test_invalid_data_queues_nothing(kind: str, data: Any, error: Any, field: str | None):
     """[POST3] Data that the POST would refuse is refused at once with the field's name; nothing is queued."""
     desk = Desk()
 
@@ -105,7 +105,7 @@ async def test_bad_data_queues_nothing(kind: str, data: Any, error: Any, field: 
     assert desk.drafts == []
 
 
-async def test_what_only_the_fingerprint_reads_is_refused_too():
+async def test_a_number_out_of_range_is_refused():
     """[POST3] A number outside JSON's usual range in an unknown field is refused without an unhandled exception."""
     data = json.dumps({**_MESSAGE, "idempotency_key": "key"})[:-1] + ', "more": 1e999}'
     frame = wire.decode(b'{"type": "post_message", "data": ' + data.encode() + b"}")

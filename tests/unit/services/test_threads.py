@@ -61,7 +61,7 @@ async def test_a_reply_becomes_a_draft():
         (ReplyBody("AAAA", ""), ValidationFailed, "message_id"),
     ],
 )
-async def test_bad_form_queues_nothing(body: Any, error: Any, field: str):
+async def test_invalid_input_queues_nothing(body: Any, error: Any, field: str):
     """[USE2] Invalid input is refused at once, and nothing is queued."""
     desk = Desk()
 

@@ -26,7 +26,7 @@ KEPT = {"records.author"}
 """Columns whose rows stay: a record is part of the group's signed roster, and its author has no name any more."""
 
 
-def test_every_table_is_considered():
+def test_every_column_is_erased_or_listed():
     """[ERASED1] Every column that refers to a user or a group is erased, or listed with the reason why it is kept."""
     found = {
         f"{table.name}.{column.name}"

@@ -13,7 +13,7 @@ from orbital_relay.store import schema
 _MIGRATIONS = Path(schema.__file__).parent / "migrations"
 
 
-def test_versions_are_those_of_alembic():
+def test_versions_equal_alembics():
     """[SCHEMA1] The versions in the file names equal those that Alembic finds, and the greatest is its head."""
     script = ScriptDirectory(str(_MIGRATIONS))
 
@@ -21,7 +21,7 @@ def test_versions_are_those_of_alembic():
     assert schema.newest() == script.get_current_head()
 
 
-def test_what_a_server_never_needs_is_not_loaded():
+def test_unneeded_modules_are_not_imported():
     """[SCHEMA2] A server with SQLite imports neither Alembic, PostgreSQL's dialect, Redis limits nor an HTTP client."""
     program = (
         "import sys, orbital_relay.server.serve\n"

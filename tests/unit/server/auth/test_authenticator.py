@@ -77,7 +77,7 @@ async def test_a_token_of_another_service_is_accepted(auth, store):
 
 
 @pytest.mark.parametrize("username", [None, ""])
-async def test_without_a_username_the_user_id_stands_in(auth, store, username):
+async def test_the_user_id_is_the_default_username(auth, store, username):
     """[AUT3] A missing or empty `username` defaults to `userId`, and a missing `iat` to 0."""
     principal = await auth.verify(sign(claims(username=username, iat=None)))
 
@@ -85,7 +85,7 @@ async def test_without_a_username_the_user_id_stands_in(auth, store, username):
     assert store.users["u-1"][1] == "u-1"
 
 
-async def test_the_last_year_that_can_be_written_bounds_expiry(auth):
+async def test_expiry_is_bounded_by_the_last_year(auth):
     """[AUT4] An `exp` in milliseconds yields a token that expires in the year 9999, not an error."""
     principal = await auth.verify(sign(claims(exp=START_S * 1000)))
 
@@ -117,12 +117,12 @@ async def test_the_last_year_that_can_be_written_bounds_expiry(auth):
         ({"username": "\ud800"}, "claims cannot be used"),
     ],
 )
-async def test_claims_that_do_not_hold(auth, changes, why):
+async def test_invalid_claims(auth, changes, why):
     """[AUT5] A missing, wrong or expired claim refuses the token, with a message that names the claim."""
     assert why in await refusal(auth, sign(claims(**changes)))
 
 
-async def test_not_a_number_is_no_expiry(auth):
+async def test_nan_is_not_an_expiry(auth):
     """[AUT5] Numbers that Python's JSON parser accepts and RFC 8259 does not are refused."""
     for exp in ("NaN", "Infinity", "1e999"):
         payload = json.dumps(claims(exp=0)).replace('"exp": 0', f'"exp": {exp}').encode()
@@ -131,12 +131,12 @@ async def test_not_a_number_is_no_expiry(auth):
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"null", b"{", b"\xff", b'"x"', b"[" * 5000])
-async def test_a_payload_that_is_no_object(auth, payload):
+async def test_a_payload_that_is_not_an_object(auth, payload):
     """[AUT5] A signed payload that is not an object of claims is refused without an unhandled exception."""
     assert "claims cannot be used" in await refusal(auth, sign(payload))
 
 
-async def test_a_clock_a_little_ahead_is_forgiven(auth):
+async def test_a_small_clock_difference_is_accepted(auth):
     """[AUT6] `nbf` may be up to five seconds in the future, because the clocks of two machines differ."""
     assert (await auth.verify(sign(claims(nbf=START_S + 5)))).user_id == "u-1"
 
@@ -190,7 +190,7 @@ async def test_another_secret_is_refused(auth):
         f"{part_of([])}.e30.e30",
     ],
 )
-async def test_what_is_no_token_is_refused(auth, token):
+async def test_malformed_tokens_are_refused(auth, token):
     """[AUT9] Text that is not a JWT is refused with a message."""
     assert await refusal(auth, token) in {
         "The token is not a JWT.",
@@ -206,7 +206,7 @@ async def test_what_is_no_token_is_refused(auth, token):
         {"alg": "HS256", "b64": False, "crit": ["b64"]},
     ],
 )
-async def test_a_header_that_must_be_understood(auth, header):
+async def test_an_unknown_critical_header(auth, header):
     """[AUT10] A token with an unknown `crit` entry is refused (RFC 7515 §4.1.11)."""
     assert "signature is invalid" in await refusal(auth, sign(claims(), header=header))
 
@@ -215,7 +215,7 @@ async def test_a_header_that_must_be_understood(auth, header):
     st.text(max_size=200)
     | st.lists(st.binary(max_size=40), min_size=2, max_size=5).map(lambda parts: ".".join(map(part_of, parts)))
 )
-def test_no_text_gets_in_or_breaks_anything(token):
+def test_no_text_is_accepted_or_raises_another_error(token):
     """[AUT9] Any other text as a token raises Unauthorized."""
 
     async def attempt() -> None:
@@ -273,7 +273,7 @@ async def test_the_cache_is_bounded(auth, clock, monkeypatch):
     assert len(auth._cache) == 3
 
 
-async def test_uses_at_once_share_one_entry(auth, store):
+async def test_concurrent_uses_share_one_entry(auth, store):
     """[AUT15] Twenty concurrent first uses of a token store its user once and return the same principal."""
     store.gate.clear()
     token = sign(claims())
@@ -292,7 +292,7 @@ async def test_uses_at_once_share_one_entry(auth, store):
     assert not auth._entering
 
 
-async def test_a_database_that_is_away_is_not_remembered(auth, store):
+async def test_an_unreachable_database_is_not_cached(auth, store):
     """[AUT16] If the user cannot be stored the answer is 503, not 401, and the next attempt starts again."""
     token = sign(claims())
     store.away = True
@@ -304,7 +304,7 @@ async def test_a_database_that_is_away_is_not_remembered(auth, store):
     assert (await auth.verify(token)).key == 1
 
 
-async def test_a_token_that_ends_while_its_user_is_entered(auth, store, clock):
+async def test_a_token_that_expires_while_its_user_is_created(auth, store, clock):
     """[AUT17] A fact that was read before an await is read again after it."""
     store.gate.clear()
     token = sign(claims(exp=START_S + 60))
@@ -320,7 +320,7 @@ async def test_a_token_that_ends_while_its_user_is_entered(auth, store, clock):
     assert auth.cached(token) is None
 
 
-async def test_closing_waits_for_what_is_under_way(auth, store):
+async def test_close_waits_for_operations_in_progress(auth, store):
     """[AUT18] After close no task is left."""
     store.gate.clear()
     use = asyncio.create_task(auth.verify(sign(claims())))
@@ -334,7 +334,7 @@ async def test_closing_waits_for_what_is_under_way(auth, store):
     assert (await use).user_id == "u-1"
 
 
-async def test_no_text_of_ours_has_a_token(auth, caplog):
+async def test_no_message_contains_a_token(auth, caplog):
     """[AUT19] No repr, log line or refusal contains a token or the secret."""
     caplog.set_level(logging.DEBUG)
     token = sign(claims())
@@ -358,7 +358,7 @@ async def test_no_text_of_ours_has_a_token(auth, caplog):
 # Chapter: as the settings say
 
 
-async def test_it_is_made_from_settings(tmp_path, clock, store):
+async def test_the_authenticator_is_built_from_settings(tmp_path, clock, store):
     """[AUT26] The settings determine the secret, the token life, the provider, the issuer and the audience."""
     key = tmp_path / "key.pem"
     key.write_bytes(pem_of(ED_KEY))

@@ -63,7 +63,7 @@ def _with_provider(store, clock, provider, allowed=ALL) -> Auth:
 
 
 @pytest.mark.parametrize("algorithm", ALL)
-async def test_a_key_by_its_name(clock, store, algorithm):
+async def test_a_key_by_its_id(clock, store, algorithm):
     """[JWK1] Tokens are verified with the key that they name, fetched once for many tokens."""
     provider = Provider(*(_jwk(each, f"k-{each}") for each in ALL))
     auth = _with_provider(store, clock, provider)
@@ -74,7 +74,7 @@ async def test_a_key_by_its_name(clock, store, algorithm):
     assert provider.asked == 1
 
 
-async def test_a_token_without_a_key_name(clock, store):
+async def test_a_token_without_a_key_id(clock, store):
     """[JWK2] A token without a key id is verified with the only key of its algorithm, and refused if there are two."""
     provider = Provider(_jwk("RS256", "r"), _jwk("ES256", "e1"), _jwk("ES256", "e2"))
     auth = _with_provider(store, clock, provider)
@@ -83,7 +83,7 @@ async def test_a_token_without_a_key_name(clock, store):
     assert "not known" in await refusal(auth, outside_token("ES256"))
 
 
-async def test_many_at_once_fetch_once(clock, store):
+async def test_concurrent_verifications_fetch_once(clock, store):
     """[JWK3] A hundred tokens that wait for keys trigger one fetch."""
     provider = Provider(_jwk("EdDSA", "k"))
     provider.gate.clear()
@@ -98,7 +98,7 @@ async def test_many_at_once_fetch_once(clock, store):
     assert provider.asked == 1
 
 
-async def test_made_up_key_names_fetch_rarely(clock, store):
+async def test_unknown_key_ids_rarely_cause_a_fetch(clock, store):
     """[JWK4] An unknown key id triggers one fetch in 30 seconds, so a new key is found within that time."""
     provider = Provider(_jwk("RS256", "old"))
     auth = _with_provider(store, clock, provider)
@@ -114,7 +114,7 @@ async def test_made_up_key_names_fetch_rarely(clock, store):
     assert provider.asked == 2
 
 
-async def test_a_withdrawn_key_ends(clock, store):
+async def test_a_withdrawn_key_is_refused(clock, store):
     """[JWK5] A key that the provider withdraws is accepted for at most five minutes."""
     provider = Provider(_jwk("RS256", "old"))
     auth = _with_provider(store, clock, provider)
@@ -126,7 +126,7 @@ async def test_a_withdrawn_key_ends(clock, store):
     assert "not known" in await refusal(auth, outside_token("RS256", kid="old", exp=START_S + 998))
 
 
-async def test_a_provider_that_is_away(clock, store, caplog):
+async def test_an_unreachable_provider(clock, store, caplog):
     """[JWK6] Without any keys the answer is 503 with Retry-After; keys fetched before stay in use."""
     provider = Provider(_jwk("RS256", "k"))
     provider.away = True
@@ -148,7 +148,7 @@ async def test_a_provider_that_is_away(clock, store, caplog):
     assert (await auth.verify(outside_token("RS256", kid="k", userId="u-2", exp=START_S + 9999))).user_id == "u-2"
 
 
-async def test_keys_that_are_not_for_this(clock, store):
+async def test_unsuitable_keys_are_ignored(clock, store):
     """[JWK7] Symmetric keys, encryption keys, and keys of another or a disallowed algorithm verify no token."""
     secret = {"kty": "oct", "k": part_of(SECRET), "kid": "s", "alg": "HS256"}
     provider = Provider(
@@ -194,7 +194,7 @@ def jwks_server(monkeypatch):
     thread.join()
 
 
-async def test_keys_come_over_http(tmp_path, store, clock, jwks_server):
+async def test_keys_are_fetched_over_http(tmp_path, store, clock, jwks_server):
     """[JWK8] Keys are fetched from the address in the settings; an invalid response changes nothing."""
     url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
     auth = Auth.of(Settings(jwt_jwks_url=url, data_dir=tmp_path), store=store, clock=clock)
@@ -208,7 +208,7 @@ async def test_keys_come_over_http(tmp_path, store, clock, jwks_server):
         assert (await auth.verify(token)).user_id == f"later-{number}"
 
 
-async def test_an_address_that_never_gave_keys(tmp_path, store, clock, jwks_server):
+async def test_an_address_without_keys(tmp_path, store, clock, jwks_server):
     """[JWK6] If the response is not a key set, the answer is 503."""
     url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
     answers = [
@@ -279,7 +279,7 @@ def _quick(monkeypatch) -> None:
     monkeypatch.setattr(JwksKeys, "PATIENCE_S", 0.2)
 
 
-async def test_a_provider_that_dribbles_meets_one_deadline(store, clock, provider_of, monkeypatch):
+async def test_a_trickling_provider_meets_one_deadline(store, clock, provider_of, monkeypatch):
     """[DLN1] The deadline covers the whole fetch: trickled bytes do not extend it.
 
     The time-out was that of each read, so a token waited for ever, and so did the shutdown.
@@ -293,7 +293,7 @@ async def test_a_provider_that_dribbles_meets_one_deadline(store, clock, provide
             await auth.verify(outside_token("RS256", kid="k"))
 
 
-async def test_an_answer_without_end_is_cut_at_its_bound(provider_of, monkeypatch):
+async def test_an_endless_response_is_cut_at_its_bound(provider_of, monkeypatch):
     """[DLN2] Reading stops at one MiB, however much the provider sends."""
     _quick(monkeypatch)
     sent = 0
@@ -314,7 +314,7 @@ async def test_an_answer_without_end_is_cut_at_its_bound(provider_of, monkeypatc
     assert sent < 16 * SET_BYTES
 
 
-async def test_a_compressed_answer_is_not_inflated(provider_of, monkeypatch):
+async def test_a_compressed_response_is_not_inflated(provider_of, monkeypatch):
     """[DLN2] An unrequested gzip response is refused without decompression, which would have no bound."""
     _quick(monkeypatch)
     bomb = gzip.compress(json.dumps({"keys": [_jwk("RS256", "k")]}).encode())
@@ -339,7 +339,7 @@ async def test_a_redirect_is_not_followed(provider_of, monkeypatch):
         await fetch_set(await provider_of(answer))
 
 
-async def test_old_keys_are_used_while_the_provider_dribbles(clock, store, monkeypatch):
+async def test_cached_keys_are_used_while_the_provider_trickles(clock, store, monkeypatch):
     """[DLN3] With cached keys a token waits two seconds for a slow provider; then for two seconds none waits."""
     monkeypatch.setattr(JwksKeys, "PATIENCE_S", 0.2)
     provider = Provider(_jwk("RS256", "k"))
@@ -358,7 +358,7 @@ async def test_old_keys_are_used_while_the_provider_dribbles(clock, store, monke
     await auth.close()
 
 
-async def test_keys_are_fetched_before_they_are_old(clock, store):
+async def test_keys_are_refreshed_before_they_expire(clock, store):
     """[DLN4] In the last minute of their life keys are refreshed in the background, and no token waits."""
     provider = Provider(_jwk("RS256", "k"))
     auth = _with_provider(store, clock, provider)

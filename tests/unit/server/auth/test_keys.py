@@ -62,7 +62,7 @@ async def test_another_key_of_the_same_kind_is_refused(clock, store):
     assert "signature" in await refusal(auth, forged)
 
 
-async def test_a_certificate_holds_a_key_too(clock, store):
+async def test_a_certificate_contains_a_key(clock, store):
     """[IDP4] A PEM certificate is accepted for its public key."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "idp")])
     certificate = (
@@ -108,7 +108,7 @@ def test_keys_that_cannot_be_used_are_refused():
         ({"iss": ["https://idp"], "aud": "orbital"}, "iss"),
     ],
 )
-async def test_issuer_and_audience_of_the_outside(clock, store, changes, why):
+async def test_issuer_and_audience_of_the_provider(clock, store, changes, why):
     """[IDP6] The provider's tokens must have the configured issuer and audience; the server's own need not."""
     auth = Auth(
         store=store,

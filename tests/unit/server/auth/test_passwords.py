@@ -24,7 +24,7 @@ async def passwords():
     await made.close()
 
 
-async def test_a_password_is_the_one_that_was_kept(passwords):
+async def test_a_password_is_verified_against_its_hash(passwords):
     """[PAS3] A hash verifies its own password only; two hashes of one password differ."""
     kept = await passwords.hash(GOOD)
 
@@ -48,14 +48,14 @@ async def test_the_cost_is_what_owasp_asks_for(passwords):
     assert (parameters.salt_len, parameters.hash_len) == (16, 32)
 
 
-async def test_two_ways_to_write_a_letter(passwords):
+async def test_unicode_forms_of_a_password(passwords):
     """[PAS5] A password with ä as two code points equals the same password with ä as one code point."""
     kept = await passwords.hash("Schl\u00fcssel-1234")
 
     assert await passwords.verify(kept, "Schlu\u0308ssel-1234")
 
 
-async def test_nobodys_password(passwords):
+async def test_an_account_without_a_password(passwords):
     """[PAS6] No password verifies without a stored hash, above the length limit, or with a lone surrogate."""
     kept = await passwords.hash(GOOD)
 
@@ -65,7 +65,7 @@ async def test_nobodys_password(passwords):
     assert not await passwords.verify(kept, "\ud800")
 
 
-async def test_an_unknown_name_takes_as_long(passwords):
+async def test_an_unknown_name_takes_the_same_time(passwords):
     """[PAS7] Verification takes the same time with and without a stored hash: within a third, by the median of nine."""
     kept = await passwords.hash(GOOD)
 
@@ -82,7 +82,7 @@ async def test_an_unknown_name_takes_as_long(passwords):
     assert 2 / 3 < unknown_s / known_s < 3 / 2
 
 
-async def test_the_loop_goes_on(passwords):
+async def test_hashing_does_not_block_the_event_loop(passwords):
     """[PAS8] Passwords are hashed on threads, so the event loop is not blocked."""
     hashing = asyncio.create_task(passwords.hash(GOOD))
     turns = 0
@@ -95,7 +95,7 @@ async def test_the_loop_goes_on(passwords):
     assert (await hashing).startswith("$argon2id$")
 
 
-async def test_so_many_at_a_time():
+async def test_concurrent_hashes_are_bounded():
     """[PAS9] Two hashes run and a bounded number wait; more are refused with Retry-After until there is room."""
     passwords = Passwords(threads=2, max_waiting=3)
     gate, started = threading.Event(), threading.Semaphore(0)

@@ -83,7 +83,7 @@ async def test_a_revocation_that_commits_late_is_found(auth, store):
     assert auth.revoked(principal)
 
 
-async def test_what_the_store_forgot_is_forgotten(auth, store, clock):
+async def test_a_revocation_that_the_store_deleted_is_deleted(auth, store, clock):
     """[AUT24] All revocations are reloaded once an hour, so memory does not grow with their history."""
     for number in range(1, 300):
         store.kept.append(Revocation(number, number.to_bytes(32), None, START_S))
@@ -99,7 +99,7 @@ async def test_what_the_store_forgot_is_forgotten(auth, store, clock):
     assert store.asked[-1] == 0
 
 
-async def test_an_older_cut_does_not_lift_a_newer(auth, store):
+async def test_an_older_revocation_does_not_replace_a_newer(auth, store):
     """[AUT25] Of two revocations of a user the one with the later time applies, in any order."""
     store.kept += [Revocation(1, None, "u-1", START_S + 50), Revocation(2, None, "u-1", START_S - 50)]
     await auth.refresh()
@@ -107,7 +107,7 @@ async def test_an_older_cut_does_not_lift_a_newer(auth, store):
     assert "revoked" in await refusal(auth, sign(claims(iat=START_S)))
 
 
-async def test_revoked_while_its_user_is_entered(auth, store):
+async def test_revoked_while_its_user_is_created(auth, store):
     """[AUT17] A token that is revoked while its user is stored is refused."""
     store.gate.clear()
     use = asyncio.create_task(auth.verify(sign(claims())))
@@ -121,7 +121,7 @@ async def test_revoked_while_its_user_is_entered(auth, store):
         await use
 
 
-async def test_a_long_look_does_not_undo_a_short_one(auth, store, clock):
+async def test_a_slow_refresh_does_not_undo_a_faster_one(auth, store, clock):
     """[AUT27] Revocations that a refresh finds during a full reload are kept.
 
     The answer to the long look, which was older, replaced it: a token that had just been revoked held for two seconds.
@@ -189,7 +189,7 @@ async def test_a_login_right_after_a_revocation_holds(auth, clock):
     assert (await auth.verify(token)).user_id == "u-1"
 
 
-async def test_a_login_at_a_server_that_did_not_hear_of_it(store, clock):
+async def test_a_login_at_a_server_that_missed_the_revocation(store, clock):
     """[TID3] A token issued at another server right after the revocation is valid: issuing reads the store."""
     here, there = Auth(store=store, clock=clock, secret=SECRET), Auth(store=store, clock=clock, secret=SECRET)
     await here.revoke_user("u-1")

@@ -17,7 +17,7 @@ from tests.unit.server.auth_support import (
 )
 
 
-async def test_a_ticket_is_good_once(auth, store):
+async def test_a_ticket_is_valid_once(auth, store):
     """[TIC1] A ticket is redeemed for its principal once, by the immediate or the asynchronous call."""
     principal = await auth.verify(sign(claims()))
     first, life_s = await auth.issue_ticket(principal)
@@ -36,7 +36,7 @@ async def test_a_ticket_is_good_once(auth, store):
 @pytest.mark.parametrize(
     "user_id, username", [("4f0a8c1e-6d2b-4b7e-9a5f-0c1d2e3f4a5b", "ada"), ("a", "b"), ("x" * 64, "é" * 50)]
 )
-async def test_a_ticket_says_whose_it_is(auth, clock, user_id, username):
+async def test_a_ticket_identifies_its_user(auth, clock, user_id, username):
     """[TIC6] A ticket begins with a prefix that the tokens of its user share, newer ones too."""
     tokens = []
     for _ in range(3):
@@ -61,7 +61,7 @@ async def test_a_ticket_lives_thirty_seconds(auth, clock):
     assert auth.redeem_now(tickets[1]) is None
 
 
-async def test_a_ticket_is_no_better_than_its_token(auth, clock):
+async def test_a_ticket_expires_with_its_token(auth, clock):
     """[TIC3] A ticket is refused if its token has expired or was revoked meanwhile."""
     short = await auth.verify(sign(claims(exp=START_S + 10)))
     revoked = await auth.verify(sign(claims(userId="u-2")))
@@ -73,7 +73,7 @@ async def test_a_ticket_is_no_better_than_its_token(auth, clock):
     assert [await auth.redeem(ticket) for ticket in tickets] == [None, None]
 
 
-async def test_waiting_tickets_are_bounded(auth, clock, monkeypatch):
+async def test_unused_tickets_are_bounded(auth, clock, monkeypatch):
     """[TIC4] Expired tickets are evicted as new ones are issued; above the bound the oldest is evicted."""
     monkeypatch.setattr(room, "MAX_TICKETS", 3)
     principal = await auth.verify(sign(claims()))
@@ -88,7 +88,7 @@ async def test_waiting_tickets_are_bounded(auth, clock, monkeypatch):
     assert len(auth._tickets) == 1
 
 
-async def test_tickets_may_wait_elsewhere(clock, store):
+async def test_tickets_may_be_stored_elsewhere(clock, store):
     """[TIC5] With shared tickets the immediate call finds none, and the asynchronous call does."""
 
     class Shared:

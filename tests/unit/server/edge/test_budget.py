@@ -41,7 +41,7 @@ def test_a_proxy_has_no_budget_of_its_own():
     assert [line.closed for line in direct] == [True] * 8 + [False] * 2
 
 
-def test_nobody_can_make_room():
+def test_no_client_can_evict_others():
     """[ROOM5] If every connection is busy and none is slow, a further connection is refused."""
     budget = ConnectionBudget(most=2, most_of_one=10, exempt=lambda _address: False)
     busy = [FakeConnection(waits=False) for _ in range(2)]

@@ -48,7 +48,7 @@ def read(parser: FrameParser, stream: bytes) -> list[tuple[int, bytes]]:
 
 
 @given(streams([*FIRST_BYTES, COMPRESSED]), st.data())
-def test_frames_are_the_same_however_they_arrive(frames, data):
+def test_frames_do_not_depend_on_segmentation(frames, data):
     """[PRS1] A stream yields the same frames in one piece, through the shared buffer, and split anywhere."""
     stream, expected = written(frames)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
@@ -62,7 +62,7 @@ def test_frames_are_the_same_however_they_arrive(frames, data):
 
 
 @given(streams(FIRST_BYTES))
-def test_another_parser_finds_the_same(frames):
+def test_agrees_with_another_parser(frames):
     """[PRS2] The parser yields the frames that the library `websockets` finds in the same stream."""
     stream, _ = written(frames)
     reader = StreamReader()
@@ -94,7 +94,7 @@ def test_another_parser_finds_the_same(frames):
     ],
 )
 @pytest.mark.parametrize("at_once", [True, False])
-def test_a_broken_start_is_refused(start: bytes, code: int, at_once: bool):
+def test_a_malformed_head_is_refused(start: bytes, code: int, at_once: bool):
     """[PRS3] A malformed header ends the stream as soon as it is detectable, after the frames before it."""
     parser = FrameParser(limit_bytes=LIMIT)
     stream = masked(0x81, b"good") + (start if len(start) > 1 else start + b"\x80")

@@ -27,7 +27,7 @@ def outcome(check, *head) -> RequestHead | type[OrbitalError]:
         return type(refusal)
 
 
-def test_the_quick_check_agrees(seed: int):
+def test_the_fast_check_agrees(seed: int):
     """[HEAD1] An ordinary request is validated in one pass over its fields, with the same result as rule by rule."""
     drawn = random.Random(seed)
     found = set()

@@ -33,7 +33,7 @@ def test_a_range_from_the_end(size: int, count: int):
 
 
 @given(st.text(max_size=30))
-def test_anything_is_a_range_or_none(text: str):
+def test_any_header_is_a_range_or_ignored(text: str):
     """[MED9] Any Range header yields a part of the medium, the whole medium, or 416."""
     for header in (text, f"bytes={text}"):
         try:
@@ -43,7 +43,7 @@ def test_anything_is_a_range_or_none(text: str):
         assert found is None or 0 <= found[0] < found[1] <= 100
 
 
-def test_no_header_no_range():
+def test_without_a_header_no_range():
     """[MED9] Without a Range header the whole medium is sent."""
     assert parse_range(None, 5) is None
 

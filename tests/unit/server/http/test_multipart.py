@@ -96,7 +96,7 @@ _TEASING = st.lists(
     first=st.booleans(),
     cuts=st.lists(st.integers(0, 3000), max_size=30),
 )
-async def test_cuts_make_no_difference(data: bytes, field: str, first: bool, cuts: list[int]):
+async def test_parsing_does_not_depend_on_segmentation(data: bytes, field: str, first: bool, cuts: list[int]):
     """[MED6] Fields and file are parsed unchanged, wherever the body is split and whatever bytes it contains."""
     parts = [part("chunk", data, filename="f"), part("a", field.encode())]
     body = b"".join(parts if first else reversed(parts)) + part("other", b"passed over") + END
@@ -108,7 +108,7 @@ async def test_cuts_make_no_difference(data: bytes, field: str, first: bool, cut
 
 
 @given(body=st.binary(max_size=300) | _TEASING, cuts=st.lists(st.integers(0, 300), max_size=10))
-async def test_anything_is_answered(body: bytes, cuts: list[int]):
+async def test_any_input_is_answered(body: bytes, cuts: list[int]):
     """[MED6] Any bytes parse as a form or are refused with a message."""
     for text in (body, part("chunk", b"x")[:20] + body, part("chunk", body) + body + END):
         try:
@@ -133,7 +133,7 @@ async def test_the_file_s_limit_is_exact(over: int):
             assert (await read(body, cuts=cuts))[1] == bytes(5000)
 
 
-async def test_small_things_have_limits_too():
+async def test_fields_and_headers_have_limits():
     """[MED7] Fields, parts and the whole body are bounded; a declared length is refused before a byte is read."""
     with pytest.raises(PayloadTooLarge, match="`a` is over 10"):
         await read(part("a", bytes(11)) + part("chunk", b"x") + END)
@@ -151,7 +151,7 @@ async def test_a_client_that_hangs_up():
         await read(part("chunk", bytes(100))[:60], end=False)
 
 
-async def test_a_body_without_its_end():
+async def test_a_truncated_body():
     """[MED6] A body that ends before its last boundary is refused."""
     with pytest.raises(ValidationFailed, match="ends before"):
         await read(part("chunk", b"x"))

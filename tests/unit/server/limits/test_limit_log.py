@@ -19,7 +19,7 @@ def second(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_line_says_who_and_what(caplog: pytest.LogCaptureFixture):
+def test_a_line_names_user_and_action(caplog: pytest.LogCaptureFixture):
     """[REF2] A reached limit is logged in one line with the address, the limit, the wait and the request id."""
     LimitLog().note(too_many(59.2, "signups"), address="192.0.2.7", request_id="abc")
 

@@ -79,7 +79,7 @@ def limiter(request, clock):
         made.timer.cancel()
 
 
-async def test_the_limit_passes_and_the_next_waits(limiter):
+async def test_hits_above_the_limit_wait(limiter):
     """[LMT1] Hits up to the limit pass; the next gets the seconds to wait, within the window, as `peek` returns."""
     assert await limiter.peek("login", "a", limit=3, window_s=60) is None
     assert [await limiter.hit("login", "a", limit=3, window_s=60) for _ in range(3)] == [None] * 3
@@ -90,7 +90,7 @@ async def test_the_limit_passes_and_the_next_waits(limiter):
     assert await limiter.peek("login", "a", limit=3, window_s=60) == pytest.approx(wait_s, abs=5)
 
 
-async def test_names_and_keys_are_apart(limiter):
+async def test_limits_and_keys_are_independent(limiter):
     """[LMT2] Another key, or the same key under another limit, has its own count."""
     await limiter.hit("login", "a", limit=1, window_s=60)
 
@@ -99,7 +99,7 @@ async def test_names_and_keys_are_apart(limiter):
     assert await limiter.hit("login", "a", limit=1, window_s=60) is not None
 
 
-async def test_looking_does_not_count(limiter):
+async def test_peek_does_not_count(limiter):
     """[LMT3] `peek` does not count as an attempt."""
     for _ in range(10):
         assert await limiter.peek("join", "a", limit=1, window_s=60) is None
@@ -120,7 +120,7 @@ def test_local_answers_without_waiting(clock):
     assert limiter.hit_now("connect", "a", limit=1, window_s=60) is None
 
 
-def test_hit_is_cheap(clock):
+def test_a_hit_is_one_round_trip(clock):
     """[LMT5] A hit, which every request makes, takes far less than 10 µs, also with 10,000 users."""
     limiter = LocalLimiter(clock)
     keys = [f"user-{number % 10_000}" for number in range(30_000)]
@@ -136,7 +136,7 @@ def test_hit_is_cheap(clock):
     assert best_us < 10
 
 
-async def test_while_the_storage_is_away_each_counts_alone(clock, storage, caplog):
+async def test_without_the_storage_each_server_counts_alone(clock, storage, caplog):
     """[LMT6] If the storage fails, the server counts alone and does not use the storage for five seconds."""
     limiter = SharedLimiter(storage, clock=clock)
     storage.away = True
@@ -172,7 +172,7 @@ async def test_redis_is_shared(redis_server, clock):
         await second.close()
 
 
-async def test_a_redis_that_is_not_there(clock):
+async def test_an_unreachable_redis(clock):
     """[LMT6] If Redis does not respond, on a port or a Unix socket, the server counts alone."""
     for url in ("redis://127.0.0.1:1/0", "unix:///nonexistent/redis.sock"):
         limiter = SharedLimiter.of(url, clock=clock)

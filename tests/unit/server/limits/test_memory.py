@@ -54,7 +54,7 @@ async def _end(readers):
         await asyncio.gather(*(each.task for each in readers), return_exceptions=True)
 
 
-async def test_shares_are_taken_and_given_back(memory):
+async def test_shares_are_reserved_and_released(memory):
     """[MEM1] A share counts until it is released; shrinking it frees memory at once."""
     first = await memory.take("ann", 40)
     assert memory.taken_bytes == 40
@@ -77,12 +77,12 @@ async def test_a_share_does_not_grow_by_shrinking(memory):
     assert memory.taken_bytes == 40
 
 
-async def test_one_answer_is_always_made(memory):
+async def test_one_answer_is_always_admitted(memory):
     """[MEM1] With no other answer in progress an answer of any size is admitted; otherwise it could never be sent."""
     assert (await memory.take("ann", 1000)).size_bytes == 1000
 
 
-async def test_who_finds_no_room_waits_for_it(memory):
+async def test_an_answer_waits_for_memory(memory):
     """[MEM2] An answer that finds no room is admitted as soon as another one is sent."""
     held = [await memory.take(owner, 50) for owner in ("ann", "bob")]
     third = asyncio.create_task(memory.take("cat", 50))
@@ -96,7 +96,7 @@ async def test_who_finds_no_room_waits_for_it(memory):
     assert memory.taken_bytes == 100
 
 
-async def test_the_wait_has_an_end(memory):
+async def test_the_wait_is_bounded(memory):
     """[MEM2] A request that finds no room for ten seconds gets 503 with Retry-After."""
     for owner in ("ann", "bob"):
         await memory.take(owner, 50)
@@ -110,7 +110,7 @@ async def test_the_wait_has_an_end(memory):
     assert refused.value.retry_after_s >= 1
 
 
-async def test_the_slowest_reader_is_cut(memory):
+async def test_the_slowest_answer_is_aborted(memory):
     """[MEM3] If an answer finds no room, only the answer with the lowest transfer rate is aborted."""
     readers = await _readers(memory, ("ann", 30), ("bob", 30), ("cat", 30))
     for reader, sent in zip(readers, (5000, 10, 900), strict=True):
@@ -123,7 +123,7 @@ async def test_the_slowest_reader_is_cut(memory):
     await _end(readers)
 
 
-async def test_a_young_answer_is_not_cut(memory):
+async def test_a_new_answer_is_not_aborted(memory):
     """[MEM3] An answer is not aborted in its first five seconds, nor while it is built."""
     (young,) = await _readers(memory, ("ann", 50))
     made = await memory.take("bob", 50)
@@ -141,7 +141,7 @@ async def test_a_young_answer_is_not_cut(memory):
     await _end([young])
 
 
-async def test_one_user_gets_half(memory):
+async def test_one_user_uses_at_most_half(memory):
     """[MEM4] One user's answers use at most half of the memory: a further one aborts that user's slowest answer."""
     own, other = await _readers(memory, ("ann", 40), ("bob", 20))
     own.held.sent_bytes = 900
@@ -154,7 +154,7 @@ async def test_one_user_gets_half(memory):
     await _end([other])
 
 
-async def test_who_goes_away_while_waiting_takes_nothing(memory):
+async def test_a_cancelled_wait_keeps_no_share(memory):
     """[MEM2] A request that is cancelled while it waits keeps no share."""
     held = [await memory.take(owner, 50) for owner in ("ann", "bob")]
     waiting = asyncio.create_task(memory.take("cat", 50))

@@ -95,13 +95,13 @@ def test_the_address_of_an_attempt(peer, forwarded_for, address):
     assert client_address(peer, forwarded_for, PROXIES) == address
 
 
-def test_without_proxies_the_header_does_not_exist():
+def test_without_proxies_the_header_is_ignored():
     """[ADR2] Without a trusted proxy only the peer's address is used."""
     assert client_address("10.0.0.1", ["198.51.100.1"], ()) == "10.0.0.1"
 
 
 @given(st.lists(st.text(max_size=40), max_size=4))
-def test_nobody_talks_themselves_into_another_address(forwarded_for):
+def test_a_client_cannot_forge_its_address(forwarded_for):
     """[ADR3] Whatever header a client sends, the address that the proxy added is used."""
     assert client_address("10.0.0.1", [*forwarded_for, "198.51.100.1"], PROXIES) == "198.51.100.1"
     assert client_address("198.51.100.1", forwarded_for, PROXIES) == "198.51.100.1"
@@ -147,13 +147,13 @@ def test_origins(origin, allowed, answer):
         ("https://relay.example", None, False),
     ],
 )
-def test_the_own_page_is_never_shut_out(origin, host, answer):
+def test_the_servers_own_origin_is_always_allowed(origin, host, answer):
     """[ORI2] The origin of the requested host may connect, whatever the list contains."""
     assert origin_allowed(origin, frozenset({"https://a.example"}), host=host) is answer
 
 
 @pytest.mark.parametrize("origin", ["null", "app://orbital", "https://a.example"])
-def test_origins_of_programs_may_be_named(origin):
+def test_origins_of_applications_may_be_listed(origin):
     """[ORI3] `null` and an application's own scheme are allowed only if they are listed."""
     settings = load({}, {"ORBITAL_ALLOWED_ORIGINS": f"https://b.example, {origin}"})
 
@@ -183,7 +183,7 @@ async def test_five_a_minute(limiter, clock):
     assert await policy.admit(HOME, "anna") == 10
 
 
-async def test_at_home_each_user_has_their_own(limiter):
+async def test_home_counts_each_user_separately(limiter):
     """[ATT2] With `home` a user's attempts do not count for other users, anonymous clients, or another address."""
     policy = ConnectPolicy(Settings(), limiter)
     await _tries(policy, 5)
@@ -194,7 +194,7 @@ async def test_at_home_each_user_has_their_own(limiter):
     assert await policy.admit(ELSEWHERE, "anna") is None
 
 
-async def test_strangers_share_five(limiter):
+async def test_anonymous_clients_share_five(limiter):
     """[ATT3] With `home`, attempts without a valid token are limited to five per address, apart from the users'."""
     policy = ConnectPolicy(Settings(), limiter)
 
@@ -216,7 +216,7 @@ async def test_the_ceiling_of_an_address(limiter, clock):
     assert await _tries(policy, 6, user_id="late") == [None] * 5 + [60]
 
 
-async def test_strict_counts_everybody_together(limiter):
+async def test_strict_counts_all_users_together(limiter):
     """[ATT5] With `strict` an address has five attempts for all users together."""
     policy = ConnectPolicy(Settings(connect_policy="strict"), limiter)
 
@@ -226,7 +226,7 @@ async def test_strict_counts_everybody_together(limiter):
     assert await policy.admit(ELSEWHERE, "anna") is None
 
 
-async def test_a_network_of_addresses_is_one(limiter):
+async def test_an_ipv6_network_counts_as_one_address(limiter):
     """[ATT6] All addresses of an IPv6 /64 count together; the next /64 does not."""
     policy = ConnectPolicy(Settings(), limiter)
     for host in range(5):
@@ -236,7 +236,7 @@ async def test_a_network_of_addresses_is_one(limiter):
     assert await policy.admit("2001:db8:1:3::1", None) is None
 
 
-async def test_a_ticket_takes_none(limiter):
+async def test_a_check_counts_no_attempt(limiter):
     """[ATT7] A check, as a request for a ticket makes, counts no attempt but returns 429 while none is left."""
     policy = ConnectPolicy(Settings(), limiter)
     assert [await policy.peek(HOME, "anna") for _ in range(20)] == [None] * 20
@@ -247,7 +247,7 @@ async def test_a_ticket_takes_none(limiter):
     assert await policy.peek(HOME, "bert") is None
 
 
-async def test_knocking_does_not_put_it_off(limiter, clock):
+async def test_refused_attempts_do_not_extend_the_wait(limiter, clock):
     """[ATT8] A client that retries every second is accepted at the same moment as one that waits."""
     policy = ConnectPolicy(Settings(), limiter)
     await _tries(policy, 5)
@@ -268,7 +268,7 @@ async def test_settings_count(limiter):
     assert await _tries(policy, 2, user_id="bert") == [None, 60]
 
 
-def test_at_once(clock):
+def test_a_handshake_is_decided_without_waiting(clock):
     """[ATT10] With in-process counts a handshake is decided without waiting, and the counts are the same."""
     policy = ConnectPolicy(Settings(), LocalLimiter(clock))
 
@@ -279,7 +279,7 @@ def test_at_once(clock):
         ConnectPolicy(Settings(), Elsewhere(clock)).admit_now(HOME, "anna")
 
 
-async def test_a_place_taken_between_looking_and_counting(clock):
+async def test_an_attempt_taken_between_check_and_hit(clock):
     """[ATT11] If another server takes the last attempt of a shared count meanwhile, the attempt is refused."""
 
     class Racing(Elsewhere):
@@ -323,7 +323,7 @@ async def test_logins_and_signups(limiter, clock, name):
     await call(HOME)
 
 
-async def test_one_person_does_not_lock_the_household_out(limiter):
+async def test_one_name_does_not_lock_the_address_out(limiter):
     """[HOU1] Ten logins under one name leave the other names of the address their own, up to sixty in total."""
     limits = RequestLimits(Settings(), limiter)
     for name in ("anna", "bert", "carl", "dora", "emil", "fred"):
@@ -335,7 +335,7 @@ async def test_one_person_does_not_lock_the_household_out(limiter):
     await limits.login(ELSEWHERE, "anna")
 
 
-async def test_a_wider_limit_widens_the_ceiling(limiter):
+async def test_a_higher_limit_raises_the_ceiling(limiter):
     """[HOU1] A limit above the ceiling raises the ceiling of the address, too."""
     limits = RequestLimits(Settings(login_limit=70), limiter)
 
@@ -370,7 +370,7 @@ async def test_other_requests(limiter, clock):
     await limits.request("anna")
 
 
-def test_other_requests_at_once(clock):
+def test_a_request_is_decided_without_waiting(clock):
     """[REQ4] With in-process counts a request is decided without waiting."""
     limits = RequestLimits(Settings(request_limit=1), LocalLimiter(clock))
     assert limits.local
@@ -381,7 +381,7 @@ def test_other_requests_at_once(clock):
 
 
 @given(st.floats(0.0001, 10_000))
-def test_whoever_keeps_to_the_seconds_gets_in(wait_s):
+def test_retry_after_is_sufficient(wait_s):
     """[REQ5] `Retry-After` is in whole seconds, never less than the wait, and at most one second more."""
     seconds = too_many(wait_s, "attempts").retry_after_s
 

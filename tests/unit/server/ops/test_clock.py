@@ -83,7 +83,7 @@ async def test_after_the_hold_the_heartbeat_follows(store):
 
 
 @pytest.mark.parametrize("off_ms, used_ms", [(8 * DAY_MS, 0), (-8 * DAY_MS, 0), (SKEW_MS - 1, SKEW_MS - 1)])
-async def test_a_machine_whose_clock_is_not_the_databases(store, monkeypatch, off_ms, used_ms):
+async def test_a_clock_that_differs_from_the_databases(store, monkeypatch, off_ms, used_ms):
     """[CLOCK7] A server uses the database's clock if its own differs by more than a minute."""
 
     async def marks():
@@ -96,7 +96,7 @@ async def test_a_machine_whose_clock_is_not_the_databases(store, monkeypatch, of
     assert clock.wall_ms() == NOW_MS + used_ms
 
 
-def test_the_machine_counts_while_it_sleeps():
+def test_the_elapsed_time_clock_is_monotonic():
     """[CLOCK6] The elapsed-time clock is monotonic."""
     clock = SystemClock()
 

@@ -50,7 +50,7 @@ def _json(level="info"):
     return stream
 
 
-def test_a_line_for_programs():
+def test_a_json_line():
     """[LOG1] A JSON line has the time, level, logger, message and extra fields."""
     stream = _json()
 
@@ -67,7 +67,7 @@ def test_a_line_for_programs():
     }
 
 
-def test_a_line_for_people():
+def test_a_text_line():
     """[LOG2] A text line has the same fields, and colours only on a terminal."""
     plain, terminal = io.StringIO(), _Terminal()
     for stream in (plain, terminal):
@@ -82,7 +82,7 @@ def test_a_line_for_people():
     assert "\x1b[" in terminal.getvalue()
 
 
-def test_the_form_follows_the_terminal():
+def test_the_format_follows_the_terminal():
     """[LOG3] The default format is text on a terminal, and JSON otherwise."""
     for stream, is_json in ((io.StringIO(), True), (_Terminal(), False)):
         logs.configure(level="info", stream=stream)
@@ -90,7 +90,7 @@ def test_the_form_follows_the_terminal():
         assert stream.getvalue().startswith("{") is is_json
 
 
-def test_standard_error_is_the_place(capsys):
+def test_lines_go_to_standard_error(capsys):
     """[LOG4] Log lines go to standard error, so that standard output has only the command's output."""
     logs.configure(level="info", format="json")
     logging.getLogger("orbital.server").info("started")
@@ -122,7 +122,7 @@ def test_levels():
     assert [json.loads(line)["event"] for line in _lines(stream)] == ["yes"]
 
 
-def test_uvicorn_comes_by_our_way_and_its_requests_by_none():
+def test_uvicorn_has_our_format_and_no_access_line():
     """[LOG6] Warnings of uvicorn have the same format; its access line, which contains the query, is not logged."""
     stream = _json()
 
@@ -136,7 +136,7 @@ def test_uvicorn_comes_by_our_way_and_its_requests_by_none():
     assert "color_message" not in line
 
 
-def test_calling_it_again_does_not_double():
+def test_configuring_twice_does_not_duplicate():
     """[LOG7] If logging is configured twice, each line is written once, to the later destination."""
     first, second = _json(), _json()
 
@@ -146,7 +146,7 @@ def test_calling_it_again_does_not_double():
     assert len(_lines(second)) == 1
 
 
-def test_warnings_are_lines():
+def test_warnings_are_logged():
     """[LOG8] Python warnings are logged as lines, not printed as raw text."""
     stream = _json()
 
@@ -210,7 +210,7 @@ def _ways(token: str):
 
 @pytest.mark.parametrize("format", ["text", "json"])
 @pytest.mark.parametrize("way", list(_ways("")))
-def test_no_token_gets_into_a_line(way, format):
+def test_no_token_is_logged(way, format):
     """[LOG10] A JWT and its signature never appear in a log line, in any form; the line itself is logged."""
     stream = io.StringIO()
     logs.configure(level="debug", format=format, stream=stream)
@@ -225,7 +225,7 @@ def test_no_token_gets_into_a_line(way, format):
 
 
 @given(st.binary(min_size=32, max_size=64), st.sampled_from(["ticket=", "token=", "Bearer ", "bearer.", '"ticket": "']))
-def test_no_ticket_gets_into_a_line(random, before):
+def test_no_ticket_is_logged(random, before):
     """[LOG11] A ticket, which has no recognizable form, is redacted by the text that precedes it."""
     ticket = base64.urlsafe_b64encode(random).rstrip(b"=").decode()
 
@@ -263,13 +263,13 @@ def test_other_secrets(text, shown):
         "Bearer of news",
     ],
 )
-def test_what_is_no_secret_stays(text):
+def test_other_text_is_not_redacted(text):
     """[LOG13] Ordinary words, names and ids are not redacted."""
     assert logs.without_secrets(text) == text
 
 
 @pytest.mark.parametrize("format", ["text", "json"])
-def test_nobody_writes_lines_of_their_own(format):
+def test_client_input_adds_no_line(format):
     """[LOG14] Newlines and terminal codes in client input cause neither a second line nor colours."""
     stream = io.StringIO()
     logs.configure(level="info", format=format, stream=stream)

@@ -96,7 +96,7 @@ def _behind(hub, *positions) -> None:
     hub.behind.add(listener)
 
 
-def test_every_number_of_the_rooms_is_told(metrics, sources):
+def test_every_module_reports_its_metrics(metrics, sources):
     """[MET1] Connections, events, deliveries, bytes and the rest are reported as the modules count them."""
     hub = sources.relay.hub
     hub.subscriptions, hub.deliveries, hub.bytes_out, hub.bytes_plain = 12, 345, 1000, 1300
@@ -134,7 +134,7 @@ def test_every_number_of_the_rooms_is_told(metrics, sources):
     assert {name: found.get(name) for name in expected} == expected
 
 
-def test_numbers_move(metrics, sources):
+def test_each_scrape_reads_current_values(metrics, sources):
     """[MET2] Each scrape reads the current values."""
     sources.lifecycle.draining = True
     sources.relay.counters.events["new_message"] += 1
@@ -147,7 +147,7 @@ def test_numbers_move(metrics, sources):
     assert found["orbital_frames_in_total",] == 8
 
 
-def test_lag_of_those_behind(metrics, sources):
+def test_lag_of_listeners_that_are_behind(metrics, sources):
     """[MET3] Lag is the number of events still to be sent, up to the subscription's end, as a sum and as a maximum."""
     _behind(sources.relay.hub, (10, 15, None), (0, 100, 40))
     _behind(sources.relay.hub, (7, 7, None))
@@ -219,7 +219,7 @@ def test_batches(metrics, sources):
 
 
 @given(st.lists(st.floats(-10, 1000)), st.lists(st.integers(-5, 900), min_size=1, unique=True).map(sorted))
-def test_buckets_add_up(values, bounds):
+def test_histogram_buckets_are_cumulative(values, bounds):
     """[MET6] A bucket counts the values at or below its bound; the last one counts all."""
     spread = Histogram(bounds)
     for value in values:
@@ -232,7 +232,7 @@ def test_buckets_add_up(values, bounds):
     assert spread.total == pytest.approx(sum(values))
 
 
-def test_the_form_is_prometheus(metrics):
+def test_the_text_is_prometheus_format(metrics):
     """[MET7] The text parses, has HELP and TYPE for each name, no default series, and the right content type."""
     body, content_type = metrics.render()
     families = {family.name: family for family in text_string_to_metric_families(body.decode())}
@@ -257,7 +257,7 @@ def test_two_servers_in_one_process_count_apart(sources):
     assert ("orbital_http_requests_total", "GET", "/", "200") not in _samples(second)
 
 
-async def test_workers_are_told_apart(sources, tmp_path: Path):
+async def test_workers_are_labelled(sources, tmp_path: Path):
     """[MET11] A worker reports the metrics of all workers, each with the label `worker`, and does not add them up."""
     made = []
     for number in (1, 2):

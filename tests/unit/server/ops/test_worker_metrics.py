@@ -28,7 +28,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "ANSWER_S", 0.2)
 
 
-async def test_all_are_asked(tmp_path: Path):
+async def test_all_workers_are_queried(tmp_path: Path):
     """[MET13] A worker fetches the snapshots of all other workers, and not its own."""
     async with AsyncExitStack() as reports:
         for number in (1, 2, 3):
@@ -37,7 +37,7 @@ async def test_all_are_asked(tmp_path: Path):
         assert await Siblings(tmp_path, 2, 3).fetch() == {1: b"1", 3: b"3"}
 
 
-async def test_who_replaces_a_worker_has_its_place(tmp_path: Path):
+async def test_a_replacement_worker_binds_the_socket(tmp_path: Path):
     """[MET14] The socket of a killed worker does not prevent the next worker from starting."""
     gone = socket.socket(socket.AF_UNIX)
     gone.bind(str(tmp_path / "1"))
@@ -48,7 +48,7 @@ async def test_who_replaces_a_worker_has_its_place(tmp_path: Path):
         assert await Siblings(tmp_path, 2, 2).fetch() == {1: b"new"}
 
 
-async def test_large_numbers(tmp_path: Path):
+async def test_a_report_in_many_pieces(tmp_path: Path):
     """[MET18] A report is read completely, in any number of pieces."""
     large = bytes(range(256)) * 4096
 
@@ -57,7 +57,7 @@ async def test_large_numbers(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("soon")
-async def test_who_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_an_unresponsive_worker_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """[MET16] A worker that is gone, silent or sends without end is skipped and delays no one."""
     monkeypatch.setattr(room, "MAX_SNAPSHOT_BYTES", 1000)
     closed = asyncio.Event()
@@ -77,7 +77,7 @@ async def test_who_does_not_answer_is_left_out(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("soon")
-async def test_who_asks_and_does_not_read(tmp_path: Path):
+async def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path):
     """[MET17] A client that requests a report and does not read it is disconnected."""
     async with Siblings(tmp_path, 1, 2).serve(lambda: bytes(4_000_000)):
         with socket.socket(socket.AF_UNIX) as asking:

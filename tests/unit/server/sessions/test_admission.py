@@ -53,7 +53,7 @@ class WaitingHandshake:
         return deciding
 
 
-async def test_let_in(auth, clock):
+async def test_a_valid_token_is_admitted(auth, clock):
     """[DOO1] A valid token opens the handshake, also if verification takes time."""
     handshake = WaitingHandshake(auth, clock)
     deciding = await handshake.knock()
@@ -63,7 +63,7 @@ async def test_let_in(auth, clock):
     assert isinstance(await deciding, Admit)
 
 
-async def test_revoked_while_the_door_is_opened(auth, clock):
+async def test_revoked_during_the_handshake(auth, clock):
     """[DOO14] A token that is revoked during its handshake no longer opens it: 401."""
     handshake = WaitingHandshake(auth, clock)
     deciding = await handshake.knock()
@@ -74,7 +74,7 @@ async def test_revoked_while_the_door_is_opened(auth, clock):
     assert (await deciding).status == 401
 
 
-async def test_draining_while_the_door_is_opened(auth, clock):
+async def test_draining_during_the_handshake(auth, clock):
     """[DRAIN1] A handshake that is pending when the server starts to drain gets 503, like later ones."""
     handshake = WaitingHandshake(auth, clock)
     deciding = await handshake.knock()

@@ -58,7 +58,7 @@ class QuietLine:
         self.reading = True
 
 
-async def test_nothing_is_left_to_do_after_the_end():
+async def test_an_expired_connection_waits_for_the_close_frame():
     """[TOK3] After its token expired a connection only waits for the Close frame, and sets no further timer."""
     clock = Clock()
     node = Node(MemoryStore(Disorder(0)), clock, None)
@@ -90,7 +90,7 @@ LONG = {
 
 
 @pytest.mark.parametrize("kind", LONG)
-async def test_long_frames_that_wait_are_few(kind):
+async def test_pending_long_frames_are_bounded(kind):
     """[SLOW1] Frames that wait for the store are bounded in bytes: above two maximum frames, reading is paused."""
     store = MemoryStore(Disorder(0))
     store.groups[uuid_of(1)] = Group(uuid_of(1), creator=2, code="")

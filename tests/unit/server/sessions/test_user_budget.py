@@ -90,7 +90,7 @@ async def test_released_one_at_a_time():
     assert log == ["release a", "release b", "release c"]
 
 
-async def test_what_is_kept_of_a_user():
+async def test_a_full_budget_is_deleted():
     """[FLOOD4] A user's budget is deleted once it is full again; a connection that ends is not resumed."""
     clock, log = Clock(), []
     budgets = UserBudgets(frame_rate=50, clock=clock)
