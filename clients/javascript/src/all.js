@@ -16,5 +16,5 @@ Object.assign(parts, {
   verify: async () => verify,
 });
 
-export { OrbitalApi } from './rest.js';
+export { OrbitalApi, isEpochChanged } from './rest.js';
 export * from './index.js';

@@ -5,11 +5,12 @@ import { uuid } from './uuid.js';
 /** @import {Store} from './stores.js' */
 
 /**
- * What can be sent. `timestamp` is the time of `send()` when left out.
+ * What can be sent. `timestamp` is the time of `send()` when left out. `if_epoch` is the group's epoch that it was encrypted for: when the
+ * group's is higher, the draft is refused with `EPOCH_CHANGED` and dropped, so that it can be encrypted again.
  *
- * @typedef {{type: 'message', encrypted_envelope: string, timestamp?: number}
- *   | {type: 'thread', encrypted_title: string, encrypted_body: string, root_message_id?: string}
- *   | {type: 'reply', thread_id: string, encrypted_body: string, message_id?: string}} Draft
+ * @typedef {{type: 'message', encrypted_envelope: string, timestamp?: number, if_epoch?: number}
+ *   | {type: 'thread', encrypted_title: string, encrypted_body: string, root_message_id?: string, if_epoch?: number}
+ *   | {type: 'reply', thread_id: string, encrypted_body: string, message_id?: string, if_epoch?: number}} Draft
  */
 
 /**

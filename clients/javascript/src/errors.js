@@ -59,3 +59,15 @@ export class OrbitalError extends Error {
  */
 export const wrap = (code, cause) =>
   cause instanceof OrbitalError ? cause : new OrbitalError(code, String(/** @type {any} */ (cause)?.message ?? cause), { cause });
+
+/** @typedef {OrbitalError & {code: 'EPOCH_CHANGED', details: {epoch: number}}} EpochChanged A post was refused: the group's members or devices changed since its `if_epoch`. */
+
+/**
+ * Whether a post was refused since the group's epoch is above its `if_epoch`: process the log up to `error.details.epoch`, encrypt again, and post
+ * again.
+ *
+ * @param {unknown} error
+ * @returns {error is EpochChanged}
+ */
+export const isEpochChanged = (error) =>
+  error instanceof OrbitalError && error.code === 'EPOCH_CHANGED' && Number.isSafeInteger(error.details.epoch);

@@ -38,7 +38,9 @@ export { localStorageStore, memoryStore } from './stores.js';
  * @typedef {import('./subscription.js').SubscribeOptions} SubscribeOptions
  * @typedef {import('./subscription.js').Subscription} Subscription
  * @typedef {import('./subscription.js').Violation} Violation
+ * @typedef {import('./errors.js').EpochChanged} EpochChanged
  * @typedef {import('./wire.js').Frame} Frame
+ * @typedef {import('./wire.js').KeysLow} KeysLow
  * @typedef {import('./wire.js').OrbitalEvent} OrbitalEvent
  * @typedef {import('./wire.js').OtherEvent} OtherEvent
  * @typedef {import('./wire.js').TypingIndicator} TypingIndicator

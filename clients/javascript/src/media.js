@@ -42,6 +42,8 @@ const TOO_SLOW = `the download is too slow: less than ${PROGRESS_BYTES} bytes ca
  * @property {string} encrypted_metadata
  * @property {string} encryption_iv
  * @property {string | undefined} [media_id] A UUID; give that of an upload that was aborted, and only what the server lacks is sent.
+ * @property {number | undefined} [if_epoch] The group's epoch that `encrypted_metadata` was encrypted for: when the group's is higher, `EPOCH_CHANGED`
+ *   is thrown and nothing is posted. Call again with the same `media_id` and the newer epoch, or delete the medium first if its metadata changes.
  * @property {((progress: Progress) => void) | undefined} [onProgress]
  * @property {AbortSignal | undefined} [signal] Aborts the upload; it can be resumed.
  * @property {number | undefined} [max_bytes] The server's limit for a file, if it is not 500 MiB: what is larger is refused before a byte is sent.
@@ -69,7 +71,8 @@ const TOO_SLOW = `the download is too slow: less than ${PROGRESS_BYTES} bytes ca
  *   aborted.
  */
 export async function uploadMedia(api, options) {
-  const { thread_id, data, encrypted_metadata, encryption_iv, media_id = uuid(), onProgress, signal, max_bytes = MAX_FILE_BYTES } = options;
+  const { thread_id, data, encrypted_metadata, encryption_iv, media_id = uuid() } = options;
+  const { if_epoch, onProgress, signal, max_bytes = MAX_FILE_BYTES } = options;
   const total = data instanceof Blob ? data.size : options.size;
   if (!total) throw new OrbitalError('VALIDATION_ERROR', 'a medium has at least one byte, and a stream needs its `size`');
   if (total > max_bytes)
@@ -95,7 +98,8 @@ export async function uploadMedia(api, options) {
    */
   const send = async (index, bytes) => {
     const form = new FormData();
-    const fields = { media_id, thread_id, chunk_index: index, total_chunks, encrypted_metadata, encryption_iv };
+    const epoch = if_epoch === undefined ? {} : { if_epoch };
+    const fields = { media_id, thread_id, chunk_index: index, total_chunks, encrypted_metadata, encryption_iv, ...epoch };
     for (const [name, value] of Object.entries(fields)) form.set(name, String(value));
     form.set('chunk', new Blob([bytes]), 'chunk');
     await patiently(abort.signal, async () => {
@@ -143,7 +147,7 @@ export async function uploadMedia(api, options) {
       api.request(
         'POST',
         '/api/media/upload/complete',
-        { body: JSON.stringify({ media_id }), headers: { 'Content-Type': 'application/json' }, signal: abort.signal },
+        { body: JSON.stringify({ media_id, if_epoch }), headers: { 'Content-Type': 'application/json' }, signal: abort.signal },
         (response) => readJson(response, 'expires_at'),
       ),
     );

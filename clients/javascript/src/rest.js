@@ -1,17 +1,15 @@
 /** The REST side: one method for each path of the protocol. Loaded when first used. */
-import { OrbitalError } from './errors.js';
-import { Http, readJson } from './http.js';
+import { KeyRequests } from './key-requests.js';
 import { PAGE, textPage } from './log.js';
-import { uuid } from './uuid.js';
+
+export { isEpochChanged } from './errors.js';
+export { MAX_LIST } from './requests.js';
 
 /** @import {TextPage} from './log.js' */
 /** @import {About, GroupCreated, GroupJoined, InviteCode, LoggedIn, Messages, Online, Replies, SignedUp, Threads, ThreadWithMedia} from './api-types.js' */
+/** @import {PostOptions} from './requests.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
-/** The most entries that a method collects into one list; the iterators have no such limit. */
-export const MAX_LIST = 100_000;
-
-/** @typedef {{key?: string, signal?: AbortSignal}} PostOptions `key`: the `Idempotency-Key` (1–128 visible ASCII): the same request under the same key counts once. Left out, each call has its own, so that a repetition by the browser or a proxy counts once; give yours to repeat a call whose answer was lost. */
 /** @typedef {import('./api-types.js').Thread} Thread */
 /** @typedef {import('./api-types.js').ThreadReply} Reply */
 /** @typedef {import('./api-types.js').Medium} Media */
@@ -26,95 +24,17 @@ export const MAX_LIST = 100_000;
 /** @typedef {import('./api-types.js').MessageBody} MessageBody */
 /** @typedef {import('./api-types.js').ThreadBody} ThreadBody */
 /** @typedef {import('./api-types.js').ReplyBody} ReplyBody */
-
 /** @typedef {Omit<OrbitalApi, 'url' | 'credentials'>} RestMethods What `client.api` has. */
 
 const id = encodeURIComponent;
 
 /** The server's REST side. Every method returns the answer's body, or throws an OrbitalError with the server's code. */
-export class OrbitalApi extends Http {
-  /**
-   * Make a request with a JSON body, and return the answer's body.
-   *
-   * @param {string} method
-   * @param {string} path
-   * @param {string} [gives] A member that the server's answer has; left out, it has no body.
-   * @param {unknown} [body]
-   * @param {PostOptions} [options]
-   * @returns {Promise<any>}
-   */
-  #json(method, path, gives, body, { key, signal } = {}) {
-    const headers = { ...(body ? { 'Content-Type': 'application/json' } : {}), ...(key ? { 'Idempotency-Key': key } : {}) };
-    return this.request(method, path, { headers, signal, ...(body ? { body: JSON.stringify(body) } : {}) }, (response) =>
-      readJson(response, gives),
-    );
-  }
-
-  /**
-   * Post what must count once.
-   *
-   * @param {string} path
-   * @param {string} gives
-   * @param {unknown} body
-   * @param {PostOptions} [options]
-   */
-  #once(path, gives, body, options) {
-    return this.#json('POST', path, gives, body, { ...options, key: options?.key ?? uuid() });
-  }
-
-  /**
-   * @param {string} path
-   * @param {string} gives
-   * @param {Record<string, string | number | undefined>} [query]
-   */
-  #get(path, gives, query = {}) {
-    const search = new URLSearchParams();
-    for (const [name, value] of Object.entries(query)) if (value !== undefined) search.set(name, String(value));
-    return this.#json('GET', path + (`${search}` && `?${search}`), gives);
-  }
-
-  /**
-   * Iterate over a list that is paged by offset. An entry that moves to the next page meanwhile, since another was added before it, is yielded once.
-   *
-   * @param {string} path
-   * @param {string} gives
-   * @param {string} name The member that identifies an entry.
-   * @param {{limit?: number, offset?: number, sort?: string}} [query]
-   * @returns {AsyncGenerator<any, void, undefined>}
-   */
-  async *#each(path, gives, name, query = {}) {
-    let before = new Set();
-    for (let offset = query.offset ?? 0; ; ) {
-      const page = await this.#get(path, gives, { ...query, offset: offset || query.offset });
-      const entries = page[gives];
-      const ids = new Set();
-      for (const entry of entries) {
-        ids.add(entry[name]);
-        if (!before.has(entry[name])) yield entry;
-      }
-      if (!page.has_more || !entries.length) return;
-      before = ids;
-      offset += entries.length;
-    }
-  }
-
-  /**
-   * @param {string} path
-   * @param {string} gives
-   * @param {string} name
-   */
-  async #all(path, gives, name) {
-    const all = [];
-    for await (const entry of this.#each(path, gives, name))
-      if (all.push(entry) > MAX_LIST) throw new OrbitalError('TOO_LARGE', `${path} has more than ${MAX_LIST} entries`);
-    return all;
-  }
-
+export class OrbitalApi extends KeyRequests {
   // Accounts
 
   /** The name of the place, its version and limits, and whether a sign-up needs an invitation. @returns {Promise<About>} */
   about() {
-    return this.#get('/api/about', 'signups');
+    return this.get('/api/about', 'signups');
   }
 
   /**
@@ -125,7 +45,7 @@ export class OrbitalApi extends Http {
    * @returns {Promise<SignedUp>}
    */
   async signup(body, options) {
-    return this.#enter(await this.#once('/api/signup', 'token', body, options));
+    return this.#enter(await this.once('/api/signup', 'token', body, options));
   }
 
   /**
@@ -135,7 +55,7 @@ export class OrbitalApi extends Http {
    * @returns {Promise<LoggedIn>}
    */
   async login(body) {
-    return this.#enter(await this.#json('POST', '/api/login', 'token', body));
+    return this.#enter(await this.json('POST', '/api/login', 'token', body));
   }
 
   /** @param {any} answer */
@@ -146,19 +66,19 @@ export class OrbitalApi extends Http {
 
   /** Revoke the token: it opens nothing any more, and its connections are closed. @returns {Promise<void>} */
   async logout() {
-    await this.#json('POST', '/api/logout');
+    await this.json('POST', '/api/logout');
   }
 
   // Groups
 
   /** All groups that the caller is in. @returns {Promise<Group[]>} */
   groups() {
-    return this.#all('/api/groups', 'groups', 'group_id');
+    return this.all('/api/groups', 'groups', 'group_id');
   }
 
   /** The same, one after the other, read page by page. @param {{limit?: number}} [query] @returns {AsyncGenerator<Group, void, undefined>} */
   eachGroup(query) {
-    return this.#each('/api/groups', 'groups', 'group_id', query);
+    return this.each('/api/groups', 'groups', 'group_id', query);
   }
 
   /**
@@ -167,7 +87,7 @@ export class OrbitalApi extends Http {
    * @returns {Promise<GroupCreated>}
    */
   createGroup(body, options) {
-    return this.#once('/api/groups', 'group_id', body, options);
+    return this.once('/api/groups', 'group_id', body, options);
   }
 
   /**
@@ -176,12 +96,12 @@ export class OrbitalApi extends Http {
    * @returns {Promise<GroupJoined>}
    */
   joinGroup(body, options) {
-    return this.#once('/api/groups/join', 'group_id', body, options);
+    return this.once('/api/groups/join', 'group_id', body, options);
   }
 
   /** @param {string} groupId @returns {Promise<Member[]>} */
   members(groupId) {
-    return this.#all(`/api/groups/${id(groupId)}/members`, 'members', 'user_id');
+    return this.all(`/api/groups/${id(groupId)}/members`, 'members', 'user_id');
   }
 
   /**
@@ -192,29 +112,29 @@ export class OrbitalApi extends Http {
    * @returns {Promise<void>}
    */
   async removeMember(groupId, userId) {
-    await this.#json('DELETE', `/api/groups/${id(groupId)}/members/${id(userId)}`);
+    await this.json('DELETE', `/api/groups/${id(groupId)}/members/${id(userId)}`);
   }
 
   /** Replace the invite code (the creator only). @param {string} groupId @returns {Promise<InviteCode>} */
   newInviteCode(groupId) {
-    return this.#json('POST', `/api/groups/${id(groupId)}/invite-codes`, 'invite_code');
+    return this.json('POST', `/api/groups/${id(groupId)}/invite-codes`, 'invite_code');
   }
 
   /** @param {string} groupId @returns {Promise<Quota>} */
   quota(groupId) {
-    return this.#get(`/api/groups/${id(groupId)}/quota`, 'max_bytes');
+    return this.get(`/api/groups/${id(groupId)}/quota`, 'max_bytes');
   }
 
   /** Who is connected, anywhere in the cluster. @param {string} groupId @returns {Promise<Online[]>} */
   presence(groupId) {
-    return this.#all(`/api/groups/${id(groupId)}/presence`, 'online', 'user_id');
+    return this.all(`/api/groups/${id(groupId)}/presence`, 'online', 'user_id');
   }
 
   // Messages and events
 
   /** @param {MessageBody} body @param {PostOptions} [options] @returns {Promise<MessagePosted>} */
   postMessage(body, options) {
-    return this.#once('/v1/messages', 'message_id', body, options);
+    return this.once('/v1/messages', 'message_id', body, options);
   }
 
   /**
@@ -224,7 +144,7 @@ export class OrbitalApi extends Http {
    * @returns {Promise<Messages>}
    */
   messages(query) {
-    return this.#get('/v1/messages', 'messages', query);
+    return this.get('/v1/messages', 'messages', query);
   }
 
   /**
@@ -251,7 +171,7 @@ export class OrbitalApi extends Http {
    * @throws {OrbitalError} `GONE` with `details.oldest_seq` when some of them are no longer kept.
    */
   events(query) {
-    return this.#get('/v1/events', 'events', query);
+    return this.get('/v1/events', 'events', query);
   }
 
   /**
@@ -298,7 +218,7 @@ export class OrbitalApi extends Http {
 
   /** @param {ThreadBody} body @param {PostOptions} [options] @returns {Promise<ThreadPosted>} */
   createThread(body, options) {
-    return this.#once('/api/threads', 'thread_id', body, options);
+    return this.once('/api/threads', 'thread_id', body, options);
   }
 
   /**
@@ -307,7 +227,7 @@ export class OrbitalApi extends Http {
    * @returns {Promise<Threads>}
    */
   threads(groupId, query) {
-    return this.#get(`/api/groups/${id(groupId)}/threads`, 'threads', query);
+    return this.get(`/api/groups/${id(groupId)}/threads`, 'threads', query);
   }
 
   /**
@@ -318,12 +238,12 @@ export class OrbitalApi extends Http {
    * @returns {AsyncGenerator<Thread, void, undefined>}
    */
   eachThread(groupId, query) {
-    return this.#each(`/api/groups/${id(groupId)}/threads`, 'threads', 'thread_id', query);
+    return this.each(`/api/groups/${id(groupId)}/threads`, 'threads', 'thread_id', query);
   }
 
   /** A thread with its first 100 media; `threadMedia` lists all. @param {string} threadId @returns {Promise<ThreadWithMedia>} */
   thread(threadId) {
-    return this.#get(`/api/threads/${id(threadId)}`, 'thread_id');
+    return this.get(`/api/threads/${id(threadId)}`, 'thread_id');
   }
 
   /**
@@ -332,7 +252,7 @@ export class OrbitalApi extends Http {
    * @returns {Promise<Replies>}
    */
   replies(threadId, query) {
-    return this.#get(`/api/threads/${id(threadId)}/replies`, 'replies', query);
+    return this.get(`/api/threads/${id(threadId)}/replies`, 'replies', query);
   }
 
   /**
@@ -343,33 +263,33 @@ export class OrbitalApi extends Http {
    * @returns {AsyncGenerator<Reply, void, undefined>}
    */
   eachReply(threadId, query) {
-    return this.#each(`/api/threads/${id(threadId)}/replies`, 'replies', 'reply_id', query);
+    return this.each(`/api/threads/${id(threadId)}/replies`, 'replies', 'reply_id', query);
   }
 
   /** @param {string} threadId @param {ReplyBody} body @param {PostOptions} [options] @returns {Promise<ReplyPosted>} */
   createReply(threadId, body, options) {
-    return this.#once(`/api/threads/${id(threadId)}/replies`, 'reply_id', body, options);
+    return this.once(`/api/threads/${id(threadId)}/replies`, 'reply_id', body, options);
   }
 
   // Media: what moves bytes is in media.js
 
   /** What is known of a medium, also of one that has expired; `downloaded_by` lists who has it. @param {string} mediaId @returns {Promise<MediaInfo>} */
   media(mediaId) {
-    return this.#get(`/api/media/${id(mediaId)}/info`, 'media_id');
+    return this.get(`/api/media/${id(mediaId)}/info`, 'media_id');
   }
 
   /** Report to the group that the caller has a medium; its `info` lists who has. @param {string} mediaId @returns {Promise<void>} */
   async mediaDownloaded(mediaId) {
-    await this.#json('POST', `/api/media/${id(mediaId)}/downloaded`);
+    await this.json('POST', `/api/media/${id(mediaId)}/downloaded`);
   }
 
   /** Delete a medium before its time, or abort an upload. @param {string} mediaId @returns {Promise<void>} */
   async deleteMedia(mediaId) {
-    await this.#json('DELETE', `/api/media/${id(mediaId)}`);
+    await this.json('DELETE', `/api/media/${id(mediaId)}`);
   }
 
   /** @param {string} threadId @returns {Promise<Media[]>} */
   threadMedia(threadId) {
-    return this.#all(`/api/threads/${id(threadId)}/media`, 'media', 'media_id');
+    return this.all(`/api/threads/${id(threadId)}/media`, 'media', 'media_id');
   }
 }

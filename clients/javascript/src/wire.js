@@ -10,6 +10,7 @@
 /** @typedef {{user_id: string, device_id: number, change: 'added' | 'identity' | 'removed', identity_key: string}} IdentityChanged */
 /** @typedef {{keys_id: string, group_id: string, sender_id: string, encrypted_envelope: string}} NewKeys */
 /** @typedef {{record_id: string, group_id: string, author_id: string, record: string, created_at: string}} NewRecord */
+/** @typedef {{device_id: number, pre_keys: number, kyber_pre_keys: number, hpke_pre_keys: number}} KeysLow A device of the user's whose stock of one-time keys is low, and what is left. */
 /** @typedef {{thread_id: string, user_id: string, username: string, is_typing: boolean}} TypingIndicator */
 /** @typedef {{user_id: string, username: string, connected_at: string, session_id?: string, heartbeat_seconds?: number, max_frame_bytes?: number, expires_at?: string}} AuthSuccess */
 
@@ -47,6 +48,8 @@
  *   | {type: 'new_record', data: NewRecord}
  * )} OrbitalEvent
  */
+
+/** @typedef {Extract<OrbitalEvent, {type: 'new_keys'}>} NewKeysEvent */
 
 /**
  * Any frame, before it is known which.

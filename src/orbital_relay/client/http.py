@@ -254,9 +254,11 @@ class Http:
             if not page.has_more or not count(page):
                 return
 
-    async def _act(self, method: str, path: str) -> None:
+    async def _act(self, method: str, path: str, *, body: Mapping[str, Any] | None = None) -> None:
         """Make a request whose answer is 204; any other 2xx is not the server's."""
-        got = await self._request(method, path)
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        got = await self._request(method, path, content=content, headers=headers)
         if got.status != 204:
             raise BadAnswer(f"The response does not follow Orbital's protocol: {got.status} in place of 204.")
 

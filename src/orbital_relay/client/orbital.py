@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import BinaryIO
 
 from orbital_relay.client import media, responses
-from orbital_relay.client.api.bodies import encoded, reply_body, reply_path, thread_body
+from orbital_relay.client.api.bodies import encoded, message_body, reply_body, reply_path, thread_body
 from orbital_relay.client.clocks import now_ms
 from orbital_relay.client.events import (
     Position,
@@ -96,7 +96,12 @@ class Orbital(Life):
     # Public: posting
 
     async def send(
-        self, group_id: str, encrypted_envelope: bytes | str, *, idempotency_key: str | None = None
+        self,
+        group_id: str,
+        encrypted_envelope: bytes | str,
+        *,
+        if_epoch: int | None = None,
+        idempotency_key: str | None = None,
     ) -> responses.MessageSent:
         """
         Post a message; returns when the server has it, however long that takes.
@@ -107,14 +112,16 @@ class Orbital(Life):
         Args:
             group_id: The group.
             encrypted_envelope: The envelope: bytes, or text that is base64 already.
+            if_epoch: The group's epoch that it was encrypted for.
             idempotency_key: For a post that your own program may repeat; a new one when None.
 
         Raises:
-            ApiError: If the server refuses it for good.
+            ApiError: If the server refuses it for good; with code `EPOCH_CHANGED` and `details["epoch"]` when the
+                group's epoch is above `if_epoch`: the post is dropped, so that it can be encrypted again.
             OutboxFull, OutboxExpired, Discarded, Closed: As the names say.
         """
         self._check_used()
-        body = {"conversation_id": group_id, "encrypted_envelope": encoded(encrypted_envelope), "timestamp": now_ms()}
+        body = message_body(group_id, encoded(encrypted_envelope), now_ms(), if_epoch)
         return await self._outbox.post(group_id, "/v1/messages", body, responses.MessageSent, key=idempotency_key)
 
     async def open_thread(
@@ -124,11 +131,12 @@ class Orbital(Life):
         encrypted_body: bytes | str,
         *,
         root_message_id: str | None = None,
+        if_epoch: int | None = None,
         idempotency_key: str | None = None,
     ) -> responses.ThreadCreated:
         """Open a thread; the same promises as `send`."""
         self._check_used()
-        body = thread_body(group_id, encoded(encrypted_title), encoded(encrypted_body), root_message_id)
+        body = thread_body(group_id, encoded(encrypted_title), encoded(encrypted_body), root_message_id, if_epoch)
         created = await self._outbox.post(group_id, "/api/threads", body, responses.ThreadCreated, key=idempotency_key)
         self._know_thread(created.thread_id, group_id)
         return created
@@ -140,6 +148,7 @@ class Orbital(Life):
         *,
         group_id: str | None = None,
         message_id: str | None = None,
+        if_epoch: int | None = None,
         idempotency_key: str | None = None,
     ) -> responses.ReplyCreated:
         """
@@ -151,11 +160,12 @@ class Orbital(Life):
             group_id: The thread's group, to keep the reply in order with the group's other posts. Not needed for a
                 thread that this client opened or received an event of; without it the order holds within the thread.
             message_id: The message that carries it.
+            if_epoch: As in `send`.
             idempotency_key: For a post that your own program may repeat; a new one when None.
         """
         self._check_used()
         lane = group_id or self._thread_groups.get(thread_id) or f"thread:{thread_id}"
-        body = reply_body(encoded(encrypted_body), message_id)
+        body = reply_body(encoded(encrypted_body), message_id, if_epoch)
         return await self._outbox.post(lane, reply_path(thread_id), body, responses.ReplyCreated, key=idempotency_key)
 
     @property
@@ -198,6 +208,7 @@ class Orbital(Life):
         encrypted_metadata: bytes | str,
         encryption_iv: bytes | str,
         media_id: str | None = None,
+        if_epoch: int | None = None,
         progress: media.Progress | None = None,
     ) -> responses.MediaStored:
         """Send an encrypted file to a thread; `orbital_relay.client.media.upload` has the details."""
@@ -208,6 +219,7 @@ class Orbital(Life):
             encrypted_metadata=encoded(encrypted_metadata),
             encryption_iv=encoded(encryption_iv),
             media_id=media_id,
+            if_epoch=if_epoch,
             progress=progress,
             backoff=self._backoff,
         )

@@ -11,8 +11,10 @@ import type {
   DownloadOptions,
   Downloaded,
   Draft,
+  EpochChanged,
   Frame,
   Group,
+  KeysLow,
   Media,
   MediaInfo,
   Member,
@@ -42,7 +44,7 @@ import type {
 import { BACKOFF, Chain, Cursor, Sha256, delayMs, digest, firstPrev, prevOf, readFrame, wakeMs } from '@orbital-relay/client/rules';
 import type { BackoffNumbers, Reading, Verdict } from '@orbital-relay/client/rules';
 import { useConnectionState, useGroupEvents, useTyping } from '@orbital-relay/client/react';
-import { OrbitalApi } from '@orbital-relay/client/rest';
+import { OrbitalApi, isEpochChanged } from '@orbital-relay/client/rest';
 
 /** A value of exactly this type, both ways. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -88,6 +90,7 @@ client.on('reset', ({ last, seq, reason }, reset: Reset) => console.log(last, se
 client.on('caught_up', ({ seq }, item: CaughtUp) => console.log(seq, item.type));
 client.on('typing_indicator', (data: TypingIndicator) => console.log(data.username, data.is_typing));
 client.on('auth_success', ({ user_id, expires_at }) => console.log(user_id, expires_at?.length));
+client.on('keys_low', (low: KeysLow) => console.log(low.device_id.toFixed(), low.hpke_pre_keys.toFixed()));
 client.on('sent', ({ key, answer }) => console.log(key, answer.seq.toFixed()));
 client.on('open', ({ status }) => console.log(status));
 client.on('failed', ({ error, draft }) => console.log(error.code, draft.type));
@@ -128,8 +131,10 @@ for await (const item of subscription) {
       console.log(item.data.device_id);
       break;
     case 'new_keys':
+      console.log(item.seq, item.data.encrypted_envelope, item.data.sender_id);
+      break;
     case 'new_record':
-      console.log(item.seq, Object.keys(item.data));
+      console.log(item.data.record, item.data.author_id);
       break;
     case 'reset':
       same<typeof item.data.reason, ResetReason>();
@@ -173,6 +178,11 @@ const { thread_id } = await client.send(
 );
 const { reply_id } = await client.send('group', { type: 'reply', thread_id, encrypted_body: 'AAAA' });
 await client.send('group', draft);
+await client.send('group', { type: 'reply', thread_id, encrypted_body: 'AAAA', if_epoch: 5 }).catch((refused: unknown) => {
+  if (!isEpochChanged(refused)) throw refused;
+  same<typeof refused, EpochChanged>();
+  console.log(refused.details.epoch.toFixed());
+});
 // @ts-expect-error a reply needs its thread
 client.send('group', { type: 'reply', encrypted_body: 'AAAA' });
 const pending: Pending[] = await client.pending();
@@ -193,6 +203,7 @@ const upload: UploadOptions = {
 const uploaded: Uploaded = await client.uploadMedia(upload);
 await client.uploadMedia({ ...upload, data: new Blob(['x']).stream(), size: 1, media_id: uploaded.media_id });
 const download: DownloadOptions = { sha256: uploaded.sha256 };
+await client.uploadMedia({ ...upload, if_epoch: 5 });
 const { blob, encryption_iv }: Downloaded = await client.downloadMedia(uploaded.media_id, download);
 console.log(blob.size, encryption_iv?.length);
 
@@ -231,6 +242,25 @@ for (const one of [api, alone]) {
   const reply = await one.createReply(thread.thread_id, { encrypted_body: 'AAAA' });
   const media: Media[] = await one.threadMedia(thread.thread_id);
   const medium: MediaInfo = await one.media('m');
+  const { device_id, counts } = await one.publishKeys({ identity_key: 'AAAA', suites: 2 }, { key: 'k' });
+  const [device] = await one.devices(group_id);
+  for await (const { user_id, identity_key } of one.eachDevice(group_id)) console.log(user_id, identity_key);
+  const [bundle] = await one.claimKeys(group_id, [{ user_id, device_id, suite: 16 }]);
+  // @ts-expect-error a suite is 1 or 16
+  one.claimKeys(group_id, [{ user_id, device_id, suite: 2 }]);
+  const [own] = await one.keyCounts();
+  await one.removeDevice(device_id);
+  const { keys_id } = await one.postKeys({ group_id, encrypted_envelope: 'AAAA', if_epoch: 5 });
+  const keys = await one.keyMessages({ group_id, limit: 5 });
+  for await (const { type, data } of one.eachKeyMessage({ group_id })) console.log(type === 'new_keys', data.sender_id);
+  const { record_id } = await one.postRecord(group_id, { record: 'AAAA', if_epoch: 5 });
+  const [record] = await one.records(group_id);
+  for await (const { author_id } of one.eachRecord(group_id)) console.log(author_id);
+  const { mailbox } = await one.openMailbox();
+  await one.fillMailbox(mailbox, 'AAAA');
+  const mail: string | undefined = await one.readMailbox(mailbox, { wait: 5 });
+  console.log(counts.pre_keys, device?.suites, bundle?.hpke_pre_key?.id, own?.hpke_pre_keys, keys_id, keys.events[0]?.data.keys_id);
+  console.log(record_id, record?.record, mail?.length);
   const { ticket } = await one.wsTicket();
   await one.logout();
   console.log(

@@ -38,18 +38,34 @@ def encoded(encrypted: bytes | str) -> str:
     return base64.b64encode(encrypted).decode("ascii") if isinstance(encrypted, bytes) else encrypted
 
 
+def given(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body without the fields that were left out (None)."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def message_body(
+    conversation_id: str, encrypted_envelope: str, timestamp: int, if_epoch: int | None = None
+) -> dict[str, Any]:
+    """Make the body of `POST /v1/messages`."""
+    body = {"conversation_id": conversation_id, "encrypted_envelope": encrypted_envelope, "timestamp": timestamp}
+    return given({**body, "if_epoch": if_epoch})
+
+
 def thread_body(
-    group_id: str, encrypted_title: str, encrypted_body: str, root_message_id: str | None
+    group_id: str,
+    encrypted_title: str,
+    encrypted_body: str,
+    root_message_id: str | None,
+    if_epoch: int | None = None,
 ) -> dict[str, Any]:
     """Make the body of `POST /api/threads`."""
     body = {"group_id": group_id, "encrypted_title": encrypted_title, "encrypted_body": encrypted_body}
-    return body if root_message_id is None else {**body, "root_message_id": root_message_id}
+    return given({**body, "root_message_id": root_message_id, "if_epoch": if_epoch})
 
 
-def reply_body(encrypted_body: str, message_id: str | None) -> dict[str, Any]:
+def reply_body(encrypted_body: str, message_id: str | None, if_epoch: int | None = None) -> dict[str, Any]:
     """Make the body of a reply's POST."""
-    body = {"encrypted_body": encrypted_body}
-    return body if message_id is None else {**body, "message_id": message_id}
+    return given({"encrypted_body": encrypted_body, "message_id": message_id, "if_epoch": if_epoch})
 
 
 def reply_path(thread_id: str) -> str:

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from orbital_relay.client import responses
-from orbital_relay.client.api.bodies import key_or_new, segment
-from orbital_relay.client.http import Http
+from orbital_relay.client.api.bodies import given, key_or_new, segment
+from orbital_relay.client.api.log import event_from
+from orbital_relay.client.errors import BadAnswer
+from orbital_relay.client.events import NewKeys
+from orbital_relay.client.http import Http, decode
+
+
+class _KeyMessages(msgspec.Struct):
+    """A page of `new_keys` events as texts."""
+
+    events: list[msgspec.Raw]
+    has_more: bool
 
 
 class KeyRequests(Http):
-    """Devices and keys: publish, claim, list, remove; records and envelopes with keys."""
+    """Devices and keys: publish, claim, list, remove; records, envelopes with keys, mailboxes for linking."""
 
     async def publish_keys(
         self, keys: Mapping[str, Any], *, idempotency_key: str | None = None
@@ -66,15 +78,33 @@ class KeyRequests(Http):
         Raises:
             ApiError: With code `EPOCH_CHANGED` and `details["epoch"]` when the group's epoch is above `if_epoch`.
         """
-        body = {"group_id": group_id, "encrypted_envelope": encrypted_envelope, "if_epoch": if_epoch}
+        body = given({"group_id": group_id, "encrypted_envelope": encrypted_envelope, "if_epoch": if_epoch})
         key = key_or_new(idempotency_key)
         return await self._call("POST", "/v1/key-messages", responses.KeysPosted, body=body, key=key)
+
+    async def iter_key_messages(self, group_id: str, *, after_seq: int = 0) -> AsyncIterator[NewKeys]:
+        """
+        Iterate over a group's `new_keys` events after a number, a page at a time, also those that the log has not kept.
+
+        Their hashes are those of the stored frames.
+        """
+        while True:
+            query = {"group_id": group_id, "after_seq": after_seq or None}
+            page = await self._call("GET", "/v1/key-messages", _KeyMessages, query=query)
+            for text in page.events:
+                event = event_from(bytes(text))
+                if not isinstance(event, NewKeys) or event.seq <= after_seq:
+                    raise BadAnswer(f"The list of key messages holds event {event.seq} of the type {event.type!r}.")
+                after_seq = event.seq
+                yield event
+            if not page.has_more or not page.events:
+                return
 
     async def post_record(
         self, group_id: str, record: str, *, if_epoch: int | None = None, idempotency_key: str | None = None
     ) -> responses.RecordCreated:
         """Post a signed record of a group's roster, base64; `if_epoch` as in `post_keys`."""
-        body, key = {"record": record, "if_epoch": if_epoch}, key_or_new(idempotency_key)
+        body, key = given({"record": record, "if_epoch": if_epoch}), key_or_new(idempotency_key)
         path = f"/api/groups/{segment(group_id)}/records"
         return await self._call("POST", path, responses.RecordCreated, body=body, key=key)
 
@@ -84,3 +114,37 @@ class KeyRequests(Http):
         async for page in self._pages(path, responses.RosterRecords, lambda page: len(page.records)):
             for record in page.records:
                 yield record
+
+    # Public: linking a device
+
+    async def open_mailbox(self) -> responses.Mailbox:
+        """Open a mailbox, for a new device that has no token yet; its name is the only key to it."""
+        return await self._call("POST", "/v1/provision", responses.Mailbox, anonymous=True)
+
+    async def fill_mailbox(self, mailbox: str, encrypted_message: str) -> None:
+        """
+        Put the one message into a mailbox, from a device with a token; the same message again changes nothing.
+
+        Args:
+            mailbox: Its name, as the new device shows it.
+            encrypted_message: Base64 of up to 64 KiB.
+
+        Raises:
+            ApiError: `CONFLICT` when another message is in it, `NOT_FOUND` when it is gone.
+        """
+        await self._act("PUT", f"/v1/provision/{segment(mailbox)}", body={"encrypted_message": encrypted_message})
+
+    async def read_mailbox(self, mailbox: str, *, wait_s: int | None = None) -> str | None:
+        """
+        Wait for the message of a mailbox, and return it in base64; None when no message came in time: call it again.
+
+        Args:
+            mailbox: Its name.
+            wait_s: 0 to 25 seconds; 25 when None.
+
+        Raises:
+            ApiError: `NOT_FOUND` when the mailbox is gone.
+        """
+        path = f"/v1/provision/{segment(mailbox)}"
+        got = await self._request("GET", path, anonymous=True, query={"wait": wait_s})
+        return None if got.status == 204 else decode(got.content, responses.Mail).encrypted_message

@@ -73,7 +73,7 @@ class LogRequests(Http):
             ApiError: With code `GONE` and `details["oldest_seq"]` when events after `after_seq` are no longer kept.
         """
         page = await self.event_frames(group_id, after_seq=after_seq, limit=limit)
-        return EventPage([_event(text) for text in page.frames], page.last_seq, page.has_more)
+        return EventPage([event_from(text) for text in page.frames], page.last_seq, page.has_more)
 
     async def iter_events(self, group_id: str, *, after_seq: int = 0) -> AsyncIterator[Event]:
         """Iterate over a group's log up to its present end, a page at a time."""
@@ -91,7 +91,13 @@ class LogRequests(Http):
         return (await self._request("POST", path, content=body, headers=headers)).content
 
 
-def _event(text: bytes) -> Event:
+def event_from(text: bytes) -> Event:
+    """
+    Read a stored frame.
+
+    Raises:
+        BadAnswer: If it is not an event of a log.
+    """
     try:
         frame = read_frame(text)
     except BadFrame as exc:

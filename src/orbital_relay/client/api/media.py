@@ -11,7 +11,7 @@ import httpx
 import msgspec
 
 from orbital_relay.client import responses
-from orbital_relay.client.api.bodies import segment
+from orbital_relay.client.api.bodies import given, segment
 from orbital_relay.client.errors import BadAnswer
 from orbital_relay.client.http import Http, decode
 
@@ -52,8 +52,15 @@ class MediaRequests(Http):
         chunk: bytes | ChunkSource,
         encrypted_metadata: str,
         encryption_iv: str,
+        if_epoch: int | None = None,
     ) -> responses.ChunkStored | responses.MediaStored:
-        """Send one chunk, of at most 5 MiB; MediaStored when it was the one that completes the medium."""
+        """
+        Send one chunk, of at most 5 MiB; MediaStored when it was the one that completes the medium.
+
+        Raises:
+            ApiError: With code `EPOCH_CHANGED` when the chunk completes the medium and the group's epoch is above
+                `if_epoch`: every chunk is stored, and `complete_upload` with the newer epoch completes the medium.
+        """
         fields = {
             "media_id": media_id,
             "thread_id": thread_id,
@@ -62,6 +69,8 @@ class MediaRequests(Http):
             "encrypted_metadata": encrypted_metadata,
             "encryption_iv": encryption_iv,
         }
+        if if_epoch is not None:
+            fields["if_epoch"] = str(if_epoch)
         source = _source_of(chunk) if isinstance(chunk, bytes) else chunk
         boundary = uuid4().hex
         head, tail = _around(fields, boundary)
@@ -86,9 +95,9 @@ class MediaRequests(Http):
             return decode(answer.content, responses.MediaStored)
         return decode(answer.content, responses.ChunkStored)
 
-    async def complete_upload(self, media_id: str) -> responses.MediaCompleted:
-        """Ask whether a medium is whole; ApiError names the chunks that are missing."""
-        body = {"media_id": media_id}
+    async def complete_upload(self, media_id: str, *, if_epoch: int | None = None) -> responses.MediaCompleted:
+        """Complete a medium, or ask whether it is complete; ApiError names the chunks that are missing."""
+        body = given({"media_id": media_id, "if_epoch": if_epoch})
         return await self._call("POST", "/api/media/upload/complete", responses.MediaCompleted, body=body)
 
     async def media_info(self, media_id: str) -> responses.MediaInfo:

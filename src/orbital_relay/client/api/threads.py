@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from orbital_relay.client import responses
-from orbital_relay.client.api.bodies import key_or_new, reply_body, reply_path, segment, thread_body
+from orbital_relay.client.api.bodies import key_or_new, message_body, reply_body, reply_path, segment, thread_body
 from orbital_relay.client.http import Http
 
 Sort = responses.Sort
@@ -18,7 +18,13 @@ class ThreadRequests(Http):
     # Public: messages
 
     async def post_message(
-        self, conversation_id: str, encrypted_envelope: str, *, timestamp: int, idempotency_key: str | None = None
+        self,
+        conversation_id: str,
+        encrypted_envelope: str,
+        *,
+        timestamp: int,
+        if_epoch: int | None = None,
+        idempotency_key: str | None = None,
     ) -> responses.MessageSent:
         """
         Post a message; `Orbital.send` goes on until the server has it.
@@ -26,14 +32,14 @@ class ThreadRequests(Http):
         Args:
             conversation_id: The group's id.
             encrypted_envelope: The envelope, base64.
-            timestamp: The sender's clock, milliseconds since the epoch.
+            timestamp: The sender's clock, milliseconds since the Unix epoch.
+            if_epoch: The group's epoch that the envelope was encrypted for.
             idempotency_key: The same key for every try of the same post; a new one when None.
+
+        Raises:
+            ApiError: With code `EPOCH_CHANGED` and `details["epoch"]` when the group's epoch is above `if_epoch`.
         """
-        body = {
-            "conversation_id": conversation_id,
-            "encrypted_envelope": encrypted_envelope,
-            "timestamp": timestamp,
-        }
+        body = message_body(conversation_id, encrypted_envelope, timestamp, if_epoch)
         key = key_or_new(idempotency_key)
         return await self._call("POST", "/v1/messages", responses.MessageSent, body=body, key=key)
 
@@ -72,10 +78,11 @@ class ThreadRequests(Http):
         encrypted_body: str,
         *,
         root_message_id: str | None = None,
+        if_epoch: int | None = None,
         idempotency_key: str | None = None,
     ) -> responses.ThreadCreated:
-        """Open a thread; `Orbital.open_thread` goes on until the server has it."""
-        body = thread_body(group_id, encrypted_title, encrypted_body, root_message_id)
+        """Open a thread; `Orbital.open_thread` goes on until the server has it. `if_epoch` as in `post_message`."""
+        body = thread_body(group_id, encrypted_title, encrypted_body, root_message_id, if_epoch)
         key = key_or_new(idempotency_key)
         return await self._call("POST", "/api/threads", responses.ThreadCreated, body=body, key=key)
 
@@ -122,9 +129,10 @@ class ThreadRequests(Http):
         encrypted_body: str,
         *,
         message_id: str | None = None,
+        if_epoch: int | None = None,
         idempotency_key: str | None = None,
     ) -> responses.ReplyCreated:
-        """Reply in a thread; `Orbital.reply` goes on until the server has it."""
-        body = reply_body(encrypted_body, message_id)
+        """Reply in a thread; `Orbital.reply` goes on until the server has it. `if_epoch` as in `post_message`."""
+        body = reply_body(encrypted_body, message_id, if_epoch)
         key = key_or_new(idempotency_key)
         return await self._call("POST", reply_path(thread_id), responses.ReplyCreated, body=body, key=key)

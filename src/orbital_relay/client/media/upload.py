@@ -78,6 +78,7 @@ async def upload(
     encrypted_metadata: str,
     encryption_iv: str,
     media_id: str | None = None,
+    if_epoch: int | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     parallel: int = PARALLEL,
     progress: Progress | None = None,
@@ -93,6 +94,7 @@ async def upload(
         encrypted_metadata: What members learn of it, base64.
         encryption_iv: What they need to decrypt it, base64.
         media_id: The same as before to resume; a new one when None.
+        if_epoch: The group's epoch that the metadata was encrypted for.
         chunk_bytes: Size of a chunk; the same as before to resume.
         parallel: Chunks under way at once.
         progress: Called with the bytes that are there and the bytes in all.
@@ -100,7 +102,8 @@ async def upload(
 
     Raises:
         ValueError: If there is nothing to send, or it is not what the server has the beginning of.
-        ApiError: If the server refuses it: too large, no room, no member.
+        ApiError: If the server refuses it: too large, no room, no member; with code `EPOCH_CHANGED` when the group's
+            epoch is above `if_epoch`: call again with the same `media_id` and the newer epoch.
         UploadInterrupted: If the server cannot be reached, or is in trouble, for some minutes.
     """
     file: BinaryIO | None = None
@@ -125,6 +128,7 @@ async def upload(
             total=total,
             encrypted_metadata=encrypted_metadata,
             encryption_iv=encryption_iv,
+            if_epoch=if_epoch,
             progress=progress,
             backoff=backoff,
         ).run(parallel, resumed=media_id is not None)
@@ -145,6 +149,7 @@ class _Upload:
     total: int
     encrypted_metadata: str
     encryption_iv: str
+    if_epoch: int | None
     progress: Progress | None
     backoff: Backoff
     done_bytes: int = 0
@@ -185,7 +190,7 @@ class _Upload:
 
     async def _completed(self) -> MediaStored:
         """Ask for the answer of an upload whose last answer was lost."""
-        completed = await tried(lambda: self.api.complete_upload(self.media_id), self.backoff)
+        completed = await tried(lambda: self.api.complete_upload(self.media_id, if_epoch=self.if_epoch), self.backoff)
         info = await tried(lambda: self.api.media_info(self.media_id), self.backoff)
         return MediaStored(
             media_id=completed.media_id,
@@ -212,6 +217,7 @@ class _Upload:
             chunk=ChunkSource(length, partial(self.chunks.pieces, index * self.chunk_bytes, length)),
             encrypted_metadata=self.encrypted_metadata,
             encryption_iv=self.encryption_iv,
+            if_epoch=self.if_epoch,
         )
 
     def _length(self, index: int) -> int:
