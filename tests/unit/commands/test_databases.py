@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import click
 import pytest
+from click.testing import CliRunner, Result
 
 from orbital_relay import cli
 
@@ -60,26 +60,30 @@ def commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.
             yield f"{prefix}{name}", command
 
 
-def orbital(name: str, folder: Path, outside: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    """Run a command on a data folder."""
+def orbital(name: str, folder: Path, outside: Path, *more: str) -> Result:
+    """Run a command on a data folder, in this process: a command needs a second to import what a server needs."""
     given = [each.format(outside=outside) for each in ARGUMENTS[name] or []]
-    return subprocess.run(
-        [sys.executable, "-m", "orbital_relay", *name.split(), *given, *more, "--data-dir", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        input="Correct-Horse-7\n",
-        env={key: value for key, value in os.environ.items() if not key.startswith(("ORBITAL_", "DATABASE_"))},
-    )
+    umask = os.umask(0o022)
+    try:
+        return CliRunner().invoke(
+            cli.main,
+            [*name.split(), *given, *more, "--data-dir", str(folder)],
+            input="Correct-Horse-7\n",
+            env={key: None for key in os.environ if key.startswith(("ORBITAL_", "DATABASE_"))},
+        )
+    finally:
+        os.umask(umask)  # a command sets its own
 
 
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a backup of an empty database."""
+    """A folder with a backup of an empty database, an empty database, and one with the user eve."""
     folder = tmp_path_factory.mktemp("outside")
     orbital("migrate", folder / "data", folder)
     orbital("backup", folder / "data", folder)
     (folder / "new.backup").rename(folder / "old.backup")
+    shutil.copytree(folder / "data", folder / "with eve")
+    orbital("user add", folder / "with eve", folder)
     return folder
 
 
@@ -95,15 +99,15 @@ def test_the_list_is_complete() -> None:
 )
 def test_the_database_is_named(name: str, tmp_path: Path, outside: Path) -> None:
     """[DBNAME2] A command prints the database that it uses to standard error first, on success too."""
+    folder = tmp_path / "data"
     if name not in CREATORS:
-        orbital("migrate", tmp_path, outside)
-    if "eve" in (ARGUMENTS[name] or []) and name != "user add":
-        orbital("user add", tmp_path, outside)
+        with_eve = "eve" in (ARGUMENTS[name] or []) and name != "user add"
+        shutil.copytree(outside / ("with eve" if with_eve else "data"), folder)
 
-    done = orbital(name, tmp_path, outside)
+    done = orbital(name, folder, outside)
 
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.splitlines()[0] == f"Database: {tmp_path / 'orbital.db'}"
+    assert done.exit_code == 0, done.output
+    assert done.stderr.splitlines()[0] == f"Database: {folder / 'orbital.db'}"
 
 
 @pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - CREATORS))
@@ -113,7 +117,7 @@ def test_a_wrong_folder_stays_empty(name: str, tmp_path: Path, outside: Path) ->
 
     done = orbital(name, tmp_path / "typo", outside)
 
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stderr.startswith(f"Error: There is no database at {tmp_path / 'typo' / 'orbital.db'}.")
     assert list(tmp_path.iterdir()) == []
     assert sorted(outside.rglob("*")) == before
@@ -126,8 +130,8 @@ def test_a_wrong_folder_gets_no_secret(tmp_path: Path, outside: Path) -> None:
     (tmp_path / "jwt-secret").chmod(0o600)
     right = orbital("token", tmp_path, outside, "--outside")
 
-    assert wrong.returncode == 1
+    assert wrong.exit_code == 1
     assert wrong.stderr.startswith(f"Error: There is no secret at {tmp_path / 'typo' / 'jwt-secret'}.")
     assert not (tmp_path / "typo").exists()
-    assert right.returncode == 0, right.stderr
+    assert right.exit_code == 0, right.stderr
     assert right.stderr == f"Secret: {tmp_path / 'jwt-secret'}\n"
