@@ -184,8 +184,6 @@ class _DurableFrame(msgspec.Struct):
 
 
 _decode_durable = msgspec.json.Decoder(_DurableFrame).decode
-_decode_member_left = msgspec.json.Decoder(MemberLeft).decode
-_decode_member_joined = msgspec.json.Decoder(MemberJoined).decode
 
 
 def open_frame(frame: bytes) -> _DurableFrame:
