@@ -105,7 +105,7 @@ def test_close_frame_cuts_the_reason_between_characters():
 @pytest.mark.parametrize("code", BAD_CODES)
 def test_close_frame_refuses_codes_that_are_never_sent(code: int):
     """[WS2] Encoding a close code that must not be sent raises an error."""
-    with pytest.raises(ValueError, match=str(code)):
+    with pytest.raises(ValueError, match=rf"^{code} is not a close code that may stand in a frame$"):
         close_frame(code)
 
 
@@ -324,3 +324,41 @@ def test_close_with_half_a_code_or_an_invalid_reason():
     """[WS3] A one-byte Close payload is 1002, and a reason that is not UTF-8 is 1007."""
     assert code_of(reader(), CLOSE, b"\x03") == 1002
     assert code_of(reader(), CLOSE, b"\x03\xe8\xff") == 1007
+
+
+REASONS = [
+    # Frames before, as opcode, payload and bits; the frame that is refused; what the Close frame says.
+    ([], (TEXT, b"", {"rsv2": True}), 1002, "a reserved bit is set"),
+    ([], (TEXT, b"", {"rsv3": True}), 1002, "a reserved bit is set"),
+    ([], (TEXT, b"", {"rsv1": True}), 1002, "a reserved bit is set"),
+    ([], (PING, b"", {"fin": False}), 1002, "a control frame is fragmented, compressed or too long"),
+    ([], (PONG, b"", {"rsv1": True}), 1002, "a control frame is fragmented, compressed or too long"),
+    ([], (CLOSE, b"x" * 126, {}), 1002, "a control frame is fragmented, compressed or too long"),
+    ([], (3, b"", {}), 1002, "the opcode is unknown"),
+    ([], (11, b"", {}), 1002, "the opcode is unknown"),
+    ([], (CONTINUATION, b"", {}), 1002, "there is nothing to continue"),
+    ([TEXT], (CONTINUATION, b"", {"rsv1": True}), 1002, "a reserved bit is set on a continuation"),
+    ([TEXT], (TEXT, b"", {}), 1002, "the message before is not finished"),
+    ([], (BINARY, b"", {}), 1003, "only text is taken"),
+    ([], (TEXT, b"x" * 1001, {}), 1009, "a message is over 1000 bytes"),
+    ([TEXT], (CONTINUATION, b"x" * 1001, {"fin": False}), 1009, "a message is over 1000 bytes"),
+    ([], (TEXT, b"\xff", {}), 1007, "text is not UTF-8"),
+    ([TEXT], (CONTINUATION, b"\xff", {"fin": False}), 1007, "text is not UTF-8"),
+    ([], (CLOSE, b"\x03", {}), 1002, "a close code has two bytes"),
+    ([], (CLOSE, b"\x03\xed", {}), 1002, "the close code is invalid"),
+    ([], (CLOSE, b"\x03\xe8\xff", {}), 1007, "text is not UTF-8"),
+]
+
+
+@pytest.mark.parametrize("before, frame, code, reason", REASONS)
+def test_reasons(before: list[int], frame: tuple[int, bytes, dict[str, bool]], code: int, reason: str):
+    """[WSR1] A violation has the close code of its kind and names the broken rule, for the Close frame."""
+    taking = reader()
+    for opcode in before:
+        taking.receive(opcode, b"", fin=False)
+    opcode, payload, bits = frame
+
+    with pytest.raises(Violation) as caught:
+        taking.receive(opcode, payload, **{"fin": True, **bits})
+
+    assert (caught.value.code, caught.value.reason, caught.value.args) == (code, reason, (code, reason))
