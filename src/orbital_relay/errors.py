@@ -113,6 +113,17 @@ class InvitationRefused(SignupsClosed):
         )
 
 
+class ResetRefused(OrbitalError):
+    """The one-time code is unknown, used or expired; the client cannot find out which."""
+
+    code, status = "FORBIDDEN", 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This code is unknown, used or expired. Ask the person who runs this server for a new one.", field="code"
+        )
+
+
 class NotFound(OrbitalError):
     """There is no such thing."""
 

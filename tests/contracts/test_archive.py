@@ -197,8 +197,12 @@ def _rewritten(path: Path, change: Callable[[list[bytes]], list[bytes]]) -> byte
 _FIRST = {"users", "groups", "members", "events", "threads", "replies", "idempotency_keys", "revocations"}
 """The tables of the first schema."""
 _LATER = {
-    "users": {"seen_ms", "disabled_ms", "erase_ms", "erased_ms", "disabled_reason"},
-    "groups": {"delete_ms", "epoch_seq"},
+    "users": {
+        *("seen_ms", "disabled_ms", "erase_ms", "erased_ms", "disabled_reason"),
+        *("admin_ms", "reset_digest", "reset_expires_ms"),
+    },
+    "groups": {"delete_ms", "epoch_seq", "invite_once"},
+    "members": {"admin"},
     "threads": {"active_seq", "active_ms"},
 }
 """What later schemas added to these tables."""
@@ -214,6 +218,7 @@ def _to_first(lines: list[bytes]) -> list[bytes]:
             table = content["table"]
             dropped = {index for index, name in enumerate(content["columns"]) if name in _LATER.get(table, ())}
             content["columns"] = [one for index, one in enumerate(content["columns"]) if index not in dropped]
+            content["binary"] = [one for one in content["binary"] if one in content["columns"]]
         else:
             content = [value for index, value in enumerate(content) if index not in dropped]
         older = json.dumps(content, separators=(",", ":")).encode() if dropped else line

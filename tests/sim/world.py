@@ -312,7 +312,7 @@ class Node:
             append=self.relay.append,
             clock=clock,
             passwords=None,  # type: ignore[arg-type]
-            mint=lambda user_id, _username: user_id,
+            logins=None,  # type: ignore[arg-type]
             online=None,  # type: ignore[arg-type]
             envelope_bytes=10_000,
             invite_days=1,

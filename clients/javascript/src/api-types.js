@@ -77,6 +77,13 @@
  */
 
 /**
+ * The password of the account that is deleted.
+ *
+ * @typedef {object} DeleteAccountBody
+ * @property {string} password
+ */
+
+/**
  * A device of a member.
  *
  * @typedef {object} Device
@@ -177,6 +184,14 @@
  */
 
 /**
+ * A new token, and when it ends.
+ *
+ * @typedef {object} IssuedToken
+ * @property {string} token
+ * @property {string} expires_at
+ */
+
+/**
  * An invite code, and the group's key encrypted for the new member.
  *
  * @typedef {object} JoinBody
@@ -251,6 +266,7 @@
  * @typedef {object} LoginBody
  * @property {string} username
  * @property {string} password
+ * @property {string} [device_name] What the login is called in the list of `GET /api/sessions`, such as the browser and the system; up to 64 characters are kept.
  */
 
 /**
@@ -395,6 +411,16 @@
  */
 
 /**
+ * The caller's account.
+ *
+ * @typedef {object} OwnAccount
+ * @property {string} user_id
+ * @property {string} username
+ * @property {boolean} admin Whether the user is an administrator of this place.
+ * @property {boolean} has_password false for a user who came with a token of another service.
+ */
+
+/**
  * The caller's devices.
  *
  * @typedef {object} OwnDevices
@@ -409,6 +435,14 @@
  * @property {number} kyber_pre_keys
  * @property {number} hpke_pre_keys
  * @property {number} device_id
+ */
+
+/**
+ * The password of now, and the one that replaces it.
+ *
+ * @typedef {object} PasswordBody
+ * @property {string} old_password
+ * @property {string} new_password At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.
  */
 
 /**
@@ -497,6 +531,14 @@
  */
 
 /**
+ * A one-time code from the operator, and another password.
+ *
+ * @typedef {object} ResetBody
+ * @property {string} code Case, spaces and hyphens do not matter.
+ * @property {string} new_password At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.
+ */
+
+/**
  * A record of a group's roster.
  *
  * @typedef {object} RosterRecord
@@ -513,6 +555,26 @@
  *
  * @typedef {object} RosterRecords
  * @property {Array<RosterRecord>} records
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * A login whose tokens hold.
+ *
+ * @typedef {object} Session
+ * @property {string} session_id
+ * @property {string} name What its client called itself at the login; may be empty.
+ * @property {string} created_at
+ * @property {string} last_used_at To the hour.
+ * @property {string} expires_at
+ * @property {boolean} current Whether the request's own token is of this login.
+ */
+
+/**
+ * A page of the caller's logins, the last used first.
+ *
+ * @typedef {object} Sessions
+ * @property {Array<Session>} sessions
  * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
  */
 
@@ -542,6 +604,7 @@
  * @property {string} password At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.
  * @property {Record<string, any>} public_key Any JSON object, such as a JWK, of up to 16 KiB; members of the user's groups receive it unchanged.
  * @property {string | null} [invitation] An operator's invitation, or the invite code of a group; needed where `GET /api/about` says `invited`. Case, spaces and hyphens do not matter.
+ * @property {string} [device_name] What the login is called in the list of `GET /api/sessions`, such as the browser and the system; up to 64 characters are kept.
  */
 
 /**

@@ -1,12 +1,12 @@
 /** The REST side: one method for each path of the protocol. Loaded when first used. */
-import { KeyRequests } from './key-requests.js';
+import { AccountRequests } from './account-requests.js';
 import { PAGE, textPage } from './log.js';
 
 export { isEpochChanged } from './errors.js';
 export { MAX_LIST } from './requests.js';
 
 /** @import {TextPage} from './log.js' */
-/** @import {About, GroupCreated, GroupJoined, InviteCode, LoggedIn, Messages, Online, Replies, SignedUp, Threads, ThreadWithMedia} from './api-types.js' */
+/** @import {GroupCreated, GroupJoined, InviteCode, Messages, Online, Replies, Threads, ThreadWithMedia} from './api-types.js' */
 /** @import {PostOptions} from './requests.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
@@ -29,46 +29,7 @@ export { MAX_LIST } from './requests.js';
 const id = encodeURIComponent;
 
 /** The server's REST side. Every method returns the answer's body, or throws an OrbitalError with the server's code. */
-export class OrbitalApi extends KeyRequests {
-  // Accounts
-
-  /** The name of the place, its version and limits, and whether a sign-up needs an invitation. @returns {Promise<About>} */
-  about() {
-    return this.get('/api/about', 'signups');
-  }
-
-  /**
-   * Open an account; the token is used from here on.
-   *
-   * @param {{username: string, password: string, public_key: object, invitation?: string}} body `invitation`: an operator's, or a group's invite code, where `about()` says `invited`.
-   * @param {PostOptions} [options]
-   * @returns {Promise<SignedUp>}
-   */
-  async signup(body, options) {
-    return this.#enter(await this.once('/api/signup', 'token', body, options));
-  }
-
-  /**
-   * Log in; the token is used from here on.
-   *
-   * @param {{username: string, password: string}} body
-   * @returns {Promise<LoggedIn>}
-   */
-  async login(body) {
-    return this.#enter(await this.json('POST', '/api/login', 'token', body));
-  }
-
-  /** @param {any} answer */
-  #enter(answer) {
-    this.credentials.set(answer.token);
-    return answer;
-  }
-
-  /** Revoke the token: it opens nothing any more, and its connections are closed. @returns {Promise<void>} */
-  async logout() {
-    await this.json('POST', '/api/logout');
-  }
-
+export class OrbitalApi extends AccountRequests {
   // Groups
 
   /** All groups that the caller is in. @returns {Promise<Group[]>} */

@@ -20,10 +20,12 @@ const ANSWER = {
     replies: [],
   },
   ...Object.fromEntries(
-    ['signups', 'group_id', 'invite_code', 'max_bytes', 'message_id', 'thread_id', 'reply_id', 'media_id'].map((name) => [name, 'x']),
+    ['signups', 'user_id', 'sessions', 'group_id', 'invite_code', 'max_bytes', 'message_id', 'thread_id', 'reply_id', 'media_id'].map(
+      (name) => [name, 'x'],
+    ),
   ),
 };
-const EMPTY = new Set(['logout', 'removeMember', 'mediaDownloaded', 'deleteMedia']);
+const EMPTY = new Set(['logout', 'endSession', 'deleteAccount', 'removeMember', 'mediaDownloaded', 'deleteMedia']);
 let server;
 let api;
 beforeEach(async () => {
@@ -40,6 +42,13 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['signup', [{ username: 'anna' }], 'POST', '/api/signup', { body: { username: 'anna' } }],
   ['login', [{ username: 'anna' }], 'POST', '/api/login', { body: { username: 'anna' } }],
   ['logout', [], 'POST', '/api/logout'],
+  ['account', [], 'GET', '/api/account'],
+  ['changePassword', ['a', 'b'], 'POST', '/api/password', { body: { old_password: 'a', new_password: 'b' } }],
+  ['resetPassword', ['a', 'b'], 'POST', '/api/password/reset', { body: { code: 'a', new_password: 'b' } }],
+  ['sessions', [{ limit: 5 }], 'GET', '/api/sessions', { query: { limit: '5' } }],
+  ['endSession', [id], 'DELETE', `/api/sessions/${part}`],
+  ['renewSession', [], 'POST', '/api/session/renew'],
+  ['deleteAccount', ['a'], 'DELETE', '/api/account', { body: { password: 'a' } }],
   ['wsTicket', [], 'POST', '/api/ws-ticket'],
   ['groups', [], 'GET', '/api/groups', { gives: [1] }],
   ['createGroup', [{ encrypted_name: 'x' }], 'POST', '/api/groups', { body: { encrypted_name: 'x' } }],

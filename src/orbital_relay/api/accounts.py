@@ -45,6 +45,14 @@ class SignupBody(msgspec.Struct):
             examples=["K7QM2XZ9"],
         ),
     ] = None
+    device_name: Annotated[
+        str,
+        msgspec.Meta(
+            description="What the login is called in the list of `GET /api/sessions`, such as the browser and the "
+            "system; up to 64 characters are kept.",
+            examples=["Firefox on Linux"],
+        ),
+    ] = ""
 
 
 class LoginBody(msgspec.Struct):
@@ -52,6 +60,14 @@ class LoginBody(msgspec.Struct):
 
     username: Annotated[str, msgspec.Meta(examples=["ada"])]
     password: Annotated[str, msgspec.Meta(examples=["Correct-Horse-7"], extra_json_schema={"format": "password"})]
+    device_name: Annotated[
+        str,
+        msgspec.Meta(
+            description="What the login is called in the list of `GET /api/sessions`, such as the browser and the "
+            "system; up to 64 characters are kept.",
+            examples=["Firefox on Linux"],
+        ),
+    ] = ""
 
 
 class SignedUp(ResponseBody, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from orbital_relay.api.keys import (
     RosterRecord,
     RosterRecords,
 )
+from orbital_relay.api.logins import IssuedToken, OwnAccount, Session, Sessions
 from orbital_relay.api.media import ChunkTaken as ChunkStored
 from orbital_relay.api.media import Fetched, MediaCompleted, MediaStored, Quota, UploadState
 from orbital_relay.api.media import Medium as MediaItem
@@ -53,6 +54,7 @@ __all__ = [
     "GroupJoined",
     "Groups",
     "InviteCode",
+    "IssuedToken",
     "KeysPosted",
     "KeysStored",
     "LoggedIn",
@@ -69,6 +71,7 @@ __all__ = [
     "MessageSent",
     "Messages",
     "Online",
+    "OwnAccount",
     "OwnDevices",
     "OwnKeys",
     "Presence",
@@ -79,6 +82,8 @@ __all__ = [
     "ReplyCreated",
     "RosterRecord",
     "RosterRecords",
+    "Session",
+    "Sessions",
     "SignedUp",
     "Sort",
     "Thread",

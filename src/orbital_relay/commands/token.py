@@ -12,6 +12,7 @@ from orbital_relay.config import Settings
 from orbital_relay.errors import NotFound
 from orbital_relay.server.adapters import open_store
 from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.auth.logins import Logins
 from orbital_relay.server.ops.clock import SystemClock
 
 
@@ -66,7 +67,9 @@ async def _token(settings: Settings, username: str, *, outside: bool) -> str:
         account = await store.account(username)
         if account is None:
             raise NotFound(f"There is no account {username} here. Make one: orbital user add {username}")
-        return await Auth.of(settings, store=store, clock=SystemClock()).issue(account.user_id, account.username)
+        clock = SystemClock()
+        logins = Logins(Auth.of(settings, store=store, clock=clock), store=store, clock=clock)
+        return (await logins.open(account.user_id, account.username, name="orbital token")).token
     finally:
         await store.close()
 

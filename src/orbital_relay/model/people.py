@@ -34,6 +34,8 @@ class Principal(msgspec.Struct, frozen=True):
         token_digest: SHA-256 of the token; revocation names tokens by it.
         generation: Number of the user's last revocation when this server made the token; None for a token of another
             service.
+        login_id: The login that the token is of; empty for a token of another service, or one made without a login.
+        login_digest: What a revocation names that login by; empty when there is none.
     """
 
     key: int
@@ -43,6 +45,8 @@ class Principal(msgspec.Struct, frozen=True):
     issued_at_s: float = 0
     token_digest: bytes = b""
     generation: int | None = None
+    login_id: str = ""
+    login_digest: bytes = b""
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -77,6 +81,32 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
 
     key: str
     fingerprint: bytes
+
+
+class IssuedToken(msgspec.Struct, frozen=True):
+    """A token that this server made, and the second since the epoch at which it ends."""
+
+    token: str
+    expires_at_s: int
+
+
+class Login(msgspec.Struct, frozen=True):
+    """
+    A login of a user whose tokens may hold.
+
+    Attributes:
+        login_id: Its public id.
+        name: What its client is called, as the client says.
+        created_ms: When it was made.
+        seen_ms: The hour in which it was last used.
+        expires_ms: When its newest token ends.
+    """
+
+    login_id: str
+    name: str
+    created_ms: int
+    seen_ms: int
+    expires_ms: int
 
 
 class Revocation(msgspec.Struct, frozen=True):

@@ -27,14 +27,6 @@ class DueDeletion(msgspec.Struct, frozen=True):
 class Erasure(Protocol):
     """What leaves nothing of a user or of a group, but what other members' logs keep until their retention."""
 
-    async def request_erasure(self, user: int, *, at_ms: int) -> None:
-        """Disable an account and mark it for erasure."""
-        ...
-
-    async def request_deletion(self, group: int, *, at_ms: int) -> None:
-        """Let nobody else join a group, and mark it for deletion."""
-        ...
-
     async def due_erasures(self) -> list[DueErasure]:
         """Return users that are marked and not erased yet, some of them."""
         ...

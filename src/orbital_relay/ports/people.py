@@ -33,6 +33,8 @@ class UserSummary(msgspec.Struct, frozen=True, kw_only=True):
         erase_ms: When its erasure was asked for; None while nobody did.
         groups: How many groups the user is in.
         stored: What the user uploaded.
+        admin: Whether the user is an administrator of the place.
+        logins: How many logins have a token that has not ended.
     """
 
     key: int
@@ -46,6 +48,8 @@ class UserSummary(msgspec.Struct, frozen=True, kw_only=True):
     erase_ms: int | None
     groups: int
     stored: Storage
+    admin: bool = False
+    logins: int = 0
 
 
 class GroupSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +113,22 @@ class People(Protocol):
 
     async def enable(self, user: int) -> None:
         """Accept an account's logins and new tokens again."""
+        ...
+
+    async def request_erasure(self, user: int, *, at_ms: int) -> None:
+        """Disable an account and mark it for erasure."""
+        ...
+
+    async def request_deletion(self, group: int, *, at_ms: int) -> None:
+        """Let nobody else join a group, and mark it for deletion."""
+        ...
+
+    async def is_admin(self, user: int) -> bool:
+        """Return whether a user is an administrator of the place now, and not disabled."""
+        ...
+
+    async def set_admin(self, user: int, *, at_ms: int | None) -> None:
+        """Make a user an administrator of the place, or with None no longer one."""
         ...
 
     async def note_seen(self, users: Collection[int], *, at_ms: int) -> None:

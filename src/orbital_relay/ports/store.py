@@ -9,6 +9,7 @@ from orbital_relay.ports.directory import KeyDirectory
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.log import Log
+from orbital_relay.ports.logins import LoginStore
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
 from orbital_relay.ports.people import People
@@ -31,6 +32,7 @@ class Store(
     Log,
     Accounts,
     Invitations,
+    LoginStore,
     People,
     GroupStore,
     ThreadStore,

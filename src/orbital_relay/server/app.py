@@ -19,6 +19,7 @@ from orbital_relay.ports import Blobs, Bus, Limiter
 from orbital_relay.relay import Relay
 from orbital_relay.server.adapters import open_cluster, open_store
 from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.auth.logins import Logins
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.auth.tickets import Tickets
 from orbital_relay.server.context import ServerContext
@@ -49,8 +50,7 @@ from orbital_relay.services.keys import ANNOUNCE_S, LEFT_BEHIND_MS, KeysContext,
 from orbital_relay.services.media_audit import check_blobs
 from orbital_relay.services.media_cleanup import Collected, collect
 from orbital_relay.services.media_context import MediaContext
-from orbital_relay.services.provision import MAILBOX_MS
-from orbital_relay.services.records import KEYS_KEPT_MS
+from orbital_relay.services.pruning import prune
 from orbital_relay.store.sql import SqlStore
 
 if TYPE_CHECKING:
@@ -59,9 +59,6 @@ if TYPE_CHECKING:
     from orbital_relay.server.cluster.presence import SharedPresence
 
 log = logging.getLogger("orbital.server")
-
-PRUNE_ROWS: Final = 1000
-"""Rows that one transaction of the periodic clean-up deletes: a few milliseconds, in which no POST is stored."""
 
 DAY_MS: Final = 24 * 3600 * 1000
 HOUR_MS: Final = 3600 * 1000
@@ -116,6 +113,7 @@ class Node:
         limiter: Limiter = LocalLimiter(clock) if cluster is None else cluster.limiter
         tickets: Tickets | None = None if cluster is None else cluster.tickets
         self.auth = Auth.of(settings, store=store, clock=clock, tickets=tickets, notify=self._notify_revoked)
+        self.logins = Logins(self.auth, store=store, clock=clock)
         self.admission = Admission(settings, limiter=limiter)
         self.passwords = Passwords()
         self.relay = Relay(
@@ -142,7 +140,7 @@ class Node:
             append=self.relay.append,
             clock=clock,
             passwords=self.passwords,
-            mint=self.auth.issue,
+            logins=self.logins,
             online=self.presence.online,
             envelope_bytes=settings.envelope_bytes,
             invite_days=settings.invite_days,
@@ -217,6 +215,7 @@ class Node:
             store=store,
             bus=self.bus,
             auth=self.auth,
+            logins=self.logins,
             admission=self.admission,
             limits=RequestLimits(settings, limiter),
             memory=AnswerMemory(settings.answer_memory_bytes, clock=clock),
@@ -270,15 +269,9 @@ class Node:
     # Chapter: work that comes round
 
     async def prune(self) -> None:
-        """Delete events and idempotency keys past their retention, in small transactions."""
-        now_ms = self.clock.wall_ms()
-        before_ms = now_ms - int(self.settings.retention_days * DAY_MS)
-        keys_ms = now_ms - KEYS_KEPT_MS
-        while await self.store.prune(before_ms=before_ms, keys_before_ms=keys_ms, limit=PRUNE_ROWS) >= PRUNE_ROWS:
-            pass
-        while await self.store.prune_keys(before_ms=now_ms - DAY_MS, limit=PRUNE_ROWS) >= PRUNE_ROWS:
-            pass
-        await self.store.prune_mailboxes(before_ms=now_ms - MAILBOX_MS)
+        """Delete what is past its retention."""
+        keep_ms = int(self.settings.retention_days * DAY_MS)
+        await prune(self.store, now_ms=self.clock.wall_ms(), keep_ms=keep_ms)
 
     async def announce_devices(self) -> None:
         """Emit the events of changed devices that a server left behind when it died."""

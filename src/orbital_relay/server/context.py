@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from orbital_relay.config import Settings
 from orbital_relay.ports import Bus, Clock, Store
 from orbital_relay.server.auth.authenticator import Auth
+from orbital_relay.server.auth.logins import Logins
 from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.limits.memory import AnswerMemory
 from orbital_relay.server.limits.policy import RequestLimits
@@ -32,6 +33,7 @@ class ServerContext:
         store: Health checks ask whether it answers.
         bus: Health checks ask whether it reaches the other servers.
         auth: Tokens and tickets.
+        logins: What users opened with their passwords.
         admission: Client addresses, and the limits on handshakes.
         limits: The limits on requests.
         memory: Bounds the answers that wait to be sent.
@@ -49,6 +51,7 @@ class ServerContext:
     store: Store
     bus: Bus
     auth: Auth
+    logins: Logins
     admission: Admission
     limits: RequestLimits
     memory: AnswerMemory

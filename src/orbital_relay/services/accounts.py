@@ -22,6 +22,8 @@ PASSWORD_MIN_CHARS: Final = 12
 """The protocol's shortest password."""
 PASSWORD_MAX_CHARS: Final = 1024
 """Longest password; more than anybody types, and little to hash."""
+LOGIN_NAME_CHARS: Final = 64
+"""Longest name of a login that is kept."""
 # A JWK of RSA 4096 with its private half is 3.3 kB; a public key bundle of Signal's kind with 100 one-time keys 9 kB.
 PUBLIC_KEY_BYTES: Final = 16 * 1024
 
@@ -50,7 +52,12 @@ def check_signup(body: SignupBody) -> None:
     _check_public_key(bytes(body.public_key))
 
 
-def check_password(password: str) -> None:
+def login_name(text: str) -> str:
+    """Return a login's name as it is stored: one line of printable characters, cut to its length."""
+    return "".join(letter for letter in text if letter.isprintable()).strip()[:LOGIN_NAME_CHARS]
+
+
+def check_password(password: str, *, field: str = "password") -> None:
     """Check the rules for a password. Report everything that is missing at once, and never repeat the password."""
     missing = [
         name
@@ -63,9 +70,9 @@ def check_password(password: str) -> None:
         if not found
     ]
     if missing:
-        raise ValidationFailed(f"The password needs {' and '.join(missing)}.", field="password")
+        raise ValidationFailed(f"The password needs {' and '.join(missing)}.", field=field)
     if len(password) > PASSWORD_MAX_CHARS:
-        raise ValidationFailed(f"The password has more than {PASSWORD_MAX_CHARS} characters.", field="password")
+        raise ValidationFailed(f"The password has more than {PASSWORD_MAX_CHARS} characters.", field=field)
 
 
 def _check_public_key(text: bytes) -> None:
@@ -136,8 +143,8 @@ async def sign_up(
             account = await _signed_up(context, name, body.password, once)
             if account is None:
                 raise
-    token = await context.mint(account.user_id, account.username)
-    return SignedUp(user_id=account.user_id, username=account.username, token=token)
+    issued = await context.logins.open(account.user_id, account.username, name=login_name(body.device_name))
+    return SignedUp(user_id=account.user_id, username=account.username, token=issued.token)
 
 
 async def _signed_up(context: ServiceContext, name: str, password: str, once: IdempotencyKey | None) -> Account | None:
@@ -169,10 +176,10 @@ async def log_in(context: ServiceContext, body: LoginBody) -> LoggedIn:
         raise InvalidCredentials(known=None if account is None else account.username)
     if account.disabled is not None:
         raise AccountDisabled(account.disabled)
-    token = await context.mint(account.user_id, account.username)
+    issued = await context.logins.open(account.user_id, account.username, name=login_name(body.device_name))
     return LoggedIn(
         user_id=account.user_id,
         username=account.username,
         public_key=as_sent(account.public_key),
-        token=token,
+        token=issued.token,
     )

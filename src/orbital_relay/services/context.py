@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from orbital_relay.api.groups import Online
-from orbital_relay.model import AnyDraft, GroupId
+from orbital_relay.model import AnyDraft, GroupId, IssuedToken, UserId
 from orbital_relay.ports import Appended, Clock, Store
 
 
@@ -25,6 +25,22 @@ class Passwords(Protocol):
         ...
 
 
+class Logins(Protocol):
+    """What a user opened with a password: each has tokens, which end with it."""
+
+    async def open(self, user_id: UserId, username: str, *, name: str = "") -> IssuedToken:
+        """Enter a login under a name of its client's, and make its first token."""
+        ...
+
+    async def end(self, user: int, login_id: str) -> bool:
+        """End a login of a user, by row number; return False if the user has no such login."""
+        ...
+
+    async def end_all(self, user_id: UserId) -> None:
+        """End every login and every token that a user has by now."""
+        ...
+
+
 class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
     """
     The hands of the use cases. It holds no state of its own.
@@ -35,7 +51,7 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
             when the draft is durable, or with the OrbitalError that refused it.
         clock: The time.
         passwords: Hashes.
-        mint: Makes a token for a user id and a username.
+        logins: Opens and ends logins.
         online: Returns the users who are subscribed to a group now, in the order of arrival.
         envelope_bytes: Largest encrypted field, in bytes after decoding.
         invite_days: How long an invite code opens its group.
@@ -47,7 +63,7 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
     append: Callable[[AnyDraft], asyncio.Future[Appended]]
     clock: Clock
     passwords: Passwords
-    mint: Callable[[str, str], Awaitable[str]]
+    logins: Logins
     online: Callable[[GroupId], Awaitable[list[Online]]]
     envelope_bytes: int
     invite_days: float

@@ -30,6 +30,11 @@ def digest_of(code: str) -> bytes:
     return hashlib.sha256(_plain(code).encode()).digest()
 
 
+def is_invitation(text: str) -> bool:
+    """Return whether a text has the form of an operator's invitation, or of a one-time code, which has the same."""
+    return _CODE.fullmatch(_plain(text)) is not None
+
+
 def _plain(text: str) -> str:
     bare = text.replace(" ", "").replace("-", "")
     return bare.upper() if bare.isascii() else ""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from orbital_relay.errors import AccountDisabled, Conflict, UsernameTaken
@@ -13,6 +13,9 @@ from orbital_relay.model import Account, IdempotencyKey
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS
 from orbital_relay.store.invitations import use_up
+
+_FIRST_USER: Final = 0x6F72626974616C
+"""The advisory lock of PostgreSQL that sign-ups take while there is no user: "orbital" in ASCII."""
 
 _ACCOUNT = (
     t.users.c.id,
@@ -48,6 +51,8 @@ def add_account(
     """
     Add a user who signs up, and the idempotency key that did it; use up the invitation.
 
+    The first user of a place is its administrator.
+
     Raises:
         UsernameTaken: If another sign-up has the name.
         SignupsClosed: If the invitation is unknown, used or expired.
@@ -56,6 +61,7 @@ def add_account(
     name = username.lower()
     if conn.execute(select(t.users.c.id).where(t.users.c.signup_name == name)).one_or_none() is not None:
         raise taken
+    first = _is_first(conn)
     try:
         row = conn.execute(
             insert(t.users)
@@ -72,6 +78,8 @@ def add_account(
     except IntegrityError as exc:
         # Two servers at once: the other one's insert was first.
         raise taken from exc
+    if first:
+        conn.execute(update(t.users).where(t.users.c.id == row.id).values(admin_ms=at_ms))
     if invitation is not None:
         use_up(conn, invitation, user=row.id, now_ms=at_ms)
     if once is not None:
@@ -79,6 +87,18 @@ def add_account(
         used = {"user": row.id, "key": once.key, "fingerprint": once.fingerprint, "used_ms": at_ms}
         conn.execute(insert(t.idempotency_keys).values({**used, "answer": b""}))
     return _account(row)
+
+
+def _is_first(conn: Connection) -> bool:
+    """Return whether the database has no user; until this transaction ends, no other finds it so."""
+    nobody = select(~exists(select(t.users.c.id)))
+    if not conn.execute(nobody).scalar_one():
+        return False
+    if conn.dialect.name == "postgresql":
+        # Two sign-ups at once: the second waits here, and finds the first one's user.
+        conn.execute(select(func.pg_advisory_xact_lock(_FIRST_USER)))
+        return bool(conn.execute(nobody).scalar_one())
+    return True
 
 
 def signed_up(conn: Connection, username: str, once: IdempotencyKey, *, now_ms: int) -> Account | None:
@@ -105,13 +125,17 @@ def signed_up(conn: Connection, username: str, once: IdempotencyKey, *, now_ms: 
 
 def account(conn: Connection, username: str) -> Account | None:
     """Return the user who signed up with a name, in whatever case."""
-    row = conn.execute(select(*_ACCOUNT).where(t.users.c.signup_name == username.lower())).one_or_none()
-    return None if row is None else _account(row)
+    return account_of(conn, t.users.c.signup_name == username.lower())
 
 
 def find_user(conn: Connection, user_id: str) -> Account | None:
     """Return a user by the public id."""
-    row = conn.execute(select(*_ACCOUNT).where(t.users.c.user_id == user_id)).one_or_none()
+    return account_of(conn, t.users.c.user_id == user_id)
+
+
+def account_of(conn: Connection, *which: ColumnElement[bool]) -> Account | None:
+    """Return the one user for whom the conditions hold, None if there is none."""
+    row = conn.execute(select(*_ACCOUNT).where(*which)).one_or_none()
     return None if row is None else _account(row)
 
 

@@ -79,6 +79,7 @@ def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> 
     conn.execute(delete(t.announcements).where(t.announcements.c.user == user))
     conn.execute(delete(t.idempotency_keys).where(t.idempotency_keys.c.user == user))
     conn.execute(delete(t.media_downloads).where(t.media_downloads.c.user == user))
+    conn.execute(delete(t.logins).where(t.logins.c.user == user))
     conn.execute(update(t.invitations).where(t.invitations.c.used_by == user).values(used_by=None, note=""))
     for table in (t.threads, t.replies):
         conn.execute(update(table).where(table.c.author == user).values(author_username=NOBODY))
@@ -93,6 +94,9 @@ def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> 
             public_key="{}",
             seen_ms=None,
             disabled_reason="",
+            admin_ms=None,
+            reset_digest=None,
+            reset_expires_ms=None,
             erased_ms=at_ms,
         )
     )

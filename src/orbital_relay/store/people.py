@@ -25,10 +25,12 @@ def users(conn: Connection, *, named: str | None = None) -> list[UserSummary]:
         .group_by(m.uploader)
         .subquery()
     )
+    opened = select(t.logins.c.user, func.count().label("logins")).group_by(t.logins.c.user).subquery()
     joined = select(t.members.c.user, func.count().label("groups")).group_by(t.members.c.user).subquery()
     query = (
-        select(t.users, stored.c.media, stored.c.media_bytes, joined.c.groups)
+        select(t.users, stored.c.media, stored.c.media_bytes, joined.c.groups, opened.c.logins)
         .outerjoin(stored, stored.c.uploader == _u.id)
+        .outerjoin(opened, opened.c.user == _u.id)
         .outerjoin(joined, joined.c.user == _u.id)
         .where(_u.erased_ms.is_(None))
         .order_by(_u.id)
@@ -50,6 +52,8 @@ def users(conn: Connection, *, named: str | None = None) -> list[UserSummary]:
             erase_ms=row.erase_ms,
             groups=row.groups or 0,
             stored=Storage(row.media or 0, int(row.media_bytes or 0)),
+            admin=row.admin_ms is not None,
+            logins=row.logins or 0,
         )
         for row in conn.execute(query)
     ]
@@ -141,6 +145,17 @@ def disable(conn: Connection, user: int, *, reason: str, at_ms: int) -> None:
 def enable(conn: Connection, user: int) -> None:
     """Accept an account's logins and new tokens again."""
     conn.execute(update(t.users).where(_u.id == user).values(disabled_ms=None, disabled_reason=None))
+
+
+def is_admin(conn: Connection, user: int) -> bool:
+    """Return whether a user is an administrator of the place, and not disabled."""
+    found = select(_u.id).where(_u.id == user, _u.admin_ms.is_not(None), _u.disabled_ms.is_(None))
+    return conn.execute(found).one_or_none() is not None
+
+
+def set_admin(conn: Connection, user: int, *, at_ms: int | None) -> None:
+    """Make a user an administrator of the place, or no longer one."""
+    conn.execute(update(t.users).where(_u.id == user).values(admin_ms=at_ms))
 
 
 def note_seen(conn: Connection, users: Collection[int], *, at_ms: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from orbital_relay.model import Revocation, UserId
 from orbital_relay.store import tables as t
@@ -11,7 +11,10 @@ from orbital_relay.store import tables as t
 def revoke(
     conn: Connection, *, token_digest: bytes | None, user_id: UserId | None, at_s: float, until_s: float
 ) -> None:
-    """Note a revocation."""
+    """Note a revocation; with all tokens of a user, the user's logins end."""
+    if user_id is not None:
+        whose = select(t.users.c.id).where(t.users.c.user_id == user_id).scalar_subquery()
+        conn.execute(delete(t.logins).where(t.logins.c.user == whose))
     conn.execute(insert(t.revocations).values(token_digest=token_digest, user_id=user_id, at_s=at_s, until_s=until_s))
 
 

@@ -22,6 +22,7 @@ from orbital_relay.store import groups as group_rows
 from orbital_relay.store import invitations as invitation_rows
 from orbital_relay.store import keys as key_rows
 from orbital_relay.store import log as log_rows
+from orbital_relay.store import logins as login_rows
 from orbital_relay.store import mailboxes as mailbox_rows
 from orbital_relay.store import media as media_rows
 from orbital_relay.store import media_cleanup as cleanup_rows
@@ -121,6 +122,16 @@ class SqlStore(ABC):
     invitations = reading(invitation_rows.invitations)
     withdraw_invitation = writing(invitation_rows.withdraw_invitation)
 
+    add_login = writing(login_rows.add_login)
+    extend_login = writing(login_rows.extend_login)
+    logins = reading(login_rows.logins)
+    end_login = writing(login_rows.end_login)
+    note_logins = writing(login_rows.note_logins)
+    prune_logins = writing(login_rows.prune_logins)
+    set_reset = writing(login_rows.set_reset)
+    reset_opens = reading(login_rows.reset_opens)
+    reset_password = writing(login_rows.reset_password)
+
     # Chapter: people, as the operator sees them
 
     users = reading(people_rows.users)
@@ -130,6 +141,8 @@ class SqlStore(ABC):
     rename = writing(people_rows.rename)
     disable = writing(people_rows.disable)
     enable = writing(people_rows.enable)
+    is_admin = reading(people_rows.is_admin)
+    set_admin = writing(people_rows.set_admin)
     note_seen = writing(people_rows.note_seen)
     request_erasure = writing(erasure_rows.request_erasure)
     request_deletion = writing(erasure_rows.request_deletion)

@@ -55,8 +55,14 @@ users: Final = Table(
     # When the operator asked for the account's erasure, and when all but its content was erased.
     Column("erase_ms", BigInteger),
     Column("erased_ms", BigInteger),
+    # Since when the user is an administrator of the place.
+    Column("admin_ms", BigInteger),
+    # SHA-256 of the one-time code that sets another password.
+    Column("reset_digest", LargeBinary),
+    Column("reset_expires_ms", BigInteger),
 )
 Index("users_to_erase", users.c.erase_ms)
+Index("users_by_reset", users.c.reset_digest)
 
 groups: Final = Table(
     "groups",
@@ -67,6 +73,8 @@ groups: Final = Table(
     Column("encrypted_name", Text, nullable=False),
     Column("invite_code", Text, nullable=False, unique=True),
     Column("invite_expires_ms", BigInteger, nullable=False),
+    # 1 where the first who joins by the code uses it up.
+    Column("invite_once", Integer, nullable=False, server_default=text("0")),
     Column("created_ms", BigInteger, nullable=False),
     # The head of the log: changed only under this row's lock, in the transaction that stores the event.
     Column("last_seq", BigInteger, nullable=False),
@@ -88,6 +96,8 @@ members: Final = Table(
     Column("encrypted_group_key", Text, nullable=False),
     Column("joined_ms", BigInteger, nullable=False),
     Column("joined_seq", BigInteger, nullable=False),
+    # 1 for an administrator; the founder is the group's `creator`.
+    Column("admin", Integer, nullable=False, server_default=text("0")),
 )
 Index("members_by_user", members.c.user)
 
@@ -170,6 +180,23 @@ revocations: Final = Table(
     Column("at_s", Float, nullable=False),
     Column("until_s", Float, nullable=False),
 )
+
+logins: Final = Table(
+    "logins",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    # Stands in the tokens of the login; no token can be made from it.
+    Column("login_id", Text, nullable=False, unique=True),
+    Column("user", RowId, ForeignKey("users.id"), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    # To the hour.
+    Column("seen_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+)
+"""Logins whose tokens may hold; revocations decide whether one does."""
+Index("logins_by_user", logins.c.user)
+Index("logins_by_end", logins.c.expires_ms)
 
 invitations: Final = Table(
     "invitations",

@@ -90,6 +90,32 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
     ),
     (lambda a: a.logout(), "POST", "/api/logout", None, None, None),
     (
+        lambda a: a.account(),
+        *("GET", "/api/account", None, {"user_id": "u", "username": "anna", "admin": True}),
+        responses.OwnAccount(user_id="u", username="anna", admin=True),
+    ),
+    (
+        lambda a: a.change_password("a", "b"),
+        *("POST", "/api/password", {"old_password": "a", "new_password": "b"}),
+        *({"token": "t", "expires_at": ""}, responses.IssuedToken(token="t", expires_at="")),
+    ),
+    (
+        lambda a: a.reset_password("a", "b"),
+        *("POST", "/api/password/reset", {"code": "a", "new_password": "b"}),
+        *(
+            {"user_id": "u", "username": "anna", "token": "t"},
+            responses.SignedUp(user_id="u", username="anna", token="t"),
+        ),
+    ),
+    (lambda a: a.sessions(), "GET", "/api/sessions", None, {"sessions": []}, responses.Sessions(sessions=[])),
+    (lambda a: a.end_session("a/b"), "DELETE", "/api/sessions/a%2Fb", None, None, None),
+    (
+        lambda a: a.renew_session(),
+        *("POST", "/api/session/renew", None, {"token": "t", "expires_at": ""}),
+        responses.IssuedToken(token="t", expires_at=""),
+    ),
+    (lambda a: a.delete_account("a"), "DELETE", "/api/account", {"password": "a"}, None, None),
+    (
         lambda a: a.ws_ticket(),
         "POST",
         "/api/ws-ticket",
@@ -221,7 +247,7 @@ async def test_requests(
     assert sent.method == method
     assert str(sent.url) == f"http://orbital.test/base{path}"
     assert (json.loads(sent.content) if sent.content else None) == body
-    anonymous = path in {"/api/signup", "/api/login"}
+    anonymous = path in {"/api/signup", "/api/login", "/api/password/reset"}
     assert sent.headers.get("Authorization") == (None if anonymous else "Bearer t")
     assert sent.headers["User-Agent"].startswith("orbital-python/")
 

@@ -53,6 +53,9 @@ class Store:
             raise Unavailable("The database is unreachable.")
         return self.users.setdefault(user_id, (len(self.users) + 1, username))[0]
 
+    async def add_login(self, user_id, *, login_id, name, at_ms, expires_ms):
+        assert expires_ms > at_ms
+
     async def revoke(self, *, token_digest, user_id, at_s, until_s):
         assert until_s > at_s
         self.kept.append(Revocation(len(self.kept) + 1, token_digest, user_id, at_s))

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from orbital_relay.api.groups import Online
 from orbital_relay.errors import OrbitalError
-from orbital_relay.model import AnyDraft, GroupId, Principal, UserId
+from orbital_relay.model import AnyDraft, GroupId, IssuedToken, Principal, UserId
 from orbital_relay.ports import Appended, Store
 from orbital_relay.services.context import ServiceContext
 
@@ -43,6 +43,19 @@ class Passwords:
         return password_hash == f"hash of {password}"
 
 
+class Logins:
+    """Logins whose tokens can be read."""
+
+    async def open(self, user_id: UserId, username: str, *, name: str = "") -> IssuedToken:
+        return IssuedToken(f"token of {user_id} {username}", 2_000_000_000)
+
+    async def end(self, user: int, login_id: str) -> bool:
+        raise AssertionError("no use case here ends a login")
+
+    async def end_all(self, user_id: UserId) -> None:
+        raise AssertionError("no use case here ends logins")
+
+
 class Desk:
     """
     Notes drafts in the order in which they were queued.
@@ -68,7 +81,7 @@ class Desk:
             append=self._append,
             clock=Clock(),
             passwords=self.passwords,
-            mint=self._mint,
+            logins=Logins(),
             online=self._online,
             envelope_bytes=envelope_bytes,
             invite_days=0.5,
@@ -76,9 +89,6 @@ class Desk:
 
     async def _online(self, _group_id: GroupId) -> list[Online]:
         return self.present
-
-    async def _mint(self, user_id: str, username: str) -> str:
-        return f"token of {user_id} {username}"
 
     def _append(self, draft: AnyDraft) -> asyncio.Future[Appended]:
         self.drafts.append(draft)

@@ -28,7 +28,15 @@ from orbital_relay.ports import Clock, Store
 from orbital_relay.server.auth.keys import Key, OutsideKeys, PemKey, SecretKey
 from orbital_relay.server.auth.revocations import Revocations
 from orbital_relay.server.auth.tickets import TICKET_S, LocalTickets, Tickets, whose
-from orbital_relay.server.auth.tokens import GENERATION, Claims, digest_of, read_claims, read_header
+from orbital_relay.server.auth.tokens import (
+    GENERATION,
+    LOGIN,
+    Claims,
+    digest_of,
+    login_digest_of,
+    read_claims,
+    read_header,
+)
 
 MAX_TOKEN_CHARS: Final = 8192
 """Longest token that is looked at; a provider's with many claims has some 2,000."""
@@ -72,7 +80,7 @@ class Auth:
         self._store = store
         self._clock = clock
         self._own = SecretKey(secret)
-        self._token_s = token_s
+        self.token_s = token_s
         self._outside = outside
         self._audience = audience
         self._issuer = issuer
@@ -84,6 +92,8 @@ class Auth:
         self._on_revoked: list[Callable[[], None]] = []
         self.seen: set[int] = set()
         """Row numbers of users whose tokens were used; `LastSeen` empties it."""
+        self.seen_logins: set[str] = set()
+        """Ids of logins whose tokens were used; `LastSeen` empties it."""
 
     @classmethod
     def of(
@@ -124,25 +134,15 @@ class Auth:
 
     # Public: tokens
 
-    async def issue(self, user_id: str, username: str) -> str:
-        """
-        Make a token that holds whatever was revoked before, on this server or another.
-
-        Raises:
-            Unavailable: If the database cannot be reached, so that revocations are unknown.
-        """
-        await self.refresh()
-        return self.mint(user_id, username)[0]
-
-    def mint(self, user_id: str, username: str) -> tuple[str, int]:
+    def mint(self, user_id: str, username: str, *, login_id: str | None = None) -> tuple[str, int]:
         """
         Make a token, without waiting; return it with the second, since the epoch, at which it ends.
 
         Each token has an id of its own (`jti`, RFC 7519 §4.1.7), so that no two are alike. A revocation of the user
-        that is not known here yet ends it; see `issue`.
+        that is not known here yet ends it; see `Logins`.
         """
         now_s = self._clock.wall_ms() // 1000
-        expires_at_s = now_s + max(1, round(self._token_s))
+        expires_at_s = now_s + max(1, round(self.token_s))
         claims = {
             "userId": user_id,
             "username": username,
@@ -151,6 +151,8 @@ class Auth:
             "jti": secrets.token_urlsafe(12),
             GENERATION: self._revocations.generation_of(UserId(user_id)),
         }
+        if login_id is not None:
+            claims[LOGIN] = login_id
         return self._own.sign(msgspec.json.encode(claims)), expires_at_s
 
     def cached(self, token: str) -> Principal | None:
@@ -168,6 +170,7 @@ class Auth:
             return None
         self._cache.move_to_end(digest)
         self.seen.add(principal.key)
+        self.seen_logins.add(principal.login_id)
         return principal
 
     async def verify(self, token: str) -> Principal:
@@ -211,6 +214,7 @@ class Auth:
             user_id=principal.user_id,
             issued_at_s=principal.issued_at_s,
             generation=principal.generation,
+            login_digest=principal.login_digest,
         )
 
     def on_revoked(self, callback: Callable[[], None]) -> None:
@@ -241,7 +245,7 @@ class Auth:
             at_s=self._clock.wall_ms() / 1000,
             until_s=principal.expires_at_s,
         )
-        await self._revoked()
+        await self.announce_revoked()
 
     async def revoke_user(self, user_id: UserId) -> None:
         """
@@ -251,9 +255,15 @@ class Auth:
         that another service made is good for.
         """
         now_s = self._clock.wall_ms() / 1000
-        until_s = now_s + max(self._token_s, 10 * 365 * 86_400)
+        until_s = now_s + max(self.token_s, 10 * 365 * 86_400)
         await self._store.revoke(token_digest=None, user_id=user_id, at_s=now_s, until_s=until_s)
-        await self._revoked()
+        await self.announce_revoked()
+
+    async def announce_revoked(self) -> None:
+        """Have a revocation that is stored now hold, here and elsewhere."""
+        if self._notify is not None:
+            await self._notify()
+        await self.refresh()
 
     # Public: tickets
 
@@ -292,12 +302,6 @@ class Auth:
 
     # Private
 
-    async def _revoked(self) -> None:
-        """Have a revocation that is stored now hold, here and elsewhere."""
-        if self._notify is not None:
-            await self._notify()
-        await self.refresh()
-
     def _held(self, principal: Principal | None) -> Principal | None:
         return principal if principal is not None and self.holds(principal) else None
 
@@ -320,13 +324,14 @@ class Auth:
         claims = read_claims(key.open(token), now_s=self._clock.wall_ms() / 1000)
         if key is not self._own:
             self._check_origin(claims)
-            # Only this server's own word says by which revocation a token was made.
-            claims.generation = None
+            # Only this server's own word says by which revocation, and of which login, a token was made.
+            claims.generation = claims.login = None
         if self._revocations.covers(
             token_digest=digest,
             user_id=UserId(claims.user_id),
             issued_at_s=claims.iat,
             generation=claims.generation,
+            login_digest=b"" if claims.login is None else login_digest_of(claims.login),
         ):
             raise Unauthorized("The token was revoked; log in again.")
         return claims
@@ -363,6 +368,8 @@ class Auth:
             issued_at_s=claims.iat,
             token_digest=digest,
             generation=claims.generation,
+            login_id=claims.login or "",
+            login_digest=b"" if claims.login is None else login_digest_of(claims.login),
         )
         # It may have been revoked, or have ended, while the user was entered.
         if not self.holds(principal):
@@ -371,6 +378,7 @@ class Auth:
             self._cache.popitem(last=False)
         self._cache[digest] = principal
         self.seen.add(row)
+        self.seen_logins.add(principal.login_id)
         return principal
 
     def _entered(self, digest: bytes, task: asyncio.Task[Principal]) -> None:

@@ -43,18 +43,25 @@ class Revocations:
         self._looks = 0
 
     def covers(
-        self, *, token_digest: bytes, user_id: UserId, issued_at_s: float, generation: int | None = None
+        self,
+        *,
+        token_digest: bytes,
+        user_id: UserId,
+        issued_at_s: float,
+        generation: int | None = None,
+        login_digest: bytes = b"",
     ) -> bool:
         """
-        Return whether a token is revoked: itself, or with all tokens of its user up to a moment.
+        Return whether a token is revoked: itself, with its login, or with all tokens of its user up to a moment.
 
         Args:
             token_digest: SHA-256 of the token.
             user_id: Its user.
             issued_at_s: Its `iat`, seconds since the epoch.
             generation: Its claim of that name; None for a token of another service.
+            login_digest: That of its login; empty when it has none.
         """
-        if token_digest in self._tokens:
+        if token_digest in self._tokens or login_digest in self._tokens:
             return True
         last = self._users.get(user_id)
         if last is None:

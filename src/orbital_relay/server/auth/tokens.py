@@ -18,6 +18,9 @@ EARLY_S: Final = 5
 GENERATION: Final = "orbital_generation"
 """The claim of the server's own tokens that holds the number of the user's last revocation; see `Revocations`."""
 
+LOGIN: Final = "orbital_login"
+"""The claim of the server's own tokens that holds the id of their login; see `Logins`."""
+
 _VISIBLE: Final = re.compile(r"[\x21-\x7e]{1,64}")
 
 
@@ -30,6 +33,7 @@ class Claims(msgspec.Struct):
     iat: float = 0
     nbf: float = 0
     generation: int | None = msgspec.field(name=GENERATION, default=None)
+    login: str | None = msgspec.field(name=LOGIN, default=None)
     iss: msgspec.Raw = msgspec.Raw(b"null")
     aud: msgspec.Raw = msgspec.Raw(b"null")
 
@@ -84,6 +88,11 @@ def read_header(token: str) -> tuple[str, str | None]:
     except (ValueError, RecursionError):
         raise Unauthorized("The token is not a JWT.") from None
     return header.alg, header.kid
+
+
+def login_digest_of(login_id: str) -> bytes:
+    """Return what a revocation names a login by: the SHA-256 of a text that is no token."""
+    return digest_of(f"login:{login_id}")
 
 
 def digest_of(token: str) -> bytes:

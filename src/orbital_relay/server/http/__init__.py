@@ -16,6 +16,7 @@ from orbital_relay.server.http.routes import (
     keys,
     media,
     messages,
+    own_account,
     presence,
     provision,
     records,
@@ -26,6 +27,7 @@ from orbital_relay.server.http.static.site import Site
 ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *about.ENDPOINTS,
     *accounts.ENDPOINTS,
+    *own_account.ENDPOINTS,
     *groups.ENDPOINTS,
     *presence.ENDPOINTS,
     *messages.ENDPOINTS,

@@ -10,6 +10,7 @@ from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Revocation
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.keys import PemKey
+from orbital_relay.server.auth.logins import Logins
 from orbital_relay.server.auth.revocations import LEAD_S, Revocations
 from tests.unit.server.auth_support import (
     ED_KEY,
@@ -21,6 +22,11 @@ from tests.unit.server.auth_support import (
     refusal,
     sign,
 )
+
+
+async def _log_in(auth, store, clock) -> str:
+    """Open a login of `u-1`, and return its token."""
+    return (await Logins(auth, store=store, clock=clock).open("u-1", "anna")).token
 
 
 async def test_a_revoked_token_ends_at_once(auth, clock):
@@ -164,10 +170,10 @@ async def test_two_logins_in_one_second_are_two_tokens(auth):
     assert (await auth.verify(second)).user_id == "u-1"
 
 
-async def test_an_own_token_from_a_clock_that_was_ahead_is_revoked(auth, clock):
+async def test_an_own_token_from_a_clock_that_was_ahead_is_revoked(auth, store, clock):
     """[TID2] Revoking a user revokes a token that this server issued while its clock was an hour ahead."""
     clock.now_s += 3600
-    ahead = await auth.issue("u-1", "anna")
+    ahead = await _log_in(auth, store, clock)
     clock.now_s -= 3600
     await auth.verify(ahead)
 
@@ -179,12 +185,12 @@ async def test_an_own_token_from_a_clock_that_was_ahead_is_revoked(auth, clock):
     assert "revoked" in await refusal(auth, ahead)
 
 
-async def test_a_login_right_after_a_revocation_holds(auth, clock):
+async def test_a_login_right_after_a_revocation_holds(auth, store, clock):
     """[TID3] A token issued in the second of the revocation is valid, also if the clock was half a second ahead."""
     clock.now_s += 0.7
     await auth.revoke_user("u-1")
 
-    token = await auth.issue("u-1", "anna")
+    token = await _log_in(auth, store, clock)
 
     assert (await auth.verify(token)).user_id == "u-1"
 
@@ -194,7 +200,7 @@ async def test_a_login_at_a_server_that_missed_the_revocation(store, clock):
     here, there = Auth(store=store, clock=clock, secret=SECRET), Auth(store=store, clock=clock, secret=SECRET)
     await here.revoke_user("u-1")
 
-    token = await there.issue("u-1", "anna")
+    token = await _log_in(there, store, clock)
 
     assert (await here.verify(token)).user_id == "u-1"
 
@@ -227,7 +233,7 @@ async def test_a_number_from_before_a_restored_backup_saves_no_token(store, cloc
     auth = Auth(store=store, clock=clock, secret=SECRET)
     for _ in range(3):
         await auth.revoke_user("u-1")
-    token = await auth.issue("u-1", "anna")
+    token = await _log_in(auth, store, clock)
     store.kept.clear()
     restored = Auth(store=store, clock=clock, secret=SECRET)
     clock.now_s += 10

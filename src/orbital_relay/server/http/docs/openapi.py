@@ -29,6 +29,7 @@ Document = dict[str, Any]
 _UUID: Final[Document] = {"type": "string", "format": "uuid"}
 _NAMED: Final[dict[str, Document]] = {
     "device_id": {"type": "integer", "minimum": 1, "maximum": 127},
+    "session_id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16}$"},
     "mailbox": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22}$"},
 }
 """Parts of a path that are no UUID."""
@@ -43,7 +44,7 @@ milliseconds since the epoch. Events come over the WebSocket at `/ws`.
 """
 
 _TAGS: Final = {
-    "Accounts": "Signing up, logging in and out, tickets.",
+    "Accounts": "Signing up, logging in and out, tickets; one's own password, logins and account.",
     "Groups": "Groups, their members, and their invite codes.",
     "Messages": "Opaque envelopes.",
     "Threads": "Threads and replies.",

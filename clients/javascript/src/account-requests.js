@@ -1,0 +1,88 @@
+/** Requests about one's own account: sign-up, login, password, sessions, deletion. Loaded with the rest of the REST side. */
+import { KeyRequests } from './key-requests.js';
+
+/** @import {About, IssuedToken, LoggedIn, LoginBody, OwnAccount, Session, SignedUp} from './api-types.js' */
+/** @import {PostOptions} from './requests.js' */
+
+/** The account of the client's token. A method that ends the present token uses the one that it is given from there on. */
+export class AccountRequests extends KeyRequests {
+  /** The name of the place, its version and limits, and whether a sign-up needs an invitation. @returns {Promise<About>} */
+  about() {
+    return this.get('/api/about', 'signups');
+  }
+
+  /**
+   * Open an account; the token is used from here on.
+   *
+   * @param {{username: string, password: string, public_key: object, invitation?: string, device_name?: string}} body `invitation`: an operator's, or a group's invite code, where `about()` says `invited`.
+   * @param {PostOptions} [options]
+   * @returns {Promise<SignedUp>}
+   */
+  async signup(body, options) {
+    return this.#enter(await this.once('/api/signup', 'token', body, options));
+  }
+
+  /** Log in; the token is used from here on. @param {LoginBody} body @returns {Promise<LoggedIn>} */
+  async login(body) {
+    return this.#enter(await this.json('POST', '/api/login', 'token', body));
+  }
+
+  /** Revoke the token: it opens nothing any more, and its connections are closed. @returns {Promise<void>} */
+  async logout() {
+    await this.json('POST', '/api/logout');
+  }
+
+  /** The account, and whether it is an administrator's. @returns {Promise<OwnAccount>} */
+  account() {
+    return this.get('/api/account', 'user_id');
+  }
+
+  /**
+   * Change the password. All sessions end, this one too; the token of the answer is used from here on.
+   *
+   * @param {string} oldPassword
+   * @param {string} newPassword
+   * @returns {Promise<IssuedToken>}
+   */
+  async changePassword(oldPassword, newPassword) {
+    const body = { old_password: oldPassword, new_password: newPassword };
+    return this.#enter(await this.json('POST', '/api/password', 'token', body));
+  }
+
+  /**
+   * Set another password by a one-time code of the operator's, and log in; the token is used from here on.
+   *
+   * @param {string} code
+   * @param {string} newPassword
+   * @returns {Promise<SignedUp>}
+   */
+  async resetPassword(code, newPassword) {
+    return this.#enter(await this.json('POST', '/api/password/reset', 'token', { code, new_password: newPassword }));
+  }
+
+  /** A page of the logins whose tokens hold, the last used first. @param {{limit?: number, offset?: number}} [query] @returns {Promise<{sessions: Session[], has_more: boolean}>} */
+  sessions(query) {
+    return this.get('/api/sessions', 'sessions', query);
+  }
+
+  /** End a session: its tokens open nothing any more. @param {string} sessionId @returns {Promise<void>} */
+  async endSession(sessionId) {
+    await this.json('DELETE', `/api/sessions/${encodeURIComponent(sessionId)}`);
+  }
+
+  /** Get a newer token without the password; it is used from here on. @returns {Promise<IssuedToken>} */
+  async renewSession() {
+    return this.#enter(await this.json('POST', '/api/session/renew', 'token'));
+  }
+
+  /** Delete the account; it cannot be undone. @param {string} password @returns {Promise<void>} */
+  async deleteAccount(password) {
+    await this.json('DELETE', '/api/account', undefined, { password });
+  }
+
+  /** @param {any} answer */
+  #enter(answer) {
+    this.credentials.set(answer.token);
+    return answer;
+  }
+}

@@ -1,0 +1,78 @@
+"""One's own account: its password, its logins, its end."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from orbital_relay.api.fields import HasMore, ResponseBody
+
+_Password = Annotated[str, msgspec.Meta(examples=["Correct-Horse-7"], extra_json_schema={"format": "password"})]
+_NewPassword = Annotated[
+    str,
+    msgspec.Meta(
+        description="At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.",
+        examples=["Another-Horse-8"],
+        extra_json_schema={"minLength": 12, "format": "password"},
+    ),
+]
+
+
+class PasswordBody(msgspec.Struct):
+    """The password of now, and the one that replaces it."""
+
+    old_password: _Password
+    new_password: _NewPassword
+
+
+class ResetBody(msgspec.Struct):
+    """A one-time code from the operator, and another password."""
+
+    code: Annotated[
+        str,
+        msgspec.Meta(description="Case, spaces and hyphens do not matter.", examples=["K7QM2-XZ9AB-CDEFG-HJKLM"]),
+    ]
+    new_password: _NewPassword
+
+
+class DeleteAccountBody(msgspec.Struct):
+    """The password of the account that is deleted."""
+
+    password: _Password
+
+
+class IssuedToken(ResponseBody, frozen=True, kw_only=True):
+    """A new token, and when it ends."""
+
+    token: str
+    expires_at: str
+
+
+class Session(ResponseBody, frozen=True, kw_only=True):
+    """A login whose tokens hold."""
+
+    session_id: str
+    name: Annotated[str, msgspec.Meta(description="What its client called itself at the login; may be empty.")]
+    created_at: str
+    last_used_at: Annotated[str, msgspec.Meta(description="To the hour.")]
+    expires_at: str
+    current: Annotated[bool, msgspec.Meta(description="Whether the request's own token is of this login.")]
+
+
+class Sessions(ResponseBody, frozen=True, kw_only=True):
+    """A page of the caller's logins, the last used first."""
+
+    sessions: list[Session]
+    has_more: HasMore = False
+
+
+class OwnAccount(ResponseBody, frozen=True, kw_only=True):
+    """The caller's account."""
+
+    user_id: str
+    username: str
+    admin: Annotated[bool, msgspec.Meta(description="Whether the user is an administrator of this place.")] = False
+    has_password: Annotated[
+        bool, msgspec.Meta(description="false for a user who came with a token of another service.")
+    ] = True

@@ -1,0 +1,164 @@
+"""One's own account: password, logins, renewal, deletion."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from orbital_relay import wire
+from orbital_relay.api.accounts import SignedUp
+from orbital_relay.api.logins import DeleteAccountBody, IssuedToken, OwnAccount, PasswordBody, ResetBody, Sessions
+from orbital_relay.errors import AccountDisabled, Conflict, Forbidden, InvalidCredentials, NotFound, ResetRefused
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.http.routes.paging import PageQuery
+from orbital_relay.services import own_account
+from orbital_relay.services.accounts import name_key
+
+log = logging.getLogger("orbital.auth")
+
+_TAG: Final = "Accounts"
+_BODY_BYTES: Final = 64 * 1024
+
+
+@endpoint(
+    "GET", "/api/account", tag=_TAG, answers=[Answer(200, "The caller's account.", OwnAccount)], errors=[NotFound]
+)
+async def get_account(call: Call) -> Reply:
+    """Get one's own account, and whether it is an administrator's."""
+    return Reply.json(await own_account.own_account(call.server.services, call.principal))
+
+
+@endpoint(
+    "DELETE",
+    "/api/account",
+    tag=_TAG,
+    answers=[Answer(204, "The account takes no login any more, and is erased within seconds.")],
+    errors=[InvalidCredentials, Conflict, NotFound],
+    limited=True,
+    body_limit=_BODY_BYTES,
+)
+async def delete_account(call: Call, body: DeleteAccountBody) -> Reply:
+    """
+    Delete one's own account; it cannot be undone.
+
+    Every group is left, which emits `member_left`. Name, id, password, keys and media go at once; what the user has
+    written goes when the log's retention is over.
+    """
+    await _count(call)
+    try:
+        await own_account.delete_account(call.server.services, call.principal, body)
+    except InvalidCredentials as exc:
+        _refused(call, exc)
+        raise
+    return Reply(204)
+
+
+@endpoint(
+    "POST",
+    "/api/password",
+    tag=_TAG,
+    answers=[Answer(200, "The password is changed; the token is of a new login.", IssuedToken)],
+    errors=[InvalidCredentials, Conflict, NotFound],
+    limited=True,
+    body_limit=_BODY_BYTES,
+)
+async def change_password(call: Call, body: PasswordBody) -> Reply:
+    """
+    Change one's own password.
+
+    All logins of the user end, the caller's too: WebSockets are closed with 1008, and the token of the answer is the
+    only one that holds. A wrong `old_password` is 401 `INVALID_CREDENTIALS`, and the token of the request still holds.
+    """
+    await _count(call)
+    try:
+        return Reply.json(await own_account.change_password(call.server.services, call.principal, body))
+    except InvalidCredentials as exc:
+        _refused(call, exc)
+        raise
+
+
+@endpoint(
+    "POST",
+    "/api/password/reset",
+    tag=_TAG,
+    answers=[Answer(200, "The password is set; the token is of a new login.", SignedUp)],
+    errors=[ResetRefused, AccountDisabled],
+    auth=False,
+    limited=True,
+    body_limit=_BODY_BYTES,
+)
+async def reset_password(call: Call, body: ResetBody) -> Reply:
+    """
+    Set another password by a one-time code from the operator.
+
+    All logins of the user end. The code is used up.
+    """
+    # Codes cannot be guessed: the limit keeps the hashing of passwords within bounds.
+    await call.server.limits.login(call.address, name_key(""))
+    try:
+        return Reply.json(await own_account.reset_password(call.server.services, body))
+    except ResetRefused:
+        log.warning("password reset refused", extra={"address": call.address, "request_id": call.request_id})
+        raise
+
+
+@endpoint("GET", "/api/sessions", tag=_TAG, answers=[Answer(200, "A page of the caller's logins.", Sessions)])
+async def list_sessions(call: Call, query: PageQuery) -> Reply:
+    """
+    List one's own logins whose tokens hold.
+
+    Tokens of another service, and tokens that this server made before it listed logins, are not among them.
+    """
+    page = await own_account.sessions(call.server.services, call.principal, limit=query.limit, offset=query.offset)
+    return Reply.json(page)
+
+
+@endpoint(
+    "DELETE",
+    "/api/sessions/{session_id}",
+    tag=_TAG,
+    answers=[Answer(204, "No token of that login holds on any server.")],
+    errors=[NotFound],
+)
+async def end_session(call: Call) -> Reply:
+    """End one of one's own logins: its tokens are revoked, and its WebSockets are closed with 1008."""
+    await own_account.end_session(call.server.services, call.principal, call.text("session_id"))
+    return Reply(204)
+
+
+@endpoint(
+    "POST",
+    "/api/session/renew",
+    tag=_TAG,
+    answers=[Answer(200, "A newer token of the same login.", IssuedToken)],
+    errors=[Forbidden],
+)
+async def renew_session(call: Call) -> Reply:
+    """
+    Get a newer token while the present one holds, without the password.
+
+    Both belong to the same login, and end together; otherwise the present one holds until its own end.
+    """
+    issued = await call.server.logins.renew(call.principal)
+    return Reply.json(IssuedToken(token=issued.token, expires_at=wire.iso(issued.expires_at_s * 1000)))
+
+
+async def _count(call: Call) -> None:
+    """Count a password that is tried: a stolen token must not become a way to guess the password."""
+    await call.server.limits.login(call.address, name_key(call.principal.username))
+
+
+def _refused(call: Call, exc: InvalidCredentials) -> None:
+    extra = {"address": call.address, "username": exc.known, "request_id": call.request_id}
+    log.warning("password refused", extra=extra)
+
+
+ENDPOINTS: Final = (
+    get_account,
+    delete_account,
+    change_password,
+    reset_password,
+    list_sessions,
+    end_session,
+    renew_session,
+)
