@@ -42,11 +42,25 @@ def test_the_server_drains():
     assert service["EnvironmentFile"].startswith("-")
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "orbital-backup.timer"])
-def test_systemd_finds_no_mistake(name: str):
+def test_the_server_notifies():
+    """[UNIT6] The server's unit waits for its READY, reads a certificate at a reload, and watches the event loop."""
+    service = unit("orbital@.service")["Service"]
+
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main")
+    assert service["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert int(service["WatchdogSec"]) >= 30
+    assert "AF_UNIX" in service["RestrictAddressFamilies"]
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "orbital-backup.timer", "orbital@.socket"])
+def test_systemd_finds_no_mistake(name: str, tmp_path: Path):
     """[UNIT2] `systemd-analyze verify` reports nothing except that the program is not installed here."""
+    # A template is checked as the unit of one port.
+    instance = tmp_path / name.replace("@.", "@3001.")
+    for each in UNITS.iterdir():
+        (tmp_path / each.name.replace("@.", "@3001.")).write_text(each.read_text())
     checked = subprocess.run(
-        [programs.systemd_analyze(), "verify", "--man=no", UNITS / name], capture_output=True, text=True
+        [programs.systemd_analyze(), "verify", "--man=no", instance], capture_output=True, text=True
     )
     listed = [line for line in checked.stderr.splitlines() if "orbital" in line and "is not executable" not in line]
 

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from orbital_relay.config import Settings, load
+from orbital_relay.server.edge.listening import Listeners
 from orbital_relay.server.ops.supervisor import Workers
 from orbital_relay.server.ops.worker_metrics import Siblings
 from tests.support.client import Person
@@ -188,7 +189,7 @@ async def test_workers_stop_with_their_parent(many: Server):
     )
 
 
-def _sleep(_settings: Settings, started: Connection, _siblings: Siblings) -> None:
+def _sleep(_settings: Settings, started: Connection, _siblings: Siblings, *_more: object) -> None:
     started.send(True)
     time.sleep(600)  # what a worker does here, until it is ended
 
@@ -200,7 +201,7 @@ def test_a_stop_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch):
     The worker got no signal, and the supervisor waited for it until it killed all processes.
     """
     with create_server(("127.0.0.1", 0)) as listening:
-        many = Workers(load({"workers": "2"}, {}), work=_sleep, listening=listening)
+        many = Workers(load({"workers": "2"}, {}), work=_sleep, listeners=Listeners([listening], []))
         start = SpawnProcess.start
         started = []
 

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from orbital_relay.config import Settings
-from orbital_relay.server.serve import listen
+from orbital_relay.server.edge.listening import listen
 from tests.support.edge import Client
 from tests.support.process import until
 from tests.support.programs import missing

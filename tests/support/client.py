@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, Self
 
@@ -50,25 +51,43 @@ class Refused(AssertionError):
 class Person:
     """One account and an HTTP client that carries its token."""
 
-    def __init__(self, url: str, *, user_id: str, username: str, token: str, password: str = PASSWORD) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        user_id: str,
+        username: str,
+        token: str,
+        password: str = PASSWORD,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.url, self.user_id, self.username, self.token, self.password = url, user_id, username, token, password
+        self.tls = tls
         self.http = httpx.AsyncClient(
-            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30, trust_env=False
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=30,
+            trust_env=False,
+            verify=True if tls is None else tls,
         )
 
     @classmethod
-    async def sign_up(cls, url: str, username: str | None = None) -> Person:
-        """Make an account; without a name it gets one of its own."""
+    async def sign_up(
+        cls, url: str, username: str | None = None, *, tls: ssl.SSLContext | None = None, **more: str
+    ) -> Person:
+        """Make an account; without a name it gets one of its own. `more` are further fields, such as an invitation."""
         username = username or f"person_{os.getpid()}_{next(_numbers)}"
-        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as http:
+        public_key = {"kty": "OKP", "crv": "X25519"}
+        verify = True if tls is None else tls
+        async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False, verify=verify) as http:
             answer = await http.post(
                 "/api/signup",
-                json={"username": username, "password": PASSWORD, "public_key": {"kty": "OKP", "crv": "X25519"}},
+                json={"username": username, "password": PASSWORD, "public_key": public_key, **more},
             )
         if answer.status_code != 201:
             raise Refused(answer)
         body = answer.json()
-        return cls(url, user_id=body["user_id"], username=body["username"], token=body["token"])
+        return cls(url, user_id=body["user_id"], username=body["username"], token=body["token"], tls=tls)
 
     async def close(self) -> None:
         """Close the HTTP client."""

@@ -78,6 +78,11 @@ def systemd_analyze() -> str:
     return find("systemd-analyze") or missing("systemd-analyze", remedy="apt-get install systemd")
 
 
+def openssl() -> str:
+    """Return the path of openssl's command line."""
+    return find("openssl") or missing("openssl", remedy="apt-get install openssl")
+
+
 def strace() -> str:
     """Return the path of a strace that may trace: some containers forbid it."""
     found = find("strace")

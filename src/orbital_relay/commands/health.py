@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
+import socket
+import ssl
+from pathlib import Path
 from typing import Final
 
 import click
@@ -21,10 +24,11 @@ Examples:
   orbital health                         is the process alive?
   orbital health --ready                 does it store posts?
   orbital health --port 3001
+  orbital health --uds /run/orbital/orbital.sock
 """
 )
 @click.option("--ready", is_flag=True, help="Ask /health/ready: also whether posts are stored.")
-@settings_options("host", "port")
+@settings_options("host", "port", "uds", "tls_cert")
 def health(*, ready: bool, **flags: str | None) -> None:
     """
     Ask the server that runs here with these settings whether it is alive.
@@ -34,19 +38,40 @@ def health(*, ready: bool, **flags: str | None) -> None:
     """
     settings = load(flags)
     host, path = _reachable(settings.host), "/health/ready" if ready else "/health/live"
+    where = f"{host}, port {settings.port}" if settings.uds is None else str(settings.uds)
     # Not through a proxy that the environment may name: the server is on this machine.
     connection = http.client.HTTPConnection(host, settings.port, timeout=_TIMEOUT_S)
+    if settings.uds is not None:
+        connection = _OverSocket(settings.uds)
+    elif settings.tls_cert is not None:
+        # The certificate is for the public name, and no certificate names this machine.
+        unverified = ssl._create_unverified_context()  # noqa: S323, SLF001 - the standard library's one name for it
+        connection = http.client.HTTPSConnection(host, settings.port, timeout=_TIMEOUT_S, context=unverified)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read(4096).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as exc:
-        raise click.ClickException(f"No answer from {host}, port {settings.port}: {exc}.") from exc
+        raise click.ClickException(f"No answer from {where}: {exc}.") from exc
     finally:
         connection.close()
     say_json(body)
     if answer.status != http.client.OK:
         raise click.exceptions.Exit(1)
+
+
+class _OverSocket(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's path."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
 
 
 def _reachable(host: str) -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import webbrowser
-from contextlib import ExitStack
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,10 +23,12 @@ from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import DatabaseRefused, SettingsInvalid
 from orbital_relay.server.app import Node
+from orbital_relay.server.edge.listening import Listeners, Place, inherited, open_listeners
+from orbital_relay.server.edge.tls import Certificate
 from orbital_relay.server.ops import supervisor
 from orbital_relay.server.ops.logging import configure
+from orbital_relay.server.ops.systemd import Notifier
 from orbital_relay.server.ops.worker_metrics import Siblings
-from orbital_relay.server.serve import host_of, listen
 from orbital_relay.server.serve import serve as serve_until_stopped
 
 
@@ -36,6 +38,8 @@ Examples:
   orbital serve
   orbital serve --demo
   orbital serve --host 0.0.0.0 --port 8080 --data-dir /var/lib/orbital
+  orbital serve --host :: --port 443 --redirect-port 80 --tls-cert fullchain.pem --tls-key privkey.pem
+  orbital serve --uds /run/orbital/orbital.sock
   orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache
   orbital serve --database-url postgresql://orbital@db/orbital --redis-url redis://cache --workers 4
 
@@ -60,10 +64,20 @@ def serve(*, demo: bool, **flags: str | None) -> None:
             ):
                 runner.run(serve_until_stopped(_throwaway(settings, Path(folder)), on_started=_show_demo))
             return
+        variables = config.take_service_variables()
+        notifier = Notifier.of(variables)
+        given = inherited(variables, tls=settings.tls_cert is not None)
         if settings.workers > 1:
-            sys.exit(_serve_by_many(settings))
+            sys.exit(_serve_by_many(settings, given, notifier))
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(serve_until_stopped(settings, on_started=lambda node, *where: _greet(node.settings, *where)))
+            runner.run(
+                serve_until_stopped(
+                    settings,
+                    on_started=lambda node, place: _greet(node.settings, place),
+                    given=given,
+                    notifier=notifier,
+                )
+            )
     except (SettingsInvalid, DatabaseRefused) as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -83,45 +97,59 @@ def _throwaway(settings: Settings, folder: Path) -> Settings:
         redis_url=None,
         media_url=None,
         workers=1,
+        uds=None,
         # The page makes the two members.
         signups="open",
     )
 
 
-def _show_demo(_node: Node, host: str, port: int) -> None:
+def _show_demo(_node: Node, place: Place) -> None:
     """Open the demonstration, in which the page makes the two members: their keys are none of the server's business."""
-    url = f"{address(host, port)}/?demo=now"
+    url = f"{place.url}/?demo=now"
     say("Orbital shows two members side by side. Nothing is saved; stop with Ctrl-C.")
     say(f"  Open it in a browser: {url}")
     if sys.stdout.isatty():
         webbrowser.open(url)
 
 
-def _serve_by_many(settings: Settings) -> int:
+def _serve_by_many(settings: Settings, given: Listeners | None, notifier: Notifier) -> int:
     """Start the workers, and return their status when they have ended."""
     supervisor.check(settings)
-    with ExitStack() as held:
-        listening = [held.enter_context(one) for one in listen(settings)]
-        host = host_of(listening[0])
-        many = supervisor.Workers(settings, work=_work, listening=listening[0])
-        return many.run(on_started=lambda placed: _greet(placed, host, placed.port))
+    certificate = Certificate.of(settings)
+    listeners = open_listeners(settings, given)
+    try:
+        place = listeners.place(tls=certificate is not None)
+        many = supervisor.Workers(settings, work=_work, listeners=listeners, notifier=notifier, shown=place.url)
+        return many.run(on_started=lambda placed: _greet(placed, place))
+    finally:
+        listeners.close()
 
 
-def _work(settings: Settings, started: Connection, siblings: Siblings) -> None:
+def _work(
+    settings: Settings, report: Connection, siblings: Siblings, given: Listeners | None, beat_s: float | None
+) -> None:
     """Serve as one of several workers, until SIGTERM or until the parent process ends."""
     # The terminal's Ctrl-C is for the one that started this one, which passes it on.
     os.setpgrp()
     configure(level=settings.log_level, format=settings.log_format)
 
-    def report_started(_node: Node, _host: str, _port: int) -> None:
-        started.send(True)
+    def report_started(_node: Node, _place: Place) -> None:
+        loop = asyncio.get_running_loop()
+
+        def beat() -> None:
+            with suppress(OSError):  # the parent process has ended; see below
+                report.send(True)
+            if beat_s is not None:
+                loop.call_later(beat_s, beat)
+
+        beat()
         parent = multiprocessing.parent_process()
         if parent is not None:
-            asyncio.get_running_loop().add_reader(parent.sentinel, _orphaned, parent.sentinel)
+            loop.add_reader(parent.sentinel, _orphaned, parent.sentinel)
 
     try:
         with asyncio.Runner(loop_factory=_loop) as runner:
-            runner.run(serve_until_stopped(settings, on_started=report_started, siblings=siblings))
+            runner.run(serve_until_stopped(settings, on_started=report_started, given=given, siblings=siblings))
     except (SettingsInvalid, DatabaseRefused) as exc:
         say(f"Error: {exc}", err=True)
         sys.exit(1)
@@ -132,12 +160,13 @@ def _orphaned(sentinel: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _greet(settings: Settings, host: str, port: int) -> None:
+def _greet(settings: Settings, place: Place) -> None:
     """Print the server's address and the first steps."""
-    url = address(host, port)
-    say(f"Orbital is serving {url}")
-    say(f"  Open it in a browser: {url}")
-    say(f"  The API, to read:     {url}/docs")
+    say(f"Orbital is serving {place.url}")
+    url = place.url if place.uds is None else settings.public_url or "http://localhost"
+    if place.uds is None or settings.public_url is not None:
+        say(f"  Open it in a browser: {url}")
+        say(f"  The API, to read:     {url}/docs")
     match settings.signup_policy(forwarded=False):
         case "open":
             say("  Make an account:")
@@ -152,14 +181,6 @@ def _greet(settings: Settings, host: str, port: int) -> None:
     say(f"  Data: {_place(settings)}. Stop with Ctrl-C.")
     for sentence in config.doubts(settings):
         say(f"  Note: {sentence}", err=True)
-
-
-def address(host: str, port: int) -> str:
-    """Return the address to open: one that reaches a server that listens everywhere."""
-    if host in {"0.0.0.0", "::", "127.0.0.1", "::1"}:  # noqa: S104 - compared, not bound
-        host = "localhost"
-    # RFC 6874 §2: a zone is separated by `%25` in an address.
-    return f"http://[{host.replace('%', '%25')}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _place(settings: Settings) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from orbital_relay.config.database import Database, Postgres, SqliteFile, without_credentials
 from orbital_relay.config.doubts import doubts
-from orbital_relay.config.files import make_data_dir, read_jwt_public_key, read_jwt_secret
+from orbital_relay.config.files import make_data_dir, read_jwt_public_key, read_jwt_secret, secret_bytes
 from orbital_relay.config.kinds import Network
-from orbital_relay.config.loading import EffectiveSetting, in_force, load
+from orbital_relay.config.loading import EffectiveSetting, in_force, load, take_service_variables
 from orbital_relay.config.settings import OPTIONS, Option, Settings, options
 from orbital_relay.config.sources import CONFIG_ENV
 
@@ -31,5 +31,7 @@ __all__ = [
     "options",
     "read_jwt_public_key",
     "read_jwt_secret",
+    "secret_bytes",
+    "take_service_variables",
     "without_credentials",
 ]

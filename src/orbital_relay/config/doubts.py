@@ -35,9 +35,12 @@ def doubts(settings: Settings, environ: Mapping[str, str] | None = None) -> list
 
 
 def _of_secrets(settings: Settings) -> Iterator[str]:
-    if settings.jwt_secret is not None and len(settings.jwt_secret.encode("utf-8", "surrogateescape")) < 32:
-        # RFC 7518 §3.2: a key for HS256 has at least the size of the hash.
-        yield "JWT_SECRET has fewer than 32 bytes, so tokens could be forged by trying secrets."
+    for name, secret in (("JWT_SECRET", settings.jwt_secret), ("JWT_SECRET_ACCEPTED", settings.jwt_secret_accepted)):
+        if secret is not None and len(secret.encode("utf-8", "surrogateescape")) < 32:
+            # RFC 7518 §3.2: a key for HS256 has at least the size of the hash.
+            yield f"{name} has fewer than 32 bytes, so tokens could be forged by trying secrets."
+    if settings.jwt_secret_accepted is not None and settings.jwt_secret_accepted == settings.jwt_secret:
+        yield "JWT_SECRET_ACCEPTED is the same as JWT_SECRET, and does nothing."
     if settings.jwt_secret is None and settings.redis_url is not None:
         yield (
             "REDIS_URL is set and JWT_SECRET is not: servers with data folders of their own refuse each other's tokens."

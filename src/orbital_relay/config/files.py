@@ -28,6 +28,11 @@ def make_data_dir(settings: Settings) -> Path:
     return folder
 
 
+def secret_bytes(text: str | None) -> bytes | None:
+    """Return a secret of the settings as bytes; what is no UTF-8 in the environment stays as it was there."""
+    return None if text is None else text.encode("utf-8", "surrogateescape")
+
+
 def read_jwt_secret(settings: Settings) -> bytes:
     """
     Return the tokens' secret: the one that was given, else the one kept in the data folder, made on first use.
@@ -37,8 +42,9 @@ def read_jwt_secret(settings: Settings) -> bytes:
     Raises:
         SettingsInvalid: If the file can be neither read nor made, is empty, or could be read by others.
     """
-    if settings.jwt_secret is not None:
-        return settings.jwt_secret.encode("utf-8", "surrogateescape")
+    given = secret_bytes(settings.jwt_secret)
+    if given is not None:
+        return given
     path = make_data_dir(settings) / "jwt-secret"
     try:
         if not path.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -104,14 +104,25 @@ def _parsed(given: Mapping[str, GivenText]) -> Settings:
             "ORBITAL_JWT_PUBLIC_KEY_FILE and ORBITAL_JWT_JWKS_URL are both set; give one of them: "
             "an outside provider's keys come from one place."
         )
+    if "tls_cert" not in found:
+        for field, name in (("tls_key", "ORBITAL_TLS_KEY"), ("redirect_port", "ORBITAL_REDIRECT_PORT")):
+            if field in found:
+                raise SettingsInvalid(f"{name} is set and ORBITAL_TLS_CERT is not; give the certificate too.")
+    elif "uds" in found:
+        raise SettingsInvalid(
+            "ORBITAL_UDS and ORBITAL_TLS_CERT are both set; give one of them: who connects to a Unix socket is on this "
+            "machine, and the proxy there has the certificate."
+        )
     return Settings(**found)
 
 
 def _read(option: Option, given: GivenText) -> object:
     name, text = given.name, given.text
-    if option.field == "jwt_secret":
+    if option.field in {"jwt_secret", "jwt_secret_accepted"}:
+        # Spaces may be part of a secret.
         if not text:
-            raise SettingsInvalid(f"{name} is empty; give it a value, or leave it out and one is made and kept.")
+            made = " and one is made and kept" if option.field == "jwt_secret" else ""
+            raise SettingsInvalid(f"{name} is empty; give it a value, or leave it out{made}.")
         return text
     try:
         if not text.strip():
@@ -120,6 +131,17 @@ def _read(option: Option, given: GivenText) -> object:
     except ValueError:
         shown = "set to something else" if option.secret else f"{text[:100]!r}"
         raise SettingsInvalid(f"{name} is {shown}; it must be {option.kind.allowed}.") from None
+
+
+def take_service_variables(environ: MutableMapping[str, str] | None = None) -> dict[str, str]:
+    """
+    Return what systemd says to this process by the environment, and remove it there: children must not act on it.
+
+    The variables are those of sd_listen_fds(3), sd_notify(3) and sd_watchdog_enabled(3); missing ones are left out.
+    """
+    environ = os.environ if environ is None else environ
+    names = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+    return {name: environ.pop(name) for name in names if name in environ}
 
 
 def _shown(option: Option, settings: Settings) -> str:

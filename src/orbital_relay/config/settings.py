@@ -95,6 +95,51 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _PLACE,
         ),
     ] = 3000
+    uds: Annotated[
+        Path | None,
+        Option(
+            "ORBITAL_UDS",
+            kinds.FILE,
+            "Path of a Unix socket to listen on instead of a port, for a proxy on this machine; its owner and group "
+            "may connect, and `X-Forwarded-For` of what connects there counts.",
+            "A port works with every proxy.",
+            _PLACE,
+            default="none",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        Path | None,
+        Option(
+            "ORBITAL_TLS_CERT",
+            kinds.FILE,
+            "PEM file of a certificate with its chain: the server speaks HTTPS with it, and reads it again on SIGHUP.",
+            "A proxy in front usually has the certificate, and renews it by itself.",
+            _PLACE,
+            default="none: plain HTTP",
+        ),
+    ] = None
+    tls_key: Annotated[
+        Path | None,
+        Option(
+            "ORBITAL_TLS_KEY",
+            kinds.FILE,
+            "PEM file of the certificate's private key, without a password.",
+            "Some tools write both into one file.",
+            _PLACE,
+            default="the file of the certificate",
+        ),
+    ] = None
+    redirect_port: Annotated[
+        int | None,
+        Option(
+            "ORBITAL_REDIRECT_PORT",
+            kinds.whole(0, 65535),
+            "Second port, whose plain HTTP requests are redirected to HTTPS; 80 on the internet.",
+            "Only a server with a certificate has something to redirect to.",
+            _PLACE,
+            default="none",
+        ),
+    ] = None
     data_dir: Annotated[
         Path,
         Option(
@@ -186,6 +231,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "A built-in default would be a secret that everybody knows.",
             _TOKENS,
             default="made once, kept in the file jwt-secret in the data folder",
+            secret=True,
+        ),
+    ] = None
+    jwt_secret_accepted: Annotated[
+        str | None,
+        Option(
+            "JWT_SECRET_ACCEPTED",
+            kinds.TEXT,
+            "Second secret whose tokens are accepted too, and with which none is signed: the one before or the next "
+            "one, while the secret is replaced.",
+            "Outside of a replacement there is one secret.",
+            _TOKENS,
+            default="none",
             secret=True,
         ),
     ] = None
@@ -627,8 +685,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def local(self) -> bool:
-        """Whether only this machine can reach the server: it listens on loopback, and no proxy is named."""
-        if self.trusted_proxies:
+        """Whether only this machine can reach the server: it listens on loopback, and no proxy is in front."""
+        if self.trusted_proxies or self.uds is not None:
             return False
         try:
             return ip_address(self.host.partition("%")[0]).is_loopback

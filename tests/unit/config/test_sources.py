@@ -101,11 +101,13 @@ def test_a_file_that_is_missing_is_refused(tmp_path: Path):
 def test_secrets_come_from_files(tmp_path: Path):
     """[CFG5] Every secret can be given as a file, in the environment and in the configuration file."""
     values = {"JWT_SECRET": SECRET, "DATABASE_URL": "postgresql://u:p@h/d", "REDIS_URL": "redis://:p@h"}
+    values["JWT_SECRET_ACCEPTED"] = f"{SECRET}, the one before"
     environ = {f"{env}_FILE": str(_file(tmp_path, f"{value}\n", env)) for env, value in values.items()}
     path = _file(tmp_path, "".join(f"{env.lower()}_file = '{env}'\n" for env in values))
 
     for read in (load({}, environ), load({}, {}, file=str(path))):
-        assert (read.jwt_secret, read.database_url, read.redis_url) == tuple(values.values())
+        found = (read.jwt_secret, read.database_url, read.redis_url, read.jwt_secret_accepted)
+        assert found == tuple(values.values())
     assert {option.env for option in OPTIONS if option.secret} == set(values)
     assert _by_env(in_force({}, environ))["JWT_SECRET"][1:] == (
         "environment",

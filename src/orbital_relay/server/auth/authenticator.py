@@ -70,6 +70,7 @@ class Auth:
         store: Store,
         clock: Clock,
         secret: bytes,
+        accepted: bytes | None = None,
         token_s: float = 30 * 86_400,
         outside: OutsideKeys | None = None,
         audience: str | None = None,
@@ -79,7 +80,7 @@ class Auth:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._own = SecretKey(secret)
+        self._own = SecretKey(secret, accepted)
         self.token_s = token_s
         self._outside = outside
         self._audience = audience
@@ -124,6 +125,7 @@ class Auth:
             store=store,
             clock=clock,
             secret=config.read_jwt_secret(settings),
+            accepted=config.secret_bytes(settings.jwt_secret_accepted),
             token_s=settings.token_days * 86_400,
             outside=outside,
             audience=settings.jwt_audience,

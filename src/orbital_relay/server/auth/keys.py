@@ -80,11 +80,34 @@ class Key:
 
 
 class SecretKey(Key):
-    """The server's own key, which also signs."""
+    """
+    The server's own key, which also signs.
 
-    def __init__(self, secret: bytes) -> None:
+    Args:
+        secret: What tokens are signed with.
+        accepted: A second secret, whose tokens are accepted while one secret replaces the other; it never signs.
+    """
+
+    __slots__ = ("_accepted", "_secret")
+
+    def __init__(self, secret: bytes, accepted: bytes | None = None) -> None:
         super().__init__("HS256", secret, how=_Hmac())
         self._secret = secret
+        self._accepted = None if accepted is None else Key("HS256", accepted, how=_Hmac())
+
+    def open(self, token: str) -> bytes:
+        """
+        Return the payload of a token that one of the secrets signed.
+
+        Raises:
+            Unauthorized: If none did.
+        """
+        try:
+            return super().open(token)
+        except Unauthorized:
+            if self._accepted is None:
+                raise
+            return self._accepted.open(token)
 
     def sign(self, payload: bytes) -> str:
         """Make a token."""

@@ -127,7 +127,8 @@ class HttpLine(HttpToolsProtocol):
         """Go on where the parser stopped: behind a head that asks for an upgrade."""
         while True:
             head = self._head
-            if head.upgrade == b"websocket" and self.parser.get_http_version() == "1.1" and not head.has_body:
+            taken = self.ws_protocol_class is not None and head.upgrade == b"websocket" and not head.has_body
+            if taken and self.parser.get_http_version() == "1.1":
                 self._handshake = bytearray(rest)
                 self._upgrade_in_turn()
                 return
@@ -337,7 +338,7 @@ class HttpLine(HttpToolsProtocol):
 
     def from_proxy(self) -> bool:
         """Return whether the other end is a proxy that the operator trusts: its connection is other people's."""
-        return self.budget is not None and self.client is not None and self.budget.exempts(self.client[0])
+        return self.budget is not None and self.budget.exempts("" if self.client is None else self.client[0])
 
     def waits(self) -> bool:
         """Return whether no request is under way."""

@@ -46,28 +46,26 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
     """
     Return the address that an attempt comes from.
 
-    It is the peer's; or, when the peer is a trusted proxy, the right-most address of `X-Forwarded-For` that is not one:
-    everything left of it was written by somebody whom nobody here trusts. Where an entry is no address, the proxy
-    that passed it on is as far as this can be known.
+    It is the peer's; or, when the peer is a trusted proxy or on a Unix socket, the right-most address of
+    `X-Forwarded-For` that is no trusted proxy's: everything left of it was written by somebody whom nobody here trusts.
+    Where an entry is no address, the proxy that passed it on is as far as this can be known.
 
     Args:
-        peer: The address of the socket's other end.
+        peer: The address of the socket's other end; None on a Unix socket, where only a proxy connects.
         forwarded_for: The values of all headers of that name, in their order.
         trusted: The proxies' networks.
     """
     here = None if peer is None else parse_address(peer)
-    if here is None:
-        return NO_ADDRESS
-    if not trusted:
+    if here is not None and not trusted:
         return str(here)
     # RFC 9110 §5.6.1: empty elements of a list are ignored.
     entries = [entry for entry in ",".join(forwarded_for).split(",") if entry.strip()]
-    while _within(here, trusted):
+    while here is None or _within(here, trusted):
         further = parse_address(entries.pop()) if entries else None
         if further is None:
             break
         here = further
-    return str(here)
+    return NO_ADDRESS if here is None else str(here)
 
 
 def asked_host(
@@ -77,13 +75,13 @@ def asked_host(
     Return the host that a browser asked for: what a trusted proxy says, where it says so, and otherwise `Host`.
 
     Args:
-        peer: The address of the socket's other end.
+        peer: The address of the socket's other end; None on a Unix socket, where only a proxy connects.
         host: The header `Host`.
         forwarded_host: The header `X-Forwarded-Host`; a proxy appends what it was asked for itself.
         trusted: The proxies' networks.
     """
     here = None if peer is None else parse_address(peer)
-    if forwarded_host is None or here is None or not _within(here, trusted):
+    if forwarded_host is None or (here is not None and not _within(here, trusted)):
         return host
     return forwarded_host.rpartition(",")[2].strip() or host
 

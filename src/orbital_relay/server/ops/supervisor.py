@@ -15,10 +15,10 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from orbital_relay.config import Settings, SqliteFile
 from orbital_relay.errors import SettingsInvalid
+from orbital_relay.server.edge.listening import Listeners
+from orbital_relay.server.ops.systemd import Notifier
 from orbital_relay.server.ops.worker_metrics import Siblings
 
 log = logging.getLogger("orbital.workers")
@@ -26,8 +26,11 @@ log = logging.getLogger("orbital.workers")
 RESTART_S: Final = 1.0
 """Wait before a worker that died is replaced: one that dies at once does not spin."""
 
-Work = Callable[[Settings, Connection, Siblings], None]
-"""What a worker runs, in a process of its own: serves, and sends one message once its port is open."""
+Work = Callable[[Settings, Connection, Siblings, Listeners | None, float | None], None]
+"""
+What a worker runs, in a process of its own: it serves, at the sockets that it is given or at its own; it sends a
+message once its port is open, and then one in each so many seconds, if that is asked for.
+"""
 
 
 def check(settings: Settings) -> None:
@@ -55,17 +58,33 @@ class Workers:
     """
     The workers of one machine. A worker that dies is replaced; one that dies before the first start ends them all.
 
-    It holds the port without listening, so that nobody else takes it while workers come and go.
+    It holds the port without listening, so that nobody else takes it while workers come and go. SIGHUP goes to each
+    worker. systemd's watchdog is served while every worker reports that it is alive.
 
     Args:
         settings: All of them.
         work: What each runs.
-        listening: The bound socket that tells the port; kept open.
+        listeners: The bound sockets that tell the places; kept open.
+        notifier: Where the service manager listens.
+        shown: The place, as the service manager shows it.
     """
 
-    def __init__(self, settings: Settings, *, work: Work, listening: socket.socket) -> None:
-        self._settings = msgspec.structs.replace(settings, port=listening.getsockname()[1])
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        work: Work,
+        listeners: Listeners,
+        notifier: Notifier | None = None,
+        shown: str = "",
+    ) -> None:
+        self._settings = listeners.settings(settings)
         self._work = work
+        self._given = listeners if listeners.shared else None
+        self._notifier = notifier or Notifier()
+        self._shown = shown
+        self._beats: dict[SpawnProcess, float] = {}
+        self._notified_s = 0.0
         self._context = multiprocessing.get_context("spawn")
         self._running: dict[SpawnProcess, Connection | None] = {}
         self._numbers: dict[SpawnProcess, int] = {}
@@ -84,7 +103,7 @@ class Workers:
             The exit status: 0 after an orderly end.
         """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._note_hangup)
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
         try:
             with tempfile.TemporaryDirectory(prefix="orbital-workers-") as folder:
                 self._folder = Path(folder)
@@ -93,6 +112,7 @@ class Workers:
                 status = 0
                 while self._running:
                     status |= self._look(on_started)
+                    self._beat()
                 return status
         finally:
             for number, handler in before.items():
@@ -102,7 +122,9 @@ class Workers:
         here, there = self._context.Pipe(duplex=False)
         siblings = Siblings(self._folder, number, self._settings.workers)
         process = self._context.Process(
-            target=self._work, args=(self._settings, there, siblings), name=f"orbital worker {number}"
+            target=self._work,
+            args=(self._settings, there, siblings, self._given, self._notifier.beat_s),
+            name=f"orbital worker {number}",
         )
         # A new program starts with the default for each signal that has a handler here, but keeps an ignored one.
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -113,7 +135,7 @@ class Workers:
         self._numbers[process] = number
         if self._stopping:
             # stop() may run while this worker starts; it was not in the list then.
-            self._tell(process)
+            self._tell(process, signal.SIGTERM)
 
     def _look(self, on_started: Callable[[Settings], None]) -> int:
         """Wait until something happens, and see to it; return 1 when a worker ended badly."""
@@ -131,17 +153,36 @@ class Workers:
     def _told(self, process: SpawnProcess, connection: Connection, on_started: Callable[[Settings], None]) -> None:
         try:
             connection.recv()
-            self._started += 1
-            if self._started == self._settings.workers:
-                on_started(self._settings)
         except EOFError:
             # It ended; its sentinel tells the rest.
-            pass
-        connection.close()
-        self._running[process] = None
+            connection.close()
+            self._running[process] = None
+            return
+        first = process not in self._beats
+        self._beats[process] = time.monotonic()
+        if not first:
+            return
+        self._started += 1
+        if self._started == self._settings.workers:
+            on_started(self._settings)
+            self._notifier.ready(self._shown)
+        if self._notifier.beat_s is None:
+            connection.close()
+            self._running[process] = None
+
+    def _beat(self) -> None:
+        """Serve systemd's watchdog, unless a worker is stuck; one that starts is given the time that it needs."""
+        beat_s, watchdog_s = self._notifier.beat_s, self._notifier.watchdog_s
+        now_s = time.monotonic()
+        if beat_s is None or watchdog_s is None or now_s - self._notified_s < beat_s:
+            return
+        if all(now_s - seen_s < watchdog_s for seen_s in self._beats.values()):
+            self._notified_s = now_s
+            self._notifier.alive()
 
     def _ended(self, process: SpawnProcess) -> int:
         connection, number = self._running.pop(process), self._numbers.pop(process)
+        self._beats.pop(process, None)
         if connection is not None:
             connection.close()
         process.join()
@@ -160,15 +201,23 @@ class Workers:
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.stop()
 
-    def _note_hangup(self, _number: int, _frame: object) -> None:
-        log.info("SIGHUP changes nothing: settings are read at the start; SIGTERM stops the workers")
+    def _on_hangup(self, _number: int, _frame: object) -> None:
+        if self._settings.tls_cert is None:
+            log.info("SIGHUP changes nothing: settings are read at the start; SIGTERM stops the workers")
+            return
+        self._notifier.reloading()
+        for process in self._running:
+            self._tell(process, signal.SIGHUP)
+        self._notifier.ready(self._shown)
 
     def stop(self) -> None:
         """Let all drain; a second call ends them at once."""
+        if not self._stopping:
+            self._notifier.stopping()
         self._stopping = True
         for process in self._running:
-            self._tell(process)
+            self._tell(process, signal.SIGTERM)
 
-    def _tell(self, process: SpawnProcess) -> None:
+    def _tell(self, process: SpawnProcess, number: signal.Signals) -> None:
         if process.pid is not None and process.is_alive():
-            os.kill(process.pid, signal.SIGTERM)
+            os.kill(process.pid, number)

@@ -232,6 +232,19 @@ async def test_a_short_secret_works_without_a_warning_each_time(clock, store):
     assert (await auth.verify(auth.mint("u-2", "b")[0])).user_id == "u-2"
 
 
+async def test_a_second_secret_is_accepted_and_never_signs(clock, store):
+    """[REPLACE3] Tokens of a second secret are accepted; none is signed with it; a third secret's are refused."""
+    auth = Auth(store=store, clock=clock, secret=SECRET, accepted=b"the secret before this one, of 32 bytes")
+    alone = Auth(store=store, clock=clock, secret=SECRET)
+
+    old = await auth.verify(sign(claims(), secret=b"the secret before this one, of 32 bytes"))
+    new = await alone.verify(auth.mint("u-2", "b")[0])
+
+    assert (old.user_id, new.user_id) == ("u-1", "u-2")
+    assert "signature" in await refusal(auth, sign(claims(), secret=b"another secret"))
+    assert "signature" in await refusal(alone, sign(claims(), secret=b"the secret before this one, of 32 bytes"))
+
+
 # Chapter: the cache
 
 
