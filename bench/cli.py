@@ -420,6 +420,27 @@ def idle(*, bench: Bench, rounds: int, connections: int, seconds: float):
 
 
 @main.command()
+@common("orbital", "node-map", "uws", "websockets", base="node-map", plots=False)
+@click.option("--connections", type=TENS, default=2000, show_default=True, help="Listeners, in groups of 10.")
+@click.option("--cycles", type=SOME, default=3, show_default=True, help="How often all are opened and cut in a round.")
+def connect(*, bench: Bench, rounds: int, connections: int, cycles: int):
+    """Open, authenticate, subscribe, cut: connections a second, and the server's CPU for each.
+
+    \b
+    Examples:
+      python -m bench connect
+      python -m bench connect --connections 5000 --cycles 1 -s orbital -s node-map
+    """
+    figures = scenarios.connect(bench, connections=connections, cycles=cycles, rounds=rounds)
+    columns: list[Column] = [
+        ("connections/s", "connections_s", "count"),
+        ("server CPU each", "cpu_us_each", "us"),
+        ("load's core", "load_share", "share"),
+    ]
+    return f"{connections:,} connections opened, subscribed and cut, {cycles} times", figures, columns
+
+
+@main.command()
 @common("orbital", "node-map", base="node-map")
 @click.option(
     "--clients", type=TENS, default=10_000, show_default=True, help="Clients that are cut and come back at once."

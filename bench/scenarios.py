@@ -107,6 +107,39 @@ def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict
     return bench.interleaved(rounds, one)
 
 
+def connect(bench: Bench, *, connections: int, cycles: int, rounds: int) -> dict[str, Figures]:
+    """Connections that are opened, authenticated, subscribed and cut, all of them, several times.
+
+    The first cycle warms up: users and groups are new to the server in it. CPU is counted from the first handshake of
+    a cycle until the server has noticed the last cut.
+    """
+
+    def one(system: System, text: str) -> dict:
+        layout = Layout(groups=max(connections // 10, 1), members=10, posters=4)
+        with bench.load(system) as load:
+            prepared(bench, system, load, layout, text)
+            load.listeners(system.listener(layout, g, m) for g in range(layout.groups) for m in range(layout.members))
+            count, seconds, load_cpu = 0, 0.0, 0.0
+            used: int | None = 0
+            for cycle in range(cycles + 1):
+                before = system.cpu_ns()
+                opened = load.connect(at_once=64, progress=bench.live(f"{text}: cycle {cycle}", seconds=10))
+                load.drop()
+                time.sleep(0.3)
+                after = system.cpu_ns()
+                if cycle:
+                    count += opened["ready"]
+                    seconds += opened["seconds"]
+                    load_cpu += opened["load_cpu"]
+                    used = None if None in (before, after, used) else used + after - before
+            result = {"connections_s": count / seconds, "load_share": load_cpu / seconds}
+            if used is not None:
+                result["cpu_us_each"] = used / 1e3 / count
+            return result
+
+    return bench.interleaved(rounds, one)
+
+
 def storm(
     bench: Bench, *, clients: int, missed: int, others: int, rounds: int, within_s: float = 60
 ) -> dict[str, Figures]:
