@@ -68,6 +68,7 @@ def address_key(address: str) -> str:
     return address if ip is None else str(ip)
 
 
+@lru_cache(maxsize=4096)
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """
     Read an IP address, with a port or brackets if need be; None when it is none.

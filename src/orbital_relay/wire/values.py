@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
 
 def iso(at_ms: int) -> str:
     """Write a moment, milliseconds since the epoch, as RFC 3339 in UTC with `Z` and milliseconds."""
-    moment = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+    return f"{_second(at_ms // 1000)}.{at_ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(at_s: int) -> str:
+    # A handshake writes two moments of the same second, and thousands of clients come back in one.
+    return f"{datetime.fromtimestamp(at_s, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 _ENCRYPTED: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}|[A-Za-z0-9_-]+={0,2}")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Awaitable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
+from typing import Protocol, TypeVar, overload
 from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
@@ -14,6 +14,8 @@ from orbital_relay.errors import OrbitalError, UpgradeRequired, ValidationFailed
 from orbital_relay.server.edge.deflate import negotiate
 from orbital_relay.server.edge.peer import Peer
 from orbital_relay.server.edge.request_head import decode_path
+
+_T = TypeVar("_T")
 
 # What is asked
 
@@ -28,6 +30,16 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._by_name[name.lower()]
+
+    @overload
+    def get(self, name: str, /) -> str | None: ...
+
+    @overload
+    def get(self, name: str, /, default: str | _T) -> str | _T: ...
+
+    def get(self, name: str, /, default: str | _T | None = None) -> str | _T | None:
+        """Return a header's value. The mix-in's version raises and catches an error for each that is missing."""
+        return self._by_name.get(name.lower(), default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -116,17 +128,14 @@ class HandshakeAdmission(Protocol):
 # The request on the line
 
 
-def parse_head(head: bytes) -> tuple[str, str, dict[str, str]]:
-    """Read the head as uvicorn wrote it: method, target, and headers by lower-case name."""
-    request, *lines = head.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
-    method, _, rest = request.partition(" ")
+def read_headers(fields: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the fields of a head by name, as the parser gives them: names in lower case."""
     headers: dict[str, str] = {}
-    for line in lines:
-        name, _, value = line.partition(":")
-        name, value = name.lower(), value.strip(" \t")
+    for raw_name, raw_value in fields:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1").strip(" \t")
         # RFC 9110 §5.3: repeated headers are one list.
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    return method, rest.removesuffix(" HTTP/1.1"), headers
+    return headers
 
 
 def parse_target(target: str) -> tuple[str, dict[str, str]]:

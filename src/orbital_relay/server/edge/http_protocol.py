@@ -11,8 +11,9 @@ import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT, FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.utils import get_remote_addr, is_ssl
 
 from orbital_relay.errors import OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.server.edge.budget import ConnectionBudget
@@ -69,8 +70,10 @@ class HttpLine(HttpToolsProtocol):
     """What came behind a handshake that waits for the answers before it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Begin to wait for a head."""
-        super().connection_made(transport)
+        """Begin to wait for a head. Unlike uvicorn's it does not ask for this end's address, which nobody uses."""
+        self.connections.add(self)
+        self.transport, self.flow = transport, FlowControl(transport)
+        self.client, self.scheme = get_remote_addr(transport), "https" if is_ssl(transport) else "http"
         self._answers = CycleTransport(self, transport)
         self.linger = Linger(transport, self.loop)
         if self.budget is not None:
@@ -280,12 +283,9 @@ class HttpLine(HttpToolsProtocol):
         self.connections.discard(self)
         if self.budget is not None:
             self.budget.leave(self)
-        head = write_head(self.parser.get_method(), self.url, "1.1", self.headers)
         made: Any = self.ws_protocol_class
-        upgrade: asyncio.Protocol = made(config=self.config, server_state=self.server_state, app_state=self.app_state)
-        upgrade.connection_made(self.transport)
-        upgrade.data_received(head)
-        self.transport.set_protocol(upgrade)
+        upgrade = made(config=self.config, server_state=self.server_state, app_state=self.app_state)
+        upgrade.take_over(self.transport, self.parser.get_method(), self.url, self.headers, peer=self.client)
         if early:
             upgrade.data_received(early)
 

@@ -11,10 +11,10 @@ import base64
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableSet
+from collections.abc import Awaitable, Callable, Iterable, MutableSet
 from http import HTTPStatus
 from time import perf_counter
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
@@ -28,8 +28,8 @@ from orbital_relay.server.edge.handshake import (
     Headers,
     Refuse,
     check_upgrade,
-    parse_head,
     parse_target,
+    read_headers,
     refusal,
 )
 from orbital_relay.server.edge.socket_writer import LINGER_S, SocketWriter
@@ -139,37 +139,65 @@ class _UpgradeProtocol(asyncio.Protocol):
     """
     Stands for a connection from uvicorn's handing over until the decision.
 
-    Reading goes on meanwhile, so that a client that leaves is noticed; what it sends too early is kept. What comes in
-    one piece with the request is lost in uvicorn: RFC 6455 §4.1 lets no client send before it has been answered.
+    Reading goes on meanwhile, so that a client that leaves is noticed; what it sends too early is kept.
     """
 
-    __slots__ = ("_awaited", "_early", "_edge", "_head", "_loop", "_server", "_timer", "_transport")
+    __slots__ = (
+        "_awaited",
+        "_early",
+        "_edge",
+        "_headers",
+        "_loop",
+        "_method",
+        "_peer",
+        "_server",
+        "_target",
+        "_timer",
+        "_transport",
+    )
 
     def __init__(self, edge: _Edge, server_state: ServerState) -> None:
         self._edge = edge
         self._server = server_state
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._head = b""
+        self._method = self._target = ""
+        self._peer: tuple[str, int] | None = None
+        self._headers: dict[str, str] = {}
         self._early = bytearray()
         self._awaited: asyncio.Future[Admit | Refuse] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    # What uvicorn and the loop call
+    # What the HTTP protocol and the loop call
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take over the transport."""
-        # uvicorn hands over stream transports only; uvloop's inherit from no class of asyncio's.
-        self._transport = cast("asyncio.Transport", transport)
+    def take_over(
+        self,
+        transport: asyncio.Transport,
+        method: bytes,
+        target: bytes,
+        fields: Iterable[tuple[bytes, bytes]],
+        *,
+        peer: tuple[str, int] | None,
+    ) -> None:
+        """
+        Become the protocol of a connection whose request asks for the upgrade, and enqueue the handshake.
+
+        Args:
+            transport: The connection.
+            method: The request's.
+            target: The request's, as it was sent.
+            fields: Its headers, names in lower case.
+            peer: Address and port of the other end; None for a Unix socket.
+        """
+        self._transport = transport
+        self._method, self._target = method.decode("latin-1"), target.decode("latin-1")
+        self._headers, self._peer = read_headers(fields), peer
         self._server.connections.add(self)
+        transport.set_protocol(self)
+        self._edge.handshakes.enter(self._begin, self._loop)
 
     def data_received(self, data: bytes) -> None:
-        """Take the head, which uvicorn puts together again and hands over in one piece; keep what comes after it."""
-        if not self._head:
-            self._head = data
-            # uvicorn sets this as the transport's protocol right after this call: nothing else may be set before.
-            self._edge.handshakes.enter(self._begin, self._loop)
-            return
+        """Keep what comes before the answer."""
         self._early += data
         if len(self._early) > self._edge.terms.max_message_bytes and self._transport is not None:
             self._transport.pause_reading()
@@ -203,7 +231,7 @@ class _UpgradeProtocol(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             return
         try:
-            verdict = self._judge(self._transport)
+            verdict = self._judge()
         except Exception as error:  # noqa: BLE001  # whatever it is, the client gets an answer
             verdict = _answer(error)
         if isinstance(verdict, Admit | Refuse):
@@ -213,20 +241,18 @@ class _UpgradeProtocol(asyncio.Protocol):
         self._awaited.add_done_callback(self._decided)
         self._timer = self._loop.call_later(DECISION_S, self._late)
 
-    def _judge(self, transport: asyncio.Transport) -> Admit | Refuse | Awaitable[Admit | Refuse]:
+    def _judge(self) -> Admit | Refuse | Awaitable[Admit | Refuse]:
         """Check in the protocol's order: path, upgrade, and the rest by admission."""
-        method, target, headers = parse_head(self._head)
-        path, query = parse_target(target)
+        path, query = parse_target(self._target)
         if (refused := self._edge.admission.route(path)) is not None:
             return refused
-        if method != "GET":
+        if self._method != "GET":
             no = refusal(MethodNotAllowed("A WebSocket is opened with GET."))
             # RFC 9110 §15.5.6: say what would be allowed.
             return Refuse(no.status, no.body, (*no.headers, ("allow", "GET")))
-        check_upgrade(headers)
-        address = transport.get_extra_info("peername")
-        peer = (str(address[0]), int(address[1])) if isinstance(address, tuple) else None
-        return self._edge.admission.decide(Handshake(method, path, query, Headers(headers), peer))
+        check_upgrade(self._headers)
+        handshake = Handshake(self._method, path, query, Headers(self._headers), self._peer)
+        return self._edge.admission.decide(handshake)
 
     def _decided(self, awaited: asyncio.Future[Admit | Refuse]) -> None:
         if awaited is not self._awaited:
@@ -279,7 +305,7 @@ class _UpgradeProtocol(asyncio.Protocol):
         upgrade = any(name.lower() == "upgrade" for name, _ in refused.headers)
         lines.append(b"connection: close, upgrade" if upgrade else b"connection: close")
         lines += [b"content-type: application/json", b"content-length: %d" % len(refused.body)]
-        body = b"" if self._head.startswith(b"HEAD ") else refused.body
+        body = b"" if self._method == "HEAD" else refused.body
         transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         transport.close()
         # close() waits until all is sent, and a client may never read.
@@ -287,7 +313,7 @@ class _UpgradeProtocol(asyncio.Protocol):
 
     def _open(self, transport: asyncio.Transport, admit: Admit) -> None:
         """Answer 101, and replace this protocol by a connection."""
-        _, _, headers = parse_head(self._head)
+        headers = self._headers
         key = headers["sec-websocket-key"].encode("latin-1")
         # RFC 6455 §4.2.2.
         accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 from datetime import UTC, datetime, timedelta
 
@@ -12,9 +14,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from orbital_relay.errors import SettingsInvalid
+from orbital_relay.errors import SettingsInvalid, Unauthorized
 from orbital_relay.server.auth.authenticator import Auth
-from orbital_relay.server.auth.keys import PemKey
+from orbital_relay.server.auth.keys import PemKey, SecretKey
 from tests.unit.server.auth_support import (
     ALL,
     EC_KEY,
@@ -130,3 +132,70 @@ async def test_issuer_and_audience_of_the_provider(clock, store, changes, why):
 def _encode_raw(changes) -> str:
     """Sign claims that the library would not make, such as an `iss` that is a list."""
     return jwt.PyJWS().encode(json.dumps(claims(**changes)).encode(), ED_KEY, algorithm="EdDSA")
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _signed(head: str, payload: str, *, secret: bytes = SECRET) -> str:
+    """Return a token whose signature holds, whatever its parts are."""
+    signature = hmac.digest(secret, f"{head}.{payload}".encode(), "sha256")
+    return f"{head}.{payload}.{_encoded(signature)}"
+
+
+HEAD = _encoded(b'{"alg":"HS256","typ":"JWT"}')
+
+
+def test_the_server_s_own_tokens_are_jwts():
+    """[HMAC1] A token of the server's is read by a JWT library, and one of the library's by the server."""
+    key = SecretKey(SECRET)
+
+    assert jwt.decode(key.sign(b'{"userId":"u-1"}'), SECRET, algorithms=["HS256"]) == {"userId": "u-1"}
+    assert key.open(jwt.encode({"userId": "u-2"}, SECRET, algorithm="HS256")) == b'{"userId":"u-2"}'
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        pytest.param(lambda token: token + "=", id="padding behind the signature"),
+        pytest.param(lambda token: token + "\n", id="a line break behind it"),
+        pytest.param(lambda token: " " + token, id="a space before it"),
+        pytest.param(lambda token: token.replace(".", "..", 1), id="an empty part"),
+        pytest.param(lambda token: token + ".", id="a fourth part"),
+        pytest.param(lambda token: token[:-1] + chr(ord(token[-1]) + 1), id="unused bits that are set"),
+        pytest.param(lambda token: token[:-1], id="a shorter signature"),
+        pytest.param(lambda token: token.rpartition(".")[0] + ".", id="no signature"),
+        pytest.param(lambda token: token.rpartition(".")[0], id="two parts"),
+        pytest.param(lambda token: "é" + token, id="a letter outside ASCII"),
+    ],
+)
+def test_a_token_has_one_spelling(spelled):
+    """[HMAC2] A token with an extra or a missing character is refused, also where a lax decoder would read the same."""
+    key = SecretKey(SECRET)
+    token = _signed(HEAD, _encoded(b"{}"))
+    # The last character of 32 bytes holds four bits of the signature and two that are zero.
+    assert key.open(token) == b"{}"
+
+    with pytest.raises(Unauthorized, match="signature"):
+        key.open(spelled(token))
+
+
+@pytest.mark.parametrize(
+    ("head", "payload"),
+    [
+        (HEAD + "=", _encoded(b"{}")),
+        (HEAD, _encoded(b"{}") + "="),
+        (HEAD, "e+/="),
+        (HEAD[:-1] + chr(ord(HEAD[-1]) + 1), _encoded(b"{}")),
+        (_encoded(b'{"alg":"HS256","b64":false}'), _encoded(b"{}")),
+        (_encoded(b'{"alg":"HS256","crit":["exp"]}'), _encoded(b"{}")),
+        (_encoded(b"[]"), _encoded(b"{}")),
+        (_encoded(b"\xff"), _encoded(b"{}")),
+        ("", _encoded(b"{}")),
+    ],
+)
+def test_a_signature_does_not_excuse_the_form(head: str, payload: str):
+    """[HMAC3] A header or payload that is not strict base64url, or not of the expected form, is refused."""
+    with pytest.raises(Unauthorized, match="signature"):
+        SecretKey(SECRET).open(_signed(head, payload))
