@@ -1,7 +1,7 @@
 """
 Every setting with its unit, default and reason.
 
-`Settings` is the one table: the class' fields say the type and the default, the `Option` beside each says the rest.
+`Settings` is the only table: a field has the type and the default, and its `Option` the rest.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from orbital_relay.model import MediaLimits
 
 class Option(msgspec.Struct, frozen=True):
     """
-    What is known of a setting besides its type and default.
+    The description of a setting, besides its type and default.
 
     Attributes:
         env: The environment variable.
-        kind: How its text is read.
+        kind: How its text is parsed.
         about: What it does.
         why: Why the default is what it is.
-        chapter: Where it stands in the reference.
-        default: The default in words, where the value alone does not say it.
+        chapter: Its section in the reference.
+        default: The default in words, if the value alone does not explain it.
         secret: Whether the value must never be shown.
         field: Name of the field of `Settings`; the table fills it in.
     """
@@ -58,13 +58,13 @@ class Option(msgspec.Struct, frozen=True):
         return f"{self.about} [env: {self.env}; default: {self.default}]"
 
 
-_PLACE: Final = "Where things are"
-_PEOPLE: Final = "People"
+_PLACE: Final = "Addresses and folders"
+_PEOPLE: Final = "Accounts"
 _TOKENS: Final = "Tokens"
 _LIMITS: Final = "Limits"
 _SOCKET: Final = "Connections"
 _MEDIA_ROOM: Final = "Media"
-_KEEP: Final = "How long things are kept"
+_KEEP: Final = "Retention"
 _LOGS: Final = "Logs"
 
 
@@ -72,7 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
     Every setting of a server, read and checked.
 
-    A setting that was given badly never gets in: `load` raises. The text of a `Settings` shows no secret.
+    A setting with an invalid value is never in it: `load` raises. The `repr` of a `Settings` contains no secret.
     """
 
     host: Annotated[
@@ -81,7 +81,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_HOST",
             kinds.HOST,
             "Address to listen on.",
-            "Only this machine can reach it until somebody decides otherwise.",
+            "By default only this machine can reach it.",
             _PLACE,
         ),
     ] = "127.0.0.1"
@@ -90,8 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "PORT",
             kinds.whole(0, 65535),
-            "Port to listen on, for HTTP and WebSocket alike; 0 lets the system choose a free one.",
-            "The port that the published clients dial in development.",
+            "Port to listen on, for both HTTP and WebSocket; with 0 the system chooses a free one.",
+            "The port that the published clients use in development.",
             _PLACE,
         ),
     ] = 3000
@@ -145,8 +145,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_DATA_DIR",
             kinds.FOLDER,
-            "Folder for the database, the media and the secret that was made; made when it is not there.",
-            "Beside the program, so that trying it out leaves nothing elsewhere.",
+            "Folder for the database, the media and the generated secret; created if it is missing.",
+            "Below the working directory, so that a trial leaves no files elsewhere.",
             _PLACE,
         ),
     ] = Path("./var")
@@ -156,7 +156,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "DATABASE_URL",
             kinds.DATABASE,
             "The database.",
-            "SQLite needs no second program, and serves a household for years.",
+            "SQLite needs no other program, and is sufficient for a household for years.",
             _PLACE,
             default="sqlite, the file orbital.db in the data folder",
             secret=True,
@@ -180,7 +180,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_WORKERS",
             kinds.whole(1, 256),
-            "Processes that share the port; more than one need PostgreSQL and Redis.",
+            "Processes that share the port; more than one requires PostgreSQL and Redis.",
             "One process serves tens of thousands of connections.",
             _PLACE,
         ),
@@ -191,8 +191,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_NAME",
             kinds.NAME,
-            "Name of the place, which the page and `GET /api/about` show.",
-            "A server that nobody named is an Orbital.",
+            "Name of the server, which the page and `GET /api/about` show.",
+            "The name of the software.",
             _PEOPLE,
         ),
     ] = "Orbital"
@@ -201,7 +201,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_PUBLIC_URL",
             kinds.ADDRESS,
-            "Address under which browsers reach the server; invitations name it.",
+            "Address at which browsers reach the server; invitations contain it.",
             "Behind a proxy the server cannot know its own address.",
             _PEOPLE,
             default="none",
@@ -212,10 +212,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_SIGNUPS",
             kinds.choice("open", "invited", "closed"),
-            "Who may make an account: `open` lets anybody, `invited` asks for a group's invite code or an invitation "
-            "of `orbital user invite`, `closed` leaves it to `orbital user add`.",
-            "A server that strangers can reach is otherwise storage for all of them. A request that a proxy passed on "
-            "counts as one from elsewhere.",
+            "Who may create an account: `open` allows anybody, `invited` requires a group's invite code or an "
+            "invitation of `orbital user invite`, `closed` allows only `orbital user add`.",
+            "Otherwise any stranger who can reach the server could use its storage. A request that a proxy forwarded "
+            "counts as one from another machine.",
             _PEOPLE,
             default="open for requests of this machine to a loopback address, invited for all others",
         ),
@@ -226,11 +226,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "JWT_SECRET",
             kinds.TEXT,
-            "Secret that signs and checks tokens (HS256); every server of a cluster needs the same. "
-            "A flag can be read by everyone on the machine: give it by the environment.",
+            "Secret that signs and verifies tokens (HS256); all servers of a cluster need the same. "
+            "Every user of the machine can read a flag: set it by the environment.",
             "A built-in default would be a secret that everybody knows.",
             _TOKENS,
-            default="made once, kept in the file jwt-secret in the data folder",
+            default="generated once, stored in the file jwt-secret in the data folder",
             secret=True,
         ),
     ] = None
@@ -252,7 +252,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_TOKEN_DAYS",
             kinds.number(0.0001, 3650, unit="days"),
-            "How long a token of a signup or login holds, in days.",
+            "How long a token of a signup or login is valid, in days.",
             "A phone that is used once a month stays signed in.",
             _TOKENS,
         ),
@@ -285,8 +285,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_JWT_ALGORITHMS",
             kinds.ALGORITHMS,
-            "Signatures accepted from the outside provider; each only with a key of its own kind.",
-            "What providers use today; the key decides which of them can occur at all.",
+            "Signature algorithms accepted from the outside provider; each only with a key of its type.",
+            "The algorithms that providers use today; the type of the key determines which of them is possible.",
             _TOKENS,
         ),
     ] = kinds.ASYMMETRIC
@@ -295,8 +295,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_JWT_AUDIENCE",
             kinds.TEXT,
-            "What `aud` of the outside provider's tokens must name.",
-            "Set it whenever the provider serves other applications too: their tokens are as well signed as yours.",
+            "Required value in `aud` of the outside provider's tokens.",
+            "Set it if the provider also serves other applications: it signs their tokens with the same keys.",
             _TOKENS,
             default="not checked",
         ),
@@ -306,8 +306,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_JWT_ISSUER",
             kinds.TEXT,
-            "What `iss` of the outside provider's tokens must be.",
-            "The key alone says who signed; this says for which tenant.",
+            "Required value of `iss` in the outside provider's tokens.",
+            "The key identifies the provider; the issuer also identifies the tenant.",
             _TOKENS,
             default="not checked",
         ),
@@ -318,9 +318,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_CONNECT_POLICY",
             kinds.choice("home", "strict"),
-            "What counts as one of the connection attempts: `home` counts by address and user when the token holds, "
-            "by address when it does not; `strict` counts every attempt of the address.",
-            "A household shares one address and comes back together after a power cut.",
+            "How connection attempts are counted: `home` counts by address and user if the token is valid, "
+            "and otherwise by address; `strict` counts every attempt of the address.",
+            "A household shares one address, and all its devices reconnect together after a power cut.",
             _LIMITS,
         ),
     ] = "home"
@@ -330,7 +330,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_CONNECT_LIMIT",
             kinds.whole(1, 1_000_000),
             "Connection attempts a minute.",
-            "The protocol's five: the clients' own waiting keeps within it.",
+            "The protocol's five: the back-off of the clients stays within it.",
             _LIMITS,
         ),
     ] = 5
@@ -339,7 +339,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_CONNECT_CEILING",
             kinds.whole(1, 1_000_000),
-            "Connection attempts a minute of one address, of all users together, with the policy `home`.",
+            "Connection attempts a minute from one address, by all users together, with the policy `home`.",
             "Twelve devices behind one router may each use up their five.",
             _LIMITS,
         ),
@@ -350,7 +350,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_LOGIN_LIMIT",
             kinds.whole(1, 1_000_000),
             "Logins from one address under one name in 15 minutes, failed or not.",
-            "A person who mistypes succeeds in the end; an attacker who guesses gets 960 tries a day.",
+            "A user who mistypes has enough attempts; an attacker who guesses gets 960 attempts a day.",
             _LIMITS,
         ),
     ] = 10
@@ -359,8 +359,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_LOGIN_CEILING",
             kinds.whole(1, 1_000_000),
-            "Logins from one address in 15 minutes under all names together; at least `ORBITAL_LOGIN_LIMIT` counts.",
-            "One person of a household who mistypes ten times keeps nobody else out.",
+            "Logins from one address in 15 minutes under all names together; at least `ORBITAL_LOGIN_LIMIT`.",
+            "A member of a household who mistypes ten times does not lock out the others.",
             _LIMITS,
         ),
     ] = 60
@@ -370,7 +370,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_SIGNUP_LIMIT",
             kinds.whole(1, 1_000_000),
             "Signups from one address in 15 minutes.",
-            "A family signs up in one evening; a script does not fill the table.",
+            "A family can sign up in one evening, but a script cannot fill the table.",
             _LIMITS,
         ),
     ] = 10
@@ -379,8 +379,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_JOIN_LIMIT",
             kinds.whole(1, 1_000_000),
-            "Tries to join a group in 15 minutes, from one address and by one user.",
-            "36^8 codes cannot be guessed at that pace: with a thousand live codes one hit takes four thousand years.",
+            "Attempts to join a group in 15 minutes, from one address and by one user.",
+            "36^8 codes cannot be guessed at that rate: with a thousand valid codes one hit takes four thousand years.",
             _LIMITS,
         ),
     ] = 20
@@ -390,7 +390,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_REQUEST_LIMIT",
             kinds.whole(1, 100_000_000),
             "Other requests a minute by one user.",
-            "Ten a second is more than a person causes, and little for the server.",
+            "Ten a second is more than a user causes, and few for the server.",
             _LIMITS,
         ),
     ] = 600
@@ -399,7 +399,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_FRAME_RATE",
             kinds.number(0.1, 1_000_000, unit="frames a second"),
-            "Frames a second from one connection; twice that may come at once.",
+            "Frames a second from one connection; a burst may have twice as many.",
             "The protocol's fifty.",
             _LIMITS,
         ),
@@ -409,8 +409,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_USER_GROUPS",
             kinds.whole(1, 1_000_000),
-            "Groups that one user may look after, as who made it or inherited it, and is in.",
-            "Each group has room for media: without a bound one account could have all of the disk.",
+            "Groups of which one user may be the creator, by creation or succession, while a member.",
+            "Each group has a quota for media: without a limit one account could fill the disk.",
             _LIMITS,
         ),
     ] = 100
@@ -419,8 +419,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_GROUP_MEMBERS",
             kinds.whole(1, 1_000_000),
-            "Members that a group may have; those who are in stay when it is lowered.",
-            "Families, clubs and firms are smaller, and every event goes to every member.",
+            "Members that a group may have; lowering it removes no member.",
+            "Families, clubs and companies are smaller, and every event is delivered to every member.",
             _LIMITS,
         ),
     ] = 1000
@@ -430,7 +430,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_ENVELOPE_BYTES",
             kinds.whole(1, 16 * 1024 * 1024, unit=" of bytes"),
             "Largest encrypted field of an event, in bytes after decoding.",
-            "256 KiB holds any text and a thumbnail; larger things are media.",
+            "256 KiB is enough for any text and a thumbnail; larger content is sent as media.",
             _LIMITS,
         ),
     ] = 262_144
@@ -439,8 +439,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_ANSWER_MEMORY_BYTES",
             kinds.whole(32 * 1024 * 1024, 2**40, unit=" of bytes"),
-            "Memory of a process for large answers that are being made or sent; over it the slowest reader is cut.",
-            "128 MiB: five pages of 8 MiB are made at a time, and 16 wait for slow clients, in a machine of 512 MiB.",
+            "Memory of a process for large responses that are built or sent; above it the slowest one is aborted.",
+            "128 MiB: five pages of 8 MiB can be built at a time while 16 wait for slow clients, in 512 MiB.",
             _LIMITS,
         ),
     ] = 134_217_728
@@ -449,8 +449,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_TRUSTED_PROXIES",
             kinds.NETWORKS,
-            "Addresses and networks of the proxies whose `X-Forwarded-For` counts.",
-            "Anybody can write that header; only your own proxy's word counts.",
+            "Addresses and networks of the proxies whose `X-Forwarded-For` is trusted.",
+            "Any client can send that header; only your own proxy's value can be trusted.",
             _LIMITS,
             default="none",
         ),
@@ -460,9 +460,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_ALLOWED_ORIGINS",
             kinds.ORIGINS,
-            "Web origins whose pages may open a connection, beside the server's own page; empty: any.",
-            "A browser sends no token of itself, so a foreign page has nothing to ride on. `null`, the origin of "
-            "`file://` pages, has to be named like any other.",
+            "Web origins whose pages may open a connection, in addition to the server's own page; empty: any.",
+            "A browser does not send the token automatically, so a page of another origin cannot use it. `null`, the "
+            "origin of `file://` pages, has to be listed like any other.",
             _LIMITS,
             default="any",
         ),
@@ -474,7 +474,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_HEARTBEAT_SECONDS",
             kinds.number(0.05, 3600, unit="seconds"),
             "Seconds between pings; three unanswered end the connection.",
-            "Routers forget a silent connection after a minute or more.",
+            "Routers drop an idle connection after a minute or more.",
             _SOCKET,
         ),
     ] = 30
@@ -483,8 +483,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MAX_LAG_SECONDS",
             kinds.number(0.1, 86_400, unit="seconds"),
-            "How long a connection may read slower than its groups speak before it is closed, in seconds.",
-            "Five minutes outlast a lift, a tunnel and a sleeping tab.",
+            "How long a connection may read more slowly than events arrive before it is closed, in seconds.",
+            "Five minutes are longer than most interruptions, such as a tunnel or a sleeping tab.",
             _SOCKET,
         ),
     ] = 300
@@ -493,8 +493,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_DEFLATE",
             kinds.SWITCH,
-            "Whether permessage-deflate (RFC 7692) is agreed to when a client offers it.",
-            "It saves about a quarter of a message with ciphertext inside, and is done once for all who take it.",
+            "Whether permessage-deflate (RFC 7692) is accepted when a client offers it.",
+            "It saves about a quarter of a message that contains ciphertext, and is done once for all clients.",
             _SOCKET,
         ),
     ] = True
@@ -503,8 +503,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_DRAIN_SECONDS",
             kinds.number(0, 3600, unit="seconds"),
-            "Longest wait for requests under way when the server is asked to stop, in seconds.",
-            "Within what systemd, Docker with `stop_grace_period` and Kubernetes allow.",
+            "Longest wait for requests in progress when the server stops, in seconds.",
+            "Shorter than the stop timeouts of systemd, Docker (with `stop_grace_period`) and Kubernetes.",
             _SOCKET,
         ),
     ] = 10
@@ -514,7 +514,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_CLOSE_PACE",
             kinds.whole(0, 1_000_000),
             "Connections closed a second while the server stops; 0 closes all at once.",
-            "The clients' own random waiting spreads their return already.",
+            "The jitter of the clients already spreads their reconnections.",
             _SOCKET,
         ),
     ] = 0
@@ -524,8 +524,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_RETENTION_DAYS",
             kinds.number(0.000001, 36_500, unit="days"),
-            "How long events are kept, in days.",
-            "The protocol's week: a phone that was off for a holiday catches up.",
+            "How long events are retained, in days.",
+            "The protocol's week: a phone that was off for a holiday can catch up.",
             _KEEP,
         ),
     ] = 7
@@ -534,8 +534,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_PRUNE_SECONDS",
             kinds.number(0.05, 86_400, unit="seconds"),
-            "Seconds between looks for events whose time is over.",
-            "Small bites: what fell due within a minute goes in a few milliseconds.",
+            "Seconds between deletions of events whose retention has ended.",
+            "Small batches: the events that expire within a minute are deleted in a few milliseconds.",
             _KEEP,
         ),
     ] = 60
@@ -544,9 +544,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_CLOCK_HOLD_HOURS",
             kinds.number(0, 8760, unit="hours"),
-            "Hours that a wall clock which is implausibly ahead has to run evenly before it is believed.",
-            "A clock that is wrong for minutes or hours deletes nothing. 0 believes any clock at once; "
-            "`orbital clock --accept` believes it once.",
+            "Hours that a wall clock which is implausibly ahead has to run without a jump before it is trusted.",
+            "A clock that is wrong for minutes or hours causes no deletion. With 0 any clock is trusted at once; "
+            "`orbital clock --accept` trusts it once.",
             _KEEP,
         ),
     ] = 24
@@ -555,8 +555,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_INVITE_DAYS",
             kinds.number(0.0001, 3650, unit="days"),
-            "How long an invite code opens its group, in days.",
-            "Long enough for a letter, short enough for a forgotten note.",
+            "How long an invite code is valid, in days.",
+            "Long enough for a letter by post, short enough that a lost note expires.",
             _KEEP,
         ),
     ] = 30
@@ -566,9 +566,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MEDIA_URL",
             kinds.MEDIA,
-            "Bucket for the media. Its keys, region and endpoint are read from the store's own variables, such as "
+            "Bucket for the media. Credentials, region and endpoint are read from the provider's variables, such as "
             "`AWS_ACCESS_KEY_ID`, `AWS_REGION` and `AWS_ENDPOINT_URL`.",
-            "A folder needs no second program; several servers need a place that all of them see.",
+            "A folder needs no other program; several servers need storage that all of them can reach.",
             _MEDIA_ROOM,
             default="the folder media in the data folder",
         ),
@@ -578,8 +578,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MEDIA_DAYS",
             kinds.number(0.000001, 36_500, unit="days"),
-            "How long a medium is kept once it is whole, in days.",
-            "The protocol's week: the server relays, the members' devices keep.",
+            "How long a medium is retained once it is complete, in days.",
+            "The protocol's week: the server relays media, the members' devices store them.",
             _MEDIA_ROOM,
         ),
     ] = 7
@@ -588,8 +588,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MEDIA_ABANDON_HOURS",
             kinds.number(0.0001, 8760, unit="hours"),
-            "How long an upload may rest before it is aborted, in hours.",
-            "A phone that lost its network in the evening goes on in the morning.",
+            "How long an upload may be idle before it is aborted, in hours.",
+            "A phone that lost its network in the evening resumes in the morning.",
             _MEDIA_ROOM,
         ),
     ] = 24
@@ -599,7 +599,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_MEDIA_CHUNK_BYTES",
             kinds.whole(1, 1024 * 1024 * 1024, unit=" of bytes"),
             "Most bytes of one chunk.",
-            "The protocol's 5 MiB: what is lost when a line breaks is sent again in seconds.",
+            "The protocol's 5 MiB: a chunk that was lost with its connection is sent again in seconds.",
             _MEDIA_ROOM,
         ),
     ] = 5 * 1024 * 1024
@@ -618,7 +618,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MEDIA_GROUP_BYTES",
             kinds.whole(1, 1 << 50, unit=" of bytes"),
-            "Most bytes of all media of a group, uploads under way counted.",
+            "Most bytes of all media of a group, including uploads in progress.",
             "The protocol's 10 GiB.",
             _MEDIA_ROOM,
         ),
@@ -628,7 +628,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MEDIA_GROUP_FILES",
             kinds.whole(1, 1_000_000),
-            "Most media of a group, uploads under way counted.",
+            "Most media of a group, including uploads in progress.",
             "The protocol's hundred.",
             _MEDIA_ROOM,
         ),
@@ -638,8 +638,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MEDIA_TOTAL_BYTES",
             kinds.whole(0, 10**18 - 1, unit=" of bytes"),
-            "Most bytes of all media of all groups, uploads under way counted; 0 sets no bound.",
-            "A disk has its own bound, which the reserve below keeps; a bucket has none.",
+            "Most bytes of all media of all groups, including uploads in progress; 0 sets no limit.",
+            "On a disk the reserve below limits media; a bucket has no such limit.",
             _MEDIA_ROOM,
         ),
     ] = 0
@@ -649,7 +649,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_DISK_RESERVE_BYTES",
             kinds.whole(0, 1 << 50, unit=" of bytes"),
             "Free bytes on the data folder's disk below which media are refused with 507; messages are still stored.",
-            "256 MiB hold hundreds of thousands of messages: media never fill the disk that messages need.",
+            "256 MiB are enough for hundreds of thousands of messages: media never fill the disk that these need.",
             _MEDIA_ROOM,
         ),
     ] = 256 * 1024 * 1024
@@ -658,7 +658,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_LOG_LEVEL",
             kinds.choice("debug", "info", "warning", "error"),
-            "Least serious kind of line that is written.",
+            "Lowest level of the lines that are logged.",
             "`info` has one line for each start, stop, opened and closed connection.",
             _LOGS,
         ),
@@ -668,8 +668,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_LOG_FORMAT",
             kinds.choice("text", "json"),
-            "Lines for people or for programs.",
-            "A terminal is read by a person.",
+            "Format of log lines: text for people or JSON for programs.",
+            "Terminals are read by people, other outputs by programs.",
             _LOGS,
             default="text on a terminal, json elsewhere",
         ),
@@ -695,10 +695,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def signup_policy(self, *, forwarded: bool) -> SignupPolicy:
         """
-        Return who may make an account.
+        Return who may create an account.
 
         Args:
-            forwarded: Whether a proxy passed the request on: then it may come from anywhere.
+            forwarded: Whether a proxy forwarded the request: then it may come from anywhere.
         """
         if self.signups is not None:
             return self.signups
@@ -706,7 +706,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def media_limits(self) -> MediaLimits:
-        """How much room media have."""
+        """The limits of media."""
         return MediaLimits(
             chunk_bytes=self.media_chunk_bytes,
             file_bytes=self.media_file_bytes,
