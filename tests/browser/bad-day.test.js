@@ -440,7 +440,7 @@ test(
     await new Promise((resolve) => front.close(resolve));
     await page.reload();
     await shows('2');
-    await page.locator('.door form').waitFor();
+    await page.locator('.entry-card form').waitFor();
     assert.deepEqual(ada.complaints, []);
     await ada.close();
   },

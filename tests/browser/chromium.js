@@ -88,7 +88,7 @@ export class Person {
   async signUp(url) {
     const { page } = this;
     await page.goto(url);
-    const form = page.locator('.door');
+    const form = page.locator('.entry-card');
     if (await form.getByRole('button', { name: 'Log in', exact: true }).locator('visible=true').and(page.locator('.primary')).count())
       await form.getByRole('button', { name: 'Create an account' }).click();
     await page.getByLabel('Name').fill(this.name);

@@ -72,7 +72,7 @@ async function visitor(front) {
   const person = await Person.sitDown(browser, 'visitor');
   const { page } = person;
   await page.goto(front.url);
-  await page.locator('.door form').waitFor();
+  await page.locator('.entry-card form').waitFor();
   await page.evaluate(() => navigator.serviceWorker.ready);
   await until(
     () => page.evaluate(() => Boolean(navigator.serviceWorker.controller)),
@@ -84,7 +84,7 @@ async function visitor(front) {
 /** @param {Person} person @param {string} expected */
 const shows = ({ page }, expected) =>
   until(
-    async () => (await page.locator('html').getAttribute('data-version')) === expected && (await page.locator('.door form').count()) === 1,
+    async () => (await page.locator('html').getAttribute('data-version')) === expected && (await page.locator('.entry-card form').count()) === 1,
     async () => `the page is of version ${await page.locator('html').getAttribute('data-version')}, not ${expected}`,
   );
 
@@ -170,7 +170,7 @@ test('[KEPT3] an open tab keeps its version while another tab opens a newer one'
   await until(
     async () => {
       await other.goto(front.url);
-      await other.locator('.door form').waitFor();
+      await other.locator('.entry-card form').waitFor();
       return (await other.locator('html').getAttribute('data-version')) === '2';
     },
     () => 'the new tab has not the new version',

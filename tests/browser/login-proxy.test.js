@@ -247,11 +247,11 @@ test('[LPX6] /index.html opens without a network, too', how, async () => {
   const { page } = dora;
   const own = await new Server().start();
   await page.goto(own.url);
-  await page.locator('.door form').waitFor();
+  await page.locator('.entry-card form').waitFor();
   await kept(dora);
   await own.kill();
   await page.goto(`${own.url}/index.html`);
-  await page.locator('.door form').waitFor();
+  await page.locator('.entry-card form').waitFor();
   assert.equal(await page.title(), 'Orbital');
   await dora.close();
   await own.close();

@@ -61,7 +61,7 @@ async function logIn({ page }, as) {
   const { name, password } = /** @type {Person} */ (as);
   await page.getByLabel('Name').fill(name);
   await page.getByLabel('Password', { exact: true }).fill(password);
-  await page.locator('.door .primary').click();
+  await page.locator('.entry-card .primary').click();
   await page.getByRole('button', { name: `Account of ${name}` }).waitFor();
 }
 

@@ -154,7 +154,7 @@ test('[PAGE4] markdown is rendered, in linear time', how, async () => {
 async function visitor() {
   const person = await Person.sitDown(browser, 'visitor');
   await person.page.goto(server.url);
-  await person.page.locator('.door form').waitFor();
+  await person.page.locator('.entry-card form').waitFor();
   return { page: person.page, person, close: () => person.close() };
 }
 
@@ -341,8 +341,8 @@ for (const [screen, options] of SCREENS) {
     const narrow = (options.viewport?.width ?? 0) < 900;
 
     await page.goto(server.url);
-    await page.locator('.door form').waitFor();
-    await check('the door');
+    await page.locator('.entry-card form').waitFor();
+    await check('the welcome page');
     await ada.signUp(server.url);
     await page.getByText('You are not in a group yet').waitFor();
     await check('no group');
@@ -418,7 +418,7 @@ test('[PAGE9] an account, a group, a thread and a reply are created by keyboard 
   };
 
   await page.goto(server.url);
-  await page.locator('.door form').waitFor();
+  await page.locator('.entry-card form').waitFor();
   await to(/Name/);
   await keyboard.type(ada.name);
   await to(/Password/);
@@ -562,10 +562,10 @@ test('[PAGE13] a second device reads nothing until it opens the link, and then e
   await page.getByRole('button', { name: 'Log in' }).click();
   await page.getByLabel('Name').fill(ada.name);
   await page.getByLabel('Password', { exact: true }).fill('Wrong-Horse-77');
-  await page.locator('.door .primary').click();
+  await page.locator('.entry-card .primary').click();
   await page.getByText('The name or the password is wrong').waitFor();
   await page.getByLabel('Password', { exact: true }).fill(ada.password);
-  await page.locator('.door .primary').click();
+  await page.locator('.entry-card .primary').click();
   await page.getByRole('heading', { level: 1, name: 'Locked group' }).waitFor();
 
   const ofAnother = await page.evaluate(async () => {

@@ -367,8 +367,8 @@ async def test_concurrent_chunks_of_a_user_are_limited(family: Family):
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         return (await user.ask("POST", "/api/media/upload", content=body(), headers=headers)).status_code
 
-    under_way = [asyncio.create_task(send(family.ada)) for _ in range(16)]
-    for _ in under_way:
+    in_progress = [asyncio.create_task(send(family.ada)) for _ in range(16)]
+    for _ in in_progress:
         await started.acquire()
     refused = await family.send(0, 1, b"x")
     other = await send_chunk(family.bob, family.thread_id, new_id(), 0, 1, b"x")
@@ -376,9 +376,9 @@ async def test_concurrent_chunks_of_a_user_are_limited(family: Family):
 
     assert (refused.status_code, refused.json()["error"]) == (429, "TOO_MANY_REQUESTS")
     assert other.status_code == 201
-    assert await asyncio.gather(*under_way) == [400] * 16
+    assert await asyncio.gather(*in_progress) == [400] * 16
     assert (await family.send(0, 1, b"x")).status_code == 201
-    assert not family.api.node.media.under_way
+    assert not family.api.node.media.in_progress
 
 
 async def test_the_first_chunk_s_declaration_is_binding(family: Family):

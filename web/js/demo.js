@@ -14,12 +14,12 @@ const MEMBERS = ['ada', 'ben'];
 const MEETING = 'orbital-demo';
 
 /** @param {string} member */
-const place = (member) => `orbital-session:${member}`;
+const sessionName = (member) => `orbital-session:${member}`;
 
 /** Whether the members of an earlier visit still exist on this server. */
 async function known() {
   for (const member of MEMBERS) {
-    const session = JSON.parse(localStorage.getItem(place(member)) ?? 'null');
+    const session = JSON.parse(localStorage.getItem(sessionName(member)) ?? 'null');
     if (!session) return false;
     try {
       await new OrbitalApi(undefined, { token: session.token }).groups();
@@ -42,7 +42,7 @@ async function signUp(member) {
     return api.signup({ ...body, username: `${member}_${crypto.randomUUID().slice(0, 4)}` });
   });
   await keys.set(identityName(session.user_id), identity);
-  localStorage.setItem(place(member), JSON.stringify(session));
+  localStorage.setItem(sessionName(member), JSON.stringify(session));
   return { api, session, identity };
 }
 
@@ -98,7 +98,7 @@ export async function demo(root, atOnce) {
       { class: 'welcome' },
       h(
         'section',
-        { class: 'door', 'aria-label': 'Demonstration' },
+        { class: 'entry-card', 'aria-label': 'Demonstration' },
         sign(72),
         h('h1', {}, 'See it from both sides'),
         h('p', {}, 'This creates two members and a group on this server, and shows them side by side.'),

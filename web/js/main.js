@@ -3,7 +3,7 @@ import { Recorder } from './debug/recorder.js';
 import { Family } from './model/family.js';
 import { readInvitation, readPass } from './model/invitation.js';
 import { addressAfterLogin, LOGIN_QUERY } from './model/login-proxy.js';
-import { SessionPlace } from './model/session.js';
+import { SessionStore } from './model/session.js';
 import { keys, uploads } from './model/vault.js';
 import { confirmJoin, deadLink } from './views/dialogs/groups.js';
 import { h, put } from './views/dom.js';
@@ -17,8 +17,8 @@ import { localStorageStore } from '/sdk/stores.js';
 /** @import {Session} from './model/types.js' */
 
 const query = new URLSearchParams(location.search);
-/** Two members side by side share this browser's storage: each has a place of its own for its session. */
-const placeName = `orbital-session${query.has('member') ? `:${query.get('member')}` : ''}`;
+/** Two members side by side share this browser's storage: each has its own session. */
+const sessionName = `orbital-session${query.has('member') ? `:${query.get('member')}` : ''}`;
 const root = /** @type {HTMLElement} */ (document.getElementById('app'));
 const BROKEN = 'This link is incomplete, or a letter in it is wrong. Ask the person who sent it for the link again.';
 
@@ -61,7 +61,7 @@ const persist = async () => (await navigator.storage?.persisted?.()) || (await n
 
 /** The page of one browser tab: welcome page, session, invitation. */
 class Page {
-  #place = new SessionPlace(localStorage, placeName);
+  #sessionStore = new SessionStore(localStorage, sessionName);
   /** @type {ReturnType<typeof takeInvitation>} Kept until somebody is logged in. */
   #invitation = takeInvitation();
   #pass = takePass();
@@ -69,7 +69,7 @@ class Page {
   #leaveHome;
 
   begin() {
-    const session = this.#place.get();
+    const session = this.#sessionStore.get();
     if (session) this.#inside(session);
     else this.#outside();
     addEventListener('hashchange', () => {
@@ -95,7 +95,7 @@ class Page {
       message: message ?? broken,
       entered: (session) => {
         this.#pass = undefined;
-        this.#place.set(session);
+        this.#sessionStore.set(session);
         try {
           localStorage.setItem('orbital-known', '1');
         } catch {
@@ -114,7 +114,7 @@ class Page {
     const recorder = new Recorder();
     const client = new OrbitalClient(undefined, {
       // Another tab may have logged in again: its token is as good.
-      token: () => this.#place.token(session),
+      token: () => this.#sessionStore.token(session),
       store: localStorageStore(`orbital:${session.user_id}:`),
       verify: true,
       WebSocket: recorder.WebSocket,
@@ -141,8 +141,8 @@ class Page {
   /** Another tab has logged out, or logged somebody else in. @param {StorageEvent} event */
   #sessionElsewhere = ({ key }) => {
     const home = this.#home;
-    if (key !== this.#place.name || !home) return;
-    const now = this.#place.get();
+    if (key !== this.#sessionStore.name || !home) return;
+    const now = this.#sessionStore.get();
     if (now?.user_id === home.family.session.user_id) return;
     this.#end(home.family, now ? undefined : 'You are logged out.');
     if (now) this.#inside(now);
@@ -184,7 +184,7 @@ class Page {
     this.#leaveHome?.();
     this.#home = undefined;
     for (const box of document.querySelectorAll('dialog')) box.close();
-    this.#place.end(family.session.token);
+    this.#sessionStore.end(family.session.token);
     removeEventListener('storage', this.#sessionElsewhere);
     this.#outside(message);
   }
@@ -193,7 +193,7 @@ class Page {
   async #logOut(family, forget) {
     const { user_id } = family.session;
     await family.api.logout().catch(() => {});
-    this.#place.end(this.#place.token(family.session));
+    this.#sessionStore.end(this.#sessionStore.token(family.session));
     if (forget) {
       family.stop();
       await keys.clear(`${user_id}/`);

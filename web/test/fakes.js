@@ -21,7 +21,7 @@ export function fullStorage() {
 }
 
 /** A table as `vault.js` makes them. */
-export function memoryPlace() {
+export function memoryTable() {
   const values = new Map();
   const under = (/** @type {string} */ prefix) => [...values.keys()].filter((name) => name.startsWith(prefix));
   return {

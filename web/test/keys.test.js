@@ -6,7 +6,7 @@ import { importGroupKey, keyFromText, keyToSpeak, keyToText, newGroupKey } from 
 import { GroupKeys, groupKeyName } from '../js/model/group-keys.js';
 import { readInvitation } from '../js/model/invitation.js';
 import { Membership } from '../js/model/membership.js';
-import { memoryPlace } from './fakes.js';
+import { memoryTable } from './fakes.js';
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
@@ -66,15 +66,15 @@ test('[INVITE1] a link is an invitation, a link without a code is still a key, a
 });
 
 test("[GROUPKEY1] a key that does not open the group's name is not stored; such a stored key counts as missing", async () => {
-  const place = memoryPlace();
-  const keys = new GroupKeys('me', place);
+  const table = memoryTable();
+  const keys = new GroupKeys('me', table);
   await keys.start();
   const right = await group();
   const wrong = newGroupKey();
 
   assert.equal(await keys.bring('g', wrong, right.sealedName), undefined);
-  assert.equal(place.values.has(groupKeyName('me', 'g')), false);
-  place.values.set(groupKeyName('me', 'g'), await importGroupKey(wrong));
+  assert.equal(table.values.has(groupKeyName('me', 'g')), false);
+  table.values.set(groupKeyName('me', 'g'), await importGroupKey(wrong));
   assert.equal(await keys.of('g', 'nothing', right.sealedName), undefined);
   assert.equal((await keys.bring('g', right.raw, right.sealedName))?.name, 'The Lovelaces');
   assert.equal((await keys.of('g', 'nothing', right.sealedName))?.name, 'The Lovelaces');
@@ -85,7 +85,7 @@ test("[GROUPKEY1] a key that does not open the group's name is not stored; such 
 async function membership(encrypted_name) {
   /** @type {string[]} */
   const asked = [];
-  const keys = new GroupKeys('me', memoryPlace());
+  const keys = new GroupKeys('me', memoryTable());
   await keys.start();
   /** @type {Map<string, any>} */
   const groups = new Map();
@@ -156,7 +156,7 @@ test('[CREATE1] a second press after a lost answer sends the same group under th
       return { group_id: 'g' };
     },
   };
-  const keys = new GroupKeys('me', memoryPlace());
+  const keys = new GroupKeys('me', memoryTable());
   await keys.start();
   const around = /** @type {any} */ ({ api, keys, ask: (/** @type {any} */ question) => question(), sync: async () => {} });
   const twice = new Membership(around);

@@ -10,12 +10,12 @@ import { readMediaInfo, shownAs } from '../js/model/medium.js';
 import { Outbox } from '../js/model/outbox.js';
 import { People } from '../js/model/people.js';
 import { ReadMarks } from '../js/model/reads.js';
-import { SessionPlace } from '../js/model/session.js';
+import { SessionStore } from '../js/model/session.js';
 import { Shelf } from '../js/model/shelf.js';
 import { Typists } from '../js/model/typing.js';
 import { Uploads } from '../js/model/uploads.js';
 import { isConfirming, tooLong } from '../js/views/input.js';
-import { fullStorage, memoryPlace, memoryStorage, until } from './fakes.js';
+import { fullStorage, memoryTable, memoryStorage, until } from './fakes.js';
 
 // What was read
 
@@ -187,27 +187,27 @@ test('[WAIT4] a text that was acknowledged, or came back as an event, is no long
 
 test('[DRAFT1] a draft survives a reload, encrypted, with title and body; sending deletes it', async () => {
   const storage = memoryStorage();
-  const place = { groupId: 'g', key: await importGroupKey(newGroupKey()) };
+  const written = { groupId: 'g', key: await importGroupKey(newGroupKey()) };
   const drafts = new Drafts(storage, 'me', () => {});
-  for (const end of [1, 5, 13]) drafts.save('new:g', place, { title: 'A title', body: 'half a letter'.slice(0, end) });
+  for (const end of [1, 5, 13]) drafts.save('new:g', written, { title: 'A title', body: 'half a letter'.slice(0, end) });
   await until(() => storage.values.size === 1);
   const stored = [...storage.values.values()].join();
-  await until(async () => (await new Drafts(storage, 'me', () => {}).load('new:g', place)).body === 'half a letter');
+  await until(async () => (await new Drafts(storage, 'me', () => {}).load('new:g', written)).body === 'half a letter');
 
   assert.ok(!stored.includes('letter'));
-  assert.deepEqual(await drafts.load('new:g', place), { title: 'A title', body: 'half a letter' });
-  assert.deepEqual(await drafts.load('other', place), { title: '', body: '' });
-  drafts.save('new:g', place, { title: 'A title', body: 'half a letter, and more' });
+  assert.deepEqual(await drafts.load('new:g', written), { title: 'A title', body: 'half a letter' });
+  assert.deepEqual(await drafts.load('other', written), { title: '', body: '' });
+  drafts.save('new:g', written, { title: 'A title', body: 'half a letter, and more' });
   drafts.delete('new:g');
   await new Promise((resolve) => setImmediate(resolve));
-  assert.deepEqual(await new Drafts(storage, 'me', () => {}).load('new:g', place), { title: '', body: '' });
+  assert.deepEqual(await new Drafts(storage, 'me', () => {}).load('new:g', written), { title: '', body: '' });
 });
 
 test('[DRAFT2] a storage without room is reported, and the draft lasts as long as the page', async () => {
   let full = 0;
-  const place = { groupId: 'g', key: await importGroupKey(newGroupKey()) };
+  const written = { groupId: 'g', key: await importGroupKey(newGroupKey()) };
   const drafts = new Drafts(fullStorage(), 'me', () => full++);
-  drafts.save('t', place, { body: 'kept' });
+  drafts.save('t', written, { body: 'kept' });
   await until(() => full > 0);
 });
 
@@ -224,19 +224,19 @@ test('[INPUT1] text over the limit is refused with both numbers and never cut; E
 
 test('[SESSION1] a tab whose session has ended does not delete the session that another tab started', () => {
   const storage = memoryStorage();
-  const place = new SessionPlace(storage, 'session');
+  const sessions = new SessionStore(storage, 'session');
   const [old, fresh] = ['old', 'new'].map((token) => ({ user_id: 'u', username: 'ada', token }));
-  place.set(/** @type {any} */ (old));
-  place.set(/** @type {any} */ (fresh));
+  sessions.set(/** @type {any} */ (old));
+  sessions.set(/** @type {any} */ (fresh));
 
-  assert.equal(place.token(/** @type {any} */ (old)), 'new', 'the same user: the token of now');
-  place.end('old');
-  assert.deepEqual(place.get(), fresh);
-  assert.equal(place.token({ user_id: 'v', username: 'ben', token: 'his' }), 'his');
-  place.end('new');
-  assert.equal(place.get(), null);
+  assert.equal(sessions.token(/** @type {any} */ (old)), 'new', 'the same user: the token of now');
+  sessions.end('old');
+  assert.deepEqual(sessions.get(), fresh);
+  assert.equal(sessions.token({ user_id: 'v', username: 'ben', token: 'his' }), 'his');
+  sessions.end('new');
+  assert.equal(sessions.get(), null);
   storage.setItem('session', '{"user_id": 7}');
-  assert.equal(place.get(), null);
+  assert.equal(sessions.get(), null);
 });
 
 // Media
@@ -337,7 +337,7 @@ test("[FITS1] a file over the group's quota is refused with both sizes while it 
   const uploads = new Uploads({
     client: /** @type {any} */ ({ uploadMedia: async (/** @type {any} */ { media_id }) => sent.push(media_id) }),
     session: { user_id: 'u', username: 'ada', token: 't' },
-    place: memoryPlace(),
+    table: memoryTable(),
     quota: async () => ({ max_bytes: 100_000_000, total_bytes }),
     exclusive: async (_, act) => act().then(() => true),
     changed: () => {},

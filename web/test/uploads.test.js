@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { importGroupKey, newGroupKey } from '../js/crypto/group-key.js';
 import { Uploads } from '../js/model/uploads.js';
-import { memoryPlace, until } from './fakes.js';
+import { memoryTable, until } from './fakes.js';
 
-/** @param {{place?: any, exclusive?: any, uploadMedia: (options: any) => Promise<any>}} options */
-async function uploads({ place = memoryPlace(), exclusive, uploadMedia }) {
+/** @param {{table?: any, exclusive?: any, uploadMedia: (options: any) => Promise<any>}} options */
+async function uploads({ table = memoryTable(), exclusive, uploadMedia }) {
   const group = /** @type {any} */ ({ id: 'g', key: await importGroupKey(newGroupKey()) });
   const alone = async (/** @type {string} */ _, /** @type {() => Promise<void>} */ act) => {
     await act();
@@ -16,12 +16,12 @@ async function uploads({ place = memoryPlace(), exclusive, uploadMedia }) {
   const made = new Uploads({
     client: { uploadMedia },
     session,
-    place,
+    table,
     quota: () => Promise.reject(new Error('away')),
     exclusive: exclusive ?? alone,
     changed: () => {},
   });
-  return { made, group, place };
+  return { made, group, table };
 }
 
 const photo = (size = 10) => new File([new Uint8Array(size)], 'lake.bin', { type: 'application/x-unknown' });
@@ -36,32 +36,32 @@ test("[UPLOAD1] without a server, or with a proxy's answer instead, a photo wait
     const uploadMedia = async () => {
       if (away) throw error;
     };
-    const { made, group, place } = await uploads({ uploadMedia });
+    const { made, group, table } = await uploads({ uploadMedia });
     await made.add(group, 't', photo());
     assert.deepEqual([states(made), made.toSend], [['waiting'], 1], error.message);
     made.stop();
 
-    const later = (await uploads({ place, uploadMedia })).made;
+    const later = (await uploads({ table, uploadMedia })).made;
     await later.restore();
     await until(() => states(later).join() === 'waiting');
     away = false;
     later.wake();
     await until(() => later.all.size === 0);
-    assert.equal(place.values.size, 0);
+    assert.equal(table.values.size, 0);
     later.stop();
   }
 });
 
 test('[UPLOAD2] a refused upload shows the reason, is no longer counted, and survives a reload until it is discarded', async () => {
-  const { made, group, place } = await uploads({ uploadMedia: async () => Promise.reject(refusal('PAYLOAD_TOO_LARGE', false)) });
+  const { made, group, table } = await uploads({ uploadMedia: async () => Promise.reject(refusal('PAYLOAD_TOO_LARGE', false)) });
   await made.add(group, 't', photo());
   assert.deepEqual([states(made), made.toSend], [['failed'], 0]);
-  const again = await uploads({ place, uploadMedia: async () => {} });
+  const again = await uploads({ table, uploadMedia: async () => {} });
   await again.made.restore();
   const [upload] = again.made.all.values();
   assert.deepEqual([upload?.state, upload?.error], ['failed', 'PAYLOAD_TOO_LARGE']);
   again.made.discard(upload?.id ?? '');
-  await until(() => place.values.size === 0);
+  await until(() => table.values.size === 0);
 });
 
 test('[UPLOAD3] Pause works while a photo is encrypted, waits or is sent; it stays paused over a reload, and Resume continues it', async () => {
@@ -71,7 +71,7 @@ test('[UPLOAD3] Pause works while a photo is encrypted, waits or is sent; it sta
     sent = signal;
     await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
   };
-  const { made, group, place } = await uploads({ uploadMedia: hanging });
+  const { made, group, table } = await uploads({ uploadMedia: hanging });
   const sealing = made.add(group, 't', photo(5_000_000));
   const [upload] = made.all.values();
   assert.equal(upload?.state, 'sealing');
@@ -86,8 +86,8 @@ test('[UPLOAD3] Pause works while a photo is encrypted, waits or is sent; it sta
   made.pause(upload?.id ?? '');
   await going;
   assert.equal(upload?.state, 'paused');
-  await until(() => [...place.values.values()].every(({ state }) => state === 'paused'));
-  const later = (await uploads({ place, uploadMedia: hanging })).made;
+  await until(() => [...table.values.values()].every(({ state }) => state === 'paused'));
+  const later = (await uploads({ table, uploadMedia: hanging })).made;
   await later.restore();
   assert.deepEqual([states(later), later.toSend], [['paused'], 0]);
 });

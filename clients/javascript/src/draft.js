@@ -21,19 +21,19 @@ import { uuid } from './uuid.js';
  * @property {string} group_id
  * @property {Draft} draft
  * @property {number} created_at Milliseconds since the Unix epoch.
- * @property {number} [tried_at] When it was first on its way.
+ * @property {number} [tried_at] When it was first sent.
  */
 
-/** @typedef {Pending & {place: string, kept?: Promise<void>, resolve?: (answer: any) => void, reject?: (error: OrbitalError) => void}} Item */
+/** @typedef {Pending & {storeKey: string, kept?: Promise<void>, resolve?: (answer: any) => void, reject?: (error: OrbitalError) => void}} Item */
 
 /** Drafts of one millisecond keep their order, */
 let count = 0;
-/** and so do those between which the clock steps back: no place is before an earlier one. */
+/** and so do those between which the clock steps back: no key sorts before an earlier one. */
 let latest = 0;
 
-/** @param {string} place Of a draft that an earlier run left: no later one is placed before it. */
-export const notBefore = (place) => {
-  latest = Math.max(latest, parseInt(place.slice(7), 10) || 0);
+/** @param {string} storeKey Of a draft that an earlier run left: no later draft sorts before it. */
+export const notBefore = (storeKey) => {
+  latest = Math.max(latest, parseInt(storeKey.slice(7), 10) || 0);
 };
 
 /**
@@ -49,14 +49,14 @@ export function makeItem(group_id, draft, key = uuid()) {
   if (!/^[!-~]{1,128}$/.test(key)) throw new OrbitalError('VALIDATION_ERROR', 'a key is 1 to 128 visible ASCII characters');
   const created_at = Date.now();
   latest = Math.max(latest, created_at);
-  const place = `outbox:${String(latest).padStart(15, '0')}:${String(count++ % 1e6).padStart(6, '0')}:${key}`;
+  const storeKey = `outbox:${String(latest).padStart(15, '0')}:${String(count++ % 1e6).padStart(6, '0')}:${key}`;
   try {
     draft = JSON.parse(JSON.stringify(draft));
   } catch (cause) {
     throw wrap('VALIDATION_ERROR', cause);
   }
   if (draft.type === 'message') draft.timestamp ??= created_at;
-  return { key, group_id, draft, created_at, place };
+  return { key, group_id, draft, created_at, storeKey };
 }
 
 /**
@@ -74,7 +74,7 @@ export function keep(store, events, act, item) {
     // One after the other: a slow store must not bring back what was deleted. The first call is made at once: the page may be gone in a moment.
     if (before) await before;
     try {
-      await store?.[act](item.place, strip(item));
+      await store?.[act](item.storeKey, strip(item));
     } catch (cause) {
       events.emit('error', wrap('HANDLER', cause));
     }
@@ -83,6 +83,6 @@ export function keep(store, events, act, item) {
 }
 
 /** @param {Item} item @returns {Pending} What is kept of it. */
-export const strip = ({ place, kept, resolve, reject, ...pending }) => pending;
+export const strip = ({ storeKey, kept, resolve, reject, ...pending }) => pending;
 
 export const closedFirst = () => new OrbitalError('CLOSED', 'the client was closed before the server had this draft');

@@ -121,11 +121,11 @@ export class Outbox {
     /** @type {Item[]} */
     const found = [];
     try {
-      for (const place of [...(await store.keys())].sort()) {
-        if (!place.startsWith('outbox:')) continue;
+      for (const storeKey of [...(await store.keys())].sort()) {
+        if (!storeKey.startsWith('outbox:')) continue;
         try {
-          const kept = /** @type {Pending | null | undefined} */ (await store.get(place));
-          if (kept) found.push({ ...kept, place });
+          const kept = /** @type {Pending | null | undefined} */ (await store.get(storeKey));
+          if (kept) found.push({ ...kept, storeKey });
         } catch (cause) {
           events.emit('error', wrap('HANDLER', cause));
         }
@@ -137,11 +137,11 @@ export class Outbox {
     if (this.#closed) return;
     for (const group_id of new Set(found.map((item) => item.group_id))) {
       const lane = this.#lane(group_id);
-      const items = found.filter((item) => item.group_id === group_id && !lane.items.some(({ place }) => place === item.place));
+      const items = found.filter((item) => item.group_id === group_id && !lane.items.some(({ storeKey }) => storeKey === item.storeKey));
       lane.items = before ? [...lane.items, ...items] : [...items, ...lane.items];
       void this.#drain(lane);
     }
-    for (const { place } of found) notBefore(place);
+    for (const { storeKey } of found) notBefore(storeKey);
   }
 
   /**

@@ -56,7 +56,7 @@ class Stamps:
         self._reserved = None
         self._last = max(self._last, last_ms)
 
-    def quiet(self, *, now_ms: int) -> int:
+    def ephemeral(self, *, now_ms: int) -> int:
         """
         Give the stamp of a frame that is no event: now, or right below the batch that is on its way.
 

@@ -240,6 +240,6 @@ class Relay:
     def ephemeral_ms(self) -> int:
         """Return the stamp for a frame that is no event, to a listener that is current."""
         self.hub.flush()
-        ephemeral_ms = self.stamps.quiet(now_ms=self._clock.wall_ms())
+        ephemeral_ms = self.stamps.ephemeral(now_ms=self._clock.wall_ms())
         low_watermark_ms = self._repairs.low_watermark_ms
         return ephemeral_ms if low_watermark_ms is None else min(ephemeral_ms, low_watermark_ms)

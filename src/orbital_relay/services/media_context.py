@@ -51,7 +51,7 @@ class MediaContext(msgspec.Struct, frozen=True, kw_only=True):
         abandon_ms: How long an upload may be idle before it is abandoned.
         started_ms: When this server began.
         alone: Whether no other server writes the same media.
-        under_way: How many chunks each user is sending to this server now.
+        in_progress: How many chunks each user is sending to this server now.
         counters: What this server counts.
     """
 
@@ -65,5 +65,5 @@ class MediaContext(msgspec.Struct, frozen=True, kw_only=True):
     abandon_ms: int
     started_ms: int
     alone: bool
-    under_way: Counter[UserId] = msgspec.field(default_factory=Counter)
+    in_progress: Counter[UserId] = msgspec.field(default_factory=Counter)
     counters: MediaCounters = msgspec.field(default_factory=MediaCounters)

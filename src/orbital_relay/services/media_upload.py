@@ -72,15 +72,15 @@ def admitted(room: MediaContext, principal: Principal) -> Iterator[None]:
         TooManyRequests: If all are taken.
     """
     user = principal.user_id
-    if room.under_way[user] >= MOST_AT_ONCE:
+    if room.in_progress[user] >= MOST_AT_ONCE:
         raise TooManyRequests(f"You are sending {MOST_AT_ONCE} chunks at once. Send this one when one is done.")
-    room.under_way[user] += 1
+    room.in_progress[user] += 1
     try:
         yield
     finally:
-        room.under_way[user] -= 1
-        if not room.under_way[user]:
-            del room.under_way[user]
+        room.in_progress[user] -= 1
+        if not room.in_progress[user]:
+            del room.in_progress[user]
 
 
 async def take_chunk(

@@ -271,10 +271,10 @@ def _make_place(conn: Connection, group: int, user: int, *, now_ms: int) -> None
         (uploads.where(t.media.c.uploader == user), MOST_UNFINISHED_OF_USER, "of yours in this group"),
         (uploads, MOST_UNFINISHED_OF_GROUP, "of this group"),
     ):
-        under_way = conn.execute(some.order_by(t.media.c.touched_ms, t.media.c.id)).all()
-        if len(under_way) < limit:
+        in_progress = conn.execute(some.order_by(t.media.c.touched_ms, t.media.c.id)).all()
+        if len(in_progress) < limit:
             continue
-        oldest = under_way[0]
+        oldest = in_progress[0]
         if oldest.touched_ms > now_ms - RESTING_MS or not release(conn, t.media.c.id == oldest.id):
             raise TooManyRequests(
                 f"{limit} uploads {whose} are not finished. Finish or delete one of them, or try again later.",

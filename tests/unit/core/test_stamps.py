@@ -23,7 +23,7 @@ def test_an_ephemeral_frame_stays_below_the_batch_in_flight():
     stamps = Stamps(1_000)
     first = stamps.reserve(5, now_ms=2_000)
 
-    assert stamps.quiet(now_ms=9_000) == first - 1
+    assert stamps.ephemeral(now_ms=9_000) == first - 1
 
 
 def test_an_ephemeral_frame_may_follow_what_was_delivered():
@@ -33,14 +33,14 @@ def test_an_ephemeral_frame_may_follow_what_was_delivered():
 
     stamps.advance(first + 1)
 
-    assert stamps.quiet(now_ms=9_000) == first + 1
+    assert stamps.ephemeral(now_ms=9_000) == first + 1
 
 
 def test_events_follow_earlier_frames():
     """[STAMP2] An event gets a stamp above that of every frame sent before it."""
     stamps = Stamps()
 
-    said = stamps.quiet(now_ms=5_000)
+    said = stamps.ephemeral(now_ms=5_000)
 
     assert stamps.reserve(1, now_ms=4_000) == said + 1
 
@@ -52,7 +52,7 @@ def test_a_group_that_is_ahead_advances_the_clock():
 
     stamps.settle(7_000)
 
-    assert stamps.quiet(now_ms=1_001) == 7_000
+    assert stamps.ephemeral(now_ms=1_001) == 7_000
     assert stamps.reserve(1, now_ms=1_001) == 7_001
 
 
@@ -71,12 +71,12 @@ def test_no_frame_overtakes_an_event(steps):
     stamps = Stamps()
     said, last_event = 0, 0
     for count, now_ms, talk in steps:
-        said = max(said, stamps.quiet(now_ms=now_ms))
+        said = max(said, stamps.ephemeral(now_ms=now_ms))
         first = stamps.reserve(count, now_ms=now_ms)
         assert first > max(said, last_event)
         for stamp_ms in range(first, first + count):
             if talk:
-                assert stamps.quiet(now_ms=now_ms) < stamp_ms
+                assert stamps.ephemeral(now_ms=now_ms) < stamp_ms
             stamps.advance(stamp_ms)
         last_event = first + count - 1
         stamps.settle()
@@ -87,5 +87,5 @@ def test_the_first_stamp():
     stamps = Stamps()
     stamps.settle()
 
-    assert stamps.quiet(now_ms=0) == 0
+    assert stamps.ephemeral(now_ms=0) == 0
     assert stamps.reserve(1, now_ms=0) == 1

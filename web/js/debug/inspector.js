@@ -31,14 +31,14 @@ const peek = (type, text) => /"encrypted_\w+":"([^"]{1,48})/.exec(text)?.[1] ?? 
 /** @param {string} name @param {string} value @param {string} [tone] */
 const fact = (name, value, tone = '') => h('div', { class: tone }, h('dt', {}, name), h('dd', {}, value));
 
-/** @param {Family} family @param {any} frame @param {HTMLElement} place Filled with the frame's plain text. */
-async function translate(family, frame, place) {
+/** @param {Family} family @param {any} frame @param {HTMLElement} target Filled with the frame's plain text. */
+async function translate(family, frame, target) {
   const group = family.groups.get(frame.group_id);
   const data = frame.data ?? {};
   for (const [name, kindOf] of Object.entries(KINDS)) {
     if (!group || typeof data[name] !== 'string') continue;
     const text = await open(group.key, group.id, kindOf(data), data[name]);
-    place.append(
+    target.append(
       h('p', {}, h('strong', {}, `${name.replace('encrypted_', '')}, as you read it: `), text ?? 'cannot be opened with this key'),
     );
   }

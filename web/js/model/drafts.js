@@ -4,7 +4,7 @@ import { Shelf } from './shelf.js';
 
 /** @import {Storage} from './shelf.js' */
 
-/** @typedef {{groupId: string, key: CryptoKey}} Place The group in which it is written. */
+/** @typedef {{groupId: string, key: CryptoKey}} DraftGroup The group in which it is written. */
 
 /** @typedef {{title: string, body: string}} Draft */
 
@@ -13,7 +13,7 @@ export class Drafts {
   #storage;
   #prefix;
   #full;
-  /** @type {Map<string, {place: Place, draft: Draft}>} Drafts that are not stored yet, by name. */
+  /** @type {Map<string, {group: DraftGroup, draft: Draft}>} Drafts that are not stored yet, by name. */
   #dirty = new Map();
   /** @type {Set<string>} Names that are being sealed now. */
   #busy = new Set();
@@ -25,7 +25,7 @@ export class Drafts {
     this.#full = full;
   }
 
-  /** @param {string} name @param {Place} place @returns {Promise<Draft>} Empty when there is none. */
+  /** @param {string} name @param {DraftGroup} group @returns {Promise<Draft>} Empty when there is none. */
   async load(name, { groupId, key }) {
     const dirty = this.#dirty.get(name);
     if (dirty) return dirty.draft;
@@ -42,11 +42,11 @@ export class Drafts {
    * Save a draft. Encryption starts at once; while it runs, only the latest state is queued.
    *
    * @param {string} name
-   * @param {Place} place
+   * @param {DraftGroup} group
    * @param {Partial<Draft>} draft
    */
-  save(name, place, { title = '', body = '' }) {
-    this.#dirty.set(name, { place, draft: { title, body } });
+  save(name, group, { title = '', body = '' }) {
+    this.#dirty.set(name, { group, draft: { title, body } });
     if (!this.#busy.has(name)) void this.#write(name);
   }
 
@@ -65,8 +65,8 @@ export class Drafts {
   async #write(name) {
     this.#busy.add(name);
     for (let dirty = this.#dirty.get(name); dirty; dirty = this.#dirty.get(name)) {
-      const { place, draft } = dirty;
-      const sealed = draft.title || draft.body ? await seal(place.key, place.groupId, `draft/${name}`, JSON.stringify(draft)) : '';
+      const { group, draft } = dirty;
+      const sealed = draft.title || draft.body ? await seal(group.key, group.groupId, `draft/${name}`, JSON.stringify(draft)) : '';
       // The draft was sent or changed during encryption: the newer state wins.
       if (this.#dirty.get(name) !== dirty) continue;
       if (sealed) this.#shelf(name).write({ sealed });

@@ -18,7 +18,7 @@ import { Writer } from './writer.js';
 /** @import {OrbitalClient} from '/sdk/client.js' */
 /** @import {Storage} from './shelf.js' */
 /** @import {Group, Loaded, Session, Thread} from './types.js' */
-/** @import {Place} from './vault.js' */
+/** @import {Table} from './vault.js' */
 
 /** Delay before a refused connection is retried when the server itself did not refuse the session. */
 const REOPEN_MS = 5000;
@@ -27,8 +27,8 @@ const REOPEN_MS = 5000;
  * @typedef {object} Surroundings
  * @property {OrbitalClient} client
  * @property {Storage} storage
- * @property {Place} keys
- * @property {Place} uploads
+ * @property {Table} keys
+ * @property {Table} uploads
  * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time.
  * @property {() => boolean} visible Whether the page is visible.
  * @property {() => Promise<boolean>} persist Ask the browser for persistent storage (Storage Standard §5).
@@ -75,7 +75,7 @@ export class Family extends EventTarget {
     this.drafts = new Drafts(storage, userId, full);
     this.outbox = new Outbox(client, new Shelf(storage, `orbital-refused:${userId}`, full), (id) => this.keys.stored(id), changed);
     const quota = (/** @type {string} */ groupId) => api.quota(groupId);
-    this.uploads = new Uploads({ client, session, place: around.uploads, quota, exclusive: around.exclusive, changed });
+    this.uploads = new Uploads({ client, session, table: around.uploads, quota, exclusive: around.exclusive, changed });
     this.downloads = new Downloads(client, changed);
     const connected = () => this.state.status === 'open';
     this.people = new People({ api, userId, connected, ask, changed }, new Shelf(storage, `orbital-notices:${userId}`, full));

@@ -4,7 +4,7 @@ import { importGroupKey, keyToText } from '../crypto/group-key.js';
 import { newIdentity, unwrapGroupKey, wrapGroupKey } from '../crypto/identity.js';
 
 /** @import {Bytes} from '../crypto/bytes.js' */
-/** @import {Place} from './vault.js' */
+/** @import {Table} from './vault.js' */
 
 /** @param {string} userId */
 export const identityName = (userId) => `${userId}/identity`;
@@ -16,26 +16,26 @@ export class GroupKeys {
   /** @type {CryptoKeyPair | undefined} */
   #identity;
   #userId;
-  #place;
+  #keys;
 
-  /** @param {string} userId @param {Place} place */
-  constructor(userId, place) {
+  /** @param {string} userId @param {Table} keys */
+  constructor(userId, keys) {
     this.#userId = userId;
-    this.#place = place;
+    this.#keys = keys;
   }
 
   /** Load the member's own pair, or make one. */
   async start() {
     const name = identityName(this.#userId);
-    this.#identity = await this.#place.get(name);
+    this.#identity = await this.#keys.get(name);
     if (this.#identity) return;
     this.#identity = await newIdentity();
-    await this.#place.set(name, this.#identity);
+    await this.#keys.set(name, this.#identity);
   }
 
   /** @param {string} groupId @returns {Promise<CryptoKey | undefined>} As it is stored. */
   stored(groupId) {
-    return this.#place.get(groupKeyName(this.#userId, groupId));
+    return this.#keys.get(groupKeyName(this.#userId, groupId));
   }
 
   /**
@@ -66,7 +66,7 @@ export class GroupKeys {
     const key = await importGroupKey(raw);
     const name = await open(key, '', 'group-name', sealedName);
     if (name === null) return undefined;
-    await this.#place.set(groupKeyName(this.#userId, groupId), key);
+    await this.#keys.set(groupKeyName(this.#userId, groupId), key);
     return { key, name };
   }
 
@@ -88,6 +88,6 @@ export class GroupKeys {
 
   /** @param {string} groupId */
   delete(groupId) {
-    return this.#place.delete(groupKeyName(this.#userId, groupId));
+    return this.#keys.delete(groupKeyName(this.#userId, groupId));
   }
 }

@@ -5,7 +5,7 @@ import { Shelf } from './shelf.js';
 /** @import {Session} from './types.js' */
 
 /** One stored session. A tab never deletes a newer session of another tab. */
-export class SessionPlace {
+export class SessionStore {
   #shelf;
 
   /** @param {Storage} storage @param {string} name */

@@ -4,7 +4,7 @@ import { sealFile } from '../crypto/files.js';
 
 /** @import {OrbitalClient} from '/sdk/client.js' */
 /** @import {Group, Session} from './types.js' */
-/** @import {Place} from './vault.js' */
+/** @import {Table} from './vault.js' */
 
 /** Delay before an upload that found no server is retried; a new connection retries it at once. */
 const RETRY_MS = 30_000;
@@ -30,7 +30,7 @@ const RETRY_MS = 30_000;
  * @typedef {object} Surroundings
  * @property {Pick<OrbitalClient, 'uploadMedia'>} client
  * @property {Session} session
- * @property {Pick<Place, 'all' | 'set' | 'delete'>} place
+ * @property {Pick<Table, 'all' | 'set' | 'delete'>} table
  * @property {(groupId: string) => Promise<{max_bytes: number, total_bytes: number}>} quota
  * @property {(name: string, act: () => Promise<void>) => Promise<boolean>} exclusive Run in one tab at a time; false when another tab runs it.
  * @property {() => void} changed
@@ -84,7 +84,7 @@ export class Uploads {
 
   /** Resume the uploads of an earlier run; paused uploads stay paused. */
   async restore() {
-    for (const kept of await this.#around.place.all(this.#prefix)) {
+    for (const kept of await this.#around.table.all(this.#prefix)) {
       if (this.all.has(kept.id)) continue;
       this.all.set(kept.id, { ...kept, state: kept.state === 'paused' || kept.state === 'failed' ? kept.state : 'waiting' });
     }
@@ -235,8 +235,8 @@ export class Uploads {
 
   /** Store an upload. If the disk is full it is sent all the same, but does not survive a reload. @param {Upload} upload */
   async #keep(upload) {
-    await this.#around.place.set(this.#prefix + upload.id, { ...upload }).catch(() => {});
-    if (!this.all.has(upload.id)) await this.#around.place.delete(this.#prefix + upload.id).catch(() => {});
+    await this.#around.table.set(this.#prefix + upload.id, { ...upload }).catch(() => {});
+    if (!this.all.has(upload.id)) await this.#around.table.delete(this.#prefix + upload.id).catch(() => {});
   }
 
   /** Pause an upload, also while it is being encrypted. @param {string} id */
@@ -251,7 +251,7 @@ export class Uploads {
     this.all.delete(id);
     this.#files.delete(id);
     this.#running.get(id)?.abort();
-    void this.#around.place.delete(this.#prefix + id).catch(() => {});
+    void this.#around.table.delete(this.#prefix + id).catch(() => {});
     this.#around.changed();
   }
 

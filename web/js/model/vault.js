@@ -49,7 +49,7 @@ async function run(table, mode, act) {
 /**
  * A table of values by name.
  *
- * @typedef {object} Place
+ * @typedef {object} Table
  * @property {(name: string) => Promise<any>} get Undefined when there is none.
  * @property {(name: string, value: unknown) => Promise<unknown>} set
  * @property {(name: string) => Promise<unknown>} delete
@@ -57,8 +57,8 @@ async function run(table, mode, act) {
  * @property {(prefix: string) => Promise<unknown>} clear
  */
 
-/** @param {string} table @returns {Place} */
-const place = (table) => ({
+/** @param {string} table @returns {Table} */
+const openTable = (table) => ({
   get: (name) => run(table, 'readonly', (store) => store.get(name)),
   set: (name, value) => run(table, 'readwrite', (store) => store.put(value, name)),
   delete: (name) => run(table, 'readwrite', (store) => store.delete(name)),
@@ -66,8 +66,8 @@ const place = (table) => ({
   clear: (prefix) => run(table, 'readwrite', (store) => store.delete(IDBKeyRange.bound(prefix, `${prefix}\uffff`))),
 });
 
-export const keys = place('keys');
-export const uploads = place('uploads');
+export const keys = openTable('keys');
+export const uploads = openTable('uploads');
 
 /** Check that this browser can store a key, before an account is created. It stores one: some browsers store texts, but no keys. */
 export async function probe() {

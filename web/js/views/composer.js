@@ -4,12 +4,12 @@ import { icon } from './icons.js';
 import { isConfirming, tooLong } from './input.js';
 
 /** @import {Group, Thread} from '../model/types.js' */
-/** @import {Place} from './home.js' */
+/** @import {ViewContext} from './home.js' */
 
 const MAX_HEIGHT_PX = 220;
 
 /**
- * @param {Place} place
+ * @param {ViewContext} context
  * @param {Group} group
  * @param {Thread} thread
  * @param {() => void} toEnd

@@ -6,11 +6,11 @@ import { address } from './route.js';
 import { counted } from './words.js';
 
 /** @import {Group} from '../model/types.js' */
-/** @import {Place} from './home.js' */
+/** @import {ViewContext} from './home.js' */
 
-/** @param {Place} place */
-export function makeGroupList(place) {
-  const { family, go } = place;
+/** @param {ViewContext} context */
+export function makeGroupList(context) {
+  const { family, go } = context;
   const list = h('ul', { class: 'group-list' });
   const element = h(
     'nav',
@@ -24,7 +24,7 @@ export function makeGroupList(place) {
       h('button', { type: 'button', class: 'quiet', onclick: () => joinGroup(family, go) }, icon('invite'), 'Join a group'),
     ),
   );
-  const isOpen = (/** @type {Group} */ { id }) => id === place.route().groupId;
+  const isOpen = (/** @type {Group} */ { id }) => id === context.route().groupId;
 
   /** @param {Group} group */
   const make = (group) => {

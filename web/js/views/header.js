@@ -9,15 +9,15 @@ import { address } from './route.js';
 import { loginButton } from './window.js';
 import { counted, cut } from './words.js';
 
-/** @import {Place} from './home.js' */
+/** @import {ViewContext} from './home.js' */
 /** @import {Leave} from './dialogs/account.js' */
 
 /**
- * @param {Place} place
+ * @param {ViewContext} context
  * @param {{leave: Leave, toggleInspector: () => void}} how
  */
-export function makeHeader(place, { leave, toggleInspector }) {
-  const { family } = place;
+export function makeHeader(context, { leave, toggleInspector }) {
+  const { family } = context;
   const { username } = family.session;
   const pill = h('span', { class: 'pill', 'aria-hidden': 'true' });
   const said = h('span', { class: 'sr', role: 'status' });
@@ -45,18 +45,18 @@ export function makeHeader(place, { leave, toggleInspector }) {
     if (more && banner.firstChild?.textContent !== more)
       put(banner, h('p', {}, more), loginProxy && !offline ? loginButton() : null, retryButton());
     const unread = [...family.groups.values()].reduce((sum, one) => sum + family.unreadIn(one), 0);
-    document.title = `${unread ? `(${unread}) ` : ''}${place.group()?.name ?? 'Orbital'}`;
+    document.title = `${unread ? `(${unread}) ` : ''}${context.group()?.name ?? 'Orbital'}`;
   };
 
   const showTools = () => {
-    const group = place.group();
+    const group = context.group();
     const names = group?.members.map(({ username: name }) => name).join();
     const version = group ? `${group.id}:${Boolean(group.key)}:${group.memberCount}:${[...group.online].join()}:${names}` : '';
     if (tools.dataset.version === version) return;
     tools.dataset.version = version;
     if (!group) return void put(tools);
     const online = group.members.filter(({ user_id }) => group.online.has(user_id));
-    const opened = () => members(family, group, () => place.leaveGroup());
+    const opened = () => members(family, group, () => context.leaveGroup());
     const faces = online.slice(0, 4).map(({ username: name }) => avatar(name));
     const people = h(
       'button',
@@ -82,8 +82,8 @@ export function makeHeader(place, { leave, toggleInspector }) {
     eye,
     showConnection,
     show() {
-      const { groupId = '', threadId, writing } = place.route();
-      const group = place.group();
+      const { groupId = '', threadId, writing } = context.route();
+      const group = context.group();
       back.href = threadId || writing ? address(groupId) : '#/';
       const name = group ? (group.name ?? 'Locked group') : 'Orbital';
       const thread = threadId ? group?.threads.get(threadId) : undefined;

@@ -29,9 +29,9 @@ const TOAST_MS = 6000;
 const NEWER_MS = 3_600_000;
 
 /**
- * What the parts of the page share.
+ * What the views share.
  *
- * @typedef {object} Place
+ * @typedef {object} ViewContext
  * @property {Family} family
  * @property {() => Route} route
  * @property {() => Group | undefined} group The group that is open.
@@ -100,8 +100,8 @@ class Home {
   /** @param {HTMLElement} root @param {Family} family @param {{leave: Leave, recorder: Recorder}} how */
   constructor(root, family, { leave, recorder }) {
     this.family = family;
-    /** @type {Place} */
-    const place = {
+    /** @type {ViewContext} */
+    const context = {
       family,
       route: () => this.#route,
       group: () => family.groups.get(this.#route.groupId ?? ''),
@@ -116,11 +116,11 @@ class Home {
         this.#sentKey = key;
       },
     };
-    this.place = place;
-    this.header = makeHeader(place, { leave, toggleInspector: () => this.#inspect(!this.#inspecting) });
-    this.groupList = makeGroupList(place);
-    this.threadList = makeThreadList(place);
-    this.thread = makeThread(place);
+    this.context = context;
+    this.header = makeHeader(context, { leave, toggleInspector: () => this.#inspect(!this.#inspecting) });
+    this.groupList = makeGroupList(context);
+    this.threadList = makeThreadList(context);
+    this.thread = makeThread(context);
     this.alarm = makeAlarm(family);
     this.inspector = makeInspector(family, recorder, () => this.#inspect(false));
     const main = h('main', { id: 'main' }, this.groupList.element, this.threadList.element, this.thread.element);
@@ -148,7 +148,7 @@ class Home {
       if (key !== this.#sentKey) return;
       this.#sentKey = undefined;
       const { groupId } = this.#route;
-      if (!this.#route.threadId && groupId) this.place.go(groupId, threadId);
+      if (!this.#route.threadId && groupId) this.context.go(groupId, threadId);
     });
     addEventListener('hashchange', () => this.#routed(), { signal });
     addEventListener('online', changed, { signal });
@@ -192,13 +192,13 @@ class Home {
   #refresh() {
     refreshTimes();
     void this.family.refresh();
-    const group = this.place.group();
+    const group = this.context.group();
     if (group && this.family.state.status === 'open') void this.family.people.load(group);
     this.#changed();
   }
 
   async #poll() {
-    const group = this.place.group();
+    const group = this.context.group();
     const answered = group !== undefined && (await poll(this.family, group));
     this.family.polled = answered && this.family.state.status !== 'open';
     this.#changed();
@@ -217,7 +217,7 @@ class Home {
     if (this.#listeners.signal.aborted) return;
     const { family } = this;
     const { threadId, writing } = this.#route;
-    const group = this.place.group();
+    const group = this.context.group();
     // Without a group, its explanation takes the place of the threads.
     const pane =
       !family.groups.size || (!group && this.#route.groupId) ? 'threads' : !group ? 'groups' : threadId || writing ? 'thread' : 'threads';
@@ -236,7 +236,7 @@ class Home {
     // A wide screen has room for a group beside the list of them.
     const [first] = this.family.groups.values();
     if (!here.groupId && first && matchMedia('(min-width: 56.25em)').matches) return location.replace(address(first.id));
-    const group = this.place.group();
+    const group = this.context.group();
     if (was.groupId !== here.groupId && group) void this.family.people.load(group);
     this.#show();
     if ((here.writing && !was.writing) || (here.threadId && here.threadId !== was.threadId)) this.thread.focus();

@@ -8,7 +8,7 @@ import { LOCKED, size } from './words.js';
 /** @import {Family} from '../model/family.js' */
 /** @import {Group, Item, MediaInfo} from '../model/types.js' */
 /** @import {Upload} from '../model/uploads.js' */
-/** @import {Place} from './home.js' */
+/** @import {ViewContext} from './home.js' */
 
 /** A picture up to this size is downloaded automatically; a larger one, or a video, on request. */
 const BY_ITSELF_BYTES = 12e6;
@@ -64,7 +64,7 @@ function frameOf(downloads, group, item) {
   return frame;
 }
 
-/** @param {Place} place @param {Group} group @param {Item} item */
+/** @param {ViewContext} context @param {Group} group @param {Item} item */
 export function mediaNode({ family: { downloads } }, group, item) {
   const { info, bytes = 0 } = item;
   if (!info) return bubble(item.author, item.mine, item.atMs, h('p', { class: 'locked' }, icon('lock'), LOCKED));
@@ -78,7 +78,7 @@ export function mediaNode({ family: { downloads } }, group, item) {
 export const shownState = ({ state, polled }, upload) =>
   upload.state === 'sending' && state.status !== 'open' && !polled ? 'waiting' : upload.state;
 
-/** @param {Place} place @param {Upload} upload */
+/** @param {ViewContext} context @param {Upload} upload */
 export function uploadNode({ family }, upload) {
   const { session, uploads } = family;
   const states = {

@@ -6,11 +6,11 @@ import { address } from './route.js';
 import { field, form } from './window.js';
 
 /** @import {Group} from '../model/types.js' */
-/** @import {Place} from './home.js' */
+/** @import {ViewContext} from './home.js' */
 
-/** @param {Place} place @param {Group} group */
-export function makeNewThread(place, group) {
-  const { family } = place;
+/** @param {ViewContext} context @param {Group} group */
+export function makeNewThread(context, group) {
+  const { family } = context;
   const name = `new:${group.id}`;
   const draftOf = { groupId: group.id, key: /** @type {CryptoKey} */ (group.key) };
   const preview = h('div', { class: 'words preview', hidden: true });
@@ -41,10 +41,10 @@ export function makeNewThread(place, group) {
     if (!text) throw new Error('The thread needs a title.');
     const long = tooLong(text, TITLE_LETTERS) || tooLong(body.value);
     if (long) throw new Error(long);
-    place.openWhenSent(await family.writeThread(group, text, body.value.trim() || text));
+    context.openWhenSent(await family.writeThread(group, text, body.value.trim() || text));
     family.drafts.delete(name);
     location.hash = address(group.id);
-    if (family.state.status !== 'open') place.toast('Saved on this device. It is sent when the connection is back.');
+    if (family.state.status !== 'open') context.toast('Saved on this device. It is sent when the connection is back.');
   };
   const about = h(
     'div',

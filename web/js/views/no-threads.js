@@ -8,17 +8,17 @@ import { waitingCard } from './waiting.js';
 import { field, form } from './window.js';
 
 /** @import {Group} from '../model/types.js' */
-/** @import {Place} from './home.js' */
+/** @import {ViewContext} from './home.js' */
 
-/** @param {Place} place @param {Group} group */
-export function lockedGroup(place, group) {
-  const { family } = place;
+/** @param {ViewContext} context @param {Group} group */
+export function lockedGroup(context, group) {
+  const { family } = context;
   const act = async ({ link = '' }) => {
     const reading = readInvitation(link);
     if (!('raw' in reading)) throw new Error('This is not a complete link or key. A letter may be missing or wrong.');
     await family.membership.unlock(group, reading.raw);
   };
-  const opened = () => members(family, group, () => place.leaveGroup());
+  const opened = () => members(family, group, () => context.leaveGroup());
   return [
     h('header', {}, h('h2', {}, 'Locked')),
     h(
@@ -33,7 +33,7 @@ export function lockedGroup(place, group) {
   ];
 }
 
-/** @param {Place} place */
+/** @param {ViewContext} context */
 function waitingTexts({ family }) {
   const waiting = family.outbox.waiting.filter(({ groupId }) => !family.groups.has(groupId));
   if (!waiting.length) return null;
@@ -49,12 +49,12 @@ function waitingTexts({ family }) {
   );
 }
 
-/** @param {Place} place */
-export function noGroup(place) {
-  const { family, go } = place;
-  const kept = waitingTexts(place);
+/** @param {ViewContext} context */
+export function noGroup(context) {
+  const { family, go } = context;
+  const kept = waitingTexts(context);
   if (family.groups.size) {
-    const { groupId } = place.route();
+    const { groupId } = context.route();
     const text = groupId
       ? 'You are not a member of this group. You may have left it, or you are logged in with another account.'
       : 'Choose a group.';

@@ -4,8 +4,8 @@
 
 /** @param {string} hash @returns {Route} */
 export function readRoute(hash) {
-  const [, groupId, place, threadId] = /^#\/g\/([\w-]+)(?:\/(t|new)(?:\/([\w-]+))?)?$/.exec(hash) ?? [];
-  return { groupId, threadId, writing: place === 'new' };
+  const [, groupId, part, threadId] = /^#\/g\/([\w-]+)(?:\/(t|new)(?:\/([\w-]+))?)?$/.exec(hash) ?? [];
+  return { groupId, threadId, writing: part === 'new' };
 }
 
 /** @param {string} groupId @param {string} [threadId] */

@@ -8,7 +8,7 @@ import { fate } from './waiting.js';
 import { counted, cut, LOCKED, time, writing } from './words.js';
 
 /** @import {Group, Notice, Thread, Waiting} from '../model/types.js' */
-/** @import {Place} from './home.js' */
+/** @import {ViewContext} from './home.js' */
 
 /** @typedef {{kind: 'waiting', waiting: Waiting} | {kind: 'thread', thread: Thread} | {kind: 'notice', notice: Notice}} Entry */
 
@@ -41,16 +41,16 @@ function lastWords({ last, body }) {
   return text === null ? LOCKED : excerpt(text);
 }
 
-/** @param {Place} place */
-export function makeThreadList(place) {
-  const { family } = place;
+/** @param {ViewContext} context */
+export function makeThreadList(context) {
+  const { family } = context;
   const element = h('section', { class: 'threads', 'aria-label': 'Threads' });
   const list = h('ol', { class: 'thread-list' });
   const end = h('div', { class: 'foot' });
   let shown = '';
 
   const typing = (/** @type {Thread} */ { id }) => writing(family.typists.names(id));
-  const isOpen = (/** @type {Thread} */ { id }) => id === place.route().threadId;
+  const isOpen = (/** @type {Thread} */ { id }) => id === context.route().threadId;
 
   /** @param {Entry} entry */
   const versionOf = (entry) => {
@@ -79,7 +79,7 @@ export function makeThreadList(place) {
     const words = typing(thread);
     const badge = fresh ? h('span', { class: 'badge' }, h('span', { class: 'sr' }, ', '), fresh, h('span', { class: 'sr' }, ' new')) : null;
     const link = {
-      href: address(/** @type {Group} */ (place.group()).id, thread.id),
+      href: address(/** @type {Group} */ (context.group()).id, thread.id),
       class: fresh ? 'card unread' : 'card',
       'aria-current': isOpen(thread) ? 'true' : null,
     };
@@ -145,18 +145,18 @@ export function makeThreadList(place) {
   const stateOf = (group) => {
     if (group) return `${group.id}:${Boolean(group.key)}`;
     const waiting = family.outbox.waiting.map(({ key, error }) => `${key}${error}`).join();
-    return `${family.groups.size ? 'unchosen' : family.loaded}:${place.route().groupId}:${waiting}`;
+    return `${family.groups.size ? 'unchosen' : family.loaded}:${context.route().groupId}:${waiting}`;
   };
 
   return {
     element,
     show() {
-      const group = place.group();
+      const group = context.group();
       const state = stateOf(group);
       if (state !== shown) {
         shown = state;
-        if (!group) put(element, ...noGroup(place));
-        else if (!group.key) put(element, ...lockedGroup(place, group));
+        if (!group) put(element, ...noGroup(context));
+        else if (!group.key) put(element, ...lockedGroup(context, group));
         else {
           const begin = h('a', { class: 'primary', href: `#/g/${group.id}/new` }, icon('plus'), 'New thread');
           put(element, h('header', {}, h('h2', {}, 'Threads'), begin), list, end);

@@ -9,7 +9,7 @@ import { cut, dayName, dayOf, time, writing } from './words.js';
 
 /** @import {Group, Item, Thread, Waiting} from '../model/types.js' */
 /** @import {Upload} from '../model/uploads.js' */
-/** @import {Place} from './home.js' */
+/** @import {ViewContext} from './home.js' */
 
 /** Within this distance of its end, a thread keeps scrolling to its end. */
 const NEAR_END_PX = 120;
@@ -77,9 +77,9 @@ function followEnd(scroll, list) {
   return { leaveEnd, stop: () => observer.disconnect() };
 }
 
-/** @param {Place} place @param {Group} group @param {Thread} thread */
-function makeReader(place, group, thread) {
-  const { family } = place;
+/** @param {ViewContext} context @param {Group} group @param {Thread} thread */
+function makeReader(context, group, thread) {
+  const { family } = context;
   const list = h('ol', { class: 'items' });
   const typing = h('p', { class: 'typing', role: 'status' });
   const state = h('p', { class: 'hint' });
@@ -91,7 +91,7 @@ function makeReader(place, group, thread) {
   };
   const down = h('button', { type: 'button', class: 'quiet down', hidden: true, onclick: toEnd });
   const scroll = h('div', { class: 'scroll' }, opening, list, state, down);
-  const composer = makeComposer(place, group, thread, toEnd);
+  const composer = makeComposer(context, group, thread, toEnd);
   const end = followEnd(scroll, list);
   /** What was unread when the thread was opened, or shown again: it is marked as read at once. */
   let fresh = family.reads.fresh(thread.id);
@@ -144,10 +144,10 @@ function makeReader(place, group, thread) {
 
   const make = safely((/** @type {Entry} */ entry) => {
     if (entry.kind === 'waiting') return waitingReply(family, entry.waiting);
-    if (entry.kind === 'upload') return uploadNode(place, entry.upload);
+    if (entry.kind === 'upload') return uploadNode(context, entry.upload);
     if (entry.kind === 'day') return dayLine(dayName(entry.atMs));
     if (entry.kind === 'new') return newLine();
-    const node = entry.item.kind === 'media' ? mediaNode(place, group, entry.item) : replyNode(entry.item);
+    const node = entry.item.kind === 'media' ? mediaNode(context, group, entry.item) : replyNode(entry.item);
     return entry.follows ? following(node) : node;
   });
 
@@ -189,9 +189,9 @@ function makeReader(place, group, thread) {
   };
 }
 
-/** @param {Place} place */
-export function makeThread(place) {
-  const { family } = place;
+/** @param {ViewContext} context */
+export function makeThread(context) {
+  const { family } = context;
   const element = h('section', { class: 'thread', 'aria-label': 'Thread' });
   /** @type {ReturnType<typeof makeReader> | undefined} */
   let reader;
@@ -213,7 +213,7 @@ export function makeThread(place) {
 
   /** @param {Group | undefined} group @param {Thread | undefined} thread @returns {string} */
   const stateOf = (group, thread) => {
-    const { threadId, writing: begins } = place.route();
+    const { threadId, writing: begins } = context.route();
     if (begins && group?.key) return `new:${group.id}`;
     if (thread) return `${thread.id}:${Boolean(group?.key)}`;
     return threadId ? `missing:${threadId}:${group?.loaded}:${missing.has(threadId)}` : `none:${group?.id}`;
@@ -221,7 +221,7 @@ export function makeThread(place) {
 
   /** @param {Group | undefined} group */
   const emptyText = (group) => {
-    const { threadId } = place.route();
+    const { threadId } = context.route();
     if (!group) return '';
     if (!threadId) return 'Choose a thread, or start a new one.';
     if (!missing.has(threadId)) return group.loaded === 'yes' ? 'Loading…' : '';
@@ -230,12 +230,12 @@ export function makeThread(place) {
 
   /** @param {Group | undefined} group @param {Thread | undefined} thread */
   const open = (group, thread) => {
-    const { threadId, writing: begins } = place.route();
+    const { threadId, writing: begins } = context.route();
     reader?.stop();
     reader = undefined;
-    if (group?.key && begins) return void put(element, makeNewThread(place, group));
+    if (group?.key && begins) return void put(element, makeNewThread(context, group));
     if (group && thread) {
-      reader = makeReader(place, group, thread);
+      reader = makeReader(context, group, thread);
       put(element, ...reader.parts);
       if (thread.loaded !== 'yes') void family.threads.load(group, thread);
       return;
@@ -247,8 +247,8 @@ export function makeThread(place) {
   return {
     element,
     show() {
-      const group = place.group();
-      const thread = group?.threads.get(place.route().threadId ?? '');
+      const group = context.group();
+      const thread = group?.threads.get(context.route().threadId ?? '');
       const state = stateOf(group, thread);
       if (state !== shown) {
         shown = state;
@@ -263,7 +263,7 @@ export function makeThread(place) {
       reader.show();
     },
     focus() {
-      if (place.route().writing) element.querySelector('input')?.focus();
+      if (context.route().writing) element.querySelector('input')?.focus();
       else reader?.heading.focus({ preventScroll: true });
     },
     stop: () => reader?.stop(),

@@ -29,7 +29,7 @@ async function logIn({ username = '', password = '' }) {
 }
 
 /**
- * Open an account.
+ * Create an account.
  *
  * @param {Record<string, string>} values
  * @param {string | undefined} pass The invitation, which not every server asks for.
@@ -54,10 +54,10 @@ async function signUp({ username = '', password = '' }, pass) {
 /**
  * Show the sign-up or log-in form.
  *
- * @param {HTMLElement} door
+ * @param {HTMLElement} account
  * @param {{signingUp: boolean, invited: boolean, pass: string | undefined, shut?: string, message: string | undefined, entered: (session: Session) => void}} how `shut`: why nobody can sign up here.
  */
-function showDoor(door, how) {
+function showAccountForm(account, how) {
   const { signingUp, invited, pass, shut, message, entered } = how;
   const list = h('ul', { class: 'demands', 'aria-label': 'The password needs' });
   const judge = (/** @type {string} */ password) =>
@@ -81,10 +81,10 @@ function showDoor(door, how) {
   const fields = [field('username', 'Name', name), field('password', 'Password', secret), ...(signingUp ? [list] : [])];
   // The key of the link is only in this page's memory.
   const afterLogin = invited ? 'Open the invite link again after that.' : '';
-  const change = () => showDoor(door, { ...how, signingUp: !signingUp, message: undefined });
+  const change = () => showAccountForm(account, { ...how, signingUp: !signingUp, message: undefined });
   const other = h('button', { type: 'button', class: 'link', onclick: change }, signingUp ? 'Log in' : 'Create an account');
   put(
-    door,
+    account,
     h('h2', {}, signingUp ? (pass ? 'You are invited' : 'Create an account') : 'Welcome back'),
     invited ? h('p', {}, signingUp ? 'Choose a name and a password to join the group.' : 'Log in to join the group.') : null,
     message ? h('p', { class: 'notice', role: 'status' }, message) : null,
@@ -92,11 +92,11 @@ function showDoor(door, how) {
     form({ label: signingUp ? 'Create my account' : 'Log in', act, afterLogin }, ...fields),
     h('p', { class: 'other' }, ...(shut ? [`New here? ${shut}`] : [signingUp ? 'Already have an account? ' : 'New here? ', other])),
   );
-  door.querySelector('input')?.focus();
+  account.querySelector('input')?.focus();
 }
 
 /**
- * Show the name of the place.
+ * Show the name of the server.
  *
  * @param {HTMLElement} heading
  * @param {string | undefined} pass
@@ -105,7 +105,7 @@ function showDoor(door, how) {
 async function about(heading, pass) {
   const { name = 'Orbital', signups } = await new OrbitalApi().about().catch(() => ({ name: undefined, signups: 'open' }));
   put(heading, name);
-  if (signups === 'closed') return 'The person who runs this server makes the accounts.';
+  if (signups === 'closed') return 'The person who runs this server creates the accounts.';
   return signups === 'invited' && !pass ? 'Ask a member, or the person who runs this server, for an invite link.' : '';
 }
 
@@ -116,10 +116,10 @@ const point = (sign, strong, text) => h('li', {}, icon(sign), h('span', {}, h('s
  * Show the welcome page.
  *
  * @param {HTMLElement} root
- * @param {{invited: boolean, pass: string | undefined, known: boolean, message: string | undefined, entered: (session: Session) => void}} how `pass`: an invitation to make an account; `known`: somebody has logged in with this browser before.
+ * @param {{invited: boolean, pass: string | undefined, known: boolean, message: string | undefined, entered: (session: Session) => void}} how `pass`: an invitation to create an account; `known`: somebody has logged in with this browser before.
  */
 export function welcome(root, { invited, pass, known, message, entered }) {
-  const door = h('section', { class: 'door', 'aria-label': 'Your account' });
+  const account = h('section', { class: 'entry-card', 'aria-label': 'Your account' });
   const name = h('h1', {}, 'Orbital');
   const promise = h(
     'section',
@@ -139,10 +139,13 @@ export function welcome(root, { invited, pass, known, message, entered }) {
     point('reply', 'Threads, not a stream. ', 'Each topic has its own thread, and is still there tomorrow.'),
     point('clock', 'Nothing gets lost. ', 'What you write offline is saved and sent later. What you missed loads automatically.'),
   );
-  put(root, h('main', { class: 'welcome' }, promise, door, h('section', { class: 'points', 'aria-label': 'What Orbital offers' }, points)));
+  put(
+    root,
+    h('main', { class: 'welcome' }, promise, account, h('section', { class: 'points', 'aria-label': 'What Orbital offers' }, points)),
+  );
   const how = { signingUp: pass !== undefined || !known, invited, pass, message, entered };
-  showDoor(door, how);
+  showAccountForm(account, how);
   void about(name, pass).then((shut) => {
-    if (shut) showDoor(door, { ...how, signingUp: false, shut });
+    if (shut) showAccountForm(account, { ...how, signingUp: false, shut });
   });
 }

@@ -60,8 +60,8 @@ class HttpLine(HttpToolsProtocol):
     _late: asyncio.TimerHandle | None = None
     _stall_watch: StallWatch | None = None
     """Runs while the transport is full."""
-    _deaf = False
-    """Whether nothing that still comes is a request."""
+    _ignores_input = False
+    """Whether further input is ignored: it is no request."""
     _asks_upgrade = False
     """Whether the parser stops behind this head, because it asks for an upgrade."""
     _head: RequestHead
@@ -98,8 +98,8 @@ class HttpLine(HttpToolsProtocol):
     # Chapter: what comes
 
     def data_received(self, data: bytes) -> None:
-        """Read on, as long as something comes of it."""
-        if self._deaf:
+        """Parse what arrives, unless further input is ignored."""
+        if self._ignores_input:
             self.linger.discard(len(data))
             return
         if self._handshake is not None:
@@ -114,7 +114,7 @@ class HttpLine(HttpToolsProtocol):
                 self._feed_after_upgrade(memoryview(data)[stop.args[0] :])
         except httptools.HttpParserError:
             refusal, self._refusal = self._refusal, None
-            if not self._deaf:
+            if not self._ignores_input:
                 self._refuse(refusal or ValidationFailed(_ABOUT))
             return
         if self._loose_bytes == 0:
@@ -150,10 +150,10 @@ class HttpLine(HttpToolsProtocol):
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes always
         """Answer what has come whole before the client ended its side (RFC 9112 §9.6); then close."""
         last = self._answering()
-        if self._deaf or last is None or last.more_body:
+        if self._ignores_input or last is None or last.more_body:
             return False
         last.keep_alive = False
-        self._deaf = True
+        self._ignores_input = True
         return True
 
     # What the parser calls
@@ -174,7 +174,7 @@ class HttpLine(HttpToolsProtocol):
         before: RequestResponseCycle | None = self.cycle
         if before is not None and not before.response_complete and not before.keep_alive:
             # The connection ends with the answer before: RFC 9112 §9.6 has no request behind it.
-            self._deaf = True
+            self._ignores_input = True
             raise _Refused
         parser, headers = self.parser, self.headers
         method, version = parser.get_method(), parser.get_http_version()
@@ -363,7 +363,7 @@ class HttpLine(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         log.debug("! a request was refused", extra={"status": refusal.status, "reason": refusal.message})
-        self._deaf = True
+        self._ignores_input = True
         last = self._answering()
         if last is not None:
             if self.pipeline or last.response_started or not last.more_body:
@@ -383,7 +383,7 @@ class HttpLine(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         unread = self.cycle.more_body or self.pipeline or self.flow.read_paused
-        self._deaf = True
+        self._ignores_input = True
         if unread:
             self._linger()
         else:

@@ -247,7 +247,7 @@ METRICS: Final = (
         "orbital_media_chunks_under_way",
         "gauge",
         "Chunks that clients are uploading to this server now.",
-        lambda m: sum(m.media.under_way.values()),
+        lambda m: sum(m.media.in_progress.values()),
     ),
     Metric(
         "orbital_media_received_bytes_total",

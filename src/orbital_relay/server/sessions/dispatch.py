@@ -77,7 +77,7 @@ class Dispatcher(StoreFrames):
 
     def posts_under_way(self) -> list[asyncio.Future[Any]]:
         """Return what the posts wait for whose answers are due."""
-        return [] if self._queues is None else self._queues.under_way()
+        return [] if self._queues is None else self._queues.in_progress()
 
     def _put(self, frame: bytes) -> None:
         super()._put(frame)

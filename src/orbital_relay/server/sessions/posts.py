@@ -42,12 +42,12 @@ class PostQueue:
         self._posts.append((future, reply_to, size_bytes))
         future.add_done_callback(self._answer_done)
 
-    def under_way(self) -> list[asyncio.Future[Any]]:
+    def in_progress(self) -> list[asyncio.Future[Any]]:
         """Return the futures of the posts that are not answered."""
         return [future for future, _, _ in self._posts]
 
-    def abandon(self) -> None:
-        """Forget all posts: the client has gone. What is enqueued is stored all the same."""
+    def release(self) -> None:
+        """Release all posts, since the client has disconnected; posts that are enqueued are still stored."""
         posts, self._posts = self._posts, []
         for future, _, _ in posts:
             future.add_done_callback(retrieve_exception)

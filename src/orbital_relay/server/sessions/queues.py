@@ -48,12 +48,12 @@ class Queues:
         self.intake.enter(size_bytes)
         self.store.add(effect, size_bytes)
 
-    def under_way(self) -> list[asyncio.Future[Any]]:
+    def in_progress(self) -> list[asyncio.Future[Any]]:
         """Return what the posts wait for whose answers are due."""
-        return [*self.posts.under_way(), *self.store.under_way()]
+        return [*self.posts.in_progress(), *self.store.in_progress()]
 
     def close(self) -> list[says.StorePost]:
         """Forget everything, since the client has gone; return the posts that waited for the store."""
-        self.posts.abandon()
+        self.posts.release()
         self.store.cancel()
         return self.store.take_posts()

@@ -37,7 +37,7 @@ class StoreQueue:
         if self._worker is None:
             self._worker = asyncio.get_running_loop().create_task(self._work(), name="frames that need the store")
 
-    def under_way(self) -> list[asyncio.Future[None]]:
+    def in_progress(self) -> list[asyncio.Future[None]]:
         """Return what a post that waits here waits for; empty when none does."""
         posts = any(isinstance(effect, says.StorePost) for effect, _ in self._waiting)
         return [self._worker] if posts and self._worker is not None else []

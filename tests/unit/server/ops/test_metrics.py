@@ -46,7 +46,7 @@ def sources():
             ),
         ),
         media=SimpleNamespace(
-            under_way=Counter(ada=3, bob=1), counters=MediaCounters(received_bytes=500, sent_bytes=9)
+            in_progress=Counter(ada=3, bob=1), counters=MediaCounters(received_bytes=500, sent_bytes=9)
         ),
         lifecycle=SimpleNamespace(draining=False),
         clock=SimpleNamespace(ahead_s=lambda: 12.5),
