@@ -75,6 +75,7 @@ const SHELL = [
   '/js/views/window.js',
   '/js/views/words.js',
   '/manifest.webmanifest',
+  '/sdk/account-requests.js',
   '/sdk/advice.js',
   '/sdk/backoff.js',
   '/sdk/base-client.js',

@@ -84,7 +84,8 @@ async function visitor(front) {
 /** @param {Person} person @param {string} expected */
 const shows = ({ page }, expected) =>
   until(
-    async () => (await page.locator('html').getAttribute('data-version')) === expected && (await page.locator('.entry-card form').count()) === 1,
+    async () =>
+      (await page.locator('html').getAttribute('data-version')) === expected && (await page.locator('.entry-card form').count()) === 1,
     async () => `the page is of version ${await page.locator('html').getAttribute('data-version')}, not ${expected}`,
   );
 
