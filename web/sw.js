@@ -5,14 +5,17 @@
 
 /** Header on every file that the server itself sends, with the version of the page. A proxy's or captive portal's answer lacks it. */
 const MARK = 'x-orbital-page';
-const PREFIX = 'orbital-page:';
+/** Path that the page has on its host, `/` or `/orbital/`. The caches of a host are shared by all of its pages. */
+const BASE = new URL('.', location.href).pathname;
+const PREFIX = `orbital-page${BASE}:`;
 /** Which version is current, and which one each tab has. */
-const NOTES = 'orbital-notes';
+const NOTES = `orbital-notes${BASE}`;
 /** Query of a navigation to the login of a proxy in front of the server (`js/model/login-proxy.js`). */
 const LOGIN_QUERY = 'login';
 /** How long to wait for the network before the cached version is used. */
 const PATIENCE_MS = 4000;
 
+/** The page's files, by their path below BASE. */
 const SHELL = [
   '/',
   '/app.css',
@@ -97,8 +100,8 @@ const SHELL = [
   '/sdk/parts.js',
   '/sdk/reader.js',
   '/sdk/renewal.js',
-  '/sdk/reset.js',
   '/sdk/requests.js',
+  '/sdk/reset.js',
   '/sdk/rest.js',
   '/sdk/sha256.js',
   '/sdk/stores.js',
@@ -125,10 +128,10 @@ const note = async (name, value) => {
   await (await caches.open(NOTES)).put(name, new Response(value)).catch(() => {});
 };
 
-/** @param {RequestInfo} request @param {AbortSignal} [signal] @returns {Promise<Response | undefined>} The server's own answer; undefined for any other. */
-async function ask(request, signal) {
+/** @param {string} path One of SHELL. @param {AbortSignal} [signal] @returns {Promise<Response | undefined>} The server's own answer; undefined for any other. */
+async function ask(path, signal) {
   try {
-    const answer = await fetch(request, { cache: 'no-cache', signal });
+    const answer = await fetch(BASE + path.slice(1), { cache: 'no-cache', signal });
     return answer.ok && answer.headers.has(MARK) ? answer : undefined;
   } catch {
     return undefined;
@@ -177,7 +180,7 @@ async function tidy(opening) {
     const [, id] = /\/client\/(.+)$/.exec(request.url) ?? [];
     if (id && !open.has(id) && id !== opening) await notes.delete(request);
   }
-  for (const name of await caches.keys()) if (name !== NOTES && !wanted.has(name.slice(PREFIX.length))) await caches.delete(name);
+  for (const name of await caches.keys()) if (name.startsWith(PREFIX) && !wanted.has(name.slice(PREFIX.length))) await caches.delete(name);
   for (const version of loaded.keys()) if (!wanted.has(version)) loaded.delete(version);
 }
 
@@ -214,7 +217,9 @@ addEventListener('activate', (event) => {
 
 addEventListener('fetch', (event) => {
   const { origin, pathname, searchParams } = new URL(event.request.url);
-  const path = pathname === '/index.html' ? '/' : pathname;
+  if (!pathname.startsWith(BASE)) return;
+  const below = `/${pathname.slice(BASE.length)}`;
+  const path = below === '/index.html' ? '/' : below;
   if (event.request.method !== 'GET' || origin !== location.origin || !SHELL.includes(path)) return;
   if (event.request.mode !== 'navigate') return event.respondWith(part(event, path));
   // The member asked for the login of a proxy: the browser gets what the proxy answers, and nothing of it is stored.
@@ -263,7 +268,7 @@ addEventListener('notificationclick', (event) => {
   event.notification.close();
   const show = async () => {
     const [page] = await clients.matchAll({ type: 'window' });
-    const where = `/${event.notification.data ?? ''}`;
+    const where = `${BASE}${event.notification.data ?? ''}`;
     if (!page) return clients.openWindow(where);
     await page.focus();
     return page.navigate(where);

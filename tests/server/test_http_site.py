@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -283,4 +285,9 @@ async def test_the_start_page(api: Api):
     assert "default-src 'none'" in policy
     assert "frame-ancestors 'self'" in policy
     assert "unsafe" not in policy
+    # The import map is the one script in the page, and allowed by its hash.
+    maps = re.findall(r'<script type="importmap">(.*?)</script>', answer.text)
+    digest = base64.b64encode(hashlib.sha256(maps[0].encode()).digest()).decode()
+    assert f"script-src 'self' 'sha256-{digest}';" in policy
+    assert answer.text.count("<script") == 2
     assert "http" not in policy

@@ -6,6 +6,7 @@ import { groupKeyName, identityName } from './model/group-keys.js';
 import { keys } from './model/vault.js';
 import { h, put } from './views/dom.js';
 import { sign } from './views/icons.js';
+import { pageAddress } from './views/route.js';
 import { form, insecure } from './views/window.js';
 import { OrbitalApi } from '/sdk/rest.js';
 
@@ -22,7 +23,7 @@ async function known() {
     const session = JSON.parse(localStorage.getItem(sessionName(member)) ?? 'null');
     if (!session) return false;
     try {
-      await new OrbitalApi(undefined, { token: session.token }).groups();
+      await new OrbitalApi(pageAddress(location), { token: session.token }).groups();
     } catch (error) {
       // Only the server's own 401 means that the members do not exist.
       if (/** @type {any} */ (error).code === 'UNAUTHORIZED') return false;
@@ -35,7 +36,7 @@ async function known() {
 /** Sign a member up, with a password that nobody needs to know. @param {string} member */
 async function signUp(member) {
   const identity = await newIdentity();
-  const api = new OrbitalApi();
+  const api = new OrbitalApi(pageAddress(location));
   const body = { username: member, password: `Aa1-${crypto.randomUUID()}`, public_key: await publicJwk(identity) };
   const session = await api.signup(body).catch((error) => {
     if (error.code !== 'USERNAME_TAKEN') throw error;
@@ -81,7 +82,7 @@ async function makeGroup() {
 export async function demo(root, atOnce) {
   const frames = () => {
     const frame = (/** @type {string} */ member) =>
-      h('iframe', { src: `/?member=${member}${localStorage.getItem(MEETING) ?? ''}`, title: member, allow: 'clipboard-write' });
+      h('iframe', { src: `./?member=${member}${localStorage.getItem(MEETING) ?? ''}`, title: member, allow: 'clipboard-write' });
     const hint = h('p', {}, 'Write on one side and watch the other. Then open “What the server sees”.');
     put(root, h('main', { class: 'demo' }, h('header', {}, sign(30), h('h1', {}, 'Two members, one group'), hint), MEMBERS.map(frame)));
   };

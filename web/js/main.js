@@ -8,7 +8,7 @@ import { keys, uploads } from './model/vault.js';
 import { confirmJoin, deadLink } from './views/dialogs/groups.js';
 import { h, put } from './views/dom.js';
 import { showHome } from './views/home.js';
-import { address } from './views/route.js';
+import { address, pageAddress } from './views/route.js';
 import { welcome } from './views/welcome.js';
 import { say } from './views/window.js';
 import { OrbitalClient } from '/sdk/client.js';
@@ -112,7 +112,7 @@ class Page {
   /** @param {Session} session @param {boolean} [entered] Logged in just now, not by an earlier visit. */
   #inside(session, entered = false) {
     const recorder = new Recorder();
-    const client = new OrbitalClient(undefined, {
+    const client = new OrbitalClient(pageAddress(location), {
       // Another tab may have logged in again: its token is as good.
       token: () => this.#sessionStore.token(session),
       store: localStorageStore(`orbital:${session.user_id}:`),
@@ -217,5 +217,5 @@ else if (query.has('demo')) void import('./demo.js').then(({ demo }) => demo(roo
 else {
   if (back) history.replaceState(null, '', back);
   new Page().begin();
-  navigator.serviceWorker?.register('/sw.js').catch(() => {});
+  navigator.serviceWorker?.register('sw.js').catch(() => {});
 }

@@ -40,5 +40,5 @@ test('[SHELL2] the other files that it keeps are those that index.html and the m
     .map(([, path = '']) => path)
     .filter((path) => !path.endsWith('.js'));
 
-  assert.deepEqual(kept, ['/', ...new Set(named)].sort());
+  assert.deepEqual(kept, ['/', ...new Set(named.map((path) => `/${path}`))].sort());
 });

@@ -39,5 +39,5 @@ function pair(spokenCode, spokenKey) {
 /** Read the operator's invitation to make an account. @param {string} hash The fragment of the address. @returns {string | undefined} */
 export const readPass = (hash) => /^#invitation=([\w-]{8,64})$/.exec(hash)?.[1];
 
-/** @param {string} origin @param {string} code @param {string} key */
-export const invitationLink = (origin, code, key) => `${origin}/#join=${code}.${key}`;
+/** @param {string} page The page's address, with a slash at the end. @param {string} code @param {string} key */
+export const invitationLink = (page, code, key) => `${page}#join=${code}.${key}`;

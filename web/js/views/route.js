@@ -10,3 +10,6 @@ export function readRoute(hash) {
 
 /** @param {string} groupId @param {string} [threadId] */
 export const address = (groupId, threadId) => `#/g/${groupId}${threadId ? `/t/${threadId}` : ''}`;
+
+/** The page's own address, also below a path of a host: `https://example.org/orbital/`. @param {{href: string}} here `location`. */
+export const pageAddress = ({ href }) => new URL('.', href).href;

@@ -4,6 +4,7 @@ import { identityName } from '../model/group-keys.js';
 import { keys, probe } from '../model/vault.js';
 import { h, put } from './dom.js';
 import { icon, sign } from './icons.js';
+import { pageAddress } from './route.js';
 import { field, form, insecure } from './window.js';
 import { OrbitalApi } from '/sdk/rest.js';
 
@@ -25,7 +26,7 @@ const demands = (password) => [
  */
 async function logIn({ username = '', password = '' }) {
   await probe();
-  return new OrbitalApi().login({ username, password });
+  return new OrbitalApi(pageAddress(location)).login({ username, password });
 }
 
 /**
@@ -41,7 +42,7 @@ async function signUp({ username = '', password = '' }, pass) {
   if (missing.length) throw new Error(`The password still needs ${missing.map(([what]) => what).join(', ')}.`);
   await probe();
   const identity = await newIdentity();
-  const session = await new OrbitalApi().signup({
+  const session = await new OrbitalApi(pageAddress(location)).signup({
     username,
     password,
     public_key: await publicJwk(identity),
@@ -103,7 +104,9 @@ function showAccountForm(account, how) {
  * @returns {Promise<string>} Why nobody can sign up here without another invitation; empty where one can, and where the server does not answer.
  */
 async function about(heading, pass) {
-  const { name = 'Orbital', signups } = await new OrbitalApi().about().catch(() => ({ name: undefined, signups: 'open' }));
+  const { name = 'Orbital', signups } = await new OrbitalApi(pageAddress(location))
+    .about()
+    .catch(() => ({ name: undefined, signups: 'open' }));
   put(heading, name);
   if (signups === 'closed') return 'The person who runs this server creates the accounts.';
   return signups === 'invited' && !pass ? 'Ask a member, or the person who runs this server, for an invite link.' : '';

@@ -46,5 +46,5 @@ def build_app(server: ServerContext) -> Application:
     """Make the ASGI application of a server."""
     site = Site()
     endpoints = (*ENDPOINTS, *site.endpoints)
-    site.describe(endpoints)
+    site.describe(endpoints, public_url=server.settings.public_url)
     return Application(server, endpoints, fallback=site.fallback)

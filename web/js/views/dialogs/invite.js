@@ -2,6 +2,7 @@
 import { keyToSpeak } from '../../crypto/group-key.js';
 import { invitationLink } from '../../model/invitation.js';
 import { h, put } from '../dom.js';
+import { pageAddress } from '../route.js';
 import { dialog, form } from '../window.js';
 
 /** @import {Family} from '../../model/family.js' */
@@ -52,7 +53,7 @@ function expired(family, group, creator, close) {
 
 /** @param {Group} group @param {string} code @param {string} key */
 function linkAndKey(group, code, key) {
-  const link = invitationLink(location.origin, code, key);
+  const link = invitationLink(pageAddress(location), code, key);
   const share = { title: 'Orbital', text: `Join ${group.name}`, url: link };
   const shown = h('input', { readonly: true, value: link, 'aria-label': 'Invite link', 'data-invite': '' });
   return [

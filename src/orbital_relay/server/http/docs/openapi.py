@@ -74,7 +74,7 @@ def errors_of(endpoint: Endpoint) -> list[type[OrbitalError]]:
     return sorted(found, key=lambda error: (error.status, error.code))
 
 
-def describe(endpoints: Sequence[Endpoint]) -> Document:
+def describe(endpoints: Sequence[Endpoint], *, server: str = "/") -> Document:
     """Make the OpenAPI 3.1 document of a table of endpoints."""
     types: list[Any] = [Error]
     for endpoint in endpoints:
@@ -95,7 +95,7 @@ def describe(endpoints: Sequence[Endpoint]) -> Document:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Orbital", "version": __version__, "description": _ABOUT, "license": {"name": "MIT"}},
-        "servers": [{"url": "/"}],
+        "servers": [{"url": server}],
         "tags": [{"name": name, "description": about} for name, about in _TAGS.items() if name in used],
         "paths": paths,
         "components": {

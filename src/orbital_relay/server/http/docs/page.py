@@ -48,7 +48,7 @@ def render(document: Document) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
         f"<body><main>{''.join(_html(manual(document)))}"
-        '<p>For programs: <a href="/openapi.json">/openapi.json</a>.</p></main></body></html>\n'
+        '<p>For programs: <a href="openapi.json">/openapi.json</a>.</p></main></body></html>\n'
     )
 
 

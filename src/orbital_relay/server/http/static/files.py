@@ -68,6 +68,7 @@ class _File(msgspec.Struct, frozen=True):
     etag: bytes
     content: bytes
     packed: bytes | None
+    policy: bytes
 
 
 def folder(packaged: str, checkout: str) -> Path | None:
@@ -137,7 +138,7 @@ class Files:
                 headers.append((b"content-encoding", b"gzip"))
         headers.append((b"etag", etag))
         if content_type.startswith(b"text/html"):
-            headers.append((b"content-security-policy", PAGE_POLICY))
+            headers.append((b"content-security-policy", file.policy))
         if if_none_match is not None and _matches(if_none_match, etag.decode()):
             return Reply(304, headers=headers, cache=_CACHE)
         return Reply(200, content, headers=headers, content_type=content_type, cache=_CACHE)
@@ -159,7 +160,16 @@ def _read(root: Path, below: Path) -> Iterator[tuple[str, _File]]:
         # 96 bits of the hash suffice: a tag is compared with the few other versions of the same file.
         etag = b'"%b"' % base64.urlsafe_b64encode(hashlib.sha256(content).digest()[:12])
         packed = gzip.compress(content, mtime=0) if content_type.partition(b";")[0] in _PACKED else None
-        yield path.relative_to(root).as_posix(), _File(content_type, etag, content, packed)
+        yield path.relative_to(root).as_posix(), _File(content_type, etag, content, packed, _policy(content))
+
+
+def _policy(content: bytes) -> bytes:
+    """Return the policy of a page: its import map may stand in it, allowed by its hash (CSP3 §8.3)."""
+    hashes = [
+        b" 'sha256-%b'" % base64.b64encode(hashlib.sha256(each).digest())
+        for each in re.findall(rb'<script type="importmap">(.*?)</script>', content, re.DOTALL)
+    ]
+    return PAGE_POLICY.replace(b"script-src 'self'", b"script-src 'self'" + b"".join(hashes))
 
 
 def without_comments(source: bytes) -> bytes:

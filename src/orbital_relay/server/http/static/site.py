@@ -26,9 +26,9 @@ _WELCOME: Final = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"
 </head><body><main><h1>Orbital {escape(__version__)}</h1>
 <p>This is an Orbital server: it relays end-to-end encrypted events to small groups, over HTTP and WebSocket.
 It carries no web page.</p>
-<ul><li><a href="/docs">The HTTP API, to read</a></li><li><a href="/openapi.json">The same for programs</a></li>
-<li>WebSocket: <code>/ws</code>, <a href="/asyncapi.json">described for programs</a></li>
-<li><a href="/health/ready">Is it ready?</a></li></ul></main></body></html>
+<ul><li><a href="docs">The HTTP API, to read</a></li><li><a href="openapi.json">The same for programs</a></li>
+<li>WebSocket: <code>/ws</code>, <a href="asyncapi.json">described for programs</a></li>
+<li><a href="health/ready">Is it ready?</a></li></ul></main></body></html>
 """.encode()
 
 
@@ -41,6 +41,7 @@ class Site:
         # A page that is kept on a device is of one edition, whole: a new file beside an old one may not fit to it.
         self._edition = self._web.edition[:8] + self._sdk.edition[:8]
         self._described: Sequence[Endpoint] = ()
+        self._public_url = "/"
 
         @endpoint("GET", "/openapi.json", tag=_TAG, answers=[Answer(200, "An OpenAPI 3.1 document.", dict)], auth=False)
         async def show_openapi(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
@@ -119,14 +120,21 @@ class Site:
             edition=self._edition,
         )
 
-    def describe(self, endpoints: Sequence[Endpoint]) -> None:
-        """Say what there is to describe. It is written when somebody first asks: a start need not wait for it."""
+    def describe(self, endpoints: Sequence[Endpoint], *, public_url: str | None = None) -> None:
+        """
+        Take what there is to describe. It is written when somebody first asks: a start need not wait for it.
+
+        Args:
+            endpoints: All of them.
+            public_url: Where clients reach the server; None names the host that serves the document.
+        """
         self._described = endpoints
+        self._public_url = public_url or "/"
 
     @cached_property
     def openapi(self) -> bytes:
         """The OpenAPI document."""
-        return msgspec.json.encode(describe(self._described))
+        return msgspec.json.encode(describe(self._described, server=self._public_url))
 
     @cached_property
     def asyncapi(self) -> bytes:
