@@ -78,8 +78,9 @@ class _Lazy(click.Group):
         if cmd_name not in COMMANDS:
             return None
         if cmd_name == "serve" and hasattr(signal, "SIGHUP"):
-            # The imports take a second, in which SIGHUP would end the process; `serve` notes it in the log later.
+            # The imports take a second, in which these signals would end the process; `serve` handles them later.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         module = import_module(f"orbital_relay.commands.{cmd_name}")
         command: click.Command = getattr(module, cmd_name)
         return command

@@ -31,9 +31,9 @@ class OrbitalError(Exception):
         """HTTP headers that belong to the error."""
         return {}
 
-    def body(self) -> bytes:
-        """Return the JSON error body of the protocol's section 1."""
-        return msgspec.json.encode({"error": self.code, "message": self.message, "details": self.details})
+    def body(self, **more: Any) -> bytes:
+        """Return the JSON error body of the protocol's section 1, with `more` among its details."""
+        return msgspec.json.encode({"error": self.code, "message": self.message, "details": {**self.details, **more}})
 
 
 class ValidationFailed(OrbitalError):

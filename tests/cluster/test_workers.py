@@ -234,7 +234,24 @@ def test_workers_that_cannot_start(serve, postgres_url: str, redis_server: Redis
     assert program.wait(deadline_s=60) == 1
     assert 'database "nowhere" does not exist' in program.text
     with pytest.raises(Gone):
-        program.wait_for("Orbital is serving")
+        program.wait_for("serving")
+
+
+def test_workers_share_a_log_file(serve, postgres_url: str, redis_server: Redis, tmp_path: Path):
+    """[LOGFILE4] Workers write to one log file; SIGHUP to the first process makes each of them open it again."""
+    path = tmp_path / "orbital.log"
+    env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url, "ORBITAL_LOG_FILE": str(path)}
+    server = serve(env={**env, "ORBITAL_LOG_FORMAT": "text"}, args=["--workers", "2"])
+    path.rename(tmp_path / "orbital.log.1")
+    server.program.signal(signal.SIGHUP)
+    until(
+        lambda: path.exists() and path.read_text("utf-8").count("the log file was opened again") == 3,
+        what="three processes that opened the log file again",
+    )
+    server.program.signal(signal.SIGUSR1)
+    until(lambda: path.read_text("utf-8").count("by_name") == 2, what="the tasks of two workers")
+
+    assert server.close() == 0
 
 
 def test_a_hangup_ends_no_worker(many: Server):

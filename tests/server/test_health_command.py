@@ -47,7 +47,7 @@ def test_each_listening_address(serve: Serve, host: str):
     port = free_port()
     server = serve(env={"ORBITAL_HOST": host}, start=False)
     server.port = port
-    server.launch().wait_for("is serving")
+    server.launch().wait_for("serving")
 
     done = ask(PORT=str(port), ORBITAL_HOST=host)
 

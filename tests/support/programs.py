@@ -126,3 +126,8 @@ def free_port() -> int:
 def readable_by_others(path: Path) -> bool:
     """Return whether another user may go down to `path`: every folder above must let it through."""
     return all(folder.stat().st_mode & 0o001 for folder in path.resolve().parents)
+
+
+def fail2ban_regex() -> str:
+    """Return the path of fail2ban's tester of filters."""
+    return find("fail2ban-regex") or missing("fail2ban-regex", remedy="apt-get install fail2ban")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 
-from orbital_relay import config
+from orbital_relay import __version__, config
 from orbital_relay.commands.server_options import load, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
@@ -26,10 +27,12 @@ from orbital_relay.server.app import Node
 from orbital_relay.server.edge.listening import Listeners, Place, inherited, open_listeners
 from orbital_relay.server.edge.tls import Certificate
 from orbital_relay.server.ops import supervisor
-from orbital_relay.server.ops.logging import configure
+from orbital_relay.server.ops.logging import configure, is_text
 from orbital_relay.server.ops.systemd import Notifier
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.serve import serve as serve_until_stopped
+
+log = logging.getLogger("orbital.server")
 
 
 @click.command(
@@ -55,8 +58,8 @@ def serve(*, demo: bool, **flags: str | None) -> None:
     if sys.platform == "win32":
         raise click.ClickException("The server does not run on Windows; it does on Linux, on macOS, and in WSL.")
     settings = load(flags)
-    configure(level=settings.log_level, format=settings.log_format)
     try:
+        _configure_log(settings)
         if demo:
             with (
                 tempfile.TemporaryDirectory(prefix="orbital-demo-") as folder,
@@ -68,7 +71,9 @@ def serve(*, demo: bool, **flags: str | None) -> None:
         notifier = Notifier.of(variables)
         given = inherited(variables, tls=settings.tls_cert is not None)
         if settings.workers > 1:
-            sys.exit(_serve_by_many(settings, given, notifier))
+            status = _serve_by_many(settings, given, notifier)
+            log.info("stopped", extra={"status": status})
+            sys.exit(status)
         with asyncio.Runner(loop_factory=_loop) as runner:
             runner.run(
                 serve_until_stopped(
@@ -78,6 +83,7 @@ def serve(*, demo: bool, **flags: str | None) -> None:
                     notifier=notifier,
                 )
             )
+        log.info("stopped", extra={"status": 0})
     except (SettingsInvalid, DatabaseRefused) as exc:
         raise click.ClickException(str(exc)) from exc
 
@@ -131,7 +137,7 @@ def _work(
     """Serve as one of several workers, until SIGTERM or until the parent process ends."""
     # The terminal's Ctrl-C is for the one that started this one, which passes it on.
     os.setpgrp()
-    configure(level=settings.log_level, format=settings.log_format)
+    _configure_log(settings)
 
     def report_started(_node: Node, _place: Place) -> None:
         loop = asyncio.get_running_loop()
@@ -160,8 +166,26 @@ def _orphaned(sentinel: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _configure_log(settings: Settings) -> None:
+    configure(
+        level=settings.log_level,
+        format=settings.log_format,
+        file=settings.log_file,
+        addresses=settings.log_addresses,
+    )
+
+
 def _greet(settings: Settings, place: Place) -> None:
-    """Print the server's address and the first steps."""
+    """Log the start; print the server's address and the first steps, unless the log is for programs."""
+    log.info(
+        "serving",
+        extra={"url": place.url, "version": __version__, "database": _place(settings), "workers": settings.workers},
+    )
+    doubts = config.doubts(settings)
+    if not is_text(settings.log_format):
+        for sentence in doubts:
+            log.warning("a setting is probably not meant", extra={"reason": sentence})
+        return
     say(f"Orbital is serving {place.url}")
     url = place.url if place.uds is None else settings.public_url or "http://localhost"
     if place.uds is None or settings.public_url is not None:
@@ -179,7 +203,7 @@ def _greet(settings: Settings, place: Place) -> None:
         case "closed":
             say("  Sign-ups are closed; make an account:  orbital user add ada")
     say(f"  Data: {_place(settings)}. Stop with Ctrl-C.")
-    for sentence in config.doubts(settings):
+    for sentence in doubts:
         say(f"  Note: {sentence}", err=True)
 
 

@@ -674,6 +674,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             default="text on a terminal, json elsewhere",
         ),
     ] = None
+    log_file: Annotated[
+        Path | None,
+        Option(
+            "ORBITAL_LOG_FILE",
+            kinds.FILE,
+            "File that gets the log lines in place of standard error; SIGHUP opens it again after a rotation.",
+            "systemd, Docker and Kubernetes collect standard error and rotate it.",
+            _LOGS,
+            default="none",
+        ),
+    ] = None
+    log_addresses: Annotated[
+        bool,
+        Option(
+            "ORBITAL_LOG_ADDRESSES",
+            kinds.SWITCH,
+            "Whether the lines about refused logins, sign-ups and limits have the client's address.",
+            "fail2ban and an operator need it to block somebody who guesses passwords.",
+            _LOGS,
+        ),
+    ] = True
 
     def __repr__(self) -> str:
         """Show every setting, secrets as `***`."""

@@ -26,7 +26,9 @@ from orbital_relay.server.edge.redirect import Redirect
 from orbital_relay.server.edge.tls import HANDSHAKE_S, Certificate
 from orbital_relay.server.edge.upgrade import websocket_protocol
 from orbital_relay.server.http import build_app
+from orbital_relay.server.ops.logging import reopen
 from orbital_relay.server.ops.systemd import Notifier
+from orbital_relay.server.ops.task_dump import dump_tasks
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.greeting import MAX_FRAME_BYTES
 
@@ -219,17 +221,20 @@ def _signals(
         stopping.append(loop.create_task(stop(), name="stop"))
 
     def on_hangup() -> None:
-        if certificate is None:
+        has_file = reopen()
+        if certificate is None and not has_file:
             # Left alone it would end the process without a drain; logrotate and a closed terminal send it.
             log.info("SIGHUP changes nothing: settings are read at the start; SIGTERM stops the server")
             return
         notifier.reloading()
-        certificate.reload()
+        if certificate is not None:
+            certificate.reload()
         notifier.ready(place.url)
 
     handlers: dict[signal.Signals, Callable[[], None]] = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal}
     if hasattr(signal, "SIGHUP"):
         handlers[signal.SIGHUP] = on_hangup
+        handlers[signal.SIGUSR1] = dump_tasks
     for number, handler in handlers.items():
         loop.add_signal_handler(number, handler)
     try:
@@ -240,3 +245,4 @@ def _signals(
         if hasattr(signal, "SIGHUP"):
             # The parts are yet to be closed.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGUSR1, signal.SIG_IGN)

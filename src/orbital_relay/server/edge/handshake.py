@@ -13,7 +13,7 @@ import msgspec
 from orbital_relay.errors import OrbitalError, UpgradeRequired, ValidationFailed
 from orbital_relay.server.edge.deflate import negotiate
 from orbital_relay.server.edge.peer import Peer
-from orbital_relay.server.edge.request_head import decode_path
+from orbital_relay.server.edge.request_head import decode_path, request_id
 
 _T = TypeVar("_T")
 
@@ -93,9 +93,16 @@ class Refuse(msgspec.Struct, frozen=True):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def refusal(error: OrbitalError) -> Refuse:
-    """Say no with an error of the table."""
-    return Refuse(error.status, error.body(), tuple(error.headers.items()))
+def refusal(error: OrbitalError, *, given_id: str | None = None) -> Refuse:
+    """
+    Refuse with an error of the table; a 5xx has the id of the request in its body.
+
+    Args:
+        error: The error.
+        given_id: The header `X-Request-Id`.
+    """
+    more = {"request_id": request_id(given_id)} if error.status >= 500 else {}
+    return Refuse(error.status, error.body(**more), tuple(error.headers.items()))
 
 
 class Admit(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ from orbital_relay.server.edge.handshake import (
     read_headers,
     refusal,
 )
+from orbital_relay.server.edge.request_head import request_id
 from orbital_relay.server.edge.socket_writer import LINGER_S, SocketWriter
 
 log = logging.getLogger("orbital.server")
@@ -344,5 +345,7 @@ def _answer(error: BaseException) -> Refuse:
     """Make an answer of whatever stopped a decision."""
     if isinstance(error, OrbitalError):
         return refusal(error)
-    log.error("a handshake could not be decided", exc_info=error)
-    return refusal(OrbitalError("The server has a bug. Its log has the details."))
+    about = OrbitalError("The server has a bug. Its log has the details, under the id of this request.")
+    new_id = request_id(None)
+    log.error("a handshake could not be decided", exc_info=error, extra={"request_id": new_id})
+    return refusal(about, given_id=new_id)

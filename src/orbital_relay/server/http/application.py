@@ -25,6 +25,7 @@ from orbital_relay.errors import (
 from orbital_relay.model import Principal
 from orbital_relay.server.auth.credentials import bearer
 from orbital_relay.server.context import ServerContext
+from orbital_relay.server.edge.current_request import CURRENT, CurrentRequest
 from orbital_relay.server.edge.request_cycle import Cycle
 from orbital_relay.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, read_body
 from orbital_relay.server.http.query import read_query, whole_fields
@@ -125,6 +126,8 @@ class Resource:
             elif name == b"origin":
                 origin = value
         call = Call(self._server, scope, receive, send)
+        current = CurrentRequest(call)
+        CURRENT.set(current)
         try:
             reply = await self._answer(call, None if repeated else authorization, declared=declared, key=key)
             if reply is None:
@@ -132,6 +135,7 @@ class Resource:
             self._server.counters.answered(self._path, scope["method"], _status(reply))
             await self._respond(reply, call, extra=self._cors.headers(origin))
         finally:
+            current.request = None
             if call.held is not None:
                 self._server.memory.release(call.held)
 
@@ -157,7 +161,11 @@ class Resource:
         except OrbitalError as exc:
             if isinstance(exc, TooManyRequests):
                 self._server.admission.limit_log.note(exc, address=call.address, request_id=call.request_id)
-            return Reply.error(exc)
+            if exc.status < 500:
+                return Reply.error(exc)
+            if not self._server.lifecycle.draining:
+                self._server.admission.limit_log.failed(exc, path=self._path, request_id=call.request_id)
+            return Reply.error(exc, request_id=call.request_id)
         except ClientGone:
             return None
         except Exception:
@@ -165,7 +173,7 @@ class Resource:
             extra = {"method": method, "path": self._path, "request_id": call.request_id}
             log.exception("request failed", extra=extra)
             about = "The server has a bug. Its log has the details, under the id of this request."
-            return Reply.error(OrbitalError(about, request_id=call.request_id))
+            return Reply.error(OrbitalError(about), request_id=call.request_id)
 
     async def _respond(self, reply: Reply | Response, call: Call, *, extra: RawHeaders) -> None:
         held = call.held

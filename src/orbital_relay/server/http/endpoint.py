@@ -58,10 +58,10 @@ class Reply:
         return cls(status, _encode(value), headers=headers)
 
     @classmethod
-    def error(cls, error: OrbitalError, *, headers: RawHeaders = ()) -> Reply:
-        """Give the answer that an error is."""
+    def error(cls, error: OrbitalError, **details: Any) -> Reply:
+        """Make the answer of an error, with more `details`."""
         own = [(name.lower().encode(), value.encode()) for name, value in error.headers.items()]
-        return cls(error.status, error.body(), headers=[*own, *headers])
+        return cls(error.status, error.body(**details), headers=own)
 
 
 _encode = msgspec.json.Encoder().encode

@@ -6,12 +6,12 @@ import logging
 import time
 from typing import Final
 
-from orbital_relay.errors import TooManyRequests
+from orbital_relay.errors import OrbitalError, TooManyRequests
 
 log = logging.getLogger("orbital.limits")
 
 LOGGED_A_SECOND: Final = 20
-"""Lines a second about limits that were reached; each is some 150 bytes."""
+"""Lines a second about limits that were reached, and as many about failures; each is some 150 bytes."""
 
 
 class LimitLog:
@@ -24,12 +24,11 @@ class LimitLog:
     def __init__(self) -> None:
         self._second = 0
         self._logged: set[tuple[str, str]] = set()
+        self._failed = 0
 
     def note(self, refusal: TooManyRequests, *, address: str, request_id: str) -> None:
         """Write the line, unless this second has it or has had enough of them."""
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._logged = second, set()
+        self._turn()
         limit = refusal.limit
         if (limit, address) not in self._logged and len(self._logged) < LOGGED_A_SECOND:
             self._logged.add((limit, address))
@@ -42,3 +41,23 @@ class LimitLog:
                     "request_id": request_id,
                 },
             )
+
+    def failed(self, error: OrbitalError, *, path: str, request_id: str) -> None:
+        """
+        Write the line of a request that the server could not answer, unless this second has had enough of them.
+
+        Args:
+            error: What was answered, a 5xx.
+            path: The route, never the path of the request: that may hold an id.
+            request_id: The id that the client was given, too.
+        """
+        self._turn()
+        if self._failed < LOGGED_A_SECOND:
+            self._failed += 1
+            extra = {"path": path, "status": error.status, "code": error.code, "reason": error.message}
+            log.warning("request not served", extra={**extra, "request_id": request_id})
+
+    def _turn(self) -> None:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._logged, self._failed = second, set(), 0

@@ -68,6 +68,12 @@ def client_address(peer: str | None, forwarded_for: Iterable[str], trusted: Sequ
     return NO_ADDRESS if here is None else str(here)
 
 
+def is_proxy(peer: str | None, trusted: Sequence[Network]) -> bool:
+    """Return whether the socket's other end is a trusted proxy."""
+    here = None if peer is None else parse_address(peer)
+    return here is not None and _within(here, trusted)
+
+
 def asked_host(
     peer: str | None, host: str | None, forwarded_host: str | None, trusted: Sequence[Network]
 ) -> str | None:

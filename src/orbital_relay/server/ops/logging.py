@@ -8,13 +8,20 @@ No room writes a token. Should one, or a library, ever do: `redact` is the last 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from orbital_relay.errors import SettingsInvalid
+from orbital_relay.server.edge.current_request import current_id
+
+log = logging.getLogger("orbital.server")
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -77,7 +84,75 @@ def _one_line(text: str) -> str:
     return _CONTROL.sub("?", without_secrets(text).replace("\n", "\\n"))
 
 
-def configure(*, level: Level, format: Literal["text", "json"] | None = None, stream: TextIO | None = None) -> None:
+def is_text(format: Literal["text", "json"] | None, stream: TextIO | None = None) -> bool:
+    """Return whether lines are for people: by whether the stream is a terminal if no format is given."""
+    return format == "text" or (format is None and (stream or sys.stderr).isatty())
+
+
+class LogFile(logging.StreamHandler[TextIO]):
+    """
+    A log file that can be renamed while it is written: `reopen` makes a new one under its name.
+
+    Each line is one write to the end of the file, so several processes can share it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(self._open())
+
+    def _open(self) -> TextIO:
+        # For its owner alone: lines have addresses and names.
+        handle = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace")
+
+    def reopen(self) -> None:
+        """
+        Write to the file that has the name now; make it if there is none.
+
+        Raises:
+            OSError: If it cannot be opened; the old file is written on.
+        """
+        old = self.setStream(self._open())
+        if old is not None:
+            old.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        super().close()
+        self.stream.close()
+
+
+def reopen() -> bool:
+    """
+    Open the log file again, after a rotation renamed it; a failure is logged, and the old file is written on.
+
+    Returns:
+        Whether lines go to a file.
+    """
+    found = False
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogFile):
+            found = True
+            try:
+                handler.reopen()
+            except OSError as exc:
+                log.error(  # noqa: TRY400 - the operator's file, not a bug of ours
+                    "the log file cannot be opened again; the old one is written on",
+                    extra={"path": str(handler.path), "reason": exc.strerror},
+                )
+            else:
+                log.info("the log file was opened again", extra={"path": str(handler.path)})
+    return found
+
+
+def configure(
+    *,
+    level: Level,
+    format: Literal["text", "json"] | None = None,
+    stream: TextIO | None = None,
+    file: Path | None = None,
+    addresses: bool = True,
+) -> None:
     """
     Send every line of this process to one place, in one form; calling it again changes both.
 
@@ -85,20 +160,31 @@ def configure(*, level: Level, format: Literal["text", "json"] | None = None, st
         level: The least serious of our own lines that is written; of libraries, warnings and worse are.
         format: For people or programs; by whether the stream is a terminal when left out.
         stream: Where to; standard error when left out.
+        file: A file that gets the lines in place of the stream.
+        addresses: Whether lines have the addresses of clients.
+
+    Raises:
+        SettingsInvalid: If the file cannot be opened.
     """
     stream = stream or sys.stderr
-    terminal = stream.isatty()
-    text = format == "text" or (format is None and terminal)
-    handler = logging.StreamHandler(stream)
+    terminal = file is None and stream.isatty()
+    text = is_text(format, stream) if file is None else format == "text"
+    try:
+        handler = logging.StreamHandler(stream) if file is None else LogFile(file)
+    except OSError as exc:
+        raise SettingsInvalid(f"The log file {file} cannot be opened: {exc.strerror}.") from exc
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_common(), processors=_written(as_text=text, colors=terminal), pass_foreign_args=False
+            foreign_pre_chain=_common(addresses=addresses),
+            processors=_written(as_text=text, colors=terminal),
+            pass_foreign_args=False,
         )
     )
     root = logging.getLogger()
     for old in root.handlers[:]:
         if isinstance(old.formatter, structlog.stdlib.ProcessorFormatter):
             root.removeHandler(old)
+            old.close()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("orbital").setLevel(level.upper())
@@ -106,12 +192,14 @@ def configure(*, level: Level, format: Literal["text", "json"] | None = None, st
     _route_uvicorn(level)
 
 
-def _common() -> Sequence[Processor]:
+def _common(*, addresses: bool) -> Sequence[Processor]:
     return (
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         _without_leftovers,
+        _with_request_id,
+        *(() if addresses else (_without_address,)),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     )
 
@@ -121,6 +209,19 @@ def _without_leftovers(logger: WrappedLogger, name: str, event: EventDict) -> Ev
     event.pop("message", None)
     event.pop("asctime", None)
     event.pop("color_message", None)
+    return event
+
+
+def _with_request_id(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:  # noqa: ARG001 - structlog's
+    """Add the id of the request that is being answered, unless the line names one."""
+    if "request_id" not in event and (found := current_id()) is not None:
+        event["request_id"] = found
+    return event
+
+
+def _without_address(logger: WrappedLogger, name: str, event: EventDict) -> EventDict:  # noqa: ARG001 - structlog's
+    """Drop the address of a client (ORBITAL_LOG_ADDRESSES=off)."""
+    event.pop("address", None)
     return event
 
 

@@ -18,6 +18,7 @@ from typing import Final
 from orbital_relay.config import Settings, SqliteFile
 from orbital_relay.errors import SettingsInvalid
 from orbital_relay.server.edge.listening import Listeners
+from orbital_relay.server.ops.logging import reopen
 from orbital_relay.server.ops.systemd import Notifier
 from orbital_relay.server.ops.worker_metrics import Siblings
 
@@ -104,6 +105,7 @@ class Workers:
         """
         before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
         before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
+        before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, self._pass_on)
         try:
             with tempfile.TemporaryDirectory(prefix="orbital-workers-") as folder:
                 self._folder = Path(folder)
@@ -127,9 +129,10 @@ class Workers:
             name=f"orbital worker {number}",
         )
         # A new program starts with the default for each signal that has a handler here, but keeps an ignored one.
-        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGHUP, signal.SIGUSR1)}
         process.start()
-        signal.signal(signal.SIGHUP, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
         there.close()
         self._running[process] = here
         self._numbers[process] = number
@@ -201,13 +204,17 @@ class Workers:
     def _on_signal(self, _number: int, _frame: object) -> None:
         self.stop()
 
-    def _on_hangup(self, _number: int, _frame: object) -> None:
-        if self._settings.tls_cert is None:
+    def _pass_on(self, number: int, _frame: object) -> None:
+        for process in self._running:
+            self._tell(process, signal.Signals(number))
+
+    def _on_hangup(self, number: int, frame: object) -> None:
+        has_file = reopen()
+        if self._settings.tls_cert is None and not has_file:
             log.info("SIGHUP changes nothing: settings are read at the start; SIGTERM stops the workers")
             return
         self._notifier.reloading()
-        for process in self._running:
-            self._tell(process, signal.SIGHUP)
+        self._pass_on(number, frame)
         self._notifier.ready(self._shown)
 
     def stop(self) -> None:

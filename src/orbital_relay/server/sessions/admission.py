@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -17,7 +18,16 @@ from orbital_relay.server.edge.peer import Peer
 from orbital_relay.server.edge.request_head import request_id
 from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.limits.limit_log import LimitLog
-from orbital_relay.server.limits.policy import ConnectPolicy, asked_host, client_address, origin_allowed, too_many
+from orbital_relay.server.limits.policy import (
+    ConnectPolicy,
+    asked_host,
+    client_address,
+    is_proxy,
+    origin_allowed,
+    too_many,
+)
+
+log = logging.getLogger("orbital.server")
 
 ATTEMPTS: Final = "connection attempts"
 
@@ -40,12 +50,22 @@ class Admission:
 
     def __init__(self, settings: Settings, *, limiter: Limiter) -> None:
         self._settings = settings
+        self._warned_of_header = False
         self.policy = ConnectPolicy(settings, limiter)
         self.limit_log = LimitLog()
 
     def address(self, peer: str | None, forwarded_for: str | None) -> str:
-        """Return the client's address, behind trusted proxies too."""
-        return client_address(peer, () if forwarded_for is None else (forwarded_for,), self._settings.trusted_proxies)
+        """Return the client's address, behind trusted proxies too; warn once of a header that does not count."""
+        trusted = self._settings.trusted_proxies
+        if forwarded_for is not None and not self._warned_of_header and not is_proxy(peer, trusted):
+            # Once: any client can send the header.
+            self._warned_of_header = True
+            log.warning(
+                "X-Forwarded-For is ignored: it comes from an address that is not in ORBITAL_TRUSTED_PROXIES. "
+                "If that is your proxy, name it there: all its users count as one address until then",
+                extra={"address": peer},
+            )
+        return client_address(peer, () if forwarded_for is None else (forwarded_for,), trusted)
 
     def allows_origin(self, headers: Mapping[str, str], *, peer: str | None) -> bool:
         """Return whether the page that sends this handshake may connect, also through a proxy that changes `Host`."""
@@ -108,7 +128,7 @@ class HandshakeAdmission:
     def decide(self, handshake: Handshake) -> Admit | Refuse | Awaitable[Admit | Refuse]:
         """Decide about a handshake: at once when its token was seen before and limits are counted here."""
         if self._lifecycle.draining:
-            return self._refuse(_restarting())
+            return self._refuse(_restarting(), handshake.headers)
         headers = handshake.headers
         peer = handshake.peer[0] if handshake.peer is not None else None
         if not self._admission.allows_origin(headers, peer=peer):
@@ -146,11 +166,11 @@ class HandshakeAdmission:
             except Unauthorized as exc:
                 refused = exc
             except OrbitalError as exc:
-                return self._refuse(exc)
+                return self._refuse(exc, handshake.headers)
         wait_s = await self._admission.policy.admit(address, None if principal is None else principal.user_id)
         # During the wait the server may have begun to shut down, and the token may have been revoked.
         if self._lifecycle.draining:
-            return self._refuse(_restarting())
+            return self._refuse(_restarting(), handshake.headers)
         if principal is not None and not self._auth.holds(principal):
             principal, refused = None, Unauthorized("The token is no longer valid; log in again.")
         if principal is None:
@@ -173,9 +193,9 @@ class HandshakeAdmission:
         self._admission.limit_log.note(refused, address=address, request_id=request_id(headers.get("x-request-id")))
         return self._refuse(refused)
 
-    def _refuse(self, error: OrbitalError) -> Refuse:
+    def _refuse(self, error: OrbitalError, headers: Mapping[str, str] | None = None) -> Refuse:
         self._refusals[error.code] += 1
-        return refusal(error)
+        return refusal(error, given_id=None if headers is None else headers.get("x-request-id"))
 
 
 def _restarting() -> Unavailable:

@@ -145,7 +145,7 @@ class ClientSession(Dispatcher):
             self._registry.budgets.forget(self.user, self._queues.intake)
         self.detach()
         self._close_queues()
-        log.info("connection closed", extra={"session_id": self.session_id, "code": code})
+        log.info("connection closed", extra={"session_id": self.session_id, "user_id": self.user_id, "code": code})
 
     # Chapter: what the registry calls
 
