@@ -648,6 +648,19 @@ async def test_groups_and_members(store: Store, stamps: Stamps, home: Home):
 # Chapter: keeping
 
 
+async def test_the_census(store: Store, stamps: Stamps, home: Home):
+    """[WATCH3] The census counts users, groups and the events that are kept."""
+    before = await store.census()
+    await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(4)))
+    after = await store.census()
+    events = (await store.read(home.group_id, after=0, limit=10)).events
+    await store.prune(before_ms=events[4].stamp_ms, limit=3)
+
+    assert (before.users, before.groups, before.events) == (2, 1, 2)
+    assert (after.users, after.groups, after.events) == (2, 1, 6)
+    assert (await store.census()).events == 3
+
+
 async def test_prune_deletes_the_oldest(store: Store, stamps: Stamps, home: Home):
     """[KEEP] Events older than a moment are deleted, oldest first, up to the limit; the numbers continue."""
     await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(4)))

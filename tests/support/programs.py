@@ -131,3 +131,13 @@ def readable_by_others(path: Path) -> bool:
 def fail2ban_regex() -> str:
     """Return the path of fail2ban's tester of filters."""
     return find("fail2ban-regex") or missing("fail2ban-regex", remedy="apt-get install fail2ban")
+
+
+def prometheus() -> str:
+    """Return the path of a Prometheus."""
+    return find("prometheus") or missing("Prometheus", remedy="apt-get install prometheus")
+
+
+def promtool() -> str:
+    """Return the path of Prometheus' checker of rules and metrics."""
+    return find("promtool") or missing("promtool", remedy="apt-get install prometheus")

@@ -12,7 +12,7 @@ from orbital_relay.ports.limiter import Limiter
 from orbital_relay.ports.log import Appended, Log
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, MediaUsage, Uploads
-from orbital_relay.ports.people import GroupSummary, People, Storage, UserSummary
+from orbital_relay.ports.people import Census, GroupSummary, People, Storage, UserSummary
 from orbital_relay.ports.store import Database, MediaRows, Store
 from orbital_relay.ports.threads import ThreadStore
 
@@ -25,6 +25,7 @@ __all__ = [
     "Blobs",
     "Bus",
     "BusReceiver",
+    "Census",
     "Clock",
     "Database",
     "DueDeletion",

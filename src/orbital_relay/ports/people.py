@@ -17,6 +17,14 @@ class Storage(msgspec.Struct, frozen=True):
     media_bytes: int = 0
 
 
+class Census(msgspec.Struct, frozen=True):
+    """How much a database stores, of all users and groups."""
+
+    users: int
+    groups: int
+    events: int
+
+
 class UserSummary(msgspec.Struct, frozen=True, kw_only=True):
     """
     A user without content.

@@ -12,7 +12,7 @@ from orbital_relay.ports.log import Log
 from orbital_relay.ports.logins import LoginStore
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
-from orbital_relay.ports.people import People
+from orbital_relay.ports.people import Census, People
 from orbital_relay.ports.threads import ThreadStore
 
 
@@ -21,6 +21,10 @@ class Database(Protocol):
 
     async def ready(self) -> bool:
         """Return whether the database answers and can store."""
+        ...
+
+    async def census(self) -> Census:
+        """Return how many users and groups there are, and how many events are kept."""
         ...
 
     async def close(self) -> None:

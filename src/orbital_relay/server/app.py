@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from orbital_relay import config
 from orbital_relay.blobs import open_blobs
@@ -32,9 +32,20 @@ from orbital_relay.server.limits.policy import RequestLimits
 from orbital_relay.server.ops.clock import GuardedClock
 from orbital_relay.server.ops.counters import ServerCounters
 from orbital_relay.server.ops.disk import Disk
+from orbital_relay.server.ops.intervals import (
+    CLOCK_BEAT_S,
+    CLOSE_WAIT_S,
+    COMPARE_S,
+    DAY_MS,
+    HOUR_MS,
+    REVOCATION_CHECK_S,
+    SWEEP_S,
+    WATCH_S,
+)
 from orbital_relay.server.ops.metric_table import MetricSources
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.periodic import repeat
+from orbital_relay.server.ops.store_watch import StoreWatch
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from orbital_relay.server.sessions.client_session import ClientSession
@@ -59,19 +70,6 @@ if TYPE_CHECKING:
     from orbital_relay.server.cluster.presence import SharedPresence
 
 log = logging.getLogger("orbital.server")
-
-DAY_MS: Final = 24 * 3600 * 1000
-HOUR_MS: Final = 3600 * 1000
-SWEEP_S: Final = 3600.0
-"""How often the media storage is scanned for blobs without a row, which only a crash leaves behind."""
-REVOCATION_CHECK_S: Final = 2.0
-"""How often revocations made elsewhere are read from the store, since the bus may lose the notification."""
-COMPARE_S: Final = 5.0
-"""How often the heads of live groups are compared with the store's, when there are other servers."""
-CLOCK_BEAT_S: Final = 60.0
-"""How often the clock is checked and its heartbeat stored, or as often as the log is pruned if that is sooner."""
-CLOSE_WAIT_S: Final = 2.0
-"""How long a shutdown waits for clients to answer the Close."""
 
 
 class Node:
@@ -107,6 +105,7 @@ class Node:
         self.disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         self.writers: set[SocketWriter] = set()
         self.counters = ServerCounters()
+        self.watch = StoreWatch(store, clock)
         self.revoked_elsewhere = asyncio.Event()
         # The database lost what was committed: a failover to a replica that lagged, or an old backup.
         self.went_back = asyncio.Event()
@@ -201,9 +200,11 @@ class Node:
                 media=self.media,
                 clock=clock,
                 bus=self.bus,
+                database="sqlite" if isinstance(settings.database, SqliteFile) else "postgresql",
                 lifecycle=self.lifecycle,
                 counters=self.counters,
                 disk=self.disk,
+                watch=self.watch,
             ),
             siblings=siblings,
         )
@@ -371,6 +372,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
                 ("last seen", node.last_seen.write, settings.prune_s, None),
                 ("devices", node.announce_devices, min(ANNOUNCE_S, settings.prune_s), None),
                 ("low keys", node.low_keys.look, LOW_KEYS_S, node.low_keys.due),
+                ("store watch", node.watch.look, min(WATCH_S, settings.prune_s), None),
                 ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
                 *(

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from orbital_relay.errors import UsernameTaken
 from orbital_relay.model import GroupId, UserId
-from orbital_relay.ports import GroupSummary, Storage, UserSummary
+from orbital_relay.ports import Census, GroupSummary, Storage, UserSummary
 from orbital_relay.store import tables as t
 from orbital_relay.store.media import COUNTED
 
@@ -57,6 +57,15 @@ def users(conn: Connection, *, named: str | None = None) -> list[UserSummary]:
         )
         for row in conn.execute(query)
     ]
+
+
+def census(conn: Connection) -> Census:
+    """Return how many users and groups there are, and how many events are kept."""
+    g = t.groups.c
+    # A log has no holes, so its length is known without counting rows; a sum of integers is a Decimal in PostgreSQL.
+    found = conn.execute(select(func.count(), func.coalesce(func.sum(g.last_seq - g.floor_seq), 0))).one()
+    users = conn.execute(select(func.count()).select_from(t.users).where(_u.erased_ms.is_(None))).scalar_one()
+    return Census(users=users, groups=found[0], events=int(found[1]))
 
 
 def groups(conn: Connection, *, group_id: str | None = None, member: int | None = None) -> list[GroupSummary]:

@@ -136,6 +136,7 @@ class SqlStore(ABC):
 
     users = reading(people_rows.users)
     groups = reading(people_rows.groups)
+    census = reading(people_rows.census)
     group_members = reading(people_rows.group_members)
     set_password = writing(people_rows.set_password)
     rename = writing(people_rows.rename)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Iterable
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
@@ -29,6 +30,7 @@ from orbital_relay.server.edge.current_request import CURRENT, CurrentRequest
 from orbital_relay.server.edge.request_cycle import Cycle
 from orbital_relay.server.http.endpoint import Call, ClientGone, Endpoint, RawHeaders, Reply, read_body
 from orbital_relay.server.http.query import read_query, whole_fields
+from orbital_relay.server.ops.histogram import Histogram
 from orbital_relay.services.forms import read
 
 log = logging.getLogger("orbital.server")
@@ -85,10 +87,11 @@ class Cors:
 class _Bound:
     """An endpoint with what it needs at every call made ready."""
 
-    __slots__ = ("body", "endpoint", "limit", "query", "whole")
+    __slots__ = ("body", "endpoint", "limit", "query", "seconds", "whole")
 
-    def __init__(self, endpoint: Endpoint, *, limit: int) -> None:
+    def __init__(self, endpoint: Endpoint, *, limit: int, seconds: Histogram) -> None:
         self.endpoint = endpoint
+        self.seconds = seconds
         self.limit = limit if endpoint.body_limit is None else endpoint.body_limit
         self.body: msgspec.json.Decoder[Any] | None = None
         if endpoint.body is not None:
@@ -104,13 +107,17 @@ class Resource:
         self._server = server
         self._path = path
         limit = body_limit(server.settings.envelope_bytes)
-        self._endpoints = {endpoint.method: _Bound(endpoint, limit=limit) for endpoint in endpoints}
+        self._endpoints = {
+            endpoint.method: _Bound(endpoint, limit=limit, seconds=server.counters.times_of(path, endpoint.method))
+            for endpoint in endpoints
+        }
         methods = {*self._endpoints, "OPTIONS"} | ({"HEAD"} if "GET" in self._endpoints else set())
         self._allow = ", ".join(sorted(methods)).encode()
         self._cors = Cors(server.settings.allowed_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        began_s = perf_counter()
         # One pass over the headers; most requests need three of them.
         authorization = origin = declared = key = None
         repeated = False
@@ -132,6 +139,9 @@ class Resource:
             reply = await self._answer(call, None if repeated else authorization, declared=declared, key=key)
             if reply is None:
                 return
+            bound = self._bound(scope["method"])
+            if bound is not None:
+                bound.seconds.observe(perf_counter() - began_s)
             self._server.counters.answered(self._path, scope["method"], _status(reply))
             await self._respond(reply, call, extra=self._cors.headers(origin))
         finally:
@@ -139,13 +149,16 @@ class Resource:
             if call.held is not None:
                 self._server.memory.release(call.held)
 
+    def _bound(self, method: str) -> _Bound | None:
+        return self._endpoints.get("GET" if method == "HEAD" else method)
+
     async def _answer(
         self, call: Call, authorization: bytes | None, *, declared: bytes | None, key: bytes | None
     ) -> Reply | Response | None:
         """Return the answer, whatever goes wrong; None when the client is gone."""
         method = call.scope["method"]
         try:
-            bound = self._endpoints.get("GET" if method == "HEAD" else method)
+            bound = self._bound(method)
             if bound is None:
                 return self._without_endpoint(method, call.scope)
             if self._server.lifecycle.draining and not bound.endpoint.always:

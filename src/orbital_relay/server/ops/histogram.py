@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 
 class Histogram:
@@ -34,3 +35,15 @@ class Histogram:
             below += count
             found.append(("+Inf" if bound == float("inf") else f"{bound:g}", float(below)))
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledHistograms:
+    """
+    Histograms of one metric by the values of its labels.
+
+    Attributes:
+        by_labels: The histograms; no label is added while they are read.
+    """
+
+    by_labels: Mapping[tuple[str, ...], Histogram]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from orbital_relay import __version__
 from orbital_relay.core.hub import Hub
-from orbital_relay.ports import Bus
+from orbital_relay.ports import Bus, Census
 from orbital_relay.relay import Relay
 from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.ops.clock import GuardedClock
 from orbital_relay.server.ops.counters import ServerCounters
 from orbital_relay.server.ops.disk import Disk
-from orbital_relay.server.ops.histogram import Histogram
+from orbital_relay.server.ops.histogram import Histogram, LabelledHistograms
+from orbital_relay.server.ops.store_watch import StoreWatch
 from orbital_relay.server.sessions.registry import Sessions
 from orbital_relay.services.media_context import MediaContext
 
 Labelled: TypeAlias = Mapping[tuple[str, ...], float]
-Reading: TypeAlias = float | Labelled | Histogram
+Reading: TypeAlias = float | Labelled | Histogram | LabelledHistograms
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,11 @@ class MetricSources:
         media: Uploads and downloads.
         clock: How far the machine's clock is ahead.
         bus: Whether Redis answers.
+        database: The kind of database, `sqlite` or `postgresql`.
         lifecycle: Whether the server is draining.
         counters: Requests, refused handshakes, append batches.
         disk: The room on the disk of the data folder.
+        watch: Whether the database answers, and how much it stores.
     """
 
     relay: Relay
@@ -44,9 +49,11 @@ class MetricSources:
     media: MediaContext
     clock: GuardedClock
     bus: Bus
+    database: str
     lifecycle: Lifecycle
     counters: ServerCounters
     disk: Disk
+    watch: StoreWatch
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -78,7 +85,43 @@ def _lags(hub: Hub) -> Iterator[int]:
         yield sum(max(0, each.goal - each.position) for each in listener.subscriptions.values())
 
 
+def _stored(watch: StoreWatch, read: Callable[[Census], int]) -> Labelled:
+    """Return one count of the database; nothing before the first count, which 0 would falsify."""
+    return {} if watch.census is None else {(): read(watch.census)}
+
+
 METRICS: Final = (
+    Metric(
+        "orbital_build_info",
+        "gauge",
+        "Always 1; the labels are the version of Orbital, of Python, and the kind of database.",
+        lambda m: {(__version__, platform.python_version(), m.database): 1},
+        ("version", "python", "database"),
+    ),
+    Metric(
+        "orbital_database_connected",
+        "gauge",
+        "1 while the database answers and can store, as this server finds out every five seconds; else 0.",
+        lambda m: int(m.watch.connected),
+    ),
+    Metric(
+        "orbital_users",
+        "gauge",
+        "Accounts in the database, counted every minute. Every server reports the same value: use the maximum.",
+        lambda m: _stored(m.watch, lambda census: census.users),
+    ),
+    Metric(
+        "orbital_groups",
+        "gauge",
+        "Groups in the database, counted every minute. Every server reports the same value: use the maximum.",
+        lambda m: _stored(m.watch, lambda census: census.groups),
+    ),
+    Metric(
+        "orbital_stored_events",
+        "gauge",
+        "Events in the logs of all groups, counted every minute. Every server reports the same value: use the maximum.",
+        lambda m: _stored(m.watch, lambda census: census.events),
+    ),
     Metric(
         "orbital_disk_free_bytes",
         "gauge",
@@ -227,6 +270,14 @@ METRICS: Final = (
         "Answered HTTP requests; `path` is the route, `*` if no route matches.",
         lambda m: m.counters.requests,
         ("method", "path", "status"),
+    ),
+    Metric(
+        "orbital_http_request_seconds",
+        "histogram",
+        "Seconds from a request's arrival until its answer begins, by route; that of an upload includes its body, and "
+        "that of a request that waits for something includes the wait.",
+        lambda m: LabelledHistograms(m.counters.request_seconds),
+        ("method", "path"),
     ),
     Metric(
         "orbital_media",

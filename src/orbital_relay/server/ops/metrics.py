@@ -17,7 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from orbital_relay.server.ops.histogram import Histogram
+from orbital_relay.server.ops.histogram import Histogram, LabelledHistograms
 from orbital_relay.server.ops.metric_table import METRICS, Metric, MetricSources, Reading
 from orbital_relay.server.ops.worker_metrics import Siblings
 
@@ -119,9 +119,12 @@ class _MetricsCollector(Collector):
 
 
 def _family(metric: Metric, reading: Reading) -> Family:
-    if isinstance(reading, Histogram):
-        histogram = HistogramMetricFamily(metric.name, metric.help)
-        histogram.add_metric([], reading.buckets(), reading.total)
+    if isinstance(reading, Histogram | LabelledHistograms):
+        histogram = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
+        for labels, one in reading.by_labels.items() if isinstance(reading, LabelledHistograms) else [((), reading)]:
+            # A route that nobody asked for would only make the answer longer.
+            if any(one.counts) or not labels:
+                histogram.add_metric(labels, one.buckets(), one.total)
         return histogram
     family = (CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily)(
         metric.name, metric.help, labels=metric.labels

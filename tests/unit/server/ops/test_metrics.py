@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from orbital_relay import __version__
 from orbital_relay.core.hub import Hub
 from orbital_relay.core.live_group import HubSubscription, Listener, LiveGroup
 from orbital_relay.model import GroupId, Head, MediaState
-from orbital_relay.ports import MediaUsage
+from orbital_relay.ports import Census, MediaUsage
 from orbital_relay.relay import Counters
 from orbital_relay.server.ops import metrics as room
 from orbital_relay.server.ops.counters import ServerCounters
@@ -52,6 +54,8 @@ def sources():
         clock=SimpleNamespace(ahead_s=lambda: 12.5),
         bus=SimpleNamespace(connected=True),
         disk=SimpleNamespace(free_bytes=lambda: 5_000, reserve_bytes=300),
+        database="sqlite",
+        watch=SimpleNamespace(connected=True, census=Census(users=3, groups=2, events=40)),
     )
 
 
@@ -287,6 +291,33 @@ async def test_workers_are_labelled(sources, tmp_path: Path):
         for metric in METRICS:
             family = families[metric.name.removesuffix("_total") if metric.kind == "counter" else metric.name]
             assert (family.type, family.documentation) == (metric.kind, metric.help)
+
+
+def test_the_state_of_the_database(sources, metrics):
+    """[MET19] Version, state of the database and what is stored are gauges; no count before the first one."""
+    before = _samples(metrics)
+    sources.watch.connected, sources.watch.census = False, None
+    after = _samples(metrics)
+
+    assert before["orbital_build_info", "sqlite", platform.python_version(), __version__] == 1
+    assert [before[f"orbital_{name}",] for name in ("users", "groups", "stored_events")] == [3, 2, 40]
+    assert (before["orbital_database_connected",], after["orbital_database_connected",]) == (1, 0)
+    assert not {name for name, *_ in after} & {"orbital_users", "orbital_groups", "orbital_stored_events"}
+
+
+def test_the_times_of_routes(sources, metrics):
+    """[MET20] Times of answers are a histogram by method and route; a route that nobody asked for has no series."""
+    times = sources.counters.times_of("/api/groups", "GET")
+    sources.counters.times_of("/api/media", "GET")
+    for seconds in (0.002, 0.002, 3):
+        times.observe(seconds)
+
+    found = _samples(metrics)
+    assert found["orbital_http_request_seconds_bucket", "0.0025", "GET", "/api/groups"] == 2
+    assert found["orbital_http_request_seconds_count", "GET", "/api/groups"] == 3
+    assert found["orbital_http_request_seconds_sum", "GET", "/api/groups"] == pytest.approx(3.004)
+    assert not [key for key in found if "/api/media" in key]
+    assert sources.counters.times_of("/api/groups", "GET") is times
 
 
 async def test_a_worker_of_another_version_is_left_out(sources, tmp_path: Path):
