@@ -25,6 +25,7 @@ class LimitLog:
         self._second = 0
         self._logged: set[tuple[str, str]] = set()
         self._failed = 0
+        self._warned_of_header = False
 
     def note(self, refusal: TooManyRequests, *, address: str, request_id: str) -> None:
         """Write the line, unless this second has it or has had enough of them."""
@@ -56,6 +57,16 @@ class LimitLog:
             self._failed += 1
             extra = {"path": path, "status": error.status, "code": error.code, "reason": error.message}
             log.warning("request not served", extra={**extra, "request_id": request_id})
+
+    def untrusted(self, peer: str | None) -> None:
+        """Warn of an `X-Forwarded-For` that does not count; once, since any client can send the header."""
+        if not self._warned_of_header:
+            self._warned_of_header = True
+            log.warning(
+                "X-Forwarded-For is ignored: it comes from an address that is not in ORBITAL_TRUSTED_PROXIES. "
+                "If that is your proxy, name it there: all its users count as one address until then",
+                extra={"address": peer},
+            )
 
     def _turn(self) -> None:
         second = int(time.monotonic())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -27,8 +26,6 @@ from orbital_relay.server.limits.policy import (
     too_many,
 )
 
-log = logging.getLogger("orbital.server")
-
 ATTEMPTS: Final = "connection attempts"
 
 PATHS: Final = frozenset({"/ws", "/v1/websocket"})
@@ -50,21 +47,14 @@ class Admission:
 
     def __init__(self, settings: Settings, *, limiter: Limiter) -> None:
         self._settings = settings
-        self._warned_of_header = False
         self.policy = ConnectPolicy(settings, limiter)
         self.limit_log = LimitLog()
 
     def address(self, peer: str | None, forwarded_for: str | None) -> str:
         """Return the client's address, behind trusted proxies too; warn once of a header that does not count."""
         trusted = self._settings.trusted_proxies
-        if forwarded_for is not None and not self._warned_of_header and not is_proxy(peer, trusted):
-            # Once: any client can send the header.
-            self._warned_of_header = True
-            log.warning(
-                "X-Forwarded-For is ignored: it comes from an address that is not in ORBITAL_TRUSTED_PROXIES. "
-                "If that is your proxy, name it there: all its users count as one address until then",
-                extra={"address": peer},
-            )
+        if forwarded_for is not None and not is_proxy(peer, trusted):
+            self.limit_log.untrusted(peer)
         return client_address(peer, () if forwarded_for is None else (forwarded_for,), trusted)
 
     def allows_origin(self, headers: Mapping[str, str], *, peer: str | None) -> bool:
