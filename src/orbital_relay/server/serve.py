@@ -98,7 +98,7 @@ async def serve(
     notifier: Notifier | None = None,
 ) -> None:
     """
-    Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once. SIGHUP reads the certificate again.
+    Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once. SIGHUP reads the certificate and opens the log file again.
 
     Args:
         settings: All of them.
