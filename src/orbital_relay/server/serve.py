@@ -98,7 +98,9 @@ async def serve(
     notifier: Notifier | None = None,
 ) -> None:
     """
-    Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once. SIGHUP reads the certificate and opens the log file again.
+    Serve until SIGTERM or SIGINT, then drain. A second signal ends it at once.
+
+    SIGHUP reads the certificate and opens the log file again; SIGUSR1 logs what every task waits for.
 
     Args:
         settings: All of them.
