@@ -691,7 +691,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_LOG_ADDRESSES",
             kinds.SWITCH,
             "Whether the lines about refused logins, sign-ups and limits have the client's address.",
-            "fail2ban and an operator need it to block somebody who guesses passwords.",
+            "fail2ban and an operator need it to block an address that guesses passwords.",
             _LOGS,
         ),
     ] = True

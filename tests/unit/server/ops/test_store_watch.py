@@ -58,7 +58,7 @@ async def test_an_outage_is_seen_and_logged_once(caplog: pytest.LogCaptureFixtur
 
 
 async def test_it_counts_now_and_then():
-    """[WATCH2] Users, groups and events are counted once a minute, and not while the database is away."""
+    """[WATCH2] Users, groups and events are counted once a minute, and not while the database is unreachable."""
     store, clock = _Store(), _Clock()
     watch = StoreWatch(store, clock)
     assert watch.census is None
