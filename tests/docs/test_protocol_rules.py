@@ -21,8 +21,8 @@ INNER = frozenset({"HUB", "ORD", "USE", "WHEEL"})
 OUTER = INNER | {
     "ACC", "AUTH", "BAD", "CHN", "CHO", "CLAIM", "CONF", "CORS",
     "CRE", "DEVICE", "DOO", "DRAIN", "EPOCH", "ERR", "EVT", "FORM", "GRP", "HB", "JOIN", "KEEP", "KEYS",
-    "LIM", "LINE", "MAILBOX", "MSG", "ONCE", "PERM", "PMD", "POST", "PROM", "RATE", "REC", "RECORD", "RUN", "SEC",
-    "SLOW", "SOCK", "STAMP",
+    "LIM", "LINE", "MAILBOX", "MSG", "ONCE", "PERM", "PMD", "POST", "PROM", "PUSH", "RATE", "REC", "RECORD", "RUN",
+    "SEC", "SLOW", "SOCK", "STAMP",
     "SUB", "THR", "TICK", "TOK", "TYPE", "WS",
 }  # fmt: skip
 """Families that the pages must state, rule by rule; the others are in the index alone."""

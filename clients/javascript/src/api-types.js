@@ -401,6 +401,15 @@
  */
 
 /**
+ * What the device is not called for.
+ *
+ * @typedef {object} Mute
+ * @property {Array<string>} [groups]
+ * @property {Array<string>} [threads]
+ * @property {Quiet | null} [quiet]
+ */
+
+/**
  * A user who is subscribed to a group.
  *
  * @typedef {object} Online
@@ -459,6 +468,47 @@
  * @typedef {object} Presence
  * @property {Array<Online>} online
  * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * The public key of this server (RFC 8292).
+ *
+ * @typedef {object} PushKey
+ * @property {string} public_key A point of P-256, uncompressed, in base64url: the browser's `applicationServerKey`.
+ */
+
+/**
+ * The keys of a browser's subscription, as `PushSubscription.toJSON()` writes them.
+ *
+ * @typedef {object} PushKeys
+ * @property {string} p256dh Base64url of 65 bytes: a point of P-256, uncompressed.
+ * @property {string} auth Base64url of 16 bytes.
+ */
+
+/**
+ * Where a device receives push messages.
+ *
+ * @typedef {object} PushSubscriptionBody
+ * @property {string} endpoint The address at the push service, https.
+ * @property {PushKeys} keys
+ * @property {number | null} [device_id] The device of `/v1/keys`; with its removal the subscription ends.
+ * @property {Mute} [mute]
+ */
+
+/**
+ * The subscription is stored.
+ *
+ * @typedef {object} PushSubscriptionStored
+ * @property {string} subscription_id
+ */
+
+/**
+ * Hours of each day in which the device is not called; calls wait until they end.
+ *
+ * @typedef {object} Quiet
+ * @property {string} start `HH:MM`.
+ * @property {string} end `HH:MM`.
+ * @property {string} time_zone The IANA name of the zone.
  */
 
 /**

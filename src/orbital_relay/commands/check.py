@@ -35,8 +35,8 @@ def check(**flags: str | None) -> None:
     Verify the database, every group's log, and the media's bytes.
 
     The database's own check of its files and indexes; numbers without holes, stamps that rise, the hash chain intact,
-    threads, replies, records, members and media as their events say; the keys of devices; and every medium's
-    bytes in their place. Nothing is changed, and a server may be running meanwhile.
+    threads, replies, records, members and media as their events say; the keys of devices; subscriptions to push
+    messages; and every medium's bytes in their place. Nothing is changed, and a server may be running meanwhile.
 
     The status is 1 when the database or a log is damaged, and 3 when only bytes of media are missing: a backup holds
     none, and a restored database has them once the folder media is copied beside it.
@@ -85,6 +85,9 @@ async def _check_log(store: SqlStore) -> int:
         for sentence in await store.check_directory():
             found += 1
             say(f"directory: {sentence}")
+        for sentence in await store.check_push():
+            found += 1
+            say(f"push: {sentence}")
         groups = await store.group_ids()
     except Exception as exc:  # noqa: BLE001 - what a damaged file holds raises anything
         say(f"database: the groups cannot be read: {_words(exc)}")

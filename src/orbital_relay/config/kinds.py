@@ -151,6 +151,12 @@ def _words(text: str) -> list[str]:
     return [word for word in re.split(r"[,\s]+", text) if word]
 
 
+def _read_contact(text: str) -> str:
+    if not re.fullmatch(r"(mailto:[^\s@]+@[^\s@]+|https://[^\s/]+\S*)", text) or not text.isascii():
+        raise ValueError(text)
+    return text
+
+
 def _read_networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(word, strict=False) for word in _words(text))
 
@@ -222,6 +228,7 @@ MEDIA: Final = Kind(
     "URL", "s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, without keys in it", _read_media_url
 )
 HTTPS: Final = Kind("URL", "an https:// address (http:// only for this machine itself)", _read_https_url)
+CONTACT: Final = Kind("URL", "a mailto: or https:// address", _read_contact)
 NETWORKS: Final = Kind("LIST", "IP addresses and networks with commas between, such as 10.0.0.0/8, ::1", _read_networks)
 ORIGINS: Final = Kind(
     "LIST",

@@ -65,6 +65,7 @@ _LIMITS: Final = "Limits"
 _SOCKET: Final = "Connections"
 _MEDIA_ROOM: Final = "Media"
 _KEEP: Final = "Retention"
+_PUSH: Final = "Push messages"
 _LOGS: Final = "Logs"
 
 
@@ -653,6 +654,41 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _MEDIA_ROOM,
         ),
     ] = 256 * 1024 * 1024
+    push: Annotated[
+        bool,
+        Option(
+            "ORBITAL_PUSH",
+            kinds.SWITCH,
+            "Whether devices that subscribed are called by push messages while their page is closed.",
+            "Without it a family notices a message only when somebody opens the page. The server connects to a push "
+            "service only for a device that subscribed.",
+            _PUSH,
+        ),
+    ] = True
+    push_contact: Annotated[
+        str | None,
+        Option(
+            "ORBITAL_PUSH_CONTACT",
+            kinds.CONTACT,
+            "Where push services can reach the operator (RFC 8292): a `mailto:` or `https:` address.",
+            "Push services want to warn before they block a server.",
+            _PUSH,
+            default="ORBITAL_PUBLIC_URL where that is https, else mailto:operator@orbital.invalid",
+        ),
+    ] = None
+    push_networks: Annotated[
+        tuple[kinds.Network, ...],
+        Option(
+            "ORBITAL_PUSH_NETWORKS",
+            kinds.NETWORKS,
+            "Private networks in which push services may be, such as a UnifiedPush server at home; only there http is "
+            "allowed.",
+            "A device names the address of its push service: without this bound, anybody with an account could make "
+            "the server send requests to machines beside it.",
+            _PUSH,
+            default="none",
+        ),
+    ] = ()
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Option(
@@ -724,6 +760,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.signups is not None:
             return self.signups
         return "open" if self.local and not forwarded else "invited"
+
+    @property
+    def contact(self) -> str:
+        """Where push services can reach the operator."""
+        if self.push_contact is not None:
+            return self.push_contact
+        if self.public_url is not None and self.public_url.startswith("https://"):
+            return self.public_url
+        return "mailto:operator@orbital.invalid"
 
     @property
     def media_limits(self) -> MediaLimits:

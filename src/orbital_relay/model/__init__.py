@@ -65,6 +65,7 @@ from orbital_relay.model.people import (
     ThreadId,
     UserId,
 )
+from orbital_relay.model.push import ClaimedPush, PushOutcome, PushPreferences, PushTarget, QuietHours
 
 __all__ = [
     "KEY_KINDS",
@@ -79,6 +80,7 @@ __all__ = [
     "Chunk",
     "ChunkPlace",
     "ClaimedDevice",
+    "ClaimedPush",
     "CreateGroup",
     "DeviceKeys",
     "Draft",
@@ -113,6 +115,10 @@ __all__ = [
     "PostThread",
     "Principal",
     "PublishedDevice",
+    "PushOutcome",
+    "PushPreferences",
+    "PushTarget",
+    "QuietHours",
     "Resume",
     "ResumePoint",
     "Revocation",

@@ -13,6 +13,7 @@ from orbital_relay.ports.logins import LoginStore
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
 from orbital_relay.ports.people import Census, People
+from orbital_relay.ports.push import PushStore
 from orbital_relay.ports.threads import ThreadStore
 
 
@@ -44,6 +45,7 @@ class Store(
     MailboxStore,
     IdempotencyKeys,
     RevocationStore,
+    PushStore,
     Database,
     Protocol,
 ):

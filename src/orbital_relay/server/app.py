@@ -44,9 +44,11 @@ from orbital_relay.server.ops.intervals import (
 )
 from orbital_relay.server.ops.metric_table import MetricSources
 from orbital_relay.server.ops.metrics import Metrics
-from orbital_relay.server.ops.periodic import repeat
+from orbital_relay.server.ops.periodic import cancel, repeat
 from orbital_relay.server.ops.store_watch import StoreWatch
 from orbital_relay.server.ops.worker_metrics import Siblings
+from orbital_relay.server.push.opening import Push, open_push
+from orbital_relay.server.push.pusher import LOOK_S
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from orbital_relay.server.sessions.client_session import ClientSession
 from orbital_relay.server.sessions.last_seen import LastSeen
@@ -86,6 +88,7 @@ class Node:
         store: SqlStore,
         blobs: Blobs,
         clock: GuardedClock,
+        push: Push,
         cluster: Cluster | None = None,
         siblings: Siblings | None = None,
     ) -> None:
@@ -95,12 +98,14 @@ class Node:
             store: The log.
             blobs: The media's bytes.
             clock: The time.
+            push: Calls devices whose page is closed.
             cluster: What this server shares with others; None when it is the only one.
             siblings: The workers beside this one, if it is one of several.
         """
         self.settings = settings
         self.store = store
         self.clock = clock
+        self.push = push
         self.lifecycle = Lifecycle()
         self.disk = Disk(settings.data_dir, reserve_bytes=settings.disk_reserve_bytes)
         self.writers: set[SocketWriter] = set()
@@ -119,7 +124,7 @@ class Node:
             store=store,
             clock=clock,
             compress=deflated_text_frame,
-            on_batch=self.counters.batch,
+            on_batch=self._batch,
             on_moved=self._moved,
             on_restored=self.went_back.set,
         )
@@ -203,6 +208,7 @@ class Node:
                 database="sqlite" if isinstance(settings.database, SqliteFile) else "postgresql",
                 lifecycle=self.lifecycle,
                 counters=self.counters,
+                pushed=push.results,
                 disk=self.disk,
                 watch=self.watch,
             ),
@@ -213,6 +219,7 @@ class Node:
             services=self.services,
             media=self.media,
             keys=self.keys,
+            push=push.context,
             store=store,
             bus=self.bus,
             auth=self.auth,
@@ -239,6 +246,10 @@ class Node:
     async def _notify_revoked(self) -> None:
         # The bus is made after the authenticator.
         await self.bus.notify_revoked()
+
+    def _batch(self, drafts: int, seconds: float) -> None:
+        self.counters.batch(drafts, seconds)
+        self.push.stored()
 
     def _moved(self, group_id: GroupId) -> None:
         if self.shared_presence is not None:
@@ -356,7 +367,10 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         if settings.redis_url is not None:
             cluster = open_cluster(settings.redis_url, clock=clock)
             opened.push_async_callback(cluster.close)
-        node = Node(settings, store=store, blobs=blobs, clock=clock, cluster=cluster, siblings=siblings)
+        push = await open_push(settings, store=store, clock=clock)
+        if push.pusher is not None:
+            opened.push_async_callback(push.pusher.close)
+        node = Node(settings, store=store, blobs=blobs, clock=clock, push=push, cluster=cluster, siblings=siblings)
         opened.push_async_callback(node.auth.close)
         await node.start(opened)
         await node.auth.refresh()
@@ -375,6 +389,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
                 ("store watch", node.watch.look, min(WATCH_S, settings.prune_s), None),
                 ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
+                *([] if push.pusher is None else [("push", push.pusher.look, LOOK_S, push.pusher.due)]),
                 *(
                     []
                     if isinstance(settings.database, SqliteFile)
@@ -383,13 +398,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
             )
         ]
         periodic.append(asyncio.create_task(node.after_rewinds(), name="after rewinds"))
-        opened.push_async_callback(_cancel, periodic)
+        opened.push_async_callback(cancel, periodic)
         if siblings is not None:
             await opened.enter_async_context(siblings.serve(node.metrics.snapshot))
         yield node
-
-
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

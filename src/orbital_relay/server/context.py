@@ -18,6 +18,7 @@ from orbital_relay.server.sessions.admission import Admission
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.keys import KeysContext
 from orbital_relay.services.media_context import MediaContext
+from orbital_relay.services.push import PushContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class ServerContext:
         services: What the use cases work with.
         media: What the use cases of media work with.
         keys: What the use cases of devices and their keys work with.
+        push: What the use cases of push messages work with.
         store: Health checks ask whether it answers.
         bus: Health checks ask whether it reaches the other servers.
         auth: Tokens and tickets.
@@ -48,6 +50,7 @@ class ServerContext:
     services: ServiceContext
     media: MediaContext
     keys: KeysContext
+    push: PushContext
     store: Store
     bus: Bus
     auth: Auth

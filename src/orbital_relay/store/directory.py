@@ -27,6 +27,7 @@ from orbital_relay.model import (
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import require_member
 from orbital_relay.store.keys import first_answer, remember_answer
+from orbital_relay.store.push import forget_device
 
 MOST_DEVICES: Final = 127
 """Devices of a user; a device's number is one byte in what clients encrypt, and libsignal's numbers end there."""
@@ -166,6 +167,7 @@ def remove_device(conn: Connection, user: int, device_id: int, *, now_ms: int) -
     conn.execute(delete(t.pre_keys).where(t.pre_keys.c.device == row.id))
     conn.execute(delete(t.low_stocks).where(t.low_stocks.c.device == row.id))
     conn.execute(delete(t.devices).where(d.id == row.id))
+    forget_device(conn, user, device_id)
     _announce(conn, user, device_id, "removed", bytes(row.identity_key), now_ms=now_ms)
 
 

@@ -10,6 +10,7 @@ from orbital_relay.model import GroupId, Principal, UserId
 from orbital_relay.ports import DueDeletion, DueErasure
 from orbital_relay.store import tables as t
 from orbital_relay.store.media import COMPLETE, UPLOADING
+from orbital_relay.store.push import forget_user
 from orbital_relay.store.uploads import release
 
 SOME: Final = 20
@@ -77,6 +78,7 @@ def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> 
         conn.execute(delete(table).where(table.c.device.in_(devices)))
     conn.execute(delete(t.devices).where(t.devices.c.user == user))
     conn.execute(delete(t.announcements).where(t.announcements.c.user == user))
+    forget_user(conn, user)
     conn.execute(delete(t.idempotency_keys).where(t.idempotency_keys.c.user == user))
     conn.execute(delete(t.media_downloads).where(t.media_downloads.c.user == user))
     conn.execute(delete(t.logins).where(t.logins.c.user == user))
@@ -191,9 +193,7 @@ def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> boo
     threads = select(t.threads.c.id).where(t.threads.c.group == group)
     conn.execute(delete(t.replies).where(t.replies.c.thread.in_(threads)))
     conn.execute(delete(t.threads).where(t.threads.c.group == group))
-    conn.execute(delete(t.records).where(t.records.c.group == group))
-    conn.execute(delete(t.announcements).where(t.announcements.c.group == group))
-    for table in (t.records, t.announcements):
+    for table in (t.records, t.announcements, t.push_positions):
         conn.execute(delete(table).where(table.c.group == group))
     conn.execute(delete(t.groups).where(_g.id == group))
     return True

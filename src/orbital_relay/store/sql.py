@@ -28,6 +28,7 @@ from orbital_relay.store import media as media_rows
 from orbital_relay.store import media_cleanup as cleanup_rows
 from orbital_relay.store import messages as message_rows
 from orbital_relay.store import people as people_rows
+from orbital_relay.store import push as push_rows
 from orbital_relay.store import records as record_rows
 from orbital_relay.store import revocations as revocation_rows
 from orbital_relay.store import threads as thread_rows
@@ -186,6 +187,23 @@ class SqlStore(ABC):
     fill_mailbox = writing(mailbox_rows.fill_mailbox)
     mail = reading(mailbox_rows.mail)
     prune_mailboxes = writing(mailbox_rows.prune_mailboxes)
+
+    # Chapter: push messages
+
+    check_push = reading(push_rows.check_push)
+
+    async def vapid_key(self, draft: bytes) -> bytes:
+        """See `ports.PushStore.vapid_key`."""
+        stored = await self._read(push_rows.stored_vapid_key)
+        return await self._write(push_rows.enter_vapid_key, draft) if stored is None else stored
+
+    put_subscription = writing(push_rows.put_subscription)
+    delete_subscription = writing(push_rows.delete_subscription)
+    note_received = writing(push_rows.note_received)
+    due_pushes = reading(push_rows.due_pushes)
+    claim_pushes = writing(push_rows.claim_pushes)
+    settle_pushes = writing(push_rows.settle_pushes)
+    thread_titles = reading(push_rows.thread_titles)
 
     # Chapter: media
 

@@ -343,3 +343,42 @@ mailboxes: Final = Table(
 )
 """Mailboxes for linking devices, gone after minutes; no part of a backup."""
 Index("mailboxes_by_age", mailboxes.c.made_ms)
+
+vapid_keys: Final = Table(
+    "vapid_keys",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("private_key", LargeBinary, nullable=False),
+)
+"""The key by which push services know the servers of this database (RFC 8292): one row, number 1."""
+
+push_subscriptions: Final = Table(
+    "push_subscriptions",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("subscription_id", Text, nullable=False, unique=True),
+    Column("user", RowId, ForeignKey("users.id"), nullable=False),
+    Column("endpoint", Text, nullable=False, unique=True),
+    Column("p256dh", LargeBinary, nullable=False),
+    Column("auth", LargeBinary, nullable=False),
+    Column("device_id", Integer),
+    # JSON of `model.PushPreferences`.
+    Column("preferences", Text, nullable=False),
+    Column("stored_ms", BigInteger, nullable=False),
+    Column("looking_until_ms", BigInteger, nullable=False, server_default=text("0")),
+    Column("claimed_until_ms", BigInteger, nullable=False, server_default=text("0")),
+    Column("wait_until_ms", BigInteger, nullable=False, server_default=text("0")),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+)
+"""Devices that are called by push messages while their page is closed."""
+Index("push_subscriptions_by_user", push_subscriptions.c.user)
+
+push_positions: Final = Table(
+    "push_positions",
+    metadata,
+    Column("subscription", RowId, ForeignKey("push_subscriptions.id"), primary_key=True),
+    Column("group", RowId, ForeignKey("groups.id"), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+)
+"""How far a device was called in a group; where a row is missing, up to the event by which its user joined."""
+Index("push_positions_by_group", push_positions.c.group)

@@ -19,6 +19,7 @@ from orbital_relay.server.http.routes import (
     own_account,
     presence,
     provision,
+    push,
     records,
     threads,
 )
@@ -37,6 +38,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *keys.ENDPOINTS,
     *records.ENDPOINTS,
     *provision.ENDPOINTS,
+    *push.ENDPOINTS,
     *health.ENDPOINTS,
 )
 """Every endpoint but those that serve documents."""

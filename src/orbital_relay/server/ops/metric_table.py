@@ -40,6 +40,7 @@ class MetricSources:
         database: The kind of database, `sqlite` or `postgresql`.
         lifecycle: Whether the server is draining.
         counters: Requests, refused handshakes, append batches.
+        pushed: Push messages by result.
         disk: The room on the disk of the data folder.
         watch: Whether the database answers, and how much it stores.
     """
@@ -52,6 +53,7 @@ class MetricSources:
     database: str
     lifecycle: Lifecycle
     counters: ServerCounters
+    pushed: Mapping[str, int]
     disk: Disk
     watch: StoreWatch
 
@@ -256,6 +258,13 @@ METRICS: Final = (
         "Refused WebSocket handshakes, by the error code of the response.",
         lambda m: _by_one(m.counters.refusals),
         ("code",),
+    ),
+    Metric(
+        "orbital_push_messages_total",
+        "counter",
+        "Push messages by result: `sent`, `gone` (the endpoint no longer exists), `large` or `failed`.",
+        lambda m: _by_one(m.pushed),
+        ("result",),
     ),
     Metric(
         "orbital_cut_connections_total",

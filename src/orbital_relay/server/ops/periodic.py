@@ -36,3 +36,10 @@ async def repeat(work: Callable[[], object], every_s: float, *, sooner: asyncio.
         except Exception:
             # A bug of ours. Without the next run, revocations would no longer be noticed, for example.
             log.exception("a periodic job raised")
+
+
+async def cancel(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel jobs, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,77 @@
+"""Push messages of several servers that share one database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support.client import Person
+from tests.support.process import eventually
+from tests.support.push import Device, PushService
+from tests.support.server import Server
+
+pytestmark = [pytest.mark.postgres, pytest.mark.redis]
+
+
+async def _subscribe(who: Person, service: PushService, name: str) -> Device:
+    device = Device()
+    body = {"endpoint": service.endpoint(name), "keys": device.keys}
+    await who.ask("PUT", "/api/push/subscriptions", expect=200, json=body)
+    return device
+
+
+async def test_two_servers_call_once(cluster_of: Callable[..., list[Server]]):
+    """[PUSH9] Of two servers under posts at both, each event calls each device once; the key is one."""
+    pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_PUSH_NETWORKS="127.0.0.0/8")
+    async with (
+        PushService() as service,
+        await Person.sign_up(pair[0].url) as ada,
+        await Person.sign_up(pair[1].url) as ben,
+        await Person.sign_up(pair[1].url) as cem,
+    ):
+        group = await ada.make_group()
+        for other in (ben, cem):
+            await other.join(group)
+        devices = {name: await _subscribe(cem, service, name) for name in ("phone", "laptop")}
+        assert await ada.get("/api/push/key") == await ben.get("/api/push/key")
+
+        posted = await asyncio.gather(*((ada, ben)[index % 2].open_thread(group) for index in range(20)))
+
+        threads = sorted(each["thread_id"] for each in posted)
+
+        def called(name: str) -> list[Any]:
+            found = (each for each in service.messages if each.path.endswith(f"/{name}"))
+            return sorted(each.read(devices[name])["thread_id"] for each in found)
+
+        for name in devices:
+            await eventually(lambda name=name: len(called(name)) >= 20, what=f"{name} is called for each thread")
+        # A last event, which is called for after all others.
+        await ada.open_thread(group)
+        for name in devices:
+            await eventually(lambda name=name: len(called(name)) > 20, what=f"{name} is called for the last thread")
+            assert [each for each in called(name) if each in threads] == threads
+
+
+async def test_another_server_takes_over(cluster_of: Callable[..., list[Server]]):
+    """[PUSH17] The call of a server that was killed while it called is made by another server when its claim ends."""
+    pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_PUSH_NETWORKS="127.0.0.0/8")
+    async with (
+        PushService() as service,
+        await Person.sign_up(pair[0].url) as ada,
+        await Person.sign_up(pair[1].url) as ben,
+    ):
+        group = await ada.make_group()
+        await ben.join(group)
+        device = await _subscribe(ben, service, "ben")
+        service.answer = lambda _path: (0, {})
+        thread = await ada.open_thread(group)
+        await eventually(lambda: service.asked, what="a server calls")
+
+        pair[0].kill()
+        service.answer = lambda _path: (201, {})
+
+        (message,) = await service.arrived(1, deadline_s=180)
+        assert message.read(device)["thread_id"] == thread["thread_id"]
