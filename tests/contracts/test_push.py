@@ -40,7 +40,7 @@ class Home:
 
     async def subscribe(self, who: Principal | None = None, target: PushTarget | None = None, **changes: Any) -> str:
         """Store a subscription, by default of bob's."""
-        values: dict[str, Any] = {"device_id": None, "new_id": new_id(), "now_ms": NOW_MS} | changes
+        values: dict[str, Any] = {"device_id": None, "login_id": "", "new_id": new_id(), "now_ms": NOW_MS} | changes
         preferences = values.pop("preferences", PushPreferences())
         stored = await self.store.put_subscription((who or self.bob).key, target or _target(), preferences, **values)
         return str(stored)
@@ -264,6 +264,23 @@ async def test_revoking_a_user_ends_the_subscriptions(home: Home):
 
     assert [claim.user_id for claim in await home.claim()] == [home.ann.user_id]
     await home.store.delete_subscription(home.ann.key, kept)
+
+
+async def test_a_subscription_ends_with_its_login(home: Home):
+    """[PUSH14] A subscription of a login is called while the login is there, and ends with it."""
+    login = {"login_id": "l1", "name": "", "at_ms": NOW_MS, "expires_ms": NOW_MS + 10}
+    await home.store.add_login(home.bob.user_id, **login)
+    kept, ended = await home.subscribe(), await home.subscribe(login_id="l1")
+    await home.subscribe(login_id="pruned")
+    await home.say()
+    assert len(await home.due()) == 2
+
+    await home.store.end_login(home.bob.key, login_id="l1", digest=b"d", at_s=1, until_s=2)
+
+    assert len(await home.due()) == 1
+    with pytest.raises(NotFound):
+        await home.store.delete_subscription(home.bob.key, ended)
+    await home.store.delete_subscription(home.bob.key, kept)
 
 
 async def test_removing_a_device_ends_its_subscription(home: Home):

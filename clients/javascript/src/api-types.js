@@ -609,6 +609,14 @@
  */
 
 /**
+ * What a device has received, and whether somebody is looking at it.
+ *
+ * @typedef {object} SeenBody
+ * @property {boolean} looking Whether the page is visible: for 90 s, or until the next report, it is not called.
+ * @property {Record<string, any>} [seqs] By group, the number of the last event that it has received.
+ */
+
+/**
  * A login whose tokens hold.
  *
  * @typedef {object} Session

@@ -26,14 +26,15 @@ class PushStore(Protocol):
         preferences: PushPreferences,
         *,
         device_id: int | None,
+        login_id: str,
         new_id: str,
         now_ms: int,
     ) -> str:
         """
         Store a subscription, or replace what is stored of its endpoint; return its id.
 
-        A new one is called for events from now on. Of a user's subscriptions beyond 20 the one that was stored longest
-        ago is deleted.
+        A new one is called for events from now on, as long as its login is there; without a login `login_id` is empty.
+        Of a user's subscriptions beyond 20 the one that was stored longest ago is deleted.
 
         Raises:
             Conflict: If another user holds the endpoint with other keys.

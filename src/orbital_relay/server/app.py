@@ -48,7 +48,6 @@ from orbital_relay.server.ops.periodic import cancel, repeat
 from orbital_relay.server.ops.store_watch import StoreWatch
 from orbital_relay.server.ops.worker_metrics import Siblings
 from orbital_relay.server.push.opening import Push, open_push
-from orbital_relay.server.push.pusher import LOOK_S
 from orbital_relay.server.sessions.admission import Admission, HandshakeAdmission
 from orbital_relay.server.sessions.client_session import ClientSession
 from orbital_relay.server.sessions.last_seen import LastSeen
@@ -368,8 +367,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
             cluster = open_cluster(settings.redis_url, clock=clock)
             opened.push_async_callback(cluster.close)
         push = await open_push(settings, store=store, clock=clock)
-        if push.pusher is not None:
-            opened.push_async_callback(push.pusher.close)
+        opened.push_async_callback(push.close)
         node = Node(settings, store=store, blobs=blobs, clock=clock, push=push, cluster=cluster, siblings=siblings)
         opened.push_async_callback(node.auth.close)
         await node.start(opened)
@@ -389,7 +387,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
                 ("store watch", node.watch.look, min(WATCH_S, settings.prune_s), None),
                 ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
-                *([] if push.pusher is None else [("push", push.pusher.look, LOOK_S, push.pusher.due)]),
+                *push.jobs,
                 *(
                     []
                     if isinstance(settings.database, SqliteFile)

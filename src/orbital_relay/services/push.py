@@ -77,6 +77,7 @@ async def subscribe(room: PushContext, principal: Principal, body: PushSubscript
         target,
         _preferences(body.mute),
         device_id=body.device_id,
+        login_id=principal.login_id,
         new_id=new_id(),
         now_ms=room.clock.wall_ms(),
     )

@@ -8,6 +8,7 @@ from orbital_relay.errors import ResetRefused
 from orbital_relay.model import Account, Login, UserId
 from orbital_relay.store import tables as t
 from orbital_relay.store.accounts import account_of
+from orbital_relay.store.push import forget_login
 from orbital_relay.store.revocations import revoke
 
 _l, _u = t.logins.c, t.users.c
@@ -41,6 +42,7 @@ def end_login(conn: Connection, user: int, *, login_id: str, digest: bytes, at_s
     """Delete a login of a user, and revoke its tokens; return False if there is no such login."""
     if conn.execute(delete(t.logins).where(_l.login_id == login_id, _l.user == user)).rowcount != 1:
         return False
+    forget_login(conn, login_id)
     revoke(conn, token_digest=digest, user_id=None, at_s=at_s, until_s=until_s)
     return True
 

@@ -6,7 +6,21 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, and_, case, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    ScalarSelect,
+    Select,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from orbital_relay.errors import Conflict, NotFound
 from orbital_relay.model import ClaimedPush, PushOutcome, PushPreferences, PushTarget, UserId
@@ -52,6 +66,7 @@ def put_subscription(
     preferences: PushPreferences,
     *,
     device_id: int | None,
+    login_id: str,
     new_id: str,
     now_ms: int,
 ) -> str:
@@ -69,6 +84,7 @@ def put_subscription(
         "p256dh": target.p256dh,
         "auth": target.auth,
         "device_id": device_id,
+        "login_id": login_id,
         "preferences": msgspec.json.encode(preferences).decode(),
         "stored_ms": now_ms,
         # A device that is here again is reached again, and its quiet hours may be others.
@@ -145,6 +161,11 @@ def forget_user(conn: Connection, user: int | ScalarSelect[int]) -> None:
     _forget(conn, _s.user == user)
 
 
+def forget_login(conn: Connection, login_id: str) -> None:
+    """Delete the subscriptions of a login that has ended."""
+    _forget(conn, _s.login_id == login_id)
+
+
 def forget_device(conn: Connection, user: int, device_id: int) -> None:
     """Delete the subscriptions of a device that was removed."""
     _forget(conn, and_(_s.user == user, _s.device_id == device_id))
@@ -165,7 +186,9 @@ def _due(*, now_ms: int, free_ms: int) -> ColumnElement[bool]:
         .correlate(t.push_subscriptions)
     )
     here = select(t.users.c.id).where(t.users.c.id == _s.user, t.users.c.disabled_ms.is_(None))
+    login = select(t.logins.c.id).where(t.logins.c.login_id == _s.login_id)
     return and_(
+        or_(_s.login_id == "", exists(login.correlate(t.push_subscriptions))),
         _s.wait_until_ms <= now_ms,
         _s.looking_until_ms <= now_ms,
         _s.claimed_until_ms <= free_ms,

@@ -362,6 +362,8 @@ push_subscriptions: Final = Table(
     Column("p256dh", LargeBinary, nullable=False),
     Column("auth", LargeBinary, nullable=False),
     Column("device_id", Integer),
+    # Empty for a token without a login; otherwise the subscription ends with the login.
+    Column("login_id", Text, nullable=False),
     # JSON of `model.PushPreferences`.
     Column("preferences", Text, nullable=False),
     Column("stored_ms", BigInteger, nullable=False),
@@ -372,6 +374,7 @@ push_subscriptions: Final = Table(
 )
 """Devices that are called by push messages while their page is closed."""
 Index("push_subscriptions_by_user", push_subscriptions.c.user)
+Index("push_subscriptions_by_login", push_subscriptions.c.login_id)
 
 push_positions: Final = Table(
     "push_positions",

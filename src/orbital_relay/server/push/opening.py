@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 
 from orbital_relay.config import Settings, SqliteFile
 from orbital_relay.errors import OrbitalError
 from orbital_relay.ports import Clock, Store
-from orbital_relay.server.push.pusher import Pusher
+from orbital_relay.server.push.pusher import LOOK_S, Pusher
 from orbital_relay.server.push.sender import Sender
 from orbital_relay.server.push.vapid import Vapid, new_private_key
 from orbital_relay.services.push import PushContext
@@ -41,6 +43,16 @@ class Push:
                 alone=isinstance(settings.database, SqliteFile),
             )
         self.context = PushContext(store=store, clock=clock, public_key=public_key, networks=settings.push_networks)
+
+    @property
+    def jobs(self) -> list[tuple[str, Callable[[], object], float, asyncio.Event | None]]:
+        """The periodic job that looks for devices to call: name, work, seconds, what makes it run sooner."""
+        return [] if self.pusher is None else [("push", self.pusher.look, LOOK_S, self.pusher.due)]
+
+    async def close(self) -> None:
+        """Cancel the calls under way."""
+        if self.pusher is not None:
+            await self.pusher.close()
 
     def stored(self) -> None:
         """Note that events were stored."""

@@ -27,6 +27,7 @@ def upgrade() -> None:
         sa.Column("p256dh", sa.LargeBinary, nullable=False),
         sa.Column("auth", sa.LargeBinary, nullable=False),
         sa.Column("device_id", sa.Integer),
+        sa.Column("login_id", sa.Text, nullable=False),
         sa.Column("preferences", sa.Text, nullable=False),
         sa.Column("stored_ms", sa.BigInteger, nullable=False),
         *(
@@ -36,6 +37,7 @@ def upgrade() -> None:
         sa.Column("failures", sa.Integer, nullable=False, server_default=sa.text("0")),
     )
     op.create_index("push_subscriptions_by_user", "push_subscriptions", ["user"])
+    op.create_index("push_subscriptions_by_login", "push_subscriptions", ["login_id"])
     op.create_table(
         "push_positions",
         sa.Column("subscription", RowId, sa.ForeignKey("push_subscriptions.id"), primary_key=True),
