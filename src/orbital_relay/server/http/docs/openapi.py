@@ -50,6 +50,7 @@ _TAGS: Final = {
     "Threads": "Threads and replies.",
     "Media": "Encrypted photos and videos.",
     "Keys": "Devices, their public keys, rosters, and mailboxes for linking: for clients that encrypt end to end.",
+    "Push": "Push messages: calls devices whose page is closed.",
     "Recovery": "Events that a client missed while it was offline.",
     "WebSocket": "Where events arrive.",
     "Running it": "For operators.",
