@@ -19,6 +19,7 @@ from orbital_relay.services.forms import new_id
 from tests.server.api import Api, send_chunk
 from tests.support.devices import keys_body
 from tests.support.programs import CHECKOUT
+from tests.support.push import Device
 
 # Section 1 of the protocol, without the media and the presence, which have files of their own.
 _PROTOCOL = """
@@ -172,6 +173,10 @@ async def test_the_page_needs_nothing_else(api: Api, document: Any):
     assert {f"form-{name.lower()}" for name in document["components"]["schemas"]} <= page.ids
 
 
+def _subscription() -> dict[str, Any]:
+    return {"endpoint": "https://push.example.org/m/1", "keys": Device().keys, "mute": {}}
+
+
 async def test_the_examples_work(api: Api, document: Any):
     """[DOC5] Every example body, with real ids, does what its endpoint is for."""
     schemas, ada = document["components"]["schemas"], api.user()
@@ -181,6 +186,9 @@ async def test_the_examples_work(api: Api, document: Any):
         "USER_ID": ada.id,
         "THREAD_ID": (await ada.open_thread(group["group_id"]))["thread_id"],
         "MEDIA_ID": new_id(),
+        "SUBSCRIPTION_ID": (await ada.ask("PUT", "/api/push/subscriptions", json=_subscription())).json()[
+            "subscription_id"
+        ],
         "MAILBOX": (await api.ask("POST", "/v1/provision")).json()["mailbox"],
     }
     whole = await send_chunk(ada, ids["THREAD_ID"], ids["MEDIA_ID"], 0, 1, b"ciphertext")
@@ -200,6 +208,7 @@ async def test_the_examples_work(api: Api, document: Any):
         body |= {"media_id": ids["MEDIA_ID"]} if "media_id" in body else {}
         # Keys of their real sizes would fill the page.
         body |= keys_body() if "identity_key" in body else {}
+        body |= _subscription() if "endpoint" in body else {}
         where = re.sub(r"{(\w+)}", lambda found: ids[found[1].upper()], path)
         user = api.user() if path.endswith("/join") else ada
         answer = await user.ask(method, where, json=body)
