@@ -481,7 +481,7 @@ test('[PAGE10] all files of the page together are under 160 kB, and the service 
         (
           await caches.keys()
         )
-          .filter((name) => name.startsWith('orbital-page:'))
+          .filter((name) => name.startsWith('orbital-page/:'))
           .map(async (name) => (await (await caches.open(name)).keys()).map(({ url }) => new URL(url).pathname)),
       )
     ).flat(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import unicodedata
 from base64 import b64encode
@@ -11,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher, Type
-from argon2.exceptions import VerifyMismatchError
+from argon2.exceptions import HashingError, VerificationError, VerifyMismatchError
 from argon2.low_level import ARGON2_VERSION
 
 from orbital_relay.errors import Unavailable
 from orbital_relay.services import context as services_context
+
+log = logging.getLogger("orbital.auth")
 
 Found = TypeVar("Found")
 
@@ -76,7 +79,7 @@ class Passwords:
         Return what is kept of a password: algorithm, cost, salt and hash in one text (PHC string format).
 
         Raises:
-            Unavailable: If too many wait already.
+            Unavailable: If too many wait already, or the machine has no memory for it.
         """
         return await self._run(lambda: self._hasher.hash(_bytes(password)))
 
@@ -91,7 +94,7 @@ class Passwords:
             password: What was typed.
 
         Raises:
-            Unavailable: If too many wait already.
+            Unavailable: If too many wait already, or the machine has no memory for it.
         """
         if len(password) > MAX_CHARS:
             # It can be nobody's.
@@ -113,16 +116,29 @@ class Passwords:
     async def _run(self, work: Callable[[], Found]) -> Found:
         if self._under_way >= self._room:
             raise Unavailable("Too many logins are under way; try again in a moment.", retry_after_s=2)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._pool, work)
+        except (MemoryError, RuntimeError) as exc:
+            # No memory for the thread itself.
+            raise _no_memory(exc) from exc
         self._under_way += 1
-        future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         # Counted until the thread is done with it, also when the caller was cancelled.
         future.add_done_callback(self._done)
-        return await asyncio.shield(future)
+        try:
+            return await asyncio.shield(future)
+        except (MemoryError, HashingError, VerificationError) as exc:
+            raise _no_memory(exc) from exc
 
     def _done(self, future: asyncio.Future[Found]) -> None:
         self._under_way -= 1
         if not future.cancelled():
             future.exception()  # seen, also when nobody waits for it any more
+
+
+def _no_memory(cause: Exception) -> Unavailable:
+    """Log that a hash got no memory, and return the answer: the login is possible once others are done."""
+    log.warning("a password could not be hashed: the machine has too little memory", extra={"reason": str(cause)})
+    return Unavailable("The server has too little memory for a login now; try again in a moment.", retry_after_s=2)
 
 
 _: type[services_context.Passwords] = Passwords

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from statistics import median
@@ -130,3 +132,39 @@ async def test_concurrent_hashes_are_bounded():
     assert refused.value.retry_after_s == 2
     assert await passwords.verify("kept", GOOD)
     await passwords.close()
+
+
+_STARVED = """
+import asyncio, resource, sys
+from orbital_relay.errors import Unavailable
+from orbital_relay.server.auth.passwords import Passwords
+
+async def main():
+    passwords, known = Passwords(), sys.argv[1]
+    # As much as is in use, and 8 MiB: a hash needs 19.
+    pages = int(open("/proc/self/statm").read().split()[0])
+    limit = pages * resource.getpagesize() + 8 * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+    found = []
+    for work in (passwords.hash("Another-Horse-7"), passwords.verify(known, "Correct-Horse-7")):
+        try:
+            await work
+        except Unavailable as exc:
+            found.append(exc.status)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    found.append(await passwords.verify(known, "Correct-Horse-7"))
+    await passwords.close()
+    print(found)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a process is read from /proc")
+async def test_without_memory(passwords):
+    """[PASSWORDS1] Without memory for a hash, hashing and comparing are 503, not a bug; later they work again."""
+    known = await passwords.hash(GOOD)
+
+    done = subprocess.run([sys.executable, "-c", _STARVED, known], capture_output=True, text=True)
+
+    assert done.stdout.strip() == "[503, 503, True]", done.stderr
