@@ -9,6 +9,7 @@ from rich.console import Console
 
 from bench import media as media_scenario
 from bench import report, scenarios
+from bench import small as small_scenario
 from bench import worst as worst_scenario
 from bench.load import LoadFailed
 from bench.measure import Bench, Figures
@@ -573,3 +574,19 @@ def worst(*, bench: Bench, rounds: int, entries: int):
         (f"grown with {worst_scenario.SILENT} who do not read", "grown_bytes", "mb"),
     ]
     return f"The largest page of each list, of {entries} entries as large as is allowed", figures, columns
+
+
+@main.command()
+@common("orbital", base="orbital", plots=False)
+@click.option("--limit", "limit_mib", type=SOME, default=128, show_default=True, help="MiB that the server may use.")
+def small(*, bench: Bench, rounds: int, limit_mib: int):
+    """A family's evening on a small machine: what the server holds after each step. It needs control groups and root.
+
+    \b
+    Examples:
+      python -m bench small
+      python -m bench small --limit 96 --rounds 1
+    """
+    figures = small_scenario.small(bench, limit_mib=limit_mib, rounds=rounds)
+    columns: list[Column] = [("memory", "resident", "mb"), ("took", "took_s", "s")]
+    return f"An evening with {limit_mib} MiB at most", figures, columns

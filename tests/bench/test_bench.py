@@ -12,7 +12,7 @@ import jwt
 import pytest
 from click.testing import CliRunner
 
-from bench import cli, load, report, systems, tools, worst
+from bench import cli, load, report, small, systems, tools, worst
 from bench.measure import Figures
 from tests.support.programs import CHECKOUT, free_port, missing
 
@@ -225,6 +225,7 @@ def test_a_server_of_your_own(serve):
         ("publish --groups 2 --members 3 --rate 50 --seconds 0.2 --warm 0", ["orbital"]),
         ("append --senders 2 --seconds 0.2 --warm 0", ["orbital", "orbital-post"]),
         ("idle --connections 10 --seconds 0.2", ["orbital"]),
+        ("connect --connections 10 --cycles 1", ["orbital"]),
         ("storm --clients 10 --missed 2 --others 10", ["orbital"]),
         ("slow --listeners 4 --stalled 1 --seconds 0.2 --rate 20", ["orbital"]),
         ("replay --clients 2 --events 10", ["orbital"]),
@@ -240,6 +241,31 @@ def test_a_server_of_your_own(serve):
             systems_named
         )
         assert "failed" not in done.output
+
+
+def test_an_evening_on_a_small_machine(monkeypatch):
+    """[BENCH22] `small` shows what the server holds after each step, and says so when the kernel ends it."""
+    try:
+        small._control_group(2**30).rmdir()
+    except tools.Missing as reason:
+        pytest.skip(str(reason))
+    monkeypatch.setattr(small, "EVENTS", 20)
+    options = ["--rounds", "1", "--markdown"]
+
+    done = CliRunner().invoke(cli.main, ["small", *options])
+    ended = CliRunner().invoke(cli.main, ["small", "--limit", "16", *options])
+
+    assert done.exit_code == 0, done.output
+    rows = [line.split("|")[1].strip() for line in done.output.splitlines() if line.startswith("|")]
+    assert rows[-5:] == [
+        "at rest",
+        "16 sign-ups at once",
+        "100 people connected",
+        "20 events posted",
+        "5 devices caught up with 20 events each",
+    ]
+    assert ended.exit_code == 1
+    assert "ended at once" in ended.output or "the kernel ended the server at 16 MiB" in ended.output
 
 
 def test_the_largest_page_of_each_list(serve, monkeypatch):

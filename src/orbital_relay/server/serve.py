@@ -26,6 +26,7 @@ from orbital_relay.server.edge.redirect import Redirect
 from orbital_relay.server.edge.tls import HANDSHAKE_S, Certificate
 from orbital_relay.server.edge.upgrade import websocket_protocol
 from orbital_relay.server.http import build_app
+from orbital_relay.server.ops.allocator import bound_allocator
 from orbital_relay.server.ops.logging import reopen
 from orbital_relay.server.ops.systemd import Notifier
 from orbital_relay.server.ops.task_dump import dump_tasks
@@ -113,6 +114,7 @@ async def serve(
         SettingsInvalid: If a setting cannot be used, or the port is taken.
         DatabaseRefused: If the database cannot be opened.
     """
+    bound_allocator()
     notifier = notifier or Notifier()
     certificate = Certificate.of(settings)
     listeners = open_listeners(settings, given)
