@@ -182,6 +182,10 @@ class MediaSettled(Conflict):
     """The medium is already in the requested state: complete, or expired. A repeated request gets this error."""
 
 
+class RoleSettled(Conflict):
+    """The member has the requested role already; nothing is emitted."""
+
+
 class Gone(OrbitalError):
     """What was asked for was kept once, and no longer is."""
 

@@ -16,7 +16,8 @@ from orbital_relay.server.http.docs.javascript import types
 from orbital_relay.server.http.docs.manual import example, sample
 from orbital_relay.server.http.reference import reference
 from orbital_relay.services.forms import new_id
-from tests.server.api import Api, send_chunk
+from orbital_relay.services.invitations import digest_of
+from tests.server.api import Api, User, send_chunk
 from tests.support.devices import keys_body
 from tests.support.programs import CHECKOUT
 from tests.support.push import Device
@@ -177,13 +178,26 @@ def _subscription() -> dict[str, Any]:
     return {"endpoint": "https://push.example.org/m/1", "keys": Device().keys, "mute": {}}
 
 
+async def _with_password(api: Api, *, code: bool) -> User:
+    """Return a user who has the password of the examples, and with `code` their one-time code."""
+    name = f"user_{new_id()[:8]}"
+    body = {"username": name, "password": "Correct-Horse-7", "public_key": {}}
+    made = (await api.ask("POST", "/api/signup", json=body)).json()
+    (row,) = await api.node.store.users(named=name)
+    if code:
+        digest, expires_ms = digest_of("K7QM2-XZ9AB-CDEFG-HJKLM"), api.node.clock.wall_ms() + 60_000
+        await api.node.store.set_reset(row.key, digest=digest, expires_ms=expires_ms)
+    return User(api, made["user_id"], name, made["token"])
+
+
 async def test_the_examples_work(api: Api, document: Any):
     """[DOC5] Every example body, with real ids, does what its endpoint is for."""
     schemas, ada = document["components"]["schemas"], api.user()
-    group = await ada.make_group()
+    group, member = await ada.make_group(), api.user()
+    assert (await member.join(group)).status_code == 200
     ids = {
         "GROUP_ID": group["group_id"],
-        "USER_ID": ada.id,
+        "USER_ID": member.id,
         "THREAD_ID": (await ada.open_thread(group["group_id"]))["thread_id"],
         "MEDIA_ID": new_id(),
         "SUBSCRIPTION_ID": (await ada.ask("PUT", "/api/push/subscriptions", json=_subscription())).json()[
@@ -211,6 +225,8 @@ async def test_the_examples_work(api: Api, document: Any):
         body |= _subscription() if "endpoint" in body else {}
         where = re.sub(r"{(\w+)}", lambda found: ids[found[1].upper()], path)
         user = api.user() if path.endswith("/join") else ada
+        if path in {"/api/password", "/api/password/reset", "/api/account"}:
+            user = await _with_password(api, code=path.endswith("/reset"))
         answer = await user.ask(method, where, json=body)
 
         assert answer.is_success, (name, answer.text)

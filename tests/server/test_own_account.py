@@ -83,13 +83,18 @@ async def test_a_user_of_another_service_has_no_password_here(api: Api):
     ]
 
     assert [outcome(each) for each in answers] == [(409, "CONFLICT"), (409, "CONFLICT"), (403, "FORBIDDEN")]
-    assert (await eve.get("/api/account")).json() == {
-        "user_id": "outside|1",
-        "username": "eve",
-        "admin": False,
-        "has_password": False,
-    }
     assert (await eve.get("/api/sessions")).json() == {"sessions": [], "has_more": False}
+
+
+async def test_a_user_reads_the_own_account(api: Api):
+    """[OWN13] `GET /api/account` says whether the user has a password here, and is an administrator."""
+    eve, ada = User(api, "outside|1", "eve", tokens.token("outside|1", "eve")), await sign_up(api)
+    found = [(await each.get("/api/account")).json() for each in (ada, eve)]
+
+    assert found == [
+        {"user_id": ada.id, "username": "ada", "admin": True, "has_password": True},
+        {"user_id": "outside|1", "username": "eve", "admin": False, "has_password": False},
+    ]
 
 
 async def test_logins_are_listed_and_ended_one_by_one(api: Api):

@@ -129,6 +129,9 @@
  * @property {string} encrypted_group_key The group's key, as it was sent for the caller.
  * @property {number} member_count
  * @property {string | null} invite_code null once it has expired.
+ * @property {string | null} invite_expires_at null once it has expired.
+ * @property {boolean} invite_single_use Whether the first who joins by the code uses it up.
+ * @property {'admin' | 'founder' | 'member'} role The caller's own.
  * @property {string} joined_at
  * @property {number} last_seq Number of the group's last event.
  */
@@ -148,6 +151,7 @@
  * @property {string} group_id
  * @property {string} invite_code
  * @property {string} created_at
+ * @property {string | null} invite_expires_at Until when the code is valid.
  */
 
 /**
@@ -181,6 +185,7 @@
  * @typedef {object} InviteCode
  * @property {string} invite_code
  * @property {string} expires_at
+ * @property {boolean} single_use Whether the first who joins by it uses it up.
  */
 
 /**
@@ -351,6 +356,7 @@
  * @property {string} username
  * @property {Record<string, any>} public_key
  * @property {string} joined_at
+ * @property {'admin' | 'founder' | 'member'} role
  */
 
 /**
@@ -586,6 +592,22 @@
  * @typedef {object} ResetBody
  * @property {string} code Case, spaces and hyphens do not matter.
  * @property {string} new_password At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.
+ */
+
+/**
+ * A member's new role.
+ *
+ * @typedef {object} RoleBody
+ * @property {'admin' | 'member'} role
+ */
+
+/**
+ * A member's role in a group.
+ *
+ * @typedef {object} RoleSet
+ * @property {string} group_id
+ * @property {string} user_id
+ * @property {'admin' | 'member'} role
  */
 
 /**

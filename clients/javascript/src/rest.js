@@ -6,7 +6,7 @@ export { isEpochChanged } from './errors.js';
 export { MAX_LIST } from './requests.js';
 
 /** @import {TextPage} from './log.js' */
-/** @import {GroupCreated, GroupJoined, InviteCode, Messages, Online, Replies, Threads, ThreadWithMedia} from './api-types.js' */
+/** @import {GroupCreated, GroupJoined, InviteCode, Messages, Online, Replies, RoleSet, Threads, ThreadWithMedia} from './api-types.js' */
 /** @import {PostOptions} from './requests.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
@@ -66,7 +66,7 @@ export class OrbitalApi extends AccountRequests {
   }
 
   /**
-   * Remove a member (the creator), or leave (the member itself).
+   * Remove a member (the founder or an administrator of the group), or leave (the member itself).
    *
    * @param {string} groupId
    * @param {string} userId
@@ -76,9 +76,28 @@ export class OrbitalApi extends AccountRequests {
     await this.json('DELETE', `/api/groups/${id(groupId)}/members/${id(userId)}`);
   }
 
-  /** Replace the invite code (the creator only). @param {string} groupId @returns {Promise<InviteCode>} */
-  newInviteCode(groupId) {
-    return this.json('POST', `/api/groups/${id(groupId)}/invite-codes`, 'invite_code');
+  /**
+   * Make a member an administrator of the group, or a plain member again (the founder only).
+   *
+   * @param {string} groupId
+   * @param {string} userId
+   * @param {'admin' | 'member'} role
+   * @returns {Promise<RoleSet>}
+   */
+  setRole(groupId, userId, role) {
+    return this.json('PUT', `/api/groups/${id(groupId)}/members/${id(userId)}/role`, 'role', { role });
+  }
+
+  /**
+   * Replace the invite code (the founder or an administrator of the group).
+   *
+   * @param {string} groupId
+   * @param {{singleUse?: boolean, hours?: number}} [options] `singleUse`: the first who joins by it uses it up; `hours`: how long it is valid.
+   * @returns {Promise<InviteCode>}
+   */
+  newInviteCode(groupId, { singleUse, hours } = {}) {
+    const query = new URLSearchParams({ ...(singleUse && { single_use: 'true' }), ...(hours && { hours: String(hours) }) });
+    return this.json('POST', `/api/groups/${id(groupId)}/invite-codes${query.size ? `?${query}` : ''}`, 'invite_code');
   }
 
   /** @param {string} groupId @returns {Promise<Quota>} */

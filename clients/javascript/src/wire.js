@@ -7,6 +7,7 @@
 /** @typedef {{media_id: string, thread_id: string, expired_at: string}} MediaExpired */
 /** @typedef {{group_id: string, user_id: string, username: string, joined_at: string}} MemberJoined */
 /** @typedef {{group_id: string, user_id: string, username: string, left_at: string, reason: 'left' | 'removed'}} MemberLeft */
+/** @typedef {{group_id: string, user_id: string, username: string, role: 'admin' | 'member', by: string, changed_at: string}} RoleChanged */
 /** @typedef {{user_id: string, device_id: number, change: 'added' | 'identity' | 'removed', identity_key: string}} IdentityChanged */
 /** @typedef {{keys_id: string, group_id: string, sender_id: string, encrypted_envelope: string}} NewKeys */
 /** @typedef {{record_id: string, group_id: string, author_id: string, record: string, created_at: string}} NewRecord */
@@ -43,6 +44,7 @@
  *   | {type: 'media_expired', data: MediaExpired}
  *   | {type: 'member_joined', data: MemberJoined}
  *   | {type: 'member_left', data: MemberLeft}
+ *   | {type: 'role_changed', data: RoleChanged}
  *   | {type: 'identity_changed', data: IdentityChanged}
  *   | {type: 'new_keys', data: NewKeys}
  *   | {type: 'new_record', data: NewRecord}

@@ -20,9 +20,19 @@ const ANSWER = {
     replies: [],
   },
   ...Object.fromEntries(
-    ['signups', 'user_id', 'sessions', 'group_id', 'invite_code', 'max_bytes', 'message_id', 'thread_id', 'reply_id', 'media_id'].map(
-      (name) => [name, 'x'],
-    ),
+    [
+      'signups',
+      'user_id',
+      'role',
+      'sessions',
+      'group_id',
+      'invite_code',
+      'max_bytes',
+      'message_id',
+      'thread_id',
+      'reply_id',
+      'media_id',
+    ].map((name) => [name, 'x']),
   ),
 };
 const EMPTY = new Set(['logout', 'endSession', 'deleteAccount', 'removeMember', 'mediaDownloaded', 'deleteMedia']);
@@ -55,7 +65,15 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['joinGroup', [{ invite_code: 'x' }], 'POST', '/api/groups/join', { body: { invite_code: 'x' } }],
   ['members', [id], 'GET', `/api/groups/${part}/members`, { gives: [2] }],
   ['removeMember', [id, 'u/1'], 'DELETE', `/api/groups/${part}/members/u%2F1`],
+  ['setRole', [id, 'u/1', 'admin'], 'PUT', `/api/groups/${part}/members/u%2F1/role`, { body: { role: 'admin' } }],
   ['newInviteCode', [id], 'POST', `/api/groups/${part}/invite-codes`],
+  [
+    'newInviteCode',
+    [id, { singleUse: true, hours: 5 }],
+    'POST',
+    `/api/groups/${part}/invite-codes`,
+    { query: { single_use: 'true', hours: '5' } },
+  ],
   ['quota', [id], 'GET', `/api/groups/${part}/quota`],
   ['presence', [id], 'GET', `/api/groups/${part}/presence`, { gives: [3] }],
   ['postMessage', [{ conversation_id: 'g' }], 'POST', '/v1/messages', { body: { conversation_id: 'g' } }],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
 from orbital_relay.api.fields import Encrypted, HasMore, ResponseBody
+
+Role: TypeAlias = Literal["founder", "admin", "member"]
+"""What a member may do in a group: the founder everything; an administrator invite, remove members, delete media."""
 
 
 class GroupBody(msgspec.Struct):
@@ -34,6 +37,7 @@ class GroupCreated(ResponseBody, frozen=True, kw_only=True):
     group_id: str
     invite_code: str
     created_at: str
+    invite_expires_at: Annotated[str | None, msgspec.Meta(description="Until when the code is valid.")] = None
 
 
 class GroupJoined(ResponseBody, frozen=True, kw_only=True):
@@ -53,6 +57,11 @@ class Group(ResponseBody, frozen=True, kw_only=True):
     encrypted_group_key: Annotated[str, msgspec.Meta(description="The group's key, as it was sent for the caller.")]
     member_count: int
     invite_code: Annotated[str | None, msgspec.Meta(description="null once it has expired.")] = None
+    invite_expires_at: Annotated[str | None, msgspec.Meta(description="null once it has expired.")] = None
+    invite_single_use: Annotated[
+        bool, msgspec.Meta(description="Whether the first who joins by the code uses it up.")
+    ] = False
+    role: Annotated[Role, msgspec.Meta(description="The caller's own.")] = "member"
     joined_at: str
     last_seq: Annotated[int, msgspec.Meta(description="Number of the group's last event.")] = 0
 
@@ -71,6 +80,7 @@ class Member(ResponseBody, frozen=True, kw_only=True):
     username: str
     public_key: dict[str, Any]
     joined_at: str
+    role: Role = "member"
 
 
 class Members(ResponseBody, frozen=True, kw_only=True):
@@ -85,6 +95,21 @@ class InviteCode(ResponseBody, frozen=True, kw_only=True):
 
     invite_code: str
     expires_at: str
+    single_use: Annotated[bool, msgspec.Meta(description="Whether the first who joins by it uses it up.")] = False
+
+
+class RoleBody(msgspec.Struct):
+    """A member's new role."""
+
+    role: Annotated[Literal["admin", "member"], msgspec.Meta(examples=["admin"])]
+
+
+class RoleSet(ResponseBody, frozen=True, kw_only=True):
+    """A member's role in a group."""
+
+    group_id: str
+    user_id: str
+    role: Literal["admin", "member"]
 
 
 class Online(ResponseBody, frozen=True, kw_only=True):

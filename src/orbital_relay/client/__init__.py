@@ -22,6 +22,7 @@ from orbital_relay.client.data import (
     NewRecordData,
     NewReplyData,
     NewThreadData,
+    RoleChangedData,
     TypingData,
 )
 from orbital_relay.client.errors import (
@@ -61,6 +62,7 @@ from orbital_relay.client.events import (
     Problem,
     Reset,
     ResetReason,
+    RoleChanged,
     State,
     StateChange,
     Typing,
@@ -136,6 +138,8 @@ __all__ = [
     "Refused",
     "Reset",
     "ResetReason",
+    "RoleChanged",
+    "RoleChangedData",
     "State",
     "StateChange",
     "StoreDamaged",

@@ -12,6 +12,7 @@ from orbital_relay.wire import NewMessage as NewMessageData
 from orbital_relay.wire import NewRecord as NewRecordData
 from orbital_relay.wire import NewReply as NewReplyData
 from orbital_relay.wire import NewThread as NewThreadData
+from orbital_relay.wire import RoleChanged as RoleChangedData
 from orbital_relay.wire import TypingIndicator as TypingData
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "NewRecordData",
     "NewReplyData",
     "NewThreadData",
+    "RoleChangedData",
     "TypingData",
 ]

@@ -119,6 +119,12 @@ class MemberLeft(Durable, frozen=True, kw_only=True, tag="member_left"):
     data: wire.MemberLeft
 
 
+class RoleChanged(Durable, frozen=True, kw_only=True, tag="role_changed"):
+    """The group's founder made a member an administrator of it, or a plain member again."""
+
+    data: wire.RoleChanged
+
+
 class IdentityChanged(Durable, frozen=True, kw_only=True, tag="identity_changed"):
     """A member's device was added or removed, or has another identity key."""
 
@@ -166,6 +172,7 @@ Event = (
     | IdentityChanged
     | NewKeys
     | NewRecord
+    | RoleChanged
     | UnknownEvent
 )
 """A durable event."""

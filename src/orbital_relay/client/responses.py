@@ -13,6 +13,7 @@ from orbital_relay.api.groups import (
     Members,
     Online,
     Presence,
+    RoleSet,
 )
 from orbital_relay.api.keys import (
     Bundle,
@@ -80,6 +81,7 @@ __all__ = [
     "Replies",
     "Reply",
     "ReplyCreated",
+    "RoleSet",
     "RosterRecord",
     "RosterRecords",
     "Session",

@@ -22,6 +22,7 @@ from orbital_relay.errors import (
     NotFound,
     OrbitalError,
     QuotaExceeded,
+    RoleSettled,
 )
 from orbital_relay.model import (
     AnnounceDevice,
@@ -38,6 +39,7 @@ from orbital_relay.model import (
     PostRecord,
     PostReply,
     PostThread,
+    SetRole,
 )
 
 
@@ -61,12 +63,19 @@ class Joining(msgspec.Struct, frozen=True):
     member_count: int
 
 
-class Leaver(msgspec.Struct, frozen=True):
-    """A member who is about to leave: row number, public id and name."""
+class Named(msgspec.Struct, frozen=True):
+    """A member whom a draft names: row number, public id, name, and whether the member is an administrator."""
 
     key: int
     user_id: str
     username: str
+    admin: bool = False
+
+
+class Appointing(msgspec.Struct, frozen=True):
+    """Facts for `SetRole`: the member with the id that the draft names; None when there is no such member."""
+
+    member: Named | None
 
 
 class Leaving(msgspec.Struct, frozen=True):
@@ -75,15 +84,22 @@ class Leaving(msgspec.Struct, frozen=True):
 
     Attributes:
         leaver: The member with the id that the draft names; None when there is no such member.
-        heir: Row number of the member who joined first among the others; None when there are no others.
+        heir: Row number of the member who looks after the group next: of the other administrators, else of the other
+            members, the one who joined first; None when there are no others.
+        by_admin: Whether the draft's actor is an administrator of the group.
     """
 
-    leaver: Leaver | None
+    leaver: Named | None
     heir: int | None
+    by_admin: bool = False
 
 
 class MediumFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """Facts for `FinishMedia` and `ExpireMedia`: the medium's row, under its lock."""
+    """
+    Facts for `FinishMedia` and `ExpireMedia`: the medium's row, under its lock.
+
+    `by_admin` says whether the draft's actor is an administrator of the group.
+    """
 
     thread_id: str
     uploader: int
@@ -93,6 +109,7 @@ class MediumFacts(msgspec.Struct, frozen=True, kw_only=True):
     received_bytes: int
     encrypted_metadata: str
     expires_ms: int
+    by_admin: bool = False
 
 
 class Announcing(msgspec.Struct, frozen=True):
@@ -101,7 +118,7 @@ class Announcing(msgspec.Struct, frozen=True):
     pending: bool
 
 
-About = Creation | Joining | Leaving | MediumFacts | Announcing | None
+About = Creation | Joining | Leaving | Appointing | MediumFacts | Announcing | None
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -153,6 +170,11 @@ def no_thread() -> NotFound:
     return NotFound("There is no such thread.")
 
 
+def no_such_member() -> NotFound:
+    """Make the refusal for a user who is not in the group."""
+    return NotFound("There is no such member in this group.")
+
+
 def no_code() -> NotFound:
     """Make the refusal for an invite code that opens no group."""
     return NotFound("This invite code is unknown or no longer valid. Ask a member for the current one.")
@@ -165,7 +187,7 @@ def no_media() -> NotFound:
 
 def may_not_delete() -> Forbidden:
     """Make the refusal for deleting another user's medium."""
-    return Forbidden("Only the member who uploaded a medium, and the creator of the group, delete it.")
+    return Forbidden("Only the member who uploaded a medium, and the group's founder and administrators, delete it.")
 
 
 def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect | OrbitalError:
@@ -194,6 +216,8 @@ def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect 
             return _join(draft, facts)
         case LeaveGroup():
             return _leave(draft, facts)
+        case SetRole():
+            return _set_role(draft, facts)
         case FinishMedia():
             return _finish(draft, facts)
         case ExpireMedia():
@@ -202,7 +226,7 @@ def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect 
             assert_never(draft)
 
 
-def names_of(draft: LeaveGroup) -> frozenset[str]:
+def names_of(draft: LeaveGroup | SetRole) -> frozenset[str]:
     """Return the ids that a draft may mean: UUIDs may be written in capitals, other providers' ids stay as they are."""
     return frozenset({draft.user_id, wire.read_uuid(draft.user_id) or draft.user_id})
 
@@ -295,7 +319,12 @@ def _create(draft: CreateGroup, facts: Facts) -> Effect | OrbitalError:
     created_at = wire.iso(draft.at_ms)
     return Effect(
         wire.MemberJoined(facts.group_id, draft.actor.user_id, draft.actor.username, created_at),
-        GroupCreated(group_id=facts.group_id, invite_code=draft.invite_code, created_at=created_at),
+        GroupCreated(
+            group_id=facts.group_id,
+            invite_code=draft.invite_code,
+            created_at=created_at,
+            invite_expires_at=wire.iso(draft.invite_expires_ms),
+        ),
     )
 
 
@@ -332,17 +361,40 @@ def _leave(draft: LeaveGroup, facts: Facts) -> Effect | OrbitalError:
     if not facts.member:
         return not_member()
     leaves = draft.actor.user_id in names_of(draft)
-    if not leaves and facts.creator != draft.actor.key:
-        return Forbidden("Only the creator of the group removes others.")
+    founder = facts.creator == draft.actor.key
+    if not leaves and not founder and not about.by_admin:
+        return Forbidden("Only the founder and the administrators of the group remove others.")
     leaver = about.leaver
     if leaver is None:
-        return NotFound("There is no such member in this group.")
+        return no_such_member()
+    if not leaves and not founder and (leaver.admin or leaver.key == facts.creator):
+        return Forbidden("Only the founder of the group removes administrators, and nobody removes the founder.")
     at, reason = wire.iso(draft.at_ms), "left" if leaves else "removed"
     return Effect(
         wire.MemberLeft(facts.group_id, leaver.user_id, leaver.username, at, reason),
-        # The member of longest standing becomes the creator, so that somebody can still invite and remove.
+        # Another member becomes the creator, so that somebody can still invite and remove.
         creator=about.heir if leaver.key == facts.creator else None,
     )
+
+
+def _set_role(draft: SetRole, facts: Facts) -> Effect | OrbitalError:
+    about = facts.about
+    if not isinstance(about, Appointing):
+        raise _wrong(draft)
+    if not facts.member:
+        return not_member()
+    if facts.creator != draft.actor.key:
+        return Forbidden("Only the founder of the group changes roles.")
+    member = about.member
+    if member is None:
+        return no_such_member()
+    if member.key == facts.creator:
+        return Conflict("The founder has every right of an administrator, and no other role.")
+    if member.admin == draft.admin:
+        return RoleSettled("The member has this role already.")
+    role = "admin" if draft.admin else "member"
+    at, by = wire.iso(draft.at_ms), draft.actor.user_id
+    return Effect(wire.RoleChanged(facts.group_id, member.user_id, member.username, role, by, at))
 
 
 def _finish(draft: FinishMedia, facts: Facts) -> Effect | OrbitalError:
@@ -373,7 +425,7 @@ def _expire(draft: ExpireMedia, facts: Facts) -> Effect | OrbitalError:
     if draft.early:
         if not facts.member:
             return not_member()
-        if draft.actor.key not in {medium.uploader, facts.creator}:
+        if draft.actor.key not in {medium.uploader, facts.creator} and not medium.by_admin:
             return may_not_delete()
     if medium.state is not MediaState.COMPLETE or (not draft.early and medium.expires_ms > draft.at_ms):
         return MediaSettled("There is nothing to expire.")

@@ -15,6 +15,7 @@ from orbital_relay.model.drafts import (
     PostRecord,
     PostReply,
     PostThread,
+    SetRole,
 )
 from orbital_relay.model.keys import (
     KEY_KINDS,
@@ -122,6 +123,7 @@ __all__ = [
     "Resume",
     "ResumePoint",
     "Revocation",
+    "SetRole",
     "SignedKey",
     "Stock",
     "StoredChunk",

@@ -110,10 +110,18 @@ class JoinGroup(Draft, frozen=True, kw_only=True):
 
 
 class LeaveGroup(Draft, frozen=True, kw_only=True):
-    """The actor leaves, or, as the group's creator, removes `user_id`."""
+    """The actor leaves, or, as the group's founder or an administrator of it, removes `user_id`."""
 
     group_id: GroupId
     user_id: UserId
+
+
+class SetRole(Draft, frozen=True, kw_only=True):
+    """The actor, as the group's founder, makes `user_id` an administrator of it, or a plain member again."""
+
+    group_id: GroupId
+    user_id: UserId
+    admin: bool
 
 
 class FinishMedia(PostDraft, frozen=True, kw_only=True):
@@ -202,4 +210,5 @@ AnyDraft = (
     | PostKeys
     | PostRecord
     | AnnounceDevice
+    | SetRole
 )

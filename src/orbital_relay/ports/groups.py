@@ -29,12 +29,14 @@ class GroupStore(Protocol):
         """Return what a user may do with a group."""
         ...
 
-    async def replace_code(self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int) -> None:
+    async def replace_code(
+        self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int, once: bool = False
+    ) -> None:
         """
-        Give a group a new invite code.
+        Give a group a new invite code; with `once` the first who joins by it uses it up.
 
         Raises:
-            Forbidden: If the user did not create the group.
+            Forbidden: If the user is neither its founder nor an administrator of it.
             Conflict: If another group has that code.
         """
         ...

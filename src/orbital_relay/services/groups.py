@@ -6,11 +6,12 @@ import asyncio
 import re
 import secrets
 import string
+from contextlib import suppress
 from typing import Final
 
 from orbital_relay import wire
-from orbital_relay.api.groups import GroupBody, Groups, InviteCode, JoinBody, Members, Presence
-from orbital_relay.errors import Conflict, Forbidden, NotFound
+from orbital_relay.api.groups import GroupBody, Groups, InviteCode, JoinBody, Members, Presence, RoleBody, RoleSet
+from orbital_relay.errors import Conflict, Forbidden, NotFound, RoleSettled
 from orbital_relay.model import (
     Access,
     CreateGroup,
@@ -19,6 +20,7 @@ from orbital_relay.model import (
     JoinGroup,
     LeaveGroup,
     Principal,
+    SetRole,
     UserId,
 )
 from orbital_relay.ports import Appended
@@ -123,30 +125,70 @@ def join(
 def remove(
     context: ServiceContext, principal: Principal, group_id: GroupId, user_id: UserId
 ) -> asyncio.Future[Appended]:
-    """Queue the caller's leaving, or, by the creator, another's removal, before this returns."""
+    """Queue the caller's leaving, or, by the founder or an administrator, another's removal, before this returns."""
     return context.append(
         LeaveGroup(actor=principal, at_ms=context.clock.wall_ms(), group_id=group_id, user_id=user_id)
     )
 
 
-async def replace_code(context: ServiceContext, principal: Principal, group_id: GroupId) -> InviteCode:
+async def set_role(
+    context: ServiceContext, principal: Principal, group_id: GroupId, user_id: UserId, body: RoleBody
+) -> RoleSet:
+    """
+    Make a member an administrator of the group, or a plain member again; a repeated request changes nothing.
+
+    Raises:
+        NotFound: If there is no such group, or no such member.
+        Forbidden: If the caller is not its founder.
+        Conflict: If the member is the founder.
+    """
+    draft = SetRole(
+        actor=principal,
+        at_ms=context.clock.wall_ms(),
+        group_id=group_id,
+        user_id=user_id,
+        admin=body.role == "admin",
+    )
+    with suppress(RoleSettled):
+        await context.append(draft)
+    return RoleSet(group_id=group_id, user_id=user_id, role=body.role)
+
+
+async def replace_code(
+    context: ServiceContext,
+    principal: Principal,
+    group_id: GroupId,
+    *,
+    single_use: bool = False,
+    days: float | None = None,
+) -> InviteCode:
     """
     Give the group a new invite code.
 
+    Args:
+        context: What use cases work with.
+        principal: Who asks.
+        group_id: The group.
+        single_use: Whether the first who joins by it uses it up.
+        days: How long it is valid, no longer than the server's own limit; None for that.
+
     Raises:
         NotFound: If there is no such group.
-        Forbidden: If the caller did not create it.
+        Forbidden: If the caller is neither its founder nor an administrator of it.
     """
+    life_ms = round(min(context.invite_days, context.invite_days if days is None else days) * _DAY_MS)
     for draw in range(1, _DRAWS + 1):
         code = new_code()
-        expires_ms = _expiry_ms(context, context.clock.wall_ms())
+        expires_ms = context.clock.wall_ms() + life_ms
         try:
-            await context.store.replace_code(principal.key, group_id, invite_code=code, expires_ms=expires_ms)
+            await context.store.replace_code(
+                principal.key, group_id, invite_code=code, expires_ms=expires_ms, once=single_use
+            )
         except Conflict:
             if draw == _DRAWS:
                 raise
             continue
-        return InviteCode(invite_code=code, expires_at=wire.iso(expires_ms))
+        return InviteCode(invite_code=code, expires_at=wire.iso(expires_ms), single_use=single_use)
     raise AssertionError("the last draw returns or raises")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, exists, or_, select
 
 from orbital_relay.core.decide import no_group, not_member
 from orbital_relay.model import Access, GroupId, Head, MembershipAtHead
@@ -44,6 +44,14 @@ def require_member(conn: Connection, user: int, group_id: str) -> int:
     if found is Access.STRANGER:
         raise not_member()
     return group
+
+
+def looks_after(conn: Connection, group: int, user: int) -> bool:
+    """Return whether a user is the founder or an administrator of a group, by row numbers."""
+    m = t.members.c
+    admin = exists().where(m.group == group, m.user == user, m.admin == 1)
+    either = select(t.groups.c.id).where(t.groups.c.id == group, or_(t.groups.c.creator == user, admin))
+    return conn.execute(either).one_or_none() is not None
 
 
 # Made once: when ten thousand clients come back, building a statement costs more than SQLite takes to run it.

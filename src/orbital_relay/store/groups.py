@@ -7,10 +7,10 @@ from sqlalchemy.exc import IntegrityError
 
 from orbital_relay import wire
 from orbital_relay.api.fields import as_sent
-from orbital_relay.api.groups import Group, Groups, Member, Members
+from orbital_relay.api.groups import Group, Groups, Member, Members, Role
 from orbital_relay.errors import Conflict, Forbidden
 from orbital_relay.store import tables as t
-from orbital_relay.store.access import require_member
+from orbital_relay.store.access import looks_after, require_member
 from orbital_relay.store.paging import NAME_FACTOR, first_fitting
 
 
@@ -31,6 +31,10 @@ def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: i
             t.members.c.encrypted_group_key,
             count.label("member_count"),
             case((t.groups.c.invite_expires_ms > now_ms, t.groups.c.invite_code), else_=None).label("invite_code"),
+            t.groups.c.invite_expires_ms,
+            t.groups.c.invite_once,
+            t.groups.c.creator,
+            t.members.c.admin,
             t.members.c.joined_ms,
             t.groups.c.last_seq,
         )
@@ -46,6 +50,9 @@ def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: i
                 encrypted_group_key=row.encrypted_group_key,
                 member_count=row.member_count,
                 invite_code=row.invite_code,
+                invite_expires_at=None if row.invite_code is None else wire.iso(row.invite_expires_ms),
+                invite_single_use=row.invite_code is not None and row.invite_once == 1,
+                role=role_of(creator=row.creator == user, admin=row.admin == 1),
                 joined_at=wire.iso(row.joined_ms),
                 last_seq=row.last_seq,
             )
@@ -58,6 +65,7 @@ def groups_of(conn: Connection, user: int, *, now_ms: int, limit: int, offset: i
 def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: int = 0) -> Members:
     """Answer `GET /api/groups/{group_id}/members`, in the order of joining."""
     group = require_member(conn, user, group_id)
+    creator = conn.execute(select(t.groups.c.creator).where(t.groups.c.id == group)).scalar_one()
     length = func.length(t.users.c.username) * NAME_FACTOR + func.length(t.users.c.public_key)
     joined = t.users.join(t.members, t.members.c.user == t.users.c.id)
     keys = (
@@ -68,7 +76,14 @@ def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
     )
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     rows = conn.execute(
-        select(t.users.c.user_id, t.users.c.username, t.users.c.public_key, t.members.c.joined_ms)
+        select(
+            t.users.c.id,
+            t.users.c.user_id,
+            t.users.c.username,
+            t.users.c.public_key,
+            t.members.c.joined_ms,
+            t.members.c.admin,
+        )
         .select_from(joined)
         .where(t.members.c.group == group, t.users.c.id.in_(numbers))
         .order_by(t.members.c.joined_seq)
@@ -80,6 +95,7 @@ def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
                 username=row.username,
                 public_key=as_sent(row.public_key.encode()),
                 joined_at=wire.iso(row.joined_ms),
+                role=role_of(creator=row.id == creator, admin=row.admin == 1),
             )
             for row in rows
         ],
@@ -87,25 +103,35 @@ def members(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
     )
 
 
-def replace_code(conn: Connection, user: int, group_id: str, *, invite_code: str, expires_ms: int) -> None:
+def role_of(*, creator: bool, admin: bool) -> Role:
+    """Return a member's role."""
+    if creator:
+        return "founder"
+    return "admin" if admin else "member"
+
+
+def replace_code(
+    conn: Connection, user: int, group_id: str, *, invite_code: str, expires_ms: int, once: bool = False
+) -> None:
     """
     Give a group a new invite code.
 
     Raises:
         NotFound: If there is no such group.
-        Forbidden: If the user did not create it.
+        Forbidden: If the user is neither its founder nor an administrator of it.
         Conflict: If another group has that code.
     """
     group = require_member(conn, user, group_id)
-    creator = conn.execute(select(t.groups.c.creator).where(t.groups.c.id == group)).scalar_one()
-    if creator != user:
-        raise Forbidden("Only the creator of the group makes invite codes.")
+    if not looks_after(conn, group, user):
+        raise Forbidden("Only the founder and the administrators of the group make invite codes.")
     taken = exists().where(t.groups.c.invite_code == invite_code)
     if conn.execute(select(taken)).scalar_one():
         raise Conflict("The invite code that was drawn is in use. Try again.")
     try:
         conn.execute(
-            update(t.groups).where(t.groups.c.id == group).values(invite_code=invite_code, invite_expires_ms=expires_ms)
+            update(t.groups)
+            .where(t.groups.c.id == group)
+            .values(invite_code=invite_code, invite_expires_ms=expires_ms, invite_once=int(once))
         )
     except IntegrityError as exc:
         # Two servers at once: the other one's code was first.

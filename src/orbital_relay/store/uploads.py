@@ -21,7 +21,7 @@ from orbital_relay.errors import (
 )
 from orbital_relay.model import Chunk, ChunkPlace, MediaLimits, MediaState, Upload
 from orbital_relay.store import tables as t
-from orbital_relay.store.access import require_member
+from orbital_relay.store.access import looks_after, require_member
 from orbital_relay.store.append.rows import load_group
 from orbital_relay.store.media import ABANDONED, COUNTED, EXPIRED, UPLOADING, find_medium, taken
 from orbital_relay.store.threads import require_thread, thread_group
@@ -325,7 +325,6 @@ def abort_upload(conn: Connection, user: int, media_id: str) -> bool:
     """Abort an incomplete upload."""
     row = find_medium(conn, media_id)
     require_member(conn, user, row.group_id)
-    creator = conn.execute(select(t.groups.c.creator).where(t.groups.c.id == row.group)).scalar_one()
-    if user not in {row.uploader, creator}:
+    if user != row.uploader and not looks_after(conn, row.group, user):
         raise may_not_delete()
     return release(conn, t.media.c.id == row.id) == 1

@@ -94,6 +94,19 @@ class MemberLeft(msgspec.Struct, frozen=True):
     reason: str
 
 
+class RoleChanged(msgspec.Struct, frozen=True):
+    """The founder `by` made a member an `admin` of the group, or a plain `member` again."""
+
+    kind: ClassVar = "role_changed"
+
+    group_id: str
+    user_id: str
+    username: str
+    role: str
+    by: str
+    changed_at: str
+
+
 class IdentityChanged(msgspec.Struct, frozen=True):
     """A member's device was `added` or `removed`, or has another `identity` key now; this is the server's word only."""
 
@@ -139,6 +152,7 @@ EventData = (
     | IdentityChanged
     | NewKeys
     | NewRecord
+    | RoleChanged
 )
 
 EVENTS: Final[dict[str, type[EventData]]] = {cls.kind: cls for cls in get_args(EventData)}

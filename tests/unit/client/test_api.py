@@ -150,6 +150,17 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         {"invite_code": "ABCD1234", "expires_at": ""},
         responses.InviteCode(invite_code="ABCD1234", expires_at=""),
     ),
+    (
+        lambda a: a.new_invite_code("g", single_use=True, hours=5),
+        *("POST", "/api/groups/g/invite-codes?single_use=true&hours=5", None),
+        *({"invite_code": "A", "expires_at": ""}, responses.InviteCode(invite_code="A", expires_at="")),
+    ),
+    (
+        lambda a: a.set_role("g", "u/1", "admin"),
+        *("PUT", "/api/groups/g/members/u%2F1/role", {"role": "admin"}),
+        {"group_id": "g", "user_id": "u/1", "role": "admin"},
+        responses.RoleSet(group_id="g", user_id="u/1", role="admin"),
+    ),
     (lambda a: a.presence("g"), "GET", "/api/groups/g/presence", None, {"online": []}, []),
     (
         lambda a: a.post_message("g", "AA==", timestamp=5),

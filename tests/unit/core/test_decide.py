@@ -16,13 +16,14 @@ from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
 from orbital_relay.core.decide import (
     Announcing,
+    Appointing,
     Creation,
     Effect,
     Facts,
     Joining,
-    Leaver,
     Leaving,
     MediumFacts,
+    Named,
     decide,
     no_code,
     no_group,
@@ -45,6 +46,7 @@ from orbital_relay.model import (
     PostReply,
     PostThread,
     Principal,
+    SetRole,
 )
 
 ANN = Principal(1, "ann-id", "ann", 4e9)
@@ -90,6 +92,11 @@ MEDIUM = MediumFacts(
     expires_ms=0,
 )
 MEMBER = Facts("g", creator=ANN.key, member=True)
+
+
+def appoint(actor: Principal, user_id: str, *, admin: bool = True) -> SetRole:
+    """Return the draft by which a user sets the role of another."""
+    return SetRole(actor=actor, at_ms=AT_MS, group_id="g", user_id=user_id, admin=admin)
 
 
 def leave(actor: Principal, user_id: str) -> LeaveGroup:
@@ -181,7 +188,8 @@ def test_create():
     effect = effect_of(GROUP, facts(Creation(code_taken=False), member=False))
 
     assert effect.data == wire.MemberJoined("g", ANN.user_id, "ann", AT)
-    assert effect.receipt == GroupCreated(group_id="g", invite_code="CODE", created_at=AT)
+    until = wire.iso(AT_MS + 1)
+    assert effect.receipt == GroupCreated(group_id="g", invite_code="CODE", created_at=AT, invite_expires_at=until)
     assert effect.creator is None
 
 
@@ -207,12 +215,33 @@ def test_join(count: int, creator: int | None):
 )
 def test_leave(actor: Principal, user_id: str, leaver: Principal, reason: str, creator: int | None):
     """[DCD4] Members leave, creators remove members; the longest-standing member succeeds a creator who leaves."""
-    known = facts(Leaving(Leaver(leaver.key, leaver.user_id, leaver.username), heir=9))
+    known = facts(Leaving(Named(leaver.key, leaver.user_id, leaver.username), heir=9))
 
     effect = effect_of(leave(actor, user_id), known)
 
     assert effect.data == wire.MemberLeft("g", leaver.user_id, leaver.username, AT, reason)
     assert (effect.receipt, effect.creator) == (None, creator)
+
+
+def test_an_administrator_removes_a_member():
+    """[ROLE2] An administrator removes a plain member."""
+    known = facts(Leaving(Named(7, "x", "xenia"), heir=9, by_admin=True))
+
+    effect = effect_of(leave(BOB, "x"), known)
+
+    assert effect.data == wire.MemberLeft("g", "x", "xenia", AT, "removed")
+    assert effect.creator is None
+
+
+@pytest.mark.parametrize(("admin", "role"), [(True, "admin"), (False, "member")])
+def test_set_role(admin: bool, role: str):
+    """[ROLE1] The founder makes a member an administrator, or a plain member again."""
+    known = facts(Appointing(Named(BOB.key, BOB.user_id, BOB.username, admin=not admin)))
+
+    effect = effect_of(appoint(ANN, BOB.user_id, admin=admin), known)
+
+    assert effect.data == wire.RoleChanged("g", BOB.user_id, BOB.username, role, ANN.user_id, AT)
+    assert (effect.receipt, effect.creator) == (None, None)
 
 
 def test_finish():
@@ -237,7 +266,9 @@ def test_expire(actor: Principal, early: bool, expires_ms: int):
 
 
 NOT_MEMBER = "You are not a member of this group."
-NOT_YOURS = "Only the member who uploaded a medium, and the creator of the group, delete it."
+NOT_ADMIN = "Only the founder and the administrators of the group remove others."
+NOT_FOUNDER = "Only the founder of the group removes administrators, and nobody removes the founder."
+NOT_YOURS = "Only the member who uploaded a medium, and the group's founder and administrators, delete it."
 EARLY = ExpireMedia(actor=ANN, at_ms=AT_MS, media_id="x", early=True)
 DUE = ExpireMedia(actor=ANN, at_ms=AT_MS, media_id="x")
 STORED = MediaState.COMPLETE
@@ -260,7 +291,13 @@ REFUSED = [
     ),
     (JOIN, facts(Joining("EE", 2)), "ALREADY_MEMBER", "You are in this group already.", {"group_id": "g"}),
     (leave(BOB, "x"), facts(Leaving(None, None), member=False), "FORBIDDEN", NOT_MEMBER, {}),
-    (leave(BOB, "x"), facts(Leaving(None, None)), "FORBIDDEN", "Only the creator of the group removes others.", {}),
+    (
+        leave(BOB, "x"),
+        facts(Leaving(None, None)),
+        "FORBIDDEN",
+        "Only the founder and the administrators of the group remove others.",
+        {},
+    ),
     (leave(ANN, "x"), facts(Leaving(None, None)), "NOT_FOUND", "There is no such member in this group.", {}),
     (FINISH, medium(member=False), "FORBIDDEN", NOT_MEMBER, {}),
     (CHANGE, facts(Announcing(pending=False)), "CONFLICT", "This change of a device was announced already.", {}),

@@ -125,7 +125,10 @@ class _Codes:
     def __init__(self, *, in_use: int) -> None:
         self.in_use, self.tried = in_use, []
 
-    async def replace_code(self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int) -> None:
+    async def replace_code(
+        self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int, once: bool
+    ) -> None:
+        assert not once
         self.tried.append((user, group_id, invite_code, expires_ms))
         if len(self.tried) <= self.in_use:
             raise Conflict("in use")

@@ -94,6 +94,11 @@ DATA: list[tuple[Any, str, dict[str, Any]]] = [
         "new_record",
         {"record_id": "c", "group_id": GROUP, "author_id": "u", "record": "II", "created_at": AT},
     ),
+    (
+        wire.RoleChanged(GROUP, "u", "ann", "admin", "v", AT),
+        "role_changed",
+        {"group_id": GROUP, "user_id": "u", "username": "ann", "role": "admin", "by": "v", "changed_at": AT},
+    ),
 ]
 """Every event with its `type` and its `data` as the protocol writes them."""
 

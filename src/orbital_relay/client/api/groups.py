@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Literal
 
 from orbital_relay.client import responses
 from orbital_relay.client.api.bodies import key_or_new, segment
@@ -72,13 +73,28 @@ class GroupRequests(Http):
             for member in page.members:
                 yield member
 
+    async def set_role(self, group_id: str, user_id: str, role: Literal["admin", "member"]) -> responses.RoleSet:
+        """Make a member an administrator of the group, or a plain member again, as its founder."""
+        path = f"/api/groups/{segment(group_id)}/members/{segment(user_id)}/role"
+        return await self._call("PUT", path, responses.RoleSet, body={"role": role})
+
     async def remove_member(self, group_id: str, user_id: str) -> None:
-        """Remove a member, as the group's creator; or leave, as that member."""
+        """Remove a member, as the group's founder or an administrator of it; or leave, as that member."""
         await self._act("DELETE", f"/api/groups/{segment(group_id)}/members/{segment(user_id)}")
 
-    async def new_invite_code(self, group_id: str) -> responses.InviteCode:
-        """Replace the group's invite code, as its creator."""
-        return await self._call("POST", f"/api/groups/{segment(group_id)}/invite-codes", responses.InviteCode)
+    async def new_invite_code(
+        self, group_id: str, *, single_use: bool = False, hours: int | None = None
+    ) -> responses.InviteCode:
+        """
+        Replace the group's invite code, as its founder or an administrator of it.
+
+        Args:
+            group_id: The group.
+            single_use: Whether the first who joins by the code uses it up.
+            hours: How long it is valid; None for as long as the server allows.
+        """
+        path, query = f"/api/groups/{segment(group_id)}/invite-codes", {"single_use": "true" if single_use else None}
+        return await self._call("POST", path, responses.InviteCode, query={**query, "hours": hours})
 
     async def quota(self, group_id: str) -> responses.Quota:
         """Read how much of its room for media a group uses."""

@@ -23,6 +23,7 @@ from orbital_relay.client.events import (
     NewRecord,
     NewReply,
     NewThread,
+    RoleChanged,
     UnknownEvent,
 )
 from orbital_relay.core.chain import HASH_LENGTH, digest
@@ -137,6 +138,7 @@ _CLASSES: Final[dict[str, tuple[type[Any], msgspec.json.Decoder[Any]]]] = {
     wire.IdentityChanged.kind: (IdentityChanged, msgspec.json.Decoder(wire.IdentityChanged)),
     wire.NewKeys.kind: (NewKeys, msgspec.json.Decoder(wire.NewKeys)),
     wire.NewRecord.kind: (NewRecord, msgspec.json.Decoder(wire.NewRecord)),
+    wire.RoleChanged.kind: (RoleChanged, msgspec.json.Decoder(wire.RoleChanged)),
 }
 
 

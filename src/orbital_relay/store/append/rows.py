@@ -10,13 +10,14 @@ from orbital_relay import wire
 from orbital_relay.core.decide import (
     About,
     Announcing,
+    Appointing,
     Creation,
     Effect,
     Facts,
     Joining,
-    Leaver,
     Leaving,
     MediumFacts,
+    Named,
     names_of,
     no_code,
     no_media,
@@ -36,6 +37,7 @@ from orbital_relay.model import (
     PostRecord,
     PostReply,
     PostThread,
+    SetRole,
 )
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import GroupRow
@@ -87,7 +89,9 @@ def group_id_of(conn: Connection, draft: AnyDraft) -> str:
             if found is None:
                 raise no_media()
             return str(found)
-        case PostMessage() | PostThread() | CreateGroup() | LeaveGroup() | PostKeys() | PostRecord() | AnnounceDevice():
+        case PostMessage() | PostThread() | CreateGroup() | LeaveGroup() | SetRole():
+            return draft.group_id
+        case PostKeys() | PostRecord() | AnnounceDevice():
             return draft.group_id
         case _:
             assert_never(draft)
@@ -134,34 +138,54 @@ def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: boo
             about = Joining(str(name), int(count))
         case LeaveGroup():
             about = _leaving(conn, draft, group)
+        case SetRole():
+            about = Appointing(_named(conn, draft, group))
         case FinishMedia() | ExpireMedia():
-            about = _medium(conn, draft.media_id)
+            about = _medium(conn, draft.media_id, admin=_by_admin(conn, draft, group))
         case _:
             assert_never(draft)
     return Facts(group.group_id, group.creator, member, group.epoch_seq, about)
 
 
-def _leaving(conn: Connection, draft: LeaveGroup, group: GroupRow) -> Leaving:
-    row = None
+def is_admin(conn: Connection, group: int, user: int) -> bool:
+    """Return whether a user is an administrator of a group, by row numbers; its founder need not be."""
+    m = t.members.c
+    return conn.execute(select(m.user).where(m.group == group, m.user == user, m.admin == 1)).one_or_none() is not None
+
+
+def _by_admin(conn: Connection, draft: FinishMedia | ExpireMedia, group: GroupRow) -> bool:
+    """Return whether an administrator deletes a medium: nothing else of media depends on it."""
+    return isinstance(draft, ExpireMedia) and draft.early and is_admin(conn, group.id, draft.actor.key)
+
+
+def _named(conn: Connection, draft: LeaveGroup | SetRole, group: GroupRow) -> Named | None:
+    """Return the member whom a draft names."""
     # The id stood in an address. PostgreSQL takes no U+0000, and no user has one.
-    if "\0" not in draft.user_id:
-        row = conn.execute(
-            select(t.users.c.id, t.users.c.user_id, t.users.c.username)
-            .join(t.members, t.members.c.user == t.users.c.id)
-            .where(t.members.c.group == group.id, t.users.c.user_id.in_(sorted(names_of(draft))))
-            # An id of an outside identity provider is compared as it is first.
-            .order_by(t.users.c.user_id != draft.user_id)
-            .limit(1)
-        ).one_or_none()
-    if row is None:
-        return Leaving(None, None)
+    if "\0" in draft.user_id:
+        return None
+    row = conn.execute(
+        select(t.users.c.id, t.users.c.user_id, t.users.c.username, t.members.c.admin)
+        .join(t.members, t.members.c.user == t.users.c.id)
+        .where(t.members.c.group == group.id, t.users.c.user_id.in_(sorted(names_of(draft))))
+        # An id of an outside identity provider is compared as it is first.
+        .order_by(t.users.c.user_id != draft.user_id)
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else Named(int(row.id), str(row.user_id), str(row.username), row.admin == 1)
+
+
+def _leaving(conn: Connection, draft: LeaveGroup, group: GroupRow) -> Leaving:
+    by_admin = is_admin(conn, group.id, draft.actor.key)
+    leaver = _named(conn, draft, group)
+    if leaver is None:
+        return Leaving(None, None, by_admin)
     heir = conn.execute(
         select(t.members.c.user)
-        .where(t.members.c.group == group.id, t.members.c.user != row.id)
-        .order_by(t.members.c.joined_seq)
+        .where(t.members.c.group == group.id, t.members.c.user != leaver.key)
+        .order_by(t.members.c.admin.desc(), t.members.c.joined_seq)
         .limit(1)
     ).scalar()
-    return Leaving(Leaver(int(row.id), str(row.user_id), str(row.username)), heir)
+    return Leaving(leaver, heir, by_admin)
 
 
 def _medium_row(conn: Connection, media_id: str) -> Row[Any]:
@@ -177,7 +201,7 @@ def _medium_row(conn: Connection, media_id: str) -> Row[Any]:
     return row
 
 
-def _medium(conn: Connection, media_id: str) -> MediumFacts:
+def _medium(conn: Connection, media_id: str, *, admin: bool) -> MediumFacts:
     row = _medium_row(conn, media_id)
     return MediumFacts(
         thread_id=row.thread_id,
@@ -188,6 +212,7 @@ def _medium(conn: Connection, media_id: str) -> MediumFacts:
         received_bytes=int(row.received_bytes),
         encrypted_metadata=row.encrypted_metadata,
         expires_ms=row.expires_ms or 0,
+        by_admin=admin,
     )
 
 
@@ -218,8 +243,13 @@ def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *,
             _add_member(conn, group, draft.actor.key, draft.encrypted_group_key, at_ms=draft.at_ms, seq=seq)
         case JoinGroup():
             _add_member(conn, group, draft.actor.key, draft.encrypted_group_key, at_ms=draft.at_ms, seq=seq)
+            # A code for one person is used up.
+            once = update(t.groups).where(t.groups.c.id == group.id, t.groups.c.invite_once == 1)
+            conn.execute(once.values(invite_expires_ms=0))
         case LeaveGroup():
             _remove_member(conn, group, effect)
+        case SetRole():
+            _set_role(conn, draft, group, effect)
         case FinishMedia():
             _finish(conn, draft, seq=seq)
         case ExpireMedia():
@@ -326,6 +356,14 @@ def _remove_member(conn: Connection, group: GroupRow, effect: Effect) -> None:
         .where(t.media.c.group == group.id, t.media.c.uploader == user, t.media.c.state == MediaState.UPLOADING.value)
         .values(state=MediaState.ABANDONED.value, reserved_bytes=0)
     )
+
+
+def _set_role(conn: Connection, draft: SetRole, group: GroupRow, effect: Effect) -> None:
+    if not isinstance(effect.data, wire.RoleChanged):
+        raise AssertionError("a draft to set a role that was not refused changes it")  # noqa: TRY004 - a bug of ours
+    user = conn.execute(select(t.users.c.id).where(t.users.c.user_id == effect.data.user_id)).scalar_one()
+    which = t.members.c.group == group.id, t.members.c.user == user
+    conn.execute(update(t.members).where(*which).values(admin=int(draft.admin)))
 
 
 def _finish(conn: Connection, draft: FinishMedia, *, seq: int) -> None:

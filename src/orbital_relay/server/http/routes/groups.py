@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final, Literal
 
-from orbital_relay.api.groups import GroupBody, GroupCreated, GroupJoined, Groups, InviteCode, JoinBody, Members
+import msgspec
+
+from orbital_relay.api.groups import (
+    GroupBody,
+    GroupCreated,
+    GroupJoined,
+    Groups,
+    InviteCode,
+    JoinBody,
+    Members,
+    RoleBody,
+    RoleSet,
+)
 from orbital_relay.errors import AlreadyMember, Conflict, Forbidden, NotFound, QuotaExceeded
 from orbital_relay.model import GroupId, UserId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
@@ -94,13 +106,32 @@ async def list_members(call: Call, query: PageQuery) -> Reply:
 )
 async def remove_member(call: Call) -> Reply:
     """
-    Leave a group, or, as its creator, remove somebody.
+    Leave a group, or, as its founder or an administrator of it, remove somebody.
+
+    Only the founder removes administrators. When the founder leaves, the administrator who joined first becomes the
+    founder, or, where there is none, the member who did.
 
     Emits `member_left`, the last event of the group that this user's connections get.
     """
     group_id = call.uuid("group_id", GroupId)
     await groups.remove(call.server.services, call.principal, group_id, UserId(call.text("user_id")))
     return Reply(204)
+
+
+class InviteCodeQuery(msgspec.Struct):
+    """What kind of code; parameters of the address, since published clients send no body here."""
+
+    single_use: Annotated[
+        Literal["true", "false"], msgspec.Meta(description="Whether the first who joins by the code uses it up.")
+    ] = "false"
+    hours: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=8760,
+            description="How long it is valid, no longer than `ORBITAL_INVITE_DAYS`; 0: as long as that.",
+        ),
+    ] = 0
 
 
 @endpoint(
@@ -110,10 +141,38 @@ async def remove_member(call: Call) -> Reply:
     answers=[Answer(201, "The new code; the old one is no longer valid.", InviteCode)],
     errors=[Forbidden, NotFound],
 )
-async def make_invite_code(call: Call) -> Reply:
-    """Replace a group's invite code; for its creator."""
+async def make_invite_code(call: Call, query: InviteCodeQuery) -> Reply:
+    """Replace a group's invite code; for its founder and its administrators."""
     group_id = call.uuid("group_id", GroupId)
-    return Reply.json(await groups.replace_code(call.server.services, call.principal, group_id), status=201)
+    code = await groups.replace_code(
+        call.server.services,
+        call.principal,
+        group_id,
+        single_use=query.single_use == "true",
+        days=query.hours / 24 or None,
+    )
+    return Reply.json(code, status=201)
 
 
-ENDPOINTS: Final = (create_group, list_groups, join_group, list_members, remove_member, make_invite_code)
+@endpoint(
+    "PUT",
+    "/api/groups/{group_id}/members/{user_id}/role",
+    tag=_TAG,
+    answers=[Answer(200, "The member has this role.", RoleSet)],
+    errors=[Forbidden, NotFound, Conflict],
+    spans=["user_id"],
+)
+async def set_role(call: Call, body: RoleBody) -> Reply:
+    """
+    Make a member an administrator of the group, or a plain member again; for its founder.
+
+    An administrator replaces the invite code, removes plain members, and deletes media of others. Emits `role_changed`,
+    unless the member has the role already.
+    """
+    group_id = call.uuid("group_id", GroupId)
+    user_id = UserId(call.text("user_id"))
+    return Reply.json(await groups.set_role(call.server.services, call.principal, group_id, user_id, body))
+
+
+# set_role before remove_member: a user id spans slashes, so that path fits both.
+ENDPOINTS: Final = (create_group, list_groups, join_group, list_members, set_role, remove_member, make_invite_code)
