@@ -171,8 +171,10 @@ function itemOf(event, author, status) {
   return { group, seq, hash, type, status, author, device: null, data, parts: [], via: null };
 }
 
+/** @param {{group: string, seq: number}} item @returns {string} Its key in `items` and `unhandled`. */
+export const itemKey = ({ group, seq }) => `${group}/${ordered(seq)}`;
 /** @param {Unit} unit @param {Item} item */
-const putItem = (unit, item) => unit.put('items', `${item.group}/${ordered(item.seq)}`, item);
+const putItem = (unit, item) => unit.put('items', itemKey(item), item);
 
 /** @param {Unit} unit @param {Context} cx @param {LogEvent} event */
 async function takeContent(unit, cx, event) {
@@ -258,7 +260,9 @@ async function accept(unit, cx, event, author, contents, { trial, device, via, r
     if (await unit.get('nonces', key)) return refuse('repeated');
     unit.put('nonces', key, event.seq);
   }
-  putItem(unit, { ...itemOf(event, author, 'read'), device, via, parts: contents.map(({ kind, body, at }) => ({ kind, body, at })) });
+  const item = { ...itemOf(event, author, 'read'), device, via, parts: contents.map(({ kind, body, at }) => ({ kind, body, at })) };
+  putItem(unit, item);
+  if (cx.inbox) unit.put('unhandled', itemKey(item), event.seq);
   for (const { headSeq, headHash } of contents) {
     if (headSeq === undefined || headHash === undefined) continue;
     const fork = await checkHead(unit, group, headSeq, headHash, author);

@@ -9,6 +9,7 @@ export * from './invite.js';
 export * from './media.js';
 export * from './roster.js';
 export * from './safety.js';
+export * from './enrolment.js';
 export * from './hpke-delivery.js';
 export * from './inbound.js';
 export * from './member.js';

@@ -1,266 +1,25 @@
 /** A device as a member of groups: the package's public face. */
-import { copy, random, toHex, uuidBytes } from './bytes.js';
-import { E2eeError } from './errors.js';
-import { nextSecret, writeRecord } from './formats/records.js';
+import { copy, random } from './bytes.js';
+import { Enrolment } from './enrolment.js';
 import { shareHistory } from './history.js';
-import { HPKE_STOCK } from './hpke-delivery.js';
-import { readWaiting, receive } from './inbound.js';
-import { founderHash, writeInvite } from './invite.js';
-import { retryHeld } from './keys.js';
+import { itemKey, receive } from './inbound.js';
 import { flush } from './outbound.js';
 import { dueRequests } from './repair.js';
 import { safetyNumber } from './safety.js';
-// biome-ignore format: a list is read across the line
-import {
-  addRecord, dropChain, enqueue, getSecret, loadGroup, loadMembers, loadOwn, loadRoster, newKey, outbox, ownKey, putAccepted, putSecret, refold, seenKey, warn,
-} from './state.js';
+import { dropChain, enqueue, loadGroup, loadOwn, newKey, outbox, ownKey } from './state.js';
 import { queue } from './stores/memory.js';
-import { transact } from './unit.js';
 
 /** @import { Bytes } from './bytes.js' */
-/** @import { Address } from './formats/envelope.js' */
-/** @import { RecordBody } from './formats/records.js' */
 /** @import { Item } from './inbound.js' */
-/** @import { Invite } from './invite.js' */
-/** @import { Ratchet, Relay, Store } from './ports.js' */
-/** @import { LoggedRecord, Roster } from './roster.js' */
-/** @import { Context, GroupState, LogEvent, Warning } from './state.js' */
-/** @import { Unit } from './unit.js' */
+/** @import { GroupState, LogEvent, Warning } from './state.js' */
 
 /** @typedef {{field: string, kind: number, context?: Uint8Array, body: Uint8Array}} NewPart `context`: 16 random bytes, shared by all parts, if left out. */
-/**
- * Where a device begins that comes into a group whose log it has not read from the start.
- *
- * @typedef {object} Start
- * @property {{seq: number, hash: string}} position The last event before the first that `receive` will get.
- * @property {number} epoch
- * @property {string[]} members
- * @property {LoggedRecord[]} records All of the group, in order.
- */
 
-export class Member {
-  #cx;
+/** A device in its groups. Every event is one transaction: ratchet, item, warning and position together. */
+export class Member extends Enrolment {
   #sending = queue();
   /** @type {Map<string, number>} When each group had caught up. */
   #caughtUp = new Map();
-
-  /**
-   * @param {object} options
-   * @param {Store} options.store
-   * @param {Ratchet} options.ratchet
-   * @param {Relay} options.relay
-   * @param {string} options.user A UUID.
-   * @param {number} options.device 1 to 127.
-   * @param {string} [options.chainName] Each tab has its own: two tabs never share a chain.
-   * @param {() => number} [options.now] Milliseconds since the Unix epoch.
-   */
-  constructor({ store, ratchet, relay, user, device, chainName = 'main', now = Date.now }) {
-    /** @type {Context} */
-    this.#cx = { store, ratchet, relay, me: { user, device }, chainName, now };
-  }
-
-  /** @returns {Address} */
-  get me() {
-    return this.#cx.me;
-  }
-
-  /** @template T @param {(unit: Unit) => Promise<T>} work @param {{durable?: boolean}} [options] @returns {Promise<T>} */
-  #transact(work, options) {
-    return transact(this.#cx.store, work, options);
-  }
-
-  // Keys and identity
-
-  /**
-   * Make one-time keys and offer them in the directory.
-   *
-   * @param {number} [wanted] One-time keys to make; what a `keys_low` says is missing.
-   */
-  async publishKeys(wanted = HPKE_STOCK) {
-    const body = await this.#transact((unit) => this.#cx.ratchet.publish(unit, this.me, this.#cx.now(), wanted), { durable: true });
-    await this.#cx.relay.putKeys(body);
-  }
-
-  /** @returns {Promise<Bytes>} The identity key of this device, 33 bytes. */
-  identity() {
-    return this.#transact(async (unit) => (await this.#cx.ratchet.identity(unit)).publicKey);
-  }
-
-  // Coming into a group
-
-  /**
-   * Found a group that the server has just made.
-   *
-   * @param {string} group
-   * @param {{history?: number}} [options] HISTORY_POLICY.
-   */
-  async found(group, { history = 0 } = {}) {
-    const { me, ratchet } = this.#cx;
-    await this.#transact(async (unit) => {
-      const signer = await ratchet.identity(unit);
-      await this.#begin(unit, group, { secret: random(16), founder: await founderHash(signer.publicKey) }, { inviter: null, number: 0 });
-      await this.#record(unit, group, { kind: 'found', ...me, identity: signer.publicKey, suites: ratchet.suites, history });
-    });
-  }
-
-  /**
-   * Enter a group by an invite, with this person's first device.
-   *
-   * @param {string} group
-   * @param {Invite} invite
-   * @param {{inviter?: string, secretNumber?: number, start?: Start}} [options] `inviter`: the person who gave the invite, if known.
-   */
-  async join(group, invite, { inviter, secretNumber = 0, start } = {}) {
-    await this.#enter(group, invite, inviter ?? null, secretNumber, start);
-    await this.#transact(async (unit) => {
-      const { me, ratchet } = this.#cx;
-      const { publicKey } = await ratchet.identity(unit);
-      await this.#record(unit, group, { kind: 'knock', ...me, identity: publicKey, suites: ratchet.suites, secretNumber }, invite.secret);
-    });
-  }
-
-  /**
-   * Enter a group as a further device of a person; an older device signs the `link`.
-   *
-   * @param {string} group
-   * @param {Invite} invite
-   * @param {{secretNumber?: number, start?: Start}} [options]
-   */
-  enterLinked(group, invite, { secretNumber = 0, start } = {}) {
-    return this.#enter(group, invite, this.me.user, secretNumber, start);
-  }
-
-  /** @param {string} group @param {Invite} invite @param {string | null} inviter @param {number} number @param {Start} [start] */
-  #enter(group, invite, inviter, number, start) {
-    return this.#transact(async (unit) => {
-      await this.#begin(unit, group, invite, { inviter, number });
-      if (!start) return;
-      const { position, epoch, members, records } = start;
-      unit.put('groups', group, { ...(await loadGroup(unit, group)), position, epoch });
-      for (const user of members) unit.put('members', `${group}/${user}`, { since: epoch });
-      for (const record of records) await addRecord(unit, group, record);
-      await refold(unit, group);
-    });
-  }
-
-  /** @param {Unit} unit @param {string} group @param {Invite} invite @param {{inviter: string | null, number: number}} how */
-  async #begin(unit, group, { secret, founder }, { inviter, number }) {
-    uuidBytes(group);
-    if (await unit.get('groups', group)) throw new E2eeError('conflict', `group ${group} is known here already`);
-    /** @type {GroupState} */
-    const state = { position: { seq: 0, hash: '' }, epoch: 0, founder, inviter, stopped: null, removals: [] };
-    unit.put('groups', group, state);
-    putSecret(unit, group, number, secret);
-  }
-
-  /** @param {Unit} unit @param {string} group @param {RecordBody} body @param {Bytes} [secret] Proves a knock. */
-  async #record(unit, group, body, secret) {
-    const record = await writeRecord(group, body, secret ?? (await this.#cx.ratchet.identity(unit)));
-    await enqueue(unit, group, { kind: 'record', id: newKey(), record });
-  }
-
-  /** @param {string} group @returns {Promise<{text: string, secretNumber: number}>} The part of an invite link after the `#`. */
-  invite(group) {
-    return this.#transact(async (unit) => {
-      const [{ founder }, { secretNumber }] = [await loadGroup(unit, group), await loadRoster(unit, group)];
-      const secret = await getSecret(unit, group, secretNumber);
-      if (!secret) throw new E2eeError('not_found', `invite secret ${secretNumber} of ${group} has not reached this device yet`);
-      return { text: writeInvite({ secret, founder }), secretNumber };
-    });
-  }
-
-  // The roster
-
-  /** @param {string} group @param {Address & {identity: Bytes, suites: number}} added A further device of this person. */
-  link(group, { device, identity, suites }) {
-    return this.#transact((unit) =>
-      this.#record(unit, group, { kind: 'link', user: this.me.user, device, identity, suites, byDevice: this.me.device }),
-    );
-  }
-
-  /**
-   * Revoke a device, or every device of a person.
-   *
-   * @param {string} group
-   * @param {string} user
-   * @param {number} [device] 0: all.
-   * @param {{removed?: boolean}} [options] `removed`: the server is asked to remove the person too; a `member_left` that does not come is warned of.
-   */
-  revoke(group, user, device = 0, { removed = false } = {}) {
-    return this.#transact(async (unit) => {
-      await this.#record(unit, group, { kind: 'revoke', user, device, byUser: this.me.user, byDevice: this.me.device });
-      const state = await loadGroup(unit, group);
-      if (removed) unit.put('groups', group, { ...state, removals: [...state.removals, { user, since: this.#cx.now() }] });
-    });
-  }
-
-  /** @param {string} group @param {{history: number, rotationDays: number}} policy */
-  setPolicy(group, { history, rotationDays }) {
-    return this.#transact((unit) => this.#record(unit, group, { kind: 'policy', history, rotationDays, byDevice: this.me.device }));
-  }
-
-  /** @param {string} group Replace the invite secret: invites of before prove nothing any more. The new one travels to every device. */
-  renewSecret(group) {
-    return this.#transact(async (unit) => {
-      const { secretNumber, devices } = await loadRoster(unit, group);
-      const present = await getSecret(unit, group, secretNumber);
-      if (!present) throw new E2eeError('not_found', `invite secret ${secretNumber} of ${group} has not reached this device yet`);
-      const { secret, earlier } = await nextSecret(group, present);
-      putSecret(unit, group, secretNumber + 1, secret);
-      const by = { byUser: this.me.user, byDevice: this.me.device };
-      await this.#record(unit, group, { kind: 'secret', number: secretNumber + 1, ...by, earlier });
-      for (const { user, device, identity } of devices) {
-        if (user === this.me.user && device === this.me.device) continue;
-        const row = { to: { user, device }, identity: toHex(identity), history: [], secret: true, notBefore: 0 };
-        await enqueue(unit, group, { kind: 'deliver', id: newKey(), ...row });
-      }
-    });
-  }
-
-  /** @param {string} group @param {string} user @param {number} device @param {Bytes} identity Accept a held device: this person's own decision. */
-  accept(group, user, device, identity) {
-    return this.#transact(async (unit) => {
-      putAccepted(unit, group, user, device, identity);
-      await refold(unit, group);
-      await retryHeld(unit, this.#cx, group, readWaiting);
-    });
-  }
-
-  /** @param {string} group @returns {Promise<Roster>} */
-  roster(group) {
-    return this.#transact((unit) => loadRoster(unit, group));
-  }
-
-  /** @param {string} group @returns {Promise<string[]>} Members whom nobody of the group has admitted: they are given nothing. */
-  strangers(group) {
-    return this.#transact(async (unit) => {
-      const { devices } = await loadRoster(unit, group);
-      return [...(await loadMembers(unit, group))].filter((user) => !devices.some((one) => one.user === user)).sort();
-    });
-  }
-
-  /**
-   * Compare the server's directory with the roster, and warn of every difference. Devices that were not seen for 90 days are given nothing from now on.
-   *
-   * @param {string} group
-   * @returns {Promise<{strangers: Address[], differing: Address[]}>}
-   */
-  async checkDirectory(group) {
-    const listed = await this.#cx.relay.devices(group);
-    return this.#transact(async (unit) => {
-      const [{ devices }, { position }] = [await loadRoster(unit, group), await loadGroup(unit, group)];
-      /** @type {{strangers: Address[], differing: Address[]}} */
-      const found = { strangers: [], differing: [] };
-      for (const { user, device, identity, seenAt } of listed) {
-        unit.put('identities', seenKey(group, { user, device }), seenAt);
-        const known = devices.find((one) => one.user === user && one.device === device);
-        if (known && toHex(known.identity) === toHex(identity)) continue;
-        found[known ? 'differing' : 'strangers'].push({ user, device });
-        warn(unit, this.#cx, { group, seq: position.seq, code: known ? 'identity_differs' : 'unknown_device', user, device, details: {} });
-      }
-      return found;
-    });
-  }
 
   // Verification
 
@@ -274,47 +33,61 @@ export class Member {
 
   /** @param {string} user Remember that a person's safety number was compared: history that this person shares is read. */
   verify(user) {
-    return this.#transact(async (unit) => unit.put('identities', `verified/${user}`, { at: this.#cx.now() }));
+    return this.transact(async (unit) => unit.put('identities', `verified/${user}`, { at: this.cx.now() }));
   }
 
   // Receiving
 
   /** @param {LogEvent} event The group's next event. @returns {Promise<'processed' | 'seen'>} */
   receive(event) {
-    return receive(this.#cx, event);
+    return receive(this.cx, event);
   }
 
   /** @param {string} group Everything that the log had is processed: what is still unreadable is asked for. */
   caughtUp(group) {
-    if (!this.#caughtUp.has(group)) this.#caughtUp.set(group, this.#cx.now());
+    if (!this.#caughtUp.has(group)) this.#caughtUp.set(group, this.cx.now());
   }
 
   /** @param {string} group Do what is due: requests for missing keys, warnings about what did not come. Call it now and then, and `flush` after it. */
   async tick(group) {
     const since = this.#caughtUp.get(group);
-    if (since !== undefined) await this.#transact((unit) => dueRequests(unit, this.#cx, group, since));
+    if (since !== undefined) await this.transact((unit) => dueRequests(unit, this.cx, group, since));
   }
 
   /** @param {string} group @returns {Promise<Item[]>} In the order of the log. */
   items(group) {
-    return this.#transact(async (unit) => (await unit.list('items', `${group}/`)).map(([, item]) => item));
+    return this.transact(async (unit) => (await unit.list('items', `${group}/`)).map(([, item]) => item));
+  }
+
+  /** @param {string} group @param {number} [limit] @returns {Promise<Item[]>} The oldest items not handled; a member with `inbox` lists them. */
+  unhandled(group, limit = 100) {
+    return this.transact(async (unit) => {
+      const found = [];
+      for (const [key] of await unit.list('unhandled', `${group}/`, limit)) found.push(await unit.get('items', key));
+      return found;
+    });
+  }
+
+  /** @param {Item} item Note that the program has handled it. */
+  handled(item) {
+    return this.transact(async (unit) => unit.delete('unhandled', itemKey(item)));
   }
 
   /** @param {string} group @returns {Promise<Warning[]>} In the order of the log. */
   warnings(group) {
-    return this.#transact(async (unit) => (await unit.list('warnings', `${group}/`)).map(([, warning]) => warning));
+    return this.transact(async (unit) => (await unit.list('warnings', `${group}/`)).map(([, warning]) => warning));
   }
 
   /** @param {string} group @returns {Promise<GroupState>} */
   group(group) {
-    return this.#transact((unit) => loadGroup(unit, group));
+    return this.transact((unit) => loadGroup(unit, group));
   }
 
   /** @param {string} group A person has looked at why sending stopped, and goes on. */
   resume(group) {
-    return this.#transact(async (unit) => {
+    return this.transact(async (unit) => {
       unit.put('groups', group, { ...(await loadGroup(unit, group)), stopped: null });
-      await dropChain(unit, this.#cx, ownKey(this.#cx, group));
+      await dropChain(unit, this.cx, ownKey(this.cx, group));
     });
   }
 
@@ -327,10 +100,11 @@ export class Member {
    * @param {string} type Of the event, `new_reply` for instance.
    * @param {NewPart[]} parts The encrypted fields.
    * @param {Record<string, unknown>} [plain] The other fields.
+   * @param {{answering?: Item}} [options] `answering`: counts as handled in the same transaction, so that it is answered once, also after a crash.
    * @returns {Promise<string>} The idempotency key.
    */
-  draft(group, type, parts, plain = {}) {
-    return this.#transact(
+  draft(group, type, parts, plain = {}, { answering } = {}) {
+    return this.transact(
       async (unit) => {
         await loadGroup(unit, group);
         const [id, shared] = [newKey(), random(16)];
@@ -340,7 +114,8 @@ export class Member {
           body: copy(body),
           nonce: random(16),
         }));
-        await enqueue(unit, group, { kind: 'draft', id, chainName: this.#cx.chainName, type, plain, parts: whole, at: this.#cx.now() });
+        await enqueue(unit, group, { kind: 'draft', id, chainName: this.cx.chainName, type, plain, parts: whole, at: this.cx.now() });
+        if (answering) unit.delete('unhandled', itemKey(answering));
         return id;
       },
       { durable: true },
@@ -349,36 +124,36 @@ export class Member {
 
   /** @param {string} group Send what waits. @returns {Promise<void>} Rejects as `flush` of outbound.js does. */
   flush(group) {
-    return this.#sending(() => flush(this.#cx, group));
+    return this.#sending(() => flush(this.cx, group));
   }
 
   /** @param {string} group @returns {Promise<number>} Drafts that did not come back as events yet. */
   pending(group) {
-    return this.#transact(
+    return this.transact(
       async (unit) => (await unit.list('outbox', outbox.drafts(group))).length + (await unit.list('outbox', outbox.posted(group))).length,
     );
   }
 
   /** @param {string} group Take new keys for what is sent next: a person asked for it, or the page closes. */
   renewKeys(group) {
-    return this.#transact((unit) => dropChain(unit, this.#cx, ownKey(this.#cx, group)));
+    return this.transact((unit) => dropChain(unit, this.cx, ownKey(this.cx, group)));
   }
 
   /** @param {string} group Take over drafts of tabs that are closed. */
   adoptDrafts(group) {
-    return this.#transact(async (unit) => {
+    return this.transact(async (unit) => {
       for (const [key, row] of await unit.list('outbox', outbox.drafts(group))) {
-        if (row.chainName === this.#cx.chainName) continue;
+        if (row.chainName === this.cx.chainName) continue;
         unit.delete('outbox', key);
-        await enqueue(unit, group, { ...row, chainName: this.#cx.chainName });
+        await enqueue(unit, group, { ...row, chainName: this.cx.chainName });
       }
     });
   }
 
   /** @param {string} group @returns {Promise<{state: string, epoch: number, count: number}>} The sender's machine, for showing. */
   sender(group) {
-    return this.#transact(async (unit) => {
-      const { state, epoch, count } = await loadOwn(unit, this.#cx, group);
+    return this.transact(async (unit) => {
+      const { state, epoch, count } = await loadOwn(unit, this.cx, group);
       return { state, epoch, count };
     });
   }
@@ -392,6 +167,6 @@ export class Member {
    * @throws {E2eeError} `stopped` when the policy allows none.
    */
   shareHistory(group, user) {
-    return this.#transact((unit) => shareHistory(unit, this.#cx, group, user));
+    return this.transact((unit) => shareHistory(unit, this.cx, group, user));
   }
 }

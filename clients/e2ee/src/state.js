@@ -11,7 +11,7 @@ import { ordered } from './unit.js';
 /** @import { SenderFacts, SenderState, SenderView } from './sender.js' */
 /** @import { Unit } from './unit.js' */
 
-/** @typedef {{store: Store, ratchet: Ratchet, relay: Relay, me: Address, chainName: string, now: () => number}} Context What the parts of a member share. */
+/** @typedef {{store: Store, ratchet: Ratchet, relay: Relay, me: Address, chainName: string, inbox: boolean, now: () => number}} Context What the parts of a member share. */
 
 /**
  * An event of a group's log, as the transport delivers it.

@@ -1,0 +1,255 @@
+/** End-to-end encryption on top of `@orbital-relay/client`: a device, and its groups as streams of plaintext. */
+import { utf8, uuidBytes } from './bytes.js';
+import { E2eeError, isCode } from './errors.js';
+import { KINDS } from './formats/content.js';
+import { HPKE_STOCK, LAST_RESORT_MS } from './hpke-delivery.js';
+import { readInvite } from './invite.js';
+import { Member } from './member.js';
+import { hpkeRatchet } from './ratchet.js';
+import { logEvent, sdkRelay } from './sdk-relay.js';
+
+/** @import { Item } from './inbound.js' */
+/** @import { NewPart } from './member.js' */
+/** @import { Ratchet, Store } from './ports.js' */
+/** @import { Sdk } from './sdk-relay.js' */
+
+export { sdkRelay } from './sdk-relay.js';
+
+/** How often requests for missing keys and posts that failed are looked at, in milliseconds. */
+export const TICK_MS = 1000;
+
+/** @param {Item} item @returns {string} What a message or reply says, or the title of a thread; empty when it is not readable. */
+export const textOf = ({ parts: [first] }) => (first ? new TextDecoder().decode(first.body) : '');
+
+/**
+ * One device of the user of an SDK client, with its store.
+ *
+ * It offers its keys in the directory when it is opened, and refills them when the server reports that they run low.
+ */
+export class CipherClient {
+  #orbital;
+  #off = () => {};
+  /** @type {Set<GroupCipher>} */
+  #groups = new Set();
+
+  /** @internal @param {Sdk} orbital @param {Member} device */
+  constructor(orbital, device) {
+    this.#orbital = orbital;
+    /** The device itself: rosters, safety numbers, history and revocations are there. */
+    this.device = device;
+  }
+
+  /**
+   * Be a device.
+   *
+   * @param {Sdk} orbital An `OrbitalClient` with a token, made with `verify: true`; it stays yours to close.
+   * @param {object} options
+   * @param {Store} options.store The device's own; no other device uses it.
+   * @param {string} options.user The UUID of the token's user, as `login()` and `signup()` return it.
+   * @param {number} [options.device] 1 to 127, 1 when left out; each device of a user has its own.
+   * @param {Ratchet} [options.ratchet] HPKE and this package's own chains when left out.
+   * @param {string} [options.chainName] Each tab that shares a store has its own.
+   * @returns {Promise<CipherClient>}
+   * @throws What the SDK throws when the keys cannot be published.
+   */
+  static async open(orbital, { store, user, device: number = 1, ratchet = hpkeRatchet(store), chainName = 'main' }) {
+    const relay = sdkRelay(orbital, () => device);
+    /** @type {Member} */
+    const device = new Member({ store, ratchet, relay, user, device: number, chainName, inbox: true });
+    const client = new CipherClient(orbital, device);
+    client.#off = orbital.on('keys_low', ({ device_id, hpke_pre_keys }) => {
+      // What it rejects with is reported by the SDK, as of any handler.
+      if (device_id === number) return device.publishKeys(Math.max(0, HPKE_STOCK - hpke_pre_keys));
+    });
+    const published = await device.publishedAt();
+    if (published === null || Date.now() - published >= LAST_RESORT_MS) await device.publishKeys(published === null ? HPKE_STOCK : 0);
+    return client;
+  }
+
+  /** Make this device the founder of a group that its user has just made on the server. @param {string} groupId @returns {Promise<void>} */
+  found(groupId) {
+    return this.device.found(groupId);
+  }
+
+  /**
+   * Open a group as a stream of plaintext. A device that is not in it yet enters it.
+   *
+   * @param {string} groupId The user is a member of it on the server.
+   * @param {{invite?: string, secretNumber?: number}} [options] `invite`: the part of an invite link after the `#`; needed the first time, unless
+   *   this device founded the group. `secretNumber`: what the link says of its secret.
+   * @returns {Promise<GroupCipher>}
+   * @throws {E2eeError} `not_found` when the group is unknown here and no invite was given, `malformed` when the invite is not 43 letters.
+   */
+  async group(groupId, { invite, secretNumber = 0 } = {}) {
+    try {
+      await this.device.group(groupId);
+    } catch (error) {
+      if (!isCode(error, 'not_found') || invite === undefined) throw error;
+      const read = readInvite(invite);
+      if (!read) throw new E2eeError('malformed', 'the invite is not the 43 letters that stand behind the # of a link');
+      await this.device.join(groupId, read, { secretNumber });
+    }
+    const group = new GroupCipher(this.#orbital, this.device, groupId);
+    this.#groups.add(group);
+    return group;
+  }
+
+  /** Close the groups; drafts and positions stay in the store. @returns {Promise<void>} When nothing of them runs any more. */
+  async close() {
+    this.#off();
+    await Promise.all([...this.#groups].map((group) => group.close()));
+  }
+}
+
+/**
+ * A group whose content is encrypted end to end.
+ *
+ * Messages arrive decrypted, in the order in which they could be read; each once, also over restarts. What is sent is kept in the store until the
+ * server has it. What cannot be read yet is asked for.
+ */
+export class GroupCipher {
+  #device;
+  /** @type {ReturnType<Sdk['subscribe']> | undefined} */
+  #subscription;
+  #closed = false;
+  /** @type {unknown} Why reading or sending ended. */
+  #error;
+  #ended = false;
+  /** Wakes the caller that waits for news. */
+  #wake = () => {};
+  #rest = () => {};
+  #running;
+
+  /** @internal @param {Sdk} orbital @param {Member} device @param {string} groupId */
+  constructor(orbital, device, groupId) {
+    this.#device = device;
+    this.groupId = groupId;
+    this.#running = Promise.all([this.#run(() => this.#read(orbital)), this.#run(() => this.#tend())]);
+  }
+
+  /**
+   * Send a message; it is kept, and sent later, when the server cannot be reached.
+   *
+   * @param {string} text
+   * @param {{answering?: Item}} [options] `answering`: a message that this answers counts as handled with it, so that it is answered once.
+   * @returns {Promise<string>} Its idempotency key.
+   * @throws {E2eeError} `stopped` when sending waits for a person's decision; the SDK's error when the server refuses it.
+   */
+  send(text, options) {
+    return this.#post('new_message', [{ field: 'encrypted_envelope', kind: KINDS.message, body: utf8(text) }], options, {
+      timestamp: Date.now(),
+    });
+  }
+
+  /** Open a thread; the same promises as `send`. @param {string} title @param {string} body @returns {Promise<string>} */
+  openThread(title, body) {
+    return this.#post('new_thread', [
+      { field: 'encrypted_title', kind: KINDS.title, body: utf8(title) },
+      { field: 'encrypted_body', kind: KINDS.body, body: utf8(body) },
+    ]);
+  }
+
+  /** Reply in a thread; the same promises as `send`. @param {string} threadId @param {string} text @param {{answering?: Item}} [options] @returns {Promise<string>} */
+  reply(threadId, text, options) {
+    const part = { field: 'encrypted_body', kind: KINDS.reply, context: uuidBytes(threadId), body: utf8(text) };
+    return this.#post('new_reply', [part], options, { thread_id: threadId });
+  }
+
+  /**
+   * Iterate over what others sent, decrypted; an item counts as handled when the next one is asked for. It ends when the group is closed.
+   *
+   * @returns {AsyncGenerator<Item, void, undefined>}
+   * @throws What ended the reading.
+   */
+  async *messages() {
+    for (;;) {
+      const news = new Promise((resolve) => (this.#wake = () => resolve(undefined)));
+      for (const item of await this.#device.unhandled(this.groupId)) {
+        if (this.#closed) return;
+        yield item;
+        await this.#device.handled(item);
+      }
+      if (this.#error) throw this.#error;
+      if (this.#ended) return;
+      if (!(await this.#device.unhandled(this.groupId, 1)).length) await news;
+    }
+  }
+
+  /** Stop reading and sending; drafts and the position stay in the store. @returns {Promise<void>} */
+  async close() {
+    this.#closed = true;
+    this.#subscription?.close();
+    this.#rest();
+    await this.#running;
+  }
+
+  /** @param {() => Promise<void>} work */
+  async #run(work) {
+    try {
+      await work();
+    } catch (error) {
+      this.#error ??= error;
+    }
+    this.#ended = true;
+    this.#wake();
+  }
+
+  /** Process the log, from where the store stands. @param {Sdk} orbital */
+  async #read(orbital) {
+    const { position } = await this.#device.group(this.groupId);
+    if (this.#closed) return;
+    this.#subscription = orbital.subscribe(this.groupId, { since: position.seq ? position : 0, store: null });
+    for await (const item of this.#subscription) {
+      if (item.type === 'caught_up') this.#device.caughtUp(this.groupId);
+      else if (item.type === 'reset')
+        throw new E2eeError(
+          'out_of_order',
+          `the events of ${this.groupId} after ${item.data.last} are no longer kept: enter the group again with a new store, as a linked device`,
+          { expected: item.data.last + 1 },
+        );
+      else await this.#device.receive(logEvent(item));
+      this.#wake();
+    }
+  }
+
+  /** Send what waits, ask for missing keys, and try again what failed. */
+  async #tend() {
+    while (!this.#closed && !this.#error) {
+      await this.#device.tick(this.groupId);
+      try {
+        await this.#device.flush(this.groupId);
+      } catch (error) {
+        // A person decides; or the log has not reached the epoch that the server names.
+        if (!isLater(error) && !isCode(error, 'stopped') && !isCode(error, 'epoch_changed')) throw error;
+      }
+      this.#wake();
+      if (this.#closed) return;
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, TICK_MS);
+        this.#rest = () => {
+          clearTimeout(timer);
+          resolve(undefined);
+        };
+      });
+    }
+  }
+
+  /**
+   * @param {string} type
+   * @param {NewPart[]} parts
+   * @param {{answering?: Item}} [options]
+   * @param {Record<string, unknown>} [plain]
+   */
+  async #post(type, parts, options = {}, plain = {}) {
+    const key = await this.#device.draft(this.groupId, type, parts, plain, options);
+    try {
+      await this.#device.flush(this.groupId);
+    } catch (error) {
+      if (!isLater(error) && !isCode(error, 'epoch_changed')) throw error;
+    }
+    return key;
+  }
+}
+
+/** @param {unknown} error @returns {boolean} Whether the SDK says that the same request may succeed later. */
+const isLater = (error) => /** @type {any} */ (error)?.retryable === true;

@@ -1,0 +1,308 @@
+/** `CipherClient` over `@orbital-relay/client`, against the real server: who reads what, and what survives. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { OrbitalClient } from '../../javascript/src/all.js';
+import { until } from '../../javascript/test/fake.js';
+import { Orbital, missing } from '../../javascript/test/orbital.js';
+import { missingDriver } from '../scripts/build-driver.js';
+import { CipherClient, textOf } from '../src/cipher-client.js';
+import { HPKE_STOCK, memoryStore, toHex } from '../src/index.js';
+import { betterSqlite, sqlcipherStore } from '../src/stores/sqlcipher.js';
+
+const noDriver = missingDriver() ?? false;
+if (noDriver && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(noDriver);
+const FAST = { steps_ms: [20], spread_ms: 20, attempts: 1e6 };
+
+describe('the real server', { skip: missing }, () => {
+  let orbital;
+  let folder;
+  let Database;
+  let names = 0;
+  before(async () => {
+    orbital = await new Orbital().start();
+    folder = mkdtempSync(join(tmpdir(), 'orbital-cipher-'));
+    if (!noDriver) Database = (await import('better-sqlite3-multiple-ciphers')).default;
+  });
+  after(async () => {
+    await orbital.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  /** An account. */
+  async function person() {
+    const name = `person${++names}`;
+    const api = new OrbitalClient(orbital.url).api;
+    const { user_id, token } = await api.signup({ username: name, password: 'Correct-horse-1', public_key: {} });
+    return { name, user: user_id, token };
+  }
+
+  /** A device of a person: an open SDK client with what encrypts on top. */
+  async function at({ user, token }, t, { store = memoryStore(), ...options } = {}) {
+    const sdk = new OrbitalClient(orbital.url, { token, verify: true, backoff: FAST });
+    const violations = [];
+    sdk.on('violation', (one) => violations.push(one));
+    const client = await CipherClient.open(sdk, { store, user, ...options });
+    const one = { user, sdk, client, device: client.device, store, violations, read: [] };
+    one.close = async () => {
+      await client.close();
+      sdk.close();
+      await store.close();
+    };
+    t.after(one.close);
+    return one;
+  }
+
+  /** Open a group, and collect what it yields. */
+  async function follow(one, group, options) {
+    one.group = await one.client.group(group, options);
+    one.reading = (async () => {
+      for await (const item of one.group.messages()) one.read.push(textOf(item));
+    })();
+    // Looked at where a test expects an end.
+    one.reading.catch(() => {});
+  }
+
+  const newGroup = async (founder, t, options) => {
+    const ada = await at(founder, t, options);
+    const { group_id: group } = await ada.sdk.api.createGroup({ encrypted_name: 'bmFtZQ==', encrypted_group_key: 'a2V5' });
+    await ada.client.found(group);
+    await follow(ada, group);
+    return { ada, group };
+  };
+
+  const knows = (one, group, user) => async () => (await one.device.roster(group)).devices.some((device) => device.user === user);
+
+  /** A person joins on the server and by the invite of a member; returns when the inviter has it in its roster. */
+  async function enter(inviter, group, who, t, { read = true, ...options } = {}) {
+    const { invite_code } = await inviter.sdk.api.newInviteCode(group);
+    const one = await at(who, t, options);
+    await one.sdk.api.joinGroup({ invite_code, encrypted_group_key: 'a2V5' });
+    const { text, secretNumber } = await inviter.device.invite(group);
+    if (read) await follow(one, group, { invite: text, secretNumber });
+    else one.group = await one.client.group(group, { invite: text, secretNumber });
+    await until(knows(inviter, group, who.user), 'the roster has the person');
+    return one;
+  }
+
+  const has = (one, ...texts) =>
+    until(() => {
+      assert.ok(one.read.length <= texts.length, `${one.read}`);
+      return JSON.stringify(one.read) === JSON.stringify(texts);
+    }, `${texts}`);
+  const statuses = async (one, group) => (await one.device.items(group)).map((item) => textOf(item) || `[${item.status}]`);
+  const codes = async (one, group) => (await one.device.warnings(group)).map(({ code }) => code);
+
+  /** @type {[string, string | false, (name: string) => any][]} */
+  const stores = [
+    ['memory', false, () => memoryStore()],
+    [
+      'SQLCipher',
+      noDriver,
+      (name) => sqlcipherStore(betterSqlite(Database, join(folder, `${name}.db`)), crypto.getRandomValues(new Uint8Array(32))),
+    ],
+  ];
+  for (const [kind, skip, make] of stores)
+    test(`[JSBOT1] Three members with stores in ${kind} read each other’s messages, threads and replies once; a late joiner reads from its joining on.`, {
+      skip,
+    }, async (t) => {
+      const { ada, group } = await newGroup(await person(), t, { store: make(`ada${names}`) });
+      const ben = await enter(ada, group, await person(), t, { store: make(`ben${names}`) });
+      const cleo = await enter(ada, group, await person(), t, { store: make(`cleo${names}`) });
+      await ada.group.send('the canary sings');
+      await has(ben, 'the canary sings');
+      await has(cleo, 'the canary sings');
+      await ben.group.openThread('Sunday', 'Who cooks?');
+      await has(ada, 'Sunday');
+      const { thread_id } = (await ada.device.items(group)).at(-1).data;
+      await cleo.group.reply(thread_id, 'I do.');
+      await has(ada, 'Sunday', 'I do.');
+      await has(ben, 'the canary sings', 'I do.');
+      const dora = await enter(ada, group, await person(), t, { store: make(`dora${names}`) });
+      await ben.group.send('welcome');
+      await has(dora, 'welcome');
+
+      assert.deepEqual(await statuses(dora, group), ['[waiting]', '[waiting]', '[waiting]', 'welcome']);
+      for (const one of [ada, ben, cleo, dora]) {
+        assert.deepEqual(await codes(one, group), []);
+        assert.deepEqual(one.violations, []);
+        assert.deepEqual(await one.device.strangers(group), []);
+        assert.deepEqual(await one.device.checkDirectory(group), { strangers: [], differing: [] });
+        await until(async () => (await one.device.pending(group)) === 0, 'what was drafted came back');
+      }
+      const { digits } = await ada.device.safetyNumber(group, ben.user);
+      assert.equal(digits, (await ben.device.safetyNumber(group, ada.user)).digits);
+      const files = [folder, orbital.folder].flatMap((place) =>
+        readdirSync(place, { recursive: true, withFileTypes: true })
+          .filter((entry) => entry.isFile())
+          .map((entry) => readFileSync(join(entry.parentPath, entry.name))),
+      );
+      assert.ok(files.length > 1);
+      assert.ok(!Buffer.concat(files).includes('canary'));
+      assert.ok(!orbital.lines.join('\n').includes('canary'));
+    });
+
+  test('[JSBOT2] After a removal the chain is another one, and the removed member reads no further message.', async (t) => {
+    const { ada, group } = await newGroup(await person(), t);
+    const ben = await enter(ada, group, await person(), t);
+    const cleo = await enter(ada, group, await person(), t);
+    await ada.group.send('all three');
+    await has(cleo, 'all three');
+    await ben.group.send('from Ben');
+    await has(cleo, 'all three', 'from Ben');
+    const keys = async () => (await ada.sdk.api.keyMessages({ group_id: group })).events.length;
+    const before = await keys();
+    await ada.device.revoke(group, cleo.user, 0, { removed: true });
+    await ada.device.flush(group);
+    await ada.sdk.api.removeMember(group, cleo.user);
+    await assert.rejects(cleo.reading, { code: 'FORBIDDEN' });
+    await ada.group.send('without Cleo');
+    await ben.group.send('without Cleo, too');
+    await has(ben, 'all three', 'without Cleo');
+    await has(ada, 'from Ben', 'without Cleo, too');
+
+    assert.equal(await keys(), before + 2);
+    assert.deepEqual(await statuses(cleo, group), ['all three', 'from Ben']);
+    assert.deepEqual((await ada.device.group(group)).removals, []);
+    // What the removed device has does not open what was stored behind its removal.
+    const { events } = await ada.sdk.api.events({ group_id: group, after_seq: (await cleo.device.group(group)).position.seq });
+    let { hash } = (await cleo.device.group(group)).position;
+    for (const { type, data, group_id, seq } of events) {
+      const event = { type, data, group_id, seq, prev: hash, hash: `${String(seq).padStart(43, 'A')}` };
+      ({ hash } = event);
+      await cleo.device.receive(event);
+    }
+    assert.deepEqual(await statuses(cleo, group), ['all three', 'from Ben', '[waiting]', '[waiting]']);
+  });
+
+  test('[JSBOT3] A reinstalled device is warned of and held; after it was accepted it is read, and reads.', async (t) => {
+    const [anna, benno] = [await person(), await person()];
+    const { ada, group } = await newGroup(anna, t);
+    const ben = await enter(ada, group, benno, t);
+    await ada.group.send('old');
+    await has(ben, 'old');
+    await ben.close();
+    const again = await at(benno, t);
+    const { text, secretNumber } = await ada.device.invite(group);
+    await follow(again, group, { invite: text, secretNumber });
+    await until(async () => (await codes(ada, group)).length === 2, 'Ada is warned');
+    assert.deepEqual((await codes(ada, group)).sort(), ['held_device', 'identity_differs']);
+    await again.group.send('from the reinstalled device');
+    await until(async () => (await statuses(ada, group)).length === 2, 'it is in the log');
+    assert.deepEqual(await statuses(ada, group), ['old', '[waiting]']);
+    assert.deepEqual(ada.read, []);
+    const identity = await again.device.identity();
+    const { warnings } = await ada.device.roster(group);
+    assert.equal(toHex(warnings.find(({ code }) => code === 'held_device').identity), toHex(identity));
+    await ada.device.accept(group, again.user, 1, identity);
+    await ada.group.send('welcome back');
+    await has(ada, 'from the reinstalled device');
+    await until(async () => again.read.includes('welcome back'), 'it reads');
+    assert.deepEqual(again.read, ['welcome back']);
+  });
+
+  test('[JSBOT4] A message counts as handled when the next is asked for, or with its answer; positions and drafts survive a restart.', {
+    skip: noDriver,
+  }, async (t) => {
+    const key = crypto.getRandomValues(new Uint8Array(32));
+    const open = () => sqlcipherStore(betterSqlite(Database, join(folder, 'restart.db')), key);
+    const { ada, group } = await newGroup(await person(), t);
+    const benno = await person();
+    let ben = await enter(ada, group, benno, t, { store: open(), read: false });
+    await ada.group.send('one');
+    const { value } = await ben.group.messages().next();
+    assert.equal(textOf(value), 'one');
+    await ben.close();
+    await ada.group.send('two');
+    ben = await at(benno, t, { store: open() });
+    ben.group = await ben.client.group(group);
+    const seen = [];
+    for await (const item of ben.group.messages()) {
+      seen.push(textOf(item));
+      await ben.group.send(`you said ${textOf(item)}`, { answering: item });
+      if (seen.length === 2) break;
+    }
+    // What was yielded last before the restart was not counted as handled.
+    assert.deepEqual(seen, ['one', 'two']);
+    await has(ada, 'you said one', 'you said two');
+    await ben.close();
+    ben = await at(benno, t, { store: open() });
+    await follow(ben, group);
+    await ada.group.send('three');
+    await has(ben, 'three');
+    assert.deepEqual(await codes(ben, group), []);
+  });
+
+  test('[JSBOT5] A draft of before a change of members is encrypted again for the new members, and sent once.', async (t) => {
+    const { ada, group } = await newGroup(await person(), t);
+    const ben = await enter(ada, group, await person(), t);
+    await ada.group.send('one');
+    await has(ben, 'one');
+    const posts = [];
+    const { postMessage } = ada.sdk.api;
+    const cleo = await person();
+    let joined;
+    // Between sealing and posting a person joins: the server refuses the post for the former epoch.
+    ada.sdk.api = new Proxy(ada.sdk.api, {
+      get: (api, name) =>
+        name !== 'postMessage'
+          ? api[name]
+          : async (body, options) => {
+              if (!joined) {
+                joined = at(cleo, t);
+                const { invite_code } = await api.newInviteCode(group);
+                await (await joined).sdk.api.joinGroup({ invite_code, encrypted_group_key: 'a2V5' });
+              }
+              const answer = await postMessage(body, options).then(
+                () => 'stored',
+                ({ code }) => code,
+              );
+              posts.push([answer, options.key, body.if_epoch]);
+              return postMessage(body, options);
+            },
+    });
+    const rewired = await CipherClient.open(ada.sdk, { store: ada.store, user: ada.user, chainName: 'second' });
+    t.after(() => rewired.close());
+    await ada.client.close();
+    const again = await rewired.group(group);
+    await again.send('two');
+    await has(ben, 'one', 'two');
+    assert.deepEqual(
+      posts.map(([answer]) => answer),
+      ['EPOCH_CHANGED', 'stored'],
+    );
+    assert.equal(posts[0][1], posts[1][1]);
+    assert.ok(posts[0][2] < posts[1][2]);
+    assert.deepEqual(await codes(ben, group), []);
+  });
+
+  test('[JSBOT6] A device refills its one-time keys when the server reports that they run low, and offers them once.', async (t) => {
+    const { ada, group } = await newGroup(await person(), t);
+    const ben = await enter(ada, group, await person(), t);
+    const stock = async () => (await ada.sdk.api.keyCounts())[0].hpke_pre_keys;
+    const wanted = [{ user_id: ada.user, device_id: 1, suite: 16 }];
+    for (let left = await stock(); left >= 10; left--) await ben.sdk.api.claimKeys(group, wanted);
+    await until(async () => (await stock()) === HPKE_STOCK, 'the stock is full again');
+    const again = await at(ada, t, { store: ada.store });
+    assert.equal(await stock(), HPKE_STOCK);
+    assert.notEqual(await again.device.publishedAt(), null);
+  });
+
+  test('[JSBOT7] Without an invite an unknown group is not joined; what is not an invite, and a client without hashes, are named in the error.', async (t) => {
+    const { ada, group } = await newGroup(await person(), t);
+    const stranger = await at(await person(), t);
+    await assert.rejects(stranger.client.group(group), { code: 'not_found' });
+    await assert.rejects(stranger.client.group(group, { invite: 'nonsense' }), { code: 'malformed', message: /43 letters/ });
+    const blind = new OrbitalClient(orbital.url, { token: (await person()).token });
+    t.after(() => blind.close());
+    const { group_id: own } = await blind.api.createGroup({ encrypted_name: 'bmFtZQ==', encrypted_group_key: 'a2V5' });
+    const client = await CipherClient.open(blind, { store: memoryStore(), user: (await blind.api.members(own))[0].user_id });
+    await client.found(own);
+    const cipher = await client.group(own);
+    await assert.rejects(cipher.messages().next(), { code: 'unsupported', message: /verify: true/ });
+    await cipher.close();
+    assert.deepEqual(await codes(ada, group), []);
+  });
+});
