@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import httpx
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from websockets.asyncio.client import connect
@@ -23,6 +24,12 @@ from tests.support.tokens import sign, token
 
 # Settings that tests of handshakes reset to the protocol's values.
 FIVE = {"ORBITAL_CONNECT_LIMIT": "5", "ORBITAL_CONNECT_CEILING": "60"}
+
+
+@pytest.fixture
+def server(shared_server):
+    """Share one server among the tests that neither set nor stop it."""
+    return shared_server
 
 
 class Answer(NamedTuple):

@@ -80,13 +80,13 @@ def _message(group: str) -> bytes:
     return json.dumps({"conversation_id": group, "encrypted_envelope": "AAAA", "timestamp": 0}).encode()
 
 
-def test_pipelined_requests(server: Server):
+def test_pipelined_requests(shared_server: Server):
     """[LINE1] Pipelined requests are answered in order."""
-    group = _group(server)
+    group = _group(shared_server)
     body = _message(group)
     post = _head("POST", "/v1/messages", f"Content-Length: {len(body)}") + body
 
-    with _line(server) as line:
+    with _line(shared_server) as line:
         line.send(post * 3 + _head("GET", "/nope") + post + _head("GET", "/health/live", user=None))
         answers = [line.answer() for _ in range(6)]
 
@@ -94,12 +94,12 @@ def test_pipelined_requests(server: Server):
     assert [json.loads(answers[index][2])["seq"] for index in (0, 1, 2, 4)] == [2, 3, 4, 5]
 
 
-def test_a_body_byte_by_byte(server: Server):
+def test_a_body_byte_by_byte(shared_server: Server):
     """[LINE2] A body that arrives in several segments, with a length or chunked, is one body."""
-    body = _message(_group(server))
+    body = _message(_group(shared_server))
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
 
-    with _line(server) as line:
+    with _line(shared_server) as line:
         head = _head("POST", "/v1/messages", f"Content-Length: {len(body)}")
         line.send(*(bytes([byte]) for byte in head + body))
         by_length = line.answer()
@@ -109,14 +109,14 @@ def test_a_body_byte_by_byte(server: Server):
     assert (by_length[0], by_chunks[0]) == (200, 200)
 
 
-def test_a_client_that_expects_100_continue(server: Server):
+def test_a_client_that_expects_100_continue(shared_server: Server):
     """[LINE3] With `Expect: 100-continue` a long body is refused before it is sent, and a valid one is requested."""
-    body = _message(_group(server))
+    body = _message(_group(shared_server))
 
-    with _line(server) as line:
+    with _line(shared_server) as line:
         line.send(_head("POST", "/v1/messages", f"Content-Length: {_LIMIT + 1}", "Expect: 100-continue"))
         refused = line.answer()
-    with _line(server) as line:
+    with _line(shared_server) as line:
         line.send(_head("POST", "/v1/messages", f"Content-Length: {len(body)}", "Expect: 100-continue"))
         asked = line.answer()
         line.send(body)
@@ -126,7 +126,7 @@ def test_a_client_that_expects_100_continue(server: Server):
     assert (asked[0], answered[0]) == (100, 200)
 
 
-def test_too_long_a_body(server: Server):
+def test_too_long_a_body(shared_server: Server):
     """[LINE4] The refusal of a long body can be read, also by a client that sends the whole body first."""
     body = b"x" * (2 * _LIMIT)
 
@@ -134,16 +134,16 @@ def test_too_long_a_body(server: Server):
         (f"Content-Length: {len(body)}", body),
         ("Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)),
     ):
-        with _line(server) as line:
+        with _line(shared_server) as line:
             line.send(_head("POST", "/v1/messages", how), sent)
             status, _, answer = line.answer()
 
         assert (status, json.loads(answer)["error"]) == (413, "PAYLOAD_TOO_LARGE"), how
 
 
-def test_a_head_response_has_no_body(server: Server):
+def test_a_head_response_has_no_body(shared_server: Server):
     """[ERR4] After the response to a HEAD comes the next response, with no body in between."""
-    with _line(server) as line:
+    with _line(shared_server) as line:
         line.send(_head("HEAD", "/docs", user=None) + _head("GET", "/health/live", user=None))
         headed, live = line.answer(head=True), line.answer()
 
@@ -152,10 +152,10 @@ def test_a_head_response_has_no_body(server: Server):
     assert (live[0], live[2]) == (200, b'{"status":"alive"}')
 
 
-def test_no_upgrade_at_the_socket_s_path(server: Server):
+def test_no_upgrade_at_the_socket_s_path(shared_server: Server):
     """[ERR3] 426, with the token in the URL or not; the connection stays usable."""
     for path in ("/ws", "/v1/websocket"):
-        with _line(server) as line:
+        with _line(shared_server) as line:
             line.send(_head("GET", path, user=None))
             plain = line.answer()
             line.send(
@@ -182,7 +182,7 @@ _ADDRESSES = {
 }
 
 
-def test_no_upgrade_from_http_1_0(server: Server):
+def test_no_upgrade_from_http_1_0(shared_server: Server):
     """[ERR3] HTTP/1.0 has no upgrade (RFC 9110 §7.8, RFC 6455 §4.2.1): such a request is plain HTTP."""
     upgrade = _head(
         "GET",
@@ -193,16 +193,16 @@ def test_no_upgrade_from_http_1_0(server: Server):
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
     )
 
-    with _line(server) as line:
+    with _line(shared_server) as line:
         line.send(upgrade.replace(b"HTTP/1.1", b"HTTP/1.0"))
         status, _, body = line.answer()
 
     assert (status, json.loads(body)["error"]) == (426, "UPGRADE_REQUIRED")
 
 
-def test_any_request_target(server: Server):
+def test_any_request_target(shared_server: Server):
     """[LINE5] Every request target gets one of our responses."""
-    with _line(server) as line:
+    with _line(shared_server) as line:
         for target, status in _ADDRESSES.items():
             line.send(_head("GET", target))
             answer = line.answer()
@@ -211,7 +211,7 @@ def test_any_request_target(server: Server):
             assert status == 200 or "error" in json.loads(answer[2]), target
 
 
-def test_two_lengths_do_not_smuggle(server: Server):
+def test_two_lengths_do_not_smuggle(shared_server: Server):
     """[LINE6] A request with two lengths is refused, and no later bytes are parsed as a request."""
     inner = _head("GET", "/health/live", user=None)
 
@@ -219,14 +219,14 @@ def test_two_lengths_do_not_smuggle(server: Server):
         ("Content-Length: 0", f"Content-Length: {len(inner)}"),
         ("Transfer-Encoding: chunked", f"Content-Length: {len(inner)}"),
     ):
-        with _line(server) as line:
+        with _line(shared_server) as line:
             line.send(_head("POST", "/api/login", *headers, user=None) + inner)
             status, _, _ = line.answer()
             assert status == 400
             assert line.socket.recv(10) == b""
 
 
-def test_a_head_without_end(server: Server):
+def test_a_head_without_end(shared_server: Server):
     """
     [LINE7] A head is refused once 64 KiB have arrived, be it one long header, many headers, or the target.
 
@@ -237,7 +237,7 @@ def test_a_head_without_end(server: Server):
         (b"GET /api/groups HTTP/1.1\r\n", b"X: y\r\n" * 170),
         (b"GET /", b"a" * 1024),
     ):
-        with _line(server) as line:
+        with _line(shared_server) as line:
             line.send(start, *[more] * 65)
             status, headers, body = line.answer()
 
@@ -246,10 +246,10 @@ def test_a_head_without_end(server: Server):
             assert line.socket.recv(10) == b""
 
 
-def test_trailers_without_end(server: Server):
+def test_trailers_without_end(shared_server: Server):
     """[LINE7] Bytes after a chunked body have the same bound."""
     for more in (b"X: y\r\n" * 170, b"X" * 1024):
-        with _line(server) as line:
+        with _line(shared_server) as line:
             line.send(_head("POST", "/api/login", "Transfer-Encoding: chunked", user=None), b"2\r\n{}\r\n0\r\n")
             sent = 0
             with suppress(ConnectionError):
@@ -260,10 +260,10 @@ def test_trailers_without_end(server: Server):
         assert sent < 10_000_000
 
 
-def test_invalid_bytes_after_a_request(server: Server):
+def test_invalid_bytes_after_a_request(shared_server: Server):
     """[LINE1] A request is answered even if invalid bytes follow it; then the connection is closed."""
-    with _line(server) as line:
-        line.send(_head("GET", "/api/groups") + b"\x00\x01 nonsense\r\n\r\n")
+    with _line(shared_server) as line:
+        line.send(_head("GET", "/api/groups", user="newcomer") + b"\x00\x01 nonsense\r\n\r\n")
         status, headers, body = line.answer()
 
         assert (status, headers["connection"]) == (200, "close")

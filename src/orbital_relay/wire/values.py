@@ -33,8 +33,8 @@ def read_uuid(text: str) -> str | None:
     """Return a UUID as the protocol writes it, from one in any case (RFC 9562 §4); None if it is not one."""
     if is_uuid(text):
         return text
-    # Only ASCII: some letters of other scripts have a lower case inside it.
-    lower = text.lower() if text.isascii() else ""
+    # No other letter than A to F has a lower case among a to f.
+    lower = text.lower()
     return lower if is_uuid(lower) else None
 
 

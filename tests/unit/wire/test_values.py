@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 import uuid
 from datetime import UTC, datetime
 
@@ -32,6 +33,17 @@ def test_moments(at_ms: int, text: str):
     assert datetime.fromisoformat(text) == datetime.fromtimestamp(at_ms // 1000, UTC).replace(
         microsecond=at_ms % 1000 * 1000
     )
+
+
+def test_the_zone_of_the_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch):
+    """[WVAL1] A moment is in UTC, also on a machine in another time zone."""
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert iso(0) == "1970-01-01T00:00:00.000Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @given(st.uuids())
@@ -66,6 +78,13 @@ def test_no_uuid(text: str):
     assert not is_uuid(text)
     assert read_uuid(text) is None
     assert read_uuid(text.upper()) is None
+
+
+def test_only_six_letters_are_capitals_of_hexadecimal_digits():
+    """[WVAL2] A UUID in another script is not read: no other letter has a lower case among the digits of a UUID."""
+    folding = {chr(number) for number in range(0x110000) if set(chr(number).lower()) & set("0123456789abcdef-")}
+
+    assert folding == set("0123456789abcdefABCDEF-")
 
 
 def test_capitals_are_not_written():
