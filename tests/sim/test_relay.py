@@ -8,43 +8,11 @@ import os
 import pytest
 
 from orbital_relay.errors import NotFound
-from orbital_relay.model import CreateGroup, JoinGroup, LeaveGroup, PostMessage, Principal
+from orbital_relay.model import JoinGroup, LeaveGroup, Principal
 from orbital_relay.relay.bus_messages import encode_event
-from tests.sim.world import Client, Node, World, uuid_of
+from tests.sim.world import Client, Node, World, create_groups, message, uuid_of
 
 SEEDS = int(os.environ.get("ORBITAL_SIM_SEEDS", "40"))
-
-
-async def _found(world: World, groups: int) -> list[str]:
-    ids = []
-    for number in range(groups):
-        group_id = uuid_of(number)
-        owner = world.users[number % len(world.users)]
-        await world.append(
-            world.nodes[0],
-            CreateGroup(
-                actor=owner,
-                at_ms=0,
-                group_id=group_id,
-                encrypted_name="AA",
-                encrypted_group_key="AA",
-                invite_code=group_id,
-                invite_expires_ms=10,
-            ),
-        )
-        for user in world.users:
-            if user is not owner:
-                await world.append(
-                    world.nodes[0], JoinGroup(actor=user, at_ms=0, invite_code=group_id, encrypted_group_key="AA")
-                )
-        ids.append(group_id)
-    return ids
-
-
-def _message(user: Principal, group_id: str, number: int, size: int) -> PostMessage:
-    return PostMessage(
-        actor=user, at_ms=0, group_id=group_id, message_id=uuid_of(number), encrypted_envelope="A" * size
-    )
 
 
 async def _live(world: World, ids: list[str], *, steps: int) -> None:
@@ -60,7 +28,7 @@ async def _live(world: World, ids: list[str], *, steps: int) -> None:
         user = chance.choice(world.users)
         group_id = chance.choice(ids)
         if act < 0.55:
-            draft = _message(user, group_id, step, chance.choice((4, 40, 400)))
+            draft = message(user, group_id, step, chance.choice((4, 40, 400)))
             posts.add(asyncio.create_task(world.append(node, draft)))
         elif act < 0.65:
             _connect(world, node, user, ids)
@@ -127,7 +95,7 @@ async def test_every_listener_receives_the_log(seed, nodes, loss):
     world = World(seed, nodes=nodes, loss=loss)
     for node in world.nodes:
         await node.start()
-    ids = await _found(world, 4)
+    ids = await create_groups(world, 4)
 
     await _live(world, ids, steps=250)
     await world.settle()
@@ -147,7 +115,7 @@ async def test_an_outage_of_the_store(seed, monkeypatch):
     world = World(seed, nodes=2, loss=0.2)
     for node in world.nodes:
         await node.start()
-    ids = await _found(world, 3)
+    ids = await create_groups(world, 3)
     for user in world.users:
         _connect(world, world.disorder.random.choice(world.nodes), user, ids)
     await _live(world, ids, steps=60)
@@ -166,7 +134,7 @@ async def test_a_resume_of_many_groups_is_few_calls():
     """[RSM2] A client that resumes 40 groups causes as many store calls as one that resumes two."""
     world = World(11, nodes=1)
     await world.nodes[0].start()
-    ids = await _found(world, 40)
+    ids = await create_groups(world, 40)
     calls = []
     for count in (2, 40):
         client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
@@ -186,16 +154,16 @@ async def test_a_log_restored_from_a_backup():
     """[PROM4] A client that is ahead of a restored log receives `recovered: false`, and later events."""
     world = World(7, nodes=1)
     await world.nodes[0].start()
-    (group_id,) = await _found(world, 1)
+    (group_id,) = await create_groups(world, 1)
     for number in range(20):
-        await world.append(world.nodes[0], _message(world.users[0], group_id, number, 4))
+        await world.append(world.nodes[0], message(world.users[0], group_id, number, 4))
     world.store.groups[group_id].events = world.store.groups[group_id].events[:10]
     client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
     world.clients.append(client)
 
     client.subscribe([group_id], {group_id: 20})
     await world.settle()
-    await world.append(world.nodes[0], _message(world.users[0], group_id, 99, 4))
+    await world.append(world.nodes[0], message(world.users[0], group_id, 99, 4))
     await world.settle()
 
     assert client.received[group_id] == [-11, 11]
@@ -210,14 +178,14 @@ async def test_a_log_that_is_rewound_under_running_servers(seed, nodes, loss):
     world = World(seed, nodes=nodes, loss=loss, goes_back=True)
     for node in world.nodes:
         await node.start()
-    ids = await _found(world, 4)
+    ids = await create_groups(world, 4)
 
     await _live(world, ids, steps=250)
     await world.settle()
     # Events continue after the last loss.
     for number, group_id in enumerate(ids):
         author = world.users[number % len(world.users)]
-        await world.append(world.nodes[-1], _message(author, group_id, 5_000 + number, 4))
+        await world.append(world.nodes[-1], message(author, group_id, 5_000 + number, 4))
     await world.settle()
 
     _assert_complete(world)
@@ -229,7 +197,7 @@ async def test_a_log_that_is_rewound_under_a_subscribed_group(grown):
     """[REWIND3] Old and new subscribers receive the new head of a log that is shorter, or that grew again unnoticed."""
     world = World(7, nodes=1, goes_back=True)
     await world.nodes[0].start()
-    (group_id,) = await _found(world, 1)
+    (group_id,) = await create_groups(world, 1)
     clients = [Client(world, world.nodes[0], user, room=10_000, pace=10_000) for user in world.users[:2]]
     world.clients += clients
     clients[0].subscribe([group_id])
@@ -237,7 +205,7 @@ async def test_a_log_that_is_rewound_under_a_subscribed_group(grown):
 
     world.store.groups[group_id].go_back(4)
     for number in range(grown):
-        world.store._one(_message(world.users[0], group_id, number, 4), 0)
+        world.store._one(message(world.users[0], group_id, number, 4), 0)
     clients[1].subscribe([group_id])
     await world.settle()
 
@@ -252,20 +220,20 @@ async def test_a_post_after_the_log_was_rewound():
     world = World(7, nodes=1, goes_back=True)
     relay = world.nodes[0].relay
     await world.nodes[0].start()
-    (group_id,) = await _found(world, 1)
+    (group_id,) = await create_groups(world, 1)
     for number in range(20):
-        await world.append(world.nodes[0], _message(world.users[0], group_id, number, 4))
+        await world.append(world.nodes[0], message(world.users[0], group_id, number, 4))
     client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
     world.clients.append(client)
     client.subscribe([group_id])
     await world.settle()
 
     world.store.groups[group_id].go_back(10)
-    await world.append(world.nodes[0], _message(world.users[0], group_id, 90, 4))
+    await world.append(world.nodes[0], message(world.users[0], group_id, 90, 4))
     while relay._tasks.running:
         await asyncio.sleep(0)
     for number in (91, 92):
-        await world.append(world.nodes[0], _message(world.users[0], group_id, number, 4))
+        await world.append(world.nodes[0], message(world.users[0], group_id, number, 4))
 
     assert client.received[group_id] == [-27, -12, 12, 13]
     await world.close()
@@ -276,7 +244,7 @@ async def test_a_group_that_was_lost():
     world = World(7, nodes=2, goes_back=True)
     for node in world.nodes:
         await node.start()
-    (group_id,) = await _found(world, 1)
+    (group_id,) = await create_groups(world, 1)
     client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
     world.clients.append(client)
     client.subscribe([group_id])
@@ -310,7 +278,7 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
     store, relay = world.store, world.nodes[0].relay
     for node in world.nodes:
         await node.start()
-    (group_id,) = await _found(world, 1)
+    (group_id,) = await create_groups(world, 1)
     client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
     world.clients.append(client)
     client.subscribe([group_id])
@@ -319,7 +287,7 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
     def elsewhere(number: int) -> None:
         """Let another server store two events, of which only the bus message of the second comes through."""
         for each in (number, number + 1):
-            event = store._one(_message(world.users[0], group_id, each, 4), 0).event
+            event = store._one(message(world.users[0], group_id, each, 4), 0).event
         relay.receive(group_id, encode_event(event))
 
     read = store.read
@@ -345,7 +313,7 @@ async def test_pruned_and_removed():
     world = World(7, nodes=1)
     relay = world.nodes[0].relay
     await world.nodes[0].start()
-    (group_id,) = await _found(world, 1)
+    (group_id,) = await create_groups(world, 1)
     owner, slow = world.users[:2]
     client = Client(world, world.nodes[0], slow, room=600, pace=0)
     world.clients.append(client)
@@ -354,9 +322,9 @@ async def test_pruned_and_removed():
         await asyncio.sleep(0)
 
     for number in range(80):
-        await world.append(world.nodes[0], _message(owner, group_id, number, 9_000))
+        await world.append(world.nodes[0], message(owner, group_id, number, 9_000))
     await world.append(world.nodes[0], LeaveGroup(actor=owner, at_ms=0, group_id=group_id, user_id=slow.user_id))
-    await world.append(world.nodes[0], _message(owner, group_id, 99, 4))
+    await world.append(world.nodes[0], message(owner, group_id, 99, 4))
     world.store.groups[group_id].floor = world.store.groups[group_id].head.seq
     client.pace = 100_000
     while not client.idle or relay._tasks.running:
@@ -376,7 +344,7 @@ async def test_removed_before_a_group_was_opened_by_another(monkeypatch):
     world = World(7, nodes=1)
     relay = world.nodes[0].relay
     await world.nodes[0].start()
-    (group_id,) = await _found(world, 1)
+    (group_id,) = await create_groups(world, 1)
     owner, removed, other = world.users[:3]
     read, late = asyncio.Event(), asyncio.Event()
     memberships = world.store.memberships
@@ -401,7 +369,7 @@ async def test_removed_before_a_group_was_opened_by_another(monkeypatch):
 
     late.set()
     await world.settle()
-    await relay.append(_message(owner, group_id, 1, 4))
+    await relay.append(message(owner, group_id, 1, 4))
     await world.settle()
 
     assert clients[0].received == {}

@@ -564,3 +564,37 @@ class World:
             client.end()
         for node in self.nodes:
             await node.relay.close()
+
+
+async def create_groups(world: World, groups: int) -> list[str]:
+    """Create so many groups, with every user as a member; returns their ids."""
+    ids = []
+    for number in range(groups):
+        group_id = uuid_of(number)
+        owner = world.users[number % len(world.users)]
+        await world.append(
+            world.nodes[0],
+            CreateGroup(
+                actor=owner,
+                at_ms=0,
+                group_id=group_id,
+                encrypted_name="AA",
+                encrypted_group_key="AA",
+                invite_code=group_id,
+                invite_expires_ms=10,
+            ),
+        )
+        for user in world.users:
+            if user is not owner:
+                await world.append(
+                    world.nodes[0], JoinGroup(actor=user, at_ms=0, invite_code=group_id, encrypted_group_key="AA")
+                )
+        ids.append(group_id)
+    return ids
+
+
+def message(user: Principal, group_id: str, number: int, size: int) -> PostMessage:
+    """Draft a message with an envelope of so many characters."""
+    return PostMessage(
+        actor=user, at_ms=0, group_id=group_id, message_id=uuid_of(number), encrypted_envelope="A" * size
+    )

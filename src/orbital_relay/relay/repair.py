@@ -160,9 +160,6 @@ class Repairs:
 
         Every listener is notified: it continues from there, and what it has beyond is no longer in the log.
         """
-        if group.epoch != before.epoch:
-            # Another read found it meanwhile.
-            return
         self._counters.restored += 1
         log.warning(
             "the log of a group went back to an older state; its subscribers continue from the new head",

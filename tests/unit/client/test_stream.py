@@ -220,7 +220,7 @@ def test_a_log_whose_event_does_not_follow():
 
 
 def test_hashes_are_bounded():
-    """[PYSTR8] With `verify` a changed repeat of one of the last thousand events ends the stream, of an older one not."""
+    """[PYSTR8] With `verify` a changed repeat of one of the last thousand events, and no older one, ends the stream."""
     log = log_of(HASHES_KEPT + 1)
     stream = asked(Position(0, None), verify=True, capacity=HASHES_KEPT + 9)
     stream.confirm(0, recovered=True)

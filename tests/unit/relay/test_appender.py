@@ -21,14 +21,25 @@ from orbital_relay.model import (
     Principal,
 )
 from orbital_relay.ports import Appended, Store
-from orbital_relay.relay.appender import BATCH_CHARS, BATCH_DRAFTS, QUEUE_CHARS, QUEUE_DRAFTS, Appender
+from orbital_relay.relay.appender import (
+    BATCH_CHARS,
+    BATCH_DRAFTS,
+    GATHER,
+    GATHER_DRAFTS,
+    QUEUE_CHARS,
+    QUEUE_DRAFTS,
+    Appender,
+)
 
 GROUP = "00000000-0000-4000-8000-000000000001"
 ANN = Principal(1, "ann", "ann", 4_000_000_000)
 
 
 class Clock:
-    """A time that stands still."""
+    """A time that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
 
     def wall_ms(self) -> int:
         """Return the wall clock's milliseconds."""
@@ -36,7 +47,7 @@ class Clock:
 
     def steady_s(self) -> float:
         """Return seconds."""
-        return 100.0
+        return self.now_s
 
 
 class Log:
@@ -45,6 +56,7 @@ class Log:
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
         self.leave = asyncio.Semaphore(0)
+        self.failures: list[BaseException] = []
         self._seq = 0
 
     @property
@@ -56,6 +68,8 @@ class Log:
         """Store drafts."""
         self.batches.append([cast("PostMessage", draft).message_id for draft in drafts])
         await self.leave.acquire()
+        if self.failures:
+            raise self.failures.pop(0)
         done = []
         for index, _ in enumerate(drafts):
             self._seq += 1
@@ -68,14 +82,16 @@ class Desk:
 
     def __init__(self) -> None:
         self.log = Log()
+        self.clock = Clock()
         self.delivered: list[int] = []
+        self.bugs: list[Exception] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.appender = Appender(
             store=cast("Store", self.log),
-            clock=Clock(),
+            clock=self.clock,
             stamps=Stamps(),
             spawn=self._spawn,
-            deliver=lambda events: self.delivered.extend(event.seq for event in events),
+            deliver=self._deliver,
             publish=self._publish,
             on_batch=lambda count, seconds: None,
         )
@@ -87,6 +103,11 @@ class Desk:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    def _deliver(self, events: Sequence[Event]) -> None:
+        if self.bugs:
+            raise self.bugs.pop(0)
+        self.delivered.extend(event.seq for event in events)
 
     async def _publish(self, events: Sequence[Event]) -> None:
         pass
@@ -184,3 +205,106 @@ def test_the_size_of_a_draft():
     join = JoinGroup(actor=ANN, at_ms=1, invite_code="ABCDEFGH", encrypted_group_key="KKKK")
 
     assert [draft.content_chars for draft in (message("m", 5), thread, reply, group, join)] == [5, 6, 3, 5, 4]
+
+
+async def test_what_is_under_way_can_be_awaited():
+    """[QUEUE6] `delivered` waits for the batch that is with the store, `drain` for everything that is queued."""
+    desk = Desk()
+    first = desk.post("first", 4)
+    await desk.until(1)
+    second = desk.post("second", 4)
+    delivered = asyncio.create_task(desk.appender.delivered())
+    drained = asyncio.create_task(desk.appender.drain())
+
+    desk.log.leave.release()
+    await delivered
+    assert (first.done(), second.done(), drained.done()) == (True, False, False)
+
+    desk.log.leave.release()
+    await drained
+    assert second.done()
+    await asyncio.gather(desk.appender.delivered(), desk.appender.drain())
+
+
+@pytest.mark.parametrize("failure", [Unavailable("The store says why."), RuntimeError("a bug")], ids=["refusal", "bug"])
+async def test_a_batch_that_the_store_cannot_store(failure: Exception, caplog: pytest.LogCaptureFixture):
+    """[QUEUE7] If the store fails, each draft of the batch is refused, a bug is logged, and the next batch is stored."""
+    desk = Desk()
+    desk.log.failures.append(failure)
+    posts = [desk.post(name, 4) for name in ("a", "b", "c")]
+    posts[1].cancel()
+    for _ in range(2):
+        desk.log.leave.release()
+
+    results = await asyncio.gather(posts[0], posts[2], return_exceptions=True)
+
+    expected = "The store says why." if isinstance(failure, Unavailable) else "The server could not store this."
+    assert [type(result) for result in results] == [Unavailable, Unavailable]
+    assert all(expected in str(result) for result in results)
+    last = desk.post("last", 4)
+    assert (await last).event is not None
+    assert ("a batch could not be delivered" in caplog.text) is isinstance(failure, RuntimeError)
+
+
+async def test_a_bug_in_a_delivery(caplog: pytest.LogCaptureFixture):
+    """[QUEUE8] Stored drafts are answered even if their delivery failed, and the next batch is delivered."""
+    desk = Desk()
+    desk.bugs.append(RuntimeError("a bug"))
+    cancelled, stored = desk.post("a", 4), desk.post("b", 4)
+    cancelled.cancel()
+    for _ in range(2):
+        desk.log.leave.release()
+
+    assert (await stored).event is not None
+    assert "a batch could not be delivered" in caplog.text
+    assert (await desk.post("c", 4)).event is not None
+    assert desk.delivered == [3]
+
+
+async def _answered(desk: Desk, count: int, *, took_s: float) -> None:
+    """Let a batch of so many drafts take so long."""
+    posts = [desk.post(f"first {number}", 4) for number in range(count)]
+    await desk.until(1)
+    desk.clock.now_s += took_s
+    desk.log.leave.release()
+    await asyncio.gather(*posts)
+
+
+async def test_a_large_batch_waits_for_those_who_come_back():
+    """[QUEUE9] After a large batch the next waits until as many drafts came, and then goes to the store at once."""
+    desk = Desk()
+    await _answered(desk, GATHER_DRAFTS, took_s=4_000)
+
+    posts = [desk.post(f"next {number}", 4) for number in range(GATHER_DRAFTS - 1)]
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(desk.log.batches) == 1, "a thousand seconds may pass before it goes without the last one"
+
+    posts += [desk.post("the last", 4), desk.post("one more", 4)]
+    desk.log.leave.release()
+    await asyncio.gather(*posts)
+    assert [len(batch) for batch in desk.log.batches] == [GATHER_DRAFTS, GATHER_DRAFTS + 1]
+
+
+async def test_a_large_batch_waits_a_quarter_of_its_time():
+    """[QUEUE9] If they do not come back, the next batch goes to the store after a quarter of the last one's time."""
+    desk = Desk()
+    await _answered(desk, GATHER_DRAFTS, took_s=0.2)
+    started_s = asyncio.get_running_loop().time()
+
+    desk.log.leave.release()
+    await desk.post("alone", 4)
+
+    assert asyncio.get_running_loop().time() - started_s >= GATHER * 0.2 * 0.99
+    assert [len(batch) for batch in desk.log.batches] == [GATHER_DRAFTS, 1]
+
+
+async def test_a_small_batch_waits_for_nobody():
+    """[QUEUE9] After a small batch a draft goes to the store at once."""
+    desk = Desk()
+    await _answered(desk, GATHER_DRAFTS - 1, took_s=4_000)
+
+    desk.log.leave.release()
+    async with asyncio.timeout(60):
+        await desk.post("alone", 4)
+    assert [len(batch) for batch in desk.log.batches] == [GATHER_DRAFTS - 1, 1]
