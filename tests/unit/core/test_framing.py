@@ -85,6 +85,7 @@ def test_first_byte_of_a_frame():
     assert frame(PONG, b"x") == b"\x8a\x01x"
     assert frame(BINARY, b"x") == b"\x82\x01x"
     assert frame(TEXT, b"x", deflated=True) == b"\xc1\x01x"
+    assert frame(BINARY, b"x", deflated=True) == b"\xc2\x01x"
 
 
 def test_close_frame():
@@ -100,6 +101,7 @@ def test_close_frame_cuts_the_reason_between_characters():
 
     assert len(cut) - 2 <= 125
     assert cut[4:].decode() == "€" * 41
+    assert close_frame(1000, "x" + "€" * 100)[4:].decode() == "x" + "€" * 40
 
 
 @pytest.mark.parametrize("code", BAD_CODES)
