@@ -236,12 +236,12 @@ def test_hashes_are_bounded():
 
 def test_an_end_that_an_event_explains():
     """[PYSTR9] With `verify` an end is reported unless the last event delivered is that this user left."""
-    for goodbye, expected in ((True, []), (False, ["UNPROVEN_END"])):
+    for left, expected in ((True, []), (False, ["UNPROVEN_END"])):
         log = Log(GROUP)
         stream = asked(Position(0, None), verify=True)
         stream.user_id = USER
         stream.confirm(0, recovered=True)
-        if goodbye:
+        if left:
             offered(stream, log.append(wire.MemberLeft(GROUP, USER, "anna", "", "left")))
 
         effects = stream.dismiss("left")
