@@ -228,7 +228,7 @@ async def test_what_is_under_way_can_be_awaited():
 
 @pytest.mark.parametrize("failure", [Unavailable("The store says why."), RuntimeError("a bug")], ids=["refusal", "bug"])
 async def test_a_batch_that_the_store_cannot_store(failure: Exception, caplog: pytest.LogCaptureFixture):
-    """[QUEUE7] If the store fails, every draft of the batch is refused, and the next batch is stored; bugs are logged."""
+    """[QUEUE7] If the store fails, each draft of the batch is refused, a bug is logged, and the next is stored."""
     desk = Desk()
     desk.log.failures.append(failure)
     posts = [desk.post(name, 4) for name in ("a", "b", "c")]
