@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "config": "Show the settings in force, and where each was given.",
     "migrate": "Bring the database to this version's schema.",
     "check": "Verify the log: numbers, chain, rows.",
+    "verify": "Verify an audit file of an encrypted group.",
     "clock": "Show or accept the servers' clock.",
     "backup": "Write the whole database to a file.",
     "restore": "Fill an empty database from a backup.",

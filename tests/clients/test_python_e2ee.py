@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -66,12 +67,18 @@ class Human:
 
 @asynccontextmanager
 async def human(
-    person: Person, group: Group, *, store: DeviceStore | None = None, invite: str | None = None, founds: bool = False
+    person: Person,
+    group: Group,
+    *,
+    store: DeviceStore | None = None,
+    invite: str | None = None,
+    founds: bool = False,
+    keeps: bool = False,
 ) -> AsyncIterator[Human]:
     """Open a person's client."""
     async with AsyncExitStack() as stack:
         orbital = await stack.enter_async_context(connect(person.url, token=person.token))
-        client = await stack.enter_async_context(CipherClient(orbital, store or MemoryStore()))
+        client = await stack.enter_async_context(CipherClient(orbital, store or MemoryStore(), keep_frames=keeps))
         if founds:
             await client.found(group.id)
         cipher = await stack.enter_async_context(client.group(group.id, invite=invite))
@@ -119,6 +126,45 @@ async def test_two_people(people: list[Person], shared: Server, tmp_path: Path) 
     stored = b"".join(path.read_bytes() for path in files)
     assert b"canary" not in stored
     assert "canary" not in "\n".join(shared.log)
+
+
+async def test_audit(people: list[Person], tmp_path: Path) -> None:
+    """[AUDFILE7] `orbital verify` verifies a real group's file without the server; a restarted device exports it."""
+    ada, ben, _ = people
+    group = await ada.make_group()
+    await ben.join(group)
+    key, path, file = os.urandom(32), tmp_path / "ben.db", tmp_path / "family.audit"
+    async with human(ada, group, founds=True) as at_adas:
+        invite = await invite_of(at_adas)
+        async with (
+            SqlcipherStore(path, key) as store,
+            human(ben, group, store=store, invite=invite, keeps=True) as at_bens,
+        ):
+            await at_adas.admitted(ben)
+            for text in ("the canary sings", "twice"):
+                await at_adas.group.send(text)
+                assert (await at_bens.next_message()).text == text
+            await at_bens.group.send("and Ben answers")
+            assert (await at_adas.next_message()).text == "and Ben answers"
+            await at_bens.settled()
+        async with SqlcipherStore(path, key) as store, human(ben, group, store=store, keeps=True) as at_bens:
+            file.write_bytes(await at_bens.client.audit(group.id))
+            last = (await at_bens.device.group(group.id)).position.seq
+
+    def run(*arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "orbital_relay", "verify", str(file), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stdout + done.stderr
+
+    status, shown = await asyncio.to_thread(run)
+    assert (status, f"events     1 to {last}" in shown, "heads      2 compared" in shown) == (0, True, True)
+    status, shown = await asyncio.to_thread(run, "--invite", invite)
+    assert (status, "word" in shown) == (0, False)
+    content = file.read_bytes()
+    assert b"canary" not in content
+    file.write_bytes(content.replace(b"new_message", b"new_massage", 1))
+    status, shown = await asyncio.to_thread(run)
+    assert (status, "changed: " in shown, "bad_signature: " in shown) == (1, True, True)
 
 
 async def test_removal(people: list[Person]) -> None:

@@ -39,6 +39,11 @@ def vectors(name: str) -> Any:
     return json.loads((VECTORS / f"{name}.json").read_text("utf-8"))
 
 
+def frame_text(frame: Frame) -> str:
+    """Return a frame's text, as the server writes it: compact, and without the hash, which is no part of it."""
+    return json.dumps({name: value for name, value in frame.items() if name != "hash"}, separators=(",", ":"))
+
+
 def frame_hash(text: str) -> str:
     """Return the hash of a frame's text."""
     return to_base64url(hashlib.sha256(text.encode()).digest())
@@ -53,7 +58,7 @@ def extended(group: str, log: list[Frame], kind: str, data: Frame) -> list[Frame
         "seq": len(log) + 1,
         "prev": log[-1]["hash"] if log else frame_hash(group),
     }
-    return [*log, {**frame, "hash": frame_hash(json.dumps(frame))}]
+    return [*log, {**frame, "hash": frame_hash(frame_text(frame))}]
 
 
 def chained(group: str, events: Sequence[Frame]) -> list[Frame]:
@@ -66,7 +71,7 @@ def chained(group: str, events: Sequence[Frame]) -> list[Frame]:
 
 def event_of(frame: Frame) -> LogEvent:
     """Return a frame as members receive it."""
-    return LogEvent.of(**frame)
+    return msgspec.structs.replace(LogEvent.of(**frame), frame=frame_text(frame).encode())
 
 
 class GroupLog:

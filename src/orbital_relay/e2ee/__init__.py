@@ -11,6 +11,7 @@ docs/reference/encryption.md states the formats, the state machines, and what ea
 extra `e2ee`: `pip install orbital-relay[e2ee]`.
 """
 
+from orbital_relay.e2ee.audit_check import AuditFinding, AuditReport, check_audit
 from orbital_relay.e2ee.cipher import CipherClient, GroupCipher
 from orbital_relay.e2ee.enrolment import Start
 from orbital_relay.e2ee.errors import E2eeError
@@ -38,6 +39,8 @@ from orbital_relay.e2ee.stores.sqlcipher import SqlcipherStore
 from orbital_relay.e2ee.transport import SdkRelay, log_event
 
 __all__ = [
+    "AuditFinding",
+    "AuditReport",
     "CipherClient",
     "ContentKind",
     "DeviceAddress",
@@ -69,6 +72,7 @@ __all__ = [
     "SuiteBits",
     "Wanted",
     "Warned",
+    "check_audit",
     "log_event",
     "matches_scan",
     "open_file",

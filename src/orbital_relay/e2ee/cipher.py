@@ -30,7 +30,7 @@ class CipherClient:
     When it is entered it offers its keys in the directory, and refills them when the server reports that they run low.
     """
 
-    def __init__(self, orbital: Orbital, store: DeviceStore, *, device: int = 1) -> None:
+    def __init__(self, orbital: Orbital, store: DeviceStore, *, device: int = 1, keep_frames: bool = False) -> None:
         """
         Be a device.
 
@@ -38,8 +38,10 @@ class CipherClient:
             orbital: Open, with a token: its user is the device's.
             store: The device's own; no other device uses it.
             device: 1 to 127; each device of a user has its own.
+            keep_frames: Keep every frame as it was received, so that `audit` can export a group's log; the store
+                grows with the log then.
         """
-        self._orbital, self._store, self._number = orbital, store, device
+        self._orbital, self._store, self._number, self._keep_frames = orbital, store, device, keep_frames
         self._relay = SdkRelay(orbital)
         self._off = AsyncExitStack()
         self.device: GroupDevice
@@ -49,7 +51,14 @@ class CipherClient:
         user = self._orbital.user_id
         if user is None:
             raise RuntimeError("The client has no connection yet, so its user is unknown: open it without a timeout.")
-        self.device = GroupDevice(store=self._store, relay=self._relay, user=user, device=self._number, inbox=True)
+        self.device = GroupDevice(
+            store=self._store,
+            relay=self._relay,
+            user=user,
+            device=self._number,
+            inbox=True,
+            keep_frames=self._keep_frames,
+        )
         self._relay.device = self.device
         self._off.callback(self._orbital.on(KeysLow, self._on_keys_low))
         published = await self.device.published_at()
@@ -76,6 +85,17 @@ class CipherClient:
             secret_number: What the link says of its secret.
         """
         return GroupCipher(self._orbital, self.device, group_id, invite, secret_number)
+
+    async def audit(self, group_id: str) -> bytes:
+        """
+        Return an audit file of a group: what this device received, signed by it; `orbital verify` reads it.
+
+        It holds the encrypted frames, their hashes and the group's records, and no key.
+
+        Raises:
+            E2eeError: `not_found` when the group is unknown here, or the store has kept no frames of it.
+        """
+        return await self.device.audit(group_id)
 
     async def _on_keys_low(self, low: KeysLow) -> None:
         """Refill the directory when it reports a low stock of this device."""

@@ -18,6 +18,7 @@ from orbital_relay.e2ee.heads import check_head
 from orbital_relay.e2ee.own import take_own
 from orbital_relay.e2ee.receiver import on_content
 from orbital_relay.e2ee.rows import (
+    FRAMES,
     ITEMS,
     NONCES,
     PINS,
@@ -149,9 +150,13 @@ def _accept(
     unit.put(ITEMS, at, item_of(event, author, "read", device=device, parts=shown, via=via))
     if cx.inbox:
         unit.put(UNHANDLED, at, event.seq)
+    kept = unit.get(FRAMES, at) if cx.keep_frames else None
     for content in contents:
         if content.head_seq is None or content.head_hash is None:
             continue
+        if kept is not None:
+            kept = msgspec.structs.replace(kept, heads=(*kept.heads, (content.head_seq, content.head_hash.hex())))
+            unit.put(FRAMES, at, kept)
         fork = check_head(unit, group, content.head_seq, content.head_hash, author)
         if fork is not None:
             stop_sending(unit, cx, group, fork)

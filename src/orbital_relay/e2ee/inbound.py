@@ -10,7 +10,7 @@ from orbital_relay.e2ee.events import CONTENT_EVENTS, EPOCH_EVENTS, bytes_of
 from orbital_relay.e2ee.heads import note_head
 from orbital_relay.e2ee.keys import retry_held, take_keys
 from orbital_relay.e2ee.roster import LoggedRecord
-from orbital_relay.e2ee.rows import GROUPS, HEADS, MEMBERS, LogEvent, LogPosition, Stop, Warned
+from orbital_relay.e2ee.rows import FRAMES, GROUPS, HEADS, MEMBERS, KeptFrame, LogEvent, LogPosition, Stop, Warned
 from orbital_relay.e2ee.state import Context, add_record, device_of, id_of, load_group, load_roster, stop_sending, warn
 from orbital_relay.e2ee.unit import Unit, ordered
 
@@ -47,6 +47,10 @@ def process_event(unit: Unit, cx: Context, event: LogEvent) -> bool:
         removals=tuple(one for one in state.removals if one.user != left),
     )
     unit.put(GROUPS, group, after)
+    if cx.keep_frames:
+        unit.put(FRAMES, f"{group}/{ordered(event.seq)}", KeptFrame(frame=event.frame, hash=event.hash))
+    # What waits for its key keeps its fields; the text would be there twice.
+    event = msgspec.structs.replace(event, frame=b"")
     if event.prev is not None and last.hash not in ("", event.prev):
         broken = Stop(code="broken_chain", seq=event.seq, ours=last.hash, theirs=event.prev)
         stop_sending(unit, cx, group, broken)

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from orbital_relay.e2ee.audit import write_audit
 from orbital_relay.e2ee.contents import read_items
 from orbital_relay.e2ee.enrolment import Enrolment
 from orbital_relay.e2ee.formats.envelope import DeviceAddress
@@ -108,6 +109,7 @@ class GroupDevice(Enrolment):
         ratchet: Ratchet | None = None,
         chain_name: str = "main",
         inbox: bool = False,
+        keep_frames: bool = False,
         now: Callable[[], int] = now_ms,
     ) -> None:
         """
@@ -121,10 +123,12 @@ class GroupDevice(Enrolment):
             ratchet: The cryptographic state; an HpkeRatchet when None.
             chain_name: Two members that share a store have different ones: they never share a chain.
             inbox: List items of other devices as unhandled until `handled` is called.
+            keep_frames: Keep every frame as it was received, for an audit file.
             now: Gives milliseconds since the epoch.
         """
         uuid_bytes(user)
-        self._cx = Context(store, ratchet or HpkeRatchet(), relay, DeviceAddress(user, device), chain_name, inbox, now)
+        me = DeviceAddress(user, device)
+        self._cx = Context(store, ratchet or HpkeRatchet(), relay, me, chain_name, inbox, keep_frames, now)
         self._sending: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._caught_up: dict[str, int] = {}
 
@@ -222,6 +226,15 @@ class GroupDevice(Enrolment):
             E2eeError: `not_found`.
         """
         return await self._cx.transact(lambda unit: load_group(unit, group))
+
+    async def audit(self, group: str) -> bytes:
+        """
+        Return an audit file of a group, signed by this device.
+
+        Raises:
+            E2eeError: `not_found` when the group is unknown here, or no frames of it were kept.
+        """
+        return await self._cx.transact(lambda unit: write_audit(unit, self._cx, group))
 
     async def resume(self, group: str) -> None:
         """Go on sending: a person has looked at why it stopped. A new chain is made."""

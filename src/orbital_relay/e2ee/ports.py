@@ -29,6 +29,7 @@ TABLES: Final = (
     "members",
     "groups",
     "heads",
+    "frames",
     "nonces",
     "items",
     "unhandled",

@@ -28,6 +28,7 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
         data: Its fields as JSON: the server may put in anything that JSON can hold.
         hash: Of the frame's text, base64url, 43 characters.
         prev: Of the frame before it; None when the server keeps no chain.
+        frame: The frame's text, byte for byte; empty when the transport does not have it.
     """
 
     group_id: str
@@ -36,6 +37,7 @@ class LogEvent(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
     hash: str
     prev: str | None = None
+    frame: bytes = b""
 
     @classmethod
     def of(
@@ -110,6 +112,21 @@ class Claimed(msgspec.Struct, frozen=True):
 
     head: str
     by: str
+
+
+class KeptFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A frame as it was received, for an audit file.
+
+    Attributes:
+        frame: Its text.
+        hash: As it was noted when the event was processed.
+        heads: Where the author of the content stood, in its own words: a number and 16 bytes, hexadecimal.
+    """
+
+    frame: bytes
+    hash: str
+    heads: tuple[tuple[int, str], ...] = ()
 
 
 class KnownHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -340,6 +357,7 @@ RECORDS: Final = RowTable[LoggedRecord]("records", LoggedRecord)
 MEMBERS: Final = RowTable[int]("members", int)
 GROUPS: Final = RowTable[GroupStanding]("groups", GroupStanding)
 HEADS: Final = RowTable[KnownHead]("heads", KnownHead)
+FRAMES: Final = RowTable[KeptFrame]("frames", KeptFrame)
 NONCES: Final = RowTable[int]("nonces", int)
 ITEMS: Final = RowTable[Item]("items", Item)
 UNHANDLED: Final = RowTable[int]("unhandled", int)

@@ -48,6 +48,7 @@ class Context(msgspec.Struct, frozen=True):
         me: This device.
         chain_name: Each process of a device has its own: two processes never share a chain.
         inbox: Whether items of other devices are listed as unhandled until the program has handled them.
+        keep_frames: Whether frames are kept as they were received, for an audit file.
         now: Gives milliseconds since the epoch.
     """
 
@@ -57,6 +58,7 @@ class Context(msgspec.Struct, frozen=True):
     me: DeviceAddress
     chain_name: str
     inbox: bool
+    keep_frames: bool
     now: Callable[[], int]
 
     async def transact(self, work: Callable[[Unit], T], *, durable: bool = False) -> T:
@@ -134,7 +136,8 @@ def secret_key(group: str, number: int) -> str:
     return f"secret/{group}/{ordered(number)}"
 
 
-def _load_facts(unit: Unit, group: str) -> RosterFacts:
+def load_facts(unit: Unit, group: str) -> RosterFacts:
+    """Return what this device knows beside the records."""
     prefix = f"accepted/{group}/"
     return RosterFacts(
         founder=load_group(unit, group).founder,
@@ -152,7 +155,7 @@ def add_record(unit: Unit, group: str, record: LoggedRecord) -> tuple[Roster, Ro
     """Fold the group's next record into its roster; return the roster after it and before it."""
     unit.put(RECORDS, f"{group}/{ordered(record.seq)}", record)
     before = load_roster(unit, group)
-    after = fold_record(before, record, _load_facts(unit, group))
+    after = fold_record(before, record, load_facts(unit, group))
     unit.put(ROSTERS, group, after)
     # The record of a newer secret opens the one before it, which earlier knocks were made with.
     if after.secret_number != before.secret_number:
@@ -162,7 +165,7 @@ def add_record(unit: Unit, group: str, record: LoggedRecord) -> tuple[Roster, Ro
 
 def refold(unit: Unit, group: str) -> Roster:
     """Fold all records again: a secret or an accepted identity is new. Earlier secrets are derived first."""
-    facts, records = _load_facts(unit, group), load_records(unit, group)
+    facts, records = load_facts(unit, group), load_records(unit, group)
     secrets = all_secrets(group, records, facts.secrets)
     for number, secret in secrets.items():
         unit.put(SECRETS, secret_key(group, number), secret)

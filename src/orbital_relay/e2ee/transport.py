@@ -42,6 +42,7 @@ def log_event(event: Event) -> LogEvent:
         data=bytes(msgspec.json.decode(event.frame, type=_Frame).data),
         hash=event.hash,
         prev=event.prev,
+        frame=event.frame,
     )
 
 
