@@ -27,6 +27,8 @@ COMMANDS: Final = {
     "media": "Send and fetch encrypted files.",
     "health": "Ask a running server whether it is alive.",
     "config": "Show the settings in force, and where each was given.",
+    "doctor": "Find out what is wrong with a server and the way to it.",
+    "status": "Show what running servers do, live.",
     "migrate": "Bring the database to this version's schema.",
     "check": "Verify the log: numbers, chain, rows.",
     "verify": "Verify an audit file of an encrypted group.",

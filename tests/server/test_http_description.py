@@ -43,6 +43,7 @@ POST /api/threads/{thread_id}/replies
 GET /v1/events
 GET /health/live
 GET /health/ready
+GET /health/client
 GET /metrics
 GET /openapi.json
 GET /asyncapi.json

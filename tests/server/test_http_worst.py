@@ -177,6 +177,7 @@ OTHERS = {
     "/v1/provision/{mailbox}",
     "/health/live",
     "/health/ready",
+    "/health/client",
     "/metrics",
     "/openapi.json",
     "/asyncapi.json",

@@ -639,6 +639,15 @@
  */
 
 /**
+ * The caller as limits count it: whether it sent `X-Forwarded-For`, and whether a trusted proxy did.
+ *
+ * @typedef {object} SeenClient
+ * @property {string} address
+ * @property {boolean} forwarded
+ * @property {boolean} trusted
+ */
+
+/**
  * A login whose tokens hold.
  *
  * @typedef {object} Session

@@ -16,3 +16,11 @@ class Readiness(ResponseBody, frozen=True, kw_only=True):
 
     status: str
     degraded: list[str]
+
+
+class SeenClient(ResponseBody, frozen=True, kw_only=True):
+    """The caller as limits count it: whether it sent `X-Forwarded-For`, and whether a trusted proxy did."""
+
+    address: str
+    forwarded: bool
+    trusted: bool

@@ -35,6 +35,7 @@ ARGUMENTS: Final = {
     "migrate": [],
     "check": [],
     "config": None,  # Shows settings, and opens no database.
+    "doctor": None,  # Reports a database that it cannot open; tests/server/test_doctor.py runs it.
     "clock": [],
     "backup": ["{outside}/new.backup"],
     "restore": ["{outside}/old.backup"],

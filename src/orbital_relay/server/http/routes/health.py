@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from orbital_relay.api.health import Health, Readiness
+from orbital_relay.api.health import Health, Readiness, SeenClient
 from orbital_relay.errors import Unavailable, UpgradeRequired
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.limits.policy import is_proxy
 
 _TAG: Final = "Running it"
 # A probe asks again in seconds; one that hangs reports nothing.
@@ -52,6 +53,27 @@ async def ready(call: Call) -> Reply:
         raise Unavailable("Not reachable: the database.", database=False)
     degraded = [name for name, away in (("redis", not server.bus.connected), ("disk", server.disk.low)) if away]
     return Reply.json(Readiness(status="degraded" if degraded else "ready", degraded=degraded))
+
+
+@endpoint(
+    "GET",
+    "/health/client",
+    tag=_TAG,
+    answers=[Answer(200, "The caller's address, as limits count it.", SeenClient)],
+    auth=False,
+    always=True,
+)
+async def client(call: Call) -> Reply:
+    """
+    Report the address that the server counts this request for.
+
+    A proxy that is not in ORBITAL_TRUSTED_PROXIES shows as `forwarded` without `trusted`: all its users are one
+    address then.
+    """
+    peer = call.scope.get("client")
+    forwarded = call.header(b"x-forwarded-for") is not None
+    trusted = is_proxy(peer[0] if peer else None, call.server.settings.trusted_proxies)
+    return Reply.json(SeenClient(address=call.address, forwarded=forwarded, trusted=trusted))
 
 
 @endpoint(
@@ -104,4 +126,4 @@ async def websocket_v1(call: Call) -> Reply:  # noqa: ARG001 - every handler get
     raise UpgradeRequired(_UPGRADE)
 
 
-ENDPOINTS: Final = (live, ready, metrics, websocket, websocket_v1)
+ENDPOINTS: Final = (live, ready, client, metrics, websocket, websocket_v1)

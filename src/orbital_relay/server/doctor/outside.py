@@ -1,0 +1,286 @@
+"""The way to a server as its clients have it: TLS, proxy, path, addresses, the upgrade, sizes and time-outs."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import msgspec
+
+from orbital_relay.server.doctor.finding import Finding
+
+WAIT_S: Final = 5.0
+"""Longest wait for each answer."""
+FORGED: Final = "192.0.2.77"
+"""An address for documentation (RFC 5737), which no client has."""
+CLOCK_S: Final = 30.0
+"""Difference of clocks that makes a ticket of 30 seconds useless."""
+RENEW_S: Final = 14 * 86_400
+"""A certificate that ends so soon should have been renewed: Let's Encrypt's are renewed 30 days before."""
+LARGE_BYTES: Final = 9 * 1024 * 1024
+"""Above 8 MiB the server answers before it has read the body, so a proxy that does not wait for it either shows."""
+
+_HANDSHAKE: Final = (
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "b3JiaXRhbCBkb2N0b3IhIQ=="),
+)
+
+
+class Way(msgspec.Struct, frozen=True):
+    """
+    An address, and how it is reached.
+
+    Attributes:
+        url: Without a slash at the end.
+        cafile: Certificates that are trusted in place of the system's; None for those.
+    """
+
+    url: str
+    cafile: Path | None = None
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection that is not open yet; it ignores proxies that the environment names."""
+        parts = urlsplit(self.url)
+        host = parts.hostname or ""
+        if parts.scheme == "https":
+            context = ssl.create_default_context(cafile=self.cafile)
+            return http.client.HTTPSConnection(host, parts.port or 443, timeout=WAIT_S, context=context)
+        return http.client.HTTPConnection(host, parts.port or 80, timeout=WAIT_S)
+
+    def ask(self, path: str, *headers: tuple[str, str]) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """
+        GET a path below the address; return status, headers and the first 64 KiB of the body.
+
+        Raises:
+            OSError, http.client.HTTPException: If there is no answer.
+        """
+        with closing(self.connect()) as connection:
+            connection.putrequest("GET", urlsplit(self.url).path + path)
+            for name, value in headers:
+                connection.putheader(name, value)
+            connection.endheaders()
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read(65_536)
+
+
+def check_outside(way: Way, *, chunk_bytes: int, token: str | None = None) -> list[Finding]:
+    """
+    Look at a server from outside, in the order in which the faults hide each other.
+
+    Args:
+        way: The public address.
+        chunk_bytes: Size of a chunk of a medium, which the proxy has to accept.
+        token: A user's token, to find out how long an idle connection lives; not looked at without.
+    """
+    try:
+        status, headers, body = way.ask("/api/about")
+    except ssl.SSLCertVerificationError as exc:
+        text = f"The certificate of {way.url} is not trusted: {exc.verify_message}."
+        return [_problem(text, "Renew it, serve the whole chain (fullchain.pem), and check the name in it.")]
+    except (OSError, http.client.HTTPException) as exc:
+        text = f"{way.url} does not answer: {_reason(exc)}."
+        return [_problem(text, "Check the name's DNS entry, the proxy, its port and the firewall.")]
+    about = _json(body)
+    if status != 200 or "version" not in about:
+        text = f"{way.url}/api/about answers {status} and is not Orbital's."
+        remedy = "Let the proxy pass this path on unchanged; a path in front belongs into --url and ORBITAL_PUBLIC_URL."
+        if status in {502, 503, 504}:
+            remedy = "The proxy does not reach Orbital: check that it runs, and its address in the proxy's settings."
+        return [_problem(text, remedy)]
+    found = [Finding("outside", "ok", f"{way.url} answers: Orbital {about['version']}.")]
+    for check in (_tls, _clock, _addresses, _upgrade):
+        found += check(way, headers)
+    found += _sizes(way, chunk_bytes)
+    found += _buffering(way)
+    if not any(each.text == _DROPPED for each in found):
+        found += _idle(way, token)
+    return found
+
+
+def _tls(way: Way, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
+    parts = urlsplit(way.url)
+    if parts.scheme == "http":
+        if parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+            text = f"{way.url} has no TLS: passwords and tokens can be read on the way."
+            yield _problem(text, "Put a proxy with a certificate in front, or use --tls-cert.")
+        return
+    with closing(way.connect()) as connection:
+        connection.connect()
+        # With TLS it is an SSLSocket.
+        certificate: dict[str, Any] = cast("Any", connection.sock).getpeercert()
+    left_s = ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()
+    if left_s < RENEW_S:
+        text = f"The certificate of {way.url} ends in {left_s / 86_400:.1f} days."
+        yield _note(text, "Renew it, and see why the automatic renewal did not: certbot renew --dry-run")
+
+
+def _clock(way: Way, headers: http.client.HTTPMessage) -> Iterator[Finding]:
+    date = headers["Date"]
+    if date is None:
+        return
+    with suppress(ValueError):
+        off_s = time.time() - parsedate_to_datetime(date).timestamp()
+        if abs(off_s) > CLOCK_S:
+            ahead = "ahead of" if off_s > 0 else "behind"
+            text = f"This machine's clock is {abs(off_s):.0f} s {ahead} the Date of {way.url}."
+            yield Finding("clock", "problem", text, "Set both clocks, and let them be kept by NTP.")
+        else:
+            yield Finding("clock", "ok", f"This machine's clock agrees with the Date of {way.url}.")
+
+
+def _addresses(way: Way, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
+    plain, forged = (_json(way.ask("/health/client", *more)[2]) for more in ((), (("X-Forwarded-For", FORGED),)))
+    if not {"address", "forwarded", "trusted"} <= plain.keys():
+        yield _note(
+            "The server does not say which address it sees.", "Let the proxy pass /health/client; or upgrade Orbital."
+        )
+    elif forged.get("address") == FORGED:
+        text = (
+            "A client can forge its address: the proxy passes X-Forwarded-For on as it came, and the server trusts it."
+        )
+        yield _problem(text, "Let the proxy replace the header; nginx: proxy_set_header X-Forwarded-For $remote_addr;")
+    elif plain["forwarded"] and not plain["trusted"]:
+        text = "The proxy's X-Forwarded-For is not trusted: all users count as one address, and share its limits."
+        yield _problem(text, "Name the proxy's address in ORBITAL_TRUSTED_PROXIES.")
+    elif plain["trusted"] and not plain["forwarded"]:
+        text = (
+            "The proxy is trusted and sends no X-Forwarded-For: all users count as its address, and share its limits."
+        )
+        yield _problem(text, "nginx: proxy_set_header X-Forwarded-For $remote_addr;")
+    else:
+        yield Finding("outside", "ok", f"The server sees this client as {plain['address']}.")
+
+
+def _upgrade(way: Way, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
+    try:
+        status, _, body = way.ask("/ws", *_HANDSHAKE)
+    except (OSError, http.client.HTTPException) as exc:
+        yield _problem(f"A WebSocket handshake at {way.url}/ws has no answer: {_reason(exc)}.", _UPGRADE)
+        return
+    code = _json(body).get("error")
+    if status == 401 and code == "UNAUTHORIZED":
+        yield Finding("outside", "ok", "A WebSocket handshake reaches the server.")
+    elif code == "UPGRADE_REQUIRED":
+        yield _problem(_DROPPED, _UPGRADE)
+    elif code == "TOO_MANY_REQUESTS":
+        yield _note(
+            "A WebSocket handshake was not looked at: this address has used up its attempts.", "Try again in a minute."
+        )
+    else:
+        yield _problem(
+            f"A WebSocket handshake at {way.url}/ws is answered with {status}, which is not Orbital's.", _UPGRADE
+        )
+
+
+_DROPPED: Final = "The proxy drops the upgrade to WebSocket: clients cannot connect."
+_UPGRADE: Final = (
+    "nginx: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection upgrade; "
+    "other proxies: see the page Behind a proxy."
+)
+
+
+def _sizes(way: Way, chunk_bytes: int) -> Iterator[Finding]:
+    status, body = _announce(way, chunk_bytes, expect=True)
+    # The server's own refusal is JSON; a proxy's is a page.
+    if status == 413 and not _json(body):
+        text = f"The proxy refuses bodies of {chunk_bytes} bytes, the size of a chunk: media cannot be sent."
+        yield _problem(text, "nginx: client_max_body_size 8m; and more, if ORBITAL_MEDIA_CHUNK_BYTES is larger.")
+    else:
+        yield Finding("outside", "ok", f"Bodies of {chunk_bytes} bytes are accepted.")
+
+
+def _buffering(way: Way) -> Iterator[Finding]:
+    status, body = _announce(way, LARGE_BYTES, expect=False)
+    if status is None:
+        text = "The proxy waits for a whole body before it passes it on: the progress of uploads is not real."
+        yield _note(text, "nginx: proxy_request_buffering off; proxy_buffering off;")
+    elif _json(body):
+        yield Finding("outside", "ok", "The proxy passes bodies on as they come.")
+
+
+def _announce(way: Way, size: int, *, expect: bool) -> tuple[int | None, bytes]:
+    """Announce a body that does not come; return status and body of the answer, None without one in time."""
+    with closing(way.connect()) as connection:
+        connection.timeout = WAIT_S
+        try:
+            connection.putrequest("POST", urlsplit(way.url).path + "/api/groups")
+            connection.putheader("Content-Type", "application/json")
+            connection.putheader("Content-Length", str(size))
+            if expect:
+                connection.putheader("Expect", "100-continue")
+            connection.endheaders()
+            answer = connection.getresponse()
+            return answer.status, answer.read(65_536)
+        except (OSError, http.client.HTTPException):
+            return None, b""
+
+
+def _idle(way: Way, token: str | None) -> Iterator[Finding]:
+    """Hold a connection on which nothing is sent until after the server's first ping."""
+    if token is None:
+        text = "How long an idle connection lives was not looked at."
+        yield Finding("outside", "ok", f"{text} Give a token: ORBITAL_TOKEN=$(orbital token NAME)")
+        return
+    from websockets.exceptions import ConnectionClosed, WebSocketException  # noqa: PLC0415 - only here
+    from websockets.sync.client import connect  # noqa: PLC0415 - only here
+
+    context = ssl.create_default_context(cafile=way.cafile) if way.url.startswith("https:") else None
+    began_s = time.monotonic()
+    try:
+        with connect(
+            f"ws{way.url.removeprefix('http')}/ws",
+            additional_headers={"Authorization": f"Bearer {token}"},
+            ssl=context,
+            open_timeout=WAIT_S,
+            close_timeout=WAIT_S,
+            ping_interval=None,
+            proxy=None,
+        ) as opened:
+            greeted = json.loads(opened.recv(WAIT_S))
+            heartbeat_s = float(greeted["data"]["heartbeat_seconds"])
+            began_s = time.monotonic()
+            with suppress(TimeoutError):
+                while (left_s := began_s + heartbeat_s * 1.2 + 1 - time.monotonic()) > 0:
+                    opened.recv(left_s)
+    except ConnectionClosed:
+        lived_s = time.monotonic() - began_s
+        text = f"An idle connection was cut after {lived_s:.0f} s, before the server's ping."
+        yield _problem(
+            text, "Raise the proxy's time-out above ORBITAL_HEARTBEAT_SECONDS; nginx: proxy_read_timeout 120s;"
+        )
+    except (OSError, WebSocketException, KeyError, ValueError) as exc:
+        yield _problem(f"A WebSocket with the token could not be opened: {_reason(exc)}.", "Check the token.")
+    else:
+        yield Finding(
+            "outside", "ok", f"An idle connection lives longer than the server's heartbeat of {heartbeat_s:g} s."
+        )
+
+
+def _reason(exc: Exception) -> str:
+    return str(exc) or type(exc).__name__
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _problem(text: str, remedy: str) -> Finding:
+    return Finding("outside", "problem", text, remedy)
+
+
+def _note(text: str, remedy: str) -> Finding:
+    return Finding("outside", "note", text, remedy)

@@ -1,0 +1,96 @@
+"""`orbital status` of real servers, and what it makes of two looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from io import StringIO
+
+from rich.console import Console
+
+from orbital_relay.commands.status_view import Sample, fetch, parse, rates, table
+from tests.support.client import Person
+from tests.support.programs import CHECKOUT, free_port
+from tests.support.server import Server
+
+Serve = Callable[..., Server]
+
+
+def _sample(at_s: float, text: str) -> Sample:
+    return Sample(at_s, series=parse(text))
+
+
+def _status(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "orbital_relay", "status", *args]
+    env = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+
+
+def test_rates_are_between_two_looks():
+    """[STATUS1] A rate is the growth of a counter a second, over all workers; after a restart it counts from 0."""
+    before = _sample(
+        10,
+        'orbital_events_total{kind="a",worker="1"} 10\norbital_events_total{kind="b",worker="2"} 5\n'
+        'orbital_http_requests_total{status="503"} 9\norbital_append_seconds_sum 1\norbital_append_seconds_count 10\n',
+    )
+    after = _sample(
+        12,
+        'orbital_events_total{kind="a",worker="1"} 20\norbital_events_total{kind="b",worker="2"} 15\n'
+        'orbital_http_requests_total{status="503"} 3\norbital_http_requests_total{status="200"} 1\n'
+        "orbital_append_seconds_sum 1.4\norbital_append_seconds_count 14\n"
+        'orbital_connections{worker="1"} 2\norbital_connections{worker="2"} 3\nnot a line\nname NaNN\n',
+    )
+
+    found = rates(before, after)
+
+    assert found["events_per_s"] == 10
+    assert found["errors_per_s"] == 1.5
+    assert found["errors"] == 3
+    assert found["connections"] == 5
+    assert found["batch_s"] == 0.1
+    assert found["batch_posts"] is None
+
+
+def test_a_server_that_does_not_answer(serve: Serve):
+    """[STATUS2] A server that is not there, or another program in its place, has a reason; the others are shown."""
+    gone = fetch(f"http://127.0.0.1:{free_port()}")
+    server = serve()
+    stranger = fetch(f"{server.url}/nowhere")
+    here = fetch(server.url)
+
+    assert gone.reason
+    assert stranger.reason == "/metrics answers 404"
+    assert here.answered
+    assert rates(here, gone) == {"error": gone.reason}
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(table({"a": here, "b": gone}, {"a": here, "b": gone}))
+    text = console.export_text()
+    assert re.search(r"error +│ +│ .*\S", text)
+    assert re.search(r"database +│ +yes │", text)
+
+
+async def test_the_command(serve: Serve):
+    """[STATUS3] `orbital status --once` shows each server of a cluster in a table, and with --json as one object."""
+    one, two = serve(), serve()
+    async with await Person.sign_up(one.url) as ann:
+        group = await ann.make_group()
+        socket = await ann.listen(group)
+        shown = _status("--once", "--json", "--url", one.url, "--url", f"{two.url}/", "--every", "0.3")
+        await socket.close()
+    view = _status("--once", "--port", str(one.port))
+    gone = _status("--once", "--json", "--port", str(free_port()), "--every", "0.2")
+
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert list(found) == [one.url, two.url]
+    assert (found[one.url]["connections"], found[two.url]["connections"]) == (1, 0)
+    assert found[one.url]["database_connected"] == 1
+    assert found[one.url]["disk_free_bytes"] > 0
+    assert view.returncode == 0
+    assert re.search(r"connections +│ +0 │", view.stdout), view.stdout
+    assert gone.returncode == 1
+    assert "error" in next(iter(json.loads(gone.stdout).values()))
