@@ -375,6 +375,8 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         node.sessions.start()
         opened.callback(node.sessions.stop)
         opened.callback(node.low_keys.stop)
+        one = isinstance(settings.database, SqliteFile)
+        shared = [] if one else [("compare", node.relay.compare, COMPARE_S, None)]
         periodic = [
             asyncio.create_task(repeat(work, every_s, sooner=sooner), name=name)
             for name, work, every_s, sooner in (
@@ -388,11 +390,7 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
                 ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
                 ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
                 *push.jobs,
-                *(
-                    []
-                    if isinstance(settings.database, SqliteFile)
-                    else [("compare", node.relay.compare, COMPARE_S, None)]
-                ),
+                *shared,
             )
         ]
         periodic.append(asyncio.create_task(node.after_rewinds(), name="after rewinds"))
