@@ -44,6 +44,7 @@ const SHELL = [
   '/js/model/outbox.js',
   '/js/model/people.js',
   '/js/model/poll.js',
+  '/js/model/push.js',
   '/js/model/reads.js',
   '/js/model/session.js',
   '/js/model/shelf.js',
@@ -57,6 +58,7 @@ const SHELL = [
   '/js/views/dialogs/groups.js',
   '/js/views/dialogs/invite.js',
   '/js/views/dialogs/members.js',
+  '/js/views/dialogs/notifications.js',
   '/js/views/dom.js',
   '/js/views/group-list.js',
   '/js/views/header.js',
@@ -98,6 +100,7 @@ const SHELL = [
   '/sdk/media.js',
   '/sdk/outbox.js',
   '/sdk/parts.js',
+  '/sdk/push-requests.js',
   '/sdk/reader.js',
   '/sdk/renewal.js',
   '/sdk/requests.js',
@@ -264,11 +267,14 @@ addEventListener('message', (event) => {
   if (event.data === 'check') event.waitUntil(check(event.source));
 });
 
+// A classic script: not every browser has service workers of modules.
+importScripts('sw-push.js');
+
 addEventListener('notificationclick', (event) => {
   event.notification.close();
   const show = async () => {
     const [page] = await clients.matchAll({ type: 'window' });
-    const where = `${BASE}${event.notification.data ?? ''}`;
+    const where = `${BASE}${event.notification.data?.where ?? ''}`;
     if (!page) return clients.openWindow(where);
     await page.focus();
     return page.navigate(where);

@@ -3,7 +3,9 @@ import { Recorder } from './debug/recorder.js';
 import { Family } from './model/family.js';
 import { readInvitation, readPass } from './model/invitation.js';
 import { addressAfterLogin, LOGIN_QUERY } from './model/login-proxy.js';
+import { Push } from './model/push.js';
 import { SessionStore } from './model/session.js';
+import { Shelf } from './model/shelf.js';
 import { keys, uploads } from './model/vault.js';
 import { confirmJoin, deadLink } from './views/dialogs/groups.js';
 import { h, put } from './views/dom.js';
@@ -106,7 +108,7 @@ class Page {
     });
   }
 
-  /** @type {{family: Family, started: Promise<void>} | undefined} */
+  /** @type {{family: Family, push: Push, started: Promise<void>} | undefined} */
   #home;
 
   /** @param {Session} session @param {boolean} [entered] Logged in just now, not by an earlier visit. */
@@ -123,9 +125,12 @@ class Page {
     const visible = () => document.visibilityState === 'visible';
     const family = new Family(session, { client, storage: localStorage, keys, uploads, exclusive, visible, persist });
     const leave = (/** @type {boolean} */ forget) => this.#logOut(family, forget);
+    const worker = () => navigator.serviceWorker.ready;
+    const push = new Push(family, new Shelf(localStorage, `orbital-push:${session.user_id}`), { worker, visible });
     const started = family.start();
-    this.#home = { family, started };
-    this.#leaveHome = showHome(root, family, { leave, recorder });
+    started.then(() => push.start()).catch((error) => console.warn('orbital: push messages:', error.message));
+    this.#home = { family, push, started };
+    this.#leaveHome = showHome(root, family, { leave, push, recorder });
     family.addEventListener('ended', () => this.#end(family, 'You were logged out. Please log in again. Your drafts are saved.'), {
       once: true,
     });
@@ -181,6 +186,7 @@ class Page {
   /** @param {Family} family @param {string} [message] */
   #end(family, message) {
     family.stop();
+    this.#home?.push.stop();
     this.#leaveHome?.();
     this.#home = undefined;
     for (const box of document.querySelectorAll('dialog')) box.close();
@@ -192,6 +198,7 @@ class Page {
   /** @param {Family} family @param {boolean} forget */
   async #logOut(family, forget) {
     const { user_id } = family.session;
+    await this.#home?.push.leave().catch(() => {});
     await family.api.logout().catch(() => {});
     this.#sessionStore.end(this.#sessionStore.token(family.session));
     if (forget) {

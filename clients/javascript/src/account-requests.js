@@ -1,11 +1,11 @@
 /** Requests about one's own account: sign-up, login, password, sessions, deletion. Loaded with the rest of the REST side. */
-import { KeyRequests } from './key-requests.js';
+import { PushRequests } from './push-requests.js';
 
 /** @import {About, IssuedToken, LoggedIn, LoginBody, OwnAccount, Session, SignedUp} from './api-types.js' */
 /** @import {PostOptions} from './requests.js' */
 
 /** The account of the client's token. A method that ends the present token uses the one that it is given from there on. */
-export class AccountRequests extends KeyRequests {
+export class AccountRequests extends PushRequests {
   /** The name of the place, its version and limits, and whether a sign-up needs an invitation. @returns {Promise<About>} */
   about() {
     return this.get('/api/about', 'signups');

@@ -81,6 +81,7 @@ const inTime = (promise) =>
  * @property {BodyInit | undefined} [body]
  * @property {Record<string, string>} [headers]
  * @property {AbortSignal | undefined} [signal]
+ * @property {boolean | undefined} [keepalive] Let the request go on when the page is closed.
  * @property {number} [timeoutMs] 30,000 when left out; 0 leaves it to `signal`.
  */
 
@@ -117,7 +118,7 @@ export class Http {
    * @returns {Promise<T>} What `read` made; the response as it is when there is no `read`.
    * @throws {OrbitalError}
    */
-  async request(method, path, { body, headers, signal, timeoutMs = REQUEST_TIMEOUT_MS } = {}, read) {
+  async request(method, path, { body, headers, signal, keepalive, timeoutMs = REQUEST_TIMEOUT_MS } = {}, read) {
     const abort = new AbortController();
     const stop = () => abort.abort(signal?.reason);
     const timer =
@@ -130,6 +131,7 @@ export class Http {
         const response = await this.#fetch(this.url + path, {
           method,
           ...(body && { body }),
+          ...(keepalive && { keepalive }),
           // A server of ours does not redirect: a portal does, and a POST would arrive there as a GET.
           redirect: 'manual',
           signal: abort.signal,

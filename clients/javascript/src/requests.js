@@ -17,13 +17,13 @@ export class Requests extends Http {
    * @param {string} path
    * @param {string} [gives] A member that the server's answer has; left out, it has no body.
    * @param {unknown} [body]
-   * @param {PostOptions} [options]
+   * @param {PostOptions & {keepalive?: boolean}} [options] `keepalive`: it goes on when the page is closed.
    * @returns {Promise<any>}
    * @protected
    */
-  json(method, path, gives, body, { key, signal } = {}) {
+  json(method, path, gives, body, { key, signal, keepalive } = {}) {
     const headers = { ...(body ? { 'Content-Type': 'application/json' } : {}), ...(key ? { 'Idempotency-Key': key } : {}) };
-    return this.request(method, path, { headers, signal, ...(body ? { body: JSON.stringify(body) } : {}) }, (response) =>
+    return this.request(method, path, { headers, signal, keepalive, ...(body ? { body: JSON.stringify(body) } : {}) }, (response) =>
       readJson(response, gives),
     );
   }

@@ -32,10 +32,21 @@ const ANSWER = {
       'thread_id',
       'reply_id',
       'media_id',
+      'public_key',
+      'subscription_id',
     ].map((name) => [name, 'x']),
   ),
 };
-const EMPTY = new Set(['logout', 'endSession', 'deleteAccount', 'removeMember', 'mediaDownloaded', 'deleteMedia']);
+const EMPTY = new Set([
+  'logout',
+  'endSession',
+  'deleteAccount',
+  'removeMember',
+  'mediaDownloaded',
+  'deleteMedia',
+  'unsubscribePush',
+  'pushSeen',
+]);
 let server;
 let api;
 beforeEach(async () => {
@@ -98,6 +109,10 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['media', [id], 'GET', `/api/media/${part}/info`],
   ['mediaDownloaded', [id], 'POST', `/api/media/${part}/downloaded`],
   ['deleteMedia', [id], 'DELETE', `/api/media/${part}`],
+  ['pushKey', [], 'GET', '/api/push/key', { gives: 'x' }],
+  ['subscribePush', [{ endpoint: 'x' }], 'PUT', '/api/push/subscriptions', { body: { endpoint: 'x' } }],
+  ['unsubscribePush', [id], 'DELETE', `/api/push/subscriptions/${part}`],
+  ['pushSeen', [id, { looking: true }], 'POST', `/api/push/subscriptions/${part}/seen`, { body: { looking: true } }],
   ['threadMedia', [id], 'GET', `/api/threads/${part}/media`, { gives: [4] }],
 ])
   test(`api.${name}`, async () => {

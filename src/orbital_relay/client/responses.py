@@ -38,6 +38,7 @@ from orbital_relay.api.media import MediumInfo as MediaInfo
 from orbital_relay.api.media import ThreadMedia as MediaList
 from orbital_relay.api.messages import Message, Messages
 from orbital_relay.api.messages import MessagePosted as MessageSent
+from orbital_relay.api.push import PushKey, PushSubscriptionStored
 from orbital_relay.api.threads import Replies, ReplyCreated, Sort, Thread, ThreadCreated, Threads, ThreadWithMedia
 from orbital_relay.api.threads import ThreadReply as Reply
 
@@ -76,6 +77,8 @@ __all__ = [
     "OwnDevices",
     "OwnKeys",
     "Presence",
+    "PushKey",
+    "PushSubscriptionStored",
     "Quota",
     "RecordCreated",
     "Replies",

@@ -71,7 +71,7 @@
  * @property {Set<string>} online
  * @property {Notice[]} notices
  * @property {boolean} caughtUp
- * @property {{close: () => void} | undefined} subscription
+ * @property {{close: () => void, position?: {seq: number}} | undefined} subscription
  */
 
 /**

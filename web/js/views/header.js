@@ -27,7 +27,8 @@ export function makeHeader(context, { leave, toggleInspector }) {
   const back = h('a', { class: 'quiet round back', 'aria-label': 'Back', href: '#/' }, icon('back'));
   const seen = { type: 'button', class: 'quiet', 'aria-expanded': 'false', 'aria-label': 'What the server sees', onclick: toggleInspector };
   const eye = h('button', seen, icon('eye'), h('span', { class: 'wide' }, 'What the server sees'));
-  const mine = { type: 'button', class: 'quiet me', 'aria-label': `Account of ${username}`, onclick: () => account(family, leave) };
+  const opened = () => account(family, leave, context.push);
+  const mine = { type: 'button', class: 'quiet me', 'aria-label': `Account of ${username}`, onclick: opened };
   const brand = h('a', { class: 'brand', href: '#/', 'aria-label': 'Orbital, all groups' }, sign(30));
   const bar = h('header', { class: 'bar' }, back, brand, title, pill, said, tools, eye, h('button', mine, avatar(username)));
 

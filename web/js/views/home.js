@@ -3,6 +3,7 @@ import { makeInspector } from '../debug/inspector.js';
 import { poll } from '../model/poll.js';
 import { h, put } from './dom.js';
 import { makeGroupList } from './group-list.js';
+import { makeOffer } from './dialogs/notifications.js';
 import { makeHeader } from './header.js';
 import { icon } from './icons.js';
 import { excerpt } from './markdown/parse.js';
@@ -14,6 +15,7 @@ import { cut, refreshTimes } from './words.js';
 
 /** @import {Recorder} from '../debug/recorder.js' */
 /** @import {Family} from '../model/family.js' */
+/** @import {Push} from '../model/push.js' */
 /** @import {Group} from '../model/types.js' */
 /** @import {Leave} from './dialogs/account.js' */
 /** @import {Route} from './route.js' */
@@ -25,6 +27,8 @@ const PROBE_MS = 10_000;
 /** Interval between polls while there is no connection. */
 const POLL_MS = 5000;
 const TOAST_MS = 6000;
+/** Delay before notifications of what was read are closed; many changes share it. */
+const CLEAR_MS = 500;
 /** Interval between checks for another version of the page; showing the page checks too. */
 const NEWER_MS = 3_600_000;
 
@@ -33,6 +37,7 @@ const NEWER_MS = 3_600_000;
  *
  * @typedef {object} ViewContext
  * @property {Family} family
+ * @property {Push} push
  * @property {() => Route} route
  * @property {() => Group | undefined} group The group that is open.
  * @property {(groupId: string, threadId?: string) => void} go
@@ -94,15 +99,18 @@ class Home {
   #toasts = h('div', { class: 'toasts', role: 'status' });
   #log = h('div', { class: 'sr', role: 'log', 'aria-label': 'News' });
   #newer = newerVersion();
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #clearing;
   /** @type {ReturnType<typeof setInterval>[]} */
   #timers = [];
 
-  /** @param {HTMLElement} root @param {Family} family @param {{leave: Leave, recorder: Recorder}} how */
-  constructor(root, family, { leave, recorder }) {
+  /** @param {HTMLElement} root @param {Family} family @param {{leave: Leave, push: Push, recorder: Recorder}} how */
+  constructor(root, family, { leave, push, recorder }) {
     this.family = family;
     /** @type {ViewContext} */
     const context = {
       family,
+      push,
       route: () => this.#route,
       group: () => family.groups.get(this.#route.groupId ?? ''),
       go: (groupId, threadId) => {
@@ -117,17 +125,31 @@ class Home {
       },
     };
     this.context = context;
+    this.push = push;
     this.header = makeHeader(context, { leave, toggleInspector: () => this.#inspect(!this.#inspecting) });
     this.groupList = makeGroupList(context);
     this.threadList = makeThreadList(context);
     this.thread = makeThread(context);
     this.alarm = makeAlarm(family);
+    this.offer = makeOffer(family, push);
     this.inspector = makeInspector(family, recorder, () => this.#inspect(false));
     const main = h('main', { id: 'main' }, this.groupList.element, this.threadList.element, this.thread.element);
     const { bar, banner } = this.header;
     const columns = h('div', { class: 'columns' }, main, this.inspector.element);
     const skip = h('button', { type: 'button', class: 'quiet skip', onclick: () => this.#skip() }, 'Skip to the conversation');
-    this.element = h('div', { class: 'home' }, skip, bar, banner, this.#newer, this.alarm.element, columns, this.#toasts, this.#log);
+    this.element = h(
+      'div',
+      { class: 'home' },
+      skip,
+      bar,
+      banner,
+      this.#newer,
+      this.offer.element,
+      this.alarm.element,
+      columns,
+      this.#toasts,
+      this.#log,
+    );
     put(root, this.element);
     this.inspector.element.addEventListener('keydown', ({ key }) => key === 'Escape' && this.#inspect(false));
     this.#listen();
@@ -162,6 +184,8 @@ class Home {
       'message',
       ({ data }) => {
         if (data === 'newer') this.#newer.hidden = false;
+        // A push message came although the page is visible: its connection is lost.
+        if (data === 'called') family.wake();
       },
       { signal },
     );
@@ -174,6 +198,7 @@ class Home {
       setInterval(() => document.visibilityState === 'visible' && family.state.status === 'open' && family.probe(), PROBE_MS),
       setInterval(() => document.visibilityState === 'visible' && family.state.retry_at && this.#poll(), POLL_MS),
     ];
+    document.addEventListener('visibilitychange', () => void this.push.report(), { signal });
     this.#chooseFirst(on);
   }
 
@@ -224,6 +249,8 @@ class Home {
     this.element.dataset.pane = pane;
     this.header.show();
     this.alarm.show();
+    this.offer.show();
+    this.#clearSoon();
     this.groupList.show();
     this.threadList.show();
     this.thread.show();
@@ -260,6 +287,14 @@ class Home {
     if (!opened) this.header.eye.focus();
   }
 
+  /** Close notifications of what was read meanwhile. */
+  #clearSoon() {
+    this.#clearing ??= setTimeout(() => {
+      this.#clearing = undefined;
+      this.push.clearRead().catch(() => {});
+    }, CLEAR_MS);
+  }
+
   /** @param {string} text */
   #toast(text) {
     const node = h('p', {}, text);
@@ -281,11 +316,14 @@ class Home {
     const what = kind === 'thread' ? `${author} started “${title}”` : `${author} in “${title}”`;
     const said = more ? `${excerpt(text)} (and ${more} more)` : excerpt(text);
     put(this.#log, h('p', {}, kind === 'thread' ? what : `${what}: ${said}`));
-    if (!seen) void notify(what, kind === 'thread' ? (group.name ?? '') : said, address(group.id, thread.id), thread.id);
+    // While the page is hidden the server calls the device.
+    const called = this.push.on && document.visibilityState !== 'visible';
+    if (!seen && !called) void notify(what, kind === 'thread' ? (group.name ?? '') : said, address(group.id, thread.id), thread.id);
   }
 
   stop() {
     this.#listeners.abort();
+    clearTimeout(this.#clearing);
     for (const timer of this.#timers) clearInterval(timer);
     this.thread.stop();
     this.inspector.stop();
@@ -297,7 +335,7 @@ class Home {
  *
  * @param {HTMLElement} root
  * @param {Family} family
- * @param {{leave: Leave, recorder: Recorder}} how
+ * @param {{leave: Leave, push: Push, recorder: Recorder}} how
  * @returns {() => void} Removes its listeners.
  */
 export function showHome(root, family, how) {

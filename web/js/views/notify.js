@@ -10,7 +10,7 @@
  */
 export async function notify(title, body, where, tag) {
   if (!('Notification' in globalThis) || Notification.permission !== 'granted') return;
-  const options = { body, tag, renotify: true, icon: 'icon-192.png', data: where };
+  const options = { body, tag, renotify: true, icon: 'icon-192.png', data: { where } };
   const worker = await navigator.serviceWorker?.getRegistration();
   if (worker) return worker.showNotification(title, options);
   const shown = new Notification(title, options);

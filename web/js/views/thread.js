@@ -85,7 +85,15 @@ function makeReader(context, group, thread) {
   const state = h('p', { class: 'hint' });
   const heading = h('h2', { tabindex: '-1', dir: 'auto' }, thread.title === null ? 'Cannot be opened' : cut(thread.title));
   const by = h('p', { class: 'by' }, avatar(thread.author), h('span', {}, h('strong', {}, thread.author), ' · ', time(thread.atMs)));
-  const opening = h('article', { class: 'opening' }, heading, by, words(thread.body));
+  const { push } = context;
+  const mute = h('button', { type: 'button', class: 'quiet mute', onclick: () => void push.toggle('threads', thread.id, !muted()) });
+  const muted = () => push.mute.threads.includes(thread.id);
+  const showMute = () => {
+    mute.hidden = !push.on;
+    const label = muted() ? 'Notify me of this thread' : 'Mute this thread';
+    if (mute.textContent !== label) put(mute, label);
+  };
+  const opening = h('article', { class: 'opening' }, heading, by, words(thread.body), mute);
   const toEnd = () => {
     scroll.scrollTop = scroll.scrollHeight;
   };
@@ -184,6 +192,7 @@ function makeReader(context, group, thread) {
         scroll.scrollTop += line.getBoundingClientRect().top - scroll.getBoundingClientRect().top - LINE_GAP_PX;
       } else if (list.childElementCount !== before && (near || before === 0)) toEnd();
       showDown();
+      showMute();
     },
     stop: end.stop,
   };

@@ -8,12 +8,13 @@ from orbital_relay.client.api.groups import GroupRequests
 from orbital_relay.client.api.keys import KeyRequests
 from orbital_relay.client.api.log import LogRequests
 from orbital_relay.client.api.media import MediaRequests
+from orbital_relay.client.api.push import PushRequests
 from orbital_relay.client.api.threads import ThreadRequests
 
 __all__ = ["Api", "encoded"]
 
 
-class Api(AccountRequests, GroupRequests, ThreadRequests, MediaRequests, KeyRequests, LogRequests):
+class Api(AccountRequests, GroupRequests, ThreadRequests, MediaRequests, KeyRequests, PushRequests, LogRequests):
     """
     Every request of the protocol, as a coroutine with a typed answer.
 

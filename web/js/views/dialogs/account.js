@@ -1,31 +1,13 @@
 /** The account dialog: notifications, storage, log-out. */
-import { h, put } from '../dom.js';
+import { h } from '../dom.js';
 import { dialog } from '../window.js';
 import { counted } from '../words.js';
+import { notifications } from './notifications.js';
 
 /** @import {Family} from '../../model/family.js' */
+/** @import {Push} from '../../model/push.js' */
 
 /** @typedef {(forget: boolean) => Promise<void>} Leave */
-
-/** @returns {(HTMLElement | null)[]} */
-function notifications() {
-  const asked = 'Notification' in globalThis ? Notification.permission : 'denied';
-  const granted = 'You are notified of new messages while this page is open.';
-  const state = h(
-    'p',
-    { class: 'hint', role: 'status' },
-    asked === 'granted' ? granted : asked === 'denied' ? 'This browser does not show notifications for this page.' : '',
-  );
-  const ask = async () => {
-    const answer = await Notification.requestPermission();
-    put(state, answer === 'granted' ? granted : 'The browser does not allow notifications for this page.');
-  };
-  return [
-    h('h3', {}, 'Notifications'),
-    asked === 'default' ? h('button', { type: 'button', class: 'quiet', onclick: ask }, 'Notify me of new messages') : null,
-    state,
-  ];
-}
 
 /** @param {Family} family @returns {HTMLElement | null} */
 function storage({ persisted }) {
@@ -67,10 +49,10 @@ function forget(family, leave) {
   ]);
 }
 
-/** @param {Family} family @param {Leave} leave */
-export function account(family, leave) {
+/** @param {Family} family @param {Leave} leave @param {Push} push */
+export function account(family, leave, push) {
   dialog(family.session.username, () => [
-    ...notifications(),
+    notifications(family, push),
     storage(family),
     h('h3', {}, 'Log out'),
     h('p', { class: 'hint' }, 'The keys of your groups stay in this browser, so that you can log in here again and read.'),
