@@ -173,11 +173,11 @@ test('[PWEB4] muted groups and threads do not call, quiet hours are stored, and 
   await ben.page.getByRole('link', { name: /Not called for/ }).waitFor();
   await hide(ben, false);
   await openAccount(ben);
-  const heard = ben.page.waitForResponse(
+  const unmuted = ben.page.waitForResponse(
     (response) => response.url().endsWith('/api/push/subscriptions') && response.request().postDataJSON().mute.groups.length === 0,
   );
   await ben.page.getByLabel('The Lovelaces').check();
-  await heard;
+  await unmuted;
   await closeDialog(ben);
   await ben.openThread('Dinner');
   const quietThread = ben.page.waitForResponse((response) => response.url().endsWith('/api/push/subscriptions'));

@@ -109,7 +109,7 @@ export class Push {
       found = await pushManager.subscribe(options);
     } catch (cause) {
       if (/** @type {any} */ (cause).name !== 'InvalidStateError') throw cause;
-      // The subscription is of another key: this server was made anew.
+      // The subscription is of another key: this address has a new server.
       await (await pushManager.getSubscription())?.unsubscribe();
       found = await pushManager.subscribe(options);
     }

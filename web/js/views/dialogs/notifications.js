@@ -10,7 +10,7 @@ import { say } from '../window.js';
 function obstacle() {
   if (!('Notification' in globalThis))
     return 'This browser does not show notifications for this page. On an iPhone or iPad, add the page to the home screen first.';
-  return Notification.permission === 'denied' ? 'This browser does not show notifications for this page: it was told not to.' : '';
+  return Notification.permission === 'denied' ? 'This browser does not show notifications for this page: its settings forbid them.' : '';
 }
 
 /** Ask for the permission, and subscribe. @param {Push} push @returns {Promise<string>} What came of it. */
