@@ -22,6 +22,7 @@ TABLES: Final = {
 PORTS: Final = {
     "Admission",
     "HandshakeAdmission",
+    "Logins",
     "Metrics",
     "Node",
     "Passwords",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 
 import pytest
 
@@ -10,7 +12,10 @@ from orbital_relay import ports
 
 SUMS = {"Store", "MediaRows"}
 PROTOCOLS = [
-    port for name in ports.__all__ if name not in SUMS and getattr(port := getattr(ports, name), "_is_protocol", False)
+    port
+    for module in pkgutil.iter_modules(ports.__path__, f"{ports.__name__}.")
+    for name, port in vars(importlib.import_module(module.name)).items()
+    if name not in SUMS and getattr(port, "_is_protocol", False) and port.__module__ == module.name
 ]
 
 

@@ -1,7 +1,7 @@
 /** Requests about one's own account: sign-up, login, password, sessions, deletion. Loaded with the rest of the REST side. */
 import { PushRequests } from './push-requests.js';
 
-/** @import {About, IssuedToken, LoggedIn, LoginBody, OwnAccount, Session, SignedUp} from './api-types.js' */
+/** @import {About, IssuedToken, LoggedIn, LoginBody, LoginSession, OwnAccount, SignedUp} from './api-types.js' */
 /** @import {PostOptions} from './requests.js' */
 
 /** The account of the client's token. A method that ends the present token uses the one that it is given from there on. */
@@ -60,7 +60,7 @@ export class AccountRequests extends PushRequests {
     return this.#enter(await this.json('POST', '/api/password/reset', 'token', { code, new_password: newPassword }));
   }
 
-  /** A page of the logins whose tokens hold, the last used first. @param {{limit?: number, offset?: number}} [query] @returns {Promise<{sessions: Session[], has_more: boolean}>} */
+  /** A page of the logins whose tokens hold, the last used first. @param {{limit?: number, offset?: number}} [query] @returns {Promise<{sessions: LoginSession[], has_more: boolean}>} */
   sessions(query) {
     return this.get('/api/sessions', 'sessions', query);
   }

@@ -49,7 +49,7 @@ class IssuedToken(ResponseBody, frozen=True, kw_only=True):
     expires_at: str
 
 
-class Session(ResponseBody, frozen=True, kw_only=True):
+class LoginSession(ResponseBody, frozen=True, kw_only=True):
     """A login whose tokens hold."""
 
     session_id: str
@@ -60,10 +60,10 @@ class Session(ResponseBody, frozen=True, kw_only=True):
     current: Annotated[bool, msgspec.Meta(description="Whether the request's own token is of this login.")]
 
 
-class Sessions(ResponseBody, frozen=True, kw_only=True):
+class LoginSessions(ResponseBody, frozen=True, kw_only=True):
     """A page of the caller's logins, the last used first."""
 
-    sessions: list[Session]
+    sessions: list[LoginSession]
     has_more: HasMore = False
 
 

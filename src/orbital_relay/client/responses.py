@@ -30,7 +30,7 @@ from orbital_relay.api.keys import (
     RosterRecord,
     RosterRecords,
 )
-from orbital_relay.api.logins import IssuedToken, OwnAccount, Session, Sessions
+from orbital_relay.api.logins import IssuedToken, LoginSession, LoginSessions, OwnAccount
 from orbital_relay.api.media import ChunkTaken as ChunkStored
 from orbital_relay.api.media import Fetched, MediaCompleted, MediaStored, Quota, UploadState
 from orbital_relay.api.media import Medium as MediaItem
@@ -60,6 +60,8 @@ __all__ = [
     "KeysPosted",
     "KeysStored",
     "LoggedIn",
+    "LoginSession",
+    "LoginSessions",
     "Mail",
     "Mailbox",
     "MediaCompleted",
@@ -87,8 +89,6 @@ __all__ = [
     "RoleSet",
     "RosterRecord",
     "RosterRecords",
-    "Session",
-    "Sessions",
     "SignedUp",
     "Sort",
     "Thread",

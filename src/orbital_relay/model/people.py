@@ -83,7 +83,7 @@ class IdempotencyKey(msgspec.Struct, frozen=True):
     fingerprint: bytes
 
 
-class IssuedToken(msgspec.Struct, frozen=True):
+class SignedToken(msgspec.Struct, frozen=True):
     """A token that this server made, and the second since the epoch at which it ends."""
 
     token: str

@@ -12,7 +12,7 @@ from orbital_relay.ports.limiter import Limiter
 from orbital_relay.ports.log import Appended, Log
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, MediaUsage, Uploads
-from orbital_relay.ports.people import Census, GroupSummary, People, Storage, UserSummary
+from orbital_relay.ports.people import Census, GroupSummary, People, PeopleChanges, Storage, UserSummary
 from orbital_relay.ports.push import PushStore
 from orbital_relay.ports.store import Database, MediaRows, Store
 from orbital_relay.ports.threads import ThreadStore
@@ -46,6 +46,7 @@ __all__ = [
     "MediaStore",
     "MediaUsage",
     "People",
+    "PeopleChanges",
     "PushStore",
     "RevocationStore",
     "Storage",

@@ -8,7 +8,7 @@ from orbital_relay.model import Account, Login, UserId
 
 
 class LoginStore(Protocol):
-    """Logins whose tokens may hold. No token is stored, and of a code its SHA-256 alone."""
+    """Logins whose tokens may hold. No token is stored."""
 
     async def add_login(self, user_id: UserId, *, login_id: str, name: str, at_ms: int, expires_ms: int) -> None:
         """Enter a login of a user."""
@@ -42,6 +42,10 @@ class LoginStore(Protocol):
     async def prune_logins(self, *, before_ms: int, limit: int) -> int:
         """Delete logins whose last token ended before a moment, `limit` at most; return how many."""
         ...
+
+
+class PasswordResets(Protocol):
+    """One-time codes that set another password. Of a code its SHA-256 alone is stored."""
 
     async def set_reset(self, user: int, *, digest: bytes, expires_ms: int) -> None:
         """Give an account a one-time code, by its SHA-256; it replaces the one before."""

@@ -88,7 +88,7 @@ class GroupSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class People(Protocol):
-    """What the operator does with accounts; nothing here appends to the log, so a server may be running meanwhile."""
+    """Who there is, and what each stores."""
 
     async def users(self, *, named: str | None = None) -> list[UserSummary]:
         """Return all users that are not erased, or the one with that name or id, in the order of their making."""
@@ -101,6 +101,14 @@ class People(Protocol):
     async def group_members(self, group: int) -> list[tuple[str, str, int]]:
         """Return the members of a group: name, id and when each joined, in the order of joining."""
         ...
+
+    async def is_admin(self, user: int) -> bool:
+        """Return whether a user is an administrator of the place now, and not disabled."""
+        ...
+
+
+class PeopleChanges(Protocol):
+    """What an operator changes about accounts and groups; nothing here appends to the log."""
 
     async def set_password(self, user: int, password_hash: str) -> None:
         """Give an account another password."""
@@ -129,10 +137,6 @@ class People(Protocol):
 
     async def request_deletion(self, group: int, *, at_ms: int) -> None:
         """Let nobody else join a group, and mark it for deletion."""
-        ...
-
-    async def is_admin(self, user: int) -> bool:
-        """Return whether a user is an administrator of the place now, and not disabled."""
         ...
 
     async def set_admin(self, user: int, *, at_ms: int | None) -> None:

@@ -9,10 +9,10 @@ from orbital_relay.ports.directory import KeyDirectory
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.log import Log
-from orbital_relay.ports.logins import LoginStore
+from orbital_relay.ports.logins import LoginStore, PasswordResets
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
-from orbital_relay.ports.people import Census, People
+from orbital_relay.ports.people import Census, People, PeopleChanges
 from orbital_relay.ports.push import PushStore
 from orbital_relay.ports.threads import ThreadStore
 
@@ -38,7 +38,9 @@ class Store(
     Accounts,
     Invitations,
     LoginStore,
+    PasswordResets,
     People,
+    PeopleChanges,
     GroupStore,
     ThreadStore,
     KeyDirectory,

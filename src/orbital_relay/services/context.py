@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from orbital_relay.api.groups import Online
-from orbital_relay.model import AnyDraft, GroupId, IssuedToken, UserId
+from orbital_relay.model import AnyDraft, GroupId, SignedToken, UserId
 from orbital_relay.ports import Appended, Clock, Store
 
 
@@ -28,7 +28,7 @@ class Passwords(Protocol):
 class Logins(Protocol):
     """What a user opened with a password: each has tokens, which end with it."""
 
-    async def open(self, user_id: UserId, username: str, *, name: str = "") -> IssuedToken:
+    async def open(self, user_id: UserId, username: str, *, name: str = "") -> SignedToken:
         """Enter a login under a name of its client's, and make its first token."""
         ...
 

@@ -79,17 +79,17 @@ async def delete_account(context: ServiceContext, principal: Principal, body: ap
     await context.logins.end_all(account.user_id)
 
 
-async def sessions(context: ServiceContext, principal: Principal, *, limit: int, offset: int) -> api.Sessions:
+async def sessions(context: ServiceContext, principal: Principal, *, limit: int, offset: int) -> api.LoginSessions:
     """Return a page of the caller's logins, the last used first."""
     found, has_more = await context.store.logins(
         principal.key, now_ms=context.clock.wall_ms(), limit=limit, offset=offset
     )
-    return api.Sessions(sessions=[session(each, current=principal.login_id) for each in found], has_more=has_more)
+    return api.LoginSessions(sessions=[session(each, current=principal.login_id) for each in found], has_more=has_more)
 
 
-def session(login: Login, *, current: str = "") -> api.Session:
+def session(login: Login, *, current: str = "") -> api.LoginSession:
     """Return a login as its user, or an administrator, sees it."""
-    return api.Session(
+    return api.LoginSession(
         session_id=login.login_id,
         name=login.name,
         created_at=wire.iso(login.created_ms),

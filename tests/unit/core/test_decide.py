@@ -14,22 +14,7 @@ from orbital_relay.api.keys import KeysPosted, RecordCreated
 from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
-from orbital_relay.core.decide import (
-    Announcing,
-    Appointing,
-    Creation,
-    Effect,
-    Facts,
-    Joining,
-    Leaving,
-    MediumFacts,
-    Named,
-    decide,
-    no_code,
-    no_group,
-    no_media,
-    no_thread,
-)
+from orbital_relay.core.decide import Effect, decide, no_code, no_group, no_media, no_thread
 from orbital_relay.errors import EpochChanged, OrbitalError
 from orbital_relay.model import (
     AnnounceDevice,
@@ -48,6 +33,7 @@ from orbital_relay.model import (
     Principal,
     SetRole,
 )
+from orbital_relay.model.facts import Announcing, Appointing, Creation, Facts, Joining, Leaving, MediumFacts, Named
 
 ANN = Principal(1, "ann-id", "ann", 4e9)
 BOB = Principal(2, "9f0c1d2e-0000-4000-8000-00000000000b", "bob", 4e9)
@@ -268,6 +254,8 @@ def test_expire(actor: Principal, early: bool, expires_ms: int):
 NOT_MEMBER = "You are not a member of this group."
 NOT_ADMIN = "Only the founder and the administrators of the group remove others."
 NOT_FOUNDER = "Only the founder of the group removes administrators, and nobody removes the founder."
+HELPER = Named(7, "x", "xenia", admin=True)
+FOUNDER = Named(ANN.key, ANN.user_id, ANN.username)
 NOT_YOURS = "Only the member who uploaded a medium, and the group's founder and administrators, delete it."
 EARLY = ExpireMedia(actor=ANN, at_ms=AT_MS, media_id="x", early=True)
 DUE = ExpireMedia(actor=ANN, at_ms=AT_MS, media_id="x")
@@ -295,9 +283,22 @@ REFUSED = [
         leave(BOB, "x"),
         facts(Leaving(None, None)),
         "FORBIDDEN",
-        "Only the founder and the administrators of the group remove others.",
+        NOT_ADMIN,
         {},
     ),
+    (leave(BOB, "x"), facts(Leaving(HELPER, None, by_admin=True)), "FORBIDDEN", NOT_FOUNDER, {}),
+    (leave(BOB, "ann-id"), facts(Leaving(FOUNDER, None, by_admin=True)), "FORBIDDEN", NOT_FOUNDER, {}),
+    (appoint(ANN, "x"), facts(Appointing(HELPER), member=False), "FORBIDDEN", NOT_MEMBER, {}),
+    (appoint(BOB, "x"), facts(Appointing(HELPER)), "FORBIDDEN", "Only the founder of the group changes roles.", {}),
+    (appoint(ANN, "x"), facts(Appointing(None)), "NOT_FOUND", "There is no such member in this group.", {}),
+    (
+        appoint(ANN, "ann-id", admin=False),
+        facts(Appointing(FOUNDER)),
+        "CONFLICT",
+        "The founder has every right of an administrator, and no other role.",
+        {},
+    ),
+    (appoint(ANN, "x"), facts(Appointing(HELPER)), "CONFLICT", "The member has this role already.", {}),
     (leave(ANN, "x"), facts(Leaving(None, None)), "NOT_FOUND", "There is no such member in this group.", {}),
     (FINISH, medium(member=False), "FORBIDDEN", NOT_MEMBER, {}),
     (CHANGE, facts(Announcing(pending=False)), "CONFLICT", "This change of a device was announced already.", {}),
@@ -335,7 +336,8 @@ def test_the_last_place_is_given(draft: AnyDraft, about: Any):
 
 
 @pytest.mark.parametrize(
-    "draft", [GROUP, JOIN, leave(ANN, "x"), FINISH, CHANGE, ExpireMedia(actor=ANN, at_ms=0, media_id="x")]
+    "draft",
+    [GROUP, JOIN, leave(ANN, "x"), appoint(ANN, "x"), FINISH, CHANGE, ExpireMedia(actor=ANN, at_ms=0, media_id="x")],
 )
 def test_facts_of_another_kind(draft: AnyDraft):
     """[DCD8] A store that reads the facts for another kind of draft raises an error."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from orbital_relay.api.groups import Online
 from orbital_relay.errors import OrbitalError
-from orbital_relay.model import AnyDraft, GroupId, IssuedToken, Principal, UserId
+from orbital_relay.model import AnyDraft, GroupId, Principal, SignedToken, UserId
 from orbital_relay.ports import Appended, Store
 from orbital_relay.services.context import ServiceContext
 
@@ -46,8 +46,8 @@ class Passwords:
 class Logins:
     """Logins whose tokens can be read."""
 
-    async def open(self, user_id: UserId, username: str, *, name: str = "") -> IssuedToken:
-        return IssuedToken(f"token of {user_id} {username}", 2_000_000_000)
+    async def open(self, user_id: UserId, username: str, *, name: str = "") -> SignedToken:
+        return SignedToken(f"token of {user_id} {username}", 2_000_000_000)
 
     async def end(self, user: int, login_id: str) -> bool:
         raise AssertionError("no use case here ends a login")

@@ -133,6 +133,9 @@ for await (const item of subscription) {
     case 'new_keys':
       console.log(item.seq, item.data.encrypted_envelope, item.data.sender_id);
       break;
+    case 'role_changed':
+      same<typeof item.data.role, 'admin' | 'member'>();
+      break;
     case 'new_record':
       console.log(item.data.record, item.data.author_id);
       break;

@@ -66,10 +66,10 @@ class AccountRequests(Http):
         body = {"code": code, "new_password": new_password}
         return await self._call("POST", "/api/password/reset", responses.SignedUp, body=body, anonymous=True)
 
-    async def sessions(self, *, limit: int | None = None, offset: int | None = None) -> responses.Sessions:
+    async def sessions(self, *, limit: int | None = None, offset: int | None = None) -> responses.LoginSessions:
         """Read a page of the logins whose tokens hold, the last used first."""
         query = {"limit": limit, "offset": offset}
-        return await self._call("GET", "/api/sessions", responses.Sessions, query=query)
+        return await self._call("GET", "/api/sessions", responses.LoginSessions, query=query)
 
     async def end_session(self, session_id: str) -> None:
         """End a session: its tokens are revoked, and its connections are closed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 
 from orbital_relay.errors import Forbidden, Unauthorized
-from orbital_relay.model import IssuedToken, Principal, UserId
+from orbital_relay.model import Principal, SignedToken, UserId
 from orbital_relay.ports import Clock, Store
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.tickets import TICKET_S
@@ -30,7 +30,7 @@ class Logins:
         self._store = store
         self._clock = clock
 
-    async def open(self, user_id: UserId, username: str, *, name: str = "") -> IssuedToken:
+    async def open(self, user_id: UserId, username: str, *, name: str = "") -> SignedToken:
         """
         Enter a login, and make its first token: it holds whatever was revoked before, on this server or another.
 
@@ -48,9 +48,9 @@ class Logins:
         await self._store.add_login(
             user_id, login_id=login_id, name=name, at_ms=self._clock.wall_ms(), expires_ms=expires_at_s * 1000
         )
-        return IssuedToken(token, expires_at_s)
+        return SignedToken(token, expires_at_s)
 
-    async def renew(self, principal: Principal) -> IssuedToken:
+    async def renew(self, principal: Principal) -> SignedToken:
         """
         Make another token of the principal's login; the present one holds until its own end.
 
@@ -69,7 +69,7 @@ class Logins:
         extended = await self._store.extend_login(principal.login_id, expires_ms=expires_at_s * 1000)
         if not extended or not self._auth.holds(principal):
             raise Unauthorized("The token is no longer valid; log in again.")
-        return IssuedToken(token, expires_at_s)
+        return SignedToken(token, expires_at_s)
 
     async def end(self, user: int, login_id: str) -> bool:
         """

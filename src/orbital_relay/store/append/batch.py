@@ -10,9 +10,10 @@ import msgspec
 from orbital_relay import wire
 from orbital_relay.api import receipts
 from orbital_relay.core.chain import digest
-from orbital_relay.core.decide import Effect, Facts, decide
+from orbital_relay.core.decide import Effect, decide
 from orbital_relay.errors import Conflict, OrbitalError
 from orbital_relay.model import AnyDraft, Event, GroupId
+from orbital_relay.model.facts import Facts
 from orbital_relay.ports import Appended
 from orbital_relay.store import tables as t
 

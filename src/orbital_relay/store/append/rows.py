@@ -7,22 +7,7 @@ from typing import Any, assert_never
 from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
 
 from orbital_relay import wire
-from orbital_relay.core.decide import (
-    About,
-    Announcing,
-    Appointing,
-    Creation,
-    Effect,
-    Facts,
-    Joining,
-    Leaving,
-    MediumFacts,
-    Named,
-    names_of,
-    no_code,
-    no_media,
-    no_thread,
-)
+from orbital_relay.core.decide import Effect, names_of, no_code, no_media, no_thread
 from orbital_relay.model import (
     AnnounceDevice,
     AnyDraft,
@@ -38,6 +23,17 @@ from orbital_relay.model import (
     PostReply,
     PostThread,
     SetRole,
+)
+from orbital_relay.model.facts import (
+    Announcing,
+    Appointing,
+    Creation,
+    DraftFacts,
+    Facts,
+    Joining,
+    Leaving,
+    MediumFacts,
+    Named,
 )
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import GroupRow
@@ -117,7 +113,7 @@ def new_group(draft: CreateGroup, *, first_prev: str) -> GroupRow:
 
 def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: bool) -> Facts:
     """Read what decides a draft, under its group's lock, without writing."""
-    about: About
+    about: DraftFacts
     match draft:
         case PostMessage() | PostThread() | PostReply() | PostKeys() | PostRecord():
             about = None

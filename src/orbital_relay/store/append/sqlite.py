@@ -9,9 +9,10 @@ from typing import Final
 from sqlalchemy import Connection
 
 from orbital_relay.core.chain import first_prev
-from orbital_relay.core.decide import Effect, Facts, no_group
+from orbital_relay.core.decide import Effect, no_group
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import AnyDraft, CreateGroup, JoinGroup, LeaveGroup
+from orbital_relay.model.facts import Facts
 from orbital_relay.ports import Appended
 from orbital_relay.store.append import rows
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS, Batch, GroupRow, KnownKey, repeated

@@ -7,7 +7,7 @@ from typing import Final
 
 from orbital_relay import wire
 from orbital_relay.api.accounts import SignedUp
-from orbital_relay.api.logins import DeleteAccountBody, IssuedToken, OwnAccount, PasswordBody, ResetBody, Sessions
+from orbital_relay.api.logins import DeleteAccountBody, IssuedToken, LoginSessions, OwnAccount, PasswordBody, ResetBody
 from orbital_relay.errors import AccountDisabled, Conflict, Forbidden, InvalidCredentials, NotFound, ResetRefused
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.http.routes.paging import PageQuery
@@ -102,7 +102,7 @@ async def reset_password(call: Call, body: ResetBody) -> Reply:
         raise
 
 
-@endpoint("GET", "/api/sessions", tag=_TAG, answers=[Answer(200, "A page of the caller's logins.", Sessions)])
+@endpoint("GET", "/api/sessions", tag=_TAG, answers=[Answer(200, "A page of the caller's logins.", LoginSessions)])
 async def list_sessions(call: Call, query: PageQuery) -> Reply:
     """
     List one's own logins whose tokens hold.
