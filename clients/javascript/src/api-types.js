@@ -275,6 +275,26 @@
  */
 
 /**
+ * A login whose tokens hold.
+ *
+ * @typedef {object} LoginSession
+ * @property {string} session_id
+ * @property {string} name What its client called itself at the login; may be empty.
+ * @property {string} created_at
+ * @property {string} last_used_at To the hour.
+ * @property {string} expires_at
+ * @property {boolean} current Whether the request's own token is of this login.
+ */
+
+/**
+ * A page of the caller's logins, the last used first.
+ *
+ * @typedef {object} LoginSessions
+ * @property {Array<LoginSession>} sessions
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
  * What was put into the mailbox.
  *
  * @typedef {object} Mail
@@ -645,26 +665,6 @@
  * @property {string} address
  * @property {boolean} forwarded
  * @property {boolean} trusted
- */
-
-/**
- * A login whose tokens hold.
- *
- * @typedef {object} Session
- * @property {string} session_id
- * @property {string} name What its client called itself at the login; may be empty.
- * @property {string} created_at
- * @property {string} last_used_at To the hour.
- * @property {string} expires_at
- * @property {boolean} current Whether the request's own token is of this login.
- */
-
-/**
- * A page of the caller's logins, the last used first.
- *
- * @typedef {object} Sessions
- * @property {Array<Session>} sessions
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
  */
 
 /**
