@@ -20,7 +20,7 @@ from redis import Redis as Client
 from orbital_relay.config import Settings
 from orbital_relay.server.doctor.finding import Finding
 from orbital_relay.server.doctor.local import check_descriptors, check_disk, check_files, check_settings, filesystem_of
-from orbital_relay.server.doctor.outside import Way, check_outside
+from orbital_relay.server.doctor.outside import PublicAddress, check_outside
 from orbital_relay.server.doctor.stores import check_database, check_redis
 from tests.support.fronts import certificate
 from tests.support.process import Program, until
@@ -257,7 +257,7 @@ def behind(serve: Serve, tmp_path: Path) -> Iterator[Callable[..., list[Finding]
         server = serve(env={"ORBITAL_TRUSTED_PROXIES": trusted, "ORBITAL_HEARTBEAT_SECONDS": "2"})
         front = _Nginx(tmp_path, server.port, directives, **place)
         started.append(front)
-        return check_outside(Way(front.url + path, front.cafile), chunk_bytes=CHUNK, token=bearer)
+        return check_outside(PublicAddress(front.url + path, front.cafile), chunk_bytes=CHUNK, token=bearer)
 
     yield look
     for front in started:
@@ -327,11 +327,11 @@ def test_no_server_and_no_trust(tmp_path: Path):
     """[DOCTOR15] A proxy without a server, a certificate that is not trusted, and no proxy are each a problem."""
     front = _Nginx(tmp_path, free_port(), GOOD)
     try:
-        (dead,) = check_outside(Way(front.url, front.cafile), chunk_bytes=CHUNK)
-        (stranger,) = check_outside(Way(front.url), chunk_bytes=CHUNK)
+        (dead,) = check_outside(PublicAddress(front.url, front.cafile), chunk_bytes=CHUNK)
+        (stranger,) = check_outside(PublicAddress(front.url), chunk_bytes=CHUNK)
     finally:
         front.program.terminate()
-    (nothing,) = check_outside(Way(front.url, front.cafile), chunk_bytes=CHUNK)
+    (nothing,) = check_outside(PublicAddress(front.url, front.cafile), chunk_bytes=CHUNK)
 
     assert "answers 502" in dead.text
     assert "does not reach Orbital" in dead.remedy

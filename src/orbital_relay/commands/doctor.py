@@ -13,7 +13,7 @@ from orbital_relay.commands.terminal import say, say_json
 from orbital_relay.config import Settings
 from orbital_relay.server.doctor.finding import Finding
 from orbital_relay.server.doctor.local import check_descriptors, check_disk, check_files, check_settings
-from orbital_relay.server.doctor.outside import Way, check_outside
+from orbital_relay.server.doctor.outside import PublicAddress, check_outside
 from orbital_relay.server.doctor.stores import check_database, check_redis
 
 _MARKS: Final = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
@@ -44,7 +44,7 @@ def doctor(*, url: str | None, token: str | None, cafile: Path | None, as_json: 
     found = run(_look(settings))
     public = (url or settings.public_url or "").rstrip("/")
     if public:
-        found += check_outside(Way(public, cafile), chunk_bytes=settings.media_chunk_bytes, token=token)
+        found += check_outside(PublicAddress(public, cafile), chunk_bytes=settings.media_chunk_bytes, token=token)
     if as_json:
         say_json(msgspec.json.encode(found).decode())
     else:

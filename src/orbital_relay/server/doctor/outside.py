@@ -36,7 +36,7 @@ _HANDSHAKE: Final = (
 )
 
 
-class Way(msgspec.Struct, frozen=True):
+class PublicAddress(msgspec.Struct, frozen=True):
     """
     An address, and how it is reached.
 
@@ -73,58 +73,58 @@ class Way(msgspec.Struct, frozen=True):
             return answer.status, answer.headers, answer.read(65_536)
 
 
-def check_outside(way: Way, *, chunk_bytes: int, token: str | None = None) -> list[Finding]:
+def check_outside(address: PublicAddress, *, chunk_bytes: int, token: str | None = None) -> list[Finding]:
     """
     Look at a server from outside, in the order in which the faults hide each other.
 
     Args:
-        way: The public address.
+        address: The public address.
         chunk_bytes: Size of a chunk of a medium, which the proxy has to accept.
         token: A user's token, to find out how long an idle connection lives; not looked at without.
     """
     try:
-        status, headers, body = way.ask("/api/about")
+        status, headers, body = address.ask("/api/about")
     except ssl.SSLCertVerificationError as exc:
-        text = f"The certificate of {way.url} is not trusted: {exc.verify_message}."
+        text = f"The certificate of {address.url} is not trusted: {exc.verify_message}."
         return [_problem(text, "Renew it, serve the whole chain (fullchain.pem), and check the name in it.")]
     except (OSError, http.client.HTTPException) as exc:
-        text = f"{way.url} does not answer: {_reason(exc)}."
+        text = f"{address.url} does not answer: {_reason(exc)}."
         return [_problem(text, "Check the name's DNS entry, the proxy, its port and the firewall.")]
     about = _json(body)
     if status != 200 or "version" not in about:
-        text = f"{way.url}/api/about answers {status} and is not Orbital's."
+        text = f"{address.url}/api/about answers {status} and is not Orbital's."
         remedy = "Let the proxy pass this path on unchanged; a path in front belongs into --url and ORBITAL_PUBLIC_URL."
         if status in {502, 503, 504}:
             remedy = "The proxy does not reach Orbital: check that it runs, and its address in the proxy's settings."
         return [_problem(text, remedy)]
-    found = [Finding("outside", "ok", f"{way.url} answers: Orbital {about['version']}.")]
+    found = [Finding("outside", "ok", f"{address.url} answers: Orbital {about['version']}.")]
     for check in (_tls, _clock, _addresses, _upgrade):
-        found += check(way, headers)
-    found += _sizes(way, chunk_bytes)
-    found += _buffering(way)
+        found += check(address, headers)
+    found += _sizes(address, chunk_bytes)
+    found += _buffering(address)
     if not any(each.text == _DROPPED for each in found):
-        found += _idle(way, token)
+        found += _idle(address, token)
     return found
 
 
-def _tls(way: Way, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
-    parts = urlsplit(way.url)
+def _tls(address: PublicAddress, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
+    parts = urlsplit(address.url)
     if parts.scheme == "http":
         if parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-            text = f"{way.url} has no TLS: passwords and tokens can be read on the way."
+            text = f"{address.url} has no TLS: passwords and tokens can be read on the way."
             yield _problem(text, "Put a proxy with a certificate in front, or use --tls-cert.")
         return
-    with closing(way.connect()) as connection:
+    with closing(address.connect()) as connection:
         connection.connect()
         # With TLS it is an SSLSocket.
         certificate: dict[str, Any] = cast("Any", connection.sock).getpeercert()
     left_s = ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()
     if left_s < RENEW_S:
-        text = f"The certificate of {way.url} ends in {left_s / 86_400:.1f} days."
+        text = f"The certificate of {address.url} ends in {left_s / 86_400:.1f} days."
         yield _note(text, "Renew it, and see why the automatic renewal did not: certbot renew --dry-run")
 
 
-def _clock(way: Way, headers: http.client.HTTPMessage) -> Iterator[Finding]:
+def _clock(address: PublicAddress, headers: http.client.HTTPMessage) -> Iterator[Finding]:
     date = headers["Date"]
     if date is None:
         return
@@ -132,14 +132,14 @@ def _clock(way: Way, headers: http.client.HTTPMessage) -> Iterator[Finding]:
         off_s = time.time() - parsedate_to_datetime(date).timestamp()
         if abs(off_s) > CLOCK_S:
             ahead = "ahead of" if off_s > 0 else "behind"
-            text = f"This machine's clock is {abs(off_s):.0f} s {ahead} the Date of {way.url}."
+            text = f"This machine's clock is {abs(off_s):.0f} s {ahead} the Date of {address.url}."
             yield Finding("clock", "problem", text, "Set both clocks, and let them be kept by NTP.")
         else:
-            yield Finding("clock", "ok", f"This machine's clock agrees with the Date of {way.url}.")
+            yield Finding("clock", "ok", f"This machine's clock agrees with the Date of {address.url}.")
 
 
-def _addresses(way: Way, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
-    plain, forged = (_json(way.ask("/health/client", *more)[2]) for more in ((), (("X-Forwarded-For", FORGED),)))
+def _addresses(address: PublicAddress, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
+    plain, forged = (_json(address.ask("/health/client", *more)[2]) for more in ((), (("X-Forwarded-For", FORGED),)))
     if not {"address", "forwarded", "trusted"} <= plain.keys():
         yield _note(
             "The server does not say which address it sees.", "Let the proxy pass /health/client; or upgrade Orbital."
@@ -161,11 +161,11 @@ def _addresses(way: Way, _headers: http.client.HTTPMessage) -> Iterator[Finding]
         yield Finding("outside", "ok", f"The server sees this client as {plain['address']}.")
 
 
-def _upgrade(way: Way, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
+def _upgrade(address: PublicAddress, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
     try:
-        status, _, body = way.ask("/ws", *_HANDSHAKE)
+        status, _, body = address.ask("/ws", *_HANDSHAKE)
     except (OSError, http.client.HTTPException) as exc:
-        yield _problem(f"A WebSocket handshake at {way.url}/ws has no answer: {_reason(exc)}.", _UPGRADE)
+        yield _problem(f"A WebSocket handshake at {address.url}/ws has no answer: {_reason(exc)}.", _UPGRADE)
         return
     code = _json(body).get("error")
     if status == 401 and code == "UNAUTHORIZED":
@@ -178,7 +178,7 @@ def _upgrade(way: Way, _headers: http.client.HTTPMessage) -> Iterator[Finding]:
         )
     else:
         yield _problem(
-            f"A WebSocket handshake at {way.url}/ws is answered with {status}, which is not Orbital's.", _UPGRADE
+            f"A WebSocket handshake at {address.url}/ws is answered with {status}, which is not Orbital's.", _UPGRADE
         )
 
 
@@ -189,8 +189,8 @@ _UPGRADE: Final = (
 )
 
 
-def _sizes(way: Way, chunk_bytes: int) -> Iterator[Finding]:
-    status, body = _announce(way, chunk_bytes, expect=True)
+def _sizes(address: PublicAddress, chunk_bytes: int) -> Iterator[Finding]:
+    status, body = _announce(address, chunk_bytes, expect=True)
     # The server's own refusal is JSON; a proxy's is a page.
     if status == 413 and not _json(body):
         text = f"The proxy refuses bodies of {chunk_bytes} bytes, the size of a chunk: media cannot be sent."
@@ -199,8 +199,8 @@ def _sizes(way: Way, chunk_bytes: int) -> Iterator[Finding]:
         yield Finding("outside", "ok", f"Bodies of {chunk_bytes} bytes are accepted.")
 
 
-def _buffering(way: Way) -> Iterator[Finding]:
-    status, body = _announce(way, LARGE_BYTES, expect=False)
+def _buffering(address: PublicAddress) -> Iterator[Finding]:
+    status, body = _announce(address, LARGE_BYTES, expect=False)
     if status is None:
         text = "The proxy waits for a whole body before it passes it on: the progress of uploads is not real."
         yield _note(text, "nginx: proxy_request_buffering off; proxy_buffering off;")
@@ -208,12 +208,12 @@ def _buffering(way: Way) -> Iterator[Finding]:
         yield Finding("outside", "ok", "The proxy passes bodies on as they come.")
 
 
-def _announce(way: Way, size: int, *, expect: bool) -> tuple[int | None, bytes]:
+def _announce(address: PublicAddress, size: int, *, expect: bool) -> tuple[int | None, bytes]:
     """Announce a body that does not come; return status and body of the answer, None without one in time."""
-    with closing(way.connect()) as connection:
+    with closing(address.connect()) as connection:
         connection.timeout = WAIT_S
         try:
-            connection.putrequest("POST", urlsplit(way.url).path + "/api/groups")
+            connection.putrequest("POST", urlsplit(address.url).path + "/api/groups")
             connection.putheader("Content-Type", "application/json")
             connection.putheader("Content-Length", str(size))
             if expect:
@@ -225,7 +225,7 @@ def _announce(way: Way, size: int, *, expect: bool) -> tuple[int | None, bytes]:
             return None, b""
 
 
-def _idle(way: Way, token: str | None) -> Iterator[Finding]:
+def _idle(address: PublicAddress, token: str | None) -> Iterator[Finding]:
     """Hold a connection on which nothing is sent until after the server's first ping."""
     if token is None:
         text = "How long an idle connection lives was not looked at."
@@ -234,11 +234,11 @@ def _idle(way: Way, token: str | None) -> Iterator[Finding]:
     from websockets.exceptions import ConnectionClosed, WebSocketException  # noqa: PLC0415 - only here
     from websockets.sync.client import connect  # noqa: PLC0415 - only here
 
-    context = ssl.create_default_context(cafile=way.cafile) if way.url.startswith("https:") else None
+    context = ssl.create_default_context(cafile=address.cafile) if address.url.startswith("https:") else None
     began_s = time.monotonic()
     try:
         with connect(
-            f"ws{way.url.removeprefix('http')}/ws",
+            f"ws{address.url.removeprefix('http')}/ws",
             additional_headers={"Authorization": f"Bearer {token}"},
             ssl=context,
             open_timeout=WAIT_S,
