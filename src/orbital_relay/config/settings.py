@@ -721,6 +721,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             default="none",
         ),
     ] = None
+    tracing: Annotated[
+        bool,
+        Option(
+            "ORBITAL_TRACING",
+            kinds.SWITCH,
+            "Whether OpenTelemetry traces of requests, appends and deliveries are sent; needs the extra `otel`. The "
+            "collector is named by OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT`.",
+            "Traces cost time at each request, and most servers have no collector.",
+            _LOGS,
+        ),
+    ] = False
     log_addresses: Annotated[
         bool,
         Option(

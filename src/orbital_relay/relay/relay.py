@@ -45,6 +45,7 @@ class Relay:
         store: Store,
         clock: Clock,
         compress: Callable[[bytes], bytes],
+        around_delivery: Callable[[Callable[[Sequence[Event]], None]], Callable[[Sequence[Event]], None]] | None = None,
         on_batch: Callable[[int, float], None] = lambda _drafts, _seconds: None,
         on_moved: Callable[[GroupId], None] = lambda _group_id: None,
         on_restored: Callable[[], None] = lambda: None,
@@ -54,6 +55,7 @@ class Relay:
             store: The log.
             clock: The time.
             compress: Makes the compressed WebSocket frame of a text.
+            around_delivery: Wraps the delivery of each stored batch, to measure it.
             on_batch: Learns the size of each append batch and the seconds that it took.
             on_moved: Called with each group that a listener subscribed to or unsubscribed from.
             on_restored: Called when a group's log has gone back: what else was remembered of the database may be wrong.
@@ -72,7 +74,7 @@ class Relay:
             clock=clock,
             stamps=self.stamps,
             spawn=self._tasks.spawn,
-            deliver=self._deliver,
+            deliver=self._deliver if around_delivery is None else around_delivery(self._deliver),
             publish=self._publish,
             on_batch=on_batch,
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from orbital_relay import __version__
 from orbital_relay.config import Postgres, Settings, SqliteFile
 from orbital_relay.errors import SettingsInvalid
 from orbital_relay.ports import Clock
@@ -14,6 +15,7 @@ from orbital_relay.store.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from orbital_relay.server.cluster.cluster import Cluster
+    from orbital_relay.server.ops.tracing import Tracing
 
 
 async def open_store(settings: Settings, *, alone: bool = True) -> SqlStore:
@@ -46,6 +48,28 @@ def open_cluster(url: str, *, clock: Clock) -> Cluster:
     with extra("redis"):
         from orbital_relay.server.cluster.cluster import Cluster  # noqa: PLC0415 - an extra
     return Cluster(url, clock=clock)
+
+
+def open_tracing(settings: Settings) -> Tracing | None:
+    """
+    Make the traces; None unless the settings ask for them. The exporter reads its own `OTEL_EXPORTER_OTLP_…`.
+
+    Raises:
+        SettingsInvalid: If the extra `otel` is not installed.
+    """
+    if not settings.tracing:
+        return None
+    with extra("otel"):
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an extra
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415 - an extra
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 - an extra
+
+        from orbital_relay.server.ops.tracing import Tracing  # noqa: PLC0415 - an extra
+    resource = Resource.create({"service.name": "orbital", "service.version": __version__})
+    provider = TracerProvider(resource=resource)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return Tracing(provider)
 
 
 @contextmanager

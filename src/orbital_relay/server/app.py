@@ -17,7 +17,7 @@ from orbital_relay.errors import OrbitalError
 from orbital_relay.model import GroupId
 from orbital_relay.ports import Blobs, Bus, Limiter
 from orbital_relay.relay import Relay
-from orbital_relay.server.adapters import open_cluster, open_store
+from orbital_relay.server.adapters import open_cluster, open_store, open_tracing
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.logins import Logins
 from orbital_relay.server.auth.passwords import Passwords
@@ -29,19 +29,10 @@ from orbital_relay.server.lifecycle import Lifecycle
 from orbital_relay.server.limits.limiter import LocalLimiter
 from orbital_relay.server.limits.memory import AnswerMemory
 from orbital_relay.server.limits.policy import RequestLimits
+from orbital_relay.server.ops import intervals
 from orbital_relay.server.ops.clock import GuardedClock
 from orbital_relay.server.ops.counters import ServerCounters
 from orbital_relay.server.ops.disk import Disk
-from orbital_relay.server.ops.intervals import (
-    CLOCK_BEAT_S,
-    CLOSE_WAIT_S,
-    COMPARE_S,
-    DAY_MS,
-    HOUR_MS,
-    REVOCATION_CHECK_S,
-    SWEEP_S,
-    WATCH_S,
-)
 from orbital_relay.server.ops.metric_table import MetricSources
 from orbital_relay.server.ops.metrics import Metrics
 from orbital_relay.server.ops.periodic import cancel, repeat
@@ -119,14 +110,17 @@ class Node:
         self.logins = Logins(self.auth, store=store, clock=clock)
         self.admission = Admission(settings, limiter=limiter)
         self.passwords = Passwords()
+        self.tracing = open_tracing(settings)
         self.relay = Relay(
             store=store,
             clock=clock,
+            around_delivery=None if self.tracing is None else self.tracing.deliver,
             compress=deflated_text_frame,
             on_batch=self._batch,
             on_moved=self._moved,
             on_restored=self.went_back.set,
         )
+        append = self.relay.append if self.tracing is None else self.tracing.append(self.relay.append)
         self.shared_bus: RedisBus | None = None
         self.shared_presence: SharedPresence | None = None
         self.presence: PresenceSource = LocalPresence(self.connected)
@@ -140,7 +134,7 @@ class Node:
             )
         self.services = ServiceContext(
             store=store,
-            append=self.relay.append,
+            append=append,
             clock=clock,
             passwords=self.passwords,
             logins=self.logins,
@@ -153,21 +147,19 @@ class Node:
         self.media = MediaContext(
             rows=store,
             blobs=blobs,
-            append=self.relay.append,
+            append=append,
             clock=clock,
             limits=settings.media_limits,
             envelope_bytes=settings.envelope_bytes,
-            keep_ms=int(settings.media_days * DAY_MS),
-            abandon_ms=int(settings.media_abandon_hours * HOUR_MS),
+            keep_ms=int(settings.media_days * intervals.DAY_MS),
+            abandon_ms=int(settings.media_abandon_hours * intervals.HOUR_MS),
             started_ms=clock.wall_ms(),
             # A bucket's clock is another one than ours.
             alone=isinstance(settings.database, SqliteFile) and settings.media_url is None,
         )
         self.low_keys = LowKeys(store=store, clock=clock)
-        self.keys = KeysContext(
-            store=store, append=self.relay.append, clock=clock, limiter=limiter, changed=self.low_keys.due.set
-        )
-        self._swept_s = -SWEEP_S
+        self.keys = KeysContext(store=store, append=append, clock=clock, limiter=limiter, changed=self.low_keys.due.set)
+        self._swept_s = -intervals.SWEEP_S
         self.typing = TypingNotifier(relay=self.relay, store=store)
         self.sessions = Sessions(
             relay=self.relay,
@@ -179,7 +171,7 @@ class Node:
         )
         self.last_seen = LastSeen(auth=self.auth, sessions=self.sessions.open, store=store, clock=clock)
         self.erase: Callable[[], Awaitable[None]] = partial(
-            erase, store, append=self.relay.append, clock=clock, keep_ms=int(settings.retention_days * DAY_MS)
+            erase, store, append=append, clock=clock, keep_ms=int(settings.retention_days * intervals.DAY_MS)
         )
         self.handshakes = HandshakeAdmission(
             open_session=partial(
@@ -231,6 +223,7 @@ class Node:
             clock=clock,
             lifecycle=self.lifecycle,
             disk=self.disk,
+            tracing=self.tracing,
         )
 
     def connected(self, group_id: GroupId) -> Iterator[ConnectedUser]:
@@ -281,7 +274,7 @@ class Node:
 
     async def prune(self) -> None:
         """Delete what is past its retention."""
-        keep_ms = int(self.settings.retention_days * DAY_MS)
+        keep_ms = int(self.settings.retention_days * intervals.DAY_MS)
         await prune(self.store, now_ms=self.clock.wall_ms(), keep_ms=keep_ms)
 
     async def announce_devices(self) -> None:
@@ -291,7 +284,7 @@ class Node:
     async def collect_media(self) -> Collected:
         """Delete expired media; on the first call and then every hour also blobs without a row."""
         now_s = self.clock.steady_s()
-        sweep = now_s - self._swept_s >= SWEEP_S
+        sweep = now_s - self._swept_s >= intervals.SWEEP_S
         if sweep:
             self._swept_s = now_s
         return await collect(self.media, sweep=sweep)
@@ -318,7 +311,7 @@ class Node:
                 await self.forget()
             except OrbitalError as exc:
                 log.warning("the users could not be read yet", extra={"reason": exc.message})
-                await asyncio.sleep(COMPARE_S)
+                await asyncio.sleep(intervals.COMPARE_S)
                 self.went_back.set()
 
     async def drain(self, *, patience_s: float) -> None:
@@ -336,7 +329,7 @@ class Node:
             1012, "the server is restarting", pace=self.settings.close_pace, patience_s=patience_s * 0.75
         )
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(CLOSE_WAIT_S, patience_s * 0.25)):
+            async with asyncio.timeout(min(intervals.CLOSE_WAIT_S, patience_s * 0.25)):
                 while self.writers:  # noqa: ASYNC110 - the edge's registry is a plain set, and a stop comes once
                     await asyncio.sleep(0.02)
 
@@ -370,13 +363,15 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
         opened.push_async_callback(push.close)
         node = Node(settings, store=store, blobs=blobs, clock=clock, push=push, cluster=cluster, siblings=siblings)
         opened.push_async_callback(node.auth.close)
+        if node.tracing is not None:
+            opened.push_async_callback(node.tracing.close)
         await node.start(opened)
         await node.auth.refresh()
         node.sessions.start()
         opened.callback(node.sessions.stop)
         opened.callback(node.low_keys.stop)
         one = isinstance(settings.database, SqliteFile)
-        shared = [] if one else [("compare", node.relay.compare, COMPARE_S, None)]
+        shared = [] if one else [("compare", node.relay.compare, intervals.COMPARE_S, None)]
         periodic = [
             asyncio.create_task(repeat(work, every_s, sooner=sooner), name=name)
             for name, work, every_s, sooner in (
@@ -386,9 +381,9 @@ async def open_node(settings: Settings, *, siblings: Siblings | None = None) -> 
                 ("last seen", node.last_seen.write, settings.prune_s, None),
                 ("devices", node.announce_devices, min(ANNOUNCE_S, settings.prune_s), None),
                 ("low keys", node.low_keys.look, LOW_KEYS_S, node.low_keys.due),
-                ("store watch", node.watch.look, min(WATCH_S, settings.prune_s), None),
-                ("clock", node.clock.beat, min(CLOCK_BEAT_S, settings.prune_s), None),
-                ("revocations", node.auth.refresh, REVOCATION_CHECK_S, node.revoked_elsewhere),
+                ("store watch", node.watch.look, min(intervals.WATCH_S, settings.prune_s), None),
+                ("clock", node.clock.beat, min(intervals.CLOCK_BEAT_S, settings.prune_s), None),
+                ("revocations", node.auth.refresh, intervals.REVOCATION_CHECK_S, node.revoked_elsewhere),
                 *push.jobs,
                 *shared,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orbital_relay.config import Settings
 from orbital_relay.ports import Bus, Clock, Store
@@ -19,6 +20,9 @@ from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.keys import KeysContext
 from orbital_relay.services.media_context import MediaContext
 from orbital_relay.services.push import PushContext
+
+if TYPE_CHECKING:
+    from orbital_relay.server.ops.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,7 @@ class ServerContext:
         clock: The time.
         lifecycle: Whether the server is draining.
         disk: The room on the disk of the data folder.
+        tracing: Makes spans of requests; None without OpenTelemetry.
     """
 
     settings: Settings
@@ -63,3 +68,4 @@ class ServerContext:
     clock: Clock
     lifecycle: Lifecycle
     disk: Disk
+    tracing: Tracing | None

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 from starlette.responses import Response
 from starlette.routing import Route, Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orbital_relay.errors import (
     MethodNotAllowed,
@@ -356,10 +356,13 @@ class Application:
         for endpoint in endpoints:
             by_path.setdefault(endpoint.path, []).append(endpoint)
         # A path without names needs no pattern: one look-up.
-        self._exact: dict[str, Resource] = {}
+        self._exact: dict[str, ASGIApp] = {}
+        tracing = server.tracing
         routes: list[Route] = []
         for path, here in by_path.items():
-            resource = Resource(server, path, here)
+            resource: ASGIApp = Resource(server, path, here)
+            if tracing is not None:
+                resource = tracing.request(resource, route=path)
             if "{" not in path:
                 self._exact[path] = resource
                 continue
