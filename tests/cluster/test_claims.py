@@ -75,3 +75,27 @@ async def test_a_storm_of_key_claims(cluster_of: Callable[..., list[Server]]):
         await ann.ask("DELETE", "/v1/keys/9")
     for who in (ann, *claimers):
         await who.close()
+
+
+async def test_low_stocks_at_every_server(cluster_of: Callable[..., list[Server]]):
+    """[KEYS20] A claim at one server that leaves a stock low is reported to connections at every server, once."""
+    servers = await asyncio.to_thread(cluster_of, 2)
+    ann, bob = await Person.sign_up(servers[0].url), await Person.sign_up(servers[0].url)
+    group = await ann.make_group()
+    await bob.join(group)
+    await ann.ask("PUT", "/v1/keys", json=keys_body(one_time=10))
+    sockets = [await ann.connect(server.ws_url) for server in servers]
+    other = await bob.connect(servers[1].ws_url)
+
+    await _claim(bob, group, ann, 1, servers, "claim-1")
+    low = [await socket.until("keys_low") for socket in sockets]
+    await _claim(bob, group, ann, 1, servers, "claim-2")
+    for socket in (*sockets, other):
+        await socket.settle()
+
+    assert [frame["data"]["hpke_pre_keys"] for frame in low] == [9, 9]
+    assert [sum(frame["type"] == "keys_low" for frame in socket.frames) for socket in (*sockets, other)] == [1, 1, 0]
+    for socket in (*sockets, other):
+        await socket.close()
+    for who in (ann, bob):
+        await who.close()

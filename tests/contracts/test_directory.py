@@ -7,10 +7,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Connection, Executable, delete, insert, literal, select, update
 
 from orbital_relay import wire
 from orbital_relay.errors import Conflict, EpochChanged, Forbidden, NotFound, OrbitalError, ValidationFailed
 from orbital_relay.model import ClaimedDevice, GroupId, Principal, SignedKey, Stock, UserId
+from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS
 from tests.contracts.drafts import (
     NOW_MS,
@@ -643,3 +645,105 @@ async def test_the_check_of_the_directory(home: Home):
 
     assert await home.store.check_directory() == []
     assert (await home.store.verify(home.group_id)).findings == []
+
+
+async def _damage(home: Home, *statements: Executable) -> list[str]:
+    """Execute statements that no program of ours would, and return what the check finds then."""
+
+    def write(conn: Connection) -> None:
+        for statement in statements:
+            conn.execute(statement)
+
+    await home.store._write(write)
+    return [*(await home.store.verify(home.group_id)).findings, *await home.store.check_directory()]
+
+
+async def _add_records(home: Home) -> tuple[int, int]:
+    """Post a record and a key message of ann's; return their numbers."""
+    posted = await put_one(home.store, home.stamps, record(home.ann, home.group_id))
+    keys = await put_one(home.store, home.stamps, keys_message(home.ann, home.group_id))
+    return posted.seq, keys.seq
+
+
+RECORDS, DEVICES, PRE_KEYS, EVENTS = t.records.c, t.devices.c, t.pre_keys.c, t.events.c
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (delete(t.records), "is missing or differs"),
+        (update(t.records).values(record="YW5vdGhlcg=="), "is missing or differs"),
+        (update(t.records).values(seq=RECORDS.seq + 50), "is missing or differs"),
+        (update(t.records).values(author=RECORDS.author + 1), "has another author"),
+        (update(t.groups).values(epoch_seq=1), "the epoch is 1"),
+        (delete(t.pre_keys).where(PRE_KEYS.kind == "hpke_pre_key"), "0 keys of the kind hpke_pre_key"),
+        (update(t.devices).values(suites=3), "0 keys of the kind signed_pre_key"),
+    ],
+)
+async def test_damage_to_the_directory(home: Home, damage: Executable, sentence: str):
+    """[KEYCHECK1] The check names a damaged record, epoch or device; ann's record is one of them."""
+    await _add_records(home)
+    await home.publish(home.ann, one_time=3)
+    assert await _damage(home) == []
+
+    found = await _damage(home, damage)
+
+    assert any(sentence in one for one in found), found
+
+
+async def test_a_record_that_the_log_does_not_have(home: Home):
+    """[KEYCHECK2] The check names a record whose number is no record in the log."""
+    _, keys = await _add_records(home)
+    row = {"record_id": new_id(), "seq": keys, "record": "eA==", "created_ms": NOW_MS}
+    place = select(literal(row["record_id"]), RECORDS.group, literal(keys), RECORDS.author, literal("eA=="), literal(1))
+    columns = ["record_id", "group", "seq", "author", "record", "created_ms"]
+
+    found = await _damage(home, insert(t.records).from_select(columns, place))
+
+    assert found == [f"the record {row['record_id']} has number {keys}, which is not a record in the log"]
+
+
+async def test_damage_to_kept_key_messages(home: Home):
+    """[KEYCHECK3] The check names a key message of before the log's beginning that was changed."""
+    _, keys = await _add_records(home)
+    later = home.stamps.next_ms + 1
+    await home.store.prune(before_ms=later, keys_before_ms=0, limit=1000)
+    assert await _damage(home) == []
+    key = t.event_key(await _number_of(home), keys)
+
+    for frame, sentence in (
+        (b"nothing", f"number {keys} is not the text of an event"),
+        (b'{"type":"new_keys"}', f"number {keys} is not the text of an event"),
+    ):
+        assert await _damage(home, update(t.events).where(EVENTS.event_key == key).values(frame=frame)) == [sentence]
+
+
+async def _number_of(home: Home) -> int:
+    found = await home.store._read(
+        lambda conn: conn.execute(select(t.groups.c.id).where(t.groups.c.group_id == home.group_id)).scalar_one()
+    )
+    return int(found)
+
+
+async def test_an_erased_account(home: Home):
+    """[KEYCHECK4] With an account its devices, keys and announcements are erased; its records stay, and are whole."""
+    store, bob = home.store, home.bob
+    await home.publish(bob, one_time=3)
+    await home.publish(home.ann, identity=2, one_time=1)
+    posted = await put_one(store, home.stamps, record(bob, home.group_id))
+    await put_one(store, home.stamps, leave(bob, home.group_id))
+    assert await store.erase_user(bob.key, new_user_id=new_id(), at_ms=NOW_MS)
+
+    rows = await store._read(
+        lambda conn: [
+            conn.execute(select(t.devices.c.device_id, t.users.c.user_id).join(t.users)).all(),
+            conn.execute(select(PRE_KEYS.device).distinct()).all(),
+            conn.execute(select(t.announcements.c.user).distinct()).all(),
+        ]
+    )
+    listed = await store.records(home.ann.key, home.group_id, limit=10, offset=0)
+
+    assert [tuple(row) for row in rows[0]] == [(1, home.ann.user_id)]
+    assert (len(rows[1]), [row[0] for row in rows[2]]) == (1, [home.ann.key])
+    assert [(one.seq, one.author_id != bob.user_id) for one in listed.records] == [(posted.seq, True)]
+    assert await _damage(home) == []

@@ -44,6 +44,8 @@ def verify(conn: Connection, group_id: str) -> Report:
     """Look at all that is kept of a group, as of one moment."""
     group = conn.execute(select(t.groups).where(t.groups.c.group_id == group_id)).one()
     check = _Check(conn, group)
+    for key, stamp_ms, frame in _kept_keys(conn, group.id, group.floor_seq):
+        check.key_message(key - t.event_key(group.id, 0), stamp_ms, bytes(frame))
     for key, stamp_ms, frame in _events(conn, group.id, group.floor_seq):
         check.event(key - t.event_key(group.id, 0), stamp_ms, bytes(frame))
     check.end()
@@ -67,6 +69,18 @@ def _events(conn: Connection, group: int, floor: int) -> Iterator[tuple[int, int
         after = rows[-1].event_key
 
 
+def _kept_keys(conn: Connection, group: int, floor: int) -> Iterator[tuple[int, int, bytes]]:
+    """Return the key messages that are kept without the log around them."""
+    e = t.events.c
+    rows = conn.execution_options(yield_per=PAGE_ROWS).execute(
+        select(e.event_key, e.stamp_ms, e.frame)
+        .where(t.KEYS_ONLY, e.event_key > t.event_key(group, 0), e.event_key <= t.event_key(group, floor))
+        .order_by(e.event_key)
+    )
+    for row in rows:
+        yield row.event_key, row.stamp_ms, row.frame
+
+
 class _Check:
     """The state of a walk along one group's log."""
 
@@ -79,9 +93,23 @@ class _Check:
         self._frame = b""
         self._joined: dict[str, int] = {}
         self._left: set[str] = set()
+        self._recorded: set[int] = set()
         self._epoch = 0
         self.events = 0
         self.findings: list[str] = []
+
+    def key_message(self, seq: int, stamp_ms: int, frame: bytes) -> None:
+        """Look at a key message of before the log's beginning; nothing says what stood before it."""
+        self.events += 1
+        try:
+            parts, kind = wire.open_frame(frame), wire.event_data(frame).kind
+        except (msgspec.DecodeError, KeyError):
+            self._find(f"number {seq} is not the text of an event")
+            return
+        if (parts.seq, parts.group_id, parts.server_timestamp) != (seq, self._group.group_id, stamp_ms):
+            self._find(f"number {seq} holds the text of another event")
+        if kind != wire.NewKeys.kind:
+            self._find(f"number {seq} is kept as a key message, and is not one")
 
     def event(self, seq: int, stamp_ms: int, frame: bytes) -> None:
         """Look at the next event."""
@@ -123,9 +151,7 @@ class _Check:
             case wire.MediaUploaded() | wire.MediaExpired():
                 self._medium(seq, data)
             case wire.NewRecord():
-                row = self._conn.execute(select(t.records).where(t.records.c.record_id == data.record_id)).one_or_none()
-                if row is None or (row.seq, row.record) != (seq, data.record):
-                    self._find(f"number {seq}: the record {data.record_id} is missing or differs")
+                self._record(seq, data)
             case wire.MemberJoined():
                 self._joined[data.user_id] = seq
                 self._left.discard(data.user_id)
@@ -134,6 +160,29 @@ class _Check:
                 self._left.add(data.user_id)
             case _:
                 pass
+
+    def _record(self, seq: int, data: wire.NewRecord) -> None:
+        self._recorded.add(seq)
+        row = self._conn.execute(
+            select(t.records.c.seq, t.records.c.record, t.users.c.user_id, t.users.c.erased_ms)
+            .join(t.users, t.users.c.id == t.records.c.author)
+            .where(t.records.c.record_id == data.record_id)
+        ).one_or_none()
+        if row is None or (row.seq, row.record) != (seq, data.record):
+            self._find(f"number {seq}: the record {data.record_id} is missing or differs")
+        elif row.erased_ms is None and row.user_id != data.author_id:
+            self._find(f"number {seq}: the record {data.record_id} has another author")
+
+    def _records(self) -> None:
+        """Look for records that the log does not have."""
+        rows = self._conn.execute(
+            select(t.records.c.record_id, t.records.c.seq).where(
+                t.records.c.group == self._group.id, t.records.c.seq > self._group.floor_seq
+            )
+        )
+        for row in rows:
+            if row.seq not in self._recorded:
+                self._find(f"the record {row.record_id} has number {row.seq}, which is not a record in the log")
 
     def _medium(self, seq: int, data: wire.MediaUploaded | wire.MediaExpired) -> None:
         row = self._conn.execute(select(t.media).where(t.media.c.media_id == data.media_id)).one_or_none()
@@ -156,6 +205,7 @@ class _Check:
         if group.epoch_seq != self._epoch and (self._epoch or group.epoch_seq > group.floor_seq):
             self._find(f"the epoch is {group.epoch_seq}, and the log says {self._epoch}")
         self._members()
+        self._records()
         counted = select(t.replies.c.thread, func.count().label("replies")).group_by(t.replies.c.thread).subquery()
         wrong = self._conn.execute(
             select(t.threads.c.thread_id)
