@@ -9,11 +9,15 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from orbital_relay.client import ApiError, connect
+from orbital_relay.client.media.upload import CHUNK_BYTES
 from orbital_relay.e2ee import CipherClient, DeviceStore, E2eeError, GroupCipher, Item, MemoryStore, SqlcipherStore
+from orbital_relay.e2ee.files import post_file
 from tests.support import programs
 from tests.support.client import Group, Person
 from tests.support.process import Program, eventually
@@ -167,6 +171,105 @@ async def test_audit(people: list[Person], tmp_path: Path) -> None:
     assert (status, "changed: " in shown, "bad_signature: " in shown) == (1, True, True)
 
 
+async def test_files(people: list[Person], shared: Server, tmp_path: Path) -> None:
+    """[FILEBOT1] A file under a key of its own is read byte for byte by others; the server has no byte of it."""
+    ada, ben, _ = people
+    group = await ada.make_group()
+    await ben.join(group)
+    content = b"the canary sings " * 700_000
+    (tmp_path / "song.txt").write_bytes(content)
+    async with (
+        human(ada, group, founds=True) as at_adas,
+        human(ben, group, invite=await invite_of(at_adas)) as at_bens,
+    ):
+        await at_adas.admitted(ben)
+        await at_adas.group.open_thread("Songs", "of canaries")
+        thread = str((await at_bens.next_message()).fields["thread_id"])
+        sealed = tmp_path / "sealed"
+        await at_adas.group.send_file(thread, tmp_path / "song.txt", sealed=sealed, type="text/plain")
+        item = await at_bens.next_message()
+        info = await at_bens.group.fetch_file(item, tmp_path / "fetched.txt")
+        assert (info.name, info.type) == ("song.txt", "text/plain")
+        assert (tmp_path / "fetched.txt").read_bytes() == content
+        await at_adas.settled()
+        assert not sealed.exists()
+        assert await at_bens.device.warnings(group.id) == []
+        with pytest.raises(E2eeError, match="not a file"):
+            await at_bens.group.fetch_file((await at_bens.device.items(group.id))[0], tmp_path / "none")
+    stored = b"".join(path.read_bytes() for path in shared.data_dir.rglob("*") if path.is_file())
+    assert b"canary" not in stored
+
+
+async def test_a_file_amid_a_change_of_members(people: list[Person], tmp_path: Path) -> None:
+    """[FILEBOT2] A file whose members changed while it was uploaded is uploaded again for the new members, once."""
+    ada, ben, cleo = people
+    group = await ada.make_group()
+    await ben.join(group)
+    (tmp_path / "song.txt").write_bytes(os.urandom(11_000_000))
+    async with (
+        human(ada, group, founds=True) as at_adas,
+        human(ben, group, invite=await invite_of(at_adas)) as at_bens,
+    ):
+        await at_adas.admitted(ben)
+        await at_adas.group.open_thread("Songs", "of canaries")
+        thread = str((await at_bens.next_message()).fields["thread_id"])
+        api, seen = at_adas.client._orbital.api, list[tuple[int, int | None]]()
+        chunk_of = api.upload_chunk
+
+        async def upload_chunk(**fields: Any) -> Any:
+            seen.append((fields["chunk_index"], fields["if_epoch"]))
+            if len(seen) == 3:
+                await cleo.join(group)
+            return await chunk_of(**fields)
+
+        vars(api)["upload_chunk"] = upload_chunk
+        media_id = await at_adas.group.send_file(thread, tmp_path / "song.txt", sealed=tmp_path / "sealed")
+        item = await at_bens.next_message()
+        await at_bens.group.fetch_file(item, tmp_path / "fetched.txt")
+        assert (tmp_path / "fetched.txt").read_bytes() == (tmp_path / "song.txt").read_bytes()
+        assert item.fields["media_id"] == media_id
+        epochs = [epoch for _, epoch in seen]
+        assert sorted(set(epochs)) == [epochs[0], epochs[-1]]
+        assert epochs[0] != epochs[-1]
+        assert len(await api.thread_media(thread)) == 1
+        assert await at_bens.device.warnings(group.id) == []
+
+
+async def test_files_of_a_killed_program(people: list[Person], tmp_path: Path) -> None:
+    """[FILEBOT3] A repeated upload of a file posts it once, and completes nothing that an earlier seal began."""
+    ada, path = people[0], tmp_path / "sealed"
+    group = await ada.make_group()
+    content = os.urandom(6_000_000)
+    async with connect(ada.url, token=ada.token) as orbital:
+        thread = (await orbital.api.create_thread(group.id, "dA==", "Yg==")).thread_id
+
+        async def post(media_id: str, metadata: str) -> None:
+            body = {"media_id": media_id, "thread_id": thread, "sealed": str(path), "encrypted_metadata": metadata}
+            await post_file(orbital, body, if_epoch=1)
+
+        whole, begun = str(uuid4()), str(uuid4())
+        path.write_bytes(content)
+        await post(whole, "QQ==")
+        assert not path.exists()
+        # The answer was lost, and the file was deleted before the program was killed.
+        await post(whole, "QQ==")
+        path.write_bytes(content)
+        with pytest.raises(E2eeError, match="earlier seal") as conflict:
+            await post(whole, "Qg==")
+        assert conflict.value.code == "conflict"
+        # An earlier seal's upload: one chunk of two.
+        fields = {"thread_id": thread, "media_id": begun, "encryption_iv": "AA=="}
+        await orbital.api.upload_chunk(
+            chunk_index=1, total_chunks=2, chunk=content[CHUNK_BYTES:], encrypted_metadata="QQ==", **fields
+        )
+        await post(begun, "Qg==")
+        media = {one.media_id: one.encrypted_metadata for one in await orbital.api.thread_media(thread)}
+        assert media == {whole: "QQ==", begun: "Qg=="}
+        with pytest.raises(E2eeError, match="is gone") as gone:
+            await post(str(uuid4()), "QQ==")
+        assert gone.value.code == "not_found"
+
+
 async def test_removal(people: list[Person]) -> None:
     """[PYBOT2] A late joiner reads messages from then on; a removed member receives no further key."""
     ada, ben, cleo = people
@@ -206,7 +309,7 @@ async def test_refusals(people: list[Person]) -> None:
             async with client.group(group.id, invite="nonsense"):
                 pass
         with pytest.raises(E2eeError, match="not posted as JSON"):
-            await client.device._cx.relay.post(group.id, "media_uploaded", {}, key="k")
+            await client.device._cx.relay.post(group.id, "new_annotation", {}, key="k")
         with pytest.raises(ApiError):
             await client.device._cx.relay.post(group.id, "new_message", {}, key="k")
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from uuid import uuid4
 
 from orbital_relay.client import ApiError, CaughtUp, KeysLow, Orbital, Position, Reset, Unreachable
+from orbital_relay.client.media import PathLike
 from orbital_relay.e2ee.errors import E2eeError
+from orbital_relay.e2ee.files import fetch, seal
 from orbital_relay.e2ee.formats.content import ContentKind
 from orbital_relay.e2ee.hpke_delivery import HPKE_STOCK, LAST_RESORT_MS
 from orbital_relay.e2ee.invite import read_invite
+from orbital_relay.e2ee.media import MediaInfo, read_media_info, write_media_info
 from orbital_relay.e2ee.member import GroupDevice, NewPart, now_ms
 from orbital_relay.e2ee.ports import DeviceStore
 from orbital_relay.e2ee.rows import Item
@@ -180,6 +185,58 @@ class GroupCipher:
         context = uuid_bytes(thread_id)
         part = NewPart(field="encrypted_body", kind=ContentKind.REPLY, context=context, body=text.encode())
         return await self._post("new_reply", [part], {"thread_id": thread_id}, answering)
+
+    async def send_file(
+        self,
+        thread_id: str,
+        source: str | PathLike,
+        *,
+        sealed: str | PathLike,
+        name: str | None = None,
+        type: str = "application/octet-stream",
+    ) -> str:
+        """
+        Send a file to a thread, under a key of its own; the same promises as `send`.
+
+        Args:
+            thread_id: The thread.
+            source: The file; it is read before this returns.
+            sealed: Where the sealed file is kept until the server has it; then it is deleted.
+            name: What members see; the source's own name when None.
+            type: Its media type.
+
+        Returns:
+            The id of the medium.
+        """
+        media_id = str(uuid4())
+        file = await seal(media_id, source, sealed, name=Path(source).name if name is None else name, type=type)
+        part = NewPart(
+            field="encrypted_metadata",
+            kind=ContentKind.MEDIA,
+            context=uuid_bytes(media_id),
+            body=write_media_info(file.info),
+        )
+        plain: dict[str, object] = {"media_id": media_id, "thread_id": thread_id, "sealed": file.path}
+        await self._post("media_uploaded", [part], plain, None)
+        return media_id
+
+    async def fetch_file(self, item: Item, to: str | PathLike) -> MediaInfo:
+        """
+        Download the file of an item, and open it into a file; return its name and type.
+
+        Args:
+            item: A `media_uploaded` that was read.
+            to: Where the file is written, once every byte is known to be the uploader's.
+
+        Raises:
+            E2eeError: `not_found` when the item is not a file that was read; `cannot_open` when the bytes are others.
+            ApiError: `GONE` when the server has deleted it.
+        """
+        if item.type != "media_uploaded" or not item.parts:
+            raise E2eeError("not_found", f"event {item.seq} is not a file that was read")
+        info = read_media_info(item.parts[0].body)
+        await fetch(self._orbital, str(item.fields["media_id"]), info, to)
+        return info
 
     async def messages(self) -> AsyncIterator[Item]:
         """
