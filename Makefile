@@ -114,9 +114,11 @@ test-python: dev  ## Run the Python tests; the core at 100 % of its branches
 	$(BIN)/coverage report
 	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit
 
-coverage: dev  ## Run all Python tests and measure the whole package, also in the servers that they start
+# Tracing makes the tests a third slower, so `make test` leaves it out, and a test may take longer before it counts as hung.
+coverage: dev  ## Run all Python tests and hold each room of the package above its floor, servers included
 	@rm -f .coverage.*
-	$(BIN)/coverage run --rcfile=tests/coverage.toml -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
+	$(BIN)/coverage run --rcfile=tests/coverage.toml -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+		-o faulthandler_timeout=900 tests
 	$(BIN)/coverage combine -q --rcfile=tests/coverage.toml
 	$(PYTHON) -m tests.coverage_floors
 
