@@ -18,7 +18,7 @@ from orbital_relay.core.endpoint import endpoint_fault, is_allowed
 from orbital_relay.ports import Clock
 from orbital_relay.server.push.vapid import Vapid
 
-Network = IPv4Network | IPv6Network
+Networks = tuple[IPv4Network | IPv6Network, ...]
 
 TIMEOUT_S: Final = 10.0
 """Deadline of one message, from the look-up of the name to the head of the response."""
@@ -57,7 +57,7 @@ class Sender:
         networks: Networks that are allowed although they are not public; http is for these alone.
     """
 
-    def __init__(self, vapid: Vapid, *, clock: Clock, networks: tuple[Network, ...]) -> None:
+    def __init__(self, vapid: Vapid, *, clock: Clock, networks: Networks) -> None:
         self._vapid = vapid
         self._clock = clock
         self._networks = networks
@@ -159,7 +159,7 @@ class Guard(httpcore.AsyncNetworkBackend):
         public: Whether public addresses are allowed.
     """
 
-    def __init__(self, networks: tuple[Network, ...], *, public: bool) -> None:
+    def __init__(self, networks: Networks, *, public: bool) -> None:
         self._networks = networks
         self._public = public
         self._backend = httpcore.AnyIOBackend()
