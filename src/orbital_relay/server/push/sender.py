@@ -9,13 +9,13 @@ import ssl
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import httpcore
-import msgspec
 
 from orbital_relay.core.endpoint import endpoint_fault, is_allowed
 from orbital_relay.ports import Clock
+from orbital_relay.server.push.sent import Sent
 from orbital_relay.server.push.vapid import Vapid
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
@@ -30,21 +30,6 @@ BODY_BYTES: Final = 16 * 1024
 """Most bytes of a response that are read, so that its connection can be used again."""
 MOST_WAIT_S: Final = 24 * 3600
 """Longest `Retry-After` that is obeyed."""
-
-
-class Sent(msgspec.Struct, frozen=True):
-    """
-    What a push service said.
-
-    Attributes:
-        result: `sent`; `gone`: the endpoint no longer exists; `large`: a smaller message may go through; `failed`.
-        retry_after_s: How long the service asked to wait, in seconds.
-        reason: Why it failed, without the endpoint: that is a secret.
-    """
-
-    result: Literal["sent", "gone", "large", "failed"]
-    retry_after_s: float = 0
-    reason: str = ""
 
 
 class Sender:

@@ -14,7 +14,8 @@ import pytest
 from orbital_relay.model import PushTarget
 from orbital_relay.server.push import sender as sending
 from orbital_relay.server.push.encryption import seal
-from orbital_relay.server.push.sender import Guard, Sender, Sent
+from orbital_relay.server.push.sender import Guard, Sender
+from orbital_relay.server.push.sent import Sent
 from orbital_relay.server.push.vapid import FRESH_S, Vapid, new_private_key
 from tests.support.push import Answer, Device, PushService
 
