@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "clock": "Show or accept the servers' clock.",
     "backup": "Write the whole database to a file.",
     "restore": "Fill an empty database from a backup.",
+    "vacuum": "Shrink the database's file.",
 }
 """Name and line of help of each subcommand; `--help` shows them without loading anything."""
 

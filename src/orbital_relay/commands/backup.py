@@ -6,35 +6,50 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from orbital_relay.blobs import open_blobs
+from orbital_relay.blobs.folder import FolderBlobs
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.server.adapters import open_store
+from orbital_relay.server.ops.clock import SystemClock
+from orbital_relay.services.media_copy import copy_media
 from orbital_relay.store import archive
+
+DAY_MS: Final = 86_400_000
 
 
 @click.command(
     epilog="""\b
 Examples:
   orbital backup orbital-2026-11-23.backup
+  orbital backup orbital.backup --force --media orbital-media
   orbital backup --database-url postgresql://orbital@db/orbital /backups/orbital.backup --force
 """
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
-@settings_options("data_dir", "database_url")
-def backup(file: Path, *, force: bool, **flags: str | None) -> None:
+@click.option(
+    "--media",
+    "media_folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Also copy the bytes of media to this folder; what it has already is not copied again.",
+)
+@settings_options("data_dir", "database_url", "media_url", "media_days")
+def backup(file: Path, *, force: bool, media_folder: Path | None, **flags: str | None) -> None:
     """
     Write the whole database to FILE, as of one moment.
 
     Servers may be running. The file is complete when this ends with status 0, and only its owner can read it: it holds
-    hashes of passwords. It restores into SQLite and PostgreSQL alike. The bytes of media and the tokens' secret are
-    not in it; they are files of the data folder.
+    hashes of passwords. It restores into SQLite and PostgreSQL alike. The bytes of media are not in it: --media copies
+    them beside it. The tokens' secret is not in it either; it is a file of the data folder.
     """
     settings = load_existing(flags)
     if file.exists() and not file.is_file():
@@ -46,6 +61,22 @@ def backup(file: Path, *, force: bool, **flags: str | None) -> None:
     except OSError as exc:
         raise click.ClickException(f"{file} cannot be written: {exc.strerror}.") from exc
     say(f"{file}: {rows} rows, {file.stat().st_size} bytes.")
+    if media_folder is not None:
+        # What the server has deleted leaves the copy when its time is over: a folder that is not mounted empties none.
+        old_ms = SystemClock().wall_ms() - int(settings.media_days * DAY_MS)
+        say(f"{media_folder}: {run(copied(settings, media_folder, older_than_ms=old_ms))}")
+
+
+async def copied(settings: Settings, folder: Path, *, older_than_ms: int | None = None, back: bool = False) -> str:
+    """Copy media to a folder, or `back` from it; return what was copied, in words."""
+    media = open_blobs(settings.media_url, folder=settings.data_dir / "media")
+    copy = FolderBlobs(folder)
+    try:
+        source, target = (copy, media) if back else (media, copy)
+        done = await copy_media(source, target, older_than_ms=older_than_ms)
+    finally:
+        await media.close()
+    return f"media: {done.copied} copied, {done.copied_bytes} bytes; {done.present} were there, {done.removed} removed."
 
 
 async def _backup(settings: Settings, file: Path) -> int:

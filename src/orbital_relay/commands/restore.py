@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from orbital_relay.commands.backup import progress
+from orbital_relay.commands.backup import copied, progress
 from orbital_relay.commands.server_options import load, name_database, run, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
@@ -18,12 +18,20 @@ from orbital_relay.store import archive
     epilog="""\b
 Examples:
   orbital restore orbital-2026-11-23.backup
+  orbital restore orbital.backup --media orbital-media --data-dir restored
   orbital restore orbital.backup --database-url postgresql://orbital@db/new_database
 """
 )
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@settings_options("data_dir", "database_url")
-def restore(file: Path, **flags: str | None) -> None:
+@click.option(
+    "--media",
+    "media_folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Also bring back the bytes of media that `orbital backup --media` copied to this folder.",
+)
+@settings_options("data_dir", "database_url", "media_url")
+def restore(file: Path, *, media_folder: Path | None, **flags: str | None) -> None:
     """
     Fill an empty database from FILE, written by `orbital backup`.
 
@@ -41,6 +49,8 @@ def restore(file: Path, **flags: str | None) -> None:
     except archive.ArchiveDamaged as exc:
         raise click.ClickException(f"{exc} Nothing was restored.") from exc
     say(f"{settings.database.shown}: {rows} rows of {header.made_at}. Verify them with: orbital check")
+    if media_folder is not None:
+        say(f"{media_folder}: {run(copied(settings, media_folder, back=True))}")
 
 
 async def _restore(settings: Settings, file: Path, rows: int) -> int:
