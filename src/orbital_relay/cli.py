@@ -36,6 +36,8 @@ COMMANDS: Final = {
     "backup": "Write the whole database to a file.",
     "restore": "Fill an empty database from a backup.",
     "vacuum": "Shrink the database's file.",
+    "completion": "Print the completion script of a shell.",
+    "man": "Print the manual page.",
 }
 """Name and line of help of each subcommand; `--help` shows them without loading anything."""
 
