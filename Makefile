@@ -13,7 +13,7 @@ FIND_IN_TREE := find . \( -name node_modules -o -name '.*' -not -name . \) -prun
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help run test lint language format types layers test-python test-js coverage soak bench docs lock dev clean
+.PHONY: help run test lint language format types layers test-python test-js coverage soak bench docs lock dev clean release
 
 help:  ## Show what can be asked for
 	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -154,6 +154,9 @@ dist: $(VENV)/.stamp-dev  ## Build sdist and wheel into dist/, check them, and l
 	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/check-wheel-contents dist/*.whl
 	$(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --of JSON -o dist/orbital-relay.cdx.json requirements/run.txt
+
+release:  ## Make the commit and the tag of VERSION, with its chapter of the changelog
+	@$(PYTHON) tools/release.py "$(VERSION)"
 
 site: $(VENV)/.stamp-site  ## Build the documentation as pages that need no network, into var/site
 	$(BIN)/mkdocs build --strict --quiet
