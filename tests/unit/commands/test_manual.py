@@ -36,7 +36,7 @@ def test_the_manual_page():
         assert option in shown.stdout, option
 
 
-@pytest.mark.parametrize("typed, offered", [("orbital ser", "serve"), ("orbital backup --fo", "--force")])
+@pytest.mark.parametrize("typed, offered", [("orbital heal", "health"), ("orbital backup --fo", "--force")])
 def test_completion_in_bash(tmp_path: Path, typed: str, offered: str):
     """[MANUAL2] In bash the printed script completes commands and options."""
     bash = find("bash") or missing("bash", remedy="apt-get install bash")
