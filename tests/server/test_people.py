@@ -118,6 +118,43 @@ async def test_another_password(server: Server):
         assert (await log_in(server, "ada", NEW_PASSWORD)).status_code == 200
 
 
+async def test_an_administrator_is_made_and_unmade(server: Server):
+    """[OPER8] `user promote` and `user demote` hold from the next request on; the first account needs neither."""
+    async with await Person.sign_up(server.url, "ada") as ada, await Person.sign_up(server.url, "bob") as bob:
+
+        async def statuses() -> list[int]:
+            return [(await each.http.get("/api/admin/health")).status_code for each in (ada, bob)]
+
+        found = [await statuses()]
+        await orbital(server, "user", "promote", "bob")
+        await orbital(server, "user", "demote", "ada")
+        found.append(await statuses())
+        listed = json.loads(await orbital(server, "user", "list", "--json"))
+
+    assert found == [[200, 403], [403, 200]]
+    assert [(each["username"], each["admin"]) for each in listed] == [("ada", False), ("bob", True)]
+
+
+async def test_a_one_time_code_of_the_operator(server: Server):
+    """[OPER9] `user reset` prints a code that sets another password; `user show` lists the sessions."""
+    async with await Person.sign_up(server.url, "ada") as ada:
+        code = (await orbital(server, "user", "reset", "ada")).strip()
+        async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
+            reset = await http.post("/api/password/reset", json={"code": code, "new_password": NEW_PASSWORD})
+            login = {"username": "ada", "password": NEW_PASSWORD, "device_name": "Firefox on Linux"}
+            assert (await http.post("/api/login", json=login)).status_code == 200
+
+        shown = json.loads(await orbital(server, "user", "show", "ada", "--json"))
+        said = await orbital(server, "user", "show", "ada")
+
+        assert reset.status_code == 200
+        assert (await ada.http.get("/api/groups")).status_code == 401
+    assert (shown["sessions"], [each["name"] for each in shown["logins"]]) == (2, ["Firefox on Linux", ""])
+    assert "session          Firefox on Linux, since" in said
+    again = json.loads(await orbital(server, "user", "reset", "ada", "--json"))
+    assert again["code"] != code
+
+
 async def test_another_name(server: Server):
     """[OPER4] `user rename` sets a free, valid name; a login with the old name is 401."""
     async with await Person.sign_up(server.url, "ada") as ada, await Person.sign_up(server.url, "bob"):

@@ -103,6 +103,13 @@
  */
 
 /**
+ * What the user reads at a login.
+ *
+ * @typedef {object} DisableBody
+ * @property {string} [reason]
+ */
+
+/**
  * The body of every response that is not 2xx (other than 101, 206 and 304).
  *
  * @typedef {object} Error
@@ -155,12 +162,52 @@
  */
 
 /**
+ * A group with its members.
+ *
+ * @typedef {object} GroupDetails
+ * @property {GroupEntry} group
+ * @property {Array<GroupMemberRow>} members
+ */
+
+/**
+ * A page of the groups, in the order in which they were made.
+ *
+ * @typedef {object} GroupEntries
+ * @property {Array<GroupEntry>} groups
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * A group without content, as `orbital group list --json` prints it, too: its name is encrypted.
+ *
+ * @typedef {object} GroupEntry
+ * @property {string} group_id
+ * @property {string} creator
+ * @property {string} created_at
+ * @property {string | null} last_event_at
+ * @property {number} last_seq
+ * @property {number} members
+ * @property {number} threads
+ * @property {number} media
+ * @property {number} media_bytes
+ */
+
+/**
  * The group that the caller is now a member of.
  *
  * @typedef {object} GroupJoined
  * @property {string} group_id
  * @property {string} encrypted_name
  * @property {number} member_count
+ * @property {string} joined_at
+ */
+
+/**
+ * A member of a group.
+ *
+ * @typedef {object} GroupMemberRow
+ * @property {string} user_id
+ * @property {string} username
  * @property {string} joined_at
  */
 
@@ -177,6 +224,54 @@
  *
  * @typedef {object} Health
  * @property {string} status
+ */
+
+/**
+ * How the server that answers is.
+ *
+ * @typedef {object} HealthReport
+ * @property {string} version
+ * @property {'degraded' | 'ready'} status
+ * @property {Array<string>} degraded `redis`, `disk`, `database`.
+ * @property {number} connections WebSockets of this server.
+ * @property {string} signups
+ */
+
+/**
+ * An invitation of the operator's.
+ *
+ * @typedef {object} InvitationBody
+ * @property {string} [note] Whom it is for.
+ * @property {number} [days] How long it is valid.
+ */
+
+/**
+ * A new invitation; the code is shown this once. The page's address and `#invitation=` before it make a link.
+ *
+ * @typedef {object} InvitationMade
+ * @property {number} number
+ * @property {string} note
+ * @property {string} invitation
+ * @property {string} expires_at
+ */
+
+/**
+ * An invitation, as `orbital user invitations --json` prints it, too.
+ *
+ * @typedef {object} InvitationRow
+ * @property {number} number
+ * @property {string} note
+ * @property {string} created_at
+ * @property {string} expires_at
+ * @property {string | null} used_at
+ * @property {string | null} used_by null once that account is deleted.
+ */
+
+/**
+ * All invitations, the oldest first.
+ *
+ * @typedef {object} InvitationRows
+ * @property {Array<InvitationRow>} invitations
  */
 
 /**
@@ -433,6 +528,14 @@
  * @property {Array<string>} [groups]
  * @property {Array<string>} [threads]
  * @property {Quiet | null} [quiet]
+ */
+
+/**
+ * A one-time code with which a user sets another password; it is shown this once.
+ *
+ * @typedef {object} OneTimeCode
+ * @property {string} code
+ * @property {string} expires_at
  */
 
 /**
@@ -697,6 +800,19 @@
  */
 
 /**
+ * What is stored, and how much room is left.
+ *
+ * @typedef {object} StorageReport
+ * @property {number} media
+ * @property {number} media_bytes
+ * @property {number} unfinished Uploads under way.
+ * @property {number} unfinished_bytes
+ * @property {number | null} media_total_bytes Most bytes of all media; null: no bound.
+ * @property {number} disk_free_bytes
+ * @property {number} disk_reserve_bytes Free bytes below which media are refused.
+ */
+
+/**
  * A thread.
  *
  * @typedef {object} Thread
@@ -798,6 +914,42 @@
  * @typedef {object} UploadState
  * @property {Array<number>} chunks_received The indexes that are stored, rising.
  * @property {number} total_chunks
+ */
+
+/**
+ * A user with groups, 500 at most, and logins, 500 at most.
+ *
+ * @typedef {object} UserDetails
+ * @property {UserEntry} user
+ * @property {Array<GroupEntry>} groups
+ * @property {Array<LoginSession>} sessions
+ */
+
+/**
+ * A page of the users, in the order in which they came.
+ *
+ * @typedef {object} UserEntries
+ * @property {Array<UserEntry>} users
+ * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * A user without content, as `orbital user list --json` prints it, too.
+ *
+ * @typedef {object} UserEntry
+ * @property {string} user_id
+ * @property {string} username
+ * @property {'active' | 'being erased' | 'disabled'} state
+ * @property {boolean} admin Whether the user is an administrator of this place.
+ * @property {boolean} outside Whether another service makes the user's tokens.
+ * @property {string} created_at
+ * @property {string | null} last_seen_at To the hour; null for never.
+ * @property {string | null} disabled_at
+ * @property {string} disabled_reason
+ * @property {number} sessions Logins with a token that has not ended.
+ * @property {number} groups
+ * @property {number} media
+ * @property {number} media_bytes
  */
 
 /**

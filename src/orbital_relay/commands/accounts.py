@@ -11,26 +11,27 @@ from typing import Any, Final
 import click
 import msgspec
 
-from orbital_relay import wire
+from orbital_relay.api.admin import OneTimeCode
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say, say_json
 from orbital_relay.config import Settings
-from orbital_relay.errors import Conflict, NotFound, ValidationFailed
+from orbital_relay.errors import Conflict, ValidationFailed
+from orbital_relay.model import Login, UserId
 from orbital_relay.ports import GroupSummary, UserSummary
 from orbital_relay.server.adapters import extra, open_store
 from orbital_relay.server.auth.authenticator import Auth
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.ops.clock import SystemClock
-from orbital_relay.services import accounts
+from orbital_relay.services import accounts, people
+from orbital_relay.services.own_account import session
+from orbital_relay.services.people import find
 from orbital_relay.store.sql import SqlStore
+
+MOST_LOGINS: Final = 500
+"""Sessions that `orbital user show` prints."""
 
 REVOKING: Final = ("data_dir", "database_url", "redis_url", "jwt_secret")
 """Settings of a command that ends sessions: with Redis it notifies the servers."""
-
-
-def moment(at_ms: int | None) -> str | None:
-    """Return a moment as JSON has it."""
-    return None if at_ms is None else wire.iso(at_ms)
 
 
 def day(at_ms: int | None) -> str:
@@ -47,43 +48,21 @@ def size(size_bytes: float) -> str:
     return f"{size_bytes:.3g} GB"
 
 
-def state(user: UserSummary) -> str:
-    """Return what the account is, in a word."""
-    if user.erase_ms is not None:
-        return "being erased"
-    return "disabled" if user.disabled_ms is not None else "active"
-
-
 def row(user: UserSummary) -> dict[str, object]:
     """Return a user for `--json`; a member that is added later may be ignored, none is removed."""
-    return {
-        "user_id": user.user_id,
-        "username": user.username,
-        "state": state(user),
-        "outside": user.outside,
-        "created_at": moment(user.created_ms),
-        "last_seen_at": moment(user.seen_ms),
-        "disabled_at": moment(user.disabled_ms),
-        "disabled_reason": user.disabled_reason,
-        "groups": user.groups,
-        "media": user.stored.media,
-        "media_bytes": user.stored.media_bytes,
-    }
+    found: dict[str, object] = msgspec.to_builtins(people.user_row(user))
+    return found
 
 
 def group_row(group: GroupSummary) -> dict[str, object]:
     """Return a group for `--json`."""
-    return {
-        "group_id": group.group_id,
-        "creator": group.creator,
-        "created_at": moment(group.created_ms),
-        "last_event_at": moment(group.last_ms) if group.last_seq else None,
-        "last_seq": group.last_seq,
-        "members": group.members,
-        "threads": group.threads,
-        "media": group.stored.media,
-        "media_bytes": group.stored.media_bytes,
-    }
+    found: dict[str, object] = msgspec.to_builtins(people.group_row(group))
+    return found
+
+
+def now_ms() -> int:
+    """Return the wall clock."""
+    return SystemClock().wall_ms()
 
 
 def say_value(value: object) -> None:
@@ -112,19 +91,6 @@ def with_store(settings: Settings, work: Callable[[SqlStore], Coroutine[Any, Any
     return run(opened())
 
 
-async def find(store: SqlStore, named: str) -> UserSummary:
-    """
-    Return the user with a name or an id.
-
-    Raises:
-        NotFound: If there is none.
-    """
-    found = await store.users(named=named)
-    if not found:
-        raise NotFound(f"There is no user {named} here. `orbital user list` shows all.")
-    return found[0]
-
-
 def notifier(settings: Settings) -> Callable[[], Awaitable[bool]] | None:
     """
     Return a function that notifies the servers of a revocation, once it is stored; None without Redis.
@@ -139,10 +105,10 @@ def notifier(settings: Settings) -> Callable[[], Awaitable[bool]] | None:
     return partial(tell_revoked_once, settings.redis_url)
 
 
-async def end_sessions(settings: Settings, store: SqlStore, user: UserSummary) -> None:
+async def end_sessions(settings: Settings, store: SqlStore, user_id: UserId) -> None:
     """Revoke every token that a user has, and notify the servers."""
     notify = notifier(settings)
-    await Auth.of(settings, store=store, clock=SystemClock()).revoke_user(user.user_id)
+    await Auth.of(settings, store=store, clock=SystemClock()).revoke_user(user_id)
     if notify is not None and not await notify():
         say("Note: Redis did not answer; running servers find it in the database within seconds.", err=True)
 
@@ -182,7 +148,7 @@ def list_users(*, as_json: bool, **flags: str | None) -> None:
         [
             (
                 each.username,
-                state(each),
+                people.state(each),
                 day(each.created_ms),
                 day(each.seen_ms),
                 each.groups,
@@ -205,18 +171,22 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @settings_options("data_dir", "database_url")
 def show(username: str, *, as_json: bool, **flags: str | None) -> None:
-    """Show USERNAME, by name or user id, with the groups that the user is in."""
+    """Show USERNAME, by name or user id, with sessions (logins whose tokens may hold) and groups."""
 
-    async def work(store: SqlStore) -> tuple[UserSummary, list[GroupSummary]]:
+    async def work(store: SqlStore) -> tuple[UserSummary, list[GroupSummary], list[Login]]:
         user = await find(store, username)
-        return user, await store.groups(member=user.key)
+        logins, _ = await store.logins(user.key, now_ms=now_ms(), limit=MOST_LOGINS)
+        return user, await store.groups(member=user.key), logins
 
-    user, groups = with_store(load_existing(flags), work)
+    user, groups, logins = with_store(load_existing(flags), work)
     if as_json:
-        say_value({**row(user), "groups": [group_row(each) for each in groups]})
+        sessions = [msgspec.to_builtins(session(each)) for each in logins]
+        say_value({**row(user), "groups": [group_row(each) for each in groups], "logins": sessions})
         return
     for name, value in row(user).items():
         say(f"{name:<16} {'' if value is None else value}".rstrip())
+    for login in logins:
+        say(f"session          {login.name or '(no name)'}, since {day(login.created_ms)}, used {day(login.seen_ms)}")
     for each in groups:
         say(f"in group         {each.group_id}, {each.members} members, {size(each.stored.media_bytes)} of media")
 
@@ -245,7 +215,7 @@ def password(username: str, **flags: str | None) -> None:
         if user.outside:
             raise Conflict(f"{user.username} came with a token of another service, and logs in there.")
         await store.set_password(user.key, await Passwords().hash(text))
-        await end_sessions(settings, store, user)
+        await end_sessions(settings, store, user.user_id)
         return user
 
     say(f"{with_store(settings, work).username} has another password, and is logged out everywhere.")
@@ -275,7 +245,7 @@ def rename(username: str, new_name: str, **flags: str | None) -> None:
         if user.outside:
             raise Conflict(f"{user.username} came with a token of another service, which names the user.")
         await store.rename(user.key, new_name)
-        await end_sessions(settings, store, user)
+        await end_sessions(settings, store, user.user_id)
 
     with_store(settings, work)
     say(f"{username} is {new_name} now, and is logged out everywhere.")
@@ -300,8 +270,7 @@ def disable(username: str, reason: str, **flags: str | None) -> None:
 
     async def work(store: SqlStore) -> None:
         user = await find(store, username)
-        await store.disable(user.key, reason=reason, at_ms=SystemClock().wall_ms())
-        await end_sessions(settings, store, user)
+        await people.disable(store, partial(end_sessions, settings, store), user, reason=reason, at_ms=now_ms())
 
     with_store(settings, work)
     say(f"{username} is disabled, and is logged out everywhere.")
@@ -320,12 +289,73 @@ def enable(username: str, **flags: str | None) -> None:
 
     async def work(store: SqlStore) -> None:
         user = await find(store, username)
-        if user.erase_ms is not None:
-            raise Conflict(f"{username} is being erased; that cannot be undone.")
-        await store.enable(user.key)
+        await people.enable(store, user)
 
     with_store(load_existing(flags), work)
     say(f"{username} may log in again.")
 
 
-COMMANDS: Final = (list_users, show, password, rename, disable, enable)
+@click.command(
+    epilog="""\b
+Examples:
+  orbital user reset ada
+"""
+)
+@click.argument("username")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@settings_options("data_dir", "database_url")
+def reset(username: str, *, as_json: bool, **flags: str | None) -> None:
+    """
+    Print a one-time code with which USERNAME sets another password, within a day.
+
+    The page asks for it below the login. The database keeps only its hash, and a second code replaces the first.
+    """
+
+    async def work(store: SqlStore) -> OneTimeCode:
+        return await people.offer_reset(store, await find(store, username), at_ms=now_ms())
+
+    code: OneTimeCode = with_store(load_existing(flags), work)
+    if as_json:
+        say_value(code)
+        return
+    say(code.code)
+    say(f"It sets another password of {username} once, until {code.expires_at}.", err=True)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital user promote ada
+"""
+)
+@click.argument("username")
+@settings_options("data_dir", "database_url")
+def promote(username: str, **flags: str | None) -> None:
+    """Make USERNAME an administrator of this place, who handles people, invitations and groups in the page."""
+    _set_admin(flags, username, admin=True)
+    say(f"{username} is an administrator of this place.")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  orbital user demote ada
+"""
+)
+@click.argument("username")
+@settings_options("data_dir", "database_url")
+def demote(username: str, **flags: str | None) -> None:
+    """Make USERNAME no administrator of this place any more, from the next request on."""
+    _set_admin(flags, username, admin=False)
+    say(f"{username} is no administrator of this place.")
+
+
+def _set_admin(flags: dict[str, str | None], username: str, *, admin: bool) -> None:
+    async def work(store: SqlStore) -> None:
+        user = await find(store, username)
+        await store.set_admin(user.key, at_ms=now_ms() if admin else None)
+
+    with_store(load_existing(flags), work)
+
+
+COMMANDS: Final = (list_users, show, password, reset, rename, disable, enable, promote, demote)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 import click
 
 from orbital_relay import wire
-from orbital_relay.commands.accounts import REVOKING, end_sessions, find, with_store
+from orbital_relay.commands.accounts import REVOKING, end_sessions, with_store
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
-from orbital_relay.errors import DatabaseRefused, NotFound
+from orbital_relay.errors import DatabaseRefused
 from orbital_relay.server.adapters import open_store
 from orbital_relay.server.ops.clock import SystemClock
+from orbital_relay.services import people
+from orbital_relay.services.people import find
 from orbital_relay.store.sql import SqlStore
 
 WAIT_S: Final = 90.0
@@ -49,8 +52,7 @@ def delete_user(username: str, *, yes: bool, **flags: str | None) -> None:
 
     async def request(store: SqlStore) -> int:
         user = await find(store, username)
-        await store.request_erasure(user.key, at_ms=SystemClock().wall_ms())
-        await end_sessions(settings, store, user)
+        await people.erase(store, partial(end_sessions, settings, store), user, at_ms=SystemClock().wall_ms())
         return user.key
 
     key: int = with_store(settings, request)
@@ -78,16 +80,13 @@ def delete_group(group_id: str, *, yes: bool, **flags: str | None) -> None:
     asked = wire.read_uuid(group_id)
 
     async def request(store: SqlStore) -> int:
-        found = [] if asked is None else await store.groups(group_id=asked)
-        if not found:
-            raise NotFound(f"There is no group {group_id} here. `orbital group list` shows all.")
+        found = await people.find_group(store, group_id)
         if not yes:
             click.confirm(
-                f"Delete the group of {found[0].creator} with {found[0].members} members? This cannot be undone.",
-                abort=True,
+                f"Delete the group of {found.creator} with {found.members} members? This cannot be undone.", abort=True
             )
-        await store.request_deletion(found[0].key, at_ms=SystemClock().wall_ms())
-        return found[0].key
+        await store.request_deletion(found.key, at_ms=SystemClock().wall_ms())
+        return found.key
 
     key: int = with_store(settings, request)
 

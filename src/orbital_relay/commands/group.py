@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from orbital_relay import wire
-from orbital_relay.commands.accounts import day, group_row, moment, say_table, say_value, size, with_store
+from orbital_relay.commands.accounts import day, group_row, say_table, say_value, size, with_store
 from orbital_relay.commands.deletion import delete_group
 from orbital_relay.commands.server_options import load_existing, settings_options
 from orbital_relay.commands.terminal import say
-from orbital_relay.errors import NotFound
 from orbital_relay.ports import GroupSummary
+from orbital_relay.services import people
 from orbital_relay.store.sql import SqlStore
 
 
@@ -69,16 +69,15 @@ def show(group_id: str, *, as_json: bool, **flags: str | None) -> None:
     """Show a group with its members."""
 
     async def work(store: SqlStore) -> tuple[GroupSummary, list[tuple[str, str, int]]]:
-        asked = wire.read_uuid(group_id)
-        found = [] if asked is None else await store.groups(group_id=asked)
-        if not found:
-            raise NotFound(f"There is no group {group_id} here. `orbital group list` shows all.")
-        return found[0], await store.group_members(found[0].key)
+        found = await people.find_group(store, group_id)
+        return found, await store.group_members(found.key)
 
     found, members = with_store(load_existing(flags), work)
     shown = group_row(found)
     if as_json:
-        named = [{"username": name, "user_id": user_id, "joined_at": moment(at_ms)} for name, user_id, at_ms in members]
+        named = [
+            {"username": name, "user_id": user_id, "joined_at": wire.iso(at_ms)} for name, user_id, at_ms in members
+        ]
         say_value({**shown, "members": named})
         return
     for name, value in shown.items():

@@ -7,17 +7,15 @@ from datetime import UTC, datetime
 import click
 import msgspec
 
-from orbital_relay import wire
+from orbital_relay.api.admin import InvitationMade
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say, say_json
 from orbital_relay.config import Settings
-from orbital_relay.errors import NotFound
 from orbital_relay.ports import Invitation
 from orbital_relay.server.adapters import open_store
 from orbital_relay.server.ops.clock import SystemClock
-from orbital_relay.services.invitations import digest_of, new_invitation
+from orbital_relay.services import people
 
-_DAY_MS = 86_400_000
 _MAX_DAYS = 365
 
 
@@ -29,17 +27,6 @@ class _Invited(msgspec.Struct, frozen=True, kw_only=True):
     invitation: str
     link: str
     expires_at: str
-
-
-class _Row(msgspec.Struct, frozen=True, kw_only=True):
-    """What `orbital user invitations --json` prints of each."""
-
-    number: int
-    note: str
-    created_at: str
-    expires_at: str
-    used_at: str | None
-    used_by: str | None
 
 
 @click.command(
@@ -63,16 +50,17 @@ def invite(note: str, days: float, *, as_json: bool, **flags: str | None) -> Non
     lost link cannot be printed again.
     """
     settings = load_existing(flags)
-    code, made = run(_invite(settings, note, days))
-    link = f"{place(settings)}/#invitation={code}"
+    made = run(_invite(settings, note, days))
+    link = f"{place(settings)}/#invitation={made.invitation}"
     if as_json:
         shown = _Invited(
-            number=made.number, note=note, invitation=code, link=link, expires_at=wire.iso(made.expires_ms)
+            number=made.number, note=note, invitation=made.invitation, link=link, expires_at=made.expires_at
         )
         say_json(msgspec.json.encode(shown).decode())
     else:
         say(link)
-        say(f"Invitation {made.number} makes one account, until {_minute(made.expires_ms)}.", err=True)
+        until = made.expires_at[:16].replace("T", " ")
+        say(f"Invitation {made.number} makes one account, until {until} UTC.", err=True)
 
 
 def place(settings: Settings) -> str:
@@ -83,14 +71,10 @@ def place(settings: Settings) -> str:
     return f"http://localhost:{settings.port}"
 
 
-async def _invite(settings: Settings, note: str, days: float) -> tuple[str, Invitation]:
-    code, now_ms = new_invitation(), SystemClock().wall_ms()
+async def _invite(settings: Settings, note: str, days: float) -> InvitationMade:
     store = await open_store(settings, alone=False)
     try:
-        made = await store.add_invitation(
-            digest=digest_of(code), note=note, at_ms=now_ms, expires_ms=now_ms + int(days * _DAY_MS)
-        )
-        return code, made
+        return await people.invite(store, note=note, days=days, at_ms=SystemClock().wall_ms())
     finally:
         await store.close()
 
@@ -112,7 +96,7 @@ def invitations(withdraw: int | None, *, as_json: bool, **flags: str | None) -> 
         run(_withdraw(settings, withdraw))
     rows = run(_list(settings))
     if as_json:
-        say_json(msgspec.json.encode([_row(each) for each in rows]).decode())
+        say_json(msgspec.json.encode([people.invitation_row(each) for each in rows]).decode())
         return
     now_ms = SystemClock().wall_ms()
     for each in rows:
@@ -130,21 +114,9 @@ async def _list(settings: Settings) -> list[Invitation]:
 async def _withdraw(settings: Settings, number: int) -> None:
     store = await open_store(settings, alone=False)
     try:
-        if not await store.withdraw_invitation(number):
-            raise NotFound(f"There is no unused invitation {number}.")
+        await people.withdraw(store, number)
     finally:
         await store.close()
-
-
-def _row(each: Invitation) -> _Row:
-    return _Row(
-        number=each.number,
-        note=each.note,
-        created_at=wire.iso(each.created_ms),
-        expires_at=wire.iso(each.expires_ms),
-        used_at=None if each.used_ms is None else wire.iso(each.used_ms),
-        used_by=each.used_by,
-    )
 
 
 def _state(each: Invitation, now_ms: int) -> str:

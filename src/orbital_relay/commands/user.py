@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from orbital_relay.api.accounts import SignupBody
-from orbital_relay.commands.accounts import COMMANDS, REVOKING, end_sessions, find, read_password, with_store
+from orbital_relay.commands.accounts import COMMANDS, REVOKING, end_sessions, read_password, with_store
 from orbital_relay.commands.deletion import delete_user
 from orbital_relay.commands.invitations import invitations, invite
 from orbital_relay.commands.server_options import load_existing, run, settings_options
@@ -19,6 +19,7 @@ from orbital_relay.server.adapters import open_store
 from orbital_relay.server.auth.passwords import Passwords
 from orbital_relay.server.ops.clock import SystemClock
 from orbital_relay.services import accounts
+from orbital_relay.services.people import find
 from orbital_relay.store.sql import SqlStore
 
 
@@ -91,7 +92,7 @@ def revoke(username: str, **flags: str | None) -> None:
     settings = load_existing(flags)
 
     async def work(store: SqlStore) -> None:
-        await end_sessions(settings, store, await find(store, username))
+        await end_sessions(settings, store, (await find(store, username)).user_id)
 
     with_store(settings, work)
     say(f"Every token that {username} had is void.")

@@ -90,12 +90,14 @@ class GroupSummary(msgspec.Struct, frozen=True, kw_only=True):
 class People(Protocol):
     """Who there is, and what each stores."""
 
-    async def users(self, *, named: str | None = None) -> list[UserSummary]:
-        """Return all users that are not erased, or the one with that name or id, in the order of their making."""
+    async def users(self, *, named: str | None = None, limit: int | None = None, offset: int = 0) -> list[UserSummary]:
+        """Return users that are not erased, or the one with that name or id, in the order of their making."""
         ...
 
-    async def groups(self, *, group_id: str | None = None, member: int | None = None) -> list[GroupSummary]:
-        """Return all groups, the one with that id, or those of a user, in the order of their making."""
+    async def groups(
+        self, *, group_id: str | None = None, member: int | None = None, limit: int | None = None, offset: int = 0
+    ) -> list[GroupSummary]:
+        """Return groups, the one with that id, or those of a user, in the order of their making."""
         ...
 
     async def group_members(self, group: int) -> list[tuple[str, str, int]]:

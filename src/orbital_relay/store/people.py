@@ -16,8 +16,10 @@ from orbital_relay.store.media import COUNTED
 _u = t.users.c
 
 
-def users(conn: Connection, *, named: str | None = None) -> list[UserSummary]:
-    """Return all users, or the one with that name or id."""
+def users(
+    conn: Connection, *, named: str | None = None, limit: int | None = None, offset: int = 0
+) -> list[UserSummary]:
+    """Return users, or the one with that name or id."""
     m = t.media.c
     stored = (
         select(m.uploader, func.count().label("media"), func.sum(m.received_bytes).label("media_bytes"))
@@ -34,6 +36,8 @@ def users(conn: Connection, *, named: str | None = None) -> list[UserSummary]:
         .outerjoin(joined, joined.c.user == _u.id)
         .where(_u.erased_ms.is_(None))
         .order_by(_u.id)
+        .limit(limit)
+        .offset(offset if limit is not None else None)
     )
     if named is not None:
         if "\0" in named:
@@ -68,8 +72,15 @@ def census(conn: Connection) -> Census:
     return Census(users=users, groups=found[0], events=int(found[1]))
 
 
-def groups(conn: Connection, *, group_id: str | None = None, member: int | None = None) -> list[GroupSummary]:
-    """Return all groups, the one with that id, or those of a user."""
+def groups(
+    conn: Connection,
+    *,
+    group_id: str | None = None,
+    member: int | None = None,
+    limit: int | None = None,
+    offset: int = 0,
+) -> list[GroupSummary]:
+    """Return groups, the one with that id, or those of a user."""
     g, m = t.groups.c, t.media.c
     stored = (
         select(m.group, func.count().label("media"), func.sum(m.received_bytes).label("media_bytes"))
@@ -91,6 +102,8 @@ def groups(conn: Connection, *, group_id: str | None = None, member: int | None 
         .join(t.users, _u.id == g.creator)
         .outerjoin(stored, stored.c.group == g.id)
         .order_by(g.id)
+        .limit(limit)
+        .offset(offset if limit is not None else None)
     )
     if group_id is not None:
         query = query.where(g.group_id == group_id)

@@ -10,6 +10,7 @@ from orbital_relay.server.http.endpoint import Endpoint
 from orbital_relay.server.http.routes import (
     about,
     accounts,
+    admin,
     events,
     groups,
     health,
@@ -39,6 +40,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *records.ENDPOINTS,
     *provision.ENDPOINTS,
     *push.ENDPOINTS,
+    *admin.ENDPOINTS,
     *health.ENDPOINTS,
 )
 """Every endpoint but those that serve documents."""

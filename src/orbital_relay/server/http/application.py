@@ -15,6 +15,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orbital_relay.errors import (
+    Forbidden,
     MethodNotAllowed,
     NotFound,
     OrbitalError,
@@ -165,6 +166,9 @@ class Resource:
                 raise Unavailable("The server is shutting down; retry, and another server answers.")
             if bound.endpoint.auth:
                 call.principal = await self._admit(authorization)
+            if bound.endpoint.admin and not await self._server.store.is_admin(call.principal.key):
+                # Of the store, not of the token: who is no administrator any more is none at the next request.
+                raise Forbidden("Only administrators of this place may do this.")
             if key is not None:
                 call.idempotency_key = key.decode("latin-1")
             call.declared = _length(declared)

@@ -274,6 +274,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         spans: Names in the path whose value may hold a slash.
         always: Whether it answers while the server is shutting down, too.
         limited: Whether a limit of its own applies, beside the one on all requests with a token.
+        admin: Whether it is for administrators of the place alone; asked of the store at each call.
         memory_bytes: What its answer takes of the server's memory for answers until it is sent; 0 when it is small.
     """
 
@@ -295,6 +296,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     always: bool
     limited: bool
     memory_bytes: int
+    admin: bool
 
 
 def endpoint(
@@ -312,6 +314,7 @@ def endpoint(
     always: bool = False,
     limited: bool = False,
     memory_bytes: int = 0,
+    admin: bool = False,
 ) -> Callable[[Callable[..., Awaitable[Reply | Response]]], Endpoint]:
     """
     Declare an endpoint; the handler's parameters `query` and `body` say by their types what may be sent.
@@ -341,6 +344,7 @@ def endpoint(
             always=always,
             limited=limited,
             memory_bytes=memory_bytes,
+            admin=admin,
         )
 
     return declare

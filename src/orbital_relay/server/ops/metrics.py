@@ -33,11 +33,17 @@ class Metrics:
 
     def __init__(self, sources: MetricSources, *, siblings: Siblings | None = None) -> None:
         self._siblings = siblings
+        self._sessions = sources.sessions
         # A registry of our own: the global one would show the metrics of other libraries in this process.
         self._registry = CollectorRegistry()
         self._registry.register(_MetricsCollector(sources))
         # Memory, processor time and open files, under the conventional names; only where /proc exists.
         ProcessCollector(registry=self._registry)
+
+    @property
+    def connections(self) -> int:
+        """How many WebSockets are open at this server."""
+        return len(self._sessions.open)
 
     def render(self) -> tuple[bytes, str]:
         """Return all metrics in Prometheus' text format, and its content type."""

@@ -15,6 +15,7 @@ from orbital_relay.api.fields import ResponseBody
 from orbital_relay.errors import (
     AccountDisabled,
     Conflict,
+    Forbidden,
     OrbitalError,
     PayloadTooLarge,
     TooManyRequests,
@@ -28,6 +29,7 @@ Document = dict[str, Any]
 
 _UUID: Final[Document] = {"type": "string", "format": "uuid"}
 _NAMED: Final[dict[str, Document]] = {
+    "number": {"type": "integer", "minimum": 1},
     "device_id": {"type": "integer", "minimum": 1, "maximum": 127},
     "session_id": {"type": "string", "pattern": "^[A-Za-z0-9_-]{16}$"},
     "mailbox": {"type": "string", "pattern": "^[A-Za-z0-9_-]{22}$"},
@@ -53,6 +55,7 @@ _TAGS: Final = {
     "Push": "Push messages: calls devices whose page is closed.",
     "Recovery": "Events that a client missed while it was offline.",
     "WebSocket": "Where events arrive.",
+    "Administration": "For administrators of the place: people, invitations, storage, health. No content is visible.",
     "Running it": "For operators.",
 }
 
@@ -68,6 +71,8 @@ def errors_of(endpoint: Endpoint) -> list[type[OrbitalError]]:
         found.add(Conflict)
     if endpoint.auth:
         found |= {Unauthorized, AccountDisabled}
+    if endpoint.admin:
+        found.add(Forbidden)
     if endpoint.auth or endpoint.limited:
         found.add(TooManyRequests)
     if not endpoint.always:

@@ -1,0 +1,268 @@
+"""Administration over HTTP: the command line's services, for administrators of the place; no content is visible."""
+
+from __future__ import annotations
+
+import logging
+import re
+from functools import partial
+from typing import Annotated, Final
+
+import msgspec
+
+from orbital_relay import __version__, wire
+from orbital_relay.api import admin as api
+from orbital_relay.errors import Conflict, NotFound
+from orbital_relay.model import MediaState
+from orbital_relay.server.http.endpoint import Answer, Call, Reply
+from orbital_relay.server.http.endpoint import endpoint as any_endpoint
+from orbital_relay.server.http.routes.about import signup_policy
+from orbital_relay.server.http.routes.paging import Offset
+from orbital_relay.server.limits.memory import MADE_BYTES
+from orbital_relay.services import people
+from orbital_relay.services.own_account import session
+
+log = logging.getLogger("orbital.accounts")
+
+MOST: Final = 500
+"""Entries of a list within an answer."""
+
+endpoint = partial(any_endpoint, tag="Administration", admin=True)
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
+
+
+class AdminPageQuery(msgspec.Struct):
+    """Which page of a list."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST, description="Most entries of the page.")] = 100
+    offset: Offset = 0
+
+
+def _note(call: Call, did: str, whom: str) -> None:
+    """Log what an administrator did, and to whom."""
+    log.info("administration", extra={"did": did, "whom": whom, "by": call.principal.user_id})
+
+
+@endpoint(
+    "GET", "/api/admin/users", answers=[Answer(200, "A page of users.", api.UserEntries)], memory_bytes=MADE_BYTES
+)
+async def admin_users(call: Call, query: AdminPageQuery) -> Reply:
+    """List all users."""
+    found = await call.server.store.users(limit=query.limit + 1, offset=query.offset)
+    rows = [people.user_row(each) for each in found[: query.limit]]
+    return Reply.json(api.UserEntries(users=rows, has_more=len(found) > query.limit))
+
+
+@endpoint(
+    "GET",
+    "/api/admin/users/{user_id}",
+    answers=[Answer(200, "The user.", api.UserDetails)],
+    errors=[NotFound],
+    memory_bytes=MADE_BYTES,
+)
+async def admin_user(call: Call) -> Reply:
+    """Show a user, by id or name, with groups and logins."""
+    store = call.server.store
+    user = await people.find(store, call.text("user_id"))
+    groups = await store.groups(member=user.key, limit=MOST)
+    sessions, _ = await store.logins(user.key, now_ms=call.server.clock.wall_ms(), limit=MOST)
+    return Reply.json(
+        api.UserDetails(
+            user=people.user_row(user),
+            groups=[people.group_row(each) for each in groups],
+            sessions=[session(each) for each in sessions],
+        )
+    )
+
+
+@endpoint(
+    "POST",
+    "/api/admin/users/{user_id}/disable",
+    answers=[Answer(204, "The account takes no login, and no token of it holds on any server.")],
+    errors=[NotFound, Conflict],
+)
+async def admin_disable_user(call: Call, body: api.DisableBody) -> Reply:
+    """Disable an account: its sessions end everywhere, and its user reads the reason at a login."""
+    server = call.server
+    user = await people.find(server.store, call.text("user_id"))
+    if user.key == call.principal.key:
+        raise Conflict("You cannot disable your own account. Ask another administrator, or use the command line.")
+    at_ms = server.clock.wall_ms()
+    await people.disable(server.store, server.logins.end_all, user, reason=body.reason, at_ms=at_ms)
+    _note(call, "disable", user.user_id)
+    return Reply(204)
+
+
+@endpoint(
+    "POST",
+    "/api/admin/users/{user_id}/enable",
+    answers=[Answer(204, "The account takes logins.")],
+    errors=[NotFound, Conflict],
+)
+async def admin_enable_user(call: Call) -> Reply:
+    """Enable an account again; sessions from before stay ended."""
+    user = await people.find(call.server.store, call.text("user_id"))
+    await people.enable(call.server.store, user)
+    _note(call, "enable", user.user_id)
+    return Reply(204)
+
+
+@endpoint(
+    "POST",
+    "/api/admin/users/{user_id}/password-reset",
+    answers=[Answer(201, "The code; it is shown this once.", api.OneTimeCode)],
+    errors=[NotFound, Conflict],
+)
+async def admin_reset_password(call: Call) -> Reply:
+    """Make a one-time code with which the user sets another password within a day."""
+    user = await people.find(call.server.store, call.text("user_id"))
+    code = await people.offer_reset(call.server.store, user, at_ms=call.server.clock.wall_ms())
+    _note(call, "password-reset", user.user_id)
+    return Reply.json(code, status=201)
+
+
+@endpoint(
+    "DELETE",
+    "/api/admin/users/{user_id}",
+    answers=[Answer(204, "The account takes no login any more, and is erased within seconds.")],
+    errors=[NotFound, Conflict],
+)
+async def admin_delete_user(call: Call) -> Reply:
+    """Delete an account, as `orbital user delete` does; it cannot be undone."""
+    server = call.server
+    user = await people.find(server.store, call.text("user_id"))
+    if user.key == call.principal.key:
+        raise Conflict("You cannot delete your own account here. Use `DELETE /api/account`.")
+    await people.erase(server.store, server.logins.end_all, user, at_ms=server.clock.wall_ms())
+    _note(call, "delete", user.user_id)
+    return Reply(204)
+
+
+@endpoint(
+    "GET", "/api/admin/groups", answers=[Answer(200, "A page of groups.", api.GroupEntries)], memory_bytes=MADE_BYTES
+)
+async def admin_groups(call: Call, query: AdminPageQuery) -> Reply:
+    """List all groups; their names are encrypted."""
+    found = await call.server.store.groups(limit=query.limit + 1, offset=query.offset)
+    rows = [people.group_row(each) for each in found[: query.limit]]
+    return Reply.json(api.GroupEntries(groups=rows, has_more=len(found) > query.limit))
+
+
+@endpoint(
+    "GET",
+    "/api/admin/groups/{group_id}",
+    answers=[Answer(200, "The group.", api.GroupDetails)],
+    errors=[NotFound],
+    memory_bytes=MADE_BYTES,
+)
+async def admin_group(call: Call) -> Reply:
+    """Show a group with its members."""
+    group = await people.find_group(call.server.store, call.text("group_id"))
+    members = await call.server.store.group_members(group.key)
+    rows = [
+        api.GroupMemberRow(user_id=user_id, username=name, joined_at=wire.iso(at_ms))
+        for name, user_id, at_ms in members
+    ]
+    return Reply.json(api.GroupDetails(group=people.group_row(group), members=rows))
+
+
+@endpoint(
+    "DELETE",
+    "/api/admin/groups/{group_id}",
+    answers=[Answer(204, "Nobody joins the group any more, and it is deleted within seconds.")],
+    errors=[NotFound],
+)
+async def admin_delete_group(call: Call) -> Reply:
+    """Delete a group with its members, log, threads and media; it cannot be undone."""
+    group = await people.find_group(call.server.store, call.text("group_id"))
+    await call.server.store.request_deletion(group.key, at_ms=call.server.clock.wall_ms())
+    _note(call, "delete", group.group_id)
+    return Reply(204)
+
+
+@endpoint("GET", "/api/admin/invitations", answers=[Answer(200, "All invitations.", api.InvitationRows)])
+async def admin_invitations(call: Call) -> Reply:
+    """List all invitations, with who has used them."""
+    found = await call.server.store.invitations()
+    return Reply.json(api.InvitationRows(invitations=[people.invitation_row(each) for each in found]))
+
+
+@endpoint(
+    "POST",
+    "/api/admin/invitations",
+    answers=[Answer(201, "The invitation; its code is shown this once.", api.InvitationMade)],
+)
+async def admin_invite(call: Call, body: api.InvitationBody) -> Reply:
+    """Make an invitation, with which one person can make an account."""
+    made = await people.invite(call.server.store, note=body.note, days=body.days, at_ms=call.server.clock.wall_ms())
+    _note(call, "invite", str(made.number))
+    return Reply.json(made, status=201)
+
+
+@endpoint(
+    "DELETE",
+    "/api/admin/invitations/{number}",
+    answers=[Answer(204, "The invitation makes no account.")],
+    errors=[NotFound],
+)
+async def admin_withdraw(call: Call) -> Reply:
+    """Withdraw an invitation that was not used."""
+    number = call.text("number")
+    if _NUMBER.fullmatch(number) is None:
+        raise NotFound("There is no such invitation.")
+    await people.withdraw(call.server.store, int(number))
+    _note(call, "withdraw", number)
+    return Reply(204)
+
+
+@endpoint("GET", "/api/admin/storage", answers=[Answer(200, "What is stored.", api.StorageReport)])
+async def admin_storage(call: Call) -> Reply:
+    """Report what is stored, and how much room is left."""
+    server = call.server
+    held = await server.media.rows.held()
+    whole, begun = held[MediaState.COMPLETE], held[MediaState.UPLOADING]
+    return Reply.json(
+        api.StorageReport(
+            media=whole.media,
+            media_bytes=whole.size_bytes,
+            unfinished=begun.media,
+            unfinished_bytes=begun.size_bytes,
+            media_total_bytes=server.media.limits.total_bytes,
+            disk_free_bytes=server.disk.free_bytes(),
+            disk_reserve_bytes=server.disk.reserve_bytes,
+        )
+    )
+
+
+@endpoint("GET", "/api/admin/health", answers=[Answer(200, "How this server is.", api.HealthReport)])
+async def admin_health(call: Call) -> Reply:
+    """Report how the server that answers is; `/health/ready` says the same to a load balancer."""
+    server = call.server
+    away = ("redis", not server.bus.connected), ("disk", server.disk.low), ("database", not await server.store.ready())
+    degraded = [name for name, is_away in away if is_away]
+    return Reply.json(
+        api.HealthReport(
+            version=__version__,
+            status="degraded" if degraded else "ready",
+            degraded=degraded,
+            connections=server.metrics.connections,
+            signups=signup_policy(call),
+        )
+    )
+
+
+ENDPOINTS: Final = (
+    admin_users,
+    admin_user,
+    admin_disable_user,
+    admin_enable_user,
+    admin_reset_password,
+    admin_delete_user,
+    admin_groups,
+    admin_group,
+    admin_delete_group,
+    admin_invitations,
+    admin_invite,
+    admin_withdraw,
+    admin_storage,
+    admin_health,
+)
