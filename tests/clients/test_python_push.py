@@ -11,7 +11,7 @@ from tests.support.push import Device
 
 
 async def test_push(pair: tuple[Api, Api]) -> None:  # noqa: F811 - the fixture
-    """[PUSH13] The Python SDK reads the key, subscribes, replaces, reports what was received, and unsubscribes."""
+    """[PYPUSH1] The Python SDK reads the key, subscribes, replaces, reports what was received, and unsubscribes."""
     anna, _ = pair
     group = await anna.create_group(opaque(), opaque())
     device, endpoint = Device(), "https://push.example.org/anna"

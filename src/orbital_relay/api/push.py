@@ -78,7 +78,10 @@ class SeenBody(msgspec.Struct):
 
     looking: Annotated[
         bool,
-        msgspec.Meta(description="Whether the page is visible: for 90 s, or until the next report, it is not called."),
+        msgspec.Meta(
+            description="Whether the page is visible: for 90 s, or until the next report, it is not called.",
+            examples=[True],
+        ),
     ]
     seqs: Annotated[
         dict[Uuid, JsonSafeInt],
