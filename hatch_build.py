@@ -2,7 +2,7 @@
 What the build adds to pyproject.toml: the web page and the JavaScript SDK in the wheel, a README with absolute links.
 
 A checkout serves page and SDK from where they are written; an installed server finds them beside its own modules, as
-`orbital_relay/_web` and `orbital_relay/_sdk`. An editable install takes neither: there the checkout is at hand.
+`orbital_relay/_web` and `orbital_relay/_sdk`. An editable install takes neither: there the checkout is available.
 """
 
 import re

@@ -219,7 +219,7 @@ def _two_nodes(ctx: click.Context, _option: click.Parameter, nodes: int) -> None
     type=SOME,
     default=64,
     show_default=True,
-    help="Events kept on their way: sent, and not yet with every listener.",
+    help="Events kept in flight: sent, and not yet delivered to every listener.",
 )
 @click.option(
     "--rate", type=A_SECOND, help="Events a second, sent on time whatever comes back, instead of --in-flight."
@@ -300,7 +300,7 @@ def fan_out(
 @paced
 @click.option("--groups", "count", type=SOME, default=200, show_default=True, help="Groups.")
 @click.option("--members", type=SOME, default=10, show_default=True, help="Listeners in each.")
-@click.option("--in-flight", type=SOME, default=64, show_default=True, help="Events kept on their way over all groups.")
+@click.option("--in-flight", type=SOME, default=64, show_default=True, help="Events kept in flight over all groups.")
 @sized
 def groups(*, bench: Bench, pace: Pace, count: int, members: int, in_flight: int, size: int, plot: Path | None):
     """Many small groups, as families are.

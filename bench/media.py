@@ -21,7 +21,7 @@ from bench.tools import CACHE, identity
 MIB = 1024 * 1024
 CHUNK_BYTES = 5 * MIB
 SIDE_BY_SIDE = 3
-"""Chunks on their way at once, as the SDKs send them."""
+"""Chunks in flight at once, as the SDKs send them."""
 
 _BOUNDARY = "----bench"
 

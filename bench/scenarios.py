@@ -56,7 +56,7 @@ def broadcast(
 def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict[str, Figures]:
     """Connections that only listen: memory for each, and what heartbeats cost.
 
-    Each round has a server of its own: one that has let go of connections keeps their memory for the next ones. It is
+    Each round has a server of its own: one that has closed connections keeps their memory for the next ones. It is
     restarted once the users are made, so that what it remembers of them counts as the connections' too. In the end
     each group gets an event, to see that all are still there.
     """

@@ -3,7 +3,7 @@ What a second server costs: from a post at one server to a listener there, and t
 
     python -m bench fan_out --nodes 2
 
-First at a fixed rate, for the milliseconds that the second server adds; then with so many events on their way, for the
+First at a fixed rate, for the milliseconds that the second server adds; then with so many events in flight, for the
 events a second that arrive at a listener of the other server. The clients are Python's and share the machine with the
 servers, so the second figure is what all of them together can do, not what a server can.
 
@@ -56,7 +56,7 @@ class Peer(ABC):
         """Return the text that posts an event with a mark."""
 
     async def flood(self, count: int, in_flight: int) -> float:
-        """Post `count` events, `in_flight` of them on their way to the other server; return events a second there."""
+        """Post `count` events, `in_flight` of them in flight to the other server; return events a second there."""
         room = asyncio.Semaphore(in_flight)
 
         async def listen(where: str, socket: ClientConnection) -> None:
@@ -271,7 +271,7 @@ def report(*, rounds: int = 3, count: int = 300, rate: float = 100.0, flood: int
         rounds: Runs of each system, in turns.
         count: Events of a run at a fixed rate.
         rate: Events a second there.
-        flood: Events of a run with `in_flight` on their way.
+        flood: Events of a run with `in_flight` in flight.
         in_flight: How many those are.
     """
     try:

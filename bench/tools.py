@@ -131,7 +131,7 @@ def listening(
     """Wait until the port answers.
 
     Raises:
-        Missing: If the process ends first, or the time is over.
+        Missing: If the process ends first, or the timeout expires.
     """
     until = time.monotonic() + within_s
     while time.monotonic() < until:

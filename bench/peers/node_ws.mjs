@@ -1,7 +1,7 @@
 // Node `ws`, twice.
 //
 //   node node_ws.mjs PORT search   every client's own list is searched for each event, and the event is made into text for each client
-//   node node_ws.mjs PORT map      listeners stand in a Map by group, and the text is made once for all of them
+//   node node_ws.mjs PORT map      listeners are in a Map by group, and the text is made once for all of them
 //
 // Both check the token at the handshake and ping every 30 s, as a server of this protocol must. An event comes from a
 // publisher's socket: {"type":"publish","group_id":…,"event":{…}}.

@@ -33,7 +33,7 @@ client.subscribe(groupId, {
     client.typing(data.thread_id, false);
     say('answered', data.thread_id);
   },
-  onReset: ({ data }) => say('missed for good: the events after', data.last),
+  onReset: ({ data }) => say('missed permanently: the events after', data.last),
   onCaughtUp: () => say('ready'),
   onEnd: (error) => {
     say(error?.message ?? 'closed');

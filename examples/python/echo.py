@@ -46,7 +46,7 @@ async def main(url: str, group_id: str) -> None:
     STATE.mkdir(exist_ok=True)
     positions, outbox = FilePositions(STATE / "positions.json"), FileOutbox(STATE / "outbox")
     async with connect(url, token=os.environ["ORBITAL_TOKEN"], store=positions, outbox=outbox) as orbital:
-        # The first start begins with the group's first event; later ones go on where the last one stopped.
+        # The first start begins with the group's first event; later ones continue where the last one stopped.
         subscription = orbital.subscribe(group_id, since=0, on_event=Echo(orbital).on_event)
         await subscription.ready()
         say("ready")

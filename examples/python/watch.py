@@ -1,5 +1,5 @@
 """
-Watch a group for as long as you like, and go on where you were after a restart.
+Watch a group for as long as you like, and continue where you were after a restart.
 
     ORBITAL_TOKEN=… .venv/bin/python examples/python/watch.py http://localhost:3000 GROUP positions.json
 

@@ -179,7 +179,7 @@ test('[PAGE1] an evening: every message arrives once and in order on every scree
 });
 
 /**
- * How a word would stand in a file if somebody forgot to encrypt it: as it is, in UTF-16, and in base64 at each of its three places.
+ * How a word would appear in a file if somebody forgot to encrypt it: as it is, in UTF-16, and in base64 at each of its three places.
  *
  * @param {string} word
  */

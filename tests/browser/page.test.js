@@ -809,7 +809,7 @@ test(
   },
 );
 
-test('[ALARM1] a message that was changed on its way to the page raises an alarm, which can be dismissed', how, async () => {
+test('[ALARM1] a message that was changed in transit to the page raises an alarm, which can be dismissed', how, async () => {
   const ada = await member('ada');
   const ben = await Person.sitDown(browser, `ben_${++count}`);
   let lying = false;
@@ -829,7 +829,7 @@ test('[ALARM1] a message that was changed on its way to the page raises an alarm
   assert.equal(await alarm.isVisible(), false);
 
   lying = true;
-  await ada.beginThread('Altered', 'on its way');
+  await ada.beginThread('Altered', 'in transit');
   await alarm.waitFor();
   assert.match((await alarm.textContent()) ?? '', /The Lovelaces failed a check: number \d+ was changed/);
   lying = false;

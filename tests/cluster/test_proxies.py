@@ -113,7 +113,7 @@ async def test_sockets_and_plain_requests(in_front):
 
 
 async def raw(front: Front, *packets: bytes) -> bytes:
-    """Send packets, each once the one before is on its way, and return all that comes until the proxy closes."""
+    """Send packets, each once the one before has been sent, and return all that comes until the proxy closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", front.port, ssl=front.tls)
     received = b""
     for packet in packets:

@@ -46,7 +46,7 @@ class Rows:
 
 
 class Counting:
-    """Blobs that count the requests under way, and the bytes that came of them."""
+    """Blobs that count the requests in progress, and the bytes that came of them."""
 
     def __init__(self, blobs: Any) -> None:
         self._blobs = blobs

@@ -233,7 +233,7 @@ def drawings() -> Iterator[tuple[str, str]]:
             [
                 State("connecting", "again by itself", 130, 90),
                 State("open", "frames both ways", 650, 90),
-                State("closed", "for good", 390, 270),
+                State("closed", "permanently", 390, 270),
             ],
             [
                 Turn("connecting", "open", "auth_success", 0, -26),

@@ -59,7 +59,7 @@ def examples(path: Path) -> dict[str, str]:
 
 
 def words(text: str) -> list[str]:
-    """Return the words of a page's prose: what stands in code, tables' names and numbers is left to be the same."""
+    """Return the words of a page's prose: what is in code, tables' names and numbers is left to be the same."""
     prose = re.sub(r"`[^`\n]*`", " ", without_code(text))
     prose = re.sub(r"\]\([^)]*\)", "] ", prose)
     return re.findall(r"[a-z]+(?:['’][a-z]+)?", prose.lower())

@@ -281,7 +281,7 @@ def _place(rule: str) -> tuple[str, int]:
 
 
 def stated(page: str) -> set[str]:
-    """Return the rules that a page states: those that stand in bold, or in bold at a sentence's start."""
+    """Return the rules that a page states: those that are in bold, or in bold at a sentence's start."""
     return {rule for bold in re.findall(r"\*\*([^*]+)\*\*", page) for rule in re.findall(r"^[A-Z]+[0-9]+\b", bold)}
 
 

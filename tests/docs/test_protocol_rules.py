@@ -42,7 +42,7 @@ def rows(title: str) -> list[list[str]]:
 
 
 def code(cell: str) -> list[str]:
-    """Return what stands in backticks in a cell."""
+    """Return what is in backticks in a cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 

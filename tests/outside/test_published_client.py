@@ -1,7 +1,7 @@
 """
 The client class of shipped programs, extracted from the document that published it and run unchanged.
 
-It dials `/ws?token=`, answers JSON pings, knows five events, and comes back by itself: nothing of it may have to
+It dials `/ws?token=`, answers JSON pings, knows five events, and comes back automatically: nothing of it may have to
 change for this server.
 """
 

@@ -118,7 +118,7 @@ async def test_a_leap_while_the_server_runs(serve, tmp_path: Path):
         await _assert_dated(ann, group, within_s=10)
         await _beats(ann)
         offset.write_text("+0d")
-        await eventually(lambda: any("believed again" in line for line in server.log), what="it is right again")
+        await eventually(lambda: any("trusted again" in line for line in server.log), what="it is right again")
 
         await _assert_dated(ann, group, within_s=1)
         await _assert_kept(ann, group, media_id, events=5)
@@ -145,5 +145,5 @@ def test_the_operator_accepts(serve, tmp_path: Path):
 
     assert "40.0 days ahead of the heartbeat" in orbital()
     assert "is accepted" in orbital("--accept")
-    leapt.program.wait_for("the clock is believed again")
+    leapt.program.wait_for("the clock is trusted again")
     assert "days ahead" not in orbital()

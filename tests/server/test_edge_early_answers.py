@@ -145,7 +145,7 @@ def test_a_shutdown_does_not_wait(monkeypatch: pytest.MonkeyPatch):
     """[EARLY5] A shutdown sends the refusals that are waiting for request bodies."""
     with _refusing(monkeypatch, proxies=True) as edge, edge.connect() as client:
         client.send(_head(CHUNK) + b"x" * 100_000)
-        until(lambda: edge.call(lambda: bool(edge.server.server_state.tasks)), what="the request is under way")
+        until(lambda: edge.call(lambda: bool(edge.server.server_state.tasks)), what="the request is in progress")
         edge.server.should_exit = True
 
         status, headers, _ = client.answer()

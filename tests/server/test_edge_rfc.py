@@ -136,7 +136,13 @@ def test_control_frames_between_fragments(client: Client):
         masked(FIRST, b"x") + masked(FIRST, b"x"),
         masked(FIRST, b"x") + masked(CONTINUATION, b"x", key=b"abcd") + masked(CONTINUATION, b"x"),
     ],
-    ids=["nothing to continue", "nothing to go on with", "whole between", "first between", "continued after the end"],
+    ids=[
+        "nothing to continue",
+        "nothing to continue with",
+        "whole between",
+        "first between",
+        "continued after the end",
+    ],
 )
 def test_order_of_fragments(client: Client, wire: bytes):
     """[WS5] Fragments out of order are 1002; a message that was complete before is still answered."""

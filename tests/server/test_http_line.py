@@ -325,7 +325,7 @@ async def test_a_partial_head_during_a_response(monkeypatch: pytest.MonkeyPatch)
 
 
 def _rest(line: socket.socket) -> int:
-    """Return how many bytes were on their way when the line was cut."""
+    """Return how many bytes were in flight when the connection was cut."""
     count = 0
     with suppress(ConnectionResetError):
         while piece := line.recv(1_000_000):

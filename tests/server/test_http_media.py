@@ -761,7 +761,7 @@ async def test_the_group_s_log_and_media_are_consistent(family: Family):
     gone = await family.whole(b"gone")
     await family.ada.ask("DELETE", f"/api/media/{gone}")
     family.media_id = new_id()
-    await family.send(0, 2, b"under way")
+    await family.send(0, 2, b"unfinished")
     node, room = family.api.node, family.api.node.media
 
     async def findings() -> list[str]:

@@ -52,7 +52,7 @@ class _Vault:
         return made
 
     def found_in(self, printed: str) -> list[str]:
-        """Return which secrets stand in a text."""
+        """Return which secrets are in a text."""
         return [what for what, text in self.drawn.items() if text in printed]
 
 

@@ -64,7 +64,7 @@ class Disorder:
 
 
 class Clock:
-    """A wall clock that steps on by itself, and sometimes back; a steady one that only goes on."""
+    """A wall clock that jumps ahead, and sometimes back; and a monotonic one."""
 
     def __init__(self, disorder: Disorder) -> None:
         self._disorder = disorder
@@ -449,7 +449,7 @@ class World:
     """Everything together, and the promises that every frame is held against."""
 
     def __init__(self, seed: int, *, nodes: int, loss: float = 0.0, goes_back: bool = False) -> None:
-        # A frame that is on its way when the log loses it arrives: the end is compared with the log.
+        # A frame that is in flight when the log loses it arrives: the end is compared with the log.
         self.goes_back = goes_back
         self.disorder = Disorder(seed)
         self.clock = Clock(self.disorder)

@@ -70,7 +70,7 @@ class FakeServer:
         handshakes: The tokens that came, oldest first.
         forbidden: Groups nobody is in.
         silent: Accept, and never say a word.
-        rest: Called for each REST request first; an answer of its own, or None to go on.
+        rest: Called for each REST request first; an answer of its own, or None to continue.
     """
 
     def __init__(self) -> None:

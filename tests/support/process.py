@@ -133,7 +133,7 @@ class Program:
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen program go on."""
+        """Let a frozen program continue."""
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:

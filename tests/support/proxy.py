@@ -44,7 +44,7 @@ class Weather:
     slice: Literal["whole", "some", "bytes"] = "whole"
     """Pieces as they were read; cut at seeded places; or one byte each."""
     swallow: bool = False
-    """Read on and pass nothing: the peer believes that all is well."""
+    """Read on and forward nothing: the peer sees a healthy connection."""
     stall: bool = False
     """Read nothing: the sender's buffers fill."""
     lifetime_bytes: tuple[int, int] | None = None

@@ -73,7 +73,7 @@ class Redis:
         self.program.freeze()
 
     def thaw(self) -> None:
-        """Let a frozen one go on."""
+        """Let a frozen one continue."""
         self.program.thaw()
 
     def restart(self) -> Redis:

@@ -93,7 +93,7 @@ class HeldCalls:
             assert self._moved.wait_for(lambda: self._holding >= count, timeout=60), f"{self._holding} are held"
 
     def release(self) -> None:
-        """Let those that wait go on, and hold no more."""
+        """Let those that wait continue, and hold no more."""
         with self._moved:
             self.held = "no such request"
             self._moved.notify_all()

@@ -322,7 +322,7 @@ test('[PEOPLE2] 400 events of an author who is not known cost two requests a min
   people.lookFor(group, 'bot', 100_000);
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(asked, 4);
-  // Of many authors at once: a request that is under way answers for all of them.
+  // Of many authors at once: a request that is in progress answers for all of them.
   for (let author = 0; author < 400; author++) people.lookFor(group, `bot ${author}`, 100_000);
   assert.equal(asked, 6);
 });

@@ -15,7 +15,7 @@ import { ordered } from './unit.js';
 /** @import { Unit } from './unit.js' */
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** A last-resort key is replaced after this, and kept longer, for deliveries that are on their way. */
+/** A last-resort key is replaced after this, and kept longer, for deliveries that are in transit. */
 export const LAST_RESORT_MS = 7 * DAY_MS;
 export const LAST_RESORT_KEPT_MS = 30 * DAY_MS;
 /** One-time keys that the directory holds for a device. */

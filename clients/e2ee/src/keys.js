@@ -182,7 +182,7 @@ async function takeSkdm(unit, cx, event, from, { epoch, skdm: given, shareable, 
  */
 async function takeSecret(unit, cx, group, number, secret, readWaiting) {
   if (await getSecret(unit, group, number)) return;
-  // The record of the secret seals the one before it, so that a wrong secret is found out.
+  // The record of the secret seals the one before it, so that a wrong secret is detected.
   for (const { bytes } of await loadRecords(unit, group)) {
     let body;
     try {

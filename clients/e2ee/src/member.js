@@ -83,7 +83,7 @@ export class Member extends Enrolment {
     return this.transact((unit) => loadGroup(unit, group));
   }
 
-  /** @param {string} group A person has looked at why sending stopped, and goes on. */
+  /** @param {string} group A person has looked at why sending stopped, and continues. */
   resume(group) {
     return this.transact(async (unit) => {
       unit.put('groups', group, { ...(await loadGroup(unit, group)), stopped: null });

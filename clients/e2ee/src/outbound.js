@@ -242,7 +242,7 @@ async function postKeys(cx, group, { giving, distribution, epoch }) {
   });
 }
 
-/** @param {Promise<{seq: number}>} posted @returns {Promise<number | null>} Null when the server has another body under the key: an earlier try of ours. */
+/** @param {Promise<{seq: number}>} posted @returns {Promise<number | null>} Null when the server has another body under the key: our own earlier attempt. */
 async function ignoreConflict(posted) {
   try {
     return (await posted).seq;

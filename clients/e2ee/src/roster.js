@@ -1,5 +1,5 @@
 /**
- * The roster: the fold of a group's records, in the order of the log. Who stands in it may be given keys, and nobody else.
+ * The roster: the fold of a group's records, in the order of the log. Who is in it may be given keys, and nobody else.
  *
  * The fold is a pure function of the records and of what this device knows: the founder's hash from the invite, and invite secrets. A record that
  * cannot be judged yet (its secret is not known here) waits; a new secret folds the records again.

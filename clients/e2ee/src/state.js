@@ -62,7 +62,7 @@ import { ordered } from './unit.js';
  * @property {DraftPart[]} parts
  * @property {number} at
  * @property {Sealed} [sealed]
- * @property {Sealed[]} [tried] Earlier seals of this draft whose posts were not answered: one of them may stand in the log.
+ * @property {Sealed[]} [tried] Earlier seals of this draft whose posts were not answered: one of them may be in the log.
  * @property {number} [posted]
  * @property {boolean} [withheld]
  */

@@ -13,7 +13,7 @@ export function explain(client) {
       'NETWORK',
       `${client.reconnectAttempts} attempts to connect failed in a row without a reason. Either the server cannot be reached or refuses ` +
         "the token, or a proxy drops the header Sec-WebSocket-Protocol, which carries the token with handshake: 'protocol'. Let the proxy pass that " +
-        "header on, or set handshake: 'ticket' (the server must allow the origin of the page) or 'query' (the token then stands in the address)",
+        "header on, or set handshake: 'ticket' (the server must allow the origin of the page) or 'query' (the token is then in the address)",
     ),
   );
 }

@@ -94,7 +94,7 @@ export class BaseClient extends Emitter {
     this.emit(state.status, state);
   }
 
-  /** @internal @param {OrbitalError} error It ended for good: the server refused the token or this client, or there were too many attempts. */
+  /** @internal @param {OrbitalError} error It ended permanently: the server refused the token or this client, or there were too many attempts. */
   stopped(error) {
     this.emit('error', error);
   }

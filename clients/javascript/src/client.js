@@ -18,7 +18,7 @@ import { makeTyping } from './typing.js';
 /**
  * A client of one server, for one user.
  *
- * It keeps one connection, reconnects by itself, and delivers every event of a group to each subscription once and in order.
+ * It keeps one connection, reconnects automatically, and delivers every event of a group to each subscription once and in order.
  * It never looks into what is encrypted.
  */
 export class OrbitalClient extends BaseClient {
@@ -143,14 +143,14 @@ export class OrbitalClient extends BaseClient {
    * Take back a draft that is not yet with the server; its promise is rejected with `DISCARDED`.
    *
    * @param {string} key As in `pending()`.
-   * @returns {Promise<boolean>} False when it is not there. One that is on its way right now may reach the server all the same.
+   * @returns {Promise<boolean>} False when it is not there. One that is in flight now may reach the server all the same.
    */
   async discard(key) {
     return (await this.#load()).discard(key);
   }
 
   /**
-   * Send a typing indicator to the group of a thread. Call it at each key; it is sent every 3 s at most, and stops by itself.
+   * Send a typing indicator to the group of a thread. Call it at each key; it is sent every 3 s at most, and stops automatically.
    *
    * @param {string} threadId
    * @param {boolean} [isTyping] False stops at once.

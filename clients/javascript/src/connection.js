@@ -30,7 +30,7 @@ const BY_HAND = { attempts: 1, window_ms: 1000 };
 /** Failures in a row of which one without a reason is explained: the first ones may be a restart of the server. */
 const UNEXPLAINED = 3;
 
-/** A socket was refused or cut for good by the server (RFC 6455 §7.4.1). */
+/** A socket was refused or cut permanently by the server (RFC 6455 §7.4.1). */
 const POLICY_VIOLATION = 1008;
 /** A socket ended without saying why. */
 const ABNORMAL = 1006;
@@ -70,7 +70,7 @@ const ABNORMAL = 1006;
  * @property {(state: ConnectionState) => void} changed
  * @property {() => void} opened Called after `auth_success`.
  * @property {(reading: {makes: 'event', frame: Frame & Numbered} | {makes: 'control' | 'ignored', frame: Frame}, text: string) => void} received
- * @property {(error: OrbitalError) => void} stopped Called when it ended for good and not by `close()`.
+ * @property {(error: OrbitalError) => void} stopped Called when it ended permanently and not by `close()`.
  */
 
 /** A connection that is opened again when it is lost. It never knows what the frames mean to the application. */

@@ -29,7 +29,7 @@ import { wrap } from './errors.js';
 
 /**
  * Calls handlers by the name of what happened. A handler that throws, or whose promise is rejected, is reported as
- * `error` with code `HANDLER`, and hurts nobody else.
+ * `error` with code `HANDLER`, and affects nothing else.
  */
 export class Emitter {
   /** @type {Record<string, Function[]>} The handlers by name. */

@@ -37,7 +37,7 @@ export function textPage(http, groupId, afterSeq, limit) {
 }
 
 /**
- * Report whether the server's log goes on after a position whose hash is known.
+ * Report whether the server's log continues after a position whose hash is known.
  *
  * @param {Http} http
  * @param {string} groupId

@@ -12,7 +12,7 @@ import { uuid } from './uuid.js';
 export const CHUNK_BYTES = 5 * 1024 * 1024;
 /** What an upload may have been begun with, by an earlier version: it is resumed as it was cut. */
 const CHUNKS_BYTES = [CHUNK_BYTES, 4 * 1024 * 1024];
-/** Chunks on their way at a time: enough to fill a connection of 100 ms and 500 Mbit/s, and 15 MiB of memory. */
+/** Chunks in flight at a time: enough to fill a connection of 100 ms and 500 Mbit/s, and 15 MiB of memory. */
 export const PARALLEL = 3;
 /** Tries in a row without progress. */
 export const TRIES = 8;
@@ -82,7 +82,7 @@ export async function uploadMedia(api, options) {
   const { size: chunkBytes, had } = await begun(api, options, total);
   const total_chunks = Math.ceil(total / chunkBytes);
   const hash = new Sha256();
-  // One chunk that fails for good stops the others.
+  // One chunk that fails permanently stops the others.
   const abort = new AbortController();
   const cancel = () => abort.abort(signal?.reason);
   if (signal?.aborted) cancel();

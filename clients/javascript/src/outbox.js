@@ -1,4 +1,4 @@
-/** Drafts on their way to the server: sent in order, tried until they are there, never doubled. */
+/** The outbox of drafts: sent in order, retried until the server has them, stored once. */
 import { BACKOFF, delayMs } from './backoff.js';
 import { closedFirst, keep, notBefore, strip } from './draft.js';
 import { OrbitalError, wrap } from './errors.js';
@@ -77,7 +77,7 @@ export class Outbox {
    * Take a draft back.
    *
    * @param {string} key
-   * @returns {Promise<boolean>} Whether it was waiting; one that is on its way now may reach the server all the same.
+   * @returns {Promise<boolean>} Whether it was waiting; one that is in flight now may reach the server all the same.
    */
   async discard(key) {
     await this.#loaded;
@@ -101,7 +101,7 @@ export class Outbox {
     this.#loaded = undefined;
     for (const { items, wake } of lanes) {
       wake();
-      // What is on its way now belongs to no lane any more.
+      // What is in flight now belongs to no lane any more.
       for (const item of items.splice(0)) item.reject?.(closedFirst());
     }
   }
@@ -192,7 +192,7 @@ export class Outbox {
       }
       failures = 0;
       await this.#store('delete', item);
-      // A read of the store that is under way may have seen it there: it is known until that has ended.
+      // A read of the store that is in progress may have seen it there: it is known until that has ended.
       await this.#loaded;
       if (lane.items[0] !== item) continue;
       lane.items.shift();

@@ -101,7 +101,7 @@ export function useConnectionState(client) {
  *
  * @param {OrbitalClient} client
  * @param {string | null | undefined} threadId Null shows and sends nothing.
- * @returns {{typists: TypingIndicator[], typing: (isTyping?: boolean) => void}} Call `typing()` at each key; it is throttled, and stops by itself.
+ * @returns {{typists: TypingIndicator[], typing: (isTyping?: boolean) => void}} Call `typing()` at each key; it is throttled, and stops automatically.
  */
 export function useTyping(client, threadId) {
   const [typists, show] = useState(/** @type {TypingIndicator[]} */ ([]));

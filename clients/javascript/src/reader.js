@@ -222,7 +222,7 @@ export class Reader {
     this.#reachGoal();
   }
 
-  /** What follows is missing for good: go on after `seq`, or after the head. @param {ResetReason} reason @param {number} [seq] */
+  /** What follows is permanently missing: continue after `seq`, or after the head. @param {ResetReason} reason @param {number} [seq] */
   reset(reason, seq = this.head) {
     const last = this.cursor?.last;
     this.cursor = new Cursor(seq);

@@ -1,4 +1,4 @@
-/** Why events are missing for good. */
+/** Why events are permanently missing. */
 
 /** @typedef {(typeof RESET)[keyof typeof RESET]} ResetReason */
 

@@ -22,7 +22,7 @@ const K = constants(Math.cbrt);
 const START = constants(Math.sqrt).slice(0, 8);
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
-/** A hash under way. It never keeps what it was given. */
+/** A hash in progress. It never keeps what it was given. */
 export class Sha256 {
   #state = START.slice();
   #block = new Uint8Array(64);

@@ -6,7 +6,7 @@
  * - `ticket`: asked for over HTTP before each attempt, so that a refusal can be read; falls back to `protocol` where the page's origin may not
  *   ask. It never falls back to `query`: a 404 may be a proxy's.
  * - `protocol`: as a subprotocol.
- * - `query`: as `?token=`, as the first clients did, for a server without tickets; the token stands in the address, and so in logs.
+ * - `query`: as `?token=`, as the first clients did, for a server without tickets; the token is in the address, and so in logs.
  *
  * @typedef {'ticket' | 'protocol' | 'query'} Handshake
  */

@@ -15,8 +15,8 @@ export const MAX_WAITING = 1000;
  */
 
 /**
- * Some events between two that you receive are missing for good: they are no longer kept, or the server's log is another one than
- * before. What you made of the group's events may be wrong: fetch it again. Events go on after `data.seq`.
+ * Some events between two that you receive are permanently missing: they are no longer kept, or the server's log is another one than
+ * before. What you made of the group's events may be wrong: fetch it again. Events continue after `data.seq`.
  *
  * @typedef {{type: 'reset', group_id: string, data: {last: number, seq: number, reason: ResetReason}}} Reset
  */

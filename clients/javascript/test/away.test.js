@@ -1,4 +1,4 @@
-/** Answers that are not the server's: whatever stands in between says, the server is only away. */
+/** Answers that are not the server's: whatever a proxy says, the server is only unreachable. */
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { afterEach, beforeEach, describe, test } from 'node:test';

@@ -1,5 +1,5 @@
 /**
- * A real Chromium, driven by the DevTools protocol itself: the drivers at hand make every tab believe that it is shown, and these tests are
+ * A real Chromium, driven by the DevTools protocol itself: the available drivers make every tab act as if it is shown, and these tests are
  * about tabs that are not.
  */
 import { spawn } from 'node:child_process';

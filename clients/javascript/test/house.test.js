@@ -34,7 +34,7 @@ test('[HOUSEJS3] the state table of a group has the transitions of the Python SD
   const theirs = [...python.matchAll(/\(\w+\.(\w+), Word\.(\w+)\): \w+\.(\w+)/g)].map((step) => step.slice(1).join(' ').toLowerCase());
   const ours = Object.entries(STEPS).flatMap(([from, steps]) => Object.entries(steps).map(([word, to]) => `${from} ${word} ${to}`));
   assert.ok(theirs.length > 5);
-  // `break` is the Python SDK's own: with `verify` it refuses to go on.
+  // `break` is the Python SDK's own: with `verify` it refuses to continue.
   const missing = theirs.filter((step) => !/ break /.test(step) && !ours.includes(step));
   assert.deepEqual(missing, []);
   assert.deepEqual(ours.filter((step) => !theirs.includes(step)).sort(), ['asked defer off', 'on defer off', 'on refuse ended']);

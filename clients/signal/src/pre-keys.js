@@ -6,7 +6,7 @@ import { Identities, PreKeys, SignedPreKeys, preKey } from './stores.js';
 /** @import { Bytes, PublishedKeys, SignedKey, Unit } from '@orbital-relay/e2ee' */
 
 const DAY_MS = 24 * 60 * 60 * 1000;
-/** The signed and the last-resort key are replaced after this, and kept longer, for messages that are on their way. */
+/** The signed and the last-resort key are replaced after this, and kept longer, for messages that are in transit. */
 const RENEWED_MS = 7 * DAY_MS;
 const KEPT_MS = 30 * DAY_MS;
 /** Registration ids are 1 to 16,380. */

@@ -149,7 +149,7 @@ const ratchet = {
     const sessions = new Sessions(unit);
     const session = await sessions.getSession(protocolAddress(to));
     if (!session) return;
-    // The old one stays readable for messages that are on their way.
+    // The old one stays readable for messages that are in transit.
     session.archiveCurrentState();
     await sessions.saveSession(protocolAddress(to), session);
   },

@@ -130,7 +130,7 @@ class StorageReport(ResponseBody, frozen=True, kw_only=True):
 
     media: int
     media_bytes: int
-    unfinished: Annotated[int, msgspec.Meta(description="Uploads under way.")]
+    unfinished: Annotated[int, msgspec.Meta(description="Uploads in progress.")]
     unfinished_bytes: int
     media_total_bytes: Annotated[int | None, msgspec.Meta(description="Most bytes of all media; null: no bound.")]
     disk_free_bytes: int

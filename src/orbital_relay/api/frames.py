@@ -38,7 +38,7 @@ class PostReplyData(ReplyBody, kw_only=True):
 
 
 class ErrorData(msgspec.Struct):
-    """Why a frame was refused, or why the connection ends; the error's details stand beside `code` and `message`."""
+    """Why a frame was refused, or why the connection ends; the error's details are next to `code` and `message`."""
 
     code: Annotated[str, msgspec.Meta(description="A code for programs.")]
     message: Annotated[str, msgspec.Meta(description="A sentence for a person.")]

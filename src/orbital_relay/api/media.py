@@ -115,7 +115,7 @@ class MediumInfo(Medium, frozen=True, kw_only=True):
 
 
 class Quota(ResponseBody, frozen=True, kw_only=True):
-    """How much of its quota for media a group uses; uploads under way count with what they have reserved."""
+    """How much of its quota for media a group uses; uploads in progress count with what they have reserved."""
 
     group_id: str
     total_bytes: int

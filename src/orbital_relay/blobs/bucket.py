@@ -20,10 +20,10 @@ PART_BYTES: Final = 5 * 1024 * 1024
 """S3's smallest part of a multipart upload. A chunk above it goes in parts, so that it is never in memory whole."""
 
 PARTS_AT_ONCE: Final = 2
-"""Parts of one blob on their way to the bucket."""
+"""Parts of one blob in transfer to the bucket."""
 
 KEPT_AT_ONCE: Final = 8
-"""Blobs on their way to the bucket: of each some 5 MiB are in memory (15 in parts). The others wait in their files."""
+"""Blobs in transfer to the bucket: of each some 5 MiB are in memory (15 in parts). The others wait in their files."""
 
 TURN_WAIT_S: Final = 60.0
 """Longest that a blob waits for its turn; a bucket that is so slow will not be quicker for the next ones."""

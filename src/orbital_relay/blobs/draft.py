@@ -1,4 +1,4 @@
-"""The bytes of a blob on their way into a storage: a file that a thread writes and hashes."""
+"""The bytes of a blob before they are stored: a file that a thread writes and hashes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HELD_BYTES: Final = 256 * 1024
 
 class SpooledDraft:
     """
-    Bytes on their way in: a file, written and hashed by a thread, some at a time.
+    Bytes that are being written: a file, written and hashed by a thread, some at a time.
 
     It never has more than `HELD_BYTES` and one piece of the line in memory.
     """

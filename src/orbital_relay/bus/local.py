@@ -27,7 +27,7 @@ class LocalBus:
         return True
 
     async def close(self) -> None:
-        """Let go of nothing."""
+        """Close nothing."""
 
 
 _: type[Bus] = LocalBus

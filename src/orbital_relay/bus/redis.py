@@ -32,7 +32,7 @@ CONNECT_S: Final = 2.0
 """Longest wait for a connection, and for all answers that make it usable."""
 
 FOLLOW_S: Final = 1.0
-"""Longest wait for a channel to be confirmed. Past it the caller goes on: comparing heads finds what is lost."""
+"""Longest wait for a channel to be confirmed. Past it the caller continues: comparing heads finds what is lost."""
 
 RETRY_S: Final = (0.05, 1.0)
 """Waits between tries to connect: doubled from the first to the second, each drawn from half to the whole."""
@@ -98,7 +98,7 @@ class RedisBus:
         self._followed.add(channel)
         session = self._session
         if session is not None:
-            # A Redis that does not answer is found out by its ping; nobody's subscription waits for that.
+            # A Redis that does not answer is detected by its ping; no subscription waits for that.
             with contextlib.suppress(TimeoutError, OSError):
                 await asyncio.wait_for(asyncio.shield(session.follow(channel)), FOLLOW_S)
 
@@ -177,7 +177,7 @@ class RedisBus:
                 self.received += 1
                 self._receive(GroupId(channel[len(PREFIX) :].decode("ascii", "replace")), message[NODE_BYTES:])
         except Exception:
-            # A bug of ours: this message is lost, the others go on.
+            # An internal bug: this message is lost, the others continue.
             log.exception("a bus message could not be delivered")
 
 

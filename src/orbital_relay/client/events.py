@@ -7,7 +7,7 @@ Durable events are tagged structs, so `match` distinguishes them:
         case NewThread(data=thread):
             print(thread.author_username, "opened", thread.thread_id)
         case Reset(seq=seq):
-            print("some events are gone; reload, then go on after", seq)
+            print("some events are gone; reload, then continue after", seq)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_SEQ: Final = 2**53 - 1
 
 class Position(msgspec.Struct, frozen=True):
     """
-    Where a reader stands in a group's log.
+    Where a reader is in a group's log.
 
     ValueError if `seq` is not a whole number from 0 to 2^53 - 1, or `hash` is not text: a position that was read from
     somewhere else, such as a file or a query string, may be anything.
@@ -281,7 +281,7 @@ class StateChange(msgspec.Struct, frozen=True, kw_only=True):
     The connection is in another state.
 
     Attributes:
-        state: The new one. CLOSED is for good; a connection that was lost is CONNECTING again.
+        state: The new one. CLOSED is permanent; a connection that was lost is CONNECTING again.
         code: The WebSocket close code, or the HTTP status of a refused handshake, that led here; None when none did.
         reason: A sentence; empty when the connection is open.
         retry_in_ms: How long until the next attempt, from when this was reported; None when none is planned.

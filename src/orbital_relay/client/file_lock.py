@@ -1,4 +1,4 @@
-"""One program at a time may use a file: a lock that the system lets go of when the program ends, however it ends."""
+"""One program at a time may use a file: a lock that the system releases when the program ends in any way."""
 
 from __future__ import annotations
 

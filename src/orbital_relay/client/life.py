@@ -177,7 +177,7 @@ class Life:
 
     async def close(self) -> None:
         """
-        Close for good: the socket, the posts that wait (those in a store stay there), and all subscriptions.
+        Close permanently: the socket, the posts that wait (those in a store stay there), and all subscriptions.
 
         A callback may call it, and then runs to its end. A caller that is cancelled meanwhile has closed all the same.
 
@@ -222,7 +222,7 @@ class Life:
 
     def wake(self) -> None:
         """
-        Use a reason to believe that the network is there: it returned, the machine woke up, or somebody asks.
+        Reconnect at once, since the network may be available: it returned, the machine woke up, or a user asks for it.
 
         A pending attempt is made at once, whatever `Retry-After` asked for, if five a minute allow it. An open
         connection must prove within 5 s that it is alive, or it is replaced.
@@ -257,7 +257,7 @@ class Life:
     # Private: the connection
 
     async def _run(self) -> None:
-        """Keep a connection until it is refused permanently; then, or for a bug of ours, nobody waits for ever."""
+        """Keep a connection until it is refused permanently; then, or for an internal bug, nobody waits for ever."""
         try:
             refused = await self._connection.stay()
         except Exception as exc:

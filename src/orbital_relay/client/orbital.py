@@ -32,11 +32,11 @@ class Orbital(Life):
         token: The caller's token; or a function that gives one, called again when the last one is no longer valid.
         store: Keeps the position of every group over restarts.
         outbox: Keeps the posts that the server does not have yet over restarts.
-        verify: Check the hash chain: a server that drops, changes or re-orders anything is found out, and the
+        verify: Check the hash chain: a server that drops, changes or reorders events is detected, and the
             subscription raises ChainBroken.
         buffer: Most events of one group that wait for a slow reader; further ones are read from the log later.
-        open_timeout_s: How long to wait for the first connection; None to go on without it and connect meanwhile.
-        idle_slack_s: How late a heartbeat may be before the line counts as dead.
+        open_timeout_s: How long to wait for the first connection; None to continue without it and connect meanwhile.
+        idle_slack_s: How late a heartbeat may be before the connection counts as dead.
         request_timeout_s: How long the server may be silent within a request before it is tried again.
         backoff: How long to wait between attempts.
         random: Gives a number in [0, 1).
@@ -116,7 +116,7 @@ class Orbital(Life):
             idempotency_key: For a post that your own program may repeat; a new one when None.
 
         Raises:
-            ApiError: If the server refuses it for good; with code `EPOCH_CHANGED` and `details["epoch"]` when the
+            ApiError: If the server refuses it permanently; with code `EPOCH_CHANGED` and `details["epoch"]` when the
                 group's epoch is above `if_epoch`: the post is dropped, so that it can be encrypted again.
             OutboxFull, OutboxExpired, Discarded, Closed: As the names say.
         """
@@ -177,7 +177,7 @@ class Orbital(Life):
         """
         Discard a post that waits in the outbox; the call that waits for it raises Discarded.
 
-        A try that is under way is not interrupted, and may still reach the server.
+        A try that is in progress is not interrupted, and may still reach the server.
 
         Args:
             idempotency_key: The key under which it was posted.

@@ -1,5 +1,5 @@
 """
-Posts on their way to the server: tried until it has them, once each, in order within a group.
+The outbox of posts: retried until the server has them, once each, in order within a group.
 
 Every try of a post carries the same idempotency key, so a try whose answer was lost does no harm.
 """
@@ -121,7 +121,7 @@ class Outbox:
 
         Raises:
             OutboxFull: If too many posts wait; nothing was kept.
-            ApiError: If the server refused it for good.
+            ApiError: If the server refused it permanently.
             OutboxExpired: If it was tried and is too old to be tried again.
             Discarded: If it was discarded first.
             Closed: If the client was closed first; a post in a store is sent by the next run.
@@ -158,7 +158,7 @@ class Outbox:
         """
         Discard the post with this idempotency key; when this returns it is deleted from the store.
 
-        A try that is under way is not interrupted, and may still reach the server.
+        A try that is in progress is not interrupted, and may still reach the server.
 
         Args:
             key: The idempotency key.

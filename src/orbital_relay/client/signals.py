@@ -25,7 +25,7 @@ class Signals:
     """
     The callbacks of a program, called one after the other by a task of their own.
 
-    What a callback raises hurts nobody else, and one that is slow holds up the other callbacks alone.
+    What a callback raises does not affect the client, and a slow callback delays only the other callbacks.
     """
 
     def __init__(self) -> None:

@@ -235,7 +235,9 @@ class FileOutbox:
                 post = msgspec.json.decode(path.read_bytes(), type=QueuedPost)
                 number = int(path.stem)
             except (msgspec.DecodeError, ValueError) as exc:
-                raise StoreDamaged(f"{path} is not a waiting post ({exc}); move it away to go on without it.") from exc
+                raise StoreDamaged(
+                    f"{path} is not a waiting post ({exc}); move it away to continue without it."
+                ) from exc
             posts.append(post)
             self._names[post.key] = path.name
             self._next = max(self._next, number + 1)
@@ -245,10 +247,10 @@ class FileOutbox:
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
     """
-    Do work on a file to its end, also when the caller is cancelled.
+    Complete work on a file, also when the caller is cancelled.
 
-    A thread cannot be called back: were its caller to go on, the next one would write beside it, or believe in a write
-    that was taken out of the queue.
+    A thread cannot be cancelled: if its caller continued, the next one would write at the same time, or assume that a
+    write is done which was removed from the queue.
     """
     task = asyncio.get_running_loop().create_task(work)
     try:

@@ -16,8 +16,8 @@ class Subscription:
     """
     One group's events, each once, in order, from a position on.
 
-    An asynchronous iterator. The connection may come and go meanwhile; the iterator just goes on. It yields events, and
-    a Reset where some are gone for good. It ends when the user is no member any more, and raises when it cannot go on.
+    An asynchronous iterator, which continues over connection losses. It yields events, and a Reset where some are
+    permanently lost. It ends when the user is no longer a member, and raises when it cannot continue.
 
     An event counts as handled when the next one is asked for, when `commit` is called, or when the `async with` block
     of the subscription or of the client ends without an error in the task that reads; with a callback, when that has
@@ -83,7 +83,7 @@ class Subscription:
 
         Raises:
             NotAMember: If the user is not in the group.
-            Refused: If the connection ended for good.
+            Refused: If the connection ended permanently.
         """
         await self._ready.wait()
         if self._error is not None:
@@ -148,7 +148,7 @@ class Subscription:
                 if not isinstance(item, CaughtUp) or self._marks:
                     return item
                 progress.settle()
-            # What could not be saved would be tried without end here, by a reader that goes on.
+            # What could not be saved would be tried without end here, by a reader that continues.
             await progress.save(insist=False)
             if self._items:
                 continue

@@ -1,4 +1,4 @@
-"""`orbital backup`: write the whole database to a file, while servers go on."""
+"""`orbital backup`: write the whole database to a file, while servers continue."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ async def _check_media(settings: Settings, store: SqlStore) -> int:
     blobs = open_blobs(settings.media_url, folder=settings.data_dir / "media")
     found = 0
     try:
-        # Younger bytes may be on their way to their row.
+        # The row of younger bytes may not be stored yet.
         async for sentence in examine(store, blobs, before_ms=SystemClock().wall_ms() - FLIGHT_MS):
             found += 1
             say(f"media: {sentence}")

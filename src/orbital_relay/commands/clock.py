@@ -21,11 +21,11 @@ Examples:
   orbital clock --accept
 """
 )
-@click.option("--accept", is_flag=True, help="Say that the clock is right now, so that servers believe it.")
+@click.option("--accept", is_flag=True, help="Say that the clock is right now, so that servers trust it.")
 @settings_options("data_dir", "database_url")
 def clock(*, accept: bool, **flags: str | None) -> None:
     """
-    Show whether servers believe this machine's clock, and accept it.
+    Show whether servers trust this machine's clock, and accept it.
 
     A server whose clock is more than a day ahead of the last heartbeat in the database deletes nothing and lets nothing
     expire until the clock is right again, has run evenly for ORBITAL_CLOCK_HOLD_HOURS, or is accepted here. A running

@@ -105,7 +105,9 @@ def _carry_out(settings: Settings, done: Callable[[SqlStore], Awaitable[bool]]) 
         click.ClickException: If the server did not do it in time.
     """
     if not run(_do_it(settings, done)) and not run(_wait(settings, done)):
-        raise click.ClickException(f"The server did not finish within {WAIT_S:g} seconds. It goes on by itself.")
+        raise click.ClickException(
+            f"The server did not finish within {WAIT_S:g} seconds. The deletion continues in the server."
+        )
 
 
 async def _do_it(settings: Settings, done: Callable[[SqlStore], Awaitable[bool]]) -> bool:

@@ -26,7 +26,7 @@ def media() -> None:
     epilog="""\b
 Examples:
   orbital media put THREAD photo.enc --metadata "$META" --iv "$IV"
-  orbital media put THREAD film.enc --metadata "$META" --iv "$IV" --media-id ID   (go on with ID)
+  orbital media put THREAD film.enc --metadata "$META" --iv "$IV" --media-id ID   (continue with ID)
 """
 )
 @click.argument("thread_id", metavar="THREAD")

@@ -175,7 +175,7 @@ def _json(item: Event | Reset) -> str:
 
 
 def _reset_sentence(item: Reset) -> str:
-    return f"{item.group_id}: what followed number {item.last_seq} is gone; going on after number {item.seq}."
+    return f"{item.group_id}: what followed number {item.last_seq} is gone; continuing after number {item.seq}."
 
 
 def _line(event: Event) -> str:

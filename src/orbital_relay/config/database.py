@@ -21,7 +21,7 @@ class SqliteFile(msgspec.Struct, frozen=True, tag=True):
 
     @property
     def shown(self) -> str:
-        """The database in words that may stand in a log."""
+        """The database in words that may be in a log."""
         return f"sqlite:///{self.path}"
 
 
@@ -37,7 +37,7 @@ class Postgres(msgspec.Struct, frozen=True, tag=True):
 
     @property
     def shown(self) -> str:
-        """The database in words that may stand in a log: without user, password and parameters."""
+        """The database in words that may be in a log: without user, password and parameters."""
         return without_credentials(self.dsn)
 
     def __repr__(self) -> str:

@@ -114,7 +114,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             "ORBITAL_TLS_CERT",
             kinds.FILE,
             "PEM file of a certificate with its chain: the server speaks HTTPS with it, and reads it again on SIGHUP.",
-            "A proxy in front usually has the certificate, and renews it by itself.",
+            "A proxy in front usually has the certificate, and renews it automatically.",
             _PLACE,
             default="none: plain HTTP",
         ),
@@ -829,7 +829,7 @@ OPTIONS: Final = _table()
 
 
 def options(*fields: str) -> tuple[Option, ...]:
-    """Return those settings, in the order of the table; an unknown name is a bug of ours."""
+    """Return those settings, in the order of the table; an unknown name is an internal bug."""
     chosen = tuple(option for option in OPTIONS if option.field in fields)
     if len(chosen) != len(set(fields)):
         raise AssertionError(f"no such setting among {fields}")

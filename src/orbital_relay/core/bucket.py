@@ -1,4 +1,4 @@
-"""Token buckets: how much may come at once, and how much as time goes on."""
+"""Token buckets: how much may come at once, and how much as time passes."""
 
 from __future__ import annotations
 

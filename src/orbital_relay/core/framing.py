@@ -60,7 +60,7 @@ class DataMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False):
-    """A frame that begins or goes on with a message and does not end it."""
+    """A frame that begins or continues with a message and does not end it."""
 
 
 class PingFrame(msgspec.Struct, frozen=True, gc=False):
@@ -118,23 +118,23 @@ def close_frame(code: int | None = None, reason: str = "") -> bytes:
     Make a Close frame.
 
     Args:
-        code: A code that may stand on the wire; None sends none.
+        code: A code that may be sent; None sends none.
         reason: Cut to 123 bytes, never within a character; nothing without a code.
 
     Raises:
-        ValueError: If `code` must not stand on the wire (RFC 6455 §7.4).
+        ValueError: If `code` must not be sent (RFC 6455 §7.4).
     """
     if code is None:
         return frame(CLOSE, b"")
     if not may_be_sent(code):
-        raise ValueError(f"{code} is not a close code that may stand in a frame")
+        raise ValueError(f"{code} is not a close code that may be sent")
     cut = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore").encode()
     return frame(CLOSE, code.to_bytes(2, "big") + cut)
 
 
 def may_be_sent(code: int) -> bool:
     """
-    Say whether a close code may stand in a frame.
+    Say whether a close code may be sent in a frame.
 
     RFC 6455 §7.4 and the registry that it opens: 1004 is reserved, 1005, 1006 and 1015 are never sent, 1012 to 1014
     were registered later; 3000 to 4999 belong to libraries and applications.

@@ -121,7 +121,7 @@ class Hub(FanOut):
 
     def skip(self, group: LiveGroup, seq: int) -> list[Listener]:
         """
-        Go on after number `seq`: the events up to it are no longer kept, and nobody here saw what they were.
+        Continue after number `seq`: the events up to it are no longer kept, and nobody here saw what they were.
 
         Returns:
             The subscribers. They are subscribed no longer: a `member_left` may have been in the gap.
@@ -132,7 +132,7 @@ class Hub(FanOut):
 
     def rewind(self, group: LiveGroup, head: Head) -> list[Listener]:
         """
-        Go on after the head of a log that lost events which were delivered here.
+        Continue after the head of a log that lost events which were delivered here.
 
         What was remembered of the lost events, such as who left, is forgotten.
 
@@ -147,7 +147,7 @@ class Hub(FanOut):
         return listeners
 
     def _restart(self, group: LiveGroup, seq: int, *, hash: str | None, stamp_ms: int | None) -> list[Listener]:
-        """Take every listener out of a group, and go on after number `seq`."""
+        """Take every listener out of a group, and continue after number `seq`."""
         if group.cursor is None:
             raise AssertionError("only a group that is open is restarted")
         group.pins += 1

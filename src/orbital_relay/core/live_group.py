@@ -159,7 +159,7 @@ class LiveGroup:
         self.tick: list[Delivery] = []
         self.tail: deque[Delivery] = deque()
         self.tail_bytes = 0
-        # Subscriptions under way: the group stays alive for them.
+        # Subscriptions in progress: the group stays alive for them.
         self.pins = 0
 
     @property

@@ -35,7 +35,7 @@ _ENDS: Final[Mapping[Cause, State]] = dict.fromkeys(
 TRANSITIONS: Final[Mapping[State, Mapping[Cause, State]]] = {
     State.OPEN: {Cause.ENDS_SOON: State.EXPIRING, Cause.RENEWED: State.OPEN, **_ENDS},
     State.EXPIRING: {Cause.RENEWED: State.OPEN, **_ENDS},
-    # The Close may still be on its way when the socket ends.
+    # The Close may still be in flight when the socket ends.
     State.ENDED: {Cause.CLOSED: State.ENDED},
 }
 """From each state, where each cause leads; any other pair is a bug."""

@@ -1,4 +1,4 @@
-"""The clock of `server_timestamp`: rises with every event, and lets no other frame overtake one that is on its way."""
+"""The clock of `server_timestamp`: rises with every event, and lets no other frame overtake one that is in flight."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Stamps:
 
     def __init__(self, last_ms: int = 0) -> None:
         """
-        Go on after a stamp.
+        Continue after a stamp.
 
         Args:
             last_ms: The highest stamp that was ever given.
@@ -26,7 +26,7 @@ class Stamps:
 
     def reserve(self, count: int, *, now_ms: int) -> int:
         """
-        Take stamps for a batch of events, which is on its way until `settle`.
+        Take stamps for a batch of events, which is in flight until `settle`.
 
         Args:
             count: How many, at least 1.
@@ -36,7 +36,7 @@ class Stamps:
             The first of them; the others follow it one by one.
         """
         if self._reserved is not None:
-            raise AssertionError("one batch at a time is on its way")
+            raise AssertionError("one batch at a time is in flight")
         first = max(self._last + 1, now_ms)
         self._last = first + count - 1
         self._reserved = first
@@ -58,7 +58,7 @@ class Stamps:
 
     def ephemeral(self, *, now_ms: int) -> int:
         """
-        Give the stamp of a frame that is no event: now, or right below the batch that is on its way.
+        Give the stamp of a frame that is no event: now, or right below the batch that is in flight.
 
         Args:
             now_ms: The wall clock.

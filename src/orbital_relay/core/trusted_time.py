@@ -1,4 +1,4 @@
-"""How far a wall clock is believed: never implausibly ahead of where the last heartbeat left it."""
+"""How far a wall clock is trusted: never implausibly ahead of where the last heartbeat left it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class TrustedTime:
     """
     The time that stamps, expiry and retention go by: the wall clock, unless it leapt ahead.
 
-    A clock that leapt is held: time then goes on by the steady clock from the last heartbeat, until the wall clock is
-    right again, the operator accepts it, or it has run on evenly for the hold. A wall clock that is behind is believed
-    at once: nothing irreversible follows from it. It never looks at a clock itself.
+    A clock that jumped ahead is held: time then continues by the monotonic clock from the last heartbeat until the wall
+    clock is correct again, the operator accepts it, or it has run without a jump for the hold. A wall clock that is
+    behind is trusted at once: nothing irreversible follows from it. It never reads a clock itself.
     """
 
     __slots__ = ("_anchor_ms", "_anchor_steady_ms", "_hold_ms", "_leap_ms", "_odd_by_ms", "_odd_since_ms")
@@ -32,8 +32,8 @@ class TrustedTime:
         Args:
             heartbeat_ms: The trusted time when a server last ran on this database; None the first time.
             wall_ms: The wall clock, milliseconds since the epoch.
-            steady_ms: A clock that only goes on, milliseconds.
-            hold_ms: How long an odd clock has to run evenly before it is believed; 0 believes any clock.
+            steady_ms: A monotonic clock, milliseconds.
+            hold_ms: How long an odd clock has to run evenly before it is trusted; 0 trusts any clock.
         """
         self._hold_ms = hold_ms
         self._anchor_ms = wall_ms if heartbeat_ms is None else heartbeat_ms
@@ -53,11 +53,11 @@ class TrustedTime:
         return wall_ms if wall_ms - expected_ms <= self._leap_ms else expected_ms
 
     def ahead_ms(self, *, wall_ms: int, steady_ms: int) -> int:
-        """Return how far the wall clock is ahead of what is believed; 0 while it is believed."""
+        """Return how far the wall clock is ahead of the trusted time; 0 while it is trusted."""
         return wall_ms - self.now_ms(wall_ms=wall_ms, steady_ms=steady_ms)
 
     def accept(self, *, wall_ms: int, steady_ms: int) -> None:
-        """Believe the wall clock from now on: the operator says that it is right."""
+        """Trust the wall clock from now on: the operator says that it is right."""
         self._anchor_ms, self._anchor_steady_ms = wall_ms, steady_ms
         self._leap_ms = RUN_LEAP_MS
         self._odd_since_ms = None

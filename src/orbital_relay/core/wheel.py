@@ -42,6 +42,6 @@ class Wheel(Generic[T]):
             self._slots[slot].discard(thing)
 
     def turn(self) -> Iterable[T]:
-        """Go on by one slot and return what is due; it may be added to or taken from meanwhile."""
+        """Advance by one slot and return the entries that are due; entries may be added and removed meanwhile."""
         self._at = (self._at + 1) % len(self._slots)
         return tuple(self._slots[self._at])

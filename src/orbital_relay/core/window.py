@@ -27,7 +27,7 @@ class _Hits:
         self.first = 0
 
     def count(self, window_s: float, now_s: float) -> int:
-        """Let go of what has left the window; return how many are in it."""
+        """Delete the hits that have left the window; return how many remain."""
         times, first = self.times, self.first
         end = len(times)
         while first < end and times[first] + window_s <= now_s:
@@ -109,7 +109,7 @@ class Windows:
         return hits.times[hits.first] + self._window_s - now_s
 
     def _make_room(self, now_s: float) -> None:
-        """Let go of up to two keys whose time is over, so that they go faster than new ones come; of one if full."""
+        """Evict up to two expired keys, so that more are evicted than added; or one, if the window is full."""
         for _ in range(2):
             if not self._keys:
                 return

@@ -82,7 +82,7 @@ async def serve(cx: Context, group: str) -> None:
 async def _post_once(
     cx: Context, group: str, kind: str, body: dict[str, str], row: Service, if_epoch: int | None = None
 ) -> None:
-    """Post; another body under the key is an earlier try of ours."""
+    """Post; another body under the key is our own earlier attempt."""
     try:
         await cx.relay.post(group, kind, body, key=row.id, if_epoch=if_epoch)
     except E2eeError as exc:

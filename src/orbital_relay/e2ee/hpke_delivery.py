@@ -26,7 +26,7 @@ from orbital_relay.e2ee.unit import Unit, ordered
 LAST_RESORT_MS: Final = 7 * 86_400_000
 """A last-resort key is replaced after this."""
 LAST_RESORT_KEPT_MS: Final = 30 * 86_400_000
-"""It is kept longer, for deliveries that are on their way."""
+"""It is kept longer, for deliveries that are in transit."""
 HPKE_STOCK: Final = 50
 """One-time keys that the directory holds for a device."""
 

@@ -220,7 +220,7 @@ class GroupDevice(Enrolment):
 
     async def group(self, group: str) -> GroupStanding:
         """
-        Return where this device stands in a group.
+        Return where this device is in a group.
 
         Raises:
             E2eeError: `not_found`.

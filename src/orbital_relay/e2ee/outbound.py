@@ -218,7 +218,7 @@ async def _post_keys(cx: Context, group: str, own: OwnChain) -> None:
 
 
 async def unless_conflict(posted: Awaitable[int]) -> int | None:
-    """Return the number of a post; None when the server has another body under the key: an earlier try of ours."""
+    """Return the number of a post; None when the server has another body under the key: our own earlier attempt."""
     try:
         return await posted
     except E2eeError as exc:

@@ -43,7 +43,7 @@ class OutboxDraft(msgspec.Struct, frozen=True, kw_only=True):
         parts: Fields that are encrypted.
         at: When it was written, milliseconds since the epoch.
         sealed: Written together with the ratchet that made it, so that a retry posts the same bytes under the same key.
-        tried: Earlier seals whose posts were not answered: one of them may stand in the log.
+        tried: Earlier seals whose posts were not answered: one of them may be in the log.
         posted: Its number once the server has it; the row stays until the event itself comes back.
         withheld: Whether a warning was written that the event did not come.
     """

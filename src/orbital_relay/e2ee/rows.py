@@ -88,7 +88,7 @@ class Removal(msgspec.Struct, frozen=True):
 
 class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Where a device stands in a group.
+    Where a device is in a group.
 
     Attributes:
         position: The last event processed.

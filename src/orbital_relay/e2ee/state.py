@@ -105,7 +105,7 @@ def device_of(value: object) -> int:
 
 def load_group(unit: Unit, group: str) -> GroupStanding:
     """
-    Return where this device stands in a group.
+    Return where this device is in a group.
 
     Raises:
         E2eeError: `not_found`.

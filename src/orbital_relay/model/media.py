@@ -1,4 +1,4 @@
-"""Media that are on their way, or there."""
+"""Media, stored or being uploaded."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class MediaLimits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         chunk_bytes: Most bytes of one chunk.
         file_bytes: Most bytes of one medium.
-        group_bytes: Most bytes of all media of a group, with what uploads under way have reserved.
-        group_files: Most media of a group, uploads under way counted.
+        group_bytes: Most bytes of all media of a group, with what uploads in progress have reserved.
+        group_files: Most media of a group, uploads in progress included.
         total_bytes: Most bytes of all media of all groups; None sets no bound.
     """
 
@@ -133,7 +133,7 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DueMedia(msgspec.Struct, frozen=True):
-    """A medium whose time is over, and who uploaded it."""
+    """A medium that has expired, and who uploaded it."""
 
     media_id: MediaId
     uploader: Principal

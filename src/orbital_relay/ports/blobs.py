@@ -17,7 +17,7 @@ class Blob(msgspec.Struct, frozen=True):
 
 
 class BlobDraft(Protocol):
-    """Bytes on their way in, whose name is not known yet. Nobody sees them before they are kept."""
+    """Bytes that are being written, before they have a name. They are invisible until they are kept."""
 
     @property
     def size_bytes(self) -> int:
@@ -82,5 +82,5 @@ class Blobs(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of what is held."""
+        """Release what is held."""
         ...

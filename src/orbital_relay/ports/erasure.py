@@ -1,4 +1,4 @@
-"""The port to what erases accounts and deletes groups, step by step; a server that stops in between goes on later."""
+"""The port to what erases accounts and deletes groups, step by step; a server that stops in between continues later."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class MediaUsage(msgspec.Struct, frozen=True):
 
 class Uploads(Protocol):
     """
-    Uploads under way. A row says of a chunk only what is durable in `Blobs`.
+    Uploads in progress. A row says of a chunk only what is durable in `Blobs`.
 
     What makes an event, becoming whole and expiring, is a draft and goes through `Log.append`.
     """
@@ -68,7 +68,7 @@ class Uploads(Protocol):
 
         Raises:
             Conflict: If it is there with other bytes.
-            UploadLost: If the upload is no longer under way: the bytes belong to nobody.
+            UploadLost: If the upload is no longer in progress: the bytes belong to nobody.
             InvalidChunk: If the medium would not have the size that was declared.
             FileTooLarge: If the medium is over the limit for one.
             QuotaExceeded: If the group has no room for it.
@@ -115,7 +115,7 @@ class MediaStore(Protocol):
         Raises:
             NotFound: If there is no such medium, or it is not complete yet.
             Forbidden: If the user is not in its group.
-            Gone: If its time is over.
+            Gone: If it has expired.
         """
         ...
 
@@ -142,7 +142,7 @@ class MediaCleanup(Protocol):
     """What the periodic clean-up asks."""
 
     async def due_media(self, *, now_ms: int, limit: int) -> list[DueMedia]:
-        """Return media whose time is over and that are not expired yet."""
+        """Return media that have expired and are not deleted yet."""
         ...
 
     async def abort_resting(self, *, before_ms: int, limit: int) -> int:
@@ -166,5 +166,5 @@ class MediaCleanup(Protocol):
         ...
 
     async def held(self) -> dict[MediaState, MediaUsage]:
-        """Return what there is of all groups together, whole and under way."""
+        """Return what there is of all groups together, whole and in progress."""
         ...

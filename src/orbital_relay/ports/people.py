@@ -11,7 +11,7 @@ from orbital_relay.model import GroupId, UserId
 
 
 class Storage(msgspec.Struct, frozen=True):
-    """Media that are kept, uploads under way included."""
+    """Media that are kept, uploads in progress included."""
 
     media: int = 0
     media_bytes: int = 0

@@ -29,7 +29,7 @@ class Database(Protocol):
         ...
 
     async def close(self) -> None:
-        """Finish what is under way and close the database."""
+        """Finish what is in progress and close the database."""
         ...
 
 

@@ -81,7 +81,7 @@ class Appender:
         self._loop = asyncio.get_running_loop()
 
     async def drain(self) -> None:
-        """Wait until nothing is queued or under way."""
+        """Wait until nothing is queued or in progress."""
         while self._appending is not None:
             await asyncio.wait([self._appending])
 
@@ -120,7 +120,7 @@ class Appender:
                 try:
                     await self._append_batch(batch)
                 except Exception:
-                    # A bug of ours in a delivery: the drafts behind this batch must not wait for ever.
+                    # An internal bug in a delivery: the drafts behind this batch must not wait for ever.
                     log.exception("a batch could not be delivered")
                 finally:
                     self._handing_on.set_result(None)

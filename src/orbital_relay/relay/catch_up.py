@@ -114,7 +114,7 @@ class CatchUp:
             self._counters.lost += 1
             if listener.subscriptions.get(group.group_id) is subscription:
                 subscription.position = subscription.start = subscription.goal
-                # Who was removed in what is gone goes on after no number.
+                # Who was removed in what is gone continues after no number.
                 if subscription.until is None:
                     listener.reset(group.group_id, group.last)
             return []

@@ -102,7 +102,7 @@ class Relay:
         """Continue the timestamps of the log; `bus` connects the servers of a cluster, None means a single server."""
         self._bus = self._subscribing.bus = bus
         await self._repairs.start()
-        # No event is on its way yet.
+        # No event is in flight yet.
         self.stamps.settle(await self._store.last_stamp_ms())
 
     async def close(self) -> None:

@@ -156,7 +156,7 @@ class Repairs:
 
     def _restore(self, group: LiveGroup, before: HeadSnapshot, head: Head) -> None:
         """
-        Go on from the head of a log that went back: after a failover to a replica that lagged, or a restored backup.
+        Continue from the head of a rewound log: after a failover to a replica that lagged, or a restored backup.
 
         Every listener is notified: it continues from there, and what it has beyond is no longer in the log.
         """

@@ -240,7 +240,7 @@ class Subscribing:
             resume = since.get(text)
             before = listener.subscriptions.get(group_id)
             if before is not None:
-                # Each event once on a connection: it goes on from where it is, and says whether that is enough.
+                # Each event once on a connection: it continues from where it is, and says whether that is enough.
                 before.until = None
                 enough = msgspec.UNSET if resume is None else before.start <= resume.seq <= group.last
                 states[group_id] = wire.GroupState(group.last, enough)

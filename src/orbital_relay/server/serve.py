@@ -210,7 +210,7 @@ def _signals(
         with suppress(TimeoutError):
             async with asyncio.timeout(drain_s * 0.75):
                 node.lifecycle.draining = True
-                # Requests that were under way have their answers before any socket is closed.
+                # Requests that were in progress have their answers before any socket is closed.
                 while server.server_state.tasks:
                     await asyncio.wait(list(server.server_state.tasks))
         await node.drain(patience_s=max(0.0, until_s - loop.time()))

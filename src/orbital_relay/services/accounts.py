@@ -139,7 +139,7 @@ async def sign_up(
                 invitation=invitation,
             )
         except UsernameTaken:
-            # The first try may have been under way still.
+            # The first try may have been in progress still.
             account = await _signed_up(context, name, body.password, once)
             if account is None:
                 raise

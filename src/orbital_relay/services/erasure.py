@@ -1,4 +1,4 @@
-"""Erasing accounts and deleting groups: every step may be the last before a crash, and the next round goes on."""
+"""Erasing accounts and deleting groups: every step may be the last before a crash, and the next round continues."""
 
 from __future__ import annotations
 

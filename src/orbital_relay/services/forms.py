@@ -117,7 +117,7 @@ def make_once(key: str | None, operation: str, *ids: str, body: object) -> Idemp
     Args:
         key: What the client gave.
         operation: The use case; a POST and the frame of its name share one.
-        *ids: The ids that stand in the POST's path.
+        *ids: The ids that are in the POST's path.
         body: The parsed JSON, of which `if_epoch` does not count. Two bodies are the same when they are equal as JSON:
             the order of members, spaces, and `1` against `1.0` make no difference.
 

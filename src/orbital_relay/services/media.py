@@ -3,8 +3,8 @@ Media that are stored: show, list, read, delete; media_upload.py takes them, med
 
 A chunk's blob is durable before its row says so, and a row says that a medium is gone before its bytes go. So a crash
 between any two steps leaves bytes that no row names, which the next round deletes, and never a row without bytes. A
-medium stays in its chunks for good: nothing is copied together when the last one comes, so that this answer is as quick
-as the others, and no moment needs the room twice.
+medium is stored as its chunks: they are not copied into one file when the last one arrives, so that this answer is as
+quick as the others, and the space is never needed twice.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ async def examine(rows: MediaRows, blobs: Blobs, *, before_ms: int) -> AsyncIter
     Args:
         rows: What is known of media.
         blobs: Their bytes.
-        before_ms: Bytes written before this moment must have a row; younger ones may be on their way to it.
+        before_ms: Bytes written before this moment must have a row; the row of younger ones may not be stored yet.
     """
     key = 0
     while some := await rows.chunks_after(key, limit=EXAMINED_AT_ONCE):

@@ -89,7 +89,7 @@ async def sweep_up(room: MediaContext) -> int:
     """
     Delete bytes that no row names: what a crash left between a blob and its row.
 
-    Bytes that are on their way to their row are spared: those younger than a request lives, or, when no other server
+    Bytes whose row may not be stored yet are spared: those younger than a request lives, or, when no other server
     writes here, those younger than this one.
     """
     before_ms = room.clock.wall_ms() - FLIGHT_MS

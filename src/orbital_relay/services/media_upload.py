@@ -1,4 +1,4 @@
-"""Media on their way up: chunks, completion, and the state of an upload."""
+"""Uploads of media: chunks, completion, and their state."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def check_form(form: ChunkForm, *, limit_bytes: int) -> ChunkForm:
 @contextmanager
 def admitted(room: MediaContext, principal: Principal) -> Iterator[None]:
     """
-    Hold one of the user's places for chunks under way.
+    Hold one of the user's places for chunks in progress.
 
     Raises:
         TooManyRequests: If all are taken.
@@ -122,7 +122,7 @@ async def take_chunk(
     place = await room.rows.place_chunk(user, chunk, folder=new_id(), limits=room.limits, now_ms=room.clock.wall_ms())
     if place.ordinal is None:
         place = await _store(room, chunk, draft, place)
-    # Exactly one chunk was the last to come. Should its request die here, asking again, or `complete`, goes on.
+    # Exactly one chunk was the last to come. Should its request die here, asking again, or `complete`, continues.
     if place.ordinal == place.total_chunks:
         return await _finish(room, principal, chunk.media_id, place.state, once=once, if_epoch=form.if_epoch)
     return ChunkTaken(

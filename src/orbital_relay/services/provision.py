@@ -54,7 +54,7 @@ async def read(room: KeysContext, mailbox: str, *, wait_s: float) -> Mail | None
     Return the message of a mailbox, waiting for it; None when it did not come in time.
 
     Raises:
-        NotFound: If there is no such mailbox, or its time is over.
+        NotFound: If there is no such mailbox, or it has expired.
         Busy: If too many readers wait at this server.
     """
     name, waiting = _name(mailbox), room.readers
@@ -78,5 +78,5 @@ async def read(room: KeysContext, mailbox: str, *, wait_s: float) -> Mail | None
 
 def _name(mailbox: str) -> str:
     if _NAME.fullmatch(mailbox) is None:
-        raise NotFound("There is no such mailbox, or its time is over. Open a new one.")
+        raise NotFound("There is no such mailbox, or it has expired. Open a new one.")
     return mailbox

@@ -330,7 +330,7 @@ def _empty(conn: Connection) -> None:
 
 
 def _set_sequences(conn: Connection, found: MetaData) -> None:
-    """Let the numbers that PostgreSQL draws go on after the highest that was restored."""
+    """Let the numbers that PostgreSQL draws continue after the highest that was restored."""
     for table in found.sorted_tables:
         for column in table.primary_key.columns:
             sequence = conn.execute(select(func.pg_get_serial_sequence(f'"{table.name}"', column.name))).scalar()

@@ -40,7 +40,7 @@ def mail(conn: Connection, mailbox: str, *, after_ms: int) -> str | None:
     m = t.mailboxes.c
     row = conn.execute(select(m.message).where(m.mailbox == mailbox, m.made_ms > after_ms)).one_or_none()
     if row is None:
-        raise NotFound("There is no such mailbox, or its time is over. Open a new one.")
+        raise NotFound("There is no such mailbox, or it has expired. Open a new one.")
     return None if row.message is None else str(row.message)
 
 

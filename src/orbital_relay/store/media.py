@@ -23,7 +23,7 @@ WARNING_PERCENT: Final = 80
 """From here on `is_warning` holds."""
 
 MOST_SHOWN: Final = 100
-"""Media that stand in the answer of one thread; the list of its media has the rest."""
+"""Media that are in the answer of one thread; the list of its media has the rest."""
 
 MOST_FETCHED: Final = 500
 """Members named in a medium's info; `downloaded_count` says how many there are."""
@@ -36,7 +36,7 @@ COUNTED: Final = (UPLOADING, COMPLETE)
 
 
 def taken(conn: Connection, group: int) -> tuple[int, int]:
-    """Return bytes and number of a group's media, with what uploads under way have reserved."""
+    """Return bytes and number of a group's media, with what uploads in progress have reserved."""
     row = conn.execute(
         select(func.coalesce(func.sum(t.media.c.reserved_bytes), 0), func.count()).where(
             t.media.c.group == group, t.media.c.state.in_(COUNTED)
@@ -185,7 +185,7 @@ def note_download(conn: Connection, user: int, media_id: str, *, now_ms: int) ->
 
 
 def quota(conn: Connection, user: int, group_id: str, *, limits: MediaLimits) -> Quota:
-    """Answer `GET /api/groups/{group_id}/quota`; uploads under way count with what they reserved."""
+    """Answer `GET /api/groups/{group_id}/quota`; uploads in progress count with what they reserved."""
     total, count = taken(conn, require_member(conn, user, group_id))
     percent = 100 * max(total / limits.group_bytes, count / limits.group_files)
     return Quota(

@@ -1,4 +1,4 @@
-"""The rows of media whose time is over, and of uploads that nobody finishes."""
+"""The rows of media that have expired, and of uploads that nobody finishes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orbital_relay.store.uploads import release
 
 
 def due_media(conn: Connection, *, now_ms: int, limit: int) -> list[DueMedia]:
-    """Return media whose time is over and that are not expired yet."""
+    """Return media that have expired and are not deleted yet."""
     rows = conn.execute(
         select(t.media.c.media_id, t.users.c.id, t.users.c.user_id, t.users.c.username)
         .join(t.users, t.users.c.id == t.media.c.uploader)
@@ -94,7 +94,7 @@ def chunks_after(conn: Connection, key: int, *, limit: int) -> list[tuple[int, s
 
 
 def held(conn: Connection) -> dict[MediaState, MediaUsage]:
-    """Return how much there is, whole and under way."""
+    """Return how much there is, whole and in progress."""
     c = t.media.c
     rows = conn.execute(
         select(c.state, func.count(), func.sum(c.received_bytes)).where(c.state.in_(COUNTED)).group_by(c.state)

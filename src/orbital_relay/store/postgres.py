@@ -349,7 +349,7 @@ class PostgresStore(SqlStore):
         raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
-        """Finish what is under way and close the database."""
+        """Finish what is in progress and close the database."""
         if self._append_pool is not None:
             try:
                 async with asyncio.timeout(CONNECT_S):

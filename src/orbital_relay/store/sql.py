@@ -86,7 +86,7 @@ class SqlStore(ABC):
 
     @abstractmethod
     async def close(self) -> None:
-        """Finish what is under way and close the database."""
+        """Finish what is in progress and close the database."""
 
     # Chapter: the log
 
@@ -239,7 +239,7 @@ class SqlStore(ABC):
     # Chapter: backups
 
     async def backup(self, file: IO[bytes], *, made_at: str, on_progress: archive.OnProgress) -> int:
-        """Write every row as of one moment to a file; return how many. Servers may go on meanwhile."""
+        """Write every row as of one moment to a file; return how many. Servers may continue meanwhile."""
         return await self._read(archive.write, file, made_at=made_at, on_progress=on_progress)
 
     async def rows(self) -> int:

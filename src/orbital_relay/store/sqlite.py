@@ -280,7 +280,7 @@ class SqliteStore(SqlStore):
         return Unavailable("The database cannot be used right now; nothing was stored. Try again.", retry_after_s=2)
 
     async def close(self) -> None:
-        """Finish what is under way and close the file."""
+        """Finish what is in progress and close the file."""
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:

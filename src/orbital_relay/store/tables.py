@@ -1,4 +1,4 @@
-"""The tables. Rows refer to each other by integers; public ids stand in a unique column of their own."""
+"""The tables. Rows refer to each other by integers; public ids are in a unique column of their own."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ events: Final = Table(
 MESSAGE_MARKS: Final = {"new_message": 1, "new_keys": 2}
 MESSAGES_ONLY: Final = events.c.message == literal_column("1")
 """A literal, not a parameter: SQLite uses a partial index only for a condition that it can see."""
-# Its index `messages_by_stamp` stands in the migration alone: an option of PostgreSQL's would load that dialect here.
+# Its index `messages_by_stamp` is in the migration alone: an option of PostgreSQL's would load that dialect here.
 
 KEYS_ONLY: Final = events.c.message == literal_column("2")
 """Key messages: these outlive the log's retention, at most for 30 days."""

@@ -30,10 +30,10 @@ MOST_CHUNKS: Final = 10_000
 """Chunks of one medium: 500 MiB in pieces of 50 KiB. Each costs a row and a blob."""
 
 MOST_UNFINISHED_OF_USER: Final = 10
-"""Uploads under way of one user in one group: with the largest files they reserve half of a group's 10 GiB."""
+"""Uploads in progress of one user in one group: with the largest files they reserve half of a group's 10 GiB."""
 
 MOST_UNFINISHED_OF_GROUP: Final = 50
-"""Uploads under way of a group: half of its hundred media."""
+"""Uploads in progress of a group: half of its hundred media."""
 
 UPLOAD_RETRY_S: Final = 10
 """When a client whose new upload was refused by one of these bounds asks again."""
@@ -258,13 +258,13 @@ def _check_total(conn: Connection, more_bytes: int, limits: MediaLimits) -> None
 
 def _make_place(conn: Connection, group: int, user: int, *, now_ms: int) -> None:
     """
-    Keep the uploads under way within their bounds, under the group's lock.
+    Keep the uploads in progress within their bounds, under the group's lock.
 
-    At a bound the upload that rested longest is released, if nothing of it came for `RESTING_MS`: uploads that a client
-    forgot keep nobody out.
+    At a limit the upload that was idle longest is aborted, if it was idle for `RESTING_MS`: abandoned uploads block no
+    other user.
 
     Raises:
-        TooManyRequests: If none of them rests that long.
+        TooManyRequests: If none of them was idle that long.
     """
     uploads = select(t.media.c.id, t.media.c.touched_ms).where(t.media.c.group == group, t.media.c.state == UPLOADING)
     for some, limit, whose in (

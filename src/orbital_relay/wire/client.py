@@ -36,7 +36,7 @@ class UnsubscribeData(msgspec.Struct):
 
 
 class TypingData(msgspec.Struct):
-    """What a client says of its own typing; anything else in it is not believed."""
+    """What a client says of its own typing; anything else in it is ignored."""
 
     thread_id: str
     is_typing: bool

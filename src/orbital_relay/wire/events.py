@@ -1,4 +1,4 @@
-"""Durable events, as their `data` stands on the wire, and the making of their frames."""
+"""Durable events, as their `data` is on the wire, and the making of their frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NewMessage(msgspec.Struct, frozen=True):
 
 
 class NewThread(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A thread was opened; `root_message_id` stands there when its author named a message."""
+    """A thread was opened; `root_message_id` is present when its author named a message."""
 
     kind: ClassVar = "new_thread"
 
@@ -35,7 +35,7 @@ class NewThread(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NewReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A reply was written in a thread; `message_id` stands there when its author named a message."""
+    """A reply was written in a thread; `message_id` is present when its author named a message."""
 
     kind: ClassVar = "new_reply"
 

@@ -1,4 +1,4 @@
-"""Posts on their way: once, in order, over troubles and restarts."""
+"""The outbox: posts are sent once and in order, despite failures and restarts."""
 
 from __future__ import annotations
 
@@ -328,7 +328,7 @@ async def test_a_store_that_fails_while_another_post_is_in_flight() -> None:
         await sender.server.until(lambda: len(sender.server.requests) == 1)
     await asyncio.gather(*posts, return_exceptions=True)
     del posts
-    await asyncio.sleep(0)  # The loop lets go of what has ended.
+    await asyncio.sleep(0)  # The loop releases what has ended.
     gc.collect()
 
     assert complaints == []
@@ -447,7 +447,7 @@ async def test_a_post_behind_another_is_discarded(tmp_path: Path) -> None:
 
 
 async def test_a_post_in_flight_is_discarded() -> None:
-    """[PYDISC3] A post whose request is under way is not tried again; its caller gets the error at once."""
+    """[PYDISC3] A post whose request is in progress is not tried again; its caller gets the error at once."""
     keys: list[str] = []
     answered = asyncio.Event()
 

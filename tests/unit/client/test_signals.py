@@ -1,4 +1,4 @@
-"""Other people's callbacks: whatever they do, the client goes on."""
+"""Other people's callbacks: whatever they do, the client continues."""
 
 from __future__ import annotations
 

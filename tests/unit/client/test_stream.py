@@ -119,7 +119,7 @@ def test_an_announced_event_that_does_not_come():
 
     assert stream.ping() == []
     assert stream.ping() == [Fetch(GROUP, 0, 100, 1)]
-    assert stream.ping() == [], "the Fetch is under way"
+    assert stream.ping() == [], "the Fetch is in progress"
     assert delivered(stream.page(1, log.frames[:2])) == [1, 2, CaughtUp(group_id=GROUP, seq=2)]
     assert (stream.ping(), stream.ping()) == ([], []), "nothing is due"
 
@@ -197,7 +197,7 @@ def test_an_event_while_the_position_is_in_doubt():
 
 
 def test_a_log_that_has_nothing_more():
-    """[PYSTR7] If the log has nothing after the position, the stream goes on after the number that the server named."""
+    """[PYSTR7] If the log has nothing after the position, the stream continues after the number of the server."""
     stream, _, fetch = doubting()
 
     effects = stream.page(fetch.ticket, [])

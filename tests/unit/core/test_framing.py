@@ -29,7 +29,7 @@ from orbital_relay.core.framing import (
     text_frame,
 )
 
-# RFC 6455 §7.4 and the registry: what may stand in a Close frame.
+# RFC 6455 §7.4 and the registry: what may be in a Close frame.
 GOOD_CODES = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
 BAD_CODES = [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
 
@@ -40,7 +40,7 @@ def reader(**options: Any) -> FrameReader:
 
 
 def refusal_of(reader: FrameReader, payload: bytes, *, fin: bool) -> int | None:
-    """Go on with a message; returns the close code if that is refused."""
+    """Continue a message; returns the close code if that is refused."""
     try:
         reader.receive(CONTINUATION, payload, fin=fin)
     except Violation as violation:
@@ -107,7 +107,7 @@ def test_close_frame_cuts_the_reason_between_characters():
 @pytest.mark.parametrize("code", BAD_CODES)
 def test_close_frame_refuses_codes_that_are_never_sent(code: int):
     """[WS2] Encoding a close code that must not be sent raises an error."""
-    with pytest.raises(ValueError, match=rf"^{code} is not a close code that may stand in a frame$"):
+    with pytest.raises(ValueError, match=rf"^{code} is not a close code that may be sent$"):
         close_frame(code)
 
 

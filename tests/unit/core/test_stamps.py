@@ -61,7 +61,7 @@ def test_one_batch_at_a_time():
     stamps = Stamps()
     stamps.reserve(1, now_ms=1)
 
-    with pytest.raises(AssertionError, match=r"^one batch at a time is on its way$"):
+    with pytest.raises(AssertionError, match=r"^one batch at a time is in flight$"):
         stamps.reserve(1, now_ms=1)
 
 

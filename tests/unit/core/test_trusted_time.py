@@ -1,4 +1,4 @@
-"""How far a wall clock is believed, alone."""
+"""How far a wall clock is trusted, alone."""
 
 from __future__ import annotations
 

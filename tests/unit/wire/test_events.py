@@ -109,7 +109,7 @@ def sealed(data: Any) -> bytes:
 
 
 def test_every_event_is_here():
-    """[WEVT1] The table of events has each kind once, under the name that stands on the wire."""
+    """[WEVT1] The table of events has each kind once, under the name that is on the wire."""
     assert {kind: cls for cls, kind in ((type(data), kind) for data, kind, _ in DATA)} == wire.EVENTS
     assert set(wire.EVENTS) > wire.EPOCH_KINDS == {"member_joined", "member_left", "identity_changed", "new_record"}
 
@@ -153,7 +153,7 @@ def test_a_frame_is_taken_apart(data: Any, kind: str):
 
 
 def test_what_an_author_names_is_written():
-    """[WEVT4] `root_message_id` and `message_id` stand in a frame only when the author names a message."""
+    """[WEVT4] `root_message_id` and `message_id` are in a frame only when the author names a message."""
     thread = wire.NewThread("t", GROUP, "u", "ann", "BB", "CC", AT, root_message_id="r")
     reply = wire.NewReply("y", "t", "u", "ann", "DD", AT, message_id="m")
 

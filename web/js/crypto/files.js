@@ -17,7 +17,7 @@ const pieceKind = (mediaId, index, last) => `media/${mediaId}/${index}${last ? '
  * @param {string} mediaId
  * @param {Blob} file
  * @param {AbortSignal} [signal]
- * @returns {Promise<{sealed: Blob, iv: string}>} `iv`: the first piece's nonce, which also stands in `sealed`.
+ * @returns {Promise<{sealed: Blob, iv: string}>} `iv`: the first piece's nonce, which is also in `sealed`.
  */
 export async function sealFile(key, groupId, mediaId, file, signal) {
   const parts = [new Blob([Uint8Array.of(VERSION)])];

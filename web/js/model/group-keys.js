@@ -76,7 +76,7 @@ export class GroupKeys {
   }
 
   /**
-   * The key as it stands in a link. The key in use cannot be exported; the wrapped one on the server can be opened here.
+   * The key as it is in a link. The key in use cannot be exported; the wrapped one on the server can be opened here.
    *
    * @param {string} wrapped
    * @returns {Promise<string | null>} Null when it was wrapped on another device.

@@ -3,7 +3,7 @@
 /** @import {Family} from './family.js' */
 /** @import {Shelf} from './shelf.js' */
 
-/** How often a visible page says that somebody is looking; the server believes it for 90 s. */
+/** How often a visible page says that somebody is looking; the server trusts it for 90 s. */
 const LOOKING_MS = 40_000;
 
 /** @typedef {{start: string, end: string, time_zone: string}} Quiet */

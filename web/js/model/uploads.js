@@ -187,7 +187,7 @@ export class Uploads {
     upload.state = 'sending';
     this.#around.changed();
     const mine = await this.#around.exclusive(`orbital-upload:${id}`, () => this.#transfer(upload));
-    // Another tab sends it: the event reports its arrival, and if that tab ends first, this one goes on.
+    // Another tab sends it: the event reports its arrival, and if that tab ends first, this one continues.
     if (!mine) this.#wait(upload);
   }
 

@@ -70,6 +70,6 @@ export async function open(key, enc, info, ciphertext) {
   try {
     return await gcmOpen(derived.key, derived.nonce, ciphertext);
   } catch {
-    throw new E2eeError('cannot_open', 'a delivery that does not open: it was made for another key, place or group, or changed on its way');
+    throw new E2eeError('cannot_open', 'a delivery that does not open: it was made for another key, place or group, or changed in transit');
   }
 }

@@ -127,7 +127,7 @@ class MediaRequests(Http):
 
         Args:
             media_id: The medium.
-            headers: `Range` and `If-Range`, to go on after an interruption.
+            headers: `Range` and `If-Range`, to continue after an interruption.
 
         Raises:
             BadAnswer: If what answers is not a medium of the server's, such as a portal's page.

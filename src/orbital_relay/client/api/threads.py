@@ -27,7 +27,7 @@ class ThreadRequests(Http):
         idempotency_key: str | None = None,
     ) -> responses.MessageSent:
         """
-        Post a message; `Orbital.send` goes on until the server has it.
+        Post a message; `Orbital.send` continues until the server has it.
 
         Args:
             conversation_id: The group's id.
@@ -81,7 +81,7 @@ class ThreadRequests(Http):
         if_epoch: int | None = None,
         idempotency_key: str | None = None,
     ) -> responses.ThreadCreated:
-        """Open a thread; `Orbital.open_thread` goes on until the server has it. `if_epoch` as in `post_message`."""
+        """Open a thread; `Orbital.open_thread` continues until the server has it. `if_epoch` as in `post_message`."""
         body = thread_body(group_id, encrypted_title, encrypted_body, root_message_id, if_epoch)
         key = key_or_new(idempotency_key)
         return await self._call("POST", "/api/threads", responses.ThreadCreated, body=body, key=key)
@@ -132,7 +132,7 @@ class ThreadRequests(Http):
         if_epoch: int | None = None,
         idempotency_key: str | None = None,
     ) -> responses.ReplyCreated:
-        """Reply in a thread; `Orbital.reply` goes on until the server has it. `if_epoch` as in `post_message`."""
+        """Reply in a thread; `Orbital.reply` continues until the server has it. `if_epoch` as in `post_message`."""
         body = reply_body(encrypted_body, message_id, if_epoch)
         key = key_or_new(idempotency_key)
         return await self._call("POST", reply_path(thread_id), responses.ReplyCreated, body=body, key=key)

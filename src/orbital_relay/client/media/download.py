@@ -1,4 +1,4 @@
-"""Downloads: a stream into memory or a file, which goes on where it stopped."""
+"""Downloads: a stream into memory or a file, which continues where it stopped."""
 
 from __future__ import annotations
 

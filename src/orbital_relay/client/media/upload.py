@@ -21,7 +21,7 @@ CHUNK_BYTES: Final = 5 * 1024 * 1024
 """The most that the server takes in one chunk."""
 
 PARALLEL: Final = 3
-"""Chunks under way at once: enough to fill a line with some latency. A chunk is read in pieces while it is sent."""
+"""Chunks in progress at once: enough to fill a line with some latency. A chunk is read in pieces while it is sent."""
 
 
 class UploadInterrupted(ClientError):
@@ -96,7 +96,7 @@ async def upload(
         media_id: The same as before to resume; a new one when None.
         if_epoch: The group's epoch that the metadata was encrypted for.
         chunk_bytes: Size of a chunk; the same as before to resume.
-        parallel: Chunks under way at once.
+        parallel: Chunks in progress at once.
         progress: Called with the bytes that are there and the bytes in all.
         backoff: How long to wait between tries.
 
@@ -139,7 +139,7 @@ async def upload(
 
 @dataclass(slots=True, kw_only=True)
 class _Upload:
-    """One upload under way."""
+    """One upload in progress."""
 
     api: Api
     thread_id: str

@@ -29,7 +29,7 @@ GROUPS_PER_FRAME: Final = 100
 """A position is about 150 bytes in a `subscribe`; a hundred stay far below the server's 64 KiB a frame."""
 
 _INDISPENSABLE: Final = frozenset({"auth_success", "subscribed"})
-"""Frames without which nothing goes on: when one cannot be read, another connection may bring a sound one."""
+"""Frames without which nothing continues: when one cannot be read, another connection may bring a sound one."""
 
 
 class _State(msgspec.Struct):

@@ -14,7 +14,7 @@ POLICY_VIOLATION: Final = 1008
 """RFC 6455 §7.4.1; the server's word for a token that ended, and for a client that will not behave."""
 
 IDLE_SLACK_S: Final = 10.0
-"""How late a ping may be before the line counts as dead."""
+"""How late a ping may be before the connection counts as dead."""
 
 
 @dataclass(slots=True)

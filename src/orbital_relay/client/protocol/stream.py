@@ -49,7 +49,7 @@ class Stream:
     """
     One group that is listened to. Every method returns the effects to carry out, in order.
 
-    A stream never delivers an event twice or out of order, and never asks for a page while one is under way.
+    A stream never delivers an event twice or out of order, and never asks for a page while one is in progress.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class Stream:
         self._capacity = capacity
         self._new_ticket = ticket
         self._ticket = 0
-        """Names the Fetch under way; 0 when there is none."""
+        """Names the Fetch in progress; 0 when there is none."""
         self._heard = 0 if since is None else since.seq
         """The highest number that is known to exist."""
         self._behind = False
         self._misses = 0
         """Pages in a row that did not hold the next event."""
         self._doubted: int | None = None
-        """Where the server would have us go on, while the log is asked whether it must be so."""
+        """Where the server would have us continue, while the log is asked whether it must be so."""
         self._target: int | None = None
         """The number at which the stream counts as caught up; None once it did."""
         self._read_to = 0
@@ -318,7 +318,7 @@ class Stream:
 
     def _fetch(self, *, pause_ms: int = 0) -> list[Effect]:
         """
-        Read the log from the position on, unless that is under way.
+        Read the log from the position on, unless that is in progress.
 
         Not before half of the buffer is free, so that a slow reader costs one request for half a buffer and not one
         for each event; `taken` asks again.
@@ -346,7 +346,7 @@ class Stream:
         return notices + self._catch_up()
 
     def _not_recovered(self, seq: int) -> list[Effect]:
-        """Go on after `seq`, since the server cannot resume; with `verify` ask the log first whether that is so."""
+        """Continue after `seq`, since the server cannot resume; with `verify` ask the log first whether that is so."""
         self._heard = self._doubted = seq
         if self._verify and seq >= self.last and self.cursor is not None:
             self._ticket = self._new_ticket()
@@ -370,14 +370,14 @@ class Stream:
         )
 
     def _give_way(self, reason: ResetReason = ResetReason.GONE) -> list[Effect]:
-        """Go on after the number that the server named."""
+        """Continue after the number that the server named."""
         seq = self._doubted or 0
         effects = self._reset(seq, reason)
         self._behind = seq < self._heard
         return effects + (self._fetch() if self._behind else self._catch_up())
 
     def _reset(self, seq: int, reason: ResetReason) -> list[Effect]:
-        """Abandon the position and go on after `seq`."""
+        """Abandon the position and continue after `seq`."""
         last = self.last
         self.cursor = Cursor(seq)
         self.chain = Chain(first_prev(self.id) if seq == 0 else None)

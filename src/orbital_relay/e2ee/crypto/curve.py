@@ -1,7 +1,7 @@
 """
 Curve25519 keys that sign, as Signal's XEdDSA specification has them.
 
-A public key is the u-coordinate behind the type byte 0x05, and the sign of the Edwards point stands in the top bit of
+A public key is the u-coordinate behind the type byte 0x05, and the sign of the Edwards point is in the top bit of
 the signature, which Ed25519 leaves unused. The signing itself is the library's Ed25519. What is computed here handles
 public values only, so its time reveals nothing.
 """

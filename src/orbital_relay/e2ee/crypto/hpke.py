@@ -91,7 +91,7 @@ def open_sealed(seed: bytes, info: bytes, sealed: bytes) -> bytes:
     except InvalidTag as exc:
         raise E2eeError(
             "cannot_open",
-            "a delivery that does not open: it was made for another key, place or group, or changed on its way",
+            "a delivery that does not open: it was made for another key, place or group, or changed in transit",
         ) from exc
     except ValueError as exc:
         raise E2eeError("bad_key", "X25519 refused the public key") from exc

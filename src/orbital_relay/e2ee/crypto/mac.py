@@ -50,7 +50,7 @@ def gcm_open(key: bytes, nonce: bytes, sealed: bytes, aad: bytes | None = None) 
     try:
         return AESGCM(key).decrypt(nonce, sealed, aad)
     except InvalidTag as exc:
-        raise E2eeError("cannot_open", "a ciphertext that does not open: another key, or changed on its way") from exc
+        raise E2eeError("cannot_open", "a ciphertext that does not open: another key, or changed in transit") from exc
 
 
 def cbc_encrypt(key: bytes, iv: bytes, plain: bytes) -> bytes:

@@ -32,7 +32,7 @@ class HistoryPolicy(IntEnum):
 
 
 class Founding(msgspec.Struct, frozen=True, kw_only=True, tag="found", tag_field="kind"):
-    """A group's first device; the SHA-256 of its identity stands in every invite."""
+    """A group's first device; the SHA-256 of its identity is in every invite."""
 
     user: str
     device: int

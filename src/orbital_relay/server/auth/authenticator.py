@@ -297,7 +297,7 @@ class Auth:
         return self._held(await self._tickets.take(ticket))
 
     async def close(self) -> None:
-        """Finish what is under way; a fetch from the identity provider is cancelled."""
+        """Finish what is in progress; a fetch from the identity provider is cancelled."""
         if self._outside is not None:
             await self._outside.close()
         await asyncio.gather(*self._entering.values(), return_exceptions=True)

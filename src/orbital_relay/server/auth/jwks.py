@@ -46,7 +46,7 @@ class JwksKeys:
     TIMEOUT_S: Final = 10
     """Deadline of a whole fetch, from the name look-up to the last byte."""
     PATIENCE_S: Final = 2
-    """How long a fetch is waited for where an old key is at hand."""
+    """How long a fetch is waited for if an old key is cached."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class JwksKeys:
         self._task: asyncio.Task[None] | None = None
 
     def now(self, algorithm: str, kid: str | None) -> Key | None:
-        """Return the key if it is at hand and fresh; start to fetch before it is not."""
+        """Return the key if it is cached and fresh; start a fetch before it expires."""
         if self._fetched_s is None:
             return None
         age_s = self._clock.steady_s() - self._fetched_s
@@ -82,10 +82,10 @@ class JwksKeys:
             return key
         self._start()
         if self._task is not None:
-            at_hand = self._keys.get((algorithm, kid)) is not None
-            # Waiting is for the fetch, not for each token: two seconds after its start nobody waits with a key at hand.
+            cached = self._keys.get((algorithm, kid)) is not None
+            # The wait is per fetch, not per token: two seconds after its start no caller with a cached key waits.
             since_s = self._clock.steady_s() - (self._tried_s or 0)
-            await asyncio.wait([self._task], timeout=max(0, self.PATIENCE_S - since_s) if at_hand else None)
+            await asyncio.wait([self._task], timeout=max(0, self.PATIENCE_S - since_s) if cached else None)
         if self._fetched_s is None:
             wait_s = (
                 self.COOLDOWN_S if self._tried_s is None else self._tried_s + self.COOLDOWN_S - self._clock.steady_s()
@@ -96,7 +96,7 @@ class JwksKeys:
         return self._keys.get((algorithm, kid))
 
     def _start(self) -> None:
-        """Start a fetch, unless one is under way or was tried lately."""
+        """Start a fetch, unless one is in progress or was tried lately."""
         now_s = self._clock.steady_s()
         if self._task is None and (self._tried_s is None or now_s - self._tried_s >= self.COOLDOWN_S):
             self._tried_s = now_s
@@ -107,7 +107,7 @@ class JwksKeys:
             async with asyncio.timeout(self.TIMEOUT_S):
                 found = await self._fetch()
             keys = self._sorted(found)
-        except Exception as exc:  # noqa: BLE001 - whatever the provider answers, the keys at hand are used
+        except Exception as exc:  # noqa: BLE001 - whatever the provider answers, the cached keys are used
             log.warning(
                 "the identity provider's keys could not be fetched", extra={"reason": f"{type(exc).__name__}: {exc}"}
             )
@@ -133,7 +133,7 @@ class JwksKeys:
         return keys
 
     async def close(self) -> None:
-        """Cancel a fetch that is under way: a shutdown does not wait for the provider."""
+        """Cancel a fetch that is in progress: a shutdown does not wait for the provider."""
         if self._task is not None:
             task = self._task
             task.cancel()

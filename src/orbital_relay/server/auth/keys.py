@@ -184,7 +184,7 @@ class OutsideKeys(Protocol):
     """The algorithms that its keys may have."""
 
     def now(self, algorithm: str, kid: str | None) -> Key | None:
-        """Return the key if it is at hand."""
+        """Return the key if it is available."""
         ...
 
     async def find(self, algorithm: str, kid: str | None) -> Key | None:
@@ -197,7 +197,7 @@ class OutsideKeys(Protocol):
         ...
 
     async def close(self) -> None:
-        """Cancel a fetch that is under way."""
+        """Cancel a fetch that is in progress."""
         ...
 
 
@@ -241,4 +241,4 @@ class PemKey:
         return self.now(algorithm, kid)
 
     async def close(self) -> None:
-        """Nothing is under way: the key is at hand."""
+        """Nothing is in progress: the key is available."""

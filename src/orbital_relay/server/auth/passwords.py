@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 MAX_CHARS: Final = 1024
 """Longest password that is hashed; signing up takes none that is longer."""
 THREADS: Final = 2
-"""Hashes under way at one time: at 19 MiB each, what a server with 512 MiB has to spare."""
+"""Hashes in progress at one time: at 19 MiB each, what a server with 512 MiB has to spare."""
 MAX_WAITING: Final = 100
 """Hashes that wait for a thread: at 30 ms each some 1.5 s, after which an answer would come too late to be of use."""
 
@@ -104,7 +104,7 @@ class Passwords:
         return await self._run(lambda: self._matches(against, password)) and known
 
     async def close(self) -> None:
-        """Finish what is under way, and end the threads."""
+        """Finish what is in progress, and end the threads."""
         await asyncio.to_thread(self._pool.shutdown)
 
     def _matches(self, password_hash: str, password: str) -> bool:
@@ -115,7 +115,7 @@ class Passwords:
 
     async def _run(self, work: Callable[[], Found]) -> Found:
         if self._under_way >= self._room:
-            raise Unavailable("Too many logins are under way; try again in a moment.", retry_after_s=2)
+            raise Unavailable("Too many logins are in progress; try again in a moment.", retry_after_s=2)
         try:
             future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         except (MemoryError, RuntimeError) as exc:

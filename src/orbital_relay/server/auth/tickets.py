@@ -55,7 +55,7 @@ class LocalTickets:
         return len(self._waiting)
 
     def put_now(self, ticket: str, principal: Principal, *, life_s: int) -> None:
-        """Keep a ticket, and let go of those whose time is over."""
+        """Store a ticket, and delete expired ones."""
         now_s = self._clock.steady_s()
         # All live equally long, so the first is the oldest.
         while self._waiting and (len(self._waiting) >= MAX_TICKETS or next(iter(self._waiting.values()))[1] <= now_s):

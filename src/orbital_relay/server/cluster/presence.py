@@ -64,7 +64,7 @@ class SharedPresence:
         self._node = secrets.token_hex(6)
         self._named = False
         self._dirty: set[GroupId] = set()
-        # The fields that may be there, each with what is known to stand in it, if anything.
+        # The fields that may be there, each with what is known to be in it, if anything.
         self._written: dict[GroupId, dict[str, bytes | None]] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []

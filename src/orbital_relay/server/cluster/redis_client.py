@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError, RedisClusterException, RedisErro
 log = logging.getLogger("orbital.shared")
 
 ANSWER_S: Final = 1.0
-"""Longest wait for Redis: a request that needs it goes on without, or gets 503 with Retry-After."""
+"""Longest wait for Redis: a request that needs it continues without, or gets 503 with Retry-After."""
 
 AWAY: Final = (RedisError, RedisClusterException, OSError)
 """What the library raises when Redis is unreachable, loads, or answers with an error; a timeout is an OSError."""
@@ -62,7 +62,7 @@ class SharedRedis:
     @asynccontextmanager
     async def answering(self, wait_s: float = ANSWER_S) -> AsyncIterator[Redis | RedisCluster]:
         """
-        Give the client for so many seconds: the library tries again by itself, each time with a deadline of its own.
+        Return the client for so many seconds: the library retries automatically, each time with its own deadline.
 
         Raises:
             RedisError, OSError: If Redis does not answer; a timeout is an OSError.

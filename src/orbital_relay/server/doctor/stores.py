@@ -172,7 +172,7 @@ async def _of_rights(client: Any, shown: str) -> AsyncIterator[Finding]:  # noqa
 
     lacking = 0
     for name, level, ask, loss in (
-        ("INFO", "note", _info, "whether it is a Cluster is found out by CLUSTER KEYSLOT instead"),
+        ("INFO", "note", _info, "whether it is a Cluster is detected by CLUSTER KEYSLOT instead"),
         ("PUBLISH and SUBSCRIBE on orbital:*", "problem", _publish, "events of other servers arrive seconds late"),
         (
             "reading and writing keys orbital:*",

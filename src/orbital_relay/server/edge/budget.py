@@ -17,10 +17,10 @@ class Spare(Protocol):
     """A connection that may be closed to make room."""
 
     def waits(self) -> bool:
-        """Return whether no request is under way: it is idle, or its head is incomplete."""
+        """Return whether no request is in progress: it is idle, or its head is incomplete."""
 
     def is_slow(self) -> bool:
-        """Return whether a request is under way that waits for its client to send or to read."""
+        """Return whether a request is in progress that waits for its client to send or to read."""
 
     def make_room(self) -> None:
         """Close at once."""

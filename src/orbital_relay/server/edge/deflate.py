@@ -166,7 +166,7 @@ def inflate(payload: bytes, limit_bytes: int) -> bytes:
             raise Violation(INVALID_DATA, "the compressed data is damaged") from None
         if len(out) > limit_bytes:
             raise Violation(TOO_BIG, f"a message is over {limit_bytes} bytes")
-        # §7.2.3.4: a block may be marked final; the message goes on after it.
+        # §7.2.3.4: a block may be marked final; the message continues after it.
         if not inflater.eof or not inflater.unused_data:
             return out
         data = inflater.unused_data

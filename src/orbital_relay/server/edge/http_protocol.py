@@ -42,7 +42,7 @@ class _Refused(Exception):
 
 class HttpLine(HttpToolsProtocol):
     """
-    One connection that speaks HTTP/1.1.
+    One connection that uses HTTP/1.1.
 
     A silent client is disconnected, and what it can make this process keep is bounded. A request that could be read in
     two ways is refused and its connection closed. An upgrade that is not taken is ignored. A refusal reaches a client
@@ -127,7 +127,7 @@ class HttpLine(HttpToolsProtocol):
             self._late = self.loop.call_later(HEAD_DEADLINE_S, self._cut_if_late)
 
     def _feed_after_upgrade(self, rest: memoryview) -> None:
-        """Go on where the parser stopped: behind a head that asks for an upgrade."""
+        """Continue where the parser stopped: after a head that asks for an upgrade."""
         while True:
             head = self._head
             taken = self.ws_protocol_class is not None and head.upgrade == b"websocket" and not head.has_body
@@ -274,7 +274,7 @@ class HttpLine(HttpToolsProtocol):
             self.transport.abort()
 
     def handle_websocket_upgrade(self) -> None:
-        """Let the edge stand in this protocol's place; no timer of this one runs on."""
+        """Let the edge replace this protocol; none of its timers runs on."""
         early, self._handshake = bytes(self._handshake or b""), None
         self._stop_waiting()
         self._unset_keepalive_if_required()
@@ -292,7 +292,7 @@ class HttpLine(HttpToolsProtocol):
     # Chapter: what goes
 
     def on_response_complete(self) -> None:
-        """Go on with the next request, hand the connection over, or end it."""
+        """Continue with the next request, hand the connection over, or end it."""
         self.server_state.total_requests += 1
         if self.ends:
             self._end()
@@ -331,7 +331,7 @@ class HttpLine(HttpToolsProtocol):
     # Chapter: the end
 
     def shutdown(self) -> None:
-        """Close once the request under way is answered, and answer it without the rest of its body."""
+        """Close once the request in progress is answered, and answer it without the rest of its body."""
         super().shutdown()
         if isinstance(self.cycle, BodyCycle):
             self.cycle.hurry()
@@ -341,11 +341,11 @@ class HttpLine(HttpToolsProtocol):
         return self.budget is not None and self.budget.exempts("" if self.client is None else self.client[0])
 
     def waits(self) -> bool:
-        """Return whether no request is under way."""
+        """Return whether no request is in progress."""
         return self._answering() is None
 
     def is_slow(self) -> bool:
-        """Return whether the request under way waits for its client."""
+        """Return whether the request in progress waits for its client."""
         last = self._answering()
         return last is not None and (last.more_body or self.flow.write_paused)
 

@@ -52,11 +52,11 @@ class SocketWriter:
         Send a Close frame, and close the socket when the client has answered it or after LINGER_S.
 
         Args:
-            code: One that may stand in a frame.
+            code: One that may be sent in a frame.
             reason: Cut to 123 bytes of UTF-8.
 
         Raises:
-            ValueError: If the code may not stand in a frame.
+            ValueError: If the code may not be sent.
         """
         if not self._open:
             return

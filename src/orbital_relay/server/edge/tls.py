@@ -45,7 +45,7 @@ class Certificate:
 
     def reload(self) -> None:
         """
-        Read the files again for connections that come from now on; open ones go on.
+        Read the files again for connections that come from now on; open ones continue.
 
         Files that cannot be used are logged, and the certificate before them stays.
         """
@@ -54,7 +54,7 @@ class Certificate:
             self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
             expires = self._load(self.context)
         except SettingsInvalid as exc:
-            log.error(  # noqa: TRY400 - the operator's files, not a bug of ours
+            log.error(  # noqa: TRY400 - the operator's files, not an internal bug
                 "the certificate was not renewed; the one before stays", extra={"reason": str(exc)}
             )
             return

@@ -140,7 +140,7 @@ class _UpgradeProtocol(asyncio.Protocol):
     """
     Stands for a connection from uvicorn's handing over until the decision.
 
-    Reading goes on meanwhile, so that a client that leaves is noticed; what it sends too early is kept.
+    Reading continues meanwhile, so that a client that leaves is noticed; what it sends too early is kept.
     """
 
     __slots__ = (

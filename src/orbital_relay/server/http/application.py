@@ -212,7 +212,7 @@ class Resource:
             if held is None or not held.cut:
                 raise
         except asyncio.CancelledError:
-            # A shutdown did not wait for the rest: the answer ends short, and uvicorn closes the line.
+            # A shutdown did not wait for the rest: the answer is cut short, and uvicorn closes the connection.
             if not self._server.lifecycle.draining:
                 raise
             log.warning("a response was cut off by the shutdown", extra={"path": self._path})

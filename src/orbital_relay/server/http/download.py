@@ -1,4 +1,4 @@
-"""Sending a medium: conditions and ranges (RFC 9110 §13, §14), and its bytes as the line takes them."""
+"""Sending a medium: conditions and ranges (RFC 9110 §13, §14), and its bytes, at the connection's rate."""
 
 from __future__ import annotations
 

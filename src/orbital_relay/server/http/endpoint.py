@@ -33,7 +33,7 @@ class ClientGone(Exception):
 
 
 class Reply:
-    """An answer whose body is at hand."""
+    """An answer whose body is in memory."""
 
     __slots__ = ("body", "cache", "content_type", "headers", "status")
 

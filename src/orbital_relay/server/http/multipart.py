@@ -16,7 +16,7 @@ from orbital_relay.ports import BlobDraft
 from orbital_relay.server.http.endpoint import BodyLate, ClientGone
 
 PIECE_DEADLINE_S: Final = 30
-"""How long the line may be silent in the middle of a body, in seconds."""
+"""How long a client may send nothing in the middle of a body, in seconds."""
 
 BODY_DEADLINE_S: Final = 600
 """How long a whole chunk may take, in seconds: 5 MiB at 9 kB a second."""

@@ -18,7 +18,7 @@ MADE_BYTES: Final = 24 * 1024 * 1024
 STREAMED_BYTES: Final = 1024 * 1024
 """What a stream from the blobs takes: a piece of 256 KiB that is read, one that is sent, and the transport's buffer."""
 GRACE_S: Final = 5.0
-"""How long an answer may be on its way before it can be cut: 8 MiB at 1.6 MB a second."""
+"""How long an answer may be in flight before it can be cut: 8 MiB at 1.6 MB a second."""
 WAIT_S: Final = 10.0
 """Longest wait for room; a client's own time-out is seldom shorter."""
 _LOOK_S: Final = 0.5

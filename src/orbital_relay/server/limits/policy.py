@@ -156,7 +156,7 @@ class _Counts:
         Count an attempt, or return the seconds until it would be accepted.
 
         When servers share the counts, somebody else may take the last place between looking and counting; then an
-        attempt that is refused may stand in the first of the counts, which costs its owner one try.
+        attempt that is refused may be in the first of the counts, which costs its owner one try.
         """
         if self._local is not None:
             return self.take_now(counts, window_s)
@@ -217,7 +217,7 @@ class ConnectPolicy:
             user_id: The user of its token; None if the token is missing or invalid.
 
         Returns:
-            None when it may go on; else the seconds until one may.
+            None when it may continue; else the seconds until one may.
         """
         return await self._counts.take(self._of(address, user_id), CONNECT_WINDOW_S)
 

@@ -35,7 +35,7 @@ class SharedLimiter:
         storage: Where it counts, or what finds it out when it is first needed; `SharedLimiter.of` does for Redis.
         clock: The time. The storage stamps attempts by its `wall_ms`.
         away: What it raises when it is unreachable, besides the library's own error.
-        answer_s: Longest wait for it, whatever the library tries again by itself.
+        answer_s: Longest wait for it, whatever the library tries again automatically.
     """
 
     AWAY_S: Final = 5
@@ -114,7 +114,7 @@ class SharedLimiter:
             return await self._alone.peek(name, key, limit=limit, window_s=window_s)
 
     async def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         storage = None if self._strategy is None else self._strategy.storage
         if isinstance(storage, RedisStorage) and isinstance(storage.bridge, RedispyBridge):
             await storage.bridge.storage.aclose()

@@ -24,7 +24,7 @@ def bound_allocator() -> bool:
     Keep the process small after a peak, where the C library is GNU's; others do so by themselves or cannot be asked.
 
     By default that library learns from the first large block that is freed to take such blocks from the heap, and keeps
-    them: sixteen people who sign up at once left 40 MB behind, for good, on a machine that may have 128.
+    them: sixteen people who sign up at once left 40 MB behind, permanently, on a machine that may have 128.
 
     Returns:
         Whether there was something to set.

@@ -1,4 +1,4 @@
-"""The machine's clocks, and how far the wall clock is believed."""
+"""The machine's clocks, and how far the wall clock is trusted."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class GuardedClock:
 
         Args:
             store: Where the heartbeat is.
-            hold_hours: How long an odd clock has to run evenly before it is believed.
+            hold_hours: How long an odd clock has to run evenly before it is trusted.
             machine: The machine's clocks.
 
         Raises:
@@ -90,7 +90,7 @@ class GuardedClock:
         return self._machine.steady_s()
 
     def ahead_s(self) -> float:
-        """Return by how many seconds the machine's clock is ahead of the trusted time; 0 while it is believed."""
+        """Return by how many seconds the machine's clock is ahead of the trusted time; 0 while it is trusted."""
         if self._time is None:
             raise AssertionError("open() looks before anybody asks")
         return self._time.ahead_ms(wall_ms=self._wall_ms(), steady_ms=self._machine.running_ms()) / 1000
@@ -103,7 +103,7 @@ class GuardedClock:
         Look at the clocks, and write the heartbeat.
 
         Raises:
-            Unavailable: If the database cannot be reached; the clock goes on as before.
+            Unavailable: If the database cannot be reached; the clock continues as before.
         """
         lower = await self.look()
         if self._time is not None:
@@ -126,7 +126,7 @@ class GuardedClock:
         else:
             accepted = self._time.observe(wall_ms=wall_ms, steady_ms=steady_ms)
             if accepted:
-                log.warning("the clock ran evenly for the hold and is believed now", extra={"clock": _iso(wall_ms)})
+                log.warning("the clock ran evenly for the hold and is trusted now", extra={"clock": _iso(wall_ms)})
         self._accepted_ms = marks.accepted_ms
         ahead_ms = self._time.ahead_ms(wall_ms=wall_ms, steady_ms=steady_ms)
         if ahead_ms and not self._held:
@@ -136,7 +136,7 @@ class GuardedClock:
                 extra={"clock": _iso(wall_ms), "ahead_s": ahead_ms // 1000, "used": _iso(wall_ms - ahead_ms)},
             )
         elif self._held and not ahead_ms:
-            log.warning("the clock is believed again", extra={"clock": _iso(wall_ms)})
+            log.warning("the clock is trusted again", extra={"clock": _iso(wall_ms)})
         self._held = bool(ahead_ms)
         return accepted
 

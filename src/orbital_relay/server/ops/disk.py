@@ -16,7 +16,7 @@ class Disk:
     Refuses media before the disk is full: the database on it needs room for messages.
 
     Args:
-        folder: The data folder; media that are on their way to a bucket wait there, too.
+        folder: The data folder; media in transfer to a bucket wait there, too.
         reserve_bytes: Free bytes below which no media are accepted.
     """
 

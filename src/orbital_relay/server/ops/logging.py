@@ -136,7 +136,7 @@ def reopen() -> bool:
             try:
                 handler.reopen()
             except OSError as exc:
-                log.error(  # noqa: TRY400 - the operator's file, not a bug of ours
+                log.error(  # noqa: TRY400 - the operator's file, not an internal bug
                     "the log file cannot be opened again; the old one is written on",
                     extra={"path": str(handler.path), "reason": exc.strerror},
                 )

@@ -34,7 +34,7 @@ async def repeat(work: Callable[[], object], every_s: float, *, sooner: asyncio.
         except OrbitalError as exc:
             log.warning("a periodic job failed and will be retried", extra={"reason": exc.message})
         except Exception:
-            # A bug of ours. Without the next run, revocations would no longer be noticed, for example.
+            # An internal bug. Without the next run, revocations would no longer be noticed, for example.
             log.exception("a periodic job raised")
 
 

@@ -6,18 +6,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING
 
 from orbital_relay.config import Settings, SqliteFile
 from orbital_relay.errors import OrbitalError
 from orbital_relay.ports import Clock, Store
 from orbital_relay.server.push.pusher import LOOK_S, Pusher
+from orbital_relay.server.push.sender import Sender
 from orbital_relay.server.push.vapid import Vapid, new_private_key
 from orbital_relay.services.push import PushContext
-
-if TYPE_CHECKING:
-    from orbital_relay.server.push.sender import Networks, Sender
 
 log = logging.getLogger("orbital.push")
 
@@ -42,7 +38,7 @@ class Push:
             self.pusher = Pusher(
                 store=store,
                 clock=clock,
-                make_sender=partial(_make_sender, vapid, clock, settings.push_networks),
+                sender=Sender(vapid, clock=clock, networks=settings.push_networks),
                 results=self.results,
                 alone=isinstance(settings.database, SqliteFile),
             )
@@ -54,7 +50,7 @@ class Push:
         return [] if self.pusher is None else [("push", self.pusher.look, LOOK_S, self.pusher.due)]
 
     async def close(self) -> None:
-        """Cancel the calls under way."""
+        """Cancel the calls in progress."""
         if self.pusher is not None:
             await self.pusher.close()
 
@@ -62,13 +58,6 @@ class Push:
         """Note that events were stored."""
         if self.pusher is not None:
             self.pusher.stored()
-
-
-def _make_sender(vapid: Vapid, clock: Clock, networks: Networks) -> Sender:
-    # Importing an HTTP client takes some 100 ms and 10 MB, which a server without subscriptions saves.
-    from orbital_relay.server.push.sender import Sender  # noqa: PLC0415
-
-    return Sender(vapid, clock=clock, networks=networks)
 
 
 async def open_push(settings: Settings, *, store: Store, clock: Clock) -> Push:

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfoNotFoundError
 
@@ -17,17 +16,12 @@ from orbital_relay.ports import Clock, Store
 from orbital_relay.server.push.encryption import seal
 from orbital_relay.server.push.messages import PushCall, bare, calls, payload
 from orbital_relay.server.push.quiet import quiet_until_ms
-from orbital_relay.server.push.sent import Sent
-
-if TYPE_CHECKING:
-    from orbital_relay.server.push.sender import Sender
+from orbital_relay.server.push.sender import Sender, Sent
 
 log = logging.getLogger("orbital.push")
 
 GATHER_S: Final = 0.5
 """How long events are gathered before devices are looked for: one look-up for all events of half a second."""
-PACE_S: Final = 1.0
-"""Least time between two calls of a device: in a lively thread it is called for the last of several events."""
 LOOK_S: Final = 5.0
 """How often devices are looked for whose wait is over, or that another server left behind."""
 MOST_CALLED: Final = 32
@@ -57,7 +51,7 @@ class Pusher:
     Args:
         store: The log and the subscriptions.
         clock: The time.
-        make_sender: Makes what sends, when the first device is called: until then no HTTP client is loaded.
+        sender: Sends.
         results: Counts the messages by result.
         alone: Whether no other server shares the database: then the claims of an earlier process are void.
 
@@ -65,24 +59,17 @@ class Pusher:
         due: Set when devices should be looked for before the next round.
     """
 
-    def __init__(
-        self, *, store: Store, clock: Clock, make_sender: Callable[[], Sender], results: Counter[str], alone: bool
-    ) -> None:
+    def __init__(self, *, store: Store, clock: Clock, sender: Sender, results: Counter[str], alone: bool) -> None:
         self.due = asyncio.Event()
         self._store = store
         self._clock = clock
-        self._make_sender = make_sender
-        self._sender: Sender | None = None
+        self._sender = sender
         self._results = results
-        self._alone = alone
-        # Rows of claims whose outcome is not stored yet.
-        self._held: set[int] = set()
+        self._void = alone
         self._gathering: asyncio.TimerHandle | None = None
         self._calling: set[asyncio.Task[None]] = set()
         self._settled: list[PushOutcome] = []
         self._settling: asyncio.Task[None] | None = None
-        # Devices are due for which there was no room.
-        self._more = False
 
     def stored(self) -> None:
         """Note that events were stored. Called for each batch of the hot path: it sets a timer, at most."""
@@ -100,38 +87,32 @@ class Pusher:
         Raises:
             Unavailable: If the database cannot be reached; the next round finds the same.
         """
-        room = MOST_CALLED - len(self._held)
-        self._more = room <= 0
-        if self._more:
+        room = MOST_CALLED - len(self._calling)
+        if room <= 0:
+            # The end of a call asks for the next round.
             return
         now_ms = self._clock.wall_ms()
-        # No claim in the store lasts longer, so alone this server passes over its own claims only: those that it holds.
-        free_ms = now_ms + CLAIM_MS if self._alone else now_ms
-        due = await self._store.due_pushes(now_ms=now_ms, free_ms=free_ms, limit=MOST_CALLED)
-        self._more = len(due) == MOST_CALLED
-        numbers = [number for number in due if number not in self._held][:room]
-        if not numbers:
-            return
-        until_ms = now_ms + CLAIM_MS
-        claimed = await self._store.claim_pushes(numbers, now_ms=now_ms, free_ms=free_ms, until_ms=until_ms)
-        if self._sender is None:
-            self._sender = await asyncio.to_thread(self._make_sender)
-        for claim in claimed:
-            self._held.add(claim.number)
-            task = asyncio.create_task(self._call(claim), name="push")
-            self._calling.add(task)
-            task.add_done_callback(self._calling.discard)
+        free_ms = now_ms + CLAIM_MS if self._void else now_ms
+        numbers = await self._store.due_pushes(now_ms=now_ms, free_ms=free_ms, limit=room)
+        if numbers:
+            claimed = await self._store.claim_pushes(
+                numbers, now_ms=now_ms, free_ms=free_ms, until_ms=now_ms + CLAIM_MS
+            )
+            for claim in claimed:
+                task = asyncio.create_task(self._call(claim), name="push")
+                self._calling.add(task)
+                task.add_done_callback(self._calling.discard)
+        self._void = False
 
     async def close(self) -> None:
-        """Cancel the calls under way; what they did not reach is called for after the next start."""
+        """Cancel the calls in progress; what they did not reach is called for after the next start."""
         if self._gathering is not None:
             self._gathering.cancel()
         tasks = [*self._calling, *([] if self._settling is None else [self._settling])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._sender is not None:
-            await self._sender.close()
+        await self._sender.close()
 
     # Chapter: one device
 
@@ -202,8 +183,6 @@ class Pusher:
         return True
 
     async def _post(self, claim: ClaimedPush, call: PushCall, body: bytes) -> Sent:
-        if self._sender is None:
-            raise AssertionError("look() makes the sender before it starts a call")
         target = claim.target
         return await self._sender.send(
             target.endpoint,
@@ -218,8 +197,6 @@ class Pusher:
         if failed is None:
             failures = 0 if work.sent else claim.failures
             wait_until_ms = work.wait_until_ms
-            if work.sent:
-                wait_until_ms = self._clock.wall_ms() + int(PACE_S * 1000)
             if not work.reached and not wait_until_ms:
                 # Nothing to read after all, such as in a group that is being deleted.
                 wait_until_ms = self._clock.wall_ms() + IDLE_MS
@@ -259,12 +236,8 @@ class Pusher:
             except OrbitalError as exc:
                 # The claims end by themselves, and the devices are called again: once too often, not once too few.
                 log.warning("the outcome of push messages could not be stored", extra={"reason": exc.message})
-            self._held.difference_update(outcome.number for outcome in some)
-        if self._more:
-            self.due.set()
-        else:
-            # For events that were stored meanwhile.
-            asyncio.get_running_loop().call_later(PACE_S, self.due.set)
+        # For events that were stored meanwhile, and for devices that there was no room for.
+        self.due.set()
 
 
 class _Work:

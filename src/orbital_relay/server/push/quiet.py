@@ -20,7 +20,7 @@ def quiet_until_ms(quiet: QuietHours, *, now_ms: int) -> int:
     zone = ZoneInfo(quiet.time_zone)
     now = datetime.fromtimestamp(now_ms / 1000, UTC).astimezone(zone)
     start, end = time.fromisoformat(quiet.start), time.fromisoformat(quiet.end)
-    # Those that began yesterday may go on.
+    # Those that began yesterday may continue.
     for days in (-1, 0):
         day = now.date() + timedelta(days=days)
         begins = datetime.combine(day, start, zone)

@@ -9,16 +9,16 @@ import ssl
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpcore
+import msgspec
 
 from orbital_relay.core.endpoint import endpoint_fault, is_allowed
 from orbital_relay.ports import Clock
-from orbital_relay.server.push.sent import Sent
 from orbital_relay.server.push.vapid import Vapid
 
-Networks = tuple[IPv4Network | IPv6Network, ...]
+Network = IPv4Network | IPv6Network
 
 TIMEOUT_S: Final = 10.0
 """Deadline of one message, from the look-up of the name to the head of the response."""
@@ -32,6 +32,21 @@ MOST_WAIT_S: Final = 24 * 3600
 """Longest `Retry-After` that is obeyed."""
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """
+    What a push service said.
+
+    Attributes:
+        result: `sent`; `gone`: the endpoint no longer exists; `large`: a smaller message may go through; `failed`.
+        retry_after_s: How long the service asked to wait, in seconds.
+        reason: Why it failed, without the endpoint: that is a secret.
+    """
+
+    result: Literal["sent", "gone", "large", "failed"]
+    retry_after_s: float = 0
+    reason: str = ""
+
+
 class Sender:
     """
     Sends messages to push services. It follows no redirect.
@@ -42,7 +57,7 @@ class Sender:
         networks: Networks that are allowed although they are not public; http is for these alone.
     """
 
-    def __init__(self, vapid: Vapid, *, clock: Clock, networks: Networks) -> None:
+    def __init__(self, vapid: Vapid, *, clock: Clock, networks: tuple[Network, ...]) -> None:
         self._vapid = vapid
         self._clock = clock
         self._networks = networks
@@ -144,7 +159,7 @@ class Guard(httpcore.AsyncNetworkBackend):
         public: Whether public addresses are allowed.
     """
 
-    def __init__(self, networks: Networks, *, public: bool) -> None:
+    def __init__(self, networks: tuple[Network, ...], *, public: bool) -> None:
         self._networks = networks
         self._public = public
         self._backend = httpcore.AnyIOBackend()

@@ -116,7 +116,7 @@ class ClientSession(Dispatcher):
 
     def ending(self) -> Awaitable[None] | None:
         """
-        Write the answers that wait, and those of posts that are under way.
+        Write the answers that wait, and those of posts that are in progress.
 
         Returns:
             The wait for posts, at most as long as a stop of the server would wait; None when there are none.

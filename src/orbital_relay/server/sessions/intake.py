@@ -73,7 +73,7 @@ class Intake:
         self._final = True
 
     def stop(self) -> None:
-        """Pause for good: the connection is about to be closed by this server."""
+        """Pause permanently: the connection is about to be closed by this server."""
         self._final = True
         self._pause()
 

@@ -65,7 +65,7 @@ class SocketListener(Listener):
         self.say(wire.Unsubscribed([group_id], reason))
 
     def reset(self, group_id: GroupId, seq: int) -> None:
-        """Notify the client that a group goes on after a number, and that events before it could not be sent."""
+        """Notify the client that a group continues after a number, and that events before it could not be sent."""
         self.say_subscribed({group_id: wire.GroupState(seq, recovered=False)})
 
     # Chapter: the server's own frames

@@ -28,7 +28,7 @@ class StoreQueue:
 
     @property
     def busy(self) -> bool:
-        """Whether a frame is under way, so that later ones have to wait."""
+        """Whether a frame is in progress, so that later ones have to wait."""
         return self._worker is not None
 
     def add(self, effect: StoreEffect, size_bytes: int) -> None:
@@ -50,7 +50,7 @@ class StoreQueue:
         return [effect for effect, _ in waiting if isinstance(effect, says.StorePost)]
 
     def cancel(self) -> None:
-        """Cancel the frame that is under way: the client has gone."""
+        """Cancel the frame that is in progress: the client has gone."""
         if self._worker is not None:
             self._worker.cancel()
 

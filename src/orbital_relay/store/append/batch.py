@@ -46,7 +46,7 @@ class Batch(ABC, Generic[D]):
     """
     The drafts of one transaction, and the rows that they add up to.
 
-    An adapter reads the facts, writes the rows of a draft's kind, and at the end what stands in the attributes.
+    An adapter reads the facts, writes the rows of a draft's kind, and at the end what is in the attributes.
 
     Attributes:
         events: Rows of the events: event key, group, stamp, 1 for a message and 2 for keys, frame.

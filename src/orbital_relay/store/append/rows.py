@@ -341,7 +341,7 @@ def _add_member(conn: Connection, group: GroupRow, user: int, key: str, *, at_ms
 
 def _remove_member(conn: Connection, group: GroupRow, effect: Effect) -> None:
     if not isinstance(effect.data, wire.MemberLeft):
-        raise AssertionError("a draft to leave that was not refused ends a membership")  # noqa: TRY004 - a bug of ours
+        raise AssertionError("a draft to leave that was not refused ends a membership")  # noqa: TRY004 - an internal bug
     user = conn.execute(select(t.users.c.id).where(t.users.c.user_id == effect.data.user_id)).scalar_one()
     conn.execute(delete(t.members).where(t.members.c.group == group.id, t.members.c.user == user))
     # Announcements of the member's devices no longer concern the group.
@@ -356,7 +356,7 @@ def _remove_member(conn: Connection, group: GroupRow, effect: Effect) -> None:
 
 def _set_role(conn: Connection, draft: SetRole, group: GroupRow, effect: Effect) -> None:
     if not isinstance(effect.data, wire.RoleChanged):
-        raise AssertionError("a draft to set a role that was not refused changes it")  # noqa: TRY004 - a bug of ours
+        raise AssertionError("a draft to set a role that was not refused changes it")  # noqa: TRY004 - an internal bug
     user = conn.execute(select(t.users.c.id).where(t.users.c.user_id == effect.data.user_id)).scalar_one()
     which = t.members.c.group == group.id, t.members.c.user == user
     conn.execute(update(t.members).where(*which).values(admin=int(draft.admin)))

@@ -16,7 +16,7 @@ class FakeConnection:
         self._waits, self._slow, self.closed = waits, slow, False
 
     def waits(self) -> bool:
-        """Return whether no request is under way."""
+        """Return whether no request is in progress."""
         return self._waits
 
     def is_slow(self) -> bool:

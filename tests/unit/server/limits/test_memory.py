@@ -21,7 +21,7 @@ def memory(monkeypatch):
 
 
 class Reader:
-    """A client that reads slowly: its answer is on its way until it is cut."""
+    """A client that reads slowly: its answer is in flight until it is cut."""
 
     def __init__(self, memory, owner, size_bytes) -> None:
         self.memory, self.owner, self.size_bytes = memory, owner, size_bytes

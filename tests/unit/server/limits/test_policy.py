@@ -61,7 +61,7 @@ def limiter(request, clock):
 @pytest.mark.parametrize(
     "peer, forwarded_for, address",
     [
-        # The peer is no proxy of ours: nobody believes what it says.
+        # The peer is not a trusted proxy: its header is ignored.
         ("203.0.113.9", [], "203.0.113.9"),
         ("203.0.113.9", ["198.51.100.1"], "203.0.113.9"),
         ("2001:db8::9", ["198.51.100.1"], "2001:db8::9"),

@@ -65,7 +65,7 @@ async def test_an_accepted_clock_reaches_a_running_server(store, caplog):
     assert [record.message.partition(",")[0] for record in caplog.records] == [
         "the clock is implausibly far ahead",
         "the clock was accepted by the operator",
-        "the clock is believed again",
+        "the clock is trusted again",
     ]
 
 

@@ -1,4 +1,4 @@
-"""The budget of one user over all connections: what it holds, and in which order it goes on."""
+"""The budget of one user over all connections: what it holds, and in which order it continues."""
 
 from __future__ import annotations
 

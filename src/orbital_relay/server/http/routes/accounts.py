@@ -88,7 +88,7 @@ async def logout(call: Call) -> Reply:
     Log out: revoke the token that the request carries.
 
     WebSockets that were opened with it are closed with 1008. Tokens that were renewed from it, or before it, end with
-    it; the user's other logins go on.
+    it; the user's other logins continue.
     """
     await call.server.logins.log_out(call.principal)
     return Reply(204)

@@ -164,7 +164,7 @@ def _read(root: Path, below: Path) -> Iterator[tuple[str, _File]]:
 
 
 def _policy(content: bytes) -> bytes:
-    """Return the policy of a page: its import map may stand in it, allowed by its hash (CSP3 §8.3)."""
+    """Return the policy of a page: its import map may be in it, allowed by its hash (CSP3 §8.3)."""
     hashes = [
         b" 'sha256-%b'" % base64.b64encode(hashlib.sha256(each).digest())
         for each in re.findall(rb'<script type="importmap">(.*?)</script>', content, re.DOTALL)
