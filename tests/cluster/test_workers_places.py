@@ -31,7 +31,7 @@ def test_workers_with_tls(serve: Callable[..., Server], cluster: dict[str, str],
     before = authority.issue(cert, cert, "127.0.0.1")
     env = {**cluster, "ORBITAL_TLS_CERT": str(cert), "ORBITAL_REDIRECT_PORT": str(free_ports(1)[0])}
     server = serve(env=env, start=False)
-    server.port = int(server.launch().wait_for(r"Orbital is serving https://localhost:(\d+)")[1])
+    server.port = int(server.launch().wait_for(r'"serving".*https://localhost:(\d+)')[1])
     trust = authority.trust
 
     def shown() -> set[int]:
@@ -53,7 +53,7 @@ def test_workers_on_a_unix_socket(serve: Callable[..., Server], cluster: dict[st
     """[UDS7] Several workers accept from one Unix socket; it stays when one is replaced, and goes with the first."""
     path = tmp_path / "orbital.sock"
     server = serve(env={**cluster, "ORBITAL_UDS": str(path)}, start=False)
-    server.launch().wait_for("Orbital is serving unix:")
+    server.launch().wait_for('"serving".*unix:')
     workers = [one for one in psutil.Process(server.pid).children() if "spawn_main" in " ".join(one.cmdline())]
 
     def ready() -> bool:
@@ -76,7 +76,7 @@ def test_workers_at_systemd_s_sockets(cluster: dict[str, str], tmp_path: Path):
     """[SYSTEMD10] Several workers accept from the sockets that systemd opened."""
     (port,) = free_ports(1)
     program = activated([(int(socket.AF_INET), ("127.0.0.1", port))], "", tmp_path, **cluster)
-    program.wait_for(f"Orbital is serving http://localhost:{port}")
+    program.wait_for(f'"serving".*http://localhost:{port}')
     first = psutil.Process(program.pid)
 
     assert len([one for one in first.children() if "spawn_main" in " ".join(one.cmdline())]) == 2

@@ -37,7 +37,7 @@ def https(serve: Serve, authority: Authority, **env: str) -> Server:
     folder = authority.folder
     files = {"ORBITAL_TLS_CERT": str(folder / "cert.pem"), "ORBITAL_TLS_KEY": str(folder / "key.pem")}
     server = serve(env={**files, **env}, start=False)
-    server.port = int(server.launch().wait_for(r"Orbital is serving https://localhost:(\d+)")[1])
+    server.port = int(server.launch().wait_for(r'"serving".*https://localhost:(\d+)')[1])
     return server
 
 

@@ -41,6 +41,6 @@ async def test_one_server(serve: Serve):
 def test_a_short_second_secret(serve: Serve, name: str):
     """[REPLACE2] A second secret that is short is warned of, as the first one is; neither is printed."""
     server = serve(env={"JWT_SECRET": SECRET, name: "short-one"})
-    server.program.wait_for(f"Note: {name} has fewer than 32 bytes")
+    server.program.wait_for(f"{name} has fewer than 32 bytes")
 
     assert "short-one" not in server.program.text

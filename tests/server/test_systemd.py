@@ -167,7 +167,7 @@ def test_sockets_of_systemd(tmp_path: Path):
     path = tmp_path / "orbital.sock"
     places = [(int(socket.AF_INET), ("127.0.0.1", port)), (int(socket.AF_UNIX), str(path))]
     program = activated(places, "orbital.socket:orbital.socket", tmp_path, PORT="1")
-    program.wait_for(f"Orbital is serving http://localhost:{port}")
+    program.wait_for(f'"serving".*http://localhost:{port}')
 
     by_port = httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code
     with httpx.Client(transport=httpx.HTTPTransport(uds=str(path))) as http:
@@ -187,7 +187,7 @@ def test_a_redirecting_socket(tmp_path: Path):
     port, plain = free_ports(2)
     places = [(int(socket.AF_INET), ("127.0.0.1", plain)), (int(socket.AF_INET), ("127.0.0.1", port))]
     program = activated(places, "redirect:https", tmp_path, ORBITAL_TLS_CERT=str(cert))
-    program.wait_for(f"Orbital is serving https://localhost:{port}")
+    program.wait_for(f'"serving".*https://localhost:{port}')
 
     led = httpx.get(f"http://127.0.0.1:{plain}/docs")
     shown = serial_of("127.0.0.1", port, authority.trust)
@@ -205,7 +205,7 @@ def test_a_socket_that_others_reach(tmp_path: Path):
     """[SYSTEMD7] Sign-ups follow the address of the socket that systemd opened, and not the setting's."""
     (port,) = free_ports(1)
     program = activated([(int(socket.AF_INET), ("0.0.0.0", port))], "", tmp_path, ORBITAL_SIGNUPS="")
-    program.wait_for("Sign-ups need an invitation")
+    program.wait_for(f'"serving".*:{port}')
 
     assert httpx.get(f"http://127.0.0.1:{port}/api/about").json()["signups"] == "invited"
     assert program.terminate() == 0
@@ -215,7 +215,7 @@ def test_sockets_for_another_process(tmp_path: Path):
     """[SYSTEMD8] LISTEN_FDS for another process is ignored (sd_listen_fds(3)): the port of the settings is served."""
     env = {**os.environ, "PORT": "0", "ORBITAL_DATA_DIR": str(tmp_path), "LISTEN_FDS": "1", "LISTEN_PID": "1"}
     program = Program([sys.executable, "-m", "orbital_relay", "serve"], env=env)
-    program.wait_for("Orbital is serving http://localhost")
+    program.wait_for('"serving".*http://localhost')
 
     assert program.terminate() == 0
 

@@ -19,7 +19,7 @@ from tests.support.server import Server
 def on_socket(serve: Serve, path: Path, **env: str) -> Server:
     """Start a server on a Unix socket."""
     server = serve(env={"ORBITAL_UDS": str(path), **env}, start=False)
-    server.launch().wait_for(f"Orbital is serving unix:{path}")
+    server.launch().wait_for(f'"serving".*unix:{path}')
     return server
 
 
