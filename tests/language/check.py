@@ -23,6 +23,10 @@ LEFT_OUT = (
     "tests/language/",  # the table itself
     "web/vendor/",  # written by others
     "tests/RULES.md",  # made from the tests' docstrings
+    "docs/reference/command-line.md",  # these four are made from sources that are checked
+    "docs/reference/http.md",
+    "docs/reference/settings.md",
+    "clients/javascript/src/api-types.js",
 )
 
 

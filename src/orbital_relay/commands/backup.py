@@ -62,7 +62,7 @@ def backup(file: Path, *, force: bool, media_folder: Path | None, **flags: str |
         raise click.ClickException(f"{file} cannot be written: {exc.strerror}.") from exc
     say(f"{file}: {rows} rows, {file.stat().st_size} bytes.")
     if media_folder is not None:
-        # What the server has deleted leaves the copy when its time is over: a folder that is not mounted empties none.
+        # What the server has deleted leaves the copy after its retention: a folder that is not mounted empties none.
         old_ms = SystemClock().wall_ms() - int(settings.media_days * DAY_MS)
         say(f"{media_folder}: {run(copied(settings, media_folder, older_than_ms=old_ms))}")
 
