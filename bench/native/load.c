@@ -657,11 +657,11 @@ static void arm(u64 at_ns) {
     timerfd_settime(timer_fd, TFD_TIMER_ABSTIME, &t, NULL);
 }
 
-static volatile sig_atomic_t told_to_stop;
+static volatile sig_atomic_t stop_requested;
 
 static void on_signal(int number) {
     (void)number;
-    told_to_stop = 1;
+    stop_requested = 1;
 }
 
 /* run closed W | run open RATE | run count N: exactly N events, 64 at a time, as long as it takes */
@@ -678,7 +678,7 @@ static void run(bool closed, bool counted, double amount, double warm_s, double 
     in_window = false;
     closed_loop = closed || counted;
     last_number = counted ? (u32)amount : UINT32_MAX;
-    told_to_stop = 0;
+    stop_requested = 0;
     want = 0;
     u64 start = now_ns(), begin = start + (u64)(warm_s * 1e9), end = begin + (u64)(window_s * 1e9), last_word = start;
     double cpu_begin = 0;
@@ -700,7 +700,7 @@ static void run(bool closed, bool counted, double amount, double warm_s, double 
             cpu_begin = cpu_s();
             say("{\"ev\":\"begin\"}");
         }
-        if (t >= end || told_to_stop || (counted && next_number == last_number && !in_flight)) break;
+        if (t >= end || stop_requested || (counted && next_number == last_number && !in_flight)) break;
         if (!closed_loop) {
             while (due <= t) { launch(due); due += step; }
             arm(due < end ? due : end);

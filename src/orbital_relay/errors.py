@@ -178,11 +178,11 @@ class Conflict(OrbitalError):
     code, status = "CONFLICT", 409
 
 
-class MediaSettled(Conflict):
+class UploadEnded(Conflict):
     """The medium is already in the requested state: complete, or expired. A repeated request gets this error."""
 
 
-class RoleSettled(Conflict):
+class RoleUnchanged(Conflict):
     """The member has the requested role already; nothing is emitted."""
 
 

@@ -190,9 +190,9 @@ const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
  * @param {number} [withinMs]
  */
 export async function until(fact, otherwise, withinMs = 20_000) {
-  const giveUpAt = Date.now() + withinMs;
+  const deadline = Date.now() + withinMs;
   while (!(await fact())) {
-    if (Date.now() > giveUpAt) throw new Error(await otherwise());
+    if (Date.now() > deadline) throw new Error(await otherwise());
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
 }

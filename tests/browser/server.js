@@ -71,9 +71,9 @@ export class Server {
     Server.running.add(this);
     for (const stream of [started.stdout, started.stderr]) createInterface({ input: stream }).on('line', (line) => this.lines.push(line));
     this.#ended = new Promise((resolve) => started.on('exit', resolve));
-    const giveUpAt = Date.now() + READY_MS;
+    const deadline = Date.now() + READY_MS;
     while (!(await fetch(`http://127.0.0.1:${this.port}/health/ready`).catch(() => null))?.ok) {
-      if (started.exitCode !== null || Date.now() > giveUpAt) throw new Error(`the server did not start:\n${this.lines.join('\n')}`);
+      if (started.exitCode !== null || Date.now() > deadline) throw new Error(`the server did not start:\n${this.lines.join('\n')}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     return this;

@@ -259,7 +259,7 @@ async def test_without_standard_input(args: tuple[str, ...], says: str, tmp_path
     assert says in done.stderr
 
 
-async def test_a_refusal_is_told_once(shared: Server) -> None:
+async def test_a_refusal_is_reported_once(shared: Server) -> None:
     """[CMD18] An invalid token is reported in one sentence, with no log line before it."""
     done = await run(shared.url, "nonsense", "tail", str(uuid4()))
 

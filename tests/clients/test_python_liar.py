@@ -23,7 +23,7 @@ from tests.support.process import Program
 from tests.support.programs import CHECKOUT
 from tests.support.server import Server
 
-FAST = Backoff(steps_ms=(20, 40), spread_ms=10, attempts=1_000, window_ms=1_000)
+FAST = Backoff(steps_ms=(20, 40), jitter_ms=10, attempts=1_000, window_ms=1_000)
 STATUS = (200, 301, 302, 307, 308, 400, 401, 403, 404, 405, 409, 410, 413, 416, 426, 429, 500, 502, 503)
 LIES = [(status, body) for status, body in zip(STATUS, itertools.cycle((HTML, JSON, SPRING, EMPTY)), strict=False)]
 LIES += [(401, JSON), (403, HTML), (404, HTML), (410, SPRING), (200, JSON)]
@@ -54,8 +54,8 @@ async def test_every_path(shared: Server, liar: Liar, lie: tuple[int, bytes], tm
         liar.cut()
         posting = asyncio.create_task(orbital.send(group.id, b"x"))
         reading = asyncio.create_task(anext(subscription))
-        await liar.until_told("/ws", times=2)
-        await liar.until_told("/v1/messages", times=2)
+        await liar.until_answered("/ws", times=2)
+        await liar.until_answered("/v1/messages", times=2)
         assert not posting.done()
         assert not reading.done()
         assert orbital.state.state is State.CONNECTING
@@ -110,19 +110,19 @@ async def test_media(shared: Server, liar: Liar, lie: tuple[int, bytes], tmp_pat
         liar.lie = lie
         liar.cut()
         sending = asyncio.create_task(upload(api, thread, data, **about))
-        await liar.until_told("/api/media/upload", times=2)
+        await liar.until_answered("/api/media/upload", times=2)
         liar.lie = None
         stored = await sending
         liar.lie = lie
         liar.cut()
         again = asyncio.create_task(upload(api, thread, data, media_id=stored.media_id, **about))
-        await liar.until_told(f"/api/media/{stored.media_id}/upload", times=2)
+        await liar.until_answered(f"/api/media/{stored.media_id}/upload", times=2)
         liar.lie = None
         assert (await again).uploaded_at == stored.uploaded_at
         liar.lie = lie
         liar.cut()
         fetching = asyncio.create_task(download(api, stored.media_id, to=tmp_path / "blob", backoff=FAST))
-        await liar.until_told("/download", times=2)
+        await liar.until_answered("/download", times=2)
         liar.lie = None
         await fetching
 
@@ -156,7 +156,7 @@ async def test_commands(shared: Server, liar: Liar, lie: tuple[int, bytes]) -> N
             timeout=60,
         )
     )
-    await liar.until_told("/v1/messages")
+    await liar.until_answered("/v1/messages")
     liar.lie = None
     assert (await sending).returncode == 0
     await asyncio.to_thread(tail.wait_for, "#2 new_message")

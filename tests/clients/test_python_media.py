@@ -19,7 +19,7 @@ from tests.support.client import Person, opaque
 from tests.support.proxy import Proxy
 from tests.support.server import Server
 
-QUICK = Backoff(steps_ms=(20, 100, 500, 2_000, 4_000, 8_000), spread_ms=60)
+QUICK = Backoff(steps_ms=(20, 100, 500, 2_000, 4_000, 8_000), jitter_ms=60)
 """Quick at first; the last ones outlast the start of a server on a busy machine."""
 MIB = 1024 * 1024
 

@@ -40,7 +40,7 @@ POSTS_A_ROUND = 20
 GROUPS = 5
 KILL_EVERY = 10
 
-QUICK = Backoff(steps_ms=(20, 40, 80, 160), spread_ms=60, attempts=1_000, window_ms=1_000)
+QUICK = Backoff(steps_ms=(20, 40, 80, 160), jitter_ms=60, attempts=1_000, window_ms=1_000)
 """The rule of back-off with times for a test that ends connections every half second."""
 
 

@@ -7,7 +7,7 @@
 import { createInterface } from 'node:readline';
 import { OrbitalClient, memoryStore } from '../../clients/javascript/src/index.js';
 
-const BACKOFF = { steps_ms: [100, 200, 400, 800], spread_ms: 300, attempts: 1000, window_ms: 1000 };
+const BACKOFF = { steps_ms: [100, 200, 400, 800], jitter_ms: 300, attempts: 1000, window_ms: 1000 };
 const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 

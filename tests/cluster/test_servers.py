@@ -237,7 +237,7 @@ async def test_without_redis(pair: list[Server], redis_server: Redis):
         await eventually(present, what="present")
 
 
-async def test_no_quiet_stamp_overtakes_an_event(cluster_of: Callable[..., list[Server]]):
+async def test_no_ephemeral_stamp_overtakes_an_event(cluster_of: Callable[..., list[Server]]):
     """[FRAMES] In a cluster every non-event frame has a stamp below all later events of its groups."""
     pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_HEARTBEAT_SECONDS="0.25")
     ann, bob, group = await _ann_and_bob(pair)

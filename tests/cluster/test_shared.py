@@ -11,7 +11,7 @@ import pytest
 from orbital_relay.model import GroupId, Principal, UserId
 from orbital_relay.server.cluster import presence as room
 from orbital_relay.server.cluster.presence import SharedPresence
-from orbital_relay.server.cluster.redis_client import AWAY, SharedRedis
+from orbital_relay.server.cluster.redis_client import UNREACHABLE, SharedRedis
 from orbital_relay.server.cluster.tickets import SharedTickets
 from orbital_relay.server.limits.shared_limiter import SharedLimiter
 from orbital_relay.server.ops.clock import SystemClock
@@ -53,7 +53,7 @@ async def answers(ask: Callable[[], Awaitable[object]]) -> bool:
     """Return whether Redis answers."""
     try:
         await ask()
-    except AWAY:
+    except UNREACHABLE:
         return False
     return True
 
@@ -99,7 +99,7 @@ async def test_concurrent_callers_time_out_together(redis_server: Redis):
     redis_server.freeze()
     async with asyncio.timeout(10):
         reported = await asyncio.gather(*(shared.client() for _ in range(20)), return_exceptions=True)
-    assert all(isinstance(one, AWAY) for one in reported)
+    assert all(isinstance(one, UNREACHABLE) for one in reported)
 
     redis_server.thaw()
     await eventually(lambda: answers(shared.client), what="Redis is back", deadline_s=10)
@@ -160,7 +160,7 @@ async def test_a_cluster_that_is_reachable_late(redis_cluster: Cluster):
                 try:
                     await (await client.client()).ping()
                     break
-                except AWAY:
+                except UNREACHABLE:
                     await asyncio.sleep(0.02)
 
     for number in range(20):

@@ -29,7 +29,7 @@ from tests.support.server import SECRET, Server
 from tests.support.tokens import token
 
 GROUPS, PEOPLE, CLIENTS, SUBSCRIPTIONS = 20, 12, 60, 5
-BACKOFF = Backoff(steps_ms=(100, 200, 400, 800), spread_ms=300, attempts=1000, window_ms=1000)
+BACKOFF = Backoff(steps_ms=(100, 200, 400, 800), jitter_ms=300, attempts=1000, window_ms=1000)
 STORM_S = 25
 """How long it lasts in `make test`; `make soak` has it for minutes."""
 

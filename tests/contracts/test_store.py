@@ -458,7 +458,7 @@ async def test_reading_what_does_not_exist(store: Store, stamps: Stamps, home: H
     assert await store.access(home.bob.key, home.group_id) is Access.MEMBER
 
 
-async def test_standings_have_access_and_head(store: Store, stamps: Stamps, home: Home):
+async def test_memberships_have_access_and_head(store: Store, stamps: Stamps, home: Home):
     """[SUBSCRIBE] Groups that exist are returned with access and head; others are left out."""
     other = group_of(home.bob)
     await put_one(store, stamps, other)
@@ -771,7 +771,7 @@ async def test_invitations(store: Store, home: Home):
     # A refused sign-up leaves no account.
     names = [await store.account(f"name_{index}") for index in range(6)]
     assert sum(each is not None for each in names) == 1
-    assert await store.withdraw_invitation(other.number)
+    assert await store.revoke_invitation(other.number)
     assert [each.number for each in await store.invitations()] == [made.number]
 
 

@@ -15,7 +15,7 @@ const [file, name, apiUrl, token] = process.argv.slice(2);
 const report = (...words) => process.stdout.write(`${words.join(' ')}\n`);
 
 /** The same socket, which also reports its frames. */
-class TellingWebSocket extends WebSocket {
+class ReportingWebSocket extends WebSocket {
   constructor(...options) {
     super(...options);
     this.addEventListener('open', () => report('open'));
@@ -37,7 +37,7 @@ const quietConsole = { log: words('log'), warn: words('warn'), error: words('err
 
 // The class names WebSocket and console as globals of a browser.
 const make = new Function('WebSocket', 'console', `${readFileSync(file, 'utf8')}\nreturn ${name};`);
-const Manager = make(TellingWebSocket, quietConsole);
+const Manager = make(ReportingWebSocket, quietConsole);
 const manager = new Manager(apiUrl, token);
 
 for await (const line of createInterface({ input: process.stdin })) {

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from orbital_relay.server.edge.http_protocol import HttpLine
+from orbital_relay.server.edge.http_protocol import HttpConnection
 from orbital_relay.server.edge.request_cycle import Cycle
 from orbital_relay.server.http.application import PIECE_BYTES, respond
 from orbital_relay.server.http.endpoint import Reply, read_body
@@ -77,7 +77,7 @@ async def _answer(reply: Reply, *pieces: bytes, by_events: bool) -> tuple[_Trans
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False, date_header=False)
     config.load()
     transport = _Transport()
-    line = HttpLine(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
+    line = HttpConnection(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
     line.connection_made(transport)
     for piece in pieces:
         line.data_received(piece)
@@ -132,7 +132,7 @@ async def test_a_header_that_would_end_the_headers(header: tuple[bytes, bytes], 
     config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
     config.load()
     transport = _Transport()
-    line = HttpLine(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
+    line = HttpConnection(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
     line.connection_made(transport)
     line.data_received(POST + b"\r\nbody")
     async with asyncio.timeout(5):

@@ -13,7 +13,7 @@ import pytest
 
 from orbital_relay.server.edge import linger
 from orbital_relay.server.edge.budget import of_descriptors
-from orbital_relay.server.edge.http_protocol import HttpLine
+from orbital_relay.server.edge.http_protocol import HttpConnection
 from orbital_relay.server.edge.request_cycle import BODY_BYTES
 from tests.support.edge import Client, Edge, running_edge
 from tests.support.process import until
@@ -92,14 +92,14 @@ def _refusing(monkeypatch: pytest.MonkeyPatch, *, proxies: bool = False, closes:
         await send({"type": "http.response.start", "status": 401, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    monkeypatch.setattr(HttpLine, "budget", of_descriptors(1024, exempt=lambda _: proxies))
+    monkeypatch.setattr(HttpConnection, "budget", of_descriptors(1024, exempt=lambda _: proxies))
     with running_edge(application=refuse) as edge:
         yield edge
 
 
 def test_a_stalled_client(monkeypatch: pytest.MonkeyPatch):
     """[EARLY3] A client that stalls within a refused body gets the response and is cut after the linger time."""
-    monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.1)
+    monkeypatch.setattr(linger, "LINGER_IDLE_S", 0.1)
     with _refusing(monkeypatch) as edge, edge.connect() as client:
         client.send(_head(CHUNK) + b"x" * 1000)
 
@@ -112,7 +112,7 @@ def test_a_stalled_client(monkeypatch: pytest.MonkeyPatch):
 def test_a_slow_client(monkeypatch: pytest.MonkeyPatch):
     """[EARLY3] A client that sends a refused body byte by byte is held no longer than the linger time."""
     monkeypatch.setattr(linger, "LINGER_S", 1.0)
-    monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.4)
+    monkeypatch.setattr(linger, "LINGER_IDLE_S", 0.4)
     with _refusing(monkeypatch) as edge, edge.connect() as client:
         client.send(_head(CHUNK))
         began_s = time.monotonic()
@@ -128,7 +128,7 @@ def test_a_slow_client(monkeypatch: pytest.MonkeyPatch):
 def test_a_slow_client_of_a_proxy(monkeypatch: pytest.MonkeyPatch):
     """[EARLY4] Behind a trusted proxy a refused body has the deadline of an accepted one, not the linger time."""
     monkeypatch.setattr(linger, "LINGER_S", 0.1)
-    monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.05)
+    monkeypatch.setattr(linger, "LINGER_IDLE_S", 0.05)
     with _refusing(monkeypatch, proxies=True) as edge, edge.connect() as client:
         client.send(_head(CHUNK))
         for _ in range(4):

@@ -375,7 +375,7 @@ def test_a_half_closing_client(shared_server: Server):
 
 def test_lingering_is_bounded(monkeypatch: pytest.MonkeyPatch):
     """[REFUSE2] A client that neither sends nor closes after a refusal is disconnected after the linger time."""
-    monkeypatch.setattr(linger, "LINGER_QUIET_S", 0.1)
+    monkeypatch.setattr(linger, "LINGER_IDLE_S", 0.1)
     with running_edge() as edge, edge.connect() as client:
         client.send(b"GET / HTTP/3.0\r\nHost: x\r\n\r\n")
         assert client.answer()[0] in {400, 505}

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 # HTTP carries bytes; a text that a client in JavaScript or Python encodes may contain anything.
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-_TELLING = st.sampled_from(
+_REVEALING = st.sampled_from(
     [
         "",
         "0",
@@ -48,10 +48,10 @@ _VALUE = (
     | st.booleans()
     | st.integers(-(2**64), 2**64)
     | st.floats(allow_nan=False, allow_infinity=False)
-    | _TELLING
+    | _REVEALING
     | _TEXT
-    | st.lists(_TELLING, max_size=3)
-    | st.dictionaries(_TEXT, _TELLING, max_size=3)
+    | st.lists(_REVEALING, max_size=3)
+    | st.dictionaries(_TEXT, _REVEALING, max_size=3)
 )
 
 
@@ -65,8 +65,8 @@ def _requests(draw: st.DrawFn) -> tuple[Endpoint, str, bytes, dict[str, str]]:
     each = draw(st.sampled_from(ENDPOINTS))
     path = each.path
     for name in ("group_id", "thread_id", "user_id", "media_id"):
-        path = path.replace(f"{{{name}}}", quote(draw(_TELLING | _TEXT), safe="") or "x")
-    fields = draw(st.lists(st.tuples(st.sampled_from(_names(each.query)), _TELLING | _TEXT), max_size=4))
+        path = path.replace(f"{{{name}}}", quote(draw(_REVEALING | _TEXT), safe="") or "x")
+    fields = draw(st.lists(st.tuples(st.sampled_from(_names(each.query)), _REVEALING | _TEXT), max_size=4))
     query = "&".join(f"{name}={quote(value)}" for name, value in fields)
     body: bytes
     if draw(st.booleans()):
@@ -78,7 +78,7 @@ def _requests(draw: st.DrawFn) -> tuple[Endpoint, str, bytes, dict[str, str]]:
             st.sampled_from(
                 ["Idempotency-Key", "Accept", "Content-Type", "If-None-Match", "Range", "X-Forwarded-For", "Origin"]
             ),
-            (_TELLING | _TEXT).map(lambda text: text.encode().replace(b"\0", b"").decode("latin-1")),
+            (_REVEALING | _TEXT).map(lambda text: text.encode().replace(b"\0", b"").decode("latin-1")),
             max_size=2,
         )
     )

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from orbital_relay.server.edge import http_protocol, stall_watch
-from orbital_relay.server.edge.http_protocol import HttpLine
+from orbital_relay.server.edge.http_protocol import HttpConnection
 from orbital_relay.server.http.application import respond
 from orbital_relay.server.http.endpoint import Reply
 from tests.server.api import opaque
@@ -272,7 +272,7 @@ def test_invalid_bytes_after_a_request(shared_server: Server):
 
 
 @asynccontextmanager
-async def _answering(body: bytes) -> AsyncIterator[tuple[int, set[HttpLine]]]:
+async def _answering(body: bytes) -> AsyncIterator[tuple[int, set[HttpConnection]]]:
     """Answer every request with a body, in this process; gives the port and the open lines."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -284,7 +284,7 @@ async def _answering(body: bytes) -> AsyncIterator[tuple[int, set[HttpLine]]]:
     state = uvicorn.server.ServerState()
     lines: set[Any] = state.connections
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: HttpLine(config, state, {}, loop), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: HttpConnection(config, state, {}, loop), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1], lines
 
@@ -354,9 +354,9 @@ async def test_a_response_that_nobody_reads(monkeypatch: pytest.MonkeyPatch):
 
 async def test_a_response_that_is_read_slowly(monkeypatch: pytest.MonkeyPatch):
     """[LINE9] A client that reads 16 KiB per check interval is kept, a slower one is cut; a WebSocket is exempt."""
-    config = uvicorn.Config(lambda: None, lifespan="off", log_config=None, http=HttpLine)
+    config = uvicorn.Config(lambda: None, lifespan="off", log_config=None, http=HttpConnection)
     config.load()
-    line = HttpLine(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
+    line = HttpConnection(config, uvicorn.server.ServerState(), {}, asyncio.get_running_loop())
     monkeypatch.setattr(stall_watch, "STALL_S", 3600)
     transport = _Slow(line)
     line.connection_made(transport)  # type: ignore[arg-type]

@@ -253,7 +253,7 @@ def _refuse_rows_in_postgres(postgres: Postgres, url: str) -> Callable[[], None]
     return undo
 
 
-async def _tell_no_secret(server: Server, refuse: Callable[[], Callable[[], None]]) -> None:
+async def _reveal_no_secret(server: Server, refuse: Callable[[], Callable[[], None]]) -> None:
     vault = _Vault()
     async with httpx.AsyncClient(base_url=server.url, timeout=30, trust_env=False) as http:
         visitor = _Visitor(server, vault, http)
@@ -279,7 +279,7 @@ async def test_no_line_has_a_secret(serve: Serve):
     """[PROM5] At level debug no secret is logged: every route and frame, valid and invalid, with a failing database."""
     server = serve(env={"ORBITAL_LOG_LEVEL": "debug", "ORBITAL_LOG_FORMAT": "json"})
 
-    await _tell_no_secret(server, lambda: _refuse_rows_in_sqlite(server))
+    await _reveal_no_secret(server, lambda: _refuse_rows_in_sqlite(server))
 
 
 async def test_no_line_of_a_cluster_has_a_secret(
@@ -289,4 +289,4 @@ async def test_no_line_of_a_cluster_has_a_secret(
     env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url}
     server = serve(env={"ORBITAL_LOG_LEVEL": "debug", "ORBITAL_LOG_FORMAT": "text", **env})
 
-    await _tell_no_secret(server, lambda: _refuse_rows_in_postgres(postgres_cluster, postgres_url))
+    await _reveal_no_secret(server, lambda: _refuse_rows_in_postgres(postgres_cluster, postgres_url))

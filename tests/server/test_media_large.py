@@ -25,7 +25,7 @@ MIB = 1024 * 1024
 GROWTH_BYTES = 64 * MIB
 """How much more memory a server may hold while it carries a medium than when it had just started."""
 
-QUICK = Backoff(steps_ms=(50, 200, 1_000, 2_000, 4_000, 8_000), spread_ms=50)
+QUICK = Backoff(steps_ms=(50, 200, 1_000, 2_000, 4_000, 8_000), jitter_ms=50)
 
 
 class Memory:

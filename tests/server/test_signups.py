@@ -138,9 +138,9 @@ async def test_an_expired_and_a_withdrawn_invitation_are_refused(tmp_path: Path)
         (_, second, third) = await api.node.store.invitations()
         assert (await sign_up(api, "ada", used)).status_code == 201
 
-        assert await api.node.store.withdraw_invitation(second.number)
-        assert not await api.node.store.withdraw_invitation(second.number)
-        assert not await api.node.store.withdraw_invitation(third.number)
+        assert await api.node.store.revoke_invitation(second.number)
+        assert not await api.node.store.revoke_invitation(second.number)
+        assert not await api.node.store.revoke_invitation(third.number)
         answers = [await sign_up(api, "bob", each) for each in (expired, withdrawn)]
 
     assert [outcome(each) for each in answers] == [(403, "SIGNUPS_CLOSED")] * 2

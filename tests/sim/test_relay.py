@@ -349,14 +349,14 @@ async def test_removed_before_a_group_was_opened_by_another(monkeypatch):
     read, late = asyncio.Event(), asyncio.Event()
     memberships = world.store.memberships
 
-    async def standings_late(user, group_ids):
+    async def memberships_late(user, group_ids):
         found = await memberships(user, group_ids)
         if user == removed.key and not read.is_set():
             read.set()
             await late.wait()
         return found
 
-    monkeypatch.setattr(world.store, "memberships", standings_late)
+    monkeypatch.setattr(world.store, "memberships", memberships_late)
     clients = [Client(world, world.nodes[0], user, room=10_000, pace=10_000) for user in (removed, other)]
     world.clients += clients
     clients[0].subscribe([group_id])

@@ -19,7 +19,7 @@ import uvicorn
 from orbital_relay.core.framing import BINARY, frame, text_frame
 from orbital_relay.server.edge.deflate import deflated_text_frame
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse
-from orbital_relay.server.edge.http_protocol import HttpLine
+from orbital_relay.server.edge.http_protocol import HttpConnection
 from orbital_relay.server.edge.socket_writer import SocketWriter
 from orbital_relay.server.edge.upgrade import websocket_protocol
 
@@ -182,7 +182,7 @@ def running_edge(
     registry: set[SocketWriter] = set()
     config = uvicorn.Config(
         application,
-        http=HttpLine,
+        http=HttpConnection,
         host="127.0.0.1",
         port=0,
         loop=loop,

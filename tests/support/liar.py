@@ -53,7 +53,7 @@ class Liar:
         for line in self._lines:
             line.transport.abort()
 
-    async def until_told(self, path: str, *, times: int = 1) -> None:
+    async def until_answered(self, path: str, *, times: int = 1) -> None:
         """Return once requests to a path were answered with so many lies."""
         async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(lambda: sum(path in line for line in self.lied) >= times)

@@ -10,7 +10,7 @@ from orbital_relay.client import Orbital, Subscription, connect
 from orbital_relay.core.backoff import Backoff
 from tests.support.fake import FakeServer
 
-FAST = Backoff(steps_ms=(5, 10, 20), spread_ms=5, attempts=1_000, window_ms=1_000)
+FAST = Backoff(steps_ms=(5, 10, 20), jitter_ms=5, attempts=1_000, window_ms=1_000)
 """The rule with times for tests."""
 
 

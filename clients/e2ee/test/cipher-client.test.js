@@ -14,7 +14,7 @@ import { betterSqlite, sqlcipherStore } from '../src/stores/sqlcipher.js';
 
 const noDriver = missingDriver() ?? false;
 if (noDriver && process.env.ORBITAL_TESTS_COMPLETE === '1') throw new Error(noDriver);
-const FAST = { steps_ms: [20], spread_ms: 20, attempts: 1e6 };
+const FAST = { steps_ms: [20], jitter_ms: 20, attempts: 1e6 };
 
 describe('the real server', { skip: missing }, () => {
   let orbital;

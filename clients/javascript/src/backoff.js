@@ -5,7 +5,7 @@
  *
  * @typedef {object} BackoffNumbers
  * @property {number[]} steps_ms Shortest wait after 0, 1, 2, … failures in a row; the last one stands for all that follow.
- * @property {number} spread_ms Least width of the random part: a hundred clients that lose their server at once come back over more than 5 s.
+ * @property {number} jitter_ms Least width of the random part: a hundred clients that lose their server at once come back over more than 5 s.
  * @property {number} attempts Most attempts in a window.
  * @property {number} window_ms The server counts five a minute by arrival; one second more allows for an attempt that was slow to arrive.
  */
@@ -13,7 +13,7 @@
 /** @type {Readonly<BackoffNumbers>} The numbers that clients keep unless options replace them. */
 export const BACKOFF = {
   steps_ms: [1000, 2000, 4000, 8000, 16000, 32000],
-  spread_ms: 6000,
+  jitter_ms: 6000,
   attempts: 5,
   window_ms: 61000,
 };
@@ -31,7 +31,7 @@ export const BACKOFF = {
  */
 export function delayMs(rule, failures, random, retryAfterMs = 0, nowMs = 0, earlierMs = []) {
   const step = rule.steps_ms[Math.max(0, failures)] ?? rule.steps_ms.at(-1) ?? 0;
-  const wait = Math.max(step, retryAfterMs) + Math.floor(random * Math.max(step, rule.spread_ms));
+  const wait = Math.max(step, retryAfterMs) + Math.floor(random * Math.max(step, rule.jitter_ms));
   return wakeMs(rule, wait, nowMs, earlierMs);
 }
 

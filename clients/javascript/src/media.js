@@ -28,7 +28,7 @@ export const PROGRESS_MS = 60_000;
 export const CHUNK_MS = 60_000;
 const MAX_CHUNK_MS = 512_000;
 
-const RETRY = { ...BACKOFF, spread_ms: 1000 };
+const RETRY = { ...BACKOFF, jitter_ms: 1000 };
 
 const TOO_SLOW = `the download is too slow: less than ${PROGRESS_BYTES} bytes came in ${PROGRESS_MS / 1000} s`;
 

@@ -22,7 +22,7 @@ export const KEY_KEPT_MS = 24 * 3600 * 1000;
 /** @typedef {{items: Item[], busy: boolean, wake: () => void}} Lane */
 
 /** No five a minute here: these are requests, and the server's 429 says when it is enough. */
-const RETRY = { ...BACKOFF, spread_ms: 1000 };
+const RETRY = { ...BACKOFF, jitter_ms: 1000 };
 
 /**
  * The drafts of one client. Within a group they reach the server in the order of `send()`, one at a time; groups do not

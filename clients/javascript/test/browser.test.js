@@ -51,7 +51,7 @@ test(
       const begin = async () => {
         // The page itself comes through the proxy, too.
         await tab.go(`${url}/health/live`);
-        await tab.run(start, token, groups, { steps_ms: [10, 20, 40, 80, 160, 320], spread_ms: 20, window_ms: 0 });
+        await tab.run(start, token, groups, { steps_ms: [10, 20, 40, 80, 160, 320], jitter_ms: 20, window_ms: 0 });
       };
       const now = () => tab.run(() => ({ ...globalThis.page, client: undefined, isOpen: globalThis.page.client.state.status === 'open' }));
       await begin();

@@ -250,7 +250,7 @@ test('at most five attempts in a window, after any failure', async () => {
     at.push(Date.now());
     return fetch(url, init);
   };
-  const client = connect({ fetch: counting, backoff: { ...FAST, steps_ms: [1], spread_ms: 1, window_ms: 400 } });
+  const client = connect({ fetch: counting, backoff: { ...FAST, steps_ms: [1], jitter_ms: 1, window_ms: 400 } });
   const poke = setInterval(() => client.wake(), 5);
   const cut = setInterval(() => server.cut(), 3);
   await until(() => at.length >= 14);

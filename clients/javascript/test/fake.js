@@ -225,7 +225,7 @@ export async function until(fact, what = String(fact), ms = 20_000) {
 }
 
 /** Waits of a hundredth, for tests of what follows them. */
-export const FAST = { steps_ms: [10, 20, 40, 80, 160, 320], spread_ms: 20, attempts: 5, window_ms: 100 };
+export const FAST = { steps_ms: [10, 20, 40, 80, 160, 320], jitter_ms: 20, attempts: 5, window_ms: 100 };
 
 /** Let every wait of the test be so many times shorter. */
 export function hurry(t, times) {

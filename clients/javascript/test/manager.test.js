@@ -207,7 +207,7 @@ describe('at most 5 attempts in a minute', () => {
       at.push(Date.now());
       return fetch(url, init);
     };
-    const manager = ours({ fetch: counting, backoff: { steps_ms: [10], spread_ms: 10, attempts: 5, window_ms: 750 } });
+    const manager = ours({ fetch: counting, backoff: { steps_ms: [10], jitter_ms: 10, attempts: 5, window_ms: 750 } });
     manager.maxReconnectAttempts = 1000;
     manager.connect();
     await until(() => at.length >= 12);

@@ -184,7 +184,7 @@ class RedisBus:
 _: type[Bus] = RedisBus
 
 
-async def tell_revoked_once(url: str) -> bool:
+async def publish_revocation(url: str) -> bool:
     """
     Do as `RedisBus.notify_revoked` for a program that is no server; return whether Redis took it, within `CONNECT_S`.
 

@@ -28,7 +28,7 @@ _HELD: Final = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK}
 """How the systems say that somebody else has the lock."""
 
 
-class Claim:
+class FileLock:
     """
     This program's right to a file, for as long as the object lives.
 
@@ -47,11 +47,11 @@ class Claim:
         weakref.finalize(self, os.close, handle)
 
 
-_claims: weakref.WeakValueDictionary[tuple[int, str], Claim] = weakref.WeakValueDictionary()
+_claims: weakref.WeakValueDictionary[tuple[int, str], FileLock] = weakref.WeakValueDictionary()
 _one_at_a_time = threading.Lock()
 
 
-def claim(lock: Path, *, of: Path) -> Claim:
+def claim(lock: Path, *, of: Path) -> FileLock:
     """
     Claim a file for this program; all who do so in one process share the claim.
 
@@ -68,5 +68,5 @@ def claim(lock: Path, *, of: Path) -> Claim:
     with _one_at_a_time:
         held = _claims.get(key)
         if held is None:
-            held = _claims[key] = Claim(lock, of=of)
+            held = _claims[key] = FileLock(lock, of=of)
         return held

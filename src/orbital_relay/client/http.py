@@ -53,7 +53,7 @@ ERROR_BYTES: Final = 256 * 1024
 
 USER_AGENT: Final = f"orbital-python/{orbital_relay.__version__}"
 
-ONCE_MORE: Final = Backoff(steps_ms=(500, 1_500), spread_ms=500)
+ONCE_MORE: Final = Backoff(steps_ms=(500, 1_500), jitter_ms=500)
 """Waits between the tries of a POST whose answer was lost."""
 
 POST_TRIES: Final = 3

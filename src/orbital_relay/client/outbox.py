@@ -21,7 +21,7 @@ from orbital_relay.client.errors import ApiError, Closed, Discarded, OutboxExpir
 from orbital_relay.client.events import Problem
 from orbital_relay.client.http import AWAITED_MOST_S, decode
 from orbital_relay.client.stores import MemoryOutbox, OutboxStore, QueuedPost
-from orbital_relay.client.user_code import theirs
+from orbital_relay.client.user_code import await_user_code
 from orbital_relay.core.backoff import BACKOFF, Backoff
 
 T = TypeVar("T")
@@ -219,7 +219,7 @@ class Outbox:
     async def _keep(self, waiting: _Waiting) -> None:
         """Put a post into the store; it is not sent before it is there."""
         try:
-            await theirs(self._store.put(waiting.post))
+            await await_user_code(self._store.put(waiting.post))
         except Exception as exc:  # noqa: BLE001 - a store is other people's code; its error belongs to who posts
             waiting.stored.set_exception(exc)
             waiting.stored.exception()  # Seen: its lane may be closed before it gets there.
@@ -284,7 +284,7 @@ class Outbox:
 
     async def _forget(self, waiting: _Waiting) -> None:
         try:
-            await theirs(self._store.remove(waiting.post.key))
+            await await_user_code(self._store.remove(waiting.post.key))
         except Exception as exc:  # noqa: BLE001 - a store is other people's code
             # It would be sent again by the next run, under its key: no harm within the key's life.
             self._report(Problem(code="STORE", message=f"A sent post could not be removed from its store: {exc}"))
@@ -340,7 +340,7 @@ class Outbox:
             return True
         tried = msgspec.structs.replace(waiting.post, tried_ms=now_ms)
         try:
-            await theirs(self._store.put(tried))
+            await await_user_code(self._store.put(tried))
         except Exception as exc:
             if waiting.awaited:
                 raise

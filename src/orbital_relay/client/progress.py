@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from orbital_relay.client.events import CaughtUp, Item, Position, Reset
 from orbital_relay.client.stores import PositionStore
-from orbital_relay.client.user_code import theirs
+from orbital_relay.client.user_code import await_user_code
 
 SAVE_EVERY: Final = 64
 """Events read between two savings of the position while more are waiting; the position is saved whenever none is."""
@@ -71,7 +71,7 @@ class Progress:
                 return
             self._unsaved = 0
             try:
-                await theirs(self._store.save(self.group_id, handled))
+                await await_user_code(self._store.save(self.group_id, handled))
             except Exception:
                 self._failed = handled
                 raise

@@ -19,7 +19,7 @@ from orbital_relay.client.protocol.effects import Effect, Fetch
 from orbital_relay.client.signals import Signals
 from orbital_relay.client.stores import PositionStore
 from orbital_relay.client.subscription import Subscription
-from orbital_relay.client.user_code import theirs
+from orbital_relay.client.user_code import await_user_code
 from orbital_relay.core.backoff import Backoff
 
 log = logging.getLogger("orbital.client")
@@ -202,7 +202,7 @@ class Readers:
         try:
             if before is not None:  # The subscription before this one may have been dropped without a close.
                 await before.save()
-            known = await theirs(store.load(subscription.group_id))
+            known = await await_user_code(store.load(subscription.group_id))
             if known is not None and not isinstance(known, Position):
                 raise StoreDamaged(
                     f"The store's position of the group {subscription.group_id} is {known!r:.80}, not a Position; "

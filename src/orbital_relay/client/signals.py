@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from orbital_relay.client.events import Problem, Signal
-from orbital_relay.client.user_code import theirs
+from orbital_relay.client.user_code import await_user_code
 
 log = logging.getLogger("orbital.client")
 
@@ -76,7 +76,7 @@ class Signals:
         try:
             result = callback(argument)
             if inspect.isawaitable(result):
-                await theirs(result)
+                await await_user_code(result)
         except Exception as exc:
             log.exception("a callback raised")
             # A callback for problems that raises must not make more of them.

@@ -18,7 +18,7 @@ import msgspec
 
 from orbital_relay.client.errors import StoreDamaged
 from orbital_relay.client.events import Position
-from orbital_relay.client.file_lock import Claim, claim
+from orbital_relay.client.file_lock import FileLock, claim
 
 
 class PositionStore(Protocol):
@@ -63,7 +63,7 @@ class FilePositions:
         """
         self._path = Path(path)
         self._positions: dict[str, Position] | None = None
-        self._claim: Claim | None = None
+        self._claim: FileLock | None = None
         self._lock = asyncio.Lock()
 
     async def load(self, group_id: str) -> Position | None:
@@ -183,7 +183,7 @@ class FileOutbox:
         self._names: dict[str, str] = {}
         self._next = 0
         self._loaded = False
-        self._claim: Claim | None = None
+        self._claim: FileLock | None = None
         self._lock = asyncio.Lock()
 
     async def load(self) -> list[QueuedPost]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from orbital_relay.client.user_code import theirs
+from orbital_relay.client.user_code import await_user_code
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
 """A token, or a function that returns one, called again when the last one is no longer valid."""
@@ -61,7 +61,7 @@ class Tokens:
             if self._source is None or isinstance(self._source, str):
                 return False
             given = self._source()
-            token = await theirs(given) if inspect.isawaitable(given) else given
+            token = await await_user_code(given) if inspect.isawaitable(given) else given
             if not token:
                 raise ValueError("The token function returned an empty token.")
             if token == used:

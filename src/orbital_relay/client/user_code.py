@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def theirs(work: Awaitable[T]) -> T:
+async def await_user_code(work: Awaitable[T]) -> T:
     """
     Wait for other people's code.
 

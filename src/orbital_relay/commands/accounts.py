@@ -101,8 +101,8 @@ def notifier(settings: Settings) -> Callable[[], Awaitable[bool]] | None:
     if settings.redis_url is None:
         return None
     with extra("redis"):
-        from orbital_relay.bus.redis import tell_revoked_once  # noqa: PLC0415 - an extra
-    return partial(tell_revoked_once, settings.redis_url)
+        from orbital_relay.bus.redis import publish_revocation  # noqa: PLC0415 - an extra
+    return partial(publish_revocation, settings.redis_url)
 
 
 async def end_sessions(settings: Settings, store: SqlStore, user_id: UserId) -> None:

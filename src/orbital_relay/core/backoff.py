@@ -30,7 +30,7 @@ class Backoff:
 
     steps_ms: tuple[int, ...] = (1_000, 2_000, 4_000, 8_000, 16_000, 32_000)
     """Shortest wait after 0, 1, 2, … failures in a row; the last one stands for all that follow."""
-    spread_ms: int = 6_000
+    jitter_ms: int = 6_000
     """Least width of the random part: a hundred clients that lose their server at once come back over more than 5 s."""
     attempts: int = 5
     """Most attempts in a window."""
@@ -60,7 +60,7 @@ class Backoff:
             Milliseconds from now, 0 or more.
         """
         step = self.steps_ms[min(failures, len(self.steps_ms) - 1)]
-        wait = max(step, retry_after_ms) + floor(random * max(step, self.spread_ms))
+        wait = max(step, retry_after_ms) + floor(random * max(step, self.jitter_ms))
         return max(wait, self._window_ms(now_ms, earlier_ms))
 
     def wake_ms(self, *, now_ms: int, earlier_ms: Sequence[int] = (), retry_after_ms: int = 0) -> int:

@@ -18,11 +18,11 @@ from orbital_relay.errors import (
     Conflict,
     EpochChanged,
     Forbidden,
-    MediaSettled,
     NotFound,
     OrbitalError,
     QuotaExceeded,
-    RoleSettled,
+    RoleUnchanged,
+    UploadEnded,
 )
 from orbital_relay.model import (
     AnnounceDevice,
@@ -303,7 +303,7 @@ def _set_role(draft: SetRole, facts: Facts) -> Effect | OrbitalError:
     if member.key == facts.creator:
         return Conflict("The founder has every right of an administrator, and no other role.")
     if member.admin == draft.admin:
-        return RoleSettled("The member has this role already.")
+        return RoleUnchanged("The member has this role already.")
     role = "admin" if draft.admin else "member"
     at, by = wire.iso(draft.at_ms), draft.actor.user_id
     return Effect(wire.RoleChanged(facts.group_id, member.user_id, member.username, role, by, at))
@@ -319,7 +319,7 @@ def _finish(draft: FinishMedia, facts: Facts) -> Effect | OrbitalError:
         return Forbidden("Only the member who began an upload can finish it.")
     # The caller has seen every chunk stored: where some are missing, that upload was abandoned and another one begun.
     if medium.state is not MediaState.UPLOADING or medium.received_chunks != medium.total_chunks:
-        return MediaSettled("The upload has already ended.")
+        return UploadEnded("The upload has already ended.")
     media_id, expires_at, size_bytes = draft.media_id, wire.iso(draft.expires_ms), medium.received_bytes
     data = wire.MediaUploaded(
         media_id, medium.thread_id, draft.actor.user_id, medium.encrypted_metadata, size_bytes, expires_at
@@ -340,7 +340,7 @@ def _expire(draft: ExpireMedia, facts: Facts) -> Effect | OrbitalError:
         if draft.actor.key not in {medium.uploader, facts.creator} and not medium.by_admin:
             return may_not_delete()
     if medium.state is not MediaState.COMPLETE or (not draft.early and medium.expires_ms > draft.at_ms):
-        return MediaSettled("There is nothing to expire.")
+        return UploadEnded("There is nothing to expire.")
     return Effect(wire.MediaExpired(draft.media_id, medium.thread_id, wire.iso(draft.at_ms)))
 
 

@@ -103,10 +103,10 @@ class Hub(FanOut):
         frame = event.frame
         if frame.startswith(_MEMBER_LEFT):
             user_id, reason = self._who(frame)
-            group.left[user_id] = event.seq
+            group.departed[user_id] = event.seq
             self._remove(group, user_id, event.seq, reason)
         elif frame.startswith(_MEMBER_JOINED):
-            group.left.pop(self._who(frame)[0], None)
+            group.departed.pop(self._who(frame)[0], None)
 
     def _remove(self, group: LiveGroup, user_id: UserId, seq: int, reason: str) -> None:
         """Deliver a group to a user's listeners up to the user's own `member_left`, and nothing after."""
@@ -143,7 +143,7 @@ class Hub(FanOut):
         group.highest_seen = head.seq
         group.epoch += 1
         group.doubted = False
-        group.left.clear()
+        group.departed.clear()
         return listeners
 
     def _restart(self, group: LiveGroup, seq: int, *, hash: str | None, stamp_ms: int | None) -> list[Listener]:

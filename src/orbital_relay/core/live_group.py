@@ -121,12 +121,12 @@ class LiveGroup:
         "current",
         "cursor",
         "deflaters",
+        "departed",
         "doubted",
         "epoch",
         "group_id",
         "hash",
         "highest_seen",
-        "left",
         "pins",
         "stamp_ms",
         "tail",
@@ -155,7 +155,7 @@ class LiveGroup:
         self.deflaters = 0
         # Who left, and with which number, since the group came alive: a subscription that was checked before that
         # must not be subscribed after it.
-        self.left: dict[UserId, int] = {}
+        self.departed: dict[UserId, int] = {}
         self.tick: list[Delivery] = []
         self.tail: deque[Delivery] = deque()
         self.tail_bytes = 0
@@ -173,7 +173,7 @@ class LiveGroup:
         return not (self.current or self.behind or self.pins)
 
     @property
-    def standing(self) -> HeadSnapshot:
+    def snapshot(self) -> HeadSnapshot:
         """What was delivered here, to compare with a head that is read from the store afterwards."""
         return HeadSnapshot(self.epoch, self.last, self.hash)
 

@@ -37,7 +37,7 @@ from orbital_relay.e2ee.rows import (
     MARKS,
     MEMBERS,
     SECRETS,
-    GroupStanding,
+    KnownGroup,
     LogPosition,
     Removal,
     Warned,
@@ -146,7 +146,7 @@ class Enrolment:
         if unit.get(GROUPS, group) is not None:
             raise E2eeError("conflict", f"group {group} is known here already")
         position, epoch = (start.position, start.epoch) if start else (LogPosition(), 0)
-        unit.put(GROUPS, group, GroupStanding(position=position, epoch=epoch, founder=invite.founder, inviter=inviter))
+        unit.put(GROUPS, group, KnownGroup(position=position, epoch=epoch, founder=invite.founder, inviter=inviter))
         unit.put(SECRETS, secret_key(group, number), invite.secret)
         if start is None:
             return

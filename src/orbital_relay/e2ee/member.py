@@ -39,8 +39,8 @@ from orbital_relay.e2ee.rows import (
     MARKS,
     UNHANDLED,
     WARNINGS,
-    GroupStanding,
     Item,
+    KnownGroup,
     LogEvent,
     OwnChain,
     Warned,
@@ -218,7 +218,7 @@ class GroupDevice(Enrolment):
         """Return the warnings, in the order of the log."""
         return await self._cx.transact(lambda unit: [one for _, one in unit.scan(WARNINGS, f"{group}/")])
 
-    async def group(self, group: str) -> GroupStanding:
+    async def group(self, group: str) -> KnownGroup:
         """
         Return where this device is in a group.
 

@@ -86,7 +86,7 @@ class Removal(msgspec.Struct, frozen=True):
     since: int
 
 
-class GroupStanding(msgspec.Struct, frozen=True, kw_only=True):
+class KnownGroup(msgspec.Struct, frozen=True, kw_only=True):
     """
     Where a device is in a group.
 
@@ -355,7 +355,7 @@ ANSWERS: Final = RowTable[int]("answers", int)
 ROSTERS: Final = RowTable[Roster]("roster", Roster)
 RECORDS: Final = RowTable[LoggedRecord]("records", LoggedRecord)
 MEMBERS: Final = RowTable[int]("members", int)
-GROUPS: Final = RowTable[GroupStanding]("groups", GroupStanding)
+GROUPS: Final = RowTable[KnownGroup]("groups", KnownGroup)
 HEADS: Final = RowTable[KnownHead]("heads", KnownHead)
 FRAMES: Final = RowTable[KeptFrame]("frames", KeptFrame)
 NONCES: Final = RowTable[int]("nonces", int)

@@ -21,7 +21,7 @@ from orbital_relay.e2ee.rows import (
     ROSTERS,
     SECRETS,
     WARNINGS,
-    GroupStanding,
+    KnownGroup,
     OwnChain,
     Stop,
     Warned,
@@ -103,7 +103,7 @@ def device_of(value: object) -> int:
 # Groups and rosters
 
 
-def load_group(unit: Unit, group: str) -> GroupStanding:
+def load_group(unit: Unit, group: str) -> KnownGroup:
     """
     Return where this device is in a group.
 

@@ -108,6 +108,6 @@ class Invitations(Protocol):
         """Return all operators' invitations, the oldest first."""
         ...
 
-    async def withdraw_invitation(self, number: int) -> bool:
+    async def revoke_invitation(self, number: int) -> bool:
         """Delete an invitation that was not used; return whether there was one."""
         ...

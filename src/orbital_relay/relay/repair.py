@@ -91,7 +91,7 @@ class Repairs:
         repairs = []
         for start in range(0, len(live), COMPARED_AT_ONCE):
             some = {
-                group_id: group.standing
+                group_id: group.snapshot
                 for group_id in live[start : start + COMPARED_AT_ONCE]
                 if (group := self._hub.groups.get(group_id)) is not None and group.cursor is not None
             }
@@ -119,7 +119,7 @@ class Repairs:
 
     async def _read_to_the_head(self, group_id: GroupId) -> None:
         while (group := self._hub.groups.get(group_id)) is not None and group.cursor is not None:
-            before = group.standing
+            before = group.snapshot
             try:
                 page = await self._store.read(group_id, after=before.seq, limit=PAGE_EVENTS)
             except PositionLost as lost:

@@ -104,16 +104,16 @@ class Subscribing:
                 await asyncio.gather(*(self.bus.follow(group_id) for group_id in new))
             while True:
                 unseen = {group_id: group.unseen for group_id, group in groups.items()}
-                before = {group_id: group.standing for group_id, group in groups.items() if group.cursor is not None}
+                before = {group_id: group.snapshot for group_id, group in groups.items() if group.cursor is not None}
                 epochs = {group_id: group.epoch for group_id, group in groups.items()}
                 memberships = await self._store.memberships(listener.user, known)
                 await self._catch_up_groups(groups, memberships, before)
                 found = await self._look_up(groups, memberships, since)
-                # What passed unseen after the standing was read, before another opened the group or in a gap, may have
-                # been this user's removal; and what was read of a log that has gone back since is not true.
+                # What passed unseen after the membership was read, before another opened the group or in a gap, may
+                # have been this user's removal; and what was read of a log that has gone back since is not true.
                 if not any(
-                    groups[group_id].unseen > max(unseen[group_id], standing.head.seq)
-                    for group_id, standing in memberships.items()
+                    groups[group_id].unseen > max(unseen[group_id], membership.head.seq)
+                    for group_id, membership in memberships.items()
                 ) and all(group.epoch == epochs[group_id] for group_id, group in groups.items()):
                     break
             if listener.gone or not wanted():
@@ -172,12 +172,12 @@ class Subscribing:
     ) -> None:
         """Open the groups that are new here, and bring each to the head that was read after `before`."""
         behind, doubted = [], []
-        for group_id, standing in memberships.items():
+        for group_id, membership in memberships.items():
             group = groups[group_id]
-            group.highest_seen = max(group.highest_seen, standing.head.seq)
-            if group_id in before and before[group_id].went_back(standing.head):
+            group.highest_seen = max(group.highest_seen, membership.head.seq)
+            if group_id in before and before[group_id].went_back(membership.head):
                 doubted.append(group)
-            elif standing.access is Access.MEMBER and group.open(standing.head):
+            elif membership.access is Access.MEMBER and group.open(membership.head):
                 behind.append(group)
         if behind and self.bus is None:
             # Without other servers only a batch that is stored and not yet delivered can be ahead: reading it from the
@@ -199,9 +199,9 @@ class Subscribing:
             group_id: resume
             for group_id in groups
             if (resume := since.get(group_id)) is not None
-            and (standing := memberships.get(group_id)) is not None
-            and standing.access is Access.MEMBER
-            and standing.head.floor <= resume.seq <= standing.head.seq
+            and (membership := memberships.get(group_id)) is not None
+            and membership.access is Access.MEMBER
+            and membership.head.floor <= resume.seq <= membership.head.seq
         }
         if not resumes:
             return {}
@@ -229,12 +229,12 @@ class Subscribing:
         starts: dict[GroupId, int] = {}
         for text in asked:
             group_id = GroupId(text)
-            standing = memberships.get(group_id)
-            if standing is None or standing.access is not Access.MEMBER:
+            membership = memberships.get(group_id)
+            if membership is None or membership.access is not Access.MEMBER:
                 refused.append(text)
                 continue
             group = groups[group_id]
-            if group.left.get(listener.user_id, 0) > standing.head.seq:
+            if group.departed.get(listener.user_id, 0) > membership.head.seq:
                 refused.append(text)
                 continue
             resume = since.get(text)

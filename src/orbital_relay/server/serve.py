@@ -20,7 +20,7 @@ import uvicorn
 from orbital_relay.config import Settings
 from orbital_relay.server.app import Node, open_node
 from orbital_relay.server.edge.budget import ConnectionBudget, of_descriptors
-from orbital_relay.server.edge.http_protocol import HttpLine
+from orbital_relay.server.edge.http_protocol import HttpConnection
 from orbital_relay.server.edge.listening import Listeners, Place, open_listeners
 from orbital_relay.server.edge.redirect import Redirect
 from orbital_relay.server.edge.tls import HANDSHAKE_S, Certificate
@@ -122,7 +122,7 @@ async def serve(
     try:
         settings = listeners.settings(settings)
         # uvicorn asks for a class.
-        line = type("BudgetedLine", (HttpLine,), {"budget": _budget(settings)})
+        line = type("BudgetedConnection", (HttpConnection,), {"budget": _budget(settings)})
         async with open_node(settings, siblings=siblings) as node:
 
             def started() -> None:
@@ -161,7 +161,7 @@ async def serve(
         listeners.close()
 
 
-def _config(settings: Settings, app: Any, line: type[HttpLine], websocket: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's
+def _config(settings: Settings, app: Any, line: type[HttpConnection], websocket: Any) -> uvicorn.Config:  # noqa: ANN401 - uvicorn's
     return uvicorn.Config(
         app,
         http=line,

@@ -14,7 +14,7 @@ from orbital_relay.errors import AccountDisabled, Conflict, InvalidCredentials, 
 from orbital_relay.explain import explain
 from orbital_relay.model import Account, IdempotencyKey, UserId
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import make_once, new_id
+from orbital_relay.services.forms import make_idempotency_key, new_id
 from orbital_relay.services.invitations import admit
 
 USERNAME: Final = re.compile(r"[A-Za-z0-9_]{3,50}")
@@ -87,7 +87,7 @@ def _check_public_key(text: bytes) -> None:
         raise ValidationFailed("public_key must be a JSON object.", field="public_key")
 
 
-def signup_once(key: str | None, body: SignupBody) -> IdempotencyKey | None:
+def signup_key(key: str | None, body: SignupBody) -> IdempotencyKey | None:
     """
     Bind a sign-up's idempotency key to the name and the public key; the password is verified against its hash.
 
@@ -98,7 +98,7 @@ def signup_once(key: str | None, body: SignupBody) -> IdempotencyKey | None:
         return None
     check_signup(body)
     named = {"username": read_name(body.username).lower(), "public_key": msgspec.json.decode(body.public_key)}
-    return make_once(key, "sign_up", body=named)
+    return make_idempotency_key(key, "sign_up", body=named)
 
 
 async def sign_up(

@@ -110,7 +110,7 @@ _KEY: Final = re.compile(r"[!-~]{1,128}")
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
-def make_once(key: str | None, operation: str, *ids: str, body: object) -> IdempotencyKey | None:
+def make_idempotency_key(key: str | None, operation: str, *ids: str, body: object) -> IdempotencyKey | None:
     """
     Bind an idempotency key to what it is used for; None stays None.
 

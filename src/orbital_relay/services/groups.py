@@ -11,7 +11,7 @@ from typing import Final
 
 from orbital_relay import wire
 from orbital_relay.api.groups import GroupBody, Groups, InviteCode, JoinBody, Members, Presence, RoleBody, RoleSet
-from orbital_relay.errors import Conflict, Forbidden, NotFound, RoleSettled
+from orbital_relay.errors import Conflict, Forbidden, NotFound, RoleUnchanged
 from orbital_relay.model import (
     Access,
     CreateGroup,
@@ -149,7 +149,7 @@ async def set_role(
         user_id=user_id,
         admin=body.role == "admin",
     )
-    with suppress(RoleSettled):
+    with suppress(RoleUnchanged):
         await context.append(draft)
     return RoleSet(group_id=group_id, user_id=user_id, role=body.role)
 

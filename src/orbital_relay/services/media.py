@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from orbital_relay.api.media import MediumInfo, Quota, ThreadMedia
-from orbital_relay.errors import MediaSettled
+from orbital_relay.errors import UploadEnded
 from orbital_relay.model import (
     ExpireMedia,
     GroupId,
@@ -36,7 +36,7 @@ async def delete_medium(room: MediaContext, principal: Principal, media_id: Medi
     """
     if not await room.rows.abort_upload(principal.key, media_id):
         draft = ExpireMedia(actor=principal, at_ms=room.clock.wall_ms(), media_id=media_id, early=True)
-        with suppress(MediaSettled):
+        with suppress(UploadEnded):
             await room.append(draft)
     await delete_bytes(room)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from orbital_relay.errors import MediaSettled
+from orbital_relay.errors import UploadEnded
 from orbital_relay.model import (
     ExpireMedia,
 )
@@ -57,7 +57,7 @@ async def collect(room: MediaContext, *, sweep: bool) -> Collected:
         outcomes = await asyncio.gather(*map(room.append, drafts), return_exceptions=True)
         for outcome in outcomes:
             # Settled: another server's round was here first.
-            if isinstance(outcome, BaseException) and not isinstance(outcome, MediaSettled):
+            if isinstance(outcome, BaseException) and not isinstance(outcome, UploadEnded):
                 raise outcome
             found.expired += isinstance(outcome, Appended)
     while some := await room.rows.abort_resting(before_ms=now_ms - room.abandon_ms, limit=SOME):

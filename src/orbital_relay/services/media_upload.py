@@ -10,7 +10,7 @@ import msgspec
 
 from orbital_relay import wire
 from orbital_relay.api.media import ChunkTaken, MediaCompleted, MediaStored, UploadState
-from orbital_relay.errors import InvalidChunk, MediaSettled, OrbitalError, TooManyRequests, UploadLost
+from orbital_relay.errors import InvalidChunk, OrbitalError, TooManyRequests, UploadEnded, UploadLost
 from orbital_relay.model import (
     Chunk,
     ChunkPlace,
@@ -182,7 +182,7 @@ async def _finish(
         )
         try:
             appended = await room.append(draft)
-        except MediaSettled:
+        except UploadEnded:
             pass
         else:
             if isinstance(appended.receipt, MediaStored):

@@ -102,7 +102,7 @@ async def withdraw(store: Store, number: int) -> None:
     Raises:
         NotFound: If there is none of that number.
     """
-    if not await store.withdraw_invitation(number):
+    if not await store.revoke_invitation(number):
         raise NotFound(f"There is no unused invitation {number}.")
 
 

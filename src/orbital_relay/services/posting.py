@@ -14,7 +14,7 @@ from orbital_relay.model import IdempotencyKey, Principal, ThreadId
 from orbital_relay.ports import Appended
 from orbital_relay.services import messages, threads
 from orbital_relay.services.context import ServiceContext
-from orbital_relay.services.forms import make_once, read, read_uuid
+from orbital_relay.services.forms import make_idempotency_key, read, read_uuid
 
 POST_MESSAGE: Final = "post_message"
 POST_THREAD: Final = "post_thread"
@@ -64,4 +64,4 @@ def _once(key: str | None, operation: str, *ids: str, data: msgspec.Raw) -> Idem
     del body["idempotency_key"]
     if ids:
         del body["thread_id"]
-    return make_once(key, operation, *ids, body=body)
+    return make_idempotency_key(key, operation, *ids, body=body)

@@ -16,10 +16,10 @@ HEAD = (t.groups.c.last_seq, t.groups.c.floor_seq, t.groups.c.last_stamp_ms, t.g
 
 def access(conn: Connection, user: int, group_id: str) -> Access:
     """Return what a user may do with a group."""
-    return _standing(conn, user, group_id)[0]
+    return _membership(conn, user, group_id)[0]
 
 
-def _standing(conn: Connection, user: int, group_id: str) -> tuple[Access, int]:
+def _membership(conn: Connection, user: int, group_id: str) -> tuple[Access, int]:
     row = conn.execute(
         select(t.groups.c.id, t.members.c.user)
         .outerjoin(t.members, (t.members.c.group == t.groups.c.id) & (t.members.c.user == user))
@@ -38,7 +38,7 @@ def require_member(conn: Connection, user: int, group_id: str) -> int:
         NotFound: If there is no such group.
         Forbidden: If the user is not in it.
     """
-    found, group = _standing(conn, user, group_id)
+    found, group = _membership(conn, user, group_id)
     if found is Access.UNKNOWN:
         raise no_group()
     if found is Access.STRANGER:

@@ -65,7 +65,7 @@ def invitations(conn: Connection) -> list[Invitation]:
     return [Invitation(*row) for row in rows]
 
 
-def withdraw_invitation(conn: Connection, number: int) -> bool:
+def revoke_invitation(conn: Connection, number: int) -> bool:
     """Delete an invitation that was not used; return whether there was one."""
     gone = conn.execute(delete(t.invitations).where(_i.number == number, _i.used_ms.is_(None)))
     return gone.rowcount == 1

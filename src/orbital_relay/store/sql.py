@@ -121,7 +121,7 @@ class SqlStore(ABC):
     invitation_opens = reading(invitation_rows.invitation_opens)
     invite_code_opens = reading(invitation_rows.invite_code_opens)
     invitations = reading(invitation_rows.invitations)
-    withdraw_invitation = writing(invitation_rows.withdraw_invitation)
+    revoke_invitation = writing(invitation_rows.revoke_invitation)
 
     add_login = writing(login_rows.add_login)
     extend_login = writing(login_rows.extend_login)

@@ -100,12 +100,12 @@ def add_chunk(
     """Note a chunk whose bytes are durable, and hold the reservation to what is now known of the size."""
     group = conn.execute(select(t.media.c.group).where(t.media.c.folder == folder)).scalar()
     if group is None:
-        raise _given_up()
+        raise _upload_lost()
     # Always the group before the medium, as the appender does: two transactions never wait for each other in a ring.
     conn.execute(select(t.groups.c.id).where(t.groups.c.id == group).with_for_update())
     row = conn.execute(select(t.media).where(t.media.c.folder == folder).with_for_update()).one_or_none()
     if row is None or row.state in {ABANDONED, EXPIRED}:
-        raise _given_up()
+        raise _upload_lost()
     known = _stored(conn, row, chunk)
     if known is not None:
         return known
@@ -199,7 +199,7 @@ def _check_fits(row: Row[Any], user: int, thread: int, chunk: Chunk) -> None:
     if row.state == EXPIRED:
         raise Gone("This medium has expired. Upload it again under another media_id.")
     if row.state == ABANDONED:
-        raise _given_up()
+        raise _upload_lost()
 
 
 def _stored(conn: Connection, row: Row[Any], chunk: Chunk) -> ChunkPlace | None:
@@ -293,7 +293,7 @@ def _too_large(limits: MediaLimits) -> FileTooLarge:
     return FileTooLarge(f"A medium has at most {limits.file_bytes} bytes.", limit_bytes=limits.file_bytes)
 
 
-def _given_up() -> UploadLost:
+def _upload_lost() -> UploadLost:
     return UploadLost("This upload was aborted a moment ago. It can start again at once.", retry_after_s=1)
 
 

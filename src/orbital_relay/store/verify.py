@@ -92,7 +92,7 @@ class _Check:
         self._chain = Chain(first_prev(group.group_id) if group.floor_seq == 0 else None)
         self._frame = b""
         self._joined: dict[str, int] = {}
-        self._left: set[str] = set()
+        self._departed: set[str] = set()
         self._recorded: set[int] = set()
         self._epoch = 0
         self.events = 0
@@ -154,10 +154,10 @@ class _Check:
                 self._record(seq, data)
             case wire.MemberJoined():
                 self._joined[data.user_id] = seq
-                self._left.discard(data.user_id)
+                self._departed.discard(data.user_id)
             case wire.MemberLeft():
                 self._joined.pop(data.user_id, None)
-                self._left.add(data.user_id)
+                self._departed.add(data.user_id)
             case _:
                 pass
 
@@ -278,7 +278,7 @@ class _Check:
             if kept.get(user_id) != seq:
                 self._find(f"{user_id} joined with number {seq}, and is not a member since then")
         for user_id, seq in kept.items():
-            if user_id in self._left or (seq > group.floor_seq and self._joined.get(user_id) != seq):
+            if user_id in self._departed or (seq > group.floor_seq and self._joined.get(user_id) != seq):
                 self._find(f"{user_id} is a member since number {seq}, and the log does not say so")
 
     def _find(self, sentence: str) -> None:

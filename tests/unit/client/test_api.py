@@ -407,7 +407,7 @@ async def test_iterators_read_all_pages() -> None:
 
 async def test_a_post_is_retried_after_a_lost_response(monkeypatch: pytest.MonkeyPatch) -> None:
     """[PYPOST1] A POST that creates something, sign-up included, has a key and is retried if its answer is lost."""
-    monkeypatch.setattr(http, "ONCE_MORE", Backoff(steps_ms=(1,), spread_ms=1))
+    monkeypatch.setattr(http, "ONCE_MORE", Backoff(steps_ms=(1,), jitter_ms=1))
     keys: list[str] = []
 
     def answering(request: httpx.Request) -> httpx.Response:
@@ -431,7 +431,7 @@ async def test_a_post_is_retried_after_a_lost_response(monkeypatch: pytest.Monke
 
 async def test_retries_of_a_post_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """[PYPOST2] After three tries without an answer the error is raised; a request without a key is tried once."""
-    monkeypatch.setattr(http, "ONCE_MORE", Backoff(steps_ms=(1,), spread_ms=1))
+    monkeypatch.setattr(http, "ONCE_MORE", Backoff(steps_ms=(1,), jitter_ms=1))
     tries: list[str] = []
 
     def breaking(request: httpx.Request) -> httpx.Response:

@@ -17,10 +17,10 @@ OF_ONE_SYSTEM = {"fcntl", "grp", "msvcrt", "posix", "pwd", "resource", "syslog",
 
 LOOK = """
 import importlib.metadata, sys
-standing = set(sys.modules)  # what the environment itself loads at start
+before = set(sys.modules)  # what the environment itself loads at start
 import {module}
 of = importlib.metadata.packages_distributions()
-roots = {{name.partition(".")[0] for name in set(sys.modules) - standing}}
+roots = {{name.partition(".")[0] for name in set(sys.modules) - before}}
 print(*sorted({{name.lower() for root in roots for name in of.get(root, [])}}))
 """
 

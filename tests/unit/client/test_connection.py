@@ -388,7 +388,7 @@ async def test_a_dead_connection_is_detected(server: FakeServer) -> None:
 
 async def test_wake_retries_at_once(server: FakeServer) -> None:
     """[LIN4] `wake` ends the back-off wait."""
-    slow = Backoff(steps_ms=(600_000,), spread_ms=1)
+    slow = Backoff(steps_ms=(600_000,), jitter_ms=1)
     async with client(server, backoff=slow) as orbital:
         states = signals_of(orbital, StateChange)
         server.cut()
@@ -417,7 +417,7 @@ async def test_wake_replaces_an_unresponsive_connection(server: FakeServer, monk
 
 async def test_close_during_back_off(server: FakeServer) -> None:
     """[LIN6] Closing during back-off ends it: no attempt follows, streams end, waiting posts fail."""
-    slow = Backoff(steps_ms=(600_000,), spread_ms=1)
+    slow = Backoff(steps_ms=(600_000,), jitter_ms=1)
     server.rest = lambda _: refusal(503, "UNAVAILABLE")
     orbital = client(server, backoff=slow)
     async with orbital:

@@ -22,7 +22,7 @@ from tests.support.fake import refusal
 # The package's name `download` is the function.
 downloads = importlib.import_module("orbital_relay.client.media.download")
 
-FAST = Backoff(steps_ms=(1,), spread_ms=1)
+FAST = Backoff(steps_ms=(1,), jitter_ms=1)
 
 
 async def send(depot: Depot, source: Any, **options: Any) -> Any:

@@ -45,7 +45,7 @@ async def test_pending_posts_are_sent_after_reconnecting(server: FakeServer) -> 
     troubles = [refusal(503, "UNAVAILABLE")]
     server.rest = lambda _: troubles.pop() if troubles else None
     async with client(server) as orbital:
-        orbital._outbox._backoff = Backoff(steps_ms=(600_000,), spread_ms=1)
+        orbital._outbox._backoff = Backoff(steps_ms=(600_000,), jitter_ms=1)
         posting = asyncio.create_task(orbital.send(GROUP, b"x"))
         await server.until(lambda: troubles == [])
         await server.end(1012)

@@ -31,8 +31,8 @@ from orbital_relay.client.tokens import Tokens
 from orbital_relay.core.backoff import Backoff
 from tests.support.fake import GROUP, OTHER, FakeServer, contents, refusal
 
-FAST = Backoff(steps_ms=(1, 2), spread_ms=1)
-SLOW = Backoff(steps_ms=(600_000,), spread_ms=1)
+FAST = Backoff(steps_ms=(1, 2), jitter_ms=1)
+SLOW = Backoff(steps_ms=(600_000,), jitter_ms=1)
 PATH = "/v1/messages"
 
 

@@ -533,7 +533,7 @@ def test_typing_is_throttled() -> None:
 
 def test_failures_are_counted_since_the_last_open() -> None:
     """[LIN1] Back-off grows with consecutive failures, resets after an open connection, and obeys Retry-After."""
-    line = ReconnectPolicy(Backoff(spread_ms=0))
+    line = ReconnectPolicy(Backoff(jitter_ms=0))
 
     waits = [line.failed(now_ms=0, random=0, opened=False) for _ in range(3)]
     assert waits == [2_000, 4_000, 8_000]

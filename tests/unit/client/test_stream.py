@@ -61,13 +61,13 @@ def test_words_that_mean_nothing_now():
     assert stream.confirm(1, recovered=True) == []
     assert offered(stream, log.frames[0]) == []
     assert stream.dismiss("removed") == []
-    assert (stream.standing, stream.last, stream.waiting) == (SubscriptionState.OFF, 0, 0)
+    assert (stream.state, stream.last, stream.waiting) == (SubscriptionState.OFF, 0, 0)
 
     stream.end(None, "closed")
 
     assert stream.confirm(1, recovered=True) == []
     assert stream.dismiss("removed") == []
-    assert stream.standing is SubscriptionState.ENDED
+    assert stream.state is SubscriptionState.ENDED
 
 
 def test_answers_to_an_older_fetch():
@@ -81,7 +81,7 @@ def test_answers_to_an_older_fetch():
     assert stream.page(stale, log_of(3).frames) == []
     assert stream.gone(stale, 3) == []
     assert stream.refused(stale, NotAMember(GROUP)) == []
-    assert (stream.last, stream.standing) == (0, SubscriptionState.ON)
+    assert (stream.last, stream.state) == (0, SubscriptionState.ON)
     assert delivered(stream.page(fetch.ticket, log_of(3).frames)) == [1, 2, 3, CaughtUp(group_id=GROUP, seq=3)]
 
 
@@ -172,7 +172,7 @@ def test_verify_ends_at_a_missing_event():
 
     assert isinstance(ended, Ended)
     assert isinstance(ended.error, ChainBroken)
-    assert (ended.reason, stream.standing) == ("chain", SubscriptionState.ENDED)
+    assert (ended.reason, stream.state) == ("chain", SubscriptionState.ENDED)
 
 
 # Chapter: a doubted reset

@@ -237,10 +237,10 @@ def test_removal_takes_effect_at_its_position(hub):
     assert b"".join(ada.writes) == _text(*events[:2])
     assert ada.reported == [("lost", "a", "removed")]
     assert b"".join(bob.writes) == _text(*events)
-    assert hub.groups["a"].left == {"ada": 2}
+    assert hub.groups["a"].departed == {"ada": 2}
 
     hub.offer(_member(wire.MemberJoined("a", "ada", "ada", "t"), 4, 4))
-    assert hub.groups["a"].left == {}
+    assert hub.groups["a"].departed == {}
 
 
 def test_removal_of_a_listener_that_is_behind(hub):
@@ -440,7 +440,7 @@ def test_a_rewound_log(hub):
 
     assert set(hub.rewind(group, _head(1))) == {current, behind}
 
-    assert (group.last, group.highest_seen, group.left, group.doubted) == (1, 1, {}, False)
+    assert (group.last, group.highest_seen, group.departed, group.doubted) == (1, 1, {}, False)
     assert (group.epoch, group.unseen, group.hash) == (1, 1, _HEAD_HASH)
     assert current.subscriptions == behind.subscriptions == {}
     assert group.after(0) is None
@@ -450,12 +450,12 @@ def test_a_head_proves_a_rewind(hub):
     """[REWIND2] A head below the last delivered event, or with another hash at it, proves a rewind of the log."""
     _listen(hub, Ear(), "a")
     hub.offer(_message("a", 1, 1))
-    standing = hub.groups["a"].standing
+    before = hub.groups["a"].snapshot
 
-    assert (standing.epoch, standing.seq, standing.hash) == (0, 1, hub.groups["a"].hash)
-    assert standing.went_back(_head(0))
-    assert standing.went_back(_head(1))
-    assert not standing.went_back(_head(2))
+    assert (before.epoch, before.seq, before.hash) == (0, 1, hub.groups["a"].hash)
+    assert before.went_back(_head(0))
+    assert before.went_back(_head(1))
+    assert not before.went_back(_head(2))
 
 
 def test_only_an_open_group_is_rewound(hub):

@@ -73,10 +73,10 @@ def test_the_end_of_a_subscription():
 
 def test_a_lower_head_or_another_hash_is_a_rewind():
     """[LGRP5] A later head proves a rewind if its number is lower, or if its hash differs at the same number."""
-    standing = HeadSnapshot(0, 5, HASH)
+    before = HeadSnapshot(0, 5, HASH)
 
-    assert standing.went_back(Head(4, 0, 0, HASH))
-    assert standing.went_back(Head(5, 0, 0, "other"))
-    assert not standing.went_back(Head(5, 0, 0, HASH))
-    assert not standing.went_back(Head(6, 0, 0, "other"))
+    assert before.went_back(Head(4, 0, 0, HASH))
+    assert before.went_back(Head(5, 0, 0, "other"))
+    assert not before.went_back(Head(5, 0, 0, HASH))
+    assert not before.went_back(Head(6, 0, 0, "other"))
     assert not HeadSnapshot(0, 5, None).went_back(Head(5, 0, 0, "other"))

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orbital_relay.errors import PayloadTooLarge, ValidationFailed
-from orbital_relay.services.forms import check_encrypted, make_once, new_id, read, read_uuid
+from orbital_relay.services.forms import check_encrypted, make_idempotency_key, new_id, read, read_uuid
 
 
 @given(st.binary(min_size=1, max_size=300), st.booleans(), st.booleans())
@@ -126,8 +126,8 @@ def _shuffled(value: object) -> object:
 @given(_JSON)
 def test_equal_json_has_one_fingerprint(body: object):
     """[ONCE1] The order of members, and `1` instead of `1.0`, do not change the fingerprint of a body."""
-    one = make_once("key", "operation", body=body)
-    other = make_once("key", "operation", body=_shuffled(body))
+    one = make_idempotency_key("key", "operation", body=body)
+    other = make_idempotency_key("key", "operation", body=_shuffled(body))
 
     assert one == other
 
@@ -135,13 +135,15 @@ def test_equal_json_has_one_fingerprint(body: object):
 @pytest.mark.parametrize("other", [{"a": 2}, {"a": "1"}, {"a": True}, {"a": 1, "b": None}, {}, {"a": [1]}, {"a": 1.5}])
 def test_other_json_has_another_fingerprint(other: object):
     """[ONCE1] Another value, type or member changes the fingerprint of a body."""
-    assert make_once("key", "operation", body={"a": 1}) != make_once("key", "operation", body=other)
+    assert make_idempotency_key("key", "operation", body={"a": 1}) != make_idempotency_key(
+        "key", "operation", body=other
+    )
 
 
 def test_operation_and_ids_belong_to_the_fingerprint():
     """[ONCE2] The same body for another operation or path is a different request."""
     once = [
-        make_once("key", operation, *ids, body={})
+        make_idempotency_key("key", operation, *ids, body={})
         for operation, ids in [("a", ()), ("b", ()), ("a", ("1",)), ("a", ("2",)), ("a", ("1", "2"))]
     ]
 
@@ -152,16 +154,16 @@ def test_operation_and_ids_belong_to_the_fingerprint():
 def test_the_format_of_keys(key: str):
     """[ONCE3] An idempotency key is 1-128 visible ASCII characters."""
     with pytest.raises(ValidationFailed) as refused:
-        make_once(key, "operation", body={})
+        make_idempotency_key(key, "operation", body={})
 
     assert refused.value.details == {"field": "Idempotency-Key"}
 
 
 def test_keys_of_every_length_are_accepted():
     """[ONCE3] Keys of 1 and of 128 characters are accepted; without a key a request is not idempotent."""
-    assert make_once("!", "operation", body={}) is not None
-    assert make_once("~" * 128, "operation", body={}) is not None
-    assert make_once(None, "operation", body={}) is None
+    assert make_idempotency_key("!", "operation", body={}) is not None
+    assert make_idempotency_key("~" * 128, "operation", body={}) is not None
+    assert make_idempotency_key(None, "operation", body={}) is None
 
 
 def test_deep_nesting_is_refused():
@@ -171,7 +173,7 @@ def test_deep_nesting_is_refused():
         body = [body]
 
     with pytest.raises(ValidationFailed):
-        make_once("key", "operation", body=body)
+        make_idempotency_key("key", "operation", body=body)
     # Taken apart by hand: the interpreter's own way down is as deep.
     while body:
         body = body.pop()  # type: ignore[attr-defined]

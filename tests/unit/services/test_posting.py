@@ -11,7 +11,7 @@ from orbital_relay import wire
 from orbital_relay.errors import PayloadTooLarge, ValidationFailed
 from orbital_relay.model import PostMessage, PostReply, PostThread
 from orbital_relay.services import posting
-from orbital_relay.services.forms import make_once
+from orbital_relay.services.forms import make_idempotency_key
 from tests.unit.services.desk import ADA, ANSWER, GROUP, OTHER, Desk
 
 _MESSAGE = {"conversation_id": GROUP, "encrypted_envelope": "AAAA", "timestamp": 1}
@@ -62,7 +62,7 @@ async def test_a_key_is_shared_by_frames_and_requests(
 
     await posting.from_frame(desk.context, ADA, _frame(kind, {**data, "idempotency_key": "key"}))
 
-    assert desk.drafts[0].once == make_once("key", operation, *ids, body=body)
+    assert desk.drafts[0].once == make_idempotency_key("key", operation, *ids, body=body)
 
 
 async def test_a_null_key_is_no_key():

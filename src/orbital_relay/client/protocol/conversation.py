@@ -121,7 +121,7 @@ class ClientProtocol:
     def unsubscribe(self, group_id: str, *, now_ms: int) -> list[Effect]:
         """Unsubscribe from a group; nothing more of it is delivered."""
         stream = self._streams.pop(group_id, None)
-        if stream is None or not self._open or stream.standing is SubscriptionState.OFF:
+        if stream is None or not self._open or stream.state is SubscriptionState.OFF:
             return []
         return [self._send("unsubscribe", {"group_ids": [group_id]}, now_ms)]
 
@@ -208,7 +208,7 @@ class ClientProtocol:
 
     def _of(self, stream: Stream, effects: list[Effect]) -> list[Effect]:
         """Forget a stream that has ended."""
-        if stream.standing is SubscriptionState.ENDED:
+        if stream.state is SubscriptionState.ENDED:
             self._streams.pop(stream.id, None)
         return effects
 
@@ -250,7 +250,7 @@ class ClientProtocol:
             hello.heartbeat_seconds,
             _life_s(hello.expires_at, frame.server_timestamp),
         )
-        unasked = [stream for stream in self._streams.values() if stream.standing is SubscriptionState.OFF]
+        unasked = [stream for stream in self._streams.values() if stream.state is SubscriptionState.OFF]
         return [opened, *self._ask(unasked, now_ms)]
 
     def _subscribed(self, data: _SubscribedData, reply_to: str | int | None) -> list[Effect]:

@@ -66,7 +66,7 @@ class Stream:
             ticket: Returns a number for the next Fetch.
         """
         self.id = group_id
-        self.standing = SubscriptionState.OFF
+        self.state = SubscriptionState.OFF
         self.cursor = None if since is None else Cursor(since.seq)
         self.chain = Chain(None if since is None else first_prev(group_id) if since.seq == 0 else since.hash)
         self.asked_since = False
@@ -91,7 +91,7 @@ class Stream:
         self._read_to = 0
         """The highest number that came from the log: the socket may repeat up to there."""
         self._hashes: OrderedDict[int, str] = OrderedDict()
-        self._said_goodbye = False
+        self._departed = False
         """Whether the last event delivered is that this user left."""
         self._seen_at_ping: tuple[SubscriptionState, int] | None = None
 
@@ -113,18 +113,18 @@ class Stream:
         return None if self.cursor is None else Position(self.last, self.chain.prev if self.last else None)
 
     def step(self, word: Word) -> bool:
-        """Move to the next standing; False when this word means nothing now."""
-        after = STEPS.get((self.standing, word))
+        """Move to the next state; False when this word means nothing now."""
+        after = STEPS.get((self.state, word))
         if after is None:
             return False
-        self.standing = after
+        self.state = after
         return True
 
     # Public: what comes over the socket
 
     def confirm(self, seq: int | None, *, recovered: bool | None) -> list[Effect]:
         """Receive `subscribed`, with the log's end and whether all since the position follows."""
-        again = self.standing is SubscriptionState.ON
+        again = self.state is SubscriptionState.ON
         if not self.step(Word.CONFIRM):
             return []
         if again:
@@ -145,7 +145,7 @@ class Stream:
     def event(self, frame: Frame, text: bytes) -> list[Effect]:
         """Receive a durable event."""
         # Before `subscribed` nothing can follow: this is left from an earlier request, and the answer's seq covers it.
-        if self.standing is not SubscriptionState.ON:
+        if self.state is not SubscriptionState.ON:
             return []
         if self._doubted is not None:  # Where we stand is not decided yet; the log has this event, too.
             self._heard = max(self._heard, frame.seq)
@@ -157,7 +157,7 @@ class Stream:
         if not self.step(Word.DISMISS):
             return []
         notices: list[Effect] = []
-        if self._verify and not self._behind and not self._said_goodbye:
+        if self._verify and not self._behind and not self._departed:
             notices = self._problem(
                 "UNPROVEN_END",
                 f"The server ended the group {self.id} ({reason}) without the member_left event that explains it.",
@@ -166,15 +166,15 @@ class Stream:
 
     def ping(self) -> list[Effect]:
         """Receive a heartbeat: what was due before the last one, and has not moved since, is asked for again."""
-        now = (self.standing, self.last)
+        now = (self.state, self.last)
         stuck = self._seen_at_ping == now
         self._seen_at_ping = now
         if not stuck:
             return []
-        if self.standing is SubscriptionState.ASKED:
+        if self.state is SubscriptionState.ASKED:
             notices = self._problem("NO_ANSWER", f"The server does not answer the request for the group {self.id}.")
             return [*notices, Reconnect("The server does not answer a request.")]
-        if self.standing is SubscriptionState.ON and self.last < self._heard and not self._ticket and self.room > 0:
+        if self.state is SubscriptionState.ON and self.last < self._heard and not self._ticket and self.room > 0:
             self._behind = True
             return self._fetch()
         return []
@@ -213,10 +213,10 @@ class Stream:
                 else:
                     break
             effects += self._offer(frame, text, live=False)
-            if self.standing is SubscriptionState.ENDED:
+            if self.state is SubscriptionState.ENDED:
                 return effects
         if self._doubted is not None:  # The log holds nothing after our position.
-            return effects + self._give_way()
+            return effects + self._yield_to_log()
         if not self._behind:
             return effects
         if self.last > before or self.room <= 0:
@@ -230,7 +230,7 @@ class Stream:
             return []
         self._ticket = 0
         if self._doubted is not None:
-            return self._give_way()
+            return self._yield_to_log()
         if self._verify and oldest_seq <= self.last + 1:
             notices = self._problem(
                 "FALSE_GONE",
@@ -286,7 +286,7 @@ class Stream:
         self._misses = 0
         if not live:
             self._read_to = event.seq
-        self._said_goodbye = isinstance(event, MemberLeft) and event.data.user_id == self.user_id
+        self._departed = isinstance(event, MemberLeft) and event.data.user_id == self.user_id
         if self._verify:
             self._hashes[event.seq] = event.hash
             if len(self._hashes) > HASHES_KEPT:
@@ -352,7 +352,7 @@ class Stream:
             self._ticket = self._new_ticket()
             self._behind = True
             return [Fetch(self.id, self.cursor.last, min(PAGE_LIMIT, max(1, self.room)), self._ticket)]
-        return self._give_way(ResetReason.AHEAD if self.last > seq else ResetReason.GONE)
+        return self._yield_to_log(ResetReason.AHEAD if self.last > seq else ResetReason.GONE)
 
     def _resolve(self, frame: Frame, text: bytes) -> list[Effect]:
         """Compare the first frame of the log with the position that the server called lost."""
@@ -361,7 +361,7 @@ class Stream:
         except ValueError:
             follows = False
         if not follows:
-            return self._give_way()
+            return self._yield_to_log()
         self._doubted = None
         return self._problem(
             "FALSE_RESET",
@@ -369,7 +369,7 @@ class Stream:
             "It is read from there.",
         )
 
-    def _give_way(self, reason: ResetReason = ResetReason.GONE) -> list[Effect]:
+    def _yield_to_log(self, reason: ResetReason = ResetReason.GONE) -> list[Effect]:
         """Continue after the number that the server named."""
         seq = self._doubted or 0
         effects = self._reset(seq, reason)

@@ -16,7 +16,7 @@ class SubscriptionState(Enum):
 
 
 class Word(Enum):
-    """What may happen to the standing."""
+    """What may happen to the subscription."""
 
     ASK = "we send `subscribe`"
     CONFIRM = "`subscribed` names it"

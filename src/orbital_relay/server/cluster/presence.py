@@ -14,7 +14,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from orbital_relay.api.groups import Online
 from orbital_relay.model import GroupId
-from orbital_relay.server.cluster.redis_client import ANSWER_S, AWAY, SharedRedis
+from orbital_relay.server.cluster.redis_client import ANSWER_S, UNREACHABLE, SharedRedis
 from orbital_relay.server.sessions.presence import Entry, Here, PresenceSource, counted, listed
 
 log = logging.getLogger("orbital.shared")
@@ -96,8 +96,8 @@ class SharedPresence:
         found = counted(self._here(group_id))
         try:
             elsewhere = await self._elsewhere(group_id)
-        except AWAY as exc:
-            self._note_away(exc)
+        except UNREACHABLE as exc:
+            self._note_unreachable(exc)
             elsewhere = []
         for user_id, entry in elsewhere:
             known = found.get(user_id)
@@ -113,7 +113,7 @@ class SharedPresence:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        with suppress(*AWAY):
+        with suppress(*UNREACHABLE):
             async with self._redis.answering() as client:
                 await client.delete(_node_key(self._node))
 
@@ -151,8 +151,8 @@ class SharedPresence:
                 if beats >= REWRITE_S / BEAT_S:
                     beats = 0
                     self.rewrite()
-            except AWAY as exc:
-                self._note_away(exc)
+            except UNREACHABLE as exc:
+                self._note_unreachable(exc)
             await asyncio.sleep(BEAT_S)
 
     async def _keep_name(self, client: Redis | RedisCluster) -> None:
@@ -174,9 +174,9 @@ class SharedPresence:
                 try:
                     await self._write(some)
                     self._came_back()
-                except AWAY as exc:
+                except UNREACHABLE as exc:
                     self._dirty.update(some)
-                    self._note_away(exc)
+                    self._note_unreachable(exc)
                     await asyncio.sleep(ANSWER_S)
 
     async def _write(self, groups: list[GroupId]) -> None:
@@ -207,7 +207,7 @@ class SharedPresence:
             else:
                 self._written.pop(group_id, None)
 
-    def _note_away(self, exc: Exception) -> None:
+    def _note_unreachable(self, exc: Exception) -> None:
         if not self._away:
             self._away = True
             log.warning(

@@ -18,7 +18,7 @@ log = logging.getLogger("orbital.shared")
 ANSWER_S: Final = 1.0
 """Longest wait for Redis: a request that needs it continues without, or gets 503 with Retry-After."""
 
-AWAY: Final = (RedisError, RedisClusterException, OSError)
+UNREACHABLE: Final = (RedisError, RedisClusterException, OSError)
 """What the library raises when Redis is unreachable, loads, or answers with an error; a timeout is an OSError."""
 
 
@@ -123,5 +123,5 @@ class SharedRedis:
             self._making.cancel()
             await asyncio.gather(self._making, return_exceptions=True)
         if self._client is not None:
-            with suppress(*AWAY):
+            with suppress(*UNREACHABLE):
                 await self._client.aclose()

@@ -12,7 +12,7 @@ from orbital_relay.errors import Unavailable
 from orbital_relay.model import Principal
 from orbital_relay.ports import Clock
 from orbital_relay.server.auth.tickets import LocalTickets, Tickets
-from orbital_relay.server.cluster.redis_client import AWAY, SharedRedis
+from orbital_relay.server.cluster.redis_client import UNREACHABLE, SharedRedis
 
 log = logging.getLogger("orbital.shared")
 
@@ -41,7 +41,7 @@ class SharedTickets:
             async with self._redis.answering() as client:
                 await client.set(_ticket_key(ticket), msgspec.json.encode(principal), ex=life_s)
             return ticket
-        except AWAY as exc:
+        except UNREACHABLE as exc:
             log.warning(
                 "Redis cannot be reached; a ticket is kept by this server alone",
                 extra={"error": str(exc) or type(exc).__name__},
@@ -64,7 +64,7 @@ class SharedTickets:
         try:
             async with self._redis.answering() as client:
                 kept = await client.getdel(_ticket_key(ticket))
-        except AWAY as exc:
+        except UNREACHABLE as exc:
             raise Unavailable("Tickets cannot be looked up right now. Ask for a new one.", retry_after_s=2) from exc
         return None if kept is None else _decode_principal(kept)
 

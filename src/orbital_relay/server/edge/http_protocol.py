@@ -40,7 +40,7 @@ class _Refused(Exception):
     """Stops the parser in its callback; nothing more is fed to it."""
 
 
-class HttpLine(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """
     One connection that uses HTTP/1.1.
 

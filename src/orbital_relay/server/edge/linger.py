@@ -7,7 +7,7 @@ from typing import Final
 
 LINGER_S: Final = 30
 """How long what a client still sends is read and discarded behind the last answer, in seconds."""
-LINGER_QUIET_S: Final = 5
+LINGER_IDLE_S: Final = 5
 """How long a client that sends nothing meanwhile may take to close its side, in seconds."""
 LINGER_BYTES: Final = 64 * 1024 * 1024
 """Most bytes of a body whose request was answered that are discarded so: several times the longest that is taken."""
@@ -56,5 +56,5 @@ class Linger:
         if now_s >= until_s or self._discarded_bytes == discarded_bytes:
             self._transport.abort()
             return
-        wait_s = min(LINGER_QUIET_S, until_s - now_s)
+        wait_s = min(LINGER_IDLE_S, until_s - now_s)
         self._timer = self._loop.call_later(wait_s, self._look, until_s, self._discarded_bytes)

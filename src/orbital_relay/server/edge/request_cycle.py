@@ -20,11 +20,11 @@ BODY_BYTES: Final = 8 * 1024 * 1024
 """Most bytes of a body that are read before its answer; a chunk of a medium, the longest that is taken, has 5 MiB."""
 PROXY_S: Final = 600
 """How long that may take behind a trusted proxy, in seconds: as long as a chunk that is taken."""
-PROXY_QUIET_S: Final = 30
+PROXY_IDLE_S: Final = 30
 """How long nothing may come meanwhile, in seconds; again as for a chunk that is taken."""
 
 
-class AnsweringLine(Protocol):
+class AnsweringConnection(Protocol):
     """What a cycle and its transport need of their connection."""
 
     answering: RequestResponseCycle
@@ -122,17 +122,17 @@ class BodyCycle(Cycle):
             self.keep_alive = False
         await super().send(message)
 
-    async def _discard_body(self, line: AnsweringLine | None) -> None:
+    async def _discard_body(self, line: AnsweringConnection | None) -> None:
         declared = next((int(value) for name, value in self.scope["headers"] if name == b"content-length"), 0)
         if line is None or declared > BODY_BYTES:
             return
         now_s = asyncio.get_running_loop().time()
         if line.from_proxy():
-            until_s, quiet_s = now_s + PROXY_S, float(PROXY_QUIET_S)
+            until_s, quiet_s = now_s + PROXY_S, float(PROXY_IDLE_S)
         else:
             line.linger.until_s = now_s + linger.LINGER_S
             # Some time remains to lose no answer behind a body that is slower.
-            quiet_s = linger.LINGER_QUIET_S
+            quiet_s = linger.LINGER_IDLE_S
             until_s = line.linger.until_s - quiet_s
         left_bytes = BODY_BYTES
         async with asyncio.timeout_at(until_s):
@@ -154,8 +154,8 @@ class CycleTransport:
 
     __slots__ = ("_transport", "is_closing", "line", "write")
 
-    def __init__(self, line: AnsweringLine, transport: asyncio.Transport) -> None:
-        self.line: AnsweringLine | None = line
+    def __init__(self, line: AnsweringConnection, transport: asyncio.Transport) -> None:
+        self.line: AnsweringConnection | None = line
         self._transport = transport
         self.is_closing = transport.is_closing
         self.write = transport.write

@@ -19,7 +19,7 @@ from orbital_relay.server.context import ServerContext
 from orbital_relay.server.edge.request_cycle import Cycle
 from orbital_relay.server.edge.request_head import ENCODED_SLASH, request_id
 from orbital_relay.server.limits.memory import Reservation
-from orbital_relay.services.forms import make_once, read
+from orbital_relay.services.forms import make_idempotency_key, read
 
 JSON: Final = b"application/json"
 RawHeaders = Sequence[tuple[bytes, bytes]]
@@ -167,7 +167,7 @@ class Call:
         """
         if self.idempotency_key is None:
             return None
-        return make_once(self.idempotency_key, operation, *ids, body=read(_any, self.raw_body))
+        return make_idempotency_key(self.idempotency_key, operation, *ids, body=read(_any, self.raw_body))
 
 
 class BodyLate(ValidationFailed):

@@ -95,7 +95,7 @@ class SharedLimiter:
                     return None
                 return await self._wait_s(strategy, item, name, key)
         except self._away as exc:
-            self._note_away(exc)
+            self._note_unreachable(exc)
             return await self._alone.hit(name, key, limit=limit, window_s=window_s)
 
     async def peek(self, name: str, key: str, *, limit: int, window_s: int) -> float | None:
@@ -110,7 +110,7 @@ class SharedLimiter:
                     return None
                 return await self._wait_s(strategy, item, name, key)
         except self._away as exc:
-            self._note_away(exc)
+            self._note_unreachable(exc)
             return await self._alone.peek(name, key, limit=limit, window_s=window_s)
 
     async def close(self) -> None:
@@ -135,7 +135,7 @@ class SharedLimiter:
             self._strategy = MovingWindowRateLimiter(found)
         return self._strategy
 
-    def _note_away(self, exc: Exception) -> None:
+    def _note_unreachable(self, exc: Exception) -> None:
         self._away_until_s = self._clock.steady_s() + self.AWAY_S
         reason = str(getattr(exc, "storage_error", exc))
         log.warning("limits are counted by this server alone", extra={"reason": reason})

@@ -138,7 +138,7 @@ class Workers:
         self._numbers[process] = number
         if self._stopping:
             # stop() may run while this worker starts; it was not in the list then.
-            self._tell(process, signal.SIGTERM)
+            self._signal(process, signal.SIGTERM)
 
     def _look(self, on_started: Callable[[Settings], None]) -> int:
         """Wait until something happens, and see to it; return 1 when a worker ended badly."""
@@ -148,12 +148,14 @@ class Workers:
         # A signal's handler runs in between, and stops what is waited for.
         for ready in wait([*talking, *ends], timeout=1):
             if isinstance(ready, Connection):
-                self._told(talking[ready], ready, on_started)
+                self._read_report(talking[ready], ready, on_started)
             elif isinstance(ready, int) and ends[ready] in self._running:
                 status |= self._ended(ends[ready])
         return status
 
-    def _told(self, process: SpawnProcess, connection: Connection, on_started: Callable[[Settings], None]) -> None:
+    def _read_report(
+        self, process: SpawnProcess, connection: Connection, on_started: Callable[[Settings], None]
+    ) -> None:
         try:
             connection.recv()
         except EOFError:
@@ -206,7 +208,7 @@ class Workers:
 
     def _pass_on(self, number: int, _frame: object) -> None:
         for process in self._running:
-            self._tell(process, signal.Signals(number))
+            self._signal(process, signal.Signals(number))
 
     def _on_hangup(self, number: int, frame: object) -> None:
         has_file = reopen()
@@ -223,8 +225,8 @@ class Workers:
             self._notifier.stopping()
         self._stopping = True
         for process in self._running:
-            self._tell(process, signal.SIGTERM)
+            self._signal(process, signal.SIGTERM)
 
-    def _tell(self, process: SpawnProcess, number: signal.Signals) -> None:
+    def _signal(self, process: SpawnProcess, number: signal.Signals) -> None:
         if process.pid is not None and process.is_alive():
             os.kill(process.pid, number)

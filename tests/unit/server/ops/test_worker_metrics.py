@@ -13,7 +13,7 @@ from orbital_relay.server.ops import worker_metrics as room
 from orbital_relay.server.ops.worker_metrics import Siblings
 
 
-async def _given_up(asking: socket.socket) -> bool:
+async def _upload_lost(asking: socket.socket) -> bool:
     await asyncio.sleep(0.02)  # a pause between looks
     try:
         asking.send(b"?")
@@ -83,5 +83,5 @@ async def test_a_client_that_does_not_read_is_disconnected(tmp_path: Path):
         with socket.socket(socket.AF_UNIX) as asking:
             asking.connect(str(tmp_path / "1"))
             async with asyncio.timeout(10):
-                while not await _given_up(asking):
+                while not await _upload_lost(asking):
                     pass

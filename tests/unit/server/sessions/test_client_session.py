@@ -30,7 +30,7 @@ class Clock:
         return self.at_ms / 1000
 
 
-class QuietLine:
+class RecordingWriter:
     """A line whose client takes everything and never answers a Close."""
 
     deflate = False
@@ -63,7 +63,7 @@ async def test_an_expired_connection_waits_for_the_close_frame():
     clock = Clock()
     node = Node(MemoryStore(Disorder(0)), clock, None)
     await node.start()
-    line = QuietLine()
+    line = RecordingWriter()
     session = node.open_session(Principal(1, "ada", "ada", NOW_MS / 1000 + 1))
     session.opened(line)
 
@@ -96,7 +96,7 @@ async def test_pending_long_frames_are_bounded(kind):
     store.groups[uuid_of(1)] = Group(uuid_of(1), creator=2, code="")
     node = Node(store, Clock(), None)
     await node.start()
-    line = QuietLine()
+    line = RecordingWriter()
     session = node.open_session(Principal(1, "ada", "ada", 4e9))
     session.opened(line)
     long = json.dumps({"type": kind, "data": LONG[kind], "id": "long"}).encode()
@@ -130,7 +130,7 @@ async def test_a_token_that_is_revoked_while_it_is_verified():
         def holds(self, principal: Principal) -> bool:
             return principal is not newer
 
-    line = QuietLine()
+    line = RecordingWriter()
     old = Principal(1, "ada", "ada", 4e9)
     session = node.open_session(old, auth=Auth())
     session.opened(line)

@@ -41,7 +41,7 @@ async def signup(call: Call, body: SignupBody) -> Reply:
     or the invite code of a group, which is not.
     """
     accounts.check_signup(body)
-    once = accounts.signup_once(call.idempotency_key, body)
+    once = accounts.signup_key(call.idempotency_key, body)
     await call.server.limits.signup(call.address)
     try:
         answer = await accounts.sign_up(call.server.services, body, policy=signup_policy(call), once=once)

@@ -42,7 +42,7 @@ from orbital_relay.server.http.multipart import read_form
 from orbital_relay.server.http.routes.paging import Offset
 from orbital_relay.server.limits.memory import MADE_BYTES, STREAMED_BYTES
 from orbital_relay.services import media, media_upload
-from orbital_relay.services.forms import make_once, read_uuid
+from orbital_relay.services.forms import make_idempotency_key, read_uuid
 from orbital_relay.services.media_upload import ChunkForm
 
 _TAG: Final = "Media"
@@ -129,7 +129,7 @@ async def upload_chunk(call: Call) -> Reply:
             )
             form = media_upload.check_form(_chunk_form(found), limit_bytes=room.envelope_bytes)
             body: dict[str, Any] = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
-            once = make_once(call.idempotency_key, _UPLOAD, body=body)
+            once = make_idempotency_key(call.idempotency_key, _UPLOAD, body=body)
             stored = await media_upload.take_chunk(room, call.principal, form, draft, once=once)
             return Reply.json(stored, status=201 if isinstance(stored, MediaStored) else 200)
         finally:
