@@ -107,7 +107,7 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
             responses.SignedUp(user_id="u", username="anna", token="t"),
         ),
     ),
-    (lambda a: a.sessions(), "GET", "/api/sessions", None, {"sessions": []}, responses.Sessions(sessions=[])),
+    (lambda a: a.sessions(), "GET", "/api/sessions", None, {"sessions": []}, responses.LoginSessions(sessions=[])),
     (lambda a: a.end_session("a/b"), "DELETE", "/api/sessions/a%2Fb", None, None, None),
     (
         lambda a: a.renew_session(),
