@@ -362,14 +362,14 @@ async def test_removed_before_a_group_was_opened_by_another(monkeypatch):
     clients[0].subscribe([group_id])
     await read.wait()
     # No listener of the group yet: events that pass are ignored.
-    await relay.append(LeaveGroup(actor=owner, at_ms=0, group_id=group_id, user_id=removed.user_id))
+    await relay.appender.append(LeaveGroup(actor=owner, at_ms=0, group_id=group_id, user_id=removed.user_id))
     clients[1].subscribe([group_id])
     while group_id not in clients[1].next:
         await asyncio.sleep(0)
 
     late.set()
     await world.settle()
-    await relay.append(message(owner, group_id, 1, 4))
+    await relay.appender.append(message(owner, group_id, 1, 4))
     await world.settle()
 
     assert clients[0].received == {}

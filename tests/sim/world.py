@@ -309,7 +309,7 @@ class Node:
         self.relay = Relay(store=store, clock=clock, compress=deflated_text_frame)  # type: ignore[arg-type]
         context = ServiceContext(
             store=store,  # type: ignore[arg-type]
-            append=self.relay.append,
+            append=self.relay.appender.append,
             clock=clock,
             passwords=None,  # type: ignore[arg-type]
             logins=None,  # type: ignore[arg-type]
@@ -525,7 +525,7 @@ class World:
     async def append(self, node: Node, draft: Any) -> Appended | None:
         """Append at a server; a refusal is fine."""
         try:
-            return await node.relay.append(draft)
+            return await node.relay.appender.append(draft)
         except OrbitalError:
             return None
 

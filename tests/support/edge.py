@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import uvicorn
 
-from orbital_relay.core.framing import BINARY, frame, text_frame
+from orbital_relay.core.framing import text_frame
 from orbital_relay.server.edge.deflate import deflated_text_frame
 from orbital_relay.server.edge.handshake import Admit, Handshake, Refuse
 from orbital_relay.server.edge.http_protocol import HttpConnection
@@ -51,11 +51,6 @@ class EchoPeer:
         """Send it back, compressed if the client understands that."""
         self.calls.put(("text", payload))
         self.line.write(deflated_text_frame(payload) if self.line.deflate else text_frame(payload))
-
-    def binary(self, payload: bytes) -> None:
-        """Send it back."""
-        self.calls.put(("binary", payload))
-        self.line.write(frame(BINARY, payload))
 
     def control(self) -> None:
         """Count it."""

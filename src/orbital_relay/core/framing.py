@@ -48,15 +48,13 @@ class Violation(Exception):
 
 class DataMessage(msgspec.Struct, frozen=True, gc=False):
     """
-    A whole message, inflated.
+    A whole text message, inflated.
 
     Attributes:
-        payload: Its bytes; valid UTF-8 unless it is binary.
-        binary: Whether it came in binary frames.
+        payload: Its bytes, valid UTF-8.
     """
 
     payload: bytes
-    binary: bool = False
 
 
 class Fragment(msgspec.Struct, frozen=True, gc=False):
@@ -155,16 +153,13 @@ class FrameReader:
     Args:
         limit_bytes: Most bytes of a message, inflated.
         inflate: How to inflate a message, when permessage-deflate was negotiated.
-        binary: Whether binary messages are taken; otherwise they are refused with 1003.
     """
 
-    __slots__ = ("_binary", "_compressed", "_decoder", "_inflate", "_limit_bytes", "_opcode", "_parts")
+    __slots__ = ("_compressed", "_decoder", "_inflate", "_limit_bytes", "_parts")
 
-    def __init__(self, *, limit_bytes: int, inflate: Inflate | None = None, binary: bool = False) -> None:
+    def __init__(self, *, limit_bytes: int, inflate: Inflate | None = None) -> None:
         self._limit_bytes = limit_bytes
         self._inflate = inflate
-        self._binary = binary
-        self._opcode = CONTINUATION
         self._compressed = False
         self._decoder: codecs.IncrementalDecoder | None = None
         # A bytearray, not a list of parts: a message of one-byte fragments must not cost a Python object for each.
@@ -242,9 +237,8 @@ class FrameReader:
             raise Violation(PROTOCOL_ERROR, "the opcode is unknown")
         if rsv1 and self._inflate is None:
             raise Violation(PROTOCOL_ERROR, "a reserved bit is set")
-        if opcode == BINARY and not self._binary:
+        if opcode == BINARY:
             raise Violation(UNSUPPORTED_DATA, "only text is taken")
-        self._opcode = opcode
         self._compressed = rsv1
 
     def _whole(self, payload: bytes) -> DataMessage:
@@ -253,9 +247,6 @@ class FrameReader:
             if self._inflate is None:
                 raise AssertionError("_order() lets no compressed frame pass without negotiation")
             payload = self._inflate(payload, self._limit_bytes)
-        if self._opcode == BINARY:
-            self._check_size(len(payload))
-            return DataMessage(payload, binary=True)
         self._check_text(payload)
         return DataMessage(payload)
 
@@ -276,7 +267,7 @@ class FrameReader:
         parts = self._parts
         if parts is None:
             parts = self._parts = bytearray()
-            self._decoder = None if self._compressed or self._opcode == BINARY else _Utf8Decoder()
+            self._decoder = None if self._compressed else _Utf8Decoder()
         self._check_size(len(parts) + len(payload))
         if self._decoder is not None:
             try:

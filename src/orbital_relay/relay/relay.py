@@ -11,8 +11,8 @@ from orbital_relay.core.framing import text_frame
 from orbital_relay.core.hub import Hub
 from orbital_relay.core.live_group import Listener
 from orbital_relay.core.stamps import Stamps
-from orbital_relay.model import AnyDraft, Event, GroupId, Resume, UserId
-from orbital_relay.ports import Appended, Bus, Clock, Store
+from orbital_relay.model import Event, GroupId, Resume, UserId
+from orbital_relay.ports import Bus, Clock, Store
 from orbital_relay.relay.appender import Appender
 from orbital_relay.relay.bus_messages import decode_message, encode_event, encode_typing
 from orbital_relay.relay.catch_up import CatchUp
@@ -69,7 +69,7 @@ class Relay:
         self._tasks = TaskSet()
         self._flush_due = False
         self._loop = asyncio.get_running_loop()
-        self._appender = Appender(
+        self.appender = Appender(
             store=store,
             clock=clock,
             stamps=self.stamps,
@@ -95,7 +95,7 @@ class Relay:
             tasks=self._tasks,
             repairs=self._repairs,
             catch_up=self._catch_up,
-            delivered=self._appender.delivered,
+            delivered=self.appender.delivered,
         )
 
     async def start(self, bus: Bus | None = None) -> None:
@@ -107,19 +107,10 @@ class Relay:
 
     async def close(self) -> None:
         """Append the drafts that are queued, then cancel the remaining tasks."""
-        await self._appender.drain()
+        await self.appender.drain()
         await self._tasks.close()
 
-    # Chapter: appending
-
-    def append(self, draft: AnyDraft) -> asyncio.Future[Appended]:
-        """
-        Queue a draft; the order of calls is the order of the log.
-
-        Returns:
-            A future that ends when the draft is durable, or with the OrbitalError that refused it.
-        """
-        return self._appender.append(draft)
+    # Chapter: what was appended here
 
     def _deliver(self, events: Sequence[Event]) -> None:
         """Take what was stored here."""

@@ -123,11 +123,10 @@ def test_codes():
 
 def test_whole_messages():
     """[WS4] A message in one frame is a message."""
-    taking = reader(binary=True)
+    taking = reader()
 
     assert taking.receive(TEXT, b"", fin=True) == DataMessage(b"")
     assert taking.receive(TEXT, "κόσμε".encode(), fin=True) == DataMessage("κόσμε".encode())
-    assert taking.receive(BINARY, b"\xff", fin=True) == DataMessage(b"\xff", binary=True)
 
 
 def test_fragments_with_control_frames_between():
@@ -153,22 +152,13 @@ def test_fragments_with_control_frames_between():
     ]
 
 
-def test_fragments_of_a_binary_message():
-    """[WS5] Binary fragments may contain any bytes."""
-    taking = reader(binary=True)
-
-    assert taking.receive(BINARY, b"\xff", fin=False) == Fragment()
-    assert taking.receive(CONTINUATION, b"\xfe", fin=True) == DataMessage(b"\xff\xfe", binary=True)
-
-
 def test_compressed_messages():
     """[WS6] RSV1 on the first frame marks a compressed message, whole or fragmented (RFC 7692 §6)."""
-    taking = reader(inflate=backwards, binary=True)
+    taking = reader(inflate=backwards)
 
     assert taking.receive(TEXT, b"cba", fin=True, rsv1=True) == DataMessage(b"abc")
     assert taking.receive(TEXT, b"fed", fin=False, rsv1=True) == Fragment()
     assert taking.receive(CONTINUATION, b"cba", fin=True) == DataMessage(b"abcdef")
-    assert taking.receive(BINARY, b"\x01\xff", fin=True, rsv1=True) == DataMessage(b"\xff\x01", binary=True)
     assert taking.receive(TEXT, b"abc", fin=True) == DataMessage(b"abc")
 
 
@@ -181,7 +171,7 @@ def test_compressed_text_is_checked_after_inflation():
 @pytest.mark.parametrize("opcode", [TEXT, BINARY, CONTINUATION, PING, PONG, CLOSE])
 def test_reserved_bits(opcode: int, bits: tuple[str, ...]):
     """[WS8] RSV2 and RSV3 fail the connection with 1002 (RFC 6455 §5.2)."""
-    assert code_of(reader(inflate=backwards, binary=True), opcode, **dict.fromkeys(bits, True)) == 1002
+    assert code_of(reader(inflate=backwards), opcode, **dict.fromkeys(bits, True)) == 1002
 
 
 def test_rsv1():
@@ -196,7 +186,7 @@ def test_rsv1():
 @pytest.mark.parametrize("opcode", [3, 4, 5, 6, 7, 11, 12, 13, 14, 15])
 def test_reserved_opcodes(opcode: int):
     """[WS9] An opcode that RFC 6455 §5.2 reserves fails the connection."""
-    assert code_of(reader(binary=True), opcode) == 1002
+    assert code_of(reader(), opcode) == 1002
 
 
 @pytest.mark.parametrize("opcode", [PING, PONG, CLOSE])
@@ -212,7 +202,7 @@ def test_order_of_fragments():
     assert code_of(reader(), CONTINUATION) == 1002
     assert code_of(reader(), CONTINUATION, fin=False) == 1002
     for opcode in (TEXT, BINARY):
-        taking = reader(binary=True)
+        taking = reader()
         taking.receive(TEXT, b"", fin=False)
         assert code_of(taking, opcode) == 1002
     ended = reader()
@@ -221,10 +211,11 @@ def test_order_of_fragments():
     assert code_of(ended, CONTINUATION) == 1002
 
 
-def test_binary_is_refused_unless_accepted():
-    """[WS11] A binary message is refused with 1003 at its first frame."""
+def test_binary_is_refused():
+    """[WS11] A binary message is refused with 1003 at its first frame, compressed or not."""
     assert code_of(reader(), BINARY) == 1003
     assert code_of(reader(), BINARY, fin=False) == 1003
+    assert code_of(reader(inflate=backwards), BINARY, b"fed", rsv1=True) == 1003
 
 
 def test_limit():

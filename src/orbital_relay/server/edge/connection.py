@@ -11,7 +11,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, MutableSet
 from contextlib import suppress
-from typing import Final, Protocol, assert_never, cast
+from typing import Final, Protocol, assert_never
 
 import msgspec
 
@@ -32,7 +32,7 @@ from orbital_relay.core.framing import (
 )
 from orbital_relay.server.edge.deflate import inflate
 from orbital_relay.server.edge.frame_parser import DISCARD_BUFFER, FrameParser
-from orbital_relay.server.edge.peer import BinaryPeer, Peer
+from orbital_relay.server.edge.peer import Peer
 from orbital_relay.server.edge.socket_writer import SocketWriter
 
 log = logging.getLogger("orbital.server")
@@ -59,7 +59,6 @@ class Terms(msgspec.Struct, frozen=True):
     high_water_bytes: int
     low_water_bytes: int
     send_buffer_bytes: int | None
-    binary: bool
     registry: MutableSet[SocketWriter]
 
 
@@ -82,9 +81,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writer = writer
         self._peer: Peer | None = peer
         self._parser = FrameParser(limit_bytes=terms.max_message_bytes + slack_bytes)
-        self._reader = FrameReader(
-            limit_bytes=terms.max_message_bytes, inflate=inflate if writer.deflate else None, binary=terms.binary
-        )
+        self._reader = FrameReader(limit_bytes=terms.max_message_bytes, inflate=inflate if writer.deflate else None)
         # The client's input has ended or is no longer valid: the rest is discarded.
         self._ended = False
         # The replies to frames before the end, while they are awaited.
@@ -190,11 +187,8 @@ class Connection(asyncio.BufferedProtocol):
                 rsv3=bool(first & 0x10),
             )
             match message:
-                case DataMessage(payload, binary):
-                    if binary:
-                        cast("BinaryPeer", peer).binary(payload)
-                    else:
-                        peer.text(payload)
+                case DataMessage(payload):
+                    peer.text(payload)
                 case Fragment():
                     peer.control()
                 case PingFrame(payload):

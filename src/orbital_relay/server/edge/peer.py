@@ -49,10 +49,3 @@ class Peer(Protocol):
             code: The close code that was received or sent, whichever was first; 1005 if a Close had no code, None if
                 the connection was aborted.
         """
-
-
-class BinaryPeer(Peer, Protocol):
-    """A peer of an edge that accepts binary messages."""
-
-    def binary(self, payload: bytes) -> None:
-        """A complete binary message was received."""

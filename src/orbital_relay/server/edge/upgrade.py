@@ -55,7 +55,6 @@ def websocket_protocol(
     low_water_bytes: int = 16384,
     send_buffer_bytes: int | None = 65536,
     deflate: bool = True,
-    binary: bool = False,
 ) -> type[asyncio.Protocol]:
     """
     Make what uvicorn takes as `ws=`.
@@ -69,14 +68,12 @@ def websocket_protocol(
         send_buffer_bytes: The operating system's own buffer for each connection (it takes up to twice as much); None
             leaves it to the system, which lets it grow to megabytes for a client that does not read.
         deflate: Whether permessage-deflate is taken when offered.
-        binary: Whether binary messages are taken, by peers that are a BinaryPeer; else they are refused with 1003.
     """
     terms = Terms(
         max_message_bytes=max_message_bytes,
         high_water_bytes=high_water_bytes,
         low_water_bytes=low_water_bytes,
         send_buffer_bytes=send_buffer_bytes,
-        binary=binary,
         registry=registry,
     )
     edge = _Edge(admission=admission, deflate=deflate, terms=terms, handshakes=_HandshakeQueue())
