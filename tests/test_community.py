@@ -62,7 +62,7 @@ def test_a_workflow_has_few_permissions(path: Path):
     for job in document["jobs"].values():
         assert 0 < job["timeout-minutes"] <= 90
         needed = job.get("needs", [])
-        assert {needed} if isinstance(needed, str) else set(needed) <= set(document["jobs"])
+        assert ({needed} if isinstance(needed, str) else set(needed)) <= set(document["jobs"])
     assert "secrets." not in path.read_text()
 
 

@@ -52,15 +52,22 @@ async def test_auth_success_comes_first(server, people):
 
 
 async def test_both_paths_are_the_endpoint(server, people):
-    """[SOCK1] `/v1/websocket` is the same endpoint."""
-    ada = await people(server.url)
+    """[SOCK1] `/v1/websocket` is the same endpoint: an event reaches the sockets of both paths as the same text."""
+    ada, group = await _family(server, people, 1)
 
-    socket = await ada.connect()
-    await socket.close()
-    other = await type(socket).open(
-        server.ws_url.replace("/ws", "/v1/websocket"), additional_headers={"Authorization": f"Bearer {ada.token}"}
-    )
-    await other.close()
+    async with await ada.connect() as socket:
+        path = server.ws_url.replace("/ws", "/v1/websocket")
+        assert path != server.ws_url
+        headers = {"Authorization": f"Bearer {ada.token}"}
+        async with await type(socket).open(path, additional_headers=headers) as other:
+            for each in (socket, other):
+                await each.subscribe(group.id)
+            await ada.say(group)
+            for each in (socket, other):
+                await each.until_seq(group, 2)
+
+    assert [each.frames[0]["type"] for each in (socket, other)] == ["auth_success"] * 2
+    assert socket.texts[-1] == other.texts[-1]
 
 
 # Subscribing
