@@ -246,7 +246,7 @@ async def test_the_examples_work(api: Api, document: Any):
 
 
 def test_the_javascript_types_are_current():
-    """[DOC10] The JavaScript SDK's types of bodies match `/openapi.json`."""
+    """[DOC10] The JavaScript SDK's types of bodies and of frames match `/openapi.json` and `/asyncapi.json`."""
     written = (CHECKOUT / "clients" / "javascript" / "src" / "api-types.js").read_text("utf-8")
 
     assert written == types(), "run: make docs"

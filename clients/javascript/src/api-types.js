@@ -1,6 +1,7 @@
 /**
- * The bodies of requests and responses.
- * Made by `make docs` (orbital_relay.server.http.docs.javascript) from the same table of routes as `/openapi.json`.
+ * The bodies of requests and responses, and the data of the frames that the server sends.
+ * Made by `make docs` (orbital_relay.server.http.docs.javascript) from the types of `/openapi.json` and
+ * `/asyncapi.json`.
  */
 
 /**
@@ -25,6 +26,26 @@
  * @property {number} media_group_files
  * @property {number} retention_days How long events are kept.
  * @property {number} media_days How long media are kept.
+ */
+
+/**
+ * The first frame.
+ *
+ * @typedef {object} AuthSuccess
+ * @property {string} user_id
+ * @property {string} username
+ * @property {string} connected_at
+ * @property {string} session_id
+ * @property {number} heartbeat_seconds
+ * @property {number} max_frame_bytes
+ * @property {string} expires_at
+ */
+
+/**
+ * The newer token holds.
+ *
+ * @typedef {object} Authenticated
+ * @property {string} expires_at
  */
 
 /**
@@ -212,6 +233,14 @@
  */
 
 /**
+ * Where a group stands for a connection that subscribes; `recovered` only when `since` was given.
+ *
+ * @typedef {object} GroupState
+ * @property {number} seq
+ * @property {boolean} [recovered]
+ */
+
+/**
  * A page of the caller's groups, in the order of joining.
  *
  * @typedef {object} Groups
@@ -235,6 +264,16 @@
  * @property {Array<string>} degraded `redis`, `disk`, `database`.
  * @property {number} connections WebSockets of this server.
  * @property {string} signups
+ */
+
+/**
+ * A member's device was `added` or `removed`, or has another `identity` key now; this is the server's word only.
+ *
+ * @typedef {object} IdentityChanged
+ * @property {string} user_id
+ * @property {number} device_id
+ * @property {'added' | 'identity' | 'removed'} change
+ * @property {string} identity_key
  */
 
 /**
@@ -334,6 +373,16 @@
  */
 
 /**
+ * A stock of one-time keys of one of the user's devices is below ten: publish new ones with `PUT /v1/keys`.
+ *
+ * @typedef {object} KeysLow
+ * @property {number} device_id
+ * @property {number} pre_keys
+ * @property {number} kyber_pre_keys
+ * @property {number} hpke_pre_keys
+ */
+
+/**
  * The envelope is durable; `seq` is its number in the group.
  *
  * @typedef {object} KeysPosted
@@ -422,12 +471,33 @@
  */
 
 /**
+ * The server no longer has the bytes; who has not fetched them asks a member.
+ *
+ * @typedef {object} MediaExpired
+ * @property {string} media_id
+ * @property {string} thread_id
+ * @property {string} expired_at
+ */
+
+/**
  * The chunk completed the medium.
  *
  * @typedef {object} MediaStored
  * @property {string} media_id
  * @property {number} size_bytes
  * @property {string} uploaded_at
+ * @property {string} expires_at
+ */
+
+/**
+ * A photo or video is there, whole, until `expires_at`.
+ *
+ * @typedef {object} MediaUploaded
+ * @property {string} media_id
+ * @property {string} thread_id
+ * @property {string} author_id
+ * @property {string} encrypted_metadata
+ * @property {number} size_bytes
  * @property {string} expires_at
  */
 
@@ -472,6 +542,27 @@
  * @property {Record<string, any>} public_key
  * @property {string} joined_at
  * @property {'admin' | 'founder' | 'member'} role
+ */
+
+/**
+ * Somebody is in the group now; number 1 of a group is its creator's.
+ *
+ * @typedef {object} MemberJoined
+ * @property {string} group_id
+ * @property {string} user_id
+ * @property {string} username
+ * @property {string} joined_at
+ */
+
+/**
+ * Somebody is no longer in the group; `reason` is `left` or `removed`.
+ *
+ * @typedef {object} MemberLeft
+ * @property {string} group_id
+ * @property {string} user_id
+ * @property {string} username
+ * @property {string} left_at
+ * @property {'left' | 'removed'} reason
  */
 
 /**
@@ -531,6 +622,65 @@
  */
 
 /**
+ * An envelope with keys for devices of the group was posted.
+ *
+ * @typedef {object} NewKeys
+ * @property {string} keys_id
+ * @property {string} group_id
+ * @property {string} sender_id
+ * @property {string} encrypted_envelope
+ */
+
+/**
+ * A Signal Protocol envelope was posted.
+ *
+ * @typedef {object} NewMessage
+ * @property {string} message_id
+ * @property {string} conversation_id
+ * @property {string} encrypted_envelope
+ * @property {number} server_timestamp
+ * @property {string} sender_id
+ */
+
+/**
+ * A signed record of the group's roster was posted.
+ *
+ * @typedef {object} NewRecord
+ * @property {string} record_id
+ * @property {string} group_id
+ * @property {string} author_id
+ * @property {string} record
+ * @property {string} created_at
+ */
+
+/**
+ * A reply was written in a thread; `message_id` is present when its author named a message.
+ *
+ * @typedef {object} NewReply
+ * @property {string} reply_id
+ * @property {string} thread_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_body
+ * @property {string} created_at
+ * @property {string | null} [message_id]
+ */
+
+/**
+ * A thread was opened; `root_message_id` is present when its author named a message.
+ *
+ * @typedef {object} NewThread
+ * @property {string} thread_id
+ * @property {string} group_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_title
+ * @property {string} encrypted_body
+ * @property {string} created_at
+ * @property {string | null} [root_message_id]
+ */
+
+/**
  * A one-time code with which a user sets another password; it is shown this once.
  *
  * @typedef {object} OneTimeCode
@@ -581,6 +731,13 @@
  * @typedef {object} PasswordBody
  * @property {string} old_password
  * @property {string} new_password At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.
+ */
+
+/**
+ * Asks for a `pong`.
+ *
+ * @typedef {object} Ping
+ * @property {number} server_time
  */
 
 /**
@@ -725,6 +882,18 @@
  */
 
 /**
+ * The founder `by` made a member an `admin` of the group, or a plain `member` again.
+ *
+ * @typedef {object} RoleChanged
+ * @property {string} group_id
+ * @property {string} user_id
+ * @property {string} username
+ * @property {'admin' | 'member'} role
+ * @property {string} by
+ * @property {string} changed_at
+ */
+
+/**
  * A member's role in a group.
  *
  * @typedef {object} RoleSet
@@ -810,6 +979,15 @@
  * @property {number | null} media_total_bytes Most bytes of all media; null: no bound.
  * @property {number} disk_free_bytes
  * @property {number} disk_reserve_bytes Free bytes below which media are refused.
+ */
+
+/**
+ * The answer to `subscribe`.
+ *
+ * @typedef {object} Subscribed
+ * @property {Array<string>} group_ids
+ * @property {string} subscribed_at
+ * @property {Record<string, any>} groups
  */
 
 /**
@@ -906,6 +1084,31 @@
  * @property {Array<Thread>} threads
  * @property {number} total_count
  * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ */
+
+/**
+ * The token ends soon; `authenticate` with a newer one keeps the connection.
+ *
+ * @typedef {object} TokenExpiring
+ * @property {string} expires_at
+ */
+
+/**
+ * Somebody writes in a thread, or stopped.
+ *
+ * @typedef {object} TypingIndicator
+ * @property {string} thread_id
+ * @property {string} user_id
+ * @property {string} username
+ * @property {boolean} is_typing
+ */
+
+/**
+ * The connection is no longer subscribed to these groups: `requested`, `left` or `removed`.
+ *
+ * @typedef {object} Unsubscribed
+ * @property {Array<string>} group_ids
+ * @property {string} reason
  */
 
 /**

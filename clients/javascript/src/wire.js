@@ -1,19 +1,19 @@
-/** The frames: their types, and what a client makes of one. */
+/** The frames: their types, and what a client makes of one. The data of each is generated from the server's own types. */
 
-/** @typedef {{message_id: string, conversation_id: string, encrypted_envelope: string, server_timestamp: number, sender_id: string}} NewMessage */
-/** @typedef {{thread_id: string, group_id: string, author_id: string, author_username: string, encrypted_title: string, encrypted_body: string, created_at: string}} NewThread */
-/** @typedef {{reply_id: string, thread_id: string, author_id: string, author_username: string, encrypted_body: string, created_at: string}} NewReply */
-/** @typedef {{media_id: string, thread_id: string, author_id: string, encrypted_metadata: string, size_bytes: number, expires_at: string}} MediaUploaded */
-/** @typedef {{media_id: string, thread_id: string, expired_at: string}} MediaExpired */
-/** @typedef {{group_id: string, user_id: string, username: string, joined_at: string}} MemberJoined */
-/** @typedef {{group_id: string, user_id: string, username: string, left_at: string, reason: 'left' | 'removed'}} MemberLeft */
-/** @typedef {{group_id: string, user_id: string, username: string, role: 'admin' | 'member', by: string, changed_at: string}} RoleChanged */
-/** @typedef {{user_id: string, device_id: number, change: 'added' | 'identity' | 'removed', identity_key: string}} IdentityChanged */
-/** @typedef {{keys_id: string, group_id: string, sender_id: string, encrypted_envelope: string}} NewKeys */
-/** @typedef {{record_id: string, group_id: string, author_id: string, record: string, created_at: string}} NewRecord */
-/** @typedef {{device_id: number, pre_keys: number, kyber_pre_keys: number, hpke_pre_keys: number}} KeysLow A device of the user's whose stock of one-time keys is low, and what is left. */
-/** @typedef {{thread_id: string, user_id: string, username: string, is_typing: boolean}} TypingIndicator */
-/** @typedef {{user_id: string, username: string, connected_at: string, session_id?: string, heartbeat_seconds?: number, max_frame_bytes?: number, expires_at?: string}} AuthSuccess */
+/** @typedef {import('./api-types.js').NewMessage} NewMessage */
+/** @typedef {import('./api-types.js').NewThread} NewThread */
+/** @typedef {import('./api-types.js').NewReply} NewReply */
+/** @typedef {import('./api-types.js').MediaUploaded} MediaUploaded */
+/** @typedef {import('./api-types.js').MediaExpired} MediaExpired */
+/** @typedef {import('./api-types.js').MemberJoined} MemberJoined */
+/** @typedef {import('./api-types.js').MemberLeft} MemberLeft */
+/** @typedef {import('./api-types.js').RoleChanged} RoleChanged */
+/** @typedef {import('./api-types.js').IdentityChanged} IdentityChanged */
+/** @typedef {import('./api-types.js').NewKeys} NewKeys */
+/** @typedef {import('./api-types.js').NewRecord} NewRecord */
+/** @typedef {import('./api-types.js').KeysLow} KeysLow */
+/** @typedef {import('./api-types.js').TypingIndicator} TypingIndicator */
+/** @typedef {import('./api-types.js').AuthSuccess} AuthSuccess */
 
 /**
  * What every durable event carries beside its type and data.

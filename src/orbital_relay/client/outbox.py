@@ -351,7 +351,11 @@ class Outbox:
 
 
 class _Receipt(msgspec.Struct):
-    """What every answer to a post has one of."""
+    """
+    What every answer to a post has one of (`api.receipts`).
+
+    No more is asked of it: a post that was stored is not sent again because another version's answer lacks a field.
+    """
 
     message_id: str | None = None
     thread_id: str | None = None

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, get_args
+from typing import Annotated, ClassVar, Final, get_args
 
 import msgspec
+
+
+def _one_of(*values: str) -> msgspec.Meta:
+    """Describe a text that is one of these, for the documents only: clients read other values, too."""
+    return msgspec.Meta(extra_json_schema={"enum": list(values)})
 
 
 class NewMessage(msgspec.Struct, frozen=True):
@@ -91,7 +96,7 @@ class MemberLeft(msgspec.Struct, frozen=True):
     user_id: str
     username: str
     left_at: str
-    reason: str
+    reason: Annotated[str, _one_of("left", "removed")]
 
 
 class RoleChanged(msgspec.Struct, frozen=True):
@@ -102,7 +107,7 @@ class RoleChanged(msgspec.Struct, frozen=True):
     group_id: str
     user_id: str
     username: str
-    role: str
+    role: Annotated[str, _one_of("admin", "member")]
     by: str
     changed_at: str
 
@@ -114,7 +119,7 @@ class IdentityChanged(msgspec.Struct, frozen=True):
 
     user_id: str
     device_id: int
-    change: str
+    change: Annotated[str, _one_of("added", "identity", "removed")]
     identity_key: str
 
 

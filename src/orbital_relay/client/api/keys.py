@@ -16,7 +16,7 @@ from orbital_relay.client.http import Http, decode
 
 
 class _KeyMessages(msgspec.Struct):
-    """A page of `new_keys` events as texts."""
+    """A page of `new_keys` events (`api.events.KeyMessages`) as texts, because an event's hash is that of its bytes."""
 
     events: list[msgspec.Raw]
     has_more: bool

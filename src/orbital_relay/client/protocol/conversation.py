@@ -32,6 +32,11 @@ _INDISPENSABLE: Final = frozenset({"auth_success", "subscribed"})
 """Frames without which nothing continues: when one cannot be read, another connection may bring a sound one."""
 
 
+# What a conversation needs of the frames that `wire` and `api.frames` write. They are structs of their own
+# because a client demands less than a server writes: a server of another version may leave out what is not listed here.
+# tests/unit/client/test_lenient.py compares them field for field.
+
+
 class _State(msgspec.Struct):
     seq: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
     recovered: bool | None = None

@@ -5,30 +5,38 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from orbital_relay import wire
 from orbital_relay.server.http import ENDPOINTS
+from orbital_relay.server.http.docs import asyncapi
 from orbital_relay.server.http.docs.openapi import Document, describe
 
 _HEAD: Final = """\
 /**
- * The bodies of requests and responses.
- * Made by `make docs` (orbital_relay.server.http.docs.javascript) from the same table of routes as `/openapi.json`.
+ * The bodies of requests and responses, and the data of the frames that the server sends.
+ * Made by `make docs` (orbital_relay.server.http.docs.javascript) from the types of `/openapi.json` and
+ * `/asyncapi.json`.
  */
 """
 _PLAIN: Final = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
 
 def types() -> str:
-    """Write a module of JSDoc types, one for each JSON body but the frames of the log."""
+    """Write a module of JSDoc types, one for each JSON body and for the data of each frame that the server sends."""
     document = describe(ENDPOINTS)
+    described = asyncapi.describe()["components"]["schemas"]
     schemas = document["components"]["schemas"]
-    blocks = [_typedef(name, schemas[name]) for name in sorted(_used(document))]
+    bodies = {name: schemas[name] for name in _used(document)}
+    sent = {data.__name__: described[data.__name__] for data in (*wire.EVENTS.values(), *get_args(wire.ServerData))}
+    nested = {"GroupState": described["GroupState"]}
+    every = bodies | sent | nested
+    blocks = [_typedef(name, every[name]) for name in sorted(every)]
     return "\n".join([_HEAD, *blocks, "export {};\n"])
 
 
 def _used(document: Document) -> set[str]:
-    """Return the schemas of JSON bodies; the events of a page are the frames that wire.js describes."""
+    """Return the schemas of JSON bodies; the events of a page are the frames whose union wire.js makes."""
     schemas = document["components"]["schemas"]
     found: set[str] = set()
 
