@@ -120,9 +120,8 @@ class Node:
             on_moved=self._moved,
             on_restored=self.went_back.set,
         )
-        append = self.relay.appender.append
-        if self.tracing is not None:
-            append = self.tracing.append(append)
+        queue = self.relay.appender.append
+        append = queue if self.tracing is None else self.tracing.append(queue)
         self.shared_bus: RedisBus | None = None
         self.shared_presence: SharedPresence | None = None
         self.presence: PresenceSource = LocalPresence(self.connected)
