@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterable
 
 import click
-from rich.console import Console
 from rich.live import Live
 
 from orbital_relay.commands.server_options import load, settings_options
 from orbital_relay.commands.status_view import Sample, fetch, rates, table
-from orbital_relay.commands.terminal import say_json
+from orbital_relay.commands.terminal import say_json, say_table
 
 
 @click.command(
@@ -65,7 +64,7 @@ def _print(before: dict[str, Sample], after: dict[str, Sample], *, as_json: bool
     if as_json:
         say_json(json.dumps({place: rates(before[place], after[place]) for place in after}))
     else:
-        Console(highlight=False).print(table(before, after))
+        say_table(table(before, after))
 
 
 def _watch(places: list[str], before: dict[str, Sample], every_s: float) -> None:

@@ -2,16 +2,21 @@
 Print on a terminal, with control characters escaped.
 
 A user name, an error message of a server or a close reason may contain escape sequences: on a terminal they would set
-its title, clear its screen or forge a line. Commands print only through `say` and `say_json`, which escape them.
+its title, clear its screen or forge a line. Commands print only through `say`, `say_json` and `say_table`: they escape.
 """
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 import unicodedata
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 _UNSAFE: Final = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Control characters, marks that reorder or hide text, and unassigned code points (Unicode, General_Category)."""
@@ -55,3 +60,13 @@ def say(text: str, *, err: bool = False) -> None:
 def say_json(text: str) -> None:
     """Print a line of JSON: byte for byte into a file or a pipe, with escapes on a terminal."""
     click.echo(shown_json(text) if sys.stdout is not None and sys.stdout.isatty() else text)
+
+
+def say_table(table: Table) -> None:
+    """Print a table; each of its lines is escaped."""
+    from rich.console import Console  # noqa: PLC0415 - most commands print no table
+
+    console = Console(file=io.StringIO(), width=shutil.get_terminal_size((120, 24)).columns, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo(shown_lines(captured.get().rstrip("\n")))

@@ -27,7 +27,6 @@ from orbital_relay.server.edge.tls import HANDSHAKE_S, Certificate
 from orbital_relay.server.edge.upgrade import websocket_protocol
 from orbital_relay.server.http import build_app
 from orbital_relay.server.ops.allocator import bound_allocator
-from orbital_relay.server.ops.logging import reopen
 from orbital_relay.server.ops.systemd import Notifier
 from orbital_relay.server.ops.task_dump import dump_tasks
 from orbital_relay.server.ops.worker_metrics import Siblings
@@ -225,6 +224,9 @@ def _signals(
         stopping.append(loop.create_task(stop(), name="stop"))
 
     def on_hangup() -> None:
+        # The commands configure the log; a server that others embed writes none, and loads nothing for it.
+        from orbital_relay.server.ops.logging import reopen  # noqa: PLC0415
+
         has_file = reopen()
         if certificate is None and not has_file:
             # Left alone it would end the process without a drain; logrotate and a closed terminal send it.

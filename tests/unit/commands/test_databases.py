@@ -37,6 +37,7 @@ ARGUMENTS: Final = {
     "media gc": [],
     "migrate": [],
     "check": [],
+    "vacuum": [],
     "config": None,  # Shows settings, and opens no database.
     "doctor": None,  # Reports a database that it cannot open; tests/server/test_doctor.py runs it.
     "clock": [],
@@ -114,7 +115,7 @@ def test_the_database_is_named(name: str, tmp_path: Path, outside: Path) -> None
     assert done.stderr.splitlines()[0] == f"Database: {folder / 'orbital.db'}"
 
 
-@pytest.mark.parametrize("name", sorted(set(ARGUMENTS) - CREATORS))
+@pytest.mark.parametrize("name", sorted({name for name, given in ARGUMENTS.items() if given is not None} - CREATORS))
 def test_a_wrong_folder_stays_empty(name: str, tmp_path: Path, outside: Path) -> None:
     """[DBNAME3] In a folder without a database a command fails, names the missing database, and creates nothing."""
     before = sorted(outside.rglob("*"))
@@ -125,6 +126,14 @@ def test_a_wrong_folder_stays_empty(name: str, tmp_path: Path, outside: Path) ->
     assert done.stderr.startswith(f"Error: There is no database at {tmp_path / 'typo' / 'orbital.db'}.")
     assert list(tmp_path.iterdir()) == []
     assert sorted(outside.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["config", "doctor"])
+def test_looking_creates_nothing(name: str, tmp_path: Path, outside: Path) -> None:
+    """[DBNAME5] A command that only shows settings or findings creates no folder either."""
+    orbital(name, tmp_path / "typo", outside)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_wrong_folder_gets_no_secret(tmp_path: Path, outside: Path) -> None:

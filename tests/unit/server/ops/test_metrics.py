@@ -51,6 +51,7 @@ def sources():
             in_progress=Counter(ada=3, bob=1), counters=MediaCounters(received_bytes=500, sent_bytes=9)
         ),
         lifecycle=SimpleNamespace(draining=False),
+        pushed={"sent": 6, "gone": 1},
         clock=SimpleNamespace(ahead_s=lambda: 12.5),
         bus=SimpleNamespace(connected=True),
         disk=SimpleNamespace(free_bytes=lambda: 5_000, reserve_bytes=300),
@@ -132,6 +133,7 @@ def test_every_module_reports_its_metrics(metrics, sources):
         ("orbital_refused_handshakes_total", "TOO_MANY_REQUESTS"): 9,
         ("orbital_cut_connections_total", "silent"): 3,
         ("orbital_draining",): 0,
+        ("orbital_push_messages_total", "sent"): 6,
         ("orbital_disk_free_bytes",): 5_000,
         ("orbital_disk_reserve_bytes",): 300,
     }
