@@ -105,6 +105,7 @@ def test_settings_are_settings():
     known = {option.env for option in config.OPTIONS} | {
         "ORBITAL_CHROMIUM",  # the tests'
         "ORBITAL_CONFIG",  # names the configuration file
+        "ORBITAL_INVITE",  # the part of an invite link that `orbital verify` reads
         "ORBITAL_PUBLISHED_DOC",
         "ORBITAL_SEED",
         "ORBITAL_TESTS_COMPLETE",
