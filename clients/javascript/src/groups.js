@@ -29,7 +29,7 @@ const RETRY_MS = 2000;
  * @property {SubscriptionState} state
  * @property {Position | undefined} [from] The position that `since` asked for.
  * @property {number | undefined} [wire] The last number that the socket is known to have passed; undefined before it is subscribed.
- * @property {boolean} [departed] Whether the last event was our own `member_left`.
+ * @property {boolean} [left] Whether the last event was our own `member_left`.
  */
 
 /** All groups of one connection. It never keeps an event. */
@@ -108,7 +108,7 @@ export class Groups {
     const expected = (entry.wire ?? seq - 1) + 1;
     if (seq !== expected) this.verifier?.misplaced(frame, expected, entry.readers);
     entry.wire = Math.max(expected - 1, seq);
-    entry.departed = frame.type === 'member_left' && frame.data.user_id === this.#self;
+    entry.left = frame.type === 'member_left' && frame.data.user_id === this.#self;
     for (const reader of [...entry.readers]) reader.offer(frame, text);
     return true;
   }
@@ -143,8 +143,8 @@ export class Groups {
   /** @param {string} group_id @param {Entry} entry @param {string} reason */
   #dismissed(group_id, entry, reason) {
     // The server sends our own member_left right before it: without it nothing proves that we left.
-    const lie = !entry.departed && this.verifier?.left(group_id, entry.wire, reason, entry.readers);
-    this.#end(entry, 'dismiss', !lie && reason === 'left' ? undefined : new OrbitalError('FORBIDDEN', 'no longer a member'));
+    const lie = !entry.left && this.verifier?.left(group_id, entry.wire, reason, entry.readers);
+    this.#end(entry, 'dismiss', !lie && reason === 'left' ? undefined : new OrbitalError('FORBIDDEN', 'not a member'));
   }
 
   /** @param {Entry} entry @param {Word} word @param {OrbitalError} [error] */

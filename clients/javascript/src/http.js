@@ -131,7 +131,7 @@ export class Http {
         const response = await this.#fetch(this.url + path, {
           method,
           ...(body && { body }),
-          ...(keepalive && { keepalive }),
+          keepalive: /** @type {boolean} */ (keepalive),
           // A server of ours does not redirect: a portal does, and a POST would arrive there as a GET.
           redirect: 'manual',
           signal: abort.signal,
