@@ -229,7 +229,9 @@ def test_fail2ban_ignores_a_disabled_account(tmp_path: Path):
 def test_starts_and_stops_are_lines(tmp_path: Path):
     """[LOGRUN1] With JSON lines the standard output is empty, and every line of a run, start and stop too, is JSON."""
     port = free_port()
-    env = {**os.environ, **WIDE, **JSON, "JWT_SECRET": SECRET, "PORT": str(port), "ORBITAL_DATA_DIR": str(tmp_path)}
+    # Variables of the tests' own are no settings, and the server would say so.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("ORBITAL_")}
+    env |= {**WIDE, **JSON, "JWT_SECRET": SECRET, "PORT": str(port), "ORBITAL_DATA_DIR": str(tmp_path)}
     with subprocess.Popen(
         [sys.executable, "-m", "orbital_relay", "serve", "--trusted-proxies", "0.0.0.0/0"],
         env=env,

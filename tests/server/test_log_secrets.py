@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+import msgspec
 from websockets.exceptions import InvalidStatus
 
 from orbital_relay.server.http import ENDPOINTS
@@ -151,6 +152,7 @@ class _Visitor:
             "thread_id": thread_id,
             "media_id": self.media_id,
             "mailbox": secrets.token_urlsafe(16),
+            "user_id": secrets.token_urlsafe(8),
         }
         asked: dict[str, Any] = {"/v1/events": {"group_id": group_id}}
         for endpoint in ENDPOINTS:
@@ -161,6 +163,7 @@ class _Visitor:
                     await self.ask("GET", endpoint.path, bearer=bearer, params=query, **named)
                 await self.ask("GET", endpoint.path, params={**query, "limit": vault.text("limit")}, **named)
         await self.keys(group_id, str(known["mailbox"]))
+        await self.account(signed, password)
         await self.ask("DELETE", "/api/media/{media_id}", media_id=self.media_id)
         ticket = await self.ask("POST", "/api/ws-ticket")
         shown = vault.keep("ticket", ticket.json()["ticket"]) if ticket.status_code == 200 else vault.text("ticket")
@@ -168,7 +171,32 @@ class _Visitor:
         leaving = "/api/groups/{group_id}/members/{user_id}"
         await self.ask("DELETE", leaving, group_id=group_id, user_id="bob", bearer=stranger)
         await self.ask("DELETE", leaving, group_id=group_id, user_id="bob")
+        await self.rest()
         await self.ask("POST", "/api/logout")
+
+    async def account(self, signed: httpx.Response, password: str) -> None:
+        """Change the password of a new account, and let its device be called."""
+        vault = self.vault
+        bearer = signed.json()["token"] if signed.is_success else self.bearer
+        newer = {"old_password": password, "new_password": vault.text("new password")}
+        changed = await self.ask("POST", "/api/password", bearer=bearer, json=newer)
+        if changed.is_success:
+            bearer = changed.json()["token"]
+            vault.keep("signature", bearer.rpartition(".")[2])
+        point = base64.urlsafe_b64encode(b"\x04" + secrets.token_bytes(64)).rstrip(b"=").decode()
+        keys = {"p256dh": vault.keep("push key", point), "auth": vault.keep("push secret", secrets.token_urlsafe(16))}
+        endpoint = f"https://push.example.org/{vault.text('endpoint')}"
+        await self.ask("PUT", "/api/push/subscriptions", bearer=bearer, json={"endpoint": endpoint, "keys": keys})
+
+    async def rest(self) -> None:
+        """Ask every other route with a secret in each field and in each part of its path."""
+        for each in ENDPOINTS:
+            if each.method == "GET" or (each.method, each.path) in self.visited or each.path == "/api/logout":
+                continue
+            named = {name: self.vault.text(name) for name in re.findall(r"{(\w+)}", each.path)}
+            fields = () if each.body is None else msgspec.structs.fields(each.body)
+            body = {field.encode_name: self.vault.text(field.encode_name) for field in fields}
+            await self.ask(each.method, each.path, json=body, **named)
 
     async def keys(self, group_id: str, unknown: str) -> None:
         """Publish, claim and remove keys, post records and envelopes, and fill a mailbox, well and badly."""

@@ -249,7 +249,7 @@ async def test_an_invitation_from_the_command_line(serve: Serve):
 )
 def test_the_log_says_at_start_how_to_sign_up(serve: Serve, env: dict[str, str], said: str, unsaid: str):
     """[SGN10] At start the log names the way to the first account; sign-ups that others can reach cause a warning."""
-    server = serve(env=env)
+    server = serve(env={"ORBITAL_LOG_FORMAT": "text", **env})
 
     assert any(said in line for line in server.log)
     assert not unsaid or not any(unsaid in line for line in server.log)

@@ -58,7 +58,7 @@ async def test_a_link_local_address(tmp_path: Path):
     server = Server(tmp_path, args=("--host", host), env={"ORBITAL_SIGNUPS": "open"})
     program = server.launch()
     try:
-        url = (await asyncio.to_thread(program.wait_for, r"serving (?P<url>http://\[\S+\]:(?P<port>\d+))"))["url"]
+        url = (await asyncio.to_thread(program.wait_for, r'"url": "(?P<url>http://\[\S+\]:(?P<port>\d+))"'))["url"]
 
         assert url.startswith(f"http://[{host.replace('%', '%25')}]:")
         await _talk(url)
