@@ -128,7 +128,9 @@ class Page {
     const worker = () => navigator.serviceWorker.ready;
     const push = new Push(family, new Shelf(localStorage, `orbital-push:${session.user_id}`), { worker, visible });
     const started = family.start();
-    started.then(() => push.start()).catch((error) => console.warn('orbital: push messages:', error.message));
+    // A family that cannot start shows why itself.
+    const silent = () => {};
+    started.then(() => push.start().catch((error) => console.warn('orbital: push messages:', error.message)), silent);
     this.#home = { family, push, started };
     this.#leaveHome = showHome(root, family, { leave, push, recorder });
     family.addEventListener('ended', () => this.#end(family, 'You were logged out. Please log in again. Your drafts are saved.'), {
