@@ -700,11 +700,10 @@ static void run(bool closed, bool counted, double amount, double warm_s, double 
             cpu_begin = cpu_s();
             say("{\"ev\":\"begin\"}");
         }
+        /* What was due before the end is sent, also when this process was held up until after it. */
+        if (!closed_loop) while (due <= t && due < end) { launch(due); due += step; }
         if (t >= end || stop_requested || (counted && next_number == last_number && !in_flight)) break;
-        if (!closed_loop) {
-            while (due <= t) { launch(due); due += step; }
-            arm(due < end ? due : end);
-        }
+        if (!closed_loop) arm(due < end ? due : end);
         if (t - last_word > 250000000ull) {
             last_word = t;
             say("{\"ev\":\"progress\",\"at\":%.2f,\"deliveries\":%llu,\"answers\":%llu,\"in_flight\":%u}", (double)(t - start) / 1e9,
