@@ -114,7 +114,7 @@ test-python: dev  ## Run the Python tests; the core at 100 % of its branches
 	$(BIN)/coverage report
 	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit
 
-# Tracing makes the tests a third slower, so `make test` leaves it out, and a test may take longer before it counts as hung.
+# Tracing makes the tests slower, so `make test` leaves it out, and a test may take longer before it counts as hung.
 coverage: dev  ## Run all Python tests and hold each room of the package above its floor, servers included
 	@rm -f .coverage.*
 	$(BIN)/coverage run --rcfile=tests/coverage.toml -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \

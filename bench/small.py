@@ -96,8 +96,8 @@ def small(bench: Bench, *, limit_mib: int, rounds: int) -> dict[str, Figures]:
     bench.systems[0].stop()
     for number in range(rounds):
         system = SmallMachine(kind, limit_mib * 1024 * 1024)
-        system.start(bench.place)
         try:
+            system.start(bench.place)
             _evening(bench, system, f"round {number + 1}/{rounds}", found)
         except LoadFailed as failed:
             if not system.alive():

@@ -131,6 +131,7 @@ export class Http {
         const response = await this.#fetch(this.url + path, {
           method,
           ...(body && { body }),
+          // The Fetch standard takes undefined for absent; its types do not.
           keepalive: /** @type {boolean} */ (keepalive),
           // A server of ours does not redirect: a portal does, and a POST would arrive there as a GET.
           redirect: 'manual',

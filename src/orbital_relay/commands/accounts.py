@@ -345,7 +345,7 @@ Examples:
 @click.argument("username")
 @settings_options("data_dir", "database_url")
 def demote(username: str, **flags: str | None) -> None:
-    """Make USERNAME no administrator of this place any more, from the next request on."""
+    """Remove the administrator role of USERNAME, from the next request on."""
     _set_admin(flags, username, admin=False)
     say(f"{username} is no administrator of this place.")
 

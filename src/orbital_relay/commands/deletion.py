@@ -85,7 +85,7 @@ def delete_group(group_id: str, *, yes: bool, **flags: str | None) -> None:
             click.confirm(
                 f"Delete the group of {found.creator} with {found.members} members? This cannot be undone.", abort=True
             )
-        await store.request_deletion(found.key, at_ms=SystemClock().wall_ms())
+        await people.delete_group(store, found, at_ms=SystemClock().wall_ms())
         return found.key
 
     key: int = with_store(settings, request)

@@ -11,9 +11,13 @@ from orbital_relay.errors import Conflict, NotFound
 from orbital_relay.model import UserId
 from orbital_relay.ports import GroupSummary, Invitation, Store, UserSummary
 from orbital_relay.services.invitations import digest_of, new_invitation
+from orbital_relay.services.own_account import session
 
 RESET_MS: Final = 24 * 3_600_000
 """How long a one-time code is valid: a day, long enough to pass it on to its user."""
+
+MOST: Final = 500
+"""Most entries of a list within an answer."""
 
 EndAll = Callable[[UserId], Awaitable[None]]
 """Ends every login and every token of a user, on every server."""
@@ -104,6 +108,61 @@ async def withdraw(store: Store, number: int) -> None:
     """
     if not await store.revoke_invitation(number):
         raise NotFound(f"There is no unused invitation {number}.")
+
+
+async def delete_group(store: Store, group: GroupSummary, *, at_ms: int) -> None:
+    """Mark a group for deletion, which a running server does within seconds."""
+    await store.request_deletion(group.key, at_ms=at_ms)
+
+
+# Chapter: lists
+
+
+async def users(store: Store, *, limit: int, offset: int) -> api.UserEntries:
+    """Return a page of all users, in the order of their making."""
+    found = await store.users(limit=limit + 1, offset=offset)
+    return api.UserEntries(users=[user_row(each) for each in found[:limit]], has_more=len(found) > limit)
+
+
+async def user_details(store: Store, named: str, *, now_ms: int) -> api.UserDetails:
+    """
+    Return a user, by id or name, with groups and logins, at most `MOST` of each.
+
+    Raises:
+        NotFound: If there is none.
+    """
+    user = await find(store, named)
+    found = await store.groups(member=user.key, limit=MOST)
+    logins, _ = await store.logins(user.key, now_ms=now_ms, limit=MOST)
+    return api.UserDetails(
+        user=user_row(user), groups=[group_row(each) for each in found], sessions=[session(each) for each in logins]
+    )
+
+
+async def groups(store: Store, *, limit: int, offset: int) -> api.GroupEntries:
+    """Return a page of all groups, in the order of their making."""
+    found = await store.groups(limit=limit + 1, offset=offset)
+    return api.GroupEntries(groups=[group_row(each) for each in found[:limit]], has_more=len(found) > limit)
+
+
+async def group_details(store: Store, group_id: str) -> api.GroupDetails:
+    """
+    Return a group with its members.
+
+    Raises:
+        NotFound: If there is none.
+    """
+    group = await find_group(store, group_id)
+    members = [
+        api.GroupMemberRow(user_id=user_id, username=name, joined_at=wire.iso(at_ms))
+        for name, user_id, at_ms in await store.group_members(group.key)
+    ]
+    return api.GroupDetails(group=group_row(group), members=members)
+
+
+async def invitations(store: Store) -> api.InvitationRows:
+    """Return all invitations, with who has used them."""
+    return api.InvitationRows(invitations=[invitation_row(each) for each in await store.invitations()])
 
 
 # Chapter: rows

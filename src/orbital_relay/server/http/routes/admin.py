@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from orbital_relay import __version__, wire
+from orbital_relay import __version__
 from orbital_relay.api import admin as api
 from orbital_relay.errors import Conflict, NotFound
 from orbital_relay.model import MediaState
@@ -19,12 +19,9 @@ from orbital_relay.server.http.routes.about import signup_policy
 from orbital_relay.server.http.routes.paging import Offset
 from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import people
-from orbital_relay.services.own_account import session
+from orbital_relay.services.people import MOST
 
 log = logging.getLogger("orbital.accounts")
-
-MOST: Final = 500
-"""Entries of a list within an answer."""
 
 endpoint = partial(any_endpoint, tag="Administration", admin=True)
 _NUMBER: Final = re.compile(r"[0-9]{1,15}")
@@ -47,9 +44,7 @@ def _note(call: Call, did: str, whom: str) -> None:
 )
 async def admin_users(call: Call, query: AdminPageQuery) -> Reply:
     """List all users."""
-    found = await call.server.store.users(limit=query.limit + 1, offset=query.offset)
-    rows = [people.user_row(each) for each in found[: query.limit]]
-    return Reply.json(api.UserEntries(users=rows, has_more=len(found) > query.limit))
+    return Reply.json(await people.users(call.server.store, limit=query.limit, offset=query.offset))
 
 
 @endpoint(
@@ -61,17 +56,8 @@ async def admin_users(call: Call, query: AdminPageQuery) -> Reply:
 )
 async def admin_user(call: Call) -> Reply:
     """Show a user, by id or name, with groups and logins."""
-    store = call.server.store
-    user = await people.find(store, call.text("user_id"))
-    groups = await store.groups(member=user.key, limit=MOST)
-    sessions, _ = await store.logins(user.key, now_ms=call.server.clock.wall_ms(), limit=MOST)
-    return Reply.json(
-        api.UserDetails(
-            user=people.user_row(user),
-            groups=[people.group_row(each) for each in groups],
-            sessions=[session(each) for each in sessions],
-        )
-    )
+    store, now_ms = call.server.store, call.server.clock.wall_ms()
+    return Reply.json(await people.user_details(store, call.text("user_id"), now_ms=now_ms))
 
 
 @endpoint(
@@ -123,7 +109,7 @@ async def admin_reset_password(call: Call) -> Reply:
 @endpoint(
     "DELETE",
     "/api/admin/users/{user_id}",
-    answers=[Answer(204, "The account takes no login any more, and is erased within seconds.")],
+    answers=[Answer(204, "The account takes no login, and is erased within seconds.")],
     errors=[NotFound, Conflict],
 )
 async def admin_delete_user(call: Call) -> Reply:
@@ -142,9 +128,7 @@ async def admin_delete_user(call: Call) -> Reply:
 )
 async def admin_groups(call: Call, query: AdminPageQuery) -> Reply:
     """List all groups; their names are encrypted."""
-    found = await call.server.store.groups(limit=query.limit + 1, offset=query.offset)
-    rows = [people.group_row(each) for each in found[: query.limit]]
-    return Reply.json(api.GroupEntries(groups=rows, has_more=len(found) > query.limit))
+    return Reply.json(await people.groups(call.server.store, limit=query.limit, offset=query.offset))
 
 
 @endpoint(
@@ -156,25 +140,19 @@ async def admin_groups(call: Call, query: AdminPageQuery) -> Reply:
 )
 async def admin_group(call: Call) -> Reply:
     """Show a group with its members."""
-    group = await people.find_group(call.server.store, call.text("group_id"))
-    members = await call.server.store.group_members(group.key)
-    rows = [
-        api.GroupMemberRow(user_id=user_id, username=name, joined_at=wire.iso(at_ms))
-        for name, user_id, at_ms in members
-    ]
-    return Reply.json(api.GroupDetails(group=people.group_row(group), members=rows))
+    return Reply.json(await people.group_details(call.server.store, call.text("group_id")))
 
 
 @endpoint(
     "DELETE",
     "/api/admin/groups/{group_id}",
-    answers=[Answer(204, "Nobody joins the group any more, and it is deleted within seconds.")],
+    answers=[Answer(204, "Nobody can join the group, and it is deleted within seconds.")],
     errors=[NotFound],
 )
 async def admin_delete_group(call: Call) -> Reply:
     """Delete a group with its members, log, threads and media; it cannot be undone."""
     group = await people.find_group(call.server.store, call.text("group_id"))
-    await call.server.store.request_deletion(group.key, at_ms=call.server.clock.wall_ms())
+    await people.delete_group(call.server.store, group, at_ms=call.server.clock.wall_ms())
     _note(call, "delete", group.group_id)
     return Reply(204)
 
@@ -182,8 +160,7 @@ async def admin_delete_group(call: Call) -> Reply:
 @endpoint("GET", "/api/admin/invitations", answers=[Answer(200, "All invitations.", api.InvitationRows)])
 async def admin_invitations(call: Call) -> Reply:
     """List all invitations, with who has used them."""
-    found = await call.server.store.invitations()
-    return Reply.json(api.InvitationRows(invitations=[people.invitation_row(each) for each in found]))
+    return Reply.json(await people.invitations(call.server.store))
 
 
 @endpoint(
