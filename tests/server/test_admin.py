@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 import pytest
 
 from orbital_relay.server.http import ENDPOINTS
+from orbital_relay.server.http.routes import admin
 from orbital_relay.services.forms import new_id
 from tests.server.api import Api, User, opaque, send_chunk
 from tests.server.test_own_account import ANOTHER, log_in, outcome, sign_up, status
@@ -194,3 +196,18 @@ async def test_a_group_is_deleted(api: Api):
     answers: list[httpx.Response] = [gone, joined, await ada.ask("DELETE", where), await ada.get(where)]
     assert [each.status_code for each in answers] == [204, 404, 404, 404]
     assert (await bob.get("/api/groups")).json()["groups"] == []
+
+
+async def test_health_while_the_database_hangs(api: Api, monkeypatch: pytest.MonkeyPatch):
+    """[PLACE9] The health report is answered in time even if the database hangs, and names it."""
+    ada, _, _ = await place(api)
+
+    async def hang() -> bool:
+        return await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(admin, "PROBE_S", 0.05)
+    monkeypatch.setattr(api.node.store, "ready", hang)
+
+    report = (await ada.get("/api/admin/health")).json()
+
+    assert (report["status"], report["degraded"]) == ("degraded", ["database"])

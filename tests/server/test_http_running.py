@@ -49,7 +49,7 @@ async def test_a_part_that_hangs(api: Api, monkeypatch: pytest.MonkeyPatch):
     async def hang() -> bool:
         return await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(health, "_PROBE_S", 0.05)
+    monkeypatch.setattr(health, "PROBE_S", 0.05)
     monkeypatch.setattr(api.node.store, "ready", hang)
 
     answer = await api.ask("GET", "/health/ready")

@@ -36,7 +36,7 @@ PAGE_EVENTS: Final = 200
 """Events that are read at once for a device."""
 STEPS_S: Final = (5, 15, 60, 300, 900, 3600)
 """Waits after 1, 2, 3, … calls that failed in a row; the last one stands for all that follow."""
-GIVEN_UP: Final = 72
+MOST_FAILURES: Final = 72
 """A subscription is deleted after so many failures in a row: three days of a push service that answers nothing good."""
 
 
@@ -147,7 +147,7 @@ class Pusher:
                 return
 
     async def _catch_up(self, work: _Work, group_id: GroupId, position: int) -> bool:
-        """PushCall a device for all that is new in a group; return False when it cannot be called now."""
+        """Call a device for all that is new in a group; return False when it cannot be called now."""
         while True:
             try:
                 page = await self._store.read(group_id, after=position, limit=PAGE_EVENTS)
@@ -206,7 +206,7 @@ class Pusher:
         failures = 1 if work.sent else claim.failures + 1
         # The endpoint itself is a secret: who knows it can send to it.
         about = {"service": urlsplit(claim.target.endpoint).hostname, "reason": failed.reason, "failures": failures}
-        if failed.result == "gone" or failures > GIVEN_UP:
+        if failed.result == "gone" or failures > MOST_FAILURES:
             log.info("a push subscription has ended", extra=about)
             return PushOutcome(number=claim.number, gone=True)
         log.warning("a push service did not take a message; it is sent again later", extra=about)

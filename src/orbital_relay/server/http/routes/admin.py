@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from functools import partial
@@ -16,6 +17,7 @@ from orbital_relay.model import MediaState
 from orbital_relay.server.http.endpoint import Answer, Call, Reply
 from orbital_relay.server.http.endpoint import endpoint as any_endpoint
 from orbital_relay.server.http.routes.about import signup_policy
+from orbital_relay.server.http.routes.health import PROBE_S, degraded_parts
 from orbital_relay.server.http.routes.paging import Offset
 from orbital_relay.server.limits.memory import MADE_BYTES
 from orbital_relay.services import people
@@ -214,8 +216,14 @@ async def admin_storage(call: Call) -> Reply:
 async def admin_health(call: Call) -> Reply:
     """Report how the server that answers is; `/health/ready` says the same to a load balancer."""
     server = call.server
-    away = ("redis", not server.bus.connected), ("disk", server.disk.low), ("database", not await server.store.ready())
-    degraded = [name for name, is_away in away if is_away]
+    degraded = degraded_parts(server)
+    try:
+        async with asyncio.timeout(PROBE_S):
+            database = await server.store.ready()
+    except TimeoutError:
+        database = False
+    if not database:
+        degraded.append("database")
     return Reply.json(
         api.HealthReport(
             version=__version__,

@@ -7,12 +7,18 @@ from typing import Final
 
 from orbital_relay.api.health import Health, Readiness, SeenClient
 from orbital_relay.errors import Unavailable, UpgradeRequired
+from orbital_relay.server.context import ServerContext
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
 from orbital_relay.server.limits.policy import is_proxy
 
 _TAG: Final = "Running it"
-# A probe asks again in seconds; one that hangs reports nothing.
-_PROBE_S: Final = 2.0
+PROBE_S: Final = 2.0
+"""Longest wait for the database: a probe asks again in seconds, and one that hangs reports nothing."""
+
+
+def degraded_parts(server: ServerContext) -> list[str]:
+    """Return what this server does without now: `redis`, `disk`."""
+    return [name for name, away in (("redis", not server.bus.connected), ("disk", server.disk.low)) if away]
 
 
 @endpoint(
@@ -45,13 +51,13 @@ async def ready(call: Call) -> Reply:
     if server.lifecycle.draining:
         raise Unavailable("The server is shutting down.", draining=True)
     try:
-        async with asyncio.timeout(_PROBE_S):
+        async with asyncio.timeout(PROBE_S):
             database = await server.store.ready()
     except TimeoutError:
-        raise Unavailable(f"The database did not answer within {_PROBE_S:g} seconds.") from None
+        raise Unavailable(f"The database did not answer within {PROBE_S:g} seconds.") from None
     if not database:
         raise Unavailable("Not reachable: the database.", database=False)
-    degraded = [name for name, away in (("redis", not server.bus.connected), ("disk", server.disk.low)) if away]
+    degraded = degraded_parts(server)
     return Reply.json(Readiness(status="degraded" if degraded else "ready", degraded=degraded))
 
 
