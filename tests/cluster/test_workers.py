@@ -225,6 +225,31 @@ def test_a_stop_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch):
     assert ended
 
 
+def _boot(*_: object) -> None:
+    time.sleep(600)  # a worker that has not begun to serve
+
+
+def test_a_stop_before_workers_serve_is_orderly(monkeypatch: pytest.MonkeyPatch):
+    """[STOP4] A worker that is told to stop before it serves has not failed: the status is 0."""
+    statuses: list[int] = []
+    with create_server(("127.0.0.1", 0)) as listening:
+        many = Workers(load({"workers": "2"}, {}), work=_boot, listeners=Listeners([listening], []))
+        start = SpawnProcess.start
+
+        def stopped_soon(process: SpawnProcess) -> None:
+            start(process)
+            threading.Timer(0.2, many.stop).start()
+
+        monkeypatch.setattr(SpawnProcess, "start", stopped_soon)
+        # Its signal handlers are replaced by the test's: it runs in a thread here.
+        monkeypatch.setattr(signal, "signal", lambda *_: signal.SIG_DFL)
+        running = threading.Thread(target=lambda: statuses.append(many.run(on_started=lambda _: None)))
+        running.start()
+        running.join(30)
+
+    assert statuses == [0]
+
+
 def test_workers_that_cannot_start(serve, postgres_url: str, redis_server: Redis, postgres_cluster):
     """[RUN] If workers cannot open their database, the server exits with a sentence and status 1."""
     env = {"DATABASE_URL": postgres_cluster.url("nowhere"), "REDIS_URL": redis_server.url}

@@ -187,12 +187,14 @@ class Workers:
 
     def _ended(self, process: SpawnProcess) -> int:
         connection, number = self._running.pop(process), self._numbers.pop(process)
-        self._beats.pop(process, None)
+        served = self._beats.pop(process, None) is not None
         if connection is not None:
             connection.close()
         process.join()
         if self._stopping:
-            return int(process.exitcode != 0)
+            # Before it serves, a worker has no handler yet, and our SIGTERM itself ends it.
+            orderly = {0} if served else {0, -signal.SIGTERM}
+            return int(process.exitcode not in orderly)
         if self._started < self._settings.workers:
             # It said why; the others would say the same.
             self.stop()
