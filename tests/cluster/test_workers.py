@@ -230,7 +230,7 @@ def _boot(*_: object) -> None:
 
 
 def test_a_stop_before_workers_serve_is_orderly(monkeypatch: pytest.MonkeyPatch):
-    """[STOP4] A worker that is told to stop before it serves has not failed: the status is 0."""
+    """[STOP4] A worker that must stop before it serves has not failed: the status is 0."""
     statuses: list[int] = []
     with create_server(("127.0.0.1", 0)) as listening:
         many = Workers(load({"workers": "2"}, {}), work=_boot, listeners=Listeners([listening], []))
