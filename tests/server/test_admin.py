@@ -21,6 +21,7 @@ ADMIN = [each for each in ENDPOINTS if each.path.startswith("/api/admin/")]
 BODIES: dict[str, dict[str, Any]] = {
     "/api/admin/invitations": {"note": "", "days": 1},
     "/api/admin/users/{user_id}/disable": {"reason": "x"},
+    "/api/admin/users/{user_id}/role": {"role": "admin"},
 }
 
 
@@ -211,3 +212,45 @@ async def test_health_while_the_database_hangs(api: Api, monkeypatch: pytest.Mon
     report = (await ada.get("/api/admin/health")).json()
 
     assert (report["status"], report["degraded"]) == ("degraded", ["database"])
+
+
+async def test_an_administrator_makes_others(api: Api):
+    """[PLACE10] An administrator makes others administrators and normal users again; never ends the own role."""
+    ada, bob, _ = await place(api)
+    path = f"/api/admin/users/{bob.id}/role"
+
+    answers, found = [], []
+    for role in ("admin", "admin", "user"):
+        answers.append(await ada.ask("PUT", path, json={"role": role}))
+        found.append((await bob.get("/api/admin/health")).status_code)
+    own = await ada.ask("PUT", f"/api/admin/users/{ada.id}/role", json={"role": "user"})
+    await ada.ask("DELETE", f"/api/admin/users/{bob.id}")
+    erased = await ada.ask("PUT", path, json={"role": "admin"})
+    wrong = await ada.ask("PUT", path, json={"role": "founder"})
+
+    assert [each.status_code for each in answers] == [204] * 3
+    assert found == [200, 200, 403]
+    assert [outcome(own), outcome(erased)] == [(409, "CONFLICT")] * 2
+    assert (await ada.get("/api/account")).json()["admin"]
+    assert (outcome(wrong), wrong.json()["details"]) == ((400, "VALIDATION_ERROR"), {"field": "role"})
+
+
+async def test_users_are_searched(api: Api):
+    """[PLACE11] `search` finds users by a part of the name in any case; signs of LIKE stand for themselves."""
+    ada, _, _ = await place(api)
+    for name in ("Bobby_1", "Xbobx"):
+        await sign_up(api, name)
+
+    found = {}
+    for part in ("BOB", "b_", "%", "y_1", "\0", "nobody"):
+        page = (await ada.get("/api/admin/users", search=part, limit="2")).json()
+        found[part] = ([each["username"] for each in page["users"]], page["has_more"])
+
+    assert found == {
+        "BOB": (["bob", "Bobby_1"], True),
+        "b_": ([], False),
+        "%": ([], False),
+        "y_1": (["Bobby_1"], False),
+        "\0": ([], False),
+        "nobody": ([], False),
+    }

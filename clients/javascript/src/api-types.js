@@ -741,6 +741,13 @@
  */
 
 /**
+ * What a user is in this place.
+ *
+ * @typedef {object} PlaceRoleBody
+ * @property {'admin' | 'user'} role `admin` is an administrator of the place.
+ */
+
+/**
  * A public key without a signature.
  *
  * @typedef {object} PreKey

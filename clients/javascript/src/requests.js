@@ -60,7 +60,7 @@ export class Requests extends Http {
    * @param {string} path
    * @param {string} gives
    * @param {string | ((entry: any) => string)} name The member that identifies an entry, or what makes an identity of it.
-   * @param {{limit?: number, offset?: number, sort?: string, group_id?: string}} [query]
+   * @param {{limit?: number, offset?: number, sort?: string, group_id?: string, search?: string}} [query]
    * @returns {AsyncGenerator<any, void, undefined>}
    * @protected
    */

@@ -85,6 +85,15 @@ class DisableBody(msgspec.Struct):
     reason: Annotated[str, msgspec.Meta(max_length=200, examples=["lost phone"])] = ""
 
 
+class PlaceRoleBody(msgspec.Struct):
+    """What a user is in this place."""
+
+    role: Annotated[
+        Literal["admin", "user"],
+        msgspec.Meta(description="`admin` is an administrator of the place.", examples=["admin"]),
+    ]
+
+
 class OneTimeCode(ResponseBody, frozen=True, kw_only=True):
     """A one-time code with which a user sets another password; it is shown this once."""
 

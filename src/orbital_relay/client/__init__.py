@@ -10,6 +10,7 @@ The Python SDK: a client of Orbital that never misses an event.
 
 from orbital_relay.client import responses
 from orbital_relay.client.api import Api
+from orbital_relay.client.api.admin import AdminApi
 from orbital_relay.client.api.log import EventPage, FramePage
 from orbital_relay.client.data import (
     IdentityChangedData,
@@ -84,6 +85,7 @@ from orbital_relay.client.stores import (
 from orbital_relay.client.subscription import Subscription
 
 __all__ = [
+    "AdminApi",
     "AlreadySubscribed",
     "Api",
     "ApiError",

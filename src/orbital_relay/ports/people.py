@@ -90,8 +90,18 @@ class GroupSummary(msgspec.Struct, frozen=True, kw_only=True):
 class People(Protocol):
     """Who there is, and what each stores."""
 
-    async def users(self, *, named: str | None = None, limit: int | None = None, offset: int = 0) -> list[UserSummary]:
-        """Return users that are not erased, or the one with that name or id, in the order of their making."""
+    async def users(
+        self, *, named: str | None = None, search: str = "", limit: int | None = None, offset: int = 0
+    ) -> list[UserSummary]:
+        """
+        Return users that are not erased, in the order of their making.
+
+        Args:
+            named: Only the one with that name, in any case, or id.
+            search: Only those whose name has this part, in any case.
+            limit: Most of them; None for all.
+            offset: How many to skip.
+        """
         ...
 
     async def groups(

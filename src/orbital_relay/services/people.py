@@ -70,6 +70,18 @@ async def enable(store: Store, user: UserSummary) -> None:
     await store.enable(user.key)
 
 
+async def set_role(store: Store, user: UserSummary, *, admin: bool, at_ms: int) -> None:
+    """
+    Make a user an administrator of the place, or a normal user again.
+
+    Raises:
+        Conflict: If a user who is being erased would become one.
+    """
+    if admin and user.erase_ms is not None:
+        raise Conflict(f"{user.username} is being erased; that cannot be undone.")
+    await store.set_admin(user.key, at_ms=at_ms if admin else None)
+
+
 async def erase(store: Store, end_all: EndAll, user: UserSummary, *, at_ms: int) -> None:
     """Mark an account for erasure, which a running server does within seconds, and end its sessions everywhere."""
     await store.request_erasure(user.key, at_ms=at_ms)
@@ -118,9 +130,9 @@ async def delete_group(store: Store, group: GroupSummary, *, at_ms: int) -> None
 # Chapter: lists
 
 
-async def users(store: Store, *, limit: int, offset: int) -> api.UserEntries:
-    """Return a page of all users, in the order of their making."""
-    found = await store.users(limit=limit + 1, offset=offset)
+async def users(store: Store, *, search: str, limit: int, offset: int) -> api.UserEntries:
+    """Return a page of the users whose name has a part, or of all with an empty one, in the order of their making."""
+    found = await store.users(search=search, limit=limit + 1, offset=offset)
     return api.UserEntries(users=[user_row(each) for each in found[:limit]], has_more=len(found) > limit)
 
 

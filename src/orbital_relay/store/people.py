@@ -17,9 +17,9 @@ _u = t.users.c
 
 
 def users(
-    conn: Connection, *, named: str | None = None, limit: int | None = None, offset: int = 0
+    conn: Connection, *, named: str | None = None, search: str = "", limit: int | None = None, offset: int = 0
 ) -> list[UserSummary]:
-    """Return users, or the one with that name or id."""
+    """Return users, those with a part of the name, or the one with that name or id."""
     m = t.media.c
     stored = (
         select(m.uploader, func.count().label("media"), func.sum(m.received_bytes).label("media_bytes"))
@@ -39,9 +39,11 @@ def users(
         .limit(limit)
         .offset(offset if limit is not None else None)
     )
+    if "\0" in search or (named is not None and "\0" in named):
+        return []
+    if search:
+        query = query.where(_u.username.icontains(search, autoescape=True))
     if named is not None:
-        if "\0" in named:
-            return []
         query = query.where(or_(_u.signup_name == named.lower(), _u.user_id == named))
     return [
         UserSummary(

@@ -44,6 +44,7 @@ import type {
 import { BACKOFF, Chain, Cursor, Sha256, delayMs, digest, firstPrev, prevOf, readFrame, wakeMs } from '@orbital-relay/client/rules';
 import type { BackoffNumbers, Reading, Verdict } from '@orbital-relay/client/rules';
 import { useConnectionState, useGroupEvents, useTyping } from '@orbital-relay/client/react';
+import { OrbitalAdminApi } from '@orbital-relay/client/admin';
 import { OrbitalApi, isEpochChanged } from '@orbital-relay/client/rest';
 
 /** A value of exactly this type, both ways. */
@@ -310,6 +311,15 @@ console.log(
 );
 manager.close();
 stop();
+
+// The administration
+
+const admin = new OrbitalAdminApi('https://orbital.example', { token });
+await admin.setUserRole('ben', 'admin');
+// @ts-expect-error a founder is of a group, not of the place
+await admin.setUserRole('ben', 'founder');
+for await (const { username, media_bytes } of admin.eachUser({ search: 'b' })) console.log(username.trim(), media_bytes.toFixed());
+console.log((await admin.invite({ note: 'ben' })).invitation.trim(), (await admin.storage()).media_total_bytes?.toFixed());
 
 // The rules
 

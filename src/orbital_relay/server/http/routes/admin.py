@@ -36,6 +36,12 @@ class AdminPageQuery(msgspec.Struct):
     offset: Offset = 0
 
 
+class UserPageQuery(AdminPageQuery):
+    """Which page of the users, and of which of them."""
+
+    search: Annotated[str, msgspec.Meta(max_length=64, description="A part of the name, in any case.")] = ""
+
+
 def _note(call: Call, did: str, whom: str) -> None:
     """Log what an administrator did, and to whom."""
     log.info("administration", extra={"did": did, "whom": whom, "by": call.principal.user_id})
@@ -44,9 +50,10 @@ def _note(call: Call, did: str, whom: str) -> None:
 @endpoint(
     "GET", "/api/admin/users", answers=[Answer(200, "A page of users.", api.UserEntries)], memory_bytes=MADE_BYTES
 )
-async def admin_users(call: Call, query: AdminPageQuery) -> Reply:
-    """List all users."""
-    return Reply.json(await people.users(call.server.store, limit=query.limit, offset=query.offset))
+async def admin_users(call: Call, query: UserPageQuery) -> Reply:
+    """List all users, or those whose name has a part."""
+    page = await people.users(call.server.store, search=query.search, limit=query.limit, offset=query.offset)
+    return Reply.json(page)
 
 
 @endpoint(
@@ -91,6 +98,27 @@ async def admin_enable_user(call: Call) -> Reply:
     user = await people.find(call.server.store, call.text("user_id"))
     await people.enable(call.server.store, user)
     _note(call, "enable", user.user_id)
+    return Reply(204)
+
+
+@endpoint(
+    "PUT",
+    "/api/admin/users/{user_id}/role",
+    answers=[Answer(204, "The role counts from the next request on.")],
+    errors=[NotFound, Conflict],
+)
+async def admin_set_role(call: Call, body: api.PlaceRoleBody) -> Reply:
+    """
+    Make a user an administrator of the place, or a normal user again, as `orbital user promote` and `demote` do.
+
+    An administrator cannot end the own role, so that a place keeps one: another one does, or the command line.
+    """
+    server = call.server
+    user = await people.find(server.store, call.text("user_id"))
+    if user.key == call.principal.key and body.role != "admin":
+        raise Conflict("You cannot end your own role. Ask another administrator, or use the command line.")
+    await people.set_role(server.store, user, admin=body.role == "admin", at_ms=server.clock.wall_ms())
+    _note(call, f"role {body.role}", user.user_id)
     return Reply(204)
 
 
@@ -240,6 +268,7 @@ ENDPOINTS: Final = (
     admin_user,
     admin_disable_user,
     admin_enable_user,
+    admin_set_role,
     admin_reset_password,
     admin_delete_user,
     admin_groups,
