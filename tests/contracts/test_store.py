@@ -21,9 +21,9 @@ from orbital_relay.errors import (
     SignupsClosed,
     UsernameTaken,
 )
-from orbital_relay.model import Access, GroupId, Principal, ResumePoint, ThreadId, UserId
+from orbital_relay.model import Access, CreateGroup, GroupId, LogRange, Principal, ResumePoint, ThreadId, UserId
 from orbital_relay.ports import Appended, Store
-from orbital_relay.store import log, messages
+from orbital_relay.store import log, log_ranges, messages
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS
 from tests.contracts.drafts import (
     NOW_MS,
@@ -517,6 +517,71 @@ async def test_many_resume_points_are_few_statements(store: Store, stamps: Stamp
 
     # Including SQLite's BEGIN, which is a separate statement.
     assert counts[0] == counts[1] <= 3
+
+
+async def put_groups(store: Store, stamps: Stamps, home: Home, count: int) -> list[CreateGroup]:
+    """Create groups of ann's."""
+    groups = [group_of(home.ann) for _ in range(count)]
+    await put(store, stamps, *groups)
+    return groups
+
+
+async def test_reading_many_groups(store: Store, stamps: Stamps, home: Home):
+    """[RDM1] Pages of many groups are those that each group's own read gives; lost positions are left out."""
+    groups = [home.group_id, *(group.group_id for group in await put_groups(store, stamps, home, 3))]
+    for group_id in groups:
+        await put(store, stamps, *(message(home.ann, group_id) for _ in range(4)))
+    kept = (await store.read(groups[3], after=0, limit=10)).events
+    await put(store, stamps, *(message(home.ann, groups[3]) for _ in range(2)))
+    ranges = {
+        groups[0]: LogRange(0, 3),
+        groups[1]: LogRange(2, 100),
+        groups[2]: LogRange(5, 5),
+        groups[3]: LogRange(4, 1),
+        GroupId(new_id()): LogRange(0, 5),
+    }
+
+    pages = await store.read_many(ranges)
+    await store.prune(before_ms=kept[3].stamp_ms, limit=10_000)
+    after_prune = await store.read_many({groups[0]: LogRange(0, 5), groups[3]: LogRange(3, 5)})
+
+    assert await store.read_many({}) == {}
+    assert set(pages) == set(groups)
+    assert [[event.seq for event in pages[group_id].events] for group_id in groups] == [[1, 2, 3], [3, 4, 5], [], [5]]
+    assert set(after_prune) == {groups[3]}
+    assert after_prune[groups[3]] == await store.read(groups[3], after=3, limit=5)
+    assert pages[groups[3]].events == after_prune[groups[3]].events[1:2]
+
+
+async def test_reading_many_groups_is_bounded(
+    store: Store, stamps: Stamps, home: Home, monkeypatch: pytest.MonkeyPatch
+):
+    """[RDM2] The bytes of one page are divided among the groups; each page has one event at least."""
+    groups = await put_groups(store, stamps, home, 2)
+    for group, sizes in zip(groups, ([10, 10, 10, 3000, 10], [5000, 10]), strict=True):
+        await put(store, stamps, *(message(home.ann, group.group_id, encrypted_envelope="A" * size) for size in sizes))
+    monkeypatch.setattr(log_ranges, "PAGE_BYTES", 3000)
+
+    found = []
+    for after in (1, 2, 4):
+        pages = await store.read_many({group.group_id: LogRange(after, 10) for group in groups})
+        found.append([[event.seq for event in pages[group.group_id].events] for group in groups])
+
+    assert found == [[[2, 3, 4, 5], [2]], [[3, 4, 5], [3]], [[5], []]]
+
+
+async def test_reading_many_groups_is_few_statements(store: Store, stamps: Stamps, home: Home, statements: list[str]):
+    """[RDM3] Reads of 1,200 groups need as many statements for the events as those of two, and one for 500 heads."""
+    groups = await put_groups(store, stamps, home, 1_200)
+    counts = []
+
+    for count in (2, 1_200):
+        statements.clear()
+        pages = await store.read_many({group.group_id: LogRange(0, 5) for group in groups[:count]})
+        assert [len(page.events) for page in pages.values()] == [1] * count
+        counts.append(len(statements))
+
+    assert counts[1] == counts[0] + 2 <= 6
 
 
 async def test_messages_over_groups(store: Store, stamps: Stamps, home: Home):

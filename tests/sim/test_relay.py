@@ -150,6 +150,27 @@ async def test_a_resume_of_many_groups_is_few_calls():
     await world.close()
 
 
+async def test_a_resume_of_many_groups_that_missed_events_is_few_calls():
+    """[RSM3] A client that resumes 200 groups, all of which missed events, causes as many store calls as with two."""
+    world = World(11, nodes=1)
+    await world.nodes[0].start()
+    ids = await create_groups(world, 200)
+    calls = []
+    for count in (2, 200):
+        client = Client(world, world.nodes[0], world.users[0], room=100_000, pace=100_000)
+        world.clients.append(client)
+        before = world.store.calls
+
+        client.subscribe(ids[:count], {group_id: len(world.users) - 1 for group_id in ids[:count]})
+        await world.settle()
+
+        calls.append(world.store.calls - before)
+        assert [client.received[group_id][-1] for group_id in ids[:count]] == [len(world.users)] * count
+        client.end()
+    assert calls[0] == calls[1]
+    await world.close()
+
+
 async def test_a_log_restored_from_a_backup():
     """[PROM4] A client that is ahead of a restored log receives `recovered: false`, and later events."""
     world = World(7, nodes=1)

@@ -29,6 +29,7 @@ from orbital_relay.model import (
     Head,
     JoinGroup,
     LeaveGroup,
+    LogRange,
     MembershipAtHead,
     Page,
     PostMessage,
@@ -199,6 +200,18 @@ class MemoryStore:
         page = Page(group.events[after : after + min(limit, self._disorder.random.choice((1, 3, 50)))], group.head)
         await self._disorder.turns(4)
         return page
+
+    async def read_many(self, ranges: dict[str, LogRange]) -> dict[str, Page]:
+        """Read a short page of each group."""
+        await self._turns()
+        pages = {}
+        for group_id, wanted in ranges.items():
+            group = self.groups.get(group_id)
+            if group is not None and wanted.after >= group.floor:
+                most = min(wanted.limit, self._disorder.random.choice((1, 3, 50)))
+                pages[group_id] = Page(group.events[wanted.after : wanted.after + most], group.head)
+        await self._disorder.turns(4)
+        return pages
 
     async def heads(self, group_ids: list[str]) -> dict[str, Head]:
         """Return heads."""

@@ -37,6 +37,7 @@ from orbital_relay.model.keys import (
 from orbital_relay.model.log import (
     Event,
     Head,
+    LogRange,
     MembershipAtHead,
     Page,
     Resume,
@@ -96,6 +97,7 @@ __all__ = [
     "JoinGroup",
     "KeyKind",
     "LeaveGroup",
+    "LogRange",
     "Login",
     "LowDevice",
     "MediaFile",

@@ -48,6 +48,19 @@ class MembershipAtHead(msgspec.Struct, frozen=True):
     head: Head
 
 
+class LogRange(msgspec.Struct, frozen=True):
+    """
+    What is to be read of a group's log.
+
+    Attributes:
+        after: Number of the last event that the reader has; 0 reads from the start.
+        limit: Most events to return.
+    """
+
+    after: int
+    limit: int
+
+
 class Page(msgspec.Struct, frozen=True):
     """
     Some of a group's events, oldest first and gapless.

@@ -9,7 +9,7 @@ from orbital_relay.ports.erasure import DueDeletion, DueErasure, Erasure
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
 from orbital_relay.ports.limiter import Limiter
-from orbital_relay.ports.log import Appended, Log
+from orbital_relay.ports.log import Appended, Log, LogRetention
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, MediaUsage, Uploads
 from orbital_relay.ports.people import Census, GroupSummary, People, PeopleChanges, Storage, UserSummary
@@ -40,6 +40,7 @@ __all__ = [
     "KeyDirectory",
     "Limiter",
     "Log",
+    "LogRetention",
     "MailboxStore",
     "MediaCleanup",
     "MediaRows",

@@ -9,7 +9,7 @@ import msgspec
 
 from orbital_relay.api.receipts import Receipt
 from orbital_relay.errors import OrbitalError
-from orbital_relay.model import AnyDraft, Event, GroupId, Head, MembershipAtHead, Page, ResumePoint
+from orbital_relay.model import AnyDraft, Event, GroupId, Head, LogRange, MembershipAtHead, Page, ResumePoint
 
 
 class Appended(msgspec.Struct, frozen=True):
@@ -58,6 +58,16 @@ class Log(Protocol):
         """
         ...
 
+    async def read_many(self, ranges: Mapping[GroupId, LogRange]) -> dict[GroupId, Page]:
+        """
+        Read a page of each group, all as of one moment, without checking the caller.
+
+        A page is gapless, and has one event at least if any follow; a page's limit in bytes is divided among the
+        groups, so a page may end before its limit. Groups that do not exist, and positions below the floor, are left
+        out. The number of statements does not depend on the number of groups.
+        """
+        ...
+
     async def heads(self, group_ids: Collection[GroupId]) -> dict[GroupId, Head]:
         """Return the heads of those groups that exist."""
         ...
@@ -82,6 +92,10 @@ class Log(Protocol):
         statements does not depend on the number of groups.
         """
         ...
+
+
+class LogRetention(Protocol):
+    """What the log keeps. A group's log loses only its beginning."""
 
     async def prune(self, *, before_ms: int, limit: int, keys_before_ms: int | None = None) -> int:
         """

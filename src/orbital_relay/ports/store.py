@@ -8,7 +8,7 @@ from orbital_relay.ports.accounts import Accounts, Invitations
 from orbital_relay.ports.directory import KeyDirectory
 from orbital_relay.ports.groups import GroupStore
 from orbital_relay.ports.keys import IdempotencyKeys, RevocationStore
-from orbital_relay.ports.log import Log
+from orbital_relay.ports.log import Log, LogRetention
 from orbital_relay.ports.logins import LoginStore, PasswordResets
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
@@ -35,6 +35,7 @@ class Database(Protocol):
 
 class Store(
     Log,
+    LogRetention,
     Accounts,
     Invitations,
     LoginStore,

@@ -12,7 +12,7 @@ class Counters(msgspec.Struct):
     Attributes:
         events: Events appended here, by kind.
         replayed: Events written to listeners that were behind.
-        reads: Pages of the log read for them.
+        reads: Reads of the log for them.
         gaps: Times that an event was missing and the log was read.
         lost: Subscriptions whose position was no longer kept.
         restored: Times that a group's log was found to have gone back under its listeners.

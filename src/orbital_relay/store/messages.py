@@ -78,9 +78,7 @@ def messages(
     fitting = _fitting(conn, keys)
     more = more or len(fitting) < len(keys)
     frames = {key: bytes(frame) for key, frame in _of_events(conn, t.events.c.frame, fitting)}
-    return [
-        Event(GroupId(name), key & ((1 << t.SEQ_BITS) - 1), stamp, frames[key]) for stamp, key, name in fitting
-    ], more
+    return [Event(GroupId(name), t.seq_of(key), stamp, frames[key]) for stamp, key, name in fitting], more
 
 
 _Key: TypeAlias = tuple[int, int, str]

@@ -14,7 +14,7 @@ from orbital_relay.model import AnyDraft, Chunk, ChunkPlace, MediaLimits, UserId
 from orbital_relay.ports import Appended
 from orbital_relay.store import access as access_rows
 from orbital_relay.store import accounts as account_rows
-from orbital_relay.store import archive, marks
+from orbital_relay.store import archive, log_ranges, marks
 from orbital_relay.store import claims as claim_rows
 from orbital_relay.store import directory as device_rows
 from orbital_relay.store import erasure as erasure_rows
@@ -91,6 +91,7 @@ class SqlStore(ABC):
     # Chapter: the log
 
     read = reading(log_rows.read)
+    read_many = reading(log_ranges.read_many)
     heads = reading(log_rows.heads)
     last_stamp_ms = reading(log_rows.last_stamp_ms)
 

@@ -37,6 +37,11 @@ def event_key(group: int, seq: int) -> int:
     return group << SEQ_BITS | seq
 
 
+def seq_of(key: int) -> int:
+    """Return the number in its group of the event with a key."""
+    return key & ((1 << SEQ_BITS) - 1)
+
+
 users: Final = Table(
     "users",
     metadata,

@@ -195,7 +195,7 @@ METRICS: Final = (
     Metric(
         "orbital_replay_reads_total",
         "counter",
-        "Pages of the log that were read for replays.",
+        "Reads of the log for replays; one may return a page of each of many groups.",
         lambda m: m.relay.counters.reads,
     ),
     Metric(
