@@ -1,18 +1,23 @@
 /** End-to-end encryption on top of `@orbital-relay/client`: a device, and its groups as streams of plaintext. */
 import { utf8, uuidBytes } from './bytes.js';
 import { E2eeError, isCode } from './errors.js';
+import { fetchFile, filesInMemory } from './files.js';
 import { KINDS } from './formats/content.js';
 import { HPKE_STOCK, LAST_RESORT_MS } from './hpke-delivery.js';
 import { readInvite } from './invite.js';
+import { sealFile, writeMediaInfo } from './media.js';
 import { Member } from './member.js';
 import { hpkeRatchet } from './ratchet.js';
 import { logEvent, sdkRelay } from './sdk-relay.js';
 
+/** @import { SealedFiles } from './files.js' */
 /** @import { Item } from './inbound.js' */
+/** @import { MediaInfo } from './media.js' */
 /** @import { NewPart } from './member.js' */
 /** @import { Ratchet, Store } from './ports.js' */
 /** @import { Sdk } from './sdk-relay.js' */
 
+export { filesInMemory } from './files.js';
 export { sdkRelay } from './sdk-relay.js';
 
 /** How often requests for missing keys and posts that failed are looked at, in milliseconds. */
@@ -28,13 +33,15 @@ export const textOf = ({ parts: [first] }) => (first ? new TextDecoder().decode(
  */
 export class CipherClient {
   #orbital;
+  #files;
   #off = () => {};
   /** @type {Set<GroupCipher>} */
   #groups = new Set();
 
-  /** @internal @param {Sdk} orbital @param {Member} device */
-  constructor(orbital, device) {
+  /** @internal @param {Sdk} orbital @param {Member} device @param {SealedFiles} files */
+  constructor(orbital, device, files) {
     this.#orbital = orbital;
+    this.#files = files;
     /** The device itself: rosters, safety numbers, history and revocations are there. */
     this.device = device;
   }
@@ -46,20 +53,22 @@ export class CipherClient {
    * @param {object} options
    * @param {Store} options.store The device's own; no other device uses it.
    * @param {string} options.user The UUID of the token's user, as `login()` and `signup()` return it.
-   * @param {number} [options.device] 1 to 127, 1 when left out; each device of a user has its own.
+   * @param {number} [options.device] 1 to 127. When left out, it is the store's; a new store gets the user's next free number from the directory.
    * @param {Ratchet} [options.ratchet] HPKE and this package's own chains when left out.
    * @param {string} [options.chainName] Each tab that shares a store has its own.
+   * @param {SealedFiles} [options.files] Where sealed files wait until the server has them; in memory when left out, and lost with the process.
    * @returns {Promise<CipherClient>}
    * @throws What the SDK throws when the keys cannot be published.
    */
-  static async open(orbital, { store, user, device: number = 1, ratchet = hpkeRatchet(store), chainName = 'main' }) {
-    const relay = sdkRelay(orbital, () => device);
+  static async open(orbital, { store, user, device: number, ratchet = hpkeRatchet(store), chainName = 'main', files = filesInMemory() }) {
+    const relay = sdkRelay(orbital, () => device, { files });
+    const known = number ?? /** @type {number | undefined} */ (await store.get('meta', 'device')) ?? 0;
     /** @type {Member} */
-    const device = new Member({ store, ratchet, relay, user, device: number, chainName, inbox: true });
-    const client = new CipherClient(orbital, device);
+    const device = new Member({ store, ratchet, relay, user, device: known, chainName, inbox: true });
+    const client = new CipherClient(orbital, device, files);
     client.#off = orbital.on('keys_low', ({ device_id, hpke_pre_keys }) => {
       // What it rejects with is reported by the SDK, as of any handler.
-      if (device_id === number) return device.publishKeys(Math.max(0, HPKE_STOCK - hpke_pre_keys));
+      if (device_id === device.me.device) return device.publishKeys(Math.max(0, HPKE_STOCK - hpke_pre_keys));
     });
     const published = await device.publishedAt();
     if (published === null || Date.now() - published >= LAST_RESORT_MS) await device.publishKeys(published === null ? HPKE_STOCK : 0);
@@ -89,7 +98,7 @@ export class CipherClient {
       if (!read) throw new E2eeError('malformed', 'the invite is not the 43 letters that stand behind the # of a link');
       await this.device.join(groupId, read, { secretNumber });
     }
-    const group = new GroupCipher(this.#orbital, this.device, groupId);
+    const group = new GroupCipher(this.#orbital, this.device, groupId, this.#files);
     this.#groups.add(group);
     return group;
   }
@@ -109,6 +118,8 @@ export class CipherClient {
  */
 export class GroupCipher {
   #device;
+  #orbital;
+  #files;
   /** @type {ReturnType<Sdk['subscribe']> | undefined} */
   #subscription;
   #closed = false;
@@ -120,11 +131,13 @@ export class GroupCipher {
   #rest = () => {};
   #running;
 
-  /** @internal @param {Sdk} orbital @param {Member} device @param {string} groupId */
-  constructor(orbital, device, groupId) {
+  /** @internal @param {Sdk} orbital @param {Member} device @param {string} groupId @param {SealedFiles} files */
+  constructor(orbital, device, groupId, files) {
     this.#device = device;
+    this.#orbital = orbital;
+    this.#files = files;
     this.groupId = groupId;
-    this.#running = Promise.all([this.#run(() => this.#read(orbital)), this.#run(() => this.#tend())]);
+    this.#running = Promise.all([this.#run(() => this.#read()), this.#run(() => this.#tend())]);
   }
 
   /**
@@ -153,6 +166,37 @@ export class GroupCipher {
   reply(threadId, text, options) {
     const part = { field: 'encrypted_body', kind: KINDS.reply, context: uuidBytes(threadId), body: utf8(text) };
     return this.#post('new_reply', [part], options, { thread_id: threadId });
+  }
+
+  /**
+   * Send a file to a thread, under a key of its own; the same promises as `send`.
+   *
+   * @param {string} threadId
+   * @param {Blob} file It is read before this resolves.
+   * @param {{name?: string, type?: string}} [options] What members see; the file's own when left out.
+   * @returns {Promise<string>} The id of the medium.
+   */
+  async sendFile(threadId, file, { name = /** @type {Partial<File>} */ (file).name ?? '', type = file.type } = {}) {
+    const mediaId = crypto.randomUUID();
+    const { key, sealed, sha256 } = await sealFile(mediaId, file);
+    await this.#files.set(mediaId, sealed);
+    const body = writeMediaInfo({ key, sha256, type, name });
+    const part = { field: 'encrypted_metadata', kind: KINDS.media, context: uuidBytes(mediaId), body };
+    await this.#post('media_uploaded', [part], {}, { media_id: mediaId, thread_id: threadId });
+    return mediaId;
+  }
+
+  /**
+   * Download the file of an item, and open it.
+   *
+   * @param {Item} item A `media_uploaded` that was read.
+   * @param {{signal?: AbortSignal}} [options]
+   * @returns {Promise<{info: MediaInfo, blob: Blob}>} Every byte is known to be the uploader's.
+   * @throws {E2eeError} `not_found` when the item is not a file that was read; `cannot_open` when the bytes are others.
+   * @throws The SDK's `GONE` when the server has deleted it.
+   */
+  fetchFile(item, options) {
+    return fetchFile(this.#orbital, item, options);
   }
 
   /**
@@ -194,11 +238,11 @@ export class GroupCipher {
     this.#wake();
   }
 
-  /** Process the log, from where the store stands. @param {Sdk} orbital */
-  async #read(orbital) {
+  /** Process the log, from where the store stands. */
+  async #read() {
     const { position } = await this.#device.group(this.groupId);
     if (this.#closed) return;
-    this.#subscription = orbital.subscribe(this.groupId, { since: position.seq ? position : 0, store: null });
+    this.#subscription = this.#orbital.subscribe(this.groupId, { since: position.seq ? position : 0, store: null });
     for await (const item of this.#subscription) {
       if (item.type === 'caught_up') this.#device.caughtUp(this.groupId);
       else if (item.type === 'reset')

@@ -42,7 +42,7 @@ export class Enrolment {
    * @param {Ratchet} options.ratchet
    * @param {Relay} options.relay
    * @param {string} options.user A UUID.
-   * @param {number} options.device 1 to 127.
+   * @param {number} options.device 1 to 127; 0 asks the directory for the next free number when keys are published first.
    * @param {string} [options.chainName] Each tab has its own: two tabs never share a chain.
    * @param {boolean} [options.inbox] List what other devices sent as unhandled until `handled` is called.
    * @param {() => number} [options.now] Milliseconds since the Unix epoch.
@@ -70,8 +70,12 @@ export class Enrolment {
    */
   async publishKeys(wanted = HPKE_STOCK) {
     const body = await this.transact((unit) => this.cx.ratchet.publish(unit, this.me, this.cx.now(), wanted), { durable: true });
-    await this.cx.relay.putKeys(body);
-    await this.transact(async (unit) => unit.put('meta', 'published', this.cx.now()));
+    const { device } = await this.cx.relay.putKeys(body);
+    await this.transact(async (unit) => {
+      unit.put('meta', 'published', this.cx.now());
+      unit.put('meta', 'device', device);
+    });
+    this.cx.me = { ...this.me, device };
   }
 
   /** @returns {Promise<number | null>} When keys were last offered in the directory, milliseconds since the Unix epoch; null before that. */

@@ -1,7 +1,9 @@
 /** The relay of a device over `@orbital-relay/client`: posts, the directory of keys, and the group's log. */
 import { fromBase64, toBase64, toBase64Url, toHex, utf8 } from './bytes.js';
 import { E2eeError } from './errors.js';
+import { filesInMemory, postFile } from './files.js';
 
+/** @import { SealedFiles } from './files.js' */
 /** @import { Bundle, PublishedKeys, Relay, SignedKey } from './ports.js' */
 /** @import { LogEvent } from './state.js' */
 
@@ -11,6 +13,8 @@ import { E2eeError } from './errors.js';
  * @typedef {object} Sdk
  * @property {any} api Its REST side.
  * @property {(groupId: string, options: {since: number | {seq: number, hash: string}, store: null}) => AsyncIterable<any> & {close: () => void}} subscribe
+ * @property {(options: any) => Promise<unknown>} uploadMedia
+ * @property {(mediaId: string, options?: any) => Promise<{blob: Blob}>} downloadMedia
  * @property {(event: 'keys_low', handler: (data: {device_id: number, hpke_pre_keys: number}) => void) => () => void} on
  */
 
@@ -61,7 +65,8 @@ function bundleOf(one) {
 
 /** @param {PublishedKeys} keys @returns {object} The body of `PUT /v1/keys`. */
 const keysBody = ({ device, identity, suites, registrationId, preKeys, kyberPreKeys, hpkePreKeys, ...fixed }) => ({
-  device_id: device,
+  // Left out, the server gives the next free one, or that of the same identity.
+  ...(device !== 0 && { device_id: device }),
   identity_key: toBase64(identity),
   suites,
   hpke_pre_keys: hpkePreKeys.map(offered),
@@ -98,7 +103,7 @@ function post(api, group, type, body, key) {
     case 'new_record':
       return api.postRecord(group, body, { key });
     default:
-      throw new E2eeError('unsupported', `an event of type ${type} is not posted as JSON`);
+      throw new E2eeError('unsupported', `an event of type ${type} is not posted`);
   }
 }
 
@@ -107,12 +112,15 @@ function post(api, group, type, body, key) {
  *
  * @param {Sdk} orbital
  * @param {() => import('./member.js').Member} member The device itself; its events are read by `catchUp`.
+ * @param {{files?: SealedFiles, onProgress?: (mediaId: string, progress: {loaded: number, total: number}) => void}} [options] `files`: where sealed
+ *   files wait until the server has them; in memory when left out.
  * @returns {Relay}
  */
-export function sdkRelay(orbital, member) {
+export function sdkRelay(orbital, member, { files = filesInMemory(), onProgress } = {}) {
   const { api } = orbital;
   return {
     async post(group, type, body, { key, ifEpoch }) {
+      if (type === 'media_uploaded') return postFile(orbital, files, body, ifEpoch, onProgress);
       try {
         return await post(api, group, type, { ...body, ...(ifEpoch !== undefined && { if_epoch: ifEpoch }) }, key);
       } catch (error) {

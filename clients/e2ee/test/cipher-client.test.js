@@ -184,7 +184,7 @@ describe('the real server', { skip: missing }, () => {
     await ada.group.send('old');
     await has(ben, 'old');
     await ben.close();
-    const again = await at(benno, t);
+    const again = await at(benno, t, { device: 1 });
     const { text, secretNumber } = await ada.device.invite(group);
     await follow(again, group, { invite: text, secretNumber });
     await until(async () => (await codes(ada, group)).length === 2, 'Ada is warned');
@@ -304,5 +304,91 @@ describe('the real server', { skip: missing }, () => {
     await assert.rejects(cipher.messages().next(), { code: 'unsupported', message: /verify: true/ });
     await cipher.close();
     assert.deepEqual(await codes(ada, group), []);
+  });
+
+  test('[JSFILE1] A store gets the next free number of its user’s devices and keeps it, also when the answer of the directory was lost.', async (t) => {
+    const anna = await person();
+    const store = memoryStore();
+    const lost = new OrbitalClient(orbital.url, { token: anna.token, verify: true });
+    t.after(() => lost.close());
+    lost.api = new Proxy(lost.api, {
+      get: (api, name) =>
+        name !== 'publishKeys'
+          ? api[name]
+          : async (...args) => {
+              await api.publishKeys(...args);
+              throw new Error('the answer is lost');
+            },
+    });
+    await assert.rejects(CipherClient.open(lost, { store, user: anna.user }), /is lost/);
+    const numbers = [];
+    for (const one of [store, memoryStore(), store]) numbers.push((await at(anna, t, { store: one })).device.me.device);
+    assert.deepEqual(numbers, [1, 2, 1]);
+    const listed = await (await at(anna, t, { store })).sdk.api.keyCounts();
+    assert.deepEqual(
+      listed.map(({ device_id }) => device_id),
+      [1, 2],
+    );
+  });
+
+  const song = () => new File(['the canary sings '.repeat(1000)], 'song.txt', { type: 'text/plain' });
+
+  test('[JSFILE2] A file goes to a thread under a key of its own; members open it with its name and type, and the server has neither.', async (t) => {
+    const { ada, group } = await newGroup(await person(), t);
+    const ben = await enter(ada, group, await person(), t);
+    await ada.group.openThread('Music', 'Listen.');
+    await until(async () => (await ben.device.items(group)).length === 1, 'Ben has the thread');
+    const [{ data }] = await ben.device.items(group);
+    const mediaId = await ben.group.sendFile(data.thread_id, song());
+    await until(async () => (await ada.device.items(group)).length === 2, 'Ada has the file');
+    const [thread, item] = await ada.device.items(group);
+    assert.deepEqual([item.type, item.status, item.data.media_id, item.author], ['media_uploaded', 'read', mediaId, ben.user]);
+    const { info, blob } = await ada.group.fetchFile(item);
+    assert.deepEqual([info.name, info.type, await blob.text()], ['song.txt', 'text/plain', await song().text()]);
+    await assert.rejects(async () => ada.group.fetchFile(thread), { code: 'not_found' });
+    const { blob: stored } = await ada.sdk.downloadMedia(mediaId);
+    assert.ok(!Buffer.from(await stored.arrayBuffer()).includes('canary'));
+    await ada.sdk.api.deleteMedia(mediaId).catch(() => {});
+    await ben.sdk.api.deleteMedia(mediaId).catch(() => {});
+    await assert.rejects(ada.group.fetchFile(item), { code: 'GONE' });
+    assert.deepEqual([await codes(ada, group), await codes(ben, group)], [[], []]);
+  });
+
+  test('[JSFILE3] A file whose upload met a change of members is sealed for the new members, also when its first upload could not be deleted.', async (t) => {
+    const { ada, group } = await newGroup(await person(), t);
+    await ada.group.openThread('Music', 'Listen.');
+    await until(async () => (await ada.device.items(group)).length === 1, 'the thread is there');
+    const [{ data }] = await ada.device.items(group);
+    const cleo = await person();
+    let joined;
+    const sent = [];
+    const { uploadMedia } = ada.sdk;
+    ada.sdk.uploadMedia = async (options) => {
+      joined ??= await enter(ada, group, cleo, t);
+      const answer = await uploadMedia.call(ada.sdk, options).catch((error) => error);
+      sent.push(answer.code ?? 'stored');
+      if (answer.code) throw answer;
+      return answer;
+    };
+    let failures = 1;
+    const { deleteMedia } = ada.sdk.api;
+    ada.sdk.api = new Proxy(ada.sdk.api, {
+      get: (api, name) =>
+        name !== 'deleteMedia'
+          ? api[name]
+          : async (id) => {
+              if (failures-- > 0) throw Object.assign(new Error('no network'), { retryable: true });
+              return api.deleteMedia(id);
+            },
+    });
+    await ada.group.sendFile(data.thread_id, song());
+    await until(async () => (await joined?.device.items(group))?.at(-1)?.status === 'read', 'Cleo reads the file');
+    assert.deepEqual(sent, ['EPOCH_CHANGED', 'INVALID_CHUNK', 'stored']);
+    const item = (await joined.device.items(group)).at(-1);
+    const { blob } = await joined.group.fetchFile(item);
+    assert.equal(await blob.text(), await song().text());
+    await until(async () => (await ada.device.pending(group)) === 0, 'the file came back');
+    assert.equal((await ada.device.items(group)).filter(({ type }) => type === 'media_uploaded').length, 1);
+    assert.deepEqual([await codes(ada, group), await codes(joined, group)], [[], []]);
   });
 });

@@ -43,7 +43,8 @@ const TOO_SLOW = `the download is too slow: less than ${PROGRESS_BYTES} bytes ca
  * @property {string} encryption_iv
  * @property {string | undefined} [media_id] A UUID; give that of an upload that was aborted, and only what the server lacks is sent.
  * @property {number | undefined} [if_epoch] The group's epoch that `encrypted_metadata` was encrypted for: when the group's is higher, `EPOCH_CHANGED`
- *   is thrown and nothing is posted. Call again with the same `media_id` and the newer epoch, or delete the medium first if its metadata changes.
+ *   is thrown and nothing is posted. Call again with the same `media_id` and the newer epoch, or delete the medium first if its metadata changes:
+ *   an upload that began with other metadata is refused with `INVALID_CHUNK`.
  * @property {((progress: Progress) => void) | undefined} [onProgress]
  * @property {AbortSignal | undefined} [signal] Aborts the upload; it can be resumed.
  * @property {number | undefined} [max_bytes] The server's limit for a file, if it is not 500 MiB: what is larger is refused before a byte is sent.
@@ -80,6 +81,8 @@ export async function uploadMedia(api, options) {
       details: { limit_bytes: max_bytes },
     });
   const { size: chunkBytes, had } = await begun(api, options, total);
+  // The server compares a chunk's metadata with what the upload began with: without one, an upload for a former epoch would be completed.
+  if (if_epoch !== undefined) had.delete(0);
   const total_chunks = Math.ceil(total / chunkBytes);
   const hash = new Sha256();
   // One chunk that fails permanently stops the others.
@@ -138,7 +141,7 @@ export async function uploadMedia(api, options) {
         sending.add(one);
       }
       index++;
-      if (sending.size >= PARALLEL) await Promise.race(sending);
+      if (sending.size >= (index === 1 && if_epoch !== undefined ? 1 : PARALLEL)) await Promise.race(sending);
     }
     if (size !== total) throw new OrbitalError('VALIDATION_ERROR', `the data is not of its size: ${total} bytes were announced`);
     await Promise.all(sending);
