@@ -21,20 +21,20 @@ COMMANDS: Final = {
     "serve": "Serve HTTP and WebSocket.",
     "user": "Add, invite, list, disable and delete users.",
     "group": "List groups and what they store, and delete them.",
-    "token": "Make a token for a user.",
-    "tail": "Print a group's events as they happen.",
+    "token": "Create a token for a user.",
+    "tail": "Print a group's events as they arrive.",
     "send": "Post a message to a group.",
     "media": "Send and fetch encrypted files.",
     "health": "Ask a running server whether it is alive.",
-    "config": "Show the settings in force, and where each was given.",
-    "doctor": "Find out what is wrong with a server and the way to it.",
-    "status": "Show what running servers do, live.",
+    "config": "Show the settings in effect, and where each is set.",
+    "doctor": "Diagnose a server and the network path to it.",
+    "status": "Show live statistics of running servers.",
     "migrate": "Bring the database to this version's schema.",
     "check": "Verify the log: numbers, chain, rows.",
     "verify": "Verify an audit file of an encrypted group.",
     "clock": "Show or accept the servers' clock.",
     "backup": "Write the whole database to a file.",
-    "restore": "Fill an empty database from a backup.",
+    "restore": "Restore a backup into an empty database.",
     "vacuum": "Shrink the database's file.",
     "completion": "Print the completion script of a shell.",
     "man": "Print the manual page.",
@@ -103,10 +103,10 @@ class _Lazy(click.Group):
     epilog="""\b
 Examples:
   orbital serve                          serve http://localhost:3000
-  orbital user add ada                   make an account; asks for a password
+  orbital user add ada                   create an account; asks for a password
   export ORBITAL_TOKEN=$(orbital token ada)
   orbital tail GROUP                     watch a group
-  orbital COMMAND --help                 all about one command
+  orbital COMMAND --help                 help for one command
 """,
 )
 @click.version_option(__version__, prog_name="orbital")

@@ -37,7 +37,7 @@ class OrbitalError(Exception):
 
 
 class ValidationFailed(OrbitalError):
-    """What was sent does not have the form that the protocol asks for; `details.field` names the place."""
+    """The request does not match the schema; `details.field` names the field."""
 
     code, status, close = "VALIDATION_ERROR", 400, 1008
 
@@ -64,7 +64,7 @@ class Unauthorized(OrbitalError):
 
 class InvalidCredentials(OrbitalError):
     """
-    The username and the password do not belong together, or the name does not exist: the client cannot find out which.
+    The password is wrong or the user does not exist; the response does not reveal which.
 
     Args:
         known: The name, when there is such an account; for the server's log alone.
@@ -78,7 +78,7 @@ class InvalidCredentials(OrbitalError):
 
 
 class Forbidden(OrbitalError):
-    """The thing exists, and the caller may not."""
+    """The caller is not permitted to do this."""
 
     code, status = "FORBIDDEN", 403
 
@@ -99,7 +99,7 @@ class AccountDisabled(OrbitalError):
 
 
 class SignupsClosed(OrbitalError):
-    """The server takes no new account, or none without a valid invitation; `details.signups` is the policy."""
+    """Signing up is disabled, or requires a valid invitation; `details.signups` is the policy."""
 
     code, status = "SIGNUPS_CLOSED", 403
 
@@ -114,7 +114,7 @@ class InvitationRefused(SignupsClosed):
 
 
 class ResetRefused(OrbitalError):
-    """The one-time code is unknown, used or expired; the client cannot find out which."""
+    """The one-time code is unknown, used or expired; the response does not reveal which."""
 
     code, status = "FORBIDDEN", 403
 
@@ -125,7 +125,7 @@ class ResetRefused(OrbitalError):
 
 
 class NotFound(OrbitalError):
-    """There is no such thing."""
+    """The resource does not exist."""
 
     code, status = "NOT_FOUND", 404
 
@@ -137,7 +137,7 @@ class MethodNotAllowed(OrbitalError):
 
 
 class UpgradeRequired(OrbitalError):
-    """The path speaks WebSocket only (RFC 9110 §15.5.22)."""
+    """The path serves only WebSocket (RFC 9110 §15.5.22)."""
 
     code, status = "UPGRADE_REQUIRED", 426
 
@@ -148,7 +148,7 @@ class UpgradeRequired(OrbitalError):
 
 
 class UsernameTaken(OrbitalError):
-    """Somebody signed up with that name, in whatever case."""
+    """The username is taken; case is ignored."""
 
     code, status = "USERNAME_TAKEN", 409
 
@@ -173,7 +173,7 @@ class EpochChanged(OrbitalError):
 
 
 class Conflict(OrbitalError):
-    """The same key or index was used before for something else."""
+    """The same idempotency key or chunk index was used before with other content."""
 
     code, status = "CONFLICT", 409
 
@@ -187,7 +187,7 @@ class RoleUnchanged(Conflict):
 
 
 class Gone(OrbitalError):
-    """What was asked for was kept once, and no longer is."""
+    """The resource existed and has been deleted."""
 
     code, status = "GONE", 410
 
@@ -215,25 +215,25 @@ class FileTooLarge(OrbitalError):
 
 
 class QuotaExceeded(OrbitalError):
-    """The group has no room for it."""
+    """The group's quota is exhausted."""
 
     code, status = "QUOTA_EXCEEDED", 413
 
 
 class StorageFull(OrbitalError):
-    """The server has no room for media (RFC 4918 §11.5); it has for messages."""
+    """The server has no space for media (RFC 4918 §11.5); messages are still stored."""
 
     code, status = "STORAGE_FULL", 507
 
 
 class PreconditionFailed(OrbitalError):
-    """The medium is not the one that If-Match asks for (RFC 9110 §15.5.13)."""
+    """The medium does not match If-Match (RFC 9110 §15.5.13)."""
 
     code, status = "PRECONDITION_FAILED", 412
 
 
 class RangeNotSatisfiable(OrbitalError):
-    """The medium has no bytes in the range that was asked for (RFC 9110 §15.5.17)."""
+    """The medium has no bytes in the requested range (RFC 9110 §15.5.17)."""
 
     code, status = "RANGE_NOT_SATISFIABLE", 416
 

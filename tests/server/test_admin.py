@@ -1,4 +1,4 @@
-"""Administration over HTTP: what administrators of the place may, and that nobody else may any of it."""
+"""Administration over HTTP: what server administrators may do, and that nobody else may."""
 
 from __future__ import annotations
 

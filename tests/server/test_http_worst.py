@@ -53,7 +53,7 @@ class Crowd:
 
     def _rows(self, conn: Connection) -> None:
         me = conn.execute(select(t.users.c.id).where(t.users.c.user_id == self.ann.id)).scalar_one()
-        # The lists of the place are shown to its administrators.
+        # The server's lists are shown to its administrators.
         conn.execute(update(t.users).where(t.users.c.id == me).values(admin_ms=1))
         group = conn.execute(select(t.groups.c.id).where(t.groups.c.group_id == self.group_id)).scalar_one()
         thread = conn.execute(select(t.threads.c.id).where(t.threads.c.thread_id == self.thread_id)).scalar_one()

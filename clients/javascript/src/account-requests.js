@@ -6,7 +6,7 @@ import { PushRequests } from './push-requests.js';
 
 /** The account of the client's token. A method that ends the present token uses the one that it is given from there on. */
 export class AccountRequests extends PushRequests {
-  /** The name of the place, its version and limits, and whether a sign-up needs an invitation. @returns {Promise<About>} */
+  /** The server's name, version and limits, and whether signing up requires an invitation. @returns {Promise<About>} */
   about() {
     return this.get('/api/about', 'signups');
   }

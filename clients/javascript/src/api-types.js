@@ -5,7 +5,7 @@
  */
 
 /**
- * The place: its name, the program's version, and who may make an account.
+ * The server's name and version, and who may create an account.
  *
  * @typedef {object} About
  * @property {string} name
@@ -16,7 +16,7 @@
  */
 
 /**
- * How much room there is. Sizes are in bytes, times in days.
+ * The server's limits. Sizes are in bytes, times in days.
  *
  * @typedef {object} AboutLimits
  * @property {number} envelope_bytes Largest encrypted field, after decoding.
@@ -42,14 +42,14 @@
  */
 
 /**
- * The newer token holds.
+ * The newer token was accepted.
  *
  * @typedef {object} Authenticated
  * @property {string} expires_at
  */
 
 /**
- * The keys of one device; those that the suite does not use are null.
+ * The keys of one device; keys that its suite does not use are null.
  *
  * @typedef {object} Bundle
  * @property {string} user_id
@@ -65,7 +65,7 @@
  */
 
 /**
- * A bundle for each device of the request that is in the group and has the suite, in the order of the request.
+ * A bundle for each requested device that is in the group and has the suite, in the order of the request.
  *
  * @typedef {object} Bundles
  * @property {Array<Bundle>} bundles
@@ -77,12 +77,12 @@
  * @typedef {object} ChunkTaken
  * @property {string} media_id
  * @property {number} chunk_index
- * @property {number} chunks_received How many chunks were stored once this one was.
+ * @property {number} chunks_received Number of stored chunks, including this one.
  * @property {number} total_chunks
  */
 
 /**
- * The devices of a group that the caller wants to give keys to.
+ * The devices of a group to which the caller wants to send keys.
  *
  * @typedef {object} ClaimBody
  * @property {string} group_id A UUID with hyphens, in any case; answered in lower case.
@@ -94,7 +94,7 @@
  *
  * @typedef {object} CompleteBody
  * @property {string} media_id A UUID with hyphens, in any case; answered in lower case.
- * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ * @property {number | null} [if_epoch] The epoch for which the content was encrypted: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
@@ -120,11 +120,11 @@
  *
  * @typedef {object} Devices
  * @property {Array<Device>} devices
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
- * What the user reads at a login.
+ * The reason that a refused login shows.
  *
  * @typedef {object} DisableBody
  * @property {string} [reason]
@@ -158,7 +158,7 @@
  * @property {number} member_count
  * @property {string | null} invite_code null once it has expired.
  * @property {string | null} invite_expires_at null once it has expired.
- * @property {boolean} invite_single_use Whether the first who joins by the code uses it up.
+ * @property {boolean} invite_single_use Whether the code is valid for one join only.
  * @property {'admin' | 'founder' | 'member'} role The caller's own.
  * @property {string} joined_at
  * @property {number} last_seq Number of the group's last event.
@@ -168,7 +168,7 @@
  * A new group.
  *
  * @typedef {object} GroupBody
- * @property {string} encrypted_name Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {string} encrypted_name Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
  * @property {string} encrypted_group_key The group's key, for its creator.
  */
 
@@ -191,15 +191,15 @@
  */
 
 /**
- * A page of the groups, in the order in which they were made.
+ * A page of the groups, in the order of creation.
  *
  * @typedef {object} GroupEntries
  * @property {Array<GroupEntry>} groups
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
- * A group without content, as `orbital group list --json` prints it, too: its name is encrypted.
+ * A group without content; `orbital group list --json` prints the same. Its name is encrypted.
  *
  * @typedef {object} GroupEntry
  * @property {string} group_id
@@ -233,7 +233,7 @@
  */
 
 /**
- * Where a group stands for a connection that subscribes; `recovered` only when `since` was given.
+ * The position of a subscribed group; `recovered` is present only if `since` was sent.
  *
  * @typedef {object} GroupState
  * @property {number} seq
@@ -245,7 +245,7 @@
  *
  * @typedef {object} Groups
  * @property {Array<Group>} groups
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
@@ -256,7 +256,7 @@
  */
 
 /**
- * How the server that answers is.
+ * The status of the server that answers.
  *
  * @typedef {object} HealthReport
  * @property {string} version
@@ -267,7 +267,7 @@
  */
 
 /**
- * A member's device was `added` or `removed`, or has another `identity` key now; this is the server's word only.
+ * A member's device was `added` or `removed`, or has a new `identity` key; not signed by the device.
  *
  * @typedef {object} IdentityChanged
  * @property {string} user_id
@@ -277,7 +277,7 @@
  */
 
 /**
- * An invitation of the operator's.
+ * An operator's invitation.
  *
  * @typedef {object} InvitationBody
  * @property {string} [note] Whom it is for.
@@ -285,7 +285,7 @@
  */
 
 /**
- * A new invitation; the code is shown this once. The page's address and `#invitation=` before it make a link.
+ * A new invitation. The code is shown only once; the page's address, `#invitation=` and the code make a link.
  *
  * @typedef {object} InvitationMade
  * @property {number} number
@@ -295,7 +295,7 @@
  */
 
 /**
- * An invitation, as `orbital user invitations --json` prints it, too.
+ * An invitation; `orbital user invitations --json` prints the same.
  *
  * @typedef {object} InvitationRow
  * @property {number} number
@@ -319,11 +319,11 @@
  * @typedef {object} InviteCode
  * @property {string} invite_code
  * @property {string} expires_at
- * @property {boolean} single_use Whether the first who joins by it uses it up.
+ * @property {boolean} single_use Whether the code is valid for one join only.
  */
 
 /**
- * A new token, and when it ends.
+ * A new token, and when it expires.
  *
  * @typedef {object} IssuedToken
  * @property {string} token
@@ -335,7 +335,7 @@
  *
  * @typedef {object} JoinBody
  * @property {string} invite_code 8 of A-Z and 0-9; lower case, spaces and hyphens do not matter.
- * @property {string} encrypted_group_key Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {string} encrypted_group_key Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
  */
 
 /**
@@ -352,12 +352,12 @@
  *
  * @typedef {object} KeyMessageBody
  * @property {string} group_id A UUID with hyphens, in any case; answered in lower case.
- * @property {string} encrypted_envelope Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
- * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ * @property {string} encrypted_envelope Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
+ * @property {number | null} [if_epoch] The epoch for which the content was encrypted: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
- * What a device publishes: the keys that stand here replace the ones before, the lists add to the stocks.
+ * What a device publishes: keys replace the previous ones, lists add to the stocks.
  *
  * @typedef {object} KeysBody
  * @property {string} identity_key 33 bytes, the first 0x05.
@@ -415,31 +415,31 @@
  * @typedef {object} LoginBody
  * @property {string} username
  * @property {string} password
- * @property {string} [device_name] What the login is called in the list of `GET /api/sessions`, such as the browser and the system; up to 64 characters are kept.
+ * @property {string} [device_name] Name of the login in `GET /api/sessions`, such as the browser and the operating system; cut to 64 characters.
  */
 
 /**
- * A login whose tokens hold.
+ * An active login.
  *
  * @typedef {object} LoginSession
  * @property {string} session_id
- * @property {string} name What its client called itself at the login; may be empty.
+ * @property {string} name The `device_name` of the login; may be empty.
  * @property {string} created_at
  * @property {string} last_used_at To the hour.
  * @property {string} expires_at
- * @property {boolean} current Whether the request's own token is of this login.
+ * @property {boolean} current Whether this is the login of the request's token.
  */
 
 /**
- * A page of the caller's logins, the last used first.
+ * A page of the caller's logins, most recently used first.
  *
  * @typedef {object} LoginSessions
  * @property {Array<LoginSession>} sessions
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
- * What was put into the mailbox.
+ * The message of the mailbox.
  *
  * @typedef {object} Mail
  * @property {string} encrypted_message
@@ -453,7 +453,7 @@
  */
 
 /**
- * A mailbox for linking a device; its name is the only key to it.
+ * A mailbox for linking a device; its name is the only credential.
  *
  * @typedef {object} Mailbox
  * @property {string} mailbox
@@ -471,7 +471,7 @@
  */
 
 /**
- * The server no longer has the bytes; who has not fetched them asks a member.
+ * The server has deleted the bytes; a member who has not downloaded them can ask another member.
  *
  * @typedef {object} MediaExpired
  * @property {string} media_id
@@ -490,7 +490,7 @@
  */
 
 /**
- * A photo or video is there, whole, until `expires_at`.
+ * A photo or video is complete, and available until `expires_at`.
  *
  * @typedef {object} MediaUploaded
  * @property {string} media_id
@@ -529,7 +529,7 @@
  * @property {string} group_id
  * @property {string} encryption_iv
  * @property {'complete' | 'expired'} status `complete`, or `expired` once the server has deleted it.
- * @property {Array<Fetched>} downloaded_by The first 500 who reported a download, in that order.
+ * @property {Array<Fetched>} downloaded_by The first 500 members who reported a download, in that order.
  * @property {number} downloaded_count How many members reported a download.
  */
 
@@ -545,7 +545,7 @@
  */
 
 /**
- * Somebody is in the group now; number 1 of a group is its creator's.
+ * A user joined the group; event number 1 of a group is its creator's.
  *
  * @typedef {object} MemberJoined
  * @property {string} group_id
@@ -555,7 +555,7 @@
  */
 
 /**
- * Somebody is no longer in the group; `reason` is `left` or `removed`.
+ * A user left the group; `reason` is `left` or `removed`.
  *
  * @typedef {object} MemberLeft
  * @property {string} group_id
@@ -570,11 +570,11 @@
  *
  * @typedef {object} Members
  * @property {Array<Member>} members
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
- * A message as its event carried it, with its number.
+ * A message, with the sequence number of its event.
  *
  * @typedef {object} Message
  * @property {string} message_id
@@ -590,9 +590,9 @@
  *
  * @typedef {object} MessageBody
  * @property {string} conversation_id The group.
- * @property {string} encrypted_envelope Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
- * @property {number} timestamp The sender's clock, milliseconds since the epoch.
- * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ * @property {string} encrypted_envelope Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
+ * @property {number} timestamp The sender's clock, in milliseconds since 1970-01-01 UTC.
+ * @property {number | null} [if_epoch] The epoch for which the content was encrypted: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
@@ -613,7 +613,7 @@
  */
 
 /**
- * What the device is not called for.
+ * What the device gets no push messages for.
  *
  * @typedef {object} Mute
  * @property {Array<string>} [groups]
@@ -654,7 +654,7 @@
  */
 
 /**
- * A reply was written in a thread; `message_id` is present when its author named a message.
+ * A reply was written in a thread; `message_id` is present if its author sent one.
  *
  * @typedef {object} NewReply
  * @property {string} reply_id
@@ -667,7 +667,7 @@
  */
 
 /**
- * A thread was opened; `root_message_id` is present when its author named a message.
+ * A thread was opened; `root_message_id` is present if its author sent one.
  *
  * @typedef {object} NewThread
  * @property {string} thread_id
@@ -681,7 +681,7 @@
  */
 
 /**
- * A one-time code with which a user sets another password; it is shown this once.
+ * A one-time code with which a user can set a new password; it is shown only once.
  *
  * @typedef {object} OneTimeCode
  * @property {string} code
@@ -704,8 +704,8 @@
  * @typedef {object} OwnAccount
  * @property {string} user_id
  * @property {string} username
- * @property {boolean} admin Whether the user is an administrator of this place.
- * @property {boolean} has_password false for a user who came with a token of another service.
+ * @property {boolean} admin Whether the user is a server administrator.
+ * @property {boolean} has_password false for a user of an outside identity provider.
  */
 
 /**
@@ -726,7 +726,7 @@
  */
 
 /**
- * The password of now, and the one that replaces it.
+ * The current password and the new one.
  *
  * @typedef {object} PasswordBody
  * @property {string} old_password
@@ -756,11 +756,11 @@
  */
 
 /**
- * A page of the users who are subscribed to a group now, on all servers, in the order of arrival.
+ * A page of the users who are subscribed to a group now, on all servers, in the order of subscription.
  *
  * @typedef {object} Presence
  * @property {Array<Online>} online
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
@@ -784,7 +784,7 @@
  * @typedef {object} PushSubscriptionBody
  * @property {string} endpoint The address at the push service, https.
  * @property {PushKeys} keys
- * @property {number | null} [device_id] The device of `/v1/keys`; with its removal the subscription ends.
+ * @property {number | null} [device_id] The device of `/v1/keys`; removing it deletes the subscription.
  * @property {Mute} [mute]
  */
 
@@ -796,7 +796,7 @@
  */
 
 /**
- * Hours of each day in which the device is not called; calls wait until they end.
+ * Hours of each day without push messages; messages are held until the hours end.
  *
  * @typedef {object} Quiet
  * @property {string} start `HH:MM`.
@@ -815,12 +815,12 @@
  * @property {number} max_media_count
  * @property {number} usage_percent Of the bytes.
  * @property {number} warning_threshold In percent.
- * @property {boolean} is_warning Whether bytes or number have reached the threshold.
+ * @property {boolean} is_warning Whether bytes or number of media reached the threshold.
  * @property {boolean} is_full
  */
 
 /**
- * Posts are stored; `degraded` names what is away or full (`redis`, `disk`); empty when `status` is `ready`.
+ * Posts are stored. `degraded` lists unreachable or full parts (`redis`, `disk`); empty if `status` is `ready`.
  *
  * @typedef {object} Readiness
  * @property {string} status
@@ -832,7 +832,7 @@
  *
  * @typedef {object} RecordBody
  * @property {string} record Base64 of 1 to 4,096 bytes.
- * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ * @property {number | null} [if_epoch] The epoch for which the content was encrypted: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
@@ -851,16 +851,16 @@
  * @typedef {object} Replies
  * @property {Array<ThreadReply>} replies
  * @property {number} total_count
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
  * A reply in a thread.
  *
  * @typedef {object} ReplyBody
- * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
  * @property {string | null} [message_id]
- * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ * @property {number | null} [if_epoch] The epoch for which the content was encrypted: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
@@ -874,7 +874,7 @@
  */
 
 /**
- * A one-time code from the operator, and another password.
+ * A one-time code from the operator, and the new password.
  *
  * @typedef {object} ResetBody
  * @property {string} code Case, spaces and hyphens do not matter.
@@ -889,7 +889,7 @@
  */
 
 /**
- * The founder `by` made a member an `admin` of the group, or a plain `member` again.
+ * The founder `by` gave a member the role `admin` or `member`.
  *
  * @typedef {object} RoleChanged
  * @property {string} group_id
@@ -926,19 +926,19 @@
  *
  * @typedef {object} RosterRecords
  * @property {Array<RosterRecord>} records
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
  * What a device has received, and whether somebody is looking at it.
  *
  * @typedef {object} SeenBody
- * @property {boolean} looking Whether the page is visible: for 90 s, or until the next report, it is not called.
- * @property {Record<string, any>} [seqs] By group, the number of the last event that it has received.
+ * @property {boolean} looking Whether the page is visible: no push messages for 90 s, or until the next report.
+ * @property {Record<string, any>} [seqs] For each group, the number of the last event that was received.
  */
 
 /**
- * The caller as limits count it: whether it sent `X-Forwarded-For`, and whether a trusted proxy did.
+ * The client address that rate limits use; whether `X-Forwarded-For` was sent, and by a trusted proxy.
  *
  * @typedef {object} SeenClient
  * @property {string} address
@@ -971,8 +971,8 @@
  * @property {string} username 3-50 of A-Z, a-z, 0-9 and _; unique without regard to case.
  * @property {string} password At least 12 characters, among them an upper-case letter, a lower-case letter and a digit.
  * @property {Record<string, any>} public_key Any JSON object, such as a JWK, of up to 16 KiB; members of the user's groups receive it unchanged.
- * @property {string | null} [invitation] An operator's invitation, or the invite code of a group; needed where `GET /api/about` says `invited`. Case, spaces and hyphens do not matter.
- * @property {string} [device_name] What the login is called in the list of `GET /api/sessions`, such as the browser and the system; up to 64 characters are kept.
+ * @property {string | null} [invitation] An operator's invitation, or the invite code of a group; required if `GET /api/about` returns `invited`. Case, spaces and hyphens do not matter.
+ * @property {string} [device_name] Name of the login in `GET /api/sessions`, such as the browser and the operating system; cut to 64 characters.
  */
 
 /**
@@ -983,7 +983,7 @@
  * @property {number} media_bytes
  * @property {number} unfinished Uploads in progress.
  * @property {number} unfinished_bytes
- * @property {number | null} media_total_bytes Most bytes of all media; null: no bound.
+ * @property {number | null} media_total_bytes Most bytes of all media; null: no limit.
  * @property {number} disk_free_bytes
  * @property {number} disk_reserve_bytes Free bytes below which media are refused.
  */
@@ -1007,7 +1007,7 @@
  * @property {string} author_username
  * @property {string} encrypted_title
  * @property {string} encrypted_body
- * @property {string | null} root_message_id The message that its author named.
+ * @property {string | null} root_message_id The message id that its author sent.
  * @property {number} reply_count
  * @property {number} media_count
  * @property {string} created_at
@@ -1023,10 +1023,10 @@
  *
  * @typedef {object} ThreadBody
  * @property {string} group_id A UUID with hyphens, in any case; answered in lower case.
- * @property {string} encrypted_title Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
- * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server never looks into.
+ * @property {string} encrypted_title Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
+ * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
  * @property {string | null} [root_message_id]
- * @property {number | null} [if_epoch] The epoch that the content was sealed for: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ * @property {number | null} [if_epoch] The epoch for which the content was encrypted: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
  */
 
 /**
@@ -1044,7 +1044,7 @@
  *
  * @typedef {object} ThreadMedia
  * @property {Array<Medium>} media
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
@@ -1056,7 +1056,7 @@
  * @property {string} author_id
  * @property {string} author_username
  * @property {string} encrypted_body
- * @property {string | null} message_id The message that its author named.
+ * @property {string | null} message_id The message id that its author sent.
  * @property {number} media_count
  * @property {string} created_at
  */
@@ -1071,7 +1071,7 @@
  * @property {string} author_username
  * @property {string} encrypted_title
  * @property {string} encrypted_body
- * @property {string | null} root_message_id The message that its author named.
+ * @property {string | null} root_message_id The message id that its author sent.
  * @property {number} reply_count
  * @property {number} media_count
  * @property {string} created_at
@@ -1090,18 +1090,18 @@
  * @typedef {object} Threads
  * @property {Array<Thread>} threads
  * @property {number} total_count
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
- * The token ends soon; `authenticate` with a newer one keeps the connection.
+ * The token expires soon; send `authenticate` with a newer one to keep the connection.
  *
  * @typedef {object} TokenExpiring
  * @property {string} expires_at
  */
 
 /**
- * Somebody writes in a thread, or stopped.
+ * A user started or stopped typing in a thread.
  *
  * @typedef {object} TypingIndicator
  * @property {string} thread_id
@@ -1122,7 +1122,7 @@
  * The chunks of an upload that the server has.
  *
  * @typedef {object} UploadState
- * @property {Array<number>} chunks_received The indexes that are stored, rising.
+ * @property {Array<number>} chunks_received Indexes of the stored chunks, ascending.
  * @property {number} total_chunks
  */
 
@@ -1136,34 +1136,34 @@
  */
 
 /**
- * A page of the users, in the order in which they came.
+ * A page of the users, in the order of sign-up.
  *
  * @typedef {object} UserEntries
  * @property {Array<UserEntry>} users
- * @property {boolean} has_more Whether entries follow: ask again with `offset` + the number of entries here.
+ * @property {boolean} has_more Whether entries follow: repeat the request with `offset` plus the number of entries here.
  */
 
 /**
- * A user without content, as `orbital user list --json` prints it, too.
+ * A user without content; `orbital user list --json` prints the same.
  *
  * @typedef {object} UserEntry
  * @property {string} user_id
  * @property {string} username
  * @property {'active' | 'being erased' | 'disabled'} state
- * @property {boolean} admin Whether the user is an administrator of this place.
- * @property {boolean} outside Whether another service makes the user's tokens.
+ * @property {boolean} admin Whether the user is a server administrator.
+ * @property {boolean} outside Whether an outside identity provider issues the user's tokens.
  * @property {string} created_at
  * @property {string | null} last_seen_at To the hour; null for never.
  * @property {string | null} disabled_at
  * @property {string} disabled_reason
- * @property {number} sessions Logins with a token that has not ended.
+ * @property {number} sessions Logins with a token that has not expired.
  * @property {number} groups
  * @property {number} media
  * @property {number} media_bytes
  */
 
 /**
- * A device to give keys to.
+ * A device to send keys to.
  *
  * @typedef {object} WantedDevice
  * @property {string} user_id

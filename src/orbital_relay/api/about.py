@@ -13,7 +13,7 @@ SignupPolicy: TypeAlias = Literal["open", "invited", "closed"]
 
 
 class AboutLimits(ResponseBody, frozen=True, kw_only=True):
-    """How much room there is. Sizes are in bytes, times in days."""
+    """The server's limits. Sizes are in bytes, times in days."""
 
     envelope_bytes: Annotated[int, msgspec.Meta(description="Largest encrypted field, after decoding.")]
     media_chunk_bytes: int
@@ -25,7 +25,7 @@ class AboutLimits(ResponseBody, frozen=True, kw_only=True):
 
 
 class About(ResponseBody, frozen=True, kw_only=True):
-    """The place: its name, the program's version, and who may make an account."""
+    """The server's name and version, and who may create an account."""
 
     name: str
     version: str

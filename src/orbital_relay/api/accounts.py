@@ -40,7 +40,7 @@ class SignupBody(msgspec.Struct):
     invitation: Annotated[
         str | None,
         msgspec.Meta(
-            description="An operator's invitation, or the invite code of a group; needed where `GET /api/about` says "
+            description="An operator's invitation, or the invite code of a group; required if `GET /api/about` returns "
             "`invited`. Case, spaces and hyphens do not matter.",
             examples=["K7QM2XZ9"],
         ),
@@ -48,8 +48,8 @@ class SignupBody(msgspec.Struct):
     device_name: Annotated[
         str,
         msgspec.Meta(
-            description="What the login is called in the list of `GET /api/sessions`, such as the browser and the "
-            "system; up to 64 characters are kept.",
+            description="Name of the login in `GET /api/sessions`, such as the browser and the operating "
+            "system; cut to 64 characters.",
             examples=["Firefox on Linux"],
         ),
     ] = ""
@@ -63,8 +63,8 @@ class LoginBody(msgspec.Struct):
     device_name: Annotated[
         str,
         msgspec.Meta(
-            description="What the login is called in the list of `GET /api/sessions`, such as the browser and the "
-            "system; up to 64 characters are kept.",
+            description="Name of the login in `GET /api/sessions`, such as the browser and the operating "
+            "system; cut to 64 characters.",
             examples=["Firefox on Linux"],
         ),
     ] = ""

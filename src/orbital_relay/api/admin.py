@@ -11,32 +11,32 @@ from orbital_relay.api.logins import LoginSession
 
 
 class UserEntry(ResponseBody, frozen=True, kw_only=True):
-    """A user without content, as `orbital user list --json` prints it, too."""
+    """A user without content; `orbital user list --json` prints the same."""
 
     user_id: str
     username: str
     state: Literal["active", "disabled", "being erased"]
-    admin: Annotated[bool, msgspec.Meta(description="Whether the user is an administrator of this place.")]
-    outside: Annotated[bool, msgspec.Meta(description="Whether another service makes the user's tokens.")]
+    admin: Annotated[bool, msgspec.Meta(description="Whether the user is a server administrator.")]
+    outside: Annotated[bool, msgspec.Meta(description="Whether an outside identity provider issues the user's tokens.")]
     created_at: str
     last_seen_at: Annotated[str | None, msgspec.Meta(description="To the hour; null for never.")]
     disabled_at: str | None
     disabled_reason: str
-    sessions: Annotated[int, msgspec.Meta(description="Logins with a token that has not ended.")]
+    sessions: Annotated[int, msgspec.Meta(description="Logins with a token that has not expired.")]
     groups: int
     media: int
     media_bytes: int
 
 
 class UserEntries(ResponseBody, frozen=True, kw_only=True):
-    """A page of the users, in the order in which they came."""
+    """A page of the users, in the order of sign-up."""
 
     users: list[UserEntry]
     has_more: HasMore = False
 
 
 class GroupEntry(ResponseBody, frozen=True, kw_only=True):
-    """A group without content, as `orbital group list --json` prints it, too: its name is encrypted."""
+    """A group without content; `orbital group list --json` prints the same. Its name is encrypted."""
 
     group_id: str
     creator: str
@@ -50,7 +50,7 @@ class GroupEntry(ResponseBody, frozen=True, kw_only=True):
 
 
 class GroupEntries(ResponseBody, frozen=True, kw_only=True):
-    """A page of the groups, in the order in which they were made."""
+    """A page of the groups, in the order of creation."""
 
     groups: list[GroupEntry]
     has_more: HasMore = False
@@ -80,7 +80,7 @@ class GroupDetails(ResponseBody, frozen=True, kw_only=True):
 
 
 class DisableBody(msgspec.Struct):
-    """What the user reads at a login."""
+    """The reason that a refused login shows."""
 
     reason: Annotated[str, msgspec.Meta(max_length=200, examples=["lost phone"])] = ""
 
@@ -95,21 +95,21 @@ class PlaceRoleBody(msgspec.Struct):
 
 
 class OneTimeCode(ResponseBody, frozen=True, kw_only=True):
-    """A one-time code with which a user sets another password; it is shown this once."""
+    """A one-time code with which a user can set a new password; it is shown only once."""
 
     code: str
     expires_at: str
 
 
 class InvitationBody(msgspec.Struct):
-    """An invitation of the operator's."""
+    """An operator's invitation."""
 
     note: Annotated[str, msgspec.Meta(max_length=200, description="Whom it is for.", examples=["grandma"])] = ""
     days: Annotated[float, msgspec.Meta(gt=0, le=365, description="How long it is valid.", examples=[7])] = 7
 
 
 class InvitationMade(ResponseBody, frozen=True, kw_only=True):
-    """A new invitation; the code is shown this once. The page's address and `#invitation=` before it make a link."""
+    """A new invitation. The code is shown only once; the page's address, `#invitation=` and the code make a link."""
 
     number: int
     note: str
@@ -118,7 +118,7 @@ class InvitationMade(ResponseBody, frozen=True, kw_only=True):
 
 
 class InvitationRow(ResponseBody, frozen=True, kw_only=True):
-    """An invitation, as `orbital user invitations --json` prints it, too."""
+    """An invitation; `orbital user invitations --json` prints the same."""
 
     number: int
     note: str
@@ -141,13 +141,13 @@ class StorageReport(ResponseBody, frozen=True, kw_only=True):
     media_bytes: int
     unfinished: Annotated[int, msgspec.Meta(description="Uploads in progress.")]
     unfinished_bytes: int
-    media_total_bytes: Annotated[int | None, msgspec.Meta(description="Most bytes of all media; null: no bound.")]
+    media_total_bytes: Annotated[int | None, msgspec.Meta(description="Most bytes of all media; null: no limit.")]
     disk_free_bytes: int
     disk_reserve_bytes: Annotated[int, msgspec.Meta(description="Free bytes below which media are refused.")]
 
 
 class HealthReport(ResponseBody, frozen=True, kw_only=True):
-    """How the server that answers is."""
+    """The status of the server that answers."""
 
     version: str
     status: Literal["ready", "degraded"]

@@ -31,15 +31,15 @@ NewKeysFrame: Any = _FRAMES["new_keys"]
 
 
 class KeyMessages(ResponseBody, frozen=True, kw_only=True):
-    """Some of a group's `new_keys` events, oldest first: the very objects that the socket carries."""
+    """A group's `new_keys` events, oldest first: the same objects as on the socket."""
 
     events: list[NewKeysFrame]
-    has_more: Annotated[bool, msgspec.Meta(description="Whether events after the page's last are there.")]
+    has_more: Annotated[bool, msgspec.Meta(description="Whether events follow the last of this page.")]
 
 
 class Events(ResponseBody, frozen=True, kw_only=True):
-    """Some of a group's events, oldest first and gapless: the very objects that the socket carries."""
+    """Events of a group, oldest first and without gaps: the same objects as on the socket."""
 
     events: list[AnyEventFrame]
-    last_seq: Annotated[int, msgspec.Meta(description="The group's last number, whether or not the page reaches it.")]
+    last_seq: Annotated[int, msgspec.Meta(description="The number of the group's last event, not of the page's.")]
     has_more: bool

@@ -9,8 +9,8 @@ import msgspec
 Encrypted = Annotated[
     str,
     msgspec.Meta(
-        description="Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that the server "
-        "never looks into.",
+        description="Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are "
+        "opaque to the server.",
         examples=["bm90IGEgc2VjcmV0"],
         extra_json_schema={"contentEncoding": "base64"},
     ),
@@ -33,14 +33,17 @@ JsonSafeInt = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 IfEpoch = Annotated[
     JsonSafeInt | None,
     msgspec.Meta(
-        description="The epoch that the content was sealed for: the number of the group's last `member_joined`, "
+        description="The epoch for which the content was encrypted: the number of the group's last `member_joined`, "
         "`member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher."
     ),
 ]
 """The optional `if_epoch` of a body that posts to a group."""
 
 HasMore = Annotated[
-    bool, msgspec.Meta(description="Whether entries follow: ask again with `offset` + the number of entries here.")
+    bool,
+    msgspec.Meta(
+        description="Whether entries follow: repeat the request with `offset` plus the number of entries here."
+    ),
 ]
 
 

@@ -58,7 +58,7 @@ def _server_frame(name: str, tag: str, data: Any, about: str | None) -> type[msg
 SERVER_FRAMES: Final[tuple[type[msgspec.Struct], ...]] = (
     *EVENT_FRAMES,
     *(_server_frame(data.__name__, data.kind, data, data.__doc__) for data in get_args(wire.ServerData)),
-    _server_frame("Posted", "posted", dict[str, Any], "The body that answers the same POST over HTTP."),
+    _server_frame("Posted", "posted", dict[str, Any], "Acknowledges a post, with the body of the HTTP response."),
     _server_frame("Error", "error", ErrorData, ErrorData.__doc__),
 )
 """The frames that a server sends: the events of the log first."""

@@ -58,9 +58,7 @@ class Group(ResponseBody, frozen=True, kw_only=True):
     member_count: int
     invite_code: Annotated[str | None, msgspec.Meta(description="null once it has expired.")] = None
     invite_expires_at: Annotated[str | None, msgspec.Meta(description="null once it has expired.")] = None
-    invite_single_use: Annotated[
-        bool, msgspec.Meta(description="Whether the first who joins by the code uses it up.")
-    ] = False
+    invite_single_use: Annotated[bool, msgspec.Meta(description="Whether the code is valid for one join only.")] = False
     role: Annotated[Role, msgspec.Meta(description="The caller's own.")] = "member"
     joined_at: str
     last_seq: Annotated[int, msgspec.Meta(description="Number of the group's last event.")] = 0
@@ -95,7 +93,7 @@ class InviteCode(ResponseBody, frozen=True, kw_only=True):
 
     invite_code: str
     expires_at: str
-    single_use: Annotated[bool, msgspec.Meta(description="Whether the first who joins by it uses it up.")] = False
+    single_use: Annotated[bool, msgspec.Meta(description="Whether the code is valid for one join only.")] = False
 
 
 class RoleBody(msgspec.Struct):
@@ -122,7 +120,7 @@ class Online(ResponseBody, frozen=True, kw_only=True):
 
 
 class Presence(ResponseBody, frozen=True, kw_only=True):
-    """A page of the users who are subscribed to a group now, on all servers, in the order of arrival."""
+    """A page of the users who are subscribed to a group now, on all servers, in the order of subscription."""
 
     online: list[Online]
     has_more: HasMore = False

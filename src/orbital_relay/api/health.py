@@ -12,14 +12,14 @@ class Health(ResponseBody, frozen=True, kw_only=True):
 
 
 class Readiness(ResponseBody, frozen=True, kw_only=True):
-    """Posts are stored; `degraded` names what is away or full (`redis`, `disk`); empty when `status` is `ready`."""
+    """Posts are stored. `degraded` lists unreachable or full parts (`redis`, `disk`); empty if `status` is `ready`."""
 
     status: str
     degraded: list[str]
 
 
 class SeenClient(ResponseBody, frozen=True, kw_only=True):
-    """The caller as limits count it: whether it sent `X-Forwarded-For`, and whether a trusted proxy did."""
+    """The client address that rate limits use; whether `X-Forwarded-For` was sent, and by a trusted proxy."""
 
     address: str
     forwarded: bool

@@ -32,7 +32,7 @@ class SignedPreKey(msgspec.Struct, frozen=True):
 
 
 class KeysBody(msgspec.Struct):
-    """What a device publishes: the keys that stand here replace the ones before, the lists add to the stocks."""
+    """What a device publishes: keys replace the previous ones, lists add to the stocks."""
 
     identity_key: Annotated[Base64, msgspec.Meta(description="33 bytes, the first 0x05.")]
     suites: Annotated[int, msgspec.Meta(ge=1, le=255, description="Bit mask: 1 libsignal, 2 HPKE with X-Wing.")]
@@ -107,7 +107,7 @@ class Devices(ResponseBody, frozen=True, kw_only=True):
 
 
 class WantedDevice(msgspec.Struct, frozen=True):
-    """A device to give keys to."""
+    """A device to send keys to."""
 
     user_id: Annotated[
         str, msgspec.Meta(min_length=1, max_length=64, examples=["6f1f7c0e-7d0b-4d52-9a53-3f6f2b1c8a11"])
@@ -117,7 +117,7 @@ class WantedDevice(msgspec.Struct, frozen=True):
 
 
 class ClaimBody(msgspec.Struct):
-    """The devices of a group that the caller wants to give keys to."""
+    """The devices of a group to which the caller wants to send keys."""
 
     group_id: Uuid
     devices: Annotated[
@@ -131,7 +131,7 @@ class ClaimBody(msgspec.Struct):
 
 
 class Bundle(ResponseBody, frozen=True, kw_only=True):
-    """The keys of one device; those that the suite does not use are null."""
+    """The keys of one device; keys that its suite does not use are null."""
 
     user_id: str
     device_id: int
@@ -148,7 +148,7 @@ class Bundle(ResponseBody, frozen=True, kw_only=True):
 
 
 class Bundles(ResponseBody, frozen=True, kw_only=True):
-    """A bundle for each device of the request that is in the group and has the suite, in the order of the request."""
+    """A bundle for each requested device that is in the group and has the suite, in the order of the request."""
 
     bundles: list[Bundle]
 
@@ -204,7 +204,7 @@ class RosterRecords(ResponseBody, frozen=True, kw_only=True):
 
 
 class Mailbox(ResponseBody, frozen=True, kw_only=True):
-    """A mailbox for linking a device; its name is the only key to it."""
+    """A mailbox for linking a device; its name is the only credential."""
 
     mailbox: str
     expires_at: str
@@ -217,6 +217,6 @@ class MailBody(msgspec.Struct):
 
 
 class Mail(ResponseBody, frozen=True, kw_only=True):
-    """What was put into the mailbox."""
+    """The message of the mailbox."""
 
     encrypted_message: str

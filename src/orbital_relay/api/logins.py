@@ -20,14 +20,14 @@ _NewPassword = Annotated[
 
 
 class PasswordBody(msgspec.Struct):
-    """The password of now, and the one that replaces it."""
+    """The current password and the new one."""
 
     old_password: _Password
     new_password: _NewPassword
 
 
 class ResetBody(msgspec.Struct):
-    """A one-time code from the operator, and another password."""
+    """A one-time code from the operator, and the new password."""
 
     code: Annotated[
         str,
@@ -43,25 +43,25 @@ class DeleteAccountBody(msgspec.Struct):
 
 
 class IssuedToken(ResponseBody, frozen=True, kw_only=True):
-    """A new token, and when it ends."""
+    """A new token, and when it expires."""
 
     token: str
     expires_at: str
 
 
 class LoginSession(ResponseBody, frozen=True, kw_only=True):
-    """A login whose tokens hold."""
+    """An active login."""
 
     session_id: str
-    name: Annotated[str, msgspec.Meta(description="What its client called itself at the login; may be empty.")]
+    name: Annotated[str, msgspec.Meta(description="The `device_name` of the login; may be empty.")]
     created_at: str
     last_used_at: Annotated[str, msgspec.Meta(description="To the hour.")]
     expires_at: str
-    current: Annotated[bool, msgspec.Meta(description="Whether the request's own token is of this login.")]
+    current: Annotated[bool, msgspec.Meta(description="Whether this is the login of the request's token.")]
 
 
 class LoginSessions(ResponseBody, frozen=True, kw_only=True):
-    """A page of the caller's logins, the last used first."""
+    """A page of the caller's logins, most recently used first."""
 
     sessions: list[LoginSession]
     has_more: HasMore = False
@@ -72,7 +72,5 @@ class OwnAccount(ResponseBody, frozen=True, kw_only=True):
 
     user_id: str
     username: str
-    admin: Annotated[bool, msgspec.Meta(description="Whether the user is an administrator of this place.")] = False
-    has_password: Annotated[
-        bool, msgspec.Meta(description="false for a user who came with a token of another service.")
-    ] = True
+    admin: Annotated[bool, msgspec.Meta(description="Whether the user is a server administrator.")] = False
+    has_password: Annotated[bool, msgspec.Meta(description="false for a user of an outside identity provider.")] = True

@@ -10,9 +10,9 @@ from orbital_relay.api.fields import Encrypted, HasMore, IfEpoch, ResponseBody, 
 
 
 class UploadForm(msgspec.Struct):
-    """One chunk, and the medium that it belongs to; every chunk repeats the medium's description."""
+    """One chunk and the description of its medium, which every chunk repeats."""
 
-    media_id: Annotated[Uuid, msgspec.Meta(description="A UUID that the client draws; the same for every chunk.")]
+    media_id: Annotated[Uuid, msgspec.Meta(description="A random UUID of the client; the same for every chunk.")]
     thread_id: Uuid
     chunk_index: Annotated[int, msgspec.Meta(ge=0, description="The chunk's place, from 0.")]
     total_chunks: Annotated[int, msgspec.Meta(ge=1, description="How many chunks the medium has.")]
@@ -21,7 +21,7 @@ class UploadForm(msgspec.Struct):
     chunk: Annotated[str, msgspec.Meta(description="The bytes, 5 MiB at most.", extra_json_schema={"format": "binary"})]
     size_bytes: Annotated[
         int | None,
-        msgspec.Meta(description="The size of the whole medium, if it is known: then exactly that much is reserved."),
+        msgspec.Meta(description="The size of the whole medium, if known: then exactly that much is reserved."),
     ] = None
     if_epoch: IfEpoch = None
 
@@ -38,7 +38,7 @@ class ChunkTaken(ResponseBody, frozen=True, kw_only=True):
 
     media_id: str
     chunk_index: int
-    chunks_received: Annotated[int, msgspec.Meta(description="How many chunks were stored once this one was.")]
+    chunks_received: Annotated[int, msgspec.Meta(description="Number of stored chunks, including this one.")]
     total_chunks: int
 
 
@@ -63,7 +63,7 @@ class MediaCompleted(ResponseBody, frozen=True, kw_only=True):
 class UploadState(ResponseBody, frozen=True, kw_only=True):
     """The chunks of an upload that the server has."""
 
-    chunks_received: Annotated[list[int], msgspec.Meta(description="The indexes that are stored, rising.")]
+    chunks_received: Annotated[list[int], msgspec.Meta(description="Indexes of the stored chunks, ascending.")]
     total_chunks: int
 
 
@@ -109,7 +109,7 @@ class MediumInfo(Medium, frozen=True, kw_only=True):
         ),
     ]
     downloaded_by: Annotated[
-        list[Fetched], msgspec.Meta(description="The first 500 who reported a download, in that order.")
+        list[Fetched], msgspec.Meta(description="The first 500 members who reported a download, in that order.")
     ] = msgspec.field(default_factory=list)
     downloaded_count: Annotated[int, msgspec.Meta(description="How many members reported a download.")] = 0
 
@@ -124,5 +124,5 @@ class Quota(ResponseBody, frozen=True, kw_only=True):
     max_media_count: int
     usage_percent: Annotated[float, msgspec.Meta(description="Of the bytes.")]
     warning_threshold: Annotated[float, msgspec.Meta(description="In percent.")]
-    is_warning: Annotated[bool, msgspec.Meta(description="Whether bytes or number have reached the threshold.")]
+    is_warning: Annotated[bool, msgspec.Meta(description="Whether bytes or number of media reached the threshold.")]
     is_full: bool

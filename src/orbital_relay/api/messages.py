@@ -21,7 +21,7 @@ class MessageBody(msgspec.Struct):
             ge=0,
             le=2**53 - 1,
             multiple_of=1,
-            description="The sender's clock, milliseconds since the epoch.",
+            description="The sender's clock, in milliseconds since 1970-01-01 UTC.",
             examples=[1_764_000_000_000],
             extra_json_schema={"type": "integer"},
         ),
@@ -38,7 +38,7 @@ class MessagePosted(ResponseBody, frozen=True, kw_only=True):
 
 
 class Message(ResponseBody, frozen=True, kw_only=True):
-    """A message as its event carried it, with its number."""
+    """A message, with the sequence number of its event."""
 
     message_id: str
     conversation_id: str

@@ -31,7 +31,7 @@ class PushKeys(msgspec.Struct, frozen=True):
 
 
 class Quiet(msgspec.Struct, frozen=True):
-    """Hours of each day in which the device is not called; calls wait until they end."""
+    """Hours of each day without push messages; messages are held until the hours end."""
 
     start: ClockTime
     end: ClockTime
@@ -41,7 +41,7 @@ class Quiet(msgspec.Struct, frozen=True):
 
 
 class Mute(msgspec.Struct, frozen=True):
-    """What the device is not called for."""
+    """What the device gets no push messages for."""
 
     groups: Annotated[list[Uuid], msgspec.Meta(max_length=200)] = msgspec.field(default_factory=list)
     threads: Annotated[list[Uuid], msgspec.Meta(max_length=500)] = msgspec.field(default_factory=list)
@@ -62,7 +62,7 @@ class PushSubscriptionBody(msgspec.Struct):
     keys: PushKeys
     device_id: Annotated[
         DeviceId | None,
-        msgspec.Meta(description="The device of `/v1/keys`; with its removal the subscription ends."),
+        msgspec.Meta(description="The device of `/v1/keys`; removing it deletes the subscription."),
     ] = None
     mute: Mute = msgspec.field(default_factory=Mute)
 
@@ -79,11 +79,11 @@ class SeenBody(msgspec.Struct):
     looking: Annotated[
         bool,
         msgspec.Meta(
-            description="Whether the page is visible: for 90 s, or until the next report, it is not called.",
+            description="Whether the page is visible: no push messages for 90 s, or until the next report.",
             examples=[True],
         ),
     ]
     seqs: Annotated[
         dict[Uuid, JsonSafeInt],
-        msgspec.Meta(max_length=200, description="By group, the number of the last event that it has received."),
+        msgspec.Meta(max_length=200, description="For each group, the number of the last event that was received."),
     ] = msgspec.field(default_factory=dict)

@@ -58,7 +58,7 @@ class Thread(ResponseBody, frozen=True, kw_only=True):
     author_username: str
     encrypted_title: str
     encrypted_body: str
-    root_message_id: Annotated[str | None, msgspec.Meta(description="The message that its author named.")] = None
+    root_message_id: Annotated[str | None, msgspec.Meta(description="The message id that its author sent.")] = None
     reply_count: int
     media_count: int
     created_at: str
@@ -99,7 +99,7 @@ class ThreadReply(ResponseBody, frozen=True, kw_only=True):
     author_id: str
     author_username: str
     encrypted_body: str
-    message_id: Annotated[str | None, msgspec.Meta(description="The message that its author named.")] = None
+    message_id: Annotated[str | None, msgspec.Meta(description="The message id that its author sent.")] = None
     media_count: int
     created_at: str
 

@@ -231,7 +231,7 @@ class CaughtUp(msgspec.Struct, frozen=True, kw_only=True):
 
 class Typing(msgspec.Struct, frozen=True, kw_only=True):
     """
-    Somebody writes in a thread, or stopped.
+    A user started or stopped typing in a thread.
 
     Attributes:
         data: Who and where.

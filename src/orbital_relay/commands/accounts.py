@@ -138,7 +138,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @settings_options("data_dir", "database_url")
 def list_users(*, as_json: bool, **flags: str | None) -> None:
-    """List all users: when each was last here (to the hour), groups, and stored media."""
+    """List all users: when each was last active (to the hour), groups, and stored media."""
     found: list[UserSummary] = with_store(load_existing(flags), lambda store: store.users())
     if as_json:
         say_value([row(each) for each in found])
@@ -171,7 +171,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @settings_options("data_dir", "database_url")
 def show(username: str, *, as_json: bool, **flags: str | None) -> None:
-    """Show USERNAME, by name or user id, with sessions (logins whose tokens may hold) and groups."""
+    """Show USERNAME, by name or user id, with sessions (logins that may still be valid) and groups."""
 
     async def work(store: SqlStore) -> tuple[UserSummary, list[GroupSummary], list[Login]]:
         user = await find(store, username)
@@ -202,9 +202,9 @@ Examples:
 @settings_options(*REVOKING)
 def password(username: str, **flags: str | None) -> None:
     """
-    Give USERNAME another password, and end every session that the old one opened.
+    Set a new password for USERNAME, and end all sessions.
 
-    The password is asked for, or read from standard input when that is no terminal.
+    The command asks for the password, or reads it from standard input if that is not a terminal.
     """
     settings = load_existing(flags)
     text = read_password(again=True)
@@ -232,9 +232,9 @@ Examples:
 @settings_options(*REVOKING)
 def rename(username: str, new_name: str, **flags: str | None) -> None:
     """
-    Give USERNAME another name.
+    Rename USERNAME.
 
-    Tokens carry the name, so every session ends. What the user has written keeps the old name.
+    Tokens contain the name, so every session ends. Existing messages keep the old name.
     """
     settings = load_existing(flags)
 
@@ -258,7 +258,7 @@ Examples:
 """
 )
 @click.argument("username")
-@click.option("--reason", default="", help="What a login is answered with, after `This account is disabled`.")
+@click.option("--reason", default="", help="Reason that a refused login shows, after `This account is disabled`.")
 @settings_options(*REVOKING)
 def disable(username: str, reason: str, **flags: str | None) -> None:
     """
@@ -285,7 +285,7 @@ Examples:
 @click.argument("username")
 @settings_options("data_dir", "database_url")
 def enable(username: str, **flags: str | None) -> None:
-    """Accept logins of USERNAME again. Sessions from before stay ended."""
+    """Accept logins of USERNAME again. Sessions that were ended stay ended."""
 
     async def work(store: SqlStore) -> None:
         user = await find(store, username)
@@ -306,9 +306,9 @@ Examples:
 @settings_options("data_dir", "database_url")
 def reset(username: str, *, as_json: bool, **flags: str | None) -> None:
     """
-    Print a one-time code with which USERNAME sets another password, within a day.
+    Print a one-time code with which USERNAME can set a new password within a day.
 
-    The page asks for it below the login. The database keeps only its hash, and a second code replaces the first.
+    The page's login form has a field for it. The database stores only its hash, and a second code replaces the first.
     """
 
     async def work(store: SqlStore) -> OneTimeCode:
@@ -331,9 +331,9 @@ Examples:
 @click.argument("username")
 @settings_options("data_dir", "database_url")
 def promote(username: str, **flags: str | None) -> None:
-    """Make USERNAME an administrator of this place, who handles people, invitations and groups in the page."""
+    """Make USERNAME a server administrator, who manages users, invitations and groups on the web page."""
     _set_admin(flags, username, admin=True)
-    say(f"{username} is an administrator of this place.")
+    say(f"{username} is a server administrator.")
 
 
 @click.command(
@@ -347,7 +347,7 @@ Examples:
 def demote(username: str, **flags: str | None) -> None:
     """Remove the administrator role of USERNAME, from the next request on."""
     _set_admin(flags, username, admin=False)
-    say(f"{username} is no administrator of this place.")
+    say(f"{username} is not a server administrator.")
 
 
 def _set_admin(flags: dict[str, str | None], username: str, *, admin: bool) -> None:

@@ -34,22 +34,22 @@ Examples:
 """
 )
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--force", is_flag=True, help="Replace the file if it is there.")
+@click.option("--force", is_flag=True, help="Replace the file if it exists.")
 @click.option(
     "--media",
     "media_folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Also copy the bytes of media to this folder; what it has already is not copied again.",
+    help="Also copy the bytes of media to this folder; existing copies are skipped.",
 )
 @settings_options("data_dir", "database_url", "media_url", "media_days")
 def backup(file: Path, *, force: bool, media_folder: Path | None, **flags: str | None) -> None:
     """
-    Write the whole database to FILE, as of one moment.
+    Write a consistent snapshot of the whole database to FILE.
 
-    Servers may be running. The file is complete when this ends with status 0, and only its owner can read it: it holds
-    hashes of passwords. It restores into SQLite and PostgreSQL alike. The bytes of media are not in it: --media copies
-    them beside it. The tokens' secret is not in it either; it is a file of the data folder.
+    Servers may be running. The file is complete if the exit status is 0, and only its owner can read it: it contains
+    password hashes. It can be restored into SQLite and PostgreSQL. It does not contain the bytes of media, which
+    --media copies, nor the secret that signs tokens, which is a file in the data folder.
     """
     settings = load_existing(flags)
     if file.exists() and not file.is_file():

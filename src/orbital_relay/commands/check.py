@@ -34,12 +34,12 @@ def check(**flags: str | None) -> None:
     """
     Verify the database, every group's log, and the media's bytes.
 
-    The database's own check of its files and indexes; numbers without holes, stamps that rise, the hash chain intact,
-    threads, replies, records, members and media as their events say; the keys of devices; subscriptions to push
-    messages; and every medium's bytes in their place. Nothing is changed, and a server may be running meanwhile.
+    The database's own check of its files and indexes; sequence numbers without gaps, ascending timestamps, an intact
+    hash chain, threads, replies, records, members and media that match their events, the keys of devices, push
+    subscriptions, and every medium's bytes. Nothing is changed, and the server may be running.
 
-    The status is 1 when the database or a log is damaged, and 3 when only bytes of media are missing: a backup holds
-    none, and a restored database has them once the folder media is copied beside it.
+    The exit status is 1 if the database or a log is damaged, and 3 if only bytes of media are missing: a backup
+    contains none; after a restore, copy the folder media into the data folder.
     """
     found = run(_check(load_existing(flags)))
     if found.log:

@@ -27,7 +27,7 @@ TOKEN = click.option(
     envvar="ORBITAL_TOKEN",
     show_envvar=True,
     required=True,
-    help="Who you are. Other users of the machine can read a command line: the environment is the better place.",
+    help="Your access token. Other users of the machine can read a command line: set it in the environment.",
 )
 
 

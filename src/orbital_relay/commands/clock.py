@@ -21,15 +21,15 @@ Examples:
   orbital clock --accept
 """
 )
-@click.option("--accept", is_flag=True, help="Say that the clock is right now, so that servers trust it.")
+@click.option("--accept", is_flag=True, help="Confirm that the clock is right, so that servers trust it.")
 @settings_options("data_dir", "database_url")
 def clock(*, accept: bool, **flags: str | None) -> None:
     """
     Show whether servers trust this machine's clock, and accept it.
 
-    A server whose clock is more than a day ahead of the last heartbeat in the database deletes nothing and lets nothing
-    expire until the clock is right again, has run evenly for ORBITAL_CLOCK_HOLD_HOURS, or is accepted here. A running
-    server notices within a minute.
+    A server whose clock is more than a day ahead of the last heartbeat in the database deletes nothing and expires
+    nothing until the clock is right again, has run without a jump for ORBITAL_CLOCK_HOLD_HOURS, or is accepted here. A
+    running server notices within a minute.
     """
     run(_clock(load_existing(flags), accept=accept))
 

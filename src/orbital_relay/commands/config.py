@@ -26,10 +26,11 @@ Examples:
 @settings_options()
 def config(*, changed: bool, as_json: bool, **flags: str | None) -> None:
     """
-    Show the settings in force, and where each was given.
+    Show the settings in effect, and where each is set.
 
     An option overrides the environment, the environment the file of --config, the file the default. Secrets are masked.
-    What is allowed and probably not meant follows on standard error. Status 1 if a setting cannot be used.
+    Warnings about settings that are valid but probably a mistake go to standard error. The exit status is 1 if a
+    setting is invalid.
     """
     try:
         every = settings_of.in_force(flags, file=flags.get("config_file"))

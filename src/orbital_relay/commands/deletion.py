@@ -43,8 +43,8 @@ def delete_user(username: str, *, yes: bool, **flags: str | None) -> None:
     """
     Erase the account of USERNAME: name, id, password, keys, memberships and media. It cannot be undone.
 
-    What the user has written is encrypted and part of other members' logs: it goes when ORBITAL_RETENTION_DAYS are
-    over, and where others have answered their answers stay.
+    What the user has written is encrypted and part of other members' logs: it is deleted after
+    ORBITAL_RETENTION_DAYS. Replies of others stay.
     """
     settings = load_existing(flags)
     if not yes:

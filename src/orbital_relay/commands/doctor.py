@@ -28,14 +28,16 @@ Examples:
   ORBITAL_TOKEN=$(orbital token ada) orbital doctor --url https://talk.example.org --json
 """
 )
-@click.option("--url", metavar="URL", help="The public address, looked at from here; ORBITAL_PUBLIC_URL if left out.")
+@click.option("--url", metavar="URL", help="The public address to check from here. [default: ORBITAL_PUBLIC_URL]")
 @click.option("--token", envvar="ORBITAL_TOKEN", metavar="TOKEN", help="A user's token: also measure idle connections.")
-@click.option("--cafile", type=click.Path(path_type=Path), metavar="FILE", help="Certificates to trust, for an own CA.")
+@click.option(
+    "--cafile", type=click.Path(path_type=Path), metavar="FILE", help="Certificates of a private CA to trust."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array, for programs.")
 @settings_options()
 def doctor(*, url: str | None, token: str | None, cafile: Path | None, as_json: bool, **flags: str | None) -> None:
     """
-    Look for what is wrong: settings, files, disk, database, Redis, clock, limits, and the way to the server.
+    Check settings, files, disk, database, Redis, clock, limits, and the network path to the server.
 
     Run it on the server's machine, as its user and with its settings; it changes nothing. With --url, or with
     ORBITAL_PUBLIC_URL, it also looks at TLS and the proxy as a client does. Status 1 if there is a problem.

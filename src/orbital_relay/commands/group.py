@@ -16,7 +16,7 @@ from orbital_relay.store.sql import SqlStore
 
 @click.group()
 def group() -> None:
-    """List groups and what they store, and delete them. A server may be running meanwhile."""
+    """List groups and what they store, and delete them. The server may be running."""
 
 
 group.add_command(delete_group)
@@ -33,7 +33,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @settings_options("data_dir", "database_url")
 def list_groups(*, as_json: bool, **flags: str | None) -> None:
-    """List all groups: who looks after each, members, threads, and stored media. Names are encrypted."""
+    """List all groups: founder, members, threads, and stored media. Names are encrypted."""
     found: list[GroupSummary] = with_store(load_existing(flags), lambda store: store.groups())
     if as_json:
         say_value([group_row(each) for each in found])

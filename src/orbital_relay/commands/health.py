@@ -27,14 +27,14 @@ Examples:
   orbital health --uds /run/orbital/orbital.sock
 """
 )
-@click.option("--ready", is_flag=True, help="Ask /health/ready: also whether posts are stored.")
+@click.option("--ready", is_flag=True, help="Ask /health/ready, the readiness probe: whether posts can be stored.")
 @settings_options("host", "port", "uds", "tls_cert")
 def health(*, ready: bool, **flags: str | None) -> None:
     """
     Ask the server that runs here with these settings whether it is alive.
 
-    Status 0 when it is. It is alive whatever it depends on, so nothing is restarted because Redis or the database
-    is unreachable; --ready checks that, too.
+    The exit status is 0 if it is. This is the liveness probe: it does not fail when Redis or the database is
+    unreachable, so that no supervisor restarts the server for it. --ready checks the database too.
     """
     settings = load(flags)
     host, path = _reachable(settings.host), "/health/ready" if ready else "/health/live"

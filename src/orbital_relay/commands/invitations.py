@@ -44,9 +44,9 @@ Examples:
 @settings_options("data_dir", "database_url", "public_url", "port")
 def invite(note: str, days: float, *, as_json: bool, **flags: str | None) -> None:
     """
-    Print a link with which one person can make an account.
+    Print a link with which one person can create an account.
 
-    It is needed where ORBITAL_SIGNUPS is `invited`, and is used up by the account. The database keeps only its hash: a
+    It is required if ORBITAL_SIGNUPS is `invited`, and is valid for one account. The database stores only its hash: a
     lost link cannot be printed again.
     """
     settings = load_existing(flags)
@@ -86,11 +86,11 @@ Examples:
   orbital user invitations --withdraw 3
 """
 )
-@click.option("--withdraw", type=int, metavar="NUMBER", help="Delete an invitation that was not used.")
+@click.option("--withdraw", type=int, metavar="NUMBER", help="Delete an unused invitation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @settings_options("data_dir", "database_url")
 def invitations(withdraw: int | None, *, as_json: bool, **flags: str | None) -> None:
-    """List invitations, with who has used them, or withdraw one."""
+    """List invitations and who has used them, or delete one."""
     settings = load_existing(flags)
     if withdraw is not None:
         run(_withdraw(settings, withdraw))

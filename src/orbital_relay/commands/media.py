@@ -34,7 +34,7 @@ Examples:
 @server_options
 @click.option("--metadata", "encrypted_metadata", required=True, help="Metadata for the members: encrypted, base64.")
 @click.option("--iv", "encryption_iv", required=True, help="Initialization vector, base64.")
-@click.option("--media-id", help="Resume an interrupted upload; the error message named its id.")
+@click.option("--media-id", help="Resume the interrupted upload with this id, which the error message shows.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def put(
     thread_id: str,
@@ -50,8 +50,7 @@ def put(
     """
     Send FILE to a thread; it is kept for 7 days.
 
-    Orbital never sees a plain file: encrypt first, for it sends what it is given. What an interruption left is not sent
-    again.
+    The file is sent as it is: encrypt it first. An interrupted upload is resumed.
     """
 
     async def work() -> None:
@@ -93,7 +92,7 @@ def get(media_id: str, file: Path, url: str, token: str, *, force: bool, quiet: 
     """
     Fetch a medium into FILE, as it was sent: encrypted.
 
-    What an interruption left in FILE.MEDIA.part is not fetched again.
+    An interrupted download is resumed from FILE.MEDIA.part.
     """
     if file.exists() and not force:
         raise click.UsageError(f"{file} exists already; --force replaces it.")

@@ -23,7 +23,7 @@ def migrate(**flags: str | None) -> None:
     """
     Bring the database to this version's schema.
 
-    `orbital serve` does the same when it starts; this is for those who want it to have happened before.
+    `orbital serve` does the same when it starts; use this to migrate separately, before a deployment.
     """
     settings = load(flags)
     name_database(settings)

@@ -28,15 +28,15 @@ Examples:
     "media_folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Also bring back the bytes of media that `orbital backup --media` copied to this folder.",
+    help="Also restore the bytes of media that `orbital backup --media` copied to this folder.",
 )
 @settings_options("data_dir", "database_url", "media_url")
 def restore(file: Path, *, media_folder: Path | None, **flags: str | None) -> None:
     """
-    Fill an empty database from FILE, written by `orbital backup`.
+    Restore FILE, written by `orbital backup`, into an empty database.
 
-    The file is read to its end and checked first. No server may be using the database. All or nothing is restored,
-    and a backup of an older version is brought to this one's schema. Clients that had more than the backup get
+    The file is checked completely first. No server may be using the database. All or nothing is restored, and a
+    backup of an older version is migrated to this version's schema. Clients whose position is after the backup get
     `recovered: false` when they reconnect, and read their groups again.
     """
     settings = load(flags)

@@ -31,16 +31,16 @@ Examples:
 @click.argument("group_id", metavar="GROUP")
 @server_options
 @click.option("--file", type=click.File("rb"), help="Send this file instead of standard input.")
-@click.option("--base64", "is_base64", is_flag=True, help="What is sent is base64 already.")
+@click.option("--base64", "is_base64", is_flag=True, help="The input is already base64.")
 @click.option("--reply-to", metavar="THREAD", help="Reply in this thread instead of posting a message.")
-@click.option("--key", metavar="KEY", help="The idempotency key: the same key posts once, however often it is run.")
+@click.option("--key", metavar="KEY", help="Idempotency key: repeated runs with the same key post once.")
 @click.option(
     "--timeout",
     "timeout_s",
     type=click.FloatRange(min=0, min_open=True),
     default=60,
     show_default=True,
-    help="Seconds to go on trying while the server cannot be reached.",
+    help="Seconds to retry while the server cannot be reached.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answer as JSON.")
 def send(
@@ -58,8 +58,8 @@ def send(
     """
     Post encrypted bytes to a group.
 
-    Orbital never sees a plain text: encrypt first, for it sends what it is given. It is tried until the server has it,
-    and arrives once.
+    The bytes are sent as they are: encrypt them first. The command retries until the server has stored them, and they
+    are stored once.
     """
     if file is None and (sys.stdin is None or sys.stdin.isatty()):
         raise click.UsageError("There is nothing to send: give --file, or pipe the encrypted bytes in.")

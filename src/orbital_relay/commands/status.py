@@ -19,20 +19,26 @@ from orbital_relay.commands.terminal import say_json, say_table
 Examples:
   orbital status                         the server of these settings, live until Ctrl-C
   orbital status --url http://10.0.0.1:3000 --url http://10.0.0.2:3000
-  orbital status --once --json           two looks a second apart, for programs
+  orbital status --once --json           two samples a second apart, for programs
 """
 )
-@click.option("--url", "urls", multiple=True, metavar="URL", help="A server's own address; give each one of a cluster.")
-@click.option("--every", type=click.FloatRange(0.2, 3600), help="Seconds between looks; 2, or 1 with --once.")
-@click.option("--once", is_flag=True, help="Look twice, and end.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a look, for programs.")
+@click.option(
+    "--url",
+    "urls",
+    multiple=True,
+    metavar="URL",
+    help="A server's own address; repeat it for each server of a cluster.",
+)
+@click.option("--every", type=click.FloatRange(0.2, 3600), help="Seconds between samples; 2, or 1 with --once.")
+@click.option("--once", is_flag=True, help="Take two samples, and exit.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each sample, for programs.")
 @settings_options("host", "port")
 def status(*, urls: tuple[str, ...], every: float | None, once: bool, as_json: bool, **flags: str | None) -> None:
     """
     Show what running servers do: connections, groups, rates, lag, batches, refusals, disk, errors.
 
-    It reads `/metrics` of each server; with --workers one address shows all workers of the machine. Status 1 if a
-    server does not answer a single look of --once.
+    It reads `/metrics` of each server; with --workers one address shows all workers of the machine. The exit
+    status is 1 if a server never answers with --once.
     """
     settings = load(flags)
     host = "localhost" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound

@@ -63,11 +63,11 @@ Examples:
     "--since",
     metavar="NUMBER|start",
     type=_Since(),
-    help="Begin after this number; `start` is everything that is kept. Left out: what happens from now on.",
+    help="Start after this sequence number; `start` replays everything that is retained. Default: new events only.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One event a line, byte for byte as the server stores it.")
 @click.option("--follow/--no-follow", default=True, help="Wait for new events, or end when caught up.")
-@click.option("--verify", is_flag=True, help="Check the hash chain: end with an error when the server changed the log.")
+@click.option("--verify", is_flag=True, help="Verify the hash chain: end with an error if the server changed the log.")
 @click.option(
     "--positions",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -87,10 +87,10 @@ def tail(
     quiet: bool,
 ) -> None:
     """
-    Print the events of groups as they happen.
+    Print the events of groups as they arrive.
 
-    Each event is printed once and in order, whatever the network and the server do meanwhile. The contents are
-    encrypted; what is shown is who did what, and when. Ctrl-C ends it.
+    Each event is printed once and in order, across reconnects. The contents are encrypted; the output shows
+    who did what, and when. Ctrl-C stops it.
     """
 
     async def work() -> None:

@@ -25,13 +25,13 @@ Examples:
 """
 )
 @click.argument("username")
-@click.option("--outside", is_flag=True, help="Make a token for a user who has no account on this server.")
+@click.option("--outside", is_flag=True, help="Create a token for a user who has no account on this server.")
 @settings_options("data_dir", "database_url", "jwt_secret", "token_days")
 def token(username: str, *, outside: bool, **flags: str | None) -> None:
     """
     Print a token for USERNAME, an account of this server.
 
-    It is signed with the server's secret, and is as good as a token from a login.
+    It is signed with the server's secret, and is equivalent to a token from a login.
     """
     settings = _load_secret(flags) if outside else load_existing(flags)
     say(run(_token(settings, username, outside=outside)))

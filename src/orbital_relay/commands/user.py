@@ -25,7 +25,7 @@ from orbital_relay.store.sql import SqlStore
 
 @click.group()
 def user() -> None:
-    """Add, invite, list, disable and delete users, and end their sessions. A server may be running meanwhile."""
+    """Add, invite, list, disable and delete users, and end their sessions. The server may be running."""
 
 
 for command in COMMANDS:
@@ -47,9 +47,9 @@ Examples:
 @settings_options("data_dir", "database_url")
 def add(username: str, public_key: str, **flags: str | None) -> None:
     """
-    Make an account for USERNAME, as signing up does.
+    Create an account for USERNAME, as signing up does.
 
-    The password is asked for, or read from standard input when that is no terminal.
+    The command asks for the password, or reads it from standard input if that is not a terminal.
     """
     settings = load_existing(flags)
     password = read_password(again=True)
@@ -87,7 +87,7 @@ def revoke(username: str, **flags: str | None) -> None:
     End every session of USERNAME, by name or user id.
 
     All tokens that the user has now become invalid, and open connections are closed: at once if the servers' Redis is
-    configured here, too, else within seconds. A new login returns a new token.
+    configured here too, otherwise within seconds. A new login returns a new token.
     """
     settings = load_existing(flags)
 

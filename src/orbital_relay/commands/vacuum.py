@@ -24,11 +24,11 @@ Examples:
 @settings_options("data_dir", "database_url")
 def vacuum(**flags: str | None) -> None:
     """
-    Shrink the database's file to what is in it.
+    Shrink the database file: release the space of deleted rows.
 
-    A file of SQLite keeps the room of what was deleted, and uses it for new rows; this writes the file again without
-    it. The server has to be stopped, and the disk needs room for a second file meanwhile. PostgreSQL does the same work
-    by itself (autovacuum).
+    SQLite keeps the space of deleted rows in its file for new ones; this command rewrites the file without it
+    (VACUUM). Stop the server first; the disk needs space for a second copy. PostgreSQL does this itself
+    (autovacuum).
     """
     settings = load_existing(flags)
     database = settings.database

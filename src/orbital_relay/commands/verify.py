@@ -26,21 +26,22 @@ Examples:
     envvar="ORBITAL_INVITE",
     show_envvar=True,
     metavar="TEXT",
-    help="The part of an invite link after the #: with it the joinings are verified, too.",
+    help="The part of an invite link after the #, to verify joins too.",
 )
 @click.option(
-    "--secret-number", type=click.IntRange(0), default=0, show_default=True, help="What the link says of its secret."
+    "--secret-number", type=click.IntRange(0), default=0, show_default=True, help="Number of the secret in the link."
 )
 def verify(*, file: Path, invite: str | None, secret_number: int) -> None:
     """
     Verify an audit file of an encrypted group, without the server.
 
-    A device exports what it received: frames, hashes and records, signed. Verified are its signature, the chain of the
-    frames without a gap, that they are those which the device noted when they arrived, the signature of every record of
-    the roster, and that the members whose messages the device read stood in the same history.
+    A device exports what it received (frames, hashes and records) and signs it. The command verifies this signature,
+    the hash chain of the frames without gaps, that the frames match the hashes that the device stored on arrival,
+    the signature of every record of the roster, and that the members whose messages the device read saw the same
+    history.
 
-    The status is 1 when something is wrong. Warnings of the device itself are shown: what it found with its keys cannot
-    be verified without them.
+    The exit status is 1 if a check fails. Warnings of the device itself are only shown: they cannot be verified without
+    its keys.
     """
     report = _checked(file, invite, secret_number)
     say(f"group      {report.group}")

@@ -87,7 +87,7 @@ class CipherClient:
         Args:
             group_id: The user is a member of it on the server.
             invite: The part of an invite link after the `#`; needed the first time, unless this device founded it.
-            secret_number: What the link says of its secret.
+            secret_number: Number of the secret in the link.
         """
         return GroupCipher(self._orbital, self.device, group_id, invite, secret_number)
 

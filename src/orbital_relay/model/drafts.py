@@ -32,7 +32,8 @@ class PostDraft(Draft, frozen=True, kw_only=True):
     A draft that its sender may bind to a membership.
 
     Attributes:
-        if_epoch: The epoch that the content was sealed for: refused once the group's is higher. None does not ask.
+        if_epoch: The epoch for which the content was encrypted: refused once the group's is higher. None does not
+            check.
     """
 
     if_epoch: int | None = None

@@ -41,7 +41,7 @@ class UserSummary(msgspec.Struct, frozen=True, kw_only=True):
         erase_ms: When its erasure was asked for; None while nobody did.
         groups: How many groups the user is in.
         stored: What the user uploaded.
-        admin: Whether the user is an administrator of the place.
+        admin: Whether the user is a server administrator.
         logins: How many logins have a token that has not ended.
     """
 
@@ -115,7 +115,7 @@ class People(Protocol):
         ...
 
     async def is_admin(self, user: int) -> bool:
-        """Return whether a user is an administrator of the place now, and not disabled."""
+        """Return whether a user is now a server administrator and not disabled."""
         ...
 
 
@@ -152,7 +152,7 @@ class PeopleChanges(Protocol):
         ...
 
     async def set_admin(self, user: int, *, at_ms: int | None) -> None:
-        """Make a user an administrator of the place, or with None no longer one."""
+        """Grant a user the role of server administrator; None revokes it."""
         ...
 
     async def note_seen(self, users: Collection[int], *, at_ms: int) -> None:

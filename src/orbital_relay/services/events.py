@@ -15,7 +15,7 @@ class LogPage(msgspec.Struct, frozen=True):
     Attributes:
         frames: The texts, as stored.
         last_seq: The group's last number now, whether or not the page reaches it.
-        has_more: Whether events after the page's last are there.
+        has_more: Whether events follow the last of this page.
     """
 
     frames: list[bytes]

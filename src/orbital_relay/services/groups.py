@@ -169,7 +169,7 @@ async def replace_code(
         context: What use cases work with.
         principal: Who asks.
         group_id: The group.
-        single_use: Whether the first who joins by it uses it up.
+        single_use: Whether the code is valid for one join only.
         days: How long it is valid, no longer than the server's own limit; None for that.
 
     Raises:

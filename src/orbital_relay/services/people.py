@@ -113,7 +113,7 @@ async def invite(store: Store, *, note: str, days: float, at_ms: int) -> api.Inv
 
 async def withdraw(store: Store, number: int) -> None:
     """
-    Delete an invitation that was not used.
+    Delete an unused invitation.
 
     Raises:
         NotFound: If there is none of that number.

@@ -172,13 +172,13 @@ def enable(conn: Connection, user: int) -> None:
 
 
 def is_admin(conn: Connection, user: int) -> bool:
-    """Return whether a user is an administrator of the place, and not disabled."""
+    """Return whether a user is a server administrator and not disabled."""
     found = select(_u.id).where(_u.id == user, _u.admin_ms.is_not(None), _u.disabled_ms.is_(None))
     return conn.execute(found).one_or_none() is not None
 
 
 def set_admin(conn: Connection, user: int, *, at_ms: int | None) -> None:
-    """Make a user an administrator of the place, or no longer one."""
+    """Grant or revoke a user's role as server administrator."""
     conn.execute(update(t.users).where(_u.id == user).values(admin_ms=at_ms))
 
 

@@ -60,7 +60,7 @@ users: Final = Table(
     # When the operator asked for the account's erasure, and when all but its content was erased.
     Column("erase_ms", BigInteger),
     Column("erased_ms", BigInteger),
-    # Since when the user is an administrator of the place.
+    # Since when the user is a server administrator.
     Column("admin_ms", BigInteger),
     # SHA-256 of the one-time code that sets another password.
     Column("reset_digest", LargeBinary),

@@ -23,20 +23,20 @@ class SinceHash(msgspec.Struct):
 
 
 class SubscribeData(msgspec.Struct):
-    """What `subscribe` asks for."""
+    """The data of `subscribe`."""
 
     group_ids: list[str]
     since: dict[str, Annotated[int, msgspec.Meta(ge=0)] | SinceHash] | None = None
 
 
 class UnsubscribeData(msgspec.Struct):
-    """What `unsubscribe` asks for."""
+    """The data of `unsubscribe`."""
 
     group_ids: list[str]
 
 
 class TypingData(msgspec.Struct):
-    """What a client says of its own typing; anything else in it is ignored."""
+    """The state of the user's own typing; other members are ignored."""
 
     thread_id: str
     is_typing: bool
@@ -56,27 +56,27 @@ class Subscribe(msgspec.Struct, tag_field="type", tag="subscribe"):
 
 
 class Unsubscribe(msgspec.Struct, tag_field="type", tag="unsubscribe"):
-    """Removes groups."""
+    """Unsubscribes the connection from groups."""
 
     data: UnsubscribeData
     id: FrameId | None = None
 
 
 class Pong(msgspec.Struct, tag_field="type", tag="pong"):
-    """Proves life; what its `data` holds does not matter."""
+    """Answers a `ping` (heartbeat); its `data` is ignored."""
 
     id: FrameId | None = None
 
 
 class Typing(msgspec.Struct, tag_field="type", tag="typing_indicator"):
-    """The user writes in a thread, or stopped."""
+    """The user started or stopped typing in a thread."""
 
     data: TypingData
     id: FrameId | None = None
 
 
 class Authenticate(msgspec.Struct, tag_field="type", tag="authenticate"):
-    """Carries a newer token."""
+    """Renews the connection's authentication with a newer token."""
 
     data: AuthenticateData
     id: FrameId | None = None

@@ -25,7 +25,7 @@ class NewMessage(msgspec.Struct, frozen=True):
 
 
 class NewThread(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A thread was opened; `root_message_id` is present when its author named a message."""
+    """A thread was opened; `root_message_id` is present if its author sent one."""
 
     kind: ClassVar = "new_thread"
 
@@ -40,7 +40,7 @@ class NewThread(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NewReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A reply was written in a thread; `message_id` is present when its author named a message."""
+    """A reply was written in a thread; `message_id` is present if its author sent one."""
 
     kind: ClassVar = "new_reply"
 
@@ -54,7 +54,7 @@ class NewReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MediaUploaded(msgspec.Struct, frozen=True):
-    """A photo or video is there, whole, until `expires_at`."""
+    """A photo or video is complete, and available until `expires_at`."""
 
     kind: ClassVar = "media_uploaded"
 
@@ -67,7 +67,7 @@ class MediaUploaded(msgspec.Struct, frozen=True):
 
 
 class MediaExpired(msgspec.Struct, frozen=True):
-    """The server no longer has the bytes; who has not fetched them asks a member."""
+    """The server has deleted the bytes; a member who has not downloaded them can ask another member."""
 
     kind: ClassVar = "media_expired"
 
@@ -77,7 +77,7 @@ class MediaExpired(msgspec.Struct, frozen=True):
 
 
 class MemberJoined(msgspec.Struct, frozen=True):
-    """Somebody is in the group now; number 1 of a group is its creator's."""
+    """A user joined the group; event number 1 of a group is its creator's."""
 
     kind: ClassVar = "member_joined"
 
@@ -88,7 +88,7 @@ class MemberJoined(msgspec.Struct, frozen=True):
 
 
 class MemberLeft(msgspec.Struct, frozen=True):
-    """Somebody is no longer in the group; `reason` is `left` or `removed`."""
+    """A user left the group; `reason` is `left` or `removed`."""
 
     kind: ClassVar = "member_left"
 
@@ -100,7 +100,7 @@ class MemberLeft(msgspec.Struct, frozen=True):
 
 
 class RoleChanged(msgspec.Struct, frozen=True):
-    """The founder `by` made a member an `admin` of the group, or a plain `member` again."""
+    """The founder `by` gave a member the role `admin` or `member`."""
 
     kind: ClassVar = "role_changed"
 
@@ -113,7 +113,7 @@ class RoleChanged(msgspec.Struct, frozen=True):
 
 
 class IdentityChanged(msgspec.Struct, frozen=True):
-    """A member's device was `added` or `removed`, or has another `identity` key now; this is the server's word only."""
+    """A member's device was `added` or `removed`, or has a new `identity` key; not signed by the device."""
 
     kind: ClassVar = "identity_changed"
 

@@ -10,7 +10,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class GroupState(msgspec.Struct, omit_defaults=True):
-    """Where a group stands for a connection that subscribes; `recovered` only when `since` was given."""
+    """The position of a subscribed group; `recovered` is present only if `since` was sent."""
 
     seq: int
     recovered: bool | msgspec.UnsetType = msgspec.UNSET
@@ -58,7 +58,7 @@ class Ping(msgspec.Struct):
 
 
 class TypingIndicator(msgspec.Struct):
-    """Somebody writes in a thread, or stopped."""
+    """A user started or stopped typing in a thread."""
 
     kind: ClassVar = "typing_indicator"
 
@@ -69,7 +69,7 @@ class TypingIndicator(msgspec.Struct):
 
 
 class TokenExpiring(msgspec.Struct):
-    """The token ends soon; `authenticate` with a newer one keeps the connection."""
+    """The token expires soon; send `authenticate` with a newer one to keep the connection."""
 
     kind: ClassVar = "token_expiring"
 
@@ -77,7 +77,7 @@ class TokenExpiring(msgspec.Struct):
 
 
 class Authenticated(msgspec.Struct):
-    """The newer token holds."""
+    """The newer token was accepted."""
 
     kind: ClassVar = "authenticated"
 

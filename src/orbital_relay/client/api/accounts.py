@@ -13,7 +13,7 @@ class AccountRequests(Http):
     """The server's own card, sign-up, login, one's own account and sessions, and tickets for the socket."""
 
     async def about(self) -> responses.About:
-        """Get the name of the place, its version and limits, and whether a sign-up needs an invitation."""
+        """Get the server's name, version and limits, and whether signing up requires an invitation."""
         return await self._call("GET", "/api/about", responses.About, anonymous=True)
 
     async def signup(
@@ -34,7 +34,7 @@ class AccountRequests(Http):
             password: At least 12 characters with upper, lower and digit.
             public_key: Any JSON object, such as a JWK.
             invitation: An operator's invitation or a group's invite code, where `about()` says `invited`.
-            device_name: What the login is called in `sessions()`, up to 64 characters.
+            device_name: Name of the login in `sessions()`, cut to 64 characters.
             idempotency_key: The same key for every try; a new one when None.
         """
         body = {"username": username, "password": password, "public_key": public_key, **_named(device_name)}
@@ -53,7 +53,7 @@ class AccountRequests(Http):
         await self._act("POST", "/api/logout")
 
     async def account(self) -> responses.OwnAccount:
-        """Get one's own account, and whether it is an administrator's."""
+        """Get the caller's account, and whether it is a server administrator."""
         return await self._call("GET", "/api/account", responses.OwnAccount)
 
     async def change_password(self, old_password: str, new_password: str) -> responses.IssuedToken:
@@ -80,7 +80,7 @@ class AccountRequests(Http):
         return await self._call("POST", "/api/session/renew", responses.IssuedToken)
 
     async def delete_account(self, password: str) -> None:
-        """Delete one's own account; it cannot be undone."""
+        """Delete the caller's account; this cannot be undone."""
         await self._act("DELETE", "/api/account", body={"password": password})
 
     async def ws_ticket(self) -> responses.Ticket:

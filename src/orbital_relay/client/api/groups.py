@@ -90,7 +90,7 @@ class GroupRequests(Http):
 
         Args:
             group_id: The group.
-            single_use: Whether the first who joins by the code uses it up.
+            single_use: Whether the code is valid for one join only.
             hours: How long it is valid; None for as long as the server allows.
         """
         path, query = f"/api/groups/{segment(group_id)}/invite-codes", {"single_use": "true" if single_use else None}

@@ -18,7 +18,7 @@ class FramePage(msgspec.Struct, frozen=True):
 
     Attributes:
         frames: Their texts, in order.
-        last_seq: The group's last number, whether or not the page reaches it.
+        last_seq: The number of the group's last event, even if the page ends before it.
         has_more: Whether there are events after the page's last.
     """
 
@@ -33,7 +33,7 @@ class EventPage(msgspec.Struct, frozen=True):
 
     Attributes:
         events: In order.
-        last_seq: The group's last number, whether or not the page reaches it.
+        last_seq: The number of the group's last event, even if the page ends before it.
         has_more: Whether there are events after the page's last.
     """
 

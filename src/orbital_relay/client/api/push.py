@@ -52,7 +52,7 @@ class PushRequests(Http):
         Args:
             subscription_id: The subscription.
             looking: Whether somebody is looking at the device: for 90 s it is not called.
-            seqs: By group, the number of the last event that it has received.
+            seqs: For each group, the number of the last event that the device has received.
         """
         body = {"looking": looking, "seqs": dict(seqs or {})}
         await self._act("POST", f"/api/push/subscriptions/{segment(subscription_id)}/seen", body=body)

@@ -38,7 +38,7 @@ class Downloaded(msgspec.Struct, frozen=True, kw_only=True):
         path: The file; None when the bytes are in `data`.
         size_bytes: How many.
         sha256: Their hash, made while they came, in hexadecimal; compare it with the uploader's.
-        encryption_iv: What the uploader gave as `encryption_iv`.
+        encryption_iv: The uploader's `encryption_iv`.
         expires_at: When the server forgets it, RFC 3339.
     """
 

@@ -37,7 +37,7 @@ class Logins:
         Args:
             user_id: The user.
             username: The user's name.
-            name: What the login is called in its user's list.
+            name: Name of the login in the list of its user's logins.
 
         Raises:
             Unavailable: If the database cannot be reached, so that revocations are unknown.

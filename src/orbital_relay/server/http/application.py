@@ -168,7 +168,7 @@ class Resource:
                 call.principal = await self._admit(authorization)
             if bound.endpoint.admin and not await self._server.store.is_admin(call.principal.key):
                 # Of the store, not of the token: who is no administrator any more is none at the next request.
-                raise Forbidden("Only administrators of this place may do this.")
+                raise Forbidden("Only server administrators may do this.")
             if key is not None:
                 call.idempotency_key = key.decode("latin-1")
             call.declared = _length(declared)

@@ -274,7 +274,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         spans: Names in the path whose value may hold a slash.
         always: Whether it answers while the server is shutting down, too.
         limited: Whether a limit of its own applies, beside the one on all requests with a token.
-        admin: Whether it is for administrators of the place alone; asked of the store at each call.
+        admin: Whether it is for server administrators only; checked in the store at each call.
         memory_bytes: What its answer takes of the server's memory for answers until it is sent; 0 when it is small.
     """
 

@@ -15,7 +15,7 @@ from orbital_relay.server.http.docs.openapi import Document, require_all
 _ABOUT: Final = """\
 The WebSocket of an Orbital server. Frames are text, one JSON object each. A durable event has `seq`, its number in its
 group, and `prev`, the hash of the frame before; its text is the same for every subscriber and in the log.
-Members that a client does not know are to be ignored. `/openapi.json` describes the HTTP API.
+Clients must ignore unknown members. `/openapi.json` describes the HTTP API.
 """
 _SCHEMAS: Final = "#/components/schemas"
 _RECEIPTS: Final = (MessagePosted, ThreadCreated, ReplyCreated)

@@ -129,7 +129,7 @@ def _operation(method: str, path: str, operation: Document, schemas: Document) -
         ((media_type, content),) = operation["requestBody"]["content"].items()
         yield Prose(f"Body: {_type(content['schema'])}" + ("." if media_type == _JSON else f", as `{media_type}`."))
         yield _fields(_resolved(content["schema"], schemas))
-    yield Table(("Status", "", "What comes back"), tuple(_answers(operation)))
+    yield Table(("Status", "", "Response body"), tuple(_answers(operation)))
     refusals = [
         f"{status} `{code}`"
         for status, response in operation["responses"].items()

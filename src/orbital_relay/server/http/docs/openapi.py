@@ -37,9 +37,9 @@ _NAMED: Final[dict[str, Document]] = {
 """Parts of a path that are no UUID."""
 
 _ABOUT: Final = """\
-Orbital relays end-to-end encrypted events to small groups: a client POSTs an opaque event, the event gets its group's
-next number, is stored, and reaches every subscribed member in that order. Every `encrypted_*` field is base64 of bytes
-that the server never looks into.
+Orbital relays end-to-end encrypted events to small groups: a client POSTs an opaque event; the server gives it the
+next number of its group, stores it, and delivers it to every subscribed member in that order. Every `encrypted_*`
+field is base64 of bytes that are opaque to the server.
 
 JSON in, JSON out. Ids are UUIDs; `…_at` is RFC 3339 in UTC; `timestamp`, `server_timestamp` and `…_time` are
 milliseconds since the epoch. Events come over the WebSocket at `/ws`.
@@ -52,10 +52,10 @@ _TAGS: Final = {
     "Threads": "Threads and replies.",
     "Media": "Encrypted photos and videos.",
     "Keys": "Devices, their public keys, rosters, and mailboxes for linking: for clients that encrypt end to end.",
-    "Push": "Push messages: calls devices whose page is closed.",
+    "Push": "Web Push: notify devices whose page is closed.",
     "Recovery": "Events that a client missed while it was offline.",
     "WebSocket": "Where events arrive.",
-    "Administration": "For administrators of the place: people, invitations, storage, health. No content is visible.",
+    "Administration": "For server administrators: users, invitations, storage, health. No content is visible.",
     "Running it": "For operators.",
 }
 
@@ -187,7 +187,7 @@ def _parameters(endpoint: Endpoint, components: Document) -> list[Document]:
                 "name": "Idempotency-Key",
                 "in": "header",
                 "required": False,
-                "description": "The same key within 24 hours gets the first answer again, and emits nothing.",
+                "description": "A repeated key within 24 hours gets the first response, and emits nothing.",
                 "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
             }
         )

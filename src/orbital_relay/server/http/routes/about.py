@@ -20,7 +20,7 @@ def signup_policy(call: Call) -> SignupPolicy:
 
 @endpoint("GET", "/api/about", tag="Accounts", answers=[Answer(200, "What this server is.", About)], auth=False)
 async def about(call: Call) -> Reply:
-    """Get the name of the place, the version, the limits, and whether a sign-up needs an invitation."""
+    """Get the server's name, version and limits, and whether signing up requires an invitation."""
     settings = call.server.settings
     return Reply.json(
         About(

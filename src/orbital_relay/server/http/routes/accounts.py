@@ -34,11 +34,11 @@ async def signup(call: Call, body: SignupBody) -> Reply:
     """
     Sign up.
 
-    `public_key` is passed on to the members of the user's groups as it was sent. With an `Idempotency-Key` a sign-up
-    whose answer was lost may be repeated within 24 hours: the same account, with a token of its own.
+    `public_key` is forwarded unchanged to the members of the user's groups. With an `Idempotency-Key`, a client
+    whose response was lost can retry within 24 hours: it gets the same account and a new token.
 
-    `GET /api/about` says who may: where it says `invited`, `invitation` is an operator's invitation, which is used up,
-    or the invite code of a group, which is not.
+    `GET /api/about` returns the policy: with `invited`, `invitation` is required: an operator's invitation, which is
+    valid for one account, or the invite code of a group, which can be used again.
     """
     accounts.check_signup(body)
     once = accounts.signup_key(call.idempotency_key, body)
@@ -56,7 +56,7 @@ async def signup(call: Call, body: SignupBody) -> Reply:
     "POST",
     "/api/login",
     tag=_TAG,
-    answers=[Answer(200, "The password holds.", LoggedIn)],
+    answers=[Answer(200, "The password is correct.", LoggedIn)],
     errors=[InvalidCredentials, AccountDisabled],
     auth=False,
     limited=True,
@@ -87,8 +87,8 @@ async def logout(call: Call) -> Reply:
     """
     Log out: revoke the token that the request carries.
 
-    WebSockets that were opened with it are closed with 1008. Tokens that were renewed from it, or before it, end with
-    it; the user's other logins continue.
+    WebSockets that were opened with it are closed with 1008. All tokens of the same login are revoked, including
+    renewed ones; the user's other logins remain valid.
     """
     await call.server.logins.log_out(call.principal)
     return Reply(204)
@@ -100,7 +100,7 @@ async def ws_ticket(call: Call) -> Reply:
     Get a ticket for the WebSocket's `?ticket=`.
 
     A browser cannot read why a handshake was refused; here it can read the 401, or the 429 with its `Retry-After`.
-    Asking takes none of the connection attempts, but is 429 while none is left.
+    A ticket does not count as a connection attempt, but the response is 429 while the connection limit is exhausted.
     """
     await call.server.admission.peek(call.address, call.principal)
     shown = next(value for name, value in call.scope["headers"] if name == b"authorization")

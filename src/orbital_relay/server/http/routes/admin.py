@@ -1,4 +1,4 @@
-"""Administration over HTTP: the command line's services, for administrators of the place; no content is visible."""
+"""Administration over HTTP: the command line's services, for server administrators; no content is visible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}")
 class AdminPageQuery(msgspec.Struct):
     """Which page of a list."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST, description="Most entries of the page.")] = 100
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MOST, description="Maximum number of entries.")] = 100
     offset: Offset = 0
 
 
@@ -72,11 +72,11 @@ async def admin_user(call: Call) -> Reply:
 @endpoint(
     "POST",
     "/api/admin/users/{user_id}/disable",
-    answers=[Answer(204, "The account takes no login, and no token of it holds on any server.")],
+    answers=[Answer(204, "The account accepts no logins, and its tokens are revoked on every server.")],
     errors=[NotFound, Conflict],
 )
 async def admin_disable_user(call: Call, body: api.DisableBody) -> Reply:
-    """Disable an account: its sessions end everywhere, and its user reads the reason at a login."""
+    """Disable an account: all its sessions end, and a login is refused with the reason."""
     server = call.server
     user = await people.find(server.store, call.text("user_id"))
     if user.key == call.principal.key:
@@ -90,11 +90,11 @@ async def admin_disable_user(call: Call, body: api.DisableBody) -> Reply:
 @endpoint(
     "POST",
     "/api/admin/users/{user_id}/enable",
-    answers=[Answer(204, "The account takes logins.")],
+    answers=[Answer(204, "The account accepts logins.")],
     errors=[NotFound, Conflict],
 )
 async def admin_enable_user(call: Call) -> Reply:
-    """Enable an account again; sessions from before stay ended."""
+    """Enable an account again; revoked sessions stay revoked."""
     user = await people.find(call.server.store, call.text("user_id"))
     await people.enable(call.server.store, user)
     _note(call, "enable", user.user_id)
@@ -129,7 +129,7 @@ async def admin_set_role(call: Call, body: api.PlaceRoleBody) -> Reply:
     errors=[NotFound, Conflict],
 )
 async def admin_reset_password(call: Call) -> Reply:
-    """Make a one-time code with which the user sets another password within a day."""
+    """Create a one-time code with which the user can set a new password within a day."""
     user = await people.find(call.server.store, call.text("user_id"))
     code = await people.offer_reset(call.server.store, user, at_ms=call.server.clock.wall_ms())
     _note(call, "password-reset", user.user_id)
@@ -139,7 +139,7 @@ async def admin_reset_password(call: Call) -> Reply:
 @endpoint(
     "DELETE",
     "/api/admin/users/{user_id}",
-    answers=[Answer(204, "The account takes no login, and is erased within seconds.")],
+    answers=[Answer(204, "The account accepts no more logins, and is erased within seconds.")],
     errors=[NotFound, Conflict],
 )
 async def admin_delete_user(call: Call) -> Reply:
@@ -176,7 +176,7 @@ async def admin_group(call: Call) -> Reply:
 @endpoint(
     "DELETE",
     "/api/admin/groups/{group_id}",
-    answers=[Answer(204, "Nobody can join the group, and it is deleted within seconds.")],
+    answers=[Answer(204, "The group accepts no more members, and is deleted within seconds.")],
     errors=[NotFound],
 )
 async def admin_delete_group(call: Call) -> Reply:
@@ -199,7 +199,7 @@ async def admin_invitations(call: Call) -> Reply:
     answers=[Answer(201, "The invitation; its code is shown this once.", api.InvitationMade)],
 )
 async def admin_invite(call: Call, body: api.InvitationBody) -> Reply:
-    """Make an invitation, with which one person can make an account."""
+    """Create an invitation, with which one person can create an account."""
     made = await people.invite(call.server.store, note=body.note, days=body.days, at_ms=call.server.clock.wall_ms())
     _note(call, "invite", str(made.number))
     return Reply.json(made, status=201)
@@ -208,11 +208,11 @@ async def admin_invite(call: Call, body: api.InvitationBody) -> Reply:
 @endpoint(
     "DELETE",
     "/api/admin/invitations/{number}",
-    answers=[Answer(204, "The invitation makes no account.")],
+    answers=[Answer(204, "The invitation is no longer valid.")],
     errors=[NotFound],
 )
 async def admin_withdraw(call: Call) -> Reply:
-    """Withdraw an invitation that was not used."""
+    """Delete an unused invitation."""
     number = call.text("number")
     if _NUMBER.fullmatch(number) is None:
         raise NotFound("There is no such invitation.")
@@ -223,7 +223,7 @@ async def admin_withdraw(call: Call) -> Reply:
 
 @endpoint("GET", "/api/admin/storage", answers=[Answer(200, "What is stored.", api.StorageReport)])
 async def admin_storage(call: Call) -> Reply:
-    """Report what is stored, and how much room is left."""
+    """Report what is stored, and how much space is left."""
     server = call.server
     held = await server.media.rows.held()
     whole, begun = held[MediaState.COMPLETE], held[MediaState.UPLOADING]
@@ -240,9 +240,9 @@ async def admin_storage(call: Call) -> Reply:
     )
 
 
-@endpoint("GET", "/api/admin/health", answers=[Answer(200, "How this server is.", api.HealthReport)])
+@endpoint("GET", "/api/admin/health", answers=[Answer(200, "The status of this server.", api.HealthReport)])
 async def admin_health(call: Call) -> Reply:
-    """Report how the server that answers is; `/health/ready` says the same to a load balancer."""
+    """Report the status of the server that answers; `/health/ready` reports the same to a load balancer."""
     server = call.server
     degraded = degraded_parts(server)
     try:

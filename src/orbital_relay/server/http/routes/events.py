@@ -41,7 +41,7 @@ class EventQuery(msgspec.Struct):
             "With `Accept: application/x-ndjson`: the stored frames alone, one a line, byte for byte.",
             media_type=_NDJSON,
             headers={
-                "X-Last-Seq": "The group's last number, whether or not the page reaches it.",
+                "X-Last-Seq": "The number of the group's last event, even if the page ends before it.",
                 "X-Has-More": "`true` or `false`: whether events after the page's last are there.",
             },
         ),
@@ -51,9 +51,9 @@ class EventQuery(msgspec.Struct):
 )
 async def list_events(call: Call, query: EventQuery) -> Reply:
     """
-    Fetch what happened in a group after a number.
+    Fetch the events of a group after a sequence number (replay).
 
-    410 when events after `after_seq` are no longer kept; `details.oldest_seq` is the first that is.
+    410 when events after `after_seq` are no longer retained; `details.oldest_seq` is the first that is.
     """
     group_id = GroupId(read_uuid("group_id", query.group_id))
     page = await events.page(call.server.services, call.principal, group_id, after=query.after_seq, limit=query.limit)

@@ -106,12 +106,12 @@ async def list_members(call: Call, query: PageQuery) -> Reply:
 )
 async def remove_member(call: Call) -> Reply:
     """
-    Leave a group, or, as its founder or an administrator of it, remove somebody.
+    Leave a group, or remove a member, as the group's founder or administrator.
 
-    Only the founder removes administrators. When the founder leaves, the administrator who joined first becomes the
-    founder, or, where there is none, the member who did.
+    Only the founder can remove administrators. When the founder leaves, the administrator who joined first becomes
+    the founder; without administrators, the member who joined first.
 
-    Emits `member_left`, the last event of the group that this user's connections get.
+    Emits `member_left`, the last event of the group that this user's connections receive.
     """
     group_id = call.uuid("group_id", GroupId)
     await groups.remove(call.server.services, call.principal, group_id, UserId(call.text("user_id")))
@@ -122,7 +122,7 @@ class InviteCodeQuery(msgspec.Struct):
     """What kind of code; parameters of the address, since published clients send no body here."""
 
     single_use: Annotated[
-        Literal["true", "false"], msgspec.Meta(description="Whether the first who joins by the code uses it up.")
+        Literal["true", "false"], msgspec.Meta(description="Whether the code is valid for one join only.")
     ] = "false"
     hours: Annotated[
         int,
@@ -164,10 +164,10 @@ async def make_invite_code(call: Call, query: InviteCodeQuery) -> Reply:
 )
 async def set_role(call: Call, body: RoleBody) -> Reply:
     """
-    Make a member an administrator of the group, or a plain member again; for its founder.
+    Set a member's role, administrator or plain member; for the group's founder.
 
-    An administrator replaces the invite code, removes plain members, and deletes media of others. Emits `role_changed`,
-    unless the member has the role already.
+    An administrator can replace the invite code, remove plain members, and delete media of others. Emits
+    `role_changed`, unless the member already has the role.
     """
     group_id = call.uuid("group_id", GroupId)
     user_id = UserId(call.text("user_id"))

@@ -25,7 +25,7 @@ def degraded_parts(server: ServerContext) -> list[str]:
     "GET", "/health/live", tag=_TAG, answers=[Answer(200, "The process answers.", Health)], auth=False, always=True
 )
 async def live(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
-    """Report that the process is alive, whatever it depends on."""
+    """Report that the process is alive (liveness probe); checks no dependency."""
     return Reply.json(Health(status="alive"))
 
 
@@ -40,12 +40,12 @@ async def live(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the ca
 )
 async def ready(call: Call) -> Reply:
     """
-    Report whether requests can be served.
+    Report whether requests can be served (readiness probe).
 
     503 while the database cannot be reached and while the server is shutting down. While a configured Redis cannot be
-    reached it stays 200 with the status `degraded`: posts are stored and delivered, only later at other servers, so no
-    load balancer may take the server out for it. `disk` in `degraded` means that media are refused and messages
-    are stored.
+    reached, it is 200 with the status `degraded`: posts are stored and delivered, but other servers get them later,
+    so a load balancer should keep the server. `disk` in `degraded` means that media are refused; messages are still
+    stored.
     """
     server = call.server
     if server.lifecycle.draining:
@@ -65,16 +65,16 @@ async def ready(call: Call) -> Reply:
     "GET",
     "/health/client",
     tag=_TAG,
-    answers=[Answer(200, "The caller's address, as limits count it.", SeenClient)],
+    answers=[Answer(200, "The caller's address, as rate limits use it.", SeenClient)],
     auth=False,
     always=True,
 )
 async def client(call: Call) -> Reply:
     """
-    Report the address that the server counts this request for.
+    Report the client address that the rate limits use for this request.
 
-    A proxy that is not in ORBITAL_TRUSTED_PROXIES shows as `forwarded` without `trusted`: all its users are one
-    address then.
+    `forwarded` without `trusted` means a proxy that is not in ORBITAL_TRUSTED_PROXIES: all its users then share
+    one address.
     """
     peer = call.scope.get("client")
     forwarded = call.header(b"x-forwarded-for") is not None
@@ -91,7 +91,7 @@ async def client(call: Call) -> Reply:
     always=True,
 )
 async def metrics(call: Call) -> Reply:
-    """Give counters and gauges for Prometheus."""
+    """Return counters and gauges in Prometheus' text format."""
     body, content_type = await call.server.metrics.render_all()
     return Reply(200, body, content_type=content_type.encode())
 
@@ -103,7 +103,7 @@ _UPGRADE: Final = "This path speaks WebSocket: connect with ws:// or wss://, and
     "GET",
     "/ws",
     tag="WebSocket",
-    answers=[Answer(101, "The connection is a WebSocket now; `auth_success` is its first frame.")],
+    answers=[Answer(101, "The connection is upgraded to a WebSocket; `auth_success` is its first frame.")],
     errors=[UpgradeRequired],
     always=True,
     auth=False,
@@ -122,13 +122,13 @@ async def websocket(call: Call) -> Reply:  # noqa: ARG001 - every handler gets t
     "GET",
     "/v1/websocket",
     tag="WebSocket",
-    answers=[Answer(101, "The connection is a WebSocket now; `auth_success` is its first frame.")],
+    answers=[Answer(101, "The connection is upgraded to a WebSocket; `auth_success` is its first frame.")],
     errors=[UpgradeRequired],
     always=True,
     auth=False,
 )
 async def websocket_v1(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
-    """Connect: the same as `/ws`, for clients that dial this path."""
+    """Connect: the same as `/ws`, for clients that use this path."""
     raise UpgradeRequired(_UPGRADE)
 
 

@@ -40,8 +40,9 @@ async def publish_keys(call: Call, body: KeysBody) -> Reply:
     """
     Publish the public keys of one of the caller's devices.
 
-    Keys replace the ones before, lists add to the stocks, what is left out stays. Another `identity_key` empties the
-    stocks. Emits `identity_changed` in each group of the caller for a new device and for another identity key.
+    Keys replace the previous ones, lists add to the stocks, omitted members stay unchanged. A new `identity_key`
+    empties the stocks. Emits `identity_changed` in each group of the caller for a new device and a new
+    identity key.
     """
     published = keys.read_keys(body)
     if await keys.changes_identity(call.server.keys, call.principal, published):
@@ -63,8 +64,8 @@ async def claim_keys(call: Call, body: ClaimBody) -> Reply:
     """
     Claim keys for devices of a group's members.
 
-    Each one-time key is given out once. When a stock is empty, and over 60 claims of a device by one caller in an hour
-    or 300 by all callers in a day, the last resort is given.
+    Each one-time key is returned once. When a stock is empty, or after 60 claims of a device by one caller in an hour
+    or 300 by all callers in a day, the last-resort key is returned.
     """
     once = call.once("claim_keys")
     return Reply.json(await keys.claim(call.server.keys, call.principal, body, once=once))

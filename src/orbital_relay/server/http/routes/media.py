@@ -52,7 +52,7 @@ class MediaQuery(msgspec.Struct):
     """Which media of a thread."""
 
     limit: Annotated[
-        int, msgspec.Meta(ge=1, le=100, description="Most entries of the page; fewer when they fill 8 MiB.")
+        int, msgspec.Meta(ge=1, le=100, description="Maximum number of entries; fewer when they fill 8 MiB.")
     ] = 100
     offset: Offset = 0
 
@@ -85,7 +85,7 @@ def _chunk_form(found: dict[str, str]) -> ChunkForm:
     "/api/media/upload",
     tag=_TAG,
     answers=[
-        Answer(200, "The chunk is durable; others are still owed.", ChunkTaken),
+        Answer(200, "The chunk is durable; others are still missing.", ChunkTaken),
         Answer(201, "The chunk completed the medium.", MediaStored),
     ],
     errors=[
@@ -97,10 +97,10 @@ def _chunk_form(found: dict[str, str]) -> ChunkForm:
 )
 async def upload_chunk(call: Call) -> Reply:
     """
-    Send a chunk of a medium.
+    Upload a chunk of a medium.
 
-    Chunks may come in any order, side by side, and again: the same bytes get the same answer, others a 409. The one
-    that completes the medium emits `media_uploaded`, once.
+    Chunks may be sent in any order, in parallel, and repeatedly: the same bytes get the same response, other bytes
+    a 409. The chunk that completes the medium emits `media_uploaded`, once.
     """
     room = call.server.media
     encrypted = room.envelope_bytes * 4 // 3 + 4
@@ -146,10 +146,11 @@ async def upload_chunk(call: Call) -> Reply:
 )
 async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     """
-    Ask whether a medium is whole.
+    Complete an upload, or list its missing chunks.
 
-    While chunks are missing the answer is `INVALID_CHUNK`, and `details.missing` lists them. An upload whose last
-    answer was lost is found whole; one whose server died before it could say so becomes whole now.
+    While chunks are missing, the response is `INVALID_CHUNK`, and `details.missing` lists them. A client whose
+    last response was lost gets 200; an upload whose server crashed before it marked the medium complete is completed
+    now.
     """
     media_id = MediaId(read_uuid("media_id", body.media_id))
     once = call.once("complete_media")
@@ -167,7 +168,7 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     errors=[Forbidden, NotFound, Gone],
 )
 async def show_upload(call: Call) -> Reply:
-    """Show what an upload still owes, to who began it."""
+    """Show which chunks of the caller's own upload are stored, to resume it."""
     return Reply.json(await media_upload.state(call.server.media, call.principal, call.uuid("media_id", MediaId)))
 
 
@@ -182,15 +183,15 @@ async def delete_medium(call: Call) -> Reply:
     """
     Delete a medium before it expires; for its uploader and the group's creator.
 
-    A complete one emits `media_expired`; an upload that is not complete is aborted, and its id can be used again.
+    Deleting a complete medium emits `media_expired`; an incomplete upload is aborted, and its id can be reused.
     """
     await media.delete_medium(call.server.media, call.principal, call.uuid("media_id", MediaId))
     return Reply(204)
 
 
 _HEADERS: Final = {
-    "X-Encryption-IV": "What the uploader gave as `encryption_iv`.",
-    "X-Expires-At": "When the server forgets the medium, RFC 3339.",
+    "X-Encryption-IV": "The uploader's `encryption_iv`.",
+    "X-Expires-At": "When the server deletes the medium, RFC 3339.",
     "ETag": "For If-Range, If-Match and If-None-Match; a medium never changes.",
     "Accept-Ranges": "`bytes`.",
     "Content-Disposition": '`attachment; filename="media.enc"`.',
@@ -213,7 +214,7 @@ async def download_medium(call: Call) -> Download:
     """
     Fetch a medium.
 
-    One range may be asked for, also from the end (`bytes=-100`); a header with several is answered with the whole.
+    One range is supported, also from the end (`bytes=-100`); a request for several gets the whole medium.
     """
     room, media_id = call.server.media, call.uuid("media_id", MediaId)
     for last_try in (False, True):
@@ -239,9 +240,9 @@ async def download_medium(call: Call) -> Download:
 )
 async def show_medium(call: Call) -> Reply:
     """
-    Show what is known of a medium, and who has it.
+    Show a medium's metadata, and who has downloaded it.
 
-    An expired one is still listed: a member who has not downloaded it sees here whom to ask.
+    This also works for an expired medium: a member who has not downloaded it can ask one of those who have.
     """
     return Reply.json(await media.show(call.server.media, call.principal, call.uuid("media_id", MediaId)))
 
@@ -255,9 +256,9 @@ async def show_medium(call: Call) -> Reply:
 )
 async def note_download(call: Call) -> Reply:
     """
-    Say that the caller has a medium.
+    Report that the caller has downloaded a medium.
 
-    The group sees it in the medium's info: what members have outlives the server's copy.
+    The group sees it in the medium's info; members' copies outlive the server's.
     """
     await media.note_download(call.server.media, call.principal, call.uuid("media_id", MediaId))
     return Reply(204)
@@ -286,7 +287,7 @@ async def list_media(call: Call, query: MediaQuery) -> Reply:
     errors=[Forbidden, NotFound],
 )
 async def show_quota(call: Call) -> Reply:
-    """Show how much of its room for media a group uses."""
+    """Show how much of its media quota a group uses."""
     return Reply.json(await media.quota(call.server.media, call.principal, call.uuid("group_id", GroupId)))
 
 

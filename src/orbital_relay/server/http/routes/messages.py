@@ -66,9 +66,9 @@ async def post_message(call: Call, body: MessageBody) -> Reply:
 )
 async def list_messages(call: Call, query: MessageQuery) -> Reply:
     """
-    Fetch the messages of the caller's groups that came after a moment.
+    Fetch the messages of the caller's groups that are newer than a timestamp.
 
-    Ask again with the last one's `server_timestamp` for the next page; nothing is skipped.
+    For the next page, repeat the request with the `server_timestamp` of the last message; no message is skipped.
     """
     group_id: GroupId | None = None
     if query.conversation_id is not msgspec.UNSET:

@@ -24,7 +24,7 @@ _BODY_BYTES: Final = 64 * 1024
     "GET", "/api/account", tag=_TAG, answers=[Answer(200, "The caller's account.", OwnAccount)], errors=[NotFound]
 )
 async def get_account(call: Call) -> Reply:
-    """Get one's own account, and whether it is an administrator's."""
+    """Get the caller's account, and whether it is a server administrator."""
     return Reply.json(await own_account.own_account(call.server.services, call.principal))
 
 
@@ -32,17 +32,17 @@ async def get_account(call: Call) -> Reply:
     "DELETE",
     "/api/account",
     tag=_TAG,
-    answers=[Answer(204, "The account takes no login any more, and is erased within seconds.")],
+    answers=[Answer(204, "The account accepts no more logins, and is erased within seconds.")],
     errors=[InvalidCredentials, Conflict, NotFound],
     limited=True,
     body_limit=_BODY_BYTES,
 )
 async def delete_account(call: Call, body: DeleteAccountBody) -> Reply:
     """
-    Delete one's own account; it cannot be undone.
+    Delete the caller's account; this cannot be undone.
 
-    Every group is left, which emits `member_left`. Name, id, password, keys and media go at once; what the user has
-    written goes when the log's retention is over.
+    The user leaves every group, which emits `member_left`. Name, id, password, keys and media are deleted at once;
+    messages are deleted when the retention of the log ends.
     """
     await _count(call)
     try:
@@ -57,17 +57,17 @@ async def delete_account(call: Call, body: DeleteAccountBody) -> Reply:
     "POST",
     "/api/password",
     tag=_TAG,
-    answers=[Answer(200, "The password is changed; the token is of a new login.", IssuedToken)],
+    answers=[Answer(200, "The password is changed; the token belongs to a new login.", IssuedToken)],
     errors=[InvalidCredentials, Conflict, NotFound],
     limited=True,
     body_limit=_BODY_BYTES,
 )
 async def change_password(call: Call, body: PasswordBody) -> Reply:
     """
-    Change one's own password.
+    Change the caller's password.
 
-    All logins of the user end, the caller's too: WebSockets are closed with 1008, and the token of the answer is the
-    only one that holds. A wrong `old_password` is 401 `INVALID_CREDENTIALS`, and the token of the request still holds.
+    All logins of the user end, including the caller's: WebSockets are closed with 1008, and only the token in the
+    response is valid. A wrong `old_password` is 401 `INVALID_CREDENTIALS`, and the token of the request stays valid.
     """
     await _count(call)
     try:
@@ -81,7 +81,7 @@ async def change_password(call: Call, body: PasswordBody) -> Reply:
     "POST",
     "/api/password/reset",
     tag=_TAG,
-    answers=[Answer(200, "The password is set; the token is of a new login.", SignedUp)],
+    answers=[Answer(200, "The password is set; the token belongs to a new login.", SignedUp)],
     errors=[ResetRefused, AccountDisabled],
     auth=False,
     limited=True,
@@ -89,9 +89,9 @@ async def change_password(call: Call, body: PasswordBody) -> Reply:
 )
 async def reset_password(call: Call, body: ResetBody) -> Reply:
     """
-    Set another password by a one-time code from the operator.
+    Set a new password with a one-time code from the operator.
 
-    All logins of the user end. The code is used up.
+    All logins of the user end. The code is valid once.
     """
     # Codes cannot be guessed: the limit keeps the hashing of passwords within bounds.
     await call.server.limits.login(call.address, name_key(""))
@@ -105,9 +105,9 @@ async def reset_password(call: Call, body: ResetBody) -> Reply:
 @endpoint("GET", "/api/sessions", tag=_TAG, answers=[Answer(200, "A page of the caller's logins.", LoginSessions)])
 async def list_sessions(call: Call, query: PageQuery) -> Reply:
     """
-    List one's own logins whose tokens hold.
+    List the caller's active logins.
 
-    Tokens of another service, and tokens that this server made before it listed logins, are not among them.
+    Tokens of an outside identity provider, and tokens from versions that did not record logins, are not listed.
     """
     page = await own_account.sessions(call.server.services, call.principal, limit=query.limit, offset=query.offset)
     return Reply.json(page)
@@ -117,11 +117,11 @@ async def list_sessions(call: Call, query: PageQuery) -> Reply:
     "DELETE",
     "/api/sessions/{session_id}",
     tag=_TAG,
-    answers=[Answer(204, "No token of that login holds on any server.")],
+    answers=[Answer(204, "All tokens of that login are revoked on every server.")],
     errors=[NotFound],
 )
 async def end_session(call: Call) -> Reply:
-    """End one of one's own logins: its tokens are revoked, and its WebSockets are closed with 1008."""
+    """End one of the caller's logins: revoke its tokens and close its WebSockets with 1008."""
     await own_account.end_session(call.server.services, call.principal, call.text("session_id"))
     return Reply(204)
 
@@ -135,9 +135,9 @@ async def end_session(call: Call) -> Reply:
 )
 async def renew_session(call: Call) -> Reply:
     """
-    Get a newer token while the present one holds, without the password.
+    Renew a token that is still valid, without the password.
 
-    Both belong to the same login, and end together; otherwise the present one holds until its own end.
+    Both tokens belong to the same login and are revoked together; the old one stays valid until it expires.
     """
     issued = await call.server.logins.renew(call.principal)
     return Reply.json(IssuedToken(token=issued.token, expires_at=wire.iso(issued.expires_at_s * 1000)))

@@ -23,9 +23,9 @@ from orbital_relay.services import groups
 )
 async def presence(call: Call, query: PageQuery) -> Reply:
     """
-    List who of a group is connected.
+    List the members of a group who are connected (presence).
 
-    A server that dies is forgotten within half a minute.
+    Connections of a server that crashed disappear from the list within 30 s.
     """
     group_id = call.uuid("group_id", GroupId)
     page = await groups.presence(call.server.services, call.principal, group_id, limit=query.limit, offset=query.offset)

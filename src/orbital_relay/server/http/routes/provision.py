@@ -21,7 +21,7 @@ class MailQuery(msgspec.Struct):
     """How long to wait."""
 
     wait: Annotated[
-        int, msgspec.Meta(ge=0, le=25, description="Seconds to wait for the message before the answer is 204.")
+        int, msgspec.Meta(ge=0, le=25, description="Seconds to wait for the message before the response is 204.")
     ] = 25
 
 
@@ -29,7 +29,7 @@ class MailQuery(msgspec.Struct):
     "POST",
     "/v1/provision",
     tag=_TAG,
-    answers=[Answer(201, "The mailbox is there, and empty.", Mailbox)],
+    answers=[Answer(201, "The mailbox was created.", Mailbox)],
     auth=False,
     limited=True,
 )
@@ -37,7 +37,7 @@ async def open_mailbox(call: Call) -> Reply:
     """
     Open a mailbox, for a new device that has no token yet.
 
-    The name is the only key to it: show it to the older device as a code. It is gone after 10 minutes.
+    The name is the only credential: show it to the older device as a code. The mailbox expires after 10 minutes.
     """
     await call.server.limits.provision(call.address)
     return Reply.json(await provision.open_mailbox(call.server.keys), status=201)
@@ -52,7 +52,7 @@ async def open_mailbox(call: Call) -> Reply:
     body_limit=_BODY_BYTES,
 )
 async def fill_mailbox(call: Call, body: MailBody) -> Reply:
-    """Put the one message into a mailbox; the same message again changes nothing."""
+    """Put the message into a mailbox; a mailbox holds one, and a retry with the same message is accepted."""
     await provision.fill(call.server.keys, call.text("mailbox"), body)
     return Reply(204)
 
@@ -61,7 +61,7 @@ async def fill_mailbox(call: Call, body: MailBody) -> Reply:
     "GET",
     "/v1/provision/{mailbox}",
     tag=_TAG,
-    answers=[Answer(200, "The message.", Mail), Answer(204, "No message came in time: ask again.")],
+    answers=[Answer(200, "The message.", Mail), Answer(204, "No message arrived in time: repeat the request.")],
     errors=[NotFound],
     auth=False,
     limited=True,

@@ -22,15 +22,15 @@ async def push_key(call: Call) -> Reply:
     "PUT",
     "/api/push/subscriptions",
     tag=_TAG,
-    answers=[Answer(200, "The device is called from now on.", PushSubscriptionStored)],
+    answers=[Answer(200, "The device is subscribed.", PushSubscriptionStored)],
     errors=[NotFound, Conflict],
 )
 async def put_subscription(call: Call, body: PushSubscriptionBody) -> Reply:
     """
-    Subscribe a device to push messages, or replace what is stored of its endpoint.
+    Subscribe a device to push messages, or replace the subscription of its endpoint.
 
-    The server sends a message for each `new_message`, `new_thread`, `new_reply` and `media_uploaded` of others in the
-    caller's groups, unless the device is looking or has muted it.
+    The server sends a push message for each `new_message`, `new_thread`, `new_reply` and `media_uploaded` of other
+    members of the caller's groups, unless the device is looking or has muted it.
     """
     return Reply.json(await push.subscribe(call.server.push, call.principal, body))
 
@@ -39,11 +39,11 @@ async def put_subscription(call: Call, body: PushSubscriptionBody) -> Reply:
     "DELETE",
     "/api/push/subscriptions/{subscription_id}",
     tag=_TAG,
-    answers=[Answer(204, "The device is called no more.")],
+    answers=[Answer(204, "The subscription is deleted.")],
     errors=[NotFound],
 )
 async def delete_subscription(call: Call) -> Reply:
-    """End a subscription of the caller."""
+    """Delete one of the caller's subscriptions."""
     await push.unsubscribe(call.server.push, call.principal, call.text("subscription_id"))
     return Reply(204)
 
@@ -59,8 +59,8 @@ async def note_seen(call: Call, body: SeenBody) -> Reply:
     """
     Report what a device has received, and whether somebody is looking at it.
 
-    A device that is looking is not called for 90 s; a page that stays visible reports again. Events up to the reported
-    numbers are not called for later either.
+    A device that is looking gets no push messages for 90 s; a page that stays visible reports again. No push message
+    is sent for events up to the reported numbers.
     """
     await push.seen(call.server.push, call.principal, call.text("subscription_id"), body)
     return Reply(204)

@@ -62,7 +62,7 @@ async def list_key_messages(call: Call, query: KeyMessageQuery) -> Reply:
     """
     Fetch a group's `new_keys` events, oldest first.
 
-    They are kept for 30 days, also when the log around them is not.
+    They are retained for 30 days, even if the retention of other events is shorter.
     """
     group_id = GroupId(read_uuid("group_id", query.group_id))
     page = await records.key_messages(
@@ -84,7 +84,7 @@ async def post_record(call: Call, body: RecordBody) -> Reply:
     """
     Post a signed record of a group's roster.
 
-    Emits `new_record`, which is the group's epoch from then on. A user may post 30 in an hour.
+    Emits `new_record`, whose number is the group's new epoch. A user may post 30 in an hour.
     """
     group_id = call.uuid("group_id", GroupId)
     once = call.once("post_record", group_id)
@@ -102,7 +102,7 @@ async def post_record(call: Call, body: RecordBody) -> Reply:
     memory_bytes=MADE_BYTES,
 )
 async def list_records(call: Call, query: PageQuery) -> Reply:
-    """List the records of a group's roster, in the order of the log; they are kept without end."""
+    """List the records of a group's roster, in the order of the log; they are never deleted."""
     group_id = call.uuid("group_id", GroupId)
     page = await records.records(call.server.services, call.principal, group_id, limit=query.limit, offset=query.offset)
     return Reply.json(page)

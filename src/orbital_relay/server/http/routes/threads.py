@@ -26,7 +26,7 @@ from orbital_relay.services.posting import POST_REPLY, POST_THREAD
 
 _TAG: Final = "Threads"
 
-Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="Most entries of the page; fewer when they fill 8 MiB.")]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="Maximum number of entries; fewer when they fill 8 MiB.")]
 
 
 class ThreadQuery(msgspec.Struct):

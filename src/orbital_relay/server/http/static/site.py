@@ -59,7 +59,7 @@ class Site:
             "GET", "/docs", tag=_TAG, answers=[Answer(200, "A page to read.", media_type="text/html")], auth=False
         )
         async def show_docs(call: Call) -> Reply:  # noqa: ARG001 - every handler gets the call
-            """Describe this API for people; one page that needs nothing from elsewhere."""
+            """Show this API as a page for people; it loads nothing from other hosts."""
             policy = page.POLICY.encode()
             return Reply(
                 200, self.docs, content_type=_HTML, cache=b"no-cache", headers=[(b"content-security-policy", policy)]
