@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from typing import Any
 
+import msgspec
 import pytest
 
 from orbital_relay import wire
@@ -26,7 +27,7 @@ from orbital_relay.ports import Appended, MediaUsage
 from orbital_relay.store.uploads import MOST_UNFINISHED_OF_GROUP, MOST_UNFINISHED_OF_USER, RESTING_MS
 from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
 
-LIMITS = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=1000, group_files=5)
+LIMITS = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=1000, group_files=5, user_uploads=30)
 WEEK_MS = 7 * 24 * 3600 * 1000
 
 
@@ -71,7 +72,10 @@ class Home:
     async def place(self, chunk: Chunk, *, who: Principal | None = None) -> Any:
         """Ask for a place."""
         user = (who or self.ann).key
-        return await self.store.place_chunk(user, chunk, folder=new_id(), limits=LIMITS, now_ms=NOW_MS)
+        place = await self.store.find_place(user, chunk, limits=LIMITS)
+        if place is None:
+            place = await self.store.begin_upload(user, chunk, folder=new_id(), limits=LIMITS, now_ms=NOW_MS)
+        return place
 
     async def add(self, chunk: Chunk, folder: str, *, blob: str | None = None) -> Any:
         """Note a chunk."""
@@ -273,12 +277,12 @@ async def test_unfinished_uploads_have_a_bound(home: Home):
 
     An upload that is idle for ten minutes makes room, the longest idle one first.
     """
-    limits = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=10**6, group_files=100)
+    limits = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=10**6, group_files=100, user_uploads=30)
     late_ms = NOW_MS + RESTING_MS
 
     async def begin(who: Principal, *, now_ms: int = NOW_MS) -> Chunk:
         chunk = home.chunk(new_id(), 0, 3, 1)
-        await home.store.place_chunk(who.key, chunk, folder=new_id(), limits=limits, now_ms=now_ms)
+        await home.store.begin_upload(who.key, chunk, folder=new_id(), limits=limits, now_ms=now_ms)
         return chunk
 
     first = await begin(home.ann, now_ms=NOW_MS - 1)
@@ -301,6 +305,46 @@ async def test_unfinished_uploads_have_a_bound(home: Home):
     with pytest.raises(TooManyRequests, match="50 uploads of this group"):
         await begin(home.bob)
     await begin(home.bob, now_ms=late_ms)
+
+
+async def test_unfinished_uploads_of_all_groups(home: Home):
+    """
+    [UPB1] A user's unfinished uploads in all groups together have a bound, also when they begin at once.
+
+    The upload that was idle longest makes room, in whatever group it is, and other users are not affected.
+    """
+    limits = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=10**6, group_files=100, user_uploads=4)
+    threads = [home.thread_id]
+    for _ in range(3):
+        made = group_of(home.ann)
+        opened = thread(home.ann, made.group_id)
+        await put(home.store, home.stamps, made, opened)
+        threads.append(opened.thread_id)
+
+    async def begin(thread_id: ThreadId, *, who: Principal = home.ann, now_ms: int = NOW_MS) -> Chunk | OrbitalError:
+        chunk = msgspec.structs.replace(home.chunk(new_id(), 0, 3, 1), thread_id=thread_id)
+        try:
+            await home.store.begin_upload(who.key, chunk, folder=new_id(), limits=limits, now_ms=now_ms)
+        except OrbitalError as refusal:
+            return refusal
+        return chunk
+
+    first = await begin(threads[0], now_ms=NOW_MS - 1)
+    results = await asyncio.gather(*(begin(threads[number % 4]) for number in range(8)))
+
+    refused = [each for each in results if isinstance(each, TooManyRequests)]
+    assert [isinstance(each, Chunk) for each in results].count(True) == 3
+    assert {str(each) for each in refused} == {
+        "4 uploads of yours are not finished. Finish or delete one of them, or try again later."
+    }
+    assert (len(refused), {each.retry_after_s for each in refused}) == (5, {10})
+    assert isinstance(await begin(threads[0], who=home.bob), Chunk)
+    # Ten minutes after the first, one place is free, and it is that of the first: in another group.
+    assert isinstance(await begin(threads[3], now_ms=NOW_MS - 1 + RESTING_MS), Chunk)
+    assert isinstance(await begin(threads[3], now_ms=NOW_MS - 1 + RESTING_MS), TooManyRequests)
+    assert isinstance(first, Chunk)
+    with pytest.raises(UploadLost):
+        await home.place(first)
 
 
 async def test_an_upload_ends_once(home: Home):

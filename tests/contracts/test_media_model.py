@@ -19,6 +19,7 @@ from orbital_relay.blobs import FolderBlobs
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import AnyDraft, GroupId, MediaId, MediaLimits, MediaState, ThreadId
 from orbital_relay.ports import Appended
+from orbital_relay.server.limits.limiter import LocalLimiter
 from orbital_relay.services import media, media_cleanup, media_upload
 from orbital_relay.services.media_context import MediaContext
 from orbital_relay.services.media_upload import ChunkForm
@@ -26,7 +27,7 @@ from orbital_relay.store.sqlite import SqliteStore
 from tests.contracts.drafts import NOW_MS, enter, group_of, new_id, thread
 
 HOUR_MS = 3600 * 1000
-LIMITS = MediaLimits(chunk_bytes=50, file_bytes=150, group_bytes=400, group_files=4)
+LIMITS = MediaLimits(chunk_bytes=50, file_bytes=150, group_bytes=400, group_files=4, user_uploads=30)
 
 
 class Killed(BaseException):
@@ -130,6 +131,8 @@ class Machine(RuleBasedStateMachine):
             append=append,
             clock=self.clock,
             limits=LIMITS,
+            limiter=LocalLimiter(self.clock),
+            uploads_an_hour=1000,
             envelope_bytes=1000,
             keep_ms=7 * 24 * HOUR_MS,
             abandon_ms=24 * HOUR_MS,

@@ -26,6 +26,8 @@ WIDE = {
         "FRAME_RATE",
         "USER_GROUPS",
         "GROUP_MEMBERS",
+        "UPLOAD_LIMIT",
+        "USER_UPLOADS",
     )
 } | {"ORBITAL_SIGNUPS": "open"}
 SECRET = "a secret for tests alone, long enough for HS256"

@@ -395,6 +395,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             _LIMITS,
         ),
     ] = 600
+    upload_limit: Annotated[
+        int,
+        Option(
+            "ORBITAL_UPLOAD_LIMIT",
+            kinds.whole(1, 1_000_000),
+            "Uploads that one user may begin in an hour.",
+            "Three times the media that a group may have: an album fits, but a script is stopped.",
+            _LIMITS,
+        ),
+    ] = 300
+    user_uploads: Annotated[
+        int,
+        Option(
+            "ORBITAL_USER_UPLOADS",
+            kinds.whole(1, 1_000_000),
+            "Unfinished uploads of one user, in all groups together; in one group they are ten at most.",
+            "A phone sends a few at a time; each one reserves room until it is finished or idle for a day.",
+            _LIMITS,
+        ),
+    ] = 30
     frame_rate: Annotated[
         float,
         Option(
@@ -790,6 +810,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             group_bytes=self.media_group_bytes,
             group_files=self.media_group_files,
             total_bytes=self.media_total_bytes or None,
+            user_uploads=self.user_uploads,
         )
 
     @property

@@ -28,6 +28,7 @@ class MediaLimits(msgspec.Struct, frozen=True, kw_only=True):
         group_bytes: Most bytes of all media of a group, with what uploads in progress have reserved.
         group_files: Most media of a group, uploads in progress included.
         total_bytes: Most bytes of all media of all groups; None sets no bound.
+        user_uploads: Most unfinished uploads of one user, in all groups together.
     """
 
     chunk_bytes: int
@@ -35,6 +36,7 @@ class MediaLimits(msgspec.Struct, frozen=True, kw_only=True):
     group_bytes: int
     group_files: int
     total_bytes: int | None = None
+    user_uploads: int
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):

@@ -37,18 +37,14 @@ class Uploads(Protocol):
     What makes an event, becoming whole and expiring, is a draft and goes through `Log.append`.
     """
 
-    async def place_chunk(
-        self, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int
-    ) -> ChunkPlace:
+    async def find_place(self, user: int, chunk: Chunk, *, limits: MediaLimits) -> ChunkPlace | None:
         """
-        Decide whether a chunk may be stored, and reserve room if it is the first of its medium.
+        Decide whether a chunk may be stored; None when it would begin its upload.
 
         Args:
             user: Who sends it.
             chunk: The chunk.
-            folder: Where the bytes go, if this begins the upload.
             limits: How much room there is.
-            now_ms: The wall clock.
 
         Raises:
             NotFound: If there is no such thread.
@@ -58,7 +54,27 @@ class Uploads(Protocol):
             Gone: If the medium has expired.
             UploadLost: If the upload was aborted, and its bytes are being deleted.
             FileTooLarge: If the medium is over the limit for one.
+        """
+        ...
+
+    async def begin_upload(
+        self, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int
+    ) -> ChunkPlace:
+        """
+        Reserve room for the medium of a chunk, unless its upload has begun meanwhile: then the folder is another one.
+
+        Args:
+            user: Who sends the chunk.
+            chunk: The chunk.
+            folder: Where the bytes go, if this begins the upload.
+            limits: How much room there is.
+            now_ms: The wall clock.
+
+        Raises:
             QuotaExceeded: If the group has no room for it.
+            StorageFull: If all groups together have no room for it.
+            TooManyRequests: If the user or the group has too many unfinished uploads.
+            OrbitalError: As `find_place`.
         """
         ...
 

@@ -151,6 +151,8 @@ class Node:
             append=append,
             clock=clock,
             limits=settings.media_limits,
+            limiter=limiter,
+            uploads_an_hour=settings.upload_limit,
             envelope_bytes=settings.envelope_bytes,
             keep_ms=int(settings.media_days * intervals.DAY_MS),
             abandon_ms=int(settings.media_abandon_hours * intervals.HOUR_MS),

@@ -14,7 +14,7 @@ from orbital_relay.model import (
     MediaState,
     UserId,
 )
-from orbital_relay.ports import Appended, Blobs, Clock, MediaRows, MediaUsage
+from orbital_relay.ports import Appended, Blobs, Clock, Limiter, MediaRows, MediaUsage
 
 
 class MediaCounters(msgspec.Struct):
@@ -46,6 +46,8 @@ class MediaContext(msgspec.Struct, frozen=True, kw_only=True):
         append: Queues a draft; see `ServiceContext.append`.
         clock: The time.
         limits: How much room there is.
+        limiter: Counts the uploads that begin.
+        uploads_an_hour: How many one user may begin in an hour.
         envelope_bytes: Largest encrypted field, in bytes after decoding.
         keep_ms: How long a medium is kept.
         abandon_ms: How long an upload may be idle before it is abandoned.
@@ -60,6 +62,8 @@ class MediaContext(msgspec.Struct, frozen=True, kw_only=True):
     append: Callable[[AnyDraft], asyncio.Future[Appended]]
     clock: Clock
     limits: MediaLimits
+    limiter: Limiter
+    uploads_an_hour: int
     envelope_bytes: int
     keep_ms: int
     abandon_ms: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -28,6 +29,9 @@ from orbital_relay.services.media_context import MediaContext
 
 MOST_AT_ONCE: Final = 16
 """Chunks that one user may be sending to a server: until they have a row they count for no quota, and take 80 MiB."""
+
+HOUR_S: Final = 3600
+"""Uploads that begin are counted by the hour."""
 
 VECTOR_BYTES: Final = 1024
 """Most bytes of an `encryption_iv`: a download has it as a header, and proxies hold 4 KiB of those (nginx)."""
@@ -100,7 +104,7 @@ async def take_chunk(
         `MediaStored` if the chunk completed the medium, else `ChunkTaken`; the same chunk gets the same answer again.
 
     Raises:
-        OrbitalError: If it may not be; see `ports.MediaRows.place_chunk`. Nothing was stored.
+        OrbitalError: If it may not be; see `ports.Uploads`. Nothing was stored.
     """
     user = principal.key
     if once is not None:
@@ -118,8 +122,10 @@ async def take_chunk(
         encrypted_metadata=form.encrypted_metadata,
         encryption_iv=form.encryption_iv,
     )
-    # The folder's name counts only if this chunk begins the upload.
-    place = await room.rows.place_chunk(user, chunk, folder=new_id(), limits=room.limits, now_ms=room.clock.wall_ms())
+    # Of a hundred chunks one begins the upload: the others need no place in the writer's queue.
+    place = await room.rows.find_place(user, chunk, limits=room.limits)
+    if place is None:
+        place = await _begin(room, principal, chunk)
     if place.ordinal is None:
         place = await _store(room, chunk, draft, place)
     # Exactly one chunk was the last to come. Should its request die here, asking again, or `complete`, continues.
@@ -131,6 +137,32 @@ async def take_chunk(
         chunks_received=place.ordinal or 0,
         total_chunks=place.total_chunks,
     )
+
+
+async def _begin(room: MediaContext, principal: Principal, chunk: Chunk) -> ChunkPlace:
+    """Begin an upload; only one that began counts, so that a full group does not use up its user's hour."""
+    limits = {"limit": room.uploads_an_hour, "window_s": HOUR_S}
+    wait_s = await room.limiter.peek("upload", principal.user_id, **limits)
+    if wait_s is not None:
+        raise _too_many(wait_s)
+    folder = new_id()
+    place = await room.rows.begin_upload(
+        principal.key, chunk, folder=folder, limits=room.limits, now_ms=room.clock.wall_ms()
+    )
+    if place.folder == folder:
+        wait_s = await room.limiter.hit("upload", principal.user_id, **limits)
+        if wait_s is not None:
+            # Another upload of the user took the last place meanwhile.
+            await room.rows.release_upload(folder)
+            raise _too_many(wait_s)
+    return place
+
+
+def _too_many(wait_s: float) -> TooManyRequests:
+    seconds = max(1, math.ceil(wait_s))
+    refusal = TooManyRequests(f"You began too many uploads; begin another one in {seconds} s.", retry_after_s=seconds)
+    refusal.limit = "uploads"
+    return refusal
 
 
 async def _store(room: MediaContext, chunk: Chunk, draft: BlobDraft, place: ChunkPlace) -> ChunkPlace:

@@ -10,7 +10,7 @@ from typing import IO, Any, Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Connection
 
 from orbital_relay.errors import Busy, OrbitalError
-from orbital_relay.model import AnyDraft, Chunk, ChunkPlace, MediaLimits, UserId
+from orbital_relay.model import AnyDraft, UserId
 from orbital_relay.ports import Appended
 from orbital_relay.store import access as access_rows
 from orbital_relay.store import accounts as account_rows
@@ -210,16 +210,8 @@ class SqlStore(ABC):
 
     first_receipt = reading(key_rows.first_receipt)
 
-    async def place_chunk(
-        self, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int
-    ) -> ChunkPlace:
-        """See `ports.MediaRows.place_chunk`."""
-        # Of a hundred chunks one begins the upload: the others need no place in the writer's queue.
-        place = await self._read(upload_rows.find_place, user, chunk, limits=limits)
-        if place is not None:
-            return place
-        return await self._write(upload_rows.begin, user, chunk, folder=folder, limits=limits, now_ms=now_ms)
-
+    find_place = reading(upload_rows.find_place)
+    begin_upload = writing(upload_rows.begin_upload)
     add_chunk = writing(upload_rows.add_chunk)
     release_upload = writing(upload_rows.release_upload)
     upload = reading(upload_rows.upload)

@@ -56,8 +56,10 @@ def find_place(conn: Connection, user: int, chunk: Chunk, *, limits: MediaLimits
     return ChunkPlace(folder=row.folder, ordinal=None, total_chunks=row.total_chunks, state=MediaState(row.state))
 
 
-def begin(conn: Connection, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int) -> ChunkPlace:
-    """Reserve room for a medium whose first chunk has come; if another one was faster, see what it began."""
+def begin_upload(
+    conn: Connection, user: int, chunk: Chunk, *, folder: str, limits: MediaLimits, now_ms: int
+) -> ChunkPlace:
+    """Reserve room for a medium whose first chunk has come; if another one was faster, return what it began."""
     thread = require_thread(conn, user, chunk.thread_id)
     group_id = thread_group(conn, chunk.thread_id)
     # Under the group's lock: of two uploads that race for the last byte, the second sees the first.
@@ -68,7 +70,7 @@ def begin(conn: Connection, user: int, chunk: Chunk, *, folder: str, limits: Med
     if place is not None:
         return place
     reserved = _needed(chunk, limits)
-    _make_place(conn, group.id, user, now_ms=now_ms)
+    _make_place(conn, group.id, user, limits, now_ms=now_ms)
     _check_room(conn, group.id, reserved, limits, more_files=1)
     _check_total(conn, reserved, limits)
     conn.execute(
@@ -256,7 +258,7 @@ def _check_total(conn: Connection, more_bytes: int, limits: MediaLimits) -> None
         )
 
 
-def _make_place(conn: Connection, group: int, user: int, *, now_ms: int) -> None:
+def _make_place(conn: Connection, group: int, user: int, limits: MediaLimits, *, now_ms: int) -> None:
     """
     Keep the uploads in progress within their bounds, under the group's lock.
 
@@ -266,16 +268,27 @@ def _make_place(conn: Connection, group: int, user: int, *, now_ms: int) -> None
     Raises:
         TooManyRequests: If none of them was idle that long.
     """
-    uploads = select(t.media.c.id, t.media.c.touched_ms).where(t.media.c.group == group, t.media.c.state == UPLOADING)
-    for some, limit, whose in (
-        (uploads.where(t.media.c.uploader == user), MOST_UNFINISHED_OF_USER, "of yours in this group"),
-        (uploads, MOST_UNFINISHED_OF_GROUP, "of this group"),
+    # A user's uploads in other groups are not under this group's lock, but under this one. As `directory.py` does: a
+    # transaction that refers to the user, such as a join, does not wait for it.
+    conn.execute(select(t.users.c.id).where(t.users.c.id == user).with_for_update(key_share=True))
+    m = t.media.c
+    for whose, limit, where in (
+        ("of yours in this group", MOST_UNFINISHED_OF_USER, (m.group == group, m.uploader == user)),
+        ("of yours", limits.user_uploads, (m.uploader == user,)),
+        ("of this group", MOST_UNFINISHED_OF_GROUP, (m.group == group,)),
     ):
-        in_progress = conn.execute(some.order_by(t.media.c.touched_ms, t.media.c.id)).all()
-        if len(in_progress) < limit:
+        unfinished = (*where, m.state == UPLOADING)
+        if conn.execute(select(func.count()).where(*unfinished)).scalar_one() < limit:
             continue
-        oldest = in_progress[0]
-        if oldest.touched_ms > now_ms - RESTING_MS or not release(conn, t.media.c.id == oldest.id):
+        # One that is locked is at work in another transaction, which may wait for this one.
+        idle = conn.execute(
+            select(m.id)
+            .where(*unfinished, m.touched_ms <= now_ms - RESTING_MS)
+            .order_by(m.touched_ms, m.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        ).scalar()
+        if idle is None or not release(conn, m.id == idle):
             raise TooManyRequests(
                 f"{limit} uploads {whose} are not finished. Finish or delete one of them, or try again later.",
                 retry_after_s=UPLOAD_RETRY_S,
