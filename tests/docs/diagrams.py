@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from orbital_relay.client.protocol.subscription_state import STEPS, Word
 from orbital_relay.core.session_states import TRANSITIONS
 from tests.support.programs import CHECKOUT
 
@@ -168,6 +169,14 @@ def group_steps() -> list[tuple[str, str, str]]:
     ]
 
 
+_GROUP_BOXES = (
+    State("off", "not subscribed", 120, 190),
+    State("asked", "waits for the answer", 450, 190),
+    State("on", "events arrive", 760, 190),
+    State("ended", "the subscriptions end", 605, 350),
+)
+
+
 def group_states() -> str:
     """Draw the table of a group's states; each word of the table needs its sentence here."""
     causes = {
@@ -178,7 +187,7 @@ def group_states() -> str:
         "dismiss": "unsubscribed: removed or left",
         "lose": "the connection is lost",
     }
-    bend = {
+    bends = {
         ("off", "asked"): (0, -34),
         ("asked", "off"): (0, 34),
         ("asked", "on"): (0, -26),
@@ -186,22 +195,48 @@ def group_states() -> str:
         ("asked", "ended"): (-40, 0),
         ("on", "ended"): (40, 0),
     }
-    words: dict[tuple[str, str], list[str]] = {}
-    for start, word, end in group_steps():
+    steps = [(start, causes[word], end) for start, word, end in group_steps()]
+    return _group_states("The states of a group on a connection", 400, _GROUP_BOXES, steps, bends)
+
+
+def _python_group_states() -> str:
+    """Draw the Python SDK's table of a group's states."""
+    causes = {
+        Word.ASK: "subscribe is sent",
+        Word.CONFIRM: "subscribed names it",
+        Word.REFUSE: "an error names it",
+        Word.DISMISS: "unsubscribed: removed or left",
+        Word.LOSE: "the connection is lost",
+        Word.BREAK: "the log cannot be used",
+    }
+    bends = {
+        ("off", "asked"): (0, -34),
+        ("asked", "off"): (0, 34),
+        ("asked", "on"): (0, -26),
+        ("on", "off"): (0, -140),
+        ("off", "ended"): (-80, 60),
+        ("asked", "ended"): (-40, -10),
+        ("on", "ended"): (40, 0),
+    }
+    boxes = [*_GROUP_BOXES[:3], State("ended", "the subscription ends", 605, 390)]
+    steps = [(start.value, causes[word], end.value) for (start, word), end in STEPS.items()]
+    return _group_states("The states of a group in the Python SDK", 450, boxes, steps, bends)
+
+
+def _group_states(
+    title: str,
+    height: int,
+    boxes: Sequence[State],
+    steps: Sequence[tuple[str, str, str]],
+    bends: Mapping[tuple[str, str], tuple[int, int]],
+) -> str:
+    """Draw a table of a group's states: one arrow for each pair of states, with all causes that lead along it."""
+    causes: dict[tuple[str, str], list[str]] = {}
+    for start, cause, end in steps:
         if start != end:
-            words.setdefault((start, end), []).append(causes[word])
-    return states(
-        "The states of a group on a connection",
-        940,
-        400,
-        [
-            State("off", "not subscribed", 120, 190),
-            State("asked", "waits for the answer", 450, 190),
-            State("on", "events arrive", 760, 190),
-            State("ended", "the subscriptions end", 605, 350),
-        ],
-        [Turn(start, end, ",\nor ".join(said), *bend[start, end]) for (start, end), said in words.items()],
-    )
+            causes.setdefault((start, end), []).append(cause)
+    turns = [Turn(start, end, ",\nor ".join(said), *bends[start, end]) for (start, end), said in causes.items()]
+    return states(title, 940, height, boxes, turns)
 
 
 def _session_states() -> str:
@@ -244,6 +279,7 @@ def drawings() -> Iterator[tuple[str, str]]:
         ),
     )
     yield "group-states.svg", group_states()
+    yield "group-states-python.svg", _python_group_states()
     yield "session-states.svg", _session_states()
     yield (
         "subscribe-and-resume.svg",

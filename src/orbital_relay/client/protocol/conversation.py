@@ -34,7 +34,7 @@ _INDISPENSABLE: Final = frozenset({"auth_success", "subscribed"})
 
 # What a conversation needs of the frames that `wire` and `api.frames` write. They are structs of their own
 # because a client demands less than a server writes: a server of another version may leave out what is not listed here.
-# tests/unit/client/test_lenient.py compares those of frames that report no error with the server's, field for field.
+# tests/unit/client/test_lenient.py compares them with the server's, field for field.
 
 
 class _State(msgspec.Struct):
