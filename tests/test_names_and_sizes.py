@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final
 
+from orbital_relay import errors
 from tests.support.programs import CHECKOUT
 from tests.test_house import SOURCE, files
 
@@ -73,6 +74,30 @@ def test_a_second_meaning_is_found():
     assert ideas([("ports.py", True), ("a.py", False), ("b.py", False)], is_port=True) == 2
     assert ideas([("a.py", True), ("b.py", False)], is_port=False) == 2
     assert ideas([("wire.py", False), ("client/events.py", False)], is_port=False) == 1
+
+
+def texts_of_errors() -> Iterator[tuple[str, str]]:
+    """Yield the constant text of each error that is made in the source, and its file."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=str(text)), *_]) if name in ERRORS:
+                    yield text, path.relative_to(SOURCE).as_posix()
+
+
+ERRORS: Final = {
+    name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.OrbitalError)
+}
+
+
+def test_one_refusal_one_text():
+    """[ONETEXT1] The text of a refusal is written in one file: what refuses for the same reason calls one function."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for text, file in texts_of_errors():
+        found[text].add(file)
+
+    assert len(found) > 80
+    assert {text: sorted(places) for text, places in found.items() if len(places) > 1} == {}
 
 
 def test_a_session_is_small():

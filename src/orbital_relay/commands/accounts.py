@@ -15,7 +15,7 @@ from orbital_relay.api.admin import OneTimeCode
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say, say_json
 from orbital_relay.config import Settings
-from orbital_relay.errors import Conflict, ValidationFailed
+from orbital_relay.errors import Conflict
 from orbital_relay.model import Login, UserId
 from orbital_relay.ports import GroupSummary, UserSummary
 from orbital_relay.server.adapters import extra, open_store
@@ -239,8 +239,7 @@ def rename(username: str, new_name: str, **flags: str | None) -> None:
     settings = load_existing(flags)
 
     async def work(store: SqlStore) -> None:
-        if accounts.USERNAME.fullmatch(new_name) is None:
-            raise ValidationFailed("A username is 3-50 of the characters A-Z, a-z, 0-9 and _.", field="username")
+        accounts.check_username(new_name)
         user = await find(store, username)
         if user.outside:
             raise Conflict(f"{user.username} came with a token of another service, which names the user.")

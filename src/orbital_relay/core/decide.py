@@ -13,12 +13,12 @@ from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.receipts import Receipt
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
+from orbital_relay.core.refusals import code_taken, may_not_delete, no_such_member, not_member
 from orbital_relay.errors import (
     AlreadyMember,
     Conflict,
     EpochChanged,
     Forbidden,
-    NotFound,
     OrbitalError,
     QuotaExceeded,
     RoleUnchanged,
@@ -65,41 +65,6 @@ class Effect(msgspec.Struct, frozen=True):
     data: wire.EventData
     receipt: Receipt | None = None
     creator: int | None = None
-
-
-def no_group() -> NotFound:
-    """Make the refusal for a group that does not exist."""
-    return NotFound("There is no such group.")
-
-
-def not_member() -> Forbidden:
-    """Make the refusal for a group that the caller is not in."""
-    return Forbidden("You are not a member of this group.")
-
-
-def no_thread() -> NotFound:
-    """Make the refusal for a thread that does not exist."""
-    return NotFound("There is no such thread.")
-
-
-def no_such_member() -> NotFound:
-    """Make the refusal for a user who is not in the group."""
-    return NotFound("There is no such member in this group.")
-
-
-def no_code() -> NotFound:
-    """Make the refusal for an invite code that opens no group."""
-    return NotFound("This invite code is unknown or no longer valid. Ask a member for the current one.")
-
-
-def no_media() -> NotFound:
-    """Make the refusal for a medium that does not exist."""
-    return NotFound("There is no such medium.")
-
-
-def may_not_delete() -> Forbidden:
-    """Make the refusal for deleting another user's medium."""
-    return Forbidden("Only the member who uploaded a medium, and the group's founder and administrators, delete it.")
 
 
 def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect | OrbitalError:
@@ -221,7 +186,7 @@ def _create(draft: CreateGroup, facts: Facts) -> Effect | OrbitalError:
     if not isinstance(facts.about, Creation):
         raise _wrong(draft)
     if facts.about.code_taken:
-        return Conflict("The invite code that was drawn is in use. Try again.")
+        return code_taken()
     if draft.most_groups is not None and facts.about.groups >= draft.most_groups:
         return QuotaExceeded(
             f"You look after {facts.about.groups} groups, and more are not allowed here. Leave one first.",

@@ -10,7 +10,8 @@ import msgspec
 from orbital_relay.api.about import SignupPolicy
 from orbital_relay.api.accounts import LoggedIn, LoginBody, SignedUp, SignupBody
 from orbital_relay.api.fields import as_sent
-from orbital_relay.errors import AccountDisabled, Conflict, InvalidCredentials, UsernameTaken, ValidationFailed
+from orbital_relay.core.refusals import key_reused
+from orbital_relay.errors import AccountDisabled, InvalidCredentials, UsernameTaken, ValidationFailed
 from orbital_relay.explain import explain
 from orbital_relay.model import Account, IdempotencyKey, UserId
 from orbital_relay.services.context import ServiceContext
@@ -39,6 +40,17 @@ def name_key(text: str) -> str:
     return name.lower() if USERNAME.fullmatch(name) else "?"
 
 
+def check_username(name: str) -> None:
+    """
+    Check the rule for the name of an account.
+
+    Raises:
+        ValidationFailed: If the name breaks it.
+    """
+    if USERNAME.fullmatch(name) is None:
+        raise ValidationFailed("A username is 3-50 of the characters A-Z, a-z, 0-9 and _.", field="username")
+
+
 def check_signup(body: SignupBody) -> None:
     """
     Check the rules for names, passwords and keys.
@@ -46,8 +58,7 @@ def check_signup(body: SignupBody) -> None:
     Raises:
         ValidationFailed: With the first field that breaks its rule.
     """
-    if USERNAME.fullmatch(read_name(body.username)) is None:
-        raise ValidationFailed("A username is 3-50 of the characters A-Z, a-z, 0-9 and _.", field="username")
+    check_username(read_name(body.username))
     check_password(body.password)
     _check_public_key(bytes(body.public_key))
 
@@ -153,7 +164,7 @@ async def _signed_up(context: ServiceContext, name: str, password: str, once: Id
         return None
     account = await context.store.signed_up(name, once, now_ms=context.clock.wall_ms())
     if account is not None and not await context.passwords.verify(account.password_hash, password):
-        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
+        raise key_reused()
     return account
 
 

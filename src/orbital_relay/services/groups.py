@@ -11,9 +11,9 @@ from typing import Final
 
 from orbital_relay import wire
 from orbital_relay.api.groups import GroupBody, Groups, InviteCode, JoinBody, Members, Presence, RoleBody, RoleSet
-from orbital_relay.errors import Conflict, Forbidden, NotFound, RoleUnchanged
+from orbital_relay.core.refusals import check_member, no_code
+from orbital_relay.errors import Conflict, RoleUnchanged
 from orbital_relay.model import (
-    Access,
     CreateGroup,
     GroupId,
     IdempotencyKey,
@@ -54,7 +54,7 @@ def read_code(text: str) -> str:
     code = text.replace(" ", "").replace("-", "")
     code = code.upper() if code.isascii() else ""
     if _CODE.fullmatch(code) is None:
-        raise NotFound("This invite code is unknown or no longer valid. Ask a member for the current one.")
+        raise no_code()
     return code
 
 
@@ -220,15 +220,10 @@ async def presence(
         NotFound: If there is no such group.
         Forbidden: If the caller is not in it.
     """
-    match await context.store.access(principal.key, group_id):
-        case Access.UNKNOWN:
-            raise NotFound("There is no such group.")
-        case Access.STRANGER:
-            raise Forbidden("You are not a member of this group.")
-        case Access.MEMBER:
-            online = await context.online(group_id)
-            end = offset + limit
-            return Presence(online=online[offset:end], has_more=len(online) > end)
+    check_member(await context.store.access(principal.key, group_id))
+    online = await context.online(group_id)
+    end = offset + limit
+    return Presence(online=online[offset:end], has_more=len(online) > end)
 
 
 def _expiry_ms(context: ServiceContext, now_ms: int) -> int:

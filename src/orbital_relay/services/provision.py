@@ -9,7 +9,8 @@ from typing import Final
 
 from orbital_relay import wire
 from orbital_relay.api.keys import Mail, MailBody, Mailbox
-from orbital_relay.errors import Busy, NotFound
+from orbital_relay.core.refusals import no_mailbox
+from orbital_relay.errors import Busy
 from orbital_relay.services.forms import check_encrypted
 from orbital_relay.services.keys import KeysContext
 
@@ -78,5 +79,5 @@ async def read(room: KeysContext, mailbox: str, *, wait_s: float) -> Mail | None
 
 def _name(mailbox: str) -> str:
     if _NAME.fullmatch(mailbox) is None:
-        raise NotFound("There is no such mailbox, or it has expired. Open a new one.")
+        raise no_mailbox()
     return mailbox

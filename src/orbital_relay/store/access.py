@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, bindparam, exists, or_, select
 
-from orbital_relay.core.decide import no_group, not_member
+from orbital_relay.core.refusals import check_member
 from orbital_relay.model import Access, GroupId, Head, MembershipAtHead
 from orbital_relay.store import tables as t
 from orbital_relay.store.paging import among
@@ -39,10 +39,7 @@ def require_member(conn: Connection, user: int, group_id: str) -> int:
         Forbidden: If the user is not in it.
     """
     found, group = _membership(conn, user, group_id)
-    if found is Access.UNKNOWN:
-        raise no_group()
-    if found is Access.STRANGER:
-        raise not_member()
+    check_member(found)
     return group
 
 

@@ -8,7 +8,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Row, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from orbital_relay.errors import AccountDisabled, Conflict, UsernameTaken
+from orbital_relay.core.refusals import key_reused
+from orbital_relay.errors import AccountDisabled, UsernameTaken
 from orbital_relay.model import Account, IdempotencyKey
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS
@@ -119,7 +120,7 @@ def signed_up(conn: Connection, username: str, once: IdempotencyKey, *, now_ms: 
     if row is None:
         return None
     if bytes(row.fingerprint) != once.fingerprint:
-        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
+        raise key_reused()
     return _account(row)
 
 

@@ -10,7 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, case, delete, fun
 
 from orbital_relay import wire
 from orbital_relay.api import keys as api
-from orbital_relay.errors import Conflict, NotFound, ValidationFailed
+from orbital_relay.core.refusals import no_device
+from orbital_relay.errors import Conflict, ValidationFailed
 from orbital_relay.model import (
     LIBSIGNAL,
     STOCKS,
@@ -163,7 +164,7 @@ def remove_device(conn: Connection, user: int, device_id: int, *, now_ms: int) -
         select(d.id, d.identity_key).where(d.user == user, d.device_id == device_id).with_for_update()
     ).one_or_none()
     if row is None:
-        raise NotFound("There is no such device of yours.")
+        raise no_device()
     conn.execute(delete(t.pre_keys).where(t.pre_keys.c.device == row.id))
     conn.execute(delete(t.low_stocks).where(t.low_stocks.c.device == row.id))
     conn.execute(delete(t.devices).where(d.id == row.id))

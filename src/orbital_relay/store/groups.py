@@ -8,7 +8,8 @@ from sqlalchemy.exc import IntegrityError
 from orbital_relay import wire
 from orbital_relay.api.fields import as_sent
 from orbital_relay.api.groups import Group, Groups, Member, Members, Role
-from orbital_relay.errors import Conflict, Forbidden
+from orbital_relay.core.refusals import code_taken
+from orbital_relay.errors import Forbidden
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import looks_after, require_member
 from orbital_relay.store.paging import NAME_FACTOR, first_fitting
@@ -126,7 +127,7 @@ def replace_code(
         raise Forbidden("Only the founder and the administrators of the group make invite codes.")
     taken = exists().where(t.groups.c.invite_code == invite_code)
     if conn.execute(select(taken)).scalar_one():
-        raise Conflict("The invite code that was drawn is in use. Try again.")
+        raise code_taken()
     try:
         conn.execute(
             update(t.groups)
@@ -135,4 +136,4 @@ def replace_code(
         )
     except IntegrityError as exc:
         # Two servers at once: the other one's code was first.
-        raise Conflict("The invite code that was drawn is in use. Try again.") from exc
+        raise code_taken() from exc

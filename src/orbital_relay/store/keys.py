@@ -6,7 +6,7 @@ import msgspec
 from sqlalchemy import Connection, delete, func, insert, select
 
 from orbital_relay.api.media import MediaStored
-from orbital_relay.errors import Conflict
+from orbital_relay.core.refusals import key_reused
 from orbital_relay.model import IdempotencyKey
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS
@@ -43,7 +43,7 @@ def first_answer(conn: Connection, user: int, once: IdempotencyKey | None, *, no
     if row is None:
         return None
     if bytes(row.fingerprint) != once.fingerprint:
-        raise Conflict("This Idempotency-Key was used with another request. Use a new key for a new request.")
+        raise key_reused()
     return bytes(row.answer)
 
 

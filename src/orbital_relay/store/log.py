@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Connection, Row, bindparam, delete, func, select, update
 
 from orbital_relay.core.chain import prev_of
-from orbital_relay.core.decide import no_group
+from orbital_relay.core.refusals import no_group
 from orbital_relay.errors import PositionLost
 from orbital_relay.model import Event, GroupId, Head, Page, ResumePoint
 from orbital_relay.store import tables as t

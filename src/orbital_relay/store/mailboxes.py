@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from orbital_relay.errors import Conflict, NotFound
+from orbital_relay.core.refusals import no_mailbox
+from orbital_relay.errors import Conflict
 from orbital_relay.store import tables as t
 
 
@@ -40,7 +41,7 @@ def mail(conn: Connection, mailbox: str, *, after_ms: int) -> str | None:
     m = t.mailboxes.c
     row = conn.execute(select(m.message).where(m.mailbox == mailbox, m.made_ms > after_ms)).one_or_none()
     if row is None:
-        raise NotFound("There is no such mailbox, or it has expired. Open a new one.")
+        raise no_mailbox()
     return None if row.message is None else str(row.message)
 
 

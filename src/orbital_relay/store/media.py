@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, func, insert, select
 from orbital_relay import wire
 from orbital_relay.api.media import Fetched, Medium, MediumInfo, Quota, ThreadMedia
 from orbital_relay.api.threads import ThreadWithMedia
-from orbital_relay.core.decide import no_media
+from orbital_relay.core.refusals import no_media
 from orbital_relay.errors import Gone, NotFound
 from orbital_relay.model import MediaFile, MediaId, MediaLimits, MediaState, StoredChunk
 from orbital_relay.store import tables as t

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from orbital_relay.core.refusals import bug_in_store
 from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailable, ValidationFailed
 from orbital_relay.model import AnyDraft, PostMessage, PostReply, PostThread
 from orbital_relay.ports import Appended, MediaRows, Store
@@ -266,7 +267,7 @@ class PostgresStore(SqlStore):
             # A NUL in a text, a number over 64 bits: nothing that the protocol allows, and nobody else's fault.
             return ValidationFailed("A value holds what the database cannot: a NUL character, or too large a number.")
         log.error("the database refused", extra={"error": words_of(cause), "sqlstate": state})
-        return OrbitalError("The server has a bug; nothing was stored. Its log has the details.")
+        return bug_in_store()
 
     async def low_watermark_ms(self) -> int | None:
         """
@@ -345,7 +346,7 @@ class PostgresStore(SqlStore):
                 return refusal
             except Exception:
                 log.exception("a draft could not be appended", extra={"kind": type(draft).__name__})
-                return OrbitalError("The server has a bug; nothing was stored. Its log has the details.")
+                return bug_in_store()
         raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event
 from sqlalchemy.exc import DBAPIError
 
+from orbital_relay.core.refusals import bug_in_store
 from orbital_relay.errors import DatabaseRefused, OrbitalError, Unavailable
 from orbital_relay.model import AnyDraft
 from orbital_relay.ownership import make_file, make_private
@@ -246,7 +247,7 @@ class SqliteStore(SqlStore):
             self._appender.forget()
             if len(drafts) == 1:
                 log.exception("a draft could not be appended", extra={"kind": type(drafts[0]).__name__})
-                return [OrbitalError("The server has a bug; nothing was stored. Its log has the details.")]
+                return [bug_in_store()]
             log.warning("a batch of drafts failed; each is retried alone", extra={"error": type(exc).__name__})
         # One of them is at fault: alone, each of the others goes through.
         outcomes = []

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row, Select, and_, func, select
 
 from orbital_relay import wire
 from orbital_relay.api.threads import Replies, Sort, Thread, ThreadReply, Threads
-from orbital_relay.core.decide import no_thread
+from orbital_relay.core.refusals import no_thread
 from orbital_relay.model import GroupId
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import require_member

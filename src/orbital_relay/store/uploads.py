@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, update
 
-from orbital_relay.core.decide import may_not_delete, no_thread
+from orbital_relay.core.refusals import may_not_delete, no_thread
 from orbital_relay.errors import (
     Conflict,
     FileTooLarge,

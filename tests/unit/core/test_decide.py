@@ -14,7 +14,8 @@ from orbital_relay.api.keys import KeysPosted, RecordCreated
 from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
-from orbital_relay.core.decide import Effect, decide, no_code, no_group, no_media, no_thread
+from orbital_relay.core.decide import Effect, decide
+from orbital_relay.core.refusals import no_code, no_group, no_media, no_thread
 from orbital_relay.errors import EpochChanged, OrbitalError
 from orbital_relay.model import (
     AnnounceDevice,

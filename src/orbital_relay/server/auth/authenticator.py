@@ -22,6 +22,7 @@ import msgspec
 
 from orbital_relay import config
 from orbital_relay.config import Settings
+from orbital_relay.core.refusals import token_ended
 from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Principal, UserId
 from orbital_relay.ports import Clock, Store
@@ -375,7 +376,7 @@ class Auth:
         )
         # It may have been revoked, or have ended, while the user was entered.
         if not self.holds(principal):
-            raise Unauthorized("The token is no longer valid; log in again.")
+            raise token_ended()
         while len(self._cache) >= CACHED_TOKENS:
             self._cache.popitem(last=False)
         self._cache[digest] = principal

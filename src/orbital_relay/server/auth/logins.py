@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 
-from orbital_relay.errors import Forbidden, Unauthorized
+from orbital_relay.core.refusals import token_ended
+from orbital_relay.errors import Forbidden
 from orbital_relay.model import Principal, SignedToken, UserId
 from orbital_relay.ports import Clock, Store
 from orbital_relay.server.auth.authenticator import Auth
@@ -68,7 +69,7 @@ class Logins:
         # The row is gone once the login was ended, also where this server has not read the revocation yet.
         extended = await self._store.extend_login(principal.login_id, expires_ms=expires_at_s * 1000)
         if not extended or not self._auth.holds(principal):
-            raise Unauthorized("The token is no longer valid; log in again.")
+            raise token_ended()
         return SignedToken(token, expires_at_s)
 
     async def end(self, user: int, login_id: str) -> bool:

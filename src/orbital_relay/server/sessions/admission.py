@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from orbital_relay.config import Settings
+from orbital_relay.core.refusals import token_ended
 from orbital_relay.errors import Forbidden, NotFound, OrbitalError, Unauthorized, Unavailable
 from orbital_relay.model import Principal
 from orbital_relay.ports import Limiter
@@ -162,7 +163,7 @@ class HandshakeAdmission:
         if self._lifecycle.draining:
             return self._refuse(_restarting(), handshake.headers)
         if principal is not None and not self._auth.holds(principal):
-            principal, refused = None, Unauthorized("The token is no longer valid; log in again.")
+            principal, refused = None, token_ended()
         if principal is None:
             return self._refuse(refused) if wait_s is None else self._refuse_attempt(handshake, wait_s)
         return self._admit(handshake, principal, wait_s)

@@ -10,8 +10,8 @@ from contextlib import suppress
 
 from orbital_relay.config import Settings
 from orbital_relay.core import session as says
+from orbital_relay.core.refusals import token_ended
 from orbital_relay.core.session import Session
-from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Principal
 from orbital_relay.ports import Clock
 from orbital_relay.relay import Relay
@@ -185,7 +185,7 @@ class ClientSession(Dispatcher):
         self.stop_reading()
         if self._queues is not None and not self._auth.holds(self.principal):
             for effect in self._queues.store.take_posts():
-                self.complain(Unauthorized("The token is no longer valid; log in again."), reply_to=effect.reply_to)
+                self.complain(token_ended(), reply_to=effect.reply_to)
         owed = self.ending()
         if owed is None:
             self.end(code, reason)

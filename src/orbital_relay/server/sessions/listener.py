@@ -8,6 +8,7 @@ from typing import Any
 
 from orbital_relay import wire
 from orbital_relay.core.live_group import Listener
+from orbital_relay.core.refusals import bug
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import GroupId, Principal
 from orbital_relay.ports import Appended, Clock
@@ -94,7 +95,7 @@ class SocketListener(Listener):
             self.complain(error, reply_to=reply_to)
         elif error is not None or future.cancelled():
             log.error("a post failed", exc_info=error)
-            self.complain(OrbitalError("The server has a bug; try again. Its log has the details."), reply_to=reply_to)
+            self.complain(bug(), reply_to=reply_to)
         else:
             receipt = future.result().receipt
             self._put(wire.posted_frame(receipt, stamp_ms=self._stamp_ms(), reply_to=reply_to))

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from orbital_relay import wire
 from orbital_relay.core import session as says
+from orbital_relay.core.refusals import bug, token_ended
 from orbital_relay.core.session import Session, StoreEffect
 from orbital_relay.errors import Forbidden, OrbitalError, Unauthorized
 from orbital_relay.model import GroupId, Principal
@@ -88,9 +89,7 @@ class StoreFrames(SocketListener):
             self.complain(refusal, reply_to=effect.reply_to)
         except Exception:
             log.exception("a frame failed", extra={"user_id": self.user_id})
-            self.complain(
-                OrbitalError("The server has a bug; try again. Its log has the details."), reply_to=effect.reply_to
-            )
+            self.complain(bug(), reply_to=effect.reply_to)
 
     async def _subscribe(self, effect: says.AddSubscriptions) -> None:
         try:
@@ -118,7 +117,7 @@ class StoreFrames(SocketListener):
             principal = await self._auth.verify(effect.token)
             if not self._auth.holds(principal):
                 # It was revoked while its signature was checked.
-                raise Unauthorized("The token is no longer valid; log in again.")
+                raise token_ended()
         except Unauthorized as refusal:
             self._perform(self._session.not_renewed(refusal, reply_to=effect.reply_to))
             return

@@ -7,8 +7,8 @@ from collections.abc import Container
 from typing import Final
 
 from orbital_relay import wire
-from orbital_relay.errors import Forbidden, NotFound
-from orbital_relay.model import Access, GroupId, Principal, ThreadId
+from orbital_relay.core.refusals import check_member, no_thread
+from orbital_relay.model import GroupId, Principal, ThreadId
 from orbital_relay.ports import Store
 from orbital_relay.relay import Relay
 
@@ -49,9 +49,7 @@ class TypingNotifier:
         """
         group_id = await self._group_of(thread_id)
         if group_id not in subscribed:
-            access = await self._store.access(principal.key, group_id)
-            if access is not Access.MEMBER:
-                raise Forbidden("You are not a member of this thread's group.", thread_id=thread_id)
+            check_member(await self._store.access(principal.key, group_id), thread_id=thread_id)
         return group_id
 
     def notify(self, group_id: GroupId, principal: Principal, thread_id: str, *, is_typing: bool) -> None:
@@ -68,7 +66,7 @@ class TypingNotifier:
         if known is None:
             known = await self._store.thread_group(ThreadId(thread_id))
             if known is None:
-                raise NotFound("There is no such thread.", thread_id=thread_id)
+                raise no_thread(thread_id=thread_id)
             if len(self._groups) >= THREADS_REMEMBERED:
                 self._groups.popitem(last=False)
             self._groups[thread_id] = known

@@ -11,7 +11,8 @@ from orbital_relay import wire
 from orbital_relay.api import receipts
 from orbital_relay.core.chain import digest
 from orbital_relay.core.decide import Effect, decide
-from orbital_relay.errors import Conflict, OrbitalError
+from orbital_relay.core.refusals import key_reused
+from orbital_relay.errors import OrbitalError
 from orbital_relay.model import AnyDraft, Event, GroupId
 from orbital_relay.model.facts import Facts
 from orbital_relay.ports import Appended
@@ -101,11 +102,10 @@ def repeated(draft: AnyDraft, known: KnownKey | tuple[bytes, bytes, int] | None)
     """
     if known is None or draft.once is None:
         return None
-    another = "This Idempotency-Key was used with another request. Use a new key for a new request."
     if bytes(known[0]) != draft.once.fingerprint:
-        raise Conflict(another)
+        raise key_reused()
     try:
         return Appended(receipts.decode(type(draft), bytes(known[1])), None)
     except msgspec.ValidationError as exc:
         # The same fields were posted to another route, which passes over those that it does not know.
-        raise Conflict(another) from exc
+        raise key_reused() from exc

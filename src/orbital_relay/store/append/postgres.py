@@ -9,7 +9,8 @@ from sqlalchemy import Connection, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from orbital_relay.core.chain import first_prev
-from orbital_relay.core.decide import Effect, no_group, no_thread
+from orbital_relay.core.decide import Effect
+from orbital_relay.core.refusals import no_group, no_thread
 from orbital_relay.core.trusted_time import START_LEAP_MS
 from orbital_relay.errors import Conflict, OrbitalError
 from orbital_relay.model import AnyDraft, CreateGroup, PostMessage, PostReply, PostThread

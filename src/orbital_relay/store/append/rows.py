@@ -7,7 +7,8 @@ from typing import Any, assert_never
 from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
 
 from orbital_relay import wire
-from orbital_relay.core.decide import Effect, names_of, no_code, no_media, no_thread
+from orbital_relay.core.decide import Effect, names_of
+from orbital_relay.core.refusals import no_code, no_media, no_thread
 from orbital_relay.model import (
     AnnounceDevice,
     AnyDraft,

@@ -9,7 +9,8 @@ from typing import Final
 from sqlalchemy import Connection
 
 from orbital_relay.core.chain import first_prev
-from orbital_relay.core.decide import Effect, no_group
+from orbital_relay.core.decide import Effect
+from orbital_relay.core.refusals import no_group
 from orbital_relay.errors import OrbitalError
 from orbital_relay.model import AnyDraft, CreateGroup, JoinGroup, LeaveGroup
 from orbital_relay.model.facts import Facts

@@ -6,6 +6,7 @@ from typing import Final
 
 from orbital_relay.api.fields import Uuid
 from orbital_relay.api.keys import Bundles, ClaimBody, Devices, KeysBody, KeysStored, OwnDevices
+from orbital_relay.core.refusals import no_device
 from orbital_relay.errors import Conflict, Forbidden, NotFound
 from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
@@ -112,7 +113,7 @@ async def remove_device(call: Call) -> Reply:
     """
     number = call.text("device_id")
     if not (number.isascii() and number.isdigit() and len(number) <= 3 and 1 <= int(number) <= 127):
-        raise NotFound("There is no such device of yours.")
+        raise no_device()
     await call.server.limits.device_change(call.principal.user_id)
     await keys.remove(call.server.keys, call.principal, int(number))
     return Reply(204)
