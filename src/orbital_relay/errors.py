@@ -1,4 +1,4 @@
-"""The table of public errors: code, HTTP status, WebSocket close code, whether trying again helps."""
+"""The table of public errors: code, HTTP status, WebSocket close code, and whether a retry can help."""
 
 from __future__ import annotations
 

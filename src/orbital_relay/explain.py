@@ -1,4 +1,4 @@
-"""Sentences for input that the decoder refuses: they speak of the field, never of the decoder or of Python's types."""
+"""Error messages for input that the decoder refuses: they name the field, not the decoder or Python's types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may read what Orbital writes: its owner alone, whatever the folder and the umask were."""
+"""File permissions: only the owner can read what Orbital writes, whatever folder and umask."""
 
 from __future__ import annotations
 

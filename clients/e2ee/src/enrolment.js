@@ -1,4 +1,4 @@
-/** A device's place in its groups: its keys in the directory, how it enters a group, and the roster. */
+/** Enrolment of a device in groups: its keys in the directory, joining, and the roster. */
 import { random, toHex, uuidBytes } from './bytes.js';
 import { E2eeError } from './errors.js';
 import { nextSecret, writeRecord } from './formats/records.js';

@@ -1,4 +1,4 @@
-/** What goes wrong, as one class with a code for programs and a sentence for people. */
+/** Errors: one class with a code for programs and a sentence for people. */
 
 /**
  * @typedef {'malformed' | 'unsupported' | 'bad_key' | 'bad_signature' | 'cannot_open' | 'unknown_chain' | 'repeated' | 'too_far_ahead'

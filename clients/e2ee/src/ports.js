@@ -1,4 +1,4 @@
-/** What the encryption layer needs from the world, as interfaces with their guarantees. */
+/** The interfaces (ports) that the encryption layer needs, with their guarantees. */
 
 /** @import { Bytes } from './bytes.js' */
 /** @import { Address, Delivery } from './formats/envelope.js' */

@@ -1,4 +1,4 @@
-/** Repair: what is asked for again, and what did not come. */
+/** Repair: which missing keys are requested again, and which never arrived. */
 import { fromHex } from './bytes.js';
 import { requestDue } from './receiver.js';
 import { enqueue, loadGroup, loadMembers, newKey, outbox, warn } from './state.js';

@@ -1,4 +1,4 @@
-/** Requests about one's own account: sign-up, login, password, sessions, deletion. Loaded with the rest of the REST side. */
+/** Requests about the caller's account: sign-up, login, password, sessions, deletion. Loaded with the rest of the REST side. */
 import { PushRequests } from './push-requests.js';
 
 /** @import {About, IssuedToken, LoggedIn, LoginBody, LoginSession, OwnAccount, SignedUp} from './api-types.js' */

@@ -1,4 +1,4 @@
-/** Requests of an administrator of the place: users, groups, invitations, storage, health. No answer has any content. */
+/** Requests of a server administrator: users, groups, invitations, storage, health. No answer has any content. */
 import { Requests } from './requests.js';
 
 /** @import {GroupDetails, GroupEntries, GroupEntry, HealthReport, InvitationMade, InvitationRow, OneTimeCode, StorageReport, UserDetails, UserEntries, UserEntry} from './api-types.js' */

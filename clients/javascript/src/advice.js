@@ -1,4 +1,4 @@
-/** What a failure probably means, in words. Loaded when there is something to explain. */
+/** Explanations of probable causes of a failure. Loaded when there is something to explain. */
 import { OrbitalError } from './errors.js';
 
 /**

@@ -1,4 +1,4 @@
-/** When a client may try to connect again. A rule holds no state: what happened comes in as arguments. */
+/** Reconnection back-off with jitter: the delay before the next attempt. Pure functions: what happened is an argument. */
 
 /**
  * The numbers of the rule. All times are whole milliseconds.

@@ -1,4 +1,4 @@
-/** Catch-up from the log: after a gap, for a second subscription, for a slow application. Loaded when first used. */
+/** Catch-up (replay) from the log: after a gap, for a second subscription, for a slow application. Loaded when first used. */
 import { wrap } from './errors.js';
 import { PAGE, textPage } from './log.js';
 import { RESET } from './reset.js';

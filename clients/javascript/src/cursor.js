@@ -1,4 +1,4 @@
-/** The one rule of order: what the number of the next event means to a reader. */
+/** The cursor: deduplication and gap detection by sequence number. */
 
 /**
  * What a reader at some position makes of an event's number.

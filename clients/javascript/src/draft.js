@@ -1,4 +1,4 @@
-/** What can be sent, and how it is kept until it is. */
+/** Drafts: what can be sent, and its stored form. */
 import { OrbitalError, wrap } from './errors.js';
 import { uuid } from './uuid.js';
 

@@ -1,4 +1,4 @@
-/** Handlers by name. */
+/** Event emitter: handlers by name. */
 import { wrap } from './errors.js';
 
 /** @import {ConnectionState} from './connection.js' */

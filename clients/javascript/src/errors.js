@@ -1,4 +1,4 @@
-/** What goes wrong, as one class with a code for programs and a sentence for people. */
+/** Errors: one class with a code for programs and a sentence for people. */
 
 /**
  * An error of the server, of the network, or of the use of this library.

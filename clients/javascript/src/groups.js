@@ -1,4 +1,4 @@
-/** All groups of one connection: their readers, and what the server knows of them. */
+/** The subscriptions of one connection by group: their readers, and their state at the server. */
 import { Cursor } from './cursor.js';
 import { OrbitalError, wrap } from './errors.js';
 import { parts } from './parts.js';

@@ -1,4 +1,4 @@
-/** Requests that carry the token, and the one that the connection itself makes. */
+/** HTTP requests with the token, and the connection's own request for a ticket. */
 import { OrbitalError, wrap } from './errors.js';
 import { after } from './timers.js';
 

@@ -1,4 +1,4 @@
-/** Encrypted media: up in chunks, down in pieces, both resumed where they stopped. Loaded when first used. */
+/** Encrypted media: chunked upload and download, both resumable. Loaded when first used. */
 import { BACKOFF, delayMs } from './backoff.js';
 import { OrbitalError, wrap } from './errors.js';
 import { foreign, readJson } from './http.js';

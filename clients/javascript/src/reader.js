@@ -1,4 +1,4 @@
-/** One subscription of one group: every event once, in order, from its position. */
+/** One subscription of one group: every event once, in order, from the position it resumes from. */
 import { Cursor } from './cursor.js';
 import { OrbitalError, wrap } from './errors.js';
 import { parts } from './parts.js';

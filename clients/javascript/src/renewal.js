@@ -1,4 +1,4 @@
-/** When to ask for a newer token: before the one in use ends, and not only once. */
+/** Token renewal: when to get a newer token before the current one expires. */
 import { after } from './timers.js';
 
 /** The last time to ask, before the end: a token function that caches renews late. */

@@ -1,4 +1,4 @@
-/** What every request of the REST side is made with: JSON, idempotency keys, lists in pages. */
+/** Common parts of REST requests: JSON, idempotency keys, pagination. */
 import { OrbitalError } from './errors.js';
 import { Http, readJson } from './http.js';
 import { uuid } from './uuid.js';

@@ -1,4 +1,4 @@
-/** Why events are permanently missing. */
+/** Reasons of a reset: why events are permanently missing. */
 
 /** @typedef {(typeof RESET)[keyof typeof RESET]} ResetReason */
 

@@ -1,4 +1,4 @@
-/** The rules alone, for clients of your own: order, chain, back-off, and what a frame is. */
+/** The pure rules, for clients of your own: order and deduplication, chain, back-off, and the decoding of frames. */
 export { BACKOFF, delayMs, wakeMs } from './backoff.js';
 export { Chain, firstPrev, prevOf } from './chain.js';
 export { Cursor } from './cursor.js';

@@ -1,4 +1,4 @@
-/** What this library needs of a WebSocket, and how its handshake carries the token. */
+/** The interface of a WebSocket that this library needs, and how its handshake carries the token. */
 
 /**
  * How the token reaches the server.

@@ -1,4 +1,4 @@
-/** Where positions and unsent drafts are kept between two runs. */
+/** Persistence between two runs: positions to resume from, and unsent drafts. */
 
 /**
  * A place for small values under string keys. Yours may be IndexedDB, SQLCipher or a file; each method may return a promise.

@@ -1,4 +1,4 @@
-/** What the server knows of our interest in a group, as a table of states: the Python SDK's `protocol/subscription_state.py` has the same. */
+/** The states of a subscription at the server, as a table: the Python SDK's `protocol/subscription_state.py` has the same. */
 
 /**
  * - `off`: not subscribed on this connection. `asked`: `subscribe` was sent. `on`: `subscribed` named the group.

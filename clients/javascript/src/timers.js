@@ -1,4 +1,4 @@
-/** The one place that starts timers: a number that others give never makes one fire at once. */
+/** Timers: the only place that starts them, with delays clamped to what the platform supports. */
 
 /** The longest wait of a platform's timer, in milliseconds: 31 bits. A longer one would fire at once. */
 export const MAX_TIMER_MS = 2 ** 31 - 1;

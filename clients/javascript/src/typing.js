@@ -1,4 +1,4 @@
-/** Typing indicators: seldom enough for the wire, and never for ever. */
+/** Typing indicators: throttled, and stopped after silence. */
 import { after } from './timers.js';
 import { makeFrame } from './wire.js';
 

@@ -1,4 +1,4 @@
-/** The frames: their types, and what a client makes of one. The data of each is generated from the server's own types. */
+/** The frames: their types and decoding. The data types are generated from the server's. */
 
 /** @typedef {import('./api-types.js').NewMessage} NewMessage */
 /** @typedef {import('./api-types.js').NewThread} NewThread */

@@ -1,4 +1,4 @@
-"""What a server says of itself before anybody has logged in."""
+"""What the server reports before login: name, version, limits, sign-up policy."""
 
 from __future__ import annotations
 

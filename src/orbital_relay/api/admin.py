@@ -1,4 +1,4 @@
-"""Administration of a place: who there is and what is stored, never content."""
+"""Administration of a server: its users and what is stored, never content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of a group's log."""
+"""Pages of a group's event log, for replay and catch-up over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health checks."""
+"""The answers of the health probes: liveness, readiness, and the status for administrators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own account: its password, its logins, its end."""
+"""The caller's own account: password, logins, deletion."""
 
 from __future__ import annotations
 

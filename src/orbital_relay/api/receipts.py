@@ -1,4 +1,4 @@
-"""What a draft came to: the body that answers a post, over HTTP and in a `posted` frame."""
+"""Receipts: the acknowledgement (ack) of a post, as the HTTP response body and in a `posted` frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blobs in a bucket (S3 and compatible storages) through obstore."""
+"""Blob storage in a bucket (S3 and compatible object storage) through obstore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes of a blob before they are stored: a file that a thread writes and hashes."""
+"""A blob that is being written: a temporary file that a thread writes and hashes."""
 
 from __future__ import annotations
 

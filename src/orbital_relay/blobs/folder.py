@@ -1,4 +1,4 @@
-"""Blobs in a folder of this machine."""
+"""Blob storage in a folder of this machine."""
 
 from __future__ import annotations
 

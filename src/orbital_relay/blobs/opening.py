@@ -1,4 +1,4 @@
-"""Opens the storage of blobs that the settings name."""
+"""Open the blob storage that the settings name."""
 
 from __future__ import annotations
 

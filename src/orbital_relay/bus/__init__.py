@@ -1,1 +1,1 @@
-"""The bus: how servers notify each other of new events."""
+"""The bus (pub/sub between servers): how servers notify each other of new events."""

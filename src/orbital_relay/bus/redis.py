@@ -1,4 +1,4 @@
-"""The bus on Redis Pub/Sub: one channel a group, followed only while somebody here listens; sharded on a Cluster."""
+"""The bus on Redis Pub/Sub: one channel a group while it has listeners here; sharded on a Redis Cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The address of Redis, and how a connection to it is opened."""
+"""The address of Redis, and how to open a connection to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection to Redis: commands, answers, and the messages of channels."""
+"""One connection to Redis: commands, replies, and channel messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What time it is, in milliseconds: the wall's, and the one that does not step back."""
+"""Clocks in milliseconds: wall time, and the monotonic clock."""
 
 from __future__ import annotations
 

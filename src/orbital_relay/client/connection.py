@@ -1,5 +1,5 @@
 """
-The machinery that dials, reads and writes the socket, and dials again.
+The connection: dials, reads and writes the socket, and reconnects after a loss.
 
 One task dials and reads; it never waits for the program.
 """

@@ -1,4 +1,4 @@
-"""What can go wrong for a client. Each error is named for what is true; its text is a sentence for a person."""
+"""The SDK's exceptions. Each is named for what is true; its text is a sentence for a person."""
 
 from __future__ import annotations
 

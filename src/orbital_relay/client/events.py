@@ -1,5 +1,5 @@
 """
-What a subscription yields: typed events, and the marks between them.
+The items of a subscription: typed events, and the marks between them (caught up, reset).
 
 Durable events are tagged structs, so `match` distinguishes them:
 

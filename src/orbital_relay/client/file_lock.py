@@ -1,4 +1,4 @@
-"""One program at a time may use a file: a lock that the system releases when the program ends in any way."""
+"""A file lock: one process at a time uses a file; the system releases it when the process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests and answers of the REST side: tokens, deadlines, bounds, and whose answer it is."""
+"""HTTP requests of the SDK: tokens, deadlines, size limits, retry with back-off and jitter."""
 
 from __future__ import annotations
 

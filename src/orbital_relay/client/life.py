@@ -1,5 +1,5 @@
 """
-The life of a client: it opens, keeps its connection, carries out what is decided, and closes.
+The life cycle of a client: opens, keeps its connection, carries out effects, and closes.
 
 It carries out what the conversation (`protocol/`) decides: what the program reads lies in bounded buffers
 (`readers.py`, `subscription.py`), and what does not fit there is read from the log later.

@@ -1,4 +1,4 @@
-"""What the WebSocket library may log under the SDK's name: everything but tokens."""
+"""Filter for the WebSocket library's log, so that no token is logged."""
 
 from __future__ import annotations
 

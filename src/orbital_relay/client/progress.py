@@ -1,4 +1,4 @@
-"""How far a group was read: what was handed to the program, what it has handled, and what of that is saved."""
+"""Positions of a subscription: what was delivered to the program, what it has handled, and what is saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The subscriptions of a client: where each begins, what is delivered to it, and what is read from the log for it."""
+"""The subscriptions of a client: where each starts, delivery, and catch-up from the log."""
 
 from __future__ import annotations
 

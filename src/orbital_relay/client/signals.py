@@ -1,4 +1,4 @@
-"""Subscribers to signals: callbacks, and the queue before them."""
+"""Subscribers to signals: callbacks, and the queue in front of each."""
 
 from __future__ import annotations
 

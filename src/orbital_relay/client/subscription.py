@@ -1,4 +1,4 @@
-"""One group's events as an asynchronous iterator, and the buffer between the client and its reader."""
+"""A group's events as an asynchronous iterator, with the bounded buffer in front (backpressure)."""
 
 from __future__ import annotations
 

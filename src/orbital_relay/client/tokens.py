@@ -1,4 +1,4 @@
-"""The caller's token: given once, or by a function that is called again when the last one is no longer valid."""
+"""The caller's token: a fixed one, or a function that is called again when the token is no longer valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who the client says is typing: a throttle for each thread, and the stop that follows silence."""
+"""Typing indicators that the client sends: a throttle for each thread, and the stop after silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waiting for other people's code: callbacks, token functions and stores."""
+"""Await user code (callbacks, token functions, stores), so that its cancellation does not cancel the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbital check`: verify that the database, the log and the media are whole."""
+"""`orbital check`: verify the integrity of the database, the log and the media."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the subcommands that speak with a server have in common: its address, a token, and errors as sentences."""
+"""Options of the subcommands that act as clients: the server's address, a token, and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbital clock`: what the database knows of time, and accepting a clock that servers hold back."""
+"""`orbital clock`: show whether the clock is trusted, and accept a clock that servers do not trust."""
 
 from __future__ import annotations
 

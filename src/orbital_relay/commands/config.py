@@ -1,4 +1,4 @@
-"""`orbital config`: which settings are in force, and where each was given."""
+"""`orbital config`: show the settings in effect, and where each is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbital user delete` and `orbital group delete`: a running server does it, or the command itself where none runs."""
+"""`orbital user delete` and `orbital group delete`: done by a running server, or by the command if none runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbital doctor`: find out what is wrong with a server's surroundings."""
+"""`orbital doctor`: diagnose a server and its environment."""
 
 from __future__ import annotations
 

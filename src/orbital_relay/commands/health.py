@@ -1,4 +1,4 @@
-"""`orbital health`: ask the server of these settings whether it is alive; for container runtimes and scripts."""
+"""`orbital health`: the liveness and readiness probe for container runtimes and scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbital user invite` and `orbital user invitations`: links with which people sign up where not everybody may."""
+"""`orbital user invite` and `orbital user invitations`: links with which people sign up."""
 
 from __future__ import annotations
 

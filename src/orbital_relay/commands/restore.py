@@ -1,4 +1,4 @@
-"""`orbital restore`: fill an empty database from a backup."""
+"""`orbital restore`: restore a backup into an empty database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the subcommands that work on a server's own data have in common: its settings, and errors as sentences."""
+"""Options of the subcommands that work on the server's own data: its settings, and error messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbital status`: what running servers do, live on a terminal or once as JSON."""
+"""`orbital status`: live statistics of running servers, on a terminal or once as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbital tail`: print a group's events as they happen."""
+"""`orbital tail`: print a group's events as they arrive."""
 
 from __future__ import annotations
 

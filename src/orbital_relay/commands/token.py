@@ -1,4 +1,4 @@
-"""`orbital token`: make a token for a user, with the server's own secret."""
+"""`orbital token`: create a token for a user, signed with the server's own secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`orbital vacuum`: give the disk space of deleted rows back to the system."""
+"""`orbital vacuum`: compaction of the SQLite file: release the disk space of deleted rows."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Settings: the table, how it is read from options, the environment and a file, and what is written of it.
+Settings: the table, how it is read from options, environment and file, and its documentation.
 
 Nothing else in the package reads the environment. The command line makes its options from `OPTIONS`.
 """

@@ -1,4 +1,4 @@
-"""Where the rows are: a file, or a PostgreSQL server."""
+"""The database URL: an SQLite file or a PostgreSQL server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files that settings name: the data folder, the secret that is made in it, an outside provider's key."""
+"""Files that settings name: the data folder, the generated secret, an identity provider's public key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the text of a setting becomes its value, and what is said when it cannot."""
+"""Parse and validate the text of a setting, with the error message if it is invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings out of options, the environment and a configuration file: the only place that reads them."""
+"""Load settings from options, the environment and a configuration file: the only place that reads them."""
 
 from __future__ import annotations
 

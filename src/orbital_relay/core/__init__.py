@@ -1,1 +1,1 @@
-"""What decides and never waits: plain functions of their inputs, time included."""
+"""Pure decisions without I/O: plain functions of their inputs, time included."""

@@ -1,5 +1,5 @@
 """
-Which attempts a handshake counts among, and whom an address stands for.
+Which rate limits an admission (a handshake) counts against, and the key of an address.
 
 | policy | the token holds | it does not |
 | --- | --- | --- |

@@ -1,5 +1,5 @@
 """
-When a client may try to connect again.
+Reconnection back-off with jitter: the delay before a client's next connection attempt.
 
     wait  = max(step, retry_after) + floor(random * max(step, spread))
     step  = 1, 2, 4, 8, 16, 32, 32, … s by the number of failures in a row

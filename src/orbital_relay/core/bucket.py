@@ -1,4 +1,4 @@
-"""Token buckets: how much may come at once, and how much as time passes."""
+"""Token buckets: a rate limit with a burst."""
 
 from __future__ import annotations
 

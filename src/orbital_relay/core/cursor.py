@@ -1,4 +1,4 @@
-"""The one rule of order: what the number of the next event means to a reader."""
+"""The cursor: deduplication and gap detection by sequence number."""
 
 from __future__ import annotations
 

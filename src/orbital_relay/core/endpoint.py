@@ -1,4 +1,4 @@
-"""Which addresses a server may connect to when a client names the address."""
+"""Which addresses the server may connect to for a client (protection against SSRF)."""
 
 from __future__ import annotations
 

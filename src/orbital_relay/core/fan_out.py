@@ -1,4 +1,4 @@
-"""Fan-out: the events of one tick to every current listener, in as few writes as can be."""
+"""Fan-out (broadcast): write the events of one tick to every current listener, in as few writes as possible."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who listens to what on this server, and the one way by which events reach them."""
+"""The hub: the subscribers on this server by group, and the delivery of events to them (publish/subscribe)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A group that has subscribers on this server: its subscribers, where it stands, and its last events."""
+"""A group with subscribers on this server: its head, its tail, and the backpressure state of each listener."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One client's session: its frames and the passing of time in, effects out."""
+"""The server's protocol as a state machine: a client's frames and time in, effects out; heartbeat included."""
 
 from __future__ import annotations
 

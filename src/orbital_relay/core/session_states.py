@@ -1,4 +1,4 @@
-"""The states of a server's session, as a table: the diagram in the documentation is drawn from it."""
+"""The states of a server's session, as a table; the documentation's diagram is drawn from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clock of `server_timestamp`: rises with every event, and lets no other frame overtake one that is in flight."""
+"""The hybrid logical clock of `server_timestamp`, and the low watermark of what has been delivered."""
 
 from __future__ import annotations
 

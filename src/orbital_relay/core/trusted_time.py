@@ -1,4 +1,4 @@
-"""How far a wall clock is trusted: never implausibly ahead of where the last heartbeat left it."""
+"""Trusted time: a wall clock that is implausibly ahead of the last heartbeat is not used."""
 
 from __future__ import annotations
 

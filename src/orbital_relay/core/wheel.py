@@ -1,4 +1,4 @@
-"""A timer wheel: many things that are due once an interval, for the price of one timer."""
+"""A timer wheel for heartbeats: many deadlines an interval with a single timer."""
 
 from __future__ import annotations
 

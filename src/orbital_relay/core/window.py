@@ -1,5 +1,5 @@
 """
-Moving windows: at most so many in any stretch of so many seconds, for each of many keys.
+Sliding windows: a rate limit of so many attempts in any period of so many seconds, for each key.
 
 Own code, because it runs at every request: `hit` takes 0.7 µs and waits for nothing. The memory storage of the library
 `limits` takes 8 µs while it counts, and between requests looks at all its keys, with a hop to a thread for each: with

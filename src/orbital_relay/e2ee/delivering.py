@@ -1,4 +1,4 @@
-"""Sending what is no draft: records, requests for keys, and pairwise messages for single devices."""
+"""Sending of what is no draft: records, key requests, and pairwise messages to single devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a device comes into groups, and who else is in them: records of the roster."""
+"""Enrolment of a device in groups, and the other devices: records of the roster."""
 
 from __future__ import annotations
 

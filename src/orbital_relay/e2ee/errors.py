@@ -1,4 +1,4 @@
-"""What goes wrong in the encryption layer: one class, with a code for programs and a sentence for people."""
+"""Errors of the encryption layer: one class, with a code for programs and a sentence for people."""
 
 from __future__ import annotations
 

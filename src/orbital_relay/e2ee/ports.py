@@ -1,4 +1,4 @@
-"""What the encryption layer needs from the world, as interfaces with their guarantees."""
+"""The interfaces (ports) that the encryption layer needs, with their guarantees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests for keys: answering those of others, and making one's own."""
+"""Requests for keys: answer those of others, and send one's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a device keeps of a group: the rows of its tables."""
+"""The rows of a device's tables for a group."""
 
 from __future__ import annotations
 

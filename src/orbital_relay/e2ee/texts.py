@@ -1,4 +1,4 @@
-"""Texts that stand for byte strings: base64, hexadecimal and UUIDs, each read in its own spelling only."""
+"""Text forms of byte strings: base64, hexadecimal and UUIDs, each decoded strictly."""
 
 from __future__ import annotations
 

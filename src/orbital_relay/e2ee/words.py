@@ -1,4 +1,4 @@
-"""What the states, inputs and acts of the two machines mean: for the documents, and for reading the tables."""
+"""Descriptions of the states, inputs and actions of the two machines, for documents and readers of the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nouns that cross rooms: ids, people, drafts, events, pages. No behaviour."""
+"""Values that cross packages: ids, users, drafts, events, pages. No behaviour."""
 
 from orbital_relay.model.drafts import (
     AnnounceDevice,

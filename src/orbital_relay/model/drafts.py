@@ -1,4 +1,4 @@
-"""What a client asks to be appended. The store decides, inside the transaction that commits it, whether it may."""
+"""Drafts: what a client asks to append; the store decides in the transaction that commits it."""
 
 from __future__ import annotations
 

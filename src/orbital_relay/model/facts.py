@@ -1,4 +1,4 @@
-"""The facts that a decision about a draft rests on: what the store read under the group's lock."""
+"""The facts on which a decision about a draft depends, as the store read them under the group's lock."""
 
 from __future__ import annotations
 

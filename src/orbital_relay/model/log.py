@@ -1,4 +1,4 @@
-"""The log of a group: events, pages, positions."""
+"""The log of a group: events, pages, and positions to resume from (offsets)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ids, users, tokens, idempotency keys."""
+"""Ids, users, tokens, and idempotency keys."""
 
 from __future__ import annotations
 

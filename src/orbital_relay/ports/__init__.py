@@ -1,4 +1,4 @@
-"""What the inner rooms need from the world: Protocols of at most eight methods, the guarantee beside each."""
+"""The interfaces (ports) to store, bus and clock: Protocols of at most eight methods, with their guarantees."""
 
 from orbital_relay.ports.accounts import Accounts, Invitation, Invitations
 from orbital_relay.ports.blobs import Blob, BlobDraft, BlobMissing, Blobs

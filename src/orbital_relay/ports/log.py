@@ -1,4 +1,4 @@
-"""The port to the log: numbered, sealed events of each group."""
+"""The port to the log: append, read, resume and retention of numbered events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sum of what one database answers."""
+"""The port to the whole database: the sum of the smaller ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From draft to sockets: append, deliver, subscribe, repair, catch up. It alone waits for both store and bus."""
+"""The relay: append, fan-out, subscribe, gap repair, catch-up. Only it waits for both store and bus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The queue before the log: drafts gather into batches, and each batch is one transaction."""
+"""Group commit: the queue in front of the log gathers drafts into batches, one transaction each."""
 
 from __future__ import annotations
 

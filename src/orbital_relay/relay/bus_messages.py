@@ -1,4 +1,4 @@
-"""What goes over the bus: one letter for the kind; of an event, number and stamp before the bytes of its frame."""
+"""Encoding of bus messages: a letter for the kind; for an event its number, timestamp and frame."""
 
 from __future__ import annotations
 

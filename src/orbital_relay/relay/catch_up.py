@@ -1,4 +1,4 @@
-"""Catch-up: reads what a listener that is behind has missed, and writes it in the order of timestamps."""
+"""Catch-up (replay): read what a listener that is behind has missed, and write it in timestamp order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the relay counts."""
+"""Counters of the relay, for the metrics."""
 
 from __future__ import annotations
 

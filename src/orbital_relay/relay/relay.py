@@ -1,4 +1,4 @@
-"""The relay: appends drafts, delivers events, and is the one entrance to subscribing, repair and catch-up."""
+"""The relay: appends drafts, delivers events, and starts subscriptions, repair and catch-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Repairs of live groups: compare with the store, read what is missing, continue from a log that went back."""
+"""Gap repair of live groups: compare with the store, read missing events, detect a log that was rewound."""
 
 from __future__ import annotations
 

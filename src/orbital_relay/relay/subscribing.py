@@ -1,4 +1,4 @@
-"""Subscribes listeners to groups, without a hole between the answer and the first event."""
+"""Subscribe or resume: from the position without a gap between the answer and the first live event."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tasks that the relay starts: each has an owner, and a failed one is logged."""
+"""Background tasks of the relay: each has an owner, and a failure is logged."""
 
 from __future__ import annotations
 

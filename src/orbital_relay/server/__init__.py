@@ -1,1 +1,1 @@
-"""The server: HTTP, the WebSocket edge, and who may come in."""
+"""The server: HTTP, the WebSocket edge, authentication, limits, and operations."""

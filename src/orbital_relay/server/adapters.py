@@ -1,4 +1,4 @@
-"""Opens the adapters that the settings name; those of an optional extra are imported only here."""
+"""Open the adapters (store, bus, blobs) that the settings name; optional extras are imported only here."""
 
 from __future__ import annotations
 

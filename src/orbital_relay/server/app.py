@@ -1,4 +1,4 @@
-"""The composition root: settings in, a server out. Opens its parts in order, closes them in reverse."""
+"""The composition root: builds the server from its settings, opens its parts in order, closes them in reverse."""
 
 from __future__ import annotations
 

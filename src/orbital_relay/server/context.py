@@ -1,4 +1,4 @@
-"""What the routes are given of a server."""
+"""The context of the routes: the parts of the server that they use."""
 
 from __future__ import annotations
 

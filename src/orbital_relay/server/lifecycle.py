@@ -1,4 +1,4 @@
-"""Whether a server serves or shuts down."""
+"""The server's lifecycle: serving, or draining for a graceful shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Serves one server: uvicorn, the sockets that listen, and the signals."""
+"""Run one server: uvicorn, listening sockets, signals, graceful shutdown."""
 
 from __future__ import annotations
 

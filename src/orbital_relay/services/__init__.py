@@ -1,1 +1,1 @@
-"""One use case a function: check the form of what was asked, make a draft or read, and let the store decide who may."""
+"""The use cases, one function each: validate, read or make a draft; the store checks permissions."""

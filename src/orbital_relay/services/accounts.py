@@ -1,4 +1,4 @@
-"""Accounts: signing up, logging in."""
+"""Accounts: sign-up and login."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the use cases work with, gathered once by the composition root."""
+"""The context of the use cases, built by the composition root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Erasing accounts and deleting groups: every step may be the last before a crash, and the next round continues."""
+"""Erasure of accounts and deletion of groups, in steps that continue after a crash."""
 
 from __future__ import annotations
 

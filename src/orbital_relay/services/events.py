@@ -1,4 +1,4 @@
-"""Recovery of everything: a group's log, in the very texts that the socket carries."""
+"""Replay of a group's log: the same frames as on the socket."""
 
 from __future__ import annotations
 

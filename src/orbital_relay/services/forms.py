@@ -1,4 +1,4 @@
-"""The form of what clients send: encrypted fields, ids, idempotency keys."""
+"""Validation of request fields: encrypted fields, ids, idempotency keys."""
 
 from __future__ import annotations
 

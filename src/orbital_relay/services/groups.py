@@ -1,4 +1,4 @@
-"""Groups: making them, joining by code, leaving."""
+"""Groups: create, join by invite code, leave, remove members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invitations: what lets a person sign up where not everybody may."""
+"""Invitations: required for sign-up if it is not open."""
 
 from __future__ import annotations
 

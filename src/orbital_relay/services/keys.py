@@ -1,4 +1,4 @@
-"""Devices and their public keys: publishing, claiming, removing, and their announcements in groups."""
+"""Devices and their public keys: publish, claim, remove, and announce changes in groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Media against their bytes: which chunks a storage lacks, and which bytes belong to no medium."""
+"""Consistency check of media: missing chunks, and blobs without a row."""
 
 from __future__ import annotations
 

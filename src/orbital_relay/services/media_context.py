@@ -1,4 +1,4 @@
-"""What the use cases of media work with."""
+"""The context of the media use cases."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A copy of the media's bytes in another place, for a backup and for restoring it."""
+"""Copy the bytes of media to another storage, for backup and restore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own account: changing the password, the list of logins, and deletion."""
+"""The caller's own account: change the password, list logins, delete the account."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts, groups and invitations as the operator handles them: by the command line, or as an administrator."""
+"""Administration of users, groups and invitations, for the command line and server administrators."""
 
 from __future__ import annotations
 

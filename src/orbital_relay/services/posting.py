@@ -1,4 +1,4 @@
-"""The posts that a WebSocket carries: the same use cases as over HTTP, with the same keys and the same answers."""
+"""Posts over a WebSocket: the same use cases, idempotency keys and answers as over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mailboxes by which a new device is linked: it opens one, and a device of the same person puts a message into it."""
+"""Mailboxes for linking a new device: it opens one, and another device of the user puts a message in."""
 
 from __future__ import annotations
 

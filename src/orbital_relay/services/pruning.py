@@ -1,4 +1,4 @@
-"""Deleting what is past its retention, in small transactions."""
+"""Retention: delete (prune, trim) expired events, in small transactions."""
 
 from __future__ import annotations
 

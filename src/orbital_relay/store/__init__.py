@@ -1,1 +1,1 @@
-"""The log and its rows in SQL: one schema and one text of queries for SQLite and PostgreSQL."""
+"""The store: the log and its rows in SQL, with one schema and query text for SQLite and PostgreSQL."""

@@ -1,4 +1,4 @@
-"""What a user may do with a group."""
+"""Permissions: what a user may do with a group."""
 
 from __future__ import annotations
 

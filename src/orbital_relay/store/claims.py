@@ -1,4 +1,4 @@
-"""Claims: each one-time key is given out once, by whichever of the servers is asked."""
+"""Claims of one-time keys: each key is returned once, by any server."""
 
 from __future__ import annotations
 

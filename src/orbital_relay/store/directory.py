@@ -1,4 +1,4 @@
-"""The directory of devices: what they publish, what is announced of it, and which stocks are low."""
+"""The directory of devices: published keys, announcements, and low stocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of accounts that are erased, and of groups that are deleted."""
+"""The rows of erased accounts and deleted groups."""
 
 from __future__ import annotations
 

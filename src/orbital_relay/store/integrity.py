@@ -1,4 +1,4 @@
-"""The database's own check of its pages, keys and indexes, which a walk along the log may not read."""
+"""The database's own integrity check of pages, keys and indexes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Idempotency keys, as far as no event is appended."""
+"""Idempotency keys of requests that append no event."""
 
 from __future__ import annotations
 

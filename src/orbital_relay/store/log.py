@@ -1,4 +1,4 @@
-"""The log: heads, pages of events, resume points, pruning. Each function runs in one transaction."""
+"""The log: heads, pages of events, resume points, retention. Each function runs in one transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Logins, and the one-time codes that set another password."""
+"""Logins, and one-time codes for a new password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks: single numbers about the database itself, such as when a server last ran on it. No part of a backup."""
+"""Marks: values about the database itself, such as the clock's heartbeat. Not part of a backup."""
 
 from __future__ import annotations
 

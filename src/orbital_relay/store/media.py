@@ -1,4 +1,4 @@
-"""The rows of media that may be read, and how much room a group uses."""
+"""The rows of complete media, and the quota of a group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of media that have expired, and of uploads that nobody finishes."""
+"""The rows of expired media, which stay as tombstones, and of abandoned uploads."""
 
 from __future__ import annotations
 

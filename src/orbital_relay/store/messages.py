@@ -1,4 +1,4 @@
-"""A user's messages over all groups, in the order of their stamps."""
+"""A user's messages over all groups, in timestamp order."""
 
 from __future__ import annotations
 

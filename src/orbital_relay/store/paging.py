@@ -1,4 +1,4 @@
-"""Pages of lists, bounded in rows and in bytes; lists of parameters of any length."""
+"""Pagination bounded in rows and bytes; parameter lists of any length."""
 
 from __future__ import annotations
 

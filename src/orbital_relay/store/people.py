@@ -1,4 +1,4 @@
-"""Users and groups as the operator sees them: who there is and what they store, never content."""
+"""Users and groups for administrators: what they store, never content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an error of PostgreSQL means: the database cannot be reached, try again, or a mistake."""
+"""Classification of PostgreSQL errors: unreachable, retry, or a bug."""
 
 from __future__ import annotations
 

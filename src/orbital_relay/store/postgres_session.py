@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: the address in libpq's words, settings that survive a pooler, and shared sessions."""
+"""Connections to PostgreSQL: libpq parameters, settings that survive a pooler, shared sessions."""
 
 from __future__ import annotations
 

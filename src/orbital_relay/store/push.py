@@ -1,4 +1,4 @@
-"""Subscriptions to push messages, their claims, and how far each device was called in each group."""
+"""Push subscriptions, their claims by servers, and how far each device was notified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tokens that no longer hold."""
+"""Revoked tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bringing a database to the schema of this program, or refusing it with a sentence."""
+"""Schema migration at start, or the refusal of an unknown schema."""
 
 from __future__ import annotations
 

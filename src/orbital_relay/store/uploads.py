@@ -1,4 +1,4 @@
-"""The rows of uploads: what may be stored, how much room is reserved, what is missing."""
+"""The rows of uploads: permission, reserved quota, missing chunks."""
 
 from __future__ import annotations
 

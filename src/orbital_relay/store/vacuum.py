@@ -1,4 +1,4 @@
-"""Writing a file of SQLite again, without the room of what was deleted."""
+"""Compaction: rewrite the SQLite file without the space of deleted rows (VACUUM)."""
 
 from __future__ import annotations
 

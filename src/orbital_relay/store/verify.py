@@ -1,4 +1,4 @@
-"""Verifying one group's log: numbers without holes, rising stamps, the chain intact, rows that match their events."""
+"""Verification of one group's log: no gaps, ascending timestamps, hash chain, rows that match their events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether SQLite's write-ahead log still has the frames that its index counts (sqlite.org/walformat.html)."""
+"""Check that SQLite's write-ahead log has the frames of its index (sqlite.org/walformat.html)."""
 
 from __future__ import annotations
 

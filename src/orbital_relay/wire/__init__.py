@@ -1,4 +1,4 @@
-"""What goes over the socket: the frames of both directions, and the making of durable ones."""
+"""The wire format: the frames of both directions, and the encoding of durable events."""
 
 from orbital_relay.wire.client import (
     ABSENT,

@@ -1,4 +1,4 @@
-"""The client's frames, and the reading of them."""
+"""The client's frames and their decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Durable events, as their `data` is on the wire, and the making of their frames."""
+"""Durable events: the `data` of each on the wire (`member_left` is a member's tombstone), and their encoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames of the server that are not durable."""
+"""The server's frames that are not durable (ephemeral)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as they are on the wire: moments, ids, base64."""
+"""Wire encoding of values: timestamps, ids, base64."""
 
 from __future__ import annotations
 

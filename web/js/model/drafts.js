@@ -1,4 +1,4 @@
-/** Drafts. They are stored encrypted with their group's key and survive reloads, tabs and the end of a session. */
+/** Drafts (unsent text), stored encrypted with the group's key; they survive reloads, tabs and the end of a session. */
 import { open, seal } from '../crypto/envelope.js';
 import { Shelf } from './shelf.js';
 

@@ -1,4 +1,4 @@
-/** Texts that are not sent yet: waiting, or refused by the server. */
+/** The outbox of the page: unsent texts, waiting or refused by the server. */
 import { open } from '../crypto/envelope.js';
 
 /** @import {Shelf} from './shelf.js' */

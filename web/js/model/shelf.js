@@ -1,4 +1,4 @@
-/** Small values in the browser's storage, as JSON, shared by all tabs. */
+/** Small values in localStorage, as JSON, shared by all tabs. */
 
 /** @typedef {Pick<globalThis.Storage, 'getItem' | 'setItem' | 'removeItem'>} Storage */
 

@@ -1,4 +1,4 @@
-"""Requests about accounts and their tokens."""
+"""Requests about accounts, logins and tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests of an administrator of the place: users, groups, invitations, storage, health."""
+"""Requests of a server administrator: users, groups, invitations, storage, health."""
 
 from __future__ import annotations
 

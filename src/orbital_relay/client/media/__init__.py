@@ -1,5 +1,5 @@
 """
-Media: encrypted files that go up in chunks and come down as a stream.
+Media: encrypted files, uploaded in chunks and downloaded as a stream; both can be resumed.
 
 To cancel a transfer, cancel its task. To resume an upload, call it again with the same `media_id`; to resume a download
 into a file, call it again with the same file. The server releases an abandoned upload's room by itself.

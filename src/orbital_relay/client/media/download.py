@@ -1,4 +1,4 @@
-"""Downloads: a stream into memory or a file, which continues where it stopped."""
+"""Downloads into memory or a file, resumed where they stopped."""
 
 from __future__ import annotations
 

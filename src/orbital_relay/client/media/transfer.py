@@ -1,4 +1,4 @@
-"""What uploads and downloads have in common: progress, and trying again."""
+"""What uploads and downloads share: progress, and retry with back-off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uploads: chunks side by side, read while they are sent, and resumed."""
+"""Uploads: chunks in parallel, read while they are sent, and resumed."""
 
 from __future__ import annotations
 

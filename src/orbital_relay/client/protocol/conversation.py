@@ -1,4 +1,4 @@
-"""The conversation over one connection after another: greetings, requests, answers, and the groups' streams."""
+"""The protocol over successive connections: greeting, heartbeat, requests, answers, and the groups' streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a conversation decides, for the client to carry out."""
+"""Effects: what the protocol decides and the client carries out."""
 
 from __future__ import annotations
 

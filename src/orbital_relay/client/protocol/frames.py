@@ -1,4 +1,4 @@
-"""Reading one frame of the server: its envelope, its class, and the typed event of a durable one."""
+"""Decode one frame of the server: envelope, class, and the typed event of a durable frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When to dial again, and when never."""
+"""The reconnection policy: when to reconnect (back-off, Retry-After), and when never."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-One group's stream of events: in order, each once, over connections and pages of the log.
+One group's stream: order, deduplication and gap detection, over connections and pages of the log.
 
 Whatever keeps an event from being taken at once (a gap, a reader whose buffer is full) makes the stream *behind*: it is
 read from the log over REST until it has caught up. So there is one way back, and no buffer grows beyond its bound.

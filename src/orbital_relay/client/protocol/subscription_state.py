@@ -1,4 +1,4 @@
-"""What the server knows of our interest in a group, as a table of states."""
+"""The states of a subscription at the server, as a table."""
 
 from __future__ import annotations
 

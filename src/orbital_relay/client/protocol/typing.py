@@ -1,4 +1,4 @@
-"""How often to say that the user types."""
+"""Throttle of typing indicators: how often `typing` is sent."""
 
 from __future__ import annotations
 

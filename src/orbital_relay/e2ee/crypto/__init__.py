@@ -1,1 +1,1 @@
-"""Cryptography of end-to-end encryption; every primitive is the `cryptography` library's or the standard library's."""
+"""Cryptographic primitives, all from the `cryptography` library or the standard library."""

@@ -1,4 +1,4 @@
-"""A store in memory: for tests, and for a device that forgets."""
+"""A store in memory: for tests, and for a device that keeps nothing."""
 
 from __future__ import annotations
 

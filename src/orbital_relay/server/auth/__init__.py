@@ -1,1 +1,1 @@
-"""Who a request speaks for: credentials, tokens, keys, tickets, revocations and passwords."""
+"""Authentication: credentials, tokens, keys, tickets, revocations and passwords."""

@@ -1,5 +1,5 @@
 """
-From a token to who it speaks for.
+Authentication of a token: verification, the cache of verified tokens with its eviction, and revocation.
 
 A token is a JWT (RFC 7519). Which key checks it follows from its `alg`:
 

@@ -1,4 +1,4 @@
-"""How a token or a ticket comes with a request. No text or repr made here contains one."""
+"""Extract the token or ticket of a request. No text or repr of these values contains it."""
 
 from __future__ import annotations
 

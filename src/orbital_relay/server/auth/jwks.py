@@ -1,4 +1,4 @@
-"""The keys at an identity provider's address: fetched when they are needed, kept, and fetched again."""
+"""Public keys from an identity provider's JWKS address: fetched on demand, cached, and refreshed."""
 
 from __future__ import annotations
 

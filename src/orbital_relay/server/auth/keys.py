@@ -1,5 +1,5 @@
 """
-Keys that check signatures, each tied to the one algorithm of its kind (RFC 8725 §3.1).
+Keys that verify signatures, each bound to one algorithm (RFC 8725 §3.1).
 
 So a public key never becomes the secret of an HMAC.
 """

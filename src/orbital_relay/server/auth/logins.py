@@ -1,4 +1,4 @@
-"""Logins: what a user opened with a password, can list, and can end one by one."""
+"""Logins (sessions of a user), which the user can list and end one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Passwords: how they are kept and checked, without holding anybody up."""
+"""Password hashing and verification, in threads, so that the event loop is not blocked."""
 
 from __future__ import annotations
 

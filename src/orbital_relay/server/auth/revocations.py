@@ -1,4 +1,4 @@
-"""Which tokens were revoked, asked on every use of one."""
+"""Token revocation: refuse revoked tokens after logout, checked at every use."""
 
 from __future__ import annotations
 

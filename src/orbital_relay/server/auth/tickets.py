@@ -1,4 +1,4 @@
-"""Tickets: good for one handshake, within half a minute, in place of a token."""
+"""One-time tickets: one handshake within half a minute, in place of a token in the address."""
 
 from __future__ import annotations
 

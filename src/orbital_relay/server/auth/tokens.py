@@ -1,4 +1,4 @@
-"""What a token says: the header that chooses its key, and the claims that count."""
+"""JWT decoding: the header that selects the key, and the validated claims."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the servers of a cluster share through Redis."""
+"""State that the servers of a cluster share through Redis."""

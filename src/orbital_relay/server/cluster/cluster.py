@@ -1,4 +1,4 @@
-"""What a server shares with the other servers of its cluster, all of it in one Redis."""
+"""The Redis side of one server of a cluster: bus, presence, tickets and rate limits."""
 
 from __future__ import annotations
 

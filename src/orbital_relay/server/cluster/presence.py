@@ -1,4 +1,4 @@
-"""Presence that the servers of a cluster keep in one Redis, each entry with an expiry: never the only copy."""
+"""Presence in a cluster: entries with an expiry in one Redis; never the only copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tickets that the servers of a cluster keep in one Redis."""
+"""One-time tickets of a cluster, kept in Redis."""
 
 from __future__ import annotations
 

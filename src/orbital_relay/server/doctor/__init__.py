@@ -1,1 +1,1 @@
-"""What is wrong with a server's surroundings: settings, files, database, Redis, clock, limits, and the way to it."""
+"""Diagnosis of a server's environment: settings, files, database, Redis, clock, limits, network path."""

@@ -1,4 +1,4 @@
-"""What a check of `orbital doctor` found."""
+"""A finding of `orbital doctor`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The settings, the files and the limits of this machine, looked at without a server."""
+"""Checks of settings, files and limits of this machine, without a server."""
 
 from __future__ import annotations
 

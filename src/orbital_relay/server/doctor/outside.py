@@ -1,4 +1,4 @@
-"""The way to a server as its clients have it: TLS, proxy, path, addresses, the upgrade, sizes and time-outs."""
+"""Checks of the network path as clients see it: TLS, proxy, path, addresses, upgrade, sizes, timeouts."""
 
 from __future__ import annotations
 

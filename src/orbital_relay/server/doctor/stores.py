@@ -1,4 +1,4 @@
-"""The database and Redis: whether they answer, their versions and rights. Nothing is created or changed in them."""
+"""Checks of the database and Redis: reachable, version, rights. Nothing is created or changed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From an accepted connection to WebSocket frames: handshake, upgrade, frames, compression, and HTTP with deadlines."""
+"""The edge: from an accepted connection to WebSocket frames; handshake, upgrade, compression, HTTP deadlines."""

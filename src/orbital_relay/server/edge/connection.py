@@ -1,5 +1,5 @@
 """
-One open WebSocket connection: it parses the client's frames, validates them, and passes the messages to its peer.
+One open WebSocket connection: validates and reassembles the client's frames and passes messages to its peer.
 
 core/framing.py enforces RFC 6455; the peer interprets the messages. The edge never parses a message's content.
 """

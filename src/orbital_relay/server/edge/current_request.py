@@ -1,4 +1,4 @@
-"""The request that this task answers, so that every log line that is written meanwhile has its id."""
+"""The current request of a task, so that its log lines carry the request id."""
 
 from __future__ import annotations
 

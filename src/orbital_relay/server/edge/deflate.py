@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): the negotiation, one compressed frame for everyone who took it, bounded inflation."""
+"""permessage-deflate (RFC 7692): negotiation, one compressed frame shared by all, and bounded inflation."""
 
 from __future__ import annotations
 

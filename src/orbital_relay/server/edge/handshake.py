@@ -1,4 +1,4 @@
-"""A WebSocket handshake: the request, how it is read and judged by RFC 6455, and the two answers that it can have."""
+"""The WebSocket handshake (RFC 6455 §4): request, validation, and the two possible responses."""
 
 from __future__ import annotations
 

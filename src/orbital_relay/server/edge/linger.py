@@ -1,4 +1,4 @@
-"""How long a connection is read on behind its last answer, and how much of what comes is discarded."""
+"""Lingering close: how long, and how many bytes, are read and discarded after the last response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sockets that a server listens at: addresses, a Unix socket, or those that systemd opened."""
+"""Listening sockets: addresses, a Unix socket, or sockets from systemd."""
 
 from __future__ import annotations
 

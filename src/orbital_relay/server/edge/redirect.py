@@ -1,4 +1,4 @@
-"""The port beside HTTPS: every plain request is redirected, and nothing is served."""
+"""The redirect port: every plain HTTP request is redirected to HTTPS."""
 
 from __future__ import annotations
 

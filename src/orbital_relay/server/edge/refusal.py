@@ -1,4 +1,4 @@
-"""The response to a request that cannot be read; the connection is closed behind it."""
+"""The response to a request that cannot be parsed; the connection is then closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One request and its answer, as uvicorn runs it: what its connection decides in its place."""
+"""One request and its response, as uvicorn's request cycle runs it, with our overrides."""
 
 from __future__ import annotations
 

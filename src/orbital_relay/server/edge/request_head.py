@@ -1,4 +1,4 @@
-"""The head of an HTTP/1.1 request: whether its framing and its target are clear, and whether it asks for an upgrade."""
+"""Validation of an HTTP/1.1 request head: framing, target, and whether an upgrade is requested."""
 
 from __future__ import annotations
 

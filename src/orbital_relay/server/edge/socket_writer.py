@@ -1,4 +1,4 @@
-"""The sending side of one WebSocket connection."""
+"""The writer of one WebSocket connection; not `writable` above the transport's high watermark (backpressure)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The watch of a response that its client does not read."""
+"""Timeout of a response whose client does not read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TLS by the server itself: a certificate from files, which a renewal replaces without a restart."""
+"""TLS: certificate files, reloaded without a restart."""
 
 from __future__ import annotations
 

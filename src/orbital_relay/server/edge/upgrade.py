@@ -1,5 +1,5 @@
 """
-The WebSocket edge's front: takes connections over from uvicorn, which has the port and the request's head.
+The upgrade from HTTP to WebSocket: takes the connection over from uvicorn after the request head.
 
 Who may connect is decided by admission; here handshakes queue for it, get its answer, and become a connection.
 """

@@ -1,4 +1,4 @@
-"""From an ASGI request to an endpoint and back: paths, methods, tokens, limits, bodies, errors, headers."""
+"""The ASGI application: routing, authentication, rate limits, bodies, errors, headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sending a medium: conditions and ranges (RFC 9110 §13, §14), and its bytes, at the connection's rate."""
+"""Media downloads: conditional requests and ranges (RFC 9110 §13, §14), at the rate of the connection."""
 
 from __future__ import annotations
 

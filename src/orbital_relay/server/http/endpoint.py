@@ -1,4 +1,4 @@
-"""What an endpoint is: one declaration, from which the route and its description in `/openapi.json` are both made."""
+"""Declaration of an endpoint, from which both the route and its OpenAPI description are made."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a multipart body (RFC 7578) while it arrives: small fields into memory, one file into a draft."""
+"""Streaming parser of multipart bodies (RFC 7578): small fields into memory, one file into a blob."""
 
 from __future__ import annotations
 

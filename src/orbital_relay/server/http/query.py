@@ -1,4 +1,4 @@
-"""Reading the query of an address against a declared form, with nothing guessed."""
+"""Strict decoding of a query string against a declared form."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Rate limits: the counters, and the policy that says what is counted for whom."""
+"""Rate limits: counters, and the policy of what is counted for which user or address."""

@@ -1,4 +1,4 @@
-"""A line for each limit that was reached: what an operator, or a program such as fail2ban, acts upon."""
+"""Log lines for exceeded rate limits, for operators and programs such as fail2ban."""
 
 from __future__ import annotations
 

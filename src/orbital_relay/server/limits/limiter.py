@@ -1,4 +1,4 @@
-"""Adapter of the port Limiter that counts in this process."""
+"""Rate limiter in the memory of this process (adapter of the port Limiter)."""
 
 from __future__ import annotations
 

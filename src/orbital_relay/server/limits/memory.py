@@ -1,4 +1,4 @@
-"""Memory for answers: how much large ones may take in one process, and which slow reader is cut for another."""
+"""Memory limit for large responses, with eviction of the slowest download under pressure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Who may come in now: addresses behind proxies, origins, and the limits on handshakes and requests.
+The policy of rate limits: client addresses behind proxies, origins, limits on handshakes and requests.
 
 What was refused does not count. So a `Retry-After` is exact, and a client that knocks too often is kept out no longer
 than one that waits.

@@ -1,4 +1,4 @@
-"""Adapter of the port Limiter that counts together with other servers, in Redis."""
+"""Rate limiter shared by the servers of a cluster, in Redis (adapter of the port Limiter)."""
 
 from __future__ import annotations
 

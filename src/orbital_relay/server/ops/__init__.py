@@ -1,1 +1,1 @@
-"""Operation: metrics, logging, the clock, and the supervisor of worker processes."""
+"""Operations: metrics, logging, the clock, and the supervisor of worker processes."""

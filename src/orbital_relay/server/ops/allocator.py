@@ -1,4 +1,4 @@
-"""The C library's allocator: memory that was used once goes back to the system."""
+"""The C library's allocator: return freed memory to the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The machine's clocks, and how far the wall clock is trusted."""
+"""The machine's clocks, and whether the wall clock is trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is counted of requests, handshakes and append batches."""
+"""Counters of requests, handshakes and append batches."""
 
 from __future__ import annotations
 

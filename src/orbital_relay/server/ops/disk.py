@@ -1,4 +1,4 @@
-"""The room on the disk of the data folder, and the reserve that messages need."""
+"""Free disk space of the data folder, and the reserve for messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often a server repeats its jobs, and how much one run does."""
+"""Intervals and batch sizes of the periodic jobs: retention, clean-up of media, revocation, clock heartbeat."""
 
 from __future__ import annotations
 

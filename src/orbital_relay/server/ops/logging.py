@@ -1,5 +1,5 @@
 """
-Lines for people or for programs, made by structlog out of the standard library's records.
+Log formatting: text for people or JSON for programs, by structlog.
 
 Rooms write with `logging.getLogger("orbital.…")`, a short sentence and `extra=`; nothing but this file knows the form.
 No room writes a token. Should one, or a library, ever do: `redact` is the last defence, over every word of a line.

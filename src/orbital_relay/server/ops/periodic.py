@@ -1,4 +1,4 @@
-"""Jobs that a server repeats."""
+"""Periodic jobs: repeat a job at an interval, and retry it after a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the database answers, and how much is stored in it, as a server looks regularly."""
+"""Health check of the database for the readiness probe, and counts of what is stored."""
 
 from __future__ import annotations
 

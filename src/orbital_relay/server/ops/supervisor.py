@@ -1,4 +1,4 @@
-"""Several server processes that share a port on one machine: started and ended together, replaced when they die."""
+"""Supervisor of worker processes on one port: start, stop together, replace after a crash."""
 
 from __future__ import annotations
 

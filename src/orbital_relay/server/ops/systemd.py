@@ -1,4 +1,4 @@
-"""Reports to systemd: the server serves, stops, reads its certificate again, is alive (sd_notify(3))."""
+"""Notifications to systemd (sd_notify(3)): ready, stopping, reloading, watchdog."""
 
 from __future__ import annotations
 

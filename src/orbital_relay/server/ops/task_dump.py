@@ -1,4 +1,4 @@
-"""Writes to the log what every task of the event loop waits for: the answer to SIGUSR1."""
+"""Task dump on SIGUSR1: log what every task of the event loop waits for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Traces from a request to the delivery of what it posted, with OpenTelemetry; loaded only if it is asked for."""
+"""OpenTelemetry traces from a request to the delivery of its event; loaded only if enabled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encryption of push messages: `aes128gcm` with the keys of a subscription (RFC 8188, RFC 8291)."""
+"""Encryption of push messages: `aes128gcm` with the keys of a subscription (RFC 8188, RFC 8291)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which events call a device, and what a push message says of them."""
+"""Which events cause a push message for a device, and the message's content."""
 
 from __future__ import annotations
 

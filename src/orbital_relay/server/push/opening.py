@@ -1,4 +1,4 @@
-"""Makes the pusher, and what the use cases of subscriptions work with."""
+"""Build the pusher, and the context of the subscriptions' use cases."""
 
 from __future__ import annotations
 

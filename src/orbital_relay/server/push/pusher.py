@@ -1,4 +1,4 @@
-"""The pusher: reads the log behind everybody else, and calls the devices that are not there."""
+"""The pusher: follows the log as a background consumer, and notifies devices that are not connected."""
 
 from __future__ import annotations
 

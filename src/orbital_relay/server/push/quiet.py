@@ -1,4 +1,4 @@
-"""Quiet hours."""
+"""Quiet hours: a device's hours without push messages."""
 
 from __future__ import annotations
 

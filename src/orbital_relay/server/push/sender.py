@@ -1,4 +1,4 @@
-"""Sends messages to push services, and to no address inside the server's own network."""
+"""HTTP requests to push services, never to an address inside the server's own network."""
 
 from __future__ import annotations
 

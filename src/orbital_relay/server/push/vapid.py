@@ -1,4 +1,4 @@
-"""The identification of this server to push services (RFC 8292)."""
+"""VAPID: the server's identification to push services (RFC 8292)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may connect: everything about a handshake is decided here, before the upgrade."""
+"""Admission: decide whether a handshake becomes a connection, before the upgrade."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection's session, from the 101 until the socket has gone."""
+"""The session of one connection, from the 101 until the socket is closed."""
 
 from __future__ import annotations
 

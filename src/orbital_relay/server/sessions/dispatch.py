@@ -1,4 +1,4 @@
-"""Does what a session says: each effect goes to the relay, a use case, a queue, or straight back to the client."""
+"""Dispatch of a session's effects to the relay, a use case, a queue, or the client."""
 
 from __future__ import annotations
 

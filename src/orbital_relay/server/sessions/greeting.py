@@ -1,4 +1,4 @@
-"""The first frame of a connection."""
+"""The greeting: the first frame of a connection."""
 
 from __future__ import annotations
 

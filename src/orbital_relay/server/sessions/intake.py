@@ -1,4 +1,4 @@
-"""Backpressure on one client: how much of what it sent waits, and whether more is read from it."""
+"""Backpressure on one client's input: how much waits, and whether more is read from its socket."""
 
 from __future__ import annotations
 

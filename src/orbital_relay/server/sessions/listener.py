@@ -1,4 +1,4 @@
-"""What is written to one connection: events from the hub, and the server's own frames with their stamps."""
+"""The outgoing side of a connection: events from the hub, and control frames with timestamps."""
 
 from __future__ import annotations
 

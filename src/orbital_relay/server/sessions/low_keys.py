@@ -1,4 +1,4 @@
-"""Notices of low stocks of one-time keys: `keys_low`."""
+"""Notices (`keys_low`) when a device's stock of one-time keys is low."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames of the server's own that wait for the end of the loop's turn, or for a client that reads again."""
+"""The queue of control frames that wait for the end of the tick, or for a client to read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The posts of one connection: they are enqueued at once, and answered in the order of their frames."""
+"""The posts of one connection: enqueued at once, acknowledged in order."""
 
 from __future__ import annotations
 

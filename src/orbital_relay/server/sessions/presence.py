@@ -1,4 +1,4 @@
-"""Which users of a group are connected to this server; server/cluster/presence.py adds those of other servers."""
+"""Presence on this server: which users of a group are connected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What one open connection has in progress: frames that were read, posts, and frames that need the store."""
+"""The queues of one connection: unread frames, posts, and frames that need the store."""
 
 from __future__ import annotations
 

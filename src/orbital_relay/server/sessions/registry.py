@@ -1,4 +1,4 @@
-"""All open connections of one server: one timer for their heartbeats, and the orderly end of all of them."""
+"""The registry of all open connections: one heartbeat timer, and draining at shutdown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames that need the store: subscribing, a newer token, typing."""
+"""Handlers of frames that need the store: subscribe, authenticate, typing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames of one connection that need the store: dealt with one after the other, in their order."""
+"""The queue of one connection's frames that need the store, handled in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Typing indicators: which group a thread is of, who may type there, and the notice to the group."""
+"""Typing indicators: find the thread's group, check permission, notify the group."""
 
 from __future__ import annotations
 

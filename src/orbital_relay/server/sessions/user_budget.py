@@ -1,4 +1,4 @@
-"""The frames of one user over all connections to this server: how many are read, and how long, before others' turn."""
+"""Fairness between users: the budget of frames and time for one user's connections."""
 
 from __future__ import annotations
 

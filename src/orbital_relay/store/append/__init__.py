@@ -1,1 +1,1 @@
-"""Drafts of one tick become numbered, sealed, chained events: what is one for both databases, and the two of them."""
+"""The append transaction: drafts become numbered, sealed, chained events, on either database."""

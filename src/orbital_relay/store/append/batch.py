@@ -1,4 +1,4 @@
-"""The one loop of every append: decide, number, stamp, seal, move the head, remember the key."""
+"""The append loop of both databases: decide, number, timestamp, seal, move the head, store the idempotency key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The appender on PostgreSQL: posts of one tick in four round trips and a commit, other drafts one by one."""
+"""The appender on PostgreSQL: a batch of posts in four round trips and a commit; other drafts singly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of each kind of draft: the facts that decide it, and what it writes, in the append's transaction."""
+"""The rows of each kind of draft: the facts for its decision, and its inserts, in the append transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The appender on SQLite, whose statements are written by hand."""
+"""The appender on SQLite, with hand-written statements; the writer's thread commits a batch at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document as text to read: blocks, of which `/docs` and docs/reference/http.md are written."""
+"""The OpenAPI document as readable blocks, from which `/docs` and docs/reference/http.md are written."""
 
 from __future__ import annotations
 

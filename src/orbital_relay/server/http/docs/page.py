@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document as a page to read. One file, no script, nothing from elsewhere: it works offline."""
+"""`/docs`: the OpenAPI document as one HTML page without scripts, which works offline."""
 
 from __future__ import annotations
 

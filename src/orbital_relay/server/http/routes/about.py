@@ -1,4 +1,4 @@
-"""What the server says of itself to a client without a token."""
+"""What the server reports to a client without a token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recovery of everything: a group's log."""
+"""Replay of a group's log over HTTP, for clients that were offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health checks and metrics for operators, and the answer of `/ws` to plain HTTP."""
+"""Health probes (liveness, readiness) and metrics, and the answer of `/ws` to plain HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Media: encrypted files, up in chunks and down as a stream."""
+"""Media: upload in chunks, download as a stream."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One's own account: password, logins, renewal, deletion."""
+"""The caller's own account: password, logins, token renewal, deletion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of a query that chooses a page of a list."""
+"""Query parameters for pagination."""
 
 from __future__ import annotations
 

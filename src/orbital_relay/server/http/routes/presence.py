@@ -1,4 +1,4 @@
-"""Which members of a group are connected."""
+"""Presence: which members of a group are connected."""
 
 from __future__ import annotations
 

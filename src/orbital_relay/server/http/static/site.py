@@ -1,4 +1,4 @@
-"""What is there to read: the description of the API, the web page, the JavaScript SDK."""
+"""Static routes: the API description, the web page, the JavaScript SDK."""
 
 from __future__ import annotations
 
