@@ -198,12 +198,13 @@ async def test_a_server_describes_itself(tmp_path: Path):
     assert about["limits"]["envelope_bytes"] == 262_144
 
 
-def orbital(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def orbital(folder: Path, *args: str, given: str = "") -> subprocess.CompletedProcess[str]:
     """Run a command on a data folder."""
     return subprocess.run(
         [sys.executable, "-m", "orbital_relay", *args, "--data-dir", str(folder)],
         capture_output=True,
         text=True,
+        input=given,
         timeout=60,
     )
 
@@ -253,3 +254,31 @@ def test_the_log_says_at_start_how_to_sign_up(serve: Serve, env: dict[str, str],
 
     assert any(said in line for line in server.log)
     assert not unsaid or not any(unsaid in line for line in server.log)
+
+
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_a_stranger_could_be_the_administrator(serve: Serve, format: str):
+    """
+    [STRA1] A new server with open sign-ups on a public address warns that the first account is the administrator's.
+
+    It says what to do; once somebody has an account, it does not warn again.
+    """
+    env = {"ORBITAL_HOST": "0.0.0.0", "ORBITAL_SIGNUPS": "open", "ORBITAL_LOG_FORMAT": format}
+    server = serve(env=env)
+    warned = [line for line in server.log if "the first to sign up becomes the administrator" in line]
+    server.terminate()
+    added = orbital(server.data_dir, "user", "add", "ada", given="Correct-Horse-7\n")
+    shown = json.loads(orbital(server.data_dir, "user", "show", "ada", "--json").stdout)
+    again = serve(env=env, data_dir=server.data_dir)
+
+    assert len(warned) == 1
+    assert "ORBITAL_SIGNUPS is open on 0.0.0.0, and nobody has an account here." in warned[0]
+    assert "orbital user add NAME" in warned[0]
+    assert (added.returncode, shown["admin"]) == (0, True)
+    assert not any("becomes the administrator" in line for line in again.log)
+
+
+@pytest.mark.parametrize("env", [{"ORBITAL_SIGNUPS": "open"}, {"ORBITAL_HOST": "0.0.0.0", "ORBITAL_SIGNUPS": ""}])
+def test_no_stranger_can_be_the_administrator(serve: Serve, env: dict[str, str]):
+    """[STRA1] A new server that only this machine reaches, or that asks for invitations, does not warn of strangers."""
+    assert not any("becomes the administrator" in line for line in serve(env=env).log)

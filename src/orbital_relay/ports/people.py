@@ -114,6 +114,10 @@ class People(Protocol):
         """Return the members of a group: name, id and when each joined, in the order of joining."""
         ...
 
+    async def is_new(self) -> bool:
+        """Return whether there never was a user: then the next account is the administrator's."""
+        ...
+
     async def is_admin(self, user: int) -> bool:
         """Return whether a user is now a server administrator and not disabled."""
         ...

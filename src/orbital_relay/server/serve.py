@@ -27,6 +27,7 @@ from orbital_relay.server.edge.tls import HANDSHAKE_S, Certificate
 from orbital_relay.server.edge.upgrade import websocket_protocol
 from orbital_relay.server.http import build_app
 from orbital_relay.server.ops.allocator import bound_allocator
+from orbital_relay.server.ops.first_account import warn_of_strangers
 from orbital_relay.server.ops.systemd import Notifier
 from orbital_relay.server.ops.task_dump import dump_tasks
 from orbital_relay.server.ops.worker_metrics import Siblings
@@ -123,6 +124,9 @@ async def serve(
         # uvicorn asks for a class.
         line = type("BudgetedConnection", (HttpConnection,), {"budget": _budget(settings)})
         async with open_node(settings, siblings=siblings) as node:
+            # One of several workers says it for all.
+            if siblings is None or siblings.number == 1:
+                await warn_of_strangers(settings, node.store)
 
             def started() -> None:
                 on_started(node, place)

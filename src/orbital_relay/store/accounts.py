@@ -90,15 +90,19 @@ def add_account(
     return _account(row)
 
 
+def is_new(conn: Connection) -> bool:
+    """Return whether the database has no user, not even one that was erased."""
+    return bool(conn.execute(select(~exists(select(t.users.c.id)))).scalar_one())
+
+
 def _is_first(conn: Connection) -> bool:
     """Return whether the database has no user; until this transaction ends, no other finds it so."""
-    nobody = select(~exists(select(t.users.c.id)))
-    if not conn.execute(nobody).scalar_one():
+    if not is_new(conn):
         return False
     if conn.dialect.name == "postgresql":
         # Two sign-ups at once: the second waits here, and finds the first one's user.
         conn.execute(select(func.pg_advisory_xact_lock(_FIRST_USER)))
-        return bool(conn.execute(nobody).scalar_one())
+        return is_new(conn)
     return True
 
 

@@ -107,6 +107,7 @@ class SqlStore(ABC):
     # Chapter: accounts
 
     add_account = writing(account_rows.add_account)
+    is_new = reading(account_rows.is_new)
     signed_up = reading(account_rows.signed_up)
     account = reading(account_rows.account)
 
