@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
+
+import pytest
 
 from tests.support.programs import CHECKOUT
 
@@ -39,8 +43,33 @@ def test_names_of_the_source():
     """[GLOSS2] Each name that the glossary gives for a term is defined in the file that it cites."""
     missing = []
     for _term, name, file in rows(1):
-        path, defined = SOURCE / file.strip("`"), re.compile(rf"^(?:class|def) {name.strip('`')}\b", re.MULTILINE)
+        path, defined = (
+            SOURCE / file.strip("`"),
+            re.compile(rf"^(?:class|def|async def) {name.strip('`')}\b", re.MULTILINE),
+        )
         if not path.is_file() or not defined.search(path.read_text("utf-8")):
             missing.append(f"{name} in {file}")
 
     assert missing == []
+
+
+TERMS = (
+    "ack", "admission", "back-off", "backpressure", "compaction", "deduplication", "draining", "eviction", "fan-out",
+    "group commit", "health probe", "heartbeat", "idempotency", "jitter", "presence", "rate limit", "replay", "resume",
+    "retention", "revocation", "tombstone", "watermark",
+)  # fmt: skip
+"""Terms by which a reader from elsewhere looks for the code."""
+
+
+def head(path: Path) -> str:
+    """Return the first line of a module's docstring, in lower case."""
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split("\n")[0].lower()
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_terms_lead_to_files(term: str):
+    """[GLOSS3] A term of the field is in the first line of the module that the glossary gives for it."""
+    word = re.compile(rf"\b{term}")
+    files = {file.strip("`") for named, _name, file in rows(1) if word.search(named.lower())}
+
+    assert [file for file in files if word.search(head(SOURCE / file))] != []

@@ -37,7 +37,7 @@ export class OrbitalAdminApi extends Requests {
     await this.json('POST', `/api/admin/users/${id(user)}/enable`);
   }
 
-  /** Make a user an administrator of the place, or a normal user again. @param {string} user @param {'admin' | 'user'} role @returns {Promise<void>} */
+  /** Make a user a server administrator, or a normal user again. @param {string} user @param {'admin' | 'user'} role @returns {Promise<void>} */
   async setUserRole(user, role) {
     await this.json('PUT', `/api/admin/users/${id(user)}/role`, undefined, { role });
   }

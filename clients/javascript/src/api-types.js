@@ -741,10 +741,10 @@
  */
 
 /**
- * What a user is in this place.
+ * The role of a user on this server.
  *
  * @typedef {object} PlaceRoleBody
- * @property {'admin' | 'user'} role `admin` is an administrator of the place.
+ * @property {'admin' | 'user'} role `admin` is a server administrator.
  */
 
 /**

@@ -1,4 +1,4 @@
-/** The connection: one socket at a time, with heartbeat, reconnected by the back-off and the server's Retry-After. */
+/** The connection: one socket at a time, with heartbeat; reconnects as `backoff.js` and the server's Retry-After allow. */
 import { BACKOFF, delayMs, wakeMs } from './backoff.js';
 import { OrbitalError, wrap } from './errors.js';
 import { locate } from './handshake.js';

@@ -1,4 +1,4 @@
-/** The requests of an administrator of the place, and that only who needs them loads them. */
+/** The requests of a server administrator; a page that does not use them does not load them. */
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { size } from '../scripts/size.js';

@@ -86,11 +86,11 @@ class DisableBody(msgspec.Struct):
 
 
 class PlaceRoleBody(msgspec.Struct):
-    """What a user is in this place."""
+    """The role of a user on this server."""
 
     role: Annotated[
         Literal["admin", "user"],
-        msgspec.Meta(description="`admin` is an administrator of the place.", examples=["admin"]),
+        msgspec.Meta(description="`admin` is a server administrator.", examples=["admin"]),
     ]
 
 

@@ -450,7 +450,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_ENVELOPE_BYTES",
             kinds.whole(1, 16 * 1024 * 1024, unit=" of bytes"),
-            "Largest encrypted field of an event, in bytes after decoding.",
+            "Largest encrypted field of an event, such as a title or a body, in bytes after decoding.",
             "256 KiB is enough for any text and a thumbnail; larger content is sent as media.",
             _LIMITS,
         ),

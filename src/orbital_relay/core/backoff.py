@@ -1,5 +1,5 @@
 """
-Reconnection back-off with jitter: the delay before a client's next connection attempt.
+Reconnection back-off with jitter: the delay before a client's next attempt to reconnect.
 
     wait  = max(step, retry_after) + floor(random * max(step, spread))
     step  = 1, 2, 4, 8, 16, 32, 32, … s by the number of failures in a row

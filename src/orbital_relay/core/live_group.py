@@ -1,4 +1,4 @@
-"""A group with subscribers on this server: its head, its tail, and the backpressure state of each listener."""
+"""A group with subscribers on this server: head, tail, and backpressure: a slow consumer is marked behind."""
 
 from __future__ import annotations
 

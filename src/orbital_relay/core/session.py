@@ -1,4 +1,4 @@
-"""The server's protocol as a state machine: a client's frames and time in, effects out; heartbeat included."""
+"""The server's protocol as a state machine: frames and time in, effects out; heartbeat, ping and typing timeout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The port to the log: append, read, resume and retention of numbered events."""
+"""The port to the log: append, read, resume and trim numbered events."""
 
 from __future__ import annotations
 

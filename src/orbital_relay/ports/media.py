@@ -97,7 +97,7 @@ class Uploads(Protocol):
 
     async def upload(self, user: int, media_id: MediaId) -> Upload:
         """
-        Return how far an upload is, to the user who began it.
+        Return the progress of an upload, to its uploader only.
 
         Raises:
             NotFound: If there is no such medium.

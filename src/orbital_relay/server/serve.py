@@ -1,4 +1,4 @@
-"""Run one server: uvicorn, listening sockets, signals, graceful shutdown."""
+"""Run one server: uvicorn, listening sockets, signals (SIGTERM, SIGHUP), graceful shutdown."""
 
 from __future__ import annotations
 

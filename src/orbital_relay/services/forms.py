@@ -1,4 +1,4 @@
-"""Validation of request fields: encrypted fields, ids, idempotency keys."""
+"""Validation of request fields: maximum length of encrypted fields (title, body), ids, idempotency keys."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ async def enable(store: Store, user: UserSummary) -> None:
 
 async def set_role(store: Store, user: UserSummary, *, admin: bool, at_ms: int) -> None:
     """
-    Make a user an administrator of the place, or a normal user again.
+    Make a user a server administrator, or a normal user again.
 
     Raises:
         Conflict: If a user who is being erased would become one.

@@ -1,4 +1,4 @@
-"""Permissions: what a user may do with a group."""
+"""Permission checks (authorization): what a user may do with a group."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ def _upload_lost() -> UploadLost:
 
 
 def upload(conn: Connection, user: int, media_id: str) -> Upload:
-    """Return how far an upload is, to the user who began it."""
+    """Return the progress of an upload, to its uploader only."""
     row = _own(conn, user, media_id)
     chunks = conn.execute(
         select(t.media_chunks.c.index).where(t.media_chunks.c.media == row.id).order_by(t.media_chunks.c.index)

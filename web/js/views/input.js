@@ -1,4 +1,4 @@
-/** Checks of typed text. */
+/** Validation of typed text: maximum length of a text and a title. */
 
 /** Characters of one text. The server's limit for the ciphertext is far above it. */
 export const TEXT_LETTERS = 20_000;

@@ -316,7 +316,7 @@ stop();
 
 const admin = new OrbitalAdminApi('https://orbital.example', { token });
 await admin.setUserRole('ben', 'admin');
-// @ts-expect-error a founder is of a group, not of the place
+// @ts-expect-error a founder is a role in a group, not on the server
 await admin.setUserRole('ben', 'founder');
 for await (const { username, media_bytes } of admin.eachUser({ search: 'b' })) console.log(username.trim(), media_bytes.toFixed());
 console.log((await admin.invite({ note: 'ben' })).invitation.trim(), (await admin.storage()).media_total_bytes?.toFixed());

@@ -48,7 +48,7 @@ class AdminApi(Http):
         await self._act("POST", f"/api/admin/users/{segment(user)}/enable")
 
     async def set_user_role(self, user: str, role: Literal["admin", "user"]) -> None:
-        """Make a user an administrator of the place, or a normal user again."""
+        """Make a user a server administrator, or a normal user again."""
         await self._act("PUT", f"/api/admin/users/{segment(user)}/role", body={"role": role})
 
     async def reset_password(self, user: str) -> responses.OneTimeCode:

@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): negotiation, one compressed frame shared by all, and bounded inflation."""
+"""Compression by permessage-deflate (RFC 7692): negotiation, one frame shared by all, bounded inflation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rate limiter in the memory of this process (adapter of the port Limiter)."""
+"""Counters in the memory of this process (adapter of the port Limiter)."""
 
 from __future__ import annotations
 

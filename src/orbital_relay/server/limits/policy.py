@@ -1,5 +1,5 @@
 """
-The policy of rate limits: client addresses behind proxies, origins, limits on handshakes and requests.
+Rate limit policy: how many handshakes and requests a minute; client addresses behind proxies; origins.
 
 What was refused does not count. So a `Retry-After` is exact, and a client that knocks too often is kept out no longer
 than one that waits.

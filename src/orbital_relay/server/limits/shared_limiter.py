@@ -1,4 +1,4 @@
-"""Rate limiter shared by the servers of a cluster, in Redis (adapter of the port Limiter)."""
+"""Counters shared by the servers of a cluster, in Redis (adapter of the port Limiter)."""
 
 from __future__ import annotations
 

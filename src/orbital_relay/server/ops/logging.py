@@ -26,7 +26,7 @@ log = logging.getLogger("orbital.server")
 Level = Literal["debug", "info", "warning", "error"]
 
 HIDDEN: Final = "***"
-"""What stands in the place of a secret."""
+"""Replaces a secret in the log."""
 
 _SECRET_KEYS: Final = ("access_token", "token", "ticket", "password", "secret", "jwt_secret", "authorization")
 _NAMES: Final = "|".join(_SECRET_KEYS)

@@ -1,4 +1,4 @@
-"""The append loop of both databases: decide, number, timestamp, seal, move the head, store the idempotency key."""
+"""The append loop of both databases: decide, number, seal, move the head; deduplication by idempotency key."""
 
 from __future__ import annotations
 

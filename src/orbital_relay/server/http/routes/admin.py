@@ -109,7 +109,7 @@ async def admin_enable_user(call: Call) -> Reply:
 )
 async def admin_set_role(call: Call, body: api.PlaceRoleBody) -> Reply:
     """
-    Make a user an administrator of the place, or a normal user again, as `orbital user promote` and `demote` do.
+    Make a user a server administrator, or a normal user again, as `orbital user promote` and `demote` do.
 
     An administrator cannot end the own role, so that a place keeps one: another one does, or the command line.
     """
