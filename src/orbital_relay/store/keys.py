@@ -1,4 +1,4 @@
-"""Idempotency keys of requests that append no event."""
+"""Idempotency keys of requests that append no event; store/append/batch.py has those of posts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Marks: values about the database itself, such as the clock's heartbeat. Not part of a backup."""
+"""Marks: values about the database itself, such as the last time of its servers' clock. Not part of a backup."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What uploads and downloads share: progress, and retry with back-off."""
+"""What uploads and downloads share: progress and retry."""
 
 from __future__ import annotations
 

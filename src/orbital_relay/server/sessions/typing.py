@@ -1,4 +1,4 @@
-"""Typing indicators: find the thread's group, check permission, notify the group."""
+"""Typing indicators: find the thread's group, check membership, notify the group."""
 
 from __future__ import annotations
 
