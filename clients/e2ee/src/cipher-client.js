@@ -8,7 +8,7 @@ import { readInvite } from './invite.js';
 import { sealFile, writeMediaInfo } from './media.js';
 import { Member } from './member.js';
 import { hpkeRatchet } from './ratchet.js';
-import { logEvent, sdkRelay } from './sdk-relay.js';
+import { logEvent, sdkRelay, startAt } from './sdk-relay.js';
 
 /** @import { SealedFiles } from './files.js' */
 /** @import { Item } from './inbound.js' */
@@ -242,15 +242,12 @@ export class GroupCipher {
   async #read() {
     const { position } = await this.#device.group(this.groupId);
     if (this.#closed) return;
-    this.#subscription = this.#orbital.subscribe(this.groupId, { since: position.seq ? position : 0, store: null });
+    // Behind a gap the hash may be unknown.
+    const since = position.hash ? position : position.seq;
+    this.#subscription = this.#orbital.subscribe(this.groupId, { since, store: null });
     for await (const item of this.#subscription) {
       if (item.type === 'caught_up') this.#device.caughtUp(this.groupId);
-      else if (item.type === 'reset')
-        throw new E2eeError(
-          'out_of_order',
-          `the events of ${this.groupId} after ${item.data.last} are no longer kept: enter the group again with a new store, as a linked device`,
-          { expected: item.data.last + 1 },
-        );
+      else if (item.type === 'reset') await this.#device.skipTo(this.groupId, await startAt(this.#orbital, this.groupId, item.data.seq));
       else await this.#device.receive(logEvent(item));
       this.#wake();
     }

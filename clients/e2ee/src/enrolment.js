@@ -8,7 +8,7 @@ import { founderHash, writeInvite } from './invite.js';
 import { retryHeld } from './keys.js';
 // biome-ignore format: a list is read across the line
 import {
-  addRecord, enqueue, getSecret, loadGroup, loadMembers, loadRoster, newKey, putAccepted, putSecret, refold, seenKey, warn,
+  addRecord, dropChain, enqueue, getSecret, loadGroup, loadMembers, loadRecords, loadRoster, newKey, outbox, putAccepted, putSecret, refold, seenKey, warn,
 } from './state.js';
 import { transact } from './unit.js';
 
@@ -142,6 +142,42 @@ export class Enrolment {
       for (const user of members) unit.put('members', `${group}/${user}`, { since: epoch });
       for (const record of records) await addRecord(unit, group, record);
       await refold(unit, group);
+    });
+  }
+
+  /**
+   * Continue behind events that the server no longer keeps. What is known of the roster stays: the server can add records, and take none back.
+   *
+   * Content of the gap is not read. The own chains are thrown away, since a copy of this store may have sent in the gap.
+   *
+   * @param {string} group
+   * @param {Start} start
+   * @throws {E2eeError} `out_of_order` when it is not behind the position: the log was replaced by an older one.
+   */
+  skipTo(group, { position, epoch, members, records }) {
+    return this.transact(async (unit) => {
+      const state = await loadGroup(unit, group);
+      const { seq } = state.position;
+      if (position.seq < seq)
+        throw new E2eeError(
+          'out_of_order',
+          `the log of ${group} ends at ${position.seq}, and ${seq} was processed: the server has an older log`,
+          {
+            expected: seq + 1,
+          },
+        );
+      unit.put('groups', group, { ...state, position, epoch, removals: state.removals.filter(({ user }) => members.includes(user)) });
+      for (const user of await loadMembers(unit, group)) if (!members.includes(user)) unit.delete('members', `${group}/${user}`);
+      for (const user of members)
+        unit.put('members', `${group}/${user}`, (await unit.get('members', `${group}/${user}`)) ?? { since: epoch });
+      const known = new Set((await loadRecords(unit, group)).map((record) => record.seq));
+      for (const record of records) if (!known.has(record.seq) && record.seq <= position.seq) await addRecord(unit, group, record);
+      await refold(unit, group);
+      for (const [key] of await unit.list('own', `${group}/`)) await dropChain(unit, this.cx, key);
+      // The events of these posts are in the gap.
+      for (const [key, row] of await unit.list('outbox', outbox.posted(group))) if (row.posted <= position.seq) unit.delete('outbox', key);
+      if (seq > 0) warn(unit, this.cx, { group, seq: position.seq, code: 'gap', user: '', device: 0, details: { after: seq } });
+      await retryHeld(unit, this.cx, group, readWaiting);
     });
   }
 

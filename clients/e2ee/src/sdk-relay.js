@@ -157,10 +157,50 @@ export function sdkRelay(orbital, member, { files = filesInMemory(), onProgress 
       for (;;) {
         const after = (await member().group(group)).position.seq;
         if (after >= seq) return;
-        const { texts } = await api.eventPage({ group_id: group, after_seq: after });
+        const { texts } = await api.eventPage({ group_id: group, after_seq: after }).catch((/** @type {any} */ error) => {
+          if (error.code !== 'GONE') throw error;
+          // The subscription skips what is no longer kept.
+          throw new E2eeError('epoch_changed', `the events of ${group} after ${after} are no longer kept`, { epoch: seq });
+        });
         if (!texts.length) return;
         for (const text of texts) await member().receive(logEvent({ ...JSON.parse(text), hash: toBase64Url(await sha256(text)) }));
       }
     },
   };
+}
+
+/**
+ * Where a device continues in a group whose events up to a number are no longer kept.
+ *
+ * Members and records may be newer than that number; then their events follow, and change nothing.
+ *
+ * @param {Sdk} orbital
+ * @param {string} group
+ * @param {number} seq
+ * @returns {Promise<import('./enrolment.js').Start>}
+ */
+export async function startAt({ api }, group, seq) {
+  const members = (await api.members(group)).map((/** @type {{user_id: string}} */ one) => one.user_id);
+  const records = [];
+  for await (const { author_id, record, seq: at } of api.eachRecord(group)) {
+    try {
+      records.push({ seq: at, author: author_id, bytes: fromBase64(record) });
+    } catch {
+      // What is not base64 counts for nothing.
+    }
+  }
+  // The epoch is that number at most; a higher one than the group's is accepted.
+  return { position: { seq, hash: await hashAt(api, group, seq) }, epoch: seq, members, records };
+}
+
+/** @param {any} api @param {string} group @param {number} seq @returns {Promise<string>} Empty when that event is no longer kept. */
+async function hashAt(api, group, seq) {
+  if (seq === 0) return '';
+  try {
+    const { texts } = await api.eventPage({ group_id: group, after_seq: seq - 1, limit: 1 });
+    return texts.length ? toBase64Url(await sha256(texts[0])) : '';
+  } catch (error) {
+    if (/** @type {any} */ (error).code === 'GONE') return '';
+    throw error;
+  }
 }

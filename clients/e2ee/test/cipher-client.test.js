@@ -371,7 +371,6 @@ describe('the real server', { skip: missing }, () => {
       return answer;
     };
     let failures = 1;
-    const { deleteMedia } = ada.sdk.api;
     ada.sdk.api = new Proxy(ada.sdk.api, {
       get: (api, name) =>
         name !== 'deleteMedia'
@@ -390,5 +389,75 @@ describe('the real server', { skip: missing }, () => {
     await until(async () => (await ada.device.pending(group)) === 0, 'the file came back');
     assert.equal((await ada.device.items(group)).filter(({ type }) => type === 'media_uploaded').length, 1);
     assert.deepEqual([await codes(ada, group), await codes(joined, group)], [[], []]);
+  });
+
+  /** A server that forgets events after a second. */
+  const forgetful = async (t) => {
+    const kept = orbital;
+    orbital = await new Orbital({ ORBITAL_RETENTION_DAYS: String(1 / 86_400), ORBITAL_PRUNE_SECONDS: '1' }).start();
+    const own = orbital;
+    t.after(() => {
+      orbital = kept;
+      return own.close();
+    });
+  };
+  const forgotten = (one, group, after) =>
+    until(
+      () =>
+        one.sdk.api.events({ group_id: group, after_seq: after }).then(
+          () => false,
+          ({ code }) => code === 'GONE',
+        ),
+      'the server has forgotten',
+      30_000,
+    );
+
+  test('[E2GAP1] A group whose first events the server no longer keeps is joined by its link, and a later joiner reads and is read from then on.', async (t) => {
+    await forgetful(t);
+    const { ada, group } = await newGroup(await person(), t);
+    await ada.group.send('old');
+    await until(async () => (await ada.device.pending(group)) === 0, 'it came back');
+    await forgotten(ada, group, 0);
+    const ben = await enter(ada, group, await person(), t);
+    await until(knows(ben, group, ada.user), 'Ben has the roster');
+    await ada.group.send('new');
+    await has(ben, 'new');
+    await ben.group.send('from Ben');
+    await has(ada, 'from Ben');
+    assert.deepEqual((await ben.device.roster(group)).founder, ada.user);
+    assert.deepEqual([await codes(ada, group), await codes(ben, group)], [[], []]);
+  });
+
+  test('[E2GAP2] A device that was away for longer than events are kept warns of the gap and continues behind it; what it knew of the roster stays.', async (t) => {
+    await forgetful(t);
+    const anna = await person();
+    const { ada, group } = await newGroup(anna, t);
+    const ben = await enter(ada, group, await person(), t);
+    const cleo = await enter(ada, group, await person(), t);
+    await ada.group.send('one');
+    await has(ben, 'one');
+    await until(async () => (await ada.device.pending(group)) === 0, 'it came back');
+    await ada.client.close();
+    const { position } = await ada.device.group(group);
+    await cleo.device.revoke(group, cleo.user);
+    await cleo.device.flush(group);
+    await cleo.sdk.api.removeMember(group, cleo.user);
+    await ben.group.send('in the gap');
+    await until(async () => (await ben.device.pending(group)) === 0, 'it came back');
+    await forgotten(ben, group, position.seq);
+
+    const back = await at(anna, t, { store: ada.store });
+    await follow(back, group);
+    await until(async () => (await codes(back, group)).length, 'the gap is noticed');
+    assert.deepEqual(await codes(back, group), ['gap']);
+    assert.equal(await knows(back, group, cleo.user)(), false);
+    await ben.group.send('behind the gap');
+    await has(back, 'behind the gap');
+    await back.group.send('back again');
+    await has(ben, 'one', 'back again');
+    const { epoch } = await back.device.group(group);
+    const start = { epoch, members: [], records: [], position: { seq: position.seq, hash: '' } };
+    await assert.rejects(back.device.skipTo(group, start), { code: 'out_of_order', message: /older log/ });
+    assert.deepEqual([await codes(back, group), await codes(ben, group)], [['gap'], []]);
   });
 });
