@@ -16,8 +16,18 @@ import pytest
 
 from orbital_relay.client import ApiError, connect
 from orbital_relay.client.media.upload import CHUNK_BYTES
-from orbital_relay.e2ee import CipherClient, DeviceStore, E2eeError, GroupCipher, Item, MemoryStore, SqlcipherStore
+from orbital_relay.e2ee import (
+    CipherClient,
+    DeviceStore,
+    E2eeError,
+    GroupCipher,
+    Item,
+    MemoryStore,
+    SqlcipherStore,
+    Start,
+)
 from orbital_relay.e2ee.files import post_file
+from orbital_relay.e2ee.rows import LogPosition
 from tests.support import programs
 from tests.support.client import Group, Person
 from tests.support.process import Program, eventually
@@ -312,6 +322,56 @@ async def test_refusals(people: list[Person]) -> None:
             await client.device._cx.relay.post(group.id, "new_annotation", {}, key="k")
         with pytest.raises(ApiError):
             await client.device._cx.relay.post(group.id, "new_message", {}, key="k")
+
+
+async def _forget(person: Person, group: Group, *, after: int) -> None:
+    """Wait until the server no longer keeps the events behind a number."""
+
+    async def forgotten() -> bool:
+        query = {"group_id": group.id, "after_seq": after}
+        return (await person.http.get("/v1/events", params=query)).status_code == 410
+
+    await eventually(forgotten, what="the events are no longer kept")
+
+
+async def test_a_log_without_its_beginning(serve: Any) -> None:
+    """[E2GAP3] A group whose first events are no longer kept is joined; a device that was away for longer continues."""
+    server = serve(env={"ORBITAL_RETENTION_DAYS": "0.00001", "ORBITAL_PRUNE_SECONDS": "0.2"})
+    async with AsyncExitStack() as stack:
+        ada, ben, cleo = [await stack.enter_async_context(await Person.sign_up(server.url)) for _ in range(3)]
+        group = await ada.make_group()
+        store = MemoryStore()
+        async with human(ada, group, store=store, founds=True) as at_adas:
+            invite = await invite_of(at_adas)
+            await at_adas.group.send("old")
+            await at_adas.settled()
+            await _forget(ada, group, after=0)
+            await ben.join(group)
+            at_bens = await stack.enter_async_context(human(ben, group, invite=invite))
+            await at_adas.admitted(ben)
+            await at_adas.group.send("new")
+            assert await at_bens.texts(1) == ["new"]
+            await at_adas.settled()
+            away = (await at_adas.device.group(group.id)).position.seq
+        await cleo.join(group)
+        async with human(cleo, group, invite=invite):
+            await at_bens.admitted(cleo)
+            await at_bens.group.send("in the gap")
+            await at_bens.settled()
+            await _forget(ada, group, after=away)
+            at_adas = await stack.enter_async_context(human(ada, group, store=store))
+            await at_adas.admitted(cleo)
+            await at_bens.group.send("behind the gap")
+            assert await at_adas.texts(1) == ["behind the gap"]
+            await at_adas.group.send("back again")
+            assert await at_bens.texts(1) == ["back again"]
+            assert [(one.code, one.details) for one in await at_adas.device.warnings(group.id)] == [
+                ("gap", {"after": away})
+            ]
+            assert await at_bens.device.warnings(group.id) == []
+        start = Start(position=LogPosition(away), epoch=away, members=[], records=[])
+        with pytest.raises(E2eeError, match="older log"):
+            await at_adas.device.skip_to(group.id, start)
 
 
 async def test_low_stock(people: list[Person]) -> None:

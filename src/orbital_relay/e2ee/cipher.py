@@ -89,7 +89,7 @@ class CipherClient:
             invite: The part of an invite link after the `#`; needed the first time, unless this device founded it.
             secret_number: Number of the secret in the link.
         """
-        return GroupCipher(self._orbital, self.device, group_id, invite, secret_number)
+        return GroupCipher(self._relay, self._orbital, group_id, invite, secret_number)
 
     async def audit(self, group_id: str) -> bytes:
         """
@@ -117,10 +117,10 @@ class GroupCipher:
     """
 
     def __init__(
-        self, orbital: Orbital, device: GroupDevice, group_id: str, invite: str | None, secret_number: int
+        self, relay: SdkRelay, orbital: Orbital, group_id: str, invite: str | None, secret_number: int
     ) -> None:
         """Prepare; `CipherClient.group` is how a program gets one."""
-        self._orbital, self._device, self.group_id = orbital, device, group_id
+        self._relay, self._orbital, self._device, self.group_id = relay, orbital, relay.device, group_id
         self._invite, self._secret_number = invite, secret_number
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -275,12 +275,8 @@ class GroupCipher:
                     self._device.caught_up(self.group_id)
                     continue
                 if isinstance(event, Reset):
-                    raise E2eeError(
-                        "out_of_order",
-                        f"the events of {self.group_id} after {event.last_seq} are no longer kept: "
-                        "enter the group again with a new store, as a linked device",
-                        expected=event.last_seq + 1,
-                    )
+                    await self._device.skip_to(self.group_id, await self._relay.start_at(self.group_id, event.seq))
+                    continue
                 if (await self._device.receive(log_event(event))).read:
                     self._news.set()
 

@@ -26,16 +26,19 @@ from orbital_relay.e2ee.formats.schemas import SECRET_BYTES
 from orbital_relay.e2ee.invite import Invite, founder_hash, write_invite
 from orbital_relay.e2ee.keys import retry_held
 from orbital_relay.e2ee.outbox import (
+    DRAFTS,
     QueuedDelivery,
     QueuedRecord,
     enqueue,
     new_key,
+    posted_of,
 )
 from orbital_relay.e2ee.roster import LoggedRecord, Roster
 from orbital_relay.e2ee.rows import (
     GROUPS,
     MARKS,
     MEMBERS,
+    OWN,
     SECRETS,
     KnownGroup,
     LogPosition,
@@ -45,8 +48,10 @@ from orbital_relay.e2ee.rows import (
 from orbital_relay.e2ee.state import (
     Context,
     add_record,
+    drop_chain,
     load_group,
     load_members,
+    load_records,
     load_roster,
     put_accepted,
     refold,
@@ -131,6 +136,51 @@ class Enrolment:
         await self._cx.transact(
             lambda unit: self._begin(unit, group, invite, inviter=self.me.user, number=secret_number, start=start)
         )
+
+    async def skip_to(self, group: str, start: Start) -> None:
+        """
+        Continue behind events that the server no longer keeps.
+
+        What is known of the roster stays: the server can add records, and take none back. Content of the gap is not
+        read. The own chain is thrown away, since a copy of this store may have sent in the gap.
+
+        Raises:
+            E2eeError: `out_of_order` when the start is not behind the position: the log was replaced by an older one.
+        """
+
+        def work(unit: Unit) -> None:
+            state = load_group(unit, group)
+            seq, last, members = state.position.seq, start.position.seq, set(start.members)
+            if last < seq:
+                raise E2eeError(
+                    "out_of_order",
+                    f"the log of {group} ends at {last}, and {seq} was processed: the server has an older log",
+                    expected=seq + 1,
+                )
+            removals = tuple(one for one in state.removals if one.user in members)
+            state = msgspec.structs.replace(state, position=start.position, epoch=start.epoch, removals=removals)
+            unit.put(GROUPS, group, state)
+            present = load_members(unit, group)
+            for user in present - members:
+                unit.delete(MEMBERS, f"{group}/{user}")
+            for user in sorted(members - present):
+                unit.put(MEMBERS, f"{group}/{user}", start.epoch)
+            known = {record.seq for record in load_records(unit, group)}
+            for record in start.records:
+                if record.seq not in known and record.seq <= last:
+                    add_record(unit, group, record)
+            refold(unit, group)
+            for key, _ in unit.scan(OWN, f"{group}/"):
+                drop_chain(unit, self._cx, key)
+            # The events of these posts are in the gap.
+            for key, row in unit.scan(DRAFTS, posted_of(group)):
+                if row.posted is not None and row.posted <= last:
+                    unit.delete(DRAFTS, key)
+            if seq > 0:
+                warn(unit, self._cx, Warned(group=group, seq=last, code="gap", details={"after": seq}))
+            retry_held(unit, self._cx, group)
+
+        await self._cx.transact(work)
 
     def _begin(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -11,11 +12,13 @@ import msgspec
 
 from orbital_relay.client import ApiError, Event, Orbital
 from orbital_relay.client.api.bodies import reply_path
+from orbital_relay.e2ee.enrolment import Start
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.files import post_file
 from orbital_relay.e2ee.member import GroupDevice
 from orbital_relay.e2ee.ports import DirectoryDevice, KeyBundle, OfferedKey, PublishedKeys, Relay, Wanted
-from orbital_relay.e2ee.rows import LogEvent
+from orbital_relay.e2ee.roster import LoggedRecord
+from orbital_relay.e2ee.rows import LogEvent, LogPosition
 from orbital_relay.e2ee.texts import from_base64, to_base64
 
 GROUP_FIELD: Final = {"new_message": "conversation_id", "new_thread": "group_id", "new_keys": "group_id"}
@@ -147,10 +150,47 @@ class SdkRelay:
     async def catch_up(self, group: str, seq: int) -> None:
         """Read the log from where the device stands up to `seq`."""
         after = (await self.device.group(group)).position.seq
-        async for event in self._orbital.api.iter_events(group, after_seq=after):
-            await self.device.receive(log_event(event))
-            if event.seq >= seq:
-                return
+        try:
+            async for event in self._orbital.api.iter_events(group, after_seq=after):
+                await self.device.receive(log_event(event))
+                if event.seq >= seq:
+                    return
+        except ApiError as exc:
+            if exc.code != "GONE":
+                raise
+            # The subscription skips what is no longer kept.
+            raise E2eeError(
+                "epoch_changed", f"the events of {group} after {after} are no longer kept", epoch=seq
+            ) from exc
+
+    async def start_at(self, group: str, seq: int) -> Start:
+        """
+        Return where a device continues in a group whose events up to a number are no longer kept.
+
+        Members and records may be newer than that number; then their events follow, and change nothing.
+        """
+        api = self._orbital.api
+        members = [one.user_id for one in await api.members(group)]
+        records = []
+        async for one in api.iter_records(group):
+            # What is not base64 counts for nothing.
+            with suppress(ValueError):
+                records.append(LoggedRecord(one.seq, one.author_id, from_base64(one.record)))
+        position = LogPosition(seq, await self._hash_at(group, seq))
+        # The epoch is that number at most; a higher one than the group's is accepted.
+        return Start(position=position, epoch=seq, members=members, records=records)
+
+    async def _hash_at(self, group: str, seq: int) -> str:
+        """Return the hash of an event; empty when it is no longer kept."""
+        if seq == 0:
+            return ""
+        try:
+            async for event in self._orbital.api.iter_events(group, after_seq=seq - 1):
+                return event.hash
+        except ApiError as exc:
+            if exc.code != "GONE":
+                raise
+        return ""
 
 
 def _request(group: str, kind: str, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
