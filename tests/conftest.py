@@ -86,7 +86,8 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     Make real servers, with the settings and flags that a test gives.
 
     Each has a port and, unless `data_dir` is given, a data folder of its own; no limit is met that a test does not
-    set. At the end they are ended, which has to work, and what they printed may hold neither a traceback nor a token.
+    set. At the end they are ended, which has to work, what they printed may hold neither a traceback nor a token, and
+    none may have ended before, unless the test ended it.
     """
     made: list[Server] = []
 
@@ -102,13 +103,15 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         return server.start() if start else server
 
     yield make
+    lost = [server.url for server in made if server.ended_by_itself]
     statuses = {server.url: server.close() for server in made}
     complaints = [line for server in made for line in server.complaints()]
-    if complaints or any(statuses.values()):
+    if complaints or lost or any(statuses.values()):
         for server in made:
             print(f"--- {server.url}", *server.log, sep="\n")
     assert not complaints, f"a server printed what none may: {complaints[:3]}"
     assert not any(statuses.values()), f"a server did not end well: {statuses}"
+    assert not lost, f"a server ended although no test ended it: {lost}"
 
 
 @pytest.fixture

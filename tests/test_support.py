@@ -13,7 +13,7 @@ import pytest
 from tests.support import published
 from tests.support.client import link, opaque
 from tests.support.postgres import Postgres
-from tests.support.process import Gone, Program
+from tests.support.process import Gone, Program, until
 from tests.support.programs import CHECKOUT
 from tests.support.proxy import Proxy
 from tests.support.redis import Redis
@@ -40,6 +40,18 @@ def test_program_killed():
     program.kill()
 
     assert not program.alive
+
+
+def test_a_program_that_ends_by_itself():
+    """[ENDED1] A program that ended without a signal from its test, or a wait for its end, is known to have."""
+    one, other = (Program([sys.executable, "-c", "input()"], stdin=True) for _ in range(2))
+
+    one.end_input()
+    until(lambda: not one.alive, what="the program's end")
+    other.kill()
+
+    assert (one.ended_by_itself, other.ended_by_itself) == (True, False)
+    assert one.wait() == 1
 
 
 def test_postgres_survives_a_crash(own_postgres: Postgres):

@@ -49,6 +49,8 @@ class Program:
     ) -> None:
         self.command = [str(part) for part in command]
         self.lines: list[str] = []
+        self.awaited = False
+        """Whether somebody sent a signal to the program, or waited for its end: then an end is no surprise."""
         self._said = threading.Condition()
         self._over = False
         self._process = subprocess.Popen(
@@ -85,6 +87,11 @@ class Program:
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """Whether the process is gone without a signal from here, and nobody waited for its end."""
+        return not self.alive and not self.awaited
 
     @property
     def text(self) -> str:
@@ -125,6 +132,7 @@ class Program:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal; one that has ended takes none, and that is fine."""
+        self.awaited = self.awaited or number not in {signal.SIGSTOP, signal.SIGCONT}
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
@@ -138,6 +146,7 @@ class Program:
 
     def kill(self) -> None:
         """End the process at once (SIGKILL) and wait until it is gone."""
+        self.awaited = True
         self._process.kill()
         self._process.wait()
         self._collect()
@@ -159,6 +168,7 @@ class Program:
         Raises:
             Gone: If it still runs after `deadline_s`; it is killed then.
         """
+        self.awaited = True
         try:
             status = self._process.wait(deadline_s)
         except subprocess.TimeoutExpired:

@@ -85,6 +85,11 @@ class Server:
         return self.program.pid
 
     @property
+    def ended_by_itself(self) -> bool:
+        """Whether the current run is over although no test ended it."""
+        return self._program is not None and self._program.ended_by_itself
+
+    @property
     def log(self) -> list[str]:
         """What was printed so far, over all runs."""
         return self._past + ([] if self._program is None else self._program.lines)
