@@ -11,7 +11,7 @@ SOURCE = CHECKOUT / "src" / "orbital_relay"
 
 
 def test_a_room_below_its_floor_is_named():
-    """[FLOOR1] A room below its floor is an error with its coverage and the lines that no test ran."""
+    """[FLOOR1] A package below its coverage floor is an error, with its coverage and the lines that no test ran."""
     rooms = {"core": (100, {"core/hub.py": [7, 8]}), "wire": (50, {"wire/events.py": [3]})}
 
     assert below({"core": 98, "wire": 98}, rooms) == []
@@ -21,7 +21,7 @@ def test_a_room_below_its_floor_is_named():
 
 
 def test_a_floor_without_a_room_is_named():
-    """[FLOOR2] A floor whose room was not measured is an error: a renamed room keeps its floor."""
+    """[FLOOR2] A floor without a measured package is an error: a renamed package keeps its floor."""
     assert below({"core": 100}, {"wire": (1, {})}) == ["core has a floor and no measured line"]
 
 
@@ -32,7 +32,7 @@ def test_lines_are_joined_to_runs():
 
 
 def test_every_room_has_a_floor():
-    """[FLOOR3] Each room of the package has a floor, each floor belongs to a room, and that of the core is 100 %."""
+    """[FLOOR3] Each subpackage has a coverage floor, each floor has a subpackage, and that of the core is 100 %."""
     floors = tomllib.loads((CHECKOUT / "pyproject.toml").read_text("utf-8"))["tool"]["orbital"]["coverage-floors"]
     rooms = {
         path.stem

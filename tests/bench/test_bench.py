@@ -244,7 +244,7 @@ def test_a_server_of_your_own(serve):
 
 
 def test_an_evening_on_a_small_machine(monkeypatch):
-    """[BENCH22] `small` shows what the server holds after each step, and says so when the kernel ends it."""
+    """[BENCH22] `small` shows the server's memory after each step, and reports when the kernel kills it."""
     try:
         probe = small._control_group(2**30)
     except tools.Missing as reason:

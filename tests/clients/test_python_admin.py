@@ -12,7 +12,7 @@ from tests.conftest import Serve
 
 
 async def test_the_administration(serve: Serve) -> None:
-    """[ADMPY1] A first account administers the place with typed answers; another user is refused with FORBIDDEN."""
+    """[ADMPY1] The first account administers the server with typed answers; another user is refused with FORBIDDEN."""
     server = await asyncio.to_thread(serve)
     async with Api(server.url) as stranger:
         first = (await stranger.signup("anna", PASSWORD, {})).token

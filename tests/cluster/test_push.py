@@ -24,7 +24,7 @@ async def _subscribe(who: Person, service: PushService, name: str) -> Device:
 
 
 async def test_two_servers_call_once(cluster_of: Callable[..., list[Server]]):
-    """[PUSH9] Of two servers under posts at both, each event calls each device once; the key is one."""
+    """[PUSH9] With posts at two servers, each event sends one push message per device; both use the same key."""
     pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_PUSH_NETWORKS="127.0.0.0/8")
     async with (
         PushService() as service,

@@ -280,7 +280,7 @@ def test_workers_share_a_log_file(serve, postgres_url: str, redis_server: Redis,
 
 
 def test_a_hangup_ends_no_worker(many: Server):
-    """[STOP2] SIGHUP to the first process and to each worker ends none of them, and none is replaced."""
+    """[STOP2] SIGHUP to the supervisor and to each worker ends no process, and no worker is replaced."""
     before = set(_workers(many))
 
     many.program.signal(signal.SIGHUP)

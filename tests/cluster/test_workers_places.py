@@ -50,7 +50,7 @@ def test_workers_with_tls(serve: Callable[..., Server], cluster: dict[str, str],
 
 
 def test_workers_on_a_unix_socket(serve: Callable[..., Server], cluster: dict[str, str], tmp_path: Path):
-    """[UDS7] Several workers accept from one Unix socket; it stays when one is replaced, and goes with the first."""
+    """[UDS7] Several workers accept from one Unix socket; it stays when one is replaced, and is removed at shutdown."""
     path = tmp_path / "orbital.sock"
     server = serve(env={**cluster, "ORBITAL_UDS": str(path)}, start=False)
     server.launch().wait_for('"serving".*unix:')

@@ -704,7 +704,7 @@ async def test_a_record_that_the_log_does_not_have(home: Home):
 
 
 async def test_damage_to_kept_key_messages(home: Home):
-    """[KEYCHECK3] The check names a key message of before the log's beginning that was changed."""
+    """[KEYCHECK3] The check names a changed key message that is older than the log."""
     _, keys = await _add_records(home)
     later = home.stamps.next_ms + 1
     await home.store.prune(before_ms=later, keys_before_ms=0, limit=1000)
@@ -726,7 +726,7 @@ async def _number_of(home: Home) -> int:
 
 
 async def test_an_erased_account(home: Home):
-    """[KEYCHECK4] With an account its devices, keys and announcements are erased; its records stay, and are whole."""
+    """[KEYCHECK4] Erasing an account erases its devices, keys and announcements; its records stay unchanged."""
     store, bob = home.store, home.bob
     await home.publish(bob, one_time=3)
     await home.publish(home.ann, identity=2, one_time=1)

@@ -217,7 +217,7 @@ async def test_an_endpoint_has_one_user(home: Home):
 
 
 async def test_a_user_has_twenty(home: Home):
-    """[PUSH13] Of more than 20 subscriptions of a user the one that was stored longest ago is deleted."""
+    """[PUSH13] Of more than 20 subscriptions of a user the oldest is deleted."""
     made = [await home.subscribe(now_ms=NOW_MS + index) for index in range(21)]
 
     with pytest.raises(NotFound):
@@ -241,7 +241,7 @@ async def test_members_alone_are_called(home: Home):
 
 
 async def test_disabled_accounts_are_not_called(home: Home):
-    """[PUSH14] A disabled account is not called, and is called again once it is enabled."""
+    """[PUSH14] A disabled account gets no push messages, and gets them again once it is enabled."""
     await home.subscribe()
     await home.say()
     await home.store.disable(home.bob.key, reason="lost", at_ms=NOW_MS)
@@ -267,7 +267,7 @@ async def test_revoking_a_user_ends_the_subscriptions(home: Home):
 
 
 async def test_a_subscription_ends_with_its_login(home: Home):
-    """[PUSH14] A subscription of a login is called while the login is there, and ends with it."""
+    """[PUSH14] A login's subscription gets push messages while the login exists, and ends with it."""
     login = {"login_id": "l1", "name": "", "at_ms": NOW_MS, "expires_ms": NOW_MS + 10}
     await home.store.add_login(home.bob.user_id, **login)
     kept, ended = await home.subscribe(), await home.subscribe(login_id="l1")
@@ -284,7 +284,7 @@ async def test_a_subscription_ends_with_its_login(home: Home):
 
 
 async def test_removing_a_device_ends_its_subscription(home: Home):
-    """[PUSH14] With a device of `/v1/keys` its subscription ends, and no other."""
+    """[PUSH14] Removing a device of `/v1/keys` deletes its subscription, and no other."""
     published = await home.store.publish_keys(home.bob.key, device_keys(), now_ms=NOW_MS)
     await home.subscribe(device_id=published.device_id)
     await home.subscribe()

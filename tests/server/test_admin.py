@@ -63,7 +63,7 @@ async def test_a_normal_user_is_refused(api: Api, endpoint: Any):
 
 
 async def test_the_first_account_is_the_administrator(api: Api):
-    """[PLACE2] The first account is the administrator; sign-up and login answer as ever, with no word of it."""
+    """[PLACE2] The first account is the administrator; the responses to sign-up and login are unchanged."""
     ada, bob, _ = await place(api)
     login = await api.ask("POST", "/api/login", json={"username": "ada", "password": "Correct-Horse-7"})
 
@@ -236,7 +236,7 @@ async def test_an_administrator_makes_others(api: Api):
 
 
 async def test_users_are_searched(api: Api):
-    """[PLACE11] `search` finds users by a part of the name in any case; signs of LIKE stand for themselves."""
+    """[PLACE11] `search` finds users by a part of the name in any case; wildcards of LIKE are matched literally."""
     ada, _, _ = await place(api)
     for name in ("Bobby_1", "Xbobx"):
         await sign_up(api, name)

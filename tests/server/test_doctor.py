@@ -128,7 +128,7 @@ async def test_a_sqlite_database(serve: Serve, tmp_path: Path):
 
 
 async def test_a_postgres_database(serve: Serve, postgres_url: str, postgres_cluster: Any):
-    """[DOCTOR6] PostgreSQL is asked for its version and schema; one that is missing or refuses is a problem."""
+    """[DOCTOR6] PostgreSQL's version and schema are checked; an unreachable server or a refusal is a problem."""
     empty = await check_database(Settings(database_url=postgres_cluster.create_database()))
     serve(env={"DATABASE_URL": postgres_url})
     used = await check_database(Settings(database_url=postgres_url))
@@ -158,7 +158,7 @@ async def test_a_postgres_database(serve: Serve, postgres_url: str, postgres_clu
     ],
 )
 async def test_a_redis_user(redis_server: Redis, rules: str, lacks: list[str]):
-    """[DOCTOR7] Each right that a Redis user lacks is a finding with what it costs and the ACL that grants it."""
+    """[DOCTOR7] Each permission that a Redis user lacks is a finding, with its effect and the ACL for it."""
     place = redis_server.url.partition("://")[2]
     with Client.from_url(redis_server.url) as admin:
         admin.execute_command("ACL", "SETUSER", "doctor", "reset", "on", ">pw", *rules.split())
@@ -172,7 +172,7 @@ async def test_a_redis_user(redis_server: Redis, rules: str, lacks: list[str]):
 
 
 async def test_a_redis_that_refuses(redis_server: Redis):
-    """[DOCTOR8] A wrong password and a Redis that is not there are each one problem, without the password."""
+    """[DOCTOR8] A wrong password and an unreachable Redis are one problem each, without the password in the text."""
     place = redis_server.url.partition("://")[2]
     wrong = await check_redis(f"redis://nobody:hunter2@{place}")
     gone = await check_redis(f"redis://:hunter2@127.0.0.1:{free_port()}")
@@ -183,7 +183,7 @@ async def test_a_redis_that_refuses(redis_server: Redis):
 
 
 def test_readiness_without_pub_sub(serve: Serve, postgres_url: str, redis_server: Redis):
-    """[DOCTOR9] A server whose Redis user may not subscribe is ready, since it stores posts, and says `degraded`."""
+    """[DOCTOR9] A server whose Redis user may not subscribe stores posts, is ready, and reports `degraded`."""
     place = redis_server.url.partition("://")[2]
     with Client.from_url(redis_server.url) as admin:
         admin.execute_command("ACL", "SETUSER", "mute", "reset", "on", ">pw", "~orbital:*", "+@all", "-@pubsub")
@@ -265,7 +265,7 @@ def behind(serve: Serve, tmp_path: Path) -> Iterator[Callable[..., list[Finding]
 
 
 def test_a_good_proxy(behind: Callable[..., list[Finding]]):
-    """[DOCTOR10] A proxy as it should be gives no finding but its certificate's end."""
+    """[DOCTOR10] A correct proxy causes no finding except its certificate's expiry."""
     found = behind(GOOD, bearer=token("ada"))
 
     assert _of(found) == []
@@ -291,7 +291,7 @@ def test_a_good_proxy(behind: Callable[..., list[Finding]]):
     ],
 )
 def test_a_proxy_with_a_mistake(behind: Callable[..., list[Finding]], change: tuple[str, str], sentence: str):
-    """[DOCTOR11] Each mistake in a proxy is the one problem that is reported, and its remedy names a directive."""
+    """[DOCTOR11] Each misconfiguration of a proxy is reported as one problem, and its remedy names a directive."""
     found = behind(GOOD.replace(*change), bearer=token("ada"))
 
     problems = [each for each in found if each.level == "problem"]
@@ -317,7 +317,7 @@ def test_a_proxy_that_is_not_trusted(behind: Callable[..., list[Finding]]):
 
 
 def test_another_path(behind: Callable[..., list[Finding]]):
-    """[DOCTOR14] A proxy that does not pass the path on is one problem, and nothing else is looked at."""
+    """[DOCTOR14] A proxy that does not forward the path is one problem, and no other check runs."""
     (found,) = behind(GOOD, location="/orbital/")
 
     assert re.search(r"/api/about answers 40[34] and is not Orbital's", found.text)
@@ -343,7 +343,7 @@ def test_no_server_and_no_trust(tmp_path: Path):
 
 
 def test_the_command(serve: Serve):
-    """[DOCTOR16] `orbital doctor` prints a line a finding or JSON, and its status says whether there is a problem."""
+    """[DOCTOR16] `orbital doctor` prints one line per finding, or JSON; its exit status is 1 if there is a problem."""
     server = serve()
     env = {
         **{name: value for name, value in os.environ.items() if not name.startswith("ORBITAL_")},

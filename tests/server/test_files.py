@@ -150,7 +150,7 @@ async def test_check_reads_every_page(serve):
 
 async def test_a_truncated_write_ahead_log(serve, tmp_path: Path):
     """
-    [WALT2] A server whose write-ahead log was truncated is not ready, stores nothing more, and says what to do.
+    [WALT2] A server whose write-ahead log was truncated is not ready, stores nothing more, and logs a remedy.
 
     It still serves the intact log; after a restart it has the complete events, and `orbital check` finds no error.
     """

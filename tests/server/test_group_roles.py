@@ -122,7 +122,7 @@ async def test_an_administrator_succeeds_the_founder(api: Api):
 
 
 async def test_the_caller_reads_the_own_role(api: Api):
-    """[ROLE4] The list of groups says the caller's role, and until when the invite code is valid."""
+    """[ROLE4] The list of groups contains the caller's role, and the expiry of the invite code."""
     bob = api.user()
     ann, group_id = await home(api, bob)
     found = [(await each.get("/api/groups")).json()["groups"][0] for each in (ann, bob)]
@@ -138,7 +138,7 @@ async def test_the_caller_reads_the_own_role(api: Api):
 
 
 async def test_a_code_for_one_person(api: Api):
-    """[ROLE5] A single-use code lets one of several in who join at once; it says so, and it expires when asked to."""
+    """[ROLE5] Of concurrent joins with a single-use code one succeeds; it is listed as such, and can have an expiry."""
     ann, group_id = await home(api)
     path = f"/api/groups/{group_id}/invite-codes"
 

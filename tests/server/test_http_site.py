@@ -239,7 +239,7 @@ def test_the_package_s_own_folder_is_first(tmp_path: Path, monkeypatch: pytest.M
 
 
 async def test_the_sdk_is_served(api: Api):
-    """[SITE5] `/sdk/orbital.js` is the SDK's entry, and every module that it imports is there, for any page to load."""
+    """[SITE5] `/sdk/orbital.js` is the SDK's entry; every module that it imports is served, for any page."""
     waiting, seen = ["orbital.js"], set[str]()
     while waiting:
         name = waiting.pop()

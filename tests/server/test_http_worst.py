@@ -214,7 +214,7 @@ def _path(crowd: Crowd, path: str) -> str:
 @pytest.mark.parametrize("path", LISTS)
 async def test_a_list_is_bounded_in_bytes_and_whole_over_its_pages(crowd: Crowd, path: str):
     """
-    [WORST2] A page ends before 8 MiB, says `has_more`, and all pages together have each entry once.
+    [WORST2] A page ends before 8 MiB with `has_more`, and all pages together contain each entry once.
 
     `GET /api/groups` answered 210 MB at once, threads 70 MB, replies 35 MB.
     """

@@ -104,7 +104,7 @@ async def test_a_renewal(serve: Serve, authority: Authority):
 
 
 def test_a_renewal_that_is_broken(serve: Serve, authority: Authority):
-    """[HTTPS4] Files that are no pair at SIGHUP are logged, and the certificate before them stays."""
+    """[HTTPS4] A certificate and key that do not match at SIGHUP are logged, and the previous pair stays in use."""
     server = https(serve, authority)
     before = serial_of("127.0.0.1", server.port, authority.trust)
     authority.issue(authority.folder / "cert.pem", authority.folder / "other.pem", "127.0.0.1")
@@ -171,7 +171,7 @@ def test_a_client_that_shakes_no_hand(serve: Serve, authority: Authority):
 
 
 async def test_the_redirecting_port(serve: Serve, authority: Authority):
-    """[HTTPS9] Each plain request on the second port is redirected with its path and query; an upgrade is none."""
+    """[HTTPS9] Plain requests on the second port are redirected with path and query; an upgrade is not."""
     server = https(serve, authority, ORBITAL_REDIRECT_PORT="0", ORBITAL_LOG_LEVEL="debug")
     plain = next(
         one.laddr.port
@@ -207,7 +207,7 @@ async def test_the_redirecting_port(serve: Serve, authority: Authority):
     ],
 )
 def test_where_a_redirect_leads(port: int, public_url: str | None, host: str, target: str | None):
-    """[HTTPS10] A redirect leads to the public address, else to the host that was asked for, at the port of HTTPS."""
+    """[HTTPS10] A redirect leads to the public address, or to the requested host at the HTTPS port."""
     assert Redirect(port=port, public_url=public_url).target(host, "/x", "") == target
 
 
@@ -220,7 +220,7 @@ def test_a_redirect_stays_on_the_host(path: str):
 
 
 def test_health_over_tls(serve: Serve, authority: Authority):
-    """[HTTPS11] `orbital health` with the settings of a server with TLS asks it over TLS."""
+    """[HTTPS11] `orbital health` uses TLS if the settings have a certificate."""
     server = https(serve, authority)
     command = [sys.executable, "-m", "orbital_relay", "health", "--ready"]
     command += ["--port", str(server.port), "--tls-cert", str(authority.folder / "cert.pem")]

@@ -308,7 +308,7 @@ def test_a_log_file_that_cannot_be_opened(serve: Serve, tmp_path: Path):
 
 
 async def test_tasks_can_be_dumped(serve: Serve):
-    """[TASKS1] SIGUSR1 logs each task with the place where it waits, whatever the level is, and ends nothing."""
+    """[TASKS1] SIGUSR1 logs each task with the line at which it waits, at any log level, and ends no task."""
     server = serve(env={**JSON, "ORBITAL_LOG_LEVEL": "info"})
     ann = await Person.sign_up(server.url)
     group = await ann.make_group()

@@ -313,7 +313,7 @@ async def test_no_line_has_a_secret(serve: Serve):
 async def test_no_line_of_a_cluster_has_a_secret(
     serve: Serve, postgres_cluster: Postgres, postgres_url: str, redis_server: Redis
 ):
-    """[PROM5] The same on PostgreSQL, whose errors contain the whole row, with Redis and the text log format."""
+    """[PROM5] Nothing secret is logged on PostgreSQL, whose errors contain the whole row, in text format."""
     env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url}
     server = serve(env={"ORBITAL_LOG_LEVEL": "debug", "ORBITAL_LOG_FORMAT": "text", **env})
 

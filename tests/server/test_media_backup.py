@@ -41,7 +41,7 @@ async def upload(person: Person, thread_id: str, content: bytes) -> str:
 
 
 async def test_a_backup_with_media(serve: Serve, tmp_path: Path):
-    """[MEDIABACK1] `backup --media` copies what is new; `restore --media` brings it back, whole."""
+    """[MEDIABACK1] `backup --media` copies new media; `restore --media` restores them completely."""
     server = await asyncio.to_thread(serve)
     data, copy = server.data_dir, tmp_path / "media-copy"
     first, second = os.urandom(300_000), os.urandom(200_000)

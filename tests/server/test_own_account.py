@@ -47,7 +47,7 @@ def outcome(answer: httpx.Response) -> tuple[int, str]:
 
 
 async def test_the_password_is_changed(api: Api):
-    """[OWN1] A changed password ends all logins; the answer's token holds, and the old password does not log in."""
+    """[OWN1] Changing the password ends all logins; the response's token is valid, and the old password is refused."""
     ada, phone = await sign_up(api), await log_in(api)
 
     answer = await ada.post("/api/password", {"old_password": PASSWORD, "new_password": ANOTHER})
@@ -61,7 +61,7 @@ async def test_the_password_is_changed(api: Api):
 
 
 async def test_a_wrong_old_password_changes_nothing(api: Api):
-    """[OWN2] A wrong old password is 401 INVALID_CREDENTIALS, a weak new one 400; the token still holds."""
+    """[OWN2] A wrong old password is 401 INVALID_CREDENTIALS, a weak new one 400; the token stays valid."""
     ada = await sign_up(api)
 
     wrong = await ada.post("/api/password", {"old_password": "Wrong-Horse-99", "new_password": ANOTHER})
@@ -74,7 +74,7 @@ async def test_a_wrong_old_password_changes_nothing(api: Api):
 
 
 async def test_a_user_of_another_service_has_no_password_here(api: Api):
-    """[OWN3] A user of another service can neither change a password, delete the account by one, nor renew."""
+    """[OWN3] A user of another service cannot change a password, delete the account with one, or renew a token."""
     eve = User(api, "outside|1", "eve", tokens.token("outside|1", "eve"))
     answers = [
         await eve.post("/api/password", {"old_password": PASSWORD, "new_password": ANOTHER}),
@@ -121,7 +121,7 @@ async def test_logins_are_listed_and_ended_one_by_one(api: Api):
 
 
 async def test_a_token_is_renewed_without_the_password(api: Api):
-    """[OWN5] A renewed token belongs to the same login: both hold, one login is listed, and both end with it."""
+    """[OWN5] A renewed token belongs to the same login: both are valid, one login is listed, and both end with it."""
     ada = await sign_up(api)
 
     answer = await ada.post("/api/session/renew")
@@ -202,7 +202,7 @@ async def test_a_disabled_account_stays_closed_to_a_code(api: Api):
 
 
 async def test_an_account_is_deleted_by_its_user(api: Api):
-    """[OWN10] A deleted account takes no login at once, leaves its groups, and is erased; the name is free."""
+    """[OWN10] A deleted account refuses logins at once, leaves its groups, and is erased; the name is free."""
     ada, bob = await sign_up(api), await sign_up(api, "bob")
     group = await ada.make_group()
     assert (await bob.join(group)).status_code == 200

@@ -119,7 +119,7 @@ async def test_another_password(server: Server):
 
 
 async def test_an_administrator_is_made_and_unmade(server: Server):
-    """[OPER8] `user promote` and `user demote` hold from the next request on; the first account needs neither."""
+    """[OPER8] `user promote` and `user demote` take effect with the next request; the first account needs neither."""
     async with await Person.sign_up(server.url, "ada") as ada, await Person.sign_up(server.url, "bob") as bob:
 
         async def statuses() -> list[int]:

@@ -87,7 +87,7 @@ async def home(serve: Serve, service: PushService) -> AsyncIterator[Home]:
 
 
 async def test_a_reply_calls(home: Home):
-    """[PUSH16] A reply of another member calls a device once, with group, thread, number and the sealed content."""
+    """[PUSH16] A reply of another member sends one push message, with group, thread, number and encrypted content."""
     body = opaque("sealed words")
     await home.ada.post(f"/api/threads/{home.thread_id}/replies", {"encrypted_body": body})
 
@@ -103,7 +103,7 @@ async def test_a_reply_calls(home: Home):
 
 
 async def test_nobody_is_called_for_their_own_words(home: Home):
-    """[PUSH16] A user's own events call none of the user's devices; each event of others calls once."""
+    """[PUSH16] A user's own events send no push message to the user's devices; each event of others sends one."""
     other = await Phone(home.ada, home.phone.service, "ada").subscribe()
     await home.ben.reply(home.thread_id)
     await other.called(1)
@@ -165,7 +165,7 @@ async def test_failures_are_retried(home: Home):
 
 @pytest.mark.parametrize("status", [404, 410])
 async def test_dead_endpoints_are_forgotten(home: Home, status: int):
-    """[PUSH11] After 404 and 410 the subscription is deleted: the service is asked no more."""
+    """[PUSH11] After 404 and 410 the subscription is deleted, and no further request is sent."""
     service = home.phone.service
     service.answer = lambda path: (status, {}) if path.endswith("/ben") else (201, {})
     await home.ada.reply(home.thread_id)
@@ -196,7 +196,7 @@ async def test_a_service_that_takes_less_gets_less(home: Home):
 
 
 async def test_a_device_that_is_looking_is_not_called(home: Home):
-    """[PUSH12] A device that is looking is not called, and is called for what it did not report once it looks away."""
+    """[PUSH12] A visible page gets no push messages; once hidden, it gets those for unreported events."""
     other = await Phone(home.ben, home.phone.service, "other").subscribe()
     await home.phone.seen(looking=True)
     for _ in range(2):
@@ -227,7 +227,7 @@ async def test_mutes(home: Home):
 
 
 async def test_quiet_hours(home: Home):
-    """[PUSH3] In quiet hours a device is not called; when they end, or are changed, it is called for what waited."""
+    """[PUSH3] In quiet hours a device gets no push messages; when they end, or are changed, the held ones are sent."""
     other = await Phone(home.ben, home.phone.service, "other").subscribe()
     now = datetime.now(UTC)
     start, end = (f"{now + timedelta(hours=hours):%H:%M}" for hours in (-1, 2))

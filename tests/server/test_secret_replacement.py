@@ -19,7 +19,7 @@ async def works(person: Person, server: Server) -> bool:
 
 
 async def test_one_server(serve: Serve):
-    """[REPLACE1] With the secret before as the accepted one, old tokens hold, a revoked one does not, new ones do."""
+    """[REPLACE1] With the previous secret accepted, old and new tokens are valid, and revoked ones are not."""
     server = serve()
     ann, ben = await Person.sign_up(server.url), await Person.sign_up(server.url)
     await ben.http.post("/api/logout")

@@ -249,7 +249,7 @@ async def test_an_invitation_from_the_command_line(serve: Serve):
     ],
 )
 def test_the_log_says_at_start_how_to_sign_up(serve: Serve, env: dict[str, str], said: str, unsaid: str):
-    """[SGN10] At start the log names the way to the first account; sign-ups that others can reach cause a warning."""
+    """[SGN10] At start the log explains how to create the first account, and warns if others can sign up."""
     server = serve(env={"ORBITAL_LOG_FORMAT": "text", **env})
 
     assert any(said in line for line in server.log)
@@ -280,5 +280,5 @@ def test_a_stranger_could_be_the_administrator(serve: Serve, format: str):
 
 @pytest.mark.parametrize("env", [{"ORBITAL_SIGNUPS": "open"}, {"ORBITAL_HOST": "0.0.0.0", "ORBITAL_SIGNUPS": ""}])
 def test_no_stranger_can_be_the_administrator(serve: Serve, env: dict[str, str]):
-    """[STRA1] A new server that only this machine reaches, or that asks for invitations, does not warn of strangers."""
+    """[STRA1] A new server that only this machine reaches, or that requires invitations, logs no such warning."""
     assert not any("becomes the administrator" in line for line in serve(env=env).log)

@@ -416,7 +416,7 @@ async def test_a_client_that_posts_and_disconnects(serve, people):
 
 
 async def test_typing(server, people):
-    """[TYPE1] The other members of the group see who types; the name comes from the token, whatever the frame says."""
+    """[TYPE1] The other members of the group see who types; the name comes from the token, not from the frame."""
     ada, bob, group = await _family(server, people)
     thread = (await ada.open_thread(group))["thread_id"]
     outsider = await people(server.url)

@@ -56,7 +56,7 @@ def test_rates_are_between_two_looks():
 
 
 def test_a_server_that_does_not_answer(serve: Serve):
-    """[STATUS2] A server that is not there, or another program in its place, has a reason; the others are shown."""
+    """[STATUS2] A server that is unreachable, or is another program, is shown with the reason, beside the others."""
     gone = fetch(f"http://127.0.0.1:{free_port()}")
     server = serve()
     stranger = fetch(f"{server.url}/nowhere")

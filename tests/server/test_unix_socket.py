@@ -110,7 +110,7 @@ def test_a_folder_that_is_missing(serve: Serve, tmp_path: Path):
 
 
 def test_health_by_a_socket(serve: Serve, tmp_path: Path):
-    """[UDS6] `orbital health --uds` asks the server at that socket; without one it fails with a sentence."""
+    """[UDS6] `orbital health --uds` sends its request to that socket; without one it fails with a message."""
     path = tmp_path / "orbital.sock"
     command = [sys.executable, "-m", "orbital_relay", "health"]
     env = {**os.environ, "ORBITAL_UDS": str(path)}

@@ -58,7 +58,7 @@ async def test_a_file_that_shrinks(serve: Serve):
 
 
 def test_where_there_is_nothing_to_shrink(tmp_path: Path):
-    """[VACUUM2] Without a database the command fails and makes none; for PostgreSQL it says who does the work."""
+    """[VACUUM2] Without a database the command fails and creates none; for PostgreSQL it refers to autovacuum."""
     missing = vacuum("--data-dir", str(tmp_path))
     postgres = vacuum("--database-url", "postgresql://nobody@127.0.0.1:1/none")
 

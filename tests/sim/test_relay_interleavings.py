@@ -73,7 +73,7 @@ async def test_the_store_is_unreachable_when_the_bus_is_back():
 
 
 async def test_the_last_listener_leaves_while_heads_are_read(monkeypatch):
-    """[INTER2] A group whose last listener leaves while heads are read is not repaired: no listener is there."""
+    """[INTER2] A group whose last listener leaves while heads are read is not repaired."""
     world = World(7, nodes=1)
     group_id, client = await _listening(world)
     _elsewhere(world, group_id, 1)
@@ -94,7 +94,7 @@ async def test_the_last_listener_leaves_while_heads_are_read(monkeypatch):
 
 
 async def test_a_page_that_does_not_follow(monkeypatch):
-    """[INTER3] Of a page that does not follow the listener's position nothing is written; it is read again."""
+    """[INTER3] A page that does not follow the listener's position is not written but read again."""
     world = World(7, nodes=1)
     group_id, _ = await _listening(world)
     for number in range(100):

@@ -246,7 +246,7 @@ test('[LIE7] With all one-time keys used up the last-resort key is used: all mes
   assert.equal(relay.directory.get(`${BEN}/1`).hpkePreKeys.length, 3);
 });
 
-test('[LIE8] Keys that are replayed, sent to another group, or sent under another name decrypt for nobody.', async () => {
+test('[LIE8] Keys that are replayed, sent to another group, or sent under another name are never decrypted.', async () => {
   const relay = new FakeRelay();
   const [ada, ben] = [await relay.device(ADA), await relay.device(BEN)];
   const [group, other] = [await newFamily(relay, [ada, ben]), await newFamily(relay, [ada, ben])];

@@ -324,7 +324,7 @@ def test_a_failed_subscribe_is_retried_on_a_new_connection() -> None:
 
 @pytest.mark.parametrize("reason", ["left", "removed"])
 def test_leaving_ends_the_stream(reason: str) -> None:
-    """[PYSUB12] After the user left or was removed, the stream ends without an error, after what came before."""
+    """[PYSUB12] After the user left or was removed, the stream yields the earlier events and ends without an error."""
     talk = listening(Position(0), 0, recovered=True)
 
     effects = talk.received(control("unsubscribed", {"group_ids": [GROUP, OTHER], "reason": reason}), now_ms=NOW)

@@ -138,7 +138,7 @@ async def test_pump_returns_how_it_ended(server: FakeServer) -> None:
 
 
 async def test_a_callback_with_a_cancelled_task(server: FakeServer) -> None:
-    """[CAL6] A callback that awaits a cancelled task of its own counts as one that raised, no more."""
+    """[CAL6] A callback that awaits its own cancelled task counts as a callback that raised."""
     got: list[Any] = []
 
     async def cancelled(item: Any) -> None:

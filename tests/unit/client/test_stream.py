@@ -207,7 +207,7 @@ def test_a_log_that_has_nothing_more():
 
 
 def test_a_log_whose_event_does_not_follow():
-    """[PYSTR7] An event of the log without a `prev`, or with another one, does not follow: the stream goes on later."""
+    """[PYSTR7] An event without a `prev`, or with a wrong one, is not accepted: the stream continues later."""
     for change in (lambda text: text[:-53] + b"}", lambda text: text[:-45] + b"A" * 43 + b'"}'):
         stream, log, fetch = doubting()
 

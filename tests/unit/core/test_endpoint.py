@@ -36,7 +36,7 @@ HOME = (ip_network("192.168.7.0/24"), ip_network("fd00:7::/64"))
     ],
 )
 def test_private_addresses_are_refused(address: str):
-    """[PUSH2] No address of a private, local, shared or multicast network is allowed, in no disguise of IPv6."""
+    """[PUSH2] No address of a private, local, shared or multicast network is allowed, nor one embedded in IPv6."""
     assert not is_allowed(ip_address(address), ())
     assert not is_allowed(ip_address(address), HOME)
 

@@ -37,7 +37,7 @@ def test_membership():
 
 @pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
 def test_a_refusal_is_a_sentence(make: Callable[[], OrbitalError]):
-    """[MBRCHK2] Each refusal is an error of the protocol with a sentence for a person, and no two say the same."""
+    """[MBRCHK2] Each refusal is a protocol error with its own message for people; no two messages are equal."""
     refusal = make()
 
     assert isinstance(refusal, OrbitalError)

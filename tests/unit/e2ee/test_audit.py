@@ -65,7 +65,7 @@ def found(data: bytes) -> set[str]:
 
 
 async def test_honest(kept: Family) -> None:
-    """[AUDFILE1] The file of an honest group has no finding; with an invite the joinings are verified, too."""
+    """[AUDFILE1] The file of an honest group has no findings; with an invite, joins are verified too."""
     relay, members, group = kept
     number, last = (await members[0].invite(group)), len(relay.groups[group].log)
     invite = read_invite(number[0])
@@ -84,7 +84,7 @@ async def test_honest(kept: Family) -> None:
 
 
 async def test_not_kept(kept: Family) -> None:
-    """[AUDFILE2] A device exports the frames that it kept without a gap; one that kept none says so."""
+    """[AUDFILE2] A device exports the frames that it stored without a gap; a device that stored none reports that."""
     relay, members, group = kept
     later = await relay.device(DORA)
     with pytest.raises(E2eeError, match="unknown here"):

@@ -334,7 +334,7 @@ async def test_last_resort_is_renewed():
 
 
 async def test_replayed_keys():
-    """[SEALLIE8] Keys that are replayed, sent to another group, or sent under another name decrypt for nobody."""
+    """[SEALLIE8] Keys that are replayed, sent to another group, or sent under another name are never decrypted."""
     relay, (ada, ben, cleo), group = await family()
     other = await new_family(relay, [ada, ben, cleo])
     await say(ada, group, "true")

@@ -287,7 +287,7 @@ async def test_a_large_batch_waits_for_those_who_come_back():
 
 
 async def test_a_large_batch_waits_a_quarter_of_its_time():
-    """[QUEUE9] If they do not come back, the next batch goes to the store after a quarter of the last one's time."""
+    """[QUEUE9] If fewer drafts arrive, the next batch goes to the store after a quarter of the last one's time."""
     desk = Desk()
     await _answered(desk, GATHER_DRAFTS, took_s=0.2)
     started_s = asyncio.get_running_loop().time()

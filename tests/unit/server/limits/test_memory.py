@@ -83,7 +83,7 @@ async def test_one_answer_is_always_admitted(memory):
 
 
 async def test_an_answer_waits_for_memory(memory):
-    """[MEM2] An answer that finds no room is admitted as soon as another one is sent."""
+    """[MEM2] An answer for which no memory is free is admitted as soon as another one is sent."""
     held = [await memory.take(owner, 50) for owner in ("ann", "bob")]
     third = asyncio.create_task(memory.take("cat", 50))
     for _ in range(5):
@@ -97,7 +97,7 @@ async def test_an_answer_waits_for_memory(memory):
 
 
 async def test_the_wait_is_bounded(memory):
-    """[MEM2] A request that finds no room for ten seconds gets 503 with Retry-After."""
+    """[MEM2] A request for which no memory is free within ten seconds gets 503 with Retry-After."""
     for owner in ("ann", "bob"):
         await memory.take(owner, 50)
     late = asyncio.create_task(memory.take("cat", 50))
@@ -111,7 +111,7 @@ async def test_the_wait_is_bounded(memory):
 
 
 async def test_the_slowest_answer_is_aborted(memory):
-    """[MEM3] If an answer finds no room, only the answer with the lowest transfer rate is aborted."""
+    """[MEM3] If no memory is free, only the answer with the lowest transfer rate is aborted (eviction)."""
     readers = await _readers(memory, ("ann", 30), ("bob", 30), ("cat", 30))
     for reader, sent in zip(readers, (5000, 10, 900), strict=True):
         reader.held.sent_bytes = sent

@@ -308,7 +308,7 @@ def test_the_state_of_the_database(sources, metrics):
 
 
 def test_the_times_of_routes(sources, metrics):
-    """[MET20] Times of answers are a histogram by method and route; a route that nobody asked for has no series."""
+    """[MET20] Response times are a histogram by method and route; a route without requests has no series."""
     times = sources.counters.times_of("/api/groups", "GET")
     sources.counters.times_of("/api/media", "GET")
     for seconds in (0.002, 0.002, 3):

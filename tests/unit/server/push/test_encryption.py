@@ -57,7 +57,7 @@ def test_sizes(size: int):
 
 
 def test_two_messages_share_nothing():
-    """[PUSH1] Each message has a key pair and a salt of its own."""
+    """[PUSH1] Each message has its own key pair and salt."""
     target = _target(Device())
 
     first, second = seal(b"same", target), seal(b"same", target)

@@ -40,14 +40,14 @@ def test_the_last_of_each_thread_calls():
 
 
 def test_own_events_call_nobody():
-    """[PUSH4] A user is not called for what the user wrote, on whichever device."""
+    """[PUSH4] A user gets no push messages for the user's own posts, on any device."""
     message = wire.NewMessage("m", GROUP, "ZW52", 1, "ada")
 
     assert calls([_reply(1, author="ada"), _event(2, message)], _claim(), now_ms=NOW_MS) == []
 
 
 def test_only_content_calls():
-    """[PUSH4] Memberships, keys, records and expired media call nobody."""
+    """[PUSH4] Memberships, keys, records and expired media cause no push message."""
     quiet = [
         wire.MemberJoined(GROUP, "ben", "ben", "x"),
         wire.MemberLeft(GROUP, "ben", "ben", "x", "left"),
@@ -86,7 +86,7 @@ def test_old_events_call_nobody():
 
 
 def test_the_payload_holds_the_sealed_content():
-    """[PUSH5] A payload names group, thread, number, author and recipient, and holds the sealed content and title."""
+    """[PUSH5] A payload contains group, thread, number, author, recipient, and the encrypted content and title."""
     (call,) = calls([_reply(7)], _claim(), now_ms=NOW_MS)
 
     found = json.loads(payload(call.message, {"t": "dGl0bGU="}))

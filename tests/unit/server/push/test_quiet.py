@@ -30,7 +30,7 @@ def _ms(text: str) -> int:
     ],
 )
 def test_over_midnight(now: str, until: str | None):
-    """[PUSH3] Quiet hours over midnight hold in the evening and in the morning, also when the clock changes."""
+    """[PUSH3] Quiet hours over midnight apply in the evening and in the morning, also when the clock changes."""
     quiet = QuietHours("22:00", "07:00", "Europe/Berlin")
 
     assert quiet_until_ms(quiet, now_ms=_ms(now)) == (0 if until is None else _ms(until))
