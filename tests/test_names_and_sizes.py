@@ -22,58 +22,105 @@ TABLES: Final = {
 }
 """Files that may be longer, with the reason."""
 
-PORTS: Final = {
-    "Admission",
-    "HandshakeAdmission",
-    "Logins",
-    "Metrics",
-    "Node",
-    "Passwords",
-    "Relay",
-    "Sessions",
+ADAPTERS: Final = {
+    "HandshakeAdmission": {"server/edge/handshake.py", "server/sessions/admission.py"},
+    "Logins": {"services/context.py", "server/auth/logins.py"},
+    "Passwords": {"services/context.py", "server/auth/passwords.py"},
 }
-"""Names of a port (a Protocol) and of its one adapter in another room."""
+"""Names of a port (a Protocol) and of its one adapter, with the files of the two."""
 
-SDK: Final = {"client/responses.py", "client/events.py"}
-"""The SDK's public classes of answers and events; they carry the protocol's names, as the server's structs do."""
+PUBLIC: Final = {
+    "Event": {"model/log.py", "client/events.py"},
+}
+"""Names that the Python SDK gives to what the server has under the same name, with the files of the two."""
+
+EVENTS_OF_THE_SDK: Final = "client/events.py"
+"""Its classes are the frames of the server as the SDK hands them over: they carry the names of wire/."""
+
+FRAMES_OF_THE_SERVER: Final = {"wire/events.py", "wire/server.py"}
 
 
-def classes() -> Iterator[tuple[str, str, bool]]:
-    """Yield name, file and whether it is a Protocol, of each class of a module that other modules can import."""
+def names() -> Iterator[tuple[str, str]]:
+    """Yield name and file of each class and each type alias of a module that other modules can import."""
     for path in sorted(SOURCE.rglob("*.py")):
+        file = path.relative_to(SOURCE).as_posix()
         for node in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                bases = {ast.unparse(base).partition("[")[0] for base in node.bases}
-                yield node.name, path.relative_to(SOURCE).as_posix(), "Protocol" in bases
+            if (name := named_type(node)) is not None and not name.startswith("_"):
+                yield name, file
 
 
-def ideas(found: list[tuple[str, bool]], *, is_port: bool) -> int:
-    """Return for how many ideas a name stands, given the files and kinds of its classes."""
-    counted = [(file, protocol) for file, protocol in found if file not in SDK] or found[:1]
-    if is_port:
-        counted = [(file, protocol) for file, protocol in counted if not protocol] or counted[:1]
-    return len(counted)
+def named_type(node: ast.stmt) -> str | None:
+    """Return the name of the class or type that a statement declares; None for any other statement."""
+    match node:
+        case ast.ClassDef(name=name):
+            return name
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=annotation, value=ast.expr() as value) if (
+            "TypeAlias" in ast.unparse(annotation)
+        ):
+            return None if repeats(name, value) else name
+        case ast.Assign(targets=[ast.Name(id=name)], value=value) if is_type(name, value):
+            return name
+        case _ if type(node).__name__ == "TypeAlias":  # `type X = …` of Python 3.12 (PEP 695)
+            return ast.unparse(vars(node)["name"])
+        case _:
+            return None
+
+
+def repeats(name: str, value: ast.expr) -> bool:
+    """Return whether a type of another module is given again, under its own name."""
+    return ast.unparse(value).rpartition(".")[2] == name
+
+
+def is_type(name: str, value: ast.expr) -> bool:
+    """Return whether what is assigned to a name in CamelCase is a type: a union, a subscript, another type, NewType."""
+    if not (name[0].isupper() and not name.isupper()) or repeats(name, value):
+        return False
+    match value:
+        case ast.Call(func=ast.Name(id="NewType" | "NamedTuple" | "TypedDict")):
+            return True
+        case ast.BinOp(op=ast.BitOr()) | ast.Subscript() | ast.Name() | ast.Attribute():
+            return True
+        case _:
+            return False
+
+
+def is_one_idea(name: str, found: list[str]) -> bool:
+    """Return whether a name stands for one thing, given the files that declare it."""
+    files = set(found)
+    if len(files) < len(found):
+        return False
+    frames = {EVENTS_OF_THE_SDK} < files and len(files) == 2 and files - {EVENTS_OF_THE_SDK} <= FRAMES_OF_THE_SERVER
+    return len(files) == 1 or frames or files in (ADAPTERS.get(name), PUBLIC.get(name))
 
 
 def test_one_name_one_idea():
-    """[NAMES1] A class name has one meaning in all of the source, except a port's with its adapter."""
-    found: dict[str, list[tuple[str, bool]]] = defaultdict(list)
-    for name, file, protocol in classes():
-        found[name].append((file, protocol))
+    """[NAMES1] A class or type alias has one meaning in all of the source, except a port's with its adapter."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, file in names():
+        found[name].append(file)
 
-    assert len(found) > 300
-    ambiguous = {
-        name: [file for file, _ in places] for name, places in found.items() if ideas(places, is_port=name in PORTS) > 1
-    }
-    assert ambiguous == {}
+    assert len(found) > 700
+    assert {name: files for name, files in found.items() if not is_one_idea(name, files)} == {}
+    assert [name for name, files in (ADAPTERS | PUBLIC).items() if set(found[name]) != files] == []
 
 
 def test_a_second_meaning_is_found():
-    """[NAMES2] Two adapters of one name, or a Protocol that is not in the list of ports, are a second meaning."""
-    assert ideas([("ports.py", True), ("a.py", False)], is_port=True) == 1
-    assert ideas([("ports.py", True), ("a.py", False), ("b.py", False)], is_port=True) == 2
-    assert ideas([("a.py", True), ("b.py", False)], is_port=False) == 2
-    assert ideas([("wire.py", False), ("client/events.py", False)], is_port=False) == 1
+    """[NAMES2] Every kind of declaration counts; a second adapter, or a port in another file, is a second meaning."""
+    declared = ast.parse(
+        "class Aa: pass\nBb: TypeAlias = int\nCc = Aa | Bb\nDd = NewType('Dd', int)\nEe = dict[str, int]\n"
+        "Ff = wire.Other\nGg = wire.Gg\nHh: TypeAlias = wire.Hh\nIi = Aa()\nJJ = Aa\nKk: Final = Aa\nll = Aa | Bb\n"
+    )
+    statement = type("TypeAlias", (ast.stmt,), {})()
+    statement.name = ast.Name("Mm")
+    found = [name for node in [*declared.body, statement] if (name := named_type(node)) is not None]
+
+    assert found == ["Aa", "Bb", "Cc", "Dd", "Ee", "Ff", "Mm"]
+    assert is_one_idea("Logins", ["services/context.py", "server/auth/logins.py"])
+    assert not is_one_idea("Logins", ["services/context.py", "server/auth/logins.py", "other.py"])
+    assert not is_one_idea("Logins", ["services/context.py", "other.py"])
+    assert not is_one_idea("Other", ["a.py", "a.py"])
+    assert is_one_idea("NewMessage", ["client/events.py", "wire/events.py"])
+    assert not is_one_idea("Typing", ["client/events.py", "wire/client.py"])
 
 
 def texts_of_errors() -> Iterator[tuple[str, str]]:

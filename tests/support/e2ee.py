@@ -17,7 +17,15 @@ from orbital_relay.e2ee.formats.content import ContentKind
 from orbital_relay.e2ee.formats.records import HistoryPolicy
 from orbital_relay.e2ee.invite import read_invite
 from orbital_relay.e2ee.member import GroupDevice, NewPart
-from orbital_relay.e2ee.ports import DeviceStore, DirectoryDevice, KeyBundle, OfferedKey, PublishedKeys, Relay, Wanted
+from orbital_relay.e2ee.ports import (
+    DeviceStore,
+    DirectoryDevice,
+    KeyBundle,
+    OfferedKey,
+    PublishedKeys,
+    RelayTransport,
+    Wanted,
+)
 from orbital_relay.e2ee.rows import LogEvent
 from orbital_relay.e2ee.stores.memory import MemoryStore
 from orbital_relay.e2ee.texts import to_base64, to_base64url, uuid_bytes
@@ -251,7 +259,7 @@ class RelayPort:
         await self.relay.deliver(self.member, group)
 
 
-_: type[Relay] = RelayPort
+_: type[RelayTransport] = RelayPort
 
 
 async def new_family(

@@ -16,7 +16,7 @@ import msgspec
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.invite import read_invite
 from orbital_relay.e2ee.member import GroupDevice
-from orbital_relay.e2ee.ports import DirectoryDevice, KeyBundle, PublishedKeys, Relay, Wanted
+from orbital_relay.e2ee.ports import DirectoryDevice, KeyBundle, PublishedKeys, RelayTransport, Wanted
 from orbital_relay.e2ee.stores.sqlcipher import SqlcipherStore
 from tests.support.e2ee import codes, event_of, message
 
@@ -59,7 +59,7 @@ class AskingRelay:
             await self.member.receive(event_of(frame))
 
 
-_: type[Relay] = AskingRelay
+_: type[RelayTransport] = AskingRelay
 
 
 async def main(path: str, key: str, user: str, group: str, invite: str) -> None:

@@ -27,7 +27,7 @@ from orbital_relay.client.http import AWAITED_MOST_S, USER_AGENT, error_of
 from orbital_relay.client.logs import websocket_log
 from orbital_relay.client.network import is_direct, tls_context
 from orbital_relay.client.protocol.conversation import ClientProtocol
-from orbital_relay.client.protocol.effects import Effect, Opened
+from orbital_relay.client.protocol.effects import Opened, ProtocolEffect
 from orbital_relay.client.protocol.reconnect import FINAL_STATUS, POLICY_VIOLATION, ReconnectPolicy, idle_limit_s
 from orbital_relay.client.tokens import renewal_moments_s
 from orbital_relay.core.backoff import Backoff
@@ -98,7 +98,7 @@ class ReconnectingConnection:
         backoff: Backoff,
         random: Callable[[], float],
         idle_slack_s: float,
-        apply: Callable[[list[Effect]], None],
+        apply: Callable[[list[ProtocolEffect]], None],
         change: Callable[[StateChange], None],
         notify: Callable[[Problem], None],
         waits: Callable[[int], None],

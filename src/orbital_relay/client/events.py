@@ -309,7 +309,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     details: dict[str, Any] = {}
 
 
-Item = Event | Reset | CaughtUp
+StreamItem = Event | Reset | CaughtUp
 """What a subscription yields; CaughtUp only when it was asked for."""
 
 Signal = StateChange | Typing | KeysLow | Unnumbered | Problem | Reset | CaughtUp

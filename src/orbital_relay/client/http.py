@@ -154,7 +154,7 @@ async def read_bounded(response: httpx.Response, most_bytes: int) -> bytes:
 
 # Chapter: requests
 
-Content = bytes | Callable[[], AsyncIterator[bytes]] | None
+RequestContent = bytes | Callable[[], AsyncIterator[bytes]] | None
 """A body: bytes, or a function that starts to produce it, called once for each try."""
 
 
@@ -268,7 +268,7 @@ class Http:
         path: str,
         *,
         anonymous: bool = False,
-        content: Content = None,
+        content: RequestContent = None,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         deadline_s: float = REQUEST_DEADLINE_S,
@@ -316,7 +316,7 @@ class Http:
         path: str,
         token: str | None,
         *,
-        content: Content = None,
+        content: RequestContent = None,
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Request:

@@ -23,22 +23,22 @@ from orbital_relay.client.connection import CLOSE_S, ReconnectingConnection
 from orbital_relay.client.errors import Closed, NotConnected
 from orbital_relay.client.events import (
     CaughtUp,
-    Item,
     NewThread,
     Reset,
     State,
     StateChange,
+    StreamItem,
 )
 from orbital_relay.client.http import REQUEST_TIMEOUT_S
 from orbital_relay.client.outbox import Outbox
 from orbital_relay.client.protocol.conversation import ClientProtocol
 from orbital_relay.client.protocol.effects import (
     Deliver,
-    Effect,
     Ended,
     Fetch,
     Notify,
     Opened,
+    ProtocolEffect,
     Reconnect,
     RenewToken,
     Send,
@@ -305,7 +305,7 @@ class Life:
 
     # Private: effects
 
-    def _apply(self, effects: list[Effect]) -> None:
+    def _apply(self, effects: list[ProtocolEffect]) -> None:
         """Carry out what the conversation decided."""
         for effect in effects:
             match effect:
@@ -332,7 +332,7 @@ class Life:
                 case Reconnect(reason=reason):
                     self._connection.drop(reason)
 
-    def _deliver(self, group_id: str, item: Item) -> None:
+    def _deliver(self, group_id: str, item: StreamItem) -> None:
         if not self._readers.deliver(group_id, item):
             return
         if isinstance(item, NewThread):

@@ -209,7 +209,7 @@ class Orbital(Life):
         encryption_iv: bytes | str,
         media_id: str | None = None,
         if_epoch: int | None = None,
-        progress: media.Progress | None = None,
+        progress: media.OnTransfer | None = None,
     ) -> responses.MediaStored:
         """Send an encrypted file to a thread; `orbital_relay.client.media.upload` has the details."""
         return await media.upload(
@@ -230,7 +230,7 @@ class Orbital(Life):
         *,
         to: str | media.PathLike | None = None,
         memory_bytes: int = media.MEMORY_BYTES,
-        progress: media.Progress | None = None,
+        progress: media.OnTransfer | None = None,
     ) -> media.Downloaded:
         """Fetch a medium; `orbital_relay.client.media.download` has the details."""
         return await media.download(

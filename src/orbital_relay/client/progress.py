@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from orbital_relay.client.events import CaughtUp, Item, Position, Reset
+from orbital_relay.client.events import CaughtUp, Position, Reset, StreamItem
 from orbital_relay.client.stores import PositionStore
 from orbital_relay.client.user_code import await_user_code
 
@@ -34,7 +34,7 @@ class Progress:
         """Whether so much was handled since the last saving that it should not wait for a pause."""
         return self._unsaved >= SAVE_EVERY
 
-    def hand(self, item: Item) -> None:
+    def hand(self, item: StreamItem) -> None:
         """Note what is yielded now; whether it is handled shows later."""
         self._handed = _position_after(item, self.handled)
 
@@ -78,7 +78,7 @@ class Progress:
             self._saved = handled
 
 
-def _position_after(item: Item, before: Position | None) -> Position:
+def _position_after(item: StreamItem, before: Position | None) -> Position:
     """Return the position of a reader that has handled `item`."""
     match item:
         case Reset(seq=seq):

@@ -12,10 +12,10 @@ from weakref import WeakValueDictionary
 from orbital_relay.client.api import Api
 from orbital_relay.client.clocks import now_ms
 from orbital_relay.client.errors import AlreadySubscribed, ApiError, Closed, NotAMember, StoreDamaged, Unreachable
-from orbital_relay.client.events import MAX_SEQ, CaughtUp, Event, Item, Position, Problem, Reset
+from orbital_relay.client.events import MAX_SEQ, CaughtUp, Event, Position, Problem, Reset, StreamItem
 from orbital_relay.client.progress import Progress
 from orbital_relay.client.protocol.conversation import ClientProtocol
-from orbital_relay.client.protocol.effects import Effect, Fetch
+from orbital_relay.client.protocol.effects import Fetch, ProtocolEffect
 from orbital_relay.client.signals import Signals
 from orbital_relay.client.stores import PositionStore
 from orbital_relay.client.subscription import Subscription
@@ -46,7 +46,7 @@ class Readers:
         signals: Signals,
         backoff: Backoff,
         random: Callable[[], float],
-        apply: Callable[[list[Effect]], None],
+        apply: Callable[[list[ProtocolEffect]], None],
         own: Callable[[Coroutine[Any, Any, None]], None],
         closing: Callable[[], bool],
     ) -> None:
@@ -124,7 +124,7 @@ class Readers:
             self._own(self._pump(subscription, on_event))
         return subscription
 
-    def deliver(self, group_id: str, item: Item) -> bool:
+    def deliver(self, group_id: str, item: StreamItem) -> bool:
         """Put an item into the group's buffer; False when nobody will read it."""
         subscription = self._subscriptions.get(group_id)
         if subscription is None:  # Dropped by the program without a close.

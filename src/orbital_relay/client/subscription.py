@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from orbital_relay.client.events import CaughtUp, Event, Item, Position, Reset
+from orbital_relay.client.events import CaughtUp, Event, Position, Reset, StreamItem
 from orbital_relay.client.progress import Progress
 
 
@@ -46,7 +46,7 @@ class Subscription:
         self._marks = marks
         self._taken = taken
         self._leave = leave
-        self._items: deque[Item] = deque()
+        self._items: deque[StreamItem] = deque()
         self._arrived = asyncio.Event()
         self._ready = asyncio.Event()
         self._finished = asyncio.Event()
@@ -162,7 +162,7 @@ class Subscription:
 
     # For the client
 
-    def put(self, item: Item) -> None:
+    def put(self, item: StreamItem) -> None:
         """Let the program have this after what waits already."""
         self._items.append(item)
         self._arrived.set()

@@ -14,7 +14,7 @@ from orbital_relay.commands.client_options import run, server_options
 from orbital_relay.commands.terminal import say
 
 if TYPE_CHECKING:
-    from orbital_relay.client.media import Progress
+    from orbital_relay.client.media import OnTransfer
 
 
 @click.group()
@@ -138,7 +138,7 @@ def gc(**flags: str | None) -> None:
     say(own_data.run(work()))
 
 
-async def _shown(label: str, quiet: bool, transfer: Callable[[Progress | None], Any]) -> Any:  # noqa: ANN401, FBT001 - what `transfer` gives
+async def _shown(label: str, quiet: bool, transfer: Callable[[OnTransfer | None], Any]) -> Any:  # noqa: ANN401, FBT001 - what `transfer` gives
     """Run a transfer with a bar on standard error; without one where nobody looks."""
     if quiet or not sys.stderr.isatty():
         return await transfer(None)

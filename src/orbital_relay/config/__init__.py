@@ -6,7 +6,7 @@ Nothing else in the package reads the environment. The command line makes its op
 
 from __future__ import annotations
 
-from orbital_relay.config.database import Database, Postgres, SqliteFile, without_credentials
+from orbital_relay.config.database import DatabaseAddress, Postgres, SqliteFile, without_credentials
 from orbital_relay.config.doubts import doubts
 from orbital_relay.config.files import make_data_dir, read_jwt_public_key, read_jwt_secret, secret_bytes
 from orbital_relay.config.kinds import Network
@@ -17,7 +17,7 @@ from orbital_relay.config.sources import CONFIG_ENV
 __all__ = [
     "CONFIG_ENV",
     "OPTIONS",
-    "Database",
+    "DatabaseAddress",
     "EffectiveSetting",
     "Network",
     "Option",

@@ -45,7 +45,7 @@ class Postgres(msgspec.Struct, frozen=True, tag=True):
         return f"Postgres({self.shown!r})"
 
 
-Database: TypeAlias = SqliteFile | Postgres
+DatabaseAddress: TypeAlias = SqliteFile | Postgres
 
 
 def without_credentials(url: str) -> str:

@@ -14,7 +14,7 @@ import msgspec
 
 from orbital_relay.api.about import SignupPolicy
 from orbital_relay.config import kinds
-from orbital_relay.config.database import Database, Postgres, SqliteFile
+from orbital_relay.config.database import DatabaseAddress, Postgres, SqliteFile
 from orbital_relay.model import MediaLimits
 
 
@@ -814,7 +814,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def database(self) -> Database:
+    def database(self) -> DatabaseAddress:
         """The database, parsed."""
         if self.database_url is None:
             return SqliteFile(self.data_dir / "orbital.db")

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-Policy: TypeAlias = Literal["home", "strict"]
+AdmissionPolicy: TypeAlias = Literal["home", "strict"]
 
 
 class Count(msgspec.Struct, frozen=True):
@@ -33,7 +33,9 @@ class Count(msgspec.Struct, frozen=True):
     limit: int
 
 
-def connect_counts(policy: Policy, *, address: str, user_id: str | None, limit: int, ceiling: int) -> tuple[Count, ...]:
+def connect_counts(
+    policy: AdmissionPolicy, *, address: str, user_id: str | None, limit: int, ceiling: int
+) -> tuple[Count, ...]:
     """
     Return the counts that must all have room for a handshake.
 

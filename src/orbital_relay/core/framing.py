@@ -77,7 +77,7 @@ class CloseFrame(msgspec.Struct, frozen=True, gc=False):
     code: int | None
 
 
-Received = DataMessage | Fragment | PingFrame | PongFrame | CloseFrame
+ReceivedFrame = DataMessage | Fragment | PingFrame | PongFrame | CloseFrame
 
 _FRAGMENT = Fragment()
 _PONG = PongFrame()
@@ -174,7 +174,7 @@ class FrameReader:
         rsv1: bool = False,
         rsv2: bool = False,
         rsv3: bool = False,
-    ) -> Received:
+    ) -> ReceivedFrame:
         """
         Take the next frame, unmasked.
 
@@ -210,7 +210,7 @@ class FrameReader:
             raise _unfinished()
         self._check_text(payload)
 
-    def _control(self, opcode: int, payload: bytes, *, fin: bool, rsv1: bool) -> Received:
+    def _control(self, opcode: int, payload: bytes, *, fin: bool, rsv1: bool) -> ReceivedFrame:
         # RFC 6455 §5.5: short and never fragmented; RFC 7692 §6.1: RSV1 has no meaning on a control frame.
         if not fin or rsv1 or len(payload) > MAX_CONTROL_BYTES:
             raise Violation(PROTOCOL_ERROR, "a control frame is fragmented, compressed or too long")

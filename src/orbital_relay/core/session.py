@@ -10,7 +10,7 @@ import msgspec
 
 from orbital_relay import wire
 from orbital_relay.core.bucket import Bucket
-from orbital_relay.core.session_states import TRANSITIONS, Cause, State
+from orbital_relay.core.session_states import TRANSITIONS, Cause, SessionState
 from orbital_relay.errors import OrbitalError, TooManyRequests, Unauthorized, ValidationFailed
 from orbital_relay.model import Principal, Resume
 
@@ -128,7 +128,7 @@ class WakeAt(msgspec.Struct, frozen=True):
 
 StoreEffect = AddSubscriptions | RemoveSubscriptions | StorePost | Type | Verify
 """Effects that may wait for the store; they are executed one at a time."""
-Effect = StoreEffect | Say | Complain | StopTyping | Beat | CloseConnection | AbortConnection | WakeAt
+SessionEffect = StoreEffect | Say | Complain | StopTyping | Beat | CloseConnection | AbortConnection | WakeAt
 
 
 class Session:
@@ -162,7 +162,7 @@ class Session:
             heartbeat_s: Time between two calls of `beat`, in seconds.
         """
         self.principal = principal
-        self.state = State.OPEN
+        self.state = SessionState.OPEN
         self._bucket = Bucket(rate=frame_rate, capacity=2 * frame_rate, now_s=now_s)
         self._grace = frame_rate
         self._refused = 0
@@ -178,7 +178,7 @@ class Session:
 
     # Chapter: receiving
 
-    def receive(self, text: bytes, *, now_s: float) -> list[Effect]:
+    def receive(self, text: bytes, *, now_s: float) -> list[SessionEffect]:
         """
         Take a text frame.
 
@@ -186,7 +186,7 @@ class Session:
             text: The frame, valid UTF-8.
             now_s: The current time.
         """
-        if self.state is State.ENDED:
+        if self.state is SessionState.ENDED:
             return []
         over = self._over_rate(text, now_s=now_s)
         if over is not None:
@@ -204,11 +204,11 @@ class Session:
             self.accepted()
         return effects
 
-    def control(self, *, now_s: float) -> list[Effect]:
+    def control(self, *, now_s: float) -> list[SessionEffect]:
         """Take a frame that is no message: it counts against the rate like any other."""
-        return [] if self.state is State.ENDED else self._over_rate(b"", now_s=now_s) or []
+        return [] if self.state is SessionState.ENDED else self._over_rate(b"", now_s=now_s) or []
 
-    def _over_rate(self, text: bytes, *, now_s: float) -> list[Effect] | None:
+    def _over_rate(self, text: bytes, *, now_s: float) -> list[SessionEffect] | None:
         if self._bucket.take(now_s):
             self._refused = 0
             return None
@@ -229,7 +229,7 @@ class Session:
         """Reset the count of bad frames: a good one has come."""
         self._strikes = 0
 
-    def _act(self, frame: wire.ClientFrame) -> list[Effect]:
+    def _act(self, frame: wire.ClientFrame) -> list[SessionEffect]:
         match frame:
             case wire.Pong():
                 self._unanswered = 0
@@ -238,7 +238,7 @@ class Session:
                 return [AddSubscriptions(_unique(data.group_ids), _positions(data), frame.id)]
             case wire.Unsubscribe(data=data):
                 return [RemoveSubscriptions(_unique(data.group_ids), frame.id)]
-            case wire.Typing(data=data):
+            case wire.TypingFrame(data=data):
                 return self._type(data, frame.id)
             case wire.Authenticate(data=data):
                 return [Verify(data.token, frame.id)]
@@ -253,7 +253,7 @@ class Session:
 
     # Chapter: typing
 
-    def _type(self, data: wire.TypingData, reply_to: str | int | None) -> list[Effect]:
+    def _type(self, data: wire.TypingData, reply_to: str | int | None) -> list[SessionEffect]:
         thread_id = wire.read_uuid(data.thread_id)
         if thread_id is None:
             raise ValidationFailed("data.thread_id must be a UUID with hyphens.", field="data.thread_id")
@@ -269,7 +269,7 @@ class Session:
             typing.setdefault(thread_id, inf)
         return [Type(thread_id, data.is_typing, reply_to)]
 
-    def typing_sent(self, thread_id: str, *, is_typing: bool, now_s: float) -> list[Effect]:
+    def typing_sent(self, thread_id: str, *, is_typing: bool, now_s: float) -> list[SessionEffect]:
         """Note that a thread's group was notified: only a typing that was announced can stop."""
         if self._typing is None:
             return []
@@ -284,28 +284,28 @@ class Session:
         if self._typing is not None:
             self._typing.pop(thread_id, None)
 
-    def _typing_stops(self, now_s: float) -> list[Effect]:
+    def _typing_stops(self, now_s: float) -> list[SessionEffect]:
         silent = [thread_id for thread_id, due_s in (self._typing or {}).items() if due_s <= now_s]
         return [self._stop(thread_id) for thread_id in silent]
 
-    def _stop(self, thread_id: str) -> Effect:
+    def _stop(self, thread_id: str) -> SessionEffect:
         self.typing_refused(thread_id)
         return StopTyping(thread_id)
 
-    def closed(self) -> list[Effect]:
+    def closed(self) -> list[SessionEffect]:
         """End the session with its connection; return the stops of what its user typed."""
         self._move(Cause.CLOSED)
         return self._typing_stops(_LAST_S)
 
     # Chapter: time
 
-    def opened(self, *, now_s: float, wall_s: float) -> list[Effect]:
+    def opened(self, *, now_s: float, wall_s: float) -> list[SessionEffect]:
         """Start the clock of a session whose connection is open."""
         return self._next_wake(now_s=now_s, wall_s=wall_s)
 
-    def beat(self, *, now_s: float, wall_s: float) -> list[Effect]:
+    def beat(self, *, now_s: float, wall_s: float) -> list[SessionEffect]:
         """Ping after each interval, or abort a client that answered none of three pings."""
-        if self.state is State.ENDED:
+        if self.state is SessionState.ENDED:
             return []
         if self._unanswered >= MISSED_PINGS:
             self._move(Cause.NO_PONG)
@@ -313,44 +313,46 @@ class Session:
         self._unanswered += 1
         return [Beat(), *self._next_wake(now_s=now_s, wall_s=wall_s)]
 
-    def wake(self, *, now_s: float, wall_s: float) -> list[Effect]:
+    def wake(self, *, now_s: float, wall_s: float) -> list[SessionEffect]:
         """Do what is due: stop typing, announce the end of the token, end the session with its token."""
-        if self.state is State.ENDED:
+        if self.state is SessionState.ENDED:
             return []
         self._asked_s = inf
         effects = self._typing_stops(now_s)
         ends_s = self.principal.expires_at_s
         if wall_s >= ends_s:
             return effects + self._end(Cause.EXPIRED)
-        if self.state is State.OPEN and wall_s >= ends_s - EXPIRY_NOTICE_S:
+        if self.state is SessionState.OPEN and wall_s >= ends_s - EXPIRY_NOTICE_S:
             self._move(Cause.ENDS_SOON)
             effects.append(Say(wire.TokenExpiring(wire.iso(int(ends_s * 1000)))))
         return effects + self._next_wake(now_s=now_s, wall_s=wall_s)
 
-    def _next_wake(self, *, now_s: float, wall_s: float) -> list[Effect]:
+    def _next_wake(self, *, now_s: float, wall_s: float) -> list[SessionEffect]:
         wait_s = self.principal.expires_at_s - wall_s
-        if self.state is State.OPEN:
+        if self.state is SessionState.OPEN:
             wait_s -= EXPIRY_NOTICE_S
         due_s = now_s + max(wait_s, 0) if wait_s < self._horizon_s else inf
         if self._typing:
             due_s = min(due_s, *self._typing.values())
         return self._wake_at(due_s)
 
-    def _wake_at(self, due_s: float) -> list[Effect]:
+    def _wake_at(self, due_s: float) -> list[SessionEffect]:
         if due_s >= self._asked_s:
             return []
         self._asked_s = due_s
         return [WakeAt(due_s)]
 
-    def revoked(self) -> list[Effect]:
+    def revoked(self) -> list[SessionEffect]:
         """End the session: its token was revoked."""
-        return [] if self.state is State.ENDED else self._end(Cause.REVOKED)
+        return [] if self.state is SessionState.ENDED else self._end(Cause.REVOKED)
 
     # Chapter: a newer token
 
-    def renewed(self, principal: Principal, *, reply_to: str | int | None, now_s: float, wall_s: float) -> list[Effect]:
+    def renewed(
+        self, principal: Principal, *, reply_to: str | int | None, now_s: float, wall_s: float
+    ) -> list[SessionEffect]:
         """Continue with a newer token of the same user; another user's token changes nothing."""
-        if self.state is State.ENDED:
+        if self.state is SessionState.ENDED:
             return []
         if principal.user_id != self.principal.user_id:
             return [Complain("FORBIDDEN", "This token is another user's; the connection is unchanged.", {}, reply_to)]
@@ -360,17 +362,17 @@ class Session:
         said = Say(wire.Authenticated(wire.iso(int(principal.expires_at_s * 1000))), reply_to)
         return [said, *self._next_wake(now_s=now_s, wall_s=wall_s)]
 
-    def not_renewed(self, refusal: Unauthorized, *, reply_to: str | int | None) -> list[Effect]:
+    def not_renewed(self, refusal: Unauthorized, *, reply_to: str | int | None) -> list[SessionEffect]:
         """Refuse a token that is not valid; the connection keeps the one it has."""
-        return [] if self.state is State.ENDED else [_complain(refusal, reply_to=reply_to)]
+        return [] if self.state is SessionState.ENDED else [_complain(refusal, reply_to=reply_to)]
 
     # Chapter: the end
 
-    def bad_frames(self) -> list[Effect]:
+    def bad_frames(self) -> list[SessionEffect]:
         """End the session: a post was the last bad frame that is allowed."""
-        return [] if self.state is State.ENDED else self._end(Cause.BAD_FRAMES)
+        return [] if self.state is SessionState.ENDED else self._end(Cause.BAD_FRAMES)
 
-    def _end(self, cause: Cause) -> list[Effect]:
+    def _end(self, cause: Cause) -> list[SessionEffect]:
         self._move(cause)
         return [CloseConnection(POLICY_VIOLATION, cause.value)]
 

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Final
 
 
-class State(Enum):
+class SessionState(Enum):
     """Where a session stands."""
 
     OPEN = "open"
@@ -28,14 +28,15 @@ class Cause(Enum):
     CLOSED = "connection closed"
 
 
-_ENDS: Final[Mapping[Cause, State]] = dict.fromkeys(
-    (Cause.EXPIRED, Cause.REVOKED, Cause.BAD_FRAMES, Cause.TOO_MANY_FRAMES, Cause.NO_PONG, Cause.CLOSED), State.ENDED
+_ENDS: Final[Mapping[Cause, SessionState]] = dict.fromkeys(
+    (Cause.EXPIRED, Cause.REVOKED, Cause.BAD_FRAMES, Cause.TOO_MANY_FRAMES, Cause.NO_PONG, Cause.CLOSED),
+    SessionState.ENDED,
 )
 
-TRANSITIONS: Final[Mapping[State, Mapping[Cause, State]]] = {
-    State.OPEN: {Cause.ENDS_SOON: State.EXPIRING, Cause.RENEWED: State.OPEN, **_ENDS},
-    State.EXPIRING: {Cause.RENEWED: State.OPEN, **_ENDS},
+TRANSITIONS: Final[Mapping[SessionState, Mapping[Cause, SessionState]]] = {
+    SessionState.OPEN: {Cause.ENDS_SOON: SessionState.EXPIRING, Cause.RENEWED: SessionState.OPEN, **_ENDS},
+    SessionState.EXPIRING: {Cause.RENEWED: SessionState.OPEN, **_ENDS},
     # The Close may still be in flight when the socket ends.
-    State.ENDED: {Cause.CLOSED: State.ENDED},
+    SessionState.ENDED: {Cause.CLOSED: SessionState.ENDED},
 }
 """From each state, where each cause leads; any other pair is a bug."""

@@ -28,7 +28,7 @@ from orbital_relay.e2ee.ports import (
     OfferedKey,
     PublishedKeys,
     Ratchet,
-    Relay,
+    RelayTransport,
     Wanted,
 )
 from orbital_relay.e2ee.ratchet import HpkeRatchet
@@ -64,7 +64,7 @@ __all__ = [
     "PublishedKeys",
     "Ratchet",
     "Received",
-    "Relay",
+    "RelayTransport",
     "SafetyNumber",
     "SdkRelay",
     "SqlcipherStore",

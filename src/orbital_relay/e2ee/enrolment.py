@@ -16,8 +16,8 @@ from orbital_relay.e2ee.formats.records import (
     Knock,
     Link,
     Policy,
-    RecordBody,
     Revoke,
+    RosterBody,
     Secret,
     next_secret,
     write_record,
@@ -211,7 +211,7 @@ class Enrolment:
         identity = ratchet.identity(unit).public_key
         return {"user": me.user, "device": me.device, "identity": identity, "suites": ratchet.suites}
 
-    def _record(self, unit: Unit, group: str, body: RecordBody, secret: bytes | None = None) -> None:
+    def _record(self, unit: Unit, group: str, body: RosterBody, secret: bytes | None = None) -> None:
         """Enqueue a record; a secret proves a knock."""
         record = write_record(group, body, self._cx.ratchet.identity(unit) if secret is None else secret)
         enqueue(unit, group, QueuedRecord(id=new_key(), record=record))

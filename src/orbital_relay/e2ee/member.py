@@ -30,7 +30,7 @@ from orbital_relay.e2ee.outbox import (
     new_key,
     posted_of,
 )
-from orbital_relay.e2ee.ports import DeviceStore, Ratchet, Relay
+from orbital_relay.e2ee.ports import DeviceStore, Ratchet, RelayTransport
 from orbital_relay.e2ee.ratchet import HpkeRatchet
 from orbital_relay.e2ee.requests import due_requests
 from orbital_relay.e2ee.rows import (
@@ -103,7 +103,7 @@ class GroupDevice(Enrolment):
         self,
         *,
         store: DeviceStore,
-        relay: Relay,
+        relay: RelayTransport,
         user: str,
         device: int,
         ratchet: Ratchet | None = None,

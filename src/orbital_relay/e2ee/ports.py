@@ -124,7 +124,7 @@ class DirectoryDevice(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: int
 
 
-class Relay(Protocol):
+class RelayTransport(Protocol):
     """What the server offers; the client's transport implements it."""
 
     async def post(self, group: str, kind: str, body: dict[str, Any], *, key: str, if_epoch: int | None = None) -> int:

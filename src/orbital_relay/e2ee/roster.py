@@ -156,7 +156,7 @@ def fold(group: str, records: Iterable[LoggedRecord], facts: RosterFacts) -> Ros
     return roster
 
 
-Refuse = Callable[..., Roster]
+RefuseRecord = Callable[..., Roster]
 
 
 def fold_record(roster: Roster, logged: LoggedRecord, facts: RosterFacts) -> Roster:
@@ -202,7 +202,7 @@ def fold_record(roster: Roster, logged: LoggedRecord, facts: RosterFacts) -> Ros
 
 
 def _fold_found(
-    roster: Roster, record: GroupRecord, body: Founding, logged: LoggedRecord, facts: RosterFacts, refuse: Refuse
+    roster: Roster, record: GroupRecord, body: Founding, logged: LoggedRecord, facts: RosterFacts, refuse: RefuseRecord
 ) -> Roster:
     if roster.founder is not None or founder_hash(body.identity) != facts.founder:
         return refuse("other_founder", body)
@@ -215,7 +215,7 @@ def _fold_found(
 
 
 def _fold_knock(
-    roster: Roster, record: GroupRecord, body: Knock, logged: LoggedRecord, facts: RosterFacts, refuse: Refuse
+    roster: Roster, record: GroupRecord, body: Knock, logged: LoggedRecord, facts: RosterFacts, refuse: RefuseRecord
 ) -> Roster:
     if logged.author != body.user:
         return refuse("wrong_author", body)

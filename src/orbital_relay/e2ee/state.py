@@ -9,7 +9,7 @@ import msgspec
 
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.formats.envelope import DeviceAddress
-from orbital_relay.e2ee.ports import DeviceStore, Ratchet, Relay
+from orbital_relay.e2ee.ports import DeviceStore, Ratchet, RelayTransport
 from orbital_relay.e2ee.roster import LoggedRecord, Roster, RosterFacts, accepted_key, all_secrets, fold, fold_record
 from orbital_relay.e2ee.rows import (
     GIVEN,
@@ -54,7 +54,7 @@ class Context(msgspec.Struct, frozen=True):
 
     store: DeviceStore
     ratchet: Ratchet
-    relay: Relay
+    relay: RelayTransport
     me: DeviceAddress
     chain_name: str
     inbox: bool

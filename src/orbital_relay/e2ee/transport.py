@@ -16,7 +16,7 @@ from orbital_relay.e2ee.enrolment import Start
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.files import post_file
 from orbital_relay.e2ee.member import GroupDevice
-from orbital_relay.e2ee.ports import DirectoryDevice, KeyBundle, OfferedKey, PublishedKeys, Relay, Wanted
+from orbital_relay.e2ee.ports import DirectoryDevice, KeyBundle, OfferedKey, PublishedKeys, RelayTransport, Wanted
 from orbital_relay.e2ee.roster import LoggedRecord
 from orbital_relay.e2ee.rows import LogEvent, LogPosition
 from orbital_relay.e2ee.texts import from_base64, to_base64
@@ -211,4 +211,4 @@ def _request(group: str, kind: str, body: dict[str, Any]) -> tuple[str, dict[str
             raise E2eeError("unsupported", f"an event of type {kind} is not posted as JSON")
 
 
-_: type[Relay] = SdkRelay
+_: type[RelayTransport] = SdkRelay

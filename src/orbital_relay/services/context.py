@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from orbital_relay.api.groups import Online
 from orbital_relay.model import AnyDraft, GroupId, SignedToken, UserId
 from orbital_relay.ports import Appended, Clock, Store
+
+Append: TypeAlias = Callable[[AnyDraft], asyncio.Future[Appended]]
+"""Queues a draft before it returns; the future ends with what it came to, durably, or with its refusal."""
 
 
 class Passwords(Protocol):
@@ -60,7 +63,7 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     store: Store
-    append: Callable[[AnyDraft], asyncio.Future[Appended]]
+    append: Append
     clock: Clock
     passwords: Passwords
     logins: Logins

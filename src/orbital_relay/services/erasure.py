@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from orbital_relay.errors import Forbidden, NotFound
-from orbital_relay.model import AnyDraft, LeaveGroup
-from orbital_relay.ports import Appended, Clock, Erasure
+from orbital_relay.model import LeaveGroup
+from orbital_relay.ports import Clock, Erasure
+from orbital_relay.services.context import Append
 from orbital_relay.services.forms import new_id
 
 log = logging.getLogger("orbital.accounts")
@@ -21,8 +20,6 @@ MARGIN_MS: Final = 3_600_000
 """How long after the retention the content goes: the log is pruned every minute, so it has dropped it by then."""
 EVENTS: Final = 1000
 """Events that one transaction deletes: a few milliseconds, in which no POST is stored."""
-
-Append = Callable[[AnyDraft], "asyncio.Future[Appended]"]
 
 
 async def erase(store: Erasure, *, append: Append, clock: Clock, keep_ms: int) -> None:

@@ -21,7 +21,7 @@ from orbital_relay.errors import Busy, DatabaseRefused, OrbitalError, Unavailabl
 from orbital_relay.model import AnyDraft, PostMessage, PostReply, PostThread
 from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
-from orbital_relay.store.append.postgres import KeyTaken, PostDraft, PostgresAppender, append_one
+from orbital_relay.store.append.postgres import BulkDraft, KeyTaken, PostgresAppender, append_one
 from orbital_relay.store.postgres_errors import (
     DRIVER,
     cause_of,
@@ -314,7 +314,7 @@ class PostgresStore(SqlStore):
             log.warning("a batch of drafts failed; each is retried alone", extra={"error": type(exc).__name__})
         return [await self._append_one(draft, first_stamp_ms + index) for index, draft in enumerate(drafts)]
 
-    async def _append_posts(self, posts: Sequence[PostDraft], first_stamp_ms: int) -> list[Appended | OrbitalError]:
+    async def _append_posts(self, posts: Sequence[BulkDraft], first_stamp_ms: int) -> list[Appended | OrbitalError]:
         """Store posts in one transaction; what is no fault of the database comes out as it is."""
         for left in range(TRIES - 1, -1, -1):
             try:

@@ -68,7 +68,7 @@ class Pong(msgspec.Struct, tag_field="type", tag="pong"):
     id: FrameId | None = None
 
 
-class Typing(msgspec.Struct, tag_field="type", tag="typing_indicator"):
+class TypingFrame(msgspec.Struct, tag_field="type", tag="typing_indicator"):
     """The user started or stopped typing in a thread."""
 
     data: TypingData
@@ -109,7 +109,7 @@ class PostReplyFrame(msgspec.Struct, tag_field="type", tag="post_reply"):
 
 PostFrame = PostMessageFrame | PostThreadFrame | PostReplyFrame
 ClientFrame = (
-    Subscribe | Unsubscribe | Pong | Typing | Authenticate | PostMessageFrame | PostThreadFrame | PostReplyFrame
+    Subscribe | Unsubscribe | Pong | TypingFrame | Authenticate | PostMessageFrame | PostThreadFrame | PostReplyFrame
 )
 
 _decode_client: Callable[[bytes], ClientFrame] = msgspec.json.Decoder(ClientFrame).decode

@@ -9,7 +9,7 @@ import pytest
 from orbital_relay import wire
 from orbital_relay.core import session as says
 from orbital_relay.core.session import Session
-from orbital_relay.core.session_states import State
+from orbital_relay.core.session_states import SessionState
 from orbital_relay.errors import Unauthorized
 from orbital_relay.model import Principal, Resume
 
@@ -107,7 +107,7 @@ def test_a_bad_frame_is_answered_and_the_session_continues(session, text):
     assert isinstance(effect, says.Complain)
     assert effect.code == "VALIDATION_ERROR"
     assert effect.message
-    assert session.state is State.OPEN
+    assert session.state is SessionState.OPEN
 
 
 def test_the_id_of_a_bad_frame_is_echoed(session):
@@ -127,7 +127,7 @@ def test_ten_bad_frames_in_a_row(session):
 
     assert [type(effect) for effect in effects] == [says.Complain, says.CloseConnection]
     assert effects[1].code == 1008
-    assert session.state is State.ENDED
+    assert session.state is SessionState.ENDED
     assert session.receive(_frame("pong"), now_s=0) == []
 
 
@@ -221,7 +221,7 @@ def test_expiry(session):
     assert _beat(session, now_s=930) == [says.Beat()]
 
     assert _wake(session, 940) == [says.Say(wire.TokenExpiring(wire.iso(1_000_000))), says.WakeAt(1_000)]
-    assert session.state is State.EXPIRING
+    assert session.state is SessionState.EXPIRING
     (end,) = _wake(session, 1_000)
     assert (type(end), end.code) == (says.CloseConnection, 1008)
     assert _wake(session, 1_001) == []
@@ -253,7 +253,7 @@ def test_a_newer_token(session):
     effects = _renew(session, Principal(1, "user-ada", "ada", expires_at_s=5_000), now_s=960, reply_to=1)
 
     assert effects == [says.Say(wire.Authenticated(wire.iso(5_000_000)), 1)]
-    assert session.state is State.OPEN
+    assert session.state is SessionState.OPEN
     assert _wake(session, 1_500) == []
     assert _beat(session, now_s=4_900) == [says.Beat(), says.WakeAt(4_940)]
 
@@ -271,7 +271,7 @@ def test_a_token_that_is_not_valid(session):
     (effect,) = session.not_renewed(Unauthorized("no"), reply_to=1)
 
     assert effect.code == "UNAUTHORIZED"
-    assert session.state is State.OPEN
+    assert session.state is SessionState.OPEN
 
 
 def test_revoked(session):

@@ -27,7 +27,7 @@ FRAMES: list[tuple[bytes, Any]] = [
     (b'{"type":"pong","data":[1,{}],"id":"q"}', wire.Pong(id="q")),
     (
         b'{"type":"typing_indicator","data":{"thread_id":"t","is_typing":false,"username":"forged"},"id":1}',
-        wire.Typing(wire.TypingData("t", is_typing=False), id=1),
+        wire.TypingFrame(wire.TypingData("t", is_typing=False), id=1),
     ),
     (
         b'{"type":"authenticate","data":{"token":"new"},"id":1}',

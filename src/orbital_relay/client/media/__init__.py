@@ -8,7 +8,7 @@ into a file, call it again with the same file. The server releases an abandoned 
 from __future__ import annotations
 
 from orbital_relay.client.media.download import MEMORY_BYTES, Downloaded, download
-from orbital_relay.client.media.transfer import PathLike, Progress
+from orbital_relay.client.media.transfer import OnTransfer, PathLike
 from orbital_relay.client.media.upload import UploadInterrupted, upload
 
-__all__ = ["MEMORY_BYTES", "Downloaded", "PathLike", "Progress", "UploadInterrupted", "download", "upload"]
+__all__ = ["MEMORY_BYTES", "Downloaded", "OnTransfer", "PathLike", "UploadInterrupted", "download", "upload"]

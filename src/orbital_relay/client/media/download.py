@@ -13,7 +13,7 @@ import msgspec
 
 from orbital_relay.client.api import Api
 from orbital_relay.client.errors import ApiError, BadAnswer, MediumTooLarge, Unreachable
-from orbital_relay.client.media.transfer import TRIES, PathLike, Progress, may_pass, pause
+from orbital_relay.client.media.transfer import TRIES, OnTransfer, PathLike, may_pass, pause
 from orbital_relay.core.backoff import BACKOFF, Backoff
 
 READ_BYTES: Final = 1024 * 1024
@@ -107,7 +107,7 @@ async def download(
     *,
     to: str | PathLike | None = None,
     memory_bytes: int = MEMORY_BYTES,
-    progress: Progress | None = None,
+    progress: OnTransfer | None = None,
     backoff: Backoff = BACKOFF,
 ) -> Downloaded:
     """
@@ -150,7 +150,7 @@ async def download(
 
 
 async def _download(
-    api: Api, media_id: str, sink: _Sink, have: int, memory_bytes: int, progress: Progress | None
+    api: Api, media_id: str, sink: _Sink, have: int, memory_bytes: int, progress: OnTransfer | None
 ) -> Downloaded:
     # A medium never changes once it is whole, so the bytes after `have` belong to those before it.
     headers = {"Range": f"bytes={have}-"} if have else {}

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 PathLike = os.PathLike[str]
 
-Progress = Callable[[int, int], None]
+OnTransfer = Callable[[int, int], None]
 """Called with the bytes that are there and the bytes in all."""
 
 TRIES: Final = 8

@@ -13,7 +13,7 @@ from uuid import uuid4
 from orbital_relay.client.api import Api
 from orbital_relay.client.api.media import PIECE_BYTES, ChunkSource
 from orbital_relay.client.errors import ApiError, ClientError, Unreachable
-from orbital_relay.client.media.transfer import PathLike, Progress, may_pass, tried
+from orbital_relay.client.media.transfer import OnTransfer, PathLike, may_pass, tried
 from orbital_relay.client.responses import ChunkStored, MediaStored
 from orbital_relay.core.backoff import BACKOFF, Backoff
 
@@ -81,7 +81,7 @@ async def upload(
     if_epoch: int | None = None,
     chunk_bytes: int = CHUNK_BYTES,
     parallel: int = PARALLEL,
-    progress: Progress | None = None,
+    progress: OnTransfer | None = None,
     backoff: Backoff = BACKOFF,
 ) -> MediaStored:
     """
@@ -150,7 +150,7 @@ class _Upload:
     encrypted_metadata: str
     encryption_iv: str
     if_epoch: int | None
-    progress: Progress | None
+    progress: OnTransfer | None
     backoff: Backoff
     done_bytes: int = 0
     stored: MediaStored | None = None

@@ -12,10 +12,10 @@ from orbital_relay import wire
 from orbital_relay.client.errors import ClientError, NotAMember, SubscribeRefused
 from orbital_relay.client.events import MAX_SEQ, KeysLow, Position, Problem, Typing, Unnumbered
 from orbital_relay.client.protocol.effects import (
-    Effect,
     Ended,
     Notify,
     Opened,
+    ProtocolEffect,
     Reconnect,
     RenewToken,
     Send,
@@ -107,7 +107,7 @@ class ClientProtocol:
 
     # Public: what the program wants
 
-    def subscribe(self, group_id: str, since: Position | None, *, now_ms: int) -> list[Effect]:
+    def subscribe(self, group_id: str, since: Position | None, *, now_ms: int) -> list[ProtocolEffect]:
         """
         Subscribe to a group, from after `since`, or from now when it is None.
 
@@ -123,24 +123,24 @@ class ClientProtocol:
         self._streams[group_id] = stream
         return self._ask([stream], now_ms) if self._open else []
 
-    def unsubscribe(self, group_id: str, *, now_ms: int) -> list[Effect]:
+    def unsubscribe(self, group_id: str, *, now_ms: int) -> list[ProtocolEffect]:
         """Unsubscribe from a group; nothing more of it is delivered."""
         stream = self._streams.pop(group_id, None)
         if stream is None or not self._open or stream.state is SubscriptionState.OFF:
             return []
         return [self._send("unsubscribe", {"group_ids": [group_id]}, now_ms)]
 
-    def typing(self, thread_id: str, is_typing: bool, *, now_ms: int) -> list[Effect]:  # noqa: FBT001 - the frame's own field
+    def typing(self, thread_id: str, is_typing: bool, *, now_ms: int) -> list[ProtocolEffect]:  # noqa: FBT001 - the frame's own field
         """Report that the user types or stopped; nothing without a connection, since it would be old news."""
         if not self._open:
             return []
         return [self._send("typing_indicator", {"thread_id": thread_id, "is_typing": is_typing}, now_ms)]
 
-    def authenticate(self, token: str, *, now_ms: int) -> list[Effect]:
+    def authenticate(self, token: str, *, now_ms: int) -> list[ProtocolEffect]:
         """Present a newer token on the open connection."""
         return [self._send("authenticate", {"token": token}, now_ms)] if self._open else []
 
-    def taken(self, group_id: str, count: int = 1) -> list[Effect]:
+    def taken(self, group_id: str, count: int = 1) -> list[ProtocolEffect]:
         """Note that the reader took `count` items out of the group's buffer."""
         stream = self._streams.get(group_id)
         return [] if stream is None else self._of(stream, stream.taken(count))
@@ -154,7 +154,7 @@ class ClientProtocol:
         for stream in self._streams.values():
             stream.step(Word.LOSE)
 
-    def received(self, text: bytes, *, now_ms: int) -> list[Effect]:
+    def received(self, text: bytes, *, now_ms: int) -> list[ProtocolEffect]:
         """
         Receive a text frame.
 
@@ -187,7 +187,7 @@ class ClientProtocol:
 
     # Public: what the log answers
 
-    def page(self, group_id: str, ticket: int, frames: list[bytes]) -> list[Effect]:
+    def page(self, group_id: str, ticket: int, frames: list[bytes]) -> list[ProtocolEffect]:
         """
         Receive the answer to a Fetch.
 
@@ -199,25 +199,25 @@ class ClientProtocol:
         stream = self._streams.get(group_id)
         return [] if stream is None else self._of(stream, stream.page(ticket, frames))
 
-    def page_gone(self, group_id: str, ticket: int, oldest_seq: int) -> list[Effect]:
+    def page_gone(self, group_id: str, ticket: int, oldest_seq: int) -> list[ProtocolEffect]:
         """Receive that the log no longer keeps what a Fetch asked for, and begins at `oldest_seq`."""
         stream = self._streams.get(group_id)
         return [] if stream is None else self._of(stream, stream.gone(ticket, oldest_seq))
 
-    def page_refused(self, group_id: str, ticket: int, error: ClientError) -> list[Effect]:
+    def page_refused(self, group_id: str, ticket: int, error: ClientError) -> list[ProtocolEffect]:
         """Receive that a Fetch will never be answered; the group's stream ends with `error`."""
         stream = self._streams.get(group_id)
         return [] if stream is None else self._of(stream, stream.refused(ticket, error))
 
     # Private: frames
 
-    def _of(self, stream: Stream, effects: list[Effect]) -> list[Effect]:
+    def _of(self, stream: Stream, effects: list[ProtocolEffect]) -> list[ProtocolEffect]:
         """Forget a stream that has ended."""
         if stream.state is SubscriptionState.ENDED:
             self._streams.pop(stream.id, None)
         return effects
 
-    def _control(self, frame: Frame, now_ms: int) -> list[Effect]:
+    def _control(self, frame: Frame, now_ms: int) -> list[ProtocolEffect]:
         match frame.type:
             case "auth_success":
                 return self._greeted(frame, now_ms)
@@ -242,7 +242,7 @@ class ClientProtocol:
             case _:  # `posted` asks for nothing.
                 return []
 
-    def _greeted(self, frame: Frame, now_ms: int) -> list[Effect]:
+    def _greeted(self, frame: Frame, now_ms: int) -> list[ProtocolEffect]:
         hello = msgspec.json.decode(frame.data, type=_AuthSuccessData)
         self._open = True
         self._user_id = hello.user_id
@@ -258,10 +258,10 @@ class ClientProtocol:
         unasked = [stream for stream in self._streams.values() if stream.state is SubscriptionState.OFF]
         return [opened, *self._ask(unasked, now_ms)]
 
-    def _subscribed(self, data: _SubscribedData, reply_to: str | int | None) -> list[Effect]:
+    def _subscribed(self, data: _SubscribedData, reply_to: str | int | None) -> list[ProtocolEffect]:
         if isinstance(reply_to, str):
             self._asked.pop(reply_to, None)
-        effects: list[Effect] = []
+        effects: list[ProtocolEffect] = []
         for stream in self._named(data.group_ids):
             state = data.groups.get(stream.id)
             effects += self._of(
@@ -272,10 +272,10 @@ class ClientProtocol:
             )
         return effects
 
-    def _error(self, frame: Frame) -> list[Effect]:
+    def _error(self, frame: Frame) -> list[ProtocolEffect]:
         data = msgspec.json.decode(frame.data, type=_ErrorData)
         details = {key: value for key, value in decode_object(frame.data).items() if key not in {"code", "message"}}
-        effects: list[Effect] = [Notify(Problem(code=data.code, message=data.message, details=details))]
+        effects: list[ProtocolEffect] = [Notify(Problem(code=data.code, message=data.message, details=details))]
         asked = self._asked.get(frame.reply_to, []) if isinstance(frame.reply_to, str) else []
         if not asked and not (data.code == "FORBIDDEN" and data.group_ids):
             return effects
@@ -292,7 +292,7 @@ class ClientProtocol:
                 effects += self._of(stream, [Ended(stream.id, error, "refused")])
         return effects
 
-    def _ping(self) -> list[Effect]:
+    def _ping(self) -> list[ProtocolEffect]:
         """Let every stream look whether something is overdue; one reconnection is enough for all."""
         effects = [effect for stream in list(self._streams.values()) for effect in stream.ping()]
         again = [effect for effect in effects if isinstance(effect, Reconnect)]
@@ -309,9 +309,9 @@ class ClientProtocol:
         self._number += 1
         return self._number
 
-    def _ask(self, streams: list[Stream], now_ms: int) -> list[Effect]:
+    def _ask(self, streams: list[Stream], now_ms: int) -> list[ProtocolEffect]:
         """Subscribe to groups, with the position of each that has one."""
-        effects: list[Effect] = []
+        effects: list[ProtocolEffect] = []
         for start in range(0, len(streams), GROUPS_PER_FRAME):
             some = streams[start : start + GROUPS_PER_FRAME]
             since: dict[str, Any] = {}
@@ -336,7 +336,7 @@ class ClientProtocol:
         return Send(msgspec.json.encode(frame).decode())
 
 
-def _ephemeral(frame: Frame) -> list[Effect]:
+def _ephemeral(frame: Frame) -> list[ProtocolEffect]:
     if frame.type == "typing_indicator":
         typing = msgspec.json.decode(frame.data, type=wire.TypingIndicator)
         return [Notify(Typing(data=typing, server_timestamp=frame.server_timestamp))]

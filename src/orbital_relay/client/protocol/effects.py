@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from orbital_relay.client.errors import ClientError
-from orbital_relay.client.events import Item, Signal
+from orbital_relay.client.events import Signal, StreamItem
 
 
 class Send(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class Deliver(msgspec.Struct, frozen=True):
     """Put this into the group's buffer."""
 
     group_id: str
-    item: Item
+    item: StreamItem
 
 
 class Fetch(msgspec.Struct, frozen=True):
@@ -79,6 +79,6 @@ class Reconnect(msgspec.Struct, frozen=True):
     reason: str
 
 
-Effect = (
+ProtocolEffect = (
     Send | Opened | SubscriptionConfirmed | Deliver | Fetch | Ended | Notify | RenewToken | TokenRenewed | Reconnect
 )

@@ -23,10 +23,10 @@ from orbital_relay.client.events import (
 )
 from orbital_relay.client.protocol.effects import (
     Deliver,
-    Effect,
     Ended,
     Fetch,
     Notify,
+    ProtocolEffect,
     Reconnect,
     SubscriptionConfirmed,
 )
@@ -122,7 +122,7 @@ class Stream:
 
     # Public: what comes over the socket
 
-    def confirm(self, seq: int | None, *, recovered: bool | None) -> list[Effect]:
+    def confirm(self, seq: int | None, *, recovered: bool | None) -> list[ProtocolEffect]:
         """Receive `subscribed`, with the log's end and whether all since the position follows."""
         again = self.state is SubscriptionState.ON
         if not self.step(Word.CONFIRM):
@@ -130,7 +130,7 @@ class Stream:
         if again:
             lost = seq is not None and recovered is False and self.last < seq
             return self._not_recovered(seq) if lost and seq is not None else []
-        confirmed: list[Effect] = [SubscriptionConfirmed(self.id, seq)]
+        confirmed: list[ProtocolEffect] = [SubscriptionConfirmed(self.id, seq)]
         if seq is None:
             return confirmed
         if self.cursor is None:
@@ -142,7 +142,7 @@ class Stream:
         self._heard = max(self._heard, seq)
         return confirmed + self._catch_up()
 
-    def event(self, frame: Frame, text: bytes) -> list[Effect]:
+    def event(self, frame: Frame, text: bytes) -> list[ProtocolEffect]:
         """Receive a durable event."""
         # Before `subscribed` nothing can follow: this is left from an earlier request, and the answer's seq covers it.
         if self.state is not SubscriptionState.ON:
@@ -152,11 +152,11 @@ class Stream:
             return []
         return self._offer(frame, text, live=True)
 
-    def dismiss(self, reason: str) -> list[Effect]:
+    def dismiss(self, reason: str) -> list[ProtocolEffect]:
         """Receive an `unsubscribed` that was not asked for: the user is no member any more."""
         if not self.step(Word.DISMISS):
             return []
-        notices: list[Effect] = []
+        notices: list[ProtocolEffect] = []
         if self._verify and not self._behind and not self._departed:
             notices = self._problem(
                 "UNPROVEN_END",
@@ -164,7 +164,7 @@ class Stream:
             )
         return [*notices, Ended(self.id, None, reason)]
 
-    def ping(self) -> list[Effect]:
+    def ping(self) -> list[ProtocolEffect]:
         """Receive a heartbeat: what was due before the last one, and has not moved since, is asked for again."""
         now = (self.state, self.last)
         stuck = self._seen_at_ping == now
@@ -181,7 +181,7 @@ class Stream:
 
     # Public: what the reader does
 
-    def taken(self, count: int) -> list[Effect]:
+    def taken(self, count: int) -> list[ProtocolEffect]:
         """Note that the reader took `count` items out of the buffer."""
         self.waiting = max(0, self.waiting - count)
         effects = self._catch_up()
@@ -189,12 +189,12 @@ class Stream:
 
     # Public: what the log answers
 
-    def page(self, ticket: int, frames: list[bytes]) -> list[Effect]:
+    def page(self, ticket: int, frames: list[bytes]) -> list[ProtocolEffect]:
         """Receive the answer to the Fetch with this ticket; the answer to an older one changes nothing."""
         if self._ticket != ticket:
             return []
         self._ticket = 0
-        effects: list[Effect] = []
+        effects: list[ProtocolEffect] = []
         before = self.last
         for text in frames:
             try:
@@ -224,7 +224,7 @@ class Stream:
             return effects + self._fetch()
         return effects + self._miss()
 
-    def gone(self, ticket: int, oldest_seq: int) -> list[Effect]:
+    def gone(self, ticket: int, oldest_seq: int) -> list[ProtocolEffect]:
         """Receive, in answer to a Fetch, that the log no longer keeps what it asked for and begins at `oldest_seq`."""
         if self._ticket != ticket:
             return []
@@ -243,18 +243,18 @@ class Stream:
         self._behind = seq < self._heard
         return effects + (self._fetch() if self._behind else self._catch_up())
 
-    def refused(self, ticket: int, error: ClientError) -> list[Effect]:
+    def refused(self, ticket: int, error: ClientError) -> list[ProtocolEffect]:
         """Receive that a Fetch will never be answered; the stream ends with `error`."""
         return self.end(error, "refused") if self._ticket == ticket else []
 
-    def end(self, error: ClientError | None, reason: str) -> list[Effect]:
+    def end(self, error: ClientError | None, reason: str) -> list[ProtocolEffect]:
         """End the stream."""
         self.step(Word.BREAK)
         return [Ended(self.id, error, reason)]
 
     # Private: events
 
-    def _offer(self, frame: Frame, text: bytes, *, live: bool) -> list[Effect]:
+    def _offer(self, frame: Frame, text: bytes, *, live: bool) -> list[ProtocolEffect]:
         """Offer an event to the cursor; deliver it when it is the next one and there is room."""
         self._heard = max(self._heard, frame.seq)
         if self.cursor is None:  # A server that did not say where the log stands: this is where.
@@ -270,7 +270,7 @@ class Stream:
             case Verdict.SEEN:
                 return self._repeated(frame.seq, text, live=live) if self._verify else []
             case Verdict.GAP:
-                notices: list[Effect] = []
+                notices: list[ProtocolEffect] = []
                 if self._verify and not self._behind and not self._ticket:
                     notices = self._problem(
                         "GAP",
@@ -280,7 +280,7 @@ class Stream:
                 self._behind = True
                 return notices + self._fetch()
 
-    def _deliver(self, event: Event, *, live: bool) -> list[Effect]:
+    def _deliver(self, event: Event, *, live: bool) -> list[ProtocolEffect]:
         self.chain.prev = event.hash
         self.waiting += 1
         self._misses = 0
@@ -295,7 +295,7 @@ class Stream:
             return [Deliver(self.id, event)]
         return [Deliver(self.id, event), *self._catch_up()]
 
-    def _repeated(self, seq: int, text: bytes, *, live: bool) -> list[Effect]:
+    def _repeated(self, seq: int, text: bytes, *, live: bool) -> list[ProtocolEffect]:
         """Compare a number that was delivered already with what was delivered."""
         known = self._hashes.get(seq)
         if known is not None and known != digest(text):
@@ -304,7 +304,7 @@ class Stream:
             return []
         return self._problem("REPEATED", f"The server sent event {seq} of the group {self.id} again.")
 
-    def _catch_up(self) -> list[Effect]:
+    def _catch_up(self) -> list[ProtocolEffect]:
         """Deliver a CaughtUp, once, when the last missed event is delivered."""
         if self.last >= self._heard:
             self._behind = False
@@ -316,7 +316,7 @@ class Stream:
 
     # Private: what is missing
 
-    def _fetch(self, *, pause_ms: int = 0) -> list[Effect]:
+    def _fetch(self, *, pause_ms: int = 0) -> list[ProtocolEffect]:
         """
         Read the log from the position on, unless that is in progress.
 
@@ -328,7 +328,7 @@ class Stream:
         self._ticket = self._new_ticket()
         return [Fetch(self.id, self.cursor.last, min(PAGE_LIMIT, self.room), self._ticket, pause_ms)]
 
-    def _miss(self) -> list[Effect]:
+    def _miss(self) -> list[ProtocolEffect]:
         """Ask again, later each time, for an event that is announced and not in the log; at last it is missing."""
         if self._misses < len(EMPTY_PAGE_PAUSES_MS):
             self._misses += 1
@@ -345,7 +345,7 @@ class Stream:
             self._target = min(self._target, self.last)
         return notices + self._catch_up()
 
-    def _not_recovered(self, seq: int) -> list[Effect]:
+    def _not_recovered(self, seq: int) -> list[ProtocolEffect]:
         """Continue after `seq`, since the server cannot resume; with `verify` ask the log first whether that is so."""
         self._heard = self._doubted = seq
         if self._verify and seq >= self.last and self.cursor is not None:
@@ -354,7 +354,7 @@ class Stream:
             return [Fetch(self.id, self.cursor.last, min(PAGE_LIMIT, max(1, self.room)), self._ticket)]
         return self._yield_to_log(ResetReason.AHEAD if self.last > seq else ResetReason.GONE)
 
-    def _resolve(self, frame: Frame, text: bytes) -> list[Effect]:
+    def _resolve(self, frame: Frame, text: bytes) -> list[ProtocolEffect]:
         """Compare the first frame of the log with the position that the server called lost."""
         try:
             follows = frame.seq == self.last + 1 and prev_of(text) == (self.chain.prev or prev_of(text))
@@ -369,14 +369,14 @@ class Stream:
             "It is read from there.",
         )
 
-    def _yield_to_log(self, reason: ResetReason = ResetReason.GONE) -> list[Effect]:
+    def _yield_to_log(self, reason: ResetReason = ResetReason.GONE) -> list[ProtocolEffect]:
         """Continue after the number that the server named."""
         seq = self._doubted or 0
         effects = self._reset(seq, reason)
         self._behind = seq < self._heard
         return effects + (self._fetch() if self._behind else self._catch_up())
 
-    def _reset(self, seq: int, reason: ResetReason) -> list[Effect]:
+    def _reset(self, seq: int, reason: ResetReason) -> list[ProtocolEffect]:
         """Abandon the position and continue after `seq`."""
         last = self.last
         self.cursor = Cursor(seq)
@@ -389,5 +389,5 @@ class Stream:
         self.waiting += 1
         return [Deliver(self.id, Reset(group_id=self.id, last_seq=last, seq=seq, reason=reason))]
 
-    def _problem(self, code: str, message: str) -> list[Effect]:
+    def _problem(self, code: str, message: str) -> list[ProtocolEffect]:
         return [Notify(Problem(code=code, message=message, details={"group_id": self.id}))]

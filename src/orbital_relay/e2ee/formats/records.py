@@ -87,8 +87,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, tag="policy", tag_field=
     by_device: int
 
 
-RecordBody = Founding | Knock | Link | Revoke | Secret | Policy
-BODIES: Final[dict[str, type[RecordBody]]] = {
+RosterBody = Founding | Knock | Link | Revoke | Secret | Policy
+BODIES: Final[dict[str, type[RosterBody]]] = {
     "found": Founding,
     "knock": Knock,
     "link": Link,
@@ -108,7 +108,7 @@ class GroupRecord(msgspec.Struct, frozen=True):
         proof: A signature, or the MAC of a knock.
     """
 
-    body: RecordBody
+    body: RosterBody
     signed: bytes
     proof: bytes
 
@@ -124,7 +124,7 @@ class Signer(Protocol):
         """Sign as XEdDSA does; 64 bytes."""
 
 
-def kind_of(body: RecordBody) -> str:
+def kind_of(body: RosterBody) -> str:
     """Return the kind of a record's body, as the wire names it."""
     return str(body.__struct_config__.tag)
 
@@ -133,7 +133,7 @@ def _signed_part(group: str, kind: str, body: bytes) -> bytes:
     return f"orbital/2 {kind}\0".encode() + uuid_bytes(group) + body
 
 
-def _write_body(body: RecordBody) -> bytes:
+def _write_body(body: RosterBody) -> bytes:
     """Write the fields; numbers that are 0 by default are left out."""
     fields = msgspec.structs.asdict(body)
     for name in ("user", "by_user"):
@@ -153,7 +153,7 @@ def _knock_proof(secret: bytes, group: str, signed: bytes) -> bytes:
     return hmac_sha256(_secret_key(secret, group, "knock"), signed)
 
 
-def write_record(group: str, body: RecordBody, proof: Signer | bytes) -> bytes:
+def write_record(group: str, body: RosterBody, proof: Signer | bytes) -> bytes:
     """
     Write a record and prove it.
 

@@ -12,7 +12,7 @@ from typing import Any, Final, assert_never
 
 import msgspec
 
-from orbital_relay.config import Database, Postgres, Settings, SqliteFile, without_credentials
+from orbital_relay.config import DatabaseAddress, Postgres, Settings, SqliteFile, without_credentials
 from orbital_relay.server.adapters import extra
 from orbital_relay.server.doctor.finding import Finding
 from orbital_relay.store import schema
@@ -95,7 +95,7 @@ def _of_clock(facts: _Facts) -> Iterator[Finding]:
         yield Finding("clock", "ok", "The clock is not behind the newest stamp in the database.")
 
 
-async def _ask(database: Database) -> _Facts:
+async def _ask(database: DatabaseAddress) -> _Facts:
     match database:
         case SqliteFile(path=path):
             return await asyncio.to_thread(_ask_sqlite, path)

@@ -6,7 +6,7 @@ import sys
 from typing import assert_never
 
 from orbital_relay.server.http import ENDPOINTS
-from orbital_relay.server.http.docs.manual import Block, Code, Heading, Prose, Table, manual
+from orbital_relay.server.http.docs.manual import Block, CodeBlock, Heading, Prose, Table, manual
 from orbital_relay.server.http.docs.openapi import describe
 from orbital_relay.server.http.static.site import Site
 
@@ -27,7 +27,7 @@ def _markdown(block: Block) -> str:
             return f"{'#' * level} {text}"
         case Prose(text=text):
             return text
-        case Code(text=text):
+        case CodeBlock(text=text):
             return f"```bash\n{text}\n```"
         case Table(heads=heads, rows=rows):
             return "\n".join(_row(cells) for cells in (heads, tuple("---" for _ in heads), *rows))

@@ -23,7 +23,7 @@ from orbital_relay.server.edge.current_request import current_id
 
 log = logging.getLogger("orbital.server")
 
-Level = Literal["debug", "info", "warning", "error"]
+LogLevel = Literal["debug", "info", "warning", "error"]
 
 HIDDEN: Final = "***"
 """Replaces a secret in the log."""
@@ -147,7 +147,7 @@ def reopen() -> bool:
 
 def configure(
     *,
-    level: Level,
+    level: LogLevel,
     format: Literal["text", "json"] | None = None,
     stream: TextIO | None = None,
     file: Path | None = None,
@@ -240,7 +240,7 @@ def _written(*, as_text: bool, colors: bool) -> Sequence[Processor]:
     )
 
 
-def _route_uvicorn(level: Level) -> None:
+def _route_uvicorn(level: LogLevel) -> None:
     """Route uvicorn's log through ours; drop its line for each request, which contains the query."""
     for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access"):
         log = logging.getLogger(name)

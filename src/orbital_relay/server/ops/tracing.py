@@ -15,12 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from orbital_relay.model import AnyDraft, Event
 from orbital_relay.ports import Appended
+from orbital_relay.services.context import Append
 
 KEPT_DELIVERIES: Final = 1024
 """Deliveries whose times are kept until their post ends: two of the largest batches."""
 
-Append: TypeAlias = Callable[[AnyDraft], asyncio.Future[Appended]]
-Deliver: TypeAlias = Callable[[Sequence[Event]], None]
+DeliverEvents: TypeAlias = Callable[[Sequence[Event]], None]
 
 
 class Tracing:
@@ -53,7 +53,7 @@ class Tracing:
 
         return traced
 
-    def deliver(self, deliver: Deliver) -> Deliver:
+    def deliver(self, deliver: DeliverEvents) -> DeliverEvents:
         """Return the relay's delivery of a batch, with its times noted for the spans of the posts in it."""
 
         def timed(events: Sequence[Event]) -> None:

@@ -8,17 +8,16 @@ import socket
 import ssl
 from collections.abc import Iterable
 from email.utils import parsedate_to_datetime
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import ip_address
 from typing import Any, Final, Literal
 
 import httpcore
 import msgspec
 
+from orbital_relay.config import Network
 from orbital_relay.core.endpoint import endpoint_fault, is_allowed
 from orbital_relay.ports import Clock
 from orbital_relay.server.push.vapid import Vapid
-
-Network = IPv4Network | IPv6Network
 
 TIMEOUT_S: Final = 10.0
 """Deadline of one message, from the look-up of the name to the head of the response."""

@@ -92,7 +92,7 @@ class Dispatcher(StoreFrames):
     def cut(self, cause: str) -> None:
         """Abort the connection."""
 
-    def _perform(self, effects: list[says.Effect], *, size_bytes: int = 0) -> None:
+    def _perform(self, effects: list[says.SessionEffect], *, size_bytes: int = 0) -> None:
         """
         Do what the session wants done, in order.
 

@@ -50,7 +50,7 @@ class StoreFrames(SocketListener):
         return self._session.principal
 
     @abstractmethod
-    def _perform(self, effects: list[says.Effect]) -> None:
+    def _perform(self, effects: list[says.SessionEffect]) -> None:
         """Do what the session wants done, in order."""
 
     @abstractmethod

@@ -21,7 +21,7 @@ from orbital_relay.store import tables as t
 KEY_LIFETIME_MS: Final = 24 * 3600 * 1000
 """How long an idempotency key answers."""
 
-Key = tuple[int, str]
+ScopedKey = tuple[int, str]
 """A user's row number, and the key that the user's client chose."""
 
 KnownKey = tuple[bytes, bytes]
@@ -58,7 +58,7 @@ class Batch(ABC, Generic[D]):
     def __init__(self) -> None:
         self.events: list[tuple[int, int, int, int, bytes]] = []
         self.moved: dict[int, GroupRow] = {}
-        self.keys: dict[Key, tuple[bytes, bytes, int]] = {}
+        self.keys: dict[ScopedKey, tuple[bytes, bytes, int]] = {}
 
     @abstractmethod
     def _write_rows(self, draft: D, group: GroupRow, effect: Effect, *, seq: int) -> None:

@@ -18,9 +18,9 @@ from orbital_relay.model.facts import Facts
 from orbital_relay.ports import Appended
 from orbital_relay.store import tables as t
 from orbital_relay.store.append import rows
-from orbital_relay.store.append.batch import KEY_LIFETIME_MS, Batch, GroupRow, Key, KnownKey, repeated
+from orbital_relay.store.append.batch import KEY_LIFETIME_MS, Batch, GroupRow, KnownKey, ScopedKey, repeated
 
-PostDraft: TypeAlias = PostMessage | PostThread | PostReply
+BulkDraft: TypeAlias = PostMessage | PostThread | PostReply
 """A draft that changes nobody's membership: these are decided in memory and written in bulk."""
 
 
@@ -134,7 +134,7 @@ class PostgresAppender:
         self._threads.clear()
 
     async def posts(
-        self, raw: PostgresConnection, drafts: Sequence[PostDraft], *, first_stamp_ms: int
+        self, raw: PostgresConnection, drafts: Sequence[BulkDraft], *, first_stamp_ms: int
     ) -> list[Appended | OrbitalError]:
         """
         Decide, number, seal and store posts in order; a refused one leaves no trace.
@@ -158,7 +158,7 @@ class PostgresAppender:
         await batch.write(raw)
         return outcomes
 
-    async def _threads_of(self, raw: PostgresConnection, drafts: Sequence[PostDraft]) -> dict[str, tuple[int, str]]:
+    async def _threads_of(self, raw: PostgresConnection, drafts: Sequence[BulkDraft]) -> dict[str, tuple[int, str]]:
         """Return row number and group of the threads that are replied in; neither ever changes."""
         known = self._threads
         asked = {draft.thread_id for draft in drafts if isinstance(draft, PostReply)}
@@ -169,7 +169,7 @@ class PostgresAppender:
             known.update({row[0]: (row[1], row[2]) for row in await raw.fetch(_THREADS, new)})
         return {thread_id: known[thread_id] for thread_id in asked if thread_id in known}
 
-    async def _read_facts(self, raw: PostgresConnection, batch: _PostBatch, drafts: Sequence[PostDraft]) -> None:
+    async def _read_facts(self, raw: PostgresConnection, batch: _PostBatch, drafts: Sequence[BulkDraft]) -> None:
         pairs = set()
         keys: dict[tuple[int, str], int] = {}
         for draft in drafts:
@@ -193,26 +193,26 @@ class PostgresAppender:
                 batch.known_keys[user, key] = (fingerprint, answer)
 
 
-class _PostBatch(Batch[PostDraft]):
+class _PostBatch(Batch[BulkDraft]):
     """The posts of one transaction: decided in memory, written in bulk."""
 
     def __init__(self, threads: dict[str, tuple[int, str]]) -> None:
         super().__init__()
         self.groups: dict[str, GroupRow] = {}
         self.members: set[tuple[int, int]] = set()
-        self.known_keys: dict[Key, KnownKey] = {}
+        self.known_keys: dict[ScopedKey, KnownKey] = {}
         self._threads = threads
         self._new_threads: list[tuple[Any, ...]] = []
         self._new_replies: list[tuple[Any, ...]] = []
 
-    def group_id(self, draft: PostDraft) -> str | None:
+    def group_id(self, draft: BulkDraft) -> str | None:
         """Return the group that a post is for, None for a reply in a thread that does not exist."""
         if not isinstance(draft, PostReply):
             return draft.group_id
         found = self._threads.get(draft.thread_id)
         return None if found is None else found[1]
 
-    def take(self, draft: PostDraft, stamp_ms: int) -> Appended | OrbitalError:
+    def take(self, draft: BulkDraft, stamp_ms: int) -> Appended | OrbitalError:
         """Decide one post; what it adds is seen by the next."""
         if draft.once is not None:
             key = draft.actor.key, draft.once.key
@@ -231,7 +231,7 @@ class _PostBatch(Batch[PostDraft]):
         facts = Facts(group_id, group.creator, (group.id, draft.actor.key) in self.members, group.epoch_seq)
         return self.add(draft, group, facts, stamp_ms=stamp_ms)
 
-    def _write_rows(self, draft: PostDraft, group: GroupRow, effect: Effect, *, seq: int) -> None:  # noqa: ARG002 - posts change no creator
+    def _write_rows(self, draft: BulkDraft, group: GroupRow, effect: Effect, *, seq: int) -> None:  # noqa: ARG002 - posts change no creator
         actor = draft.actor
         match draft:
             case PostMessage():

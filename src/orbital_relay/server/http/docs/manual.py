@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-Document = dict[str, Any]
+from orbital_relay.server.http.docs.openapi import Document
 
 SERVER: Final = "http://localhost:3000"
 """Where the examples ask: a server started as the README says."""
@@ -29,7 +29,7 @@ class Prose(msgspec.Struct, frozen=True):
     text: str
 
 
-class Code(msgspec.Struct, frozen=True):
+class CodeBlock(msgspec.Struct, frozen=True):
     """Lines for a terminal."""
 
     text: str
@@ -42,7 +42,7 @@ class Table(msgspec.Struct, frozen=True):
     rows: tuple[tuple[str, ...], ...]
 
 
-Block = Heading | Prose | Code | Table
+Block = Heading | Prose | CodeBlock | Table
 
 
 def manual(document: Document) -> list[Block]:
@@ -139,7 +139,7 @@ def _operation(method: str, path: str, operation: Document, schemas: Document) -
     if refusals:
         yield Prose(f"Refusals: {', '.join(refusals)}.")
     if "101" not in operation["responses"]:
-        yield Code(example(method, path, operation, schemas))
+        yield CodeBlock(example(method, path, operation, schemas))
 
 
 _JSON: Final = "application/json"

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final, assert_never
 
-from orbital_relay.server.http.docs.manual import Block, Code, Document, Heading, Prose, Table, manual
+from orbital_relay.server.http.docs.manual import Block, CodeBlock, Heading, Prose, Table, manual
+from orbital_relay.server.http.docs.openapi import Document
 
 STYLE: Final = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --soft: #f4f5f7; --line: #d8dce1; --mark: #0a5bd3; }
@@ -65,7 +66,7 @@ def _html(blocks: Iterable[Block]) -> Iterator[str]:
                 yield f"{opening}{_inline(text)}</h{level}>"
             case Prose(text=text):
                 yield f"<p>{_inline(text)}</p>"
-            case Code(text=text):
+            case CodeBlock(text=text):
                 yield f"<pre>{escape(text)}</pre>"
             case Table(heads=heads, rows=rows):
                 head = "".join(f"<th>{_inline(cell)}</th>" for cell in heads)
