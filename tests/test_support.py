@@ -21,7 +21,7 @@ from tests.support.tokens import sign
 
 
 def test_program_lines_and_end():
-    """[SUPPORT] A program's output lines are kept, its status is reported, and a wait ends with the program."""
+    """[SUPPORT1] A program's output lines are kept, its status is reported, and a wait ends with the program."""
     program = Program([sys.executable, "-c", "print('one'); print('two'); raise SystemExit(3)"])
 
     assert program.wait_for("t(w)o")[1] == "w"
@@ -32,7 +32,7 @@ def test_program_lines_and_end():
 
 
 def test_program_killed():
-    """[SUPPORT] A killed program has ended when `kill` returns, frozen or not."""
+    """[SUPPORT2] A killed program has ended when `kill` returns, frozen or not."""
     program = Program([sys.executable, "-c", "print('up', flush=True); input()"], stdin=True)
     program.wait_for("up")
 
@@ -55,7 +55,7 @@ def test_a_program_that_ends_by_itself():
 
 
 def test_postgres_survives_a_crash(own_postgres: Postgres):
-    """[SUPPORT] A database survives a crash of its PostgreSQL."""
+    """[SUPPORT3] A database survives a crash of its PostgreSQL."""
     url = own_postgres.create_database()
     name = url.rsplit("/", 1)[1]
     own_postgres.execute("CREATE TABLE t AS SELECT 7 AS n", database=name)
@@ -75,7 +75,7 @@ async def _resp(redis: Redis, command: bytes) -> bytes:
 
 
 async def test_redis_restarts_empty(redis_server: Redis):
-    """[SUPPORT] A restarted Redis has the same port and is empty."""
+    """[SUPPORT4] A restarted Redis has the same port and is empty."""
     assert await _resp(redis_server, b"SET k v") == b"+OK\r\n"
 
     redis_server.restart()
@@ -108,7 +108,7 @@ async def echo() -> AsyncIterator[int]:
 
 @pytest.mark.parametrize("how", ["whole", "some", "bytes"])
 async def test_proxy_changes_nothing_by_slicing(echo: int, how: str, seed: int):
-    """[SUPPORT] However a stream is sliced and delayed, its bytes arrive complete and in order."""
+    """[SUPPORT5] However a stream is sliced and delayed, its bytes arrive complete and in order."""
     sent = os.urandom(3_000)
     async with await Proxy.open(echo, seed=seed) as proxy:
         await proxy.set(slice=how, delay_ms=[0, 0.1])
@@ -121,7 +121,7 @@ async def test_proxy_changes_nothing_by_slicing(echo: int, how: str, seed: int):
 
 
 async def test_proxy_cut_and_reset_differ(echo: int):
-    """[SUPPORT] The client sees a cut as an end of file, and a reset as an error."""
+    """[SUPPORT6] The client sees a cut as an end of file, and a reset as an error."""
     async with await Proxy.open(echo) as proxy:
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         writer.write(b"x")
@@ -140,7 +140,7 @@ async def test_proxy_cut_and_reset_differ(echo: int):
 
 
 async def test_proxy_lifetime_follows_the_seed(echo: int):
-    """[SUPPORT] The same seed ends a connection at the same byte."""
+    """[SUPPORT7] The same seed ends a connection at the same byte."""
     ends = []
     for _ in range(2):
         async with await Proxy.open(echo, seed=7) as proxy:
@@ -155,7 +155,7 @@ async def test_proxy_lifetime_follows_the_seed(echo: int):
 
 
 async def test_proxy_by_command(echo: int):
-    """[SUPPORT] The proxy executes JSON lines, so that Node and Python can drive it, and reports unknown commands."""
+    """[SUPPORT8] The proxy executes JSON lines, so that Node and Python can drive it, and reports unknown commands."""
     command = [sys.executable, "-m", "tests.support.proxy", "--to", f"127.0.0.1:{echo}"]
     program = Program(command, stdin=True, cwd=CHECKOUT)
     port = int((await asyncio.to_thread(program.wait_for, r'"listening": (\d+)'))[1])
@@ -179,13 +179,13 @@ async def test_proxy_by_command(echo: int):
 
 
 def test_link_and_opaque():
-    """[SUPPORT] The hash and the base64 conform to the standards: SHA-256 of "abc" (FIPS 180-2, appendix B.1)."""
+    """[SUPPORT9] The hash and the base64 conform to the standards: SHA-256 of "abc" (FIPS 180-2, appendix B.1)."""
     assert link("abc") == "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"
     assert opaque("hi") == "aGk="
 
 
 def test_sign_is_rfc_7515s():
-    """[SUPPORT] A signature conforms to RFC 7515, appendix A.1, and the server's own library verifies it."""
+    """[SUPPORT10] A signature conforms to RFC 7515, appendix A.1, and the server's own library verifies it."""
     jwt = pytest.importorskip("jwt")
     made = sign({"userId": "u", "exp": 4_000_000_000}, secret="k" * 32)
 
@@ -193,7 +193,7 @@ def test_sign_is_rfc_7515s():
 
 
 def test_published_class_is_complete():
-    """[SUPPORT] The code extracted from the published document is exactly the one class, to its last brace."""
+    """[SUPPORT11] The code extracted from the published document is exactly the one class, to its last brace."""
     text = published.client_class()
 
     assert text.startswith("class OrbitalWebSocketManager {")

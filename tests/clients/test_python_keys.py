@@ -123,7 +123,7 @@ async def test_key_messages(pair: tuple[Api, Api]) -> None:  # noqa: F811 - the 
 
 
 async def test_no_key_message(pair: tuple[Api, Api]) -> None:  # noqa: F811 - the fixture
-    """[SDKKEY3] A list of key messages with another event, or with one that comes twice, is not the server's."""
+    """[SDKKEY13] A list of key messages with another event, or with one that comes twice, is not the server's."""
     anna, _ = pair
     group = (await anna.create_group(opaque(), opaque())).group_id
     page = await anna.event_frames(group)

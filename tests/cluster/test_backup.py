@@ -22,7 +22,7 @@ def _orbital(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 async def test_restoring_an_older_backup(serve, tmp_path: Path, postgres_cluster: Postgres):
-    """[BACKUP] A running server is backed up; after a restore, clients that are ahead receive `recovered: false`."""
+    """[BACKUP1] A running server is backed up; after a restore, clients that are ahead receive `recovered: false`."""
     data, file = tmp_path / "data", tmp_path / "orbital.backup"
     server: Server = await asyncio.to_thread(serve, data_dir=data)
     ann = await Person.sign_up(server.url)
@@ -78,7 +78,7 @@ async def _hash_of(server: Server, person: Person, group, data: Path, serve) -> 
 
 
 def test_a_database_that_servers_use(serve, tmp_path: Path, postgres_cluster: Postgres):
-    """[BACKUP] A restore into an empty PostgreSQL that a server uses is refused, and a bad file is reported."""
+    """[BACKUP2] A restore into an empty PostgreSQL that a server uses is refused, and a bad file is reported."""
     file = tmp_path / "orbital.backup"
     assert _orbital("migrate", "--data-dir", tmp_path / "fresh").returncode == 0
     assert _orbital("backup", "--data-dir", tmp_path / "fresh", file).returncode == 0
@@ -98,7 +98,7 @@ def test_a_database_that_servers_use(serve, tmp_path: Path, postgres_cluster: Po
 
 @pytest.mark.parametrize("command", ["backup", "restore"])
 def test_help_has_examples(command: str):
-    """[CLI] The help of each command has examples."""
+    """[CLI1] The help of each command has examples."""
     reported = _orbital(command, "--help")
 
     assert reported.returncode == 0

@@ -45,7 +45,7 @@ async def front(tmp_path: Path, servers: list[Server]) -> AsyncIterator[Front]:
 
 
 async def test_through_nginx(front: Front, servers: list[Server]):
-    """[DEPLOY] WSS by header, subprotocol, query and ticket: a user reaches one server, also with newer tokens."""
+    """[DEPLOY4] WSS by header, subprotocol, query and ticket: a user reaches one server, also with newer tokens."""
     wss = front.url.replace("https", "wss")
     ways: Counter[str] = Counter()
     homes = []
@@ -103,7 +103,7 @@ async def test_through_nginx(front: Front, servers: list[Server]):
 
 
 async def test_one_of_two_stops(front: Front, servers: list[Server]):
-    """[DEPLOY] A server gets SIGTERM: its clients get 1012, reconnect to the other server, and miss nothing."""
+    """[DEPLOY5] A server gets SIGTERM: its clients get 1012, reconnect to the other server, and miss nothing."""
     ann = await Person.sign_up(servers[0].url)
     group = await ann.make_group()
     wss = front.url.replace("https", "wss")
@@ -162,7 +162,7 @@ def _settings_named(text: str) -> set[str]:
     "name", ["compose.yaml", "compose.home.yaml", "Dockerfile", "env.example", "systemd/orbital@.service"]
 )
 def test_settings_exist(name: str):
-    """[DEPLOY] Every setting that a deployment file names exists."""
+    """[DEPLOY6] Every setting that a deployment file names exists."""
     named = _settings_named((DEPLOY / name).read_text())
 
     assert named
@@ -186,7 +186,7 @@ def instructions() -> list[list[str]]:
 
 
 def test_the_image_has_what_it_needs(tmp_path: Path):
-    """[DEPLOY] The files that .dockerignore admits build the same package as the checkout; the rest is excluded."""
+    """[DEPLOY7] The files that .dockerignore admits build the same package as the checkout; the rest is excluded."""
     assert "*" in (CHECKOUT / ".dockerignore").read_text().splitlines(), "what is not named stays out"
     context, wheels = tmp_path / "context", tmp_path / "wheels"
     context_of_the_image(context)
@@ -263,7 +263,7 @@ def test_the_image_is_built(tmp_path: Path):
 
 
 def test_the_image_runs_as_a_number():
-    """[DEPLOY2] The image runs as a numeric user that is not root and owns the data folder."""
+    """[DEPLOY9] The image runs as a numeric user that is not root and owns the data folder."""
     users = [rest for name, rest in instructions() if name == "USER"]
     added = next(rest for name, rest in instructions() if name == "RUN" and rest.startswith("useradd"))
 
@@ -290,7 +290,7 @@ def test_the_home_deployment_is_complete():
 
 
 def test_compose_is_complete():
-    """[DEPLOY] compose.yaml has two servers that share a database, a Redis and a folder, and valid settings."""
+    """[DEPLOY8] compose.yaml has two servers that share a database, a Redis and a folder, and valid settings."""
     document = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
     services = document["services"]
 

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
 
 async def test_chunks_at_either_server(serve, postgres_url: str, redis_server, tmp_path: Path):
-    """[MEDIA] Chunks of one medium may go to any server, concurrently and repeatedly; each server serves it."""
+    """[MEDIA1] Chunks of one medium may go to any server, concurrently and repeatedly; each server serves it."""
     env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url}
     pair = [await asyncio.to_thread(serve, env=env, data_dir=tmp_path / "shared") for _ in range(2)]
     ann = await Person.sign_up(pair[0].url)

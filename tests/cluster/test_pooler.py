@@ -71,7 +71,7 @@ async def test_addresses_of_libpq(postgres_url: str, scheme: str, query: str):
 
 
 async def test_several_hosts(postgres_cluster: Postgres, postgres_url: str):
-    """[POOL4] Of several hosts the one that accepts writes is used, whatever its position."""
+    """[POOL6] Of several hosts the one that accepts writes is used, whatever its position."""
     name = postgres_url.rpartition("/")[2]
     for ports in (f"{postgres_cluster.port},1", f"1,{postgres_cluster.port}"):
         dsn = f"postgresql:///{name}?host=127.0.0.1,127.0.0.1&port={ports}&user=orbital"
@@ -91,7 +91,7 @@ async def test_several_hosts(postgres_cluster: Postgres, postgres_url: str):
     ],
 )
 def test_the_address_for_the_driver(given: str, taken: str):
-    """[POOL4] Parameters that the driver does not know are removed; of several hosts the writable one is requested."""
+    """[POOL7] Parameters that the driver does not know are removed; of several hosts the writable one is requested."""
     assert driver_dsn(given) == taken
 
 
@@ -102,7 +102,7 @@ def test_what_the_driver_does_not_support():
 
 
 def test_the_address_s_own_timeout():
-    """[POOL4] `connect_timeout` shortens the wait for a connection, and never lengthens it."""
+    """[POOL8] `connect_timeout` shortens the wait for a connection, and never lengthens it."""
     assert [connect_timeout_s(f"postgresql://a/d?connect_timeout={n}", default=3) for n in ("1", "0", "10")] == [
         1,
         3,

@@ -47,7 +47,7 @@ async def pair(postgres_url: str) -> AsyncIterator[tuple[PostgresStore, Postgres
 
 
 async def test_several_servers_migrate_at_once(postgres_url: str):
-    """[RUN] Servers that start concurrently on an empty database all start, and one of them creates the schema."""
+    """[STARTUP1] Servers that start concurrently on an empty database all start, and one of them creates the schema."""
     stores = await asyncio.gather(*(PostgresStore.open(postgres_url) for _ in range(5)))
 
     assert [await store.ready() for store in stores] == [True] * 5
@@ -81,7 +81,7 @@ async def test_one_order_over_two_servers(pair: tuple[PostgresStore, PostgresSto
 
 @pytest.mark.parametrize("kind", [message, thread])
 async def test_one_key_at_two_servers(pair: tuple[PostgresStore, PostgresStore], kind):
-    """[RETRY] The same key at two servers concurrently gives one event and the same response, every time."""
+    """[REPEAT1] The same key at two servers concurrently gives one event and the same response, every time."""
     stamps = Stamps()
     ann = await enter(pair[0])
     group = group_of(ann)
@@ -99,7 +99,7 @@ async def test_one_key_and_a_code_that_is_replaced(
     pair: tuple[PostgresStore, PostgresStore], monkeypatch: pytest.MonkeyPatch
 ):
     """
-    [RETRY] A user who joins with one key at two servers gets one response, though the code is replaced meanwhile.
+    [REPEAT2] A user who joins with one key at two servers gets one response, though the code is replaced meanwhile.
 
     The second request read the key before the first was stored, and the code after it was replaced: 404 for
     a member of the group.
@@ -151,7 +151,7 @@ async def test_a_removed_member_can_post_nowhere(pair: tuple[PostgresStore, Post
 
 
 async def test_no_later_event_is_below_the_low_watermark(pair: tuple[PostgresStore, PostgresStore], seed: int):
-    """[FRAMES] An event that commits after the low watermark was read has a stamp above it, also with slow clocks."""
+    """[FRAMES1] An event that commits after the low watermark was read has a stamp above it, also with slow clocks."""
     chance = random.Random(seed)
     ann = await enter(pair[0])
     groups = [group_of(ann) for _ in range(8)]
@@ -187,7 +187,7 @@ async def test_no_later_event_is_below_the_low_watermark(pair: tuple[PostgresSto
 
 
 async def test_refused_with_a_sentence(postgres_cluster: Postgres, postgres_url: str):
-    """[RUN] A database that is missing, newer or unreachable is refused with a sentence, without the password."""
+    """[STARTUP2] A database that is missing, newer or unreachable is refused with a sentence, without the password."""
     missing = postgres_cluster.url("nowhere").replace("orbital@", "orbital:hunter2@")
     with pytest.raises(DatabaseRefused, match='nowhere cannot be used: database "nowhere" does not exist') as refused:
         await PostgresStore.open(missing)
@@ -203,7 +203,7 @@ async def test_refused_with_a_sentence(postgres_cluster: Postgres, postgres_url:
 
 
 async def test_a_value_that_the_database_cannot_hold(pair: tuple[PostgresStore, PostgresStore]):
-    """[ERRORS] A NUL in a text is the client's error: 400, and no other request is affected."""
+    """[ERRORS1] A NUL in a text is the client's error: 400, and no other request is affected."""
     with pytest.raises(ValidationFailed):
         await pair[0].enter_user(user_id=UserId(new_id()), username="a\0b", at_ms=1)
     with pytest.raises(ValidationFailed):
@@ -275,7 +275,7 @@ async def test_an_outage_of_the_database(own_postgres: Postgres):
 
 
 async def test_the_database_is_frozen(own_postgres: Postgres):
-    """[RUN] A PostgreSQL that does not answer is unavailable after a timeout, and is used again when it answers."""
+    """[STARTUP3] A database that does not answer is unavailable after a timeout; it is used again when it answers."""
     import orbital_relay.store.postgres as adapter
 
     with pytest.MonkeyPatch.context() as patch:

@@ -58,7 +58,7 @@ async def ears(redis_server: Redis) -> AsyncIterator[Callable[..., object]]:
 
 
 async def test_redis_restarts_empty(redis_server: Redis, ears):
-    """[CLUSTER] When Redis is back, empty, all groups are subscribed again before `on_reconnected` is called."""
+    """[CLUSTER1] When Redis is back, empty, all groups are subscribed again before `on_reconnected` is called."""
     one, two = await ears(), await ears()
     groups = [GroupId(new_id()) for _ in range(2_500)]
     await asyncio.gather(*(two.follow(group_id) for group_id in groups))
@@ -83,7 +83,7 @@ async def test_redis_restarts_empty(redis_server: Redis, ears):
 
 
 async def test_redis_is_unreachable_at_the_start(redis_server: Redis, ears):
-    """[CLUSTER] A server starts without Redis, and receives from the others once Redis is reachable."""
+    """[CLUSTER2] A server starts without Redis, and receives from the others once Redis is reachable."""
     redis_server.kill()
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
@@ -98,7 +98,7 @@ async def test_redis_is_unreachable_at_the_start(redis_server: Redis, ears):
 
 
 async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
-    """[CLUSTER] A frozen Redis is detected, blocks no request for long, and its backlog does no harm."""
+    """[CLUSTER3] A frozen Redis is detected, blocks no request for long, and its backlog does no harm."""
     monkeypatch.setattr(redis_session, "PING_S", 0.3)
     one, two = await ears(), await ears()
     group_id = GroupId(new_id())
@@ -118,7 +118,7 @@ async def test_redis_is_frozen(redis_server: Redis, ears, monkeypatch):
 
 
 async def test_the_buffer_for_redis_is_bounded(redis_server: Redis, ears):
-    """[CLUSTER] For a Redis that does not read, a few megabytes of messages are buffered; further ones are dropped."""
+    """[CLUSTER4] For a Redis that does not read, a few megabytes of messages are buffered; further ones are dropped."""
     one = await ears()
     group_id = GroupId(new_id())
     session = one._session
@@ -136,7 +136,7 @@ async def test_the_buffer_for_redis_is_bounded(redis_server: Redis, ears):
 
 async def test_an_exception_in_the_server(redis_server: Redis, ears, caplog: pytest.LogCaptureFixture):
     """
-    [CLUSTER] A message that raises an exception in the server is dropped, with an error in the log.
+    [CLUSTER5] A message that raises an exception in the server is dropped, with an error in the log.
 
     It stopped the bus: the server received and sent nothing until it was restarted.
     """
@@ -162,7 +162,7 @@ async def test_an_exception_in_the_server(redis_server: Redis, ears, caplog: pyt
 
 
 async def test_a_redis_with_invalid_responses(ears):
-    """[CLUSTER] Invalid responses from Redis cause a retry, as a timeout does; the bus keeps retrying."""
+    """[CLUSTER6] Invalid responses from Redis cause a retry, as a timeout does; the bus keeps retrying."""
     asked = 0
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -182,7 +182,7 @@ async def test_a_redis_with_invalid_responses(ears):
 
 
 async def test_connections_are_cut(redis_server: Redis, ears, seed: int):
-    """[CLUSTER] After a connection was cut at any point it is opened again, and all groups are subscribed again."""
+    """[CLUSTER7] After a connection was cut at any point it is opened again, and all groups are subscribed again."""
     async with await Proxy.open(redis_server.port, seed=seed) as proxy:
         one, two = await ears(), await ears(f"redis://127.0.0.1:{proxy.port}")
         group_id = GroupId(new_id())
@@ -197,7 +197,7 @@ async def test_connections_are_cut(redis_server: Redis, ears, seed: int):
 
 
 async def test_an_unknown_payload_on_the_channel(redis_server: Redis, ears):
-    """[CLUSTER] A payload that no server of ours wrote is passed to the relay and causes no failure."""
+    """[CLUSTER8] A payload that no server of ours wrote is passed to the relay and causes no failure."""
     two = await ears()
     group_id = GroupId(new_id())
     await two.follow(group_id)
@@ -211,7 +211,7 @@ async def test_an_unknown_payload_on_the_channel(redis_server: Redis, ears):
 
 
 async def test_a_password(tmp_path: Path, ears):
-    """[RUN] User and password of the URL are used, and a wrong password logs a warning and does not end the server."""
+    """[STARTUP4] User and password of the URL are used; a wrong password logs a warning, and the server continues."""
     redis = Redis()
     try:
         redis.start()
@@ -229,7 +229,7 @@ async def test_a_password(tmp_path: Path, ears):
 
 @pytest.mark.redis
 async def test_sharded_on_a_cluster(redis_cluster: Cluster):
-    """[CLUSTER] On a Cluster each group's channel is on the master of its slot; a migrated slot is followed."""
+    """[CLUSTER9] On a Cluster each group's channel is on the master of its slot; a migrated slot is followed."""
     url = f"redis://127.0.0.1:{redis_cluster.ports[0]}"
     one, two = Ear(url), Ear(url)
     await one.start()

@@ -81,19 +81,19 @@ async def _log_out_here_and_there(pair: list[Server]) -> None:
 
 
 async def test_a_logout_is_published(seldom: Callable[[str], list[Server]], redis_server: Redis):
-    """[TOKENS] After a logout at one server, the socket at another closes with 1008 and its next request is 401."""
+    """[TOKENS1] After a logout at one server, the socket at another closes with 1008 and its next request is 401."""
     await _log_out_here_and_there(await asyncio.to_thread(seldom, redis_server.url))
 
 
 async def test_a_logout_is_published_on_a_cluster(seldom: Callable[[str], list[Server]], redis_cluster: Cluster):
-    """[TOKENS] The same holds on a Redis Cluster, whichever of its nodes is configured."""
+    """[TOKENS2] The same holds on a Redis Cluster, whichever of its nodes is configured."""
     await _log_out_here_and_there(await asyncio.to_thread(seldom, f"redis://127.0.0.1:{redis_cluster.ports[0]}"))
 
 
 async def test_the_command_line_publishes(
     seldom: Callable[[str], list[Server]], redis_server: Redis, postgres_url: str, tmp_path
 ):
-    """[TOKENS] `orbital user revoke` with `REDIS_URL` closes the user's connections at every server at once."""
+    """[TOKENS3] `orbital user revoke` with `REDIS_URL` closes the user's connections at every server at once."""
     pair = await asyncio.to_thread(seldom, redis_server.url)
     async with await Person.sign_up(pair[0].url) as ann:
         sockets = [await ann.connect(server.url) for server in pair]
@@ -114,7 +114,7 @@ async def test_the_command_line_publishes(
 async def test_the_command_line_without_redis(
     cluster_of: Callable[..., list[Server]], redis_server: Redis, postgres_url: str, tmp_path
 ):
-    """[TOKENS] Without Redis the command revokes all the same, and says that servers notice at their next poll."""
+    """[TOKENS4] Without Redis the command revokes all the same, and says that servers notice at their next poll."""
     pair = await asyncio.to_thread(cluster_of, 2)
     async with await Person.sign_up(pair[0].url) as ann:
         sockets = [await ann.connect(server.url) for server in pair]
@@ -134,7 +134,7 @@ async def test_the_command_line_without_redis(
 
 
 async def test_redis_is_unreachable(cluster_of: Callable[..., list[Server]], redis_server: Redis):
-    """[TOKENS] A lost notification over Redis does no harm: the other server finds the revocation in the database."""
+    """[TOKENS5] A lost notification over Redis does no harm: the other server finds the revocation in the database."""
     pair = await asyncio.to_thread(cluster_of, 2)
     redis_server.kill()
 
@@ -142,7 +142,7 @@ async def test_redis_is_unreachable(cluster_of: Callable[..., list[Server]], red
 
 
 async def test_redis_is_reachable_again(seldom: Callable[[str], list[Server]], redis_server: Redis):
-    """[TOKENS] A server that missed bus messages reads the database as soon as the bus is connected again."""
+    """[TOKENS6] A server that missed bus messages reads the database as soon as the bus is connected again."""
     pair = await asyncio.to_thread(seldom, redis_server.url)
     async with await Person.sign_up(pair[0].url) as ann, await ann.connect(pair[1].url) as socket:
         redis_server.kill()

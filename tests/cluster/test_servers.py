@@ -87,7 +87,7 @@ async def test_leaving_and_removal_reach_other_servers(pair: list[Server]):
 
 
 async def test_a_logout_reaches_other_servers(pair: list[Server]):
-    """[TOKENS] A token that is revoked at one server closes its connections at the other."""
+    """[TOKENS7] A token that is revoked at one server closes its connections at the other."""
     ann, bob, _ = await _ann_and_bob(pair)
     async with ann, bob, await ann.connect(pair[1].url) as socket:
         await ann.ask("POST", "/api/logout")
@@ -96,7 +96,7 @@ async def test_a_logout_reaches_other_servers(pair: list[Server]):
 
 
 async def test_typing_reaches_other_servers(pair: list[Server]):
-    """[TYPING] Typing at one server is visible at the other, to the other members only."""
+    """[CLUSTER10] Typing at one server is visible at the other, to the other members only."""
     ann, bob, group = await _ann_and_bob(pair)
     thread = await ann.open_thread(group)
     async with ann, bob, await ann.listen(group) as here, await bob.listen(group) as there:
@@ -114,7 +114,7 @@ async def test_typing_reaches_other_servers(pair: list[Server]):
 
 
 async def test_a_ticket_from_another_server(pair: list[Server]):
-    """[HANDSHAKE] A ticket is valid at any server, for one handshake."""
+    """[HANDSHAKE1] A ticket is valid at any server, for one handshake."""
     ann, bob, _ = await _ann_and_bob(pair)
     async with ann, bob:
         for giver, taker in (pair, pair[::-1]):
@@ -131,7 +131,7 @@ async def test_a_ticket_from_another_server(pair: list[Server]):
 
 
 async def test_limits_are_counted_together(cluster_of: Callable[..., list[Server]]):
-    """[LIMITS] Attempts at two servers share one counter."""
+    """[LIMITS1] Attempts at two servers share one counter."""
     pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_LOGIN_LIMIT="4")
     statuses = []
     async with httpx.AsyncClient() as http:
@@ -146,7 +146,7 @@ async def test_limits_are_counted_together(cluster_of: Callable[..., list[Server
 
 
 async def test_presence_over_servers(pair: list[Server]):
-    """[PRESENCE] A user subscribed at any server is online; a server that is killed is removed within 30 s."""
+    """[PRESENCE1] A user subscribed at any server is online; a server that is killed is removed within 30 s."""
     ann, bob, group = await _ann_and_bob(pair)
 
     async def online(person: Person = ann) -> dict[str, int]:
@@ -238,7 +238,7 @@ async def test_without_redis(pair: list[Server], redis_server: Redis):
 
 
 async def test_no_ephemeral_stamp_overtakes_an_event(cluster_of: Callable[..., list[Server]]):
-    """[FRAMES] In a cluster every non-event frame has a stamp below all later events of its groups."""
+    """[FRAMES2] In a cluster every non-event frame has a stamp below all later events of its groups."""
     pair = await asyncio.to_thread(cluster_of, 2, ORBITAL_HEARTBEAT_SECONDS="0.25")
     ann, bob, group = await _ann_and_bob(pair)
     async with ann, bob, await bob.listen(group) as there:
@@ -262,7 +262,7 @@ async def test_no_ephemeral_stamp_overtakes_an_event(cluster_of: Callable[..., l
 
 
 async def test_a_redis_cluster(serve, postgres_url: str, redis_cluster: Cluster):
-    """[CLUSTER] With a Redis Cluster everything works as with one Redis: events, presence, tickets, limits."""
+    """[CLUSTER11] With a Redis Cluster everything works as with one Redis: events, presence, tickets, limits."""
     env = {
         "DATABASE_URL": postgres_url,
         "REDIS_URL": f"redis://127.0.0.1:{redis_cluster.ports[0]}",

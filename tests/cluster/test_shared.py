@@ -91,7 +91,7 @@ async def _fields(redis: SharedRedis, group_id: GroupId) -> dict[bytes, bytes]:
 
 async def test_concurrent_callers_time_out_together(redis_server: Redis):
     """
-    [CLUSTER] All callers that use a Redis that never answered get the error at the same time.
+    [CLUSTER12] All callers that use a Redis that never answered get the error at the same time.
 
     They waited for each other's attempts: the twentieth for forty seconds.
     """
@@ -111,7 +111,7 @@ async def test_concurrent_callers_time_out_together(redis_server: Redis):
 
 async def test_a_ticket_of_unknown_state_is_valid_once(redis_server: Redis, redis: SharedRedis):
     """
-    [HANDSHAKE] A ticket is valid for one handshake, also when Redis froze while it was being stored.
+    [HANDSHAKE2] A ticket is valid for one handshake, also when Redis froze while it was being stored.
 
     The frozen Redis stored it later, while the server had also kept a copy of its own.
     """
@@ -138,7 +138,7 @@ async def test_a_ticket_of_unknown_state_is_valid_once(redis_server: Redis, redi
 
 async def test_a_cluster_that_is_reachable_late(redis_cluster: Cluster):
     """
-    [LIMITS] Servers that started while a Redis Cluster was unreachable share its counters once it answers.
+    [LIMITS2] Servers that started while a Redis Cluster was unreachable share its counters once it answers.
 
     They treated it as a single Redis, whose other slots refuse, and each server counted separately.
     """
@@ -202,7 +202,7 @@ async def test_a_clock_jump_moves_no_window(redis_server: Redis):
 
 async def test_leaving_during_a_rewrite_is_kept(desks: list[Desk], redis: SharedRedis):
     """
-    [PRESENCE] A user who leaves while presence is being rewritten is offline.
+    [PRESENCE2] A user who leaves while presence is being rewritten is offline.
 
     The written entry was forgotten, so that no server deleted it: the user stayed online for as long as the group
     was in use.
@@ -223,7 +223,7 @@ async def test_leaving_during_a_rewrite_is_kept(desks: list[Desk], redis: Shared
 
 
 async def test_an_unconfirmed_entry_is_deleted(redis_server: Redis, desks: list[Desk], redis: SharedRedis):
-    """[PRESENCE] An entry that Redis stored without answering is deleted when it is no longer true."""
+    """[PRESENCE3] An entry that Redis stored without answering is deleted when it is no longer true."""
     one, two = desks
     group_id, last = GroupId(new_id()), GroupId(new_id())
     one.set(last, BOB)
@@ -243,7 +243,7 @@ async def test_an_unconfirmed_entry_is_deleted(redis_server: Redis, desks: list[
 
 async def test_a_late_sweep_deletes_nothing_alive(desks: list[Desk], redis: SharedRedis):
     """
-    [PRESENCE] A server that was considered dead, and swept late by another server, stays registered.
+    [PRESENCE4] A server that was considered dead, and swept late by another server, stays registered.
 
     It registered again under its old name, and the sweep deleted its new entries, for twenty minutes.
     """
@@ -267,7 +267,7 @@ async def test_a_late_sweep_deletes_nothing_alive(desks: list[Desk], redis: Shar
 
 
 async def test_redis_lost_everything(desks: list[Desk], redis: SharedRedis):
-    """[PRESENCE] After Redis lost everything without an error, the servers write presence again."""
+    """[PRESENCE5] After Redis lost everything without an error, the servers write presence again."""
     one, two = desks
     group_id = GroupId(new_id())
     one.set(group_id, ANN)

@@ -35,7 +35,7 @@ from tests.support.server import Server
     ],
 )
 def test_workers_need_a_cluster(tmp_path: Path, env: dict[str, str], sentence: str):
-    """[RUN] Without Redis, or with SQLite, `--workers 2` is refused with a sentence."""
+    """[STARTUP5] Without Redis, or with SQLite, `--workers 2` is refused with a sentence."""
     program = Server(tmp_path, env=env, args=["--workers", "2"]).launch()
 
     assert program.wait() == 1
@@ -66,7 +66,7 @@ def many(serve, postgres_url: str, redis_server: Redis) -> Server:
 
 
 async def test_workers_share_the_port(many: Server):
-    """[RUN] All workers accept connections, events reach the clients of each, and a killed worker is replaced."""
+    """[STARTUP6] All workers accept connections, events reach the clients of each, and a killed worker is replaced."""
     assert len(_workers(many)) == 3
     ann = await Person.sign_up(many.url)
     group = await ann.make_group()
@@ -133,7 +133,7 @@ def _sum(reported: Reported, name: str) -> float:
 
 async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Redis):
     """
-    [METRICS] Any worker that answers `/metrics` returns the metrics of all, each under the label `worker`.
+    [METRICS1] Any worker that answers `/metrics` returns the metrics of all, each under the label `worker`.
 
     Each worker returned only its own, so that each scrape covered another part of the server.
     """
@@ -179,7 +179,7 @@ async def test_metrics_of_all_workers(serve, postgres_url: str, redis_server: Re
 
 
 async def test_workers_stop_with_their_parent(many: Server):
-    """[RUN] When the parent process is killed, the workers drain and exit."""
+    """[STARTUP7] When the parent process is killed, the workers drain and exit."""
     workers = _workers(many)
 
     many.kill()
@@ -196,7 +196,7 @@ def _sleep(_settings: Settings, started: Connection, _siblings: Siblings, *_more
 
 def test_a_stop_while_a_worker_starts(monkeypatch: pytest.MonkeyPatch):
     """
-    [RUN] A signal that arrives while a worker is being started stops that worker, too.
+    [STARTUP8] A signal that arrives while a worker is being started stops that worker, too.
 
     The worker got no signal, and the supervisor waited for it until it killed all processes.
     """
@@ -251,7 +251,7 @@ def test_a_stop_before_workers_serve_is_orderly(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_workers_that_cannot_start(serve, postgres_url: str, redis_server: Redis, postgres_cluster):
-    """[RUN] If workers cannot open their database, the server exits with a sentence and status 1."""
+    """[STARTUP9] If workers cannot open their database, the server exits with a sentence and status 1."""
     env = {"DATABASE_URL": postgres_cluster.url("nowhere"), "REDIS_URL": redis_server.url}
     server = serve(env=env, args=["--workers", "2"], start=False)
     program = server.launch()

@@ -91,7 +91,7 @@ async def _write(store: SqlStore, path: Path) -> int:
 @pytest.mark.parametrize("to", KINDS)
 @pytest.mark.parametrize("of", KINDS)
 async def test_backup_and_restore(empty, tmp_path: Path, of: str, to: str):
-    """[BACKUP] A restored store equals the backup, byte for byte, and accepts new events."""
+    """[BACKUP3] A restored store equals the backup, byte for byte, and accepts new events."""
     source, target, stamps = await empty(of), await empty(to), Stamps()
     group_id, ann = await _fill(source, stamps)
     path, again = tmp_path / "one.backup", tmp_path / "two.backup"
@@ -122,7 +122,7 @@ async def test_backup_and_restore(empty, tmp_path: Path, of: str, to: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_store_in_use_is_refused(empty, tmp_path: Path, kind: str):
-    """[BACKUP] A database that is not empty is not restored into, and is unchanged."""
+    """[BACKUP4] A database that is not empty is not restored into, and is unchanged."""
     store, stamps = await empty(kind), Stamps()
     group_id, _ = await _fill(store, stamps)
     path = tmp_path / "a.backup"
@@ -137,7 +137,7 @@ async def test_a_store_in_use_is_refused(empty, tmp_path: Path, kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_damage_is_found(empty, tmp_path: Path, kind: str):
-    """[BACKUP] A truncated, modified or extended file is refused, and the database stays empty and usable."""
+    """[BACKUP5] A truncated, modified or extended file is refused, and the database stays empty and usable."""
     source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
     await _fill(source, stamps)
     path, bad = tmp_path / "a.backup", tmp_path / "bad.backup"
@@ -169,7 +169,7 @@ async def test_damage_is_found(empty, tmp_path: Path, kind: str):
 
 async def test_any_flipped_bit_is_found(empty, tmp_path: Path):
     """
-    [BACKUP] A flipped bit anywhere after the file's header is detected, and the backup refused with a sentence.
+    [BACKUP6] A flipped bit anywhere after the file's header is detected, and the backup refused with a sentence.
 
     Depending on the position the checksum, the JSON parser or the decompressor detects it; the latter's error was lost.
     """
@@ -303,7 +303,7 @@ async def test_no_one_time_key_is_restored(empty, tmp_path: Path, kind: str):
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_older_backup(empty, tmp_path: Path, kind: str):
-    """[BACKUP] A backup of the first schema is restored and migrated, with its keys; a newer schema is refused."""
+    """[BACKUP7] A backup of the first schema is restored and migrated, with its keys; a newer schema is refused."""
     source, target, stamps = await empty("sqlite"), await empty(kind), Stamps()
     group_id, _ = await _fill(source, stamps)
     path, old, new = tmp_path / "a.backup", tmp_path / "old.backup", tmp_path / "new.backup"

@@ -60,7 +60,7 @@ async def servers(request: pytest.FixtureRequest) -> AsyncIterator[Servers]:
 
 
 async def test_followed_groups_are_received(servers: Servers):
-    """[CLUSTER] After `follow` returned, messages of others to the group arrive byte for byte, and nothing else."""
+    """[CLUSTER13] After `follow` returned, messages of others to the group arrive byte for byte, and nothing else."""
     followed, other = GroupId(new_id()), GroupId(new_id())
     await servers.two.follow(followed)
 
@@ -74,7 +74,7 @@ async def test_followed_groups_are_received(servers: Servers):
 
 
 async def test_a_server_receives_no_message_of_its_own(servers: Servers):
-    """[CLUSTER] A server does not receive its own messages: it has delivered the event already."""
+    """[CLUSTER14] A server does not receive its own messages: it has delivered the event already."""
     group_id = GroupId(new_id())
     await servers.one.follow(group_id)
     await servers.two.follow(group_id)
@@ -88,7 +88,7 @@ async def test_a_server_receives_no_message_of_its_own(servers: Servers):
 
 
 async def test_unfollowed_groups_are_not_received(servers: Servers):
-    """[CLUSTER] A group is received from `follow` to `unfollow`, and again from the next `follow`, repeatedly."""
+    """[CLUSTER15] A group is received from `follow` to `unfollow`, and again from the next `follow`, repeatedly."""
     group_id, last = GroupId(new_id()), GroupId(new_id())
     await servers.two.unfollow(group_id)
     for _ in range(3):
@@ -108,7 +108,7 @@ async def test_unfollowed_groups_are_not_received(servers: Servers):
 
 
 async def test_the_last_call_of_follow_or_unfollow_wins(servers: Servers):
-    """[CLUSTER] The last call wins: follow, unfollow and follow at once means followed."""
+    """[CLUSTER16] The last call wins: follow, unfollow and follow at once means followed."""
     group_id = GroupId(new_id())
     await asyncio.gather(servers.two.follow(group_id), servers.two.unfollow(group_id), servers.two.follow(group_id))
 
@@ -119,5 +119,5 @@ async def test_the_last_call_of_follow_or_unfollow_wins(servers: Servers):
 
 
 async def test_ready(servers: Servers):
-    """[RUNNING] A bus that reaches the other servers, or needs none, is ready."""
+    """[RUNNING1] A bus that reaches the other servers, or needs none, is ready."""
     assert servers.one.connected is True

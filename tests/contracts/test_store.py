@@ -124,7 +124,7 @@ async def test_a_response_holds_what_was_stored(store: Store, stamps: Stamps, ho
 
 
 async def test_stamps_are_the_relays_unless_the_group_is_ahead(store: Store, stamps: Stamps, home: Home):
-    """[FRAMES] The draft with index i gets the stamp first + i, or one more than its group's last if that is higher."""
+    """[FRAMES3] The draft with index i gets the stamp first + i, or one more than its group's last if higher."""
     first = stamps.next_ms + 1_000
     ahead = await store.append([message(home.ann, home.group_id) for _ in range(3)], first_stamp_ms=first)
     behind = await store.append([message(home.ann, home.group_id) for _ in range(2)], first_stamp_ms=first - 500)
@@ -135,7 +135,7 @@ async def test_stamps_are_the_relays_unless_the_group_is_ahead(store: Store, sta
 
 
 async def test_a_refused_draft_leaves_no_trace(store: Store, stamps: Stamps, home: Home):
-    """[APPEND] A refused draft uses no number and leaves no row, and the other drafts succeed."""
+    """[APPEND1] A refused draft uses no number and leaves no row, and the other drafts succeed."""
     stranger = await enter(store, "eve")
     outcomes = await put(
         store,
@@ -182,7 +182,7 @@ async def test_membership_is_as_of_the_place_in_the_order(store: Store, stamps: 
 
 
 async def test_a_group_in_the_same_batch(store: Store, stamps: Stamps, home: Home):
-    """[APPEND] A draft sees what earlier drafts of the batch created: a group, a thread, a reply."""
+    """[APPEND2] A draft sees what earlier drafts of the batch created: a group, a thread, a reply."""
     made = group_of(home.ann)
     opened = thread(home.ann, made.group_id)
     posts = [message(home.ann, made.group_id), opened, reply(home.ann, opened.thread_id)]
@@ -193,7 +193,7 @@ async def test_a_group_in_the_same_batch(store: Store, stamps: Stamps, home: Hom
 
 
 async def test_the_creator_role_passes_on(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] When the creator leaves, the longest-standing member becomes creator; an empty group has none."""
+    """[GROUPS1] When the creator leaves, the longest-standing member becomes creator; an empty group has none."""
     await put_one(store, stamps, leave(home.ann, home.group_id))
     await store.replace_code(home.bob.key, home.group_id, invite_code=(code := new_code()), expires_ms=NOW_MS * 2)
     await put_one(store, stamps, leave(home.bob, home.group_id))
@@ -206,7 +206,7 @@ async def test_the_creator_role_passes_on(store: Store, stamps: Stamps, home: Ho
 
 
 async def test_an_unknown_id_is_not_removed(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] Only a member can be removed, whatever the id contains: a path may contain a NUL."""
+    """[GROUPS2] Only a member can be removed, whatever the id contains: a path may contain a NUL."""
     nobody = [Principal(0, UserId(user_id), "", expires_at_s=0) for user_id in ("nobody", "", "a\0b", "\0", "é\n")]
 
     outcomes = await put(store, stamps, *(leave(home.ann, home.group_id, who) for who in nobody))
@@ -243,7 +243,7 @@ async def test_concurrent_batches(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_a_repeated_key_gets_the_first_answer(store: Store, stamps: Stamps, home: Home):
-    """[RETRY] The same key gets the first response and no event: in one batch, in the next, and after leaving."""
+    """[REPEAT3] The same key gets the first response and no event: in one batch, in the next, and after leaving."""
     first, again = await put(
         store, stamps, message(home.bob, home.group_id, once=once()), message(home.bob, home.group_id, once=once())
     )
@@ -257,7 +257,7 @@ async def test_a_repeated_key_gets_the_first_answer(store: Store, stamps: Stamps
 
 
 async def test_a_key_for_another_request_is_a_conflict(store: Store, stamps: Stamps, home: Home):
-    """[RETRY] The same key with another body is 409; another user's same key is another key."""
+    """[REPEAT4] The same key with another body is 409; another user's same key is another key."""
     outcomes = await put(
         store,
         stamps,
@@ -271,7 +271,7 @@ async def test_a_key_for_another_request_is_a_conflict(store: Store, stamps: Sta
 
 
 async def test_a_refused_request_frees_its_key(store: Store, stamps: Stamps, home: Home):
-    """[RETRY] A key whose first request was refused is free again."""
+    """[REPEAT5] A key whose first request was refused is free again."""
     eve = await enter(store, "eve")
     outcomes = await put(
         store,
@@ -285,7 +285,7 @@ async def test_a_refused_request_frees_its_key(store: Store, stamps: Stamps, hom
 
 
 async def test_a_key_is_valid_for_a_day(store: Store, stamps: Stamps, home: Home):
-    """[RETRY] After 24 hours a key may be used again, pruned or not, and then belongs to the new request."""
+    """[REPEAT6] After 24 hours a key may be used again, pruned or not, and then belongs to the new request."""
     for kind in (message, thread):
         later = NOW_MS + KEY_LIFETIME_MS
         key = once(kind.__name__)
@@ -302,7 +302,7 @@ async def test_a_key_is_valid_for_a_day(store: Store, stamps: Stamps, home: Home
 
 @pytest.mark.parametrize("kind", ["create", "join", "message", "thread", "reply"])
 async def test_one_key_many_concurrent_requests(store: Store, stamps: Stamps, home: Home, kind: str):
-    """[RETRY] While the first request is in progress the others wait; one event results, with one response for all."""
+    """[REPEAT7] While the first request is in progress the others wait; one event results, one response for all."""
     eve = await enter(store, "eve")
     opened = thread(home.ann, home.group_id)
     await put_one(store, stamps, opened)
@@ -332,7 +332,7 @@ async def test_one_key_many_concurrent_requests(store: Store, stamps: Stamps, ho
 
 
 async def test_one_user_joins_once(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] Of several concurrent requests to join, one succeeds."""
+    """[GROUPS3] Of several concurrent requests to join, one succeeds."""
     eve = await enter(store, "eve")
 
     outcomes = await asyncio.gather(*(put(store, stamps, join(eve, home.code)) for _ in range(5)))
@@ -341,7 +341,7 @@ async def test_one_user_joins_once(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_a_code_belongs_to_one_group(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] Two groups that draw the same invite code concurrently do not both get it."""
+    """[GROUPS4] Two groups that draw the same invite code concurrently do not both get it."""
     code = new_code()
     outcomes = await asyncio.gather(*(put(store, stamps, group_of(home.ann, invite_code=code)) for _ in range(4)))
 
@@ -351,7 +351,7 @@ async def test_a_code_belongs_to_one_group(store: Store, stamps: Stamps, home: H
 
 
 async def test_an_expired_code_is_invalid(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] A code is valid until its expiry, and is replaced at once."""
+    """[GROUPS5] A code is valid until its expiry, and is replaced at once."""
     eve = await enter(store, "eve")
     await store.replace_code(home.ann.key, home.group_id, invite_code=(code := new_code()), expires_ms=NOW_MS + 10)
 
@@ -409,7 +409,7 @@ async def test_a_page_is_bounded_in_bytes(store: Store, stamps: Stamps, home: Ho
 async def test_a_full_page_never_splits_one_stamp(
     store: Store, stamps: Stamps, home: Home, monkeypatch: pytest.MonkeyPatch
 ):
-    """[MESSAGES] A full page, too, holds all messages of its last stamp."""
+    """[MESSAGES1] A full page, too, holds all messages of its last stamp."""
     groups = [group_of(home.ann) for _ in range(3)]
     await put(store, stamps, *groups)
     at = stamps.take(10)
@@ -427,7 +427,7 @@ async def test_a_full_page_never_splits_one_stamp(
 
 
 async def test_reading_what_does_not_exist(store: Store, stamps: Stamps, home: Home):
-    """[HTTP] 404 for a group or thread that does not exist, 403 for one that the caller is not in."""
+    """[HTTP2] 404 for a group or thread that does not exist, 403 for one that the caller is not in."""
     eve = await enter(store, "eve")
     opened = thread(home.ann, home.group_id)
     await put_one(store, stamps, opened)
@@ -459,7 +459,7 @@ async def test_reading_what_does_not_exist(store: Store, stamps: Stamps, home: H
 
 
 async def test_memberships_have_access_and_head(store: Store, stamps: Stamps, home: Home):
-    """[SUBSCRIBE] Groups that exist are returned with access and head; others are left out."""
+    """[SUBSCRIBE1] Groups that exist are returned with access and head; others are left out."""
     other = group_of(home.bob)
     await put_one(store, stamps, other)
 
@@ -473,7 +473,7 @@ async def test_memberships_have_access_and_head(store: Store, stamps: Stamps, ho
 
 
 async def test_heads_of_more_groups_than_a_statement_takes(store: Store, home: Home):
-    """[CLUSTER] Heads are returned for any number of groups: both databases take some 32,000 parameters."""
+    """[CLUSTER17] Heads are returned for any number of groups: both databases take some 32,000 parameters."""
     asked = [home.group_id, *(GroupId(new_id()) for _ in range(33_000))]
 
     assert list(await store.heads(asked)) == [home.group_id]
@@ -585,7 +585,7 @@ async def test_reading_many_groups_is_few_statements(store: Store, stamps: Stamp
 
 
 async def test_messages_over_groups(store: Store, stamps: Stamps, home: Home):
-    """[MESSAGES] Only messages of the caller's groups are returned, oldest first; no other events."""
+    """[MESSAGES2] Only messages of the caller's groups are returned, oldest first; no other events."""
     other, foreign = group_of(home.ann), group_of(home.bob)
     await put(store, stamps, other, foreign)
     await put(
@@ -612,7 +612,7 @@ async def test_messages_over_groups(store: Store, stamps: Stamps, home: Home):
 
 async def test_messages_over_many_groups(store: Store, stamps: Stamps, home: Home, statements: list[str]):
     """
-    [MESSAGES] A page over many groups needs as many statements as one over two.
+    [MESSAGES3] A page over many groups needs as many statements as one over two.
 
     It was one per group: a user with 2,000 groups kept SQLite busy for 0.7 s, and PostgreSQL for 2.4 s.
     """
@@ -630,7 +630,7 @@ async def test_messages_over_many_groups(store: Store, stamps: Stamps, home: Hom
 
 
 async def test_a_page_never_splits_one_stamp(store: Store, stamps: Stamps, home: Home):
-    """[MESSAGES] Two servers may give events of two groups the same stamp: a page then grows to hold both."""
+    """[MESSAGES4] Two servers may give events of two groups the same stamp: a page then grows to hold both."""
     groups = [group_of(home.ann) for _ in range(3)]
     await put(store, stamps, *groups)
     at = stamps.take(10)
@@ -677,7 +677,7 @@ async def test_threads_by_activity(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_threads_and_replies(store: Store, stamps: Stamps, home: Home):
-    """[THREADS] Threads are in the log's order or its reverse, replies oldest first, with counts."""
+    """[THREADS1] Threads are in the log's order or its reverse, replies oldest first, with counts."""
     opened = [thread(home.ann, home.group_id, at_ms=NOW_MS + index) for index in range(3)]
     await put(store, stamps, *opened)
     written = [reply(home.bob, opened[0].thread_id) for _ in range(3)]
@@ -698,7 +698,7 @@ async def test_threads_and_replies(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_groups_and_members(store: Store, stamps: Stamps, home: Home):
-    """[GROUPS] A user's groups have head and valid code; a group's members are in the order of joining."""
+    """[GROUPS6] A user's groups have head and valid code; a group's members are in the order of joining."""
     await put_one(store, stamps, message(home.ann, home.group_id))
 
     (mine,) = (await store.groups_of(home.bob.key, now_ms=NOW_MS, limit=500)).groups
@@ -727,7 +727,7 @@ async def test_the_census(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_prune_deletes_the_oldest(store: Store, stamps: Stamps, home: Home):
-    """[KEEP] Events older than a moment are deleted, oldest first, up to the limit; the numbers continue."""
+    """[PRUNE1] Events older than a moment are deleted, oldest first, up to the limit; the numbers continue."""
     await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(4)))
     events = (await store.read(home.group_id, after=0, limit=10)).events
 
@@ -745,7 +745,7 @@ async def test_prune_deletes_the_oldest(store: Store, stamps: Stamps, home: Home
 
 
 async def test_prune_of_everything(store: Store, stamps: Stamps, home: Home):
-    """[KEEP] A group whose events are all deleted keeps its number, and its chain continues from the last hash."""
+    """[PRUNE2] A group whose events are all deleted keeps its number, and its chain continues from the last hash."""
     head = (await store.heads([home.group_id]))[home.group_id]
     await store.prune(before_ms=stamps.next_ms + 1, limit=1000)
 
@@ -758,7 +758,7 @@ async def test_prune_of_everything(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_prune_keys(store: Store, stamps: Stamps, home: Home):
-    """[KEEP] Old keys are deleted, up to the limit; keys that are still valid stay."""
+    """[PRUNE3] Old keys are deleted, up to the limit; keys that are still valid stay."""
     drafts = [message(home.ann, home.group_id, once=once(f"k{index}"), at_ms=NOW_MS + index) for index in range(4)]
     await put(store, stamps, *drafts)
 
@@ -774,7 +774,7 @@ async def test_prune_keys(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_accounts(store: Store):
-    """[ACCOUNTS] A name is unique in any case; the account is found by name and by id."""
+    """[ACCOUNTS1] A name is unique in any case; the account is found by name and by id."""
     user_id = UserId(new_id())
     made = await store.add_account(
         user_id=user_id, username="Ann_1", public_key=b'{"kty":"OKP"}', password_hash="$argon2", at_ms=NOW_MS
@@ -791,7 +791,7 @@ async def test_accounts(store: Store):
 
 
 async def test_one_name_for_one_of_many(store: Store):
-    """[ACCOUNTS] Of several concurrent sign-ups with one name, one succeeds."""
+    """[ACCOUNTS2] Of several concurrent sign-ups with one name, one succeeds."""
 
     async def sign_up() -> bool:
         try:
@@ -806,7 +806,7 @@ async def test_one_name_for_one_of_many(store: Store):
 
 
 async def test_invitations(store: Store, home: Home):
-    """[INVITED] An invitation is valid until it is used or expires; of several concurrent accounts one uses it."""
+    """[INVITED1] An invitation is valid until it is used or expires; of several concurrent accounts one uses it."""
     at_ms, digest = NOW_MS, b"\0\xff" * 16
     made = await store.add_invitation(digest=digest, note="für Oma", at_ms=at_ms, expires_ms=at_ms + 10)
     other = await store.add_invitation(digest=b"o" * 32, note="", at_ms=at_ms, expires_ms=at_ms + 10)
@@ -841,7 +841,7 @@ async def test_invitations(store: Store, home: Home):
 
 
 async def test_erasing_a_user(store: Store, stamps: Stamps, home: Home):
-    """[ERASED] A user in no group is erased, once, with what it wrote later; a user in a group is not erased."""
+    """[ERASED2] A user in no group is erased, once, with what it wrote later; a user in a group is not erased."""
     opened = thread(home.bob, home.group_id)
     await put(store, stamps, opened, reply(home.bob, opened.thread_id), reply(home.ann, opened.thread_id))
     await store.request_erasure(home.bob.key, at_ms=NOW_MS)
@@ -863,7 +863,7 @@ async def test_erasing_a_user(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_deleting_a_group(store: Store, stamps: Stamps, home: Home):
-    """[ERASED] A group without members is deleted, some events at a time; one with members is not."""
+    """[ERASED3] A group without members is deleted, some events at a time; one with members is not."""
     made = group_of(home.bob)
     opened = thread(home.bob, made.group_id)
     await put(store, stamps, made, opened, reply(home.bob, opened.thread_id))
@@ -882,7 +882,7 @@ async def test_deleting_a_group(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_a_group_s_code_is_an_invitation_until_it_expires(store: Store, stamps: Stamps, home: Home):
-    """[INVITED] A group's invite code counts as an invitation until its expiry."""
+    """[INVITED2] A group's invite code counts as an invitation until its expiry."""
     group = group_of(home.ann)
     await put(store, stamps, group)
 
@@ -895,7 +895,7 @@ async def test_a_group_s_code_is_an_invitation_until_it_expires(store: Store, st
 
 
 async def test_users_from_outside(store: Store):
-    """[TOKENS] A token's user is created once, also by concurrent requests; two users may have the same name."""
+    """[TOKENS8] A token's user is created once, also by concurrent requests; two users may have the same name."""
     first, second = UserId("outside|1"), UserId("outside|2")
 
     keys = await asyncio.gather(*(store.enter_user(user_id=first, username="x", at_ms=NOW_MS) for _ in range(6)))
@@ -910,7 +910,7 @@ async def test_users_from_outside(store: Store):
 
 
 async def test_revocations(store: Store):
-    """[TOKENS] Revocations are returned in order after a number, and deleted when their tokens have expired."""
+    """[TOKENS9] Revocations are returned in order after a number, and deleted when their tokens have expired."""
     await store.revoke(token_digest=b"d" * 32, user_id=None, at_s=1.5, until_s=NOW_MS / 1000 + 5)
     await store.revoke(token_digest=None, user_id=UserId("u"), at_s=2.5, until_s=NOW_MS / 1000 + 9)
 
@@ -924,7 +924,7 @@ async def test_revocations(store: Store):
 
 
 async def test_ready(store: Store):
-    """[RUNNING] A database that answers is ready."""
+    """[RUNNING2] A database that answers is ready."""
     assert await store.ready() is True
 
 

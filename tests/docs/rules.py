@@ -1,9 +1,9 @@
 """
 The rules that tests carry: where each is claimed, and the index of them in tests/RULES.md.
 
-A test's docstring (in JavaScript: its title) begins with the number of a rule in brackets and a claim. A number means
-one rule: it is used on one side of the project only (`SIDES`), and where several files carry it, the protocol's pages
-or `SHARED` state what their claims have in common.
+A test's docstring (in JavaScript: its title, or that of the `describe` around it) begins with the number of a rule in
+brackets and a claim. A number means one rule: it is used on one side of the project only (`SIDES`), and where it has
+several claims, the protocol's pages or `SHARED` state what they have in common; the index shows them side by side.
 """
 
 from __future__ import annotations
@@ -27,25 +27,29 @@ PROTOCOL = (
 RULE = re.compile(r"[A-Z]+[0-9]+")
 _CLAIM = re.compile(r"\[(?P<rules>[A-Z]+[0-9]+(?:,? [A-Z]+[0-9]+)*)\] *")
 _JAVASCRIPT = re.compile(
-    r"""(?:describe|test|it)\(\s*(['"`])\[(?P<rules>[A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*)\] (?P<claim>.*?)(?<!\\)\1"""
+    r"""(?:describe|test|it)(?:\.\w+)?\(\s*(['"`])"""
+    r"""\[(?P<rules>[A-Z]+[0-9]+(?:, [A-Z]+[0-9]+)*)\] (?P<claim>.*?)(?<!\\)\1"""
 )
+_JAVASCRIPT_CALL = re.compile(r"^(?P<indent> *)(?:await )?(?P<kind>describe|test|it)(?:\.\w+)?\(", re.MULTILINE)
 _PROMISES = re.compile(r"P([1-5])")
 
 FAMILIES = {
     "ACC": "accounts",
+    "ACCOUNTS": "accounts in the store",
     "ADM": "the key by which a connection attempt is counted",
     "ADR": "the client's address behind proxies",
     "ANY": "any request at all",
     "API": "Python SDK: the REST side",
+    "APPEND": "appending to the log",
     "ATT": "attempts to connect, counted",
     "AUT": "verification of tokens",
     "AUTH": "tokens over HTTP",
+    "BACKUP": "backup and restore",
     "BAD": "bad frames",
     "BAS": "Python SDK: its base install",
     "BCK": "reconnection back-off",
     "BENCH": "the bench",
     "BLOB": "blob storage",
-    "GBD": "bounds of groups and members",
     "BUC": "token buckets",
     "CAL": "Python SDK: callbacks",
     "CHECK": "`orbital check`",
@@ -54,6 +58,8 @@ FAMILIES = {
     "CHO": "where the older description was silent",
     "CIRUN": "the run on a fresh machine",
     "CLAIM": "claims of public keys",
+    "CLI": "the command line",
+    "CLUSTER": "servers that share a database and a Redis",
     "CMD": "the commands of the SDK",
     "COMM": "workflows, policies and templates",
     "CONF": "what an outside tester reads in the protocol",
@@ -71,19 +77,25 @@ FAMILIES = {
     "DRAFT": "the page: drafts",
     "DRAIN": "graceful shutdown",
     "DSK": "the room on the server's disk",
-    "ERASE": "erased accounts and deleted groups",
     "EPOCH": "epochs of groups",
+    "ERASE": "erased accounts and deleted groups",
     "ERR": "errors over HTTP",
+    "ERRORS": "values that the database cannot hold",
     "EVT": "events on the socket",
     "EXA": "examples of the Python SDK",
+    "FAILBAN": "the fail2ban filter",
     "FITS": "the page: room for files",
     "FMT": "end-to-end encryption: formats",
     "FORM": "the form of what is sent",
+    "FRAMES": "stamps in the store and in a cluster",
     "FRM": "Python SDK: frames",
     "GAP": "Python SDK: gaps",
+    "GBD": "bounds of groups and members",
     "GLOSS": "the glossary",
     "GROUPKEY": "the page: keys of groups",
+    "GROUPS": "groups in the store",
     "GRP": "groups",
+    "HANDSHAKE": "tickets at any server",
     "HB": "the heartbeat",
     "HOLD": "the page: what people write and hold",
     "HOUSE": "the source tree",
@@ -93,6 +105,7 @@ FAMILIES = {
     "IDP": "an outside identity provider with one key",
     "INPUT": "the page: input",
     "INVITE": "the page: invitations",
+    "INVITED": "invitations in the store",
     "JOIN": "invite codes",
     "JWK": "an outside identity provider with a key set",
     "KEEP": "retention",
@@ -101,16 +114,21 @@ FAMILIES = {
     "KEYTEXT": "the page: keys as text",
     "LIE": "end-to-end encryption: a relay that lies",
     "LIM": "rate limits",
+    "LIMITS": "limits over several servers",
     "LIN": "Python SDK: the connection",
     "LINE": "HTTP/1.1 connections",
     "LMT": "counters of limits",
     "LOG": "log lines",
     "MAILBOX": "mailboxes for linking devices",
+    "MANAGER": "JavaScript SDK: the manager of the published class",
     "MARK": "the page: markdown",
     "MED": "media",
+    "MEDIA": "media at any server",
     "MEDIUM": "the page: descriptions of media",
     "MEM": "memory for large answers",
+    "MESSAGES": "pages of messages",
     "MET": "metrics",
+    "METRICS": "metrics of several workers",
     "MSG": "messages",
     "ONCE": "idempotency keys",
     "OPDOC": "the commands of the pages for operators",
@@ -118,6 +136,7 @@ FAMILIES = {
     "ORD": "order",
     "ORI": "origins",
     "OUT": "clients and test suites of other projects",
+    "OUTBOX": "JavaScript SDK: the outbox",
     "PAGES": "the documentation as a site",
     "PAIR": "client and server, connected in memory",
     "PARTS": "installing the SDK alone",
@@ -128,16 +147,17 @@ FAMILIES = {
     "PMD": "compression of events",
     "POS": "Python SDK: positions",
     "POST": "posting by frames",
+    "PRESENCE": "presence over several servers",
     "PROBE": "`orbital health`",
     "PROM": "the promises",
     "PROXY": "sample configurations of proxies",
+    "PRUNE": "deleting old events and keys",
     "PYBOT": "end-to-end encryption in Python: on a real server",
     "PYCON": "Python SDK: connecting",
     "PYCRY": "end-to-end encryption in Python: cryptography",
     "PYDEV": "end-to-end encryption in Python: groups of devices",
     "PYEVT": "Python SDK: the stream of events",
     "PYFMT": "end-to-end encryption in Python: formats",
-    "SEALLIE": "end-to-end encryption in Python: a relay that lies",
     "PYMED": "Python SDK: media",
     "PYNODE": "end-to-end encryption in Python: beside Node",
     "PYOUT": "Python SDK: the outbox",
@@ -151,17 +171,31 @@ FAMILIES = {
     "QUO": "quota of media",
     "RATE": "too many frames",
     "RCV": "end-to-end encryption: the receiver's machine",
+    "REACT": "JavaScript SDK: the hooks for React",
     "READ": "the page: read positions",
     "REC": "recovering the log",
     "RECORD": "records of a roster, and key messages",
     "REMOVE": "the page: removing a member",
+    "REPEAT": "requests that are repeated with their key",
     "REQ": "requests counted",
     "RETRY": "media and keys",
     "ROS": "end-to-end encryption: the roster",
     "RST": "Python SDK: the REST side of a real server",
     "RUN": "health",
+    "RUNNING": "readiness of stores and buses",
     "SAFE": "end-to-end encryption: stores, licences and sizes",
     "SDK": "Python SDK: through a storm",
+    "SDKCONN": "JavaScript SDK: the connection",
+    "SDKDOC": "JavaScript SDK: programs of the documentation",
+    "SDKMEDIA": "JavaScript SDK: media",
+    "SDKPAGE": "JavaScript SDK: in Chromium",
+    "SDKPARTS": "JavaScript SDK: the REST client and verification, each alone",
+    "SDKREAL": "JavaScript SDK: on a real server",
+    "SDKREST": "JavaScript SDK: the REST side",
+    "SDKSIZE": "JavaScript SDK: size and imports",
+    "SDKSUB": "JavaScript SDK: subscriptions",
+    "SDKVEC": "JavaScript SDK: the shared vectors",
+    "SEALLIE": "end-to-end encryption in Python: a relay that lies",
     "SEC": "secrets",
     "SESSION": "the page: the session",
     "SET": "settings",
@@ -175,12 +209,17 @@ FAMILIES = {
     "SND": "end-to-end encryption: the sender's machine",
     "SOCK": "the socket",
     "STAMP": "stamps",
+    "STARTUP": "starting, stopping, and services that are away",
     "STO": "Python SDK: stores",
     "SUB": "subscribing",
+    "SUBSCRIBE": "memberships in the store",
+    "SUPPORT": "the tools of the tests",
     "THR": "threads",
+    "THREADS": "threads in the store",
     "TIC": "the store of tickets",
     "TICK": "tickets",
     "TOK": "the expiry of a token on a connection",
+    "TOKENS": "revoked tokens over several servers",
     "TYP": "Python SDK: typing",
     "TYPE": "typing",
     "TYPING": "the page: typing indicators",
@@ -251,17 +290,50 @@ def _claims(path: Path) -> Iterator[tuple[str, str]]:
                 yield rule, found["claim"]
 
 
+def unnumbered(source: str, suffix: str) -> list[str]:
+    """
+    Return the tests of a file that begin with no rule's number: names, or in JavaScript the first line of the call.
+
+    A JavaScript test needs none of its own inside a `describe` that has one: its title names a variant of that claim.
+
+    Args:
+        source: The file's text; JavaScript as the formatter writes it, for its indents show what is inside what.
+        suffix: The file's suffix, as ".py".
+    """
+    if suffix == ".py":
+        return [
+            node.name
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and node.name.startswith("test_")
+            and not _CLAIM.match(ast.get_docstring(node) or "")
+        ]
+    missing = []
+    around: list[tuple[int, bool]] = []
+    for call in _JAVASCRIPT_CALL.finditer(source):
+        indent = len(call["indent"])
+        numbered = _JAVASCRIPT.match(source, call.start("kind")) is not None
+        around = [(depth, has) for depth, has in around if depth < indent]
+        if call["kind"] == "describe":
+            around.append((indent, numbered))
+        elif not numbered and not any(has for _, has in around):
+            missing.append(source[call.start("kind") :].splitlines()[0])
+    return missing
+
+
+def _has_tests(path: Path) -> bool:
+    if path.suffix == ".py":
+        return path.name.startswith("test_")
+    return path.suffix in {".js", ".mjs"} and "from 'node:test'" in path.read_text("utf-8")
+
+
 def test_files() -> list[Path]:
-    """Return the files whose tests may carry rules, in order."""
+    """Return the files with tests, in order: Python's by their name, JavaScript's by what they import."""
     found = []
-    for top in ("tests", *sorted(f"clients/{one.name}/test" for one in (CHECKOUT / "clients").iterdir()), "web"):
+    for top in ("tests", "clients", "web", "examples", "bench"):
         for folder, inside, names in os.walk(CHECKOUT / top):
             inside[:] = sorted(name for name in inside if name != "node_modules" and not name.startswith("."))
-            found += [
-                Path(folder, name)
-                for name in sorted(names)
-                if (name.startswith("test_") and name.endswith(".py")) or name.endswith((".test.js", ".test.mjs"))
-            ]
+            found += [path for name in sorted(names) if _has_tests(path := Path(folder, name))]
     return found
 
 
@@ -299,8 +371,8 @@ def ambiguous() -> list[str]:
         files = ", ".join(places)
         if len(sides) > 1:
             found.append(f"{rule} is a rule of {' and of '.join(sides)} ({files}): give one of them another number")
-        elif len(places) > 1 and rule not in known:
-            found.append(f"{rule} is claimed in {files}: state in SHARED what it means, or give one another number")
+        elif len({claim for claims in places.values() for claim in claims}) > 1 and rule not in known:
+            found.append(f"{rule} has several claims ({files}): state in SHARED what it means, or give each a number")
     return found
 
 
@@ -315,7 +387,7 @@ def rules_page() -> str:
         "This index lists every number, what tests claim under it, and in which file.",
         "[The protocol](../docs/reference/protocol.md) states the rules between clients and servers, and",
         "[internal rules](../docs/explanation/internal-rules.md) those of the server's inside.",
-        "A number means one rule: where several files carry it, these pages or a row in bold state it.",
+        "A number means one rule: where it has several claims, these pages or a row in bold state it.",
     ]
     family = ""
     for rule, places in carried().items():

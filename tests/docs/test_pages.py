@@ -123,7 +123,7 @@ def test_settings_are_settings():
 
 
 def test_metrics_are_metrics():
-    """[DOCS20] Every `orbital_…` that a page names as a metric exists."""
+    """[DOCS27] Every `orbital_…` that a page names as a metric exists."""
     known = set(
         re.findall(r"^\| `(orbital_\w+)`", (CHECKOUT / "docs/reference/metrics.md").read_text("utf-8"), re.MULTILINE)
     )
@@ -133,7 +133,7 @@ def test_metrics_are_metrics():
 
 
 def test_commands_are_commands():
-    """[DOCS20] Every `orbital …` that a page names or runs is a command."""
+    """[DOCS28] Every `orbital …` that a page names or runs is a command."""
     typed = {
         name: name_of(page)
         for page in reading.documents()

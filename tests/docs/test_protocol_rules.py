@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -64,7 +65,7 @@ def test_every_tested_rule_is_stated():
 
 
 def test_the_index_has_every_rule():
-    """[DOCS2] The index has each rule that a test claims and no other, and links to existing files."""
+    """[DOCS25] The index has each rule that a test claims and no other, and links to existing files."""
     index = (CHECKOUT / rules.INDEX).read_text("utf-8")
     indexed = set(re.findall(r"^\| ([A-Z]+[0-9]+) \|", index, re.MULTILINE))
 
@@ -75,11 +76,45 @@ def test_the_index_has_every_rule():
 
 
 def test_a_number_is_one_rule():
-    """[DOCS23] A number is used on one side of the project; where several files claim it, its meaning is stated."""
-    unused = [rule for rule in rules.SHARED if len(rules.carried().get(rule, ())) < 2]
+    """[DOCS23] A number is used on one side of the project; where it has several claims, its meaning is stated."""
+    carried = rules.carried()
+    unused = [rule for rule in rules.SHARED if len({*chain(*carried.get(rule, {}).values())}) < 2]
 
     assert rules.ambiguous() == []
     assert unused == []
+
+
+def test_every_test_has_a_number():
+    """[DOCS29] Every test, in Python and in JavaScript, begins with the number of the rule that it proves."""
+    missing = {
+        path.relative_to(CHECKOUT).as_posix(): found
+        for path in rules.test_files()
+        if (found := rules.unnumbered(path.read_text("utf-8"), path.suffix))
+    }
+
+    assert len(rules.test_files()) > 250
+    assert missing == {}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "source", "missing"),
+    [
+        (".py", 'def test_a():\n    """[RUN] A claim."""', ["test_a"]),
+        (".py", 'async def test_a():\n    """[RUN1][RUN2] A claim."""\ndef test_b(): ...', ["test_b"]),
+        (".js", "test('a claim', () => {});", ["test('a claim', () => {});"]),
+        (".js", "test('[RUN1] a claim', () => {});\ntest.only(name, () => {});", ["test.only(name, () => {});"]),
+        (
+            ".js",
+            "test(\n  '[RUN1] a claim',\n  () => {},\n);\ntest(`[RUN] ${what}`, f);",
+            ["test(`[RUN] ${what}`, f);"],
+        ),
+        (".js", "describe('[RUN1] a claim', () => {\n  test('one', f);\n});\ntest('two', f);", ["test('two', f);"]),
+        (".js", "describe('a part', () => {\n  test('one', f);\n});", ["test('one', f);"]),
+    ],
+)
+def test_a_test_without_a_number_is_found(suffix: str, source: str, missing: list[str]):
+    """[DOCS30] A test without a number is found; inside a `describe` that has one, a test is a variant of its claim."""
+    assert rules.unnumbered(source, suffix) == missing
 
 
 @pytest.mark.parametrize("name", [name for name in pages.PAGES if name != rules.INDEX])
@@ -108,7 +143,7 @@ def test_frames_from_the_server():
 
 
 def test_frames_from_the_client():
-    """[DOCS4] The table of the client's frames has each of them."""
+    """[DOCS26] The table of the client's frames has each of them."""
     written = {code(row[0])[0] for row in rows("From the client")}
 
     assert written == {frame.__struct_config__.tag for frame in wire.ClientFrame.__args__}

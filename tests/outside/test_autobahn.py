@@ -129,7 +129,7 @@ def test_rfc_7692_in_short(suite: list[str], tmp_path: Path):
 
 @pytest.mark.soak
 def test_rfc_7692(suite: list[str], tmp_path: Path):
-    """[OUT32] All of sections 12 and 13 pass, a thousand messages each; ten minutes, mostly the suite's own."""
+    """[OUT33] All of sections 12 and 13 pass, a thousand messages each; ten minutes, mostly the suite's own."""
     reports = run(suite, ["12.*", "13.*"], tmp_path)
 
     assert_nothing_failed(reports)

@@ -102,7 +102,7 @@ async def _beats(person: Person) -> None:
 
 
 async def test_a_leap_while_the_server_runs(serve, tmp_path: Path):
-    """[CLOCK8] A clock that jumps 40 days for a moment changes no stamp, and nothing is deleted meanwhile."""
+    """[CLOCK14] A clock that jumps 40 days for a moment changes no stamp, and nothing is deleted meanwhile."""
     offset = tmp_path / "offset"
     offset.write_text("+0d")
     env = moved_clock(

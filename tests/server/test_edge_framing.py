@@ -354,7 +354,7 @@ def test_a_client_that_never_stops(shared_server: Server):
 
 
 def test_a_body_that_may_never_come(shared_server: Server):
-    """[REFUSE2] Refused before `100 Continue`, a connection is closed: a body may follow or not (RFC 9110 §10.1.1)."""
+    """[REFUSE3] Refused before `100 Continue`, a connection is closed: a body may follow or not (RFC 9110 §10.1.1)."""
     head = b"POST /nothing HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(HIDDEN)
 
     said = say(shared_server, head)
@@ -364,7 +364,7 @@ def test_a_body_that_may_never_come(shared_server: Server):
 
 
 def test_a_half_closing_client(shared_server: Server):
-    """[REFUSE2] A client that closes its sending side after a request gets the response (RFC 9112 §9.6)."""
+    """[REFUSE4] A client that closes its sending side after a request gets the response (RFC 9112 §9.6)."""
     connection = http.client.HTTPConnection("127.0.0.1", shared_server.port, timeout=20)
     with closing(connection):
         connection.request("GET", "/health/live")
@@ -374,7 +374,7 @@ def test_a_half_closing_client(shared_server: Server):
 
 
 def test_lingering_is_bounded(monkeypatch: pytest.MonkeyPatch):
-    """[REFUSE2] A client that neither sends nor closes after a refusal is disconnected after the linger time."""
+    """[REFUSE5] A client that neither sends nor closes after a refusal is disconnected after the linger time."""
     monkeypatch.setattr(linger, "LINGER_IDLE_S", 0.1)
     with running_edge() as edge, edge.connect() as client:
         client.send(b"GET / HTTP/3.0\r\nHost: x\r\n\r\n")

@@ -155,7 +155,7 @@ def test_a_long_number_is_answered(shared_server: Server):
 
 
 def test_a_long_number_in_a_body(shared_server: Server):
-    """[LAST3] A number of any length in a JSON body is 400 or ignored, never a server error."""
+    """[LAST7] A number of any length in a JSON body is 400 or ignored, never a server error."""
     digits = "7" * 5_000
     for body, path in (
         (f'{{"conversation_id":{digits},"encrypted_envelope":"AAAA","timestamp":0}}', "/v1/messages"),

@@ -52,7 +52,7 @@ def _loopback6() -> None:
 
 @pytest.mark.parametrize("name", ["localhost", "LocalHost"])
 def test_localhost(serve: Callable[..., Server], name: str):
-    """[STOP1] `--host localhost` serves 127.0.0.1 and ::1, whatever the hosts file contains (RFC 6761 §6.3)."""
+    """[STOP5] `--host localhost` serves 127.0.0.1 and ::1, whatever the hosts file contains (RFC 6761 §6.3)."""
     _loopback6()
     server = serve(args=("--host", name))
 
@@ -64,7 +64,7 @@ def test_localhost(serve: Callable[..., Server], name: str):
 
 
 def test_localhost_without_ipv6(monkeypatch: pytest.MonkeyPatch):
-    """[STOP1] On a machine without ::1, or without IPv6, `localhost` is served at 127.0.0.1."""
+    """[STOP6] On a machine without ::1, or without IPv6, `localhost` is served at 127.0.0.1."""
     plain = socket.socket
     for refusal in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
 

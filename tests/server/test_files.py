@@ -55,7 +55,7 @@ async def test_files_are_private(serve, tmp_path: Path):
 
 
 def test_readable_files_are_made_private(serve, tmp_path: Path):
-    """[FILES1] A database that other users could read becomes private at the next start."""
+    """[FILES5] A database that other users could read becomes private at the next start."""
     data = tmp_path / "data"
     server: Server = serve(data_dir=data)
     server.terminate()

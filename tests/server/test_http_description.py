@@ -260,7 +260,7 @@ def test_the_reference_is_current():
 
 
 def test_the_reference_has_no_broken_link():
-    """[DOC4] Every link in the reference points to a heading."""
+    """[DOC11] Every link in the reference points to a heading."""
     text = reference()
     headings = {
         re.sub(r"[^\w -]", "", heading).replace(" ", "-").lower()

@@ -270,7 +270,7 @@ def test_sent_directly(seed: int):
 
 @pytest.mark.parametrize("proxy", list(_PROXIES))
 def test_behind_a_proxy(proxy: str, tmp_path: Path, seed: int):
-    """[DIFF1] Through a proxy the server sees the requests that a trivial server sees; requests of users never mix."""
+    """[DIFF3] Through a proxy the server sees the requests that a trivial server sees; requests of users never mix."""
     drawn = random.Random(seed)
     with (
         counting() as (trivial_port, trivial),

@@ -88,7 +88,7 @@ def test_nothing_else_is_served(root: Path, name: str):
 
 
 def test_without_a_folder_there_is_nothing():
-    """[SITE2] An installation without the page serves none of its files."""
+    """[SITE10] An installation without the page serves none of its files."""
     assert Files(None).reply("index.html", if_none_match=None) is None
     assert folder("_nothing", _GONE.strip("/")) is None
 
@@ -112,7 +112,7 @@ def test_a_current_copy_is_not_sent_again(root: Path, header: str, *, matches: b
 
 
 def test_files_are_loaded_at_the_start(root: Path):
-    """[SITE3] Changes of files below a running server are not served: versions never mix."""
+    """[SITE12] Changes of files below a running server are not served: versions never mix."""
     site = Files(root)
     before = site.reply("app.js", if_none_match=None)
     (root / "app.js").write_text("export 2;")
@@ -146,7 +146,7 @@ def test_comments_are_not_served(source: str, served: str):
 
 
 def test_nothing_but_comments_is_left_out():
-    """[SITE9] Each script and style sheet of the page and of the SDK is served with every token that is no comment."""
+    """[SITE14] Each script and style sheet of the page and of the SDK is served with every token that is no comment."""
     compared = 0
     for packaged, checkout in (("_web", "web"), ("_sdk", "clients/javascript/src")):
         root = folder(packaged, checkout)
@@ -189,7 +189,7 @@ def test_an_edition_changes_with_each_file(root: Path):
 
 
 async def test_every_file_of_the_page_is_marked(api: Api):
-    """[SITE8] Page, script and SDK have the same mark, also in a 304; other responses have none."""
+    """[SITE13] Page, script and SDK have the same mark, also in a 304; other responses have none."""
     answers = [await api.ask("GET", path) for path in ("/", "/js/main.js", "/sdk/client.js")]
     again = await api.ask("GET", "/", headers={"If-None-Match": answers[0].headers["etag"]})
     other = await api.ask("GET", "/docs")
@@ -269,7 +269,7 @@ async def test_the_sdk_is_served(api: Api):
     ],
 )
 async def test_unknown_files_are_404(api: Api, path: str):
-    """[SITE2] A path that is not a file of the SDK or the page is 404 in JSON."""
+    """[SITE11] A path that is not a file of the SDK or the page is 404 in JSON."""
     answer: Any = await api.ask("GET", path)
 
     assert (answer.status_code, answer.json()["error"]) == (404, "NOT_FOUND")

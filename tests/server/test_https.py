@@ -213,7 +213,7 @@ def test_where_a_redirect_leads(port: int, public_url: str | None, host: str, ta
 
 @pytest.mark.parametrize("path", ["//evil.example", "/\\evil.example"])
 def test_a_redirect_stays_on_the_host(path: str):
-    """[HTTPS10] A path that looks like an address does not lead to another host."""
+    """[HTTPS13] A path that looks like an address does not lead to another host."""
     assert str(Redirect(port=443, public_url=None).target("talk.example.org", path, "")).startswith(
         "https://talk.example.org/"
     )

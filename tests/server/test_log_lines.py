@@ -165,7 +165,7 @@ def test_a_trusted_header_is_no_warning(serve: Serve):
 
 
 def test_fail2ban_reads_the_log(serve: Serve, tmp_path: Path):
-    """[F2B1] The shipped fail2ban filter finds the address of each refused login, sign-up and limit."""
+    """[FAILBAN1] The shipped fail2ban filter finds the address of each refused login, sign-up and limit."""
     tester = fail2ban_regex()
     env = {**JSON, "ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOGIN_LIMIT": "1", "ORBITAL_SIGNUPS": "closed"}
     server = serve(env=env)
@@ -193,7 +193,7 @@ def test_fail2ban_reads_the_log(serve: Serve, tmp_path: Path):
 
 
 def test_fail2ban_ignores_a_disabled_account(tmp_path: Path):
-    """[F2B2] The filter counts neither a disabled account nor a name that is taken: people do that, not attackers."""
+    """[FAILBAN2] The filter counts neither a disabled account nor a name that is taken: people do that."""
     tester = fail2ban_regex()
     path = tmp_path / "log"
     path.write_text(

@@ -147,5 +147,5 @@ async def test_a_large_medium_and_three_kills(serve: Serve, tmp_path: Path, seed
 
 @pytest.mark.soak
 async def test_the_largest_medium_and_three_kills(serve: Serve, tmp_path: Path, seed: int):
-    """[MED20] The same with 500 MiB, the maximum of a medium."""
+    """[MED28] The same with 500 MiB, the maximum of a medium."""
     await carry(serve, tmp_path, seed, size_mib=500)

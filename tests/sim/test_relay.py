@@ -215,7 +215,7 @@ async def test_a_log_that_is_rewound_under_running_servers(seed, nodes, loss):
 
 @pytest.mark.parametrize("grown", [0, 1, 3])
 async def test_a_log_that_is_rewound_under_a_subscribed_group(grown):
-    """[REWIND3] Old and new subscribers receive the new head of a log that is shorter, or that grew again unnoticed."""
+    """[REWIND7] Old and new subscribers receive the new head of a log that is shorter, or that grew again unnoticed."""
     world = World(7, nodes=1, goes_back=True)
     await world.nodes[0].start()
     (group_id,) = await create_groups(world, 1)
@@ -237,7 +237,7 @@ async def test_a_log_that_is_rewound_under_a_subscribed_group(grown):
 
 
 async def test_a_post_after_the_log_was_rewound():
-    """[REWIND3] The first post after a loss detects it at once; from then on a listener receives every post."""
+    """[REWIND8] The first post after a loss detects it at once; from then on a listener receives every post."""
     world = World(7, nodes=1, goes_back=True)
     relay = world.nodes[0].relay
     await world.nodes[0].start()
@@ -261,7 +261,7 @@ async def test_a_post_after_the_log_was_rewound():
 
 
 async def test_a_group_that_was_lost():
-    """[REWIND3] A subscriber of a group that a restored log never had receives the end of the subscription."""
+    """[REWIND9] A subscriber of a group that a restored log never had receives the end of the subscription."""
     world = World(7, nodes=2, goes_back=True)
     for node in world.nodes:
         await node.start()

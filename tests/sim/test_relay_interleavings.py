@@ -55,7 +55,7 @@ async def test_heads_are_compared_when_the_bus_is_back():
 
 
 async def test_the_store_is_unreachable_when_the_bus_is_back():
-    """[INTER1] If the store is unreachable when the bus is back, a later comparison delivers, and nothing is lost."""
+    """[INTER8] If the store is unreachable when the bus is back, a later comparison delivers, and nothing is lost."""
     world = World(7, nodes=1)
     group_id, client = await _listening(world)
     _elsewhere(world, group_id, 1)

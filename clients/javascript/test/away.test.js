@@ -158,7 +158,7 @@ for (const [status, code] of [
   [401, 'UNAUTHORIZED'],
   [403, 'ACCOUNT_DISABLED'],
 ])
-  test(`[PLC6] refused at the ticket with ${status}: the loop throws ${code}`, async () => {
+  test(`[PLC8] refused at the ticket with ${status}: the loop throws ${code}`, async () => {
     server.intercept = ({ path }, answer) => path === '/api/ws-ticket' && answer(status, { error: code, message: 'no', details: {} });
     const client = connect();
     await assert.rejects(
@@ -307,7 +307,7 @@ for (const [url, base] of [
 
     assert.equal(client.http.url, base);
   });
-test('[URLA1] without an address and outside a page the client throws at once', () => {
+test('[URLA3] without an address and outside a page the client throws at once', () => {
   assert.throws(() => new OrbitalClient(), { code: 'VALIDATION_ERROR' });
 });
 

@@ -31,7 +31,7 @@ async function start(token, groups, backoff) {
 }
 
 test(
-  `in Chromium: 1,000 events in 5 groups with 50 disconnections, 5 server kills, hidden and shown, offline and online (seed ${SEED})`,
+  `[SDKPAGE1] in Chromium: 1,000 events in 5 groups with 50 disconnections, 5 server kills, hidden and shown, offline and online (seed ${SEED})`,
   { skip, timeout: 400_000 },
   (t) =>
     storm(t, async ({ url, token, groups }) => {
@@ -115,7 +115,7 @@ async function onePage(t) {
   return { orbital, proxy, tab, seqs, state, post, token };
 }
 
-test('in Chromium: a page that is shown again replaces a dead socket at once', { skip, timeout: 60_000 }, async (t) => {
+test('[SDKPAGE2] in Chromium: a page that is shown again replaces a dead socket at once', { skip, timeout: 60_000 }, async (t) => {
   const { proxy, tab, seqs, state, post } = await onePage(t);
   const other = await browser.tab();
   await other.show();
@@ -135,7 +135,7 @@ test('in Chromium: a page that is shown again replaces a dead socket at once', {
   assert.deepEqual(seqs, [1, 2]);
 });
 
-test('in Chromium: a page whose network returns reconnects before its back-off ends', { skip, timeout: 120_000 }, async (t) => {
+test('[SDKPAGE3] in Chromium: a page whose network returns reconnects before its back-off ends', { skip, timeout: 120_000 }, async (t) => {
   const { proxy, tab, seqs, state, post } = await onePage(t);
   await tab.offline(true);
   await proxy.do('cut');
@@ -148,7 +148,7 @@ test('in Chromium: a page whose network returns reconnects before its back-off e
   assert.ok(Date.now() < retry_at, 'before the wait was over');
 });
 
-test('in Chromium: a refused token can be distinguished from a lost network', { skip, timeout: 60_000 }, async (t) => {
+test('[SDKPAGE4] in Chromium: a refused token can be distinguished from a lost network', { skip, timeout: 60_000 }, async (t) => {
   const { tab, token } = await onePage(t);
   const state = await tab.run(async (bad) => {
     const { OrbitalClient } = await import('/sdk/orbital.js');
@@ -160,7 +160,7 @@ test('in Chromium: a refused token can be distinguished from a lost network', { 
   assert.equal(state.code, 1008);
 });
 
-test('in Chromium: a page of another origin can use the server', { skip, timeout: 60_000 }, async (t) => {
+test('[SDKPAGE5] in Chromium: a page of another origin can use the server', { skip, timeout: 60_000 }, async (t) => {
   const { orbital, tab, token } = await onePage(t);
   const status = await tab.run(
     async (url, jwt) => {

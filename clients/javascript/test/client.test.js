@@ -54,7 +54,7 @@ afterEach(async () => {
   await server.kill();
 });
 
-test('a subscription from the start receives all stored events, then live events', async () => {
+test('[SDKSUB1] a subscription from the start receives all stored events, then live events', async () => {
   post(3);
   const received = listen(connect(), { since: 0 });
 
@@ -66,7 +66,7 @@ test('a subscription from the start receives all stored events, then live events
   assert.deepEqual(received.events.at(-1), JSON.parse(server.log.groups.get(group)[5]));
 });
 
-test('without since only events posted from now on are received', async () => {
+test('[SDKSUB2] without since only events posted from now on are received', async () => {
   post(3);
   const received = listen(connect());
 
@@ -76,7 +76,7 @@ test('without since only events posted from now on are received', async () => {
   assert.deepEqual(received.seqs, [5]);
 });
 
-test('async iteration yields events and caught_up in order, and break unsubscribes', async () => {
+test('[SDKSUB3] async iteration yields events and caught_up in order, and break unsubscribes', async () => {
   post(1);
   const client = connect();
   const items = await take(client.subscribe(group, { since: 0 }), 3);
@@ -88,7 +88,7 @@ test('async iteration yields events and caught_up in order, and break unsubscrib
   await until(() => [...server.connections][0].groups.size === 0, 'unsubscribed');
 });
 
-test('every event arrives once and in order despite connection losses', async () => {
+test('[SDKSUB4] every event arrives once and in order despite connection losses', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length === 1);
 
@@ -101,7 +101,7 @@ test('every event arrives once and in order despite connection losses', async ()
   assert.deepEqual(received.seqs, server.log.seqs(group));
 });
 
-test('the subscription resumes after a kill of the server', async () => {
+test('[SDKSUB5] the subscription resumes after a kill of the server', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length === 1);
   const { port, log } = server;
@@ -113,7 +113,7 @@ test('the subscription resumes after a kill of the server', async () => {
   assert.deepEqual(received.seqs, [1, 2]);
 });
 
-test('a gap is read over REST, and events that arrive meanwhile are not lost', async () => {
+test('[SDKSUB6] a gap is read over REST, and events that arrive meanwhile are not lost', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length);
   server.delayMs = 30;
@@ -129,7 +129,7 @@ test('a gap is read over REST, and events that arrive meanwhile are not lost', a
   assert.ok(reads <= 3, `${reads} reads of the log`);
 });
 
-test('a gap is read although the log first answers 503', async () => {
+test('[SDKSUB7] a gap is read although the log first answers 503', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length);
   let refusals = 0;
@@ -142,7 +142,7 @@ test('a gap is read although the log first answers 503', async () => {
   assert.deepEqual(received.seqs, [1, 2, 3]);
 });
 
-test('a page of the log that does not arrive is requested in smaller pages', async (t) => {
+test('[SDKSUB8] a page of the log that does not arrive is requested in smaller pages', async (t) => {
   hurry(t, 50);
   for (let i = 0; i < 300; i++) server.log.append(group);
   const limits = [];
@@ -158,7 +158,7 @@ test('a page of the log that does not arrive is requested in smaller pages', asy
   assert.deepEqual(limits.slice(0, 3), [1000, 250, 62]);
 });
 
-test('a second subscription catches up over REST, without a second replay', async () => {
+test('[SDKSUB9] a second subscription catches up over REST, without a second replay', async () => {
   const client = connect();
   const first = listen(client, { since: 0 });
   await until(() => first.caughtUp.length);
@@ -175,7 +175,7 @@ test('a second subscription catches up over REST, without a second replay', asyn
   assert.equal(subscribes.length, 1);
 });
 
-test('recovered: false emits a reset, in order, and later events are delivered', async () => {
+test('[SDKSUB10] recovered: false emits a reset, in order, and later events are delivered', async () => {
   post(9);
   server.oldest = 6;
   const received = listen(connect(), { since: 2 });
@@ -188,14 +188,14 @@ test('recovered: false emits a reset, in order, and later events are delivered',
   assert.deepEqual(received.caughtUp, [10]);
 });
 
-test('a position ahead of the log emits a reset: the log was restored from an old backup', async () => {
+test('[SDKSUB11] a position ahead of the log emits a reset: the log was restored from an old backup', async () => {
   const received = listen(connect(), { since: { seq: 50 } });
 
   await until(() => received.resets.length);
   assert.equal(received.resets[0].data.seq, 1);
 });
 
-test('a gap that is no longer retained emits a reset', async () => {
+test('[SDKSUB12] a gap that is no longer retained emits a reset', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length);
   server.filter = (text) => (JSON.parse(text).seq < 5 ? [] : [text]);
@@ -209,7 +209,7 @@ test('a gap that is no longer retained emits a reset', async () => {
   assert.equal(received.resets[0].data.last, 1);
 });
 
-test('a log with a hole emits a reset, and the remaining events are delivered', async () => {
+test('[SDKSUB13] a log with a hole emits a reset, and the remaining events are delivered', async () => {
   const received = listen(connect(), { since: 0 });
   await until(() => received.caughtUp.length);
   server.filter = () => [];
@@ -226,7 +226,7 @@ test('a log with a hole emits a reset, and the remaining events are delivered', 
   assert.equal(received.resets.length, 1);
 });
 
-test('the position is saved in the store, and a new client resumes from it', async () => {
+test('[SDKSUB14] the position is saved in the store, and a new client resumes from it', async () => {
   const store = memoryStore();
   const first = connect({ store });
   const received = listen(first, { since: 0 });
@@ -242,7 +242,7 @@ test('the position is saved in the store, and a new client resumes from it', asy
   assert.deepEqual(await store.get(`position:${group}`), { seq: 6 });
 });
 
-test('the position advances after the application has handled an event, not before', async () => {
+test('[SDKSUB15] the position advances after the application has handled an event, not before', async () => {
   const store = memoryStore();
   const client = connect({ store });
   let finish;
@@ -264,7 +264,7 @@ test('the position advances after the application has handled an event, not befo
   assert.deepEqual(subscription.position, { seq: 1 });
 });
 
-test('with a slow application the buffer is bounded, and the rest stays in the log', async () => {
+test('[SDKSUB16] with a slow application the buffer is bounded, and the rest stays in the log', async () => {
   const client = connect();
   const seqs = [];
   const subscription = client.subscribe(group, { since: 0 });
@@ -285,7 +285,7 @@ test('with a slow application the buffer is bounded, and the rest stays in the l
   await iterator.return();
 });
 
-test('an exception in a handler is reported and affects no other handler', async () => {
+test('[SDKSUB17] an exception in a handler is reported and affects no other handler', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   listen(client, {
@@ -307,7 +307,7 @@ test('an exception in a handler is reported and affects no other handler', async
   assert.deepEqual([...new Set(client.errors.map(({ message }) => message))].sort(), ['mine', 'mine, later']);
 });
 
-test('a bad frame is reported, and the connection stays open', async () => {
+test('[SDKSUB18] a bad frame is reported, and the connection stays open', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length);
@@ -326,7 +326,7 @@ test('a bad frame is reported, and the connection stays open', async () => {
   assert.equal(server.handshakes.length, 1);
 });
 
-test('a subscription to a group without membership ends with FORBIDDEN, and the others continue', async () => {
+test('[SDKSUB19] a subscription to a group without membership ends with FORBIDDEN, and the others continue', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   const other = listen(client, {}, 'not-mine');
@@ -339,7 +339,7 @@ test('a subscription to a group without membership ends with FORBIDDEN, and the 
   await until(() => received.seqs.length === 2);
 });
 
-test('a removed member’s subscription ends after the received events, and is not subscribed again', async () => {
+test('[SDKSUB20] a removed member’s subscription ends after the received events, and is not subscribed again', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length);
@@ -358,7 +358,7 @@ test('a removed member’s subscription ends after the received events, and is n
   );
 });
 
-test('a subscribe that fails temporarily is retried', async () => {
+test('[SDKSUB21] a subscribe that fails temporarily is retried', async () => {
   let asked = 0;
   server.silent = false;
   const log = server.log;
@@ -377,7 +377,7 @@ test('a subscribe that fails temporarily is retried', async () => {
   assert.equal(asked, 2);
 });
 
-test('state: connecting, open, closed, with code and reason', async () => {
+test('[SDKSUB22] state: connecting, open, closed, with code and reason', async () => {
   const client = connect();
   assert.deepEqual(client.state, { status: 'closed' });
   client.connect();
@@ -398,7 +398,7 @@ test('state: connecting, open, closed, with code and reason', async () => {
   assert.equal(client.states.length, words.length);
 });
 
-test('a closed client emits nothing more, and connect() opens it again', async () => {
+test('[SDKSUB23] a closed client emits nothing more, and connect() opens it again', async () => {
   const client = connect();
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length);
@@ -413,7 +413,7 @@ test('a closed client emits nothing more, and connect() opens it again', async (
   assert.deepEqual(received.seqs, [1]);
 });
 
-test('verify: an honest server causes no violation, despite connection losses and gaps', async () => {
+test('[SDKSUB24] verify: an honest server causes no violation, despite connection losses and gaps', async () => {
   const client = connect({ verify: true });
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length === 1);
@@ -439,7 +439,7 @@ for (const [what, filter, kind] of [
   ['dropped', (text) => (text.includes('"seq":3,') ? [] : [text]), 'skipped'],
   ['sent twice', (text) => [text, text], 'repeated'],
 ])
-  test(`verify: a frame that was ${what} is detected`, async () => {
+  test(`[SDKSUB25] verify: a frame that was ${what} is detected`, async () => {
     const client = connect({ verify: true });
     const received = listen(client, { since: 0 });
     await until(() => received.caughtUp.length);
@@ -453,7 +453,7 @@ for (const [what, filter, kind] of [
     assert.deepEqual(received.seqs, [1, 2, 3, 4, 5]);
   });
 
-test('verify: two frames in the wrong order are detected, and delivered in the right order', async () => {
+test('[SDKSUB26] verify: two frames in the wrong order are detected, and delivered in the right order', async () => {
   const client = connect({ verify: true });
   const received = listen(client, { since: 0 });
   await until(() => received.caughtUp.length);
@@ -466,7 +466,7 @@ test('verify: two frames in the wrong order are detected, and delivered in the r
   assert.deepEqual(client.violations.map(({ kind }) => kind).slice(0, 2), ['skipped', 'repeated']);
 });
 
-test('verify: another log at the same address emits a reset', async () => {
+test('[SDKSUB27] verify: another log at the same address emits a reset', async () => {
   const store = memoryStore();
   const first = connect({ store, verify: true });
   const received = listen(first, { since: 0 });
@@ -482,7 +482,7 @@ test('verify: another log at the same address emits a reset', async () => {
   assert.equal(again.resets[0].data.last, 3);
 });
 
-test('typing: sent at most every 3 s, received by others, and stopped by a timeout', async (t) => {
+test('[SDKSUB28] typing: sent at most every 3 s, received by others, and stopped by a timeout', async (t) => {
   const client = connect();
   const other = connect();
   const typed = [];
@@ -509,7 +509,7 @@ test('typing: sent at most every 3 s, received by others, and stopped by a timeo
   ]);
 });
 
-test('close() right after subscribe() ends that subscription, also with a slow store', async () => {
+test('[SDKSUB29] close() right after subscribe() ends that subscription, also with a slow store', async () => {
   const give = [];
   const store = { ...memoryStore(), get: () => new Promise((resolve) => give.push(resolve)), set() {}, keys: () => [] };
   for (const options of [{}, { store }]) {

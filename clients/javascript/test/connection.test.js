@@ -61,7 +61,7 @@ afterEach(async () => {
   await server.kill();
 });
 
-test('the token is exchanged for a ticket, and no URL contains it', async () => {
+test('[SDKCONN1] the token is exchanged for a ticket, and no URL contains it', async () => {
   await open(connect());
 
   assert.deepEqual(
@@ -84,7 +84,7 @@ test('[PLC4] without tickets the token is put into a URL only if an option allow
   );
 });
 
-test('a page of another origin that may not request a ticket sends the token as a subprotocol', async (t) => {
+test('[SDKCONN2] a page of another origin that may not request a ticket sends the token as a subprotocol', async (t) => {
   globalThis.location = { origin: 'https://elsewhere.example' };
   t.after(() => delete globalThis.location);
   server.wss.options.handleProtocols = (offered) => offered.has('orbital.v1') && 'orbital.v1';
@@ -103,7 +103,7 @@ for (const [handshake, seen] of [
   ['protocol', { query: false, ticket: false }],
   ['query', { query: true, ticket: false }],
 ])
-  test(`handshake: ${handshake}`, async () => {
+  test(`[SDKCONN3] handshake: ${handshake}`, async () => {
     server.wss.options.handleProtocols = () => 'orbital.v1';
     await open(connect({ handshake }));
 
@@ -152,7 +152,7 @@ test('[SPD2] failures with a known reason, and those of other token transports, 
   }
 });
 
-test('a refused token is not retried', async () => {
+test('[SDKCONN4] a refused token is not retried', async () => {
   server.refused.add('t1');
   const client = connect();
 
@@ -162,7 +162,7 @@ test('a refused token is not retried', async () => {
   assert.equal(server.requests.length, 1);
 });
 
-test('403 is not retried', async () => {
+test('[SDKCONN5] 403 is not retried', async () => {
   server.intercept = refuse(403, 'FORBIDDEN');
   const client = connect();
 
@@ -170,7 +170,7 @@ test('403 is not retried', async () => {
   assert.deepEqual(client.state, { status: 'closed', code: 1008, reason: 'FORBIDDEN' });
 });
 
-test('close 1008 is not retried', async () => {
+test('[SDKCONN6] close 1008 is not retried', async () => {
   const client = connect();
   await open(client);
   server.cut(1008);
@@ -180,7 +180,7 @@ test('close 1008 is not retried', async () => {
   assert.equal(server.handshakes.length, 1);
 });
 
-test('a token function is called again after its token was refused, at the ticket and by 1008', async () => {
+test('[SDKCONN7] a token function is called again after its token was refused, at the ticket and by 1008', async () => {
   const tokens = ['old', 'good', 'better'];
   let asked = 0;
   server.refused.add('old');
@@ -196,7 +196,7 @@ test('a token function is called again after its token was refused, at the ticke
   assert.equal(asked, 3);
 });
 
-test('a token function that returns the refused token again ends the client', async () => {
+test('[SDKCONN8] a token function that returns the refused token again ends the client', async () => {
   server.refused.add('t1');
   let asked = 0;
   const client = connect({ token: () => (asked++, 't1') });
@@ -205,7 +205,7 @@ test('a token function that returns the refused token again ends the client', as
   assert.ok(asked >= 2 && asked <= 3, `asked ${asked} times`);
 });
 
-test('a token function that throws is retried: the source of tokens may be unavailable', async () => {
+test('[SDKCONN9] a token function that throws is retried: the source of tokens may be unavailable', async () => {
   let asked = 0;
   const client = connect({
     token: () => {
@@ -218,7 +218,7 @@ test('a token function that throws is retried: the source of tokens may be unava
   assert.equal(asked, 3);
 });
 
-test('on token_expiring the function’s newer token is sent on the same connection', async () => {
+test('[SDKCONN10] on token_expiring the function’s newer token is sent on the same connection', async () => {
   let asked = 0;
   const client = connect({ token: () => `t${++asked}` });
   await open(client);
@@ -231,7 +231,7 @@ test('on token_expiring the function’s newer token is sent on the same connect
 });
 
 for (const status of [429, 503])
-  test(`Retry-After of a ${status} is obeyed`, async () => {
+  test(`[SDKCONN11] Retry-After of a ${status} is obeyed`, async () => {
     let refusals = 0;
     const plain = refuse(status, 'LATER', { 'Retry-After': '1' });
     server.intercept = (call, answer) => refusals < 1 && plain(call, answer) && !!++refusals;
@@ -244,7 +244,7 @@ for (const status of [429, 503])
     assert.ok(Date.now() - began >= 1000, `${Date.now() - began} ms`);
   });
 
-test('at most five attempts in a window, after any failure', async () => {
+test('[SDKCONN12] at most five attempts in a window, after any failure', async () => {
   const at = [];
   const counting = (url, init) => {
     at.push(Date.now());
@@ -261,7 +261,7 @@ test('at most five attempts in a window, after any failure', async () => {
   for (let i = 5; i < at.length; i++) assert.ok(at[i] - at[i - 5] > 300, `six attempts in ${at[i] - at[i - 5]} ms`);
 });
 
-test('a connection without any frame for one interval plus slack is replaced', async () => {
+test('[SDKCONN13] a connection without any frame for one interval plus slack is replaced', async () => {
   server.heartbeatSeconds = 0.1;
   const client = connect({ slackMs: 100 });
   await open(client);
@@ -270,7 +270,7 @@ test('a connection without any frame for one interval plus slack is replaced', a
   assert.ok(client.states.some(({ reason }) => reason?.startsWith('no answer in time')));
 });
 
-test('pings keep a connection open, and are answered', async () => {
+test('[SDKCONN14] pings keep a connection open, and are answered', async () => {
   server.heartbeatSeconds = 0.2;
   const client = connect({ slackMs: 100 });
   await open(client);
@@ -283,7 +283,7 @@ test('pings keep a connection open, and are answered', async () => {
   assert.equal(typeof connection.frames[0].data.client_time, 'number');
 });
 
-test('wake: an attempt in back-off starts at once', async () => {
+test('[SDKCONN15] wake: an attempt in back-off starts at once', async () => {
   const { port, log } = server;
   const client = connect({ backoff: { ...FAST, steps_ms: [60_000] } });
   await open(client);
@@ -295,7 +295,7 @@ test('wake: an attempt in back-off starts at once', async () => {
   await open(client);
 });
 
-test('wake: an open socket that does not respond is replaced', async (t) => {
+test('[SDKCONN16] wake: an open socket that does not respond is replaced', async (t) => {
   hurry(t, 50);
   const client = connect();
   await open(client);
@@ -309,7 +309,7 @@ test('wake: an open socket that does not respond is replaced', async (t) => {
   assert.ok(client.states.some(({ reason }) => reason === 'no answer'));
 });
 
-test('wake: an open socket that responds is kept', async (t) => {
+test('[SDKCONN17] wake: an open socket that responds is kept', async (t) => {
   hurry(t, 50);
   const client = connect();
   await open(client);
@@ -321,7 +321,7 @@ test('wake: an open socket that responds is kept', async (t) => {
   assert.equal(server.handshakes.length, 1);
 });
 
-test('an unanswered subscribe replaces the socket', async (t) => {
+test('[SDKCONN18] an unanswered subscribe replaces the socket', async (t) => {
   hurry(t, 50);
   const client = connect();
   await open(client);
@@ -331,7 +331,7 @@ test('an unanswered subscribe replaces the socket', async (t) => {
   await until(() => client.states.some(({ reason }) => reason === 'no answer'));
 });
 
-test('showing the page and regaining the network wake the client, but not after close()', async (t) => {
+test('[SDKCONN19] showing the page and regaining the network wake the client, but not after close()', async (t) => {
   const target = new EventTarget();
   const page = Object.assign(new EventTarget(), { hidden: true });
   Object.assign(globalThis, {
@@ -358,7 +358,7 @@ test('showing the page and regaining the network wake the client, but not after 
   assert.equal(server.handshakes.length, 1);
 });
 
-test('a server that accepts and then sends nothing is disconnected after a timeout', async (t) => {
+test('[SDKCONN20] a server that accepts and then sends nothing is disconnected after a timeout', async (t) => {
   hurry(t, 50);
   server.silent = true;
   const client = connect();
@@ -368,7 +368,7 @@ test('a server that accepts and then sends nothing is disconnected after a timeo
   await open(client);
 });
 
-test('close() cancels an attempt in progress', async () => {
+test('[SDKCONN21] close() cancels an attempt in progress', async () => {
   server.delayMs = 20;
   const client = connect();
   await until(() => server.requests.length);
@@ -388,7 +388,7 @@ function wallClock(t) {
   return (ms) => (shift += ms);
 }
 
-test('a clock that steps back by a day does not extend a wait', async (t) => {
+test('[SDKCONN22] a clock that steps back by a day does not extend a wait', async (t) => {
   const move = wallClock(t);
   const { port, log } = server;
   await server.kill();
@@ -409,7 +409,7 @@ test('a clock that steps back by a day does not extend a wait', async (t) => {
   await open(client);
 });
 
-test('close() cancels a pending request for a ticket, so that it keeps no process alive', async () => {
+test('[SDKCONN23] close() cancels a pending request for a ticket, so that it keeps no process alive', async () => {
   let ended = false;
   server.intercept = ({ path }, _, response) => path === '/api/ws-ticket' && new Promise(() => response.on('close', () => (ended = true)));
   const client = connect();
@@ -421,7 +421,7 @@ test('close() cancels a pending request for a ticket, so that it keeps no proces
   assert.equal(client.state.status, 'closed');
 });
 
-test('a platform without AbortSignal.any, such as a tablet of 2022, still connects and sends requests', async (t) => {
+test('[SDKCONN24] a platform without AbortSignal.any, such as a tablet of 2022, still connects and sends requests', async (t) => {
   const { any } = AbortSignal;
   AbortSignal.any = undefined;
   t.after(() => (AbortSignal.any = any));
@@ -432,7 +432,7 @@ test('a platform without AbortSignal.any, such as a tablet of 2022, still connec
   assert.deepEqual(await client.api.groups(), []);
 });
 
-test('setToken() takes precedence over a later result of an earlier token function', async () => {
+test('[SDKCONN25] setToken() takes precedence over a later result of an earlier token function', async () => {
   let give;
   const client = connect({ token: () => new Promise((resolve) => (give = resolve)) });
   await until(() => give);
@@ -448,7 +448,7 @@ test('setToken() takes precedence over a later result of an earlier token functi
   assert.equal(server.requests.at(-1).headers.authorization, 'Bearer t2');
 });
 
-test('a client can be serialized as JSON', async () => {
+test('[SDKCONN26] a client can be serialized as JSON', async () => {
   const rejected = [];
   const listen = (cause) => rejected.push(cause);
   process.on('unhandledRejection', listen);

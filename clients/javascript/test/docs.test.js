@@ -54,13 +54,13 @@ describe('against the real server', { skip: missing }, () => {
     return said;
   };
 
-  test('README: in one minute', async () => {
+  test('[SDKDOC1] README: in one minute', async () => {
     const [minute] = blocks(await readFile(join(CHECKOUT, 'clients/javascript/README.md'), 'utf8'), 'js');
     const said = await run('minute.mjs', minute.replace('http://localhost:3000', orbital.url));
     assert.match(said, /\d+ aGVsbG8=/);
   });
 
-  test('docs/reference/javascript.md: every block', async (t) => {
+  test('[SDKDOC2] docs/reference/javascript.md: every block', async (t) => {
     const programs = blocks(await readFile(join(CHECKOUT, 'docs/reference/javascript.md'), 'utf8'), 'js');
     assert.ok(programs.length >= 8);
     const given = JSON.stringify({ url: orbital.url, token, groupId, threadId, ciphertext: 'Y2lwaGVydGV4dA==' });
@@ -83,7 +83,7 @@ describe('against the real server', { skip: missing }, () => {
     return { lines, end: () => (process_.kill('SIGINT'), ended), kill: () => (process_.kill('SIGKILL'), ended) };
   };
 
-  test('examples/javascript/watch.mjs', async () => {
+  test('[SDKDOC3] examples/javascript/watch.mjs', async () => {
     const { lines, end } = example('watch.mjs');
     await until(() => lines.some((line) => line.startsWith('caught up')));
     await writer.send(groupId, { type: 'message', encrypted_envelope: 'bQ==' });
@@ -92,7 +92,7 @@ describe('against the real server', { skip: missing }, () => {
     assert.ok(lines.some((line) => line.startsWith('1 member_joined')));
   });
 
-  test('examples/javascript/echo.mjs', async () => {
+  test('[SDKDOC4] examples/javascript/echo.mjs', async () => {
     const { lines, end } = example('echo.mjs');
     await until(() => lines.includes('ready'));
     const ben = new OrbitalClient(orbital.url);
@@ -129,7 +129,7 @@ describe('against the real server', { skip: missing }, () => {
     );
   });
 
-  test('examples/javascript/family.html, opened as a file', { skip: noChromium }, async (t) => {
+  test('[SDKDOC5] examples/javascript/family.html, opened as a file', { skip: noChromium }, async (t) => {
     const browser = await Chromium.open();
     t.after(() => browser.close());
     const tab = await browser.tab();
@@ -152,7 +152,7 @@ describe('against the real server', { skip: missing }, () => {
   });
 });
 
-test('every other program in the documentation is listed here', async () => {
+test('[SDKDOC6] every other program in the documentation is listed here', async () => {
   const pages = (await readdir(join(CHECKOUT, 'docs/how-to')))
     .filter((name) => /orbital-(in|with)|published/.test(name))
     .map((name) => `docs/how-to/${name}`);

@@ -92,7 +92,7 @@ describe('the real server', { skip: missing }, () => {
     assert.deepEqual(await ben.api.devices(group), []);
   });
 
-  test('[SDKKEY6] A bundle for libsignal has a one-time key of each kind, and a repeated publication adds none.', async (t) => {
+  test('[SDKKEY14] A bundle for libsignal has a one-time key of each kind, and a repeated publication adds none.', async (t) => {
     const { anna, ben, group } = await pair(t);
     const body = libsignalBody();
     const { device_id } = await anna.api.publishKeys(body, { key: 'keys' });
@@ -140,7 +140,7 @@ describe('the real server', { skip: missing }, () => {
     assert.equal(isEpochChanged(new Error('EPOCH_CHANGED')), false);
   });
 
-  test('[SDKKEY7] A draft keeps its if_epoch in the store, and the next client’s post of it is refused the same way.', async (t) => {
+  test('[SDKKEY15] A draft keeps its if_epoch in the store, and the next client’s post of it is refused the same way.', async (t) => {
     const { anna, group } = await pair(t);
     const store = memoryStore();
     const offline = new OrbitalClient('http://127.0.0.1:9', { token: 't', store, backoff: FAST });

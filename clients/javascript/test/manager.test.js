@@ -73,7 +73,9 @@ const program = async (manager) => {
   return reported.sort();
 };
 
-test('a program written for the published class runs on our class, and receives the same events as there', { skip: missing }, async () => {
+test('[MANAGER1] a program written for the published class runs on our class, and receives the same events as there', {
+  skip: missing,
+}, async () => {
   const received = await program(ours());
   for (const manager of managers.splice(0)) finish(manager);
   await until(() => !server.connections.size);
@@ -81,7 +83,7 @@ test('a program written for the published class runs on our class, and receives 
   assert.deepEqual(received, await program(published()));
 });
 
-test('a program written for the published class runs on our class', async () => {
+test('[MANAGER2] a program written for the published class runs on our class', async () => {
   assert.deepEqual(await program(ours()), [
     ['mine', 5],
     ['new_message', 'm1'],
@@ -89,7 +91,7 @@ test('a program written for the published class runs on our class', async () => 
   ]);
 });
 
-test('our class has every member of the published class, of the same type', { skip: missing }, () => {
+test('[MANAGER3] our class has every member of the published class, of the same type', { skip: missing }, () => {
   const publishedOne = published();
   const ourOne = ours();
   const names = [...Object.keys(publishedOne), ...Object.getOwnPropertyNames(Object.getPrototypeOf(publishedOne))];
@@ -97,7 +99,7 @@ test('our class has every member of the published class, of the same type', { sk
   for (const name of names) assert.equal(typeof ourOne[name], typeof publishedOne[name], name);
 });
 
-test('a subclass that overrides handleMessage receives each message', async () => {
+test('[MANAGER4] a subclass that overrides handleMessage receives each message', async () => {
   const seen = [];
   class Mine extends OrbitalWebSocketManager {
     handleMessage(received) {
@@ -116,7 +118,7 @@ test('a subclass that overrides handleMessage receives each message', async () =
   assert.deepEqual(seen, ['auth_success', 'subscribed', 'new_message']);
 });
 
-describe('close() is permanent', () => {
+describe('[MANAGER5] close() is permanent', () => {
   const closes = async (manager) => {
     manager.connect();
     await isOpen(manager);
@@ -131,7 +133,7 @@ describe('close() is permanent', () => {
   });
 });
 
-describe('close() during back-off is permanent', () => {
+describe('[MANAGER6] close() during back-off is permanent', () => {
   const closes = async (manager) => {
     manager.connect();
     await isOpen(manager);
@@ -148,7 +150,7 @@ describe('close() during back-off is permanent', () => {
   });
 });
 
-describe('a second connect() opens no second socket', () => {
+describe('[MANAGER7] a second connect() opens no second socket', () => {
   const connects = async (manager) => {
     manager.connect();
     manager.connect();
@@ -163,7 +165,7 @@ describe('a second connect() opens no second socket', () => {
   });
 });
 
-describe('no retry after 1008', () => {
+describe('[MANAGER8] no retry after 1008', () => {
   const cut = async (manager) => {
     manager.connect();
     await isOpen(manager);
@@ -184,7 +186,7 @@ describe('no retry after 1008', () => {
   });
 });
 
-describe('no retry with a refused token', () => {
+describe('[MANAGER9] no retry with a refused token', () => {
   const refused = async (manager) => {
     server.refused.add('t1');
     manager.connect();
@@ -197,7 +199,7 @@ describe('no retry with a refused token', () => {
   test('our class', async () => assert.equal(await refused(ours()), 1));
 });
 
-describe('at most 5 attempts in a minute', () => {
+describe('[MANAGER10] at most 5 attempts in a minute', () => {
   /** A server that closes each connection as soon as it is open; a minute is 600 ms. */
   const most = (at) => Math.max(...at.map((from) => at.filter((one) => one >= from && one < from + 600).length));
   test('our class', async () => {
@@ -228,7 +230,7 @@ describe('at most 5 attempts in a minute', () => {
   });
 });
 
-describe('delays have jitter', () => {
+describe('[MANAGER11] delays have jitter', () => {
   const waits = async (manager, delays) => {
     manager.connect();
     await isOpen(manager);
@@ -263,7 +265,7 @@ describe('delays have jitter', () => {
   });
 });
 
-describe('a dead connection is detected by a missing heartbeat', () => {
+describe('[MANAGER12] a dead connection is detected by a missing heartbeat', () => {
   const dead = async (manager) => {
     server.heartbeatSeconds = 0.1;
     manager.connect();
@@ -278,7 +280,7 @@ describe('a dead connection is detected by a missing heartbeat', () => {
   test('published class: waits for ever', { skip: missing }, async () => assert.equal(await dead(published()), 1));
 });
 
-describe('the client reconnects at once when the network returns', () => {
+describe('[MANAGER13] the client reconnects at once when the network returns', () => {
   const wakes = async (t, manager) => {
     const target = new EventTarget();
     globalThis.addEventListener = target.addEventListener.bind(target);
@@ -306,7 +308,7 @@ describe('the client reconnects at once when the network returns', () => {
   });
 });
 
-describe('an unresponsive socket is replaced when the page is shown', () => {
+describe('[MANAGER14] an unresponsive socket is replaced when the page is shown', () => {
   const shown = async (t, manager) => {
     const page = Object.assign(new EventTarget(), { hidden: false });
     globalThis.document = page;
@@ -327,7 +329,7 @@ describe('an unresponsive socket is replaced when the page is shown', () => {
   test('published class: keeps it', { skip: missing }, async (t) => assert.equal(await shown(t, published()), 1));
 });
 
-describe('a handler that throws does not affect other handlers', () => {
+describe('[MANAGER15] a handler that throws does not affect other handlers', () => {
   const throwing = async (manager) => {
     const received = [];
     manager.on('new_message', () => {
@@ -367,7 +369,7 @@ describe('a handler that throws does not affect other handlers', () => {
   });
 });
 
-describe('a bad frame is reported, not thrown', () => {
+describe('[MANAGER16] a bad frame is reported, not thrown', () => {
   test('our class', async () => {
     const manager = ours();
     manager.connect();
@@ -385,7 +387,7 @@ describe('a bad frame is reported, not thrown', () => {
   });
 });
 
-describe('a message sent without a connection is not lost silently', () => {
+describe('[MANAGER17] a message sent without a connection is not lost silently', () => {
   const sends = async (manager) => {
     manager.send({ type: 'typing_indicator', data: { thread_id: 'a', is_typing: true } });
     manager.connect();
@@ -413,7 +415,7 @@ describe('a message sent without a connection is not lost silently', () => {
   });
 });
 
-describe('the token can be a function', () => {
+describe('[MANAGER18] the token can be a function', () => {
   test('our class: calls it again after a token was refused', async () => {
     const tokens = ['stale', 'fresh'];
     server.refused.add('stale');
@@ -442,7 +444,7 @@ describe('the token can be a function', () => {
   });
 });
 
-describe('events that arrive while disconnected are not missed', () => {
+describe('[MANAGER19] events that arrive while disconnected are not missed', () => {
   const away = async (manager) => {
     const received = [];
     manager.on('new_message', (data) => received.push(data.message_id));
@@ -463,7 +465,7 @@ describe('events that arrive while disconnected are not missed', () => {
   test('published class: misses them', { skip: missing }, async () => assert.deepEqual(await away(published()), ['back']));
 });
 
-test('max_reconnect_attempts is emitted after the last attempt, and connect() starts again', async () => {
+test('[MANAGER20] max_reconnect_attempts is emitted after the last attempt, and connect() starts again', async () => {
   const { port, log } = server;
   await server.kill();
   const manager = ours({ backoff: { ...FAST, attempts: 50 } });
@@ -480,7 +482,7 @@ test('max_reconnect_attempts is emitted after the last attempt, and connect() st
   assert.equal(manager.reconnectAttempts, 0);
 });
 
-test('reconnect() replaces the socket, and events continue without a gap', async () => {
+test('[MANAGER21] reconnect() replaces the socket, and events continue without a gap', async () => {
   const manager = ours();
   const received = [];
   manager.on('new_message', (_data, frame) => received.push(frame.seq));
@@ -497,7 +499,7 @@ test('reconnect() replaces the socket, and events continue without a gap', async
   assert.equal(server.handshakes.length, 2);
 });
 
-test('reconnectDelays can be set, as in the published class', async () => {
+test('[MANAGER22] reconnectDelays can be set, as in the published class', async () => {
   const manager = ours();
   manager.reconnectDelays = [1234];
   assert.deepEqual(manager.reconnectDelays, [1234]);
@@ -508,7 +510,7 @@ test('reconnectDelays can be set, as in the published class', async () => {
   assert.ok(manager.state.retry_at - Date.now() > 1000);
 });
 
-test('a refused group is reported, and the group is forgotten', async () => {
+test('[MANAGER23] a refused group is reported, and the group is forgotten', async () => {
   const manager = ours();
   manager.connect();
   manager.subscribe(['not-mine', group]);

@@ -126,7 +126,7 @@ beforeEach(async () => {
 });
 afterEach(() => server.close());
 
-test('the incremental hash equals the platform’s', () => {
+test('[SDKMEDIA1] the incremental hash equals the platform’s', () => {
   for (const length of [0, 1, 55, 56, 63, 64, 65, 1000, 70_001]) {
     const part = bytes.subarray(0, length);
     const hash = new Sha256();
@@ -135,13 +135,13 @@ test('the incremental hash equals the platform’s', () => {
   }
 });
 
-test('uuid() returns a different version 4 UUID each time', () => {
+test('[SDKMEDIA2] uuid() returns a different version 4 UUID each time', () => {
   const made = Array.from({ length: 100 }, uuid);
   for (const one of made) assert.match(one, /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
   assert.equal(new Set(made).size, 100);
 });
 
-test('a Blob is uploaded in chunks, a few at a time, with progress and hash', async () => {
+test('[SDKMEDIA3] a Blob is uploaded in chunks, a few at a time, with progress and hash', async () => {
   const progress = [];
   const done = await client.uploadMedia({ ...about, data: new Blob([bytes]), onProgress: (one) => progress.push(one) });
 
@@ -164,20 +164,20 @@ for (const [what, make] of [
     },
   ],
 ])
-  test(`${what} is uploaded without being held in memory`, async () => {
+  test(`[SDKMEDIA4] ${what} is uploaded without being held in memory`, async () => {
     const done = await client.uploadMedia({ ...about, data: make(), size: bytes.length });
     assert.ok(server.bytes(done.media_id).equals(bytes));
     assert.equal(done.sha256, sha256(bytes));
   });
 
-test('a stream without a size, or of another size, is refused before sending', async () => {
+test('[SDKMEDIA5] a stream without a size, or of another size, is refused before sending', async () => {
   const upload = (size) => client.uploadMedia({ ...about, data: new Blob([bytes]).stream(), ...(size && { size }) });
   await assert.rejects(upload(), { code: 'VALIDATION_ERROR' });
   await assert.rejects(upload(bytes.length - 1), { code: 'VALIDATION_ERROR' });
   await assert.rejects(upload(bytes.length + 1), { code: 'VALIDATION_ERROR' });
 });
 
-test('a failed chunk is sent again, and a lost 201 is requested again', async (t) => {
+test('[SDKMEDIA6] a failed chunk is sent again, and a lost 201 is requested again', async (t) => {
   hurry(t, 100);
   const failed = new Set();
   server.upload = (index) => {
@@ -189,13 +189,13 @@ test('a failed chunk is sent again, and a lost 201 is requested again', async (t
   assert.ok(server.bytes(done.media_id).equals(bytes));
 });
 
-test('a chunk that the server refuses ends the upload', async () => {
+test('[SDKMEDIA7] a chunk that the server refuses ends the upload', async () => {
   server.upload = (index) => (index === 1 ? [413, { error: 'QUOTA_EXCEEDED', message: 'full', details: {} }] : null);
   await assert.rejects(client.uploadMedia({ ...about, data: new Blob([bytes]) }), { code: 'QUOTA_EXCEEDED', status: 413 });
   assert.ok(server.calls.length < 6);
 });
 
-test('a cancelled upload resumes under the same id: only the missing chunks are sent', async () => {
+test('[SDKMEDIA8] a cancelled upload resumes under the same id: only the missing chunks are sent', async () => {
   const media_id = uuid();
   const abort = new AbortController();
   const first = client.uploadMedia({
@@ -222,12 +222,12 @@ test('a cancelled upload resumes under the same id: only the missing chunks are 
   assert.deepEqual(server.calls, [`GET /api/media/${media_id}/upload`, 'POST /api/media/upload/complete']);
 });
 
-test('another file under the same id is refused before sending', async () => {
+test('[SDKMEDIA9] another file under the same id is refused before sending', async () => {
   const { media_id } = await client.uploadMedia({ ...about, data: new Blob([bytes]) });
   await assert.rejects(client.uploadMedia({ ...about, media_id, data: new Blob(['x']) }), { code: 'INVALID_CHUNK' });
 });
 
-test('a download returns the bytes, their hash and the metadata, with progress', async () => {
+test('[SDKMEDIA10] a download returns the bytes, their hash and the metadata, with progress', async () => {
   const progress = [];
   const { blob, ...rest } = await client.downloadMedia(server.keep(bytes), {
     sha256: sha256(bytes),
@@ -239,7 +239,7 @@ test('a download returns the bytes, their hash and the metadata, with progress',
   assert.deepEqual(progress.at(-1), { loaded: bytes.length, total: bytes.length });
 });
 
-test('an interrupted download resumes at the byte where it stopped', async (t) => {
+test('[SDKMEDIA11] an interrupted download resumes at the byte where it stopped', async (t) => {
   hurry(t, 100);
   const seen = [];
   server.download = (from, headers) => (seen.push([from > 0, headers['if-range']]), seen.length < 4 ? 5_000_000 : null);
@@ -251,21 +251,21 @@ test('an interrupted download resumes at the byte where it stopped', async (t) =
   assert.deepEqual(seen.at(-1), [true, '"e1"']);
 });
 
-test('a medium that changed meanwhile is not used to resume a download', async (t) => {
+test('[SDKMEDIA12] a medium that changed meanwhile is not used to resume a download', async (t) => {
   hurry(t, 100);
   let calls = 0;
   server.download = () => (calls++ ? 'changed' : 5_000_000);
   await assert.rejects(client.downloadMedia(server.keep(bytes)), { code: 'GONE' });
 });
 
-test('bytes other than announced throw HASH_MISMATCH; an expired medium throws GONE', async () => {
+test('[SDKMEDIA13] bytes other than announced throw HASH_MISMATCH; an expired medium throws GONE', async () => {
   const id = server.keep(Buffer.from('forged'));
   await assert.rejects(client.downloadMedia(id, { sha256: sha256('true') }), { code: 'HASH_MISMATCH' });
   server.download = () => [410, { error: 'GONE', message: 'expired', details: {} }];
   await assert.rejects(client.downloadMedia(id), { code: 'GONE', status: 410 });
 });
 
-test('a download can be cancelled', async () => {
+test('[SDKMEDIA14] a download can be cancelled', async () => {
   const abort = new AbortController();
   await assert.rejects(
     client.downloadMedia(server.keep(bytes), { signal: abort.signal, onProgress: () => abort.abort(new Error('enough')) }),
@@ -284,7 +284,7 @@ test('[MWD1] a download on a connection that drops data resumes where it stopped
   assert.ok(from.length >= 2 && from[1] > 0, `asked from ${from}`);
 });
 
-test('[MWD1] a chunk that a connection drops is sent again', async (t) => {
+test('[MWD8] a chunk that a connection drops is sent again', async (t) => {
   hurry(t, CHUNK_MS / 1500);
   const swallowed = new Set();
   server.upload = (index) => (swallowed.has(index) ? null : (swallowed.add(index), index === 1 ? 'swallow' : null));

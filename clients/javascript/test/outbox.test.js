@@ -41,7 +41,7 @@ for (const draft of [{ encrypted_envelope: 'YQ==' }, { type: 'note', encrypted_b
     assert.deepEqual([...(await store.keys('outbox:'))], []);
   });
 
-test('send() resolves with the answer, for each kind of draft, without a connection', async () => {
+test('[OUTBOX1] send() resolves with the answer, for each kind of draft, without a connection', async () => {
   const client = connect();
   const sent = [];
   client.on('sent', (one) => sent.push(one));
@@ -70,7 +70,7 @@ test('send() resolves with the answer, for each kind of draft, without a connect
   assert.equal(server.handshakes.length, 0);
 });
 
-test('[order] drafts of a group arrive in the order of the calls, despite lost answers, and none is duplicated', async (t) => {
+test('[OUTBOX2] drafts of a group arrive in the order of the calls, despite lost answers, and none is duplicated', async (t) => {
   hurry(t, 100);
   let calls = 0;
   server.intercept = ({ path }, answer, response) => {
@@ -88,7 +88,7 @@ test('[order] drafts of a group arrive in the order of the calls, despite lost a
   assert.ok(calls > 30, `${calls} tries`);
 });
 
-test('groups do not wait for each other', async () => {
+test('[OUTBOX3] groups do not wait for each other', async () => {
   const other = server.log.group();
   server.intercept = ({ body }, answer) =>
     body.conversation_id === group && answer(503, { error: 'UNAVAILABLE', message: 'later', details: {} });
@@ -103,7 +103,7 @@ test('groups do not wait for each other', async () => {
   );
 });
 
-test('a draft that the server refuses is dropped and reported, and the next one is sent', async () => {
+test('[OUTBOX4] a draft that the server refuses is dropped and reported, and the next one is sent', async () => {
   server.intercept = ({ body }, answer) =>
     body.encrypted_envelope === 'bad' &&
     answer(400, { error: 'VALIDATION_ERROR', message: 'no', details: { field: 'encrypted_envelope' } });
@@ -119,7 +119,7 @@ test('a draft that the server refuses is dropped and reported, and the next one 
   assert.deepEqual(failed, [['bad', 'VALIDATION_ERROR']]);
 });
 
-test('drafts survive a reload: the next client sends them first, in order, under the same keys', async () => {
+test('[OUTBOX5] drafts survive a reload: the next client sends them first, in order, under the same keys', async () => {
   const store = memoryStore();
   const storing = server.intercept;
   const keys = [];
@@ -145,7 +145,7 @@ test('drafts survive a reload: the next client sends them first, in order, under
   assert.deepEqual(await second.pending(), []);
 });
 
-test('a closed client refuses drafts, and accepts them once it is connected again', async () => {
+test('[OUTBOX6] a closed client refuses drafts, and accepts them once it is connected again', async () => {
   const client = connect();
   await client.send(group, message('one'));
   client.close();
@@ -156,7 +156,7 @@ test('a closed client refuses drafts, and accepts them once it is connected agai
   assert.deepEqual(stored(), ['one', 'three']);
 });
 
-test('a draft whose first try was more than a day ago is not sent again', async () => {
+test('[OUTBOX7] a draft whose first try was more than a day ago is not sent again', async () => {
   const store = memoryStore();
   const old = Date.now() - 25 * 3600 * 1000;
   store.set('outbox:1', { key: 'k', group_id: group, draft: message('old'), created_at: old, tried_at: old });
@@ -171,7 +171,7 @@ test('a draft whose first try was more than a day ago is not sent again', async 
   assert.deepEqual(stored(), ['old, never tried']);
 });
 
-test('a refused token pauses drafts; a new token resumes them', async () => {
+test('[OUTBOX8] a refused token pauses drafts; a new token resumes them', async () => {
   server.refused.add('t1');
   const client = connect();
   const sending = client.send(group, message('patient'));
@@ -184,7 +184,7 @@ test('a refused token pauses drafts; a new token resumes them', async () => {
   assert.deepEqual(stored(), ['patient']);
 });
 
-test('an open connection triggers a retry at once', async () => {
+test('[OUTBOX9] an open connection triggers a retry at once', async () => {
   const { port, log } = server;
   await server.kill();
   const client = connect({ backoff: { ...FAST, steps_ms: [2500] } });
@@ -198,7 +198,7 @@ test('an open connection triggers a retry at once', async () => {
   assert.deepEqual(stored(), ['later']);
 });
 
-test('a Retry-After is obeyed', async () => {
+test('[OUTBOX10] a Retry-After is obeyed', async () => {
   let first = 0;
   server.intercept = ({ path }, answer) =>
     path === '/v1/messages' &&
@@ -210,7 +210,7 @@ test('a Retry-After is obeyed', async () => {
   assert.ok(Date.now() - first >= 2000);
 });
 
-test('a failing store is reported, and the draft is still sent', async () => {
+test('[OUTBOX11] a failing store is reported, and the draft is still sent', async () => {
   const errors = [];
   const store = {
     ...memoryStore(),
@@ -226,7 +226,7 @@ test('a failing store is reported, and the draft is still sent', async () => {
   assert.ok(errors.includes('disk full'));
 });
 
-test('localStorageStore keeps JSON under its prefix, and only its own', () => {
+test('[OUTBOX12] localStorageStore keeps JSON under its prefix, and only its own', () => {
   const data = {};
   const storage = new Proxy(data, {
     get: (_, name) =>
@@ -247,7 +247,7 @@ test('localStorageStore keeps JSON under its prefix, and only its own', () => {
   assert.deepEqual(data, { other: 'x' });
 });
 
-test('a draft sent while closed is kept for the next connect(), if there is a store', async () => {
+test('[OUTBOX13] a draft sent while closed is kept for the next connect(), if there is a store', async () => {
   const store = memoryStore();
   const client = connect({ store });
   await client.send(group, message('one'));
@@ -260,7 +260,7 @@ test('a draft sent while closed is kept for the next connect(), if there is a st
   assert.deepEqual(stored(), ['one', 'two', 'three']);
 });
 
-test('an open connection sends, once, what another client left in the same store meanwhile', async () => {
+test('[OUTBOX14] an open connection sends, once, what another client left in the same store meanwhile', async () => {
   const store = memoryStore();
   const open = connect({ store });
   open.connect();
@@ -287,7 +287,7 @@ test('an open connection sends, once, what another client left in the same store
   assert.deepEqual([...store.keys()], []);
 });
 
-test('calls to a slow store are serialized per draft, so that a sent draft does not reappear', async () => {
+test('[OUTBOX15] calls to a slow store are serialized per draft, so that a sent draft does not reappear', async () => {
   const inner = memoryStore();
   const busy = new Set();
   const overlaps = [];
@@ -306,7 +306,7 @@ test('calls to a slow store are serialized per draft, so that a sent draft does 
   assert.deepEqual([...inner.keys()], []);
 });
 
-test('a draft that the store cannot load is reported, and the others are sent', async () => {
+test('[OUTBOX16] a draft that the store cannot load is reported, and the others are sent', async () => {
   const inner = memoryStore();
   for (const [place, text] of [
     ['outbox:1', 'one'],
@@ -333,7 +333,7 @@ test('a draft that the store cannot load is reported, and the others are sent', 
   assert.ok(errors.includes('not JSON'));
 });
 
-test('a store that failed at first is read when the connection opens', async () => {
+test('[OUTBOX17] a store that failed at first is read when the connection opens', async () => {
   const inner = memoryStore();
   inner.set('outbox:1', { key: 'k', group_id: group, draft: message('patient'), created_at: Date.now() });
   let reads = 0;
@@ -352,7 +352,7 @@ test('a store that failed at first is read when the connection opens', async () 
   assert.deepEqual(stored(), ['patient']);
 });
 
-test('drafts keep their order, although the clock steps back by a day between them, also over a reload', async (t) => {
+test('[OUTBOX18] drafts keep their order, although the clock steps back by a day between them, also over a reload', async (t) => {
   const store = memoryStore();
   let shift = 0;
   const { now } = Date;
@@ -374,7 +374,7 @@ test('drafts keep their order, although the clock steps back by a day between th
   assert.deepEqual(stored(), ['one', 'two', 'three']);
 });
 
-test('a draft that can never be sent is refused at once, and blocks no other', async () => {
+test('[OUTBOX19] a draft that can never be sent is refused at once, and blocks no other', async () => {
   const client = connect();
   await assert.rejects(client.send(group, { ...message('big'), timestamp: 1n }), { code: 'VALIDATION_ERROR' });
   await assert.rejects(client.send(group, message('odd'), { key: 'a key…' }), { code: 'VALIDATION_ERROR' });
@@ -384,7 +384,7 @@ test('a draft that can never be sent is refused at once, and blocks no other', a
   assert.deepEqual(stored(), ['good']);
 });
 
-test('a client that is closed and connected again while a draft is in flight reports it once', async () => {
+test('[OUTBOX20] a client that is closed and connected again while a draft is in flight reports it once', async () => {
   const store = memoryStore();
   const answers = [];
   server.intercept = ({ path }) => path === '/v1/messages' && new Promise((resolve) => answers.push(() => resolve(false)));
@@ -405,7 +405,7 @@ test('a client that is closed and connected again while a draft is in flight rep
   assert.deepEqual(sent, ['k1', 'k2']);
 });
 
-test('a client that is closed and connected again while it reads a slow store loads each draft once', async () => {
+test('[OUTBOX21] a client that is closed and connected again while it reads a slow store loads each draft once', async () => {
   const inner = memoryStore();
   inner.set('outbox:1', { key: 'k', group_id: group, draft: message('one'), created_at: Date.now() });
   const reads = [];

@@ -32,7 +32,7 @@ afterEach(async () => {
   await server.kill();
 });
 
-test('the REST client throws NETWORK, and works the next time', async () => {
+test('[SDKPARTS1] the REST client throws NETWORK, and works the next time', async () => {
   await assert.rejects(client.api.eventTexts(group), { code: 'NETWORK', message: /Failed to fetch/ });
   assert.equal((await client.api.eventTexts(group)).length, 1);
 });
@@ -49,7 +49,7 @@ test('[DRF1] a draft is stored before any code is loaded, and sent once the outb
   await until(() => ![...store.keys()].some((key) => key.startsWith('outbox:')));
 });
 
-test('a gap that cannot be read from the log is replayed by a new socket', async () => {
+test('[SDKPARTS2] a gap that cannot be read from the log is replayed by a new socket', async () => {
   const seqs = [];
   client.subscribe(group, { since: 0, onEvent: ({ seq }) => seqs.push(seq) });
   await until(() => seqs.length === 1);
@@ -64,7 +64,7 @@ test('a gap that cannot be read from the log is replayed by a new socket', async
   assert.ok(!server.requests.some(({ path }) => path === '/v1/events'));
 });
 
-test('if the verification code cannot be loaded, nothing counts as verified', async () => {
+test('[SDKPARTS3] if the verification code cannot be loaded, nothing counts as verified', async () => {
   client = new OrbitalClient(server.url, { token: 't1', backoff: FAST, verify: true });
   const error = await new Promise((resolve) =>
     client.subscribe(group, { since: 0, onEvent: () => assert.fail('unverified'), onEnd: resolve }),

@@ -52,7 +52,7 @@ async function render(hook, props) {
 }
 const settled = (fact) => until(fact);
 
-test('useGroupEvents returns the group’s events, caughtUp, and live events', async () => {
+test('[REACT1] useGroupEvents returns the group’s events, caughtUp, and live events', async () => {
   for (let i = 0; i < 99; i++) server.post(group);
   // The socket has this group already, so that the hook's events come from the log, in one page.
   const caughtUp = new Promise((resolve) => client.on('caught_up', resolve));
@@ -71,7 +71,7 @@ test('useGroupEvents returns the group’s events, caughtUp, and live events', a
   assert.equal(box.now.reset, undefined);
 });
 
-test('useGroupEvents keeps only the latest events, passes each to onEvent, and starts again for another group', async () => {
+test('[REACT2] useGroupEvents keeps only the latest events, passes each to onEvent, and starts again for another group', async () => {
   const other = server.log.group();
   for (let i = 0; i < 9; i++) server.post(group);
   const seen = [];
@@ -92,7 +92,7 @@ test('useGroupEvents keeps only the latest events, passes each to onEvent, and s
   await settled(() => !box.now.events.length);
 });
 
-test('useGroupEvents: a reset empties the list; a refusal is an error', async () => {
+test('[REACT3] useGroupEvents: a reset empties the list; a refusal is an error', async () => {
   for (let i = 0; i < 5; i++) server.log.append(group);
   server.oldest = 4;
   const box = await render(({ id }) => useGroupEvents(client, id, { since: 1 }), { id: group });
@@ -104,7 +104,7 @@ test('useGroupEvents: a reset empties the list; a refusal is an error', async ()
   assert.equal(box.now.error.code, 'FORBIDDEN');
 });
 
-test('useGroupEvents with `since` returns all events at each mount, whatever the store contains', async () => {
+test('[REACT4] useGroupEvents with `since` returns all events at each mount, whatever the store contains', async () => {
   client.close();
   client = new OrbitalClient(server.url, { token: 't1', backoff: FAST, store: memoryStore() });
   const box = await render(() => useGroupEvents(client, group, { since: 0 }), {});
@@ -115,7 +115,7 @@ test('useGroupEvents with `since` returns all events at each mount, whatever the
   assert.equal(again.now.events.length, 1);
 });
 
-test('useGroupEvents: caughtUp is true only while the events reach the head', async () => {
+test('[REACT5] useGroupEvents: caughtUp is true only while the events reach the head', async () => {
   const box = await render(() => useGroupEvents(client, group, { since: 0 }), {});
   await until(() => box.now.caughtUp);
   server.silent = true;
@@ -132,7 +132,7 @@ test('useGroupEvents: caughtUp is true only while the events reach the head', as
   );
 });
 
-test('the hooks under StrictMode, which mounts twice: each event once, one typing indicator, nothing left after unmount', async () => {
+test('[REACT6] the hooks under StrictMode, which mounts twice: each event once, one typing indicator, nothing left after unmount', async () => {
   const handlers = () => Object.values(client.eventHandlers).flat().length;
   const before = handlers();
   const calls = [];
@@ -164,7 +164,7 @@ test('the hooks under StrictMode, which mounts twice: each event once, one typin
   );
 });
 
-test('useConnectionState follows the connection', async () => {
+test('[REACT7] useConnectionState follows the connection', async () => {
   const box = await render(() => useConnectionState(client), {});
   assert.equal(box.now.status, 'closed');
   client.connect();
@@ -173,7 +173,7 @@ test('useConnectionState follows the connection', async () => {
   await settled(() => box.now.status === 'closed');
 });
 
-test('useTyping lists the users who type, until they stop or time out', async (t) => {
+test('[REACT8] useTyping lists the users who type, until they stop or time out', async (t) => {
   hurry(t, 20);
   const other = new OrbitalClient(server.url, { token: 't2', backoff: FAST });
   t.after(() => other.close());

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { OrbitalClient } from '../src/index.js';
 import { Orbital, account, missing } from './orbital.js';
 
-test('media are uploaded and downloaded', { skip: missing }, async (t) => {
+test('[SDKREAL1] media are uploaded and downloaded', { skip: missing }, async (t) => {
   const orbital = await new Orbital().start();
   t.after(() => orbital.close());
   const client = new OrbitalClient(orbital.url);

@@ -14,7 +14,7 @@ describe('the real server', { skip: missing }, () => {
   });
   after(() => orbital.close());
 
-  test('a conversation: accounts, groups, threads, replies, messages, members, presence, typing', async () => {
+  test('[SDKREAL2] a conversation: accounts, groups, threads, replies, messages, members, presence, typing', async () => {
     const anna = new OrbitalClient(orbital.url, { verify: true });
     const ben = new OrbitalClient(orbital.url, { verify: true });
     const violations = [];
@@ -81,7 +81,7 @@ describe('the real server', { skip: missing }, () => {
     }
   });
 
-  test('each token transport opens a connection, and an invalid token does not', async () => {
+  test('[SDKREAL3] each token transport opens a connection, and an invalid token does not', async () => {
     const api = new OrbitalApi(orbital.url);
     const { token } = await api.signup({ username: 'handshakes', password: 'Correct-horse-1', public_key: {} });
     for (const handshake of ['ticket', 'protocol', 'query']) {
@@ -96,7 +96,7 @@ describe('the real server', { skip: missing }, () => {
     assert.equal(client.state.code, 1008);
   });
 
-  test('logging out closes the connection permanently', async () => {
+  test('[SDKREAL4] logging out closes the connection permanently', async () => {
     const client = new OrbitalClient(orbital.url, { backoff: FAST });
     await account(client.api, 'leaver');
     client.connect();
@@ -106,7 +106,7 @@ describe('the real server', { skip: missing }, () => {
     assert.equal(client.state.code, 1008);
   });
 
-  test('an expiring token is replaced by the next one on the same connection', async () => {
+  test('[SDKREAL5] an expiring token is replaced by the next one on the same connection', async () => {
     const { user_id } = await new OrbitalApi(orbital.url).signup({ username: 'shortlived', password: 'Correct-horse-1', public_key: {} });
     let asked = 0;
     const states = [];
@@ -126,7 +126,7 @@ describe('the real server', { skip: missing }, () => {
     client.close();
   });
 
-  test('a group without membership is refused, and events that are no longer retained emit a reset', async (t) => {
+  test('[SDKREAL6] a group without membership is refused, and events that are no longer retained emit a reset', async (t) => {
     const shortly = await new Orbital({ ORBITAL_RETENTION_DAYS: String(1 / 86_400), ORBITAL_PRUNE_SECONDS: '1' }).start();
     t.after(() => shortly.close());
     const client = new OrbitalClient(shortly.url);
@@ -166,7 +166,7 @@ describe('the real server', { skip: missing }, () => {
     assert.equal(none.code, 'FORBIDDEN');
   });
 
-  test('the published class receives events, also across a server kill', async () => {
+  test('[SDKREAL7] the published class receives events, also across a server kill', async () => {
     const api = new OrbitalApi(orbital.url);
     const [{ group_id }] = await account(api, 'published', 1);
     const manager = new OrbitalWebSocketManager(orbital.url.replace('http', 'ws'), await api.credentials.get(), { backoff: FAST });
@@ -189,7 +189,7 @@ describe('the real server', { skip: missing }, () => {
 });
 
 test(
-  `1,000 events in 5 groups with 50 disconnections and 5 server kills: the list equals the log (seed ${SEED})`,
+  `[SDKREAL8] 1,000 events in 5 groups with 50 disconnections and 5 server kills: the list equals the log (seed ${SEED})`,
   { skip: missing, timeout: 300_000 },
   (t) =>
     storm(t, async ({ url, token, groups }) => {
@@ -226,7 +226,7 @@ test(
     }),
 );
 
-test('after a server restart 100 clients reconnect over more than 5 s, with at most 5 attempts a minute each, and miss no event', {
+test('[SDKREAL9] after a server restart 100 clients reconnect over more than 5 s, with at most 5 attempts a minute each, and miss no event', {
   skip: missing,
   timeout: 180_000,
 }, async (t) => {

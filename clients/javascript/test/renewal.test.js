@@ -55,7 +55,7 @@ test('[RNW1] a token of 60 s is renewed at 45 s and at 54 s, and not in the seco
   );
 });
 
-test('[RNW1] tokens of 200 ms are renewed on one connection', async () => {
+test('[RNW6] tokens of 200 ms are renewed on one connection', async () => {
   lives(200);
   let asked = 0;
   connect(() => `t${++asked}`);

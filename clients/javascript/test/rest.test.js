@@ -115,7 +115,7 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['pushSeen', [id, { looking: true }], 'POST', `/api/push/subscriptions/${part}/seen`, { body: { looking: true } }],
   ['threadMedia', [id], 'GET', `/api/threads/${part}/media`, { gives: [4] }],
 ])
-  test(`api.${name}`, async () => {
+  test(`[SDKREST1] api.${name}`, async () => {
     if (EMPTY.has(name)) server.intercept = (_call, answer) => answer(204);
     const answer = await api[name](...args);
     const [request] = server.requests;
@@ -127,7 +127,7 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
     assert.equal(request.headers.authorization, 'Bearer t1');
   });
 
-test('each POST that emits an event accepts an Idempotency-Key', async () => {
+test('[SDKREST2] each POST that emits an event accepts an Idempotency-Key', async () => {
   await api.createGroup({ encrypted_name: 'x', encrypted_group_key: 'x' }, { key: 'k1' });
   await api.joinGroup({ invite_code: 'x', encrypted_group_key: 'x' }, { key: 'k2' });
   await api.postMessage({ conversation_id: 'g', encrypted_envelope: 'x', timestamp: 1 }, { key: 'k3' });
@@ -140,7 +140,7 @@ test('each POST that emits an event accepts an Idempotency-Key', async () => {
   );
 });
 
-test('events are returned as objects or as texts', async () => {
+test('[SDKREST3] events are returned as objects or as texts', async () => {
   const group = server.log.group();
   server.log.append(group);
   assert.deepEqual(await api.eventTexts(group, 1), [server.log.groups.get(group)[1]]);
@@ -148,7 +148,7 @@ test('events are returned as objects or as texts', async () => {
   assert.deepEqual(await api.events({ group_id: group, after_seq: 2 }), { events: [], last_seq: 2, has_more: false });
 });
 
-test('login and signup set the token, and client.api shares it with the connection', async () => {
+test('[SDKREST4] login and signup set the token, and client.api shares it with the connection', async () => {
   const client = new OrbitalClient(server.url);
   await client.api.login({ username: 'anna', password: 'x' });
   await client.api.groups();
@@ -157,7 +157,7 @@ test('login and signup set the token, and client.api shares it with the connecti
   assert.equal(await client.api.then, undefined);
 });
 
-test('an error carries code, status, details and Retry-After', async () => {
+test('[SDKREST5] an error carries code, status, details and Retry-After', async () => {
   server.intercept = (_call, answer) =>
     answer(429, { error: 'TOO_MANY_REQUESTS', message: 'slowly', details: { retry_after: 7 } }, { 'Retry-After': '7' });
   const error = await api.groups().catch((caught) => caught);
@@ -177,7 +177,7 @@ test('an error carries code, status, details and Retry-After', async () => {
   );
 });
 
-test('a response that does not follow the protocol is still an error', async () => {
+test('[SDKREST6] a response that does not follow the protocol is still an error', async () => {
   server.intercept = (_call, _answer, response) => (response.writeHead(502, 'Bad Gateway').end('<html>'), true);
   await assert.rejects(api.groups(), { code: 'HTTP_502', status: 0, details: { status: 502 }, retryable: true });
   await server.kill();
@@ -185,7 +185,7 @@ test('a response that does not follow the protocol is still an error', async () 
   server = await new FakeServer().listen();
 });
 
-test('a refused token is renewed by one call for all concurrent requests', async () => {
+test('[SDKREST7] a refused token is renewed by one call for all concurrent requests', async () => {
   let asked = 0;
   const tokens = ['old', 'new'];
   const renewing = new OrbitalApi(server.url, { token: async () => tokens[asked++] });
@@ -195,7 +195,7 @@ test('a refused token is renewed by one call for all concurrent requests', async
   assert.equal(asked, 2);
 });
 
-test('a request can be cancelled', async () => {
+test('[SDKREST8] a request can be cancelled', async () => {
   server.intercept = () => new Promise(() => {});
   const abort = new AbortController();
   setTimeout(() => abort.abort(new Error('enough')), 20);
@@ -208,12 +208,12 @@ test('a request can be cancelled', async () => {
   );
 });
 
-test('a request without an answer fails with NETWORK after a timeout', async () => {
+test('[SDKREST9] a request without an answer fails with NETWORK after a timeout', async () => {
   server.intercept = () => new Promise(() => {});
   await assert.rejects(api.request('GET', '/api/groups', { timeoutMs: 30 }), { code: 'NETWORK', message: /timeout/ });
 });
 
-test('addresses: ws and http, with and without a slash', () => {
+test('[SDKREST10] addresses: ws and http, with and without a slash', () => {
   for (const [given, url] of [
     ['ws://h:1', 'http://h:1'],
     ['wss://h/', 'https://h'],
@@ -267,7 +267,7 @@ for (const [each, args, gives, name] of [
     assert.equal(server.requests.length, 6);
   });
 
-test('[ITR1] an entry that moves to the next page is returned once, and groups() returns all', async () => {
+test('[ITR3] an entry that moves to the next page is returned once, and groups() returns all', async () => {
   const entries = ['c', 'b', 'a'].map((group_id) => ({ group_id }));
   let calls = 0;
   server.intercept = (call, answer) => (calls++ === 1 && entries.unshift({ group_id: 'd' }), paged('groups', entries)(call, answer));
@@ -277,7 +277,7 @@ test('[ITR1] an entry that moves to the next page is returned once, and groups()
   assert.equal((await api.groups()).length, 4);
 });
 
-test('[ITR1] eachEvent and eachMessage continue after the last number and the last stamp', async () => {
+test('[ITR4] eachEvent and eachMessage continue after the last number and the last stamp', async () => {
   const all = Array.from({ length: 5 }, (_, i) => ({ seq: i + 1, server_timestamp: 100 + i }));
   server.intercept = ({ path, query }, answer) => {
     const gives = path === '/v1/events' ? 'events' : 'messages';

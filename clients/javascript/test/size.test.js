@@ -4,7 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { LIMIT, size } from '../scripts/size.js';
 
-test('index.js and all its imports, minified and gzipped, are below 8.5 kB', async (t) => {
+test('[SDKSIZE1] index.js and all its imports, minified and gzipped, are below 8.5 kB', async (t) => {
   const { bytes, files, later } = await size('index.js');
   t.diagnostic(`${bytes} bytes`);
 
@@ -13,7 +13,7 @@ test('index.js and all its imports, minified and gzipped, are below 8.5 kB', asy
   assert.deepEqual(later, ['advice.js', 'catch-up.js', 'media.js', 'outbox.js', 'rest.js', 'verify.js']);
 });
 
-test('a page needs no bundler: every import of src/ is a relative file, except Node’s modules and React', () => {
+test('[SDKSIZE2] a page needs no bundler: every import of src/ is a relative file, except Node’s modules and React', () => {
   const src = new URL('../src/', import.meta.url);
   const files = readdirSync(src);
   for (const file of files.filter((name) => !/^(react|file-store)\.js$/.test(name))) {
@@ -23,7 +23,7 @@ test('a page needs no bundler: every import of src/ is a relative file, except N
   }
 });
 
-test('there is no runtime dependency', () => {
+test('[SDKSIZE3] there is no runtime dependency', () => {
   const { dependencies } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
   assert.equal(dependencies, undefined);
 });

@@ -7,7 +7,7 @@ import { pong } from '../src/wire.js';
 
 const vectors = (name) => JSON.parse(readFileSync(new URL(`../../../spec/vectors/${name}.json`, import.meta.url), 'utf8'));
 
-test('cursor: the rule of order', () => {
+test('[SDKVEC1] cursor: the rule of order', () => {
   const { cases } = vectors('cursor');
   for (const { name, last, offers } of cases) {
     const cursor = new Cursor(last);
@@ -20,7 +20,7 @@ test('cursor: the rule of order', () => {
   for (const bad of [-1, 1.5, NaN, Infinity]) assert.throws(() => new Cursor(bad), RangeError);
 });
 
-test('chain: digests, first hashes, tails and whole chains', () => {
+test('[SDKVEC2] chain: digests, first hashes, tails and whole chains', () => {
   const { digests, first_prev, prev_of, cases } = vectors('chain');
   for (const { text, hash } of digests) assert.equal(digest(text), hash);
   for (const { group_id, prev } of first_prev) assert.equal(firstPrev(group_id), prev);
@@ -33,7 +33,7 @@ test('chain: digests, first hashes, tails and whole chains', () => {
   assert.ok(digests.length && first_prev.length && prev_of.length && cases.length);
 });
 
-test('backoff: when to connect again', () => {
+test('[SDKVEC3] backoff: when to connect again', () => {
   const { rule, cases } = vectors('backoff');
   assert.deepEqual({ ...BACKOFF }, rule);
   for (const { name, kind, delay_ms, failures, random, retry_after_ms, now_ms, earlier_ms } of cases)
@@ -47,7 +47,7 @@ test('backoff: when to connect again', () => {
   assert.deepEqual([...new Set(cases.map(({ kind }) => kind))].sort(), ['delay', 'wake']);
 });
 
-test('frames: how a client parses a frame', () => {
+test('[SDKVEC4] frames: how a client parses a frame', () => {
   const { now_ms, cases } = vectors('frames');
   for (const { name, text, expect } of cases) {
     const reading = readFrame(text);
@@ -63,6 +63,6 @@ test('frames: how a client parses a frame', () => {
   assert.ok(cases.length > 40);
 });
 
-test('binary data is not a frame', () => {
+test('[SDKVEC5] binary data is not a frame', () => {
   for (const other of [new ArrayBuffer(2), new Blob(['{}']), undefined, 5]) assert.equal(readFrame(other).makes, 'bad');
 });

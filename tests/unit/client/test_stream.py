@@ -125,7 +125,7 @@ def test_an_announced_event_that_does_not_come():
 
 
 def test_a_full_buffer_is_not_stuck():
-    """[PYSTR5] A reader whose buffer is full gets no second request by a heartbeat."""
+    """[PYSTR10] A reader whose buffer is full gets no second request by a heartbeat."""
     log = log_of(3)
     stream = asked(Position(0, None), capacity=1)
     stream.confirm(3, recovered=True)
@@ -162,7 +162,7 @@ def test_an_announced_event_that_the_log_does_not_have():
 
 
 def test_verify_ends_at_a_missing_event():
-    """[PYSTR6] With `verify` the stream ends at an event that the log lacks."""
+    """[PYSTR11] With `verify` the stream ends at an event that the log lacks."""
     stream = asked(Position(0, None), verify=True)
     stream.confirm(2, recovered=True)
     stream.ping()
@@ -197,7 +197,7 @@ def test_an_event_while_the_position_is_in_doubt():
 
 
 def test_a_log_that_has_nothing_more():
-    """[PYSTR7] If the log has nothing after the position, the stream continues after the number of the server."""
+    """[PYSTR12] If the log has nothing after the position, the stream continues after the number of the server."""
     stream, _, fetch = doubting()
 
     effects = stream.page(fetch.ticket, [])
@@ -207,7 +207,7 @@ def test_a_log_that_has_nothing_more():
 
 
 def test_a_log_whose_event_does_not_follow():
-    """[PYSTR7] An event without a `prev`, or with a wrong one, is not accepted: the stream continues later."""
+    """[PYSTR13] An event without a `prev`, or with a wrong one, is not accepted: the stream continues later."""
     for change in (lambda text: text[:-53] + b"}", lambda text: text[:-45] + b"A" * 43 + b'"}'):
         stream, log, fetch = doubting()
 

@@ -68,7 +68,7 @@ def test_a_secret_that_others_can_read_is_refused(tmp_path, mode):
 
 
 def test_a_secret_file_without_a_secret_is_refused(tmp_path):
-    """[SET17] An empty secret file is never used as an empty secret."""
+    """[SET24] An empty secret file is never used as an empty secret."""
     path = tmp_path / "jwt-secret"
     path.touch(mode=0o600)
 
@@ -85,7 +85,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path):
 
 
 def test_a_secret_that_is_a_folder_is_refused(tmp_path):
-    """[SET18] An unreadable secret file is named in the error."""
+    """[SET25] An unreadable secret file is named in the error."""
     (tmp_path / "jwt-secret").mkdir(mode=0o700)
 
     with pytest.raises(SettingsInvalid, match=r"jwt-secret cannot be used: Is a directory\."):

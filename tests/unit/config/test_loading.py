@@ -189,7 +189,7 @@ def test_doubtful_settings_are_reported():
 
 
 def test_warnings_read_the_process_environment(monkeypatch):
-    """[SET12] Without an environment argument, the process environment is checked."""
+    """[SET23] Without an environment argument, the process environment is checked."""
     monkeypatch.setenv("ORBITAL_HEARTBEAT_SECOND", "5")
 
     assert any("ORBITAL_HEARTBEAT_SECONDS?" in sentence for sentence in config.doubts(Settings()))

@@ -83,10 +83,10 @@ def test_addresses_as_proxies_write_them(text, shown):
 
 @pytest.mark.parametrize("text", ["X192.0.2.7X", "[fe80::1%a]b]", "192.0.2.7:²", "192.0.2.7:x1", "[::1]x80"])
 def test_malformed_addresses(text):
-    """[ADM4] Text around an address, or a port with characters other than ASCII digits, makes the address invalid."""
+    """[ADM6] Text around an address, or a port with characters other than ASCII digits, makes the address invalid."""
     assert parse_address(text) is None
 
 
 def test_a_port_of_one_digit():
-    """[ADM4] A port has at least one digit."""
+    """[ADM7] A port has at least one digit."""
     assert str(parse_address("192.0.2.7:9")) == "192.0.2.7"

@@ -83,6 +83,6 @@ def test_never_more_than_five_a_minute(seed: int) -> None:
 
 
 def test_no_wait_before_the_first_attempt() -> None:
-    """[BCK1] Without a step, earlier attempts or a Retry-After, the wait is 0."""
+    """[BCK5] Without a step, earlier attempts or a Retry-After, the wait is 0."""
     assert Backoff(steps_ms=(0,), jitter_ms=0).delay_ms(0, random=0, now_ms=0) == 0
     assert BACKOFF.wake_ms(now_ms=0) == 0

@@ -447,7 +447,7 @@ def test_a_rewound_log(hub):
 
 
 def test_a_head_proves_a_rewind(hub):
-    """[REWIND2] A head below the last delivered event, or with another hash at it, proves a rewind of the log."""
+    """[REWIND5] A head below the last delivered event, or with another hash at it, proves a rewind of the log."""
     _listen(hub, Ear(), "a")
     hub.offer(_message("a", 1, 1))
     before = hub.groups["a"].snapshot
@@ -459,7 +459,7 @@ def test_a_head_proves_a_rewind(hub):
 
 
 def test_only_an_open_group_is_rewound(hub):
-    """[REWIND2] A group without a known head cannot rewind."""
+    """[REWIND6] A group without a known head cannot rewind."""
     with pytest.raises(AssertionError, match="open"):
         hub.rewind(hub.group("a"), _head(1))
 

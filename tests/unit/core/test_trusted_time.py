@@ -25,7 +25,7 @@ def test_a_start_that_is_plausible(off_ms):
 
 
 def test_the_first_start_trusts_the_clock():
-    """[CLOCK1] Without a stored heartbeat the wall clock is trusted."""
+    """[CLOCK10] Without a stored heartbeat the wall clock is trusted."""
     assert _started(heartbeat_ms=None).now_ms(wall_ms=NOW_MS, steady_ms=0) == NOW_MS
 
 
@@ -40,7 +40,7 @@ def test_a_start_far_ahead_is_held():
 
 
 def test_a_corrected_clock_is_trusted_at_once():
-    """[CLOCK2] When the clock is corrected, stamps follow it again, also if the server was off for some hours."""
+    """[CLOCK11] When the clock is corrected, stamps follow it again, also if the server was off for some hours."""
     time = _started(wall_ms=NOW_MS + 40 * DAY_MS)
     right_ms = NOW_MS + 5 * HOUR_MS
 
@@ -96,7 +96,7 @@ def test_an_operator_accepts_a_clock():
 
 @pytest.mark.parametrize("off_ms", [-BEHIND_MS, RUN_LEAP_MS])
 def test_the_bounds_of_a_plausible_clock(off_ms):
-    """[CLOCK3] A clock that is off by exactly the bound is trusted without a hold."""
+    """[CLOCK12] A clock that is off by exactly the bound is trusted without a hold."""
     time = _started(hold_ms=0)
 
     assert not time.observe(wall_ms=NOW_MS + off_ms, steady_ms=0)

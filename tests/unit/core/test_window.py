@@ -71,7 +71,7 @@ def test_expired_keys_are_evicted():
 
 
 def test_one_new_key_evicts_two_expired_keys():
-    """[WIN5] One new key evicts two expired keys and no third."""
+    """[WIN11] One new key evicts two expired keys and no third."""
     windows = Windows(limit=5, window_s=60)
     for number in range(10):
         windows.hit(f"old-{number}", 0)
@@ -126,7 +126,7 @@ def test_memory_follows_the_hits_in_the_window():
     ],
 )
 def test_expired_hits_are_trimmed(over, within, kept):
-    """[WIN10] Expired attempts are trimmed once they are nine and the majority; the others are kept."""
+    """[WIN13] Expired attempts are trimmed once they are nine and the majority; the others are kept."""
     windows = Windows(limit=over + within, window_s=60)
     for second, count in ((0, over), (1, within)):
         for _ in range(count):
@@ -144,7 +144,7 @@ def test_the_smallest_valid_window():
 
 @pytest.mark.parametrize("limit, window_s, max_keys", [(0, 60, 1), (5, 0, 1), (5, 60, 0)])
 def test_a_window_without_capacity_is_refused(limit, window_s, max_keys):
-    """[WIN8] A limit, window or capacity of zero raises at once."""
+    """[WIN12] A limit, window or capacity of zero raises at once."""
     with pytest.raises(ValueError, match="admit nothing"):
         Windows(limit=limit, window_s=window_s, max_keys=max_keys)
 

@@ -158,7 +158,7 @@ def test_messages_far_ahead(monkeypatch):
 
 
 def test_the_oldest_skipped_key_is_evicted():
-    """[PYCRY7] Above 2,000 skipped keys the oldest are deleted."""
+    """[PYCRY12] Above 2,000 skipped keys the oldest are deleted."""
     chain, signing = new_chain()
     messages = sent(chain, signing, MAX_SKIPPED + 3)
     _, after = decrypt(chain, messages[MAX_SKIPPED])

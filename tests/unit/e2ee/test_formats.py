@@ -97,7 +97,7 @@ def test_malformed(data):
 
 
 def test_most_values():
-    """[PYFMT3] The maximum number of values is accepted, and a missing required field is malformed."""
+    """[PYFMT16] The maximum number of values is accepted, and a missing required field is malformed."""
     assert len(decode(SCHEMA, unhex("1801" * MAX_REPEATED))["many"]) == MAX_REPEATED
     refused("malformed", read_envelope, unhex("02" + "1200"))
 

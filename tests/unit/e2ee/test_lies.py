@@ -194,7 +194,7 @@ async def test_a_thousand_manipulations(world):
 
 
 async def test_an_honest_log_reports_nothing(world):
-    """[SEALLIE1] Without a manipulation there is no warning, and every message is shown."""
+    """[SEALLIE10] Without a manipulation there is no warning, and every message is shown."""
     relay, device = world.victim()
     victim = await device
     await relay.deliver(victim, world.group)
@@ -314,7 +314,7 @@ async def test_last_resort():
 
 
 async def test_last_resort_is_renewed():
-    """[SEALLIE7] A last-resort key is replaced after 7 days, and the old one is kept for 30 days."""
+    """[SEALLIE11] A last-resort key is replaced after 7 days, and the old one is kept for 30 days."""
     relay, (ada, ben), group = await family([ADA, BEN])
     first = relay.directory[BEN, 1].hpke_pre_key
     relay.now += 7 * 86_400_000

@@ -302,7 +302,7 @@ async def test_history():
 
 
 async def test_history_of_a_verified_user():
-    """[PYDEV10] History is accepted from a verified user, too; policy `joined` limits it to chains made since."""
+    """[PYDEV29] History is accepted from a verified user, too; policy `joined` limits it to chains made since."""
     relay, (ada, ben), group = await family([ADA, BEN], HistoryPolicy.JOINED)
     await say(ada, group, "before")
     await relay.settle(group)

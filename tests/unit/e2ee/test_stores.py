@@ -101,7 +101,7 @@ async def test_one_after_the_other(kept):
 
 
 async def test_failed_commit(tmp_path):
-    """[PYSAFE2] A commit that fails writes nothing."""
+    """[PYSAFE6] A commit that fails writes nothing."""
     async with SqlcipherStore(tmp_path / "a.db", os.urandom(32)) as store:
 
         def work():
@@ -176,7 +176,7 @@ async def test_no_plaintext(tmp_path):
 
 
 async def test_both_in_one_group(tmp_path):
-    """[PYSAFE3] Two members with encrypted files read each other's messages, also after reopening the files."""
+    """[PYSAFE7] Two members with encrypted files read each other's messages, also after reopening the files."""
     relay, keys = FakeRelay(), {user: os.urandom(32) for user in (ADA, BEN)}
 
     def open_store(user):

@@ -287,7 +287,7 @@ async def test_a_large_batch_waits_for_those_who_come_back():
 
 
 async def test_a_large_batch_waits_a_quarter_of_its_time():
-    """[QUEUE9] If fewer drafts arrive, the next batch goes to the store after a quarter of the last one's time."""
+    """[QUEUE10] If fewer drafts arrive, the next batch goes to the store after a quarter of the last one's time."""
     desk = Desk()
     await _answered(desk, GATHER_DRAFTS, took_s=0.2)
     started_s = asyncio.get_running_loop().time()
@@ -300,7 +300,7 @@ async def test_a_large_batch_waits_a_quarter_of_its_time():
 
 
 async def test_a_small_batch_waits_for_nobody():
-    """[QUEUE9] After a small batch a draft goes to the store at once."""
+    """[QUEUE11] After a small batch a draft goes to the store at once."""
     desk = Desk()
     await _answered(desk, GATHER_DRAFTS - 1, took_s=4_000)
 

@@ -12,7 +12,7 @@ GROUP = "00000000-0000-4000-8000-000000000001"
 
 
 def test_messages_round_trip():
-    """[CLUSTER] An event decodes with its number, stamp and exact bytes; a typing indicator with its fields."""
+    """[CLUSTER18] An event decodes with its number, stamp and exact bytes; a typing indicator with its fields."""
     event = Event(GROUP, 2**40, 1_800_000_000_000, '{"type":"new_message","data":"ä"}'.encode())
     typing = wire.TypingIndicator("t", "u", "Zoë", is_typing=True)
 
@@ -34,5 +34,5 @@ def test_messages_round_trip():
     ],
 )
 def test_a_malformed_bus_message(payload: bytes):
-    """[CLUSTER] Any bytes that this program did not encode decode to None."""
+    """[CLUSTER19] Any bytes that this program did not encode decode to None."""
     assert decode_message(GROUP, payload) is None

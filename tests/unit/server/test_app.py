@@ -32,7 +32,7 @@ async def _repeat(work: Work, *, every_s: float, sooner: asyncio.Event | None = 
 
 async def test_a_job_runs_again_after_a_failure(caplog: pytest.LogCaptureFixture):
     """
-    [CLUSTER] A periodic job runs again after any failure, which is logged: as an error unless it was an outage.
+    [CLUSTER20] A periodic job runs again after any failure, which is logged: as an error unless it was an outage.
 
     One mistake ended it in silence, and no revocation made elsewhere was looked for any more.
     """
@@ -47,7 +47,7 @@ async def test_a_job_runs_again_after_a_failure(caplog: pytest.LogCaptureFixture
 
 
 async def test_a_job_is_requested_early():
-    """[CLUSTER] A job that is requested early runs at once; requested several times during a run, it runs once more."""
+    """[CLUSTER21] A job that is requested early runs at once; several requests during a run are one more run."""
     work, sooner = Work(), asyncio.Event()
     task = await _repeat(work, every_s=3600, sooner=sooner)
     for _ in range(5):

@@ -36,7 +36,7 @@ def test_moments(at_ms: int, text: str):
 
 
 def test_the_zone_of_the_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch):
-    """[WVAL1] A moment is in UTC, also on a machine in another time zone."""
+    """[WVAL4] A moment is in UTC, also on a machine in another time zone."""
     monkeypatch.setenv("TZ", "Asia/Kolkata")
     time.tzset()
     try:
@@ -74,21 +74,21 @@ def test_uuids(drawn: uuid.UUID):
     ],
 )
 def test_no_uuid(text: str):
-    """[WVAL2] A text with another length, other characters or other separators is not a UUID, in any case."""
+    """[WVAL5] A text with another length, other characters or other separators is not a UUID, in any case."""
     assert not is_uuid(text)
     assert read_uuid(text) is None
     assert read_uuid(text.upper()) is None
 
 
 def test_only_six_letters_are_capitals_of_hexadecimal_digits():
-    """[WVAL2] A UUID in another script is not read: no other letter has a lower case among the digits of a UUID."""
+    """[WVAL6] A UUID in another script is not read: no other letter has a lower case among the digits of a UUID."""
     folding = {chr(number) for number in range(0x110000) if set(chr(number).lower()) & set("0123456789abcdef-")}
 
     assert folding == set("0123456789abcdefABCDEF-")
 
 
 def test_capitals_are_not_written():
-    """[WVAL2] A UUID in capitals is read, but is not the form that the server writes."""
+    """[WVAL7] A UUID in capitals is read, but is not the form that the server writes."""
     assert not is_uuid(UUID.upper())
 
 
@@ -127,11 +127,11 @@ def test_base64(data: bytes):
     ],
 )
 def test_no_base64(text: str):
-    """[WVAL3] Both alphabets at once, wrong padding, an impossible length or white space is not base64 (RFC 4648)."""
+    """[WVAL8] Both alphabets at once, wrong padding, an impossible length or white space is not base64 (RFC 4648)."""
     assert not is_base64(text)
 
 
 @pytest.mark.parametrize("text", ["AA", "AAA", "AAAA", "AA==", "AAA=", "+/AA", "-_AA", "-_A", "a9Z="])
 def test_forms_of_base64(text: str):
-    """[WVAL3] Each length, padding and alphabet of RFC 4648 §4 and §5 is base64."""
+    """[WVAL9] Each length, padding and alphabet of RFC 4648 §4 and §5 is base64."""
     assert is_base64(text)

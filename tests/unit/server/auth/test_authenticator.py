@@ -123,7 +123,7 @@ async def test_invalid_claims(auth, changes, why):
 
 
 async def test_nan_is_not_an_expiry(auth):
-    """[AUT5] Numbers that Python's JSON parser accepts and RFC 8259 does not are refused."""
+    """[AUT28] Numbers that Python's JSON parser accepts and RFC 8259 does not are refused."""
     for exp in ("NaN", "Infinity", "1e999"):
         payload = json.dumps(claims(exp=0)).replace('"exp": 0', f'"exp": {exp}').encode()
 
@@ -132,7 +132,7 @@ async def test_nan_is_not_an_expiry(auth):
 
 @pytest.mark.parametrize("payload", [b"[]", b"null", b"{", b"\xff", b'"x"', b"[" * 5000])
 async def test_a_payload_that_is_not_an_object(auth, payload):
-    """[AUT5] A signed payload that is not an object of claims is refused without an unhandled exception."""
+    """[AUT29] A signed payload that is not an object of claims is refused without an unhandled exception."""
     assert "claims cannot be used" in await refusal(auth, sign(payload))
 
 
@@ -159,7 +159,7 @@ async def test_another_algorithm_is_refused(auth, header, digest):
 
 
 async def test_a_signature_of_none_is_refused(auth):
-    """[AUT7] `none` with an empty signature (RFC 7519 §6), and HS256 with an empty signature, are refused."""
+    """[AUT30] `none` with an empty signature (RFC 7519 §6), and HS256 with an empty signature, are refused."""
     body = part_of(claims())
 
     assert "not accepted" in await refusal(auth, f"{part_of({'alg': 'none'})}.{body}.")
@@ -216,7 +216,7 @@ async def test_an_unknown_critical_header(auth, header):
     | st.lists(st.binary(max_size=40), min_size=2, max_size=5).map(lambda parts: ".".join(map(part_of, parts)))
 )
 def test_no_text_is_accepted_or_raises_another_error(token):
-    """[AUT9] Any other text as a token raises Unauthorized."""
+    """[AUT31] Any other text as a token raises Unauthorized."""
 
     async def attempt() -> None:
         await refusal(Auth(store=Store(), clock=Clock(), secret=SECRET), token)
@@ -388,7 +388,7 @@ async def test_the_authenticator_is_built_from_settings(tmp_path, clock, store):
 
 
 def test_a_jwks_address_is_used(tmp_path, clock, store):
-    """[AUT26] A key address in the settings is fetched on demand, not at the start; an invalid file is refused."""
+    """[AUT32] A key address in the settings is fetched on demand, not at the start; an invalid file is refused."""
     auth = Auth.of(
         Settings(jwt_jwks_url="https://idp.example.org/jwks", data_dir=tmp_path, jwt_algorithms=("ES256",)),
         store=store,

@@ -209,7 +209,7 @@ async def test_keys_are_fetched_over_http(tmp_path, store, clock, jwks_server):
 
 
 async def test_an_address_without_keys(tmp_path, store, clock, jwks_server):
-    """[JWK6] If the response is not a key set, the answer is 503."""
+    """[JWK9] If the response is not a key set, the answer is 503."""
     url = f"http://127.0.0.1:{jwks_server.server_port}/jwks"
     answers = [
         (404, b"{}"),
@@ -315,7 +315,7 @@ async def test_an_endless_response_is_cut_at_its_bound(provider_of, monkeypatch)
 
 
 async def test_a_compressed_response_is_not_inflated(provider_of, monkeypatch):
-    """[DLN2] An unrequested gzip response is refused without decompression, which would have no bound."""
+    """[DLN5] An unrequested gzip response is refused without decompression, which would have no bound."""
     _quick(monkeypatch)
     bomb = gzip.compress(json.dumps({"keys": [_jwk("RS256", "k")]}).encode())
 
@@ -328,7 +328,7 @@ async def test_a_compressed_response_is_not_inflated(provider_of, monkeypatch):
 
 
 async def test_a_redirect_is_not_followed(provider_of, monkeypatch):
-    """[DLN2] A redirect is refused: only the address in the settings is requested."""
+    """[DLN6] A redirect is refused: only the address in the settings is requested."""
     _quick(monkeypatch)
 
     async def answer(writer) -> None:

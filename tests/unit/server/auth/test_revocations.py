@@ -196,7 +196,7 @@ async def test_a_login_right_after_a_revocation_holds(auth, store, clock):
 
 
 async def test_a_login_at_a_server_that_missed_the_revocation(store, clock):
-    """[TID3] A token issued at another server right after the revocation is valid: issuing reads the store."""
+    """[TID7] A token issued at another server right after the revocation is valid: issuing reads the store."""
     here, there = Auth(store=store, clock=clock, secret=SECRET), Auth(store=store, clock=clock, secret=SECRET)
     await here.revoke_user("u-1")
 

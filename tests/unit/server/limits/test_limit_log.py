@@ -34,7 +34,7 @@ def test_a_line_names_user_and_action(caplog: pytest.LogCaptureFixture):
 
 
 def test_lines_are_bounded(second: list[float], caplog: pytest.LogCaptureFixture):
-    """[REF2] Reached limits log at most one line per address, limit and second, and twenty per second in total."""
+    """[REF3] Reached limits log at most one line per address, limit and second, and twenty per second in total."""
     log = LimitLog()
     for _ in range(2):
         for _ in range(500):

@@ -173,7 +173,7 @@ async def test_redis_is_shared(redis_server, clock):
 
 
 async def test_an_unreachable_redis(clock):
-    """[LMT6] If Redis does not respond, on a port or a Unix socket, the server counts alone."""
+    """[LMT8] If Redis does not respond, on a port or a Unix socket, the server counts alone."""
     for url in ("redis://127.0.0.1:1/0", "unix:///nonexistent/redis.sock"):
         limiter = SharedLimiter.of(url, clock=clock)
         try:

@@ -69,7 +69,7 @@ async def test_shares_are_reserved_and_released(memory):
 
 
 async def test_a_share_does_not_grow_by_shrinking(memory):
-    """[MEM1] An answer that is larger than its share keeps its share: no memory is added implicitly."""
+    """[MEM5] An answer that is larger than its share keeps its share: no memory is added implicitly."""
     held = await memory.take("ann", 40)
 
     memory.shrink(held, 90)
@@ -78,7 +78,7 @@ async def test_a_share_does_not_grow_by_shrinking(memory):
 
 
 async def test_one_answer_is_always_admitted(memory):
-    """[MEM1] With no other answer in progress an answer of any size is admitted; otherwise it could never be sent."""
+    """[MEM6] With no other answer in progress an answer of any size is admitted; otherwise it could never be sent."""
     assert (await memory.take("ann", 1000)).size_bytes == 1000
 
 

@@ -97,7 +97,7 @@ async def test_a_clock_that_differs_from_the_databases(store, monkeypatch, off_m
 
 
 def test_the_elapsed_time_clock_is_monotonic():
-    """[CLOCK6] The elapsed-time clock is monotonic."""
+    """[CLOCK13] The elapsed-time clock is monotonic."""
     clock = SystemClock()
 
     assert clock.running_ms() <= clock.running_ms()
