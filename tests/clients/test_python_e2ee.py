@@ -335,7 +335,7 @@ async def _forget(person: Person, group: Group, *, after: int) -> None:
 
 
 async def test_a_log_without_its_beginning(serve: Any) -> None:
-    """[E2GAP3] A group whose first events are no longer kept is joined; a device that was away for longer continues."""
+    """[PYGAP3] A group whose first events are no longer kept is joined; a device that was away for longer continues."""
     server = serve(env={"ORBITAL_RETENTION_DAYS": "0.00001", "ORBITAL_PRUNE_SECONDS": "0.2"})
     async with AsyncExitStack() as stack:
         ada, ben, cleo = [await stack.enter_async_context(await Person.sign_up(server.url)) for _ in range(3)]

@@ -280,5 +280,5 @@ def test_a_stranger_could_be_the_administrator(serve: Serve, format: str):
 
 @pytest.mark.parametrize("env", [{"ORBITAL_SIGNUPS": "open"}, {"ORBITAL_HOST": "0.0.0.0", "ORBITAL_SIGNUPS": ""}])
 def test_no_stranger_can_be_the_administrator(serve: Serve, env: dict[str, str]):
-    """[STRA1] A new server that only this machine reaches, or that requires invitations, logs no such warning."""
+    """[STRA2] A new server that only this machine reaches, or that requires invitations, logs no such warning."""
     assert not any("becomes the administrator" in line for line in serve(env=env).log)

@@ -412,7 +412,7 @@ describe('the real server', { skip: missing }, () => {
       30_000,
     );
 
-  test('[E2GAP1] A group whose first events the server no longer keeps is joined by its link, and a later joiner reads and is read from then on.', async (t) => {
+  test('[LOGGAP1] A group whose first events the server no longer keeps is joined by its link, and a later joiner reads and is read from then on.', async (t) => {
     await forgetful(t);
     const { ada, group } = await newGroup(await person(), t);
     await ada.group.send('old');
@@ -428,7 +428,7 @@ describe('the real server', { skip: missing }, () => {
     assert.deepEqual([await codes(ada, group), await codes(ben, group)], [[], []]);
   });
 
-  test('[E2GAP2] A device that was away for longer than events are kept warns of the gap and continues behind it; what it knew of the roster stays.', async (t) => {
+  test('[LOGGAP2] A device that was away for longer than events are kept warns of the gap and continues behind it; what it knew of the roster stays.', async (t) => {
     await forgetful(t);
     const anna = await person();
     const { ada, group } = await newGroup(anna, t);
