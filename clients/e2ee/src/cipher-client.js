@@ -14,7 +14,7 @@ import { logEvent, sdkRelay, startAt } from './sdk-relay.js';
 /** @import { Item } from './inbound.js' */
 /** @import { MediaInfo } from './media.js' */
 /** @import { NewPart } from './member.js' */
-/** @import { Ratchet, Store } from './ports.js' */
+/** @import { Ratchet, Store, Visit } from './ports.js' */
 /** @import { Sdk } from './sdk-relay.js' */
 
 export { filesInMemory } from './files.js';
@@ -34,14 +34,16 @@ export const textOf = ({ parts: [first] }) => (first ? new TextDecoder().decode(
 export class CipherClient {
   #orbital;
   #files;
+  #visit;
   #off = () => {};
   /** @type {Set<GroupCipher>} */
   #groups = new Set();
 
-  /** @internal @param {Sdk} orbital @param {Member} device @param {SealedFiles} files */
-  constructor(orbital, device, files) {
+  /** @internal @param {Sdk} orbital @param {Member} device @param {SealedFiles} files @param {Visit} [visit] */
+  constructor(orbital, device, files, visit) {
     this.#orbital = orbital;
     this.#files = files;
+    this.#visit = visit;
     /** The device itself: rosters, safety numbers, history and revocations are there. */
     this.device = device;
   }
@@ -55,23 +57,39 @@ export class CipherClient {
    * @param {string} options.user The UUID of the token's user, as `login()` and `signup()` return it.
    * @param {number} [options.device] 1 to 127. When left out, it is the store's; a new store gets the user's next free number from the directory.
    * @param {Ratchet} [options.ratchet] HPKE and this package's own chains when left out.
-   * @param {string} [options.chainName] Each tab that shares a store has its own.
+   * @param {string} [options.chainName] Each tab that shares a store has its own; in IndexedDB each visit gets one, and sends what closed tabs left.
    * @param {SealedFiles} [options.files] Where sealed files wait until the server has them; in memory when left out, and lost with the process.
    * @returns {Promise<CipherClient>}
    * @throws What the SDK throws when the keys cannot be published.
    */
-  static async open(orbital, { store, user, device: number, ratchet = hpkeRatchet(store), chainName = 'main', files = filesInMemory() }) {
+  static async open(orbital, { store, user, device: number, ratchet = hpkeRatchet(store), chainName, files = filesInMemory() }) {
+    const visit = chainName === undefined ? await store.visit?.() : undefined;
+    /** One tab makes the keys, and the others find them. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
+    const alone = (work) => (visit ? visit.alone(work) : work());
     const relay = sdkRelay(orbital, () => device, { files });
-    const known = number ?? /** @type {number | undefined} */ (await store.get('meta', 'device')) ?? 0;
+    const begin = async () => {
+      const known = number ?? /** @type {number | undefined} */ (await store.get('meta', 'device')) ?? 0;
+      const made = new Member({ store, ratchet, relay, user, device: known, chainName: chainName ?? visit?.name ?? 'main', inbox: true });
+      const published = await made.publishedAt();
+      if (published === null || Date.now() - published >= LAST_RESORT_MS) await made.publishKeys(published === null ? HPKE_STOCK : 0);
+      return made;
+    };
     /** @type {Member} */
-    const device = new Member({ store, ratchet, relay, user, device: known, chainName, inbox: true });
-    const client = new CipherClient(orbital, device, files);
-    client.#off = orbital.on('keys_low', ({ device_id, hpke_pre_keys }) => {
-      // What it rejects with is reported by the SDK, as of any handler.
-      if (device_id === device.me.device) return device.publishKeys(Math.max(0, HPKE_STOCK - hpke_pre_keys));
+    const device = await alone(begin).catch((error) => {
+      visit?.end();
+      throw error;
     });
-    const published = await device.publishedAt();
-    if (published === null || Date.now() - published >= LAST_RESORT_MS) await device.publishKeys(published === null ? HPKE_STOCK : 0);
+    const client = new CipherClient(orbital, device, files, visit);
+    const refill = async () => {
+      // Another tab may have refilled it meanwhile.
+      const counts = await orbital.api.keyCounts();
+      const own = counts.find((/** @type {{device_id: number}} */ one) => one.device_id === device.me.device);
+      if (own && own.hpke_pre_keys < HPKE_STOCK) await device.publishKeys(HPKE_STOCK - own.hpke_pre_keys);
+    };
+    client.#off = orbital.on('keys_low', ({ device_id }) => {
+      // What it rejects with is reported by the SDK, as of any handler.
+      if (device_id === device.me.device) return alone(refill);
+    });
     return client;
   }
 
@@ -98,7 +116,7 @@ export class CipherClient {
       if (!read) throw new E2eeError('malformed', 'the invite is not the 43 letters that stand behind the # of a link');
       await this.device.join(groupId, read, { secretNumber });
     }
-    const group = new GroupCipher(this.#orbital, this.device, groupId, this.#files);
+    const group = new GroupCipher(this.#orbital, this.device, groupId, this.#files, this.#visit);
     this.#groups.add(group);
     return group;
   }
@@ -107,6 +125,7 @@ export class CipherClient {
   async close() {
     this.#off();
     await Promise.all([...this.#groups].map((group) => group.close()));
+    this.#visit?.end();
   }
 }
 
@@ -120,6 +139,7 @@ export class GroupCipher {
   #device;
   #orbital;
   #files;
+  #visit;
   /** @type {ReturnType<Sdk['subscribe']> | undefined} */
   #subscription;
   #closed = false;
@@ -131,11 +151,12 @@ export class GroupCipher {
   #rest = () => {};
   #running;
 
-  /** @internal @param {Sdk} orbital @param {Member} device @param {string} groupId @param {SealedFiles} files */
-  constructor(orbital, device, groupId, files) {
+  /** @internal @param {Sdk} orbital @param {Member} device @param {string} groupId @param {SealedFiles} files @param {Visit} [visit] */
+  constructor(orbital, device, groupId, files, visit) {
     this.#device = device;
     this.#orbital = orbital;
     this.#files = files;
+    this.#visit = visit;
     this.groupId = groupId;
     this.#running = Promise.all([this.#run(() => this.#read()), this.#run(() => this.#tend())]);
   }
@@ -253,9 +274,10 @@ export class GroupCipher {
     }
   }
 
-  /** Send what waits, ask for missing keys, and try again what failed. */
+  /** Send what waits here and in closed tabs, ask for missing keys, and try again what failed. */
   async #tend() {
     while (!this.#closed && !this.#error) {
+      if (this.#visit) await this.#device.adoptDrafts(this.groupId, await this.#visit.open());
       await this.#device.tick(this.groupId);
       try {
         await this.#device.flush(this.groupId);

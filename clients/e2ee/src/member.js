@@ -139,13 +139,26 @@ export class Member extends Enrolment {
     return this.transact((unit) => dropChain(unit, this.cx, ownKey(this.cx, group)));
   }
 
-  /** @param {string} group Take over drafts of tabs that are closed. */
-  adoptDrafts(group) {
+  /**
+   * Take over the drafts of tabs that are closed, and throw their chains away.
+   *
+   * @param {string} group
+   * @param {ReadonlySet<string>} [open] Names of the chains of tabs that are open.
+   * @returns {Promise<void>}
+   */
+  adoptDrafts(group, open = new Set()) {
     return this.transact(async (unit) => {
+      /** @param {string} name */
+      const stays = (name) => name === this.cx.chainName || open.has(name);
       for (const [key, row] of await unit.list('outbox', outbox.drafts(group))) {
-        if (row.chainName === this.cx.chainName) continue;
+        if (stays(row.chainName)) continue;
         unit.delete('outbox', key);
         await enqueue(unit, group, { ...row, chainName: this.cx.chainName });
+      }
+      for (const [key] of await unit.list('own', `${group}/`)) {
+        if (stays(key.slice(group.length + 1))) continue;
+        await dropChain(unit, this.cx, key);
+        unit.delete('own', key);
       }
     });
   }

@@ -27,7 +27,17 @@ export const TABLES = Object.freeze(
  * @property {(table: Table, prefix: string, limit?: number) => Promise<[string, unknown][]>} list Keys that begin with `prefix`, in order.
  * @property {(writes: readonly Write[], durable: boolean) => Promise<void>} commit `durable`: on the disk before it resolves.
  * @property {<T>(work: () => Promise<T>) => Promise<T>} exclusive Run `work` while no other tab, worker or caller runs one of its own.
+ * @property {() => Promise<Visit>} [visit] Begin a visit of a tab; a store that one program has for itself has no visits.
  * @property {() => Promise<void>} close
+ */
+/**
+ * A tab's time with a store that it shares with other tabs. It ends with the tab, also when that crashes.
+ *
+ * @typedef {object} Visit
+ * @property {string} name Of the chain that this visit sends with.
+ * @property {() => Promise<Set<string>>} open Names of the visits that have not ended.
+ * @property {<T>(work: () => Promise<T>) => Promise<T>} alone Run `work` in one visit at a time; unlike in `exclusive`, it may use the store.
+ * @property {() => void} end
  */
 
 /**

@@ -8,7 +8,7 @@ import { fromText, toText } from '../codec.js';
 import { TABLES } from '../ports.js';
 
 /** @import { Bytes } from '../bytes.js' */
-/** @import { Store, Write } from '../ports.js' */
+/** @import { Store, Visit, Write } from '../ports.js' */
 
 /** @typedef {{iv: Bytes, sealed: ArrayBuffer, handles: CryptoKey[]}} Row */
 
@@ -123,9 +123,35 @@ export async function indexedDbStore(name) {
       await finished;
     },
     exclusive: /** @type {Store['exclusive']} */ ((work) => navigator.locks.request(`orbital-e2ee:${name}`, work)),
+    visit: () => beginVisit(`orbital-e2ee:${name}`),
     async close() {
       database.close();
     },
+  };
+}
+
+/** @param {string} lock Begins the names of the store's locks. @returns {Promise<Visit>} It holds a Web Lock, which the browser releases with the tab. */
+async function beginVisit(lock) {
+  const prefix = `${lock}:visit:`;
+  const name = crypto.randomUUID();
+  /** @type {() => void} */
+  let end = () => {};
+  const ended = new Promise((resolve) => (end = () => resolve(undefined)));
+  await new Promise((resolve, reject) => {
+    const held = () => {
+      resolve(undefined);
+      return ended;
+    };
+    navigator.locks.request(prefix + name, held).catch(reject);
+  });
+  return {
+    name,
+    async open() {
+      const { held = [] } = await navigator.locks.query();
+      return new Set(held.flatMap((one) => (one.name?.startsWith(prefix) ? [one.name.slice(prefix.length)] : [])));
+    },
+    alone: /** @type {Visit['alone']} */ ((work) => navigator.locks.request(`${lock}:alone`, work)),
+    end,
   };
 }
 
