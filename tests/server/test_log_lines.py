@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -164,63 +164,60 @@ def test_a_trusted_header_is_no_warning(serve: Serve):
     assert not [line for line in _lines(server) if "ORBITAL_TRUSTED_PROXIES" in line["event"]]
 
 
-def test_fail2ban_reads_the_log(serve: Serve, tmp_path: Path):
-    """[FAILBAN1] The shipped fail2ban filter finds the address of each refused login, sign-up and limit."""
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_fail2ban_reads_the_log(serve: Serve, tmp_path: Path, format: str):
+    """[FAILBAN1] The fail2ban filter finds the address of each refused login, sign-up and limit, in each format."""
     tester = fail2ban_regex()
-    env = {**JSON, "ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOGIN_LIMIT": "1", "ORBITAL_SIGNUPS": "closed"}
+    env = {"ORBITAL_TRUSTED_PROXIES": "127.0.0.1", "ORBITAL_LOGIN_LIMIT": "1", "ORBITAL_SIGNUPS": "closed"}
+    env["ORBITAL_LOG_FORMAT"] = format
     server = serve(env=env)
+    # Names that try to be another address, or a line that does not count.
     evil = {"username": 'x", "address": "203.0.113.1', "password": PASSWORD}
+    sly = {"username": "x address=203.0.113.1 code=disabled ", "password": PASSWORD}
     signup = {"username": "mallory", "password": PASSWORD, "public_key": {}}
     for address, path, body in (
         ("198.51.100.1", "/api/login", WRONG),
         ("198.51.100.2", "/api/login", evil),
         ("198.51.100.2", "/api/login", evil),
+        ("198.51.100.3", "/api/login", sly),
         ("2001:db8::3", "/api/signup", signup),
     ):
         httpx.post(f"{server.url}{path}", json=body, headers={"X-Forwarded-For": address})
     server.terminate()
-    path = tmp_path / "orbital.log"
-    path.write_text("\n".join(line for line in server.log if line.startswith("{")) + "\n", "utf-8")
+    written = tmp_path / "orbital.log"
+    written.write_text("\n".join(server.log) + "\n", "utf-8")
 
     done = subprocess.run(
-        [tester, "--out", "ip", path, CHECKOUT / "deploy/fail2ban/filter.d/orbital.conf"],
+        [tester, "--out", "ip", written, CHECKOUT / "deploy/fail2ban/filter.d/orbital.conf"],
         capture_output=True,
         text=True,
         timeout=60,
     )
 
-    assert sorted(done.stdout.split()) == ["198.51.100.1", "198.51.100.2", "198.51.100.2", "2001:db8::3"], done.stderr
+    found = sorted(done.stdout.split())
+    assert found == ["198.51.100.1", "198.51.100.2", "198.51.100.2", "198.51.100.3", "2001:db8::3"], written.read_text()
 
 
-def test_fail2ban_ignores_a_disabled_account(tmp_path: Path):
+@pytest.mark.parametrize("format", ["json", "text"])
+def test_fail2ban_ignores_a_disabled_account(tmp_path: Path, format: Literal["json", "text"]):
     """[FAILBAN2] The filter counts neither a disabled account nor a name that is taken: people do that."""
-    tester = fail2ban_regex()
-    path = tmp_path / "log"
-    path.write_text(
-        "".join(
-            json.dumps(
-                {
-                    "address": "198.51.100.1",
-                    "code": code,
-                    "event": event,
-                    "level": "warning",
-                    "timestamp": "2026-01-01T00:00:00.5Z",
-                }
-            )
-            + "\n"
-            for event, code in (
-                ("login refused", "disabled"),
-                ("signup refused", "USERNAME_TAKEN"),
-                ("signup refused", "SIGNUPS_CLOSED"),
-            )
-        ),
-        "utf-8",
-    )
+    tester, path = fail2ban_regex(), tmp_path / "log"
+    log = logging.getLogger("orbital.limits")
+    configure(level="info", format=format, file=path)
+    try:
+        for event, code in (
+            ("login refused", "disabled"),
+            ("signup refused", "USERNAME_TAKEN"),
+            ("signup refused", "SIGNUPS_CLOSED"),
+        ):
+            log.warning(event, extra={"address": "198.51.100.1", "code": code, "username": "ada"})
+    finally:
+        configure(level="info")
 
     filter_file = CHECKOUT / "deploy/fail2ban/filter.d/orbital.conf"
     done = subprocess.run([tester, "--out", "ip", path, filter_file], capture_output=True, text=True, timeout=60)
 
-    assert done.stdout.split() == ["198.51.100.1"]
+    assert done.stdout.split() == ["198.51.100.1"], path.read_text()
 
 
 # Chapter: starts, stops and signals
