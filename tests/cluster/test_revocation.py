@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.cluster.conftest import Cluster
-from tests.support.client import Person
+from tests.support.client import PASSWORD, Person
 from tests.support.programs import CHECKOUT
 from tests.support.redis import Redis
 from tests.support.server import Server
@@ -21,8 +21,9 @@ from tests.support.server import Server
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
 SELDOM = """
-import orbital_relay.server.app
-orbital_relay.server.app.REVOCATION_CHECK_S = 3600.0
+from orbital_relay.server.ops import intervals
+assert intervals.REVOCATION_CHECK_S < 60, "this is where the servers read it"
+intervals.REVOCATION_CHECK_S = 3600.0
 from orbital_relay.cli import main
 main()
 """
@@ -51,10 +52,10 @@ async def _status(server: Server, token: str) -> int:
         return (await http.get("/api/groups")).status_code
 
 
-def _revoke(username: str, **env: str) -> str:
-    """Run `orbital user revoke`; return what it said."""
+def _revoke(username: str, *, by: str = "revoke", **env: str) -> str:
+    """Run `orbital user revoke`, or another such command; return what it said."""
     done = subprocess.run(
-        [sys.executable, "-m", "orbital_relay", "user", "revoke", username],
+        [sys.executable, "-m", "orbital_relay", "user", by, username],
         env={**env, "PATH": "/usr/bin:/bin"},
         cwd=CHECKOUT,
         capture_output=True,
@@ -109,6 +110,35 @@ async def test_the_command_line_publishes(
         for server, socket in zip(pair, sockets, strict=True):
             assert await socket.until_closed() == 1008
             assert await _status(server, ann.token) == 401
+
+
+@pytest.mark.parametrize("by", ["an administrator", "the operator"])
+async def test_a_disabled_account_is_out_at_every_server(
+    seldom: Callable[[str], list[Server]], redis_server: Redis, postgres_url: str, tmp_path, by: str
+):
+    """[DISABLE1] Disabling an account at one server ends its sessions at every server at once, and refuses logins."""
+    pair = await asyncio.to_thread(seldom, redis_server.url)
+    async with (
+        await Person.sign_up(pair[0].url) as ann,
+        await Person.sign_up(pair[0].url) as bob,
+        await ann.connect(pair[1].url) as own,
+    ):
+        sockets = [await bob.connect(server.url) for server in pair]
+        if by == "an administrator":
+            await ann.ask("POST", f"/api/admin/users/{bob.user_id}/disable", json={"reason": "lost phone"})
+        else:
+            env = {"DATABASE_URL": postgres_url, "REDIS_URL": redis_server.url, "ORBITAL_DATA_DIR": str(tmp_path)}
+            await asyncio.to_thread(_revoke, bob.username, by="disable", **env)
+
+        for server, socket in zip(pair, sockets, strict=True):
+            assert await socket.until_closed() == 1008
+            assert await _status(server, bob.token) == 401
+            async with httpx.AsyncClient(base_url=server.url) as http:
+                login = await http.post("/api/login", json={"username": bob.username, "password": PASSWORD})
+            assert (login.status_code, login.json()["error"]) == (403, "ACCOUNT_DISABLED")
+        # Other accounts stay.
+        assert await _status(pair[1], ann.token) == 200
+        await own.subscribe()
 
 
 async def test_the_command_line_without_redis(

@@ -726,6 +726,19 @@ async def test_the_census(store: Store, stamps: Stamps, home: Home):
     assert (await store.census()).events == 3
 
 
+async def test_a_place_without_accounts_is_new(store: Store):
+    """[STRA2] A place is new until its first account, the administrator's; erasing that one changes nothing."""
+    before = await store.is_new()
+    account = await store.add_account(
+        username="ann", user_id=new_id(), password_hash="x", public_key=b"{}", at_ms=NOW_MS
+    )
+    admin, after = await store.is_admin(account.key), await store.is_new()
+    await store.request_erasure(account.key, at_ms=NOW_MS)
+    await store.erase_user(account.key, new_user_id=new_id(), at_ms=NOW_MS)
+
+    assert (before, admin, after, await store.is_new()) == (True, True, False, False)
+
+
 async def test_prune_deletes_the_oldest(store: Store, stamps: Stamps, home: Home):
     """[PRUNE1] Events older than a moment are deleted, oldest first, up to the limit; the numbers continue."""
     await put(store, stamps, *(message(home.ann, home.group_id) for _ in range(4)))

@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import msgspec
+import pytest
 
 from orbital_relay import config
 from orbital_relay.server.app import Node, open_node
@@ -27,6 +28,11 @@ from orbital_relay.server.http.docs.openapi import Error, errors_of
 from orbital_relay.server.http.endpoint import Endpoint
 from orbital_relay.server.http.static.site import Site
 from tests.support.server import SECRET, WIDE
+
+EACH_DATABASE = pytest.mark.parametrize(
+    "database_url", ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)], indirect=True
+)
+"""Marks tests that are run on each database; they use the fixture `database_url`, or `api`, which uses it."""
 
 _numbers = itertools.count(1)
 _SITE = Site()
@@ -190,15 +196,18 @@ class Api:
 
 
 @asynccontextmanager
-async def opened(data_dir: Path, **environ: str) -> AsyncIterator[Api]:
+async def opened(data_dir: Path, *, database_url: str | None = None, **environ: str) -> AsyncIterator[Api]:
     """
     Open a node with its application; no limit is met that is not given.
 
     Args:
         data_dir: Its data folder.
+        database_url: Its database; None for SQLite in the data folder.
         environ: Settings, by the names of their variables without `ORBITAL_`.
     """
     given = {f"ORBITAL_{name.upper()}": value for name, value in environ.items()}
+    if database_url is not None:
+        given["DATABASE_URL"] = database_url
     settings = config.load(environ={**WIDE, "JWT_SECRET": SECRET, "ORBITAL_DATA_DIR": str(data_dir), **given})
     async with open_node(settings) as node:
         transport = httpx.ASGITransport(build_app(node.context), client=("192.0.2.7", 4711))

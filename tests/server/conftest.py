@@ -19,7 +19,16 @@ async def shared_api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[
 
 
 @pytest.fixture
-async def api(tmp_path: Path) -> AsyncIterator[Api]:
+def database_url(request: pytest.FixtureRequest) -> str | None:
+    """The URL of an empty database with the mark `EACH_DATABASE`; None for SQLite, as without the mark."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return None
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+async def api(tmp_path: Path, database_url: str | None) -> AsyncIterator[Api]:
     """The HTTP application over a node in this process, with everything as by default but no limits."""
-    async with opened(tmp_path) as api:
+    async with opened(tmp_path, database_url=database_url) as api:
         yield api

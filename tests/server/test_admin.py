@@ -14,8 +14,10 @@ import pytest
 from orbital_relay.server.http import ENDPOINTS
 from orbital_relay.server.http.routes import admin
 from orbital_relay.services.forms import new_id
-from tests.server.api import Api, User, opaque, send_chunk
+from tests.server.api import EACH_DATABASE, Api, User, opaque, send_chunk
 from tests.server.test_own_account import ANOTHER, log_in, outcome, sign_up, status
+
+pytestmark = EACH_DATABASE
 
 ADMIN = [each for each in ENDPOINTS if each.path.startswith("/api/admin/")]
 BODIES: dict[str, dict[str, Any]] = {

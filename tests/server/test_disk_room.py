@@ -10,7 +10,7 @@ import pytest
 
 from orbital_relay.client.errors import ApiError
 from orbital_relay.server.ops.disk import Disk
-from tests.server.api import Api, User, opened, send_chunk
+from tests.server.api import EACH_DATABASE, Api, User, opened, send_chunk
 
 
 async def room(api: Api) -> tuple[User, str, str]:
@@ -66,9 +66,10 @@ def test_the_room_is_that_of_the_folder_s_disk(tmp_path: Path):
     assert Disk(tmp_path, reserve_bytes=1 << 60).low
 
 
-async def test_the_total_of_all_groups(tmp_path: Path):
+@EACH_DATABASE
+async def test_the_total_of_all_groups(tmp_path: Path, database_url: str | None):
     """[DSK2] Above the total of all groups a medium is 507, as declared or as it grows; deleting media frees space."""
-    async with opened(tmp_path, media_total_bytes="10000") as api:
+    async with opened(tmp_path, database_url=database_url, media_total_bytes="10000") as api:
         ada, _, thread = await room(api)
         bob, _, other = await room(api)
         first = str(uuid.uuid4())

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from tests.server.api import opaque, opened
+from tests.server.api import EACH_DATABASE, opaque, opened
+
+pytestmark = EACH_DATABASE
 
 
 def _body() -> dict[str, str]:
     return {"encrypted_name": opaque(), "encrypted_group_key": opaque()}
 
 
-async def test_the_groups_of_one_user(tmp_path: Path):
+async def test_the_groups_of_one_user(tmp_path: Path, database_url: str | None):
     """[GBD1] Over the bound a new group is 413, also concurrently; leaving frees a place, joining takes none."""
-    async with opened(tmp_path, user_groups="3") as api:
+    async with opened(tmp_path, database_url=database_url, user_groups="3") as api:
         ada, bob = api.user(), api.user()
         answers = await asyncio.gather(*(ada.post("/api/groups", _body()) for _ in range(6)))
         made = [each.json() for each in answers if each.status_code == 201]
@@ -28,9 +30,9 @@ async def test_the_groups_of_one_user(tmp_path: Path):
     assert (joined.status_code, left.status_code, again) == (200, 204, [201, 413])
 
 
-async def test_the_members_of_a_group(tmp_path: Path):
+async def test_the_members_of_a_group(tmp_path: Path, database_url: str | None):
     """[GBD2] A full group is 413, also with concurrent requests; a member that leaves frees a place."""
-    async with opened(tmp_path, group_members="3") as api:
+    async with opened(tmp_path, database_url=database_url, group_members="3") as api:
         ada, others = api.user(), [api.user() for _ in range(6)]
         group = await ada.make_group()
         answers = await asyncio.gather(*(each.join(group) for each in others))

@@ -8,7 +8,9 @@ from typing import Any
 
 import httpx
 
-from tests.server.api import Api, User, send_chunk
+from tests.server.api import EACH_DATABASE, Api, User, send_chunk
+
+pytestmark = EACH_DATABASE
 
 
 def outcome(answer: httpx.Response) -> tuple[int, str]:

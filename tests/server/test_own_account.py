@@ -9,8 +9,10 @@ import httpx
 import pytest
 
 from orbital_relay.services.invitations import digest_of, new_invitation
-from tests.server.api import Api, User
+from tests.server.api import EACH_DATABASE, Api, User
 from tests.support import tokens
+
+pytestmark = EACH_DATABASE
 
 PASSWORD, ANOTHER = "Correct-Horse-7", "Another-Horse-8"
 HOUR_MS = 3_600_000

@@ -10,15 +10,18 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
 from tests.conftest import Serve
-from tests.server.api import Api, opened, send_chunk
+from tests.server.api import EACH_DATABASE, Api, opened, send_chunk
 from tests.support.client import PASSWORD, Person
 from tests.support.server import Server
 from tests.support.tokens import token
+
+pytestmark = EACH_DATABASE
 
 HOUR_MS = 3_600_000
 ADA = {"username": "ada", "password": PASSWORD, "public_key": {}}
@@ -35,7 +38,8 @@ async def orbital(server: Server, *args: str, given: str = "", status: int = 0) 
             text=True,
             input=given,
             timeout=120,
-            env={"ORBITAL_DATA_DIR": str(server.data_dir), "JWT_SECRET": server.env["JWT_SECRET"]},
+            env={name: server.env[name] for name in ("JWT_SECRET", "DATABASE_URL") if name in server.env}
+            | {"ORBITAL_DATA_DIR": str(server.data_dir)},
         )
 
     done = await asyncio.to_thread(work)
@@ -50,9 +54,10 @@ async def log_in(server: Server, username: str, password: str = PASSWORD) -> htt
 
 
 @pytest.fixture
-async def server(serve: Serve) -> Server:
+async def server(serve: Serve, database_url: str | None) -> Server:
     """A server that writes who was last here twice a second."""
-    return await asyncio.to_thread(serve, env={"ORBITAL_PRUNE_SECONDS": "0.5"})
+    database = {} if database_url is None else {"DATABASE_URL": database_url}
+    return await asyncio.to_thread(serve, env={"ORBITAL_PRUNE_SECONDS": "0.5", **database})
 
 
 async def test_a_disabled_account_is_refused(server: Server):
@@ -87,9 +92,9 @@ async def test_a_disabled_account_is_refused(server: Server):
         assert (await ada.http.get("/api/groups")).status_code == 401
 
 
-async def test_a_disabled_user_s_new_token_is_refused(tmp_path: Path):
+async def test_a_disabled_user_s_new_token_is_refused(tmp_path: Path, database_url: str | None):
     """[OPER2] A token that another service makes after the account was disabled is 403 ACCOUNT_DISABLED."""
-    async with opened(tmp_path) as api:
+    async with opened(tmp_path, database_url=database_url) as api:
         ada = api.user()
         assert (await ada.get("/api/groups")).status_code == 200
         (row,) = await api.node.store.users(named=ada.id)
@@ -244,9 +249,9 @@ async def _until_seen(server: Server, names: set[str]) -> dict[str, dict[str, An
                 return users
 
 
-async def test_last_seen_is_written_once_an_hour(tmp_path: Path):
+async def test_last_seen_is_written_once_an_hour(tmp_path: Path, database_url: str | None):
     """[OPER7] The last-seen time of a connected user is written once an hour, also when a token is used repeatedly."""
-    async with opened(tmp_path, prune_seconds="3600") as api:
+    async with opened(tmp_path, database_url=database_url, prune_seconds="3600") as api:
         ada, bob = api.user(), api.user()
         written: list[tuple[list[int], int]] = []
         noting = api.node.store.note_seen
@@ -280,9 +285,9 @@ async def _media(api: Api, media_id: str) -> int:
     return (await api.user("reader", user_id="reader").get(f"/api/media/{media_id}/download")).status_code
 
 
-async def test_an_erased_account_leaves_the_group_logs_intact(tmp_path: Path):
+async def test_an_erased_account_leaves_the_group_logs_intact(tmp_path: Path, database_url: str | None):
     """[ERASE1] Erasing deletes name, id, password, keys, memberships and media at once; the log stays intact."""
-    async with opened(tmp_path, prune_seconds="3600") as api:
+    async with opened(tmp_path, database_url=database_url, prune_seconds="3600") as api:
         signed = (await api.ask("POST", "/api/signup", json={**ADA, "public_key": {"kty": "ada-s-key"}})).json()
         ada, bob = api.user("ada", user_id=signed["user_id"]), api.user("bob")
         group = await ada.make_group()
@@ -315,12 +320,26 @@ async def test_an_erased_account_leaves_the_group_logs_intact(tmp_path: Path):
         # The name is free, and the id of another service is a new user.
         assert (await api.ask("POST", "/api/signup", json=ADA)).status_code == 201
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("orbital.db*"))
+    if database_url is not None:
+        stored += await _rows(database_url)
+    assert b"bob" in stored
     assert b"ada-s-key" not in stored
 
 
-async def test_content_is_deleted_with_the_retention(tmp_path: Path):
+async def _rows(database_url: str) -> bytes:
+    """Return every row of a PostgreSQL database as text."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        tables = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        rows = [await connection.fetch(f'SELECT t::text FROM "{each[0]}" t') for each in tables]
+        return "\n".join(row[0] for found in rows for row in found).encode()
+    finally:
+        await connection.close()
+
+
+async def test_content_is_deleted_with_the_retention(tmp_path: Path, database_url: str | None):
     """[ERASE2] After the retention an erased user's threads and replies go; if others replied, only the text."""
-    async with opened(tmp_path, prune_seconds="3600") as api:
+    async with opened(tmp_path, database_url=database_url, prune_seconds="3600") as api:
         ada, bob = api.user(), api.user()
         group = await ada.make_group()
         await bob.join(group)
@@ -349,9 +368,9 @@ async def test_content_is_deleted_with_the_retention(tmp_path: Path):
         assert (await api.node.store.verify(group["group_id"])).findings == []
 
 
-async def test_a_deleted_group_is_gone(tmp_path: Path):
+async def test_a_deleted_group_is_gone(tmp_path: Path, database_url: str | None):
     """[ERASE3] Deleting a group removes its members, then its log, threads and media; other groups stay intact."""
-    async with opened(tmp_path, prune_seconds="3600") as api:
+    async with opened(tmp_path, database_url=database_url, prune_seconds="3600") as api:
         ada, bob = api.user(), api.user()
         group, other = await ada.make_group(), await ada.make_group()
         for each in (group, other):

@@ -15,7 +15,7 @@ import pytest
 from orbital_relay import __version__
 from orbital_relay.services.invitations import digest_of, new_invitation
 from tests.conftest import Serve
-from tests.server.api import Api, User, opened
+from tests.server.api import EACH_DATABASE, Api, User, opened
 
 ADA = {"username": "ada", "password": "Correct-Horse-7", "public_key": {}}
 
@@ -73,11 +73,12 @@ async def test_the_default_follows_who_can_reach_the_server(
         assert answer.json()["details"]["signups"] == policy
 
 
-async def test_closed_is_closed(tmp_path: Path):
+@EACH_DATABASE
+async def test_closed_is_closed(tmp_path: Path, database_url: str | None):
     """[SGN2] With `closed` no invitation is accepted; existing accounts still log in."""
-    async with opened(tmp_path, signups="open") as api:
+    async with opened(tmp_path, database_url=database_url, signups="open") as api:
         assert (await sign_up(api, "ada")).status_code == 201
-    async with opened(tmp_path, signups="closed") as api:
+    async with opened(tmp_path, database_url=database_url, signups="closed") as api:
         answers = [await sign_up(api, "bob", each) for each in (None, await invite(api))]
         login = await api.ask("POST", "/api/login", json={"username": "ada", "password": ADA["password"]})
 
@@ -85,9 +86,10 @@ async def test_closed_is_closed(tmp_path: Path):
     assert login.status_code == 200
 
 
-async def test_an_operator_s_invitation_is_valid_once(tmp_path: Path):
+@EACH_DATABASE
+async def test_an_operator_s_invitation_is_valid_once(tmp_path: Path, database_url: str | None):
     """[SGN3] An operator's invitation makes one account, in any case and with or without hyphens, and only one."""
-    async with opened(tmp_path, signups="invited") as api:
+    async with opened(tmp_path, database_url=database_url, signups="invited") as api:
         code = await invite(api)
         taken = await sign_up(api, "ada", code)
         same_name = await invite(api)
@@ -106,9 +108,10 @@ async def test_an_operator_s_invitation_is_valid_once(tmp_path: Path):
     assert [each.used_by for each in rows] == ["ada", "bob"]
 
 
-async def test_one_invitation_for_concurrent_signups(tmp_path: Path):
+@EACH_DATABASE
+async def test_one_invitation_for_concurrent_signups(tmp_path: Path, database_url: str | None):
     """[SGN3] Of concurrent sign-ups with one invitation, one succeeds."""
-    async with opened(tmp_path, signups="invited") as api:
+    async with opened(tmp_path, database_url=database_url, signups="invited") as api:
         code = await invite(api)
 
         answers = await asyncio.gather(*(sign_up(api, f"user_{index}", code) for index in range(6)))
@@ -131,9 +134,10 @@ async def test_an_invalid_invitation_is_refused(tmp_path: Path, bad: str | None)
     assert answer.json()["details"] == {"field": "invitation", "signups": "invited"}
 
 
-async def test_an_expired_and_a_withdrawn_invitation_are_refused(tmp_path: Path):
+@EACH_DATABASE
+async def test_an_expired_and_a_withdrawn_invitation_are_refused(tmp_path: Path, database_url: str | None):
     """[SGN4] An invitation ends at its date or when the operator withdraws it; a used one stays in the list."""
-    async with opened(tmp_path, signups="invited") as api:
+    async with opened(tmp_path, database_url=database_url, signups="invited") as api:
         expired, withdrawn, used = await invite(api, life_ms=0), await invite(api), await invite(api)
         (_, second, third) = await api.node.store.invitations()
         assert (await sign_up(api, "ada", used)).status_code == 201
@@ -146,9 +150,10 @@ async def test_an_expired_and_a_withdrawn_invitation_are_refused(tmp_path: Path)
     assert [outcome(each) for each in answers] == [(403, "SIGNUPS_CLOSED")] * 2
 
 
-async def test_a_groups_code_is_an_invitation(tmp_path: Path):
+@EACH_DATABASE
+async def test_a_groups_code_is_an_invitation(tmp_path: Path, database_url: str | None):
     """[SGN5] A group's valid invite code lets any number of people sign up; a replaced code is refused."""
-    async with opened(tmp_path, signups="invited") as api:
+    async with opened(tmp_path, database_url=database_url, signups="invited") as api:
         host = api.user()
         group = await host.make_group()
         code = str(group["invite_code"])
@@ -172,9 +177,10 @@ async def test_guessing_an_invitation_is_limited(tmp_path: Path):
     assert statuses == [403, 403, 403, 429]
 
 
-async def test_a_lost_response_costs_no_second_invitation(tmp_path: Path):
+@EACH_DATABASE
+async def test_a_lost_response_costs_no_second_invitation(tmp_path: Path, database_url: str | None):
     """[SGN7] A sign-up repeated with its idempotency key gets its account, though the invitation is used."""
-    async with opened(tmp_path, signups="invited") as api:
+    async with opened(tmp_path, database_url=database_url, signups="invited") as api:
         code, headers = await invite(api), {"Idempotency-Key": "once"}
         first = await sign_up(api, "ada", code, headers=headers)
         again = await sign_up(api, "ada", code, headers=headers)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.server.api import Api, User, opened, send_chunk
+from tests.server.api import EACH_DATABASE, Api, User, opened, send_chunk
+
+pytestmark = EACH_DATABASE
 
 
 async def _room(api: Api) -> tuple[User, str, str]:
@@ -26,13 +28,13 @@ def _wait_s(answer: httpx.Response) -> int:
     return int(answer.headers["retry-after"])
 
 
-async def test_the_uploads_of_an_hour(tmp_path: Path):
+async def test_the_uploads_of_an_hour(tmp_path: Path, database_url: str | None):
     """
     [UPB2] Over the bound a new upload is 429 with `Retry-After`, also concurrently, and leaves nothing.
 
     Chunks of an upload that has begun are accepted, and other users are not affected.
     """
-    async with opened(tmp_path, upload_limit="5") as api:
+    async with opened(tmp_path, database_url=database_url, upload_limit="5") as api:
         ada, group, thread = await _room(api)
         bob, _, other = await _room(api)
         long = str(uuid.uuid4())
@@ -52,9 +54,9 @@ async def test_the_uploads_of_an_hour(tmp_path: Path):
     assert elsewhere.status_code == 201
 
 
-async def test_a_refused_upload_does_not_count(tmp_path: Path):
+async def test_a_refused_upload_does_not_count(tmp_path: Path, database_url: str | None):
     """[UPB3] An upload that a full group refuses does not count as one of the hour."""
-    async with opened(tmp_path, upload_limit="3", media_group_files="2") as api:
+    async with opened(tmp_path, database_url=database_url, upload_limit="3", media_group_files="2") as api:
         ada, _, full = await _room(api)
         group = await ada.make_group()
         free = (await ada.open_thread(group["group_id"]))["thread_id"]
@@ -64,9 +66,9 @@ async def test_a_refused_upload_does_not_count(tmp_path: Path):
     assert answers == [201, 201, 413, 413, 413, 413, 201, 429]
 
 
-async def test_the_setting_of_unfinished_uploads(tmp_path: Path):
+async def test_the_setting_of_unfinished_uploads(tmp_path: Path, database_url: str | None):
     """[UPB1] The bound over all groups is a setting; finishing or deleting an upload frees a place at once."""
-    async with opened(tmp_path, user_uploads="2") as api:
+    async with opened(tmp_path, database_url=database_url, user_uploads="2") as api:
         ada, _, thread = await _room(api)
         group = await ada.make_group()
         other = (await ada.open_thread(group["group_id"]))["thread_id"]
