@@ -22,6 +22,7 @@ from orbital_relay.server.doctor.finding import Finding
 from orbital_relay.server.doctor.local import check_descriptors, check_disk, check_files, check_settings, filesystem_of
 from orbital_relay.server.doctor.outside import PublicAddress, check_outside
 from orbital_relay.server.doctor.stores import check_database, check_redis
+from tests.support.authority import Authority
 from tests.support.fronts import certificate
 from tests.support.process import Program, until
 from tests.support.programs import CHECKOUT, free_port, nginx
@@ -337,6 +338,25 @@ def test_no_server_and_no_trust(tmp_path: Path):
     assert "does not reach Orbital" in dead.remedy
     assert "is not trusted" in stranger.text
     assert "does not answer" in nothing.text
+
+
+@pytest.mark.parametrize(
+    "name, ends_h, reason",
+    [("127.0.0.1", -1, "certificate has expired"), ("other.example", 24, "IP address mismatch")],
+)
+def test_a_certificate_that_ended_or_names_another(serve: Serve, tmp_path: Path, name: str, ends_h: float, reason: str):
+    """[DOCTOR17] A trusted authority's certificate that has ended, or is another name's, is the one problem."""
+    authority = Authority(tmp_path)
+    cert = tmp_path / "server.pem"
+    authority.issue(cert, cert, name, ends_h=ends_h)
+    server = serve(env={"ORBITAL_TLS_CERT": str(cert), "ORBITAL_LOG_FORMAT": "text"}, start=False)
+    port = server.launch().wait_for(r"https://[^\s/:]+:(?P<port>\d+)", deadline_s=60)["port"]
+
+    (problem,) = check_outside(PublicAddress(f"https://127.0.0.1:{port}", authority.root), chunk_bytes=CHUNK)
+
+    assert problem.level == "problem"
+    assert f"is not trusted: {reason}" in problem.text
+    assert "Renew it" in problem.remedy
 
 
 # Chapter: the command

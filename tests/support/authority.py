@@ -48,9 +48,11 @@ class Authority:
         """A client's context that trusts this authority alone."""
         return ssl.create_default_context(cafile=self.root)
 
-    def issue(self, cert: Path, key: Path, *names: str) -> int:
+    def issue(self, cert: Path, key: Path, *names: str, ends_h: float = 24) -> int:
         """
         Write a certificate for names and addresses, and its key; return the serial number.
+
+        It ends in `ends_h` hours; negative for one that has ended.
 
         `cert` and `key` may be the same file, which then holds both.
         """
@@ -59,7 +61,7 @@ class Authority:
         made = (
             x509.CertificateBuilder(self._name, _named(names[0]), private.public_key(), x509.random_serial_number())
             .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
+            .not_valid_after(now + dt.timedelta(hours=ends_h))
             .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
