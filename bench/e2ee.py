@@ -119,7 +119,7 @@ async def in_a_group(rounds: int) -> None:
             await relay.deliver(ben, group)
             reading = (time.process_time() - start) / rounds * 1_000
             show("take it in, in the encrypted file", reading)
-            await relay.settle(group)
+            await relay.wait_idle(group)
             await ada.revoke(group, users[-1])
             await ada.flush(group)
             relay.leave(group, users[-1])

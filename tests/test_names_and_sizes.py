@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import ast
 import json
+import re
+import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from io import StringIO
+from itertools import pairwise
 from pathlib import Path
+from token import NAME
 from typing import Final
 
 from orbital_relay import errors
@@ -246,3 +251,86 @@ def test_a_file_that_no_pattern_matches_is_found():
     assert not is_linted("tests/a/made/b.js", configurations)
     assert not is_linted("tools/b.js", configurations)
     assert not is_linted("web/a/b.js", {**configurations, "web/": ["js/**"]})
+
+
+OLD_WORDS: Final = {
+    "choke": "pause",
+    "doorkeeper": "admission",
+    "facilities": "context",
+    "heard": "received, highest_seen",
+    "knock": "retry",
+    "leavings": "pending deletion",
+    "park": "pause",
+    "parked": "paused",
+    "rumour": "bus message, notification",
+    "settle": "wait_idle, end, store",
+    "tell": "notify, report",
+    "turnstile": "handshake queue",
+    "waste": "discard buffer",
+    "withdraw": "revoke",
+    "withdrawn": "revoked",
+    "give_up": "abort",
+    "go_on": "continue, resume",
+    "let_in": "admit",
+    "loop_guard": "the name of what is checked",
+    "take_away": "delete",
+}
+"""Words of the project's old dialect, which identifiers and file names do not use; and what to say instead."""
+
+
+def words_of(name: str) -> list[str]:
+    """Split an identifier, in snake_case or camelCase, into words in lower case."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def old_words(name: str, *, encrypted: bool = False) -> list[str]:
+    """
+    Return the words of the old dialect in an identifier, or in the name of a file.
+
+    Args:
+        name: The identifier.
+        encrypted: Whether it is of the end-to-end encryption, where `knock` is the protocol's own name of a record.
+    """
+    words = words_of(name)
+    found = [word for word in [*words, *map("_".join, pairwise(words))] if word in OLD_WORDS]
+    return [word for word in found if not (encrypted and word == "knock")]
+
+
+def identifiers(path: Path) -> set[str]:
+    """Return the identifiers of a source file in Python or JavaScript; comments and texts do not count."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".py":
+        return {token.string for token in tokenize.generate_tokens(StringIO(text).readline) if token.type == NAME}
+    code = re.sub(r"/\*.*?\*/|(?<!:)//[^\n]*|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"", " ", text, flags=re.DOTALL)
+    # The text of a template literal is what stands outside its `${…}`.
+    code = re.sub(r"`[^`]*`", lambda found: " ".join(re.findall(r"\$\{([^}]*)\}", found[0])), code)
+    return set(re.findall(r"[A-Za-z_$][\w$]*", code))
+
+
+def test_no_identifier_speaks_the_old_dialect():
+    """[OLDWORD1] No identifier, and no name of a file, in source, clients, page, bench or tests has an old word."""
+    found = {
+        f"{path.relative_to(CHECKOUT)}: {name}": [OLD_WORDS[word] for word in words]
+        for folder in ("src", "clients", "web", "bench", "tests", "tools", "examples")
+        for path in files(".py", ".js", ".mjs", ".cjs", below=folder)
+        if "vendor" not in path.parts
+        for name in {path.stem, *identifiers(path)}
+        if (words := old_words(name, encrypted="e2ee" in path.as_posix()))
+    }
+
+    assert found == {}
+
+
+def test_an_old_word_is_found(tmp_path: Path):
+    """[OLDWORD2] Words are found in snake_case, camelCase and CONSTANTS; in code, and not in texts or comments."""
+    source = tmp_path / "a.js"
+    source.write_text("// settle\nconst waitIdle = 'park'; `tell ${withdrawKey} waste`; /* knock */ f(LoopGuard);\n")
+
+    assert old_words("_settle_all") == ["settle"]
+    assert old_words("PARK_S") == ["park"]
+    assert old_words("giveUpNow") == ["give_up"]
+    assert old_words("unsettled") == []
+    assert old_words("isKnockOf", encrypted=True) == []
+    assert old_words("knock_again") == ["knock"]
+    assert identifiers(source) == {"const", "waitIdle", "withdrawKey", "f", "LoopGuard"}
+    assert old_words("LoopGuard") == ["loop_guard"]

@@ -51,7 +51,7 @@ class Source:
             heads[group_id] = digest(frame)
             relay.hub.offer(Event(group_id, seq, stamp_ms, frame))
         relay.hub.flush()
-        relay.stamps.settle()
+        relay.stamps.end_batch()
 
 
 class Control(asyncio.Protocol):

@@ -38,9 +38,9 @@ async def test_the_administration(serve: Serve) -> None:
             code = (await anna.reset_password("ben")).code
             reset = await stranger.reset_password(code, "Another-Horse-8-Battery")
             rows = await anna.invitations()
-            await anna.withdraw_invitation(invited.number)
-            with pytest.raises(ApiError) as withdrawn:
-                await anna.withdraw_invitation(invited.number)
+            await anna.revoke_invitation(invited.number)
+            with pytest.raises(ApiError) as revoked:
+                await anna.revoke_invitation(invited.number)
             storage, health = await anna.storage(), await anna.health()
             await anna.delete_user(reset.user_id)
             async with Api(server.url, token=reset.token) as gone:
@@ -51,7 +51,7 @@ async def test_the_administration(serve: Serve) -> None:
     assert (forbidden.value.status, forbidden.value.code) == (403, "FORBIDDEN")
     assert ([(each.username, each.admin) for each in found.users], found.has_more) == ([("ben", True)], False)
     assert (disabled.state, disabled.disabled_reason) == ("disabled", "lost phone")
-    assert (withdrawn.value.status, withdrawn.value.code) == (404, "NOT_FOUND")
+    assert (revoked.value.status, revoked.value.code) == (404, "NOT_FOUND")
     assert [(each.note, each.used_by) for each in rows] == [("ben", None)]
     assert (storage.media, health.status, health.signups) == (0, "ready", "open")
     assert storage.disk_free_bytes > 0

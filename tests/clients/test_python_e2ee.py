@@ -61,7 +61,7 @@ class Human:
         """Return the next messages of others, as text."""
         return [(await self.next_message()).text for _ in range(count)]
 
-    async def settled(self) -> None:
+    async def wait_applied(self) -> None:
         """Wait until everything that was drafted has come back."""
 
         async def sent() -> bool:
@@ -122,7 +122,7 @@ async def test_two_people(people: list[Person], shared: Server, tmp_path: Path) 
             assert [part.body for part in thread.parts] == [b"Sunday", b"Who cooks?"]
             await at_adas.group.reply(str(thread.fields["thread_id"]), "I do.")
             assert (await at_bens.next_message()).text == "I do."
-            await at_adas.settled()
+            await at_adas.wait_applied()
         await at_adas.group.send("while Ben is away")
         async with SqlcipherStore(path, key) as store, human(ben, group, store=store) as at_bens:
             # What was yielded last before the restart was not counted as handled.
@@ -160,7 +160,7 @@ async def test_audit(people: list[Person], tmp_path: Path) -> None:
                 assert (await at_bens.next_message()).text == text
             await at_bens.group.send("and Ben answers")
             assert (await at_adas.next_message()).text == "and Ben answers"
-            await at_bens.settled()
+            await at_bens.wait_applied()
         async with SqlcipherStore(path, key) as store, human(ben, group, store=store, keeps=True) as at_bens:
             file.write_bytes(await at_bens.client.audit(group.id))
             last = (await at_bens.device.group(group.id)).position.seq
@@ -201,7 +201,7 @@ async def test_files(people: list[Person], shared: Server, tmp_path: Path) -> No
         info = await at_bens.group.fetch_file(item, tmp_path / "fetched.txt")
         assert (info.name, info.type) == ("song.txt", "text/plain")
         assert (tmp_path / "fetched.txt").read_bytes() == content
-        await at_adas.settled()
+        await at_adas.wait_applied()
         assert not sealed.exists()
         assert await at_bens.device.warnings(group.id) == []
         with pytest.raises(E2eeError, match="not a file"):
@@ -295,7 +295,7 @@ async def test_removal(people: list[Person]) -> None:
             await at_adas.group.send(f"welcome {person.username}")
             assert (await at[person.user_id].next_message()).text == f"welcome {person.username}"
         assert (await at[ben.user_id].next_message()).text == f"welcome {cleo.username}"
-        await at_adas.settled()
+        await at_adas.wait_applied()
         before = (await at_adas.device.sender(group.id)).distribution
         await at_adas.device.revoke(group.id, cleo.user_id, removed=True)
         await at_adas.device.flush(group.id)
@@ -344,20 +344,20 @@ async def test_a_log_without_its_beginning(serve: Any) -> None:
         async with human(ada, group, store=store, founds=True) as at_adas:
             invite = await invite_of(at_adas)
             await at_adas.group.send("old")
-            await at_adas.settled()
+            await at_adas.wait_applied()
             await _forget(ada, group, after=0)
             await ben.join(group)
             at_bens = await stack.enter_async_context(human(ben, group, invite=invite))
             await at_adas.admitted(ben)
             await at_adas.group.send("new")
             assert await at_bens.texts(1) == ["new"]
-            await at_adas.settled()
+            await at_adas.wait_applied()
             away = (await at_adas.device.group(group.id)).position.seq
         await cleo.join(group)
         async with human(cleo, group, invite=invite):
             await at_bens.admitted(cleo)
             await at_bens.group.send("in the gap")
-            await at_bens.settled()
+            await at_bens.wait_applied()
             await _forget(ada, group, after=away)
             at_adas = await stack.enter_async_context(human(ada, group, store=store))
             await at_adas.admitted(cleo)

@@ -91,7 +91,7 @@ async def test_low_stocks_at_every_server(cluster_of: Callable[..., list[Server]
     low = [await socket.until("keys_low") for socket in sockets]
     await _claim(bob, group, ann, 1, servers, "claim-2")
     for socket in (*sockets, other):
-        await socket.settle()
+        await socket.wait_idle()
 
     assert [frame["data"]["hpke_pre_keys"] for frame in low] == [9, 9]
     assert [sum(frame["type"] == "keys_low" for frame in socket.frames) for socket in (*sockets, other)] == [1, 1, 0]

@@ -119,7 +119,7 @@ class Talk:
         self.answered: list[tuple[str, str, dict[str, Any]]] = []
         self.retries = 0
 
-    async def go_on(self) -> None:
+    async def resume(self) -> None:
         """Post until it is over; each post is seen through to its answer."""
         while not self.over:
             _, bearer = self._chance.choice(self._people)
@@ -214,7 +214,7 @@ async def storm(
             for group_id in some
         ]
         talk = Talk(balancer.url, chance, people, ids)
-        talking = [asyncio.create_task(talk.go_on()) for _ in range(12)]
+        talking = [asyncio.create_task(talk.resume()) for _ in range(12)]
         weather = Storm(chance, servers, postgres, redis, balancer)
         try:
             await weather.blow(time.monotonic() + lasts_s)

@@ -423,7 +423,7 @@ async def test_a_late_chunk_of_an_aborted_upload(home: Home):
     assert again.ordinal is None
 
 
-async def test_withdrawing_spares_what_is_stored(home: Home):
+async def test_aborting_spares_what_is_stored(home: Home):
     """[QUO5] The quota of a failed first chunk is released; an upload that has a chunk keeps its own."""
     failed, kept = home.chunk(new_id(), 0, 2), home.chunk(new_id(), 0, 2)
     folders = [(await home.place(chunk)).folder for chunk in (failed, kept)]

@@ -61,9 +61,9 @@ class Home:
         free_ms = now_ms if free_ms is None else free_ms
         return list(await self.store.claim_pushes(numbers, now_ms=now_ms, free_ms=free_ms, until_ms=now_ms + CLAIM_MS))
 
-    async def settle(self, claim: ClaimedPush, **changes: Any) -> None:
+    async def end_claim(self, claim: ClaimedPush, **changes: Any) -> None:
         """Store what came of a claim."""
-        await self.store.settle_pushes([PushOutcome(number=claim.number, **changes)])
+        await self.store.store_outcomes([PushOutcome(number=claim.number, **changes)])
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ async def test_events_after_the_subscription_are_due(home: Home):
     seq = await home.say(2)
 
     (claim,) = await home.claim()
-    await home.settle(claim, reached={home.group: seq})
+    await home.end_claim(claim, reached={home.group: seq})
 
     assert (claim.user_id, claim.target, claim.preferences) == (home.bob.user_id, target, PREFERENCES)
     assert (claim.behind, claim.failures) == ({home.group: seq - 2}, 0)
@@ -114,7 +114,7 @@ async def test_a_claim_is_given_once(home: Home):
     assert sorted(claim.number for some in claims for claim in some) == numbers
     assert await home.claim() == []
     first, *others = (claim for some in claims for claim in some)
-    await home.settle(first, reached={home.group: seq})
+    await home.end_claim(first, reached={home.group: seq})
     later = await home.claim(NOW_MS + CLAIM_MS)
     assert sorted(claim.number for claim in later) == sorted(claim.number for claim in others)
 
@@ -135,7 +135,7 @@ async def test_failures_wait(home: Home):
     seq = await home.say()
     (claim,) = await home.claim()
 
-    await home.settle(claim, failures=3, wait_until_ms=NOW_MS + 5000)
+    await home.end_claim(claim, failures=3, wait_until_ms=NOW_MS + 5000)
 
     assert await home.due(NOW_MS + 4999) == []
     (again,) = await home.claim(NOW_MS + 5000)
@@ -148,7 +148,7 @@ async def test_gone_endpoints_are_forgotten(home: Home):
     await home.say()
     (claim,) = await home.claim()
 
-    await home.settle(claim, gone=True)
+    await home.end_claim(claim, gone=True)
 
     assert await home.due(NOW_MS + CLAIM_MS) == []
     with pytest.raises(NotFound):
@@ -167,12 +167,12 @@ async def test_looking_devices_are_not_due(home: Home):
     assert await home.due(NOW_MS + 999) == []
     (claim,) = await home.claim(NOW_MS + 1000)
     assert claim.behind == {home.group: seq - 1}
-    await home.settle(claim)
+    await home.end_claim(claim)
 
     await note({home.group: 1}, 0)
     assert [again.behind for again in await home.claim()] == [{home.group: seq - 1}]
     await note({home.group: seq + 100}, 0)
-    await home.settle(claim)
+    await home.end_claim(claim)
     await home.say()
     assert [again.behind for again in await home.claim()] == [{home.group: seq}]
 
@@ -194,7 +194,7 @@ async def test_subscribing_again_replaces(home: Home):
     subscription = await home.subscribe(target=target)
     await home.say()
     (claim,) = await home.claim()
-    await home.settle(claim, failures=9, wait_until_ms=NOW_MS + 10**6)
+    await home.end_claim(claim, failures=9, wait_until_ms=NOW_MS + 10**6)
 
     assert await home.subscribe(target=target, preferences=PREFERENCES) == subscription
 
@@ -314,13 +314,13 @@ async def test_a_log_that_went_back(home: Home):
     subscription = await home.subscribe()
     seq = await home.say()
     (claim,) = await home.claim()
-    await home.settle(claim, reached={home.group: seq + 100})
+    await home.end_claim(claim, reached={home.group: seq + 100})
     assert await home.store.check_push() == [
         f"subscription {claim.number} was called up to {seq + 100} in group {home.group}, which ends at {seq}"
     ]
 
     (again,) = await home.claim()
-    await home.settle(again)
+    await home.end_claim(again)
 
     assert again.behind == {}
     assert await home.store.check_push() == []

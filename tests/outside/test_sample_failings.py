@@ -142,7 +142,7 @@ async def test_not_a_member(shared_server: Server, people: People):
         await ada.say(group)
         await eve.say(own)
         await socket.until_seq(own, 2)
-        frames = await socket.settle()
+        frames = await socket.wait_idle()
 
     [error] = [frame for frame in frames if frame["type"] == "error"]
     assert error["data"]["code"] == "FORBIDDEN"
@@ -158,7 +158,7 @@ async def test_ids_inside_a_string(shared_server: Server, people: People):
         await socket.send("subscribe", {"group_ids": f"{group.id},{other.id}"})
         assert (await socket.until("error"))["data"]["code"] == "VALIDATION_ERROR"
         await ada.say(group)
-        await socket.settle()
+        await socket.wait_idle()
 
         assert socket.events(group) == []
 

@@ -138,7 +138,7 @@ async def test_a_password_is_reset_by_a_code(api: Api):
 
 
 async def test_invitations(api: Api):
-    """[PLACE6] An administrator makes, lists and withdraws invitations; a code is shown once and makes an account."""
+    """[PLACE6] An administrator makes, lists and revokes invitations; a code is shown once and makes an account."""
     ada, _, _ = await place(api)
 
     made = [(await ada.post("/api/admin/invitations", {"note": "grandma", "days": 1})).json() for _ in range(2)]

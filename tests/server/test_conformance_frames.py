@@ -41,7 +41,7 @@ async def test_a_client_that_subscribes_and_then_posts_receives_the_event(ada):
         await socket.send("subscribe", {"group_ids": [group.id for group in groups]})
         await post(socket, groups[-1], number)
         posted = await socket.until(lambda frame, number=number: frame.get("reply_to") == number)
-        await socket.settle()
+        await socket.wait_idle()
 
         heads = next(frame for frame in socket.frames if frame["type"] == "subscribed")["data"]["groups"]
         assert heads[groups[-1].id]["seq"] < posted["data"]["seq"]

@@ -41,7 +41,9 @@ class Answer(NamedTuple):
     subprotocol: str | None = None
 
 
-async def _knock(server, *, bearer: str | None = None, query: str = "", source: str = "127.0.0.1", **headers) -> Answer:
+async def _connect(
+    server, *, bearer: str | None = None, query: str = "", source: str = "127.0.0.1", **headers
+) -> Answer:
     """Try to connect, once; an open socket is closed again."""
     sent = {name.replace("_", "-"): value for name, value in headers.items() if name != "subprotocols"}
     if bearer is not None:
@@ -64,7 +66,7 @@ async def _knock(server, *, bearer: str | None = None, query: str = "", source: 
 
 
 async def _statuses(server, count, **options) -> list[int]:
-    return [(await _knock(server, **options)).status for _ in range(count)]
+    return [(await _connect(server, **options)).status for _ in range(count)]
 
 
 # Chapter: tokens
@@ -75,18 +77,18 @@ async def test_every_way_for_a_token(server, people):
     ada = await people(server.url)
     ticket = (await ada.post("/api/ws-ticket", {}))["ticket"]
 
-    by_header = await _knock(server, bearer=ada.token, query="?token=bad")
-    by_subprotocol = await _knock(server, subprotocols=["orbital.v1", f"bearer.{ada.token}"], query="?token=bad")
-    by_ticket = await _knock(server, query=f"?token=bad&ticket={ticket}")
-    by_query = await _knock(server, query=f"?token={ada.token}")
+    by_header = await _connect(server, bearer=ada.token, query="?token=bad")
+    by_subprotocol = await _connect(server, subprotocols=["orbital.v1", f"bearer.{ada.token}"], query="?token=bad")
+    by_ticket = await _connect(server, query=f"?token=bad&ticket={ticket}")
+    by_query = await _connect(server, query=f"?token={ada.token}")
     ways = (by_header, by_subprotocol, by_ticket, by_query)
 
     assert [way.status for way in ways] == [101] * 4
     assert {way.body["user_id"] for way in ways} == {ada.user_id}
     assert by_subprotocol.subprotocol == "orbital.v1"
     assert by_header.subprotocol is None
-    assert (await _knock(server, bearer="bad", query=f"?token={ada.token}")).status == 401
-    assert (await _knock(server, query=f"?ticket={ticket}")).status == 401, "a ticket opens one door once"
+    assert (await _connect(server, bearer="bad", query=f"?token={ada.token}")).status == 401
+    assert (await _connect(server, query=f"?ticket={ticket}")).status == 401, "a ticket opens one door once"
 
 
 BAD = (
@@ -106,7 +108,7 @@ async def test_an_invalid_token(server):
     """[DOO2] Without a valid token a handshake is 401, as JSON, before the upgrade; HTTP requests likewise."""
     async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
         for bad in BAD:
-            refused = await _knock(server, bearer=bad)
+            refused = await _connect(server, bearer=bad)
             over_http = await http.get("/api/groups", headers={} if bad is None else {"Authorization": f"Bearer {bad}"})
 
             assert (refused.status, refused.body["error"]) == (401, "UNAUTHORIZED"), bad
@@ -119,7 +121,7 @@ async def test_another_services_user(server):
     """[DOO3] A user of another service is created on first use; twenty concurrent first uses create one user."""
     stranger = token("legacy|42", "outsider")
 
-    answers = await asyncio.gather(*(_knock(server, bearer=stranger) for _ in range(20)))
+    answers = await asyncio.gather(*(_connect(server, bearer=stranger) for _ in range(20)))
     person = Person(server.url, user_id="legacy|42", username="outsider", token=stranger)
     async with person:
         group = await person.make_group()
@@ -138,9 +140,9 @@ async def test_an_outside_identity_provider(serve, tmp_path):
     server = serve(env={"ORBITAL_JWT_PUBLIC_KEY_FILE": str(tmp_path / "key.pem")})
     claims = {"userId": "sso-1", "username": "sso", "exp": 4_000_000_000}
 
-    assert (await _knock(server, bearer=jwt.encode(claims, key, algorithm="EdDSA"))).body["user_id"] == "sso-1"
-    assert (await _knock(server, bearer=token("own-1"))).body["user_id"] == "own-1"
-    assert (await _knock(server, bearer=sign(claims, secret=pem.decode()))).status == 401
+    assert (await _connect(server, bearer=jwt.encode(claims, key, algorithm="EdDSA"))).body["user_id"] == "sso-1"
+    assert (await _connect(server, bearer=token("own-1"))).body["user_id"] == "own-1"
+    assert (await _connect(server, bearer=sign(claims, secret=pem.decode()))).status == 401
 
 
 async def test_a_generated_secret(serve):
@@ -151,11 +153,11 @@ async def test_a_generated_secret(serve):
     secret = server.data_dir / "jwt-secret"
     async with await Person.sign_up(server.url) as ada:
         server.restart()
-        assert (await _knock(server, bearer=ada.token)).body["user_id"] == ada.user_id
+        assert (await _connect(server, bearer=ada.token)).body["user_id"] == ada.user_id
 
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
     assert secret.read_text().strip() not in "\n".join(server.log)
-    assert (await _knock(server, bearer=token("u"))).status == 401
+    assert (await _connect(server, bearer=token("u"))).status == 401
 
 
 # Chapter: limits
@@ -167,13 +169,13 @@ async def test_five_a_minute(serve, people):
     ada, bob = await people(server.url), await people(server.url)
     assert await _statuses(server, 5, bearer=ada.token) == [101] * 5
 
-    refused = await _knock(server, bearer=ada.token)
+    refused = await _connect(server, bearer=ada.token)
 
     assert (refused.status, refused.body["error"]) == (429, "TOO_MANY_REQUESTS")
     assert 1 <= int(refused.headers["Retry-After"]) <= 60
     assert refused.body["details"]["retry_after"] == int(refused.headers["Retry-After"])
-    assert (await _knock(server, bearer=bob.token)).status == 101
-    assert (await _knock(server, bearer=ada.token, source="127.0.0.2")).status == 101
+    assert (await _connect(server, bearer=bob.token)).status == 101
+    assert (await _connect(server, bearer=ada.token, source="127.0.0.2")).status == 101
 
 
 async def test_a_limit_is_checked_before_a_bad_token(serve):
@@ -181,8 +183,8 @@ async def test_a_limit_is_checked_before_a_bad_token(serve):
     server = serve(env=FIVE)
 
     assert await _statuses(server, 6, bearer="bad") == [401] * 5 + [429]
-    assert (await _knock(server)).status == 429
-    assert (await _knock(server, bearer=token("u"))).status == 101
+    assert (await _connect(server)).status == 429
+    assert (await _connect(server, bearer=token("u"))).status == 101
 
 
 async def test_strict_counts_all_users(serve):
@@ -190,12 +192,12 @@ async def test_strict_counts_all_users(serve):
     server = serve(env={**FIVE, "ORBITAL_CONNECT_POLICY": "strict"})
 
     statuses = [
-        (await _knock(server, bearer=bearer)).status
+        (await _connect(server, bearer=bearer)).status
         for bearer in (token("a"), "bad", token("b"), token("a"), None, token("c"), "bad")
     ]
 
     assert statuses == [101, 401, 101, 101, 401, 429, 429]
-    assert (await _knock(server, bearer=token("c"), source="127.0.0.2")).status == 101
+    assert (await _connect(server, bearer=token("c"), source="127.0.0.2")).status == 101
 
 
 async def test_the_ceiling_of_an_address(serve):
@@ -205,8 +207,8 @@ async def test_the_ceiling_of_an_address(serve):
     assert await _statuses(server, 4, bearer=token("a")) == [101, 101, 429, 429]
     assert await _statuses(server, 3, bearer="bad") == [401, 401, 429]
     assert await _statuses(server, 3, bearer=token("b")) == [101, 101, 429]
-    assert (await _knock(server, bearer=token("c"))).status == 429
-    assert (await _knock(server, bearer=token("c"), source="127.0.0.2")).status == 101
+    assert (await _connect(server, bearer=token("c"))).status == 429
+    assert (await _connect(server, bearer=token("c"), source="127.0.0.2")).status == 101
 
 
 async def test_asking_for_a_ticket_takes_no_attempt(serve, people):
@@ -216,7 +218,7 @@ async def test_asking_for_a_ticket_takes_no_attempt(serve, people):
     tickets = [(await ada.post("/api/ws-ticket", {})) for _ in range(8)]
     assert {ticket["expires_in"] for ticket in tickets} == {30}
 
-    assert [(await _knock(server, query=f"?ticket={ticket['ticket']}")).status for ticket in tickets[:6]] == [
+    assert [(await _connect(server, query=f"?ticket={ticket['ticket']}")).status for ticket in tickets[:6]] == [
         *[101] * 5,
         429,
     ]
@@ -231,11 +233,11 @@ async def test_behind_a_proxy(serve):
     trusting = serve(env={**FIVE, "ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
     one, other = "203.0.113.5", "203.0.113.6"
     assert await _statuses(trusting, 6, bearer="bad", X_Forwarded_For=f"6.6.6.6, {one}") == [401] * 5 + [429]
-    assert (await _knock(trusting, bearer="bad", X_Forwarded_For=f"{other}, {one}")).status == 429
-    assert (await _knock(trusting, bearer="bad", X_Forwarded_For=other)).status == 401
+    assert (await _connect(trusting, bearer="bad", X_Forwarded_For=f"{other}, {one}")).status == 429
+    assert (await _connect(trusting, bearer="bad", X_Forwarded_For=other)).status == 401
     # 127.0.0.2 is not a trusted proxy: its header is ignored.
     lies = [
-        (await _knock(trusting, bearer="bad", source="127.0.0.2", X_Forwarded_For=f"203.0.113.{last}")).status
+        (await _connect(trusting, bearer="bad", source="127.0.0.2", X_Forwarded_For=f"203.0.113.{last}")).status
         for last in range(50, 56)
     ]
     assert lies == [401] * 5 + [429]
@@ -247,9 +249,9 @@ async def test_origins(serve):
     good = token("u")
 
     assert await _statuses(server, 3, Origin="https://evil.example", bearer="bad") == [403] * 3
-    assert (await _knock(server, Origin="https://evil.example", bearer=good)).body["error"] == "FORBIDDEN"
-    assert (await _knock(server, Origin="https://chat.example.org", bearer=good)).status == 101
-    assert (await _knock(server, bearer=token("v"))).status == 101
+    assert (await _connect(server, Origin="https://evil.example", bearer=good)).body["error"] == "FORBIDDEN"
+    assert (await _connect(server, Origin="https://chat.example.org", bearer=good)).status == 101
+    assert (await _connect(server, bearer=token("v"))).status == 101
 
 
 async def test_the_server_s_own_page_and_apps(serve):
@@ -258,9 +260,9 @@ async def test_the_server_s_own_page_and_apps(serve):
     good = token("u")
 
     for origin in (server.url, "app://orbital", "null"):
-        assert (await _knock(server, Origin=origin, bearer=good)).status == 101, origin
+        assert (await _connect(server, Origin=origin, bearer=good)).status == 101, origin
     for origin in (f"{server.url}0", "app://other", "https://evil.example"):
-        assert (await _knock(server, Origin=origin, bearer=good)).status == 403, origin
+        assert (await _connect(server, Origin=origin, bearer=good)).status == 403, origin
 
 
 async def test_the_server_s_own_page_behind_a_proxy_that_changes_the_host(serve):
@@ -268,20 +270,20 @@ async def test_the_server_s_own_page_behind_a_proxy_that_changes_the_host(serve)
     server = serve(env={"ORBITAL_ALLOWED_ORIGINS": "app://orbital", "ORBITAL_TRUSTED_PROXIES": "127.0.0.1"})
     good = token("u")
 
-    async def knock(origin: str, forwarded: str, source: str = "127.0.0.1") -> int:
-        return (await _knock(server, Origin=origin, X_Forwarded_Host=forwarded, source=source, bearer=good)).status
+    async def try_origin(origin: str, forwarded: str, source: str = "127.0.0.1") -> int:
+        return (await _connect(server, Origin=origin, X_Forwarded_Host=forwarded, source=source, bearer=good)).status
 
-    assert await knock("https://family.example", "family.example") == 101
-    assert await knock("https://family.example", "family.example:443") == 101
-    assert await knock("https://evil.example", "family.example") == 403
+    assert await try_origin("https://family.example", "family.example") == 101
+    assert await try_origin("https://family.example", "family.example:443") == 101
+    assert await try_origin("https://evil.example", "family.example") == 403
     # Each proxy appends: the trusted one's entry is the last.
-    assert await knock("https://evil.example", "evil.example, family.example") == 403
-    assert await knock("https://family.example", "family.example", source="127.0.0.2") == 403
+    assert await try_origin("https://evil.example", "evil.example, family.example") == 403
+    assert await try_origin("https://family.example", "family.example", source="127.0.0.2") == 403
 
 
 async def test_any_origin_by_default(server):
     """[DOO13] Without an allow-list a page of any origin may connect with a token."""
-    assert (await _knock(server, Origin="https://any.example", bearer=token("u"))).status == 101
+    assert (await _connect(server, Origin="https://any.example", bearer=token("u"))).status == 101
 
 
 # Chapter: the end of a token
@@ -297,10 +299,10 @@ async def test_logging_out_ends_the_connection(server, people):
     await ada.ask("POST", "/api/logout", expect=204)
 
     assert await first.until_closed() == 1008
-    assert (await _knock(server, bearer=ada.token)).status == 401
-    assert (await _knock(server, query=f"?ticket={ticket}")).status == 401
+    assert (await _connect(server, bearer=ada.token)).status == 401
+    assert (await _connect(server, query=f"?ticket={ticket}")).status == 401
     assert (await ada.http.get("/api/groups")).status_code == 401
-    await second.settle()
+    await second.wait_idle()
     await second.close()
 
 
@@ -316,8 +318,8 @@ async def test_a_user_is_revoked_by_another_process(server):
     await store.close()
 
     assert await asyncio.gather(*(socket.until_closed() for socket in sockets)) == [1008] * 3
-    assert (await _knock(server, bearer=old)).status == 401
-    await bystander.settle()
+    assert (await _connect(server, bearer=old)).status == 401
+    await bystander.wait_idle()
     await bystander.close()
 
 
@@ -338,17 +340,17 @@ async def test_no_secret_is_logged(serve, people):
     forged = token(ada.user_id, secret="another secret, as long as the right one")
     ticket = (await ada.post("/api/ws-ticket", {}))["ticket"]
     for each in (ada.token, forged):
-        await _knock(server, bearer=each)
-        await _knock(server, subprotocols=["orbital.v1", f"bearer.{each}"])
-        await _knock(server, query=f"?token={each}")
+        await _connect(server, bearer=each)
+        await _connect(server, subprotocols=["orbital.v1", f"bearer.{each}"])
+        await _connect(server, query=f"?token={each}")
         async with httpx.AsyncClient(base_url=server.url, trust_env=False) as http:
             for path in (f"/ws?token={each}", f"/nowhere?token={each}", f"/api/groups/{each}/members"):
                 await http.get(path, headers={"Authorization": f"Bearer {each}"})
-    await _knock(server, query=f"?ticket={ticket}")
+    await _connect(server, query=f"?ticket={ticket}")
     async with await ada.connect() as socket:
         await socket.send("authenticate", {"token": forged})
         await socket.send_raw('{"type":"authenticate","data":{"token":["' + ada.token + '"]}}')
-        await socket.settle()
+        await socket.wait_idle()
 
     printed = "\n".join(server.log)
 

@@ -356,11 +356,11 @@ async def test_the_limit_holds_while_reading(family: Family):
 
 async def test_concurrent_chunks_of_a_user_are_limited(family: Family):
     """[MED17] Chunks in flight are not in the quota yet, so a user may send 16 at once; the next one is refused."""
-    started, go_on = asyncio.Semaphore(0), asyncio.Event()
+    started, resume = asyncio.Semaphore(0), asyncio.Event()
 
     async def body() -> Any:
         started.release()
-        await go_on.wait()
+        await resume.wait()
         yield b"no form"
 
     async def send(user: User) -> int:
@@ -372,7 +372,7 @@ async def test_concurrent_chunks_of_a_user_are_limited(family: Family):
         await started.acquire()
     refused = await family.send(0, 1, b"x")
     other = await send_chunk(family.bob, family.thread_id, new_id(), 0, 1, b"x")
-    go_on.set()
+    resume.set()
 
     assert (refused.status_code, refused.json()["error"]) == (429, "TOO_MANY_REQUESTS")
     assert other.status_code == 201

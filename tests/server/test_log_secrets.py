@@ -249,7 +249,7 @@ class _Visitor:
                     await socket.send("typing_indicator", {"thread_id": thread_id, "is_typing": True})
                 for newer in (self.bearer, vault.token("somebody-else"), vault.text("token")):
                     await socket.send("authenticate", {"token": newer})
-                await socket.settle()
+                await socket.wait_idle()
 
 
 def _refuse_rows_in_sqlite(server: Server) -> Callable[[], None]:

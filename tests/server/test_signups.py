@@ -135,17 +135,17 @@ async def test_an_invalid_invitation_is_refused(tmp_path: Path, bad: str | None)
 
 
 @EACH_DATABASE
-async def test_an_expired_and_a_withdrawn_invitation_are_refused(tmp_path: Path, database_url: str | None):
-    """[SGN4] An invitation ends at its date or when the operator withdraws it; a used one stays in the list."""
+async def test_an_expired_and_a_revoked_invitation_are_refused(tmp_path: Path, database_url: str | None):
+    """[SGN4] An invitation ends at its date or when the operator revokes it; a used one stays in the list."""
     async with opened(tmp_path, database_url=database_url, signups="invited") as api:
-        expired, withdrawn, used = await invite(api, life_ms=0), await invite(api), await invite(api)
+        expired, revoked, used = await invite(api, life_ms=0), await invite(api), await invite(api)
         (_, second, third) = await api.node.store.invitations()
         assert (await sign_up(api, "ada", used)).status_code == 201
 
         assert await api.node.store.revoke_invitation(second.number)
         assert not await api.node.store.revoke_invitation(second.number)
         assert not await api.node.store.revoke_invitation(third.number)
-        answers = [await sign_up(api, "bob", each) for each in (expired, withdrawn)]
+        answers = [await sign_up(api, "bob", each) for each in (expired, revoked)]
 
     assert [outcome(each) for each in answers] == [(403, "SIGNUPS_CLOSED")] * 2
 
@@ -229,8 +229,8 @@ async def test_an_invitation_from_the_command_line(serve: Serve):
             for name in ("ada", "bob")
         ]
     listed = await asyncio.to_thread(orbital, server.data_dir, "user", "invitations", "--json")
-    withdrawn = await asyncio.to_thread(orbital, server.data_dir, "user", "invitations", "--withdraw", "2")
-    missing = await asyncio.to_thread(orbital, server.data_dir, "user", "invitations", "--withdraw", "1")
+    revoked = await asyncio.to_thread(orbital, server.data_dir, "user", "invitations", "--revoke", "2")
+    missing = await asyncio.to_thread(orbital, server.data_dir, "user", "invitations", "--revoke", "1")
 
     assert link.startswith("https://talk.example.org/#invitation=")
     assert [each.status_code for each in answers] == [201, 403]
@@ -238,7 +238,7 @@ async def test_an_invitation_from_the_command_line(serve: Serve):
     assert "ORBITAL_PUBLIC_URL is not set" in as_json.stderr
     first, second = json.loads(listed.stdout)
     assert (first["note"], first["used_by"], second["used_by"]) == ("grandma", "ada", None)
-    assert withdrawn.stdout == "   1  used by ada                               grandma\n"
+    assert revoked.stdout == "   1  used by ada                               grandma\n"
     assert (missing.returncode, "There is no unused invitation 1." in missing.stderr) == (1, True)
     stored = (server.data_dir / "orbital.db").read_bytes() + (server.data_dir / "orbital.db-wal").read_bytes()
     assert link.rpartition("=")[2].encode() not in stored

@@ -104,7 +104,7 @@ async def test_groups_of_others(server, people):
         error = await socket.until("error")
         answer = await socket.until("subscribed")
         await bob.say(strange)
-        await socket.settle()
+        await socket.wait_idle()
 
     assert error["data"]["code"] == "FORBIDDEN"
     assert error["data"]["group_ids"] == [strange.id, missing, "no uuid"]
@@ -123,7 +123,7 @@ async def test_unsubscribe(server, people):
         await socket.send("unsubscribe", {"group_ids": [group.id]}, id=9)
         answer = await socket.until("unsubscribed")
         await bob.say(group)
-        await socket.settle()
+        await socket.wait_idle()
 
     assert answer["data"] == {"group_ids": [group.id], "reason": "requested"}
     assert answer["reply_to"] == 9
@@ -270,9 +270,9 @@ async def test_stamps(server, people):
     async with await ada.listen(group, other) as socket:
         posts = [asyncio.create_task(bob.say(chosen)) for chosen in [group, other] * 20]
         while not all(post.done() for post in posts):
-            await socket.settle()
+            await socket.wait_idle()
         await asyncio.gather(*posts)
-        await socket.settle()
+        await socket.wait_idle()
 
     stamps = [frame["server_timestamp"] for frame in socket.frames if "seq" in frame]
     assert stamps == sorted(set(stamps))
@@ -308,7 +308,7 @@ async def test_removed_while_messages_flow(server, people):
     await posts
     for socket in sockets:
         await socket.until("unsubscribed")
-        await socket.settle()
+        await socket.wait_idle()
 
     left = next(frame for frame in await ada.events(group) if frame["type"] == "member_left")
     await watching.until_seq(group, 64)
@@ -426,13 +426,13 @@ async def test_typing(server, people):
         seen = await other.until("typing_indicator")
         await typing.send("typing_indicator", {"thread_id": thread, "is_typing": False})
         stopped = await other.until("typing_indicator")
-        await own.settle()
+        await own.wait_idle()
         async with await outsider.connect() as stranger:
             await stranger.send("typing_indicator", {"thread_id": thread, "is_typing": True}, id=1)
             refused = await stranger.until("error")
             await stranger.send("typing_indicator", {"thread_id": str(uuid.uuid4()), "is_typing": True}, id=2)
             missing = await stranger.until("error")
-        await other.settle()
+        await other.wait_idle()
 
     assert seen["data"] == {
         "thread_id": thread,
@@ -461,7 +461,7 @@ async def test_typing_without_permission(server, people):
             socket = await stranger.connect()
             await socket.send("typing_indicator", {"thread_id": thread, "is_typing": True})
             await socket.close()
-        await other.settle()
+        await other.wait_idle()
 
     typists = [frame["data"]["user_id"] for frame in other.frames if frame["type"] == "typing_indicator"]
     assert set(typists) == {ada.user_id}
@@ -505,8 +505,8 @@ async def test_heartbeat(serve, people):
         started = time.monotonic()
         code, _, _ = await asyncio.gather(dead.until_closed(), by_websocket_pong(), by_json_pong())
         lasted = time.monotonic() - started
-        await alive.settle()
-        await pong.settle()
+        await alive.wait_idle()
+        await pong.wait_idle()
 
     assert code == 1006
     assert [frame["type"] for frame in dead.frames] == ["auth_success", "ping", "ping", "ping"]
@@ -533,7 +533,7 @@ async def test_a_newer_token_keeps_the_connection(server):
         await socket.send("authenticate", {"token": newer}, id=3)
         fine = await socket.until("authenticated")
         while time.time() < now + 5:
-            await socket.settle()
+            await socket.wait_idle()
             await asyncio.sleep(0)
 
     assert expiring["data"]["expires_at"].endswith("Z")

@@ -69,8 +69,8 @@ async def test_low_stocks_after_the_greeting(server, people):
 
     async with await ann.connect() as socket, await bob.connect() as full:
         low = await socket.until("keys_low")
-        await socket.settle()
-        await full.settle()
+        await socket.wait_idle()
+        await full.wait_idle()
 
     assert [frame["type"] for frame in socket.frames[:2]] == ["auth_success", "keys_low"]
     assert low["data"] == {"device_id": 1, "pre_keys": 0, "kyber_pre_keys": 0, "hpke_pre_keys": 3}
@@ -89,7 +89,7 @@ async def test_a_stock_becomes_low(server, people):
         await ann.ask("PUT", "/v1/keys", json=keys_body(one_time=2, first_id=20))
         await _claim(bob, ann, group)
         again = await first.until("keys_low")
-        await other.settle()
+        await other.wait_idle()
 
     assert again["data"]["hpke_pre_keys"] == 9
     assert sum(frame["type"] == "keys_low" for frame in first.frames) == 2

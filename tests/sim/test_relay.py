@@ -98,7 +98,7 @@ async def test_every_listener_receives_the_log(seed, nodes, loss):
     ids = await create_groups(world, 4)
 
     await _live(world, ids, steps=250)
-    await world.settle()
+    await world.wait_idle()
 
     _assert_complete(world)
     # An unlucky seed, which removes members early, gives some sixty frames.
@@ -124,7 +124,7 @@ async def test_an_outage_of_the_store(seed, monkeypatch):
     await _live(world, ids, steps=30)
     world.store.away = False
     await _live(world, ids, steps=60)
-    await world.settle()
+    await world.wait_idle()
 
     _assert_complete(world)
     await world.close()
@@ -142,7 +142,7 @@ async def test_a_resume_of_many_groups_is_few_calls():
         before = world.store.calls
 
         client.subscribe(ids[:count], {group_id: len(world.users) for group_id in ids[:count]})
-        await world.settle()
+        await world.wait_idle()
 
         calls.append(world.store.calls - before)
         client.end()
@@ -162,7 +162,7 @@ async def test_a_resume_of_many_groups_that_missed_events_is_few_calls():
         before = world.store.calls
 
         client.subscribe(ids[:count], {group_id: len(world.users) - 1 for group_id in ids[:count]})
-        await world.settle()
+        await world.wait_idle()
 
         calls.append(world.store.calls - before)
         assert [client.received[group_id][-1] for group_id in ids[:count]] == [len(world.users)] * count
@@ -183,9 +183,9 @@ async def test_a_log_restored_from_a_backup():
     world.clients.append(client)
 
     client.subscribe([group_id], {group_id: 20})
-    await world.settle()
+    await world.wait_idle()
     await world.append(world.nodes[0], message(world.users[0], group_id, 99, 4))
-    await world.settle()
+    await world.wait_idle()
 
     assert client.received[group_id] == [-11, 11]
     await world.close()
@@ -202,12 +202,12 @@ async def test_a_log_that_is_rewound_under_running_servers(seed, nodes, loss):
     ids = await create_groups(world, 4)
 
     await _live(world, ids, steps=250)
-    await world.settle()
+    await world.wait_idle()
     # Events continue after the last loss.
     for number, group_id in enumerate(ids):
         author = world.users[number % len(world.users)]
         await world.append(world.nodes[-1], message(author, group_id, 5_000 + number, 4))
-    await world.settle()
+    await world.wait_idle()
 
     _assert_complete(world)
     await world.close()
@@ -222,13 +222,13 @@ async def test_a_log_that_is_rewound_under_a_subscribed_group(grown):
     clients = [Client(world, world.nodes[0], user, room=10_000, pace=10_000) for user in world.users[:2]]
     world.clients += clients
     clients[0].subscribe([group_id])
-    await world.settle()
+    await world.wait_idle()
 
     world.store.groups[group_id].go_back(4)
     for number in range(grown):
         world.store._one(message(world.users[0], group_id, number, 4), 0)
     clients[1].subscribe([group_id])
-    await world.settle()
+    await world.wait_idle()
 
     assert clients[0].received[group_id] == [-7, -5 - grown]
     assert clients[1].received[group_id] == [-5 - grown]
@@ -247,7 +247,7 @@ async def test_a_post_after_the_log_was_rewound():
     client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
     world.clients.append(client)
     client.subscribe([group_id])
-    await world.settle()
+    await world.wait_idle()
 
     world.store.groups[group_id].go_back(10)
     await world.append(world.nodes[0], message(world.users[0], group_id, 90, 4))
@@ -269,11 +269,11 @@ async def test_a_group_that_was_lost():
     client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
     world.clients.append(client)
     client.subscribe([group_id])
-    await world.settle()
+    await world.wait_idle()
 
     lost = world.store.groups.pop(group_id)
     world.store.read = _read_of(world.store)
-    await world.settle()
+    await world.wait_idle()
 
     assert lost.head.seq == 6
     assert client.next == {}
@@ -303,7 +303,7 @@ async def test_a_gap_right_when_a_repair_ends(monkeypatch):
     client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
     world.clients.append(client)
     client.subscribe([group_id])
-    await world.settle()
+    await world.wait_idle()
 
     def elsewhere(number: int) -> None:
         """Let another server store two events, of which only the bus message of the second comes through."""
@@ -389,9 +389,9 @@ async def test_removed_before_a_group_was_opened_by_another(monkeypatch):
         await asyncio.sleep(0)
 
     late.set()
-    await world.settle()
+    await world.wait_idle()
     await relay.appender.append(message(owner, group_id, 1, 4))
-    await world.settle()
+    await world.wait_idle()
 
     assert clients[0].received == {}
     assert clients[1].received[group_id] == [-8, 8]

@@ -24,7 +24,7 @@ async def _listening(world: World, *, room: int = 10_000, pace: int = 10_000) ->
     client = Client(world, world.nodes[0], world.users[0], room=room, pace=pace)
     world.clients.append(client)
     client.subscribe([group_id])
-    await world.settle()
+    await world.wait_idle()
     return group_id, client
 
 
@@ -112,7 +112,7 @@ async def test_a_page_that_does_not_follow(monkeypatch):
     late = Client(world, world.nodes[0], world.users[1], room=100_000, pace=100_000)
     world.clients.append(late)
     late.subscribe([group_id], {group_id: 0})
-    await world.settle()
+    await world.wait_idle()
 
     assert broken
     assert late.received[group_id] == [-1, *range(1, 107)]
@@ -144,7 +144,7 @@ async def test_a_transport_that_is_full_after_a_chunk():
     assert slow.received[group_id] == [-7, 7, 8, 9]
 
     slow.pace = 10**7
-    await world.settle()
+    await world.wait_idle()
     assert slow.received[group_id] == [-7, *range(7, 19)]
     await world.close()
 
@@ -168,9 +168,9 @@ async def test_a_gap_while_the_store_fails(monkeypatch):
 
     monkeypatch.setattr(world.store, "memberships", failing)
     await world.nodes[0].relay.compare()
-    await world.settle()
+    await world.wait_idle()
     await world.append(world.nodes[0], message(world.users[0], group_id, 9, 4))
-    await world.settle()
+    await world.wait_idle()
 
     assert not failures
     assert client.received[group_id] == [-7, -10, 10]
@@ -186,11 +186,11 @@ async def test_typing_over_the_bus(bus_works: bool):
     world.clients += others
     for other in others:
         other.subscribe([group_id])
-    await world.settle()
+    await world.wait_idle()
 
     typing = wire.TypingIndicator("t", author.user.user_id, author.user.username, is_typing=True)
     world.nodes[0].relay.notify_typing(group_id, typing)
-    await world.settle()
+    await world.wait_idle()
 
     # The bus may carry it twice, which does no harm.
     seen = ["typing_indicator" in [kind for kind, *_ in client.trace] for client in (author, *others)]
@@ -206,7 +206,7 @@ async def test_a_bus_message_that_is_no_message():
     for payload in (b"", b"\x00", b"\xff" * 40, json.dumps({"type": "nothing"}).encode()):
         world.nodes[0].relay.receive(group_id, payload)
     await world.append(world.nodes[0], message(world.users[0], group_id, 1, 4))
-    await world.settle()
+    await world.wait_idle()
 
     assert client.received[group_id] == [-7, 7]
     await world.close()

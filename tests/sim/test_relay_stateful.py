@@ -170,7 +170,7 @@ class RelayMachine(RuleBasedStateMachine):
             self.runner.close()
 
     async def _end(self):
-        await self.world.settle()
+        await self.world.wait_idle()
         for client in self.world.clients:
             for group_id, following in client.next.items():
                 group = self.world.store.groups[group_id]

@@ -542,7 +542,7 @@ class World:
         except OrbitalError:
             return None
 
-    async def settle(self) -> None:
+    async def wait_idle(self) -> None:
         """Let everything come to rest: the bus heals, every client reads, every server compares."""
         self.store.away = False
         quiet = 0

@@ -304,7 +304,7 @@ class Socket:
         await self.send("subscribe", data)
         return await self.until("subscribed")
 
-    async def settle(self) -> list[Frame]:
+    async def wait_idle(self) -> list[Frame]:
         """
         Return all frames so far, once everything that the server had sent before this call has arrived.
 

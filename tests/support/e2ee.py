@@ -161,7 +161,7 @@ class FakeRelay:
             if frame["type"] == "member_left" and frame["data"]["user_id"] == member.me.user:
                 return
 
-    async def settle(self, group: str, members: Sequence[GroupDevice] | None = None) -> None:
+    async def wait_idle(self, group: str, members: Sequence[GroupDevice] | None = None) -> None:
         """Deliver and flush until nothing moves any more."""
         state, before = self.groups[group], -1
         for _ in range(20):
@@ -269,10 +269,10 @@ async def new_family(
     founder, *others = devices
     group = relay.new_group(founder.me.user)
     await founder.found(group, history=history)
-    await relay.settle(group, [founder])
+    await relay.wait_idle(group, [founder])
     for other in others:
         await enter(relay, group, founder, other)
-    await relay.settle(group, devices)
+    await relay.wait_idle(group, devices)
     return group
 
 

@@ -154,7 +154,7 @@ class FakeServer:
         async with self._changed:
             self._changed.notify_all()
 
-    def heard_of(self, type_: str) -> list[dict[str, Any]]:
+    def received_of(self, type_: str) -> list[dict[str, Any]]:
         """Give the data of the frames of a type that clients sent."""
         return [frame["data"] for frame in self.received if frame["type"] == type_]
 

@@ -135,13 +135,13 @@ class Proxy:
         for each in ("up", "down"):
             if direction in (each, "both"):
                 self._weather[each] = replace(self._weather[each], **changes)
-        await self._tell()
+        await self._notify()
 
     async def calm(self) -> None:
         """Back to a network without faults."""
         self._weather = {"up": Weather(), "down": Weather()}
         self._refusing = False
-        await self._tell()
+        await self._notify()
 
     def refuse(self, *, on: bool = True) -> None:
         """Reset each new connection at once, as a host without a listener does."""
@@ -173,7 +173,7 @@ class Proxy:
 
     # Inside
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
@@ -191,7 +191,7 @@ class Proxy:
             handler.add_done_callback(self._handlers.discard)
         self.accepted += 1
         drawn = random.Random(f"{self.seed}/{self.accepted}")
-        await self._tell()
+        await self._notify()
         try:
             if self._refusing:
                 raise ConnectionRefusedError
@@ -211,7 +211,7 @@ class Proxy:
         finally:
             connection.end(reset=False)
             self._open.discard(connection)
-            await self._tell()
+            await self._notify()
 
     async def _pass(
         self, connection: _Connection, direction: Direction, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -226,7 +226,7 @@ class Proxy:
                 data = await reader.read(READ_BYTES)
                 weather = self._weather[direction]
                 self.bytes[direction] += len(data)
-                await self._tell()
+                await self._notify()
                 if weather.lifetime_bytes is None:
                     left = None
                 elif left is None:

@@ -1,5 +1,5 @@
 /** Entry point: opens the welcome page or, with a stored session, the member's page. */
-import { Recorder } from './debug/recorder.js';
+import { Recorder } from './debug/traffic-recorder.js';
 import { Family } from './model/family.js';
 import { readInvitation, readPass } from './model/invitation.js';
 import { addressAfterLogin, LOGIN_QUERY } from './model/login-proxy.js';

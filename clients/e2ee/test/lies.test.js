@@ -17,17 +17,17 @@ async function newWorld() {
   const group = await newFamily(relay, [ada, ben, cleo]);
   const other = await newFamily(relay, [ada, ben, cleo]);
   await say(ada, other, 'from the other group');
-  await relay.settle(other);
+  await relay.waitIdle(other);
   await say(ada, group, 'first');
   await say(ben, group, 'second');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const known = relay.groups.get(group).log.length;
   const snapshot = cleo.store.snapshot();
   // What Cleo has not read yet: the lies are about it. Ben and Ada have, so that their heads say so.
   const thread = '11111111-2222-4333-8444-555555555555';
   for (let round = 0; round < 4; round++) {
     await reply(round % 2 ? ada : ben, group, thread, `reply ${round}`);
-    await relay.settle(group, [ada, ben]);
+    await relay.waitIdle(group, [ada, ben]);
   }
   const log = relay.groups.get(group).log;
   const said = log.filter(({ type }) => type === 'new_reply').map(({ seq }) => seq - 1);
@@ -203,7 +203,7 @@ test('[LIE5] Swapped identity keys and unsigned or swapped pre-keys in the direc
     const group = await newFamily(relay, [ada, ben, cleo]);
     relay.hooks.bundle = (bundle) => (bundle.user === BEN ? lie(bundle) : bundle);
     await say(ada, group, 'true');
-    await relay.settle(group);
+    await relay.waitIdle(group);
     const [warning] = await ada.warnings(group);
     assert.deepEqual([warning.code, warning.user, warning.details.reason], ['bad_bundle', BEN, reason]);
     assert.deepEqual(await texts(cleo, group), ['true']);
@@ -216,7 +216,7 @@ test('[LIE6] A removal or a post that the server withholds is detected after a m
   const [ada, ben] = [await relay.device(ADA), await relay.device(BEN)];
   const group = await newFamily(relay, [ada, ben]);
   await ada.revoke(group, BEN, 0, { removed: true });
-  await relay.settle(group);
+  await relay.waitIdle(group);
   ada.caughtUp(group);
   await ada.tick(group);
   assert.deepEqual(await codes(ada, group), []);
@@ -239,7 +239,7 @@ test('[LIE7] With all one-time keys used up the last-resort key is used: all mes
   await say(ada, group, 'one');
   await ada.renewKeys(group);
   await say(ada, group, 'two');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(ben, group), ['one', 'two']);
   assert.equal(relay.lastResorts, 2);
   await ben.publishKeys(3);
@@ -252,7 +252,7 @@ test('[LIE8] Keys that are replayed, sent to another group, or sent under anothe
   const [group, other] = [await newFamily(relay, [ada, ben]), await newFamily(relay, [ada, ben])];
   await say(ada, group, 'true');
   const { data } = relay.groups.get(group).log.find(({ type }) => type === 'new_keys');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   relay.append(group, 'new_keys', data);
   relay.append(other, 'new_keys', data);
   await relay.deliver(ben, group);
@@ -267,7 +267,7 @@ test('[LIE9] A member who distributes another member’s chain as an own chain i
   const [ada, ben, cleo] = [await relay.device(ADA), await relay.device(BEN), await relay.device(CLEO)];
   const group = await newFamily(relay, [ada, ben, cleo]);
   await say(ada, group, 'by Ada');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const [, pinned] = (await ben.store.list('distributions', '')).find(([, row]) => row.user === ADA);
   // biome-ignore format: a list is read across the line
   await ben.store.commit([{ table: 'outbox', key: `${group}/service/0000000000009999`, value: {

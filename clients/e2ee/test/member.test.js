@@ -24,7 +24,7 @@ const family = async (users = [ADA, BEN, CLEO], options = {}) => {
   const members = [];
   for (const user of users) members.push(await relay.device(user));
   const group = await newFamily(relay, members, options);
-  return { relay, members, group, settle: () => relay.settle(group) };
+  return { relay, members, group, waitIdle: () => relay.waitIdle(group) };
 };
 const keysOf = (relay, group) =>
   relay.groups
@@ -33,19 +33,19 @@ const keysOf = (relay, group) =>
     .map(({ data }) => readEnvelope(fromBase64(data.encrypted_envelope)));
 
 test('[DEVGRP1] Every member of a group reads every message, once and in log order.', async () => {
-  const { members, group, settle } = await family();
+  const { members, group, waitIdle } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'one');
-  await settle();
+  await waitIdle();
   await say(ben, group, 'two');
-  await settle();
+  await waitIdle();
   await say(cleo, group, 'three');
   await say(ada, group, 'four');
   await ada.draft(group, 'new_thread', [
     { field: 'encrypted_title', kind: 2, body: Buffer.from('title') },
     { field: 'encrypted_body', kind: 3, body: Buffer.from('body') },
   ]);
-  await settle();
+  await waitIdle();
   for (const member of members) {
     assert.deepEqual(await texts(member, group), ['one', 'two', 'three', 'four', 'title|body']);
     assert.deepEqual(await codes(member, group), []);
@@ -55,15 +55,15 @@ test('[DEVGRP1] Every member of a group reads every message, once and in log ord
 });
 
 test('[DEVGRP2] A late joiner reads messages from its joining on; earlier ones are no replay, and need the user’s consent.', async () => {
-  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'before');
-  await settle();
+  await waitIdle();
   const cleo = await relay.device(CLEO);
   await enter(relay, group, ada, cleo);
-  await settle();
+  await waitIdle();
   await say(ada, group, 'after');
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(cleo, group), ['[waiting]', 'after']);
   assert.deepEqual(await codes(cleo, group), []);
   assert.deepEqual(await texts(ben, group), ['before', 'after']);
@@ -73,14 +73,14 @@ test('[DEVGRP3] After a removal nothing is encrypted with a chain of the removed
   const { relay, members, group } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'all three');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const before = await ada.sender(group);
   await ada.revoke(group, CLEO, 0, { removed: true });
   await ada.flush(group);
   relay.leave(group, CLEO);
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await say(ada, group, 'without Cleo');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(ben, group), ['all three', 'without Cleo']);
   assert.equal((await ada.sender(group)).count, 1);
   assert.equal(before.count, 1);
@@ -98,7 +98,7 @@ test('[DEVGRP4] A post for a former membership is refused, and encrypted again f
   const { relay, members, group } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'first');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await ada.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: Buffer.from('second') }]);
   let left = false;
   relay.hooks.post = ({ user, type }) => {
@@ -108,7 +108,7 @@ test('[DEVGRP4] A post for a former membership is refused, and encrypted again f
   };
   await ada.flush(group);
   relay.hooks.post = () => {};
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const types = relay.groups.get(group).log.map(({ type }) => type);
   assert.deepEqual(types.slice(types.lastIndexOf('member_left')), ['member_left', 'new_keys', 'new_message']);
   assert.deepEqual(await texts(ben, group), ['first', 'second']);
@@ -125,7 +125,7 @@ test('[DEVGRP4] A post for a former membership is refused, and encrypted again f
     { code: 'epoch_changed' },
   );
   relay.hooks.post = () => {};
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(ben, group), ['first', 'second', 'never'], 'the outbox kept it');
 });
 
@@ -145,7 +145,7 @@ test('[DEVGRP5] A crash before or after the server accepts a post loses no draft
       const again = await relay.device(ADA, 1, { store: memoryStore(ada.store.snapshot()), publish: false });
       relay.members = [again, ben];
       await say(again, group, 'after');
-      await relay.settle(group);
+      await relay.waitIdle(group);
       for (const member of [again, ben]) assert.deepEqual(await texts(member, group), ['before', 'during', 'after'], `${type} ${when}`);
       assert.equal(await again.pending(group), 0);
       assert.deepEqual(await codes(again, group), []);
@@ -188,9 +188,9 @@ test('[DEVGRP16] A draft accepted without a received answer and encrypted again 
     }
     relay.members = [sender, ben];
     await sender.flush(group);
-    await relay.settle(group);
+    await relay.waitIdle(group);
     await say(sender, group, 'after');
-    await relay.settle(group);
+    await relay.waitIdle(group);
     for (const member of [sender, ben]) assert.deepEqual(await texts(member, group), ['before', 'once', 'after'], when);
     assert.equal(await sender.pending(group), 0, when);
   }
@@ -207,14 +207,14 @@ test('[DEVGRP17] If the answer is lost, a device that may have received a chain 
   await ada.revoke(group, CLEO, 0);
   relay.leave(group, CLEO);
   relay.members = [ada, ben];
-  await relay.settle(group);
+  await relay.waitIdle(group);
   for (const event of relay.groups.get(group).log.slice((await cleo.group(group)).position.seq)) await cleo.receive(event);
   assert.deepEqual(await texts(ben, group), ['one']);
   assert.deepEqual(await texts(cleo, group), ['[waiting]']);
 });
 
 test('[DEVGRP6] After catch-up a missing key is requested, its owner sends it, and the message decrypts in place.', async () => {
-  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'unreadable at first');
   const { log } = relay.groups.get(group);
@@ -236,10 +236,10 @@ test('[DEVGRP6] After catch-up a missing key is requested, its owner sends it, a
     await ben.flush(group);
     assert.equal(keysOf(relay, group).filter(({ request }) => request).length, requests, `after ${wait}`);
   }
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(ben, group), ['unreadable at first']);
   assert.deepEqual(await texts(ada, group), ['unreadable at first']);
-  await settle();
+  await waitIdle();
   assert.deepEqual(
     (await codes(ben, group)).filter((code) => code !== 'unreadable_keys'),
     [],
@@ -270,15 +270,15 @@ test('[DEVGRP8] A reinstalled device gets a warning, is held, and reads only mes
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada] = members;
   await say(ada, group, 'old');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   relay.members.splice(1, 1);
   const again = await relay.device(BEN, 1);
   await again.join(group, readInvite((await ada.invite(group)).text), { inviter: ADA });
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual((await codes(ada, group)).sort(), ['held_device', 'identity_differs']);
   await say(again, group, 'from the reinstalled device');
   await say(ada, group, 'while held');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(again, group), ['[waiting]', 'from the reinstalled device', '[waiting]']);
   assert.deepEqual(await texts(ada, group), ['old', '[waiting]', 'while held']);
   const { warnings } = await ada.roster(group);
@@ -287,7 +287,7 @@ test('[DEVGRP8] A reinstalled device gets a warning, is held, and reads only mes
   await ada.accept(group, BEN, 1, held.identity);
   assert.deepEqual(await texts(ada, group), ['old', 'from the reinstalled device', 'while held']);
   await say(ada, group, 'after');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(again, group), ['[waiting]', 'from the reinstalled device', '[waiting]', 'after']);
 });
 
@@ -296,39 +296,39 @@ test('[DEVGRP9] A linked device reads messages after its link; a revoked device 
   const [ada, ben] = members;
   const tablet = await relay.device(BEN, 2);
   await tablet.enterLinked(group, readInvite((await ben.invite(group)).text));
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.equal((await ada.roster(group)).devices.length, 2);
   await ben.link(group, { user: BEN, device: 2, identity: await tablet.identity(), suites: 2 });
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await say(ada, group, 'to both');
   await say(tablet, group, 'from the tablet');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(tablet, group), ['to both', 'from the tablet']);
   assert.deepEqual(await texts(ben, group), ['to both', 'from the tablet']);
   await ben.revoke(group, BEN, 2);
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await say(ada, group, 'to the phone');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(tablet, group), ['to both', 'from the tablet', '[waiting]']);
   assert.deepEqual(await texts(ben, group), ['to both', 'from the tablet', 'to the phone']);
 });
 
 test('[DEVGRP10] History is accepted only from a verified user or the inviter, within the policy, and names its sender unless the author signed it.', async () => {
-  const { relay, members, group, settle } = await family([ADA, BEN], { history: 2 });
+  const { relay, members, group, waitIdle } = await family([ADA, BEN], { history: 2 });
   const [ada, ben] = members;
   await say(ada, group, 'by Ada');
   await say(ben, group, 'by Ben');
-  await settle();
+  await waitIdle();
   const cleo = await relay.device(CLEO);
   await enter(relay, group, ada, cleo);
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(cleo, group), ['[waiting]', '[waiting]']);
   assert.equal(await ben.shareHistory(group, CLEO), 2);
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(cleo, group), ['[waiting]', '[waiting]'], 'Ben did not invite her');
   assert.deepEqual(await codes(cleo, group), ['untrusted_history']);
   assert.equal(await ada.shareHistory(group, CLEO), 2);
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(cleo, group), ['by Ada', 'by Ben']);
   const items = await cleo.items(group);
   assert.deepEqual(
@@ -337,7 +337,7 @@ test('[DEVGRP10] History is accepted only from a verified user or the inviter, w
     'the giver’s own chain carries no proof of an owner; Ben’s is signed by Ben',
   );
   await ada.setPolicy(group, { history: 0, rotationDays: 7 });
-  await settle();
+  await waitIdle();
   await assert.rejects(ada.shareHistory(group, CLEO), { code: 'stopped' });
 });
 
@@ -345,17 +345,17 @@ test('[DEVGRP11] The log reveals an old copy of a store: a warning, and a new ch
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'one');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const old = ada.store.snapshot();
   await say(ada, group, 'two');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const restored = await relay.device(ADA, 1, { store: memoryStore(old), publish: false });
   relay.members = [restored, ben];
   await relay.deliver(restored, group);
   assert.deepEqual(await codes(restored, group), ['old_copy']);
   assert.equal((await restored.sender(group)).state, 'none');
   await say(restored, group, 'three');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(ben, group), ['one', 'two', 'three']);
   assert.deepEqual(await texts(restored, group), ['one', '[own_lost]', 'three']);
 });
@@ -368,18 +368,18 @@ test('[DEVGRP12] Two tabs of one device have a chain each, and both read all mes
   await say(ada, group, 'first tab');
   await say(tab, group, 'second tab');
   await say(ada, group, 'first again');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(ben, group), ['first tab', 'second tab', 'first again']);
   assert.deepEqual(await texts(tab, group), ['first tab', 'second tab', 'first again']);
   await ada.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: Buffer.from('left behind') }]);
   await tab.adoptDrafts(group);
   await tab.flush(group);
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.equal((await texts(ben, group)).at(-1), 'left behind');
 });
 
 test('[DEVGRP13] A chain is rotated after seven days, after 1,000 messages, and on request of the user.', async () => {
-  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const chain = async () => keysOf(relay, group).length;
   await say(ada, group, '1');
@@ -397,39 +397,39 @@ test('[DEVGRP13] A chain is rotated after seven days, after 1,000 messages, and 
     await ada.draft(group, 'new_message', [{ field: 'encrypted_envelope', kind: 1, body: Buffer.from('x') }]);
   await ada.flush(group);
   assert.equal(await chain(), first + 3);
-  await settle();
+  await waitIdle();
   const read = await texts(ben, group);
   assert.equal(read.length, 1004);
   assert.ok(read.every((text) => !text.startsWith('[')));
 });
 
 test('[DEVGRP14] A renewed invite secret reaches every device; a knock with the old secret has no effect.', async () => {
-  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const old = readInvite((await ada.invite(group)).text);
   await ada.renewSecret(group);
-  await settle();
+  await waitIdle();
   assert.deepEqual(await ben.invite(group), await ada.invite(group));
   assert.equal((await ben.invite(group)).secretNumber, 1);
   const cleo = await relay.device(CLEO);
   relay.join(group, CLEO);
   await cleo.join(group, old);
-  await settle();
+  await waitIdle();
   assert.deepEqual(await ada.strangers(group), [CLEO]);
   const late = await relay.device(CLEO, 2);
   relay.members.splice(relay.members.indexOf(cleo), 1);
   await enter(relay, group, ben, late);
-  await settle();
+  await waitIdle();
   assert.deepEqual(await ada.strangers(group), []);
   assert.deepEqual((await late.roster(group)).devices.length, 3, 'derives the older secret and folds the same roster');
 });
 
 test('[DEVGRP15] Swapped, replayed and re-attributed contents are shown as warnings, not as messages; replies appear in their threads.', async () => {
-  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const thread = '11111111-2222-4333-8444-555555555555';
   await reply(ada, group, thread, 'right');
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(ben, group), ['right']);
   const { data } = relay.groups.get(group).log.at(-1);
   await reply(ada, group, thread, 'moved');
@@ -446,28 +446,28 @@ test('[DEVGRP15] Swapped, replayed and re-attributed contents are shown as warni
 });
 
 test('[DEVGRP19] A device that the directory has not seen for 90 days receives no chain; once it is seen again, it receives the chain.', async () => {
-  const { relay, members, group, settle } = await family();
+  const { relay, members, group, waitIdle } = await family();
   const [ada, ben, cleo] = members;
   await say(ada, group, 'all');
-  await settle();
+  await waitIdle();
   let unseen = [CLEO];
   relay.hooks.devices = (list) =>
     list.map((one) => ({ ...one, seenAt: unseen.includes(one.user) ? relay.now - 90 * 86_400_000 - 1 : relay.now }));
   await ada.checkDirectory(group);
   await say(ada, group, 'without Cleo');
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(cleo, group), ['all', '[waiting]']);
   assert.deepEqual(await texts(ben, group), ['all', 'without Cleo']);
   unseen = [];
   await ada.checkDirectory(group);
   await say(ada, group, 'again');
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(cleo, group), ['all', '[waiting]', 'again']);
   assert.deepEqual(await codes(ada, group), []);
 });
 
 test('[DEVGRP20] A title over the body of another thread is misplaced, even if both have the same author.', async () => {
-  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const thread = async (title, body) => {
     await ada.draft(group, 'new_thread', [
@@ -485,12 +485,12 @@ test('[DEVGRP20] A title over the body of another thread is misplaced, even if b
   ];
   const kind = await thread('a title', 'as a body');
   kind.data = { ...kind.data, encrypted_title: kind.data.encrypted_body, encrypted_body: kind.data.encrypted_title };
-  await settle();
+  await waitIdle();
   assert.deepEqual(await texts(ben, group), ['[misplaced]', '[misplaced]', '[misplaced]']);
 });
 
 test('[DEVGRP21] A file’s key is in the content of its event, and decrypts only that file.', async () => {
-  const { relay, members, group, settle } = await family([ADA, BEN]);
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const media = '22222222-2222-4333-8444-555555555555';
   const { key, sealed, sha256 } = await sealFile(media, new Blob(['a photo']));
@@ -500,7 +500,7 @@ test('[DEVGRP21] A file’s key is in the content of its event, and decrypts onl
   });
   await ada.flush(group);
   relay.append(group, 'media_uploaded', { ...relay.groups.get(group).log.at(-1).data, media_id: '33333333-2222-4333-8444-555555555555' });
-  await settle();
+  await waitIdle();
   const [item, moved] = await ben.items(group);
   const info = readMediaInfo(item.parts[0].body);
   assert.equal(await (await openFile(item.data.media_id, info, sealed)).text(), 'a photo');
@@ -511,7 +511,7 @@ test('[DEVGRP22] Fuzzed: after any value in an event the log continues, and no s
   const { relay, members, group } = await family([ADA, BEN]);
   const [ada, ben] = members;
   await say(ada, group, 'true');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const { data } = relay.groups.get(group).log.at(-1);
   const keys = relay.groups.get(group).log.findLast(({ type }) => type === 'new_keys').data.encrypted_envelope;
   const snapshot = ben.store.snapshot();

@@ -43,7 +43,7 @@ globalThis.family = async () => {
   await Promise.all(
     [ada, tab].map((one) => Promise.all(relay.groups.get(group).log.map((event) => one.receive(event).catch((error) => error.code)))),
   );
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const identity = await new Unit(first).get('identities', 'me');
   const preKeys = await first.list('pre_keys', 'hpke/');
   const reads = await Promise.all(

@@ -162,7 +162,7 @@ export class FakeRelay {
   }
 
   /** Deliver and flush until nothing moves any more. */
-  async settle(group, members = this.members) {
+  async waitIdle(group, members = this.members) {
     for (let round = 0, before = -1; round < 20; round++) {
       for (const member of members) {
         if (!this.groups.get(group).members.has(member.me.user)) continue;
@@ -186,9 +186,9 @@ export class FakeRelay {
 export async function newFamily(relay, [founder, ...others], options = {}) {
   const group = relay.newGroup(founder.me.user);
   await founder.found(group, options);
-  await relay.settle(group, [founder]);
+  await relay.waitIdle(group, [founder]);
   for (const other of others) await enter(relay, group, founder, other);
-  await relay.settle(group, [founder, ...others]);
+  await relay.waitIdle(group, [founder, ...others]);
   return group;
 }
 

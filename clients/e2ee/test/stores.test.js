@@ -47,7 +47,7 @@ test('[SAFE3] A SQLCipher file has no plaintext and no private key; it opens wit
   const [ada, ben] = [await relay.device(ADA, 1, { store: open('ada.db', one) }), await relay.device(BEN)];
   const group = await newFamily(relay, [ada, ben]);
   await say(ada, group, 'the canary sings');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const { seed } = await ada.store.get('identities', 'me');
   assert.equal(seed.length, 32);
   const files = () =>
@@ -66,7 +66,7 @@ test('[SAFE3] A SQLCipher file has no plaintext and no private key; it opens wit
   const again = await relay.device(ADA, 1, { store: open('ada.db', one), publish: false });
   relay.members = [again, ben];
   await say(again, group, 'after a restart');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(again, group), ['the canary sings', 'after a restart']);
   assert.deepEqual(await texts(ben, group), ['the canary sings', 'after a restart']);
   await again.store.close();

@@ -75,7 +75,7 @@ test('[DEVGRP18] Despite seeded crashes, removals, joins and new chains each mem
       present.delete(user);
       relay.leave(group, user);
       relay.members.splice(relay.members.indexOf(member), 1);
-      await relay.settle(group);
+      await relay.waitIdle(group);
     } else if (present.size < people.length) {
       const user = people.find((one) => !present.has(one));
       const ada = relay.members.find((one) => one.me.user === ADA);
@@ -83,7 +83,7 @@ test('[DEVGRP18] Despite seeded crashes, removals, joins and new chains each mem
       const again = await relay.device(user, devices.get(user));
       relay.join(group, user);
       present.add(user);
-      await relay.settle(
+      await relay.waitIdle(
         group,
         relay.members.filter((one) => one !== again),
       );
@@ -92,10 +92,10 @@ test('[DEVGRP18] Despite seeded crashes, removals, joins and new chains each mem
       await again.flush(group);
       // From its record on it is in the roster: what is posted now is for it, too.
       wanted.set(again.store, []);
-      await relay.settle(group);
+      await relay.waitIdle(group);
     }
   }
-  await relay.settle(group);
+  await relay.waitIdle(group);
   for (const member of relay.members) {
     const items = await member.items(group);
     const read = items.filter(({ status }) => status === 'read').map(({ seq }) => seq);

@@ -92,7 +92,7 @@ export class OrbitalAdminApi extends Requests {
   }
 
   /** Withdraw an invitation that was not used. @param {number} number @returns {Promise<void>} */
-  async withdrawInvitation(number) {
+  async revokeInvitation(number) {
     await this.json('DELETE', `/api/admin/invitations/${id(number)}`);
   }
 

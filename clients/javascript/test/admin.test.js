@@ -39,7 +39,7 @@ describe('requests', () => {
     ['invitations', [], 'GET', '/invitations', { gives: [1] }],
     ['invite', [], 'POST', '/invitations', { body: { note: '', days: 7 } }],
     ['invite', [{ note: 'ben', days: 2 }], 'POST', '/invitations', { body: { note: 'ben', days: 2 } }],
-    ['withdrawInvitation', [3], 'DELETE', '/invitations/3', { empty: true }],
+    ['revokeInvitation', [3], 'DELETE', '/invitations/3', { empty: true }],
     ['storage', [], 'GET', '/storage'],
     ['health', [], 'GET', '/health'],
   ])
@@ -103,8 +103,8 @@ test('[ADMJS4] a first account administers a real server; a second one may not',
   const { code } = await anna.resetPassword('ben');
   const back = await new OrbitalApi(orbital.url).resetPassword(code, 'Another-horse-2');
   const [row] = await anna.invitations();
-  await anna.withdrawInvitation(number);
-  await assert.rejects(anna.withdrawInvitation(number), { code: 'NOT_FOUND' });
+  await anna.revokeInvitation(number);
+  await assert.rejects(anna.revokeInvitation(number), { code: 'NOT_FOUND' });
   await anna.deleteUser(back.user_id);
 
   assert.deepEqual([users.map(({ username, admin }) => [username, admin]), has_more], [[['ben', true]], false]);

@@ -52,7 +52,7 @@ test('[SGL1] Two clients with libsignal and two without read each other in one g
     for (const [at, member] of members.entries()) {
       said.push(`${round} by ${at}`);
       await say(member, group, said.at(-1));
-      await relay.settle(group);
+      await relay.waitIdle(group);
       if (round === 1) await member.renewKeys(group);
     }
   for (const member of members) {
@@ -72,39 +72,39 @@ test('[SGL2] A member with libsignal repairs, rotates on removal, holds a reinst
   const [one, two, three] = members;
   const group = await newFamily(relay, members);
   await say(one, group, 'all');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await one.revoke(group, CLEO);
   relay.leave(group, CLEO);
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await say(one, group, 'without Cleo');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   for (const event of relay.groups.get(group).log.slice((await three.group(group)).position.seq)) await three.receive(event);
   assert.deepEqual(await texts(three, group), ['all', '[waiting]']);
   assert.deepEqual(await texts(two, group), ['all', 'without Cleo']);
 
   const old = one.store.snapshot();
   await say(one, group, 'newer');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const restored = await relay.device(ADA, 1, { store: memoryStore(old), ratchet: signalRatchet(), publish: false });
   relay.members = [restored, two];
   await relay.deliver(restored, group);
   assert.deepEqual(await codes(restored, group), ['old_copy']);
   await say(restored, group, 'after the old copy');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual((await texts(two, group)).slice(-2), ['newer', 'after the old copy']);
 
   relay.members = [restored];
   const again = await relay.device(BEN, 1, { ratchet: signalRatchet() });
   await again.join(group, readInvite((await restored.invite(group)).text), { inviter: ADA });
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await say(again, group, 'held');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.equal((await texts(restored, group)).at(-1), '[waiting]');
   const held = (await restored.roster(group)).warnings.find(({ code }) => code === 'held_device');
   await restored.accept(group, BEN, 1, held.identity);
   assert.equal((await texts(restored, group)).at(-1), 'held');
   await say(restored, group, 'welcome back');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.equal((await texts(again, group)).at(-1), 'welcome back');
 });
 
@@ -208,7 +208,7 @@ test('[SGL6] A SQLCipher file by libsignal’s driver has no plaintext, opens wi
     const ben = await relay.device(BEN, 1, { ratchet: signalRatchet() });
     const group = await newFamily(relay, [ada, ben]);
     await say(ada, group, 'the canary sings');
-    await relay.settle(group);
+    await relay.waitIdle(group);
     assert.throws(() => signalStore(path, key), { code: 'locked' });
     await ada.store.close();
     const files = Buffer.concat([readFileSync(path)]);
@@ -217,7 +217,7 @@ test('[SGL6] A SQLCipher file by libsignal’s driver has no plaintext, opens wi
     const again = await relay.device(ADA, 1, { store: signalStore(path, key), ratchet: signalRatchet(), publish: false });
     relay.members = [again, ben];
     await say(again, group, 'again');
-    await relay.settle(group);
+    await relay.waitIdle(group);
     assert.deepEqual(await texts(again, group), ['the canary sings', 'again']);
     assert.deepEqual(await texts(ben, group), ['the canary sings', 'again']);
     await again.store.close();
@@ -249,12 +249,12 @@ test('[SGL8] A late device with libsignal receives the chains over new sessions,
   const ben = await relay.device(BEN, 1, { ratchet: signalRatchet() });
   const group = await newFamily(relay, [ada, ben]);
   await say(ada, group, 'one');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   const dora = await relay.device(DORA, 1, { ratchet: signalRatchet() });
   await enter(relay, group, ada, dora);
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await say(dora, group, 'two');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   for (const member of [ada, ben]) assert.deepEqual(await texts(member, group), ['one', 'two']);
 });
 
@@ -264,22 +264,22 @@ test('[SGL9] A broken session is replaced: the device sends a request, and the a
   const ben = await relay.device(BEN, 1, { ratchet: signalRatchet() });
   const group = await newFamily(relay, [ada, ben]);
   await say(ada, group, 'one');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await say(ben, group, 'two');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   await ben.store.commit(
     (await ben.store.list('sessions', '')).map(([key]) => ({ table: 'sessions', key })),
     true,
   );
   await ada.renewKeys(group);
   await say(ada, group, 'three');
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.deepEqual(await texts(ben, group), ['one', 'two', '[waiting]']);
   ben.caughtUp(group);
   await ben.tick(group);
   relay.now += 3_000;
   await ben.tick(group);
-  await relay.settle(group);
+  await relay.waitIdle(group);
   assert.equal(suites(relay, group).at(-1), 1);
   assert.deepEqual(await texts(ben, group), ['one', 'two', 'three']);
 });

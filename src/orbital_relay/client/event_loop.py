@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class LoopGuard:
+class LoopBinding:
     """
     Binds an object to the event loop of its first use.
 

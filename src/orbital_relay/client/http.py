@@ -19,7 +19,7 @@ import orbital_relay
 from orbital_relay.api.errors import Error
 from orbital_relay.client.address import address_of
 from orbital_relay.client.errors import ApiError, BadAnswer, Closed, Unreachable
-from orbital_relay.client.event_loop import LoopGuard
+from orbital_relay.client.event_loop import LoopBinding
 from orbital_relay.client.network import http_client
 from orbital_relay.client.tokens import Tokens, TokenSource
 from orbital_relay.core.backoff import Backoff
@@ -184,7 +184,7 @@ class Http:
         """
         self.address = address_of(url)
         self.tokens = Tokens(token)
-        self.guard = LoopGuard()
+        self.guard = LoopBinding()
         self._http = http_client(self.address, timeout_s=timeout_s, user_agent=USER_AGENT, transport=transport)
 
     async def __aenter__(self) -> Self:

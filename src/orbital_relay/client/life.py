@@ -122,7 +122,7 @@ class Life:
         self._runner: asyncio.Task[None] | None = None
         self._state = StateChange(state=State.CONNECTING)
         self._opened = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._first_attempt_done = asyncio.Event()
         self._over: BaseException | None = None
         self._closing: asyncio.Task[None] | None = None
         self._closers: set[asyncio.Task[Any]] = set()
@@ -172,7 +172,7 @@ class Life:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc_type is None:
-            self._readers.settle_for(asyncio.current_task())
+            self._readers.acknowledge_for(asyncio.current_task())
         await self.close()
 
     async def close(self) -> None:
@@ -213,12 +213,12 @@ class Life:
         """
         self._check_used()
         while not self._opened.is_set():
-            self._settled.clear()
+            self._first_attempt_done.clear()
             if self._over is not None:
                 raise self._over
             if self._closing is not None:
                 raise Closed("The client is closed.")
-            await self._settled.wait()
+            await self._first_attempt_done.wait()
 
     def wake(self) -> None:
         """
@@ -269,7 +269,7 @@ class Life:
     async def _first_connection(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s) as self._opening:
-                await self._settled.wait()
+                await self._first_attempt_done.wait()
         except TimeoutError:
             raise NotConnected(
                 f"No connection to {self.api.address.http} in {timeout_s + self._waited_s:g} s"
@@ -346,7 +346,7 @@ class Life:
         log.info("connection open as %s", opened.username)
         self._change(StateChange(state=State.OPEN))
         self._opened.set()
-        self._settled.set()
+        self._first_attempt_done.set()
         self._outbox.wake()
 
     # Private: the rest
@@ -378,7 +378,7 @@ class Life:
         self._over = self._over or error
         self._change(StateChange(state=State.CLOSED, code=code, reason=str(error) if error else "Closed."))
         self._readers.end(error, reason)
-        self._settled.set()
+        self._first_attempt_done.set()
 
     def _know_thread(self, thread_id: str, group_id: str) -> None:
         self._thread_groups[thread_id] = group_id

@@ -192,7 +192,7 @@ class Orbital(Life):
         """
         Report that the user types in a thread; call it at every keystroke.
 
-        It is sent at most every 3 s, and withdrawn 5 s after the last call, or at once with `is_typing=False`. Without
+        It is sent at most every 3 s, and ended 5 s after the last call, or at once with `is_typing=False`. Without
         a connection it is dropped: it would be old news.
         """
         self.api.guard.enter()

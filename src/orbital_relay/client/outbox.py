@@ -87,7 +87,7 @@ class Outbox:
         self._report = report
         self._limit = limit
         self._lanes: dict[str, deque[_Waiting]] = {}
-        self._parked: set[str] = set()
+        self._paused_lanes: set[str] = set()
         """Lanes that stand until there is another token."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
@@ -144,7 +144,7 @@ class Outbox:
         )
         waiting = self._enqueue(post, awaited=True)
         self._own(self._keep(waiting))
-        if lane in self._parked:
+        if lane in self._paused_lanes:
             self.wake()
         try:
             # Shielded: cancelling the caller does not discard the post.
@@ -239,7 +239,7 @@ class Outbox:
                     self._report_unsent(waiting.post, exc)
                     if isinstance(exc, ApiError) and exc.status == 401:
                         # The token was refused, not the post: it stays for a run with another token.
-                        await self._park(lane, exc)
+                        await self._pause_lane(lane, exc)
                         continue
                 await self._forget(waiting)
                 _fail(waiting, exc)
@@ -258,7 +258,7 @@ class Outbox:
         if not waiting.discarded:
             self._count -= 1
 
-    async def _park(self, lane: str, refused: ApiError) -> None:
+    async def _pause_lane(self, lane: str, refused: ApiError) -> None:
         """Stop a lane until its first post is woken or discarded; calls that wait in it fail with `refused`."""
         queue = self._lanes[lane]
         head = queue[0]
@@ -267,11 +267,11 @@ class Outbox:
             await self._forget(waiting)
             _fail(waiting, refused)
             self._drop(queue, waiting)
-        self._parked.add(lane)
+        self._paused_lanes.add(lane)
         try:
             await head.awake.wait()
         finally:
-            self._parked.discard(lane)
+            self._paused_lanes.discard(lane)
 
     def _report_unsent(self, post: QueuedPost, exc: Exception) -> None:
         self._report(

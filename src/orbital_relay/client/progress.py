@@ -41,20 +41,20 @@ class Progress:
     def ask(self, task: asyncio.Task[Any] | None) -> None:
         """Note who asks for the next item: what was yielded last is handled."""
         self._reader = task
-        self.settle()
+        self.acknowledge()
 
-    def settle(self) -> None:
+    def acknowledge(self) -> None:
         """Count what was yielded last as handled."""
         if self._handed is not None:
             self.handled = self._handed
             self._handed = None
             self._unsaved += 1
 
-    def settle_for(self, task: asyncio.Task[Any] | None) -> None:
+    def acknowledge_for(self, task: asyncio.Task[Any] | None) -> None:
         """Count what was yielded last as handled, if `task` was given it, or one that ended well since."""
         reader = self._reader
         if reader is task or (reader and reader.done() and not reader.cancelled() and reader.exception() is None):
-            self.settle()
+            self.acknowledge()
 
     async def save(self, *, insist: bool = True) -> None:
         """

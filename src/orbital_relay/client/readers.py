@@ -138,10 +138,10 @@ class Readers:
         for subscription in list(self._subscriptions.values()):
             subscription.end(error, reason)
 
-    def settle_for(self, task: asyncio.Task[Any] | None) -> None:
+    def acknowledge_for(self, task: asyncio.Task[Any] | None) -> None:
         """Count what was yielded last as handled where `task` is the reader."""
         for progress in self._progress.values():
-            progress.settle_for(task)
+            progress.acknowledge_for(task)
 
     async def save(self) -> None:
         """Save every position; one that cannot be saved comes again in the next run."""

@@ -103,7 +103,7 @@ class Subscription:
 
     async def commit(self) -> None:
         """Count the event that was yielded last as handled, and save the position."""
-        self._progress.settle()
+        self._progress.acknowledge()
         await self._progress.save()
 
     async def close(self) -> None:
@@ -133,7 +133,7 @@ class Subscription:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if exc_type is None:
-            self._progress.settle_for(asyncio.current_task())
+            self._progress.acknowledge_for(asyncio.current_task())
         await self.close()
 
     async def _next(self) -> Event | Reset | CaughtUp:
@@ -147,7 +147,7 @@ class Subscription:
                 progress.hand(item)
                 if not isinstance(item, CaughtUp) or self._marks:
                     return item
-                progress.settle()
+                progress.acknowledge()
             # What could not be saved would be tried without end here, by a reader that continues.
             await progress.save(insist=False)
             if self._items:

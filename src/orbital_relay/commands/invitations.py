@@ -83,17 +83,17 @@ async def _invite(settings: Settings, note: str, days: float) -> InvitationMade:
     epilog="""\b
 Examples:
   orbital user invitations
-  orbital user invitations --withdraw 3
+  orbital user invitations --revoke 3
 """
 )
-@click.option("--withdraw", type=int, metavar="NUMBER", help="Delete an unused invitation.")
+@click.option("--revoke", type=int, metavar="NUMBER", help="Delete an unused invitation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 @settings_options("data_dir", "database_url")
-def invitations(withdraw: int | None, *, as_json: bool, **flags: str | None) -> None:
+def invitations(revoke: int | None, *, as_json: bool, **flags: str | None) -> None:
     """List invitations and who has used them, or delete one."""
     settings = load_existing(flags)
-    if withdraw is not None:
-        run(_withdraw(settings, withdraw))
+    if revoke is not None:
+        run(_revoke(settings, revoke))
     rows = run(_list(settings))
     if as_json:
         say_json(msgspec.json.encode([people.invitation_row(each) for each in rows]).decode())
@@ -111,10 +111,10 @@ async def _list(settings: Settings) -> list[Invitation]:
         await store.close()
 
 
-async def _withdraw(settings: Settings, number: int) -> None:
+async def _revoke(settings: Settings, number: int) -> None:
     store = await open_store(settings, alone=False)
     try:
-        await people.withdraw(store, number)
+        await people.revoke_invitation(store, number)
     finally:
         await store.close()
 

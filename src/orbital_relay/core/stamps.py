@@ -26,7 +26,7 @@ class Stamps:
 
     def reserve(self, count: int, *, now_ms: int) -> int:
         """
-        Take stamps for a batch of events, which is in flight until `settle`.
+        Take stamps for a batch of events, which is in flight until `end_batch`.
 
         Args:
             count: How many, at least 1.
@@ -46,7 +46,7 @@ class Stamps:
         """Note that the batch was delivered up to the event with this stamp."""
         self._reserved = stamp_ms + 1
 
-    def settle(self, last_ms: int = 0) -> None:
+    def end_batch(self, last_ms: int = 0) -> None:
         """
         Note that the batch was delivered to every listener, or refused.
 

@@ -75,11 +75,11 @@ class PushStore(Protocol):
             numbers: Rows that `due_pushes` returned.
             now_ms: The time.
             free_ms: Claims that end before this moment are void.
-            until_ms: When the claim ends if `settle_pushes` does not end it.
+            until_ms: When the claim ends if `store_outcomes` does not end it.
         """
         ...
 
-    async def settle_pushes(self, outcomes: Sequence[PushOutcome]) -> None:
+    async def store_outcomes(self, outcomes: Sequence[PushOutcome]) -> None:
         """Store what came of claims, and end them."""
         ...
 

@@ -161,18 +161,18 @@ class Appender:
         try:
             outcomes = await self._store.append([draft for draft, _ in batch], first_stamp_ms=first_stamp_ms)
         except OrbitalError as refusal:
-            self._stamps.settle()
+            self._stamps.end_batch()
             _refuse(batch, refusal)
             return
         except BaseException:
-            self._stamps.settle()
+            self._stamps.end_batch()
             _refuse(batch, Unavailable("The server could not store this. Try again."))
             raise
         events = [outcome.event for outcome in outcomes if isinstance(outcome, Appended) and outcome.event is not None]
         try:
             self._deliver(events)
         finally:
-            self._stamps.settle(max((event.stamp_ms for event in events), default=0))
+            self._stamps.end_batch(max((event.stamp_ms for event in events), default=0))
             for (_, future), outcome in zip(batch, outcomes, strict=True):
                 if future.done():
                     continue

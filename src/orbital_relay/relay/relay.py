@@ -103,7 +103,7 @@ class Relay:
         self._bus = self._subscribing.bus = bus
         await self._repairs.start()
         # No event is in flight yet.
-        self.stamps.settle(await self._store.last_stamp_ms())
+        self.stamps.end_batch(await self._store.last_stamp_ms())
 
     async def close(self) -> None:
         """Append the drafts that are queued, then cancel the remaining tasks."""

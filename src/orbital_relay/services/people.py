@@ -111,7 +111,7 @@ async def invite(store: Store, *, note: str, days: float, at_ms: int) -> api.Inv
     return api.InvitationMade(number=made.number, note=note, invitation=code, expires_at=wire.iso(made.expires_ms))
 
 
-async def withdraw(store: Store, number: int) -> None:
+async def revoke_invitation(store: Store, number: int) -> None:
     """
     Delete an unused invitation.
 

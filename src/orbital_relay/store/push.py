@@ -242,9 +242,9 @@ def _still_due(numbers: Sequence[int], *, now_ms: int, free_ms: int) -> Select[A
     )
 
 
-def settle_pushes(conn: Connection, outcomes: Sequence[PushOutcome]) -> None:
-    """Store what came of claims, and end them; see `ports.PushStore.settle_pushes`."""
-    # In one order: two servers that settle at once wait for each other, never in a circle.
+def store_outcomes(conn: Connection, outcomes: Sequence[PushOutcome]) -> None:
+    """Store what came of claims, and end them; see `ports.PushStore.store_outcomes`."""
+    # In one order: two servers that store outcomes at once wait for each other, never in a circle.
     for outcome in sorted(outcomes, key=lambda each: each.number):
         row = conn.execute(select(_s.id).where(_s.id == outcome.number).with_for_update()).one_or_none()
         if row is None:

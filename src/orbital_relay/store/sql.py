@@ -204,7 +204,7 @@ class SqlStore(ABC):
     note_received = writing(push_rows.note_received)
     due_pushes = reading(push_rows.due_pushes)
     claim_pushes = writing(push_rows.claim_pushes)
-    settle_pushes = writing(push_rows.settle_pushes)
+    store_outcomes = writing(push_rows.store_outcomes)
     thread_titles = reading(push_rows.thread_titles)
 
     # Chapter: media

@@ -185,7 +185,7 @@ async def test_the_token_reaches_no_log(server: FakeServer, caplog: pytest.LogCa
     async with client(server, token=lambda: next(tokens)) as orbital:
         await orbital.send(GROUP, b"x")
         await server.send(json.dumps({"type": "token_expiring", "data": {}, "server_timestamp": 1}))
-        await server.until(lambda: len(server.heard_of("authenticate")) == 1)
+        await server.until(lambda: len(server.received_of("authenticate")) == 1)
 
     ours = [record.getMessage() for record in caplog.records if record.name != "websockets.server"]
     assert any("GET /ws" in line for line in ours)
@@ -274,7 +274,7 @@ async def test_a_token_is_renewed_on_token_expiring(server: FakeServer) -> None:
 
     async with client(server, token=lambda: next(tokens)):
         await server.send(json.dumps({"type": "token_expiring", "data": {"expires_at": ""}, "server_timestamp": 1}))
-        await server.until(lambda: server.heard_of("authenticate") == [{"token": "second"}])
+        await server.until(lambda: server.received_of("authenticate") == [{"token": "second"}])
 
     assert server.handshakes == ["first"]
 

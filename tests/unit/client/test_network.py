@@ -233,7 +233,7 @@ async def test_a_token_is_renewed_in_time(server: FakeServer) -> None:
         return "old" if len(asked) < 3 else "new"
 
     async with client(server, token=token):
-        await server.until(lambda: server.heard_of("authenticate") == [{"token": "new"}])
+        await server.until(lambda: server.received_of("authenticate") == [{"token": "new"}])
 
     assert len(asked) == 3
     assert 1.4 <= asked[1] < asked[2] <= 2

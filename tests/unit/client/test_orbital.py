@@ -94,10 +94,10 @@ async def test_typing_stops_by_itself(server: FakeServer, monkeypatch: pytest.Mo
     async with client(server) as orbital:
         for _ in range(20):
             orbital.typing("t")
-        await server.until(lambda: len(server.heard_of("typing_indicator")) == 2)
+        await server.until(lambda: len(server.received_of("typing_indicator")) == 2)
         orbital.typing("t")
         orbital.typing("t", is_typing=False)
         orbital.typing("t", is_typing=False)
-        await server.until(lambda: len(server.heard_of("typing_indicator")) == 4)
+        await server.until(lambda: len(server.received_of("typing_indicator")) == 4)
 
-    assert [data["is_typing"] for data in server.heard_of("typing_indicator")] == [True, False, True, False]
+    assert [data["is_typing"] for data in server.received_of("typing_indicator")] == [True, False, True, False]

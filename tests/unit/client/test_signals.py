@@ -47,7 +47,7 @@ async def test_a_failing_callback_is_isolated(server: FakeServer) -> None:
         assert "a bug of the program" in (await when(problems)).message
         await server.append()
         await server.send(json.dumps({"type": "ping", "data": {}, "server_timestamp": 1}))
-        await server.until(lambda: len(server.heard_of("pong")) == 1)
+        await server.until(lambda: len(server.received_of("pong")) == 1)
 
     assert got == [1, 2]
 

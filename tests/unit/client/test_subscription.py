@@ -90,7 +90,7 @@ async def test_a_stalled_reader_is_bounded_and_misses_nothing(server: FakeServer
         for _ in range(1_000):
             await server.append()
         await server.send(json.dumps({"type": "ping", "data": {}, "server_timestamp": 1}))
-        await server.until(lambda: len(server.heard_of("pong")) == 1)
+        await server.until(lambda: len(server.received_of("pong")) == 1)
         assert len(subscription._items) <= 11
 
         assert await read(subscription, 1_000) == list(range(1, 1_001))
@@ -273,7 +273,7 @@ async def test_files_outlive_the_client(server: FakeServer, tmp_path: Any) -> No
     async with client(server, store=FilePositions(path)) as orbital, orbital.subscribe(GROUP, since=0) as second:
         assert await read(second, 1) == [3]
 
-    since = [data["since"][GROUP] for data in server.heard_of("subscribe")]
+    since = [data["since"][GROUP] for data in server.received_of("subscribe")]
     assert since[0] == 0
     assert since[1]["seq"] == 2
     assert len(since[1]["hash"]) == 43

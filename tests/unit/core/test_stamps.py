@@ -14,7 +14,7 @@ def test_stamps_increase_whatever_the_clock_is():
     stamps = Stamps(1_000)
 
     assert stamps.reserve(3, now_ms=2_000) == 2_000
-    stamps.settle()
+    stamps.end_batch()
     assert stamps.reserve(2, now_ms=1_500) == 2_003
 
 
@@ -50,7 +50,7 @@ def test_a_group_that_is_ahead_advances_the_clock():
     stamps = Stamps()
     stamps.reserve(1, now_ms=1_000)
 
-    stamps.settle(7_000)
+    stamps.end_batch(7_000)
 
     assert stamps.ephemeral(now_ms=1_001) == 7_000
     assert stamps.reserve(1, now_ms=1_001) == 7_001
@@ -79,13 +79,13 @@ def test_no_frame_overtakes_an_event(steps):
                 assert stamps.ephemeral(now_ms=now_ms) < stamp_ms
             stamps.advance(stamp_ms)
         last_event = first + count - 1
-        stamps.settle()
+        stamps.end_batch()
 
 
 def test_the_first_stamp():
     """[STAMP1] Stamps begin at 1, and a batch that assigned none changes nothing."""
     stamps = Stamps()
-    stamps.settle()
+    stamps.end_batch()
 
     assert stamps.ephemeral(now_ms=0) == 0
     assert stamps.reserve(1, now_ms=0) == 1

@@ -32,7 +32,7 @@ async def kept() -> Family:
     for text in ("one", "two"):
         for member in members:
             await say(member, group, text)
-            await relay.settle(group)
+            await relay.wait_idle(group)
     return relay, members, group
 
 
@@ -90,12 +90,12 @@ async def test_not_kept(kept: Family) -> None:
     with pytest.raises(E2eeError, match="unknown here"):
         await later.audit(group)
     await enter(relay, group, members[0], later)
-    await relay.settle(group, [members[0], later])
+    await relay.wait_idle(group, [members[0], later])
     with pytest.raises(E2eeError, match="keep_frames=True"):
         await later.audit(group)
     now = await relay.device(DORA, store=relay.store_of(later), publish=False, keep_frames=True)
     await say(members[0], group, "kept from here on")
-    await relay.settle(group, [members[0], now])
+    await relay.wait_idle(group, [members[0], now])
     report = check_audit(await now.audit(group))
     assert report.findings == []
     assert 1 < report.first <= report.last == len(relay.groups[group].log)

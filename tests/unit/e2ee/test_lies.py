@@ -46,16 +46,16 @@ class World:
         self.relay, (ada, ben, cleo), self.group = await family()
         self.other = await new_family(self.relay, [ada, ben, cleo])
         await say(ada, self.other, "from the other group")
-        await self.relay.settle(self.other)
+        await self.relay.wait_idle(self.other)
         await say(ada, self.group, "first")
         await say(ben, self.group, "second")
-        await self.relay.settle(self.group)
+        await self.relay.wait_idle(self.group)
         self.known = len(self.relay.groups[self.group].log)
         self.snapshot = self.relay.store_of(cleo).snapshot()
         # What Cleo has not read yet: the lies are about it. Ben and Ada have, so that their heads say so.
         for number in range(4):
             await reply(ada if number % 2 else ben, self.group, THREAD, f"reply {number}")
-            await self.relay.settle(self.group, [ada, ben])
+            await self.relay.wait_idle(self.group, [ada, ben])
         self.log = self.relay.groups[self.group].log
         self.said = [at for at, frame in enumerate(self.log) if frame["type"] == "new_reply"]
         self.stranger = to_base64(SigningKey.generate().public_key)
@@ -273,7 +273,7 @@ async def test_false_bundles(reason):
         msgspec.structs.replace(bundle, **lies[reason](bundle)) if bundle.user == BEN else bundle
     )
     await say(ada, group, "true")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     [warning] = await ada.warnings(group)
     assert (warning.code, warning.user, warning.details) == ("bad_bundle", BEN, {"reason": reason})
     assert await texts(cleo, group) == ["true"]
@@ -284,7 +284,7 @@ async def test_withheld():
     """[SEALLIE6] A removal or a post that the server withholds is detected after a minute."""
     relay, (ada, _), group = await family([ADA, BEN])
     await ada.revoke(group, BEN, removed=True)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     ada.caught_up(group)
     await ada.tick(group)
     assert await codes(ada, group) == []
@@ -306,7 +306,7 @@ async def test_last_resort():
     await say(ada, group, "one")
     await ada.renew_keys(group)
     await say(ada, group, "two")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(ben, group) == ["one", "two"]
     assert relay.last_resorts == 2
     await ben.publish_keys(3)
@@ -322,14 +322,14 @@ async def test_last_resort_is_renewed():
     assert relay.directory[BEN, 1].hpke_pre_key != first
     relay.directory[BEN, 1] = msgspec.structs.replace(relay.directory[BEN, 1], hpke_pre_keys=[], hpke_pre_key=first)
     await say(ada, group, "by the old one")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(ben, group) == ["by the old one"]
     relay.now += 24 * 86_400_000
     await ben.publish_keys(0)
     relay.directory[BEN, 1] = msgspec.structs.replace(relay.directory[BEN, 1], hpke_pre_key=first)
     await ada.renew_keys(group)
     await say(ada, group, "too late")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(ben, group) == ["by the old one", "[waiting]"]
 
 
@@ -339,7 +339,7 @@ async def test_replayed_keys():
     other = await new_family(relay, [ada, ben, cleo])
     await say(ada, group, "true")
     data = next(frame["data"] for frame in relay.groups[group].log if frame["type"] == "new_keys")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for where in (group, other):
         relay.append(where, "new_keys", data)
         relay.append(where, "new_keys", {**data, "sender_id": CLEO})
@@ -352,7 +352,7 @@ async def test_stolen_chain():
     """[SEALLIE9] A member who distributes another member's chain as an own chain is refused."""
     relay, (ada, ben, cleo), group = await family()
     await say(ada, group, "by Ada")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     store = relay.store_of(ben)
     unit = Unit(store)
     skdm = next(pin.skdm for _, pin in unit.scan(PINS) if pin.user == ADA and pin.group == group)

@@ -85,14 +85,14 @@ async def test_everybody_reads_everybody():
     relay, members, group = await family()
     ada, ben, cleo = members
     await say(ada, group, "one")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(ben, group, "two")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(cleo, group, "three")
     await say(ada, group, "four")
     title = NewPart(field="encrypted_title", kind=ContentKind.TITLE, body=b"title")
     await ada.draft(group, "new_thread", [title, NewPart(field="encrypted_body", kind=ContentKind.BODY, body=b"body")])
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for member in members:
         assert await texts(member, group) == ["one", "two", "three", "four", "title|body"]
         assert await codes(member, group) == []
@@ -107,12 +107,12 @@ async def test_late_joiner():
     """[PYDEV2] A late joiner reads messages from its joining on; earlier ones are no replay, and stay pending."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "before")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     cleo = await relay.device(CLEO)
     await enter(relay, group, ada, cleo)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(ada, group, "after")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(cleo, group) == ["[waiting]", "after"]
     assert await codes(cleo, group) == []
     assert await texts(ben, group) == ["before", "after"]
@@ -122,13 +122,13 @@ async def test_removal():
     """[PYDEV3] After a removal nothing is encrypted with a chain of the removed device; the other devices read on."""
     relay, (ada, ben, cleo), group = await family()
     await say(ada, group, "all three")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await ada.revoke(group, CLEO, removed=True)
     await ada.flush(group)
     relay.leave(group, CLEO)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(ada, group, "without Cleo")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(ben, group) == ["all three", "without Cleo"]
     assert (await ada.sender(group)).count == 1
     assert [one.user for one in keys_of(relay, group)[-1].keys.deliveries] == [BEN]
@@ -141,7 +141,7 @@ async def test_former_membership():
     """[PYDEV4] A post for a former membership is refused, and encrypted again for the current membership."""
     relay, (ada, ben, cleo), group = await family()
     await say(ada, group, "first")
-    await relay.settle(group)
+    await relay.wait_idle(group)
 
     def leaves(post):
         if post["user"] == ADA and post["type"] == "new_message":
@@ -150,7 +150,7 @@ async def test_former_membership():
 
     relay.on_post = leaves
     await say(ada, group, "second")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     types = [frame["type"] for frame in log_of(relay, group)]
     assert types[types.index("member_left") :] == ["member_left", "new_keys", "new_message"]
     assert await texts(ben, group) == ["first", "second"]
@@ -164,7 +164,7 @@ async def test_former_membership():
     with pytest.raises(E2eeError, match="never reaches"):
         await say(ada, group, "never")
     relay.on_post = lambda _: None
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(ben, group) == ["first", "second", "never"]
 
 
@@ -190,7 +190,7 @@ async def test_crash(kind, when):
     again = await relay.device(ADA, store=store, publish=False)
     relay.members = [again, ben]
     await say(again, group, "after")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for member in (again, ben):
         assert await texts(member, group) == ["before", "during", "after"]
     assert await again.pending(group) == 0
@@ -210,7 +210,7 @@ async def test_missing_key():
         await ben.tick(group)
         await ben.flush(group)
         assert len(requests_of(relay, group)) == asked, f"after {wait}"
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for member in (ada, ben):
         assert await texts(member, group) == ["unreadable at first"]
     assert await codes(ben, group) == ["unreadable_keys"]
@@ -234,15 +234,15 @@ async def test_reinstalled():
     """[PYDEV8] A reinstalled device gets a warning, is held, and reads only messages after it is accepted."""
     relay, (ada, _), group = await family([ADA, BEN])
     await say(ada, group, "old")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     relay.members.pop()
     again = await relay.device(BEN)
     await again.join(group, invited(await ada.invite(group)), inviter=ADA)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert sorted(await codes(ada, group)) == ["held_device", "identity_differs"]
     await say(again, group, "from the reinstalled device")
     await say(ada, group, "while held")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(again, group) == ["[waiting]", "from the reinstalled device", "[waiting]"]
     assert await texts(ada, group) == ["old", "[waiting]", "while held"]
     held = next(one for one in (await ada.roster(group)).warnings if one.code == "held_device")
@@ -250,7 +250,7 @@ async def test_reinstalled():
     await ada.accept(group, BEN, 1, held.identity)
     assert await texts(ada, group) == ["old", "from the reinstalled device", "while held"]
     await say(ada, group, "after")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert (await texts(again, group))[1:] == ["from the reinstalled device", "[waiting]", "after"]
 
 
@@ -259,19 +259,19 @@ async def test_linked():
     relay, (ada, ben), group = await family([ADA, BEN])
     tablet = await relay.device(BEN, 2)
     await tablet.enter_linked(group, invited(await ben.invite(group)))
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert len((await ada.roster(group)).devices) == 2
     await ben.link(group, device=2, identity=await tablet.identity(), suites=2)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(ada, group, "to both")
     await say(tablet, group, "from the tablet")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for member in (tablet, ben):
         assert await texts(member, group) == ["to both", "from the tablet"]
     await ben.revoke(group, BEN, 2)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(ada, group, "to the phone")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(tablet, group) == ["to both", "from the tablet", "[waiting]"]
     assert await texts(ben, group) == ["to both", "from the tablet", "to the phone"]
 
@@ -281,22 +281,22 @@ async def test_history():
     relay, (ada, ben), group = await family([ADA, BEN], HistoryPolicy.ALL)
     await say(ada, group, "by Ada")
     await say(ben, group, "by Ben")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     cleo = await relay.device(CLEO)
     await enter(relay, group, ada, cleo)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(cleo, group) == ["[waiting]", "[waiting]"]
     assert await ben.share_history(group, CLEO) == 2
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(cleo, group) == ["[waiting]", "[waiting]"]
     assert await codes(cleo, group) == ["untrusted_history"]
     assert await ada.share_history(group, CLEO) == 2
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(cleo, group) == ["by Ada", "by Ben"]
     # The giver's own chain carries no proof of an owner; Ben's is signed by Ben.
     assert [item.via for item in await cleo.items(group)] == [ADA, None]
     await ada.set_policy(group, history=HistoryPolicy.NONE, rotation_days=7)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     with pytest.raises(E2eeError, match="does not share history"):
         await ada.share_history(group, CLEO)
 
@@ -305,16 +305,16 @@ async def test_history_of_a_verified_user():
     """[PYDEV29] History is accepted from a verified user, too; policy `joined` limits it to chains made since."""
     relay, (ada, ben), group = await family([ADA, BEN], HistoryPolicy.JOINED)
     await say(ada, group, "before")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     cleo = await relay.device(CLEO)
     await enter(relay, group, ada, cleo)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await ben.share_history(group, CLEO) == 0
     await ada.set_policy(group, history=HistoryPolicy.ALL, rotation_days=7)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await cleo.verify(BEN)
     assert await ben.share_history(group, CLEO) == 1
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(cleo, group) == ["before"]
     [item] = await cleo.items(group)
     assert (item.author, item.via) == (ADA, None)
@@ -324,17 +324,17 @@ async def test_old_copy():
     """[PYDEV11] The log reveals an old copy of a store: a warning, and a new chain before anything is sent."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "one")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     old = relay.store_of(ada).snapshot()
     await say(ada, group, "two")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     restored = await relay.device(ADA, store=MemoryStore(old), publish=False)
     relay.members = [restored, ben]
     await relay.deliver(restored, group)
     assert await codes(restored, group) == ["old_copy"]
     assert (await restored.sender(group)).state == "none"
     await say(restored, group, "three")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(ben, group) == ["one", "two", "three"]
     assert await texts(restored, group) == ["one", "[own_lost]", "three"]
 
@@ -346,13 +346,13 @@ async def test_two_chains():
     relay.members = [ada, ben]
     for member, text in ((ada, "first"), (second, "second"), (ada, "first again")):
         await say(member, group, text)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for member in (ben, second):
         assert await texts(member, group) == ["first", "second", "first again"]
     await ada.draft(group, "new_message", message("left behind"))
     await second.adopt_drafts(group)
     await second.flush(group)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert (await texts(ben, group))[-1] == "left behind"
 
 
@@ -374,7 +374,7 @@ async def test_rotation():
         await ada.draft(group, "new_message", message("x"))
     await ada.flush(group)
     assert len(keys_of(relay, group)) == first + 3
-    await relay.settle(group)
+    await relay.wait_idle(group)
     read = await texts(ben, group)
     assert len(read) == 1004
     assert not any(text.startswith("[") for text in read)
@@ -385,18 +385,18 @@ async def test_new_secret():
     relay, (ada, ben), group = await family([ADA, BEN])
     old = invited(await ada.invite(group))
     await ada.renew_secret(group)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await ben.invite(group) == await ada.invite(group)
     assert (await ben.invite(group))[1] == 1
     cleo = await relay.device(CLEO)
     relay.join(group, CLEO)
     await cleo.join(group, old)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await ada.strangers(group) == [CLEO]
     late = await relay.device(CLEO, 2)
     relay.members.remove(cleo)
     await enter(relay, group, ben, late)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await ada.strangers(group) == []
     # It derives the older secret and folds the same roster.
     assert len((await late.roster(group)).devices) == 3
@@ -406,7 +406,7 @@ async def test_swaps():
     """[PYDEV15] Swapped, replayed and re-attributed contents yield warnings, not messages."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await reply(ada, group, THREAD, "right")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(ben, group) == ["right"]
     data = log_of(relay, group)[-1]["data"]
     await reply(ada, group, THREAD, "moved")
@@ -441,9 +441,9 @@ async def test_lost_answer(how):
         await sender.adopt_drafts(group)
     relay.members = [sender, ben]
     await sender.flush(group)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(sender, group, "after")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for member in (sender, ben):
         assert await texts(member, group) == ["before", "once", "after"]
     assert await sender.pending(group) == 0
@@ -464,7 +464,7 @@ async def test_a_chain_that_may_have_been_received():
     await ada.revoke(group, CLEO)
     relay.leave(group, CLEO)
     relay.members = [ada, ben]
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await rest_of_log(relay, group, cleo)
     assert await texts(ben, group) == ["one"]
     assert await texts(cleo, group) == ["[waiting]"]
@@ -474,7 +474,7 @@ async def test_unseen():
     """[PYDEV19] A device not seen for 90 days receives no chain; once it is seen again, it receives the chain."""
     relay, (ada, ben, cleo), group = await family()
     await say(ada, group, "all")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     unseen = {CLEO}
 
     def listed(devices):
@@ -484,13 +484,13 @@ async def test_unseen():
     relay.on_devices = listed
     await ada.check_directory(group)
     await say(ada, group, "without Cleo")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(cleo, group) == ["all", "[waiting]"]
     assert await texts(ben, group) == ["all", "without Cleo"]
     unseen.clear()
     await ada.check_directory(group)
     await say(ada, group, "again")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(cleo, group) == ["all", "[waiting]", "again"]
     assert await codes(ada, group) == []
 
@@ -516,7 +516,7 @@ async def test_title_of_another_thread():
     )
     data = kind["data"]
     kind["data"] = {**data, "encrypted_title": data["encrypted_body"], "encrypted_body": data["encrypted_title"]}
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(ben, group) == ["[misplaced]"] * 3
 
 
@@ -531,7 +531,7 @@ async def test_files():
     await ada.flush(group)
     data = log_of(relay, group)[-1]["data"]
     relay.append(group, "media_uploaded", {**data, "media_id": media.replace("5", "6")})
-    await relay.settle(group)
+    await relay.wait_idle(group)
     item, moved = await ben.items(group)
     opened = io.BytesIO()
     sealed.seek(0)
@@ -564,9 +564,9 @@ async def test_another_device_answers():
     tablet = await relay.device(ADA, 2)
     await tablet.enter_linked(group, invited(await ada.invite(group)))
     await ada.link(group, device=2, identity=await tablet.identity(), suites=2)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(ada, group, "by the phone")
-    await relay.settle(group, [ada, tablet])
+    await relay.wait_idle(group, [ada, tablet])
     await relay.deliver(ben, group, without_keys(relay, group))
     ben.caught_up(group)
     await ben.tick(group)
@@ -574,16 +574,16 @@ async def test_another_device_answers():
     await ben.tick(group)
     await ben.flush(group)
     await ben.verify(ADA)
-    await relay.settle(group, [tablet])
+    await relay.wait_idle(group, [tablet])
     assert await texts(ben, group) == ["[waiting]"]
     relay.now += 10_000
-    await relay.settle(group, [tablet, ben])
+    await relay.wait_idle(group, [tablet, ben])
     assert await texts(ben, group) == ["by the phone"]
     before = len(keys_of(relay, group))
     asked = next(frame for frame in reversed(log_of(relay, group)) if _asks(frame))
     for _ in range(6):
         relay.append(group, "new_keys", asked["data"])
-    await relay.settle(group, [ada])
+    await relay.wait_idle(group, [ada])
     assert len(keys_of(relay, group)) - before == 6 + 4
 
 
@@ -595,7 +595,7 @@ async def test_start_in_the_middle():
     """[PYDEV25] A device that starts in the middle of a log reads from there, with the earlier records."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "before")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     log = log_of(relay, group)
     records = [
         LoggedRecord(frame["seq"], frame["data"]["author_id"], from_base64(frame["data"]["record"]))
@@ -613,9 +613,9 @@ async def test_start_in_the_middle():
     with pytest.raises(E2eeError, match="known here already"):
         await cleo.join(group, invited(await ada.invite(group)))
     relay.join(group, CLEO)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     await say(ben, group, "after")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert await texts(cleo, group) == ["after"]
     assert [one.user for one in (await cleo.roster(group)).devices] == [ADA, BEN, CLEO]
 
@@ -628,7 +628,7 @@ async def test_safety_number():
     assert matches_scan(mine.scannable, theirs.scannable)
     tablet = await relay.device(BEN, 2)
     await ben.link(group, device=2, identity=await tablet.identity(), suites=2)
-    await relay.settle(group, [ada, ben])
+    await relay.wait_idle(group, [ada, ben])
     assert (await ada.safety_number(group, BEN)).digits != mine.digits
     with pytest.raises(ValueError, match="no device"):
         await ada.safety_number(group, CLEO)
@@ -642,7 +642,7 @@ async def test_inbox():
     for text in ("one", "two"):
         await say(ada, group, text)
     await say(reader, group, "own")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     assert [item.text for item in await reader.unhandled(group)] == ["one", "two"]
     await reader.handled((await reader.unhandled(group))[0])
     again = await relay.device(BEN, store=relay.store_of(ben), inbox=True, publish=False)
@@ -679,7 +679,7 @@ async def test_hostile_events():
     """[PYDEV22] Fuzzed: after any value in an event the log continues, and no such value is shown as a message."""
     relay, (ada, ben), group = await family([ADA, BEN])
     await say(ada, group, "true")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     said = log_of(relay, group)[-1]["data"]["encrypted_envelope"]
     keys = next(f for f in reversed(log_of(relay, group)) if f["type"] == "new_keys")["data"]["encrypted_envelope"]
     snapshot, position = relay.store_of(ben).snapshot(), (await ben.group(group)).position

@@ -185,13 +185,13 @@ async def test_both_in_one_group(tmp_path):
     ada, ben = [await relay.device(user, store=open_store(user)) for user in keys]
     group = await new_family(relay, [ada, ben])
     await say(ada, group, "before")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for member in (ada, ben):
         await relay.store_of(member).close()
     again = [await relay.device(user, store=open_store(user), publish=False) for user in keys]
     relay.members = again
     await say(again[1], group, "after")
-    await relay.settle(group)
+    await relay.wait_idle(group)
     for member in again:
         assert await texts(member, group) == ["before", "after"]
         assert await codes(member, group) == []

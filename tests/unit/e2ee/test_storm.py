@@ -78,7 +78,7 @@ class Storm:
         self.present.discard(member.me.user)
         relay.leave(group, member.me.user)
         relay.members.remove(member)
-        await relay.settle(group)
+        await relay.wait_idle(group)
 
     async def back(self, user):
         """A removed person comes back with another device."""
@@ -87,13 +87,13 @@ class Storm:
         again = await relay.device(user, self.newest[user])
         relay.join(group, user)
         self.present.add(user)
-        await relay.settle(group, [one for one in relay.members if one is not again])
+        await relay.wait_idle(group, [one for one in relay.members if one is not again])
         await again.join(group, read_invite((await self.ada.invite(group))[0]), inviter=ADA)
         await relay.deliver(again, group)
         await again.flush(group)
         # From its record on it is in the roster: what is posted now is for it, too.
         self.wanted[again.me] = []
-        await relay.settle(group)
+        await relay.wait_idle(group)
 
     async def round(self, number):
         member, act = self.random.choice(self.relay.members), self.random.random()
@@ -120,7 +120,7 @@ async def test_storm(rounds):
     storm = Storm(relay, group)
     for number in range(rounds):
         await storm.round(number)
-    await relay.settle(group)
+    await relay.wait_idle(group)
     warned = {}
     for member in relay.members:
         where = f"seed {SEED}, {member.me}"

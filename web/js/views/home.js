@@ -1,5 +1,5 @@
 /** A logged-in member's page: header, groups, threads, one thread, and the inspector. It renders the model. */
-import { makeInspector } from '../debug/inspector.js';
+import { makeInspector } from '../debug/traffic-inspector.js';
 import { poll } from '../model/poll.js';
 import { h, put } from './dom.js';
 import { makeGroupList } from './group-list.js';
@@ -13,7 +13,7 @@ import { makeThread } from './thread.js';
 import { makeThreadList } from './thread-list.js';
 import { cut, refreshTimes } from './words.js';
 
-/** @import {Recorder} from '../debug/recorder.js' */
+/** @import {Recorder} from '../debug/traffic-recorder.js' */
 /** @import {Family} from '../model/family.js' */
 /** @import {Push} from '../model/push.js' */
 /** @import {Group} from '../model/types.js' */

@@ -98,7 +98,7 @@ class AdminApi(Http):
         body = {"note": note, "days": days}
         return await self._call("POST", "/api/admin/invitations", responses.InvitationMade, body=body)
 
-    async def withdraw_invitation(self, number: int) -> None:
+    async def revoke_invitation(self, number: int) -> None:
         """Withdraw an invitation that was not used."""
         await self._act("DELETE", f"/api/admin/invitations/{number}")
 

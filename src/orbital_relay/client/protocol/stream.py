@@ -79,7 +79,7 @@ class Stream:
         self._new_ticket = ticket
         self._ticket = 0
         """Names the Fetch in progress; 0 when there is none."""
-        self._heard = 0 if since is None else since.seq
+        self._highest_seen = 0 if since is None else since.seq
         """The highest number that is known to exist."""
         self._behind = False
         self._misses = 0
@@ -139,7 +139,7 @@ class Stream:
         self._target = seq
         if self.asked_since and recovered is False:
             return confirmed + self._not_recovered(seq)
-        self._heard = max(self._heard, seq)
+        self._highest_seen = max(self._highest_seen, seq)
         return confirmed + self._catch_up()
 
     def event(self, frame: Frame, text: bytes) -> list[ProtocolEffect]:
@@ -148,7 +148,7 @@ class Stream:
         if self.state is not SubscriptionState.ON:
             return []
         if self._doubted is not None:  # Where we stand is not decided yet; the log has this event, too.
-            self._heard = max(self._heard, frame.seq)
+            self._highest_seen = max(self._highest_seen, frame.seq)
             return []
         return self._offer(frame, text, live=True)
 
@@ -174,7 +174,7 @@ class Stream:
         if self.state is SubscriptionState.ASKED:
             notices = self._problem("NO_ANSWER", f"The server does not answer the request for the group {self.id}.")
             return [*notices, Reconnect("The server does not answer a request.")]
-        if self.state is SubscriptionState.ON and self.last < self._heard and not self._ticket and self.room > 0:
+        if self.state is SubscriptionState.ON and self.last < self._highest_seen and not self._ticket and self.room > 0:
             self._behind = True
             return self._fetch()
         return []
@@ -240,7 +240,7 @@ class Stream:
             return notices + self._miss()
         seq = max(0, oldest_seq - 1)
         effects = self._reset(seq, ResetReason.GONE)
-        self._behind = seq < self._heard
+        self._behind = seq < self._highest_seen
         return effects + (self._fetch() if self._behind else self._catch_up())
 
     def refused(self, ticket: int, error: ClientError) -> list[ProtocolEffect]:
@@ -256,7 +256,7 @@ class Stream:
 
     def _offer(self, frame: Frame, text: bytes, *, live: bool) -> list[ProtocolEffect]:
         """Offer an event to the cursor; deliver it when it is the next one and there is room."""
-        self._heard = max(self._heard, frame.seq)
+        self._highest_seen = max(self._highest_seen, frame.seq)
         if self.cursor is None:  # A server that did not say where the log stands: this is where.
             self.cursor = Cursor(frame.seq - 1)
         if self.room <= 0 and frame.seq > self.cursor.last:
@@ -306,7 +306,7 @@ class Stream:
 
     def _catch_up(self) -> list[ProtocolEffect]:
         """Deliver a CaughtUp, once, when the last missed event is delivered."""
-        if self.last >= self._heard:
+        if self.last >= self._highest_seen:
             self._behind = False
         if self._target is None or self.last < self._target or self.room <= 0:
             return []
@@ -340,14 +340,14 @@ class Stream:
         notices = self._problem(
             "MISSING", f"The server announced event {seq} of the group {self.id}, which its log does not have."
         )
-        self._heard = self.last
+        self._highest_seen = self.last
         if self._target is not None:
             self._target = min(self._target, self.last)
         return notices + self._catch_up()
 
     def _not_recovered(self, seq: int) -> list[ProtocolEffect]:
         """Continue after `seq`, since the server cannot resume; with `verify` ask the log first whether that is so."""
-        self._heard = self._doubted = seq
+        self._highest_seen = self._doubted = seq
         if self._verify and seq >= self.last and self.cursor is not None:
             self._ticket = self._new_ticket()
             self._behind = True
@@ -373,7 +373,7 @@ class Stream:
         """Continue after the number that the server named."""
         seq = self._doubted or 0
         effects = self._reset(seq, reason)
-        self._behind = seq < self._heard
+        self._behind = seq < self._highest_seen
         return effects + (self._fetch() if self._behind else self._catch_up())
 
     def _reset(self, seq: int, reason: ResetReason) -> list[ProtocolEffect]:

@@ -38,7 +38,7 @@ class JwksKeys:
     """
 
     LIFE_S: Final = 300
-    """How old the keys may get before they are fetched again: so long a withdrawn key is accepted."""
+    """How old the keys may get before they are fetched again: so long a removed key is accepted."""
     AHEAD_S: Final = 60
     """How long before that end they are fetched in the background, so that no request waits for a provider."""
     COOLDOWN_S: Final = 30

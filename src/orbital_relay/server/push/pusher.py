@@ -68,8 +68,8 @@ class Pusher:
         self._void = alone
         self._gathering: asyncio.TimerHandle | None = None
         self._calling: set[asyncio.Task[None]] = set()
-        self._settled: list[PushOutcome] = []
-        self._settling: asyncio.Task[None] | None = None
+        self._outcomes: list[PushOutcome] = []
+        self._storing: asyncio.Task[None] | None = None
 
     def stored(self) -> None:
         """Note that events were stored. Called for each batch of the hot path: it sets a timer, at most."""
@@ -108,7 +108,7 @@ class Pusher:
         """Cancel the calls in progress; what they did not reach is called for after the next start."""
         if self._gathering is not None:
             self._gathering.cancel()
-        tasks = [*self._calling, *([] if self._settling is None else [self._settling])]
+        tasks = [*self._calling, *([] if self._storing is None else [self._storing])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,7 +128,7 @@ class Pusher:
         except Exception:
             log.exception("a device could not be called")
             work.failed = Sent("failed", reason="a bug of this server")
-        self._settle(self._outcome(work))
+        self._enqueue_outcome(self._outcome(work))
 
     async def _work(self, work: _Work) -> None:
         claim = work.claim
@@ -222,17 +222,17 @@ class Pusher:
 
     # Chapter: storing what came of it
 
-    def _settle(self, outcome: PushOutcome) -> None:
-        self._settled.append(outcome)
-        if self._settling is None or self._settling.done():
-            self._settling = asyncio.create_task(self._settle_all(), name="push outcomes")
+    def _enqueue_outcome(self, outcome: PushOutcome) -> None:
+        self._outcomes.append(outcome)
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._store_outcomes(), name="push outcomes")
 
-    async def _settle_all(self) -> None:
+    async def _store_outcomes(self) -> None:
         """Store the outcomes; those that come meanwhile share the next transaction."""
-        while self._settled:
-            some, self._settled = self._settled, []
+        while self._outcomes:
+            some, self._outcomes = self._outcomes, []
             try:
-                await self._store.settle_pushes(some)
+                await self._store.store_outcomes(some)
             except OrbitalError as exc:
                 # The claims end by themselves, and the devices are called again: once too often, not once too few.
                 log.warning("the outcome of push messages could not be stored", extra={"reason": exc.message})

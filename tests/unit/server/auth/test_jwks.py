@@ -114,8 +114,8 @@ async def test_unknown_key_ids_rarely_cause_a_fetch(clock, store):
     assert provider.asked == 2
 
 
-async def test_a_withdrawn_key_is_refused(clock, store):
-    """[JWK5] A key that the provider withdraws is accepted for at most five minutes."""
+async def test_a_removed_key_is_refused(clock, store):
+    """[JWK5] A key that the provider removes is accepted for at most five minutes."""
     provider = Provider(_jwk("RS256", "old"))
     auth = _with_provider(store, clock, provider)
     await auth.verify(outside_token("RS256", kid="old", exp=START_S + 999))

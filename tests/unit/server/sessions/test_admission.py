@@ -44,7 +44,7 @@ class WaitingHandshake:
             refusals=Counter(),
         )
 
-    async def knock(self):
+    async def attempt(self):
         """Begin a handshake with a good token; return it once the limits are being looked at."""
         headers = Headers({"authorization": f"Bearer {sign(claims())}"})
         decision = self.keeper.decide(Handshake("GET", "/ws", {}, headers, ("127.0.0.1", 1)))
@@ -56,7 +56,7 @@ class WaitingHandshake:
 async def test_a_valid_token_is_admitted(auth, clock):
     """[DOO1] A valid token opens the handshake, also if verification takes time."""
     handshake = WaitingHandshake(auth, clock)
-    deciding = await handshake.knock()
+    deciding = await handshake.attempt()
 
     handshake.limiter.gate.set()
 
@@ -66,7 +66,7 @@ async def test_a_valid_token_is_admitted(auth, clock):
 async def test_revoked_during_the_handshake(auth, clock):
     """[DOO14] A token that is revoked during its handshake no longer opens it: 401."""
     handshake = WaitingHandshake(auth, clock)
-    deciding = await handshake.knock()
+    deciding = await handshake.attempt()
 
     await auth.revoke(await auth.verify(sign(claims())))
     handshake.limiter.gate.set()
@@ -77,7 +77,7 @@ async def test_revoked_during_the_handshake(auth, clock):
 async def test_draining_during_the_handshake(auth, clock):
     """[DRAIN1] A handshake that is pending when the server starts to drain gets 503, like later ones."""
     handshake = WaitingHandshake(auth, clock)
-    deciding = await handshake.knock()
+    deciding = await handshake.attempt()
 
     handshake.lifecycle.draining = True
     handshake.limiter.gate.set()

@@ -211,13 +211,13 @@ async def admin_invite(call: Call, body: api.InvitationBody) -> Reply:
     answers=[Answer(204, "The invitation is no longer valid.")],
     errors=[NotFound],
 )
-async def admin_withdraw(call: Call) -> Reply:
+async def admin_revoke_invitation(call: Call) -> Reply:
     """Delete an unused invitation."""
     number = call.text("number")
     if _NUMBER.fullmatch(number) is None:
         raise NotFound("There is no such invitation.")
-    await people.withdraw(call.server.store, int(number))
-    _note(call, "withdraw", number)
+    await people.revoke_invitation(call.server.store, int(number))
+    _note(call, "revoke_invitation", number)
     return Reply(204)
 
 
@@ -276,7 +276,7 @@ ENDPOINTS: Final = (
     admin_delete_group,
     admin_invitations,
     admin_invite,
-    admin_withdraw,
+    admin_revoke_invitation,
     admin_storage,
     admin_health,
 )

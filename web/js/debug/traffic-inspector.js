@@ -4,7 +4,7 @@ import { h, keyed, put } from '../views/dom.js';
 import { icon } from '../views/icons.js';
 
 /** @import {Family} from '../model/family.js' */
-/** @import {Recorder, Seen} from './recorder.js' */
+/** @import {Recorder, Seen} from './traffic-recorder.js' */
 
 const PROBE_EVERY_MS = 5000;
 
