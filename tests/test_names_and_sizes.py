@@ -305,7 +305,7 @@ def test_an_old_word_is_found(tmp_path: Path):
     """[OLDWORD2] Words are found in snake_case, camelCase and CONSTANTS; in code, and not in texts or comments."""
     source = tmp_path / "a.js"
     source.write_text(
-        "// settle\nconst waitIdle = 'park'; `heard ${withdrawKey} waste`; /* knock */ f(LoopGuard);\n"
+        "// settle\nconst waitIdle = 'park'; `parked ${withdrawKey} once`; /* knock */ f(LoopGuard);\n"
     )  # language: quoted
 
     assert old_words("_settle_all") == ["settle"]
