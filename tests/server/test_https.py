@@ -131,7 +131,7 @@ def test_files_that_cannot_be_used(authority: Authority, tmp_path: Path):
 
     assert "ORBITAL_TLS_CERT" in certificate(tmp_path / "none.pem", key)
     assert "No such file" in certificate(cert, tmp_path / "none.pem")
-    assert "holds no certificate" in certificate(key, key)
+    assert "contains no certificate" in certificate(key, key)
     assert "are no pair" in certificate(cert, tmp_path / "foreign.key")
     assert "are no pair" in certificate(cert, None)
     assert "has a password" in certificate(cert, locked)

@@ -179,9 +179,9 @@ async def test_users_of_another_service_have_no_password(server: Server):
     async with Person(server.url, user_id="outside|1", username="eve", token=token("outside|1", "eve")) as eve:
         await eve.get("/api/groups")
 
-        assert "token of another service" in await orbital(server, "user", "rename", "outside|1", "eva", status=1)
+        assert "user of another service" in await orbital(server, "user", "rename", "outside|1", "eva", status=1)
         complaint = await orbital(server, "user", "password", "outside|1", given=f"{NEW_PASSWORD}\n", status=1)
-        assert "token of another service" in complaint
+        assert "user of another service" in complaint
         for command in ("show", "disable", "enable", "revoke"):
             assert "There is no user nobody here." in await orbital(server, "user", command, "nobody", status=1)
 

@@ -221,7 +221,7 @@ def test_sockets_for_another_process(tmp_path: Path):
 
 
 def test_a_descriptor_that_is_no_socket(tmp_path: Path):
-    """[SYSTEMD9] A descriptor that is no socket is refused with a sentence."""
+    """[SYSTEMD9] A descriptor that is not a socket is refused with a message."""
     run = (
         "import os, sys; os.environ['LISTEN_PID'] = str(os.getpid()); os.dup2(0, 3); "
         "os.execv(sys.argv[1], sys.argv[1:])"
@@ -232,4 +232,4 @@ def test_a_descriptor_that_is_no_socket(tmp_path: Path):
     done = subprocess.run(command, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
 
     assert done.returncode == 1
-    assert "The file descriptor 3 of LISTEN_FDS is no socket" in done.stderr
+    assert "The file descriptor 3 of LISTEN_FDS is not a socket" in done.stderr

@@ -96,7 +96,7 @@ def test_what_a_killed_server_leaves(serve: Serve, tmp_path: Path):
     assert "Another server listens at ORBITAL_UDS" in refused[1]
     assert left
     assert over_a_file[0] == 1
-    assert "exists and is no socket" in over_a_file[1]
+    assert "exists and is not a socket" in over_a_file[1]
     assert path.read_text() == "a file"
 
 

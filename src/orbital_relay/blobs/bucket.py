@@ -78,7 +78,9 @@ class BucketBlobs:
             async with asyncio.timeout(TURN_WAIT_S):
                 await self._turns.acquire()
         except TimeoutError as exc:
-            raise Unavailable("The media storage is too slow just now; nothing was stored.", retry_after_s=5) from exc
+            raise Unavailable(
+                "The media storage is too slow at the moment; nothing was stored.", retry_after_s=5
+            ) from exc
         try:
             await obstore.put_async(self._store, name, file, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
         finally:

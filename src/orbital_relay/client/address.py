@@ -51,7 +51,7 @@ def address_of(url: str) -> Address:
     if secure is None or not parts.hostname:
         raise ValueError(f"{url!r} is not an address of a server; write it like http://localhost:3000.")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError(f"The address {parts.hostname} must not carry a user, a query or a fragment.")
+        raise ValueError(f"The address {parts.hostname} must not contain a user, a query or a fragment.")
     # RFC 6874 §2: `%25` before the zone of a link-local address stands for `%`; sockets know the zone by its own name.
     place, host = parts.netloc.replace("%25", "%"), parts.hostname.replace("%25", "%")
     path = _SOCKET_PATHS.sub("", parts.path).rstrip("/")

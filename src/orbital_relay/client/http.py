@@ -137,7 +137,7 @@ async def read_bounded(response: httpx.Response, most_bytes: int) -> bytes:
         return response.content
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", "gzip"}:
-        raise BadAnswer(f"The answer is encoded as {encoding[:40]!r}, which was not asked for.")
+        raise BadAnswer(f"The answer is encoded as {encoding[:40]!r}, which was not requested.")
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
     content = bytearray()
     try:

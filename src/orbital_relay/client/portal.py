@@ -60,7 +60,7 @@ class Portal:
             RuntimeError: If it is open already.
         """
         if self._opened:
-            raise RuntimeError("A portal is opened once; make another one.")
+            raise RuntimeError("A portal can be opened only once; create another one.")
         self._opened = True
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, args=(self._loop,), name="orbital-portal", daemon=True)
@@ -133,7 +133,7 @@ class Portal:
         try:
             return future.result()
         except concurrent.futures.CancelledError as exc:
-            raise Closed("The portal was closed meanwhile.") from exc
+            raise Closed("The portal was closed during the call.") from exc
         except BaseException:
             future.cancel()  # Ctrl-C in the waiting thread.
             raise

@@ -213,7 +213,7 @@ def password(username: str, **flags: str | None) -> None:
         accounts.check_password(text)
         user = await find(store, username)
         if user.outside:
-            raise Conflict(f"{user.username} came with a token of another service, and logs in there.")
+            raise Conflict(f"{user.username} is a user of another service, and logs in there.")
         await store.set_password(user.key, await Passwords().hash(text))
         await end_sessions(settings, store, user.user_id)
         return user
@@ -242,7 +242,7 @@ def rename(username: str, new_name: str, **flags: str | None) -> None:
         accounts.check_username(new_name)
         user = await find(store, username)
         if user.outside:
-            raise Conflict(f"{user.username} came with a token of another service, which names the user.")
+            raise Conflict(f"{user.username} is a user of another service, which sets the name.")
         await store.rename(user.key, new_name)
         await end_sessions(settings, store, user.user_id)
 

@@ -66,7 +66,7 @@ async def _token(settings: Settings, username: str, *, outside: bool) -> str:
     try:
         account = await store.account(username)
         if account is None:
-            raise NotFound(f"There is no account {username} here. Make one: orbital user add {username}")
+            raise NotFound(f"There is no account {username} here. Create one: orbital user add {username}")
         clock = SystemClock()
         logins = Logins(Auth.of(settings, store=store, clock=clock), store=store, clock=clock)
         return (await logins.open(account.user_id, account.username, name="orbital token")).token

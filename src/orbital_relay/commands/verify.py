@@ -56,7 +56,7 @@ def verify(*, file: Path, invite: str | None, secret_number: int) -> None:
     for finding in report.findings:
         say(f"finding    {finding.code}: {finding.text}")
     if report.findings:
-        raise click.ClickException(f"{len(report.findings)} findings: the file or the history that it shows is false.")
+        raise click.ClickException(f"{len(report.findings)} findings: the file or the history in it is not valid.")
     say("The file is whole, and shows one history.")
 
 
@@ -74,7 +74,7 @@ def _checked(file: Path, invite: str | None, secret_number: int) -> AuditReport:
     if invite is not None:
         read = read_invite(invite.rpartition("#")[2])
         if read is None:
-            raise click.UsageError("--invite is not the 43 letters that stand behind the # of a link.")
+            raise click.UsageError("--invite must be the 43 letters after the # of an invite link.")
     try:
         return check_audit(file.read_bytes(), secret=None if read is None else (secret_number, read.secret))
     except E2eeError as exc:

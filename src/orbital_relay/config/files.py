@@ -23,7 +23,7 @@ def make_data_dir(settings: Settings) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
-        raise SettingsInvalid(f"The data folder {folder} cannot be made: {exc.strerror}.") from exc
+        raise SettingsInvalid(f"The data folder {folder} cannot be created: {exc.strerror}.") from exc
     make_private(folder / "media", like=folder)
     return folder
 
@@ -58,7 +58,7 @@ def read_jwt_secret(settings: Settings) -> bytes:
     except OSError as exc:
         raise SettingsInvalid(f"The tokens' secret {path} cannot be used: {exc.strerror}.") from exc
     if len(secret) < 32:
-        raise SettingsInvalid(f"{path} holds no secret of ours; delete it, and a new one is made.")
+        raise SettingsInvalid(f"{path} contains no secret of Orbital; delete it to generate a new one.")
     return secret
 
 

@@ -140,7 +140,7 @@ class GroupCipher:
                 raise
             invite = read_invite(self._invite)
             if invite is None:
-                raise ValueError("The invite is not the 43 letters that stand behind the # of a link.") from None
+                raise ValueError("The invite must be the 43 letters after the # of an invite link.") from None
             await self._device.join(self.group_id, invite, secret_number=self._secret_number)
         self._tasks = [asyncio.create_task(self._read()), asyncio.create_task(self._tend())]
         for task in self._tasks:

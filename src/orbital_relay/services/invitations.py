@@ -58,7 +58,7 @@ async def admit(context: ServiceContext, policy: SignupPolicy, invitation: str |
     if policy == "open":
         return None
     if policy == "closed":
-        raise SignupsClosed("This server takes no sign-ups. Ask its operator for an account.", signups=policy)
+        raise SignupsClosed("This server does not accept sign-ups. Ask its operator for an account.", signups=policy)
     code = _plain(invitation or "")
     if not code:
         raise SignupsClosed(

@@ -133,7 +133,7 @@ async def _with_password(context: ServiceContext, principal: Principal, password
     """
     account = await _account(context, principal)
     if account.password_hash is None:
-        raise Conflict("Your account has no password here: another service makes your tokens. Ask there.")
+        raise Conflict("Your account has no password here: another service issues your tokens.")
     if not await context.passwords.verify(account.password_hash, password):
         raise InvalidCredentials(known=account.username)
     return account

@@ -96,7 +96,7 @@ async def offer_reset(store: Store, user: UserSummary, *, at_ms: int) -> api.One
         Conflict: If the user has no password here.
     """
     if user.outside:
-        raise Conflict(f"{user.username} came with a token of another service, and logs in there.")
+        raise Conflict(f"{user.username} is a user of another service, and logs in there.")
     code, expires_ms = new_invitation(), at_ms + RESET_MS
     await store.set_reset(user.key, digest=digest_of(code), expires_ms=expires_ms)
     return api.OneTimeCode(code=code, expires_at=wire.iso(expires_ms))

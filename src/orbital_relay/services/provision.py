@@ -60,7 +60,7 @@ async def read(room: KeysContext, mailbox: str, *, wait_s: float) -> Mail | None
     """
     name, waiting = _name(mailbox), room.readers
     if len(waiting) >= MOST_WAITING:
-        raise Busy("Too many devices wait for a message here. Try again in a few seconds.", retry_after_s=2)
+        raise Busy("Too many devices are waiting for a message. Try again in a few seconds.", retry_after_s=2)
     turn = object()
     waiting.add(turn)
     try:

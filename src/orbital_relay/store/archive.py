@@ -189,7 +189,7 @@ class ArchiveReader:
             try:
                 header = _decode_first(lines.readline())
             except (OSError, EOFError, zlib.error, msgspec.DecodeError) as exc:
-                raise ArchiveDamaged(f"{self._path} is no backup of Orbital.") from exc
+                raise ArchiveDamaged(f"{self._path} is not an Orbital backup.") from exc
         if header.format > FORMAT:
             raise ArchiveDamaged(f"{self._path} was made by a newer Orbital. Restore it with that one.")
         return header
@@ -228,7 +228,7 @@ class ArchiveReader:
                         yield table
                     seen.update(line)
         except (OSError, EOFError, zlib.error, ValueError, TypeError, msgspec.DecodeError) as exc:
-            raise ArchiveDamaged(f"{self._path} is damaged: it was cut short or changed.") from exc
+            raise ArchiveDamaged(f"{self._path} is damaged: it was truncated or changed.") from exc
         raise ArchiveDamaged(f"{self._path} is damaged: it ends too early.")
 
 

@@ -124,7 +124,7 @@ def replace_code(
     """
     group = require_member(conn, user, group_id)
     if not looks_after(conn, group, user):
-        raise Forbidden("Only the founder and the administrators of the group make invite codes.")
+        raise Forbidden("Only the founder and the administrators of the group may create invite codes.")
     taken = exists().where(t.groups.c.invite_code == invite_code)
     if conn.execute(select(taken)).scalar_one():
         raise code_taken()

@@ -28,7 +28,7 @@ def fill_mailbox(conn: Connection, mailbox: str, message: str, *, after_ms: int)
         return
     # The same again: an answer was lost.
     if mail(conn, mailbox, after_ms=after_ms) != message:
-        raise Conflict("There is a message in this mailbox already. Open another one.")
+        raise Conflict("This mailbox already contains a message. Open another one.")
 
 
 def mail(conn: Connection, mailbox: str, *, after_ms: int) -> str | None:

@@ -197,7 +197,7 @@ def _check_fits(row: Row[Any], user: int, thread: int, chunk: Chunk) -> None:
         ("size_bytes", row.declared_bytes, chunk.declared_bytes),
     ):
         if before != now:
-            raise InvalidChunk(f"`{field}` is not what the upload began with.", field=field)
+            raise InvalidChunk(f"`{field}` differs from that of the upload's first chunk.", field=field)
     if row.state == EXPIRED:
         raise Gone("This medium has expired. Upload it again under another media_id.")
     if row.state == ABANDONED:

@@ -72,7 +72,7 @@ def test_a_secret_file_without_a_secret_is_refused(tmp_path):
     path = tmp_path / "jwt-secret"
     path.touch(mode=0o600)
 
-    with pytest.raises(SettingsInvalid, match="holds no secret of ours"):
+    with pytest.raises(SettingsInvalid, match="contains no secret of Orbital"):
         config.read_jwt_secret(Settings(data_dir=tmp_path))
 
 
@@ -80,7 +80,7 @@ def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path):
     """[SET18] A file in place of the data folder is named in the error."""
     (tmp_path / "var").write_text("")
 
-    with pytest.raises(SettingsInvalid, match=r"The data folder .*var cannot be made: File exists\."):
+    with pytest.raises(SettingsInvalid, match=r"The data folder .*var cannot be created: File exists\."):
         config.read_jwt_secret(Settings(data_dir=tmp_path / "var"))
 
 

@@ -103,5 +103,5 @@ def event_from(text: bytes) -> Event:
     except BadFrame as exc:
         raise BadAnswer(f"The log contains an invalid frame: {exc}") from exc
     if frame.makes is not Makes.EVENT:
-        raise BadAnswer(f"The log holds a frame without a number, of the type {frame.type!r}.")
+        raise BadAnswer(f"The log contains a frame without a number, of the type {frame.type!r}.")
     return event_of(frame, text)

@@ -160,7 +160,7 @@ async def _download(
         try:
             size_bytes = have + int(response.headers["Content-Length"])
         except (KeyError, ValueError) as exc:
-            raise BadAnswer("The response does not say how long the medium is.") from exc
+            raise BadAnswer("The response does not contain the length of the medium.") from exc
         if not fresh and not response.headers.get("Content-Range", f"bytes {have}-").startswith(f"bytes {have}-"):
             raise BadAnswer("The response has another range than the one requested.")
         if sink.path is None and size_bytes > memory_bytes:

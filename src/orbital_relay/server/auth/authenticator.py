@@ -319,7 +319,7 @@ class Auth:
         if algorithm == self._own.algorithm:
             return self._own
         if self._outside is None or algorithm not in self._outside.algorithms:
-            raise Unauthorized("The token is signed in a way that is not accepted here.")
+            raise Unauthorized("The token's signature algorithm is not accepted here.")
         return self._outside.now(algorithm, kid)
 
     def _check(self, key: Key, token: str, digest: bytes) -> Claims:
@@ -356,7 +356,7 @@ class Auth:
                 raise AssertionError("_key_now() leaves a key to be fetched only when there is a provider")
             key = await self._outside.find(algorithm, kid)
             if key is None:
-                raise Unauthorized("The token is signed with a key that is not known here.")
+                raise Unauthorized("The token is signed with an unknown key.")
             claims = self._check(key, token, digest)
         row = await self._store.enter_user(
             user_id=UserId(claims.user_id),

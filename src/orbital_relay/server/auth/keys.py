@@ -221,7 +221,7 @@ class PemKey:
             else:
                 key = public_key(load_pem_public_key(pem))
         except (ValueError, UnsupportedAlgorithm) as exc:
-            raise SettingsInvalid(f"{name} holds no public key in PEM form.") from exc
+            raise SettingsInvalid(f"{name} contains no public key in PEM form.") from exc
         if key is None:
             raise SettingsInvalid(
                 f"{name} holds a key of a kind that is not used: it must be RSA of at least 2048 bits, "

@@ -61,7 +61,7 @@ class Logins:
             Unavailable: If the database cannot be reached.
         """
         if principal.generation is None:
-            raise Forbidden("Another service made this token. Ask that service for a new one.")
+            raise Forbidden("Another service issued this token. Request a new one there.")
         if not principal.login_id:
             return await self.open(principal.user_id, principal.username)
         await self._auth.refresh()

@@ -69,7 +69,7 @@ def read_claims(payload: bytes, *, now_s: float) -> Claims:
         raise Unauthorized("The token's userId is not 1 to 64 visible ASCII characters.")
     # PostgreSQL keeps no U+0000; lone surrogates do not pass the decoder.
     if claims.username is not None and "\0" in claims.username:
-        raise Unauthorized("The token's username holds a character that cannot be kept.")
+        raise Unauthorized("The token's username contains a character that cannot be stored.")
     return claims
 
 

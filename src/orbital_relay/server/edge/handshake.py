@@ -153,7 +153,7 @@ def parse_target(target: str) -> tuple[str, dict[str, str]]:
         try:
             parts = urlsplit(target)
         except ValueError:
-            raise ValidationFailed("The address of the request cannot be read.", field="path") from None
+            raise ValidationFailed("The request's address cannot be parsed.", field="path") from None
         raw_path, raw_query = parts.path or "/", parts.query
     query: dict[str, str] = {}
     for name, value in parse_qsl(raw_query, keep_blank_values=True):

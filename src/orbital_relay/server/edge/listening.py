@@ -156,11 +156,11 @@ def inherited(variables: Mapping[str, str], *, tls: bool) -> Listeners | None:
         try:
             one = socket.socket(fileno=FIRST_FD + number)
         except OSError as exc:
-            raise SettingsInvalid(f"The file descriptor {FIRST_FD + number} of LISTEN_FDS is no socket.") from exc
+            raise SettingsInvalid(f"The file descriptor {FIRST_FD + number} of LISTEN_FDS is not a socket.") from exc
         one.set_inheritable(False)
         one.setblocking(False)
         if one.type != socket.SOCK_STREAM or one.family not in {socket.AF_INET, socket.AF_INET6, socket.AF_UNIX}:
-            raise SettingsInvalid("A socket of LISTEN_FDS is no stream socket; the socket unit needs ListenStream=.")
+            raise SettingsInvalid("A socket of LISTEN_FDS is not a stream socket; the socket unit needs ListenStream=.")
         (redirecting if named[number : number + 1] == [REDIRECT_NAME] else serving).append(one)
     if not serving:
         raise SettingsInvalid(f"Every socket of LISTEN_FDS has the name {REDIRECT_NAME}; one without it has to serve.")
@@ -244,7 +244,7 @@ def _bind_uds(path: Path) -> socket.socket:
     try:
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
-                raise SettingsInvalid(f"ORBITAL_UDS, {path}, exists and is no socket. Choose another path.")
+                raise SettingsInvalid(f"ORBITAL_UDS, {path}, exists and is not a socket. Choose another path.")
             if _answers(path):
                 raise SettingsInvalid(
                     f"Another server listens at ORBITAL_UDS, {path}. Stop it, or choose another path."

@@ -75,7 +75,7 @@ class Certificate:
         try:
             expires = x509.load_pem_x509_certificates(pem)[0].not_valid_after_utc
         except ValueError as exc:
-            raise SettingsInvalid(f"ORBITAL_TLS_CERT, {self._cert}, holds no certificate in PEM form.") from exc
+            raise SettingsInvalid(f"ORBITAL_TLS_CERT, {self._cert}, contains no certificate in PEM form.") from exc
         try:
             context.load_cert_chain(self._cert, self._key, refuse_password)
         except ssl.SSLError as exc:

@@ -221,7 +221,7 @@ class Resource:
         """Turn the header into who asks, and count the request."""
         token = None if authorization is None else bearer(authorization.decode("latin-1"))
         if token is None:
-            raise Unauthorized("Send one header `Authorization: Bearer <token>`; signup and login give tokens.")
+            raise Unauthorized("Send one header `Authorization: Bearer <token>`; signup and login return tokens.")
         auth = self._server.auth
         principal = auth.cached(token) or await auth.verify(token)
         if self._server.limits.local:
@@ -288,7 +288,7 @@ async def _run(bound: _Bound, call: Call) -> Reply | Response:
         # uvicorn cancels what a shutdown did not wait for. The connection is still open, so the client gets an answer.
         if not call.server.lifecycle.draining:
             raise
-        raise Unavailable("The server shut down before the request was finished. Send it again.") from None
+        raise Unavailable("The server shut down before the request was complete. Send it again.") from None
 
 
 def _length(declared: bytes | None) -> int | None:

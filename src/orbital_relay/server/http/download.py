@@ -131,7 +131,7 @@ async def download(call: Call, room: MediaContext, file: MediaFile) -> Download:
     ]
     if_match = call.header(b"if-match")
     if if_match is not None and not matches(if_match, etag, weakly=False):
-        raise PreconditionFailed("No tag of If-Match is the medium's; its ETag has the current one.")
+        raise PreconditionFailed("No tag of If-Match matches the medium; its current tag is in ETag.")
     if_none_match = call.header(b"if-none-match")
     if if_none_match is not None and matches(if_none_match, etag):
         return Download(304, common, None, room.counters)

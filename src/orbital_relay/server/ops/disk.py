@@ -48,4 +48,4 @@ class Disk:
             log.warning("media are refused: the disk is full", extra={"free_bytes": free})
         self._warned = full
         if full:
-            raise StorageFull("The server's disk is full, so it takes no media. Ask its operator to make room.")
+            raise StorageFull("The server's disk is full, so it accepts no media. Ask its operator to free space.")

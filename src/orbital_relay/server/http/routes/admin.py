@@ -116,7 +116,7 @@ async def admin_set_role(call: Call, body: api.PlaceRoleBody) -> Reply:
     server = call.server
     user = await people.find(server.store, call.text("user_id"))
     if user.key == call.principal.key and body.role != "admin":
-        raise Conflict("You cannot end your own role. Ask another administrator, or use the command line.")
+        raise Conflict("You cannot revoke your own role. Ask another administrator, or use the command line.")
     await people.set_role(server.store, user, admin=body.role == "admin", at_ms=server.clock.wall_ms())
     _note(call, f"role {body.role}", user.user_id)
     return Reply(204)
