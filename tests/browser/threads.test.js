@@ -143,7 +143,7 @@ test(
     await card.locator('.badge', { hasText: '1 new' }).waitFor();
     await lists(ada, ['Sunday']);
 
-    // The rest of the list comes whole, though one of it is here already.
+    // The rest of the list is complete, though one of it is here already.
     await ada.page.getByRole('button', { name: 'Older threads' }).click();
     await until(
       async () => (await ada.page.locator('.card').count()) === 56,

@@ -47,11 +47,11 @@ async def test_two_servers_call_once(cluster_of: Callable[..., list[Server]]):
             return sorted(each.read(devices[name])["thread_id"] for each in found)
 
         for name in devices:
-            await eventually(lambda name=name: len(called(name)) >= 20, what=f"{name} is called for each thread")
-        # A last event, which is called for after all others.
+            await eventually(lambda name=name: len(called(name)) >= 20, what=f"{name} gets a message for each thread")
+        # A last event, whose push message follows all others.
         await ada.open_thread(group)
         for name in devices:
-            await eventually(lambda name=name: len(called(name)) > 20, what=f"{name} is called for the last thread")
+            await eventually(lambda name=name: len(called(name)) > 20, what=f"{name} gets the last message")
             assert [each for each in called(name) if each in threads] == threads
 
 

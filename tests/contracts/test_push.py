@@ -227,7 +227,7 @@ async def test_a_user_has_twenty(home: Home):
 
 
 async def test_members_alone_are_called(home: Home):
-    """[PUSH14] Who has left is not called; who joins again is called for what follows the joining."""
+    """[PUSH14] A user who left gets no push messages; one who rejoins gets those for later events."""
     await home.subscribe()
     await put_one(home.store, home.stamps, leave(home.bob, home.group))
     await home.say()

@@ -133,7 +133,7 @@ async def test_a_server_that_is_killed_loses_no_call(serve: Serve, service: Push
 
 
 async def test_a_call_that_was_made_is_not_repeated(serve: Serve, service: PushService):
-    """[PUSH17] What was called for before a restart is not called for after it."""
+    """[PUSH17] After a restart no push message is sent again."""
     server = await asyncio.to_thread(serve, env=LOOPBACK)
     home = await _home(server, service)
     await home.ada.reply(home.thread_id)

@@ -341,7 +341,7 @@ async function deliver(cx, group, key) {
       const view = await loadView(unit, cx, group);
       const target = row && view.devices.find((one) => nameOf(one) === nameOf(row.to) && one.identity === row.identity);
       if (row && !target) unit.delete('outbox', key);
-      // A device that asks could not open what it was given: a session that no longer fits must not carry the answer.
+      // A device that asks could not open what it was given: a session that no longer fits must not transport the answer.
       if (row?.answers && target && !row.sealed) await cx.ratchet.renewSession(unit, row.to);
       return target && { row, target, epoch: view.epoch };
     });

@@ -17,7 +17,7 @@ from orbital_relay.errors import SettingsInvalid
 
 class EffectiveSetting(msgspec.Struct, frozen=True):
     """
-    A setting as it is in force.
+    A setting as it is in effect.
 
     Attributes:
         option: The setting.

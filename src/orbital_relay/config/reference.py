@@ -18,7 +18,7 @@ def reference() -> str:
         "",
         "Each setting is an option of `orbital serve`, an environment variable, and a key of a configuration file.",
         "An option overrides the environment, the environment the file, the file the default.",
-        "`orbital config` shows every setting in force and where it was given; secrets are masked.",
+        "`orbital config` shows every setting in effect and where it was given; secrets are masked.",
         "An empty variable counts as not set; an empty `JWT_SECRET` is refused.",
         "A value that is not allowed stops the server before it listens, with a sentence that says what is allowed.",
         "",

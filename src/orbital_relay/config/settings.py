@@ -679,7 +679,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_PUSH",
             kinds.SWITCH,
-            "Whether devices that subscribed are called by push messages while their page is closed.",
+            "Whether push messages are sent to subscribed devices while their page is closed.",
             "Without it a family notices a message only when somebody opens the page. The server connects to a push "
             "service only for a device that subscribed.",
             _PUSH,

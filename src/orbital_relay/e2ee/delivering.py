@@ -99,7 +99,7 @@ async def _deliver(cx: Context, group: str, key: str) -> None:
             return None
         for device in load_view(unit, cx, group).devices:
             if (DeviceAddress(device.user, device.device), device.identity) == (row.to, row.identity):
-                # A device that asks could not open what it was given: a session that no longer fits must not carry
+                # A device that asks could not open what it was given: a session that no longer fits must not transport
                 # the answer.
                 if row.answers is not None and row.sealed is None:
                     cx.ratchet.renew_session(unit, row.to)

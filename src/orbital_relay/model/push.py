@@ -24,7 +24,7 @@ class QuietHours(msgspec.Struct, frozen=True):
 
 class PushPreferences(msgspec.Struct, frozen=True):
     """
-    What a device is not called for.
+    What a device gets no push messages for.
 
     Attributes:
         groups: Ids of muted groups.
@@ -60,9 +60,9 @@ class ClaimedPush(msgspec.Struct, frozen=True):
         number: Its row.
         user_id: Whose it is.
         target: Where to.
-        preferences: What it is not called for.
+        preferences: What it gets no push messages for.
         failures: Calls that failed in a row.
-        behind: By group, the number of the last event that it was called for or has seen.
+        behind: By group, the number of the last event that it was notified of or has seen.
     """
 
     number: int

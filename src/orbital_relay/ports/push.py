@@ -12,7 +12,7 @@ class PushStore(Protocol):
     """
     Subscriptions, and how far each device was called in each group.
 
-    A position is stored with the outcome of the call: an event after it is called for, also by another server.
+    A position is stored with the outcome of the call: a later event causes a push message, also from another server.
     """
 
     async def vapid_key(self, draft: bytes) -> bytes:
@@ -33,7 +33,7 @@ class PushStore(Protocol):
         """
         Store a subscription, or replace what is stored of its endpoint; return its id.
 
-        A new one is called for events from now on, as long as its login is there; without a login `login_id` is empty.
+        A new one gets push messages for later events, while its login exists; without a login `login_id` is empty.
         Of a user's subscriptions beyond 20 the one that was stored longest ago is deleted.
 
         Raises:

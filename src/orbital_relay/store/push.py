@@ -174,7 +174,7 @@ def forget_device(conn: Connection, user: int, device_id: int) -> None:
 # Chapter: calling
 
 _POSITION: Final = case((func.coalesce(_p.seq, 0) < _m.joined_seq, _m.joined_seq), else_=_p.seq)
-"""How far a device was called in a group; a member who joined again is not called for what was in between."""
+"""How far a device was notified in a group; a member who joined again is not notified of events in between."""
 
 
 def _due(*, now_ms: int, free_ms: int) -> ColumnElement[bool]:

@@ -377,7 +377,7 @@ push_subscriptions: Final = Table(
     Column("wait_until_ms", BigInteger, nullable=False, server_default=text("0")),
     Column("failures", Integer, nullable=False, server_default=text("0")),
 )
-"""Devices that are called by push messages while their page is closed."""
+"""Devices that get push messages while their page is closed."""
 Index("push_subscriptions_by_user", push_subscriptions.c.user)
 Index("push_subscriptions_by_login", push_subscriptions.c.login_id)
 

@@ -34,7 +34,7 @@ class PushRequests(Http):
             p256dh: The device's public key, base64url.
             auth: The secret that it shares with the server, base64url.
             device_id: The device of `publish_keys`; with its removal the subscription ends.
-            mute: What the device is not called for: `groups`, `threads`, `quiet`.
+            mute: What the device gets no push messages for: `groups`, `threads`, `quiet`.
         """
         body = {"endpoint": endpoint, "keys": {"p256dh": p256dh, "auth": auth}, "device_id": device_id}
         body["mute"] = dict(mute or {})
@@ -47,7 +47,7 @@ class PushRequests(Http):
 
     async def push_seen(self, subscription_id: str, *, looking: bool, seqs: Mapping[str, int] | None = None) -> None:
         """
-        Report what a device has received, so that it is not called for it.
+        Report what a device has received, so that no push message is sent for it.
 
         Args:
             subscription_id: The subscription.

@@ -148,7 +148,7 @@ class HttpConnection(HttpToolsProtocol):
                 rest = rest[stop.args[0] :]
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn closes always
-        """Answer what has come whole before the client ended its side (RFC 9112 §9.6); then close."""
+        """Answer requests that were complete before the client ended its side (RFC 9112 §9.6); then close."""
         last = self._answering()
         if self._ignores_input or last is None or last.more_body:
             return False

@@ -25,7 +25,7 @@ class Peer(Protocol):
         """A ping, a pong or a non-final fragment was received: what a rate limit counts beside text messages."""
 
     def pong(self) -> None:
-        """A WebSocket pong was received; `control` was called for it, too."""
+        """A WebSocket pong was received; `control` was called as well."""
 
     def paused(self) -> None:
         """The buffer exceeds the high watermark: stop writing. May be called from within `SocketWriter.write`."""

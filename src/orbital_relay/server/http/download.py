@@ -137,7 +137,7 @@ async def download(call: Call, room: MediaContext, file: MediaFile) -> Download:
         return Download(304, common, None, room.counters)
     if_range = call.header(b"if-range")
     wanted = None
-    # RFC 9110 §14.2: Range is defined for GET. §13.1.5: another representation than the client began with comes whole.
+    # RFC 9110 §14.2: Range is defined for GET. §13.1.5: another representation than the client's is sent complete.
     if call.scope["method"] == "GET" and (if_range is None or if_range.strip() == etag):
         wanted = parse_range(call.header(b"range"), file.size_bytes)
     start, end = wanted or (0, file.size_bytes)

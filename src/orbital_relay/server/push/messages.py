@@ -91,8 +91,8 @@ def calls(events: Iterable[Event], claim: ClaimedPush, *, now_ms: int) -> list[P
     """
     Return the calls for a page of events, in order: for each thread the last event that calls the device.
 
-    An event that is left out for a later one has a smaller number, so a position that moves from call to call passes
-    over nothing that nobody was called for.
+    An event that is left out for a later one has a smaller number, so a position that moves from call to call skips
+    no event without a push message.
     """
     last: dict[str, PushCall] = {}
     for event in events:

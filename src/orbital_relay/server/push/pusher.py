@@ -105,7 +105,7 @@ class Pusher:
         self._void = False
 
     async def close(self) -> None:
-        """Cancel the calls in progress; what they did not reach is called for after the next start."""
+        """Cancel the calls in progress; devices that they did not reach are notified after the next start."""
         if self._gathering is not None:
             self._gathering.cancel()
         tasks = [*self._calling, *([] if self._storing is None else [self._storing])]

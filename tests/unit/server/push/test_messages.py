@@ -77,7 +77,7 @@ def test_muted():
 
 
 def test_old_events_call_nobody():
-    """[PUSH4] An event is called for up to three days, and a push service keeps it for the rest of them."""
+    """[PUSH4] Push messages are sent for events of up to three days; the push service keeps them for the rest."""
     events = [_reply(1, "a", age_s=KEEP_S + 1), _reply(2, "b", age_s=KEEP_S - 60)]
 
     (call,) = calls(events, _claim(), now_ms=NOW_MS)
