@@ -16,7 +16,7 @@ from typing import Protocol
 import hypothesis
 import pytest
 
-from tests.support import programs
+from tests.support import frames, programs
 from tests.support.client import Person
 from tests.support.postgres import Postgres
 from tests.support.proxy import Proxy
@@ -41,6 +41,15 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell starts background jobs with SIGINT ignored, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    frames.watch()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Fail the test during which a client received a frame that `/asyncapi.json` does not allow."""
+    yield
+    violations = frames.take_violations()
+    assert not violations, f"a server sent what /asyncapi.json does not allow: {violations[:3]}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 /** A real Chromium, and people in front of it. */
 import { existsSync } from 'node:fs';
 import { chromium } from 'playwright-core';
+import { record } from '../support/record_frames.mjs';
 
 const PLACES = [
   process.env.ORBITAL_CHROMIUM,
@@ -41,6 +42,7 @@ export class Person {
    */
   static async sitDown(browser, name, options = {}) {
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
+    context.on('page', (page) => page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => record(payload))));
     const person = new Person(name, await context.newPage());
     await person.#watch();
     return person;

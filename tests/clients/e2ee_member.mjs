@@ -2,6 +2,10 @@
 import { CipherClient, textOf } from '../../clients/e2ee/src/cipher-client.js';
 import { memoryStore } from '../../clients/e2ee/src/index.js';
 import { OrbitalClient } from '../../clients/javascript/src/all.js';
+import { recordSockets } from '../support/record_frames.mjs';
+
+recordSockets();
+process.stdin.on('end', () => process.exit(0)).resume();
 
 const [url, token, user, groupId, invite] = process.argv.slice(2);
 const orbital = new OrbitalClient(url, { token, verify: true });

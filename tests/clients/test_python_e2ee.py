@@ -398,7 +398,7 @@ async def test_beside_node(people: list[Person]) -> None:
     await nina.join(group)
     async with human(ada, group, founds=True) as at_adas:
         arguments = [ada.url, nina.token, nina.user_id, group.id, await invite_of(at_adas)]
-        member = Program([programs.node(), str(HERE / "e2ee_member.mjs"), *arguments])
+        member = Program([programs.node(), str(HERE / "e2ee_member.mjs"), *arguments], stdin=True)
         await asyncio.to_thread(member.wait_for, "ready")
         await at_adas.admitted(nina)
         for text in ("one", "two"):
@@ -407,7 +407,8 @@ async def test_beside_node(people: list[Person]) -> None:
             assert (received.text, received.author) == (f"Node received: {text}", nina.user_id)
         assert [line for line in member.lines if line.startswith("read ")] == ["read one", "read two"]
         assert await at_adas.device.warnings(group.id) == []
-        member.kill()
+        member.end_input()
+        assert await asyncio.to_thread(member.wait) == 0, member.text
 
 
 async def test_example(people: list[Person], tmp_path: Path) -> None:

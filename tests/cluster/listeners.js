@@ -6,6 +6,9 @@
  */
 import { createInterface } from 'node:readline';
 import { OrbitalClient, memoryStore } from '../../clients/javascript/src/index.js';
+import { recordSockets } from '../support/record_frames.mjs';
+
+recordSockets();
 
 const BACKOFF = { steps_ms: [100, 200, 400, 800], jitter_ms: 300, attempts: 1000, window_ms: 1000 };
 const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+from collections.abc import AsyncIterator
+from socket import create_server
 from typing import Any, get_args
 
 import pytest
+import websockets
 from jsonschema import Draft202012Validator
 
 from orbital_relay import wire
+from orbital_relay.core.framing import text_frame
 from tests.server.api import Api
+from tests.support import edge, frames, programs, sdk
+from tests.support.fake import FakeServer
 from tests.support.frames import check_frame
+from tests.support.process import Program
 
 FRAME = {
     "type": "ping",
@@ -73,3 +82,86 @@ def test_an_undeclared_frame_is_noticed(change: dict[str, Any]):
 
     with pytest.raises(AssertionError, match=r"asyncapi\.json"):
         check_frame({**FRAME, **change})
+
+
+# Frames that no test looks at
+
+UNKNOWN = '{"type":"pingg","data":{},"server_timestamp":1}'
+MALFORMED = '{"type":"ping","data":{"server_time":"1"},"server_timestamp":1}'
+BAD = [UNKNOWN, MALFORMED, "no JSON", "[]"]
+
+
+@pytest.fixture
+async def checked() -> AsyncIterator[FakeServer]:
+    """A server that sends what a test asks for, and whose frames are checked as the real server's are."""
+    async with FakeServer(header="") as server:
+        yield server
+
+
+@pytest.mark.parametrize("text", BAD)
+async def test_a_bad_frame_to_the_python_sdk_is_noticed(checked: FakeServer, text: str):
+    """[ASYNC4] A bad frame that the Python SDK receives fails the test at its end, though the SDK ignores the frame."""
+    async with sdk.client(checked):
+        await checked.until(lambda: bool(checked.sockets))
+        await checked.send(text)
+        await checked.end()
+        await checked.until(lambda: len(checked.handshakes) > 1)
+
+    assert len(frames.take_violations()) == 1
+
+
+@pytest.mark.parametrize("text", BAD)
+async def test_a_bad_frame_to_a_plain_client_is_noticed(checked: FakeServer, text: str):
+    """[ASYNC5] A bad frame that a client of the websockets library receives fails the test, whatever the test reads."""
+    async with websockets.connect(checked.url.replace("http", "ws") + "/ws", proxy=None) as socket:
+        await socket.recv()
+        await checked.send(text)
+        await socket.recv()
+
+    assert len(frames.take_violations()) == 1
+
+
+async def test_frames_of_a_fake_are_not_checked():
+    """[ASYNC6] A server of the tests that sends bad frames on purpose says so in its handshake, and is not checked."""
+    async with (
+        FakeServer() as server,
+        websockets.connect(server.url.replace("http", "ws") + "/ws", proxy=None) as socket,
+    ):
+        await socket.recv()
+        await server.send(UNKNOWN)
+        await socket.recv()
+
+    assert frames.take_violations() == []
+
+
+@pytest.mark.parametrize("text", [UNKNOWN, MALFORMED])
+def test_a_bad_frame_on_a_raw_socket_is_noticed(text: str):
+    """[ASYNC7] A bad frame that a test reads off a raw socket fails the test."""
+    with create_server(("127.0.0.1", 0)) as listener, edge.Client(listener.getsockname()[1]) as client:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(text_frame(text.encode()))
+            client.receive()
+
+    assert len(frames.take_violations()) == 1
+
+
+@pytest.mark.parametrize(("text", "status"), [(json.dumps(FRAME), 0), *((bad, 1) for bad in BAD)])
+async def test_a_bad_frame_to_javascript_is_noticed(checked: FakeServer, text: str, status: int):
+    """[ASYNC8] A process of Node that received a bad frame ends with status 1, and prints what is wrong with it."""
+    recorder = (programs.CHECKOUT / "tests" / "support" / "record_frames.mjs").as_uri()
+    code = f"""
+        import {{ recordSockets }} from '{recorder}';
+        recordSockets((url) => url.pathname === '/ws');
+        const socket = new WebSocket('{checked.url.replace("http", "ws")}/ws');
+        socket.onmessage = ({{ data }}) => data.includes('auth_success') || socket.close();
+    """
+    program = Program([programs.node(), "--input-type=module", "--eval", code])
+    try:
+        await checked.until(lambda: bool(checked.sockets), deadline_s=60)
+        await checked.send(text)
+
+        assert await asyncio.to_thread(program.wait) == status
+        assert any("asyncapi.json" in line for line in program.lines) == bool(status)
+    finally:
+        program.kill()

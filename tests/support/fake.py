@@ -24,6 +24,7 @@ from websockets.http11 import Request, Response
 
 from orbital_relay import wire
 from orbital_relay.core.chain import digest, first_prev
+from tests.support import frames
 
 GROUP = "0b0e7a52-3f5c-4b8e-9d1a-6f1f4c2a9e01"
 OTHER = "7d3f0d6e-52b1-4c0e-8f7a-1b2c3d4e5f60"
@@ -73,7 +74,8 @@ class FakeServer:
         rest: Called for each REST request first; an answer of its own, or None to continue.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, header: str = frames.FAKE) -> None:
+        """Make a server; `header` is the `Server` of its handshakes, and frames are checked unless it is FAKE."""
         self.logs: dict[str, Log] = {}
         self.refusals: list[tuple[int, dict[str, str], dict[str, Any]]] = []
         self.received: list[dict[str, Any]] = []
@@ -82,6 +84,7 @@ class FakeServer:
         self.forbidden: set[str] = set()
         self.silent = False
         self.heartbeat_s = 30.0
+        self._header = header
         self.good_token: Callable[[str], bool] = lambda _: True
         self.rest: Callable[[httpx.Request], httpx.Response | None] = lambda _: None
         self.posts: dict[str, tuple[str, bytes]] = {}
@@ -109,7 +112,9 @@ class FakeServer:
         return log
 
     async def __aenter__(self) -> Self:
-        self._server = await serve(self._serve, "127.0.0.1", 0, process_request=self._admit, ping_interval=None)
+        self._server = await serve(
+            self._serve, "127.0.0.1", 0, process_request=self._admit, ping_interval=None, server_header=self._header
+        )
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:

@@ -1,10 +1,20 @@
-"""Every frame that a test's socket receives is held against `/asyncapi.json`; a member that it does not name fails."""
+"""
+Every frame that a test receives of a server is held against `/asyncapi.json`; a member that it does not name fails.
+
+`watch` patches the clients of the websockets library, which the Python SDK uses, too; raw sockets call `observe`, and
+JavaScript records what it receives (record_frames.mjs) and passes it to `python -m tests.support.frames`.
+"""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+import json
+import sys
+from collections.abc import Iterable
+from typing import Any, Final
 
+import websockets.asyncio.client
+import websockets.sync.client
 from jsonschema import Draft202012Validator
 
 from orbital_relay.server.http.docs.asyncapi import describe
@@ -43,8 +53,8 @@ def check_frame(frame: Frame) -> None:
     shape = (frame.get("type"), _shape(frame))
     if shape in _fitting:
         return
-    validator = _VALIDATORS.get(frame["type"])
-    assert validator is not None, f"/asyncapi.json has no frame of the type {frame['type']!r}"
+    validator = _VALIDATORS.get(str(frame.get("type")))
+    assert validator is not None, f"/asyncapi.json has no frame of the type {frame.get('type')!r}"
     errors = [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in validator.iter_errors(frame)]
     assert not errors, f"not as /asyncapi.json says: {frame}: {errors}"
     _fitting.add(shape)
@@ -56,3 +66,67 @@ def _shape(value: object) -> object:
     if isinstance(value, list):
         return tuple(_shape(item) for item in value)
     return type(value).__name__
+
+
+# What is received where no test looks
+
+FAKE: Final = "a fake of the tests"
+"""The header `Server` in a handshake's answer by a server that sends bad frames on purpose: those are not checked."""
+
+_violations: list[str] = []
+
+
+def observe(text: str | bytes) -> None:
+    """Check a message that a client received; a violation is kept for `take_violations`, and changes nothing here."""
+    try:
+        frame = json.loads(text) if isinstance(text, str) or text.startswith(b"{") else None
+        assert isinstance(frame, dict), f"not as /asyncapi.json says: {text[:200]!r} is no text of a JSON object"
+        check_frame(frame)
+    except (AssertionError, ValueError) as exc:
+        _violations.append(str(exc))
+
+
+def take_violations() -> list[str]:
+    """Return what was received that `/asyncapi.json` does not allow, since the last call."""
+    taken = _violations[:]
+    _violations.clear()
+    return taken
+
+
+def _is_orbital(connection: Any) -> bool:
+    path: str = connection.request.path.partition("?")[0]
+    return path.endswith("/ws") and str(connection.response.headers.get("Server")) != FAKE
+
+
+def watch() -> None:
+    """Check, from now on, every message that a client of the websockets library receives from a server of ours."""
+    plain = websockets.asyncio.client.ClientConnection.recv
+    plain_sync = websockets.sync.client.ClientConnection.recv
+
+    async def recv(self: Any, *args: Any, **options: Any) -> Any:
+        message = await plain(self, *args, **options)
+        if _is_orbital(self):
+            observe(message)
+        return message
+
+    def recv_sync(self: Any, *args: Any, **options: Any) -> Any:
+        message = plain_sync(self, *args, **options)
+        if _is_orbital(self):
+            observe(message)
+        return message
+
+    websockets.asyncio.client.ClientConnection.recv = recv  # type: ignore[method-assign]
+    websockets.sync.client.ClientConnection.recv = recv_sync  # type: ignore[method-assign]
+
+
+def main(lines: Iterable[str]) -> int:
+    """Check frames, one JSON string a line; print every violation, and return 1 if there was one."""
+    for line in lines:
+        observe(json.loads(line))
+    violations = take_violations()
+    sys.stdout.writelines(f"{violation}\n" for violation in violations)
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.stdin))

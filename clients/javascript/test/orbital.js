@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { recordSockets } from '../../../tests/support/record_frames.mjs';
 import { until } from './fake.js';
 
 const CHECKOUT = fileURLToPath(new URL('../../..', import.meta.url));
@@ -39,6 +40,10 @@ async function freePort() {
   return port;
 }
 
+/** The ports of real servers, and of proxies before them. */
+const realPorts = new Set();
+recordSockets((url) => realPorts.has(Number(url.port)));
+
 /** One `orbital serve`, which may be killed and started again on the same port and data. */
 export class Orbital {
   lines = [];
@@ -51,6 +56,7 @@ export class Orbital {
     this.folder ??= await mkdtemp(join(tmpdir(), 'orbital-js-'));
     this.port ??= await freePort();
     this.url = `http://127.0.0.1:${this.port}`;
+    realPorts.add(this.port);
     this.process = spawn(PYTHON, ['-m', 'orbital_relay', 'serve'], {
       cwd: CHECKOUT,
       env: { ...inherited, ...WIDE, JWT_SECRET: SECRET, ...this.env, ORBITAL_DATA_DIR: this.folder, PORT: String(this.port) },
@@ -97,6 +103,7 @@ export class FlakyProxy {
     createInterface({ input: proxy.process.stdout }).on('line', (line) => proxy.#waiting.shift()?.(JSON.parse(line)));
     proxy.port = (await first).listening;
     proxy.url = `http://127.0.0.1:${proxy.port}`;
+    if (realPorts.has(port)) realPorts.add(proxy.port);
     return proxy;
   }
 
