@@ -374,6 +374,17 @@ async def test_a_log_without_its_beginning(serve: Any) -> None:
             await at_adas.device.skip_to(group.id, start)
 
 
+async def test_the_number_of_a_device(people: list[Person]) -> None:
+    """[JSFILE4] In Python, too, a store gets the next free number of its user's devices, and keeps it."""
+    ada, *_ = people
+    first, second = MemoryStore(), MemoryStore()
+    numbers = []
+    for store in (first, second, first):
+        async with connect(ada.url, token=ada.token) as orbital, CipherClient(orbital, store) as client:
+            numbers.append(client.device.me.device)
+    assert numbers == [1, 2, 1]
+
+
 async def test_low_stock(people: list[Person]) -> None:
     """[PYBOT4] A device refills its one-time keys when the server reports that they run low."""
     ada, ben, _ = people

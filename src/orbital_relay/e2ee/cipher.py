@@ -20,9 +20,10 @@ from orbital_relay.e2ee.invite import read_invite
 from orbital_relay.e2ee.media import MediaInfo, read_media_info, write_media_info
 from orbital_relay.e2ee.member import GroupDevice, NewPart, now_ms
 from orbital_relay.e2ee.ports import DeviceStore
-from orbital_relay.e2ee.rows import Item
+from orbital_relay.e2ee.rows import MARKS, Item
 from orbital_relay.e2ee.texts import uuid_bytes
 from orbital_relay.e2ee.transport import SdkRelay, log_event
+from orbital_relay.e2ee.unit import Unit
 
 TICK_S: Final = 1.0
 """How often requests for missing keys and posts that failed are looked at."""
@@ -35,14 +36,17 @@ class CipherClient:
     When it is entered it offers its keys in the directory, and refills them when the server reports that they run low.
     """
 
-    def __init__(self, orbital: Orbital, store: DeviceStore, *, device: int = 1, keep_frames: bool = False) -> None:
+    def __init__(
+        self, orbital: Orbital, store: DeviceStore, *, device: int | None = None, keep_frames: bool = False
+    ) -> None:
         """
         Be a device.
 
         Args:
             orbital: Open, with a token: its user is the device's.
             store: The device's own; no other device uses it.
-            device: 1 to 127; each device of a user has its own.
+            device: 1 to 127. When None, it is the store's; a new store gets the user's next free number from the
+                directory.
             keep_frames: Keep every frame as it was received, so that `audit` can export a group's log; the store
                 grows with the log then.
         """
@@ -56,11 +60,12 @@ class CipherClient:
         user = self._orbital.user_id
         if user is None:
             raise RuntimeError("The client has no connection yet, so its user is unknown: open it without a timeout.")
+        known = self._number or await self._store.run(lambda: Unit(self._store).get(MARKS, "device")) or 0
         self.device = GroupDevice(
             store=self._store,
             relay=self._relay,
             user=user,
-            device=self._number,
+            device=known,
             inbox=True,
             keep_frames=self._keep_frames,
         )
@@ -104,7 +109,7 @@ class CipherClient:
 
     async def _on_keys_low(self, low: KeysLow) -> None:
         """Refill the directory when it reports a low stock of this device."""
-        if low.data.device_id == self._number:
+        if low.data.device_id == self.device.me.device:
             await self.device.publish_keys(max(0, HPKE_STOCK - low.data.hpke_pre_keys))
 
 

@@ -119,7 +119,7 @@ class GroupDevice(Enrolment):
             store: Where everything is kept.
             relay: The server.
             user: A UUID.
-            device: 1 to 127.
+            device: 1 to 127; 0 asks the directory for the next free number when keys are published first.
             ratchet: The cryptographic state; an HpkeRatchet when None.
             chain_name: Two members that share a store have different ones: they never share a chain.
             inbox: List items of other devices as unhandled until `handled` is called.
@@ -138,8 +138,14 @@ class GroupDevice(Enrolment):
         """Make one-time keys, and offer them in the directory; `wanted` is what a `keys_low` says is missing."""
         cx = self._cx
         keys = await cx.transact(lambda unit: cx.ratchet.publish(unit, cx.me.device, cx.now(), wanted), durable=True)
-        await cx.relay.put_keys(keys)
-        await cx.transact(lambda unit: unit.put(MARKS, "published", cx.now()))
+        number = await cx.relay.put_keys(keys)
+
+        def note(unit: Unit) -> None:
+            unit.put(MARKS, "published", cx.now())
+            unit.put(MARKS, "device", number)
+
+        await cx.transact(note)
+        self._cx = msgspec.structs.replace(cx, me=DeviceAddress(cx.me.user, number))
 
     async def published_at(self) -> int | None:
         """Return when keys were last offered in the directory, milliseconds since the epoch; None before that."""

@@ -120,8 +120,9 @@ class SdkRelay:
 
     async def put_keys(self, keys: PublishedKeys) -> int:
         """Offer keys in the directory; a repeated request adds none again."""
-        body: dict[str, Any] = {
-            "device_id": keys.device,
+        # Left out, the server gives the next free number, or that of the same identity.
+        body: dict[str, Any] = {"device_id": keys.device} if keys.device else {}
+        body |= {
             "identity_key": to_base64(keys.identity),
             "suites": keys.suites,
             "hpke_pre_keys": [_offered(key) for key in keys.hpke_pre_keys],
