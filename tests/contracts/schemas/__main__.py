@@ -1,0 +1,5 @@
+"""`python -m tests.contracts.schemas`."""
+
+from tests.contracts.schemas import main
+
+main()
