@@ -17,6 +17,7 @@ import { OrbitalClient } from '/sdk/client.js';
 import { localStorageStore } from '/sdk/stores.js';
 
 /** @import {Session} from './model/types.js' */
+/** @import {Own} from './views/dialogs/account.js' */
 
 const query = new URLSearchParams(location.search);
 /** Two members side by side share this browser's storage: each has its own session. */
@@ -74,6 +75,7 @@ class Page {
     const session = this.#sessionStore.get();
     if (session) this.#inside(session);
     else this.#outside();
+    addEventListener('storage', this.#sessionElsewhere);
     addEventListener('hashchange', () => {
       this.#invitation = takeInvitation() ?? this.#invitation;
       const pass = takePass();
@@ -116,7 +118,7 @@ class Page {
     const recorder = new Recorder();
     const client = new OrbitalClient(pageAddress(location), {
       // Another tab may have logged in again: its token is as good.
-      token: () => this.#sessionStore.token(session),
+      token: () => this.#token(session),
       store: localStorageStore(`orbital:${session.user_id}:`),
       verify: true,
       WebSocket: recorder.WebSocket,
@@ -124,7 +126,13 @@ class Page {
     });
     const visible = () => document.visibilityState === 'visible';
     const family = new Family(session, { client, storage: localStorage, keys, uploads, exclusive, visible, persist });
-    const leave = (/** @type {boolean} */ forget) => this.#logOut(family, forget);
+    /** @type {Own} */
+    const own = {
+      leave: (forget) => this.#logOut(family, forget),
+      token: () => this.#token(session),
+      replace: (ask) => this.#replaceToken(family, ask),
+      deleted: () => this.#deleted(family),
+    };
     const worker = () => navigator.serviceWorker.ready;
     const push = new Push(family, new Shelf(localStorage, `orbital-push:${session.user_id}`), { worker, visible });
     const started = family.start();
@@ -132,11 +140,10 @@ class Page {
     const silent = () => {};
     started.then(() => push.start().catch((error) => console.warn('orbital: push messages:', error.message)), silent);
     this.#home = { family, push, started };
-    this.#leaveHome = showHome(root, family, { leave, push, recorder });
+    this.#leaveHome = showHome(root, family, { own, push, recorder });
     family.addEventListener('ended', () => this.#end(family, 'You were logged out. Please log in again. Your drafts are saved.'), {
       once: true,
     });
-    addEventListener('storage', this.#sessionElsewhere);
     started.catch((error) => {
       family.stop();
       this.#leaveHome?.();
@@ -145,13 +152,15 @@ class Page {
     this.#answerInvitation(entered);
   }
 
-  /** Another tab has logged out, or logged somebody else in. @param {StorageEvent} event */
+  /** Another tab has logged in or out, or changed the password, which ends the session here before the new token is stored. @param {StorageEvent} event */
   #sessionElsewhere = ({ key }) => {
     const home = this.#home;
-    if (key !== this.#sessionStore.name || !home) return;
+    if (key !== this.#sessionStore.name) return;
     const now = this.#sessionStore.get();
-    if (now?.user_id === home.family.session.user_id) return;
-    this.#end(home.family, now ? undefined : 'You are logged out.');
+    if (home && now?.user_id === home.family.session.user_id) return;
+    // The other tab was refused with the old token; the new one is stored in a moment.
+    if (!now && this.#coming) return;
+    if (home) this.#end(home.family, now ? undefined : 'You are logged out.');
     if (now) this.#inside(now);
   };
 
@@ -193,22 +202,61 @@ class Page {
     this.#home = undefined;
     for (const box of document.querySelectorAll('dialog')) box.close();
     this.#sessionStore.end(family.session.token);
-    removeEventListener('storage', this.#sessionElsewhere);
     this.#outside(message);
+  }
+
+  /** @type {Promise<string> | undefined} The token that a request is about to return: the server ends the old one before its answer is here. */
+  #coming;
+
+  /** @param {Session} session */
+  #token(session) {
+    return this.#coming ?? this.#sessionStore.token(session);
+  }
+
+  /** Make a request that ends all tokens of the session and returns a new one. @param {Family} family @param {(token: string) => Promise<{token: string}>} ask */
+  async #replaceToken(family, ask) {
+    const { session } = family;
+    const before = this.#sessionStore.token(session);
+    const asking = ask(before);
+    this.#coming = asking.then(
+      ({ token }) => token,
+      () => before,
+    );
+    try {
+      const { token } = await asking;
+      session.token = token;
+      this.#sessionStore.set(session);
+    } finally {
+      this.#coming = undefined;
+    }
+    // The server has closed the connection of the old token.
+    family.wake();
+  }
+
+  /** Delete everything of a member from this browser. @param {Family} family */
+  async #forget(family) {
+    const { user_id } = family.session;
+    family.stop();
+    await keys.clear(`${user_id}/`);
+    await uploads.clear(`${user_id}/`);
+    for (const name of Object.keys(localStorage)) if (name.includes(user_id)) localStorage.removeItem(name);
+  }
+
+  /** @param {Family} family */
+  async #deleted(family) {
+    await this.#home?.push.leave().catch(() => {});
+    this.#sessionStore.end(this.#sessionStore.token(family.session));
+    await this.#forget(family);
+    history.replaceState(null, '', location.pathname + location.search);
+    this.#end(family, 'Your account is deleted, and so are its keys in this browser.');
   }
 
   /** @param {Family} family @param {boolean} forget */
   async #logOut(family, forget) {
-    const { user_id } = family.session;
     await this.#home?.push.leave().catch(() => {});
     await family.api.logout().catch(() => {});
     this.#sessionStore.end(this.#sessionStore.token(family.session));
-    if (forget) {
-      family.stop();
-      await keys.clear(`${user_id}/`);
-      await uploads.clear(`${user_id}/`);
-      for (const name of Object.keys(localStorage)) if (name.includes(user_id)) localStorage.removeItem(name);
-    }
+    if (forget) await this.#forget(family);
     history.replaceState(null, '', location.pathname + location.search);
     this.#end(family, forget ? 'You are logged out, and the keys are deleted from this browser.' : 'You are logged out.');
   }

@@ -4,6 +4,7 @@ import { mock, test } from 'node:test';
 import { seal } from '../js/crypto/envelope.js';
 import { importGroupKey, newGroupKey } from '../js/crypto/group-key.js';
 import { describeConnection } from '../js/model/connection.js';
+import { deviceName } from '../js/model/device-name.js';
 import { Drafts } from '../js/model/drafts.js';
 import { addressAfterLogin, isLoginProxy, loginAddress } from '../js/model/login-proxy.js';
 import { readMediaInfo, shownAs } from '../js/model/medium.js';
@@ -379,4 +380,18 @@ test("[PILL1] a device without a network is shown as offline, whatever the socke
     'Reconnecting in 3 s',
   );
   assert.equal(describeConnection({ ...facts, loginProxy: true, state: { status: 'connecting' }, offline: false }).text, 'Login needed');
+});
+
+// Sessions
+
+test('[OWNPG5] a session is called by its browser and system; an unknown one is still called something', () => {
+  const mozilla = (/** @type {string} */ system, /** @type {string} */ rest) => deviceName(`Mozilla/5.0 (${system}) ${rest}`);
+  const webkit = 'AppleWebKit/537.36 (KHTML, like Gecko)';
+
+  assert.equal(mozilla('X11; Linux x86_64; rv:128.0', 'Gecko/20100101 Firefox/128.0'), 'Firefox on Linux');
+  assert.equal(mozilla('Windows NT 10.0; Win64; x64', `${webkit} Chrome/126.0 Safari/537.36 Edg/126.0`), 'Edge on Windows');
+  assert.equal(mozilla('Linux; Android 14', `${webkit} Chrome/126.0 Mobile Safari/537.36`), 'Chrome on Android');
+  assert.equal(mozilla('iPhone; CPU iPhone OS 17_5 like Mac OS X', `${webkit} Version/17.5 Mobile Safari/604.1`), 'Safari on iPhone');
+  assert.equal(mozilla('Macintosh; Intel Mac OS X 10_15_7', `${webkit} Version/17.5 Safari/605.1`), 'Safari on macOS');
+  assert.equal(deviceName(''), 'A browser');
 });

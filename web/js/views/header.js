@@ -1,6 +1,5 @@
 /** The header: title, connection state, the group's actions. */
 import { describeConnection } from '../model/connection.js';
-import { account } from './dialogs/account.js';
 import { invite } from './dialogs/invite.js';
 import { members } from './dialogs/members.js';
 import { h, put } from './dom.js';
@@ -10,13 +9,13 @@ import { loginButton } from './window.js';
 import { counted, cut } from './words.js';
 
 /** @import {ViewContext} from './home.js' */
-/** @import {Leave} from './dialogs/account.js' */
+/** @import {Own} from './dialogs/account.js' */
 
 /**
  * @param {ViewContext} context
- * @param {{leave: Leave, toggleInspector: () => void}} how
+ * @param {{own: Own, toggleInspector: () => void}} how
  */
-export function makeHeader(context, { leave, toggleInspector }) {
+export function makeHeader(context, { own, toggleInspector }) {
   const { family } = context;
   const { username } = family.session;
   const pill = h('span', { class: 'pill', 'aria-hidden': 'true' });
@@ -27,7 +26,11 @@ export function makeHeader(context, { leave, toggleInspector }) {
   const back = h('a', { class: 'quiet round back', 'aria-label': 'Back', href: '#/' }, icon('back'));
   const seen = { type: 'button', class: 'quiet', 'aria-expanded': 'false', 'aria-label': 'What the server sees', onclick: toggleInspector };
   const eye = h('button', seen, icon('eye'), h('span', { class: 'wide' }, 'What the server sees'));
-  const opened = () => account(family, leave, context.push);
+  const opened = () =>
+    void import('./dialogs/account.js').then(
+      ({ account }) => account(family, own, context.push),
+      () => context.toast('The settings could not be loaded. Try again when the server can be reached.'),
+    );
   const mine = { type: 'button', class: 'quiet me', 'aria-label': `Account of ${username}`, onclick: opened };
   const brand = h('a', { class: 'brand', href: '#/', 'aria-label': 'Orbital, all groups' }, sign(30));
   const bar = h('header', { class: 'bar' }, back, brand, title, pill, said, tools, eye, h('button', mine, avatar(username)));

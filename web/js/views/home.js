@@ -17,7 +17,7 @@ import { cut, refreshTimes } from './words.js';
 /** @import {Family} from '../model/family.js' */
 /** @import {Push} from '../model/push.js' */
 /** @import {Group} from '../model/types.js' */
-/** @import {Leave} from './dialogs/account.js' */
+/** @import {Own} from './dialogs/account.js' */
 /** @import {Route} from './route.js' */
 
 /** Interval between reloads of groups and presence while the page is visible. */
@@ -104,8 +104,8 @@ class Home {
   /** @type {ReturnType<typeof setInterval>[]} */
   #timers = [];
 
-  /** @param {HTMLElement} root @param {Family} family @param {{leave: Leave, push: Push, recorder: Recorder}} how */
-  constructor(root, family, { leave, push, recorder }) {
+  /** @param {HTMLElement} root @param {Family} family @param {{own: Own, push: Push, recorder: Recorder}} how */
+  constructor(root, family, { own, push, recorder }) {
     this.family = family;
     /** @type {ViewContext} */
     const context = {
@@ -126,7 +126,7 @@ class Home {
     };
     this.context = context;
     this.push = push;
-    this.header = makeHeader(context, { leave, toggleInspector: () => this.#inspect(!this.#inspecting) });
+    this.header = makeHeader(context, { own, toggleInspector: () => this.#inspect(!this.#inspecting) });
     this.groupList = makeGroupList(context);
     this.threadList = makeThreadList(context);
     this.thread = makeThread(context);
@@ -335,7 +335,7 @@ class Home {
  *
  * @param {HTMLElement} root
  * @param {Family} family
- * @param {{leave: Leave, push: Push, recorder: Recorder}} how
+ * @param {{own: Own, push: Push, recorder: Recorder}} how
  * @returns {() => void} Removes its listeners.
  */
 export function showHome(root, family, how) {

@@ -1,22 +1,16 @@
 /** The welcome page: sign-up, log-in, and what Orbital is. */
 import { newIdentity, publicJwk } from '../crypto/identity.js';
+import { deviceName } from '../model/device-name.js';
 import { identityName } from '../model/group-keys.js';
 import { keys, probe } from '../model/vault.js';
 import { h, put } from './dom.js';
 import { icon, sign } from './icons.js';
 import { pageAddress } from './route.js';
+import { checkPassword, newPassword } from './password.js';
 import { field, form, insecure } from './window.js';
 import { OrbitalApi } from '/sdk/rest.js';
 
 /** @import {Session} from '../model/types.js' */
-
-/** @param {string} password @returns {[string, boolean][]} Each requirement, and whether it is met. */
-const demands = (password) => [
-  ['12 characters', password.length >= 12],
-  ['a lower-case letter', /[a-z]/.test(password)],
-  ['an upper-case letter', /[A-Z]/.test(password)],
-  ['a digit', /\d/.test(password)],
-];
 
 /**
  * Log in.
@@ -26,7 +20,7 @@ const demands = (password) => [
  */
 async function logIn({ username = '', password = '' }) {
   await probe();
-  return new OrbitalApi(pageAddress(location)).login({ username, password });
+  return new OrbitalApi(pageAddress(location)).login({ username, password, device_name: deviceName(navigator.userAgent) });
 }
 
 /**
@@ -38,18 +32,44 @@ async function logIn({ username = '', password = '' }) {
  */
 async function signUp({ username = '', password = '' }, pass) {
   if (!/^\w{3,50}$/.test(username)) throw new Error('The name must have 3 to 50 characters: A to Z, a to z, 0 to 9 or _.');
-  const missing = demands(password).filter(([, met]) => !met);
-  if (missing.length) throw new Error(`The password still needs ${missing.map(([what]) => what).join(', ')}.`);
+  checkPassword(password);
   await probe();
   const identity = await newIdentity();
   const session = await new OrbitalApi(pageAddress(location)).signup({
     username,
     password,
+    device_name: deviceName(navigator.userAgent),
     public_key: await publicJwk(identity),
     ...(pass && { invitation: pass }),
   });
   await keys.set(identityName(session.user_id), identity);
   return session;
+}
+
+/**
+ * Show the form for a one-time code, of an administrator, for a person who has forgotten the password.
+ *
+ * @param {HTMLElement} account
+ * @param {(session: Session) => void} entered
+ * @param {() => void} back
+ */
+function showCodeForm(account, entered, back) {
+  const act = async ({ code = '', password = '' }) => {
+    if (!code.trim()) throw new Error('Enter the code that you received.');
+    checkPassword(password);
+    await probe();
+    entered(await new OrbitalApi(pageAddress(location)).resetPassword(code.trim(), password));
+  };
+  const typed = { autocapitalize: 'characters', spellcheck: 'false', autofocus: true };
+  put(
+    account,
+    h('h2', {}, 'One-time code'),
+    h('p', {}, 'The person who runs this server gives you the code. With it you choose a new password.'),
+    insecure(),
+    form({ label: 'Set the password', act }, field('code', 'One-time code', typed), ...newPassword('New password')),
+    h('p', { class: 'other' }, h('button', { type: 'button', class: 'link', onclick: back }, 'Back')),
+  );
+  account.querySelector('input')?.focus();
 }
 
 /**
@@ -60,13 +80,6 @@ async function signUp({ username = '', password = '' }, pass) {
  */
 function showAccountForm(account, how) {
   const { signingUp, invited, pass, shut, message, entered } = how;
-  const list = h('ul', { class: 'demands', 'aria-label': 'The password needs' });
-  const judge = (/** @type {string} */ password) =>
-    put(
-      list,
-      demands(password).map(([what, met]) => h('li', { class: met ? 'met' : '' }, what, h('span', { class: 'sr' }, met ? ', done' : ''))),
-    );
-  judge('');
   const act = async ({ username = '', password = '' }) => {
     // A phone's keyboard appends a space to a completed word.
     const values = { username: username.trim(), password };
@@ -74,16 +87,15 @@ function showAccountForm(account, how) {
     entered(await (signingUp ? signUp(values, pass) : logIn(values)));
   };
   const name = { autocomplete: 'username', autocapitalize: 'none', spellcheck: 'false', maxlength: 60, autofocus: true };
-  const secret = {
-    type: 'password',
-    autocomplete: signingUp ? 'new-password' : 'current-password',
-    oninput: (/** @type {Event} */ event) => judge(/** @type {HTMLInputElement} */ (event.target).value),
-  };
-  const fields = [field('username', 'Name', name), field('password', 'Password', secret), ...(signingUp ? [list] : [])];
+  const secret = { type: 'password', autocomplete: 'current-password' };
+  const passwords = signingUp ? newPassword('Password') : [field('password', 'Password', secret)];
+  const fields = [field('username', 'Name', name), ...passwords];
   // The key of the link is only in this page's memory.
   const afterLogin = invited ? 'Open the invite link again after that.' : '';
   const change = () => showAccountForm(account, { ...how, signingUp: !signingUp, message: undefined });
   const other = h('button', { type: 'button', class: 'link', onclick: change }, signingUp ? 'Log in' : 'Create an account');
+  const useCode = () => showCodeForm(account, entered, () => showAccountForm(account, how));
+  const code = h('button', { type: 'button', class: 'link', onclick: useCode }, 'Use a one-time code');
   put(
     account,
     h('h2', {}, signingUp ? (pass ? 'You are invited' : 'Create an account') : 'Welcome back'),
@@ -91,6 +103,7 @@ function showAccountForm(account, how) {
     message ? h('p', { class: 'notice', role: 'status' }, message) : null,
     insecure(),
     form({ label: signingUp ? 'Create my account' : 'Log in', act, afterLogin }, ...fields),
+    signingUp ? null : h('p', { class: 'other' }, 'Forgot the password? ', code),
     h('p', { class: 'other' }, ...(shut ? [`New here? ${shut}`] : [signingUp ? 'Already have an account? ' : 'New here? ', other])),
   );
   account.querySelector('input')?.focus();

@@ -36,6 +36,9 @@ export function ago(atMs) {
 /** @param {number} atMs */
 export const time = (atMs) => h('time', { datetime: new Date(atMs).toISOString(), title: whole.format(atMs) }, ago(atMs));
 
+/** @param {string} at RFC 3339, of what is to come. @returns {string} */
+export const until = (at) => `${dayOfYear.format(Date.parse(at))}, ${clock.format(Date.parse(at))}`;
+
 /** Update all relative times on the page. */
 export function refreshTimes() {
   for (const node of document.querySelectorAll('time')) node.textContent = ago(Date.parse(node.dateTime));
@@ -46,7 +49,8 @@ export const counted = (count, one, many = `${one}s`) => `${count} ${count === 1
 
 /** @param {number} bytes */
 export function size(bytes) {
-  return bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
+  return bytes < 1e6 ? `${bytes && Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 /** @param {string[]} names @returns {string} */

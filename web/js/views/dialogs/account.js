@@ -1,13 +1,22 @@
-/** The account dialog: notifications, storage, log-out. */
-import { h } from '../dom.js';
-import { dialog } from '../window.js';
+/** The account dialog: notifications, storage, the account, log-out, and the way to the administration. Loaded when it is opened. */
+import { h, put } from '../dom.js';
+import { dialog, say } from '../window.js';
 import { counted } from '../words.js';
 import { notifications } from './notifications.js';
+import { deletion, password, sessions } from './own-account.js';
 
 /** @import {Family} from '../../model/family.js' */
 /** @import {Push} from '../../model/push.js' */
 
-/** @typedef {(forget: boolean) => Promise<void>} Leave */
+/**
+ * What the dialog needs of the page.
+ *
+ * @typedef {object} Own
+ * @property {(forget: boolean) => Promise<void>} leave Log out; `forget` deletes the keys, too.
+ * @property {() => string | Promise<string>} token The session's present token.
+ * @property {(ask: (token: string) => Promise<{token: string}>) => Promise<void>} replace Make a request with the present token; the answer's token replaces it.
+ * @property {() => Promise<void>} deleted The account is deleted: forget everything, and leave.
+ */
 
 /** @param {Family} family @returns {HTMLElement | null} */
 function storage({ persisted }) {
@@ -31,8 +40,8 @@ function losses(family) {
   return found;
 }
 
-/** @param {Family} family @param {Leave} leave */
-function forget(family, leave) {
+/** @param {Family} family @param {Own} own */
+function forget(family, { leave }) {
   dialog('Delete the keys?', (close) => [
     h('p', {}, 'This is deleted from this device:'),
     h(
@@ -49,14 +58,40 @@ function forget(family, leave) {
   ]);
 }
 
-/** @param {Family} family @param {Leave} leave @param {Push} push */
-export function account(family, leave, push) {
-  dialog(family.session.username, () => [
+/** What only the server knows of the account. @param {Family} family @param {Own} own @param {HTMLElement} target */
+async function showAccount(family, own, target) {
+  try {
+    const { admin, has_password } = await family.ask(() => family.api.account());
+    const open = async () => {
+      const { administration } = await import('../admin/page.js');
+      administration(family.session.user_id, own);
+    };
+    const pressed = () => void open().catch((error) => target.append(h('p', { class: 'problem', role: 'alert' }, say(error))));
+    put(
+      target,
+      admin ? h('button', { type: 'button', class: 'quiet', onclick: pressed }, 'Administration') : null,
+      sessions(family),
+      ...(has_password
+        ? [password(own), deletion(family, own)]
+        : [h('p', { class: 'hint' }, 'Another service manages your password and your account.')]),
+    );
+  } catch (error) {
+    put(target, h('p', { class: 'hint', role: 'status' }, say(error)));
+  }
+}
+
+/** @param {Family} family @param {Own} own @param {Push} push */
+export function account(family, own, push) {
+  const server = h('div', { class: 'own-account' }, h('p', { class: 'hint', role: 'status' }, 'Loading…'));
+  void showAccount(family, own, server);
+  return dialog(family.session.username, () => [
     notifications(family, push),
     storage(family),
+    h('h3', {}, 'Account'),
+    server,
     h('h3', {}, 'Log out'),
     h('p', { class: 'hint' }, 'The keys of your groups stay in this browser, so that you can log in here again and read.'),
-    h('div', { class: 'actions start' }, h('button', { type: 'button', class: 'primary', onclick: () => leave(false) }, 'Log out')),
+    h('div', { class: 'actions start' }, h('button', { type: 'button', class: 'primary', onclick: () => own.leave(false) }, 'Log out')),
     h(
       'details',
       {},
@@ -65,7 +100,7 @@ export function account(family, leave, push) {
       h(
         'div',
         { class: 'actions start' },
-        h('button', { type: 'button', class: 'danger', onclick: () => forget(family, leave) }, 'Log out and delete the keys'),
+        h('button', { type: 'button', class: 'danger', onclick: () => forget(family, own) }, 'Log out and delete the keys'),
       ),
     ),
   ]);

@@ -9,7 +9,7 @@ import { dialog, form } from '../window.js';
 /** @import {Group} from '../../model/types.js' */
 
 /** @param {string} text @param {HTMLInputElement} source Selected when the browser refuses to copy. */
-function copyButton(text, source) {
+export function copyButton(text, source) {
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
