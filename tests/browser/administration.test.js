@@ -1,4 +1,4 @@
-/** The administration of the place and one's own account, in a real Chromium. */
+/** The administration of a server and one's own account, in a real Chromium. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';

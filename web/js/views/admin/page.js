@@ -1,4 +1,4 @@
-/** The administration of the place, for its administrators. It shows who there is and what is stored, never content. */
+/** The administration of a server, for its administrators. It shows who there is and what is stored, never content. */
 import { h, put } from '../dom.js';
 import { pageAddress } from '../route.js';
 import { dialog } from '../window.js';

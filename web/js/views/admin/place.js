@@ -1,4 +1,4 @@
-/** The parts of the administration about the place itself: invitations, storage and groups, health. */
+/** The parts of the administration about the server itself: invitations, storage and groups, health. */
 import { h, put } from '../dom.js';
 import { copyButton } from '../dialogs/invite.js';
 import { pageAddress } from '../route.js';
