@@ -171,7 +171,7 @@ test('[ADMPG2] a user is searched, disabled with a reason, enabled, promoted, gi
   await server.close();
 });
 
-test('[ADMPG3] an invitation is a link that creates one account; it is listed with who used it, or withdrawn', how, async () => {
+test('[ADMPG3] an invitation is a link that creates one account; it is listed with who used it, or revoked', how, async () => {
   const server = new Server();
   await server.start();
   const [ada, ben] = [await Person.sitDown(browser, 'ada'), await Person.sitDown(browser, 'ben')];
@@ -184,12 +184,12 @@ test('[ADMPG3] an invitation is a link that creates one account; it is listed wi
   const make = async (/** @type {string} */ note) => {
     await box.getByLabel('Whom it is for').fill(note);
     await box.getByRole('button', { name: 'Make a link' }).click();
-    await box.getByRole('button', { name: `Withdraw ${note}` }).waitFor();
+    await box.getByRole('button', { name: `Revoke ${note}` }).waitFor();
     return box.getByLabel('Invitation link').inputValue();
   };
   const [forBen, forEve] = [await make('for ben'), await make('for eve')];
   await ben.signUp(forBen);
-  await box.getByRole('button', { name: 'Withdraw for eve' }).click();
+  await box.getByRole('button', { name: 'Revoke for eve' }).click();
   await box.getByText('used by ben').waitFor();
   await until(
     async () => (await box.locator('.people li').count()) === 1,
@@ -200,7 +200,7 @@ test('[ADMPG3] an invitation is a link that creates one account; it is listed wi
   await box.getByText('1 to 365 days').waitFor();
 
   assert.notEqual(forBen, forEve);
-  assert.equal(await box.getByRole('button', { name: /^Withdraw/ }).count(), 0);
+  assert.equal(await box.getByRole('button', { name: /^Revoke/ }).count(), 0);
   const eve = await Person.sitDown(browser, 'eve');
   await eve.page.goto(forEve);
   await eve.page.getByLabel('Name').fill('eve');
@@ -271,7 +271,7 @@ for (const [screen, options] of /** @type {[string, import('playwright-core').Br
     await box.getByRole('button', { name: 'Invitations' }).click();
     await box.getByLabel('Whom it is for').fill('Grandma');
     await box.getByRole('button', { name: 'Make a link' }).click();
-    await box.getByRole('button', { name: 'Withdraw Grandma' }).waitFor();
+    await box.getByRole('button', { name: 'Revoke Grandma' }).waitFor();
     await check('invitations');
     await box.getByRole('button', { name: 'Storage' }).click();
     await box.getByText(/^Group of/).waitFor();

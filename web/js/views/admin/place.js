@@ -48,13 +48,13 @@ export function invitations(api) {
       : h('small', {}, 'made ', time(Date.parse(created_at)), ` · ${over ? 'expired' : 'valid until'} ${until(expires_at)}`);
     const revoke = async () => {
       try {
-        await api.withdrawInvitation(number);
+        await api.revokeInvitation(number);
         await load();
       } catch (error) {
         list.prepend(h('p', { class: 'problem', role: 'alert' }, say(error)));
       }
     };
-    const button = h('button', { type: 'button', class: 'quiet', 'aria-label': `Withdraw ${name}`, onclick: revoke }, 'Withdraw');
+    const button = h('button', { type: 'button', class: 'quiet', 'aria-label': `Revoke ${name}`, onclick: revoke }, 'Revoke');
     return h('li', {}, h('span', { class: 'grow' }, h('strong', { dir: 'auto' }, name), state), used_at ? null : button);
   };
 
