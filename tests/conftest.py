@@ -117,7 +117,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     complaints = [line for server in made for line in server.complaints()]
     if complaints or lost or any(statuses.values()):
         for server in made:
-            print(f"--- {server.url}", *server.log, sep="\n")
+            print(f"--- {server.url}, status {server.status}", *server.log, sep="\n")
     assert not complaints, f"a server printed what none may: {complaints[:3]}"
     assert not any(statuses.values()), f"a server did not end well: {statuses}"
     assert not lost, f"a server ended although no test ended it: {lost}"

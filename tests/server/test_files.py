@@ -17,6 +17,7 @@ import pytest
 from orbital_relay.services.forms import new_id
 from orbital_relay.store.sqlite import SqliteStore
 from tests.support.client import Person
+from tests.support.locks import lasting_locks
 from tests.support.process import eventually
 from tests.support.programs import missing
 from tests.support.server import Server
@@ -179,6 +180,38 @@ async def test_a_truncated_write_ahead_log(serve, tmp_path: Path):
         assert (await asyncio.to_thread(orbital, "check", "--data-dir", data)).returncode == 0
         await asyncio.to_thread(server.start)
         assert await asyncio.to_thread(server.terminate) == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the locks of a process are read in /proc")
+async def test_locks_survive_every_read(serve, tmp_path: Path):
+    """
+    [WALT4] No GET, and no command beside it, takes from a running server the locks that SQLite has on its files.
+
+    A server that lost them was ended by SIGBUS, and its log deleted, when the next program opened the database.
+    """
+    data = tmp_path / "data"
+    server: Server = await asyncio.to_thread(serve, data_dir=data)
+    async with await Person.sign_up(server.url) as ann:
+        group = await ann.make_group()
+        for _ in range(20):
+            await ann.say(group)
+        stored = await ann.events(group)
+        paths = (await ann.http.get("/openapi.json")).json()["paths"]
+        reads = [path.replace("{group_id}", group.id) for path, methods in paths.items() if "get" in methods]
+
+        held = {"start": lasting_locks(data / "orbital.db", server.pid)}
+        for path in [*reads, "/metrics"]:
+            await ann.http.get(path)
+            held[path] = lasting_locks(data / "orbital.db", server.pid)
+        for command in (["user", "list"], ["check"], ["backup", data / "home.backup"]):
+            done = await asyncio.to_thread(orbital, *command, "--data-dir", data)
+            assert done.returncode == 0, done.stderr
+            held[str(command[0])] = lasting_locks(data / "orbital.db", server.pid)
+        again = await ann.events(group)
+
+    assert len(reads) > 20
+    assert {what: files for what, files in held.items() if files != {"orbital.db", "orbital.db-shm"}} == {}
+    assert again == stored
 
 
 async def test_a_log_that_went_back_is_noted(serve, tmp_path: Path):

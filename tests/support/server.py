@@ -90,6 +90,11 @@ class Server:
         return self._program is not None and self._program.ended_by_itself
 
     @property
+    def status(self) -> int | None:
+        """The exit status of the current run, negative for a signal; None while it runs, or before it started."""
+        return None if self._program is None else self._program.status
+
+    @property
     def log(self) -> list[str]:
         """What was printed so far, over all runs."""
         return self._past + ([] if self._program is None else self._program.lines)

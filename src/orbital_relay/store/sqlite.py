@@ -27,7 +27,7 @@ from orbital_relay.ports import Appended, MediaRows, Store
 from orbital_relay.store import schema
 from orbital_relay.store.append.sqlite import SqliteAppender
 from orbital_relay.store.sql import SqlStore
-from orbital_relay.store.wal import is_truncated
+from orbital_relay.store.wal import WriteAheadLog
 
 T = TypeVar("T")
 _Read = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], asyncio.Future[Any]]
@@ -73,6 +73,7 @@ class SqliteStore(SqlStore):
         self._write_engine = _engine(path, begin="BEGIN IMMEDIATE", query_only=False)
         self._read_engine = _engine(path, begin="BEGIN", query_only=True)
         self._lock: _Lock | None = None
+        self._wal: WriteAheadLog | None = None
         self._wanted: deque[_Read] = deque()
         self._reading = 0
         # The last commit failed: until one succeeds nothing can be stored, and the server is not ready.
@@ -131,6 +132,7 @@ class SqliteStore(SqlStore):
                 self._stuck = True
             else:
                 _keep_free(reserve)
+            self._wal = WriteAheadLog(real)
         except (DBAPIError, OSError) as exc:
             cause = exc.orig if isinstance(exc, DBAPIError) else exc
             raise DatabaseRefused(f"The database {self._path} cannot be opened: {cause}.") from exc
@@ -261,7 +263,7 @@ class SqliteStore(SqlStore):
         return not self._truncated and await super().ready()
 
     def _look_at_wal(self) -> None:
-        if self._truncated or not is_truncated(self._path.resolve()):
+        if self._truncated or self._wal is None or not self._wal.is_truncated():
             return
         self._truncated = True
         log.error(
@@ -291,6 +293,8 @@ class SqliteStore(SqlStore):
             conn.close()
         self._read_engine.dispose()
         self._write_engine.dispose()
+        if self._wal is not None:
+            self._wal.close()
         if self._lock is not None:
             self._lock.close()
 
