@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.client import Person
+from tests.support.client import Person, Refused
 from tests.support.postgres import Postgres
 from tests.support.server import Server
 
@@ -94,6 +94,51 @@ def test_a_database_that_servers_use(serve, tmp_path: Path, postgres_cluster: Po
     assert damaged.returncode == 1
     assert "is damaged" in damaged.stderr
     assert "Nothing was restored." in damaged.stderr
+
+
+@pytest.mark.parametrize("kinds", [("sqlite", "postgresql"), ("postgresql", "sqlite")], ids=" to ".join)
+async def test_a_move_loses_no_post(serve, tmp_path: Path, postgres_cluster: Postgres, kinds: tuple[str, str]):
+    """[MOVE1] A household that posts while it is moved to the other database finds every answered post there."""
+    url, file = postgres_cluster.create_database(), tmp_path / "home.backup"
+    places = [["--data-dir", tmp_path / "home"] if kind == "sqlite" else ["--database-url", url] for kind in kinds]
+    old, new = (
+        serve(data_dir=tmp_path / "home", env={} if kind == "sqlite" else {"DATABASE_URL": url}, start=False)
+        for kind in kinds
+    )
+    await asyncio.to_thread(old.start)
+    ann = await Person.sign_up(old.url)
+    group = await ann.make_group()
+    answered, posting = list[int](), asyncio.Event()
+
+    async def post() -> None:
+        while True:
+            try:
+                answered.append((await ann.say(group))["seq"])
+            except (httpx.HTTPError, Refused):
+                return
+            if len(answered) == 5:
+                posting.set()
+
+    async with asyncio.timeout(300):
+        poster = asyncio.create_task(post())
+        await posting.wait()
+        refused = await asyncio.to_thread(_orbital, "backup", *places[0], file, "--stopped")
+        assert (refused.returncode, file.exists()) == (1, False)
+        assert "using" in refused.stderr
+        assert await asyncio.to_thread(old.terminate) == 0
+        await poster
+        for command in (["backup", *places[0], file, "--stopped"], ["restore", *places[1], file]):
+            done = await asyncio.to_thread(_orbital, *command)
+            assert done.returncode == 0, done.stderr
+        checked = await asyncio.to_thread(_orbital, "check", *places[1])
+        assert "no findings" in checked.stdout, checked.stderr
+        await asyncio.to_thread(new.start)
+
+    async with ann, Person(new.url, user_id=ann.user_id, username=ann.username, token=ann.token) as back:
+        found = [event["seq"] for event in await back.events(group)]
+        assert set(answered) <= set(found)
+        assert found == list(range(1, len(found) + 1))
+        assert (await back.say(group))["seq"] == len(found) + 1
 
 
 @pytest.mark.parametrize("command", ["backup", "restore"])

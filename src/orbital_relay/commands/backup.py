@@ -30,6 +30,7 @@ DAY_MS: Final = 86_400_000
 Examples:
   orbital backup orbital-2026-11-23.backup
   orbital backup orbital.backup --force --media orbital-media
+  orbital backup --stopped home.backup
   orbital backup --database-url postgresql://orbital@db/orbital /backups/orbital.backup --force
 """
 )
@@ -42,8 +43,13 @@ Examples:
     metavar="FOLDER",
     help="Also copy the bytes of media to this folder; existing copies are skipped.",
 )
+@click.option(
+    "--stopped",
+    is_flag=True,
+    help="Refuse while a server uses the database: for a move, in which later posts would be lost.",
+)
 @settings_options("data_dir", "database_url", "media_url", "media_days")
-def backup(file: Path, *, force: bool, media_folder: Path | None, **flags: str | None) -> None:
+def backup(file: Path, *, force: bool, stopped: bool, media_folder: Path | None, **flags: str | None) -> None:
     """
     Write a consistent snapshot of the whole database to FILE.
 
@@ -57,7 +63,7 @@ def backup(file: Path, *, force: bool, media_folder: Path | None, **flags: str |
     if file.exists() and not force:
         raise click.ClickException(f"{file} already exists; give another name, or --force.")
     try:
-        rows = run(_backup(settings, file))
+        rows = run(_backup(settings, file, stopped=stopped))
     except OSError as exc:
         raise click.ClickException(f"{file} cannot be written: {exc.strerror}.") from exc
     say(f"{file}: {rows} rows, {file.stat().st_size} bytes.")
@@ -79,12 +85,19 @@ async def copied(settings: Settings, folder: Path, *, older_than_ms: int | None 
     return f"media: {done.copied} copied, {done.copied_bytes} bytes; {done.present} were there, {done.removed} removed."
 
 
-async def _backup(settings: Settings, file: Path) -> int:
-    store = await open_store(settings, alone=False)
+async def _backup(settings: Settings, file: Path, *, stopped: bool) -> int:
+    # Of a file, the lock is held until the end: no server can start meanwhile.
+    store = await open_store(settings, alone=stopped)
     try:
+        if stopped:
+            await store.refuse_serving()
         made_at = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
         with progress("Writing", await store.rows()) as advance, archive.writing(file) as draft:
-            return await store.backup(draft, made_at=made_at, on_progress=advance)
+            rows = await store.backup(draft, made_at=made_at, on_progress=advance)
+            if stopped:
+                # Of PostgreSQL, one may have started.
+                await store.refuse_serving()
+            return rows
     finally:
         await store.close()
 

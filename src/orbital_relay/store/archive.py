@@ -311,6 +311,16 @@ def _refuse_used(conn: Connection) -> None:
                 "The database holds accounts or groups already, and a restore would mix two histories. "
                 "Restore into an empty one: another file or data folder, or a new database."
             )
+    refuse_serving(conn)
+
+
+def refuse_serving(conn: Connection) -> None:
+    """
+    Refuse a PostgreSQL database that servers use; a SQLite file has a lock for that.
+
+    Raises:
+        DatabaseRefused: If a server is connected.
+    """
     if conn.dialect.name == "postgresql":
         serving = conn.execute(
             text(

@@ -240,6 +240,8 @@ class SqlStore(ABC):
         """Return how many rows a backup would have."""
         return await self._read(archive.count)
 
+    refuse_serving = reading(archive.refuse_serving)
+
     async def restore(self, path: Path, *, on_progress: archive.OnProgress) -> int:
         """
         Fill the database, which must be empty, from a backup; return the number of rows.
