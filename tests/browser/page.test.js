@@ -372,6 +372,7 @@ for (const [screen, options] of SCREENS) {
     await check('what the server sees');
     await page.getByRole('button', { name: 'Close what the server sees' }).click();
     await page.getByRole('button', { name: /^Account/ }).click();
+    await page.getByRole('dialog').getByText('Change the password').first().waitFor();
     await check('the account');
     await page.keyboard.press('Escape');
     if (narrow) await page.getByRole('link', { name: 'Back' }).click();

@@ -10,7 +10,16 @@ import { memoryStorage } from './fakes.js';
 
 /** A group with five threads, and what is announced of it. */
 function setting() {
-  const group = newGroup({ id: 'g', name: 'G', key: undefined, code: null, wrapped: '', sealedName: '', memberCount: 2 });
+  const group = newGroup({
+    id: 'g',
+    name: 'G',
+    key: undefined,
+    code: null,
+    invite: { expiresAt: null, singleUse: false },
+    wrapped: '',
+    sealedName: '',
+    memberCount: 2,
+  });
   const reads = new ReadMarks(new Shelf(memoryStorage(), 'marks'));
   /** @type {string[]} */
   const announced = [];

@@ -56,6 +56,9 @@ export class Events {
         if (item) item.gone = true;
         break;
       }
+      case 'role_changed':
+        void people.load(group);
+        break;
       case 'member_joined':
       case 'member_left':
         this.#member(group, event);

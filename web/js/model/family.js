@@ -251,6 +251,7 @@ export class Family extends EventTarget {
   async #take(found) {
     const { group_id: id, encrypted_name: sealedName, encrypted_group_key: wrapped, member_count: memberCount } = found;
     const code = found.invite_code || null;
+    const invite = { expiresAt: found.invite_expires_at ?? null, singleUse: found.invite_single_use ?? false };
     const had = this.groups.get(id);
     const opened =
       had?.key && had.sealedName === sealedName ? { key: had.key, name: had.name } : await this.keys.of(id, wrapped, sealedName);
@@ -258,10 +259,10 @@ export class Family extends EventTarget {
     if (key) void this.#persist();
     const group = this.groups.get(id);
     if (group) {
-      Object.assign(group, { key, name, code, wrapped, sealedName, memberCount });
+      Object.assign(group, { key, name, code, invite, wrapped, sealedName, memberCount });
       return this.#retry(group);
     }
-    const made = newGroup({ id, name, key, code, wrapped, sealedName, memberCount });
+    const made = newGroup({ id, name, key, code, invite, wrapped, sealedName, memberCount });
     made.notices = this.people.notices(made);
     this.groups.set(id, made);
     // Everything older than a device's first look at a group counts as read.

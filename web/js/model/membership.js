@@ -108,10 +108,24 @@ export class Membership {
     await this.#around.unlocked(group);
   }
 
-  /** Replace the invite code. @param {Group} group */
-  async renewCode(group) {
+  /** Replace the invite code. @param {Group} group @param {{singleUse?: boolean, hours?: number}} [how] Valid for one person, or for so many hours. */
+  async renewCode(group, how) {
     const { api, ask } = this.#around;
-    group.code = (await ask(() => api.newInviteCode(group.id))).invite_code;
+    const { invite_code, expires_at, single_use } = await ask(() => api.newInviteCode(group.id, how));
+    group.code = invite_code;
+    group.invite = { expiresAt: expires_at, singleUse: single_use };
+  }
+
+  /** What this member may do in a group. @param {Group} group @returns {import('./types.js').Member['role']} */
+  roleIn({ members }) {
+    return members.find(({ user_id }) => user_id === this.#around.userId)?.role ?? 'member';
+  }
+
+  /** Make a member an administrator of the group, or a plain member again. @param {Group} group @param {string} userId @param {'admin' | 'member'} role */
+  async setRole(group, userId, role) {
+    const { api, ask } = this.#around;
+    await ask(() => api.setRole(group.id, userId, role));
+    group.members = group.members.map((one) => (one.user_id === userId ? { ...one, role } : one));
   }
 
   /** Remove a member, and replace the invite code that they know. @param {Group} group @param {string} userId */

@@ -1,7 +1,7 @@
 /** The types of the model. */
 
 /** @typedef {{user_id: string, username: string, token: string}} Session */
-/** @typedef {{user_id: string, username: string, joined_at: string}} Member */
+/** @typedef {{user_id: string, username: string, joined_at: string, role: 'founder' | 'admin' | 'member'}} Member */
 /** @typedef {'no' | 'loading' | 'yes' | 'failed'} Loaded */
 
 /**
@@ -60,6 +60,7 @@
  * @property {string | null} name Null when no key on this device opens it.
  * @property {CryptoKey | undefined} key
  * @property {string | null} code The invite code; null when it has expired.
+ * @property {{expiresAt: string | null, singleUse: boolean}} invite Until when the code is valid, RFC 3339, and whether the first who joins uses it up.
  * @property {string} wrapped The group's key as it is stored on the server for this member.
  * @property {string} sealedName
  * @property {number} memberCount

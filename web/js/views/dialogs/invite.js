@@ -4,6 +4,7 @@ import { invitationLink } from '../../model/invitation.js';
 import { h, put } from '../dom.js';
 import { pageAddress } from '../route.js';
 import { dialog, form } from '../window.js';
+import { until } from '../words.js';
 
 /** @import {Family} from '../../model/family.js' */
 /** @import {Group} from '../../model/types.js' */
@@ -25,29 +26,32 @@ export function copyButton(text, source) {
 
 /** @param {Family} family @param {Group} group @param {() => void} close */
 function renewForm(family, group, close) {
-  const act = async () => {
-    await family.membership.renewCode(group);
+  const act = async ({ once = '', hours = '' }) => {
+    await family.membership.renewCode(group, { singleUse: once === 'on', ...(hours && { hours: Number(hours) }) });
     close();
     await invite(family, group);
   };
-  return form({ label: 'Replace the code', act }, h('p', { class: 'hint' }, 'Links with the old code stop working. Members stay members.'));
+  const option = (/** @type {string} */ value, /** @type {string} */ text) => h('option', { value }, text);
+  const select = h('select', { name: 'hours' }, option('', 'As long as possible'), option('24', 'One day'), option('168', 'One week'));
+  return form(
+    { label: 'Replace the code', act },
+    h('p', { class: 'hint' }, 'Links with the old code stop working. Members stay members.'),
+    h('label', { class: 'check' }, h('input', { type: 'checkbox', name: 'once' }), 'For one person: the first who joins uses it up'),
+    h('label', { class: 'field valid' }, 'Valid for', select),
+  );
 }
 
-/** @param {Family} family @param {Group} group @param {boolean} creator @param {() => void} close */
-function expired(family, group, creator, close) {
-  const [first] = group.members;
-  if (creator)
+/** @param {Family} family @param {Group} group @param {boolean} mayRenew @param {() => void} close */
+function expired(family, group, mayRenew, close) {
+  const able = group.members.filter(({ role }) => role !== 'member').map(({ username }) => username);
+  if (mayRenew)
     return [
       h('p', {}, 'The invite code of this group has expired. Create a new one, and send the new link.'),
       renewForm(family, group, close),
     ];
   return [
     h('p', {}, 'The invite code of this group has expired, so nobody can be invited at the moment.'),
-    h(
-      'p',
-      {},
-      first ? `${first.username} created the group and can create a new code.` : 'The member who made the group can make a new code.',
-    ),
+    h('p', {}, able.length ? `${able.join(' or ')} can create a new code.` : 'The member who made the group can make a new code.'),
   ];
 }
 
@@ -56,11 +60,14 @@ function linkAndKey(group, code, key) {
   const link = invitationLink(pageAddress(location), code, key);
   const share = { title: 'Orbital', text: `Join ${group.name}`, url: link };
   const shown = h('input', { readonly: true, value: link, 'aria-label': 'Invite link', 'data-invite': '' });
+  const { expiresAt, singleUse } = group.invite;
+  const ends = expiresAt ? `, until ${until(expiresAt)}` : '';
   return [
     h('p', {}, 'Anybody with this link can join and read everything, so send it as you would hand over a house key.'),
     h('div', { class: 'copy' }, shown, copyButton(link, shown)),
     'share' in navigator &&
       h('button', { type: 'button', class: 'quiet', onclick: () => navigator.share(share).catch(() => {}) }, 'Share…'),
+    h('p', { class: 'hint' }, singleUse ? `One person can join with it${ends}.` : `Any number of people can join with it${ends}.`),
     h('p', { class: 'hint' }, 'The part after # stays in the browser: the server never receives it.'),
     h(
       'details',
@@ -82,15 +89,15 @@ function linkAndKey(group, code, key) {
 /** @param {Family} family @param {Group} group */
 export async function invite(family, group) {
   const key = await family.keys.text(group.wrapped);
-  const creator = group.members[0]?.user_id === family.session.user_id;
+  const mayRenew = family.membership.roleIn(group) !== 'member';
   dialog(`Invite to ${group.name}`, (close) => {
     if (!key)
       return [
         h('p', {}, 'This device can read the group, but cannot share its key: the key came from a link, and cannot be exported.'),
         h('p', {}, 'Invite from the device on which you joined, or ask another member to send the link.'),
       ];
-    if (!group.code) return expired(family, group, creator, close);
-    const renew = creator && h('details', {}, h('summary', {}, 'Replace the invite code'), renewForm(family, group, close));
+    if (!group.code) return expired(family, group, mayRenew, close);
+    const renew = mayRenew && h('details', {}, h('summary', {}, 'Replace the invite code'), renewForm(family, group, close));
     return [...linkAndKey(group, group.code, key), renew];
   });
 }

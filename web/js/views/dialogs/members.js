@@ -11,13 +11,19 @@ import { invite } from './invite.js';
 /** @param {Family} family @param {Group} group @param {(groupId: string) => void} left */
 export function members(family, group, left) {
   const mine = family.session.user_id;
-  const creator = group.members[0]?.user_id === mine;
+  const own = family.membership.roleIn(group);
   return dialog('Members', (close) => {
-    const row = (/** @type {Member} */ { user_id, username, joined_at }) => {
+    const row = (/** @type {Member} */ { user_id, username, joined_at, role }) => {
       const here = group.online.has(user_id);
       const remove = () => {
         close();
         removeMember(family, group, user_id, username);
+      };
+      const mayRemove = user_id !== mine && (own === 'founder' || (own === 'admin' && role === 'member'));
+      const called = { founder: ', founder', admin: ', administrator', member: '' }[role] ?? '';
+      const roles = () => {
+        close();
+        changeRole(family, group, { user_id, username, joined_at, role }, left);
       };
       return h(
         'li',
@@ -28,12 +34,13 @@ export function members(family, group, left) {
           { class: 'grow' },
           h('strong', {}, username),
           user_id === mine ? ' (you)' : '',
-          h('small', {}, `joined ${ago(Date.parse(joined_at))}`),
+          h('small', {}, `joined ${ago(Date.parse(joined_at))}${called}`),
         ),
         h('span', { class: here ? 'online' : 'offline' }, here ? 'online' : 'offline'),
-        creator && user_id !== mine
-          ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove ${username}`, onclick: remove }, 'Remove')
+        own === 'founder' && user_id !== mine
+          ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Role of ${username}`, onclick: roles }, 'Role')
           : null,
+        mayRemove ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove ${username}`, onclick: remove }, 'Remove') : null,
       );
     };
     const inviting = () => {
@@ -57,6 +64,29 @@ function leaving(family, group, close, left) {
   };
   const hint = h('p', { class: 'hint' }, 'You no longer see anything in it. The other members keep what you wrote.');
   return h('details', {}, h('summary', {}, 'Leave this group'), form({ label: 'Leave', danger: true, act }, hint));
+}
+
+/** @param {Family} family @param {Group} group @param {Member} member @param {(groupId: string) => void} left */
+function changeRole(family, group, { user_id, username, role }, left) {
+  const admin = role === 'admin';
+  dialog(`Role of ${username}`, (close) => [
+    h(
+      'p',
+      {},
+      admin
+        ? `${username} is an administrator of the group: ${username} can invite, and remove members and photos.`
+        : `As an administrator, ${username} can replace the invite code, and remove members and photos. You remain the founder.`,
+    ),
+    form({
+      label: admin ? 'Remove the role' : 'Make an administrator',
+      danger: admin,
+      act: async () => {
+        await family.membership.setRole(group, user_id, admin ? 'member' : 'admin');
+        close();
+        members(family, group, left);
+      },
+    }),
+  ]);
 }
 
 /** @param {Family} family @param {Group} group @param {string} userId @param {string} username */
