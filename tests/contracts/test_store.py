@@ -727,7 +727,7 @@ async def test_the_census(store: Store, stamps: Stamps, home: Home):
 
 
 async def test_a_place_without_accounts_is_new(store: Store):
-    """[STRA2] A place is new until its first account, the administrator's; erasing that one changes nothing."""
+    """[STRA3] A place is new until its first account, the administrator's; erasing that one changes nothing."""
     before = await store.is_new()
     account = await store.add_account(
         username="ann", user_id=new_id(), password_hash="x", public_key=b"{}", at_ms=NOW_MS
