@@ -85,14 +85,14 @@ async def test_epoch_of_every_post(pair: tuple[Api, Api]) -> None:  # noqa: F811
 
 
 async def test_epoch_of_an_upload(pair: tuple[Api, Api]) -> None:  # noqa: F811 - the fixture
-    """[SDKKEY2] A medium of a former epoch is not posted; the same upload with the newer epoch sends no chunk again."""
+    """[SDKKEY2] A medium of a former epoch is not posted; with the newer epoch only its first chunk is sent again."""
     anna, _ = pair
     group = (await anna.create_group(opaque(), opaque())).group_id
     thread = (await anna.create_thread(group, "dA==", "Yg==")).thread_id
     record, medium, seen = await anna.post_record(group, opaque()), str(uuid4()), list[int]()
 
-    async def send(epoch: int) -> object:
-        how = {"encrypted_metadata": "bQ==", "encryption_iv": "aXY=", "media_id": medium}
+    async def send(epoch: int, metadata: str = "bQ==") -> object:
+        how = {"encrypted_metadata": metadata, "encryption_iv": "aXY=", "media_id": medium}
         return await upload(
             anna, thread, b"x" * 40, if_epoch=epoch, chunk_bytes=16, progress=lambda at, _: seen.append(at), **how
         )
@@ -100,11 +100,13 @@ async def test_epoch_of_an_upload(pair: tuple[Api, Api]) -> None:  # noqa: F811 
     refused = await _refused(send(record.seq - 1))
     before = (await anna.events(group)).last_seq
     chunks = (await anna.upload_state(medium)).chunks_received
+    other = await _refused(send(record.seq, "bWE="))
     seen.clear()
     await send(record.seq)
 
+    assert other.code == "INVALID_CHUNK"
     assert (refused.code, refused.details["epoch"], before) == ("EPOCH_CHANGED", record.seq, record.seq)
-    assert (chunks, seen) == ([0, 1, 2], [40])
+    assert (chunks, seen) == ([0, 1, 2], [24, 40])
     assert (await anna.thread_media(thread))[0].media_id == medium
 
 

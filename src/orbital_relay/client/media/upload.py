@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -103,7 +104,8 @@ async def upload(
     Raises:
         ValueError: If there is nothing to send, or it is not what the server has the beginning of.
         ApiError: If the server refuses it: too large, no room, no member; with code `EPOCH_CHANGED` when the group's
-            epoch is above `if_epoch`: call again with the same `media_id` and the newer epoch.
+            epoch is above `if_epoch`: call again with the same `media_id` and the newer epoch, or delete the medium
+            first if its metadata changes: with code `INVALID_CHUNK` when the upload began with other metadata.
         UploadInterrupted: If the server cannot be reached, or is in trouble, for some minutes.
     """
     file: BinaryIO | None = None
@@ -159,8 +161,14 @@ class _Upload:
         """Send the chunks that the server does not have."""
         try:
             there = await self._there() if resumed else set()
+            # The server compares a chunk's metadata with what the upload began with: without one, an upload that was
+            # sealed for a former epoch would be completed.
+            if self.if_epoch is not None:
+                there.discard(0)
             owed = iter([index for index in range(self.total) if index not in there])
             self._advance(sum(self._length(index) for index in there))
+            if self.if_epoch is not None:
+                await self._work(itertools.islice(owed, 1))
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(min(parallel, self.total)):
                     tasks.create_task(self._work(owed))
