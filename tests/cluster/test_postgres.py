@@ -27,10 +27,10 @@ from tests.contracts.drafts import (
     message,
     new_code,
     new_id,
-    once,
     put,
     put_one,
     refusals,
+    retry_key,
     thread,
 )
 from tests.support.postgres import Postgres
@@ -88,7 +88,9 @@ async def test_one_key_at_two_servers(pair: tuple[PostgresStore, PostgresStore],
     await put_one(pair[0], stamps, group)
 
     for index in range(20):
-        tries = [put(store, stamps, kind(ann, group.group_id, once=once(f"k{index}"))) for store in pair * 2]
+        tries = [
+            put(store, stamps, kind(ann, group.group_id, idempotency_key=retry_key(f"k{index}"))) for store in pair * 2
+        ]
         flat = [outcome for some in await asyncio.gather(*tries) for outcome in some]
         assert refusals(flat) == [None] * 4
         assert len({outcome.receipt for outcome in flat if isinstance(outcome, Appended)}) == 1
@@ -108,7 +110,7 @@ async def test_one_key_and_a_code_that_is_replaced(
     ann, eve = await enter(pair[0], "ann"), await enter(pair[0], "eve")
     group = group_of(ann)
     await put_one(pair[0], stamps, group)
-    entry = join(eve, group.invite_code, once=once())
+    entry = join(eve, group.invite_code, idempotency_key=retry_key())
     look_up = rows.group_id_of
     first: list[Appended | OrbitalError] = []
 
@@ -213,7 +215,7 @@ async def test_a_value_that_the_database_cannot_hold(pair: tuple[PostgresStore, 
     ann = await enter(pair[0])
     group = group_of(ann)
     await put_one(pair[0], stamps, group)
-    bad = message(ann, group.group_id, once=once("\0"))
+    bad = message(ann, group.group_id, idempotency_key=retry_key("\0"))
     outcomes = await put(pair[0], stamps, message(ann, group.group_id), bad, message(ann, group.group_id))
     assert refusals(outcomes) == [None, "VALIDATION_ERROR", None]
 

@@ -45,8 +45,8 @@ async def in_front(
 def client(front: Front, address: str = "127.0.0.1") -> httpx.AsyncClient:
     """A client of the proxy that comes from `address`, any of 127.0.0.0/8."""
     # A proxy may close a connection after a refused upload, just as the pool uses it again: a new one for each request.
-    once = httpx.Limits(max_keepalive_connections=0)
-    transport = httpx.AsyncHTTPTransport(verify=front.tls, local_address=address, limits=once)
+    one_connection_each = httpx.Limits(max_keepalive_connections=0)
+    transport = httpx.AsyncHTTPTransport(verify=front.tls, local_address=address, limits=one_connection_each)
     return httpx.AsyncClient(base_url=front.url, transport=transport, timeout=60)
 
 

@@ -52,8 +52,8 @@ def new_code() -> str:
     return "".join(secrets.choice(string.ascii_uppercase + string.digits) for _ in range(8))
 
 
-def once(key: str = "key", fingerprint: bytes = b"f") -> IdempotencyKey:
-    """Return the promise to do a thing once."""
+def retry_key(key: str = "key", fingerprint: bytes = b"f") -> IdempotencyKey:
+    """Return the idempotency key of a test, with the fingerprint of what it was used for."""
     return IdempotencyKey(key, fingerprint)
 
 

@@ -32,12 +32,12 @@ from tests.contracts.drafts import (
     leave,
     message,
     new_id,
-    once,
     put,
     put_one,
     record,
     refusals,
     reply,
+    retry_key,
     thread,
 )
 
@@ -74,7 +74,9 @@ async def _fill(store: SqlStore, stamps: Stamps) -> tuple[GroupId, int]:
     opened = thread(ann, group.group_id, root_message_id=None)
     await put(store, stamps, group, join(bob, group.invite_code), other, opened)
     await put(store, stamps, reply(bob, opened.thread_id), *(message(ann, group.group_id) for _ in range(1200)))
-    await put(store, stamps, message(bob, group.group_id, once=once("kept")), leave(bob, group.group_id))
+    await put(
+        store, stamps, message(bob, group.group_id, idempotency_key=retry_key("kept")), leave(bob, group.group_id)
+    )
     await store.revoke(token_digest=b"\0\xff" * 16, user_id=None, at_s=1.5, until_s=4e9)
     await store.prune(before_ms=(await store.read(group.group_id, after=0, limit=3)).events[-1].stamp_ms, limit=10)
     return group.group_id, ann.key
@@ -115,7 +117,7 @@ async def test_backup_and_restore(empty, tmp_path: Path, of: str, to: str):
     fresh = group_of(eve)
     await put_one(target, stamps, fresh)
     assert_chain(fresh.group_id, (await target.read(fresh.group_id, after=0, limit=10)).events)
-    (repeated,) = await put(target, stamps, message(eve, group_id, once=once("kept")))
+    (repeated,) = await put(target, stamps, message(eve, group_id, idempotency_key=retry_key("kept")))
     assert not isinstance(repeated, Appended), "another user's key is another key"
     assert (await target.verify(group_id)).findings == []
 

@@ -26,12 +26,12 @@ from tests.contracts.drafts import (
     leave,
     message,
     new_id,
-    once,
     put,
     put_one,
     record,
     refusals,
     reply,
+    retry_key,
     thread,
 )
 
@@ -186,12 +186,18 @@ async def test_suites_change(home: Home):
 
 async def test_publishing_once(home: Home):
     """[KEYS9] The same idempotency key gets the first response and adds no key again; another body is refused."""
-    published = await home.store.publish_keys(home.ann.key, device_keys(one_time=2), now_ms=NOW_MS, once=once())
+    published = await home.store.publish_keys(
+        home.ann.key, device_keys(one_time=2), now_ms=NOW_MS, idempotency_key=retry_key()
+    )
     await home.claim(home.bob)
 
-    again = await home.store.publish_keys(home.ann.key, device_keys(one_time=2), now_ms=NOW_MS, once=once())
+    again = await home.store.publish_keys(
+        home.ann.key, device_keys(one_time=2), now_ms=NOW_MS, idempotency_key=retry_key()
+    )
     with pytest.raises(Conflict):
-        await home.store.publish_keys(home.ann.key, device_keys(), now_ms=NOW_MS, once=once(fingerprint=b"other"))
+        await home.store.publish_keys(
+            home.ann.key, device_keys(), now_ms=NOW_MS, idempotency_key=retry_key(fingerprint=b"other")
+        )
 
     assert again == published
     (own,) = await home.store.own_devices(home.ann.key)
@@ -313,17 +319,17 @@ async def test_a_claim_once(home: Home):
     wanted = [ClaimedDevice(home.ann.user_id, 1, 16), ClaimedDevice(home.ann.user_id, 1, 1)]
 
     for one in wanted:
-        key = once(f"suite {one.suite}")
-        first = await home.claim(home.bob, one, once=key)
-        assert await home.claim(home.bob, one, once=key) == first
-        assert await home.store.claimable(home.bob.key, home.group_id, [one], now_ms=NOW_MS, once=key) == []
+        key = retry_key(f"suite {one.suite}")
+        first = await home.claim(home.bob, one, idempotency_key=key)
+        assert await home.claim(home.bob, one, idempotency_key=key) == first
+        assert await home.store.claimable(home.bob.key, home.group_id, [one], now_ms=NOW_MS, idempotency_key=key) == []
         with pytest.raises(Conflict):
-            await home.claim(home.bob, one, once=once(key.key, b"other"))
+            await home.claim(home.bob, one, idempotency_key=retry_key(key.key, b"other"))
 
     (own,) = await home.store.own_devices(home.ann.key)
     assert own.stock == Stock(pre_keys=2, kyber_pre_keys=2, hpke_pre_keys=2)
     later = await home.store.claim_keys(
-        home.bob.key, home.group_id, wanted[:1], now_ms=NOW_MS + KEY_LIFETIME_MS, once=once("suite 16")
+        home.bob.key, home.group_id, wanted[:1], now_ms=NOW_MS + KEY_LIFETIME_MS, idempotency_key=retry_key("suite 16")
     )
     assert later.bundles[0].hpke_pre_key.id == 2
 
@@ -332,7 +338,7 @@ async def test_concurrent_repeats_of_a_claim(home: Home):
     """[CLAIM7] The same claim sent concurrently, as to two servers, is one claim."""
     await home.publish(home.ann, one_time=20)
 
-    found = await asyncio.gather(*(home.claim(home.bob, once=once()) for _ in range(8)))
+    found = await asyncio.gather(*(home.claim(home.bob, idempotency_key=retry_key()) for _ in range(8)))
 
     assert {bundle.hpke_pre_key.id for (bundle,) in found} == {1}
     (own,) = await home.store.own_devices(home.ann.key)
@@ -552,9 +558,9 @@ async def test_racing_with_a_joining(home: Home):
 
 async def test_a_key_before_the_epoch(home: Home):
     """[EPOCH5] A repeated post gets its first response in any epoch; a refused post leaves its key free."""
-    draft = message(home.ann, home.group_id, if_epoch=2, once=once())
+    draft = message(home.ann, home.group_id, if_epoch=2, idempotency_key=retry_key())
     first, again = await put(home.store, home.stamps, draft, record(home.ann, home.group_id))
-    outdated = message(home.ann, home.group_id, if_epoch=2, once=once("another"))
+    outdated = message(home.ann, home.group_id, if_epoch=2, idempotency_key=retry_key("another"))
 
     repeated, refused = await put(home.store, home.stamps, draft, outdated)
     (accepted,) = await put(home.store, home.stamps, msgspec.structs.replace(outdated, if_epoch=4))

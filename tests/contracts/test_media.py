@@ -25,7 +25,7 @@ from orbital_relay.model import (
 )
 from orbital_relay.ports import Appended, MediaUsage
 from orbital_relay.store.uploads import MOST_UNFINISHED_OF_GROUP, MOST_UNFINISHED_OF_USER, RESTING_MS
-from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, once, put, put_one, thread
+from tests.contracts.drafts import NOW_MS, Stamps, enter, group_of, join, leave, new_id, put, put_one, retry_key, thread
 
 LIMITS = MediaLimits(chunk_bytes=100, file_bytes=300, group_bytes=1000, group_files=5, user_uploads=30)
 WEEK_MS = 7 * 24 * 3600 * 1000
@@ -199,16 +199,16 @@ async def test_a_medium_completes_once(home: Home):
 async def test_a_key_repeats_the_first_receipt(home: Home):
     """[RETRY1] The idempotency key of a completed upload returns the stored response, and refuses another use."""
     media_id = await home.store_whole()
-    (first,) = await put(home.store, home.stamps, home.finish(media_id, once=once("k")))
-    (again,) = await put(home.store, home.stamps, home.finish(media_id, once=once("k")))
+    (first,) = await put(home.store, home.stamps, home.finish(media_id, idempotency_key=retry_key("k")))
+    (again,) = await put(home.store, home.stamps, home.finish(media_id, idempotency_key=retry_key("k")))
 
     assert isinstance(first, Appended)
     assert isinstance(again, Appended)
     assert (again.receipt, again.event) == (first.receipt, None)
-    assert await home.store.first_receipt(home.ann.key, once("k"), now_ms=NOW_MS) == again.receipt
-    assert await home.store.first_receipt(home.ann.key, once("other"), now_ms=NOW_MS) is None
+    assert await home.store.first_receipt(home.ann.key, retry_key("k"), now_ms=NOW_MS) == again.receipt
+    assert await home.store.first_receipt(home.ann.key, retry_key("other"), now_ms=NOW_MS) is None
     with pytest.raises(Conflict):
-        await home.store.first_receipt(home.ann.key, once("k", b"other"), now_ms=NOW_MS)
+        await home.store.first_receipt(home.ann.key, retry_key("k", b"other"), now_ms=NOW_MS)
     assert isinstance(first.receipt, MediaStored)
     assert first.receipt.size_bytes == 50
 

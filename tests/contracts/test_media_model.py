@@ -200,7 +200,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(which=WHICH, kill=KILLS)
     def complete(self, which: int, kill: int | None) -> None:
-        self._do(media_upload.complete(self.room, self.ada, self.ids[which], if_epoch=None, once=None), kill)
+        self._do(media_upload.complete(self.room, self.ada, self.ids[which], if_epoch=None, idempotency_key=None), kill)
 
     @rule(which=WHICH, kill=KILLS)
     def delete(self, which: int, kill: int | None) -> None:

@@ -36,11 +36,11 @@ from tests.contracts.drafts import (
     message,
     new_code,
     new_id,
-    once,
     put,
     put_one,
     refusals,
     reply,
+    retry_key,
     thread,
 )
 
@@ -245,10 +245,13 @@ async def test_concurrent_batches(store: Store, stamps: Stamps, home: Home):
 async def test_a_repeated_key_gets_the_first_answer(store: Store, stamps: Stamps, home: Home):
     """[REPEAT3] The same key gets the first response and no event: in one batch, in the next, and after leaving."""
     first, again = await put(
-        store, stamps, message(home.bob, home.group_id, once=once()), message(home.bob, home.group_id, once=once())
+        store,
+        stamps,
+        message(home.bob, home.group_id, idempotency_key=retry_key()),
+        message(home.bob, home.group_id, idempotency_key=retry_key()),
     )
     await put_one(store, stamps, leave(home.bob, home.group_id))
-    (later,) = await put(store, stamps, message(home.bob, home.group_id, once=once()))
+    (later,) = await put(store, stamps, message(home.bob, home.group_id, idempotency_key=retry_key()))
 
     assert isinstance(first, Appended)
     assert first.event is not None
@@ -261,11 +264,11 @@ async def test_a_key_for_another_request_is_a_conflict(store: Store, stamps: Sta
     outcomes = await put(
         store,
         stamps,
-        message(home.ann, home.group_id, once=once("k", b"1")),
-        message(home.ann, home.group_id, once=once("k", b"2")),
-        message(home.bob, home.group_id, once=once("k", b"2")),
+        message(home.ann, home.group_id, idempotency_key=retry_key("k", b"1")),
+        message(home.ann, home.group_id, idempotency_key=retry_key("k", b"2")),
+        message(home.bob, home.group_id, idempotency_key=retry_key("k", b"2")),
     )
-    (later,) = await put(store, stamps, message(home.ann, home.group_id, once=once("k", b"2")))
+    (later,) = await put(store, stamps, message(home.ann, home.group_id, idempotency_key=retry_key("k", b"2")))
 
     assert refusals([*outcomes, later]) == [None, "CONFLICT", None, "CONFLICT"]
 
@@ -276,9 +279,9 @@ async def test_a_refused_request_frees_its_key(store: Store, stamps: Stamps, hom
     outcomes = await put(
         store,
         stamps,
-        message(eve, home.group_id, once=once()),
+        message(eve, home.group_id, idempotency_key=retry_key()),
         join(eve, home.code),
-        message(eve, home.group_id, once=once(fingerprint=b"another")),
+        message(eve, home.group_id, idempotency_key=retry_key(fingerprint=b"another")),
     )
 
     assert refusals(outcomes) == ["FORBIDDEN", None, None]
@@ -288,12 +291,12 @@ async def test_a_key_is_valid_for_a_day(store: Store, stamps: Stamps, home: Home
     """[REPEAT6] After 24 hours a key may be used again, pruned or not, and then belongs to the new request."""
     for kind in (message, thread):
         later = NOW_MS + KEY_LIFETIME_MS
-        key = once(kind.__name__)
+        key = retry_key(kind.__name__)
         outcomes = [
-            *await put(store, stamps, kind(home.ann, home.group_id, once=key)),
-            *await put(store, stamps, kind(home.ann, home.group_id, once=key, at_ms=later - 1)),
-            *await put(store, stamps, kind(home.ann, home.group_id, once=key, at_ms=later)),
-            *await put(store, stamps, kind(home.ann, home.group_id, once=key, at_ms=later + 1)),
+            *await put(store, stamps, kind(home.ann, home.group_id, idempotency_key=key)),
+            *await put(store, stamps, kind(home.ann, home.group_id, idempotency_key=key, at_ms=later - 1)),
+            *await put(store, stamps, kind(home.ann, home.group_id, idempotency_key=key, at_ms=later)),
+            *await put(store, stamps, kind(home.ann, home.group_id, idempotency_key=key, at_ms=later + 1)),
         ]
 
         fresh = [isinstance(outcome, Appended) and outcome.event is not None for outcome in outcomes]
@@ -313,12 +316,12 @@ async def test_one_key_many_concurrent_requests(store: Store, stamps: Stamps, ho
         await put_one(store, stamps, more)
     before = {group_id: head.seq for group_id, head in (await store.heads(codes)).items()}
     make = {
-        "create": lambda _: group_of(eve, once=once()),
-        "join": lambda _: join(eve, home.code, once=once()),
+        "create": lambda _: group_of(eve, idempotency_key=retry_key()),
+        "join": lambda _: join(eve, home.code, idempotency_key=retry_key()),
         # The fingerprint distinguishes requests: these race over four groups, which no correct client does.
-        "message": lambda index: message(home.ann, list(codes)[index % 4], once=once()),
-        "thread": lambda index: thread(home.ann, list(codes)[index % 4], once=once()),
-        "reply": lambda _: reply(home.bob, opened.thread_id, once=once()),
+        "message": lambda index: message(home.ann, list(codes)[index % 4], idempotency_key=retry_key()),
+        "thread": lambda index: thread(home.ann, list(codes)[index % 4], idempotency_key=retry_key()),
+        "reply": lambda _: reply(home.bob, opened.thread_id, idempotency_key=retry_key()),
     }[kind]
 
     outcomes = await asyncio.gather(*(put(store, stamps, make(index)) for index in range(8)))
@@ -772,13 +775,18 @@ async def test_prune_of_everything(store: Store, stamps: Stamps, home: Home):
 
 async def test_prune_keys(store: Store, stamps: Stamps, home: Home):
     """[PRUNE3] Old keys are deleted, up to the limit; keys that are still valid stay."""
-    drafts = [message(home.ann, home.group_id, once=once(f"k{index}"), at_ms=NOW_MS + index) for index in range(4)]
+    drafts = [
+        message(home.ann, home.group_id, idempotency_key=retry_key(f"k{index}"), at_ms=NOW_MS + index)
+        for index in range(4)
+    ]
     await put(store, stamps, *drafts)
 
     assert await store.prune_keys(before_ms=NOW_MS + 3, limit=2) == 2
     assert await store.prune_keys(before_ms=NOW_MS + 3, limit=2) == 1
     assert await store.prune_keys(before_ms=NOW_MS + 3, limit=2) == 0
-    (again,) = await put(store, stamps, message(home.ann, home.group_id, once=once("k3"), at_ms=NOW_MS + 3))
+    (again,) = await put(
+        store, stamps, message(home.ann, home.group_id, idempotency_key=retry_key("k3"), at_ms=NOW_MS + 3)
+    )
     assert isinstance(again, Appended)
     assert again.event is None
 

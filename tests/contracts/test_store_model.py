@@ -134,10 +134,10 @@ class Machine(RuleBasedStateMachine):
     def post(self, data: st.DataObject, key: str | None, print_: bytes) -> None:
         who, group = self._somebody(data), self._group(data)
         kind = data.draw(st.sampled_from(["message", "thread", "reply"]))
-        once = None if key is None else IdempotencyKey(key, print_)
+        idempotency_key = None if key is None else IdempotencyKey(key, print_)
         here = [thread_id for thread_id, (of, _) in self.threads.items() if of is group]
         if kind == "thread":
-            opened = thread(who, group.id, once=once)
+            opened = thread(who, group.id, idempotency_key=idempotency_key)
 
             def decide() -> str | None:
                 if who not in group.members:
@@ -155,9 +155,12 @@ class Machine(RuleBasedStateMachine):
                 self.threads[thread_id] = (group, self.threads[thread_id][1] + 1)
                 return None
 
-            self._plan(reply(who, thread_id, once=once), decide_reply)
+            self._plan(reply(who, thread_id, idempotency_key=idempotency_key), decide_reply)
         else:
-            self._plan(message(who, group.id, once=once), lambda: None if who in group.members else "FORBIDDEN")
+            self._plan(
+                message(who, group.id, idempotency_key=idempotency_key),
+                lambda: None if who in group.members else "FORBIDDEN",
+            )
 
     @rule()
     def flush(self) -> None:
@@ -175,10 +178,10 @@ class Machine(RuleBasedStateMachine):
     def _compare(
         self, draft: AnyDraft, decide: Callable[[], str | None], outcome: Appended | OrbitalError, stamp_ms: int
     ) -> None:
-        key = None if draft.once is None else (draft.actor.key, draft.once.key)
-        if draft.once is not None and key in self.keys:
+        key = None if draft.idempotency_key is None else (draft.actor.key, draft.idempotency_key.key)
+        if draft.idempotency_key is not None and key in self.keys:
             fingerprint, answer = self.keys[key]
-            if fingerprint != draft.once.fingerprint or type(answer) is not RECEIPTS[type(draft)]:
+            if fingerprint != draft.idempotency_key.fingerprint or type(answer) is not RECEIPTS[type(draft)]:
                 assert isinstance(outcome, OrbitalError)
                 assert outcome.code == "CONFLICT"
             else:
@@ -199,8 +202,8 @@ class Machine(RuleBasedStateMachine):
         assert json.loads(event.frame)["prev"] == (digest(group.frames[-1]) if group.frames else first_prev(group.id))
         group.frames.append(event.frame)
         group.stamps.append(event.stamp_ms)
-        if draft.once is not None and key is not None:
-            self.keys[key] = (draft.once.fingerprint, outcome.receipt)
+        if draft.idempotency_key is not None and key is not None:
+            self.keys[key] = (draft.idempotency_key.fingerprint, outcome.receipt)
 
     def _group_of(self, draft: AnyDraft, group_id: GroupId) -> Group:
         (group,) = (group for group in self.groups if group.id == group_id)

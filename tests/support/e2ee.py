@@ -214,15 +214,15 @@ class RelayPort:
             if keys is None:
                 bundles.append(KeyBundle(user=wanted.user, device=wanted.device, identity=bytes(33)))
                 continue
-            once: OfferedKey | None = keys.hpke_pre_keys[0] if keys.hpke_pre_keys else None
-            relay.last_resorts += once is None
+            one_time: OfferedKey | None = keys.hpke_pre_keys[0] if keys.hpke_pre_keys else None
+            relay.last_resorts += one_time is None
             relay.directory[name] = msgspec.structs.replace(keys, hpke_pre_keys=keys.hpke_pre_keys[1:])
             bundle = KeyBundle(
                 user=wanted.user,
                 device=wanted.device,
                 identity=keys.identity,
-                hpke_pre_key=once or keys.hpke_pre_key,
-                last_resort=once is None,
+                hpke_pre_key=one_time or keys.hpke_pre_key,
+                last_resort=one_time is None,
             )
             bundles.append(relay.on_bundle(bundle))
         return bundles
@@ -232,9 +232,9 @@ class RelayPort:
         relay, name = self.relay, (self.user, keys.device)
         known = relay.directory.get(name)
         if known is not None and known.identity == keys.identity:
-            once = [*known.hpke_pre_keys, *keys.hpke_pre_keys]
+            one_time = [*known.hpke_pre_keys, *keys.hpke_pre_keys]
             last = keys.hpke_pre_key or known.hpke_pre_key
-            relay.directory[name] = msgspec.structs.replace(known, hpke_pre_keys=once, hpke_pre_key=last)
+            relay.directory[name] = msgspec.structs.replace(known, hpke_pre_keys=one_time, hpke_pre_key=last)
             return keys.device
         relay.directory[name] = keys
         change = "added" if known is None else "identity"

@@ -71,18 +71,18 @@ def send(
     except UnicodeDecodeError:
         raise click.UsageError("The input is not base64; leave --base64 out to send it as bytes.") from None
 
-    once = str(uuid4()) if key is None else key
+    used_key = str(uuid4()) if key is None else key
 
     async def work() -> None:
         async with Api(url, token=token) as api:
             outbox = Outbox(api, random=random.random, report=lambda _: None)
             try:
                 async with asyncio.timeout(timeout_s):
-                    answer = await _post(outbox, group_id, encrypted, reply_to, once)
+                    answer = await _post(outbox, group_id, encrypted, reply_to, used_key)
             except TimeoutError:
                 raise NotConnected(
                     f"The server at {api.address.http} did not accept it in {timeout_s:g} s; it may be stored or not. "
-                    f"Run it again with --key {once}, and it is stored only once."
+                    f"Run it again with --key {used_key}, and it is stored only once."
                 ) from None
             finally:
                 await outbox.close()

@@ -87,9 +87,9 @@ class HpkeRatchet:
     def publish(self, unit: Unit, device: int, now_ms: int, wanted: int) -> PublishedKeys:
         """Make `wanted` new one-time keys, and what offers them; the last resort is renewed when it is due."""
         signer = self.identity(unit)
-        last, once = publish_hpke(unit, signer, now_ms, wanted)
+        last, one_time = publish_hpke(unit, signer, now_ms, wanted)
         return PublishedKeys(
-            device=device, identity=signer.public_key, suites=self.suites, hpke_pre_key=last, hpke_pre_keys=once
+            device=device, identity=signer.public_key, suites=self.suites, hpke_pre_key=last, hpke_pre_keys=one_time
         )
 
     def claim_suite(self, unit: Unit, to: DeviceAddress, suites: int) -> int | None:  # noqa: ARG002 - HPKE serves every device

@@ -14,12 +14,12 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         actor: Who asks.
         at_ms: The wall clock when it was asked, milliseconds; `created_at` and its kin.
-        once: The idempotency key, when the client gave one.
+        idempotency_key: The one of the request, when the client gave one.
     """
 
     actor: Principal
     at_ms: int
-    once: IdempotencyKey | None = None
+    idempotency_key: IdempotencyKey | None = None
 
     @property
     def content_chars(self) -> int:

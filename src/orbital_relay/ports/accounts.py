@@ -41,7 +41,7 @@ class Accounts(Protocol):
         public_key: bytes,
         password_hash: str,
         at_ms: int,
-        once: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
         invitation: bytes | None = None,
     ) -> Account:
         """
@@ -53,7 +53,7 @@ class Accounts(Protocol):
             public_key: JSON, passed on as it is.
             password_hash: The hash.
             at_ms: The wall clock.
-            once: The idempotency key, when the client gave one.
+            idempotency_key: The one of the request, when the client gave one.
             invitation: Digest of the operator's invitation that this account uses up.
 
         Raises:
@@ -62,7 +62,7 @@ class Accounts(Protocol):
         """
         ...
 
-    async def signed_up(self, username: str, once: IdempotencyKey, *, now_ms: int) -> Account | None:
+    async def signed_up(self, username: str, idempotency_key: IdempotencyKey, *, now_ms: int) -> Account | None:
         """
         Return the account of that name if a sign-up with this key made it in the last 24 hours.
 

@@ -27,7 +27,7 @@ class KeyDirectory(Protocol):
     """
 
     async def publish_keys(
-        self, user: int, keys: DeviceKeys, *, now_ms: int, once: IdempotencyKey | None = None
+        self, user: int, keys: DeviceKeys, *, now_ms: int, idempotency_key: IdempotencyKey | None = None
     ) -> PublishedDevice:
         """
         Enter a device, or replace and add to what it offers; another identity key empties its stocks.
@@ -45,7 +45,7 @@ class KeyDirectory(Protocol):
         devices: Sequence[ClaimedDevice],
         *,
         now_ms: int,
-        once: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> api.Bundles:
         """
         Answer `POST /v1/keys/claims`; what is taken from a stock is gone from it.
@@ -64,7 +64,7 @@ class KeyDirectory(Protocol):
         devices: Sequence[ClaimedDevice],
         *,
         now_ms: int,
-        once: IdempotencyKey | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> list[ClaimedDevice]:
         """
         Return those of the devices from which a claim would take keys now: none where it was answered before.

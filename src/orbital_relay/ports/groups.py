@@ -30,10 +30,10 @@ class GroupStore(Protocol):
         ...
 
     async def replace_code(
-        self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int, once: bool = False
+        self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int, single_use: bool = False
     ) -> None:
         """
-        Give a group a new invite code; with `once` the first who joins by it uses it up.
+        Give a group a new invite code; with `single_use` the first who joins by it uses it up.
 
         Raises:
             Forbidden: If the user is neither its founder nor an administrator of it.

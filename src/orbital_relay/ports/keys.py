@@ -11,7 +11,7 @@ from orbital_relay.model import IdempotencyKey, Revocation, UserId
 class IdempotencyKeys(Protocol):
     """First answers; a draft's own key is written with its event, by `Log.append`."""
 
-    async def first_receipt(self, user: int, once: IdempotencyKey, *, now_ms: int) -> MediaStored | None:
+    async def first_receipt(self, user: int, idempotency_key: IdempotencyKey, *, now_ms: int) -> MediaStored | None:
         """
         Return what a medium came to that was completed under an idempotency key, None for a new key.
 

@@ -113,7 +113,7 @@ def signup_key(key: str | None, body: SignupBody) -> IdempotencyKey | None:
 
 
 async def sign_up(
-    context: ServiceContext, body: SignupBody, *, policy: SignupPolicy, once: IdempotencyKey | None = None
+    context: ServiceContext, body: SignupBody, *, policy: SignupPolicy, idempotency_key: IdempotencyKey | None = None
 ) -> SignedUp:
     """
     Add an account and make its first token.
@@ -125,7 +125,7 @@ async def sign_up(
         context: What use cases work with.
         body: The new account.
         policy: Who may make one.
-        once: The idempotency key, when the client gave one.
+        idempotency_key: The one of the request, when the client gave one.
 
     Raises:
         ValidationFailed: With the first field that breaks its rule.
@@ -136,7 +136,7 @@ async def sign_up(
     """
     check_signup(body)
     name = read_name(body.username)
-    account = await _signed_up(context, name, body.password, once)
+    account = await _signed_up(context, name, body.password, idempotency_key)
     if account is None:
         invitation = await admit(context, policy, body.invitation)
         try:
@@ -146,23 +146,25 @@ async def sign_up(
                 public_key=bytes(body.public_key),
                 password_hash=await context.passwords.hash(body.password),
                 at_ms=context.clock.wall_ms(),
-                once=once,
+                idempotency_key=idempotency_key,
                 invitation=invitation,
             )
         except UsernameTaken:
             # The first try may have been in progress still.
-            account = await _signed_up(context, name, body.password, once)
+            account = await _signed_up(context, name, body.password, idempotency_key)
             if account is None:
                 raise
     issued = await context.logins.open(account.user_id, account.username, name=login_name(body.device_name))
     return SignedUp(user_id=account.user_id, username=account.username, token=issued.token)
 
 
-async def _signed_up(context: ServiceContext, name: str, password: str, once: IdempotencyKey | None) -> Account | None:
+async def _signed_up(
+    context: ServiceContext, name: str, password: str, idempotency_key: IdempotencyKey | None
+) -> Account | None:
     """Return the account that a sign-up with this key made; None if there is none."""
-    if once is None:
+    if idempotency_key is None:
         return None
-    account = await context.store.signed_up(name, once, now_ms=context.clock.wall_ms())
+    account = await context.store.signed_up(name, idempotency_key, now_ms=context.clock.wall_ms())
     if account is not None and not await context.passwords.verify(account.password_hash, password):
         raise key_reused()
     return account

@@ -59,7 +59,7 @@ def read_code(text: str) -> str:
 
 
 async def create(
-    context: ServiceContext, principal: Principal, body: GroupBody, *, once: IdempotencyKey | None = None
+    context: ServiceContext, principal: Principal, body: GroupBody, *, idempotency_key: IdempotencyKey | None = None
 ) -> Appended:
     """
     Make a group whose first member is the caller.
@@ -79,7 +79,7 @@ async def create(
         draft = CreateGroup(
             actor=principal,
             at_ms=now_ms,
-            once=once,
+            idempotency_key=idempotency_key,
             group_id=GroupId(new_id()),
             encrypted_name=body.encrypted_name,
             encrypted_group_key=body.encrypted_group_key,
@@ -97,7 +97,7 @@ async def create(
 
 
 def join(
-    context: ServiceContext, principal: Principal, body: JoinBody, *, once: IdempotencyKey | None = None
+    context: ServiceContext, principal: Principal, body: JoinBody, *, idempotency_key: IdempotencyKey | None = None
 ) -> asyncio.Future[Appended]:
     """
     Queue the caller's entry into the group that has the code, before this returns.
@@ -114,7 +114,7 @@ def join(
         JoinGroup(
             actor=principal,
             at_ms=context.clock.wall_ms(),
-            once=once,
+            idempotency_key=idempotency_key,
             invite_code=read_code(body.invite_code),
             encrypted_group_key=body.encrypted_group_key,
             most_members=context.most_members,
@@ -182,7 +182,7 @@ async def replace_code(
         expires_ms = context.clock.wall_ms() + life_ms
         try:
             await context.store.replace_code(
-                principal.key, group_id, invite_code=code, expires_ms=expires_ms, once=single_use
+                principal.key, group_id, invite_code=code, expires_ms=expires_ms, single_use=single_use
             )
         except Conflict:
             if draw == _DRAWS:

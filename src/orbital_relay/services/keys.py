@@ -135,7 +135,7 @@ async def changes_identity(room: KeysContext, principal: Principal, keys: Device
 
 
 async def publish(
-    room: KeysContext, principal: Principal, keys: DeviceKeys, *, once: IdempotencyKey | None = None
+    room: KeysContext, principal: Principal, keys: DeviceKeys, *, idempotency_key: IdempotencyKey | None = None
 ) -> api.KeysStored:
     """
     Publish a device's keys; when this returns, every group of the caller has the event of what changed.
@@ -144,7 +144,9 @@ async def publish(
         ValidationFailed: If a new device lacks keys that its suites need.
         Conflict: If all numbers are in use, or the idempotency key was used for another request.
     """
-    published = await room.store.publish_keys(principal.key, keys, now_ms=room.clock.wall_ms(), once=once)
+    published = await room.store.publish_keys(
+        principal.key, keys, now_ms=room.clock.wall_ms(), idempotency_key=idempotency_key
+    )
     await announce(room, principal.key)
     return api.KeysStored(device_id=published.device_id, counts=counts_of(published.stock))
 
@@ -210,7 +212,7 @@ def _draft(room: KeysContext, announcement: Announcement) -> AnnounceDevice:
 
 
 async def claim(
-    room: KeysContext, principal: Principal, body: api.ClaimBody, *, once: IdempotencyKey | None = None
+    room: KeysContext, principal: Principal, body: api.ClaimBody, *, idempotency_key: IdempotencyKey | None = None
 ) -> api.Bundles:
     """
     Take a bundle of keys for each device.
@@ -228,9 +230,11 @@ async def claim(
         raise ValidationFailed("`devices` names a device twice.", field="devices")
     now_ms = room.clock.wall_ms()
     wanted = [ClaimedDevice(UserId(one.user_id), one.device_id, one.suite) for one in body.devices]
-    there = await room.store.claimable(principal.key, group_id, wanted, now_ms=now_ms, once=once)
+    there = await room.store.claimable(principal.key, group_id, wanted, now_ms=now_ms, idempotency_key=idempotency_key)
     wanted = await asyncio.gather(*(_within_limits(room, principal, one) for one in there))
-    bundles = await room.store.claim_keys(principal.key, group_id, wanted, now_ms=now_ms, once=once)
+    bundles = await room.store.claim_keys(
+        principal.key, group_id, wanted, now_ms=now_ms, idempotency_key=idempotency_key
+    )
     room.changed()
     return bundles
 

@@ -88,7 +88,12 @@ def admitted(room: MediaContext, principal: Principal) -> Iterator[None]:
 
 
 async def take_chunk(
-    room: MediaContext, principal: Principal, form: ChunkForm, draft: BlobDraft, *, once: IdempotencyKey | None = None
+    room: MediaContext,
+    principal: Principal,
+    form: ChunkForm,
+    draft: BlobDraft,
+    *,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> ChunkTaken | MediaStored:
     """
     Store a chunk; the one that is the last to come makes the medium whole.
@@ -98,7 +103,7 @@ async def take_chunk(
         principal: Who sends it.
         form: What stands beside it; checked.
         draft: Its bytes. The caller discards it, whatever happens.
-        once: The idempotency key, when the client gave one.
+        idempotency_key: The one of the request, when the client gave one.
 
     Returns:
         `MediaStored` if the chunk completed the medium, else `ChunkTaken`; the same chunk gets the same answer again.
@@ -107,8 +112,8 @@ async def take_chunk(
         OrbitalError: If it may not be; see `ports.Uploads`. Nothing was stored.
     """
     user = principal.key
-    if once is not None:
-        before = await room.rows.first_receipt(user, once, now_ms=room.clock.wall_ms())
+    if idempotency_key is not None:
+        before = await room.rows.first_receipt(user, idempotency_key, now_ms=room.clock.wall_ms())
         if before is not None:
             return before
     chunk = Chunk(
@@ -130,7 +135,9 @@ async def take_chunk(
         place = await _store(room, chunk, draft, place)
     # Exactly one chunk was the last to come. Should its request die here, asking again, or `complete`, continues.
     if place.ordinal == place.total_chunks:
-        return await _finish(room, principal, chunk.media_id, place.state, once=once, if_epoch=form.if_epoch)
+        return await _finish(
+            room, principal, chunk.media_id, place.state, idempotency_key=idempotency_key, if_epoch=form.if_epoch
+        )
     return ChunkTaken(
         media_id=chunk.media_id,
         chunk_index=chunk.index,
@@ -198,7 +205,7 @@ async def _finish(
     media_id: MediaId,
     state: MediaState,
     *,
-    once: IdempotencyKey | None,
+    idempotency_key: IdempotencyKey | None,
     if_epoch: int | None,
 ) -> MediaStored:
     """Complete a medium, once; later callers get the same answer."""
@@ -207,7 +214,7 @@ async def _finish(
         draft = FinishMedia(
             actor=principal,
             at_ms=now_ms,
-            once=once,
+            idempotency_key=idempotency_key,
             media_id=media_id,
             expires_ms=now_ms + room.keep_ms,
             if_epoch=if_epoch,
@@ -234,7 +241,12 @@ async def _finish(
 
 
 async def complete(
-    room: MediaContext, principal: Principal, media_id: MediaId, *, if_epoch: int | None, once: IdempotencyKey | None
+    room: MediaContext,
+    principal: Principal,
+    media_id: MediaId,
+    *,
+    if_epoch: int | None,
+    idempotency_key: IdempotencyKey | None,
 ) -> MediaCompleted:
     """
     Say that a medium is whole, or which chunks are missing.
@@ -245,8 +257,8 @@ async def complete(
         Forbidden: If it belongs to another user.
         Gone: If the medium has expired.
     """
-    if once is not None:
-        before = await room.rows.first_receipt(principal.key, once, now_ms=room.clock.wall_ms())
+    if idempotency_key is not None:
+        before = await room.rows.first_receipt(principal.key, idempotency_key, now_ms=room.clock.wall_ms())
         if before is not None:
             return _completed(before)
     upload = await _upload(room, principal, media_id)
@@ -259,7 +271,9 @@ async def complete(
             missing_count=len(missing),
             total_chunks=upload.total_chunks,
         )
-    return _completed(await _finish(room, principal, media_id, upload.state, once=once, if_epoch=if_epoch))
+    return _completed(
+        await _finish(room, principal, media_id, upload.state, idempotency_key=idempotency_key, if_epoch=if_epoch)
+    )
 
 
 def _completed(stored: MediaStored) -> MediaCompleted:

@@ -13,7 +13,7 @@ from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 
 
 def post(
-    context: ServiceContext, principal: Principal, body: MessageBody, *, once: IdempotencyKey | None = None
+    context: ServiceContext, principal: Principal, body: MessageBody, *, idempotency_key: IdempotencyKey | None = None
 ) -> asyncio.Future[Appended]:
     """
     Queue a message for its group; the future ends when it is durable.
@@ -30,7 +30,7 @@ def post(
         PostMessage(
             actor=principal,
             at_ms=context.clock.wall_ms(),
-            once=once,
+            idempotency_key=idempotency_key,
             group_id=group_id,
             message_id=new_id(),
             encrypted_envelope=body.encrypted_envelope,

@@ -41,22 +41,22 @@ def from_frame(context: ServiceContext, principal: Principal, frame: wire.PostFr
     match frame:
         case wire.PostMessageFrame():
             message = read(_message, frame.data)
-            once = _once(message.idempotency_key, POST_MESSAGE, data=frame.data)
-            return messages.post(context, principal, message, once=once)
+            idempotency_key = _key_of(message.idempotency_key, POST_MESSAGE, data=frame.data)
+            return messages.post(context, principal, message, idempotency_key=idempotency_key)
         case wire.PostThreadFrame():
             thread = read(_thread, frame.data)
-            once = _once(thread.idempotency_key, POST_THREAD, data=frame.data)
-            return threads.post(context, principal, thread, once=once)
+            idempotency_key = _key_of(thread.idempotency_key, POST_THREAD, data=frame.data)
+            return threads.post(context, principal, thread, idempotency_key=idempotency_key)
         case wire.PostReplyFrame():
             reply = read(_reply, frame.data)
             thread_id = ThreadId(read_uuid("thread_id", reply.thread_id))
-            once = _once(reply.idempotency_key, POST_REPLY, thread_id, data=frame.data)
-            return threads.reply(context, principal, thread_id, reply, once=once)
+            idempotency_key = _key_of(reply.idempotency_key, POST_REPLY, thread_id, data=frame.data)
+            return threads.reply(context, principal, thread_id, reply, idempotency_key=idempotency_key)
         case _:
             assert_never(frame)
 
 
-def _once(key: str | None, operation: str, *ids: str, data: msgspec.Raw) -> IdempotencyKey | None:
+def _key_of(key: str | None, operation: str, *ids: str, data: msgspec.Raw) -> IdempotencyKey | None:
     if key is None:
         return None
     # Reading all of it is stricter than reading the fields that matter: a number may be out of range.

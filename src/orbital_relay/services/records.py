@@ -19,7 +19,11 @@ KEYS_KEPT_MS: Final = 30 * 24 * 3600 * 1000
 
 
 def post_keys(
-    context: ServiceContext, principal: Principal, body: KeyMessageBody, *, once: IdempotencyKey | None = None
+    context: ServiceContext,
+    principal: Principal,
+    body: KeyMessageBody,
+    *,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> asyncio.Future[Appended]:
     """
     Queue an envelope with keys, before this returns; the future ends when it is durable.
@@ -34,7 +38,7 @@ def post_keys(
         PostKeys(
             actor=principal,
             at_ms=context.clock.wall_ms(),
-            once=once,
+            idempotency_key=idempotency_key,
             group_id=group_id,
             keys_id=new_id(),
             encrypted_envelope=body.encrypted_envelope,
@@ -49,7 +53,7 @@ def post_record(
     group_id: GroupId,
     body: RecordBody,
     *,
-    once: IdempotencyKey | None = None,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> asyncio.Future[Appended]:
     """
     Queue a record for a group, before this returns; the future ends when it is durable.
@@ -63,7 +67,7 @@ def post_record(
         PostRecord(
             actor=principal,
             at_ms=context.clock.wall_ms(),
-            once=once,
+            idempotency_key=idempotency_key,
             group_id=group_id,
             record_id=new_id(),
             record=body.record,

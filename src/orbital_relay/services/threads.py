@@ -12,7 +12,7 @@ from orbital_relay.services.forms import check_encrypted, new_id, read_uuid
 
 
 def post(
-    context: ServiceContext, principal: Principal, body: ThreadBody, *, once: IdempotencyKey | None = None
+    context: ServiceContext, principal: Principal, body: ThreadBody, *, idempotency_key: IdempotencyKey | None = None
 ) -> asyncio.Future[Appended]:
     """
     Queue a new thread for its group, before this returns; the future ends when it is durable.
@@ -29,7 +29,7 @@ def post(
         PostThread(
             actor=principal,
             at_ms=context.clock.wall_ms(),
-            once=once,
+            idempotency_key=idempotency_key,
             group_id=group_id,
             thread_id=ThreadId(new_id()),
             encrypted_title=body.encrypted_title,
@@ -46,7 +46,7 @@ def reply(
     thread_id: ThreadId,
     body: ReplyBody,
     *,
-    once: IdempotencyKey | None = None,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> asyncio.Future[Appended]:
     """
     Queue a reply in a thread, before this returns; the future ends when it is durable.
@@ -61,7 +61,7 @@ def reply(
         PostReply(
             actor=principal,
             at_ms=context.clock.wall_ms(),
-            once=once,
+            idempotency_key=idempotency_key,
             thread_id=thread_id,
             reply_id=new_id(),
             encrypted_body=body.encrypted_body,

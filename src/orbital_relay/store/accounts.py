@@ -46,7 +46,7 @@ def add_account(
     public_key: bytes,
     password_hash: str,
     at_ms: int,
-    once: IdempotencyKey | None = None,
+    idempotency_key: IdempotencyKey | None = None,
     invitation: bytes | None = None,
 ) -> Account:
     """
@@ -83,9 +83,14 @@ def add_account(
         conn.execute(update(t.users).where(t.users.c.id == row.id).values(admin_ms=at_ms))
     if invitation is not None:
         use_up(conn, invitation, user=row.id, now_ms=at_ms)
-    if once is not None:
+    if idempotency_key is not None:
         # The answer holds a token, and no token is stored: a repeated sign-up gets a new one.
-        used = {"user": row.id, "key": once.key, "fingerprint": once.fingerprint, "used_ms": at_ms}
+        used = {
+            "user": row.id,
+            "key": idempotency_key.key,
+            "fingerprint": idempotency_key.fingerprint,
+            "used_ms": at_ms,
+        }
         conn.execute(insert(t.idempotency_keys).values({**used, "answer": b""}))
     return _account(row)
 
@@ -106,7 +111,7 @@ def _is_first(conn: Connection) -> bool:
     return True
 
 
-def signed_up(conn: Connection, username: str, once: IdempotencyKey, *, now_ms: int) -> Account | None:
+def signed_up(conn: Connection, username: str, idempotency_key: IdempotencyKey, *, now_ms: int) -> Account | None:
     """
     Return the account of that name if a sign-up with this key made it in the last 24 hours.
 
@@ -118,12 +123,14 @@ def signed_up(conn: Connection, username: str, once: IdempotencyKey, *, now_ms: 
         select(*_ACCOUNT, keys.c.fingerprint)
         .join(keys, keys.c.user == t.users.c.id)
         .where(
-            t.users.c.signup_name == username.lower(), keys.c.key == once.key, keys.c.used_ms > now_ms - KEY_LIFETIME_MS
+            t.users.c.signup_name == username.lower(),
+            keys.c.key == idempotency_key.key,
+            keys.c.used_ms > now_ms - KEY_LIFETIME_MS,
         )
     ).one_or_none()
     if row is None:
         return None
-    if bytes(row.fingerprint) != once.fingerprint:
+    if bytes(row.fingerprint) != idempotency_key.fingerprint:
         raise key_reused()
     return _account(row)
 

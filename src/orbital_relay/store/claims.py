@@ -54,10 +54,10 @@ def claimable(
     devices: Sequence[ClaimedDevice],
     *,
     now_ms: int,
-    once: IdempotencyKey | None = None,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> list[ClaimedDevice]:
     """Return those of the devices from which a claim would take keys; see `ports.KeyDirectory.claimable`."""
-    if first_answer(conn, user, once, now_ms=now_ms) is not None:
+    if first_answer(conn, user, idempotency_key, now_ms=now_ms) is not None:
         return []
     group = require_member(conn, user, group_id)
     there = {(row.user_id, row.device_id): row for row in conn.execute(_present(group, devices))}
@@ -75,10 +75,10 @@ def claim_keys(
     devices: Sequence[ClaimedDevice],
     *,
     now_ms: int,
-    once: IdempotencyKey | None = None,
+    idempotency_key: IdempotencyKey | None = None,
 ) -> api.Bundles:
     """Take keys for devices of a group's members; see `ports.KeyDirectory.claim_keys`."""
-    first = first_answer(conn, user, once, now_ms=now_ms)
+    first = first_answer(conn, user, idempotency_key, now_ms=now_ms)
     group = require_member(conn, user, group_id)
     wanted = (
         [ClaimedDevice(one.user_id, one.device_id, one.suite) for one in _decode_taken(first)] if first else devices
@@ -91,7 +91,7 @@ def claim_keys(
             _take(conn, row, one) for one in devices if (row := rows.get((one.user_id, one.device_id))) is not None
         ]
         _note_low(conn, {rows[one.user_id, one.device_id].id for one in taken if one.keys}, now_ms=now_ms)
-        remember_answer(conn, user, once, msgspec.json.encode(taken), now_ms=now_ms)
+        remember_answer(conn, user, idempotency_key, msgspec.json.encode(taken), now_ms=now_ms)
     fixed = _fixed(conn, [row.id for row in rows.values()])
     bundles = [
         bundle

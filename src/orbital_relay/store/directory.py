@@ -39,10 +39,10 @@ _decode_published = msgspec.json.Decoder(PublishedDevice).decode
 
 
 def publish_keys(
-    conn: Connection, user: int, keys: DeviceKeys, *, now_ms: int, once: IdempotencyKey | None = None
+    conn: Connection, user: int, keys: DeviceKeys, *, now_ms: int, idempotency_key: IdempotencyKey | None = None
 ) -> PublishedDevice:
     """Enter a device, or replace and add to what it offers; see `ports.KeyDirectory.publish_keys`."""
-    first = first_answer(conn, user, once, now_ms=now_ms)
+    first = first_answer(conn, user, idempotency_key, now_ms=now_ms)
     if first is not None:
         return _decode_published(first)
     _lock(conn, user)
@@ -56,7 +56,7 @@ def publish_keys(
     if not stock.is_low(keys.suites):
         conn.execute(delete(t.low_stocks).where(t.low_stocks.c.device == device))
     published = PublishedDevice(device_id, stock)
-    remember_answer(conn, user, once, msgspec.json.encode(published), now_ms=now_ms)
+    remember_answer(conn, user, idempotency_key, msgspec.json.encode(published), now_ms=now_ms)
     return published
 
 

@@ -112,7 +112,7 @@ def role_of(*, creator: bool, admin: bool) -> Role:
 
 
 def replace_code(
-    conn: Connection, user: int, group_id: str, *, invite_code: str, expires_ms: int, once: bool = False
+    conn: Connection, user: int, group_id: str, *, invite_code: str, expires_ms: int, single_use: bool = False
 ) -> None:
     """
     Give a group a new invite code.
@@ -132,7 +132,7 @@ def replace_code(
         conn.execute(
             update(t.groups)
             .where(t.groups.c.id == group)
-            .values(invite_code=invite_code, invite_expires_ms=expires_ms, invite_once=int(once))
+            .values(invite_code=invite_code, invite_expires_ms=expires_ms, invite_once=int(single_use))
         )
     except IntegrityError as exc:
         # Two servers at once: the other one's code was first.

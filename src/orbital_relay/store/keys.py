@@ -25,44 +25,52 @@ def prune_keys(conn: Connection, *, before_ms: int, limit: int) -> int:
     return len(old)
 
 
-def first_answer(conn: Connection, user: int, once: IdempotencyKey | None, *, now_ms: int) -> bytes | None:
+def first_answer(conn: Connection, user: int, idempotency_key: IdempotencyKey | None, *, now_ms: int) -> bytes | None:
     """
     Return the answer that was stored under an idempotency key in the last 24 hours; None for a new key, or for no key.
 
     Raises:
         Conflict: If the key was used with another request.
     """
-    if once is None:
+    if idempotency_key is None:
         return None
     keys = t.idempotency_keys.c
     row = conn.execute(
         select(keys.fingerprint, keys.answer).where(
-            keys.user == user, keys.key == once.key, keys.used_ms > now_ms - KEY_LIFETIME_MS
+            keys.user == user, keys.key == idempotency_key.key, keys.used_ms > now_ms - KEY_LIFETIME_MS
         )
     ).one_or_none()
     if row is None:
         return None
-    if bytes(row.fingerprint) != once.fingerprint:
+    if bytes(row.fingerprint) != idempotency_key.fingerprint:
         raise key_reused()
     return bytes(row.answer)
 
 
-def remember_answer(conn: Connection, user: int, once: IdempotencyKey | None, answer: bytes, *, now_ms: int) -> None:
+def remember_answer(
+    conn: Connection, user: int, idempotency_key: IdempotencyKey | None, answer: bytes, *, now_ms: int
+) -> None:
     """
     Store a first answer under its idempotency key.
 
     Two transactions that do so at once collide on the primary key: the second one is done again, and finds the answer.
     """
-    if once is None:
+    if idempotency_key is None:
         return
     keys = t.idempotency_keys
     expired = keys.c.used_ms <= now_ms - KEY_LIFETIME_MS
-    conn.execute(delete(keys).where(keys.c.user == user, keys.c.key == once.key, expired))
-    used = {"user": user, "key": once.key, "fingerprint": once.fingerprint, "answer": answer, "used_ms": now_ms}
+    conn.execute(delete(keys).where(keys.c.user == user, keys.c.key == idempotency_key.key, expired))
+    used = {
+        "user": user,
+        "key": idempotency_key.key,
+        "fingerprint": idempotency_key.fingerprint,
+        "answer": answer,
+        "used_ms": now_ms,
+    }
     conn.execute(insert(keys).values(used))
 
 
-def first_receipt(conn: Connection, user: int, once: IdempotencyKey, *, now_ms: int) -> MediaStored | None:
+def first_receipt(conn: Connection, user: int, idempotency_key: IdempotencyKey, *, now_ms: int) -> MediaStored | None:
     """Return what a medium came to that was completed under an idempotency key, None for a new key."""
-    answer = first_answer(conn, user, once, now_ms=now_ms)
+    answer = first_answer(conn, user, idempotency_key, now_ms=now_ms)
     return None if answer is None else msgspec.json.decode(answer, type=MediaStored)

@@ -29,9 +29,9 @@ from tests.contracts.drafts import (
     join,
     message,
     new_id,
-    once,
     put,
     reply,
+    retry_key,
     thread,
 )
 
@@ -75,7 +75,7 @@ async def _fill(path: Path, *, with_media: bool) -> None:
         made = group_of(ann)
         opened = thread(bob, made.group_id)
         await put(store, stamps, made, join(bob, made.invite_code))
-        await put(store, stamps, message(ann, made.group_id, once=once()), opened)
+        await put(store, stamps, message(ann, made.group_id, idempotency_key=retry_key()), opened)
         await put(store, stamps, reply(ann, opened.thread_id), message(bob, made.group_id))
         if not with_media:
             return

@@ -142,12 +142,12 @@ def test_other_json_has_another_fingerprint(other: object):
 
 def test_operation_and_ids_belong_to_the_fingerprint():
     """[ONCE2] The same body for another operation or path is a different request."""
-    once = [
+    idempotency_key = [
         make_idempotency_key("key", operation, *ids, body={})
         for operation, ids in [("a", ()), ("b", ()), ("a", ("1",)), ("a", ("2",)), ("a", ("1", "2"))]
     ]
 
-    assert len({each.fingerprint for each in once if each is not None}) == 5
+    assert len({each.fingerprint for each in idempotency_key if each is not None}) == 5
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a" * 129, "ä", "a\x7f", "a\n"])

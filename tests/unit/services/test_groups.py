@@ -52,14 +52,14 @@ def test_codes_use_all_letters_and_digits():
 
 async def test_a_new_group_has_a_code_and_an_expiry():
     """[USE2] The draft has the user, time, content and a code that expires after the configured time."""
-    desk, once = Desk(), IdempotencyKey("key", b"")
+    desk, idempotency_key = Desk(), IdempotencyKey("key", b"")
 
-    answer = await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"), once=once)
+    answer = await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"), idempotency_key=idempotency_key)
 
     (draft,) = desk.drafts
     assert isinstance(draft, CreateGroup)
     assert answer == ANSWER
-    assert (draft.actor, draft.at_ms, draft.once) == (ADA, NOW_MS, once)
+    assert (draft.actor, draft.at_ms, draft.idempotency_key) == (ADA, NOW_MS, idempotency_key)
     assert (draft.encrypted_name, draft.encrypted_group_key) == ("AAAA", "BBBB")
     assert draft.invite_expires_ms == NOW_MS + _HALF_A_DAY_MS
     assert wire.is_uuid(draft.group_id)
@@ -80,18 +80,20 @@ async def test_a_key_conflict_is_returned():
     desk = Desk(lambda _draft: Conflict("other body"))
 
     with pytest.raises(Conflict, match="other body"):
-        await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"), once=IdempotencyKey("key", b""))
+        await groups.create(desk.context, ADA, GroupBody("AAAA", "BBBB"), idempotency_key=IdempotencyKey("key", b""))
 
 
 async def test_joining_and_leaving_become_drafts():
     """[USE2] The drafts have the user, the time and the content."""
-    desk, once = Desk(), IdempotencyKey("key", b"")
+    desk, idempotency_key = Desk(), IdempotencyKey("key", b"")
 
-    await groups.join(desk.context, ADA, JoinBody("abcd-1234", "AAAA"), once=once)
+    await groups.join(desk.context, ADA, JoinBody("abcd-1234", "AAAA"), idempotency_key=idempotency_key)
     await groups.remove(desk.context, ADA, GroupId(GROUP), UserId("bob"))
 
     assert desk.drafts == [
-        JoinGroup(actor=ADA, at_ms=NOW_MS, once=once, invite_code="ABCD1234", encrypted_group_key="AAAA"),
+        JoinGroup(
+            actor=ADA, at_ms=NOW_MS, idempotency_key=idempotency_key, invite_code="ABCD1234", encrypted_group_key="AAAA"
+        ),
         LeaveGroup(actor=ADA, at_ms=NOW_MS, group_id=GroupId(GROUP), user_id=UserId("bob")),
     ]
 
@@ -126,9 +128,9 @@ class _Codes:
         self.in_use, self.tried = in_use, []
 
     async def replace_code(
-        self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int, once: bool
+        self, user: int, group_id: GroupId, *, invite_code: str, expires_ms: int, single_use: bool
     ) -> None:
-        assert not once
+        assert not single_use
         self.tried.append((user, group_id, invite_code, expires_ms))
         if len(self.tried) <= self.in_use:
             raise Conflict("in use")

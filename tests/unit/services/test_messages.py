@@ -17,16 +17,16 @@ from tests.unit.services.desk import ADA, ANSWER, GROUP, NOW_MS, OTHER, Desk
 
 async def test_a_message_becomes_a_draft():
     """[USE2] The draft has the user, time, group and content, and a new id."""
-    desk, once = Desk(), IdempotencyKey("key", b"")
+    desk, idempotency_key = Desk(), IdempotencyKey("key", b"")
 
     futures = [
-        messages.post(desk.context, ADA, MessageBody(GROUP, "AAAA", timestamp), once=once)
+        messages.post(desk.context, ADA, MessageBody(GROUP, "AAAA", timestamp), idempotency_key=idempotency_key)
         for timestamp in (0, 2**53 - 1)
     ]
 
     first, second = desk.drafts
     assert isinstance(first, PostMessage)
-    assert (first.actor, first.at_ms, first.once) == (ADA, NOW_MS, once)
+    assert (first.actor, first.at_ms, first.idempotency_key) == (ADA, NOW_MS, idempotency_key)
     assert (first.group_id, first.encrypted_envelope) == (GROUP, "AAAA")
     assert first.message_id != second.message_id
     assert [await future for future in futures] == [ANSWER, ANSWER]

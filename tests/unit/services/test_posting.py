@@ -37,7 +37,7 @@ async def test_frames_become_the_drafts_of_the_posts():
 
     message, thread, reply = desk.drafts
     assert isinstance(message, PostMessage)
-    assert (message.group_id, message.encrypted_envelope, message.once) == (GROUP, "AAAA", None)
+    assert (message.group_id, message.encrypted_envelope, message.idempotency_key) == (GROUP, "AAAA", None)
     assert isinstance(thread, PostThread)
     assert (thread.group_id, thread.encrypted_title, thread.encrypted_body) == (GROUP, "AAAA", "BBBB")
     assert isinstance(reply, PostReply)
@@ -62,7 +62,7 @@ async def test_a_key_is_shared_by_frames_and_requests(
 
     await posting.from_frame(desk.context, ADA, _frame(kind, {**data, "idempotency_key": "key"}))
 
-    assert desk.drafts[0].once == make_idempotency_key("key", operation, *ids, body=body)
+    assert desk.drafts[0].idempotency_key == make_idempotency_key("key", operation, *ids, body=body)
 
 
 async def test_a_null_key_is_no_key():
@@ -71,7 +71,7 @@ async def test_a_null_key_is_no_key():
 
     await posting.from_frame(desk.context, ADA, _frame("post_message", {**_MESSAGE, "idempotency_key": None}))
 
-    assert desk.drafts[0].once is None
+    assert desk.drafts[0].idempotency_key is None
 
 
 @pytest.mark.parametrize(

@@ -17,33 +17,35 @@ _THREAD = ThreadId(OTHER)
 
 async def test_a_thread_becomes_a_draft():
     """[USE2] The draft has the user, time, group and content, and a new id."""
-    desk, once = Desk(), IdempotencyKey("key", b"")
+    desk, idempotency_key = Desk(), IdempotencyKey("key", b"")
 
-    answer = await threads.post(desk.context, ADA, ThreadBody(GROUP, "AAAA", "BBBB", OTHER), once=once)
+    answer = await threads.post(
+        desk.context, ADA, ThreadBody(GROUP, "AAAA", "BBBB", OTHER), idempotency_key=idempotency_key
+    )
     await threads.post(desk.context, ADA, ThreadBody(GROUP, "AAAA", "BBBB"))
 
     first, second = desk.drafts
     assert isinstance(first, PostThread)
     assert answer == ANSWER
-    assert (first.actor, first.at_ms, first.once, first.group_id) == (ADA, NOW_MS, once, GROUP)
+    assert (first.actor, first.at_ms, first.idempotency_key, first.group_id) == (ADA, NOW_MS, idempotency_key, GROUP)
     assert (first.encrypted_title, first.encrypted_body, first.root_message_id) == ("AAAA", "BBBB", OTHER)
-    assert (second.once, second.root_message_id) == (None, None)
+    assert (second.idempotency_key, second.root_message_id) == (None, None)
     assert first.thread_id != second.thread_id
 
 
 async def test_a_reply_becomes_a_draft():
     """[USE2] The draft has the user, time, thread and content, and a new id."""
-    desk, once = Desk(), IdempotencyKey("key", b"")
+    desk, idempotency_key = Desk(), IdempotencyKey("key", b"")
 
-    answer = await threads.reply(desk.context, ADA, _THREAD, ReplyBody("AAAA", GROUP), once=once)
+    answer = await threads.reply(desk.context, ADA, _THREAD, ReplyBody("AAAA", GROUP), idempotency_key=idempotency_key)
     await threads.reply(desk.context, ADA, _THREAD, ReplyBody("AAAA"))
 
     first, second = desk.drafts
     assert isinstance(first, PostReply)
     assert answer == ANSWER
-    assert (first.actor, first.at_ms, first.once, first.thread_id) == (ADA, NOW_MS, once, _THREAD)
+    assert (first.actor, first.at_ms, first.idempotency_key, first.thread_id) == (ADA, NOW_MS, idempotency_key, _THREAD)
     assert (first.encrypted_body, first.message_id) == ("AAAA", GROUP)
-    assert (second.once, second.message_id) == (None, None)
+    assert (second.idempotency_key, second.message_id) == (None, None)
     assert first.reply_id != second.reply_id
 
 

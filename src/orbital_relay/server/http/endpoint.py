@@ -158,7 +158,7 @@ class Call:
             raise NotFound(f"There is no such {name.removesuffix('_id')}.")
         return kind(found)
 
-    def once(self, operation: str, *ids: str) -> IdempotencyKey | None:
+    def key_for(self, operation: str, *ids: str) -> IdempotencyKey | None:
         """
         Bind the request's idempotency key, if it has one, to the operation and the body.
 

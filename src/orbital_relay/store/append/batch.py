@@ -87,9 +87,9 @@ class Batch(ABC, Generic[D]):
         self.moved[group.id] = group
         message = t.MESSAGE_MARKS.get(effect.data.kind, 0)
         self.events.append((group.id << t.SEQ_BITS | seq, group.id, stamp_ms, message, frame))
-        if draft.once is not None:
-            known = draft.once.fingerprint, receipts.encode(effect.receipt), draft.at_ms
-            self.keys[draft.actor.key, draft.once.key] = known
+        if draft.idempotency_key is not None:
+            known = draft.idempotency_key.fingerprint, receipts.encode(effect.receipt), draft.at_ms
+            self.keys[draft.actor.key, draft.idempotency_key.key] = known
         return Appended(effect.receipt, Event(GroupId(group.group_id), seq, stamp_ms, frame))
 
 
@@ -100,9 +100,9 @@ def repeated(draft: AnyDraft, known: KnownKey | tuple[bytes, bytes, int] | None)
     Raises:
         Conflict: If the key was used with another request.
     """
-    if known is None or draft.once is None:
+    if known is None or draft.idempotency_key is None:
         return None
-    if bytes(known[0]) != draft.once.fingerprint:
+    if bytes(known[0]) != draft.idempotency_key.fingerprint:
         raise key_reused()
     try:
         return Appended(receipts.decode(type(draft), bytes(known[1])), None)

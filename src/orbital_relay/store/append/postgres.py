@@ -176,8 +176,8 @@ class PostgresAppender:
             group = batch.groups.get(batch.group_id(draft) or "")
             if group is not None:
                 pairs.add((group.id, draft.actor.key))
-            if draft.once is not None:
-                keys[draft.actor.key, draft.once.key] = draft.at_ms - KEY_LIFETIME_MS
+            if draft.idempotency_key is not None:
+                keys[draft.actor.key, draft.idempotency_key.key] = draft.at_ms - KEY_LIFETIME_MS
         found = await raw.fetch(
             _FACTS,
             [group for group, _ in pairs],
@@ -214,8 +214,8 @@ class _PostBatch(Batch[BulkDraft]):
 
     def take(self, draft: BulkDraft, stamp_ms: int) -> Appended | OrbitalError:
         """Decide one post; what it adds is seen by the next."""
-        if draft.once is not None:
-            key = draft.actor.key, draft.once.key
+        if draft.idempotency_key is not None:
+            key = draft.actor.key, draft.idempotency_key.key
             try:
                 first = repeated(draft, self.keys.get(key) or self.known_keys.get(key))
             except Conflict as refusal:
@@ -381,13 +381,13 @@ def _lock_group(conn: Connection, draft: AnyDraft) -> GroupRow:
 
 
 def _repeated(conn: Connection, draft: AnyDraft) -> Appended | None:
-    if draft.once is None:
+    if draft.idempotency_key is None:
         return None
     keys = t.idempotency_keys.c
     row = conn.execute(
         select(keys.fingerprint, keys.answer).where(
             keys.user == draft.actor.key,
-            keys.key == draft.once.key,
+            keys.key == draft.idempotency_key.key,
             keys.used_ms > draft.at_ms - KEY_LIFETIME_MS,
         )
     ).one_or_none()

@@ -241,8 +241,8 @@ def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *,
         case JoinGroup():
             _add_member(conn, group, draft.actor.key, draft.encrypted_group_key, at_ms=draft.at_ms, seq=seq)
             # A code for one person is used up.
-            once = update(t.groups).where(t.groups.c.id == group.id, t.groups.c.invite_once == 1)
-            conn.execute(once.values(invite_expires_ms=0))
+            used_up = update(t.groups).where(t.groups.c.id == group.id, t.groups.c.invite_once == 1)
+            conn.execute(used_up.values(invite_expires_ms=0))
         case LeaveGroup():
             _remove_member(conn, group, effect)
         case SetRole():

@@ -120,15 +120,15 @@ class _SqliteBatch(Batch[AnyDraft]):
             raw.executemany(_ADD_KEY, [(user, key, *rest) for (user, key), rest in self.keys.items()])
 
     def _known_key(self, draft: AnyDraft) -> tuple[bytes, bytes, int] | KnownKey | None:
-        once = draft.once
-        if once is None:
+        idempotency_key = draft.idempotency_key
+        if idempotency_key is None:
             return None
         user = draft.actor.key
-        known = self.keys.get((user, once.key))
+        known = self.keys.get((user, idempotency_key.key))
         if known is not None:
             return known
         found: KnownKey | None = self._raw.execute(
-            _FIND_KEY, (user, once.key, draft.at_ms - KEY_LIFETIME_MS)
+            _FIND_KEY, (user, idempotency_key.key, draft.at_ms - KEY_LIFETIME_MS)
         ).fetchone()
         return found
 

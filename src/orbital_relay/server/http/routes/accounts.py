@@ -41,10 +41,12 @@ async def signup(call: Call, body: SignupBody) -> Reply:
     valid for one account, or the invite code of a group, which can be used again.
     """
     accounts.check_signup(body)
-    once = accounts.signup_key(call.idempotency_key, body)
+    idempotency_key = accounts.signup_key(call.idempotency_key, body)
     await call.server.limits.signup(call.address)
     try:
-        answer = await accounts.sign_up(call.server.services, body, policy=signup_policy(call), once=once)
+        answer = await accounts.sign_up(
+            call.server.services, body, policy=signup_policy(call), idempotency_key=idempotency_key
+        )
         return Reply.json(answer, status=201)
     except (UsernameTaken, Conflict, SignupsClosed) as exc:
         extra = {"address": call.address, "code": exc.code, "request_id": call.request_id}

@@ -41,8 +41,8 @@ async def create_group(call: Call, body: GroupBody) -> Reply:
 
     Its event number 1 is the creator's `member_joined`.
     """
-    once = call.once("create_group")
-    appended = await groups.create(call.server.services, call.principal, body, once=once)
+    idempotency_key = call.key_for("create_group")
+    appended = await groups.create(call.server.services, call.principal, body, idempotency_key=idempotency_key)
     return Reply.json(appended.receipt, status=201)
 
 
@@ -62,8 +62,8 @@ async def join_group(call: Call, body: JoinBody) -> Reply:
     Emits `member_joined`. Attempts are limited by user and by address, so that codes cannot be guessed.
     """
     await call.server.limits.join(call.address, call.principal.user_id)
-    once = call.once("join_group")
-    appended = await groups.join(call.server.services, call.principal, body, once=once)
+    idempotency_key = call.key_for("join_group")
+    appended = await groups.join(call.server.services, call.principal, body, idempotency_key=idempotency_key)
     return Reply.json(appended.receipt)
 
 

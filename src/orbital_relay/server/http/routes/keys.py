@@ -48,8 +48,8 @@ async def publish_keys(call: Call, body: KeysBody) -> Reply:
     published = keys.read_keys(body)
     if await keys.changes_identity(call.server.keys, call.principal, published):
         await call.server.limits.device_change(call.principal.user_id)
-    once = call.once("publish_keys")
-    return Reply.json(await keys.publish(call.server.keys, call.principal, published, once=once))
+    idempotency_key = call.key_for("publish_keys")
+    return Reply.json(await keys.publish(call.server.keys, call.principal, published, idempotency_key=idempotency_key))
 
 
 @endpoint(
@@ -68,8 +68,8 @@ async def claim_keys(call: Call, body: ClaimBody) -> Reply:
     Each one-time key is returned once. When a stock is empty, or after 60 claims of a device by one caller in an hour
     or 300 by all callers in a day, the last-resort key is returned.
     """
-    once = call.once("claim_keys")
-    return Reply.json(await keys.claim(call.server.keys, call.principal, body, once=once))
+    idempotency_key = call.key_for("claim_keys")
+    return Reply.json(await keys.claim(call.server.keys, call.principal, body, idempotency_key=idempotency_key))
 
 
 @endpoint(

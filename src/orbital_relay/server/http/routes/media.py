@@ -129,8 +129,8 @@ async def upload_chunk(call: Call) -> Reply:
             )
             form = media_upload.check_form(_chunk_form(found), limit_bytes=room.envelope_bytes)
             body: dict[str, Any] = {**msgspec.structs.asdict(form), "chunk": (await draft.digest()).hex()}
-            once = make_idempotency_key(call.idempotency_key, _UPLOAD, body=body)
-            stored = await media_upload.take_chunk(room, call.principal, form, draft, once=once)
+            idempotency_key = make_idempotency_key(call.idempotency_key, _UPLOAD, body=body)
+            stored = await media_upload.take_chunk(room, call.principal, form, draft, idempotency_key=idempotency_key)
             return Reply.json(stored, status=201 if isinstance(stored, MediaStored) else 200)
         finally:
             await draft.discard()
@@ -153,9 +153,9 @@ async def complete_upload(call: Call, body: CompleteBody) -> Reply:
     now.
     """
     media_id = MediaId(read_uuid("media_id", body.media_id))
-    once = call.once("complete_media")
+    idempotency_key = call.key_for("complete_media")
     completed = await media_upload.complete(
-        call.server.media, call.principal, media_id, if_epoch=body.if_epoch, once=once
+        call.server.media, call.principal, media_id, if_epoch=body.if_epoch, idempotency_key=idempotency_key
     )
     return Reply.json(completed)
 

@@ -51,8 +51,8 @@ async def post_message(call: Call, body: MessageBody) -> Reply:
 
     Answered once the message is durable. Emits `new_message`.
     """
-    once = call.once(POST_MESSAGE)
-    appended = await messages.post(call.server.services, call.principal, body, once=once)
+    idempotency_key = call.key_for(POST_MESSAGE)
+    appended = await messages.post(call.server.services, call.principal, body, idempotency_key=idempotency_key)
     return Reply.json(appended.receipt)
 
 

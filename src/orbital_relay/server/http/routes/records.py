@@ -45,8 +45,8 @@ async def post_keys(call: Call, body: KeyMessageBody) -> Reply:
 
     Answered once it is durable. Emits `new_keys`.
     """
-    once = call.once("post_keys")
-    appended = await records.post_keys(call.server.services, call.principal, body, once=once)
+    idempotency_key = call.key_for("post_keys")
+    appended = await records.post_keys(call.server.services, call.principal, body, idempotency_key=idempotency_key)
     return Reply.json(appended.receipt)
 
 
@@ -87,9 +87,11 @@ async def post_record(call: Call, body: RecordBody) -> Reply:
     Emits `new_record`, whose number is the group's new epoch. A user may post 30 in an hour.
     """
     group_id = call.uuid("group_id", GroupId)
-    once = call.once("post_record", group_id)
+    idempotency_key = call.key_for("post_record", group_id)
     await call.server.limits.record(call.principal.user_id)
-    appended = await records.post_record(call.server.services, call.principal, group_id, body, once=once)
+    appended = await records.post_record(
+        call.server.services, call.principal, group_id, body, idempotency_key=idempotency_key
+    )
     return Reply.json(appended.receipt, status=201)
 
 

@@ -60,8 +60,8 @@ async def create_thread(call: Call, body: ThreadBody) -> Reply:
 
     Emits `new_thread`.
     """
-    once = call.once(POST_THREAD)
-    appended = await threads.post(call.server.services, call.principal, body, once=once)
+    idempotency_key = call.key_for(POST_THREAD)
+    appended = await threads.post(call.server.services, call.principal, body, idempotency_key=idempotency_key)
     return Reply.json(appended.receipt, status=201)
 
 
@@ -132,8 +132,10 @@ async def post_reply(call: Call, body: ReplyBody) -> Reply:
     Emits `new_reply`.
     """
     thread_id = call.uuid("thread_id", ThreadId)
-    once = call.once(POST_REPLY, thread_id)
-    appended = await threads.reply(call.server.services, call.principal, thread_id, body, once=once)
+    idempotency_key = call.key_for(POST_REPLY, thread_id)
+    appended = await threads.reply(
+        call.server.services, call.principal, thread_id, body, idempotency_key=idempotency_key
+    )
     return Reply.json(appended.receipt, status=201)
 
 
