@@ -1,4 +1,4 @@
-"""Groups: create, join by invite code, leave, remove members."""
+"""Groups: create, join by invite code, its expiry, leave, remove members (membership)."""
 
 from __future__ import annotations
 
