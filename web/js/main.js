@@ -64,7 +64,7 @@ const persist = async () => (await navigator.storage?.persisted?.()) || (await n
 
 /** The page of one browser tab: welcome page, session, invitation. */
 class Page {
-  #sessionStore = new SessionStore(localStorage, sessionName);
+  #sessionStore = new SessionStore(localStorage, sessionName, navigator.locks);
   /** @type {ReturnType<typeof takeInvitation>} Kept until somebody is logged in. */
   #invitation = takeInvitation();
   #pass = takePass();
@@ -208,24 +208,19 @@ class Page {
   /** @type {Promise<string> | undefined} The token that a request is about to return: the server ends the old one before its answer is here. */
   #coming;
 
-  /** @param {Session} session */
-  #token(session) {
+  /** @param {Session} session @returns {Promise<string>} */
+  async #token(session) {
+    if (!this.#coming) await this.#sessionStore.replaced();
     return this.#coming ?? this.#sessionStore.token(session);
   }
 
   /** Make a request that ends all tokens of the session and returns a new one. @param {Family} family @param {(token: string) => Promise<{token: string}>} ask */
   async #replaceToken(family, ask) {
-    const { session } = family;
-    const before = this.#sessionStore.token(session);
-    const asking = ask(before);
-    this.#coming = asking.then(
-      ({ token }) => token,
-      () => before,
-    );
+    const before = this.#sessionStore.token(family.session);
+    const asking = this.#sessionStore.replace(family.session, ask);
+    this.#coming = asking.catch(() => before);
     try {
-      const { token } = await asking;
-      session.token = token;
-      this.#sessionStore.set(session);
+      await asking;
     } finally {
       this.#coming = undefined;
     }

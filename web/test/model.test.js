@@ -240,6 +240,60 @@ test('[SESSION1] a tab whose session has ended does not delete the session that 
   assert.equal(sessions.get(), null);
 });
 
+/** As navigator.locks, with one lock. @returns {any} */
+function oneLock() {
+  let held = false;
+  let last = Promise.resolve();
+  return {
+    /** @param {string} _name @param {any} options @param {any} [act] */
+    request: (_name, options, act = options) => {
+      if (options.ifAvailable && held) return Promise.resolve(act(null));
+      const work = last.then(async () => {
+        held = true;
+        try {
+          return await act({});
+        } finally {
+          held = false;
+        }
+      });
+      last = work.catch(() => {});
+      return work;
+    },
+  };
+}
+
+test('[SESSION2] a tab that needs a token while another tab replaces it waits for the new one; a refused replacement keeps the old one', async () => {
+  const [storage, locks] = [memoryStorage(), oneLock()];
+  const tab = new SessionStore(storage, 'session', locks);
+  const other = new SessionStore(storage, 'session', locks);
+  const session = { user_id: 'u', username: 'ada', token: 'old' };
+  const same = { ...session };
+  tab.set(session);
+  /** @type {(answer: {token: string}) => void} */
+  let answer = () => {};
+  const replacing = tab.replace(session, (before) => {
+    assert.equal(before, 'old');
+    return new Promise((resolve) => (answer = resolve));
+  });
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  let waits = true;
+  const needed = other.replaced().then(() => {
+    waits = false;
+    return other.token(same);
+  });
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.equal(waits, true);
+  answer({ token: 'new' });
+
+  assert.deepEqual([await replacing, await needed, session.token], ['new', 'new', 'new']);
+  await assert.rejects(
+    tab.replace(session, () => Promise.reject(new Error('refused'))),
+    /refused/,
+  );
+  await other.replaced();
+  assert.equal(other.token(same), 'new');
+});
+
 // Media
 
 test('[MEDIUM1] media metadata of another program is validated: malformed metadata counts as unreadable and is never an error', () => {

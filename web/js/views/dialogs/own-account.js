@@ -69,6 +69,8 @@ async function showSessions(family, target, done = '') {
       put(status, say(error));
     }
   };
+  // Loaded before it is shown: a list that is shown again is never empty meanwhile.
+  await load(0);
   put(
     target,
     h('p', { class: 'hint' }, 'End a session that you do not know, and change your password then.'),
@@ -76,7 +78,6 @@ async function showSessions(family, target, done = '') {
     list,
     h('div', { class: 'actions center' }, more),
   );
-  await load(0);
 }
 
 /** @param {Own} own */
