@@ -19,6 +19,7 @@ import pytest
 from tests.support import frames, programs
 from tests.support.client import Person
 from tests.support.postgres import Postgres
+from tests.support.process import Gone
 from tests.support.proxy import Proxy
 from tests.support.redis import Redis
 from tests.support.server import Server
@@ -112,15 +113,20 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         return server.start() if start else server
 
     yield make
-    lost = [server.url for server in made if server.ended_by_itself]
-    statuses = {server.url: server.close() for server in made}
+    statuses: dict[str, int] = {}
+    faults = []
+    for server in made:
+        try:
+            statuses[server.url] = server.close()
+        except Gone as exc:
+            faults.append(str(exc))
     complaints = [line for server in made for line in server.complaints()]
-    if complaints or lost or any(statuses.values()):
+    if complaints or any(statuses.values()):
         for server in made:
-            print(f"--- {server.url}, status {server.status}", *server.log, sep="\n")
+            print(f"--- {server.url}", *server.log, sep="\n")
     assert not complaints, f"a server printed what none may: {complaints[:3]}"
     assert not any(statuses.values()), f"a server did not end well: {statuses}"
-    assert not lost, f"a server ended although no test ended it: {lost}"
+    assert not faults, faults[0]
 
 
 @pytest.fixture

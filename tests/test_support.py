@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from tests.support import published
 from tests.support.client import link, opaque
+from tests.support.locks import lasting_locks
 from tests.support.postgres import Postgres
 from tests.support.process import Gone, Program, until
 from tests.support.programs import CHECKOUT
@@ -52,6 +56,20 @@ def test_a_program_that_ends_by_itself():
 
     assert (one.ended_by_itself, other.ended_by_itself) == (True, False)
     assert one.wait() == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the locks of a process are read in /proc")
+def test_lost_locks_are_seen(tmp_path: Path):
+    """[ENDED2] A process that opened and closed a file of its SQLite database is seen to have lost its lock on it."""
+    path = tmp_path / "one.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("CREATE TABLE t (x)")
+        held = lasting_locks(path)
+        (tmp_path / "one.db-shm").read_bytes()
+        left = lasting_locks(path)
+
+    assert (held, left) == ({"one.db", "one.db-shm"}, {"one.db"})
 
 
 def test_postgres_survives_a_crash(own_postgres: Postgres):

@@ -56,7 +56,7 @@ const SHELL = [
   '/js/model/writer.js',
   '/js/views/admin/page.js',
   '/js/views/admin/people.js',
-  '/js/views/admin/place.js',
+  '/js/views/admin/server.js',
   '/js/views/composer.js',
   '/js/views/dialogs/account.js',
   '/js/views/dialogs/groups.js',

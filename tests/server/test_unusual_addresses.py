@@ -16,7 +16,7 @@ import pytest
 from orbital_relay.client import Api, NewMessage, connect
 from orbital_relay.client.address import address_of
 from orbital_relay.config import load
-from orbital_relay.server.edge.listening import Place
+from orbital_relay.server.edge.listening import ListenAddress
 from tests.support import tokens
 from tests.support.client import PASSWORD
 from tests.support.edge import Client
@@ -82,7 +82,7 @@ async def test_a_link_local_address(tmp_path: Path):
 def test_zones(url: str, http: str, host: str):
     """[UNUSUAL2] The zone of an address is read in RFC 6874's form and in the plain form; RFC 6874's is printed."""
     assert (address_of(url).http, address_of(url).host) == (http, host)
-    assert Place(host, 3000).url == "http://[fe80::1%25eth0]:3000"
+    assert ListenAddress(host, 3000).url == "http://[fe80::1%25eth0]:3000"
 
 
 async def test_a_name_with_an_umlaut(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch):

@@ -89,11 +89,6 @@ class Program:
         return self._process.poll() is None
 
     @property
-    def status(self) -> int | None:
-        """The exit status, negative for a signal; None while the process runs."""
-        return self._process.poll()
-
-    @property
     def ended_by_itself(self) -> bool:
         """Whether the process is gone without a signal from here, and nobody waited for its end."""
         return not self.alive and not self.awaited

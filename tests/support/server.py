@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.locks import lasting_locks
 from tests.support.process import Gone, Program, until
 from tests.support.programs import CHECKOUT
 
@@ -58,6 +59,7 @@ class Server:
         self.port = int(self.env.pop("PORT", "0"))
         self._command = tuple(command)
         self._past: list[str] = []
+        self._ready = False
         self._program: Program | None = None
 
     # Where it is
@@ -83,16 +85,6 @@ class Server:
     def pid(self) -> int:
         """The process' number."""
         return self.program.pid
-
-    @property
-    def ended_by_itself(self) -> bool:
-        """Whether the current run is over although no test ended it."""
-        return self._program is not None and self._program.ended_by_itself
-
-    @property
-    def status(self) -> int | None:
-        """The exit status of the current run, negative for a signal; None while it runs, or before it started."""
-        return None if self._program is None else self._program.status
 
     @property
     def log(self) -> list[str]:
@@ -125,6 +117,7 @@ class Server:
             if self._program.alive:
                 raise AssertionError(f"the server still runs as process {self.pid}")
             self._past += self._program.lines
+        self._ready = False
         # Settings come from the test alone: what the machine has set for an Orbital of its own is not meant here.
         inherited = {
             name: value
@@ -157,6 +150,7 @@ class Server:
                 return False
 
         until(ready, what=f"/health/ready of {self.url}", deadline_s=deadline_s)
+        self._ready = True
 
     def kill(self) -> None:
         """SIGKILL: no close frame, no flush."""
@@ -176,14 +170,36 @@ class Server:
         return self.start(deadline_s=deadline_s)
 
     def close(self) -> int:
-        """End it if it runs; return the exit status of an orderly end, 0 if there is none to judge."""
+        """
+        End it if it runs; return the exit status of an orderly end, 0 if the test has ended it.
+
+        Raises:
+            Gone: If it had ended although no test ended it, or had lost its locks on its database.
+        """
         if self._program is None:
             return 0
         if not self._program.alive:
-            self._program.wait()
+            surprise = self._program.ended_by_itself
+            status = self._program.wait()
+            if surprise:
+                raise Gone(f"the server ended although no test ended it, with status {status}:\n{self._program.text}")
             return 0
         self._program.thaw()
-        return self.terminate()
+        lost = self._lost_locks()
+        status = self.terminate()
+        if lost:
+            raise Gone(f"the server lost SQLite's locks on {lost}:\n{self._program.text}")
+        return status
+
+    def _lost_locks(self) -> set[str]:
+        """Return the files of its database on which a running server no longer has the locks that it needs."""
+        database = self.data_dir / "orbital.db"
+        index = self.data_dir / "orbital.db-shm"
+        # Another program may have been started around the server: its number is not the server's.
+        known = self._ready and self._command[0] == sys.executable and sys.platform == "linux"
+        if not known or not (database.exists() and index.exists()):
+            return set()
+        return {database.name, index.name} - lasting_locks(database, self.pid)
 
     # What no run may do
 

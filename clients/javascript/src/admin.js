@@ -6,7 +6,7 @@ import { Requests } from './requests.js';
 const id = encodeURIComponent;
 
 /**
- * The administration of a place. Every method returns the answer's body, or throws an OrbitalError: `FORBIDDEN` for a user who is not an
+ * The administration of a server. Every method returns the answer's body, or throws an OrbitalError: `FORBIDDEN` for a user who is not an
  * administrator. A user is named by id or by name.
  */
 export class OrbitalAdminApi extends Requests {
@@ -91,7 +91,7 @@ export class OrbitalAdminApi extends Requests {
     return this.json('POST', '/api/admin/invitations', 'invitation', { note, days });
   }
 
-  /** Withdraw an invitation that was not used. @param {number} number @returns {Promise<void>} */
+  /** Revoke an unused invitation. @param {number} number @returns {Promise<void>} */
   async revokeInvitation(number) {
     await this.json('DELETE', `/api/admin/invitations/${id(number)}`);
   }

@@ -741,13 +741,6 @@
  */
 
 /**
- * The role of a user on this server.
- *
- * @typedef {object} PlaceRoleBody
- * @property {'admin' | 'user'} role `admin` is a server administrator.
- */
-
-/**
  * A public key without a signature.
  *
  * @typedef {object} PreKey
@@ -944,6 +937,13 @@
  * @property {string} address
  * @property {boolean} forwarded
  * @property {boolean} trusted
+ */
+
+/**
+ * The role of a user on this server.
+ *
+ * @typedef {object} ServerRoleBody
+ * @property {'admin' | 'user'} role `admin` is a server administrator.
  */
 
 /**

@@ -85,7 +85,7 @@ class DisableBody(msgspec.Struct):
     reason: Annotated[str, msgspec.Meta(max_length=200, examples=["lost phone"])] = ""
 
 
-class PlaceRoleBody(msgspec.Struct):
+class ServerRoleBody(msgspec.Struct):
     """The role of a user on this server."""
 
     role: Annotated[

@@ -24,7 +24,7 @@ from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import DatabaseRefused, SettingsInvalid
 from orbital_relay.server.app import Node
-from orbital_relay.server.edge.listening import Listeners, Place, inherited, open_listeners
+from orbital_relay.server.edge.listening import ListenAddress, Listeners, inherited, open_listeners
 from orbital_relay.server.edge.tls import Certificate
 from orbital_relay.server.ops import supervisor
 from orbital_relay.server.ops.logging import configure, is_text
@@ -109,7 +109,7 @@ def _throwaway(settings: Settings, folder: Path) -> Settings:
     )
 
 
-def _show_demo(_node: Node, place: Place) -> None:
+def _show_demo(_node: Node, place: ListenAddress) -> None:
     """Open the demonstration, in which the page makes the two members: their keys are none of the server's business."""
     url = f"{place.url}/?demo=now"
     say("Orbital shows two members side by side. Nothing is saved; stop with Ctrl-C.")
@@ -139,7 +139,7 @@ def _work(
     os.setpgrp()
     _configure_log(settings)
 
-    def report_started(_node: Node, _place: Place) -> None:
+    def report_started(_node: Node, _place: ListenAddress) -> None:
         loop = asyncio.get_running_loop()
 
         def beat() -> None:
@@ -175,7 +175,7 @@ def _configure_log(settings: Settings) -> None:
     )
 
 
-def _greet(settings: Settings, place: Place) -> None:
+def _greet(settings: Settings, place: ListenAddress) -> None:
     """Log the start; print the server's address and the first steps, unless the log is for programs."""
     log.info(
         "serving",

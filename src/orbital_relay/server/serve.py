@@ -21,7 +21,7 @@ from orbital_relay.config import Settings
 from orbital_relay.server.app import Node, open_node
 from orbital_relay.server.edge.budget import ConnectionBudget, of_descriptors
 from orbital_relay.server.edge.http_protocol import HttpConnection
-from orbital_relay.server.edge.listening import Listeners, Place, open_listeners
+from orbital_relay.server.edge.listening import ListenAddress, Listeners, open_listeners
 from orbital_relay.server.edge.redirect import Redirect
 from orbital_relay.server.edge.tls import HANDSHAKE_S, Certificate
 from orbital_relay.server.edge.upgrade import websocket_protocol
@@ -93,7 +93,7 @@ class _Server(uvicorn.Server):
 async def serve(
     settings: Settings,
     *,
-    on_started: Callable[[Node, Place], None],
+    on_started: Callable[[Node, ListenAddress], None],
     given: Listeners | None = None,
     siblings: Siblings | None = None,
     notifier: Notifier | None = None,
@@ -200,7 +200,7 @@ def _budget(settings: Settings) -> ConnectionBudget:
 
 @contextlib.contextmanager
 def _signals(
-    node: Node, server: uvicorn.Server, notifier: Notifier, place: Place, certificate: Certificate | None
+    node: Node, server: uvicorn.Server, notifier: Notifier, place: ListenAddress, certificate: Certificate | None
 ) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []

@@ -52,7 +52,7 @@ def add_account(
     """
     Add a user who signs up, and the idempotency key that did it; use up the invitation.
 
-    The first user of a place is its administrator.
+    The first user of a database is the server's administrator.
 
     Raises:
         UsernameTaken: If another sign-up has the name.

@@ -12,7 +12,7 @@ from orbital_relay.client.http import Http
 
 class AdminApi(Http):
     """
-    The administration of a place, as coroutines with typed answers. No answer has any content.
+    The administration of a server, as coroutines with typed answers. No answer has any content.
 
     A user is named by id or by name. All methods raise ApiError when the server refuses, with the code `FORBIDDEN` for
     a user who is not an administrator, and Unreachable when there is no answer of the server's.
@@ -99,7 +99,7 @@ class AdminApi(Http):
         return await self._call("POST", "/api/admin/invitations", responses.InvitationMade, body=body)
 
     async def revoke_invitation(self, number: int) -> None:
-        """Withdraw an invitation that was not used."""
+        """Revoke an unused invitation."""
         await self._act("DELETE", f"/api/admin/invitations/{number}")
 
     # The server

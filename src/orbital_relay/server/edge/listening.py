@@ -24,7 +24,7 @@ UDS_MODE: Final = 0o660
 """Rights of a Unix socket: its owner and its group connect."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class ListenAddress(msgspec.Struct, frozen=True):
     """
     Where a server listens, for people.
 
@@ -94,12 +94,12 @@ class Listeners:
         redirect = self.redirecting[0].getsockname()[1] if self.redirecting else settings.redirect_port
         return msgspec.structs.replace(settings, host=host, port=first.getsockname()[1], redirect_port=redirect)
 
-    def place(self, *, tls: bool) -> Place:
+    def place(self, *, tls: bool) -> ListenAddress:
         """Return where the first socket is."""
         first = self.serving[0]
         if first.family == socket.AF_UNIX:
-            return Place("", 0, tls, str(first.getsockname()))
-        return Place(host_of(first), first.getsockname()[1], tls)
+            return ListenAddress("", 0, tls, str(first.getsockname()))
+        return ListenAddress(host_of(first), first.getsockname()[1], tls)
 
     def close(self) -> None:
         """Close all, and remove the Unix socket unless another server has put its own there."""

@@ -1,4 +1,4 @@
-"""The warning of a place whose first account, that of its administrator, anybody could make."""
+"""The warning of a new server with open sign-ups: a stranger could create its first account, the administrator's."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def warn_of_strangers(settings: Settings, accounts: _Accounts) -> None:
     """
     Log a warning if sign-ups are open to other machines and nobody has an account.
 
-    The first account of a place is its administrator, and a new place on a public address is found within hours.
+    The first account of a server is its administrator, and a new server on a public address is found within hours.
     """
     if settings.local or settings.signup_policy(forwarded=True) != "open" or not await accounts.is_new():
         return

@@ -3,7 +3,7 @@ import { h, put } from '../dom.js';
 import { pageAddress } from '../route.js';
 import { dialog } from '../window.js';
 import { users } from './people.js';
-import { health, invitations, storage } from './place.js';
+import { health, invitations, storage } from './server.js';
 import { OrbitalAdminApi } from '/sdk/admin.js';
 
 /** @import {Own} from '../dialogs/account.js' */

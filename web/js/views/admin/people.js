@@ -13,7 +13,7 @@ const PAGE = 50;
 /** Delay between the last letter of a search and its request. */
 const SEARCH_MS = 250;
 
-/** @typedef {{api: OrbitalAdminApi, myId: string}} Place */
+/** @typedef {{api: OrbitalAdminApi, myId: string}} Administration */
 
 /** @param {string} name @param {...import('../dom.js').Child} value */
 export const fact = (name, ...value) => h('div', {}, h('dt', {}, name), h('dd', {}, ...value));
@@ -32,7 +32,7 @@ function marks({ user_id, admin, state, outside }, myId) {
   return found.join(', ');
 }
 
-/** @param {Place} place */
+/** @param {Administration} administration */
 export function users({ api, myId }) {
   const list = h('ul', { class: 'people' });
   const status = h('p', { class: 'hint', role: 'status' });
@@ -94,9 +94,9 @@ export function users({ api, myId }) {
   return [search, status, list, h('div', { class: 'actions center' }, more)];
 }
 
-/** A dialog about one user. @param {Place} place @param {string} name @param {() => void} changed */
-async function manage(place, name, changed) {
-  const { api, myId } = place;
+/** A dialog about one user. @param {Administration} administration @param {string} name @param {() => void} changed */
+async function manage(administration, name, changed) {
+  const { api, myId } = administration;
   const body = h('div', { class: 'about-user' }, h('p', { class: 'hint', role: 'status' }, 'Loading…'));
   const box = dialog(name, () => [body]);
   /** Show the user again, as the server now has it. @param {string} [done] What was done. */
@@ -127,7 +127,7 @@ async function manage(place, name, changed) {
           ? h('p', { class: 'hint' }, 'This is your own account: change or delete it in your account’s settings.')
           : user.state === 'being erased'
             ? h('p', { class: 'hint' }, 'This account is being deleted; that cannot be undone.')
-            : [...actions(place, user, act), deletion(place, user, box, changed)],
+            : [...actions(administration, user, act), deletion(administration, user, box, changed)],
       );
     } catch (error) {
       put(body, h('p', { class: 'problem', role: 'alert' }, say(error)));
@@ -137,7 +137,7 @@ async function manage(place, name, changed) {
 }
 
 /**
- * @param {Place} place
+ * @param {Administration} administration
  * @param {UserEntry} user
  * @param {(request: () => Promise<void>, said: string) => () => Promise<void>} act
  */
@@ -201,7 +201,7 @@ function disabling(api, { user_id, username }, act) {
   );
 }
 
-/** @param {Place} place @param {UserEntry} user @param {HTMLDialogElement} box Closed after the deletion. @param {() => void} changed */
+/** @param {Administration} administration @param {UserEntry} user @param {HTMLDialogElement} box Closed after the deletion. @param {() => void} changed */
 function deletion({ api }, user, box, changed) {
   const { user_id, username, groups, media, media_bytes } = user;
   const ask = () =>

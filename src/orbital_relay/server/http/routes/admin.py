@@ -107,11 +107,12 @@ async def admin_enable_user(call: Call) -> Reply:
     answers=[Answer(204, "The role counts from the next request on.")],
     errors=[NotFound, Conflict],
 )
-async def admin_set_role(call: Call, body: api.PlaceRoleBody) -> Reply:
+async def admin_set_role(call: Call, body: api.ServerRoleBody) -> Reply:
     """
     Make a user a server administrator, or a normal user again, as `orbital user promote` and `demote` do.
 
-    An administrator cannot end the own role, so that a place keeps one: another one does, or the command line.
+    Administrators cannot revoke their own role, so that a server keeps one; another administrator or the command line
+    can.
     """
     server = call.server
     user = await people.find(server.store, call.text("user_id"))

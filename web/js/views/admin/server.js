@@ -19,7 +19,7 @@ const PARTS = {
   disk: 'The disk is almost full: no photos are accepted.',
 };
 
-/** Fill a place with what a request makes, or with its error. @param {HTMLElement} target @param {() => Promise<import('../dom.js').Child[]>} make */
+/** Fill an element with what a request makes, or with its error. @param {HTMLElement} target @param {() => Promise<import('../dom.js').Child[]>} make */
 async function fill(target, make) {
   put(target, h('p', { class: 'hint', role: 'status' }, 'Loading…'));
   try {
