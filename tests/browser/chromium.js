@@ -198,3 +198,20 @@ export async function until(fact, otherwise, withinMs = 20_000) {
     await new Promise((resolve) => setTimeout(resolve, 25));
   }
 }
+
+/**
+ * Read something of an element while it is in the page: lists make an item again when it changes, and an element that was
+ * replaced between finding and reading has neither style nor position.
+ *
+ * @template T
+ * @param {import('playwright-core').Locator} locator
+ * @param {(node: Element) => T} read It runs in the page.
+ * @returns {Promise<T>}
+ */
+export async function inPage(locator, read) {
+  for (;;) {
+    const handle = /** @type {import('playwright-core').ElementHandle<Element>} */ (await locator.elementHandle());
+    const value = await handle.evaluate(/** @type {(node: any) => any} */ (read));
+    if (await handle.evaluate((node) => node.isConnected)) return value;
+  }
+}

@@ -1,7 +1,7 @@
 /** Photos, keyboard, print and other screens. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { missing as noChromium, launch, Person, until } from './chromium.js';
+import { missing as noChromium, inPage, launch, Person, until } from './chromium.js';
 import { missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
@@ -57,7 +57,7 @@ test('[DTL1] a portrait picture is shown completely, and a small one in its orig
   await thread('Portrait');
   await attach([await picture('tall.png', 600, 2000), await picture('tiny.png', 32, 32)]);
   const shown = (/** @type {string} */ name) =>
-    ada.page.getByRole('img', { name }).evaluate((image) => {
+    inPage(ada.page.getByRole('img', { name }), (image) => {
       const { height, width } = image.getBoundingClientRect();
       const frame = /** @type {HTMLElement} */ (image.closest('.frame'));
       return { height, width, frame: frame.clientHeight, frameWidth: frame.clientWidth, fit: getComputedStyle(image).objectFit };
@@ -126,7 +126,7 @@ test('[DTL5] forced colours mark the selection; print shows the whole conversati
   const { page } = ada;
   await page.locator('.items').getByText('Line 11').waitFor();
   await page.emulateMedia({ forcedColors: 'active' });
-  assert.match(await page.locator('.card[aria-current]').evaluate((card) => getComputedStyle(card).outline), /solid 3px|3px solid/);
+  assert.match(await inPage(page.locator('.card[aria-current]'), (card) => getComputedStyle(card).outline), /solid 3px|3px solid/);
   await page.emulateMedia({ forcedColors: 'none', media: 'print' });
   assert.equal(await page.locator('.composer').isVisible(), false);
   assert.equal(await page.locator('.bar').isVisible(), false);

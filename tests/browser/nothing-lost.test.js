@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createServer, request as ask } from 'node:http';
 import { after, before, test } from 'node:test';
-import { missing as noChromium, launch, Person, until } from './chromium.js';
+import { missing as noChromium, inPage, launch, Person, until } from './chromium.js';
 import { missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
@@ -158,7 +158,7 @@ test(
       const item = ada.page.locator('.items > li', { hasText: 'lake.bin' });
       await item.waitFor();
       assert.equal(await item.locator('.by strong').textContent(), ben.name);
-      assert.equal(await item.evaluate((node) => node.classList.contains('mine')), false);
+      assert.equal(await inPage(item, (node) => node.classList.contains('mine')), false);
       await ada.page.reload();
     }
     assert.deepEqual(ada.complaints, []);

@@ -1,7 +1,7 @@
 /** How messages reach the reader: notifications after a lost connection, and the direction of text. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { missing as noChromium, launch, Person, until } from './chromium.js';
+import { missing as noChromium, inPage, launch, Person, until } from './chromium.js';
 import { missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
@@ -84,7 +84,7 @@ test(
     await page.getByRole('link', { name: 'New thread' }).click();
     await page.getByLabel('Title').fill('מה שלומך?');
     const direction = (/** @type {import('playwright-core').Locator} */ place) =>
-      place.evaluate((node) => getComputedStyle(node).direction);
+      inPage(place, (node) => getComputedStyle(node).direction);
     assert.equal(await direction(page.getByLabel('Title')), 'rtl');
     await page.getByLabel('What is it about?').fill('שלום!\n\n- חלב\n- לחם\n\n> ציטוט\n\nHello.');
     assert.equal(await direction(page.getByLabel('What is it about?')), 'rtl');

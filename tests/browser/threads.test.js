@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { mkdir } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
-import { missing as noChromium, launch, Person, until } from './chromium.js';
+import { missing as noChromium, inPage, launch, Person, until } from './chromium.js';
 import { missing as noServer, Server } from './server.js';
 
 /** @typedef {import('playwright-core').Browser} Browser */
@@ -168,9 +168,9 @@ test(
     await ada.openThread('Sunday');
     const line = ada.page.locator('.new-line');
     await line.waitFor();
-    assert.equal(await line.evaluate((node) => node.nextElementSibling?.querySelector('.words p')?.textContent), 'New 1');
+    assert.equal(await inPage(line, (node) => node.nextElementSibling?.querySelector('.words p')?.textContent), 'New 1');
     const top = () =>
-      line.evaluate((node) => node.getBoundingClientRect().top - (node.closest('.scroll')?.getBoundingClientRect().top ?? 0));
+      inPage(line, (node) => node.getBoundingClientRect().top - (node.closest('.scroll')?.getBoundingClientRect().top ?? 0));
     await until(
       async () => (await top()) >= 0 && (await top()) < 60,
       async () => `the line stands at ${await top()} px`,
