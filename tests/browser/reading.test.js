@@ -83,8 +83,7 @@ test(
     await ruth.makeGroup('Cohen');
     await page.getByRole('link', { name: 'New thread' }).click();
     await page.getByLabel('Title').fill('מה שלומך?');
-    const direction = (/** @type {import('playwright-core').Locator} */ place) =>
-      inPage(place, (node) => getComputedStyle(node).direction);
+    const direction = (/** @type {import('playwright-core').Locator} */ place) => inPage(place, (node) => getComputedStyle(node).direction);
     assert.equal(await direction(page.getByLabel('Title')), 'rtl');
     await page.getByLabel('What is it about?').fill('שלום!\n\n- חלב\n- לחם\n\n> ציטוט\n\nHello.');
     assert.equal(await direction(page.getByLabel('What is it about?')), 'rtl');
