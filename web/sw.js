@@ -1,6 +1,6 @@
 /**
- * Keeps the page's own files, so that it opens without a network. It keeps whole versions, and serves each tab from one of
- * them. It never keeps content: no answer of the API and no photo passes through here.
+ * The service worker: an offline cache of the page's own files, so that it opens without a network. It keeps whole
+ * versions, and serves each tab from one of them. It never keeps content: no answer of the API and no photo passes through here.
  */
 
 /** Header on every file that the server itself sends, with the version of the page. A proxy's or captive portal's answer lacks it. */

@@ -1,4 +1,4 @@
-/** Reconnection back-off with jitter: the delay before the next attempt to reconnect. Pure functions of their arguments. */
+/** Reconnect back-off with jitter: the delay before the next attempt to reconnect. Pure functions of their arguments. */
 
 /**
  * The numbers of the rule. All times are whole milliseconds.

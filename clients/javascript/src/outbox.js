@@ -1,4 +1,4 @@
-/** The outbox (send queue): drafts are sent in order, retried with the same idempotency key, and stored once. */
+/** The outbox (send queue, offline queue): drafts are sent in order, retried with the same idempotency key, and stored once. */
 import { BACKOFF, delayMs } from './backoff.js';
 import { closedFirst, keep, notBefore, strip } from './draft.js';
 import { OrbitalError, wrap } from './errors.js';

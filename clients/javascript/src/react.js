@@ -1,4 +1,4 @@
-/** Hooks for React 18 and later. */
+/** React hooks, for React 18 and later. */
 import { useCallback, useEffect, useRef, useState, useSyncExternalStore } from 'react';
 import { after } from './timers.js';
 

@@ -1,4 +1,4 @@
-"""The body of every answer that reports an error."""
+"""The error body: what every response that reports an error contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bus on Redis Pub/Sub: one channel a group while it has listeners here; sharded on a Redis Cluster."""
+"""The bus on Redis Pub/Sub: channels, reconnect with back-off; one channel a group while it has listeners here."""
 
 from __future__ import annotations
 

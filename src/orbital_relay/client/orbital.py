@@ -1,4 +1,4 @@
-"""The public API of the client: `connect()`, and the `Orbital` that it returns."""
+"""The public API of the client (facade): `connect()`, and the `Orbital` that it returns."""
 
 from __future__ import annotations
 

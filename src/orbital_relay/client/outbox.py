@@ -1,5 +1,5 @@
 """
-The outbox (send queue): posts are retried until stored, once each by idempotency key, in order within a group.
+The outbox (send queue, offline queue): posts are retried until stored, once each, in order within a group.
 
 Every try of a post carries the same idempotency key, so a try whose answer was lost does no harm.
 """

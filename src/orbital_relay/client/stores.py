@@ -1,5 +1,5 @@
 """
-Persistence of a client: positions to resume from, and posts that the server does not have yet.
+Persistence of a client: stored positions (checkpoints) to resume from, and posts that the server does not have yet.
 
 A store of your own needs only the methods of the protocol. All methods are called from the client's event loop, one at
 a time for a group; one that is slow delays that group's reader, and nobody else.

@@ -1,4 +1,4 @@
-"""The caller's token: a fixed one, or a function that is called again when the token is no longer valid."""
+"""The caller's token: fixed, or from a function that is called again (token renewal)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Every setting and limit, with its unit, default and reason.
+Every setting and limit (environment variable) with its unit, default and reason.
 
 `Settings` is the only table: a field has the type and the default, and its `Option` the rest.
 """

@@ -1,4 +1,4 @@
-"""Decide a draft: an event and an answer, or a refusal, such as that a group is full (member limit). No I/O."""
+"""Decide a draft (permission, epoch, member limit, roles): an event and an answer, or a refusal. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which addresses the server may connect to for a client (protection against SSRF)."""
+"""Protection against SSRF: which addresses the server may connect to for a client."""
 
 from __future__ import annotations
 

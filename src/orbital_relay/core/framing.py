@@ -1,4 +1,4 @@
-"""WebSocket framing (RFC 6455): build the server's frames; validate and reassemble the client's."""
+"""WebSocket framing (RFC 6455): build the server's frames; validate (masking, UTF-8) and reassemble the client's."""
 
 from __future__ import annotations
 

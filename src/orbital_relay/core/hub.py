@@ -1,4 +1,4 @@
-"""The hub: the subscribers on this server by group, and the delivery of events to them (publish/subscribe)."""
+"""The hub (publish/subscribe): the subscribers of this server by group, and the delivery of events to them."""
 
 from __future__ import annotations
 

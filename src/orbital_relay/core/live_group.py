@@ -1,4 +1,4 @@
-"""A group with subscribers on this server: head, tail, and backpressure: a slow consumer is marked behind."""
+"""A group with subscribers here: head, tail (ring buffer), backpressure: a slow consumer is marked behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server's protocol as a state machine: frames and time in, effects out; heartbeat, ping and typing timeout."""
+"""The server's protocol as a state machine: heartbeat, ping timeout, typing timeout, strikes. No I/O."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hybrid logical clock of `server_timestamp`, and the low watermark of what has been delivered."""
+"""Timestamps: the hybrid logical clock of `server_timestamp`, and the low watermark of what has been delivered."""
 
 from __future__ import annotations
 

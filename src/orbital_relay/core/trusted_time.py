@@ -1,4 +1,4 @@
-"""Trusted time: a wall clock that is implausibly ahead of the last stored time is not used."""
+"""Trusted time: a clock jump far ahead of the last stored time is not used."""
 
 from __future__ import annotations
 

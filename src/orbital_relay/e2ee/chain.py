@@ -1,5 +1,5 @@
 """
-Sender-key chains: what one message key is derived from, and a message's encryption, as libsignal has them.
+Sender keys: the ratchet of message keys, and a message's encryption, as libsignal has them.
 
 The order of reading is: the signature first, then the key, then AES-CBC. AES-CBC without a MAC is safe only so.
 """

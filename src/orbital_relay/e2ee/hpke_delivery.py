@@ -1,4 +1,4 @@
-"""Suite 16: pairwise deliveries by HPKE, signed by the sender's identity."""
+"""Suite 16: pairwise encryption by HPKE (post-quantum), signed by the sender's identity."""
 
 from __future__ import annotations
 

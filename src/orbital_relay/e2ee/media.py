@@ -1,5 +1,5 @@
 """
-Files: each under a key of its own, in pieces of 1 MiB whose place and end are bound.
+Encryption of files: each under a key of its own, in pieces of 1 MiB whose position and end are bound.
 
 The key travels in the content of kind 5.
 """

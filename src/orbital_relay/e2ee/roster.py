@@ -1,5 +1,5 @@
 """
-The roster: the fold of a group's records, in the order of the log. Devices in it may be given keys, and no others.
+The roster (trusted devices): the fold of a group's records in log order. Only its devices may be given keys.
 
 The fold is a pure function of the records and of what this device knows: the founder's hash from the invite, and
 invite secrets. A record that cannot be judged yet, since its secret is not known here, waits; a new secret folds the

@@ -1,5 +1,5 @@
 """
-Safety numbers: two people compare 60 digits, or scan 74 bytes, and know that nobody's keys stand between theirs.
+Safety number (fingerprint): two people compare 60 digits or scan 74 bytes, and detect a key in the middle.
 
 Signal's numeric fingerprint, version 0 with 5,200 rounds of SHA-512. For one device each the digits are libsignal's;
 for several the key is the sorted identity keys of the person's devices, one behind the other.

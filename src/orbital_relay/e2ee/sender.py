@@ -1,5 +1,5 @@
 """
-The sender's machine: one for each group, device and chain name. A pure state machine; `outbound.py` does what it says.
+The sender's machine: when a chain is made, distributed and replaced (rotation). A pure state machine.
 
 The table is data: docs/reference/encryption.md draws it, and a test holds that every pair of a state and an input that
 can come up has its row.

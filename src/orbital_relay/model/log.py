@@ -1,4 +1,4 @@
-"""The log of a group: events, pages, and positions to resume from (offsets)."""
+"""The log of a group: events, pages, resume positions (offsets), membership at the head."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Media, stored or being uploaded."""
+"""Media, stored or being uploaded, and deletion that waits for the storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Catch-up (replay): read what a listener that is behind has missed, and write it in timestamp order."""
+"""Catch-up: replay the events that a listener missed, in timestamp order, until it is current."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accounts: sign-up and login."""
+"""Accounts: sign-up, login, password policy."""
 
 from __future__ import annotations
 

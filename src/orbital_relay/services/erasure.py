@@ -1,4 +1,4 @@
-"""Erasure of accounts and deletion of groups, in steps that continue after a crash."""
+"""Account deletion (erasure) and deletion of groups, in steps that continue after a crash."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups: create, join by invite code, its expiry, leave, remove members (membership)."""
+"""Groups: create, join by invite code, expiry of the code, leave, roles, removal of members."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Invitations: required for sign-up if it is not open."""
+"""Invitations to a server (registration tokens): required for sign-up if it is not open."""
 
 from __future__ import annotations
 

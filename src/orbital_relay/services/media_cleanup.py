@@ -1,4 +1,4 @@
-"""The periodic clean-up of media: expired ones, abandoned uploads, and bytes without a row."""
+"""Periodic clean-up (garbage collection) of media: expired ones, abandoned uploads, orphaned blobs."""
 
 from __future__ import annotations
 

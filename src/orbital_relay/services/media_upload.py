@@ -1,4 +1,4 @@
-"""Uploads of media: chunks, completion, and their state."""
+"""Chunked upload of media: the size of a chunk, completion, and the state of an upload."""
 
 from __future__ import annotations
 

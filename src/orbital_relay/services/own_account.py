@@ -1,4 +1,4 @@
-"""The caller's own account: change the password, list logins, delete the account."""
+"""The caller's own account: change of the password, password reset, list of logins, deletion."""
 
 from __future__ import annotations
 

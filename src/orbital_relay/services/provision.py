@@ -1,4 +1,4 @@
-"""Mailboxes for linking a new device: it opens one, and another device of the user puts a message in."""
+"""Device linking by mailboxes: a new device opens one, and another device of the user puts a message in."""
 
 from __future__ import annotations
 

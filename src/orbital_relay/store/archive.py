@@ -1,5 +1,5 @@
 """
-A backup: every row of the database in one file, readable without a database and restorable into either kind.
+Backup and restore: every row of the database in one file, readable without a database, for either kind.
 
 The file is gzip (RFC 1952) round lines of JSON: a header; for each table its columns, then its rows, one a line, bytes
 in base64; at the end the number of rows and the SHA-256 of all lines before. Nothing in it is in the clear that is not

@@ -1,4 +1,4 @@
-"""Claims of one-time keys: each key is returned once, by any server."""
+"""Claims of one-time keys (pre-keys): each key is returned once, by any server; keys of last resort."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pagination bounded in rows and bytes; parameter lists of any length."""
+"""Pagination: pages bounded in rows and bytes; parameter lists of any length."""
 
 from __future__ import annotations
 

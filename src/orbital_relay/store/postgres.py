@@ -1,4 +1,4 @@
-"""The store on PostgreSQL, shared by any number of servers."""
+"""The store on PostgreSQL, shared by any number of servers: connection pool, statement and lock timeouts."""
 
 from __future__ import annotations
 

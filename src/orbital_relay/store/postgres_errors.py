@@ -1,4 +1,4 @@
-"""Classification of PostgreSQL errors: unreachable, retry, or a bug."""
+"""Classification of PostgreSQL errors: unreachable, serialization failure (retry), or a bug."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: libpq parameters, settings that survive a pooler, shared sessions."""
+"""Connections to PostgreSQL: connection string, settings that survive a pooler (PgBouncer), shared sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store on SQLite: synchronous, on threads of its own, one that writes and a few that read."""
+"""The store on SQLite: write-ahead log (WAL), fsync, file lock; one thread writes and a few read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables. Rows refer to each other by integers; public ids are in a unique column of their own."""
+"""The schema: tables, columns, indexes. Rows refer to each other by integers, clients by public ids."""
 
 from __future__ import annotations
 

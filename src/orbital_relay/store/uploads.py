@@ -1,4 +1,4 @@
-"""The rows of uploads: permission, reserved quota, missing chunks."""
+"""The rows of uploads: permission, reserved quota, maximum number of chunks, missing chunks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SQLite's write-ahead log beside its database: whether it has the frames of its index (sqlite.org/walformat.html)."""
+"""SQLite's write-ahead log (WAL): whether it has the frames of its index (sqlite.org/walformat.html)."""
 
 from __future__ import annotations
 

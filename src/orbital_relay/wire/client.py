@@ -1,4 +1,4 @@
-"""The client's frames and their decoding."""
+"""The wire format of the client's frames, and their decoding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Durable events: the `data` of each on the wire (`member_left` is a member's tombstone), and their encoding."""
+"""Durable events on the wire: membership (`member_left` is a tombstone), messages, media; and their encoding."""
 
 from __future__ import annotations
 

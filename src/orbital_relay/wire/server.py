@@ -1,4 +1,4 @@
-"""The server's frames that are not durable (ephemeral)."""
+"""The wire format of the server's frames that are not durable (ephemeral)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-/** Invitations: a code to join a group at the server, and the key that decrypts its content. */
+/** The invite link: a code to join a group at the server, and the group key that decrypts its content. */
 import { keyFromText } from '../crypto/group-key.js';
 
 /** @import {Bytes} from '../crypto/bytes.js' */

@@ -1,4 +1,4 @@
-/** Read marks of threads. Positions are sequence numbers, which only grow, also when the server deletes content. */
+/** Read marks (read receipts, unread counts) of threads. Positions are sequence numbers, which only grow, also when the server deletes content. */
 
 /** @import {Shelf} from './shelf.js' */
 

@@ -1,4 +1,4 @@
-"""Uploads: chunks in parallel, read while they are sent, and resumed."""
+"""Upload in parallel chunks, read while they are sent; it can be resumed."""
 
 from __future__ import annotations
 

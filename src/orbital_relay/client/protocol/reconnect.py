@@ -1,4 +1,4 @@
-"""The reconnection policy: when to reconnect (back-off, Retry-After), and when never."""
+"""Reconnect policy: when to reconnect (back-off, Retry-After), and when never."""
 
 from __future__ import annotations
 

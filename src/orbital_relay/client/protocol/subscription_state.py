@@ -1,4 +1,4 @@
-"""The states of a subscription at the server, as a table."""
+"""Subscription states at the server, as a table."""
 
 from __future__ import annotations
 

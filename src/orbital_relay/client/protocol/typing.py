@@ -1,4 +1,4 @@
-"""Throttle of typing indicators: how often `typing` is sent."""
+"""Typing throttle: how often `typing` is sent."""
 
 from __future__ import annotations
 

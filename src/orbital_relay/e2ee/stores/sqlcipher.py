@@ -1,4 +1,4 @@
-"""A store in a SQLCipher 4 file: everything in it is encrypted, private keys included."""
+"""The key store of a device in a SQLCipher 4 file: everything is encrypted, private keys included."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Extract the token or ticket of a request. No text or repr of these values contains it."""
+"""The token or ticket of a request: header, subprotocol or query. No text or repr contains it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Keys that verify signatures, each bound to one algorithm (RFC 8725 §3.1).
+Signing keys and verification keys, each bound to one signature algorithm (RFC 8725 §3.1).
 
 So a public key never becomes the secret of an HMAC.
 """

@@ -1,4 +1,4 @@
-"""Password hashing and verification, in threads, so that the event loop is not blocked."""
+"""Password hashing and verification by Argon2, in threads, so that the event loop is not blocked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JWT decoding: the header that selects the key, and the validated claims."""
+"""JWT claims: decoding and validation, expiry, clock skew (leeway); the header that selects the key."""
 
 from __future__ import annotations
 

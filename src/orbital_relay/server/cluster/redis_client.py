@@ -1,4 +1,4 @@
-"""The client of the Redis that the servers of a cluster share: one Redis, or a Redis Cluster."""
+"""The Redis client of a cluster's servers: one Redis or a Redis Cluster, its timeout and errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The limit of open HTTP connections, in total and per address, with eviction of idle ones."""
+"""Connection limit: open HTTP connections, in total and per address, with eviction of idle ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compression by permessage-deflate (RFC 7692): negotiation, one frame shared by all, bounded inflation."""
+"""Compression of frames: permessage-deflate (RFC 7692), its threshold, one frame shared by all, bounded inflation."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-HTTP/1.1 on one connection: uvicorn's parser and request cycle, with limits and strict framing.
+HTTP/1.1 on one connection: keep-alive, request timeout of slow clients, limits and strict framing.
 
 What follows a request on its connection is read only where it is certain that it begins another request.
 """

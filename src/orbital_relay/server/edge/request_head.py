@@ -1,4 +1,4 @@
-"""Validation of an HTTP/1.1 request head: framing, target, and whether an upgrade is requested."""
+"""Validation of a request head (HTTP/1.1): framing, target, upgrade, request id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The writer of one WebSocket connection; not `writable` above the transport's high watermark (backpressure)."""
+"""The writer of one WebSocket connection: its write buffer, high watermark and low watermark (backpressure)."""
 
 from __future__ import annotations
 

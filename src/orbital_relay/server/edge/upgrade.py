@@ -1,5 +1,5 @@
 """
-The upgrade from HTTP to WebSocket: takes the connection over from uvicorn after the request head.
+The WebSocket upgrade: takes the connection over from uvicorn; the handshake queue.
 
 Who may connect is decided by admission; here handshakes queue for it, get its answer, and become a connection.
 """

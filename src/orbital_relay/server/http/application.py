@@ -1,4 +1,4 @@
-"""The ASGI application: routing, authentication, rate limits, bodies, errors, headers."""
+"""The ASGI application: routing, body limit, CORS, security headers, errors."""
 
 from __future__ import annotations
 

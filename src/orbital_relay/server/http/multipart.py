@@ -1,4 +1,4 @@
-"""Streaming parser of multipart bodies (RFC 7578): small fields into memory, one file into a blob."""
+"""Multipart parser (RFC 7578), streaming: small fields into memory, one file into a blob."""
 
 from __future__ import annotations
 

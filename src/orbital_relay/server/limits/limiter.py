@@ -1,4 +1,4 @@
-"""Counters in the memory of this process (adapter of the port Limiter)."""
+"""Rate limits of one process: counters in its memory (adapter of the port Limiter)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Rate limit policy: how many handshakes and requests a minute; client addresses behind proxies; origins.
+Rate limit policy: login attempts, requests, handshakes; client address behind trusted proxies; origin check.
 
 What was refused does not count. So a `Retry-After` is exact, and a client that knocks too often is kept out no longer
 than one that waits.

@@ -1,4 +1,4 @@
-"""Counters shared by the servers of a cluster, in Redis (adapter of the port Limiter)."""
+"""Rate limits shared by a cluster: counters in Redis (adapter of the port Limiter)."""
 
 from __future__ import annotations
 

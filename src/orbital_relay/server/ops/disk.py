@@ -1,4 +1,4 @@
-"""Free disk space of the data folder, and the reserve for messages."""
+"""Disk full: the free space of the data folder, and the reserve for messages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Log formatting: text for people or JSON for programs, by structlog.
+Logging: text for people or JSON for programs, by structlog; redaction of secrets.
 
 Rooms write with `logging.getLogger("orbital.…")`, a short sentence and `extra=`; nothing but this file knows the form.
 No room writes a token. Should one, or a library, ever do: `redact` is the last defence, over every word of a line.

@@ -1,4 +1,4 @@
-"""The one table of metrics: name, kind, help, and where each value is read."""
+"""The one table of metrics: metric name, kind, help, and where each value is read."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-The server's metrics in Prometheus' text format.
+Exposition of metrics in Prometheus' text format.
 
 The hot paths only do `+= 1` on plain integers, in the modules that count; this module reads them when Prometheus
 scrapes. metric_table.py is the one table, and `reference()` generates docs/reference/metrics.md from it.

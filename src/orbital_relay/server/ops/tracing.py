@@ -1,4 +1,4 @@
-"""OpenTelemetry traces from a request to the delivery of its event; loaded only if enabled."""
+"""Tracing by OpenTelemetry, from a request to the delivery of its event; loaded only if enabled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which events cause a push message for a device, and the message's content."""
+"""Push content: which events cause a push message for a device, and what the message contains."""
 
 from __future__ import annotations
 

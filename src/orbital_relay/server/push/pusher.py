@@ -1,4 +1,4 @@
-"""The pusher: follows the log as a background consumer, and notifies devices that are not connected."""
+"""Push delivery: follows the log as a background consumer, notifies devices that are not connected, retries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP requests to push services, never to an address inside the server's own network."""
+"""Requests to push services over HTTP, never to an address inside the server's own network."""
 
 from __future__ import annotations
 

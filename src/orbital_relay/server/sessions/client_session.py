@@ -1,4 +1,4 @@
-"""The session of one connection, from the 101 until the socket is closed."""
+"""The session of one connection, from the 101 to the close; a slow consumer is disconnected at its maximum lag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The greeting: the first frame of a connection."""
+"""The greeting: the first frame of a connection, with its limits (maximum message size)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backpressure on one client's input: how much waits, and whether more is read from its socket."""
+"""Backpressure on one client's input: the high watermark of waiting frames, above which reading pauses."""
 
 from __future__ import annotations
 

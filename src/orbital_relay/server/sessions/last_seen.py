@@ -1,4 +1,4 @@
-"""When each user and login was last active, to the hour."""
+"""Last seen: when each user and login was last active, to the hour."""
 
 from __future__ import annotations
 

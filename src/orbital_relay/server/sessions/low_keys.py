@@ -1,4 +1,4 @@
-"""Notices (`keys_low`) when a device's stock of one-time keys is low."""
+"""Low stock of one-time keys: when a device is notified (`keys_low`)."""
 
 from __future__ import annotations
 

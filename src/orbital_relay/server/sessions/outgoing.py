@@ -1,4 +1,4 @@
-"""The queue of control frames that wait for the end of the tick, or for a client to read again."""
+"""The outgoing queue: control frames that wait for the end of the tick, or for a client to read again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The append loop of both databases: decide, number, seal, move the head; deduplication by idempotency key."""
+"""The append loop of both databases: decide, sequence number, seal, head; deduplication by idempotency key."""
 
 from __future__ import annotations
 

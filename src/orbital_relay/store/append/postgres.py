@@ -1,4 +1,4 @@
-"""The appender on PostgreSQL: a batch of posts in four round trips and a commit; other drafts singly."""
+"""Append on PostgreSQL under row locks: a batch of posts in four round trips and a commit; other drafts singly."""
 
 from __future__ import annotations
 

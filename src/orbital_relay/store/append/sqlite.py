@@ -1,4 +1,4 @@
-"""The appender on SQLite, with hand-written statements; the writer's thread commits a batch at a time."""
+"""Append on SQLite, with hand-written statements; the writer's thread commits a batch at a time."""
 
 from __future__ import annotations
 

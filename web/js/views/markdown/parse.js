@@ -1,4 +1,4 @@
-/** Parses a subset of markdown into plain data. Unknown syntax stays text. */
+/** Parses a subset of markdown into plain data, without HTML (no XSS). Unknown syntax stays text. */
 
 /** @typedef {{tag: string, props?: Record<string, string | number>, children: Parsed[]} | string} Parsed */
 

@@ -1,4 +1,4 @@
-"""The web page and the JavaScript SDK: a few small files, served from the wheel or from a checkout."""
+"""The files of the web page and the JavaScript SDK: content security policy, ETag, caching, gzip."""
 
 from __future__ import annotations
 
