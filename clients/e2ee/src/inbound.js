@@ -8,12 +8,12 @@ import { onContent } from './receiver.js';
 import { checkHead, noteHead } from './heads.js';
 import { readPast, retryHeld, takeKeys } from './keys.js';
 import { findDevice } from './roster.js';
-import { addRecord, dropChain, loadGroup, loadRoster, outbox, stopSending, warn } from './state.js';
+import { ASIDE, addRecord, dropChain, loadGroup, loadRoster, outbox, stopSending, warn } from './state.js';
 import { ordered, transact } from './unit.js';
 
+/** @import { Bytes } from './bytes.js' */
 /** @import { Content } from './formats/content.js' */
 /** @import { SenderKeyMessage } from './formats/sender-key.js' */
-/** @import { Bytes } from './bytes.js' */
 /** @import { Context, DraftRow, LogEvent, OwnChain, Sealed } from './state.js' */
 /** @import { Unit } from './unit.js' */
 
@@ -300,14 +300,8 @@ async function takeOwn(unit, cx, event, parts, chainName) {
   const ownNonce = `${group}/own/${toHex(first.distribution)}/${first.iteration}`;
   const own = /** @type {OwnChain | undefined} */ (await unit.get('own', key));
   if (own?.distribution && equal(own.distribution, first.distribution) && first.iteration >= own.count) {
-    warn(unit, cx, {
-      group,
-      seq: event.seq,
-      code: 'old_copy',
-      user: cx.me.user,
-      device: cx.me.device,
-      details: { iteration: first.iteration, stored: own.count },
-    });
+    const details = { iteration: first.iteration, stored: own.count };
+    warn(unit, cx, { group, seq: event.seq, code: 'old_copy', ...cx.me, details });
     await dropChain(unit, cx, key);
   }
   const found = await sentRow(unit, cx, group, chainName, { distribution: toHex(first.distribution), iteration: first.iteration });
@@ -344,11 +338,13 @@ async function sentRow(unit, cx, group, chainName, sent) {
   const key = outbox.postedKey(group, sent);
   const posted = /** @type {DraftRow | undefined} */ (await unit.get('outbox', key));
   if (posted?.sealed) return { key, row: posted, sealed: posted.sealed };
-  // A tab that took the draft over has it under its own name.
-  for (const name of new Set([chainName, cx.chainName]))
-    for (const [at, row] of /** @type {[string, DraftRow][]} */ (await unit.list('outbox', outbox.drafts(group, name), 1)))
+  // A tab that took the draft over has it under its own name; one that was refused after a lost answer stands aside.
+  for (const name of new Set([chainName, cx.chainName, ASIDE])) {
+    const rows = await unit.list('outbox', outbox.drafts(group, name), name === ASIDE ? Infinity : 1);
+    for (const [at, row] of /** @type {[string, DraftRow][]} */ (rows))
       for (const sealed of [...(row.tried ?? []), ...(row.sealed ? [row.sealed] : [])])
         if (sealed.distribution === sent.distribution && sealed.iteration === sent.iteration) return { key: at, row, sealed };
+  }
   return null;
 }
 

@@ -6,12 +6,12 @@ import { itemKey, receive } from './inbound.js';
 import { flush } from './outbound.js';
 import { dueRequests } from './repair.js';
 import { safetyNumber } from './safety.js';
-import { dropChain, enqueue, loadGroup, loadOwn, newKey, outbox, ownKey } from './state.js';
+import { ASIDE, dropChain, enqueue, loadGroup, loadOwn, newKey, outbox, ownKey } from './state.js';
 import { queue } from './stores/memory.js';
 
 /** @import { Bytes } from './bytes.js' */
 /** @import { Item } from './inbound.js' */
-/** @import { GroupState, LogEvent, Warning } from './state.js' */
+/** @import { DraftRow, GroupState, LogEvent, Warning } from './state.js' */
 
 /** @typedef {{field: string, kind: number, context?: Uint8Array, body: Uint8Array}} NewPart `context`: 16 random bytes, shared by all parts, if left out. */
 
@@ -134,6 +134,51 @@ export class Member extends Enrolment {
     );
   }
 
+  /** @param {string} group @returns {Promise<DraftRow[]>} What did not come back as an event yet, in the order in which it was written. */
+  drafts(group) {
+    return this.transact(async (unit) => {
+      const rows = [...(await unit.list('outbox', outbox.drafts(group))), ...(await unit.list('outbox', outbox.posted(group)))];
+      return rows.map(([, row]) => row).sort((a, b) => a.at - b.at);
+    });
+  }
+
+  /**
+   * Take a draft that the server refused out of the line, so that the next one is sent. It waits for a person.
+   *
+   * @param {string} group
+   * @param {string} id Its idempotency key.
+   * @param {string} refused Why.
+   * @returns {Promise<void>}
+   */
+  setAside(group, id, refused) {
+    return this.#moveDraft(group, id, (row) => ({ ...row, chainName: ASIDE, refused }));
+  }
+
+  /** Send a draft again that stands aside. @param {string} group @param {string} id @returns {Promise<void>} */
+  sendAgain(group, id) {
+    return this.#moveDraft(group, id, ({ refused: _, ...row }) => ({ ...row, chainName: this.cx.chainName }));
+  }
+
+  /** Delete a draft. What the server has accepted already stays in the log. @param {string} group @param {string} id @returns {Promise<void>} */
+  discard(group, id) {
+    return this.#moveDraft(group, id, () => null);
+  }
+
+  /** @param {string} group @param {string} id @param {(row: DraftRow) => DraftRow | null} move Null deletes it. */
+  #moveDraft(group, id, move) {
+    return this.transact(
+      async (unit) => {
+        for (const [key, row] of await unit.list('outbox', outbox.drafts(group))) {
+          if (row.id !== id) continue;
+          unit.delete('outbox', key);
+          const moved = move(row);
+          if (moved) await enqueue(unit, group, moved);
+        }
+      },
+      { durable: true },
+    );
+  }
+
   /** @param {string} group Take new keys for what is sent next: a person asked for it, or the page closes. */
   renewKeys(group) {
     return this.transact((unit) => dropChain(unit, this.cx, ownKey(this.cx, group)));
@@ -149,7 +194,7 @@ export class Member extends Enrolment {
   adoptDrafts(group, open = new Set()) {
     return this.transact(async (unit) => {
       /** @param {string} name */
-      const stays = (name) => name === this.cx.chainName || open.has(name);
+      const stays = (name) => name === this.cx.chainName || name === ASIDE || open.has(name);
       for (const [key, row] of await unit.list('outbox', outbox.drafts(group))) {
         if (stays(row.chainName)) continue;
         unit.delete('outbox', key);

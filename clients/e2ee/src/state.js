@@ -65,6 +65,7 @@ import { ordered } from './unit.js';
  * @property {Sealed[]} [tried] Earlier seals of this draft whose posts were not answered: one of them may be in the log.
  * @property {number} [posted]
  * @property {boolean} [withheld]
+ * @property {string} [refused] Why it stands aside.
  */
 /** @typedef {{kind: 'record', id: string, record: Bytes}} RecordRow */
 /** @typedef {{kind: 'request', id: string, distribution: Bytes}} RequestRow */
@@ -238,6 +239,9 @@ export async function stopSending(unit, cx, group, why) {
   unit.put('groups', group, { ...state, stopped: state.stopped ?? why });
   warn(unit, cx, { group, seq: why.seq, code: why.code, user: why.by ?? '', device: 0, details: { ours: why.ours, theirs: why.theirs } });
 }
+
+/** The name of the chain under which drafts stand that the server refused. Nothing is sent with it. */
+export const ASIDE = 'aside';
 
 /** The parts of a group's outbox: drafts of each chain, drafts whose event is awaited, and everything else. */
 export const outbox = Object.freeze({

@@ -561,3 +561,55 @@ test('[DEVGRP22] Fuzzed: after any value in an event the log continues, and no s
     { numRuns: 300 },
   );
 });
+
+test('[ASIDE1] A draft that the server refuses stands aside for a person, and the next one is sent; it can be sent again or discarded, also by another tab.', async () => {
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  const refuse = (/** @type {number} */ times) => {
+    relay.hooks.post = ({ type }) => {
+      if (type === 'new_message' && times-- > 0) throw new Error('TOO_LONG');
+    };
+  };
+  for (const text of ['first', 'second']) {
+    refuse(1);
+    await assert.rejects(say(ada, group, text), /TOO_LONG/);
+    const [draft] = (await ada.drafts(group)).filter(({ refused }) => !refused);
+    await ada.setAside(group, draft.id, 'too long');
+  }
+  await say(ada, group, 'third');
+  await waitIdle();
+  const aside = await ada.drafts(group);
+  assert.deepEqual(
+    aside.map(({ refused, parts }) => [refused, Buffer.from(parts[0].body).toString()]),
+    [
+      ['too long', 'first'],
+      ['too long', 'second'],
+    ],
+  );
+  assert.deepEqual(await texts(ben, group), ['third']);
+
+  const tab = await relay.device(ADA, 1, { store: ada.store, publish: false, chainName: 'second tab' });
+  await tab.adoptDrafts(group, new Set(['main']));
+  await waitIdle();
+  assert.deepEqual(await texts(ben, group), ['third'], 'nobody decided yet');
+  await tab.sendAgain(group, aside[0].id);
+  await tab.discard(group, aside[1].id);
+  await waitIdle();
+  assert.deepEqual(await texts(ben, group), ['third', 'first']);
+  assert.deepEqual(await tab.drafts(group), []);
+  assert.deepEqual([...(await codes(ada, group)), ...(await codes(ben, group))], []);
+});
+
+test('[ASIDE2] A draft whose lost answer was a success is done when its event comes, also when it stands aside.', async () => {
+  const { relay, members, group, waitIdle } = await family([ADA, BEN]);
+  const [ada, ben] = members;
+  relay.hooks.posted = ({ type }) => {
+    if (type === 'new_message') throw new Error('FORBIDDEN');
+  };
+  await assert.rejects(say(ada, group, 'said once'), /FORBIDDEN/);
+  const [{ id }] = await ada.drafts(group);
+  await ada.setAside(group, id, 'refused');
+  await waitIdle();
+  assert.deepEqual(await ada.drafts(group), []);
+  for (const one of [ada, ben]) assert.deepEqual([await texts(one, group), await codes(one, group)], [['said once'], []]);
+});
