@@ -12,6 +12,7 @@ import ast
 import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from tests.support.programs import CHECKOUT
@@ -281,16 +282,17 @@ def _of_docstring(text: str) -> Iterator[tuple[str, str]]:
         yield rule, claim
 
 
-def _claims(path: Path) -> Iterator[tuple[str, str]]:
+@cache  # the checkout does not change while its tests run
+def _claims(path: Path) -> tuple[tuple[str, str], ...]:
     source = path.read_text("utf-8")
     if path.suffix == ".py":
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                yield from _of_docstring(ast.get_docstring(node) or "")
-    else:
-        for found in _JAVASCRIPT.finditer(source):
-            for rule in _split(found["rules"]):
-                yield rule, found["claim"]
+        return tuple(
+            found
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+            for found in _of_docstring(ast.get_docstring(node) or "")
+        )
+    return tuple((rule, found["claim"]) for found in _JAVASCRIPT.finditer(source) for rule in _split(found["rules"]))
 
 
 def unnumbered(source: str, suffix: str) -> list[str]:
