@@ -25,6 +25,7 @@ MOST_LINES: Final = 400
 
 TABLES: Final = {
     "config/settings.py": "the one table of settings: type, default, unit and reason of each",
+    "store/tables.py": "the one description of the schema: every table with its columns and indexes",
 }
 """Files that may be longer, with the reason."""
 

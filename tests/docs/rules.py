@@ -123,6 +123,7 @@ FAMILIES = {
     "LMT": "counters of limits",
     "LOG": "log lines",
     "MAILBOX": "mailboxes for linking devices",
+    "MSTATE": "the state that a member's devices share about a group",
     "MANAGER": "JavaScript SDK: the manager of the published class",
     "MARK": "the page: markdown",
     "MED": "media",

@@ -42,6 +42,7 @@ async def test_ids_in_capitals_over_http(api: Api):
         f"/api/groups/{loud}/threads",
         f"/api/groups/{loud}/quota",
         f"/api/groups/{loud}/presence",
+        f"/api/groups/{loud}/state",
         f"/api/threads/{thread['thread_id'].upper()}",
         f"/api/threads/{thread['thread_id'].upper()}/replies",
         f"/api/threads/{thread['thread_id'].upper()}/media",

@@ -169,6 +169,7 @@ ONES = (
     "/api/groups/{group_id}/quota",
     "/api/media/{media_id}/upload",
     "/api/groups/{group_id}/presence",
+    "/api/groups/{group_id}/state",
     "/v1/keys/count",
     "/api/account",
     "/api/sessions",

@@ -327,6 +327,7 @@ class Node:
             passwords=None,  # type: ignore[arg-type]
             logins=None,  # type: ignore[arg-type]
             online=None,  # type: ignore[arg-type]
+            state_changed=self.relay.notify_state,
             envelope_bytes=10_000,
             invite_days=1,
         )

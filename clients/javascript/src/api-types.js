@@ -566,6 +566,22 @@
  */
 
 /**
+ * The state that the caller's devices share about a group.
+ *
+ * @typedef {object} MemberState
+ * @property {string} group_id
+ * @property {string | null} encrypted_state null before the first was stored.
+ * @property {string | null} changed_at When it was stored; null before that.
+ */
+
+/**
+ * What the caller's devices share about a group, such as how far it was read.
+ *
+ * @typedef {object} MemberStateBody
+ * @property {string} encrypted_state Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
+ */
+
+/**
  * A page of the members of a group, in the order of joining.
  *
  * @typedef {object} Members
@@ -973,6 +989,13 @@
  * @property {Record<string, any>} public_key Any JSON object, such as a JWK, of up to 16 KiB; members of the user's groups receive it unchanged.
  * @property {string | null} [invitation] An operator's invitation, or the invite code of a group; required if `GET /api/about` returns `invited`. Case, spaces and hyphens do not matter.
  * @property {string} [device_name] Name of the login in `GET /api/sessions`, such as the browser and the operating system; cut to 64 characters.
+ */
+
+/**
+ * Another device of the user stored a new state for the group: read it with `GET /api/groups/{group_id}/state`.
+ *
+ * @typedef {object} StateChanged
+ * @property {string} group_id
  */
 
 /**

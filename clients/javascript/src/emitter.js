@@ -6,7 +6,7 @@ import { wrap } from './errors.js';
 /** @import {OrbitalError} from './errors.js' */
 /** @import {CaughtUp, Reset, Violation} from './subscription.js' */
 /** @import {MessagePosted, ReplyPosted, ThreadPosted} from './rest.js' */
-/** @import {AuthSuccess, Frame, KeysLow, TypingIndicator} from './wire.js' */
+/** @import {AuthSuccess, Frame, KeysLow, StateChanged, TypingIndicator} from './wire.js' */
 
 /**
  * What a client emits, by name.
@@ -23,6 +23,7 @@ import { wrap } from './errors.js';
  * @property {[data: TypingIndicator, frame: Frame]} typing_indicator
  * @property {[data: AuthSuccess, frame: Frame]} auth_success
  * @property {[data: KeysLow, frame: Frame]} keys_low A device of the user's has few one-time keys left: publish more.
+ * @property {[data: StateChanged, frame: Frame]} state_changed A device of the user's stored a new state for a group: read it with `memberState`.
  * @property {[sent: {key: string, group_id: string, draft: Draft, answer: MessagePosted | ThreadPosted | ReplyPosted}]} sent
  * @property {[failed: {key: string, group_id: string, draft: Draft, error: OrbitalError}]} failed
  */

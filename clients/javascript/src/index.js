@@ -41,6 +41,7 @@ export { localStorageStore, memoryStore } from './stores.js';
  * @typedef {import('./errors.js').EpochChanged} EpochChanged
  * @typedef {import('./wire.js').Frame} Frame
  * @typedef {import('./wire.js').KeysLow} KeysLow
+ * @typedef {import('./wire.js').StateChanged} StateChanged
  * @typedef {import('./wire.js').OrbitalEvent} OrbitalEvent
  * @typedef {import('./wire.js').OtherEvent} OtherEvent
  * @typedef {import('./wire.js').TypingIndicator} TypingIndicator

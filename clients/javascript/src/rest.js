@@ -6,7 +6,7 @@ export { isEpochChanged } from './errors.js';
 export { MAX_LIST } from './requests.js';
 
 /** @import {TextPage} from './log.js' */
-/** @import {GroupCreated, GroupJoined, InviteCode, Messages, Online, Replies, RoleSet, Threads, ThreadWithMedia} from './api-types.js' */
+/** @import {GroupCreated, GroupJoined, InviteCode, MemberState, Messages, Online, Replies, RoleSet, Threads, ThreadWithMedia} from './api-types.js' */
 /** @import {PostOptions} from './requests.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
@@ -98,6 +98,16 @@ export class OrbitalApi extends AccountRequests {
   newInviteCode(groupId, { singleUse, hours } = {}) {
     const query = new URLSearchParams({ ...(singleUse && { single_use: 'true' }), ...(hours && { hours: String(hours) }) });
     return this.json('POST', `/api/groups/${id(groupId)}/invite-codes${query.size ? `?${query}` : ''}`, 'invite_code');
+  }
+
+  /** What the caller's devices share about a group; `encrypted_state` is null before the first. @param {string} groupId @returns {Promise<MemberState>} */
+  memberState(groupId) {
+    return this.get(`/api/groups/${id(groupId)}/state`, 'encrypted_state');
+  }
+
+  /** Replace it: base64 of at most 16 KiB, the last one stays. The caller's connections get `state_changed`. @param {string} groupId @param {string} state @returns {Promise<MemberState>} */
+  putMemberState(groupId, state) {
+    return this.json('PUT', `/api/groups/${id(groupId)}/state`, 'encrypted_state', { encrypted_state: state });
   }
 
   /** @param {string} groupId @returns {Promise<Quota>} */

@@ -12,6 +12,7 @@
 /** @typedef {import('./api-types.js').NewKeys} NewKeys */
 /** @typedef {import('./api-types.js').NewRecord} NewRecord */
 /** @typedef {import('./api-types.js').KeysLow} KeysLow */
+/** @typedef {import('./api-types.js').StateChanged} StateChanged */
 /** @typedef {import('./api-types.js').TypingIndicator} TypingIndicator */
 /** @typedef {import('./api-types.js').AuthSuccess} AuthSuccess */
 

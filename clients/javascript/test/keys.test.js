@@ -221,6 +221,25 @@ describe('the real server', { skip: missing }, () => {
     await assert.rejects(aborted, { message: 'enough' });
   });
 
+  test('[MSTATE7] With the JavaScript SDK a device stores a state, and another device of the user is notified and reads it.', async (t) => {
+    const { anna, group } = await pair(t);
+    const before = await anna.api.memberState(group);
+    const notices = [];
+    anna.on('state_changed', (data) => notices.push(data));
+    let caughtUp = false;
+    anna.on('caught_up', () => {
+      caughtUp = true;
+    });
+    anna.subscribe(group, { since: 0, onEvent: () => {} });
+    await until(() => caughtUp);
+    const stored = await anna.api.putMemberState(group, 'c3RhdGU=');
+    await until(() => notices.length === 1);
+
+    assert.equal(before.encrypted_state, null);
+    assert.deepEqual(notices, [{ group_id: group }]);
+    assert.deepEqual(await anna.api.memberState(group), stored);
+  });
+
   test('[SDKKEY11] keys_low is emitted with what is left when a client connects with a low stock, and when a claim makes it low.', async (t) => {
     const { anna, ben, group } = await pair(t);
     const { device_id } = await anna.api.publishKeys(keysBody(10));

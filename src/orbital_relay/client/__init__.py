@@ -47,6 +47,7 @@ from orbital_relay.client.errors import (
 )
 from orbital_relay.client.events import (
     CaughtUp,
+    DeviceStateChanged,
     Event,
     IdentityChanged,
     KeysLow,
@@ -94,6 +95,7 @@ __all__ = [
     "ChainBroken",
     "ClientError",
     "Closed",
+    "DeviceStateChanged",
     "Discarded",
     "Downloaded",
     "Event",

@@ -253,6 +253,17 @@ class KeysLow(msgspec.Struct, frozen=True, kw_only=True):
     data: wire.KeysLow
 
 
+class DeviceStateChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A device of the user stored a new state for a group: read it with `member_state`.
+
+    Attributes:
+        data: The group.
+    """
+
+    data: wire.StateChanged
+
+
 class Unnumbered(msgspec.Struct, frozen=True, kw_only=True):
     """
     An event without a number, of a server that keeps no log.
@@ -312,5 +323,5 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 StreamItem = Event | Reset | CaughtUp
 """What a subscription yields; CaughtUp only when it was asked for."""
 
-Signal = StateChange | Typing | KeysLow | Unnumbered | Problem | Reset | CaughtUp
+Signal = StateChange | Typing | KeysLow | DeviceStateChanged | Unnumbered | Problem | Reset | CaughtUp
 """What `Orbital.on` can subscribe to."""

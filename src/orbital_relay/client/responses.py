@@ -54,6 +54,7 @@ from orbital_relay.api.media import ThreadMedia as MediaList
 from orbital_relay.api.messages import Message, Messages
 from orbital_relay.api.messages import MessagePosted as MessageSent
 from orbital_relay.api.push import PushKey, PushSubscriptionStored
+from orbital_relay.api.states import MemberState
 from orbital_relay.api.threads import Replies, ReplyCreated, Sort, Thread, ThreadCreated, Threads, ThreadWithMedia
 from orbital_relay.api.threads import ThreadReply as Reply
 
@@ -93,6 +94,7 @@ __all__ = [
     "MediaList",
     "MediaStored",
     "Member",
+    "MemberState",
     "Members",
     "Message",
     "MessageSent",

@@ -162,13 +162,15 @@ class FanOut(ABC):
         self.bytes_out += len(wire)
         listener.send(wire)
 
-    def send_ephemeral(self, group: LiveGroup, wire: bytes, *, but: UserId, stamp_ms: int) -> None:
-        """Write a frame that is no event to the current listeners of a group, but for one user's."""
+    def send_ephemeral(
+        self, group: LiveGroup, wire: bytes, *, stamp_ms: int, but: UserId | None = None, only: UserId | None = None
+    ) -> None:
+        """Write an ephemeral frame to the current listeners of a group: to all, all but one user's, or only one's."""
         self.flush()
         self._flushing = True
         try:
             for listener in group.current:
-                if listener.user_id != but:
+                if listener.user_id != but and only in {None, listener.user_id}:
                     listener.last_stamp_ms = stamp_ms
                     listener.send(wire)
         finally:

@@ -14,6 +14,7 @@ from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
 from orbital_relay.ports.people import Census, People, PeopleChanges
 from orbital_relay.ports.push import PushStore
+from orbital_relay.ports.states import MemberStateStore
 from orbital_relay.ports.threads import ThreadStore
 
 
@@ -44,6 +45,7 @@ class Store(
     PeopleChanges,
     GroupStore,
     ThreadStore,
+    MemberStateStore,
     KeyDirectory,
     MailboxStore,
     IdempotencyKeys,

@@ -14,7 +14,7 @@ from orbital_relay.core.stamps import Stamps
 from orbital_relay.model import Event, GroupId, Resume, UserId
 from orbital_relay.ports import Bus, Clock, Store
 from orbital_relay.relay.appender import Appender
-from orbital_relay.relay.bus_messages import decode_message, encode_event, encode_typing
+from orbital_relay.relay.bus_messages import StateNotice, decode_message, encode_event, encode_state, encode_typing
 from orbital_relay.relay.catch_up import CatchUp
 from orbital_relay.relay.counters import Counters
 from orbital_relay.relay.repair import Repairs
@@ -135,6 +135,8 @@ class Relay:
         if isinstance(message, Event):
             self._ingest(message)
             self._flush_soon()
+        elif isinstance(message, StateNotice):
+            self._notify_devices_here(group_id, message)
         elif message is not None:
             self._notify_here(group_id, message)
 
@@ -222,6 +224,20 @@ class Relay:
         self._notify_here(group_id, data)
         if self._bus is not None:
             self._tasks.spawn(self._bus.publish(group_id, encode_typing(data)), "typing")
+
+    def notify_state(self, group_id: GroupId, user_id: UserId) -> None:
+        """Notify the connections of a member, on every server, that its devices share a new state; it is not stored."""
+        notice = StateNotice(user_id)
+        self._notify_devices_here(group_id, notice)
+        if self._bus is not None:
+            self._tasks.spawn(self._bus.publish(group_id, encode_state(notice)), "state")
+
+    def _notify_devices_here(self, group_id: GroupId, notice: StateNotice) -> None:
+        group = self.hub.groups.get(group_id)
+        if group is not None:
+            stamp_ms = self.ephemeral_ms()
+            frame = text_frame(wire.frame(wire.StateChanged(group_id), stamp_ms=stamp_ms))
+            self.hub.send_ephemeral(group, frame, only=notice.user_id, stamp_ms=stamp_ms)
 
     def _notify_here(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
         group = self.hub.groups.get(group_id)

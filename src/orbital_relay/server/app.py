@@ -140,6 +140,7 @@ class Node:
             passwords=self.passwords,
             logins=self.logins,
             online=self.presence.online,
+            state_changed=self.relay.notify_state,
             envelope_bytes=settings.envelope_bytes,
             invite_days=settings.invite_days,
             most_groups=settings.user_groups,

@@ -56,6 +56,7 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
         passwords: Hashes.
         logins: Opens and ends logins.
         online: Returns the users who are subscribed to a group now, in the order of arrival.
+        state_changed: Notifies a member's connections, of every server, that its devices share a new state.
         envelope_bytes: Largest encrypted field, in bytes after decoding.
         invite_days: How long an invite code opens its group.
         most_groups: How many groups one user may look after; None sets no bound.
@@ -68,6 +69,7 @@ class ServiceContext(msgspec.Struct, frozen=True, kw_only=True):
     passwords: Passwords
     logins: Logins
     online: Callable[[GroupId], Awaitable[list[Online]]]
+    state_changed: Callable[[GroupId, UserId], None]
     envelope_bytes: int
     invite_days: float
     most_groups: int | None = None

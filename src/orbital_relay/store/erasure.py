@@ -193,7 +193,7 @@ def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> boo
     threads = select(t.threads.c.id).where(t.threads.c.group == group)
     conn.execute(delete(t.replies).where(t.replies.c.thread.in_(threads)))
     conn.execute(delete(t.threads).where(t.threads.c.group == group))
-    for table in (t.records, t.announcements, t.push_positions):
+    for table in (t.records, t.announcements, t.push_positions, t.member_states):
         conn.execute(delete(table).where(table.c.group == group))
     conn.execute(delete(t.groups).where(_g.id == group))
     return True

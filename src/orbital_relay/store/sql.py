@@ -31,6 +31,7 @@ from orbital_relay.store import people as people_rows
 from orbital_relay.store import push as push_rows
 from orbital_relay.store import records as record_rows
 from orbital_relay.store import revocations as revocation_rows
+from orbital_relay.store import states as state_rows
 from orbital_relay.store import threads as thread_rows
 from orbital_relay.store import uploads as upload_rows
 from orbital_relay.store.integrity import integrity
@@ -171,6 +172,9 @@ class SqlStore(ABC):
     replies = reading(thread_rows.replies)
     messages = reading(message_rows.messages)
     events = reading(log_rows.events)
+
+    member_state = reading(state_rows.member_state)
+    put_member_state = writing(state_rows.put_member_state)
 
     key_messages = reading(record_rows.key_messages)
     records = reading(record_rows.records)

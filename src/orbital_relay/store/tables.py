@@ -326,6 +326,16 @@ announcements: Final = Table(
 Index("announcements_by_group", announcements.c.group, announcements.c.user)
 Index("announcements_by_age", announcements.c.at_ms)
 
+member_states: Final = Table(
+    "member_states",
+    metadata,
+    Column("group", RowId, ForeignKey("groups.id"), primary_key=True),
+    Column("user", RowId, ForeignKey("users.id"), primary_key=True),
+    Column("encrypted_state", Text, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+)
+"""What a member's devices share about a group, such as how far it was read; deleted with the membership."""
+
 records: Final = Table(
     "records",
     metadata,

@@ -95,10 +95,28 @@ class KeysLow(msgspec.Struct):
     hpke_pre_keys: int
 
 
+class StateChanged(msgspec.Struct):
+    """Another device of the user stored a new state for the group: read it with `GET /api/groups/{group_id}/state`."""
+
+    kind: ClassVar = "state_changed"
+
+    group_id: str
+
+
 ReplyTo = str | int | msgspec.Raw | None
 """The `id` of the frame that is answered; as it was written, when it is too long for an integer of Python's."""
 
-ServerData = AuthSuccess | Subscribed | Unsubscribed | Ping | TypingIndicator | TokenExpiring | Authenticated | KeysLow
+ServerData = (
+    AuthSuccess
+    | Subscribed
+    | Unsubscribed
+    | Ping
+    | TypingIndicator
+    | TokenExpiring
+    | Authenticated
+    | KeysLow
+    | StateChanged
+)
 
 
 def frame(data: ServerData, *, stamp_ms: int, reply_to: ReplyTo = None) -> bytes:

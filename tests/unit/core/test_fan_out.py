@@ -89,6 +89,21 @@ def test_a_tick_is_one_write_for_each_listener():
     assert fan_out.bytes_out == len(plain.writes[0]) + 2 * len(b"<g-1><g-2>")
 
 
+def test_an_ephemeral_frame_for_one_user():
+    """[FANOUT9] An ephemeral frame is for all current listeners of a group, all but those of a user, or only those."""
+    fan_out, family = Plain(), group("g")
+    phone, laptop = Recorder(fan_out, "ann", family), Recorder(fan_out, "ann", family)
+    other = Recorder(fan_out, "bob", family)
+
+    fan_out.send_ephemeral(family, b"<only ann>", only="ann", stamp_ms=1)
+    fan_out.send_ephemeral(family, b"<all but ann>", but="ann", stamp_ms=2)
+    fan_out.send_ephemeral(family, b"<all>", stamp_ms=3)
+
+    assert phone.writes == laptop.writes == [b"<only ann>", b"<all>"]
+    assert other.writes == [b"<all but ann>", b"<all>"]
+    assert (phone.last_stamp_ms, other.last_stamp_ms) == (3, 3)
+
+
 def test_listeners_of_several_groups_get_one_write_in_order():
     """[FANOUT2] A listener of several groups receives the events of all of them in one write, in log order."""
     fan_out, one, two = Plain(), group("a"), group("b")

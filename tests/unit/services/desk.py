@@ -75,6 +75,7 @@ class Desk:
         self.drafts: list[Any] = []
         self.passwords = Passwords()
         self.present: list[Online] = []
+        self.notified: list[tuple[GroupId, UserId]] = []
         self._outcome = outcome
         self.context = ServiceContext(
             store=cast("Store", store),
@@ -83,6 +84,7 @@ class Desk:
             passwords=self.passwords,
             logins=Logins(),
             online=self._online,
+            state_changed=lambda group_id, user_id: self.notified.append((group_id, user_id)),
             envelope_bytes=envelope_bytes,
             invite_days=0.5,
         )

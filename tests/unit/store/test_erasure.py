@@ -15,6 +15,8 @@ ERASED = {
     "media.group",
     "media.uploader",
     "media_downloads.user",
+    "member_states.group",
+    "member_states.user",
     "members.group",
     "members.user",
     "push_positions.group",

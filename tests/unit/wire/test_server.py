@@ -45,6 +45,7 @@ FRAMES: list[tuple[wire.ServerData, str]] = [
             '"server_timestamp":9}'
         ),
     ),
+    (wire.StateChanged("g"), '{"type":"state_changed","data":{"group_id":"g"},"server_timestamp":9}'),
 ]
 
 

@@ -29,6 +29,7 @@ import type {
   Reset,
   ResetReason,
   RestMethods,
+  StateChanged,
   Store,
   StreamItem,
   SubscribeOptions,
@@ -91,6 +92,7 @@ client.on('reset', ({ last, seq, reason }, reset: Reset) => console.log(last, se
 client.on('caught_up', ({ seq }, item: CaughtUp) => console.log(seq, item.type));
 client.on('typing_indicator', (data: TypingIndicator) => console.log(data.username, data.is_typing));
 client.on('auth_success', ({ user_id, expires_at }) => console.log(user_id, expires_at?.length));
+client.on('state_changed', (data: StateChanged) => console.log(data.group_id.length));
 client.on('keys_low', (low: KeysLow) => console.log(low.device_id.toFixed(), low.hpke_pre_keys.toFixed()));
 client.on('sent', ({ key, answer }) => console.log(key, answer.seq.toFixed()));
 client.on('open', ({ status }) => console.log(status));
@@ -224,6 +226,9 @@ for (const one of [api, alone]) {
   const members: Member[] = await one.members(group_id);
   await one.removeMember(group_id, user_id);
   const { expires_at } = await one.newInviteCode(group_id);
+  const state: string | null = (await one.memberState(group_id)).encrypted_state;
+  const changed: string | null = (await one.putMemberState(group_id, 'AA==')).changed_at;
+  console.log(state, changed);
   const quota: Quota = await one.quota(group_id);
   const [present] = await one.presence(group_id);
   const { server_timestamp, seq } = await one.postMessage(

@@ -96,6 +96,21 @@ class GroupRequests(Http):
         path, query = f"/api/groups/{segment(group_id)}/invite-codes", {"single_use": "true" if single_use else None}
         return await self._call("POST", path, responses.InviteCode, query={**query, "hours": hours})
 
+    async def member_state(self, group_id: str) -> responses.MemberState:
+        """Read what the caller's devices share about a group; `encrypted_state` is None before the first was stored."""
+        return await self._call("GET", f"/api/groups/{segment(group_id)}/state", responses.MemberState)
+
+    async def put_member_state(self, group_id: str, encrypted_state: str) -> responses.MemberState:
+        """
+        Replace what the caller's devices share about a group; the others get `DeviceStateChanged`.
+
+        Args:
+            group_id: The group.
+            encrypted_state: Base64 of at most 16 KiB. The last one that is written stays.
+        """
+        path, body = f"/api/groups/{segment(group_id)}/state", {"encrypted_state": encrypted_state}
+        return await self._call("PUT", path, responses.MemberState, body=body)
+
     async def quota(self, group_id: str) -> responses.Quota:
         """Read how much of its room for media a group uses."""
         return await self._call("GET", f"/api/groups/{segment(group_id)}/quota", responses.Quota)

@@ -10,7 +10,7 @@ import msgspec
 
 from orbital_relay import wire
 from orbital_relay.client.errors import ClientError, NotAMember, SubscribeRefused
-from orbital_relay.client.events import MAX_SEQ, KeysLow, Position, Problem, Typing, Unnumbered
+from orbital_relay.client.events import MAX_SEQ, DeviceStateChanged, KeysLow, Position, Problem, Typing, Unnumbered
 from orbital_relay.client.protocol.effects import (
     Ended,
     Notify,
@@ -342,6 +342,8 @@ def _ephemeral(frame: Frame) -> list[ProtocolEffect]:
         return [Notify(Typing(data=typing, server_timestamp=frame.server_timestamp))]
     if frame.type == wire.KeysLow.kind:
         return [Notify(KeysLow(data=msgspec.json.decode(frame.data, type=wire.KeysLow)))]
+    if frame.type == wire.StateChanged.kind:
+        return [Notify(DeviceStateChanged(data=msgspec.json.decode(frame.data, type=wire.StateChanged)))]
     unnumbered = Unnumbered(type=frame.type, data=decode_object(frame.data), server_timestamp=frame.server_timestamp)
     return [Notify(unnumbered)]
 

@@ -78,7 +78,7 @@ _HASH: Final = re.compile(rf"[A-Za-z0-9_-]{{{HASH_LENGTH}}}")
 _CONTROL: Final = frozenset(
     {"auth_success", "subscribed", "unsubscribed", "error", "token_expiring", "authenticated", "posted"}
 )
-_EPHEMERAL: Final = frozenset({"typing_indicator", wire.KeysLow.kind, *wire.EVENTS})
+_EPHEMERAL: Final = frozenset({"typing_indicator", wire.KeysLow.kind, wire.StateChanged.kind, *wire.EVENTS})
 
 
 def read_frame(text: bytes) -> Frame:

@@ -22,6 +22,7 @@ from orbital_relay.server.http.routes import (
     provision,
     push,
     records,
+    states,
     threads,
 )
 from orbital_relay.server.http.static.site import Site
@@ -32,6 +33,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *own_account.ENDPOINTS,
     *groups.ENDPOINTS,
     *presence.ENDPOINTS,
+    *states.ENDPOINTS,
     *messages.ENDPOINTS,
     *threads.ENDPOINTS,
     *media.ENDPOINTS,

@@ -345,6 +345,7 @@ def _remove_member(conn: Connection, group: GroupRow, effect: Effect) -> None:
         raise AssertionError("a draft to leave that was not refused ends a membership")  # noqa: TRY004 - an internal bug
     user = conn.execute(select(t.users.c.id).where(t.users.c.user_id == effect.data.user_id)).scalar_one()
     conn.execute(delete(t.members).where(t.members.c.group == group.id, t.members.c.user == user))
+    conn.execute(delete(t.member_states).where(t.member_states.c.group == group.id, t.member_states.c.user == user))
     # Announcements of the member's devices no longer concern the group.
     conn.execute(delete(t.announcements).where(t.announcements.c.group == group.id, t.announcements.c.user == user))
     # Unfinished uploads end with the membership: the room that they reserve is the group's again, at once.
