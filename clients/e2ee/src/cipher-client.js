@@ -11,7 +11,7 @@ import { hpkeRatchet } from './ratchet.js';
 import { logEvent, sdkRelay, startAt } from './sdk-relay.js';
 
 /** @import { SealedFiles } from './files.js' */
-/** @import { Item } from './inbound.js' */
+/** @import { Item } from './contents.js' */
 /** @import { MediaInfo } from './media.js' */
 /** @import { NewPart } from './member.js' */
 /** @import { Ratchet, Store, Visit } from './ports.js' */
@@ -58,18 +58,23 @@ export class CipherClient {
    * @param {number} [options.device] 1 to 127. When left out, it is the store's; a new store gets the user's next free number from the directory.
    * @param {Ratchet} [options.ratchet] HPKE and this package's own chains when left out.
    * @param {string} [options.chainName] Each tab that shares a store has its own; in IndexedDB each visit gets one, and sends what closed tabs left.
+   * @param {boolean} [options.keepFrames] Keep every frame as it was received, so that `audit` can export a group's log; the store grows with the log.
    * @param {SealedFiles} [options.files] Where sealed files wait until the server has them; in memory when left out, and lost with the process.
    * @returns {Promise<CipherClient>}
    * @throws What the SDK throws when the keys cannot be published.
    */
-  static async open(orbital, { store, user, device: number, ratchet = hpkeRatchet(store), chainName, files = filesInMemory() }) {
+  static async open(
+    orbital,
+    { store, user, device: number, ratchet = hpkeRatchet(store), chainName, keepFrames = false, files = filesInMemory() },
+  ) {
     const visit = chainName === undefined ? await store.visit?.() : undefined;
     /** One tab makes the keys, and the others find them. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
     const alone = (work) => (visit ? visit.alone(work) : work());
     const relay = sdkRelay(orbital, () => device, { files });
     const begin = async () => {
       const known = number ?? /** @type {number | undefined} */ (await store.get('meta', 'device')) ?? 0;
-      const made = new Member({ store, ratchet, relay, user, device: known, chainName: chainName ?? visit?.name ?? 'main', inbox: true });
+      const name = chainName ?? visit?.name ?? 'main';
+      const made = new Member({ store, ratchet, relay, user, device: known, chainName: name, inbox: true, keepFrames });
       const published = await made.publishedAt();
       if (published === null || Date.now() - published >= LAST_RESORT_MS) await made.publishKeys(published === null ? HPKE_STOCK : 0);
       return made;
@@ -119,6 +124,17 @@ export class CipherClient {
     const group = new GroupCipher(this.#orbital, this.device, groupId, this.#files, this.#visit);
     this.#groups.add(group);
     return group;
+  }
+
+  /**
+   * Return an audit file of a group: what this device received, signed by it; `orbital verify` reads it. It holds encrypted frames, and no key.
+   *
+   * @param {string} groupId
+   * @returns {Promise<Uint8Array<ArrayBuffer>>}
+   * @throws {E2eeError} `not_found` when the group is unknown here, or the store has kept no frames of it.
+   */
+  audit(groupId) {
+    return this.device.audit(groupId);
   }
 
   /** Close the groups; drafts and positions stay in the store. @returns {Promise<void>} When nothing of them runs any more. */

@@ -3,7 +3,7 @@ import { random, toHex, uuidBytes } from './bytes.js';
 import { E2eeError } from './errors.js';
 import { nextSecret, writeRecord } from './formats/records.js';
 import { HPKE_STOCK } from './hpke-delivery.js';
-import { readWaiting } from './inbound.js';
+import { readWaiting } from './contents.js';
 import { founderHash, writeInvite } from './invite.js';
 import { retryHeld } from './keys.js';
 // biome-ignore format: a list is read across the line
@@ -45,10 +45,11 @@ export class Enrolment {
    * @param {number} options.device 1 to 127; 0 asks the directory for the next free number when keys are published first.
    * @param {string} [options.chainName] Each tab has its own: two tabs never share a chain.
    * @param {boolean} [options.inbox] List what other devices sent as unhandled until `handled` is called.
+   * @param {boolean} [options.keepFrames] Keep every frame as it was received, so that `audit` can export a group's log; the store grows with the log.
    * @param {() => number} [options.now] Milliseconds since the Unix epoch.
    */
-  constructor({ store, ratchet, relay, user, device, chainName = 'main', inbox = false, now = Date.now }) {
-    this.cx = { store, ratchet, relay, me: { user, device }, chainName, inbox, now };
+  constructor({ store, ratchet, relay, user, device, chainName = 'main', inbox = false, keepFrames = false, now = Date.now }) {
+    this.cx = { store, ratchet, relay, me: { user, device }, chainName, inbox, keepFrames, now };
   }
 
   /** @returns {Address} */

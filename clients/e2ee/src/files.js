@@ -2,7 +2,7 @@
 import { E2eeError } from './errors.js';
 import { openFile, readMediaInfo } from './media.js';
 
-/** @import { Item } from './inbound.js' */
+/** @import { Item } from './contents.js' */
 /** @import { MediaInfo } from './media.js' */
 /** @import { Sdk } from './sdk-relay.js' */
 

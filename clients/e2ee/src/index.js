@@ -11,6 +11,7 @@ export * from './roster.js';
 export * from './safety.js';
 export * from './enrolment.js';
 export * from './hpke-delivery.js';
+export * from './contents.js';
 export * from './inbound.js';
 export * from './member.js';
 export * from './ports.js';

@@ -30,7 +30,7 @@ import { ordered } from './unit.js';
 /** @import { Chain } from './crypto/chain.js' */
 /** @import { Address, History, Keys, Pairwise, Request } from './formats/envelope.js' */
 /** @import { SenderKeyMessage } from './formats/sender-key.js' */
-/** @import { Waiting } from './inbound.js' */
+/** @import { Waiting } from './contents.js' */
 /** @import { Opened } from './ports.js' */
 /** @import { Context, LogEvent } from './state.js' */
 /** @import { Unit } from './unit.js' */

@@ -1,8 +1,10 @@
 /** A device as a member of groups: the package's public face. */
+import { writeAudit } from './audit.js';
 import { copy, random } from './bytes.js';
 import { Enrolment } from './enrolment.js';
 import { shareHistory } from './history.js';
-import { itemKey, receive } from './inbound.js';
+import { itemKey } from './contents.js';
+import { receive } from './inbound.js';
 import { flush } from './outbound.js';
 import { dueRequests } from './repair.js';
 import { safetyNumber } from './safety.js';
@@ -10,7 +12,7 @@ import { ASIDE, dropChain, enqueue, loadGroup, loadOwn, newKey, outbox, ownKey }
 import { queue } from './stores/memory.js';
 
 /** @import { Bytes } from './bytes.js' */
-/** @import { Item } from './inbound.js' */
+/** @import { Item } from './contents.js' */
 /** @import { DraftRow, GroupState, LogEvent, Warning } from './state.js' */
 
 /** @typedef {{field: string, kind: number, context?: Uint8Array, body: Uint8Array}} NewPart `context`: 16 random bytes, shared by all parts, if left out. */
@@ -81,6 +83,15 @@ export class Member extends Enrolment {
   /** @param {string} group @returns {Promise<GroupState>} */
   group(group) {
     return this.transact((unit) => loadGroup(unit, group));
+  }
+
+  /**
+   * @param {string} group
+   * @returns {Promise<Bytes>} An audit file of the group, signed by this device; `orbital verify` reads it. It holds encrypted frames, and no key.
+   * @throws {E2eeError} `not_found` when the group is unknown here, or no frames of it were kept.
+   */
+  audit(group) {
+    return this.transact((unit) => writeAudit(unit, this.cx, group));
   }
 
   /** @param {string} group A person has looked at why sending stopped, and continues. */

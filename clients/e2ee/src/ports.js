@@ -11,7 +11,7 @@
 export const TABLES = Object.freeze(
   /** @type {const} */ ([
     'meta', 'identities', 'sessions', 'pre_keys', 'kyber_used', 'sender_keys', 'distributions', 'own', 'given', 'roster', 'records', 'members', 'groups',
-    'heads', 'nonces', 'items', 'unhandled', 'waiting', 'outbox', 'warnings',
+    'heads', 'frames', 'nonces', 'items', 'unhandled', 'waiting', 'outbox', 'warnings',
   ]),
 );
 

@@ -1,5 +1,5 @@
 /**
- * The receiver's machine: one for each distribution (one sender's chain). A pure state machine; `inbound.js` does what it says.
+ * The receiver's machine: one for each distribution (one sender's chain). A pure state machine; `contents.js` does what it says.
  *
  * The table is data: docs/reference/encryption.md draws it, and a test holds that every pair of a state and an input has its row.
  */

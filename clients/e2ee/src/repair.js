@@ -4,7 +4,7 @@ import { requestDue } from './receiver.js';
 import { enqueue, loadGroup, loadMembers, newKey, outbox, warn } from './state.js';
 import { ordered } from './unit.js';
 
-/** @import { Waiting } from './inbound.js' */
+/** @import { Waiting } from './contents.js' */
 /** @import { Context, DraftRow } from './state.js' */
 /** @import { Unit } from './unit.js' */
 

@@ -37,9 +37,9 @@ const signed = (key) => (key ? { id: key.id, key: fromBase64(key.key), signature
  * @returns {LogEvent}
  * @throws {E2eeError} `unsupported` when it has no hash.
  */
-export function logEvent({ group_id, seq, type, data, hash, prev }) {
+export function logEvent({ group_id, seq, type, data, hash, prev, text }) {
   if (!hash) throw new E2eeError('unsupported', 'the event has no hash: make the OrbitalClient with verify: true');
-  return { group_id, seq, type, data, hash, ...(prev && { prev }) };
+  return { group_id, seq, type, data, hash, ...(prev && { prev }), ...(text && { text }) };
 }
 
 /** @param {any} one A bundle as the server sends it. @returns {Bundle[]} None when a key is not base64: the device counts as missing. */
@@ -163,7 +163,7 @@ export function sdkRelay(orbital, member, { files = filesInMemory(), onProgress 
           throw new E2eeError('epoch_changed', `the events of ${group} after ${after} are no longer kept`, { epoch: seq });
         });
         if (!texts.length) return;
-        for (const text of texts) await member().receive(logEvent({ ...JSON.parse(text), hash: toBase64Url(await sha256(text)) }));
+        for (const text of texts) await member().receive(logEvent({ ...JSON.parse(text), text, hash: toBase64Url(await sha256(text)) }));
       }
     },
   };

@@ -11,7 +11,7 @@ import { ordered } from './unit.js';
 /** @import { SenderFacts, SenderState, SenderView } from './sender.js' */
 /** @import { Unit } from './unit.js' */
 
-/** @typedef {{store: Store, ratchet: Ratchet, relay: Relay, me: Address, chainName: string, inbox: boolean, now: () => number}} Context What the parts of a member share. */
+/** @typedef {{store: Store, ratchet: Ratchet, relay: Relay, me: Address, chainName: string, inbox: boolean, keepFrames: boolean, now: () => number}} Context What the parts of a member share. */
 
 /**
  * An event of a group's log, as the transport delivers it.
@@ -23,6 +23,7 @@ import { ordered } from './unit.js';
  * @property {Record<string, any>} data
  * @property {string} hash Of the frame's text, base64url, 43 characters.
  * @property {string} [prev] Of the frame before it.
+ * @property {string} [text] The frame's text, byte for byte; left out when the transport does not have it.
  */
 /** @typedef {{code: string, seq: number, ours?: string, theirs?: string, by?: string}} Stop Why nothing is sent until a person decides. */
 /**
@@ -46,6 +47,12 @@ import { ordered } from './unit.js';
  * @property {{key: string, envelope: string, devices: {user: string, device: number, identity: string, skdm: Bytes}[]} | null} giving
  */
 /** @typedef {{group: string, seq: number, code: string, user: string, device: number, details: Record<string, unknown>, at: number}} Warning */
+
+/**
+ * A frame as it was received, for an audit file; `heads`: where the author of the content stood, in its own words.
+ *
+ * @typedef {{text: string, hash: string, heads: [number, string][]}} KeptFrame
+ */
 
 /** @typedef {{field: string, kind: number, context: Bytes, body: Bytes, nonce: Bytes}} DraftPart */
 /** @typedef {{distribution: string, iteration: number, epoch: number, body: Record<string, string>}} Sealed `iteration`: of the first part. */
@@ -116,8 +123,8 @@ export const putSecret = (unit, group, number, secret) => unit.put('meta', `secr
 /** @param {Unit} unit @param {string} group @param {number} number @returns {Promise<Bytes | undefined>} */
 export const getSecret = (unit, group, number) => unit.get('meta', `secret/${group}/${ordered(number)}`);
 
-/** @param {Unit} unit @param {string} group @returns {Promise<Facts>} */
-async function loadFacts(unit, group) {
+/** @param {Unit} unit @param {string} group @returns {Promise<Facts>} What this device knows beside the records. */
+export async function loadFacts(unit, group) {
   const prefix = `accepted/${group}/`;
   const accepted = new Set((await unit.list('identities', prefix)).map(([key]) => key.slice(prefix.length)));
   return { founder: (await loadGroup(unit, group)).founder, secrets: await loadSecrets(unit, group), accepted };

@@ -16,6 +16,11 @@ test('[SAFE6] In a page IndexedDB fulfils the contract of stores.', { skip: miss
   assert.deepEqual(tab.complaints, []);
 });
 
+test('[AUDJS3] In a page a store of the first version gets the table of frames, and keeps its rows.', { skip: missing }, async () => {
+  const tab = await page.tab();
+  assert.deepEqual(await tab.run(() => globalThis.upgraded()), { read: { text: 'two' }, rows: ['a row'] });
+});
+
 test('[SAFE7] In a page no private key can be exported and no row has plaintext; two tabs have a chain each and read all messages, also after a reload.', {
   skip: missing,
 }, async () => {

@@ -1,5 +1,5 @@
 /** What runs in the page: the store's contract, and a family on IndexedDB. Bundled by browser.test.js. */
-import { Unit, hasNativeMlKem, indexedDbStore, memoryStore } from '../src/index.js';
+import { TABLES, Unit, hasNativeMlKem, indexedDbStore, memoryStore } from '../src/index.js';
 import { figures } from '../scripts/figures.js';
 import { FakeRelay, codes, newFamily, say, texts } from './relay.js';
 import { storeContract } from './store-contract.js';
@@ -67,6 +67,27 @@ globalThis.family = async () => {
     group, shown, reads: [...new Set(reads)], handles: reads.length, native: await hasNativeMlKem(),
     ada: await texts(ada, group), tab: await texts(tab, group), ben: await texts(ben, group), codes: [...(await codes(ada, group)), ...(await codes(ben, group))],
   };
+};
+
+/** A store that the first version of this package made has every table after it was opened, and its rows. */
+globalThis.upgraded = async () => {
+  await new Promise((resolve, reject) => {
+    const request = indexedDB.open('first', 1);
+    request.onupgradeneeded = () => {
+      for (const table of [...TABLES, 'key']) if (table !== 'frames') request.result.createObjectStore(table);
+      request.transaction.objectStore('meta').put('a row', 'old');
+    };
+    request.onerror = () => reject(request.error);
+    request.onsuccess = () => {
+      request.result.close();
+      resolve();
+    };
+  });
+  const store = await indexedDbStore('first');
+  await store.commit([{ table: 'frames', key: 'one', value: { text: 'two' } }], true);
+  const read = await store.get('frames', 'one');
+  await store.close();
+  return { read, rows: await raw('first', 'meta') };
 };
 
 /** After a reload: what the store holds is there. */

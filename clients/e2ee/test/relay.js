@@ -23,8 +23,9 @@ export function chained(group, events) {
   let prev = sha256(group);
   return events.map(({ type, data }, at) => {
     const frame = { type, data, group_id: group, seq: at + 1, prev };
-    prev = sha256(JSON.stringify(frame));
-    return { ...frame, hash: prev };
+    const text = JSON.stringify(frame);
+    prev = sha256(text);
+    return { ...frame, text, hash: prev };
   });
 }
 
@@ -55,7 +56,8 @@ export class FakeRelay {
 
   #extend(group, log, type, data) {
     const frame = { type, data, group_id: group, seq: log.length + 1, prev: log.at(-1)?.hash ?? sha256(group) };
-    return [...log, { ...frame, hash: sha256(JSON.stringify(frame)) }];
+    const text = JSON.stringify(frame);
+    return [...log, { ...frame, text, hash: sha256(text) }];
   }
 
   join(group, user) {

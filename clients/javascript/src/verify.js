@@ -61,12 +61,15 @@ export class Verifier {
    * Check an event that is the next one by its number.
    *
    * @param {Chain} chain Moves past the event, whether or not it fits: each break is found once, and what follows is checked against the frame that we have.
-   * @param {Numbered} event
+   * @param {Numbered} event Gets its `text`.
    * @param {string} text
    * @param {Accuser} reader
    * @returns {boolean} Whether a violation ended the reader.
    */
-  check(chain, { group_id, seq }, text, reader) {
+  check(chain, event, text, reader) {
+    // Not enumerable: a copy of an event, or its JSON, does not have everything twice.
+    Object.defineProperty(event, 'text', { value: text });
+    const { group_id, seq } = event;
     const expected = chain.prev;
     if (chain.offer(text)) return false;
     chain.prev = digest(text);

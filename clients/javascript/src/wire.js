@@ -25,6 +25,7 @@
  * @property {number} server_timestamp Milliseconds since the Unix epoch.
  * @property {string} [prev] The hash of the frame before.
  * @property {string} [hash] With `verify`: the hash of this frame. `{seq, hash}` is the position after it.
+ * @property {string} [text] With `verify`: the text of this frame, byte for byte; not enumerable.
  */
 
 /**

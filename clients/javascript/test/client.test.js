@@ -429,6 +429,11 @@ test('[SDKSUB24] verify: an honest server causes no violation, despite connectio
   assert.deepEqual(client.violations, []);
   assert.deepEqual(received.seqs, server.log.seqs(group));
   const texts = server.log.groups.get(group);
+  assert.deepEqual(
+    received.events.map(({ text, hash }) => [text, hash]),
+    texts.map((text) => [text, digest(text)]),
+  );
+  assert.equal(Object.keys(received.events[0]).includes('text'), false);
   assert.deepEqual(received.subscription.position, { seq: texts.length, hash: digest(texts.at(-1)) });
   const last = [...server.connections][0].frames.findLast(({ type }) => type === 'subscribe');
   assert.equal(typeof last.data.since[group].hash, 'string');

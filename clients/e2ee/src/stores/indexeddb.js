@@ -12,7 +12,8 @@ import { TABLES } from '../ports.js';
 
 /** @typedef {{iv: Bytes, sealed: ArrayBuffer, handles: CryptoKey[]}} Row */
 
-const VERSION = 1;
+/** 2 added the frames. */
+const VERSION = 2;
 const AES = { name: 'AES-GCM', length: 256 };
 const KEY_TABLE = 'key';
 /** The one key that stands for a CryptoKey in a sealed value. */
@@ -40,7 +41,8 @@ const committed = (transaction) =>
 function openDatabase(name) {
   const request = indexedDB.open(name, VERSION);
   request.onupgradeneeded = () => {
-    for (const table of [...TABLES, KEY_TABLE]) request.result.createObjectStore(table);
+    const present = request.result.objectStoreNames;
+    for (const table of [...TABLES, KEY_TABLE]) if (!present.contains(table)) request.result.createObjectStore(table);
   };
   return done(request);
 }
