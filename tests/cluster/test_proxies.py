@@ -15,11 +15,13 @@ import pytest
 import websockets
 from websockets.typing import Origin
 
+from orbital_relay.server.doctor.outside import PublicAddress, check_outside
 from tests.contracts.drafts import new_id
 from tests.docs import reading
 from tests.support.client import Person, Socket
 from tests.support.fronts import DEPLOY, KINDS, PAGE, Front
 from tests.support.server import Server
+from tests.support.tokens import token
 
 LIMITED = {"ORBITAL_LOGIN_LIMIT": "2", "ORBITAL_CONNECT_LIMIT": "2", "ORBITAL_CONNECT_POLICY": "strict"}
 
@@ -110,6 +112,18 @@ async def test_sockets_and_plain_requests(in_front):
     assert answer.status_code in {301, 308}
     assert answer.headers["location"].startswith("https://")
     assert "SECRETTOKEN" not in front.logged
+
+
+async def test_the_doctor_accepts_each_sample(in_front):
+    """[STREAM4] Through every sample proxy `orbital doctor --url` finds no problem, and no buffering."""
+    front, _ = await in_front(ORBITAL_HEARTBEAT_SECONDS="2")
+    address = PublicAddress(front.url, front.folder / "orbital.crt")
+
+    found = await asyncio.to_thread(check_outside, address, chunk_bytes=5 * 1024 * 1024, token=token("ada"))
+
+    # The test's certificate is valid for a day.
+    assert [each.text for each in found if each.level != "ok" and "ends in" not in each.text] == []
+    assert "The proxy forwards responses as they arrive." in {each.text for each in found}
 
 
 async def raw(front: Front, *packets: bytes) -> bytes:

@@ -8,6 +8,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -277,6 +278,7 @@ def test_a_good_proxy(behind: Callable[..., list[Finding]]):
         "The server sees this client as 127.0.0.1.",
         f"Bodies of {CHUNK} bytes are accepted.",
         "The proxy passes bodies on as they come.",
+        "The proxy forwards responses as they arrive.",
         "An idle connection lives longer than the server's heartbeat of 2 s.",
     } <= set(_of(found, level="ok"))
 
@@ -303,10 +305,28 @@ def test_a_proxy_with_a_mistake(behind: Callable[..., list[Finding]], change: tu
 
 def test_a_proxy_that_buffers(behind: Callable[..., list[Finding]]):
     """[DOCTOR12] A proxy that waits for whole bodies is a note."""
-    found = behind(GOOD.replace("proxy_request_buffering off;", ""))
+    # In memory: nginx's workers run as another user, who may not write to the test's folder.
+    found = behind(GOOD.replace("proxy_request_buffering off;", "client_body_buffer_size 1m;"))
 
     assert _of(found) == []
     assert any("waits for a whole body" in text for text in _of(found, level="note"))
+
+
+def test_a_proxy_that_buffers_responses(behind: Callable[..., list[Finding]]):
+    """[STREAM2] A proxy that buffers responses, as nginx does by default, is a note that names the directive."""
+    found = behind(GOOD.replace("proxy_buffering off;", ""))
+
+    (note,) = [each for each in found if each.level == "note" and "buffers responses" in each.text]
+    assert _of(found) == []
+    assert "proxy_buffering off;" in note.remedy
+
+
+def test_a_proxy_without_the_stream(behind: Callable[..., list[Finding]]):
+    """[STREAM3] A proxy that does not forward `/health/stream` is a note: whether it buffers is unknown."""
+    found = behind(f"{GOOD} if ($uri = /health/stream) {{ return 404; }}")
+
+    assert _of(found) == []
+    assert any("buffers is unknown" in text and "404" in text for text in _of(found, level="note"))
 
 
 def test_a_proxy_that_is_not_trusted(behind: Callable[..., list[Finding]]):
@@ -386,6 +406,31 @@ def test_the_command(serve: Serve):
     found = json.loads(ill.stdout)
     assert {"check", "level", "text", "remedy"} == set(found[0])
     assert [each["check"] for each in found if each["level"] == "problem"] == ["files"]
+
+
+def test_two_lines(serve: Serve):
+    """[STREAM1] `GET /health/stream` sends two lines a second apart, `POST` reports how long its body took."""
+    server = serve()
+
+    def body() -> Iterator[bytes]:
+        yield b"x"
+        with httpx.stream("GET", f"{server.url}/health/stream") as pause:
+            pause.read()
+        yield b"x"
+
+    with httpx.stream("GET", f"{server.url}/health/stream") as answer:
+        received = [(line, time.monotonic()) for line in answer.iter_lines()]
+    head = httpx.head(f"{server.url}/health/stream")
+    paused, whole, large = (
+        httpx.post(f"{server.url}/health/stream", content=content) for content in (body(), b"xx", b"x" * 131_073)
+    )
+
+    assert [json.loads(line) for line, _ in received] == [{"line": 1}, {"line": 2}]
+    assert received[1][1] - received[0][1] > 0.5
+    assert answer.headers["content-type"] == "application/x-ndjson"
+    assert (head.status_code, head.content) == (200, b"")
+    assert paused.json()["milliseconds"] >= 1000 > whole.json()["milliseconds"]
+    assert (large.status_code, large.json()["details"]["limit_bytes"]) == (413, 131_072)
 
 
 def test_the_client_as_it_is_seen(serve: Serve):

@@ -44,6 +44,8 @@ GET /v1/events
 GET /health/live
 GET /health/ready
 GET /health/client
+GET /health/stream
+POST /health/stream
 GET /metrics
 GET /openapi.json
 GET /asyncapi.json

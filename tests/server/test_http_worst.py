@@ -191,6 +191,7 @@ OTHERS = {
     "/health/live",
     "/health/ready",
     "/health/client",
+    "/health/stream",
     "/metrics",
     "/openapi.json",
     "/asyncapi.json",

@@ -837,6 +837,13 @@
  */
 
 /**
+ * The time from the head of a request to the end of its body, as the server received them.
+ *
+ * @typedef {object} ReceivedBody
+ * @property {number} milliseconds
+ */
+
+/**
  * A signed record of a group's roster.
  *
  * @typedef {object} RecordBody

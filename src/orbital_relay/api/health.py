@@ -24,3 +24,9 @@ class SeenClient(ResponseBody, frozen=True, kw_only=True):
     address: str
     forwarded: bool
     trusted: bool
+
+
+class ReceivedBody(ResponseBody, frozen=True, kw_only=True):
+    """The time from the head of a request to the end of its body, as the server received them."""
+
+    milliseconds: int

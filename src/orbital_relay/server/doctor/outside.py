@@ -6,7 +6,7 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -25,8 +25,12 @@ CLOCK_S: Final = 30.0
 """Difference of clocks that makes a ticket of 30 seconds useless."""
 RENEW_S: Final = 14 * 86_400
 """A certificate that ends so soon should have been renewed: Let's Encrypt's are renewed 30 days before."""
-LARGE_BYTES: Final = 9 * 1024 * 1024
-"""Above 8 MiB the server answers before it has read the body, so a proxy that does not wait for it either shows."""
+PAUSE_S: Final = 1.0
+"""The pause in a request; the server makes one of the same length in a response."""
+PAUSE_ATTEMPTS: Final = 2
+"""How often a pause must get lost before the proxy is said to buffer."""
+BEGINNING_BYTES: Final = 64 * 1024
+"""Sent before the pause: Caddy forwards a request with the first 4 KiB of its body, Apache with the first 16 KiB."""
 
 _HANDSHAKE: Final = (
     ("Connection", "Upgrade"),
@@ -190,7 +194,7 @@ _UPGRADE: Final = (
 
 
 def _sizes(address: PublicAddress, chunk_bytes: int) -> Iterator[Finding]:
-    status, body = _announce(address, chunk_bytes, expect=True)
+    status, body = _announce(address, chunk_bytes)
     # The server's own refusal is JSON; a proxy's is a page.
     if status == 413 and not _json(body):
         text = f"The proxy refuses bodies of {chunk_bytes} bytes, the size of a chunk: media cannot be sent."
@@ -200,24 +204,83 @@ def _sizes(address: PublicAddress, chunk_bytes: int) -> Iterator[Finding]:
 
 
 def _buffering(address: PublicAddress) -> Iterator[Finding]:
-    status, body = _announce(address, LARGE_BYTES, expect=False)
-    if status is None:
-        text = "The proxy waits for a whole body before it passes it on: the progress of uploads is not real."
-        yield _note(text, "nginx: proxy_request_buffering off; proxy_buffering off;")
-    elif _json(body):
+    """Pause in a request and in a response: a proxy that buffers removes the pause."""
+    try:
+        request_as_sent = _passes_pauses(_request_pause_s, address)
+        response_as_sent = _passes_pauses(_response_pause_s, address)
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        text = f"Whether the proxy buffers is unknown: {address.url}/health/stream failed: {_reason(exc)}."
+        yield _note(text, "Let the proxy forward /health/stream; or upgrade Orbital.")
+        return
+    if request_as_sent:
         yield Finding("outside", "ok", "The proxy passes bodies on as they come.")
+    else:
+        text = "The proxy waits for a whole body before it passes it on: the progress of uploads is not real."
+        yield _note(text, "nginx: proxy_request_buffering off;")
+    if response_as_sent:
+        yield Finding("outside", "ok", "The proxy forwards responses as they arrive.")
+    else:
+        text = "The proxy buffers responses: downloads of media start late, and fill its memory or its disk."
+        remedy = "nginx: proxy_buffering off; proxy_buffer_size 128k; elsewhere remove the module that buffers."
+        yield _note(text, remedy)
 
 
-def _announce(address: PublicAddress, size: int, *, expect: bool) -> tuple[int | None, bytes]:
-    """Announce a body that does not come; return status and body of the answer, None without one in time."""
+def _passes_pauses(measure: Callable[[PublicAddress], float], address: PublicAddress) -> bool:
+    # Buffering shows in each attempt; a delay of this process or of the network does not.
+    return any(measure(address) > PAUSE_S / 2 for _ in range(PAUSE_ATTEMPTS))
+
+
+def _request_pause_s(address: PublicAddress) -> float:
+    """
+    Send a body with a pause, and return how long it took to arrive at the server, in seconds.
+
+    Raises:
+        OSError, http.client.HTTPException: If there is no answer.
+        ValueError: If the answer is not the server's.
+    """
     with closing(address.connect()) as connection:
-        connection.timeout = WAIT_S
+        connection.putrequest("POST", urlsplit(address.url).path + "/health/stream")
+        connection.putheader("Content-Type", "application/octet-stream")
+        connection.putheader("Content-Length", str(BEGINNING_BYTES + 1))
+        connection.endheaders(b" " * BEGINNING_BYTES)
+        time.sleep(PAUSE_S)
+        connection.send(b" ")
+        answer = connection.getresponse()
+        reported = _json(answer.read(1024)).get("milliseconds")
+    if answer.status != 200 or not isinstance(reported, int):
+        raise ValueError(f"the answer is {answer.status} and not the server's")
+    return reported / 1000
+
+
+def _response_pause_s(address: PublicAddress) -> float:
+    """
+    Return the time between the first and the second line of `/health/stream`, in seconds.
+
+    Raises:
+        OSError, http.client.HTTPException: If there is no answer.
+        ValueError: If the answer is not the server's.
+    """
+    with closing(address.connect()) as connection:
+        connection.putrequest("GET", urlsplit(address.url).path + "/health/stream")
+        connection.endheaders()
+        answer = connection.getresponse()
+        lines, received_s = [], []
+        for _ in range(2):
+            lines.append(answer.readline(1024))
+            received_s.append(time.monotonic())
+    if answer.status != 200 or [_json(line).get("line") for line in lines] != [1, 2]:
+        raise ValueError(f"the answer is {answer.status} and not the server's")
+    return received_s[1] - received_s[0]
+
+
+def _announce(address: PublicAddress, size: int) -> tuple[int | None, bytes]:
+    """Announce a body that is never sent; return status and body of the answer, None without one in time."""
+    with closing(address.connect()) as connection:
         try:
             connection.putrequest("POST", urlsplit(address.url).path + "/api/groups")
             connection.putheader("Content-Type", "application/json")
             connection.putheader("Content-Length", str(size))
-            if expect:
-                connection.putheader("Expect", "100-continue")
+            connection.putheader("Expect", "100-continue")
             connection.endheaders()
             answer = connection.getresponse()
             return answer.status, answer.read(65_536)

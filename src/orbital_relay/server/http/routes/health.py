@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Final
 
-from orbital_relay.api.health import Health, Readiness, SeenClient
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from orbital_relay.api.health import Health, Readiness, ReceivedBody, SeenClient
 from orbital_relay.errors import Unavailable, UpgradeRequired
 from orbital_relay.server.context import ServerContext
-from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
+from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint, read_body
 from orbital_relay.server.limits.policy import is_proxy
 
 _TAG: Final = "Running it"
 PROBE_S: Final = 2.0
 """Longest wait for the database: a probe asks again in seconds, and one that hangs reports nothing."""
+
+STREAM_PAUSE_S: Final = 1.0
+"""Time between the two lines of `/health/stream`: far above the jitter of a network, far below any proxy's timeout."""
+STREAM_BODY_BYTES: Final = 128 * 1024
+"""Longest body of `/health/stream`: more than any proxy collects before it forwards the head of a request."""
 
 
 def degraded_parts(server: ServerContext) -> list[str]:
@@ -82,6 +91,63 @@ async def client(call: Call) -> Reply:
     return Reply.json(SeenClient(address=call.address, forwarded=forwarded, trusted=trusted))
 
 
+class _TwoLines(Response):
+    """Two lines of JSON with a pause in between; for HEAD only the header fields."""
+
+    def __init__(self) -> None:
+        super().__init__(media_type="application/x-ndjson")
+        # The length is left open, as in a response that is still being made.
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - as ASGI has it
+        """Send both lines; the second one also to a client that has disconnected, which costs nothing."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        if scope["method"] != "HEAD":
+            await send({"type": "http.response.body", "body": b'{"line":1}\n', "more_body": True})
+            await asyncio.sleep(STREAM_PAUSE_S)
+            await send({"type": "http.response.body", "body": b'{"line":2}\n', "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+
+@endpoint(
+    "GET",
+    "/health/stream",
+    tag=_TAG,
+    answers=[Answer(200, "Two lines, a second apart.", media_type="application/x-ndjson")],
+    auth=False,
+    always=True,
+)
+async def stream(call: Call) -> Response:  # noqa: ARG001 - every handler gets the call
+    """
+    Send two lines with a pause of one second in between, to check the proxies on the way.
+
+    Through a proxy that forwards responses as they arrive, the first line is received a second before the second one.
+    If both are received together, a proxy buffers responses.
+    """
+    return _TwoLines()
+
+
+@endpoint(
+    "POST",
+    "/health/stream",
+    tag=_TAG,
+    answers=[Answer(200, "The body was received.", ReceivedBody)],
+    body_limit=STREAM_BODY_BYTES,
+    auth=False,
+    always=True,
+)
+async def receive_stream(call: Call) -> Reply:
+    """
+    Report how long the body took to arrive, to check the proxies on the way.
+
+    A client that pauses while it sends the body finds its pause in `milliseconds`, unless a proxy buffers requests.
+    The body may have 128 KiB, and its content is discarded.
+    """
+    began_s = time.monotonic()
+    await read_body(call.receive, declared=call.declared, limit=STREAM_BODY_BYTES)
+    return Reply.json(ReceivedBody(milliseconds=round((time.monotonic() - began_s) * 1000)))
+
+
 @endpoint(
     "GET",
     "/metrics",
@@ -132,4 +198,4 @@ async def websocket_v1(call: Call) -> Reply:  # noqa: ARG001 - every handler get
     raise UpgradeRequired(_UPGRADE)
 
 
-ENDPOINTS: Final = (live, ready, client, metrics, websocket, websocket_v1)
+ENDPOINTS: Final = (live, ready, client, stream, receive_stream, metrics, websocket, websocket_v1)
