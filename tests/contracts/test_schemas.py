@@ -80,6 +80,29 @@ async def test_a_version_is_migrated(tmp_path: Path, revision: str):
         await store.close()
 
 
+async def test_authors_of_records(tmp_path: Path):
+    """[SCHEMADATA4] Migrated records of an account that was erased name the author that their event has in the log."""
+    path = _loaded(tmp_path, "0012")
+    with closing(sqlite3.connect(path)) as made:
+        place, group, author = made.execute(
+            "SELECT place, \"group\", users.id FROM events, users WHERE username = 'bob' ORDER BY place DESC LIMIT 1"
+        ).fetchone()
+        kept, lost = place % (1 << 40), 99
+        frame = b'{"type":"new_record","data":{"author_id":"the signed id"},"seq":1}'
+        made.execute("UPDATE events SET frame = ? WHERE place = ?", (frame, place))
+        made.execute("UPDATE users SET erased_ms = 1 WHERE id = ?", (author,))
+        for name, seq in (("kept", kept), ("lost", lost)):
+            row = (name, group, seq, author, "AA==", 1)
+            made.execute(
+                'INSERT INTO records (record_id, "group", seq, author, record, created_ms) VALUES (?, ?, ?, ?, ?, ?)',
+                row,
+            )
+        made.commit()
+    await (await SqliteStore.open(path)).close()
+
+    assert rows_of(path, "records", ["record_id", "author_id"]) == [("kept", "the signed id"), ("lost", None)]
+
+
 def _insert(connection: Connection, path: Path) -> None:
     """Copy a SQLite file's rows to the same schema in PostgreSQL."""
     found = MetaData()

@@ -66,7 +66,7 @@ def due_erasures(conn: Connection) -> list[DueErasure]:
 def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> bool:
     """Erase name, id, password, keys and media of a user who is in no group; return False if the user is in one."""
     # Under the row's lock: another server may be at it.
-    row = conn.execute(select(_u.erased_ms).where(_u.id == user).with_for_update()).one()
+    row = conn.execute(select(_u.erased_ms, _u.user_id).where(_u.id == user).with_for_update()).one()
     if row.erased_ms is not None:
         return True
     if conn.execute(select(t.members.c.group).where(t.members.c.user == user).limit(1)).first() is not None:
@@ -85,6 +85,8 @@ def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> 
     conn.execute(update(t.invitations).where(t.invitations.c.used_by == user).values(used_by=None, note=""))
     for table in (t.threads, t.replies):
         conn.execute(update(table).where(table.c.author == user).values(author_username=NOBODY))
+    # A record names its author in its signed bytes: under another id no client could verify the group's roster.
+    conn.execute(update(t.records).where(t.records.c.author == user).values(author_id=row.user_id))
     conn.execute(
         update(t.users)
         .where(_u.id == user)

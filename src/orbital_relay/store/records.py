@@ -20,7 +20,7 @@ def records(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
     keys = select(r.id, func.length(r.record)).where(r.group == group).order_by(r.seq)
     numbers, has_more = first_fitting(conn, keys, limit=limit, offset=offset)
     rows = conn.execute(
-        select(t.records, t.users.c.user_id)
+        select(t.records, func.coalesce(r.author_id, t.users.c.user_id).label("named"))
         .join(t.users, t.users.c.id == r.author)
         .where(r.id.in_(numbers))
         .order_by(r.seq)
@@ -30,7 +30,7 @@ def records(conn: Connection, user: int, group_id: str, *, limit: int, offset: i
             RosterRecord(
                 record_id=row.record_id,
                 group_id=group_id,
-                author_id=row.user_id,
+                author_id=row.named,
                 record=row.record,
                 created_at=wire.iso(row.created_ms),
                 seq=row.seq,

@@ -346,7 +346,9 @@ records: Final = Table(
     Column("author", RowId, ForeignKey("users.id"), nullable=False),
     Column("record", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+    Column("author_id", Text),
 )
+"""`author_id` is set when the author is erased: the record itself and its event keep naming this id."""
 Index("records_by_group", records.c.group, records.c.seq, unique=True)
 
 mailboxes: Final = Table(

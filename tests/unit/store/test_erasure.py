@@ -28,7 +28,7 @@ ERASED = {
 }
 """Columns whose rows store/erasure.py deletes, or from which it takes the name."""
 KEPT = {"records.author"}
-"""Columns whose rows stay: a record is part of the group's signed roster, and its author has no name any more."""
+"""Columns whose rows stay: a record is part of the group's signed roster, and names its author in its signed bytes."""
 
 
 def test_every_column_is_erased_or_listed():
