@@ -15,7 +15,7 @@ def is_allowed(address: IPv4Address | IPv6Address, networks: Collection[IPv4Netw
     """
     Return whether an address is public or in one of the networks.
 
-    An IPv6 address that stands for an IPv4 address (mapped, NAT64, 6to4, Teredo) is judged by both.
+    An IPv6 address that stands for an IPv4 address (mapped, NAT64, 6to4, Teredo) is judged by that address.
 
     Args:
         address: The address.

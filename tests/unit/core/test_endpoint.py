@@ -33,6 +33,8 @@ HOME = (ip_network("192.168.7.0/24"), ip_network("fd00:7::/64"))
         "64:ff9b::10.0.0.1",
         "2002:7f00:1::",
         "2002:a00:1::1",
+        # Teredo: the last 32 bits are the client's address inverted, here 10.0.0.1.
+        "2001:0:909:909::f5ff:fffe",
     ],
 )
 def test_private_addresses_are_refused(address: str):
@@ -42,7 +44,8 @@ def test_private_addresses_are_refused(address: str):
 
 
 @pytest.mark.parametrize(
-    "address", ["9.9.9.9", "142.250.1.1", "2a00:1450:4001::1", "::ffff:9.9.9.9", "64:ff9b::9.9.9.9"]
+    "address",
+    ["9.9.9.9", "142.250.1.1", "2a00:1450:4001::1", "::ffff:9.9.9.9", "64:ff9b::9.9.9.9", "2001:0:a00:1::f6f6:f6f6"],
 )
 def test_public_addresses_are_allowed(address: str):
     """[PUSH2] Public addresses are allowed."""

@@ -15,8 +15,10 @@ from orbital_relay.model import Access
 MAKERS = [
     maker
     for name, maker in inspect.getmembers(refusals, inspect.isfunction)
-    if maker.__module__ == refusals.__name__ and name != "check_member"
+    # Mutation testing adds functions of its own to the module.
+    if maker.__module__ == refusals.__name__ and name != "check_member" and "mutmut" not in name
 ]
+DETAILED = [maker for maker in MAKERS if inspect.signature(maker).parameters]
 
 
 def test_membership():
@@ -41,6 +43,15 @@ def test_a_refusal_is_a_sentence(make: Callable[[], OrbitalError]):
     refusal = make()
 
     assert isinstance(refusal, OrbitalError)
+    assert type(refusal).__name__ == inspect.signature(make).return_annotation
     assert refusal.message[0].isupper()
+    assert refusal.message[1:] != refusal.message[1:].upper()
     assert refusal.message.endswith(".")
     assert [other.__name__ for other in MAKERS if other().message == refusal.message] == [make.__name__]
+
+
+@pytest.mark.parametrize("make", DETAILED, ids=lambda make: make.__name__)
+def test_a_refusal_has_the_details_that_it_was_given(make: Callable[..., OrbitalError]):
+    """[MBRCHK3] A refusal that accepts details has them for programs."""
+    assert make(thread_id="t").details == {"thread_id": "t"}
+    assert make().details == {}

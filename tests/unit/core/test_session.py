@@ -63,8 +63,9 @@ def test_unsubscribe(session):
 
 
 def test_authenticate(session):
-    """[TOK4] `authenticate` passes a token to be verified."""
+    """[TOK4] `authenticate` passes a token to be verified, with the id that the answer carries."""
     assert _say(session, "authenticate", {"token": "t"}) == [says.Verify("t", None)]
+    assert _say(session, "authenticate", {"token": "t"}, id=4) == [says.Verify("t", 4)]
 
 
 @pytest.mark.parametrize("kind", ["post_message", "post_thread", "post_reply"])
@@ -140,9 +141,9 @@ def test_a_valid_frame_resets_the_count(session):
 
     session.accepted()
 
-    assert not session.struck()
+    assert [session.struck() for _ in range(10)] == [False] * 9 + [True]
     _say(session, "pong")
-    assert not session.struck()
+    assert [session.struck() for _ in range(10)] == [False] * 9 + [True]
 
 
 # Rate
@@ -153,9 +154,14 @@ def test_frames_over_the_rate(session):
     for _ in range(100):
         assert _say(session, "pong") == []
 
-    (refusal,) = _say(session, "pong", id=1)
-    assert isinstance(refusal, says.Complain)
-    assert (refusal.code, refusal.reply_to) == ("TOO_MANY_REQUESTS", 1)
+    assert _say(session, "pong", id=1) == [
+        says.Complain(
+            "TOO_MANY_REQUESTS",
+            "That is more frames a second than this server accepts. Send more slowly.",
+            {"retry_after": 1},
+            reply_to=1,
+        )
+    ]
     for _ in range(49):
         assert isinstance(_say(session, "pong")[0], says.Complain)
     (end,) = _say(session, "pong")
@@ -200,6 +206,7 @@ def test_a_pong_answers_a_ping(session, answer):
     for _ in range(20):
         assert _beat(session) == [says.Beat()]
         answer(session)
+    assert [_beat(session) for _ in range(4)] == [[says.Beat()], [says.Beat()], [says.Beat()], [says.AbortConnection()]]
 
 
 def test_other_frames_answer_no_ping(session):
@@ -225,6 +232,12 @@ def test_expiry(session):
     (end,) = _wake(session, 1_000)
     assert (type(end), end.code) == (says.CloseConnection, 1008)
     assert _wake(session, 1_001) == []
+
+
+@pytest.mark.parametrize(("wall_s", "timer"), [(879.0, []), (879.5, [says.WakeAt(60.5)])])
+def test_the_timer_for_a_distant_notice(session, wall_s, timer):
+    """[SESS2] The timer is set only once the notice is less than two beats and a second away: each beat asks again."""
+    assert session.opened(now_s=0, wall_s=wall_s) == timer
 
 
 def test_an_early_wake():
@@ -258,19 +271,28 @@ def test_a_newer_token(session):
     assert _beat(session, now_s=4_900) == [says.Beat(), says.WakeAt(4_940)]
 
 
+def test_a_newer_token_that_ends_soon(session):
+    """[TOK4] The timer of a newer token that ends within a minute is due at once."""
+    effects = _renew(session, Principal(1, "user-ada", "ada", expires_at_s=1_020), now_s=980)
+
+    assert effects == [says.Say(wire.Authenticated(wire.iso(1_020_000)), None), says.WakeAt(980)]
+
+
 def test_another_users_token(session):
     """[TOK4] A token of another user is refused, and the session is unchanged."""
-    (effect,) = _renew(session, Principal(2, "user-bob", "bob", expires_at_s=5_000), reply_to=1)
+    effects = _renew(session, Principal(2, "user-bob", "bob", expires_at_s=5_000), reply_to=1)
 
-    assert effect.code == "FORBIDDEN"
+    assert effects == [
+        says.Complain("FORBIDDEN", "This token is another user's; the connection is unchanged.", {}, reply_to=1)
+    ]
     assert session.principal is ADA
 
 
 def test_a_token_that_is_not_valid(session):
     """[TOK4] An invalid token is refused, and the session is unchanged."""
-    (effect,) = session.not_renewed(Unauthorized("no"), reply_to=1)
+    effects = session.not_renewed(Unauthorized("no"), reply_to=1)
 
-    assert effect.code == "UNAUTHORIZED"
+    assert effects == [says.Complain("UNAUTHORIZED", "no", {}, reply_to=1)]
     assert session.state is SessionState.OPEN
 
 
@@ -340,6 +362,31 @@ def test_typing_that_was_not_announced_does_not_stop(session):
     assert session.closed() == []
 
 
+def test_a_stop_without_a_start(session):
+    """[TYPE1] A client may send a stop for a thread in which it does not type: it changes nothing."""
+    _type(session)
+    session.typing_sent(THREAD, is_typing=True, now_s=0)
+    other = THREAD[:-1] + "f"
+
+    assert _type(session, is_typing=False, thread_id=other) == [says.Type(other, is_typing=False, reply_to=None)]
+    assert session.typing_sent(other, is_typing=False, now_s=0) == []
+    session.typing_refused(other)
+
+    assert session.closed() == [says.StopTyping(THREAD)]
+
+
+def test_typing_in_no_thread(session):
+    """[TYPE1] A typing indicator names its thread by a UUID; the refusal names the field."""
+    assert _type(session, thread_id="x", id=2) == [
+        says.Complain(
+            "VALIDATION_ERROR",
+            "data.thread_id must be a UUID with hyphens.",
+            {"field": "data.thread_id"},
+            reply_to=2,
+        )
+    ]
+
+
 def test_a_refused_thread_is_forgotten(session):
     """[TYPE1] If the user may not type in a thread, no stop is sent later."""
     session.typing_refused(THREAD)
@@ -357,9 +404,16 @@ def test_typing_threads_are_bounded(session):
     for thread_id in threads:
         _type(session, thread_id=thread_id)
 
-    (effect,) = _type(session, thread_id=THREAD[:-1] + "f")
+    effects = _type(session, thread_id=THREAD[:-1] + "f", id=5)
 
-    assert effect.code == "TOO_MANY_REQUESTS"
+    assert effects == [
+        says.Complain(
+            "TOO_MANY_REQUESTS",
+            "There are typing indicators in too many threads at once.",
+            {"retry_after": 1},
+            reply_to=5,
+        )
+    ]
     for thread_id in threads:
         session.typing_sent(thread_id, is_typing=True, now_s=0)
     assert len(session.closed()) == says.TYPING_THREADS
