@@ -23,6 +23,7 @@ from orbital_relay.model import (
     JoinGroup,
     KeyKind,
     LeaveGroup,
+    PostAnnotation,
     PostKeys,
     PostMessage,
     PostRecord,
@@ -108,6 +109,12 @@ def reply(actor: Principal, thread_id: ThreadId, **changes: Any) -> PostReply:
     """Draft a reply."""
     values = {"at_ms": NOW_MS, "reply_id": new_id(), "encrypted_body": "cmVwbHk"}
     return PostReply(actor=actor, thread_id=thread_id, **values | changes)
+
+
+def annotation(actor: Principal, thread_id: ThreadId, target_id: str, **changes: Any) -> PostAnnotation:
+    """Draft an annotation."""
+    values = {"at_ms": NOW_MS, "annotation_id": new_id(), "encrypted_body": f"YW5u{next(_numbers):08}"}
+    return PostAnnotation(actor=actor, thread_id=thread_id, target_id=target_id, **values | changes)
 
 
 def keys_message(actor: Principal, group_id: GroupId, **changes: Any) -> PostKeys:

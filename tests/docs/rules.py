@@ -123,6 +123,7 @@ FAMILIES = {
     "LMT": "counters of limits",
     "LOG": "log lines",
     "MAILBOX": "mailboxes for linking devices",
+    "ANNOT": "annotations of threads, replies and media",
     "MSTATE": "the state that a member's devices share about a group",
     "MANAGER": "JavaScript SDK: the manager of the published class",
     "MARK": "the page: markdown",

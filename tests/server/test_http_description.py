@@ -229,6 +229,7 @@ async def test_the_examples_work(api: Api, document: Any):
         assert json.dumps(body) in text, name
         body |= {"invite_code": group["invite_code"]} if "invite_code" in body else {}
         body |= {field: ids["GROUP_ID"] for field in ("group_id", "conversation_id") if field in body}
+        body |= {"target_id": ids["THREAD_ID"]} if "target_id" in body else {}
         body |= {"media_id": ids["MEDIA_ID"]} if "media_id" in body else {}
         # Keys of their real sizes would fill the page.
         body |= keys_body() if "identity_key" in body else {}

@@ -46,6 +46,7 @@ async def test_ids_in_capitals_over_http(api: Api):
         f"/api/threads/{thread['thread_id'].upper()}",
         f"/api/threads/{thread['thread_id'].upper()}/replies",
         f"/api/threads/{thread['thread_id'].upper()}/media",
+        f"/api/threads/{thread['thread_id'].upper()}/annotations",
         f"/api/media/{media_id.upper()}/info",
         f"/v1/events?group_id={loud}&limit=1000",
         f"/v1/messages?conversation_id={loud}",

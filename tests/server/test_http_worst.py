@@ -108,6 +108,13 @@ class Crowd:
             insert(t.replies),
             [{"reply_id": new_id(), "thread": thread, "seq": 2000 + n, **texts} for n in range(40)],
         )
+        conn.execute(
+            insert(t.thread_annotations),
+            [
+                {"annotation_id": new_id(), "thread": thread, "target_id": "t", "seq": 5000 + n, **texts}
+                for n in range(40)
+            ],
+        )
         medium = {
             "group": group,
             "thread": thread,
@@ -162,6 +169,7 @@ LOGS = (
     "/v1/events?group_id={group_id}&limit=1000",
     "/v1/messages?limit=500",
     "/v1/key-messages?group_id={group_id}&limit=100",
+    "/api/threads/{thread_id}/annotations?limit=500",
 )
 ONES = (
     "/api/threads/{thread_id}",

@@ -344,10 +344,16 @@ async def test_content_is_deleted_with_the_retention(tmp_path: Path, database_ur
         group = await ada.make_group()
         await bob.join(group)
         alone = await ada.open_thread(group["group_id"])
+        annotated = await ada.open_thread(group["group_id"])
         answered, bobs = await ada.open_thread(group["group_id"]), await bob.open_thread(group["group_id"])
         for user, thread in ((bob, answered), (ada, bobs), (bob, bobs)):
             body = {"encrypted_body": "AAAA"}
             assert (await user.post(f"/api/threads/{thread['thread_id']}/replies", body)).status_code == 201
+        for user in (ada, bob):
+            for thread in (answered, annotated, bobs):
+                path = f"/api/threads/{thread['thread_id']}/annotations"
+                marked = await user.post(path, {"target_id": thread["thread_id"], "encrypted_body": "AAAA"})
+                assert marked.status_code == 201
         (row,) = await api.node.store.users(named=ada.id)
         now_ms = api.node.clock.wall_ms()
         await api.node.store.request_erasure(row.key, at_ms=now_ms)
@@ -360,10 +366,14 @@ async def test_content_is_deleted_with_the_retention(tmp_path: Path, database_ur
         assert (early, finished) == (0, [1, 0])
         threads = (await bob.get(f"/api/groups/{group['group_id']}/threads", sort="created_asc")).json()["threads"]
         assert [(each["thread_id"], each["reply_count"]) for each in threads] == [
+            (annotated["thread_id"], 0),
             (answered["thread_id"], 1),
             (bobs["thread_id"], 1),
         ]
-        assert [each["encrypted_body"] == "AA==" for each in threads] == [True, False]
+        assert [each["encrypted_body"] == "AA==" for each in threads] == [True, True, False]
+        for thread in (annotated, answered, bobs):
+            left = (await bob.get(f"/api/threads/{thread['thread_id']}/annotations")).json()["annotations"]
+            assert [each["author_id"] for each in left] == [bob.id]
         assert (await bob.get(f"/api/threads/{alone['thread_id']}")).status_code == 404
         assert (await api.node.store.verify(group["group_id"])).findings == []
 

@@ -29,6 +29,48 @@
  */
 
 /**
+ * An annotation.
+ *
+ * @typedef {object} Annotation
+ * @property {string} annotation_id
+ * @property {string} thread_id
+ * @property {string} target_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_body
+ * @property {string} created_at
+ * @property {number} seq Its number in the group's log.
+ */
+
+/**
+ * A new annotation.
+ *
+ * @typedef {object} AnnotationBody
+ * @property {string} target_id The thread itself, or a reply or a stored medium in it.
+ * @property {string} encrypted_body Base64 (standard or URL-safe alphabet, padding optional, not empty) of bytes that are opaque to the server.
+ * @property {number | null} [if_epoch] The epoch for which the content was encrypted: the number of the group's last `member_joined`, `member_left`, `identity_changed` or `new_record`. 409 `EPOCH_CHANGED` when the group's is higher.
+ */
+
+/**
+ * The annotation is durable; `seq` is its number in the group.
+ *
+ * @typedef {object} AnnotationCreated
+ * @property {string} annotation_id
+ * @property {string} thread_id
+ * @property {string} target_id
+ * @property {string} created_at
+ * @property {number} seq
+ */
+
+/**
+ * Annotations of a thread in the order of the log.
+ *
+ * @typedef {object} Annotations
+ * @property {Array<Annotation>} annotations
+ * @property {boolean} has_more Whether more follow: repeat with `after_seq`, the `seq` of the last one here.
+ */
+
+/**
  * The first frame.
  *
  * @typedef {object} AuthSuccess
@@ -635,6 +677,19 @@
  * @property {Array<string>} [groups]
  * @property {Array<string>} [threads]
  * @property {Quiet | null} [quiet]
+ */
+
+/**
+ * A thread, a reply or a medium in it was annotated; what that means is inside the ciphertext.
+ *
+ * @typedef {object} NewAnnotation
+ * @property {string} annotation_id
+ * @property {string} thread_id
+ * @property {string} target_id
+ * @property {string} author_id
+ * @property {string} author_username
+ * @property {string} encrypted_body
+ * @property {string} created_at
  */
 
 /**

@@ -6,7 +6,7 @@ export { isEpochChanged } from './errors.js';
 export { MAX_LIST } from './requests.js';
 
 /** @import {TextPage} from './log.js' */
-/** @import {GroupCreated, GroupJoined, InviteCode, MemberState, Messages, Online, Replies, RoleSet, Threads, ThreadWithMedia} from './api-types.js' */
+/** @import {Annotation, AnnotationBody, AnnotationCreated, GroupCreated, GroupJoined, InviteCode, MemberState, Messages, Online, Replies, RoleSet, Threads, ThreadWithMedia} from './api-types.js' */
 /** @import {PostOptions} from './requests.js' */
 /** @import {OrbitalEvent} from './wire.js' */
 
@@ -118,6 +118,36 @@ export class OrbitalApi extends AccountRequests {
   /** Who is connected, anywhere in the cluster. @param {string} groupId @returns {Promise<Online[]>} */
   presence(groupId) {
     return this.all(`/api/groups/${id(groupId)}/presence`, 'online', 'user_id');
+  }
+
+  // Annotations
+
+  /**
+   * Annotate a thread, or a reply or a stored medium in it: a reaction, an edit, as the clients agree.
+   *
+   * @param {string} threadId
+   * @param {AnnotationBody} body
+   * @param {PostOptions} [options]
+   * @returns {Promise<AnnotationCreated>}
+   */
+  postAnnotation(threadId, body, options) {
+    return this.once(`/api/threads/${id(threadId)}/annotations`, 'annotation_id', body, options);
+  }
+
+  /**
+   * Iterate over a thread's annotations with a number above `afterSeq`, oldest first, a page at a time.
+   *
+   * @param {string} threadId
+   * @param {number} [afterSeq]
+   * @returns {AsyncGenerator<Annotation, void, undefined>}
+   */
+  async *eachAnnotation(threadId, afterSeq) {
+    for (let after_seq = afterSeq; ; ) {
+      const page = await this.get(`/api/threads/${id(threadId)}/annotations`, 'annotations', { after_seq });
+      yield* page.annotations;
+      after_seq = page.annotations.at(-1)?.seq;
+      if (!page.has_more || !after_seq) return;
+    }
   }
 
   // Messages and events

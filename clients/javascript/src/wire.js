@@ -2,6 +2,7 @@
 
 /** @typedef {import('./api-types.js').NewMessage} NewMessage */
 /** @typedef {import('./api-types.js').NewThread} NewThread */
+/** @typedef {import('./api-types.js').NewAnnotation} NewAnnotation */
 /** @typedef {import('./api-types.js').NewReply} NewReply */
 /** @typedef {import('./api-types.js').MediaUploaded} MediaUploaded */
 /** @typedef {import('./api-types.js').MediaExpired} MediaExpired */
@@ -42,6 +43,7 @@
  *   | {type: 'new_message', data: NewMessage}
  *   | {type: 'new_thread', data: NewThread}
  *   | {type: 'new_reply', data: NewReply}
+ *   | {type: 'new_annotation', data: NewAnnotation}
  *   | {type: 'media_uploaded', data: MediaUploaded}
  *   | {type: 'media_expired', data: MediaExpired}
  *   | {type: 'member_joined', data: MemberJoined}

@@ -221,6 +221,19 @@ describe('the real server', { skip: missing }, () => {
     await assert.rejects(aborted, { message: 'enough' });
   });
 
+  test('[ANNOT9] An annotation by the JavaScript SDK reaches the subscribers of its group and is listed.', async (t) => {
+    const { anna, ben, group } = await pair(t);
+    const { thread_id } = await anna.api.createThread({ group_id: group, encrypted_title: 'QQ==', encrypted_body: 'QQ==' });
+    const events = [];
+    ben.subscribe(group, { since: 0, onEvent: (event) => events.push(event) });
+    const posted = await anna.api.postAnnotation(thread_id, { target_id: thread_id, encrypted_body: 'cmVhY3Q=' });
+    await until(() => events.some(({ type }) => type === 'new_annotation'));
+
+    const { data, seq } = events.find(({ type }) => type === 'new_annotation');
+    assert.deepEqual({ annotation_id: data.annotation_id, seq }, { annotation_id: posted.annotation_id, seq: posted.seq });
+    assert.deepEqual(await collect(anna.api.eachAnnotation(thread_id)), [{ ...data, seq }]);
+  });
+
   test('[MSTATE7] With the JavaScript SDK a device stores a state, and another device of the user is notified and reads it.', async (t) => {
     const { anna, group } = await pair(t);
     const before = await anna.api.memberState(group);

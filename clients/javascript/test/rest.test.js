@@ -29,6 +29,8 @@ const ANSWER = {
       'invite_code',
       'max_bytes',
       'message_id',
+      'annotation_id',
+      'encrypted_state',
       'thread_id',
       'reply_id',
       'media_id',
@@ -106,6 +108,15 @@ for (const [name, args, method, path, { query = {}, body, gives } = {}] of [
   ['thread', [id], 'GET', `/api/threads/${part}`],
   ['replies', [id, { offset: 0 }], 'GET', `/api/threads/${part}/replies`, { query: { offset: '0' } }],
   ['createReply', [id, { encrypted_body: 'x' }], 'POST', `/api/threads/${part}/replies`, { body: { encrypted_body: 'x' } }],
+  [
+    'postAnnotation',
+    [id, { target_id: 'y', encrypted_body: 'x' }],
+    'POST',
+    `/api/threads/${part}/annotations`,
+    { body: { target_id: 'y', encrypted_body: 'x' } },
+  ],
+  ['memberState', [id], 'GET', `/api/groups/${part}/state`],
+  ['putMemberState', [id, 'QQ=='], 'PUT', `/api/groups/${part}/state`, { body: { encrypted_state: 'QQ==' } }],
   ['media', [id], 'GET', `/api/media/${part}/info`],
   ['mediaDownloaded', [id], 'POST', `/api/media/${part}/downloaded`],
   ['deleteMedia', [id], 'DELETE', `/api/media/${part}`],
@@ -275,6 +286,18 @@ test('[ITR3] an entry that moves to the next page is returned once, and groups()
   for await (const { group_id } of api.eachGroup()) found.push(group_id);
   assert.deepEqual(found, ['c', 'b', 'a']);
   assert.equal((await api.groups()).length, 4);
+});
+
+test('[ANNOT8] eachAnnotation continues after the last number', async () => {
+  const all = Array.from({ length: 5 }, (_, i) => ({ seq: 10 * i + 7 }));
+  server.intercept = ({ query }, answer) => {
+    const rest = all.filter(({ seq }) => seq > Number(query.get('after_seq') ?? 0));
+    return answer(200, { annotations: rest.slice(0, 2), has_more: rest.length > 2 });
+  };
+  const seqs = [];
+  for await (const { seq } of api.eachAnnotation('t')) seqs.push(seq);
+  for await (const { seq } of api.eachAnnotation('t', 17)) seqs.push(seq);
+  assert.deepEqual(seqs, [7, 17, 27, 37, 47, 27, 37, 47]);
 });
 
 test('[ITR4] eachEvent and eachMessage continue after the last number and the last stamp', async () => {

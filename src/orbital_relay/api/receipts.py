@@ -10,12 +10,14 @@ from orbital_relay.api.groups import GroupCreated, GroupJoined
 from orbital_relay.api.keys import KeysPosted, RecordCreated
 from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
+from orbital_relay.api.thread_annotations import AnnotationCreated
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
 from orbital_relay.model import (
     AnyDraft,
     CreateGroup,
     FinishMedia,
     JoinGroup,
+    PostAnnotation,
     PostKeys,
     PostMessage,
     PostRecord,
@@ -24,13 +26,22 @@ from orbital_relay.model import (
 )
 
 Receipt = (
-    MessagePosted | ThreadCreated | ReplyCreated | GroupCreated | GroupJoined | MediaStored | KeysPosted | RecordCreated
+    MessagePosted
+    | ThreadCreated
+    | ReplyCreated
+    | AnnotationCreated
+    | GroupCreated
+    | GroupJoined
+    | MediaStored
+    | KeysPosted
+    | RecordCreated
 )
 
 _KINDS: Final[dict[type[AnyDraft], type[Receipt]]] = {
     PostMessage: MessagePosted,
     PostThread: ThreadCreated,
     PostReply: ReplyCreated,
+    PostAnnotation: AnnotationCreated,
     CreateGroup: GroupCreated,
     JoinGroup: GroupJoined,
     FinishMedia: MediaStored,

@@ -7,6 +7,7 @@ from orbital_relay.wire import MediaExpired as MediaExpiredData
 from orbital_relay.wire import MediaUploaded as MediaUploadedData
 from orbital_relay.wire import MemberJoined as MemberJoinedData
 from orbital_relay.wire import MemberLeft as MemberLeftData
+from orbital_relay.wire import NewAnnotation as NewAnnotationData
 from orbital_relay.wire import NewKeys as NewKeysData
 from orbital_relay.wire import NewMessage as NewMessageData
 from orbital_relay.wire import NewRecord as NewRecordData
@@ -21,6 +22,7 @@ __all__ = [
     "MediaUploadedData",
     "MemberJoinedData",
     "MemberLeftData",
+    "NewAnnotationData",
     "NewKeysData",
     "NewMessageData",
     "NewRecordData",

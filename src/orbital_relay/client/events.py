@@ -95,6 +95,12 @@ class NewReply(Durable, frozen=True, kw_only=True, tag="new_reply"):
     data: wire.NewReply
 
 
+class NewAnnotation(Durable, frozen=True, kw_only=True, tag="new_annotation"):
+    """A thread, a reply or a medium was annotated: a reaction, an edit, as the clients agree."""
+
+    data: wire.NewAnnotation
+
+
 class MediaUploaded(Durable, frozen=True, kw_only=True, tag="media_uploaded"):
     """A medium is there, whole, until its `expires_at`."""
 
@@ -165,6 +171,7 @@ Event = (
     NewMessage
     | NewThread
     | NewReply
+    | NewAnnotation
     | MediaUploaded
     | MediaExpired
     | MemberJoined

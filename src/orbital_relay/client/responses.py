@@ -55,12 +55,16 @@ from orbital_relay.api.messages import Message, Messages
 from orbital_relay.api.messages import MessagePosted as MessageSent
 from orbital_relay.api.push import PushKey, PushSubscriptionStored
 from orbital_relay.api.states import MemberState
+from orbital_relay.api.thread_annotations import Annotation, AnnotationCreated, Annotations
 from orbital_relay.api.threads import Replies, ReplyCreated, Sort, Thread, ThreadCreated, Threads, ThreadWithMedia
 from orbital_relay.api.threads import ThreadReply as Reply
 
 __all__ = [
     "About",
     "AboutLimits",
+    "Annotation",
+    "AnnotationCreated",
+    "Annotations",
     "Bundle",
     "Bundles",
     "ChunkStored",

@@ -12,8 +12,9 @@ from orbital_relay.api.keys import KeysPosted, RecordCreated
 from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
 from orbital_relay.api.receipts import Receipt
+from orbital_relay.api.thread_annotations import AnnotationCreated
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
-from orbital_relay.core.refusals import code_taken, may_not_delete, no_such_member, not_member
+from orbital_relay.core.refusals import code_taken, may_not_delete, no_such_member, no_target, not_member
 from orbital_relay.errors import (
     AlreadyMember,
     Conflict,
@@ -33,6 +34,7 @@ from orbital_relay.model import (
     JoinGroup,
     LeaveGroup,
     MediaState,
+    PostAnnotation,
     PostDraft,
     PostKeys,
     PostMessage,
@@ -42,6 +44,7 @@ from orbital_relay.model import (
     SetRole,
 )
 from orbital_relay.model.facts import (
+    Annotating,
     Announcing,
     Appointing,
     Creation,
@@ -83,6 +86,8 @@ def decide(draft: AnyDraft, facts: Facts, *, seq: int, stamp_ms: int) -> Effect 
     match draft:
         case PostMessage() | PostThread() | PostReply():
             return _outdated(draft, facts) or _post(draft, facts, seq=seq, stamp_ms=stamp_ms)
+        case PostAnnotation():
+            return _outdated(draft, facts) or _annotate(draft, facts, seq=seq)
         case PostKeys() | PostRecord():
             return _outdated(draft, facts) or _post_keys(draft, facts, seq=seq, stamp_ms=stamp_ms)
         case AnnounceDevice():
@@ -180,6 +185,25 @@ def _post(draft: PostMessage | PostThread | PostReply, facts: Facts, *, seq: int
             )
         case _:
             assert_never(draft)
+
+
+def _annotate(draft: PostAnnotation, facts: Facts, *, seq: int) -> Effect | OrbitalError:
+    if not isinstance(facts.about, Annotating):
+        raise _wrong(draft)
+    if not facts.about.target:
+        return no_target()
+    actor, at = draft.actor, wire.iso(draft.at_ms)
+    ids = (draft.annotation_id, draft.thread_id, draft.target_id)
+    return Effect(
+        wire.NewAnnotation(*ids, actor.user_id, actor.username, draft.encrypted_body, at),
+        AnnotationCreated(
+            annotation_id=draft.annotation_id,
+            thread_id=draft.thread_id,
+            target_id=draft.target_id,
+            created_at=at,
+            seq=seq,
+        ),
+    )
 
 
 def _create(draft: CreateGroup, facts: Facts) -> Effect | OrbitalError:

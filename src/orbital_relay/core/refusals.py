@@ -46,6 +46,12 @@ def no_thread(**details: str) -> NotFound:
     return NotFound("There is no such thread.", **details)
 
 
+def no_target() -> NotFound:
+    """Make the refusal for an annotation of something that is not in the thread."""
+    text = "Nothing in this thread has this `target_id`: give the id of the thread, or of a reply or a medium in it."
+    return NotFound(text, field="target_id")
+
+
 def no_device() -> NotFound:
     """Make the refusal for a device that the caller does not have."""
     return NotFound("There is no such device of yours.")

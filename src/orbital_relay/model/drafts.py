@@ -81,6 +81,20 @@ class PostReply(PostDraft, frozen=True, kw_only=True):
         return len(self.encrypted_body)
 
 
+class PostAnnotation(PostDraft, frozen=True, kw_only=True):
+    """An annotation of a thread, of a reply or a medium in it: a reaction, an edit, whatever its clients agree on."""
+
+    thread_id: ThreadId
+    target_id: str
+    annotation_id: str
+    encrypted_body: str
+
+    @property
+    def content_chars(self) -> int:
+        """Characters of ciphertext that it carries."""
+        return len(self.encrypted_body)
+
+
 class CreateGroup(Draft, frozen=True, kw_only=True):
     """A new group, whose first member is the actor; `most_groups` bounds how many the actor looks after."""
 
@@ -203,6 +217,7 @@ AnyDraft = (
     PostMessage
     | PostThread
     | PostReply
+    | PostAnnotation
     | CreateGroup
     | JoinGroup
     | LeaveGroup

@@ -82,7 +82,13 @@ class Announcing(msgspec.Struct, frozen=True):
     pending: bool
 
 
-DraftFacts = Creation | Joining | Leaving | Appointing | MediumFacts | Announcing | None
+class Annotating(msgspec.Struct, frozen=True):
+    """Facts for `PostAnnotation`: whether its target is the thread, or a reply or a stored medium in it."""
+
+    target: bool
+
+
+DraftFacts = Creation | Joining | Leaving | Appointing | MediumFacts | Announcing | Annotating | None
 
 
 class Facts(msgspec.Struct, frozen=True):

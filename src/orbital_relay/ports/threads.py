@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orbital_relay.api import threads as api
+from orbital_relay.api.thread_annotations import Annotations
 from orbital_relay.model import GroupId, ThreadId
 
 
@@ -30,4 +31,8 @@ class ThreadStore(Protocol):
 
     async def replies(self, user: int, thread_id: ThreadId, *, limit: int, offset: int) -> api.Replies:
         """Answer `GET /api/threads/{thread_id}/replies`."""
+        ...
+
+    async def thread_annotations(self, user: int, thread_id: ThreadId, *, after: int, limit: int) -> Annotations:
+        """Answer `GET /api/threads/{thread_id}/annotations`: those with a number above `after`."""
         ...

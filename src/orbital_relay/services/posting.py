@@ -19,6 +19,7 @@ from orbital_relay.services.forms import make_idempotency_key, read, read_uuid
 POST_MESSAGE: Final = "post_message"
 POST_THREAD: Final = "post_thread"
 POST_REPLY: Final = "post_reply"
+POST_ANNOTATION: Final = "post_annotation"
 """Names of the operations that an idempotency key is bound to."""
 
 

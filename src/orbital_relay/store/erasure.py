@@ -83,7 +83,7 @@ def erase_user(conn: Connection, user: int, *, new_user_id: str, at_ms: int) -> 
     conn.execute(delete(t.media_downloads).where(t.media_downloads.c.user == user))
     conn.execute(delete(t.logins).where(t.logins.c.user == user))
     conn.execute(update(t.invitations).where(t.invitations.c.used_by == user).values(used_by=None, note=""))
-    for table in (t.threads, t.replies):
+    for table in (t.threads, t.replies, t.thread_annotations):
         conn.execute(update(table).where(table.c.author == user).values(author_username=NOBODY))
     # A record names its author in its signed bytes: under another id no client could verify the group's roster.
     conn.execute(update(t.records).where(t.records.c.author == user).values(author_id=row.user_id))
@@ -125,6 +125,7 @@ def erase_content(conn: Connection, *, before_ms: int) -> int:
     count = 0
     for user in users.all():
         _erase_replies(conn, user)
+        conn.execute(delete(t.thread_annotations).where(t.thread_annotations.c.author == user))
         _erase_threads(conn, user)
         conn.execute(update(t.users).where(_u.id == user).values(erase_ms=None))
         count += 1
@@ -146,7 +147,8 @@ def _erase_threads(conn: Connection, user: int) -> None:
     th = t.threads.c
     answered = select(literal_column("1")).where(t.replies.c.thread == th.id).exists()
     shown = select(literal_column("1")).where(_m.thread == th.id).exists()
-    conn.execute(delete(t.threads).where(th.author == user, ~answered, ~shown))
+    annotated = select(literal_column("1")).where(t.thread_annotations.c.thread == th.id).exists()
+    conn.execute(delete(t.threads).where(th.author == user, ~answered, ~shown, ~annotated))
     conn.execute(update(t.threads).where(th.author == user).values(encrypted_title=NOTHING, encrypted_body=NOTHING))
 
 
@@ -193,7 +195,8 @@ def delete_group(conn: Connection, group: int, *, at_ms: int, limit: int) -> boo
     conn.execute(delete(t.media_chunks).where(t.media_chunks.c.media.in_(media)))
     conn.execute(delete(t.media).where(_m.group == group))
     threads = select(t.threads.c.id).where(t.threads.c.group == group)
-    conn.execute(delete(t.replies).where(t.replies.c.thread.in_(threads)))
+    for table in (t.replies, t.thread_annotations):
+        conn.execute(delete(table).where(table.c.thread.in_(threads)))
     conn.execute(delete(t.threads).where(t.threads.c.group == group))
     for table in (t.records, t.announcements, t.push_positions, t.member_states):
         conn.execute(delete(table).where(table.c.group == group))

@@ -32,6 +32,7 @@ from orbital_relay.store import push as push_rows
 from orbital_relay.store import records as record_rows
 from orbital_relay.store import revocations as revocation_rows
 from orbital_relay.store import states as state_rows
+from orbital_relay.store import thread_annotations as annotation_rows
 from orbital_relay.store import threads as thread_rows
 from orbital_relay.store import uploads as upload_rows
 from orbital_relay.store.integrity import integrity
@@ -170,6 +171,7 @@ class SqlStore(ABC):
 
     thread = reading(media_rows.thread_with_media)
     replies = reading(thread_rows.replies)
+    thread_annotations = reading(annotation_rows.thread_annotations)
     messages = reading(message_rows.messages)
     events = reading(log_rows.events)
 

@@ -165,6 +165,22 @@ replies: Final = Table(
 )
 Index("replies_by_thread", replies.c.thread, replies.c.seq, unique=True)
 
+thread_annotations: Final = Table(
+    "thread_annotations",
+    metadata,
+    Column("id", RowId, primary_key=True),
+    Column("annotation_id", Text, nullable=False, unique=True),
+    Column("thread", RowId, ForeignKey("threads.id"), nullable=False),
+    # The id of the thread, of a reply or a medium in it.
+    Column("target_id", Text, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("author", RowId, ForeignKey("users.id"), nullable=False),
+    Column("author_username", Text, nullable=False),
+    Column("encrypted_body", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+Index("thread_annotations_by_seq", thread_annotations.c.thread, thread_annotations.c.seq, unique=True)
+
 idempotency_keys: Final = Table(
     "idempotency_keys",
     metadata,

@@ -148,6 +148,12 @@ class _Check:
                 row = self._conn.execute(select(t.replies).where(t.replies.c.reply_id == data.reply_id)).one_or_none()
                 if row is None or (row.seq, row.encrypted_body) != (seq, data.encrypted_body):
                     self._find(f"number {seq}: the reply {data.reply_id} is missing or differs")
+            case wire.NewAnnotation():
+                a = t.thread_annotations
+                row = self._conn.execute(select(a).where(a.c.annotation_id == data.annotation_id)).one_or_none()
+                kept = None if row is None else (row.seq, row.target_id, row.encrypted_body)
+                if kept != (seq, data.target_id, data.encrypted_body):
+                    self._find(f"number {seq}: the annotation {data.annotation_id} is missing or differs")
             case wire.MediaUploaded() | wire.MediaExpired():
                 self._medium(seq, data)
             case wire.NewRecord():

@@ -53,6 +53,20 @@ class NewReply(msgspec.Struct, frozen=True, omit_defaults=True):
     message_id: str | None = None
 
 
+class NewAnnotation(msgspec.Struct, frozen=True):
+    """A thread, a reply or a medium in it was annotated; what that means is inside the ciphertext."""
+
+    kind: ClassVar = "new_annotation"
+
+    annotation_id: str
+    thread_id: str
+    target_id: str
+    author_id: str
+    author_username: str
+    encrypted_body: str
+    created_at: str
+
+
 class MediaUploaded(msgspec.Struct, frozen=True):
     """A photo or video is complete, and available until `expires_at`."""
 
@@ -158,6 +172,7 @@ EventData = (
     | NewKeys
     | NewRecord
     | RoleChanged
+    | NewAnnotation
 )
 
 EVENTS: Final[dict[str, type[EventData]]] = {cls.kind: cls for cls in get_args(EventData)}

@@ -13,6 +13,7 @@ from orbital_relay.api.groups import GroupCreated, GroupJoined
 from orbital_relay.api.keys import KeysPosted, RecordCreated
 from orbital_relay.api.media import MediaStored
 from orbital_relay.api.messages import MessagePosted
+from orbital_relay.api.thread_annotations import AnnotationCreated
 from orbital_relay.api.threads import ReplyCreated, ThreadCreated
 from orbital_relay.core.decide import Effect, decide
 from orbital_relay.core.refusals import no_code, no_group, no_media, no_thread
@@ -26,6 +27,7 @@ from orbital_relay.model import (
     JoinGroup,
     LeaveGroup,
     MediaState,
+    PostAnnotation,
     PostKeys,
     PostMessage,
     PostRecord,
@@ -34,7 +36,17 @@ from orbital_relay.model import (
     Principal,
     SetRole,
 )
-from orbital_relay.model.facts import Announcing, Appointing, Creation, Facts, Joining, Leaving, MediumFacts, Named
+from orbital_relay.model.facts import (
+    Annotating,
+    Announcing,
+    Appointing,
+    Creation,
+    Facts,
+    Joining,
+    Leaving,
+    MediumFacts,
+    Named,
+)
 
 ANN = Principal(1, "ann-id", "ann", 4e9)
 BOB = Principal(2, "9f0c1d2e-0000-4000-8000-00000000000b", "bob", 4e9)
@@ -52,6 +64,9 @@ THREAD = PostThread(
     root_message_id="r",
 )
 REPLY = PostReply(actor=ANN, at_ms=AT_MS, thread_id="t", reply_id="y", encrypted_body="DD", message_id="m")
+ANNOTATION = PostAnnotation(
+    actor=ANN, at_ms=AT_MS, thread_id="t", target_id="y", annotation_id="n", encrypted_body="KK"
+)
 KEYS = PostKeys(actor=ANN, at_ms=AT_MS, group_id="g", keys_id="k", encrypted_envelope="HH")
 RECORD = PostRecord(actor=ANN, at_ms=AT_MS, group_id="g", record_id="c", record="II")
 CHANGE = AnnounceDevice(
@@ -138,29 +153,44 @@ def effect_of(draft: AnyDraft, known: Facts) -> Effect:
             wire.NewRecord("c", "g", ANN.user_id, "II", AT),
             RecordCreated(record_id="c", group_id="g", created_at=AT, seq=SEQ),
         ),
+        (
+            ANNOTATION,
+            wire.NewAnnotation("n", "t", "y", ANN.user_id, "ann", "KK", AT),
+            AnnotationCreated(annotation_id="n", thread_id="t", target_id="y", created_at=AT, seq=SEQ),
+        ),
     ],
-    ids=["message", "thread", "reply", "keys", "record"],
+    ids=["message", "thread", "reply", "keys", "record", "annotation"],
 )
 def test_posts(draft: AnyDraft, data: Any, receipt: Any):
     """[DCD1] A member's post results in an event and an answer; a non-member's post is FORBIDDEN."""
-    assert effect_of(draft, MEMBER) == Effect(data, receipt)
+    known = facts(Annotating(target=True)) if draft is ANNOTATION else MEMBER
+    assert effect_of(draft, known) == Effect(data, receipt)
     refusal = decide(draft, Facts("g", ANN.key, member=False), seq=SEQ, stamp_ms=STAMP_MS)
     assert isinstance(refusal, OrbitalError)
     assert (refusal.code, refusal.message) == ("FORBIDDEN", "You are not a member of this group.")
 
 
 @pytest.mark.parametrize(
-    "draft", [MESSAGE, THREAD, REPLY, KEYS, RECORD, FINISH], ids=lambda draft: type(draft).__name__
+    "draft", [MESSAGE, THREAD, REPLY, KEYS, RECORD, ANNOTATION, FINISH], ids=lambda draft: type(draft).__name__
 )
 @pytest.mark.parametrize("if_epoch, epoch, refused", [(None, 9, False), (9, 9, False), (10, 9, False), (8, 9, True)])
 def test_epochs(draft: Any, if_epoch: int | None, epoch: int, refused: bool):
     """[EPOCH2] A post is refused if the group's epoch is above the epoch that the post was sealed for."""
-    known = facts(MEDIUM if draft is FINISH else None, epoch=epoch)
+    about = {FINISH: MEDIUM, ANNOTATION: Annotating(target=True)}.get(draft)
+    known = facts(about, epoch=epoch)
 
     decided = decide(msgspec.structs.replace(draft, if_epoch=if_epoch), known, seq=SEQ, stamp_ms=STAMP_MS)
 
     assert isinstance(decided, EpochChanged) is refused
     assert not refused or decided.details == {"epoch": 9}
+
+
+def test_an_annotation_of_nothing():
+    """[ANNOT3] An annotation whose target is not in the thread is NOT_FOUND, and names the field."""
+    refusal = decide(ANNOTATION, facts(Annotating(target=False)), seq=SEQ, stamp_ms=STAMP_MS)
+
+    assert isinstance(refusal, OrbitalError)
+    assert (refusal.code, refusal.details) == ("NOT_FOUND", {"field": "target_id"})
 
 
 def test_announcements():

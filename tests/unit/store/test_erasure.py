@@ -25,6 +25,7 @@ ERASED = {
     "replies.author",
     "threads.author",
     "threads.group",
+    "thread_annotations.author",
 }
 """Columns whose rows store/erasure.py deletes, or from which it takes the name."""
 KEPT = {"records.author"}

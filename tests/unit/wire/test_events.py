@@ -99,6 +99,19 @@ DATA: list[tuple[Any, str, dict[str, Any]]] = [
         "role_changed",
         {"group_id": GROUP, "user_id": "u", "username": "ann", "role": "admin", "by": "v", "changed_at": AT},
     ),
+    (
+        wire.NewAnnotation("n", "t", "y", "u", "ann", "KK", AT),
+        "new_annotation",
+        {
+            "annotation_id": "n",
+            "thread_id": "t",
+            "target_id": "y",
+            "author_id": "u",
+            "author_username": "ann",
+            "encrypted_body": "KK",
+            "created_at": AT,
+        },
+    ),
 ]
 """Every event with its `type` and its `data` as the protocol writes them."""
 

@@ -139,6 +139,9 @@ for await (const item of subscription) {
     case 'role_changed':
       same<typeof item.data.role, 'admin' | 'member'>();
       break;
+    case 'new_annotation':
+      console.log(item.data.target_id, item.data.encrypted_body);
+      break;
     case 'new_record':
       console.log(item.data.record, item.data.author_id);
       break;
@@ -156,7 +159,7 @@ for await (const item of subscription) {
       const other: OtherEvent = item;
       // @ts-expect-error a newer server sends more types than are known here
       const none: never = item;
-      console.log(other.seq, other.data.target_id, none);
+      console.log(other.seq, other.data.whatever, none);
     }
   }
 }

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from orbital_relay.client import responses
-from orbital_relay.client.api.bodies import key_or_new, message_body, reply_body, reply_path, segment, thread_body
+from orbital_relay.client.api.bodies import (
+    given,
+    key_or_new,
+    message_body,
+    reply_body,
+    reply_path,
+    segment,
+    thread_body,
+)
+from orbital_relay.client.errors import BadAnswer
 from orbital_relay.client.http import Http
 
 Sort = responses.Sort
@@ -136,3 +145,41 @@ class ThreadRequests(Http):
         body = reply_body(encrypted_body, message_id, if_epoch)
         key = key_or_new(idempotency_key)
         return await self._call("POST", reply_path(thread_id), responses.ReplyCreated, body=body, key=key)
+
+    # Public: annotations
+
+    async def post_annotation(
+        self,
+        thread_id: str,
+        target_id: str,
+        encrypted_body: str,
+        *,
+        if_epoch: int | None = None,
+        idempotency_key: str | None = None,
+    ) -> responses.AnnotationCreated:
+        """
+        Annotate a thread, or a reply or a medium in it: a reaction, an edit, as the clients agree.
+
+        Args:
+            thread_id: The thread.
+            target_id: The thread's own id, or that of a reply or a stored medium in it.
+            encrypted_body: Base64.
+            if_epoch: As in `post_message`.
+            idempotency_key: The same key for every try; a new one when None.
+        """
+        body = given({"target_id": target_id, "encrypted_body": encrypted_body, "if_epoch": if_epoch})
+        key, path = key_or_new(idempotency_key), f"/api/threads/{segment(thread_id)}/annotations"
+        return await self._call("POST", path, responses.AnnotationCreated, body=body, key=key)
+
+    async def iter_annotations(self, thread_id: str, *, after_seq: int = 0) -> AsyncIterator[responses.Annotation]:
+        """Iterate over a thread's annotations with a number above `after_seq`, oldest first, a page at a time."""
+        path = f"/api/threads/{segment(thread_id)}/annotations"
+        while True:
+            page = await self._call("GET", path, responses.Annotations, query={"after_seq": after_seq or None})
+            for annotation in page.annotations:
+                if annotation.seq <= after_seq:
+                    raise BadAnswer(f"The list of annotations holds number {annotation.seq} after {after_seq}.")
+                after_seq = annotation.seq
+                yield annotation
+            if not page.has_more or not page.annotations:
+                return

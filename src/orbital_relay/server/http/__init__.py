@@ -23,6 +23,7 @@ from orbital_relay.server.http.routes import (
     push,
     records,
     states,
+    thread_annotations,
     threads,
 )
 from orbital_relay.server.http.static.site import Site
@@ -36,6 +37,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     *states.ENDPOINTS,
     *messages.ENDPOINTS,
     *threads.ENDPOINTS,
+    *thread_annotations.ENDPOINTS,
     *media.ENDPOINTS,
     *events.ENDPOINTS,
     *keys.ENDPOINTS,

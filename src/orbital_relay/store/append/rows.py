@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import assert_never
 
-from sqlalchemy import Connection, Row, case, delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from orbital_relay import wire
 from orbital_relay.core.decide import Effect, names_of
@@ -18,6 +18,7 @@ from orbital_relay.model import (
     JoinGroup,
     LeaveGroup,
     MediaState,
+    PostAnnotation,
     PostKeys,
     PostMessage,
     PostRecord,
@@ -26,6 +27,7 @@ from orbital_relay.model import (
     SetRole,
 )
 from orbital_relay.model.facts import (
+    Annotating,
     Announcing,
     Appointing,
     Creation,
@@ -33,11 +35,12 @@ from orbital_relay.model.facts import (
     Facts,
     Joining,
     Leaving,
-    MediumFacts,
     Named,
 )
 from orbital_relay.store import tables as t
 from orbital_relay.store.append.batch import GroupRow
+from orbital_relay.store.append.media import expire_medium, finish_medium, medium_facts
+from orbital_relay.store.thread_annotations import add_annotation, has_target
 
 _GROUP_COLUMNS = (
     t.groups.c.id,
@@ -59,7 +62,7 @@ def group_id_of(conn: Connection, draft: AnyDraft) -> str:
         NotFound: If the thread, the code or the medium that names the group does not exist.
     """
     match draft:
-        case PostReply():
+        case PostReply() | PostAnnotation():
             found = conn.execute(
                 select(t.groups.c.group_id)
                 .join(t.threads, t.threads.c.group == t.groups.c.id)
@@ -118,6 +121,8 @@ def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: boo
     match draft:
         case PostMessage() | PostThread() | PostReply() | PostKeys() | PostRecord():
             about = None
+        case PostAnnotation():
+            about = Annotating(has_target(conn, draft))
         case AnnounceDevice():
             pending = select(t.announcements.c.id).where(t.announcements.c.id == draft.announcement)
             about = Announcing(conn.execute(pending).one_or_none() is not None)
@@ -138,7 +143,7 @@ def facts_for(conn: Connection, draft: AnyDraft, group: GroupRow, *, member: boo
         case SetRole():
             about = Appointing(_named(conn, draft, group))
         case FinishMedia() | ExpireMedia():
-            about = _medium(conn, draft.media_id, admin=_by_admin(conn, draft, group))
+            about = medium_facts(conn, draft.media_id, admin=_by_admin(conn, draft, group))
         case _:
             assert_never(draft)
     return Facts(group.group_id, group.creator, member, group.epoch_seq, about)
@@ -185,34 +190,6 @@ def _leaving(conn: Connection, draft: LeaveGroup, group: GroupRow) -> Leaving:
     return Leaving(leaver, heir, by_admin)
 
 
-def _medium_row(conn: Connection, media_id: str) -> Row[Any]:
-    """Return a medium under its lock: an upload is abandoned without the group's."""
-    row = conn.execute(
-        select(t.media, t.threads.c.thread_id)
-        .join(t.threads, t.threads.c.id == t.media.c.thread)
-        .where(t.media.c.media_id == media_id)
-        .with_for_update(of=t.media)
-    ).one_or_none()
-    if row is None:
-        raise no_media()
-    return row
-
-
-def _medium(conn: Connection, media_id: str, *, admin: bool) -> MediumFacts:
-    row = _medium_row(conn, media_id)
-    return MediumFacts(
-        thread_id=row.thread_id,
-        uploader=row.uploader,
-        state=MediaState(row.state),
-        total_chunks=row.total_chunks,
-        received_chunks=row.received_chunks,
-        received_bytes=int(row.received_bytes),
-        encrypted_metadata=row.encrypted_metadata,
-        expires_ms=row.expires_ms or 0,
-        by_admin=admin,
-    )
-
-
 def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *, seq: int) -> None:
     """
     Write the rows of a draft that was decided.
@@ -231,10 +208,8 @@ def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *,
             _add_record(conn, draft, group, seq=seq)
         case AnnounceDevice():
             conn.execute(delete(t.announcements).where(t.announcements.c.id == draft.announcement))
-        case PostThread():
-            _add_thread(conn, draft, group, seq=seq)
-        case PostReply():
-            _add_reply(conn, draft, seq=seq)
+        case PostThread() | PostReply() | PostAnnotation():
+            _add_post(conn, draft, group, seq=seq)
         case CreateGroup():
             group.id = _add_group(conn, draft, group)
             _add_member(conn, group, draft.actor.key, draft.encrypted_group_key, at_ms=draft.at_ms, seq=seq)
@@ -248,9 +223,9 @@ def write(conn: Connection, draft: AnyDraft, group: GroupRow, effect: Effect, *,
         case SetRole():
             _set_role(conn, draft, group, effect)
         case FinishMedia():
-            _finish(conn, draft, seq=seq)
+            finish_medium(conn, draft, seq=seq)
         case ExpireMedia():
-            _expire(conn, draft)
+            expire_medium(conn, draft)
         case _:
             assert_never(draft)
     if effect.creator is not None:
@@ -291,6 +266,18 @@ def _add_record(conn: Connection, draft: PostRecord, group: GroupRow, *, seq: in
             created_ms=draft.at_ms,
         )
     )
+
+
+def _add_post(conn: Connection, draft: PostThread | PostReply | PostAnnotation, group: GroupRow, *, seq: int) -> None:
+    match draft:
+        case PostThread():
+            _add_thread(conn, draft, group, seq=seq)
+        case PostReply():
+            _add_reply(conn, draft, seq=seq)
+        case PostAnnotation():
+            add_annotation(conn, draft, seq=seq)
+        case _:
+            assert_never(draft)
 
 
 def _add_thread(conn: Connection, draft: PostThread, group: GroupRow, *, seq: int) -> None:
@@ -362,37 +349,3 @@ def _set_role(conn: Connection, draft: SetRole, group: GroupRow, effect: Effect)
     user = conn.execute(select(t.users.c.id).where(t.users.c.user_id == effect.data.user_id)).scalar_one()
     which = t.members.c.group == group.id, t.members.c.user == user
     conn.execute(update(t.members).where(*which).values(admin=int(draft.admin)))
-
-
-def _finish(conn: Connection, draft: FinishMedia, *, seq: int) -> None:
-    row = conn.execute(
-        update(t.media)
-        .where(t.media.c.media_id == draft.media_id)
-        .values(
-            state=MediaState.COMPLETE.value,
-            # From here on it counts as what it is; until now it may have been reserved generously.
-            reserved_bytes=t.media.c.received_bytes,
-            seq=seq,
-            uploaded_ms=draft.at_ms,
-            expires_ms=draft.expires_ms,
-        )
-        .returning(t.media.c.thread)
-    ).one()
-    _count_medium(conn, row.thread, 1)
-    conn.execute(update(t.threads).where(t.threads.c.id == row.thread).values(active_seq=seq, active_ms=draft.at_ms))
-
-
-def _expire(conn: Connection, draft: ExpireMedia) -> None:
-    # The bytes go after this is committed: a crash in between leaves them to the next round, which finds `has_bytes`.
-    sooner = case((t.media.c.expires_ms > draft.at_ms, draft.at_ms), else_=t.media.c.expires_ms)
-    row = conn.execute(
-        update(t.media)
-        .where(t.media.c.media_id == draft.media_id)
-        .values(state=MediaState.EXPIRED.value, reserved_bytes=0, expires_ms=sooner)
-        .returning(t.media.c.thread)
-    ).one()
-    _count_medium(conn, row.thread, -1)
-
-
-def _count_medium(conn: Connection, thread: int, change: int) -> None:
-    conn.execute(update(t.threads).where(t.threads.c.id == thread).values(media_count=t.threads.c.media_count + change))
