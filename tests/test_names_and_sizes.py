@@ -317,3 +317,28 @@ def test_an_old_word_is_found(tmp_path: Path):
     assert old_words("knock_again") == ["knock"]
     assert identifiers(source) == {"const", "waitIdle", "withdrawKey", "f", "LoopGuard"}
     assert old_words("LoopGuard") == ["loop_guard"]
+
+
+def test_the_column_of_the_event_key_is_named_in_one_file():
+    """[COLNAME1] Outside of migrations, only store/tables.py names the column `place` of an event's key."""
+    named = {
+        path.name
+        for path in (SOURCE / "store").rglob("*.py")
+        if "migrations" not in path.parts and any(map(names_place, sql_texts(path)))
+    }
+
+    assert named == {"tables.py"}
+
+
+def names_place(text: str) -> bool:
+    """Return whether a text is the column's name, or a statement in SQL that has it."""
+    return text == "place" or bool(re.search(r"\b(?:SELECT|INSERT|FROM|JOIN)\b(?s:.*)\bplace\b", text))
+
+
+def sql_texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a module; of an f-string, its source."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield ast.unparse(node)

@@ -12,33 +12,34 @@ from orbital_relay.model import Event, GroupId, Head, LogRange, Page
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import HEAD
 from orbital_relay.store.paging import PAGE_BYTES, among, batched
+from orbital_relay.store.tables import EVENT_KEY
 
-# The column `place` holds what the code calls `event_key`.
 # LIMIT cuts nothing, as numbers have no holes: with it PostgreSQL walks the index of each range.
-_POSTGRES: Final = """
+_POSTGRES: Final = f"""
 unnest(CAST(:after AS bigint[]), CAST(:last AS bigint[])) AS wanted (after, last) CROSS JOIN LATERAL (
-    SELECT place, stamp_ms, frame FROM events
-    WHERE place > wanted.after AND place <= wanted.last ORDER BY place LIMIT wanted.last - wanted.after
+    SELECT {EVENT_KEY}, stamp_ms, frame FROM events
+    WHERE {EVENT_KEY} > wanted.after AND {EVENT_KEY} <= wanted.last
+    ORDER BY {EVENT_KEY} LIMIT wanted.last - wanted.after
 ) AS found
 """
 
 # SQLite has no LATERAL, and no arrays. A CROSS JOIN is carried out in the order in which it is written.
-_SQLITE: Final = """
+_SQLITE: Final = f"""
 (SELECT json_extract(value, '$[0]') AS after, json_extract(value, '$[1]') AS last FROM json_each(:ranges)) AS wanted
-CROSS JOIN events AS found ON found.place > wanted.after AND found.place <= wanted.last
+CROSS JOIN events AS found ON found.{EVENT_KEY} > wanted.after AND found.{EVENT_KEY} <= wanted.last
 """
 
 # The window has no column of the frame but its length, so that neither database reads a frame for it.
-_LAST_FITTING: Final = """
-SELECT after, max(place) FROM (
-    SELECT wanted.after, found.place, sum(length(found.frame)) OVER (
-        PARTITION BY wanted.after ORDER BY found.place ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+_LAST_FITTING: Final = f"""
+SELECT after, max({EVENT_KEY}) FROM (
+    SELECT wanted.after, found.{EVENT_KEY}, sum(length(found.frame)) OVER (
+        PARTITION BY wanted.after ORDER BY found.{EVENT_KEY} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS bytes_before
-    FROM {ranges}
+    FROM {{ranges}}
 ) AS weighed WHERE coalesce(bytes_before, 0) < :bytes GROUP BY after
 """
 
-_FRAMES: Final = "SELECT wanted.after, found.place, found.stamp_ms, found.frame FROM {ranges}"
+_FRAMES: Final = f"SELECT wanted.after, found.{EVENT_KEY}, found.stamp_ms, found.frame FROM {{ranges}}"
 
 
 def _for_each_dialect(statement: str) -> dict[str, TextClause]:

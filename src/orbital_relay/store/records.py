@@ -47,14 +47,14 @@ def key_messages(conn: Connection, user: int, group_id: str, *, after: int, limi
     e = t.events.c
     within = t.KEYS_ONLY & (e.event_key > t.event_key(group, after)) & (e.event_key < t.event_key(group + 1, 0))
     keys = conn.execute(select(e.event_key, LENGTH).where(within).order_by(e.event_key).limit(limit + 1)).all()
-    places: list[int] = []
+    wanted: list[int] = []
     size = 0
-    for place, length in keys[:limit]:
+    for key, length in keys[:limit]:
         size += int(length)
-        if places and size > PAGE_BYTES:
+        if wanted and size > PAGE_BYTES:
             break
-        places.append(int(place))
-    rows = conn.execute(select(e.event_key, e.stamp_ms, e.frame).where(e.event_key.in_(places)).order_by(e.event_key))
+        wanted.append(int(key))
+    rows = conn.execute(select(e.event_key, e.stamp_ms, e.frame).where(e.event_key.in_(wanted)).order_by(e.event_key))
     base = t.event_key(group, 0)
     found = [Event(GroupId(group_id), row.event_key - base, row.stamp_ms, bytes(row.frame)) for row in rows]
-    return found, len(places) < len(keys)
+    return found, len(wanted) < len(keys)

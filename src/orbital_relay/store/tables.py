@@ -32,6 +32,13 @@ appends a second.
 """
 
 
+EVENT_KEY: Final = "place"
+"""Column of the event's key, for statements in SQL; the code calls it `event_key`.
+
+It keeps this name: migrations only add, since servers of the previous version run on while the first new one migrates.
+"""
+
+
 def event_key(group: int, seq: int) -> int:
     """Return the key of a group's event."""
     return group << SEQ_BITS | seq
@@ -110,7 +117,11 @@ events: Final = Table(
     "events",
     metadata,
     Column(
-        "place", BigInteger().with_variant(Integer(), "sqlite"), key="event_key", primary_key=True, autoincrement=False
+        EVENT_KEY,
+        BigInteger().with_variant(Integer(), "sqlite"),
+        key="event_key",
+        primary_key=True,
+        autoincrement=False,
     ),
     Column("group", RowId, nullable=False),
     Column("stamp_ms", BigInteger, nullable=False),

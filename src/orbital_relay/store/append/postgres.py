@@ -94,7 +94,7 @@ SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::t
 # use takes its place. One that another server has stored meanwhile is not counted, and the caller begins again.
 _STORE: Final = f"""
 WITH added AS (
-    INSERT INTO events (place, "group", stamp_ms, message, frame)
+    INSERT INTO events ({t.EVENT_KEY}, "group", stamp_ms, message, frame)
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[], $5::bytea[])
 ), moved AS (
     UPDATE groups SET last_seq = head.seq, last_stamp_ms = head.stamp_ms, last_hash = head.hash

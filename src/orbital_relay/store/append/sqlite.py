@@ -17,13 +17,14 @@ from orbital_relay.model.facts import Facts
 from orbital_relay.ports import Appended
 from orbital_relay.store.append import rows
 from orbital_relay.store.append.batch import KEY_LIFETIME_MS, Batch, GroupRow, KnownKey, repeated
+from orbital_relay.store.tables import EVENT_KEY
 
 MOST_REMEMBERED: Final = 50_000
 """Groups and memberships kept in memory between transactions; past that they are read again. About 10 MB."""
 
 _FIND_KEY: Final = 'SELECT fingerprint, answer FROM idempotency_keys WHERE "user" = ? AND "key" = ? AND used_ms > ?'
 _FIND_MEMBER: Final = 'SELECT 1 FROM members WHERE "group" = ? AND "user" = ?'
-_ADD_EVENT: Final = 'INSERT INTO events (place, "group", stamp_ms, message, frame) VALUES (?, ?, ?, ?, ?)'
+_ADD_EVENT: Final = f'INSERT INTO events ({EVENT_KEY}, "group", stamp_ms, message, frame) VALUES (?, ?, ?, ?, ?)'
 _MOVE_HEAD: Final = "UPDATE groups SET last_seq = ?, last_stamp_ms = ?, last_hash = ? WHERE id = ?"
 # A key whose 24 hours are over may still have its row: the new use takes its place.
 _ADD_KEY: Final = (
