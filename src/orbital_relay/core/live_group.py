@@ -214,8 +214,6 @@ class LiveGroup:
     def after(self, position: int) -> list[Delivery] | None:
         """Return the events after a position up to the last, or None when memory does not reach back so far."""
         missing = self.last - position
-        if missing <= 0:
-            return []
         if missing > len(self.tail):
             return None
         tail = self.tail

@@ -135,6 +135,8 @@ def test_compressed_frames_are_made_once(hub):
     assert len(made) == 3
     hub.drop(small[0])
     assert hub.groups["a"].deflaters == 1
+    hub.drop(small[1])
+    assert hub.groups["a"].deflaters == 0
 
 
 def test_a_compressed_frame_is_reused():
@@ -188,7 +190,7 @@ def test_an_opening_group_records_numbers(hub):
 
 def test_subscribing_to_a_closed_group_raises(hub):
     """[HUB2] A group is opened before its first listener is added."""
-    with pytest.raises(AssertionError, match="open"):
+    with pytest.raises(AssertionError, match=r"^a group is open before"):
         hub.subscribe(Ear(), hub.group("a"), start=0)
 
 
@@ -294,7 +296,8 @@ def test_catch_up_from_the_tail(hub):
     assert hub.mark_current(slow)
 
     assert slow.writes == [_text(*events)]
-    assert not slow.behind
+    assert slow.behind is False
+    assert hub.behind == set()
     assert hub.groups["a"].tail_bytes == 0
     hub.offer(_message("b", 2, 4))
     hub.flush()
@@ -405,6 +408,10 @@ def test_a_gap_in_the_log(hub):
     assert current.subscriptions == behind.subscriptions == {}
     assert hub.groups == {"a": group}
     assert hub.skip(group, 3) == []
+    late = _listen(hub, Ear(), "a")
+    assert hub.skip(group, 7) == []
+    assert hub.skip(hub.group("b"), 7) == []
+    assert set(late.subscriptions) == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -438,12 +445,17 @@ def test_a_rewound_log(hub):
     group = hub.group("a")
     group.doubted = True
 
-    assert set(hub.rewind(group, _head(1))) == {current, behind}
+    assert set(hub.rewind(group, Head(1, 0, 44, _HEAD_HASH))) == {current, behind}
 
     assert (group.last, group.highest_seen, group.departed, group.doubted) == (1, 1, {}, False)
     assert (group.epoch, group.unseen, group.hash) == (1, 1, _HEAD_HASH)
     assert current.subscriptions == behind.subscriptions == {}
     assert group.after(0) is None
+    assert group.stamp_ms == 44
+    hub.rewind(group, _head(0))
+    assert (group.epoch, group.last) == (2, 0)
+    hub.release(group)
+    assert hub.groups == {}
 
 
 def test_a_head_proves_a_rewind(hub):
@@ -460,7 +472,7 @@ def test_a_head_proves_a_rewind(hub):
 
 def test_only_an_open_group_is_rewound(hub):
     """[REWIND6] A group without a known head cannot rewind."""
-    with pytest.raises(AssertionError, match="open"):
+    with pytest.raises(AssertionError, match=r"^only a group that is open"):
         hub.rewind(hub.group("a"), _head(1))
 
 
@@ -485,6 +497,85 @@ def test_a_frame_that_is_not_an_event_fills_a_transport(hub):
     hub.send_ephemeral(hub.groups["a"], b"typing", but="ada", stamp_ms=2)
 
     assert bob.behind
+
+
+def test_a_pin_keeps_a_group(hub):
+    """[HUB3] A group stays while one pin of several is left, and is deleted with the last."""
+    group = hub.group("a")
+    assert hub.group("a") is group
+
+    hub.release(group)
+    assert hub.groups == {"a": group}
+    hub.release(group)
+
+    assert hub.groups == {}
+
+
+def test_subscriptions_are_counted_and_reported():
+    """[HUB4] Each subscription and each end of one is counted, and its group reported."""
+    moved = []
+    hub = Hub(who=_who, compress=bytes, moved=moved.append)
+    ear, other = _listen(hub, Ear(), "a", "b"), _listen(hub, Ear(), "b")
+
+    assert hub.subscriptions == 3
+    hub.leave(ear, "a")
+    hub.drop(other)
+
+    assert hub.subscriptions == 1
+    assert moved == ["a", "b", "b", "a", "b"]
+
+
+def test_a_newcomer_joins(hub):
+    """[HUB5] The first `member_joined` of a user is delivered like any event: the user never left."""
+    ear = _listen(hub, Ear(), "a")
+    joined = _member(wire.MemberJoined("a", "ada", "ada", "t"), 1, 1)
+
+    assert hub.offer(joined) is Verdict.NEXT
+    hub.flush()
+
+    assert ear.writes == [_text(joined)]
+    assert hub.groups["a"].departed == {}
+
+
+def test_the_tail_is_kept_for_listeners_that_are_behind(hub):
+    """[SLOW2] A group keeps its tail when one of two listeners that are behind leaves, and deletes it with the last."""
+    slow, slower, quick = (_listen(hub, Ear(), "a") for _ in range(3))
+    hub.mark_behind(slow)
+    hub.mark_behind(slower)
+    hub.offer(_message("a", 1, 1))
+
+    hub.leave(slow, "a")
+    assert len(hub.groups["a"].tail) == 1
+    hub.leave(slower, "a")
+
+    assert len(hub.groups["a"].tail) == 0
+    assert quick.writes == [_text(_message("a", 1, 1))]
+
+
+def test_a_transport_that_fills_between_two_writes(hub):
+    """[SLOW1] Outside a fan-out a listener whose transport is full is marked behind at once."""
+    ears = [_listen(hub, Ear(), "a") for _ in range(3)]
+
+    hub.pause(ears[0])
+    assert hub.behind == {ears[0]}
+    hub.offer(_message("a", 1, 1))
+    hub.flush()
+    hub.pause(ears[1])
+    assert hub.behind == {ears[0], ears[1]}
+    hub.send_ephemeral(hub.groups["a"], b"typing", but="bob", stamp_ms=2)
+    hub.pause(ears[2])
+
+    assert hub.behind == set(ears)
+
+
+def test_a_listener_that_is_gone_is_not_marked_behind(hub):
+    """[SLOW1] A transport that fills up after its connection ended leaves no state."""
+    ear = _listen(hub, Ear(), "a")
+    hub.drop(ear)
+
+    hub.pause(ear)
+
+    assert hub.behind == set()
 
 
 def test_a_listener_implements_its_notifications():
