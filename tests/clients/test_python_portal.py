@@ -64,3 +64,62 @@ async def test_a_portal_that_is_refused(shared: Server) -> None:
     async with asyncio.timeout(60):
         await asyncio.to_thread(program)
     assert not [thread for thread in threading.enumerate() if thread.name == "orbital-portal"]
+
+
+async def test_iterating_over_a_portal(shared: Server) -> None:
+    """[PYPORT3] A loop over a portal's subscription ends when that is closed; its position is the last event."""
+    anna = await Person.sign_up(shared.url)
+    group = await anna.make_group()
+
+    def program() -> list[int]:
+        seen = []
+        with Portal(shared.url, token=anna.token) as portal:
+            with pytest.raises(RuntimeError, match="opened only once"):
+                portal.open()
+            sent = portal.send(group.id, b"x")
+            events = portal.subscribe(group.id, since=0)
+            for event in events:
+                assert event.group_id == events.group_id == group.id
+                seen.append(event.seq)
+                if event.seq == sent.seq:
+                    events.commit()
+                    events.close()
+            assert events.position is not None
+            assert events.position.seq == sent.seq
+        return seen
+
+    async with asyncio.timeout(60):
+        assert await asyncio.to_thread(program) == [1, 2]
+    await anna.close()
+
+
+async def test_a_portal_that_is_closed_during_a_call(shared: Server) -> None:
+    """[PYPORT4] A call that waits when its portal is closed by another thread raises Closed, and no thread is left."""
+    anna = await Person.sign_up(shared.url)
+
+    def program() -> None:
+        portal = Portal(shared.url, token=anna.token).open()
+        waits = threading.Event()
+        raised: list[BaseException] = []
+
+        async def for_ever(_: object) -> None:
+            waits.set()
+            await asyncio.Event().wait()
+
+        def call() -> None:
+            try:
+                portal.run(for_ever)
+            except Closed as exc:
+                raised.append(exc)
+
+        caller = threading.Thread(target=call)
+        caller.start()
+        assert waits.wait(30)
+        portal.close()
+        caller.join(30)
+        assert [str(exc) for exc in raised] == ["The portal was closed during the call."]
+
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(program)
+    assert not [thread for thread in threading.enumerate() if thread.name == "orbital-portal"]
+    await anna.close()

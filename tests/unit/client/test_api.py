@@ -161,6 +161,16 @@ REQUESTS: list[tuple[Request, str, str, dict[str, Any] | None, Any, Any]] = [
         {"group_id": "g", "user_id": "u/1", "role": "admin"},
         responses.RoleSet(group_id="g", user_id="u/1", role="admin"),
     ),
+    (
+        lambda a: a.groups_page(limit=5, offset=10),
+        *("GET", "/api/groups?limit=5&offset=10", None, {"groups": [], "has_more": False}),
+        responses.Groups(groups=[], has_more=False),
+    ),
+    (
+        lambda a: a.members_page("g/1", offset=2),
+        *("GET", "/api/groups/g%2F1/members?offset=2", None, {"members": [], "has_more": False}),
+        responses.Members(members=[], has_more=False),
+    ),
     (lambda a: a.presence("g"), "GET", "/api/groups/g/presence", None, {"online": []}, []),
     (
         lambda a: a.post_message("g", "AA==", timestamp=5),

@@ -320,3 +320,54 @@ async def test_an_endless_trickle_fails(monkeypatch: pytest.MonkeyPatch) -> None
     assert isinstance(failed, Unreachable)
     assert "too slow" in str(failed)
     assert still_open == 0
+
+
+async def _answered(*answers: dict[str, str]) -> tuple[Depot, str]:
+    """Download from a server whose answers have such headers and half of the medium; return what was raised."""
+
+    async def half() -> Any:
+        yield DATA[: len(DATA) // 2]
+
+    depot = Depot()
+    depot.troubles = [
+        httpx.Response(206 if "Content-Range" in head else 200, headers=head, content=half()) for head in answers
+    ]
+    with pytest.raises(Unreachable) as caught:
+        await download(depot.api, KNOWN, backoff=FAST)
+    return depot, str(caught.value)
+
+
+async def test_a_download_without_a_length() -> None:
+    """[DOWN5] A download that names no length fails: whether it is whole could not be seen."""
+    _, raised = await _answered(*[{"X-Encryption-IV": "aXY="}] * TRIES)
+
+    assert raised == "The response does not contain the length of the medium."
+
+
+async def test_a_download_that_ends_early() -> None:
+    """[DOWN6] A body that ends before its Content-Length is asked for again; if each does so, the download fails."""
+    depot, raised = await _answered(*[{"Content-Length": str(len(DATA)), "X-Encryption-IV": "aXY="}] * 2 * TRIES)
+
+    assert raised == f"The download ended after {len(DATA) // 2} of {len(DATA)} bytes."
+    assert len(depot.troubles) == TRIES
+
+
+async def test_a_download_of_another_range() -> None:
+    """[DOWN7] A response that starts at another byte than the one requested is not joined to what is there."""
+    first = {"Content-Length": str(len(DATA)), "X-Encryption-IV": "aXY="}
+    other = {"Content-Length": "9", "X-Encryption-IV": "aXY=", "Content-Range": f"bytes 7-15/{len(DATA)}"}
+    _, raised = await _answered(first, *[other] * TRIES)
+
+    assert raised == "The response has another range than the one requested."
+
+
+async def test_resuming_an_upload_of_another_user() -> None:
+    """[PYMED29] A refusal of the state of an upload is raised; only an unknown upload is begun again."""
+    depot = Depot()
+    depot.troubles = [refusal(403, "FORBIDDEN")]
+
+    with pytest.raises(ApiError) as caught:
+        await send(depot, DATA, media_id=KNOWN)
+
+    assert caught.value.status == 403
+    assert depot.fields == []

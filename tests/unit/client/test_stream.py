@@ -208,7 +208,7 @@ def test_a_log_that_has_nothing_more():
 
 def test_a_log_whose_event_does_not_follow():
     """[PYSTR13] An event without a `prev`, or with a wrong one, is not accepted: the stream continues later."""
-    for change in (lambda text: text[:-53] + b"}", lambda text: text[:-45] + b"A" * 43 + b'"}'):
+    for change in (lambda text: text[:-54] + b"}", lambda text: text[:-45] + b"A" * 43 + b'"}'):
         stream, log, fetch = doubting()
 
         effects = stream.page(fetch.ticket, [change(log.frames[1])])
