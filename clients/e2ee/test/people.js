@@ -1,7 +1,8 @@
 /** What the tests share: identities, fixed bytes, and the committed vectors. */
 import { readFileSync } from 'node:fs';
-import { fromHex } from '../src/bytes.js';
+import { fromBase64, fromHex, toBase64 } from '../src/bytes.js';
 import { generateSigningKey, sign, toCurve } from '../src/crypto/curve.js';
+import { readEnvelope, writeEnvelope } from '../src/formats/envelope.js';
 
 export const GROUP = '0a0b0c0d-0000-4000-8000-000000000001';
 export const OTHER_GROUP = '0a0b0c0d-0000-4000-8000-000000000002';
@@ -31,6 +32,20 @@ export function seeded(seed) {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
+}
+
+/** The order of the curve's base point. */
+const ORDER = 2n ** 252n + 27742317777372353535851937790883648493n;
+
+/** Raise the S of a message's signature by ℓ, which leaves it valid for verifiers that do not look. */
+export function raised(text) {
+  const { content } = readEnvelope(fromBase64(text));
+  const s = content.subarray(content.length - 32);
+  const sign = s[31] & 0x80;
+  let value = s.reduceRight((sum, byte, at) => (sum << 8n) | BigInt(at === 31 ? byte & 0x7f : byte), 0n) + ORDER;
+  for (let at = 0; at < 32; at++, value >>= 8n) s[at] = Number(value & 0xffn);
+  s[31] |= sign;
+  return toBase64(writeEnvelope({ content }));
 }
 
 export const hex = fromHex;
