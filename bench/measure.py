@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bench.load import SATURATED, Load, LoadFailed
-from bench.systems import Layout, Missing, Place, System
+from bench.systems import Layout, Missing, System, Testbed
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Figures:
 
 
 class Bench:
-    """One measurement: its place, its servers, its display. Use as a context manager."""
+    """One measurement: its testbed, its servers, its display. Use as a context manager."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Bench:
             self.console.print(
                 f"Cores {server_core} and {load_core} are not both here: figures are low.", style="yellow"
             )
-        self.place = Place(server_core if apart else None, load_core if apart else None, steps)
+        self.testbed = Testbed(server_core if apart else None, load_core if apart else None, steps)
         self.spin = spin
         self.wanted = systems
         self.systems: list[System] = []
@@ -73,7 +73,7 @@ class Bench:
         for system in self.wanted:
             self.show(f"starting {system.label}")
             try:
-                system.start(self.place)
+                system.start(self.testbed)
             except Missing as missing:
                 self.note(f"{system.label} is left out: {missing}")
             else:
@@ -85,7 +85,7 @@ class Bench:
         for system in self.systems:
             with contextlib.suppress(OSError):
                 system.stop()
-        self.place.close()
+        self.testbed.close()
 
     # Display
 
@@ -109,8 +109,8 @@ class Bench:
 
     def load(self, system: System) -> Load:
         """A load process for a system."""
-        side = Load(system.host, system.port, core=self.place.load_core, steps=self.place.steps)
-        if self.place.load_core is not None and self.spin:
+        side = Load(system.host, system.port, core=self.testbed.load_core, steps=self.testbed.steps)
+        if self.testbed.load_core is not None and self.spin:
             side.spin()
         return side
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import tools
 from bench.load import LoadFailed, request
 from bench.measure import Bench, Figures
-from bench.systems import SYSTEMS, TEMPORARY, Missing, Orbital, Place, System, compact
+from bench.systems import SYSTEMS, TEMPORARY, Missing, Orbital, System, Testbed, compact
 from bench.tools import CACHE, identity
 
 MIB = 1024 * 1024
@@ -63,8 +63,8 @@ class OrbitalMedia(MediaSystem, Orbital):
         self._thread = ""
         self._fields: dict[str, object] = {}
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
-        command, env = super().command(place)
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
+        command, env = super().command(testbed)
         return command, {**env, "ORBITAL_MEDIA_GROUP_BYTES": str(1 << 40), "ORBITAL_MEDIA_GROUP_FILES": "100000"}
 
     def _ask(self, method: str, path: str, body: dict) -> dict:
@@ -111,9 +111,9 @@ class NodeMulter(MediaSystem):
     key, label = "multer", "Express, multer"
     sync = ""
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         program = tools.node()
-        self.folder = place.folder / self.key
+        self.folder = testbed.folder / self.key
         self.folder.mkdir()
         env = {"MEDIA_DIR": str(self.folder), "SYNC": self.sync}
         return [program, str(CACHE / "node" / "node_multer.mjs"), str(self.port)], env
@@ -145,11 +145,11 @@ class Nginx(MediaSystem):
 
     key, label = "nginx", "nginx"
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
         if program is None:
             raise Missing("it needs nginx (apt-get install nginx-light)")
-        self.folder = place.folder / self.key
+        self.folder = testbed.folder / self.key
         here = self.folder
         (here / "up").mkdir(parents=True)
         user = "user root;" if os.geteuid() == 0 else ""
@@ -257,8 +257,8 @@ def carry(bench: Bench, *, size_mib: int, rounds: int) -> dict[str, Figures]:
     """A file of that size up in chunks, three at a time, then one down: bytes a second, the server's CPU and memory."""
     data = memoryview(os.urandom(CHUNK_BYTES + 1000))
     buffer = memoryview(bytearray(MIB))
-    if bench.place.load_core is not None:
-        os.sched_setaffinity(0, {bench.place.load_core})
+    if bench.testbed.load_core is not None:
+        os.sched_setaffinity(0, {bench.testbed.load_core})
 
     def one(system: System, text: str) -> dict:
         if not isinstance(system, MediaSystem):

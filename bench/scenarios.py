@@ -64,7 +64,7 @@ def idle(bench: Bench, *, connections: int, seconds: float, rounds: int) -> dict
 
     def one(system: System, text: str) -> dict:
         if system.key in used:
-            system.again(bench.place)
+            system.again(bench.testbed)
         used.add(system.key)
         layout = Layout(groups=max(connections // 10, 1), members=10, posters=4)
         with bench.load(system) as load:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.load import Load, LoadFailed, request
 from bench.measure import Bench, Figures
-from bench.systems import Layout, Orbital, Place, compact
+from bench.systems import Layout, Orbital, Testbed, compact
 from bench.tools import Missing, identity
 
 MEMBERS = 100
@@ -34,8 +34,8 @@ class SmallMachine(Orbital):
         self._limit_bytes = limit_bytes
         self._group: Path | None = None
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
-        command, env = super().command(place)
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
+        command, env = super().command(testbed)
         self._group = _control_group(self._limit_bytes)
         join = 'echo $$ > "$0/cgroup.procs" && exec "$@"'
         return ["sh", "-c", join, str(self._group), *command], env
@@ -97,7 +97,7 @@ def small(bench: Bench, *, limit_mib: int, rounds: int) -> dict[str, Figures]:
     for number in range(rounds):
         system = SmallMachine(kind, limit_mib * 1024 * 1024)
         try:
-            system.start(bench.place)
+            system.start(bench.testbed)
             _evening(bench, system, f"round {number + 1}/{rounds}", found)
         except LoadFailed as failed:
             if not system.alive():

@@ -36,7 +36,7 @@ class Layout:
         return [(i % self.groups, i % self.posters) for i in range(max(self.groups, self.posters))]
 
     def listener(self, group: int, member: int) -> str:
-        """The user who listens in that place."""
+        """The user who listens at that index."""
         return identity("listener", group, member)
 
     def poster(self, number: int) -> str:
@@ -69,7 +69,7 @@ class Layout:
 
 
 @dataclass
-class Place:
+class Testbed:
     """Where servers run: the cores, a folder, and the PostgreSQL that those share who need one."""
 
     server_core: int | None
@@ -113,19 +113,19 @@ class System(ABC):
 
     # Life
 
-    def start(self, place: Place) -> None:
+    def start(self, testbed: Testbed) -> None:
         """Start the server on its core and wait until it listens.
 
         Raises:
             Missing: If something that it needs is not here.
         """
         self.port = tools.free_port()
-        command, env = self.command(place)
-        self.log = place.folder / f"{self.key}.log"
+        command, env = self.command(testbed)
+        self.log = testbed.folder / f"{self.key}.log"
         self._run = lambda: tools.pinned(
             command,
-            core=place.server_core,
-            steps=place.steps,
+            core=testbed.server_core,
+            steps=testbed.steps,
             env={"JWT_SECRET": SECRET, "NODE_ENV": "production", **env},
             log=self.log,
         )
@@ -141,7 +141,7 @@ class System(ABC):
             raise Missing(f"{missing}{': ' + said[-1][-200:] if said else ''}") from None
 
     @abstractmethod
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         """What to run, and with which environment."""
 
     def stop(self) -> None:
@@ -155,11 +155,11 @@ class System(ABC):
             self.stop()
             self._open()
 
-    def again(self, place: Place) -> None:
+    def again(self, testbed: Testbed) -> None:
         """Restart, if the server is ours."""
         if self.process is not None:
             self.stop()
-            self.start(place)
+            self.start(testbed)
 
     def cpu_ns(self) -> int | None:
         """CPU time used so far by everything that is the server; None when it is not ours to see."""
@@ -246,9 +246,9 @@ class Orbital(System):
         self.prepared: set[tuple[int, int, int]] = set()
         self.url: str | None = None
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         self.prepared.clear()
-        data = Path(tempfile.mkdtemp(prefix=f"{self.key}-", dir=place.folder))
+        data = Path(tempfile.mkdtemp(prefix=f"{self.key}-", dir=testbed.folder))
         env = {
             "PORT": str(self.port),
             "ORBITAL_HOST": "127.0.0.1",
@@ -265,8 +265,8 @@ class Orbital(System):
             "ORBITAL_GROUP_MEMBERS": "1000000",
         }
         if self.database == "postgres":
-            env["DATABASE_URL"] = place.postgres().url(f"{self.key}-{self.port}")
-            self._postgres = place.postgres()
+            env["DATABASE_URL"] = testbed.postgres().url(f"{self.key}-{self.port}")
+            self._postgres = testbed.postgres()
         else:
             env["DATABASE_URL"] = f"sqlite:///{data / 'orbital.db'}"
         return [sys.executable, "-m", "orbital_relay", "serve"], env
@@ -334,8 +334,8 @@ class OrbitalEdge(Orbital):
     key, label = "orbital-edge", "Orbital, the edge alone"
     answers = False
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
-        _, env = super().command(place)
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
+        _, env = super().command(testbed)
         self.control_port = tools.free_port()
         return [sys.executable, str(HERE / "peers/orbital_edge.py"), str(self.control_port)], env
 
@@ -373,7 +373,7 @@ def elsewhere(url: str, secret: str, kind: type[Orbital]) -> Orbital:
     class Elsewhere(kind):
         label = f"{kind.label} at {url}"
 
-        def start(self, place: Place) -> None:
+        def start(self, testbed: Testbed) -> None:
             self.host, self.port = host, port
 
         def bearer(self, user: str) -> str:
@@ -390,7 +390,7 @@ class FloorOne(System):
 
     key, label, way = "c-one", "C, one send a delivery", "one"
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         return [str(tools.compiled("floor")), str(self.port), self.way], {}
 
 
@@ -405,7 +405,7 @@ class NodeMap(System):
 
     key, label, script, args = "node-map", "Node ws, Map", "node_ws.mjs", ("map",)
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         return [tools.node(), str(tools.CACHE / "node" / self.script), str(self.port), *self.args], {}
 
 
@@ -444,9 +444,9 @@ class Express(Posted, NodeMap):
 
     key, label, script, args = "express", "Express + pg + ws", "node_express.mjs", ()
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
-        command, _ = super().command(place)
-        self._postgres = place.postgres()
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
+        command, _ = super().command(testbed)
+        self._postgres = testbed.postgres()
         self._url = self._postgres.url(f"express-{self.port}")
         return command, {"DATABASE_URL": self._url}
 
@@ -475,7 +475,7 @@ class PythonPeer(System):
 
     script = ""
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         return [tools.python(), str(HERE / "peers" / self.script), str(self.port)], {}
 
 
@@ -503,11 +503,11 @@ class Nats(System):
     key, label = "nats", "NATS over WebSocket"
     opcode, many_marks, path = 2, True, "/"
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         program = shutil.which("nats-server")
         if program is None:
             raise Missing("it needs nats-server (apt-get install nats-server)")
-        config = place.folder / "nats.conf"
+        config = testbed.folder / "nats.conf"
         config.write_text(
             f"host: 127.0.0.1\nport: {tools.free_port()}\nmax_pending: 256MB\n"
             f"websocket {{ host: 127.0.0.1, port: {self.port}, no_tls: true }}\n"
@@ -538,11 +538,11 @@ class Mosquitto(System):
     key, label = "mosquitto", "Mosquitto (MQTT over WebSocket)"
     opcode, many_marks, path = 2, True, "/mqtt"
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
         if program is None:
             raise Missing("it needs mosquitto (apt-get install mosquitto)")
-        config = place.folder / "mosquitto.conf"
+        config = testbed.folder / "mosquitto.conf"
         config.write_text(
             f"listener {self.port}\nprotocol websockets\nsocket_domain ipv4\nallow_anonymous true\n"
             "max_queued_messages 0\nset_tcp_nodelay true\nuser root\n"
@@ -595,7 +595,7 @@ class Nchan(Posted, System):
 
     key, label = "nchan", "Nchan (nginx)"
 
-    def command(self, place: Place) -> tuple[list[str], dict[str, str]]:
+    def command(self, testbed: Testbed) -> tuple[list[str], dict[str, str]]:
         program = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
         module = next(
             (
@@ -610,19 +610,19 @@ class Nchan(Posted, System):
         )
         if program is None or module is None:
             raise Missing("it needs nginx with Nchan (apt-get install nginx libnginx-mod-nchan)")
-        config = place.folder / "nginx.conf"
+        config = testbed.folder / "nginx.conf"
         config.write_text(
             f"load_module {module};\ndaemon off;\nmaster_process off;\nworker_processes 1;\n"
-            f"pid {place.folder}/nginx.pid;\nerror_log stderr crit;\nevents {{ worker_connections 19000; }}\n"
+            f"pid {testbed.folder}/nginx.pid;\nerror_log stderr crit;\nevents {{ worker_connections 19000; }}\n"
             "http { access_log off; keepalive_requests 100000000; nchan_shared_memory_size 256M;\n"
-            + "".join(f"{kind}_temp_path {place.folder}/{kind};\n" for kind in TEMPORARY)
+            + "".join(f"{kind}_temp_path {testbed.folder}/{kind};\n" for kind in TEMPORARY)
             + f"server {{ listen 127.0.0.1:{self.port} backlog=4096;\n"
             "location ~ ^/sub/([-0-9a-f]+)$ { nchan_subscriber websocket; nchan_channel_id $1;\n"
             "nchan_subscriber_first_message newest; }\n"
             "location ~ ^/pub/([-0-9a-f]+)$ { nchan_publisher; nchan_channel_id $1;\n"
             "nchan_message_buffer_length 100; } } }\n"
         )
-        return [program, "-c", str(config), "-p", str(place.folder)], {}
+        return [program, "-c", str(config), "-p", str(testbed.folder)], {}
 
     def listener(self, layout: Layout, group: int, member: int, *, flags: str = "g", since: int | None = None) -> Conn:
         return Conn(

@@ -10,6 +10,8 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from importlib import import_module
+from importlib.util import find_spec
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -342,3 +344,26 @@ def sql_texts(path: Path) -> Iterator[str]:
             yield node.value
         elif isinstance(node, ast.JoinedStr):
             yield ast.unparse(node)
+
+
+def imported_names() -> Iterator[tuple[str, str, str]]:
+    """Yield file, module and name of each import from the package in programs that stand beside it."""
+    for folder in ("bench", "examples", "tools"):
+        for path in files(".py", below=folder):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "orbital_relay":
+                    for name in node.names:
+                        yield path.relative_to(CHECKOUT).as_posix(), node.module or "", name.name
+
+
+def test_programs_beside_the_package_import_names_that_exist():
+    """[PROGNAME1] What the bench, the examples and the tools import from the package exists there."""
+    found = list(imported_names())
+
+    assert len(found) > 20
+    assert [row for row in found if not is_there(*row[1:])] == []
+
+
+def is_there(module: str, name: str) -> bool:
+    """Return whether a module has a name, or is the package of a module of that name."""
+    return hasattr(import_module(module), name) or find_spec(f"{module}.{name}") is not None

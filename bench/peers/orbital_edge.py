@@ -13,7 +13,7 @@ from orbital_relay import config, wire
 from orbital_relay.core.chain import digest
 from orbital_relay.model import Event, GroupId
 from orbital_relay.server import app
-from orbital_relay.server.edge.listening import Place
+from orbital_relay.server.edge.listening import ListenAddress
 from orbital_relay.server.serve import serve
 from orbital_relay.services.forms import new_id
 
@@ -75,7 +75,7 @@ async def main() -> None:
     """Serve, with the control port beside."""
     servers: list[asyncio.Task] = []
 
-    def started(node: app.Node, _place: Place) -> None:
+    def started(node: app.Node, _address: ListenAddress) -> None:
         loop, source = asyncio.get_running_loop(), Source(node)
         servers.append(loop.create_task(loop.create_server(lambda: Control(source), "127.0.0.1", int(sys.argv[1]))))
 

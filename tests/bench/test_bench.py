@@ -28,9 +28,9 @@ def _compiler():
 @pytest.fixture
 def floor(tmp_path):
     """The C server with a tick's frames joined, as peers are started."""
-    place = systems.Place(None, None, folder=tmp_path)
+    testbed = systems.Testbed(None, None, folder=tmp_path)
     system = systems.FloorJoined()
-    system.start(place)
+    system.start(testbed)
     yield system
     system.stop()
 

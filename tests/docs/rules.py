@@ -155,6 +155,7 @@ FAMILIES = {
     "POST": "posting by frames",
     "PRESENCE": "presence over several servers",
     "PROBE": "`orbital health`",
+    "PROGNAME": "programs beside the package",
     "PROM": "the promises",
     "PROXY": "sample configurations of proxies",
     "PRUNE": "deleting old events and keys",

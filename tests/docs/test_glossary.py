@@ -70,7 +70,9 @@ def test_names_of_the_source():
 
 
 TERMS = (
-    "ack", "admission", "argon2", "back-off", "backpressure", "backup", "checkpoint", "claim", "clock jump",
+    "ack", "admission", "disk full", "leader election", "maximum message size", "offline queue", "pagination",
+    "service worker",
+    "argon2", "back-off", "backpressure", "backup", "checkpoint", "claim", "clock jump",
     "clock skew", "close code", "compaction", "connection limit", "connection pool", "content security policy",
     "cors", "deduplication", "draining", "epoch", "etag", "eviction", "expiry", "fan-out", "fork detection",
     "gap repair", "group commit", "hash chain", "health probe", "heartbeat", "idempotency", "invite code", "jitter",

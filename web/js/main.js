@@ -1,4 +1,4 @@
-/** Entry point: opens the welcome page or, with a stored session, the member's page. */
+/** Entry point: opens the welcome page or, with a stored session, the member's page; leader election between tabs. */
 import { Recorder } from './debug/traffic-recorder.js';
 import { Family } from './model/family.js';
 import { readInvitation, readPass } from './model/invitation.js';

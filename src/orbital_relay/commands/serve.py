@@ -78,7 +78,7 @@ def serve(*, demo: bool, **flags: str | None) -> None:
             runner.run(
                 serve_until_stopped(
                     settings,
-                    on_started=lambda node, place: _greet(node.settings, place),
+                    on_started=lambda node, address: _greet(node.settings, address),
                     given=given,
                     notifier=notifier,
                 )
@@ -109,9 +109,9 @@ def _throwaway(settings: Settings, folder: Path) -> Settings:
     )
 
 
-def _show_demo(_node: Node, place: ListenAddress) -> None:
+def _show_demo(_node: Node, address: ListenAddress) -> None:
     """Open the demonstration, in which the page makes the two members: their keys are none of the server's business."""
-    url = f"{place.url}/?demo=now"
+    url = f"{address.url}/?demo=now"
     say("Orbital shows two members side by side. Nothing is saved; stop with Ctrl-C.")
     say(f"  Open it in a browser: {url}")
     if sys.stdout.isatty():
@@ -124,9 +124,9 @@ def _serve_by_many(settings: Settings, given: Listeners | None, notifier: Notifi
     certificate = Certificate.of(settings)
     listeners = open_listeners(settings, given)
     try:
-        place = listeners.place(tls=certificate is not None)
-        many = supervisor.Workers(settings, work=_work, listeners=listeners, notifier=notifier, shown=place.url)
-        return many.run(on_started=lambda placed: _greet(placed, place))
+        address = listeners.address(tls=certificate is not None)
+        many = supervisor.Workers(settings, work=_work, listeners=listeners, notifier=notifier, shown=address.url)
+        return many.run(on_started=lambda placed: _greet(placed, address))
     finally:
         listeners.close()
 
@@ -175,20 +175,20 @@ def _configure_log(settings: Settings) -> None:
     )
 
 
-def _greet(settings: Settings, place: ListenAddress) -> None:
+def _greet(settings: Settings, address: ListenAddress) -> None:
     """Log the start; print the server's address and the first steps, unless the log is for programs."""
     log.info(
         "serving",
-        extra={"url": place.url, "version": __version__, "database": _place(settings), "workers": settings.workers},
+        extra={"url": address.url, "version": __version__, "database": _place(settings), "workers": settings.workers},
     )
     doubts = config.doubts(settings)
     if not is_text(settings.log_format):
         for sentence in doubts:
             log.warning("a setting is probably not meant", extra={"reason": sentence})
         return
-    say(f"Orbital is serving {place.url}")
-    url = place.url if place.uds is None else settings.public_url or "http://localhost"
-    if place.uds is None or settings.public_url is not None:
+    say(f"Orbital is serving {address.url}")
+    url = address.url if address.uds is None else settings.public_url or "http://localhost"
+    if address.uds is None or settings.public_url is not None:
         say(f"  Open it in a browser: {url}")
         say(f"  The API, to read:     {url}/docs")
     match settings.signup_policy(forwarded=False):

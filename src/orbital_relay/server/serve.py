@@ -105,7 +105,7 @@ async def serve(
 
     Args:
         settings: All of them.
-        on_started: Called when the port is open, with its place.
+        on_started: Called when the port is open, with its address.
         given: Sockets that are open already, such as systemd's; else those of the settings are opened.
         siblings: The workers beside this one, if it is one of several.
         notifier: Where the service manager listens.
@@ -118,7 +118,7 @@ async def serve(
     notifier = notifier or Notifier()
     certificate = Certificate.of(settings)
     listeners = open_listeners(settings, given)
-    place = listeners.place(tls=certificate is not None)
+    address = listeners.address(tls=certificate is not None)
     try:
         settings = listeners.settings(settings)
         # uvicorn asks for a class.
@@ -129,8 +129,8 @@ async def serve(
                 await warn_of_strangers(settings, node.store)
 
             def started() -> None:
-                on_started(node, place)
-                notifier.ready(place.url)
+                on_started(node, address)
+                notifier.ready(address.url)
 
             server = _Server(
                 _config(
@@ -144,13 +144,13 @@ async def serve(
                         deflate=settings.deflate,
                     ),
                 ),
-                redirect=_config(settings, Redirect(port=place.port, public_url=settings.public_url), line, "none"),
+                redirect=_config(settings, Redirect(port=address.port, public_url=settings.public_url), line, "none"),
                 listeners=listeners,
                 certificate=certificate,
                 on_started=started,
             )
             beating = asyncio.create_task(notifier.beat(), name="watchdog")
-            with _signals(node, server, notifier, place, certificate):
+            with _signals(node, server, notifier, address, certificate):
                 # What is alive now stays alive: the collector need not walk through it again and again.
                 gc.collect()
                 gc.freeze()
@@ -200,7 +200,7 @@ def _budget(settings: Settings) -> ConnectionBudget:
 
 @contextlib.contextmanager
 def _signals(
-    node: Node, server: uvicorn.Server, notifier: Notifier, place: ListenAddress, certificate: Certificate | None
+    node: Node, server: uvicorn.Server, notifier: Notifier, address: ListenAddress, certificate: Certificate | None
 ) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     stopping: list[asyncio.Task[None]] = []
@@ -239,7 +239,7 @@ def _signals(
         notifier.reloading()
         if certificate is not None:
             certificate.reload()
-        notifier.ready(place.url)
+        notifier.ready(address.url)
 
     handlers: dict[signal.Signals, Callable[[], None]] = {signal.SIGTERM: on_signal, signal.SIGINT: on_signal}
     if hasattr(signal, "SIGHUP"):

@@ -1,4 +1,4 @@
-"""Presence in a cluster: entries with a timeout (TTL) in one Redis; never the only copy."""
+"""Presence in a cluster: entries with a timeout (presence TTL) in one Redis; never the only copy."""
 
 from __future__ import annotations
 

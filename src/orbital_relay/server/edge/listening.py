@@ -94,7 +94,7 @@ class Listeners:
         redirect = self.redirecting[0].getsockname()[1] if self.redirecting else settings.redirect_port
         return msgspec.structs.replace(settings, host=host, port=first.getsockname()[1], redirect_port=redirect)
 
-    def place(self, *, tls: bool) -> ListenAddress:
+    def address(self, *, tls: bool) -> ListenAddress:
         """Return where the first socket is."""
         first = self.serving[0]
         if first.family == socket.AF_UNIX:
