@@ -16,13 +16,13 @@ import { safetyNumber } from '../src/safety.js';
 const GROUP = uuidText(random(16));
 
 /** @returns {number} Milliseconds of processor time. */
-const processor = () => {
+export const processor = () => {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
 };
 
 /** @param {string} what @param {number} ms */
-const print = (what, ms) =>
+export const print = (what, ms) =>
   console.log(
     `${what.padEnd(44)} ${ms.toFixed(2).padStart(8)} ms ${Math.round(1000 / ms)
       .toString()
