@@ -159,7 +159,11 @@ def _settings_named(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["compose.yaml", "compose.home.yaml", "Dockerfile", "env.example", "systemd/orbital@.service"]
+    "name",
+    [
+        *("compose.yaml", "compose.home.yaml", "Dockerfile", "env.example", "systemd/orbital@.service"),
+        "kubernetes/orbital.yaml",
+    ],
 )
 def test_settings_exist(name: str):
     """[DEPLOY6] Every setting that a deployment file names exists."""
