@@ -62,7 +62,7 @@ def test_a_read_only_checkout(tmp_path: Path):
     before = {path: path.stat().st_mtime_ns for path in checkout.rglob("*")}
     for path in (checkout, *before):
         path.chmod(path.stat().st_mode & ~0o222)
-    # Root ignores the mode of a file unless it gives up that capability.
+    # Root ignores the mode of a file unless it drops that capability.
     drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"] if os.geteuid() == 0 else []
     if subprocess.run([*drop, "touch", checkout / "file"], capture_output=True).returncode == 0:
         missing("a user without write access", remedy="run the tests as another user than root")

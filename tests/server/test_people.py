@@ -437,3 +437,33 @@ async def test_deletion_from_the_command_line(server: Server):
         assert [each["username"] for each in json.loads(await orbital(server, "user", "list", "--json"))] == ["bob"]
         assert json.loads(await orbital(server, "group", "list", "--json")) == []
         assert "no findings" in await orbital(server, "check")
+
+
+async def test_each_change_as_json(server: Server):
+    """[OUTCOME1] With `--json` each command that changes a user or a group prints one object with the change."""
+
+    async def change(*args: str, given: str = "") -> dict[str, str]:
+        printed: dict[str, str] = json.loads(await orbital(server, *args, "--json", given=given))
+        return printed
+
+    async with await Person.sign_up(server.url, "ben") as ben:
+        group = await ben.make_group()
+    made = await change("user", "add", "ada", given=f"{PASSWORD}\n")
+    of_ada = {"user_id": made["user_id"], "username": "ada"}
+    changes = [
+        await change("user", "password", "ada", given=f"{NEW_PASSWORD}\n"),
+        await change("user", "disable", "ADA"),
+        await change("user", "enable", "ada"),
+        await change("user", "promote", "ada"),
+        await change("user", "demote", "ada"),
+        await change("user", "revoke", "ada"),
+        await change("user", "rename", "ada", "eve"),
+        await change("user", "delete", "eve", "--yes"),
+    ]
+    deleted = await change("group", "delete", group.id, "--yes")
+
+    assert made == {"done": "added", **of_ada}
+    done = ("password_set", "disabled", "enabled", "promoted", "demoted", "revoked")
+    assert changes[:6] == [{"done": each, **of_ada} for each in done]
+    assert changes[6:] == [{"done": each, **of_ada, "username": "eve"} for each in ("renamed", "erased")]
+    assert deleted == {"done": "deleted", "group_id": group.id}

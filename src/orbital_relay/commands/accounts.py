@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from orbital_relay.api.admin import OneTimeCode
+from orbital_relay.commands.outcome import Change, Outcome, json_option, report
 from orbital_relay.commands.server_options import load_existing, run, settings_options
 from orbital_relay.commands.terminal import say, say_json
 from orbital_relay.config import Settings
@@ -199,8 +200,9 @@ Examples:
 """
 )
 @click.argument("username")
+@json_option
 @settings_options(*REVOKING)
-def password(username: str, **flags: str | None) -> None:
+def password(username: str, *, as_json: bool, **flags: str | None) -> None:
     """
     Set a new password for USERNAME, and end all sessions.
 
@@ -218,7 +220,9 @@ def password(username: str, **flags: str | None) -> None:
         await end_sessions(settings, store, user.user_id)
         return user
 
-    say(f"{with_store(settings, work).username} has another password, and is logged out everywhere.")
+    changed: UserSummary = with_store(settings, work)
+    sentence = f"{changed.username} has another password, and is logged out everywhere."
+    report(_outcome("password_set", changed), sentence, as_json=as_json)
 
 
 @click.command(
@@ -229,8 +233,9 @@ Examples:
 )
 @click.argument("username")
 @click.argument("new_name")
+@json_option
 @settings_options(*REVOKING)
-def rename(username: str, new_name: str, **flags: str | None) -> None:
+def rename(username: str, new_name: str, *, as_json: bool, **flags: str | None) -> None:
     """
     Rename USERNAME.
 
@@ -238,16 +243,17 @@ def rename(username: str, new_name: str, **flags: str | None) -> None:
     """
     settings = load_existing(flags)
 
-    async def work(store: SqlStore) -> None:
+    async def work(store: SqlStore) -> str:
         accounts.check_username(new_name)
         user = await find(store, username)
         if user.outside:
             raise Conflict(f"{user.username} is a user of another service, which sets the name.")
         await store.rename(user.key, new_name)
         await end_sessions(settings, store, user.user_id)
+        return user.user_id
 
-    with_store(settings, work)
-    say(f"{username} is {new_name} now, and is logged out everywhere.")
+    outcome = Outcome(done="renamed", user_id=with_store(settings, work), username=new_name)
+    report(outcome, f"{username} is {new_name} now, and is logged out everywhere.", as_json=as_json)
 
 
 @click.command(
@@ -258,8 +264,9 @@ Examples:
 )
 @click.argument("username")
 @click.option("--reason", default="", help="Reason that a refused login shows, after `This account is disabled`.")
+@json_option
 @settings_options(*REVOKING)
-def disable(username: str, reason: str, **flags: str | None) -> None:
+def disable(username: str, reason: str, *, as_json: bool, **flags: str | None) -> None:
     """
     End every session of USERNAME, and refuse logins and tokens until `orbital user enable`.
 
@@ -267,12 +274,13 @@ def disable(username: str, reason: str, **flags: str | None) -> None:
     """
     settings = load_existing(flags)
 
-    async def work(store: SqlStore) -> None:
+    async def work(store: SqlStore) -> UserSummary:
         user = await find(store, username)
         await people.disable(store, partial(end_sessions, settings, store), user, reason=reason, at_ms=now_ms())
+        return user
 
-    with_store(settings, work)
-    say(f"{username} is disabled, and is logged out everywhere.")
+    outcome = _outcome("disabled", with_store(settings, work))
+    report(outcome, f"{username} is disabled, and is logged out everywhere.", as_json=as_json)
 
 
 @click.command(
@@ -282,16 +290,18 @@ Examples:
 """
 )
 @click.argument("username")
+@json_option
 @settings_options("data_dir", "database_url")
-def enable(username: str, **flags: str | None) -> None:
+def enable(username: str, *, as_json: bool, **flags: str | None) -> None:
     """Accept logins of USERNAME again. Sessions that were ended stay ended."""
 
-    async def work(store: SqlStore) -> None:
+    async def work(store: SqlStore) -> UserSummary:
         user = await find(store, username)
         await people.enable(store, user)
+        return user
 
-    with_store(load_existing(flags), work)
-    say(f"{username} may log in again.")
+    outcome = _outcome("enabled", with_store(load_existing(flags), work))
+    report(outcome, f"{username} may log in again.", as_json=as_json)
 
 
 @click.command(
@@ -328,11 +338,12 @@ Examples:
 """
 )
 @click.argument("username")
+@json_option
 @settings_options("data_dir", "database_url")
-def promote(username: str, **flags: str | None) -> None:
+def promote(username: str, *, as_json: bool, **flags: str | None) -> None:
     """Make USERNAME a server administrator, who manages users, invitations and groups on the web page."""
-    _set_admin(flags, username, admin=True)
-    say(f"{username} is a server administrator.")
+    changed = _set_admin(flags, username, admin=True)
+    report(_outcome("promoted", changed), f"{username} is a server administrator.", as_json=as_json)
 
 
 @click.command(
@@ -342,19 +353,26 @@ Examples:
 """
 )
 @click.argument("username")
+@json_option
 @settings_options("data_dir", "database_url")
-def demote(username: str, **flags: str | None) -> None:
+def demote(username: str, *, as_json: bool, **flags: str | None) -> None:
     """Remove the administrator role of USERNAME, from the next request on."""
-    _set_admin(flags, username, admin=False)
-    say(f"{username} is not a server administrator.")
+    changed = _set_admin(flags, username, admin=False)
+    report(_outcome("demoted", changed), f"{username} is not a server administrator.", as_json=as_json)
 
 
-def _set_admin(flags: dict[str, str | None], username: str, *, admin: bool) -> None:
-    async def work(store: SqlStore) -> None:
+def _set_admin(flags: dict[str, str | None], username: str, *, admin: bool) -> UserSummary:
+    async def work(store: SqlStore) -> UserSummary:
         user = await find(store, username)
         await store.set_admin(user.key, at_ms=now_ms() if admin else None)
+        return user
 
-    with_store(load_existing(flags), work)
+    changed: UserSummary = with_store(load_existing(flags), work)
+    return changed
+
+
+def _outcome(done: Change, user: UserSummary) -> Outcome:
+    return Outcome(done=done, user_id=user.user_id, username=user.username)
 
 
 COMMANDS: Final = (list_users, show, password, reset, rename, disable, enable, promote, demote)

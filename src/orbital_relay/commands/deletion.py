@@ -11,10 +11,11 @@ import click
 
 from orbital_relay import wire
 from orbital_relay.commands.accounts import REVOKING, end_sessions, with_store
+from orbital_relay.commands.outcome import Outcome, json_option, report
 from orbital_relay.commands.server_options import load_existing, run, settings_options
-from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.errors import DatabaseRefused
+from orbital_relay.ports import UserSummary
 from orbital_relay.server.adapters import open_store
 from orbital_relay.server.ops.clock import SystemClock
 from orbital_relay.services import people
@@ -38,8 +39,9 @@ Examples:
 )
 @click.argument("username")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
 @settings_options(*REVOKING, "media_url")
-def delete_user(username: str, *, yes: bool, **flags: str | None) -> None:
+def delete_user(username: str, *, yes: bool, as_json: bool, **flags: str | None) -> None:
     """
     Erase the account of USERNAME: name, id, password, keys, memberships and media. It cannot be undone.
 
@@ -48,20 +50,21 @@ def delete_user(username: str, *, yes: bool, **flags: str | None) -> None:
     """
     settings = load_existing(flags)
     if not yes:
-        click.confirm(f"Erase {username}? This cannot be undone.", abort=True)
+        click.confirm(f"Erase {username}? This cannot be undone.", abort=True, err=True)
 
-    async def request(store: SqlStore) -> int:
+    async def request(store: SqlStore) -> UserSummary:
         user = await find(store, username)
         await people.erase(store, partial(end_sessions, settings, store), user, at_ms=SystemClock().wall_ms())
-        return user.key
+        return user
 
-    key: int = with_store(settings, request)
+    erased: UserSummary = with_store(settings, request)
 
     async def done(store: SqlStore) -> bool:
-        return all(each.key != key for each in await store.users())
+        return all(each.key != erased.key for each in await store.users())
 
     _carry_out(settings, done)
-    say(f"{username} is erased.")
+    outcome = Outcome(done="erased", user_id=erased.user_id, username=erased.username)
+    report(outcome, f"{username} is erased.", as_json=as_json)
 
 
 @click.command(
@@ -73,8 +76,9 @@ Examples:
 )
 @click.argument("group_id")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
 @settings_options(*REVOKING, "media_url")
-def delete_group(group_id: str, *, yes: bool, **flags: str | None) -> None:
+def delete_group(group_id: str, *, yes: bool, as_json: bool, **flags: str | None) -> None:
     """Remove every member of a group, and delete its log, threads and media. It cannot be undone."""
     settings = load_existing(flags)
     asked = wire.read_uuid(group_id)
@@ -83,7 +87,9 @@ def delete_group(group_id: str, *, yes: bool, **flags: str | None) -> None:
         found = await people.find_group(store, group_id)
         if not yes:
             click.confirm(
-                f"Delete the group of {found.creator} with {found.members} members? This cannot be undone.", abort=True
+                f"Delete the group of {found.creator} with {found.members} members? This cannot be undone.",
+                abort=True,
+                err=True,
             )
         await people.delete_group(store, found, at_ms=SystemClock().wall_ms())
         return found.key
@@ -94,7 +100,7 @@ def delete_group(group_id: str, *, yes: bool, **flags: str | None) -> None:
         return all(each.key != key for each in await store.groups(group_id=asked))
 
     _carry_out(settings, done)
-    say(f"The group {group_id} is deleted.")
+    report(Outcome(done="deleted", group_id=asked), f"The group {group_id} is deleted.", as_json=as_json)
 
 
 def _carry_out(settings: Settings, done: Callable[[SqlStore], Awaitable[bool]]) -> None:

@@ -11,8 +11,8 @@ from orbital_relay.api.accounts import SignupBody
 from orbital_relay.commands.accounts import COMMANDS, REVOKING, end_sessions, read_password, with_store
 from orbital_relay.commands.deletion import delete_user
 from orbital_relay.commands.invitations import invitations, invite
+from orbital_relay.commands.outcome import Outcome, json_option, report
 from orbital_relay.commands.server_options import load_existing, run, settings_options
-from orbital_relay.commands.terminal import say
 from orbital_relay.config import Settings
 from orbital_relay.model import UserId
 from orbital_relay.server.adapters import open_store
@@ -44,8 +44,9 @@ Examples:
 )
 @click.argument("username")
 @click.option("--public-key", default="{}", show_default=True, help="A JSON object, such as a JWK.")
+@json_option
 @settings_options("data_dir", "database_url")
-def add(username: str, public_key: str, **flags: str | None) -> None:
+def add(username: str, public_key: str, *, as_json: bool, **flags: str | None) -> None:
     """
     Create an account for USERNAME, as signing up does.
 
@@ -54,7 +55,8 @@ def add(username: str, public_key: str, **flags: str | None) -> None:
     settings = load_existing(flags)
     password = read_password(again=True)
     user_id = run(_add(settings, username, password, public_key))
-    say(f"{username} has an account now; user id {user_id}")
+    outcome = Outcome(done="added", user_id=user_id, username=username)
+    report(outcome, f"{username} has an account now; user id {user_id}", as_json=as_json)
 
 
 async def _add(settings: Settings, username: str, password: str, public_key: str) -> str:
@@ -81,8 +83,9 @@ Examples:
 """
 )
 @click.argument("username")
+@json_option
 @settings_options(*REVOKING)
-def revoke(username: str, **flags: str | None) -> None:
+def revoke(username: str, *, as_json: bool, **flags: str | None) -> None:
     """
     End every session of USERNAME, by name or user id.
 
@@ -91,8 +94,9 @@ def revoke(username: str, **flags: str | None) -> None:
     """
     settings = load_existing(flags)
 
-    async def work(store: SqlStore) -> None:
-        await end_sessions(settings, store, (await find(store, username)).user_id)
+    async def work(store: SqlStore) -> Outcome:
+        found = await find(store, username)
+        await end_sessions(settings, store, found.user_id)
+        return Outcome(done="revoked", user_id=found.user_id, username=found.username)
 
-    with_store(settings, work)
-    say(f"Every token that {username} had is void.")
+    report(with_store(settings, work), f"Every token that {username} had is void.", as_json=as_json)

@@ -148,3 +148,14 @@ def test_a_wrong_folder_gets_no_secret(tmp_path: Path, outside: Path) -> None:
     assert not (tmp_path / "typo").exists()
     assert right.exit_code == 0, right.stderr
     assert right.stderr == f"Secret: {tmp_path / 'jwt-secret'}\n"
+
+
+def test_every_command_on_people_has_json():
+    """[OUTCOME2] Every command of `orbital user` and `orbital group` has `--json`."""
+    without = {
+        name
+        for name, command in commands(cli.main)
+        if name.startswith(("user ", "group ")) and not any("--json" in each.opts for each in command.params)
+    }
+
+    assert without == set()
