@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from orbital_relay.errors import NotFound
+from orbital_relay.errors import NotFound, Unavailable
 from orbital_relay.model import JoinGroup, LeaveGroup, Principal
 from orbital_relay.relay.bus_messages import encode_event
 from tests.sim.world import Client, Node, World, create_groups, message, uuid_of
@@ -168,6 +168,31 @@ async def test_a_resume_of_many_groups_that_missed_events_is_few_calls():
         assert [client.received[group_id][-1] for group_id in ids[:count]] == [len(world.users)] * count
         client.end()
     assert calls[0] == calls[1]
+    await world.close()
+
+
+async def test_a_resume_whose_common_read_fails(monkeypatch):
+    """[RSM4] If the common read of the groups that a client resumes fails, each is read alone; nothing is lost."""
+    world = World(11, nodes=1)
+    await world.nodes[0].start()
+    ids = await create_groups(world, 3)
+    failed = []
+
+    async def unavailable(ranges):
+        failed.append(set(ranges))
+        raise Unavailable("the database restarts")
+
+    monkeypatch.setattr(world.store, "read_many", unavailable)
+    client = Client(world, world.nodes[0], world.users[0], room=10_000, pace=10_000)
+    world.clients.append(client)
+
+    client.subscribe(ids, {group_id: len(world.users) - 1 for group_id in ids})
+    await world.wait_idle()
+
+    assert failed == [set(ids)]
+    # The position that it named, and the event after it.
+    assert [client.received[group_id] for group_id in ids] == [[-len(world.users), len(world.users)]] * 3
+    client.end()
     await world.close()
 
 
