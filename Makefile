@@ -108,11 +108,11 @@ layers: $(VENV)/.stamp-dev  ## Hold the floors: imports point down
 # Tests wait more than they work: three processes share two cores. Each has servers and databases of its own.
 WORKERS ?= 3
 
-# The core is measured by the unit tests alone: what only a larger test reaches is not proven there.
+# The core is measured by its own unit tests: what only another test reaches is not proven there. All others run untraced.
 test-python: dev  ## Run the Python tests; the core at 100 % of its branches
-	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage run -m pytest -q tests/unit/core
 	$(BIN)/coverage report
-	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit
+	$(PYTHON) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests --ignore=tests/unit/core
 
 # Tracing makes the tests slower, so `make test` leaves it out, and a test may take longer before it counts as hung.
 coverage: dev  ## Run all Python tests and hold each room of the package above its floor, servers included

@@ -368,7 +368,10 @@ def test_the_last_place_is_given(draft: AnyDraft, about: Any):
 
 @pytest.mark.parametrize(
     "draft",
-    [GROUP, JOIN, leave(ANN, "x"), appoint(ANN, "x"), FINISH, CHANGE, ExpireMedia(actor=ANN, at_ms=0, media_id="x")],
+    [
+        *(GROUP, JOIN, leave(ANN, "x"), appoint(ANN, "x"), FINISH, CHANGE, ANNOTATION),
+        ExpireMedia(actor=ANN, at_ms=0, media_id="x"),
+    ],
 )
 def test_facts_of_another_kind(draft: AnyDraft):
     """[DCD8] A store that reads the facts for another kind of draft raises an error."""
