@@ -84,7 +84,7 @@ class _Home:
 
     async def store_outcomes(self, outcomes: list[PushOutcome]) -> None:
         if self.full:
-            raise Unavailable("the database is away")
+            raise Unavailable("the database restarts")
         self.outcomes += outcomes
 
     async def call(self) -> None:
@@ -154,7 +154,7 @@ async def _broken() -> Sent:
     [
         (_for_ever, [_page(2)], "too slow"),
         (_broken, [_page(2)], "a bug of this server"),
-        (None, [Unavailable("the database is away")], "the database is away"),
+        (None, [Unavailable("the database restarts")], "the database restarts"),
     ],
 )
 async def test_a_call_that_fails(
@@ -176,7 +176,7 @@ async def test_a_call_that_fails(
 
 async def test_a_service_that_never_answers():
     """[PUSHCALL5] A subscription is deleted after three days of failures in a row."""
-    home = _Home(_claim(failures=MOST_FAILURES), reads=[Unavailable("away")])
+    home = _Home(_claim(failures=MOST_FAILURES), reads=[Unavailable("the database restarts")])
 
     await home.call()
 
