@@ -20,8 +20,14 @@ const group = await client.group(groupId, invite === null ? {} : { invite });
 if (invite === null) print(`invite ${(await device.invite(groupId)).text}`);
 while ((await device.roster(groupId)).devices.length < people) await poll();
 print('ready');
-const mine = (await device.items(groupId)).filter(({ author }) => author === user).length;
-for (let number = mine + (await device.pending(groupId)); number < texts; number++) {
+// An event that comes back between two reads would be in neither; nothing is drafted, so pending only falls.
+let before;
+let mine;
+do {
+  before = await device.pending(groupId);
+  mine = (await device.items(groupId)).filter(({ author }) => author === user).length;
+} while (before !== (await device.pending(groupId)));
+for (let number = mine + before; number < texts; number++) {
   await group.send(`${name} ${number}`);
   print('sent');
 }
