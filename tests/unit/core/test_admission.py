@@ -7,6 +7,12 @@ import pytest
 from orbital_relay.core.admission import Count, address_key, connect_counts, parse_address
 
 
+@pytest.fixture(autouse=True)
+def _empty_cache():
+    """Read each address again: what an earlier test left in the cache would hide a change of the code."""
+    parse_address.cache_clear()
+
+
 def _counts(policy, user_id, address="192.0.2.7"):
     return connect_counts(policy, address=address, user_id=user_id, limit=5, ceiling=60)
 
