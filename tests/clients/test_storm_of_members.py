@@ -131,7 +131,7 @@ def needed() -> None:
 
 
 async def test_a_short_storm(serve: Serve, tmp_path: Path) -> None:
-    """[E2EESTORM1] 600 texts of five members amid 12 SIGKILLs are read once by each; stores have no plaintext."""
+    """[MEMSTORM1] 600 texts of five members amid 12 SIGKILLs are read once by each; stores have no plaintext."""
     needed()
     done = await storm(serve(), tmp_path, texts=120, kills=12, deadline_s=60)
     assert (done["members"], done["server"]) == (10, 2)
@@ -139,7 +139,7 @@ async def test_a_short_storm(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.soak
 async def test_a_long_storm(serve: Serve, tmp_path: Path) -> None:
-    """[E2EESTORM2] 10,000 texts of five members amid 55 SIGKILLs are read once by each, and none is lost."""
+    """[MEMSTORM2] 10,000 texts of five members amid 55 SIGKILLs are read once by each, and none is lost."""
     needed()
     done = await storm(serve(), tmp_path, texts=2_000, kills=55, deadline_s=1_800)
     print(done)

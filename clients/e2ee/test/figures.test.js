@@ -11,7 +11,7 @@ test('[SAFE13] The figures show the sizes of the contract, and measured times.',
   for (const ms of [encryption, decryption, sealing, comparing]) assert.ok(ms > 0 && Number.isFinite(ms));
 });
 
-test('[E2EEFIG1] The figures of a group are measured with encrypted files, for a text and for a removal.', {
+test('[FIGNODE1] The figures of a group are measured with encrypted files, for a text and for a removal.', {
   skip: missingDriver() ?? false,
 }, async () => {
   const { default: Database } = await import('better-sqlite3-multiple-ciphers');

@@ -500,7 +500,7 @@ def test_a_frame_that_is_not_an_event_fills_a_transport(hub):
 
 
 def test_a_pin_keeps_a_group(hub):
-    """[HUB3] A group stays while one pin of several is left, and is deleted with the last."""
+    """[HUBPIN1] A group stays while one pin of several is left, and is deleted with the last."""
     group = hub.group("a")
     assert hub.group("a") is group
 
@@ -512,7 +512,7 @@ def test_a_pin_keeps_a_group(hub):
 
 
 def test_subscriptions_are_counted_and_reported():
-    """[HUB4] Each subscription and each end of one is counted, and its group reported."""
+    """[HUBPIN2] Each subscription and each end of one is counted, and its group reported."""
     moved = []
     hub = Hub(who=_who, compress=bytes, moved=moved.append)
     ear, other = _listen(hub, Ear(), "a", "b"), _listen(hub, Ear(), "b")
@@ -526,7 +526,7 @@ def test_subscriptions_are_counted_and_reported():
 
 
 def test_a_newcomer_joins(hub):
-    """[HUB5] The first `member_joined` of a user is delivered like any event: the user never left."""
+    """[HUBPIN3] The first `member_joined` of a user is delivered like any event: the user never left."""
     ear = _listen(hub, Ear(), "a")
     joined = _member(wire.MemberJoined("a", "ada", "ada", "t"), 1, 1)
 

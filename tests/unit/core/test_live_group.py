@@ -76,7 +76,7 @@ def test_the_tail_is_bounded():
 
 
 def test_the_largest_tail():
-    """[LGRP3] A tail of exactly the permitted size is kept; one byte more discards the oldest event."""
+    """[LGRP10] A tail of exactly the permitted size is kept; one byte more discards the oldest event."""
     group, first = opened(0), Delivery(event(1))
     header = len(text_frame(b"x" * (TAIL_BYTES // 2))) - TAIL_BYTES // 2
     largest = Delivery(event(2, size=TAIL_BYTES - len(first.plain) - header))
@@ -188,7 +188,7 @@ def test_what_continues_a_log(one: Event, continues: bool):
 
 @pytest.mark.parametrize("seq", [4, 5, 6, 7])
 def test_a_group_without_a_hash_trusts_the_next_event(seq: int):
-    """[LGRP9] After events that nobody saw, hash and stamp are unknown, and any event is taken to be of the log."""
+    """[LGRP11] After events that nobody saw, hash and stamp are unknown, and any event is taken to be of the log."""
     group = opened(5)
     group.hash = group.stamp_ms = None
 
