@@ -23,6 +23,7 @@ from orbital_relay.server.doctor.finding import Finding
 from orbital_relay.server.doctor.local import check_descriptors, check_disk, check_files, check_settings, filesystem_of
 from orbital_relay.server.doctor.outside import PublicAddress, check_outside
 from orbital_relay.server.doctor.stores import check_database, check_redis
+from tests.server.test_clock import moved_clock
 from tests.support.authority import Authority
 from tests.support.fronts import certificate
 from tests.support.process import Program, until
@@ -406,6 +407,30 @@ def test_the_command(serve: Serve):
     found = json.loads(ill.stdout)
     assert {"check", "level", "text", "remedy"} == set(found[0])
     assert [each["check"] for each in found if each["level"] == "problem"] == ["files"]
+
+
+@pytest.mark.parametrize(
+    ("moved", "level", "sentence"),
+    [
+        ("+300", "problem", r"This machine's clock is (29\d|30\d) s ahead of the Date of http://"),
+        ("-300", "problem", r"This machine's clock is (29\d|30\d) s behind the Date of http://"),
+        ("+2", "ok", r"This machine's clock agrees with the Date of http://"),
+    ],
+)
+def test_a_machine_whose_clock_is_off(serve: Serve, moved: str, level: str, sentence: str):
+    """[DOCTOR18] A clock that differs from the `Date` of the public address is a problem that says by how much."""
+    server = serve()
+    env = {**os.environ, **moved_clock(FAKETIME=moved, FAKETIME_DONT_FAKE_MONOTONIC="1")}
+    command = [sys.executable, "-m", "orbital_relay", "doctor", "--json", "--url", server.url]
+    command += ["--data-dir", str(server.data_dir)]
+
+    answer = subprocess.run(command, env=env, cwd=CHECKOUT, capture_output=True, text=True, timeout=120)
+
+    assert answer.stdout, answer.stderr
+    found = [each for each in json.loads(answer.stdout) if "the Date of" in each["text"]]
+    assert [each["level"] for each in found] == [level]
+    assert re.match(sentence, found[0]["text"]), found
+    assert level == "ok" or "NTP" in found[0]["remedy"]
 
 
 def test_two_lines(serve: Serve):

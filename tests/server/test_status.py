@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import pty
 import re
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import StringIO
 
 from rich.console import Console
@@ -94,3 +100,60 @@ async def test_the_command(serve: Serve):
     assert re.search(r"connections +│ +0 │", view.stdout), view.stdout
     assert gone.returncode == 1
     assert "error" in next(iter(json.loads(gone.stdout).values()))
+
+
+class _Terminal:
+    """A terminal of 200 columns with `orbital status` on it."""
+
+    def __init__(self, *args: str) -> None:
+        self._master, slave = pty.openpty()
+        command = [sys.executable, "-m", "orbital_relay", "status", *args]
+        env = {**os.environ, "COLUMNS": "200", "LINES": "60", "TERM": "xterm"}
+        self.process = subprocess.Popen(command, env=env, cwd=CHECKOUT, stdin=slave, stdout=slave, stderr=slave)
+        os.close(slave)
+        self.written = ""
+
+    def wait_for(self, pattern: str, *, deadline_s: float = 60) -> None:
+        """Read until what was written since the last call has the pattern."""
+        until_s = time.monotonic() + deadline_s
+        seen = len(self.written)
+        while re.search(pattern, self.written[seen:]) is None:
+            left_s = until_s - time.monotonic()
+            ready, _, _ = select.select([self._master], [], [], max(left_s, 0))
+            assert ready, f"{pattern!r} was not shown:\n{self.written[-2000:]}"
+            self.written += os.read(self._master, 65536).decode(errors="replace")
+
+    def close(self) -> None:
+        """End the program and the terminal."""
+        self.process.kill()
+        self.process.wait()
+        os.close(self._master)
+
+
+@contextmanager
+def _watching(*args: str) -> Iterator[_Terminal]:
+    terminal = _Terminal(*args)
+    try:
+        yield terminal
+    finally:
+        terminal.close()
+
+
+async def test_the_live_view(serve: Serve):
+    """[STATUS4] Without `--once` a terminal shows changes as they happen, until Ctrl-C restores the screen."""
+    server = serve()
+    async with await Person.sign_up(server.url) as ann:
+        group = await ann.make_group()
+        with _watching("--port", str(server.port), "--every", "0.3") as terminal:
+            await asyncio.to_thread(terminal.wait_for, r"connections +│ +0 │")
+            socket = await ann.listen(group)
+            await asyncio.to_thread(terminal.wait_for, r"connections +│ +1 │")
+            await socket.close()
+            await asyncio.to_thread(terminal.wait_for, r"connections +│ +0 │")
+            terminal.process.send_signal(signal.SIGINT)
+            # The terminal's own words for the other screen: on, and off again (xterm's control sequences, mode 1049).
+            await asyncio.to_thread(terminal.wait_for, re.escape("\x1b[?1049l"))
+            status = await asyncio.to_thread(terminal.process.wait, 30)
+
+    assert "\x1b[?1049h" in terminal.written
+    assert status == 0
