@@ -1,5 +1,5 @@
 /**
- * Shows what a push message announces. The server sends sealed content; it is decrypted here with the group's key, which
+ * The text of a notification: shows what a push message announces. The server sends sealed content; it is decrypted here with the group's key, which
  * this browser stores and no script can export. Without the key, or without the content, it says that something is new.
  */
 

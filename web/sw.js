@@ -1,5 +1,5 @@
 /**
- * The service worker: an offline cache of the page's own files, so that it opens without a network. It keeps whole
+ * The service worker: an offline cache (precache) of the page's own files, so that it opens without a network. It keeps whole
  * versions, and serves each tab from one of them. It never keeps content: no answer of the API and no photo passes through here.
  */
 

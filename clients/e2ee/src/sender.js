@@ -1,5 +1,5 @@
 /**
- * The sender's machine: one for each group, device and tab. A pure state machine; `outbound.js` does what it says.
+ * The sender's machine, with the rotation of its key: one for each group, device and tab. A pure state machine; `outbound.js` does what it says.
  *
  * The table is data: docs/reference/encryption.md draws it, and a test holds that every pair of a state and an input has its row.
  */

@@ -1,4 +1,4 @@
-"""Accounts as the operator sees them: `orbital user list`, `show`, `password`, `rename`, `disable`, `enable`."""
+"""Accounts as the operator sees them: the subcommands of `orbital user` for people who are there."""
 
 from __future__ import annotations
 

@@ -629,7 +629,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Option(
             "ORBITAL_MEDIA_FILE_BYTES",
             kinds.whole(1, 1 << 50, unit=" of bytes"),
-            "Most bytes of one medium.",
+            "Most bytes of one medium (file, attachment): the maximum upload size.",
             "The protocol's 500 MiB: some minutes of video in full quality.",
             _MEDIA_ROOM,
         ),

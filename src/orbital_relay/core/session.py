@@ -1,4 +1,4 @@
-"""The server's protocol as a state machine: heartbeat, ping timeout, typing timeout, strikes. No I/O."""
+"""The protocol as a state machine, no I/O: heartbeat, ping timeout, rate limit of frames, typing timeout, strikes."""
 
 from __future__ import annotations
 

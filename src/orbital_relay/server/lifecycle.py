@@ -1,4 +1,4 @@
-"""The server's lifecycle: serving, or draining for a graceful shutdown."""
+"""The flag that says whether the server is draining; `serve.py` decides when."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The caller's own account: change of the password, password reset, list of logins, deletion."""
+"""The caller's own account: change of the password, password reset, list of logins (sessions), deletion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention: delete (prune, trim) expired events, in small transactions."""
+"""Retention: delete (prune, purge) expired events, in small transactions."""
 
 from __future__ import annotations
 

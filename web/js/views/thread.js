@@ -1,4 +1,4 @@
-/** One thread: its beginning, its items, who is writing, and the composer. */
+/** One thread: its beginning, its items, who is writing, the composer, and when a thread counts as read (mark as read). */
 import { makeComposer } from './composer.js';
 import { h, keyed, put } from './dom.js';
 import { avatar, icon, sign } from './icons.js';

@@ -1,4 +1,4 @@
-"""Logins (sessions of a user), which the user can list and end one by one."""
+"""Logins: session lifetime and its renewal (sliding expiry); a user lists sessions and ends them one by one."""
 
 from __future__ import annotations
 

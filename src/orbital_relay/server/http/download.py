@@ -1,4 +1,4 @@
-"""Media downloads: range requests, ETag and conditions (RFC 9110 §13, §14), at the rate of the connection."""
+"""Media downloads: range requests, ETag, Content-Disposition, conditions (RFC 9110), at the rate of the connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests to push services over HTTP, never to an address inside the server's own network."""
+"""Requests to push services over HTTP (404 and 410 mean gone), never to an address inside the server's own network."""
 
 from __future__ import annotations
 
