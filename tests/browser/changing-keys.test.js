@@ -158,7 +158,8 @@ test('[CHGKEY4] a photo is sent under a key of its own, shown to the others, and
   assert.ok(!Buffer.concat((await server.files()).map(([, content]) => content)).includes('canary in a file'));
   assert.deepEqual(complaints([ada, ben]), []);
 
-  // A browser whose keys are deleted keeps nothing of the group.
+  // A reading page whose keys are deleted keeps nothing of the group.
+  await second.close();
   const databases = () => ben.page.evaluate(async () => (await indexedDB.databases()).map(({ name = '' }) => name.split(':')[0]));
   assert.deepEqual((await databases()).sort(), ['orbital', 'orbital-e2ee']);
   await ben.page.getByRole('button', { name: `Account of ${ben.name}` }).click();
