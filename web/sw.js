@@ -30,9 +30,6 @@ const SHELL = [
   '/js/debug/traffic-recorder.js',
   '/js/demo.js',
   '/js/main.js',
-  '/js/model/cipher-contents.js',
-  '/js/model/cipher-device.js',
-  '/js/model/cipher.js',
   '/js/model/connection.js',
   '/js/model/device-name.js',
   '/js/model/downloads.js',
@@ -56,7 +53,6 @@ const SHELL = [
   '/js/model/typing.js',
   '/js/model/uploads.js',
   '/js/model/vault.js',
-  '/js/model/versions.js',
   '/js/model/writer.js',
   '/js/views/admin/page.js',
   '/js/views/admin/people.js',
@@ -126,8 +122,6 @@ const SHELL = [
   '/sdk/uuid.js',
   '/sdk/verify.js',
   '/sdk/wire.js',
-  '/vendor/e2ee.js',
-  '/vendor/ml-kem.js',
 ];
 
 /** @type {Map<string, Map<string, Response>>} Loaded versions in memory, by their mark: the only copy when the disk is full. */

@@ -99,8 +99,8 @@ export class Person {
     await page.getByRole('button', { name: `Account of ${this.name}` }).waitFor();
   }
 
-  /** @param {string} group @param {{changing?: boolean}} [options] `changing`: with keys that change with every message. */
-  async makeGroup(group, { changing = false } = {}) {
+  /** @param {string} group */
+  async makeGroup(group) {
     const { page } = this;
     await page
       .getByRole('button', { name: /^(New|Create a) group$/ })
@@ -108,7 +108,6 @@ export class Person {
       .first()
       .click();
     await page.getByRole('dialog').getByLabel('Name').fill(group);
-    if (changing) await page.getByRole('dialog').getByLabel('Keys that change with every message').check();
     await page.getByRole('button', { name: 'Create the group' }).click();
     await page.getByRole('heading', { level: 1, name: group }).waitFor();
   }

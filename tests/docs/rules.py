@@ -55,7 +55,6 @@ FAMILIES = {
     "BUC": "token buckets",
     "CAL": "Python SDK: callbacks",
     "CHECK": "`orbital check`",
-    "CHGKEY": "the page: keys that change with every message",
     "CHK": "`orbital check` and media",
     "CHN": "the hash chain",
     "CHO": "where the older description was silent",

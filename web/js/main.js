@@ -6,7 +6,7 @@ import { addressAfterLogin, LOGIN_QUERY } from './model/login-proxy.js';
 import { Push } from './model/push.js';
 import { SessionStore } from './model/session.js';
 import { Shelf } from './model/shelf.js';
-import { deleteDevice, keys, uploads } from './model/vault.js';
+import { keys, uploads } from './model/vault.js';
 import { confirmJoin, deadLink } from './views/dialogs/groups.js';
 import { h, put } from './views/dom.js';
 import { showHome } from './views/home.js';
@@ -181,7 +181,7 @@ class Page {
       if (invitation.kind === 'key')
         return deadLink('This link has no invite code, so you cannot join a group with it. Ask for a new link.');
       if (!accepted) return confirmJoin(family, invitation, go);
-      go(await family.membership.join(invitation.code, invitation.raw, invitation.inviter));
+      go(await family.membership.join(invitation.code, invitation.raw));
     };
     const failed = (/** @type {any} */ error) =>
       error.code === 'NOT_FOUND'
@@ -232,7 +232,6 @@ class Page {
   async #forget(family) {
     const { user_id } = family.session;
     family.stop();
-    await deleteDevice(user_id);
     await keys.clear(`${user_id}/`);
     await uploads.clear(`${user_id}/`);
     for (const name of Object.keys(localStorage)) if (name.includes(user_id)) localStorage.removeItem(name);

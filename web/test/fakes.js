@@ -1,8 +1,4 @@
 /** In-memory fakes of what the model uses. */
-import { Versions } from '../js/model/versions.js';
-
-/** For members without a group of version 2. */
-export const firstOnly = new Versions(/** @type {any} */ ({}), { read() {}, drafts() {}, sent() {} });
 
 /** @returns {import('../js/model/shelf.js').Storage & {values: Map<string, string>}} */
 export function memoryStorage() {

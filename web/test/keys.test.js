@@ -6,7 +6,7 @@ import { importGroupKey, keyFromText, keyToSpeak, keyToText, newGroupKey } from 
 import { GroupKeys, groupKeyName } from '../js/model/group-keys.js';
 import { readInvitation } from '../js/model/invitation.js';
 import { Membership } from '../js/model/membership.js';
-import { firstOnly, memoryTable } from './fakes.js';
+import { memoryTable } from './fakes.js';
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 
@@ -105,7 +105,6 @@ async function membership(encrypted_name) {
     userId: 'me',
     groups,
     keys,
-    versions: firstOnly,
     ask: (question) => question(),
     sync: async () => void asked.push('sync'),
     forget: () => {},

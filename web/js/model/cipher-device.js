@@ -1,7 +1,5 @@
 /** This browser as a device of the member in groups of version 2: its store, its keys in the directory, its chain. */
 
-import { deviceStore } from './vault.js';
-
 /** @import {OrbitalClient} from '/sdk/client.js' */
 /** @import {Member, Relay, SealedFiles, Store, Visit} from '../../vendor/e2ee.js' */
 /** @typedef {typeof import('../../vendor/e2ee.js')} Library */
@@ -21,6 +19,9 @@ import { deviceStore } from './vault.js';
 
 /** @typedef {{library: Library, store: Store, member: Member, relay: Relay, visit: Visit | undefined, second: (name: string) => Member}} Device */
 
+/** @param {string} userId @returns {string} The name of the device's database in this browser. */
+export const storeName = (userId) => `orbital-e2ee:${userId}`;
+
 /**
  * Open the device. A browser that has none becomes one: it offers its keys in the directory.
  *
@@ -34,7 +35,7 @@ export async function openDevice(around) {
   const { client, userId, files, progress, signal, sent, failed } = around;
   const library = await (around.library ?? (() => import('../../vendor/e2ee.js')))();
   const { HPKE_STOCK, LAST_RESORT_MS, hpkeRatchet, indexedDbStore, sdkRelay } = library;
-  const store = await (around.store ? around.store(library, deviceStore(userId)) : indexedDbStore(deviceStore(userId)));
+  const store = await (around.store ? around.store(library, storeName(userId)) : indexedDbStore(storeName(userId)));
   const visit = await store.visit?.();
   /** One tab makes the keys, and the others find them. @template T @param {() => Promise<T>} work @returns {Promise<T>} */
   const alone = (work) => (visit ? visit.alone(work) : work());
@@ -63,9 +64,7 @@ export async function openDevice(around) {
     const known = /** @type {number | undefined} */ (await store.get('meta', 'device')) ?? 0;
     const made = make(known, visit?.name ?? 'main');
     const published = await made.publishedAt();
-    if (published === null) await made.publishKeys(HPKE_STOCK);
-    // Without the server the old ones serve: this must not keep the page from reading.
-    else if (Date.now() - published >= LAST_RESORT_MS) await made.publishKeys(0).catch(() => {});
+    if (published === null || Date.now() - published >= LAST_RESORT_MS) await made.publishKeys(published === null ? HPKE_STOCK : 0);
     return made;
   };
   /** @type {Member} */

@@ -1,9 +1,7 @@
 /** Groups of version 2: what their members wrote, in plain text, and what the member writes. */
-import { Contents } from './cipher-contents.js';
 import { openDevice } from './cipher-device.js';
 
-/** @import {LogEvent, Member} from '../../vendor/e2ee.js' */
-/** @import {Known} from './cipher-contents.js' */
+/** @import {Item, LogEvent, Member} from '../../vendor/e2ee.js' */
 /** @import {Device, Surroundings} from './cipher-device.js' */
 /** @import {Bytes} from '../crypto/bytes.js' */
 
@@ -13,6 +11,7 @@ const TICK_MS = 2000;
 const ALL_HISTORY = 2;
 
 /** @typedef {{id: string, groupId: string, type: string, plain: Record<string, any>, texts: string[], atMs: number, posted: boolean, refused: string | undefined}} Draft */
+/** @typedef {Pick<Item, 'status' | 'author' | 'parts' | 'via'> & {seq: number, data: Record<string, any>}} Known */
 
 /**
  * @typedef {object} Hooks
@@ -22,8 +21,33 @@ const ALL_HISTORY = 2;
  */
 
 /** @param {any} error @returns {boolean} Whether the server itself refused a draft: what a proxy answers, or an ended session, is no refusal. */
-const isRefusal = ({ code, retryable, status }) =>
-  code === 'not_found' || (status >= 400 && !retryable && code !== 'UNAUTHORIZED' && !/^HTTP_/.test(code));
+const isRefusal = ({ code, retryable, status }) => status >= 400 && !retryable && code !== 'UNAUTHORIZED' && !/^HTTP_/.test(code);
+
+/** The id by which the page knows what an event carries. @param {Record<string, any>} data @returns {string} */
+const idOf = ({ reply_id, media_id, thread_id }) => reply_id ?? media_id ?? thread_id ?? '';
+
+/** What one group has. */
+class Contents {
+  /** @type {Map<string, Known>} By the id of a thread, reply or medium. */
+  byId = new Map();
+  /** @type {Map<number, Known>} */
+  bySeq = new Map();
+  /** @type {Set<number>} Numbers of what may become readable. */
+  waiting = new Set();
+
+  /** @param {Known} item @returns {boolean} Whether it is readable, and was not before. */
+  put(item) {
+    const id = idOf(item.data);
+    const before = this.byId.get(id);
+    // Another event with the id of an item that was read does not replace it.
+    if (before?.status === 'read' && before.seq !== 0 && before.seq !== item.seq) return false;
+    this.byId.set(id, item);
+    this.bySeq.set(item.seq, item);
+    if (item.status === 'waiting') this.waiting.add(item.seq);
+    else this.waiting.delete(item.seq);
+    return item.status === 'read' && before?.status !== 'read';
+  }
+}
 
 /** The member's device and its groups. It never touches the DOM. */
 export class Cipher {
@@ -113,14 +137,6 @@ export class Cipher {
     await member.join(groupId, { secret: raw.slice(0, 16), founder: raw.slice(16) }, inviter ? { inviter } : {});
   }
 
-  /** Before a removal: revoke the member's devices, where this member is the founder. The removal itself takes them from the view in any case. @param {string} groupId @param {string} userId */
-  async revoke(groupId, userId) {
-    const member = await this.member();
-    if ((await member.roster(groupId)).founder !== this.#around.userId) return;
-    await member.revoke(groupId, userId, 0, { removed: true });
-    await this.flush(groupId);
-  }
-
   // Reading
 
   /**
@@ -132,13 +148,10 @@ export class Cipher {
   async start(groupId, seq) {
     const { member, visit } = await this.open();
     await this.#load(groupId);
-    // Without the server it shows what is here; the subscription continues from there.
-    await this.catchUp(groupId, seq).catch((error) => {
-      if (!error.retryable) throw error;
-    });
+    await this.catchUp(groupId, seq);
     if (visit) await member.adoptDrafts(groupId, await visit.open());
     await this.refreshDrafts(groupId);
-    this.#timer ??= setInterval(() => void this.#tick().catch(() => {}), TICK_MS);
+    this.#timer ??= setInterval(() => void this.#tick(), TICK_MS);
   }
 
   /** @param {string} groupId */
@@ -240,54 +253,7 @@ export class Cipher {
     }
   }
 
-  /** @param {string} mediaId @param {File} file @returns {Promise<{sealed: Blob, info: Bytes}>} `info`: what members get to open it. */
-  async sealFile(mediaId, file) {
-    const { library } = await this.open();
-    const { key, sealed, sha256 } = await library.sealFile(mediaId, file);
-    return { sealed, info: library.writeMediaInfo({ key, sha256, type: file.type, name: file.name }) };
-  }
-
-  /** @param {string} groupId @param {string} mediaId @param {Blob} sealed @param {string} type @returns {Promise<Blob>} @throws When it is not what was sealed. */
-  async openFile(groupId, mediaId, sealed, type) {
-    const { library } = await this.open();
-    const item = this.#contents.get(groupId)?.byId.get(mediaId);
-    const info = library.readMediaInfo(/** @type {Known} */ (item).parts[0]?.body ?? new Uint8Array(0));
-    return new Blob([await library.openFile(mediaId, info, sealed)], { type });
-  }
-
   // Writing
-
-  /**
-   * Send a file.
-   *
-   * @param {string} groupId
-   * @param {string} threadId
-   * @param {string} mediaId
-   * @param {Bytes} info As `sealFile` made it.
-   * @throws When the server does not have it: retryable, unless it refused it.
-   */
-  async upload(groupId, threadId, mediaId, info) {
-    const { member, library } = await this.open();
-    const own = async () => (await member.drafts(groupId)).find(({ plain }) => plain.media_id === mediaId);
-    const before = await own();
-    if (before?.refused) await member.sendAgain(groupId, before.id);
-    else if (!before) {
-      const part = { field: 'encrypted_metadata', kind: library.KINDS.media, context: library.uuidBytes(mediaId), body: info };
-      await member.draft(groupId, 'media_uploaded', [part], { media_id: mediaId, thread_id: threadId });
-    }
-    await this.flush(groupId);
-    const left = await own();
-    if (!left || left.posted !== undefined) return;
-    // Paused: what was written after it is sent.
-    if (!left.refused && this.#around.signal(mediaId)?.aborted) await member.setAside(groupId, left.id, 'paused');
-    throw Object.assign(new Error(left.refused ?? 'it waits for the server'), { retryable: left.refused === undefined });
-  }
-
-  /** Delete the draft of a file that is not sent. @param {string} groupId @param {string} mediaId */
-  async discardFile(groupId, mediaId) {
-    const member = await this.member();
-    for (const { id, plain } of await member.drafts(groupId)) if (plain.media_id === mediaId) await member.discard(groupId, id);
-  }
 
   /** @param {string} groupId @param {string} title @param {string} body @returns {Promise<string>} Its key. */
   async thread(groupId, title, body) {
@@ -340,7 +306,7 @@ export class Cipher {
 
   /** Send what waits in a group. It never rejects: what was not sent is tried again. @param {string} groupId @returns {Promise<void>} */
   flush(groupId) {
-    const running = (this.#flushing.get(groupId) ?? Promise.resolve()).then(() => this.#flush(groupId).catch(() => {}));
+    const running = (this.#flushing.get(groupId) ?? Promise.resolve()).then(() => this.#flush(groupId));
     this.#flushing.set(groupId, running);
     return running;
   }

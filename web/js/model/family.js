@@ -13,7 +13,6 @@ import { Shelf } from './shelf.js';
 import { Threads } from './threads.js';
 import { Typists } from './typing.js';
 import { Uploads } from './uploads.js';
-import { versionsOf } from './versions.js';
 import { Writer } from './writer.js';
 
 /** @import {OrbitalClient} from '/sdk/client.js' */
@@ -72,28 +71,23 @@ export class Family extends EventTarget {
     const changed = () => this.changed();
     const ask = this.ask.bind(this);
     this.keys = new GroupKeys(userId, around.keys);
-    this.versions = versionsOf(this, client);
     this.reads = new ReadMarks(new Shelf(storage, `orbital-read:${userId}`, full));
     this.drafts = new Drafts(storage, userId, full);
     this.outbox = new Outbox(client, new Shelf(storage, `orbital-refused:${userId}`, full), (id) => this.keys.stored(id), changed);
     const quota = (/** @type {string} */ groupId) => api.quota(groupId);
-    const { versions, keys, groups } = this;
-    this.outbox.keeper = versions;
-    this.uploads = new Uploads({ client, session, table: around.uploads, quota, exclusive: around.exclusive, groups, versions, changed });
-    this.downloads = new Downloads(client, versions, changed);
+    this.uploads = new Uploads({ client, session, table: around.uploads, quota, exclusive: around.exclusive, changed });
+    this.downloads = new Downloads(client, changed);
     const connected = () => this.state.status === 'open';
     this.people = new People({ api, userId, connected, ask, changed }, new Shelf(storage, `orbital-notices:${userId}`, full));
     const counted = (/** @type {Thread} */ thread) => this.#readNow(thread);
-    this.threads = new Threads({ api, versions, userId, ask, nameOf: this.people.nameOf, counted, changed });
-    const { outbox, people, reads, threads, typists, uploads } = this;
-    this.writer = new Writer({ session, outbox, threads, groups, versions });
-    this.events = new Events({ userId, outbox, people, reads, threads, typists, uploads, news: (detail) => this.#emit('news', detail) });
+    this.threads = new Threads({ api, userId, ask, nameOf: this.people.nameOf, counted, changed });
+    const { outbox, people, reads, threads, typists, uploads, groups, keys } = this;
+    this.writer = new Writer({ session, outbox, threads, groups });
+    const news = (/** @type {unknown} */ detail) => this.#emit('news', detail);
+    this.events = new Events({ userId, outbox, people, reads, threads, typists, uploads, news });
     const forget = (/** @type {string} */ id) => this.#forget(id);
-    const unlocked = async (/** @type {Group} */ one) => {
-      await versions.begin(one, one.subscription?.position?.seq ?? 0, keys);
-      await this.threads.reload(one);
-    };
-    this.membership = new Membership({ api, userId, groups, keys, versions, ask, sync: () => this.sync(), forget, unlocked });
+    const unlocked = (/** @type {Group} */ group) => this.#reload(group);
+    this.membership = new Membership({ api, userId, groups, keys, ask, sync: () => this.sync(), forget, unlocked });
     this.#listen();
   }
 
@@ -112,7 +106,7 @@ export class Family extends EventTarget {
       else this.typists.stopped(thread_id, user_id);
       this.changed();
     });
-    client.on('sent', ({ key, answer }) => void this.sent(key, answer));
+    client.on('sent', ({ key, answer }) => void this.#sent(key, answer));
     client.on('failed', (failure) => void this.outbox.failed(failure));
     client.on('violation', (violation) => {
       this.violations = [...this.violations, violation].slice(-20);
@@ -167,7 +161,6 @@ export class Family extends EventTarget {
     this.downloads.stop();
     this.threads.stop();
     this.typists.clear();
-    this.versions.cipher?.stop();
     this.#around.client.close();
   }
 
@@ -261,22 +254,19 @@ export class Family extends EventTarget {
     const invite = { expiresAt: found.invite_expires_at ?? null, singleUse: found.invite_single_use ?? false };
     const had = this.groups.get(id);
     const opened =
-      had?.key && had.sealedName === sealedName
-        ? { key: had.key, name: had.name, version: had.version }
-        : await this.keys.of(id, wrapped, sealedName);
-    const { key, name = null, version = 1 } = opened ?? {};
+      had?.key && had.sealedName === sealedName ? { key: had.key, name: had.name } : await this.keys.of(id, wrapped, sealedName);
+    const { key, name = null } = opened ?? {};
     if (key) void this.#persist();
     const group = this.groups.get(id);
     if (group) {
-      Object.assign(group, { key, name, version, code, invite, wrapped, sealedName, memberCount });
+      Object.assign(group, { key, name, code, invite, wrapped, sealedName, memberCount });
       return this.#retry(group);
     }
-    const made = newGroup({ id, name, version, key, code, invite, wrapped, sealedName, memberCount });
+    const made = newGroup({ id, name, key, code, invite, wrapped, sealedName, memberCount });
     made.notices = this.people.notices(made);
     this.groups.set(id, made);
     // Everything older than a device's first look at a group counts as read.
     if (this.reads.latestAt(id) === undefined) this.reads.received(id, Date.parse(found.joined_at));
-    await this.versions.begin(made, found.last_seq ?? 0, this.keys).catch((error) => console.warn('orbital:', error.message));
     this.#subscribe(made, found.last_seq ?? 0);
     void this.people.load(made);
     await this.threads.loadPage(made);
@@ -294,14 +284,12 @@ export class Family extends EventTarget {
     group.subscription = client.subscribe(group.id, {
       since,
       onEvent: async (event) => {
-        await this.versions.receive(group, event);
         await this.events.apply(group, event);
         this.changed();
       },
       onReset: ({ data }) => this.#reset(group, data.seq),
       onCaughtUp: () => {
         this.events.caughtUp(group);
-        void this.versions.caughtUp(group);
         void this.people.load(group);
         this.changed();
       },
@@ -325,10 +313,22 @@ export class Family extends EventTarget {
   /** Reload a group after a reset, when events are no longer in the log, and mark threads with newer content as unread. @param {Group} group @param {number} seq */
   async #reset(group, seq) {
     const latestAt = this.reads.latestAt(group.id) ?? Number.POSITIVE_INFINITY;
-    await this.versions.reset(group, seq);
-    await this.threads.reload(group);
+    await this.#reload(group);
     for (const { id, mine } of await this.threads.writtenAfter(group, latestAt).catch(() => [])) this.reads.noted(id, seq, mine);
     this.changed();
+  }
+
+  /** @param {Group} group */
+  async #reload(group) {
+    const open = [...group.threads.values()].filter(({ loaded }) => loaded !== 'no').map(({ id }) => id);
+    group.threads.clear();
+    group.listedTo = 0;
+    group.loaded = 'no';
+    await this.threads.loadPage(group);
+    for (const id of open) {
+      const thread = await this.threads.find(group, id);
+      if (thread) void this.threads.load(group, thread);
+    }
   }
 
   /** Ask once for persistent storage, when there are keys. */
@@ -352,9 +352,9 @@ export class Family extends EventTarget {
     return this.writer.reply(group, threadId, body);
   }
 
-  /** Handle the server's answer to a sent text. @param {string} key @param {any} answer @param {any} [sealed] */
-  async sent(key, answer, sealed) {
-    await this.writer.sent(key, answer, sealed);
+  /** Handle the server's answer to a sent text. @param {string} key @param {any} answer */
+  async #sent(key, answer) {
+    await this.writer.sent(key, answer);
     this.#emit('sent', { key, threadId: answer.thread_id });
     this.changed();
   }

@@ -3,7 +3,7 @@
 /** @import {Group} from './types.js' */
 
 /**
- * @param {Pick<Group, 'id' | 'name' | 'key' | 'version' | 'code' | 'invite' | 'wrapped' | 'sealedName' | 'memberCount'>} known
+ * @param {Pick<Group, 'id' | 'name' | 'key' | 'code' | 'invite' | 'wrapped' | 'sealedName' | 'memberCount'>} known
  * @returns {Group}
  */
 export const newGroup = (known) => ({

@@ -23,7 +23,6 @@
  * @property {MediaInfo | null} [info] Null when it cannot be opened, or is malformed.
  * @property {number} [bytes]
  * @property {boolean} [gone] The server has deleted it.
- * @property {boolean} [waits] Its key has not arrived.
  */
 
 /**
@@ -46,7 +45,6 @@
  * @property {number} atMs
  * @property {string | null} title Null when it cannot be opened.
  * @property {string | null} body
- * @property {boolean} waits Its key has not arrived.
  * @property {Activity} last What was posted last.
  * @property {number} replies
  * @property {number} photos
@@ -60,7 +58,6 @@
  * @typedef {object} Group
  * @property {string} id
  * @property {string | null} name Null when no key on this device opens it.
- * @property {1 | 2} version Of its encryption.
  * @property {CryptoKey | undefined} key
  * @property {string | null} code The invite code; null when it has expired.
  * @property {{expiresAt: string | null, singleUse: boolean}} invite Until when the code is valid, RFC 3339, and whether the first who joins uses it up.
@@ -88,7 +85,7 @@
  * @property {string | null} title
  * @property {string | null} body Null when it cannot be opened.
  * @property {number} atMs
- * @property {any} draft As the SDK sends it; null in a group of version 2, whose drafts the device keeps.
+ * @property {any} draft As the SDK sends it.
  * @property {string} [error] Why the server refused it.
  */
 

@@ -43,7 +43,6 @@ const NEWER_MS = 3_600_000;
  * @property {(groupId: string, threadId?: string) => void} go
  * @property {() => void} leaveGroup
  * @property {(text: string) => void} toast
- * @property {<M>(loading: Promise<M>, act: (module: M) => unknown) => void} later Use a part of the page when it is loaded, or say that it could not be.
  * @property {(key: string) => void} openWhenSent A thread that was just written is opened when the server has it.
  */
 
@@ -121,8 +120,6 @@ class Home {
         location.hash = '#/';
       },
       toast: (text) => this.#toast(text),
-      later: (loading, act) =>
-        void loading.then(act, () => this.#toast('This could not be loaded. Try again when the server can be reached.')),
       openWhenSent: (key) => {
         this.#sentKey = key;
       },

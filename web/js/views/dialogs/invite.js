@@ -55,22 +55,15 @@ function expired(family, group, mayRenew, close) {
   ];
 }
 
-/** @param {Group} group @param {string} code @param {string} key @param {string} userId The member's. */
-function linkAndKey(group, code, key, userId) {
-  const second = group.version === 2;
-  const link = invitationLink(pageAddress(location), code, key, second ? userId : undefined);
+/** @param {Group} group @param {string} code @param {string} key */
+function linkAndKey(group, code, key) {
+  const link = invitationLink(pageAddress(location), code, key);
   const share = { title: 'Orbital', text: `Join ${group.name}`, url: link };
   const shown = h('input', { readonly: true, value: link, 'aria-label': 'Invite link', 'data-invite': '' });
   const { expiresAt, singleUse } = group.invite;
   const ends = expiresAt ? `, until ${until(expiresAt)}` : '';
   return [
-    h(
-      'p',
-      {},
-      second
-        ? 'Anybody with this link can join and read what is written from then on, so send it as you would hand over a house key.'
-        : 'Anybody with this link can join and read everything, so send it as you would hand over a house key.',
-    ),
+    h('p', {}, 'Anybody with this link can join and read everything, so send it as you would hand over a house key.'),
     h('div', { class: 'copy' }, shown, copyButton(link, shown)),
     'share' in navigator &&
       h('button', { type: 'button', class: 'quiet', onclick: () => navigator.share(share).catch(() => {}) }, 'Share…'),
@@ -105,6 +98,6 @@ export async function invite(family, group) {
       ];
     if (!group.code) return expired(family, group, mayRenew, close);
     const renew = mayRenew && h('details', {}, h('summary', {}, 'Replace the invite code'), renewForm(family, group, close));
-    return [...linkAndKey(group, group.code, key, family.session.user_id), renew];
+    return [...linkAndKey(group, group.code, key), renew];
   });
 }

@@ -1,7 +1,7 @@
 /** The dialog with the members of a group. */
-import { h, put } from '../dom.js';
+import { h } from '../dom.js';
 import { avatar, icon } from '../icons.js';
-import { dialog, form, say } from '../window.js';
+import { dialog, form } from '../window.js';
 import { ago } from '../words.js';
 import { invite } from './invite.js';
 
@@ -40,7 +40,6 @@ export function members(family, group, left) {
         own === 'founder' && user_id !== mine
           ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Role of ${username}`, onclick: roles }, 'Role')
           : null,
-        group.version === 2 && user_id !== mine ? pastButton(family, group, user_id, username) : null,
         mayRemove ? h('button', { type: 'button', class: 'quiet', 'aria-label': `Remove ${username}`, onclick: remove }, 'Remove') : null,
       );
     };
@@ -54,23 +53,6 @@ export function members(family, group, left) {
       leaving(family, group, close, left),
     ];
   });
-}
-
-/** Shows a member what was written before they joined. @param {Family} family @param {Group} group @param {string} userId @param {string} username */
-function pastButton(family, group, userId, username) {
-  const label = `Show ${username} what was written before`;
-  const show = async () => {
-    button.disabled = true;
-    try {
-      await family.membership.showPast(group, userId);
-      put(button, 'Shown');
-    } catch (error) {
-      button.disabled = false;
-      put(button, say(error));
-    }
-  };
-  const button = h('button', { type: 'button', class: 'quiet', 'aria-label': label, onclick: show }, 'Show the past');
-  return button;
 }
 
 /** @param {Family} family @param {Group} group @param {() => void} close @param {(groupId: string) => void} left */
@@ -111,13 +93,7 @@ function changeRole(family, group, { user_id, username, role }, left) {
 function removeMember(family, group, userId, username) {
   dialog(`Remove ${username}?`, (close) => [
     h('p', {}, `${username} no longer receives anything from the group. The invite code is replaced, so old links stop working.`),
-    h(
-      'p',
-      {},
-      group.version === 2
-        ? `The next messages have new keys: ${username} can still read what they have already received.`
-        : `The group's key does not change: ${username} can still read what they have already received.`,
-    ),
+    h('p', {}, `The group's key does not change: ${username} can still read what they have already received.`),
     form({
       label: `Remove ${username}`,
       danger: true,
