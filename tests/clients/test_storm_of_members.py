@@ -89,7 +89,7 @@ async def storm(server: Server, folder: Path, *, texts: int, kills: int, deadlin
             members.append(Member(kind, about))
             stack.callback(lambda member=members[-1]: member.program.kill())
             if invite is None:
-                await eventually(lambda: members[0].invite, what="the founder's invite")
+                await eventually(lambda: members[0].invite, what="the founder's invite", deadline_s=90)
                 invite = members[0].invite
         for member in members:
             await eventually(

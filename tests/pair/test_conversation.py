@@ -166,6 +166,7 @@ def test_every_type_of_event_is_parsed() -> None:
         wire.MemberJoined(GROUP, USER, "Zoë 🪐", wire.iso(STAMP)),
         wire.NewThread(THREAD, GROUP, USER, "anna", "dGl0bGU=", "Ym9keQ==", wire.iso(STAMP)),
         wire.NewReply(OTHER, THREAD, USER, "anna", "Ym9keQ==", wire.iso(STAMP)),
+        wire.NewAnnotation(OTHER, THREAD, OTHER, USER, "anna", "Ym9keQ==", wire.iso(STAMP)),
         wire.NewMessage(OTHER, GROUP, "Ym9keQ==", STAMP, USER),
         wire.MediaUploaded(OTHER, THREAD, USER, "bWV0YQ==", 52_428_800, wire.iso(STAMP)),
         wire.MediaExpired(OTHER, THREAD, wire.iso(STAMP)),

@@ -16,7 +16,7 @@ async def test_a_task_that_fails(caplog: pytest.LogCaptureFixture):
         raise LookupError("a bug")
 
     tasks, ended = TaskSet(), asyncio.Event()
-    other = tasks.spawn(asyncio.sleep(3600), "other")
+    other = tasks.spawn(asyncio.Event().wait(), "other")
     tasks.spawn(failing(), "the failing one").add_done_callback(lambda _: ended.set())
     await ended.wait()
 
