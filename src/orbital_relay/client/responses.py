@@ -51,10 +51,10 @@ from orbital_relay.api.media import Fetched, MediaCompleted, MediaStored, Quota,
 from orbital_relay.api.media import Medium as MediaItem
 from orbital_relay.api.media import MediumInfo as MediaInfo
 from orbital_relay.api.media import ThreadMedia as MediaList
+from orbital_relay.api.member_states import MemberState
 from orbital_relay.api.messages import Message, Messages
 from orbital_relay.api.messages import MessagePosted as MessageSent
 from orbital_relay.api.push import PushKey, PushSubscriptionStored
-from orbital_relay.api.states import MemberState
 from orbital_relay.api.thread_annotations import Annotation, AnnotationCreated, Annotations
 from orbital_relay.api.threads import Replies, ReplyCreated, Sort, Thread, ThreadCreated, Threads, ThreadWithMedia
 from orbital_relay.api.threads import ThreadReply as Reply

@@ -170,7 +170,7 @@ class FanOut(ABC):
         self._flushing = True
         try:
             for listener in group.current:
-                if listener.user_id != but and only in {None, listener.user_id}:
+                if listener.user_id != but and (only is None or listener.user_id == only):
                     listener.last_stamp_ms = stamp_ms
                     listener.send(wire)
         finally:

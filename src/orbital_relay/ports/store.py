@@ -12,9 +12,9 @@ from orbital_relay.ports.log import Log, LogRetention
 from orbital_relay.ports.logins import LoginStore, PasswordResets
 from orbital_relay.ports.mailboxes import MailboxStore
 from orbital_relay.ports.media import MediaCleanup, MediaStore, Uploads
+from orbital_relay.ports.member_states import MemberStateStore
 from orbital_relay.ports.people import Census, People, PeopleChanges
 from orbital_relay.ports.push import PushStore
-from orbital_relay.ports.states import MemberStateStore
 from orbital_relay.ports.threads import ThreadStore
 
 

@@ -136,9 +136,9 @@ class Relay:
             self._ingest(message)
             self._flush_soon()
         elif isinstance(message, StateNotice):
-            self._notify_devices_here(group_id, message)
+            self._state_here(group_id, message)
         elif message is not None:
-            self._notify_here(group_id, message)
+            self._typing_here(group_id, message)
 
     def _flush_soon(self) -> None:
         if not self._flush_due and self.hub.dirty:
@@ -221,30 +221,32 @@ class Relay:
 
     def notify_typing(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
         """Notify a group's other members who is typing, on this server and over the bus; it is not stored."""
-        self._notify_here(group_id, data)
+        self._typing_here(group_id, data)
         if self._bus is not None:
             self._tasks.spawn(self._bus.publish(group_id, encode_typing(data)), "typing")
 
     def notify_state(self, group_id: GroupId, user_id: UserId) -> None:
         """Notify the connections of a member, on every server, that its devices share a new state; it is not stored."""
         notice = StateNotice(user_id)
-        self._notify_devices_here(group_id, notice)
+        self._state_here(group_id, notice)
         if self._bus is not None:
             self._tasks.spawn(self._bus.publish(group_id, encode_state(notice)), "state")
 
-    def _notify_devices_here(self, group_id: GroupId, notice: StateNotice) -> None:
-        group = self.hub.groups.get(group_id)
-        if group is not None:
-            stamp_ms = self.ephemeral_ms()
-            frame = text_frame(wire.frame(wire.StateChanged(group_id), stamp_ms=stamp_ms))
-            self.hub.send_ephemeral(group, frame, only=notice.user_id, stamp_ms=stamp_ms)
+    def _typing_here(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
+        self._send_here(group_id, data, but=UserId(data.user_id))
 
-    def _notify_here(self, group_id: GroupId, data: wire.TypingIndicator) -> None:
+    def _state_here(self, group_id: GroupId, notice: StateNotice) -> None:
+        self._send_here(group_id, wire.StateChanged(group_id), only=notice.user_id)
+
+    def _send_here(
+        self, group_id: GroupId, data: wire.ServerData, *, but: UserId | None = None, only: UserId | None = None
+    ) -> None:
         group = self.hub.groups.get(group_id)
         if group is not None:
             stamp_ms = self.ephemeral_ms()
-            frame = text_frame(wire.frame(data, stamp_ms=stamp_ms))
-            self.hub.send_ephemeral(group, frame, but=UserId(data.user_id), stamp_ms=stamp_ms)
+            self.hub.send_ephemeral(
+                group, text_frame(wire.frame(data, stamp_ms=stamp_ms)), but=but, only=only, stamp_ms=stamp_ms
+            )
 
     def ephemeral_ms(self) -> int:
         """Return the stamp for a frame that is no event, to a listener that is current."""

@@ -26,12 +26,12 @@ from orbital_relay.store import logins as login_rows
 from orbital_relay.store import mailboxes as mailbox_rows
 from orbital_relay.store import media as media_rows
 from orbital_relay.store import media_cleanup as cleanup_rows
+from orbital_relay.store import member_states as state_rows
 from orbital_relay.store import messages as message_rows
 from orbital_relay.store import people as people_rows
 from orbital_relay.store import push as push_rows
 from orbital_relay.store import records as record_rows
 from orbital_relay.store import revocations as revocation_rows
-from orbital_relay.store import states as state_rows
 from orbital_relay.store import thread_annotations as annotation_rows
 from orbital_relay.store import threads as thread_rows
 from orbital_relay.store import uploads as upload_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection, insert, select, update
 
 from orbital_relay import wire
-from orbital_relay.api.states import MemberState
+from orbital_relay.api.member_states import MemberState
 from orbital_relay.store import tables as t
 from orbital_relay.store.access import require_member
 
@@ -25,9 +25,9 @@ def member_state(conn: Connection, user: int, group_id: str) -> MemberState:
 
 def put_member_state(conn: Connection, user: int, group_id: str, encrypted_state: str, *, now_ms: int) -> MemberState:
     """Replace the state of a member; the last one that is written stays."""
-    group = require_member(conn, user, group_id)
     # Under the membership's lock: two devices do not both insert, and nobody leaves in between and keeps a row.
-    conn.execute(select(_m.user).where(_m.group == group, _m.user == user).with_for_update())
+    membership = select(_m.user).join(t.groups, t.groups.c.id == _m.group).where(t.groups.c.group_id == group_id)
+    conn.execute(membership.where(_m.user == user).with_for_update(of=t.members))
     group = require_member(conn, user, group_id)
     values = {"encrypted_state": encrypted_state, "changed_ms": now_ms}
     if not conn.execute(update(t.member_states).where(_s.group == group, _s.user == user).values(values)).rowcount:

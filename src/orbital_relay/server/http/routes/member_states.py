@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from orbital_relay.api.states import MemberState, MemberStateBody
+from orbital_relay.api.member_states import MemberState, MemberStateBody
 from orbital_relay.errors import Forbidden, NotFound, PayloadTooLarge
 from orbital_relay.model import GroupId
 from orbital_relay.server.http.endpoint import Answer, Call, Reply, endpoint
-from orbital_relay.services import states
+from orbital_relay.services import member_states
 
 _TAG: Final = "Groups"
 
@@ -23,7 +23,7 @@ _TAG: Final = "Groups"
 async def show_state(call: Call) -> Reply:
     """Show what the caller's devices share about a group."""
     group_id = call.uuid("group_id", GroupId)
-    return Reply.json(await states.show(call.server.services, call.principal, group_id))
+    return Reply.json(await member_states.show(call.server.services, call.principal, group_id))
 
 
 @endpoint(
@@ -41,7 +41,7 @@ async def put_state(call: Call, body: MemberStateBody) -> Reply:
     the group. Sends `state_changed` to the caller's connections that are subscribed to the group.
     """
     group_id = call.uuid("group_id", GroupId)
-    return Reply.json(await states.put(call.server.services, call.principal, group_id, body))
+    return Reply.json(await member_states.put(call.server.services, call.principal, group_id, body))
 
 
 ENDPOINTS: Final = (show_state, put_state)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from orbital_relay.api.states import MemberState
+from orbital_relay.api.member_states import MemberState
 from orbital_relay.model import GroupId
 
 

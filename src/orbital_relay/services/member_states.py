@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from orbital_relay.api.states import MemberState, MemberStateBody
+from orbital_relay.api.member_states import MemberState, MemberStateBody
 from orbital_relay.model import GroupId, Principal
 from orbital_relay.services.context import ServiceContext
 from orbital_relay.services.forms import check_encrypted
