@@ -95,14 +95,13 @@ export class Enrolment {
    * Found a group that the server has just made.
    *
    * @param {string} group
-   * @param {{history?: number, secret?: Bytes}} [options] `history`: HISTORY_POLICY. `secret`: the invite secret, 16 random bytes, where something was
-   *   sealed under it before the group had an id.
+   * @param {{history?: number}} [options] HISTORY_POLICY.
    */
-  async found(group, { history = 0, secret = random(16) } = {}) {
+  async found(group, { history = 0 } = {}) {
     const { me, ratchet } = this.cx;
     await this.transact(async (unit) => {
       const signer = await ratchet.identity(unit);
-      await this.#begin(unit, group, { secret, founder: await founderHash(signer.publicKey) }, { inviter: null, number: 0 });
+      await this.#begin(unit, group, { secret: random(16), founder: await founderHash(signer.publicKey) }, { inviter: null, number: 0 });
       await this.#record(unit, group, { kind: 'found', ...me, identity: signer.publicKey, suites: ratchet.suites, history });
     });
   }
