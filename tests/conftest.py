@@ -6,6 +6,7 @@ Asking for one of the outside parts marks the test by its name (`-m "not postgre
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -62,6 +63,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # --- Disorder --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """Leave the process' logging as it was: a test that configures a server's log changes no other test."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    states = {name: (log.level, log.propagate, log.disabled) for name, log in _loggers()}
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, log in _loggers():
+        was_level, log.propagate, log.disabled = states.get(name, (logging.NOTSET, True, False))
+        log.setLevel(was_level)
+
+
+def _loggers() -> list[tuple[str, logging.Logger]]:
+    return [(name, log) for name, log in logging.Logger.manager.loggerDict.items() if isinstance(log, logging.Logger)]
 
 
 @pytest.fixture

@@ -19,22 +19,6 @@ SECRET = "a secret of these tests, long enough"
 TOKEN = jwt.encode({"userId": "u-1", "exp": 2_000_000_000}, SECRET, algorithm="HS256")
 
 
-@pytest.fixture(autouse=True)
-def _as_before():
-    """Leave the process' logging as it was."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    names = ("orbital", "uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access")
-    states = {name: (log := logging.getLogger(name), log.level, log.propagate, log.disabled) for name in names}
-    yield
-    logging.captureWarnings(capture=False)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    for log, was_level, was_propagate, was_disabled in states.values():
-        log.setLevel(was_level)
-        log.propagate, log.disabled = was_propagate, was_disabled
-
-
 class _Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
