@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from orbital_relay.e2ee import words
+from orbital_relay.e2ee import link_machine, words
+from orbital_relay.e2ee.formats.link import LINK_BODY, LINK_GROUP, LINK_MESSAGE
 from orbital_relay.e2ee.formats.protobuf import MAX_SAFE, U32, Field, Schema
 from orbital_relay.e2ee.formats.schemas import DRAWN, RECORD_BODIES
 from orbital_relay.e2ee.receiver import RECEIVER, ReceiverRow
 from orbital_relay.e2ee.sender import SENDER, SenderRow
+
+LINKS = {"LINK_MESSAGE": LINK_MESSAGE, "LINK_BODY": LINK_BODY, "LINK_GROUP": LINK_GROUP}
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -15,7 +18,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _machine(
-    rows: Sequence[SenderRow | ReceiverRow],
+    rows: Sequence[SenderRow | ReceiverRow | link_machine.NewDeviceRow | link_machine.OldDeviceRow],
     states: Mapping[str, str],
     inputs: Mapping[str, str],
     acts: Mapping[str, str],
@@ -39,7 +42,7 @@ def _camel(name: str) -> str:
 
 def _type_of(field: Field) -> str:
     if field.type == "message":
-        name = next(name for name, schema in DRAWN.items() if schema is field.schema)
+        name = next(name for name, schema in {**DRAWN, **LINKS}.items() if schema is field.schema)
         plain = f"message {name}"
     elif field.type == "bytes":
         plain = "bytes" if field.length is None else f"{field.length} bytes"
@@ -64,4 +67,11 @@ def drawn() -> dict[str, str]:
         "receiver": _machine(RECEIVER, words.RECEIVER_STATES, words.RECEIVER_INPUTS, words.RECEIVER_ACTS),
         "fields": "\n\n".join(_fields(name, schema) for name, schema in DRAWN.items()),
         "records": "\n\n".join(_fields(f"Body of {kind}", schema) for kind, schema in RECORD_BODIES.items()),
+        "new device": _machine(
+            link_machine.NEW_DEVICE, link_machine.NEW_STATES, link_machine.NEW_INPUTS, link_machine.NEW_ACTS
+        ),
+        "older device": _machine(
+            link_machine.OLD_DEVICE, link_machine.OLD_STATES, link_machine.OLD_INPUTS, link_machine.OLD_ACTS
+        ),
+        "link fields": "\n\n".join(_fields(name, schema) for name, schema in LINKS.items()),
     }

@@ -5,7 +5,9 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { LINK_BODY, LINK_GROUP, LINK_MESSAGE } from '../src/formats/link.js';
 import * as schemas from '../src/formats/schemas.js';
+import * as link from '../src/link-machine.js';
 import { MEDIA_INFO } from '../src/media.js';
 import { RECEIVER_ACTS, RECEIVER_INPUTS, RECEIVER_STATES, SENDER_ACTS, SENDER_INPUTS, SENDER_STATES } from '../src/machine-words.js';
 import { RECEIVER } from '../src/receiver.js';
@@ -37,7 +39,7 @@ function machine(rows, states, inputs, acts) {
 
 /** @param {any} field */
 function typeOf({ type, length, max, repeated, schema }) {
-  const name = Object.entries(schemas).find(([, one]) => one === schema)?.[0];
+  const name = Object.entries({ ...schemas, LINK_GROUP }).find(([, one]) => one === schema)?.[0];
   const plain =
     type === 'message'
       ? `message ${name}`
@@ -65,6 +67,11 @@ export function drawn() {
     receiver: machine(RECEIVER, RECEIVER_STATES, RECEIVER_INPUTS, RECEIVER_ACTS),
     fields: [...messages.map(([name, schema]) => fields(name, /** @type {any} */ (schema))), fields('MEDIA_INFO', MEDIA_INFO)].join('\n\n'),
     records: bodies.join('\n\n'),
+    'new device': machine(link.NEW_DEVICE, link.NEW_STATES, link.NEW_INPUTS, link.NEW_ACTS),
+    'older device': machine(link.OLD_DEVICE, link.OLD_STATES, link.OLD_INPUTS, link.OLD_ACTS),
+    'link fields': Object.entries({ LINK_MESSAGE, LINK_BODY, LINK_GROUP })
+      .map(([name, schema]) => fields(name, schema))
+      .join('\n\n'),
   };
 }
 

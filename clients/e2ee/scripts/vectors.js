@@ -12,6 +12,7 @@ import { gcmSeal, hkdf, sha256 } from '../src/crypto/mac.js';
 import { fromSeed } from '../src/crypto/xwing.js';
 import { writeContent } from '../src/formats/content.js';
 import { deliveryInfo, signedBytes, writeEnvelope, writePairwise, writeSigned } from '../src/formats/envelope.js';
+import { linkCodeText, linkNumber, linkPoint, sealLink, writeLinkCode } from '../src/formats/link.js';
 import { writeRecord } from '../src/formats/records.js';
 import { founderHash, writeInvite } from '../src/invite.js';
 import { preKeyBytes } from '../src/hpke-delivery.js';
@@ -220,6 +221,30 @@ async function records() {
     rosters: folded,
   };
 }
+async function links() {
+  const [older, newer] = [await signer('ada'), await signer('the new device of ada')];
+  const scalar = await bytes('scalar of the code');
+  const fields = { mailbox: await bytes('mailbox', 16), user: ada, device: 2, suites: 2, identity: newer.publicKey };
+  const code = { ...fields, point: await linkPoint(scalar), secret: await bytes('secret of the code', 16) };
+  const written = await writeLinkCode(code);
+  const group = { group: GROUP, founder: await founderHash(older.publicKey), secret: await bytes('invite secret', 16), secretNumber: 0 };
+  const bodies = {
+    'one group': { groups: [group], verified: [] },
+    'two groups and a verified person': {
+      groups: [group, { ...group, group: '0a0b0c0d-0000-4000-8000-000000000002', secretNumber: 3 }],
+      verified: [ben],
+    },
+  };
+  const cases = [];
+  for (const [name, rest] of Object.entries(bodies)) {
+    const body = { user: ada, device: 1, identity: older.publicKey, ...rest };
+    const ephemeral = await bytes(`ephemeral scalar of ${name}`);
+    const sealed = await sealLink({ ...code, bytes: written }, body, older, ephemeral);
+    cases.push({ name, body, signing_seed: older.seed, ephemeral_scalar: ephemeral, sealed, number: await linkNumber(written, sealed) });
+  }
+  return { code, scalar, text: linkCodeText(written), cases };
+}
+
 /** @returns {Promise<Record<string, any>>} File names and contents. */
 export async function vectors() {
   return plain({
@@ -228,6 +253,7 @@ export async function vectors() {
     envelopes: await envelopes(),
     refusals: refusals(),
     invites: await invites(),
+    links: await links(),
     deliveries: await deliveries(),
     records: await records(),
   });

@@ -33,7 +33,7 @@ import { transact } from './unit.js';
 
 /** What a device does about itself and about the devices of its groups. It receives and sends nothing. */
 export class Enrolment {
-  /** @protected @type {Context} */
+  /** @internal @type {Context} */
   cx;
 
   /**

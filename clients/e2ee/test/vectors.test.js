@@ -11,6 +11,7 @@ import { hkdf, sha256 } from '../src/crypto/mac.js';
 import { fromSeed } from '../src/crypto/xwing.js';
 import { readContent, writeContent } from '../src/formats/content.js';
 import { readEnvelope, readPairwise, readSigned, signedBytes, writeEnvelope, writePairwise } from '../src/formats/envelope.js';
+import { linkNumber, linkPoint, openLink, readLinkCode } from '../src/formats/link.js';
 import { readRecord } from '../src/formats/records.js';
 import { readSenderKeyMessage, readSkdm, writeSkdm } from '../src/formats/sender-key.js';
 import { preKeyBytes } from '../src/hpke-delivery.js';
@@ -29,6 +30,7 @@ const NAMES = [
   'hkdf',
   'identities',
   'invites',
+  'links',
   'records',
   'refusals',
   'safety-numbers',
@@ -169,5 +171,16 @@ test('[VEC11] Records fold into the expected rosters, and each refused record ha
   for (const { name, accepted, roster } of rosters) {
     const { group: _, ...found } = await fold(group, log, { founder: fromHex(founder), secrets, accepted: new Set(accepted) });
     assert.deepEqual(plain(found), roster, name);
+  }
+});
+
+test('[VEC13] The code of a new device and the message for it have the committed bytes, and open to the committed fields.', async () => {
+  const { code, scalar, text, cases } = vectors('links');
+  const { bytes: written, ...read } = await readLinkCode(text);
+  assert.deepEqual(plain(read), code);
+  assert.equal(toHex(await linkPoint(fromHex(scalar))), code.point);
+  for (const { name, body, sealed, number } of cases) {
+    assert.deepEqual(plain(await openLink({ ...read, bytes: written }, fromHex(scalar), fromHex(sealed))), body, name);
+    assert.equal(await linkNumber(written, fromHex(sealed)), number, name);
   }
 });

@@ -19,6 +19,8 @@ from orbital_relay.e2ee.formats.content import ContentKind
 from orbital_relay.e2ee.formats.envelope import DeviceAddress, SuiteBits
 from orbital_relay.e2ee.formats.records import HistoryPolicy
 from orbital_relay.e2ee.invite import Invite, read_invite, write_invite
+from orbital_relay.e2ee.linking import DeviceLink
+from orbital_relay.e2ee.mailboxes import MailboxTransport, SdkMailboxes
 from orbital_relay.e2ee.media import MediaInfo, open_file, read_media_info, seal_file, write_media_info
 from orbital_relay.e2ee.member import GroupDevice, NewPart, Received
 from orbital_relay.e2ee.ports import (
@@ -44,6 +46,7 @@ __all__ = [
     "CipherClient",
     "ContentKind",
     "DeviceAddress",
+    "DeviceLink",
     "DeviceStore",
     "DirectoryDevice",
     "E2eeError",
@@ -56,6 +59,7 @@ __all__ = [
     "KeyBundle",
     "LogEvent",
     "LogPosition",
+    "MailboxTransport",
     "MediaInfo",
     "MemoryStore",
     "NewPart",
@@ -66,6 +70,7 @@ __all__ = [
     "Received",
     "RelayTransport",
     "SafetyNumber",
+    "SdkMailboxes",
     "SdkRelay",
     "SqlcipherStore",
     "Start",

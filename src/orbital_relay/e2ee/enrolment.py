@@ -90,6 +90,11 @@ class Enrolment:
         """This device."""
         return self._cx.me
 
+    @property
+    def context(self) -> Context:
+        """What the parts of this device share; a program uses the methods."""
+        return self._cx
+
     # Coming into a group
 
     async def found(self, group: str, *, history: HistoryPolicy = HistoryPolicy.NONE) -> None:

@@ -20,6 +20,15 @@ from orbital_relay.e2ee.formats.envelope import (
     write_envelope,
     write_pairwise,
 )
+from orbital_relay.e2ee.formats.link import (
+    LinkBody,
+    LinkGroup,
+    link_number,
+    link_point,
+    open_link,
+    read_link_code,
+    seal_link,
+)
 from orbital_relay.e2ee.formats.records import read_record, write_record
 from orbital_relay.e2ee.formats.sender_key import read_sender_key_message, read_skdm, write_skdm
 from orbital_relay.e2ee.hpke_delivery import pre_key_bytes
@@ -39,6 +48,7 @@ NAMES = {
     "hkdf",
     "identities",
     "invites",
+    "links",
     "records",
     "refusals",
     "safety-numbers",
@@ -206,3 +216,34 @@ def test_xwing_keys():
         public = public_of(unhex(case["seed"]))
         assert public.hex().startswith(case["public_begins"]), case["name"]
         assert hashlib.sha256(public).hexdigest() == case["public_sha256"], case["name"]
+
+
+def test_links():
+    """[PYVEC13] The code of a new device and the message for it have the committed bytes in both directions."""
+    found = vectors("links")
+    code, scalar = read_link_code(found["text"]), unhex(found["scalar"])
+    assert plain(code) == found["code"]
+    assert code.text == found["text"]
+    assert link_point(scalar) == code.point
+    for case in found["cases"]:
+        fields, sealed = case["body"], unhex(case["sealed"])
+        groups = [
+            LinkGroup(
+                group=one["group"],
+                founder=unhex(one["founder"]),
+                secret=unhex(one["secret"]),
+                secret_number=one["secretNumber"],
+            )
+            for one in fields["groups"]
+        ]
+        body = LinkBody(
+            user=fields["user"],
+            device=fields["device"],
+            identity=unhex(fields["identity"]),
+            groups=groups,
+            verified=fields["verified"],
+        )
+        assert open_link(code, scalar, sealed) == body
+        signer = SigningKey.of_seed(unhex(case["signing_seed"]))
+        assert seal_link(code, body, signer, unhex(case["ephemeral_scalar"])) == sealed
+        assert link_number(code, sealed) == case["number"]

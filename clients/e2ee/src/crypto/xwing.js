@@ -49,7 +49,8 @@ export const hasNativeMlKem = () =>
   })());
 
 /** @param {Bytes} scalar @param {boolean} extractable */
-const importScalar = (scalar, extractable) => crypto.subtle.importKey('pkcs8', concat(PKCS8, scalar), X25519, extractable, ['deriveBits']);
+export const importScalar = (scalar, extractable) =>
+  crypto.subtle.importKey('pkcs8', concat(PKCS8, scalar), X25519, extractable, ['deriveBits']);
 
 /** @param {Bytes} bytes */
 const importPoint = (bytes) => crypto.subtle.importKey('raw', bytes, X25519, true, []);
@@ -60,7 +61,7 @@ const importPoint = (bytes) => crypto.subtle.importKey('raw', bytes, X25519, tru
  * @returns {Promise<Bytes>}
  * @throws {E2eeError} `bad_key` when the result is all zeros: the point is of low order (RFC 7748 §6.1).
  */
-async function agree(key, point) {
+export async function agree(key, point) {
   let shared;
   try {
     shared = new Uint8Array(await crypto.subtle.deriveBits({ name: X25519, public: await importPoint(point) }, key, 256));
