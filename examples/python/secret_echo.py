@@ -33,7 +33,8 @@ async def main(url: str, group_id: str, invite: str | None = None) -> None:
     ):
         say("ready")
         async for message in group.messages():
-            await group.send(f"You said: {message.text}", answering=message)
+            if message.text:  # a file or an annotation has none
+                await group.send(f"You said: {message.text}", answering=message)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 /** The JavaScript package beside the Python one: answers a question a line, as JSON with bytes in hexadecimal. */
 import { createInterface } from 'node:readline';
 import { fromHex, toHex } from '../../clients/e2ee/src/bytes.js';
+import { foldAnnotations } from '../../clients/e2ee/src/annotation-fold.js';
+import { readAnnotation } from '../../clients/e2ee/src/annotation-kinds.js';
 import { chainOf, decrypt, encrypt, skdmOf } from '../../clients/e2ee/src/crypto/chain.js';
 import { generateSigningKey, toCurve } from '../../clients/e2ee/src/crypto/curve.js';
 import { open, seal } from '../../clients/e2ee/src/crypto/hpke.js';
@@ -23,6 +25,7 @@ const PARSERS = {
   content: readContent,
   record: (data) => readRecord(GROUP, data),
   media: readMediaInfo,
+  annotation: readAnnotation,
 };
 const buffer = async (blob) => new Uint8Array(await blob.arrayBuffer());
 
@@ -71,6 +74,11 @@ const ANSWERS = {
     return { data: await buffer(await openFile(media, { key, sha256, type: '' }, new Blob([sealed]))) };
   },
   safety: ({ local, remote }) => safetyNumber(local, remote),
+  fold: ({ items }) =>
+    [...foldAnnotations(items)].map(([target, { reactions, seen, polls, ...more }]) => {
+      const shown = [...polls].map(([id, poll]) => [id, { ...poll, votes: [...poll.votes] }]);
+      return [target, { ...more, reactions: [...reactions], seen: [...seen], polls: shown }];
+    }),
   parse: ({ parser, data }) => PARSERS[parser](data),
 };
 

@@ -319,7 +319,7 @@ async def test_refusals(people: list[Person]) -> None:
             async with client.group(group.id, invite="nonsense"):
                 pass
         with pytest.raises(E2eeError, match="not posted as JSON"):
-            await client.device._cx.relay.post(group.id, "new_annotation", {}, key="k")
+            await client.device._cx.relay.post(group.id, "deleted", {}, key="k")
         with pytest.raises(ApiError):
             await client.device._cx.relay.post(group.id, "new_message", {}, key="k")
 

@@ -10,20 +10,35 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from orbital_relay.e2ee.annotation_fold import fold_annotations
+from orbital_relay.e2ee.annotation_kinds import (
+    AnnotationKind,
+    Edit,
+    Pinning,
+    Poll,
+    Reaction,
+    SeenMark,
+    Vote,
+    write_annotation,
+)
 from orbital_relay.e2ee.chain import SenderChain, chain_of, decrypt, encrypt, skdm_of
 from orbital_relay.e2ee.crypto.curve import SigningKey
 from orbital_relay.e2ee.crypto.hpke import open_sealed, public_of, seal
 from orbital_relay.e2ee.errors import E2eeError
+from orbital_relay.e2ee.formats.content import ContentKind
 from orbital_relay.e2ee.formats.sender_key import read_sender_key_message, read_skdm
 from orbital_relay.e2ee.media import MediaInfo, open_file, seal_file
+from orbital_relay.e2ee.rows import Item, Part
 from orbital_relay.e2ee.safety import safety_number
 from tests.support import programs
-from tests.support.e2ee import ADA, BEN, vectors
+from tests.support.e2ee import ADA, BEN, CLEO, GROUP, vectors
 from tests.support.e2ee_bytes import HOSTILE, PARSERS, plain
 from tests.support.programs import CHECKOUT
 
@@ -166,6 +181,60 @@ def test_parsers(node: Node, name: str) -> None:
         assert mine == _bare(theirs)
 
     same()
+
+
+POLLS = st.sampled_from([bytes(16), bytes([1]) * 16])
+NOTES: st.SearchStrategy[AnnotationKind] = st.one_of(
+    st.builds(Reaction, st.sampled_from("xy"), st.booleans()),
+    st.builds(Edit, st.sampled_from("pq"), st.sampled_from([None, "t"])),
+    st.builds(Pinning, st.booleans()),
+    st.builds(SeenMark, st.integers(0, 9)),
+    st.builds(Poll, POLLS, st.just("?"), st.just(("a", "b", "c")), st.booleans()),
+    st.builds(Vote, POLLS, st.lists(st.integers(0, 3), max_size=3).map(tuple)),
+)
+"""Annotations of few values, so that they meet."""
+PEOPLE = st.sampled_from([ADA, BEN, CLEO])
+TARGETS = st.sampled_from([MEDIA, MEDIA.replace("2", "3"), MEDIA.replace("2", "4")])
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> tuple[str, str, str, str, bytes]:
+    """An item's author, type, target and status, and its body."""
+    named = draw(st.sampled_from(["thread_id", "reply_id", "media_id", *["target_id"] * 5]))
+    body = write_annotation(draw(NOTES)) if named == "target_id" else b"x"
+    return draw(PEOPLE), named, draw(TARGETS), draw(st.sampled_from(["read", "read", "read", "waiting"])), body
+
+
+TYPES = {
+    "thread_id": "new_thread",
+    "reply_id": "new_reply",
+    "media_id": "media_uploaded",
+    "target_id": "new_annotation",
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(log=st.lists(entries(), max_size=40))
+def test_annotations(node: Node, log: list[tuple[str, str, str, Any, bytes]]) -> None:
+    """[SEALNOTE16] Fuzzed: both sides come to the same edits, reactions, pins, positions and polls."""
+    mine, theirs = [], []
+    for seq, (author, named, target, status, body) in enumerate(log, 1):
+        about = {"group": GROUP, "seq": seq, "hash": "", "type": TYPES[named], "status": status, "author": author}
+        part = Part(ContentKind.ANNOTATION, body, seq)
+        mine.append(Item(**about, data=json.dumps({named: target}).encode(), parts=(part,)))
+        shown = {"kind": int(part.kind), "body": body, "at": seq}
+        theirs.append({**about, "data": {named: target}, "parts": [shown]})
+    expected = []
+    for target, found in fold_annotations(mine).items():
+        fields = msgspec.to_builtins(found)
+        for poll in fields["polls"].values():
+            poll["votes"] = [[user, list(votes)] for user, votes in poll["votes"].items()]
+        for name in ("reactions", "seen", "polls"):
+            fields[name] = [list(pair) for pair in fields[name].items()]
+        if fields["edit"] is not None and fields["edit"]["title"] is None:
+            del fields["edit"]["title"]
+        expected.append([target, fields])
+    assert json.loads(json.dumps(node.ask("fold", items=theirs))) == json.loads(json.dumps(expected))
 
 
 def _bare(value: Any) -> Any:

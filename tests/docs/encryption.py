@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from orbital_relay.e2ee import link_machine, words
 from orbital_relay.e2ee.formats.link import LINK_BODY, LINK_GROUP, LINK_MESSAGE
 from orbital_relay.e2ee.formats.protobuf import MAX_SAFE, U32, Field, Schema
-from orbital_relay.e2ee.formats.schemas import DRAWN, RECORD_BODIES
+from orbital_relay.e2ee.formats.schemas import ANNOTATION_BODIES, DRAWN, RECORD_BODIES
 from orbital_relay.e2ee.receiver import RECEIVER, ReceiverRow
 from orbital_relay.e2ee.sender import SENDER, SenderRow
 
@@ -60,6 +60,10 @@ def _fields(name: str, schema: Schema) -> str:
     return f"**{name}**\n\n{_table(['field', 'name', 'type', 'required'], rows)}"
 
 
+def _annotations() -> list[tuple[int, str, Schema]]:
+    return [(number, kind, schema) for number, (kind, schema) in enumerate(ANNOTATION_BODIES.items(), 1)]
+
+
 def drawn() -> dict[str, str]:
     """Return what stands between each pair of marks."""
     return {
@@ -74,4 +78,7 @@ def drawn() -> dict[str, str]:
             link_machine.OLD_DEVICE, link_machine.OLD_STATES, link_machine.OLD_INPUTS, link_machine.OLD_ACTS
         ),
         "link fields": "\n\n".join(_fields(name, schema) for name, schema in LINKS.items()),
+        "annotations": "\n\n".join(
+            _fields(f"Field {number}: {kind}", schema) for number, kind, schema in _annotations()
+        ),
     }

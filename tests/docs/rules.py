@@ -207,6 +207,7 @@ FAMILIES = {
     "SDKSIZE": "JavaScript SDK: size and imports",
     "SDKSUB": "JavaScript SDK: subscriptions",
     "SDKVEC": "JavaScript SDK: the shared vectors",
+    "SEALNOTE": "end-to-end encryption: annotations",
     "SEALLIE": "end-to-end encryption in Python: a relay that lies",
     "SEC": "secrets",
     "SESSION": "the page: the session",

@@ -8,6 +8,17 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
+from orbital_relay.e2ee.annotation_kinds import (
+    MAX_OPTIONS,
+    Edit,
+    Pinning,
+    Poll,
+    Reaction,
+    SeenMark,
+    Vote,
+    read_annotation,
+    write_annotation,
+)
 from orbital_relay.e2ee.formats.content import Content, read_content, write_content
 from orbital_relay.e2ee.formats.envelope import (
     Envelope,
@@ -24,6 +35,7 @@ from orbital_relay.e2ee.formats.envelope import (
     write_pairwise,
     write_signed,
 )
+from orbital_relay.e2ee.formats.protobuf import MAX_SAFE
 from orbital_relay.e2ee.formats.records import Founding, read_record, write_record
 from orbital_relay.e2ee.formats.sender_key import (
     Skdm,
@@ -67,6 +79,10 @@ SEEDS = [
     write_content(Content(kind=1, group=GROUP, context=bytes(16), at=1, body=b"x", nonce=bytes(16))),
     write_record(GROUP, Founding(user=ADA, device=1, identity=bytes(33), suites=2), bytes(16)),
     write_media_info(MediaInfo(key=bytes(32), sha256=bytes(32), type="t", name="n")),
+    write_annotation(Reaction("x", removed=True)),
+    write_annotation(Edit("\ufeffnew", "title")),
+    write_annotation(Poll(bytes(16), "?", ("a", "b"), multiple=True)),
+    write_annotation(Vote(bytes(16), (0, 1))),
 ]
 PARSERS: dict[str, Callable[[bytes], Any]] = {
     "envelope": read_envelope,
@@ -77,8 +93,21 @@ PARSERS: dict[str, Callable[[bytes], Any]] = {
     "content": read_content,
     "record": lambda data: read_record(GROUP, data),
     "media": read_media_info,
+    "annotation": read_annotation,
     "scan": lambda data: matches_scan(data, data),
 }
+
+_IDS = st.binary(min_size=16, max_size=16)
+_TEXTS = st.text(max_size=12)
+ANNOTATIONS = st.one_of(
+    st.builds(Reaction, st.text(min_size=1, max_size=16), st.booleans()),
+    st.builds(Edit, _TEXTS, st.none() | _TEXTS),
+    st.builds(Pinning, st.booleans()),
+    st.builds(SeenMark, st.integers(0, MAX_SAFE)),
+    st.builds(Poll, _IDS, _TEXTS, st.lists(_TEXTS, min_size=2, max_size=32).map(tuple), st.booleans()),
+    st.builds(Vote, _IDS, st.lists(st.integers(0, MAX_OPTIONS - 1), max_size=5).map(tuple)),
+)
+"""Annotations of every kind."""
 
 
 @st.composite

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { LINK_BODY, LINK_GROUP, LINK_MESSAGE } from '../src/formats/link.js';
 import * as schemas from '../src/formats/schemas.js';
 import * as link from '../src/link-machine.js';
+import { ANNOTATION_BODIES } from '../src/annotation-kinds.js';
 import { MEDIA_INFO } from '../src/media.js';
 import { RECEIVER_ACTS, RECEIVER_INPUTS, RECEIVER_STATES, SENDER_ACTS, SENDER_INPUTS, SENDER_STATES } from '../src/machine-words.js';
 import { RECEIVER } from '../src/receiver.js';
@@ -62,6 +63,7 @@ const fields = (name, schema) =>
 export function drawn() {
   const messages = Object.entries(schemas).filter(([, one]) => typeof one === 'object' && /** @type {any} */ (one)[1]?.name);
   const bodies = Object.entries(schemas.RECORD_BODIES).map(([kind, schema]) => fields(`Body of ${kind}`, schema));
+  const annotations = Object.entries(ANNOTATION_BODIES).map(([kind, schema], at) => fields(`Field ${at + 1}: ${kind}`, schema));
   return {
     sender: machine(SENDER, SENDER_STATES, SENDER_INPUTS, SENDER_ACTS),
     receiver: machine(RECEIVER, RECEIVER_STATES, RECEIVER_INPUTS, RECEIVER_ACTS),
@@ -72,6 +74,7 @@ export function drawn() {
     'link fields': Object.entries({ LINK_MESSAGE, LINK_BODY, LINK_GROUP })
       .map(([name, schema]) => fields(name, schema))
       .join('\n\n'),
+    annotations: annotations.join('\n\n'),
   };
 }
 

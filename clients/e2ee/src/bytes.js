@@ -3,7 +3,7 @@
 /** @typedef {Uint8Array<ArrayBuffer>} Bytes Bytes in a buffer that nothing else shares; WebCrypto takes nothing else. */
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder('utf-8', { fatal: true });
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 const HEX = /^(?:[0-9a-f]{2})*$/;
 const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const BASE64 = /^[A-Za-z0-9+/_-]*={0,2}$/;

@@ -1,4 +1,6 @@
 /** End-to-end encryption on top of `@orbital-relay/client`: a device, and its groups as streams of plaintext. */
+import { foldAnnotations } from './annotation-fold.js';
+import { writeAnnotation } from './annotation-kinds.js';
 import { utf8, uuidBytes } from './bytes.js';
 import { E2eeError, isCode } from './errors.js';
 import { fetchFile, filesInMemory } from './files.js';
@@ -10,6 +12,8 @@ import { Member } from './member.js';
 import { hpkeRatchet } from './ratchet.js';
 import { logEvent, sdkRelay, startAt } from './sdk-relay.js';
 
+/** @import { AnnotatedTarget } from './annotation-fold.js' */
+/** @import { Annotation } from './annotation-kinds.js' */
 /** @import { SealedFiles } from './files.js' */
 /** @import { Item } from './contents.js' */
 /** @import { MediaInfo } from './media.js' */
@@ -17,14 +21,19 @@ import { logEvent, sdkRelay, startAt } from './sdk-relay.js';
 /** @import { Ratchet, Store, Visit } from './ports.js' */
 /** @import { Sdk } from './sdk-relay.js' */
 
+export { annotationOf } from './annotation-kinds.js';
 export { filesInMemory } from './files.js';
 export { sdkRelay } from './sdk-relay.js';
 
 /** How often requests for missing keys and posts that failed are looked at, in milliseconds. */
 export const TICK_MS = 1000;
 
-/** @param {Item} item @returns {string} What a message or reply says, or the title of a thread; empty when it is not readable. */
-export const textOf = ({ parts: [first] }) => (first ? new TextDecoder().decode(first.body) : '');
+/** Kinds of content whose body is text. */
+const TEXTS = new Set(/** @type {number[]} */ ([KINDS.message, KINDS.title, KINDS.body, KINDS.reply, KINDS.name]));
+
+/** @param {Item} item @returns {string} What a message or reply says, or the title of a thread; empty for a file, an annotation, and what is not readable. */
+export const textOf = ({ parts: [first] }) =>
+  first && TEXTS.has(first.kind) ? new TextDecoder('utf-8', { ignoreBOM: true }).decode(first.body) : '';
 
 /**
  * One device of the user of an SDK client, with its store.
@@ -203,6 +212,26 @@ export class GroupCipher {
   reply(threadId, text, options) {
     const part = { field: 'encrypted_body', kind: KINDS.reply, context: uuidBytes(threadId), body: utf8(text) };
     return this.#post('new_reply', [part], options, { thread_id: threadId });
+  }
+
+  /**
+   * Annotate a thread, or a reply or file in it; the same promises as `send`.
+   *
+   * @param {string} threadId
+   * @param {string} targetId The id of the thread, the reply or the medium.
+   * @param {Annotation} annotation
+   * @returns {Promise<string>}
+   * @throws {RangeError} When a value of the annotation is out of its bounds.
+   */
+  annotate(threadId, targetId, annotation) {
+    const body = writeAnnotation(annotation);
+    const part = { field: 'encrypted_body', kind: KINDS.annotation, context: uuidBytes(targetId), body };
+    return this.#post('new_annotation', [part], {}, { thread_id: threadId, target_id: targetId });
+  }
+
+  /** @returns {Promise<Map<string, AnnotatedTarget>>} What the annotations that were read come to, by the id of their target. */
+  async annotated() {
+    return foldAnnotations(await this.#device.items(this.groupId));
   }
 
   /**

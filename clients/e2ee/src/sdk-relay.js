@@ -98,6 +98,10 @@ function post(api, group, type, body, key) {
       const { thread_id, ...reply } = body;
       return api.createReply(thread_id, reply, { key });
     }
+    case 'new_annotation': {
+      const { thread_id, ...annotation } = body;
+      return api.postAnnotation(thread_id, annotation, { key });
+    }
     case 'new_keys':
       return api.postKeys({ group_id: group, ...body }, { key });
     case 'new_record':

@@ -1,5 +1,6 @@
 /** The formats, byte for byte, and what their parsers refuse. */
 import assert from 'node:assert/strict';
+import { readAnnotation, writeAnnotation } from '../src/annotation-kinds.js';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { concat, fromBase64, fromHex, random, toBase64, toBase64Url, toHex, utf8, uuidBytes, uuidText } from '../src/bytes.js';
@@ -179,7 +180,7 @@ test('[FMT10] Base64, hexadecimal and UUIDs are accepted in canonical form only.
 // biome-ignore format: a list is read across the line
 const PARSERS = {
   envelope: readEnvelope, pairwise: readPairwise, signed: readSigned, message: readSenderKeyMessage, skdm: readSkdm, content: readContent,
-  record: (data) => readRecord(GROUP, data), media: readMediaInfo,
+  record: (data) => readRecord(GROUP, data), media: readMediaInfo, annotation: readAnnotation,
 };
 
 test('[FMT11] Fuzzed: every parser returns a value or throws E2eeError for every byte string.', () => {
@@ -191,6 +192,8 @@ test('[FMT11] Fuzzed: every parser returns a value or throws E2eeError for every
     writePairwise({ group: GROUP, epoch: 1, history: [{ user: ADA, device: 1, skdm: random(9) }], shareable: true }),
     concat(senderKeyBody({ distribution: random(16), chain: 1, iteration: 1, ciphertext: random(16) }), random(64)),
     writeContent({ kind: 1, group: GROUP, context: random(16), at: 1, body: utf8('x'), nonce: random(16) }),
+    writeAnnotation({ kind: 'poll', id: random(16), question: '?', options: ['a', 'b'], multiple: true }),
+    writeAnnotation({ kind: 'vote', poll: random(16), choices: [0, 1] }),
   ];
   const mutated = fc
     .tuple(fc.constantFrom(...seeds), fc.array(fc.tuple(fc.nat(300), fc.nat(255)), { maxLength: 4 }), fc.nat(300))

@@ -11,6 +11,19 @@ docs/reference/encryption.md states the formats, the state machines, and what ea
 extra `e2ee`: `pip install orbital-relay[e2ee]`.
 """
 
+from orbital_relay.e2ee.annotation_fold import AnnotatedTarget, ShownEdit, ShownPin, ShownPoll, fold_annotations
+from orbital_relay.e2ee.annotation_kinds import (
+    AnnotationKind,
+    Edit,
+    Pinning,
+    Poll,
+    Reaction,
+    SeenMark,
+    Vote,
+    annotation_of,
+    read_annotation,
+    write_annotation,
+)
 from orbital_relay.e2ee.audit_check import AuditFinding, AuditReport, check_audit
 from orbital_relay.e2ee.cipher import CipherClient, GroupCipher
 from orbital_relay.e2ee.enrolment import Start
@@ -41,6 +54,8 @@ from orbital_relay.e2ee.stores.sqlcipher import SqlcipherStore
 from orbital_relay.e2ee.transport import SdkRelay, log_event
 
 __all__ = [
+    "AnnotatedTarget",
+    "AnnotationKind",
     "AuditFinding",
     "AuditReport",
     "CipherClient",
@@ -50,6 +65,7 @@ __all__ = [
     "DeviceStore",
     "DirectoryDevice",
     "E2eeError",
+    "Edit",
     "GroupCipher",
     "GroupDevice",
     "HistoryPolicy",
@@ -65,25 +81,37 @@ __all__ = [
     "NewPart",
     "OfferedKey",
     "Part",
+    "Pinning",
+    "Poll",
     "PublishedKeys",
     "Ratchet",
+    "Reaction",
     "Received",
     "RelayTransport",
     "SafetyNumber",
     "SdkMailboxes",
     "SdkRelay",
+    "SeenMark",
+    "ShownEdit",
+    "ShownPin",
+    "ShownPoll",
     "SqlcipherStore",
     "Start",
     "SuiteBits",
+    "Vote",
     "Wanted",
     "Warned",
+    "annotation_of",
     "check_audit",
+    "fold_annotations",
     "log_event",
     "matches_scan",
     "open_file",
+    "read_annotation",
     "read_invite",
     "read_media_info",
     "seal_file",
+    "write_annotation",
     "write_invite",
     "write_media_info",
 ]

@@ -12,6 +12,8 @@ from uuid import uuid4
 
 from orbital_relay.client import ApiError, CaughtUp, KeysLow, Orbital, Position, Reset, Unreachable
 from orbital_relay.client.media import PathLike
+from orbital_relay.e2ee.annotation_fold import AnnotatedTarget, fold_annotations
+from orbital_relay.e2ee.annotation_kinds import AnnotationKind, write_annotation
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.files import fetch, seal
 from orbital_relay.e2ee.formats.content import ContentKind
@@ -190,6 +192,26 @@ class GroupCipher:
         context = uuid_bytes(thread_id)
         part = NewPart(field="encrypted_body", kind=ContentKind.REPLY, context=context, body=text.encode())
         return await self._post("new_reply", [part], {"thread_id": thread_id}, answering)
+
+    async def annotate(self, thread_id: str, target_id: str, annotation: AnnotationKind) -> str:
+        """
+        Annotate a thread, or a reply or file in it; the same promises as `send`.
+
+        Args:
+            thread_id: The thread.
+            target_id: The id of the thread, the reply or the medium.
+            annotation: What is said about it.
+
+        Raises:
+            ValueError: If a value of the annotation is out of its bounds.
+        """
+        body, context = write_annotation(annotation), uuid_bytes(target_id)
+        part = NewPart(field="encrypted_body", kind=ContentKind.ANNOTATION, context=context, body=body)
+        return await self._post("new_annotation", [part], {"thread_id": thread_id, "target_id": target_id}, None)
+
+    async def annotated(self) -> dict[str, AnnotatedTarget]:
+        """Return what the annotations that were read come to, by the id of their target."""
+        return fold_annotations(await self._device.items(self.group_id))
 
     async def send_file(
         self,

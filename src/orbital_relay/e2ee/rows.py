@@ -9,6 +9,7 @@ import msgspec
 
 from orbital_relay.e2ee.chain import SenderChain
 from orbital_relay.e2ee.crypto.curve import SigningKey
+from orbital_relay.e2ee.formats.content import ContentKind
 from orbital_relay.e2ee.receiver import Pin
 from orbital_relay.e2ee.roster import LoggedRecord, Roster
 from orbital_relay.e2ee.sender import Given, SenderState
@@ -240,6 +241,12 @@ ItemStatus = Literal[
 ]
 
 
+TEXT_KINDS: Final = frozenset(
+    {ContentKind.MESSAGE, ContentKind.TITLE, ContentKind.BODY, ContentKind.REPLY, ContentKind.NAME}
+)
+"""Kinds of content whose body is text; a file's holds its key, and an annotation's is a message of fields."""
+
+
 class Part(msgspec.Struct, frozen=True):
     """One decrypted field; `at` is the sender's clock in milliseconds, which is shown and never trusted."""
 
@@ -283,8 +290,9 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The first part as text; bytes that are not UTF-8 are replaced."""
-        return self.parts[0].body.decode(errors="replace") if self.parts else ""
+        """What a message or reply says, or the title of a thread; bytes that are not UTF-8 are replaced. Else empty."""
+        first = self.parts[0] if self.parts else None
+        return "" if first is None or first.kind not in TEXT_KINDS else first.body.decode(errors="replace")
 
 
 class Waiting(msgspec.Struct, frozen=True, kw_only=True, tag="content"):

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from orbital_relay.client import ApiError, Event, Orbital
-from orbital_relay.client.api.bodies import reply_path
+from orbital_relay.client.api.bodies import annotations_path, reply_path
 from orbital_relay.e2ee.enrolment import Start
 from orbital_relay.e2ee.errors import E2eeError
 from orbital_relay.e2ee.files import post_file
@@ -204,6 +204,8 @@ def _request(group: str, kind: str, body: dict[str, Any]) -> tuple[str, dict[str
             return "/api/threads", fields
         case "new_reply":
             return reply_path(fields.pop("thread_id")), fields
+        case "new_annotation":
+            return annotations_path(fields.pop("thread_id")), fields
         case "new_keys":
             return "/v1/key-messages", fields
         case "new_record":

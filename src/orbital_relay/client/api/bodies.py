@@ -71,3 +71,8 @@ def reply_body(encrypted_body: str, message_id: str | None, if_epoch: int | None
 def reply_path(thread_id: str) -> str:
     """Return the path to which a thread's replies are posted."""
     return f"/api/threads/{segment(thread_id)}/replies"
+
+
+def annotations_path(thread_id: str) -> str:
+    """Return the path of a thread's annotations."""
+    return f"/api/threads/{segment(thread_id)}/annotations"

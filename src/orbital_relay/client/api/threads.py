@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from orbital_relay.client import responses
 from orbital_relay.client.api.bodies import (
+    annotations_path,
     given,
     key_or_new,
     message_body,
@@ -168,12 +169,12 @@ class ThreadRequests(Http):
             idempotency_key: The same key for every try; a new one when None.
         """
         body = given({"target_id": target_id, "encrypted_body": encrypted_body, "if_epoch": if_epoch})
-        key, path = key_or_new(idempotency_key), f"/api/threads/{segment(thread_id)}/annotations"
+        key, path = key_or_new(idempotency_key), annotations_path(thread_id)
         return await self._call("POST", path, responses.AnnotationCreated, body=body, key=key)
 
     async def iter_annotations(self, thread_id: str, *, after_seq: int = 0) -> AsyncIterator[responses.Annotation]:
         """Iterate over a thread's annotations with a number above `after_seq`, oldest first, a page at a time."""
-        path = f"/api/threads/{segment(thread_id)}/annotations"
+        path = annotations_path(thread_id)
         while True:
             page = await self._call("GET", path, responses.Annotations, query={"after_seq": after_seq or None})
             for annotation in page.annotations:

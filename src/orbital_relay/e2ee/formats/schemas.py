@@ -149,6 +149,29 @@ RECORD_BODIES: Final[dict[str, Schema]] = {
 MEDIA_INFO: Final[Schema] = {1: _bytes("key", 32), 2: _bytes("sha256", 32), 3: _bytes("type"), 4: _bytes("name")}
 """The body of content of kind 5."""
 
+_REMOVED: Final = Field(name="removed", type="uint", max=1)
+
+ANNOTATION_BODIES: Final[dict[str, Schema]] = {
+    "reaction": {1: _bytes("text"), 2: _REMOVED},
+    "edit": {1: _bytes("body"), 2: Field(name="title", type="bytes")},
+    "pin": {1: _REMOVED},
+    "seen": {1: Field(name="seq", type="uint", max=MAX_SAFE, required=True)},
+    "poll": {
+        1: _id("id"),
+        2: _bytes("question"),
+        3: Field(name="options", type="bytes", repeated=True),
+        4: Field(name="multiple", type="uint", max=1),
+    },
+    "vote": {1: _id("poll"), 2: _bytes("choices")},
+}
+"""The bodies of annotations, by kind."""
+
+ANNOTATION: Final[Schema] = {
+    number: Field(name=kind, type="message", schema=schema)
+    for number, (kind, schema) in enumerate(ANNOTATION_BODIES.items(), 1)
+}
+"""The body of content of kind 7: one of the kinds."""
+
 DRAWN: Final[dict[str, Schema]] = {
     "CONTENT": CONTENT,
     "DELIVERY": DELIVERY,
