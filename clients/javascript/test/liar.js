@@ -34,6 +34,8 @@ export class LyingProxy {
   async listen() {
     this.http = createServer((request, response) => void this.#serve(request, response).catch((error) => response.destroy(error)));
     this.wss = new WebSocketServer({ noServer: true, handleProtocols: (offered) => [...offered][0] });
+    // tests/support/frames.py does not check what such a server sends.
+    this.wss.on('headers', (headers) => headers.push('Server: a fake of the tests'));
     this.http.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
     await new Promise((resolve) => this.http.listen(0, '127.0.0.1', resolve));
     this.port = this.http.address().port;
