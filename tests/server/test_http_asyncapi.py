@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import zlib
 from collections.abc import AsyncIterator
 from socket import create_server
 from typing import Any, get_args
@@ -26,6 +27,12 @@ FRAME = {
     "data": {"server_time": 1},
     "server_timestamp": 2,
 }
+
+
+def deflated(payload: bytes) -> bytes:
+    """Compress a message as RFC 7692 does."""
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\x00\x00\xff\xff")
 
 
 @pytest.fixture
@@ -146,6 +153,31 @@ def test_a_bad_frame_on_a_raw_socket_is_noticed(text: str):
     assert len(frames.take_violations()) == 1
 
 
+@pytest.mark.parametrize("text", [UNKNOWN, MALFORMED])
+@pytest.mark.parametrize("compressed", [False, True], ids=["plain", "compressed"])
+@pytest.mark.parametrize("fragments", [1, 3])
+def test_a_bad_frame_in_any_form_is_noticed(text: str, compressed: bool, fragments: int):
+    """[ASYNC9] A bad frame on a raw socket fails the test also compressed, or in fragments with a Ping between them."""
+    payload = deflated(text.encode()) if compressed else text.encode()
+    size = -(-len(payload) // fragments)
+    parts = [payload[start : start + size] for start in range(0, len(payload), size)]
+    wire = b""
+    for number, part in enumerate(parts):
+        first = (0x80 if number == len(parts) - 1 else 0) | (0x01 if number == 0 else 0)
+        first |= 0x40 if compressed and number == 0 else 0
+        wire += bytes((first, len(part))) + part + b"\x89\x00"
+
+    with create_server(("127.0.0.1", 0)) as listener, edge.Client(listener.getsockname()[1]) as client:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(wire)
+            for _ in range(2 * len(parts)):
+                client.receive()
+
+    assert len(parts) == fragments
+    assert len(frames.take_violations()) == 1
+
+
 @pytest.mark.parametrize(("text", "status"), [(json.dumps(FRAME), 0), *((bad, 1) for bad in BAD)])
 async def test_a_bad_frame_to_javascript_is_noticed(checked: FakeServer, text: str, status: int):
     """[ASYNC8] A process of Node that received a bad frame ends with status 1, and prints what is wrong with it."""
@@ -157,6 +189,36 @@ async def test_a_bad_frame_to_javascript_is_noticed(checked: FakeServer, text: s
         socket.onmessage = ({{ data }}) => data.includes('auth_success') || socket.close();
     """
     program = Program([programs.node(), "--input-type=module", "--eval", code])
+    try:
+        await checked.until(lambda: bool(checked.sockets), deadline_s=60)
+        await checked.send(text)
+
+        assert await asyncio.to_thread(program.wait) == status
+        assert any("asyncapi.json" in line for line in program.lines) == bool(status)
+    finally:
+        program.kill()
+
+
+def socket_in_a_page(url: str) -> str:
+    """Return the source of a promise that a page keeps when its WebSocket receives a frame after `auth_success`."""
+    return f"""new Promise((resolve) => {{
+        const socket = new WebSocket('{url.replace("http", "ws")}/ws');
+        socket.onmessage = ({{ data }}) => data.includes('auth_success') || resolve(data.length);
+    }})"""
+
+
+@pytest.mark.parametrize(("text", "status"), [(json.dumps(FRAME), 0), (UNKNOWN, 1)])
+async def test_a_bad_frame_to_a_tab_is_noticed(checked: FakeServer, chromium: str, text: str, status: int):
+    """[ASYNC10] A test of the SDK in Chromium ends with status 1 if a tab received a bad frame."""
+    driver = (programs.CHECKOUT / "clients" / "javascript" / "test" / "chromium.js").as_uri()
+    code = f"""
+        import {{ Chromium }} from '{driver}';
+        const browser = await Chromium.open();
+        const tab = await browser.tab();
+        await tab.run(() => {socket_in_a_page(checked.url)});
+        await browser.close();
+    """
+    program = Program([programs.node(), "--input-type=module", "--eval", code], env={"ORBITAL_CHROMIUM": chromium})
     try:
         await checked.until(lambda: bool(checked.sockets), deadline_s=60)
         await checked.send(text)

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import WebSocket from 'ws';
+import { record } from '../../../tests/support/record_frames.mjs';
 
 const PATHS = [process.env.ORBITAL_CHROMIUM, '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'];
 const path = PATHS.find((one) => one && existsSync(one));
@@ -100,7 +101,10 @@ class Tab {
   received(method, params) {
     if (method === 'Runtime.bindingCalled') void this.#called(params);
     else if (method === 'Page.loadEventFired') this.#loaded();
-    else if (method === 'Runtime.exceptionThrown')
+    else if (method === 'Network.webSocketFrameReceived') {
+      const { opcode, payloadData } = params.response;
+      if (opcode === 1) record(payloadData);
+    } else if (method === 'Runtime.exceptionThrown')
       this.complaints.push(params.exceptionDetails.exception?.description ?? params.exceptionDetails.text);
   }
 
