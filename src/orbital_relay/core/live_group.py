@@ -1,4 +1,4 @@
-"""A group with subscribers here: head, tail (ring buffer), backpressure: a slow consumer is marked behind."""
+"""A group with subscribers here (listener, current or behind): head of the log, tail (ring buffer)."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Listener(ABC):
         self.last_stamp_ms = 0
 
     @abstractmethod
-    def send(self, wire: bytes) -> None:
+    def send(self, wire: bytes, /) -> None:
         """Write whole frames to the connection."""
 
     @abstractmethod

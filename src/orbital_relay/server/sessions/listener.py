@@ -14,10 +14,14 @@ from orbital_relay.model import GroupId, Principal
 from orbital_relay.ports import Appended, Clock
 from orbital_relay.relay import Relay
 from orbital_relay.server.edge.socket_writer import SocketWriter
-from orbital_relay.server.sessions.outgoing import Outgoing
+from orbital_relay.server.sessions.outgoing import Outgoing, Route
 from orbital_relay.server.sessions.posts import ReplyTo
 
 log = logging.getLogger("orbital.server")
+
+
+def _discard(_wire: bytes, /) -> None:
+    """Write to no connection: there is none."""
 
 
 class SocketListener(Listener):
@@ -27,7 +31,10 @@ class SocketListener(Listener):
     A frame that is no event carries a stamp below every event that this connection has not been sent yet.
     """
 
-    __slots__ = ("_clock", "_frozen", "_outgoing", "_relay")
+    __slots__ = ("_clock", "_frozen", "_outgoing", "_relay", "send")
+
+    send: Route
+    """Writes frames, behind the answers that wait: an attribute, since fan-out calls it for each event and listener."""
 
     def __init__(self, principal: Principal, *, relay: Relay, clock: Clock) -> None:
         """
@@ -40,12 +47,13 @@ class SocketListener(Listener):
         self._relay = relay
         self._clock = clock
         self._outgoing: Outgoing | None = None
+        self.send = _discard
         # Until it has subscribed, the stamps stand still: a message posted before that must not look older than them.
         self._frozen = True
 
     def attach(self, writer: SocketWriter) -> Outgoing:
         """Write to an open connection from now on."""
-        self._outgoing = outgoing = Outgoing(writer)
+        self._outgoing = outgoing = Outgoing(writer, self._route)
         self.deflate = writer.deflate
         self.last_stamp_ms = self._relay.ephemeral_ms()
         return outgoing
@@ -53,13 +61,9 @@ class SocketListener(Listener):
     def detach(self) -> None:
         """Write nothing more: the connection has ended."""
         self._outgoing = None
+        self.send = _discard
 
     # Chapter: what the hub calls
-
-    def send(self, wire_bytes: bytes) -> None:
-        """Write frames, behind the answers that wait."""
-        if self._outgoing is not None:
-            self._outgoing.send(wire_bytes)
 
     def lost(self, group_id: GroupId, reason: str) -> None:
         """Notify the client that it is unsubscribed from a group."""
@@ -121,6 +125,10 @@ class SocketListener(Listener):
         if not self._frozen and not self.behind:
             self.last_stamp_ms = self._relay.ephemeral_ms()
         return self.last_stamp_ms
+
+    def _route(self, route: Route) -> None:
+        if self._outgoing is not None:
+            self.send = route
 
     def _put(self, frame: bytes) -> None:
         if self._outgoing is not None:
