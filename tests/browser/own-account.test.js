@@ -117,7 +117,7 @@ test('[OWNPG2] sessions are listed by browser and system, and another one is end
 });
 
 test(
-  '[OWNPG3] an account is deleted with its password, after the page says what goes and what stays; the browser keeps nothing of it',
+  '[OWNPG3] an account is deleted with its password, after the page lists what is deleted and what remains; the browser keeps nothing of it',
   how,
   async () => {
     const ada = await member('ada', 'Only mine');

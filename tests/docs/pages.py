@@ -4,6 +4,7 @@ The parts of the documents that are generated: `python -m tests.docs.pages` writ
     tests/RULES.md                      every rule that a test carries: what it claims, and where
     docs/reference/command-line.md      every `--help`
     docs/reference/protocol/errors.md   the table of errors in it
+    docs/reference/source-index.md      constants, endpoints, errors, settings and files of the source
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from tests.docs import rules
+from tests.docs import rules, source_index
 from tests.support.programs import CHECKOUT
 
 COMMAND = "python -m tests.docs.pages"
@@ -30,7 +31,8 @@ def errors_table() -> str:
         for sub in kind.__subclasses__():
             if not sub.__name__.startswith("_") and "code" in vars(sub):
                 when = (sub.__doc__ or "").strip().splitlines()[0]
-                found[sub.code] = (sub.status, sub.close, sub.retryable, when)
+                # Several classes may share a code; the first one declares it.
+                found.setdefault(sub.code, (sub.status, sub.close, sub.retryable, when))
             walk(sub)
 
     walk(errors.OrbitalError)
@@ -93,6 +95,7 @@ PAGES: dict[str, Callable[[str], str]] = {
     rules.INDEX: lambda _now: rules.rules_page(),
     "docs/reference/command-line.md": lambda _now: command_line_page(),
     "docs/reference/protocol/errors.md": errors_page,
+    source_index.PAGE: lambda _now: source_index.index_page(),
 }
 """The function that makes each page, given its present text."""
 

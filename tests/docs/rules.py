@@ -109,6 +109,7 @@ FAMILIES = {
     "HUB": "the hub",
     "HUBPIN": "the hub: pins and counts",
     "IDP": "an outside identity provider with one key",
+    "INDEX": "the index of the source",
     "INPUT": "the page: input",
     "INVITE": "the page: invitations",
     "INVITED": "invitations in the store",

@@ -249,7 +249,7 @@ async function sentRow(unit, cx, group, chainName, sent) {
   const key = outbox.postedKey(group, sent);
   const posted = /** @type {DraftRow | undefined} */ (await unit.get('outbox', key));
   if (posted?.sealed) return { key, row: posted, sealed: posted.sealed };
-  // A tab that took the draft over has it under its own name; one that was refused after a lost answer stands aside.
+  // A tab that took the draft over has it under its own name; one that was refused after a lost answer is kept for a person.
   for (const name of new Set([chainName, cx.chainName, ASIDE])) {
     const rows = await unit.list('outbox', outbox.drafts(group, name), name === ASIDE ? Infinity : 1);
     for (const [at, row] of /** @type {[string, DraftRow][]} */ (rows))

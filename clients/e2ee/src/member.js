@@ -165,7 +165,7 @@ export class Member extends Enrolment {
     return this.#moveDraft(group, id, (row) => ({ ...row, chainName: ASIDE, refused }));
   }
 
-  /** Send a draft again that stands aside. @param {string} group @param {string} id @returns {Promise<void>} */
+  /** Send a draft again that the server refused. @param {string} group @param {string} id @returns {Promise<void>} */
   sendAgain(group, id) {
     return this.#moveDraft(group, id, ({ refused: _, ...row }) => ({ ...row, chainName: this.cx.chainName }));
   }

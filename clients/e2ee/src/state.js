@@ -72,7 +72,7 @@ import { ordered } from './unit.js';
  * @property {Sealed[]} [tried] Earlier seals of this draft whose posts were not answered: one of them may be in the log.
  * @property {number} [posted]
  * @property {boolean} [withheld]
- * @property {string} [refused] Why it stands aside.
+ * @property {string} [refused] Why the server refused it; it is kept for a person.
  */
 /** @typedef {{kind: 'record', id: string, record: Bytes}} RecordRow */
 /** @typedef {{kind: 'request', id: string, distribution: Bytes}} RequestRow */

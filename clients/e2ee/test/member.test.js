@@ -562,7 +562,7 @@ test('[DEVGRP22] Fuzzed: after any value in an event the log continues, and no s
   );
 });
 
-test('[ASIDE1] A draft that the server refuses stands aside for a person, and the next one is sent; it can be sent again or discarded, also by another tab.', async () => {
+test('[ASIDE1] A draft that the server refuses is kept for a person, and the next one is sent; it can be sent again or discarded, also by another tab.', async () => {
   const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   const refuse = (/** @type {number} */ times) => {
@@ -600,7 +600,7 @@ test('[ASIDE1] A draft that the server refuses stands aside for a person, and th
   assert.deepEqual([...(await codes(ada, group)), ...(await codes(ben, group))], []);
 });
 
-test('[ASIDE2] A draft whose lost answer was a success is done when its event comes, also when it stands aside.', async () => {
+test('[ASIDE2] A draft whose lost answer was a success is done when its event comes, also when it is kept for a person.', async () => {
   const { relay, members, group, waitIdle } = await family([ADA, BEN]);
   const [ada, ben] = members;
   relay.hooks.posted = ({ type }) => {

@@ -1,4 +1,4 @@
-/** OrbitalWebSocketManager: code that was written for the published class of that name runs on it unchanged. */
+/** The published class OrbitalWebSocketManager: code that was written for it runs on this one unchanged. */
 import { BaseClient } from './base-client.js';
 
 /** @import {ClientOptions} from './base-client.js' */

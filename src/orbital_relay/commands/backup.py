@@ -1,4 +1,4 @@
-"""`orbital backup`: write the whole database to a file, while servers continue."""
+"""`orbital backup`: backup of the whole database to a file, while servers continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hub (publish/subscribe): the subscribers of this server by group, and the delivery of events to them."""
+"""The hub (publish/subscribe): subscribers by group, delivery, backpressure (a slow consumer is marked behind)."""
 
 from __future__ import annotations
 

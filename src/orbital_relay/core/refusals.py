@@ -1,4 +1,4 @@
-"""Refusals that several rooms make: each text is written here, once."""
+"""Text of a refusal (error message) that several rooms raise: each is written here, once."""
 
 from __future__ import annotations
 

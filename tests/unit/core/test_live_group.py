@@ -188,7 +188,7 @@ def test_what_continues_a_log(one: Event, continues: bool):
 
 @pytest.mark.parametrize("seq", [4, 5, 6, 7])
 def test_a_group_without_a_hash_trusts_the_next_event(seq: int):
-    """[LGRP11] After events that nobody saw, hash and stamp are unknown, and any event is taken to be of the log."""
+    """[LGRP11] After events that nobody saw, hash and stamp are unknown, and any event counts as one of the log."""
     group = opened(5)
     group.hash = group.stamp_ms = None
 

@@ -1,4 +1,4 @@
-/** Typing indicators: who is writing, by thread. */
+/** Typing indicators: who is writing, by thread, and their timeout. */
 
 /** The server reports the end after 6 s; this timeout applies when that report is lost. */
 const TYPING_MS = 8000;

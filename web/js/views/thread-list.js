@@ -1,4 +1,4 @@
-/** The list of a group's threads, or why it is empty. */
+/** The thread list of a group, in order, or why it is empty. */
 import { h, keyed, put } from './dom.js';
 import { icon } from './icons.js';
 import { lockedGroup, noGroup } from './no-threads.js';

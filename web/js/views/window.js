@@ -1,4 +1,4 @@
-/** Dialogs and forms. A dialog is the native element, which handles focus and Escape. */
+/** Dialogs, forms, and the text of an error. A dialog is the native element, which handles focus and Escape. */
 import { canEncrypt } from '../crypto/envelope.js';
 import { LOGIN_NEEDED } from '../model/connection.js';
 import { isLoginProxy, loginAddress } from '../model/login-proxy.js';

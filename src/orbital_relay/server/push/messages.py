@@ -1,4 +1,4 @@
-"""Push content: which events cause a push message for a device, and what the message contains."""
+"""Push messages: which events cause one for a device, its content, TTL, urgency and topic."""
 
 from __future__ import annotations
 

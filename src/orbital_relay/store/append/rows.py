@@ -1,4 +1,4 @@
-"""The rows of each kind of draft: the facts for its decision, and its inserts, in the append transaction."""
+"""Rows of each kind of draft: facts for its decision (last sequence number of a group), and its inserts."""
 
 from __future__ import annotations
 
