@@ -328,6 +328,21 @@ class OrbitalPost(Posted, Orbital):
     key, label = "orbital-post", "Orbital, POST"
 
 
+class OrbitalPostEpoch(OrbitalPost):
+    """The same, each post for the group's present epoch, as clients that encrypt end to end send it."""
+
+    key, label = "orbital-post-epoch", "Orbital, POST with if_epoch"
+
+    def publishers(self, load: Load, layout: Layout) -> None:
+        self.epochs = self.heads(load, layout)
+        super().publishers(load, layout)
+
+    def post(self, layout: Layout, group: int, poster: int) -> str:
+        body = {**layout.message(self.group_id(group)), "if_epoch": self.epochs[group]}
+        bearer = self.bearer(layout.poster(poster))
+        return request("POST", self.authority, "/v1/messages", compact(body), bearer=bearer)
+
+
 class OrbitalEdge(Orbital):
     """The edge alone: events handed to the relay inside the process, sealed and chained but not stored."""
 
@@ -356,6 +371,12 @@ class OrbitalPostPostgres(OrbitalPost):
     """Orbital on PostgreSQL, POST."""
 
     key, label, database = "orbital-post-pg", "Orbital on PostgreSQL, POST", "postgres"
+
+
+class OrbitalPostEpochPostgres(OrbitalPostEpoch):
+    """Orbital on PostgreSQL, POST with `if_epoch`."""
+
+    key, label, database = "orbital-post-epoch-pg", "Orbital on PostgreSQL, POST with if_epoch", "postgres"
 
 
 def elsewhere(url: str, secret: str, kind: type[Orbital]) -> Orbital:
@@ -639,9 +660,11 @@ SYSTEMS: dict[str, type[System]] = {
     for kind in (
         Orbital,
         OrbitalPost,
+        OrbitalPostEpoch,
         OrbitalEdge,
         OrbitalPostgres,
         OrbitalPostPostgres,
+        OrbitalPostEpochPostgres,
         NodeMap,
         NodeSearch,
         SocketIo,
